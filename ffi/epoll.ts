@@ -1,0 +1,143 @@
+/**
+ * One epoll set: waits for many descriptors, blocking the thread or not.
+ *
+ * @module
+ */
+import { ClosedError } from "../lib/errors/mod.ts";
+import { OwnedFd } from "./fd.ts";
+import { errnoNumber } from "./errno.ts";
+import { EventFd } from "./event_fd.ts";
+import { libc } from "./libc.ts";
+import { check, checkUnless } from "./syscall_error.ts";
+
+const EPOLL_CLOEXEC = 0o2000000;
+const CTL = { add: 1, delete: 2, modify: 3 } as const;
+const MAX_EVENTS = 64;
+// struct epoll_event is packed on x86-64 (12 bytes) and naturally aligned elsewhere (16).
+const STRIDE = Deno.build.arch === "x86_64" ? 12 : 16;
+const DATA = STRIDE - 8;
+
+/** Readiness bits. */
+export const EPOLL = { in: 1, out: 4, error: 8, hangUp: 16, readHangUp: 0x2000 } as const;
+
+/** A set of watched descriptors, each with a 32-bit tag of the caller's choice. */
+export class Epoll implements Disposable {
+  readonly #fd: OwnedFd;
+  readonly #wake: EventFd;
+  readonly #events: Uint8Array<ArrayBuffer> = new Uint8Array(MAX_EVENTS * STRIDE);
+  readonly #view: DataView = new DataView(this.#events.buffer);
+  readonly #control: Uint8Array<ArrayBuffer> = new Uint8Array(STRIDE);
+  readonly #controlView: DataView = new DataView(this.#control.buffer);
+  #pending: Promise<number> | null = null;
+  static readonly #WAKE_TAG = 0xffff_ffff;
+
+  /** Tags of the last wait's ready descriptors; valid for the count that the wait returned. */
+  readonly tags: Uint32Array = new Uint32Array(MAX_EVENTS);
+  /** Readiness bits beside `tags`. */
+  readonly readiness: Uint32Array = new Uint32Array(MAX_EVENTS);
+
+  constructor() {
+    this.#fd = new OwnedFd(check(libc.epoll_create1(EPOLL_CLOEXEC), "epoll_create1", ""), "epoll");
+    this.#wake = new EventFd();
+    this.add(this.#wake.fd, Epoll.#WAKE_TAG);
+  }
+
+  /** Watches a descriptor; `tag` below 2^32 − 1. @throws SyscallError */
+  add(fd: OwnedFd, tag: number, events: number = EPOLL.in): void {
+    this.#controlView.setUint32(0, events, true);
+    this.#controlView.setUint32(DATA, tag, true);
+    check(libc.epoll_ctl(this.#fd.number, CTL.add, fd.number, this.#control), "epoll_ctl ADD", fd.target);
+  }
+
+  /** Changes what is watched for. @throws SyscallError */
+  modify(fd: OwnedFd, tag: number, events: number): void {
+    this.#controlView.setUint32(0, events, true);
+    this.#controlView.setUint32(DATA, tag, true);
+    check(libc.epoll_ctl(this.#fd.number, CTL.modify, fd.number, this.#control), "epoll_ctl MOD", fd.target);
+  }
+
+  /** Stops watching; a descriptor that is not watched is fine. @throws SyscallError */
+  remove(fd: OwnedFd): void {
+    checkUnless(
+      libc.epoll_ctl(this.#fd.number, CTL.delete, fd.number, this.#control),
+      errnoNumber.ENOENT!,
+      "epoll_ctl DEL",
+      fd.target,
+    );
+  }
+
+  /**
+   * Blocks this thread until something is ready or `timeoutMs` (−1: no limit) is over.
+   * @returns how many entries of `tags` and `readiness` are valid.
+   */
+  waitBlocking(timeoutMs: number): number {
+    if (this.#pending !== null) throw new ClosedError("epoll set with an asynchronous wait under way");
+    const n = checkUnless(
+      libc.epoll_wait(this.#fd.number, this.#events, MAX_EVENTS, timeoutMs),
+      errnoNumber.EINTR!,
+      "epoll_wait",
+      "epoll",
+    );
+    return this.#collect(n);
+  }
+
+  /** As `waitBlocking`, on another thread: the event loop goes on. One wait at a time. */
+  async wait(timeoutMs: number): Promise<number> {
+    if (this.#pending !== null) throw new ClosedError("epoll set with an asynchronous wait under way");
+    this.#pending = libc.epoll_wait_async(this.#fd.number, this.#events, MAX_EVENTS, timeoutMs);
+    try {
+      // errno of another thread is lost, so a failed wait counts as an early return and the caller looks again.
+      const n = await this.#pending;
+      if (this.#fd.closed) throw new ClosedError("epoll set");
+      return this.#collect(n);
+    } finally {
+      this.#pending = null;
+    }
+  }
+
+  /** Ends a wait that is under way, or the next one. */
+  wake(): void {
+    this.#wake.signal();
+  }
+
+  #collect(n: number): number {
+    let count = 0;
+    for (let i = 0; i < n; i++) {
+      const tag = this.#view.getUint32(i * STRIDE + DATA, true);
+      if (tag === Epoll.#WAKE_TAG) {
+        this.#wake.take();
+        continue;
+      }
+      this.tags[count] = tag;
+      this.readiness[count] = this.#view.getUint32(i * STRIDE, true);
+      count++;
+    }
+    return count;
+  }
+
+  /** Ends a wait under way and closes. Await `settled` before the process counts descriptors or ops. */
+  close(): void {
+    if (this.#fd.closed) return;
+    if (this.#pending !== null) {
+      // The other thread still sits in epoll_wait on this descriptor: wake it first, close when it is out.
+      const pending = this.#pending;
+      this.#wake.signal();
+      const [fd, wake] = [this.#fd.release(), this.#wake];
+      const late = new OwnedFd(fd, "epoll");
+      this.settled = pending.then(() => {
+        late.close();
+        wake.close();
+      });
+      return;
+    }
+    this.#fd.close();
+    this.#wake.close();
+  }
+
+  /** Resolves when a wait that `close` interrupted has returned. */
+  settled: Promise<void> = Promise.resolve();
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * File descriptors that are owned by one object and closed once.
+ *
+ * @module
+ */
+import { ClosedError } from "../lib/errors/mod.ts";
+import { cString, libc } from "./libc.ts";
+import { check } from "./syscall_error.ts";
+
+/** Open flags (asm-generic; the same on x86-64 and AArch64 but for O_DIRECT and O_NOFOLLOW, which are not used). */
+export const O = {
+  RDONLY: 0,
+  WRONLY: 1,
+  RDWR: 2,
+  CREAT: 0o100,
+  EXCL: 0o200,
+  TRUNC: 0o1000,
+  APPEND: 0o2000,
+  NONBLOCK: 0o4000,
+  CLOEXEC: 0o2000000,
+} as const;
+
+let open = 0;
+
+/** How many descriptors this process holds through this library: for leak accounting in tests. */
+export function openFdCount(): number {
+  return open;
+}
+
+/** An open descriptor. `close()` may be called again; any other use afterwards is a `ClosedError`. */
+export class OwnedFd implements Disposable {
+  /** Path or description, for messages. */
+  readonly target: string;
+  #number: number;
+
+  /** Takes ownership of a descriptor that a call just returned. */
+  constructor(number: number, target: string) {
+    this.#number = number;
+    this.target = target;
+    open++;
+  }
+
+  /** Opens a path. `flags` are `O` bits; close-on-exec is added. @throws SyscallError */
+  static open(path: string, flags: number, mode = 0o644): OwnedFd {
+    const number = check(libc.open(cString(path), flags | O.CLOEXEC, mode), "open", path);
+    return new OwnedFd(number, path);
+  }
+
+  /** The number itself: for calls and kernel structures only. @throws ClosedError */
+  get number(): number {
+    if (this.#number < 0) throw new ClosedError(this.target);
+    return this.#number;
+  }
+
+  get closed(): boolean {
+    return this.#number < 0;
+  }
+
+  /** Passes ownership of the number to the caller; this object is closed without closing the descriptor. */
+  release(): number {
+    const number = this.number;
+    this.#number = -1;
+    open--;
+    return number;
+  }
+
+  /** A second descriptor for the same open file. @throws SyscallError */
+  duplicate(): OwnedFd {
+    const F_DUPFD_CLOEXEC = 1030;
+    return new OwnedFd(
+      check(libc.fcntlValue(this.number, F_DUPFD_CLOEXEC, 0n), "fcntl F_DUPFD_CLOEXEC", this.target),
+      this.target,
+    );
+  }
+
+  close(): void {
+    if (this.#number < 0) return;
+    const number = this.#number;
+    this.#number = -1;
+    open--;
+    libc.close(number);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

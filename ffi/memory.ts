@@ -1,0 +1,207 @@
+/**
+ * Mapped memory that cannot be touched after it is unmapped.
+ *
+ * @module
+ */
+import { ClosedError, UsageError } from "../lib/errors/mod.ts";
+import { OwnedFd } from "./fd.ts";
+import { cString, errno, libc } from "./libc.ts";
+import { check, SyscallError } from "./syscall_error.ts";
+
+const PROT_READ = 1;
+const PROT_WRITE = 2;
+const MAP_SHARED = 0x01;
+const MAP_ANONYMOUS = 0x20;
+const MAP_POPULATE = 0x8000;
+const MAP_HUGETLB = 0x40000;
+const MAP_HUGE_2MB = 21 << 26;
+const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
+
+let mappings = 0;
+let mappedBytes = 0;
+
+/** Live mappings of this process through this library: for leak accounting in tests. */
+export function mappingCount(): { mappings: number; bytes: number } {
+  return { mappings, bytes: mappedBytes };
+}
+
+/** Size of a page of the processor, in bytes. */
+export const pageSizeBytes: number = Number(libc.sysconf(30));
+
+/** How to map. */
+export interface MapOptions {
+  /** Offset in the file, a multiple of the page size. Default 0. */
+  offset?: bigint;
+  /** Default true. A view of a read-only mapping that is written to ends the process, so a read-only mapping hands out copies only. */
+  writable?: boolean;
+  /** Fault the pages in at once. Default false. */
+  populate?: boolean;
+}
+
+/**
+ * A region of memory mapped into this process.
+ *
+ * It hands out one ArrayBuffer over the whole mapping (`buffer`), and views of it. Before the memory is unmapped the buffer is
+ * detached, so that a late access through any view is `undefined` or a `TypeError`, never a fault.
+ */
+export class MappedMemory implements Disposable {
+  /** Where it comes from, for messages. */
+  readonly target: string;
+  readonly sizeBytes: number;
+  /** False when the pages were mapped without write permission: `buffer` then throws, `copy` works. */
+  readonly writable: boolean;
+  readonly #pointer: Deno.PointerObject;
+  #buffer: ArrayBuffer | null;
+
+  private constructor(pointer: Deno.PointerObject, sizeBytes: number, writable: boolean, target: string) {
+    this.#pointer = pointer;
+    this.sizeBytes = sizeBytes;
+    this.writable = writable;
+    this.target = target;
+    this.#buffer = Deno.UnsafePointerView.getArrayBuffer(pointer, sizeBytes);
+    mappings++;
+    mappedBytes += sizeBytes;
+  }
+
+  /** Maps `sizeBytes` of an open file or device, shared. @throws SyscallError, UsageError */
+  static map(fd: OwnedFd, sizeBytes: number, options: MapOptions = {}): MappedMemory {
+    const { offset = 0n, writable = true, populate = false } = options;
+    const prot = PROT_READ | (writable ? PROT_WRITE : 0);
+    const flags = MAP_SHARED | (populate ? MAP_POPULATE : 0);
+    return MappedMemory.#map(fd.number, sizeBytes, prot, flags, offset, fd.target);
+  }
+
+  /** Maps fresh zeroed pages, of 2 MiB each when `huge`. @throws SyscallError (ENOMEM when there are no huge pages) */
+  static anonymous(sizeBytes: number, options: { huge?: boolean } = {}): MappedMemory {
+    const flags = MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE | (options.huge ? MAP_HUGETLB | MAP_HUGE_2MB : 0);
+    return MappedMemory.#map(-1, sizeBytes, PROT_READ | PROT_WRITE, flags, 0n, "anonymous memory");
+  }
+
+  static #map(
+    fd: number,
+    sizeBytes: number,
+    prot: number,
+    flags: number,
+    offset: bigint,
+    target: string,
+  ): MappedMemory {
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0) {
+      throw new UsageError(`mapping ${target}: a size of ${sizeBytes} bytes cannot be mapped`);
+    }
+    if (offset % BigInt(pageSizeBytes) !== 0n) {
+      throw new UsageError(`mapping ${target}: offset ${offset} is not a multiple of the page size`);
+    }
+    const pointer = libc.mmap(null, BigInt(sizeBytes), prot, flags, fd, offset);
+    if (pointer === null || Deno.UnsafePointer.value(pointer) === MAP_FAILED) {
+      throw new SyscallError("mmap", `${target} (${sizeBytes} bytes)`, errno());
+    }
+    return new MappedMemory(pointer, sizeBytes, (prot & PROT_WRITE) !== 0, target);
+  }
+
+  /** The whole mapping. @throws ClosedError, UsageError when it is read-only */
+  get buffer(): ArrayBuffer {
+    if (this.#buffer === null) throw new ClosedError(this.target);
+    if (!this.writable) {
+      throw new UsageError(`${this.target} is mapped read-only`, { hint: "use copy(), or map it writable" });
+    }
+    return this.#buffer;
+  }
+
+  get closed(): boolean {
+    return this.#buffer === null;
+  }
+
+  /** Address in this process, in the form that kernel structures take. @throws ClosedError */
+  get address(): bigint {
+    if (this.#buffer === null) throw new ClosedError(this.target);
+    return Deno.UnsafePointer.value(this.#pointer);
+  }
+
+  /** A byte view of a range. @throws ClosedError, UsageError when the range lies outside. */
+  bytes(offset = 0, length: number = this.sizeBytes - offset): Uint8Array<ArrayBuffer> {
+    this.#checkRange(offset, length);
+    return new Uint8Array(this.buffer, offset, length);
+  }
+
+  /** A copy of a range: works on read-only mappings too. @throws ClosedError, UsageError */
+  copy(offset = 0, length: number = this.sizeBytes - offset): Uint8Array<ArrayBuffer> {
+    this.#checkRange(offset, length);
+    if (this.#buffer === null) throw new ClosedError(this.target);
+    return new Uint8Array(this.#buffer, offset, length).slice();
+  }
+
+  /** Keeps the pages in memory. @throws SyscallError with what to do when the limit is too low. */
+  lock(): void {
+    const { number } = { number: libc.mlock(this.#pointer, BigInt(this.sizeBytes)) };
+    if (number < 0) {
+      throw new SyscallError("mlock", `${this.sizeBytes} bytes`, errno(), {
+        hint: "raise the limit on locked memory (ulimit -l), or run as root",
+      });
+    }
+  }
+
+  #checkRange(offset: number, length: number): void {
+    if (
+      !Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0 ||
+      offset + length > this.sizeBytes
+    ) {
+      throw new UsageError(`${this.target}: [${offset}, +${length}) is outside its ${this.sizeBytes} bytes`);
+    }
+  }
+
+  /** Detaches every view, then unmaps. May be called again. */
+  close(): void {
+    if (this.#buffer === null) return;
+    // A detached buffer reads as length 0 through every view that was made of it.
+    structuredClone(this.#buffer, { transfer: [this.#buffer] });
+    this.#buffer = null;
+    mappings--;
+    mappedBytes -= this.sizeBytes;
+    check(libc.munmap(this.#pointer, BigInt(this.sizeBytes)), "munmap", this.target);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
+const MFD_HUGETLB = 4;
+
+/** An anonymous file of `sizeBytes` zero bytes that can be passed to another process. @throws SyscallError */
+export function createMemfd(name: string, sizeBytes: number, options: { huge?: boolean } = {}): OwnedFd {
+  const flags = MFD_CLOEXEC | (options.huge ? MFD_HUGETLB | MAP_HUGE_2MB : MFD_ALLOW_SEALING);
+  const fd = new OwnedFd(
+    check(libc.memfd_create(cString(name), flags), "memfd_create", name),
+    `memfd ${name}`,
+  );
+  try {
+    check(libc.ftruncate64(fd.number, BigInt(sizeBytes)), "ftruncate", fd.target);
+    if (!options.huge) sealSize(fd);
+    return fd;
+  } catch (error) {
+    fd.close();
+    throw error;
+  }
+}
+
+/** Without a shrink seal a peer could truncate the file and our next access would be a bus error. */
+function sealSize(fd: OwnedFd): void {
+  const F_ADD_SEALS = 1033;
+  const F_SEAL_SHRINK = 2n;
+  check(libc.fcntlValue(fd.number, F_ADD_SEALS, F_SEAL_SHRINK), "fcntl F_ADD_SEALS", fd.target);
+}
+
+/** Size of an open file, in bytes. @throws SyscallError */
+export function fileSizeBytes(fd: OwnedFd): number {
+  const SEEK_END = 2;
+  return check(libc.lseek64(fd.number, 0n, SEEK_END), "lseek", fd.target);
+}
+
+/** Seals on an open memfd (F_SEAL_* bits), or 0 when the file has none or knows no seals. */
+export function fileSeals(fd: OwnedFd): number {
+  const F_GET_SEALS = 1034;
+  const seals = libc.fcntlValue(fd.number, F_GET_SEALS, 0n);
+  return seals < 0 ? 0 : seals;
+}

@@ -1,0 +1,62 @@
+/**
+ * Facts about this process and machine.
+ *
+ * @module
+ */
+import { cString, fromCString, libc } from "./libc.ts";
+import { errnoNumber } from "./errno.ts";
+import { errno } from "./libc.ts";
+import { check } from "./syscall_error.ts";
+
+/** Effective user id. */
+export function effectiveUserId(): number {
+  return libc.geteuid();
+}
+
+/** This process's id. */
+export function processId(): number {
+  return libc.getpid();
+}
+
+/** True when a process with this id exists, whoever owns it. */
+export function processExists(pid: number): boolean {
+  return libc.kill(pid, 0) === 0 || errno() === errnoNumber.EPERM;
+}
+
+/** Sends a signal by number. @throws SyscallError */
+export function sendSignal(pid: number, signal: number): void {
+  check(libc.kill(pid, signal), "kill", `process ${pid}`);
+}
+
+/** Resource limits that matter here. */
+export const RLIMIT = { openFiles: 7, lockedMemory: 8 } as const;
+
+/** Soft and hard limit; `Infinity` when there is none. @throws SyscallError */
+export function resourceLimit(resource: number): { soft: number; hard: number } {
+  const values = new BigUint64Array(2);
+  check(libc.getrlimit(resource, new Uint8Array(values.buffer)), "getrlimit", `${resource}`);
+  const read = (value: bigint) => (value === 0xffff_ffff_ffff_ffffn ? Infinity : Number(value));
+  return { soft: read(values[0]!), hard: read(values[1]!) };
+}
+
+/** Sleeps in this thread. */
+export function sleepBlocking(milliseconds: number): void {
+  const spec = new BigInt64Array([
+    BigInt(Math.trunc(milliseconds / 1000)),
+    BigInt(Math.trunc((milliseconds % 1000) * 1e6)),
+  ]);
+  libc.nanosleep(new Uint8Array(spec.buffer), null);
+}
+
+/** Kernel release, such as `6.12.4`. @throws SyscallError */
+export function kernelRelease(): string {
+  const names = new Uint8Array(6 * 65);
+  check(libc.uname(names), "uname", "");
+  return fromCString(names.subarray(2 * 65, 3 * 65));
+}
+
+/** True when `path` is there and this user may open it for reading and writing. */
+export function canOpen(path: string): boolean {
+  const READ_WRITE = 6;
+  return libc.access(cString(path), READ_WRITE) === 0;
+}

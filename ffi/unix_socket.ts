@@ -1,0 +1,298 @@
+/**
+ * Stream sockets in the file system that pass open files (SCM_RIGHTS).
+ *
+ * @module
+ */
+import { PeerGoneError, ProtocolError, TimeoutError, UsageError } from "../lib/errors/mod.ts";
+import { OwnedFd } from "./fd.ts";
+import { errnoNumber } from "./errno.ts";
+import { cString, errno, libc } from "./libc.ts";
+import { check, SyscallError } from "./syscall_error.ts";
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0o2000000;
+const SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const SO_RCVTIMEO = 20;
+const SO_SNDTIMEO = 21;
+const SO_PEERCRED = 17;
+const MSG_NOSIGNAL = 0x4000;
+const MSG_DONTWAIT = 0x40;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+const MSG_CTRUNC = 8;
+const CMSG_HEADER = 16;
+
+/** How many descriptors one message may carry (SCM_MAX_FD). */
+export const MAX_FDS_A_MESSAGE = 253;
+
+/** What one `receive` brought. */
+export interface Received {
+  /** Bytes received; 0 when the peer has closed. */
+  length: number;
+  /** Descriptors that came along; the caller owns them. */
+  fds: OwnedFd[];
+}
+
+/** struct msghdr with one iovec and room for control data, reused for every call of one socket. */
+class MessageHeader {
+  readonly header: Uint8Array<ArrayBuffer> = new Uint8Array(56);
+  readonly control: Uint8Array<ArrayBuffer> = new Uint8Array(CMSG_HEADER + 4 * MAX_FDS_A_MESSAGE + 4);
+  readonly controlView: DataView = new DataView(this.control.buffer);
+  readonly #view = new DataView(this.header.buffer);
+  readonly #iov = new BigUint64Array(2);
+
+  constructor() {
+    this.#view.setBigUint64(16, addressOf(this.#iov), true);
+    this.#view.setBigUint64(24, 1n, true);
+  }
+
+  prepare(bytes: Uint8Array<ArrayBuffer>, controlLength: number): Uint8Array<ArrayBuffer> {
+    this.#iov[0] = addressOf(bytes);
+    this.#iov[1] = BigInt(bytes.byteLength);
+    this.#view.setBigUint64(32, controlLength === 0 ? 0n : addressOf(this.control), true);
+    this.#view.setBigUint64(40, BigInt(controlLength), true);
+    this.#view.setInt32(48, 0, true);
+    return this.header;
+  }
+
+  get controlLength(): number {
+    return Number(this.#view.getBigUint64(40, true));
+  }
+
+  get flags(): number {
+    return this.#view.getInt32(48, true);
+  }
+}
+
+function addressOf(bytes: Uint8Array<ArrayBuffer> | BigUint64Array<ArrayBuffer>): bigint {
+  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes));
+}
+
+/** struct sockaddr_un. */
+function socketAddress(path: string): Uint8Array<ArrayBuffer> {
+  const name = cString(path);
+  if (name.byteLength > 108) {
+    throw new UsageError(`socket path ${path} is longer than the 107 bytes that the kernel takes`, {
+      hint: "use a shorter directory",
+    });
+  }
+  const address = new Uint8Array(2 + name.byteLength);
+  new DataView(address.buffer).setUint16(0, AF_UNIX, true);
+  address.set(name, 2);
+  return address;
+}
+
+/** A connected stream socket. */
+export class UnixSocket implements Disposable {
+  readonly fd: OwnedFd;
+  readonly #out = new MessageHeader();
+  readonly #in = new MessageHeader();
+
+  constructor(fd: OwnedFd) {
+    this.fd = fd;
+  }
+
+  /** Connects to a listening socket. @throws SyscallError, UsageError */
+  static connect(path: string): UnixSocket {
+    const address = socketAddress(path);
+    const fd = new OwnedFd(check(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket", path), path);
+    if (libc.connect(fd.number, address, address.byteLength) < 0) {
+      const error = new SyscallError("connect", path, errno(), {
+        hint: "is the server running, and is this its socket?",
+      });
+      fd.close();
+      throw error;
+    }
+    return new UnixSocket(fd);
+  }
+
+  /** Two connected sockets. @throws SyscallError */
+  static pair(): [UnixSocket, UnixSocket] {
+    const numbers = new Int32Array(2);
+    const bytes = new Uint8Array(numbers.buffer);
+    check(libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, bytes), "socketpair", "");
+    return [
+      new UnixSocket(new OwnedFd(numbers[0]!, "socket pair")),
+      new UnixSocket(new OwnedFd(numbers[1]!, "socket pair")),
+    ];
+  }
+
+  /** Limits how long a `send` or `receive` may block; 0 means no limit. @throws SyscallError */
+  setTimeoutMs(timeoutMs: number): void {
+    const timeval = new BigInt64Array([
+      BigInt(Math.trunc(timeoutMs / 1000)),
+      BigInt(Math.trunc((timeoutMs % 1000) * 1000)),
+    ]);
+    const bytes = new Uint8Array(timeval.buffer);
+    check(libc.setsockopt(this.fd.number, SOL_SOCKET, SO_RCVTIMEO, bytes, 16), "setsockopt", this.fd.target);
+    check(libc.setsockopt(this.fd.number, SOL_SOCKET, SO_SNDTIMEO, bytes, 16), "setsockopt", this.fd.target);
+  }
+
+  /** Process that connected. @throws SyscallError */
+  peerProcess(): { pid: number; uid: number } {
+    const credentials = new Int32Array(3);
+    const length = new Uint8Array(new Uint32Array([12]).buffer);
+    check(
+      libc.getsockopt(this.fd.number, SOL_SOCKET, SO_PEERCRED, new Uint8Array(credentials.buffer), length),
+      "getsockopt SO_PEERCRED",
+      this.fd.target,
+    );
+    return { pid: credentials[0]!, uid: credentials[1]! };
+  }
+
+  /**
+   * Sends all of `bytes`, with `fds` beside the first byte. The descriptors stay the caller's.
+   * @throws PeerGoneError, TimeoutError, SyscallError
+   */
+  send(bytes: Uint8Array<ArrayBuffer>, fds: readonly OwnedFd[] = []): void {
+    let rest = bytes;
+    let control = 0;
+    if (fds.length > 0) {
+      if (fds.length > MAX_FDS_A_MESSAGE) throw new UsageError(`${fds.length} descriptors in one message`);
+      const view = this.#out.controlView;
+      const length = CMSG_HEADER + 4 * fds.length;
+      view.setBigUint64(0, BigInt(length), true);
+      view.setInt32(8, SOL_SOCKET, true);
+      view.setInt32(12, SCM_RIGHTS, true);
+      fds.forEach((fd, i) => view.setInt32(CMSG_HEADER + 4 * i, fd.number, true));
+      control = (length + 7) & ~7;
+    }
+    while (rest.byteLength > 0) {
+      const n = Number(libc.sendmsg(this.fd.number, this.#out.prepare(rest, control), MSG_NOSIGNAL));
+      if (n < 0) this.#fail("sendmsg", errno());
+      rest = rest.subarray(n);
+      control = 0;
+    }
+  }
+
+  /**
+   * Receives up to `into.byteLength` bytes, and the descriptors that came with them.
+   * With `wait: false` it returns undefined at once when nothing is there.
+   * @throws PeerGoneError, ProtocolError (more descriptors than fit), TimeoutError, SyscallError
+   */
+  receive(into: Uint8Array<ArrayBuffer>, options: { wait?: boolean } = {}): Received | undefined {
+    const flags = MSG_CMSG_CLOEXEC | (options.wait === false ? MSG_DONTWAIT : 0);
+    const header = this.#in.prepare(into, this.#in.control.byteLength);
+    const length = Number(libc.recvmsg(this.fd.number, header, flags));
+    if (length < 0) {
+      const number = errno();
+      if (number === errnoNumber.EAGAIN && options.wait === false) return undefined;
+      if (number === errnoNumber.EINTR) return this.receive(into, options);
+      this.#fail("recvmsg", number);
+    }
+    const fds = this.#takeFds();
+    if ((this.#in.flags & MSG_CTRUNC) !== 0) {
+      for (const fd of fds) fd.close();
+      throw new ProtocolError(`${this.fd.target}: the peer passed more descriptors than a message may carry`);
+    }
+    return { length, fds };
+  }
+
+  #takeFds(): OwnedFd[] {
+    const fds: OwnedFd[] = [];
+    const total = this.#in.controlLength;
+    const view = this.#in.controlView;
+    for (let at = 0; at + CMSG_HEADER <= total;) {
+      const length = Number(view.getBigUint64(at, true));
+      if (length < CMSG_HEADER || at + length > total) break;
+      if (view.getInt32(at + 8, true) === SOL_SOCKET && view.getInt32(at + 12, true) === SCM_RIGHTS) {
+        for (let data = at + CMSG_HEADER; data + 4 <= at + length; data += 4) {
+          fds.push(new OwnedFd(view.getInt32(data, true), `descriptor from ${this.fd.target}`));
+        }
+      }
+      at += (length + 7) & ~7;
+    }
+    return fds;
+  }
+
+  #fail(call: string, number: number): never {
+    const target = this.fd.target;
+    if (number === errnoNumber.EAGAIN) {
+      throw new TimeoutError(`${target}: the peer did not answer in time`, {
+        hint: "is the serving process stopped or busy?",
+      });
+    }
+    if (number === errnoNumber.EPIPE || number === errnoNumber.ECONNRESET) {
+      throw new PeerGoneError(`${target}: the peer closed the connection`);
+    }
+    throw new SyscallError(call, target, number);
+  }
+
+  /** Tells the peer that no more comes, and wakes whoever blocks in `receive`. */
+  shutdown(): void {
+    const BOTH = 2;
+    if (!this.fd.closed) libc.shutdown(this.fd.number, BOTH);
+  }
+
+  close(): void {
+    this.fd.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** A listening socket. */
+export class UnixListener implements Disposable {
+  readonly path: string;
+  readonly fd: OwnedFd;
+
+  private constructor(path: string, fd: OwnedFd) {
+    this.path = path;
+    this.fd = fd;
+  }
+
+  /** Binds `path` and listens; a stale socket file that nobody answers on is replaced. @throws SyscallError, UsageError */
+  static listen(path: string, backlog = 16): UnixListener {
+    const address = socketAddress(path);
+    const flags = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+    const fd = new OwnedFd(check(libc.socket(AF_UNIX, flags, 0), "socket", path), path);
+    try {
+      let bound = libc.bind(fd.number, address, address.byteLength);
+      if (bound < 0 && errno() === errnoNumber.EADDRINUSE && isStale(path)) {
+        libc.unlink(cString(path));
+        bound = libc.bind(fd.number, address, address.byteLength);
+      }
+      check(bound, "bind", path);
+      check(libc.listen(fd.number, backlog), "listen", path);
+      return new UnixListener(path, fd);
+    } catch (error) {
+      fd.close();
+      throw error;
+    }
+  }
+
+  /** Takes a waiting connection, or undefined when there is none. @throws SyscallError */
+  accept(): UnixSocket | undefined {
+    const number = libc.accept4(this.fd.number, null, null, SOCK_CLOEXEC);
+    if (number < 0) {
+      const error = errno();
+      if (error === errnoNumber.EAGAIN || error === errnoNumber.ECONNABORTED) return undefined;
+      throw new SyscallError("accept4", this.path, error);
+    }
+    return new UnixSocket(new OwnedFd(number, this.path));
+  }
+
+  /** Closes and removes the socket file. */
+  close(): void {
+    if (this.fd.closed) return;
+    libc.unlink(cString(this.path));
+    this.fd.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function isStale(path: string): boolean {
+  try {
+    UnixSocket.connect(path).close();
+    return false;
+  } catch (error) {
+    return error instanceof SyscallError && error.errno === errnoNumber.ECONNREFUSED;
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * The error types that every layer throws. They form the lowest layer: this folder imports nothing.
+ *
+ * Every error says what was wrong, where (which function, queue or field) and, when there is one, what to do
+ * about it (`hint`). `SyscallError`, the one that carries an errno, lives in `ffi/` beside the call that made it.
+ *
+ * @module
+ */
+
+/** Options common to all errors of this library. */
+export interface RingsideErrorOptions {
+  /** What the reader can do about it, as one sentence or command. */
+  hint?: string;
+  /** The error underneath. */
+  cause?: unknown;
+}
+
+/** Base of every error that this library throws on purpose. */
+export class RingsideError extends Error {
+  override name = "RingsideError";
+  /** What the reader can do about it; empty when nothing useful is known. */
+  readonly hint: string;
+
+  constructor(message: string, options: RingsideErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.hint = options.hint ?? "";
+  }
+}
+
+/** The caller passed something that cannot work: a malformed address, a length out of range, a wrong state. */
+export class UsageError extends RingsideError {
+  override name = "UsageError";
+}
+
+/** The named thing (function, group, file, driver) does not exist. */
+export class NotFoundError extends RingsideError {
+  override name = "NotFoundError";
+}
+
+/** A guard refused: the host uses the function, another process drives it, or the request is unsafe unless forced. */
+export class RefusedError extends RingsideError {
+  override name = "RefusedError";
+}
+
+/** An object was used after `close()` or `[Symbol.dispose]()`. */
+export class ClosedError extends RingsideError {
+  override name = "ClosedError";
+
+  constructor(what: string) {
+    super(`${what} is closed`, { hint: "open it again; nothing of a closed object can be used" });
+  }
+}
+
+/** A peer on a socket, or a file, broke its format: truncated, oversized, out of order, unknown. */
+export class ProtocolError extends RingsideError {
+  override name = "ProtocolError";
+}
+
+/** The other end of a socket is gone. */
+export class PeerGoneError extends ProtocolError {
+  override name = "PeerGoneError";
+}
+
+/** Where in a device something was seen. */
+export interface DeviceLocation {
+  /** PCI address or socket of the function. */
+  function?: string;
+  /** Virtqueue index. */
+  queue?: number;
+  /** Field as the standard names it, such as `used.id` or `device_status`. */
+  field?: string;
+}
+
+/** The device broke the standard, or lies: an index, id, length or state that cannot be. */
+export class DeviceError extends RingsideError {
+  override name = "DeviceError";
+  /** Function, queue and field in question, as far as known. */
+  readonly location: DeviceLocation;
+
+  constructor(message: string, location: DeviceLocation = {}, options: RingsideErrorOptions = {}) {
+    super(`${describe(location)}${message}`, options);
+    this.location = location;
+  }
+}
+
+/** A wait ended without the event. */
+export class TimeoutError extends RingsideError {
+  override name = "TimeoutError";
+}
+
+/** Memory, IOVA space, descriptors or vectors ran out. */
+export class ExhaustedError extends RingsideError {
+  override name = "ExhaustedError";
+}
+
+/** The device, kernel or transport at hand has no such facility. */
+export class UnsupportedError extends RingsideError {
+  override name = "UnsupportedError";
+}
+
+function describe(location: DeviceLocation): string {
+  const parts: string[] = [];
+  if (location.function !== undefined) parts.push(location.function);
+  if (location.queue !== undefined) parts.push(`queue ${location.queue}`);
+  if (location.field !== undefined) parts.push(location.field);
+  return parts.length === 0 ? "" : `${parts.join(", ")}: `;
+}

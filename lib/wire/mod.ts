@@ -1,0 +1,6 @@
+/**
+ * Declared wire structures and their codec: pure.
+ *
+ * @module
+ */
+export * from "./struct.ts";
