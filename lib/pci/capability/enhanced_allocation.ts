@@ -1,0 +1,86 @@
+/**
+ * Enhanced Allocation, ID 0x14 (PCIe 6.0 §7.8.5): fixed resources that take the place of BARs, as found on
+ * system-on-chip functions.
+ *
+ * @module
+ */
+
+import { type CapabilityHeader, type CapabilityWindow, WindowOverrun } from "./window.ts";
+
+/** One fixed resource. */
+export interface EnhancedAllocationEntry {
+  /** Bytes that the entry occupies, its first dword included. */
+  readonly lengthBytes: number;
+  /** Which BAR the entry stands for: 0 … 5 BARs, 6 behind a bridge, 7 none, 8 ROM, 9 … 14 VF BARs, 15 reserved. */
+  readonly barEquivalent: number;
+  /** Primary Properties code; 0 memory, 1 prefetchable memory, 2 I/O, 3 and 4 the same for VFs … */
+  readonly primaryProperties: number;
+  /** Secondary Properties code, for software that does not know the primary; 0xff when there is none. */
+  readonly secondaryProperties: number;
+  /** The resource may be moved. */
+  readonly writable: boolean;
+  /** The entry is in use. */
+  readonly enabled: boolean;
+  /** First address. */
+  readonly base: bigint;
+  /** Last byte of the resource, relative to `base`. */
+  readonly maxOffset: bigint;
+}
+
+/** Decoded Enhanced Allocation capability. */
+export interface EnhancedAllocationCapability extends CapabilityHeader {
+  /** Discriminator. */
+  readonly kind: "enhanced-allocation";
+  /** Bytes that the structure occupies, entries included. */
+  readonly lengthBytes: number;
+  /** Bridges only: the fixed secondary and subordinate bus numbers. */
+  readonly fixedBuses?: { readonly secondary: number; readonly subordinate: number };
+  /** The entries. */
+  readonly entries: readonly EnhancedAllocationEntry[];
+}
+
+/** Decodes an Enhanced Allocation capability with its entries. */
+export function decodeEnhancedAllocation(window: CapabilityWindow): EnhancedAllocationCapability {
+  const count = window.read8(2) & 0x3f;
+  const isBridge = window.headerType === 1;
+  const buses = isBridge ? window.read16(4) : 0;
+  const entries: EnhancedAllocationEntry[] = [];
+  let at = isBridge ? 8 : 4;
+  for (let i = 0; i < count; i++) {
+    const entry = decodeEntry(window, at);
+    entries.push(entry);
+    at += entry.lengthBytes;
+  }
+  window.require(at);
+  return {
+    ...window.header,
+    kind: "enhanced-allocation",
+    lengthBytes: at,
+    ...(isBridge ? { fixedBuses: { secondary: buses & 0xff, subordinate: buses >>> 8 } } : {}),
+    entries,
+  };
+}
+
+function decodeEntry(window: CapabilityWindow, at: number): EnhancedAllocationEntry {
+  const first = window.read32(at);
+  // Entry Size counts the dwords after the first one.
+  const lengthBytes = ((first & 7) + 1) * 4;
+  let base = window.read32(at + 4), maxOffset = window.read32(at + 8);
+  // Bit 1 of each field says that its upper half follows, the base's before the offset's.
+  let upper = at + 12;
+  const baseHigh = base & 2 ? window.read32((upper += 4) - 4) : 0;
+  const maxOffsetHigh = maxOffset & 2 ? window.read32((upper += 4) - 4) : 0;
+  if (upper - at > lengthBytes) throw new WindowOverrun(upper - at, lengthBytes);
+  base = (base & ~3) >>> 0;
+  maxOffset = (maxOffset | 3) >>> 0;
+  return {
+    lengthBytes,
+    barEquivalent: (first >>> 4) & 0xf,
+    primaryProperties: (first >>> 8) & 0xff,
+    secondaryProperties: (first >>> 16) & 0xff,
+    writable: (first & 0x40000000) !== 0,
+    enabled: first >>> 31 === 1,
+    base: (BigInt(baseHigh) << 32n) | BigInt(base),
+    maxOffset: (BigInt(maxOffsetHigh) << 32n) | BigInt(maxOffset),
+  };
+}

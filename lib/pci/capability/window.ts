@@ -1,0 +1,101 @@
+/**
+ * The bounded view through which every capability decoder reads, so that no decoder can run past the list that
+ * holds its capability, whatever length or count the device claims.
+ *
+ * @module
+ */
+
+import type { ConfigSpace } from "../config_space.ts";
+import { CONVENTIONAL_BYTES } from "../header.ts";
+import type { RegisterDeclaration, RegisterValue } from "../registers.ts";
+import type { CapabilityListName } from "./id.ts";
+
+/** What all decoded capabilities have in common. */
+export interface CapabilityHeader {
+  /** Which list the capability is on. */
+  readonly list: CapabilityListName;
+  /** Capability ID: 8 bits on the standard list, 16 on the extended one. */
+  readonly id: number;
+  /** Name of the ID, `"Capability ID 0x…"` when unknown. */
+  readonly name: string;
+  /** Structure version of an extended capability (4 bits); 0 on the standard list. */
+  readonly version: number;
+  /** Byte offset in configuration space. */
+  readonly offset: number;
+  /** Byte offset of the next capability as the header gives it; 0 at the end. */
+  readonly next: number;
+}
+
+/** Raised by a decoder that would read past the end; the walker turns it into a finding. */
+export class WindowOverrun extends Error {
+  override name = "WindowOverrun";
+
+  /** Notes that the `needed` bytes of a capability do not fit into the `available` ones. */
+  constructor(readonly needed: number, readonly available: number) {
+    super(`its ${needed} bytes do not fit: ${available} are left`);
+  }
+}
+
+/** One capability's bytes, from its header up to the end of its list's part of configuration space. */
+export class CapabilityWindow {
+  /** The capability's header, already decoded. */
+  readonly header: CapabilityHeader;
+  /** Vendor ID of the function: it decides what a vendor-specific capability means. */
+  readonly vendorId: number;
+  /** Header type of the function (0 endpoint, 1 bridge, 2 CardBus bridge). */
+  readonly headerType: number;
+  /** Bytes from the capability's offset to the end of what it may occupy. */
+  readonly availableBytes: number;
+  readonly #config: ConfigSpace;
+
+  /** Opens a window on a capability of `config`. */
+  constructor(config: ConfigSpace, header: CapabilityHeader) {
+    this.#config = config;
+    this.header = header;
+    this.vendorId = config.vendorId;
+    this.headerType = config.headerType;
+    const end = header.list === "standard" ? Math.min(CONVENTIONAL_BYTES, config.sizeBytes) : config.sizeBytes;
+    this.availableBytes = end - header.offset;
+  }
+
+  /** Makes sure that the capability has room for `bytes`. @throws {WindowOverrun} when it has not */
+  require(bytes: number): void {
+    if (bytes > this.availableBytes) throw new WindowOverrun(bytes, this.availableBytes);
+  }
+
+  /** Reads a byte at an offset into the capability. @throws {WindowOverrun} past the end */
+  read8(offset: number): number {
+    this.require(offset + 1);
+    return this.#config.read8(this.header.offset + offset);
+  }
+
+  /** Reads 16 bits at an offset into the capability. @throws {WindowOverrun} past the end */
+  read16(offset: number): number {
+    this.require(offset + 2);
+    return this.#config.read16(this.header.offset + offset);
+  }
+
+  /** Reads 32 bits at an offset into the capability. @throws {WindowOverrun} past the end */
+  read32(offset: number): number {
+    this.require(offset + 4);
+    return this.#config.read32(this.header.offset + offset);
+  }
+
+  /** Reads 64 bits as two dwords at an offset into the capability. @throws {WindowOverrun} past the end */
+  read64(offset: number): bigint {
+    return BigInt(this.read32(offset)) | (BigInt(this.read32(offset + 4)) << 32n);
+  }
+
+  /** Copies bytes out of the capability. @throws {WindowOverrun} past the end */
+  copy(offset: number, bytes: number): Uint8Array {
+    this.require(offset + bytes);
+    const start = this.header.offset + offset;
+    return this.#config.bytes.slice(start, start + bytes);
+  }
+
+  /** Reads and decodes a declared register. @throws {WindowOverrun} past the end */
+  register<const R extends RegisterDeclaration>(register: R): RegisterValue<R> {
+    this.require(register.offset + register.bytes);
+    return this.#config.register(register, this.header.offset);
+  }
+}

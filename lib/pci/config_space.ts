@@ -1,0 +1,317 @@
+/**
+ * A snapshot of one function's configuration space, read by field name.
+ *
+ * @module
+ */
+
+import { UsageError } from "../errors/mod.ts";
+import { type BaseAddress, decodeBaseAddresses, decodeExpansionRom, type ExpansionRom } from "./base_address.ts";
+import {
+  BRIDGE_CONTROL,
+  COMMAND,
+  CONVENTIONAL_BYTES,
+  EXTENDED_BYTES,
+  HEADER_BYTES,
+  HEADER_OFFSET,
+  SECONDARY_STATUS,
+  STATUS,
+} from "./header.ts";
+import { decodeRegister, type RegisterDeclaration, type RegisterValue } from "./registers.ts";
+
+/** The three bytes that say what a function is (PCIe 6.0 §7.5.1.1.6). */
+export interface ClassCode {
+  /** Base class, such as 0x02 for network controllers. */
+  readonly base: number;
+  /** Subclass, such as 0x00 for Ethernet. */
+  readonly sub: number;
+  /** Programming interface, such as 0x02 for NVM Express. */
+  readonly programmingInterface: number;
+  /** All three as one 24-bit number. */
+  readonly value: number;
+}
+
+/** Subsystem vendor and device, which tell boards with the same chip apart. */
+export interface SubsystemId {
+  /** Subsystem vendor ID. */
+  readonly vendorId: number;
+  /** Subsystem device ID. */
+  readonly deviceId: number;
+}
+
+/** An address window that a bridge forwards, both ends inclusive. It is closed when `limit < base`. */
+export interface BridgeWindow {
+  /** First address. */
+  readonly base: bigint;
+  /** Last address. */
+  readonly limit: bigint;
+  /** Width of the window's address registers in bits. */
+  readonly addressBits: 16 | 32 | 64;
+}
+
+/** Fields of header type 1, a PCI-to-PCI bridge or PCIe port (PCIe 6.0 §7.5.1.3). */
+export interface BridgeHeader {
+  /** Bus number of the bridge's upstream side. */
+  readonly primaryBus: number;
+  /** Bus number directly behind the bridge. */
+  readonly secondaryBus: number;
+  /** Highest bus number behind the bridge. */
+  readonly subordinateBus: number;
+  /** Secondary latency timer; 0 on PCIe. */
+  readonly secondaryLatencyTimer: number;
+  /** I/O ports forwarded downstream. */
+  readonly io: BridgeWindow;
+  /** Non-prefetchable memory forwarded downstream. */
+  readonly memory: BridgeWindow;
+  /** Prefetchable memory forwarded downstream. */
+  readonly prefetchable: BridgeWindow;
+  /** Secondary Status register. */
+  readonly secondaryStatus: RegisterValue<typeof SECONDARY_STATUS>;
+  /** Bridge Control register. */
+  readonly control: RegisterValue<typeof BRIDGE_CONTROL>;
+}
+
+/** Bus numbers of header type 2, a CardBus bridge. */
+export interface CardBusHeader {
+  /** Bus number of the bridge's upstream side. */
+  readonly primaryBus: number;
+  /** Bus number of the CardBus. */
+  readonly cardBus: number;
+  /** Highest bus number behind the bridge. */
+  readonly subordinateBus: number;
+  /** CardBus latency timer. */
+  readonly latencyTimer: number;
+}
+
+const BARS_BY_HEADER_TYPE: Readonly<Record<number, number>> = { 0: 6, 1: 2, 2: 1 };
+
+/**
+ * One function's configuration space over caller-owned bytes: 64 (what Linux shows an unprivileged reader), 256
+ * (conventional PCI) or 4096 (PCI Express). The bytes are not copied, so a later write shows.
+ *
+ * All reads are little-endian, and offsets count bytes.
+ */
+export class ConfigSpace {
+  /** The bytes themselves. */
+  readonly bytes: Uint8Array;
+  readonly #view: DataView;
+
+  /**
+   * Looks at `bytes` as a configuration space.
+   *
+   * @throws {UsageError} when the length is none of 64, 256 and 4096 bytes
+   */
+  constructor(bytes: Uint8Array) {
+    if (![HEADER_BYTES, CONVENTIONAL_BYTES, EXTENDED_BYTES].includes(bytes.length)) {
+      throw new UsageError(`a configuration space cannot be ${bytes.length} bytes long`, {
+        hint: "give 64 bytes (header only), 256 (conventional) or 4096 (PCI Express)",
+      });
+    }
+    this.bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  /** Number of bytes at hand. */
+  get sizeBytes(): number {
+    return this.bytes.length;
+  }
+
+  /** Reads a byte. @throws {UsageError} when `offset` is outside the bytes at hand */
+  read8(offset: number): number {
+    this.#check(offset, 1);
+    return this.#view.getUint8(offset);
+  }
+
+  /** Reads 16 bits. @throws {UsageError} when they are not wholly inside the bytes at hand */
+  read16(offset: number): number {
+    this.#check(offset, 2);
+    return this.#view.getUint16(offset, true);
+  }
+
+  /** Reads 32 bits, unsigned. @throws {UsageError} when they are not wholly inside the bytes at hand */
+  read32(offset: number): number {
+    this.#check(offset, 4);
+    return this.#view.getUint32(offset, true);
+  }
+
+  /** Reads 64 bits. @throws {UsageError} when they are not wholly inside the bytes at hand */
+  read64(offset: number): bigint {
+    this.#check(offset, 8);
+    return this.#view.getBigUint64(offset, true);
+  }
+
+  /** Reads and decodes a declared register at `base + register.offset`. */
+  register<const R extends RegisterDeclaration>(register: R, base: number = 0): RegisterValue<R> {
+    const at = base + register.offset;
+    const raw = register.bytes === 1 ? this.read8(at) : register.bytes === 2 ? this.read16(at) : this.read32(at);
+    return decodeRegister(register, raw);
+  }
+
+  /** Vendor ID; 0xffff where no function answers, and in a VF's own configuration space. */
+  get vendorId(): number {
+    return this.read16(HEADER_OFFSET.vendorId);
+  }
+
+  /** Device ID. */
+  get deviceId(): number {
+    return this.read16(HEADER_OFFSET.deviceId);
+  }
+
+  /** Whether anything answered: a read of an absent or powered-down function gives all ones. */
+  get isPresent(): boolean {
+    return this.read32(HEADER_OFFSET.vendorId) !== 0xffffffff || this.read32(HEADER_OFFSET.command) !== 0xffffffff;
+  }
+
+  /** Command register. */
+  get command(): RegisterValue<typeof COMMAND> {
+    return this.register(COMMAND);
+  }
+
+  /** Status register. */
+  get status(): RegisterValue<typeof STATUS> {
+    return this.register(STATUS);
+  }
+
+  /** Revision ID. */
+  get revisionId(): number {
+    return this.read8(HEADER_OFFSET.revisionId);
+  }
+
+  /** Class code. */
+  get classCode(): ClassCode {
+    const value = this.read32(HEADER_OFFSET.revisionId) >>> 8;
+    return { base: value >>> 16, sub: (value >>> 8) & 0xff, programmingInterface: value & 0xff, value };
+  }
+
+  /** Cache line size in bytes (the register counts dwords). Without effect on PCIe. */
+  get cacheLineSizeBytes(): number {
+    return this.read8(HEADER_OFFSET.cacheLineSize) * 4;
+  }
+
+  /** Latency timer; 0 on PCIe. */
+  get latencyTimer(): number {
+    return this.read8(HEADER_OFFSET.latencyTimer);
+  }
+
+  /** Header layout: 0 endpoint, 1 bridge, 2 CardBus bridge; other values are reserved. */
+  get headerType(): number {
+    return this.read8(HEADER_OFFSET.headerType) & 0x7f;
+  }
+
+  /** The device has functions other than function 0. */
+  get isMultiFunction(): boolean {
+    return (this.read8(HEADER_OFFSET.headerType) & 0x80) !== 0;
+  }
+
+  /** Built-in self test register. */
+  get bist(): number {
+    return this.read8(HEADER_OFFSET.bist);
+  }
+
+  /** Number of base address registers that the header type has. */
+  get barCount(): number {
+    return BARS_BY_HEADER_TYPE[this.headerType] ?? 0;
+  }
+
+  /**
+   * Decodes the base address registers.
+   *
+   * @param sizes size in bytes of each BAR by index, where known
+   */
+  bars(sizes: readonly (number | undefined)[] = []): BaseAddress[] {
+    return decodeBaseAddresses((offset) => this.read32(offset), HEADER_OFFSET.bar0, this.barCount, sizes);
+  }
+
+  /** Expansion ROM register; `undefined` when it reads 0 or the header type has none. */
+  get expansionRom(): ExpansionRom | undefined {
+    if (this.headerType === 0) return decodeExpansionRom(this.read32(HEADER_OFFSET.expansionRom));
+    if (this.headerType === 1) return decodeExpansionRom(this.read32(HEADER_OFFSET.bridgeExpansionRom));
+    return undefined;
+  }
+
+  /**
+   * Subsystem IDs of header types 0 and 2. A bridge (type 1) has a capability for them instead; a type 2 header
+   * keeps them at 0x40, which a 64-byte snapshot lacks.
+   */
+  get subsystem(): SubsystemId | undefined {
+    const at = this.headerType === 0 ? HEADER_OFFSET.subsystemVendorId : this.headerType === 2 ? 0x40 : undefined;
+    if (at === undefined || at + 4 > this.sizeBytes) return undefined;
+    return { vendorId: this.read16(at), deviceId: this.read16(at + 2) };
+  }
+
+  /** Byte offset of the first capability, 0 when there is none; the two reserved low bits are kept. */
+  get capabilitiesPointer(): number {
+    if (!this.status.capabilitiesList) return 0;
+    return this.read8(this.headerType === 2 ? 0x14 : HEADER_OFFSET.capabilitiesPointer);
+  }
+
+  /** Interrupt line: whatever firmware noted there. */
+  get interruptLine(): number {
+    return this.read8(HEADER_OFFSET.interruptLine);
+  }
+
+  /** Which INTx wire the function pulls; `undefined` when it uses none or the value is reserved. */
+  get interruptPin(): "A" | "B" | "C" | "D" | undefined {
+    return ([undefined, "A", "B", "C", "D"] as const)[this.read8(HEADER_OFFSET.interruptPin)];
+  }
+
+  /** Fields that only a bridge has; `undefined` for other header types. */
+  get bridge(): BridgeHeader | undefined {
+    if (this.headerType !== 1) return undefined;
+    return {
+      primaryBus: this.read8(0x18),
+      secondaryBus: this.read8(0x19),
+      subordinateBus: this.read8(0x1a),
+      secondaryLatencyTimer: this.read8(0x1b),
+      io: this.#ioWindow(),
+      memory: {
+        base: BigInt(this.read16(0x20) & 0xfff0) << 16n,
+        limit: (BigInt(this.read16(0x22) & 0xfff0) << 16n) | 0xfffffn,
+        addressBits: 32,
+      },
+      prefetchable: this.#prefetchableWindow(),
+      secondaryStatus: this.register(SECONDARY_STATUS),
+      control: this.register(BRIDGE_CONTROL),
+    };
+  }
+
+  /** Fields that only a CardBus bridge has; `undefined` for other header types. */
+  get cardBus(): CardBusHeader | undefined {
+    if (this.headerType !== 2) return undefined;
+    return {
+      primaryBus: this.read8(0x18),
+      cardBus: this.read8(0x19),
+      subordinateBus: this.read8(0x1a),
+      latencyTimer: this.read8(0x1b),
+    };
+  }
+
+  #ioWindow(): BridgeWindow {
+    const base = this.read8(0x1c), limit = this.read8(0x1d);
+    const wide = (base & 0xf) === 1;
+    const upperBase = wide ? this.read16(0x30) : 0, upperLimit = wide ? this.read16(0x32) : 0;
+    return {
+      base: (BigInt(upperBase) << 16n) | BigInt((base & 0xf0) << 8),
+      limit: (BigInt(upperLimit) << 16n) | BigInt(((limit & 0xf0) << 8) | 0xfff),
+      addressBits: wide ? 32 : 16,
+    };
+  }
+
+  #prefetchableWindow(): BridgeWindow {
+    const base = this.read16(0x24), limit = this.read16(0x26);
+    const wide = (base & 0xf) === 1;
+    const upperBase = wide ? this.read32(0x28) : 0, upperLimit = wide ? this.read32(0x2c) : 0;
+    return {
+      base: (BigInt(upperBase) << 32n) | (BigInt(base & 0xfff0) << 16n),
+      limit: (BigInt(upperLimit) << 32n) | (BigInt(limit & 0xfff0) << 16n) | 0xfffffn,
+      addressBits: wide ? 64 : 32,
+    };
+  }
+
+  #check(offset: number, bytes: number): void {
+    if (!Number.isInteger(offset) || offset < 0 || offset + bytes > this.bytes.length) {
+      throw new UsageError(
+        `configuration space holds ${this.bytes.length} bytes; ${bytes} at offset ${offset} are not inside it`,
+      );
+    }
+  }
+}
