@@ -1,0 +1,135 @@
+/**
+ * The seam `Host`: which functions there are, who owns them, and how one is opened.
+ *
+ * @module
+ */
+import type { VfioDevice } from "../vfio/device.ts";
+
+/** What `Host.list` says of a function, read from sysfs. */
+export interface FunctionInfo {
+  /** `0000:01:00.0` */
+  readonly address: string;
+  readonly vendorId: number;
+  readonly deviceId: number;
+  readonly subsystemVendorId: number;
+  readonly subsystemId: number;
+  readonly revision: number;
+  /** 24-bit class code. */
+  readonly classCode: number;
+  readonly vendorName: string;
+  readonly deviceName: string;
+  readonly className: string;
+  /** Driver that it is bound to now; undefined when none. */
+  readonly driver?: string;
+  /** `driver_override`; undefined when not set. */
+  readonly driverOverride?: string;
+  readonly iommuGroup?: number;
+  /** Other functions of the group. */
+  readonly groupMembers: readonly string[];
+  /** −1 when the platform does not say. */
+  readonly numaNode: number;
+  /** Present on a PF. */
+  readonly sriov?: {
+    readonly totalVfs: number;
+    readonly numVfs: number;
+    readonly driversAutoprobe: boolean;
+    /** Addresses of the enabled VFs, in VF order. */
+    readonly vfs: readonly string[];
+  };
+  /** PF of a VF. */
+  readonly physicalFunction?: string;
+  /** Network interfaces that hang on it. */
+  readonly netInterfaces: readonly string[];
+  /** Block devices that hang on it. */
+  readonly blockDevices: readonly string[];
+  /** `vfioN` when the kernel has a character device for it (a node exists in /dev/vfio/devices). */
+  readonly vfioCdev?: string;
+  /** Process that holds the function's lock; undefined when free. */
+  readonly heldBy?: string;
+}
+
+/** How to bind. */
+export interface BindOptions {
+  /** Default `vfio-pci`. */
+  readonly driver?: string;
+  /** Go on although the host uses the function. */
+  readonly force?: boolean;
+}
+
+/** How to change the VF count. */
+export interface SriovOptions {
+  readonly force?: boolean;
+  /** Whether the kernel may bind new VFs to drivers; default: off when the PF is on vfio-pci, else as it is. */
+  readonly driversAutoprobe?: boolean;
+}
+
+/** How to open. */
+export interface OpenOptions {
+  /** Default: cdev when the host has it, else group. Ignored by hosts with one path. */
+  readonly path?: "group" | "cdev";
+  /** UUID text; sent only for functions that have to do with SR-IOV. */
+  readonly vfToken?: string;
+  /** The full name of the unsafe mode, since it gives the device all of memory. */
+  readonly enableUnsafeNoIommuMode?: boolean;
+  /** How long a peer on a socket may take to answer. Default 5000. */
+  readonly timeoutMs?: number;
+}
+
+/** One change that the journal would undo. */
+export interface JournalEntry {
+  readonly function: string;
+  readonly attribute: "driver" | "driver_override" | "sriov_numvfs" | "sriov_drivers_autoprobe";
+  /** Value before the first change; empty for "none". */
+  readonly before: string;
+  /** Value that was written last. */
+  readonly after: string;
+  readonly pid: number;
+  /** ISO 8601. */
+  readonly time: string;
+}
+
+/** What `restore` did, in order. */
+export interface RestoreReport {
+  readonly done: readonly JournalEntry[];
+  /** Entries that could not be undone now; they stay in the journal. */
+  readonly failed: readonly { readonly entry: JournalEntry; readonly error: Error }[];
+}
+
+/**
+ * A host. Calls are synchronous. Errors: `NotFoundError` (no such function), `RefusedError` (guard or lock),
+ * `UnsupportedError` (no SR-IOV, no VFIO), `UsageError`, `SyscallError`.
+ */
+export interface Host extends Disposable {
+  /** `linux`, or the emulated host's directory. */
+  readonly name: string;
+  list(): FunctionInfo[];
+  /** Takes full and short addresses. @throws NotFoundError */
+  describe(address: string): FunctionInfo;
+  /** Config space as sysfs shows it: 64 (unprivileged), 256 or 4096 bytes. */
+  readConfig(address: string): Uint8Array<ArrayBuffer>;
+  /** Sizes of BAR 0–5 and ROM in bytes, 0 for none. */
+  barSizes(address: string): number[];
+
+  /** Gives the function to a driver (default vfio-pci), recording first what was there. */
+  bind(address: string, options?: BindOptions): void;
+  /** Sets NumVFs of a PF, recording first what was there. @returns addresses of the VFs. */
+  setVfCount(address: string, count: number, options?: SriovOptions): string[];
+  /** Puts back what the journal holds, for one function (and its VFs) or for all. */
+  restore(address?: string): RestoreReport;
+  /** What `restore` would put back. */
+  journal(): JournalEntry[];
+
+  /** Opens the function for userspace and takes its lock until the device is closed. */
+  open(address: string, options?: OpenOptions): VfioDevice;
+  /** Problems and mends, for `doctor`. */
+  examine(): Finding[];
+}
+
+/** One finding of `doctor`. */
+export interface Finding {
+  readonly what: string;
+  readonly state: "ok" | "warning" | "problem";
+  readonly detail: string;
+  /** Command that mends it. */
+  readonly mend?: string;
+}

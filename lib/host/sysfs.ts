@@ -1,0 +1,31 @@
+/**
+ * The PCI part of sysfs as a seam: the kernel's own tree, or the one that an emulated host serves.
+ *
+ * Host logic (listing, binding, journal, guards, VF count) is written once, over this interface; so what is tried on the
+ * emulated host is what runs on a real one.
+ *
+ * @module
+ */
+
+/**
+ * A tree of attributes. Paths are absolute, as on Linux: `/sys/bus/pci/devices/0000:01:00.0/vendor`.
+ * Failures are `SyscallError`s with the errno that Linux gives (ENOENT, EBUSY, ERANGE, EACCES, …).
+ */
+export interface Sysfs extends Disposable {
+  /** Text of an attribute, with trailing white space removed. */
+  readText(path: string): string;
+  /** Bytes of a binary attribute (`config`). */
+  readBytes(path: string): Uint8Array<ArrayBuffer>;
+  /** One write. */
+  writeText(path: string, text: string): void;
+  /** Names in a directory, sorted. */
+  list(path: string): string[];
+  /** Target of a symbolic link, as written in it. */
+  readLink(path: string): string;
+  exists(path: string): boolean;
+}
+
+/** Where PCI functions are listed. */
+export const PCI_DEVICES = "/sys/bus/pci/devices";
+/** Where PCI drivers are listed. */
+export const PCI_DRIVERS = "/sys/bus/pci/drivers";

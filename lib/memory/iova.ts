@@ -1,0 +1,118 @@
+/**
+ * IOVA space: which addresses a device may use, and who has which part of it.
+ *
+ * @module
+ */
+import { ExhaustedError, UsageError } from "../errors/mod.ts";
+
+/** A range of IOVAs, both ends included (as the kernel reports them). */
+export interface IovaRange {
+  readonly start: bigint;
+  readonly last: bigint;
+}
+
+/** What `IovaAllocator.allocate` is asked for. */
+export interface IovaRequest {
+  /** A power of two; default the allocator's page size. */
+  readonly alignment?: bigint;
+  /** For devices with 32-bit DMA: nothing above 4 GiB will do. Without it the space below 4 GiB is only used first. */
+  readonly below4GiB?: boolean;
+}
+
+const FOUR_GIB = 1n << 32n;
+
+/**
+ * Hands out IOVA ranges within what the IOMMU can translate.
+ *
+ * The lowest fitting address wins, so addresses below 4 GiB go first. Address 0 is never given out: drivers and devices
+ * like to read it as "not set".
+ */
+export class IovaAllocator {
+  readonly ranges: readonly IovaRange[];
+  readonly pageSizeBytes: bigint;
+  /** Free ranges, sorted, not touching one another; `end` is exclusive. */
+  #free: { start: bigint; end: bigint }[];
+  readonly #used = new Map<bigint, bigint>();
+
+  /** @param ranges usable IOVAs, in any order. @param pageSizeBytes smallest IOMMU page, a power of two. */
+  constructor(ranges: readonly IovaRange[], pageSizeBytes: bigint) {
+    if (pageSizeBytes <= 0n || (pageSizeBytes & (pageSizeBytes - 1n)) !== 0n) {
+      throw new UsageError(`IOMMU page size ${pageSizeBytes} is not a power of two`);
+    }
+    this.pageSizeBytes = pageSizeBytes;
+    this.ranges = [...ranges].sort((a, b) => (a.start < b.start ? -1 : 1));
+    this.#free = [];
+    for (const { start, last } of this.ranges) {
+      const from = roundUp(start === 0n ? pageSizeBytes : start, pageSizeBytes);
+      const end = (last + 1n) & ~(pageSizeBytes - 1n);
+      if (from < end) this.#free.push({ start: from, end });
+    }
+  }
+
+  /** How many ranges are handed out. */
+  get count(): number {
+    return this.#used.size;
+  }
+
+  /** How many bytes are handed out. */
+  get usedBytes(): bigint {
+    let total = 0n;
+    for (const size of this.#used.values()) total += size;
+    return total;
+  }
+
+  /**
+   * Takes a range of `sizeBytes`, rounded up to whole pages.
+   * @returns its first address. @throws ExhaustedError, UsageError
+   */
+  allocate(sizeBytes: number | bigint, request: IovaRequest = {}): bigint {
+    const size = roundUp(BigInt(sizeBytes), this.pageSizeBytes);
+    const alignment = request.alignment ?? this.pageSizeBytes;
+    if (size <= 0n) throw new UsageError(`an IOVA range of ${sizeBytes} bytes`);
+    if ((alignment & (alignment - 1n)) !== 0n) throw new UsageError(`IOVA alignment ${alignment}`);
+    for (let i = 0; i < this.#free.length; i++) {
+      const hole = this.#free[i]!;
+      const start = roundUp(hole.start, alignment > this.pageSizeBytes ? alignment : this.pageSizeBytes);
+      const end = start + size;
+      if (end > hole.end || (request.below4GiB && end > FOUR_GIB)) continue;
+      const rest: { start: bigint; end: bigint }[] = [];
+      if (hole.start < start) rest.push({ start: hole.start, end: start });
+      if (end < hole.end) rest.push({ start: end, end: hole.end });
+      this.#free.splice(i, 1, ...rest);
+      this.#used.set(start, size);
+      return start;
+    }
+    throw new ExhaustedError(
+      `no ${size} free bytes of IOVA space${request.below4GiB ? " below 4 GiB" : ""} (${this.usedBytes} in use)`,
+    );
+  }
+
+  /** Size of the range that starts at `iova`, or undefined when none does. */
+  sizeOf(iova: bigint): bigint | undefined {
+    return this.#used.get(iova);
+  }
+
+  /** Gives a range back. @throws UsageError when no range starts there. */
+  free(iova: bigint): void {
+    const size = this.#used.get(iova);
+    if (size === undefined) throw new UsageError(`IOVA 0x${iova.toString(16)} was not handed out, or freed before`);
+    this.#used.delete(iova);
+    const end = iova + size;
+    let at = this.#free.findIndex((hole) => hole.start > iova);
+    if (at < 0) at = this.#free.length;
+    const before = this.#free[at - 1];
+    const after = this.#free[at];
+    const joinsBefore = before?.end === iova;
+    const joinsAfter = after?.start === end;
+    if (joinsBefore && joinsAfter) {
+      before.end = after.end;
+      this.#free.splice(at, 1);
+    } else if (joinsBefore) before.end = end;
+    else if (joinsAfter) after.start = iova;
+    else this.#free.splice(at, 0, { start: iova, end });
+  }
+}
+
+function roundUp(value: bigint, alignment: bigint): bigint {
+  return (value + alignment - 1n) & ~(alignment - 1n);
+}

@@ -1,0 +1,8 @@
+/**
+ * Mapped memory, DMA memory and IOVA allocation.
+ *
+ * @module
+ */
+export { MappedMemory } from "../../ffi/mod.ts";
+export * from "./dma.ts";
+export * from "./iova.ts";

@@ -1,0 +1,140 @@
+/**
+ * The client's memory as its server sees it: IOVA ranges, each a mapping of a file that the client passed.
+ *
+ * @module
+ */
+import { ClosedError, RingsideError, UsageError } from "../../errors/mod.ts";
+import type { MappedMemory } from "../../../ffi/mod.ts";
+
+/** An access by a device to an IOVA that its driver did not map, or not for this direction. */
+export class DmaFault extends RingsideError {
+  override name = "DmaFault";
+}
+
+/** One mapped range. */
+export class DmaRegion {
+  readonly iova: bigint;
+  readonly sizeBytes: number;
+  readonly deviceReads: boolean;
+  readonly deviceWrites: boolean;
+  readonly memory: MappedMemory;
+  /** First and last byte as two 32-bit halves, for comparisons without bigint. */
+  readonly startLo: number;
+  readonly startHi: number;
+  /** Views over the whole range; detached when it is unmapped. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly words16: Uint16Array<ArrayBuffer>;
+  readonly words32: Uint32Array<ArrayBuffer>;
+
+  constructor(iova: bigint, memory: MappedMemory, access: { deviceReads: boolean; deviceWrites: boolean }) {
+    this.iova = iova;
+    this.memory = memory;
+    this.sizeBytes = memory.sizeBytes;
+    this.deviceReads = access.deviceReads;
+    this.deviceWrites = access.deviceWrites;
+    this.startLo = Number(iova & 0xffff_ffffn);
+    this.startHi = Number(iova >> 32n);
+    this.bytes = new Uint8Array(memory.buffer);
+    this.words16 = new Uint16Array(memory.buffer, 0, memory.sizeBytes >> 1);
+    this.words32 = new Uint32Array(memory.buffer, 0, memory.sizeBytes >> 2);
+  }
+}
+
+/**
+ * IOVA → memory. `find` allocates nothing: it leaves its result in `region` and `offset`.
+ */
+export class DmaTable {
+  #regions: DmaRegion[] = [];
+  #last: DmaRegion | null = null;
+  /** Result of the last successful `find`. */
+  region: DmaRegion | null = null;
+  /** Byte offset in `region` of the last successful `find`. */
+  offset = 0;
+  /** Counts maps and unmaps, so that a device can tell that a cached address is stale. */
+  generation = 0;
+
+  get regions(): readonly DmaRegion[] {
+    return this.#regions;
+  }
+
+  /** Adds a range, and owns its mapping. @throws UsageError when it overlaps another. */
+  add(region: DmaRegion): void {
+    const end = region.iova + BigInt(region.sizeBytes);
+    if (end > 1n << 64n) throw new UsageError(`IOVA range at 0x${region.iova.toString(16)} passes 2^64`);
+    for (const other of this.#regions) {
+      if (region.iova < other.iova + BigInt(other.sizeBytes) && other.iova < end) {
+        throw new UsageError(
+          `IOVA range at 0x${region.iova.toString(16)} overlaps the one at 0x${other.iova.toString(16)}`,
+        );
+      }
+    }
+    this.#regions.push(region);
+    this.#forget();
+  }
+
+  /** Takes out exactly one range, and unmaps it. @returns false when no range is just that. */
+  remove(iova: bigint, sizeBytes: bigint): boolean {
+    const at = this.#regions.findIndex((one) => one.iova === iova && BigInt(one.sizeBytes) === sizeBytes);
+    if (at < 0) return false;
+    const [region] = this.#regions.splice(at, 1);
+    this.#forget();
+    region!.memory.close();
+    return true;
+  }
+
+  /** Takes out and unmaps everything. */
+  clear(): void {
+    const regions = this.#regions;
+    this.#regions = [];
+    this.#forget();
+    for (const region of regions) region.memory.close();
+  }
+
+  #forget(): void {
+    this.#last = null;
+    this.region = null;
+    this.generation++;
+  }
+
+  /**
+   * Looks `length` bytes at IOVA `hi:lo` up; true leaves `region` and `offset` set. False: not mapped as a whole, or not for this
+   * direction (`deviceWrites`). Halves are unsigned 32-bit numbers.
+   */
+  find(lo: number, hi: number, length: number, deviceWrites: boolean): boolean {
+    const last = this.#last;
+    if (last !== null && this.#hit(last, lo, hi, length, deviceWrites)) return true;
+    for (let i = 0; i < this.#regions.length; i++) {
+      const region = this.#regions[i]!;
+      if (this.#hit(region, lo, hi, length, deviceWrites)) {
+        this.#last = region;
+        return true;
+      }
+    }
+    return false;
+  }
+
+  #hit(region: DmaRegion, lo: number, hi: number, length: number, deviceWrites: boolean): boolean {
+    // Exact for |hi difference| < 2^21, far above any region's size; a larger difference fails the size test anyway.
+    const offset = (hi - region.startHi) * 4294967296 + (lo - region.startLo);
+    if (offset < 0 || offset + length > region.sizeBytes) return false;
+    if (deviceWrites ? !region.deviceWrites : !region.deviceReads) return false;
+    this.region = region;
+    this.offset = offset;
+    return true;
+  }
+
+  /** As `find`, for setup paths. @throws DmaFault, ClosedError */
+  resolve(iova: bigint, length: number, deviceWrites: boolean): { region: DmaRegion; offset: number } {
+    const lo = Number(iova & 0xffff_ffffn);
+    const hi = Number(iova >> 32n);
+    if (!this.find(lo, hi, length, deviceWrites)) {
+      throw new DmaFault(
+        `no mapping for ${length} bytes at IOVA 0x${iova.toString(16)} that the device may ${
+          deviceWrites ? "write" : "read"
+        }`,
+      );
+    }
+    if (this.region!.memory.closed) throw new ClosedError(`memory at IOVA 0x${iova.toString(16)}`);
+    return { region: this.region!, offset: this.offset };
+  }
+}

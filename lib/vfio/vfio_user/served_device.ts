@@ -1,0 +1,56 @@
+/**
+ * What a vfio-user server needs from the device behind it.
+ *
+ * @module
+ */
+import type { EventFd, OwnedFd } from "../../../ffi/mod.ts";
+import type { IrqInfo, RegionArea, RegionInfo, VfioDeviceInfo } from "../device.ts";
+import type { DmaTable } from "./dma_table.ts";
+
+/** A region as served: what the client is told, and the file behind the parts that it may map. */
+export interface ServedRegion extends RegionInfo {
+  /** File that `mmapAreas` are mapped from, at offset `fileOffset` + area offset. */
+  readonly file?: OwnedFd;
+  readonly fileOffset?: number;
+}
+
+/** An eventfd that stands for a register write (a doorbell), offered to clients by GET_REGION_IO_FDS. */
+export interface ServedDoorbell extends RegionArea {
+  readonly fd: EventFd;
+  /** When given, only a write of this value. */
+  readonly value?: number;
+}
+
+/** SET_IRQS after the server has checked index, range and data against `IrqInfo`. */
+export type ServedIrqRequest =
+  | { action: "trigger"; start: number; eventFds: readonly (EventFd | null)[] }
+  | { action: "disable" }
+  | { action: "fire" | "mask" | "unmask"; start: number; count: number }
+  | { action: "unmask-on"; start: number; eventFd: EventFd };
+
+/**
+ * The device side of a connection. Accesses arrive already checked against the regions' sizes and access flags.
+ * A `RingsideError` thrown by a call becomes an error reply (EINVAL), a `SyscallError` its own errno; the connection goes on.
+ */
+export interface ServedDevice {
+  /** For messages: the PCI address. */
+  readonly name: string;
+  readonly info: VfioDeviceInfo;
+  region(index: number): ServedRegion;
+  irq(index: number): IrqInfo;
+  doorbells(index: number): readonly ServedDoorbell[];
+
+  /** Fills `into` from the region. */
+  readRegion(index: number, offset: number, into: Uint8Array): void;
+  writeRegion(index: number, offset: number, from: Uint8Array): void;
+  /** Takes ownership of the eventfds of `trigger` and `unmask-on`. */
+  setIrqs(index: number, request: ServedIrqRequest): void;
+  reset(): void;
+
+  /** A client is there. `dma` is its memory; the server keeps it up to date. */
+  attached(dma: DmaTable): void;
+  /** Before a range goes away (unmap): the device must not touch it after this returns. */
+  dmaWillUnmap(iova: bigint, sizeBytes: number): void;
+  /** The client is gone, orderly or not: stop, reset, forget its eventfds and memory. */
+  detached(): void;
+}

@@ -1,0 +1,94 @@
+/**
+ * The seam `VirtioTransport`: how a virtio device's registers are reached, whatever carries them.
+ *
+ * @module
+ */
+import type { EventFd, MappedMemory } from "../../../ffi/mod.ts";
+import type { DmaSpace } from "../../memory/mod.ts";
+
+/** Which text gives bits 39–42 and the later registers their meaning (reference R-0). Chosen by the caller, never guessed. */
+export type Profile = "spec" | "queue-state" | "transport-vq" | "mmio-v3" | "mmio-msi-v2";
+
+/** Kind of interrupt in use. */
+export type InterruptKind = "msix" | "msi" | "intx" | "none";
+
+/** Where the rings of a queue are, as IOVAs. */
+export interface QueueAddresses {
+  /** Number of descriptors. */
+  readonly size: number;
+  readonly descriptorArea: bigint;
+  readonly driverArea: bigint;
+  readonly deviceArea: bigint;
+}
+
+/** Notifies the device of one queue (reference 1.6, 2.2). */
+export interface Doorbell {
+  /** Tells the device that buffers are available. `nextOffset`/`nextWrap` matter with NOTIFICATION_DATA only. */
+  ring(nextOffset: number, nextWrap: number): void;
+}
+
+/** One interrupt line or vector, as eventfd. */
+export interface InterruptVector {
+  readonly eventFd: EventFd;
+  /** Called after the eventfd was taken: reads the ISR and unmasks for INTx, nothing for MSI and MSI-X. Returns ISR bits (1 queue, 2 config), 3 when unknown. */
+  acknowledge(): number;
+}
+
+/** A virtio device, before anything is negotiated. Every call is synchronous; after `close()` it is a `ClosedError`. */
+export interface VirtioTransport extends Disposable {
+  /** Function or path, for messages. */
+  readonly name: string;
+  readonly kind: "pci-modern" | "pci-legacy-admin" | "mmio" | "transport-vq";
+  readonly profile: Profile;
+  /** Virtio device id: 1 net, 2 block, 4 entropy, … */
+  readonly deviceId: number;
+  /** Queues that the device has (admin queues not counted). */
+  readonly queueCount: number;
+  readonly dma: DmaSpace;
+  readonly closed: boolean;
+
+  readDeviceFeatures(): bigint;
+  /** Writes what the driver accepts, and remembers it: FEATURES_OK fixes it. @throws UsageError for a bit that this transport or profile cannot carry. */
+  writeDriverFeatures(bits: bigint): void;
+  /** As written last. */
+  readonly driverFeatures: bigint;
+
+  readStatus(): number;
+  /** Writes the byte as it is; `VirtioDevice` keeps the order of N-1.1. */
+  writeStatus(status: number): void;
+  /** Writes 0 and waits until 0 reads back. @throws TimeoutError naming the device when it never does. */
+  reset(timeoutMs?: number): void;
+
+  readonly configSizeBytes: number;
+  configGeneration(): number;
+  /** One access of that width. @throws UsageError outside the config space or unaligned. */
+  readConfig(offset: number, width: 1 | 2 | 4): number;
+  writeConfig(offset: number, width: 1 | 2 | 4, value: number): void;
+
+  /** Largest size that the device takes; 0 when there is no such queue. */
+  queueMaxSize(queue: number): number;
+  /** Programs size and addresses, then enables. @throws DeviceError when the device does not keep what was written. */
+  enableQueue(queue: number, addresses: QueueAddresses): void;
+  queueEnabled(queue: number): boolean;
+  /** Resets one queue and waits (RING_RESET negotiated). @throws UnsupportedError, TimeoutError */
+  resetQueue(queue: number, timeoutMs?: number): void;
+  /** After `enableQueue`. */
+  doorbell(queue: number): Doorbell;
+
+  /** Vectors that the device has of a kind; 1 for INTx when it has a pin. */
+  interruptCount(kind: InterruptKind): number;
+  /** Turns interrupts on: one vector object each. @throws UnsupportedError */
+  enableInterrupts(kind: InterruptKind, count: number): InterruptVector[];
+  disableInterrupts(): void;
+  /** Vector of configuration changes (MSI-X); null for none. Read back. @throws DeviceError when the device refuses. */
+  setConfigVector(vector: number | null): void;
+  /** Vector of a queue (MSI-X); null for none. Read back. @throws DeviceError when the device refuses. */
+  setQueueVector(queue: number, vector: number | null): void;
+  /** Reads and clears the ISR byte: 1 queue, 2 config. */
+  readInterruptStatus(): number;
+
+  /** Shared memory region by id (reference 1.7); undefined when there is none. */
+  sharedMemory(id: number): { sizeBytes: number; map(): MappedMemory } | undefined;
+
+  close(): void;
+}
