@@ -142,7 +142,7 @@ async function writeConfig(): Promise<void> {
   const lines = Object.entries(own).map(([key, value]) => `${key} "${value}";`);
   await Deno.writeTextFile(
     CONFIG,
-    [...acquire, '#clear APT::Architectures;', 'APT::Architectures { "amd64"; };', ...lines, ""].join("\n"),
+    [...acquire, "#clear APT::Architectures;", 'APT::Architectures { "amd64"; };', ...lines, ""].join("\n"),
   );
 }
 

@@ -1,0 +1,60 @@
+import { runCommand } from "./command.ts";
+import { exists, PATHS, PROJECT_ROOT } from "./paths.ts";
+
+/** Folders of the host that the guest covers with its own. */
+const COVERED = ["/tmp/", "/run/", "/dev/", "/proc/", "/sys/"];
+
+/** Path of a Deno the guest can start: the one that runs now, or a copy where the guest would not see that one. */
+export async function denoForGuest(): Promise<string> {
+  const running = await Deno.realPath(Deno.execPath());
+  if (running.startsWith(`${PROJECT_ROOT}/`) || !COVERED.some((folder) => running.startsWith(folder))) {
+    return running;
+  }
+  const copy = `${PATHS.bin}/deno-${Deno.version.deno}`;
+  if (!exists(copy)) {
+    await Deno.mkdir(PATHS.bin, { recursive: true });
+    await Deno.copyFile(running, `${copy}.part`);
+    await Deno.chmod(`${copy}.part`, 0o755);
+    await Deno.rename(`${copy}.part`, copy);
+  }
+  return copy;
+}
+
+/**
+ * Fills the guest's DENO_DIR with all that the given entry points import.
+ *
+ * The guest has no network, and under TCG it would spend seconds on what takes the host milliseconds.
+ */
+export async function cacheForGuest(entryPoints: readonly string[]): Promise<void> {
+  await Deno.mkdir(PATHS.denoDir, { recursive: true });
+  if (entryPoints.length === 0) return;
+  await runCommand([Deno.execPath(), "cache", "--quiet", ...entryPoints], {
+    cwd: PROJECT_ROOT,
+    env: { DENO_DIR: PATHS.denoDir },
+  });
+}
+
+/** Variables that make Deno use the prepared cache and nothing else. */
+export function denoEnvironment(): Record<string, string> {
+  return {
+    DENO_DIR: PATHS.denoDir,
+    DENO_NO_UPDATE_CHECK: "1",
+    ...(Deno.stdout.isTerminal() ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }),
+  };
+}
+
+/** Test files below the given files and folders, as absolute paths. */
+export function testFiles(selection: readonly string[]): string[] {
+  const found: string[] = [];
+  const visit = (path: string): void => {
+    if (Deno.statSync(path).isDirectory) {
+      for (const entry of Deno.readDirSync(path)) {
+        if (entry.isDirectory || /(^|[._])test\.tsx?$/.test(entry.name)) visit(`${path}/${entry.name}`);
+      }
+    } else {
+      found.push(path);
+    }
+  };
+  for (const path of selection) visit(path.startsWith("/") ? path : `${PROJECT_ROOT}/${path}`);
+  return [...new Set(found)].sort();
+}

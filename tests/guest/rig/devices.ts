@@ -1,0 +1,133 @@
+import { GuestOptionsError } from "./errors.ts";
+
+/**
+ * A function of the guest. `hub` names the Ethernet hub its link is plugged into: every frame sent into a hub
+ * comes out of all its other links. Functions with no hub named are on hub 0.
+ */
+export type GuestDevice =
+  /** A virtio-net PF with VFs (device ids 1041h); the VFs' functions are numbered from 1. */
+  | { readonly kind: "virtio-net-sriov"; readonly vfs?: number; readonly hub?: number }
+  | { readonly kind: "virtio-net"; readonly hub?: number; readonly vectors?: number }
+  /** An Intel 82576 with SR-IOV (7 VFs under its kernel driver). */
+  | { readonly kind: "igb"; readonly hub?: number }
+  | { readonly kind: "e1000e"; readonly hub?: number }
+  /** `vectors: 0` leaves out MSI-X, so that INTx is its only interrupt. */
+  | { readonly kind: "virtio-rng"; readonly vectors?: number }
+  /** A disk of zeros; writes last for the run. */
+  | { readonly kind: "virtio-blk"; readonly sizeBytes?: number; readonly vectors?: number }
+  /** QEMU's teaching device (1234:11e8): one BAR, MSI but no MSI-X, and DMA both ways on command. */
+  | { readonly kind: "edu" }
+  /** A function served over the vfio-user protocol by a process on the host, which must be listening already. */
+  | { readonly kind: "vfio-user"; readonly socket: string };
+
+/** Arguments for devices, and what they demand of the machine. */
+export interface DeviceArguments {
+  readonly args: readonly string[];
+  /** RAM must be shared memory, so that a device process can map it. */
+  readonly sharedMemory: boolean;
+}
+
+/** The devices tests get unless they ask for others: two ways to SR-IOV, and one for each kind of interrupt. */
+export const STANDARD_DEVICES: readonly GuestDevice[] = [
+  { kind: "virtio-net-sriov", vfs: 3 },
+  { kind: "igb" },
+  { kind: "virtio-rng" },
+  { kind: "virtio-rng", vectors: 0 },
+  { kind: "edu" },
+  { kind: "virtio-blk" },
+];
+
+/** A virtio function without the I/O-port interface and behind the IOMMU, as hardware would be. */
+const VIRTIO = "iommu_platform=on,disable-legacy=on,ats=on";
+
+/**
+ * Turns a list of devices into QEMU arguments.
+ *
+ * Every device gets an id: QEMU 11.1 crashes on an SR-IOV device without one that follows a `sriov-pf` group.
+ */
+export function deviceArguments(devices: readonly GuestDevice[], runFolder: string): DeviceArguments {
+  const args: string[] = [];
+  let sharedMemory = false;
+  const port = (name: string, hub: number): string => {
+    args.push("-netdev", `hubport,id=${name}-net,hubid=${hub}`);
+    return `netdev=${name}-net`;
+  };
+  devices.forEach((device, index) => {
+    const id = `d${index}`;
+    const bus = `rp${index}`;
+    // Fixed slots keep bus numbers in the order of the list: the first device is on bus 1, and so on.
+    args.push(
+      "-device",
+      `pcie-root-port,id=${bus},chassis=${index + 1},slot=${index + 1},addr=0x${slot(index)}`,
+    );
+    const mac = (n: number): string => `mac=52:54:00:00:${hex2(index)}:${hex2(n)}`;
+    const vectors = "vectors" in device && device.vectors !== undefined ? `,vectors=${device.vectors}` : "";
+    switch (device.kind) {
+      case "virtio-net-sriov": {
+        const { vfs = 3, hub = 0 } = device;
+        if (!Number.isInteger(vfs) || vfs < 1 || vfs > 7) {
+          throw new GuestOptionsError(
+            `virtio-net-sriov: vfs is ${vfs}, but the functions of a slot allow 1 to 7`,
+          );
+        }
+        // VFs come before their PF, which counts those it finds.
+        for (let vf = vfs; vf >= 0; vf--) {
+          const name = vf === 0 ? `${id}pf` : `${id}vf${vf}`;
+          const owner = vf === 0 ? "" : `,sriov-pf=${id}pf`;
+          args.push(
+            "-device",
+            `virtio-net-pci,id=${name},bus=${bus},addr=0x0.0x${vf},${port(name, hub)},${
+              mac(vf)
+            }${owner},${VIRTIO}`,
+          );
+        }
+        break;
+      }
+      case "virtio-net":
+        args.push(
+          "-device",
+          `virtio-net-pci,id=${id},bus=${bus},${port(id, device.hub ?? 0)},${mac(0)}${vectors},${VIRTIO}`,
+        );
+        break;
+      case "igb":
+      case "e1000e":
+        args.push("-device", `${device.kind},id=${id},bus=${bus},${port(id, device.hub ?? 0)},${mac(0)}`);
+        break;
+      case "virtio-rng":
+        args.push("-object", `rng-builtin,id=${id}-source`);
+        args.push("-device", `virtio-rng-pci,id=${id},bus=${bus},rng=${id}-source${vectors},${VIRTIO}`);
+        break;
+      case "virtio-blk": {
+        const file = `${runFolder}/${id}.img`;
+        Deno.writeFileSync(file, new Uint8Array());
+        Deno.truncateSync(file, device.sizeBytes ?? 64 * 1024 * 1024);
+        args.push("-blockdev", JSON.stringify({ driver: "file", "node-name": `${id}-file`, filename: file }));
+        args.push("-device", `virtio-blk-pci,id=${id},bus=${bus},drive=${id}-file${vectors},${VIRTIO}`);
+        break;
+      }
+      case "edu":
+        // Its address mask is 28 bits by default, less than an IOVA below 4 GiB may need.
+        args.push("-device", `edu,id=${id},bus=${bus},dma_mask=0xffffffff`);
+        break;
+      case "vfio-user":
+        sharedMemory = true;
+        args.push(
+          "-device",
+          JSON.stringify({ driver: "vfio-user-pci", id, bus, socket: { type: "unix", path: device.socket } }),
+        );
+        break;
+    }
+  });
+  return { args, sharedMemory };
+}
+
+function slot(index: number): string {
+  // The slots below are taken by what QEMU places itself (the two file shares), slot 31 is the chipset's.
+  const number = index + 8;
+  if (number > 30) throw new GuestOptionsError("a guest has room for 23 devices");
+  return number.toString(16);
+}
+
+function hex2(value: number): string {
+  return value.toString(16).padStart(2, "0");
+}

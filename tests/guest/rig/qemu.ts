@@ -1,0 +1,99 @@
+import { deviceArguments } from "./devices.ts";
+import type { GuestDevice } from "./devices.ts";
+import { PATHS, PROJECT_ROOT, SYSROOT_LIB, sysrootCommand } from "./paths.ts";
+
+/** How the guest's instructions are executed. */
+export type Accelerator = "tcg" | "kvm";
+
+/** What `qemuCommand` needs to know. */
+export interface MachineOptions {
+  readonly accel: Accelerator;
+  readonly cpus: number;
+  readonly memoryMiB: number;
+  readonly sharedMemory: boolean;
+  readonly devices: readonly GuestDevice[];
+  /** Netdev descriptions without an id, e.g. `user` or `dgram,…`, each plugged into a hub. */
+  readonly uplinks: readonly { readonly hub: number; readonly netdev: string }[];
+  /** Give the guest the host's root (read-only) and the project (read-write) over 9p. */
+  readonly shareHost: boolean;
+  readonly kernelImage: string;
+  readonly kernelArgs: readonly string[];
+  readonly initramfs: string;
+  /** File that collects what the guest says on its second serial port. */
+  readonly statusFile: string;
+  readonly runFolder: string;
+  readonly extraArgs: readonly string[];
+}
+
+/** A QEMU invocation. */
+export interface QemuCommand {
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** Fixed kernel arguments. Layout randomisation and mitigations cost minutes under TCG and gain nothing here. */
+const KERNEL_ARGS = [
+  "console=ttyS0",
+  "quiet",
+  "panic=-1",
+  "intel_iommu=on",
+  "mitigations=off",
+  "nokaslr",
+  "tsc=reliable",
+  "random.trust_cpu=on",
+];
+
+/** Builds QEMU's command line; it runs through the sysroot's loader, so the host's libraries do not matter. */
+export function qemuCommand(options: MachineOptions): QemuCommand {
+  const devices = deviceArguments(options.devices, options.runFolder);
+  const shared = options.sharedMemory || devices.sharedMemory;
+  const share = `${PATHS.sysroot}/usr/share`;
+  const args = [
+    ...["-L", `${share}/qemu`, "-L", `${share}/seabios`, "-L", `${PATHS.sysroot}/usr/lib/ipxe/qemu`],
+    ...["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
+    // A rig that is killed must not leave a machine behind that spins on a shared host.
+    ...["-run-with", "exit-with-parent=on"],
+    ...accelerator(options.accel),
+    ...["-smp", String(options.cpus), "-m", String(options.memoryMiB)],
+    ...["-machine", `q35,kernel-irqchip=split${shared ? ",memory-backend=ram" : ""}`],
+    ...(shared ? ["-object", `memory-backend-memfd,id=ram,size=${options.memoryMiB}M,share=on`] : []),
+    ...["-device", "intel-iommu,intremap=on,caching-mode=on,device-iotlb=on"],
+    ...["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"],
+    ...["-chardev", `file,id=status,path=${comma(options.statusFile)}`, "-serial", "chardev:status"],
+    ...(options.shareHost ? [...share9p("/", "host", true), ...share9p(PROJECT_ROOT, "project", false)] : []),
+    ...options.uplinks.flatMap(({ hub, netdev }, index) => [
+      "-netdev",
+      `${netdev},id=uplink${index}`,
+      "-netdev",
+      `hubport,id=uplink${index}-port,hubid=${hub},netdev=uplink${index}`,
+    ]),
+    ...devices.args,
+    ...options.extraArgs,
+    ...["-kernel", options.kernelImage, "-initrd", options.initramfs],
+    ...["-append", [...KERNEL_ARGS, ...options.kernelArgs].join(" ")],
+  ];
+  return {
+    argv: sysrootCommand("/usr/bin/qemu-system-x86_64", args),
+    // Without it QEMU loads the modules of an installed QEMU of another version, and aborts.
+    env: { QEMU_MODULE_DIR: `${SYSROOT_LIB}/qemu` },
+  };
+}
+
+function accelerator(accel: Accelerator): string[] {
+  if (accel === "kvm") return ["-accel", "kvm", "-cpu", "host"];
+  // The features left out make TCG flush its translations on every kernel entry.
+  return ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,-la57,-pku,-smap,-smep,-umip"];
+}
+
+function share9p(path: string, tag: string, readOnly: boolean): string[] {
+  const access = readOnly ? ",readonly=on" : "";
+  return [
+    "-virtfs",
+    `local,path=${comma(path)},mount_tag=${tag},security_model=none,multidevs=remap${access}`,
+  ];
+}
+
+/** QEMU's option syntax wants a comma in a value doubled. */
+function comma(value: string): string {
+  return value.replaceAll(",", ",,");
+}

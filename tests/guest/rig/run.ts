@@ -1,0 +1,129 @@
+/**
+ * Runs tests inside a guest: `deno task test:guest [options] [file or folder …] [-- deno test arguments]`.
+ *
+ * The exit status is that of `deno test` in the guest. On a machine where the rig is not set up the run counts as
+ * skipped, with status 0, so that the other test suites of a pipeline can be asked for together with this one.
+ */
+import { parseArgs } from "node:util";
+import { cacheForGuest, denoEnvironment, denoForGuest, testFiles } from "./deno_in_guest.ts";
+import { GuestOptionsError, NotSetUpError, RigError } from "./errors.ts";
+import { bootGuest } from "./guest.ts";
+import type { GuestOptions } from "./guest.ts";
+import { preparedKernel } from "./kernel.ts";
+import type { KernelFlavour } from "./kernel.ts";
+import { exists, PATHS, PROJECT_ROOT, SYSROOT_LOADER } from "./paths.ts";
+
+/** What to run, and in which guest. */
+export interface TestRun {
+  /** Files and folders, absolute or relative to the project. */
+  readonly selection: readonly string[];
+  /** Further arguments for `deno test`, e.g. `--filter`. */
+  readonly denoArgs: readonly string[];
+  readonly guest: Omit<GuestOptions, "command" | "script">;
+}
+
+/** Boots a guest, runs the selected test files in it and returns the exit status of `deno test`. */
+export async function runTests(run: TestRun): Promise<number> {
+  if (!exists(SYSROOT_LOADER)) throw new NotSetUpError(PATHS.sysroot);
+  const kernel = preparedKernel(run.guest.kernel);
+  const files = testFiles(run.selection);
+  if (files.length === 0) {
+    throw new GuestOptionsError(`no test files in ${run.selection.join(" ")} (looked for *_test.ts)`);
+  }
+  await cacheForGuest(files);
+  const deno = await denoForGuest();
+  const started = performance.now();
+  const result = await bootGuest({
+    ...run.guest,
+    command: [deno, "test", "--no-check", "--cached-only", "-A", ...run.denoArgs, ...files],
+    env: {
+      ...denoEnvironment(),
+      RINGSIDE_GUEST_CDEV: kernel.builtin.includes("iommufd") ? "1" : "0",
+      ...run.guest.env,
+    },
+  });
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  const { phases } = result.timings;
+  console.log(
+    `guest: Linux ${result.kernel.release}, ${seconds} s in all, kernel up after ${phases.kernel} s, ` +
+      `tests started after ${phases.shares} s and took ${
+        ((phases.task ?? 0) - (phases.shares ?? 0)).toFixed(1)
+      } s`,
+  );
+  return result.exitCode;
+}
+
+function parseFlavour(value: string | undefined): KernelFlavour | undefined {
+  if (value === undefined || value === "ready" || value === "debian") return value;
+  throw new GuestOptionsError(`--kernel is "${value}"; it can be ready or debian`);
+}
+
+function positive(name: string, value: string): number {
+  const number = Number(value);
+  if (!Number.isInteger(number) || number < 1) {
+    throw new GuestOptionsError(`--${name} is "${value}"; it must be a whole number from 1 up`);
+  }
+  return number;
+}
+
+function parseCommandLine(args: readonly string[]): TestRun {
+  const separator = args.indexOf("--");
+  const own = separator < 0 ? args : args.slice(0, separator);
+  const { values, positionals } = parseArgs({
+    args: [...own],
+    allowPositionals: true,
+    options: {
+      accel: { type: "string", default: "tcg" },
+      kernel: { type: "string" },
+      timeout: { type: "string", default: "300" },
+      memory: { type: "string", default: "1024" },
+      cpus: { type: "string", default: "2" },
+      hugepages: { type: "string", default: "16" },
+      env: { type: "string", multiple: true, default: [] },
+      "kernel-arg": { type: "string", multiple: true, default: [] },
+      "qemu-arg": { type: "string", multiple: true, default: [] },
+      keep: { type: "boolean", default: false },
+    },
+  });
+  if (values.accel !== "tcg" && values.accel !== "kvm") {
+    throw new GuestOptionsError(`--accel is "${values.accel}"; it can be tcg or kvm`);
+  }
+  const kernel = parseFlavour(values.kernel);
+  const env = Object.fromEntries(values.env.map((pair): [string, string] => {
+    const equals = pair.indexOf("=");
+    if (equals < 1) throw new GuestOptionsError(`--env is "${pair}"; it must be NAME=value`);
+    return [pair.slice(0, equals), pair.slice(equals + 1)];
+  }));
+  return {
+    selection: positionals.length > 0 ? positionals : [`${PROJECT_ROOT}/tests/guest`],
+    denoArgs: separator < 0 ? [] : args.slice(separator + 1),
+    guest: {
+      accel: values.accel,
+      ...(kernel === undefined ? {} : { kernel }),
+      timeoutMs: positive("timeout", values.timeout) * 1000,
+      memoryMiB: positive("memory", values.memory),
+      cpus: positive("cpus", values.cpus),
+      hugepages: positive("hugepages", values.hugepages),
+      env,
+      kernelArgs: values["kernel-arg"],
+      qemuArgs: values["qemu-arg"],
+      keepRun: values.keep,
+    },
+  };
+}
+
+if (import.meta.main) {
+  try {
+    Deno.exitCode = await runTests(parseCommandLine(Deno.args));
+  } catch (error) {
+    if (error instanceof NotSetUpError) {
+      console.log(`skipped: ${error.message}`);
+      console.log("guest tests: 0 passed, 0 failed, 1 skipped");
+    } else if (error instanceof RigError) {
+      console.error(`guest rig: ${error.message}`);
+      Deno.exitCode = 1;
+    } else {
+      throw error;
+    }
+  }
+}

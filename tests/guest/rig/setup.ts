@@ -1,0 +1,98 @@
+/**
+ * Sets up the guest rig: `deno task guest:setup [--kernel ready|debian|both]`.
+ *
+ * Downloads QEMU and a few tools as Debian packages, unpacks them below `.rig/` without installing anything, and
+ * prepares a kernel. It can be run again at any time and then does only what is missing.
+ */
+import { parseArgs } from "node:util";
+import { download, prepareApt, resolveClosure, unpack } from "./apt.ts";
+import { runCommand } from "./command.ts";
+import { RigError, SetupError } from "./errors.ts";
+import { prepareDebianKernel, prepareReadyKernel, readyKernelFolder } from "./kernel.ts";
+import { exists, PATHS, sysrootCommand } from "./paths.ts";
+import { writeToolScripts } from "./tools.ts";
+
+const PACKAGES = ["qemu-system-x86", "busybox-static", "pciutils", "iproute2"];
+/** Says which packages the sysroot was unpacked for; written when all are there. */
+const STAMP = `${PATHS.sysroot}.json`;
+const MINIMUM_QEMU = 11;
+
+/** Which kernels to prepare. */
+export type KernelChoice = "auto" | "ready" | "debian" | "both";
+
+/** Does every step of the set-up that has not been done. */
+export async function setup(choice: KernelChoice, log: (line: string) => void): Promise<void> {
+  if (Deno.build.os !== "linux" || Deno.build.arch !== "x86_64") {
+    throw new SetupError(
+      `the guest rig runs on x86-64 Linux only; this is ${Deno.build.os} on ${Deno.build.arch}`,
+    );
+  }
+  let aptReady = false;
+  const needApt = async (): Promise<void> => {
+    if (!aptReady) await prepareApt(log);
+    aptReady = true;
+  };
+
+  if (exists(STAMP) && Deno.readTextFileSync(STAMP) === JSON.stringify(PACKAGES)) {
+    log("QEMU and tools: already unpacked");
+  } else {
+    await needApt();
+    const closure = await resolveClosure(PACKAGES);
+    log(`downloading ${closure.length} packages (about 40 MB)`);
+    const files = await download(closure);
+    log("unpacking them");
+    if (exists(PATHS.sysroot)) await Deno.remove(PATHS.sysroot, { recursive: true });
+    await unpack(files, PATHS.sysroot);
+    await Deno.writeTextFile(STAMP, JSON.stringify(PACKAGES));
+  }
+  await writeToolScripts();
+  log(`QEMU ${await qemuVersion()} works`);
+
+  const ready = readyKernelFolder();
+  if (choice === "ready" && ready === undefined) {
+    throw new SetupError(
+      "no ready kernel: name the folder of one (bzImage, modules.tar.zst) in RINGSIDE_GUEST_KERNEL, " +
+        "or build one with tests/guest/rig/build_kernel.ts",
+    );
+  }
+  if (ready !== undefined && choice !== "debian") {
+    const done = await prepareReadyKernel(ready);
+    log(`kernel "ready" (with VFIO character devices): ${done ? "prepared" : "already prepared"}`);
+  }
+  if (choice === "debian" || choice === "both" || ready === undefined) {
+    if (!exists(`${PATHS.kernels}/debian/kernel.json`)) {
+      await needApt();
+      await prepareDebianKernel(log);
+    }
+    log('kernel "debian" (VFIO groups only, no IOMMUFD): prepared');
+  }
+  log("the guest rig is ready: deno task test:guest");
+}
+
+async function qemuVersion(): Promise<string> {
+  const text = await runCommand(sysrootCommand("/usr/bin/qemu-system-x86_64", ["--version"]));
+  const version = /version (\d+)\.(\d+)\.(\d+)/.exec(text);
+  if (version === null || Number(version[1]) < MINIMUM_QEMU) {
+    throw new SetupError(`QEMU ${MINIMUM_QEMU} or newer is needed, but the packages hold: ${text.trim()}`);
+  }
+  return version[0].replace("version ", "");
+}
+
+function parseChoice(value: string): KernelChoice {
+  if (value === "auto" || value === "ready" || value === "debian" || value === "both") return value;
+  throw new SetupError(`--kernel is "${value}"; it can be auto, ready, debian or both`);
+}
+
+if (import.meta.main) {
+  try {
+    const { values } = parseArgs({
+      args: Deno.args,
+      options: { kernel: { type: "string", default: "auto" } },
+    });
+    await setup(parseChoice(values.kernel), (line) => console.log(`guest rig: ${line}`));
+  } catch (error) {
+    if (!(error instanceof RigError)) throw error;
+    console.error(`guest rig: ${error.message}`);
+    Deno.exit(1);
+  }
+}
