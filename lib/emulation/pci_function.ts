@@ -1,0 +1,193 @@
+/**
+ * The seam between a PCI function (config space, interrupts, reset: the machine) and what stands behind its BARs (the behaviour).
+ *
+ * The machine owns config space, the MSI-X table and PBA, delivery of interrupts, reset, and the vfio-user connection. The behaviour owns
+ * its registers and does the work of the device. Neither knows how the other is written.
+ *
+ * @module
+ */
+import type { OwnedFd } from "../../ffi/mod.ts";
+import type { RegionArea } from "../vfio/device.ts";
+import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
+import type { ServedDoorbell } from "../vfio/vfio_user/served_device.ts";
+import type { Violation } from "./device_model.ts";
+
+/** What the function's header says. Numbers as the registers hold them. */
+export interface PciIdentity {
+  readonly vendorId: number;
+  readonly deviceId: number;
+  readonly subsystemVendorId: number;
+  readonly subsystemId: number;
+  readonly revision: number;
+  /** 24 bits: base class, subclass, programming interface. */
+  readonly classCode: number;
+}
+
+/** One base address register. */
+export interface BarDeclaration {
+  /** 0–5; a `mem64` BAR takes the next index too. */
+  readonly index: number;
+  /** A power of two, at least 16 (memory) or 4 (I/O). */
+  readonly sizeBytes: number;
+  readonly kind: "mem32" | "mem64" | "io";
+  readonly prefetchable: boolean;
+  /**
+   * Memory behind parts of the BAR that clients may map: at `fileOffset` + area offset of `file`. The behaviour keeps the file; the machine
+   * borrows it. Accesses that a client sends as messages still go to `readBar`/`writeBar`. Without it every access is a message.
+   */
+  readonly mapping?: {
+    readonly file: OwnedFd;
+    readonly fileOffset: number;
+    readonly areas: readonly RegionArea[];
+  };
+}
+
+/** Where MSI-X table and PBA lie. The machine answers for both ranges; the behaviour never sees accesses to them. */
+export interface MsixDeclaration {
+  /** 1–2048. */
+  readonly vectors: number;
+  readonly tableBar: number;
+  /** A multiple of 8; the table takes 16 bytes a vector. */
+  readonly tableOffset: number;
+  readonly pbaBar: number;
+  /** A multiple of 8; the PBA takes 8 bytes for every 64 vectors. */
+  readonly pbaOffset: number;
+}
+
+/** A vendor-specific capability (id 0x09) in config space. */
+export interface VendorCapability {
+  /** The whole capability, from its id byte on; byte 1 (next) is filled in by the machine, byte 2 must be the length. */
+  readonly bytes: Uint8Array;
+  /**
+   * True for `virtio_pci_cfg_cap` (cfg_type 5): bar, offset and length are writable, and an access to pci_cfg_data becomes an access of
+   * `length` bytes (1, 2 or 4) to that BAR. The machine carries it out through `readBar`/`writeBar`.
+   */
+  readonly barAccess?: boolean;
+}
+
+/**
+ * Why a function is reset.
+ * `flr`: Function Level Reset by config write; `device`: a client's device reset; `detached`: the client is gone, orderly or not;
+ * `power`: the function leaves D3hot.
+ */
+export type ResetKind = "flr" | "device" | "detached" | "power";
+
+/** What the machine offers to a behaviour, from `connect` to `close`. */
+export interface PciFunctionPort {
+  /** PCI address: `0000:01:00.0`. */
+  readonly name: string;
+  /** The client's memory; null while no client is attached. */
+  readonly dma: DmaTable | null;
+  /** Bus Master Enable. A function must not touch memory nor send MSI-X while it is false. */
+  readonly busMaster: boolean;
+  /** MSI-X is in use (its Enable bit, or vectors set by SET_IRQS): then INTx must not be used. */
+  readonly msixEnabled: boolean;
+  /**
+   * Sends a vector. One that nobody listens to yet stays pending in the PBA and is sent when somebody does. An index past the table is ignored.
+   * @returns true when it was delivered now.
+   */
+  raiseMsix(vector: number): boolean;
+  /** Sets the level of the INTx line. The machine masks and resends as VFIO's automasking asks for; ignored without an interrupt pin. */
+  setIntx(asserted: boolean): void;
+  /** Puts a violation into the machine's list. Does nothing else: stopping the device is the behaviour's. */
+  report(violation: Violation): void;
+}
+
+/**
+ * What stands behind the BARs of a PCI function.
+ *
+ * Order: construction (touches nothing that is shared and owns no descriptor) → `connect` → any number of (`attached` … `detached`) → `close`.
+ * BAR accesses arrive only while memory decoding allows them, within the BAR's size, outside MSI-X table and PBA, and never cross a BAR's end;
+ * width and alignment are the client's and are not checked. A `RingsideError` thrown by an access becomes an error reply to the client.
+ */
+export interface PciFunctionBehaviour {
+  readonly identity: PciIdentity;
+  readonly bars: readonly BarDeclaration[];
+  /** Undefined: no MSI-X capability. */
+  readonly msix?: MsixDeclaration;
+  /** 1: INTA#; 0: no INTx. Ignored on a VF, which has none. */
+  readonly interruptPin: 0 | 1;
+  readonly vendorCapabilities: readonly VendorCapability[];
+  /** Shown by sysfs as a network interface while the kernel's driver is bound. `mac` as `52:54:00:12:34:56`. */
+  readonly netInterface?: { readonly mac: string; readonly mtu: number };
+
+  /** Called once. From now on it may own descriptors and take its place in a switch. */
+  connect(port: PciFunctionPort): void;
+  /** The function is gone (VF disabled, machine stopped): leave the switch, close descriptors. May be called twice, or without `connect`. */
+  close(): void;
+
+  /** Fills `into` from the BAR. */
+  readBar(bar: number, offset: number, into: Uint8Array): void;
+  writeBar(bar: number, offset: number, from: Uint8Array): void;
+  /**
+   * Doorbells of a BAR, constant after `connect`. The behaviour owns the eventfds; the machine watches them, takes their count, and calls `rang`.
+   */
+  doorbells(bar: number): readonly ServedDoorbell[];
+  /** The doorbell at `offset` was rung at least once. Work is done in `poll`. */
+  rang(bar: number, offset: number): void;
+
+  /** A client is there; `port.dma` is set. */
+  attached(): void;
+  /** Before a range of `port.dma` goes away: it must not be touched after this returns. Cached views are caught by `DmaTable.generation` too. */
+  dmaWillUnmap(iova: bigint, sizeBytes: number): void;
+  /** Forget everything of the driver; registers at their initial values. For `detached`, `port.dma` is still valid during the call. */
+  reset(kind: ResetKind): void;
+  /** The client closed: called after `reset("detached")`, when `port.dma` is null already. */
+  detached(): void;
+  /** Bus Master Enable changed. */
+  busMasterChanged?(enabled: boolean): void;
+
+  /** Does pending work, at most `budget` buffers. @returns how many were moved; 0 means idle. */
+  poll(budget: number): number;
+  /** Before sleeping: ask for notifications everywhere. @returns true when work arrived meanwhile, so that the caller polls again. */
+  arm(): boolean;
+}
+
+/** What a behaviour is made from: one entry of the topology, or one VF of it. */
+export interface BehaviourOptions {
+  /** PCI address of the function. */
+  readonly address: string;
+  /** Set for a VF: 0 for the first. */
+  readonly vfIndex?: number;
+  /** The PF's behaviour, for a VF. */
+  readonly physicalFunction?: PciFunctionBehaviour;
+  /** MAC address of the function (virtio-net); VFs get their own. `52:54:00:12:34:56`. */
+  readonly mac?: string;
+  /** Offered MTU in bytes (virtio-net). */
+  readonly mtu?: number;
+  /** Largest number of receive/transmit queue pairs (virtio-net). */
+  readonly queuePairs?: number;
+  /** Entries of each queue, a power of two. */
+  readonly queueSize?: number;
+  /** Name of the embedded switch that it is a port of (virtio-net). */
+  readonly switchName?: string;
+  /** Feature names of the standard (`VIRTIO_NET_F_MRG_RXBUF`, …) that it must not offer. */
+  readonly featuresOff?: readonly string[];
+}
+
+/** One port of an embedded switch, for `/ringside/switch`. */
+export interface SwitchPortState {
+  readonly switch: string;
+  /** PCI address of the function behind the port. */
+  readonly function: string;
+  readonly mac: string;
+  readonly framesIn: number;
+  readonly framesOut: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  /** Frames for this port that found no room or no running driver. */
+  readonly dropped: number;
+}
+
+/**
+ * Makes behaviours, one instance for one machine: it holds what behaviours share (the embedded switches).
+ * The virtio half provides it: `createVirtioModels(): FunctionModels` in `lib/emulation/virtio/models.ts`.
+ */
+export interface FunctionModels {
+  /** Kinds that `createBehaviour` knows: `virtio-net`, `virtio-rng`. */
+  readonly kinds: readonly string[];
+  /** Makes one that touches nothing shared before `connect`. @throws UsageError for an unknown kind or an option that cannot be */
+  createBehaviour(kind: string, options: BehaviourOptions): PciFunctionBehaviour;
+  /** All switch ports, in order of their functions' addresses. */
+  switchPorts(): readonly SwitchPortState[];
+}
