@@ -1,0 +1,224 @@
+/**
+ * Reads capture files: pcap (micro- and nanoseconds, either byte order) and pcapng.
+ *
+ * @module
+ */
+import { ProtocolError, UnsupportedError } from "../errors/mod.ts";
+import { ByteSource } from "./byte_source.ts";
+import { type CapturedFrame, LINKTYPE_ETHERNET, MAX_FRAME_BYTES } from "./frame.ts";
+
+const PCAP_MICROSECONDS = 0xa1b2c3d4;
+const PCAP_NANOSECONDS = 0xa1b23c4d;
+const SECTION_HEADER = 0x0a0d0d0a;
+const BYTE_ORDER = 0x1a2b3c4d;
+const BLOCK = { interface: 1, packet: 2, simplePacket: 3, enhancedPacket: 6 } as const;
+const MAX_BLOCK_BYTES = 16 << 20;
+
+interface CaptureInterface {
+  readonly linkType: number;
+  readonly snapLength: number;
+  /** Ticks a second. */
+  readonly ticksPerSecond: bigint;
+}
+
+/** A capture file that is open for reading; frames come one by one, so its size does not matter. */
+export class CaptureReader implements Disposable, Iterable<CapturedFrame> {
+  readonly path: string;
+  readonly format: "pcap" | "pcapng";
+  readonly #source: ByteSource;
+  #littleEndian = true;
+  #ticksPerSecond = 1_000_000n;
+  #interfaces: CaptureInterface[] = [];
+
+  private constructor(source: ByteSource, format: "pcap" | "pcapng") {
+    this.#source = source;
+    this.path = source.path;
+    this.format = format;
+  }
+
+  /** Opens a file and reads its header. @throws SyscallError, ProtocolError (no capture file), UnsupportedError (not Ethernet) */
+  static open(path: string): CaptureReader {
+    const source = new ByteSource(path);
+    try {
+      const magic = source.take(4);
+      if (magic.byteLength < 4) throw notACapture(path);
+      const view = new DataView(magic.buffer, magic.byteOffset, 4);
+      for (const littleEndian of [true, false]) {
+        const value = view.getUint32(0, littleEndian);
+        if (value === PCAP_MICROSECONDS || value === PCAP_NANOSECONDS) {
+          const reader = new CaptureReader(source, "pcap");
+          reader.#littleEndian = littleEndian;
+          reader.#ticksPerSecond = value === PCAP_MICROSECONDS ? 1_000_000n : 1_000_000_000n;
+          reader.#readPcapHeader();
+          return reader;
+        }
+      }
+      if (view.getUint32(0, true) === SECTION_HEADER) {
+        const reader = new CaptureReader(source, "pcapng");
+        reader.#readSectionHeader();
+        return reader;
+      }
+      throw notACapture(path);
+    } catch (error) {
+      source[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** The next frame; undefined at the end. @throws ProtocolError when the file is cut or broken, UnsupportedError */
+  next(): CapturedFrame | undefined {
+    return this.format === "pcap" ? this.#nextRecord() : this.#nextBlock();
+  }
+
+  *[Symbol.iterator](): Iterator<CapturedFrame> {
+    for (let frame = this.next(); frame !== undefined; frame = this.next()) yield frame;
+  }
+
+  #readPcapHeader(): void {
+    const header = this.#must(20, "file header");
+    const linkType = header.getUint32(16, this.#littleEndian) & 0xffff;
+    this.#checkLinkType(linkType);
+  }
+
+  #nextRecord(): CapturedFrame | undefined {
+    const header = this.#source.take(16);
+    if (header.byteLength === 0) return undefined;
+    if (header.byteLength < 16) throw this.#broken("ends within a record header");
+    const view = new DataView(header.buffer, header.byteOffset, 16);
+    const little = this.#littleEndian;
+    const length = view.getUint32(8, little);
+    if (length > MAX_FRAME_BYTES) throw this.#broken(`a record claims ${length} bytes`);
+    const bytes = this.#source.take(length);
+    if (bytes.byteLength < length) throw this.#broken("ends within a frame");
+    const fraction = BigInt(view.getUint32(4, little)) * (1_000_000_000n / this.#ticksPerSecond);
+    return {
+      bytes,
+      originalLength: view.getUint32(12, little),
+      timeNs: BigInt(view.getUint32(0, little)) * 1_000_000_000n + fraction,
+    };
+  }
+
+  /** After the block type of a section header: length, byte order, version, section length, options. */
+  #readSectionHeader(): void {
+    const head = this.#must(8, "section header");
+    if (head.getUint32(4, true) === BYTE_ORDER) this.#littleEndian = true;
+    else if (head.getUint32(4, false) === BYTE_ORDER) this.#littleEndian = false;
+    else throw this.#broken("a section header has no byte-order mark");
+    const length = head.getUint32(0, this.#littleEndian);
+    if (length < 28 || length > MAX_BLOCK_BYTES || length % 4 !== 0) {
+      throw this.#broken(`a section header claims ${length} bytes`);
+    }
+    this.#must(length - 12, "section header");
+    this.#interfaces = [];
+  }
+
+  #nextBlock(): CapturedFrame | undefined {
+    while (true) {
+      const head = this.#source.take(4);
+      if (head.byteLength === 0) return undefined;
+      if (head.byteLength < 4) throw this.#broken("ends within a block");
+      const little = this.#littleEndian;
+      const type = new DataView(head.buffer, head.byteOffset, 4).getUint32(0, little);
+      if (type === SECTION_HEADER) {
+        this.#readSectionHeader();
+        continue;
+      }
+      const length = this.#must(4, "block").getUint32(0, little);
+      if (length < 12 || length > MAX_BLOCK_BYTES || length % 4 !== 0) {
+        throw this.#broken(`a block claims ${length} bytes`);
+      }
+      const body = this.#must(length - 8, "block");
+      if (body.getUint32(length - 12, little) !== length) throw this.#broken("a block's two lengths differ");
+      const frame = this.#decode(type, body, length - 12);
+      if (frame !== undefined) return frame;
+    }
+  }
+
+  #decode(type: number, body: DataView<ArrayBuffer>, size: number): CapturedFrame | undefined {
+    const little = this.#littleEndian;
+    if (type === BLOCK.interface) {
+      if (size < 8) throw this.#broken("an interface block is too short");
+      this.#interfaces.push({
+        linkType: body.getUint16(0, little),
+        snapLength: body.getUint32(4, little),
+        ticksPerSecond: this.#resolution(body, size),
+      });
+      return undefined;
+    }
+    if (type === BLOCK.simplePacket) {
+      const port = this.#interface(0);
+      if (size < 4) throw this.#broken("a simple packet block is too short");
+      const original = body.getUint32(0, little);
+      const captured = Math.min(original, size - 4, port.snapLength === 0 ? Infinity : port.snapLength);
+      return { bytes: slice(body, 4, captured), originalLength: original, timeNs: 0n };
+    }
+    if (type !== BLOCK.enhancedPacket && type !== BLOCK.packet) return undefined;
+    if (size < 20) throw this.#broken("a packet block is too short");
+    const index = type === BLOCK.packet ? body.getUint16(0, little) : body.getUint32(0, little);
+    const port = this.#interface(index);
+    const captured = body.getUint32(12, little);
+    if (captured > MAX_FRAME_BYTES || 20 + captured > size) {
+      throw this.#broken(`a packet block claims ${captured} bytes`);
+    }
+    const ticks = (BigInt(body.getUint32(4, little)) << 32n) | BigInt(body.getUint32(8, little));
+    return {
+      bytes: slice(body, 20, captured),
+      originalLength: body.getUint32(16, little),
+      timeNs: (ticks * 1_000_000_000n) / port.ticksPerSecond,
+    };
+  }
+
+  /** Option if_tsresol (9): a power of ten, or of two when its top bit is set. */
+  #resolution(body: DataView, size: number): bigint {
+    for (let at = 8; at + 4 <= size;) {
+      const code = body.getUint16(at, this.#littleEndian);
+      const length = body.getUint16(at + 2, this.#littleEndian);
+      if (code === 0) break;
+      if (code === 9 && length >= 1 && at + 4 < size) {
+        const value = body.getUint8(at + 4);
+        return value & 0x80 ? 1n << BigInt(value & 0x7f) : 10n ** BigInt(value);
+      }
+      at += 4 + ((length + 3) & ~3);
+    }
+    return 1_000_000n;
+  }
+
+  #interface(index: number): CaptureInterface {
+    const port = this.#interfaces[index];
+    if (port === undefined) throw this.#broken(`a packet names interface ${index}, which is not described`);
+    this.#checkLinkType(port.linkType);
+    return port;
+  }
+
+  #checkLinkType(linkType: number): void {
+    if (linkType !== LINKTYPE_ETHERNET) {
+      throw new UnsupportedError(`${this.path}: link type ${linkType}, only Ethernet (1) can be sent`);
+    }
+  }
+
+  #must(length: number, what: string): DataView<ArrayBuffer> {
+    const bytes = this.#source.take(length);
+    if (bytes.byteLength < length) throw this.#broken(`ends within a ${what}`);
+    return new DataView(bytes.buffer, bytes.byteOffset, length);
+  }
+
+  #broken(what: string): ProtocolError {
+    return new ProtocolError(
+      `${this.path}: broken ${this.format} file: ${what} (at byte ${this.#source.position})`,
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.#source[Symbol.dispose]();
+  }
+}
+
+function slice(body: DataView<ArrayBuffer>, offset: number, length: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(body.buffer, body.byteOffset + offset, length);
+}
+
+function notACapture(path: string): ProtocolError {
+  return new ProtocolError(`${path} is not a pcap or pcapng file`, {
+    hint: "pass a capture as written by tcpdump or Wireshark",
+  });
+}
