@@ -133,7 +133,9 @@ export class PciAddress {
     const routingId = this.routingId + placement.firstVfOffset + index * placement.vfStride;
     if (routingId > 0xffff) {
       throw new UsageError(
-        `VF ${index} of ${this} would have routing ID 0x${routingId.toString(16)}, past the last bus of its domain`,
+        `VF ${index} of ${this} would have routing ID 0x${
+          routingId.toString(16)
+        }, past the last bus of its domain`,
         { hint: `First VF Offset is ${placement.firstVfOffset} and VF Stride ${placement.vfStride}` },
       );
     }

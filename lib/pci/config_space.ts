@@ -5,7 +5,12 @@
  */
 
 import { UsageError } from "../errors/mod.ts";
-import { type BaseAddress, decodeBaseAddresses, decodeExpansionRom, type ExpansionRom } from "./base_address.ts";
+import {
+  type BaseAddress,
+  decodeBaseAddresses,
+  decodeExpansionRom,
+  type ExpansionRom,
+} from "./base_address.ts";
 import {
   BRIDGE_CONTROL,
   COMMAND,
@@ -142,7 +147,11 @@ export class ConfigSpace {
   /** Reads and decodes a declared register at `base + register.offset`. */
   register<const R extends RegisterDeclaration>(register: R, base: number = 0): RegisterValue<R> {
     const at = base + register.offset;
-    const raw = register.bytes === 1 ? this.read8(at) : register.bytes === 2 ? this.read16(at) : this.read32(at);
+    const raw = register.bytes === 1
+      ? this.read8(at)
+      : register.bytes === 2
+      ? this.read16(at)
+      : this.read32(at);
     return decodeRegister(register, raw);
   }
 
@@ -158,7 +167,8 @@ export class ConfigSpace {
 
   /** Whether anything answered: a read of an absent or powered-down function gives all ones. */
   get isPresent(): boolean {
-    return this.read32(HEADER_OFFSET.vendorId) !== 0xffffffff || this.read32(HEADER_OFFSET.command) !== 0xffffffff;
+    return this.read32(HEADER_OFFSET.vendorId) !== 0xffffffff ||
+      this.read32(HEADER_OFFSET.command) !== 0xffffffff;
   }
 
   /** Command register. */
@@ -233,7 +243,11 @@ export class ConfigSpace {
    * keeps them at 0x40, which a 64-byte snapshot lacks.
    */
   get subsystem(): SubsystemId | undefined {
-    const at = this.headerType === 0 ? HEADER_OFFSET.subsystemVendorId : this.headerType === 2 ? 0x40 : undefined;
+    const at = this.headerType === 0
+      ? HEADER_OFFSET.subsystemVendorId
+      : this.headerType === 2
+      ? 0x40
+      : undefined;
     if (at === undefined || at + 4 > this.sizeBytes) return undefined;
     return { vendorId: this.read16(at), deviceId: this.read16(at + 2) };
   }

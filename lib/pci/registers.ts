@@ -83,7 +83,10 @@ export function fieldMask(field: FieldDeclaration): number {
 }
 
 /** Splits a raw register value into its declared fields. */
-export function decodeRegister<const R extends RegisterDeclaration>(register: R, raw: number): RegisterValue<R> {
+export function decodeRegister<const R extends RegisterDeclaration>(
+  register: R,
+  raw: number,
+): RegisterValue<R> {
   const decoded: Record<string, number | boolean> = { raw: raw >>> 0 };
   for (const [name, field] of Object.entries(register.fields)) {
     const value = ((raw >>> lowBit(field.bits)) & valueMask(field.bits)) >>> 0;
@@ -93,7 +96,10 @@ export function decodeRegister<const R extends RegisterDeclaration>(register: R,
 }
 
 /** Joins field values into a raw register value. A value wider than its field is cut to the field. */
-export function encodeRegister<const R extends RegisterDeclaration>(register: R, fields: RegisterFields<R>): number {
+export function encodeRegister<const R extends RegisterDeclaration>(
+  register: R,
+  fields: RegisterFields<R>,
+): number {
   let raw = 0;
   for (const [name, value] of Object.entries(fields as Record<string, number | boolean | undefined>)) {
     const field = register.fields[name];

@@ -37,9 +37,17 @@ export const UNCORRECTABLE_STATUS = {
 } as const;
 
 /** Uncorrectable Error Mask, offset 0x08. */
-export const UNCORRECTABLE_MASK: SameBits<typeof UNCORRECTABLE_STATUS.fields> = withAccess(UNCORRECTABLE_STATUS, "Uncorrectable Error Mask", 0x08);
+export const UNCORRECTABLE_MASK: SameBits<typeof UNCORRECTABLE_STATUS.fields> = withAccess(
+  UNCORRECTABLE_STATUS,
+  "Uncorrectable Error Mask",
+  0x08,
+);
 /** Uncorrectable Error Severity, offset 0x0c: 1 = fatal. */
-export const UNCORRECTABLE_SEVERITY: SameBits<typeof UNCORRECTABLE_STATUS.fields> = withAccess(UNCORRECTABLE_STATUS, "Uncorrectable Error Severity", 0x0c);
+export const UNCORRECTABLE_SEVERITY: SameBits<typeof UNCORRECTABLE_STATUS.fields> = withAccess(
+  UNCORRECTABLE_STATUS,
+  "Uncorrectable Error Severity",
+  0x0c,
+);
 
 /** Correctable Error Status, offset 0x10. Mask (0x14) has the same bits. */
 export const CORRECTABLE_STATUS = {
@@ -59,7 +67,11 @@ export const CORRECTABLE_STATUS = {
 } as const;
 
 /** Correctable Error Mask, offset 0x14. */
-export const CORRECTABLE_MASK: SameBits<typeof CORRECTABLE_STATUS.fields> = withAccess(CORRECTABLE_STATUS, "Correctable Error Mask", 0x14);
+export const CORRECTABLE_MASK: SameBits<typeof CORRECTABLE_STATUS.fields> = withAccess(
+  CORRECTABLE_STATUS,
+  "Correctable Error Mask",
+  0x14,
+);
 
 /** Advanced Error Capabilities and Control, offset 0x18. */
 export const AER_CONTROL = {
@@ -147,7 +159,10 @@ export interface AdvancedErrorReportingCapability extends CapabilityHeader {
 /** Decodes an Advanced Error Reporting capability. */
 export function decodeAdvancedErrorReporting(window: CapabilityWindow): AdvancedErrorReportingCapability {
   window.require(0x2c);
-  const lengthBytes = Math.min(window.header.version >= 2 ? ADVANCED_ERROR_REPORTING_BYTES : 0x38, window.availableBytes);
+  const lengthBytes = Math.min(
+    window.header.version >= 2 ? ADVANCED_ERROR_REPORTING_BYTES : 0x38,
+    window.availableBytes,
+  );
   return {
     ...window.header,
     kind: "advanced-error-reporting",
@@ -193,5 +208,7 @@ export interface SameBits<F> {
   /** Width in bytes. */
   readonly bytes: 4;
   /** The fields. */
-  readonly fields: { readonly [K in keyof F]: { readonly bits: number; readonly label: string; readonly access: "RWS" } };
+  readonly fields: {
+    readonly [K in keyof F]: { readonly bits: number; readonly label: string; readonly access: "RWS" };
+  };
 }

@@ -166,15 +166,7 @@ export function decodeExpress(window: CapabilityWindow): ExpressCapability {
   const hasSlot = capabilities.slotImplemented &&
     (deviceType === "rootPort" || deviceType === "downstreamPort" || deviceType === "pciToExpressBridge");
   const isV2 = capabilities.version >= 2;
-  const required = isV2
-    ? (hasLink ? 0x34 : 0x2c)
-    : hasRoot
-    ? 0x24
-    : hasSlot
-    ? 0x1c
-    : hasLink
-    ? 0x14
-    : 0x0c;
+  const required = isV2 ? (hasLink ? 0x34 : 0x2c) : hasRoot ? 0x24 : hasSlot ? 0x1c : hasLink ? 0x14 : 0x0c;
   window.require(required);
   const deviceCapabilities = window.register(DEVICE_CAPABILITIES);
   const deviceControl = window.register(DEVICE_CONTROL);

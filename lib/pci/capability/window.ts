@@ -54,7 +54,9 @@ export class CapabilityWindow {
     this.header = header;
     this.vendorId = config.vendorId;
     this.headerType = config.headerType;
-    const end = header.list === "standard" ? Math.min(CONVENTIONAL_BYTES, config.sizeBytes) : config.sizeBytes;
+    const end = header.list === "standard"
+      ? Math.min(CONVENTIONAL_BYTES, config.sizeBytes)
+      : config.sizeBytes;
     this.availableBytes = end - header.offset;
   }
 

@@ -1,0 +1,364 @@
+/**
+ * Walks the two capability lists of a function and decodes what is on them.
+ *
+ * The lists are linked by offsets that the device supplies, so they are hostile input: a walk visits every offset
+ * at most once, reads only inside configuration space, and turns whatever is wrong into a finding.
+ *
+ * @module
+ */
+
+import { DeviceError } from "../errors/mod.ts";
+import { type AccessControlCapability, decodeAccessControl } from "./capability/access_control.ts";
+import {
+  type AddressTranslationCapability,
+  decodeAddressTranslation,
+} from "./capability/address_translation.ts";
+import {
+  type AdvancedErrorReportingCapability,
+  decodeAdvancedErrorReporting,
+} from "./capability/advanced_error_reporting.ts";
+import { type AdvancedFeaturesCapability, decodeAdvancedFeatures } from "./capability/advanced_features.ts";
+import {
+  type AlternativeRoutingIdCapability,
+  decodeAlternativeRoutingId,
+} from "./capability/alternative_routing_id.ts";
+import {
+  decodeDownstreamPortContainment,
+  type DownstreamPortContainmentCapability,
+} from "./capability/downstream_port_containment.ts";
+import {
+  decodeEnhancedAllocation,
+  type EnhancedAllocationCapability,
+} from "./capability/enhanced_allocation.ts";
+import { decodeExpress, type ExpressCapability } from "./capability/express.ts";
+import {
+  decodeDesignatedVendorSpecific,
+  decodeExtendedVendorSpecific,
+  type DesignatedVendorSpecificCapability,
+  type ExtendedVendorSpecificCapability,
+} from "./capability/extended_vendor_specific.ts";
+import {
+  CAPABILITY_ID as ID,
+  type CapabilityListName,
+  capabilityName,
+  EXTENDED_CAPABILITY_ID as EXTENDED_ID,
+} from "./capability/id.ts";
+import { decodeL1Substates, type L1SubstatesCapability } from "./capability/l1_substates.ts";
+import { decodeLatencyTolerance, type LatencyToleranceCapability } from "./capability/latency_tolerance.ts";
+import { decodeMsi, type MsiCapability } from "./capability/msi.ts";
+import { decodeMsix, type MsixCapability } from "./capability/msix.ts";
+import { decodePageRequest, type PageRequestCapability } from "./capability/page_request.ts";
+import { decodePasid, type PasidCapability } from "./capability/pasid.ts";
+import { decodePowerManagement, type PowerManagementCapability } from "./capability/power_management.ts";
+import {
+  decodePrecisionTimeMeasurement,
+  type PrecisionTimeMeasurementCapability,
+} from "./capability/precision_time_measurement.ts";
+import { decodeResizableBar, type ResizableBarCapability } from "./capability/resizable_bar.ts";
+import { decodeSecondaryExpress, type SecondaryExpressCapability } from "./capability/secondary_express.ts";
+import { decodeSerialNumber, type SerialNumberCapability } from "./capability/serial_number.ts";
+import { decodeSriov, type SriovCapability } from "./capability/sriov.ts";
+import { decodeSubsystemId, type SubsystemIdCapability } from "./capability/subsystem_id.ts";
+import { decodeTphRequester, type TphRequesterCapability } from "./capability/tph_requester.ts";
+import { decodeVendorSpecific, type VendorSpecificCapability } from "./capability/vendor_specific.ts";
+import { decodeVirtualChannel, type VirtualChannelCapability } from "./capability/virtual_channel.ts";
+import type { VirtioCapability } from "./capability/virtio.ts";
+import { decodeVitalProductData, type VitalProductDataCapability } from "./capability/vital_product_data.ts";
+import { type CapabilityHeader, CapabilityWindow, WindowOverrun } from "./capability/window.ts";
+import type { ConfigSpace } from "./config_space.ts";
+import { CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER_BYTES } from "./header.ts";
+
+/** A capability that this library knows by name at most. */
+export interface OtherCapability extends CapabilityHeader {
+  /** Discriminator. */
+  readonly kind: "other";
+}
+
+/** An entry that is on the list only to link on: ID 0, or 0xffff as QEMU and VFIO use it to hide a capability. */
+export interface NullCapability extends CapabilityHeader {
+  /** Discriminator. */
+  readonly kind: "null";
+}
+
+/** A capability whose ID is known but whose contents cannot be what the ID says. */
+export interface MalformedCapability extends CapabilityHeader {
+  /** Discriminator. */
+  readonly kind: "malformed";
+  /** What is wrong with it. */
+  readonly reason: string;
+}
+
+/** Any decoded capability; `kind` tells which. */
+export type Capability =
+  | AccessControlCapability
+  | AddressTranslationCapability
+  | AdvancedErrorReportingCapability
+  | AdvancedFeaturesCapability
+  | AlternativeRoutingIdCapability
+  | DesignatedVendorSpecificCapability
+  | DownstreamPortContainmentCapability
+  | EnhancedAllocationCapability
+  | ExpressCapability
+  | ExtendedVendorSpecificCapability
+  | L1SubstatesCapability
+  | LatencyToleranceCapability
+  | MalformedCapability
+  | MsiCapability
+  | MsixCapability
+  | NullCapability
+  | OtherCapability
+  | PageRequestCapability
+  | PasidCapability
+  | PowerManagementCapability
+  | PrecisionTimeMeasurementCapability
+  | ResizableBarCapability
+  | SecondaryExpressCapability
+  | SerialNumberCapability
+  | SriovCapability
+  | SubsystemIdCapability
+  | TphRequesterCapability
+  | VendorSpecificCapability
+  | VirtioCapability
+  | VirtualChannelCapability
+  | VitalProductDataCapability;
+
+/** Something wrong with a list. */
+export interface CapabilityFinding {
+  /** Which list. */
+  readonly list: CapabilityListName;
+  /** Byte offset of the capability, or of the pointer, that is wrong. */
+  readonly offset: number;
+  /**
+   * `cycle`: the list comes back to an offset already visited. `out-of-range`: a pointer leads into the header or
+   * out of configuration space. `unaligned`: the two low bits of a pointer are set (they are ignored). `overlap`:
+   * two capabilities share bytes. `malformed`: a capability's contents contradict its ID. `unavailable`: the list
+   * goes on where the snapshot has no bytes.
+   */
+  readonly problem: "cycle" | "out-of-range" | "unaligned" | "overlap" | "malformed" | "unavailable";
+  /** A sentence for people. */
+  readonly message: string;
+}
+
+/** Outcome of a walk over both lists. */
+export interface CapabilityList {
+  /** All capabilities, standard ones first, each list in its own order. */
+  readonly capabilities: readonly Capability[];
+  /** What was wrong, in the order it was met; empty for a sound device. */
+  readonly findings: readonly CapabilityFinding[];
+}
+
+/** How to walk. */
+export interface WalkOptions {
+  /** Throw at the first finding other than `unavailable`. Default `false`: report it and carry on as far as is safe. */
+  readonly strict?: boolean;
+}
+
+type Decoder = (window: CapabilityWindow) => Capability;
+
+const STANDARD_DECODERS: ReadonlyMap<number, Decoder> = new Map<number, Decoder>([
+  [ID.powerManagement, decodePowerManagement],
+  [ID.vitalProductData, decodeVitalProductData],
+  [ID.msi, decodeMsi],
+  [ID.vendorSpecific, decodeVendorSpecific],
+  [ID.subsystemId, decodeSubsystemId],
+  [ID.express, decodeExpress],
+  [ID.msix, decodeMsix],
+  [ID.advancedFeatures, decodeAdvancedFeatures],
+  [ID.enhancedAllocation, decodeEnhancedAllocation],
+]);
+
+const EXTENDED_DECODERS: ReadonlyMap<number, Decoder> = new Map<number, Decoder>([
+  [EXTENDED_ID.advancedErrorReporting, decodeAdvancedErrorReporting],
+  [EXTENDED_ID.virtualChannel, decodeVirtualChannel],
+  [EXTENDED_ID.virtualChannelWithMfvc, decodeVirtualChannel],
+  [EXTENDED_ID.deviceSerialNumber, decodeSerialNumber],
+  [EXTENDED_ID.vendorSpecific, decodeExtendedVendorSpecific],
+  [EXTENDED_ID.accessControl, decodeAccessControl],
+  [EXTENDED_ID.alternativeRoutingId, decodeAlternativeRoutingId],
+  [EXTENDED_ID.addressTranslation, decodeAddressTranslation],
+  [EXTENDED_ID.sriov, decodeSriov],
+  [EXTENDED_ID.pageRequest, decodePageRequest],
+  [EXTENDED_ID.resizableBar, (window) => decodeResizableBar(window, false)],
+  [EXTENDED_ID.vfResizableBar, (window) => decodeResizableBar(window, true)],
+  [EXTENDED_ID.tphRequester, decodeTphRequester],
+  [EXTENDED_ID.latencyTolerance, decodeLatencyTolerance],
+  [EXTENDED_ID.secondaryExpress, decodeSecondaryExpress],
+  [EXTENDED_ID.pasid, decodePasid],
+  [EXTENDED_ID.downstreamPortContainment, decodeDownstreamPortContainment],
+  [EXTENDED_ID.l1Substates, decodeL1Substates],
+  [EXTENDED_ID.precisionTimeMeasurement, decodePrecisionTimeMeasurement],
+  [EXTENDED_ID.designatedVendorSpecific, decodeDesignatedVendorSpecific],
+]);
+
+/**
+ * Walks both capability lists.
+ *
+ * In the lenient mode, which is the default, it never throws and always ends, whatever the bytes.
+ *
+ * @throws {DeviceError} in the strict mode, naming the offset, when a list is not as the standard has it
+ */
+export function walkCapabilities(config: ConfigSpace, options: WalkOptions = {}): CapabilityList {
+  const walk = new Walk(config, options.strict ?? false);
+  // A function that is gone reads as all ones: every pointer would be 0xff.
+  if (config.isPresent) {
+    walk.standard();
+    walk.extended();
+  }
+  return { capabilities: walk.capabilities, findings: walk.findings };
+}
+
+/** The first capability of a kind, narrowed to its type. */
+export function findCapability<K extends Capability["kind"]>(
+  list: CapabilityList | Iterable<Capability>,
+  kind: K,
+): Extract<Capability, { kind: K }> | undefined {
+  for (const capability of Symbol.iterator in list ? list : list.capabilities) {
+    if (capability.kind === kind) return capability as Extract<Capability, { kind: K }>;
+  }
+  return undefined;
+}
+
+/** All capabilities of a kind, narrowed to their type. */
+export function findCapabilities<K extends Capability["kind"]>(
+  list: CapabilityList | Iterable<Capability>,
+  kind: K,
+): Extract<Capability, { kind: K }>[] {
+  const found: Extract<Capability, { kind: K }>[] = [];
+  for (const capability of Symbol.iterator in list ? list : list.capabilities) {
+    if (capability.kind === kind) found.push(capability as Extract<Capability, { kind: K }>);
+  }
+  return found;
+}
+
+/** State of one walk. */
+class Walk {
+  readonly capabilities: Capability[] = [];
+  readonly findings: CapabilityFinding[] = [];
+  readonly #config: ConfigSpace;
+  readonly #strict: boolean;
+  /** Start offset of the capability that owns each byte, so that overlaps show. */
+  readonly #owner: Map<number, number> = new Map();
+
+  constructor(config: ConfigSpace, strict: boolean) {
+    this.#config = config;
+    this.#strict = strict;
+  }
+
+  standard(): void {
+    const visited = new Set<number>();
+    let from = 0x34;
+    let pointer = this.#config.capabilitiesPointer;
+    while (pointer !== 0) {
+      // Software must ignore the two low bits of a pointer (PCIe 6.0 §7.5.1.1.11).
+      const offset = pointer & ~3;
+      if (offset !== pointer) this.#note("standard", from, "unaligned", `pointer 0x${pointer.toString(16)}`);
+      if (offset === 0) return;
+      if (offset < HEADER_BYTES) {
+        return this.#note(
+          "standard",
+          from,
+          "out-of-range",
+          `pointer 0x${offset.toString(16)} is inside the header`,
+        );
+      }
+      if (visited.has(offset)) {
+        return this.#note("standard", from, "cycle", `the list comes back to 0x${offset.toString(16)}`);
+      }
+      visited.add(offset);
+      if (offset + 2 > this.#config.sizeBytes) {
+        const bytes = this.#config.sizeBytes;
+        return this.#note("standard", offset, "unavailable", `only the first ${bytes} bytes are readable`);
+      }
+      const id = this.#config.read8(offset), next = this.#config.read8(offset + 1);
+      this.#add({ list: "standard", id, name: nameOf("standard", id), version: 0, offset, next });
+      from = offset + 1;
+      pointer = next;
+    }
+  }
+
+  extended(): void {
+    if (this.#config.sizeBytes < EXTENDED_BYTES) return;
+    const visited = new Set<number>();
+    let offset = CONVENTIONAL_BYTES;
+    while (offset !== 0) {
+      if (visited.has(offset)) {
+        return this.#note("extended", offset, "cycle", `the list comes back to 0x${offset.toString(16)}`);
+      }
+      visited.add(offset);
+      const raw = this.#config.read32(offset);
+      // All zeros or all ones at 0x100 is how a function without extended capabilities reads.
+      if (offset === CONVENTIONAL_BYTES && (raw === 0 || raw === 0xffffffff)) return;
+      const id = raw & 0xffff, version = (raw >>> 16) & 0xf, pointer = raw >>> 20;
+      this.#add({ list: "extended", id, name: nameOf("extended", id), version, offset, next: pointer });
+      const next = pointer & ~3;
+      if (next !== pointer) this.#note("extended", offset, "unaligned", `pointer 0x${pointer.toString(16)}`);
+      if (next !== 0 && next < CONVENTIONAL_BYTES) {
+        const message = `pointer 0x${next.toString(16)} is below 0x100, where extended capabilities start`;
+        return this.#note("extended", offset, "out-of-range", message);
+      }
+      offset = next;
+    }
+  }
+
+  #add(header: CapabilityHeader): void {
+    const capability = this.#decode(header);
+    this.capabilities.push(capability);
+    this.#claim(capability);
+  }
+
+  #decode(header: CapabilityHeader): Capability {
+    if (header.id === 0 || (header.list === "extended" && header.id === 0xffff)) {
+      return { ...header, kind: "null" };
+    }
+    const decoder = (header.list === "standard" ? STANDARD_DECODERS : EXTENDED_DECODERS).get(header.id);
+    if (decoder === undefined) return { ...header, kind: "other" };
+    try {
+      return decoder(new CapabilityWindow(this.#config, header));
+    } catch (error) {
+      if (!(error instanceof WindowOverrun)) throw error;
+      this.#note(header.list, header.offset, "malformed", `${header.name}: ${error.message}`);
+      return { ...header, kind: "malformed", reason: error.message };
+    }
+  }
+
+  #claim(capability: Capability): void {
+    const length = "lengthBytes" in capability
+      ? capability.lengthBytes
+      : capability.list === "standard"
+      ? 2
+      : 4;
+    for (let at = capability.offset; at < capability.offset + length; at += 4) {
+      const owner = this.#owner.get(at & ~3);
+      if (owner !== undefined && owner !== capability.offset) {
+        const message = `${capability.name} shares bytes with the capability at 0x${owner.toString(16)}`;
+        this.#note(capability.list, capability.offset, "overlap", message);
+        return;
+      }
+    }
+    for (let at = capability.offset; at < capability.offset + length; at += 4) {
+      this.#owner.set(at & ~3, capability.offset);
+    }
+  }
+
+  #note(
+    list: CapabilityListName,
+    offset: number,
+    problem: CapabilityFinding["problem"],
+    message: string,
+  ): void {
+    const finding: CapabilityFinding = { list, offset, problem, message };
+    if (this.#strict && problem !== "unavailable") {
+      throw new DeviceError(
+        `${list} capability list, offset 0x${offset.toString(16)}: ${problem}: ${message}`,
+        {
+          field: "capabilities",
+        },
+      );
+    }
+    this.findings.push(finding);
+  }
+}
+
+function nameOf(list: CapabilityListName, id: number): string {
+  return capabilityName(list, id) ?? `Capability ID 0x${id.toString(16)}`;
+}
