@@ -67,8 +67,13 @@ export async function resolveClosure(
 }
 
 /** Name of the package a meta package stands for, e.g. the kernel behind `linux-image-amd64`. */
-export async function dependencyOf(name: string, pattern: RegExp): Promise<string> {
-  const depends = await apt("apt-cache", ["depends", "--no-recommends", "--no-suggests", name]);
+export async function dependencyOf(
+  name: string,
+  pattern: RegExp,
+  suite: string = BACKPORTS_SUITE,
+): Promise<string> {
+  const release = ["-o", `APT::Default-Release=${suite}`];
+  const depends = await apt("apt-cache", [...release, "depends", "--no-recommends", "--no-suggests", name]);
   const found = [...depends.matchAll(/Depends: (\S+)/g)].map((match) => match[1] ?? "").find((dependency) =>
     pattern.test(dependency)
   );

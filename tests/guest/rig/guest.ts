@@ -32,6 +32,8 @@ export interface GuestOptions {
   readonly qemuArgs?: readonly string[];
   /** RAM as shared memory (implied by a `vfio-user` device). */
   readonly sharedMemory?: boolean;
+  /** False leaves out the IOMMU: for devices that do not offer VIRTIO_F_ACCESS_PLATFORM. */
+  readonly iommu?: boolean;
   readonly memoryMiB?: number;
   readonly cpus?: number;
   readonly accel?: Accelerator;
@@ -65,6 +67,8 @@ export interface GuestResult {
   readonly console: string;
   readonly kernel: GuestKernel;
   readonly timings: GuestTimings;
+  /** Folder with the console log and QEMU's arguments; kept unless the exit status was 0. */
+  readonly runFolder: string | undefined;
 }
 
 /** Boots a guest, runs one task in it and waits for its end. */
@@ -86,6 +90,7 @@ export async function bootGuest(options: GuestOptions): Promise<GuestResult> {
     cpus: options.cpus ?? 2,
     memoryMiB: options.memoryMiB ?? 1024,
     sharedMemory: options.sharedMemory ?? false,
+    iommu: options.iommu ?? true,
     devices: options.devices ?? STANDARD_DEVICES,
     uplinks: options.uplinks ?? [],
     shareHost: task.kind === "command",
@@ -112,12 +117,14 @@ export async function bootGuest(options: GuestOptions): Promise<GuestResult> {
     if (ended.timedOut) throw new GuestTimeoutError(timeoutMs, phase, ended.console.tail());
     throw new GuestCrashError(ended.code, phase, ended.console.tail());
   }
-  if (status.exitCode === 0 && !options.keepRun) await Deno.remove(runFolder, { recursive: true });
+  const keep = status.exitCode !== 0 || (options.keepRun ?? false);
+  if (!keep) await Deno.remove(runFolder, { recursive: true });
   return {
     exitCode: status.exitCode,
     console: ended.console.text,
     kernel,
     timings: { firstOutputMs: ended.firstOutputMs, totalMs, phases: status.phases },
+    runFolder: keep ? runFolder : undefined,
   };
 }
 

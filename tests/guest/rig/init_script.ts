@@ -25,7 +25,7 @@ export function initScript(task: GuestTask, modules: readonly ModuleStep[]): str
   const lines = [
     "#!/bin/busybox sh",
     "/bin/busybox --install -s /bin",
-    "export PATH=/run/tools:/bin HOME=/run TERM=dumb",
+    "export PATH=/tools:/bin HOME=/run TERM=dumb",
     "mount -t proc -o nosuid,nodev,noexec proc /proc",
     "mount -t sysfs -o nosuid,nodev,noexec sysfs /sys",
     "mount -t devtmpfs -o mode=0755 devtmpfs /dev 2>/dev/null",

@@ -4,7 +4,7 @@ import { runCommand, runCommandBytes } from "./command.ts";
 import { NotSetUpError, SetupError } from "./errors.ts";
 import { GUEST_MODULES, moduleDepends, moduleName } from "./modules.ts";
 import type { ModuleFile, ModuleIndex } from "./modules.ts";
-import { exists, PATHS, PROJECT_ROOT } from "./paths.ts";
+import { exists, PATHS, PROJECT_ROOT, RIG_DIR } from "./paths.ts";
 
 /**
  * Where a kernel comes from: `ready` was built for tests and has IOMMUFD with VFIO character devices;
@@ -32,7 +32,7 @@ export function readyKernelFolder(): string | undefined {
     }
     return named;
   }
-  const candidates = [`${PROJECT_ROOT}/.rig/kernel-build/out`, `${PROJECT_ROOT}/../shared/guest`];
+  const candidates = [`${RIG_DIR}/kernel-build/out`, `${PROJECT_ROOT}/../shared/guest`];
   return candidates.find((folder) => exists(`${folder}/bzImage`));
 }
 
@@ -64,7 +64,7 @@ export async function prepareReadyKernel(folder: string): Promise<boolean> {
 
 /** Downloads and prepares the distribution's kernel. Returns false when that was already done. */
 export async function prepareDebianKernel(log: (line: string) => void): Promise<boolean> {
-  const name = await dependencyOf("linux-image-amd64", /^linux-image-\d/);
+  const name = await dependencyOf("linux-image-amd64", /^linux-image-\d/, GUEST_SUITE);
   if (isPrepared("debian", name)) return false;
   const image = (await resolveClosure([name], GUEST_SUITE)).filter((entry) => entry.name === name);
   log(`downloading ${name} (about 100 MB)`);

@@ -11,6 +11,8 @@ export interface MachineOptions {
   readonly cpus: number;
   readonly memoryMiB: number;
   readonly sharedMemory: boolean;
+  /** Put every function behind an Intel IOMMU with interrupt remapping. */
+  readonly iommu: boolean;
   readonly devices: readonly GuestDevice[];
   /** Netdev descriptions without an id, e.g. `user` or `dgram,…`, each plugged into a hub. */
   readonly uplinks: readonly { readonly hub: number; readonly netdev: string }[];
@@ -57,7 +59,7 @@ export function qemuCommand(options: MachineOptions): QemuCommand {
     ...["-smp", String(options.cpus), "-m", String(options.memoryMiB)],
     ...["-machine", `q35,kernel-irqchip=split${shared ? ",memory-backend=ram" : ""}`],
     ...(shared ? ["-object", `memory-backend-memfd,id=ram,size=${options.memoryMiB}M,share=on`] : []),
-    ...["-device", "intel-iommu,intremap=on,caching-mode=on,device-iotlb=on"],
+    ...(options.iommu ? ["-device", "intel-iommu,intremap=on,caching-mode=on,device-iotlb=on"] : []),
     ...["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"],
     ...["-chardev", `file,id=status,path=${comma(options.statusFile)}`, "-serial", "chardev:status"],
     ...(options.shareHost ? [...share9p("/", "host", true), ...share9p(PROJECT_ROOT, "project", false)] : []),

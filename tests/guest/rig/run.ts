@@ -50,6 +50,7 @@ export async function runTests(run: TestRun): Promise<number> {
         ((phases.task ?? 0) - (phases.shares ?? 0)).toFixed(1)
       } s`,
   );
+  if (result.runFolder !== undefined) console.log(`guest: its console log is in ${result.runFolder}`);
   return result.exitCode;
 }
 
