@@ -1,0 +1,114 @@
+/**
+ * Feature bits that belong to rings and transports (virtio 1.2 §6; reference 1.2), and what profiles make of bits 39 to 43 (reference 0.3, R-0).
+ *
+ * A set of features is a `bigint` of 64 bits: no bit of these profiles lies above 63.
+ *
+ * @module
+ */
+import type { Profile } from "../transport/transport.ts";
+import { DEVICE_ID } from "./device_id.ts";
+import { NET_FEATURE_BIT } from "./net.ts";
+
+/** Bit numbers of the reserved feature bits, as profile `spec` has them. */
+export const FEATURE_BIT = {
+  /** Legacy only. */
+  NOTIFY_ON_EMPTY: 24,
+  /** Legacy only. */
+  ANY_LAYOUT: 27,
+  INDIRECT_DESC: 28,
+  EVENT_IDX: 29,
+  VERSION_1: 32,
+  ACCESS_PLATFORM: 33,
+  RING_PACKED: 34,
+  IN_ORDER: 35,
+  ORDER_PLATFORM: 36,
+  SR_IOV: 37,
+  NOTIFICATION_DATA: 38,
+  NOTIF_CONFIG_DATA: 39,
+  RING_RESET: 40,
+  ADMIN_VQ: 41,
+  SUSPEND: 43,
+} as const;
+
+/** Name of a reserved feature bit, without its `VIRTIO_F_`. */
+export type FeatureName = keyof typeof FEATURE_BIT;
+
+/** The same as masks: `FEATURE.VERSION_1` is `1n << 32n`. */
+export const FEATURE: Readonly<Record<FeatureName, bigint>> = masks(FEATURE_BIT);
+
+/** Bit numbers that only a draft gives a meaning; valid under its profile alone (reference 0.3). */
+export const DRAFT_FEATURE_BIT = {
+  /** Profile `queue-state`; collides with RING_RESET. */
+  QUEUE_STATE: 40,
+  /** Profile `mmio-msi-v2`; collides with NOTIF_CONFIG_DATA. */
+  MMIO_NOTIFICATION: 39,
+  /** Profile `mmio-msi-v2`; collides with RING_RESET. */
+  MMIO_MSI: 40,
+} as const;
+
+/** Turns a table of bit numbers into one of masks. */
+export function masks<K extends string>(bits: Readonly<Record<K, number>>): Readonly<Record<K, bigint>> {
+  const out = {} as Record<K, bigint>;
+  for (const name in bits) out[name] = 1n << BigInt(bits[name]);
+  return out;
+}
+
+/** Highest and lowest bit of the device type's own ranges, up to 63 (virtio 1.2 §2.2). */
+const DEVICE_TYPE_BITS = mask(0, 23) | mask(50, 63);
+
+function mask(first: number, last: number): bigint {
+  return ((1n << BigInt(last - first + 1)) - 1n) << BigInt(first);
+}
+
+/** The bits of a set that belong to the device type: 0–23 and 50–63. */
+export function deviceTypeFeatures(features: bigint): bigint {
+  return features & DEVICE_TYPE_BITS;
+}
+
+const RESERVED_NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(FEATURE_BIT).map(([name, bit]) => [bit, `VIRTIO_F_${name}`]),
+);
+
+/** What a profile calls bits that the standard calls otherwise; `undefined` for a bit that has no meaning there. */
+const PROFILE_NAMES: Readonly<Record<Profile, ReadonlyMap<number, string | undefined>>> = {
+  "spec": new Map(),
+  "queue-state": new Map([[DRAFT_FEATURE_BIT.QUEUE_STATE, "VIRTIO_F_QUEUE_STATE"]]),
+  // The numbers of the transport virtqueue's own bits are not in any stored text: the caller gives them, so they have no name here.
+  "transport-vq": new Map(),
+  "mmio-v3": new Map(),
+  "mmio-msi-v2": new Map([
+    [DRAFT_FEATURE_BIT.MMIO_NOTIFICATION, "VIRTIO_F_MMIO_NOTIFICATION"],
+    [DRAFT_FEATURE_BIT.MMIO_MSI, "VIRTIO_F_MMIO_MSI"],
+  ]),
+};
+
+const DEVICE_NAMES: ReadonlyMap<number, ReadonlyMap<number, string>> = new Map([
+  [
+    DEVICE_ID.net,
+    new Map(Object.entries(NET_FEATURE_BIT).map(([name, bit]) => [bit, `VIRTIO_NET_F_${name}`])),
+  ],
+]);
+
+/** The name of one feature bit of a device type under a profile; `bit 49` when it has none. */
+export function featureName(bit: number, deviceId: number, profile: Profile = "spec"): string {
+  const drafts = PROFILE_NAMES[profile];
+  const name = drafts.has(bit) ? drafts.get(bit) : RESERVED_NAMES.get(bit);
+  return name ?? DEVICE_NAMES.get(deviceId)?.get(bit) ?? `bit ${bit}`;
+}
+
+/** Names of all bits of a set, lowest first. */
+export function featureNames(features: bigint, deviceId: number, profile: Profile = "spec"): string[] {
+  const names: string[] = [];
+  for (let bit = 0; bit < 64; bit++) {
+    if ((features >> BigInt(bit) & 1n) === 1n) names.push(featureName(bit, deviceId, profile));
+  }
+  return names;
+}
+
+/** The bit that a name stands for, as `featureName` gives it (`VIRTIO_NET_F_MQ`); undefined for an unknown name. */
+export function featureBit(name: string, deviceId: number, profile: Profile = "spec"): number | undefined {
+  for (let bit = 0; bit < 64; bit++) {
+    if (featureName(bit, deviceId, profile) === name) return bit;
+  }
+  return undefined;
+}

@@ -1,0 +1,12 @@
+/**
+ * Numbers and layouts of the virtio standard: pure, shared by the driver's side and the emulated device's.
+ *
+ * @module
+ */
+export * from "./device_id.ts";
+export * from "./entropy.ts";
+export * from "./features.ts";
+export * from "./net.ts";
+export * from "./pci.ts";
+export * from "./ring.ts";
+export * from "./status.ts";

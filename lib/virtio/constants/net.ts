@@ -1,0 +1,213 @@
+/**
+ * Network device (virtio 1.2 §5.1, with the later bits of 1.4).
+ *
+ * @module
+ */
+import { type Field, Struct, u16, u32, u8 } from "../../wire/mod.ts";
+
+/** Bit numbers of `VIRTIO_NET_F_*` below 64. */
+export const NET_FEATURE_BIT = {
+  CSUM: 0,
+  GUEST_CSUM: 1,
+  CTRL_GUEST_OFFLOADS: 2,
+  MTU: 3,
+  MAC: 5,
+  GUEST_TSO4: 7,
+  GUEST_TSO6: 8,
+  GUEST_ECN: 9,
+  GUEST_UFO: 10,
+  HOST_TSO4: 11,
+  HOST_TSO6: 12,
+  HOST_ECN: 13,
+  HOST_UFO: 14,
+  MRG_RXBUF: 15,
+  STATUS: 16,
+  CTRL_VQ: 17,
+  CTRL_RX: 18,
+  CTRL_VLAN: 19,
+  CTRL_RX_EXTRA: 20,
+  GUEST_ANNOUNCE: 21,
+  MQ: 22,
+  CTRL_MAC_ADDR: 23,
+  DEVICE_STATS: 50,
+  HASH_TUNNEL: 51,
+  VQ_NOTF_COAL: 52,
+  NOTF_COAL: 53,
+  GUEST_USO4: 54,
+  GUEST_USO6: 55,
+  HOST_USO: 56,
+  HASH_REPORT: 57,
+  GUEST_HDRLEN: 59,
+  RSS: 60,
+  RSC_EXT: 61,
+  STANDBY: 62,
+  SPEED_DUPLEX: 63,
+} as const;
+
+/** Name of a feature of the network device, without its `VIRTIO_NET_F_`. */
+export type NetFeatureName = keyof typeof NET_FEATURE_BIT;
+
+/** The same as masks: `NET_FEATURE.MAC` is `1n << 5n`. */
+export const NET_FEATURE: Readonly<Record<NetFeatureName, bigint>> = Object.fromEntries(
+  Object.entries(NET_FEATURE_BIT).map(([name, bit]) => [name, 1n << BigInt(bit)]),
+) as Record<NetFeatureName, bigint>;
+
+/**
+ * Bits that need other bits (virtio 1.4 §5.1.3.1): `requires` lists alternatives, each a set that must be there as a whole.
+ * CTRL_RX_EXTRA is not in the standard's list ("SHOULD NOT" without CTRL_VQ only).
+ */
+export const NET_FEATURE_REQUIRES: readonly {
+  readonly feature: NetFeatureName;
+  readonly requires: readonly (readonly NetFeatureName[])[];
+}[] = [
+  { feature: "GUEST_TSO4", requires: [["GUEST_CSUM"]] },
+  { feature: "GUEST_TSO6", requires: [["GUEST_CSUM"]] },
+  { feature: "GUEST_ECN", requires: [["GUEST_TSO4"], ["GUEST_TSO6"]] },
+  { feature: "GUEST_UFO", requires: [["GUEST_CSUM"]] },
+  { feature: "GUEST_USO4", requires: [["GUEST_CSUM"]] },
+  { feature: "GUEST_USO6", requires: [["GUEST_CSUM"]] },
+  { feature: "HOST_TSO4", requires: [["CSUM"]] },
+  { feature: "HOST_TSO6", requires: [["CSUM"]] },
+  { feature: "HOST_ECN", requires: [["HOST_TSO4"], ["HOST_TSO6"]] },
+  { feature: "HOST_UFO", requires: [["CSUM"]] },
+  { feature: "HOST_USO", requires: [["CSUM"]] },
+  { feature: "CTRL_RX", requires: [["CTRL_VQ"]] },
+  { feature: "CTRL_VLAN", requires: [["CTRL_VQ"]] },
+  { feature: "GUEST_ANNOUNCE", requires: [["CTRL_VQ"]] },
+  { feature: "MQ", requires: [["CTRL_VQ"]] },
+  { feature: "CTRL_MAC_ADDR", requires: [["CTRL_VQ"]] },
+  { feature: "NOTF_COAL", requires: [["CTRL_VQ"]] },
+  { feature: "VQ_NOTF_COAL", requires: [["CTRL_VQ"]] },
+  { feature: "RSC_EXT", requires: [["HOST_TSO4"], ["HOST_TSO6"]] },
+  { feature: "RSS", requires: [["CTRL_VQ"]] },
+  { feature: "HASH_TUNNEL", requires: [["CTRL_VQ", "RSS"], ["CTRL_VQ", "HASH_REPORT"]] },
+];
+
+/** Type of `NET_CONFIG`. */
+export type NetConfigStruct = Struct<{
+  readonly mac0: Field<"u8">;
+  readonly mac1: Field<"u8">;
+  readonly mac2: Field<"u8">;
+  readonly mac3: Field<"u8">;
+  readonly mac4: Field<"u8">;
+  readonly mac5: Field<"u8">;
+  /** With STATUS: bit 0 link up, bit 1 announce. */
+  readonly status: Field<"u16">;
+  /** With MQ or RSS: 1 to 0x8000. */
+  readonly max_virtqueue_pairs: Field<"u16">;
+  /** With MTU: 68 to 65535 bytes. */
+  readonly mtu: Field<"u16">;
+  /** With SPEED_DUPLEX: Mbit/s, 0xffffffff unknown. */
+  readonly speed: Field<"u32">;
+  /** With SPEED_DUPLEX: 1 full, 0 half, 0xff unknown. */
+  readonly duplex: Field<"u8">;
+  readonly rss_max_key_size: Field<"u8">;
+  readonly rss_max_indirection_table_length: Field<"u16">;
+  readonly supported_hash_types: Field<"u32">;
+  readonly supported_tunnel_types: Field<"u32">;
+}>;
+
+/** `struct virtio_net_config`, 28 bytes with every field; `mac` as six bytes. */
+export const NET_CONFIG: NetConfigStruct = new Struct("virtio_net_config", 28, {
+  mac0: u8(0),
+  mac1: u8(1),
+  mac2: u8(2),
+  mac3: u8(3),
+  mac4: u8(4),
+  mac5: u8(5),
+  status: u16(6),
+  max_virtqueue_pairs: u16(8),
+  mtu: u16(10),
+  speed: u32(12),
+  duplex: u8(16),
+  rss_max_key_size: u8(17),
+  rss_max_indirection_table_length: u16(18),
+  supported_hash_types: u32(20),
+  supported_tunnel_types: u32(24),
+});
+
+/** `virtio_net_config.status`. */
+export const NET_STATUS = { linkUp: 1, announce: 2 } as const;
+
+/** Type of `NET_HDR`. */
+export type NetHdrStruct = Struct<{
+  readonly flags: Field<"u8">;
+  readonly gso_type: Field<"u8">;
+  readonly hdr_len: Field<"u16">;
+  readonly gso_size: Field<"u16">;
+  readonly csum_start: Field<"u16">;
+  readonly csum_offset: Field<"u16">;
+  /** Receive: number of buffers that the frame takes; 1 without MRG_RXBUF. Transmit: 0. */
+  readonly num_buffers: Field<"u16">;
+}>;
+
+/** `struct virtio_net_hdr` with VERSION_1 and without HASH_REPORT: 12 bytes before every frame, both ways. */
+export const NET_HDR: NetHdrStruct = new Struct("virtio_net_hdr", 12, {
+  flags: u8(0),
+  gso_type: u8(1),
+  hdr_len: u16(2),
+  gso_size: u16(4),
+  csum_start: u16(6),
+  csum_offset: u16(8),
+  num_buffers: u16(10),
+});
+
+/** Bytes of `virtio_net_hdr` as this library uses it. */
+export const NET_HDR_BYTES = 12;
+
+/** `virtio_net_hdr.flags`. */
+export const NET_HDR_FLAG = { needsCsum: 1, dataValid: 2, rscInfo: 4 } as const;
+/** `virtio_net_hdr.gso_type`. */
+export const NET_HDR_GSO = { none: 0, tcpv4: 1, udp: 3, tcpv6: 4, udpL4: 5, ecn: 0x80 } as const;
+
+/** Class of a control command: the first byte of the device-readable part; the command is the second. */
+export const NET_CTRL_CLASS = {
+  rx: 0,
+  mac: 1,
+  vlan: 2,
+  announce: 3,
+  mq: 4,
+  guestOffloads: 5,
+  notfCoal: 6,
+  hashTunnel: 7,
+  stats: 8,
+} as const;
+
+/** Commands of class `rx`; data: one byte, 0 off, 1 on. The last four need CTRL_RX_EXTRA. */
+export const NET_CTRL_RX = {
+  promisc: 0,
+  allmulti: 1,
+  alluni: 2,
+  nomulti: 3,
+  nouni: 4,
+  nobcast: 5,
+} as const;
+
+/**
+ * Commands of class `mac`. `tableSet`: le32 count and so many unicast addresses of 6 bytes, then the same for multicast (needs CTRL_RX).
+ * `addrSet`: 6 bytes (needs CTRL_MAC_ADDR).
+ */
+export const NET_CTRL_MAC = { tableSet: 0, addrSet: 1 } as const;
+/** Commands of class `vlan`; data: le16 VLAN id. */
+export const NET_CTRL_VLAN = { add: 0, del: 1 } as const;
+/** Commands of class `announce`; no data. */
+export const NET_CTRL_ANNOUNCE = { ack: 0 } as const;
+/** Commands of class `mq`. `vqPairsSet`: le16 number of queue pairs. */
+export const NET_CTRL_MQ = { vqPairsSet: 0, rssConfig: 1, hashConfig: 2 } as const;
+/** The device-writable byte at the end of a control command. */
+export const NET_CTRL_ACK = { ok: 0, err: 1 } as const;
+
+/** Bytes of a MAC address. */
+export const MAC_BYTES = 6;
+/** Bytes of an Ethernet header without VLAN tag. */
+export const ETHERNET_HEADER_BYTES = 14;
+
+/** Queue numbers (virtio 1.2 §5.1.2): receive 0, 2, …; transmit 1, 3, …; control after the last pair of the maximum. */
+export function netQueues(pair: number): { receive: number; transmit: number } {
+  return { receive: 2 * pair, transmit: 2 * pair + 1 };
+}
+
+/** Number of the control queue: 2 × `max_virtqueue_pairs` with MQ negotiated, else 2. */
+export function netControlQueue(maxPairs: number, mqNegotiated: boolean): number {
+  return mqNegotiated ? 2 * maxPairs : 2;
+}
