@@ -16,17 +16,19 @@ import { exists, PATHS, RIG_DIR } from "./paths.ts";
 const BUILD = `${RIG_DIR}/kernel-build`;
 const OUT = `${BUILD}/out`;
 
-/** Programs and headers the build needs, and the packages that have them. */
-const TOOLS: readonly (readonly [program: string, debianPackage: string])[] = [
-  ["/usr/bin/gcc", "gcc"],
-  ["/usr/bin/make", "make"],
-  ["/usr/bin/flex", "flex"],
-  ["/usr/bin/bison", "bison"],
-  ["/usr/bin/bc", "bc"],
-  ["/usr/bin/xz", "xz-utils"],
-  ["/usr/bin/perl", "perl"],
-  ["/usr/include/gelf.h", "libelf-dev"],
-];
+/** Programs the build needs, and the packages that have them. */
+const TOOLS: Readonly<Record<string, string>> = {
+  gcc: "gcc",
+  make: "make",
+  flex: "flex",
+  bison: "bison",
+  bc: "bc",
+  xz: "xz-utils",
+  perl: "perl",
+};
+
+/** Header the kernel's own object tool is compiled with; not needed to configure. */
+const LIBELF = { path: "/usr/include/gelf.h", package: "libelf-dev" };
 
 /** Options without which the guest tests that need such a kernel make no sense. */
 const REQUIRED = [
@@ -42,7 +44,8 @@ export async function buildKernel(
   options: { readonly configureOnly: boolean; readonly jobs: number },
   log: (line: string) => void,
 ): Promise<string> {
-  const missing = TOOLS.filter(([path]) => !exists(path)).map(([, name]) => name);
+  const missing = Object.entries(TOOLS).filter(([program]) => !onPath(program)).map(([, name]) => name);
+  if (!options.configureOnly && !exists(LIBELF.path)) missing.push(LIBELF.package);
   if (missing.length > 0) {
     throw new SetupError(`the kernel build lacks tools; install the packages: ${missing.join(" ")}`);
   }
@@ -77,6 +80,10 @@ export async function buildKernel(
   // Last, because its presence is what makes the folder count as a ready kernel.
   await Deno.copyFile(`${source}/arch/x86/boot/bzImage`, `${OUT}/bzImage`);
   return OUT;
+}
+
+function onPath(program: string): boolean {
+  return (Deno.env.get("PATH") ?? "").split(":").some((folder) => exists(`${folder}/${program}`));
 }
 
 async function fetchSource(log: (line: string) => void): Promise<string> {
