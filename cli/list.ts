@@ -1,0 +1,64 @@
+/**
+ * `ringside list`
+ *
+ * @module
+ */
+import type { FunctionInfo, Host } from "../lib/host/mod.ts";
+import { print, printJson, printTable } from "./output.ts";
+import type { Of } from "./parser.ts";
+
+/** Lists functions. */
+export function list(host: Host, options: Of<"list">): void {
+  const functions = host.list()
+    .filter((one) => !options.sriov || one.sriov !== undefined)
+    .filter((one) => options.driver === undefined || one.driver === options.driver);
+  if (options.json) {
+    printJson(functions);
+    return;
+  }
+  if (functions.length === 0) {
+    print("no PCI functions" + (options.sriov || options.driver !== undefined ? " match" : ""));
+    return;
+  }
+  printTable(
+    ["FUNCTION", "ID", "CLASS", "NAME", "DRIVER", "GROUP", "NUMA", "VFS", "IN USE BY"],
+    functions.map((one) => [
+      one.address,
+      `${hex(one.vendorId, 4)}:${hex(one.deviceId, 4)}`,
+      one.className,
+      one.deviceName,
+      driver(one),
+      one.iommuGroup === undefined ? "-" : group(one),
+      one.numaNode < 0 ? "-" : String(one.numaNode),
+      vfs(one),
+      users(one),
+    ]),
+  );
+}
+
+function driver(one: FunctionInfo): string {
+  const bound = one.driver ?? "-";
+  const override = one.driverOverride;
+  return override === undefined || override === one.driver ? bound : `${bound} (override ${override})`;
+}
+
+function group(one: FunctionInfo): string {
+  const others = one.groupMembers.filter((member) => member !== one.address).length;
+  return others === 0 ? String(one.iommuGroup) : `${one.iommuGroup} (+${others})`;
+}
+
+function vfs(one: FunctionInfo): string {
+  if (one.sriov !== undefined) return `${one.sriov.numVfs}/${one.sriov.totalVfs}`;
+  return one.physicalFunction === undefined ? "-" : `of ${one.physicalFunction}`;
+}
+
+function users(one: FunctionInfo): string {
+  const all = [...one.netInterfaces, ...one.blockDevices];
+  if (one.heldBy !== undefined) all.push(one.heldBy);
+  return all.length === 0 ? "-" : all.join(", ");
+}
+
+/** Fixed-width hexadecimal without prefix, as PCI ids are written. */
+export function hex(value: number, digits: number): string {
+  return value.toString(16).padStart(digits, "0");
+}

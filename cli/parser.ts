@@ -1,0 +1,304 @@
+/**
+ * What the command line accepts. Definitions only: commands are in files of their own, so that the parser can be changed.
+ *
+ * @module
+ */
+import { merge, object, or } from "@optique/core/constructs";
+import { message } from "@optique/core/message";
+import { optional, withDefault } from "@optique/core/modifiers";
+import type { InferValue } from "@optique/core/parser";
+import { argument, command, constant, option } from "@optique/core/primitives";
+import { choice, integer, string } from "@optique/core/valueparser";
+
+const globals = object("Everywhere", {
+  json: option("--json", { description: message`Print the result as JSON on standard output.` }),
+  host: withDefault(
+    option("--host", string({ metavar: "HOST" }), {
+      description: message`linux (default), or the directory of an emulated host.`,
+    }),
+    "linux",
+  ),
+});
+
+const functionArgument = argument(string({ metavar: "FUNCTION" }), {
+  description: message`PCI address, as 0000:01:00.0 or 01:00.0.`,
+});
+
+const force = option("--force", {
+  description:
+    message`Go on although the host uses the function (an address, a default route, a mount, swap).`,
+});
+
+const opening = object("Opening a function", {
+  path: optional(option("--path", choice(["group", "cdev"]), {
+    description: message`VFIO path; default cdev where the kernel has it, else group.`,
+  })),
+  vfToken: optional(option("--vf-token", string({ metavar: "UUID" }), {
+    description: message`Token of the PF, for a VF whose PF is on vfio-pci.`,
+  })),
+  unsafe: option("--enable-unsafe-noiommu-mode", {
+    description: message`Open without an IOMMU: the device can then reach all of memory.`,
+  }),
+});
+
+const driving = object("Driving", {
+  interrupts: withDefault(
+    option("--interrupts", choice(["auto", "msix", "intx", "none"]), {
+      description: message`Kind of interrupt; none polls. Default auto.`,
+    }),
+    "auto" as const,
+  ),
+  queueSize: optional(option("--queue-size", integer({ min: 2, max: 32768, metavar: "N" }), {
+    description: message`Descriptors a queue; a power of two.`,
+  })),
+});
+
+const count = optional(option("-n", "--count", integer({ min: 1, metavar: "N" }), {
+  description: message`Stop after N frames.`,
+}));
+const seconds = optional(option("-t", "--seconds", integer({ min: 1, metavar: "S" }), {
+  description: message`Stop after S seconds.`,
+}));
+
+const captureFile = (what: string) =>
+  argument(string({ metavar: "CAPTURE" }), { description: message`${what}` });
+
+const net = or(
+  command(
+    "send",
+    merge(
+      object({
+        command: constant("net send"),
+        function: functionArgument,
+        capture: captureFile("pcap or pcapng file to send."),
+        count,
+        repeat: withDefault(
+          option("--repeat", integer({ min: 1, metavar: "N" }), {
+            description: message`Send the file N times.`,
+          }),
+          1,
+        ),
+        rate: optional(option("--rate", integer({ min: 1, metavar: "FPS" }), {
+          description: message`Frames a second at most.`,
+        })),
+      }),
+      driving,
+      opening,
+      globals,
+    ),
+    { description: message`Send the frames of a capture file.` },
+  ),
+  command(
+    "receive",
+    merge(
+      object({
+        command: constant("net receive"),
+        function: functionArgument,
+        capture: captureFile("File to write; pcapng when its name ends so, else pcap."),
+        count,
+        seconds,
+        promiscuous: option("--promiscuous", { description: message`Take frames for other addresses too.` }),
+      }),
+      driving,
+      opening,
+      globals,
+    ),
+    { description: message`Write received frames to a capture file.` },
+  ),
+  command(
+    "loop",
+    merge(
+      object({
+        command: constant("net loop"),
+        function: functionArgument,
+        receiver: argument(string({ metavar: "RECEIVER" }), {
+          description: message`Function that receives.`,
+        }),
+        capture: optional(option("--capture", string({ metavar: "CAPTURE" }), {
+          description: message`Send this file's frames, instead of frames made up.`,
+        })),
+        count,
+        frameBytes: withDefault(
+          option("--frame-bytes", integer({ min: 64, max: 9000, metavar: "N" }), {
+            description: message`Length of the frames made up; default 64.`,
+          }),
+          64,
+        ),
+      }),
+      driving,
+      opening,
+      globals,
+    ),
+    { description: message`Send from one function to another and check every byte.` },
+  ),
+);
+
+const commands = or(
+  command(
+    "list",
+    merge(
+      object({
+        command: constant("list"),
+        sriov: option("--sriov", { description: message`Only functions with an SR-IOV capability.` }),
+        driver: optional(option("--driver", string({ metavar: "DRIVER" }), {
+          description: message`Only functions on this driver.`,
+        })),
+      }),
+      globals,
+    ),
+    { description: message`List PCI functions: names, driver, IOMMU group, SR-IOV, who uses them.` },
+  ),
+  command(
+    "show",
+    merge(
+      object({
+        command: constant("show"),
+        function: functionArgument,
+        hex: option("-x", "--hex", { description: message`Add the configuration space in hexadecimal.` }),
+      }),
+      opening,
+      globals,
+    ),
+    { description: message`Decode a function: capabilities, regions, vectors, virtio features.` },
+  ),
+  command(
+    "bind",
+    merge(
+      object({
+        command: constant("bind"),
+        function: functionArgument,
+        driver: withDefault(
+          option("--driver", string({ metavar: "DRIVER" }), {
+            description: message`Driver to give it to; default vfio-pci.`,
+          }),
+          "vfio-pci",
+        ),
+        force,
+      }),
+      globals,
+    ),
+    { description: message`Give a function to vfio-pci (or another driver), after noting what to put back.` },
+  ),
+  command(
+    "restore",
+    merge(
+      object({
+        command: constant("restore"),
+        function: optional(argument(string({ metavar: "FUNCTION" }), {
+          description: message`Only this function and its VFs; default all.`,
+        })),
+      }),
+      globals,
+    ),
+    { description: message`Put back drivers, overrides, autoprobe and VF counts as they were before.` },
+  ),
+  command(
+    "sriov",
+    merge(
+      object({
+        command: constant("sriov"),
+        function: argument(string({ metavar: "PF" }), { description: message`Physical function.` }),
+        count: argument(integer({ min: 0, max: 65535, metavar: "N" }), {
+          description: message`Number of VFs.`,
+        }),
+        autoprobe: optional(option("--autoprobe", choice(["on", "off"]), {
+          description:
+            message`Whether the kernel binds new VFs to drivers; default off when the PF is on vfio-pci.`,
+        })),
+        force,
+      }),
+      globals,
+    ),
+    { description: message`Set the number of VFs of a PF.` },
+  ),
+  command(
+    "status",
+    merge(object({ command: constant("status") }), globals),
+    { description: message`What restore would put back, and who holds what.` },
+  ),
+  command("net", net, { description: message`Frames over virtio-net: send, receive, loop.` }),
+  command(
+    "rng",
+    merge(
+      object({
+        command: constant("rng"),
+        function: functionArgument,
+        bytes: withDefault(
+          argument(integer({ min: 1, max: 1 << 30, metavar: "BYTES" }), {
+            description: message`Default 32.`,
+          }),
+          32,
+        ),
+        output: optional(option("-o", "--output", string({ metavar: "FILE" }), {
+          description: message`Write raw bytes to a file instead of hexadecimal to standard output.`,
+        })),
+      }),
+      driving,
+      opening,
+      globals,
+    ),
+    { description: message`Read random bytes from a virtio-rng function.` },
+  ),
+  command(
+    "emulate",
+    merge(
+      object({
+        command: constant("emulate"),
+        directory: argument(string({ metavar: "DIRECTORY" }), {
+          description: message`Where the sockets go; --host takes it.`,
+        }),
+        topology: optional(option("--topology", string({ metavar: "FILE" }), {
+          description: message`JSON file with the functions; default one virtio-net PF and one virtio-rng.`,
+        })),
+        totalVfs: optional(option("--total-vfs", integer({ min: 0, max: 4096, metavar: "N" }), {
+          description: message`TotalVFs of the default topology's PF; default 4.`,
+        })),
+        verbose: option("-v", "--verbose", { description: message`Print violations as they happen.` }),
+      }),
+      globals,
+    ),
+    { description: message`Serve an embedded host until it is interrupted.` },
+  ),
+  command(
+    "demo",
+    merge(
+      object({
+        command: constant("demo"),
+        frames: withDefault(
+          option("--frames", integer({ min: 1, metavar: "N" }), {
+            description: message`Frames sent by polling; default 100000.`,
+          }),
+          100_000,
+        ),
+        interruptFrames: withDefault(
+          option("--interrupt-frames", integer({ min: 1, metavar: "N" }), {
+            description: message`Frames sent by interrupt; default 1000.`,
+          }),
+          1000,
+        ),
+        vfs: withDefault(
+          option("--vfs", integer({ min: 2, max: 64, metavar: "N" }), {
+            description: message`VFs; default 2.`,
+          }),
+          2,
+        ),
+      }),
+      globals,
+    ),
+    { description: message`The main job on an embedded host of its own, which is put back afterwards.` },
+  ),
+  command(
+    "doctor",
+    merge(object({ command: constant("doctor") }), globals),
+    { description: message`Is this host ready? Each finding with the command that mends it.` },
+  ),
+);
+
+/** The whole command line. */
+export const parser: typeof commands = commands;
+
+/** What it parses to. */
+export type Invocation = InferValue<typeof commands>;
+
+/** The invocation of one command. */
+export type Of<C extends Invocation["command"]> = Extract<Invocation, { command: C }>;

@@ -1,0 +1,30 @@
+/**
+ * `ringside sriov`
+ *
+ * @module
+ */
+import type { Host } from "../lib/host/mod.ts";
+import { print, printJson } from "./output.ts";
+import type { Of } from "./parser.ts";
+
+/** Sets the number of VFs of a PF. */
+export function sriov(host: Host, options: Of<"sriov">): void {
+  const { address } = host.describe(options.function);
+  const vfs = host.setVfCount(address, options.count, {
+    force: options.force,
+    ...(options.autoprobe === undefined ? {} : { driversAutoprobe: options.autoprobe === "on" }),
+  });
+  const found = vfs.map((vf) => host.describe(vf));
+  if (options.json) {
+    printJson({
+      function: address,
+      numVfs: found.length,
+      vfs: found.map((vf) => ({ function: vf.address, driver: vf.driver ?? null, group: vf.iommuGroup ?? null })),
+    });
+    return;
+  }
+  print(`${address}: ${found.length} VF${found.length === 1 ? "" : "s"}`);
+  for (const vf of found) {
+    print(`  ${vf.address}  driver ${vf.driver ?? "-"}  IOMMU group ${vf.iommuGroup ?? "-"}`);
+  }
+}

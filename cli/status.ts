@@ -1,0 +1,34 @@
+/**
+ * `ringside status`
+ *
+ * @module
+ */
+import type { Host } from "../lib/host/mod.ts";
+import { print, printJson } from "./output.ts";
+import type { Of } from "./parser.ts";
+import { describeEntry } from "./restore.ts";
+
+/** What restore would put back, and who holds what. */
+export function status(host: Host, options: Of<"status">): void {
+  const journal = host.journal();
+  const functions = host.list();
+  const held = functions.filter((one) => one.heldBy !== undefined);
+  const vfio = functions.filter((one) => one.driver === "vfio-pci");
+  if (options.json) {
+    printJson({
+      journal,
+      held: held.map((one) => ({ function: one.address, holder: one.heldBy })),
+      vfio: vfio.map((one) => ({ function: one.address, group: one.iommuGroup ?? null })),
+    });
+    return;
+  }
+  print(journal.length === 0 ? "restore would change nothing" : "restore would put back:");
+  for (const entry of journal) print(`  ${describeEntry(entry)}  (since ${entry.time}, pid ${entry.pid})`);
+  print(vfio.length === 0 ? "no function is on vfio-pci" : "on vfio-pci:");
+  for (const one of vfio) {
+    print(`  ${one.address}  ${one.deviceName}  ${one.heldBy === undefined ? "free" : `held by ${one.heldBy}`}`);
+  }
+  for (const one of held.filter((one) => one.driver !== "vfio-pci")) {
+    print(`  ${one.address}  on ${one.driver ?? "no driver"}  held by ${one.heldBy}`);
+  }
+}

@@ -1,0 +1,91 @@
+import { assertEquals } from "@std/assert";
+import { fromFileUrl, walk } from "./source_files.ts";
+
+/** Lowest first: a file may import from its own layer and from those before it. */
+const LAYERS: readonly (readonly string[])[] = [
+  ["lib/errors"],
+  ["lib/wire"],
+  ["ffi"],
+  ["lib/memory", "lib/capture"],
+  ["lib/pci"],
+  ["lib/vfio"],
+  ["lib/host"],
+  ["lib/virtio"],
+  ["lib/emulation"],
+  ["drivers"],
+  ["examples"],
+  ["cli"],
+];
+
+const root = fromFileUrl(new URL("../../../", import.meta.url));
+
+function layerOf(path: string): number {
+  return LAYERS.findIndex((folders) => folders.some((folder) => path.startsWith(`${folder}/`)));
+}
+
+function imports(path: string, text: string): string[] {
+  const found: string[] = [];
+  for (const match of text.matchAll(/(?:from|import)\s*\(?\s*"(\.[^"]+)"/g)) {
+    const url = new URL(match[1]!, `file:///${path}`);
+    found.push(url.pathname.slice(1));
+  }
+  return found;
+}
+
+const files = walk(root).filter(({ path }) => layerOf(path) >= 0);
+
+Deno.test("imports point down the list of layers", () => {
+  const upward: string[] = [];
+  let edges = 0;
+  for (const { path, text } of files) {
+    for (const target of imports(path, text)) {
+      edges++;
+      if (layerOf(target) > layerOf(path) || layerOf(target) < 0) upward.push(`${path} -> ${target}`);
+    }
+  }
+  assertEquals(upward, []);
+  assertEquals(edges > 100, true, `only ${edges} imports seen`);
+});
+
+Deno.test("drivers and lib/virtio never import the device side, and the device side takes only constants from lib/virtio", () => {
+  const wrong: string[] = [];
+  for (const { path, text } of files) {
+    for (const target of imports(path, text)) {
+      const driverSide = path.startsWith("drivers/") || path.startsWith("lib/virtio/");
+      if (driverSide && target.startsWith("lib/emulation/")) wrong.push(`${path} -> ${target}`);
+      const deviceSide = path.startsWith("lib/emulation/");
+      if (deviceSide && target.startsWith("lib/virtio/") && !target.startsWith("lib/virtio/constants/")) {
+        wrong.push(`${path} -> ${target}`);
+      }
+      if (deviceSide && target.startsWith("drivers/")) wrong.push(`${path} -> ${target}`);
+    }
+  }
+  assertEquals(wrong, []);
+});
+
+Deno.test("lib/pci, lib/wire and lib/errors touch nothing outside themselves", () => {
+  const wrong: string[] = [];
+  for (const { path, text } of files) {
+    if (!/^lib\/(pci|wire|errors)\//.test(path)) continue;
+    if (/\bDeno\.|from "\.\.\/\.\.\/ffi|from "node:/.test(text)) wrong.push(path);
+  }
+  assertEquals(wrong, []);
+});
+
+Deno.test("only ffi/ says Deno.dlopen or Deno.Unsafe*", () => {
+  const wrong = walk(root)
+    .filter(({ path }) => !path.startsWith("ffi/") && !path.startsWith("tests/"))
+    .filter(({ text }) => /Deno\.(dlopen|Unsafe)/.test(text))
+    .map(({ path }) => path);
+  assertEquals(wrong, []);
+});
+
+Deno.test("the library reads no file through Deno: --allow-ffi is enough", () => {
+  const wrong = files
+    .filter(({ path }) => /^(ffi|lib|drivers)\//.test(path))
+    .filter(({ text }) =>
+      /Deno\.(read|write|open|stat|mkdir|remove|env|run|Command|symlink|listen|connect)/.test(text)
+    )
+    .map(({ path }) => path);
+  assertEquals(wrong, []);
+});

@@ -1,0 +1,71 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
+import { type DmaMapper, DmaSpace } from "../../../lib/memory/mod.ts";
+import { ClosedError, DeviceError, ExhaustedError, UsageError } from "../../../lib/errors/mod.ts";
+
+function mapper(needsFile: boolean, fail = { now: false }) {
+  const live = new Map<bigint, number>();
+  const one: DmaMapper = {
+    name: "0000:00:00.0",
+    iovaRanges: [{ start: 0n, last: 0xff_ffffn }],
+    pageSizes: 0x1000n,
+    needsFile,
+    mapDma(memory, file, iova, sizeBytes) {
+      if (fail.now) throw new DeviceError("no");
+      assertEquals(file !== null, needsFile);
+      assertEquals(memory.sizeBytes, sizeBytes);
+      live.set(iova, sizeBytes);
+    },
+    unmapDma(iova, sizeBytes) {
+      assertEquals(live.get(iova), sizeBytes, "unmapped what was not mapped");
+      live.delete(iova);
+    },
+  };
+  return { one, live, fail };
+}
+
+for (const needsFile of [false, true]) {
+  Deno.test(`DMA memory ${needsFile ? "on a memfd" : "anonymous"}: mapped while it lives, gone after close`, () => {
+    const [fds, maps] = [openFdCount(), mappingCount()];
+    const { one, live } = mapper(needsFile);
+    const space = new DmaSpace(one);
+    const memory = space.allocate(5000, { label: "rings" });
+    assertEquals(memory.sizeBytes, 8192);
+    assertEquals(BigInt(memory.iovaHi) * 2n ** 32n + BigInt(memory.iovaLo), memory.iova);
+    assertEquals([...live], [[memory.iova, 8192]]);
+    assertEquals(space.usage, { allocations: 1, bytes: 8192, labels: ["rings"] });
+    const view = memory.bytes(16, 4);
+    view[0] = 1;
+    memory.close();
+    memory.close();
+    assertEquals([live.size, view.length], [0, 0]);
+    assertThrows(() => memory.bytes(), ClosedError);
+    space.allocate(1);
+    space.allocate(1);
+    space.close();
+    assertEquals(live.size, 0);
+    assertThrows(() => space.allocate(1), ClosedError);
+    assertEquals(openFdCount(), fds);
+    assertEquals(mappingCount(), maps);
+  });
+
+  Deno.test(`a mapping that fails half-way leaves nothing (${needsFile ? "memfd" : "anonymous"})`, () => {
+    const [fds, maps] = [openFdCount(), mappingCount()];
+    const { one, fail } = mapper(needsFile);
+    using space = new DmaSpace(one);
+    fail.now = true;
+    for (let i = 0; i < 5000; i++) assertThrows(() => space.allocate(0x10000), DeviceError);
+    fail.now = false;
+    assertEquals(space.usage.allocations, 0);
+    assertEquals(openFdCount(), fds);
+    assertEquals(mappingCount(), maps);
+    // 5000 × 64 KiB would have used the 16 MiB of IOVA space up twenty times.
+    space.allocate(0xff_0000, { huge: "never" }).close();
+  });
+}
+
+Deno.test("out of IOVA space and nonsense sizes are typed errors", () => {
+  using space = new DmaSpace(mapper(false).one);
+  assertThrows(() => space.allocate(0x200_0000, { huge: "never" }), ExhaustedError);
+  for (const size of [0, -5, 0.5, NaN]) assertThrows(() => space.allocate(size), UsageError);
+});
