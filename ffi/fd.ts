@@ -73,6 +73,18 @@ export class OwnedFd implements Disposable {
     );
   }
 
+  /**
+   * Makes reads and writes return at once. The setting belongs to the open file: a peer that passed it can undo it.
+   * @throws SyscallError
+   */
+  setNonBlocking(): void {
+    const F_GETFL = 3;
+    const F_SETFL = 4;
+    const flags = check(libc.fcntlValue(this.number, F_GETFL, 0n), "fcntl F_GETFL", this.target);
+    if ((flags & O.NONBLOCK) !== 0) return;
+    check(libc.fcntlValue(this.number, F_SETFL, BigInt(flags | O.NONBLOCK)), "fcntl F_SETFL", this.target);
+  }
+
   close(): void {
     if (this.#number < 0) return;
     const number = this.#number;

@@ -41,7 +41,8 @@ class MessageHeader {
   readonly control: Uint8Array<ArrayBuffer> = new Uint8Array(CMSG_HEADER + 4 * MAX_FDS_A_MESSAGE + 4);
   readonly controlView: DataView = new DataView(this.control.buffer);
   readonly #view = new DataView(this.header.buffer);
-  readonly #iov = new BigUint64Array(2);
+  // Over an ArrayBuffer of its own: its address is kept in the header, and V8 may move a small array that has none.
+  readonly #iov = new BigUint64Array(new ArrayBuffer(16));
 
   constructor() {
     this.#view.setBigUint64(16, addressOf(this.#iov), true);
@@ -94,18 +95,29 @@ export class UnixSocket implements Disposable {
     this.fd = fd;
   }
 
-  /** Connects to a listening socket. @throws SyscallError, UsageError */
-  static connect(path: string): UnixSocket {
+  /**
+   * Connects to a listening socket. With `timeoutMs` above 0 it waits no longer than that for a place in the listener's queue,
+   * and the socket keeps the limit (see `setTimeoutMs`).
+   * @throws SyscallError, TimeoutError, UsageError
+   */
+  static connect(path: string, timeoutMs = 0): UnixSocket {
     const address = socketAddress(path);
     const fd = new OwnedFd(check(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket", path), path);
-    if (libc.connect(fd.number, address, address.byteLength) < 0) {
-      const error = new SyscallError("connect", path, errno(), {
-        hint: "is the server running, and is this its socket?",
-      });
+    try {
+      const socket = new UnixSocket(fd);
+      if (timeoutMs > 0) socket.setTimeoutMs(timeoutMs);
+      if (libc.connect(fd.number, address, address.byteLength) < 0) {
+        const number = errno();
+        if (number === errnoNumber.EAGAIN) socket.#fail("connect", number);
+        throw new SyscallError("connect", path, number, {
+          hint: "is the server running, and is this its socket?",
+        });
+      }
+      return socket;
+    } catch (error) {
       fd.close();
       throw error;
     }
-    return new UnixSocket(fd);
   }
 
   /** Two connected sockets. @throws SyscallError */
@@ -161,7 +173,12 @@ export class UnixSocket implements Disposable {
     }
     while (rest.byteLength > 0) {
       const n = Number(libc.sendmsg(this.fd.number, this.#out.prepare(rest, control), MSG_NOSIGNAL));
-      if (n < 0) this.#fail("sendmsg", errno());
+      if (n < 0) {
+        const number = errno();
+        // A socket with a timeout is never restarted by the kernel after a signal (signal(7)).
+        if (number === errnoNumber.EINTR) continue;
+        this.#fail("sendmsg", number);
+      }
       rest = rest.subarray(n);
       control = 0;
     }
