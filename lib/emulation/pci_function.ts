@@ -14,10 +14,15 @@ import type { Violation } from "./device_model.ts";
 
 /** What the function's header says. Numbers as the registers hold them. */
 export interface PciIdentity {
+  /** Vendor ID. */
   readonly vendorId: number;
+  /** Device ID. */
   readonly deviceId: number;
+  /** Subsystem Vendor ID. */
   readonly subsystemVendorId: number;
+  /** Subsystem ID. */
   readonly subsystemId: number;
+  /** Revision ID. */
   readonly revision: number;
   /** 24 bits: base class, subclass, programming interface. */
   readonly classCode: number;
@@ -29,7 +34,9 @@ export interface BarDeclaration {
   readonly index: number;
   /** A power of two, at least 16 (memory) or 4 (I/O). */
   readonly sizeBytes: number;
+  /** Space and width. */
   readonly kind: "mem32" | "mem64" | "io";
+  /** Reads have no side effects (memory only). */
   readonly prefetchable: boolean;
   /**
    * Memory behind parts of the BAR that clients may map: at `fileOffset` + area offset of `file`. The behaviour keeps the file; the machine
@@ -46,9 +53,11 @@ export interface BarDeclaration {
 export interface MsixDeclaration {
   /** 1–2048. */
   readonly vectors: number;
+  /** BAR of the table (BIR). */
   readonly tableBar: number;
   /** A multiple of 8; the table takes 16 bytes a vector. */
   readonly tableOffset: number;
+  /** BAR of the PBA (BIR). */
   readonly pbaBar: number;
   /** A multiple of 8; the PBA takes 8 bytes for every 64 vectors. */
   readonly pbaOffset: number;
@@ -67,10 +76,10 @@ export interface VendorCapability {
 
 /**
  * Why a function is reset.
- * `flr`: Function Level Reset by config write; `device`: a client's device reset; `detached`: the client is gone, orderly or not;
- * `power`: the function leaves D3hot.
+ * `flr`: Function Level Reset (a config write, or the host's kernel); `device`: a client's device reset; `detached`: the client is gone,
+ * orderly or not. Leaving D3hot is no reset: the machine's functions say No_Soft_Reset.
  */
-export type ResetKind = "flr" | "device" | "detached" | "power";
+export type ResetKind = "flr" | "device" | "detached";
 
 /** What the machine offers to a behaviour, from `connect` to `close`. */
 export interface PciFunctionPort {
@@ -101,12 +110,15 @@ export interface PciFunctionPort {
  * width and alignment are the client's and are not checked. A `RingsideError` thrown by an access becomes an error reply to the client.
  */
 export interface PciFunctionBehaviour {
+  /** What the header says. On a VF, vendor and device are what VFIO shows in place of 0xffff. */
   readonly identity: PciIdentity;
+  /** Its BARs; those of a PF's VFs must all be alike. */
   readonly bars: readonly BarDeclaration[];
   /** Undefined: no MSI-X capability. */
   readonly msix?: MsixDeclaration;
   /** 1: INTA#; 0: no INTx. Ignored on a VF, which has none. */
   readonly interruptPin: 0 | 1;
+  /** In the order in which they shall be listed. */
   readonly vendorCapabilities: readonly VendorCapability[];
   /** Shown by sysfs as a network interface while the kernel's driver is bound. `mac` as `52:54:00:12:34:56`. */
   readonly netInterface?: { readonly mac: string; readonly mtu: number };
@@ -118,6 +130,7 @@ export interface PciFunctionBehaviour {
 
   /** Fills `into` from the BAR. */
   readBar(bar: number, offset: number, into: Uint8Array): void;
+  /** Takes `from` into the BAR. */
   writeBar(bar: number, offset: number, from: Uint8Array): void;
   /**
    * Doorbells of a BAR, constant after `connect`. The behaviour owns the eventfds; the machine watches them, takes their count, and calls `rang`.
@@ -167,13 +180,19 @@ export interface BehaviourOptions {
 
 /** One port of an embedded switch, for `/ringside/switch`. */
 export interface SwitchPortState {
+  /** Name of the switch. */
   readonly switch: string;
   /** PCI address of the function behind the port. */
   readonly function: string;
+  /** MAC address of the function now. */
   readonly mac: string;
+  /** Frames that the function sent into the switch. */
   readonly framesIn: number;
+  /** Frames that it got from the switch. */
   readonly framesOut: number;
+  /** Bytes of `framesIn`, without virtio headers. */
   readonly bytesIn: number;
+  /** Bytes of `framesOut`, without virtio headers. */
   readonly bytesOut: number;
   /** Frames for this port that found no room or no running driver. */
   readonly dropped: number;
