@@ -9,7 +9,8 @@ export const GUEST_SUITE = "trixie";
 /** QEMU older than 11 has neither `sriov-pf` nor `vfio-user-pci`; the release itself has 10. */
 export const BACKPORTS_SUITE = `${GUEST_SUITE}-backports`;
 
-const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/** Newer releases of the package call the file `.pgp`. */
+const KEYRINGS = ["gpg", "pgp"].map((suffix) => `/usr/share/keyrings/debian-archive-keyring.${suffix}`);
 const CONFIG = `${PATHS.apt}/apt.conf`;
 
 /** A package at one version. */
@@ -20,8 +21,9 @@ export interface PackageVersion {
 
 /** Makes the private apt state and fetches its package lists. Returns the archive used. */
 export async function prepareApt(log: (line: string) => void): Promise<string> {
-  if (!exists(KEYRING)) {
-    throw new SetupError(`${KEYRING} is missing: install the package debian-archive-keyring`);
+  const keyring = KEYRINGS.find(exists);
+  if (keyring === undefined) {
+    throw new SetupError(`${KEYRINGS[0]} is missing: install the package debian-archive-keyring`);
   }
   await writeConfig();
   const mirrors = await findMirrors();
@@ -29,8 +31,8 @@ export async function prepareApt(log: (line: string) => void): Promise<string> {
   for (const mirror of mirrors) {
     await Deno.writeTextFile(
       `${PATHS.apt}/sources.list`,
-      `deb [signed-by=${KEYRING}] ${mirror} ${GUEST_SUITE} main\n` +
-        `deb [signed-by=${KEYRING}] ${mirror} ${BACKPORTS_SUITE} main\n`,
+      `deb [signed-by=${keyring}] ${mirror} ${GUEST_SUITE} main\n` +
+        `deb [signed-by=${keyring}] ${mirror} ${BACKPORTS_SUITE} main\n`,
     );
     log("fetching package lists");
     try {

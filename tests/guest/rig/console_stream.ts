@@ -1,7 +1,8 @@
 /** Keeps the end of a guest's console, and passes it on without the carriage returns serial lines add. */
 export class ConsoleStream {
   #tail = "";
-  #pendingReturn = false;
+  /** Carriage returns at the end of what came so far: the line feed they belong to may follow. */
+  #pending = "";
   readonly #decoder = new TextDecoder();
   readonly #sink: (text: string) => void;
   readonly #keep: number;
@@ -20,8 +21,8 @@ export class ConsoleStream {
   /** Says that no more output comes. */
   end(): void {
     this.#emit(this.#decoder.decode());
-    if (this.#pendingReturn) this.#pass("\r");
-    this.#pendingReturn = false;
+    this.#pass(this.#pending);
+    this.#pending = "";
   }
 
   /** What is remembered of the console. */
@@ -36,10 +37,10 @@ export class ConsoleStream {
 
   #emit(text: string): void {
     if (text === "") return;
-    let whole = this.#pendingReturn ? `\r${text}` : text;
-    this.#pendingReturn = whole.endsWith("\r");
-    if (this.#pendingReturn) whole = whole.slice(0, -1);
-    this.#pass(whole.replace(/\r+\n/g, "\n"));
+    const whole = this.#pending + text;
+    const end = whole.length - (/\r*$/.exec(whole)?.[0].length ?? 0);
+    this.#pending = whole.slice(end);
+    this.#pass(whole.slice(0, end).replace(/\r+\n/g, "\n"));
   }
 
   #pass(text: string): void {

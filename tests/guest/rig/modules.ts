@@ -54,7 +54,7 @@ export const GUEST_MODULES: readonly string[] = [
 
 /** What a guest loads when its caller does not say: VFIO with SR-IOV on, and the kernel's own drivers. */
 export const DEFAULT_MODULES: readonly ModuleLoad[] = [
-  { name: "vfio_pci", parameters: "enable_sriov=1 disable_idle_d3=1" },
+  { name: "vfio_pci", parameters: "enable_sriov=1" },
   { name: "vfio_iommu_type1" },
   { name: "iommufd", optional: true },
   { name: "virtio_vfio_pci", optional: true },

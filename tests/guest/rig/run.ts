@@ -1,5 +1,6 @@
 /**
- * Runs tests inside a guest: `deno task test:guest [options] [file or folder …] [-- deno test arguments]`.
+ * Runs tests inside a guest: `deno task test:guest [options] [file or folder …] [-- deno test arguments]`,
+ * or, to look around in it, any one program: `deno task test:guest --exec [options] -- lspci -vvv`.
  *
  * The exit status is that of `deno test` in the guest. On a machine where the rig is not set up the run counts as
  * skipped, with status 0, so that the other test suites of a pipeline can be asked for together with this one.
@@ -67,7 +68,13 @@ function positive(name: string, value: string): number {
   return number;
 }
 
-function parseCommandLine(args: readonly string[]): TestRun {
+/** What the command line asks for. */
+interface Invocation extends TestRun {
+  /** Run the words after `--` as a program instead of tests. */
+  readonly exec: boolean;
+}
+
+function parseCommandLine(args: readonly string[]): Invocation {
   const separator = args.indexOf("--");
   const own = separator < 0 ? args : args.slice(0, separator);
   const { values, positionals } = parseArgs({
@@ -84,6 +91,7 @@ function parseCommandLine(args: readonly string[]): TestRun {
       "kernel-arg": { type: "string", multiple: true, default: [] },
       "qemu-arg": { type: "string", multiple: true, default: [] },
       keep: { type: "boolean", default: false },
+      exec: { type: "boolean", default: false },
     },
   });
   if (values.accel !== "tcg" && values.accel !== "kvm") {
@@ -96,6 +104,7 @@ function parseCommandLine(args: readonly string[]): TestRun {
     return [pair.slice(0, equals), pair.slice(equals + 1)];
   }));
   return {
+    exec: values.exec,
     selection: positionals.length > 0 ? positionals : [`${PROJECT_ROOT}/tests/guest`],
     denoArgs: separator < 0 ? [] : args.slice(separator + 1),
     guest: {
@@ -115,7 +124,10 @@ function parseCommandLine(args: readonly string[]): TestRun {
 
 if (import.meta.main) {
   try {
-    Deno.exitCode = await runTests(parseCommandLine(Deno.args));
+    const invocation = parseCommandLine(Deno.args);
+    Deno.exitCode = invocation.exec
+      ? (await bootGuest({ ...invocation.guest, command: invocation.denoArgs })).exitCode
+      : await runTests(invocation);
   } catch (error) {
     if (error instanceof NotSetUpError) {
       console.log(`skipped: ${error.message}`);

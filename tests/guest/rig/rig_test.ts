@@ -1,0 +1,127 @@
+/** The parts of the rig that need no guest. */
+import { assertEquals, assertThrows } from "@std/assert";
+import { debianMirrors, parseDeb822, parseOneLine } from "./apt_sources.ts";
+import { ConsoleStream } from "./console_stream.ts";
+import { deviceArguments } from "./devices.ts";
+import { GuestOptionsError } from "./errors.ts";
+import { commandScript, quote } from "./init_script.ts";
+import { builtinParameters, loadOrder, moduleDepends, moduleName } from "./modules.ts";
+import type { ModuleIndex } from "./modules.ts";
+import { writeNewc } from "./newc.ts";
+
+Deno.test("apt sources: both styles are read, and Debian's own archive wins over others with its suite", () => {
+  const sources = [
+    ...parseOneLine(
+      "# deb http://off.example/debian trixie main\n" +
+        "deb [arch=amd64 signed-by=/k.gpg] http://other.example/php trixie main # third party\n",
+    ),
+    ...parseDeb822(
+      "Types: deb deb-src\n# comment\nURIs: http://mirror.example/debian\nSuites: trixie\n trixie-updates\n" +
+        "Components: main contrib\n\nTypes: deb\nEnabled: no\nURIs: http://no.example/debian\nSuites: trixie\n" +
+        "Components: main\n",
+    ),
+  ];
+  assertEquals(debianMirrors(sources, "trixie"), [
+    "http://mirror.example/debian",
+    "http://other.example/php",
+  ]);
+  assertEquals(debianMirrors(sources, "bookworm"), []);
+});
+
+Deno.test("newc: headers, padding and missing parent folders", () => {
+  const archive = new TextDecoder().decode(writeNewc([
+    { path: "a/b", content: { kind: "file", data: new TextEncoder().encode("hello"), executable: true } },
+    { path: "dev/console", content: { kind: "character-device", major: 5, minor: 1 } },
+  ]));
+  assertEquals(archive.length % 4, 0);
+  const members: { name: string; mode: number; data: string }[] = [];
+  for (let offset = 0; offset < archive.length;) {
+    const field = (n: number): number => parseInt(archive.slice(offset + 6 + 8 * n, offset + 14 + 8 * n), 16);
+    assertEquals(archive.slice(offset, offset + 6), "070701");
+    const nameEnd = offset + 110 + field(11);
+    const dataStart = (nameEnd + 3) & ~3;
+    members.push({
+      name: archive.slice(offset + 110, nameEnd - 1),
+      mode: field(1),
+      data: archive.slice(dataStart, dataStart + field(6)),
+    });
+    offset = (dataStart + field(6) + 3) & ~3;
+  }
+  assertEquals(members, [
+    { name: "a", mode: 0o040755, data: "" },
+    { name: "a/b", mode: 0o100755, data: "hello" },
+    { name: "dev", mode: 0o040755, data: "" },
+    { name: "dev/console", mode: 0o020600, data: "" },
+    { name: "TRAILER!!!", mode: 0, data: "" },
+  ]);
+});
+
+const INDEX: ModuleIndex = {
+  builtin: ["virtio"],
+  modules: {
+    vfio: { file: "vfio.ko", depends: [] },
+    vfio_pci_core: { file: "vfio_pci_core.ko", depends: ["vfio", "virtio"] },
+    vfio_pci: { file: "vfio_pci.ko", depends: ["vfio_pci_core"] },
+  },
+};
+
+Deno.test("modules: dependencies come first, once, and built-in ones take their parameters from the kernel", () => {
+  const steps = loadOrder(INDEX, [{ name: "vfio-pci", parameters: "enable_sriov=1" }, { name: "vfio" }]);
+  assertEquals(steps.map((step) => `${step.name} ${step.parameters}`.trim()), [
+    "vfio",
+    "vfio_pci_core",
+    "vfio_pci enable_sriov=1",
+  ]);
+  assertEquals(builtinParameters(INDEX, [{ name: "virtio", parameters: "a=1 b=2" }]), [
+    "virtio.a=1",
+    "virtio.b=2",
+  ]);
+  assertEquals(loadOrder(INDEX, [{ name: "nope", optional: true }]), []);
+  assertThrows(() => loadOrder(INDEX, [{ name: "nope" }]), GuestOptionsError, 'no module "nope"');
+});
+
+Deno.test("modules: names and dependencies are read from files", () => {
+  assertEquals(moduleName("kernel/drivers/vfio/pci/vfio-pci-core.ko.xz"), "vfio_pci_core");
+  const file = new TextEncoder().encode("\x7fELF\0license=GPL\0depends=vfio-pci-core,vfio\0name=x\0");
+  assertEquals(moduleDepends(file), ["vfio_pci_core", "vfio"]);
+  assertEquals(moduleDepends(new TextEncoder().encode("\0depends=\0")), []);
+});
+
+Deno.test("console: carriage returns of line ends go, also when a chunk ends between them", () => {
+  let seen = "";
+  const stream = new ConsoleStream((text) => seen += text, 8);
+  const bytes = new TextEncoder().encode("one\r\ntwo\r\r\n50%\r100% é\r\n");
+  for (const byte of bytes) stream.push(Uint8Array.of(byte));
+  stream.end();
+  assertEquals(seen, "one\ntwo\n50%\r100% é\n");
+  assertEquals(stream.tail(), "\r100% é");
+});
+
+Deno.test("task script: words survive the shell", () => {
+  assertEquals(quote("it's"), `'it'\\''s'`);
+  const script = commandScript(["echo", "$HOME"], { A: "b c" });
+  assertEquals(script.includes("export A='b c'\nexec 'echo' '$HOME'\n"), true);
+});
+
+Deno.test("devices: VFs come before their PF, and every device has an id", () => {
+  const { args, sharedMemory } = deviceArguments(
+    [{ kind: "virtio-net-sriov", vfs: 2 }, { kind: "edu" }],
+    "/none",
+  );
+  const devices = args.filter((_, index) => args[index - 1] === "-device");
+  assertEquals(devices.map((device) => /id=([^,]+)/.exec(device)?.[1]), [
+    "rp0",
+    "d0vf2",
+    "d0vf1",
+    "d0pf",
+    "rp1",
+    "d1",
+  ]);
+  assertEquals(sharedMemory, false);
+  assertEquals(deviceArguments([{ kind: "vfio-user", socket: "/s" }], "/none").sharedMemory, true);
+  assertThrows(
+    () => deviceArguments([{ kind: "virtio-net-sriov", vfs: 8 }], "/none"),
+    GuestOptionsError,
+    "1 to 7",
+  );
+});
