@@ -6,7 +6,12 @@
  */
 
 import { parsePciIds, type PciNames } from "./ids.ts";
-import { VIRTIO_DEVICE_TYPES, VIRTIO_TRANSITIONAL_IDS, virtioDeviceType, virtioPciDeviceId } from "./virtio_ids.ts";
+import {
+  VIRTIO_DEVICE_TYPES,
+  VIRTIO_TRANSITIONAL_IDS,
+  virtioDeviceType,
+  virtioPciDeviceId,
+} from "./virtio_ids.ts";
 
 const VENDORS = `
 1022  Advanced Micro Devices, Inc. [AMD]
@@ -129,7 +134,9 @@ C ff  Unassigned class
 `;
 
 function virtioLines(): string {
-  const modern = VIRTIO_DEVICE_TYPES.map((type) => [virtioPciDeviceId(type.id), `Virtio 1.0 ${type.title}`] as const);
+  const modern = VIRTIO_DEVICE_TYPES.map((type) =>
+    [virtioPciDeviceId(type.id), `Virtio 1.0 ${type.title}`] as const
+  );
   const transitional = [...VIRTIO_TRANSITIONAL_IDS].map(([pciId, virtioId]) =>
     [pciId, `Virtio ${virtioDeviceType(virtioId)?.title ?? "device"}`] as const
   );

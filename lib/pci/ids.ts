@@ -77,7 +77,11 @@ export function parsePciIds(text: string): PciNames {
     if (line === "" || line.startsWith("#")) continue;
     let match: RegExpExecArray | null;
     if (!line.startsWith("\t")) {
-      devices = subsystems = subclasses = interfaces = undefined;
+      devices =
+        subsystems =
+        subclasses =
+        interfaces =
+          undefined;
       if ((match = CLASS_LINE.exec(line)) !== null) {
         subclasses = new Map();
         classes.set(hex(match[1]), { name: match[2] ?? "", subclasses });

@@ -89,8 +89,12 @@ export const VIRTIO_TRANSITIONAL_IDS: ReadonlyMap<number, number> = new Map([
   [0x1009, 9],
 ]);
 
-const BY_ID: ReadonlyMap<number, VirtioDeviceType> = new Map(VIRTIO_DEVICE_TYPES.map((type) => [type.id, type]));
-const BY_NAME: ReadonlyMap<string, VirtioDeviceType> = new Map(VIRTIO_DEVICE_TYPES.map((type) => [type.name, type]));
+const BY_ID: ReadonlyMap<number, VirtioDeviceType> = new Map(
+  VIRTIO_DEVICE_TYPES.map((type) => [type.id, type]),
+);
+const BY_NAME: ReadonlyMap<string, VirtioDeviceType> = new Map(
+  VIRTIO_DEVICE_TYPES.map((type) => [type.name, type]),
+);
 
 /** The device type with a virtio device ID; `undefined` for an ID that has no name here. */
 export function virtioDeviceType(id: number): VirtioDeviceType | undefined {

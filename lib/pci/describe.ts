@@ -1,0 +1,138 @@
+/**
+ * A function as plain data for `JSON.stringify`: the decoded header and capabilities, with addresses, offsets, IDs
+ * and raw registers as hexadecimal text, because that is how one looks them up.
+ *
+ * @module
+ */
+
+import type { PciAddress } from "./address.ts";
+import { BUILTIN_NAMES } from "./builtin_names.ts";
+import { walkCapabilities } from "./capabilities.ts";
+import type { ConfigSpace } from "./config_space.ts";
+import { lookup, lookupClass, type PciNames } from "./ids.ts";
+
+/** Anything that JSON can hold. */
+export type JsonValue = null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue };
+
+/** What a description needs besides the configuration space. All of it is optional. */
+export interface DescribeOptions {
+  /** Address of the function. */
+  readonly address?: PciAddress;
+  /** Names. Default: the built-in table. */
+  readonly names?: PciNames;
+  /** Size of each BAR in bytes, by index. */
+  readonly barSizes?: readonly (number | undefined)[];
+}
+
+/** A function as plain data. Numbers that people read in hexadecimal are text such as `"0x1af4"`. */
+export interface FunctionDescription {
+  /** Address, when it was given. */
+  readonly address?: string;
+  /** Vendor ID. */
+  readonly vendorId: string;
+  /** Device ID. */
+  readonly deviceId: string;
+  /** Name of the vendor. */
+  readonly vendor?: string;
+  /** Name of the device. */
+  readonly device?: string;
+  /** 24-bit class code. */
+  readonly classCode: string;
+  /** Name of the class. */
+  readonly class?: string;
+  /** Revision ID. */
+  readonly revision: string;
+  /** Header type. */
+  readonly headerType: number;
+  /** The device has several functions. */
+  readonly multiFunction: boolean;
+  /** Subsystem IDs. */
+  readonly subsystem?: JsonValue;
+  /** Command register. */
+  readonly command: JsonValue;
+  /** Status register. */
+  readonly status: JsonValue;
+  /** INTx wire. */
+  readonly interruptPin?: string;
+  /** Base address registers. */
+  readonly bars: JsonValue[];
+  /** What a bridge has besides. */
+  readonly bridge?: JsonValue;
+  /** Capabilities, each with its `kind`. */
+  readonly capabilities: JsonValue[];
+  /** What is wrong with the capability lists. */
+  readonly findings: JsonValue[];
+}
+
+/** Describes a function as plain data. */
+export function describeFunction(config: ConfigSpace, options: DescribeOptions = {}): FunctionDescription {
+  const names = options.names ?? BUILTIN_NAMES;
+  const { capabilities, findings } = walkCapabilities(config);
+  const className = lookupClass(names, config.classCode).name;
+  const subsystem = config.subsystem, bridge = config.bridge, pin = config.interruptPin;
+  return {
+    ...(options.address === undefined ? {} : { address: options.address.toString() }),
+    vendorId: hexText(config.vendorId, 4),
+    deviceId: hexText(config.deviceId, 4),
+    ...lookup(names, config.vendorId, config.deviceId),
+    classCode: hexText(config.classCode.value, 6),
+    ...(className === undefined ? {} : { class: className }),
+    revision: hexText(config.revisionId, 2),
+    headerType: config.headerType,
+    multiFunction: config.isMultiFunction,
+    ...(subsystem === undefined ? {} : { subsystem: toJson(subsystem) }),
+    command: toJson(config.command),
+    status: toJson(config.status),
+    ...(pin === undefined ? {} : { interruptPin: pin }),
+    bars: config.bars(options.barSizes).map((bar) => toJson(bar)),
+    ...(bridge === undefined ? {} : { bridge: toJson(bridge) }),
+    capabilities: capabilities.map((capability) => toJson(capability)),
+    findings: findings.map((finding) => toJson(finding)),
+  };
+}
+
+/** Fields whose numbers are written in hexadecimal; every `bigint` is, too. */
+const HEX_FIELDS: ReadonlySet<string> = new Set([
+  "address",
+  "correctableSource",
+  "data",
+  "deviceId",
+  "dataVendorId",
+  "dvsecId",
+  "dvsecVendorId",
+  "headerLog",
+  "id",
+  "laneErrorStatus",
+  "mask",
+  "next",
+  "notifyOffMultiplier",
+  "offset",
+  "pending",
+  "raw",
+  "regionLength",
+  "regionOffset",
+  "source",
+  "supportedPageSizes",
+  "systemPageSize",
+  "uncorrectableSource",
+  "vendorId",
+  "vfDeviceId",
+  "vsecId",
+]);
+
+/** Turns decoded data into JSON values: see {@linkcode HEX_FIELDS}; bytes become a string of hex digits. */
+function toJson(value: unknown, field: string = ""): JsonValue {
+  if (typeof value === "bigint") return hexText(value, 1);
+  if (typeof value === "number") return HEX_FIELDS.has(field) ? hexText(value, 1) : value;
+  if (typeof value === "boolean" || typeof value === "string") return value;
+  if (value instanceof Uint8Array) return value.toHex();
+  if (Array.isArray(value)) return value.map((item) => toJson(item, field));
+  if (typeof value !== "object" || value === null) return null;
+  const result: { [key: string]: JsonValue } = {};
+  for (const [key, item] of Object.entries(value)) if (item !== undefined) result[key] = toJson(item, key);
+  return result;
+}
+
+function hexText(value: number | bigint, digits: number): string {
+  return `0x${value.toString(16).padStart(digits, "0")}`;
+}

@@ -1,0 +1,213 @@
+/**
+ * The header of configuration space as `lspci -vv` prints it.
+ *
+ * @module
+ */
+
+import type { PciAddress } from "../address.ts";
+import type { BridgeWindow, ConfigSpace, SubsystemId } from "../config_space.ts";
+import { BRIDGE_CONTROL, COMMAND, DEVICE_SELECT_TIMINGS, SECONDARY_STATUS, STATUS } from "../header.ts";
+import { lookup, lookupClass, lookupSubsystem, type PciNames } from "../ids.ts";
+import { formatFlags } from "../registers.ts";
+import { formatBaseAddress } from "./base_address.ts";
+import { hex, sizeText } from "./text.ts";
+
+/** What only the operating system knows about a function. */
+export interface HostFacts {
+  /** IRQ number of the INTx wire; the interrupt line register stands in when absent. */
+  readonly irq?: number;
+  /** IOMMU group number. */
+  readonly iommuGroup?: number;
+  /** NUMA node number. */
+  readonly numaNode?: number;
+  /** Driver that the function is bound to. */
+  readonly driver?: string;
+}
+
+/** The line that names a function: address, class, vendor, device, revision and programming interface. */
+export function formatTitle(config: ConfigSpace, names: PciNames, address?: PciAddress): string {
+  const where = address === undefined ? "" : `${address.domain === 0 ? address.toShortString() : address} `;
+  const revision = config.revisionId === 0 ? "" : ` (rev ${hex(config.revisionId, 2)})`;
+  const { programmingInterface } = config.classCode;
+  const interfaceName = lookupClass(names, config.classCode).programmingInterface;
+  const progIf = programmingInterface === 0 && interfaceName === undefined
+    ? ""
+    : ` (prog-if ${hex(programmingInterface, 2)}${interfaceName === undefined ? "" : ` [${interfaceName}]`})`;
+  return `${where}${classText(config, names)}: ${
+    deviceText(names, config.vendorId, config.deviceId)
+  }${revision}${progIf}`;
+}
+
+function classText(config: ConfigSpace, names: PciNames): string {
+  const { name, isBaseOnly } = lookupClass(names, config.classCode);
+  const number = hex(config.classCode.value >>> 8, 4);
+  if (name === undefined) return `Class ${number}`;
+  return isBaseOnly ? `${name} [${number}]` : name;
+}
+
+function deviceText(names: PciNames, vendorId: number, deviceId: number): string {
+  const { vendor, device } = lookup(names, vendorId, deviceId);
+  return namedOrNumbers(vendor, device, vendorId, deviceId);
+}
+
+function namedOrNumbers(
+  vendor: string | undefined,
+  device: string | undefined,
+  vendorId: number,
+  deviceId: number,
+) {
+  if (vendor === undefined) return `Device ${hex(vendorId, 4)}:${hex(deviceId, 4)}`;
+  return `${vendor} ${device ?? `Device ${hex(deviceId, 4)}`}`;
+}
+
+/** Text of a subsystem: names where known, numbers otherwise. */
+export function subsystemText(
+  config: ConfigSpace,
+  names: PciNames,
+  vendorId: number,
+  deviceId: number,
+): string {
+  const { vendor, device } = lookupSubsystem(names, config.vendorId, config.deviceId, { vendorId, deviceId });
+  return namedOrNumbers(vendor, device, vendorId, deviceId);
+}
+
+/** Lines from `Subsystem` down to `Interrupt` and what the host adds there. A bridge's subsystem is in a capability. */
+export function formatHeaderRegisters(
+  config: ConfigSpace,
+  names: PciNames,
+  host: HostFacts,
+  bridgeSubsystem?: SubsystemId,
+): string[] {
+  const lines: string[] = [];
+  const subsystem = config.subsystem ?? bridgeSubsystem;
+  if (subsystem !== undefined && subsystem.vendorId !== 0 && subsystem.vendorId !== 0xffff) {
+    lines.push(`\tSubsystem: ${subsystemText(config, names, subsystem.vendorId, subsystem.deviceId)}`);
+  }
+  lines.push(`\tControl: ${formatFlags(COMMAND, config.command)}`);
+  const status = config.status;
+  lines.push(
+    `\tStatus: ${
+      formatFlags(STATUS, status, [
+        "capabilitiesList",
+        "capable66MHz",
+        "userDefinableFeatures",
+        "fastBackToBack",
+        "masterDataParityError",
+      ])
+    } DEVSEL=${DEVICE_SELECT_TIMINGS[status.deviceSelectTiming]} ${
+      formatFlags(STATUS, status, [
+        "signaledTargetAbort",
+        "receivedTargetAbort",
+        "receivedMasterAbort",
+        "signaledSystemError",
+        "detectedParityError",
+        "interrupt",
+      ])
+    }`,
+  );
+  if (config.command.busMaster) lines.push(`\tLatency: ${latencyText(config)}`);
+  const irq = host.irq ?? config.interruptLine;
+  if (config.interruptPin !== undefined || irq !== 0) {
+    lines.push(`\tInterrupt: pin ${config.interruptPin ?? "?"} routed to IRQ ${irq}`);
+  }
+  if (config.bist & 0x80) {
+    lines.push(config.bist & 0x40 ? "\tBIST is running" : `\tBIST result: ${hex(config.bist & 0xf, 2)}`);
+  }
+  if (host.numaNode !== undefined) lines.push(`\tNUMA node: ${host.numaNode}`);
+  if (host.iommuGroup !== undefined) lines.push(`\tIOMMU group: ${host.iommuGroup}`);
+  return lines;
+}
+
+function latencyText(config: ConfigSpace): string {
+  let text = `${config.latencyTimer}`;
+  if (config.headerType === 0) {
+    // Both count quarters of a microsecond; PCIe functions have 0 in both.
+    const minimum = config.read8(0x3e) * 250, maximum = config.read8(0x3f) * 250;
+    const parts = [];
+    if (minimum !== 0) parts.push(`${minimum}ns min`);
+    if (maximum !== 0) parts.push(`${maximum}ns max`);
+    if (parts.length > 0) text += ` (${parts.join(", ")})`;
+  }
+  if (config.cacheLineSizeBytes !== 0) text += `, Cache Line Size: ${config.cacheLineSizeBytes} bytes`;
+  return text;
+}
+
+/** Lines of the BARs, the expansion ROM, and what a bridge forwards. */
+export function formatRegions(
+  config: ConfigSpace,
+  sizes: readonly (number | undefined)[],
+  romBytes: number | undefined,
+): string[] {
+  const command = config.command;
+  const bars = config.bars(sizes).map((bar) =>
+    `\t${formatBaseAddress(bar, { enabled: bar.space === "io" ? command.ioSpace : command.memorySpace })}`
+  );
+  return [...bars, ...bridgeLines(config), ...romLines(config, romBytes), ...bridgeControlLines(config)];
+}
+
+function romLines(config: ConfigSpace, romBytes: number | undefined): string[] {
+  const rom = config.expansionRom;
+  if (rom === undefined && romBytes === undefined) return [];
+  const address = rom === undefined || rom.address === 0 ? "<unassigned>" : hex(rom.address, 8);
+  const disabled = rom?.enabled ? (config.command.memorySpace ? "" : " [disabled by cmd]") : " [disabled]";
+  return [
+    `\tExpansion ROM at ${address}${disabled}${
+      romBytes === undefined ? "" : ` [size=${sizeText(romBytes)}]`
+    }`,
+  ];
+}
+
+function bridgeLines(config: ConfigSpace): string[] {
+  const cardBus = config.cardBus;
+  if (cardBus !== undefined) {
+    const { primaryBus, cardBus: secondary, subordinateBus, latencyTimer } = cardBus;
+    return [busLine(primaryBus, secondary, subordinateBus, latencyTimer)];
+  }
+  const bridge = config.bridge;
+  if (bridge === undefined) return [];
+  return [
+    busLine(bridge.primaryBus, bridge.secondaryBus, bridge.subordinateBus, bridge.secondaryLatencyTimer),
+    windowLine("I/O", bridge.io),
+    windowLine("Memory", bridge.memory),
+    windowLine("Prefetchable memory", bridge.prefetchable),
+    `\tSecondary status: ${
+      formatFlags(SECONDARY_STATUS, bridge.secondaryStatus, [
+        "capable66MHz",
+        "fastBackToBack",
+        "masterDataParityError",
+      ])
+    } DEVSEL=${DEVICE_SELECT_TIMINGS[bridge.secondaryStatus.deviceSelectTiming]} ${
+      formatFlags(SECONDARY_STATUS, bridge.secondaryStatus, [
+        "signaledTargetAbort",
+        "receivedTargetAbort",
+        "receivedMasterAbort",
+        "receivedSystemError",
+        "detectedParityError",
+      ])
+    }`,
+  ];
+}
+
+function busLine(primary: number, secondary: number, subordinate: number, latency: number): string {
+  return `\tBus: primary=${hex(primary, 2)}, secondary=${hex(secondary, 2)}, ` +
+    `subordinate=${hex(subordinate, 2)}, sec-latency=${latency}`;
+}
+
+function windowLine(what: string, window: BridgeWindow): string {
+  const digits = window.addressBits / 4;
+  const state = window.base > window.limit
+    ? "[disabled]"
+    : `[size=${sizeText(window.limit - window.base + 1n)}]`;
+  return `\t${what} behind bridge: ${hex(window.base, digits)}-${hex(window.limit, digits)} ${state} ` +
+    `[${window.addressBits}-bit]`;
+}
+
+function bridgeControlLines(config: ConfigSpace): string[] {
+  const control = config.bridge?.control;
+  if (control === undefined) return [];
+  const flags = Object.keys(BRIDGE_CONTROL.fields) as (keyof typeof BRIDGE_CONTROL.fields)[];
+  return [
+    `\tBridgeCtl: ${formatFlags(BRIDGE_CONTROL, control, flags.slice(0, 8))}`,
+    `\t\t${formatFlags(BRIDGE_CONTROL, control, flags.slice(8))}`,
+  ];
+}
