@@ -1,0 +1,60 @@
+/**
+ * Where the parts of a split ring lie in the one DMA memory that holds them (SPEC split virtqueues; reference 1.3).
+ *
+ * @module
+ */
+import { UsageError } from "../../errors/mod.ts";
+import { QUEUE_SIZE_MAX, splitRingBytes, VIRTQ_DESC } from "../constants/ring.ts";
+
+/** Bytes of `struct virtq_desc`. */
+export const DESCRIPTOR_BYTES: number = VIRTQ_DESC.sizeBytes;
+// Driver-written and device-written parts in one cache line would bounce between two processors at every index.
+const LINE_BYTES = 64;
+
+/** Byte offsets from the start of the memory, and the sizes of the parts as the standard gives them. */
+export interface SplitLayout {
+  /** Number of descriptors, a power of two. */
+  readonly size: number;
+  /** Descriptor area: 16·Q bytes, aligned to 16 at least. */
+  readonly descriptorOffset: number;
+  /** Driver area (available ring): 6 + 2·Q bytes, aligned to 2 at least. */
+  readonly driverOffset: number;
+  /** Device area (used ring): 6 + 8·Q bytes, aligned to 4 at least. */
+  readonly deviceOffset: number;
+  /** Indirect tables, `tableSegments` descriptors for each ring descriptor; meaningless when there are none. */
+  readonly tablesOffset: number;
+  /** Descriptors in each indirect table; 0 without indirect tables. */
+  readonly tableSegments: number;
+  /** All of it, in bytes. */
+  readonly totalBytes: number;
+}
+
+/**
+ * Lays a split ring out; each area starts on a cache line of its own.
+ *
+ * @param size number of descriptors @param tableSegments descriptors in each indirect table, 0 for none
+ * @throws UsageError for a size that is no power of two up to 32768, or more table segments than the queue size
+ */
+export function splitLayout(size: number, tableSegments = 0): SplitLayout {
+  if (!Number.isInteger(size) || size < 1 || size > QUEUE_SIZE_MAX || (size & (size - 1)) !== 0) {
+    throw new UsageError(`a split queue cannot have ${size} descriptors`, {
+      hint: "the size is a power of two up to 32768",
+    });
+  }
+  if (!Number.isInteger(tableSegments) || tableSegments < 0 || tableSegments > size) {
+    throw new UsageError(`indirect tables of ${tableSegments} descriptors for a queue of ${size}`, {
+      hint: "a chain is never longer than the queue size",
+    });
+  }
+  const areas = splitRingBytes(size);
+  const descriptorOffset = 0;
+  const driverOffset = align(descriptorOffset + areas.descriptorArea);
+  const deviceOffset = align(driverOffset + areas.driverArea);
+  const tablesOffset = align(deviceOffset + areas.deviceArea);
+  const totalBytes = tablesOffset + size * tableSegments * DESCRIPTOR_BYTES;
+  return { size, descriptorOffset, driverOffset, deviceOffset, tablesOffset, tableSegments, totalBytes };
+}
+
+function align(offset: number): number {
+  return Math.ceil(offset / LINE_BYTES) * LINE_BYTES;
+}

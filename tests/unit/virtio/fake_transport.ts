@@ -1,0 +1,209 @@
+/**
+ * A transport whose registers are plain fields and whose log shows the order of accesses. Its device is whatever the test makes of it.
+ *
+ * @module
+ */
+import { EventFd, type MappedMemory } from "../../../ffi/mod.ts";
+import { ClosedError, DeviceError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
+import type { DmaSpace } from "../../../lib/memory/mod.ts";
+import type {
+  Doorbell,
+  InterruptKind,
+  InterruptVector,
+  Profile,
+  QueueAddresses,
+  VirtioTransport,
+} from "../../../lib/virtio/transport/transport.ts";
+import { FakeIommu } from "./fake_iommu.ts";
+import { ModelRing } from "./model_ring.ts";
+
+/** What the fake device is. */
+export interface FakeDevice {
+  readonly deviceId?: number;
+  readonly features?: bigint;
+  readonly queueSizes?: readonly number[];
+  readonly config?: Uint8Array;
+  readonly vectors?: number;
+  readonly pin?: boolean;
+}
+
+/** See the module's text. */
+export class FakeTransport implements VirtioTransport {
+  readonly name = "fake 0";
+  readonly kind = "pci-modern";
+  readonly profile: Profile = "spec";
+  readonly deviceId: number;
+  readonly iommu = new FakeIommu();
+  readonly log: string[] = [];
+  readonly config: Uint8Array;
+  readonly queueSizes: readonly number[];
+  readonly vectors: number;
+  readonly pin: boolean;
+  readonly rings = new Map<number, ModelRing>();
+  readonly queueVectors = new Map<number, number | null>();
+  configVector: number | null = null;
+  /** Features that the device shows. */
+  offered: bigint;
+  driverFeatures = 0n;
+  status = 0;
+  generation = 0;
+  isr = 0;
+  closed = false;
+  /** Called at each doorbell. */
+  onNotify: (queue: number, nextOffset: number, nextWrap: number) => void = () => {};
+  /** May change the status that the driver wrote. */
+  onStatus: (status: number) => number = (status) => status;
+  /** Called at each config read. */
+  onConfigRead: () => void = () => {};
+  /** Called at each reset: false means that it never ends. */
+  onReset: () => boolean = () => true;
+  readonly interrupts: EventFd[] = [];
+  acknowledged = 0;
+
+  constructor(device: FakeDevice = {}) {
+    this.deviceId = device.deviceId ?? 4;
+    this.offered = device.features ?? 1n << 32n;
+    this.queueSizes = device.queueSizes ?? [256];
+    this.config = device.config ?? new Uint8Array(0);
+    this.vectors = device.vectors ?? 0;
+    this.pin = device.pin ?? false;
+  }
+
+  get queueCount(): number {
+    return this.queueSizes.length;
+  }
+  get dma(): DmaSpace {
+    return this.iommu.space;
+  }
+  readDeviceFeatures(): bigint {
+    this.#open("read features");
+    return this.offered;
+  }
+  writeDriverFeatures(bits: bigint): void {
+    this.#open("write features");
+    this.driverFeatures = bits;
+  }
+  readStatus(): number {
+    this.#open("read status");
+    return this.status;
+  }
+  writeStatus(status: number): void {
+    this.#open(`status ${status}`);
+    this.status = this.onStatus(status);
+  }
+  reset(): void {
+    this.#open("reset");
+    if (!this.onReset()) throw new TimeoutError(`${this.name}: reset`);
+    this.status = 0;
+    this.driverFeatures = 0n;
+    this.rings.clear();
+    this.queueVectors.clear();
+  }
+  get configSizeBytes(): number {
+    return this.config.length;
+  }
+  configGeneration(): number {
+    this.#open("generation");
+    return this.generation;
+  }
+  readConfig(offset: number, width: 1 | 2 | 4): number {
+    this.#open(`config ${offset}+${width}`);
+    if (offset % width !== 0 || offset + width > this.config.length) {
+      throw new UsageError(`config ${offset}+${width}`);
+    }
+    this.onConfigRead();
+    let value = 0;
+    for (let i = width - 1; i >= 0; i--) value = value * 256 + this.config[offset + i]!;
+    return value;
+  }
+  writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
+    this.#open(`config ${offset}+${width} = ${value}`);
+    for (let i = 0; i < width; i++) this.config[offset + i] = (value >>> (8 * i)) & 0xff;
+  }
+  queueMaxSize(queue: number): number {
+    this.#open(`max ${queue}`);
+    return this.queueSizes[queue] ?? 0;
+  }
+  enableQueue(queue: number, addresses: QueueAddresses): void {
+    this.#open(`enable ${queue}`);
+    if (this.rings.has(queue)) throw new DeviceError("enabled twice", { queue });
+    this.rings.set(queue, new ModelRing(this.iommu, addresses));
+  }
+  queueEnabled(queue: number): boolean {
+    return this.rings.has(queue);
+  }
+  resetQueue(queue: number): void {
+    this.rings.delete(queue);
+  }
+  doorbell(queue: number): Doorbell {
+    this.#open(`doorbell ${queue}`);
+    return {
+      ring: (nextOffset, nextWrap) => {
+        this.#open(`notify ${queue}`);
+        this.onNotify(queue, nextOffset, nextWrap);
+      },
+    };
+  }
+  interruptCount(kind: InterruptKind): number {
+    return kind === "msix" ? this.vectors : kind === "intx" ? Number(this.pin) : 0;
+  }
+  enableInterrupts(kind: InterruptKind, count: number): InterruptVector[] {
+    this.#open(`interrupts ${kind} ${count}`);
+    for (let i = 0; i < count; i++) this.interrupts.push(new EventFd());
+    return this.interrupts.map((eventFd) => ({
+      eventFd,
+      acknowledge: () => {
+        this.acknowledged++;
+        return kind === "intx" ? this.readInterruptStatus() : 3;
+      },
+    }));
+  }
+  disableInterrupts(): void {
+    this.log.push("interrupts off");
+    for (const one of this.interrupts.splice(0)) one.close();
+  }
+  setConfigVector(vector: number | null): void {
+    this.#open(`config vector ${vector}`);
+    this.configVector = vector;
+  }
+  setQueueVector(queue: number, vector: number | null): void {
+    this.#open(`queue ${queue} vector ${vector}`);
+    this.queueVectors.set(queue, vector);
+  }
+  readInterruptStatus(): number {
+    const value = this.isr;
+    this.isr = 0;
+    return value;
+  }
+  sharedMemory(): { sizeBytes: number; map(): MappedMemory } | undefined {
+    return undefined;
+  }
+
+  /** Raises the interrupt of a queue, or of the config space when `queue` is null. */
+  interrupt(queue: number | null): void {
+    const vector = queue === null ? this.configVector : this.queueVectors.get(queue) ?? null;
+    this.isr |= queue === null ? 2 : 1;
+    if (vector !== null) this.interrupts[vector]?.signal();
+    else if (this.pin) this.interrupts[0]?.signal();
+  }
+
+  ring(queue: number): ModelRing {
+    const ring = this.rings.get(queue);
+    if (ring === undefined) throw new Error(`queue ${queue} is not enabled`);
+    return ring;
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.disableInterrupts();
+    this.closed = true;
+    this.iommu.space.close();
+  }
+  [Symbol.dispose](): void {
+    this.close();
+  }
+  #open(what: string): void {
+    if (this.closed) throw new ClosedError(this.name);
+    this.log.push(what);
+  }
+}
