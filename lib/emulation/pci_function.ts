@@ -154,6 +154,10 @@ export interface PciFunctionBehaviour {
   poll(budget: number): number;
   /** Before sleeping: ask for notifications everywhere. @returns true when work arrived meanwhile, so that the caller polls again. */
   arm(): boolean;
+  /** After `arm`: sleep no longer than so many milliseconds before the next `poll`. Absent or undefined: until something rings. */
+  readonly wakeAfterMs?: number | undefined;
+  /** NumVFs of this PF took effect (`count` VFs; 0: VF Enable was cleared). */
+  vfsEnabled?(count: number): void;
 }
 
 /** What a behaviour is made from: one entry of the topology, or one VF of it. */
@@ -176,6 +180,12 @@ export interface BehaviourOptions {
   readonly switchName?: string;
   /** Feature names of the standard (`VIRTIO_NET_F_MRG_RXBUF`, …) that it must not offer. */
   readonly featuresOff?: readonly string[];
+  /** Features that are offered only on demand: `VIRTIO_F_NOTIFICATION_DATA`. */
+  readonly featuresOn?: readonly string[];
+  /** VFs that the function's SR-IOV capability has; 0 or absent: none. A virtio PF offers VIRTIO_F_SR_IOV with it. */
+  readonly totalVfs?: number;
+  /** Makes the device break the standard in one chosen way, for tests of drivers (see `lib/emulation/virtio/hostile.ts`). */
+  readonly lie?: string;
 }
 
 /** One port of an embedded switch, for `/ringside/switch`. */
