@@ -1,0 +1,252 @@
+/**
+ * Registers of one BAR, each access of exactly the register's width.
+ *
+ * Where the server lets the BAR be mapped, an access is one load or store of a typed array; V8 compiles an aligned one to a
+ * single instruction of that width (a `DataView` may be read byte by byte, and bulk copies have no defined width). Elsewhere
+ * it is one region access through the server.
+ *
+ * @module
+ */
+import { type MappedMemory, pageSizeBytes } from "../../ffi/mod.ts";
+import { ClosedError, UsageError } from "../errors/mod.ts";
+import { REGION, REGION_FLAG, type RegionInfo, type VfioDevice } from "./device.ts";
+import {
+  AccessDoorbell,
+  type Doorbell,
+  type DoorbellWidth,
+  EventFdDoorbell,
+  MappedDoorbell,
+  MatchingDoorbell,
+} from "./doorbell.ts";
+
+/** A part of the BAR that is mapped, or can be. */
+interface Window {
+  /** First byte, and the one after the last, in the BAR. */
+  readonly start: number;
+  readonly end: number;
+  memory: MappedMemory | null;
+  u8: Uint8Array<ArrayBuffer>;
+  u16: Uint16Array<ArrayBuffer>;
+  u32: Uint32Array<ArrayBuffer>;
+}
+
+/**
+ * One BAR of an opened function. Offsets are bytes from the BAR's start, aligned to the width; values are little-endian.
+ *
+ * Errors of every access: `UsageError` naming function, BAR and offset for an offset that is outside or not aligned;
+ * `ClosedError` after `close()`, here or of the device; else what the device throws.
+ */
+export class Bar implements Disposable {
+  /** Number of the BAR: 0 … 5. */
+  readonly index: number;
+  readonly sizeBytes: number;
+  readonly #device: VfioDevice;
+  readonly #windows: Window[];
+  #last: Window | null = null;
+  #closed = false;
+  readonly #byte = new Uint8Array(1);
+  readonly #word = new Uint16Array(1);
+  readonly #long = new Uint32Array(1);
+  readonly #wordBytes = new Uint8Array(this.#word.buffer);
+  readonly #longBytes = new Uint8Array(this.#long.buffer);
+
+  /**
+   * Maps nothing yet: that happens at the first access to each mappable part.
+   * @param device an open function; stays the caller's. @param index 0 … 5. @throws UsageError when it has no such BAR
+   */
+  constructor(device: VfioDevice, index: number) {
+    if (!Number.isInteger(index) || index < REGION.bar0 || index > REGION.bar5) {
+      throw new UsageError(`${device.name}: there is no BAR ${index}`, { hint: "BARs are 0 to 5" });
+    }
+    const info = device.regionInfo(index);
+    if (info.sizeBytes === 0) throw new UsageError(`${device.name} has no BAR ${index}`);
+    this.#device = device;
+    this.index = index;
+    this.sizeBytes = info.sizeBytes;
+    this.#windows = windowsOf(info);
+  }
+
+  get closed(): boolean {
+    return this.#closed || this.#device.closed;
+  }
+
+  /** True when an access of `width` bytes at `offset` is a load or store, not a call to the server. */
+  isMapped(offset: number, width: DoorbellWidth = 1): boolean {
+    this.#check(offset, width);
+    return this.#find(offset, width) !== null;
+  }
+
+  /** Reads a byte. */
+  read8(offset: number): number {
+    this.#check(offset, 1);
+    const window = this.#find(offset, 1);
+    if (window !== null) return window.u8[offset - window.start] ?? this.#gone();
+    this.#device.readRegion(this.index, offset, this.#byte);
+    return this.#byte[0]!;
+  }
+
+  /** Reads 16 bits. */
+  read16(offset: number): number {
+    this.#check(offset, 2);
+    const window = this.#find(offset, 2);
+    if (window !== null) return window.u16[(offset - window.start) / 2] ?? this.#gone();
+    this.#device.readRegion(this.index, offset, this.#wordBytes);
+    return this.#word[0]!;
+  }
+
+  /** Reads 32 bits, unsigned. */
+  read32(offset: number): number {
+    this.#check(offset, 4);
+    const window = this.#find(offset, 4);
+    if (window !== null) return window.u32[(offset - window.start) / 4] ?? this.#gone();
+    this.#device.readRegion(this.index, offset, this.#longBytes);
+    return this.#long[0]!;
+  }
+
+  /** Writes a byte. */
+  write8(offset: number, value: number): void {
+    this.#check(offset, 1);
+    const window = this.#find(offset, 1);
+    if (window !== null) {
+      window.u8[offset - window.start] = value;
+      return;
+    }
+    this.#byte[0] = value;
+    this.#device.writeRegion(this.index, offset, this.#byte);
+  }
+
+  /** Writes 16 bits. */
+  write16(offset: number, value: number): void {
+    this.#check(offset, 2);
+    const window = this.#find(offset, 2);
+    if (window !== null) {
+      window.u16[(offset - window.start) / 2] = value;
+      return;
+    }
+    this.#word[0] = value;
+    this.#device.writeRegion(this.index, offset, this.#wordBytes);
+  }
+
+  /** Writes 32 bits. */
+  write32(offset: number, value: number): void {
+    this.#check(offset, 4);
+    const window = this.#find(offset, 4);
+    if (window !== null) {
+      window.u32[(offset - window.start) / 4] = value;
+      return;
+    }
+    this.#long[0] = value;
+    this.#device.writeRegion(this.index, offset, this.#longBytes);
+  }
+
+  /**
+   * A register that is written often and never read, looked up once.
+   *
+   * Its `write` is a typed array store when the place is mapped, else an eventfd signal when the server offers one for it,
+   * else a region write; it allocates nothing.
+   *
+   * @param width bytes of each write: 1, 2 or 4.
+   */
+  doorbell(offset: number, width: DoorbellWidth): Doorbell {
+    if (width !== 1 && width !== 2 && width !== 4) {
+      throw new UsageError(`${this.#where(offset)}: a write of ${width} bytes`, { hint: "1, 2 or 4" });
+    }
+    this.#check(offset, width);
+    const window = this.#find(offset, width);
+    const what = this.#where(offset);
+    if (window !== null) {
+      const view = width === 1 ? window.u8 : width === 2 ? window.u16 : window.u32;
+      return new MappedDoorbell(view, (offset - window.start) / width, what);
+    }
+    const access = new AccessDoorbell(this.#device, this.index, offset, width);
+    const offered = this.#device.doorbellFd(this.index, offset, width);
+    if (offered === undefined) return access;
+    return offered.value === undefined
+      ? new EventFdDoorbell(offered.fd)
+      : new MatchingDoorbell(offered.fd, offered.value, access);
+  }
+
+  /** Unmaps; every view is detached. The device stays open. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const window of this.#windows) window.memory?.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #check(offset: number, width: number): void {
+    if (
+      Number.isInteger(offset) && offset >= 0 && offset + width <= this.sizeBytes && offset % width === 0
+    ) return;
+    throw new UsageError(`${this.#where(offset)}: no ${8 * width}-bit register is there`, {
+      hint: `offsets are multiples of ${width} below ${this.sizeBytes}`,
+    });
+  }
+
+  /** The window that the access lies in, mapped; null when it goes through the server. */
+  #find(offset: number, width: number): Window | null {
+    let window = this.#last;
+    if (window === null || offset < window.start || offset + width > window.end) {
+      window = this.#search(offset, width);
+      if (window === null) {
+        if (this.#closed) this.#gone();
+        return null;
+      }
+      this.#last = window;
+    }
+    // Length 0: not mapped yet, or detached because the device was closed.
+    return window.u8.length === 0 ? this.#open(window) : window;
+  }
+
+  #search(offset: number, width: number): Window | null {
+    for (const window of this.#windows) {
+      if (offset >= window.start && offset + width <= window.end) return window;
+    }
+    return null;
+  }
+
+  #open(window: Window): Window {
+    if (this.closed || window.memory !== null) this.#gone();
+    const sizeBytes = window.end - window.start;
+    const memory = this.#device.mapRegion(this.index, { offset: window.start, sizeBytes }, {
+      writable: true,
+    });
+    window.memory = memory;
+    window.u8 = new Uint8Array(memory.buffer, 0, sizeBytes);
+    window.u16 = new Uint16Array(memory.buffer, 0, sizeBytes >> 1);
+    window.u32 = new Uint32Array(memory.buffer, 0, sizeBytes >> 2);
+    return window;
+  }
+
+  #where(offset: number): string {
+    return `${this.#device.name} BAR ${this.index} offset ${offset}`;
+  }
+
+  #gone(): never {
+    throw new ClosedError(`${this.#device.name} BAR ${this.index}`);
+  }
+}
+
+/** Mappable parts, cut to what can be mapped by this processor's pages and read and written. */
+function windowsOf(info: RegionInfo): Window[] {
+  const both = REGION_FLAG.read | REGION_FLAG.write;
+  if ((info.flags & both) !== both) return [];
+  const windows: Window[] = [];
+  for (const area of info.mmapAreas) {
+    const start = Math.ceil(area.offset / pageSizeBytes) * pageSizeBytes;
+    const end = area.offset + area.sizeBytes;
+    if (start >= end) continue;
+    windows.push({
+      start,
+      end,
+      memory: null,
+      u8: new Uint8Array(0),
+      u16: new Uint16Array(0),
+      u32: new Uint32Array(0),
+    });
+  }
+  return windows;
+}

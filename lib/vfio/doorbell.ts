@@ -1,0 +1,100 @@
+/**
+ * Doorbells: device registers that are written once a notification, looked up beforehand.
+ *
+ * @module
+ */
+import type { EventFd } from "../../ffi/mod.ts";
+import { ClosedError } from "../errors/mod.ts";
+import type { VfioDevice } from "./device.ts";
+
+/** Bytes of a register access. */
+export type DoorbellWidth = 1 | 2 | 4;
+
+/** A register of one place and width. */
+export interface Doorbell {
+  /** How a write travels: `mapped` (a store), `eventfd` (a signal), `access` (a call to the server). */
+  readonly kind: "mapped" | "eventfd" | "access";
+  /** Writes; bits above the width are dropped. Allocates nothing. @throws ClosedError, SyscallError, ProtocolError */
+  write(value: number): void;
+}
+
+/** A store into mapped memory. */
+export class MappedDoorbell implements Doorbell {
+  readonly kind = "mapped";
+  readonly #view: Uint8Array | Uint16Array | Uint32Array;
+  readonly #at: number;
+  readonly #what: string;
+
+  /** @param view of the register's width. @param at index in it. @param what for messages */
+  constructor(view: Uint8Array | Uint16Array | Uint32Array, at: number, what: string) {
+    this.#view = view;
+    this.#at = at;
+    this.#what = what;
+  }
+
+  write(value: number): void {
+    // A store past the end of a detached view would vanish without a word.
+    if (this.#view.length === 0) throw new ClosedError(this.#what);
+    this.#view[this.#at] = value;
+  }
+}
+
+/** A region write through the server, from a buffer made once. */
+export class AccessDoorbell implements Doorbell {
+  readonly kind = "access";
+  readonly #device: VfioDevice;
+  readonly #index: number;
+  readonly #offset: number;
+  readonly #bytes: Uint8Array<ArrayBuffer>;
+  readonly #view: Uint8Array | Uint16Array | Uint32Array;
+
+  /** @param index region. @param offset in it, checked by the caller. @param width bytes */
+  constructor(device: VfioDevice, index: number, offset: number, width: DoorbellWidth) {
+    const buffer = new ArrayBuffer(width);
+    this.#device = device;
+    this.#index = index;
+    this.#offset = offset;
+    this.#bytes = new Uint8Array(buffer);
+    this.#view = width === 1 ? this.#bytes : width === 2 ? new Uint16Array(buffer) : new Uint32Array(buffer);
+  }
+
+  write(value: number): void {
+    this.#view[0] = value;
+    this.#device.writeRegion(this.#index, this.#offset, this.#bytes);
+  }
+}
+
+/** A signal that stands for a write of any value. */
+export class EventFdDoorbell implements Doorbell {
+  readonly kind = "eventfd";
+  readonly #fd: EventFd;
+
+  /** @param fd the device's; not closed here */
+  constructor(fd: EventFd) {
+    this.#fd = fd;
+  }
+
+  write(_value: number): void {
+    this.#fd.signal();
+  }
+}
+
+/** A signal for one value, a region write for any other. */
+export class MatchingDoorbell implements Doorbell {
+  readonly kind = "eventfd";
+  readonly #fd: EventFd;
+  readonly #value: number;
+  readonly #otherwise: Doorbell;
+
+  /** @param value the one that the signal stands for. @param otherwise what takes the others */
+  constructor(fd: EventFd, value: number, otherwise: Doorbell) {
+    this.#fd = fd;
+    this.#value = value;
+    this.#otherwise = otherwise;
+  }
+
+  write(value: number): void {
+    if (value === this.#value) this.#fd.signal();
+    else this.#otherwise.write(value);
+  }
+}

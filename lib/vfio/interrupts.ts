@@ -1,0 +1,117 @@
+/**
+ * A function's interrupts on eventfds.
+ *
+ * @module
+ */
+import { EventFd } from "../../ffi/mod.ts";
+import { UnsupportedError, UsageError } from "../errors/mod.ts";
+import { IRQ, type VfioDevice } from "./device.ts";
+
+/** Kinds of interrupt that signal work, and the two that signal trouble and a wish to have the function back. */
+export type InterruptKind = "msix" | "msi" | "intx" | "error" | "request";
+
+/**
+ * One kind of interrupt of an opened function: makes an eventfd a vector, owns them, and closes them when it is disabled.
+ *
+ * INTx masks itself when it fires: handle it, then `unmask()`.
+ */
+export class InterruptSet implements Disposable {
+  readonly #device: VfioDevice;
+  #kind: InterruptKind | null = null;
+  #eventFds: readonly EventFd[] = [];
+
+  /** @param device an open function; stays the caller's */
+  constructor(device: VfioDevice) {
+    this.#device = device;
+  }
+
+  /** Kind that is on; null when none. */
+  get kind(): InterruptKind | null {
+    return this.#kind;
+  }
+
+  /** The eventfds by vector; empty when nothing is on. */
+  get eventFds(): readonly EventFd[] {
+    return this.#eventFds;
+  }
+
+  /** How many vectors of a kind the function has. @throws ClosedError, SyscallError */
+  available(kind: InterruptKind): number {
+    const index = IRQ[kind];
+    return index < this.#device.info.numIrqs ? this.#device.irqInfo(index).count : 0;
+  }
+
+  /**
+   * Turns on `count` vectors, each with an eventfd of its own. The count may be fixed by the first enable: take all that will
+   * be needed.
+   * @returns the eventfds by vector; they stay this object's.
+   * @throws UsageError when some are on already, UnsupportedError when the function has fewer, SyscallError, ClosedError
+   */
+  enable(kind: InterruptKind, count = 1): readonly EventFd[] {
+    const { name } = this.#device;
+    if (this.#kind !== null) {
+      throw new UsageError(`${name}: ${this.#kind} interrupts are on already`, {
+        hint: "disable() them first",
+      });
+    }
+    if (!Number.isInteger(count) || count < 1) {
+      throw new UsageError(`${name}: ${count} ${kind} vectors`, { hint: "1 or more" });
+    }
+    const available = this.available(kind);
+    if (count > available) {
+      throw new UnsupportedError(`${name} has ${available} ${kind} vectors, ${count} are wanted`);
+    }
+    const eventFds: EventFd[] = [];
+    try {
+      for (let i = 0; i < count; i++) eventFds.push(new EventFd());
+      this.#device.setIrqs({ index: IRQ[kind], action: "trigger", start: 0, eventFds });
+    } catch (error) {
+      for (const one of eventFds) one.close();
+      throw error;
+    }
+    this.#kind = kind;
+    this.#eventFds = eventFds;
+    return eventFds;
+  }
+
+  /** Turns them off and closes the eventfds; nothing happens when none are on. @throws SyscallError, ProtocolError */
+  disable(): void {
+    const kind = this.#kind;
+    if (kind === null) return;
+    const eventFds = this.#eventFds;
+    this.#kind = null;
+    this.#eventFds = [];
+    try {
+      // Closing the device has turned them off already.
+      if (!this.#device.closed) this.#device.setIrqs({ index: IRQ[kind], action: "disable" });
+    } finally {
+      for (const one of eventFds) one.close();
+    }
+  }
+
+  /** Lets a masked interrupt through again; INTx after each that was handled. @throws UnsupportedError, UsageError */
+  unmask(vector = 0): void {
+    this.#device.setIrqs({ index: this.#index(), action: "unmask", start: vector, count: 1 });
+  }
+
+  /** Holds an interrupt back. @throws UnsupportedError for anything but INTx on kernel VFIO, UsageError */
+  mask(vector = 0): void {
+    this.#device.setIrqs({ index: this.#index(), action: "mask", start: vector, count: 1 });
+  }
+
+  /** Raises a vector by software, as if the device had: a test of everything behind the device. @throws UsageError */
+  fire(vector = 0): void {
+    this.#device.setIrqs({ index: this.#index(), action: "fire", start: vector, count: 1 });
+  }
+
+  #index(): number {
+    if (this.#kind === null) {
+      throw new UsageError(`${this.#device.name}: no interrupts are on`, { hint: "enable() some first" });
+    }
+    return IRQ[this.#kind];
+  }
+
+  [Symbol.dispose](): void {
+    this.disable();
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * The part of the iommufd ABI (linux/iommufd.h) that this library uses: requests on `/dev/iommu`, structures, flags.
+ *
+ * `_IO(';', 0x80 + n)`. The first field is the structure's `size`; bytes past what the kernel knows must be zero (else
+ * E2BIG). ENOTTY: unknown request, ENOTSUP: unknown value, ENOENT: unknown id, EMSGSIZE: array too small.
+ *
+ * @module
+ */
+import type { IoctlRequest } from "../../../ffi/mod.ts";
+import { Struct, u16, u32, u64 } from "../../wire/mod.ts";
+
+const request = (name: string, n: number): IoctlRequest => ({
+  name: `IOMMU_${name}`,
+  number: BigInt(0x3b80 + n),
+});
+
+/** Requests on `/dev/iommu`. */
+export const IOMMUFD_IOCTL = {
+  /** `iommu_destroy`. */
+  destroy: request("DESTROY", 0),
+  /** `iommu_ioas_alloc`. */
+  ioasAlloc: request("IOAS_ALLOC", 1),
+  /** `iommu_ioas_allow_iovas`. */
+  ioasAllowIovas: request("IOAS_ALLOW_IOVAS", 2),
+  /** `iommu_ioas_copy`. */
+  ioasCopy: request("IOAS_COPY", 3),
+  /** `iommu_ioas_iova_ranges`. */
+  ioasIovaRanges: request("IOAS_IOVA_RANGES", 4),
+  /** `iommu_ioas_map`. */
+  ioasMap: request("IOAS_MAP", 5),
+  /** `iommu_ioas_unmap`. */
+  ioasUnmap: request("IOAS_UNMAP", 6),
+  /** `iommu_option`. */
+  option: request("OPTION", 7),
+  /** `iommu_vfio_ioas`. */
+  vfioIoas: request("VFIO_IOAS", 8),
+} as const;
+
+/** `iommu_ioas_map.flags`: a fixed IOVA, and what the device may do. */
+export const IOAS_MAP_FLAG = { fixedIova: 1, writeable: 2, readable: 4 } as const;
+
+/** `struct iommu_destroy`. */
+export const destroy = new Struct("iommu_destroy", 8, { size: u32(0), id: u32(4) });
+
+/** `struct iommu_ioas_alloc`. */
+export const ioasAlloc = new Struct("iommu_ioas_alloc", 12, {
+  size: u32(0),
+  flags: u32(4),
+  outIoasId: u32(8),
+});
+
+/** `struct iommu_ioas_allow_iovas`. */
+export const ioasAllowIovas = new Struct("iommu_ioas_allow_iovas", 24, {
+  size: u32(0),
+  ioasId: u32(4),
+  numIovas: u32(8),
+  reserved: u32(12),
+  allowedIovas: u64(16),
+});
+
+/** `struct iommu_ioas_copy`. */
+export const ioasCopy = new Struct("iommu_ioas_copy", 40, {
+  size: u32(0),
+  flags: u32(4),
+  dstIoasId: u32(8),
+  srcIoasId: u32(12),
+  length: u64(16),
+  dstIova: u64(24),
+  srcIova: u64(32),
+});
+
+/** `struct iommu_ioas_iova_ranges`; `numIovas` is the array's length going in and the count coming out. */
+export const ioasIovaRanges = new Struct("iommu_ioas_iova_ranges", 32, {
+  size: u32(0),
+  ioasId: u32(4),
+  numIovas: u32(8),
+  reserved: u32(12),
+  allowedIovas: u64(16),
+  outIovaAlignment: u64(24),
+});
+
+/** `struct iommu_iova_range`, both ends included. */
+export const iommuIovaRange = new Struct("iommu_iova_range", 16, { start: u64(0), last: u64(8) });
+
+/** `struct iommu_ioas_map`. */
+export const ioasMap = new Struct("iommu_ioas_map", 40, {
+  size: u32(0),
+  flags: u32(4),
+  ioasId: u32(8),
+  reserved: u32(12),
+  userVa: u64(16),
+  length: u64(24),
+  iova: u64(32),
+});
+
+/** `struct iommu_ioas_unmap`; the kernel writes back to `length` what it unmapped. */
+export const ioasUnmap = new Struct("iommu_ioas_unmap", 24, {
+  size: u32(0),
+  ioasId: u32(4),
+  iova: u64(8),
+  length: u64(16),
+});
+
+/** `struct iommu_option`. */
+export const option = new Struct("iommu_option", 24, {
+  size: u32(0),
+  optionId: u32(4),
+  op: u16(8),
+  reserved: u16(10),
+  objectId: u32(12),
+  val64: u64(16),
+});
+
+/** `struct iommu_vfio_ioas`. */
+export const vfioIoas = new Struct("iommu_vfio_ioas", 12, {
+  size: u32(0),
+  ioasId: u32(4),
+  op: u16(8),
+  reserved: u16(10),
+});

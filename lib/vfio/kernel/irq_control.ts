@@ -1,0 +1,214 @@
+/**
+ * VFIO_DEVICE_SET_IRQS: requests checked, encoded, and kept track of.
+ *
+ * @module
+ */
+import type { EventFd } from "../../../ffi/mod.ts";
+import { UnsupportedError, UsageError } from "../../errors/mod.ts";
+import { IRQ, IRQ_FLAG, IRQ_SET, type IrqInfo, type IrqRequest } from "../device.ts";
+import { irqSet } from "./abi.ts";
+
+const NAMES: readonly string[] = ["INTx", "MSI", "MSI-X", "error", "request"];
+const DESCRIPTOR_BYTES = 4;
+/** Only one of these can be on at a time (PCIe 6.0 §6.1.4). */
+const EXCLUSIVE: readonly number[] = [IRQ.intx, IRQ.msi, IRQ.msix];
+
+/** Encodes `vfio_irq_set` with no data. */
+export function encodeIrqSet(
+  flags: number,
+  index: number,
+  start: number,
+  count: number,
+): Uint8Array<ArrayBuffer> {
+  return irqSet.encode({ argsz: irqSet.sizeBytes, flags, index, start, count });
+}
+
+/** Encodes `vfio_irq_set` with one descriptor a vector; −1 takes a vector out. */
+export function encodeIrqSetFds(
+  flags: number,
+  index: number,
+  start: number,
+  fds: readonly number[],
+): Uint8Array<ArrayBuffer> {
+  const tail = fds.length * DESCRIPTOR_BYTES;
+  const values = { argsz: irqSet.sizeBytes + tail, flags, index, start, count: fds.length };
+  const bytes = irqSet.encode(values, tail);
+  const view = new DataView(bytes.buffer);
+  fds.forEach((fd, i) => view.setInt32(irqSet.sizeBytes + i * DESCRIPTOR_BYTES, fd, true));
+  return bytes;
+}
+
+/** The interrupts of one open function. */
+export class IrqControl {
+  readonly #name: string;
+  readonly #info: (index: number) => IrqInfo;
+  readonly #issue: (argument: Uint8Array<ArrayBuffer>) => void;
+  /** What each index that is on delivers to; the array's length is the number of vectors that it was enabled with. */
+  readonly #enabled = new Map<number, (EventFd | null)[]>();
+
+  /**
+   * @param name the function, for messages. @param info answers for an index. @param issue hands a structure to the kernel.
+   */
+  constructor(
+    name: string,
+    info: (index: number) => IrqInfo,
+    issue: (argument: Uint8Array<ArrayBuffer>) => void,
+  ) {
+    this.#name = name;
+    this.#info = info;
+    this.#issue = issue;
+  }
+
+  /** @throws UsageError, UnsupportedError, SyscallError, ClosedError (an eventfd that is closed) */
+  apply(request: IrqRequest): void {
+    const info = this.#info(request.index);
+    if (request.action === "disable") return this.#disable(request.index);
+    if (info.count === 0) throw new UnsupportedError(`${this.#where(request.index)}: the function has none`);
+    switch (request.action) {
+      case "trigger":
+        return this.#trigger(info, request.start, request.eventFds);
+      case "fire":
+        this.#checkRange(info, request.start, request.count);
+        this.#requireEnabled(request.index, request.start + request.count);
+        return this.#issue(
+          encodeIrqSet(
+            IRQ_SET.dataNone | IRQ_SET.actionTrigger,
+            request.index,
+            request.start,
+            request.count,
+          ),
+        );
+      case "mask":
+      case "unmask": {
+        this.#requireMaskable(info);
+        this.#checkRange(info, request.start, request.count);
+        this.#requireEnabled(request.index, request.start + request.count);
+        const action = request.action === "mask" ? IRQ_SET.actionMask : IRQ_SET.actionUnmask;
+        return this.#issue(
+          encodeIrqSet(IRQ_SET.dataNone | action, request.index, request.start, request.count),
+        );
+      }
+      case "unmask-on":
+        this.#requireMaskable(info);
+        this.#checkRange(info, request.start, 1);
+        this.#requireEnabled(request.index, request.start + 1);
+        return this.#issue(
+          encodeIrqSetFds(IRQ_SET.dataEventfd | IRQ_SET.actionUnmask, request.index, request.start, [
+            request.eventFd.fd.number,
+          ]),
+        );
+    }
+  }
+
+  #disable(index: number): void {
+    // The kernel calls it an error to turn off what is not on.
+    if (!this.#enabled.has(index)) return;
+    this.#issue(encodeIrqSet(IRQ_SET.dataNone | IRQ_SET.actionTrigger, index, 0, 0));
+    this.#enabled.delete(index);
+  }
+
+  #trigger(info: IrqInfo, start: number, eventFds: readonly (EventFd | null)[]): void {
+    const { index } = info;
+    this.#checkRange(info, start, eventFds.length);
+    const other = EXCLUSIVE.includes(index)
+      ? EXCLUSIVE.find((one) => one !== index && this.#enabled.has(one))
+      : undefined;
+    if (other !== undefined) {
+      throw new UsageError(`${this.#where(index)}: ${NAMES[other]} is on`, {
+        hint: `a function uses one kind of interrupt at a time: disable ${NAMES[other]} first`,
+      });
+    }
+    const before = this.#enabled.get(index);
+    const after = before?.slice() ?? [];
+    while (after.length < start) after.push(null);
+    for (let i = 0; i < eventFds.length; i++) after[start + i] = eventFds[i]!;
+    // A closed eventfd among the new ones is the caller's mistake and is told before anything changes.
+    const fds = eventFds.map((one) => one === null ? -1 : one.fd.number);
+
+    const grows = before !== undefined && after.length > before.length;
+    if (grows && (info.flags & IRQ_FLAG.noResize) !== 0) return this.#reenable(index, before, after);
+    try {
+      this.#issue(encodeIrqSetFds(IRQ_SET.dataEventfd | IRQ_SET.actionTrigger, index, start, fds));
+    } catch (error) {
+      if (before !== undefined) this.#putBack(index, start, before);
+      throw error;
+    }
+    this.#enabled.set(index, after);
+  }
+
+  /** The vector count is fixed while the index is on, so it goes off and on again with all vectors. */
+  #reenable(
+    index: number,
+    before: readonly (EventFd | null)[],
+    after: (EventFd | null)[],
+  ): void {
+    this.#disable(index);
+    try {
+      this.#enableAll(index, after);
+    } catch (error) {
+      try {
+        this.#enableAll(index, before.slice());
+      } catch {
+        // The first error says more; the index stays off.
+      }
+      throw error;
+    }
+  }
+
+  #enableAll(index: number, eventFds: (EventFd | null)[]): void {
+    const fds = eventFds.map(liveNumber);
+    this.#issue(encodeIrqSetFds(IRQ_SET.dataEventfd | IRQ_SET.actionTrigger, index, 0, fds));
+    this.#enabled.set(index, eventFds);
+  }
+
+  /** After a failure in the middle the kernel has taken out the vectors that it had set before the one that failed. */
+  #putBack(index: number, start: number, before: readonly (EventFd | null)[]): void {
+    const fds = before.slice(start).map(liveNumber);
+    if (fds.length === 0) return;
+    try {
+      this.#issue(encodeIrqSetFds(IRQ_SET.dataEventfd | IRQ_SET.actionTrigger, index, start, fds));
+    } catch {
+      // The first error says more.
+    }
+  }
+
+  #checkRange(info: IrqInfo, start: number, count: number): void {
+    if (
+      !Number.isInteger(start) || !Number.isInteger(count) || start < 0 || count < 1 ||
+      start + count > info.count
+    ) {
+      throw new UsageError(
+        `${this.#where(info.index)}: vectors [${start}, +${count}) are not among its ${info.count}`,
+      );
+    }
+  }
+
+  #requireEnabled(index: number, end: number): void {
+    const vectors = this.#enabled.get(index)?.length ?? 0;
+    if (end <= vectors) return;
+    throw new UsageError(
+      `${this.#where(index)}: ${vectors === 0 ? "is off" : `only ${vectors} vectors are on`}`,
+      {
+        hint: "give its vectors eventfds first (action trigger)",
+      },
+    );
+  }
+
+  #requireMaskable(info: IrqInfo): void {
+    if ((info.flags & IRQ_FLAG.maskable) !== 0) return;
+    throw new UnsupportedError(
+      `${this.#where(info.index)} cannot be masked: only INTx is maskable through VFIO`,
+      {
+        hint: "let the driver suppress the interrupt in its queues instead",
+      },
+    );
+  }
+
+  #where(index: number): string {
+    return `${this.#name} ${NAMES[index] ?? `interrupt index ${index}`}`;
+  }
+}
+
+function liveNumber(eventFd: EventFd | null): number {
+  return eventFd === null || eventFd.closed ? -1 : eventFd.fd.number;
+}

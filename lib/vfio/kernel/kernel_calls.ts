@@ -1,0 +1,69 @@
+/**
+ * The calls into the kernel that opening and driving a function takes, as one object: so that the logic above them (orders,
+ * retries, undoing) can be run against a model of the kernel on machines without VFIO.
+ *
+ * @module
+ */
+import {
+  accessible,
+  addressOf,
+  ioctlBuffer,
+  type IoctlRequest,
+  ioctlValue,
+  MappedMemory,
+  O,
+  OwnedFd,
+  pread,
+  pwrite,
+  readDirectory,
+  readLink,
+  readText,
+} from "../../../ffi/mod.ts";
+
+/** What this folder asks of the kernel. Failures are `SyscallError`s. */
+export interface KernelCalls {
+  /** Opens a device node for reading and writing. */
+  openNode(path: string): OwnedFd;
+  exists(path: string): boolean;
+  readLink(path: string): string;
+  readText(path: string): string;
+  /** Names in a directory, sorted. */
+  list(path: string): string[];
+  /** @returns the call's result. */
+  ioctlValue(fd: OwnedFd, request: IoctlRequest, value?: bigint): number;
+  /** @returns the call's result. The kernel may write to `argument`. */
+  ioctlBuffer(fd: OwnedFd, request: IoctlRequest, argument: Uint8Array<ArrayBuffer>): number;
+  /** As `ioctlBuffer`, after putting the address of `pointee` at `pointerOffset` of `argument`. */
+  ioctlPointing(
+    fd: OwnedFd,
+    request: IoctlRequest,
+    argument: Uint8Array<ArrayBuffer>,
+    pointerOffset: number,
+    pointee: Uint8Array<ArrayBuffer>,
+  ): number;
+  /** @returns how many bytes were read. */
+  pread(fd: OwnedFd, into: Uint8Array<ArrayBuffer>, offset: bigint): number;
+  /** @returns how many bytes were written. */
+  pwrite(fd: OwnedFd, from: Uint8Array<ArrayBuffer>, offset: bigint): number;
+  map(fd: OwnedFd, sizeBytes: number, offset: bigint, writable: boolean): MappedMemory;
+}
+
+/** The running kernel, through the C library. */
+export const runningKernel: KernelCalls = {
+  openNode: (path) => OwnedFd.open(path, O.RDWR),
+  exists: (path) => accessible(path),
+  readLink,
+  readText: (path) => readText(path).trim(),
+  list: (path) => readDirectory(path).map((entry) => entry.name),
+  ioctlValue,
+  ioctlBuffer,
+  ioctlPointing(fd, request, argument, pointerOffset, pointee) {
+    new DataView(argument.buffer, argument.byteOffset).setBigUint64(pointerOffset, addressOf(pointee), true);
+    const result = ioctlBuffer(fd, request, argument);
+    // A use after the call keeps the pointee from being collected during it.
+    return pointee.byteLength >= 0 ? result : -1;
+  },
+  pread,
+  pwrite,
+  map: (fd, sizeBytes, offset, writable) => MappedMemory.map(fd, sizeBytes, { offset, writable }),
+};

@@ -1,0 +1,304 @@
+/**
+ * A function opened through kernel VFIO: everything that the group path and the character device path have in common.
+ *
+ * @module
+ */
+import { isErrno, type MappedMemory } from "../../../ffi/mod.ts";
+import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../errors/mod.ts";
+import type { DmaSpace } from "../../memory/mod.ts";
+import {
+  DEVICE_FEATURE,
+  DEVICE_FLAG,
+  type HotResetInfo,
+  type IrqInfo,
+  type IrqRequest,
+  REGION,
+  REGION_FLAG,
+  type RegionArea,
+  type RegionInfo,
+  type VfioDevice,
+  type VfioDeviceInfo,
+} from "../device.ts";
+import { decodeRegionInfo, type RegionAnswer } from "../region_answer.ts";
+import { parseVfToken } from "../uuid.ts";
+import { DEVICE_IOCTL, deviceFeature, deviceInfo, FEATURE_FLAG, irqInfo, regionInfo } from "./abi.ts";
+import type { IommuBinding } from "./binding.ts";
+import { explaining } from "./explain.ts";
+import { performHotReset, queryHotReset } from "./hot_reset.ts";
+import { infoCall } from "./info_call.ts";
+import { IrqControl } from "./irq_control.ts";
+import type { KernelCalls } from "./kernel_calls.ts";
+
+const MAX_FEATURE = 0xffff;
+
+const RESET_HINTS: Readonly<Record<string, string>> = {
+  EAGAIN: "the function's slot is locked by another reset: try again",
+  ENOTTY: "the kernel found no way to reset this function alone: use a hot reset",
+};
+
+const HOT_RESET_HINTS: Readonly<Record<string, string>> = {
+  ENODEV: "neither the slot nor the bus of this function can be reset (a function on the root bus has none)",
+};
+
+/** `VfioDevice` over a kernel descriptor. Made by `openKernelDevice`. */
+export class KernelDevice implements VfioDevice {
+  readonly name: string;
+  readonly path: "group" | "cdev";
+  readonly info: VfioDeviceInfo;
+  readonly #kernel: KernelCalls;
+  readonly #binding: IommuBinding;
+  readonly #irqs: IrqControl;
+  readonly #regions = new Map<number, RegionAnswer>();
+  readonly #irqInfos = new Map<number, IrqInfo>();
+  readonly #mappings = new Set<MappedMemory>();
+  #closed = false;
+
+  /**
+   * Takes over `binding`, and closes it when the function's facts cannot be read.
+   * @throws SyscallError, UnsupportedError when it is no PCI function
+   */
+  constructor(kernel: KernelCalls, name: string, binding: IommuBinding) {
+    this.#kernel = kernel;
+    this.#binding = binding;
+    this.name = name;
+    this.path = binding.path;
+    try {
+      const answer = deviceInfo.encode({ argsz: deviceInfo.sizeBytes });
+      kernel.ioctlBuffer(binding.fd, DEVICE_IOCTL.getInfo, answer);
+      const { flags, numRegions, numIrqs } = deviceInfo.decode(answer);
+      if ((flags & DEVICE_FLAG.pci) === 0) {
+        throw new UnsupportedError(`${name} is not a PCI function to VFIO (flags ${flags})`);
+      }
+      this.info = { flags, numRegions, numIrqs };
+    } catch (error) {
+      binding.close();
+      throw error;
+    }
+    this.#irqs = new IrqControl(name, (index) => this.irqInfo(index), (argument) => {
+      kernel.ioctlBuffer(binding.fd, DEVICE_IOCTL.setIrqs, argument);
+    });
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Shared by the functions of an IOMMU group that this process has open. @throws ClosedError */
+  get dma(): DmaSpace {
+    this.#requireOpen();
+    return this.#binding.dma;
+  }
+
+  regionInfo(index: number): RegionInfo {
+    return this.#region(index).info;
+  }
+
+  irqInfo(index: number): IrqInfo {
+    this.#requireOpen();
+    const known = this.#irqInfos.get(index);
+    if (known !== undefined) return known;
+    this.#checkIndex("interrupt index", index, this.info.numIrqs);
+    const argument = irqInfo.encode({ argsz: irqInfo.sizeBytes, index });
+    let info: IrqInfo;
+    try {
+      this.#kernel.ioctlBuffer(this.#binding.fd, DEVICE_IOCTL.getIrqInfo, argument);
+      const { flags, count } = irqInfo.decode(argument);
+      info = { index, flags, count };
+    } catch (error) {
+      // The kernel's answer for an index that the function could have and has not (error interrupts of conventional PCI).
+      if (!isErrno(error, "EINVAL")) throw error;
+      info = { index, flags: 0, count: 0 };
+    }
+    this.#irqInfos.set(index, info);
+    return info;
+  }
+
+  readRegion(index: number, offset: number, into: Uint8Array<ArrayBuffer>): void {
+    const base = this.#access(index, offset, into.byteLength, REGION_FLAG.read, "read");
+    for (let done = 0; done < into.byteLength;) {
+      const rest = done === 0 ? into : into.subarray(done);
+      const n = this.#kernel.pread(this.#binding.fd, rest, base + BigInt(offset + done));
+      if (n <= 0) throw this.#ended("read", index, offset + done);
+      done += n;
+    }
+  }
+
+  writeRegion(index: number, offset: number, from: Uint8Array<ArrayBuffer>): void {
+    const base = this.#access(index, offset, from.byteLength, REGION_FLAG.write, "written");
+    for (let done = 0; done < from.byteLength;) {
+      const rest = done === 0 ? from : from.subarray(done);
+      const n = this.#kernel.pwrite(this.#binding.fd, rest, base + BigInt(offset + done));
+      if (n <= 0) throw this.#ended("write", index, offset + done);
+      done += n;
+    }
+  }
+
+  mapRegion(index: number, area: RegionArea, options: { writable?: boolean } = {}): MappedMemory {
+    const { info, fileOffset } = this.#region(index);
+    const { offset, sizeBytes } = area;
+    const allowed = Number.isSafeInteger(offset) && Number.isSafeInteger(sizeBytes) && sizeBytes > 0 &&
+      info.mmapAreas.some((one) => offset >= one.offset && offset + sizeBytes <= one.offset + one.sizeBytes);
+    if (!allowed) {
+      const areas = info.mmapAreas.map((one) => `[${one.offset}, +${one.sizeBytes})`).join(", ");
+      throw new UsageError(`${this.name} region ${index}: [${offset}, +${sizeBytes}) cannot be mapped`, {
+        hint: areas === "" ? "use readRegion and writeRegion" : `what can be: ${areas}`,
+      });
+    }
+    const mayWrite = (info.flags & REGION_FLAG.write) !== 0;
+    const writable = options.writable ?? mayWrite;
+    if (writable && !mayWrite) {
+      throw new UsageError(`${this.name} region ${index} cannot be mapped for writing: it is read-only`);
+    }
+    const memory = this.#kernel.map(this.#binding.fd, sizeBytes, fileOffset + BigInt(offset), writable);
+    for (const one of this.#mappings) if (one.closed) this.#mappings.delete(one);
+    this.#mappings.add(memory);
+    return memory;
+  }
+
+  /** Always undefined: the kernel offers none, its BARs are mapped instead. @throws ClosedError */
+  doorbellFd(): undefined {
+    this.#requireOpen();
+    return undefined;
+  }
+
+  setIrqs(request: IrqRequest): void {
+    this.#requireOpen();
+    this.#irqs.apply(request);
+  }
+
+  reset(): void {
+    this.#requireOpen();
+    if ((this.info.flags & DEVICE_FLAG.reset) === 0) {
+      throw new UnsupportedError(`${this.name} cannot be reset alone`, {
+        hint: "it has neither a function level reset nor another way that the kernel knows: use hotReset()",
+      });
+    }
+    explaining(RESET_HINTS, () => this.#kernel.ioctlValue(this.#binding.fd, DEVICE_IOCTL.reset));
+  }
+
+  hotResetInfo(): HotResetInfo {
+    this.#requireOpen();
+    return explaining(
+      HOT_RESET_HINTS,
+      () => queryHotReset(this.#kernel, this.#binding.fd, this.#binding, this.name),
+    );
+  }
+
+  hotReset(): void {
+    this.#requireOpen();
+    explaining(
+      HOT_RESET_HINTS,
+      () => performHotReset(this.#kernel, this.#binding.fd, this.#binding, this.name),
+    );
+  }
+
+  probeFeature(feature: number, direction?: "get" | "set"): boolean {
+    this.#requireOpen();
+    if (!Number.isInteger(feature) || feature < 0 || feature > MAX_FEATURE) {
+      throw new UsageError(`${this.name}: device feature ${feature} is not a 16-bit number`);
+    }
+    const flags = feature | FEATURE_FLAG.probe | (direction === undefined ? 0 : FEATURE_FLAG[direction]);
+    const argument = deviceFeature.encode({ argsz: deviceFeature.sizeBytes, flags });
+    try {
+      this.#kernel.ioctlBuffer(this.#binding.fd, DEVICE_IOCTL.feature, argument);
+      return true;
+    } catch (error) {
+      // ENOTTY: no such feature here; EINVAL: not in this direction; ENOTSUP: known, not on this function.
+      if (isErrno(error, "ENOTTY", "EINVAL", "ENOTSUP")) return false;
+      throw error;
+    }
+  }
+
+  setVfToken(token: string): void {
+    this.#requireOpen();
+    const argument = encodeVfToken(parseVfToken(token));
+    try {
+      this.#kernel.ioctlBuffer(this.#binding.fd, DEVICE_IOCTL.feature, argument);
+    } catch (error) {
+      if (!isErrno(error, "ENOTTY")) throw error;
+      throw new UnsupportedError(`${this.name} has no VF token`, {
+        hint:
+          "only a PF with SR-IOV has one, when its VFIO driver allows VFs (vfio_pci parameter enable_sriov)",
+        cause: error,
+      });
+    }
+  }
+
+  /** Detaches and unmaps every mapping, then closes the function. DMA memory goes with the last function of the group. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    try {
+      for (const memory of this.#mappings) memory.close();
+    } finally {
+      this.#mappings.clear();
+      this.#binding.close();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #requireOpen(): void {
+    if (this.#closed) throw new ClosedError(`function ${this.name}`);
+  }
+
+  #checkIndex(what: string, index: number, count: number): void {
+    if (!Number.isInteger(index) || index < 0 || index >= count) {
+      throw new UsageError(`${this.name} has no ${what} ${index}: there are ${count}`);
+    }
+  }
+
+  #region(index: number): RegionAnswer {
+    this.#requireOpen();
+    const known = this.#regions.get(index);
+    if (known !== undefined) return known;
+    this.#checkIndex("region", index, this.info.numRegions);
+    let answer: RegionAnswer;
+    try {
+      const bytes = infoCall(
+        this.#kernel,
+        this.#binding.fd,
+        DEVICE_IOCTL.getRegionInfo,
+        regionInfo.sizeBytes,
+        (argsz) => regionInfo.encode({ argsz, index }, argsz - regionInfo.sizeBytes),
+      );
+      answer = decodeRegionInfo(bytes, index, this.name);
+    } catch (error) {
+      // The kernel's answer for the VGA region of a function that is no VGA controller.
+      if (index !== REGION.vga || !isErrno(error, "EINVAL")) throw error;
+      const none: RegionInfo = { index, flags: 0, sizeBytes: 0, mmapAreas: [], msixMappable: false };
+      answer = { info: none, fileOffset: 0n };
+    }
+    this.#regions.set(index, answer);
+    return answer;
+  }
+
+  /** Checks an access; @returns the region's offset on the descriptor. */
+  #access(index: number, offset: number, length: number, flag: number, verb: string): bigint {
+    const { info, fileOffset } = this.#region(index);
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset + length > info.sizeBytes) {
+      throw new UsageError(
+        `${this.name} region ${index}: [${offset}, +${length}) is outside its ${info.sizeBytes} bytes`,
+      );
+    }
+    if ((info.flags & flag) === 0) throw new UsageError(`${this.name} region ${index} cannot be ${verb}`);
+    return fileOffset;
+  }
+
+  #ended(what: string, index: number, offset: number): DeviceError {
+    return new DeviceError(`${what} of region ${index} ended at offset ${offset}`, { function: this.name });
+  }
+}
+
+/** The feature request that sets a VF token: header, then the 16 bytes (24 in all). */
+export function encodeVfToken(token: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const argsz = deviceFeature.sizeBytes + token.byteLength;
+  const argument = deviceFeature.encode(
+    { argsz, flags: FEATURE_FLAG.set | DEVICE_FEATURE.pciVfToken },
+    token.byteLength,
+  );
+  argument.set(token, deviceFeature.sizeBytes);
+  return argument;
+}
