@@ -95,10 +95,12 @@ export async function download(packages: readonly (PackageVersion | string)[]): 
   if (files.length !== specs.length) {
     throw new SetupError(`apt named ${files.length} files for ${specs.length} packages:\n${uris}`);
   }
-  const missing = specs.filter((_, index) => {
-    const file = files[index];
-    return file === undefined || !exists(file.path) || Deno.statSync(file.path).size !== file.sizeBytes;
-  });
+  // apt answers in an order of its own, so files are told apart by the package name they begin with.
+  const present = new Set(
+    files.filter((file) => exists(file.path) && Deno.statSync(file.path).size === file.sizeBytes)
+      .map((file) => file.path.slice(PATHS.debs.length + 1).split("_")[0]),
+  );
+  const missing = specs.filter((spec) => !present.has(spec.split("=")[0]));
   if (missing.length > 0) {
     await apt("apt-get", ["-q", "download", ...missing], PATHS.debs);
   }

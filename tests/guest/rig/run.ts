@@ -55,6 +55,15 @@ export async function runTests(run: TestRun): Promise<number> {
   return result.exitCode;
 }
 
+/** Runs one program in the guest; the word `deno` stands for a Deno the guest can start. */
+async function runProgram({ denoArgs, guest }: TestRun): Promise<number> {
+  const [program, ...args] = denoArgs;
+  if (program === undefined) throw new GuestOptionsError("--exec needs a program after --");
+  const command = [program === "deno" ? await denoForGuest() : program, ...args];
+  const result = await bootGuest({ ...guest, command, env: { ...denoEnvironment(), ...guest.env } });
+  return result.exitCode;
+}
+
 function parseFlavour(value: string | undefined): KernelFlavour | undefined {
   if (value === undefined || value === "ready" || value === "debian") return value;
   throw new GuestOptionsError(`--kernel is "${value}"; it can be ready or debian`);
@@ -125,9 +134,7 @@ function parseCommandLine(args: readonly string[]): Invocation {
 if (import.meta.main) {
   try {
     const invocation = parseCommandLine(Deno.args);
-    Deno.exitCode = invocation.exec
-      ? (await bootGuest({ ...invocation.guest, command: invocation.denoArgs })).exitCode
-      : await runTests(invocation);
+    Deno.exitCode = invocation.exec ? await runProgram(invocation) : await runTests(invocation);
   } catch (error) {
     if (error instanceof NotSetUpError) {
       console.log(`skipped: ${error.message}`);

@@ -148,6 +148,37 @@ guestTest("file systems a program relies on are writable where they should be", 
   assertGreater(Number(/^HugePages_Free:\s+(\d+)/m.exec(read("/proc/meminfo"))?.[1]), 0);
 });
 
+guestTest("FFI reaches libc, and hugepages can be mapped from a memfd", () => {
+  const libc = Deno.dlopen("libc.so.6", {
+    memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
+    ftruncate: { parameters: ["i32", "i64"], result: "i32" },
+    mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
+    mlock: { parameters: ["pointer", "usize"], result: "i32" },
+    munmap: { parameters: ["pointer", "usize"], result: "i32" },
+    close: { parameters: ["i32"], result: "i32" },
+  });
+  const sizeBytes = 2 * 1024 * 1024;
+  const MFD_HUGETLB = 4;
+  const PROT_READ_WRITE = 3;
+  const MAP_SHARED = 1;
+  try {
+    const fd = libc.symbols.memfd_create(new TextEncoder().encode("smoke\0"), MFD_HUGETLB);
+    assertGreater(fd, 0);
+    assertEquals(libc.symbols.ftruncate(fd, BigInt(sizeBytes)), 0);
+    const address = libc.symbols.mmap(null, BigInt(sizeBytes), PROT_READ_WRITE, MAP_SHARED, fd, 0n);
+    assert(address !== null);
+    assert(Deno.UnsafePointer.value(address) !== 0xffff_ffff_ffff_ffffn, "mmap returned MAP_FAILED");
+    const bytes = new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(address, sizeBytes));
+    bytes[sizeBytes - 1] = 7;
+    assertEquals(bytes[sizeBytes - 1], 7);
+    assertEquals(libc.symbols.mlock(address, BigInt(sizeBytes)), 0);
+    assertEquals(libc.symbols.munmap(address, BigInt(sizeBytes)), 0);
+    assertEquals(libc.symbols.close(fd), 0);
+  } finally {
+    libc.close();
+  }
+});
+
 guestTest("UNIX sockets work in /run", async () => {
   const path = "/run/ringside-smoke.sock";
   using listener = Deno.listen({ transport: "unix", path });
