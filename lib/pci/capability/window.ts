@@ -28,6 +28,7 @@ export interface CapabilityHeader {
 
 /** Raised by a decoder that would read past the end; the walker turns it into a finding. */
 export class WindowOverrun extends Error {
+  /** Name of the error class. */
   override name = "WindowOverrun";
 
   /** Notes that the `needed` bytes of a capability do not fit into the `available` ones. */

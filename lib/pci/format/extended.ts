@@ -7,12 +7,12 @@
 import * as acs from "../capability/access_control.ts";
 import * as aer from "../capability/advanced_error_reporting.ts";
 import * as ari from "../capability/alternative_routing_id.ts";
-import * as ats from "../capability/address_translation.ts";
+import type * as ats from "../capability/address_translation.ts";
 import * as dpc from "../capability/downstream_port_containment.ts";
 import * as l1ss from "../capability/l1_substates.ts";
 import * as pri from "../capability/page_request.ts";
 import * as pasid from "../capability/pasid.ts";
-import * as ptm from "../capability/precision_time_measurement.ts";
+import type * as ptm from "../capability/precision_time_measurement.ts";
 import type { ResizableBarCapability } from "../capability/resizable_bar.ts";
 import * as secondary from "../capability/secondary_express.ts";
 import * as sriov from "../capability/sriov.ts";

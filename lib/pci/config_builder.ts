@@ -1,0 +1,230 @@
+/**
+ * Builds the configuration space of an emulated function from a declaration.
+ *
+ * @module
+ */
+
+import { UsageError } from "../errors/mod.ts";
+import { type BarDeclaration, buildBars } from "./bar_builder.ts";
+import {
+  type CapabilityLayout,
+  type ExtendedCapabilityDeclaration,
+  layOutExtended,
+  layOutStandard,
+  type Placement,
+  type StandardCapabilityDeclaration,
+} from "./capability_builder.ts";
+import { CapabilityWriter } from "./capability_writer.ts";
+import { ConfigSpaceImage } from "./config_writer.ts";
+import {
+  COMMAND,
+  CONVENTIONAL_BYTES,
+  EXTENDED_BYTES,
+  HEADER_BYTES,
+  HEADER_OFFSET,
+  STATUS,
+} from "./header.ts";
+
+/**
+ * Who looks at the function.
+ *
+ * `function`: an ordinary function or a PF. `vf`: a VF as hardware has it; vendor and device ID read 0xffff, BARs and
+ * Memory Space Enable are hardwired to 0, and there is no INTx (PCIe 6.0 §9.3.4.1). `vf-for-user`: a VF as kernel VFIO
+ * shows it to its user, with the missing parts filled in; it has no INTx either.
+ */
+export type FunctionShape = "function" | "vf" | "vf-for-user";
+
+/** A function to be built. */
+export interface FunctionDeclaration {
+  /** Default `"function"`. */
+  readonly shape?: FunctionShape;
+  /** Vendor ID. */
+  readonly vendorId: number;
+  /** Device ID. */
+  readonly deviceId: number;
+  /** Revision ID. Default 0. */
+  readonly revisionId?: number;
+  /** 24-bit class code, such as 0x020000 for an Ethernet controller. */
+  readonly classCode: number;
+  /** Subsystem vendor ID. Default: the vendor ID. */
+  readonly subsystemVendorId?: number;
+  /** Subsystem device ID. Default: the device ID. */
+  readonly subsystemId?: number;
+  /** The device has several functions. Default `false`. */
+  readonly multiFunction?: boolean;
+  /** INTx wire. Default: none. */
+  readonly interruptPin?: "A" | "B" | "C" | "D";
+  /** Base address registers. */
+  readonly bars?: readonly BarDeclaration[];
+  /** Standard capabilities, in list order. */
+  readonly capabilities?: readonly StandardCapabilityDeclaration[];
+  /** Extended capabilities, in list order; the first one lies at 0x100. */
+  readonly extendedCapabilities?: readonly ExtendedCapabilityDeclaration[];
+}
+
+/** Where a declared capability ended up. */
+export interface PlacedCapability {
+  /** The declaration. */
+  readonly declaration: StandardCapabilityDeclaration | ExtendedCapabilityDeclaration;
+  /** Byte offset in configuration space. */
+  readonly offset: number;
+  /** Size in bytes. */
+  readonly lengthBytes: number;
+}
+
+/** A built configuration space. */
+export interface BuiltConfigSpace {
+  /** The space, with its reset state captured. */
+  readonly image: ConfigSpaceImage;
+  /** All capabilities, standard ones first, in the order of the declaration. */
+  readonly placed: readonly PlacedCapability[];
+}
+
+/**
+ * Builds a 4096-byte configuration space.
+ *
+ * @throws {UsageError} when a value is out of range, capabilities overlap, or they do not fit
+ */
+export function buildConfigSpace(declaration: FunctionDeclaration): BuiltConfigSpace {
+  const image = new ConfigSpaceImage(EXTENDED_BYTES);
+  writeHeader(image, declaration);
+  // VF BARs are described by the PF's SR-IOV capability; a VF's own registers read 0.
+  if (declaration.shape !== "vf") buildBars(image, HEADER_OFFSET.bar0, declaration.bars ?? []);
+  const placed = [
+    ...placeStandard(image, declaration.capabilities ?? []),
+    ...placeExtended(image, declaration.extendedCapabilities ?? []),
+  ];
+  image.captureResetState();
+  return { image, placed };
+}
+
+/** Offset of the first placed capability of a kind, for those who watch writes to it. */
+export function placedOffset(
+  built: BuiltConfigSpace,
+  kind: PlacedCapability["declaration"]["kind"],
+): number | undefined {
+  return built.placed.find((capability) => capability.declaration.kind === kind)?.offset;
+}
+
+function writeHeader(image: ConfigSpaceImage, declaration: FunctionDeclaration): void {
+  const { shape = "function", vendorId, deviceId, classCode } = declaration;
+  const isVf = shape !== "function", isHardwareVf = shape === "vf";
+  const limits: [string, number, number][] = [
+    ["vendor ID", vendorId, 0xffff],
+    ["device ID", deviceId, 0xffff],
+    ["class code", classCode, 0xffffff],
+    ["revision ID", declaration.revisionId ?? 0, 0xff],
+    ["subsystem vendor ID", declaration.subsystemVendorId ?? 0, 0xffff],
+    ["subsystem ID", declaration.subsystemId ?? 0, 0xffff],
+  ];
+  for (const [what, value, max] of limits) {
+    if (!Number.isInteger(value) || value < 0 || value > max) {
+      throw new UsageError(`${what} ${value} is out of range`, { hint: `at most 0x${max.toString(16)}` });
+    }
+  }
+  if (isVf && declaration.interruptPin !== undefined) throw new UsageError("a VF has no INTx wire");
+
+  const header = new CapabilityWriter(image, 0);
+  image.set16(HEADER_OFFSET.vendorId, isHardwareVf ? 0xffff : vendorId);
+  image.set16(HEADER_OFFSET.deviceId, isHardwareVf ? 0xffff : deviceId);
+  const hasIo = (declaration.bars ?? []).some((bar) => bar.space === "io");
+  const hasMemory = (declaration.bars ?? []).some((bar) => bar.space !== "io");
+  header.register(COMMAND, {}, [
+    ...(hasIo && !isVf ? [] : ["ioSpace" as const]),
+    ...(hasMemory && !isHardwareVf ? [] : ["memorySpace" as const]),
+    ...(isVf ? ["parityErrorResponse", "serrEnable", "interruptDisable"] as const : []),
+  ]);
+  const hasCapabilities = (declaration.capabilities ?? []).length > 0;
+  header.register(STATUS, { capabilitiesList: hasCapabilities });
+  image.set8(HEADER_OFFSET.revisionId, declaration.revisionId ?? 0);
+  image.set8(HEADER_OFFSET.classCode, classCode & 0xff);
+  image.set16(HEADER_OFFSET.classCode + 1, classCode >>> 8);
+  image.set8(HEADER_OFFSET.headerType, declaration.multiFunction ? 0x80 : 0);
+  image.set16(HEADER_OFFSET.subsystemVendorId, declaration.subsystemVendorId ?? vendorId);
+  image.set16(HEADER_OFFSET.subsystemId, declaration.subsystemId ?? deviceId);
+  if (!isVf) {
+    // Both are scratch registers on PCIe: software may write them, hardware does nothing with them.
+    header.allow(HEADER_OFFSET.cacheLineSize, 1, 0xff);
+    header.allow(HEADER_OFFSET.interruptLine, 1, 0xff);
+  }
+  image.set8(HEADER_OFFSET.interruptPin, " ABCD".indexOf(declaration.interruptPin ?? " "));
+}
+
+function placeStandard(
+  image: ConfigSpaceImage,
+  declarations: readonly StandardCapabilityDeclaration[],
+): PlacedCapability[] {
+  const placed = place(declarations, layOutStandard, HEADER_BYTES, CONVENTIONAL_BYTES);
+  placed.forEach(({ offset, layout }, i) => {
+    image.set8(offset, layout.id);
+    image.set8(offset + 1, placed[i + 1]?.offset ?? 0);
+    layout.write(new CapabilityWriter(image, offset));
+  });
+  image.set8(HEADER_OFFSET.capabilitiesPointer, placed[0]?.offset ?? 0);
+  return placed.map(withoutLayout);
+}
+
+function placeExtended(
+  image: ConfigSpaceImage,
+  declarations: readonly ExtendedCapabilityDeclaration[],
+): PlacedCapability[] {
+  const placed = place(declarations, layOutExtended, CONVENTIONAL_BYTES, EXTENDED_BYTES);
+  const first = placed[0];
+  if (first !== undefined && first.offset !== CONVENTIONAL_BYTES) {
+    throw new UsageError(
+      `the first extended capability lies at 0x100, not at 0x${first.offset.toString(16)}`,
+    );
+  }
+  placed.forEach(({ offset, layout }, i) => {
+    const next = placed[i + 1]?.offset ?? 0;
+    image.set32(offset, layout.id | (layout.version << 16) | (next << 20));
+    layout.write(new CapabilityWriter(image, offset));
+  });
+  return placed.map(withoutLayout);
+}
+
+type WithLayout<D> = { declaration: D; offset: number; lengthBytes: number; layout: CapabilityLayout };
+
+function withoutLayout<D>({ declaration, offset, lengthBytes }: WithLayout<D>) {
+  return { declaration, offset, lengthBytes };
+}
+
+/** Gives every capability a place of its own: the declared one, or the first free one in the area. */
+function place<D extends Placement & { readonly kind: string }>(
+  declarations: readonly D[],
+  layOut: (declaration: D) => CapabilityLayout,
+  start: number,
+  end: number,
+): WithLayout<D>[] {
+  const layouts = declarations.map((declaration) => ({ declaration, layout: layOut(declaration) }));
+  const taken: { offset: number; end: number; kind: string }[] = [];
+  const clash = (offset: number, length: number) =>
+    taken.find((other) => offset < other.end && other.offset < offset + length);
+  const claim = ({ declaration, layout }: { declaration: D; layout: CapabilityLayout }, offset: number) => {
+    const length = layout.lengthBytes, kind = declaration.kind, text = `0x${offset.toString(16)}`;
+    if (offset % 4 !== 0) throw new UsageError(`${kind} capability: offset ${text} is not a multiple of 4`);
+    if (offset < start || offset + length > end) {
+      throw new UsageError(`${kind} capability: ${length} bytes at ${text} are outside its list's area`);
+    }
+    const other = clash(offset, length);
+    if (other !== undefined) throw new UsageError(`${kind} capability at ${text} overlaps ${other.kind}`);
+    taken.push({ offset, end: offset + length, kind });
+  };
+  for (const item of layouts) if (item.declaration.offset !== undefined) claim(item, item.declaration.offset);
+  return layouts.map((item) => {
+    const { declaration, layout } = item;
+    let offset = declaration.offset;
+    if (offset === undefined) {
+      offset = start;
+      for (
+        let other = clash(offset, layout.lengthBytes);
+        other !== undefined;
+        other = clash(offset, layout.lengthBytes)
+      ) {
+        offset = (other.end + 3) & ~3;
+      }
+      claim(item, offset);
+    }
+    return { declaration, offset, lengthBytes: layout.lengthBytes, layout };
+  });
+}

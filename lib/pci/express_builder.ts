@@ -1,0 +1,118 @@
+/**
+ * The PCI Express capability of an emulated endpoint, version 2 (PCIe 6.0 §7.5.3).
+ *
+ * @module
+ */
+
+import { UsageError } from "../errors/mod.ts";
+import { EXPRESS_TYPE, EXPRESS_V2_BYTES, linkSpeedGigatransfers } from "./capability/express.ts";
+import * as regs from "./capability/express_registers.ts";
+import { CAPABILITY_ID } from "./capability/id.ts";
+import type { CapabilityLayout, Placement } from "./capability_builder.ts";
+import type { CapabilityWriter } from "./capability_writer.ts";
+import { fieldMask } from "./registers.ts";
+
+/** PCI Express, version 2, of an endpoint. */
+export interface ExpressDeclaration extends Placement {
+  /** Discriminator. */
+  readonly kind: "express";
+  /** A plain endpoint, the default, or one that is integrated into the root complex and has no link. */
+  readonly deviceType?: "endpoint" | "rootComplexEndpoint";
+  /** Function level reset. Default `true`. */
+  readonly functionLevelReset?: boolean;
+  /** Largest payload that the function takes, in bytes: 128, 256 … 4096. Default 256. */
+  readonly maxPayloadBytes?: number;
+  /** Raw rate of the link in GT/s: 2.5, 5, 8, 16, 32 or 64. Default 8. */
+  readonly gigatransfers?: number;
+  /** Number of lanes: 1, 2, 4, 8 or 16. Default 1. */
+  readonly width?: number;
+  /** Tags of 8 bits. Default `true`. */
+  readonly extendedTag?: boolean;
+}
+
+/** Works out a PCI Express capability. @throws {UsageError} when a value is not one of those listed */
+export function buildExpress(declaration: ExpressDeclaration): CapabilityLayout {
+  return {
+    id: CAPABILITY_ID.express,
+    version: 0,
+    lengthBytes: EXPRESS_V2_BYTES,
+    write: (writer) => {
+      writeDevice(writer, declaration);
+      if (declaration.deviceType !== "rootComplexEndpoint") writeLink(writer, declaration);
+    },
+  };
+}
+
+function writeDevice(writer: CapabilityWriter, declaration: ExpressDeclaration): void {
+  const { deviceType = "endpoint", functionLevelReset = true, extendedTag = true } = declaration;
+  const maxPayloadBytes = oneOf("max payload size", declaration.maxPayloadBytes ?? 256, [
+    128,
+    256,
+    512,
+    1024,
+    2048,
+    4096,
+  ]);
+  writer.register(regs.EXPRESS_CAPABILITIES, { version: 2, deviceType: EXPRESS_TYPE[deviceType] });
+  writer.register(regs.DEVICE_CAPABILITIES, {
+    maxPayloadSupported: Math.log2(maxPayloadBytes) - 7,
+    extendedTag,
+    // All functions since PCIe 1.1 set this.
+    roleBasedErrorReporting: true,
+    functionLevelReset,
+  });
+  // Reset values are the standard's: relaxed ordering and no snoop allowed, reads of 512 bytes.
+  writer.register(regs.DEVICE_CONTROL, { relaxedOrdering: true, noSnoop: true, maxReadRequest: 2 }, [
+    "phantomFunctions",
+    "auxiliaryPower",
+    ...(extendedTag ? [] : ["extendedTag" as const]),
+    ...(functionLevelReset ? [] : ["initiateFunctionLevelReset" as const]),
+  ]);
+  // A function level reset must not change the payload size that the rest of the hierarchy counts on (§6.6.2).
+  writer.keepThroughFlr(regs.DEVICE_CONTROL.offset, 2, fieldMask(regs.DEVICE_CONTROL.fields.maxPayload));
+  writer.register(regs.DEVICE_STATUS, {}, ["emergencyPowerReduction"]);
+  writer.register(regs.DEVICE_CAPABILITIES_2, { completionTimeoutDisable: true });
+  writer.register(regs.DEVICE_CONTROL_2, {}, [
+    "completionTimeout",
+    "ariForwarding",
+    "atomicOpRequester",
+    "atomicOpEgressBlocking",
+    "idoRequest",
+    "idoCompletion",
+    "ltr",
+    "emergencyPowerReduction",
+    "tag10BitRequester",
+    "obff",
+    "endToEndTlpPrefixBlocking",
+  ]);
+}
+
+function writeLink(writer: CapabilityWriter, declaration: ExpressDeclaration): void {
+  const codes = [1, 2, 3, 4, 5, 6];
+  const gigatransfers = oneOf(
+    "link speed",
+    declaration.gigatransfers ?? 8,
+    codes.map((c) => linkSpeedGigatransfers(c) ?? 0),
+  );
+  const speed = codes.find((code) => linkSpeedGigatransfers(code) === gigatransfers) ?? 1;
+  const width = oneOf("link width", declaration.width ?? 1, [1, 2, 4, 8, 16]);
+  writer.register(regs.LINK_CAPABILITIES, {
+    maxSpeed: speed,
+    maxWidth: width,
+    aspmOptionalityCompliance: true,
+  });
+  writer.register(regs.LINK_CONTROL, {}, ["clockPowerManagement"]);
+  writer.keepThroughFlr(regs.LINK_CONTROL.offset, 2, 0xffff);
+  writer.register(regs.LINK_STATUS, { speed, width, slotClock: true });
+  // Bit n - 1 for every speed code up to the best: no rate in between may be left out.
+  writer.register(regs.LINK_CAPABILITIES_2, { supportedSpeeds: (1 << speed) - 1 });
+  writer.register(regs.LINK_CONTROL_2, { targetSpeed: speed });
+  writer.register(regs.LINK_STATUS_2, {});
+}
+
+function oneOf(what: string, value: number, choices: readonly number[]): number {
+  if (!choices.includes(value)) {
+    throw new UsageError(`${what} ${value} does not exist`, { hint: `choose from ${choices.join(", ")}` });
+  }
+  return value;
+}
