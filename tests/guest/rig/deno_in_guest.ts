@@ -1,4 +1,5 @@
 import { runCommand } from "./command.ts";
+import { GuestOptionsError } from "./errors.ts";
 import { exists, PATHS, PROJECT_ROOT } from "./paths.ts";
 
 /** Folders of the host that the guest covers with its own. */
@@ -55,6 +56,10 @@ export function testFiles(selection: readonly string[]): string[] {
       found.push(path);
     }
   };
-  for (const path of selection) visit(path.startsWith("/") ? path : `${PROJECT_ROOT}/${path}`);
+  for (const path of selection) {
+    const absolute = path.startsWith("/") ? path : `${PROJECT_ROOT}/${path}`;
+    if (!exists(absolute)) throw new GuestOptionsError(`no such test file or folder: ${absolute}`);
+    visit(absolute);
+  }
   return [...new Set(found)].sort();
 }

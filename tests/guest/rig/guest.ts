@@ -178,6 +178,11 @@ async function runQemu(
       // A hub among the guest's own functions is meant to have no way out.
       const kept = text.replace(/^.*warning: hub \d+ is not connected to host network\r?\n/gm, "");
       if (kept !== "") stream.push(encoder.encode(kept));
+      // QEMU then stops the machine but stays; waiting for the timeout would gain nothing.
+      if (text.includes("KVM internal error")) {
+        stream.push(encoder.encode("guest: KVM does not work on this machine; use the accelerator tcg\n"));
+        child.kill("SIGKILL");
+      }
     }
   };
   const [status] = await Promise.all([child.status, drainConsole(), drainMessages()]);

@@ -77,6 +77,32 @@ function positive(name: string, value: string): number {
   return number;
 }
 
+/** Splits the rig's own words; a word it does not know is the caller's mistake and not a crash. */
+function parseWords(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        accel: { type: "string", default: "tcg" },
+        kernel: { type: "string" },
+        timeout: { type: "string", default: "300" },
+        memory: { type: "string", default: "1024" },
+        cpus: { type: "string", default: "2" },
+        hugepages: { type: "string", default: "16" },
+        env: { type: "string", multiple: true, default: [] },
+        "kernel-arg": { type: "string", multiple: true, default: [] },
+        "qemu-arg": { type: "string", multiple: true, default: [] },
+        keep: { type: "boolean", default: false },
+        exec: { type: "boolean", default: false },
+      },
+    });
+  } catch (error) {
+    if (error instanceof TypeError) throw new GuestOptionsError(error.message);
+    throw error;
+  }
+}
+
 /** What the command line asks for. */
 interface Invocation extends TestRun {
   /** Run the words after `--` as a program instead of tests. */
@@ -86,23 +112,7 @@ interface Invocation extends TestRun {
 function parseCommandLine(args: readonly string[]): Invocation {
   const separator = args.indexOf("--");
   const own = separator < 0 ? args : args.slice(0, separator);
-  const { values, positionals } = parseArgs({
-    args: [...own],
-    allowPositionals: true,
-    options: {
-      accel: { type: "string", default: "tcg" },
-      kernel: { type: "string" },
-      timeout: { type: "string", default: "300" },
-      memory: { type: "string", default: "1024" },
-      cpus: { type: "string", default: "2" },
-      hugepages: { type: "string", default: "16" },
-      env: { type: "string", multiple: true, default: [] },
-      "kernel-arg": { type: "string", multiple: true, default: [] },
-      "qemu-arg": { type: "string", multiple: true, default: [] },
-      keep: { type: "boolean", default: false },
-      exec: { type: "boolean", default: false },
-    },
-  });
+  const { values, positionals } = parseWords(own);
   if (values.accel !== "tcg" && values.accel !== "kvm") {
     throw new GuestOptionsError(`--accel is "${values.accel}"; it can be tcg or kvm`);
   }

@@ -166,7 +166,7 @@ guestTest("FFI reaches libc, and hugepages can be mapped from a memfd", () => {
     assertGreater(fd, 0);
     assertEquals(libc.symbols.ftruncate(fd, BigInt(sizeBytes)), 0);
     const address = libc.symbols.mmap(null, BigInt(sizeBytes), PROT_READ_WRITE, MAP_SHARED, fd, 0n);
-    assert(address !== null);
+    if (address === null) throw new Error("mmap returned null");
     assert(Deno.UnsafePointer.value(address) !== 0xffff_ffff_ffff_ffffn, "mmap returned MAP_FAILED");
     const bytes = new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(address, sizeBytes));
     bytes[sizeBytes - 1] = 7;
