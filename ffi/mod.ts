@@ -13,6 +13,7 @@ export * from "./file.ts";
 export * from "./ioctl.ts";
 export * from "./lock.ts";
 export * from "./memory.ts";
+export * from "./net_interface.ts";
 export * from "./syscall_error.ts";
 export * from "./system.ts";
 export * from "./unix_socket.ts";

@@ -75,6 +75,12 @@ export interface OpenOptions {
   readonly timeoutMs?: number;
 }
 
+/** How to put back. */
+export interface RestoreOptions {
+  /** Go on although the host uses a function that would lose its driver, or a VF that would go. */
+  readonly force?: boolean;
+}
+
 /** One change that the journal would undo. */
 export interface JournalEntry {
   readonly function: string;
@@ -115,7 +121,7 @@ export interface Host extends Disposable {
   /** Sets NumVFs of a PF, recording first what was there. @returns addresses of the VFs. */
   setVfCount(address: string, count: number, options?: SriovOptions): string[];
   /** Puts back what the journal holds, for one function (and its VFs) or for all. */
-  restore(address?: string): RestoreReport;
+  restore(address?: string, options?: RestoreOptions): RestoreReport;
   /** What `restore` would put back. */
   journal(): JournalEntry[];
 

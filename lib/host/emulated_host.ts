@@ -1,0 +1,83 @@
+/**
+ * An emulated host: a directory in which a process of ours serves a sysfs tree and one vfio-user socket for each function.
+ *
+ * @module
+ */
+import { isErrno } from "../../ffi/mod.ts";
+import { NotFoundError, PeerGoneError } from "../errors/mod.ts";
+import { VfioUserDevice } from "../vfio/vfio_user/client.ts";
+import type { FunctionAttributes, StepHook } from "./attributes.ts";
+import { commonFindings } from "./doctor.ts";
+import type { Finding, Host } from "./host.ts";
+import { SocketSysfs } from "./socket_sysfs.ts";
+import type { Sysfs } from "./sysfs.ts";
+import { SysfsHost } from "./sysfs_host.ts";
+import { TreeUsage } from "./tree_usage.ts";
+
+/** How to connect. */
+export interface EmulatedHostOptions {
+  /** For tests: see `StepHook`. */
+  readonly onStep?: StepHook;
+}
+
+/** `Host` over an emulated host's sockets. Everything about it is in its directory, so it needs no root. */
+export class EmulatedHost extends SysfsHost {
+  private constructor(directory: string, sysfs: Sysfs, options: EmulatedHostOptions) {
+    super({
+      name: directory,
+      sysfs,
+      stateDirectory: `${directory}/state`,
+      lockDirectory: `${directory}/state/locks`,
+      opener: ({ address, options }) =>
+        VfioUserDevice.connect(`${directory}/${address}.sock`, {
+          name: address,
+          ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
+        }),
+      usage: (attributes) => new TreeUsage(attributes),
+      examine: examineEmulated,
+      ...(options.onStep === undefined ? {} : { onStep: options.onStep }),
+    });
+  }
+
+  /**
+   * Connects to the host that is served in a directory.
+   * @throws NotFoundError when none is, PeerGoneError when its process has ended
+   */
+  static connect(directory: string, options: EmulatedHostOptions = {}): EmulatedHost {
+    const path = directory.length > 1 ? directory.replace(/\/+$/, "") : directory;
+    return new EmulatedHost(path, connectSysfs(path), options);
+  }
+}
+
+function connectSysfs(directory: string): Sysfs {
+  try {
+    return new SocketSysfs(`${directory}/host.sock`);
+  } catch (error) {
+    const hint = `start one: ringside emulate ${directory}`;
+    if (isErrno(error, "ENOENT", "ENOTDIR")) {
+      throw new NotFoundError(`${directory} is not the directory of an emulated host`, {
+        hint,
+        cause: error,
+      });
+    }
+    if (isErrno(error, "ECONNREFUSED")) {
+      throw new PeerGoneError(`the emulated host of ${directory} has ended`, { hint, cause: error });
+    }
+    throw error;
+  }
+}
+
+function examineEmulated(host: Host, attributes: FunctionAttributes): Finding[] {
+  const functions = host.list();
+  const drivers = attributes.optionalList("/sys/bus/pci/drivers");
+  const ready = drivers.includes("vfio-pci");
+  return [
+    { what: "emulated host", state: "ok", detail: `answers, ${functions.length} functions` },
+    {
+      what: "vfio-pci",
+      state: ready ? "ok" : "problem",
+      detail: ready ? "loaded" : "not among the emulated drivers",
+    },
+    ...commonFindings(host, functions),
+  ];
+}

@@ -1,0 +1,87 @@
+/**
+ * The Linux host that this process runs on.
+ *
+ * @module
+ */
+import {
+  accessible,
+  canOpen,
+  effectiveUserId,
+  isErrno,
+  readTextIfAny,
+  resourceLimit,
+  RLIMIT,
+} from "../../ffi/mod.ts";
+import { RefusedError } from "../errors/mod.ts";
+import { openKernelDevice } from "../vfio/kernel/open.ts";
+import type { StepHook } from "./attributes.ts";
+import { examineLinux, type Machine } from "./doctor.ts";
+import { KernelSysfs } from "./kernel_sysfs.ts";
+import { KernelUsage } from "./kernel_usage.ts";
+import { SysfsHost } from "./sysfs_host.ts";
+
+/** Where root keeps the journal and the locks: gone with a reboot, as are the changes. */
+const ROOT_DIRECTORY = "/run/ringside";
+
+/** How to look at the Linux host. */
+export interface LinuxHostOptions {
+  /** Directory of the journal. Default `/run/ringside`. */
+  readonly stateDirectory?: string;
+  /** Directory of the functions' locks. Default `/run/ringside/locks`; for others than root `/tmp/ringside-<user id>/locks`. */
+  readonly lockDirectory?: string;
+  /** For tests: see `StepHook`. */
+  readonly onStep?: StepHook;
+}
+
+/** `Host` over the kernel's sysfs and kernel VFIO. Whoever is not root can look, and open what root gave to them. */
+export class LinuxHost extends SysfsHost {
+  constructor(options: LinuxHostOptions = {}) {
+    const user = effectiveUserId();
+    const rootLocks = `${ROOT_DIRECTORY}/locks`;
+    const ownLocks = user === 0 ? rootLocks : `/tmp/ringside-${user}/locks`;
+    const lockDirectory = options.lockDirectory ?? ownLocks;
+    super({
+      name: "linux",
+      sysfs: new KernelSysfs(),
+      stateDirectory: options.stateDirectory ?? ROOT_DIRECTORY,
+      lockDirectory,
+      otherLockDirectories: lockDirectory === rootLocks ? [] : [rootLocks],
+      opener: ({ address, info, options }) =>
+        openKernelDevice(address, {
+          ...(options.path === undefined ? {} : { path: options.path }),
+          ...(options.vfToken === undefined ? {} : { vfToken: options.vfToken }),
+          ...(options.enableUnsafeNoIommuMode === undefined
+            ? {}
+            : { enableUnsafeNoIommuMode: options.enableUnsafeNoIommuMode }),
+          isSriov: info.sriov !== undefined || info.physicalFunction !== undefined,
+        }),
+      usage: (attributes) => new KernelUsage(attributes),
+      examine: (host, attributes) => examineLinux(host, attributes, THIS_MACHINE),
+      checkMayChange,
+      ...(options.onStep === undefined ? {} : { onStep: options.onStep }),
+    });
+  }
+}
+
+function checkMayChange(): void {
+  if (effectiveUserId() === 0) return;
+  throw new RefusedError("only root may change drivers and VF counts", {
+    hint: "run as root, for example with sudo",
+  });
+}
+
+const THIS_MACHINE: Machine = {
+  readText(path: string): string | undefined {
+    try {
+      return readTextIfAny(path);
+    } catch (error) {
+      if (isErrno(error, "EACCES", "EPERM")) return undefined;
+      throw error;
+    }
+  },
+  canOpen,
+  exists: accessible,
+  effectiveUserId,
+  lockedMemoryBytes: () => resourceLimit(RLIMIT.lockedMemory).soft,
+  openFiles: () => resourceLimit(RLIMIT.openFiles).soft,
+};

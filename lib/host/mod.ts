@@ -1,0 +1,20 @@
+/**
+ * Hosts: which PCI functions there are, who owns them, and how to get one and put it back.
+ *
+ * @module
+ */
+export type { Attribute, StepHook } from "./attributes.ts";
+export { isVfioDriver, VFIO_PCI } from "./driver_binding.ts";
+export { EmulatedHost, type EmulatedHostOptions } from "./emulated_host.ts";
+export * from "./host.ts";
+export type { HostUsage } from "./host_usage.ts";
+export { FileJournalStore, type JournalStore } from "./journal_store.ts";
+export { KernelSysfs } from "./kernel_sysfs.ts";
+export { KernelUsage } from "./kernel_usage.ts";
+export { LinuxHost, type LinuxHostOptions } from "./linux_host.ts";
+export { type NameSource, PciIdsNames, type ShownNames } from "./names.ts";
+export { openHost } from "./open_host.ts";
+export { SocketSysfs } from "./socket_sysfs.ts";
+export * from "./sysfs.ts";
+export { type OpenRequest, SysfsHost, type SysfsHostParts } from "./sysfs_host.ts";
+export { TreeUsage } from "./tree_usage.ts";
