@@ -197,7 +197,7 @@ export class Bar implements Disposable {
       }
       this.#last = window;
     }
-    // Length 0: not mapped yet, or detached because the device was closed.
+    // Length 0: not mapped yet, or detached because the device was closed or stopped decoding memory.
     return window.u8.length === 0 ? this.#open(window) : window;
   }
 
@@ -209,7 +209,7 @@ export class Bar implements Disposable {
   }
 
   #open(window: Window): Window {
-    if (this.closed || window.memory !== null) this.#gone();
+    if (this.closed) this.#gone();
     const sizeBytes = window.end - window.start;
     const memory = this.#device.mapRegion(this.index, { offset: window.start, sizeBytes }, {
       writable: true,

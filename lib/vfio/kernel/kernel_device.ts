@@ -28,6 +28,7 @@ import { performHotReset, queryHotReset } from "./hot_reset.ts";
 import { infoCall } from "./info_call.ts";
 import { IrqControl } from "./irq_control.ts";
 import type { KernelCalls } from "./kernel_calls.ts";
+import { MemoryDecoding } from "./memory_decoding.ts";
 
 const MAX_FEATURE = 0xffff;
 
@@ -51,6 +52,7 @@ export class KernelDevice implements VfioDevice {
   readonly #regions = new Map<number, RegionAnswer>();
   readonly #irqInfos = new Map<number, IrqInfo>();
   readonly #mappings = new Set<MappedMemory>();
+  readonly #decoding: MemoryDecoding;
   #closed = false;
 
   /**
@@ -74,6 +76,7 @@ export class KernelDevice implements VfioDevice {
       binding.close();
       throw error;
     }
+    this.#decoding = new MemoryDecoding((offset, into) => this.readRegion(REGION.config, offset, into));
     this.#irqs = new IrqControl(name, (index) => this.irqInfo(index), (argument) => {
       kernel.ioctlBuffer(binding.fd, DEVICE_IOCTL.setIrqs, argument);
     });
@@ -131,8 +134,10 @@ export class KernelDevice implements VfioDevice {
       if (n <= 0) throw this.#ended("write", index, offset + done);
       done += n;
     }
+    if (index === REGION.config && this.#mappings.size > 0 && !this.#decoding.on) this.#unmapAll();
   }
 
+  /** Also @throws UsageError while the function's memory decoding is off: a touch would end the process. */
   mapRegion(index: number, area: RegionArea, options: { writable?: boolean } = {}): MappedMemory {
     const { info, fileOffset } = this.#region(index);
     const { offset, sizeBytes } = area;
@@ -148,6 +153,11 @@ export class KernelDevice implements VfioDevice {
     const writable = options.writable ?? mayWrite;
     if (writable && !mayWrite) {
       throw new UsageError(`${this.name} region ${index} cannot be mapped for writing: it is read-only`);
+    }
+    if (index <= REGION.rom && !this.#decoding.on) {
+      throw new UsageError(`${this.name} region ${index} cannot be mapped now: memory decoding is off`, {
+        hint: "set the Memory Space bit of the Command register, and the power state to D0",
+      });
     }
     const memory = this.#kernel.map(this.#binding.fd, sizeBytes, fileOffset + BigInt(offset), writable);
     for (const one of this.#mappings) if (one.closed) this.#mappings.delete(one);
@@ -229,15 +239,19 @@ export class KernelDevice implements VfioDevice {
     if (this.#closed) return;
     this.#closed = true;
     try {
-      for (const memory of this.#mappings) memory.close();
+      this.#unmapAll();
     } finally {
-      this.#mappings.clear();
       this.#binding.close();
     }
   }
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #unmapAll(): void {
+    for (const memory of this.#mappings) memory.close();
+    this.#mappings.clear();
   }
 
   #requireOpen(): void {

@@ -1,0 +1,56 @@
+/**
+ * Whether a function answers accesses to its memory BARs.
+ *
+ * While it does not, the kernel takes the pages of a mapped BAR away, and a touch of one ends the process with SIGBUS. So
+ * BARs are mapped only while memory decoding is on, and unmapped here as soon as a configuration write turns it off.
+ *
+ * @module
+ */
+import { CAPABILITY_ID } from "../../pci/capability/id.ts";
+import { HEADER_OFFSET } from "../../pci/header.ts";
+
+const COMMAND_MEMORY = 1 << 1;
+const STATUS_CAPABILITIES = 1 << 4;
+const FIRST_CAPABILITY = 0x40;
+/** 48 capabilities of 4 bytes fill the space behind the header. */
+const MAX_CAPABILITIES = 48;
+/** Power Management Control/Status, from the capability's start (PCIe 6.0 §7.5.2.2). */
+const PMCSR = 4;
+const D3_HOT = 3;
+
+/** Watches one function's configuration space. */
+export class MemoryDecoding {
+  readonly #read: (offset: number, into: Uint8Array<ArrayBuffer>) => void;
+  readonly #word: Uint16Array<ArrayBuffer> = new Uint16Array(1);
+  readonly #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(this.#word.buffer);
+  /** Offset of the power management capability; 0 when there is none; undefined before it is looked for. */
+  #powerManagement: number | undefined;
+
+  /** @param read reads configuration space */
+  constructor(read: (offset: number, into: Uint8Array<ArrayBuffer>) => void) {
+    this.#read = read;
+  }
+
+  /** True when memory space is enabled and the function is not in D3hot. @throws SyscallError */
+  get on(): boolean {
+    if ((this.#read16(HEADER_OFFSET.command) & COMMAND_MEMORY) === 0) return false;
+    const at = this.#powerManagement ??= this.#findPowerManagement();
+    return at === 0 || (this.#read16(at + PMCSR) & D3_HOT) !== D3_HOT;
+  }
+
+  #findPowerManagement(): number {
+    if ((this.#read16(HEADER_OFFSET.status) & STATUS_CAPABILITIES) === 0) return 0;
+    let at = this.#read16(HEADER_OFFSET.capabilitiesPointer) & 0xfc;
+    for (let i = 0; i < MAX_CAPABILITIES && at >= FIRST_CAPABILITY; i++) {
+      const header = this.#read16(at);
+      if ((header & 0xff) === CAPABILITY_ID.powerManagement) return at;
+      at = (header >> 8) & 0xfc;
+    }
+    return 0;
+  }
+
+  #read16(offset: number): number {
+    this.#read(offset, this.#bytes);
+    return this.#word[0]!;
+  }
+}
