@@ -3,15 +3,17 @@
  *
  * @module
  */
-import type { DeviceQueue } from "./device_queue.ts";
+import type { DeviceQueue } from "./virtio/device_queue.ts";
 
 /** Something that a driver did and that the standard forbids, or that a device model could not carry out. */
 export interface Violation {
+  /** PCI address of the function. */
   readonly function: string;
   /** Virtqueue, when it concerns one. */
   readonly queue?: number;
   /** Rule id of the protocol reference, or a section of the standard. */
   readonly rule: string;
+  /** What was done, with the numbers. */
   readonly message: string;
 }
 
@@ -21,12 +23,14 @@ export interface DeviceFront {
   readonly name: string;
   /** Features that were negotiated; 0 before FEATURES_OK. */
   readonly negotiatedFeatures: bigint;
-  /** True between DRIVER_OK and reset. */
+  /** True while the device may touch memory: from DRIVER_OK to reset or violation, with a client and Bus Master Enable. */
   readonly live: boolean;
-  /** The enabled queue, or undefined. */
+  /** The enabled queue; undefined when there is none or the device is not live. */
   queue(index: number): DeviceQueue | undefined;
   /** The model changed its config space: bump the generation, raise the config interrupt. */
   configChanged(): void;
+  /** Notes something that the driver must not do and that the device can live with. */
+  report(rule: string, message: string, queue?: number): void;
   /** Reports, sets DEVICE_NEEDS_RESET and stops the device. */
   violation(rule: string, message: string, queue?: number): void;
 }
@@ -37,14 +41,22 @@ export interface DeviceModel {
   readonly deviceId: number;
   /** Feature bits of the device type (0–23, 50–63) that it offers; the front adds ring and transport bits. */
   readonly features: bigint;
-  /** Number of queues, and the largest size of each. */
+  /** Largest size of each queue; as many as there are queues. */
   readonly queueSizes: readonly number[];
+  /** Bytes of device-specific configuration; 0 for none. */
   readonly configSizeBytes: number;
   /** Class code of the PCI function that carries it. */
   readonly classCode: number;
+  /** Shown by sysfs, for network devices. */
+  readonly netInterface?: { readonly mac: string; readonly mtu: number };
 
   /** Called once, before anything else. */
   connect(front: DeviceFront): void;
+  /** The function is gone for good: let go of everything shared. May be called twice, or without `connect`. */
+  close?(): void;
+  /** What is wrong with a subset of `features` (bits that need others); undefined when nothing is. FEATURES_OK is then refused. */
+  checkFeatures?(accepted: bigint): string | undefined;
+  /** Fills `into` from the config space. Bytes past its end are 0. */
   readConfig(offset: number, into: Uint8Array): void;
   /** Ignored by devices without writable fields. */
   writeConfig(offset: number, from: Uint8Array): void;
@@ -58,4 +70,6 @@ export interface DeviceModel {
   poll(budget: number): number;
   /** Before sleeping: ask for notifications on every queue. @returns true when work arrived meanwhile. */
   arm(): boolean;
+  /** After `arm`: poll again after so many milliseconds even when nothing rings; undefined: no need. */
+  readonly wakeAfterMs?: number | undefined;
 }

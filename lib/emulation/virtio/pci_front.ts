@@ -1,0 +1,430 @@
+/**
+ * The modern PCI transport from the device's side: registers, doorbells and interrupts in front of any `DeviceModel`
+ * (virtio 1.2 §4.1; reference 2).
+ *
+ * @module
+ */
+import { EventFd } from "../../../ffi/mod.ts";
+import { UsageError } from "../../errors/mod.ts";
+import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_VENDOR_ID } from "../../virtio/constants/device_id.ts";
+import { FEATURE, featureNames } from "../../virtio/constants/features.ts";
+import { COMMON_CFG_BYTES, ISR, NO_VECTOR } from "../../virtio/constants/pci.ts";
+import { describeStatus, STATUS } from "../../virtio/constants/status.ts";
+import type { ServedDoorbell } from "../../vfio/vfio_user/served_device.ts";
+import type { DeviceFront, DeviceModel } from "../device_model.ts";
+import type {
+  BarDeclaration,
+  MsixDeclaration,
+  PciFunctionBehaviour,
+  PciFunctionPort,
+  PciIdentity,
+  ResetKind,
+  VendorCapability,
+} from "../pci_function.ts";
+import { CommonRegisters, type CommonRegistersOwner, type QueueRegisters } from "./common_registers.ts";
+import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
+import {
+  COMMON_AT,
+  DEVICE_AT,
+  frontBars,
+  frontCapabilities,
+  frontMsix,
+  ISR_AT,
+  NOTIFY_AT,
+  NOTIFY_MULTIPLIER,
+  STRUCTURES_BAR,
+} from "./front_layout.ts";
+import { checkSplitSetup, SplitDeviceQueue } from "./split_device_queue.ts";
+import { stepStatus } from "./status_rules.ts";
+
+/** Ring and transport features that are offered unless switched off. */
+const RING_FEATURES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.INDIRECT_DESC |
+  FEATURE.EVENT_IDX | FEATURE.RING_RESET;
+/** Features that the driver must accept when they are offered: without them the device could not work behind an IOMMU. */
+const INDISPENSABLE = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;
+/** A driver gone wild shall not fill the machine's memory with reports. */
+const REPORTS_MAX = 256;
+const NOTHING: readonly ServedDoorbell[] = [];
+
+/** How a front differs from the default. */
+export interface PciFrontOptions {
+  /** Bits not to offer. VERSION_1 cannot be switched off. */
+  readonly featuresOff?: bigint;
+  /** Offer NOTIFICATION_DATA. */
+  readonly notificationData?: boolean;
+  /** The function has an SR-IOV capability: offer SR_IOV. */
+  readonly sriov?: boolean;
+  /** Makes the queues; default: an honest split ring. */
+  readonly makeQueue?: (setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue;
+}
+
+/** A virtio function with modern registers. */
+export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
+  readonly identity: PciIdentity;
+  readonly bars: readonly BarDeclaration[];
+  readonly msix: MsixDeclaration;
+  readonly interruptPin = 1;
+  readonly vendorCapabilities: readonly VendorCapability[];
+  readonly netInterface?: { readonly mac: string; readonly mtu: number };
+  /** The device behind. */
+  readonly model: DeviceModel;
+  /** All features that it offers. */
+  readonly offered: bigint;
+  readonly #common: CommonRegisters;
+  readonly #queues: (DeviceQueue | undefined)[];
+  readonly #makeQueue: (setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue;
+  #port: PciFunctionPort | null = null;
+  #doorbells: ServedDoorbell[] = [];
+  #isr = 0;
+  #generation = 0;
+  /** The driver has read config space since the generation changed last: the next change must be seen. */
+  #configRead = false;
+  #reports = 0;
+
+  /** @throws UsageError when VERSION_1 shall not be offered */
+  constructor(model: DeviceModel, options: PciFrontOptions = {}) {
+    const off = options.featuresOff ?? 0n;
+    if ((off & FEATURE.VERSION_1) !== 0n) {
+      throw new UsageError("VIRTIO_F_VERSION_1 cannot be switched off", {
+        hint: "a modern PCI function has nothing else to offer",
+      });
+    }
+    this.model = model;
+    this.offered = (model.features | RING_FEATURES | (options.sriov ? FEATURE.SR_IOV : 0n) |
+      (options.notificationData ? FEATURE.NOTIFICATION_DATA : 0n)) & ~off;
+    const queueCount = model.queueSizes.length;
+    const vectors = queueCount + 1;
+    this.identity = {
+      vendorId: VIRTIO_PCI_VENDOR_ID,
+      deviceId: VIRTIO_PCI_MODERN_BASE + model.deviceId,
+      subsystemVendorId: VIRTIO_PCI_VENDOR_ID,
+      subsystemId: 0x1100,
+      revision: 1,
+      classCode: model.classCode,
+    };
+    this.bars = frontBars(queueCount, vectors);
+    this.msix = frontMsix(vectors);
+    this.vendorCapabilities = frontCapabilities(queueCount, model.configSizeBytes);
+    if (model.netInterface !== undefined) this.netInterface = model.netInterface;
+    this.#makeQueue = options.makeQueue ?? ((setup, owner) => new SplitDeviceQueue(setup, owner));
+    this.#queues = new Array<DeviceQueue | undefined>(queueCount).fill(undefined);
+    this.#common = new CommonRegisters(this.#registersOwner(vectors), model.queueSizes);
+  }
+
+  // ---- DeviceFront ----
+
+  /** @inheritDoc */
+  get name(): string {
+    return this.#port?.name ?? "function without a machine";
+  }
+
+  /** @inheritDoc */
+  get negotiatedFeatures(): bigint {
+    return (this.#common.status & STATUS.featuresOk) === 0 ? 0n : this.#common.driverFeatures;
+  }
+
+  /** @inheritDoc */
+  get live(): boolean {
+    const port = this.#port;
+    return (this.#common.status & (STATUS.driverOk | STATUS.deviceNeedsReset | STATUS.failed)) ===
+        STATUS.driverOk && port !== null && port.busMaster && port.dma !== null;
+  }
+
+  /** `device_status`, for those who look at the device from outside. */
+  get status(): number {
+    return this.#common.status;
+  }
+
+  /** @inheritDoc */
+  queue(index: number): DeviceQueue | undefined {
+    return this.live ? this.#queues[index] : undefined;
+  }
+
+  /** @inheritDoc */
+  configChanged(): void {
+    if (this.#configRead) {
+      this.#generation = (this.#generation + 1) & 0xff;
+      this.#configRead = false;
+    }
+    if ((this.#common.status & STATUS.driverOk) !== 0) this.#interruptConfig();
+  }
+
+  /** @inheritDoc */
+  report(rule: string, message: string, queue?: number): void {
+    if (this.#port === null || this.#reports >= REPORTS_MAX) return;
+    this.#reports++;
+    const last = this.#reports === REPORTS_MAX ? " (no further reports until the client is gone)" : "";
+    this.#port.report({
+      function: this.name,
+      ...(queue === undefined ? {} : { queue }),
+      rule,
+      message: message + last,
+    });
+  }
+
+  /** @inheritDoc */
+  violation(rule: string, message: string, queue?: number): void {
+    this.report(rule, message, queue);
+    const before = this.#common.status;
+    if ((before & STATUS.deviceNeedsReset) !== 0) return;
+    this.#common.status = before | STATUS.deviceNeedsReset;
+    if ((before & STATUS.driverOk) !== 0) this.#interruptConfig();
+  }
+
+  // ---- PciFunctionBehaviour: life ----
+
+  /** @inheritDoc */
+  connect(port: PciFunctionPort): void {
+    this.#port = port;
+    const sizeBytes = (this.offered & FEATURE.NOTIFICATION_DATA) === 0n ? 2 : 4;
+    this.#doorbells = this.model.queueSizes.map((_, i) => ({
+      offset: NOTIFY_AT + i * NOTIFY_MULTIPLIER,
+      sizeBytes,
+      fd: new EventFd(),
+    }));
+    this.model.connect(this);
+  }
+
+  /** @inheritDoc */
+  close(): void {
+    this.#clear();
+    this.model.close?.();
+    for (const { fd } of this.#doorbells) fd.close();
+    this.#doorbells = [];
+    this.#port = null;
+  }
+
+  /** @inheritDoc */
+  attached(): void {
+    this.#reports = 0;
+  }
+
+  /** Nothing to do: no address is kept between calls, and the rings' views go by `DmaTable.generation`. */
+  dmaWillUnmap(_iova: bigint, _sizeBytes: number): void {}
+
+  /** @inheritDoc */
+  reset(_kind: ResetKind): void {
+    this.#clear();
+  }
+
+  /** @inheritDoc */
+  detached(): void {
+    this.#clear();
+  }
+
+  /** Lets the virtio driver of the PF know that it enabled VFs without leave. */
+  vfsEnabled(count: number): void {
+    // Without a virtio driver on the PF (VFs through sysfs while vfio-pci has it) nobody is there who could have negotiated.
+    const driven = (this.#common.status & STATUS.driver) !== 0;
+    if (count > 0 && driven && (this.offered & ~this.negotiatedFeatures & FEATURE.SR_IOV) !== 0n) {
+      this.report("1.2", `${count} VFs were enabled, VIRTIO_F_SR_IOV was not negotiated`);
+    }
+  }
+
+  #clear(): void {
+    this.#queues.fill(undefined);
+    this.#common.reset();
+    this.#isr = 0;
+    this.#port?.setIntx(false);
+    this.model.reset();
+  }
+
+  // ---- PciFunctionBehaviour: registers ----
+
+  /** @inheritDoc */
+  readBar(bar: number, offset: number, into: Uint8Array): void {
+    into.fill(0);
+    if (bar !== STRUCTURES_BAR) return;
+    const sizeBytes = this.model.configSizeBytes;
+    if (inside(offset, into.length, COMMON_AT, COMMON_CFG_BYTES.all)) {
+      this.#common.read(offset - COMMON_AT, into);
+    } else if (offset === ISR_AT) {
+      into[0] = this.#isr;
+      this.#isr = 0;
+      this.#port?.setIntx(false);
+    } else if (offset >= DEVICE_AT && offset < DEVICE_AT + sizeBytes) {
+      this.#configRead = true;
+      this.model.readConfig(offset - DEVICE_AT, into);
+    }
+  }
+
+  /** @inheritDoc */
+  writeBar(bar: number, offset: number, from: Uint8Array): void {
+    if (bar !== STRUCTURES_BAR) return;
+    const { configSizeBytes, queueSizes } = this.model;
+    if (inside(offset, from.length, COMMON_AT, COMMON_CFG_BYTES.all)) {
+      this.#common.write(offset - COMMON_AT, from);
+    } else if (inside(offset, from.length, NOTIFY_AT, queueSizes.length * NOTIFY_MULTIPLIER)) {
+      this.#notifyWritten(offset - NOTIFY_AT, from);
+    } else if (inside(offset, from.length, DEVICE_AT, configSizeBytes)) {
+      if ((this.#common.status & STATUS.featuresOk) === 0) {
+        this.report("1.1", "device configuration was written before FEATURES_OK");
+      } else this.model.writeConfig(offset - DEVICE_AT, from);
+    } else {
+      this.report("2.1", `write of ${from.length} bytes at 0x${offset.toString(16)}: there is nothing`);
+    }
+  }
+
+  #notifyWritten(offset: number, from: Uint8Array): void {
+    const index = Math.floor(offset / NOTIFY_MULTIPLIER);
+    const data = (this.negotiatedFeatures & FEATURE.NOTIFICATION_DATA) !== 0n;
+    const width = data ? 4 : 2;
+    if (offset % NOTIFY_MULTIPLIER !== 0 || from.length !== width) {
+      this.report("2.2", `notification of ${from.length} bytes: it must be ${width}`, index);
+      return;
+    }
+    const named = from[0]! | from[1]! << 8;
+    if (named !== index) {
+      this.report(data ? "1.6" : "2.2", `the doorbell of queue ${index} was rung for queue ${named}`, index);
+      return;
+    }
+    const { status } = this.#common;
+    if ((status & STATUS.driverOk) === 0) {
+      this.violation("1.1", "the driver notified before DRIVER_OK", index);
+    } else if (this.#queues[index] === undefined) {
+      this.violation("2.2", "the driver notified a queue that is not enabled", index);
+    } else if (this.live) this.model.notified(index);
+  }
+
+  /** @inheritDoc */
+  doorbells(bar: number): readonly ServedDoorbell[] {
+    return bar === STRUCTURES_BAR ? this.#doorbells : NOTHING;
+  }
+
+  /**
+   * @inheritDoc
+   * An eventfd has no order relative to register writes, so one that comes when the device is not live may be from before a reset: it
+   * is no violation.
+   */
+  rang(bar: number, offset: number): void {
+    if (bar !== STRUCTURES_BAR) return;
+    const index = (offset - NOTIFY_AT) / NOTIFY_MULTIPLIER;
+    if (this.live && this.#queues[index] !== undefined) this.model.notified(index);
+  }
+
+  // ---- work ----
+
+  /** @inheritDoc */
+  poll(budget: number): number {
+    return this.live ? this.model.poll(budget) : 0;
+  }
+
+  /** @inheritDoc */
+  arm(): boolean {
+    return this.live && this.model.arm();
+  }
+
+  /** @inheritDoc */
+  get wakeAfterMs(): number | undefined {
+    return this.live ? this.model.wakeAfterMs : undefined;
+  }
+
+  // ---- inside ----
+
+  #registersOwner(vectors: number): CommonRegistersOwner {
+    return {
+      offered: this.offered,
+      deviceId: this.model.deviceId,
+      vectors,
+      report: (rule, message, queue) => this.report(rule, message, queue),
+      violation: (rule, message, queue) => this.violation(rule, message, queue),
+      statusWritten: (value) => this.#statusWritten(value),
+      readGeneration: () => this.#generation,
+      enableQueue: (index, registers) => this.#enableQueue(index, registers),
+      resetQueue: (index) => {
+        this.#queues[index] = undefined;
+      },
+    };
+  }
+
+  #statusWritten(value: number): void {
+    if (value === 0) {
+      this.#clear();
+      return;
+    }
+    const before = this.#common.status;
+    const step = stepStatus(before, value);
+    for (const problem of step.problems) this.report("1.1", problem);
+    let { status } = step;
+    if ((status & ~before & STATUS.featuresOk) !== 0) {
+      const problem = this.#featureProblem();
+      if (problem !== undefined) {
+        this.report("1.2", `FEATURES_OK refused: ${problem}`);
+        status &= ~STATUS.featuresOk;
+      }
+    }
+    this.#common.status = status;
+    if ((status & ~before & STATUS.driverOk) !== 0) {
+      // After a violation the device stays as it is until it is reset.
+      if ((status & (STATUS.deviceNeedsReset | STATUS.failed)) === 0) this.model.start();
+      else this.report("1.1", `DRIVER_OK in status ${describeStatus(before)}`);
+    }
+  }
+
+  #featureProblem(): string | undefined {
+    const accepted = this.#common.driverFeatures;
+    const alien = accepted & ~this.offered;
+    if (alien !== 0n) return `not offered: ${this.#names(alien)}`;
+    const missing = this.offered & INDISPENSABLE & ~accepted;
+    if (missing !== 0n) return `must be accepted: ${this.#names(missing)}`;
+    return this.model.checkFeatures?.(accepted);
+  }
+
+  #names(features: bigint): string {
+    return featureNames(features, this.model.deviceId).join(", ");
+  }
+
+  #enableQueue(index: number, registers: QueueRegisters): boolean {
+    const dma = this.#port?.dma ?? null;
+    if (dma === null) {
+      this.violation("DMA", "a queue was enabled without a client's memory", index);
+      return false;
+    }
+    const features = this.negotiatedFeatures;
+    const setup: DeviceQueueSetup = {
+      index,
+      size: registers.size,
+      descriptorArea: registers.address(0),
+      driverArea: registers.address(1),
+      deviceArea: registers.address(2),
+      indirect: (features & FEATURE.INDIRECT_DESC) !== 0n,
+      eventIndex: (features & FEATURE.EVENT_IDX) !== 0n,
+    };
+    const problem = checkSplitSetup(setup);
+    if (problem !== undefined) {
+      this.violation("1.3", problem, index);
+      return false;
+    }
+    this.#queues[index] = this.#makeQueue(setup, {
+      dma,
+      violation: (rule, message, queue) => this.violation(rule, message, queue),
+      interrupt: (queue) => this.#interruptQueue(queue),
+    });
+    return true;
+  }
+
+  #interruptQueue(index: number): void {
+    const port = this.#port;
+    if (port === null) return;
+    if (port.msixEnabled) {
+      const vector = this.#common.queues[index]!.vector;
+      if (vector !== NO_VECTOR) port.raiseMsix(vector);
+      return;
+    }
+    this.#isr |= ISR.queue;
+    port.setIntx(true);
+  }
+
+  #interruptConfig(): void {
+    const port = this.#port;
+    if (port === null) return;
+    // The standard sets this bit with MSI-X too; only the INTx line is not used then.
+    this.#isr |= ISR.config;
+    if (!port.msixEnabled) port.setIntx(true);
+    else if (port.busMaster && this.#common.configVector !== NO_VECTOR) port.raiseMsix(this.#common.configVector);
+  }
+}
+
+function inside(offset: number, length: number, start: number, sizeBytes: number): boolean {
+  return offset >= start && offset + length <= start + sizeBytes;
+}
