@@ -40,11 +40,19 @@ export class DmaRegion {
   }
 }
 
+interface Range {
+  readonly iova: bigint;
+  readonly sizeBytes: bigint;
+}
+
 /**
  * IOVA → memory. `find` allocates nothing: it leaves its result in `region` and `offset`.
  */
 export class DmaTable {
+  /** Sorted by IOVA; no two overlap, these and `#unreachable` together. */
   #regions: DmaRegion[] = [];
+  /** Ranges that the client mapped without a file, sorted: they are taken, but this process cannot reach them. */
+  #unreachable: Range[] = [];
   #last: DmaRegion | null = null;
   /** Result of the last successful `find`. */
   region: DmaRegion | null = null;
@@ -57,25 +65,56 @@ export class DmaTable {
     return this.#regions;
   }
 
+  /** How many ranges are mapped, with a file or without. */
+  get count(): number {
+    return this.#regions.length + this.#unreachable.length;
+  }
+
   /** Adds a range, and owns its mapping. @throws UsageError when it overlaps another. */
   add(region: DmaRegion): void {
-    const end = region.iova + BigInt(region.sizeBytes);
-    if (end > 1n << 64n) throw new UsageError(`IOVA range at 0x${region.iova.toString(16)} passes 2^64`);
-    for (const other of this.#regions) {
-      if (region.iova < other.iova + BigInt(other.sizeBytes) && other.iova < end) {
-        throw new UsageError(
-          `IOVA range at 0x${region.iova.toString(16)} overlaps the one at 0x${other.iova.toString(16)}`,
-        );
-      }
-    }
-    this.#regions.push(region);
+    this.checkFree(region.iova, BigInt(region.sizeBytes));
+    const at = this.#regions.findIndex((other) => other.iova > region.iova);
+    this.#regions.splice(at < 0 ? this.#regions.length : at, 0, region);
     this.#forget();
+  }
+
+  /** Adds a range that came without a file: no access to it will be found. @throws UsageError when it overlaps another. */
+  addUnreachable(iova: bigint, sizeBytes: bigint): void {
+    this.checkFree(iova, sizeBytes);
+    this.#unreachable.push({ iova, sizeBytes });
+    this.#forget();
+  }
+
+  /** @throws UsageError when a range passes 2^64 or overlaps one that is there. */
+  checkFree(iova: bigint, sizeBytes: bigint): void {
+    const end = iova + sizeBytes;
+    if (end > 1n << 64n) throw new UsageError(`IOVA range at 0x${iova.toString(16)} passes 2^64`);
+    const overlapping = (other: { iova: bigint; sizeBytes: bigint | number }) =>
+      iova < other.iova + BigInt(other.sizeBytes) && other.iova < end;
+    const other = this.#regions.find(overlapping) ?? this.#unreachable.find(overlapping);
+    if (other === undefined) return;
+    throw new UsageError(
+      `IOVA range at 0x${iova.toString(16)} overlaps the one at 0x${other.iova.toString(16)}`,
+    );
+  }
+
+  /** True when a range is exactly this one. */
+  has(iova: bigint, sizeBytes: bigint): boolean {
+    const same = (one: { iova: bigint; sizeBytes: bigint | number }) =>
+      one.iova === iova && BigInt(one.sizeBytes) === sizeBytes;
+    return this.#regions.some(same) || this.#unreachable.some(same);
   }
 
   /** Takes out exactly one range, and unmaps it. @returns false when no range is just that. */
   remove(iova: bigint, sizeBytes: bigint): boolean {
     const at = this.#regions.findIndex((one) => one.iova === iova && BigInt(one.sizeBytes) === sizeBytes);
-    if (at < 0) return false;
+    if (at < 0) {
+      const rest = this.#unreachable.filter((one) => one.iova !== iova || one.sizeBytes !== sizeBytes);
+      if (rest.length === this.#unreachable.length) return false;
+      this.#unreachable = rest;
+      this.#forget();
+      return true;
+    }
     const [region] = this.#regions.splice(at, 1);
     this.#forget();
     region!.memory.close();
@@ -86,6 +125,7 @@ export class DmaTable {
   clear(): void {
     const regions = this.#regions;
     this.#regions = [];
+    this.#unreachable = [];
     this.#forget();
     for (const region of regions) region.memory.close();
   }
@@ -103,14 +143,20 @@ export class DmaTable {
   find(lo: number, hi: number, length: number, deviceWrites: boolean): boolean {
     const last = this.#last;
     if (last !== null && this.#hit(last, lo, hi, length, deviceWrites)) return true;
-    for (let i = 0; i < this.#regions.length; i++) {
-      const region = this.#regions[i]!;
-      if (this.#hit(region, lo, hi, length, deviceWrites)) {
-        this.#last = region;
-        return true;
-      }
+    // The range that may hold the address is the last that starts at or below it.
+    let low = 0;
+    let high = this.#regions.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const region = this.#regions[middle]!;
+      if (region.startHi < hi || (region.startHi === hi && region.startLo <= lo)) low = middle + 1;
+      else high = middle;
     }
-    return false;
+    if (low === 0) return false;
+    const region = this.#regions[low - 1]!;
+    if (!this.#hit(region, lo, hi, length, deviceWrites)) return false;
+    this.#last = region;
+    return true;
   }
 
   #hit(region: DmaRegion, lo: number, hi: number, length: number, deviceWrites: boolean): boolean {
@@ -128,11 +174,10 @@ export class DmaTable {
     const lo = Number(iova & 0xffff_ffffn);
     const hi = Number(iova >> 32n);
     if (!this.find(lo, hi, length, deviceWrites)) {
-      throw new DmaFault(
-        `no mapping for ${length} bytes at IOVA 0x${iova.toString(16)} that the device may ${
-          deviceWrites ? "write" : "read"
-        }`,
-      );
+      const what = `${length} bytes at IOVA 0x${iova.toString(16)}`;
+      const unreachable = this.#unreachable.some((one) => iova >= one.iova && iova < one.iova + one.sizeBytes);
+      if (unreachable) throw new DmaFault(`${what} were mapped without a file, so they cannot be reached`);
+      throw new DmaFault(`no mapping for ${what} that the device may ${deviceWrites ? "write" : "read"}`);
     }
     if (this.region!.memory.closed) throw new ClosedError(`memory at IOVA 0x${iova.toString(16)}`);
     return { region: this.region!, offset: this.offset };

@@ -1,0 +1,126 @@
+/**
+ * Version and capabilities: the JSON in VERSION messages, checked: pure.
+ *
+ * @module
+ */
+import { ProtocolError } from "../../errors/mod.ts";
+import { LIMIT, PROTOCOL_VERSION, versionMessage } from "./protocol.ts";
+
+/** What a peer takes. Members that it left out have the specification's default. */
+export interface PeerCapabilities {
+  /** Descriptors in one message. */
+  readonly maxMessageFds: number;
+  /** Bytes of data in one transfer message. */
+  readonly maxDataTransferBytes: number;
+  /** DMA mappings at a time. */
+  readonly maxDmaMaps: number;
+  /** Bit mask of page sizes for DMA mappings. */
+  readonly pageSizes: number;
+  /** REGION_WRITE_MULTI is understood. */
+  readonly writeMultiple: boolean;
+}
+
+/** A VERSION message. */
+export interface VersionOffer {
+  readonly major: number;
+  readonly minor: number;
+  readonly capabilities: PeerCapabilities;
+  /** Names of the capabilities that the message had. */
+  readonly named: ReadonlySet<string>;
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+const NAME = {
+  maxMessageFds: "max_msg_fds",
+  maxDataTransferBytes: "max_data_xfer_size",
+  maxDmaMaps: "max_dma_maps",
+  pageSizes: "pgsizes",
+  writeMultiple: "write_multiple",
+} as const;
+
+/**
+ * Encodes a VERSION payload.
+ * @param only the names to include: a reply may name no capability that the request did not.
+ */
+export function encodeVersion(
+  minor: number,
+  capabilities: PeerCapabilities,
+  only?: ReadonlySet<string>,
+): Uint8Array<ArrayBuffer> {
+  const members: Record<string, number | boolean> = {};
+  for (const key of Object.keys(NAME) as (keyof typeof NAME)[]) {
+    if (only === undefined || only.has(NAME[key])) members[NAME[key]] = capabilities[key];
+  }
+  const json = encoder.encode(JSON.stringify({ capabilities: members }));
+  const bytes = versionMessage.encode({ major: PROTOCOL_VERSION.major, minor }, json.byteLength + 1);
+  bytes.set(json, versionMessage.sizeBytes);
+  return bytes;
+}
+
+/**
+ * Decodes a VERSION payload.
+ * @throws ProtocolError naming the member for a short message, text that is not JSON, or a value that cannot be.
+ */
+export function decodeVersion(bytes: Uint8Array, what: string): VersionOffer {
+  if (bytes.byteLength < versionMessage.sizeBytes) {
+    throw new ProtocolError(`${what}: VERSION has ${bytes.byteLength} of ${versionMessage.sizeBytes} bytes`);
+  }
+  const { major, minor } = versionMessage.decode(bytes);
+  const members = capabilityMembers(bytes.subarray(versionMessage.sizeBytes), what);
+  const whole = (name: string, fallback: number, least: number, most: number): number => {
+    const value = members[name];
+    if (value === undefined) return fallback;
+    if (typeof value !== "number" || !Number.isSafeInteger(value) || value < least) {
+      throw new ProtocolError(`${what}: VERSION ${name} is ${JSON.stringify(value)}`);
+    }
+    return Math.min(value, most);
+  };
+  const pageSizes = whole(NAME.pageSizes, LIMIT.pageSizes, 1, Number.MAX_SAFE_INTEGER);
+  if (pageSizes % LIMIT.pageSizes !== 0) {
+    throw new ProtocolError(`${what}: VERSION ${NAME.pageSizes} has a page size below 4 KiB: ${pageSizes}`);
+  }
+  const writeMultiple = members[NAME.writeMultiple] ?? false;
+  if (typeof writeMultiple !== "boolean") {
+    throw new ProtocolError(`${what}: VERSION ${NAME.writeMultiple} is ${JSON.stringify(writeMultiple)}`);
+  }
+  const capabilities: PeerCapabilities = {
+    maxMessageFds: whole(NAME.maxMessageFds, LIMIT.defaultMessageFds, 0, LIMIT.messageFds),
+    // 8 bytes is the widest register access, which must stay one message.
+    maxDataTransferBytes: whole(
+      NAME.maxDataTransferBytes,
+      LIMIT.dataTransferBytes,
+      8,
+      LIMIT.largestDataTransferBytes,
+    ),
+    maxDmaMaps: whole(NAME.maxDmaMaps, LIMIT.dmaMaps, 0, LIMIT.dmaMaps),
+    pageSizes,
+    writeMultiple,
+  };
+  return { major, minor, capabilities, named: new Set(Object.keys(members)) };
+}
+
+function capabilityMembers(data: Uint8Array, what: string): Record<string, unknown> {
+  if (data.byteLength === 0) return {};
+  if (data.byteLength > LIMIT.versionDataBytes) {
+    throw new ProtocolError(`${what}: VERSION data of ${data.byteLength} bytes`);
+  }
+  if (data[data.byteLength - 1] !== 0) {
+    throw new ProtocolError(`${what}: VERSION data does not end with a NUL`);
+  }
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(decoder.decode(data.subarray(0, data.byteLength - 1)));
+  } catch (error) {
+    throw new ProtocolError(`${what}: VERSION data is not JSON`, { cause: error });
+  }
+  if (!isObject(parsed)) throw new ProtocolError(`${what}: VERSION data is not a JSON object`);
+  const capabilities = parsed["capabilities"] ?? {};
+  if (!isObject(capabilities)) throw new ProtocolError(`${what}: VERSION capabilities is not an object`);
+  return capabilities;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

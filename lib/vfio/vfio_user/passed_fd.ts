@@ -1,0 +1,57 @@
+/**
+ * Descriptors that a peer passed, checked before anything is done with them.
+ *
+ * @module
+ */
+import { ProtocolError } from "../../errors/mod.ts";
+import { EventFd, fileSeals, fileSizeBytes, isErrno, type OwnedFd, readLink } from "../../../ffi/mod.ts";
+
+const F_SEAL_SHRINK = 2;
+
+/**
+ * Wraps an eventfd that a peer passed. A pipe or file in its place could block or fill a disk, and one that blocks could stop
+ * this thread, so the kind is checked and the descriptor made non-blocking.
+ *
+ * @param fd stays the caller's when this throws.
+ * @throws ProtocolError when it is no eventfd, SyscallError
+ */
+export function passedEventFd(fd: OwnedFd, what: string): EventFd {
+  let target = "anon_inode:[eventfd]";
+  try {
+    target = readLink(`/proc/self/fd/${fd.number}`);
+  } catch (error) {
+    // Without /proc the kind stays unknown.
+    if (!isErrno(error, "ENOENT", "EACCES")) throw error;
+  }
+  if (target !== "anon_inode:[eventfd]") {
+    throw new ProtocolError(`${what}: the descriptor passed is no eventfd but ${target}`);
+  }
+  fd.setNonBlocking();
+  return new EventFd(fd);
+}
+
+/**
+ * Checks that a file that a peer passed covers `[offset, offset + sizeBytes)`: an access past a file's end ends the process.
+ *
+ * @param sealed also demand that the file cannot shrink later (F_SEAL_SHRINK).
+ * @throws ProtocolError, SyscallError (it has no size: a pipe, a socket)
+ */
+export function checkPassedFile(
+  fd: OwnedFd,
+  offset: bigint,
+  sizeBytes: number,
+  sealed: boolean,
+  what: string,
+): void {
+  const fileBytes = fileSizeBytes(fd);
+  if (offset + BigInt(sizeBytes) > BigInt(fileBytes)) {
+    throw new ProtocolError(
+      `${what}: the file passed has ${fileBytes} bytes, which end before offset ${offset} + ${sizeBytes}`,
+    );
+  }
+  if (sealed && (fileSeals(fd) & F_SEAL_SHRINK) === 0) {
+    throw new ProtocolError(`${what}: the file passed is not sealed against shrinking`, {
+      hint: "pass a memfd with F_SEAL_SHRINK (QEMU: memory-backend-memfd with seal=on)",
+    });
+  }
+}

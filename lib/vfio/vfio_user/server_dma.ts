@@ -1,0 +1,115 @@
+/**
+ * DMA_MAP and DMA_UNMAP as a server carries them out.
+ *
+ * @module
+ */
+import { MappedMemory, type OwnedFd, pageSizeBytes } from "../../../ffi/mod.ts";
+import { DmaRegion, type DmaTable } from "./dma_table.ts";
+import { checkPassedFile } from "./passed_fd.ts";
+import { DMA_MAP_FLAG, DMA_UNMAP_FLAG, dmaMap, dmaUnmap } from "./protocol.ts";
+import { RequestRefused } from "./refusal.ts";
+import type { ServedDevice } from "./served_device.ts";
+
+/** Limits on what a client may map. */
+export interface DmaLimits {
+  /** Mappings at a time. */
+  readonly maxDmaMaps: number;
+  /** Take only files that are sealed against shrinking. */
+  readonly requireSealed: boolean;
+}
+
+const KNOWN_FLAGS = DMA_MAP_FLAG.read | DMA_MAP_FLAG.write | DMA_MAP_FLAG.mmap | DMA_MAP_FLAG.fileIo;
+
+/**
+ * Maps a range. Its file is always mapped, also when the client suggests file I/O.
+ *
+ * @param payload of the DMA_MAP message.
+ * @param fds stay the caller's: a mapping needs its file no longer.
+ * @throws RequestRefused, ProtocolError (the file is too small), SyscallError
+ */
+export function mapDma(
+  table: DmaTable,
+  payload: Uint8Array,
+  fds: readonly OwnedFd[],
+  limits: DmaLimits,
+  what: string,
+): void {
+  if (payload.byteLength !== dmaMap.sizeBytes) throw invalid(`${payload.byteLength} bytes`);
+  const { argsz, flags, offset, address, size } = dmaMap.decode(payload);
+  if (argsz < dmaMap.sizeBytes) throw invalid(`argsz ${argsz}`);
+  if ((flags & ~KNOWN_FLAGS) !== 0 || (flags & (DMA_MAP_FLAG.read | DMA_MAP_FLAG.write)) === 0) {
+    throw invalid(`flags 0x${flags.toString(16)}`);
+  }
+  if (fds.length > 1) throw invalid(`${fds.length} descriptors`);
+  const page = BigInt(pageSizeBytes);
+  if (size === 0n || address % page !== 0n || size % page !== 0n || offset % page !== 0n) {
+    throw invalid(`IOVA 0x${address.toString(16)}, size ${size}, offset ${offset} are not whole pages`);
+  }
+  if (address + size > 1n << 64n) throw invalid(`IOVA 0x${address.toString(16)} + ${size} passes 2^64`);
+  if (table.count >= limits.maxDmaMaps) {
+    throw new RequestRefused("ENOSPC", `DMA_MAP: ${table.count} mappings are the limit`);
+  }
+  try {
+    table.checkFree(address, size);
+  } catch (error) {
+    throw new RequestRefused("EEXIST", `DMA_MAP: ${(error as Error).message}`);
+  }
+  const [file] = fds;
+  if (file === undefined) {
+    if ((flags & (DMA_MAP_FLAG.mmap | DMA_MAP_FLAG.fileIo)) !== 0) throw invalid("a file is announced, none came");
+    table.addUnreachable(address, size);
+    return;
+  }
+  if (size > BigInt(Number.MAX_SAFE_INTEGER) || offset > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw invalid(`size ${size}, offset ${offset}`);
+  }
+  const sizeBytes = Number(size);
+  checkPassedFile(file, offset, sizeBytes, limits.requireSealed, what);
+  const memory = MappedMemory.map(file, sizeBytes, { offset });
+  try {
+    const access = {
+      deviceReads: (flags & DMA_MAP_FLAG.read) !== 0,
+      deviceWrites: (flags & DMA_MAP_FLAG.write) !== 0,
+    };
+    table.add(new DmaRegion(address, memory, access));
+  } catch (error) {
+    memory.close();
+    throw error;
+  }
+}
+
+function invalid(text: string): RequestRefused {
+  return new RequestRefused("EINVAL", `DMA_MAP: ${text}`);
+}
+
+/**
+ * Unmaps one range, or all. The device is told first; the memory goes even when it objects.
+ *
+ * @param payload of the DMA_UNMAP message; the reply repeats it.
+ * @throws RequestRefused, and what the device throws
+ */
+export function unmapDma(table: DmaTable, device: ServedDevice, payload: Uint8Array): void {
+  const refuse = (code: string, text: string) => new RequestRefused(code, `DMA_UNMAP: ${text}`);
+  if (payload.byteLength < dmaUnmap.sizeBytes) throw refuse("EINVAL", `${payload.byteLength} bytes`);
+  const { argsz, flags, address, size } = dmaUnmap.decode(payload);
+  if (argsz < dmaUnmap.sizeBytes) throw refuse("EINVAL", `argsz ${argsz}`);
+  if (flags === DMA_UNMAP_FLAG.getDirtyBitmap) throw refuse("ENOTSUP", "dirty pages are not tracked");
+  if (flags !== 0 && flags !== DMA_UNMAP_FLAG.all) throw refuse("EINVAL", `flags 0x${flags.toString(16)}`);
+  if (payload.byteLength !== dmaUnmap.sizeBytes) throw refuse("EINVAL", `${payload.byteLength} bytes`);
+  if (flags === DMA_UNMAP_FLAG.all) {
+    if (address !== 0n || size !== 0n) throw refuse("EINVAL", "all, but address and size are not 0");
+    try {
+      for (const region of table.regions) device.dmaWillUnmap(region.iova, region.sizeBytes);
+    } finally {
+      table.clear();
+    }
+    return;
+  }
+  if (!table.has(address, size)) throw refuse("ENOENT", `no mapping at 0x${address.toString(16)} of ${size} bytes`);
+  try {
+    const reachable = table.regions.some((region) => region.iova === address);
+    if (reachable) device.dmaWillUnmap(address, Number(size));
+  } finally {
+    table.remove(address, size);
+  }
+}
