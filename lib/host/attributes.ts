@@ -27,9 +27,11 @@ export function baseName(path: string): string {
 
 /** Reads and writes the changeable attributes. Values are text, empty for "none". Failures are `SyscallError`s. */
 export class FunctionAttributes {
+  /** The tree below. */
   readonly sysfs: Sysfs;
   readonly #step: StepHook;
 
+  /** Works on `sysfs`, and tells `onStep` of each write. */
   constructor(sysfs: Sysfs, onStep: StepHook = () => {}) {
     this.sysfs = sysfs;
     this.#step = onStep;

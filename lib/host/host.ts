@@ -9,20 +9,29 @@ import type { VfioDevice } from "../vfio/device.ts";
 export interface FunctionInfo {
   /** `0000:01:00.0` */
   readonly address: string;
+  /** Vendor ID, 16 bits. */
   readonly vendorId: number;
+  /** Device ID, 16 bits. */
   readonly deviceId: number;
+  /** Subsystem vendor ID, 16 bits. */
   readonly subsystemVendorId: number;
+  /** Subsystem ID, 16 bits. */
   readonly subsystemId: number;
+  /** Revision ID, 8 bits. */
   readonly revision: number;
   /** 24-bit class code. */
   readonly classCode: number;
+  /** Name, or the number when no name is known. */
   readonly vendorName: string;
+  /** Name, or the number when no name is known. */
   readonly deviceName: string;
+  /** Name, or the number when no name is known. */
   readonly className: string;
   /** Driver that it is bound to now; undefined when none. */
   readonly driver?: string;
   /** `driver_override`; undefined when not set. */
   readonly driverOverride?: string;
+  /** Number of its IOMMU group; undefined without an IOMMU. */
   readonly iommuGroup?: number;
   /** Other functions of the group. */
   readonly groupMembers: readonly string[];
@@ -58,6 +67,7 @@ export interface BindOptions {
 
 /** How to change the VF count. */
 export interface SriovOptions {
+  /** Go on although the host uses a VF that would go. */
   readonly force?: boolean;
   /** Whether the kernel may bind new VFs to drivers; default: off when the PF is on vfio-pci, else as it is. */
   readonly driversAutoprobe?: boolean;
@@ -83,12 +93,15 @@ export interface RestoreOptions {
 
 /** One change that the journal would undo. */
 export interface JournalEntry {
+  /** Full address. */
   readonly function: string;
+  /** Name of the attribute; `driver` is the link to the bound driver. */
   readonly attribute: "driver" | "driver_override" | "sriov_numvfs" | "sriov_drivers_autoprobe";
   /** Value before the first change; empty for "none". */
   readonly before: string;
   /** Value that was written last. */
   readonly after: string;
+  /** Process that wrote it. */
   readonly pid: number;
   /** ISO 8601. */
   readonly time: string;
@@ -96,6 +109,7 @@ export interface JournalEntry {
 
 /** What `restore` did, in order. */
 export interface RestoreReport {
+  /** Entries whose values are back. */
   readonly done: readonly JournalEntry[];
   /** Entries that could not be undone now; they stay in the journal. */
   readonly failed: readonly { readonly entry: JournalEntry; readonly error: Error }[];
@@ -108,6 +122,7 @@ export interface RestoreReport {
 export interface Host extends Disposable {
   /** `linux`, or the emulated host's directory. */
   readonly name: string;
+  /** All functions, by address. */
   list(): FunctionInfo[];
   /** Takes full and short addresses. @throws NotFoundError */
   describe(address: string): FunctionInfo;
@@ -133,8 +148,11 @@ export interface Host extends Disposable {
 
 /** One finding of `doctor`. */
 export interface Finding {
+  /** What was looked at. */
   readonly what: string;
+  /** `problem`: userspace drivers cannot work; `warning`: some cannot, or not well. */
   readonly state: "ok" | "warning" | "problem";
+  /** What was found. */
   readonly detail: string;
   /** Command that mends it. */
   readonly mend?: string;

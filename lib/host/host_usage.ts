@@ -6,6 +6,8 @@
 
 /** Looks up uses. Each answer is a list of phrases such as `carries the default route`; empty when the host does not use it. */
 export interface HostUsage {
+  /** How the host uses a network interface. */
   netInterface(name: string): string[];
+  /** How the host uses a disk or anything on it. */
   blockDevice(name: string): string[];
 }

@@ -36,28 +36,34 @@ const LOCK_POLL_MS = 5;
 
 /** `journal.jsonl` in a directory, which is made when it is first needed. */
 export class FileJournalStore implements JournalStore {
+  /** See `JournalStore`. */
   readonly path: string;
   readonly #directory: string;
 
+  /** Keeps the file in `directory`. */
   constructor(directory: string) {
     this.#directory = directory;
     this.path = `${directory}/journal.jsonl`;
   }
 
+  /** See `JournalStore`. */
   read(): Uint8Array<ArrayBuffer> | undefined {
     return readIfThere(this.path);
   }
 
+  /** See `JournalStore`. */
   append(bytes: Uint8Array<ArrayBuffer>): void {
     makeDirectory(this.#directory);
     appendDurably(this.path, bytes);
   }
 
+  /** See `JournalStore`. */
   replace(bytes: Uint8Array<ArrayBuffer>): void {
     makeDirectory(this.#directory);
     replaceFile(this.path, bytes);
   }
 
+  /** See `JournalStore`. */
   keepCopy(bytes: Uint8Array<ArrayBuffer>): string | undefined {
     try {
       for (let number = 1;; number++) {
@@ -74,6 +80,7 @@ export class FileJournalStore implements JournalStore {
     }
   }
 
+  /** See `JournalStore`. */
   exclusively<T>(work: () => T): T {
     makeDirectory(this.#directory);
     for (let waitedMs = 0;; waitedMs += LOCK_POLL_MS) {

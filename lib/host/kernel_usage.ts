@@ -29,6 +29,7 @@ export class KernelUsage implements HostUsage {
   readonly #read: (path: string) => string;
   readonly #ipv4Address: (name: string) => string | undefined;
 
+  /** Reads sysfs through `attributes`, the rest from `sources`. */
   constructor(attributes: FunctionAttributes, sources: UsageSources = {}) {
     this.#attributes = attributes;
     const read = sources.readProc ?? readTextIfAny;
@@ -36,6 +37,7 @@ export class KernelUsage implements HostUsage {
     this.#ipv4Address = sources.ipv4Address ?? interfaceIpv4Address;
   }
 
+  /** Default route, addresses (not link-local IPv6 ones), routes; of the interface and of what is stacked on it. */
   netInterface(name: string): string[] {
     return this.#interfaceUses(name, new Set());
   }
@@ -101,6 +103,7 @@ export class KernelUsage implements HostUsage {
     });
   }
 
+  /** Mounts and swap areas on the disk, its partitions, and what device mapper or md stack on them. */
   blockDevice(name: string): string[] {
     const uses: string[] = [];
     for (const layer of this.#layersOn(name)) {

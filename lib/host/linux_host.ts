@@ -35,6 +35,7 @@ export interface LinuxHostOptions {
 
 /** `Host` over the kernel's sysfs and kernel VFIO. Whoever is not root can look, and open what root gave to them. */
 export class LinuxHost extends SysfsHost {
+  /** Looks at the host that this process runs on; nothing is changed. */
   constructor(options: LinuxHostOptions = {}) {
     const user = effectiveUserId();
     const rootLocks = `${ROOT_DIRECTORY}/locks`;

@@ -12,8 +12,11 @@ const PCI_IDS_PATHS: readonly string[] = ["/usr/share/misc/pci.ids", "/usr/share
 
 /** Names that `FunctionInfo` shows; a number in hexadecimal where no name is known. */
 export interface ShownNames {
+  /** Of the vendor. */
   readonly vendorName: string;
+  /** Of the device. */
   readonly deviceName: string;
+  /** Of the subclass, else of the base class. */
   readonly className: string;
 }
 
@@ -28,10 +31,12 @@ export class PciIdsNames implements NameSource {
   readonly #paths: readonly string[];
   #names: readonly PciNames[] | undefined;
 
+  /** The first of the files `paths` that is there is read. */
   constructor(paths: readonly string[] = PCI_IDS_PATHS) {
     this.#paths = paths;
   }
 
+  /** See `NameSource`. */
   namesOf(vendorId: number, deviceId: number, classCode: number): ShownNames {
     this.#names ??= [...this.#fromFile(), BUILTIN_NAMES];
     const code = {

@@ -22,6 +22,7 @@ export interface Sysfs extends Disposable {
   list(path: string): string[];
   /** Target of a symbolic link, as written in it. */
   readLink(path: string): string;
+  /** Whether the path leads somewhere, links followed. */
   exists(path: string): boolean;
 }
 

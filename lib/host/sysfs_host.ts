@@ -35,13 +35,17 @@ import { checkVfCount, vfStates, writeVfCount } from "./vf_count.ts";
 
 /** What an opener is told. */
 export interface OpenRequest {
+  /** Full address. */
   readonly address: string;
+  /** What the host says of it. */
   readonly info: FunctionInfo;
+  /** What the caller asked for. */
   readonly options: OpenOptions;
 }
 
 /** What a `SysfsHost` is made of. */
 export interface SysfsHostParts {
+  /** See `Host.name`. */
   readonly name: string;
   /** The host owns it and disposes of it. */
   readonly sysfs: Sysfs;
@@ -53,11 +57,13 @@ export interface SysfsHostParts {
   readonly otherLockDirectories?: readonly string[];
   /** Opens a function that is bound to a VFIO driver and locked. */
   readonly opener: (request: OpenRequest) => VfioDevice;
+  /** How to find out whether the host uses a function. */
   readonly usage: (attributes: FunctionAttributes) => HostUsage;
   /** Findings of `doctor`. */
   readonly examine: (host: Host, attributes: FunctionAttributes) => Finding[];
   /** Throws a `RefusedError` when this user may not change the host. */
   readonly checkMayChange?: () => void;
+  /** Default: `pci.ids` of this machine, and the built-in table. */
   readonly names?: NameSource;
   /** Default: a file in `stateDirectory`. */
   readonly journalStore?: JournalStore;
@@ -67,6 +73,7 @@ export interface SysfsHostParts {
 
 /** The one implementation of `Host`; `LinuxHost` and `EmulatedHost` only choose its parts. */
 export class SysfsHost implements Host {
+  /** See `Host`. */
   readonly name: string;
   readonly #parts: SysfsHostParts;
   readonly #attributes: FunctionAttributes;
@@ -78,6 +85,7 @@ export class SysfsHost implements Host {
   readonly #open = new Map<string, FileLock>();
   #closed = false;
 
+  /** Puts the parts together; nothing is read or changed. */
   constructor(parts: SysfsHostParts) {
     this.name = parts.name;
     this.#parts = parts;
@@ -91,23 +99,28 @@ export class SysfsHost implements Host {
     );
   }
 
+  /** See `Host`. */
   list(): FunctionInfo[] {
     this.#use();
     return this.#reader.list();
   }
 
+  /** See `Host`. */
   describe(address: string): FunctionInfo {
     return this.#reader.describe(this.#locate(address));
   }
 
+  /** See `Host`. */
   readConfig(address: string): Uint8Array<ArrayBuffer> {
     return this.#reader.readConfig(this.#locate(address));
   }
 
+  /** See `Host`. */
   barSizes(address: string): number[] {
     return this.#reader.barSizes(this.#locate(address));
   }
 
+  /** See `Host`. */
   bind(text: string, options: BindOptions = {}): void {
     const address = this.#locate(text);
     const driver = options.driver ?? VFIO_PCI;
@@ -131,6 +144,7 @@ export class SysfsHost implements Host {
     });
   }
 
+  /** See `Host`. */
   setVfCount(text: string, count: number, options: SriovOptions = {}): string[] {
     const address = this.#locate(text);
     checkVfCount(this.#attributes, address, count);
@@ -159,6 +173,7 @@ export class SysfsHost implements Host {
     });
   }
 
+  /** See `Host`. */
   restore(text?: string, options: RestoreOptions = {}): RestoreReport {
     this.#use();
     // The function may be gone, and its entries are still to be reported.
@@ -181,6 +196,7 @@ export class SysfsHost implements Host {
     return restore(parts, address, options.force ?? false);
   }
 
+  /** See `Host`. */
   journal(): JournalEntry[] {
     this.#use();
     return pending(this.#attributes, this.#journal.entries()).map(({ physicalFunction: _, ...entry }) =>
@@ -188,6 +204,7 @@ export class SysfsHost implements Host {
     );
   }
 
+  /** See `Host`. */
   open(text: string, options: OpenOptions = {}): VfioDevice {
     const address = this.#locate(text);
     const info = this.#reader.describe(address);
@@ -216,6 +233,7 @@ export class SysfsHost implements Host {
     }
   }
 
+  /** See `Host`. */
   examine(): Finding[] {
     this.#use();
     return this.#parts.examine(this, this.#attributes);

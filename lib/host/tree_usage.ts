@@ -13,14 +13,17 @@ import type { HostUsage } from "./host_usage.ts";
 export class TreeUsage implements HostUsage {
   readonly #attributes: FunctionAttributes;
 
+  /** Reads the emulated host's tree through `attributes`. */
   constructor(attributes: FunctionAttributes) {
     this.#attributes = attributes;
   }
 
+  /** See `HostUsage`. */
   netInterface(name: string): string[] {
     return this.#uses(`/sys/class/net/${name}/host_use`);
   }
 
+  /** See `HostUsage`. */
   blockDevice(name: string): string[] {
     return this.#uses(`/sys/class/block/${name}/host_use`);
   }
