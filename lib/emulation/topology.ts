@@ -42,6 +42,12 @@ export interface FunctionTopology {
   readonly switch?: string;
   /** Features that it must not offer, by the standard's names. */
   readonly featuresOff: readonly string[];
+  /** Features that it offers only on demand. */
+  readonly featuresOn: readonly string[];
+  /** Way in which it breaks the standard, for tests of drivers. */
+  readonly lie?: string;
+  /** What the host uses its network interface for, as guards would find it (virtio-net): `carries the default route`. */
+  readonly hostUse: readonly string[];
 }
 
 /** An emulated host's functions, in order of their addresses. */
@@ -65,6 +71,7 @@ export class TopologyError extends UsageError {
 
 const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
 const FEATURE = /^[A-Z][A-Z0-9_]*$/;
+const PHRASE = /^[^\n]+$/;
 const SWITCH = /^[A-Za-z0-9_.-]{1,32}$/;
 const FIELDS = [
   "address",
@@ -81,8 +88,11 @@ const FIELDS = [
   "queueSize",
   "switch",
   "featuresOff",
+  "featuresOn",
+  "lie",
+  "hostUse",
 ] as const;
-const NET_FIELDS = ["mac", "mtu", "queuePairs", "switch"] as const;
+const NET_FIELDS = ["mac", "mtu", "queuePairs", "switch", "hostUse"] as const;
 
 /** The host that is served when nothing else is asked for: a virtio-net PF on switch `s0`, and a virtio-rng function. */
 export function defaultTopology(totalVfs = 4): Topology {
@@ -193,7 +203,10 @@ function readFunction(value: unknown, at: string, kinds: readonly string[] | und
     ...(mtu === undefined ? {} : { mtu }),
     ...(queuePairs === undefined ? {} : { queuePairs }),
     ...(queueSize === undefined ? {} : { queueSize }),
-    featuresOff: readFeatures(from.featuresOff, `${at}.featuresOff`),
+    featuresOff: readNames(from.featuresOff, `${at}.featuresOff`, FEATURE, "a feature name"),
+    featuresOn: readNames(from.featuresOn, `${at}.featuresOn`, FEATURE, "a feature name"),
+    hostUse: readNames(from.hostUse, `${at}.hostUse`, PHRASE, "a phrase of one line"),
+    ...(from.lie === undefined ? {} : { lie: readLie(from.lie, `${at}.lie`) }),
   };
 }
 
@@ -272,19 +285,22 @@ function readSwitch(value: unknown, field: string): string {
   return value;
 }
 
-function readFeatures(value: unknown, field: string): readonly string[] {
+function readNames(value: unknown, field: string, pattern: RegExp, what: string): readonly string[] {
   if (value === undefined) return [];
-  if (!Array.isArray(value)) throw new TopologyError(field, "must be a list of feature names");
+  if (!Array.isArray(value)) throw new TopologyError(field, "must be a list");
   return value.map((name, i) => {
-    if (typeof name !== "string" || !FEATURE.test(name)) {
-      throw new TopologyError(
-        `${field}[${i}]`,
-        `${show(name)} is not a feature name`,
-        "such as VIRTIO_NET_F_MRG_RXBUF",
-      );
+    if (typeof name !== "string" || !pattern.test(name)) {
+      throw new TopologyError(`${field}[${i}]`, `${show(name)} is not ${what}`);
     }
     return name;
   });
+}
+
+function readLie(value: unknown, field: string): string {
+  if (typeof value !== "string" || value === "") {
+    throw new TopologyError(field, `${show(value)} is not the name of a lie`);
+  }
+  return value;
 }
 
 function optional(value: unknown, field: string, low: number, high: number): number | undefined {

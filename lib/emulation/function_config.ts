@@ -1,0 +1,416 @@
+/**
+ * Configuration space of an emulated function: which capabilities it has, and what a write sets off.
+ *
+ * @module
+ */
+import { UsageError } from "../errors/mod.ts";
+import {
+  type BarDeclaration as ConfigBar,
+  buildConfigSpace,
+  CAPABILITY_ID,
+  COMMAND,
+  type ConfigSpaceImage,
+  DEVICE_CONTROL,
+  EXTENDED_BYTES,
+  type ExtendedCapabilityDeclaration,
+  fieldMask,
+  HEADER_OFFSET,
+  MSIX_CONTROL,
+  placedOffset,
+  POWER_MANAGEMENT_CONTROL,
+  SRIOV_BYTES,
+  SRIOV_CONTROL,
+  SRIOV_OFFSET,
+  type StandardCapabilityDeclaration,
+} from "../pci/mod.ts";
+import type { BarDeclaration, PciFunctionBehaviour, VendorCapability } from "./pci_function.ts";
+
+/** SR-IOV of a PF, as its capability will say. */
+export interface SriovShape {
+  /** TotalVFs and InitialVFs. */
+  readonly totalVfs: number;
+  /** First VF Offset. */
+  readonly firstVfOffset: number;
+  /** VF Stride. */
+  readonly vfStride: number;
+  /** VF Device ID. */
+  readonly vfDeviceId: number;
+  /** BARs of each VF. */
+  readonly vfBars: readonly BarDeclaration[];
+}
+
+/** What a write to config space sets off. Called after the write took effect. */
+export interface ConfigEvents {
+  /** Command, MSI-X control or power state may have changed. */
+  controlsChanged(): void;
+  /** Initiate Function Level Reset was written. */
+  functionLevelReset(): void;
+  /** VF Enable went from 0 to 1. @returns false when it cannot be: the bit then reads 0 again */
+  enableVfs(count: number): boolean;
+  /** VF Enable went from 1 to 0. */
+  disableVfs(): void;
+  /** Access through `virtio_pci_cfg_cap`: fill `into` from a BAR. */
+  readBar(bar: number, offset: number, into: Uint8Array): void;
+  /** Access through `virtio_pci_cfg_cap`: write to a BAR. */
+  writeBar(bar: number, offset: number, from: Uint8Array): void;
+}
+
+/** A BAR and where the host has put it. */
+export interface AssignedBar {
+  /** The BAR. */
+  readonly bar: BarDeclaration;
+  /** Its bus address; a multiple of its size. */
+  readonly address: bigint;
+}
+
+/** Fields of `virtio_pci_cfg_cap`. */
+const WINDOW = { bar: 4, offset: 8, length: 12, data: 16 } as const;
+const DWORD = 4;
+/** Id, next and length of a vendor-specific capability. */
+const HEADER_BYTES = 3;
+
+/**
+ * Config space as a VFIO user sees it: a VF shows its ids and a working Memory Space Enable, which kernel VFIO fills in for it too.
+ *
+ * Writes are carried out dword by dword, as configuration requests arrive at hardware.
+ */
+export class FunctionConfig {
+  readonly #image: ConfigSpaceImage;
+  readonly #isVf: boolean;
+  readonly #events: ConfigEvents;
+  readonly #msix: number | undefined;
+  readonly #express: number;
+  readonly #power: number;
+  readonly #sriov: number | undefined;
+  /** Offset of the capability that accesses BARs. */
+  readonly #window: number | undefined;
+
+  /**
+   * @param shape `sriov` for a PF with VFs, `isVf` for a VF
+   * @throws UsageError when the behaviour declares something that does not fit
+   */
+  constructor(
+    behaviour: PciFunctionBehaviour,
+    shape: { readonly sriov?: SriovShape; readonly isVf?: boolean },
+    events: ConfigEvents,
+  ) {
+    const { identity } = behaviour;
+    this.#isVf = shape.isVf ?? false;
+    this.#events = events;
+    const built = buildConfigSpace({
+      shape: this.#isVf ? "vf-for-user" : "function",
+      vendorId: identity.vendorId,
+      deviceId: identity.deviceId,
+      revisionId: identity.revision,
+      classCode: identity.classCode,
+      subsystemVendorId: identity.subsystemVendorId,
+      subsystemId: identity.subsystemId,
+      ...(behaviour.interruptPin === 1 && !this.#isVf ? { interruptPin: "A" } : {}),
+      bars: behaviour.bars.map(configBar),
+      capabilities: standardCapabilities(behaviour),
+      extendedCapabilities: extendedCapabilities(shape.sriov),
+    });
+    this.#image = built.image;
+    this.#msix = placedOffset(built, "msi-x");
+    this.#express = placedOffset(built, "express")!;
+    this.#power = placedOffset(built, "power-management")!;
+    this.#sriov = placedOffset(built, "sr-iov");
+    const windowIndex = behaviour.vendorCapabilities.findIndex((capability) => capability.barAccess);
+    const vendor = built.placed.filter(({ declaration }) => declaration.kind === "vendor-specific");
+    this.#window = vendor[windowIndex]?.offset;
+  }
+
+  /** Bytes of the config region. */
+  get sizeBytes(): number {
+    return EXTENDED_BYTES;
+  }
+
+  /** Bus Master Enable. */
+  get busMaster(): boolean {
+    return this.#bit(COMMAND.offset, fieldMask(COMMAND.fields.busMaster));
+  }
+
+  /** Memory Space Enable. */
+  get memorySpace(): boolean {
+    return this.#bit(COMMAND.offset, fieldMask(COMMAND.fields.memorySpace));
+  }
+
+  /** I/O Space Enable. */
+  get ioSpace(): boolean {
+    return this.#bit(COMMAND.offset, fieldMask(COMMAND.fields.ioSpace));
+  }
+
+  /** Interrupt Disable. */
+  get intxDisable(): boolean {
+    return this.#bit(COMMAND.offset, fieldMask(COMMAND.fields.interruptDisable));
+  }
+
+  /** MSI-X Enable, as written. */
+  get msixEnable(): boolean {
+    return this.#msix !== undefined &&
+      this.#bit(this.#msix + MSIX_CONTROL.offset, fieldMask(MSIX_CONTROL.fields.enable));
+  }
+
+  /** The function is in D3hot and answers to config accesses only. */
+  get asleep(): boolean {
+    return this.#bit(
+      this.#power + POWER_MANAGEMENT_CONTROL.offset,
+      fieldMask(POWER_MANAGEMENT_CONTROL.fields.powerState),
+    );
+  }
+
+  /** NumVFs as written. */
+  get numVfs(): number {
+    return this.#sriov === undefined ? 0 : this.#image.config.read16(this.#sriov + SRIOV_OFFSET.numVfs);
+  }
+
+  /** VF Enable. */
+  get vfEnable(): boolean {
+    return this.#sriovControl(fieldMask(SRIOV_CONTROL.fields.vfEnable));
+  }
+
+  /** VF MSE: VFs answer to memory accesses. */
+  get vfMemorySpace(): boolean {
+    return this.#sriovControl(fieldMask(SRIOV_CONTROL.fields.vfMemorySpaceEnable));
+  }
+
+  /**
+   * Reads as a VFIO user. `interrupt` and `msixOn` are live state: the INTx line, and MSI-X in use by SET_IRQS.
+   * @throws UsageError outside the space
+   */
+  read(offset: number, into: Uint8Array, live: { interrupt: boolean; msixOn: boolean }): void {
+    if (this.#window !== undefined) this.#readWindow(this.#window, offset, into.byteLength);
+    into.set(this.#image.read(offset, into.byteLength));
+    // Bit 3 of Status.
+    if (live.interrupt) orInto(into, HEADER_OFFSET.status - offset, 0x08);
+    // The top bit of MSI-X Message Control, which lies in its second byte.
+    if (live.msixOn && this.#msix !== undefined) {
+      orInto(into, this.#msix + MSIX_CONTROL.offset + 1 - offset, 0x80);
+    }
+  }
+
+  /** A write by a VFIO user or the host. @throws UsageError outside the space, or what an access to a BAR throws */
+  write(offset: number, from: Uint8Array): void {
+    if (offset < 0 || offset + from.byteLength > EXTENDED_BYTES) {
+      throw new UsageError(
+        `config space has ${EXTENDED_BYTES} bytes; ${from.byteLength} at ${offset} pass its end`,
+      );
+    }
+    for (let at = 0; at < from.byteLength;) {
+      const length = Math.min(DWORD - ((offset + at) % DWORD), from.byteLength - at);
+      this.#writeDword(offset + at, from.subarray(at, at + length));
+      at += length;
+    }
+  }
+
+  /** Sets or clears bits of Command from the host's side. */
+  setCommand(bits: { memorySpace?: boolean; ioSpace?: boolean; busMaster?: boolean }): void {
+    let command = this.#image.config.read16(COMMAND.offset);
+    for (const [name, on] of Object.entries(bits) as [keyof typeof bits, boolean][]) {
+      const mask = fieldMask(COMMAND.fields[name]);
+      command = on ? command | mask : command & ~mask;
+    }
+    this.#image.set16(COMMAND.offset, command);
+    this.#events.controlsChanged();
+  }
+
+  /**
+   * As hardware comes out of a Function Level Reset: VF Enable and NumVFs are 0. The rest is what was there before, since the kernel
+   * saves and restores it around every reset that a VFIO user asks for (pci_save_state).
+   */
+  functionLevelReset(): void {
+    this.#wake();
+    this.clearSriov();
+  }
+
+  /** A reset around which SR-IOV is saved and restored too. */
+  resetKeepingSriov(): void {
+    this.#wake();
+  }
+
+  /** Everything as at power-on but SR-IOV, which outlives the user of a PF. */
+  powerOn(): void {
+    const kept = this.#sriov === undefined ? undefined : this.#image.read(this.#sriov, SRIOV_BYTES);
+    this.#image.reset("conventional");
+    if (kept !== undefined) kept.forEach((byte, i) => this.#image.set8(this.#sriov! + i, byte));
+    this.#events.controlsChanged();
+  }
+
+  /** Takes VF Enable, VF MSE and NumVFs back, without an event. */
+  clearSriov(): void {
+    if (this.#sriov === undefined) return;
+    this.#image.set16(this.#sriov + SRIOV_OFFSET.control, 0);
+    this.#image.set16(this.#sriov + SRIOV_OFFSET.numVfs, 0);
+  }
+
+  /** NumVFs, then VF Enable and VF MSE (or neither), as the host's kernel writes them. */
+  writeSriov(count: number): void {
+    const at = this.#sriov;
+    if (at === undefined) throw new UsageError("a function without SR-IOV");
+    const enable = fieldMask(SRIOV_CONTROL.fields.vfEnable) |
+      fieldMask(SRIOV_CONTROL.fields.vfMemorySpaceEnable);
+    if (count > 0) this.write(at + SRIOV_OFFSET.numVfs, word(count));
+    const control = this.#image.config.read16(at + SRIOV_OFFSET.control);
+    this.write(at + SRIOV_OFFSET.control, word(count > 0 ? control | enable : control & ~enable));
+    if (count === 0) this.write(at + SRIOV_OFFSET.numVfs, word(0));
+  }
+
+  /** Writes addresses into BARs and VF BARs, as firmware does, and makes them the power-on state. */
+  assignAddresses(bars: readonly AssignedBar[], vfBars: readonly AssignedBar[]): void {
+    const place = (first: number, assigned: readonly AssignedBar[]) => {
+      for (const { bar, address } of assigned) {
+        this.#image.write(first + DWORD * bar.index, dword(Number(address & 0xffff_ffffn)));
+        if (bar.kind === "mem64") {
+          this.#image.write(first + DWORD * (bar.index + 1), dword(Number(address >> 32n)));
+        }
+      }
+    };
+    place(HEADER_OFFSET.bar0, bars);
+    if (this.#sriov !== undefined) place(this.#sriov + SRIOV_OFFSET.vfBar0, vfBars);
+    this.#image.captureResetState();
+  }
+
+  /** As the hardware has it: a VF's ids read 0xffff, its BARs and Memory Space Enable 0 (PCIe 6.0 §9.3.4.1). */
+  readHardware(live: { interrupt: boolean; msixOn: boolean }): Uint8Array<ArrayBuffer> {
+    const bytes = new Uint8Array(EXTENDED_BYTES);
+    this.read(0, bytes, live);
+    if (!this.#isVf) return bytes;
+    bytes.fill(0xff, HEADER_OFFSET.vendorId, HEADER_OFFSET.command);
+    bytes[HEADER_OFFSET.command]! &= ~fieldMask(COMMAND.fields.memorySpace);
+    bytes.fill(0, HEADER_OFFSET.bar0, HEADER_OFFSET.cardbusCis);
+    return bytes;
+  }
+
+  #writeDword(offset: number, from: Uint8Array): void {
+    const wasEnabled = this.vfEnable;
+    const { triggered } = this.#image.write(offset, from);
+    const reset = this.#express + DEVICE_CONTROL.offset + 1;
+    if (triggered.some((bits) => bits.offset === reset)) {
+      this.#events.functionLevelReset();
+      return;
+    }
+    if (this.#window !== undefined) this.#writeWindow(this.#window, offset, from.byteLength);
+    if (!wasEnabled && this.vfEnable) {
+      if (!this.#events.enableVfs(this.numVfs)) {
+        const at = this.#sriov! + SRIOV_OFFSET.control;
+        const control = this.#image.config.read16(at);
+        this.#image.set16(at, control & ~fieldMask(SRIOV_CONTROL.fields.vfEnable));
+      }
+    } else if (wasEnabled && !this.vfEnable) this.#events.disableVfs();
+    this.#events.controlsChanged();
+  }
+
+  /** A read of pci_cfg_data reads the BAR first (virtio 1.2 §4.1.4.9.1). */
+  #readWindow(window: number, offset: number, length: number): void {
+    const target = this.#windowTarget(window, offset, length);
+    if (target === undefined) return;
+    const data = new Uint8Array(target.length);
+    this.#events.readBar(target.bar, target.offset, data);
+    data.forEach((byte, i) => this.#image.set8(window + WINDOW.data + i, byte));
+  }
+
+  #writeWindow(window: number, offset: number, length: number): void {
+    const target = this.#windowTarget(window, offset, length);
+    if (target === undefined) return;
+    this.#events.writeBar(target.bar, target.offset, this.#image.read(window + WINDOW.data, target.length));
+  }
+
+  /** Where the window points, when an access touches pci_cfg_data and the driver has aimed it at something that can be. */
+  #windowTarget(
+    window: number,
+    offset: number,
+    length: number,
+  ): { bar: number; offset: number; length: number } | undefined {
+    const data = window + WINDOW.data;
+    if (offset + length <= data || offset >= data + DWORD) return undefined;
+    const { config } = this.#image;
+    const target = {
+      bar: config.read8(window + WINDOW.bar),
+      offset: config.read32(window + WINDOW.offset),
+      length: config.read32(window + WINDOW.length),
+    };
+    // "cap.length MUST be 1, 2 or 4, cap.offset a multiple of it": anything else aims at nothing. A look at the whole
+    // of config space, as lspci takes it, is no access either: that would clear the ISR status behind the driver's back.
+    if (length > DWORD || ![1, 2, 4].includes(target.length) || target.offset % target.length !== 0) {
+      return undefined;
+    }
+    return target;
+  }
+
+  #wake(): void {
+    const at = this.#power + POWER_MANAGEMENT_CONTROL.offset;
+    this.#image.set16(
+      at,
+      this.#image.config.read16(at) & ~fieldMask(POWER_MANAGEMENT_CONTROL.fields.powerState),
+    );
+  }
+
+  #sriovControl(mask: number): boolean {
+    return this.#sriov !== undefined && this.#bit(this.#sriov + SRIOV_OFFSET.control, mask);
+  }
+
+  #bit(offset: number, mask: number): boolean {
+    return (this.#image.config.read16(offset) & mask) !== 0;
+  }
+}
+
+function configBar(bar: BarDeclaration): ConfigBar {
+  const { index, sizeBytes, kind, prefetchable } = bar;
+  if (kind === "io") return { index, sizeBytes, space: "io" };
+  return { index, sizeBytes, addressBits: kind === "mem64" ? 64 : 32, prefetchable };
+}
+
+function standardCapabilities(behaviour: PciFunctionBehaviour): StandardCapabilityDeclaration[] {
+  const { msix } = behaviour;
+  return [
+    { kind: "power-management" },
+    ...(msix === undefined ? [] : [
+      {
+        kind: "msi-x",
+        vectors: msix.vectors,
+        table: { bar: msix.tableBar, offset: msix.tableOffset },
+        pendingBits: { bar: msix.pbaBar, offset: msix.pbaOffset },
+      } as const,
+    ]),
+    { kind: "express" },
+    ...behaviour.vendorCapabilities.map(vendorCapability),
+  ];
+}
+
+function vendorCapability({ bytes, barAccess }: VendorCapability): StandardCapabilityDeclaration {
+  if (bytes[0] !== CAPABILITY_ID.vendorSpecific || bytes[2] !== bytes.byteLength) {
+    throw new UsageError(`a vendor-specific capability begins with id ${bytes[0]} and length ${bytes[2]}`, {
+      hint: `id 9 and length ${bytes.byteLength} are needed`,
+    });
+  }
+  const data = bytes.slice(HEADER_BYTES);
+  if (!barAccess) return { kind: "vendor-specific", data };
+  if (bytes.byteLength < WINDOW.data + DWORD) throw new UsageError("a virtio_pci_cfg_cap has 20 bytes");
+  const writable = new Uint8Array(data.byteLength);
+  writable[WINDOW.bar - HEADER_BYTES] = 0xff;
+  writable.fill(0xff, WINDOW.offset - HEADER_BYTES, WINDOW.data + DWORD - HEADER_BYTES);
+  return { kind: "vendor-specific", data, writable };
+}
+
+function extendedCapabilities(sriov: SriovShape | undefined): ExtendedCapabilityDeclaration[] {
+  return [
+    { kind: "advanced-error-reporting" },
+    { kind: "alternative-routing-id" },
+    { kind: "address-translation" },
+    ...(sriov === undefined ? [] : [
+      { kind: "sr-iov", ...sriov, vfBars: sriov.vfBars.map(configBar) } as const,
+    ]),
+  ];
+}
+
+function orInto(into: Uint8Array, at: number, bits: number): void {
+  if (at >= 0 && at < into.byteLength) into[at]! |= bits;
+}
+
+function word(value: number): Uint8Array {
+  return Uint8Array.of(value & 0xff, value >>> 8);
+}
+
+function dword(value: number): Uint8Array {
+  return Uint8Array.of(value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24);
+}

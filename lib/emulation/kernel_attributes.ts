@@ -1,0 +1,153 @@
+/**
+ * The attributes of one function in the emulated kernel's sysfs (Linux: drivers/pci/pci-sysfs.c, drivers/pci/iov.c).
+ *
+ * @module
+ */
+import type { KernelFunction, KernelResource } from "./kernel_function.ts";
+import type { Fail, SysfsTree } from "./sysfs_tree.ts";
+
+/** What the attributes need of the kernel: the state that is the kernel's, not the function's. */
+export interface KernelState {
+  /** Driver that the function is bound to. */
+  driverOf(address: string): string | null;
+  /** `driver_override`. */
+  overrideOf(address: string): string | null;
+  /** Sets or clears it. */
+  setOverride(address: string, driver: string | null): void;
+  /** `sriov_drivers_autoprobe` of a PF. */
+  autoprobeOf(address: string): boolean;
+  /** Sets it. */
+  setAutoprobe(address: string, value: boolean): void;
+  /** Carries a write of `sriov_numvfs` out. */
+  setNumVfs(address: string, count: number, fail: Fail): void;
+  /** `enable`: how often the function was enabled. */
+  enableCountOf(address: string): number;
+  /** Carries a write of `enable` out. */
+  setEnable(address: string, value: boolean, fail: Fail): void;
+}
+
+const PAGE_BYTES = 4096;
+
+/** Adds the attributes of a function under its directory. */
+export function addFunctionAttributes(
+  tree: SysfsTree,
+  path: string,
+  fn: KernelFunction,
+  kernel: KernelState,
+): void {
+  const { identity, address } = fn;
+  const number = (name: string, value: number, digits: number) =>
+    tree.constant(`${path}/${name}`, `0x${hex(value, digits)}\n`);
+  number("vendor", identity.vendorId, 4);
+  number("device", identity.deviceId, 4);
+  number("subsystem_vendor", identity.subsystemVendorId, 4);
+  number("subsystem_device", identity.subsystemId, 4);
+  number("revision", identity.revision, 2);
+  number("class", identity.classCode, 6);
+  tree.constant(`${path}/modalias`, `${modalias(fn)}\n`);
+  tree.constant(`${path}/numa_node`, `${fn.numaNode}\n`);
+  tree.constant(`${path}/reset_method`, "flr\n");
+  tree.constant(`${path}/ari_enabled`, "1\n");
+  tree.attribute(`${path}/config`, { read: () => fn.readConfig() });
+  tree.attribute(`${path}/resource`, { read: () => fn.resources().map(resourceLine).join("") });
+  tree.attribute(`${path}/uevent`, { read: () => uevent(fn, kernel.driverOf(address)) });
+  tree.attribute(`${path}/driver_override`, {
+    read: () => `${kernel.overrideOf(address) ?? "(null)"}\n`,
+    write: (text, fail) => {
+      if (text.length >= PAGE_BYTES - 1) fail("EINVAL");
+      const name = text.split("\n")[0]!;
+      kernel.setOverride(address, name === "" ? null : name);
+    },
+  });
+  tree.attribute(`${path}/reset`, {
+    write: (text, fail) => {
+      if (unsigned(text) !== 1) fail("EINVAL", "write 1 to reset the function");
+      fn.resetByKernel();
+    },
+  });
+  tree.attribute(`${path}/enable`, {
+    read: () => `${kernel.enableCountOf(address)}\n`,
+    write: (text, fail) => {
+      const value = unsigned(text);
+      if (value === undefined) fail("EINVAL");
+      kernel.setEnable(address, value !== 0, fail);
+    },
+  });
+  if (fn.sriov !== undefined) addSriovAttributes(tree, path, fn, kernel);
+}
+
+function addSriovAttributes(tree: SysfsTree, path: string, fn: KernelFunction, kernel: KernelState): void {
+  const sriov = fn.sriov!;
+  const { address } = fn;
+  tree.constant(`${path}/sriov_totalvfs`, `${sriov.totalVfs}\n`);
+  tree.constant(`${path}/sriov_vf_device`, `${hex(sriov.vfDeviceId, 4)}\n`);
+  tree.attribute(`${path}/sriov_offset`, { read: () => `${sriov.firstVfOffset}\n` });
+  tree.attribute(`${path}/sriov_stride`, { read: () => `${sriov.vfStride}\n` });
+  tree.attribute(`${path}/sriov_numvfs`, {
+    read: () => `${sriov.numVfs}\n`,
+    write: (text, fail) => {
+      const count = unsigned(text);
+      if (count === undefined || count > 0xffff) {
+        fail("EINVAL", `${JSON.stringify(text.trim())} is not a number of VFs`);
+      }
+      kernel.setNumVfs(address, count!, fail);
+    },
+  });
+  tree.attribute(`${path}/sriov_drivers_autoprobe`, {
+    read: () => `${kernel.autoprobeOf(address) ? 1 : 0}\n`,
+    write: (text, fail) => {
+      const value = boolean(text);
+      if (value === undefined) fail("EINVAL", "write 0 or 1");
+      kernel.setAutoprobe(address, value!);
+    },
+  });
+}
+
+/** Number as the kernel's kstrtoul with base 0 takes it; undefined for anything else. */
+export function unsigned(text: string): number | undefined {
+  const line = text.endsWith("\n") ? text.slice(0, -1) : text;
+  if (/^\+?0x[0-9a-f]+$/i.test(line)) return parseInt(line.replace("+", ""), 16);
+  if (/^\+?0[0-7]*$/.test(line)) return parseInt(line, 8);
+  return /^\+?[1-9][0-9]*$/.test(line) ? Number(line) : undefined;
+}
+
+/** Truth as the kernel's kstrtobool takes it; undefined for anything else. */
+export function boolean(text: string): boolean | undefined {
+  if (/^[yYtT1]/.test(text) || /^o[nN]/i.test(text)) return true;
+  if (/^[nNfF0]/.test(text) || /^of/i.test(text)) return false;
+  return undefined;
+}
+
+/** Lower-case hexadecimal digits. */
+export function hex(value: number | bigint, digits: number): string {
+  return value.toString(16).padStart(digits, "0");
+}
+
+function modalias(fn: KernelFunction): string {
+  const { vendorId, deviceId, subsystemVendorId, subsystemId, classCode } = fn.identity;
+  const upper = (value: number, digits: number) => hex(value, digits).toUpperCase();
+  return `pci:v${upper(vendorId, 8)}d${upper(deviceId, 8)}sv${upper(subsystemVendorId, 8)}sd${
+    upper(subsystemId, 8)
+  }bc${upper(classCode >> 16, 2)}sc${upper((classCode >> 8) & 0xff, 2)}i${upper(classCode & 0xff, 2)}`;
+}
+
+function uevent(fn: KernelFunction, driver: string | null): string {
+  const { vendorId, deviceId, subsystemVendorId, subsystemId, classCode } = fn.identity;
+  const id = (a: number, b: number) => `${hex(a, 4)}:${hex(b, 4)}`.toUpperCase();
+  const lines = [
+    ...(driver === null ? [] : [`DRIVER=${driver}`]),
+    `PCI_CLASS=${classCode.toString(16).toUpperCase()}`,
+    `PCI_ID=${id(vendorId, deviceId)}`,
+    `PCI_SUBSYS_ID=${id(subsystemVendorId, subsystemId)}`,
+    `PCI_SLOT_NAME=${fn.address}`,
+    `MODALIAS=${modalias(fn)}`,
+  ];
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+function resourceLine({ start, sizeBytes, flags }: KernelResource): string {
+  const last = sizeBytes === 0n ? 0n : start + sizeBytes - 1n;
+  return `0x${hex(sizeBytes === 0n ? 0n : start, 16)} 0x${hex(last, 16)} 0x${
+    hex(sizeBytes === 0n ? 0 : flags, 16)
+  }\n`;
+}

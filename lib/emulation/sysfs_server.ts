@@ -1,0 +1,138 @@
+/**
+ * Serves a sysfs tree on a control socket, to many clients at once.
+ *
+ * @module
+ */
+import { SyscallError, UnixListener, type UnixSocket } from "../../ffi/mod.ts";
+import { ProtocolError, RingsideError } from "../errors/mod.ts";
+import type { EventDispatcher } from "./event_dispatcher.ts";
+import {
+  asControlRequest,
+  type ControlRequest,
+  type ControlResponse,
+  encodeFrame,
+  FrameReader,
+  MAX_FRAME_BYTES,
+} from "./sysfs_protocol.ts";
+import type { SysfsTree } from "./sysfs_tree.ts";
+
+const READ_BYTES = 16384;
+/** A client that does not take its answers holds the whole machine up, so it gets little time. */
+const SEND_TIMEOUT_MS = 200;
+/** Bytes of `readBytes` or text that fit a frame once they are base64 or JSON. */
+const MAX_CONTENT_BYTES = MAX_FRAME_BYTES / 2;
+
+interface Client {
+  readonly socket: UnixSocket;
+  readonly frames: FrameReader;
+}
+
+/** The control socket of an emulated host. */
+export class SysfsServer implements Disposable {
+  readonly #tree: SysfsTree;
+  readonly #events: EventDispatcher;
+  readonly #listener: UnixListener;
+  readonly #clients = new Set<Client>();
+  readonly #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(READ_BYTES);
+
+  /** Listens on `path`; a socket file that nobody answers on is replaced. @throws SyscallError */
+  constructor(path: string, tree: SysfsTree, events: EventDispatcher) {
+    this.#tree = tree;
+    this.#events = events;
+    this.#listener = UnixListener.listen(path);
+    events.watch(this.#listener.fd, () => this.#accept());
+  }
+
+  /** How many clients are connected. */
+  get clientCount(): number {
+    return this.#clients.size;
+  }
+
+  /** Lets all clients go, and removes the socket. */
+  close(): void {
+    if (this.#listener.fd.closed) return;
+    for (const client of this.#clients) this.#drop(client);
+    this.#events.unwatch(this.#listener.fd);
+    this.#listener.close();
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #accept(): void {
+    const socket = this.#listener.accept();
+    if (socket === undefined) return;
+    try {
+      socket.setTimeoutMs(SEND_TIMEOUT_MS);
+      const client: Client = { socket, frames: new FrameReader() };
+      this.#events.watch(socket.fd, () => this.#serve(client));
+      this.#clients.add(client);
+    } catch {
+      // Out of descriptors or memory: this client sees its connection end, the others stay.
+      socket.close();
+    }
+  }
+
+  #serve(client: Client): void {
+    try {
+      const received = client.socket.receive(this.#buffer, { wait: false });
+      if (received === undefined) return;
+      for (const fd of received.fds) fd.close();
+      if (received.length === 0) return this.#drop(client);
+      client.frames.push(this.#buffer.subarray(0, received.length));
+      for (let value = client.frames.next(); value !== undefined; value = client.frames.next()) {
+        client.socket.send(encodeFrame(this.#answer(asControlRequest(value))));
+      }
+    } catch (error) {
+      // A malformed request or a client that is gone costs that client its connection.
+      if (!(error instanceof RingsideError)) throw error;
+      this.#drop(client);
+    }
+  }
+
+  #answer(request: ControlRequest): ControlResponse {
+    try {
+      return { ok: this.#carryOut(request) };
+    } catch (error) {
+      if (error instanceof ProtocolError) throw error;
+      if (error instanceof SyscallError) return { errno: error.code, call: error.call, hint: error.hint };
+      // The hardware below said no: the kernel's word for that is an I/O error.
+      if (error instanceof RingsideError) return { errno: "EIO", call: request.op, hint: error.message };
+      throw error;
+    }
+  }
+
+  #carryOut({ op, path, text }: ControlRequest): string | readonly string[] | boolean | null {
+    switch (op) {
+      case "read": {
+        const content = this.#tree.readText(path);
+        // What was added last matters most where a file has grown too long for one answer.
+        return content.length <= MAX_CONTENT_BYTES / 2 ? content : lastLines(content, MAX_CONTENT_BYTES / 2);
+      }
+      case "readBytes":
+        return btoa(String.fromCharCode(...this.#tree.readBytes(path)));
+      case "write":
+        this.#tree.writeText(path, text ?? "");
+        return null;
+      case "list":
+        return this.#tree.list(path);
+      case "readlink":
+        return this.#tree.readLink(path);
+      case "exists":
+        return this.#tree.exists(path);
+    }
+  }
+
+  #drop(client: Client): void {
+    if (!this.#clients.delete(client)) return;
+    this.#events.unwatch(client.socket.fd);
+    client.socket.close();
+  }
+}
+
+function lastLines(content: string, length: number): string {
+  const tail = content.slice(-length);
+  return tail.slice(tail.indexOf("\n") + 1);
+}

@@ -1,0 +1,370 @@
+/**
+ * The emulated host's kernel: which driver has which function, IOMMU groups, VFs coming and going; all of it through a sysfs tree
+ * with Linux's semantics (drivers/base/bus.c, dd.c; drivers/pci/pci-driver.c, iov.c; drivers/vfio/pci).
+ *
+ * @module
+ */
+import { PciAddress } from "../pci/address.ts";
+import { addFunctionAttributes, type KernelState } from "./kernel_attributes.ts";
+import { DriverIds } from "./kernel_drivers.ts";
+import type { KernelFunction } from "./kernel_function.ts";
+import { type Fail, sysfsError, SysfsTree } from "./sysfs_tree.ts";
+import { KERNEL_DRIVERS, type KernelDriverName } from "./topology.ts";
+
+const DEVICES = "/sys/bus/pci/devices";
+const DRIVERS = "/sys/bus/pci/drivers";
+const GROUPS = "/sys/kernel/iommu_groups";
+
+/** Drivers that use DMA on the host's behalf: with one of them in a group, no member can be given to a user. */
+const HOST_DMA_DRIVERS: readonly KernelDriverName[] = ["virtio-pci"];
+
+interface Bound {
+  readonly fn: KernelFunction;
+  readonly path: string;
+  driver: KernelDriverName | null;
+  override: string | null;
+  autoprobe: boolean;
+  /** Enabled through the `enable` attribute. */
+  enables: number;
+  /** Network interface and virtio device, while the default driver has it. */
+  children: { virtio: number; net?: number } | null;
+  offered: boolean;
+}
+
+/**
+ * The kernel. Functions are added and removed by the machine; everything else happens through `tree`.
+ *
+ * Where Linux would block until a user lets go of a function (unbinding vfio-pci, removing a VF), this kernel asks the user to release it
+ * and answers EBUSY.
+ */
+export class VirtualKernel implements KernelState {
+  /** Its sysfs, and whatever else is put beside it. */
+  readonly tree: SysfsTree = new SysfsTree();
+  readonly #functions = new Map<string, Bound>();
+  readonly #ids = new DriverIds();
+  #autoprobe = true;
+
+  /** Makes a kernel with its drivers and no functions. */
+  constructor() {
+    this.tree.directory(DEVICES);
+    this.tree.directory(GROUPS);
+    this.tree.directory("/sys/class/net");
+    // With this off, vfio-pci refuses to enable VFs of a PF that it has.
+    this.tree.constant("/sys/module/vfio_pci/parameters/enable_sriov", "Y\n");
+    this.tree.attribute("/sys/bus/pci/drivers_autoprobe", {
+      read: () => `${this.#autoprobe ? 1 : 0}\n`,
+      write: (text) => {
+        this.#autoprobe = !text.startsWith("0");
+      },
+    });
+    this.tree.attribute("/sys/bus/pci/drivers_probe", {
+      write: (text, fail) => {
+        const one = this.#functions.get(line(text));
+        if (one === undefined) fail("ENODEV", `there is no function ${line(text)}`);
+        this.#probe(one!);
+      },
+    });
+    for (const driver of KERNEL_DRIVERS) this.#addDriver(driver);
+  }
+
+  /** Addresses of all functions, sorted. */
+  get addresses(): string[] {
+    return [...this.#functions.keys()].sort();
+  }
+
+  /** Number of an IOMMU group that no function is in. */
+  freeGroup(): number {
+    return lowestFree([...this.#functions.values()].map((one) => one.fn.iommuGroup));
+  }
+
+  /**
+   * A function appeared. It is probed as the kernel does on hot-plug, unless `driver` says which one (null: none) it gets.
+   * @throws SyscallError when a given driver does not take it
+   */
+  addFunction(fn: KernelFunction, driver?: KernelDriverName | null): void {
+    const pf = fn.physicalFunction === undefined ? undefined : this.#functions.get(fn.physicalFunction);
+    const { domain, bus } = PciAddress.parse(fn.physicalFunction ?? fn.address);
+    const root = `pci${domain.toString(16).padStart(4, "0")}:${bus.toString(16).padStart(2, "0")}`;
+    const one: Bound = {
+      fn,
+      path: `/sys/devices/${root}/${fn.address}`,
+      driver: null,
+      // A PF on vfio-pci captures its VFs, so that no host driver gets at a device that a user controls (vfio_pci_core.c).
+      override: pf?.driver === "vfio-pci" ? "vfio-pci" : null,
+      autoprobe: true,
+      enables: 0,
+      children: null,
+      offered: false,
+    };
+    this.#functions.set(fn.address, one);
+    addFunctionAttributes(this.tree, one.path, fn, this);
+    this.tree.link(`${DEVICES}/${fn.address}`, `../../../devices/${root}/${fn.address}`);
+    this.tree.link(`${one.path}/subsystem`, "../../../bus/pci");
+    this.tree.link(`${one.path}/iommu_group`, `../../../kernel/iommu_groups/${fn.iommuGroup}`);
+    const group = `${GROUPS}/${fn.iommuGroup}`;
+    this.tree.link(`${group}/devices/${fn.address}`, `../../../../devices/${root}/${fn.address}`);
+    this.tree.constant(`${group}/type`, "DMA-FQ\n");
+    this.tree.constant(`${group}/reserved_regions`, "0x00000000fee00000 0x00000000feefffff msi\n");
+    if (pf !== undefined) {
+      const index = pf.fn.sriov?.vfs.indexOf(fn.address) ?? -1;
+      this.tree.link(`${one.path}/physfn`, `../${pf.fn.address}`);
+      if (index >= 0) this.tree.link(`${pf.path}/virtfn${index}`, `../${fn.address}`);
+    }
+    if (driver === undefined) {
+      if (this.#autoprobe) this.#probe(one);
+    } else if (driver !== null) this.#attach(one, driver, "bind");
+  }
+
+  /** A function is gone, whoever has it. `vfIndex` names the PF's link to a VF. */
+  removeFunction(address: string, vfIndex?: number): void {
+    const one = this.#functions.get(address);
+    if (one === undefined) return;
+    this.#letGo(one);
+    this.#functions.delete(address);
+    const pf = one.fn.physicalFunction === undefined
+      ? undefined
+      : this.#functions.get(one.fn.physicalFunction);
+    if (pf !== undefined && vfIndex !== undefined) this.tree.remove(`${pf.path}/virtfn${vfIndex}`);
+    this.tree.remove(`${DEVICES}/${address}`);
+    this.tree.remove(one.path);
+    const group = one.fn.iommuGroup;
+    this.tree.remove(`${GROUPS}/${group}/devices/${address}`);
+    if (this.#members(group).length === 0) this.tree.remove(`${GROUPS}/${group}`);
+    else this.#updateGroup(group);
+  }
+
+  /** See `KernelState`. */
+  driverOf(address: string): KernelDriverName | null {
+    return this.#functions.get(address)?.driver ?? null;
+  }
+
+  /** See `KernelState`. */
+  overrideOf(address: string): string | null {
+    return this.#functions.get(address)?.override ?? null;
+  }
+
+  /** See `KernelState`. */
+  setOverride(address: string, driver: string | null): void {
+    const one = this.#functions.get(address);
+    if (one !== undefined) one.override = driver;
+  }
+
+  /** See `KernelState`. */
+  autoprobeOf(address: string): boolean {
+    return this.#functions.get(address)?.autoprobe ?? true;
+  }
+
+  /** See `KernelState`. */
+  setAutoprobe(address: string, value: boolean): void {
+    const one = this.#functions.get(address);
+    if (one !== undefined) one.autoprobe = value;
+  }
+
+  /** See `KernelState`. */
+  enableCountOf(address: string): number {
+    const one = this.#functions.get(address);
+    return one === undefined ? 0 : one.enables + (one.driver === null || one.driver === "pci-stub" ? 0 : 1);
+  }
+
+  /** See `KernelState`. */
+  setEnable(address: string, value: boolean, fail: Fail): void {
+    const one = this.#functions.get(address)!;
+    if (one.driver !== null) fail("EBUSY", `${one.driver} has ${address}`);
+    if (value) one.enables++;
+    else if (one.enables === 0) fail("EIO", `${address} is not enabled`);
+    else one.enables--;
+    one.fn.setHostDriver(one.enables > 0);
+  }
+
+  /** See `KernelState`: sriov_numvfs_store of Linux, in its order. */
+  setNumVfs(address: string, count: number, fail: Fail): void {
+    const one = this.#functions.get(address)!;
+    const sriov = one.fn.sriov!;
+    if (count > sriov.totalVfs) fail("ERANGE", `${address} has at most ${sriov.totalVfs} VFs`);
+    if (count === sriov.numVfs) return;
+    if (one.driver === null) fail("ENOENT", `${address} has no driver, so nothing can configure SR-IOV`);
+    if (count === 0) return this.#disableVfs(one, fail);
+    if (sriov.numVfs > 0) fail("EBUSY", `${address} has ${sriov.numVfs} VFs: write 0 first`);
+    sriov.enable(count);
+  }
+
+  #addDriver(name: KernelDriverName): void {
+    const path = `${DRIVERS}/${name}`;
+    this.tree.attribute(`${path}/bind`, {
+      write: (text, fail) => {
+        const one = this.#functions.get(line(text));
+        if (one === undefined || !this.#matches(one, name)) {
+          fail(
+            "ENODEV",
+            one === undefined ? `there is no function ${line(text)}` : `${name} does not match ${line(text)}`,
+          );
+        }
+        this.#attach(one!, name, "write");
+      },
+    });
+    this.tree.attribute(`${path}/unbind`, {
+      write: (text, fail) => {
+        const one = this.#functions.get(line(text));
+        if (one === undefined || one.driver !== name) fail("ENODEV", `${name} does not have ${line(text)}`);
+        this.#detach(one!, fail);
+      },
+    });
+    this.tree.attribute(`${path}/new_id`, {
+      write: (text, fail) => {
+        this.#ids.add(name, line(text), fail);
+        for (const one of this.#functions.values()) {
+          if (one.driver === null && this.#matches(one, name)) this.#tryAttach(one, name);
+        }
+      },
+    });
+    this.tree.attribute(`${path}/remove_id`, {
+      write: (text, fail) => this.#ids.remove(name, line(text), fail),
+    });
+  }
+
+  /** pci_match_device: an override alone decides, and needs no id. */
+  #matches(one: Bound, driver: KernelDriverName): boolean {
+    if (one.override !== null) return one.override === driver;
+    return this.#ids.match(driver, one.fn.identity);
+  }
+
+  #probe(one: Bound): void {
+    if (one.driver !== null) return;
+    for (const driver of KERNEL_DRIVERS) {
+      if (this.#matches(one, driver) && this.#tryAttach(one, driver)) return;
+    }
+  }
+
+  /** A probe that fails is only logged by Linux: the function stays without a driver. */
+  #tryAttach(one: Bound, driver: KernelDriverName): boolean {
+    try {
+      this.#attach(one, driver, "probe");
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  #attach(one: Bound, driver: KernelDriverName, call: string): void {
+    const { fn } = one;
+    const refuse = (errno: "EBUSY" | "ENODEV", why: string) => {
+      throw sysfsError(errno, call, `${DRIVERS}/${driver}/bind`, why);
+    };
+    if (one.driver !== null) refuse("EBUSY", `${one.driver} has ${fn.address}`);
+    const pf = fn.physicalFunction === undefined ? undefined : this.#functions.get(fn.physicalFunction);
+    if (pf !== undefined && !pf.autoprobe && one.override === null) {
+      refuse(
+        "ENODEV",
+        `sriov_drivers_autoprobe of ${pf.fn.address} is 0, and ${fn.address} has no driver_override`,
+      );
+    }
+    if (HOST_DMA_DRIVERS.includes(driver) && this.#members(fn.iommuGroup).some((other) => other.fn.inUse)) {
+      refuse("EBUSY", `a user holds a function of IOMMU group ${fn.iommuGroup}`);
+    }
+    one.driver = driver;
+    try {
+      this.#updateGroup(fn.iommuGroup);
+    } catch (error) {
+      one.driver = null;
+      this.#updateGroup(fn.iommuGroup);
+      throw error;
+    }
+    this.tree.link(`${one.path}/driver`, `../../../bus/pci/drivers/${driver}`);
+    this.tree.link(`${DRIVERS}/${driver}/${fn.address}`, `../../../..${one.path.slice("/sys".length)}`);
+    if (driver === "virtio-pci") {
+      fn.setHostDriver(true);
+      this.#addChildren(one);
+    }
+  }
+
+  #detach(one: Bound, fail: Fail): void {
+    if (one.fn.inUse) {
+      one.fn.requestRelease();
+      fail("EBUSY", `a user holds ${one.fn.address}: close it first`);
+    }
+    // virtio-pci and vfio-pci disable SR-IOV when they are removed; pci-stub leaves it as it is.
+    if (one.driver !== "pci-stub" && (one.fn.sriov?.numVfs ?? 0) > 0) this.#disableVfs(one, fail);
+    this.#letGo(one);
+  }
+
+  #letGo(one: Bound): void {
+    if (one.driver === null) return;
+    const driver = one.driver;
+    one.driver = null;
+    this.tree.remove(`${one.path}/driver`);
+    this.tree.remove(`${DRIVERS}/${driver}/${one.fn.address}`);
+    this.#removeChildren(one);
+    if (driver === "virtio-pci") one.fn.setHostDriver(one.enables > 0);
+    this.#updateGroup(one.fn.iommuGroup);
+  }
+
+  #disableVfs(one: Bound, fail: Fail): void {
+    const sriov = one.fn.sriov!;
+    for (const address of sriov.vfs) {
+      const vf = this.#functions.get(address);
+      if (vf?.fn.inUse) {
+        vf.fn.requestRelease();
+        fail("EBUSY", `a user holds ${address}: close it first`);
+      }
+    }
+    sriov.disable();
+  }
+
+  #members(group: number): Bound[] {
+    return [...this.#functions.values()].filter((one) => one.fn.iommuGroup === group);
+  }
+
+  /** A function can be opened while vfio-pci has it and no member of its group is in the hands of a host driver. */
+  #updateGroup(group: number): void {
+    const members = this.#members(group);
+    const viable = !members.some((one) => one.driver !== null && HOST_DMA_DRIVERS.includes(one.driver));
+    for (const one of members) {
+      const offer = viable && one.driver === "vfio-pci";
+      if (offer === one.offered) continue;
+      if (offer) one.fn.offer();
+      else one.fn.withdraw();
+      one.offered = offer;
+    }
+  }
+
+  /** What virtio-pci makes of a function: a virtio device, and a network interface when it is one. */
+  #addChildren(one: Bound): void {
+    const all = [...this.#functions.values()].flatMap((other) => other.children ?? []);
+    const virtio = lowestFree(all.map((children) => children.virtio));
+    const net = lowestFree(all.flatMap((children) => children.net ?? []));
+    const { netInterface, identity } = one.fn;
+    one.children = netInterface === undefined ? { virtio } : { virtio, net };
+    const device = `${one.path}/virtio${virtio}`;
+    this.tree.constant(`${device}/vendor`, `0x${identity.vendorId.toString(16)}\n`);
+    const id = identity.deviceId >= 0x1040 ? identity.deviceId - 0x1040 : identity.subsystemId;
+    this.tree.constant(`${device}/device`, `0x${id.toString(16).padStart(4, "0")}\n`);
+    if (netInterface === undefined) return;
+    const path = `${device}/net/eth${net}`;
+    this.tree.constant(`${path}/address`, `${netInterface.mac}\n`);
+    this.tree.constant(`${path}/mtu`, `${netInterface.mtu}\n`);
+    this.tree.constant(`${path}/operstate`, "down\n");
+    this.tree.constant(`${path}/flags`, "0x1002\n");
+    this.tree.constant(`${path}/type`, "1\n");
+    this.tree.constant(`${path}/ifindex`, `${net + 2}\n`);
+    if (one.fn.hostUse.length > 0) this.tree.constant(`${path}/host_use`, `${one.fn.hostUse.join("\n")}\n`);
+    this.tree.link(`${path}/device`, `../../../virtio${virtio}`);
+    this.tree.link(`/sys/class/net/eth${net}`, `../..${path.slice("/sys".length)}`);
+  }
+
+  #removeChildren(one: Bound): void {
+    if (one.children === null) return;
+    this.tree.remove(`${one.path}/virtio${one.children.virtio}`);
+    if (one.children.net !== undefined) this.tree.remove(`/sys/class/net/eth${one.children.net}`);
+    one.children = null;
+  }
+}
+
+function line(text: string): string {
+  return text.endsWith("\n") ? text.slice(0, -1) : text;
+}
+
+function lowestFree(taken: readonly number[]): number {
+  for (let number = 0;; number++) {
+    if (!taken.includes(number)) return number;
+  }
+}
