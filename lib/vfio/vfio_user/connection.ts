@@ -52,6 +52,7 @@ export class IncomingMessages {
   /** Header of the current message. */
   messageId = 0;
   command = 0;
+  messageBytes = 0;
   flags = 0;
   errorNumber = 0;
   /** Payload of the current message, in `bytes`. */
@@ -158,6 +159,7 @@ export class IncomingMessages {
     this.command = this.#view.getUint16(at + command.offset, true);
     this.flags = this.#view.getUint32(at + flags.offset, true);
     this.errorNumber = this.#view.getUint32(at + errorNumber.offset, true);
+    this.messageBytes = size;
     this.payloadOffset = at + HEADER_BYTES;
     this.payloadBytes = 0;
     if (size < HEADER_BYTES) {

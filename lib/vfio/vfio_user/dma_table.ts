@@ -175,7 +175,9 @@ export class DmaTable {
     const hi = Number(iova >> 32n);
     if (!this.find(lo, hi, length, deviceWrites)) {
       const what = `${length} bytes at IOVA 0x${iova.toString(16)}`;
-      const unreachable = this.#unreachable.some((one) => iova >= one.iova && iova < one.iova + one.sizeBytes);
+      const unreachable = this.#unreachable.some((one) =>
+        iova >= one.iova && iova < one.iova + one.sizeBytes
+      );
       if (unreachable) throw new DmaFault(`${what} were mapped without a file, so they cannot be reached`);
       throw new DmaFault(`no mapping for ${what} that the device may ${deviceWrites ? "write" : "read"}`);
     }

@@ -56,7 +56,9 @@ export function mapDma(
   }
   const [file] = fds;
   if (file === undefined) {
-    if ((flags & (DMA_MAP_FLAG.mmap | DMA_MAP_FLAG.fileIo)) !== 0) throw invalid("a file is announced, none came");
+    if ((flags & (DMA_MAP_FLAG.mmap | DMA_MAP_FLAG.fileIo)) !== 0) {
+      throw invalid("a file is announced, none came");
+    }
     table.addUnreachable(address, size);
     return;
   }
@@ -98,18 +100,29 @@ export function unmapDma(table: DmaTable, device: ServedDevice, payload: Uint8Ar
   if (payload.byteLength !== dmaUnmap.sizeBytes) throw refuse("EINVAL", `${payload.byteLength} bytes`);
   if (flags === DMA_UNMAP_FLAG.all) {
     if (address !== 0n || size !== 0n) throw refuse("EINVAL", "all, but address and size are not 0");
-    try {
-      for (const region of table.regions) device.dmaWillUnmap(region.iova, region.sizeBytes);
-    } finally {
-      table.clear();
-    }
-    return;
+    return unmapAll(table, device);
   }
-  if (!table.has(address, size)) throw refuse("ENOENT", `no mapping at 0x${address.toString(16)} of ${size} bytes`);
+  if (!table.has(address, size)) {
+    throw refuse("ENOENT", `no mapping at 0x${address.toString(16)} of ${size} bytes`);
+  }
   try {
     const reachable = table.regions.some((region) => region.iova === address);
     if (reachable) device.dmaWillUnmap(address, Number(size));
   } finally {
     table.remove(address, size);
   }
+}
+
+/** Every range is announced, whatever the device says of one; the first objection is thrown when all are gone. */
+function unmapAll(table: DmaTable, device: ServedDevice): void {
+  let objection: unknown;
+  for (const region of table.regions) {
+    try {
+      device.dmaWillUnmap(region.iova, region.sizeBytes);
+    } catch (error) {
+      objection ??= error;
+    }
+  }
+  table.clear();
+  if (objection !== undefined) throw objection;
 }

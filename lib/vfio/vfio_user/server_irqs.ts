@@ -44,7 +44,9 @@ export function setIrqs(
   }
   const dataBytes = data === IRQ_SET.dataBool ? count : 0;
   if (payload.byteLength !== userIrqSet.sizeBytes + dataBytes) throw refuse(`${payload.byteLength} bytes`);
-  if (fdCount > 0 && data !== IRQ_SET.dataEventfd) throw refuse(`${fdCount} descriptors without DATA_EVENTFD`);
+  if (fdCount > 0 && data !== IRQ_SET.dataEventfd) {
+    throw refuse(`${fdCount} descriptors without DATA_EVENTFD`);
+  }
   if (fdCount > 0 && fdCount !== count) throw refuse(`${fdCount} descriptors for ${count} vectors`);
   if (count === 0) {
     if (start !== 0 || data !== IRQ_SET.dataNone || action !== IRQ_SET.actionTrigger) throw refuse("count 0");

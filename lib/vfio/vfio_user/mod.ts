@@ -1,0 +1,14 @@
+/**
+ * The vfio-user protocol: a PCI function served by one process and driven by another, over a UNIX socket.
+ *
+ * `VfioUserDevice` is the client, a `VfioDevice` like those of the kernel. `VfioUserServer` serves a `ServedDevice` to such clients,
+ * and to QEMU's `vfio-user-pci`.
+ *
+ * @module
+ */
+export { VFIO_USER_IOVA_RANGES, VfioUserDevice, type VfioUserOptions } from "./client.ts";
+export type { PeerCapabilities } from "./capabilities.ts";
+export { DmaFault, DmaRegion, DmaTable } from "./dma_table.ts";
+export { RequestRefused } from "./refusal.ts";
+export type { ServedDevice, ServedDoorbell, ServedIrqRequest, ServedRegion } from "./served_device.ts";
+export { type ServerWatcher, VfioUserServer, type VfioUserServerOptions } from "./server.ts";

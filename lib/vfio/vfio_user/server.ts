@@ -1,0 +1,240 @@
+/**
+ * A vfio-user server for one function: a listening socket, and one client at a time.
+ *
+ * It never waits for a client. The process that hosts it watches `fds()` in its own loop and calls `handleReadable()` when one is
+ * readable.
+ *
+ * @module
+ */
+import { ClosedError, UsageError } from "../../errors/mod.ts";
+import { errnoNumber, isErrno, type OwnedFd, UnixListener, type UnixSocket } from "../../../ffi/mod.ts";
+import { DmaTable } from "./dma_table.ts";
+import { COMMAND, HEADER_BYTES, LIMIT, MESSAGE_FLAG, messageHeader } from "./protocol.ts";
+import type { ServedDevice } from "./served_device.ts";
+import { type ConnectionLimits, ServerConnection } from "./server_connection.ts";
+
+/** What the host's loop wants to hear. */
+export interface ServerWatcher {
+  /** A client connected: its descriptor is to be watched for reading. */
+  connected?(fd: OwnedFd): void;
+  /** The client is about to be let go: its descriptor is closed after this. `reason` is null when it left in an orderly way. */
+  disconnecting?(fd: OwnedFd, reason: Error | null): void;
+}
+
+/** Settings of a server, all optional. */
+export interface VfioUserServerOptions {
+  /** Data bytes in one transfer message; default 1 MiB, least 8. */
+  readonly maxDataTransferBytes?: number;
+  /** Descriptors in one message; default and most 64. */
+  readonly maxMessageFds?: number;
+  /** DMA mappings at a time; default 32768 (the kernel gives a process some 65,000 mappings in all). */
+  readonly maxDmaMaps?: number;
+  /** Take only memory that is sealed against shrinking; default false. A client that truncates a mapped file ends this process. */
+  readonly requireSealed?: boolean;
+  /** How long a reply may wait for a client that does not read, in milliseconds; default 1000. Then the client is let go. */
+  readonly sendTimeoutMs?: number;
+  readonly watcher?: ServerWatcher;
+}
+
+/** Serves one device on one socket. */
+export class VfioUserServer implements Disposable {
+  readonly device: ServedDevice;
+  /** The client's memory; empty while there is no client. */
+  readonly dma: DmaTable = new DmaTable();
+  readonly #listener: UnixListener;
+  readonly #limits: ConnectionLimits;
+  readonly #sendTimeoutMs: number;
+  readonly #watcher: ServerWatcher;
+  #connection: ServerConnection | null = null;
+  #lastReason: Error | null = null;
+  #closed = false;
+
+  /** Takes the listener over. @throws UsageError for options that cannot be */
+  constructor(device: ServedDevice, listener: UnixListener, options: VfioUserServerOptions = {}) {
+    this.device = device;
+    this.#listener = listener;
+    this.#limits = {
+      maxDataTransferBytes: within(
+        "maxDataTransferBytes",
+        options.maxDataTransferBytes,
+        LIMIT.dataTransferBytes,
+        8,
+        LIMIT.largestDataTransferBytes,
+      ),
+      maxMessageFds: within("maxMessageFds", options.maxMessageFds, LIMIT.messageFds, 1, LIMIT.messageFds),
+      maxDmaMaps: within("maxDmaMaps", options.maxDmaMaps, 32768, 1, LIMIT.dmaMaps),
+      requireSealed: options.requireSealed ?? false,
+    };
+    this.#sendTimeoutMs = within("sendTimeoutMs", options.sendTimeoutMs, 1000, 1, 3_600_000);
+    this.#watcher = options.watcher ?? {};
+  }
+
+  /** Listens on `path`; a stale socket file is replaced. @throws SyscallError, UsageError */
+  static listen(path: string, device: ServedDevice, options: VfioUserServerOptions = {}): VfioUserServer {
+    const listener = UnixListener.listen(path);
+    try {
+      return new VfioUserServer(device, listener, options);
+    } catch (error) {
+      listener.close();
+      throw error;
+    }
+  }
+
+  /** Path of the socket. */
+  get path(): string {
+    return this.#listener.path;
+  }
+
+  /** Readable when a client wants to connect. @throws ClosedError */
+  get listenerFd(): OwnedFd {
+    if (this.#closed) throw new ClosedError(`server of ${this.device.name}`);
+    return this.#listener.fd;
+  }
+
+  /** Readable when the client has sent something or is gone; null while there is no client. */
+  get connectionFd(): OwnedFd | null {
+    return this.#connection?.fd ?? null;
+  }
+
+  /** All descriptors to watch for reading now. The set changes when a client comes or goes: see `ServerWatcher`. */
+  fds(): OwnedFd[] {
+    const connection = this.connectionFd;
+    return connection === null ? [this.listenerFd] : [this.listenerFd, connection];
+  }
+
+  /** True while a client is connected and has negotiated the version. */
+  get connected(): boolean {
+    return this.#connection?.attached ?? false;
+  }
+
+  /** Why the last client was let go; null when it left in an orderly way, or none has been there. */
+  get lastReason(): Error | null {
+    return this.#lastReason;
+  }
+
+  /**
+   * Does everything that is ready, on the connection and on the listener. Never waits, but for a client that does not read its
+   * replies (`sendTimeoutMs`).
+   * @throws ClosedError; what the device throws by mistake (errors of this library become error replies), after its client was let go
+   */
+  handleReadable(): void {
+    if (this.#closed) throw new ClosedError(`server of ${this.device.name}`);
+    this.handleConnection();
+    this.handleListener();
+  }
+
+  /** As `handleReadable`, for the connection alone. */
+  handleConnection(): void {
+    const connection = this.#connection;
+    if (connection === null) return;
+    let ended = true;
+    try {
+      ended = connection.serve() === "ended";
+    } finally {
+      if (ended) this.#disconnect(connection.reason);
+    }
+  }
+
+  /** As `handleReadable`, for the listener alone. */
+  handleListener(): void {
+    for (let socket = this.#accept(); socket !== undefined; socket = this.#accept()) {
+      // A client that has just died must not keep the next one out.
+      if (this.#connection !== null) this.handleConnection();
+      if (this.#connection !== null) {
+        refuse(socket);
+        continue;
+      }
+      this.#connect(socket);
+      this.handleConnection();
+    }
+  }
+
+  #accept(): UnixSocket | undefined {
+    try {
+      return this.#listener.accept();
+    } catch (error) {
+      // Out of descriptors: the client waits in the queue until there are some again.
+      if (isErrno(error, "EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EINTR")) return undefined;
+      throw error;
+    }
+  }
+
+  #connect(socket: UnixSocket): void {
+    try {
+      socket.setTimeoutMs(this.#sendTimeoutMs);
+      this.#connection = new ServerConnection(socket, this.device, this.dma, this.#limits);
+      this.#watcher.connected?.(socket.fd);
+    } catch (error) {
+      this.#connection = null;
+      socket.close();
+      throw error;
+    }
+  }
+
+  #disconnect(reason: Error | null): void {
+    const connection = this.#connection;
+    if (connection === null) return;
+    this.#connection = null;
+    this.#lastReason = reason;
+    try {
+      this.#watcher.disconnecting?.(connection.fd, reason);
+    } finally {
+      connection.close();
+    }
+  }
+
+  /** Lets the client go, if there is one, and waits for the next. */
+  disconnect(): void {
+    this.#disconnect(null);
+  }
+
+  /** Lets the client go, closes the listener and removes its socket file. The device stays its owner's. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    try {
+      this.disconnect();
+    } finally {
+      this.#listener.close();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function within(
+  name: string,
+  value: number | undefined,
+  fallback: number,
+  least: number,
+  most: number,
+): number {
+  const chosen = value ?? fallback;
+  if (!Number.isSafeInteger(chosen) || chosen < least || chosen > most) {
+    throw new UsageError(`${name} ${chosen} is not between ${least} and ${most}`);
+  }
+  return chosen;
+}
+
+/** Tells a second client that the function is taken. Its VERSION need not be there yet; then its id is unknown. */
+function refuse(socket: UnixSocket): void {
+  try {
+    const request = new Uint8Array(new ArrayBuffer(HEADER_BYTES));
+    const received = socket.receive(request, { wait: false });
+    for (const fd of received?.fds ?? []) fd.close();
+    const { messageId } = messageHeader.decode(request);
+    socket.send(messageHeader.encode({
+      messageId,
+      command: COMMAND.version,
+      messageBytes: HEADER_BYTES,
+      flags: MESSAGE_FLAG.typeReply | MESSAGE_FLAG.error,
+      errorNumber: errnoNumber.EBUSY!,
+    }));
+  } catch {
+    // It has gone already, or broke the protocol: nothing to tell it.
+  } finally {
+    socket.close();
+  }
+}
