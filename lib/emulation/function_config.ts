@@ -219,13 +219,17 @@ export class FunctionConfig {
    * saves and restores it around every reset that a VFIO user asks for (pci_save_state).
    */
   functionLevelReset(): void {
-    this.#wake();
+    this.wake();
     this.clearSriov();
   }
 
-  /** A reset around which SR-IOV is saved and restored too. */
-  resetKeepingSriov(): void {
-    this.#wake();
+  /** Brings the function from D3hot to D0; it keeps its state (No_Soft_Reset). */
+  wake(): void {
+    const at = this.#power + POWER_MANAGEMENT_CONTROL.offset;
+    this.#image.set16(
+      at,
+      this.#image.config.read16(at) & ~fieldMask(POWER_MANAGEMENT_CONTROL.fields.powerState),
+    );
   }
 
   /** Everything as at power-on but SR-IOV, which outlives the user of a PF. */
@@ -291,13 +295,19 @@ export class FunctionConfig {
     }
     if (this.#window !== undefined) this.#writeWindow(this.#window, offset, from.byteLength);
     if (!wasEnabled && this.vfEnable) {
-      if (!this.#events.enableVfs(this.numVfs)) {
-        const at = this.#sriov! + SRIOV_OFFSET.control;
-        const control = this.#image.config.read16(at);
-        this.#image.set16(at, control & ~fieldMask(SRIOV_CONTROL.fields.vfEnable));
+      let enabled = false;
+      try {
+        enabled = this.#events.enableVfs(this.numVfs);
+      } finally {
+        if (!enabled) this.#clearVfEnable();
       }
     } else if (wasEnabled && !this.vfEnable) this.#events.disableVfs();
     this.#events.controlsChanged();
+  }
+
+  #clearVfEnable(): void {
+    const at = this.#sriov! + SRIOV_OFFSET.control;
+    this.#image.set16(at, this.#image.config.read16(at) & ~fieldMask(SRIOV_CONTROL.fields.vfEnable));
   }
 
   /** A read of pci_cfg_data reads the BAR first (virtio 1.2 §4.1.4.9.1). */
@@ -335,14 +345,6 @@ export class FunctionConfig {
       return undefined;
     }
     return target;
-  }
-
-  #wake(): void {
-    const at = this.#power + POWER_MANAGEMENT_CONTROL.offset;
-    this.#image.set16(
-      at,
-      this.#image.config.read16(at) & ~fieldMask(POWER_MANAGEMENT_CONTROL.fields.powerState),
-    );
   }
 
   #sriovControl(mask: number): boolean {

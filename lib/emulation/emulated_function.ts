@@ -1,0 +1,389 @@
+/**
+ * A PCI function of the emulated machine: config space, interrupts and reset around a behaviour, served to one VFIO user at a time.
+ *
+ * @module
+ */
+import { errnoNumber, type EventFd, SyscallError } from "../../ffi/mod.ts";
+import { MSIX_ENTRY_BYTES } from "../pci/mod.ts";
+import {
+  DEVICE_FLAG,
+  IRQ,
+  type IrqInfo,
+  REGION,
+  REGION_FLAG,
+  type RegionInfo,
+  type VfioDeviceInfo,
+} from "../vfio/device.ts";
+import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
+import type {
+  ServedDevice,
+  ServedDoorbell,
+  ServedIrqRequest,
+  ServedRegion,
+} from "../vfio/vfio_user/served_device.ts";
+import type { Violation } from "./device_model.ts";
+import { type AssignedBar, type ConfigEvents, FunctionConfig, type SriovShape } from "./function_config.ts";
+import { FunctionInterrupts, pbaBytes } from "./function_interrupts.ts";
+import type { BarDeclaration, PciFunctionBehaviour, PciFunctionPort } from "./pci_function.ts";
+
+const NUM_REGIONS = 9;
+const NUM_IRQS = 5;
+
+/** What a function needs of the machine around it. */
+export interface FunctionSurroundings {
+  /** A violation to be listed. */
+  violation(violation: Violation): void;
+  /** VF Enable was set with this many VFs, at most TotalVFs: bring them up. */
+  vfsAppear(count: number): void;
+  /** VF Enable was cleared: the VFs are gone. */
+  vfsDisappear(): void;
+  /** The PF was reset and its VFs with it, but they stay. */
+  vfsReset(): void;
+  /** On a VF: whether its PF lets VFs answer to memory accesses (VF MSE). */
+  vfMemorySpace(): boolean;
+  /** Another eventfd unmasks INTx: stop watching one, watch the other and call `interrupts.resampled`. */
+  resampleChanged(before: EventFd | null, now: EventFd | null): void;
+}
+
+/** How a function is made. */
+export interface EmulatedFunctionOptions {
+  /** PCI address. */
+  readonly address: string;
+  /** What stands behind its BARs. Owned from now on. */
+  readonly behaviour: PciFunctionBehaviour;
+  /** It is a VF. */
+  readonly isVf?: boolean;
+  /** Its SR-IOV capability, when it is a PF with VFs. */
+  readonly sriov?: SriovShape;
+  /** Where the host put its BARs. */
+  readonly bars?: readonly AssignedBar[];
+  /** Where the host put its VF BARs. */
+  readonly vfBars?: readonly AssignedBar[];
+}
+
+/**
+ * The function. Registers and interrupts behave as behind kernel VFIO:
+ *
+ * - Memory Space Enable is set when a user comes, as the kernel enables a function that it opens.
+ * - A reset that a user asks for keeps what the kernel saves and restores around it (Command, BARs, MSI-X, PCIe controls). The VFIO device
+ *   reset keeps SR-IOV too; a Function Level Reset written into Device Control clears VF Enable, as the standard says.
+ * - BAR accesses while memory decoding is off, or in D3hot, fail with EIO.
+ */
+export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposable {
+  /** PCI address. */
+  readonly name: string;
+  /** What stands behind the BARs. */
+  readonly behaviour: PciFunctionBehaviour;
+  /** Config space. */
+  readonly config: FunctionConfig;
+  /** Interrupts. */
+  readonly interrupts: FunctionInterrupts;
+  /** `vfio_device_info`. */
+  readonly info: VfioDeviceInfo = {
+    flags: DEVICE_FLAG.reset | DEVICE_FLAG.pci,
+    numRegions: NUM_REGIONS,
+    numIrqs: NUM_IRQS,
+  };
+  readonly #bars: readonly (BarDeclaration | undefined)[];
+  readonly #isVf: boolean;
+  readonly #totalVfs: number;
+  readonly #around: FunctionSurroundings;
+  #dma: DmaTable | null = null;
+  #busMaster = false;
+  #closed = false;
+
+  /** Builds the function and connects its behaviour. @throws UsageError when the behaviour's declarations do not fit together */
+  constructor(options: EmulatedFunctionOptions, around: FunctionSurroundings) {
+    this.name = options.address;
+    this.behaviour = options.behaviour;
+    this.#around = around;
+    this.#isVf = options.isVf ?? false;
+    this.#totalVfs = options.sriov?.totalVfs ?? 0;
+    const bars: (BarDeclaration | undefined)[] = new Array(6).fill(undefined);
+    for (const bar of options.behaviour.bars) bars[bar.index] = bar;
+    this.#bars = bars;
+    this.interrupts = new FunctionInterrupts(
+      options.behaviour.msix,
+      this.#isVf ? 0 : options.behaviour.interruptPin,
+      (before, now) => around.resampleChanged(before, now),
+    );
+    const shape = { isVf: this.#isVf, ...(options.sriov === undefined ? {} : { sriov: options.sriov }) };
+    this.config = new FunctionConfig(options.behaviour, shape, this.#configEvents());
+    this.config.assignAddresses(options.bars ?? [], options.vfBars ?? []);
+    try {
+      this.behaviour.connect(this);
+    } catch (error) {
+      this.behaviour.close();
+      throw error;
+    }
+  }
+
+  /** A user is there. */
+  get inUse(): boolean {
+    return this.#dma !== null;
+  }
+
+  /** See `PciFunctionPort`. */
+  get dma(): DmaTable | null {
+    return this.#dma;
+  }
+
+  /** See `PciFunctionPort`. */
+  get busMaster(): boolean {
+    return this.#busMaster;
+  }
+
+  /** See `PciFunctionPort`. */
+  get msixEnabled(): boolean {
+    return this.interrupts.msixEnabled;
+  }
+
+  /** See `PciFunctionPort`. */
+  raiseMsix(vector: number): boolean {
+    return this.interrupts.raiseMsix(vector);
+  }
+
+  /** See `PciFunctionPort`. */
+  setIntx(asserted: boolean): void {
+    this.interrupts.setIntxLevel(asserted);
+  }
+
+  /** See `PciFunctionPort`. */
+  report(violation: Violation): void {
+    this.#around.violation(violation);
+  }
+
+  /** `vfio_region_info`, with the file behind what may be mapped. */
+  region(index: number): ServedRegion {
+    const none: RegionInfo = { index, flags: 0, sizeBytes: 0, mmapAreas: [], msixMappable: false };
+    const access = REGION_FLAG.read | REGION_FLAG.write;
+    if (index === REGION.config) return { ...none, flags: access, sizeBytes: this.config.sizeBytes };
+    const bar = this.#bars[index];
+    if (bar === undefined) return none;
+    if (bar.mapping === undefined) return { ...none, flags: access, sizeBytes: bar.sizeBytes };
+    const { file, fileOffset, areas } = bar.mapping;
+    return {
+      ...none,
+      flags: access | REGION_FLAG.mmap,
+      sizeBytes: bar.sizeBytes,
+      mmapAreas: areas,
+      file,
+      fileOffset,
+    };
+  }
+
+  /** `vfio_irq_info`. */
+  irq(index: number): IrqInfo {
+    return this.interrupts.info(index);
+  }
+
+  /** Doorbells of a BAR. */
+  doorbells(index: number): readonly ServedDoorbell[] {
+    return this.#bars[index] === undefined ? [] : this.behaviour.doorbells(index);
+  }
+
+  /** A user's read. @throws SyscallError EIO while the function does not answer to it */
+  readRegion(index: number, offset: number, into: Uint8Array): void {
+    if (index === REGION.config) return this.config.read(offset, into, this.#live());
+    this.#checkDecoding(index, "read");
+    this.#accessBar(index, offset, into, false);
+  }
+
+  /** A user's write. @throws SyscallError EIO while the function does not answer to it */
+  writeRegion(index: number, offset: number, from: Uint8Array): void {
+    if (index === REGION.config) return this.config.write(offset, from);
+    this.#checkDecoding(index, "write");
+    this.#accessBar(index, offset, from, true);
+  }
+
+  /** SET_IRQS. */
+  setIrqs(index: number, request: ServedIrqRequest): void {
+    this.interrupts.set(index, request);
+    if (index === IRQ.msix) this.#controlsChanged();
+  }
+
+  /** Reset by a VFIO user (VFIO_DEVICE_RESET): the host saves and restores around it, SR-IOV included. */
+  reset(): void {
+    this.#reset("device");
+  }
+
+  /** Reset by the host's kernel. */
+  resetByKernel(): void {
+    this.#reset("flr");
+  }
+
+  /** The PF was reset while its VFs stay: they come out of it as after an FLR. */
+  resetByPf(): void {
+    this.#reset("flr");
+  }
+
+  /** A user is there. */
+  attached(dma: DmaTable): void {
+    this.#dma = dma;
+    this.config.setCommand({ memorySpace: this.#hasSpace("mem"), ioSpace: this.#hasSpace("io") });
+    this.behaviour.attached();
+  }
+
+  /** Part of the user's memory goes away. */
+  dmaWillUnmap(iova: bigint, sizeBytes: number): void {
+    this.behaviour.dmaWillUnmap(iova, sizeBytes);
+  }
+
+  /** The user is gone. */
+  detached(): void {
+    if (this.#dma === null) return;
+    try {
+      this.behaviour.reset("detached");
+    } finally {
+      this.#dma = null;
+      this.interrupts.detach();
+      this.config.powerOn();
+      this.behaviour.detached();
+    }
+  }
+
+  /** A driver of the host's kernel takes or leaves the function. */
+  setHostDriver(active: boolean): void {
+    this.config.setCommand({
+      memorySpace: active && this.#hasSpace("mem") && !this.#isVf,
+      ioSpace: active && this.#hasSpace("io"),
+      busMaster: active,
+    });
+  }
+
+  /** Config space as the hardware has it, for the host's kernel. */
+  readHardwareConfig(): Uint8Array<ArrayBuffer> {
+    return this.config.readHardware(this.#live());
+  }
+
+  /** The function is gone. May be called twice. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.detached();
+    this.interrupts.detach();
+    this.behaviour.close();
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #configEvents(): ConfigEvents {
+    return {
+      controlsChanged: () => this.#controlsChanged(),
+      functionLevelReset: () => this.#functionLevelReset(),
+      enableVfs: (count) => this.#enableVfs(count),
+      disableVfs: () => this.#disableVfs(),
+      // Aimed at nothing, or at a function that does not decode: hardware drops the access.
+      readBar: (bar, offset, into) => {
+        if (this.#reachable(bar, offset, into.byteLength)) this.#accessBar(bar, offset, into, false);
+      },
+      writeBar: (bar, offset, from) => {
+        if (this.#reachable(bar, offset, from.byteLength)) this.#accessBar(bar, offset, from, true);
+      },
+    };
+  }
+
+  #controlsChanged(): void {
+    const awake = !this.config.asleep;
+    const busMaster = this.config.busMaster && awake;
+    this.interrupts.setControls({
+      busMaster,
+      intxDisable: this.config.intxDisable,
+      msixEnable: this.config.msixEnable,
+    });
+    if (busMaster === this.#busMaster) return;
+    this.#busMaster = busMaster;
+    this.behaviour.busMasterChanged?.(busMaster);
+  }
+
+  #enableVfs(count: number): boolean {
+    if (count > this.#totalVfs) {
+      this.report({
+        function: this.name,
+        rule: "PCIe 9.3.3.3.1",
+        message: `VF Enable was set with NumVFs ${count}, above TotalVFs ${this.#totalVfs}: refused`,
+      });
+      return false;
+    }
+    this.#around.vfsAppear(count);
+    this.behaviour.vfsEnabled?.(count);
+    return true;
+  }
+
+  #disableVfs(): void {
+    this.#around.vfsDisappear();
+    this.behaviour.vfsEnabled?.(0);
+  }
+
+  #functionLevelReset(): void {
+    const hadVfs = this.config.vfEnable;
+    this.config.functionLevelReset();
+    if (hadVfs) this.#disableVfs();
+    this.behaviour.reset("flr");
+    this.interrupts.reset();
+    this.#controlsChanged();
+  }
+
+  #reset(kind: "device" | "flr"): void {
+    this.config.wake();
+    this.behaviour.reset(kind);
+    this.interrupts.reset();
+    this.#controlsChanged();
+    if (this.config.vfEnable) this.#around.vfsReset();
+  }
+
+  #live(): { interrupt: boolean; msixOn: boolean } {
+    return { interrupt: this.interrupts.intxAsserted, msixOn: this.interrupts.msixTriggersSet };
+  }
+
+  #hasSpace(kind: "mem" | "io"): boolean {
+    return this.behaviour.bars.some((bar) => (bar.kind === "io") === (kind === "io"));
+  }
+
+  #decodes(bar: BarDeclaration): boolean {
+    if (this.config.asleep) return false;
+    if (bar.kind === "io") return this.config.ioSpace;
+    return this.config.memorySpace && (!this.#isVf || this.#around.vfMemorySpace());
+  }
+
+  #reachable(index: number, offset: number, length: number): boolean {
+    const bar = this.#bars[index];
+    return bar !== undefined && this.#decodes(bar) && offset + length <= bar.sizeBytes;
+  }
+
+  #checkDecoding(index: number, call: string): void {
+    const bar = this.#bars[index];
+    if (bar !== undefined && this.#decodes(bar)) return;
+    throw new SyscallError(`${call} BAR ${index}`, this.name, errnoNumber.EIO!, {
+      hint: "Memory Space Enable is clear, or the function is in D3hot",
+    });
+  }
+
+  /** MSI-X table and PBA answer for their ranges, the behaviour for the rest. */
+  #accessBar(index: number, offset: number, bytes: Uint8Array, write: boolean): void {
+    const { msix } = this.behaviour;
+    const end = offset + bytes.byteLength;
+    if (msix !== undefined) {
+      const parts = [
+        [msix.tableBar, msix.tableOffset, msix.vectors * MSIX_ENTRY_BYTES, true],
+        [msix.pbaBar, msix.pbaOffset, pbaBytes(msix.vectors), false],
+      ] as const;
+      for (const [bar, start, size, isTable] of parts) {
+        if (bar !== index || end <= start || offset >= start + size) continue;
+        const [from, to] = [Math.max(offset, start), Math.min(end, start + size)];
+        if (offset < from) this.#accessBar(index, offset, bytes.subarray(0, from - offset), write);
+        const inside = bytes.subarray(from - offset, to - offset);
+        if (!isTable) { if (!write) this.interrupts.readPba(from - start, inside); }
+        else if (write) this.interrupts.writeTable(from - start, inside);
+        else this.interrupts.readTable(from - start, inside);
+        if (to < end) this.#accessBar(index, to, bytes.subarray(to - offset), write);
+        return;
+      }
+    }
+    if (write) this.behaviour.writeBar(index, offset, bytes);
+    else this.behaviour.readBar(index, offset, bytes);
+  }
+}

@@ -1,0 +1,316 @@
+/**
+ * The emulated machine: functions, their VFs, the kernel above them and the loop that keeps them going.
+ *
+ * @module
+ */
+import { processId } from "../../ffi/mod.ts";
+import { NotFoundError } from "../errors/mod.ts";
+import { BusAddresses } from "./bus_addresses.ts";
+import type { EmulatedFunction } from "./emulated_function.ts";
+import { EventDispatcher } from "./event_dispatcher.ts";
+import type { AssignedBar, SriovShape } from "./function_config.ts";
+import { MachineFunction, type MachineSurroundings } from "./machine_function.ts";
+import { MachineLoop } from "./machine_loop.ts";
+import type { BehaviourOptions, FunctionModels } from "./pci_function.ts";
+import { SysfsServer } from "./sysfs_server.ts";
+import { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "./sysfs_protocol.ts";
+import { type FunctionTopology, type Topology, vfAddress, vfMac } from "./topology.ts";
+import { ViolationLog } from "./violation_log.ts";
+import type { Violation } from "./device_model.ts";
+import { VirtualKernel } from "./virtual_kernel.ts";
+
+/** What a machine is made from. */
+export interface MachineOptions {
+  /** Its functions. */
+  readonly topology: Topology;
+  /** What stands behind them. */
+  readonly models: FunctionModels;
+  /** Directory of its sockets, which must exist; without it the machine has none, and is driven through its objects. */
+  readonly directory?: string;
+  /** Told of each violation at once. */
+  readonly onViolation?: (violation: Violation) => void;
+}
+
+/** A function as the topology describes it, with what its VFs need. */
+interface Slot {
+  readonly topology: FunctionTopology;
+  readonly fn: MachineFunction;
+  /** VF BARs of VF 0; those of the others follow. */
+  readonly vfBars: readonly AssignedBar[];
+}
+
+/** The machine. `run` serves until `stop`; `step` does one round, for tests in one process. */
+export class EmulatedMachine implements Disposable {
+  /** The kernel above the functions. */
+  readonly kernel: VirtualKernel = new VirtualKernel();
+  /** What drivers did against the standard. */
+  readonly violations: ViolationLog;
+  readonly #options: MachineOptions;
+  readonly #events = new EventDispatcher();
+  readonly #addresses = new BusAddresses();
+  readonly #slots = new Map<string, Slot>();
+  readonly #functions = new Map<string, MachineFunction>();
+  readonly #loop: MachineLoop;
+  #control: SysfsServer | null = null;
+  #closed = false;
+
+  /** Builds the functions, binds their drivers and opens the sockets. @throws what any of that throws, with nothing left behind */
+  constructor(options: MachineOptions) {
+    this.#options = options;
+    this.violations = new ViolationLog(options.onViolation);
+    this.#loop = new MachineLoop(this.#events, this.#functions, this.violations);
+    try {
+      this.#addMachineAttributes();
+      const groups = assignGroups(options.topology);
+      for (const one of options.topology.functions) this.#addFunction(one, groups.get(one.address)!);
+      for (const { topology, fn } of this.#slots.values()) this.kernel.addFunction(fn, topology.driver);
+      if (options.directory !== undefined) {
+        this.#control = new SysfsServer(
+          `${options.directory}/${CONTROL_SOCKET}`,
+          this.kernel.tree,
+          this.#events,
+        );
+      }
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** Addresses of all functions that are there now, VFs included. */
+  get addresses(): string[] {
+    return this.kernel.addresses;
+  }
+
+  /** A function's registers and interrupts, by full address. @throws NotFoundError */
+  device(address: string): EmulatedFunction {
+    return this.#function(address).device;
+  }
+
+  /** Whether a user could open the function now. @throws NotFoundError */
+  offered(address: string): boolean {
+    return this.#function(address).offered;
+  }
+
+  /** One round without waiting: what is ready is served, what is pending is done. @returns how much that was; 0: idle */
+  step(): number {
+    return this.#loop.step();
+  }
+
+  /** Serves until `stop`, then closes. */
+  async run(): Promise<void> {
+    try {
+      await this.#loop.run();
+    } finally {
+      this.close();
+      await this.#events.settled;
+    }
+  }
+
+  /** Ends `run` in an orderly way. May be called from anywhere, any number of times. */
+  stop(): void {
+    this.#loop.stop();
+  }
+
+  /** Lets all clients go, removes the sockets, takes everything down. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#loop.stop();
+    this.#control?.close();
+    for (const fn of [...this.#functions.values()].reverse()) fn.close();
+    this.#functions.clear();
+    this.#slots.clear();
+    this.#events.close();
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #function(address: string): MachineFunction {
+    const fn = this.#functions.get(address);
+    if (fn === undefined) throw new NotFoundError(`the emulated machine has no function ${address}`);
+    return fn;
+  }
+
+  #addFunction(topology: FunctionTopology, iommuGroup: number): void {
+    const { models } = this.#options;
+    const { address, kind, numaNode, totalVfs, hostUse } = topology;
+    const behaviour = models.createBehaviour(kind, behaviourOptions(topology));
+    const sriov = totalVfs === 0 ? undefined : this.#sriovShape(topology);
+    const bars = this.#addresses.assign(behaviour.bars);
+    const vfBars = sriov === undefined ? [] : this.#addresses.assign(sriov.vfBars, sriov.totalVfs);
+    const fn = new MachineFunction(
+      {
+        address,
+        behaviour,
+        bars,
+        vfBars,
+        iommuGroup,
+        numaNode,
+        hostUse,
+        ...(sriov === undefined ? {} : { sriov }),
+        ...this.#socketPath(address),
+      },
+      this.#surroundings(address),
+      this.#events,
+    );
+    this.#functions.set(address, fn);
+    this.#slots.set(address, { topology, fn, vfBars });
+  }
+
+  /** All VFs of a PF are alike, so one that is never connected shows what they will be. */
+  #sriovShape(topology: FunctionTopology): SriovShape {
+    const sample = this.#options.models.createBehaviour(topology.kind, vfOptions(topology, 0));
+    try {
+      const { totalVfs, firstVfOffset, vfStride } = topology;
+      return { totalVfs, firstVfOffset, vfStride, vfDeviceId: sample.identity.deviceId, vfBars: sample.bars };
+    } finally {
+      sample.close();
+    }
+  }
+
+  #surroundings(pf: string): MachineSurroundings {
+    return {
+      violation: (violation) => this.violations.add(violation),
+      vfsAppear: (count) => this.#addVfs(pf, count),
+      vfsDisappear: () => this.#removeVfs(pf),
+      vfsReset: () => {
+        for (const vf of this.#function(pf).vfs) this.#function(vf).device.resetByPf();
+      },
+      vfMemorySpace: () => true,
+    };
+  }
+
+  #addVfs(address: string, count: number): void {
+    const slot = this.#slots.get(address)!;
+    // Removal on failure goes by this list, so it is filled first: a VF that was not reached yet is not there to be removed.
+    for (let index = 0; index < count; index++) slot.fn.vfs.push(vfAddress(slot.topology, index));
+    try {
+      for (let index = 0; index < count; index++) this.#addVf(slot, index);
+    } catch (error) {
+      this.#removeVfs(address);
+      throw error;
+    }
+  }
+
+  #addVf({ topology, fn: pf, vfBars }: Slot, index: number): void {
+    const address = vfAddress(topology, index);
+    const behaviour = this.#options.models.createBehaviour(topology.kind, {
+      ...vfOptions(topology, index),
+      physicalFunction: pf.device.behaviour,
+    });
+    const bars = vfBars.map(({ bar, address: first }) => ({
+      bar,
+      address: first + BigInt(index * bar.sizeBytes),
+    }));
+    const fn = new MachineFunction(
+      {
+        address,
+        behaviour,
+        bars,
+        isVf: true,
+        physicalFunction: pf.address,
+        iommuGroup: this.kernel.freeGroup(),
+        numaNode: topology.numaNode,
+        ...this.#socketPath(address),
+      },
+      {
+        ...this.#surroundings(address),
+        vfMemorySpace: () => pf.device.config.vfMemorySpace,
+      },
+      this.#events,
+    );
+    this.#functions.set(address, fn);
+    this.kernel.addFunction(fn);
+  }
+
+  #removeVfs(address: string): void {
+    const { vfs } = this.#function(address);
+    for (let index = vfs.length - 1; index >= 0; index--) {
+      const vf = vfs[index]!;
+      this.kernel.removeFunction(vf, index);
+      this.#functions.get(vf)?.close();
+      this.#functions.delete(vf);
+    }
+    vfs.length = 0;
+  }
+
+  #socketPath(address: string): { socketPath?: string } {
+    const { directory } = this.#options;
+    return directory === undefined ? {} : { socketPath: `${directory}/${address}.sock` };
+  }
+
+  #addMachineAttributes(): void {
+    const { tree } = this.kernel;
+    tree.constant("/ringside/version", `${CONTROL_PROTOCOL_VERSION}\n`);
+    tree.constant("/ringside/pid", `${processId()}\n`);
+    tree.attribute("/ringside/violations", {
+      read: () => this.violations.toText(),
+      write: (text, fail) => {
+        if (text.trim() !== "clear") fail("EINVAL", 'write "clear" to forget them');
+        this.violations.clear();
+      },
+    });
+    tree.attribute("/ringside/switch", {
+      read: () => this.#options.models.switchPorts().map((port) => `${JSON.stringify(port)}\n`).join(""),
+    });
+    tree.attribute("/ringside/stop", { write: () => this.stop() });
+  }
+}
+
+/** Groups that the topology names, and for the other functions the lowest that nobody names. */
+function assignGroups(topology: Topology): Map<string, number> {
+  const groups = new Map<string, number>();
+  const taken = new Set(topology.functions.flatMap((one) => one.iommuGroup ?? []));
+  let next = 0;
+  for (const one of topology.functions) {
+    let group = one.iommuGroup;
+    if (group === undefined) {
+      while (taken.has(next)) next++;
+      group = next;
+      taken.add(group);
+    }
+    groups.set(one.address, group);
+  }
+  return groups;
+}
+
+function behaviourOptions(topology: FunctionTopology): BehaviourOptions {
+  const {
+    address,
+    mac,
+    mtu,
+    queuePairs,
+    queueSize,
+    switch: switchName,
+    featuresOff,
+    featuresOn,
+    lie,
+    totalVfs,
+  } = topology;
+  return {
+    address,
+    ...(mac === undefined ? {} : { mac }),
+    ...(mtu === undefined ? {} : { mtu }),
+    ...(queuePairs === undefined ? {} : { queuePairs }),
+    ...(queueSize === undefined ? {} : { queueSize }),
+    ...(switchName === undefined ? {} : { switchName }),
+    ...(lie === undefined ? {} : { lie }),
+    featuresOff,
+    featuresOn,
+    totalVfs,
+  };
+}
+
+function vfOptions(topology: FunctionTopology, index: number): BehaviourOptions {
+  const options = {
+    ...behaviourOptions(topology),
+    address: vfAddress(topology, index),
+    vfIndex: index,
+    totalVfs: 0,
+  };
+  return topology.mac === undefined ? options : { ...options, mac: vfMac(topology.mac, index) };
+}

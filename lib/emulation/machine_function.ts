@@ -1,0 +1,230 @@
+/**
+ * A function of the machine with all that hangs on it: its socket, its doorbells, its side of the emulated kernel.
+ *
+ * @module
+ */
+import { errnoNumber, SyscallError } from "../../ffi/mod.ts";
+import { VfioUserServer } from "../vfio/vfio_user/server.ts";
+import { barResources } from "./bus_addresses.ts";
+import {
+  EmulatedFunction,
+  type EmulatedFunctionOptions,
+  type FunctionSurroundings,
+} from "./emulated_function.ts";
+import type { EventDispatcher } from "./event_dispatcher.ts";
+import type { AssignedBar, SriovShape } from "./function_config.ts";
+import type { KernelFunction, KernelResource, KernelSriov } from "./kernel_function.ts";
+import type { PciIdentity } from "./pci_function.ts";
+
+/** What `MachineFunction` is made from, beside the function's own options. */
+export interface MachineFunctionOptions extends EmulatedFunctionOptions {
+  /** IOMMU group. */
+  readonly iommuGroup: number;
+  /** NUMA node, −1 when not said. */
+  readonly numaNode: number;
+  /** Address of its PF, on a VF. */
+  readonly physicalFunction?: string;
+  /** What the host uses its network interface for. */
+  readonly hostUse?: readonly string[];
+  /** Path of its vfio-user socket; undefined: it has none, as in tests without processes. */
+  readonly socketPath?: string;
+}
+
+/** What a function asks of its machine; the rest of `FunctionSurroundings` it does itself. */
+export type MachineSurroundings = Omit<FunctionSurroundings, "resampleChanged">;
+
+/** See the module. */
+export class MachineFunction implements KernelFunction, Disposable {
+  /** Address. */
+  readonly address: string;
+  /** The function itself. */
+  readonly device: EmulatedFunction;
+  /** IOMMU group. */
+  readonly iommuGroup: number;
+  /** NUMA node. */
+  readonly numaNode: number;
+  /** Address of its PF, on a VF. */
+  readonly physicalFunction?: string;
+  /** Network interface that the default driver makes of it. */
+  readonly netInterface?: { readonly mac: string; readonly mtu: number };
+  /** What the host uses it for. */
+  readonly hostUse: readonly string[];
+  /** SR-IOV, on a PF. */
+  readonly sriov?: KernelSriov;
+  /** Addresses of its enabled VFs, kept by the machine. */
+  readonly vfs: string[] = [];
+  readonly #events: EventDispatcher;
+  readonly #bars: readonly AssignedBar[];
+  readonly #vfBars: readonly AssignedBar[];
+  readonly #totalVfs: number;
+  readonly #socketPath: string | undefined;
+  #server: VfioUserServer | null = null;
+  #offered = false;
+
+  /** Makes the function and watches its doorbells. @throws what `EmulatedFunction` throws, SyscallError */
+  constructor(options: MachineFunctionOptions, around: MachineSurroundings, events: EventDispatcher) {
+    this.address = options.address;
+    this.iommuGroup = options.iommuGroup;
+    this.numaNode = options.numaNode;
+    if (options.physicalFunction !== undefined) this.physicalFunction = options.physicalFunction;
+    if (options.behaviour.netInterface !== undefined) this.netInterface = options.behaviour.netInterface;
+    this.hostUse = options.hostUse ?? [];
+    this.#events = events;
+    this.#bars = options.bars ?? [];
+    this.#vfBars = options.vfBars ?? [];
+    this.#totalVfs = options.sriov?.totalVfs ?? 0;
+    this.#socketPath = options.socketPath;
+    this.device = new EmulatedFunction(options, {
+      violation: (violation) => around.violation(violation),
+      vfsAppear: (count) => around.vfsAppear(count),
+      vfsDisappear: () => around.vfsDisappear(),
+      vfsReset: () => around.vfsReset(),
+      vfMemorySpace: () => around.vfMemorySpace(),
+      resampleChanged: (before, now) => {
+        if (before !== null) events.unwatch(before.fd);
+        if (now !== null) events.watch(now.fd, () => this.device.interrupts.resampled());
+      },
+    });
+    if (options.sriov !== undefined) this.sriov = this.#kernelSriov(options.sriov);
+    try {
+      this.#watchDoorbells();
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** Header fields. */
+  get identity(): PciIdentity {
+    return this.device.behaviour.identity;
+  }
+
+  /** A user holds it. */
+  get inUse(): boolean {
+    return this.device.inUse;
+  }
+
+  /** Users may open it now. */
+  get offered(): boolean {
+    return this.#offered;
+  }
+
+  /** Lines of `resource`. */
+  resources(): readonly KernelResource[] {
+    const rom: KernelResource = { start: 0n, sizeBytes: 0n, flags: 0 };
+    return [...barResources(this.#bars), rom, ...barResources(this.#vfBars, this.#totalVfs)];
+  }
+
+  /** Config space as the hardware has it. */
+  readConfig(): Uint8Array<ArrayBuffer> {
+    return this.device.readHardwareConfig();
+  }
+
+  /** Reset by the host's kernel. */
+  resetByKernel(): void {
+    this.device.resetByKernel();
+  }
+
+  /** A driver of the host's kernel takes or leaves it. */
+  setHostDriver(active: boolean): void {
+    this.device.setHostDriver(active);
+  }
+
+  /** Makes the socket. @throws SyscallError, UsageError */
+  offer(): void {
+    if (this.#offered) return;
+    if (this.#socketPath !== undefined) {
+      const server = VfioUserServer.listen(this.#socketPath, this.device, {
+        watcher: {
+          connected: (fd) => this.#events.watch(fd, () => server.handleConnection()),
+          disconnecting: (fd, reason) => {
+            this.#events.unwatch(fd);
+            if (reason !== null) this.#reportBreak(reason);
+          },
+        },
+      });
+      try {
+        this.#events.watch(server.listenerFd, () => server.handleListener());
+      } catch (error) {
+        server.close();
+        throw error;
+      }
+      this.#server = server;
+    }
+    this.#offered = true;
+  }
+
+  /** Removes the socket; a client that is there loses its connection. */
+  withdraw(): void {
+    const server = this.#server;
+    this.#server = null;
+    this.#offered = false;
+    if (server === null) return;
+    this.#events.unwatch(server.listenerFd);
+    server.close();
+  }
+
+  /** Lets the client go and waits for the next. */
+  disconnect(): void {
+    this.#server?.disconnect();
+  }
+
+  /** Signals the request interrupt, as vfio-pci does when it is unbound. */
+  requestRelease(): void {
+    this.device.interrupts.requestRelease();
+  }
+
+  /** Takes it all down. May be called twice. */
+  close(): void {
+    this.withdraw();
+    for (const { index } of this.device.behaviour.bars) {
+      // The client holds the same open files: closing alone would leave them in the epoll set.
+      for (const doorbell of this.device.doorbells(index)) this.#events.unwatch(doorbell.fd.fd);
+    }
+    this.device.close();
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #watchDoorbells(): void {
+    const { behaviour } = this.device;
+    for (const { index } of behaviour.bars) {
+      for (const { fd, offset } of behaviour.doorbells(index)) {
+        this.#events.watch(fd.fd, () => {
+          if (!fd.closed && fd.take() > 0) behaviour.rang(index, offset);
+        });
+      }
+    }
+  }
+
+  #kernelSriov(shape: SriovShape): KernelSriov {
+    const { vfs, device } = this;
+    return {
+      totalVfs: shape.totalVfs,
+      firstVfOffset: shape.firstVfOffset,
+      vfStride: shape.vfStride,
+      vfDeviceId: shape.vfDeviceId,
+      get numVfs(): number {
+        return vfs.length;
+      },
+      get vfs(): readonly string[] {
+        return vfs;
+      },
+      enable: (count) => {
+        device.config.writeSriov(count);
+        if (device.config.vfEnable) return;
+        throw new SyscallError("enable SR-IOV", this.address, errnoNumber.EIO!, {
+          hint: "the function did not take VF Enable: see /ringside/violations",
+        });
+      },
+      disable: () => device.config.writeSriov(0),
+    };
+  }
+
+  #reportBreak(reason: Error): void {
+    this.device.report({ function: this.address, rule: "vfio-user", message: reason.message });
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * Serves an emulated host from a directory: what `ringside emulate` does.
+ *
+ * @module
+ */
+import { FileLock, makeDirectory, processId, readDirectory, removeFile, replaceFile } from "../../ffi/mod.ts";
+import { RefusedError, UsageError } from "../errors/mod.ts";
+import type { Violation } from "./device_model.ts";
+import { EmulatedMachine } from "./machine.ts";
+import type { FunctionModels } from "./pci_function.ts";
+import { CONTROL_SOCKET } from "./sysfs_protocol.ts";
+import { defaultTopology, type Topology } from "./topology.ts";
+
+/** File that is there while the host serves; it holds the process id. */
+export const READY_FILE = "ready";
+/** File that the serving process holds locked, so that a directory has one host. It stays behind, empty. */
+export const LOCK_FILE = "host.lock";
+
+/** `sun_path` without its end mark. */
+const LONGEST_SOCKET_PATH = 107;
+const LONGEST_NAME = "00000000:00:00.0.sock".length;
+const SOCKET = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\.sock$/;
+
+/** How to serve. */
+export interface ServeOptions {
+  /** Where the sockets go; made when it is not there. */
+  readonly directory: string;
+  /** What stands behind the functions. */
+  readonly models: FunctionModels;
+  /** Default: a virtio-net PF with four VFs, and virtio-rng. */
+  readonly topology?: Topology;
+  /** Called once everything can be opened. */
+  readonly onReady?: (machine: EmulatedMachine) => void;
+  /** Told of each violation at once. */
+  readonly onViolation?: (violation: Violation) => void;
+  /** Ends serving when it is aborted, as a write to `/ringside/stop` does. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Serves until it is told to stop; then sockets and ready file are gone. What a killed process left in the directory is replaced.
+ * @throws RefusedError when another process serves this directory; UsageError; SyscallError
+ */
+export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
+  const { directory, models, signal } = options;
+  const longest = LONGEST_SOCKET_PATH - LONGEST_NAME - 1;
+  if (new TextEncoder().encode(directory).byteLength > longest) {
+    throw new UsageError(`${directory}: its sockets' paths would be longer than the kernel takes`, {
+      hint: `use a directory with a path of at most ${longest} bytes`,
+    });
+  }
+  makeDirectory(directory, 0o700);
+  const lock = FileLock.tryAcquire(`${directory}/${LOCK_FILE}`, `process ${processId()}`);
+  if (!(lock instanceof FileLock)) {
+    throw new RefusedError(`${directory} is served by ${lock.heldBy || "another process"}`, {
+      hint: "stop that emulated host first, or use another directory",
+    });
+  }
+  try {
+    removeRemains(directory);
+    const machine = new EmulatedMachine({
+      topology: options.topology ?? defaultTopology(),
+      models,
+      directory,
+      ...(options.onViolation === undefined ? {} : { onViolation: options.onViolation }),
+    });
+    const stop = () => machine.stop();
+    signal?.addEventListener("abort", stop);
+    try {
+      if (signal?.aborted) return machine.close();
+      replaceFile(
+        `${directory}/${READY_FILE}`,
+        new TextEncoder().encode(`${processId()}\n`) as Uint8Array<ArrayBuffer>,
+      );
+      options.onReady?.(machine);
+      await machine.run();
+    } finally {
+      signal?.removeEventListener("abort", stop);
+      machine.close();
+      removeFile(`${directory}/${READY_FILE}`);
+    }
+  } finally {
+    lock.release();
+  }
+}
+
+/** Sockets of a process that was killed. The lock says that it is not there any more. */
+function removeRemains(directory: string): void {
+  removeFile(`${directory}/${READY_FILE}`);
+  for (const { name } of readDirectory(directory)) {
+    if (name === CONTROL_SOCKET || SOCKET.test(name)) removeFile(`${directory}/${name}`);
+  }
+}
