@@ -1,0 +1,431 @@
+/**
+ * Driver of the virtio network device (id 1), whatever transport its function is reached through.
+ *
+ * The fast way: `net.rx[i].receiveBurst` / `recycle` and `net.tx[i].reserve` / `frame` / `send` / `flush`, which copy and allocate nothing. The short
+ * way: `send`, `receive` and `frames`, one frame at a time, copied.
+ *
+ * @module
+ */
+import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
+import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
+import { NET_FEATURE } from "../lib/virtio/constants/net.ts";
+import { VirtioDevice } from "../lib/virtio/device.ts";
+import { featureNames } from "../lib/virtio/features.ts";
+import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
+import type { WaitTarget } from "../lib/virtio/waiter.ts";
+import { formatMac, readLinkUp } from "./virtio_net/config.ts";
+import { checkMac, type ControlQueue, type ReceiveFilter } from "./virtio_net/control.ts";
+import { FrameBurst } from "./virtio_net/frame_burst.ts";
+import type { VirtioNetOptions } from "./virtio_net/options.ts";
+import type { ReceiveQueue } from "./virtio_net/receive.ts";
+import { type NetSession, startSession } from "./virtio_net/session.ts";
+import { COUNT, counters, type NetStatistics, queueStatistics } from "./virtio_net/statistics.ts";
+import type { TransmitQueue } from "./virtio_net/transmit.ts";
+
+export { FrameBurst } from "./virtio_net/frame_burst.ts";
+export { formatMac } from "./virtio_net/config.ts";
+export type { ReceiveFilter } from "./virtio_net/control.ts";
+export type { VirtioNetOptions } from "./virtio_net/options.ts";
+export type { ReceiveQueue } from "./virtio_net/receive.ts";
+export type { TransmitQueue } from "./virtio_net/transmit.ts";
+export type { NetStatistics, QueueStatistics } from "./virtio_net/statistics.ts";
+
+/**
+ * An opened network device. It owns its queues and buffers; the transport stays the caller's.
+ *
+ * Errors: `DeviceError` (the device lies or refuses; `location` names queue and field; `await reset()` brings it back), `TimeoutError`, `UsageError`,
+ * `UnsupportedError` (a feature that was not negotiated), `ClosedError` after `close()`.
+ */
+export class VirtioNet implements Disposable, AsyncDisposable {
+  /** How the function is reached. */
+  readonly transport: VirtioTransport;
+  readonly #device: VirtioDevice;
+  readonly #options: VirtioNetOptions;
+  readonly #receiveCounts = counters();
+  readonly #transmitCounts = counters();
+  readonly #listeners = new Set<(up: boolean) => void>();
+  readonly #one = new FrameBurst(1, 256);
+  #session: NetSession | null = null;
+  #mac: Uint8Array<ArrayBuffer> = new Uint8Array(6);
+  #linkUp = true;
+  #generation = 0;
+  #interruptsBefore = 0;
+  #resets = 0;
+  #closed = false;
+  #settling: Promise<void> = Promise.resolve();
+
+  private constructor(transport: VirtioTransport, options: VirtioNetOptions) {
+    this.transport = transport;
+    this.#options = options;
+    this.#device = new VirtioDevice(
+      transport,
+      options.resetTimeoutMs === undefined ? {} : { resetTimeoutMs: options.resetTimeoutMs },
+    );
+  }
+
+  /**
+   * Resets the device, negotiates, sets up queues and buffers, and starts it.
+   * @throws UnsupportedError (no network device, feature or queue pairs missing), DeviceError, TimeoutError, UsageError, ExhaustedError, SyscallError
+   */
+  static async open(transport: VirtioTransport, options: VirtioNetOptions = {}): Promise<VirtioNet> {
+    if (transport.deviceId !== DEVICE_ID.net) {
+      throw new UnsupportedError(
+        `${transport.name} is no network device: its virtio id is ${transport.deviceId}`,
+      );
+    }
+    const net = new VirtioNet(transport, options);
+    try {
+      await net.#start();
+      return net;
+    } catch (error) {
+      net.close();
+      await net.settled;
+      throw error;
+    }
+  }
+
+  /** Features in force. */
+  get features(): bigint {
+    return this.#device.features;
+  }
+
+  /** Names of the features in force, lowest bit first. */
+  get featureNames(): string[] {
+    return featureNames(this.features, this.transport.deviceId, this.transport.profile);
+  }
+
+  /** Six bytes, a copy. Without MAC the driver made one up (locally administered). */
+  get mac(): Uint8Array<ArrayBuffer> {
+    return this.#mac.slice();
+  }
+
+  /** `02:00:00:00:00:01`. */
+  get macText(): string {
+    return formatMac(this.#mac);
+  }
+
+  /** Bytes of an Ethernet payload. */
+  get mtu(): number {
+    return this.#live().config.mtu;
+  }
+
+  /** Longest frame that can be sent, Ethernet header included, checksum at the end not. */
+  get maxFrameBytes(): number {
+    return this.#live().maxFrameBytes;
+  }
+
+  /** Mbit/s; undefined when the device does not say. */
+  get speedMbps(): number | undefined {
+    return this.#live().config.speedMbps;
+  }
+
+  /** As of the last config interrupt or `service`. True for a device without STATUS. */
+  get linkUp(): boolean {
+    this.#live();
+    return this.#linkUp;
+  }
+
+  /** Kind of interrupt in use. */
+  get interruptKind(): InterruptKind {
+    return this.#live().interrupts.kind;
+  }
+
+  /** Queue pairs that the device has. */
+  get maxQueuePairs(): number {
+    return this.#live().config.maxQueuePairs;
+  }
+
+  /** Receive queues, by pair. A reset makes new ones. */
+  get rx(): readonly ReceiveQueue[] {
+    return this.#live().receive;
+  }
+
+  /** Transmit queues, by pair. A reset makes new ones. */
+  get tx(): readonly TransmitQueue[] {
+    return this.#live().transmit;
+  }
+
+  /** True after `close`. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Takes frames from the first pair; see `ReceiveQueue.receiveBurst`. */
+  receiveBurst(burst: FrameBurst): number {
+    return this.#live().receive[0]!.receiveBurst(burst);
+  }
+
+  /** Gives a burst of the first pair back; see `ReceiveQueue.recycle`. */
+  recycle(burst: FrameBurst): void {
+    this.#live().receive[0]!.recycle(burst);
+  }
+
+  /** Sends reserved slots of the first pair; see `TransmitQueue.transmitBurst`. */
+  transmitBurst(slots: Uint16Array, lengths: Uint32Array, count: number): number {
+    return this.#live().transmit[0]!.transmitBurst(slots, lengths, count);
+  }
+
+  /**
+   * Copies one frame into a slot of the first pair, and sends it.
+   * @returns false when the device has all slots: wait with `waitTransmit`. @throws UsageError for a frame that is too short or too long
+   */
+  send(frame: Uint8Array): boolean {
+    const queue = this.#live().transmit[0]!;
+    queue.checkLength(frame.length);
+    const slot = queue.reserve();
+    if (slot < 0) {
+      this.#transmitCounts[COUNT.dropped]!++;
+      return false;
+    }
+    queue.frame(slot).set(frame);
+    queue.send(slot, frame.length);
+    queue.flush();
+    return true;
+  }
+
+  /** A copy of the next frame of any pair; undefined when none came in `timeoutMs`. */
+  async receive(timeoutMs: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      const frame = this.#takeOne();
+      if (frame !== undefined) return frame;
+      // What was there may have been of no length, or taken by another receive.
+      if (!await this.waitReceive(Math.max(deadline - performance.now(), 0))) return undefined;
+    }
+  }
+
+  /** Frames of any pair, copied, until none comes for `idleTimeoutMs` (default: without end). */
+  async *frames(idleTimeoutMs: number = Infinity): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
+    for (;;) {
+      const frame = await this.receive(idleTimeoutMs);
+      if (frame === undefined) return;
+      yield frame;
+    }
+  }
+
+  /** Frames of any pair, without end. */
+  [Symbol.asyncIterator](): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
+    return this.frames();
+  }
+
+  /** Waits until a pair has frames (all pairs, or one). @returns false after `timeoutMs` @throws DeviceError when the device stopped */
+  async waitReceive(timeoutMs: number, pair?: number): Promise<boolean> {
+    const session = this.#live();
+    if (await session.waiter.wait(target(session.receive, pair), timeoutMs)) return true;
+    // Silence may mean that the device stopped; a mere look (0 ms) is not worth a register access.
+    if (timeoutMs > 0 && this.#session === session) this.#device.checkAlive();
+    return false;
+  }
+
+  /** As `waitReceive`, blocking this thread. */
+  waitReceiveBlocking(timeoutMs: number, pair?: number): boolean {
+    const session = this.#live();
+    return session.waiter.waitBlocking(target(session.receive, pair), timeoutMs);
+  }
+
+  /** Waits until the device has given a transmit slot back. @returns false after `timeoutMs` */
+  waitTransmit(timeoutMs: number, pair = 0): Promise<boolean> {
+    const session = this.#live();
+    return session.waiter.wait(target(session.transmit, pair), timeoutMs);
+  }
+
+  /** Sets a receive filter: `promisc`, `allmulti`, and with CTRL_RX_EXTRA `alluni`, `nomulti`, `nouni`, `nobcast`. */
+  async setFilter(filter: ReceiveFilter, on: boolean): Promise<void> {
+    const extra = filter !== "promisc" && filter !== "allmulti";
+    await this.#control(extra ? NET_FEATURE.CTRL_RX_EXTRA : NET_FEATURE.CTRL_RX).setFilter(filter, on);
+  }
+
+  /** Receives frames for all addresses. */
+  setPromiscuous(on: boolean): Promise<void> {
+    return this.setFilter("promisc", on);
+  }
+
+  /** Receives frames for all multicast addresses. */
+  setAllMulticast(on: boolean): Promise<void> {
+    return this.setFilter("allmulti", on);
+  }
+
+  /** Sets the table of addresses to receive for, beside the device's own. */
+  async setMacTable(unicast: readonly Uint8Array[], multicast: readonly Uint8Array[] = []): Promise<void> {
+    await this.#control(NET_FEATURE.CTRL_RX).setMacTable(unicast, multicast);
+  }
+
+  /** Sets the device's own address. */
+  async setMac(mac: Uint8Array): Promise<void> {
+    const copy = checkMac(mac).slice();
+    await this.#control(NET_FEATURE.CTRL_MAC_ADDR).setMac(copy);
+    this.#mac = copy;
+  }
+
+  /** Sets how many of the pairs that were set up at `open` the device spreads frames over. */
+  async setQueuePairs(pairs: number): Promise<void> {
+    const { receive } = this.#live();
+    if (!Number.isInteger(pairs) || pairs < 1 || pairs > receive.length) {
+      throw new UsageError(`${this.transport.name}: ${pairs} queue pairs; ${receive.length} are set up`, {
+        hint: "open with queuePairs",
+      });
+    }
+    await this.#control(NET_FEATURE.MQ).setQueuePairs(pairs);
+  }
+
+  /** Calls `listener` when the link goes up or down. @returns what takes it off again */
+  onLinkChange(listener: (up: boolean) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /**
+   * Looks after what nobody waits for: takes pending interrupts, and looks whether the config changed or the device stopped. While polling, call it
+   * now and then. @throws DeviceError when the device stopped (DEVICE_NEEDS_RESET) or is gone
+   */
+  service(): void {
+    this.#live().waiter.service();
+    this.#configMayHaveChanged();
+  }
+
+  /** Counters since `open`. */
+  statistics(): NetStatistics {
+    return {
+      received: queueStatistics(this.#receiveCounts),
+      transmitted: queueStatistics(this.#transmitCounts),
+      interrupts: this.#interruptsBefore + (this.#session?.waiter.interrupts ?? 0),
+      resets: this.#resets,
+    };
+  }
+
+  /**
+   * Resets the device and brings it up again with the options of `open`: after a lie, or at will. Waits that are under way end with
+   * `ClosedError`; queues and bursts of before are void; frames in flight are lost.
+   * @throws as `open`; the device is then stopped, and `reset` may be tried again
+   */
+  async reset(): Promise<void> {
+    if (this.#closed) this.#gone();
+    await this.#stop();
+    this.#resets++;
+    this.#one.clear();
+    await this.#start();
+  }
+
+  /** Resets the device and frees queues and buffers. The transport stays open. `settled` resolves when interrupted waits are over. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    void this.#stop();
+    this.#device.close();
+  }
+
+  /** Resolves when nothing of the waits that `close` or `reset` interrupted is left. */
+  get settled(): Promise<void> {
+    return this.#settling;
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** `close`, and waits until interrupted waits are over. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+    await this.#settling;
+  }
+
+  async #start(): Promise<void> {
+    const session = startSession({
+      device: this.#device,
+      options: this.#options,
+      receiveCounts: this.#receiveCounts,
+      transmitCounts: this.#transmitCounts,
+      onConfigInterrupt: () => this.#configMayHaveChanged(),
+    });
+    this.#session = session;
+    this.#mac = session.config.mac?.slice() as Uint8Array<ArrayBuffer> | undefined ?? madeUpMac();
+    this.#linkUp = session.config.linkUp;
+    this.#generation = this.transport.configGeneration();
+    try {
+      if (session.receive.length > 1) await this.setQueuePairs(session.receive.length);
+    } catch (error) {
+      await this.#stop();
+      throw error;
+    }
+  }
+
+  #stop(): Promise<void> {
+    const session = this.#session;
+    if (session === null) return this.#settling;
+    this.#session = null;
+    this.#interruptsBefore += session.waiter.interrupts;
+    session.stop();
+    this.#settling = session.waiter.settled;
+    return this.#settling;
+  }
+
+  /** Looks at status and config; tells the listeners. */
+  #configMayHaveChanged(): void {
+    this.#device.checkAlive();
+    const generation = this.transport.configGeneration();
+    const up = readLinkUp(this.#device);
+    if (generation === this.#generation && up === this.#linkUp) return;
+    this.#generation = generation;
+    if (up === this.#linkUp) return;
+    this.#linkUp = up;
+    for (const listener of this.#listeners) listener(up);
+  }
+
+  #takeOne(): Uint8Array<ArrayBuffer> | undefined {
+    for (const queue of this.#live().receive) {
+      const burst = this.#one;
+      if (queue.receiveBurst(burst) === 0) continue;
+      const frame = new Uint8Array(burst.frameBytes(0));
+      queue.copyFrame(burst, 0, frame);
+      queue.recycle(burst);
+      return frame;
+    }
+    return undefined;
+  }
+
+  #control(feature: bigint): ControlQueue {
+    const { control } = this.#live();
+    if (control !== undefined && this.#device.has(feature)) return control;
+    const names = featureNames(feature, this.transport.deviceId, this.transport.profile).join(", ");
+    throw new UnsupportedError(`${this.transport.name}: ${names} was not negotiated`);
+  }
+
+  #live(): NetSession {
+    if (this.#closed || this.transport.closed) this.#gone();
+    if (this.#session === null) {
+      throw new DeviceError("the device is stopped after a failed reset", { function: this.transport.name }, {
+        hint: "call reset() again, or close it",
+      });
+    }
+    return this.#session;
+  }
+
+  #gone(): never {
+    throw new ClosedError(`network device ${this.transport.name}`);
+  }
+}
+
+/** All queues as one thing to wait for, or one of them. @throws UsageError */
+function target(queues: readonly WaitTarget[], pair: number | undefined): WaitTarget {
+  if (pair !== undefined || queues.length === 1) {
+    const one = queues[pair ?? 0];
+    if (one === undefined) {
+      throw new UsageError(`there is no queue pair ${pair}; ${queues.length} are set up`);
+    }
+    return one;
+  }
+  return {
+    hasUsed: () => queues.some((queue) => queue.hasUsed()),
+    suppressInterrupts: () => queues.forEach((queue) => queue.suppressInterrupts()),
+    // Every queue is asked, also when the first says yes.
+    enableInterrupts: () => queues.map((queue) => queue.enableInterrupts()).includes(true),
+  };
+}
+
+function madeUpMac(): Uint8Array<ArrayBuffer> {
+  const mac = crypto.getRandomValues(new Uint8Array(6));
+  // Unicast, locally administered.
+  mac[0] = (mac[0]! & 0xfc) | 0x02;
+  return mac;
+}

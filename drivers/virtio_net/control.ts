@@ -1,0 +1,155 @@
+/**
+ * The control queue: commands that the device acknowledges (virtio 1.4 §5.1.6.5).
+ *
+ * @module
+ */
+import { DeviceError, TimeoutError, UsageError } from "../../lib/errors/mod.ts";
+import type { DmaMemory, DmaSpace } from "../../lib/memory/mod.ts";
+import {
+  MAC_BYTES,
+  NET_CTRL_ACK,
+  NET_CTRL_CLASS,
+  NET_CTRL_MAC,
+  NET_CTRL_MQ,
+  NET_CTRL_RX,
+} from "../../lib/virtio/constants/net.ts";
+import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
+import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
+import type { Waiter } from "../../lib/virtio/waiter.ts";
+
+const MEMORY_BYTES = 4096;
+const HEADER_BYTES = 2;
+/** A cache line of its own for the one byte that the device writes. */
+const ACK_AT = MEMORY_BYTES - 64;
+const NOT_WRITTEN = 0xff;
+
+/** Receive filters that are one byte: off or on. */
+export type ReceiveFilter = keyof typeof NET_CTRL_RX;
+
+/** Sends one command at a time; those that are called meanwhile wait for their turn. */
+export class ControlQueue implements Disposable {
+  /** Virtqueue number. */
+  readonly index: number;
+  readonly #name: string;
+  readonly #queue: Virtqueue;
+  readonly #memory: DmaMemory;
+  readonly #waiter: Waiter;
+  readonly #timeoutMs: number;
+  readonly #used = usedBurst(1);
+  #turn: Promise<void> = Promise.resolve();
+  #stuck: TimeoutError | null = null;
+
+  /** @param name function, for messages @throws ExhaustedError, SyscallError */
+  constructor(name: string, queue: Virtqueue, dma: DmaSpace, waiter: Waiter, timeoutMs: number) {
+    this.index = queue.index;
+    this.#name = name;
+    this.#queue = queue;
+    this.#memory = dma.allocate(MEMORY_BYTES, { label: "control commands" });
+    this.#waiter = waiter;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /**
+   * Sends a command and waits for its acknowledgement.
+   * @throws DeviceError (refused), TimeoutError (no answer: reset the device), UsageError (too long), ClosedError
+   */
+  command(commandClass: number, command: number, data: Uint8Array): Promise<void> {
+    const mine = this.#turn.then(() => this.#send(commandClass, command, data));
+    // The next in line goes on whatever becomes of this one.
+    this.#turn = mine.catch(() => {});
+    return mine;
+  }
+
+  /** Turns a receive filter on or off (class 0). */
+  setFilter(filter: ReceiveFilter, on: boolean): Promise<void> {
+    return this.command(NET_CTRL_CLASS.rx, NET_CTRL_RX[filter], Uint8Array.of(on ? 1 : 0));
+  }
+
+  /** Sets the filter table: unicast and multicast addresses of 6 bytes each. */
+  setMacTable(unicast: readonly Uint8Array[], multicast: readonly Uint8Array[]): Promise<void> {
+    const data = new Uint8Array(8 + MAC_BYTES * (unicast.length + multicast.length));
+    const view = new DataView(data.buffer);
+    let at = 0;
+    for (const list of [unicast, multicast]) {
+      view.setUint32(at, list.length, true);
+      at += 4;
+      for (const mac of list) {
+        data.set(checkMac(mac), at);
+        at += MAC_BYTES;
+      }
+    }
+    return this.command(NET_CTRL_CLASS.mac, NET_CTRL_MAC.tableSet, data);
+  }
+
+  /** Sets the device's own address. */
+  setMac(mac: Uint8Array): Promise<void> {
+    return this.command(NET_CTRL_CLASS.mac, NET_CTRL_MAC.addrSet, checkMac(mac));
+  }
+
+  /** Sets how many queue pairs the device uses. */
+  setQueuePairs(pairs: number): Promise<void> {
+    const data = new Uint8Array(2);
+    new DataView(data.buffer).setUint16(0, pairs, true);
+    return this.command(NET_CTRL_CLASS.mq, NET_CTRL_MQ.vqPairsSet, data);
+  }
+
+  /** Unmaps the command memory. The queue is its device's. */
+  close(): void {
+    this.#memory.close();
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  async #send(commandClass: number, command: number, data: Uint8Array): Promise<void> {
+    if (this.#stuck !== null) throw this.#stuck;
+    if (HEADER_BYTES + data.length > ACK_AT) {
+      throw new UsageError(`${this.#name}: a control command of ${data.length} bytes`, {
+        hint: `${ACK_AT - HEADER_BYTES} at most`,
+      });
+    }
+    const bytes = this.#memory.bytes();
+    bytes[0] = commandClass;
+    bytes[1] = command;
+    bytes.set(data, HEADER_BYTES);
+    bytes[ACK_AT] = NOT_WRITTEN;
+    const { iova } = this.#memory;
+    const acknowledgement = iova + BigInt(ACK_AT);
+    this.#queue.begin(1, 1);
+    this.#queue.segment(Number(iova & 0xffff_ffffn), Number(iova >> 32n), HEADER_BYTES + data.length);
+    this.#queue.segment(Number(acknowledgement & 0xffff_ffffn), Number(acknowledgement >> 32n), 1);
+    this.#queue.commit();
+    this.#queue.kick();
+
+    const what = `control command class ${commandClass} command ${command}`;
+    if (!await this.#waiter.wait(this.#queue, this.#timeoutMs)) {
+      // The device still owns the memory, so no other command may go into it.
+      this.#stuck = new TimeoutError(
+        `${this.#name}, queue ${this.index}: ${what} was not answered in ${this.#timeoutMs} ms`,
+        { hint: "reset the device" },
+      );
+      throw this.#stuck;
+    }
+    this.#queue.takeUsed(this.#used);
+    const ack = this.#memory.bytes(ACK_AT, 1)[0];
+    if (ack === NET_CTRL_ACK.ok) return;
+    const answer = ack === NET_CTRL_ACK.err
+      ? "the device refused"
+      : ack === NOT_WRITTEN
+      ? "the device returned without acknowledging"
+      : `the device acknowledged ${what} with ${ack}`;
+    throw new DeviceError(ack === NET_CTRL_ACK.err || ack === NOT_WRITTEN ? `${answer} ${what}` : answer, {
+      function: this.#name,
+      queue: this.index,
+      field: "ack",
+    });
+  }
+}
+
+/** @throws UsageError when it is not six bytes */
+export function checkMac(mac: Uint8Array): Uint8Array {
+  if (mac.length !== MAC_BYTES) throw new UsageError(`a MAC address of ${mac.length} bytes`);
+  return mac;
+}

@@ -1,0 +1,32 @@
+/**
+ * Which features of a network device this driver accepts.
+ *
+ * @module
+ */
+import { FEATURE } from "../../lib/virtio/constants/features.ts";
+import { NET_FEATURE, NET_FEATURE_REQUIRES } from "../../lib/virtio/constants/net.ts";
+import type { FeatureWishes } from "../../lib/virtio/features.ts";
+import type { VirtioNetOptions } from "./options.ts";
+
+/**
+ * No offload is accepted: frames are what they are on the wire, in both directions, so their length is bounded by the MTU and the header before
+ * them is zero.
+ */
+const ALWAYS = NET_FEATURE.MAC | NET_FEATURE.MTU | NET_FEATURE.STATUS | NET_FEATURE.CTRL_VQ |
+  NET_FEATURE.CTRL_RX |
+  NET_FEATURE.CTRL_RX_EXTRA | NET_FEATURE.CTRL_MAC_ADDR | NET_FEATURE.MQ | NET_FEATURE.SPEED_DUPLEX;
+
+/** The dependencies of the standard, as masks. */
+const DEPENDENCIES = NET_FEATURE_REQUIRES.map(({ feature, requires }) => ({
+  feature: NET_FEATURE[feature],
+  anyOf: requires.map((set) => set.reduce((bits, name) => bits | NET_FEATURE[name], 0n)),
+}));
+
+/** Wishes for `VirtioDevice.negotiate`. */
+export function netWishes(options: VirtioNetOptions): FeatureWishes {
+  let wanted = ALWAYS;
+  if (options.mergeable !== false) wanted |= NET_FEATURE.MRG_RXBUF;
+  if (options.eventIndex !== false) wanted |= FEATURE.EVENT_IDX;
+  if (options.indirect !== false) wanted |= FEATURE.INDIRECT_DESC;
+  return { wanted, refused: options.refusedFeatures ?? 0n, dependencies: DEPENDENCIES };
+}

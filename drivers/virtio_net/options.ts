@@ -1,0 +1,38 @@
+/**
+ * How a network device is opened.
+ *
+ * @module
+ */
+import type { InterruptChoice } from "../../lib/virtio/interrupts.ts";
+import type { WaitMode } from "../../lib/virtio/waiter.ts";
+
+/** Options of `VirtioNet.open`. */
+export interface VirtioNetOptions {
+  /** Pairs of receive and transmit queues to set up and use. Default 1; more need MQ. */
+  readonly queuePairs?: number;
+  /** Descriptors, and so buffers, of each receive and transmit queue. Default 256; the device may have fewer. */
+  readonly queueSize?: number;
+  /**
+   * Bytes of each receive buffer, the 12-byte header included. Default 2048, or what one frame of the MTU needs when frames cannot be
+   * spread over several buffers.
+   */
+  readonly bufferBytes?: number;
+  /** Default `auto`: MSI-X, else INTx, else polling. */
+  readonly interrupts?: InterruptChoice;
+  /** How waits wait. Default `adaptive`, or `poll` without interrupts. */
+  readonly wait?: WaitMode;
+  /** How long an adaptive wait spins, in microseconds. Default 50. */
+  readonly spinMicroseconds?: number;
+  /** Accept MRG_RXBUF: a frame may be spread over several receive buffers. Default true. */
+  readonly mergeable?: boolean;
+  /** Accept EVENT_IDX. Default true. */
+  readonly eventIndex?: boolean;
+  /** Accept INDIRECT_DESC (used by the control queue). Default true. */
+  readonly indirect?: boolean;
+  /** Feature bits that are not accepted, whatever the rest says. */
+  readonly refusedFeatures?: bigint;
+  /** How long the device may take to answer a control command, in milliseconds. Default 2000. */
+  readonly controlTimeoutMs?: number;
+  /** How long a reset of the device may take, in milliseconds. Default: the transport's. */
+  readonly resetTimeoutMs?: number;
+}

@@ -1,0 +1,232 @@
+/**
+ * One receive queue: buffers given to the device, frames taken from it (virtio 1.4 §5.1.6.3, §5.1.6.4).
+ *
+ * @module
+ */
+import { ClosedError, DeviceError, UsageError } from "../../lib/errors/mod.ts";
+import { NET_HDR, NET_HDR_BYTES } from "../../lib/virtio/constants/net.ts";
+import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
+import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
+import type { WaitTarget } from "../../lib/virtio/waiter.ts";
+import type { FrameBurst } from "./frame_burst.ts";
+import type { SlotPool } from "./slots.ts";
+import { COUNT } from "./statistics.ts";
+
+const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset;
+
+/**
+ * Hands out frames where the device wrote them. Each slot belongs to the device, or to the caller from `receiveBurst` until it is
+ * recycled. Errors: `DeviceError` naming queue and field when the device lies (reset the device then), `UsageError`, `ClosedError`.
+ */
+export class ReceiveQueue implements WaitTarget {
+  /** Virtqueue number. */
+  readonly index: number;
+  /** The whole of each slot, made once; a frame's bytes are where the burst says. */
+  readonly views: readonly Uint8Array<ArrayBuffer>[];
+  readonly #name: string;
+  readonly #queue: Virtqueue;
+  readonly #pool: SlotPool;
+  readonly #mergeable: boolean;
+  readonly #counts: Float64Array;
+  readonly #slotOf: Uint16Array<ArrayBuffer>;
+  /** 1: with the caller. */
+  readonly #held: Uint8Array<ArrayBuffer>;
+  readonly #used: UsedBurst;
+  #usedCount = 0;
+  #usedAt = 0;
+  /** What ends this queue's life; thrown by every receive from then on. */
+  #fault: unknown = null;
+
+  /** @param name function, for messages @param pool one slot for each descriptor at most @param counts shared by all queues */
+  constructor(name: string, queue: Virtqueue, pool: SlotPool, mergeable: boolean, counts: Float64Array) {
+    this.index = queue.index;
+    this.views = pool.views;
+    this.#name = name;
+    this.#queue = queue;
+    this.#pool = pool;
+    this.#mergeable = mergeable;
+    this.#counts = counts;
+    this.#slotOf = new Uint16Array(queue.size);
+    this.#held = new Uint8Array(pool.count).fill(1);
+    this.#used = usedBurst(queue.size);
+  }
+
+  /** Gives all slots to the device and notifies it: once, after DRIVER_OK. */
+  start(): void {
+    for (let slot = 0; slot < this.#pool.count; slot++) this.recycleSlot(slot);
+    this.flush();
+  }
+
+  /**
+   * Takes up to `burst.capacity` frames. Frames that came before a lie of the device are still given out; the error is thrown by this call when there
+   * are none, else by the next.
+   * @returns how many; ask again until it is 0 before waiting
+   */
+  receiveBurst(burst: FrameBurst): number {
+    if (burst.parts !== 0) {
+      throw new UsageError(
+        `${this.#name}, queue ${this.index}: the burst still holds ${burst.frames} frames`,
+        {
+          hint: "recycle() or clear() it first",
+        },
+      );
+    }
+    if (this.#pool.closed || this.#queue.closed) this.#gone();
+    if (this.#usedAt === this.#usedCount && this.#fault === null) {
+      this.#usedAt = this.#usedCount = 0;
+      this.#usedCount = this.#queue.takeUsed(this.#used);
+    }
+    const { ids, lengths } = this.#used;
+    let frames = 0;
+    let part = 0;
+    let bytes = 0;
+    let dropped = 0;
+    burst.first[0] = 0;
+    while (frames < burst.capacity && this.#usedAt < this.#usedCount && this.#fault === null) {
+      const from = this.#usedAt;
+      const slot = this.#slotOf[ids[from]!]!;
+      const length = lengths[from]!;
+      if (length < NET_HDR_BYTES) {
+        this.#lie("used.len", `${length} bytes are too few for the header`);
+        break;
+      }
+      const buffers = this.#mergeable ? this.#numBuffers(slot) : 1;
+      if (buffers === 0 || buffers > this.#usedCount - from) {
+        this.#incomplete(buffers, this.#usedCount - from);
+        break;
+      }
+      if (part + buffers > burst.partCapacity) {
+        if (frames > 0) break;
+        throw new UsageError(
+          `a frame of ${buffers} parts does not fit into a burst of ${burst.partCapacity}`,
+        );
+      }
+      this.#usedAt = from + buffers;
+      if (length === NET_HDR_BYTES && buffers === 1) {
+        dropped++;
+        this.#drop(slot);
+        continue;
+      }
+      for (let i = 0; i < buffers; i++) {
+        const piece = this.#slotOf[ids[from + i]!]!;
+        const offset = i === 0 ? NET_HDR_BYTES : 0;
+        const pieceBytes = lengths[from + i]! - offset;
+        this.#held[piece] = 1;
+        burst.slots[part] = piece;
+        burst.offsets[part] = offset;
+        burst.lengths[part] = pieceBytes;
+        bytes += pieceBytes;
+        part++;
+      }
+      frames++;
+      burst.first[frames] = part;
+    }
+    burst.frames = frames;
+    burst.parts = part;
+    if (dropped > 0) {
+      this.#counts[COUNT.dropped]! += dropped;
+      if (this.#fault === null) this.flush();
+    }
+    if (frames === 0 && this.#fault !== null) throw this.#fault;
+    this.#counts[COUNT.frames]! += frames;
+    this.#counts[COUNT.bytes]! += bytes;
+    return frames;
+  }
+
+  /** Copies a frame of a burst out of its slots. @returns its bytes @throws UsageError when `into` is too short */
+  copyFrame(burst: FrameBurst, frame: number, into: Uint8Array): number {
+    const bytes = burst.frameBytes(frame);
+    if (bytes > into.length) throw new UsageError(`a frame of ${bytes} bytes into ${into.length}`);
+    if (this.#pool.closed) this.#gone();
+    let at = 0;
+    for (let part = burst.first[frame]!; part < burst.first[frame + 1]!; part++) {
+      const offset = burst.offsets[part]!;
+      const length = burst.lengths[part]!;
+      into.set(this.views[burst.slots[part]!]!.subarray(offset, offset + length), at);
+      at += length;
+    }
+    return bytes;
+  }
+
+  /** Gives all slots of a burst back to the device and notifies it when it asks for that. The burst is empty afterwards. */
+  recycle(burst: FrameBurst): void {
+    for (let part = 0; part < burst.parts; part++) this.recycleSlot(burst.slots[part]!);
+    burst.clear();
+    this.flush();
+  }
+
+  /** Gives one slot back; `flush` makes it visible. @throws UsageError when the caller does not hold it */
+  recycleSlot(slot: number): void {
+    if (this.#pool.closed) this.#gone();
+    if (this.#held[slot] !== 1) {
+      throw new UsageError(
+        `${this.#name}, queue ${this.index}: receive slot ${slot} is not held by the caller`,
+      );
+    }
+    const id = this.#queue.addSingle(
+      this.#pool.iovaLo[slot]!,
+      this.#pool.iovaHi[slot]!,
+      this.#pool.slotBytes,
+      true,
+    );
+    this.#slotOf[id] = slot;
+    this.#held[slot] = 0;
+  }
+
+  /** Makes recycled slots visible to the device, and notifies it when it asks for that. */
+  flush(): void {
+    if (this.#queue.kick()) this.#counts[COUNT.kicks]!++;
+  }
+
+  /** True when `receiveBurst` has something to look at. */
+  hasUsed(): boolean {
+    if (this.#fault !== null) throw this.#fault;
+    return this.#usedAt !== this.#usedCount || this.#queue.hasUsed();
+  }
+
+  /** See `Virtqueue`. */
+  suppressInterrupts(): void {
+    this.#queue.suppressInterrupts();
+  }
+
+  /** See `Virtqueue`. */
+  enableInterrupts(): boolean {
+    return this.#queue.enableInterrupts() || this.hasUsed();
+  }
+
+  /** `num_buffers` of the header in a slot: read once, since the device can still change it. */
+  #numBuffers(slot: number): number {
+    const view = this.views[slot]!;
+    return view[NUM_BUFFERS_AT]! | (view[NUM_BUFFERS_AT + 1]! << 8);
+  }
+
+  #drop(slot: number): void {
+    this.#held[slot] = 1;
+    try {
+      this.recycleSlot(slot);
+    } catch (error) {
+      this.#fault = error;
+    }
+  }
+
+  /** The standard has a device return all buffers of a frame at once, so the rest is not still to come. */
+  #incomplete(buffers: number, returned: number): void {
+    try {
+      // When the ring itself is broken, that is the better error: this throws it.
+      this.#queue.hasUsed();
+      this.#lie("num_buffers", `a frame in ${buffers} buffers, of which ${returned} were returned`);
+    } catch (error) {
+      this.#fault = error;
+    }
+  }
+
+  #lie(field: string, message: string): void {
+    this.#fault = new DeviceError(message, { function: this.#name, queue: this.index, field }, {
+      hint: "reset the device",
+    });
+  }
+
+  #gone(): never {
+    throw new ClosedError(`receive queue ${this.index} of ${this.#name}`);
+  }
+}

@@ -1,0 +1,167 @@
+/**
+ * One transmit queue: a pool of slots that are filled, sent and come back (virtio 1.4 §5.1.6.2).
+ *
+ * @module
+ */
+import { ClosedError, UsageError } from "../../lib/errors/mod.ts";
+import { ETHERNET_HEADER_BYTES, NET_HDR_BYTES } from "../../lib/virtio/constants/net.ts";
+import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
+import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
+import type { WaitTarget } from "../../lib/virtio/waiter.ts";
+import type { SlotPool } from "./slots.ts";
+import { COUNT } from "./statistics.ts";
+
+const FREE = 0;
+const RESERVED = 1;
+const SENT = 2;
+
+/**
+ * `reserve` a slot, write the frame through `frame(slot)`, `send` it, and `flush` once for all. Sent slots come back by `reclaim`, which `reserve`
+ * calls when it runs dry. Errors: `UsageError`, `DeviceError` when the device lies, `ClosedError`.
+ */
+export class TransmitQueue implements WaitTarget {
+  /** Virtqueue number. */
+  readonly index: number;
+  /** Longest frame, Ethernet header included. */
+  readonly maxFrameBytes: number;
+  readonly #name: string;
+  readonly #queue: Virtqueue;
+  readonly #pool: SlotPool;
+  readonly #counts: Float64Array;
+  readonly #state: Uint8Array<ArrayBuffer>;
+  readonly #free: Uint16Array<ArrayBuffer>;
+  readonly #slotOf: Uint16Array<ArrayBuffer>;
+  readonly #used: UsedBurst;
+  #freeCount: number;
+
+  /** @param pool slots with a zeroed header as headroom; the device only reads them @param counts shared by all queues */
+  constructor(name: string, queue: Virtqueue, pool: SlotPool, maxFrameBytes: number, counts: Float64Array) {
+    this.index = queue.index;
+    this.maxFrameBytes = maxFrameBytes;
+    this.#name = name;
+    this.#queue = queue;
+    this.#pool = pool;
+    this.#counts = counts;
+    this.#state = new Uint8Array(pool.count);
+    this.#free = Uint16Array.from({ length: pool.count }, (_, i) => pool.count - 1 - i);
+    this.#freeCount = pool.count;
+    this.#slotOf = new Uint16Array(queue.size);
+    this.#used = usedBurst(queue.size);
+  }
+
+  /** Slots in the pool. */
+  get slotCount(): number {
+    return this.#pool.count;
+  }
+
+  /** Slots that `reserve` gives without waiting for the device. */
+  get freeSlots(): number {
+    return this.#freeCount;
+  }
+
+  /** A slot to fill, the caller's until `send` or `cancel`; −1 when the device has them all. */
+  reserve(): number {
+    if (this.#pool.closed) this.#gone();
+    if (this.#freeCount === 0 && this.reclaim() === 0) return -1;
+    const slot = this.#free[--this.#freeCount]!;
+    this.#state[slot] = RESERVED;
+    return slot;
+  }
+
+  /** Where the slot's frame goes: `maxFrameBytes`, made once. @throws UsageError when the slot is not reserved */
+  frame(slot: number): Uint8Array<ArrayBuffer> {
+    if (this.#pool.closed) this.#gone();
+    if (this.#state[slot] !== RESERVED) this.#notReserved(slot);
+    return this.#pool.bodies[slot]!;
+  }
+
+  /** Gives an unused slot back. */
+  cancel(slot: number): void {
+    if (this.#pool.closed) this.#gone();
+    if (this.#state[slot] !== RESERVED) this.#notReserved(slot);
+    this.#state[slot] = FREE;
+    this.#free[this.#freeCount++] = slot;
+  }
+
+  /** Queues the first `lengthBytes` of the slot's frame; `flush` makes it visible. @throws UsageError too short, too long, not reserved */
+  send(slot: number, lengthBytes: number): void {
+    if (this.#pool.closed) this.#gone();
+    if (this.#state[slot] !== RESERVED) this.#notReserved(slot);
+    this.checkLength(lengthBytes);
+    const id = this.#queue.addSingle(
+      this.#pool.iovaLo[slot]!,
+      this.#pool.iovaHi[slot]!,
+      NET_HDR_BYTES + lengthBytes,
+      false,
+    );
+    this.#slotOf[id] = slot;
+    this.#state[slot] = SENT;
+    this.#counts[COUNT.frames]!++;
+    this.#counts[COUNT.bytes]! += lengthBytes;
+  }
+
+  /** Sends `count` reserved slots and flushes. @returns `count` @throws UsageError; what was queued before is sent all the same */
+  transmitBurst(slots: Uint16Array, lengths: Uint32Array, count: number): number {
+    if (!(count >= 0 && count <= slots.length && count <= lengths.length)) {
+      throw new UsageError(`a burst of ${count} frames in arrays of ${slots.length} and ${lengths.length}`);
+    }
+    try {
+      for (let i = 0; i < count; i++) this.send(slots[i]!, lengths[i]!);
+    } finally {
+      this.flush();
+    }
+    return count;
+  }
+
+  /** Makes sent frames visible to the device, and notifies it when it asks for that. */
+  flush(): void {
+    if (this.#queue.kick()) this.#counts[COUNT.kicks]!++;
+  }
+
+  /** Takes slots back that the device is done with. @returns how many */
+  reclaim(): number {
+    const used = this.#used;
+    const count = this.#queue.takeUsed(used);
+    for (let i = 0; i < count; i++) {
+      const slot = this.#slotOf[used.ids[i]!]!;
+      this.#state[slot] = FREE;
+      this.#free[this.#freeCount++] = slot;
+    }
+    return count;
+  }
+
+  /** @throws UsageError for a frame that is too short or too long for this device */
+  checkLength(lengthBytes: number): void {
+    if (
+      lengthBytes >= ETHERNET_HEADER_BYTES && lengthBytes <= this.maxFrameBytes &&
+      Number.isInteger(lengthBytes)
+    ) return;
+    throw new UsageError(`${this.#name}: a frame of ${lengthBytes} bytes`, {
+      hint:
+        `frames are ${ETHERNET_HEADER_BYTES} to ${this.maxFrameBytes} bytes here, without checksum at the end`,
+    });
+  }
+
+  /** True when the device has given slots back. */
+  hasUsed(): boolean {
+    return this.#queue.hasUsed();
+  }
+
+  /** See `Virtqueue`. */
+  suppressInterrupts(): void {
+    this.#queue.suppressInterrupts();
+  }
+
+  /** See `Virtqueue`. */
+  enableInterrupts(): boolean {
+    return this.#queue.enableInterrupts();
+  }
+
+  #notReserved(slot: number): never {
+    throw new UsageError(`${this.#name}, queue ${this.index}: transmit slot ${slot} is not reserved`);
+  }
+
+  #gone(): never {
+    throw new ClosedError(`transmit queue ${this.index} of ${this.#name}`);
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * What an opened function says of itself, without driving it: regions, vectors, and for virtio functions features and queues.
+ *
+ * @module
+ */
+import { isErrno } from "../../ffi/mod.ts";
+import { UnsupportedError } from "../errors/mod.ts";
+import { type IrqInfo, type RegionInfo, type VfioDevice, type VfioPath } from "../vfio/mod.ts";
+import { deviceTypeName } from "./constants/device_id.ts";
+import { featureNames } from "./constants/features.ts";
+import { PciModernTransport } from "./transport/pci_modern.ts";
+import type { Profile } from "./transport/transport.ts";
+
+/** A virtio function, read through its registers. */
+export interface VirtioFacts {
+  /** Virtio device id. */
+  readonly deviceId: number;
+  /** Its name in the standard, such as `network device`. */
+  readonly deviceType: string;
+  /** Meaning of bits 39–42. */
+  readonly profile: Profile;
+  /** Features offered. */
+  readonly features: bigint;
+  /** Their names, lowest bit first. */
+  readonly featureNames: readonly string[];
+  /** `device_status`. */
+  readonly status: number;
+  /** Largest size of each queue. */
+  readonly queueSizes: readonly number[];
+  /** Bytes of the device-specific configuration. */
+  readonly configSizeBytes: number;
+}
+
+/** An opened function. */
+export interface FunctionFacts {
+  /** How it was opened. */
+  readonly path: VfioPath;
+  /** Can be reset on its own. */
+  readonly resettable: boolean;
+  /** Regions that exist. */
+  readonly regions: readonly RegionInfo[];
+  /** Interrupt indices with vectors. */
+  readonly interrupts: readonly IrqInfo[];
+  /** Undefined when the function has no modern virtio interface. */
+  readonly virtio?: VirtioFacts;
+}
+
+/** Reads an opened function. Only the feature and queue selectors of a virtio function are written. @throws what the device throws */
+export function inspect(device: VfioDevice, profile: Profile = "spec"): FunctionFacts {
+  const VFIO_DEVICE_FLAGS_RESET = 1;
+  const virtio = inspectVirtio(device, profile);
+  return {
+    path: device.path,
+    resettable: (device.info.flags & VFIO_DEVICE_FLAGS_RESET) !== 0,
+    regions: indices(device.info.numRegions)
+      .map((index) => unlessAbsent(() => device.regionInfo(index)))
+      .filter((one) => one !== undefined && one.sizeBytes > 0) as RegionInfo[],
+    interrupts: indices(device.info.numIrqs)
+      .map((index) => unlessAbsent(() => device.irqInfo(index)))
+      .filter((one) => one !== undefined && one.count > 0) as IrqInfo[],
+    ...(virtio === undefined ? {} : { virtio }),
+  };
+}
+
+function indices(count: number): number[] {
+  return Array.from({ length: count }, (_, index) => index);
+}
+
+/** The kernel answers EINVAL for the VGA region and for interrupts that a function lacks. */
+function unlessAbsent<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (isErrno(error, "EINVAL", "ENODEV")) return undefined;
+    throw error;
+  }
+}
+
+function inspectVirtio(device: VfioDevice, profile: Profile): VirtioFacts | undefined {
+  let transport: PciModernTransport;
+  try {
+    transport = PciModernTransport.open(device, { profile });
+  } catch (error) {
+    if (error instanceof UnsupportedError) return undefined;
+    throw error;
+  }
+  try {
+    const features = transport.readDeviceFeatures();
+    return {
+      deviceId: transport.deviceId,
+      deviceType: deviceTypeName(transport.deviceId),
+      profile,
+      features,
+      featureNames: featureNames(features, transport.deviceId, profile),
+      status: transport.readStatus(),
+      queueSizes: indices(transport.queueCount).map((queue) => transport.queueMaxSize(queue)),
+      configSizeBytes: transport.configSizeBytes,
+    };
+  } finally {
+    transport.close();
+  }
+}

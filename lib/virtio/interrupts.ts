@@ -1,0 +1,63 @@
+/**
+ * Spreads a device's interrupts over its config space and queues (SPEC MSI-X vector configuration; reference 2.2).
+ *
+ * @module
+ */
+import { UnsupportedError } from "../errors/mod.ts";
+import type { InterruptKind, InterruptVector, VirtioTransport } from "./transport/transport.ts";
+
+/** What the caller asks for. `auto`: MSI-X, else INTx, else none. */
+export type InterruptChoice = "msix" | "intx" | "none" | "auto";
+
+/** Interrupts that are turned on, and who raises which. */
+export interface BoundInterrupts {
+  readonly kind: InterruptKind;
+  readonly vectors: readonly InterruptVector[];
+  /** To be programmed by `createQueue({vector})`; undefined leaves the queue's vector alone (no MSI-X). */
+  queueVector(queue: number): number | undefined;
+  /** True for the vector that config changes raise. */
+  carriesConfig(vector: number): boolean;
+}
+
+/**
+ * Turns interrupts on and programs the config vector. With MSI-X: vector 0 for config and one for each queue; with fewer vectors the
+ * queues share the second, with one vector all share it.
+ * @param queues indices of the queues that will be set up
+ * @throws UnsupportedError when the device has no such interrupt; DeviceError when it refuses the config vector
+ */
+export function bindInterrupts(
+  transport: VirtioTransport,
+  choice: InterruptChoice,
+  queues: readonly number[],
+): BoundInterrupts {
+  const kind = choice === "auto" ? best(transport) : choice;
+  if (kind === "none") {
+    return { kind, vectors: [], queueVector: () => undefined, carriesConfig: () => false };
+  }
+  const available = transport.interruptCount(kind);
+  if (available === 0) {
+    throw new UnsupportedError(`${transport.name} has no ${kind === "msix" ? "MSI-X" : "INTx"}`, {
+      hint: 'use interrupts: "auto", or "none" to poll',
+    });
+  }
+  if (kind === "intx") {
+    const vectors = transport.enableInterrupts("intx", 1);
+    return { kind, vectors, queueVector: () => undefined, carriesConfig: () => true };
+  }
+  const wanted = 1 + queues.length;
+  const count = available >= wanted ? wanted : Math.min(available, 2);
+  const vectors = transport.enableInterrupts("msix", count);
+  try {
+    transport.setConfigVector(0);
+  } catch (error) {
+    transport.disableInterrupts();
+    throw error;
+  }
+  const place = (queue: number) => count === wanted ? 1 + queues.indexOf(queue) : count - 1;
+  return { kind, vectors, queueVector: place, carriesConfig: (vector) => vector === 0 };
+}
+
+function best(transport: VirtioTransport): "msix" | "intx" | "none" {
+  if (transport.interruptCount("msix") > 0) return "msix";
+  return transport.interruptCount("intx") > 0 ? "intx" : "none";
+}

@@ -1,0 +1,18 @@
+/**
+ * How a virtio device is reached and fed: transports, queues, negotiation, waiting.
+ *
+ * @module
+ */
+export * from "./constants/mod.ts";
+export * from "./device.ts";
+export { baseFeatures, chooseFeatures, type FeatureDependency, type FeatureWishes } from "./features.ts";
+export * from "./interrupts.ts";
+export * from "./queue/create.ts";
+export * from "./queue/split.ts";
+export * from "./queue/split_layout.ts";
+export * from "./queue/used_burst.ts";
+export * from "./queue/virtqueue.ts";
+export * from "./transport/pci_layout.ts";
+export * from "./transport/pci_modern.ts";
+export * from "./transport/transport.ts";
+export * from "./waiter.ts";

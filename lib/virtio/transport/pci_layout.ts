@@ -1,0 +1,165 @@
+/**
+ * Finds the structures of a modern virtio function: which BAR, where, how long (SPEC "Virtio Structure PCI Capabilities"; reference 2.1).
+ *
+ * @module
+ */
+import { DeviceError, UnsupportedError } from "../../errors/mod.ts";
+import { ConfigSpace, findSharedMemory, type VirtioCapability, walkCapabilities } from "../../pci/mod.ts";
+import { COMMON_CFG_BYTES } from "../constants/pci.ts";
+import {
+  VIRTIO_PCI_MODERN_BASE,
+  VIRTIO_PCI_TRANSITIONAL,
+  VIRTIO_PCI_VENDOR_ID,
+} from "../constants/device_id.ts";
+
+/** Part of a BAR, checked to lie wholly inside it. */
+export interface StructurePlace {
+  /** 0 to 5. */
+  readonly bar: number;
+  /** Bytes from the start of the BAR. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly lengthBytes: number;
+}
+
+/** Where everything is. */
+export interface VirtioPciLayout {
+  /** Virtio device id, from the PCI device id or, for a transitional function, the subsystem id. */
+  readonly deviceId: number;
+  readonly common: StructurePlace;
+  readonly notify: StructurePlace;
+  /** Bytes for each unit of `queue_notify_off`: 0, or a power of two from 2 on. */
+  readonly notifyOffMultiplier: number;
+  readonly isr: StructurePlace;
+  /** Absent when the device type has no config space. */
+  readonly device?: StructurePlace;
+  /** Shared memory by region id (reference 1.7). */
+  readonly sharedMemory: ReadonlyMap<number, StructurePlace>;
+}
+
+/** What a structure must be like. */
+interface Demand {
+  readonly minimumBytes: number;
+  /** Registers are accessed with their exact width, which needs this alignment. */
+  readonly alignment: number;
+}
+
+const DEMANDS = {
+  common: { minimumBytes: COMMON_CFG_BYTES.required, alignment: 4 },
+  notify: { minimumBytes: 2, alignment: 2 },
+  isr: { minimumBytes: 1, alignment: 1 },
+  device: { minimumBytes: 1, alignment: 4 },
+} as const satisfies Record<string, Demand>;
+
+/**
+ * Reads the layout out of a configuration space. Of several structures of a type the first usable one wins; reserved types, BARs
+ * above 5 and places outside their BAR are passed over; longer capabilities and longer structures are fine.
+ *
+ * @param name function, for messages @param config 256 or 4096 bytes @param barBytes size of a BAR; 0 when there is none
+ * @throws UnsupportedError when this is no virtio function, or a legacy one only; DeviceError when a structure that must be there is not usable
+ */
+export function findVirtioLayout(
+  name: string,
+  config: Uint8Array,
+  barBytes: (bar: number) => number,
+): VirtioPciLayout {
+  const space = new ConfigSpace(config);
+  const deviceId = virtioDeviceId(name, space);
+  const { capabilities } = walkCapabilities(space);
+  const all = capabilities.filter((one): one is VirtioCapability => one.kind === "virtio");
+  if (all.length === 0) {
+    throw new UnsupportedError(`${name} has no virtio capability: it speaks the legacy interface only`, {
+      hint:
+        "reach it through its PF's legacy admin commands, or turn the modern interface on where it is emulated",
+    });
+  }
+
+  const find = (structure: keyof typeof DEMANDS): VirtioCapability | string => {
+    const demand = DEMANDS[structure];
+    let reason = "there is none";
+    for (const capability of all) {
+      if (capability.structure !== structure) continue;
+      const problem = problemOf(capability, demand, barBytes);
+      if (problem === undefined) return capability;
+      reason = problem;
+    }
+    return reason;
+  };
+  const demanded = (structure: keyof typeof DEMANDS): VirtioCapability => {
+    const found = find(structure);
+    if (typeof found !== "string") return found;
+    throw new DeviceError(`no usable ${structure} structure: ${found}`, {
+      function: name,
+      field: "virtio_pci_cap",
+    });
+  };
+
+  const notify = demanded("notify");
+  const device = find("device");
+  return {
+    deviceId,
+    common: place(demanded("common")),
+    notify: place(notify),
+    notifyOffMultiplier: checkMultiplier(name, notify.notifyOffMultiplier ?? 0),
+    isr: place(demanded("isr")),
+    ...(typeof device === "string" ? {} : { device: place(device) }),
+    sharedMemory: new Map(
+      [...findSharedMemory(
+        all.filter((one) => problemOf(one, { minimumBytes: 1, alignment: 1 }, barBytes) === undefined),
+      )]
+        .map(([id, capability]) => [id, place(capability)]),
+    ),
+  };
+}
+
+/** Virtio device id of a PCI function. @throws UnsupportedError when it is none of virtio's */
+export function virtioDeviceId(name: string, config: ConfigSpace): number {
+  if (config.vendorId !== VIRTIO_PCI_VENDOR_ID) {
+    throw new UnsupportedError(
+      `${name} is not a virtio function: its vendor id is 0x${config.vendorId.toString(16)}`,
+    );
+  }
+  const { first, last } = VIRTIO_PCI_TRANSITIONAL;
+  if (config.deviceId >= first && config.deviceId <= last) return config.subsystem?.deviceId ?? 0;
+  if (config.deviceId > VIRTIO_PCI_MODERN_BASE && config.deviceId <= VIRTIO_PCI_MODERN_BASE + 0x3f) {
+    return config.deviceId - VIRTIO_PCI_MODERN_BASE;
+  }
+  throw new UnsupportedError(
+    `${name}: PCI device id 0x${config.deviceId.toString(16)} is no virtio device's`,
+  );
+}
+
+function place(capability: VirtioCapability): StructurePlace {
+  return { bar: capability.bar, offset: capability.regionOffset, lengthBytes: capability.regionLength };
+}
+
+function problemOf(
+  capability: VirtioCapability,
+  demand: Demand,
+  barBytes: (bar: number) => number,
+): string | undefined {
+  if (!capability.usable) return capability.problems.join("; ");
+  const { bar, regionOffset, regionLength } = capability;
+  const size = barBytes(bar);
+  if (size === 0) return `BAR ${bar} does not exist`;
+  if (regionOffset + regionLength > size) {
+    return `offset ${regionOffset} + length ${regionLength} is outside BAR ${bar} of ${size} bytes`;
+  }
+  if (regionLength < demand.minimumBytes) {
+    return `its length ${regionLength} is below the structure's ${demand.minimumBytes} bytes`;
+  }
+  if (regionOffset % demand.alignment !== 0) {
+    return `offset ${regionOffset} is not a multiple of ${demand.alignment}`;
+  }
+  return undefined;
+}
+
+function checkMultiplier(name: string, multiplier: number): number {
+  // Also true for 2^31, where the signed arithmetic of `&` still gives 0.
+  const powerOfTwo = multiplier >= 2 && (multiplier & (multiplier - 1)) === 0;
+  if (multiplier === 0 || powerOfTwo) return multiplier;
+  throw new DeviceError(`${multiplier} is neither 0 nor a power of two from 2 on`, {
+    function: name,
+    field: "notify_off_multiplier",
+  });
+}

@@ -1,0 +1,466 @@
+/**
+ * The modern PCI transport over an opened function (SPEC "Virtio Over PCI Bus"; reference 2.1, 2.2).
+ *
+ * @module
+ */
+import { sleepBlocking } from "../../../ffi/mod.ts";
+import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../errors/mod.ts";
+import type { DmaSpace, MappedMemory } from "../../memory/mod.ts";
+import { ConfigAccess } from "../../vfio/config_access.ts";
+import type { VfioDevice } from "../../vfio/device.ts";
+import { InterruptSet } from "../../vfio/interrupts.ts";
+import { REGION } from "../../vfio/device.ts";
+import { FEATURE, featureNames } from "../constants/features.ts";
+import { type CommonRegisterName, NO_VECTOR } from "../constants/pci.ts";
+import { describeStatus } from "../constants/status.ts";
+import { findVirtioLayout, type VirtioPciLayout } from "./pci_layout.ts";
+import { BarSet, CommonRegisters, QueueDoorbell, readWidth, writeWidth } from "./pci_registers.ts";
+import type {
+  Doorbell,
+  InterruptKind,
+  InterruptVector,
+  Profile,
+  QueueAddresses,
+  VirtioTransport,
+} from "./transport.ts";
+
+/** How to open. */
+export interface PciModernOptions {
+  /** Which text gives bits 39–42 their meaning. Default `spec`. */
+  readonly profile?: Profile;
+}
+
+/** Features that need a register beyond the first 56 bytes of the common structure. */
+const NEEDS_REGISTER: readonly (readonly [bigint, CommonRegisterName])[] = [
+  [FEATURE.NOTIF_CONFIG_DATA, "queue_notif_config_data"],
+  [FEATURE.RING_RESET, "queue_reset"],
+  [FEATURE.ADMIN_VQ, "admin_queue_num"],
+];
+const PATIENT_RESET_MS = 5000;
+/** Immediate re-reads while waiting for a register, before sleeping between them. */
+const EAGER_READS = 100;
+
+/**
+ * A virtio function with the modern interface. The `VfioDevice` stays its owner's; closing the transport stops the virtio device, turns
+ * interrupts off and unmaps the registers.
+ */
+export class PciModernTransport implements VirtioTransport {
+  /** Address of the function. */
+  readonly name: string;
+  readonly kind = "pci-modern";
+  readonly profile: Profile;
+  readonly deviceId: number;
+  /** Where the structures are. */
+  readonly layout: VirtioPciLayout;
+  readonly #device: VfioDevice;
+  readonly #config: ConfigAccess;
+  readonly #bars: BarSet;
+  readonly #common: CommonRegisters;
+  readonly #interrupts: InterruptSet;
+  readonly #commandBefore: number;
+  readonly #queueCount: number;
+  #driverFeatures = 0n;
+  #closed = false;
+
+  private constructor(
+    device: VfioDevice,
+    layout: VirtioPciLayout,
+    profile: Profile,
+    config: ConfigAccess,
+    commandBefore: number,
+  ) {
+    this.name = device.name;
+    this.profile = profile;
+    this.deviceId = layout.deviceId;
+    this.layout = layout;
+    this.#device = device;
+    this.#config = config;
+    this.#commandBefore = commandBefore;
+    this.#interrupts = new InterruptSet(device);
+    this.#bars = new BarSet(device);
+    this.#common = new CommonRegisters(this.#bars, layout.common);
+    this.#queueCount = this.#common.read("num_queues");
+  }
+
+  /**
+   * Finds the structures, and turns memory decoding and bus mastering on.
+   * @throws UnsupportedError (no virtio function, or legacy only), DeviceError (capabilities that cannot be), ClosedError, and what the device throws
+   */
+  static open(device: VfioDevice, options: PciModernOptions = {}): PciModernTransport {
+    const config = new ConfigAccess(device);
+    const layout = findVirtioLayout(
+      device.name,
+      config.readAll(),
+      (bar) => device.regionInfo(REGION.bar0 + bar).sizeBytes,
+    );
+    const before = config.setCommand({ memory: true, busMaster: true });
+    try {
+      return new PciModernTransport(device, layout, options.profile ?? "spec", config, before);
+    } catch (error) {
+      restoreCommand(config, before);
+      throw error;
+    }
+  }
+
+  /** Queues, admin queues not counted (`num_queues`). */
+  get queueCount(): number {
+    this.#open();
+    return this.#queueCount;
+  }
+
+  /** The function's DMA memory. */
+  get dma(): DmaSpace {
+    return this.#device.dma;
+  }
+
+  /** True after `close`, here or of the function. */
+  get closed(): boolean {
+    return this.#closed || this.#device.closed;
+  }
+
+  /** As written last. */
+  get driverFeatures(): bigint {
+    return this.#driverFeatures;
+  }
+
+  /**
+   * Bits 0–63 as offered, without those whose registers lie past the end of the device's common structure or that its notify structure
+   * cannot carry: they cannot be used, and a driver must not fail because they are offered. `unusableFeatures` has them.
+   */
+  readDeviceFeatures(): bigint {
+    this.#open();
+    return this.#offered() & ~this.unusableFeatures;
+  }
+
+  /** Bits that must not be negotiated with this function, whether offered or not. */
+  get unusableFeatures(): bigint {
+    let bits = 0n;
+    for (const [feature, register] of NEEDS_REGISTER) {
+      if (this.#meansStandard(feature) && !this.#common.has(register)) bits |= feature;
+    }
+    const multiplier = this.layout.notifyOffMultiplier;
+    const { offset, lengthBytes } = this.layout.notify;
+    // 2.1: the 32-bit doorbell of bit 38 needs room and alignment for 4 bytes.
+    if ((multiplier !== 0 && multiplier < 4) || lengthBytes < 4 || offset % 4 !== 0) {
+      bits |= FEATURE.NOTIFICATION_DATA;
+    }
+    return bits;
+  }
+
+  /** Writes bits 0–63. @throws UsageError for bits above 63, or in `unusableFeatures` */
+  writeDriverFeatures(bits: bigint): void {
+    this.#open();
+    if (bits < 0n || bits >= 1n << 64n) throw new UsageError(`${this.name}: feature bits above 63`);
+    const unusable = bits & this.unusableFeatures;
+    if (unusable !== 0n) {
+      throw new UsageError(
+        `${this.name} has no registers for ${featureNames(unusable, this.deviceId, this.profile).join(", ")}`,
+      );
+    }
+    this.#common.write("driver_feature_select", 0);
+    this.#common.write("driver_feature", Number(bits & 0xffff_ffffn));
+    this.#common.write("driver_feature_select", 1);
+    this.#common.write("driver_feature", Number(bits >> 32n));
+    this.#driverFeatures = bits;
+  }
+
+  /** `device_status`. */
+  readStatus(): number {
+    this.#open();
+    return this.#common.read("device_status");
+  }
+
+  /** `device_status`, as it is. */
+  writeStatus(status: number): void {
+    this.#open();
+    this.#common.write("device_status", status);
+  }
+
+  /** Writes 0 and reads until it is 0 (2.2). Default `timeoutMs` 5000. */
+  reset(timeoutMs: number = PATIENT_RESET_MS): void {
+    this.#open();
+    this.#common.write("device_status", 0);
+    this.#driverFeatures = 0n;
+    const last = this.#readUntil("device_status", 0, timeoutMs);
+    if (last === 0) return;
+    throw new TimeoutError(
+      `${this.name}: reset not finished after ${timeoutMs} ms; device_status reads ${describeStatus(last)}`,
+      {
+        hint: "reset the function itself (VfioDevice.reset), then open the transport again",
+      },
+    );
+  }
+
+  /** Bytes of the device-specific structure; 0 when there is none. */
+  get configSizeBytes(): number {
+    return this.layout.device?.lengthBytes ?? 0;
+  }
+
+  /** `config_generation`. */
+  configGeneration(): number {
+    this.#open();
+    return this.#common.read("config_generation");
+  }
+
+  /** One access of that width. */
+  readConfig(offset: number, width: 1 | 2 | 4): number {
+    const [bar, at] = this.#configPlace(offset, width);
+    return readWidth(this.#bars.bar(bar), at, width);
+  }
+
+  /** One access of that width. */
+  writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
+    const [bar, at] = this.#configPlace(offset, width);
+    writeWidth(this.#bars.bar(bar), at, width, value);
+  }
+
+  /** `queue_size` as it reads before the queue is enabled; admin queues may be asked for, too. */
+  queueMaxSize(queue: number): number {
+    this.#select(queue);
+    return this.#common.read("queue_size");
+  }
+
+  /** Size, addresses, enable; size and enable are read back. */
+  enableQueue(queue: number, addresses: QueueAddresses): void {
+    this.#select(queue);
+    if (this.#common.read("queue_enable") !== 0) {
+      throw this.#error(
+        queue,
+        "queue_enable",
+        "the queue is enabled already; it takes a reset to set it up again",
+      );
+    }
+    this.#common.write("queue_size", addresses.size);
+    const size = this.#common.read("queue_size");
+    if (size !== addresses.size) {
+      throw this.#error(queue, "queue_size", `${addresses.size} was written, ${size} reads back`);
+    }
+    this.#common.write64("queue_desc", addresses.descriptorArea);
+    this.#common.write64("queue_driver", addresses.driverArea);
+    this.#common.write64("queue_device", addresses.deviceArea);
+    this.#common.write("queue_enable", 1);
+    const enabled = this.#common.read("queue_enable");
+    if (enabled !== 1) throw this.#error(queue, "queue_enable", `1 was written, ${enabled} reads back`);
+  }
+
+  /** `queue_enable`. */
+  queueEnabled(queue: number): boolean {
+    this.#select(queue);
+    return this.#common.read("queue_enable") === 1;
+  }
+
+  /** Writes `queue_reset`, waits, and checks that the queue is disabled (1.5). Default `timeoutMs` 5000. */
+  resetQueue(queue: number, timeoutMs: number = PATIENT_RESET_MS): void {
+    this.#open();
+    if (!this.#meansStandard(FEATURE.RING_RESET) || (this.#driverFeatures & FEATURE.RING_RESET) === 0n) {
+      throw new UnsupportedError(`${this.name}: VIRTIO_F_RING_RESET was not negotiated`, {
+        hint: "reset the device",
+      });
+    }
+    this.#select(queue);
+    this.#common.write("queue_reset", 1);
+    if (this.#readUntil("queue_reset", 0, timeoutMs) !== 0) {
+      throw new TimeoutError(`${this.name}, queue ${queue}: queue_reset not finished after ${timeoutMs} ms`, {
+        hint: "reset the device",
+      });
+    }
+    if (this.#common.read("queue_enable") !== 0) {
+      throw this.#error(queue, "queue_enable", "still set after queue_reset");
+    }
+  }
+
+  /** @throws DeviceError when `queue_notify_off` leads outside the notify structure */
+  doorbell(queue: number): Doorbell {
+    this.#select(queue);
+    const withData = (this.#driverFeatures & FEATURE.NOTIFICATION_DATA) !== 0n;
+    const ownIdentifier = this.#meansStandard(FEATURE.NOTIF_CONFIG_DATA) &&
+      (this.#driverFeatures & FEATURE.NOTIF_CONFIG_DATA) !== 0n;
+    const width = withData ? 4 : 2;
+    const notifyOff = this.#common.read("queue_notify_off");
+    const { bar, offset, lengthBytes } = this.layout.notify;
+    const at = notifyOff * this.layout.notifyOffMultiplier;
+    if (at + width > lengthBytes) {
+      throw this.#error(
+        queue,
+        "queue_notify_off",
+        `${notifyOff} × ${this.layout.notifyOffMultiplier} + ${width} is past the notify structure's ${lengthBytes} bytes`,
+      );
+    }
+    const identifier = ownIdentifier ? this.#common.read("queue_notif_config_data") : queue;
+    const register = this.#bars.bar(bar).doorbell(offset + at, width);
+    return new QueueDoorbell(register, identifier, withData, this);
+  }
+
+  /** Vectors of a kind. */
+  interruptCount(kind: InterruptKind): number {
+    this.#open();
+    return kind === "none" ? 0 : this.#interrupts.available(kind);
+  }
+
+  /** Eventfds by vector; they are closed by `disableInterrupts`. */
+  enableInterrupts(kind: InterruptKind, count: number): InterruptVector[] {
+    this.#open();
+    if (kind === "none") return [];
+    const eventFds = this.#interrupts.enable(kind, count);
+    return eventFds.map((eventFd) => ({
+      eventFd,
+      acknowledge: kind === "intx" ? () => this.#acknowledgeIntx() : () => 3,
+    }));
+  }
+
+  /** Turns them off and closes their eventfds. */
+  disableInterrupts(): void {
+    this.#open();
+    this.#interrupts.disable();
+  }
+
+  /** `config_msix_vector`, read back. */
+  setConfigVector(vector: number | null): void {
+    this.#open();
+    this.#common.write("config_msix_vector", vectorValue(vector));
+    this.#checkVector(this.#common.read("config_msix_vector"), vector, { field: "config_msix_vector" });
+  }
+
+  /** `queue_msix_vector`, read back. */
+  setQueueVector(queue: number, vector: number | null): void {
+    this.#select(queue);
+    this.#common.write("queue_msix_vector", vectorValue(vector));
+    this.#checkVector(this.#common.read("queue_msix_vector"), vector, { queue, field: "queue_msix_vector" });
+  }
+
+  /** The ISR byte; reading clears it and lowers INTx. */
+  readInterruptStatus(): number {
+    this.#open();
+    const { bar, offset } = this.layout.isr;
+    return this.#bars.bar(bar).read8(offset);
+  }
+
+  /** A shared memory region; `map` maps it as a whole, and the function closes it with itself. */
+  sharedMemory(id: number): { sizeBytes: number; map(): MappedMemory } | undefined {
+    this.#open();
+    const place = this.layout.sharedMemory.get(id);
+    if (place === undefined) return undefined;
+    const { bar, offset, lengthBytes: sizeBytes } = place;
+    return {
+      sizeBytes,
+      map: () => {
+        this.#open();
+        return this.#device.mapRegion(REGION.bar0 + bar, { offset, sizeBytes }, { writable: true });
+      },
+    };
+  }
+
+  /** Resets the virtio device (without waiting), turns interrupts off, puts the Command register back, unmaps the registers. */
+  close(): void {
+    if (this.#closed) return;
+    const gone = this.#device.closed;
+    this.#closed = true;
+    try {
+      if (!gone) {
+        this.#common.write("device_status", 0);
+        this.#interrupts.disable();
+        restoreCommand(this.#config, this.#commandBefore);
+      }
+    } catch {
+      // The peer or the function is gone; what is ours is let go of below.
+    } finally {
+      this.#bars.close();
+      try {
+        this.#interrupts.disable();
+      } catch {
+        // As above; its eventfds are closed whatever the answer.
+      }
+    }
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #offered(): bigint {
+    this.#common.write("device_feature_select", 0);
+    const low = this.#common.read("device_feature");
+    this.#common.write("device_feature_select", 1);
+    const high = this.#common.read("device_feature");
+    return (BigInt(high) << 32n) | BigInt(low);
+  }
+
+  /** False for a bit that this profile's draft gave another meaning (0.3). */
+  #meansStandard(feature: bigint): boolean {
+    if (this.profile === "queue-state") return feature !== FEATURE.RING_RESET;
+    if (this.profile === "mmio-msi-v2") {
+      return feature !== FEATURE.RING_RESET && feature !== FEATURE.NOTIF_CONFIG_DATA;
+    }
+    return true;
+  }
+
+  /** INTx masks itself when it fires: reading the ISR lowers the line, then it may fire again. */
+  #acknowledgeIntx(): number {
+    const isr = this.readInterruptStatus();
+    this.#interrupts.unmask();
+    return isr;
+  }
+
+  #readUntil(register: CommonRegisterName, wanted: number, timeoutMs: number): number {
+    const deadline = performance.now() + timeoutMs;
+    for (let reads = 1;; reads++) {
+      const value = this.#common.read(register);
+      if (value === wanted || performance.now() >= deadline) return value;
+      if (reads > EAGER_READS) sleepBlocking(1);
+    }
+  }
+
+  #select(queue: number): void {
+    this.#open();
+    if (!Number.isInteger(queue) || queue < 0 || queue > 0xffff) {
+      throw new UsageError(`${this.name}: there is no queue ${queue}`);
+    }
+    this.#common.write("queue_select", queue);
+  }
+
+  #configPlace(offset: number, width: 1 | 2 | 4): [bar: number, offset: number] {
+    this.#open();
+    const place = this.layout.device;
+    if (
+      place === undefined || !Number.isInteger(offset) || offset < 0 || offset % width !== 0 ||
+      offset + width > place.lengthBytes
+    ) {
+      throw new UsageError(
+        `${this.name}: no ${
+          8 * width
+        }-bit field at offset ${offset} of the config space's ${this.configSizeBytes} bytes`,
+      );
+    }
+    return [place.bar, place.offset + offset];
+  }
+
+  #checkVector(readBack: number, vector: number | null, where: { queue?: number; field: string }): void {
+    if (readBack === vectorValue(vector)) return;
+    const got = readBack === NO_VECTOR ? "the device refuses it" : `${readBack} reads back`;
+    throw new DeviceError(`vector ${vector} was written, ${got}`, { function: this.name, ...where }, {
+      hint: "ask for fewer vectors, or poll",
+    });
+  }
+
+  #error(queue: number, field: string, message: string): DeviceError {
+    return new DeviceError(message, { function: this.name, queue, field });
+  }
+
+  #open(): void {
+    if (this.closed) throw new ClosedError(`virtio transport ${this.name}`);
+  }
+}
+
+function vectorValue(vector: number | null): number {
+  if (vector === null) return NO_VECTOR;
+  if (!Number.isInteger(vector) || vector < 0 || vector > 2047) {
+    throw new UsageError(`there is no MSI-X vector ${vector}`);
+  }
+  return vector;
+}
+
+/** Puts the two bits back that `open` turned on, and leaves the others as they are now. */
+function restoreCommand(config: ConfigAccess, before: number): void {
+  config.setCommand({ memory: (before & 2) !== 0, busMaster: (before & 4) !== 0 });
+}

@@ -1,0 +1,261 @@
+/**
+ * How a driver waits for its device: by polling, by sleeping on eventfds, or first the one and then the other.
+ *
+ * @module
+ */
+import { Epoll } from "../../ffi/mod.ts";
+import { ClosedError, UsageError } from "../errors/mod.ts";
+import type { InterruptVector } from "./transport/transport.ts";
+
+/** What is waited for. A `Virtqueue` is one; a driver makes one of several queues. */
+export interface WaitTarget {
+  /** True when there is something to take. Called in a spin: allocates nothing. */
+  hasUsed(): boolean;
+  /** No interrupts, please: somebody is looking. */
+  suppressInterrupts(): void;
+  /** An interrupt at the next event. @returns true when something came meanwhile. */
+  enableInterrupts(): boolean;
+}
+
+/** `poll` never sleeps, `eventfd` never spins, `adaptive` spins first and then sleeps. */
+export type WaitMode = "poll" | "eventfd" | "adaptive";
+
+/** How to wait. */
+export interface WaiterOptions {
+  /** Default `adaptive`. */
+  readonly mode?: WaitMode;
+  /** How long `adaptive` spins before it sleeps, in microseconds. Default 50. */
+  readonly spinMicroseconds?: number;
+}
+
+interface Sleeper {
+  readonly target: WaitTarget;
+  readonly deadline: number;
+  readonly resolve: (ready: boolean) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Source {
+  readonly vector: InterruptVector;
+  readonly onSignal: ((isr: number) => void) | undefined;
+}
+
+/** Looks between two readings of the clock while spinning. */
+const LOOKS = 64;
+/** A polling wait lets the event loop run this often, so that timers and other waits go on. */
+const POLL_SLICE_MS = 1;
+const LONGEST_SLEEP_MS = 2 ** 31 - 1;
+
+/**
+ * Waits for many targets with one epoll set. The rule against lost wake-ups: interrupts are suppressed while somebody polls; before
+ * sleeping they are enabled, and the target is looked at once more.
+ *
+ * Any number of asynchronous waits may be under way. A blocking wait (for a Worker) stands alone.
+ */
+export class Waiter implements Disposable {
+  readonly mode: WaitMode;
+  readonly #spinMs: number;
+  readonly #epoll: Epoll = new Epoll();
+  readonly #sources: Source[] = [];
+  readonly #sleepers = new Set<Sleeper>();
+  #interrupts = 0;
+  #pumping: Promise<void> | null = null;
+  #closed = false;
+
+  /** @throws UsageError, SyscallError */
+  constructor(options: WaiterOptions = {}) {
+    this.mode = options.mode ?? "adaptive";
+    const spin = options.spinMicroseconds ?? 50;
+    if (!(spin >= 0 && spin <= 1e9)) throw new UsageError(`a spin of ${spin} µs`);
+    this.#spinMs = this.mode === "eventfd" ? 0 : spin / 1000;
+  }
+
+  /** Interrupts that were taken from the watched vectors so far. */
+  get interrupts(): number {
+    return this.#interrupts;
+  }
+
+  /** True after `close`. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /**
+   * Adds an interrupt vector to those that end a sleep. `onSignal` is called with the ISR bits (1 queue, 2 config, 3 unknown) after the
+   * vector was acknowledged; what it throws ends all waits with that error.
+   */
+  watch(vector: InterruptVector, onSignal?: (isr: number) => void): void {
+    this.#open();
+    this.#epoll.add(vector.eventFd.fd, this.#sources.length);
+    this.#sources.push({ vector, onSignal });
+  }
+
+  /**
+   * Resolves to true when the target has something, to false after `timeoutMs` (Infinity: no limit).
+   * @throws whatever the target throws; UsageError; ClosedError when the waiter is closed meanwhile
+   */
+  async wait(target: WaitTarget, timeoutMs: number): Promise<boolean> {
+    this.#check(timeoutMs);
+    if (target.hasUsed()) return true;
+    const deadline = performance.now() + timeoutMs;
+    if (this.mode === "poll") return await this.#poll(target, deadline);
+    if (this.#spinMs > 0) {
+      target.suppressInterrupts();
+      if (spin(target, Math.min(deadline, performance.now() + this.#spinMs))) return true;
+    }
+    if (target.enableInterrupts()) return true;
+    return await new Promise<boolean>((resolve, reject) => {
+      this.#sleepers.add({ target, deadline, resolve, reject });
+      if (this.#pumping === null) this.#pumping = this.#pump();
+      // The pump sleeps until the deadline of those before.
+      else this.#epoll.wake();
+    });
+  }
+
+  /** As `wait`, blocking this thread. @throws UsageError also while an asynchronous wait is under way */
+  waitBlocking(target: WaitTarget, timeoutMs: number): boolean {
+    this.#check(timeoutMs);
+    if (this.#pumping !== null) {
+      throw new UsageError("a blocking wait while an asynchronous one is under way", {
+        hint: "use a waiter of its own for the thread that blocks",
+      });
+    }
+    const deadline = performance.now() + timeoutMs;
+    if (target.hasUsed()) return true;
+    if (this.mode !== "eventfd") {
+      target.suppressInterrupts();
+      const until = this.mode === "poll" ? deadline : Math.min(deadline, performance.now() + this.#spinMs);
+      if (spin(target, until)) return true;
+      if (this.mode === "poll") return false;
+    }
+    for (;;) {
+      if (target.enableInterrupts()) return true;
+      const leftMs = deadline - performance.now();
+      if (leftMs <= 0) return false;
+      this.#take(this.#epoll.waitBlocking(sleepMs(leftMs)));
+      if (target.hasUsed()) {
+        target.suppressInterrupts();
+        return true;
+      }
+    }
+  }
+
+  /** Takes the interrupts that are pending now, without waiting: config changes are seen by this, too. @returns how many vectors had fired */
+  service(): number {
+    this.#open();
+    // While somebody sleeps, the pump takes them.
+    return this.#pumping !== null ? 0 : this.#take(this.#epoll.waitBlocking(0));
+  }
+
+  /** Ends all waits with `ClosedError`. The vectors stay open. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#endAll(new ClosedError("waiter"));
+    this.#epoll.close();
+  }
+
+  /** Resolves when nothing of a wait that `close` interrupted is left. */
+  get settled(): Promise<void> {
+    return Promise.all([this.#epoll.settled, this.#pumping]).then(() => undefined);
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  async #poll(target: WaitTarget, deadline: number): Promise<boolean> {
+    target.suppressInterrupts();
+    for (;;) {
+      const until = Math.min(deadline, performance.now() + POLL_SLICE_MS);
+      if (spin(target, until)) return true;
+      if (until === deadline) return false;
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      this.#open();
+    }
+  }
+
+  /** Sleeps for all sleepers, as long as there are any. */
+  async #pump(): Promise<void> {
+    try {
+      while (this.#sleepers.size > 0) {
+        let earliest = Infinity;
+        for (const { deadline } of this.#sleepers) earliest = Math.min(earliest, deadline);
+        this.#take(await this.#epoll.wait(sleepMs(earliest - performance.now())));
+        this.#wakeReady();
+      }
+    } catch (error) {
+      this.#endAll(error);
+    } finally {
+      this.#pumping = null;
+    }
+  }
+
+  #wakeReady(): void {
+    const now = performance.now();
+    for (const sleeper of this.#sleepers) {
+      try {
+        if (sleeper.target.hasUsed()) {
+          sleeper.target.suppressInterrupts();
+          this.#sleepers.delete(sleeper);
+          sleeper.resolve(true);
+        } else if (sleeper.target.enableInterrupts() || sleeper.deadline <= now) {
+          this.#sleepers.delete(sleeper);
+          sleeper.resolve(sleeper.target.hasUsed());
+        }
+      } catch (error) {
+        this.#sleepers.delete(sleeper);
+        sleeper.reject(error);
+      }
+    }
+  }
+
+  #take(ready: number): number {
+    // A handler may wait in turn and overwrite the tags, so they are not read again after it.
+    for (let i = 0; i < ready; i++) {
+      const source = this.#sources[this.#epoll.tags[i]!];
+      if (source === undefined || source.vector.eventFd.closed) continue;
+      const count = source.vector.eventFd.take();
+      if (count === 0) continue;
+      this.#interrupts += count;
+      const isr = source.vector.acknowledge();
+      source.onSignal?.(isr);
+    }
+    return ready;
+  }
+
+  #endAll(error: unknown): void {
+    const sleepers = [...this.#sleepers];
+    this.#sleepers.clear();
+    for (const sleeper of sleepers) sleeper.reject(error);
+  }
+
+  #check(timeoutMs: number): void {
+    this.#open();
+    if (!(timeoutMs >= 0)) throw new UsageError(`a timeout of ${timeoutMs} ms`);
+    if (this.mode !== "poll" && this.#sources.length === 0) {
+      throw new UsageError(`a waiter in mode "${this.mode}" with no interrupt to wait for`, {
+        hint: 'watch() a vector first, or use mode "poll"',
+      });
+    }
+  }
+
+  #open(): void {
+    if (this.#closed) throw new ClosedError("waiter");
+  }
+}
+
+/** Looks until something is there or the time is over. */
+function spin(target: WaitTarget, until: number): boolean {
+  for (;;) {
+    for (let look = 0; look < LOOKS; look++) if (target.hasUsed()) return true;
+    if (performance.now() >= until) return false;
+  }
+}
+
+/** Epoll's timeout: whole milliseconds, rounded up so that a wait is not cut short into a spin; −1 for no limit. */
+function sleepMs(leftMs: number): number {
+  if (leftMs === Infinity) return -1;
+  return Math.min(Math.max(Math.ceil(leftMs), 0), LONGEST_SLEEP_MS);
+}
