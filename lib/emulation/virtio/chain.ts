@@ -22,6 +22,10 @@ export class Chain {
   readableBytes = 0;
   /** Bytes in all device-writable segments. */
   writableBytes = 0;
+  /** Mapping that `locate` found. */
+  foundRegion: DmaRegion | null = null;
+  /** Byte offset that `locate` found. */
+  foundOffset = 0;
   /** Mapping of each segment. */
   readonly regions: DmaRegion[];
   /** Byte offset of each segment in its mapping: a mapping may be larger than 4 GiB. */
@@ -112,15 +116,22 @@ export class Chain {
     return filled;
   }
 
-  /** Writes one byte of the device-writable part; past its end nothing happens. */
-  writeByte(position: number, value: number): void {
+  /** Finds a byte of the device-writable part: leaves it in `foundRegion` and `foundOffset`. @returns false past its end */
+  locate(position: number): boolean {
     for (let i = this.readableCount; i < this.count; i++) {
       const length = this.lengths[i]!;
       if (position < length) {
-        this.regions[i]!.bytes[this.offsets[i]! + position] = value;
-        return;
+        this.foundRegion = this.regions[i]!;
+        this.foundOffset = this.offsets[i]! + position;
+        return true;
       }
       position -= length;
     }
+    return false;
+  }
+
+  /** Writes one byte of the device-writable part; past its end nothing happens. */
+  writeByte(position: number, value: number): void {
+    if (this.locate(position)) this.foundRegion!.bytes[this.foundOffset] = value;
   }
 }

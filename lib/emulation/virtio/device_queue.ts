@@ -67,6 +67,6 @@ export interface DeviceQueue {
   publish(): boolean;
   /** Asks the driver not to notify (a hint). */
   suppress(): void;
-  /** Asks to be notified of the next chain. @returns true when one is there already */
-  arm(): boolean;
+  /** Asks to be notified when more than `beyond` (default 0) chains are available. @returns true when they are already */
+  arm(beyond?: number): boolean;
 }

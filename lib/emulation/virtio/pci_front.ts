@@ -421,7 +421,9 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     // The standard sets this bit with MSI-X too; only the INTx line is not used then.
     this.#isr |= ISR.config;
     if (!port.msixEnabled) port.setIntx(true);
-    else if (port.busMaster && this.#common.configVector !== NO_VECTOR) port.raiseMsix(this.#common.configVector);
+    else if (port.busMaster && this.#common.configVector !== NO_VECTOR) {
+      port.raiseMsix(this.#common.configVector);
+    }
   }
 }
 

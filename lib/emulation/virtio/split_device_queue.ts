@@ -203,13 +203,14 @@ export class SplitDeviceQueue implements DeviceQueue {
   }
 
   /** @inheritDoc */
-  arm(): boolean {
+  arm(beyond = 0): boolean {
     if (!this.#ready()) return false;
     this.#armed = true;
-    if (this.#eventIndex) Atomics.store(this.#used16, 2 + 4 * this.size, this.#next);
+    // Both stores are full fences: the driver sees the wish, or this sees its chains.
+    if (this.#eventIndex) Atomics.store(this.#used16, 2 + 4 * this.size, (this.#next + beyond) & 0xffff);
     else Atomics.store(this.#used16, 0, 0);
     this.#look();
-    return !this.#broken && this.#seen !== this.#next;
+    return !this.#broken && ((this.#seen - this.#next) & 0xffff) > beyond;
   }
 
   /** Loads `avail.idx`. @returns true when chains are available */

@@ -1,0 +1,152 @@
+/**
+ * The virtio devices that an emulated host can have, by name.
+ *
+ * @module
+ */
+import { NotFoundError, UsageError } from "../../errors/mod.ts";
+import { DEVICE_ID } from "../../virtio/constants/device_id.ts";
+import { FEATURE_BIT, featureBit } from "../../virtio/constants/features.ts";
+import type { DeviceModel } from "../device_model.ts";
+import type {
+  BehaviourOptions,
+  FunctionModels,
+  PciFunctionBehaviour,
+  SwitchPortState,
+} from "../pci_function.ts";
+import { LyingFront, lyingQueues, parseLie } from "./hostile.ts";
+import { NetModel } from "./net_model.ts";
+import { COUNTER, type CounterName, NetSwitch, type SwitchOptions } from "./net_switch.ts";
+import { VirtioPciFront } from "./pci_front.ts";
+import { RngModel } from "./rng_model.ts";
+
+const KINDS = ["virtio-net", "virtio-rng"] as const;
+type Kind = typeof KINDS[number];
+const DEVICE_IDS: Readonly<Record<Kind, number>> = {
+  "virtio-net": DEVICE_ID.net,
+  "virtio-rng": DEVICE_ID.entropy,
+};
+const DEFAULT_SWITCH = "s0";
+
+/** The virtio models of one machine. */
+export interface VirtioModels extends FunctionModels {
+  /** The switch of that name; undefined when no function is a port of it. */
+  switchNamed(name: string): NetSwitch | undefined;
+  /** Counters of a port by name, as plain data. @throws NotFoundError when the function is no port */
+  portStats(address: string): Record<CounterName, number>;
+  /** Plugs the cable of a network function in or out. @throws NotFoundError when the function is no port */
+  setLink(address: string, up: boolean): void;
+}
+
+/** Makes the models of one machine. `options` are those of its switches. */
+export function createVirtioModels(options: SwitchOptions = {}): VirtioModels {
+  return new Models(options);
+}
+
+class Models implements VirtioModels {
+  readonly kinds: readonly string[] = KINDS;
+  readonly #options: SwitchOptions;
+  readonly #switches = new Map<string, NetSwitch>();
+
+  constructor(options: SwitchOptions) {
+    this.#options = options;
+  }
+
+  createBehaviour(kind: string, options: BehaviourOptions): PciFunctionBehaviour {
+    const known = KINDS.find((one) => one === kind);
+    if (known === undefined) {
+      throw new UsageError(`there is no device of kind ${JSON.stringify(kind)}`, {
+        hint: `one of ${KINDS.join(", ")}`,
+      });
+    }
+    const featuresOff = readFeatures(options.featuresOff ?? [], known, options.address);
+    const featuresOn = readFeatures(options.featuresOn ?? [], known, options.address);
+    const notificationData = 1n << BigInt(FEATURE_BIT.NOTIFICATION_DATA);
+    if ((featuresOn & ~notificationData) !== 0n) {
+      throw new UsageError(`${options.address}: only VIRTIO_F_NOTIFICATION_DATA can be switched on`);
+    }
+    const plan = options.lie === undefined ? undefined : parseLie(options.lie);
+    const makeQueue = plan === undefined ? undefined : lyingQueues(plan);
+    const front = new VirtioPciFront(this.#model(known, options, featuresOff), {
+      featuresOff,
+      notificationData: featuresOn !== 0n,
+      sriov: (options.totalVfs ?? 0) > 0 && options.vfIndex === undefined,
+      ...(makeQueue === undefined ? {} : { makeQueue }),
+    });
+    return plan === undefined || makeQueue !== undefined ? front : new LyingFront(front, plan);
+  }
+
+  #model(kind: Kind, options: BehaviourOptions, featuresOff: bigint): DeviceModel {
+    const size = options.queueSize === undefined ? {} : { queueSize: options.queueSize };
+    if (kind === "virtio-rng") return new RngModel(size);
+    const { mac, mtu, queuePairs } = options;
+    if (mac === undefined) {
+      throw new UsageError(`${options.address}: a virtio-net function needs a MAC address`);
+    }
+    return new NetModel(this.#switch(options.switchName ?? DEFAULT_SWITCH), {
+      mac,
+      featuresOff,
+      ...size,
+      ...(mtu === undefined ? {} : { mtu }),
+      ...(queuePairs === undefined ? {} : { queuePairs }),
+    });
+  }
+
+  #switch(name: string): NetSwitch {
+    let found = this.#switches.get(name);
+    if (found === undefined) {
+      found = new NetSwitch(name, this.#options);
+      this.#switches.set(name, found);
+    }
+    return found;
+  }
+
+  switchNamed(name: string): NetSwitch | undefined {
+    return this.#switches.get(name);
+  }
+
+  switchPorts(): readonly SwitchPortState[] {
+    const states = [...this.#switches.values()].flatMap((one) =>
+      one.ports.map((port) => portState(one, port as NetModel))
+    );
+    return states.sort((a, b) => a.function < b.function ? -1 : a.function > b.function ? 1 : 0);
+  }
+
+  portStats(address: string): Record<CounterName, number> {
+    return this.#port(address).stats();
+  }
+
+  setLink(address: string, up: boolean): void {
+    this.#port(address).setLink(up);
+  }
+
+  #port(address: string): NetModel {
+    for (const one of this.#switches.values()) {
+      for (const port of one.ports) if (port.name === address) return port as NetModel;
+    }
+    throw new NotFoundError(`${address} is no port of an embedded switch`);
+  }
+}
+
+function portState(net: NetSwitch, port: NetModel): SwitchPortState {
+  const { counters } = port;
+  return {
+    switch: net.name,
+    function: port.name,
+    mac: port.mac,
+    framesIn: counters[COUNTER.framesIn]!,
+    framesOut: counters[COUNTER.framesOut]!,
+    bytesIn: counters[COUNTER.bytesIn]!,
+    bytesOut: counters[COUNTER.bytesOut]!,
+    dropped: counters[COUNTER.noRoom]! + counters[COUNTER.tooLong]! + counters[COUNTER.notReceiving]!,
+  };
+}
+
+function readFeatures(names: readonly string[], kind: Kind, address: string): bigint {
+  let features = 0n;
+  for (const name of names) {
+    const bit = featureBit(name, DEVICE_IDS[kind]);
+    if (bit === undefined) throw new UsageError(`${address}: a ${kind} function has no feature ${name}`);
+    features |= 1n << BigInt(bit);
+  }
+  return features;
+}

@@ -1,0 +1,94 @@
+/**
+ * Which frames a network device takes (virtio 1.2 §5.1.6.5.1, §5.1.6.5.2).
+ *
+ * @module
+ */
+
+/** Entries that a table holds; a driver that gives more gets all unicast, or all multicast, frames. */
+export const FILTER_ENTRIES = 64;
+
+/** A list of addresses, compared without making objects. */
+class AddressTable {
+  readonly #high = new Uint16Array(FILTER_ENTRIES);
+  readonly #low = new Uint32Array(FILTER_ENTRIES);
+  #count = 0;
+  /** More addresses were added than fit. */
+  overflow = false;
+
+  clear(): void {
+    this.#count = 0;
+    this.overflow = false;
+  }
+
+  add(high: number, low: number): void {
+    if (this.#count === FILTER_ENTRIES) {
+      this.overflow = true;
+      return;
+    }
+    this.#high[this.#count] = high;
+    this.#low[this.#count] = low;
+    this.#count++;
+  }
+
+  has(high: number, low: number): boolean {
+    for (let i = 0; i < this.#count; i++) {
+      if (this.#low[i] === low && this.#high[i] === high) return true;
+    }
+    return false;
+  }
+}
+
+/** Receive filter of one port. Addresses are the two numbers of `mac_address.ts`. */
+export class ReceiveFilter {
+  /** First two bytes of the port's own address. */
+  macHigh = 0;
+  /** Last four bytes of the port's own address. */
+  macLow = 0;
+  /** Takes everything. */
+  promiscuous = false;
+  /** Takes all multicast frames. */
+  allMulticast = false;
+  /** Takes all unicast frames. */
+  allUnicast = false;
+  /** Takes no multicast frames, broadcasts apart. */
+  noMulticast = false;
+  /** Takes no unicast frames. */
+  noUnicast = false;
+  /** Takes no broadcasts. */
+  noBroadcast = false;
+  /** Further unicast addresses. */
+  readonly unicast: AddressTable = new AddressTable();
+  /** Multicast addresses. */
+  readonly multicast: AddressTable = new AddressTable();
+
+  /** As after a device reset: the port's own address, broadcasts, and nothing else. */
+  reset(macHigh: number, macLow: number): void {
+    this.macHigh = macHigh;
+    this.macLow = macLow;
+    this.promiscuous = false;
+    this.allMulticast = false;
+    this.allUnicast = false;
+    this.noMulticast = false;
+    this.noUnicast = false;
+    this.noBroadcast = false;
+    this.unicast.clear();
+    this.multicast.clear();
+  }
+
+  /** The unicast address is one of the port's: frames for it go there and nowhere else. */
+  owns(high: number, low: number): boolean {
+    return (high === this.macHigh && low === this.macLow) || this.unicast.has(high, low);
+  }
+
+  /** Whether a frame to this address is taken. */
+  accepts(high: number, low: number): boolean {
+    if (this.promiscuous) return true;
+    if ((high & 0x100) === 0) {
+      if (this.noUnicast) return false;
+      return this.allUnicast || this.unicast.overflow || this.owns(high, low);
+    }
+    if (high === 0xffff && low === 0xffff_ffff) return !this.noBroadcast;
+    if (this.noMulticast) return false;
+    return this.allMulticast || this.multicast.overflow || this.multicast.has(high, low);
+  }
+}

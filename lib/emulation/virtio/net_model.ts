@@ -1,0 +1,534 @@
+/**
+ * A virtio network device (virtio 1.2 §5.1): a port of an embedded switch.
+ *
+ * It offers no offloads, so every header is 12 bytes of which only `num_buffers` ever matters.
+ *
+ * @module
+ */
+import { UsageError } from "../../errors/mod.ts";
+import { DEVICE_ID } from "../../virtio/constants/device_id.ts";
+import {
+  ETHERNET_HEADER_BYTES,
+  NET_CONFIG,
+  NET_FEATURE,
+  NET_FEATURE_BIT,
+  NET_FEATURE_REQUIRES,
+  NET_HDR_BYTES,
+  NET_STATUS,
+  netControlQueue,
+  type NetFeatureName,
+  netQueues,
+} from "../../virtio/constants/net.ts";
+import type { DmaRegion } from "../../vfio/vfio_user/dma_table.ts";
+import type { DeviceFront, DeviceModel } from "../device_model.ts";
+import { Chain } from "./chain.ts";
+import { copyChain } from "./chain_copy.ts";
+import type { DeviceQueue } from "./device_queue.ts";
+import { formatMac, macHigh, macLow, parseMac } from "./mac_address.ts";
+import { type NetControlTarget, runControlCommand } from "./net_control.ts";
+import { ReceiveFilter } from "./net_filter.ts";
+import { NetFrame } from "./net_frame.ts";
+import {
+  COUNTER,
+  type CounterName,
+  COUNTERS,
+  DELIVERY,
+  type NetSwitch,
+  type SwitchPort,
+} from "./net_switch.ts";
+
+/** Fields up to `mtu`: the later ones belong to features that are not offered. */
+const CONFIG_BYTES = 12;
+const VLAN_TAG_BYTES = 4;
+/** Flows whose queue pair is remembered; a power of two. */
+const FLOWS = 1024;
+const OFFERED = NET_FEATURE.MAC | NET_FEATURE.MTU | NET_FEATURE.STATUS | NET_FEATURE.MRG_RXBUF |
+  NET_FEATURE.CTRL_VQ | NET_FEATURE.CTRL_RX | NET_FEATURE.CTRL_RX_EXTRA | NET_FEATURE.CTRL_MAC_ADDR |
+  NET_FEATURE.MQ;
+const TRANSMIT_RULE = "virtio 1.2 §5.1.6.2";
+const RECEIVE_RULE = "virtio 1.2 §5.1.6.3";
+
+/** How a network device differs from the default. */
+export interface NetModelOptions {
+  /** Its address, such as `52:54:00:12:34:56`. */
+  readonly mac: string;
+  /** Default 1500; 68 to 65535. */
+  readonly mtu?: number;
+  /** Largest number of queue pairs. Default 4; with 1, MQ is not offered. */
+  readonly queuePairs?: number;
+  /** Entries of each queue, a power of two. Default 256. */
+  readonly queueSize?: number;
+  /** Bits not to offer; those that need them go too. */
+  readonly featuresOff?: bigint;
+}
+
+/** The device. */
+export class NetModel implements DeviceModel, SwitchPort {
+  readonly deviceId = DEVICE_ID.net;
+  readonly classCode = 0x020000;
+  readonly configSizeBytes = CONFIG_BYTES;
+  readonly features: bigint;
+  readonly queueSizes: readonly number[];
+  readonly netInterface: { readonly mac: string; readonly mtu: number };
+  /** Largest number of queue pairs. */
+  readonly maxPairs: number;
+  /** The switch that it is a port of. */
+  readonly net: NetSwitch;
+  readonly filter: ReceiveFilter = new ReceiveFilter();
+  readonly counters: Float64Array = new Float64Array(COUNTERS);
+  readonly #mac: Uint8Array;
+  readonly #mtu: number;
+  #front: DeviceFront | null = null;
+  #linkUp = true;
+
+  // Of the running driver; set by `start`.
+  #mergeable = false;
+  #mtuAgreed = false;
+  #controlQueue = -1;
+  #activePairs = 1;
+  /** Pairs that were ever active since reset: what was queued before fewer were asked for is still sent. */
+  #usedPairs = 1;
+
+  // Of the hot path; all made once.
+  readonly #frame: NetFrame;
+  readonly #receive: Chain;
+  readonly #heads: Uint16Array;
+  readonly #lengths: Uint32Array;
+  /** Queue pair + 1 that the driver sent a flow on last. */
+  readonly #flows = new Uint16Array(FLOWS);
+  /** Receive queues with elements that are not published. */
+  readonly #unpublished: Uint8Array;
+  /** Buffers that a receive queue had when they were too few; −1: it was not short since. */
+  readonly #short: Int32Array;
+  readonly #control: NetControlTarget;
+
+  /** @throws UsageError for options that cannot be */
+  constructor(net: NetSwitch, options: NetModelOptions) {
+    const { mtu = 1500, queuePairs = 4, queueSize = 256 } = options;
+    check("mtu", mtu, 68, 65535);
+    check("queuePairs", queuePairs, 1, 512);
+    check("queueSize", queueSize, 2, 32768);
+    if ((queueSize & (queueSize - 1)) !== 0) {
+      throw new UsageError(`queueSize ${queueSize} is not a power of two`);
+    }
+    this.net = net;
+    this.#mac = parseMac(options.mac);
+    this.#mtu = mtu;
+    this.maxPairs = queuePairs;
+    this.features = offeredFeatures(options.featuresOff ?? 0n, queuePairs);
+    const hasControl = (this.features & NET_FEATURE.CTRL_VQ) !== 0n;
+    this.queueSizes = new Array<number>(2 * queuePairs + (hasControl ? 1 : 0)).fill(queueSize);
+    this.netInterface = { mac: options.mac, mtu };
+    this.#frame = new NetFrame(queueSize);
+    this.#receive = new Chain(queueSize);
+    this.#heads = new Uint16Array(queueSize);
+    this.#lengths = new Uint32Array(queueSize);
+    this.#unpublished = new Uint8Array(queuePairs);
+    this.#short = new Int32Array(queuePairs).fill(-1);
+    this.#control = this.#controlTarget();
+    this.#forget();
+  }
+
+  // ---- from outside ----
+
+  /** PCI address of its function. */
+  get name(): string {
+    return this.#front?.name ?? "network device without a front";
+  }
+
+  /** Its address now, as text. */
+  get mac(): string {
+    return formatMac(this.filter.macHigh, this.filter.macLow);
+  }
+
+  /** Queue pairs in use. */
+  get activePairs(): number {
+    return this.#activePairs;
+  }
+
+  /** Whether its link is up; it is at first. */
+  get linkUp(): boolean {
+    return this.#linkUp;
+  }
+
+  /** Plugs the cable in or out. */
+  setLink(up: boolean): void {
+    if (this.#linkUp === up) return;
+    this.#linkUp = up;
+    this.#front?.configChanged();
+  }
+
+  /** Counters since the machine started, by name; see `COUNTER`. */
+  stats(): Record<CounterName, number> {
+    const out = {} as Record<CounterName, number>;
+    for (const [name, at] of Object.entries(COUNTER)) out[name as CounterName] = this.counters[at]!;
+    return out;
+  }
+
+  // ---- DeviceModel ----
+
+  /** @inheritDoc */
+  connect(front: DeviceFront): void {
+    this.#front = front;
+    this.net.add(this, this.maxPairs);
+  }
+
+  /** @inheritDoc */
+  close(): void {
+    this.net.remove(this);
+    this.#front = null;
+  }
+
+  /** @inheritDoc */
+  checkFeatures(accepted: bigint): string | undefined {
+    for (const { feature, requires } of NET_FEATURE_REQUIRES) {
+      if ((accepted & NET_FEATURE[feature]) === 0n || satisfied(accepted, requires)) continue;
+      const wanted = requires.map((set) => set.join(" and ")).join(", or ");
+      return `VIRTIO_NET_F_${feature} needs ${wanted}`;
+    }
+    return undefined;
+  }
+
+  /** @inheritDoc */
+  readConfig(offset: number, into: Uint8Array): void {
+    const bytes = NET_CONFIG.encode({
+      status: this.#linkUp ? NET_STATUS.linkUp : 0,
+      max_virtqueue_pairs: this.maxPairs,
+      mtu: this.#mtu,
+    });
+    const { macHigh: high, macLow: low } = this.filter;
+    bytes.set([high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low]);
+    for (let i = 0; i < into.length; i++) into[i] = offset + i < CONFIG_BYTES ? bytes[offset + i]! : 0;
+  }
+
+  /** @inheritDoc */
+  writeConfig(offset: number, from: Uint8Array): void {
+    this.#front?.report(
+      "virtio 1.2 §5.1.4",
+      `write of ${from.length} bytes at ${offset} of virtio_net_config, which is read-only`,
+    );
+  }
+
+  /** @inheritDoc */
+  start(): void {
+    const features = this.#front?.negotiatedFeatures ?? 0n;
+    this.#mergeable = (features & NET_FEATURE.MRG_RXBUF) !== 0n;
+    this.#mtuAgreed = (features & NET_FEATURE.MTU) !== 0n;
+    const multiqueue = (features & NET_FEATURE.MQ) !== 0n;
+    this.#controlQueue = (features & NET_FEATURE.CTRL_VQ) === 0n
+      ? -1
+      : netControlQueue(this.maxPairs, multiqueue);
+  }
+
+  /** @inheritDoc */
+  reset(): void {
+    this.#forget();
+    this.net.stopped(this);
+  }
+
+  #forget(): void {
+    this.#mergeable = false;
+    this.#mtuAgreed = false;
+    this.#controlQueue = -1;
+    this.#activePairs = 1;
+    this.#usedPairs = 1;
+    this.#flows.fill(0);
+    this.#unpublished.fill(0);
+    this.#short.fill(-1);
+    this.filter.reset(macHigh(this.#mac, 0), macLow(this.#mac, 0));
+  }
+
+  /** @inheritDoc */
+  notified(queue: number): void {
+    if (queue % 2 === 1 && queue > 2 * this.#usedPairs && queue !== this.#controlQueue) {
+      this.#front?.report(
+        "virtio 1.2 §5.1.6.5.5",
+        `transmit queue ${queue} was notified, ${this.#activePairs} queue pairs are in use`,
+        queue,
+      );
+    }
+  }
+
+  /** @inheritDoc */
+  poll(budget: number): number {
+    let moved = this.net.resume(this, budget);
+    moved += this.transmit(budget - moved);
+    moved += this.#controlCommands(budget - moved);
+    this.net.flush();
+    return moved;
+  }
+
+  /** @inheritDoc */
+  arm(): boolean {
+    const front = this.#front;
+    if (front === null) return false;
+    let work = false;
+    for (let pair = 0; pair < this.#usedPairs; pair++) {
+      const queue = front.queue(2 * pair + 1);
+      // What a full receiver holds up goes on with the receiver's doorbell, not with this one.
+      if (queue !== undefined && !this.net.waiting(this, pair) && queue.arm()) work = true;
+    }
+    const control = front.queue(this.#controlQueue);
+    if (control !== undefined && control.arm()) work = true;
+    if (this.net.awaited(this)) {
+      for (let pair = 0; pair < this.maxPairs; pair++) {
+        const short = this.#short[pair]!;
+        if (short >= 0 && front.queue(2 * pair)?.arm(short)) work = true;
+      }
+    }
+    return work;
+  }
+
+  /** @inheritDoc */
+  get wakeAfterMs(): number | undefined {
+    return this.net.waitLeftMs(this);
+  }
+
+  // ---- transmit ----
+
+  /** @inheritDoc */
+  transmit(budget: number): number {
+    const front = this.#front;
+    if (front === null) return 0;
+    let moved = 0;
+    for (let pair = 0; pair < this.#usedPairs && moved < budget; pair++) {
+      const queue = front.queue(2 * pair + 1);
+      if (queue !== undefined) moved += this.#transmitQueue(queue, pair, budget - moved);
+    }
+    return moved;
+  }
+
+  #transmitQueue(queue: DeviceQueue, pair: number, budget: number): number {
+    const frame = this.#frame;
+    let moved = 0;
+    while (moved < budget) {
+      const id = queue.pop(frame.chain);
+      if (id < 0) break;
+      if (moved === 0) queue.suppress();
+      frame.load();
+      if (!this.#checkTransmit(frame, queue.index)) break;
+      if (frame.lengthBytes < ETHERNET_HEADER_BYTES) this.#count(COUNTER.runt);
+      else if (!this.#linkUp) this.#count(COUNTER.linkDown);
+      else {
+        if (this.#activePairs > 1) this.#flows[frame.flow & (FLOWS - 1)] = pair + 1;
+        if (!this.net.forward(this, pair, frame)) {
+          queue.unpop();
+          break;
+        }
+      }
+      queue.pushUsed(id, 0);
+      moved++;
+    }
+    if (moved > 0) queue.publish();
+    return moved;
+  }
+
+  /** What a driver must not send. @returns false when the device was stopped for it */
+  #checkTransmit(frame: NetFrame, queue: number): boolean {
+    const { chain, head } = frame;
+    let problem: string | undefined;
+    if (chain.writableBytes > 0) problem = "a transmit buffer is device-writable";
+    else if (frame.lengthBytes < 0) problem = `${chain.readableBytes} bytes hold no virtio_net_hdr`;
+    else if (head[0] !== 0) problem = `flags 0x${head[0]!.toString(16)} without CSUM`;
+    else if (head[1] !== 0) problem = `gso_type 0x${head[1]!.toString(16)} without segmentation offload`;
+    else if (this.#mtuAgreed) {
+      const most = this.#mtu + ETHERNET_HEADER_BYTES + (frame.tagged ? VLAN_TAG_BYTES : 0);
+      if (frame.lengthBytes > most) problem = `a frame of ${frame.lengthBytes} bytes, the MTU allows ${most}`;
+    }
+    if (problem === undefined) return true;
+    this.#front?.violation(TRANSMIT_RULE, problem, queue);
+    return false;
+  }
+
+  #count(counter: number): void {
+    this.counters[counter] = this.counters[counter]! + 1;
+  }
+
+  // ---- receive ----
+
+  /** @inheritDoc */
+  get receiving(): boolean {
+    return this.#front !== null && this.#front.live && this.#linkUp;
+  }
+
+  /** @inheritDoc */
+  get hasRoom(): boolean {
+    const front = this.#front;
+    if (front === null) return false;
+    let short = false;
+    for (let pair = 0; pair < this.maxPairs; pair++) {
+      const had = this.#short[pair]!;
+      if (had < 0) continue;
+      short = true;
+      const queue = front.queue(2 * pair);
+      if (queue === undefined || queue.available() > had) return true;
+    }
+    return !short;
+  }
+
+  /**
+   * @inheritDoc
+   * Steering: the pair that the driver last sent the same flow on; a flow that it never sent on goes to pair `flow mod pairs`. A pair whose
+   * receive queue is being reset gives way to the next one that is not.
+   */
+  deliver(frame: NetFrame): number {
+    const front = this.#front;
+    if (front === null) return DELIVERY.notReceiving;
+    // The standard leaves out a VLAN tag, which is part of the low-level header.
+    const tag = frame.tagged ? VLAN_TAG_BYTES : 0;
+    if (this.#mtuAgreed && frame.lengthBytes > this.#mtu + ETHERNET_HEADER_BYTES + tag) {
+      return DELIVERY.tooLong;
+    }
+    const pairs = this.#activePairs;
+    let pair = 0;
+    if (pairs > 1) {
+      const flow = frame.flow;
+      const remembered = this.#flows[flow & (FLOWS - 1)]!;
+      pair = remembered > 0 && remembered <= pairs ? remembered - 1 : flow % pairs;
+    }
+    for (let tries = 0; tries < pairs; tries++) {
+      const queue = front.queue(2 * pair);
+      if (queue !== undefined) return this.#deliverTo(queue, pair, frame);
+      pair = (pair + 1) % pairs;
+    }
+    return DELIVERY.notReceiving;
+  }
+
+  #deliverTo(queue: DeviceQueue, pair: number, frame: NetFrame): number {
+    const buffer = this.#receive;
+    const total = frame.lengthBytes;
+    let copied = 0, count = 0;
+    let countRegion: DmaRegion | null = null, countRegion2: DmaRegion | null = null;
+    let countAt = 0, countAt2 = 0;
+    do {
+      const id = queue.pop(buffer);
+      if (id < 0) {
+        if (queue.broken) return DELIVERY.notReceiving;
+        this.#short[pair] = count;
+        for (; count > 0; count--) queue.unpop();
+        return DELIVERY.noRoom;
+      }
+      if (!this.#checkReceive(buffer, queue.index)) return DELIVERY.notReceiving;
+      const skip = count === 0 ? NET_HDR_BYTES : 0;
+      const room = buffer.writableBytes - skip;
+      if (!this.#mergeable && room < total) {
+        queue.unpop();
+        return DELIVERY.tooLong;
+      }
+      const part = room < total - copied ? room : total - copied;
+      if (count === 0) {
+        for (let i = 0; i < NET_HDR_BYTES - 2; i++) buffer.writeByte(i, 0);
+        // num_buffers is known at the end only, when the chain holds another buffer: remember where its two bytes are.
+        buffer.locate(NET_HDR_BYTES - 2);
+        countRegion = buffer.foundRegion;
+        countAt = buffer.foundOffset;
+        buffer.locate(NET_HDR_BYTES - 1);
+        countRegion2 = buffer.foundRegion;
+        countAt2 = buffer.foundOffset;
+      }
+      copyChain(frame.chain, NET_HDR_BYTES + copied, buffer, skip, part);
+      this.#heads[count] = id;
+      this.#lengths[count] = part + skip;
+      copied += part;
+      count++;
+    } while (copied < total);
+
+    countRegion!.bytes[countAt] = count;
+    countRegion2!.bytes[countAt2] = count >> 8;
+    for (let i = 0; i < count; i++) queue.pushUsed(this.#heads[i]!, this.#lengths[i]!);
+    this.#unpublished[pair] = 1;
+    this.#short[pair] = -1;
+    // New buffers are looked for when a frame comes; only a sender that waits needs to be told of them.
+    queue.suppress();
+    return DELIVERY.delivered;
+  }
+
+  #checkReceive(buffer: Chain, queue: number): boolean {
+    let problem: string;
+    if (buffer.readableCount > 0) problem = "a receive buffer is device-readable";
+    else if (buffer.writableBytes < NET_HDR_BYTES) {
+      problem = `a receive buffer of ${buffer.writableBytes} bytes has no room for virtio_net_hdr`;
+    } else return true;
+    this.#front?.violation(RECEIVE_RULE, problem, queue);
+    return false;
+  }
+
+  /** @inheritDoc */
+  flush(): void {
+    for (let pair = 0; pair < this.maxPairs; pair++) {
+      if (this.#unpublished[pair] === 0) continue;
+      this.#unpublished[pair] = 0;
+      this.#front?.queue(netQueues(pair).receive)?.publish();
+    }
+  }
+
+  // ---- control ----
+
+  #controlCommands(budget: number): number {
+    const front = this.#front;
+    if (front === null || this.#controlQueue < 0) return 0;
+    const queue = front.queue(this.#controlQueue);
+    if (queue === undefined) return 0;
+    const chain = this.#frame.chain;
+    let moved = 0;
+    while (moved < budget) {
+      const id = queue.pop(chain);
+      if (id < 0) break;
+      if (chain.readableBytes < 2 || chain.writableBytes < 1) {
+        front.violation(
+          "virtio 1.2 §5.1.6.5",
+          `a control command of ${chain.readableBytes} readable and ${chain.writableBytes} writable bytes`,
+          queue.index,
+        );
+        break;
+      }
+      chain.writeByte(0, runControlCommand(chain, this.#control));
+      queue.pushUsed(id, 1);
+      moved++;
+    }
+    if (moved > 0) queue.publish();
+    return moved;
+  }
+
+  #controlTarget(): NetControlTarget {
+    const features = () => this.#front?.negotiatedFeatures ?? 0n;
+    return {
+      get negotiatedFeatures(): bigint {
+        return features();
+      },
+      filter: this.filter,
+      maxPairs: this.maxPairs,
+      setPairs: (pairs) => {
+        this.#activePairs = pairs;
+        this.#usedPairs = Math.max(this.#usedPairs, pairs);
+      },
+      setMac: (high, low) => {
+        this.filter.macHigh = high;
+        this.filter.macLow = low;
+        this.#front?.configChanged();
+      },
+      report: (rule, message) => this.#front?.report(rule, message, this.#controlQueue),
+    };
+  }
+}
+
+function check(what: string, value: number, low: number, high: number): void {
+  if (!Number.isInteger(value) || value < low || value > high) {
+    throw new UsageError(`${what} ${value} is not an integer from ${low} to ${high}`);
+  }
+}
+
+/** What is left of `OFFERED` when bits are off: a device must not offer what needs something that it does not offer. */
+function offeredFeatures(off: bigint, queuePairs: number): bigint {
+  let features = OFFERED & ~off;
+  if (queuePairs === 1) features &= ~NET_FEATURE.MQ;
+  if ((features & NET_FEATURE.CTRL_VQ) === 0n) features &= ~NET_FEATURE.CTRL_RX_EXTRA;
+  for (const { feature, requires } of NET_FEATURE_REQUIRES) {
+    if (!satisfied(features, requires)) features &= ~(1n << BigInt(NET_FEATURE_BIT[feature]));
+  }
+  return features;
+}
+
+function satisfied(features: bigint, requires: readonly (readonly NetFeatureName[])[]): boolean {
+  return requires.some((set) => set.every((name) => (features & NET_FEATURE[name]) !== 0n));
+}
