@@ -102,6 +102,28 @@ Deno.test("known sizes, host facts and a domain are printed where lspci has them
   assertEquals(lines.at(-1), "\tKernel driver in use: vfio-pci");
 });
 
+Deno.test("a VF BAR without an address prints its zeros, a BAR says <unassigned>, as lspci does", () => {
+  const { image } = buildConfigSpace({
+    vendorId: 0x8086,
+    deviceId: 0x10c9,
+    classCode: 0x020000,
+    bars: [{ index: 0, sizeBytes: 0x4000, addressBits: 64 }],
+    extendedCapabilities: [{
+      kind: "sr-iov",
+      totalVfs: 8,
+      firstVfOffset: 128,
+      vfStride: 2,
+      vfDeviceId: 0x10ca,
+      vfBars: [{ index: 0, sizeBytes: 0x4000, addressBits: 64 }],
+    }],
+  });
+  const regions = formatFunction(image.config).filter((line) => line.includes("Region 0"));
+  assertEquals(regions, [
+    "\tRegion 0: Memory at <unassigned> (64-bit, non-prefetchable) [disabled]",
+    "\t\tRegion 0: Memory at 0000000000000000 (64-bit, non-prefetchable)",
+  ]);
+});
+
 Deno.test("names: class, vendor or device unknown", () => {
   const title = (at: string, classCode: string) =>
     formatFunction(configFrom(64, { 0: at, 8: `00 ${classCode}` }))[0];
