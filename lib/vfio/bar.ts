@@ -39,6 +39,7 @@ interface Window {
 export class Bar implements Disposable {
   /** Number of the BAR: 0 … 5. */
   readonly index: number;
+  /** Size in bytes. */
   readonly sizeBytes: number;
   readonly #device: VfioDevice;
   readonly #windows: Window[];
@@ -66,6 +67,7 @@ export class Bar implements Disposable {
     this.#windows = windowsOf(info);
   }
 
+  /** True after `close`. */
   get closed(): boolean {
     return this.#closed || this.#device.closed;
   }
@@ -173,6 +175,7 @@ export class Bar implements Disposable {
     for (const window of this.#windows) window.memory?.close();
   }
 
+  /** Same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -7,7 +7,9 @@ import { ProtocolError } from "../errors/mod.ts";
 
 /** One capability: its header, and where it starts in the info buffer. */
 export interface InfoCapability {
+  /** Id of its kind. */
   readonly id: number;
+  /** Version of its kind. */
   readonly version: number;
   /** Byte offset from the start of the info buffer. */
   readonly offset: number;

@@ -35,7 +35,7 @@ export class ConfigAccess {
   readonly #wordBytes = new Uint8Array(this.#word.buffer);
   readonly #longBytes = new Uint8Array(this.#long.buffer);
 
-  /** @param device an open function; stays the caller's */
+  /** Looks at a function. @param device an open function; stays the caller's */
   constructor(device: VfioDevice) {
     this.#device = device;
   }

@@ -43,19 +43,25 @@ export type VfioPath = "group" | "cdev" | "vfio-user";
 
 /** `vfio_device_info`. */
 export interface VfioDeviceInfo {
+  /** `DEVICE_FLAG` bits. */
   readonly flags: number;
+  /** Region indices are below this. */
   readonly numRegions: number;
+  /** Interrupt indices are below this. */
   readonly numIrqs: number;
 }
 
 /** A part of a region, in bytes from its start. */
 export interface RegionArea {
+  /** From the start of the region, in bytes. */
   readonly offset: number;
+  /** In bytes. */
   readonly sizeBytes: number;
 }
 
 /** `vfio_region_info` with its capabilities. */
 export interface RegionInfo {
+  /** `REGION` number. */
   readonly index: number;
   /** `REGION_FLAG` bits. */
   readonly flags: number;
@@ -71,6 +77,7 @@ export interface RegionInfo {
 
 /** `vfio_irq_info`. */
 export interface IrqInfo {
+  /** `IRQ` number. */
   readonly index: number;
   /** `IRQ_FLAG` bits. */
   readonly flags: number;
@@ -104,6 +111,7 @@ export interface HotResetDependent {
 
 /** Answer to VFIO_DEVICE_GET_PCI_HOT_RESET_INFO. */
 export interface HotResetInfo {
+  /** Functions that a hot reset would reset, this one among them. */
   readonly dependents: readonly HotResetDependent[];
   /** All dependents are ours, so `hotReset` can work. */
   readonly possible: boolean;
@@ -136,13 +144,18 @@ export const DEVICE_FEATURE = {
 export interface VfioDevice extends Disposable {
   /** PCI address, as the host lists it. */
   readonly name: string;
+  /** How it was opened. */
   readonly path: VfioPath;
+  /** What the server says of the device. */
   readonly info: VfioDeviceInfo;
+  /** True after `close`. */
   readonly closed: boolean;
   /** DMA memory for this function. */
   readonly dma: DmaSpace;
 
+  /** What the server says of a region. @param index a `REGION` number, or one beyond for device-specific regions */
   regionInfo(index: number): RegionInfo;
+  /** What the server says of a kind of interrupt. @param index an `IRQ` number */
   irqInfo(index: number): IrqInfo;
 
   /** Reads exactly `into.length` bytes; 1, 2, 4 and 8 bytes are one access of that width. */
@@ -157,10 +170,12 @@ export interface VfioDevice extends Disposable {
    */
   doorbellFd(index: number, offset: number, sizeBytes: number): { fd: EventFd; value?: number } | undefined;
 
+  /** Wires, raises, masks or turns off interrupts. */
   setIrqs(request: IrqRequest): void;
 
   /** Resets the function (FLR or what the kernel has). @throws UnsupportedError when it has no reset. */
   reset(): void;
+  /** Which functions `hotReset` would reset, and whether it may. */
   hotResetInfo(): HotResetInfo;
   /** Resets the bus or slot with all dependents. */
   hotReset(): void;
@@ -170,5 +185,6 @@ export interface VfioDevice extends Disposable {
   /** Sets the VF token of a PF, as the text of a UUID; VFs then open with this token only. */
   setVfToken(token: string): void;
 
+  /** Closes the function; every mapping is taken away first. May be called again. */
   close(): void;
 }

@@ -25,7 +25,7 @@ export class MappedDoorbell implements Doorbell {
   readonly #at: number;
   readonly #what: string;
 
-  /** @param view of the register's width. @param at index in it. @param what for messages */
+  /** Takes the place. @param view of the register's width. @param at index in it. @param what for messages */
   constructor(view: Uint8Array | Uint16Array | Uint32Array, at: number, what: string) {
     this.#view = view;
     this.#at = at;
@@ -48,7 +48,7 @@ export class AccessDoorbell implements Doorbell {
   readonly #bytes: Uint8Array<ArrayBuffer>;
   readonly #view: Uint8Array | Uint16Array | Uint32Array;
 
-  /** @param index region. @param offset in it, checked by the caller. @param width bytes */
+  /** Makes the buffer. @param index region. @param offset in it, checked by the caller. @param width bytes */
   constructor(device: VfioDevice, index: number, offset: number, width: DoorbellWidth) {
     const buffer = new ArrayBuffer(width);
     this.#device = device;
@@ -69,7 +69,7 @@ export class EventFdDoorbell implements Doorbell {
   readonly kind = "eventfd";
   readonly #fd: EventFd;
 
-  /** @param fd the device's; not closed here */
+  /** Takes the signal. @param fd the device's; not closed here */
   constructor(fd: EventFd) {
     this.#fd = fd;
   }
@@ -86,7 +86,7 @@ export class MatchingDoorbell implements Doorbell {
   readonly #value: number;
   readonly #otherwise: Doorbell;
 
-  /** @param value the one that the signal stands for. @param otherwise what takes the others */
+  /** Puts both ways together. @param value the one that the signal stands for. @param otherwise what takes the others */
   constructor(fd: EventFd, value: number, otherwise: Doorbell) {
     this.#fd = fd;
     this.#value = value;

@@ -20,7 +20,7 @@ export class InterruptSet implements Disposable {
   #kind: InterruptKind | null = null;
   #eventFds: readonly EventFd[] = [];
 
-  /** @param device an open function; stays the caller's */
+  /** Nothing is on yet. @param device an open function; stays the caller's */
   constructor(device: VfioDevice) {
     this.#device = device;
   }
@@ -111,6 +111,7 @@ export class InterruptSet implements Disposable {
     return IRQ[this.#kind];
   }
 
+  /** Same as `close`. */
   [Symbol.dispose](): void {
     this.disable();
   }

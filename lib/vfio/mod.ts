@@ -4,6 +4,8 @@
  *
  * @module
  */
+export { EventFd, OwnedFd } from "../../ffi/mod.ts";
+export * from "../memory/mod.ts";
 export * from "./bar.ts";
 export * from "./config_access.ts";
 export * from "./device.ts";
@@ -11,3 +13,4 @@ export * from "./doorbell.ts";
 export * from "./interrupts.ts";
 export * from "./uuid.ts";
 export { type KernelOpenOptions, openKernelDevice } from "./kernel/open.ts";
+export * from "./vfio_user/mod.ts";

@@ -10,6 +10,7 @@ import { REGION_CAP, regionInfo, regionTypeCap, sparseMmapArea, sparseMmapCap } 
 
 /** A region and where its descriptor has it. */
 export interface RegionAnswer {
+  /** What `VfioDevice.regionInfo` gives. */
   readonly info: RegionInfo;
   /** Offset of the region on its file descriptor. Any 64-bit number: taken from the answer, never computed. */
   readonly fileOffset: bigint;

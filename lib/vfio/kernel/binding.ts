@@ -12,9 +12,11 @@ import type { KernelCalls } from "./kernel_calls.ts";
 
 /** What differs between the two kernel paths, after opening. */
 export interface IommuBinding {
+  /** Path that it was opened by. */
   readonly path: "group" | "cdev";
   /** Device requests go here. */
   readonly fd: OwnedFd;
+  /** DMA memory that the function reaches. */
   readonly dma: DmaSpace;
   /** Descriptor number of an open group that shows ownership in a hot reset; undefined when it is not open here. */
   groupFd(group: number): number | undefined;

@@ -21,6 +21,7 @@ export const CDEV_NODES = "/dev/vfio/devices";
 
 /** An open character device. Nothing but BIND works before it is bound; closing it unbinds and detaches. */
 export class CharacterDevice implements Disposable {
+  /** Descriptor that requests go to. */
   readonly fd: OwnedFd;
   readonly #kernel: KernelCalls;
 
@@ -65,10 +66,12 @@ export class CharacterDevice implements Disposable {
     this.#kernel.ioctlBuffer(this.fd, DEVICE_IOCTL.detachIommufdPt, argument);
   }
 
+  /** Closes the descriptor; may be called again. */
   close(): void {
     this.fd.close();
   }
 
+  /** Same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

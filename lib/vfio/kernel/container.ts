@@ -25,6 +25,7 @@ const SET_IOMMU_HINTS: Readonly<Record<string, string>> = {
 
 /** An open container. It owns its descriptor. */
 export class Container implements Disposable {
+  /** Descriptor that requests go to. */
   readonly fd: OwnedFd;
   readonly #kernel: KernelCalls;
 
@@ -46,7 +47,7 @@ export class Container implements Disposable {
     }
   }
 
-  /** @param extension one of `EXTENSION`. @throws SyscallError, ClosedError */
+  /** True when the kernel has it. @param extension one of `EXTENSION`. @throws SyscallError, ClosedError */
   hasExtension(extension: number): boolean {
     return this.#kernel.ioctlValue(this.fd, CONTAINER_IOCTL.checkExtension, BigInt(extension)) > 0;
   }
@@ -107,10 +108,12 @@ export class Container implements Disposable {
     return dmaUnmap.decode(argument).size;
   }
 
+  /** Closes the descriptor; may be called again. */
   close(): void {
     this.fd.close();
   }
 
+  /** Same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -124,7 +127,7 @@ export class Type1Mapper implements DmaMapper {
   readonly needsFile = false;
   readonly #container: Container;
 
-  /** @param reserved windows of the IOMMU group, for kernels that report no ranges. @throws SyscallError, ProtocolError */
+  /** Asks the container what it can map. @param reserved windows of the IOMMU group, for kernels that report no ranges. @throws SyscallError, ProtocolError */
   constructor(container: Container, name: string, reserved: readonly IovaRange[]) {
     const info = container.info();
     this.#container = container;
@@ -161,11 +164,12 @@ export class NoIommuMapper implements DmaMapper {
   readonly pageSizes = BigInt(pageSizeBytes);
   readonly needsFile = false;
 
+  /** Makes one. @param name for messages */
   constructor(name: string) {
     this.name = name;
   }
 
-  /** @throws UnsupportedError always */
+  /** Refuses. @throws UnsupportedError always */
   mapDma(): void {
     throw new UnsupportedError(
       `${this.name}: no DMA memory in no-IOMMU mode: the device would need physical addresses, which VFIO does not give`,
@@ -176,7 +180,7 @@ export class NoIommuMapper implements DmaMapper {
     );
   }
 
-  /** @throws UnsupportedError always: nothing was mapped */
+  /** Refuses. @throws UnsupportedError always: nothing was mapped */
   unmapDma(): void {
     throw new UnsupportedError(`${this.name}: nothing is mapped in no-IOMMU mode`);
   }

@@ -55,7 +55,9 @@ export function readFunctionFacts(kernel: KernelCalls, text: string): FunctionFa
 
 /** A function of an IOMMU group, and its driver. */
 export interface GroupMember {
+  /** Full PCI address. */
   readonly address: string;
+  /** Driver that it is bound to. */
   readonly driver?: string;
 }
 

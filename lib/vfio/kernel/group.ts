@@ -25,9 +25,13 @@ const OPEN_HINTS: Readonly<Record<string, string>> = {
 
 /** An open group with its container; counted by the functions that use it. */
 export class GroupContext {
+  /** IOMMU group number. */
   readonly number: number;
+  /** Descriptor that requests go to. */
   readonly fd: OwnedFd;
+  /** Container of the group. */
   readonly container: Container;
+  /** DMA memory that the function reaches. */
   readonly dma: DmaSpace;
   /** Functions open through it. */
   users = 0;

@@ -32,6 +32,7 @@ const POINTER_OFFSET = ioasIovaRanges.fields.allowedIovas.offset;
 
 /** An open `/dev/iommu`. It owns its descriptor. */
 export class Iommufd implements Disposable {
+  /** Descriptor that requests go to. */
   readonly fd: OwnedFd;
   readonly #kernel: KernelCalls;
 
@@ -118,10 +119,12 @@ export class Iommufd implements Disposable {
     return ioasUnmap.decode(argument).length;
   }
 
+  /** Closes the descriptor; may be called again. */
   close(): void {
     this.fd.close();
   }
 
+  /** Same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -164,7 +167,9 @@ class IoasMapper implements DmaMapper {
 
 /** One address space, counted by the functions attached to it. */
 export class AddressSpace {
+  /** The `/dev/iommu` that it is in. */
   readonly iommufd: Iommufd;
+  /** Id of its kind. */
   readonly id: number;
   /** IOMMU group of its functions. */
   readonly group: number;
@@ -172,6 +177,7 @@ export class AddressSpace {
   users = 0;
   #dma: DmaSpace | null = null;
 
+  /** Makes an address space for the functions of an IOMMU group. @throws SyscallError */
   constructor(iommufd: Iommufd, group: number) {
     this.iommufd = iommufd;
     this.group = group;

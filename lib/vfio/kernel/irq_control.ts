@@ -47,6 +47,7 @@ export class IrqControl {
   readonly #enabled = new Map<number, (EventFd | null)[]>();
 
   /**
+   * Nothing is on yet.
    * @param name the function, for messages. @param info answers for an index. @param issue hands a structure to the kernel.
    */
   constructor(
@@ -59,7 +60,7 @@ export class IrqControl {
     this.#issue = issue;
   }
 
-  /** @throws UsageError, UnsupportedError, SyscallError, ClosedError (an eventfd that is closed) */
+  /** Does what `VfioDevice.setIrqs` is asked for. @throws UsageError, UnsupportedError, SyscallError, ClosedError (an eventfd that is closed) */
   apply(request: IrqRequest): void {
     const info = this.#info(request.index);
     if (request.action === "disable") return this.#disable(request.index);

@@ -24,14 +24,17 @@ import {
 export interface KernelCalls {
   /** Opens a device node for reading and writing. */
   openNode(path: string): OwnedFd;
+  /** True when something is at the path. */
   exists(path: string): boolean;
+  /** Target of a symbolic link. */
   readLink(path: string): string;
+  /** Text of a file, without white space at its ends. */
   readText(path: string): string;
   /** Names in a directory, sorted. */
   list(path: string): string[];
-  /** @returns the call's result. */
+  /** A request about a number. @returns the call's result. */
   ioctlValue(fd: OwnedFd, request: IoctlRequest, value?: bigint): number;
-  /** @returns the call's result. The kernel may write to `argument`. */
+  /** A request about a structure. @returns the call's result. The kernel may write to `argument`. */
   ioctlBuffer(fd: OwnedFd, request: IoctlRequest, argument: Uint8Array<ArrayBuffer>): number;
   /** As `ioctlBuffer`, after putting the address of `pointee` at `pointerOffset` of `argument`. */
   ioctlPointing(
@@ -41,10 +44,12 @@ export interface KernelCalls {
     pointerOffset: number,
     pointee: Uint8Array<ArrayBuffer>,
   ): number;
-  /** @returns how many bytes were read. */
+  /** Reads at an offset. @returns how many bytes were read. */
   pread(fd: OwnedFd, into: Uint8Array<ArrayBuffer>, offset: bigint): number;
-  /** @returns how many bytes were written. */
+  /** Writes at an offset. @returns how many bytes were written. */
+  /** Writes the value. */
   pwrite(fd: OwnedFd, from: Uint8Array<ArrayBuffer>, offset: bigint): number;
+  /** Maps a part of a device, shared. */
   map(fd: OwnedFd, sizeBytes: number, offset: bigint, writable: boolean): MappedMemory;
 }
 

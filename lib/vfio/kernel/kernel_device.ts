@@ -44,7 +44,9 @@ const HOT_RESET_HINTS: Readonly<Record<string, string>> = {
 /** `VfioDevice` over a kernel descriptor. Made by `openKernelDevice`. */
 export class KernelDevice implements VfioDevice {
   readonly name: string;
+  /** Path that it was opened by. */
   readonly path: "group" | "cdev";
+  /** As `VfioDevice.info`. */
   readonly info: VfioDeviceInfo;
   readonly #kernel: KernelCalls;
   readonly #binding: IommuBinding;
@@ -82,6 +84,7 @@ export class KernelDevice implements VfioDevice {
     });
   }
 
+  /** True after `close`. */
   get closed(): boolean {
     return this.#closed;
   }
@@ -92,10 +95,12 @@ export class KernelDevice implements VfioDevice {
     return this.#binding.dma;
   }
 
+  /** As `VfioDevice.regionInfo`. */
   regionInfo(index: number): RegionInfo {
     return this.#region(index).info;
   }
 
+  /** As `VfioDevice.irqInfo`. */
   irqInfo(index: number): IrqInfo {
     this.#requireOpen();
     const known = this.#irqInfos.get(index);
@@ -171,6 +176,7 @@ export class KernelDevice implements VfioDevice {
     return undefined;
   }
 
+  /** As `VfioDevice.setIrqs`. */
   setIrqs(request: IrqRequest): void {
     this.#requireOpen();
     this.#irqs.apply(request);
@@ -186,6 +192,7 @@ export class KernelDevice implements VfioDevice {
     explaining(RESET_HINTS, () => this.#kernel.ioctlValue(this.#binding.fd, DEVICE_IOCTL.reset));
   }
 
+  /** As `VfioDevice.hotResetInfo`. */
   hotResetInfo(): HotResetInfo {
     this.#requireOpen();
     return explaining(
@@ -245,6 +252,7 @@ export class KernelDevice implements VfioDevice {
     }
   }
 
+  /** Same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

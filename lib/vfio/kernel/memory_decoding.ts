@@ -26,7 +26,7 @@ export class MemoryDecoding {
   /** Offset of the power management capability; 0 when there is none; undefined before it is looked for. */
   #powerManagement: number | undefined;
 
-  /** @param read reads configuration space */
+  /** Reads nothing yet. @param read reads configuration space */
   constructor(read: (offset: number, into: Uint8Array<ArrayBuffer>) => void) {
     this.#read = read;
   }

@@ -30,15 +30,15 @@ export interface KernelOpenOptions {
  * Opens a function that is bound to a VFIO driver.
  *
  * @param address `0000:01:00.0` or `01:00.0`.
- * @param kernel the kernel to ask; another one than the running kernel is for tests.
  * @throws NotFoundError (no such function), UsageError (not on a VFIO driver, malformed token), RefusedError (group not viable,
  * VF token missing or wrong), UnsupportedError (no IOMMU, no VFIO, no such path), SyscallError
  */
-export function openKernelDevice(
-  address: string,
-  options: KernelOpenOptions = {},
-  kernel: KernelCalls = runningKernel,
-): VfioDevice {
+export function openKernelDevice(address: string, options: KernelOpenOptions = {}): VfioDevice {
+  return openOn(runningKernel, address, options);
+}
+
+/** As `openKernelDevice`, on a kernel that need not be the running one. */
+export function openOn(kernel: KernelCalls, address: string, options: KernelOpenOptions): VfioDevice {
   const facts = readFunctionFacts(kernel, address);
   const token = options.vfToken === undefined ? undefined : parseVfToken(options.vfToken);
   requireVfio(kernel, facts);

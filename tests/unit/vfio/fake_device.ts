@@ -1,7 +1,7 @@
 /** A `VfioDevice` in memory: a memfd behind its mappable region areas, bytes behind the rest, eventfds as a kernel has them. */
-import { createMemfd, EventFd, MappedMemory, type OwnedFd, pageSizeBytes } from "../../../ffi/mod.ts";
+import { createMemfd, type EventFd, MappedMemory, type OwnedFd, pageSizeBytes } from "../../../ffi/mod.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
-import { DmaSpace } from "../../../lib/memory/mod.ts";
+import type { DmaSpace } from "../../../lib/memory/mod.ts";
 import {
   type HotResetInfo,
   IRQ_FLAG,

@@ -7,7 +7,7 @@ import {
   errnoNumber,
   type IoctlRequest,
   MappedMemory,
-  OwnedFd,
+  type OwnedFd,
   pageSizeBytes,
   SyscallError,
 } from "../../../ffi/mod.ts";

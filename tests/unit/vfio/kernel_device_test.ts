@@ -9,7 +9,8 @@ import {
   UsageError,
 } from "../../../lib/errors/mod.ts";
 import { DEVICE_FEATURE, IRQ, IRQ_FLAG, REGION, type VfioDevice } from "../../../lib/vfio/device.ts";
-import { ConfigAccess, openKernelDevice } from "../../../lib/vfio/mod.ts";
+import { openOn } from "../../../lib/vfio/kernel/open.ts";
+import { ConfigAccess } from "../../../lib/vfio/mod.ts";
 import { type FakeFunction, FakeKernel, regionOffset } from "./fake_kernel.ts";
 
 const NAME = "0000:01:00.0";
@@ -37,7 +38,7 @@ function withKernel(
   kernel.config[4] = 0x06;
   change.kernel?.(kernel);
   {
-    using device = openKernelDevice(NAME, { path: change.path ?? "group" }, kernel);
+    using device = openOn(kernel, NAME, { path: change.path ?? "group" });
     kernel.log.length = 0;
     body(device, kernel);
   }

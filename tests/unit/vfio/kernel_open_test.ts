@@ -10,6 +10,7 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../lib/errors/mod.ts";
+import { openOn } from "../../../lib/vfio/kernel/open.ts";
 import { openKernelDevice } from "../../../lib/vfio/mod.ts";
 import { type FakeFunction, FakeKernel } from "./fake_kernel.ts";
 
@@ -46,7 +47,7 @@ const types = (kernel: FakeKernel): string[] => kernel.log.filter((line) => !lin
 Deno.test("8.3 group path: the order of requests, and Type1v2", () => {
   balanced(() => {
     const kernel = kernelWith(plain);
-    using device = openKernelDevice("01:00.0", { path: "group" }, kernel);
+    using device = openOn(kernel, "01:00.0", { path: "group" });
     assertEquals([device.name, device.path], [PF, "group"]);
     assertEquals(types(kernel), [
       "open /dev/vfio/vfio",
@@ -68,7 +69,7 @@ Deno.test("8.4 cdev path: the order of requests, original sizes, EMSGSIZE, teard
   balanced(() => {
     const kernel = kernelWith(plain);
     {
-      using device = openKernelDevice(PF, { path: "cdev" }, kernel);
+      using device = openOn(kernel, PF, { path: "cdev" });
       assertEquals(device.path, "cdev");
       using memory = device.dma.allocate(4096);
       assertEquals(kernel.dma.get("1")?.get(memory.iova), { size: 4096n, flags: 1 | 2 | 4 });
@@ -101,7 +102,7 @@ Deno.test("type1 mappings: flags by access, IOVAs within the kernel's ranges, un
     kernel.iommuCaps = new Uint8Array(
       new Uint32Array([0x1_0001, 0, 1, 0, 0, 0, 0x2fff, 0]).buffer,
     );
-    using device = openKernelDevice(PF, { path: "group" }, kernel);
+    using device = openOn(kernel, PF, { path: "group" });
     const read = device.dma.allocate(4096, { access: { deviceReads: true, deviceWrites: false } });
     const write = device.dma.allocate(4096, { access: { deviceReads: false, deviceWrites: true } });
     assertEquals([...kernel.dma.get("type1")!], [
@@ -119,7 +120,7 @@ Deno.test("type1 mappings: flags by access, IOVAs within the kernel's ranges, un
 Deno.test("a mapping that the kernel refuses is undone, and says what to do", () => {
   balanced(() => {
     const kernel = kernelWith(plain);
-    using device = openKernelDevice(PF, { path: "group" }, kernel);
+    using device = openOn(kernel, PF, { path: "group" });
     kernel.failOnce.set("VFIO_IOMMU_MAP_DMA", "ENOMEM");
     const error = assertThrows(() => device.dma.allocate(4096), SyscallError, "ENOMEM") as SyscallError;
     assert(error.hint.includes("ulimit -l"), error.hint);
@@ -132,8 +133,8 @@ for (const path of ["group", "cdev"] as const) {
   Deno.test(`functions of one IOMMU group share its address space until the last is closed (${path})`, () => {
     balanced(() => {
       const kernel = kernelWith(plain, { ...plain, address: VF, cdev: "vfio5" });
-      const one = openKernelDevice(PF, { path }, kernel);
-      const two = openKernelDevice(VF, { path }, kernel);
+      const one = openOn(kernel, PF, { path });
+      const two = openOn(kernel, VF, { path });
       const opens = (node: string) => kernel.log.filter((line) => line === `open ${node}`).length;
       assertEquals(opens("/dev/vfio/12"), path === "group" ? 1 : 0);
       assertEquals(opens("/dev/iommu"), path === "cdev" ? 1 : 0);
@@ -146,7 +147,7 @@ for (const path of ["group", "cdev"] as const) {
       two.close();
       assertEquals(memory.closed, true);
       assertEquals([...kernel.dma.values()].map((space) => space.size), [0]);
-      openKernelDevice(PF, { path }, kernel).close();
+      openOn(kernel, PF, { path }).close();
     });
   });
 }
@@ -154,8 +155,8 @@ for (const path of ["group", "cdev"] as const) {
 Deno.test("functions of different groups share /dev/iommu and not the address space", () => {
   balanced(() => {
     const kernel = kernelWith(plain, { ...plain, address: VF, group: 13, cdev: "vfio5" });
-    using one = openKernelDevice(PF, {}, kernel);
-    using two = openKernelDevice(VF, {}, kernel);
+    using one = openOn(kernel, PF, {});
+    using two = openOn(kernel, VF, {});
     assertEquals([one.path, two.path], ["cdev", "cdev"]);
     assertEquals(one.dma === two.dma, false);
     // The first look whether /dev/iommu opens, twice; then once to keep.
@@ -190,22 +191,22 @@ Deno.test("whatever request fails while opening, nothing stays open, and the nex
       balanced(() => {
         kernel.failOnce.set(request, "EIO");
         const error = assertThrows(
-          () => openKernelDevice(PF, { path }, kernel),
+          () => openOn(kernel, PF, { path }),
           SyscallError,
         ) as SyscallError;
         assertEquals([error.call, error.code], [`ioctl ${request}`, "EIO"]);
       });
     }
-    balanced(() => openKernelDevice(PF, { path }, kernel).close());
+    balanced(() => openOn(kernel, PF, { path }).close());
   }
 });
 
 Deno.test("a failed second open of a group leaves the first as it is", () => {
   balanced(() => {
     const kernel = kernelWith(plain, { ...plain, address: VF });
-    using one = openKernelDevice(PF, { path: "group" }, kernel);
+    using one = openOn(kernel, PF, { path: "group" });
     kernel.failOnce.set("VFIO_GROUP_GET_DEVICE_FD", "ENODEV");
-    assertThrows(() => openKernelDevice(VF, { path: "group" }, kernel), SyscallError);
+    assertThrows(() => openOn(kernel, VF, { path: "group" }), SyscallError);
     one.dma.allocate(4096);
     assertEquals(one.closed, false);
   });
@@ -223,7 +224,7 @@ Deno.test("8.3 a group that is not viable names each member in the way and its d
     );
     kernel.notViable.add(12);
     const error = assertThrows(
-      () => openKernelDevice(PF, { path: "group" }, kernel),
+      () => openOn(kernel, PF, { path: "group" }),
       RefusedError,
     ) as RefusedError;
     assertEquals(
@@ -238,7 +239,7 @@ Deno.test("8.3 VF token, group path: in the device name; missing and wrong token
   balanced(() => {
     const kernel = kernelWith(vf);
     const missing = assertThrows(
-      () => openKernelDevice(VF, { path: "group" }, kernel),
+      () => openOn(kernel, VF, { path: "group" }),
       RefusedError,
     ) as RefusedError;
     assertEquals(
@@ -247,13 +248,13 @@ Deno.test("8.3 VF token, group path: in the device name; missing and wrong token
     );
     assert(missing.hint.includes("vfToken"), missing.hint);
     const wrong = assertThrows(
-      () => openKernelDevice(VF, { path: "group", vfToken: OTHER_TOKEN }, kernel),
+      () => openOn(kernel, VF, { path: "group", vfToken: OTHER_TOKEN }),
       RefusedError,
       "the VF token is not the one",
     ) as RefusedError;
     assertEquals((wrong.cause as SyscallError).code, "EACCES");
     assertEquals(wrong.message.includes(OTHER_TOKEN), false);
-    openKernelDevice(VF, { path: "group", vfToken: TOKEN.toUpperCase() }, kernel).close();
+    openOn(kernel, VF, { path: "group", vfToken: TOKEN.toUpperCase() }).close();
     assertEquals(kernel.deviceNames, [VF, `${VF} vf_token=${OTHER_TOKEN}`, `${VF} vf_token=${TOKEN}`]);
   });
 });
@@ -261,13 +262,13 @@ Deno.test("8.3 VF token, group path: in the device name; missing and wrong token
 Deno.test("8.3 VF token, cdev path: 16 bytes behind the bind structure's pointer, flag TOKEN, 24 bytes", () => {
   balanced(() => {
     const kernel = kernelWith(vf);
-    assertThrows(() => openKernelDevice(VF, { path: "cdev" }, kernel), RefusedError, "a VF token is needed");
+    assertThrows(() => openOn(kernel, VF, { path: "cdev" }), RefusedError, "a VF token is needed");
     assertThrows(
-      () => openKernelDevice(VF, { path: "cdev", vfToken: OTHER_TOKEN }, kernel),
+      () => openOn(kernel, VF, { path: "cdev", vfToken: OTHER_TOKEN }),
       RefusedError,
       "the VF token is not the one",
     );
-    openKernelDevice(VF, { path: "cdev", vfToken: TOKEN }, kernel).close();
+    openOn(kernel, VF, { path: "cdev", vfToken: TOKEN }).close();
     const bind = kernel.arguments.get("VFIO_DEVICE_BIND_IOMMUFD")!.at(-1)!;
     const view = new DataView(bind.buffer);
     assertEquals([bind.length, view.getUint32(0, true), view.getUint32(4, true)], [24, 24, 1]);
@@ -277,22 +278,22 @@ Deno.test("8.3 VF token, cdev path: 16 bytes behind the bind structure's pointer
 Deno.test("a token goes only to functions of SR-IOV, as sysfs or the caller says", () => {
   balanced(() => {
     const kernel = kernelWith(plain);
-    openKernelDevice(PF, { path: "group", vfToken: TOKEN }, kernel).close();
-    openKernelDevice(PF, { path: "cdev", vfToken: TOKEN }, kernel).close();
+    openOn(kernel, PF, { path: "group", vfToken: TOKEN }).close();
+    openOn(kernel, PF, { path: "cdev", vfToken: TOKEN }).close();
     assertEquals(kernel.deviceNames, [PF]);
     const refused = assertThrows(
-      () => openKernelDevice(PF, { path: "group", vfToken: TOKEN, isSriov: true }, kernel),
+      () => openOn(kernel, PF, { path: "group", vfToken: TOKEN, isSriov: true }),
       RefusedError,
       "takes no VF token",
     ) as RefusedError;
     assert(refused.hint.includes("without a token"), refused.hint);
     const onCdev = assertThrows(
-      () => openKernelDevice(PF, { path: "cdev", vfToken: TOKEN, isSriov: true }, kernel),
+      () => openOn(kernel, PF, { path: "cdev", vfToken: TOKEN, isSriov: true }),
       RefusedError,
     ) as RefusedError;
     assert(onCdev.hint.includes("use the group path"), onCdev.hint);
     const pf = kernelWith({ ...plain, isPf: true, token: vf.token! });
-    openKernelDevice(PF, { path: "group", vfToken: TOKEN }, pf).close();
+    openOn(pf, PF, { path: "group", vfToken: TOKEN }).close();
     assertEquals(pf.deviceNames, [`${PF} vf_token=${TOKEN}`]);
   });
 });
@@ -301,7 +302,7 @@ Deno.test("cdev is taken when the node exists and /dev/iommu opens, not when sys
   balanced(() => {
     const kernel = kernelWith(plain);
     const path = () => {
-      using device = openKernelDevice(PF, {}, kernel);
+      using device = openOn(kernel, PF, {});
       return device.path;
     };
     assertEquals(path(), "cdev");
@@ -311,7 +312,7 @@ Deno.test("cdev is taken when the node exists and /dev/iommu opens, not when sys
     kernel.nodes.delete("/dev/vfio/devices/vfio3");
     assertEquals(path(), "group");
     assertThrows(
-      () => openKernelDevice(PF, { path: "cdev" }, kernel),
+      () => openOn(kernel, PF, { path: "cdev" }),
       UnsupportedError,
       "there is no node /dev/vfio/devices/vfio3",
     );
@@ -321,37 +322,37 @@ Deno.test("cdev is taken when the node exists and /dev/iommu opens, not when sys
 Deno.test("functions that cannot be opened: one clear error each", () => {
   balanced(() => {
     const onIgb = kernelWith({ address: PF, group: 12, driver: "igb" }, { address: VF, group: 13 });
-    const bound = assertThrows(() => openKernelDevice(PF, {}, onIgb), UsageError) as UsageError;
+    const bound = assertThrows(() => openOn(onIgb, PF, {}), UsageError) as UsageError;
     assertEquals(bound.message, `${PF} is bound to igb, not to a VFIO driver`);
     assertEquals(bound.hint, `ringside bind ${PF}`);
-    assertThrows(() => openKernelDevice(VF, {}, onIgb), UsageError, "bound to no driver");
-    assertThrows(() => openKernelDevice("0000:09:00.0", {}, onIgb), NotFoundError, "0000:09:00.0");
-    assertThrows(() => openKernelDevice("nonsense", {}, onIgb), UsageError, "not a PCI address");
-    assertThrows(() => openKernelDevice(PF, { vfToken: "x" }, kernelWith(plain)), UsageError, "not a UUID");
+    assertThrows(() => openOn(onIgb, VF, {}), UsageError, "bound to no driver");
+    assertThrows(() => openOn(onIgb, "0000:09:00.0", {}), NotFoundError, "0000:09:00.0");
+    assertThrows(() => openOn(onIgb, "nonsense", {}), UsageError, "not a PCI address");
+    assertThrows(() => openOn(kernelWith(plain), PF, { vfToken: "x" }), UsageError, "not a UUID");
 
     const noGroup = kernelWith({ ...plain, group: -1 });
-    assertThrows(() => openKernelDevice(PF, {}, noGroup), UnsupportedError, "no IOMMU group");
+    assertThrows(() => openOn(noGroup, PF, {}), UnsupportedError, "no IOMMU group");
 
     const noNode = kernelWith(plain);
     noNode.nodes.delete("/dev/vfio/12");
     assertThrows(
-      () => openKernelDevice(PF, { path: "group" }, noNode),
+      () => openOn(noNode, PF, { path: "group" }),
       SyscallError,
       "open /dev/vfio/12: ENOENT",
     );
 
     const otherVersion = kernelWith(plain);
     otherVersion.apiVersion = 1;
-    assertThrows(() => openKernelDevice(PF, { path: "group" }, otherVersion), UnsupportedError, "version 1");
+    assertThrows(() => openOn(otherVersion, PF, { path: "group" }), UnsupportedError, "version 1");
 
     const noType1 = kernelWith(plain);
     noType1.extensions = [1];
-    assertThrows(() => openKernelDevice(PF, { path: "group" }, noType1), UnsupportedError, "type 3");
+    assertThrows(() => openOn(noType1, PF, { path: "group" }), UnsupportedError, "type 3");
 
     const notPci = kernelWith(plain);
     notPci.deviceFlags = 4;
     assertThrows(
-      () => openKernelDevice(PF, { path: "group" }, notPci),
+      () => openOn(notPci, PF, { path: "group" }),
       UnsupportedError,
       "not a PCI function",
     );
@@ -359,7 +360,7 @@ Deno.test("functions that cannot be opened: one clear error each", () => {
     const endless = kernelWith(plain);
     let n = 1;
     Object.defineProperty(endless, "iovaRanges", { get: () => new Array(n++).fill([0n, 1n]) });
-    assertThrows(() => openKernelDevice(PF, { path: "cdev" }, endless), ProtocolError, "more IOVA ranges");
+    assertThrows(() => openOn(endless, PF, { path: "cdev" }), ProtocolError, "more IOVA ranges");
   });
 });
 
@@ -370,24 +371,24 @@ Deno.test("no-IOMMU mode: only by its full name, its own node and type; no DMA m
     kernel.nodes.add("/dev/vfio/noiommu-12");
     kernel.extensions = [8];
     const refused = assertThrows(
-      () => openKernelDevice(PF, { path: "group" }, kernel),
+      () => openOn(kernel, PF, { path: "group" }),
       RefusedError,
     ) as RefusedError;
     assert(refused.hint.includes("enableUnsafeNoIommuMode"), refused.hint);
     {
-      using device = openKernelDevice(PF, { enableUnsafeNoIommuMode: true }, kernel);
+      using device = openOn(kernel, PF, { enableUnsafeNoIommuMode: true });
       assertEquals(device.path, "group");
       assertEquals(kernel.log.includes("open /dev/vfio/noiommu-12"), true);
       assertThrows(() => device.dma.allocate(4096), UnsupportedError, "no DMA memory in no-IOMMU mode");
       assertEquals(device.dma.usage.allocations, 0);
     }
     assertThrows(
-      () => openKernelDevice(PF, { path: "cdev", enableUnsafeNoIommuMode: true }, kernel),
+      () => openOn(kernel, PF, { path: "cdev", enableUnsafeNoIommuMode: true }),
       UnsupportedError,
       "group path only",
     );
     const withIommu = assertThrows(
-      () => openKernelDevice(PF, { enableUnsafeNoIommuMode: true }, kernelWith(plain)),
+      () => openOn(kernelWith(plain), PF, { enableUnsafeNoIommuMode: true }),
       UnsupportedError,
     ) as UnsupportedError;
     assert(withIommu.hint.includes("behind an IOMMU"), withIommu.hint);
