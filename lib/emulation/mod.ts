@@ -7,8 +7,28 @@
  */
 export * from "./device_model.ts";
 export * from "./emulated_function.ts";
+export * from "./function_config.ts";
+export * from "./function_interrupts.ts";
+export * from "./kernel_attributes.ts";
+export * from "./kernel_function.ts";
 export * from "./machine.ts";
 export * from "./pci_function.ts";
 export * from "./serve.ts";
+export * from "./sysfs_tree.ts";
 export * from "./topology.ts";
+export * from "./violation_log.ts";
+export * from "./virtual_kernel.ts";
+export type { Chain } from "./virtio/chain.ts";
+export type { DeviceQueue } from "./virtio/device_queue.ts";
 export { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "./sysfs_protocol.ts";
+// What the types above are made of.
+export type { EventFd, OwnedFd, SyscallError } from "../../ffi/mod.ts";
+export { RingsideError, UsageError } from "../errors/mod.ts";
+export type { IrqInfo, RegionArea, RegionInfo, VfioDeviceInfo } from "../vfio/device.ts";
+export type { DmaRegion, DmaTable } from "../vfio/vfio_user/dma_table.ts";
+export type {
+  ServedDevice,
+  ServedDoorbell,
+  ServedIrqRequest,
+  ServedRegion,
+} from "../vfio/vfio_user/served_device.ts";
