@@ -39,7 +39,6 @@ import {
   dmaUnmap,
   HEADER_BYTES,
   LIMIT,
-  maxMessageBytes,
   PROTOCOL_VERSION,
   userDeviceInfo,
   userIrqInfo,
@@ -359,7 +358,5 @@ function negotiate(channel: ClientChannel): PeerCapabilities {
       hint: `this client speaks ${PROTOCOL_VERSION.major}.${PROTOCOL_VERSION.minor}`,
     });
   }
-  channel.in.limits.messageFds = LIMIT.messageFds;
-  channel.in.limits.messageBytes = maxMessageBytes(LIMIT.dataTransferBytes);
   return capabilities;
 }

@@ -42,10 +42,9 @@ export class ClientChannel implements Disposable {
     this.timeoutMs = timeoutMs;
     this.#memory = memory;
     this.out = new OutgoingMessage(socket);
-    // Until the version is negotiated no descriptor may come.
     this.in = new IncomingMessages(socket, name, {
       messageBytes: maxMessageBytes(LIMIT.dataTransferBytes),
-      messageFds: 0,
+      messageFds: LIMIT.messageFds,
     });
   }
 
