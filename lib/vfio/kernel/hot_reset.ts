@@ -100,8 +100,8 @@ export function performHotReset(kernel: KernelCalls, fd: OwnedFd, binding: Iommu
     );
   }
   const groups = new Set(info.dependents.flatMap((one) => one.group ?? []));
-  // On the character device path the kernel knows the owner from the iommufd, and takes no group.
-  const fds = binding.path === "cdev" ? [] : [...groups].map((group) => binding.groupFd(group)!);
+  // On the character device path no dependent has a group: the kernel knows the owner from the iommufd, and takes none.
+  const fds = [...groups].map((group) => binding.groupFd(group)!);
   const tail = fds.length * DESCRIPTOR_BYTES;
   const bytes = hotReset.encode({ argsz: hotReset.sizeBytes + tail, count: fds.length }, tail);
   const view = new DataView(bytes.buffer);

@@ -104,6 +104,8 @@ Deno.test("a chain may jump back and forth as long as it does not come back", ()
     24,
   ]]);
   assertEquals(walkCapabilities(bytes, 0, 16, "x"), []);
+  // Eight zero bytes of the fixed part would pass for a capability that ends the chain.
+  assertThrows(() => walkCapabilities(bytes, 8, 16, "x"), ProtocolError, "outside [16, 40)");
 });
 
 const type1 = (flags: number, capOffset: number, tail: Uint8Array = new Uint8Array()) =>
