@@ -1,0 +1,212 @@
+import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
+import { EventFd } from "../../../ffi/mod.ts";
+import { ClosedError, DeviceError, UsageError } from "../../../lib/errors/mod.ts";
+import { Waiter, type WaitTarget } from "../../../lib/virtio/waiter.ts";
+
+/** A target by hand, which notes what is asked of it. */
+class Target implements WaitTarget {
+  ready = false;
+  armed = 0;
+  suppressed = 0;
+  looks = 0;
+  /** Runs when interrupts are enabled, before the second look. */
+  onArm = () => {};
+  onLook = () => {};
+  hasUsed(): boolean {
+    this.looks++;
+    this.onLook();
+    return this.ready;
+  }
+  suppressInterrupts(): void {
+    this.suppressed++;
+  }
+  enableInterrupts(): boolean {
+    this.armed++;
+    this.onArm();
+    return this.ready;
+  }
+}
+
+/** A waiter on one eventfd. */
+function watched(mode: "eventfd" | "adaptive", onSignal?: (isr: number) => void) {
+  const waiter = new Waiter({ mode, spinMicroseconds: 20 });
+  const eventFd = new EventFd();
+  let acknowledged = 0;
+  waiter.watch({ eventFd, acknowledge: () => (acknowledged++, 1) }, onSignal);
+  return {
+    waiter,
+    eventFd,
+    acknowledged: () => acknowledged,
+    [Symbol.asyncDispose]: async () => {
+      waiter.close();
+      await waiter.settled;
+      eventFd.close();
+    },
+  };
+}
+
+Deno.test("what is there already needs no wait and no interrupt", async () => {
+  await using fixture = watched("adaptive");
+  const target = new Target();
+  target.ready = true;
+  assertEquals(await fixture.waiter.wait(target, 0), true);
+  assertEquals(fixture.waiter.waitBlocking(target, 0), true);
+  assertEquals([target.armed, target.suppressed], [0, 0]);
+});
+
+Deno.test("an interrupt ends a sleep; suppressed while polling, enabled before sleeping, acknowledged after", async () => {
+  for (const mode of ["eventfd", "adaptive"] as const) {
+    await using fixture = watched(mode);
+    const target = new Target();
+    const wait = fixture.waiter.wait(target, Infinity);
+    assertEquals(target.suppressed, mode === "adaptive" ? 1 : 0);
+    assertEquals(target.armed, 1);
+    target.ready = true;
+    fixture.eventFd.signal();
+    assertEquals(await wait, true);
+    assertEquals(fixture.acknowledged(), 1);
+    assertEquals(fixture.waiter.interrupts, 1);
+    assertEquals(
+      target.suppressed,
+      mode === "adaptive" ? 2 : 1,
+      "whoever woke up looks by itself from now on",
+    );
+  }
+});
+
+Deno.test("what comes between the last look and the enabling is seen without an interrupt", async () => {
+  await using fixture = watched("eventfd");
+  const target = new Target();
+  target.onArm = () => target.ready = true;
+  assertEquals(await fixture.waiter.wait(target, Infinity), true);
+  const other = new Target();
+  other.onArm = () => other.ready = true;
+  assertEquals(fixture.waiter.waitBlocking(other, 60_000), true);
+  assertEquals(fixture.waiter.interrupts, 0);
+});
+
+Deno.test("an interrupt with nothing behind it (1.3: spurious) enables again and goes on sleeping", async () => {
+  await using fixture = watched("eventfd");
+  const target = new Target();
+  const wait = fixture.waiter.wait(target, Infinity);
+  fixture.eventFd.signal();
+  while (fixture.acknowledged() === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  assertEquals(target.armed, 2);
+  target.ready = true;
+  fixture.eventFd.signal();
+  assertEquals(await wait, true);
+});
+
+Deno.test("a timeout gives false, in every mode", async () => {
+  for (const mode of ["eventfd", "adaptive"] as const) {
+    await using fixture = watched(mode);
+    assertEquals(await fixture.waiter.wait(new Target(), 5), false);
+    assertEquals(fixture.waiter.waitBlocking(new Target(), 5), false);
+  }
+  using polling = new Waiter({ mode: "poll" });
+  assertEquals(await polling.wait(new Target(), 5), false);
+  assertEquals(polling.waitBlocking(new Target(), 5), false);
+});
+
+Deno.test("polling lets the event loop run, and looks before it gives up", async () => {
+  using waiter = new Waiter({ mode: "poll" });
+  const target = new Target();
+  setTimeout(() => target.ready = true, 10);
+  assertEquals(await waiter.wait(target, 60_000), true);
+  const late = new Target();
+  late.onLook = () => late.ready = late.looks === 2;
+  assertEquals(waiter.waitBlocking(late, 0), true);
+});
+
+Deno.test("several sleepers: each wakes for its own, a shorter timeout is not held up by a longer one", async () => {
+  await using fixture = watched("eventfd");
+  const [first, second] = [new Target(), new Target()];
+  const results: string[] = [];
+  const waits = [
+    fixture.waiter.wait(first, Infinity).then((ready) => results.push(`first ${ready}`)),
+    fixture.waiter.wait(second, Infinity).then((ready) => results.push(`second ${ready}`)),
+    fixture.waiter.wait(new Target(), 10).then((ready) => results.push(`third ${ready}`)),
+  ];
+  await waits[2];
+  second.ready = true;
+  fixture.eventFd.signal();
+  await waits[1];
+  first.ready = true;
+  fixture.eventFd.signal();
+  await Promise.all(waits);
+  assertEquals(results, ["third false", "second true", "first true"]);
+});
+
+Deno.test("an error of the target ends its wait, and no other", async () => {
+  await using fixture = watched("eventfd");
+  const [broken, sound] = [new Target(), new Target()];
+  const fault = new DeviceError("used.id", { queue: 3 });
+  const failing = assertRejects(() => fixture.waiter.wait(broken, Infinity), DeviceError);
+  const waiting = fixture.waiter.wait(sound, Infinity);
+  broken.onLook = () => {
+    throw fault;
+  };
+  fixture.eventFd.signal();
+  assertStrictEquals(await failing, fault);
+  sound.ready = true;
+  fixture.eventFd.signal();
+  assertEquals(await waiting, true);
+});
+
+Deno.test("an error of the interrupt's handler ends all waits with it", async () => {
+  const fault = new DeviceError("DEVICE_NEEDS_RESET");
+  await using fixture = watched("eventfd", (isr) => {
+    assertEquals(isr, 1);
+    throw fault;
+  });
+  const waits = [1, 2].map(() =>
+    assertRejects(() => fixture.waiter.wait(new Target(), Infinity), DeviceError)
+  );
+  fixture.eventFd.signal();
+  for (const wait of waits) assertStrictEquals(await wait, fault);
+  fixture.eventFd.signal();
+  assertThrows(() => fixture.waiter.waitBlocking(new Target(), 1000), DeviceError);
+});
+
+Deno.test("close ends waits with ClosedError, whatever they wait for, and everything after is one", async () => {
+  for (const mode of ["poll", "eventfd", "adaptive"] as const) {
+    const waiter = new Waiter({ mode });
+    using eventFd = new EventFd();
+    waiter.watch({ eventFd, acknowledge: () => 3 });
+    const wait = assertRejects(() => waiter.wait(new Target(), Infinity), ClosedError);
+    setTimeout(() => waiter.close(), 5);
+    await wait;
+    await waiter.settled;
+    await assertRejects(() => waiter.wait(new Target(), 1), ClosedError);
+    assertThrows(() => waiter.waitBlocking(new Target(), 1), ClosedError);
+    assertThrows(() => waiter.watch({ eventFd, acknowledge: () => 3 }), ClosedError);
+    assertThrows(() => waiter.service(), ClosedError);
+    waiter.close();
+  }
+});
+
+Deno.test("service takes pending interrupts without a wait", async () => {
+  let seen = 0;
+  await using fixture = watched("adaptive", () => seen++);
+  assertEquals(fixture.waiter.service(), 0);
+  fixture.eventFd.signal();
+  fixture.eventFd.signal();
+  assertEquals(fixture.waiter.service(), 1);
+  assertEquals([seen, fixture.waiter.interrupts], [1, 2]);
+  assertEquals(fixture.waiter.service(), 0);
+});
+
+Deno.test("wrong use: sleeping with nothing to wake, impossible timeouts, blocking beside an asynchronous wait", async () => {
+  using idle = new Waiter({ mode: "eventfd" });
+  await assertRejects(() => idle.wait(new Target(), 1), UsageError, "no interrupt");
+  assertThrows(() => new Waiter({ spinMicroseconds: -1 }), UsageError);
+  await using fixture = watched("eventfd");
+  await assertRejects(() => fixture.waiter.wait(new Target(), -1), UsageError);
+  await assertRejects(() => fixture.waiter.wait(new Target(), NaN), UsageError);
+  const target = new Target();
+  const wait = fixture.waiter.wait(target, Infinity);
+  assertThrows(() => fixture.waiter.waitBlocking(new Target(), 1), UsageError, "asynchronous");
+  target.ready = true;
+  fixture.eventFd.signal();
+  assert(await wait);
+});
