@@ -1,0 +1,20 @@
+import { ClosedError } from "../../../lib/errors/mod.ts";
+import type { VfioDevice } from "../../../lib/vfio/device.ts";
+
+/** A device that can only be closed; `log` gets the names of the calls. */
+export function fakeDevice(address: string, log: string[] = []): VfioDevice {
+  let closed = false;
+  return new Proxy({}, {
+    get: (_, name) => {
+      if (name === "name") return address;
+      if (name === "path") return "vfio-user";
+      if (name === "closed") return closed;
+      return (...args: unknown[]) => {
+        log.push([String(name), ...args.map(String)].join(" "));
+        if (name === "close") closed = true;
+        else if (closed) throw new ClosedError(address);
+        return name;
+      };
+    },
+  }) as VfioDevice;
+}
