@@ -84,7 +84,6 @@ const net = or(
       }),
       driving,
       opening,
-      globals,
     ),
     { description: message`Send the frames of a capture file.` },
   ),
@@ -101,7 +100,6 @@ const net = or(
       }),
       driving,
       opening,
-      globals,
     ),
     { description: message`Write received frames to a capture file.` },
   ),
@@ -127,7 +125,6 @@ const net = or(
       }),
       driving,
       opening,
-      globals,
     ),
     { description: message`Send from one function to another and check every byte.` },
   ),
@@ -136,16 +133,13 @@ const net = or(
 const commands = or(
   command(
     "list",
-    merge(
-      object({
-        command: constant("list"),
-        sriov: option("--sriov", { description: message`Only functions with an SR-IOV capability.` }),
-        driver: optional(option("--driver", string({ metavar: "DRIVER" }), {
-          description: message`Only functions on this driver.`,
-        })),
-      }),
-      globals,
-    ),
+    object({
+      command: constant("list"),
+      sriov: option("--sriov", { description: message`Only functions with an SR-IOV capability.` }),
+      driver: optional(option("--driver", string({ metavar: "DRIVER" }), {
+        description: message`Only functions on this driver.`,
+      })),
+    }),
     { description: message`List PCI functions: names, driver, IOMMU group, SR-IOV, who uses them.` },
   ),
   command(
@@ -157,63 +151,53 @@ const commands = or(
         hex: option("-x", "--hex", { description: message`Add the configuration space in hexadecimal.` }),
       }),
       opening,
-      globals,
     ),
     { description: message`Decode a function: capabilities, regions, vectors, virtio features.` },
   ),
   command(
     "bind",
-    merge(
-      object({
-        command: constant("bind"),
-        function: functionArgument,
-        driver: withDefault(
-          option("--driver", string({ metavar: "DRIVER" }), {
-            description: message`Driver to give it to; default vfio-pci.`,
-          }),
-          "vfio-pci",
-        ),
-        force,
-      }),
-      globals,
-    ),
+    object({
+      command: constant("bind"),
+      function: functionArgument,
+      driver: withDefault(
+        option("--driver", string({ metavar: "DRIVER" }), {
+          description: message`Driver to give it to; default vfio-pci.`,
+        }),
+        "vfio-pci",
+      ),
+      force,
+    }),
     { description: message`Give a function to vfio-pci (or another driver), after noting what to put back.` },
   ),
   command(
     "restore",
-    merge(
-      object({
-        command: constant("restore"),
-        function: optional(argument(string({ metavar: "FUNCTION" }), {
-          description: message`Only this function and its VFs; default all.`,
-        })),
-      }),
-      globals,
-    ),
+    object({
+      command: constant("restore"),
+      function: optional(argument(string({ metavar: "FUNCTION" }), {
+        description: message`Only this function and its VFs; default all.`,
+      })),
+    }),
     { description: message`Put back drivers, overrides, autoprobe and VF counts as they were before.` },
   ),
   command(
     "sriov",
-    merge(
-      object({
-        command: constant("sriov"),
-        function: argument(string({ metavar: "PF" }), { description: message`Physical function.` }),
-        count: argument(integer({ min: 0, max: 65535, metavar: "N" }), {
-          description: message`Number of VFs.`,
-        }),
-        autoprobe: optional(option("--autoprobe", choice(["on", "off"]), {
-          description:
-            message`Whether the kernel binds new VFs to drivers; default off when the PF is on vfio-pci.`,
-        })),
-        force,
+    object({
+      command: constant("sriov"),
+      function: argument(string({ metavar: "PF" }), { description: message`Physical function.` }),
+      count: argument(integer({ min: 0, max: 65535, metavar: "N" }), {
+        description: message`Number of VFs.`,
       }),
-      globals,
-    ),
+      autoprobe: optional(option("--autoprobe", choice(["on", "off"]), {
+        description:
+          message`Whether the kernel binds new VFs to drivers; default off when the PF is on vfio-pci.`,
+      })),
+      force,
+    }),
     { description: message`Set the number of VFs of a PF.` },
   ),
   command(
     "status",
-    merge(object({ command: constant("status") }), globals),
+    object({ command: constant("status") }),
     { description: message`What restore would put back, and who holds what.` },
   ),
   command("net", net, { description: message`Frames over virtio-net: send, receive, loop.` }),
@@ -235,70 +219,66 @@ const commands = or(
       }),
       driving,
       opening,
-      globals,
     ),
     { description: message`Read random bytes from a virtio-rng function.` },
   ),
   command(
     "emulate",
-    merge(
-      object({
-        command: constant("emulate"),
-        directory: argument(string({ metavar: "DIRECTORY" }), {
-          description: message`Where the sockets go; --host takes it.`,
-        }),
-        topology: optional(option("--topology", string({ metavar: "FILE" }), {
-          description: message`JSON file with the functions; default one virtio-net PF and one virtio-rng.`,
-        })),
-        totalVfs: optional(option("--total-vfs", integer({ min: 0, max: 4096, metavar: "N" }), {
-          description: message`TotalVFs of the default topology's PF; default 4.`,
-        })),
-        verbose: option("-v", "--verbose", { description: message`Print violations as they happen.` }),
+    object({
+      command: constant("emulate"),
+      directory: argument(string({ metavar: "DIRECTORY" }), {
+        description: message`Where the sockets go; --host takes it.`,
       }),
-      globals,
-    ),
+      topology: optional(option("--topology", string({ metavar: "FILE" }), {
+        description: message`JSON file with the functions; default one virtio-net PF and one virtio-rng.`,
+      })),
+      totalVfs: optional(option("--total-vfs", integer({ min: 0, max: 4096, metavar: "N" }), {
+        description: message`TotalVFs of the default topology's PF; default 4.`,
+      })),
+      verbose: option("-v", "--verbose", { description: message`Print violations as they happen.` }),
+    }),
     { description: message`Serve an embedded host until it is interrupted.` },
   ),
   command(
     "demo",
-    merge(
-      object({
-        command: constant("demo"),
-        frames: withDefault(
-          option("--frames", integer({ min: 1, metavar: "N" }), {
-            description: message`Frames sent by polling; default 100000.`,
-          }),
-          100_000,
-        ),
-        interruptFrames: withDefault(
-          option("--interrupt-frames", integer({ min: 1, metavar: "N" }), {
-            description: message`Frames sent by interrupt; default 1000.`,
-          }),
-          1000,
-        ),
-        vfs: withDefault(
-          option("--vfs", integer({ min: 2, max: 64, metavar: "N" }), {
-            description: message`VFs; default 2.`,
-          }),
-          2,
-        ),
-      }),
-      globals,
-    ),
+    object({
+      command: constant("demo"),
+      frames: withDefault(
+        option("--frames", integer({ min: 1, metavar: "N" }), {
+          description: message`Frames sent by polling; default 100000.`,
+        }),
+        100_000,
+      ),
+      interruptFrames: withDefault(
+        option("--interrupt-frames", integer({ min: 1, metavar: "N" }), {
+          description: message`Frames sent by interrupt; default 1000.`,
+        }),
+        1000,
+      ),
+      vfs: withDefault(
+        option("--vfs", integer({ min: 2, max: 64, metavar: "N" }), {
+          description: message`VFs; default 2.`,
+        }),
+        2,
+      ),
+    }),
     { description: message`The main job on an embedded host of its own, which is put back afterwards.` },
   ),
   command(
     "doctor",
-    merge(object({ command: constant("doctor") }), globals),
+    object({ command: constant("doctor") }),
     { description: message`Is this host ready? Each finding with the command that mends it.` },
   ),
 );
 
+// Global options may stand before the command as well as after it.
+const everything = merge(globals, commands);
+
 /** The whole command line. */
-export const parser: typeof commands = commands;
+export const parser: typeof everything = everything;
 
 /** What it parses to. */
-export type Invocation = InferValue<typeof commands>;
+export type Invocation = InferValue<typeof everything>;
 
 /** The invocation of one command. */
 export type Of<C extends Invocation["command"]> = Extract<Invocation, { command: C }>;

@@ -19,7 +19,11 @@ export function sriov(host: Host, options: Of<"sriov">): void {
     printJson({
       function: address,
       numVfs: found.length,
-      vfs: found.map((vf) => ({ function: vf.address, driver: vf.driver ?? null, group: vf.iommuGroup ?? null })),
+      vfs: found.map((vf) => ({
+        function: vf.address,
+        driver: vf.driver ?? null,
+        group: vf.iommuGroup ?? null,
+      })),
     });
     return;
   }

@@ -26,7 +26,9 @@ export function status(host: Host, options: Of<"status">): void {
   for (const entry of journal) print(`  ${describeEntry(entry)}  (since ${entry.time}, pid ${entry.pid})`);
   print(vfio.length === 0 ? "no function is on vfio-pci" : "on vfio-pci:");
   for (const one of vfio) {
-    print(`  ${one.address}  ${one.deviceName}  ${one.heldBy === undefined ? "free" : `held by ${one.heldBy}`}`);
+    print(
+      `  ${one.address}  ${one.deviceName}  ${one.heldBy === undefined ? "free" : `held by ${one.heldBy}`}`,
+    );
   }
   for (const one of held.filter((one) => one.driver !== "vfio-pci")) {
     print(`  ${one.address}  on ${one.driver ?? "no driver"}  held by ${one.heldBy}`);

@@ -18,6 +18,7 @@ export * from "./sysfs_tree.ts";
 export * from "./topology.ts";
 export * from "./violation_log.ts";
 export * from "./virtual_kernel.ts";
+export { createVirtioModels, type VirtioModels } from "./virtio/models.ts";
 export type { Chain } from "./virtio/chain.ts";
 export type { DeviceQueue } from "./virtio/device_queue.ts";
 export { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "./sysfs_protocol.ts";

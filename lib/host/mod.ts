@@ -12,7 +12,7 @@ export { FileJournalStore, type JournalStore } from "./journal_store.ts";
 export { KernelSysfs } from "./kernel_sysfs.ts";
 export { KernelUsage } from "./kernel_usage.ts";
 export { LinuxHost, type LinuxHostOptions } from "./linux_host.ts";
-export { type NameSource, PciIdsNames, type ShownNames } from "./names.ts";
+export { type NameSource, PciIdsNames, readPciNames, type ShownNames } from "./names.ts";
 export { openHost } from "./open_host.ts";
 export { SocketSysfs } from "./socket_sysfs.ts";
 export * from "./sysfs.ts";

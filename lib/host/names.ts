@@ -73,3 +73,12 @@ export class PciIdsNames implements NameSource {
 function hex(value: number, digits: number): string {
   return value.toString(16).padStart(digits, "0");
 }
+
+/** The host's table of names, or the built-in one where it has none. */
+export function readPciNames(paths: readonly string[] = PCI_IDS_PATHS): PciNames {
+  for (const path of paths) {
+    const text = readTextIfAny(path);
+    if (text !== undefined) return parsePciIds(text);
+  }
+  return BUILTIN_NAMES;
+}

@@ -6,6 +6,7 @@
 export * from "./constants/mod.ts";
 export * from "./device.ts";
 export { baseFeatures, chooseFeatures, type FeatureDependency, type FeatureWishes } from "./features.ts";
+export * from "./inspect.ts";
 export * from "./interrupts.ts";
 export * from "./queue/create.ts";
 export * from "./queue/split.ts";

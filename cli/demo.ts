@@ -1,0 +1,123 @@
+/**
+ * `ringside demo`
+ *
+ * @module
+ */
+import { VirtioRng } from "../drivers/virtio_rng.ts";
+import { vfToVf } from "../examples/vf_to_vf.ts";
+import { DeviceError } from "../lib/errors/mod.ts";
+import { type Host, openHost } from "../lib/host/mod.ts";
+import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { startEmulatedHost } from "./emulated_process.ts";
+import { hex } from "./list.ts";
+import { print, printJson, type Progress, progress } from "./output.ts";
+import type { Of } from "./parser.ts";
+
+/** The main job on an embedded host of its own, or with `--host` on the host named. */
+export async function demo(options: Of<"demo">): Promise<void> {
+  const steps: { step: string; found: string }[] = [];
+  const step = (what: string, found: string): void => {
+    steps.push({ step: what, found });
+    if (!options.json) print(`${what.padEnd(11)} ${found}`);
+  };
+  const start = performance.now();
+  const emulated = await startEmulatedHost(Math.max(4, options.vfs));
+  try {
+    step("host", `process ${emulated.pid}, serving ${emulated.directory}`);
+    using host = openHost(emulated.directory);
+    const functions = host.list();
+    const before = snapshot(host);
+    for (const one of functions) {
+      step("function", `${one.address} ${one.vendorName} ${one.deviceName}, driver ${one.driver ?? "none"}`);
+    }
+    const pf = functions.find((one) => one.sriov !== undefined);
+    const random = functions.find((one) => one.deviceId === VIRTIO_RNG);
+    if (pf === undefined || random === undefined) {
+      throw new DeviceError("the embedded host lacks its PF or its virtio-rng function");
+    }
+    const bars = new Bars(options.json);
+    await vfToVf(host, {
+      pf: pf.address,
+      vfs: options.vfs,
+      frames: options.frames,
+      interruptFrames: options.interruptFrames,
+      observer: {
+        step: (what, found) => {
+          bars.end();
+          step(what, found);
+        },
+        progress: (label, done, total) => bars.update(label, done, total),
+      },
+    }).finally(() => bars.end());
+    await readRandom(host, random.address, step);
+    if (snapshot(host) !== before) throw new DeviceError("the host is not as it was before", {});
+    step("host", "as it was: same drivers, overrides and VF counts, empty journal");
+    const violations = emulated.violations();
+    if (violations.length > 0) {
+      throw new DeviceError(`the devices report violations: ${violations.join("; ")}`);
+    }
+    step("devices", "report no violation of the standard");
+  } finally {
+    await emulated.stop();
+  }
+  const seconds = (performance.now() - start) / 1000;
+  if (options.json) printJson({ ok: true, seconds, steps });
+  else print(`done in ${seconds.toFixed(1)} s`);
+}
+
+const VIRTIO_RNG = 0x1044;
+const RANDOM_BYTES = 32;
+
+async function readRandom(
+  host: Host,
+  address: string,
+  step: (what: string, found: string) => void,
+): Promise<void> {
+  host.bind(address);
+  try {
+    using device = host.open(address);
+    using transport = PciModernTransport.open(device);
+    await using entropy = VirtioRng.open(transport);
+    const bytes = await entropy.read(RANDOM_BYTES);
+    step("virtio-rng", `${[...bytes].map((byte) => hex(byte, 2)).join("")} by ${entropy.interruptKind}`);
+  } finally {
+    host.restore(address);
+  }
+}
+
+/** All that a restore must bring back, as text. */
+function snapshot(host: Host): string {
+  const functions = host.list().map(({ address, driver, driverOverride, sriov }) => ({
+    address,
+    driver,
+    driverOverride,
+    sriov,
+  }));
+  return JSON.stringify({ functions, journal: host.journal() });
+}
+
+/** One bar at a time, by label. */
+class Bars {
+  readonly #quiet: boolean;
+  #label = "";
+  #bar: Progress | null = null;
+
+  constructor(quiet: boolean) {
+    this.#quiet = quiet;
+  }
+
+  update(label: string, done: number, total: number): void {
+    if (label !== this.#label) {
+      this.end();
+      this.#label = label;
+      this.#bar = progress(label, total, "frames", this.#quiet);
+    }
+    if (done % 512 === 0) this.#bar?.update(done);
+  }
+
+  end(): void {
+    this.#bar?.[Symbol.dispose]();
+    this.#bar = null;
+    this.#label = "";
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * What the `net` commands share: a function opened and driven, and how waiting ends.
+ *
+ * @module
+ */
+import { VirtioNet, type VirtioNetOptions } from "../drivers/virtio_net.ts";
+import type { Host } from "../lib/host/mod.ts";
+import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openOptions } from "./opening.ts";
+import type { Of } from "./parser.ts";
+
+/** Opens a virtio-net function; `stack` closes it with all below it. */
+export async function openNet(
+  host: Host,
+  address: string,
+  options: Pick<Of<"net send">, "path" | "vfToken" | "unsafe" | "interrupts" | "queueSize">,
+  stack: AsyncDisposableStack,
+): Promise<VirtioNet> {
+  const device = stack.use(host.open(address, openOptions(options)));
+  const transport = stack.use(PciModernTransport.open(device));
+  const driving: VirtioNetOptions = {
+    interrupts: options.interrupts,
+    ...(options.queueSize === undefined ? {} : { queueSize: options.queueSize }),
+  };
+  return stack.use(await VirtioNet.open(transport, driving));
+}
+
+/** A signal that is raised by Ctrl-C or termination, until it is disposed of. */
+export function interruption(): { readonly raised: boolean } & Disposable {
+  let raised = false;
+  const listener = () => {
+    raised = true;
+  };
+  Deno.addSignalListener("SIGINT", listener);
+  Deno.addSignalListener("SIGTERM", listener);
+  return {
+    get raised() {
+      return raised;
+    },
+    [Symbol.dispose]() {
+      Deno.removeSignalListener("SIGINT", listener);
+      Deno.removeSignalListener("SIGTERM", listener);
+    },
+  };
+}

@@ -1,0 +1,52 @@
+/**
+ * `ringside net loop`
+ *
+ * @module
+ */
+import { exchangeByInterrupt, exchangePolled } from "../examples/exchange.ts";
+import { type FrameStream, RecordedFrames, TestFrames } from "../examples/test_frames.ts";
+import { CaptureReader } from "../lib/capture/mod.ts";
+import { UsageError } from "../lib/errors/mod.ts";
+import type { Host } from "../lib/host/mod.ts";
+import { openNet } from "./driving.ts";
+import { countText, print, printJson, progress } from "./output.ts";
+import type { Of } from "./parser.ts";
+
+const DEFAULT_COUNT = 10_000;
+
+/** Sends from one function to another and checks every byte; `--interrupts none` polls, everything else sleeps for each frame. */
+export async function netLoop(host: Host, options: Of<"net loop">): Promise<void> {
+  const recorded = options.capture === undefined ? undefined : readFrames(options.capture);
+  const count = options.count ?? recorded?.count ?? DEFAULT_COUNT;
+  await using stack = new AsyncDisposableStack();
+  const from = await openNet(host, options.function, options, stack);
+  const to = await openNet(host, options.receiver, options, stack);
+  // Recorded frames carry addresses of their own.
+  if (recorded !== undefined) await to.setPromiscuous(true);
+  const bytes = options.frameBytes;
+  const frames: FrameStream = recorded ?? new TestFrames(to.mac, from.mac, bytes, bytes);
+  using bar = progress("looping", count, "frames", options.json);
+  const exchange = options.interrupts === "none" ? exchangePolled : exchangeByInterrupt;
+  const result = await exchange(from, to, frames, count, (done) => {
+    if (done % 256 === 0) bar.update(done);
+  });
+  const rate = Math.round(result.frames / (result.milliseconds / 1000));
+  if (options.json) {
+    printJson({ from: from.transport.name, to: to.transport.name, ...result, framesPerSecond: rate });
+    return;
+  }
+  print(
+    `${from.transport.name} -> ${to.transport.name}: ${countText(result.frames)} frames, ${
+      countText(result.bytes)
+    } bytes, every byte as sent; ${countText(rate)} frames/s`,
+  );
+}
+
+function readFrames(path: string): RecordedFrames {
+  using reader = CaptureReader.open(path);
+  const frames = [...reader].filter((frame) => frame.bytes.length === frame.originalLength).map((one) =>
+    one.bytes
+  );
+  if (frames.length === 0) throw new UsageError(`${path} holds no whole frame to send`);
+  return new RecordedFrames(frames);
+}

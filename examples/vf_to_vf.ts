@@ -1,0 +1,160 @@
+/**
+ * The main job: give a virtio-net PF to vfio-pci, enable VFs, open two of them, send checked frames from one to the other by polling
+ * and by interrupt, and put the host back.
+ *
+ * Run it: `deno run --allow-ffi --allow-env examples/vf_to_vf.ts HOST PF`, with HOST `linux` or an emulated host's directory.
+ *
+ * @module
+ */
+import { VirtioNet } from "../drivers/virtio_net.ts";
+import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
+import { type Host, openHost, type OpenOptions } from "../lib/host/mod.ts";
+import { DEVICE_FEATURE, type VfioDevice } from "../lib/vfio/mod.ts";
+import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { exchangeByInterrupt, exchangePolled, type ExchangeResult } from "./exchange.ts";
+import { TestFrames } from "./test_frames.ts";
+
+/** Who watches. */
+export interface Observer {
+  /** A step is done; `found` says what it showed. */
+  step(what: string, found: string): void;
+  progress(label: string, done: number, total: number): void;
+}
+
+/** What to do. */
+export interface VfToVfOptions {
+  /** PCI address of the PF. */
+  readonly pf: string;
+  /** VFs to enable, at least 2. */
+  readonly vfs: number;
+  /** Frames by polling. */
+  readonly frames: number;
+  /** Frames by interrupt. */
+  readonly interruptFrames: number;
+  /** How to open functions. A VF token is made up when the kernel wants one. */
+  readonly open?: OpenOptions;
+  /** Leave bindings and VFs as they are at the end. Default false: they are put back. */
+  readonly keep?: boolean;
+  readonly observer: Observer;
+}
+
+/** What it found. */
+export interface VfToVfResult {
+  readonly vfs: readonly string[];
+  readonly polled: ExchangeResult;
+  readonly byInterrupt: ExchangeResult;
+  /** Interrupts that the receiving side took during the exchange by interrupt. */
+  readonly interrupts: number;
+}
+
+/** Does it. Whatever happens, the host is put back (unless `keep`). @throws what its steps throw */
+export async function vfToVf(host: Host, options: VfToVfOptions): Promise<VfToVfResult> {
+  const { observer } = options;
+  try {
+    const before = host.describe(options.pf);
+    if (before.sriov === undefined) throw new UnsupportedError(`${before.address} has no SR-IOV capability`);
+    if (options.vfs < 2) {
+      throw new UsageError(`${options.vfs} VFs: two are needed to send from one to the other`);
+    }
+    observer.step(
+      "PF",
+      `${before.address} ${before.deviceName}, driver ${
+        before.driver ?? "none"
+      }, up to ${before.sriov.totalVfs} VFs`,
+    );
+    host.bind(before.address);
+    observer.step("bind", `${before.address} to ${host.describe(before.address).driver}`);
+    // The PF stays open while its VFs are used: it holds the VF token, and closing it resets it.
+    using pf = host.open(before.address, options.open);
+    const vfOpen = withToken(pf, options.open ?? {}, observer);
+    const vfs = host.setVfCount(before.address, options.vfs);
+    observer.step("VFs", vfs.join(", "));
+    return await drive(host, vfs, vfOpen, options);
+  } finally {
+    if (options.keep !== true) putBack(host, options.pf, observer);
+  }
+}
+
+function withToken(pf: VfioDevice, open: OpenOptions, observer: Observer): OpenOptions {
+  if (pf.path === "vfio-user" || !pf.probeFeature(DEVICE_FEATURE.pciVfToken, "set")) return open;
+  const vfToken = open.vfToken ?? crypto.randomUUID();
+  pf.setVfToken(vfToken);
+  observer.step("VF token", vfToken);
+  return { ...open, vfToken };
+}
+
+async function drive(
+  host: Host,
+  vfs: readonly string[],
+  open: OpenOptions,
+  options: VfToVfOptions,
+): Promise<VfToVfResult> {
+  const { observer } = options;
+  for (const vf of vfs) host.bind(vf);
+  using senderDevice = host.open(vfs[0]!, open);
+  using receiverDevice = host.open(vfs[1]!, open);
+  observer.step("open", `${vfs[0]} and ${vfs[1]} by ${senderDevice.path}`);
+  using senderTransport = PciModernTransport.open(senderDevice);
+  using receiverTransport = PciModernTransport.open(receiverDevice);
+  // Without `eventfd` a wait would spin first, and a fast device would never be slept for.
+  await using sender = await VirtioNet.open(senderTransport, { interrupts: "auto", wait: "eventfd" });
+  await using receiver = await VirtioNet.open(receiverTransport, { interrupts: "auto", wait: "eventfd" });
+  observer.step(
+    "virtio-net",
+    `MAC ${sender.macText} and ${receiver.macText}, MTU ${sender.mtu}, link ${
+      receiver.linkUp ? "up" : "down"
+    }, ${receiver.interruptKind}`,
+  );
+  observer.step("features", receiver.featureNames.join(" "));
+  const frames = new TestFrames(receiver.mac, sender.mac, 64, Math.min(sender.maxFrameBytes, 1514));
+  const polled = exchangePolled(
+    sender,
+    receiver,
+    frames,
+    options.frames,
+    (done) => observer.progress("polling", done, options.frames),
+  );
+  observer.step("polling", resultText(polled));
+  const interruptsBefore = receiver.statistics().interrupts;
+  const byInterrupt = await exchangeByInterrupt(
+    sender,
+    receiver,
+    frames,
+    options.interruptFrames,
+    (done) => observer.progress("interrupts", done, options.interruptFrames),
+  );
+  const interrupts = receiver.statistics().interrupts - interruptsBefore;
+  observer.step(
+    "interrupts",
+    `${resultText(byInterrupt)}, ${interrupts} interrupts by ${receiver.interruptKind}`,
+  );
+  return { vfs, polled, byInterrupt, interrupts };
+}
+
+function putBack(host: Host, pf: string, observer: Observer): void {
+  const { done, failed } = host.restore(pf);
+  if (failed.length > 0) throw failed[0]!.error;
+  observer.step(
+    "restore",
+    `${done.length} changes undone; ${pf} is on ${host.describe(pf).driver ?? "no driver"}`,
+  );
+}
+
+function resultText(result: ExchangeResult): string {
+  const rate = Math.round(result.frames / (result.milliseconds / 1000));
+  return `${result.frames} frames, ${result.bytes} bytes, all as sent; ${rate} frames/s`;
+}
+
+if (import.meta.main) {
+  const [hostName, pf] = Deno.args;
+  if (hostName === undefined || pf === undefined) {
+    console.error("usage: vf_to_vf.ts HOST PF   (HOST: linux, or an emulated host's directory)");
+    Deno.exit(2);
+  }
+  using host = openHost(hostName);
+  const observer: Observer = {
+    step: (what, found) => console.log(`${what.padEnd(10)} ${found}`),
+    progress: () => {},
+  };
+  await vfToVf(host, { pf, vfs: 2, frames: 100_000, interruptFrames: 1000, observer });
+}
