@@ -62,6 +62,8 @@ export class FakeDevice implements ServedDevice, Disposable {
   /** Set to leave the log alone. */
   quiet = false;
   dma: DmaTable | null = null;
+  /** How often the doorbell rang since the last read of its register. */
+  rings = 0;
   /** When set, thrown by `dmaWillUnmap`. */
   objection: Error | null = null;
   readonly #view = new DataView(this.bar0.buffer);
@@ -116,7 +118,9 @@ export class FakeDevice implements ServedDevice, Disposable {
   readRegion(index: number, offset: number, into: Uint8Array): void {
     this.#note(`read ${index} ${offset} ${into.byteLength}`);
     if (index === 0 && offset === REGISTER.rings) {
-      this.#view.setUint32(offset, this.doorbell.take(), true);
+      this.collectRings();
+      this.#view.setUint32(offset, this.rings, true);
+      this.rings = 0;
     }
     if (index === 0 && offset === REGISTER.sum) this.#view.setUint32(offset, this.#sum(), true);
     into.set(this.#bytes(index).subarray(offset, offset + into.byteLength));
@@ -127,10 +131,20 @@ export class FakeDevice implements ServedDevice, Disposable {
     this.#bytes(index).set(from, offset);
     if (index !== 0) return;
     const value = offset + 4 <= BAR0_BYTES ? this.#view.getUint32(offset, true) : 0;
-    if (offset === REGISTER.fire) this.#vectors.get(`2 ${value}`)?.signal();
+    if (offset === REGISTER.fire) this.raise(2, value);
     else if (offset === REGISTER.hang) sleepBlocking(Math.min(value, 10_000));
     else if (offset === REGISTER.bug) throw new TypeError("a bug of the device");
     else if (offset === REGISTER.fill) this.#range(true).fill(value & 0xff);
+  }
+
+  /** Takes the doorbell's count. */
+  collectRings(): void {
+    this.rings += this.doorbell.take();
+  }
+
+  /** Raises an interrupt, if the client listens to it. */
+  raise(index: number, vector: number): void {
+    this.#vectors.get(`${index} ${vector}`)?.signal();
   }
 
   #range(deviceWrites: boolean): Uint8Array {
