@@ -39,9 +39,11 @@ export class FileJournalStore implements JournalStore {
   /** See `JournalStore`. */
   readonly path: string;
   readonly #directory: string;
+  readonly #lockWaitMs: number;
 
-  /** Keeps the file in `directory`. */
-  constructor(directory: string) {
+  /** Keeps the file in `directory`; waits for other writers for `lockWaitMs` at most. */
+  constructor(directory: string, lockWaitMs: number = LOCK_WAIT_MS) {
+    this.#lockWaitMs = lockWaitMs;
     this.#directory = directory;
     this.path = `${directory}/journal.jsonl`;
   }
@@ -89,7 +91,7 @@ export class FileJournalStore implements JournalStore {
         using _held = lock;
         return work();
       }
-      if (waitedMs >= LOCK_WAIT_MS) {
+      if (waitedMs >= this.#lockWaitMs) {
         throw new RefusedError(`${this.path} is being written by ${lock.heldBy || "another process"}`, {
           hint: "try again when that process has ended",
         });

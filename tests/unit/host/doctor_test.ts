@@ -1,0 +1,154 @@
+import { assert, assertEquals } from "@std/assert";
+import { examineLinux, type Machine } from "../../../lib/host/doctor.ts";
+import type { Finding } from "../../../lib/host/mod.ts";
+import { DRIVERS, fixture, FUNCTIONS, NET, PF } from "./fixture.ts";
+
+const READY: Readonly<Record<string, string>> = {
+  "/sys/class/iommu/dmar0/x": "",
+  "/sys/kernel/debug/irq/domains/DMAR-MSI": "",
+  "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts": "N\n",
+  "/sys/module/vfio_pci/parameters/enable_sriov": "Y\n",
+  "/sys/module/vfio_pci/parameters/disable_denylist": "N\n",
+  "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode": "N\n",
+  "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages": "16\n",
+  "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages": "12\n",
+  "/dev/vfio/512": "",
+};
+
+interface Given {
+  readonly files?: Readonly<Record<string, string>>;
+  readonly machine?: Partial<Machine>;
+  readonly nodes?: readonly string[];
+  readonly prepare?: (made: ReturnType<typeof fixture>) => void;
+  readonly hasIommu?: boolean;
+  readonly hasVfio?: boolean;
+}
+
+function examine(given: Given = {}): Finding[] {
+  const nodes = given.nodes ?? ["/dev/vfio/vfio", "/dev/iommu"];
+  const machine: Machine = {
+    readText: () => undefined,
+    canOpen: () => true,
+    exists: (path) => nodes.includes(path),
+    effectiveUserId: () => 0,
+    lockedMemoryBytes: () => 8 << 20,
+    openFiles: () => 1024,
+    ...given.machine,
+  };
+  using made = fixture({
+    drivers: given.hasVfio === false ? DRIVERS.filter((one) => one.name !== "vfio-pci") : DRIVERS,
+    functions: given.hasIommu === false ? FUNCTIONS.map((one) => ({ ...one, group: null })) : FUNCTIONS,
+    parts: { examine: (host, attributes) => examineLinux(host, attributes, machine) },
+  });
+  for (const [path, text] of Object.entries({ ...READY, ...given.files })) {
+    if (text !== "absent") made.sysfs.extra.set(path, text);
+  }
+  given.prepare?.(made);
+  return made.host.examine();
+}
+
+function find(findings: readonly Finding[], what: string): Finding {
+  const found = findings.find((one) => one.what === what);
+  if (found === undefined) {
+    throw new Error(`${what} is not among ${findings.map((one) => one.what).join(", ")}`);
+  }
+  return found;
+}
+
+Deno.test("doctor: nothing but ok on a host that is ready", () => {
+  const findings = examine();
+  assertEquals(findings.filter((one) => one.state !== "ok"), []);
+  assertEquals(findings.filter((one) => one.mend !== undefined), []);
+  assertEquals(find(findings, "hugepages").detail, "2048 KiB: 12 of 16 free");
+  assert(find(findings, "SR-IOV").detail.includes(`${PF} (0 of 7 VFs)`));
+});
+
+Deno.test("1.8 doctor: no IOMMU, told apart by what the kernel was asked for", () => {
+  const cpu = (text: string, commandLine: string) => (path: string) =>
+    path === "/proc/cpuinfo" ? text : path === "/proc/cmdline" ? commandLine : undefined;
+  const of = (readText: Machine["readText"]) =>
+    find(examine({ hasIommu: false, machine: { readText } }), "IOMMU");
+  const intel = of(cpu("vendor_id : GenuineIntel", "quiet"));
+  assertEquals(intel.state, "problem");
+  assert(intel.mend?.includes("intel_iommu=on"));
+  assert(of(cpu("vendor_id : AuthenticAMD", "intel_iommu=off")).mend?.includes("amd_iommu=on"));
+  const asked = of(cpu("vendor_id : GenuineIntel", "intel_iommu=on"));
+  assert(
+    asked.detail.includes("was asked") && asked.mend?.includes("firmware") && !asked.mend.includes("add "),
+  );
+});
+
+Deno.test("doctor: each thing that is missing, with the command that mends it", () => {
+  const cases: { given: Given; what: string; state: Finding["state"]; mend: string }[] = [
+    { given: { hasVfio: false }, what: "vfio-pci", state: "problem", mend: "modprobe vfio-pci" },
+    {
+      given: { nodes: ["/dev/vfio/vfio"] },
+      what: "VFIO by cdev",
+      state: "warning",
+      mend: "modprobe iommufd",
+    },
+    { given: { nodes: ["/dev/iommu"] }, what: "VFIO by group", state: "warning", mend: "vfio_iommu_type1" },
+    { given: { nodes: [] }, what: "VFIO by group", state: "problem", mend: "vfio_iommu_type1" },
+    {
+      given: { files: { "/sys/module/vfio_pci/parameters/enable_sriov": "N\n" } },
+      what: "VFs of a PF on vfio-pci",
+      state: "warning",
+      mend: "echo 1 >",
+    },
+    {
+      given: { files: { "/sys/module/vfio_pci/parameters/disable_denylist": "Y\n" } },
+      what: "vfio-pci deny list",
+      state: "warning",
+      mend: "disable_denylist=0",
+    },
+    {
+      given: { files: { "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode": "Y\n" } },
+      what: "no-IOMMU mode",
+      state: "warning",
+      mend: "echo N >",
+    },
+    {
+      given: { files: { "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages": "0\n" } },
+      what: "hugepages",
+      state: "warning",
+      mend: "vm.nr_hugepages",
+    },
+    { given: { machine: { openFiles: () => 256 } }, what: "open files", state: "warning", mend: "ulimit -n" },
+    {
+      given: { machine: { effectiveUserId: () => 1000 } },
+      what: "locked memory",
+      state: "warning",
+      mend: "ulimit -l",
+    },
+    { given: { machine: { effectiveUserId: () => 1000 } }, what: "user", state: "warning", mend: "root" },
+    {
+      given: { files: { "/sys/kernel/debug/irq/domains/DMAR-MSI": "absent" } },
+      what: "interrupt remapping",
+      state: "warning",
+      mend: "firmware",
+    },
+    {
+      given: { prepare: (made) => made.host.bind(NET), machine: { canOpen: () => false } },
+      what: `access to ${NET}`,
+      state: "problem",
+      mend: "chown",
+    },
+    {
+      given: { prepare: (made) => made.host.bind(NET) },
+      what: "changes of earlier runs",
+      state: "warning",
+      mend: "ringside restore",
+    },
+  ];
+  for (const { given, what, state, mend } of cases) {
+    const found = find(examine(given), what);
+    assertEquals(found.state, state, `${what}: ${found.detail}`);
+    assert(found.mend?.includes(mend), `${what}: ${found.mend}`);
+  }
+});
+
+Deno.test("doctor: a damaged journal is a problem, not a crash", () => {
+  const found = find(examine({ prepare: (made) => (made.store.text = "x\n") }), "changes of earlier runs");
+  assertEquals(found.state, "problem");
+  assert(found.detail.includes("line 1"));
+});

@@ -1,0 +1,25 @@
+import { makeDirectory, processId, readDirectory, removeDirectory, removeFile } from "../../../ffi/mod.ts";
+
+let count = 0;
+
+/** A directory that is removed with everything in it. */
+export class TemporaryDirectory implements Disposable {
+  readonly path: string = `/tmp/ringside-unit-${processId()}/${count++}`;
+
+  constructor() {
+    makeDirectory(this.path);
+  }
+
+  [Symbol.dispose](): void {
+    removeAll(this.path);
+  }
+}
+
+function removeAll(path: string): void {
+  const DIRECTORY = 4;
+  for (const entry of readDirectory(path)) {
+    if (entry.type === DIRECTORY) removeAll(`${path}/${entry.name}`);
+    else removeFile(`${path}/${entry.name}`);
+  }
+  removeDirectory(path);
+}
