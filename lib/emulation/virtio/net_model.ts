@@ -13,21 +13,18 @@ import {
   NET_FEATURE,
   NET_FEATURE_BIT,
   NET_FEATURE_REQUIRES,
-  NET_HDR_BYTES,
   NET_STATUS,
   netControlQueue,
   type NetFeatureName,
   netQueues,
 } from "../../virtio/constants/net.ts";
-import type { DmaRegion } from "../../vfio/vfio_user/dma_table.ts";
 import type { DeviceFront, DeviceModel } from "../device_model.ts";
-import { Chain } from "./chain.ts";
-import { copyChain } from "./chain_copy.ts";
 import type { DeviceQueue } from "./device_queue.ts";
 import { formatMac, macHigh, macLow, parseMac } from "./mac_address.ts";
 import { type NetControlTarget, runControlCommand } from "./net_control.ts";
 import { ReceiveFilter } from "./net_filter.ts";
 import { NetFrame } from "./net_frame.ts";
+import { NetReceiver } from "./net_receiver.ts";
 import {
   COUNTER,
   type CounterName,
@@ -91,9 +88,7 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   // Of the hot path; all made once.
   readonly #frame: NetFrame;
-  readonly #receive: Chain;
-  readonly #heads: Uint16Array;
-  readonly #lengths: Uint32Array;
+  readonly #receiver: NetReceiver;
   /** Queue pair + 1 that the driver sent a flow on last. */
   readonly #flows = new Uint16Array(FLOWS);
   /** Receive queues with elements that are not published. */
@@ -120,9 +115,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     this.queueSizes = new Array<number>(2 * queuePairs + (hasControl ? 1 : 0)).fill(queueSize);
     this.netInterface = { mac: options.mac, mtu };
     this.#frame = new NetFrame(queueSize);
-    this.#receive = new Chain(queueSize);
-    this.#heads = new Uint16Array(queueSize);
-    this.#lengths = new Uint32Array(queueSize);
+    this.#receiver = new NetReceiver(queueSize);
     this.#unpublished = new Uint8Array(queuePairs);
     this.#short = new Int32Array(queuePairs).fill(-1);
     this.#control = this.#controlTarget();
@@ -395,62 +388,18 @@ export class NetModel implements DeviceModel, SwitchPort {
   }
 
   #deliverTo(queue: DeviceQueue, pair: number, frame: NetFrame): number {
-    const buffer = this.#receive;
-    const total = frame.lengthBytes;
-    let copied = 0, count = 0;
-    let countRegion: DmaRegion | null = null, countRegion2: DmaRegion | null = null;
-    let countAt = 0, countAt2 = 0;
-    do {
-      const id = queue.pop(buffer);
-      if (id < 0) {
-        if (queue.broken) return DELIVERY.notReceiving;
-        this.#short[pair] = count;
-        for (; count > 0; count--) queue.unpop();
-        return DELIVERY.noRoom;
-      }
-      if (!this.#checkReceive(buffer, queue.index)) return DELIVERY.notReceiving;
-      const skip = count === 0 ? NET_HDR_BYTES : 0;
-      const room = buffer.writableBytes - skip;
-      if (!this.#mergeable && room < total) {
-        queue.unpop();
-        return DELIVERY.tooLong;
-      }
-      const part = room < total - copied ? room : total - copied;
-      if (count === 0) {
-        for (let i = 0; i < NET_HDR_BYTES - 2; i++) buffer.writeByte(i, 0);
-        // num_buffers is known at the end only, when the chain holds another buffer: remember where its two bytes are.
-        buffer.locate(NET_HDR_BYTES - 2);
-        countRegion = buffer.foundRegion;
-        countAt = buffer.foundOffset;
-        buffer.locate(NET_HDR_BYTES - 1);
-        countRegion2 = buffer.foundRegion;
-        countAt2 = buffer.foundOffset;
-      }
-      copyChain(frame.chain, NET_HDR_BYTES + copied, buffer, skip, part);
-      this.#heads[count] = id;
-      this.#lengths[count] = part + skip;
-      copied += part;
-      count++;
-    } while (copied < total);
-
-    countRegion!.bytes[countAt] = count;
-    countRegion2!.bytes[countAt2] = count >> 8;
-    for (let i = 0; i < count; i++) queue.pushUsed(this.#heads[i]!, this.#lengths[i]!);
-    this.#unpublished[pair] = 1;
-    this.#short[pair] = -1;
-    // New buffers are looked for when a frame comes; only a sender that waits needs to be told of them.
-    queue.suppress();
-    return DELIVERY.delivered;
-  }
-
-  #checkReceive(buffer: Chain, queue: number): boolean {
-    let problem: string;
-    if (buffer.readableCount > 0) problem = "a receive buffer is device-readable";
-    else if (buffer.writableBytes < NET_HDR_BYTES) {
-      problem = `a receive buffer of ${buffer.writableBytes} bytes has no room for virtio_net_hdr`;
-    } else return true;
-    this.#front?.violation(RECEIVE_RULE, problem, queue);
-    return false;
+    const receiver = this.#receiver;
+    const outcome = receiver.deliver(queue, frame, this.#mergeable);
+    if (outcome === DELIVERY.delivered) {
+      this.#unpublished[pair] = 1;
+      this.#short[pair] = -1;
+      // New buffers are looked for when a frame comes; only a sender that waits needs to be told of them.
+      queue.suppress();
+    } else if (outcome === DELIVERY.noRoom) this.#short[pair] = receiver.buffersFound;
+    else if (receiver.problem !== undefined) {
+      this.#front?.violation(RECEIVE_RULE, receiver.problem, queue.index);
+    }
+    return outcome;
   }
 
   /** @inheritDoc */

@@ -1,0 +1,90 @@
+/**
+ * Puts a frame into the buffers of a receive queue (virtio 1.2 §5.1.6.3, §5.1.6.4).
+ *
+ * @module
+ */
+import { NET_HDR_BYTES } from "../../virtio/constants/net.ts";
+import type { DmaRegion } from "../../vfio/vfio_user/dma_table.ts";
+import { Chain } from "./chain.ts";
+import { copyChain } from "./chain_copy.ts";
+import type { DeviceQueue } from "./device_queue.ts";
+import type { NetFrame } from "./net_frame.ts";
+import { DELIVERY } from "./net_switch.ts";
+
+/** What one device needs to fill receive buffers, made once. */
+export class NetReceiver {
+  /** After `noRoom`: buffers that were there, and too few. */
+  buffersFound = 0;
+  /** After `notReceiving`: what was wrong with a buffer; undefined when the queue itself is broken. */
+  problem: string | undefined = undefined;
+  readonly #buffer: Chain;
+  readonly #heads: Uint16Array;
+  readonly #lengths: Uint32Array;
+
+  /** @param queueSize entries of the largest receive queue */
+  constructor(queueSize: number) {
+    this.#buffer = new Chain(queueSize);
+    this.#heads = new Uint16Array(queueSize);
+    this.#lengths = new Uint32Array(queueSize);
+  }
+
+  /**
+   * Copies header and frame, from the sender's memory to the receiver's, and pushes the buffers, unpublished. When there are too few they
+   * all stay in the queue.
+   * @param mergeable MRG_RXBUF was negotiated: a frame may take several buffers
+   * @returns one of `DELIVERY`
+   */
+  deliver(queue: DeviceQueue, frame: NetFrame, mergeable: boolean): number {
+    const buffer = this.#buffer;
+    const total = frame.lengthBytes;
+    let copied = 0, count = 0;
+    let lowRegion: DmaRegion | null = null, highRegion: DmaRegion | null = null;
+    let lowAt = 0, highAt = 0;
+    this.problem = undefined;
+    do {
+      const id = queue.pop(buffer);
+      if (id < 0) {
+        if (queue.broken) return DELIVERY.notReceiving;
+        this.buffersFound = count;
+        for (; count > 0; count--) queue.unpop();
+        return DELIVERY.noRoom;
+      }
+      if (!this.#check(buffer)) return DELIVERY.notReceiving;
+      const skip = count === 0 ? NET_HDR_BYTES : 0;
+      const room = buffer.writableBytes - skip;
+      if (!mergeable && room < total) {
+        queue.unpop();
+        return DELIVERY.tooLong;
+      }
+      const part = room < total - copied ? room : total - copied;
+      if (count === 0) {
+        for (let i = 0; i < NET_HDR_BYTES - 2; i++) buffer.writeByte(i, 0);
+        // num_buffers is known at the end only, when the chain holds another buffer: remember where its two bytes are.
+        buffer.locate(NET_HDR_BYTES - 2);
+        lowRegion = buffer.foundRegion;
+        lowAt = buffer.foundOffset;
+        buffer.locate(NET_HDR_BYTES - 1);
+        highRegion = buffer.foundRegion;
+        highAt = buffer.foundOffset;
+      }
+      copyChain(frame.chain, NET_HDR_BYTES + copied, buffer, skip, part);
+      this.#heads[count] = id;
+      this.#lengths[count] = part + skip;
+      copied += part;
+      count++;
+    } while (copied < total);
+
+    lowRegion!.bytes[lowAt] = count;
+    highRegion!.bytes[highAt] = count >> 8;
+    for (let i = 0; i < count; i++) queue.pushUsed(this.#heads[i]!, this.#lengths[i]!);
+    return DELIVERY.delivered;
+  }
+
+  #check(buffer: Chain): boolean {
+    if (buffer.readableCount > 0) this.problem = "a receive buffer is device-readable";
+    else if (buffer.writableBytes < NET_HDR_BYTES) {
+      this.problem = `a receive buffer of ${buffer.writableBytes} bytes has no room for virtio_net_hdr`;
+    } else return true;
+    return false;
+  }
+}
