@@ -10,6 +10,7 @@ import { EmulatedMachine } from "./machine.ts";
 import type { FunctionModels } from "./pci_function.ts";
 import { CONTROL_SOCKET } from "./sysfs_protocol.ts";
 import { defaultTopology, type Topology } from "./topology.ts";
+import { createVirtioModels } from "./virtio/models.ts";
 
 /** File that is there while the host serves; it holds the process id. */
 export const READY_FILE = "ready";
@@ -25,8 +26,8 @@ const SOCKET = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\.sock$/;
 export interface ServeOptions {
   /** Where the sockets go; made when it is not there. */
   readonly directory: string;
-  /** What stands behind the functions. */
-  readonly models: FunctionModels;
+  /** What stands behind the functions. Default: the virtio devices. */
+  readonly models?: FunctionModels;
   /** Default: a virtio-net PF with four VFs, and virtio-rng. */
   readonly topology?: Topology;
   /** Called once everything can be opened. */
@@ -42,7 +43,7 @@ export interface ServeOptions {
  * @throws RefusedError when another process serves this directory; UsageError; SyscallError
  */
 export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
-  const { directory, models, signal } = options;
+  const { directory, signal } = options;
   const longest = LONGEST_SOCKET_PATH - LONGEST_NAME - 1;
   if (new TextEncoder().encode(directory).byteLength > longest) {
     throw new UsageError(`${directory}: its sockets' paths would be longer than the kernel takes`, {
@@ -60,7 +61,7 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
     removeRemains(directory);
     const machine = new EmulatedMachine({
       topology: options.topology ?? defaultTopology(),
-      models,
+      models: options.models ?? createVirtioModels(),
       directory,
       ...(options.onViolation === undefined ? {} : { onViolation: options.onViolation }),
     });

@@ -22,6 +22,8 @@ import type { ServedDoorbell } from "../../../lib/vfio/vfio_user/served_device.t
 export const DOORBELL_OFFSET = 0x100;
 /** Writing here raises the vector that is written. */
 export const RAISE_OFFSET = 0x200;
+/** How often the doorbell was seen, in one byte. */
+export const RINGS_OFFSET = 0x300;
 /** Offset of `virtio_pci_cfg_cap` that the builder arrives at: after PM (8), MSI-X (12) and PCIe (60). */
 export const WINDOW_CAPABILITY = 0x90;
 
@@ -96,6 +98,7 @@ export class ScratchBehaviour implements PciFunctionBehaviour {
   rang(bar: number, offset: number): void {
     this.log.push(`rang ${bar}:${offset}`);
     this.work++;
+    this.registers[0]![RINGS_OFFSET]!++;
   }
 
   attached(): void {
