@@ -22,8 +22,11 @@ export interface PeerCapabilities {
 
 /** A VERSION message. */
 export interface VersionOffer {
+  /** Major version: the message format. */
   readonly major: number;
+  /** Minor version: messages and capabilities that were added. */
   readonly minor: number;
+  /** What the sender takes. */
   readonly capabilities: PeerCapabilities;
   /** Names of the capabilities that the message had. */
   readonly named: ReadonlySet<string>;

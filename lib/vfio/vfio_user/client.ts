@@ -321,6 +321,7 @@ export class VfioUserDevice implements VfioDevice, DmaMapper {
     this.#regions.close();
   }
 
+  /** Same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -25,6 +25,7 @@ import {
 export class ClientChannel implements Disposable {
   /** For messages. */
   readonly name: string;
+  /** How long a request may wait, in milliseconds. */
   readonly timeoutMs: number;
   /** Build a request's payload here, from `HEADER_BYTES` on. */
   readonly out: OutgoingMessage;
@@ -203,10 +204,12 @@ export class ClientChannel implements Disposable {
     this.#socket.close();
   }
 
+  /** Closes the connection, and every descriptor that nobody took. */
   close(): void {
     this.#release();
   }
 
+  /** Same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

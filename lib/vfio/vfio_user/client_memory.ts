@@ -32,6 +32,7 @@ export class ClientMemory {
     return this.#entries.get(iova)?.sizeBytes === sizeBytes;
   }
 
+  /** Forgets a range. */
   remove(iova: bigint): void {
     this.#entries.delete(iova);
   }
@@ -48,6 +49,7 @@ export class ClientMemory {
     return undefined;
   }
 
+  /** Forgets every range. */
   clear(): void {
     this.#entries.clear();
   }

@@ -45,6 +45,7 @@ export class ClientRegions {
   readonly #doorbells: (Doorbells | undefined)[] = [];
   #mappings: MappedMemory[] = [];
 
+  /** Made when the number of regions is known. */
   constructor(channel: ClientChannel, options: ClientRegionsOptions) {
     this.#channel = channel;
     this.#name = channel.name;
@@ -53,6 +54,7 @@ export class ClientRegions {
     this.#requireSealed = options.requireSealed;
   }
 
+  /** What a region is; asked for once. @throws UsageError, ProtocolError */
   info(index: number): RegionInfo {
     const known = this.#regions[index];
     if (known !== undefined) return known;
@@ -97,6 +99,7 @@ export class ClientRegions {
     }
   }
 
+  /** Reads exactly `into.length` bytes. @throws UsageError, and what `ClientChannel.request` throws */
   read(index: number, offset: number, into: Uint8Array<ArrayBuffer>): void {
     const channel = this.#channel;
     this.#checkAccess(index, offset, into.byteLength, REGION_FLAG.read);
@@ -117,6 +120,7 @@ export class ClientRegions {
     }
   }
 
+  /** Writes exactly `from.length` bytes. @throws UsageError, and what `ClientChannel.request` throws */
   write(index: number, offset: number, from: Uint8Array<ArrayBuffer>): void {
     const channel = this.#channel;
     this.#checkAccess(index, offset, from.byteLength, REGION_FLAG.write);
@@ -175,6 +179,7 @@ export class ClientRegions {
     }
   }
 
+  /** Maps whole pages of a mappable area. @throws UsageError, ProtocolError (the file is too short), SyscallError */
   map(index: number, area: RegionArea, options: { writable?: boolean } = {}): MappedMemory {
     const { offset, sizeBytes } = area;
     const { mmapAreas } = this.info(index);
@@ -207,6 +212,7 @@ export class ClientRegions {
     }
   }
 
+  /** The eventfd that stands for a write there, if the server offers one. @throws UsageError, ProtocolError */
   doorbell(index: number, offset: number, sizeBytes: number): { fd: EventFd; value?: number } | undefined {
     const { areas, fds } = this.#doorbells[index] ??= this.#askDoorbells(index);
     const area = areas.find((one) =>

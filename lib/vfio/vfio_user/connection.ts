@@ -36,6 +36,7 @@ export class IncomingMessages {
   readonly #socket: UnixSocket;
   /** For messages: the peer. */
   readonly #what: string;
+  /** What the peer may send. */
   readonly limits: StreamLimits;
   #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(new ArrayBuffer(FIRST_BUFFER_BYTES));
   #view: DataView<ArrayBuffer> = new DataView(this.#bytes.buffer);
@@ -49,16 +50,22 @@ export class IncomingMessages {
   #passedCount = 0;
   #fds: OwnedFd[] = [];
 
-  /** Header of the current message. */
+  /** Header of the current message: its id, which a reply echoes. */
   messageId = 0;
+  /** `COMMAND` number. */
   command = 0;
+  /** Size with the header. */
   messageBytes = 0;
+  /** `MESSAGE_FLAG` bits. */
   flags = 0;
+  /** Error of a reply that has the error flag. */
   errorNumber = 0;
-  /** Payload of the current message, in `bytes`. */
+  /** Where the current message's payload starts in `bytes`. */
   payloadOffset = 0;
+  /** Size of the payload. */
   payloadBytes = 0;
 
+  /** Reads from a socket, which stays the caller's. @param what for messages: the peer. */
   constructor(socket: UnixSocket, what: string, limits: StreamLimits) {
     this.#socket = socket;
     this.#what = what;
@@ -80,6 +87,7 @@ export class IncomingMessages {
     return this.#bytes.subarray(this.payloadOffset, this.payloadOffset + this.payloadBytes);
   }
 
+  /** True when the current message is a reply. */
   get isReply(): boolean {
     return (this.flags & MESSAGE_FLAG.typeMask) === MESSAGE_FLAG.typeReply;
   }
@@ -229,6 +237,7 @@ export class OutgoingMessage {
   /** Views of the buffer's start by length, for the lengths that register accesses have. */
   #prefixes: (Uint8Array<ArrayBuffer> | undefined)[] = [];
 
+  /** Writes to a socket, which stays the caller's. */
   constructor(socket: UnixSocket) {
     this.#socket = socket;
   }

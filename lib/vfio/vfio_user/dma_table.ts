@@ -8,24 +8,34 @@ import type { MappedMemory } from "../../../ffi/mod.ts";
 
 /** An access by a device to an IOVA that its driver did not map, or not for this direction. */
 export class DmaFault extends RingsideError {
+  /** Name of the error type. */
   override name = "DmaFault";
 }
 
 /** One mapped range. */
 export class DmaRegion {
+  /** First address. */
   readonly iova: bigint;
+  /** Size of the range. */
   readonly sizeBytes: number;
+  /** The device may read it. */
   readonly deviceReads: boolean;
+  /** The device may write it. */
   readonly deviceWrites: boolean;
+  /** The mapping in this process. */
   readonly memory: MappedMemory;
-  /** First and last byte as two 32-bit halves, for comparisons without bigint. */
+  /** Low half of `iova`, for comparisons without bigint. */
   readonly startLo: number;
+  /** High half of `iova`. */
   readonly startHi: number;
-  /** Views over the whole range; detached when it is unmapped. */
+  /** A view over the whole range; detached, as those below, when it is unmapped. */
   readonly bytes: Uint8Array<ArrayBuffer>;
+  /** The same as 16-bit words. */
   readonly words16: Uint16Array<ArrayBuffer>;
+  /** The same as 32-bit words. */
   readonly words32: Uint32Array<ArrayBuffer>;
 
+  /** Made of a whole mapping. @param memory is the table's, which closes it when the range goes. */
   constructor(iova: bigint, memory: MappedMemory, access: { deviceReads: boolean; deviceWrites: boolean }) {
     this.iova = iova;
     this.memory = memory;
@@ -61,6 +71,7 @@ export class DmaTable {
   /** Counts maps and unmaps, so that a device can tell that a cached address is stale. */
   generation = 0;
 
+  /** Ranges with memory, by IOVA. */
   get regions(): readonly DmaRegion[] {
     return this.#regions;
   }
@@ -85,7 +96,7 @@ export class DmaTable {
     this.#forget();
   }
 
-  /** @throws UsageError when a range passes 2^64 or overlaps one that is there. */
+  /** Checks that a range may be added. @throws UsageError when it passes 2^64 or overlaps one that is there. */
   checkFree(iova: bigint, sizeBytes: bigint): void {
     const end = iova + sizeBytes;
     if (end > 1n << 64n) throw new UsageError(`IOVA range at 0x${iova.toString(16)} passes 2^64`);

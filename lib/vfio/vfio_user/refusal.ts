@@ -8,11 +8,12 @@ import { errnoName, errnoNumber, SyscallError } from "../../../ffi/mod.ts";
 
 /** A request of a client that the server refuses, with the errno that its reply carries. */
 export class RequestRefused extends RingsideError {
+  /** Name of the error type. */
   override name = "RequestRefused";
   /** Error number of the reply. */
   readonly errno: number;
 
-  /** @param code name of the errno, such as `EINVAL`. */
+  /** Made with a message for people. @param code name of the errno, such as `EINVAL`. */
   constructor(code: string, message: string) {
     super(`${message} (${errnoName(errnoNumber[code]!)})`);
     this.errno = errnoNumber[code]!;

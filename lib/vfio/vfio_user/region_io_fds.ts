@@ -8,6 +8,7 @@ import { IO_EVENT_FD_FLAG, IO_FD_TYPE, ioEventFd, ioEventFdShadow, LIMIT, region
 
 /** A sub-region whose writes an eventfd stands for. */
 export interface IoEventFdArea {
+  /** Bytes from the region's start. */
   readonly offset: number;
   /** 0: a write of any size. */
   readonly sizeBytes: number;

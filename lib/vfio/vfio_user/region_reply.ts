@@ -11,6 +11,7 @@ const MSIX_MAPPABLE_BYTES = 8;
 
 /** An encoded answer. */
 export interface RegionReply {
+  /** The payload. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** False when the capabilities did not fit: only `argsz` then tells of them. */
   readonly complete: boolean;

@@ -11,11 +11,13 @@ import type { DmaTable } from "./dma_table.ts";
 export interface ServedRegion extends RegionInfo {
   /** File that `mmapAreas` are mapped from, at offset `fileOffset` + area offset. */
   readonly file?: OwnedFd;
+  /** Default 0. */
   readonly fileOffset?: number;
 }
 
 /** An eventfd that stands for a register write (a doorbell), offered to clients by GET_REGION_IO_FDS. */
 export interface ServedDoorbell extends RegionArea {
+  /** The device's own: a client gets a duplicate. */
   readonly fd: EventFd;
   /** When given, only a write of this value. */
   readonly value?: number;
@@ -30,21 +32,28 @@ export type ServedIrqRequest =
 
 /**
  * The device side of a connection. Accesses arrive already checked against the regions' sizes and access flags.
- * A `RingsideError` thrown by a call becomes an error reply (EINVAL), a `SyscallError` its own errno; the connection goes on.
+ * A `RingsideError` thrown by a call becomes an error reply (EINVAL), an `UnsupportedError` ENOTSUP, a `SyscallError` its own errno; the
+ * connection goes on. Any other exception is a bug: the client is let go and it comes out of `handleReadable`.
  */
 export interface ServedDevice {
   /** For messages: the PCI address. */
   readonly name: string;
+  /** Flags, and how many regions and interrupt indices there are. */
   readonly info: VfioDeviceInfo;
+  /** A region; `index` is below `info.numRegions`. */
   region(index: number): ServedRegion;
+  /** An interrupt index; `index` is below `info.numIrqs`. */
   irq(index: number): IrqInfo;
+  /** Eventfds that stand for writes to the region; empty when there are none. */
   doorbells(index: number): readonly ServedDoorbell[];
 
   /** Fills `into` from the region. */
   readRegion(index: number, offset: number, into: Uint8Array): void;
+  /** Takes `from`, which is only valid during the call. */
   writeRegion(index: number, offset: number, from: Uint8Array): void;
   /** Takes ownership of the eventfds of `trigger` and `unmask-on`. */
   setIrqs(index: number, request: ServedIrqRequest): void;
+  /** Resets the function, as a function level reset does. */
   reset(): void;
 
   /** A client is there. `dma` is its memory; the server keeps it up to date. */

@@ -33,11 +33,13 @@ export interface VfioUserServerOptions {
   readonly requireSealed?: boolean;
   /** How long a reply may wait for a client that does not read, in milliseconds; default 1000. Then the client is let go. */
   readonly sendTimeoutMs?: number;
+  /** Told of connections that come and go. */
   readonly watcher?: ServerWatcher;
 }
 
 /** Serves one device on one socket. */
 export class VfioUserServer implements Disposable {
+  /** What is served. */
   readonly device: ServedDevice;
   /** The client's memory; empty while there is no client. */
   readonly dma: DmaTable = new DmaTable();
@@ -199,6 +201,7 @@ export class VfioUserServer implements Disposable {
     }
   }
 
+  /** Same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -76,7 +76,7 @@ export class ServerConnection {
   readonly #writeViews: Uint8Array<ArrayBuffer>[];
   #replyFds: readonly OwnedFd[] | undefined;
 
-  /** @param socket is this object's from now on; its send timeout must be set. */
+  /** Made for an accepted socket, which is this object's from now on; its send timeout must be set. */
   constructor(socket: UnixSocket, device: ServedDevice, table: DmaTable, limits: ConnectionLimits) {
     this.#socket = socket;
     this.#device = device;
