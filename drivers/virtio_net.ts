@@ -378,7 +378,12 @@ export class VirtioNet implements Disposable, AsyncDisposable {
       if (queue.receiveBurst(burst) === 0) continue;
       const frame = new Uint8Array(burst.frameBytes(0));
       queue.copyFrame(burst, 0, frame);
-      queue.recycle(burst);
+      try {
+        queue.recycle(burst);
+      } catch {
+        // The ring broke after this frame: the frame is good, and the next call throws what happened.
+        burst.clear();
+      }
       return frame;
     }
     return undefined;

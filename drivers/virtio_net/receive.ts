@@ -31,6 +31,7 @@ export class ReceiveQueue implements WaitTarget {
   readonly #slotOf: Uint16Array<ArrayBuffer>;
   /** 1: with the caller. */
   readonly #held: Uint8Array<ArrayBuffer>;
+  /** What `#takeSlots` took last; `ids` holds slots. */
   readonly #used: UsedBurst;
   #usedCount = 0;
   #usedAt = 0;
@@ -74,7 +75,7 @@ export class ReceiveQueue implements WaitTarget {
     if (this.#pool.closed || this.#queue.closed) this.#gone();
     if (this.#usedAt === this.#usedCount && this.#fault === null) {
       this.#usedAt = this.#usedCount = 0;
-      this.#usedCount = this.#queue.takeUsed(this.#used);
+      this.#usedCount = this.#takeSlots();
     }
     const { ids, lengths } = this.#used;
     let frames = 0;
@@ -84,7 +85,7 @@ export class ReceiveQueue implements WaitTarget {
     burst.first[0] = 0;
     while (frames < burst.capacity && this.#usedAt < this.#usedCount && this.#fault === null) {
       const from = this.#usedAt;
-      const slot = this.#slotOf[ids[from]!]!;
+      const slot = ids[from]!;
       const length = lengths[from]!;
       if (length < NET_HDR_BYTES) {
         this.#lie("used.len", `${length} bytes are too few for the header`);
@@ -108,7 +109,7 @@ export class ReceiveQueue implements WaitTarget {
         continue;
       }
       for (let i = 0; i < buffers; i++) {
-        const piece = this.#slotOf[ids[from + i]!]!;
+        const piece = ids[from + i]!;
         const offset = i === 0 ? NET_HDR_BYTES : 0;
         const pieceBytes = lengths[from + i]! - offset;
         this.#held[piece] = 1;
@@ -131,6 +132,17 @@ export class ReceiveQueue implements WaitTarget {
     this.#counts[COUNT.frames]! += frames;
     this.#counts[COUNT.bytes]! += bytes;
     return frames;
+  }
+
+  /**
+   * Takes what the device returned, and turns ids into slots at once: a chain's id is free for another slot from here on, though its frame may be
+   * given out only by a later burst.
+   */
+  #takeSlots(): number {
+    const used = this.#used;
+    const count = this.#queue.takeUsed(used);
+    for (let i = 0; i < count; i++) used.ids[i] = this.#slotOf[used.ids[i]!]!;
+    return count;
   }
 
   /** Copies a frame of a burst out of its slots. @returns its bytes @throws UsageError when `into` is too short */
