@@ -56,7 +56,8 @@ Deno.test("MSI-X: nothing is sent while Bus Master Enable is clear; it is sent o
   using fd = new EventFd();
   interrupts.set(IRQ.msix, { action: "trigger", start: 3, eventFds: [fd] });
   assertEquals(interrupts.raiseMsix(3), false);
-  assertEquals(fd.take(), 0);
+  interrupts.setControls({ ...ON, busMaster: false, msixEnable: true });
+  assertEquals([fd.take(), pba(interrupts)], [0, 0b1000]);
   interrupts.setControls(ON);
   assertEquals([fd.take(), pba(interrupts)], [1, 0]);
 });
@@ -77,6 +78,18 @@ Deno.test("INTx: told once and masked; unmasking while the line is up tells agai
   interrupts.set(IRQ.intx, { action: "mask", start: 0, count: 1 });
   interrupts.setIntxLevel(true);
   assertEquals([fd.take(), interrupts.intxAsserted], [0, true]);
+});
+
+Deno.test("INTx: a first eventfd starts unmasked, an exchange of it keeps the mask", () => {
+  const interrupts = new FunctionInterrupts(MSIX, 1);
+  using second = new EventFd();
+  const first = new EventFd();
+  interrupts.set(IRQ.intx, { action: "mask", start: 0, count: 1 });
+  interrupts.set(IRQ.intx, { action: "trigger", start: 0, eventFds: [first] });
+  interrupts.setIntxLevel(true);
+  assertEquals(first.take(), 1);
+  interrupts.set(IRQ.intx, { action: "trigger", start: 0, eventFds: [second] });
+  assertEquals([second.take(), first.closed], [0, true]);
 });
 
 Deno.test("INTx: Interrupt Disable holds it back, and clearing it lets it through", () => {
