@@ -86,6 +86,7 @@ export class FunctionConfig {
   readonly #window: number | undefined;
 
   /**
+   * Builds the space.
    * @param shape `sriov` for a PF with VFs, `isVf` for a VF
    * @throws UsageError when the behaviour declares something that does not fit
    */

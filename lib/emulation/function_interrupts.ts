@@ -40,6 +40,7 @@ export class FunctionInterrupts {
   readonly #onResampleChange: (before: EventFd | null, now: EventFd | null) => void;
 
   /**
+   * Everything off, nothing pending.
    * @param msix the function's MSI-X capability, if it has one
    * @param pin 1 when it has an INTx pin
    * @param onResampleChange the eventfd that unmasks INTx changed: watch the new one and call `unmaskIntx` when it is signalled

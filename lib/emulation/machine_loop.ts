@@ -27,7 +27,7 @@ export class MachineLoop {
   readonly #violations: ViolationLog;
   #stopping = false;
 
-  /** @param functions the machine's; it may change between rounds */
+  /** A loop that is not running yet. @param functions the machine's; it may change between rounds */
   constructor(
     events: EventDispatcher,
     functions: ReadonlyMap<string, MachineFunction>,

@@ -58,6 +58,7 @@ export interface Topology {
 
 /** A topology that cannot be: `field` says where, as in `functions[1].mac`. */
 export class TopologyError extends UsageError {
+  /** Name of the class. */
   override name = "TopologyError";
   /** Path of the offending field. */
   readonly field: string;

@@ -13,7 +13,7 @@ export class ViolationLog {
   readonly #onViolation: (violation: Violation) => void;
   #count = 0;
 
-  /** @param onViolation is told of each at once */
+  /** An empty log. @param onViolation is told of each at once */
   constructor(onViolation: (violation: Violation) => void = () => {}) {
     this.#onViolation = onViolation;
   }
