@@ -300,7 +300,13 @@ export class VirtioNet implements Disposable, AsyncDisposable {
    */
   async reset(): Promise<void> {
     if (this.#closed) this.#gone();
-    await this.#stop();
+    const failure = this.#stop();
+    await this.#settling;
+    // Whoever waited may have closed it on hearing of the reset.
+    if (this.#closed) this.#gone();
+    if (failure !== undefined) throw failure;
+    // Another reset that was called meanwhile has brought it up already.
+    if (this.#session !== null) return;
     this.#resets++;
     this.#one.clear();
     await this.#start();
@@ -310,7 +316,7 @@ export class VirtioNet implements Disposable, AsyncDisposable {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    void this.#stop();
+    this.#stop();
     this.#device.close();
   }
 
@@ -345,19 +351,21 @@ export class VirtioNet implements Disposable, AsyncDisposable {
     try {
       if (session.receive.length > 1) await this.setQueuePairs(session.receive.length);
     } catch (error) {
-      await this.#stop();
+      this.#stop();
+      await this.#settling;
       throw error;
     }
   }
 
-  #stop(): Promise<void> {
+  /** @returns why the device's reset failed; undefined when it did not */
+  #stop(): unknown {
     const session = this.#session;
-    if (session === null) return this.#settling;
+    if (session === null) return undefined;
     this.#session = null;
     this.#interruptsBefore += session.waiter.interrupts;
-    session.stop();
+    const failure = session.stop();
     this.#settling = session.waiter.settled;
-    return this.#settling;
+    return failure;
   }
 
   /** Looks at status and config; tells the listeners. */

@@ -114,15 +114,19 @@ export class VirtioRng implements Disposable, AsyncDisposable {
   /** Resets the device and brings it up again. Reads under way end with an error. */
   async reset(): Promise<void> {
     if (this.#closed) throw this.#gone();
-    await this.#stop();
-    this.#start();
+    const failure = this.#stop();
+    await this.#settling;
+    if (this.#closed) throw this.#gone();
+    if (failure !== undefined) throw failure;
+    // Another reset that was called meanwhile has brought it up already.
+    if (this.#session === null) this.#start();
   }
 
   /** Resets the device and frees queue and buffer. The transport stays open. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    void this.#stop();
+    this.#stop();
     this.#device.close();
   }
 
@@ -211,17 +215,18 @@ export class VirtioRng implements Disposable, AsyncDisposable {
     }
   }
 
-  #stop(): Promise<void> {
+  /** @returns why the device's reset failed; undefined when it did not */
+  #stop(): unknown {
     const session = this.#session;
-    if (session === null) return this.#settling;
+    if (session === null) return undefined;
     this.#session = null;
     this.#interruptsBefore += session.waiter.interrupts;
     session.waiter.close();
-    this.#device.stop();
+    const failure = this.#device.stop();
     if (!this.transport.closed) attempt(() => this.transport.disableInterrupts());
     attempt(() => session.memory.close());
     this.#settling = session.waiter.settled;
-    return this.#settling;
+    return failure;
   }
 
   /** An entropy device has no config space: such an interrupt can only mean that it stopped. */

@@ -74,9 +74,12 @@ export class NetSession {
     return this.config.mtu + ETHERNET_HEADER_BYTES;
   }
 
-  /** Resets the device, then lets everything go. Never throws: a device that does not reset loses its memory all the same. */
-  stop(): void {
-    stop(this.#device, this.#owned);
+  /**
+   * Resets the device, then lets everything go: a device that does not reset loses its memory all the same. Never throws.
+   * @returns why the reset failed; undefined when it did not
+   */
+  stop(): unknown {
+    return stop(this.#device, this.#owned);
   }
 }
 
@@ -179,10 +182,11 @@ function build(context: SessionContext, owned: Disposable[]): NetSession {
 }
 
 /** Waiters first (they look at queues), then the device and its queues, then memory and interrupts. */
-function stop(device: VirtioDevice, owned: readonly Disposable[]): void {
+function stop(device: VirtioDevice, owned: readonly Disposable[]): unknown {
   for (const one of owned) if (one instanceof Waiter) one.close();
-  device.stop();
+  const failure = device.stop();
   for (const one of [...owned].reverse()) attempt(() => one[Symbol.dispose]());
+  return failure;
 }
 
 function attempt(act: () => unknown): void {

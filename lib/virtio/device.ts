@@ -189,15 +189,18 @@ export class VirtioDevice implements NotifyGate, Disposable {
   /**
    * Resets the device, best effort, and closes its queues: as `reset`, but never throws, and does not wait for a device whose reset
    * failed before.
+   * @returns why the reset failed; undefined when it did not
    */
-  stop(): void {
-    if (this.#state === "closed") return;
+  stop(): unknown {
+    if (this.#state === "closed") return undefined;
     try {
-      if (this.transport.closed) return;
+      if (this.transport.closed) return undefined;
       if (this.#resetFailed) this.transport.reset(0);
       else this.reset();
-    } catch {
+      return undefined;
+    } catch (error) {
       // A device that does not even reset, or a peer that is gone: its memory is taken away all the same.
+      return error;
     } finally {
       this.#closeQueues();
     }

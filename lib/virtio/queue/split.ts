@@ -28,7 +28,9 @@ export interface NotifyGate {
 export interface SplitQueueParts {
   /** PCI address or path of the function, for messages. */
   readonly function: string;
+  /** Number of the virtqueue. */
   readonly index: number;
+  /** Ring layout. */
   readonly layout: SplitLayout;
   /** Holds rings and tables as `layout` says; the queue owns it. */
   readonly memory: DmaMemory;
@@ -388,6 +390,7 @@ export class SplitQueue implements Virtqueue {
     this.#memory.close();
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -20,7 +20,9 @@ export interface UsedBurst {
  * broken, every call but `close` and `reset` throws the same error, and the device must be reset.
  */
 export interface Virtqueue extends Disposable {
+  /** Number of the virtqueue. */
   readonly index: number;
+  /** Ring layout. */
   readonly layout: "split" | "packed";
   /** Number of descriptors. */
   readonly size: number;
@@ -28,6 +30,7 @@ export interface Virtqueue extends Disposable {
   readonly freeDescriptors: number;
   /** Chains that the device holds. */
   readonly inFlight: number;
+  /** True after `close`. */
   readonly closed: boolean;
 
   /** Reserves a chain. @returns false when it does not fit now. @throws UsageError when it can never fit. */
@@ -57,5 +60,6 @@ export interface Virtqueue extends Disposable {
 
   /** Ids in flight, ascending: what must be given back to its owner when the queue dies. */
   inFlightIds(): number[];
+  /** Releases what it holds. May be called again. */
   close(): void;
 }

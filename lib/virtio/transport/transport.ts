@@ -45,6 +45,7 @@ export interface VirtioTransport extends Disposable {
   /** Queues that the device has (admin queues not counted). */
   readonly queueCount: number;
   readonly dma: DmaSpace;
+  /** True after `close`. */
   readonly closed: boolean;
 
   readDeviceFeatures(): bigint;
@@ -90,5 +91,6 @@ export interface VirtioTransport extends Disposable {
   /** Shared memory region by id (reference 1.7); undefined when there is none. */
   sharedMemory(id: number): { sizeBytes: number; map(): MappedMemory } | undefined;
 
+  /** Releases what it holds. May be called again. */
   close(): void;
 }

@@ -439,6 +439,16 @@ Deno.test("a reset that never finishes is a TimeoutError; later the same device 
   assertEquals(net.send(testFrame(60)), true);
 });
 
+Deno.test("resets that are called at once bring the device up once", async () => {
+  using model = new ModelNet({ vectors: 8 });
+  await using net = await VirtioNet.open(model.transport);
+  const allocations = model.transport.dma.usage.allocations;
+  await Promise.all([net.reset(), net.reset(), net.reset()]);
+  assertEquals(net.statistics().resets, 1);
+  assertEquals(model.transport.dma.usage.allocations, allocations);
+  assertEquals(net.send(testFrame(60)), true);
+});
+
 Deno.test("a failed open leaves nothing: no memory, no eventfd, no interrupt, and the next open works", async () => {
   using model = new ModelNet({ vectors: 8, maxPairs: 2 });
   const before = [openFdCount(), mappingCount().mappings];
