@@ -21,7 +21,7 @@ export async function demo(options: Of<"demo">): Promise<void> {
     if (!options.json) print(`${what.padEnd(11)} ${found}`);
   };
   const start = performance.now();
-  const emulated = await startEmulatedHost(Math.max(4, options.vfs));
+  const emulated = await startEmulatedHost({ totalVfs: Math.max(4, options.vfs) });
   try {
     step("host", `process ${emulated.pid}, serving ${emulated.directory}`);
     using host = openHost(emulated.directory);

@@ -26,9 +26,17 @@ export interface EmulatedProcess {
 
 const PATIENCE_MS = 30_000;
 
-/** Starts one with the default topology. @throws TimeoutError when it does not come up */
-export async function startEmulatedHost(totalVfs: number): Promise<EmulatedProcess> {
-  const directory = `/tmp/ringside-demo-${processId()}`;
+/** What to serve. */
+export interface EmulatedProcessOptions {
+  /** TotalVFs of the default topology's PF. Default 4. */
+  readonly totalVfs?: number;
+  /** Topology file, instead of the default topology. */
+  readonly topology?: string;
+}
+
+/** Starts one. @throws TimeoutError when it does not come up */
+export async function startEmulatedHost(options: EmulatedProcessOptions = {}): Promise<EmulatedProcess> {
+  const directory = `/tmp/ringside-${processId()}-${crypto.randomUUID().slice(0, 8)}`;
   makeDirectory(directory, 0o700);
   const main = new URL("./main.ts", import.meta.url).href;
   const child = new Deno.Command(Deno.execPath(), {
@@ -42,8 +50,8 @@ export async function startEmulatedHost(totalVfs: number): Promise<EmulatedProce
       main,
       "emulate",
       directory,
-      "--total-vfs",
-      String(totalVfs),
+      ...(options.totalVfs === undefined ? [] : ["--total-vfs", String(options.totalVfs)]),
+      ...(options.topology === undefined ? [] : ["--topology", options.topology]),
     ],
     stdin: "null",
     stdout: "null",

@@ -137,6 +137,7 @@ export class Epoll implements Disposable {
   /** Resolves when a wait that `close` interrupted has returned. */
   settled: Promise<void> = Promise.resolve();
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

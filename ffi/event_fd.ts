@@ -13,6 +13,7 @@ const EFD_NONBLOCK = 0o4000;
 
 /** A non-blocking eventfd. */
 export class EventFd implements Disposable {
+  /** The descriptor. */
   readonly fd: OwnedFd;
   // One buffer each way, so that a signal or a take allocates nothing.
   readonly #value = new BigUint64Array(1);
@@ -42,14 +43,17 @@ export class EventFd implements Disposable {
     return n < 0 ? 0 : this.#words[0]! + this.#words[1]! * 2 ** 32;
   }
 
+  /** True after `close`. */
   get closed(): boolean {
     return this.fd.closed;
   }
 
+  /** Releases what it holds. May be called again. */
   close(): void {
     this.fd.close();
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

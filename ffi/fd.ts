@@ -52,6 +52,7 @@ export class OwnedFd implements Disposable {
     return this.#number;
   }
 
+  /** True after `close`. */
   get closed(): boolean {
     return this.#number < 0;
   }
@@ -85,6 +86,7 @@ export class OwnedFd implements Disposable {
     check(libc.fcntlValue(this.number, F_SETFL, BigInt(flags | O.NONBLOCK)), "fcntl F_SETFL", this.target);
   }
 
+  /** Releases what it holds. May be called again. */
   close(): void {
     if (this.#number < 0) return;
     const number = this.#number;
@@ -93,6 +95,7 @@ export class OwnedFd implements Disposable {
     libc.close(number);
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -106,7 +106,9 @@ export function accessible(path: string, mode: number = ACCESS.exists): boolean 
 
 /** A directory's entry: `type` as in `struct dirent` (4 directory, 8 file, 10 link, 12 socket, 2 character device). */
 export interface DirectoryEntry {
+  /** Address of the function, for messages. */
   readonly name: string;
+  /** `DT_*` of `readdir`. */
   readonly type: number;
 }
 

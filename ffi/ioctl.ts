@@ -9,7 +9,9 @@ import { check } from "./syscall_error.ts";
 
 /** A request: its number and the name that errors show. */
 export interface IoctlRequest {
+  /** Address of the function, for messages. */
   readonly name: string;
+  /** The request as the kernel takes it. */
   readonly number: bigint;
 }
 

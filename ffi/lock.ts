@@ -14,6 +14,7 @@ const LOCK_NB = 4;
 
 /** An exclusive lock on a file that says who holds it. */
 export class FileLock implements Disposable {
+  /** The locked file. */
   readonly path: string;
   readonly #fd: OwnedFd;
 
@@ -53,6 +54,7 @@ export class FileLock implements Disposable {
     this.#fd.close();
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.release();
   }

@@ -47,6 +47,7 @@ export interface MapOptions {
 export class MappedMemory implements Disposable {
   /** Where it comes from, for messages. */
   readonly target: string;
+  /** Size in bytes. */
   readonly sizeBytes: number;
   /** False when the pages were mapped without write permission: `buffer` then throws, `copy` works. */
   readonly writable: boolean;
@@ -107,6 +108,7 @@ export class MappedMemory implements Disposable {
     return this.#buffer;
   }
 
+  /** True after `close`. */
   get closed(): boolean {
     return this.#buffer === null;
   }
@@ -160,6 +162,7 @@ export class MappedMemory implements Disposable {
     check(libc.munmap(this.#pointer, BigInt(this.sizeBytes)), "munmap", this.target);
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

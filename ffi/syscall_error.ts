@@ -9,6 +9,7 @@ import { errnoName, errnoText } from "./errno.ts";
 
 /** A call into the C library that failed. */
 export class SyscallError extends RingsideError {
+  /** Name of the class. */
   override name = "SyscallError";
   /** The call, with the request's name for an ioctl: `ioctl VFIO_DEVICE_SET_IRQS`. */
   readonly call: string;
@@ -19,6 +20,7 @@ export class SyscallError extends RingsideError {
   /** Name of the error number, such as `EACCES`. */
   readonly code: string;
 
+  /** For a call that just failed with `errno`; without `hint` the common causes are hinted at. */
   constructor(call: string, target: string, errno: number, options: RingsideErrorOptions = {}) {
     super(`${call} ${target}: ${errnoName(errno)} (${errnoText(errno)})`, {
       ...options,

@@ -87,10 +87,12 @@ function socketAddress(path: string): Uint8Array<ArrayBuffer> {
 
 /** A connected stream socket. */
 export class UnixSocket implements Disposable {
+  /** The descriptor. */
   readonly fd: OwnedFd;
   readonly #out = new MessageHeader();
   readonly #in = new MessageHeader();
 
+  /** Wraps a connected socket, and owns it. */
   constructor(fd: OwnedFd) {
     this.fd = fd;
   }
@@ -243,10 +245,12 @@ export class UnixSocket implements Disposable {
     if (!this.fd.closed) libc.shutdown(this.fd.number, BOTH);
   }
 
+  /** Releases what it holds. May be called again. */
   close(): void {
     this.fd.close();
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -254,7 +258,9 @@ export class UnixSocket implements Disposable {
 
 /** A listening socket. */
 export class UnixListener implements Disposable {
+  /** File of the socket. */
   readonly path: string;
+  /** The descriptor. */
   readonly fd: OwnedFd;
 
   private constructor(path: string, fd: OwnedFd) {
@@ -300,6 +306,7 @@ export class UnixListener implements Disposable {
     this.fd.close();
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

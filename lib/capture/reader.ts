@@ -23,7 +23,9 @@ interface CaptureInterface {
 
 /** A capture file that is open for reading; frames come one by one, so its size does not matter. */
 export class CaptureReader implements Disposable, Iterable<CapturedFrame> {
+  /** The file. */
   readonly path: string;
+  /** What the file turned out to be. */
   readonly format: "pcap" | "pcapng";
   readonly #source: ByteSource;
   #littleEndian = true;
@@ -70,6 +72,7 @@ export class CaptureReader implements Disposable, Iterable<CapturedFrame> {
     return this.format === "pcap" ? this.#nextRecord() : this.#nextBlock();
   }
 
+  /** All frames to the end. @throws as `next` */
   *[Symbol.iterator](): Iterator<CapturedFrame> {
     for (let frame = this.next(); frame !== undefined; frame = this.next()) yield frame;
   }
@@ -208,6 +211,7 @@ export class CaptureReader implements Disposable, Iterable<CapturedFrame> {
     );
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.#source[Symbol.dispose]();
   }

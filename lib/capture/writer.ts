@@ -13,7 +13,9 @@ const NANOSECONDS = 9;
 
 /** A capture file that is open for writing. Frames are buffered; `close` writes what is left. */
 export class CaptureWriter implements Disposable {
+  /** The file. */
   readonly path: string;
+  /** What is written. */
   readonly format: "pcap" | "pcapng";
   readonly #fd: OwnedFd;
   readonly #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(BUFFER_BYTES);
@@ -107,6 +109,7 @@ export class CaptureWriter implements Disposable {
     writeAll(this.#fd, this.#buffer.subarray(0, used));
   }
 
+  /** Releases what it holds. May be called again. */
   close(): void {
     if (this.#fd.closed) return;
     try {
@@ -116,6 +119,7 @@ export class CaptureWriter implements Disposable {
     }
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -17,10 +17,12 @@ export interface RingsideErrorOptions {
 
 /** Base of every error that this library throws on purpose. */
 export class RingsideError extends Error {
+  /** Name of the class. */
   override name = "RingsideError";
   /** What the reader can do about it; empty when nothing useful is known. */
   readonly hint: string;
 
+  /** Takes one sentence: what was wrong, and where. */
   constructor(message: string, options: RingsideErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.hint = options.hint ?? "";
@@ -29,23 +31,28 @@ export class RingsideError extends Error {
 
 /** The caller passed something that cannot work: a malformed address, a length out of range, a wrong state. */
 export class UsageError extends RingsideError {
+  /** Name of the class. */
   override name = "UsageError";
 }
 
 /** The named thing (function, group, file, driver) does not exist. */
 export class NotFoundError extends RingsideError {
+  /** Name of the class. */
   override name = "NotFoundError";
 }
 
 /** A guard refused: the host uses the function, another process drives it, or the request is unsafe unless forced. */
 export class RefusedError extends RingsideError {
+  /** Name of the class. */
   override name = "RefusedError";
 }
 
 /** An object was used after `close()` or `[Symbol.dispose]()`. */
 export class ClosedError extends RingsideError {
+  /** Name of the class. */
   override name = "ClosedError";
 
+  /** Says that `what`, in the reader's words, is closed. */
   constructor(what: string) {
     super(`${what} is closed`, { hint: "open it again; nothing of a closed object can be used" });
   }
@@ -53,11 +60,13 @@ export class ClosedError extends RingsideError {
 
 /** A peer on a socket, or a file, broke its format: truncated, oversized, out of order, unknown. */
 export class ProtocolError extends RingsideError {
+  /** Name of the class. */
   override name = "ProtocolError";
 }
 
 /** The other end of a socket is gone. */
 export class PeerGoneError extends ProtocolError {
+  /** Name of the class. */
   override name = "PeerGoneError";
 }
 
@@ -73,10 +82,12 @@ export interface DeviceLocation {
 
 /** The device broke the standard, or lies: an index, id, length or state that cannot be. */
 export class DeviceError extends RingsideError {
+  /** Name of the class. */
   override name = "DeviceError";
   /** Function, queue and field in question, as far as known. */
   readonly location: DeviceLocation;
 
+  /** The message is prefixed with the location. */
   constructor(message: string, location: DeviceLocation = {}, options: RingsideErrorOptions = {}) {
     super(`${describe(location)}${message}`, options);
     this.location = location;
@@ -85,16 +96,19 @@ export class DeviceError extends RingsideError {
 
 /** A wait ended without the event. */
 export class TimeoutError extends RingsideError {
+  /** Name of the class. */
   override name = "TimeoutError";
 }
 
 /** Memory, IOVA space, descriptors or vectors ran out. */
 export class ExhaustedError extends RingsideError {
+  /** Name of the class. */
   override name = "ExhaustedError";
 }
 
 /** The device, kernel or transport at hand has no such facility. */
 export class UnsupportedError extends RingsideError {
+  /** Name of the class. */
   override name = "UnsupportedError";
 }
 

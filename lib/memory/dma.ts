@@ -3,13 +3,7 @@
  *
  * @module
  */
-import {
-  createMemfd,
-  isErrno,
-  MappedMemory,
-  OwnedFd,
-  pageSizeBytes,
-} from "../../ffi/mod.ts";
+import { createMemfd, isErrno, MappedMemory, OwnedFd, pageSizeBytes } from "../../ffi/mod.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
 import { IovaAllocator, type IovaRange } from "./iova.ts";
 
@@ -24,14 +18,22 @@ export interface DmaMapper {
   /** True when the peer is a process that must be given the file behind the memory. */
   readonly needsFile: boolean;
   /** Makes `sizeBytes` of `memory`, from its start, reachable at `iova`. `file` is the memfd behind it when `needsFile`. */
-  mapDma(memory: MappedMemory, file: OwnedFd | null, iova: bigint, sizeBytes: number, access: DmaAccess): void;
+  mapDma(
+    memory: MappedMemory,
+    file: OwnedFd | null,
+    iova: bigint,
+    sizeBytes: number,
+    access: DmaAccess,
+  ): void;
   /** Ends exactly one earlier mapping. */
   unmapDma(iova: bigint, sizeBytes: number): void;
 }
 
 /** What the device may do with the memory. */
 export interface DmaAccess {
+  /** The device may read. */
   readonly deviceReads: boolean;
+  /** The device may write. */
   readonly deviceWrites: boolean;
 }
 
@@ -51,13 +53,17 @@ const HUGE_PAGE_BYTES = 2 << 20;
 
 /** DMA memory: an owned mapping and its IOVA. */
 export class DmaMemory implements Disposable {
+  /** The mapping. */
   readonly memory: MappedMemory;
   /** Address that the device uses. */
   readonly iova: bigint;
-  /** Low and high half of `iova`, as rings take it. */
+  /** Low half of `iova`, as rings take it. */
   readonly iovaLo: number;
+  /** High half. */
   readonly iovaHi: number;
+  /** Size in bytes. */
   readonly sizeBytes: number;
+  /** What it is for, as given. */
   readonly label: string;
   #space: DmaSpace | null;
 
@@ -82,6 +88,7 @@ export class DmaMemory implements Disposable {
     return this.memory.buffer;
   }
 
+  /** True after `close`. */
   get closed(): boolean {
     return this.#space === null;
   }
@@ -94,6 +101,7 @@ export class DmaMemory implements Disposable {
     space.release(this);
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -106,6 +114,7 @@ export class DmaSpace implements Disposable {
   readonly #live = new Map<DmaMemory, OwnedFd | null>();
   #closed = false;
 
+  /** Takes usable IOVAs and page sizes from the IOMMU behind `mapper`. */
   constructor(mapper: DmaMapper) {
     this.#mapper = mapper;
     const smallest = mapper.pageSizes & -mapper.pageSizes;
@@ -207,6 +216,7 @@ export class DmaSpace implements Disposable {
     }
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

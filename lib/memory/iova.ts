@@ -7,7 +7,9 @@ import { ExhaustedError, UsageError } from "../errors/mod.ts";
 
 /** A range of IOVAs, both ends included (as the kernel reports them). */
 export interface IovaRange {
+  /** First address. */
   readonly start: bigint;
+  /** Last address. */
   readonly last: bigint;
 }
 
@@ -28,13 +30,15 @@ const FOUR_GIB = 1n << 32n;
  * like to read it as "not set".
  */
 export class IovaAllocator {
+  /** Usable IOVAs, sorted. */
   readonly ranges: readonly IovaRange[];
+  /** Smallest IOMMU page. */
   readonly pageSizeBytes: bigint;
   /** Free ranges, sorted, not touching one another; `end` is exclusive. */
   #free: { start: bigint; end: bigint }[];
   readonly #used = new Map<bigint, bigint>();
 
-  /** @param ranges usable IOVAs, in any order. @param pageSizeBytes smallest IOMMU page, a power of two. */
+  /** Takes usable IOVAs in any order, and the smallest IOMMU page: a power of two. @throws UsageError */
   constructor(ranges: readonly IovaRange[], pageSizeBytes: bigint) {
     if (pageSizeBytes <= 0n || (pageSizeBytes & (pageSizeBytes - 1n)) !== 0n) {
       throw new UsageError(`IOMMU page size ${pageSizeBytes} is not a power of two`);
@@ -83,7 +87,9 @@ export class IovaAllocator {
       return start;
     }
     throw new ExhaustedError(
-      `no ${size} free bytes of IOVA space${request.below4GiB ? " below 4 GiB" : ""} (${this.usedBytes} in use)`,
+      `no ${size} free bytes of IOVA space${
+        request.below4GiB ? " below 4 GiB" : ""
+      } (${this.usedBytes} in use)`,
     );
   }
 
@@ -95,7 +101,9 @@ export class IovaAllocator {
   /** Gives a range back. @throws UsageError when no range starts there. */
   free(iova: bigint): void {
     const size = this.#used.get(iova);
-    if (size === undefined) throw new UsageError(`IOVA 0x${iova.toString(16)} was not handed out, or freed before`);
+    if (size === undefined) {
+      throw new UsageError(`IOVA 0x${iova.toString(16)} was not handed out, or freed before`);
+    }
     this.#used.delete(iova);
     const end = iova + size;
     let at = this.#free.findIndex((hole) => hole.start > iova);

@@ -12,7 +12,7 @@ import { ClosedError, UsageError } from "../errors/mod.ts";
 import { REGION, REGION_FLAG, type RegionInfo, type VfioDevice } from "./device.ts";
 import {
   AccessDoorbell,
-  type Doorbell,
+  type BarDoorbell,
   type DoorbellWidth,
   EventFdDoorbell,
   MappedDoorbell,
@@ -149,7 +149,7 @@ export class Bar implements Disposable {
    *
    * @param width bytes of each write: 1, 2 or 4.
    */
-  doorbell(offset: number, width: DoorbellWidth): Doorbell {
+  doorbell(offset: number, width: DoorbellWidth): BarDoorbell {
     if (width !== 1 && width !== 2 && width !== 4) {
       throw new UsageError(`${this.#where(offset)}: a write of ${width} bytes`, { hint: "1, 2 or 4" });
     }

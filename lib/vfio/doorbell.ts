@@ -11,7 +11,7 @@ import type { VfioDevice } from "./device.ts";
 export type DoorbellWidth = 1 | 2 | 4;
 
 /** A register of one place and width. */
-export interface Doorbell {
+export interface BarDoorbell {
   /** How a write travels: `mapped` (a store), `eventfd` (a signal), `access` (a call to the server). */
   readonly kind: "mapped" | "eventfd" | "access";
   /** Writes; bits above the width are dropped. Allocates nothing. @throws ClosedError, SyscallError, ProtocolError */
@@ -19,7 +19,7 @@ export interface Doorbell {
 }
 
 /** A store into mapped memory. */
-export class MappedDoorbell implements Doorbell {
+export class MappedDoorbell implements BarDoorbell {
   readonly kind = "mapped";
   readonly #view: Uint8Array | Uint16Array | Uint32Array;
   readonly #at: number;
@@ -40,7 +40,7 @@ export class MappedDoorbell implements Doorbell {
 }
 
 /** A region write through the server, from a buffer made once. */
-export class AccessDoorbell implements Doorbell {
+export class AccessDoorbell implements BarDoorbell {
   readonly kind = "access";
   readonly #device: VfioDevice;
   readonly #index: number;
@@ -65,7 +65,7 @@ export class AccessDoorbell implements Doorbell {
 }
 
 /** A signal that stands for a write of any value. */
-export class EventFdDoorbell implements Doorbell {
+export class EventFdDoorbell implements BarDoorbell {
   readonly kind = "eventfd";
   readonly #fd: EventFd;
 
@@ -80,14 +80,14 @@ export class EventFdDoorbell implements Doorbell {
 }
 
 /** A signal for one value, a region write for any other. */
-export class MatchingDoorbell implements Doorbell {
+export class MatchingDoorbell implements BarDoorbell {
   readonly kind = "eventfd";
   readonly #fd: EventFd;
   readonly #value: number;
-  readonly #otherwise: Doorbell;
+  readonly #otherwise: BarDoorbell;
 
   /** Puts both ways together. @param value the one that the signal stands for. @param otherwise what takes the others */
-  constructor(fd: EventFd, value: number, otherwise: Doorbell) {
+  constructor(fd: EventFd, value: number, otherwise: BarDoorbell) {
     this.#fd = fd;
     this.#value = value;
     this.#otherwise = otherwise;

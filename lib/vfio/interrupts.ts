@@ -8,7 +8,7 @@ import { UnsupportedError, UsageError } from "../errors/mod.ts";
 import { IRQ, type VfioDevice } from "./device.ts";
 
 /** Kinds of interrupt that signal work, and the two that signal trouble and a wish to have the function back. */
-export type InterruptKind = "msix" | "msi" | "intx" | "error" | "request";
+export type VectorKind = "msix" | "msi" | "intx" | "error" | "request";
 
 /**
  * One kind of interrupt of an opened function: makes an eventfd a vector, owns them, and closes them when it is disabled.
@@ -17,7 +17,7 @@ export type InterruptKind = "msix" | "msi" | "intx" | "error" | "request";
  */
 export class InterruptSet implements Disposable {
   readonly #device: VfioDevice;
-  #kind: InterruptKind | null = null;
+  #kind: VectorKind | null = null;
   #eventFds: readonly EventFd[] = [];
 
   /** Nothing is on yet. @param device an open function; stays the caller's */
@@ -26,7 +26,7 @@ export class InterruptSet implements Disposable {
   }
 
   /** Kind that is on; null when none. */
-  get kind(): InterruptKind | null {
+  get kind(): VectorKind | null {
     return this.#kind;
   }
 
@@ -36,7 +36,7 @@ export class InterruptSet implements Disposable {
   }
 
   /** How many vectors of a kind the function has. @throws ClosedError, SyscallError */
-  available(kind: InterruptKind): number {
+  available(kind: VectorKind): number {
     const index = IRQ[kind];
     return index < this.#device.info.numIrqs ? this.#device.irqInfo(index).count : 0;
   }
@@ -47,7 +47,7 @@ export class InterruptSet implements Disposable {
    * @returns the eventfds by vector; they stay this object's.
    * @throws UsageError when some are on already, UnsupportedError when the function has fewer, SyscallError, ClosedError
    */
-  enable(kind: InterruptKind, count = 1): readonly EventFd[] {
+  enable(kind: VectorKind, count = 1): readonly EventFd[] {
     const { name } = this.#device;
     if (this.#kind !== null) {
       throw new UsageError(`${name}: ${this.#kind} interrupts are on already`, {

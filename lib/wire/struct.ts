@@ -15,6 +15,7 @@ export type FieldType = "u8" | "u16" | "u32" | "s32" | "u64";
 export interface Field<T extends FieldType = FieldType> {
   /** Offset from the start of the structure, in bytes. */
   readonly offset: number;
+  /** Width and sign. */
   readonly type: T;
 }
 
@@ -34,9 +35,10 @@ export class Struct<F extends Fields> {
   readonly name: string;
   /** Size of the fixed part, in bytes. */
   readonly sizeBytes: number;
+  /** The table. */
   readonly fields: F;
 
-  /** @throws UsageError when a field lies past `sizeBytes`. */
+  /** Declares a structure. @throws UsageError when a field lies past `sizeBytes`. */
   constructor(name: string, sizeBytes: number, fields: F) {
     this.name = name;
     this.sizeBytes = sizeBytes;

@@ -6,7 +6,7 @@
 import { ClosedError, UsageError } from "../../errors/mod.ts";
 import { Bar } from "../../vfio/bar.ts";
 import type { VfioDevice } from "../../vfio/device.ts";
-import type { Doorbell as BarDoorbell } from "../../vfio/doorbell.ts";
+import type { BarDoorbell } from "../../vfio/doorbell.ts";
 import { COMMON_CFG, type CommonRegisterName } from "../constants/pci.ts";
 import type { Doorbell } from "./transport.ts";
 import type { StructurePlace } from "./pci_layout.ts";

@@ -1,0 +1,25 @@
+/**
+ * Ringside: a userspace driver stack for PCI and virtio functions.
+ *
+ * A host is opened by name, a function of it is opened for userspace, a virtio transport is found in the function, and a driver feeds it:
+ *
+ * ```ts
+ * import { openHost, PciModernTransport, VirtioRng } from "@ringside/ringside";
+ *
+ * using host = openHost("linux"); // or the directory of an emulated host
+ * using device = host.open("02:00.0");
+ * using transport = PciModernTransport.open(device);
+ * await using rng = VirtioRng.open(transport);
+ * console.log(await rng.read(16));
+ * ```
+ *
+ * The parts have doors of their own: `/host`, `/vfio`, `/virtio`, `/emulation`, `/drivers/virtio-net`, `/drivers/virtio-rng`, `/cli`.
+ *
+ * @module
+ */
+export * from "./lib/errors/mod.ts";
+export * from "./lib/host/mod.ts";
+export * from "./lib/vfio/mod.ts";
+export * from "./lib/virtio/mod.ts";
+export * from "./drivers/virtio_net.ts";
+export * from "./drivers/virtio_rng.ts";

@@ -1,0 +1,114 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { startEmulatedHost } from "../../../cli/emulated_process.ts";
+import { openHost } from "../../../lib/host/mod.ts";
+import { O, OwnedFd, removeFile, writeAll } from "../../../ffi/mod.ts";
+import { cli } from "./run_cli.ts";
+
+/** Everything of a host that a command could have changed. */
+function snapshot(directory: string): string {
+  using host = openHost(directory);
+  return JSON.stringify({ functions: host.list(), journal: host.journal() });
+}
+
+const text = `/tmp/ringside-cli-${crypto.randomUUID()}.txt`;
+const PF = "0000:01:00.0";
+const RNG = "0000:02:00.0";
+
+/** Each wrong request, what its one line must say, and the exit status. */
+const CASES: readonly { args: readonly string[]; says: RegExp; code: 1 | 2 }[] = [
+  {
+    args: ["show", "0000:55:00.0"],
+    says: /there is no PCI function 0000:55:00\.0/,
+    code: 2,
+  },
+  { args: ["bind", "0000:55:00.0"], says: /there is no PCI function 0000:55:00\.0/, code: 2 },
+  { args: ["sriov", "0000:55:00.0", "1"], says: /there is no PCI function 0000:55:00\.0/, code: 2 },
+  { args: ["show", "nonsense"], says: /"nonsense" is not a PCI address/, code: 2 },
+  { args: ["bind", "1:2:3:4"], says: /is not a PCI address/, code: 2 },
+  { args: ["bind", RNG, "--driver", "no-such-driver"], says: /no-such-driver/, code: 2 },
+  { args: ["sriov", RNG, "1"], says: /0000:02:00\.0.*SR-IOV/, code: 1 },
+  { args: ["sriov", PF, "5"], says: /cannot have 5 VFs: its TotalVFs is 4/, code: 2 },
+  { args: ["sriov", PF, "-1"], says: /-1/, code: 2 },
+  { args: ["sriov", PF, "many"], says: /integer.*many/, code: 2 },
+  { args: ["rng", PF], says: /0000:01:00\.0.*virtio-pci.*bind/, code: 2 },
+  { args: ["rng", RNG, "0"], says: /greater than or equal to 1.*"0"/, code: 2 },
+  { args: ["net", "send", PF, "/nonexistent.pcap"], says: /\/nonexistent\.pcap.*ENOENT/, code: 2 },
+  { args: ["net", "send", PF, text], says: /is not a pcap or pcapng file/, code: 1 },
+  { args: ["net", "send", RNG, text], says: /is not a pcap or pcapng file/, code: 1 },
+  {
+    args: ["net", "receive", PF, "/nonexistent/x.pcap"],
+    says: /bound to virtio-pci.*ringside bind 0000:01:00\.0/,
+    code: 2,
+  },
+  { args: ["net", "loop", PF, PF], says: /bound to virtio-pci.*ringside bind/, code: 2 },
+  { args: ["restore", "0000:55:00.0"], says: /there is no PCI function 0000:55:00\.0/, code: 2 },
+  { args: ["lst"], says: /"lst"/, code: 2 },
+  { args: ["bind"], says: /FUNCTION/, code: 2 },
+  { args: ["list", "--colour"], says: /--colour/, code: 2 },
+];
+
+Deno.test("a wrong request is one clear line, status 1 or 2, and nothing changes", async (t) => {
+  {
+    using fd = OwnedFd.open(text, O.WRONLY | O.CREAT);
+    writeAll(fd, new TextEncoder().encode("no capture\n"));
+  }
+  const host = await startEmulatedHost();
+  try {
+    const before = snapshot(host.directory);
+    for (const { args, says, code } of CASES) {
+      await t.step(args.join(" "), async () => {
+        const result = await cli("--host", host.directory, ...args);
+        assertEquals(result.code, code, result.err);
+        assertEquals(result.out, "");
+        assertMatch(result.err, says);
+        assert(!result.err.includes("internal error"), result.err);
+        const lines = result.err.trimEnd().split("\n").filter((line) => line !== "");
+        // The parser's suggestion ("Did you mean …") is a paragraph of its own.
+        assert(lines.length === 1 || /^Did you mean/.test(lines[1]!), result.err);
+        assertEquals(snapshot(host.directory), before);
+      });
+    }
+  } finally {
+    await host.stop();
+    removeFile(text);
+  }
+});
+
+Deno.test("a host that is not there, a directory that is taken, a broken topology", async () => {
+  const nowhere = await cli("--host", "/nonexistent/host", "list");
+  assertEquals(nowhere.code, 2);
+  assertMatch(nowhere.err, /\/nonexistent\/host is not the directory of an emulated host \(start one: /);
+
+  const host = await startEmulatedHost();
+  try {
+    const second = await cli("emulate", host.directory);
+    assertEquals(second.code, 1);
+    assertMatch(second.err, new RegExp(`${host.directory} is served by process ${host.pid}`));
+  } finally {
+    await host.stop();
+  }
+
+  {
+    using fd = OwnedFd.open(text, O.WRONLY | O.CREAT | O.TRUNC);
+    writeAll(fd, new TextEncoder().encode('{"functions":[{"address":"01:00.0","kind":"toaster"}]}'));
+  }
+  const directory = `${text}.d`;
+  const broken = await cli("emulate", directory, "--topology", text);
+  assertEquals(broken.code, 2);
+  assertMatch(broken.err, /functions\[0\]\.kind.*toaster/);
+  const both = await cli("emulate", directory, "--topology", text, "--total-vfs", "2");
+  assertEquals(both.code, 2);
+  removeFile(text);
+});
+
+Deno.test("not root, no IOMMU: changing this machine is refused in one line", async () => {
+  const result = await cli("bind", "0000:00:00.0");
+  // As root the function is missing or its IOMMU is; as a user it is the permission. Either way: one line, no change.
+  assert(result.code === 1 || result.code === 2, `status ${result.code}`);
+  assertEquals(result.err.trimEnd().split("\n").length, 1, result.err);
+  assert(!result.err.includes("internal error"), result.err);
+  const doctor = await cli("doctor");
+  assert(doctor.code === 0 || doctor.code === 1);
+  assertMatch(doctor.out, /IOMMU/);
+  assertEquals(doctor.err, "");
+});
