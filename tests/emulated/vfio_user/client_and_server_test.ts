@@ -21,11 +21,11 @@ interface Served extends AsyncDisposable {
   connect(options?: VfioUserOptions): VfioUserDevice;
 }
 
-async function serve(): Promise<Served> {
+async function serve(fixture = "serve_fixture.ts", ...more: string[]): Promise<Served> {
   const path = testSocketPath();
-  const script = new URL("./serve_fixture.ts", import.meta.url).pathname;
+  const script = new URL(`./${fixture}`, import.meta.url).pathname;
   const process = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-check", "--allow-ffi", script, path],
+    args: ["run", "--quiet", "--no-check", "--allow-ffi", script, path, ...more],
     stdin: "null",
     stdout: "piped",
     stderr: "inherit",
@@ -210,6 +210,14 @@ Deno.test("two processes: a server that stops answering is a TimeoutError; it se
   using next = served.connect();
   assertEquals(readU32(next, 0x400), 0);
 });
+
+for (const what of ["commands", "bytes"]) {
+  Deno.test(`two processes: a server that sends ${what} now and then does not hold a call for ever`, async () => {
+    await using served = await serve("trickle_fixture.ts", what);
+    using device = served.connect({ timeoutMs: 200 });
+    assertThrows(() => device.reset(), TimeoutError);
+  });
+}
 
 Deno.test("two processes: a client that is gone without a word leaves a server for the next", async () => {
   await using served = await serve();

@@ -146,6 +146,42 @@ Deno.test("stream: descriptors stay with a message that comes in pieces", () => 
   }
 });
 
+Deno.test("stream: descriptors that come with a message's first byte are not the message's before it", () => {
+  using ends = pair();
+  const { peer, incoming } = ends;
+  using event = new EventFd();
+  peer.send(message(1, payload));
+  peer.send(message(2, payload).slice(0, 1), [event.fd]);
+  incoming.fill(false);
+  assert(incoming.next());
+  assertEquals([incoming.command, incoming.fds.length], [1, 0]);
+  peer.send(message(2, payload).slice(1));
+  assertEquals(incoming.next(), false);
+  incoming.fill(false);
+  assert(incoming.next());
+  assertEquals([incoming.command, incoming.fds.length], [2, 1]);
+});
+
+Deno.test("stream: descriptors find their message also after the buffer was moved together", () => {
+  using ends = pair();
+  const { peer, incoming } = ends;
+  using event = new EventFd();
+  const large = message(2, new Uint8Array(6000));
+  peer.send(message(1, new Uint8Array(300)));
+  peer.send(large.slice(0, 40));
+  incoming.fill(false);
+  assert(incoming.next());
+  assertEquals(incoming.next(), false);
+  // The large one needs a larger buffer, in which it comes first.
+  peer.send(large.slice(40));
+  peer.send(message(3), [event.fd]);
+  const seen: number[][] = [];
+  while (incoming.fill(false) === "data") {
+    while (incoming.next()) seen.push([incoming.command, incoming.fds.length]);
+  }
+  assertEquals(seen, [[2, 0], [3, 1]]);
+});
+
 Deno.test("stream: too many descriptors beside one message are refused, also when they come piece by piece", () => {
   const before = openFdCount();
   for (const pieces of [1, 5]) {

@@ -22,6 +22,7 @@ import {
   deviceFeature,
   dmaMap,
   dmaUnmap,
+  messageHeader,
   regionAccess,
   regionIoFds,
   userDeviceInfo,
@@ -221,6 +222,17 @@ Deno.test("server: region accesses out of range, against flags or with a wrong s
   }
   assertEquals(b.device.log.length, before);
   assertEquals(b.client.call(COMMAND.regionRead, access(size - 4n, 0, 4)).error, 0);
+});
+
+Deno.test("server REGION_READ: what the device leaves out is zero, not what an earlier reply held", () => {
+  using b = bench();
+  b.client.call(COMMAND.regionRead, access(0n, 7, 4));
+  b.device.readRegion = () => {};
+  for (const width of [4, 100]) {
+    assertEquals([...b.client.call(COMMAND.regionRead, access(0n, 7, width)).payload], [
+      ...access(0n, 7, width, new Array(width).fill(0)),
+    ]);
+  }
 });
 
 Deno.test("server REGION_WRITE_MULTI: all are checked before one is done", () => {
@@ -573,7 +585,10 @@ Deno.test("server: the place of a client that died is free for one that connects
   const next = UnixSocket.connect(b.server.path);
   next.send(message(COMMAND.version, versionPayload(), { id: 9 }));
   b.server.handleListener();
-  assert(b.server.connected);
+  const answer = new Uint8Array(1024);
+  next.receive(answer);
+  assertEquals(messageHeader.decode(answer).errorNumber, 0);
+  assertEquals(b.device.log, ["attached", "detached", "attached"]);
   next.close();
 });
 
