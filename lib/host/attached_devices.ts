@@ -8,6 +8,7 @@ import { PCI_DEVICES } from "./sysfs.ts";
 
 /** Devices of one function. */
 export interface AttachedDevices {
+  /** Names in `/sys/class/net`. */
   readonly netInterfaces: readonly string[];
   /** Whole disks and namespaces, without their partitions. */
   readonly blockDevices: readonly string[];

@@ -12,10 +12,13 @@ export interface Machine {
   readText(path: string): string | undefined;
   /** Whether this user may open a device node for reading and writing. */
   canOpen(path: string): boolean;
+  /** Whether the path leads somewhere. */
   exists(path: string): boolean;
+  /** 0 is root. */
   effectiveUserId(): number;
-  /** Soft limits of this process: bytes that it may lock, files that it may have open. */
+  /** Soft limit of bytes that this process may lock; `Infinity` for none. */
   lockedMemoryBytes(): number;
+  /** Soft limit of files that this process may have open; `Infinity` for none. */
   openFiles(): number;
 }
 

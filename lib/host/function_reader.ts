@@ -22,6 +22,7 @@ export class FunctionReader {
   readonly #names: NameSource;
   readonly #locks: FunctionLocks;
 
+  /** Puts the parts together; nothing is read yet. */
   constructor(attributes: FunctionAttributes, names: NameSource, locks: FunctionLocks) {
     this.#attributes = attributes;
     this.#names = names;

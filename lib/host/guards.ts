@@ -12,7 +12,9 @@ import { PCI_DEVICES } from "./sysfs.ts";
 
 /** Another function of an IOMMU group that keeps userspace from using the group. */
 export interface GroupBlocker {
+  /** Full address. */
   readonly address: string;
+  /** Driver of the host that it is bound to. */
   readonly driver: string;
   /** How the host uses it; empty when it does not. */
   readonly uses: readonly string[];
@@ -26,6 +28,7 @@ export class Guards {
   readonly #attributes: FunctionAttributes;
   readonly #usage: HostUsage;
 
+  /** Looks at functions through `attributes`, and at what they are used for through `usage`. */
   constructor(attributes: FunctionAttributes, usage: HostUsage) {
     this.#attributes = attributes;
     this.#usage = usage;

@@ -22,10 +22,15 @@ export interface JournalRecord extends JournalEntry {
 
 /** A change that is about to be made. */
 export interface Change {
+  /** Full address. */
   readonly function: string;
+  /** Which attribute. */
   readonly attribute: Attribute;
+  /** Value now; empty for "none". */
   readonly before: string;
+  /** Value that is about to be written; empty for "none". */
   readonly after: string;
+  /** PF, when the function is a VF. */
   readonly physicalFunction?: string;
 }
 
@@ -34,7 +39,9 @@ export type EntryKey = Pick<JournalEntry, "function" | "attribute">;
 
 /** What the journal said of some attributes before a call recorded its changes to them. */
 export interface JournalMark {
+  /** What the call recorded. */
   readonly changes: readonly Change[];
+  /** Entries that were there, by `keyOf`. */
   readonly earlier: ReadonlyMap<string, JournalRecord>;
 }
 
@@ -52,6 +59,7 @@ export class Journal {
   readonly #store: JournalStore;
   readonly #step: StepHook;
 
+  /** Reads and writes through `store`, and tells `onStep` of each write. */
   constructor(store: JournalStore, onStep: StepHook = () => {}) {
     this.#store = store;
     this.#step = onStep;

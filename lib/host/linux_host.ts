@@ -27,7 +27,7 @@ const ROOT_DIRECTORY = "/run/ringside";
 export interface LinuxHostOptions {
   /** Directory of the journal. Default `/run/ringside`. */
   readonly stateDirectory?: string;
-  /** Directory of the functions' locks. Default `/run/ringside/locks`; for others than root `/tmp/ringside-<user id>/locks`. */
+  /** Directory of the functions' locks. Default `/run/ringside/locks`; for others than root `/run/user/<user id>/ringside/locks`. */
   readonly lockDirectory?: string;
   /** For tests: see `StepHook`. */
   readonly onStep?: StepHook;
@@ -39,7 +39,9 @@ export class LinuxHost extends SysfsHost {
   constructor(options: LinuxHostOptions = {}) {
     const user = effectiveUserId();
     const rootLocks = `${ROOT_DIRECTORY}/locks`;
-    const ownLocks = user === 0 ? rootLocks : `/tmp/ringside-${user}/locks`;
+    // Never below /tmp: somebody else could have made the directory, with links in it.
+    const own = `/run/user/${user}`;
+    const ownLocks = user !== 0 && accessible(own) ? `${own}/ringside/locks` : rootLocks;
     const lockDirectory = options.lockDirectory ?? ownLocks;
     super({
       name: "linux",

@@ -25,6 +25,7 @@ export class FunctionLocks {
   readonly #holder: string;
 
   /**
+   * Makes nothing yet.
    * @param directory where the lock files are; made when first needed.
    * @param alsoLookIn further directories that `holder` looks in.
    */
@@ -36,7 +37,7 @@ export class FunctionLocks {
 
   /** Takes a function's lock. @throws RefusedError naming the holder, SyscallError */
   acquire(address: string): FileLock {
-    makeDirectory(this.#directory);
+    this.#makeDirectory(address);
     for (let attempt = 0;; attempt++) {
       const lock = FileLock.tryAcquire(this.#path(this.#directory, address), this.#holder);
       if (lock instanceof FileLock) return lock;
@@ -77,6 +78,21 @@ export class FunctionLocks {
     return undefined;
   }
 
+  #makeDirectory(address: string): void {
+    try {
+      makeDirectory(this.#directory);
+    } catch (error) {
+      if (!isErrno(error, "EACCES", "EPERM", "EROFS")) throw error;
+      throw new RefusedError(
+        `${address} cannot be locked: this user may not write below ${this.#directory}`,
+        {
+          hint: `run as root, or let root make the directory: install -d -o <user> ${this.#directory}`,
+          cause: error,
+        },
+      );
+    }
+  }
+
   #path(directory: string, address: string): string {
     return `${directory}/${address}.lock`;
   }
@@ -86,10 +102,12 @@ export class FunctionLocks {
 export class HeldLocks implements Disposable {
   readonly #locks: readonly FileLock[];
 
+  /** Takes the locks over. */
   constructor(locks: readonly FileLock[]) {
     this.#locks = locks;
   }
 
+  /** Lets go of all. */
   [Symbol.dispose](): void {
     for (const lock of this.#locks) lock.release();
   }

@@ -27,74 +27,92 @@ export class LockedDevice implements VfioDevice {
     this.#release = release;
   }
 
+  /** See `VfioDevice`. */
   get name(): string {
     return this.#device.name;
   }
 
+  /** See `VfioDevice`. */
   get path(): VfioPath {
     return this.#device.path;
   }
 
+  /** See `VfioDevice`. */
   get info(): VfioDeviceInfo {
     return this.#device.info;
   }
 
+  /** See `VfioDevice`. */
   get closed(): boolean {
     return this.#device.closed;
   }
 
+  /** See `VfioDevice`. */
   get dma(): DmaSpace {
     return this.#device.dma;
   }
 
+  /** See `VfioDevice`. */
   regionInfo(index: number): RegionInfo {
     return this.#device.regionInfo(index);
   }
 
+  /** See `VfioDevice`. */
   irqInfo(index: number): IrqInfo {
     return this.#device.irqInfo(index);
   }
 
+  /** See `VfioDevice`. */
   readRegion(index: number, offset: number, into: Uint8Array<ArrayBuffer>): void {
     this.#device.readRegion(index, offset, into);
   }
 
+  /** See `VfioDevice`. */
   writeRegion(index: number, offset: number, from: Uint8Array<ArrayBuffer>): void {
     this.#device.writeRegion(index, offset, from);
   }
 
+  /** See `VfioDevice`. */
   mapRegion(index: number, area: RegionArea, options?: { writable?: boolean }): MappedMemory {
     return this.#device.mapRegion(index, area, options);
   }
 
+  /** See `VfioDevice`. */
   doorbellFd(index: number, offset: number, sizeBytes: number): ReturnType<VfioDevice["doorbellFd"]> {
     return this.#device.doorbellFd(index, offset, sizeBytes);
   }
 
+  /** See `VfioDevice`. */
   setIrqs(request: IrqRequest): void {
     this.#device.setIrqs(request);
   }
 
+  /** See `VfioDevice`. */
   reset(): void {
     this.#device.reset();
   }
 
+  /** See `VfioDevice`. */
   hotResetInfo(): HotResetInfo {
     return this.#device.hotResetInfo();
   }
 
+  /** See `VfioDevice`. */
   hotReset(): void {
     this.#device.hotReset();
   }
 
+  /** See `VfioDevice`. */
   probeFeature(feature: number, direction?: "get" | "set"): boolean {
     return this.#device.probeFeature(feature, direction);
   }
 
+  /** See `VfioDevice`. */
   setVfToken(token: string): void {
     this.#device.setVfToken(token);
   }
 
+  /** Closes the device, then lets go of its lock; may be called again. */
   close(): void {
     if (this.#device.closed) return;
     try {
@@ -104,6 +122,7 @@ export class LockedDevice implements VfioDevice {
     }
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -38,7 +38,10 @@ export class PciIdsNames implements NameSource {
 
   /** See `NameSource`. */
   namesOf(vendorId: number, deviceId: number, classCode: number): ShownNames {
-    this.#names ??= [...this.#fromFile(), BUILTIN_NAMES];
+    if (this.#names === undefined) {
+      const file = readPciIds(this.#paths);
+      this.#names = file === undefined ? [BUILTIN_NAMES] : [file, BUILTIN_NAMES];
+    }
     const code = {
       base: classCode >>> 16,
       sub: (classCode >>> 8) & 0xff,
@@ -60,25 +63,21 @@ export class PciIdsNames implements NameSource {
       className: className ?? `class ${hex(classCode, 6)}`,
     };
   }
-
-  #fromFile(): PciNames[] {
-    for (const path of this.#paths) {
-      const text = readTextIfAny(path);
-      if (text !== undefined) return [parsePciIds(text)];
-    }
-    return [];
-  }
-}
-
-function hex(value: number, digits: number): string {
-  return value.toString(16).padStart(digits, "0");
 }
 
 /** The host's table of names, or the built-in one where it has none. */
 export function readPciNames(paths: readonly string[] = PCI_IDS_PATHS): PciNames {
+  return readPciIds(paths) ?? BUILTIN_NAMES;
+}
+
+function readPciIds(paths: readonly string[]): PciNames | undefined {
   for (const path of paths) {
     const text = readTextIfAny(path);
     if (text !== undefined) return parsePciIds(text);
   }
-  return BUILTIN_NAMES;
+  return undefined;
+}
+
+function hex(value: number, digits: number): string {
+  return value.toString(16).padStart(digits, "0");
 }

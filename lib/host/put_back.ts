@@ -16,9 +16,13 @@ import { writeVfCount } from "./vf_count.ts";
 
 /** An attribute and the value it gets. */
 export interface Original {
+  /** Full address. */
   readonly function: string;
+  /** Which attribute. */
   readonly attribute: Attribute;
+  /** Value that it gets; empty for "none". */
   readonly before: string;
+  /** PF, when the function is a VF. */
   readonly physicalFunction?: string;
 }
 
@@ -32,7 +36,9 @@ export interface PutBackHelp {
 
 /** What came of it. */
 export interface PutBackResult<T extends Original> {
+  /** What has its value now. */
   readonly done: readonly T[];
+  /** What could not be given its value, and why. */
   readonly failed: readonly { readonly entry: T; readonly error: Error }[];
   /** Marks of what `record` wrote and is over. */
   readonly marks: readonly JournalMark[];

@@ -12,9 +12,13 @@ import { putBack } from "./put_back.ts";
 
 /** What a restore works on. */
 export interface RestoreParts {
+  /** What is written to. */
   readonly attributes: FunctionAttributes;
+  /** What says which values to write. */
   readonly journal: Journal;
+  /** Taken for each function while it is put back. */
   readonly locks: FunctionLocks;
+  /** Asked before a function of the host loses its driver. */
   readonly guards: Guards;
 }
 
