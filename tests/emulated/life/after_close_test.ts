@@ -102,6 +102,7 @@ Deno.test("after close every use of device, BAR, config, interrupts, transport, 
       "dma",
       "queueCount",
       "interruptCount",
+      "unusableFeatures",
     ]);
     assertThrows(() => transport.readStatus(), ClosedError);
     void virtio;
