@@ -41,6 +41,10 @@ const opening = object("Opening a function", {
   }),
 });
 
+const vfTokenOfPf = optional(option("--vf-token", string({ metavar: "UUID" }), {
+  description: message`Token to set on a PF that is on vfio-pci: its VFs then open with it only.`,
+}));
+
 const driving = object("Driving", {
   interrupts: withDefault(
     option("--interrupts", choice(["auto", "msix", "intx", "none"]), {
@@ -187,6 +191,7 @@ const commands = or(
       count: argument(integer({ min: 0, max: 65535, metavar: "N" }), {
         description: message`Number of VFs.`,
       }),
+      vfToken: vfTokenOfPf,
       autoprobe: optional(option("--autoprobe", choice(["on", "off"]), {
         description:
           message`Whether the kernel binds new VFs to drivers; default off when the PF is on vfio-pci.`,

@@ -14,6 +14,11 @@ export function sriov(host: Host, options: Of<"sriov">): void {
     force: options.force,
     ...(options.autoprobe === undefined ? {} : { driversAutoprobe: options.autoprobe === "on" }),
   });
+  if (options.vfToken !== undefined) {
+    // The kernel keeps the token after the PF is closed, until the PF leaves vfio-pci.
+    using pf = host.open(address, { vfToken: options.vfToken });
+    if (pf.path !== "vfio-user") pf.setVfToken(options.vfToken);
+  }
   const found = vfs.map((vf) => host.describe(vf));
   if (options.json) {
     printJson({
