@@ -162,24 +162,26 @@ Deno.test("stream: descriptors that come with a message's first byte are not the
   assertEquals([incoming.command, incoming.fds.length], [2, 1]);
 });
 
-Deno.test("stream: descriptors find their message also after the buffer was moved together", () => {
-  using ends = pair();
-  const { peer, incoming } = ends;
-  using event = new EventFd();
-  const large = message(2, new Uint8Array(6000));
-  peer.send(message(1, new Uint8Array(300)));
-  peer.send(large.slice(0, 40));
-  incoming.fill(false);
-  assert(incoming.next());
-  assertEquals(incoming.next(), false);
-  // The large one needs a larger buffer, in which it comes first.
-  peer.send(large.slice(40));
-  peer.send(message(3), [event.fd]);
-  const seen: number[][] = [];
-  while (incoming.fill(false) === "data") {
-    while (incoming.next()) seen.push([incoming.command, incoming.fds.length]);
+Deno.test("stream: descriptors stay with their message when the buffer is moved together or grows", () => {
+  for (const size of [100, 6000]) {
+    using ends = pair();
+    const { peer, incoming } = ends;
+    using event = new EventFd();
+    const second = message(2, new Uint8Array(size));
+    // The first message all but fills the buffer, so that the second must be moved to be completed.
+    peer.send(message(1, new Uint8Array(4040)));
+    peer.send(second.slice(0, 20), [event.fd]);
+    incoming.fill(false);
+    assert(incoming.next());
+    assertEquals([incoming.command, incoming.fds.length, incoming.next()], [1, 0, false]);
+    peer.send(second.slice(20));
+    peer.send(message(3), [event.fd, event.fd]);
+    const seen: number[][] = [];
+    while (incoming.fill(false) === "data") {
+      while (incoming.next()) seen.push([incoming.command, incoming.fds.length]);
+    }
+    assertEquals(seen, [[2, 1], [3, 2]]);
   }
-  assertEquals(seen, [[2, 0], [3, 1]]);
 });
 
 Deno.test("stream: too many descriptors beside one message are refused, also when they come piece by piece", () => {
