@@ -181,9 +181,8 @@ function build(context: SessionContext, owned: Disposable[]): NetSession {
   return new NetSession(device, { config, receive, transmit, control, waiter, interrupts }, owned);
 }
 
-/** Waiters first (they look at queues), then the device and its queues, then memory and interrupts. */
+/** The device and its queues first, then what they used, in reverse order. */
 function stop(device: VirtioDevice, owned: readonly Disposable[]): unknown {
-  for (const one of owned) if (one instanceof Waiter) one.close();
   const failure = device.stop();
   for (const one of [...owned].reverse()) attempt(() => one[Symbol.dispose]());
   return failure;

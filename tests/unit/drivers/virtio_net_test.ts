@@ -97,6 +97,13 @@ Deno.test("transmit slots: reserved, sent, back after the device is done; wrong 
   assertEquals(net.send(testFrame(64)), true);
 });
 
+Deno.test("reserve takes slots back by itself when it runs dry", async () => {
+  using model = new ModelNet({ queueSize: 8 });
+  await using net = await VirtioNet.open(model.transport);
+  for (let i = 0; i < 50; i++) assertEquals(net.send(testFrame(60, i)), true, `frame ${i}`);
+  assertEquals(model.sent.length, 50);
+});
+
 Deno.test("frames in: without a copy, from the slots that the burst names, and given back by recycle", async () => {
   using model = new ModelNet({ queueSize: 8 });
   await using net = await VirtioNet.open(model.transport);
@@ -267,7 +274,8 @@ Deno.test("control commands: class, command and data as the standard has them", 
   await using net = await VirtioNet.open(model.transport);
   const mac = Uint8Array.of(2, 0, 0, 0, 0, 9);
   const group = Uint8Array.of(1, 0, 0x5e, 0, 0, 1);
-  // Called at once, they are still sent one after the other.
+  model.slowControl = true;
+  // Called at once, they are still sent one after the other, since they share their memory.
   await Promise.all([
     net.setPromiscuous(true),
     net.setAllMulticast(false),
@@ -283,6 +291,7 @@ Deno.test("control commands: class, command and data as the standard has them", 
     [1, 1, ...mac],
   ]);
   assertEquals(net.mac, mac);
+  model.slowControl = false;
   await assertRejects(() => net.setMac(new Uint8Array(5)), UsageError);
   await assertRejects(() => net.setMacTable(Array.from({ length: 700 }, () => mac)), UsageError);
   await net.setPromiscuous(false);
@@ -435,6 +444,12 @@ Deno.test("a reset that never finishes is a TimeoutError; later the same device 
   assertThrows(() => net.send(testFrame(60)), DeviceError, "failed reset");
   assertEquals(model.transport.dma.usage.allocations, 0);
   model.transport.onReset = usable;
+  await net.reset();
+  assertEquals(net.send(testFrame(60)), true);
+  // Also when only the first of the resets on the way fails: it is said, not swallowed.
+  let failures = 1;
+  model.transport.onReset = () => failures-- <= 0;
+  await assertRejects(() => net.reset(), TimeoutError);
   await net.reset();
   assertEquals(net.send(testFrame(60)), true);
 });

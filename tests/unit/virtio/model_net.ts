@@ -45,6 +45,8 @@ export class ModelNet implements Disposable {
   readonly commands: number[][] = [];
   /** Answer to control commands; undefined: none at all. */
   ack: number | undefined = 0;
+  /** Control commands are read and answered in a later turn of the event loop, one a turn. */
+  slowControl = false;
   /** False: sent frames stay with the device. */
   takeSent = true;
   /** Sent frames come back on the receive queue of their pair. */
@@ -74,8 +76,11 @@ export class ModelNet implements Disposable {
     });
     const control = () => (this.transport.driverFeatures & NET.mq) !== 0n ? 2 * maxPairs : 2;
     this.transport.onNotify = (queue) => {
-      if (queue === control()) this.#control(queue);
-      else if (queue % 2 === 1) this.#transmit(queue);
+      if (queue === control()) {
+        if (this.slowControl) setTimeout(() => this.#control(queue), 1);
+        else this.#control(queue);
+      }
+      if (queue !== control() && queue % 2 === 1) this.#transmit(queue);
     };
     const forget = this.transport.onReset;
     this.transport.onReset = () => {

@@ -185,6 +185,20 @@ Deno.test("1.1 the whole way to DRIVER_OK over registers, with exact widths and 
   virtio.close();
 });
 
+Deno.test("2.2 64-bit queue addresses arrive whole", () => {
+  using device = new FakeFunction();
+  using transport = PciModernTransport.open(device);
+  const addresses = {
+    size: 16,
+    descriptorArea: 0x1234_5678_9abc_d000n,
+    driverArea: 0xffff_fffe_0000_0000n,
+    deviceArea: 0x1_ffff_fff0n,
+  };
+  transport.enableQueue(1, addresses);
+  const { desc, driver, device: used, size } = device.queues[1]!;
+  assertEquals({ size, descriptorArea: desc, driverArea: driver, deviceArea: used }, addresses);
+});
+
 Deno.test("a queue that does not keep its size or its enable, or is enabled already, is a DeviceError naming it", () => {
   using device = new FakeFunction();
   using transport = PciModernTransport.open(device);
