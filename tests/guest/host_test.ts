@@ -1,6 +1,6 @@
 /** The host over the kernel's own sysfs: what it reads, refuses, changes and puts back. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { makeDirectory, openFdCount } from "../../ffi/mod.ts";
+import { makeDirectory, openFdCount, readText } from "../../ffi/mod.ts";
 import { NotFoundError, RefusedError, UsageError } from "../../lib/errors/mod.ts";
 import { type FunctionInfo, LinuxHost } from "../../lib/host/mod.ts";
 import { bringUp, ownership } from "../emulated/host/served_host.ts";
@@ -146,7 +146,20 @@ guestTest("1.3 kill -9 in the middle of bring-up of VFs of an igb PF, then resto
   ]);
 });
 
-guestTest("1.8 refuses what the host uses: an address, the default route, a mounted disk", async (host) => {
+/** Mounts the disk, or swaps on it where the guest's kernel has no file system for disks. */
+async function whileUsed(disk: string, body: (use: string) => void): Promise<void> {
+  const mounts = readText("/proc/filesystems").includes("\text4\n");
+  makeDirectory("/tmp/mounted");
+  await run(...(mounts ? ["/sbin/mkfs.ext4", "-q", "-F", disk] : ["/sbin/mkswap", disk]));
+  await run(...(mounts ? ["mount", disk, "/tmp/mounted"] : ["/sbin/swapon", disk]));
+  try {
+    body(mounts ? "is mounted on /tmp/mounted" : "is swapped on");
+  } finally {
+    await run(...(mounts ? ["umount", disk] : ["/sbin/swapoff", disk]));
+  }
+}
+
+guestTest("1.8 refuses what the host uses: an address, the default route, a disk", async (host) => {
   const { address, netInterfaces: [name = ""] } = igb(host);
   const before = ownership(host);
   await run("ip", "addr", "add", "192.0.2.1/24", "dev", name);
@@ -156,14 +169,13 @@ guestTest("1.8 refuses what the host uses: an address, the default route, a moun
   assertThrows(() => host.bind(address), RefusedError, "carries the default route");
   await run("ip", "link", "set", name, "down");
   await run("ip", "addr", "flush", "dev", name);
-  makeDirectory("/tmp/mounted");
-  await run("/sbin/mkfs.ext4", "-q", "-F", "/dev/vda");
-  await run("mount", "/dev/vda", "/tmp/mounted");
-  try {
-    assertThrows(() => host.bind(disk(host).address), RefusedError, "disk vda of");
-  } finally {
-    await run("umount", "/tmp/mounted");
-  }
+  await whileUsed("/dev/vda", (use) => {
+    assertThrows(
+      () => host.bind(disk(host).address),
+      RefusedError,
+      `disk vda of ${disk(host).address} ${use}`,
+    );
+  });
   assertEquals(ownership(host), before);
   host.bind(disk(host).address);
   assertEquals(host.describe(disk(host).address).driver, "vfio-pci");
