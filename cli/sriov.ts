@@ -4,20 +4,27 @@
  * @module
  */
 import type { Host } from "../lib/host/mod.ts";
+import { formatVfToken, parseVfToken } from "../lib/vfio/mod.ts";
 import { print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
 
 /** Sets the number of VFs of a PF. */
 export function sriov(host: Host, options: Of<"sriov">): void {
-  const { address } = host.describe(options.function);
+  const { address, sriov: before } = host.describe(options.function);
+  const token = options.vfToken === undefined ? undefined : formatVfToken(parseVfToken(options.vfToken));
   const vfs = host.setVfCount(address, options.count, {
     force: options.force,
     ...(options.autoprobe === undefined ? {} : { driversAutoprobe: options.autoprobe === "on" }),
   });
-  if (options.vfToken !== undefined) {
-    // The kernel keeps the token after the PF is closed, until the PF leaves vfio-pci.
-    using pf = host.open(address, { vfToken: options.vfToken });
-    if (pf.path !== "vfio-user") pf.setVfToken(options.vfToken);
+  if (token !== undefined) {
+    try {
+      // The kernel keeps the token after the PF is closed, until the PF leaves vfio-pci.
+      using pf = host.open(address, { vfToken: token });
+      if (pf.path !== "vfio-user") pf.setVfToken(token);
+    } catch (error) {
+      host.setVfCount(address, before?.numVfs ?? 0, { force: options.force });
+      throw error;
+    }
   }
   const found = vfs.map((vf) => host.describe(vf));
   if (options.json) {

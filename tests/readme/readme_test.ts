@@ -1,0 +1,133 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import {
+  accessible,
+  O,
+  OwnedFd,
+  readDirectory,
+  removeDirectory,
+  removeFile,
+  writeAll,
+} from "../../ffi/mod.ts";
+import manifest from "../../deno.json" with { type: "json" };
+import { readmeBlocks, root, runnable } from "./readme_commands.ts";
+
+const blocks = readmeBlocks();
+const directory = `/tmp/ringside-readme-${crypto.randomUUID().slice(0, 8)}`;
+const here = (line: string) => runnable(line).replaceAll("/tmp/ringside-host", directory);
+
+async function shell(line: string): Promise<{ code: number; out: string; err: string }> {
+  const child = new Deno.Command("sh", {
+    args: ["-c", line],
+    cwd: root,
+    stdin: "null",
+    env: { NO_COLOR: "1" },
+  });
+  const { code, stdout, stderr } = await child.output();
+  const decoder = new TextDecoder();
+  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
+}
+
+/** What each command of the tour must print. A command that is not listed fails the test, so that none goes unchecked. */
+const PRINTS: readonly [RegExp, RegExp][] = [
+  [/ list$/, /0000:01:00\.0 .*virtio-pci .*0\/4[\s\S]*0000:02:00\.0/],
+  [/ bind 01:00\.0$/, /0000:01:00\.0: virtio-pci -> vfio-pci/],
+  [/ sriov 01:00\.0 2$/, /2 VFs\n +0000:01:00\.1/],
+  [/ show 01:00\.1$/, /Virtio 1\.0 network device[\s\S]*VIRTIO_NET_F_MAC/],
+  [/ status$/, /restore would put back:[\s\S]*sriov_numvfs: 2 -> 0/],
+  [/ net loop 01:00\.1 01:00\.2 --count 10000$/, /10 000 frames, .* every byte as sent/],
+  [/ bind 02:00\.0$/, /0000:02:00\.0: virtio-pci -> vfio-pci/],
+  [/ rng 02:00\.0 16$/, /^[0-9a-f]{32}$/m],
+  [/ restore$/, /0000:01:00\.0 driver: vfio-pci -> virtio-pci/],
+  [
+    / vf_to_vf\.ts \S+ 01:00\.0$|vf_to_vf\.ts \S+ 01:00\.0$/,
+    /polling +100000 frames, .* all as sent[\s\S]*restore/,
+  ],
+];
+
+Deno.test("the README's tour of the embedded host, line by line", async (t) => {
+  const tour = blocks.filter((one) => one.section.startsWith("Five minutes"));
+  const lines = tour.filter((one) => one.info === "sh").flatMap((one) => one.lines).filter((line) =>
+    line !== ""
+  );
+  assert(lines.length >= 10, `${lines.length} commands found`);
+  const serve = lines[0]!;
+  assertMatch(serve, /emulate \/tmp\/ringside-host &$/);
+  const server = new Deno.Command("sh", {
+    args: ["-c", `exec ${here(serve).replace(/ &$/, "")}`],
+    cwd: root,
+    stdin: "null",
+    stdout: "null",
+    stderr: "inherit",
+  }).spawn();
+  try {
+    for (let i = 0; i < 500 && !accessible(`${directory}/ready`); i++) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    let scripts = 0;
+    for (const block of tour) {
+      if (block.info === "ts") {
+        await t.step("the script", async () => {
+          const path = `${root}tests/readme/.tour-${crypto.randomUUID()}.ts`;
+          write(path, block.lines.join("\n").replaceAll("/tmp/ringside-host", directory));
+          try {
+            const result = await shell(`${Deno.execPath()} run --quiet --allow-ffi ${path}`);
+            assertEquals(result.code, 0, result.err);
+            assertMatch(result.out, /Uint8Array\(16\)/);
+            scripts++;
+          } finally {
+            removeFile(path);
+          }
+        });
+        continue;
+      }
+      for (const line of block.lines) {
+        if (line === "" || line === serve) continue;
+        await t.step(line, async () => {
+          const expected = PRINTS.find(([command]) => command.test(line));
+          if (expected === undefined) throw new Error("no expectation for this command");
+          const result = await shell(here(line));
+          assertEquals(result.code, 0, result.err);
+          assertMatch(result.out, expected[1]);
+        });
+      }
+    }
+    assertEquals(scripts, 1);
+  } finally {
+    const pid = Number(new TextDecoder().decode(Deno.readFileSync(`${directory}/ready`)));
+    Deno.kill(pid, "SIGTERM");
+    await server.status;
+    removeTree(directory);
+  }
+});
+
+Deno.test("the README's two commands are tasks, pinned to one version of Deno", async () => {
+  const two = blocks.find((one) => one.section === "Two commands" && one.info === "sh")!;
+  assertEquals(two.lines, ["npx --yes deno@2.9.6 task demo", "npx --yes deno@2.9.6 task test"]);
+  assert("demo" in manifest.tasks && "test" in manifest.tasks);
+  const result = await shell(runnable(two.lines[0]!));
+  assertEquals(result.code, 0, result.err);
+  assertMatch(result.out, /polling +100000 frames.* all as sent/);
+  assertMatch(result.out, /interrupts +1000 frames.* all as sent/);
+  assertMatch(result.out, /as it was: same drivers/);
+});
+
+Deno.test("every task that the README names exists", () => {
+  const text = new TextDecoder().decode(Deno.readFileSync(`${root}README.md`));
+  const named = new Set([...text.matchAll(/deno task ([a-z:]+)/g)].map((match) => match[1]!));
+  assert(named.size >= 5);
+  assertEquals([...named].filter((name) => !(name in manifest.tasks)), []);
+});
+
+function write(path: string, text: string): void {
+  using fd = OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC);
+  writeAll(fd, new TextEncoder().encode(text) as Uint8Array<ArrayBuffer>);
+}
+
+function removeTree(path: string): void {
+  const DIRECTORY = 4;
+  for (const { name, type } of readDirectory(path)) {
+    if (type === DIRECTORY) removeTree(`${path}/${name}`);
+    else removeFile(`${path}/${name}`);
+  }
+  removeDirectory(path);
+}
