@@ -61,7 +61,10 @@ export function exchangePolled(
   return check.result(start);
 }
 
-/** By interrupt: each frame is sent when the one before has arrived, and waited for asleep. @throws DeviceError, TimeoutError */
+/**
+ * By interrupt: each frame is sent when the one before has arrived, and the receiver sleeps before it is sent, so that each takes an
+ * interrupt to arrive. @throws DeviceError, TimeoutError
+ */
 export async function exchangeByInterrupt(
   from: VirtioNet,
   to: VirtioNet,
@@ -81,12 +84,16 @@ export async function exchangeByInterrupt(
       slot = tx.reserve();
     }
     tx.send(slot, frames.fill(number, tx.frame(slot)));
+    let arrival = to.waitReceive(PATIENCE_MS);
     tx.flush();
-    while (check.frames <= number) {
-      if (!(await to.waitReceive(PATIENCE_MS))) throw stalled(from, to, number + 1, check.frames, count);
-      if (rx.receiveBurst(burst) === 0) continue;
-      check.burst(burst);
-      rx.recycle(burst);
+    for (;;) {
+      if (!(await arrival)) throw stalled(from, to, number + 1, check.frames, count);
+      if (rx.receiveBurst(burst) > 0) {
+        check.burst(burst);
+        rx.recycle(burst);
+      }
+      if (check.frames > number) break;
+      arrival = to.waitReceive(PATIENCE_MS);
     }
     onProgress(check.frames);
   }

@@ -95,7 +95,11 @@ export function deviceArguments(devices: readonly GuestDevice[], runFolder: stri
         break;
       case "virtio-rng":
         args.push("-object", `rng-builtin,id=${id}-source`);
-        args.push("-device", `virtio-rng-pci,id=${id},bus=${bus},rng=${id}-source${vectors},${VIRTIO}`);
+        // With a quota a driver that asks for more has to wait: otherwise the bytes are there before it can sleep.
+        args.push(
+          "-device",
+          `virtio-rng-pci,id=${id},bus=${bus},rng=${id}-source,max-bytes=1024,period=50${vectors},${VIRTIO}`,
+        );
         break;
       case "virtio-blk": {
         const file = `${runFolder}/${id}.img`;
