@@ -1,9 +1,10 @@
 /** A host over the fake tree: one igb-like PF, a virtio-net function, a disk, a bridge. */
-import { makeDirectory, processId } from "../../../ffi/mod.ts";
+import { makeDirectory } from "../../../ffi/mod.ts";
 import { UnsupportedError } from "../../../lib/errors/mod.ts";
 import type { FunctionAttributes, HostUsage } from "../../../lib/host/mod.ts";
 import { SysfsHost, type SysfsHostParts } from "../../../lib/host/sysfs_host.ts";
 import { MemoryJournalStore } from "./memory_journal_store.ts";
+import { SCRATCH } from "./temporary.ts";
 import { type FakeDriver, type FakeFunction, MemorySysfs } from "./memory_sysfs.ts";
 
 export const PF = "0000:01:00.0";
@@ -47,8 +48,8 @@ export const FUNCTIONS: readonly FakeFunction[] = [
   { address: BARE, device: 0x9999 },
 ];
 
-/** Directory of this process's lock files; the kernel drops locks with the process, the files stay in /tmp. */
-export const LOCKS = `/tmp/ringside-unit-${processId()}/locks`;
+/** Directory of the lock files. */
+export const LOCKS = `${SCRATCH}/locks`;
 
 export interface Fixture extends Disposable {
   readonly sysfs: MemorySysfs;
