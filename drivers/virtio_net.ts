@@ -22,6 +22,9 @@ import { type NetSession, startSession } from "./virtio_net/session.ts";
 import { COUNT, counters, type NetStatistics, queueStatistics } from "./virtio_net/statistics.ts";
 import type { TransmitQueue } from "./virtio_net/transmit.ts";
 
+export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
+export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
+export type { WaitMode, WaitTarget } from "../lib/virtio/waiter.ts";
 export { FrameBurst } from "./virtio_net/frame_burst.ts";
 export { formatMac } from "./virtio_net/config.ts";
 export type { ReceiveFilter } from "./virtio_net/control.ts";

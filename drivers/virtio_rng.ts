@@ -15,6 +15,10 @@ import type { Virtqueue } from "../lib/virtio/queue/virtqueue.ts";
 import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
 import { Waiter, type WaitMode } from "../lib/virtio/waiter.ts";
 
+export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
+export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
+export type { WaitMode } from "../lib/virtio/waiter.ts";
+
 /** How to open an entropy device. */
 export interface VirtioRngOptions {
   /** Most bytes asked for at once. Default 4096. */

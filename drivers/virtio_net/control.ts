@@ -24,7 +24,7 @@ const ACK_AT = MEMORY_BYTES - 64;
 const NOT_WRITTEN = 0xff;
 
 /** Receive filters that are one byte: off or on. */
-export type ReceiveFilter = keyof typeof NET_CTRL_RX;
+export type ReceiveFilter = "promisc" | "allmulti" | "alluni" | "nomulti" | "nouni" | "nobcast";
 
 /** Sends one command at a time; those that are called meanwhile wait for their turn. */
 export class ControlQueue implements Disposable {

@@ -23,13 +23,14 @@ export class FrameBurst {
   parts = 0;
   /** First part of each frame, and one entry more for the end of the last. */
   readonly first: Uint16Array<ArrayBuffer>;
+  /** Receive slot of each part. */
   readonly slots: Uint16Array<ArrayBuffer>;
   /** Bytes from the start of the slot. */
   readonly offsets: Uint16Array<ArrayBuffer>;
   /** Bytes. */
   readonly lengths: Uint32Array<ArrayBuffer>;
 
-  /** @param partCapacity default: `capacity` and 64 more @throws UsageError */
+  /** Makes the arrays. @param partCapacity default: `capacity` and 64 more @throws UsageError */
   constructor(capacity: number, partCapacity: number = capacity + 64) {
     if (!Number.isInteger(capacity) || capacity < 1 || capacity > 32768) {
       throw new UsageError(`a burst of ${capacity} frames`);

@@ -38,7 +38,7 @@ export class ReceiveQueue implements WaitTarget {
   /** What ends this queue's life; thrown by every receive from then on. */
   #fault: unknown = null;
 
-  /** @param name function, for messages @param pool one slot for each descriptor at most @param counts shared by all queues */
+  /** Takes over a queue that is set up, and the slots for it. @param name function, for messages @param pool one slot for each descriptor at most @param counts shared by all queues */
   constructor(name: string, queue: Virtqueue, pool: SlotPool, mergeable: boolean, counts: Float64Array) {
     this.index = queue.index;
     this.views = pool.views;

@@ -9,6 +9,7 @@ export const COUNT = { frames: 0, bytes: 1, dropped: 2, kicks: 3 } as const;
 
 /** Counters of one direction. */
 export interface QueueStatistics {
+  /** Frames that were handed out, or queued to be sent. */
   readonly frames: number;
   /** Bytes of frames, without the virtio header. */
   readonly bytes: number;
@@ -20,7 +21,9 @@ export interface QueueStatistics {
 
 /** Counters of a device since it was opened; a reset does not clear them. */
 export interface NetStatistics {
+  /** All receive queues together. */
   readonly received: QueueStatistics;
+  /** All transmit queues together. */
   readonly transmitted: QueueStatistics;
   /** Interrupts that were taken from eventfds. */
   readonly interrupts: number;

@@ -34,7 +34,7 @@ export class TransmitQueue implements WaitTarget {
   readonly #used: UsedBurst;
   #freeCount: number;
 
-  /** @param pool slots with a zeroed header as headroom; the device only reads them @param counts shared by all queues */
+  /** Takes over a queue that is set up, and the slots for it. @param pool slots with a zeroed header as headroom; the device only reads them @param counts shared by all queues */
   constructor(name: string, queue: Virtqueue, pool: SlotPool, maxFrameBytes: number, counts: Float64Array) {
     this.index = queue.index;
     this.maxFrameBytes = maxFrameBytes;
@@ -130,7 +130,7 @@ export class TransmitQueue implements WaitTarget {
     return count;
   }
 
-  /** @throws UsageError for a frame that is too short or too long for this device */
+  /** Checks a frame's length. @throws UsageError for a frame that is too short or too long for this device */
   checkLength(lengthBytes: number): void {
     if (
       lengthBytes >= ETHERNET_HEADER_BYTES && lengthBytes <= this.maxFrameBytes &&

@@ -121,7 +121,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
     return (this.transport.readStatus() & STATUS.deviceNeedsReset) !== 0;
   }
 
-  /** @throws DeviceError when the device has DEVICE_NEEDS_RESET set, has lost DRIVER_OK, or is gone; UsageError unless live. */
+  /** Reads the status. @throws DeviceError when the device has DEVICE_NEEDS_RESET set, has lost DRIVER_OK, or is gone; UsageError unless live. */
   checkAlive(): void {
     this.#require("live", "checkAlive");
     const status = this.transport.readStatus();
@@ -163,7 +163,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
     return this.transport.readConfig(offset, width);
   }
 
-  /** @throws UsageError before FEATURES_OK (1.1), or as `VirtioTransport.writeConfig` */
+  /** Writes one register of the config space. @throws UsageError before FEATURES_OK (1.1), or as `VirtioTransport.writeConfig` */
   writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
     this.#open();
     if (this.#state !== "negotiated" && this.#state !== "live") {

@@ -11,7 +11,9 @@ export { featureBit, featureName, featureNames } from "./constants/features.ts";
 
 /** A feature that may be accepted only together with all bits of one of several sets. */
 export interface FeatureDependency {
+  /** Mask of the feature. */
   readonly feature: bigint;
+  /** Masks; one of them must be accepted as a whole. */
   readonly anyOf: readonly bigint[];
 }
 

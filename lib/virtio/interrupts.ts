@@ -11,7 +11,9 @@ export type InterruptChoice = "msix" | "intx" | "none" | "auto";
 
 /** Interrupts that are turned on, and who raises which. */
 export interface BoundInterrupts {
+  /** What was turned on. */
   readonly kind: InterruptKind;
+  /** The vectors, in order; empty for `none`. */
   readonly vectors: readonly InterruptVector[];
   /** To be programmed by `createQueue({vector})`; undefined leaves the queue's vector alone (no MSI-X). */
   queueVector(queue: number): number | undefined;

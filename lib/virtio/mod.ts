@@ -17,3 +17,8 @@ export * from "./transport/pci_layout.ts";
 export * from "./transport/pci_modern.ts";
 export * from "./transport/transport.ts";
 export * from "./waiter.ts";
+// What the types above are made of.
+export type { EventFd } from "../../ffi/mod.ts";
+export type { DmaMemory, DmaSpace, MappedMemory } from "../memory/mod.ts";
+export type { IrqInfo, RegionInfo, VfioDevice, VfioPath } from "../vfio/mod.ts";
+export type { Field, Fields, FieldType, Struct, Values } from "../wire/mod.ts";

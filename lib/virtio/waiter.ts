@@ -53,6 +53,7 @@ const LONGEST_SLEEP_MS = 2 ** 31 - 1;
  * Any number of asynchronous waits may be under way. A blocking wait (for a Worker) stands alone.
  */
 export class Waiter implements Disposable {
+  /** How it waits. */
   readonly mode: WaitMode;
   readonly #spinMs: number;
   readonly #epoll: Epoll = new Epoll();
@@ -62,7 +63,7 @@ export class Waiter implements Disposable {
   #pumping: Promise<void> | null = null;
   #closed = false;
 
-  /** @throws UsageError, SyscallError */
+  /** Makes an epoll set of its own. @throws UsageError, SyscallError */
   constructor(options: WaiterOptions = {}) {
     this.mode = options.mode ?? "adaptive";
     const spin = options.spinMicroseconds ?? 50;

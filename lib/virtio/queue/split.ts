@@ -21,6 +21,7 @@ import type { UsedBurst, Virtqueue } from "./virtqueue.ts";
 
 /** Tells a queue whether its device may be notified: true from DRIVER_OK to reset (1.1). */
 export interface NotifyGate {
+  /** Read at each notification. */
   readonly live: boolean;
 }
 
@@ -34,6 +35,7 @@ export interface SplitQueueParts {
   readonly layout: SplitLayout;
   /** Holds rings and tables as `layout` says; the queue owns it. */
   readonly memory: DmaMemory;
+  /** The queue's doorbell. */
   readonly doorbell: Doorbell;
   /** VIRTIO_F_EVENT_IDX was negotiated. */
   readonly eventIndex: boolean;
@@ -178,6 +180,7 @@ export class SplitQueue implements Virtqueue {
     return true;
   }
 
+  /** As `Virtqueue.segment`. */
   segment(iovaLo: number, iovaHi: number, lengthBytes: number): void {
     this.#check();
     const part = this.#part;

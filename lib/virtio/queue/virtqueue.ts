@@ -6,7 +6,9 @@
 
 /** Something a burst call fills: ids of used buffers and the bytes that the device wrote into each. */
 export interface UsedBurst {
+  /** Ids as `commit` and `addSingle` gave them. */
   readonly ids: Uint16Array;
+  /** Bytes written by the device into each chain. */
   readonly lengths: Uint32Array;
 }
 
@@ -35,6 +37,7 @@ export interface Virtqueue extends Disposable {
 
   /** Reserves a chain. @returns false when it does not fit now. @throws UsageError when it can never fit. */
   begin(readableParts: number, writableParts: number): boolean;
+  /** Adds the next part of the chain. @throws UsageError */
   segment(iovaLo: number, iovaHi: number, lengthBytes: number): void;
   /** Ends the chain. @returns its id, below `size`, unique among the chains in flight. */
   commit(): number;

@@ -26,10 +26,13 @@ export interface StructurePlace {
 export interface VirtioPciLayout {
   /** Virtio device id, from the PCI device id or, for a transitional function, the subsystem id. */
   readonly deviceId: number;
+  /** `virtio_pci_common_cfg`. */
   readonly common: StructurePlace;
+  /** Doorbells. */
   readonly notify: StructurePlace;
   /** Bytes for each unit of `queue_notify_off`: 0, or a power of two from 2 on. */
   readonly notifyOffMultiplier: number;
+  /** The ISR byte. */
   readonly isr: StructurePlace;
   /** Absent when the device type has no config space. */
   readonly device?: StructurePlace;
@@ -113,7 +116,7 @@ export function findVirtioLayout(
 }
 
 /** Virtio device id of a PCI function. @throws UnsupportedError when it is none of virtio's */
-export function virtioDeviceId(name: string, config: ConfigSpace): number {
+function virtioDeviceId(name: string, config: ConfigSpace): number {
   if (config.vendorId !== VIRTIO_PCI_VENDOR_ID) {
     throw new UnsupportedError(
       `${name} is not a virtio function: its vendor id is 0x${config.vendorId.toString(16)}`,

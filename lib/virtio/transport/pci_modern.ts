@@ -47,7 +47,9 @@ const EAGER_READS = 100;
 export class PciModernTransport implements VirtioTransport {
   /** Address of the function. */
   readonly name: string;
+  /** Discriminator. */
   readonly kind = "pci-modern";
+  /** Meaning of bits 39–42. */
   readonly profile: Profile;
   readonly deviceId: number;
   /** Where the structures are. */
@@ -269,7 +271,7 @@ export class PciModernTransport implements VirtioTransport {
     }
   }
 
-  /** @throws DeviceError when `queue_notify_off` leads outside the notify structure */
+  /** Looks the queue's doorbell up. @throws DeviceError when `queue_notify_off` leads outside the notify structure */
   doorbell(queue: number): Doorbell {
     this.#select(queue);
     const withData = (this.#driverFeatures & FEATURE.NOTIFICATION_DATA) !== 0n;

@@ -16,8 +16,11 @@ export type InterruptKind = "msix" | "msi" | "intx" | "none";
 export interface QueueAddresses {
   /** Number of descriptors. */
   readonly size: number;
+  /** Descriptor table, or packed descriptor ring. */
   readonly descriptorArea: bigint;
+  /** Available ring, or the driver's event suppression. */
   readonly driverArea: bigint;
+  /** Used ring, or the device's event suppression. */
   readonly deviceArea: bigint;
 }
 
@@ -29,6 +32,7 @@ export interface Doorbell {
 
 /** One interrupt line or vector, as eventfd. */
 export interface InterruptVector {
+  /** Signalled by the interrupt; the transport's. */
   readonly eventFd: EventFd;
   /** Called after the eventfd was taken: reads the ISR and unmasks for INTx, nothing for MSI and MSI-X. Returns ISR bits (1 queue, 2 config), 3 when unknown. */
   acknowledge(): number;
@@ -38,38 +42,47 @@ export interface InterruptVector {
 export interface VirtioTransport extends Disposable {
   /** Function or path, for messages. */
   readonly name: string;
+  /** What carries the registers. */
   readonly kind: "pci-modern" | "pci-legacy-admin" | "mmio" | "transport-vq";
+  /** Meaning of bits 39–42. */
   readonly profile: Profile;
   /** Virtio device id: 1 net, 2 block, 4 entropy, … */
   readonly deviceId: number;
   /** Queues that the device has (admin queues not counted). */
   readonly queueCount: number;
+  /** DMA memory that the device can reach. */
   readonly dma: DmaSpace;
   /** True after `close`. */
   readonly closed: boolean;
 
+  /** Features offered, as far as this transport can carry them. */
   readDeviceFeatures(): bigint;
   /** Writes what the driver accepts, and remembers it: FEATURES_OK fixes it. @throws UsageError for a bit that this transport or profile cannot carry. */
   writeDriverFeatures(bits: bigint): void;
   /** As written last. */
   readonly driverFeatures: bigint;
 
+  /** `device_status`. */
   readStatus(): number;
   /** Writes the byte as it is; `VirtioDevice` keeps the order of N-1.1. */
   writeStatus(status: number): void;
   /** Writes 0 and waits until 0 reads back. @throws TimeoutError naming the device when it never does. */
   reset(timeoutMs?: number): void;
 
+  /** Bytes of the device-specific config space; 0 when there is none. */
   readonly configSizeBytes: number;
+  /** Changes whenever the config space does. */
   configGeneration(): number;
   /** One access of that width. @throws UsageError outside the config space or unaligned. */
   readConfig(offset: number, width: 1 | 2 | 4): number;
+  /** One access of that width. @throws UsageError as `readConfig`, or for a value that does not fit */
   writeConfig(offset: number, width: 1 | 2 | 4, value: number): void;
 
   /** Largest size that the device takes; 0 when there is no such queue. */
   queueMaxSize(queue: number): number;
   /** Programs size and addresses, then enables. @throws DeviceError when the device does not keep what was written. */
   enableQueue(queue: number, addresses: QueueAddresses): void;
+  /** Whether the queue is set up. */
   queueEnabled(queue: number): boolean;
   /** Resets one queue and waits (RING_RESET negotiated). @throws UnsupportedError, TimeoutError */
   resetQueue(queue: number, timeoutMs?: number): void;
@@ -80,6 +93,7 @@ export interface VirtioTransport extends Disposable {
   interruptCount(kind: InterruptKind): number;
   /** Turns interrupts on: one vector object each. @throws UnsupportedError */
   enableInterrupts(kind: InterruptKind, count: number): InterruptVector[];
+  /** Turns them off and closes their eventfds. */
   disableInterrupts(): void;
   /** Vector of configuration changes (MSI-X); null for none. Read back. @throws DeviceError when the device refuses. */
   setConfigVector(vector: number | null): void;
