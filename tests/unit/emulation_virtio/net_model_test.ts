@@ -279,8 +279,10 @@ Deno.test("5.1.6.5.5 transmit queues beyond the pairs in use are not served, and
   // Once the pair is in use its queue is served, and what was queued before fewer pairs were asked for is still sent.
   a.control(4, 0, [2, 0]);
   assertEquals(b.received().length, 1);
-  a.send(frame(mac(2), mac(1), 60), 3);
+  for (let i = 0; i < 4; i++) a.send(frame(mac(2), mac(1), 60), 3);
   a.control(4, 0, [1, 0]);
+  assertEquals(b.received().length, 3, "no more buffers");
+  b.post(1);
   a.fn.run();
   assertEquals(b.received().length, 1);
   a.fn.notify(1);

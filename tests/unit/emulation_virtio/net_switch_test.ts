@@ -158,6 +158,21 @@ Deno.test("MRG_RXBUF: a frame takes as many buffers as it needs, num_buffers say
   assertEquals(b.ring(0).takeUsed(), []);
 });
 
+Deno.test("MRG_RXBUF: more than 255 buffers for one frame", () => {
+  const net = new NetSwitch("s0");
+  using a = new FakeNic(net, 1, { mtu: 65535 });
+  using b = new FakeNic(net, 2, { queueSize: 512 });
+  a.start();
+  b.fn.bringUp(FEATURES, [0, 1], 512);
+  b.post(400, [200]);
+  const sent = frame(mac(2), mac(1), 60_000, 5);
+  a.send(sent);
+  a.fn.run();
+  assertEquals(b.ring(0).usedIdx, 301);
+  const [got] = b.received();
+  assert(got!.length === sent.length && got!.every((byte, i) => byte === sent[i]));
+});
+
 Deno.test("without MRG_RXBUF a frame that does not fit is dropped, its buffer kept, num_buffers is 1", () => {
   using t = three();
   const [a, b] = t.nics;
@@ -167,6 +182,7 @@ Deno.test("without MRG_RXBUF a frame that does not fit is dropped, its buffer ke
   a.fn.run();
   assertEquals(b.received(), []);
   assertEquals(counts(b).tooLong, 1);
+  assertEquals(b.front.queue(0)!.available(), 2);
   const fits = frame(mac(2), mac(1), 88);
   a.send(fits);
   a.fn.run();
@@ -245,6 +261,24 @@ Deno.test("back-pressure is bounded: a receiver that stalls loses frames, and ge
   a.send(last);
   assertEquals(a.fn.run(), 1, "it waits again");
   assertEquals(b.received(), [last]);
+});
+
+Deno.test("back-pressure: a receiver that takes one sender's frames is not stalled for another", () => {
+  using t = three();
+  const [a, b, c] = t.nics;
+  b.start();
+  a.send(frame(mac(2), mac(1), 60));
+  assertEquals(a.fn.run(), 0);
+  t.clock.ms = 900;
+  c.send(frame(mac(2), mac(3), 60));
+  assertEquals(c.fn.run(), 0);
+  b.post(1);
+  assertEquals(c.fn.run(), 1);
+  t.clock.ms = 1100;
+  assertEquals(a.fn.run(), 0, "the wait began anew at 900 at the earliest");
+  t.clock.ms = 2100;
+  assertEquals(a.fn.run(), 1);
+  assertEquals(counts(b).noRoom, 1);
 });
 
 Deno.test("back-pressure: the clock of a wait starts afresh when nobody waited in between", () => {
