@@ -5,7 +5,7 @@
  */
 import { isErrno } from "../../ffi/mod.ts";
 import { UnsupportedError } from "../errors/mod.ts";
-import { type IrqInfo, type RegionInfo, type VfioDevice, type VfioPath } from "../vfio/mod.ts";
+import type { IrqInfo, RegionInfo, VfioDevice, VfioPath } from "../vfio/mod.ts";
 import { deviceTypeName } from "./constants/device_id.ts";
 import { featureNames } from "./constants/features.ts";
 import { PciModernTransport } from "./transport/pci_modern.ts";
