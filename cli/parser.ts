@@ -180,6 +180,7 @@ const commands = or(
       function: optional(argument(string({ metavar: "FUNCTION" }), {
         description: message`Only this function and its VFs; default all.`,
       })),
+      force,
     }),
     { description: message`Put back drivers, overrides, autoprobe and VF counts as they were before.` },
   ),

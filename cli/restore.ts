@@ -11,7 +11,7 @@ import type { Of } from "./parser.ts";
 
 /** Puts the host back. @returns the exit status. */
 export function restore(host: Host, options: Of<"restore">): number {
-  const report = host.restore(options.function);
+  const report = host.restore(options.function, { force: options.force });
   const failed = report.failed.map(({ entry, error }) => ({ ...entry, error: error.message }));
   if (options.json) printJson({ done: report.done, failed });
   else {

@@ -143,7 +143,10 @@ function readLock(path: string): string {
 function commandLine(): string {
   const text = readTextIfAny("/proc/self/cmdline") ?? "";
   const words = text.split("\0").filter((word) => word !== "");
-  if (words[0] !== undefined) words[0] = words[0].slice(words[0].lastIndexOf("/") + 1);
-  const line = words.join(" ").replace(/\s+/g, " ");
+  // The runtime and its options say nothing about who it is; the script and its arguments do.
+  const script = words.findIndex((word) => /\.[cm]?[jt]s$/.test(word));
+  const own = script < 0 ? words : words.slice(script);
+  if (own[0] !== undefined) own[0] = own[0].slice(own[0].lastIndexOf("/") + 1);
+  const line = own.join(" ").replace(/\s+/g, " ");
   return line.length > COMMAND_LENGTH ? `${line.slice(0, COMMAND_LENGTH)}…` : line;
 }
