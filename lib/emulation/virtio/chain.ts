@@ -13,7 +13,7 @@ import type { DmaRegion, DmaTable } from "../../vfio/vfio_user/dma_table.ts";
  */
 export class Chain {
   /** Id of the chain: what `pushUsed` takes. −1 when it holds none. */
-  id = -1;
+  id: number = -1;
   /** Number of segments. */
   count = 0;
   /** Number of device-readable segments. */
@@ -33,7 +33,7 @@ export class Chain {
   /** Bytes of each segment. */
   readonly lengths: Uint32Array<ArrayBuffer>;
 
-  /** @param maxDescriptors largest queue that it is used with; buffers that lie in several mappings take more than one segment each */
+  /** An empty one. @param maxDescriptors largest queue that it is used with; buffers that lie in several mappings take more than one segment each */
   constructor(maxDescriptors: number) {
     const capacity = 2 * maxDescriptors + 16;
     this.regions = new Array<DmaRegion>(capacity);

@@ -22,7 +22,7 @@ export class QueueRegisters {
   /** `queue_size`. */
   size: number;
   /** `queue_msix_vector`. */
-  vector = NO_VECTOR;
+  vector: number = NO_VECTOR;
   /** `queue_enable`. */
   enabled = false;
   /** It was reset by `queue_reset` since the device was: then it may be enabled after DRIVER_OK. */
@@ -100,12 +100,12 @@ export class CommonRegisters {
   /** What the driver wrote into `driver_feature`. */
   driverFeatures = 0n;
   /** `config_msix_vector`. */
-  configVector = NO_VECTOR;
+  configVector: number = NO_VECTOR;
   #deviceFeatureSelect = 0;
   #driverFeatureSelect = 0;
   #queueSelect = 0;
 
-  /** @param queueSizes largest size of each queue */
+  /** As after a reset. @param queueSizes largest size of each queue */
   constructor(owner: CommonRegistersOwner, queueSizes: readonly number[]) {
     this.#owner = owner;
     this.queues = queueSizes.map((size) => new QueueRegisters(size));

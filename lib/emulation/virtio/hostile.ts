@@ -73,6 +73,7 @@ export const LIES: readonly Lie[] = [...QUEUE_LIES, ...REGISTER_LIES];
 
 /** A lie, when it begins, and how often it is told. */
 export interface LiePlan {
+  /** Which. */
   readonly lie: Lie;
   /** So many occasions pass honestly first: returned chains, or reads of the register. */
   readonly after: number;
@@ -209,7 +210,7 @@ export class LyingFront implements PciFunctionBehaviour {
   #generation = 0;
   #featureSelect = 0;
 
-  /** @throws UsageError for a lie that is one of queues */
+  /** Around an honest front. @throws UsageError for a lie that is one of queues */
   constructor(front: VirtioPciFront, plan: LiePlan) {
     if (isQueueLie(plan.lie)) throw new UsageError(`${plan.lie} is a lie of queues`);
     this.front = front;
@@ -229,7 +230,7 @@ export class LyingFront implements PciFunctionBehaviour {
     }
   }
 
-  /** @inheritDoc */
+  /** Reads from a BAR, as the standard has it. */
   readBar(bar: number, offset: number, into: Uint8Array): void {
     this.front.readBar(bar, offset, into);
     if (bar !== STRUCTURES_BAR) return;
@@ -281,7 +282,7 @@ export class LyingFront implements PciFunctionBehaviour {
     }
   }
 
-  /** @inheritDoc */
+  /** Writes to a BAR, as the standard has it. */
   writeBar(bar: number, offset: number, from: Uint8Array): void {
     const at = bar === STRUCTURES_BAR ? offset - COMMON_AT : -1;
     if (at === COMMON_CFG.device_feature_select.offset) this.#featureSelect = from[0]!;
@@ -293,53 +294,53 @@ export class LyingFront implements PciFunctionBehaviour {
     this.front.writeBar(bar, offset, from);
   }
 
-  /** @inheritDoc */
+  /** Takes its place; called once. */
   connect(port: PciFunctionPort): void {
     this.front.connect(port);
   }
-  /** @inheritDoc */
+  /** Lets go of everything; may be called again. */
   close(): void {
     this.front.close();
   }
-  /** @inheritDoc */
+  /** Eventfds that stand for notifications. */
   doorbells(bar: number): readonly ServedDoorbell[] {
     // A doorbell that cannot be reached by its register is not to be had as eventfd either.
     return this.#lie.startsWith("doorbell-") ? [] : this.front.doorbells(bar);
   }
-  /** @inheritDoc */
+  /** A doorbell eventfd was rung. */
   rang(bar: number, offset: number): void {
     this.front.rang(bar, offset);
   }
-  /** @inheritDoc */
+  /** A client is there. */
   attached(): void {
     this.front.attached();
   }
-  /** @inheritDoc */
+  /** A mapping goes away. */
   dmaWillUnmap(iova: bigint, sizeBytes: number): void {
     this.front.dmaWillUnmap(iova, sizeBytes);
   }
-  /** @inheritDoc */
+  /** Forgets everything of the driver. */
   reset(kind: ResetKind): void {
     this.#stuck = 0;
     this.front.reset(kind);
   }
-  /** @inheritDoc */
+  /** The client is gone. */
   detached(): void {
     this.front.detached();
   }
-  /** @inheritDoc */
+  /** NumVFs took effect. */
   vfsEnabled(count: number): void {
     this.front.vfsEnabled(count);
   }
-  /** @inheritDoc */
+  /** Works, at most `budget` buffers. @returns how many were moved */
   poll(budget: number): number {
     return this.front.poll(budget);
   }
-  /** @inheritDoc */
+  /** Asks for notifications. @returns true when work is there already */
   arm(): boolean {
     return this.front.arm();
   }
-  /** @inheritDoc */
+  /** How long to sleep at most; undefined: until something rings. */
   get wakeAfterMs(): number | undefined {
     return this.front.wakeAfterMs;
   }

@@ -16,3 +16,22 @@ export * from "./pci_front.ts";
 export * from "./rng_model.ts";
 export * from "./split_device_queue.ts";
 export * from "./status_rules.ts";
+export * from "./mac_address.ts";
+export * from "./net_control.ts";
+export type * from "../device_model.ts";
+export type {
+  BarDeclaration,
+  BehaviourOptions,
+  FunctionModels,
+  MsixDeclaration,
+  PciFunctionBehaviour,
+  PciFunctionPort,
+  PciIdentity,
+  ResetKind,
+  SwitchPortState,
+  VendorCapability,
+} from "../pci_function.ts";
+export type { ServedDoorbell } from "../../vfio/vfio_user/served_device.ts";
+export type { DmaRegion, DmaTable } from "../../vfio/vfio_user/dma_table.ts";
+export type { EventFd, OwnedFd } from "../../../ffi/mod.ts";
+export type { RegionArea } from "../../vfio/device.ts";

@@ -7,19 +7,21 @@
 /** Entries that a table holds; a driver that gives more gets all unicast, or all multicast, frames. */
 export const FILTER_ENTRIES = 64;
 
-/** A list of addresses, compared without making objects. */
-class AddressTable {
+/** A list of MAC addresses, compared without making objects. */
+export class AddressTable {
   readonly #high = new Uint16Array(FILTER_ENTRIES);
   readonly #low = new Uint32Array(FILTER_ENTRIES);
   #count = 0;
   /** More addresses were added than fit. */
-  overflow = false;
+  overflow: boolean = false;
 
+  /** Empties it. */
   clear(): void {
     this.#count = 0;
     this.overflow = false;
   }
 
+  /** Appends an address. */
   add(high: number, low: number): void {
     if (this.#count === FILTER_ENTRIES) {
       this.overflow = true;
@@ -30,6 +32,7 @@ class AddressTable {
     this.#count++;
   }
 
+  /** Whether an address is in the list. */
   has(high: number, low: number): boolean {
     for (let i = 0; i < this.#count; i++) {
       if (this.#low[i] === low && this.#high[i] === high) return true;

@@ -31,7 +31,7 @@ export class NetFrame {
   headBytes = 0;
   #flow = -1;
 
-  /** @param maxDescriptors largest transmit queue */
+  /** None yet. @param maxDescriptors largest transmit queue */
   constructor(maxDescriptors: number) {
     this.chain = new Chain(maxDescriptors);
   }

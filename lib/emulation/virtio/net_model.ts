@@ -61,9 +61,9 @@ export interface NetModelOptions {
 
 /** The device. */
 export class NetModel implements DeviceModel, SwitchPort {
-  readonly deviceId = DEVICE_ID.net;
+  readonly deviceId: number = DEVICE_ID.net;
   readonly classCode = 0x020000;
-  readonly configSizeBytes = CONFIG_BYTES;
+  readonly configSizeBytes: number = CONFIG_BYTES;
   readonly features: bigint;
   readonly queueSizes: readonly number[];
   readonly netInterface: { readonly mac: string; readonly mtu: number };
@@ -97,7 +97,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   readonly #short: Int32Array;
   readonly #control: NetControlTarget;
 
-  /** @throws UsageError for options that cannot be */
+  /** A device that is on no switch before `connect`. @throws UsageError for options that cannot be */
   constructor(net: NetSwitch, options: NetModelOptions) {
     const { mtu = 1500, queuePairs = 4, queueSize = 256 } = options;
     check("mtu", mtu, 68, 65535);
@@ -160,19 +160,19 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   // ---- DeviceModel ----
 
-  /** @inheritDoc */
+  /** Takes its place; called once. */
   connect(front: DeviceFront): void {
     this.#front = front;
     this.net.add(this, this.maxPairs);
   }
 
-  /** @inheritDoc */
+  /** Lets go of everything; may be called again. */
   close(): void {
     this.net.remove(this);
     this.#front = null;
   }
 
-  /** @inheritDoc */
+  /** What is wrong with a set of features; undefined when nothing is. */
   checkFeatures(accepted: bigint): string | undefined {
     for (const { feature, requires } of NET_FEATURE_REQUIRES) {
       if ((accepted & NET_FEATURE[feature]) === 0n || satisfied(accepted, requires)) continue;
@@ -182,7 +182,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     return undefined;
   }
 
-  /** @inheritDoc */
+  /** Reads device-specific configuration. */
   readConfig(offset: number, into: Uint8Array): void {
     const bytes = NET_CONFIG.encode({
       status: this.#linkUp ? NET_STATUS.linkUp : 0,
@@ -194,7 +194,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     for (let i = 0; i < into.length; i++) into[i] = offset + i < CONFIG_BYTES ? bytes[offset + i]! : 0;
   }
 
-  /** @inheritDoc */
+  /** Reports the write: there is nothing to write. */
   writeConfig(offset: number, from: Uint8Array): void {
     this.#front?.report(
       "virtio 1.2 §5.1.4",
@@ -202,7 +202,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     );
   }
 
-  /** @inheritDoc */
+  /** The driver is ready. */
   start(): void {
     const features = this.#front?.negotiatedFeatures ?? 0n;
     this.#mergeable = (features & NET_FEATURE.MRG_RXBUF) !== 0n;
@@ -213,7 +213,7 @@ export class NetModel implements DeviceModel, SwitchPort {
       : netControlQueue(this.maxPairs, multiqueue);
   }
 
-  /** @inheritDoc */
+  /** Forgets everything of the driver. */
   reset(): void {
     this.#forget();
     this.net.stopped(this);
@@ -231,7 +231,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     this.filter.reset(macHigh(this.#mac, 0), macLow(this.#mac, 0));
   }
 
-  /** @inheritDoc */
+  /** Reports notifications of queues that are not in use; the work is done in `poll`. */
   notified(queue: number): void {
     if (queue % 2 === 1 && queue > 2 * this.#usedPairs && queue !== this.#controlQueue) {
       this.#front?.report(
@@ -242,7 +242,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     }
   }
 
-  /** @inheritDoc */
+  /** Works, at most `budget` buffers. @returns how many were moved */
   poll(budget: number): number {
     let moved = this.net.resume(this, budget);
     moved += this.transmit(budget - moved);
@@ -251,7 +251,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     return moved;
   }
 
-  /** @inheritDoc */
+  /** Asks for notifications. @returns true when work is there already */
   arm(): boolean {
     const front = this.#front;
     if (front === null) return false;
@@ -272,14 +272,14 @@ export class NetModel implements DeviceModel, SwitchPort {
     return work;
   }
 
-  /** @inheritDoc */
+  /** How long to sleep at most; undefined: until something rings. */
   get wakeAfterMs(): number | undefined {
     return this.net.waitLeftMs(this);
   }
 
   // ---- transmit ----
 
-  /** @inheritDoc */
+  /** Goes on with the transmit queues. @returns frames taken */
   transmit(budget: number): number {
     const front = this.#front;
     if (front === null) return 0;
@@ -339,12 +339,12 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   // ---- receive ----
 
-  /** @inheritDoc */
+  /** A driver runs and the link is up. */
   get receiving(): boolean {
     return this.#front !== null && this.#front.live && this.#linkUp;
   }
 
-  /** @inheritDoc */
+  /** There are more receive buffers than when they last were too few. */
   get hasRoom(): boolean {
     const front = this.#front;
     if (front === null) return false;
@@ -360,7 +360,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   }
 
   /**
-   * @inheritDoc
+   * Puts a frame into a receive queue. @returns one of `DELIVERY`
    * Steering: the pair that the driver last sent the same flow on; a flow that it never sent on goes to pair `flow mod pairs`. A pair whose
    * receive queue is being reset gives way to the next one that is not.
    */
@@ -402,7 +402,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     return outcome;
   }
 
-  /** @inheritDoc */
+  /** Publishes what was delivered. */
   flush(): void {
     for (let pair = 0; pair < this.maxPairs; pair++) {
       if (this.#unpublished[pair] === 0) continue;

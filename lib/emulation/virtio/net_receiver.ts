@@ -21,7 +21,7 @@ export class NetReceiver {
   readonly #heads: Uint16Array;
   readonly #lengths: Uint32Array;
 
-  /** @param queueSize entries of the largest receive queue */
+  /** For one device. @param queueSize entries of the largest receive queue */
   constructor(queueSize: number) {
     this.#buffer = new Chain(queueSize);
     this.#heads = new Uint16Array(queueSize);

@@ -81,7 +81,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   #configRead = false;
   #reports = 0;
 
-  /** @throws UsageError when VERSION_1 shall not be offered */
+  /** A function in front of `model`. @throws UsageError when VERSION_1 shall not be offered */
   constructor(model: DeviceModel, options: PciFrontOptions = {}) {
     const off = options.featuresOff ?? 0n;
     if ((off & FEATURE.VERSION_1) !== 0n) {
@@ -113,17 +113,17 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   // ---- DeviceFront ----
 
-  /** @inheritDoc */
+  /** PCI address of the function. */
   get name(): string {
     return this.#port?.name ?? "function without a machine";
   }
 
-  /** @inheritDoc */
+  /** Features from FEATURES_OK on; 0 before. */
   get negotiatedFeatures(): bigint {
     return (this.#common.status & STATUS.featuresOk) === 0 ? 0n : this.#common.driverFeatures;
   }
 
-  /** @inheritDoc */
+  /** The device may touch memory. */
   get live(): boolean {
     const port = this.#port;
     return (this.#common.status & (STATUS.driverOk | STATUS.deviceNeedsReset | STATUS.failed)) ===
@@ -135,12 +135,12 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     return this.#common.status;
   }
 
-  /** @inheritDoc */
+  /** An enabled queue of a live device. */
   queue(index: number): DeviceQueue | undefined {
     return this.live ? this.#queues[index] : undefined;
   }
 
-  /** @inheritDoc */
+  /** Bumps the generation, raises the config interrupt. */
   configChanged(): void {
     if (this.#configRead) {
       this.#generation = (this.#generation + 1) & 0xff;
@@ -149,7 +149,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     if ((this.#common.status & STATUS.driverOk) !== 0) this.#interruptConfig();
   }
 
-  /** @inheritDoc */
+  /** Notes what does no more harm. */
   report(rule: string, message: string, queue?: number): void {
     if (this.#port === null || this.#reports >= REPORTS_MAX) return;
     this.#reports++;
@@ -162,7 +162,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     });
   }
 
-  /** @inheritDoc */
+  /** Notes, sets DEVICE_NEEDS_RESET, stops. */
   violation(rule: string, message: string, queue?: number): void {
     this.report(rule, message, queue);
     const before = this.#common.status;
@@ -173,7 +173,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   // ---- PciFunctionBehaviour: life ----
 
-  /** @inheritDoc */
+  /** Takes its place; called once. */
   connect(port: PciFunctionPort): void {
     this.#port = port;
     const sizeBytes = (this.offered & FEATURE.NOTIFICATION_DATA) === 0n ? 2 : 4;
@@ -185,7 +185,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     this.model.connect(this);
   }
 
-  /** @inheritDoc */
+  /** Lets go of everything; may be called again. */
   close(): void {
     this.#clear();
     this.model.close?.();
@@ -194,7 +194,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     this.#port = null;
   }
 
-  /** @inheritDoc */
+  /** A client is there. */
   attached(): void {
     this.#reports = 0;
   }
@@ -202,12 +202,12 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** Nothing to do: no address is kept between calls, and the rings' views go by `DmaTable.generation`. */
   dmaWillUnmap(_iova: bigint, _sizeBytes: number): void {}
 
-  /** @inheritDoc */
+  /** Forgets everything of the driver. */
   reset(_kind: ResetKind): void {
     this.#clear();
   }
 
-  /** @inheritDoc */
+  /** The client is gone. */
   detached(): void {
     this.#clear();
   }
@@ -231,7 +231,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   // ---- PciFunctionBehaviour: registers ----
 
-  /** @inheritDoc */
+  /** Reads from a BAR, as the standard has it. */
   readBar(bar: number, offset: number, into: Uint8Array): void {
     into.fill(0);
     if (bar !== STRUCTURES_BAR) return;
@@ -248,7 +248,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     }
   }
 
-  /** @inheritDoc */
+  /** Writes to a BAR, as the standard has it. */
   writeBar(bar: number, offset: number, from: Uint8Array): void {
     if (bar !== STRUCTURES_BAR) return;
     const { configSizeBytes, queueSizes } = this.model;
@@ -286,13 +286,13 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     } else if (this.live) this.model.notified(index);
   }
 
-  /** @inheritDoc */
+  /** Eventfds that stand for notifications. */
   doorbells(bar: number): readonly ServedDoorbell[] {
     return bar === STRUCTURES_BAR ? this.#doorbells : NOTHING;
   }
 
   /**
-   * @inheritDoc
+   * A doorbell eventfd was rung.
    * An eventfd has no order relative to register writes, so one that comes when the device is not live may be from before a reset: it
    * is no violation.
    */
@@ -304,17 +304,17 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   // ---- work ----
 
-  /** @inheritDoc */
+  /** Works, at most `budget` buffers. @returns how many were moved */
   poll(budget: number): number {
     return this.live ? this.model.poll(budget) : 0;
   }
 
-  /** @inheritDoc */
+  /** Asks for notifications. @returns true when work is there already */
   arm(): boolean {
     return this.live && this.model.arm();
   }
 
-  /** @inheritDoc */
+  /** How long to sleep at most; undefined: until something rings. */
   get wakeAfterMs(): number | undefined {
     return this.live ? this.model.wakeAfterMs : undefined;
   }

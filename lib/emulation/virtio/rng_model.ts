@@ -21,9 +21,9 @@ export interface RngModelOptions {
 
 /** The device. */
 export class RngModel implements DeviceModel {
-  readonly deviceId = DEVICE_ID.entropy;
+  readonly deviceId: number = DEVICE_ID.entropy;
   readonly features = 0n;
-  readonly configSizeBytes = ENTROPY_CONFIG_BYTES;
+  readonly configSizeBytes: number = ENTROPY_CONFIG_BYTES;
   /** "Unclassified device", as other entropy devices say. */
   readonly classCode = 0x00ff00;
   readonly queueSizes: readonly number[];
@@ -45,7 +45,7 @@ export class RngModel implements DeviceModel {
     return this.#bytes;
   }
 
-  /** @inheritDoc */
+  /** Takes its place; called once. */
   connect(front: DeviceFront): void {
     this.#front = front;
   }
@@ -58,16 +58,16 @@ export class RngModel implements DeviceModel {
   /** There is no config space. */
   writeConfig(_offset: number, _from: Uint8Array): void {}
 
-  /** @inheritDoc */
+  /** The driver is ready. */
   start(): void {}
 
-  /** @inheritDoc */
+  /** Forgets everything of the driver. */
   reset(): void {}
 
-  /** @inheritDoc */
+  /** Reports notifications of queues that are not in use; the work is done in `poll`. */
   notified(_queue: number): void {}
 
-  /** @inheritDoc */
+  /** Works, at most `budget` buffers. @returns how many were moved */
   poll(budget: number): number {
     const queue = this.#front?.queue(ENTROPY_QUEUE.requests);
     if (queue === undefined) return 0;
@@ -88,7 +88,7 @@ export class RngModel implements DeviceModel {
     return moved;
   }
 
-  /** @inheritDoc */
+  /** Asks for notifications. @returns true when work is there already */
   arm(): boolean {
     return this.#front?.queue(ENTROPY_QUEUE.requests)?.arm() ?? false;
   }

@@ -77,7 +77,7 @@ export class SplitDeviceQueue implements DeviceQueue {
   /** Notifications are asked for: true at first, since a zeroed ring asks for them. */
   #armed = true;
 
-  /** @throws UsageError for a setup that `checkSplitSetup` finds fault with */
+  /** A queue that was just enabled. @throws UsageError for a setup that `checkSplitSetup` finds fault with */
   constructor(setup: DeviceQueueSetup, owner: DeviceQueueOwner) {
     const problem = checkSplitSetup(setup);
     if (problem !== undefined) throw new UsageError(`queue ${setup.index}: ${problem}`);
@@ -93,24 +93,24 @@ export class SplitDeviceQueue implements DeviceQueue {
     this.#popped = new Uint16Array(setup.size);
   }
 
-  /** @inheritDoc */
+  /** A violation was found: the queue is empty and takes nothing. */
   get broken(): boolean {
     return this.#broken;
   }
 
-  /** @inheritDoc */
+  /** Chains that the device holds. */
   get inFlight(): number {
     return this.#heldCount;
   }
 
-  /** @inheritDoc */
+  /** Chains that can be popped. */
   available(): number {
     if (!this.#ready()) return 0;
     this.#look();
     return this.#broken ? 0 : (this.#seen - this.#next) & 0xffff;
   }
 
-  /** @inheritDoc */
+  /** Takes the next chain. @returns its id, or −1 */
   pop(into: Chain): number {
     if (!this.#ready()) return -1;
     if (this.#next === this.#seen && !this.#look()) return -1;
@@ -134,7 +134,7 @@ export class SplitDeviceQueue implements DeviceQueue {
     return head;
   }
 
-  /** @inheritDoc */
+  /** Gives the chain that was popped last back. @throws UsageError when the device holds none */
   unpop(): void {
     const before = (this.#next - 1) & 0xffff;
     const head = this.#popped[before & this.#mask]!;
@@ -146,7 +146,7 @@ export class SplitDeviceQueue implements DeviceQueue {
     this.#next = before;
   }
 
-  /** @inheritDoc */
+  /** Returns a chain, invisible until `publish`. @throws UsageError when the device does not hold it */
   pushUsed(id: number, lengthBytes: number): void {
     if (!this.#ready()) return;
     if (this.#held[id] !== 1) {
@@ -170,7 +170,7 @@ export class SplitDeviceQueue implements DeviceQueue {
     this.#usedNext = (this.#usedNext + count) & 0xffff;
   }
 
-  /** @inheritDoc */
+  /** Makes the returned chains visible. @returns whether the driver was notified */
   publish(): boolean {
     const position = this.#usedNext;
     if (position === this.#usedPublished || !this.#ready()) return false;
@@ -194,7 +194,7 @@ export class SplitDeviceQueue implements DeviceQueue {
     return true;
   }
 
-  /** @inheritDoc */
+  /** Asks the driver not to notify. */
   suppress(): void {
     if (!this.#armed || !this.#ready()) return;
     this.#armed = false;
@@ -202,7 +202,7 @@ export class SplitDeviceQueue implements DeviceQueue {
     if (!this.#eventIndex) this.#used16[0] = USED_NO_NOTIFY;
   }
 
-  /** @inheritDoc */
+  /** Asks for notifications. @returns true when work is there already */
   arm(beyond = 0): boolean {
     if (!this.#ready()) return false;
     this.#armed = true;

@@ -10,3 +10,6 @@ export * from "./net.ts";
 export * from "./pci.ts";
 export * from "./ring.ts";
 export * from "./status.ts";
+// What the tables above are made of.
+export type { Profile } from "../transport/transport.ts";
+export type { Field, Fields, FieldType, Struct, Values } from "../../wire/mod.ts";
