@@ -1,51 +1,155 @@
 /**
- * How benchmarks print: a figure, what it was measured beside in the same run, and the ratio.
+ * What a benchmark says: each figure with its spread, beside another that was measured in the same run, and the ratio of the two.
  *
  * @module
  */
 
-/** One line of a report. */
+/** What a number counts. */
+export type Unit = "per second" | "nanoseconds" | "microseconds" | "milliseconds" | "bytes" | "percent";
+
+/** A measured value: the median of several rounds, quantiles of many samples, or a plain number. */
+export type Statistic =
+  | {
+    readonly kind: "rounds";
+    readonly unit: Unit;
+    readonly median: number;
+    readonly min: number;
+    readonly max: number;
+    readonly rounds: number;
+  }
+  | {
+    readonly kind: "samples";
+    readonly unit: Unit;
+    readonly p50: number;
+    readonly p99: number;
+    readonly max: number;
+    readonly samples: number;
+  }
+  | { readonly kind: "value"; readonly unit: Unit; readonly value: number };
+
+/** One line of a section. */
 export interface Figure {
   readonly name: string;
-  readonly value: string;
-  /** What it is compared with, and that one's figure. */
-  readonly beside?: string;
-  readonly ratio?: number;
+  readonly value: Statistic;
+  /** What was measured beside it, and how many times as large the figure is. */
+  readonly beside?: { readonly name: string; readonly value: Statistic; readonly ratio: number };
+  readonly note?: string;
 }
 
-/** Prints a section. */
-export function report(title: string, figures: readonly Figure[]): void {
-  console.log(`\n${title}`);
-  const name = Math.max(...figures.map((one) => one.name.length));
-  const value = Math.max(...figures.map((one) => one.value.length));
-  for (const one of figures) {
-    const ratio = one.ratio === undefined ? "" : `  x ${one.ratio.toFixed(one.ratio < 0.1 ? 4 : 2)} of`;
-    const beside = one.beside === undefined ? "" : `${ratio} ${one.beside}`;
-    console.log(`  ${one.name.padEnd(name)}  ${one.value.padStart(value)}${beside}`);
+/** A titled table of figures. */
+export interface Section {
+  readonly title: string;
+  readonly figures: readonly Figure[];
+  /** How to read it. */
+  readonly notes: readonly string[];
+}
+
+/** The median of rounds, with the lowest and the highest. */
+export function rounds(unit: Unit, values: readonly number[]): Statistic {
+  const sorted = ascending(values);
+  return {
+    kind: "rounds",
+    unit,
+    median: quantile(sorted, 0.5),
+    min: sorted[0] ?? NaN,
+    max: sorted.at(-1) ?? NaN,
+    rounds: sorted.length,
+  };
+}
+
+/** Quantiles of samples. */
+export function samples(unit: Unit, values: readonly number[]): Statistic {
+  const sorted = ascending(values);
+  return {
+    kind: "samples",
+    unit,
+    p50: quantile(sorted, 0.5),
+    p99: quantile(sorted, 0.99),
+    max: sorted.at(-1) ?? NaN,
+    samples: sorted.length,
+  };
+}
+
+/** A plain number. */
+export function single(unit: Unit, value: number): Statistic {
+  return { kind: "value", unit, value };
+}
+
+/** The number that stands for a statistic in a ratio. */
+export function centre(statistic: Statistic): number {
+  if (statistic.kind === "rounds") return statistic.median;
+  return statistic.kind === "samples" ? statistic.p50 : statistic.value;
+}
+
+/** `beside` of a figure, with the ratio of the two centres. */
+export function beside(value: Statistic, name: string, other: Statistic): NonNullable<Figure["beside"]> {
+  return { name, value: other, ratio: centre(value) / centre(other) };
+}
+
+/** A section as text. */
+export function sectionText(section: Section): string {
+  const rows = section.figures.map((figure) => [
+    figure.name,
+    statisticText(figure.value),
+    figure.beside === undefined ? "" : `${ratioText(figure.beside.ratio)} x`,
+    figure.beside === undefined ? "" : `${figure.beside.name}: ${statisticText(figure.beside.value)}`,
+    figure.note ?? "",
+  ]);
+  const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const lines = rows.map((row) => {
+    const cells = row.map((cell, column) =>
+      column === 2 ? cell.padStart(widths[2]!) : cell.padEnd(widths[column] ?? 0)
+    );
+    return `  ${cells.filter((_, column) => (widths[column] ?? 1) > 0).join("  ")}`.trimEnd();
+  });
+  return [section.title, ...lines, ...section.notes.map((note) => `  (${note})`)].join("\n");
+}
+
+function statisticText(statistic: Statistic): string {
+  const { unit } = statistic;
+  if (statistic.kind === "value") return quantity(unit, statistic.value);
+  if (statistic.kind === "rounds") {
+    const { median, min, max } = statistic;
+    return `${quantity(unit, median)} [${quantity(unit, min)} - ${quantity(unit, max)}]`;
+  }
+  const { p50, p99, max } = statistic;
+  return `p50 ${quantity(unit, p50)} / p99 ${quantity(unit, p99)} / max ${quantity(unit, max)}`;
+}
+
+function quantity(unit: Unit, value: number): string {
+  switch (unit) {
+    case "per second":
+      if (value >= 1e6) return `${significant(value / 1e6)} M/s`;
+      return value >= 1e3 ? `${significant(value / 1e3)} k/s` : `${significant(value)} /s`;
+    case "bytes":
+      if (Math.abs(value) >= 1 << 20) return `${significant(value / (1 << 20))} MiB`;
+      return Math.abs(value) >= 1024 ? `${significant(value / 1024)} KiB` : `${value.toFixed(0)} B`;
+    case "nanoseconds":
+      return `${significant(value)} ns`;
+    case "microseconds":
+      return `${significant(value)} us`;
+    case "milliseconds":
+      return `${significant(value)} ms`;
+    case "percent":
+      return `${value.toFixed(0)} %`;
   }
 }
 
-/** Median of some figures. */
-export function median(values: readonly number[]): number {
-  return quantile([...values].sort((a, b) => a - b), 0.5);
+/** Three digits that matter. */
+function significant(value: number): string {
+  const size = Math.abs(value);
+  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
 }
 
-/** Quantile of figures that are sorted. */
-export function quantile(sorted: readonly number[], q: number): number {
+function ratioText(ratio: number): string {
+  if (!Number.isFinite(ratio)) return "-";
+  return ratio >= 0.01 ? significant(ratio) : ratio.toFixed(4);
+}
+
+function ascending(values: readonly number[]): number[] {
+  return [...values].sort((a, b) => a - b);
+}
+
+function quantile(sorted: readonly number[], q: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? NaN;
-}
-
-/** `12.3 M/s` */
-export function perSecond(count: number): string {
-  if (count >= 1e6) return `${(count / 1e6).toFixed(2)} M/s`;
-  return count >= 1e3 ? `${(count / 1e3).toFixed(1)} k/s` : `${count.toFixed(0)} /s`;
-}
-
-/** `p50 12.1 / p99 80.0 / max 911.0 µs`, from milliseconds. */
-export function latencyText(milliseconds: readonly number[]): string {
-  const sorted = [...milliseconds].sort((a, b) => a - b);
-  const text = (value: number) => (value * 1000).toFixed(1);
-  return `p50 ${text(quantile(sorted, 0.5))} / p99 ${text(quantile(sorted, 0.99))} / max ${
-    text(sorted[sorted.length - 1]!)
-  } us`;
 }

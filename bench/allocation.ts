@@ -1,0 +1,128 @@
+/**
+ * Heap bytes that a million packets cost, in steady state: what is left behind for the garbage collector.
+ *
+ * The task runs with a new space so large that nothing is collected in between, so growth is allocation.
+ *
+ * @module
+ */
+import { VirtioNet } from "../drivers/virtio_net.ts";
+import { createVirtioModels, EmulatedMachine, readTopology } from "../lib/emulation/mod.ts";
+import { DeviceError } from "../lib/errors/mod.ts";
+import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { type BenchRun, rate } from "./bench_run.ts";
+import { BURST, FramePair } from "./frame_pair.ts";
+import { InProcessFunction } from "./in_process_function.ts";
+import { beside, type Figure, rounds, type Section, single } from "./report.ts";
+import { RingPair } from "./ring_pair.ts";
+
+const MILLION = 1_000_000;
+/** More buffers than ever come at once, and a fair share for each port. */
+const BUDGET = 256;
+
+/** Measures the ring alone, and the whole driver with the emulated device. */
+export async function benchAllocation(run: BenchRun): Promise<Section[]> {
+  const warmUp = run.pick(MILLION, 200_000);
+  const packets = run.pick(MILLION, 200_000);
+  const objects = await perMillion(run, packets, () => {
+    for (let i = 0; i < packets; i++) sink = { id: i, length: 64 };
+  });
+  if (sink === undefined) throw new DeviceError("nothing was allocated");
+  const name = "a small object a packet";
+  const figures: Figure[] = [];
+  {
+    using pair = new RingPair({ eventIndex: true, indirect: false });
+    pair.turn(warmUp, BURST);
+    const value = await perMillion(run, packets, () => pair.turn(packets, BURST));
+    figures.push({ name: `split ring, burst ${BURST}`, value, beside: beside(value, name, objects) });
+  }
+  const rates: Figure[] = [];
+  await using stack = new AsyncDisposableStack();
+  const pair = await pairInProcess(stack);
+  for (const lengthBytes of [64, 1514]) {
+    const template = pair.template(lengthBytes);
+    pair.oneWay(template, warmUp);
+    const value = await perMillion(run, packets, () => pair.oneWay(template, packets));
+    figures.push({
+      name: `VirtioNet to VirtioNet, ${lengthBytes} bytes`,
+      value,
+      beside: beside(value, name, objects),
+      note: "transmit, device, switch, receive",
+    });
+    const perSecond: number[] = [], copies: number[] = [];
+    const target = new Uint8Array(lengthBytes);
+    for (let round = 0; round < run.pick(7, 3); round++) {
+      perSecond.push(rate(packets / 4, () => pair.oneWay(template, packets / 4)));
+      copies.push(rate(packets / 4, () => copyTwice(template, target, packets / 4)));
+      await run.turn();
+    }
+    const speed = rounds("per second", perSecond);
+    rates.push({
+      name: `VirtioNet to VirtioNet, ${lengthBytes} bytes`,
+      value: speed,
+      beside: beside(speed, "copied twice", rounds("per second", copies)),
+    });
+  }
+  return [{
+    title: "Heap bytes allocated for a million packets, driver and device in one process",
+    figures,
+    notes: [`measured over ${packets} packets after ${warmUp} to warm up; no collection in between`],
+  }, {
+    title: "Frames per second, driver and device in one process and one thread",
+    figures: rates,
+    notes: [
+      "copied twice: what the bytes alone cost, once into the transmit buffer and once to the receiver",
+    ],
+  }];
+}
+
+/** Kept outside, so that the compiler cannot remove what is stored. */
+let sink: { id: number; length: number } | undefined;
+
+function copyTwice(from: Uint8Array, to: Uint8Array, count: number): void {
+  const between = new Uint8Array(from.length);
+  for (let i = 0; i < count; i++) {
+    between.set(from);
+    to.set(between);
+  }
+}
+
+/** Two functions of a machine without sockets, opened, on one switch. */
+async function pairInProcess(stack: AsyncDisposableStack): Promise<FramePair> {
+  const functions = ["0000:01:00.0", "0000:02:00.0"].map((address) => ({
+    address,
+    kind: "virtio-net",
+    totalVfs: 0,
+    driver: null,
+  }));
+  const machine = stack.use(
+    new EmulatedMachine({
+      topology: readTopology({ functions }),
+      models: createVirtioModels(),
+      onViolation: ({ function: where, rule, message }) => {
+        throw new DeviceError(`${message} (${rule})`, { function: where });
+      },
+    }),
+  );
+  const opened: VirtioNet[] = [];
+  for (const { address } of functions) {
+    const device = stack.use(new InProcessFunction(machine.device(address)));
+    const transport = stack.use(PciModernTransport.open(device));
+    opened.push(stack.use(await VirtioNet.open(transport, { interrupts: "none", wait: "poll" })));
+  }
+  const first = machine.device(functions[0]!.address).behaviour;
+  const second = machine.device(functions[1]!.address).behaviour;
+  return new FramePair(opened[0]!, opened[1]!, () => {
+    first.poll(BUDGET);
+    second.poll(BUDGET);
+  });
+}
+
+async function perMillion(run: BenchRun, packets: number, work: () => void) {
+  await run.turn();
+  const { gc } = globalThis as { gc?: () => void };
+  gc?.();
+  const before = Deno.memoryUsage().heapUsed;
+  work();
+  const after = Deno.memoryUsage().heapUsed;
+  return single("bytes", Math.round((after - before) * MILLION / packets));
+}

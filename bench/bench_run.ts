@@ -1,0 +1,54 @@
+/**
+ * What every benchmark gets from `main.ts`: how long it may take, and whether somebody wants it to end.
+ *
+ * @module
+ */
+import { RingsideError } from "../lib/errors/mod.ts";
+
+/** Ctrl-C or termination: thrown between two pieces of work, so that everything that is open is closed on the way out. */
+export class Interrupted extends RingsideError {
+  /** Name of the error type. */
+  override name = "Interrupted";
+}
+
+/** One run of the benchmarks. */
+export class BenchRun implements Disposable {
+  /** Few rounds: to see that everything works. */
+  readonly short: boolean;
+  #raised = false;
+  readonly #listener = (): void => {
+    if (this.#raised) Deno.exit(130);
+    this.#raised = true;
+  };
+
+  /** Takes over Ctrl-C until it is disposed of; a second one ends the process at once. */
+  constructor(short: boolean) {
+    this.short = short;
+    for (const signal of SIGNALS) Deno.addSignalListener(signal, this.#listener);
+  }
+
+  /** `full`, or in a short run `few`. */
+  pick(full: number, few: number): number {
+    return this.short ? few : full;
+  }
+
+  /** Lets signals in. To be called at least every second. @throws Interrupted */
+  async turn(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    if (this.#raised) throw new Interrupted("interrupted");
+  }
+
+  /** Gives Ctrl-C back. */
+  [Symbol.dispose](): void {
+    for (const signal of SIGNALS) Deno.removeSignalListener(signal, this.#listener);
+  }
+}
+
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+
+/** Operations per second of `count` operations. */
+export function rate(count: number, work: () => void): number {
+  const start = performance.now();
+  work();
+  return count / ((performance.now() - start) / 1000);
+}

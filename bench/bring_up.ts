@@ -1,0 +1,111 @@
+/**
+ * Bring-up time: from a PF on its kernel driver to VFs that receive frames, and back.
+ *
+ * @module
+ */
+import { VirtioNet } from "../drivers/virtio_net.ts";
+import { RefusedError } from "../lib/errors/mod.ts";
+import { type Host, openHost } from "../lib/host/mod.ts";
+import { PciModernTransport } from "../lib/virtio/mod.ts";
+import type { BenchRun } from "./bench_run.ts";
+import { findPf } from "./opened_functions.ts";
+import { endProcess, startScript, useEmulatedHost } from "./processes.ts";
+import { beside, type Figure, rounds, type Section } from "./report.ts";
+
+const VF_COUNTS = [1, 4];
+const PHASES = ["bind", "VFs", "open", "negotiate", "close", "restore"] as const;
+type Phase = typeof PHASES[number];
+const WHAT: Readonly<Record<Phase, string>> = {
+  bind: "PF to vfio-pci, journal written first",
+  VFs: "PF opened, VF Enable, VFs to vfio-pci",
+  open: "VFs opened, registers found",
+  negotiate: "reset, features, queues, buffers, DRIVER_OK",
+  close: "devices reset and closed, memory unmapped",
+  restore: "drivers, overrides and VF count put back",
+};
+
+/** Measures 1 and 4 VFs, in turn with processes that do nothing. */
+export async function benchBringUp(run: BenchRun): Promise<Section[]> {
+  await using stack = new AsyncDisposableStack();
+  const emulated = await useEmulatedHost(stack, Math.max(...VF_COUNTS));
+  const host = stack.use(openHost(emulated.directory));
+  const pf = findPf(host);
+  const idle: number[] = [];
+  const times = VF_COUNTS.map(() => new Map<Phase, number[]>(PHASES.map((phase) => [phase, []])));
+  const totals = VF_COUNTS.map((): number[] => []);
+  for (const count of VF_COUNTS) await bringUp(host, pf, count);
+  for (let round = 0; round < run.pick(20, 10); round++) {
+    for (const [i, count] of VF_COUNTS.entries()) {
+      const took = await bringUp(host, pf, count);
+      for (const phase of PHASES) times[i]!.get(phase)!.push(took[phase]);
+      totals[i]!.push(took.bind + took.VFs + took.open + took.negotiate);
+      await run.turn();
+    }
+    idle.push(await startNothing());
+    await run.turn();
+  }
+  const nothing = rounds("milliseconds", idle);
+  const name = "a Deno process that does nothing";
+  const figures = VF_COUNTS.flatMap((count, i): Figure[] => {
+    const what = `${count} VF${count === 1 ? "" : "s"}`;
+    const total = rounds("milliseconds", totals[i]!);
+    return [
+      { name: `${what}: bind to negotiate`, value: total, beside: beside(total, name, nothing) },
+      ...PHASES.map((phase): Figure => {
+        const value = rounds("milliseconds", times[i]!.get(phase)!);
+        return { name: `  ${phase}`, value, beside: beside(value, "all of it", total), note: WHAT[phase] };
+      }),
+    ];
+  });
+  return [{
+    title: "Bring-up time on the emulated host",
+    figures,
+    notes: [
+      `${run.pick(20, 10)} rounds; close and restore are not part of the sum`,
+      "real hardware adds what its kernel takes: FLR alone may be 100 ms a function",
+    ],
+  }];
+}
+
+async function bringUp(host: Host, pf: string, count: number): Promise<Record<Phase, number>> {
+  const took: Record<Phase, number> = { bind: 0, VFs: 0, open: 0, negotiate: 0, close: 0, restore: 0 };
+  let since = performance.now();
+  const done = (phase: Phase) => {
+    const now = performance.now();
+    took[phase] = now - since;
+    since = now;
+  };
+  try {
+    await using stack = new AsyncDisposableStack();
+    host.bind(pf);
+    done("bind");
+    stack.use(host.open(pf));
+    const vfs = host.setVfCount(pf, count);
+    done("VFs");
+    const transports = vfs.map((vf) => stack.use(PciModernTransport.open(stack.use(host.open(vf)))));
+    done("open");
+    for (const transport of transports) stack.use(await VirtioNet.open(transport, { interrupts: "msix" }));
+    done("negotiate");
+    await stack.disposeAsync();
+    done("close");
+  } catch (error) {
+    host.restore(pf);
+    throw error;
+  }
+  const { failed } = host.restore(pf);
+  done("restore");
+  if (failed.length > 0) throw failed[0]!.error;
+  if (host.journal().length > 0) throw new RefusedError("the journal is not empty after restore");
+  return took;
+}
+
+async function startNothing(): Promise<number> {
+  const start = performance.now();
+  const child = startScript("./nothing.ts");
+  try {
+    await child.status;
+    return performance.now() - start;
+  } finally {
+    await endProcess(child);
+  }
+}

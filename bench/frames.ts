@@ -1,0 +1,122 @@
+/**
+ * Frames per second from VF to VF by polling, over two processes: this one drives both VFs, the other one is the device.
+ *
+ * @module
+ */
+import { type BenchRun, rate } from "./bench_run.ts";
+import { FramePair, numberOf, putNumber } from "./frame_pair.ts";
+import { useVfs } from "./opened_functions.ts";
+import { useEmulatedHost, usePeer } from "./processes.ts";
+import { beside, type Figure, rounds, type Section, type Statistic } from "./report.ts";
+import { SocketPair } from "./socket_pair.ts";
+import { DeviceError } from "../lib/errors/mod.ts";
+
+const SIZES = [64, 1514];
+const SLOTS = 256;
+
+/** One thing that moves frames; `perRound` frames take about as long as those of the others. */
+interface Mover {
+  readonly name: string;
+  readonly perRound: number;
+  move(count: number): void;
+}
+
+/** Measures both sizes, one way and out and back. */
+export async function benchFrames(run: BenchRun): Promise<Section[]> {
+  await using stack = new AsyncDisposableStack();
+  const emulated = await useEmulatedHost(stack, 2);
+  const [first, second] = await useVfs(stack, emulated.directory, [POLLING, POLLING]);
+  const vfs = new FramePair(first!, second!);
+  const [there, back] = await usePeer(stack, "echo", 2);
+  const sockets = new SocketPair(there!, back!, Math.max(...SIZES));
+  const copies = new Copies(Math.max(...SIZES));
+  const figures: Figure[] = [];
+  const frames = run.pick(30_000, 3000);
+  for (const size of SIZES) {
+    const template = vfs.template(size);
+    figures.push(
+      ...await compare(run, `${size} bytes, one way`, [
+        { name: "VF to VF", perRound: frames, move: (count) => vfs.oneWay(template, count) },
+        {
+          name: "socket, 32 frames a write",
+          perRound: frames,
+          move: (count) => sockets.oneWay(template, count),
+        },
+        {
+          name: "socket, 1 frame a write",
+          perRound: frames,
+          move: (count) => sockets.oneWay(template, count, 1),
+        },
+        { name: "2 copies here", perRound: 8 * frames, move: (count) => copies.move(template, count, 1) },
+      ]),
+      ...await compare(run, `${size} bytes, out and back`, [
+        { name: "VF to VF", perRound: frames, move: (count) => vfs.outAndBack(template, count) },
+        {
+          name: "socket, 32 frames a write",
+          perRound: frames,
+          move: (count) => sockets.outAndBack(template, count),
+        },
+        { name: "4 copies here", perRound: 8 * frames, move: (count) => copies.move(template, count, 3) },
+      ]),
+    );
+  }
+  const violations = emulated.violations();
+  if (violations.length > 0) throw new DeviceError(`the devices report: ${violations.join("; ")}`);
+  return [{
+    title: "Frames per second, VF to VF by polling, over two processes (driver | emulated host)",
+    figures,
+    notes: [
+      "socket: the same frames written to another process, echoed by it and read here: UNIX stream, same process layout",
+      "copies here: what the bytes cost in one process; a bound, not an alternative",
+      "length and number of each frame are checked; every frame is written whole",
+    ],
+  }];
+}
+
+const POLLING = { interrupts: "none", wait: "poll" } as const;
+
+/** Measures in turn, so that what else the machine does meets all of them. The first is measured beside the others. */
+async function compare(run: BenchRun, what: string, movers: readonly Mover[]): Promise<Figure[]> {
+  const rates: number[][] = movers.map(() => []);
+  for (const { move, perRound } of movers) move(perRound);
+  for (let round = 0; round < run.pick(9, 3); round++) {
+    for (const [i, { move, perRound }] of movers.entries()) {
+      rates[i]!.push(rate(perRound, () => move(perRound)));
+      await run.turn();
+    }
+  }
+  const [mine, ...others] = rates.map((one): Statistic => rounds("per second", one));
+  return others.map((other, i) => ({
+    name: what,
+    value: mine!,
+    beside: beside(mine!, movers[i + 1]!.name, other),
+  }));
+}
+
+/** Frames written into one buffer and copied from buffer to buffer. */
+class Copies {
+  readonly #slots: Uint8Array<ArrayBuffer>[];
+
+  constructor(maxFrameBytes: number) {
+    const memory = new Uint8Array(SLOTS * maxFrameBytes);
+    this.#slots = Array.from(
+      { length: SLOTS },
+      (_, i) => memory.subarray(i * maxFrameBytes, (i + 1) * maxFrameBytes),
+    );
+  }
+
+  move(template: Uint8Array, count: number, copies: number): void {
+    const slots = this.#slots;
+    const lengthBytes = template.length;
+    for (let number = 0; number < count; number++) {
+      let at = (number * 4) & (SLOTS - 1);
+      slots[at]!.set(template);
+      putNumber(slots[at]!, 0, number);
+      for (let i = 0; i < copies; i++) {
+        slots[at + 1]!.set(slots[at]!.subarray(0, lengthBytes));
+        at++;
+      }
+      if (numberOf(slots[at]!, 0) !== number) throw new DeviceError("a copy went wrong");
+    }
+  }
+}

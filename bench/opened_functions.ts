@@ -1,0 +1,36 @@
+/**
+ * VFs of an emulated host, brought up the way a program does it.
+ *
+ * @module
+ */
+import { VirtioNet, type VirtioNetOptions } from "../drivers/virtio_net.ts";
+import { NotFoundError } from "../lib/errors/mod.ts";
+import { type Host, openHost } from "../lib/host/mod.ts";
+import { PciModernTransport } from "../lib/virtio/mod.ts";
+
+/** The function with SR-IOV. @throws NotFoundError */
+export function findPf(host: Host): string {
+  const pf = host.list().find((one) => one.sriov !== undefined);
+  if (pf === undefined) throw new NotFoundError(`${host.name} has no function with SR-IOV`);
+  return pf.address;
+}
+
+/** One opened VF for each of `options`, until the stack is disposed of; then the host is put back. */
+export async function useVfs(
+  stack: AsyncDisposableStack,
+  directory: string,
+  options: readonly VirtioNetOptions[],
+): Promise<VirtioNet[]> {
+  const host = stack.use(openHost(directory));
+  const pf = findPf(host);
+  stack.defer(() => void host.restore(pf));
+  host.bind(pf);
+  stack.use(host.open(pf));
+  const opened: VirtioNet[] = [];
+  for (const [index, vf] of host.setVfCount(pf, options.length).entries()) {
+    const device = stack.use(host.open(vf));
+    const transport = stack.use(PciModernTransport.open(device));
+    opened.push(stack.use(await VirtioNet.open(transport, options[index])));
+  }
+  return opened;
+}

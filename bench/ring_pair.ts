@@ -1,0 +1,128 @@
+/**
+ * Both sides of one ring in this process, over plain memory.
+ *
+ * @module
+ */
+import { Chain } from "../lib/emulation/virtio/chain.ts";
+import { SplitDeviceQueue } from "../lib/emulation/virtio/split_device_queue.ts";
+import { DeviceError } from "../lib/errors/mod.ts";
+import { type DmaMapper, DmaSpace } from "../lib/memory/mod.ts";
+import { DmaRegion, DmaTable } from "../lib/vfio/vfio_user/dma_table.ts";
+import { SplitQueue } from "../lib/virtio/queue/split.ts";
+import { splitLayout } from "../lib/virtio/queue/split_layout.ts";
+import { usedBurst } from "../lib/virtio/queue/used_burst.ts";
+import type { UsedBurst } from "../lib/virtio/queue/virtqueue.ts";
+
+/** Descriptors of the rings that are measured. */
+export const RING_SIZE = 256;
+const BUFFER_BYTES = 64;
+
+/** How a ring is used. */
+export interface RingVariant {
+  readonly eventIndex: boolean;
+  /** Chains of two parts in an indirect table, instead of one part in one descriptor. */
+  readonly indirect: boolean;
+}
+
+/** See the module. */
+export class RingPair implements Disposable {
+  readonly #variant: RingVariant;
+  readonly #queue: SplitQueue;
+  readonly #device: SplitDeviceQueue;
+  readonly #space: DmaSpace;
+  readonly #bufferLo: number;
+  readonly #bufferHi: number;
+  readonly #chain = new Chain(RING_SIZE);
+  readonly #used: UsedBurst = usedBurst(RING_SIZE);
+
+  /** Makes the ring; the "IOMMU" is a table over the same mapping. */
+  constructor(variant: RingVariant) {
+    this.#variant = variant;
+    const dma = new DmaTable();
+    const mapper: DmaMapper = {
+      name: "bench",
+      iovaRanges: [{ start: 0n, last: 0xffff_ffffn }],
+      pageSizes: 0x1000n,
+      needsFile: false,
+      mapDma(memory, _file, iova) {
+        dma.add(new DmaRegion(iova, memory, { deviceReads: true, deviceWrites: true }));
+      },
+      unmapDma() {
+        dma.clear();
+      },
+    };
+    this.#space = new DmaSpace(mapper);
+    const layout = splitLayout(RING_SIZE, variant.indirect ? 2 : 0);
+    const memory = this.#space.allocate(layout.totalBytes + BUFFER_BYTES, { label: "ring", huge: "never" });
+    const buffer = memory.iova + BigInt(layout.totalBytes);
+    this.#bufferLo = Number(buffer & 0xffff_ffffn);
+    this.#bufferHi = Number(buffer >> 32n);
+    const { eventIndex } = variant;
+    this.#queue = new SplitQueue({
+      function: "bench",
+      index: 0,
+      layout,
+      memory,
+      doorbell: { ring: () => {} },
+      eventIndex,
+    });
+    this.#device = new SplitDeviceQueue({
+      index: 0,
+      size: RING_SIZE,
+      descriptorArea: memory.iova + BigInt(layout.descriptorOffset),
+      driverArea: memory.iova + BigInt(layout.driverOffset),
+      deviceArea: memory.iova + BigInt(layout.deviceOffset),
+      indirect: variant.indirect,
+      eventIndex,
+    }, {
+      dma,
+      violation: (rule, message) => {
+        throw new DeviceError(`${message} (${rule})`, { queue: 0 });
+      },
+      interrupt: () => {},
+    });
+    this.#queue.suppressInterrupts();
+    this.#device.suppress();
+  }
+
+  /** Moves at least `count` chains around, `burst` at a time. @throws DeviceError when one is lost */
+  turn(count: number, burst: number): void {
+    for (let done = 0; done < count; done += burst) {
+      if (this.#variant.indirect) this.#addTables(burst);
+      else this.#addSingles(burst);
+      this.#queue.publish();
+      this.#serve(burst);
+      if (this.#queue.takeUsed(this.#used) !== burst) throw new DeviceError("a chain did not come back");
+    }
+  }
+
+  #addSingles(burst: number): void {
+    const queue = this.#queue;
+    for (let i = 0; i < burst; i++) queue.addSingle(this.#bufferLo, this.#bufferHi, BUFFER_BYTES, false);
+  }
+
+  #addTables(burst: number): void {
+    const queue = this.#queue;
+    for (let i = 0; i < burst; i++) {
+      queue.begin(1, 1);
+      queue.segment(this.#bufferLo, this.#bufferHi, BUFFER_BYTES / 2);
+      queue.segment(this.#bufferLo, this.#bufferHi, BUFFER_BYTES / 2);
+      queue.commit();
+    }
+  }
+
+  #serve(burst: number): void {
+    const device = this.#device;
+    for (let i = 0; i < burst; i++) {
+      const id = device.pop(this.#chain);
+      if (id < 0) throw new DeviceError("the device saw fewer chains than were published");
+      device.pushUsed(id, 0);
+    }
+    device.publish();
+  }
+
+  /** Frees the memory. */
+  [Symbol.dispose](): void {
+    this.#space.close();
+  }
+}
