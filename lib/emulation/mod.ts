@@ -18,12 +18,10 @@ export * from "./sysfs_tree.ts";
 export * from "./topology.ts";
 export * from "./violation_log.ts";
 export * from "./virtual_kernel.ts";
-export { createVirtioModels, type VirtioModels } from "./virtio/models.ts";
-export type { Chain } from "./virtio/chain.ts";
-export type { DeviceQueue } from "./virtio/device_queue.ts";
+export * from "./virtio/mod.ts";
 export { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "./sysfs_protocol.ts";
 // What the types above are made of.
-export type { EventFd, OwnedFd, SyscallError } from "../../ffi/mod.ts";
+export type { EventFd, MappedMemory, OwnedFd, SyscallError } from "../../ffi/mod.ts";
 export { RingsideError, UsageError } from "../errors/mod.ts";
 export type { IrqInfo, RegionArea, RegionInfo, VfioDeviceInfo } from "../vfio/device.ts";
 export type { DmaRegion, DmaTable } from "../vfio/vfio_user/dma_table.ts";
