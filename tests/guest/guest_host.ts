@@ -79,13 +79,17 @@ export function snapshot(): Record<string, unknown> {
   );
 }
 
-/** A test for the guest; the name says why it is skipped elsewhere. */
-export function guestTest(name: string, body: () => void | Promise<void>, cdev = false): void {
+/** A test for the guest; the name says why it is skipped, elsewhere or for `unless`. */
+export function guestTest(
+  name: string,
+  body: () => void | Promise<void>,
+  options: { readonly cdev?: boolean; readonly unless?: string } = {},
+): void {
   const why = !inGuest()
     ? "needs the guest rig"
-    : cdev && !hasCdev()
+    : options.cdev && !hasCdev()
     ? "the guest's kernel has no /dev/iommu"
-    : undefined;
+    : options.unless;
   Deno.test({
     name: `${name}${why === undefined ? "" : ` (skipped: ${why})`}`,
     ignore: why !== undefined,
@@ -118,7 +122,7 @@ function hostTest(name: string, path: KernelPath, body: HostTestBody): void {
     }
     assertEquals(snapshot(), sysfs, "sysfs is not as it was");
     assertEquals({ fds: openFdCount(), ...mappingCount() }, before, "something stayed open");
-  }, path === "cdev");
+  }, { cdev: path === "cdev" });
 }
 
 type HostTestBody = (host: LinuxHost, path: KernelPath) => void | Promise<void>;

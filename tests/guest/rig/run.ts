@@ -31,7 +31,8 @@ export async function runTests(run: TestRun): Promise<number> {
   if (files.length === 0) {
     throw new GuestOptionsError(`no test files in ${run.selection.join(" ")} (looked for *_test.ts)`);
   }
-  await cacheForGuest(files);
+  // Tests start the command line as a process.
+  await cacheForGuest([...files, `${PROJECT_ROOT}/cli/main.ts`]);
   const deno = await denoForGuest();
   const started = performance.now();
   const result = await bootGuest({

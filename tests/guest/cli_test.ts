@@ -1,0 +1,146 @@
+/** The commands as a user of the guest runs them: exit statuses, what they print, and that refusals change nothing. */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { guestTest, ID, netInterface, physicalFunction, rng, snapshot } from "./guest_host.ts";
+
+const TOKEN = "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
+const NOBODY = 65534;
+const MAIN = new URL("../../cli/main.ts", import.meta.url).pathname;
+
+interface Outcome {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+interface User {
+  readonly uid: number;
+  /** A Deno that this user can start. */
+  readonly deno: string;
+}
+
+async function ringside(args: readonly string[], user?: User): Promise<Outcome> {
+  const output = await new Deno.Command(user?.deno ?? Deno.execPath(), {
+    args: ["run", "--quiet", "--cached-only", "--allow-ffi", "--allow-env", "--allow-sys", MAIN, ...args],
+    ...(user === undefined ? {} : { uid: user.uid, gid: user.uid, env: { HOME: "/tmp" } }),
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).output();
+  const decoder = new TextDecoder();
+  return { code: output.code, out: decoder.decode(output.stdout), err: decoder.decode(output.stderr) };
+}
+
+/** Runs a command that must do. @returns what it prints */
+async function succeeds(...args: string[]): Promise<string> {
+  const { code, out, err } = await ringside(args);
+  assertEquals(code, 0, `ringside ${args.join(" ")}: ${out}${err}`);
+  return out;
+}
+
+/** A command that must fail, its exit status, and what its one line must say. */
+type Refusal = readonly [code: 1 | 2, args: readonly string[], says: string];
+
+/** Runs commands, at the same time, that must each be refused in one line; together they change nothing. */
+async function refused(refusals: readonly Refusal[], user?: User): Promise<void> {
+  const before = snapshot();
+  const outcomes = await Promise.all(refusals.map(([, args]) => ringside(args, user)));
+  refusals.forEach(([code, args, says], index) => {
+    const { code: actual, out, err } = outcomes[index]!;
+    const said = `ringside ${args.join(" ")}: ${out}${err}`;
+    assertEquals([actual, out], [code, ""], said);
+    assertEquals(err.trimEnd().split("\n").length, 1, said);
+    assert(!err.includes("internal error"), said);
+    assertStringIncludes(err, says);
+  });
+  assertEquals(snapshot(), before);
+}
+
+async function run(...words: string[]): Promise<void> {
+  const [program = "", ...args] = words;
+  const output = await new Deno.Command(program, { args, stdin: "null", stderr: "piped" }).output();
+  assert(output.success, `${words.join(" ")}: ${new TextDecoder().decode(output.stderr)}`);
+}
+
+function cliTest(name: string, body: () => Promise<void>, why?: string): void {
+  guestTest(`ringside: ${name}`, async () => {
+    const before = snapshot();
+    await body();
+    assertEquals(snapshot(), before, "sysfs is not as it was");
+  }, { ...(why === undefined ? {} : { unless: why }) });
+}
+
+// Under emulation the start of each command takes seconds, so there are no more of them than needed: tests/emulated has the rest.
+cliTest("doctor, list, bind, show, sriov, net loop, rng, restore", async () => {
+  const pf = physicalFunction(ID.net);
+  const entropy = rng("msix");
+  const [examined, listed] = await Promise.all([succeeds("doctor", "--json"), succeeds("list", "--sriov")]);
+  const report = JSON.parse(examined) as { ready: boolean; findings: { what: string; state: string }[] };
+  const problems = report.findings.filter((one) => one.state === "problem").map((one) => one.what);
+  assertEquals([report.ready, problems], [true, []]);
+  assert(listed.includes(pf) && listed.includes("0/3") && listed.includes("virtio-pci"), listed);
+
+  assertEquals(await succeeds("bind", pf), `${pf}: virtio-pci -> vfio-pci\n`);
+  // Opening the PF with a token makes it the token of its VFs, for as long as the PF stays on vfio-pci.
+  const shown = await succeeds("show", pf, "--vf-token", TOKEN);
+  for (const part of ["Single Root I/O Virtualization", "VFIO: by", "MSI-X: 4 vectors", "VIRTIO_NET_F_MAC"]) {
+    assertStringIncludes(shown, part);
+  }
+  const { vfs } = JSON.parse(await succeeds("sriov", pf, "2", "--json")) as { vfs: { function: string }[] };
+  const [first = "", second = ""] = vfs.map((one) => one.function);
+  await Promise.all([first, second, entropy].map((address) => succeeds("bind", address)));
+  const [random] = await Promise.all([
+    succeeds("rng", entropy, "48"),
+    refused([[1, ["net", "loop", first, second, "-n", "1"], "VF token is needed"]]),
+  ]);
+  assertEquals(random.replaceAll(/[0-9a-f]/g, ""), "\n\n");
+  assertEquals(random.replaceAll("\n", "").length, 96);
+  const looped = await succeeds("net", "loop", first, second, "--vf-token", TOKEN, "-n", "200", "--json");
+  const result = JSON.parse(looped) as { frames: number; bytes: number };
+  assertEquals([result.frames, result.bytes], [200, 200 * 64]);
+  assertStringIncludes(await succeeds("restore"), `${pf} sriov_numvfs: 2 -> 0`);
+});
+
+cliTest("refusals: one line, status 1 or 2, nothing changed", async () => {
+  const pf = physicalFunction(ID.net);
+  const link = netInterface(pf);
+  await run("ip", "addr", "add", "192.0.2.1/24", "dev", link);
+  try {
+    await refused([
+      [1, ["bind", pf], `${link} of ${pf} has the address 192.0.2.1`],
+      [2, ["sriov", pf, "4"], "TotalVFs is 3"],
+      [2, ["rng", rng("msix")], "virtio-pci"],
+    ]);
+  } finally {
+    await run("ip", "addr", "flush", "dev", link);
+  }
+});
+
+cliTest("as an ordinary user: changes and opens nothing", async () => {
+  const entropy = rng("intx");
+  // The Deno of the tests may lie in root's home; mounted elsewhere, everybody can start it.
+  const user = { uid: NOBODY, deno: "/tmp/deno-for-all" };
+  await Deno.writeFile(user.deno, new Uint8Array());
+  await run("mount", "--bind", Deno.execPath(), user.deno);
+  // As a login makes it.
+  await Deno.mkdir(`/run/user/${NOBODY}`, { recursive: true });
+  await Deno.chown(`/run/user/${NOBODY}`, NOBODY, NOBODY);
+  try {
+    await Promise.all([
+      refused([[1, ["sriov", physicalFunction(ID.net), "2"], "only root"]], user),
+      ringside(["bind", entropy]),
+    ]);
+    await refused([[1, ["rng", entropy], "/dev/vfio"], [1, ["restore"], "only root"]], user);
+  } finally {
+    await run("umount", user.deno);
+    await ringside(["restore"]);
+  }
+}, hidden());
+
+/** Why an ordinary user could not even read the project. */
+function hidden(): string | undefined {
+  for (let folder = MAIN; folder !== ""; folder = folder.slice(0, folder.lastIndexOf("/"))) {
+    const mode = Deno.statSync(folder).mode ?? 0;
+    if ((mode & 0o001) === 0 && folder !== MAIN) return `${folder} is closed to other users`;
+  }
+  return undefined;
+}
