@@ -28,7 +28,7 @@ export class QueueRegisters {
   /** It was reset by `queue_reset` since the device was: then it may be enabled after DRIVER_OK. */
   wasReset = false;
   /** Low and high halves of `queue_desc`, `queue_driver` and `queue_device`, in that order. */
-  readonly addresses = new Uint32Array(6);
+  readonly addresses: Uint32Array<ArrayBuffer> = new Uint32Array(6);
 
   /** With the values that a device reset gives. */
   constructor(maxSize: number) {
