@@ -46,6 +46,11 @@ export const DRAFT_FEATURE_BIT = {
   MMIO_MSI: 40,
 } as const;
 
+/** The same as masks. */
+export const DRAFT_FEATURE: Readonly<Record<keyof typeof DRAFT_FEATURE_BIT, bigint>> = masks(
+  DRAFT_FEATURE_BIT,
+);
+
 /** Turns a table of bit numbers into one of masks. */
 export function masks<K extends string>(bits: Readonly<Record<K, number>>): Readonly<Record<K, bigint>> {
   const out = {} as Record<K, bigint>;

@@ -8,6 +8,7 @@ export * from "./entropy.ts";
 export * from "./features.ts";
 export * from "./net.ts";
 export * from "./pci.ts";
+export * from "./queue_state.ts";
 export * from "./ring.ts";
 export * from "./status.ts";
 // What the tables above are made of.

@@ -44,8 +44,20 @@ export const COMMON_CFG = {
 /** Name of a register of `virtio_pci_common_cfg`. */
 export type CommonRegisterName = keyof typeof COMMON_CFG;
 
-/** Bytes of `virtio_pci_common_cfg` with and without its optional fields. */
-export const COMMON_CFG_BYTES = { required: 56, all: 64 } as const;
+/**
+ * Registers of profile `queue-state`, past every field of the standard (reference 6.2): the state of the selected queue. They exist when
+ * QUEUE_STATE is offered and the common structure has `COMMON_CFG_BYTES.queueState` bytes.
+ */
+export const QUEUE_STATE_CFG = {
+  queue_avail_state: { offset: 64, width: 2, access: "RW", feature: 40 },
+  queue_used_state: { offset: 66, width: 2, access: "RW", feature: 40 },
+} as const satisfies Record<string, CommonRegister>;
+
+/** Name of a register of profile `queue-state`. */
+export type QueueStateRegisterName = keyof typeof QUEUE_STATE_CFG;
+
+/** Bytes of `virtio_pci_common_cfg`: without its optional fields, with them, and with those of profile `queue-state`. */
+export const COMMON_CFG_BYTES = { required: 56, all: 64, queueState: 68 } as const;
 
 /** `VIRTIO_MSI_NO_VECTOR`: no MSI-X vector; read back when the device refused one. */
 export const NO_VECTOR = 0xffff;

@@ -42,8 +42,18 @@ export const PVIRTQ_DESC: Struct<{
   readonly flags: Field<"u16">;
 }> = new Struct("pvirtq_desc", 16, { addr: u64(0), len: u32(8), id: u16(12), flags: u16(14) });
 
-/** Flags of a packed ring's event suppression structures. */
+/** Flags of a packed ring's event suppression structures: bits 16–17 of their four bytes; 3 is reserved. */
 export const EVENT_SUPPRESS = { enable: 0, disable: 1, descriptor: 2 } as const;
+
+/** Alignment of the three areas of a packed ring, in bytes. */
+export const PACKED_ALIGN = { descriptorArea: 16, driverArea: 4, deviceArea: 4 } as const;
+
+/** Bytes of the three areas of a packed ring of `size` entries. */
+export function packedRingBytes(
+  size: number,
+): { descriptorArea: number; driverArea: number; deviceArea: number } {
+  return { descriptorArea: 16 * size, driverArea: 4, deviceArea: 4 };
+}
 
 /** Alignment of the three areas of a split ring, in bytes. */
 export const SPLIT_ALIGN = { descriptorArea: 16, driverArea: 2, deviceArea: 4 } as const;
