@@ -12,7 +12,7 @@ import { PciModernTransport } from "../lib/virtio/mod.ts";
 import { type BenchRun, rate } from "./bench_run.ts";
 import { BURST, FramePair } from "./frame_pair.ts";
 import { InProcessFunction } from "./in_process_function.ts";
-import { beside, type Figure, rounds, type Section, single } from "./report.ts";
+import { compare, type Figure, rounds, type Section, single } from "./report.ts";
 import { RingPair } from "./ring_pair.ts";
 
 const MILLION = 1_000_000;
@@ -33,7 +33,7 @@ export async function benchAllocation(run: BenchRun): Promise<Section[]> {
     using pair = new RingPair({ eventIndex: true, indirect: false });
     pair.turn(warmUp, BURST);
     const value = await perMillion(run, packets, () => pair.turn(packets, BURST));
-    figures.push({ name: `split ring, burst ${BURST}`, value, beside: beside(value, name, objects) });
+    figures.push({ name: `split ring, burst ${BURST}`, value, beside: [compare(value, name, objects)] });
   }
   const rates: Figure[] = [];
   await using stack = new AsyncDisposableStack();
@@ -45,7 +45,7 @@ export async function benchAllocation(run: BenchRun): Promise<Section[]> {
     figures.push({
       name: `VirtioNet to VirtioNet, ${lengthBytes} bytes`,
       value,
-      beside: beside(value, name, objects),
+      beside: [compare(value, name, objects)],
       note: "transmit, device, switch, receive",
     });
     const perSecond: number[] = [], copies: number[] = [];
@@ -59,7 +59,7 @@ export async function benchAllocation(run: BenchRun): Promise<Section[]> {
     rates.push({
       name: `VirtioNet to VirtioNet, ${lengthBytes} bytes`,
       value: speed,
-      beside: beside(speed, "copied twice", rounds("per second", copies)),
+      beside: [compare(speed, "copied twice", rounds("per second", copies))],
     });
   }
   return [{

@@ -10,7 +10,7 @@ import { PciModernTransport } from "../lib/virtio/mod.ts";
 import type { BenchRun } from "./bench_run.ts";
 import { findPf } from "./opened_functions.ts";
 import { endProcess, startScript, useEmulatedHost } from "./processes.ts";
-import { beside, type Figure, rounds, type Section } from "./report.ts";
+import { compare, type Figure, rounds, type Section } from "./report.ts";
 
 const VF_COUNTS = [1, 4];
 const PHASES = ["bind", "VFs", "open", "negotiate", "close", "restore"] as const;
@@ -50,10 +50,10 @@ export async function benchBringUp(run: BenchRun): Promise<Section[]> {
     const what = `${count} VF${count === 1 ? "" : "s"}`;
     const total = rounds("milliseconds", totals[i]!);
     return [
-      { name: `${what}: bind to negotiate`, value: total, beside: beside(total, name, nothing) },
+      { name: `${what}: bind to negotiate`, value: total, beside: [compare(total, name, nothing)] },
       ...PHASES.map((phase): Figure => {
         const value = rounds("milliseconds", times[i]!.get(phase)!);
-        return { name: `  ${phase}`, value, beside: beside(value, "all of it", total), note: WHAT[phase] };
+        return { name: `  ${phase}`, value, beside: [compare(value, "all of it", total)], note: WHAT[phase] };
       }),
     ];
   });

@@ -83,7 +83,7 @@ async function main(args: readonly string[]): Promise<number> {
   const all: Section[] = [];
   const start = performance.now();
   for (const name of wanted.sections) {
-    const sections = await SECTIONS[name]!(run);
+    const sections = await measure(SECTIONS[name]!, run);
     all.push(...sections);
     if (!wanted.json) { for (const section of sections) console.log(`\n${sectionText(section)}`); }
   }
@@ -91,6 +91,16 @@ async function main(args: readonly string[]): Promise<number> {
   if (wanted.json) console.log(JSON.stringify({ machine: facts, short: run.short, seconds, sections: all }));
   else console.log(`\ndone in ${seconds.toFixed(1)} s`);
   return 0;
+}
+
+async function measure(section: (run: BenchRun) => Promise<Section[]>, run: BenchRun): Promise<Section[]> {
+  try {
+    return await section(run);
+  } catch (error) {
+    // Ctrl-C in a terminal reaches the other processes too, so what failed may be their end.
+    await run.turn();
+    throw error;
+  }
 }
 
 function told(error: unknown): number {

@@ -7,7 +7,7 @@ import { DeviceError } from "../lib/errors/mod.ts";
 import type { BenchRun } from "./bench_run.ts";
 import type { MemoryReport } from "./memory_child.ts";
 import { endProcess, startScript, useEmulatedHost } from "./processes.ts";
-import { beside, type Figure, type Section, single } from "./report.ts";
+import { compare, type Figure, type Section, single } from "./report.ts";
 
 /** Runs the frames in a process of their own, since this one has a heap made for measuring. */
 export async function benchMemory(run: BenchRun): Promise<Section[]> {
@@ -28,7 +28,7 @@ export async function benchMemory(run: BenchRun): Promise<Section[]> {
   const figure = (name: string, after: number, before: number): Figure => ({
     name,
     value: single("bytes", after),
-    beside: beside(single("bytes", after), "before", single("bytes", before)),
+    beside: [compare(single("bytes", after), "before", single("bytes", before))],
     note: `${((after - before) / frames).toFixed(2)} bytes a frame`,
   });
   return [{

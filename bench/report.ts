@@ -27,12 +27,18 @@ export type Statistic =
   }
   | { readonly kind: "value"; readonly unit: Unit; readonly value: number };
 
-/** One line of a section. */
+/** What was measured beside a figure in the same run, and how many times as large the figure is. */
+export interface Comparison {
+  readonly name: string;
+  readonly value: Statistic;
+  readonly ratio: number;
+}
+
+/** One figure of a section. */
 export interface Figure {
   readonly name: string;
   readonly value: Statistic;
-  /** What was measured beside it, and how many times as large the figure is. */
-  readonly beside?: { readonly name: string; readonly value: Statistic; readonly ratio: number };
+  readonly beside: readonly Comparison[];
   readonly note?: string;
 }
 
@@ -76,33 +82,38 @@ export function single(unit: Unit, value: number): Statistic {
 }
 
 /** The number that stands for a statistic in a ratio. */
-export function centre(statistic: Statistic): number {
+function centre(statistic: Statistic): number {
   if (statistic.kind === "rounds") return statistic.median;
   return statistic.kind === "samples" ? statistic.p50 : statistic.value;
 }
 
-/** `beside` of a figure, with the ratio of the two centres. */
-export function beside(value: Statistic, name: string, other: Statistic): NonNullable<Figure["beside"]> {
+/** A comparison, with the ratio of the two centres. */
+export function compare(value: Statistic, name: string, other: Statistic): Comparison {
   return { name, value: other, ratio: centre(value) / centre(other) };
 }
 
 /** A section as text. */
 export function sectionText(section: Section): string {
-  const rows = section.figures.map((figure) => [
-    figure.name,
-    statisticText(figure.value),
-    figure.beside === undefined ? "" : `${ratioText(figure.beside.ratio)} x`,
-    figure.beside === undefined ? "" : `${figure.beside.name}: ${statisticText(figure.beside.value)}`,
-    figure.note ?? "",
-  ]);
+  const rows = section.figures.flatMap(figureRows);
   const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
   const lines = rows.map((row) => {
     const cells = row.map((cell, column) =>
       column === 2 ? cell.padStart(widths[2]!) : cell.padEnd(widths[column] ?? 0)
     );
-    return `  ${cells.filter((_, column) => (widths[column] ?? 1) > 0).join("  ")}`.trimEnd();
+    return `  ${cells.join("  ")}`.trimEnd();
   });
   return [section.title, ...lines, ...section.notes.map((note) => `  (${note})`)].join("\n");
+}
+
+/** A row for each comparison; the figure itself stands in the first. */
+function figureRows(figure: Figure): string[][] {
+  const first = [figure.name, statisticText(figure.value)];
+  return figure.beside.map(({ name, value, ratio }, i) => [
+    ...(i === 0 ? first : ["", ""]),
+    `${ratioText(ratio)} x`,
+    `${name}: ${statisticText(value)}`,
+    i === 0 ? figure.note ?? "" : "",
+  ]);
 }
 
 function statisticText(statistic: Statistic): string {

@@ -7,7 +7,7 @@
  */
 import { type BenchRun, rate } from "./bench_run.ts";
 import { PlainRing } from "./plain_ring.ts";
-import { beside, type Figure, rounds, type Section } from "./report.ts";
+import { compare, type Figure, rounds, type Section } from "./report.ts";
 import { RING_SIZE, RingPair, type RingVariant } from "./ring_pair.ts";
 
 const BURSTS = [1, 8, 32, 128];
@@ -39,7 +39,7 @@ export async function benchRing(run: BenchRun): Promise<Section[]> {
       figures.push({
         name: `${variant.name}, burst ${burst}`,
         value,
-        beside: beside(value, "plain ring", rounds("per second", least)),
+        beside: [compare(value, "plain ring", rounds("per second", least))],
         note: `${nanoseconds.toFixed(0)} ns each`,
       });
     }

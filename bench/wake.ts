@@ -10,11 +10,12 @@
 import { FrameBurst, type VirtioNet, type VirtioNetOptions } from "../drivers/virtio_net.ts";
 import { Epoll, EventFd, sleepBlocking } from "../ffi/mod.ts";
 import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";
+import type { WaitMode } from "../lib/virtio/waiter.ts";
 import type { BenchRun } from "./bench_run.ts";
 import { templateFrame } from "./frame_pair.ts";
 import { useVfs } from "./opened_functions.ts";
 import { useEmulatedHost, usePeer } from "./processes.ts";
-import { beside, type Figure, samples, type Section } from "./report.ts";
+import { compare, type Figure, samples, type Section } from "./report.ts";
 
 const PATIENCE_MS = 2000;
 const FRAME_BYTES = 64;
@@ -25,14 +26,16 @@ const BLOCK = 50;
 /** One way to wait. `sample` gives milliseconds. */
 interface Probe {
   readonly name: string;
+  /** Its waits are asynchronous, which takes another thread. */
+  readonly asynchronous: boolean;
+  /** Only samples count that an interrupt ended: where the device was faster than the driver fell asleep, nobody was woken. */
+  readonly onlyByInterrupt: boolean;
   sample(): number | Promise<number>;
-  /** Interrupts that were taken so far; undefined where there is no device. */
-  readonly interrupts: number | undefined;
-  /** Doorbells that were rung so far. */
-  readonly doorbells: number | undefined;
+  /** Interrupts that were taken so far. */
+  readonly interrupts: number;
 }
 
-const WAITS: readonly (VirtioNetOptions & { readonly wait: NonNullable<VirtioNetOptions["wait"]> })[] = [
+const WAITS: readonly VirtioNetOptions[] = [
   { interrupts: "msix", wait: "eventfd" },
   { interrupts: "msix", wait: "adaptive" },
   { interrupts: "msix", wait: "poll" },
@@ -48,25 +51,25 @@ export async function benchWake(run: BenchRun): Promise<Section[]> {
   ]);
   const baseline = await eventFdProbes(stack);
   const probes: Probe[] = [
-    new FrameProbe("eventfd, asynchronous", sender!, eventfd!, false),
-    new FrameProbe("eventfd, blocking", sender!, eventfd!, true),
-    new FrameProbe("adaptive (50 us), asynchronous", sender!, adaptive!, false),
-    new FrameProbe("poll, blocking", sender!, poll!, true),
+    new FrameProbe(sender!, eventfd!, "eventfd", true),
+    new FrameProbe(sender!, eventfd!, "eventfd", false),
+    new FrameProbe(sender!, adaptive!, "adaptive", true),
+    new FrameProbe(sender!, adaptive!, "adaptive", false),
+    new FrameProbe(sender!, poll!, "poll", false),
   ];
   const sections: Section[] = [];
   for (const asleep of [true, false]) {
     const measured = await measure(run, [...baseline, ...probes], asleep);
-    const [blocking, asynchronous] = measured;
-    const figures = measured.slice(baseline.length).map((one, i): Figure => {
-      const value = samples("microseconds", one.microseconds);
-      const probe = probes[i]!;
-      const other = probe.name.includes("asynchronous") ? asynchronous! : blocking!;
-      const name = `eventfds alone, ${other === asynchronous ? "asynchronous" : "blocking"}`;
+    const alone = measured.slice(0, baseline.length).map((one) => samples("microseconds", one.microseconds));
+    const figures = measured.slice(baseline.length).map(({ microseconds, byInterrupt }, i): Figure => {
+      const { name, asynchronous, onlyByInterrupt } = probes[i]!;
+      const other = baseline.findIndex((one) => one.asynchronous === asynchronous);
+      const value = samples("microseconds", microseconds);
       return {
-        name: probe.name,
+        name,
         value,
-        beside: beside(value, name, samples("microseconds", other.microseconds)),
-        note: `${one.interrupts} % by interrupt, ${one.doorbells} % by doorbell`,
+        beside: [compare(value, baseline[other]!.name, alone[other]!)],
+        note: `${byInterrupt} % ended by interrupt${onlyByInterrupt ? ": only those count" : ""}`,
       };
     });
     sections.push({
@@ -90,60 +93,57 @@ const SHORT_SAMPLES = 300;
 
 interface Measured {
   readonly microseconds: number[];
-  readonly interrupts: string;
-  readonly doorbells: string;
+  /** Percent of all samples. */
+  readonly byInterrupt: string;
 }
 
 async function measure(run: BenchRun, probes: readonly Probe[], asleep: boolean): Promise<Measured[]> {
   const count = run.pick(SAMPLES, SHORT_SAMPLES);
   const microseconds: number[][] = probes.map(() => []);
-  const interrupts = probes.map(() => 0), doorbells = probes.map(() => 0);
+  const byInterrupt = probes.map(() => 0);
   // One block more, which warms up and is thrown away.
   for (let block = 0; block <= count / BLOCK; block++) {
     for (const [i, probe] of probes.entries()) {
-      const before = { interrupts: probe.interrupts ?? 0, doorbells: probe.doorbells ?? 0 };
       for (let n = 0; n < BLOCK; n++) {
         if (asleep) sleepBlocking(PAUSE_MS);
+        const before = probe.interrupts;
         const took = await probe.sample();
-        if (block > 0) microseconds[i]!.push(1000 * took);
-      }
-      if (block > 0) {
-        interrupts[i]! += (probe.interrupts ?? 0) - before.interrupts;
-        doorbells[i]! += (probe.doorbells ?? 0) - before.doorbells;
+        if (block === 0) continue;
+        const interrupted = probe.interrupts !== before;
+        if (interrupted) byInterrupt[i]!++;
+        if (interrupted || !probe.onlyByInterrupt) microseconds[i]!.push(1000 * took);
       }
       await run.turn();
     }
   }
+  const all = BLOCK * Math.floor(count / BLOCK);
   return probes.map((_, i) => ({
     microseconds: microseconds[i]!,
-    interrupts: (100 * interrupts[i]! / microseconds[i]!.length).toFixed(0),
-    doorbells: (100 * doorbells[i]! / microseconds[i]!.length).toFixed(0),
+    byInterrupt: (100 * byInterrupt[i]! / all).toFixed(0),
   }));
 }
 
 /** A frame from one VF to another whose receive queue is waited for. */
 class FrameProbe implements Probe {
   readonly name: string;
+  readonly asynchronous: boolean;
+  readonly onlyByInterrupt: boolean;
   readonly #from: VirtioNet;
   readonly #to: VirtioNet;
-  readonly #blocking: boolean;
   readonly #template: Uint8Array;
   readonly #burst = new FrameBurst(4);
 
-  constructor(name: string, from: VirtioNet, to: VirtioNet, blocking: boolean) {
-    this.name = name;
+  constructor(from: VirtioNet, to: VirtioNet, mode: WaitMode, asynchronous: boolean) {
+    this.name = `${mode}, ${asynchronous ? "asynchronous" : "blocking"}`;
+    this.asynchronous = asynchronous;
+    this.onlyByInterrupt = mode === "eventfd";
     this.#from = from;
     this.#to = to;
-    this.#blocking = blocking;
     this.#template = templateFrame(to.mac, from.mac, FRAME_BYTES);
   }
 
   get interrupts(): number {
     return this.#to.statistics().interrupts;
-  }
-
-  get doorbells(): number {
-    return this.#from.statistics().transmitted.kicks;
   }
 
   sample(): number | Promise<number> {
@@ -154,7 +154,7 @@ class FrameProbe implements Probe {
     const start = performance.now();
     tx.send(slot, this.#template.length);
     tx.flush();
-    if (this.#blocking) return this.#arrived(start, this.#to.waitReceiveBlocking(PATIENCE_MS));
+    if (!this.asynchronous) return this.#arrived(start, this.#to.waitReceiveBlocking(PATIENCE_MS));
     return this.#to.waitReceive(PATIENCE_MS).then((ready) => this.#arrived(start, ready));
   }
 
@@ -181,18 +181,20 @@ async function eventFdProbes(stack: AsyncDisposableStack): Promise<Probe[]> {
     if (ready === 0 || interrupt.take() !== 1) throw new TimeoutError("the peer process did not answer");
     return took;
   };
-  const none = { interrupts: undefined, doorbells: undefined };
+  const common = { interrupts: 0, onlyByInterrupt: false };
   return [{
-    ...none,
-    name: "blocking",
+    ...common,
+    name: "eventfds alone, blocking",
+    asynchronous: false,
     sample: () => {
       const start = performance.now();
       doorbell.signal();
       return arrived(start, epoll.waitBlocking(PATIENCE_MS));
     },
   }, {
-    ...none,
-    name: "asynchronous",
+    ...common,
+    name: "eventfds alone, asynchronous",
+    asynchronous: true,
     sample: async () => {
       const start = performance.now();
       doorbell.signal();

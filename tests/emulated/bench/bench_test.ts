@@ -1,0 +1,57 @@
+import { assert, assertEquals, AssertionError } from "@std/assert";
+import { readDirectory } from "../../../ffi/mod.ts";
+import { type Section, sectionText, type Statistic } from "../../../bench/report.ts";
+
+const MAIN = new URL("../../../bench/main.ts", import.meta.url).pathname;
+const TASK_FLAGS = [
+  "--allow-ffi",
+  "--allow-env",
+  "--allow-run",
+  "--allow-sys",
+  "--v8-flags=--expose-gc,--min-semi-space-size=256,--max-semi-space-size=256",
+];
+const TITLES = [
+  "Ring operations",
+  "Heap bytes allocated for a million packets",
+  "Frames per second, driver and device in one process",
+  "Frames per second, VF to VF by polling, over two processes",
+  "Interrupt wake latency, round trip, device asleep",
+  "Interrupt wake latency, round trip, back to back",
+  "Bring-up time",
+  "Memory after",
+];
+
+function numbers(statistic: Statistic): number[] {
+  if (statistic.kind === "rounds") return [statistic.min, statistic.median, statistic.max];
+  return statistic.kind === "samples" ? [statistic.p50, statistic.p99, statistic.max] : [statistic.value];
+}
+
+Deno.test("a short bench measures every section beside something else, and leaves nothing behind", async () => {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--no-check", ...TASK_FLAGS, MAIN, "--short", "--json"],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const { pid } = child;
+  const { code, stdout, stderr } = await child.output();
+  assertEquals({ code, errors: new TextDecoder().decode(stderr) }, { code: 0, errors: "" });
+  const { sections } = JSON.parse(new TextDecoder().decode(stdout)) as { sections: Section[] };
+  for (const title of TITLES) {
+    const section = sections.find((one) => one.title.startsWith(title));
+    if (section === undefined) throw new AssertionError(`no section "${title}"`);
+    assert(section.figures.length > 0, title);
+    const text = sectionText(section);
+    for (const { name, value, beside } of section.figures) {
+      assert(text.includes(name), `${title}: ${name} is not printed`);
+      assert(beside.length > 0, `${title}: ${name} stands alone`);
+      for (const { ratio } of beside) assert(Number.isFinite(ratio), `${title}: ${name}: ratio ${ratio}`);
+      const all = numbers(value);
+      assert(all.every(Number.isFinite), `${title}: ${name}: ${all}`);
+      assertEquals(all, [...all].sort((a, b) => a - b), `${title}: ${name}`);
+    }
+  }
+  assertEquals(sections.length, TITLES.length);
+  const left = readDirectory("/tmp").filter(({ name }) => name.match(`^ringside-(bench-)?${pid}-`));
+  assertEquals(left, []);
+});
