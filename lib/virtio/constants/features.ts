@@ -7,6 +7,8 @@
  */
 import type { Profile } from "../transport/transport.ts";
 import { DEVICE_ID } from "./device_id.ts";
+import { BLK_FEATURE_BIT } from "./blk.ts";
+import { CONSOLE_FEATURE_BIT } from "./console.ts";
 import { NET_FEATURE_BIT } from "./net.ts";
 
 /** Bit numbers of the reserved feature bits, as profile `spec` has them. */
@@ -88,11 +90,14 @@ const PROFILE_NAMES: Readonly<Record<Profile, ReadonlyMap<number, string | undef
 };
 
 const DEVICE_NAMES: ReadonlyMap<number, ReadonlyMap<number, string>> = new Map([
-  [
-    DEVICE_ID.net,
-    new Map(Object.entries(NET_FEATURE_BIT).map(([name, bit]) => [bit, `VIRTIO_NET_F_${name}`])),
-  ],
+  [DEVICE_ID.net, named("VIRTIO_NET_F_", NET_FEATURE_BIT)],
+  [DEVICE_ID.block, named("VIRTIO_BLK_F_", BLK_FEATURE_BIT)],
+  [DEVICE_ID.console, named("VIRTIO_CONSOLE_F_", CONSOLE_FEATURE_BIT)],
 ]);
+
+function named(prefix: string, bits: Readonly<Record<string, number>>): ReadonlyMap<number, string> {
+  return new Map(Object.entries(bits).map(([name, bit]) => [bit, prefix + name]));
+}
 
 /** The name of one feature bit of a device type under a profile; `bit 49` when it has none. */
 export function featureName(bit: number, deviceId: number, profile: Profile = "spec"): string {

@@ -3,6 +3,8 @@
  *
  * @module
  */
+export * from "./blk.ts";
+export * from "./console.ts";
 export * from "./device_id.ts";
 export * from "./entropy.ts";
 export * from "./features.ts";
