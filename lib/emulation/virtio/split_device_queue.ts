@@ -4,7 +4,7 @@
  * @module
  */
 import { UsageError } from "../../errors/mod.ts";
-import type { DmaTable } from "../../vfio/vfio_user/dma_table.ts";
+import type { QueueState } from "../../virtio/constants/queue_state.ts";
 import {
   AVAIL_NO_INTERRUPT,
   DESC_FLAG,
@@ -13,51 +13,39 @@ import {
   USED_NO_NOTIFY,
 } from "../../virtio/constants/ring.ts";
 import type { Chain } from "./chain.ts";
-import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
+import type { DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
+import { DeviceRing, misaligned } from "./device_ring.ts";
 
 const NONE16 = new Uint16Array(0);
 const NONE32 = new Uint32Array(0);
-/** Longest chain in bytes (§2.7.4.2: a driver must not add more than 2^32). */
-const CHAIN_BYTES_MAX = 2 ** 32;
+const NONE64 = new Float64Array(0);
 
 /**
  * What is wrong with the registers of a split ring; undefined when nothing is.
  * Whether its areas are mapped is found out at first use, when the device may touch memory.
  */
 export function checkSplitSetup(setup: DeviceQueueSetup): string | undefined {
-  const { size } = setup;
+  const { size, state } = setup;
   if (size < 1 || size > QUEUE_SIZE_MAX || (size & (size - 1)) !== 0) {
     return `queue_size ${size} is not a power of two from 1 to ${QUEUE_SIZE_MAX}`;
   }
-  for (const area of ["descriptorArea", "driverArea", "deviceArea"] as const) {
-    if (setup[area] % BigInt(SPLIT_ALIGN[area]) !== 0n) {
-      return `${area} 0x${setup[area].toString(16)} is not aligned to ${SPLIT_ALIGN[area]} bytes`;
-    }
-  }
-  return undefined;
+  if (state !== undefined && state.layout !== "split") return `the state is one of a ${state.layout} ring`;
+  return misaligned(setup, SPLIT_ALIGN);
 }
 
 /** A split ring, read as strictly as the standard lets a device be. */
-export class SplitDeviceQueue implements DeviceQueue {
-  readonly index: number;
+export class SplitDeviceQueue extends DeviceRing {
   readonly layout = "split";
-  readonly size: number;
-  readonly #setup: DeviceQueueSetup;
-  readonly #owner: DeviceQueueOwner;
-  readonly #dma: DmaTable;
   readonly #mask: number;
-  readonly #indirect: boolean;
-  readonly #eventIndex: boolean;
 
   /** Heads that the device holds. */
   readonly #held: Uint8Array;
-  /** Head that was popped at each ring position, for `unpop`. */
+  /** Head that was popped at each ring position, for `unpop` and the order of return. */
   readonly #popped: Uint16Array;
-  #heldCount = 0;
-  #broken = false;
+  /** Device-writable bytes of what was popped at each ring position; only where batches are made. */
+  readonly #writable: Float64Array;
 
   // Views of the three areas; made again whenever the client's mappings change.
-  #generation = -1;
   #desc32: Uint32Array = NONE32;
   #desc16: Uint16Array = NONE16;
   /** flags, idx, ring, used_event. */
@@ -74,62 +62,80 @@ export class SplitDeviceQueue implements DeviceQueue {
   #usedNext = 0;
   #usedPublished = 0;
   #usedNotified = 0;
-  /** Notifications are asked for: true at first, since a zeroed ring asks for them. */
-  #armed = true;
+  /** The used positions must be taken from the ring, where the device's former life left them. */
+  #usedInRing = false;
+
+  // With IN_ORDER: position of the next chain to return, and the descriptor that the next chain must start with (−1: any).
+  #returnNext = 0;
+  #headNext = 0;
 
   /** A queue that was just enabled. @throws UsageError for a setup that `checkSplitSetup` finds fault with */
   constructor(setup: DeviceQueueSetup, owner: DeviceQueueOwner) {
-    const problem = checkSplitSetup(setup);
-    if (problem !== undefined) throw new UsageError(`queue ${setup.index}: ${problem}`);
-    this.#setup = setup;
-    this.#owner = owner;
-    this.#dma = owner.dma;
-    this.index = setup.index;
-    this.size = setup.size;
+    super(setup, owner, "1.3", checkSplitSetup(setup));
     this.#mask = setup.size - 1;
-    this.#indirect = setup.indirect;
-    this.#eventIndex = setup.eventIndex;
     this.#held = new Uint8Array(setup.size);
     this.#popped = new Uint16Array(setup.size);
+    this.#writable = this.batches ? new Float64Array(setup.size) : NONE64;
+    if (setup.state?.layout === "split") {
+      this.#next = this.#seen = this.#returnNext = setup.state.availableIndex;
+      this.#usedInRing = true;
+      this.#headNext = -1;
+    }
   }
 
-  /** A violation was found: the queue is empty and takes nothing. */
-  get broken(): boolean {
-    return this.#broken;
+  /** Where the device stands. */
+  state(): QueueState {
+    return { layout: "split", availableIndex: this.#next };
   }
 
-  /** Chains that the device holds. */
-  get inFlight(): number {
-    return this.#heldCount;
+  /** Judges the position of a notification: one of chains that are not there yet is wrong. */
+  checkNotification(nextOffset: number, nextWrap: number): string | undefined {
+    if (!this.ready()) return undefined;
+    const position = nextOffset | nextWrap << 15;
+    const idx = Atomics.load(this.#avail, 1);
+    const ahead = (position - idx) & 0xffff;
+    if (ahead === 0 || ahead > this.size) return undefined;
+    return `the notification says that avail.idx is ${position}, it is ${idx}`;
   }
 
   /** Chains that can be popped. */
-  available(): number {
-    if (!this.#ready()) return 0;
+  available(atMost: number = this.size): number {
+    if (!this.ready()) return 0;
     this.#look();
-    return this.#broken ? 0 : (this.#seen - this.#next) & 0xffff;
+    if (this.broken) return 0;
+    const count = (this.#seen - this.#next) & 0xffff;
+    return count < atMost ? count : atMost;
   }
 
   /** Takes the next chain. @returns its id, or −1 */
   pop(into: Chain): number {
-    if (!this.#ready()) return -1;
+    if (!this.ready()) return -1;
     if (this.#next === this.#seen && !this.#look()) return -1;
     const slot = this.#next & this.#mask;
     const head = this.#avail[2 + slot]!;
     if (head >= this.size) {
-      return this.#fail("1.3", `avail.ring[${slot}] = ${head} is not a descriptor of ${this.size}`);
+      return this.fail("1.3", `avail.ring[${slot}] = ${head} is not a descriptor of ${this.size}`);
     }
     if (this.#held[head] !== 0) {
-      return this.#fail(
+      return this.fail(
         "1.3",
         `avail.ring[${slot}]: chain ${head} was made available while the device has it`,
       );
     }
+    if (this.inOrder && this.#headNext >= 0 && head !== this.#headNext) {
+      return this.fail(
+        "1.3",
+        `avail.ring[${slot}] = ${head}: with IN_ORDER descriptors are used in ring order, ${this.#headNext} is next`,
+      );
+    }
     into.begin(head);
-    if (!this.#walk(head, into)) return -1;
+    const last = this.#walk(head, into);
+    if (last < 0) return -1;
+    this.#headNext = (last + 1) & this.#mask;
     this.#popped[slot] = head;
+    if (this.batches) this.#writable[slot] = into.writableBytes;
     this.#held[head] = 1;
-    this.#heldCount++;
+    this.heldCount++;
     this.#next = (this.#next + 1) & 0xffff;
     return head;
   }
@@ -138,31 +144,44 @@ export class SplitDeviceQueue implements DeviceQueue {
   unpop(): void {
     const before = (this.#next - 1) & 0xffff;
     const head = this.#popped[before & this.#mask]!;
-    if (this.#heldCount === 0 || this.#held[head] === 0) {
+    if (this.heldCount === 0 || this.#held[head] === 0) {
       throw new UsageError(`queue ${this.index}: no chain to give back`);
     }
     this.#held[head] = 0;
-    this.#heldCount--;
+    this.heldCount--;
     this.#next = before;
+    this.#headNext = head;
   }
 
-  /** Returns a chain, invisible until `publish`. @throws UsageError when the device does not hold it */
+  /** Returns a chain, invisible until `publish`. @throws UsageError when the device does not hold it, or an older one */
   pushUsed(id: number, lengthBytes: number): void {
-    if (!this.#ready()) return;
+    if (!this.ready()) return;
     if (this.#held[id] !== 1) {
       throw new UsageError(`queue ${this.index}: the device does not hold chain ${id}`);
     }
+    const slot = this.#returnNext & this.#mask;
+    if (this.inOrder) {
+      if (this.#popped[slot] !== id) {
+        throw new UsageError(
+          `queue ${this.index}: chain ${id} is returned before chain ${this.#popped[slot]}`,
+          {
+            hint: "with IN_ORDER a device uses buffers in the order in which they were made available",
+          },
+        );
+      }
+      this.#returnNext = (this.#returnNext + 1) & 0xffff;
+    }
     this.#held[id] = 0;
-    this.#heldCount--;
-    this.writeUsed(id, lengthBytes);
+    this.heldCount--;
+    this.returnChain(id, lengthBytes, 1, this.batches ? this.#writable[slot]! : 0);
   }
 
-  /** Puts an element into the used ring, unchecked: only `pushUsed`, and devices that lie, call it. */
-  protected writeUsed(id: number, lengthBytes: number): void {
+  /** Puts an element into the used ring, unchecked: devices that lie call it too. */
+  protected override writeUsed(id: number, lengthBytes: number, chains = 1): void {
     const at = 1 + 2 * (this.#usedNext & this.#mask);
     this.#used32[at] = id;
     this.#used32[at + 1] = lengthBytes;
-    this.#usedNext = (this.#usedNext + 1) & 0xffff;
+    this.#usedNext = (this.#usedNext + chains) & 0xffff;
   }
 
   /** Moves the used index on without writing elements: only devices that lie call it. */
@@ -172,45 +191,46 @@ export class SplitDeviceQueue implements DeviceQueue {
 
   /** Makes the returned chains visible. @returns whether the driver was notified */
   publish(): boolean {
+    if (this.batches && this.ready()) this.closeBatch();
     const position = this.#usedNext;
-    if (position === this.#usedPublished || !this.#ready()) return false;
+    if (position === this.#usedPublished || !this.ready()) return false;
     // Sequentially consistent: the release of the elements, and the fence before the driver's wish is read.
     Atomics.store(this.#used16, 1, position);
     this.#usedPublished = position;
     const before = this.#usedNotified;
     this.#usedNotified = position;
-    if (this.#eventIndex) {
+    if (this.eventIndex) {
       const event = Atomics.load(this.#avail, 2 + this.size);
       if (((position - event - 1) & 0xffff) >= ((position - before) & 0xffff)) return false;
     } else {
       const flags = Atomics.load(this.#avail, 0);
       if (flags > 1) {
-        this.#fail("1.3", `avail.flags = 0x${flags.toString(16)}: only 0 and 1 are allowed`);
+        this.fail("1.3", `avail.flags = 0x${flags.toString(16)}: only 0 and 1 are allowed`);
         return false;
       }
       if ((flags & AVAIL_NO_INTERRUPT) !== 0) return false;
     }
-    this.#owner.interrupt(this.index);
+    this.interrupt();
     return true;
   }
 
   /** Asks the driver not to notify. */
   suppress(): void {
-    if (!this.#armed || !this.#ready()) return;
-    this.#armed = false;
+    if (!this.armed || !this.ready()) return;
+    this.armed = false;
     // With an event index the old value of avail_event lies behind, which is suppression enough, and flags must stay 0.
-    if (!this.#eventIndex) this.#used16[0] = USED_NO_NOTIFY;
+    if (!this.eventIndex) this.#used16[0] = USED_NO_NOTIFY;
   }
 
   /** Asks for notifications. @returns true when work is there already */
   arm(beyond = 0): boolean {
-    if (!this.#ready()) return false;
-    this.#armed = true;
+    if (!this.ready()) return false;
+    this.armed = true;
     // Both stores are full fences: the driver sees the wish, or this sees its chains.
-    if (this.#eventIndex) Atomics.store(this.#used16, 2 + 4 * this.size, (this.#next + beyond) & 0xffff);
+    if (this.eventIndex) Atomics.store(this.#used16, 2 + 4 * this.size, (this.#next + beyond) & 0xffff);
     else Atomics.store(this.#used16, 0, 0);
     this.#look();
-    return !this.#broken && ((this.#seen - this.#next) & 0xffff) > beyond;
+    return !this.broken && ((this.#seen - this.#next) & 0xffff) > beyond;
   }
 
   /** Loads `avail.idx`. @returns true when chains are available */
@@ -218,178 +238,105 @@ export class SplitDeviceQueue implements DeviceQueue {
     const idx = Atomics.load(this.#avail, 1);
     const count = (idx - this.#next) & 0xffff;
     if (count > this.size) {
-      this.#fail("1.3", `avail.idx jumped from ${this.#seen} to ${idx}, the device is at ${this.#next}`);
+      this.fail("1.3", `avail.idx jumped from ${this.#seen} to ${idx}, the device is at ${this.#next}`);
       return false;
     }
     if (count < ((this.#seen - this.#next) & 0xffff)) {
-      this.#fail("1.3", `avail.idx went back from ${this.#seen} to ${idx}`);
+      this.fail("1.3", `avail.idx went back from ${this.#seen} to ${idx}`);
       return false;
     }
     this.#seen = idx;
     return count !== 0;
   }
 
-  #walk(head: number, into: Chain): boolean {
+  /** @returns the last descriptor of the chain in the table, or −1 when the queue broke over it */
+  #walk(head: number, into: Chain): number {
     let index = head;
     for (let steps = 1;; steps++) {
-      if (steps > this.size) return this.#tooLong(head);
+      if (steps > this.size) return this.tooLong(head) ? head : -1;
       const word = 4 * index;
       const flags = this.#desc16[2 * word + 6]!;
       const lo = this.#desc32[word]!, hi = this.#desc32[word + 1]!, length = this.#desc32[word + 2]!;
       if ((flags & DESC_FLAG.indirect) !== 0) {
-        if (!this.#indirect) {
-          return this.#bad("1.3", head, `desc[${index}] is indirect, INDIRECT_DESC was not negotiated`);
+        if (!this.indirect) {
+          this.bad(head, `desc[${index}] is indirect, INDIRECT_DESC was not negotiated`);
+          return -1;
         }
         if ((flags & DESC_FLAG.next) !== 0) {
-          return this.#bad("1.3", head, `desc[${index}] is both INDIRECT and NEXT`);
+          this.bad(head, `desc[${index}] is both INDIRECT and NEXT`);
+          return -1;
         }
-        return this.#walkTable(head, lo, hi, length, steps - 1, into);
+        return this.#walkTable(head, lo, hi, length, steps - 1, into) ? index : -1;
       }
-      if (!this.#take(head, index, flags, lo, hi, length, into)) return false;
-      if ((flags & DESC_FLAG.next) === 0) return true;
-      index = this.#desc16[2 * word + 7]!;
-      if (index >= this.size) {
-        return this.#bad("1.3", head, `next = ${index} is not a descriptor of ${this.size}`);
+      if (!this.take(head, index, flags, lo, hi, length, into)) return -1;
+      if ((flags & DESC_FLAG.next) === 0) return index;
+      const next = this.#desc16[2 * word + 7]!;
+      if (next >= this.size) {
+        this.bad(head, `next = ${next} is not a descriptor of ${this.size}`);
+        return -1;
       }
-    }
-  }
-
-  /** Walks an indirect table. Its WRITE flag is ignored, as §2.7.5.3.2 demands. */
-  #walkTable(head: number, lo: number, hi: number, length: number, steps: number, into: Chain): boolean {
-    if (length === 0 || length % 16 !== 0) {
-      return this.#bad("1.3", head, `an indirect table of ${length} bytes holds no whole descriptors`);
-    }
-    const entries = length / 16;
-    const dma = this.#dma;
-    let index = 0;
-    for (;;) {
-      if (++steps > this.size) return this.#tooLong(head);
-      const low = lo + 16 * index;
-      if (!dma.find(low >>> 0, hi + Math.floor(low / 4294967296), 16, false)) {
-        return this.#bad(
-          "DMA",
-          head,
-          `entry ${index} of the indirect table lies in no mapping that the device may read`,
-        );
-      }
-      const bytes = dma.region!.bytes;
-      const at = dma.offset;
-      // Tables need no alignment, so they are put together from bytes.
-      const bufferLo = (bytes[at]! | bytes[at + 1]! << 8 | bytes[at + 2]! << 16 | bytes[at + 3]! << 24) >>> 0;
-      const bufferHi =
-        (bytes[at + 4]! | bytes[at + 5]! << 8 | bytes[at + 6]! << 16 | bytes[at + 7]! << 24) >>> 0;
-      const size = (bytes[at + 8]! | bytes[at + 9]! << 8 | bytes[at + 10]! << 16 | bytes[at + 11]! << 24) >>>
-        0;
-      const flags = bytes[at + 12]! | bytes[at + 13]! << 8;
-      const next = bytes[at + 14]! | bytes[at + 15]! << 8;
-      if ((flags & DESC_FLAG.indirect) !== 0) {
-        return this.#bad("1.3", head, `entry ${index} of the indirect table is indirect itself`);
-      }
-      if (!this.#take(head, index, flags, bufferLo, bufferHi, size, into)) return false;
-      if ((flags & DESC_FLAG.next) === 0) return true;
-      if (next >= entries) {
-        return this.#bad("1.3", head, `next = ${next} is not an entry of the indirect table of ${entries}`);
+      if (this.inOrder && next !== ((index + 1) & this.#mask)) {
+        this.bad(head, `desc[${index}].next = ${next}: with IN_ORDER it is the descriptor that follows`);
+        return -1;
       }
       index = next;
     }
   }
 
-  #take(
-    head: number,
-    index: number,
-    flags: number,
-    lo: number,
-    hi: number,
-    length: number,
-    into: Chain,
-  ): boolean {
-    const deviceWrites = (flags & DESC_FLAG.write) !== 0;
-    if (length === 0) return this.#bad("1.3", head, `descriptor ${index} has a length of 0`);
-    if (!deviceWrites && into.writableBytes > 0) {
-      return this.#bad("1.3", head, `device-readable descriptor ${index} comes after a device-writable one`);
+  /** Walks an indirect table. Its WRITE flag is ignored, as §2.7.5.3.2 demands. */
+  #walkTable(head: number, lo: number, hi: number, length: number, steps: number, into: Chain): boolean {
+    if (!this.checkTable(head, length)) return false;
+    const entries = length / 16;
+    let index = 0;
+    for (;;) {
+      if (++steps > this.size) return this.tooLong(head);
+      if (!this.readEntry(head, lo, hi, index)) return false;
+      const flags = this.entryFlags;
+      if ((flags & DESC_FLAG.indirect) !== 0) {
+        return this.bad(head, `entry ${index} of the indirect table is indirect itself`);
+      }
+      if (!this.take(head, index, flags, this.entryLo, this.entryHi, this.entryLength, into)) return false;
+      if ((flags & DESC_FLAG.next) === 0) return true;
+      const next = this.entryNext;
+      if (next >= entries) {
+        return this.bad(head, `next = ${next} is not an entry of the indirect table of ${entries}`);
+      }
+      if (this.inOrder && next !== index + 1) {
+        return this.bad(
+          head,
+          `entry ${index} of the indirect table has next = ${next}: with IN_ORDER it is the one that follows`,
+        );
+      }
+      index = next;
     }
-    if (into.readableBytes + into.writableBytes + length > CHAIN_BYTES_MAX) {
-      return this.#bad("1.3", head, "the chain is longer than 2^32 bytes");
-    }
-    if (!into.add(this.#dma, lo, hi, length, deviceWrites)) {
-      return this.#bad(
-        "DMA",
-        head,
-        `descriptor ${index}: ${length} bytes at IOVA 0x${hex64(lo, hi)} are not mapped for the device to ${
-          deviceWrites ? "write" : "read"
-        }`,
-      );
-    }
-    return true;
   }
 
-  #tooLong(head: number): false {
-    return this.#bad("1.3", head, `longer than the queue's ${this.size} descriptors, or a loop`);
+  /** A chain by its head. */
+  protected override nameOf(chain: number): string {
+    return `chain ${chain}`;
   }
 
-  #bad(rule: string, head: number, message: string): false {
-    this.#fail(rule, `chain ${head}: ${message}`);
-    return false;
-  }
-
-  #fail(rule: string, message: string): -1 {
-    this.#broken = true;
-    this.#owner.violation(rule, message, this.index);
-    return -1;
-  }
-
-  /** True when the queue may be used; takes new views when the client's mappings changed. */
-  #ready(): boolean {
-    if (this.#broken) return false;
-    return this.#generation === this.#dma.generation || this.#map();
-  }
-
-  #map(): boolean {
-    const { descriptorArea, driverArea, deviceArea } = this.#setup;
+  /** Takes views of the three areas. */
+  protected override map(): boolean {
+    const { descriptorArea, driverArea, deviceArea } = this.setup;
     const { size } = this;
-    const event = this.#eventIndex ? 2 : 0;
-    const desc = this.#area("descriptor area", descriptorArea, 16 * size, 16, false);
+    const event = this.eventIndex ? 2 : 0;
+    const desc = this.area("descriptor area", descriptorArea, 16 * size, 16, "read");
     if (desc === undefined) return false;
     this.#desc32 = new Uint32Array(desc.buffer, desc.offset, 4 * size);
     this.#desc16 = new Uint16Array(desc.buffer, desc.offset, 8 * size);
-    const avail = this.#area("driver area", driverArea, 4 + 2 * size + event, 2, false);
+    const avail = this.area("driver area", driverArea, 4 + 2 * size + event, 2, "read");
     if (avail === undefined) return false;
     this.#avail = new Uint16Array(avail.buffer, avail.offset, 2 + size + event / 2);
-    const used = this.#area("device area", deviceArea, 4 + 8 * size + event, 4, true);
+    const usedAccess = this.#usedInRing ? "read and write" : "write";
+    const used = this.area("device area", deviceArea, 4 + 8 * size + event, 4, usedAccess);
     if (used === undefined) return false;
     this.#used16 = new Uint16Array(used.buffer, used.offset, 2 + 4 * size + event / 2);
     this.#used32 = new Uint32Array(used.buffer, used.offset, 1 + 2 * size);
-    this.#generation = this.#dma.generation;
+    if (this.#usedInRing) {
+      this.#usedInRing = false;
+      this.#usedNext = this.#usedPublished = this.#usedNotified = Atomics.load(this.#used16, 1);
+    }
     return true;
   }
-
-  #area(
-    what: string,
-    iova: bigint,
-    sizeBytes: number,
-    alignment: number,
-    deviceWrites: boolean,
-  ): { buffer: ArrayBuffer; offset: number } | undefined {
-    const lo = Number(iova & 0xffff_ffffn), hi = Number(iova >> 32n);
-    if (!this.#dma.find(lo, hi, sizeBytes, deviceWrites)) {
-      this.#fail(
-        "DMA",
-        `${what}: ${sizeBytes} bytes at IOVA 0x${iova.toString(16)} are not mapped for the device to ${
-          deviceWrites ? "write" : "read"
-        }`,
-      );
-      return undefined;
-    }
-    const offset = this.#dma.offset;
-    // A mapping at an IOVA that is no multiple of the page size would make an aligned address an unaligned view.
-    if (offset % alignment !== 0) {
-      this.#fail("DMA", `${what} at IOVA 0x${iova.toString(16)} lies in a mapping that is not page-aligned`);
-      return undefined;
-    }
-    return { buffer: this.#dma.region!.memory.buffer, offset };
-  }
-}
-
-function hex64(lo: number, hi: number): string {
-  return hi === 0 ? lo.toString(16) : `${hi.toString(16)}${lo.toString(16).padStart(8, "0")}`;
 }
