@@ -44,6 +44,8 @@ export interface GuestOptions {
   /** Number of 2 MiB hugepages the kernel sets aside. */
   readonly hugepages?: number;
   readonly timeoutMs?: number;
+  /** Kills QEMU when it is aborted; `bootGuest` then throws the signal's reason and keeps nothing. */
+  readonly signal?: AbortSignal;
   /** Receives the console as it comes; without it the console goes to standard output. */
   readonly onConsole?: (text: string) => void;
   /** Keep the run's folder (initramfs, console log, status) also after success. */
@@ -108,8 +110,12 @@ export async function bootGuest(options: GuestOptions): Promise<GuestResult> {
   await Deno.writeTextFile(`${runFolder}/qemu.json`, JSON.stringify(qemu, null, 1));
 
   const started = performance.now();
-  const ended = await runQemu(qemu, timeoutMs, options.onConsole ?? writeStdout);
+  const ended = await runQemu(qemu, timeoutMs, options.onConsole ?? writeStdout, options.signal);
   const totalMs = performance.now() - started;
+  if (options.signal?.aborted) {
+    await Deno.remove(runFolder, { recursive: true });
+    throw options.signal.reason;
+  }
   await Deno.writeTextFile(`${runFolder}/console.log`, ended.console.text);
   const status = readStatus(statusFile);
   if (status.exitCode === undefined) {
@@ -149,6 +155,7 @@ async function runQemu(
   qemu: { readonly argv: readonly string[]; readonly env: Readonly<Record<string, string>> },
   timeoutMs: number,
   sink: (text: string) => void,
+  signal?: AbortSignal,
 ): Promise<QemuEnd> {
   const [program = "", ...args] = qemu.argv;
   const started = performance.now();
@@ -169,6 +176,9 @@ async function runQemu(
     timedOut = true;
     child.kill("SIGKILL");
   }, timeoutMs);
+  const onAbort = (): void => child.kill("SIGKILL");
+  if (signal?.aborted) onAbort();
+  signal?.addEventListener("abort", onAbort);
   const drainConsole = async (): Promise<void> => {
     for await (const chunk of child.stdout) stream.push(chunk);
   };
@@ -187,6 +197,7 @@ async function runQemu(
   };
   const [status] = await Promise.all([child.status, drainConsole(), drainMessages()]);
   clearTimeout(timer);
+  signal?.removeEventListener("abort", onAbort);
   stream.end();
   return { code: status.code, timedOut, firstOutputMs, console: stream };
 }

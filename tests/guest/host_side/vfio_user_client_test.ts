@@ -1,0 +1,301 @@
+/**
+ * Independent judges of the embedded host: QEMU as the vfio-user client, and in its guest an unmodified Linux kernel with its own
+ * virtio drivers. Runs on the host's side of the rig.
+ */
+import { assert, assertEquals, assertGreater, assertGreaterOrEqual, assertRejects } from "@std/assert";
+import { type EmulatedProcess, startEmulatedHost } from "../../../cli/emulated_process.ts";
+import { VirtioNet } from "../../../drivers/virtio_net.ts";
+import { type Observer, vfToVf } from "../../../examples/vf_to_vf.ts";
+import { EmulatedHost } from "../../../lib/host/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { bootGuest, type GuestOptions } from "../rig/guest.ts";
+import { inGuest } from "../rig/in_guest.ts";
+import { exists, SYSROOT_LOADER } from "../rig/paths.ts";
+import { vfioUserGuest } from "../rig/vfio_user.ts";
+import { type EchoTask, IcmpPeer } from "./icmp_peer.ts";
+
+const PF = "0000:01:00.0";
+const VF = "0000:01:00.1";
+const RNG = "0000:02:00.0";
+/** Ringside's own, on the same switch. Not a VF: those go through every reset of their PF, and QEMU resets what it attaches to. */
+const RINGSIDE = "0000:03:00.0";
+const TOPOLOGY = {
+  functions: [
+    { address: PF, kind: "virtio-net", totalVfs: 2, switch: "s0" },
+    { address: RNG, kind: "virtio-rng" },
+    { address: RINGSIDE, kind: "virtio-net", totalVfs: 0, switch: "s0" },
+  ],
+};
+const PINGS = 20;
+const SILENT: Observer = { step: () => {}, progress: () => {} };
+/** The guest's interfaces: the PF's and that of its VF. */
+const LINKS = [
+  { link: "eth0", guest: "192.0.2.2", ringside: "192.0.2.1" },
+  { link: "eth1", guest: "198.51.100.2", ringside: "198.51.100.1" },
+] as const;
+
+/** What the guest does; each part ends with a line of its own that the test looks for. */
+const SCRIPT = `
+part() { echo "=== $1"; }
+part lspci; lspci -vvv -s 01:00.0; lspci -vvv -s 02:00.0; lspci -vvv -s 03:00.0
+part bytes; for f in 01:00.0 02:00.0 03:00.0; do lspci -xxx -s $f; done
+part lspci-errors; lspci -vvv 2>&1 >/dev/null | grep -v -i kmod
+# Both links are on one switch; each answers for its own address only.
+echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore
+${LINKS.map(({ link, guest }) => `ip addr add ${guest}/24 dev ${link}; ip link set ${link} up`).join("\n")}
+part ping
+${
+  LINKS.map(({ ringside }) =>
+    `ping -c 10 -i 0.05 -W 3 ${ringside} | tail -3; ping -c 5 -i 0.05 -W 3 -s 1472 ${ringside} | tail -3`
+  ).join("\n")
+}
+${LINKS.map(({ link, ringside }) => `arping -f -I ${link} ${ringside} | tail -2`).join("\n")}
+part wait
+# Column 9 of the line "Icmp:" counts echo requests.
+for i in $(seq 100); do
+  [ "$(grep ^Icmp: /proc/net/snmp | tail -1 | cut -d' ' -f10)" -ge ${2 * PINGS} ] && break; usleep 100000
+done
+part counters
+for l in eth0 eth1; do
+  for c in rx_packets tx_packets rx_errors tx_errors rx_length_errors; do
+    echo "$l $c $(cat /sys/class/net/$l/statistics/$c)"
+  done
+  echo "$l mac $(cat /sys/class/net/$l/address)"
+done
+part rng; cat /sys/class/misc/hw_random/rng_current; dd if=/dev/hwrng bs=64 count=16 2>/dev/null | hexdump -v -e '1/1 "%02x"'; echo
+part interrupts; grep PCI-MSI /proc/interrupts
+part dmesg; dmesg | grep -i -E 'virtio|dmar|iommu|bug:|warning:|call trace'
+part end
+`;
+
+/** Attaches QEMU to PF, VF and rng, in this order of bus numbers. */
+async function guestOptions(host: EmulatedProcess, more: GuestOptions): Promise<GuestOptions> {
+  const { script, iommu, ...rest } = more;
+  return {
+    ...await vfioUserGuest({
+      sockets: [PF, VF, RNG].map((address) => `${host.directory}/${address}.sock`),
+      ...(script === undefined ? {} : { script }),
+      iommu: iommu ?? false,
+    }),
+    onConsole: () => {},
+    ...rest,
+  };
+}
+
+/** Boots a guest and serves its links from Ringside's side until it ends. */
+async function exchange(processHost: EmulatedProcess, more: GuestOptions): Promise<string> {
+  using host = EmulatedHost.connect(processHost.directory);
+  using device = host.open(RINGSIDE);
+  using transport = PciModernTransport.open(device);
+  await using net = await VirtioNet.open(transport, { wait: "eventfd" });
+  const tasks = LINKS.map(({ guest, ringside }): EchoTask => ({
+    from: ringside,
+    to: guest,
+    payloads: Array.from({ length: PINGS }, (_, number) => payload(number, number % 2 === 0 ? 56 : 1472)),
+  }));
+  const peer = new IcmpPeer(net, tasks);
+  const stop = new AbortController();
+  const kill = new AbortController();
+  let console = "";
+  const options = await guestOptions(processHost, {
+    script: SCRIPT,
+    signal: kill.signal,
+    onConsole: (text) => void (console += text),
+    ...more,
+  });
+  const guest = bootGuest(options);
+  const serving = peer.run(stop.signal);
+  try {
+    // A wrong byte in an answer ends the test at once, not at the guest's end.
+    await Promise.race([guest, serving]);
+    assertEquals((await guest).exitCode, 0, console);
+  } finally {
+    stop.abort();
+    kill.abort();
+    await Promise.allSettled([guest, serving]);
+  }
+  assertEquals(peer.echoes, LINKS.map(() => PINGS), `Ringside's echo requests to the guest\n${console}`);
+  // 15 pings and one `arping` a link; its kernel may have learned the address from Ringside's own question.
+  assertGreaterOrEqual(peer.answered.echo, LINKS.length * 15);
+  assertGreaterOrEqual(peer.answered.arp, LINKS.length);
+  assertGreater(net.statistics().interrupts, PINGS);
+  return console;
+}
+
+function payload(seed: number, sizeBytes: number): Uint8Array {
+  let state = seed + 1;
+  return Uint8Array.from({ length: sizeBytes }, () => {
+    state = Math.imul(state, 1664525) + 1013904223 | 0;
+    return state >>> 24;
+  });
+}
+
+/** The parts of the script's output by name. */
+function partsOf(console: string): Record<string, string> {
+  const parts = Object.fromEntries(
+    [...console.matchAll(/^=== (\S+)\n([^]*?)(?=^=== |$(?![^]))/gm)].map(([, name, text]) => [name, text]),
+  );
+  assert("end" in parts, `the guest's script did not end:\n${console}`);
+  return parts as Record<string, string>;
+}
+
+/** What Linux and its tools say of the functions. */
+function check(console: string): void {
+  const { lspci = "", bytes = "", ping = "", counters = "", rng = "", interrupts = "", dmesg = "", ...rest } =
+    partsOf(console);
+  assertEquals(rest["lspci-errors"], "", "lspci complains");
+
+  const functions = lspci.trimEnd().split(/\n\n/);
+  assertEquals(functions.map((text) => /^\S+ (.*)$/m.exec(text)?.[1]?.replace(/ \(rev.*/, "")), [
+    "Ethernet controller: Red Hat, Inc. Virtio 1.0 network device",
+    "Ethernet controller: Red Hat, Inc. Virtio 1.0 network device",
+    "Unclassified device [00ff]: Red Hat, Inc. Virtio 1.0 RNG",
+  ]);
+  const configs = bytes.trimEnd().split(/\n\n/);
+  functions.forEach((text, index) => {
+    // lspci has no name for the PCI configuration access capability (type 5, virtio 1.2 §4.1.4.9), whoever's it is.
+    const unnamed = /^\tCapabilities: \[(\w+)\] Vendor Specific Information: VirtIO: <unknown>$/m.exec(text);
+    assertEquals(configByte(configs[index]!, parseInt(unnamed?.[1] ?? "0", 16) + 3), 5, text);
+    const others = text.replace(unnamed?.[0] ?? "", "");
+    for (
+      const sign of ["!!!", "<unknown", "Unknown", "<chain ", "<access denied", "[virtual]", "[disabled]"]
+    ) {
+      assert(!others.includes(sign), `lspci says ${sign}:\n${text}`);
+    }
+    for (const part of ["MSI-X: Enable+", "Express (v2) Endpoint", "CommonCfg", "ISR", "Notify"]) {
+      assert(text.includes(part), `lspci shows no ${part}:\n${text}`);
+    }
+    assert(text.includes("Kernel driver in use: virtio-pci"), text);
+  });
+
+  assertEquals(
+    ping.match(/(\d+) packets transmitted, \1 packets received, 0% packet loss/g)?.length,
+    4,
+    ping,
+  );
+  assertEquals(ping.match(/^Received [1-9]\d* response/gm)?.length, 2, ping);
+  for (const { link } of LINKS) {
+    const count = (name: string): number =>
+      Number(new RegExp(`^${link} ${name} (\\d+)$`, "m").exec(counters)?.[1]);
+    assertGreaterOrEqual(count("rx_packets"), 15 + PINGS);
+    assertGreaterOrEqual(count("tx_packets"), 15 + PINGS);
+    assertEquals([count("rx_errors"), count("tx_errors"), count("rx_length_errors")], [0, 0, 0]);
+  }
+  assert(counters.includes("eth0 mac 52:54:00:01:00:00") && counters.includes("eth1 mac 52:54:00:01:00:01"));
+
+  const [source, hex = ""] = rng.trim().split("\n");
+  assertEquals([source, hex.length], ["virtio_rng.0", 2 * 16 * 64], rng);
+  assertGreater(new Set(hex.match(/../g)).size, 200, "bytes from /dev/hwrng are hardly random");
+
+  for (const queue of ["virtio0-input.0", "virtio1-input.0", "virtio2-input"]) {
+    const line = interrupts.split("\n").find((one) => one.endsWith(queue)) ?? "";
+    const raised = line.trim().split(/\s+/).slice(1).map(Number).filter((one) => !Number.isNaN(one));
+    assertGreater(raised.reduce((sum, one) => sum + one, 0), 0, `no MSI-X for ${queue}:\n${interrupts}`);
+  }
+  assert(!/\b(fail(ed|ure)?|errors?|faults?|bug|warning|call trace)\b/i.test(dmesg), dmesg);
+}
+
+function configByte(dump: string, offset: number): number {
+  const row = new RegExp(`^${(offset & ~15).toString(16).padStart(2, "0")}: (.*)$`, "m").exec(dump)?.[1] ??
+    "";
+  return parseInt(row.split(" ")[offset & 15] ?? "", 16);
+}
+
+/** What a client that went away must have taken along from the process that serves. */
+function resources(pid: number): { fds: number; mappings: number } {
+  const maps = Deno.readTextFileSync(`/proc/${pid}/maps`);
+  return {
+    fds: [...Deno.readDirSync(`/proc/${pid}/fd`)].length,
+    mappings: maps.split("\n").filter((line) => line.includes("memfd:")).length,
+  };
+}
+
+/** Once nothing changes any more: the serving process takes a moment to see that a client is gone. */
+async function settledResources(pid: number): Promise<ReturnType<typeof resources>> {
+  let last = resources(pid);
+  for (let unchanged = 0; unchanged < 15; unchanged++) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const now = resources(pid);
+    if (now.fds !== last.fds || now.mappings !== last.mappings) unchanged = 0;
+    last = now;
+  }
+  return last;
+}
+
+const why = inGuest()
+  ? "runs on the host"
+  : exists(SYSROOT_LOADER)
+  ? undefined
+  : "the guest rig is not set up: deno task guest:setup";
+
+Deno.test({
+  name: `QEMU's vfio-user-pci on the embedded host${why === undefined ? "" : ` (skipped: ${why})`}`,
+  ignore: why !== undefined,
+  sanitizeOps: true,
+  sanitizeResources: true,
+  fn: async (t) => {
+    const topology = await Deno.makeTempFile({ suffix: ".json" });
+    await Deno.writeTextFile(topology, JSON.stringify(TOPOLOGY));
+    const served = await startEmulatedHost({ topology });
+    try {
+      {
+        using host = EmulatedHost.connect(served.directory);
+        for (const address of [PF, RNG, RINGSIDE]) host.bind(address);
+        for (const vf of host.setVfCount(PF, 1)) host.bind(vf);
+      }
+      const idle = await settledResources(served.pid);
+      const fine = async (): Promise<void> => {
+        assertEquals(served.violations(), []);
+        assertEquals(await settledResources(served.pid), idle, "the emulated host keeps what a client left");
+      };
+
+      await t.step(
+        "Linux lists, drives and uses them, two queue pairs each; its shutdown leaves nothing",
+        async () => {
+          check(await exchange(served, { cpus: 2 }));
+          await fine();
+        },
+      );
+      await t.step("QEMU is killed while frames are under way", async () => {
+        await killed(served);
+        await fine();
+      });
+      await t.step("attached again, behind a virtual IOMMU", async () => {
+        const console = await exchange(served, { iommu: true });
+        check(console);
+        assert(/IR-PCI-MSIX/.test(console), "the guest has no interrupt remapping");
+        await fine();
+      });
+      await t.step("afterwards the host is put back, and Ringside drives the same functions", async () => {
+        using host = EmulatedHost.connect(served.directory);
+        assertEquals(host.restore().failed, []);
+        const job = { pf: PF, vfs: 2, frames: 2000, interruptFrames: 100, observer: SILENT };
+        assertEquals((await vfToVf(host, job)).polled.frames, 2000);
+        assertEquals(host.journal(), []);
+        assertEquals(served.violations(), []);
+      });
+    } finally {
+      await served.stop();
+      await Deno.remove(topology);
+    }
+  },
+});
+
+/** Boots a guest that floods its links, and kills it then. */
+async function killed(served: EmulatedProcess): Promise<void> {
+  const [{ link, guest, ringside }] = LINKS;
+  const kill = new AbortController();
+  let console = "";
+  const options = await guestOptions(served, {
+    script: `ip addr add ${guest}/24 dev ${link}; ip link set ${link} up
+arp -s ${ringside} 52:54:00:01:00:01
+dd if=/dev/hwrng of=/dev/null bs=4096 &
+ping -i 0.001 ${ringside} & sleep 1; echo now; sleep 60`,
+    signal: kill.signal,
+    onConsole: (text) => {
+      console += text;
+      if (/^now$/m.test(console)) kill.abort(new DOMException("killed on purpose", "AbortError"));
+    },
+  });
+  await assertRejects(() => bootGuest(options), DOMException, "killed on purpose");
+}
