@@ -1,8 +1,8 @@
 /**
  * The split virtqueue, driver's side (SPEC split virtqueues; reference 1.3).
  *
- * Everything that decides what happens next (free list, lengths, who holds what) is kept in arrays that the device cannot
- * reach; of the shared memory, only the used ring, its flags and the available event are ever read.
+ * Of the shared memory, only the used ring, its flags and the available event are ever read; everything that decides what happens
+ * next is the driver's own (see `DriverRing`).
  *
  * Order of memory accesses: `publish` stores the index with `Atomics.store` and then loads the other side's flags or event
  * with `Atomics.load`. JavaScript's atomics are sequentially consistent, so the index is visible before the event is read, and the
@@ -11,56 +11,28 @@
  *
  * @module
  */
-import { ClosedError, type DeviceError, UsageError } from "../../errors/mod.ts";
-import type { DmaMemory } from "../../memory/mod.ts";
-import type { Doorbell } from "../transport/transport.ts";
 import { AVAIL_NO_INTERRUPT, DESC_FLAG, USED_NO_NOTIFY } from "../constants/ring.ts";
-import { usedIdWrong, usedIndexJump, usedLengthWrong } from "./split_faults.ts";
+import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
+import type { QueueState, SplitQueueState } from "./queue_state.ts";
+import { usedBatchWrong, usedIdWrong, usedIndexJump, usedLengthWrong } from "./split_faults.ts";
 import { DESCRIPTOR_BYTES, type SplitLayout } from "./split_layout.ts";
-import type { UsedBurst, Virtqueue } from "./virtqueue.ts";
+import type { EventSetting, QueueSnapshot, UsedBurst } from "./virtqueue.ts";
 
-/** Tells a queue whether its device may be notified: true from DRIVER_OK to reset (1.1). */
-export interface NotifyGate {
-  /** Read at each notification. */
-  readonly live: boolean;
-}
+export type { NotifyGate } from "./driver_ring.ts";
 
 /** Parts that a `SplitQueue` is made of; `createVirtqueue` puts them together. */
-export interface SplitQueueParts {
-  /** PCI address or path of the function, for messages. */
-  readonly function: string;
-  /** Number of the virtqueue. */
-  readonly index: number;
+export interface SplitQueueParts extends DriverRingParts {
   /** Ring layout. */
   readonly layout: SplitLayout;
-  /** Holds rings and tables as `layout` says; the queue owns it. */
-  readonly memory: DmaMemory;
-  /** The queue's doorbell. */
-  readonly doorbell: Doorbell;
-  /** VIRTIO_F_EVENT_IDX was negotiated. */
-  readonly eventIndex: boolean;
-  /** Without one, the queue may always notify. */
-  readonly gate?: NotifyGate;
+  /** Where the ring starts. Default: index 0. */
+  readonly start?: SplitQueueState;
 }
 
-// Who holds the chain that begins at a descriptor.
-const FREE = 0;
-const COMMITTED = 1;
-const PUBLISHED = 2;
-
-const MAX_CHAIN_BYTES = 2 ** 32;
 const INDEX_MASK = 0xffff;
 
-/** A split ring with indirect descriptors and event index. See `Virtqueue` for what its calls do. */
-export class SplitQueue implements Virtqueue {
-  readonly index: number;
+/** A split ring with indirect descriptors, event index and in-order use. See `Virtqueue` for what its calls do. */
+export class SplitQueue extends DriverRing {
   readonly layout = "split";
-  readonly size: number;
-  readonly #place: { readonly function: string; readonly queue: number };
-  readonly #memory: DmaMemory;
-  readonly #doorbell: Doorbell;
-  readonly #gate: NotifyGate | null;
-  readonly #eventIndex: boolean;
   readonly #mask: number;
 
   // Shared with the device.
@@ -68,247 +40,102 @@ export class SplitQueue implements Virtqueue {
   readonly #available: Uint16Array<ArrayBuffer>;
   readonly #used: Uint16Array<ArrayBuffer>;
   readonly #usedElements: Uint32Array<ArrayBuffer>;
-  readonly #tables: Uint32Array<ArrayBuffer>;
-  readonly #tablesLo: number;
-  readonly #tablesHi: number;
-  readonly #tableSegments: number;
   /** Half-words from the start of the available ring to `used_event`, and of the used ring to `avail_event`. */
   readonly #usedEventAt: number;
   readonly #availableEventAt: number;
 
-  // Private to the driver.
-  readonly #link: Uint16Array<ArrayBuffer>;
-  readonly #tail: Uint16Array<ArrayBuffer>;
-  readonly #taken: Uint16Array<ArrayBuffer>;
-  readonly #state: Uint8Array<ArrayBuffer>;
-  readonly #writable: Uint32Array<ArrayBuffer>;
-  readonly #fresh: Uint16Array<ArrayBuffer>;
-  #freeHead = 0;
-  #free: number;
-  #inFlight = 0;
-  #freshCount = 0;
   /** Next available index to fill, the last one that the device was told, and the next used index to take. */
   #next = 0;
   #published = 0;
   #nextUsed = 0;
 
-  // The chain between `begin` and `commit`; `#parts` is 0 when there is none.
-  #parts = 0;
-  #readableParts = 0;
-  #part = 0;
-  #cursor = 0;
-  #lastPart = 0;
-  #chainBytes = 0;
-  #chainWritable = 0;
-  #indirectChain = false;
-
-  #fault: DeviceError | null = null;
-  #closed = false;
-
-  /** Takes over `parts.memory`, which must be zeroed. */
+  /** Takes over `parts.memory`, which must be zeroed. @throws UsageError for a start of another layout */
   constructor(parts: SplitQueueParts) {
     const { layout, memory } = parts;
+    super(parts, layout);
     const { size } = layout;
-    this.index = parts.index;
-    this.size = size;
-    this.#place = { function: parts.function, queue: parts.index };
-    this.#memory = memory;
-    this.#doorbell = parts.doorbell;
-    this.#gate = parts.gate ?? null;
-    this.#eventIndex = parts.eventIndex;
     this.#mask = size - 1;
-
     const { buffer } = memory;
     this.#descriptors = new Uint32Array(buffer, layout.descriptorOffset, size * 4);
     this.#available = new Uint16Array(buffer, layout.driverOffset, 3 + size);
     this.#used = new Uint16Array(buffer, layout.deviceOffset, 3 + 4 * size);
     this.#usedElements = new Uint32Array(buffer, layout.deviceOffset + 4, 2 * size);
-    this.#tableSegments = layout.tableSegments;
-    this.#tables = new Uint32Array(buffer, layout.tablesOffset, size * layout.tableSegments * 4);
-    const tables = memory.iova + BigInt(layout.tablesOffset);
-    this.#tablesLo = Number(tables & 0xffff_ffffn);
-    this.#tablesHi = Number(tables >> 32n);
     this.#usedEventAt = 2 + size;
     this.#availableEventAt = 2 + 4 * size;
-
-    this.#link = Uint16Array.from({ length: size }, (_, i) => i + 1);
-    this.#tail = new Uint16Array(size);
-    this.#taken = new Uint16Array(size);
-    this.#state = new Uint8Array(size);
-    this.#writable = new Uint32Array(size);
-    this.#fresh = new Uint16Array(size);
-    this.#free = size;
-  }
-
-  get freeDescriptors(): number {
-    this.#check();
-    return this.#free;
-  }
-
-  get inFlight(): number {
-    this.#check();
-    return this.#inFlight;
-  }
-
-  get closed(): boolean {
-    return this.#closed || this.#memory.closed;
-  }
-
-  /**
-   * As `Virtqueue.begin`. A chain of two parts or more that fits into an indirect table takes one descriptor, every other chain one for
-   * each part. A `UsageError` out of `begin`, `segment` or `commit` drops the chain that was being added.
-   */
-  begin(readableParts: number, writableParts: number): boolean {
-    this.#check();
-    if (this.#parts !== 0) this.#drop("begin: the chain before was not committed");
-    const parts = readableParts + writableParts;
-    if ((readableParts >>> 0) !== readableParts || (writableParts >>> 0) !== writableParts || parts === 0) {
-      this.#drop(`a chain of ${readableParts} device-readable and ${writableParts} device-writable parts`);
+    if (parts.start !== undefined) {
+      this.checkStart(parts.start);
+      this.rewind(parts.start);
     }
-    if (parts > this.size) {
-      this.#drop(`a chain of ${parts} parts can never fit into a queue of ${this.size}`);
-    }
-    const indirect = parts > 1 && parts <= this.#tableSegments;
-    if ((indirect ? 1 : parts) > this.#free) return false;
-    this.#parts = parts;
-    this.#readableParts = readableParts;
-    this.#part = 0;
-    this.#chainBytes = 0;
-    this.#chainWritable = 0;
-    this.#indirectChain = indirect;
-    this.#cursor = this.#freeHead;
-    return true;
   }
 
-  /** As `Virtqueue.segment`. */
-  segment(iovaLo: number, iovaHi: number, lengthBytes: number): void {
-    this.#check();
-    const part = this.#part;
-    if (part >= this.#parts) this.#drop("segment: the chain has no part left; begin says how many");
-    this.#checkPart(iovaLo, iovaHi, lengthBytes);
-    const bytes = this.#chainBytes + lengthBytes;
-    if (bytes > MAX_CHAIN_BYTES) this.#drop(`a chain of ${bytes} bytes; the standard allows 2^32`);
-    this.#chainBytes = bytes;
+  get position(): SplitQueueState {
+    this.check();
+    return { layout: "split", availableIndex: this.#nextUsed };
+  }
 
-    let flags = 0;
-    if (part >= this.#readableParts) {
-      flags = DESC_FLAG.write;
-      this.#chainWritable += lengthBytes;
-    }
-    const last = part + 1 === this.#parts;
-    this.#part = part + 1;
-    if (this.#indirectChain) {
-      const word = (this.#freeHead * this.#tableSegments + part) * 4;
-      const tables = this.#tables;
-      tables[word] = iovaLo;
-      tables[word + 1] = iovaHi;
-      tables[word + 2] = lengthBytes;
-      tables[word + 3] = last ? flags : flags | DESC_FLAG.next | ((part + 1) << 16);
-      return;
-    }
-    const at = this.#cursor;
-    const next = this.#link[at]!;
+  protected override offer(id: number): void {
     const descriptors = this.#descriptors;
-    descriptors[at * 4] = iovaLo;
-    descriptors[at * 4 + 1] = iovaHi;
-    descriptors[at * 4 + 2] = lengthBytes;
-    descriptors[at * 4 + 3] = last ? flags : flags | DESC_FLAG.next | (next << 16);
-    this.#lastPart = at;
-    this.#cursor = next;
-  }
-
-  commit(): number {
-    this.#check();
-    if (this.#parts === 0 || this.#part !== this.#parts) {
-      this.#drop(`commit: ${this.#part} of ${this.#parts} parts were given`);
+    const { parts, link } = this;
+    const inTable = this.tableCount[id]!;
+    if (inTable !== 0) {
+      this.#writeTable(id, inTable);
+      const word = id * 4;
+      descriptors[word] = this.tableLo(id);
+      descriptors[word + 1] = this.tableHi(id);
+      descriptors[word + 2] = inTable * DESCRIPTOR_BYTES;
+      descriptors[word + 3] = DESC_FLAG.indirect;
+    } else {
+      let record = id;
+      for (let left = this.taken[id]!; left > 0; left--) {
+        const word = record * 4;
+        const next = link[record]!;
+        descriptors[word] = parts[word]!;
+        descriptors[word + 1] = parts[word + 1]!;
+        descriptors[word + 2] = parts[word + 2]!;
+        descriptors[word + 3] = left === 1
+          ? parts[word + 3]!
+          : parts[word + 3]! | DESC_FLAG.next | (next << 16);
+        record = next;
+      }
     }
-    const head = this.#freeHead;
-    if (this.#indirectChain) {
-      // The table's address without bigint: the sum of the low halves is exact, and carries at most once.
-      const sum = this.#tablesLo + head * this.#tableSegments * DESCRIPTOR_BYTES;
-      const carry = sum >= 4294967296 ? 1 : 0;
-      const descriptors = this.#descriptors;
-      descriptors[head * 4] = carry === 1 ? sum - 4294967296 : sum;
-      descriptors[head * 4 + 1] = this.#tablesHi + carry;
-      descriptors[head * 4 + 2] = this.#parts * DESCRIPTOR_BYTES;
-      descriptors[head * 4 + 3] = DESC_FLAG.indirect;
-      this.#lastPart = head;
-      this.#cursor = this.#link[head]!;
-    }
-    const taken = this.#indirectChain ? 1 : this.#parts;
-    this.#parts = 0;
-    this.#part = 0;
-    this.#hold(head, taken, this.#chainWritable);
-    return head;
-  }
-
-  addSingle(iovaLo: number, iovaHi: number, lengthBytes: number, deviceWrites: boolean): number {
-    this.#check();
-    if (this.#parts !== 0) this.#drop("addSingle: the chain before was not committed");
-    this.#checkPart(iovaLo, iovaHi, lengthBytes);
-    if (this.#free === 0) return -1;
-    const head = this.#freeHead;
-    const descriptors = this.#descriptors;
-    descriptors[head * 4] = iovaLo;
-    descriptors[head * 4 + 1] = iovaHi;
-    descriptors[head * 4 + 2] = lengthBytes;
-    descriptors[head * 4 + 3] = deviceWrites ? DESC_FLAG.write : 0;
-    this.#lastPart = head;
-    this.#cursor = this.#link[head]!;
-    this.#hold(head, 1, deviceWrites ? lengthBytes : 0);
-    return head;
-  }
-
-  /** Takes the chain's descriptors off the free list and puts its head into the available ring, not yet published. */
-  #hold(head: number, taken: number, writableBytes: number): void {
-    this.#freeHead = this.#cursor;
-    this.#free -= taken;
-    this.#tail[head] = this.#lastPart;
-    this.#taken[head] = taken;
-    // 2^32 itself does not fit, but no 32-bit length is above 2^32 − 1 either.
-    this.#writable[head] = writableBytes > 0xffff_ffff ? 0xffff_ffff : writableBytes;
-    this.#state[head] = COMMITTED;
-    this.#fresh[this.#freshCount++] = head;
-    this.#available[2 + (this.#next & this.#mask)] = head;
+    this.#available[2 + (this.#next & this.#mask)] = id;
     this.#next = (this.#next + 1) & INDEX_MASK;
-    this.#inFlight++;
+  }
+
+  /** Entries follow one another, each linked to the next, as IN_ORDER demands and the standard otherwise allows. */
+  #writeTable(id: number, count: number): void {
+    const { tables, tableParts } = this;
+    let word = id * this.tableSegments * 4;
+    for (let part = 1; part <= count; part++, word += 4) {
+      tables[word] = tableParts[word]!;
+      tables[word + 1] = tableParts[word + 1]!;
+      tables[word + 2] = tableParts[word + 2]!;
+      tables[word + 3] = part === count
+        ? tableParts[word + 3]!
+        : tableParts[word + 3]! | DESC_FLAG.next | (part << 16);
+    }
   }
 
   publish(): boolean {
-    this.#check();
-    const count = this.#freshCount;
+    this.check();
+    const count = this.markPublished();
     if (count === 0) return false;
-    const fresh = this.#fresh;
-    const state = this.#state;
-    for (let i = 0; i < count; i++) state[fresh[i]!] = PUBLISHED;
-    this.#freshCount = 0;
     const next = this.#next;
     this.#published = next;
     Atomics.store(this.#available, 1, next);
-    if (!this.#eventIndex) return (Atomics.load(this.#used, 0) & USED_NO_NOTIFY) === 0;
+    if (!this.eventIndex) return (Atomics.load(this.#used, 0) & USED_NO_NOTIFY) === 0;
     // Notify when the event lies among the `count` positions just filled (batch form of 1.3).
     const event = Atomics.load(this.#used, this.#availableEventAt);
     return ((next - event - 1) & INDEX_MASK) < count;
   }
 
+  /** As `Virtqueue.notify`; the 15 low bits and bit 15 of the available index go with it (1.6). */
   notify(): void {
-    this.#check();
-    if (this.#gate !== null && !this.#gate.live) {
-      throw new UsageError(`${this.#place.function}, queue ${this.index}: notified before DRIVER_OK (1.1)`, {
-        hint: "call VirtioDevice.driverOk() first",
-      });
-    }
-    this.#doorbell.ring(this.#published & 0x7fff, this.#published >> 15);
-  }
-
-  kick(): boolean {
-    if (!this.publish()) return false;
-    this.notify();
-    return true;
+    this.ring(this.#published & 0x7fff, this.#published >> 15);
   }
 
   hasUsed(): boolean {
-    this.#check();
+    this.check();
     return Atomics.load(this.#used, 1) !== this.#nextUsed;
   }
 
@@ -317,17 +144,19 @@ export class SplitQueue implements Virtqueue {
    * thrown by this call when there are none before it, else by the next one.
    */
   takeUsed(into: UsedBurst, max: number = into.ids.length): number {
-    this.#check();
+    this.check();
     const { ids, lengths } = into;
     let from = this.#nextUsed;
     const to = Atomics.load(this.#used, 1);
     let count = (to - from) & INDEX_MASK;
     if (count === 0) return 0;
-    const held = this.#inFlight - this.#freshCount;
-    if (count > held) throw this.#break(usedIndexJump(this.#place, from, to, held));
+    const held = this.held;
+    if (count > held) throw this.break(usedIndexJump(this.place, from, to, held));
+    const returned = count;
     if (count > max) count = max;
     if (count > ids.length) count = ids.length;
     if (count > lengths.length) count = lengths.length;
+    if (this.inOrder) return this.#takeBatches(into, count, returned);
 
     const elements = this.#usedElements;
     const mask = this.#mask;
@@ -337,31 +166,55 @@ export class SplitQueue implements Virtqueue {
       // Each is read once: the device could change it between a check and a second read.
       const id = elements[word]!;
       const length = elements[word + 1]!;
-      if (id >= this.size || this.#state[id] !== PUBLISHED) {
-        this.#break(usedIdWrong(this.#place, id, this.size, this.#state[id] === COMMITTED));
-        break;
-      }
-      if (length > this.#writable[id]!) {
-        this.#break(usedLengthWrong(this.#place, id, length, this.#writable[id]!));
-        break;
-      }
-      this.#state[id] = FREE;
-      this.#link[this.#tail[id]!] = this.#freeHead;
-      this.#freeHead = id;
-      this.#free += this.#taken[id]!;
+      if (!this.#acceptable(id, length)) break;
+      this.release(id);
       ids[done] = id;
       lengths[done] = length;
       from = (from + 1) & INDEX_MASK;
     }
-    this.#inFlight -= done;
     this.#nextUsed = from;
-    if (done === 0 && this.#fault !== null) throw this.#fault;
-    return done;
+    return this.give(done);
+  }
+
+  /** IN_ORDER: an element stands for the batch that its id ends, and the next element is as far behind as the batch is long. */
+  #takeBatches(into: UsedBurst, count: number, returned: number): number {
+    const elements = this.#usedElements;
+    let done = 0;
+    for (; done < count; done++) {
+      if (!this.inBatch) {
+        const word = (this.#nextUsed & this.#mask) * 2;
+        const id = elements[word]!;
+        const length = elements[word + 1]!;
+        if (!this.#acceptable(id, length)) break;
+        const batch = this.batchSize(id);
+        if (batch > returned - done) {
+          this.break(usedBatchWrong(this.place, id, batch, returned - done));
+          break;
+        }
+        this.startBatch(id, length);
+      }
+      this.nextOfBatch(into, done);
+      this.#nextUsed = (this.#nextUsed + 1) & INDEX_MASK;
+    }
+    return this.give(done);
+  }
+
+  #acceptable(id: number, length: number): boolean {
+    const holder = this.holder(id);
+    if (holder !== 2) {
+      this.break(usedIdWrong(this.place, id, this.size, holder === 1));
+      return false;
+    }
+    if (length > this.writable[id]!) {
+      this.break(usedLengthWrong(this.place, id, length, this.writable[id]!));
+      return false;
+    }
+    return true;
   }
 
   suppressInterrupts(): void {
-    this.#check();
-    if (this.#eventIndex) {
+    this.check();
+    if (this.eventIndex) {
       // The flag must stay 0 with EVENT_IDX; the position just behind is the one that is reached last.
       Atomics.store(this.#available, this.#usedEventAt, (this.#nextUsed - 1) & INDEX_MASK);
     } else {
@@ -370,65 +223,50 @@ export class SplitQueue implements Virtqueue {
   }
 
   enableInterrupts(): boolean {
-    this.#check();
-    if (this.#eventIndex) Atomics.store(this.#available, this.#usedEventAt, this.#nextUsed);
+    this.check();
+    if (this.eventIndex) Atomics.store(this.#available, this.#usedEventAt, this.#nextUsed);
     else Atomics.store(this.#available, 0, 0);
     return Atomics.load(this.#used, 1) !== this.#nextUsed;
   }
 
-  /** As `Virtqueue.inFlightIds`; works on a broken queue too. @throws ClosedError */
-  inFlightIds(): number[] {
-    if (this.closed) throw this.#closedError();
-    const ids: number[] = [];
-    this.#state.forEach((state, id) => {
-      if (state !== FREE) ids.push(id);
-    });
-    return ids;
+  protected override rewind(state: QueueState): void {
+    if (state.layout !== "split") return;
+    const index = state.availableIndex;
+    this.#next = this.#published = this.#nextUsed = index;
+    this.#available.fill(0);
+    this.#used.fill(0);
+    this.#available[1] = index;
+    // The used index is the ring's own state (6.1): the device reads it from here.
+    this.#used[1] = index;
+    // A zeroed event asks for index 0; a ring that starts elsewhere asks for its own first one, on both sides.
+    this.#available[this.#usedEventAt] = index;
+    this.#used[this.#availableEventAt] = index;
   }
 
-  /** Frees the rings. The device must not use them any more: reset it (or the queue) first. */
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#memory.close();
-  }
-
-  /** As `close`. */
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #check(): void {
-    if (this.#fault !== null || this.#closed || this.#memory.closed) this.#refuse();
-  }
-
-  #refuse(): never {
-    if (this.closed) throw this.#closedError();
-    throw this.#fault!;
-  }
-
-  #closedError(): ClosedError {
-    return new ClosedError(`queue ${this.index} of ${this.#place.function}`);
-  }
-
-  #break(fault: DeviceError): DeviceError {
-    this.#fault = fault;
-    return fault;
-  }
-
-  #checkPart(iovaLo: number, iovaHi: number, lengthBytes: number): void {
-    if ((iovaLo >>> 0) !== iovaLo || (iovaHi >>> 0) !== iovaHi) {
-      this.#drop(`IOVA halves ${iovaLo} and ${iovaHi} are not unsigned 32-bit numbers`);
+  protected override checkDevice(state: QueueState): void {
+    if (state.layout !== "split") {
+      throw this.stateError("queue_avail_state", "the state is that of a packed queue");
     }
-    if ((lengthBytes >>> 0) !== lengthBytes || lengthBytes === 0) {
-      this.#drop(`a part of ${lengthBytes} bytes`);
-    }
+    const ahead = (state.availableIndex - this.#nextUsed) & INDEX_MASK;
+    if (ahead <= this.held) return;
+    throw this.stateError(
+      "queue_avail_state",
+      `${state.availableIndex} is not among ${this.#nextUsed} to ${this.#published}, where the device may be (A-6.7)`,
+    );
   }
 
-  /** Forgets the chain that was being added: nothing of it was taken off the free list yet. */
-  #drop(message: string): never {
-    this.#parts = 0;
-    this.#part = 0;
-    throw new UsageError(`${this.#place.function}, queue ${this.index}: ${message}`);
+  /** The queue as it is now, for display. */
+  snapshot(): QueueSnapshot {
+    const available = this.#available;
+    const used = this.#used;
+    const event = (flag: number, index: number): EventSetting =>
+      this.eventIndex ? { index } : (flag & 1) === 1 ? "never" : "always";
+    return {
+      ...this.summary(),
+      available: { index: this.#published },
+      used: { index: this.#nextUsed },
+      driverEvent: event(available[0]!, available[this.#usedEventAt]!),
+      deviceEvent: event(used[0]!, used[this.#availableEventAt]!),
+    };
   }
 }

@@ -50,3 +50,12 @@ export function usedLengthWrong(
     { hint: HINT },
   );
 }
+
+/** With IN_ORDER: the batch that `used.ring[].id` ends is longer than `used.idx` moved. */
+export function usedBatchWrong(place: QueuePlace, id: number, batch: number, moved: number): DeviceError {
+  return new DeviceError(
+    `the device returned ${id}, which ends a batch of ${batch}, but used.idx has only ${moved} more`,
+    { ...place, field: "used.id" },
+    { hint: HINT },
+  );
+}

@@ -3,6 +3,9 @@
  *
  * @module
  */
+import type { QueueAddresses } from "../transport/transport.ts";
+import type { QueueState } from "./queue_state.ts";
+import type { SavedChain, SavedQueue } from "./saved_queue.ts";
 
 /** Something a burst call fills: ids of used buffers and the bytes that the device wrote into each. */
 export interface UsedBurst {
@@ -11,6 +14,49 @@ export interface UsedBurst {
   /** Bytes written by the device into each chain. */
   readonly lengths: Uint32Array;
 }
+
+/** A queue at one moment, for people who look at it. */
+export interface QueueSnapshot {
+  /** Number of the virtqueue. */
+  readonly queue: number;
+  /** Ring layout. */
+  readonly layout: "split" | "packed";
+  /** Number of descriptors. */
+  readonly size: number;
+  /** Descriptors that can still be added. */
+  readonly freeDescriptors: number;
+  /** Chains that were committed and have not come back; `unpublished` of them are not visible to the device yet. */
+  readonly inFlight: number;
+  /** See `inFlight`. */
+  readonly unpublished: number;
+  /** Where the device finds the next chain: free-running index (split), or slot and wrap counter (packed). */
+  readonly available: RingPosition;
+  /** Where the driver looks for the next return. */
+  readonly used: RingPosition;
+  /** EVENT_IDX is in force. */
+  readonly eventIndex: boolean;
+  /** IN_ORDER is in force. */
+  readonly inOrder: boolean;
+  /** Descriptors in each indirect table; 0 without. */
+  readonly tableSegments: number;
+  /** When the driver asks to be interrupted. */
+  readonly driverEvent: EventSetting;
+  /** When the device asks to be notified, as its memory says now. */
+  readonly deviceEvent: EventSetting;
+  /** Why the queue is broken; undefined when it is not. */
+  readonly fault?: string;
+}
+
+/** A place in a ring. The wrap counter is there for a packed ring only. */
+export interface RingPosition {
+  /** Free-running 16-bit index (split), or slot (packed). */
+  readonly index: number;
+  /** Ring wrap counter. */
+  readonly wrap?: 0 | 1;
+}
+
+/** One side's wish to be told: always, never, or at a place in the ring. */
+export type EventSetting = "always" | "never" | RingPosition;
 
 /**
  * The driver's side of one virtqueue. Hot calls allocate nothing; an IOVA travels as two unsigned 32-bit halves.
@@ -34,6 +80,12 @@ export interface Virtqueue extends Disposable {
   readonly inFlight: number;
   /** True after `close`. */
   readonly closed: boolean;
+  /** EVENT_IDX is in force. */
+  readonly eventIndex: boolean;
+  /** IN_ORDER is in force: chains come back in the order in which they were committed. */
+  readonly inOrder: boolean;
+  /** Where its rings are; what the device was, or is to be, told. */
+  readonly addresses: QueueAddresses;
 
   /** Reserves a chain. @returns false when it does not fit now. @throws UsageError when it can never fit. */
   begin(readableParts: number, writableParts: number): boolean;
@@ -53,7 +105,11 @@ export interface Virtqueue extends Disposable {
 
   /** True when the device has returned something that was not taken yet. */
   hasUsed(): boolean;
-  /** Takes up to `max` (default: the arrays' length) returned chains, in the order of return. @returns how many. */
+  /**
+   * Takes up to `max` (default: the arrays' length) returned chains, in the order of return. With IN_ORDER the device may return a batch by its last
+   * chain alone; those before it count as used completely, so their length is all their device-writable bytes (SPEC in-order use of descriptors).
+   * @returns how many.
+   */
   takeUsed(into: UsedBurst, max?: number): number;
 
   /** Asks the device not to interrupt for this queue (a hint: it may still). */
@@ -63,6 +119,37 @@ export interface Virtqueue extends Disposable {
 
   /** Ids in flight, ascending: what must be given back to its owner when the queue dies. */
   inFlightIds(): number[];
+
+  /**
+   * Where the ring goes on once everything in flight is offered again: nothing before this place is outstanding. After `takeUsed` has
+   * nothing left.
+   */
+  readonly position: QueueState;
+  /** What is in flight, in the order in which it was committed. Works on a broken queue, too. @throws ClosedError */
+  saveInFlight(): SavedChain[];
+  /**
+   * The queue as plain data, after a reset of the device, with all returns taken.
+   * @param device the state that the device reports; checked against the ring (A-6.7)
+   * @throws UsageError (returns not taken, a chain half added), DeviceError (the device's state cannot be), ClosedError
+   */
+  save(device?: QueueState): SavedQueue;
+  /**
+   * Adds saved chains again and leaves publishing to the caller: all of them or, when it throws, none.
+   * @param translate gives the address of the same memory for this queue's device; default: the same
+   * @returns their ids here, in the order of `chains`
+   * @throws UsageError (not a list of chains, a chain too long), ExhaustedError (not enough free descriptors)
+   */
+  reoffer(chains: readonly SavedChain[], translate?: (iova: bigint, lengthBytes: number) => bigint): number[];
+  /**
+   * Puts the ring, in its own memory, to `state` (default `position`), with everything in flight available again, in its old order and under its old ids.
+   * Only while the device does not use the queue: after a reset, before it is enabled again. Interrupts are then asked for as in a new ring.
+   * @returns the state to write into the device before the queue is enabled (A-6.5)
+   * @throws UsageError (returns not taken, a chain half added, `state` of another layout or with a used part of its own), ClosedError
+   */
+  restart(state?: QueueState): QueueState;
+  /** The queue as it is now, for display. */
+  snapshot(): QueueSnapshot;
+
   /** Releases what it holds. May be called again. */
   close(): void;
 }
