@@ -22,6 +22,33 @@ export function pwrite(fd: OwnedFd, from: Uint8Array<ArrayBuffer>, offset: bigin
   return check(libc.pwrite64(fd.number, from, BigInt(from.byteLength), offset), "pwrite", fd.target);
 }
 
+/** Does not return before what was written is on the disk. @throws SyscallError */
+export function syncFile(fd: OwnedFd): void {
+  check(libc.fdatasync(fd.number), "fdatasync", fd.target);
+}
+
+/** Sets a file's size; what is added reads as zero. @throws SyscallError */
+export function resizeFile(fd: OwnedFd, sizeBytes: number): void {
+  check(libc.ftruncate64(fd.number, BigInt(sizeBytes)), "ftruncate", fd.target);
+}
+
+/** How `zeroRange` makes a range read as zero: by giving its blocks back, or by keeping them. */
+export type ZeroMode = "punch" | "keep";
+
+/** Makes a range read as zero without writing it. @returns false when the file system cannot do that @throws SyscallError */
+export function zeroRange(fd: OwnedFd, offset: number, lengthBytes: number, mode: ZeroMode): boolean {
+  const KEEP_SIZE = 1;
+  const PUNCH_HOLE = 2;
+  const ZERO_RANGE = 16;
+  const flags = KEEP_SIZE | (mode === "punch" ? PUNCH_HOLE : ZERO_RANGE);
+  return checkUnless(
+    libc.fallocate64(fd.number, flags, BigInt(offset), BigInt(lengthBytes)),
+    errnoNumber.ENOTSUP!,
+    "fallocate",
+    fd.target,
+  ) >= 0;
+}
+
 /** Reads at the file position; 0 at the end. @throws SyscallError */
 export function read(fd: OwnedFd, into: Uint8Array<ArrayBuffer>): number {
   return check(libc.read(fd.number, into, BigInt(into.byteLength)), "read", fd.target);

@@ -19,6 +19,8 @@ const library = Deno.dlopen("libc.so.6", {
   ftruncate64: { parameters: ["i32", "i64"], result: "i32" },
   lseek64: { parameters: ["i32", "i64", "i32"], result: "i64" },
   fsync: { parameters: ["i32"], result: "i32" },
+  fdatasync: { parameters: ["i32"], result: "i32" },
+  fallocate64: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
   flock: { parameters: ["i32", "i32"], result: "i32" },
   readlink: { parameters: ["buffer", "buffer", "usize"], result: "isize" },
   getdents64: { parameters: ["i32", "buffer", "usize"], result: "isize" },

@@ -186,6 +186,17 @@ export class UnixSocket implements Disposable {
     }
   }
 
+  /** Sends what the kernel takes without waiting. @returns how many bytes; 0: none now @throws PeerGoneError, SyscallError */
+  sendSome(bytes: Uint8Array<ArrayBuffer>): number {
+    const n = Number(
+      libc.sendmsg(this.fd.number, this.#out.prepare(bytes, 0), MSG_NOSIGNAL | MSG_DONTWAIT),
+    );
+    if (n >= 0) return n;
+    const number = errno();
+    if (number === errnoNumber.EAGAIN || number === errnoNumber.EINTR) return 0;
+    this.#fail("sendmsg", number);
+  }
+
   /**
    * Receives up to `into.byteLength` bytes, and the descriptors that came with them.
    * With `wait: false` it returns undefined at once when nothing is there.

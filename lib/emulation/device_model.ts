@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { OwnedFd } from "../../ffi/mod.ts";
 import type { DeviceQueue } from "./virtio/device_queue.ts";
 
 /** Something that a driver did and that the standard forbids, or that a device model could not carry out. */
@@ -33,6 +34,13 @@ export interface DeviceFront {
   report(rule: string, message: string, queue?: number): void;
   /** Reports, sets DEVICE_NEEDS_RESET and stops the device. */
   violation(rule: string, message: string, queue?: number): void;
+  /**
+   * Calls `handler` whenever `fd` is readable or its other end is gone (level-triggered), also without a driver; `poll` follows when there is
+   * one. The descriptor stays the model's. Absent where there is no loop that could wait for it: look at it in `poll`.
+   */
+  readonly watch?: ((fd: OwnedFd, handler: () => void) => void) | undefined;
+  /** Ends `watch`; to be called before the descriptor is closed. One that is not watched is fine. */
+  readonly unwatch?: ((fd: OwnedFd) => void) | undefined;
 }
 
 /** A virtio device's behaviour. */
@@ -58,6 +66,8 @@ export interface DeviceModel {
   checkFeatures?(accepted: bigint): string | undefined;
   /** Fills `into` from the config space. Bytes past its end are 0. */
   readConfig(offset: number, into: Uint8Array): void;
+  /** `writeConfig` is called before FEATURES_OK too. Default false: such a write breaks 1.1 and is reported. */
+  readonly configWritableAlways?: boolean;
   /** Ignored by devices without writable fields. */
   writeConfig(offset: number, from: Uint8Array): void;
   /** DRIVER_OK was set: queues and features are final. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { errnoNumber, type EventFd, SyscallError } from "../../ffi/mod.ts";
+import { errnoNumber, type EventFd, type OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import { MSIX_ENTRY_BYTES } from "../pci/mod.ts";
 import {
   DEVICE_FLAG,
@@ -43,6 +43,9 @@ export interface FunctionSurroundings {
   vfMemorySpace(): boolean;
   /** Another eventfd unmasks INTx: stop watching one, watch the other and call `interrupts.resampled`. */
   resampleChanged(before: EventFd | null, now: EventFd | null): void;
+  /** Descriptors that the behaviour wants watched; see `PciFunctionPort`. */
+  readonly watch?: (fd: OwnedFd, handler: () => void) => void;
+  readonly unwatch?: (fd: OwnedFd) => void;
 }
 
 /** How a function is made. */
@@ -84,6 +87,10 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     numRegions: NUM_REGIONS,
     numIrqs: NUM_IRQS,
   };
+  /** See `PciFunctionPort`. */
+  readonly watch?: (fd: OwnedFd, handler: () => void) => void;
+  /** See `PciFunctionPort`. */
+  readonly unwatch?: (fd: OwnedFd) => void;
   readonly #bars: readonly (BarDeclaration | undefined)[];
   readonly #isVf: boolean;
   readonly #totalVfs: number;
@@ -97,6 +104,8 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     this.name = options.address;
     this.behaviour = options.behaviour;
     this.#around = around;
+    if (around.watch !== undefined) this.watch = around.watch;
+    if (around.unwatch !== undefined) this.unwatch = around.unwatch;
     this.#isVf = options.isVf ?? false;
     this.#totalVfs = options.sriov?.totalVfs ?? 0;
     const bars: (BarDeclaration | undefined)[] = new Array(6).fill(undefined);

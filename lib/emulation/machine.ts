@@ -138,7 +138,10 @@ export class EmulatedMachine implements Disposable {
   #addFunction(topology: FunctionTopology, iommuGroup: number): void {
     const { models } = this.#options;
     const { address, kind, numaNode, totalVfs, hostUse } = topology;
-    const behaviour = models.createBehaviour(kind, behaviourOptions(topology));
+    const behaviour = models.createBehaviour(kind, {
+      ...behaviourOptions(topology),
+      ...this.#directory(),
+    });
     const sriov = totalVfs === 0 ? undefined : this.#sriovShape(topology);
     const bars = this.#addresses.assign(behaviour.bars);
     const vfBars = sriov === undefined ? [] : this.#addresses.assign(sriov.vfBars, sriov.totalVfs);
@@ -163,7 +166,10 @@ export class EmulatedMachine implements Disposable {
 
   /** All VFs of a PF are alike, so one that is never connected shows what they will be. */
   #sriovShape(topology: FunctionTopology): SriovShape {
-    const sample = this.#options.models.createBehaviour(topology.kind, vfOptions(topology, 0));
+    const sample = this.#options.models.createBehaviour(topology.kind, {
+      ...vfOptions(topology, 0),
+      ...this.#directory(),
+    });
     try {
       const { totalVfs, firstVfOffset, vfStride } = topology;
       return { totalVfs, firstVfOffset, vfStride, vfDeviceId: sample.identity.deviceId, vfBars: sample.bars };
@@ -200,6 +206,7 @@ export class EmulatedMachine implements Disposable {
     const address = vfAddress(topology, index);
     const behaviour = this.#options.models.createBehaviour(topology.kind, {
       ...vfOptions(topology, index),
+      ...this.#directory(),
       physicalFunction: pf.device.behaviour,
     });
     const bars = vfBars.map(({ bar, address: first }) => ({
@@ -236,6 +243,11 @@ export class EmulatedMachine implements Disposable {
       this.#functions.delete(vf);
     }
     vfs.length = 0;
+  }
+
+  #directory(): { directory?: string } {
+    const { directory } = this.#options;
+    return directory === undefined ? {} : { directory };
   }
 
   #socketPath(address: string): { socketPath?: string } {
@@ -290,6 +302,8 @@ function behaviourOptions(topology: FunctionTopology): BehaviourOptions {
     featuresOn,
     lie,
     totalVfs,
+    block,
+    console: consoleOptions,
   } = topology;
   return {
     address,
@@ -299,6 +313,8 @@ function behaviourOptions(topology: FunctionTopology): BehaviourOptions {
     ...(queueSize === undefined ? {} : { queueSize }),
     ...(switchName === undefined ? {} : { switchName }),
     ...(lie === undefined ? {} : { lie }),
+    ...(block === undefined ? {} : { block }),
+    ...(consoleOptions === undefined ? {} : { console: consoleOptions }),
     featuresOff,
     featuresOn,
     totalVfs,

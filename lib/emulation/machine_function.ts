@@ -31,7 +31,7 @@ export interface MachineFunctionOptions extends EmulatedFunctionOptions {
 }
 
 /** What a function asks of its machine; the rest of `FunctionSurroundings` it does itself. */
-export type MachineSurroundings = Omit<FunctionSurroundings, "resampleChanged">;
+export type MachineSurroundings = Omit<FunctionSurroundings, "resampleChanged" | "watch" | "unwatch">;
 
 /** See the module. */
 export class MachineFunction implements KernelFunction, Disposable {
@@ -80,6 +80,8 @@ export class MachineFunction implements KernelFunction, Disposable {
       vfsDisappear: () => around.vfsDisappear(),
       vfsReset: () => around.vfsReset(),
       vfMemorySpace: () => around.vfMemorySpace(),
+      watch: (fd, handler) => events.watch(fd, handler),
+      unwatch: (fd) => events.unwatch(fd),
       resampleChanged: (before, now) => {
         if (before !== null) events.unwatch(before.fd);
         if (now !== null) events.watch(now.fd, () => this.device.interrupts.resampled());

@@ -11,6 +11,7 @@ import type { RegionArea } from "../vfio/device.ts";
 import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
 import type { ServedDoorbell } from "../vfio/vfio_user/served_device.ts";
 import type { Violation } from "./device_model.ts";
+import type { BlockTopology, ConsoleTopology } from "./topology_devices.ts";
 
 /** What the function's header says. Numbers as the registers hold them. */
 export interface PciIdentity {
@@ -98,6 +99,10 @@ export interface PciFunctionPort {
   raiseMsix(vector: number): boolean;
   /** Sets the level of the INTx line. The machine masks and resends as VFIO's automasking asks for; ignored without an interrupt pin. */
   setIntx(asserted: boolean): void;
+  /** Calls `handler` whenever `fd` is readable (level-triggered). Absent in a machine without a loop. The descriptor stays the caller's. */
+  readonly watch?: (fd: OwnedFd, handler: () => void) => void;
+  /** Ends `watch`, before the descriptor is closed. */
+  readonly unwatch?: (fd: OwnedFd) => void;
   /** Puts a violation into the machine's list. Does nothing else: stopping the device is the behaviour's. */
   report(violation: Violation): void;
 }
@@ -184,6 +189,12 @@ export interface BehaviourOptions {
   readonly featuresOn?: readonly string[];
   /** VFs that the function's SR-IOV capability has; 0 or absent: none. A virtio PF offers VIRTIO_F_SR_IOV with it. */
   readonly totalVfs?: number;
+  /** What a virtio-blk function is. */
+  readonly block?: BlockTopology;
+  /** What a virtio-console function is. */
+  readonly console?: ConsoleTopology;
+  /** Directory of the machine's sockets; absent when it has none. */
+  readonly directory?: string;
   /** Makes the device break the standard in one chosen way, for tests of drivers (see `lib/emulation/virtio/hostile.ts`). */
   readonly lie?: string;
 }

@@ -3,8 +3,19 @@
  *
  * @module
  */
-import { UsageError } from "../errors/mod.ts";
 import { PciAddress } from "../pci/address.ts";
+import {
+  BLOCK_FIELDS,
+  type BlockTopology,
+  CONSOLE_FIELDS,
+  type ConsoleTopology,
+  readBlock,
+  readConsole,
+} from "./topology_devices.ts";
+import { known, optional, show, TopologyError } from "./topology_fields.ts";
+
+export { TopologyError } from "./topology_fields.ts";
+export type { BlockTopology, ConsoleTopology } from "./topology_devices.ts";
 
 /** Drivers of the emulated host's kernel. */
 export const KERNEL_DRIVERS = ["virtio-pci", "vfio-pci", "pci-stub"] as const;
@@ -16,7 +27,7 @@ export type KernelDriverName = typeof KERNEL_DRIVERS[number];
 export interface FunctionTopology {
   /** PCI address in its long form. */
   readonly address: string;
-  /** Kind of device, as the models name it: `virtio-net`, `virtio-rng`. */
+  /** Kind of device, as the models name it: `virtio-net`, `virtio-rng`, `virtio-blk`, `virtio-console`. */
   readonly kind: string;
   /** Most VFs that it can have; 0: no SR-IOV capability. */
   readonly totalVfs: number;
@@ -48,26 +59,16 @@ export interface FunctionTopology {
   readonly lie?: string;
   /** What the host uses its network interface for, as guards would find it (virtio-net): `carries the default route`. */
   readonly hostUse: readonly string[];
+  /** Fields of a virtio-blk function. */
+  readonly block?: BlockTopology;
+  /** Fields of a virtio-console function. */
+  readonly console?: ConsoleTopology;
 }
 
 /** An emulated host's functions, in order of their addresses. */
 export interface Topology {
   /** The PFs and plain functions; VFs come out of their PFs. */
   readonly functions: readonly FunctionTopology[];
-}
-
-/** A topology that cannot be: `field` says where, as in `functions[1].mac`. */
-export class TopologyError extends UsageError {
-  /** Name of the class. */
-  override name = "TopologyError";
-  /** Path of the offending field. */
-  readonly field: string;
-
-  /** Notes where and what. */
-  constructor(field: string, message: string, hint = "") {
-    super(`topology, ${field}: ${message}`, { hint });
-    this.field = field;
-  }
 }
 
 const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
@@ -156,11 +157,13 @@ export function vfMac(pfMac: string, index: number): string {
 function readFunction(value: unknown, at: string, kinds: readonly string[] | undefined): FunctionTopology {
   const from = asRecord(value, at);
   for (const key of Object.keys(from)) {
-    if (!(FIELDS as readonly string[]).includes(key)) {
+    if (![...FIELDS, ...BLOCK_FIELDS, ...CONSOLE_FIELDS].includes(key)) {
       throw new TopologyError(
         `${at}.${key}`,
         "is not a field of a function",
-        `there are ${FIELDS.join(", ")}`,
+        `there are ${FIELDS.join(", ")}; for virtio-blk ${BLOCK_FIELDS.join(", ")}; for virtio-console ${
+          CONSOLE_FIELDS.join(", ")
+        }`,
       );
     }
   }
@@ -180,6 +183,14 @@ function readFunction(value: unknown, at: string, kinds: readonly string[] | und
   for (const key of NET_FIELDS) {
     if (!net && from[key] !== undefined) {
       throw new TopologyError(`${at}.${key}`, `a ${kind} function has no such field`);
+    }
+  }
+  for (
+    const [owner, fields] of [["virtio-blk", BLOCK_FIELDS], ["virtio-console", CONSOLE_FIELDS]] as const
+  ) {
+    const alien = kind === owner ? undefined : fields.find((key) => from[key] !== undefined);
+    if (alien !== undefined) {
+      throw new TopologyError(`${at}.${alien}`, `a ${kind} function has no such field`);
     }
   }
   const iommuGroup = optional(from.iommuGroup, `${at}.iommuGroup`, 0, 65535);
@@ -206,6 +217,8 @@ function readFunction(value: unknown, at: string, kinds: readonly string[] | und
     ...(queueSize === undefined ? {} : { queueSize }),
     featuresOff: readNames(from.featuresOff, `${at}.featuresOff`, FEATURE, "a feature name"),
     featuresOn: readNames(from.featuresOn, `${at}.featuresOn`, FEATURE, "a feature name"),
+    ...(kind === "virtio-blk" ? { block: readBlock(from, at) } : {}),
+    ...(kind === "virtio-console" ? { console: readConsole(from, at) } : {}),
     hostUse: readNames(from.hostUse, `${at}.hostUse`, PHRASE, "a phrase of one line"),
     ...(from.lie === undefined ? {} : { lie: readLie(from.lie, `${at}.lie`) }),
   };
@@ -304,26 +317,9 @@ function readLie(value: unknown, field: string): string {
   return value;
 }
 
-function optional(value: unknown, field: string, low: number, high: number): number | undefined {
-  if (value === undefined) return undefined;
-  if (typeof value !== "number" || !Number.isInteger(value) || value < low || value > high) {
-    throw new TopologyError(field, `${show(value)} is not an integer from ${low} to ${high}`);
-  }
-  return value;
-}
-
 function asRecord(value: unknown, field: string): Record<string, unknown> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new TopologyError(field, `${show(value)} is not an object`);
   }
   return value as Record<string, unknown>;
-}
-
-function show(value: unknown): string {
-  return value === undefined ? "nothing" : JSON.stringify(value);
-}
-
-function known(names: readonly string[] | undefined, more?: string): string {
-  if (names === undefined) return "";
-  return `one of ${[...names, ...(more === undefined ? [] : [more])].join(", ")}`;
 }

@@ -3,15 +3,24 @@
  *
  * @module
  */
+export * from "./blk_lies.ts";
+export * from "./blk_model.ts";
+export * from "./blk_request.ts";
+export * from "./blk_storage.ts";
 export * from "./chain.ts";
+export * from "./console_model.ts";
+export * from "./console_peer.ts";
+export * from "./console_port.ts";
 export * from "./common_registers.ts";
 export * from "./device_queue.ts";
+export * from "./device_ring.ts";
 export * from "./hostile.ts";
 export * from "./models.ts";
 export * from "./net_filter.ts";
 export * from "./net_frame.ts";
 export * from "./net_model.ts";
 export * from "./net_switch.ts";
+export * from "./packed_device_queue.ts";
 export * from "./pci_front.ts";
 export * from "./rng_model.ts";
 export * from "./split_device_queue.ts";

@@ -7,6 +7,8 @@ import { NotFoundError, UsageError } from "../../errors/mod.ts";
 import { DEVICE_ID } from "../../virtio/constants/device_id.ts";
 import { FEATURE_BIT, featureBit } from "../../virtio/constants/features.ts";
 import type { DeviceModel } from "../device_model.ts";
+import { BlkModel } from "./blk_model.ts";
+import { ConsoleModel } from "./console_model.ts";
 import type {
   BehaviourOptions,
   FunctionModels,
@@ -19,11 +21,13 @@ import { COUNTER, type CounterName, NetSwitch, type SwitchOptions } from "./net_
 import { VirtioPciFront } from "./pci_front.ts";
 import { RngModel } from "./rng_model.ts";
 
-const KINDS = ["virtio-net", "virtio-rng"] as const;
+const KINDS = ["virtio-net", "virtio-rng", "virtio-blk", "virtio-console"] as const;
 type Kind = typeof KINDS[number];
 const DEVICE_IDS: Readonly<Record<Kind, number>> = {
   "virtio-net": DEVICE_ID.net,
   "virtio-rng": DEVICE_ID.entropy,
+  "virtio-blk": DEVICE_ID.block,
+  "virtio-console": DEVICE_ID.console,
 };
 const DEFAULT_SWITCH = "s0";
 
@@ -64,7 +68,8 @@ class Models implements VirtioModels {
     if ((featuresOn & ~notificationData) !== 0n) {
       throw new UsageError(`${options.address}: only VIRTIO_F_NOTIFICATION_DATA can be switched on`);
     }
-    const plan = options.lie === undefined ? undefined : parseLie(options.lie);
+    const ofModel = known === "virtio-blk" && (options.lie ?? "").startsWith("blk-");
+    const plan = options.lie === undefined || ofModel ? undefined : parseLie(options.lie);
     const makeQueue = plan === undefined ? undefined : lyingQueues(plan);
     const front = new VirtioPciFront(this.#model(known, options, featuresOff), {
       featuresOff,
@@ -78,6 +83,19 @@ class Models implements VirtioModels {
   #model(kind: Kind, options: BehaviourOptions, featuresOff: bigint): DeviceModel {
     const size = options.queueSize === undefined ? {} : { queueSize: options.queueSize };
     if (kind === "virtio-rng") return new RngModel(size);
+    if (kind === "virtio-blk") {
+      const lie = (options.lie ?? "").startsWith("blk-") ? { lie: options.lie! } : {};
+      return new BlkModel({ ...options.block, ...size, ...lie, featuresOff });
+    }
+    if (kind === "virtio-console") {
+      const { directory } = options;
+      return new ConsoleModel({
+        ...options.console,
+        ...size,
+        featuresOff,
+        ...(directory === undefined ? {} : { directory }),
+      });
+    }
     const { mac, mtu, queuePairs } = options;
     if (mac === undefined) {
       throw new UsageError(`${options.address}: a virtio-net function needs a MAC address`);

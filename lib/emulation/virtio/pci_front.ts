@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { EventFd } from "../../../ffi/mod.ts";
+import { EventFd, type OwnedFd } from "../../../ffi/mod.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_VENDOR_ID } from "../../virtio/constants/device_id.ts";
 import { FEATURE, featureNames } from "../../virtio/constants/features.ts";
@@ -171,6 +171,16 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     if ((before & STATUS.driverOk) !== 0) this.#interruptConfig();
   }
 
+  /** See `DeviceFront`. */
+  get watch(): ((fd: OwnedFd, handler: () => void) => void) | undefined {
+    return this.#port?.watch;
+  }
+
+  /** See `DeviceFront`. */
+  get unwatch(): ((fd: OwnedFd) => void) | undefined {
+    return this.#port?.unwatch;
+  }
+
   // ---- PciFunctionBehaviour: life ----
 
   /** Takes its place; called once. */
@@ -257,7 +267,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     } else if (inside(offset, from.length, NOTIFY_AT, queueSizes.length * NOTIFY_MULTIPLIER)) {
       this.#notifyWritten(offset - NOTIFY_AT, from);
     } else if (inside(offset, from.length, DEVICE_AT, configSizeBytes)) {
-      if ((this.#common.status & STATUS.featuresOk) === 0) {
+      if ((this.#common.status & STATUS.featuresOk) === 0 && !this.model.configWritableAlways) {
         this.report("1.1", "device configuration was written before FEATURES_OK");
       } else this.model.writeConfig(offset - DEVICE_AT, from);
     } else {

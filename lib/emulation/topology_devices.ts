@@ -1,0 +1,130 @@
+/**
+ * What a topology says of block and console functions.
+ *
+ * @module
+ */
+import { optional, optionalText, show, TopologyError } from "./topology_fields.ts";
+
+/** A virtio-blk function. One of `file` and `sizeBytes` is there. */
+export interface BlockTopology {
+  /** Path of the image; made when it is not there and `sizeBytes` is. */
+  readonly file?: string;
+  /** Bytes, a multiple of 512; without `file` of memory. */
+  readonly sizeBytes?: number;
+  /** It offers RO. */
+  readonly readOnly?: boolean;
+  /** Request queues. */
+  readonly queues?: number;
+  /** Bytes of a logical block. */
+  readonly blockSize?: number;
+  /** Most bytes of one data segment. */
+  readonly sizeMax?: number;
+  /** Most data segments of one request. */
+  readonly segMax?: number;
+  /** Most sectors of one segment of a discard or write zeroes request. */
+  readonly rangeSectors?: number;
+  /** Most segments of a discard or write zeroes request. */
+  readonly ranges?: number;
+  /** Its id, up to 20 characters. */
+  readonly serial?: string;
+}
+
+/** A virtio-console function. */
+export interface ConsoleTopology {
+  /** Number of ports. */
+  readonly ports?: number;
+  /** Their names, by number. */
+  readonly portNames?: readonly string[];
+  /** The other end of each port: itself, or whoever connects to `<directory>/<address>.port<n>`. */
+  readonly peer?: "loopback" | "socket";
+  /** Size of port 0 in characters. */
+  readonly cols?: number;
+  readonly rows?: number;
+}
+
+/** Fields of a virtio-blk function. */
+export const BLOCK_FIELDS: readonly string[] = [
+  "file",
+  "sizeBytes",
+  "readOnly",
+  "queues",
+  "blockSize",
+  "sizeMax",
+  "segMax",
+  "rangeSectors",
+  "ranges",
+  "serial",
+];
+
+/** Fields of a virtio-console function. */
+export const CONSOLE_FIELDS: readonly string[] = ["ports", "portNames", "peer", "cols", "rows"];
+
+const SECTOR_BYTES = 512;
+
+/** Reads the fields of a virtio-blk function. @throws TopologyError */
+export function readBlock(from: Readonly<Record<string, unknown>>, at: string): BlockTopology {
+  const { file, readOnly } = from;
+  const path = optionalText(file, `${at}.file`, /^[^\0]+$/, "a path");
+  const sizeBytes = optional(from.sizeBytes, `${at}.sizeBytes`, SECTOR_BYTES, Number.MAX_SAFE_INTEGER);
+  if (path === undefined && sizeBytes === undefined) {
+    throw new TopologyError(`${at}.file`, "a virtio-blk function needs a file, or sizeBytes of memory");
+  }
+  if (sizeBytes !== undefined && sizeBytes % SECTOR_BYTES !== 0) {
+    throw new TopologyError(`${at}.sizeBytes`, `${sizeBytes} is not a multiple of ${SECTOR_BYTES}`);
+  }
+  if (readOnly !== undefined && typeof readOnly !== "boolean") {
+    throw new TopologyError(`${at}.readOnly`, `${show(readOnly)} is neither true nor false`);
+  }
+  if (path !== undefined && typeof from.totalVfs === "number" && from.totalVfs > 0) {
+    throw new TopologyError(`${at}.totalVfs`, "VFs would all write to the same file");
+  }
+  const blockSize = optional(from.blockSize, `${at}.blockSize`, SECTOR_BYTES, 65536);
+  if (blockSize !== undefined && (blockSize & (blockSize - 1)) !== 0) {
+    throw new TopologyError(`${at}.blockSize`, `${blockSize} is not a power of two`);
+  }
+  return defined({
+    file: path,
+    sizeBytes,
+    readOnly: readOnly as boolean | undefined,
+    queues: optional(from.queues, `${at}.queues`, 1, 64),
+    blockSize,
+    sizeMax: optional(from.sizeMax, `${at}.sizeMax`, SECTOR_BYTES, 0x7fff_ffff),
+    segMax: optional(from.segMax, `${at}.segMax`, 1, 32766),
+    rangeSectors: optional(from.rangeSectors, `${at}.rangeSectors`, 1, 0xffff_ffff),
+    ranges: optional(from.ranges, `${at}.ranges`, 1, 256),
+    serial: optionalText(from.serial, `${at}.serial`, /^[\x20-\x7e]{0,20}$/, "ASCII of up to 20 characters"),
+  });
+}
+
+/** Reads the fields of a virtio-console function. @throws TopologyError */
+export function readConsole(from: Readonly<Record<string, unknown>>, at: string): ConsoleTopology {
+  const ports = optional(from.ports, `${at}.ports`, 1, 64);
+  const peer = from.peer;
+  if (peer !== undefined && peer !== "loopback" && peer !== "socket") {
+    throw new TopologyError(`${at}.peer`, `${show(peer)} is not "loopback" or "socket"`);
+  }
+  const names = from.portNames;
+  if (names !== undefined && !Array.isArray(names)) {
+    throw new TopologyError(`${at}.portNames`, "must be a list");
+  }
+  if (names !== undefined && names.length > (ports ?? 1)) {
+    throw new TopologyError(`${at}.portNames`, `${names.length} names for ${ports ?? 1} ports`);
+  }
+  const portNames = names?.map((name: unknown, i) =>
+    optionalText(name ?? null, `${at}.portNames[${i}]`, /^[^\0\n]{0,16}$/, "a name of up to 16 characters")!
+  );
+  return defined({
+    ports,
+    portNames,
+    peer,
+    cols: optional(from.cols, `${at}.cols`, 0, 65535),
+    rows: optional(from.rows, `${at}.rows`, 0, 65535),
+  });
+}
+
+/** The same without fields that are undefined. */
+function defined<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, one]) => one !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
+}
