@@ -8,6 +8,7 @@ import { commandScript, quote } from "./init_script.ts";
 import { builtinParameters, loadOrder, moduleDepends, moduleName } from "./modules.ts";
 import type { ModuleIndex } from "./modules.ts";
 import { writeNewc } from "./newc.ts";
+import { TestSummary } from "./test_summary.ts";
 
 Deno.test("apt sources: both styles are read, and Debian's own archive wins over others with its suite", () => {
   const sources = [
@@ -124,4 +125,22 @@ Deno.test("devices: VFs come before their PF, and every device has an id", () =>
     GuestOptionsError,
     "1 to 7",
   );
+});
+
+Deno.test("summary: runs are added up, and reasons for skipping counted, whatever the chunks and colours", () => {
+  const summary = new TestSummary();
+  const output = "running 3 tests from ./a_test.ts\n" +
+    "by group: a ... \x1b[0m\x1b[32mok\x1b[0m (1s)\n" +
+    "by cdev: a (skipped: no /dev/iommu (here)) ... \x1b[33mignored\x1b[0m (0ms)\n" +
+    "b (skipped: no /dev/iommu (here)) ... ignored (0ms)\nc ... ignored (0ms)\n\n" +
+    "\x1b[32mok\x1b[0m | 12 passed (4 steps) | 0 failed | 3 ignored (1m10s)\n\n";
+  for (const character of output) summary.add(character);
+  summary.end();
+  summary.add("FAILED | 1 passed | 2 failed | 5 filtered out (3s)");
+  summary.end();
+  assertEquals(summary.lines(), [
+    "guest tests: 13 passed, 2 failed, 3 skipped, 5 filtered out",
+    "  2 skipped: no /dev/iommu (here)",
+    "  1 skipped: no reason given",
+  ]);
 });

@@ -2,7 +2,9 @@
  * Runs tests inside a guest: `deno task test:guest [options] [file or folder …] [-- deno test arguments]`,
  * or, to look around in it, any one program: `deno task test:guest --exec [options] -- lspci -vvv`.
  *
- * The exit status is that of `deno test` in the guest. On a machine where the rig is not set up the run counts as
+ * Tests below `tests/guest/host_side/` boot guests of their own: they run on the host, after those in the guest.
+ *
+ * The exit status is that of `deno test`. On a machine where the rig is not set up the run counts as
  * skipped, with status 0, so that the other test suites of a pipeline can be asked for together with this one.
  */
 import { parseArgs } from "node:util";
@@ -11,8 +13,9 @@ import { GuestOptionsError, NotSetUpError, RigError } from "./errors.ts";
 import { bootGuest } from "./guest.ts";
 import type { GuestOptions } from "./guest.ts";
 import { preparedKernel } from "./kernel.ts";
-import type { KernelFlavour } from "./kernel.ts";
+import type { GuestKernel, KernelFlavour } from "./kernel.ts";
 import { exists, PATHS, PROJECT_ROOT, SYSROOT_LOADER } from "./paths.ts";
+import { TestSummary } from "./test_summary.ts";
 
 /** What to run, and in which guest. */
 export interface TestRun {
@@ -23,14 +26,34 @@ export interface TestRun {
   readonly guest: Omit<GuestOptions, "command" | "script">;
 }
 
-/** Boots a guest, runs the selected test files in it and returns the exit status of `deno test`. */
+/** Tests that boot guests themselves, on the host's side. */
+const HOST_SIDE = `${PROJECT_ROOT}/tests/guest/host_side/`;
+
+/** Runs the selected test files, in a guest and on the host's side. @returns the exit status */
 export async function runTests(run: TestRun): Promise<number> {
   if (!exists(SYSROOT_LOADER)) throw new NotSetUpError(PATHS.sysroot);
+  // Asked for first, so that a kernel that is missing is told before anything runs.
   const kernel = preparedKernel(run.guest.kernel);
   const files = testFiles(run.selection);
   if (files.length === 0) {
     throw new GuestOptionsError(`no test files in ${run.selection.join(" ")} (looked for *_test.ts)`);
   }
+  const hostSide = files.filter((file) => file.startsWith(HOST_SIDE));
+  const inside = files.filter((file) => !file.startsWith(HOST_SIDE));
+  const summary = new TestSummary();
+  const codes: number[] = [];
+  if (inside.length > 0) codes.push(await runInGuest(run, kernel, inside, summary));
+  if (hostSide.length > 0) codes.push(await runOnHost(run, hostSide, summary));
+  for (const line of summary.lines()) console.log(line);
+  return codes.find((code) => code !== 0) ?? 0;
+}
+
+async function runInGuest(
+  run: TestRun,
+  kernel: GuestKernel,
+  files: readonly string[],
+  summary: TestSummary,
+): Promise<number> {
   // Tests start the command line as a process.
   await cacheForGuest([...files, `${PROJECT_ROOT}/cli/main.ts`]);
   const deno = await denoForGuest();
@@ -43,7 +66,9 @@ export async function runTests(run: TestRun): Promise<number> {
       RINGSIDE_GUEST_CDEV: kernel.builtin.includes("iommufd") ? "1" : "0",
       ...run.guest.env,
     },
+    onConsole: (text) => summary.pass(text),
   });
+  summary.end();
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const { phases } = result.timings;
   console.log(
@@ -54,6 +79,20 @@ export async function runTests(run: TestRun): Promise<number> {
   );
   if (result.runFolder !== undefined) console.log(`guest: its console log is in ${result.runFolder}`);
   return result.exitCode;
+}
+
+async function runOnHost(run: TestRun, files: readonly string[], summary: TestSummary): Promise<number> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["test", "--no-check", "-A", ...run.denoArgs, ...files],
+    cwd: PROJECT_ROOT,
+    env: Deno.stdout.isTerminal() ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
+  for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) summary.pass(text);
+  summary.end();
+  return (await child.status).code;
 }
 
 /** Runs one program in the guest; the word `deno` stands for a Deno the guest can start. */
