@@ -1,24 +1,29 @@
 /**
  * `virtio_pci_common_cfg` as a device keeps it: 64 bytes of registers, each with its width, its access and its rules
- * (virtio 1.2 §4.1.4.3; reference 2.2).
+ * (virtio 1.2 §4.1.4.3; reference 2.2), and the four bytes of queue state that profile `queue-state` adds (reference 6.2).
  *
  * @module
  */
-import { FEATURE, featureNames } from "../../virtio/constants/features.ts";
+import { DRAFT_FEATURE, FEATURE, featureNames } from "../../virtio/constants/features.ts";
 import {
   COMMON_CFG,
   COMMON_CFG_BYTES,
   type CommonRegister,
   type CommonRegisterName,
   NO_VECTOR,
+  QUEUE_STATE_CFG,
+  type QueueStateRegisterName,
 } from "../../virtio/constants/pci.ts";
+import type { QueueStateWords } from "../../virtio/constants/queue_state.ts";
 import { STATUS } from "../../virtio/constants/status.ts";
 import { QUEUE_SIZE_MAX } from "../../virtio/constants/ring.ts";
 
 /** Registers of one queue. */
 export class QueueRegisters {
-  /** Largest size, which `queue_size` reads after reset; 0: the queue does not exist. */
+  /** Largest size of a packed ring; 0: the queue does not exist. */
   readonly maxSize: number;
+  /** What `queue_size` reads until it is written: `maxSize`, or for split rings the largest power of two up to that. */
+  maximum: number;
   /** `queue_size`. */
   size: number;
   /** `queue_msix_vector`. */
@@ -29,11 +34,23 @@ export class QueueRegisters {
   wasReset = false;
   /** Low and high halves of `queue_desc`, `queue_driver` and `queue_device`, in that order. */
   readonly addresses: Uint32Array<ArrayBuffer> = new Uint32Array(6);
+  /** `queue_avail_state` as written or saved (profile `queue-state`); −1: neither. */
+  availableState = -1;
+  /** `queue_used_state`, likewise. */
+  usedState = -1;
 
   /** With the values that a device reset gives. */
   constructor(maxSize: number) {
     this.maxSize = maxSize;
+    this.maximum = maxSize;
     this.size = maxSize;
+  }
+
+  /** FEATURES_OK: the layout is known, and with it which sizes there are. */
+  chooseLayout(packed: boolean): void {
+    const { maxSize } = this;
+    this.maximum = packed || maxSize === 0 ? maxSize : 2 ** Math.floor(Math.log2(maxSize));
+    if (this.size > this.maximum) this.size = this.maximum;
   }
 
   /** 0: `queue_desc`, 1: `queue_driver`, 2: `queue_device`. */
@@ -41,9 +58,9 @@ export class QueueRegisters {
     return BigInt(this.addresses[2 * area]!) | BigInt(this.addresses[2 * area + 1]!) << 32n;
   }
 
-  /** To the values after reset, but for the size that a queue reset keeps. */
+  /** To the values after a queue reset. */
   clear(): void {
-    this.size = this.maxSize;
+    this.size = this.maximum;
     this.vector = NO_VECTOR;
     this.enabled = false;
     this.addresses.fill(0);
@@ -56,6 +73,8 @@ export interface CommonRegistersOwner {
   readonly offered: bigint;
   /** Virtio device id, for names of features. */
   readonly deviceId: number;
+  /** Bit 40 is QUEUE_STATE, and its registers exist: profile `queue-state`. */
+  readonly queueState: boolean;
   /** MSI-X vectors that the function has. */
   readonly vectors: number;
   /** A wrong access that does no more harm than to be ignored. */
@@ -66,6 +85,10 @@ export interface CommonRegistersOwner {
   statusWritten(value: number): void;
   /** `config_generation` is read. */
   readGeneration(): number;
+  /** What `queue_notif_config_data` reads. */
+  notificationIdentifier(index: number): number;
+  /** State of an enabled queue; undefined for another. */
+  stateOf(index: number): QueueStateWords | undefined;
   /** `queue_enable` was set: size and addresses are in the registers. @returns false when it is refused */
   enableQueue(index: number, registers: QueueRegisters): boolean;
   /** `queue_reset` was written: stop using the queue. It is reset when this returns. */
@@ -74,25 +97,38 @@ export interface CommonRegistersOwner {
 
 /** Which register, and which of its halves, an aligned access hits. */
 interface Access {
-  readonly name: CommonRegisterName;
+  readonly name: CommonRegisterName | QueueStateRegisterName;
   readonly width: 1 | 2 | 4;
   readonly high: boolean;
 }
 
-const ACCESSES: ReadonlyMap<number, Access> = new Map(
-  (Object.entries(COMMON_CFG) as [CommonRegisterName, CommonRegister][]).flatMap(
-    ([name, { offset, width }]): [number, Access][] =>
+type Register = readonly [Access["name"], CommonRegister];
+const REGISTERS = Object.entries(COMMON_CFG) as Register[];
+const STATE_REGISTERS = Object.entries(QUEUE_STATE_CFG) as Register[];
+
+function accesses(registers: readonly Register[]): ReadonlyMap<number, Access> {
+  return new Map(
+    registers.flatMap(([name, { offset, width }]): [number, Access][] =>
       width === 8
         ? [[offset, { name, width: 4, high: false }], [offset + 4, { name, width: 4, high: true }]]
-        : [[offset, { name, width, high: false }]],
-  ),
-);
+        : [[offset, { name, width, high: false }]]
+    ),
+  );
+}
 
+const ACCESSES = accesses(REGISTERS);
+const ACCESSES_WITH_STATE = accesses([...REGISTERS, ...STATE_REGISTERS]);
+
+/** Slot 0, wrap counter 1 (reference 6.1). */
+const FRESH_PACKED = 0x8000;
 const AREA = { queue_desc: 0, queue_driver: 1, queue_device: 2 } as const;
 
 /** The register block. */
 export class CommonRegisters {
   readonly #owner: CommonRegistersOwner;
+  readonly #accesses: ReadonlyMap<number, Access>;
+  /** Bytes of the structure. */
+  readonly sizeBytes: number;
   /** Registers of each queue. */
   readonly queues: readonly QueueRegisters[];
   /** `device_status`. */
@@ -108,11 +144,35 @@ export class CommonRegisters {
   /** As after a reset. @param queueSizes largest size of each queue */
   constructor(owner: CommonRegistersOwner, queueSizes: readonly number[]) {
     this.#owner = owner;
+    this.#accesses = owner.queueState ? ACCESSES_WITH_STATE : ACCESSES;
+    this.sizeBytes = owner.queueState ? COMMON_CFG_BYTES.queueState : COMMON_CFG_BYTES.all;
     this.queues = queueSizes.map((size) => new QueueRegisters(size));
   }
 
-  /** Every register as after a reset. */
-  reset(): void {
+  /** RING_PACKED was accepted. */
+  get packed(): boolean {
+    return (this.driverFeatures & FEATURE.RING_PACKED) !== 0n;
+  }
+
+  /** QUEUE_STATE was negotiated. */
+  get keepsState(): boolean {
+    return this.#owner.queueState && (this.status & STATUS.featuresOk) !== 0 &&
+      (this.driverFeatures & DRAFT_FEATURE.QUEUE_STATE) !== 0n;
+  }
+
+  /**
+   * Every register as after a reset.
+   * @param keepStates with QUEUE_STATE the states of the queues outlive a device reset (N-6.3), but not one of the PCI function
+   */
+  reset(keepStates: boolean): void {
+    if (!keepStates) this.clearStates();
+    else if (this.keepsState) {
+      this.queues.forEach((queue, index) => {
+        const { available, used } = this.#stateWords(index, queue);
+        queue.availableState = available;
+        queue.usedState = used;
+      });
+    }
     this.status = 0;
     this.driverFeatures = 0n;
     this.configVector = NO_VECTOR;
@@ -120,14 +180,45 @@ export class CommonRegisters {
     this.#driverFeatureSelect = 0;
     this.#queueSelect = 0;
     for (const queue of this.queues) {
+      queue.maximum = queue.maxSize;
       queue.clear();
       queue.wasReset = false;
     }
   }
 
+  /** N-6.3: ACKNOWLEDGE was set. */
+  clearStates(): void {
+    for (const queue of this.queues) queue.availableState = queue.usedState = -1;
+  }
+
+  /** What was written for a queue, for its start; undefined when nothing was. */
+  writtenState(index: number): QueueStateWords | undefined {
+    const queue = this.queues[index]!;
+    if (!this.keepsState || (queue.availableState < 0 && queue.usedState < 0)) return undefined;
+    return this.#stateWords(index, queue);
+  }
+
+  /** N-6.1: enabled queues whose state the driver has not set. */
+  queuesWithoutState(): number[] {
+    const missing: number[] = [];
+    this.queues.forEach(({ enabled, availableState, usedState }, index) => {
+      if (enabled && (availableState < 0 || (this.packed && usedState < 0))) missing.push(index);
+    });
+    return missing;
+  }
+
+  /** The state that a queue has now, or that was written or saved, or that a fresh ring has. */
+  #stateWords(index: number, queue: QueueRegisters): QueueStateWords {
+    const fresh = this.packed ? FRESH_PACKED : 0;
+    return this.#owner.stateOf(index) ?? {
+      available: queue.availableState < 0 ? fresh : queue.availableState,
+      used: queue.usedState < 0 ? fresh : queue.usedState,
+    };
+  }
+
   /** A read of `into.length` bytes at `offset`. One of a wrong width gets the right bytes, and is reported. */
   read(offset: number, into: Uint8Array): void {
-    const access = ACCESSES.get(offset);
+    const access = this.#accesses.get(offset);
     if (access !== undefined && access.width === into.length) {
       const value = this.#get(access);
       for (let i = 0; i < into.length; i++) into[i] = value >>> (8 * i);
@@ -139,7 +230,7 @@ export class CommonRegisters {
 
   /** A write of `from` at `offset`. One of a wrong width is reported and ignored. */
   write(offset: number, from: Uint8Array): void {
-    const access = ACCESSES.get(offset);
+    const access = this.#accesses.get(offset);
     if (access === undefined || access.width !== from.length) {
       this.#wrongWidth("write", offset, from.length);
       return;
@@ -151,27 +242,27 @@ export class CommonRegisters {
 
   #wrongWidth(what: string, offset: number, width: number): void {
     const field = this.#fieldAt(offset);
-    const needs = field === undefined
-      ? ""
-      : `, ${field} has ${ACCESSES.get(COMMON_CFG[field].offset)!.width}`;
+    const needs = field === undefined ? "" : `, ${field.name} has ${field.width}`;
     this.#owner.report("2.2", `common configuration: ${what} of ${width} bytes at offset ${offset}${needs}`);
   }
 
-  #fieldAt(offset: number): CommonRegisterName | undefined {
-    for (const [name, register] of Object.entries(COMMON_CFG) as [CommonRegisterName, CommonRegister][]) {
-      if (offset >= register.offset && offset < register.offset + register.width) return name;
+  /** The access whose field `offset` lies in; of a field of 8 bytes that of its low half. */
+  #fieldAt(offset: number): Access | undefined {
+    for (let start = offset; start >= 0 && start > offset - 8; start--) {
+      const access = this.#accesses.get(start);
+      if (access !== undefined) return access;
     }
     return undefined;
   }
 
   #byte(offset: number): number {
     for (let start = offset; start >= 0 && start > offset - 4; start--) {
-      const access = ACCESSES.get(start);
+      const access = this.#accesses.get(start);
       if (access === undefined) continue;
       if (offset < start + access.width) return (this.#get(access) >>> (8 * (offset - start))) & 0xff;
       break;
     }
-    return offset < COMMON_CFG_BYTES.all ? 0 : 0xff;
+    return offset < this.sizeBytes ? 0 : 0xff;
   }
 
   #get({ name, high }: Access): number {
@@ -207,13 +298,32 @@ export class CommonRegisters {
       case "queue_driver":
       case "queue_device":
         return queue?.addresses[2 * AREA[name] + (high ? 1 : 0)] ?? 0;
-      // A queue reset ends before the write returns, and there are no administration queues.
       case "queue_notif_config_data":
+        return queue === undefined || (this.#owner.offered & FEATURE.NOTIF_CONFIG_DATA) === 0n
+          ? 0
+          : this.#owner.notificationIdentifier(this.#queueSelect);
+      case "queue_avail_state":
+        return this.#readState(queue).available;
+      case "queue_used_state":
+        return this.#readState(queue).used;
+      // A queue reset ends before the write returns, and there are no administration queues.
       case "queue_reset":
       case "admin_queue_index":
       case "admin_queue_num":
         return 0;
     }
+  }
+
+  #readState(queue: QueueRegisters | undefined): QueueStateWords {
+    if (queue === undefined) return { available: 0, used: 0 };
+    if (this.keepsState && (this.status & STATUS.driverOk) !== 0) {
+      this.#owner.report(
+        "N-6.2",
+        "the state was read from a device that had not been reset",
+        this.#queueSelect,
+      );
+    }
+    return this.#stateWords(this.#queueSelect, queue);
   }
 
   #set({ name, high }: Access, value: number): void {
@@ -266,13 +376,20 @@ export class CommonRegisters {
     this.driverFeatures = (this.driverFeatures & ~(0xffff_ffffn << shift)) | BigInt(value) << shift;
     const alien = this.driverFeatures & ~this.#owner.offered;
     if (alien !== 0n) {
-      const names = featureNames(alien, this.#owner.deviceId).join(", ");
+      const profile = this.#owner.queueState ? "queue-state" : "spec";
+      const names = featureNames(alien, this.#owner.deviceId, profile).join(", ");
       this.#owner.report("1.1", `the driver accepted what was not offered: ${names}`);
     }
   }
 
   #setQueue(
-    name: "queue_size" | "queue_msix_vector" | "queue_enable" | "queue_reset" | keyof typeof AREA,
+    name:
+      | "queue_size"
+      | "queue_msix_vector"
+      | "queue_enable"
+      | "queue_reset"
+      | QueueStateRegisterName
+      | keyof typeof AREA,
     high: boolean,
     value: number,
   ): void {
@@ -294,15 +411,35 @@ export class CommonRegisters {
         return;
       case "queue_size":
         if (!this.#changeable(name, index, queue)) return;
-        if (value === 0 || value > QUEUE_SIZE_MAX || (value & (value - 1)) !== 0) {
-          this.#owner.report("2.2", `queue_size ${value} is not a power of two`, index);
-        } else if (value > queue.maxSize) {
-          this.#owner.report("2.2", `queue_size ${value} is above the maximum of ${queue.maxSize}`, index);
+        if (value === 0 || value > QUEUE_SIZE_MAX || (!this.packed && (value & (value - 1)) !== 0)) {
+          const what = this.packed ? `from 1 to ${QUEUE_SIZE_MAX}` : "a power of two";
+          this.#owner.report("2.2", `queue_size ${value} is not ${what}`, index);
+        } else if (value > queue.maximum) {
+          this.#owner.report("2.2", `queue_size ${value} is above the maximum of ${queue.maximum}`, index);
         } else queue.size = value;
+        return;
+      case "queue_avail_state":
+      case "queue_used_state":
+        this.#writeState(name, index, queue, value);
         return;
       default:
         if (this.#changeable(name, index, queue)) queue.addresses[2 * AREA[name] + (high ? 1 : 0)] = value;
     }
+  }
+
+  #writeState(name: QueueStateRegisterName, index: number, queue: QueueRegisters, value: number): void {
+    const { packed } = this;
+    if (!this.keepsState) {
+      this.#owner.report("N-6.1", `${name} was written before QUEUE_STATE was negotiated`, index);
+    } else if ((this.status & STATUS.driverOk) !== 0) {
+      this.#owner.report("N-6.1", `${name} was written after DRIVER_OK`, index);
+    } else if (queue.enabled) {
+      this.#owner.report("A-6.5", `${name} was written after the queue was enabled`, index);
+    } else if (packed && (value & 0x7fff) >= queue.size) {
+      this.#owner.violation("A-6.6", `${name}: slot ${value & 0x7fff} in a queue of ${queue.size}`, index);
+    } else if (name === "queue_avail_state") queue.availableState = value;
+    // Of a split ring it means nothing: the used index is in the ring.
+    else queue.usedState = packed ? value : 0;
   }
 
   /** Size and addresses are fixed while the queue is enabled. */
@@ -325,7 +462,9 @@ export class CommonRegisters {
   }
 
   #resetQueue(index: number, queue: QueueRegisters, value: number): void {
-    if ((this.status & STATUS.featuresOk) === 0 || (this.driverFeatures & FEATURE.RING_RESET) === 0n) {
+    const negotiated = !this.#owner.queueState && (this.status & STATUS.featuresOk) !== 0 &&
+      (this.driverFeatures & FEATURE.RING_RESET) !== 0n;
+    if (!negotiated) {
       this.#owner.report("1.5", "queue_reset was written, RING_RESET is not negotiated", index);
     } else if (value !== 1) {
       this.#owner.report("1.5", `${value} was written to queue_reset: only 1 is allowed`, index);

@@ -25,6 +25,14 @@ export const DEVICE_AT = 2 * PAGE;
 /** Doorbells. */
 export const NOTIFY_AT = 3 * PAGE;
 
+/**
+ * What the driver rings queue `index` with under NOTIF_CONFIG_DATA: different for every queue, and never the index itself where a driver
+ * that overlooks it would go unnoticed.
+ */
+export function notificationIdentifier(index: number): number {
+  return (0x1dea + 0x41 * index) & 0xffff;
+}
+
 /** BARs of a function. */
 export function frontBars(queueCount: number, vectors: number): BarDeclaration[] {
   return [
@@ -57,14 +65,15 @@ function powerOfTwo(atLeast: number): number {
   return 2 ** Math.ceil(Math.log2(atLeast));
 }
 
-/** The virtio capabilities of a function. `notifyOffset` may be changed by a device that lies. */
+/** The virtio capabilities of a function. `notifyOffset` may be changed by a device that lies. @param commonBytes of the common structure */
 export function frontCapabilities(
   queueCount: number,
   configSizeBytes: number,
   notifyOffset: number = NOTIFY_AT,
+  commonBytes: number = COMMON_CFG_BYTES.all,
 ): VendorCapability[] {
   const list = [
-    { bytes: capability(VIRTIO_CFG_TYPE.common, COMMON_AT, COMMON_CFG_BYTES.all) },
+    { bytes: capability(VIRTIO_CFG_TYPE.common, COMMON_AT, commonBytes) },
     { bytes: capability(VIRTIO_CFG_TYPE.isr, ISR_AT, 4) },
   ];
   if (configSizeBytes > 0) {

@@ -7,7 +7,8 @@
  * @module
  */
 import { UsageError } from "../../errors/mod.ts";
-import { COMMON_CFG } from "../../virtio/constants/pci.ts";
+import { COMMON_CFG, COMMON_CFG_BYTES } from "../../virtio/constants/pci.ts";
+import { DESC_FLAG } from "../../virtio/constants/ring.ts";
 import { STATUS } from "../../virtio/constants/status.ts";
 import type { ServedDoorbell } from "../../vfio/vfio_user/served_device.ts";
 import type {
@@ -23,9 +24,10 @@ import type { Chain } from "./chain.ts";
 import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
 import { COMMON_AT, frontBars, frontCapabilities, STRUCTURES_BAR } from "./front_layout.ts";
 import type { VirtioPciFront } from "./pci_front.ts";
+import { PackedDeviceQueue } from "./packed_device_queue.ts";
 import { SplitDeviceQueue } from "./split_device_queue.ts";
 
-/** Lies that a queue tells, once each unless told otherwise. */
+/** Lies that a queue of either layout tells, once each unless told otherwise. */
 export const QUEUE_LIES = [
   /** `used.id` is not below the queue's size. */
   "used-id-out-of-range",
@@ -35,10 +37,22 @@ export const QUEUE_LIES = [
   "used-twice",
   /** A chain is returned that the driver did not give (the next id). */
   "used-not-in-flight",
-  /** `used.idx` moves by more than the queue's size. */
+  /** `used.idx` moves by more than the queue's size. Packed: the used descriptor is written one slot too far. */
   "used-index-jump",
-  /** `used.idx` moves back by one. */
+  /** `used.idx` moves back by one. Packed: the next used descriptor is written over this one. */
   "used-index-back",
+] as const;
+
+/** Lies that only a packed ring can tell; a split one keeps silent. */
+export const PACKED_LIES = [
+  /** A used descriptor has AVAIL and USED of the round before, as if it had not been used. */
+  "used-wrap-wrong",
+  /** A used descriptor has USED of this round and AVAIL of the other: neither used nor available. */
+  "used-flags-mixed",
+  /** After a chain of several descriptors the next used one comes a slot too early, as if the chain had been shorter. */
+  "used-skip-short",
+  /** The next used descriptor comes a slot too late, as if the chain had been longer. */
+  "used-skip-long",
 ] as const;
 
 /** Lies that registers tell; the reset lie once, the others always, unless told otherwise. */
@@ -66,10 +80,10 @@ export const REGISTER_LIES = [
 ] as const;
 
 /** Name of a lie. */
-export type Lie = typeof QUEUE_LIES[number] | typeof REGISTER_LIES[number];
+export type Lie = typeof QUEUE_LIES[number] | typeof PACKED_LIES[number] | typeof REGISTER_LIES[number];
 
 /** All names, for messages and help. */
-export const LIES: readonly Lie[] = [...QUEUE_LIES, ...REGISTER_LIES];
+export const LIES: readonly Lie[] = [...QUEUE_LIES, ...PACKED_LIES, ...REGISTER_LIES];
 
 /** A lie, when it begins, and how often it is told. */
 export interface LiePlan {
@@ -109,7 +123,7 @@ function count(text: string, number: string): number {
 }
 
 function isQueueLie(lie: Lie): boolean {
-  return (QUEUE_LIES as readonly string[]).includes(lie);
+  return ([...QUEUE_LIES, ...PACKED_LIES] as readonly string[]).includes(lie);
 }
 
 /** Counts occasions. One is shared by all queues of a function, and lives through its resets. */
@@ -144,7 +158,10 @@ export function lyingQueues(
 ): ((setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue) | undefined {
   if (!isQueueLie(plan.lie)) return undefined;
   const occasions = new Occasions(plan);
-  return (setup, owner) => new LyingDeviceQueue(setup, owner, occasions);
+  return (setup, owner) =>
+    setup.layout === "packed"
+      ? new LyingPackedQueue(setup, owner, occasions)
+      : new LyingDeviceQueue(setup, owner, occasions);
 }
 
 /** A split ring whose used ring is not to be believed. */
@@ -164,12 +181,13 @@ class LyingDeviceQueue extends SplitDeviceQueue {
     return id;
   }
 
-  protected override writeUsed(id: number, lengthBytes: number): void {
-    if (!this.#occasions.take()) {
-      super.writeUsed(id, lengthBytes);
+  protected override writeUsed(id: number, lengthBytes: number, chains = 1): void {
+    const { lie } = this.#occasions;
+    if ((PACKED_LIES as readonly string[]).includes(lie) || !this.#occasions.take()) {
+      super.writeUsed(id, lengthBytes, chains);
       return;
     }
-    switch (this.#occasions.lie) {
+    switch (lie) {
       case "used-id-out-of-range":
         super.writeUsed(this.size, lengthBytes);
         return;
@@ -189,6 +207,68 @@ class LyingDeviceQueue extends SplitDeviceQueue {
         return;
       default:
         this.skipUsed(-1);
+    }
+  }
+}
+
+/** A packed ring whose used descriptors are not to be believed. */
+class LyingPackedQueue extends PackedDeviceQueue {
+  readonly #occasions: Occasions;
+  /** Device-writable bytes by id. */
+  readonly #writable = new Float64Array(65536);
+
+  constructor(setup: DeviceQueueSetup, owner: DeviceQueueOwner, occasions: Occasions) {
+    super(setup, owner);
+    this.#occasions = occasions;
+  }
+
+  override pop(into: Chain): number {
+    const id = super.pop(into);
+    if (id >= 0) this.#writable[id] = into.writableBytes;
+    return id;
+  }
+
+  protected override writeUsed(id: number, lengthBytes: number, slots: number): void {
+    const { lie } = this.#occasions;
+    // A chain of one descriptor cannot be made shorter: the lie waits for a longer one.
+    if ((lie === "used-skip-short" && slots === 1) || !this.#occasions.take()) {
+      super.writeUsed(id, lengthBytes, slots);
+      return;
+    }
+    switch (lie) {
+      case "used-id-out-of-range":
+        super.writeUsed(this.size, lengthBytes, slots);
+        return;
+      case "used-length-over":
+        super.writeUsed(id, this.#writable[id]! + 1, slots);
+        return;
+      case "used-twice":
+        super.writeUsed(id, lengthBytes, slots);
+        super.writeUsed(id, lengthBytes, slots);
+        return;
+      case "used-not-in-flight":
+        super.writeUsed((id + (this.size >> 1)) % this.size, lengthBytes, slots);
+        return;
+      case "used-index-jump":
+        this.skipUsed(1);
+        super.writeUsed(id, lengthBytes, slots);
+        return;
+      case "used-index-back":
+        super.writeUsed(id, lengthBytes, slots);
+        this.skipUsed(-slots);
+        return;
+      case "used-wrap-wrong":
+        super.writeUsed(id, lengthBytes, slots, DESC_FLAG.avail | DESC_FLAG.used);
+        return;
+      case "used-flags-mixed":
+        super.writeUsed(id, lengthBytes, slots, DESC_FLAG.avail);
+        return;
+      case "used-skip-short":
+        super.writeUsed(id, lengthBytes, slots - 1);
+        return;
+      default:
+        super.writeUsed(id, lengthBytes, slots);
+        this.skipUsed(1);
     }
   }
 }
@@ -226,7 +306,12 @@ export class LyingFront implements PciFunctionBehaviour {
       const bar = frontBars(queueSizes.length, front.msix.vectors).find((one) =>
         one.index === STRUCTURES_BAR
       )!;
-      this.vendorCapabilities = frontCapabilities(queueSizes.length, configSizeBytes, bar.sizeBytes);
+      this.vendorCapabilities = frontCapabilities(
+        queueSizes.length,
+        configSizeBytes,
+        bar.sizeBytes,
+        front.profile === "spec" ? COMMON_CFG_BYTES.all : COMMON_CFG_BYTES.queueState,
+      );
     }
   }
 

@@ -354,7 +354,7 @@ export class NetModel implements DeviceModel, SwitchPort {
       if (had < 0) continue;
       short = true;
       const queue = front.queue(2 * pair);
-      if (queue === undefined || queue.available() > had) return true;
+      if (queue === undefined || queue.available(had + 1) > had) return true;
     }
     return !short;
   }

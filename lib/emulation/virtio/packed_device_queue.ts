@@ -23,6 +23,18 @@ function outstanding(state: QueueState & { layout: "packed" }, size: number): nu
   return state.availableSlot - state.usedSlot + (state.availableWrap === state.usedWrap ? 0 : size);
 }
 
+/** What is wrong with a state for a ring of `size` slots (A-6.6); undefined when nothing is. */
+export function checkPackedState(state: QueueState, size: number): string | undefined {
+  if (state.layout !== "packed") return `the state is one of a ${state.layout} ring`;
+  const { availableSlot, availableWrap, usedSlot, usedWrap } = state;
+  if (availableSlot >= size || usedSlot >= size) {
+    return `the state has slots ${availableSlot} and ${usedSlot}, the queue ${size}`;
+  }
+  const count = outstanding(state, size);
+  if (count >= 0 && count <= size) return undefined;
+  return `the used state (slot ${usedSlot}, wrap ${usedWrap}) is not at most a round behind the available one (slot ${availableSlot}, wrap ${availableWrap})`;
+}
+
 /**
  * What is wrong with the registers of a packed ring; undefined when nothing is.
  * Whether its areas are mapped is found out at first use, when the device may touch memory.
@@ -32,17 +44,7 @@ export function checkPackedSetup(setup: DeviceQueueSetup): string | undefined {
   if (!Number.isInteger(size) || size < 1 || size > QUEUE_SIZE_MAX) {
     return `queue_size ${size} is not from 1 to ${QUEUE_SIZE_MAX}`;
   }
-  if (state !== undefined) {
-    if (state.layout !== "packed") return `the state is one of a ${state.layout} ring`;
-    if (state.availableSlot >= size || state.usedSlot >= size) {
-      return `the state has slots ${state.availableSlot} and ${state.usedSlot}, the queue ${size}`;
-    }
-    const count = outstanding(state, size);
-    if (count < 0 || count > size) {
-      return `the used state (slot ${state.usedSlot}, wrap ${state.usedWrap}) is not up to a round behind the available one (slot ${state.availableSlot}, wrap ${state.availableWrap})`;
-    }
-  }
-  return misaligned(setup, PACKED_ALIGN);
+  return (state === undefined ? undefined : checkPackedState(state, size)) ?? misaligned(setup, PACKED_ALIGN);
 }
 
 /** A packed ring, read as strictly as the standard lets a device be. */

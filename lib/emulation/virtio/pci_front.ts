@@ -7,8 +7,13 @@
 import { EventFd, type OwnedFd } from "../../../ffi/mod.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_VENDOR_ID } from "../../virtio/constants/device_id.ts";
-import { FEATURE, featureNames } from "../../virtio/constants/features.ts";
-import { COMMON_CFG_BYTES, ISR, NO_VECTOR } from "../../virtio/constants/pci.ts";
+import { DRAFT_FEATURE, FEATURE, featureNames } from "../../virtio/constants/features.ts";
+import { ISR, NO_VECTOR } from "../../virtio/constants/pci.ts";
+import {
+  type QueueState,
+  queueStateFromWords,
+  queueStateToWords,
+} from "../../virtio/constants/queue_state.ts";
 import { describeStatus, STATUS } from "../../virtio/constants/status.ts";
 import type { ServedDoorbell } from "../../vfio/vfio_user/served_device.ts";
 import type { DeviceFront, DeviceModel } from "../device_model.ts";
@@ -30,31 +35,44 @@ import {
   frontCapabilities,
   frontMsix,
   ISR_AT,
+  notificationIdentifier,
   NOTIFY_AT,
   NOTIFY_MULTIPLIER,
   STRUCTURES_BAR,
 } from "./front_layout.ts";
+import { checkPackedSetup, checkPackedState, PackedDeviceQueue } from "./packed_device_queue.ts";
 import { checkSplitSetup, SplitDeviceQueue } from "./split_device_queue.ts";
 import { stepStatus } from "./status_rules.ts";
 
 /** Ring and transport features that are offered unless switched off. */
-const RING_FEATURES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.INDIRECT_DESC |
-  FEATURE.EVENT_IDX | FEATURE.RING_RESET;
+const RING_FEATURES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM |
+  FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.RING_PACKED | FEATURE.IN_ORDER |
+  FEATURE.NOTIF_CONFIG_DATA;
 /** Features that the driver must accept when they are offered: without them the device could not work behind an IOMMU. */
 const INDISPENSABLE = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;
 /** A driver gone wild shall not fill the machine's memory with reports. */
 const REPORTS_MAX = 256;
 const NOTHING: readonly ServedDoorbell[] = [];
 
+/** A profile that a PCI function of the emulated host can have: what bit 40 and the registers past the standard's mean. */
+export type FrontProfile = "spec" | "queue-state";
+
 /** How a front differs from the default. */
 export interface PciFrontOptions {
+  /** Default `spec`: RING_RESET is offered. `queue-state`: QUEUE_STATE is, in its place. */
+  readonly profile?: FrontProfile;
+  /** With IN_ORDER, what is returned in one burst goes into as few used elements as the standard lets it. Default false. */
+  readonly usedBatches?: boolean;
   /** Bits not to offer. VERSION_1 cannot be switched off. */
   readonly featuresOff?: bigint;
-  /** Offer NOTIFICATION_DATA. */
+  /**
+   * Offer NOTIFICATION_DATA. Not by default: an eventfd carries no data, so every notification of a driver that accepts it is a register
+   * write, which over a socket is a message.
+   */
   readonly notificationData?: boolean;
   /** The function has an SR-IOV capability: offer SR_IOV. */
   readonly sriov?: boolean;
-  /** Makes the queues; default: an honest split ring. */
+  /** Makes the queues; default: honest ones. */
   readonly makeQueue?: (setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue;
 }
 
@@ -72,7 +90,10 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   readonly offered: bigint;
   readonly #common: CommonRegisters;
   readonly #queues: (DeviceQueue | undefined)[];
+  /** Profile that it has. */
+  readonly profile: FrontProfile;
   readonly #makeQueue: (setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue;
+  readonly #usedBatches: boolean;
   #port: PciFunctionPort | null = null;
   #doorbells: ServedDoorbell[] = [];
   #isr = 0;
@@ -90,7 +111,10 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       });
     }
     this.model = model;
-    this.offered = (model.features | RING_FEATURES | (options.sriov ? FEATURE.SR_IOV : 0n) |
+    this.profile = options.profile ?? "spec";
+    this.#usedBatches = options.usedBatches ?? false;
+    const bit40 = this.profile === "spec" ? FEATURE.RING_RESET : DRAFT_FEATURE.QUEUE_STATE;
+    this.offered = (model.features | RING_FEATURES | bit40 | (options.sriov ? FEATURE.SR_IOV : 0n) |
       (options.notificationData ? FEATURE.NOTIFICATION_DATA : 0n)) & ~off;
     const queueCount = model.queueSizes.length;
     const vectors = queueCount + 1;
@@ -102,13 +126,18 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       revision: 1,
       classCode: model.classCode,
     };
+    this.#common = new CommonRegisters(this.#registersOwner(vectors), model.queueSizes);
     this.bars = frontBars(queueCount, vectors);
     this.msix = frontMsix(vectors);
-    this.vendorCapabilities = frontCapabilities(queueCount, model.configSizeBytes);
+    this.vendorCapabilities = frontCapabilities(
+      queueCount,
+      model.configSizeBytes,
+      NOTIFY_AT,
+      this.#common.sizeBytes,
+    );
     if (model.netInterface !== undefined) this.netInterface = model.netInterface;
-    this.#makeQueue = options.makeQueue ?? ((setup, owner) => new SplitDeviceQueue(setup, owner));
+    this.#makeQueue = options.makeQueue ?? honestQueue;
     this.#queues = new Array<DeviceQueue | undefined>(queueCount).fill(undefined);
-    this.#common = new CommonRegisters(this.#registersOwner(vectors), model.queueSizes);
   }
 
   // ---- DeviceFront ----
@@ -186,7 +215,8 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** Takes its place; called once. */
   connect(port: PciFunctionPort): void {
     this.#port = port;
-    const sizeBytes = (this.offered & FEATURE.NOTIFICATION_DATA) === 0n ? 2 : 4;
+    // Of the 2 bytes that drivers without NOTIFICATION_DATA write: the data of the others would be lost in an eventfd.
+    const sizeBytes = 2;
     this.#doorbells = this.model.queueSizes.map((_, i) => ({
       offset: NOTIFY_AT + i * NOTIFY_MULTIPLIER,
       sizeBytes,
@@ -197,7 +227,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   /** Lets go of everything; may be called again. */
   close(): void {
-    this.#clear();
+    this.#clear(false);
     this.model.close?.();
     for (const { fd } of this.#doorbells) fd.close();
     this.#doorbells = [];
@@ -214,12 +244,12 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   /** Forgets everything of the driver. */
   reset(_kind: ResetKind): void {
-    this.#clear();
+    this.#clear(false);
   }
 
   /** The client is gone. */
   detached(): void {
-    this.#clear();
+    this.#clear(false);
   }
 
   /** Lets the virtio driver of the PF know that it enabled VFs without leave. */
@@ -231,9 +261,10 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     }
   }
 
-  #clear(): void {
+  /** @param keepStates it is a device reset, which queue states outlive (N-6.3) */
+  #clear(keepStates: boolean): void {
+    this.#common.reset(keepStates);
     this.#queues.fill(undefined);
-    this.#common.reset();
     this.#isr = 0;
     this.#port?.setIntx(false);
     this.model.reset();
@@ -246,7 +277,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     into.fill(0);
     if (bar !== STRUCTURES_BAR) return;
     const sizeBytes = this.model.configSizeBytes;
-    if (inside(offset, into.length, COMMON_AT, COMMON_CFG_BYTES.all)) {
+    if (inside(offset, into.length, COMMON_AT, this.#common.sizeBytes)) {
       this.#common.read(offset - COMMON_AT, into);
     } else if (offset === ISR_AT) {
       into[0] = this.#isr;
@@ -262,7 +293,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   writeBar(bar: number, offset: number, from: Uint8Array): void {
     if (bar !== STRUCTURES_BAR) return;
     const { configSizeBytes, queueSizes } = this.model;
-    if (inside(offset, from.length, COMMON_AT, COMMON_CFG_BYTES.all)) {
+    if (inside(offset, from.length, COMMON_AT, this.#common.sizeBytes)) {
       this.#common.write(offset - COMMON_AT, from);
     } else if (inside(offset, from.length, NOTIFY_AT, queueSizes.length * NOTIFY_MULTIPLIER)) {
       this.#notifyWritten(offset - NOTIFY_AT, from);
@@ -284,16 +315,31 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       return;
     }
     const named = from[0]! | from[1]! << 8;
-    if (named !== index) {
-      this.report(data ? "1.6" : "2.2", `the doorbell of queue ${index} was rung for queue ${named}`, index);
+    const own = (this.negotiatedFeatures & FEATURE.NOTIF_CONFIG_DATA) !== 0n;
+    const expected = own ? notificationIdentifier(index) : index;
+    if (named !== expected) {
+      const what = own ? `identifier ${named}, its queue_notif_config_data is ${expected}` : `queue ${named}`;
+      this.report(
+        data || own ? "1.6" : "2.2",
+        `the doorbell of queue ${index} was rung for ${what}`,
+        index,
+      );
       return;
     }
     const { status } = this.#common;
+    const queue = this.#queues[index];
     if ((status & STATUS.driverOk) === 0) {
       this.violation("1.1", "the driver notified before DRIVER_OK", index);
-    } else if (this.#queues[index] === undefined) {
+    } else if (queue === undefined) {
       this.violation("2.2", "the driver notified a queue that is not enabled", index);
-    } else if (this.live) this.model.notified(index);
+    } else if (this.live) {
+      if (data) {
+        const problem = queue.checkNotification(from[2]! | (from[3]! & 0x7f) << 8, from[3]! >> 7);
+        if (problem !== undefined) this.report("1.6", problem, index);
+      }
+      // The check may have found the ring unmapped, and stopped the device for it.
+      if (this.live) this.model.notified(index);
+    }
   }
 
   /** Eventfds that stand for notifications. */
@@ -335,11 +381,17 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     return {
       offered: this.offered,
       deviceId: this.model.deviceId,
+      queueState: this.profile === "queue-state",
       vectors,
       report: (rule, message, queue) => this.report(rule, message, queue),
       violation: (rule, message, queue) => this.violation(rule, message, queue),
       statusWritten: (value) => this.#statusWritten(value),
       readGeneration: () => this.#generation,
+      notificationIdentifier,
+      stateOf: (index) => {
+        const queue = this.#queues[index];
+        return queue === undefined ? undefined : queueStateToWords(queue.state());
+      },
       enableQueue: (index, registers) => this.#enableQueue(index, registers),
       resetQueue: (index) => {
         this.#queues[index] = undefined;
@@ -349,7 +401,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   #statusWritten(value: number): void {
     if (value === 0) {
-      this.#clear();
+      this.#clear(true);
       return;
     }
     const before = this.#common.status;
@@ -364,7 +416,17 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       }
     }
     this.#common.status = status;
-    if ((status & ~before & STATUS.driverOk) !== 0) {
+    const added = status & ~before;
+    if ((added & STATUS.acknowledge) !== 0) this.#common.clearStates();
+    if ((added & STATUS.featuresOk) !== 0) {
+      for (const queue of this.#common.queues) queue.chooseLayout(this.#common.packed);
+    }
+    if ((added & STATUS.driverOk) !== 0) {
+      if (this.#common.keepsState) {
+        for (const index of this.#common.queuesWithoutState()) {
+          this.report("N-6.1", "DRIVER_OK was set before the state of the queue", index);
+        }
+      }
       // After a violation the device stays as it is until it is reset.
       if ((status & (STATUS.deviceNeedsReset | STATUS.failed)) === 0) this.model.start();
       else this.report("1.1", `DRIVER_OK in status ${describeStatus(before)}`);
@@ -381,7 +443,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   }
 
   #names(features: bigint): string {
-    return featureNames(features, this.model.deviceId).join(", ");
+    return featureNames(features, this.model.deviceId, this.profile).join(", ");
   }
 
   #enableQueue(index: number, registers: QueueRegisters): boolean {
@@ -391,23 +453,44 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       return false;
     }
     const features = this.negotiatedFeatures;
+    const layout = (features & FEATURE.RING_PACKED) === 0n ? "split" : "packed";
+    const { size } = registers;
+    const words = this.#common.writtenState(index);
+    let state: QueueState | undefined;
+    try {
+      if (words !== undefined) state = queueStateFromWords(layout, size, words);
+    } catch (error) {
+      // The size was made smaller after the state had been written.
+      this.violation("A-6.6", error instanceof Error ? error.message : String(error), index);
+      return false;
+    }
+    const wrongState = state === undefined || layout === "split" ? undefined : checkPackedState(state, size);
+    if (wrongState !== undefined) {
+      this.violation("A-6.6", wrongState, index);
+      return false;
+    }
     const setup: DeviceQueueSetup = {
       index,
-      size: registers.size,
+      layout,
+      size,
       descriptorArea: registers.address(0),
       driverArea: registers.address(1),
       deviceArea: registers.address(2),
       indirect: (features & FEATURE.INDIRECT_DESC) !== 0n,
       eventIndex: (features & FEATURE.EVENT_IDX) !== 0n,
+      inOrder: (features & FEATURE.IN_ORDER) !== 0n,
+      usedBatches: this.#usedBatches,
+      ...(state === undefined ? {} : { state }),
     };
-    const problem = checkSplitSetup(setup);
+    const problem = layout === "split" ? checkSplitSetup(setup) : checkPackedSetup(setup);
     if (problem !== undefined) {
-      this.violation("1.3", problem, index);
+      this.violation(layout === "split" ? "1.3" : "1.4", problem, index);
       return false;
     }
     this.#queues[index] = this.#makeQueue(setup, {
       dma,
       violation: (rule, message, queue) => this.violation(rule, message, queue),
+      report: (rule, message, queue) => this.report(rule, message, queue),
       interrupt: (queue) => this.#interruptQueue(queue),
     });
     return true;
@@ -435,6 +518,10 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       port.raiseMsix(this.#common.configVector);
     }
   }
+}
+
+function honestQueue(setup: DeviceQueueSetup, owner: DeviceQueueOwner): DeviceQueue {
+  return setup.layout === "packed" ? new PackedDeviceQueue(setup, owner) : new SplitDeviceQueue(setup, owner);
 }
 
 function inside(offset: number, length: number, start: number, sizeBytes: number): boolean {
