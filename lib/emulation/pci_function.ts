@@ -179,8 +179,12 @@ export interface BehaviourOptions {
   readonly mtu?: number;
   /** Largest number of receive/transmit queue pairs (virtio-net). */
   readonly queuePairs?: number;
-  /** Entries of each queue, a power of two. */
+  /** Entries of each queue, 1 to 32768. */
   readonly queueSize?: number;
+  /** What bit 40 and the registers past the standard's mean; default `spec`. */
+  readonly profile?: "spec" | "queue-state";
+  /** With IN_ORDER, what is returned in one burst goes into as few used elements as the standard lets it. */
+  readonly usedBatches?: boolean;
   /** Name of the embedded switch that it is a port of (virtio-net). */
   readonly switchName?: string;
   /** Feature names of the standard (`VIRTIO_NET_F_MRG_RXBUF`, …) that it must not offer. */

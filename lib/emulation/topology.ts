@@ -23,6 +23,12 @@ export const KERNEL_DRIVERS = ["virtio-pci", "vfio-pci", "pci-stub"] as const;
 /** Name of a driver of the emulated host's kernel. */
 export type KernelDriverName = typeof KERNEL_DRIVERS[number];
 
+/** Profiles that a function can have (reference R-0). */
+export const TOPOLOGY_PROFILES = ["spec", "queue-state"] as const;
+
+/** Name of a profile that a function can have. */
+export type TopologyProfile = typeof TOPOLOGY_PROFILES[number];
+
 /** One function of a topology, with every default filled in. */
 export interface FunctionTopology {
   /** PCI address in its long form. */
@@ -47,8 +53,12 @@ export interface FunctionTopology {
   readonly mtu?: number;
   /** Largest number of queue pairs (virtio-net). */
   readonly queuePairs?: number;
-  /** Entries of each queue. */
+  /** Entries of each queue, 1 to 32768. Where it is no power of two, a split ring has the next smaller one. */
   readonly queueSize?: number;
+  /** What bit 40 and the registers past the standard's mean; default `spec`. */
+  readonly profile?: TopologyProfile;
+  /** With IN_ORDER, what is returned in one burst goes into as few used elements as the standard lets it; default false. */
+  readonly usedBatches?: boolean;
   /** Embedded switch that it and its VFs are ports of (virtio-net). */
   readonly switch?: string;
   /** Features that it must not offer, by the standard's names. */
@@ -88,6 +98,8 @@ const FIELDS = [
   "mtu",
   "queuePairs",
   "queueSize",
+  "profile",
+  "usedBatches",
   "switch",
   "featuresOff",
   "featuresOn",
@@ -196,9 +208,11 @@ function readFunction(value: unknown, at: string, kinds: readonly string[] | und
   const iommuGroup = optional(from.iommuGroup, `${at}.iommuGroup`, 0, 65535);
   const mtu = optional(from.mtu, `${at}.mtu`, 68, 65535);
   const queuePairs = optional(from.queuePairs, `${at}.queuePairs`, 1, 64);
-  const queueSize = optional(from.queueSize, `${at}.queueSize`, 2, 32768);
-  if (queueSize !== undefined && (queueSize & (queueSize - 1)) !== 0) {
-    throw new TopologyError(`${at}.queueSize`, `${queueSize} is not a power of two`);
+  const queueSize = optional(from.queueSize, `${at}.queueSize`, 1, 32768);
+  const profile = readProfile(from.profile, `${at}.profile`);
+  const { usedBatches } = from;
+  if (usedBatches !== undefined && typeof usedBatches !== "boolean") {
+    throw new TopologyError(`${at}.usedBatches`, `${show(usedBatches)} is neither true nor false`);
   }
   return {
     address: address.toString(),
@@ -215,6 +229,8 @@ function readFunction(value: unknown, at: string, kinds: readonly string[] | und
     ...(mtu === undefined ? {} : { mtu }),
     ...(queuePairs === undefined ? {} : { queuePairs }),
     ...(queueSize === undefined ? {} : { queueSize }),
+    ...(profile === undefined ? {} : { profile }),
+    ...(usedBatches === undefined ? {} : { usedBatches }),
     featuresOff: readNames(from.featuresOff, `${at}.featuresOff`, FEATURE, "a feature name"),
     featuresOn: readNames(from.featuresOn, `${at}.featuresOn`, FEATURE, "a feature name"),
     ...(kind === "virtio-blk" ? { block: readBlock(from, at) } : {}),
@@ -267,6 +283,19 @@ function readDriver(value: unknown, field: string): KernelDriverName | null {
       field,
       `${show(value)} is not a driver of the emulated kernel`,
       known(KERNEL_DRIVERS, "null"),
+    );
+  }
+  return name;
+}
+
+function readProfile(value: unknown, field: string): TopologyProfile | undefined {
+  if (value === undefined) return undefined;
+  const name = TOPOLOGY_PROFILES.find((one) => one === value);
+  if (name === undefined) {
+    throw new TopologyError(
+      field,
+      `${show(value)} is not a profile of emulated functions`,
+      known(TOPOLOGY_PROFILES),
     );
   }
   return name;

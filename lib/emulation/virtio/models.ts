@@ -62,8 +62,8 @@ class Models implements VirtioModels {
         hint: `one of ${KINDS.join(", ")}`,
       });
     }
-    const featuresOff = readFeatures(options.featuresOff ?? [], known, options.address);
-    const featuresOn = readFeatures(options.featuresOn ?? [], known, options.address);
+    const featuresOff = readFeatures(options.featuresOff ?? [], known, options);
+    const featuresOn = readFeatures(options.featuresOn ?? [], known, options);
     const notificationData = 1n << BigInt(FEATURE_BIT.NOTIFICATION_DATA);
     if ((featuresOn & ~notificationData) !== 0n) {
       throw new UsageError(`${options.address}: only VIRTIO_F_NOTIFICATION_DATA can be switched on`);
@@ -74,6 +74,8 @@ class Models implements VirtioModels {
     const front = new VirtioPciFront(this.#model(known, options, featuresOff), {
       featuresOff,
       notificationData: featuresOn !== 0n,
+      ...(options.profile === undefined ? {} : { profile: options.profile }),
+      ...(options.usedBatches === undefined ? {} : { usedBatches: options.usedBatches }),
       sriov: (options.totalVfs ?? 0) > 0 && options.vfIndex === undefined,
       ...(makeQueue === undefined ? {} : { makeQueue }),
     });
@@ -159,10 +161,14 @@ function portState(net: NetSwitch, port: NetModel): SwitchPortState {
   };
 }
 
-function readFeatures(names: readonly string[], kind: Kind, address: string): bigint {
+function readFeatures(
+  names: readonly string[],
+  kind: Kind,
+  { address, profile }: Pick<BehaviourOptions, "address" | "profile">,
+): bigint {
   let features = 0n;
   for (const name of names) {
-    const bit = featureBit(name, DEVICE_IDS[kind]);
+    const bit = featureBit(name, DEVICE_IDS[kind], profile);
     if (bit === undefined) throw new UsageError(`${address}: a ${kind} function has no feature ${name}`);
     features |= 1n << BigInt(bit);
   }

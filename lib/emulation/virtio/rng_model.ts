@@ -15,7 +15,7 @@ const POOL_BYTES = 65536;
 
 /** How an entropy device differs from the default. */
 export interface RngModelOptions {
-  /** Entries of its queue, a power of two. Default 64. */
+  /** Entries of its queue, 1 to 32768. Default 64. */
   readonly queueSize?: number;
 }
 

@@ -61,7 +61,7 @@ Deno.test("options that cannot be", () => {
       { mac: mac(1), mtu: 67 },
       { mac: mac(1), mtu: 65536 },
       { mac: mac(1), queuePairs: 0 },
-      { mac: mac(1), queueSize: 3 },
+      { mac: mac(1), queueSize: 0 },
       { mac: mac(1), queueSize: 65536 },
     ]
   ) assertThrows(() => new NetModel(net, bad), UsageError);
