@@ -6,22 +6,23 @@
  *
  * @module
  */
-import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
+import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { NET_FEATURE } from "../lib/virtio/constants/net.ts";
-import { VirtioDevice } from "../lib/virtio/device.ts";
 import { featureNames } from "../lib/virtio/features.ts";
 import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
 import type { WaitTarget } from "../lib/virtio/waiter.ts";
+import { SessionOwner } from "./session_owner.ts";
 import { formatMac, readLinkUp } from "./virtio_net/config.ts";
 import { checkMac, type ControlQueue, type ReceiveFilter } from "./virtio_net/control.ts";
 import { FrameBurst } from "./virtio_net/frame_burst.ts";
 import type { VirtioNetOptions } from "./virtio_net/options.ts";
 import type { ReceiveQueue } from "./virtio_net/receive.ts";
-import { type NetSession, startSession } from "./virtio_net/session.ts";
+import { buildSession, type NetSession } from "./virtio_net/session.ts";
 import { COUNT, counters, type NetStatistics, queueStatistics } from "./virtio_net/statistics.ts";
 import type { TransmitQueue } from "./virtio_net/transmit.ts";
 
+export type { RingOptions } from "../lib/virtio/features.ts";
 export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
 export type { WaitMode, WaitTarget } from "../lib/virtio/waiter.ts";
@@ -42,28 +43,20 @@ export type { NetStatistics, QueueStatistics } from "./virtio_net/statistics.ts"
 export class VirtioNet implements Disposable, AsyncDisposable {
   /** How the function is reached. */
   readonly transport: VirtioTransport;
-  readonly #device: VirtioDevice;
+  readonly #owner: SessionOwner<NetSession>;
   readonly #options: VirtioNetOptions;
   readonly #receiveCounts = counters();
   readonly #transmitCounts = counters();
   readonly #listeners = new Set<(up: boolean) => void>();
   readonly #one = new FrameBurst(1, 256);
-  #session: NetSession | null = null;
   #mac: Uint8Array<ArrayBuffer> = new Uint8Array(6);
   #linkUp = true;
   #generation = 0;
-  #interruptsBefore = 0;
-  #resets = 0;
-  #closed = false;
-  #settling: Promise<void> = Promise.resolve();
 
   private constructor(transport: VirtioTransport, options: VirtioNetOptions) {
     this.transport = transport;
     this.#options = options;
-    this.#device = new VirtioDevice(
-      transport,
-      options.resetTimeoutMs === undefined ? {} : { resetTimeoutMs: options.resetTimeoutMs },
-    );
+    this.#owner = new SessionOwner(transport, "network device", options.resetTimeoutMs);
   }
 
   /**
@@ -89,7 +82,7 @@ export class VirtioNet implements Disposable, AsyncDisposable {
 
   /** Features in force. */
   get features(): bigint {
-    return this.#device.features;
+    return this.#owner.device.features;
   }
 
   /** Names of the features in force, lowest bit first. */
@@ -109,63 +102,63 @@ export class VirtioNet implements Disposable, AsyncDisposable {
 
   /** Bytes of an Ethernet payload. */
   get mtu(): number {
-    return this.#live().config.mtu;
+    return this.#owner.live.config.mtu;
   }
 
   /** Longest frame that can be sent, Ethernet header included, checksum at the end not. */
   get maxFrameBytes(): number {
-    return this.#live().maxFrameBytes;
+    return this.#owner.live.maxFrameBytes;
   }
 
   /** Mbit/s; undefined when the device does not say. */
   get speedMbps(): number | undefined {
-    return this.#live().config.speedMbps;
+    return this.#owner.live.config.speedMbps;
   }
 
   /** As of the last config interrupt or `service`. True for a device without STATUS. */
   get linkUp(): boolean {
-    this.#live();
+    this.#owner.live;
     return this.#linkUp;
   }
 
   /** Kind of interrupt in use. */
   get interruptKind(): InterruptKind {
-    return this.#live().interrupts.kind;
+    return this.#owner.interruptKind;
   }
 
   /** Queue pairs that the device has. */
   get maxQueuePairs(): number {
-    return this.#live().config.maxQueuePairs;
+    return this.#owner.live.config.maxQueuePairs;
   }
 
   /** Receive queues, by pair. A reset makes new ones. */
   get rx(): readonly ReceiveQueue[] {
-    return this.#live().receive;
+    return this.#owner.live.receive;
   }
 
   /** Transmit queues, by pair. A reset makes new ones. */
   get tx(): readonly TransmitQueue[] {
-    return this.#live().transmit;
+    return this.#owner.live.transmit;
   }
 
   /** True after `close`. */
   get closed(): boolean {
-    return this.#closed;
+    return this.#owner.closed;
   }
 
   /** Takes frames from the first pair; see `ReceiveQueue.receiveBurst`. */
   receiveBurst(burst: FrameBurst): number {
-    return this.#live().receive[0]!.receiveBurst(burst);
+    return this.#owner.live.receive[0]!.receiveBurst(burst);
   }
 
   /** Gives a burst of the first pair back; see `ReceiveQueue.recycle`. */
   recycle(burst: FrameBurst): void {
-    this.#live().receive[0]!.recycle(burst);
+    this.#owner.live.receive[0]!.recycle(burst);
   }
 
   /** Sends reserved slots of the first pair; see `TransmitQueue.transmitBurst`. */
   transmitBurst(slots: Uint16Array, lengths: Uint32Array, count: number): number {
-    return this.#live().transmit[0]!.transmitBurst(slots, lengths, count);
+    return this.#owner.live.transmit[0]!.transmitBurst(slots, lengths, count);
   }
 
   /**
@@ -173,7 +166,7 @@ export class VirtioNet implements Disposable, AsyncDisposable {
    * @returns false when the device has all slots: wait with `waitTransmit`. @throws UsageError for a frame that is too short or too long
    */
   send(frame: Uint8Array): boolean {
-    const queue = this.#live().transmit[0]!;
+    const queue = this.#owner.live.transmit[0]!;
     queue.checkLength(frame.length);
     const slot = queue.reserve();
     if (slot < 0) {
@@ -213,22 +206,22 @@ export class VirtioNet implements Disposable, AsyncDisposable {
 
   /** Waits until a pair has frames (all pairs, or one). @returns false after `timeoutMs` @throws DeviceError when the device stopped */
   async waitReceive(timeoutMs: number, pair?: number): Promise<boolean> {
-    const session = this.#live();
+    const session = this.#owner.live;
     if (await session.waiter.wait(target(session.receive, pair), timeoutMs)) return true;
     // Silence may mean that the device stopped; a mere look (0 ms) is not worth a register access.
-    if (timeoutMs > 0 && this.#session === session) this.#device.checkAlive();
+    if (timeoutMs > 0 && this.#owner.isLive(session)) this.#owner.device.checkAlive();
     return false;
   }
 
   /** As `waitReceive`, blocking this thread. */
   waitReceiveBlocking(timeoutMs: number, pair?: number): boolean {
-    const session = this.#live();
+    const session = this.#owner.live;
     return session.waiter.waitBlocking(target(session.receive, pair), timeoutMs);
   }
 
   /** Waits until the device has given a transmit slot back. @returns false after `timeoutMs` */
   waitTransmit(timeoutMs: number, pair = 0): Promise<boolean> {
-    const session = this.#live();
+    const session = this.#owner.live;
     return session.waiter.wait(target(session.transmit, pair), timeoutMs);
   }
 
@@ -262,7 +255,7 @@ export class VirtioNet implements Disposable, AsyncDisposable {
 
   /** Sets how many of the pairs that were set up at `open` the device spreads frames over. */
   async setQueuePairs(pairs: number): Promise<void> {
-    const { receive } = this.#live();
+    const { receive } = this.#owner.live;
     if (!Number.isInteger(pairs) || pairs < 1 || pairs > receive.length) {
       throw new UsageError(`${this.transport.name}: ${pairs} queue pairs; ${receive.length} are set up`, {
         hint: "open with queuePairs",
@@ -282,7 +275,7 @@ export class VirtioNet implements Disposable, AsyncDisposable {
    * now and then. @throws DeviceError when the device stopped (DEVICE_NEEDS_RESET) or is gone
    */
   service(): void {
-    this.#live().waiter.service();
+    this.#owner.live.waiter.service();
     this.#configMayHaveChanged();
   }
 
@@ -291,8 +284,8 @@ export class VirtioNet implements Disposable, AsyncDisposable {
     return {
       received: queueStatistics(this.#receiveCounts),
       transmitted: queueStatistics(this.#transmitCounts),
-      interrupts: this.#interruptsBefore + (this.#session?.waiter.interrupts ?? 0),
-      resets: this.#resets,
+      interrupts: this.#owner.interrupts,
+      resets: this.#owner.resets,
     };
   }
 
@@ -301,31 +294,21 @@ export class VirtioNet implements Disposable, AsyncDisposable {
    * `ClosedError`; queues and bursts of before are void; frames in flight are lost.
    * @throws as `open`; the device is then stopped, and `reset` may be tried again
    */
-  async reset(): Promise<void> {
-    if (this.#closed) this.#gone();
-    const failure = this.#stop();
-    await this.#settling;
-    // Whoever waited may have closed it on hearing of the reset.
-    if (this.#closed) this.#gone();
-    if (failure !== undefined) throw failure;
-    // Another reset that was called meanwhile has brought it up already.
-    if (this.#session !== null) return;
-    this.#resets++;
-    this.#one.clear();
-    await this.#start();
+  reset(): Promise<void> {
+    return this.#owner.reset(() => {
+      this.#one.clear();
+      return this.#start();
+    });
   }
 
   /** Resets the device and frees queues and buffers. The transport stays open. `settled` resolves when interrupted waits are over. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#stop();
-    this.#device.close();
+    this.#owner.close();
   }
 
   /** Resolves when nothing of the waits that `close` or `reset` interrupted is left. */
   get settled(): Promise<void> {
-    return this.#settling;
+    return this.#owner.settled;
   }
 
   /** As `close`. */
@@ -336,46 +319,35 @@ export class VirtioNet implements Disposable, AsyncDisposable {
   /** `close`, and waits until interrupted waits are over. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
-    await this.#settling;
+    await this.#owner.settled;
   }
 
   async #start(): Promise<void> {
-    const session = startSession({
-      device: this.#device,
-      options: this.#options,
-      receiveCounts: this.#receiveCounts,
-      transmitCounts: this.#transmitCounts,
-      onConfigInterrupt: () => this.#configMayHaveChanged(),
-    });
-    this.#session = session;
+    const session = this.#owner.start((owned) =>
+      buildSession(owned, {
+        options: this.#options,
+        receiveCounts: this.#receiveCounts,
+        transmitCounts: this.#transmitCounts,
+        onConfigInterrupt: () => this.#configMayHaveChanged(),
+      })
+    );
     this.#mac = session.config.mac?.slice() as Uint8Array<ArrayBuffer> | undefined ?? madeUpMac();
     this.#linkUp = session.config.linkUp;
     this.#generation = this.transport.configGeneration();
     try {
       if (session.receive.length > 1) await this.setQueuePairs(session.receive.length);
     } catch (error) {
-      this.#stop();
-      await this.#settling;
+      this.#owner.stop();
+      await this.#owner.settled;
       throw error;
     }
   }
 
-  /** @returns why the device's reset failed; undefined when it did not */
-  #stop(): unknown {
-    const session = this.#session;
-    if (session === null) return undefined;
-    this.#session = null;
-    this.#interruptsBefore += session.waiter.interrupts;
-    const failure = session.stop();
-    this.#settling = session.waiter.settled;
-    return failure;
-  }
-
   /** Looks at status and config; tells the listeners. */
   #configMayHaveChanged(): void {
-    this.#device.checkAlive();
+    this.#owner.device.checkAlive();
     const generation = this.transport.configGeneration();
-    const up = readLinkUp(this.#device);
+    const up = readLinkUp(this.#owner.device);
     if (generation === this.#generation && up === this.#linkUp) return;
     this.#generation = generation;
     if (up === this.#linkUp) return;
@@ -384,7 +356,7 @@ export class VirtioNet implements Disposable, AsyncDisposable {
   }
 
   #takeOne(): Uint8Array<ArrayBuffer> | undefined {
-    for (const queue of this.#live().receive) {
+    for (const queue of this.#owner.live.receive) {
       const burst = this.#one;
       if (queue.receiveBurst(burst) === 0) continue;
       const frame = new Uint8Array(burst.frameBytes(0));
@@ -401,24 +373,10 @@ export class VirtioNet implements Disposable, AsyncDisposable {
   }
 
   #control(feature: bigint): ControlQueue {
-    const { control } = this.#live();
-    if (control !== undefined && this.#device.has(feature)) return control;
+    const { control } = this.#owner.live;
+    if (control !== undefined && this.#owner.device.has(feature)) return control;
     const names = featureNames(feature, this.transport.deviceId, this.transport.profile).join(", ");
     throw new UnsupportedError(`${this.transport.name}: ${names} was not negotiated`);
-  }
-
-  #live(): NetSession {
-    if (this.#closed || this.transport.closed) this.#gone();
-    if (this.#session === null) {
-      throw new DeviceError("the device is stopped after a failed reset", { function: this.transport.name }, {
-        hint: "call reset() again, or close it",
-      });
-    }
-    return this.#session;
-  }
-
-  #gone(): never {
-    throw new ClosedError(`network device ${this.transport.name}`);
   }
 }
 

@@ -3,24 +3,25 @@
  *
  * @module
  */
-import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
+import { DeviceError, TimeoutError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import type { DmaMemory } from "../lib/memory/mod.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { ENTROPY_QUEUE } from "../lib/virtio/constants/entropy.ts";
-import { FEATURE } from "../lib/virtio/constants/features.ts";
-import { VirtioDevice } from "../lib/virtio/device.ts";
-import { bindInterrupts, type InterruptChoice } from "../lib/virtio/interrupts.ts";
+import { refusedRingFeatures, type RingOptions } from "../lib/virtio/features.ts";
+import type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 import { usedBurst } from "../lib/virtio/queue/used_burst.ts";
 import type { Virtqueue } from "../lib/virtio/queue/virtqueue.ts";
 import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
-import { Waiter, type WaitMode } from "../lib/virtio/waiter.ts";
+import type { Waiter, WaitMode } from "../lib/virtio/waiter.ts";
+import { type Session, SessionOwner } from "./session_owner.ts";
 
+export type { RingOptions } from "../lib/virtio/features.ts";
 export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
 export type { WaitMode } from "../lib/virtio/waiter.ts";
 
-/** How to open an entropy device. */
-export interface VirtioRngOptions {
+/** How to open an entropy device. Ring features are accepted when offered, unless turned off (`RingOptions`). */
+export interface VirtioRngOptions extends RingOptions {
   /** Most bytes asked for at once. Default 4096. */
   readonly bufferBytes?: number;
   /** Default `auto`: MSI-X, else INTx, else polling. */
@@ -33,11 +34,10 @@ export interface VirtioRngOptions {
   readonly resetTimeoutMs?: number;
 }
 
-interface Session {
+interface RngParts {
   readonly queue: Virtqueue;
   readonly memory: DmaMemory;
   readonly waiter: Waiter;
-  readonly kind: InterruptKind;
 }
 
 /**
@@ -46,22 +46,15 @@ interface Session {
 export class VirtioRng implements Disposable, AsyncDisposable {
   /** How the function is reached; stays the caller's. */
   readonly transport: VirtioTransport;
-  readonly #device: VirtioDevice;
+  readonly #owner: SessionOwner<RngParts>;
   readonly #options: VirtioRngOptions;
   readonly #used = usedBurst(1);
-  #session: Session | null = null;
-  #interruptsBefore = 0;
   #turn: Promise<unknown> = Promise.resolve();
-  #settling: Promise<void> = Promise.resolve();
-  #closed = false;
 
   private constructor(transport: VirtioTransport, options: VirtioRngOptions) {
     this.transport = transport;
     this.#options = options;
-    this.#device = new VirtioDevice(
-      transport,
-      options.resetTimeoutMs === undefined ? {} : { resetTimeoutMs: options.resetTimeoutMs },
-    );
+    this.#owner = new SessionOwner(transport, "entropy device", options.resetTimeoutMs);
   }
 
   /** Resets and starts the device. @throws UnsupportedError (no entropy device), DeviceError, TimeoutError, UsageError, ExhaustedError, SyscallError */
@@ -73,7 +66,7 @@ export class VirtioRng implements Disposable, AsyncDisposable {
     }
     const rng = new VirtioRng(transport, options);
     try {
-      rng.#start();
+      rng.#owner.start((session) => rng.#build(session));
       return rng;
     } catch (error) {
       rng.close();
@@ -83,22 +76,22 @@ export class VirtioRng implements Disposable, AsyncDisposable {
 
   /** Features in force. */
   get features(): bigint {
-    return this.#device.features;
+    return this.#owner.device.features;
   }
 
   /** Kind of interrupt in use. */
   get interruptKind(): InterruptKind {
-    return this.#live().kind;
+    return this.#owner.interruptKind;
   }
 
   /** Interrupts that were taken so far. */
   get interrupts(): number {
-    return this.#interruptsBefore + (this.#session?.waiter.interrupts ?? 0);
+    return this.#owner.interrupts;
   }
 
   /** True after `close`. */
   get closed(): boolean {
-    return this.#closed;
+    return this.#owner.closed;
   }
 
   /** `count` random bytes. Reads that are called meanwhile wait for their turn. */
@@ -109,34 +102,25 @@ export class VirtioRng implements Disposable, AsyncDisposable {
 
   /** Fills an array of the caller's, and resolves to it. */
   fill<T extends Uint8Array>(into: T): Promise<T> {
-    if (this.#closed) return Promise.reject(this.#gone());
+    if (this.#owner.closed) return Promise.reject(this.#owner.gone());
     const mine = this.#turn.then(() => this.#fill(into));
     this.#turn = mine.catch(() => {});
     return mine;
   }
 
   /** Resets the device and brings it up again. Reads under way end with an error. */
-  async reset(): Promise<void> {
-    if (this.#closed) throw this.#gone();
-    const failure = this.#stop();
-    await this.#settling;
-    if (this.#closed) throw this.#gone();
-    if (failure !== undefined) throw failure;
-    // Another reset that was called meanwhile has brought it up already.
-    if (this.#session === null) this.#start();
+  reset(): Promise<void> {
+    return this.#owner.reset(() => void this.#owner.start((session) => this.#build(session)));
   }
 
   /** Resets the device and frees queue and buffer. The transport stays open. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#stop();
-    this.#device.close();
+    this.#owner.close();
   }
 
   /** Resolves when nothing of a read that `close` or `reset` interrupted is left. */
   get settled(): Promise<void> {
-    return this.#settling;
+    return this.#owner.settled;
   }
 
   /** As `close`. */
@@ -147,11 +131,11 @@ export class VirtioRng implements Disposable, AsyncDisposable {
   /** `close`, and waits until an interrupted read is over. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
-    await this.#settling;
+    await this.#owner.settled;
   }
 
   async #fill<T extends Uint8Array>(into: T): Promise<T> {
-    const { queue, memory, waiter } = this.#live();
+    const { queue, memory, waiter } = this.#owner.live;
     const timeoutMs = this.#options.timeoutMs ?? 5000;
     const where = { function: this.transport.name, queue: queue.index };
     for (let at = 0; at < into.length;) {
@@ -184,79 +168,20 @@ export class VirtioRng implements Disposable, AsyncDisposable {
     return into;
   }
 
-  #start(): void {
-    const { transport } = this;
-    const bufferBytes = this.#options.bufferBytes ?? 4096;
-    const undo: (() => void)[] = [];
-    try {
-      this.#device.negotiate({ wanted: FEATURE.EVENT_IDX });
-      const { requests } = ENTROPY_QUEUE;
-      const interrupts = bindInterrupts(transport, this.#options.interrupts ?? "auto", [requests]);
-      undo.push(() => transport.disableInterrupts());
-      const waiter = new Waiter({
-        mode: this.#options.wait ?? (interrupts.kind === "none" ? "poll" : "adaptive"),
-      });
-      undo.push(() => waiter.close());
-      interrupts.vectors.forEach((vector, at) =>
-        waiter.watch(vector, interrupts.carriesConfig(at) ? (isr) => this.#configInterrupt(isr) : undefined)
-      );
-      const vector = interrupts.queueVector(requests);
-      const queue = this.#device.createQueue(requests, {
-        size: 4,
-        ...(vector === undefined ? {} : { vector }),
-      });
-      const memory = transport.dma.allocate(bufferBytes, {
+  #build(session: Session): RngParts {
+    const { device } = session;
+    const { requests } = ENTROPY_QUEUE;
+    device.negotiate({ refused: refusedRingFeatures(this.#options, this.transport.profile) });
+    // There is no config space: such an interrupt can only mean that the device stopped.
+    session.listen(this.#options, [requests], () => device.checkAlive());
+    const queue = session.queue(requests, 4);
+    const memory = session.own(
+      device.transport.dma.allocate(this.#options.bufferBytes ?? 4096, {
         label: "random bytes",
         access: { deviceReads: false, deviceWrites: true },
-      });
-      undo.push(() => memory.close());
-      this.#device.driverOk();
-      this.#session = { queue, memory, waiter, kind: interrupts.kind };
-    } catch (error) {
-      this.#device.stop();
-      for (const one of undo.reverse()) attempt(one);
-      throw error;
-    }
-  }
-
-  /** @returns why the device's reset failed; undefined when it did not */
-  #stop(): unknown {
-    const session = this.#session;
-    if (session === null) return undefined;
-    this.#session = null;
-    this.#interruptsBefore += session.waiter.interrupts;
-    session.waiter.close();
-    const failure = this.#device.stop();
-    if (!this.transport.closed) attempt(() => this.transport.disableInterrupts());
-    attempt(() => session.memory.close());
-    this.#settling = session.waiter.settled;
-    return failure;
-  }
-
-  /** An entropy device has no config space: such an interrupt can only mean that it stopped. */
-  #configInterrupt(isr: number): void {
-    if ((isr & 2) !== 0) this.#device.checkAlive();
-  }
-
-  #live(): Session {
-    if (this.#closed || this.transport.closed) throw this.#gone();
-    if (this.#session === null) {
-      throw new DeviceError("the device is stopped after a failed reset", { function: this.transport.name }, {
-        hint: "call reset() again, or close it",
-      });
-    }
-    return this.#session;
-  }
-
-  #gone(): ClosedError {
-    return new ClosedError(`entropy device ${this.transport.name}`);
-  }
-}
-
-function attempt(act: () => void): void {
-  try {
-    act();
-  } catch {
-    // The device does not reset, or its peer is gone: what is ours is let go of all the same.
+      }),
+    );
+    device.driverOk();
+    return { queue, memory, waiter: session.waiter };
   }
 }

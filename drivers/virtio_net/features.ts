@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { FEATURE } from "../../lib/virtio/constants/features.ts";
 import { NET_FEATURE, NET_FEATURE_REQUIRES } from "../../lib/virtio/constants/net.ts";
-import type { FeatureWishes } from "../../lib/virtio/features.ts";
+import { type FeatureWishes, refusedRingFeatures } from "../../lib/virtio/features.ts";
+import type { Profile } from "../../lib/virtio/transport/transport.ts";
 import type { VirtioNetOptions } from "./options.ts";
 
 /**
@@ -22,11 +22,9 @@ const DEPENDENCIES = NET_FEATURE_REQUIRES.map(({ feature, requires }) => ({
   anyOf: requires.map((set) => set.reduce((bits, name) => bits | NET_FEATURE[name], 0n)),
 }));
 
-/** Wishes for `VirtioDevice.negotiate`. */
-export function netWishes(options: VirtioNetOptions): FeatureWishes {
-  let wanted = ALWAYS;
-  if (options.mergeable !== false) wanted |= NET_FEATURE.MRG_RXBUF;
-  if (options.eventIndex !== false) wanted |= FEATURE.EVENT_IDX;
-  if (options.indirect !== false) wanted |= FEATURE.INDIRECT_DESC;
-  return { wanted, refused: options.refusedFeatures ?? 0n, dependencies: DEPENDENCIES };
+/** Wishes for `VirtioDevice.negotiate`; ring features beyond the options are left to the stack. */
+export function netWishes(options: VirtioNetOptions, profile: Profile): FeatureWishes {
+  const wanted = options.mergeable === false ? ALWAYS : ALWAYS | NET_FEATURE.MRG_RXBUF;
+  const refused = (options.refusedFeatures ?? 0n) | refusedRingFeatures(options, profile);
+  return { wanted, refused, dependencies: DEPENDENCIES };
 }

@@ -4,10 +4,11 @@
  * @module
  */
 import type { InterruptChoice } from "../../lib/virtio/interrupts.ts";
+import type { RingOptions } from "../../lib/virtio/features.ts";
 import type { WaitMode } from "../../lib/virtio/waiter.ts";
 
-/** Options of `VirtioNet.open`. */
-export interface VirtioNetOptions {
+/** Options of `VirtioNet.open`. Ring features are accepted when offered, unless turned off (`RingOptions`). */
+export interface VirtioNetOptions extends RingOptions {
   /** Pairs of receive and transmit queues to set up and use. Default 1; more need MQ. */
   readonly queuePairs?: number;
   /** Descriptors, and so buffers, of each receive and transmit queue. Default 256; the device may have fewer. */
@@ -25,10 +26,6 @@ export interface VirtioNetOptions {
   readonly spinMicroseconds?: number;
   /** Accept MRG_RXBUF: a frame may be spread over several receive buffers. Default true. */
   readonly mergeable?: boolean;
-  /** Accept EVENT_IDX. Default true. */
-  readonly eventIndex?: boolean;
-  /** Accept INDIRECT_DESC (used by the control queue). Default true. */
-  readonly indirect?: boolean;
   /** Feature bits that are not accepted, whatever the rest says. */
   readonly refusedFeatures?: bigint;
   /** How long the device may take to answer a control command, in milliseconds. Default 2000. */

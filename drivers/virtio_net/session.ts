@@ -11,9 +11,8 @@ import {
   netControlQueue,
   netQueues,
 } from "../../lib/virtio/constants/net.ts";
-import type { VirtioDevice } from "../../lib/virtio/device.ts";
-import { bindInterrupts, type BoundInterrupts } from "../../lib/virtio/interrupts.ts";
-import { Waiter } from "../../lib/virtio/waiter.ts";
+import type { Waiter } from "../../lib/virtio/waiter.ts";
+import type { Session } from "../session_owner.ts";
 import { type NetConfig, readNetConfig } from "./config.ts";
 import { ControlQueue } from "./control.ts";
 import { netWishes } from "./features.ts";
@@ -30,7 +29,6 @@ const MAX_BUFFER_BYTES = 65536;
 
 /** What outlives a session. */
 export interface SessionContext {
-  readonly device: VirtioDevice;
   readonly options: VirtioNetOptions;
   readonly receiveCounts: Float64Array;
   readonly transmitCounts: Float64Array;
@@ -38,10 +36,12 @@ export interface SessionContext {
   readonly onConfigInterrupt: () => void;
 }
 
-/** See the module's text. Made by `startSession`. */
-export class NetSession {
+/** See the module's text. */
+export interface NetSession {
   /** As read after negotiation. */
   readonly config: NetConfig;
+  /** Longest frame to send. */
+  readonly maxFrameBytes: number;
   /** By pair. */
   readonly receive: readonly ReceiveQueue[];
   /** By pair. */
@@ -49,62 +49,15 @@ export class NetSession {
   /** Undefined without CTRL_VQ. */
   readonly control: ControlQueue | undefined;
   readonly waiter: Waiter;
-  readonly interrupts: BoundInterrupts;
-  readonly #device: VirtioDevice;
-  readonly #owned: readonly Disposable[];
-
-  /** Takes over `owned`. */
-  constructor(
-    device: VirtioDevice,
-    parts: Pick<NetSession, "config" | "receive" | "transmit" | "control" | "waiter" | "interrupts">,
-    owned: readonly Disposable[],
-  ) {
-    this.#device = device;
-    this.config = parts.config;
-    this.receive = parts.receive;
-    this.transmit = parts.transmit;
-    this.control = parts.control;
-    this.waiter = parts.waiter;
-    this.interrupts = parts.interrupts;
-    this.#owned = owned;
-  }
-
-  /** Longest frame to send. */
-  get maxFrameBytes(): number {
-    return this.config.mtu + ETHERNET_HEADER_BYTES;
-  }
-
-  /**
-   * Resets the device, then lets everything go: a device that does not reset loses its memory all the same. Never throws.
-   * @returns why the reset failed; undefined when it did not
-   */
-  stop(): unknown {
-    return stop(this.#device, this.#owned);
-  }
 }
 
-/** Brings the device up to DRIVER_OK with receive buffers in place. On failure everything is undone. */
-export function startSession(context: SessionContext): NetSession {
-  const { device } = context;
-  const owned: Disposable[] = [];
-  try {
-    const session = build(context, owned);
-    device.driverOk();
-    // An interrupt is for somebody who sleeps: `Waiter` asks for it.
-    for (const queue of [...session.transmit, ...session.receive]) queue.suppressInterrupts();
-    for (const queue of session.receive) queue.start();
-    return session;
-  } catch (error) {
-    stop(device, owned);
-    throw error;
-  }
-}
-
-function build(context: SessionContext, owned: Disposable[]): NetSession {
-  const { device, options } = context;
+/** Brings the device up to DRIVER_OK with receive buffers in place. */
+export function buildSession(session: Session, context: SessionContext): NetSession {
+  const { device } = session;
+  const { options } = context;
   const { transport } = device;
   const name = transport.name;
-  device.negotiate(netWishes(options));
+  device.negotiate(netWishes(options, transport.profile));
   const config = readNetConfig(device);
   const pairs = options.queuePairs ?? 1;
   checkPairs(name, pairs, config.maxQueuePairs);
@@ -118,82 +71,51 @@ function build(context: SessionContext, owned: Disposable[]): NetSession {
     : undefined;
   const indices = numbers.flatMap(({ receive, transmit }) => [receive, transmit]);
   if (controlIndex !== undefined) indices.push(controlIndex);
+  session.listen(options, indices, context.onConfigInterrupt);
 
-  const interrupts = bindInterrupts(transport, options.interrupts ?? "auto", indices);
-  owned.push({ [Symbol.dispose]: () => transport.closed || transport.disableInterrupts() });
-  const waiter = new Waiter({
-    mode: options.wait ?? (interrupts.kind === "none" ? "poll" : "adaptive"),
-    ...(options.spinMicroseconds === undefined ? {} : { spinMicroseconds: options.spinMicroseconds }),
-  });
-  owned.push(waiter);
-  if (waiter.mode !== "poll" && interrupts.kind === "none") {
-    throw new UsageError(`${name}: wait mode "${waiter.mode}" without interrupts`, {
-      hint: 'use wait: "poll"',
-    });
-  }
-  interrupts.vectors.forEach((vector, at) => {
-    const config = interrupts.carriesConfig(at);
-    waiter.watch(vector, config ? (isr) => void ((isr & 2) !== 0 && context.onConfigInterrupt()) : undefined);
-  });
-
-  const setUp = (index: number, wanted: number, maxSegments: number) => {
-    const vector = interrupts.queueVector(index);
-    return device.createQueue(index, {
-      size: wanted,
-      maxSegments,
-      ...(vector === undefined ? {} : { vector }),
-    });
-  };
   const maxFrameBytes = config.mtu + ETHERNET_HEADER_BYTES;
   const receive: ReceiveQueue[] = [];
   const transmit: TransmitQueue[] = [];
   for (const number of numbers) {
-    const receiveQueue = setUp(number.receive, size, 0);
-    const buffers = new SlotPool(
-      transport.dma,
-      receiveQueue.size,
-      bufferBytes,
-      NET_HDR_BYTES,
-      `queue ${number.receive} receive buffers`,
-      { deviceReads: true, deviceWrites: true },
+    const receiveQueue = session.queue(number.receive, size);
+    const buffers = session.own(
+      new SlotPool(
+        transport.dma,
+        receiveQueue.size,
+        bufferBytes,
+        NET_HDR_BYTES,
+        `queue ${number.receive} receive buffers`,
+        { deviceReads: true, deviceWrites: true },
+      ),
     );
-    owned.push(buffers);
     receive.push(new ReceiveQueue(name, receiveQueue, buffers, mergeable, context.receiveCounts));
 
-    const transmitQueue = setUp(number.transmit, size, 0);
-    const frames = new SlotPool(
-      transport.dma,
-      transmitQueue.size,
-      NET_HDR_BYTES + maxFrameBytes,
-      NET_HDR_BYTES,
-      `queue ${number.transmit} transmit buffers`,
-      { deviceReads: true, deviceWrites: false },
+    const transmitQueue = session.queue(number.transmit, size);
+    const frames = session.own(
+      new SlotPool(
+        transport.dma,
+        transmitQueue.size,
+        NET_HDR_BYTES + maxFrameBytes,
+        NET_HDR_BYTES,
+        `queue ${number.transmit} transmit buffers`,
+        { deviceReads: true, deviceWrites: false },
+      ),
     );
-    owned.push(frames);
     transmit.push(new TransmitQueue(name, transmitQueue, frames, maxFrameBytes, context.transmitCounts));
   }
+  const { waiter } = session;
   let control: ControlQueue | undefined;
   if (controlIndex !== undefined) {
-    const queue = setUp(controlIndex, 16, 2);
-    control = new ControlQueue(name, queue, transport.dma, waiter, options.controlTimeoutMs ?? 2000);
-    owned.push(control);
+    const queue = session.queue(controlIndex, 16, 2);
+    control = session.own(
+      new ControlQueue(name, queue, transport.dma, waiter, options.controlTimeoutMs ?? 2000),
+    );
   }
-  return new NetSession(device, { config, receive, transmit, control, waiter, interrupts }, owned);
-}
-
-/** The device and its queues first, then what they used, in reverse order. */
-function stop(device: VirtioDevice, owned: readonly Disposable[]): unknown {
-  const failure = device.stop();
-  for (const one of [...owned].reverse()) attempt(() => one[Symbol.dispose]());
-  return failure;
-}
-
-function attempt(act: () => unknown): void {
-  try {
-    act();
-  } catch {
-    // The device does not reset, or the peer is gone. What is left to do is to let go of the rest.
-  }
+  device.driverOk();
+  // An interrupt is for somebody who sleeps: `Waiter` asks for it.
+  for (const queue of [...transmit, ...receive]) queue.suppressInterrupts();
+  for (const queue of receive) queue.start();
+  return { config, maxFrameBytes, receive, transmit, control, waiter };
 }
 
 function checkPairs(name: string, pairs: number, maximum: number): void {
