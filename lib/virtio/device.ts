@@ -3,16 +3,25 @@
  *
  * @module
  */
-import { ClosedError, DeviceError, UsageError } from "../errors/mod.ts";
+import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../errors/mod.ts";
+import { FEATURE, featureNames } from "./constants/features.ts";
 import { describeStatus, STATUS } from "./constants/status.ts";
-import { chooseFeatures, type FeatureWishes } from "./features.ts";
-import { createVirtqueue, type VirtqueueOptions } from "./queue/create.ts";
-import type { NotifyGate } from "./queue/split.ts";
+import { chooseFeatures, type FeatureWishes, hasQueueState } from "./features.ts";
+import { createVirtqueue, enableVirtqueue, type VirtqueueOptions } from "./queue/create.ts";
+import type { NotifyGate } from "./queue/driver_ring.ts";
+import { initialQueueState, type QueueState } from "./queue/queue_state.ts";
+import { type QueueRemains, queueRemains } from "./queue/remains.ts";
 import type { Virtqueue } from "./queue/virtqueue.ts";
 import type { VirtioTransport } from "./transport/transport.ts";
 
-/** Where the initialisation is. `failed` and `idle` need a reset before anything else. */
-export type DeviceState = "idle" | "driver" | "negotiated" | "live" | "failed" | "closed";
+/** Where the initialisation is. `failed` and `idle` need a reset before anything else; `suspended` is left by `resume` or a reset. */
+export type DeviceState = "idle" | "driver" | "negotiated" | "live" | "suspended" | "failed" | "closed";
+
+/** How to resume. */
+export interface ResumeOptions {
+  /** MSI-X vector of configuration changes, which the reset took away; null for none. Left alone when not given. */
+  readonly configVector?: number | null;
+}
 
 /** How to drive the device. */
 export interface VirtioDeviceOptions {
@@ -33,6 +42,10 @@ export class VirtioDevice implements NotifyGate, Disposable {
   readonly transport: VirtioTransport;
   readonly #resetTimeoutMs: number | undefined;
   readonly #queues = new Map<number, Virtqueue>();
+  /** As given to `createQueue`, for `resume`. */
+  readonly #vectors = new Map<number, number | null>();
+  /** Queues that were reset alone and may be set up again. */
+  readonly #resetQueues = new Set<number>();
   #state: DeviceState = "idle";
   #resetFailed = false;
   #features = 0n;
@@ -53,7 +66,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
     return this.#state === "live" && !this.transport.closed;
   }
 
-  /** What was negotiated; 0 before. */
+  /** What was negotiated; 0 before. Kept while suspended. */
   get features(): bigint {
     return this.#features;
   }
@@ -74,39 +87,132 @@ export class VirtioDevice implements NotifyGate, Disposable {
       this.#addStatus(STATUS.acknowledge);
       this.#addStatus(STATUS.driver);
       this.#state = "driver";
-      const accepted = chooseFeatures(this.transport, this.transport.readDeviceFeatures(), wishes);
-      this.transport.writeDriverFeatures(accepted);
-      const status = this.#addStatus(STATUS.featuresOk);
-      if ((status & STATUS.featuresOk) === 0) {
-        throw this.#error(
-          "device_status",
-          `the device refuses FEATURES_OK; status is ${describeStatus(status)}`,
-        );
-      }
-      this.#features = accepted;
-      this.#state = "negotiated";
-      return accepted;
+      this.#accept(chooseFeatures(this.transport, this.transport.readDeviceFeatures(), wishes));
+      return this.#features;
     });
   }
 
+  /** Writes the features, sets FEATURES_OK and reads it back. */
+  #accept(features: bigint): void {
+    this.transport.writeDriverFeatures(features);
+    const status = this.#addStatus(STATUS.featuresOk);
+    if ((status & STATUS.featuresOk) === 0) {
+      throw this.#error(
+        "device_status",
+        `the device refuses FEATURES_OK; status is ${describeStatus(status)}`,
+      );
+    }
+    this.#features = features;
+    this.#state = "negotiated";
+  }
+
   /**
-   * Sets a queue up, between `negotiate` and `driverOk`. The device owns it: a reset closes it.
+   * Sets a queue up, between `negotiate` and `driverOk`, or again after `resetQueue`, then with any options (1.5). The device owns it: a reset
+   * closes it.
    * @throws as `createVirtqueue`; UsageError in another state
    */
   createQueue(index: number, options: Omit<VirtqueueOptions, "gate"> = {}): Virtqueue {
-    this.#require("negotiated", "createQueue");
+    if (!(this.#state === "live" && this.#resetQueues.has(index))) this.#require("negotiated", "createQueue");
+    this.#open();
     if (this.#queues.has(index)) {
       throw new UsageError(`${this.transport.name}: queue ${index} is set up already`);
     }
     const queue = this.#orFail(() => createVirtqueue(this.transport, index, { ...options, gate: this }));
     this.#queues.set(index, queue);
+    this.#resetQueues.delete(index);
+    if (options.vector === undefined) this.#vectors.delete(index);
+    else this.#vectors.set(index, options.vector);
     return queue;
+  }
+
+  /**
+   * Resets one queue of a running device (RING_RESET) and closes it; `createQueue` sets it up again. A queue that the device broke is
+   * brought back the same way. The others go on.
+   * @returns what the device had returned but nobody taken, and what it still had: for `Virtqueue.reoffer` of the new queue
+   * @throws UnsupportedError (RING_RESET not negotiated), TimeoutError or DeviceError (the queue does not reset: reset the device), UsageError
+   */
+  resetQueue(index: number, timeoutMs?: number): QueueRemains {
+    this.#require("live", "resetQueue");
+    const queue = this.#queues.get(index);
+    if (queue === undefined) throw new UsageError(`${this.transport.name}: queue ${index} is not set up`);
+    if (timeoutMs === undefined) this.transport.resetQueue(index);
+    else this.transport.resetQueue(index, timeoutMs);
+    const remains = queueRemains(queue);
+    this.#queues.delete(index);
+    this.#resetQueues.add(index);
+    queue.close();
+    return remains;
+  }
+
+  /**
+   * Stops a running device by a reset, and keeps its queues with all that is in flight. Returns of before the reset can still be taken; take them
+   * all. Then either `Virtqueue.save` each queue and go on with another device, or `resume` this one.
+   * @returns the state of each queue as the device reports it (QUEUE_STATE; N-6.2), for `Virtqueue.save`; empty without QUEUE_STATE
+   * @throws TimeoutError (reset), DeviceError (a state that cannot be); the queues are closed then. UsageError unless live
+   */
+  suspend(): Map<number, QueueState> {
+    this.#require("live", "suspend");
+    const states = new Map<number, QueueState>();
+    const features = this.#features;
+    this.#state = "failed";
+    try {
+      this.#resetTransport();
+      if (hasQueueState(this.transport.profile, features)) {
+        for (const [index, { layout, size }] of this.#queues) {
+          states.set(index, this.transport.readQueueState(index, layout, size));
+        }
+      }
+      this.#state = "suspended";
+      return states;
+    } catch (error) {
+      this.#features = 0n;
+      this.#closeQueues();
+      throw error;
+    }
+  }
+
+  /**
+   * Starts a suspended device again: the features of before, each queue where it stood (with QUEUE_STATE) or at the beginning, with everything in
+   * flight offered again in its old order and under its old ids (A-6.7), DRIVER_OK, and a notification for each queue that is not empty.
+   * Interrupts are asked for as on a new queue. Everything that was written into the config space must be written again by the driver.
+   * @throws UsageError (not suspended, returns not taken), UnsupportedError (a feature is no longer offered), and as `negotiate`
+   */
+  resume(options: ResumeOptions = {}): void {
+    this.#require("suspended", "resume");
+    const { transport } = this;
+    for (const queue of this.#queues.values()) {
+      if (!queue.hasUsed()) continue;
+      throw new UsageError(`${transport.name}, queue ${queue.index}: returns of before were not taken`, {
+        hint: "call takeUsed until it gives 0, then resume",
+      });
+    }
+    const features = this.#features;
+    this.#orFail(() => {
+      this.#addStatus(STATUS.acknowledge);
+      this.#addStatus(STATUS.driver);
+      this.#state = "driver";
+      const missing = features & ~transport.readDeviceFeatures();
+      if (missing !== 0n) {
+        const names = featureNames(missing, transport.deviceId, transport.profile).join(", ");
+        throw new UnsupportedError(`${transport.name} no longer offers ${names}`);
+      }
+      this.#accept(features);
+      if (options.configVector !== undefined) transport.setConfigVector(options.configVector);
+      const goOn = hasQueueState(transport.profile, features);
+      for (const queue of this.#queues.values()) {
+        const state = queue.restart(goOn ? queue.position : initialQueueState(queue.layout));
+        enableVirtqueue(transport, queue, state, this.#vectors.get(queue.index));
+      }
+    });
+    this.driverOk();
+    for (const queue of this.#queues.values()) if (queue.inFlight > 0) queue.notify();
   }
 
   /** DRIVER_OK: the device may now use the queues. @throws DeviceError, UsageError */
   driverOk(): void {
     this.#require("negotiated", "driverOk");
     this.#orFail(() => {
+      this.#writeOtherStates();
       const status = this.#addStatus(STATUS.driverOk);
       if ((status & STATUS.deviceNeedsReset) !== 0) {
         throw this.#error("device_status", `the device went into ${describeStatus(status)} at DRIVER_OK`);
@@ -147,14 +253,18 @@ export class VirtioDevice implements NotifyGate, Disposable {
     this.#state = "failed";
     this.#features = 0n;
     try {
-      this.#resetFailed = true;
-      if (this.#resetTimeoutMs === undefined) this.transport.reset();
-      else this.transport.reset(this.#resetTimeoutMs);
-      this.#resetFailed = false;
+      this.#resetTransport();
       this.#state = "idle";
     } finally {
       this.#closeQueues();
     }
+  }
+
+  #resetTransport(): void {
+    this.#resetFailed = true;
+    if (this.#resetTimeoutMs === undefined) this.transport.reset();
+    else this.transport.reset(this.#resetTimeoutMs);
+    this.#resetFailed = false;
   }
 
   /** One register of the config space; see `VirtioTransport.readConfig`. */
@@ -217,9 +327,22 @@ export class VirtioDevice implements NotifyGate, Disposable {
     this.close();
   }
 
+  /** N-6.1: every queue has its state written, also those that the driver does not use. */
+  #writeOtherStates(): void {
+    if (!hasQueueState(this.transport.profile, this.#features)) return;
+    const layout = this.has(FEATURE.RING_PACKED) ? "packed" : "split";
+    for (let index = 0; index < this.transport.queueCount; index++) {
+      if (this.#queues.has(index)) continue;
+      const size = this.transport.queueMaxSize(index);
+      if (size > 0) this.transport.writeQueueState(index, initialQueueState(layout), size);
+    }
+  }
+
   #closeQueues(): void {
     const queues = [...this.#queues.values()];
     this.#queues.clear();
+    this.#vectors.clear();
+    this.#resetQueues.clear();
     for (const queue of queues) queue.close();
   }
 

@@ -4,7 +4,7 @@
  * @module
  */
 import { UnsupportedError, UsageError } from "../errors/mod.ts";
-import { FEATURE, featureNames } from "./constants/features.ts";
+import { DRAFT_FEATURE_BIT, FEATURE, featureNames } from "./constants/features.ts";
 import type { Profile, VirtioTransport } from "./transport/transport.ts";
 
 export { featureBit, featureName, featureNames } from "./constants/features.ts";
@@ -29,6 +29,8 @@ export interface FeatureWishes {
   readonly dependencies?: readonly FeatureDependency[];
 }
 
+const QUEUE_STATE = 1n << BigInt(DRAFT_FEATURE_BIT.QUEUE_STATE);
+
 /** Bits that the drafts under a profile gave another meaning: the standard's names do not hold for them. */
 const TAKEN_BY_DRAFT: Readonly<Record<Profile, bigint>> = {
   "spec": 0n,
@@ -39,15 +41,61 @@ const TAKEN_BY_DRAFT: Readonly<Record<Profile, bigint>> = {
 };
 
 /**
- * The bits of rings and transports that this stack accepts unasked, because the standard says that a driver should and nothing is lost by it.
- * RING_PACKED, IN_ORDER, ADMIN_VQ and SUSPEND are for a driver to want: they change what it has to do.
+ * Ring features, each accepted when the device offers it unless it is turned off here. Shared by the options of all drivers.
+ */
+export interface RingOptions {
+  /** Accept RING_PACKED: the packed layout. Default true. */
+  readonly packed?: boolean;
+  /** Accept INDIRECT_DESC. Default true. */
+  readonly indirect?: boolean;
+  /** Accept EVENT_IDX. Default true. */
+  readonly eventIndex?: boolean;
+  /** Accept IN_ORDER. Default true. */
+  readonly inOrder?: boolean;
+  /** Accept NOTIFICATION_DATA: notifications say how far the ring is filled. Default true. */
+  readonly notificationData?: boolean;
+  /** Accept RING_RESET: a queue can be reset alone. Default true. */
+  readonly ringReset?: boolean;
+}
+
+const RING_OPTION_FEATURES: readonly (readonly [keyof RingOptions, bigint])[] = [
+  ["packed", FEATURE.RING_PACKED],
+  ["indirect", FEATURE.INDIRECT_DESC],
+  ["eventIndex", FEATURE.EVENT_IDX],
+  ["inOrder", FEATURE.IN_ORDER],
+  ["notificationData", FEATURE.NOTIFICATION_DATA],
+  ["ringReset", FEATURE.RING_RESET],
+];
+
+/**
+ * What ring options turn off, for `FeatureWishes.refused`.
+ * @param profile where bit 40 is another feature, `ringReset: false` does not touch it
+ */
+export function refusedRingFeatures(options: RingOptions, profile: Profile = "spec"): bigint {
+  let refused = 0n;
+  for (const [option, feature] of RING_OPTION_FEATURES) if (options[option] === false) refused |= feature;
+  return refused & ~TAKEN_BY_DRAFT[profile];
+}
+
+/**
+ * The bits of rings and transports that this stack accepts unasked, since it handles them and nothing is lost by it. ADMIN_VQ and SUSPEND are for
+ * a driver to want: they change what it has to do. IN_ORDER is safe to accept: a device that offers it returns buffers in order anyway, and
+ * the rings are then used as it demands.
  */
 export function baseFeatures(transport: Pick<VirtioTransport, "kind" | "profile">): bigint {
   const pci = transport.kind === "pci-modern"
     ? FEATURE.SR_IOV | FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA
     : 0n;
-  const all = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM | FEATURE.RING_RESET | pci;
-  return all & ~TAKEN_BY_DRAFT[transport.profile];
+  const rings = FEATURE.RING_PACKED | FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.IN_ORDER |
+    FEATURE.RING_RESET;
+  const all = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM | rings | pci;
+  const draft = transport.profile === "queue-state" ? QUEUE_STATE : 0n;
+  return (all & ~TAKEN_BY_DRAFT[transport.profile]) | draft;
+}
+
+/** True when the state of queues is read and written: profile `queue-state`, with its bit 40 among `features` (A-6.1). */
+export function hasQueueState(profile: Profile, features: bigint): boolean {
+  return profile === "queue-state" && (features & QUEUE_STATE) !== 0n;
 }
 
 /**

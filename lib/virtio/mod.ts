@@ -5,11 +5,26 @@
  */
 export * from "./constants/mod.ts";
 export * from "./device.ts";
-export { baseFeatures, chooseFeatures, type FeatureDependency, type FeatureWishes } from "./features.ts";
+export {
+  baseFeatures,
+  chooseFeatures,
+  type FeatureDependency,
+  type FeatureWishes,
+  hasQueueState,
+  refusedRingFeatures,
+  type RingOptions,
+} from "./features.ts";
 export * from "./inspect.ts";
 export * from "./interrupts.ts";
 export * from "./queue/create.ts";
+export * from "./queue/driver_ring.ts";
+export * from "./queue/packed.ts";
+export * from "./queue/packed_layout.ts";
+export * from "./queue/queue_state.ts";
+export * from "./queue/remains.ts";
+export * from "./queue/saved_queue.ts";
 export * from "./queue/split.ts";
+export type { QueuePlace } from "./queue/split_faults.ts";
 export * from "./queue/split_layout.ts";
 export * from "./queue/used_burst.ts";
 export * from "./queue/virtqueue.ts";

@@ -6,14 +6,22 @@
 import { UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { FEATURE } from "../constants/features.ts";
 import { QUEUE_SIZE_MAX } from "../constants/ring.ts";
+import { hasQueueState } from "../features.ts";
 import type { VirtioTransport } from "../transport/transport.ts";
-import { type NotifyGate, SplitQueue } from "./split.ts";
+import type { NotifyGate } from "./driver_ring.ts";
+import { PackedQueue } from "./packed.ts";
+import { packedLayout } from "./packed_layout.ts";
+import { checkQueueState, initialQueueState, type QueueState } from "./queue_state.ts";
+import { SplitQueue } from "./split.ts";
 import { splitLayout } from "./split_layout.ts";
 import type { Virtqueue } from "./virtqueue.ts";
 
 /** How to set a queue up. */
 export interface VirtqueueOptions {
-  /** Number of descriptors wanted; default 256. The queue gets the largest power of two up to this and the device's maximum. */
+  /**
+   * Number of descriptors wanted; default 256. The queue gets the most up to this and the device's maximum: any number in a packed ring, a power of
+   * two in a split one.
+   */
   readonly size?: number;
   /**
    * Longest chain that goes into an indirect table. Tables for all descriptors are allocated with the rings (16 bytes × size × this).
@@ -26,11 +34,18 @@ export interface VirtqueueOptions {
   readonly gate?: NotifyGate;
   /** Only IOVAs below 4 GiB will do. */
   readonly below4GiB?: boolean;
+  /**
+   * Where the ring starts, with nothing in flight: `SavedQueue.state` of a queue that goes on here. Other than at the beginning only with QUEUE_STATE
+   * negotiated. Default: the beginning.
+   */
+  readonly start?: QueueState;
 }
 
 /**
- * Sets queue `index` up on a device whose features are negotiated, with rings in `transport.dma`.
- * @throws UnsupportedError (no such queue, packed ring negotiated), UsageError, DeviceError (the device does not keep what was written), ExhaustedError, SyscallError
+ * Sets queue `index` up on a device whose features are negotiated, with rings in `transport.dma`. With QUEUE_STATE negotiated, the state is written
+ * before the queue is enabled (N-6.1, A-6.5).
+ * @throws UnsupportedError (no such queue, a start without QUEUE_STATE), UsageError (a start that is not of this layout or size), DeviceError (the
+ * device does not keep what was written), ExhaustedError, SyscallError
  */
 export function createVirtqueue(
   transport: VirtioTransport,
@@ -38,46 +53,87 @@ export function createVirtqueue(
   options: VirtqueueOptions = {},
 ): Virtqueue {
   const features = transport.driverFeatures;
-  if ((features & FEATURE.RING_PACKED) !== 0n) {
-    throw new UnsupportedError(`${transport.name}: the packed ring was negotiated, and there is none here`, {
-      hint: "leave VIRTIO_F_RING_PACKED out of the wanted features",
-    });
-  }
+  const packed = (features & FEATURE.RING_PACKED) !== 0n;
   const maximum = transport.queueMaxSize(index);
   if (maximum === 0) throw new UnsupportedError(`${transport.name} has no queue ${index}`);
-  const size = chooseSize(options.size ?? 256, maximum);
+  const size = chooseSize(options.size ?? 256, maximum, packed);
+  const start = chooseStart(transport, index, options.start, packed ? "packed" : "split", size);
   const segments = (features & FEATURE.INDIRECT_DESC) === 0n ? 0 : Math.min(options.maxSegments ?? 0, size);
-  const layout = splitLayout(size, segments);
+  const layout = packed ? packedLayout(size, segments) : splitLayout(size, segments);
   const memory = transport.dma.allocate(layout.totalBytes, {
     label: `queue ${index} rings`,
     ...(options.below4GiB === undefined ? {} : { below4GiB: options.below4GiB }),
   });
   try {
-    if (options.vector !== undefined) transport.setQueueVector(index, options.vector);
-    transport.enableQueue(index, {
-      size,
-      descriptorArea: memory.iova + BigInt(layout.descriptorOffset),
-      driverArea: memory.iova + BigInt(layout.driverOffset),
-      deviceArea: memory.iova + BigInt(layout.deviceOffset),
-    });
-    return new SplitQueue({
+    const parts = {
       function: transport.name,
       index,
-      layout,
       memory,
-      doorbell: transport.doorbell(index),
+      // A queue is there before its doorbell is: where that lies is known when the queue is enabled.
+      doorbell: { ring: () => {} },
       eventIndex: (features & FEATURE.EVENT_IDX) !== 0n,
+      inOrder: (features & FEATURE.IN_ORDER) !== 0n,
       ...(options.gate === undefined ? {} : { gate: options.gate }),
-    });
+    };
+    const queue = start.layout === "packed"
+      ? new PackedQueue({ ...parts, layout, start })
+      : new SplitQueue({ ...parts, layout, start });
+    enableVirtqueue(transport, queue, start, options.vector);
+    return queue;
   } catch (error) {
     memory.close();
     throw error;
   }
 }
 
-/** The largest power of two that neither the caller nor the device objects to. */
-function chooseSize(wanted: number, maximum: number): number {
+/**
+ * Tells the device of a ring that stands at `state`: vector, state (with QUEUE_STATE), size and addresses, enable; then finds its doorbell.
+ * @param vector as `VirtqueueOptions.vector` @throws DeviceError, UsageError
+ */
+export function enableVirtqueue(
+  transport: VirtioTransport,
+  queue: Virtqueue,
+  state: QueueState,
+  vector?: number | null,
+): void {
+  const { index, size, addresses } = queue;
+  if (vector !== undefined) transport.setQueueVector(index, vector);
+  if (hasQueueState(transport.profile, transport.driverFeatures)) {
+    transport.writeQueueState(index, state, size);
+  }
+  transport.enableQueue(index, addresses);
+  queue.rebind(transport.doorbell(index));
+}
+
+/** The most descriptors that neither the caller, the device nor the layout objects to. */
+function chooseSize(wanted: number, maximum: number, packed: boolean): number {
   if (!Number.isInteger(wanted) || wanted < 1) throw new UsageError(`a queue of ${wanted} descriptors`);
   const limit = Math.min(wanted, maximum, QUEUE_SIZE_MAX);
-  return 2 ** Math.floor(Math.log2(limit));
+  return packed ? limit : 2 ** Math.floor(Math.log2(limit));
+}
+
+function chooseStart(
+  transport: VirtioTransport,
+  index: number,
+  wanted: QueueState | undefined,
+  layout: "split" | "packed",
+  size: number,
+): QueueState {
+  const beginning = initialQueueState(layout);
+  if (wanted === undefined) return beginning;
+  const start = checkQueueState(wanted, size);
+  if (start.layout !== layout) {
+    throw new UsageError(
+      `${transport.name}, queue ${index}: a start of a ${start.layout} queue, but ${layout} was negotiated`,
+      { hint: "start at the beginning; chains in flight can be offered to either layout" },
+    );
+  }
+  if (JSON.stringify(start) === JSON.stringify(beginning)) return beginning;
+  if (!hasQueueState(transport.profile, transport.driverFeatures)) {
+    throw new UnsupportedError(
+      `${transport.name}, queue ${index}: a start other than the beginning needs VIRTIO_F_QUEUE_STATE`,
+      { hint: 'open it with profile "queue-state", or start at the beginning and offer what was in flight' },
+    );
+  }
+  return start;
 }

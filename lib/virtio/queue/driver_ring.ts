@@ -17,7 +17,7 @@ import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
 import type { PackedLayout } from "./packed_layout.ts";
 import { checkQueueState, type QueueState } from "./queue_state.ts";
 import {
-  checkSavedChains,
+  placeChains,
   SAVED_QUEUE_VERSION,
   type SavedChain,
   type SavedPart,
@@ -96,7 +96,7 @@ export abstract class DriverRing implements Virtqueue {
   readonly #counts = new Float64Array(2);
   readonly #tablesLo: number;
   readonly #tablesHi: number;
-  readonly #doorbell: Doorbell;
+  #doorbell: Doorbell;
   readonly #gate: NotifyGate | null;
   #freeHead = 0;
   #free: number;
@@ -381,6 +381,11 @@ export abstract class DriverRing implements Virtqueue {
       : this.#tablesHi;
   }
 
+  rebind(doorbell: Doorbell): void {
+    this.check();
+    this.#doorbell = doorbell;
+  }
+
   /** Rings the doorbell with the next place to be filled (1.6). @throws UsageError before DRIVER_OK */
   protected ring(nextOffset: number, nextWrap: number): void {
     this.check();
@@ -425,14 +430,7 @@ export abstract class DriverRing implements Virtqueue {
     this.check();
     if (this.#chainParts !== 0) this.#drop("reoffer: the chain before was not committed");
     // Everything that can be refused is refused before the first chain is added.
-    const checked = checkSavedChains(chains, this.size).map(({ readable, writable }) => {
-      const halves = (part: SavedPart): readonly [lo: number, hi: number, lengthBytes: number] => {
-        const iova = translate(BigInt(part.iova), part.lengthBytes);
-        if (iova < 0n || iova >= 1n << 64n) throw new UsageError(`IOVA ${iova} is not of 64 bits`);
-        return [Number(iova & 0xffff_ffffn), Number(iova >> 32n), part.lengthBytes];
-      };
-      return { readable: readable.map(halves), writable: writable.map(halves) };
-    });
+    const checked = placeChains(chains, this.size, translate);
     let need = 0;
     for (const { readable, writable } of checked) {
       const parts = readable.length + writable.length;
@@ -480,19 +478,7 @@ export abstract class DriverRing implements Virtqueue {
   }
 
   /** What a display needs, but for the places and events. */
-  protected summary(): Pick<
-    QueueSnapshot,
-    | "queue"
-    | "layout"
-    | "size"
-    | "freeDescriptors"
-    | "inFlight"
-    | "unpublished"
-    | "eventIndex"
-    | "inOrder"
-    | "tableSegments"
-    | "fault"
-  > {
+  protected summary(): Omit<QueueSnapshot, "available" | "used" | "driverEvent" | "deviceEvent"> {
     if (this.closed) throw this.#closedError();
     return {
       queue: this.index,
@@ -535,11 +521,6 @@ export abstract class DriverRing implements Virtqueue {
   protected give(done: number): number {
     if (done === 0 && this.#fault !== null) throw this.#fault;
     return done;
-  }
-
-  /** The queue is broken. */
-  protected get broken(): boolean {
-    return this.#fault !== null;
   }
 
   /** The device's queue state contradicts the ring. */

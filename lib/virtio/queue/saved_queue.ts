@@ -133,3 +133,23 @@ function integer(value: unknown, least: number, most: number, where: string): nu
   if (typeof value === "number" && Number.isInteger(value) && value >= least && value <= most) return value;
   throw new UsageError(`${where} ${JSON.stringify(value)} is not in ${least} … ${most}`);
 }
+
+/** A part with its address as rings take it. */
+export type PlacedPart = readonly [iovaLo: number, iovaHi: number, lengthBytes: number];
+
+/** Checks chains, and gives their parts at the addresses that `translate` says. @throws UsageError naming the field */
+export function placeChains(
+  chains: unknown,
+  size: number,
+  translate: (iova: bigint, lengthBytes: number) => bigint,
+): { readable: PlacedPart[]; writable: PlacedPart[] }[] {
+  const place = ({ iova, lengthBytes }: SavedPart): PlacedPart => {
+    const address = translate(BigInt(iova), lengthBytes);
+    if (address < 0n || address >= 1n << 64n) throw new UsageError(`IOVA ${address} is not of 64 bits`);
+    return [Number(address & 0xffff_ffffn), Number(address >> 32n), lengthBytes];
+  };
+  return checkSavedChains(chains, size).map(({ readable, writable }) => ({
+    readable: readable.map(place),
+    writable: writable.map(place),
+  }));
+}

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { QueueAddresses } from "../transport/transport.ts";
+import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
 import type { QueueState } from "./queue_state.ts";
 import type { SavedChain, SavedQueue } from "./saved_queue.ts";
 
@@ -147,6 +147,8 @@ export interface Virtqueue extends Disposable {
    * @throws UsageError (returns not taken, a chain half added, `state` of another layout or with a used part of its own), ClosedError
    */
   restart(state?: QueueState): QueueState;
+  /** Notifies through another doorbell from now on: after the device was set up again. */
+  rebind(doorbell: Doorbell): void;
   /** The queue as it is now, for display. */
   snapshot(): QueueSnapshot;
 

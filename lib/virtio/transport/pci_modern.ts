@@ -10,9 +10,15 @@ import { ConfigAccess } from "../../vfio/config_access.ts";
 import type { VfioDevice } from "../../vfio/device.ts";
 import { InterruptSet } from "../../vfio/interrupts.ts";
 import { REGION } from "../../vfio/device.ts";
-import { FEATURE, featureNames } from "../constants/features.ts";
+import { DRAFT_FEATURE_BIT, FEATURE, featureNames } from "../constants/features.ts";
 import { type CommonRegisterName, NO_VECTOR } from "../constants/pci.ts";
-import { describeStatus } from "../constants/status.ts";
+import {
+  checkQueueState,
+  type QueueState,
+  queueStateFromWords,
+  queueStateToWords,
+} from "../constants/queue_state.ts";
+import { describeStatus, STATUS } from "../constants/status.ts";
 import { findVirtioLayout, type VirtioPciLayout } from "./pci_layout.ts";
 import { BarSet, CommonRegisters, QueueDoorbell, readWidth, writeWidth } from "./pci_registers.ts";
 import type {
@@ -36,6 +42,8 @@ const NEEDS_REGISTER: readonly (readonly [bigint, CommonRegisterName])[] = [
   [FEATURE.RING_RESET, "queue_reset"],
   [FEATURE.ADMIN_VQ, "admin_queue_num"],
 ];
+/** Profile `queue-state` (6.2). */
+const QUEUE_STATE = 1n << BigInt(DRAFT_FEATURE_BIT.QUEUE_STATE);
 const PATIENT_RESET_MS = 5000;
 /** Immediate re-reads while waiting for a register, before sleeping between them. */
 const EAGER_READS = 100;
@@ -140,6 +148,7 @@ export class PciModernTransport implements VirtioTransport {
     for (const [feature, register] of NEEDS_REGISTER) {
       if (this.#meansStandard(feature) && !this.#common.has(register)) bits |= feature;
     }
+    if (this.profile === "queue-state" && !this.#common.has("queue_used_state")) bits |= QUEUE_STATE;
     const multiplier = this.layout.notifyOffMultiplier;
     const { offset, lengthBytes } = this.layout.notify;
     // 2.1: the 32-bit doorbell of bit 38 needs room and alignment for 4 bytes.
@@ -269,6 +278,61 @@ export class PciModernTransport implements VirtioTransport {
     if (this.#common.read("queue_enable") !== 0) {
       throw this.#error(queue, "queue_enable", "still set after queue_reset");
     }
+  }
+
+  /** `queue_avail_state`, and for a packed queue `queue_used_state`. */
+  readQueueState(queue: number, layout: "split" | "packed", size: number): QueueState {
+    this.#open();
+    this.#requireQueueState((this.readDeviceFeatures() & QUEUE_STATE) !== 0n, "is not offered");
+    const status = this.readStatus();
+    if (status !== 0) {
+      throw new UsageError(
+        `${this.name}, queue ${queue}: state read while device_status is ${describeStatus(status)} (N-6.2)`,
+        { hint: "reset the device first" },
+      );
+    }
+    this.#select(queue);
+    const available = this.#common.read("queue_avail_state");
+    const used = layout === "packed" ? this.#common.read("queue_used_state") : 0;
+    try {
+      return queueStateFromWords(layout, size, { available, used });
+    } catch (error) {
+      const field = layout === "packed" && (available & 0x7fff) < size
+        ? "queue_used_state"
+        : "queue_avail_state";
+      throw this.#error(queue, field, `${(error as Error).message} (A-6.6)`);
+    }
+  }
+
+  /** `queue_avail_state`, and for a packed queue `queue_used_state`. */
+  writeQueueState(queue: number, state: QueueState, size: number): void {
+    this.#open();
+    this.#requireQueueState((this.#driverFeatures & QUEUE_STATE) !== 0n, "was not negotiated");
+    const checked = checkQueueState(state, size);
+    const status = this.readStatus();
+    if ((status & STATUS.featuresOk) === 0 || (status & STATUS.driverOk) !== 0) {
+      throw new UsageError(
+        `${this.name}, queue ${queue}: state written while device_status is ${
+          describeStatus(status)
+        } (N-6.1)`,
+        { hint: "write it after FEATURES_OK and before DRIVER_OK" },
+      );
+    }
+    this.#select(queue);
+    if (this.#common.read("queue_enable") !== 0) {
+      throw new UsageError(`${this.name}, queue ${queue}: state written after queue_enable (A-6.5)`);
+    }
+    const words = queueStateToWords(checked);
+    this.#common.write("queue_avail_state", words.available);
+    if (checked.layout === "packed") this.#common.write("queue_used_state", words.used);
+  }
+
+  #requireQueueState(there: boolean, otherwise: string): void {
+    if (this.profile === "queue-state" && there) return;
+    const why = this.profile === "queue-state"
+      ? `VIRTIO_F_QUEUE_STATE ${otherwise}`
+      : `profile "${this.profile}" has no queue state; bit 40 is another feature there (A-6.1)`;
+    throw new UnsupportedError(`${this.name}: ${why}`, { hint: 'open it with profile "queue-state"' });
   }
 
   /** Looks the queue's doorbell up. @throws DeviceError when `queue_notify_off` leads outside the notify structure */

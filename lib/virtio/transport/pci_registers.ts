@@ -7,7 +7,12 @@ import { ClosedError, UsageError } from "../../errors/mod.ts";
 import { Bar } from "../../vfio/bar.ts";
 import type { VfioDevice } from "../../vfio/device.ts";
 import type { BarDoorbell } from "../../vfio/doorbell.ts";
-import { COMMON_CFG, type CommonRegisterName } from "../constants/pci.ts";
+import {
+  COMMON_CFG,
+  type CommonRegisterName,
+  QUEUE_STATE_CFG,
+  type QueueStateRegisterName,
+} from "../constants/pci.ts";
 import type { Doorbell } from "./transport.ts";
 import type { StructurePlace } from "./pci_layout.ts";
 
@@ -39,6 +44,11 @@ export class BarSet implements Disposable {
   }
 }
 
+/** Registers of `virtio_pci_common_cfg`, those of profile `queue-state` included. */
+export type RegisterName = CommonRegisterName | QueueStateRegisterName;
+
+const REGISTERS = { ...COMMON_CFG, ...QUEUE_STATE_CFG } as const;
+
 /** `virtio_pci_common_cfg`. Errors are those of `Bar`. */
 export class CommonRegisters {
   readonly #bar: Bar;
@@ -54,26 +64,26 @@ export class CommonRegisters {
   }
 
   /** True when the register lies wholly inside the structure. */
-  has(name: CommonRegisterName): boolean {
-    const { offset, width } = COMMON_CFG[name];
+  has(name: RegisterName): boolean {
+    const { offset, width } = REGISTERS[name];
     return offset + width <= this.lengthBytes;
   }
 
   /** Reads a register of up to 32 bits. */
-  read(name: CommonRegisterName): number {
-    const { offset, width } = COMMON_CFG[name];
+  read(name: RegisterName): number {
+    const { offset, width } = REGISTERS[name];
     return readWidth(this.#bar, this.#offset + offset, width === 8 ? 4 : width);
   }
 
   /** Writes a register of up to 32 bits. */
-  write(name: CommonRegisterName, value: number): void {
-    const { offset, width } = COMMON_CFG[name];
+  write(name: RegisterName, value: number): void {
+    const { offset, width } = REGISTERS[name];
     writeWidth(this.#bar, this.#offset + offset, width === 8 ? 4 : width, value);
   }
 
   /** Writes a 64-bit register as two accesses of 32 bits, low half first. */
-  write64(name: CommonRegisterName, value: bigint): void {
-    const { offset } = COMMON_CFG[name];
+  write64(name: RegisterName, value: bigint): void {
+    const { offset } = REGISTERS[name];
     this.#bar.write32(this.#offset + offset, Number(value & 0xffff_ffffn));
     this.#bar.write32(this.#offset + offset + 4, Number(value >> 32n));
   }

@@ -5,6 +5,7 @@
  */
 import type { EventFd, MappedMemory } from "../../../ffi/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
+import type { QueueState } from "../constants/queue_state.ts";
 
 /** Which text gives bits 39–42 and the later registers their meaning (reference R-0). Chosen by the caller, never guessed. */
 export type Profile = "spec" | "queue-state" | "transport-vq" | "mmio-v3" | "mmio-msi-v2";
@@ -86,6 +87,19 @@ export interface VirtioTransport extends Disposable {
   queueEnabled(queue: number): boolean;
   /** Resets one queue and waits (RING_RESET negotiated). @throws UnsupportedError, TimeoutError */
   resetQueue(queue: number, timeoutMs?: number): void;
+  /**
+   * The state of a queue that the device kept over its reset (profile `queue-state`; reference 6).
+   * @param size descriptors that the queue had
+   * @throws UnsupportedError (no such facility), UsageError before a reset or after ACKNOWLEDGE (N-6.2, N-6.3), DeviceError for a state that cannot be
+   */
+  readQueueState(queue: number, layout: "split" | "packed", size: number): QueueState;
+  /**
+   * Sets the state that a queue starts from, before it is enabled (A-6.5).
+   * @param size descriptors that the queue will have
+   * @throws UnsupportedError (QUEUE_STATE not negotiated), UsageError before FEATURES_OK or after DRIVER_OK (N-6.1), for an enabled queue, or for a state
+   * outside the queue (A-6.6)
+   */
+  writeQueueState(queue: number, state: QueueState, size: number): void;
   /** After `enableQueue`. */
   doorbell(queue: number): Doorbell;
 

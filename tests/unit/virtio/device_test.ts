@@ -7,7 +7,7 @@ import {
   UsageError,
 } from "../../../lib/errors/mod.ts";
 import { VirtioDevice } from "../../../lib/virtio/device.ts";
-import { chooseFeatures } from "../../../lib/virtio/features.ts";
+import { chooseFeatures, refusedRingFeatures } from "../../../lib/virtio/features.ts";
 import { bindInterrupts } from "../../../lib/virtio/interrupts.ts";
 import { FakeTransport } from "./fake_transport.ts";
 
@@ -67,16 +67,30 @@ Deno.test("1.1 VERSION_1 must be offered; required bits must be; unknown bits do
 
 Deno.test("1.2 bits that a driver should accept are accepted, by profile and transport", () => {
   const offered = VERSION_1 | bit(33) | bit(34) | bit(35) | bit(36) | bit(37) | bit(38) | bit(39) | bit(40) |
-    bit(41) | bit(43);
+    bit(41) | bit(43) | bit(28) | bit(29);
   const on = (kind: "pci-modern" | "mmio", profile: "spec" | "queue-state" | "mmio-msi-v2", refused = 0n) =>
     chooseFeatures({ kind, profile, name: "f", deviceId: 4 }, offered, { refused });
-  const common = VERSION_1 | bit(33) | bit(36);
+  const common = VERSION_1 | bit(33) | bit(36) | bit(34) | bit(35) | bit(28) | bit(29);
   assertEquals(on("pci-modern", "spec"), common | bit(37) | bit(38) | bit(39) | bit(40));
   assertEquals(on("mmio", "spec"), common | bit(40));
-  // 0.3: there, bit 40 is QUEUE_STATE, or MMIO_MSI, and 39 MMIO_NOTIFICATION.
-  assertEquals(on("pci-modern", "queue-state"), common | bit(37) | bit(38) | bit(39));
+  // 0.3, A-6.1: there, bit 40 is QUEUE_STATE, or MMIO_MSI, and 39 MMIO_NOTIFICATION.
+  assertEquals(on("pci-modern", "queue-state"), common | bit(37) | bit(38) | bit(39) | bit(40));
   assertEquals(on("mmio", "mmio-msi-v2"), common);
   assertEquals(on("pci-modern", "spec", bit(38) | bit(40)), common | bit(37) | bit(39));
+});
+
+Deno.test("1.2 each ring feature is turned off by its option, and by no other", () => {
+  const bits = { packed: 34, indirect: 28, eventIndex: 29, inOrder: 35, notificationData: 38, ringReset: 40 };
+  for (const [option, number] of Object.entries(bits)) {
+    assertEquals(refusedRingFeatures({ [option]: false }), bit(number), option);
+    assertEquals(refusedRingFeatures({ [option]: true }), 0n);
+  }
+  assertEquals(refusedRingFeatures({}), 0n);
+  assertEquals(
+    refusedRingFeatures({ ringReset: false }, "queue-state"),
+    0n,
+    "A-6.1: there it is QUEUE_STATE",
+  );
 });
 
 Deno.test("1.1 a feature whose needs are not met is not accepted, and takes those that need it along", () => {

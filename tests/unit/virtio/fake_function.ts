@@ -47,6 +47,8 @@ interface FakeQueue {
   device: bigint;
   notifyData: number;
   reset: number;
+  availState: number;
+  usedState: number;
 }
 
 /** See the module's text. */
@@ -84,6 +86,8 @@ export class FakeFunction implements VfioDevice {
     device: 0n,
     notifyData: 0x100 + index,
     reset: 0,
+    availState: 0x8000,
+    usedState: 0x8000,
   }));
   msixCount = 4;
   pin = 1;
@@ -171,6 +175,10 @@ export class FakeFunction implements VfioDevice {
         return queue?.enable ?? 0;
       case "2@1e":
         return queue?.notifyOff ?? 0;
+      case "2@40":
+        return queue?.availState ?? 0;
+      case "2@42":
+        return queue?.usedState ?? 0;
       case "2@38":
         return queue?.notifyData ?? 0;
       case "2@3a": {
@@ -224,6 +232,10 @@ export class FakeFunction implements VfioDevice {
         return void (queue.vector = value < this.vectorLimit ? value : 0xffff);
       case "2@1c":
         return void (queue.enable = this.keep.enable ?? value);
+      case "2@40":
+        return void (queue.availState = value);
+      case "2@42":
+        return void (queue.usedState = value);
       case "2@3a":
         queue.reset = 3;
         return void (queue.enable = 0);

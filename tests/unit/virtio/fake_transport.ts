@@ -15,6 +15,12 @@ import type {
   VirtioTransport,
 } from "../../../lib/virtio/transport/transport.ts";
 import { FakeIommu } from "./fake_iommu.ts";
+import {
+  checkQueueState,
+  initialQueueState,
+  type QueueState,
+} from "../../../lib/virtio/queue/queue_state.ts";
+import { ModelPackedRing } from "./model_packed_ring.ts";
 import { ModelRing } from "./model_ring.ts";
 
 /** What the fake device is. */
@@ -25,13 +31,14 @@ export interface FakeDevice {
   readonly config?: Uint8Array;
   readonly vectors?: number;
   readonly pin?: boolean;
+  readonly profile?: Profile;
 }
 
 /** See the module's text. */
 export class FakeTransport implements VirtioTransport {
   readonly name = "fake 0";
   readonly kind = "pci-modern";
-  readonly profile: Profile = "spec";
+  readonly profile: Profile;
   readonly deviceId: number;
   readonly iommu = new FakeIommu();
   readonly log: string[] = [];
@@ -40,6 +47,10 @@ export class FakeTransport implements VirtioTransport {
   readonly vectors: number;
   readonly pin: boolean;
   readonly rings = new Map<number, ModelRing>();
+  /** The same with RING_PACKED. */
+  readonly packedRings = new Map<number, ModelPackedRing>();
+  /** What was written, and what the device will report; kept over a reset (N-6.3). */
+  readonly states = new Map<number, QueueState>();
   readonly queueVectors = new Map<number, number | null>();
   configVector: number | null = null;
   /** Features that the device shows. */
@@ -62,6 +73,7 @@ export class FakeTransport implements VirtioTransport {
 
   constructor(device: FakeDevice = {}) {
     this.deviceId = device.deviceId ?? 4;
+    this.profile = device.profile ?? "spec";
     this.offered = device.features ?? 1n << 32n;
     this.queueSizes = device.queueSizes ?? [256];
     this.config = device.config ?? new Uint8Array(0);
@@ -90,6 +102,7 @@ export class FakeTransport implements VirtioTransport {
   writeStatus(status: number): void {
     this.#open(`status ${status}`);
     this.status = this.onStatus(status);
+    if ((status & 1) !== 0 && (status & 2) === 0) this.states.clear();
   }
   reset(): void {
     this.#open("reset");
@@ -97,6 +110,7 @@ export class FakeTransport implements VirtioTransport {
     this.status = 0;
     this.driverFeatures = 0n;
     this.rings.clear();
+    this.packedRings.clear();
     this.queueVectors.clear();
   }
   get configSizeBytes(): number {
@@ -126,14 +140,36 @@ export class FakeTransport implements VirtioTransport {
   }
   enableQueue(queue: number, addresses: QueueAddresses): void {
     this.#open(`enable ${queue}`);
-    if (this.rings.has(queue)) throw new DeviceError("enabled twice", { queue });
-    this.rings.set(queue, new ModelRing(this.iommu, addresses));
+    if (this.queueEnabled(queue)) throw new DeviceError("enabled twice", { queue });
+    const state = this.states.get(queue);
+    if ((this.driverFeatures & 1n << 34n) === 0n) {
+      const ring = new ModelRing(this.iommu, addresses);
+      if (state?.layout === "split") ring.start(state.availableIndex);
+      this.rings.set(queue, ring);
+    } else {
+      const ring = new ModelPackedRing(this.iommu, addresses);
+      if (state?.layout === "packed") ring.start(state);
+      this.packedRings.set(queue, ring);
+    }
   }
   queueEnabled(queue: number): boolean {
-    return this.rings.has(queue);
+    return this.rings.has(queue) || this.packedRings.has(queue);
   }
+  /** Called at each queue reset. */
+  onQueueReset: (queue: number) => void = () => {};
   resetQueue(queue: number): void {
+    this.#open(`reset queue ${queue}`);
+    this.onQueueReset(queue);
     this.rings.delete(queue);
+    this.packedRings.delete(queue);
+  }
+  readQueueState(queue: number, layout: "split" | "packed"): QueueState {
+    this.#open(`read state ${queue}`);
+    return this.states.get(queue) ?? initialQueueState(layout);
+  }
+  writeQueueState(queue: number, state: QueueState, size: number): void {
+    this.#open(`write state ${queue}`);
+    this.states.set(queue, checkQueueState(state, size));
   }
   doorbell(queue: number): Doorbell {
     this.#open(`doorbell ${queue}`);
@@ -190,6 +226,12 @@ export class FakeTransport implements VirtioTransport {
   ring(queue: number): ModelRing {
     const ring = this.rings.get(queue);
     if (ring === undefined) throw new Error(`queue ${queue} is not enabled`);
+    return ring;
+  }
+
+  packed(queue: number): ModelPackedRing {
+    const ring = this.packedRings.get(queue);
+    if (ring === undefined) throw new Error(`queue ${queue} is not enabled, or split`);
     return ring;
   }
 

@@ -43,6 +43,12 @@ export class ModelRing {
     this.#used = iommu.at(addresses.deviceArea, 6 + 8 * size, true);
   }
 
+  /** Goes on where the state says; the used index is the ring's. */
+  start(availableIndex: number): void {
+    this.next = availableIndex;
+    this.usedNext = this.#used.getUint16(2, true);
+  }
+
   get availableFlags(): number {
     return this.#available.getUint16(0, true);
   }
@@ -76,6 +82,18 @@ export class ModelRing {
       flags: table.getUint16(16 * at + 12, true),
       next: table.getUint16(16 * at + 14, true),
     };
+  }
+
+  /** What the registers of profile queue-state would say now. */
+  get state(): { layout: "split"; availableIndex: number } {
+    return { layout: "split", availableIndex: this.next };
+  }
+
+  /** The used interrupt rule of 1.3, for `count` elements that were just made visible. */
+  interrupts(count: number, eventIndex: boolean): boolean {
+    if (!eventIndex) return (this.availableFlags & 1) === 0;
+    for (let i = 1; i <= count; i++) if (((this.usedNext - i) & 0xffff) === this.usedEvent) return true;
+    return false;
   }
 
   /** Takes the next chain; every rule of 1.3 that the driver could break fails the test. */
@@ -124,6 +142,12 @@ export class ModelRing {
     this.#used.setUint32(at, head, true);
     this.#used.setUint32(at + 4, length, true);
     this.usedNext = (this.usedNext + 1) & 0xffff;
+  }
+
+  /** IN_ORDER: one element for a batch of `count`, the last of which is `head`. */
+  fillBatch(head: number, length: number, count: number): void {
+    this.fill(head, length);
+    this.usedNext = (this.usedNext + count - 1) & 0xffff;
   }
 
   /** Returns a chain, visibly. */

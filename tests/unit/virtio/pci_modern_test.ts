@@ -145,10 +145,22 @@ Deno.test("2.2 bits 39, 40 and 41 are refused when their registers lie past the 
       else assertThrows(() => transport.writeDriverFeatures(one), UsageError, "no registers");
     }
   }
-  // Under a draft, bit 40 is another feature, which needs no queue_reset (R-0).
-  using device = new FakeFunction(changed(1, { length: 56 }));
-  using draft = PciModernTransport.open(device, { profile: "queue-state" });
-  draft.writeDriverFeatures(bit(40));
+});
+
+Deno.test("A-6.1 6.2 profile queue-state: bit 40 needs the state registers at 64 and 66, not queue_reset", () => {
+  for (const [length, usable] of [[56, false], [64, false], [66, false], [67, false], [68, true]] as const) {
+    using device = new FakeFunction(changed(1, { length }));
+    device.features = bit(32) | bit(40);
+    using draft = PciModernTransport.open(device, { profile: "queue-state" });
+    assertEquals((draft.readDeviceFeatures() & bit(40)) !== 0n, usable, `${length} bytes`);
+    if (usable) draft.writeDriverFeatures(bit(32) | bit(40));
+    else assertThrows(() => draft.writeDriverFeatures(bit(40)), UsageError, "VIRTIO_F_QUEUE_STATE");
+  }
+  // Under the standard the same bit of the same device is RING_RESET.
+  using device = new FakeFunction(changed(1, { length: 60 }));
+  device.features = bit(32) | bit(40);
+  using transport = PciModernTransport.open(device);
+  assertEquals(transport.readDeviceFeatures(), bit(32) | bit(40));
 });
 
 Deno.test("1.1 the whole way to DRIVER_OK over registers, with exact widths and addresses in halves", () => {
@@ -289,7 +301,9 @@ Deno.test("1.5 a queue is reset only with RING_RESET, and is disabled afterwards
   transport.writeDriverFeatures(bit(32) | bit(40));
   transport.resetQueue(0);
   assertEquals(transport.queueEnabled(0), false);
-  using draft = PciModernTransport.open(device, { profile: "queue-state" });
+  assertEquals(device.log.includes("w2@1c=0"), false, "queue_enable is never written 0");
+  using other = new FakeFunction(changed(1, { length: 68 }));
+  using draft = PciModernTransport.open(other, { profile: "queue-state" });
   draft.writeDriverFeatures(bit(32) | bit(40));
   assertThrows(() => draft.resetQueue(0), UnsupportedError, "RING_RESET");
 });
