@@ -35,9 +35,12 @@ export class IcmpPeer {
   readonly answered = { arp: 0, echo: 0 };
   readonly #net: VirtioNet;
   readonly #progress: readonly Progress[];
+  readonly #askAfter: number;
 
-  constructor(net: VirtioNet, tasks: readonly EchoTask[]) {
+  /** @param askAfter how many echo requests are answered before the first is made */
+  constructor(net: VirtioNet, tasks: readonly EchoTask[], askAfter: number) {
     this.#net = net;
+    this.#askAfter = askAfter;
     this.#progress = tasks.map((task) => ({ task, mac: undefined, answered: 0, askedAt: -Infinity }));
   }
 
@@ -51,13 +54,13 @@ export class IcmpPeer {
     while (!stop.aborted) {
       const frame = await this.#net.receive(50);
       if (frame !== undefined) this.#take(frame);
-      for (const one of this.#progress) this.#ask(one);
+      if (this.answered.echo >= this.#askAfter) { for (const one of this.#progress) this.#ask(one); }
     }
   }
 
   #ask(one: Progress): void {
     const { task } = one;
-    // Frames to a guest that is not up yet are lost, so what is not answered is asked again.
+    // Before the guest's link is up nothing is answered, so it is asked again.
     if (one.answered === task.payloads.length || performance.now() - one.askedAt < RETRY_MS) return;
     one.askedAt = performance.now();
     this.#net.send(one.mac === undefined ? this.#arpRequest(task) : this.#request(one, one.mac));
