@@ -72,8 +72,11 @@ export interface DeviceModel {
   writeConfig(offset: number, from: Uint8Array): void;
   /** DRIVER_OK was set: queues and features are final. */
   start(): void;
-  /** Device reset or client gone: forget everything of the driver. */
-  reset(): void;
+  /**
+   * Device reset or client gone: forget everything of the driver.
+   * @param suspended it is a device reset of a running driver that negotiated QUEUE_STATE: the queues' states are kept (N-6.3), so it may be back soon
+   */
+  reset(suspended?: boolean): void;
   /** The driver notified this queue. Work is done in `poll`. */
   notified(queue: number): void;
   /** Does pending work of all queues, at most `budget` buffers. @returns how many were moved; 0 means idle. */

@@ -21,6 +21,14 @@ export class AddressTable {
     this.overflow = false;
   }
 
+  /** Takes over another table. */
+  copy(from: AddressTable): void {
+    this.#high.set(from.#high);
+    this.#low.set(from.#low);
+    this.#count = from.#count;
+    this.overflow = from.overflow;
+  }
+
   /** Appends an address. */
   add(high: number, low: number): void {
     if (this.#count === FILTER_ENTRIES) {
@@ -76,6 +84,20 @@ export class ReceiveFilter {
     this.noBroadcast = false;
     this.unicast.clear();
     this.multicast.clear();
+  }
+
+  /** Takes over another filter. */
+  copy(from: ReceiveFilter): void {
+    this.macHigh = from.macHigh;
+    this.macLow = from.macLow;
+    this.promiscuous = from.promiscuous;
+    this.allMulticast = from.allMulticast;
+    this.allUnicast = from.allUnicast;
+    this.noMulticast = from.noMulticast;
+    this.noUnicast = from.noUnicast;
+    this.noBroadcast = from.noBroadcast;
+    this.unicast.copy(from.unicast);
+    this.multicast.copy(from.multicast);
   }
 
   /** The unicast address is one of the port's: frames for it go there and nowhere else. */

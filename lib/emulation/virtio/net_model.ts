@@ -71,8 +71,11 @@ export class NetModel implements DeviceModel, SwitchPort {
   readonly maxPairs: number;
   /** The switch that it is a port of. */
   readonly net: NetSwitch;
-  readonly filter: ReceiveFilter = new ReceiveFilter();
   readonly counters: Float64Array = new Float64Array(COUNTERS);
+  /** What the driver set, and while suspended what it had set before. */
+  readonly #filter: ReceiveFilter = new ReceiveFilter();
+  readonly #kept: ReceiveFilter = new ReceiveFilter();
+  #suspended = false;
   readonly #mac: Uint8Array;
   readonly #mtu: number;
   #front: DeviceFront | null = null;
@@ -128,7 +131,7 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   /** Its address now, as text. */
   get mac(): string {
-    return formatMac(this.filter.macHigh, this.filter.macLow);
+    return formatMac(this.#filter.macHigh, this.#filter.macLow);
   }
 
   /** Queue pairs in use. */
@@ -186,7 +189,7 @@ export class NetModel implements DeviceModel, SwitchPort {
       max_virtqueue_pairs: this.maxPairs,
       mtu: this.#mtu,
     });
-    const { macHigh: high, macLow: low } = this.filter;
+    const { macHigh: high, macLow: low } = this.#filter;
     bytes.set([high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low]);
     for (let i = 0; i < into.length; i++) into[i] = offset + i < CONFIG_BYTES ? bytes[offset + i]! : 0;
   }
@@ -210,8 +213,10 @@ export class NetModel implements DeviceModel, SwitchPort {
       : netControlQueue(this.maxPairs, multiqueue);
   }
 
-  /** Forgets everything of the driver. */
-  reset(): void {
+  /** Forgets everything of the driver; while it is suspended, the port stands for the addresses of before. */
+  reset(suspended = false): void {
+    if (suspended) this.#kept.copy(this.filter);
+    this.#suspended = suspended;
     this.#forget();
     this.net.stopped(this);
   }
@@ -225,7 +230,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     this.#flows.fill(0);
     this.#unpublished.fill(0);
     this.#short.fill(-1);
-    this.filter.reset(macHigh(this.#mac, 0), macLow(this.#mac, 0));
+    this.#filter.reset(macHigh(this.#mac, 0), macLow(this.#mac, 0));
   }
 
   /** Reports notifications of queues that are not in use; the work is done in `poll`. */
@@ -241,6 +246,7 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   /** Works, at most `budget` buffers. @returns how many were moved */
   poll(budget: number): number {
+    if (this.#suspended && this.#hasBuffers()) this.#suspended = false;
     let moved = this.net.resume(this, budget);
     moved += this.transmit(budget - moved);
     moved += this.#controlCommands(budget - moved);
@@ -341,9 +347,29 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   // ---- receive ----
 
-  /** A driver runs and the link is up. */
+  /** Which frames it takes, or would take if it were not suspended. */
+  get filter(): ReceiveFilter {
+    return this.#suspended ? this.#kept : this.#filter;
+  }
+
+  /** A driver runs, with receive buffers at least once since it was suspended, and the link is up. */
   get receiving(): boolean {
-    return this.#front !== null && this.#front.live && this.#linkUp;
+    return this.#front !== null && this.#front.live && this.#linkUp && !this.#suspended;
+  }
+
+  /**
+   * Its driver reset it and may go on (QUEUE_STATE). That ends with the first receive buffers rather than with DRIVER_OK, since a driver needs
+   * its control queue, and so a running device, to put addresses and filters back.
+   */
+  get suspended(): boolean {
+    return this.#suspended && this.#linkUp;
+  }
+
+  #hasBuffers(): boolean {
+    for (let pair = 0; pair < this.maxPairs; pair++) {
+      if ((this.#front?.queue(netQueues(pair).receive)?.available(1) ?? 0) > 0) return true;
+    }
+    return false;
   }
 
   /** There are more receive buffers than when they last were too few. */
@@ -447,15 +473,15 @@ export class NetModel implements DeviceModel, SwitchPort {
       get negotiatedFeatures(): bigint {
         return features();
       },
-      filter: this.filter,
+      filter: this.#filter,
       maxPairs: this.maxPairs,
       setPairs: (pairs) => {
         this.#activePairs = pairs;
         this.#usedPairs = Math.max(this.#usedPairs, pairs);
       },
       setMac: (high, low) => {
-        this.filter.macHigh = high;
-        this.filter.macLow = low;
+        this.#filter.macHigh = high;
+        this.#filter.macLow = low;
         this.#front?.configChanged();
       },
       report: (rule, message) => this.#front?.report(rule, message, this.#controlQueue),

@@ -3,13 +3,15 @@
  *
  * Which port has which address is known from the ports' receive filters, so nothing is learned from frames:
  * - a unicast frame goes to the first port, in order of connection, whose own address or unicast table has its destination, and nowhere
- *   else (a promiscuous port sees no traffic of others, as with the embedded switches of real NICs);
+ *   else (a promiscuous port sees no traffic of others, as with the embedded switches of real NICs); a port that receives comes before
+ *   one that does not, so that an address can move from one function to another;
  * - any other frame is offered to all other ports, and those take it whose filter accepts it;
  * - a frame never goes back to the port that it came from.
  *
  * Back-pressure: a unicast frame whose port has no receive buffers stays in the sender's transmit queue, with what is behind it, until
  * there are buffers. That is lossless as long as the receiver runs, and bounded: a receiver that offers no buffer for `holdMs` counts as
  * stalled, and frames for it are dropped and counted until it offers one again. Flooded frames are dropped at ports without buffers.
+ * A port that is suspended (its driver reset it with QUEUE_STATE negotiated) is treated as one without buffers.
  *
  * @module
  */
@@ -64,6 +66,8 @@ export interface SwitchPort {
   readonly counters: Float64Array;
   /** Its driver runs and its link is up. */
   readonly receiving: boolean;
+  /** Its driver stopped it, and may go on with it or with another function in its place. Default false. */
+  readonly suspended?: boolean;
   /** It has more receive buffers than when it last had too few. */
   readonly hasRoom: boolean;
   /** Puts a frame into its receive queue, unpublished. @returns one of `DELIVERY` */
@@ -161,10 +165,8 @@ export class NetSwitch {
     if (from === undefined) return true;
     const high = frame.destinationHigh, low = frame.destinationLow;
     if ((high & 0x100) === 0) {
-      for (let i = 0; i < this.#ports.length; i++) {
-        const to = this.#ports[i]!;
-        if (to !== from && to.port.filter.owns(high, low)) return this.#toOwner(from, lane, to, frame);
-      }
+      const owner = this.#owner(from, high, low);
+      if (owner !== null) return this.#toOwner(from, lane, owner, frame);
     }
     this.#wait(from, lane, null);
     let taken = 0;
@@ -181,12 +183,26 @@ export class NetSwitch {
     return true;
   }
 
+  /** The port that a unicast address belongs to: one that receives, else one that is suspended, else any; the first of each. */
+  #owner(from: PortState, high: number, low: number): PortState | null {
+    let owner: PortState | null = null;
+    for (let i = 0; i < this.#ports.length; i++) {
+      const to = this.#ports[i]!;
+      if (to === from || !to.port.filter.owns(high, low)) continue;
+      if (to.port.receiving) return to;
+      if (owner === null || (to.port.suspended === true && owner.port.suspended !== true)) owner = to;
+    }
+    return owner;
+  }
+
   #toOwner(from: PortState, lane: number, to: PortState, frame: NetFrame): boolean {
     const { port } = to;
     let outcome: number = DELIVERY.notReceiving;
     // An owner may still refuse unicast (NOUNI); then the frame was not meant to arrive anywhere.
     if (port.receiving && port.filter.accepts(frame.destinationHigh, frame.destinationLow)) {
       outcome = port.deliver(frame);
+    } else if (port.suspended === true && port.filter.accepts(frame.destinationHigh, frame.destinationLow)) {
+      outcome = DELIVERY.noRoom;
     }
     if (outcome === DELIVERY.noRoom && this.#mayWait(to)) {
       this.#wait(from, lane, to);

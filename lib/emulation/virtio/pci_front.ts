@@ -263,11 +263,14 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   /** @param keepStates it is a device reset, which queue states outlive (N-6.3) */
   #clear(keepStates: boolean): void {
+    const { status, keepsState } = this.#common;
+    const suspended = keepStates && keepsState && (status & STATUS.driverOk) !== 0;
     this.#common.reset(keepStates);
     this.#queues.fill(undefined);
     this.#isr = 0;
     this.#port?.setIntx(false);
-    this.model.reset();
+    // A second reset in a row finds nothing of a driver, and does not end a suspension.
+    if (!keepStates || status !== 0) this.model.reset(suspended);
   }
 
   // ---- PciFunctionBehaviour: registers ----
