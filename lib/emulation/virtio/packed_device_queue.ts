@@ -122,7 +122,7 @@ export class PackedDeviceQueue extends DeviceRing {
 
   /**
    * Judges the position of a notification. Notifications may come late, so one is wrong only when its position is ahead of the ring however
-   * many rounds old it is: positions repeat every two rounds, and those of one queue come in order to within one round.
+   * many rounds old it is: positions repeat every two rounds, and those of one queue come in order to within less than one round.
    */
   checkNotification(nextOffset: number, nextWrap: number): string | undefined {
     const { size } = this;
@@ -131,7 +131,7 @@ export class PackedDeviceQueue extends DeviceRing {
     const period = 2 * size;
     let position = nextOffset - this.#startSlot + (nextWrap === this.#startWrap ? 0 : size);
     if (position < 0) position += period;
-    const least = this.#notified - size;
+    const least = this.#notified - size + 1;
     if (position < least) position += period * Math.ceil((least - position) / period);
     const end = this.#taken + this.#availableSlots(position - this.#taken);
     if (position > end) {
