@@ -1,0 +1,25 @@
+/**
+ * Requests that were answered, in arrays of the caller's.
+ *
+ * @module
+ */
+import { UsageError } from "../../lib/errors/mod.ts";
+
+/** Filled by `BlockQueue.complete`; made once and used for every call. */
+export class RequestBurst {
+  /** Slots of the answered requests, in the order of their answers. They are the caller's until `release` or the next `submit`. */
+  readonly slots: Uint16Array<ArrayBuffer>;
+  /** Beside `slots`: 0 OK, 1 IOERR, 2 UNSUPP (`BLK_STATUS`). */
+  readonly statuses: Uint8Array<ArrayBuffer>;
+  /** How many entries are valid. */
+  count = 0;
+
+  /** An empty one. @param capacity most requests of one call @throws UsageError */
+  constructor(capacity: number) {
+    if (!Number.isInteger(capacity) || capacity < 1 || capacity > 32768) {
+      throw new UsageError(`a burst of ${capacity} requests`);
+    }
+    this.slots = new Uint16Array(capacity);
+    this.statuses = new Uint8Array(capacity);
+  }
+}

@@ -1,0 +1,189 @@
+/**
+ * Requests as promises, on top of one `BlockQueue`.
+ *
+ * @module
+ */
+import { ClosedError, DeviceError, TimeoutError } from "../../lib/errors/mod.ts";
+import { BLK_STATUS, blkTypeName } from "../../lib/virtio/constants/blk.ts";
+import type { Waiter } from "../../lib/virtio/waiter.ts";
+import type { BlockQueue } from "./queue.ts";
+
+/** One request. */
+export interface Request {
+  /** One of `BLK_TYPE`. */
+  readonly type: number;
+  /** First sector; 0 where it has no meaning. */
+  readonly sector: number;
+  /** Bytes of data. */
+  readonly lengthBytes: number;
+  /** What the request is about, for messages, where that is not `sector`. */
+  readonly about?: number;
+  /** Fills the slot's data before it is submitted. */
+  readonly prepare?: (slot: number, data: Uint8Array<ArrayBuffer>) => void;
+  /** Takes the slot's data when the device has answered OK. */
+  readonly finish?: (data: Uint8Array<ArrayBuffer>) => void;
+}
+
+interface Pending {
+  readonly request: Request;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** What a runner needs of its driver. */
+export interface RunnerParts {
+  /** Function, for messages. */
+  readonly name: string;
+  readonly queue: BlockQueue;
+  readonly waiter: Waiter;
+  readonly timeoutMs: number;
+  /** Throws when the device has stopped. */
+  readonly checkAlive: () => void;
+}
+
+/** Runs requests; more than there are slots wait for their turn. */
+export class RequestRunner implements Disposable {
+  readonly #parts: RunnerParts;
+  /** By slot. */
+  readonly #pending: (Pending | undefined)[];
+  readonly #waiting: ((slot: number) => void)[] = [];
+  readonly #turnedAway: ((error: unknown) => void)[] = [];
+  #inFlight = 0;
+  #answers = 0;
+  #kickDue = false;
+  #pumping = false;
+  /** Why nothing goes any more, until the device is reset. */
+  #failure: { readonly error: unknown } | null = null;
+
+  /** Takes over `onFree` and `onAnswer` of the queue. */
+  constructor(parts: RunnerParts) {
+    this.#parts = parts;
+    this.#pending = new Array<Pending | undefined>(parts.queue.slotCount).fill(undefined);
+    parts.queue.onAnswer = (slot, status) => this.#answered(slot, status);
+  }
+
+  /** Requests in flight or waiting for a slot. */
+  get load(): number {
+    return this.#inFlight + this.#waiting.length;
+  }
+
+  /** Resolves when the device has answered OK. @throws DeviceError, TimeoutError, UsageError, ClosedError */
+  async run(request: Request): Promise<void> {
+    const { queue } = this.#parts;
+    const slot = await this.#acquire();
+    try {
+      request.prepare?.(slot, queue.data(slot));
+      queue.submit(slot, request.type, request.sector, request.lengthBytes, true);
+    } catch (error) {
+      if (!queue.closed) queue.release(slot);
+      throw error;
+    }
+    this.#inFlight++;
+    await new Promise<void>((resolve, reject) => {
+      this.#pending[slot] = { request, resolve, reject };
+      this.#scheduleKick();
+    });
+  }
+
+  /** Ends everything under way with `ClosedError`. */
+  [Symbol.dispose](): void {
+    this.#fail(new ClosedError(`block device ${this.#parts.name}`));
+  }
+
+  #acquire(): Promise<number> | number {
+    if (this.#failure !== null) throw this.#failure.error;
+    const { queue } = this.#parts;
+    const slot = this.#waiting.length > 0 ? -1 : queue.reserve();
+    if (slot >= 0) return slot;
+    return new Promise<number>((resolve, reject) => {
+      this.#waiting.push(resolve);
+      this.#turnedAway.push(reject);
+      queue.onFree = () => this.#slotFree();
+    });
+  }
+
+  #slotFree(): void {
+    const { queue } = this.#parts;
+    const next = this.#waiting.shift();
+    this.#turnedAway.shift();
+    if (this.#waiting.length === 0) queue.onFree = null;
+    next?.(queue.reserve());
+  }
+
+  /** Requests that are made in one turn are shown to the device together. */
+  #scheduleKick(): void {
+    if (this.#kickDue) return;
+    this.#kickDue = true;
+    queueMicrotask(() => {
+      this.#kickDue = false;
+      try {
+        this.#parts.queue.kick();
+      } catch (error) {
+        return this.#fail(error);
+      }
+      if (!this.#pumping) void this.#pump();
+    });
+  }
+
+  /** Waits for answers as long as there are any to come. */
+  async #pump(): Promise<void> {
+    const { name, queue, waiter, timeoutMs, checkAlive } = this.#parts;
+    this.#pumping = true;
+    try {
+      while (this.#inFlight > 0) {
+        const before = this.#answers;
+        if (await waiter.wait(queue.ring, timeoutMs)) queue.reap();
+        else if (this.#answers === before) {
+          checkAlive();
+          throw new TimeoutError(
+            `${name}, queue ${queue.index}: ${this.#inFlight} requests, and no answer in ${timeoutMs} ms`,
+            { hint: "reset the device" },
+          );
+        }
+      }
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  #answered(slot: number, status: number): void {
+    const { queue, name } = this.#parts;
+    const pending = this.#pending[slot];
+    if (pending === undefined) return;
+    this.#pending[slot] = undefined;
+    this.#inFlight--;
+    this.#answers++;
+    const { request, resolve, reject } = pending;
+    if (status === BLK_STATUS.ok) {
+      request.finish?.(queue.data(slot));
+      resolve();
+    } else {
+      const what = `${blkTypeName(request.type)} at sector ${request.about ?? request.sector}`;
+      const answer = status === BLK_STATUS.ioErr ? "IOERR" : "UNSUPP";
+      reject(
+        new DeviceError(`${what}: the device answered ${answer}`, {
+          function: name,
+          queue: queue.index,
+          field: "status",
+        }),
+      );
+    }
+    queue.release(slot);
+  }
+
+  /** Ends everything under way. Slots of requests that the device has stay with it. */
+  #fail(error: unknown): void {
+    const { name } = this.#parts;
+    const told = error instanceof ClosedError ? new ClosedError(`block device ${name}`) : error;
+    this.#failure ??= { error: told };
+    this.#inFlight = 0;
+    for (const [slot, pending] of this.#pending.entries()) {
+      this.#pending[slot] = undefined;
+      pending?.reject(told);
+    }
+    this.#waiting.length = 0;
+    for (const reject of this.#turnedAway.splice(0)) reject(told);
+  }
+}
