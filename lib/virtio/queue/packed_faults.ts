@@ -14,7 +14,7 @@ export function usedWithoutChain(place: QueuePlace, slot: number, flags: number)
     `slot ${slot} is marked used (flags 0x${
       flags.toString(16).padStart(4, "0")
     }), but the device holds no chain`,
-    { ...place, field: "desc.flags" },
+    { ...place, field: "used.flags" },
     { hint: HINT },
   );
 }
@@ -34,7 +34,7 @@ export function bufferIdWrong(
     : "no chain in flight has that id";
   return new DeviceError(`the device returned buffer id ${id} in slot ${slot}, but ${why}`, {
     ...place,
-    field: "desc.id",
+    field: "used.id",
   }, { hint: HINT });
 }
 
@@ -48,7 +48,7 @@ export function bufferLengthWrong(
 ): DeviceError {
   return new DeviceError(
     `the device claims in slot ${slot} to have written ${length} bytes into chain ${id}, which has ${writable} for it`,
-    { ...place, field: "desc.len" },
+    { ...place, field: "used.len" },
     { hint: HINT },
   );
 }

@@ -264,7 +264,8 @@ for (
     await withLiar(`${lie}:20`, async (served) => {
       using liar = served.reach("0000:01:00.0");
       using honest = served.reach("0000:02:00.0");
-      await using a = await VirtioNet.open(liar.transport);
+      // Only a split ring has an index to lie with.
+      await using a = await VirtioNet.open(liar.transport, { packed: field !== "used.idx" });
       await using b = await VirtioNet.open(honest.transport);
       let caught: unknown;
       for (let serial = 0; serial < 60 && caught === undefined; serial++) {
@@ -303,7 +304,9 @@ for (
   Deno.test(`lie ${lie}: open fails with ${type.name} and leaves nothing behind`, async () => {
     await withLiar(lie, async (served) => {
       using liar = served.reach("0000:01:00.0");
-      const error = await assertRejects(() => VirtioNet.open(liar.transport), type, text);
+      // An odd size is one only of a split ring.
+      const options = { packed: lie !== "queue-size-odd" };
+      const error = await assertRejects(() => VirtioNet.open(liar.transport, options), type, text);
       assert(error.message.includes("0000:01:00.0"), error.message);
       assertEquals(liar.device.dma.usage.labels, []);
       if (lie === "vector-refused") {

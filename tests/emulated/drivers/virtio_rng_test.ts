@@ -40,7 +40,9 @@ for (
   Deno.test(`lie ${lie}: a DeviceError naming queue and field, and reset goes on`, async () => {
     await using served = await TopologyHost.start([{ address: RNG, kind: "virtio-rng", lie: `${lie}:2` }]);
     using reached = served.reach(RNG);
-    await using rng = VirtioRng.open(reached.transport, { timeoutMs: 10_000 });
+    // Only a split ring has an index to lie with.
+    const packed = field !== "used.idx";
+    await using rng = VirtioRng.open(reached.transport, { timeoutMs: 10_000, packed });
     const error = await assertRejects(async () => {
       for (let i = 0; i < 10; i++) await rng.read(64);
     }, DeviceError);
