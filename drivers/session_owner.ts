@@ -6,6 +6,7 @@
 import { ClosedError, DeviceError, UsageError } from "../lib/errors/mod.ts";
 import { VirtioDevice } from "../lib/virtio/device.ts";
 import { bindInterrupts, type BoundInterrupts, type InterruptChoice } from "../lib/virtio/interrupts.ts";
+import type { QueueState } from "../lib/virtio/queue/queue_state.ts";
 import type { Virtqueue } from "../lib/virtio/queue/virtqueue.ts";
 import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
 import { Waiter, type WaitMode } from "../lib/virtio/waiter.ts";
@@ -71,12 +72,13 @@ export class Session {
     );
   }
 
-  /** Sets a queue up, with the vector that `listen` chose for it. @throws as `VirtioDevice.createQueue` */
-  queue(index: number, size: number, maxSegments = 0): Virtqueue {
+  /** Sets a queue up, with the vector that `listen` chose for it. @param start as `VirtqueueOptions.start` @throws as `VirtioDevice.createQueue` */
+  queue(index: number, size: number, maxSegments = 0, start?: QueueState): Virtqueue {
     const vector = this.#interrupts?.queueVector(index);
     return this.device.createQueue(index, {
       size,
       maxSegments,
+      ...(start === undefined ? {} : { start }),
       ...(vector === undefined ? {} : { vector }),
     });
   }
@@ -195,6 +197,19 @@ export class SessionOwner<P> {
     const failure = session.stop();
     this.#settling = session.waiter.settled;
     return failure;
+  }
+
+  /**
+   * Stops the device by a reset, has `save` take what is in its queues, and closes for good, whatever comes of it.
+   * @throws what `VirtioDevice.suspend` and `save` throw
+   */
+  suspend<T>(save: (parts: P, states: ReadonlyMap<number, QueueState>) => T): T {
+    const parts = this.live;
+    try {
+      return save(parts, this.device.suspend());
+    } finally {
+      this.close();
+    }
   }
 
   /** Ends the session, and calls `restart` unless another reset has been quicker. @throws ClosedError, why the reset failed, what `restart` throws */

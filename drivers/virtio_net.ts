@@ -16,9 +16,10 @@ import { SessionOwner } from "./session_owner.ts";
 import { formatMac, readLinkUp } from "./virtio_net/config.ts";
 import { checkMac, type ControlQueue, type ReceiveFilter } from "./virtio_net/control.ts";
 import { FrameBurst } from "./virtio_net/frame_burst.ts";
-import type { VirtioNetOptions } from "./virtio_net/options.ts";
+import type { ResumeNetOptions, VirtioNetOptions } from "./virtio_net/options.ts";
 import type { ReceiveQueue } from "./virtio_net/receive.ts";
-import { buildSession, type NetSession } from "./virtio_net/session.ts";
+import { checkSavedNet, decodeMac, SAVED_NET_VERSION, type SavedNet } from "./virtio_net/saved.ts";
+import { buildSession, goOn, type NetSession, type ResumePlan, saveQueues } from "./virtio_net/session.ts";
 import { COUNT, counters, type NetStatistics, queueStatistics } from "./virtio_net/statistics.ts";
 import type { TransmitQueue } from "./virtio_net/transmit.ts";
 
@@ -29,8 +30,10 @@ export type { WaitMode, WaitTarget } from "../lib/virtio/waiter.ts";
 export { FrameBurst } from "./virtio_net/frame_burst.ts";
 export { formatMac } from "./virtio_net/config.ts";
 export type { ReceiveFilter } from "./virtio_net/control.ts";
-export type { VirtioNetOptions } from "./virtio_net/options.ts";
+export type { ResumeNetOptions, VirtioNetOptions } from "./virtio_net/options.ts";
 export type { ReceiveQueue } from "./virtio_net/receive.ts";
+export { checkSavedNet } from "./virtio_net/saved.ts";
+export type { SavedNet, SavedPair, SavedReceive, SavedRing, SavedTransmit } from "./virtio_net/saved.ts";
 export type { TransmitQueue } from "./virtio_net/transmit.ts";
 export type { NetStatistics, QueueStatistics } from "./virtio_net/statistics.ts";
 
@@ -52,6 +55,10 @@ export class VirtioNet implements Disposable, AsyncDisposable {
   #mac: Uint8Array<ArrayBuffer> = new Uint8Array(6);
   #linkUp = true;
   #generation = 0;
+  /** What control commands set, for `suspend`. */
+  readonly #filters = new Map<ReceiveFilter, boolean>();
+  #macTable: SavedNet["macTable"] = null;
+  #activePairs = 1;
 
   private constructor(transport: VirtioTransport, options: VirtioNetOptions) {
     this.transport = transport;
@@ -63,7 +70,41 @@ export class VirtioNet implements Disposable, AsyncDisposable {
    * Resets the device, negotiates, sets up queues and buffers, and starts it.
    * @throws UnsupportedError (no network device, feature or queue pairs missing), DeviceError, TimeoutError, UsageError, ExhaustedError, SyscallError
    */
-  static async open(transport: VirtioTransport, options: VirtioNetOptions = {}): Promise<VirtioNet> {
+  static open(transport: VirtioTransport, options: VirtioNetOptions = {}): Promise<VirtioNet> {
+    return VirtioNet.#open(transport, options);
+  }
+
+  /**
+   * Goes on, on any function, with a device that was suspended: addresses and filters are put back, frames that nobody took come first, and frames that
+   * the device had not sent are sent, before any other. `saved` is checked; it is used up when this resolves, and as good as before when it fails.
+   *
+   * With QUEUE_STATE (profile `queue-state`), and layout and sizes as before, the rings go on at their places; else they start afresh. Frames are
+   * treated alike.
+   * @throws UsageError (`saved`, naming the field), UnsupportedError (MTU, queues, or control commands are not enough for it), and as `open`
+   */
+  static async resume(
+    transport: VirtioTransport,
+    saved: SavedNet,
+    options: ResumeNetOptions = {},
+  ): Promise<VirtioNet> {
+    const { rings, ...rest } = options;
+    const checked = checkSavedNet(saved);
+    const { ring } = checked.pairs[0]!.receive;
+    const driving: VirtioNetOptions = {
+      queueSize: ring.size,
+      bufferBytes: checked.bufferBytes,
+      packed: ring.state.layout === "packed",
+      ...rest,
+      queuePairs: checked.pairs.length,
+    };
+    return await VirtioNet.#open(transport, driving, { saved: checked, rings });
+  }
+
+  static async #open(
+    transport: VirtioTransport,
+    options: VirtioNetOptions,
+    resume?: ResumePlan,
+  ): Promise<VirtioNet> {
     if (transport.deviceId !== DEVICE_ID.net) {
       throw new UnsupportedError(
         `${transport.name} is no network device: its virtio id is ${transport.deviceId}`,
@@ -71,7 +112,7 @@ export class VirtioNet implements Disposable, AsyncDisposable {
     }
     const net = new VirtioNet(transport, options);
     try {
-      await net.#start();
+      await net.#start(resume);
       return net;
     } catch (error) {
       net.close();
@@ -144,6 +185,11 @@ export class VirtioNet implements Disposable, AsyncDisposable {
   /** True after `close`. */
   get closed(): boolean {
     return this.#owner.closed;
+  }
+
+  /** Whether a resumed device's rings went on at their places (QUEUE_STATE), or started afresh, as those of any other. */
+  get rings(): "continued" | "fresh" {
+    return this.#owner.live.rings;
   }
 
   /** Takes frames from the first pair; see `ReceiveQueue.receiveBurst`. */
@@ -229,6 +275,7 @@ export class VirtioNet implements Disposable, AsyncDisposable {
   async setFilter(filter: ReceiveFilter, on: boolean): Promise<void> {
     const extra = filter !== "promisc" && filter !== "allmulti";
     await this.#control(extra ? NET_FEATURE.CTRL_RX_EXTRA : NET_FEATURE.CTRL_RX).setFilter(filter, on);
+    this.#filters.set(filter, on);
   }
 
   /** Receives frames for all addresses. */
@@ -243,7 +290,9 @@ export class VirtioNet implements Disposable, AsyncDisposable {
 
   /** Sets the table of addresses to receive for, beside the device's own. */
   async setMacTable(unicast: readonly Uint8Array[], multicast: readonly Uint8Array[] = []): Promise<void> {
+    const table = { unicast: unicast.map(formatMac), multicast: multicast.map(formatMac) };
     await this.#control(NET_FEATURE.CTRL_RX).setMacTable(unicast, multicast);
+    this.#macTable = table;
   }
 
   /** Sets the device's own address. */
@@ -262,6 +311,7 @@ export class VirtioNet implements Disposable, AsyncDisposable {
       });
     }
     await this.#control(NET_FEATURE.MQ).setQueuePairs(pairs);
+    this.#activePairs = pairs;
   }
 
   /** Calls `listener` when the link goes up or down. @returns what takes it off again */
@@ -301,6 +351,34 @@ export class VirtioNet implements Disposable, AsyncDisposable {
     });
   }
 
+  /**
+   * Stops the device under traffic, by a reset, and closes it: what it leaves goes on with `resume`, in this or another process, on this or another
+   * function. Commands under way are finished first; waits end with `ClosedError`.
+   *
+   * In the result are frames that were sent and not yet returned by the device, and frames that it delivered and that were not yet taken. Not in it,
+   * since they are the caller's: bursts that were received and not recycled, and slots that were reserved and not sent.
+   * @throws DeviceError (the device lies; with QUEUE_STATE its state is checked against the rings), TimeoutError (reset); it is closed all the same
+   */
+  async suspend(): Promise<SavedNet> {
+    const session = this.#owner.live;
+    await session.control?.idle();
+    if (!this.#owner.isLive(session)) throw this.#owner.gone();
+    const { features } = this;
+    return this.#owner.suspend((parts, states) => ({
+      version: SAVED_NET_VERSION,
+      device: "net",
+      profile: this.transport.profile,
+      features: `0x${features.toString(16)}`,
+      mac: this.macText,
+      mtu: parts.config.mtu,
+      bufferBytes: parts.bufferBytes,
+      filters: Object.fromEntries(this.#filters),
+      macTable: this.#macTable,
+      activePairs: this.#activePairs,
+      ...saveQueues(parts, states),
+    }));
+  }
+
   /** Resets the device and frees queues and buffers. The transport stays open. `settled` resolves when interrupted waits are over. */
   close(): void {
     this.#owner.close();
@@ -322,24 +400,46 @@ export class VirtioNet implements Disposable, AsyncDisposable {
     await this.#owner.settled;
   }
 
-  async #start(): Promise<void> {
+  async #start(resume?: ResumePlan): Promise<void> {
     const session = this.#owner.start((owned) =>
       buildSession(owned, {
         options: this.#options,
         receiveCounts: this.#receiveCounts,
         transmitCounts: this.#transmitCounts,
         onConfigInterrupt: () => this.#configMayHaveChanged(),
+        ...(resume === undefined ? {} : { resume }),
       })
     );
     this.#mac = session.config.mac?.slice() as Uint8Array<ArrayBuffer> | undefined ?? madeUpMac();
     this.#linkUp = session.config.linkUp;
     this.#generation = this.transport.configGeneration();
+    this.#filters.clear();
+    this.#macTable = null;
+    this.#activePairs = 1;
+    const pairs = resume?.saved.activePairs ?? session.receive.length;
     try {
-      if (session.receive.length > 1) await this.setQueuePairs(session.receive.length);
+      if (session.receive.length > 1) await this.setQueuePairs(pairs);
+      if (resume !== undefined) {
+        await this.#putBack(resume.saved);
+        goOn(this.#owner.live);
+      }
     } catch (error) {
       this.#owner.stop();
       await this.#owner.settled;
       throw error;
+    }
+  }
+
+  /** Addresses and filters; the device has no receive buffers yet, so nothing comes past them. */
+  async #putBack({ mac, filters, macTable }: SavedNet): Promise<void> {
+    const address = decodeMac(mac);
+    if (this.macText !== mac && this.#owner.device.has(NET_FEATURE.MAC)) await this.setMac(address);
+    this.#mac = address;
+    if (macTable !== null) {
+      await this.setMacTable(macTable.unicast.map(decodeMac), macTable.multicast.map(decodeMac));
+    }
+    for (const [filter, on] of Object.entries(filters)) {
+      if (on) await this.setFilter(filter as ReceiveFilter, true);
     }
   }
 

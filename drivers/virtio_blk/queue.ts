@@ -194,6 +194,11 @@ export class BlockQueue implements WaitTarget, Disposable {
     return this.#submitted;
   }
 
+  /** Why the queue is broken, as far as it was found here: the next `reap` throws it. */
+  get fault(): DeviceError | null {
+    return this.#fault;
+  }
+
   /** True after `close`, here or of the function. */
   get closed(): boolean {
     return this.#dataMemory.closed;

@@ -132,7 +132,8 @@ export class RequestRunner implements Disposable {
     try {
       while (this.#inFlight > 0) {
         const before = this.#answers;
-        if (await waiter.wait(queue.ring, timeoutMs)) queue.reap();
+        // A lie that was found behind honest answers is still to be thrown.
+        if (queue.fault !== null || await waiter.wait(queue.ring, timeoutMs)) queue.reap();
         else if (this.#answers === before) {
           checkAlive();
           throw new TimeoutError(

@@ -13,9 +13,11 @@ import {
   NET_CTRL_MQ,
   NET_CTRL_RX,
 } from "../../lib/virtio/constants/net.ts";
+import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { Waiter } from "../../lib/virtio/waiter.ts";
+import type { SavedRing } from "./saved.ts";
 
 const MEMORY_BYTES = 4096;
 const HEADER_BYTES = 2;
@@ -38,6 +40,7 @@ export class ControlQueue implements Disposable {
   readonly #used = usedBurst(1);
   #turn: Promise<void> = Promise.resolve();
   #stuck: TimeoutError | null = null;
+  #pending = 0;
 
   /** @param name function, for messages @throws ExhaustedError, SyscallError */
   constructor(name: string, queue: Virtqueue, dma: DmaSpace, waiter: Waiter, timeoutMs: number) {
@@ -54,10 +57,25 @@ export class ControlQueue implements Disposable {
    * @throws DeviceError (refused), TimeoutError (no answer: reset the device), UsageError (too long), ClosedError
    */
   command(commandClass: number, command: number, data: Uint8Array): Promise<void> {
-    const mine = this.#turn.then(() => this.#send(commandClass, command, data));
+    this.#pending++;
+    const mine = this.#turn.then(() => this.#send(commandClass, command, data)).finally(() =>
+      this.#pending--
+    );
     // The next in line goes on whatever becomes of this one.
     this.#turn = mine.catch(() => {});
     return mine;
+  }
+
+  /** Resolves when no command is under way or waits for its turn. */
+  async idle(): Promise<void> {
+    while (this.#pending > 0) await this.#turn;
+  }
+
+  /** Where the queue stands. The device must be stopped. @param device where the device says that it stands @throws DeviceError */
+  save(device: QueueState | null): SavedRing {
+    // The answer to a command that was given up may have come late.
+    while (this.#queue.takeUsed(this.#used) > 0);
+    return { ring: this.#queue.save(device ?? undefined), device };
   }
 
   /** Turns a receive filter on or off (class 0). */

@@ -33,3 +33,9 @@ export interface VirtioNetOptions extends RingOptions {
   /** How long a reset of the device may take, in milliseconds. Default: the transport's. */
   readonly resetTimeoutMs?: number;
 }
+
+/** Options of `VirtioNet.resume`. Queue size, buffer size and layout are those of before unless given; the number of pairs always is. */
+export interface ResumeNetOptions extends Omit<VirtioNetOptions, "queuePairs"> {
+  /** `continue`: fail unless the rings go on at their places (QUEUE_STATE). `fresh`: start new ones. Default: continue where possible. */
+  readonly rings?: "continue" | "fresh";
+}

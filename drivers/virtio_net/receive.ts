@@ -3,12 +3,14 @@
  *
  * @module
  */
-import { ClosedError, DeviceError, UsageError } from "../../lib/errors/mod.ts";
+import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import { NET_HDR, NET_HDR_BYTES } from "../../lib/virtio/constants/net.ts";
+import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../lib/virtio/waiter.ts";
-import type { FrameBurst } from "./frame_burst.ts";
+import { FrameBurst } from "./frame_burst.ts";
+import { decodeFrame, type SavedReceive } from "./saved.ts";
 import type { SlotPool } from "./slots.ts";
 import { COUNT } from "./statistics.ts";
 
@@ -35,10 +37,12 @@ export class ReceiveQueue implements WaitTarget {
   readonly #used: UsedBurst;
   #usedCount = 0;
   #usedAt = 0;
+  /** The device is stopped for good: what it has is not given back. */
+  #stopped = false;
   /** What ends this queue's life; thrown by every receive from then on. */
   #fault: unknown = null;
 
-  /** Takes over a queue that is set up, and the slots for it. @param name function, for messages @param pool one slot for each descriptor at most @param counts shared by all queues */
+  /** Takes over a queue that is set up, and the slots for it. @param name function, for messages @param pool one slot for each descriptor, and those that `load` takes @param counts shared by all queues */
   constructor(name: string, queue: Virtqueue, pool: SlotPool, mergeable: boolean, counts: Float64Array) {
     this.index = queue.index;
     this.views = pool.views;
@@ -49,13 +53,65 @@ export class ReceiveQueue implements WaitTarget {
     this.#counts = counts;
     this.#slotOf = new Uint16Array(queue.size);
     this.#held = new Uint8Array(pool.count).fill(1);
-    this.#used = usedBurst(queue.size);
+    this.#used = usedBurst(pool.count);
   }
 
-  /** Gives all slots to the device and notifies it: once, after DRIVER_OK. */
+  /** Gives a slot for each descriptor to the device and notifies it: once, after DRIVER_OK. */
   start(): void {
-    for (let slot = 0; slot < this.#pool.count; slot++) this.recycleSlot(slot);
+    for (let slot = 0; slot < this.#queue.size; slot++) this.recycleSlot(slot);
     this.flush();
+  }
+
+  /**
+   * Puts frames of a saved queue before all that the device will deliver, in slots past those of the descriptors. Before `start`.
+   * @throws UnsupportedError when a frame does not fit into a buffer, and must
+   */
+  load(saved: SavedReceive): void {
+    const { ids, lengths } = this.#used;
+    let slot = this.#queue.size;
+    for (const frame of saved.frames) {
+      const bytes = decodeFrame(frame);
+      const buffers = slotsFor(bytes.length, this.#pool.slotBytes);
+      if (buffers > 1 && !this.#mergeable) {
+        throw new UnsupportedError(
+          `${this.#name}, queue ${this.index}: a saved frame of ${bytes.length} bytes in buffers of ${this.#pool.slotBytes}`,
+          { hint: "resume with larger bufferBytes" },
+        );
+      }
+      const first = this.views[slot]!;
+      first.fill(0, 0, NET_HDR_BYTES);
+      first[NUM_BUFFERS_AT] = buffers;
+      first[NUM_BUFFERS_AT + 1] = buffers >> 8;
+      let done = 0;
+      for (let part = 0; part < buffers; part++, slot++) {
+        const offset = part === 0 ? NET_HDR_BYTES : 0;
+        const piece = bytes.subarray(done, done + this.#pool.slotBytes - offset);
+        this.views[slot]!.set(piece, offset);
+        done += piece.length;
+        this.#held[slot] = 0;
+        ids[this.#usedCount] = slot;
+        lengths[this.#usedCount++] = offset + piece.length;
+      }
+    }
+  }
+
+  /**
+   * Frames that the device delivered and that were not given out, and where the queue stands. The device must be stopped; nothing can be received
+   * afterwards.
+   * @param device where the device says that it stands @throws DeviceError
+   */
+  save(device: QueueState | null): SavedReceive {
+    this.#stopped = true;
+    const burst = new FrameBurst(1, this.#pool.count);
+    const frames: string[] = [];
+    while (this.hasUsed()) {
+      if (this.receiveBurst(burst) === 0) continue;
+      const bytes = new Uint8Array(burst.frameBytes(0));
+      this.copyFrame(burst, 0, bytes);
+      frames.push(bytes.toBase64());
+      burst.clear();
+    }
+    return { ring: this.#queue.save(device ?? undefined), device, frames };
   }
 
   /**
@@ -126,7 +182,7 @@ export class ReceiveQueue implements WaitTarget {
     burst.parts = part;
     if (dropped > 0) {
       this.#counts[COUNT.dropped]! += dropped;
-      if (this.#fault === null) this.flush();
+      if (this.#fault === null && !this.#stopped) this.flush();
     }
     if (frames === 0 && this.#fault !== null) throw this.#fault;
     this.#counts[COUNT.frames]! += frames;
@@ -175,6 +231,11 @@ export class ReceiveQueue implements WaitTarget {
         `${this.#name}, queue ${this.index}: receive slot ${slot} is not held by the caller`,
       );
     }
+    if (slot >= this.#queue.size) {
+      // A loaded frame's: beyond what the queue has room for, and used once.
+      this.#held[slot] = 0;
+      return;
+    }
     const id = this.#queue.addSingle(
       this.#pool.iovaLo[slot]!,
       this.#pool.iovaHi[slot]!,
@@ -214,6 +275,7 @@ export class ReceiveQueue implements WaitTarget {
 
   #drop(slot: number): void {
     this.#held[slot] = 1;
+    if (this.#stopped) return;
     try {
       this.recycleSlot(slot);
     } catch (error) {
@@ -241,4 +303,9 @@ export class ReceiveQueue implements WaitTarget {
   #gone(): never {
     throw new ClosedError(`receive queue ${this.index} of ${this.#name}`);
   }
+}
+
+/** Buffers that a frame of `lengthBytes` takes: the header is in the first. */
+export function slotsFor(lengthBytes: number, slotBytes: number): number {
+  return Math.ceil((NET_HDR_BYTES + lengthBytes) / slotBytes);
 }

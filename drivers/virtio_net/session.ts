@@ -4,6 +4,7 @@
  * @module
  */
 import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
+import { FEATURE } from "../../lib/virtio/constants/features.ts";
 import {
   ETHERNET_HEADER_BYTES,
   NET_FEATURE,
@@ -11,13 +12,17 @@ import {
   netControlQueue,
   netQueues,
 } from "../../lib/virtio/constants/net.ts";
+import type { VirtioDevice } from "../../lib/virtio/device.ts";
+import { hasQueueState } from "../../lib/virtio/features.ts";
+import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import type { Waiter } from "../../lib/virtio/waiter.ts";
 import type { Session } from "../session_owner.ts";
 import { type NetConfig, readNetConfig } from "./config.ts";
 import { ControlQueue } from "./control.ts";
 import { netWishes } from "./features.ts";
 import type { VirtioNetOptions } from "./options.ts";
-import { ReceiveQueue } from "./receive.ts";
+import { ReceiveQueue, slotsFor } from "./receive.ts";
+import { decodeFrame, type SavedNet, type SavedReceive } from "./saved.ts";
 import { SlotPool } from "./slots.ts";
 import { TransmitQueue } from "./transmit.ts";
 
@@ -32,8 +37,17 @@ export interface SessionContext {
   readonly options: VirtioNetOptions;
   readonly receiveCounts: Float64Array;
   readonly transmitCounts: Float64Array;
+  /** The device goes on where another stopped. */
+  readonly resume?: ResumePlan;
   /** Called when an interrupt may mean a change of the config space. */
   readonly onConfigInterrupt: () => void;
+}
+
+/** What a session goes on with. */
+export interface ResumePlan {
+  readonly saved: SavedNet;
+  /** `continue`: rings at their saved places, or an error; `fresh`: at the beginning; undefined: continue where possible. */
+  readonly rings: "continue" | "fresh" | undefined;
 }
 
 /** See the module's text. */
@@ -42,6 +56,8 @@ export interface NetSession {
   readonly config: NetConfig;
   /** Longest frame to send. */
   readonly maxFrameBytes: number;
+  /** Bytes of each receive buffer. */
+  readonly bufferBytes: number;
   /** By pair. */
   readonly receive: readonly ReceiveQueue[];
   /** By pair. */
@@ -49,9 +65,16 @@ export interface NetSession {
   /** Undefined without CTRL_VQ. */
   readonly control: ControlQueue | undefined;
   readonly waiter: Waiter;
+  /** Of a session that goes on with a saved one: whether its rings do, or start at the beginning. */
+  readonly rings: "continued" | "fresh";
 }
 
-/** Brings the device up to DRIVER_OK with receive buffers in place. */
+const CONTROL_QUEUE_SIZE = 16;
+
+/**
+ * Brings the device up to DRIVER_OK with receive buffers in place. A session that goes on with a saved one has none yet, and its frames are
+ * not visible to the device: first the driver must put addresses and filters back, then `goOn`.
+ */
 export function buildSession(session: Session, context: SessionContext): NetSession {
   const { device } = session;
   const { options } = context;
@@ -73,15 +96,22 @@ export function buildSession(session: Session, context: SessionContext): NetSess
   if (controlIndex !== undefined) indices.push(controlIndex);
   session.listen(options, indices, context.onConfigInterrupt);
 
+  const resume = context.resume;
+  if (resume !== undefined && config.mtu < resume.saved.mtu) {
+    throw new UnsupportedError(`${name} has MTU ${config.mtu}, the suspended device had ${resume.saved.mtu}`);
+  }
+  const rings = resume === undefined ? "fresh" : chooseRings(device, resume, size, controlIndex);
   const maxFrameBytes = config.mtu + ETHERNET_HEADER_BYTES;
   const receive: ReceiveQueue[] = [];
   const transmit: TransmitQueue[] = [];
   for (const number of numbers) {
-    const receiveQueue = session.queue(number.receive, size);
+    const saved = resume?.saved.pairs[receive.length];
+    const start = (state: QueueState | undefined) => (rings === "continued" ? state : undefined);
+    const receiveQueue = session.queue(number.receive, size, 0, start(saved?.receive.ring.state));
     const buffers = session.own(
       new SlotPool(
         transport.dma,
-        receiveQueue.size,
+        receiveQueue.size + loadedSlots(saved?.receive, bufferBytes),
         bufferBytes,
         NET_HDR_BYTES,
         `queue ${number.receive} receive buffers`,
@@ -90,7 +120,7 @@ export function buildSession(session: Session, context: SessionContext): NetSess
     );
     receive.push(new ReceiveQueue(name, receiveQueue, buffers, mergeable, context.receiveCounts));
 
-    const transmitQueue = session.queue(number.transmit, size);
+    const transmitQueue = session.queue(number.transmit, size, 0, start(saved?.transmit.ring.state));
     const frames = session.own(
       new SlotPool(
         transport.dma,
@@ -102,11 +132,16 @@ export function buildSession(session: Session, context: SessionContext): NetSess
       ),
     );
     transmit.push(new TransmitQueue(name, transmitQueue, frames, maxFrameBytes, context.transmitCounts));
+    if (saved !== undefined) {
+      receive.at(-1)!.load(saved.receive);
+      transmit.at(-1)!.reoffer(saved.transmit);
+    }
   }
   const { waiter } = session;
   let control: ControlQueue | undefined;
   if (controlIndex !== undefined) {
-    const queue = session.queue(controlIndex, 16, 2);
+    const state = rings === "continued" ? resume?.saved.control?.ring.state : undefined;
+    const queue = session.queue(controlIndex, CONTROL_QUEUE_SIZE, 2, state);
     control = session.own(
       new ControlQueue(name, queue, transport.dma, waiter, options.controlTimeoutMs ?? 2000),
     );
@@ -114,8 +149,63 @@ export function buildSession(session: Session, context: SessionContext): NetSess
   device.driverOk();
   // An interrupt is for somebody who sleeps: `Waiter` asks for it.
   for (const queue of [...transmit, ...receive]) queue.suppressInterrupts();
+  if (resume === undefined) { for (const queue of receive) queue.start(); }
+  return { config, maxFrameBytes, bufferBytes, receive, transmit, control, waiter, rings };
+}
+
+/** Gives the device its receive buffers and the frames that are sent again: addresses and filters are in place. */
+export function goOn({ receive, transmit }: NetSession): void {
   for (const queue of receive) queue.start();
-  return { config, maxFrameBytes, receive, transmit, control, waiter };
+  for (const queue of transmit) queue.flush();
+}
+
+/** What a running device's queues hold, and the rest of what makes it go on elsewhere. The device must be stopped. @throws DeviceError */
+export function saveQueues(
+  { receive, transmit, control }: NetSession,
+  states: ReadonlyMap<number, QueueState>,
+): Pick<SavedNet, "pairs" | "control"> {
+  const stateOf = (index: number) => states.get(index) ?? null;
+  return {
+    pairs: receive.map((queue, pair) => ({
+      receive: queue.save(stateOf(queue.index)),
+      transmit: transmit[pair]!.save(stateOf(transmit[pair]!.index)),
+    })),
+    control: control === undefined ? null : control.save(stateOf(control.index)),
+  };
+}
+
+/** Rings can go on in place when the device takes their state, and they are what they were: layout, sizes, numbers. */
+function chooseRings(
+  device: VirtioDevice,
+  { saved, rings }: ResumePlan,
+  size: number,
+  controlIndex: number | undefined,
+): "continued" | "fresh" {
+  if (rings === "fresh") return "fresh";
+  const { transport } = device;
+  const layout = device.has(FEATURE.RING_PACKED) ? "packed" : "split";
+  const all = saved.pairs.flatMap(({ receive, transmit }) => [receive.ring, transmit.ring]);
+  const problem = !hasQueueState(transport.profile, device.features)
+    ? 'VIRTIO_F_QUEUE_STATE was not negotiated; open the transport with profile "queue-state"'
+    : all[0]!.state.layout !== layout
+    ? `the rings are ${all[0]!.state.layout}, ${layout} was negotiated`
+    : all.some((ring) => ring.size !== size || transport.queueMaxSize(ring.queue) < size)
+    ? `the sizes of the rings are not the ${size} of the new ones`
+    : (saved.control?.ring.queue ?? controlIndex) !== controlIndex
+    ? "the control queue has another number here"
+    : saved.control !== null &&
+        saved.control.ring.size !== Math.min(CONTROL_QUEUE_SIZE, transport.queueMaxSize(controlIndex!))
+    ? "the control queue has another size here"
+    : undefined;
+  if (problem === undefined) return "continued";
+  if (rings === undefined) return "fresh";
+  throw new UnsupportedError(`${transport.name}: the saved rings cannot go on: ${problem}`, {
+    hint: 'rings: "fresh" starts new ones, with the same frames',
+  });
+}
+
+function loadedSlots(saved: SavedReceive | undefined, bufferBytes: number): number {
+  return saved?.frames.reduce((sum, one) => sum + slotsFor(decodeFrame(one).length, bufferBytes), 0) ?? 0;
 }
 
 function checkPairs(name: string, pairs: number, maximum: number): void {

@@ -3,11 +3,13 @@
  *
  * @module
  */
-import { ClosedError, UsageError } from "../../lib/errors/mod.ts";
+import { ClosedError, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import { ETHERNET_HEADER_BYTES, NET_HDR_BYTES } from "../../lib/virtio/constants/net.ts";
+import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../lib/virtio/waiter.ts";
+import { decodeFrame, type SavedTransmit } from "./saved.ts";
 import type { SlotPool } from "./slots.ts";
 import { COUNT } from "./statistics.ts";
 
@@ -88,6 +90,12 @@ export class TransmitQueue implements WaitTarget {
     if (this.#pool.closed) this.#gone();
     if (this.#state[slot] !== RESERVED) this.#notReserved(slot);
     this.checkLength(lengthBytes);
+    this.#add(slot, lengthBytes);
+    this.#counts[COUNT.frames]!++;
+    this.#counts[COUNT.bytes]! += lengthBytes;
+  }
+
+  #add(slot: number, lengthBytes: number): void {
     const id = this.#queue.addSingle(
       this.#pool.iovaLo[slot]!,
       this.#pool.iovaHi[slot]!,
@@ -96,8 +104,6 @@ export class TransmitQueue implements WaitTarget {
     );
     this.#slotOf[id] = slot;
     this.#state[slot] = SENT;
-    this.#counts[COUNT.frames]!++;
-    this.#counts[COUNT.bytes]! += lengthBytes;
   }
 
   /** Sends `count` reserved slots and flushes. @returns `count` @throws UsageError; what was queued before is sent all the same */
@@ -128,6 +134,47 @@ export class TransmitQueue implements WaitTarget {
       this.#free[this.#freeCount++] = slot;
     }
     return count;
+  }
+
+  /**
+   * What was sent and has not been returned, with its bytes. The device must be stopped; slots that are reserved only are the caller's and are not
+   * in it.
+   * @param device where the device says that it stands @throws DeviceError
+   */
+  save(device: QueueState | null): SavedTransmit {
+    while (this.reclaim() > 0);
+    const ring = this.#queue.save(device ?? undefined);
+    const frames = ring.inFlight.map(({ id, readable }) => {
+      const lengthBytes = readable.reduce((sum, part) => sum + part.lengthBytes, -NET_HDR_BYTES);
+      return this.#pool.bodies[this.#slotOf[id]!]!.subarray(0, lengthBytes).toBase64();
+    });
+    return { ring, device, frames, undecided: device === null ? 0 : distance(ring.state, device, ring.size) };
+  }
+
+  /**
+   * Queues the frames of a saved queue again, in their order; `flush` makes them visible. They were counted when they were sent first.
+   * @throws UnsupportedError when there are more than slots, or one is too long
+   */
+  reoffer(saved: SavedTransmit): void {
+    const { frames } = saved;
+    if (frames.length > this.#freeCount) {
+      throw new UnsupportedError(
+        `${this.#name}, queue ${this.index}: ${frames.length} frames are to be sent again, there are ${this.#freeCount} slots`,
+        { hint: "resume on a function with larger queues" },
+      );
+    }
+    for (const frame of frames) {
+      const bytes = decodeFrame(frame);
+      if (bytes.length > this.maxFrameBytes) {
+        throw new UnsupportedError(
+          `${this.#name}, queue ${this.index}: a frame of ${bytes.length} bytes is to be sent again, ${this.maxFrameBytes} is the longest`,
+          { hint: "resume on a function with at least the MTU of before" },
+        );
+      }
+      const slot = this.reserve();
+      this.#pool.bodies[slot]!.set(bytes);
+      this.#add(slot, bytes.length);
+    }
   }
 
   /** Checks a frame's length. @throws UsageError for a frame that is too short or too long for this device */
@@ -164,4 +211,15 @@ export class TransmitQueue implements WaitTarget {
   #gone(): never {
     throw new ClosedError(`transmit queue ${this.index} of ${this.#name}`);
   }
+}
+
+/** Chains from the place where nothing is outstanding to where the device reads next; here each takes one descriptor. */
+function distance(from: QueueState, device: QueueState, size: number): number {
+  if (from.layout === "split") {
+    return device.layout === "split" ? (device.availableIndex - from.availableIndex) & 0xffff : 0;
+  }
+  if (device.layout === "split") return 0;
+  const laps = 2 * size;
+  const other = device.availableWrap === from.availableWrap ? 0 : size;
+  return (device.availableSlot - from.availableSlot + other + laps) % laps;
 }
