@@ -51,8 +51,8 @@ export function checkPackedSetup(setup: DeviceQueueSetup): string | undefined {
 export class PackedDeviceQueue extends DeviceRing {
   readonly layout = "packed";
 
-  /** Descriptors of each chain that the device holds, by id; 0: it does not hold that. */
-  readonly #slots: Uint16Array;
+  /** Descriptors of each chain that the device holds, by id; 0: it does not hold that. As long as ids need, which is mostly `size`. */
+  #slots: Uint16Array;
   /** Ids in the order in which they were popped, round and round. */
   readonly #order: Uint16Array;
   /** Device-writable bytes of the same; only where batches are made. */
@@ -94,7 +94,7 @@ export class PackedDeviceQueue extends DeviceRing {
   /** A queue that was just enabled. @throws UsageError for a setup that `checkPackedSetup` finds fault with */
   constructor(setup: DeviceQueueSetup, owner: DeviceQueueOwner) {
     super(setup, owner, DRIVER_RULE, checkPackedSetup(setup));
-    this.#slots = new Uint16Array(IDS);
+    this.#slots = new Uint16Array(setup.size);
     this.#order = new Uint16Array(setup.size);
     this.#writable = this.batches ? new Float64Array(setup.size) : NONE64;
     if (setup.state?.layout === "packed") {
@@ -209,6 +209,11 @@ export class PackedDeviceQueue extends DeviceRing {
     let last = head + slots - 1;
     if (last >= this.size) last -= this.size;
     const id = this.#desc16[8 * last + 6]!;
+    if (id >= this.#slots.length) {
+      const all = new Uint16Array(IDS);
+      all.set(this.#slots);
+      this.#slots = all;
+    }
     if (this.#slots[id] !== 0) {
       return this.fail("1.4", `${this.nameOf(head)}: id ${id} was made available while the device has it`);
     }

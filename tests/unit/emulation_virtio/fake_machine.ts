@@ -7,6 +7,7 @@ import type { DmaTable } from "../../../lib/vfio/vfio_user/dma_table.ts";
 import type { Violation } from "../../../lib/emulation/device_model.ts";
 import type { PciFunctionBehaviour, PciFunctionPort } from "../../../lib/emulation/pci_function.ts";
 import { FakeClient, FakeRing } from "./fake_client.ts";
+import { FakePackedRing } from "./fake_packed_ring.ts";
 
 /** What the machine offers, with everything noted. */
 export class FakePort implements PciFunctionPort {
@@ -51,6 +52,7 @@ export class FakeFunction implements Disposable {
   readonly port: FakePort;
   readonly behaviour: PciFunctionBehaviour;
   readonly rings = new Map<number, FakeRing>();
+  readonly packedRings = new Map<number, FakePackedRing>();
 
   constructor(behaviour: PciFunctionBehaviour, name = "0000:01:00.0", memoryBytes = 1 << 20) {
     this.client = new FakeClient(memoryBytes);
@@ -113,8 +115,16 @@ export class FakeFunction implements Disposable {
     return ring;
   }
 
+  /** Programs and enables a packed queue. */
+  enablePacked(index: number, size = 16, ring = new FakePackedRing(this.client, size)): FakePackedRing {
+    this.packedRings.set(index, ring);
+    this.program(index, ring);
+    this.write(28, 2, 1);
+    return ring;
+  }
+
   /** Programs a queue without enabling it. */
-  program(index: number, ring: FakeRing): void {
+  program(index: number, ring: FakeRing | FakePackedRing): void {
     const setup = ring.setup();
     this.write(22, 2, index);
     this.write(24, 2, ring.size);
