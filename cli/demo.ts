@@ -4,59 +4,38 @@
  * @module
  */
 import { VirtioRng } from "../drivers/virtio_rng.ts";
+import { stepText } from "../examples/step_text.ts";
 import { vfToVf } from "../examples/vf_to_vf.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
 import { PciModernTransport } from "../lib/virtio/mod.ts";
-import { startEmulatedHost } from "./emulated_process.ts";
-import { hex } from "./list.ts";
-import { print, printJson, type Progress, progress } from "./output.ts";
+import { type EmulatedProcess, startEmulatedHost } from "./emulated_process.ts";
+import { interruption } from "./interruption.ts";
+import { hexText, print, printJson, type Progress, progress } from "./output.ts";
 import type { Of } from "./parser.ts";
 
-/** The main job on an embedded host of its own, or with `--host` on the host named. */
+/** PCI device id of a modern virtio entropy device: 0x1040 and its virtio device id. */
+const VIRTIO_RNG = 0x1044;
+const RANDOM_BYTES = 32;
+const DEFAULT_TOTAL_VFS = 4;
+
+type Step = (what: string, found: string) => void;
+
+/** The main job on an embedded host of its own. */
 export async function demo(options: Of<"demo">): Promise<void> {
   const steps: { step: string; found: string }[] = [];
-  const step = (what: string, found: string): void => {
+  const step: Step = (what, found) => {
     steps.push({ step: what, found });
-    if (!options.json) print(`${what.padEnd(11)} ${found}`);
+    if (!options.json) print(stepText(what, found));
   };
   const start = performance.now();
-  const emulated = await startEmulatedHost({ totalVfs: Math.max(4, options.vfs) });
+  using stop = interruption();
+  const emulated = await startEmulatedHost({
+    totalVfs: Math.max(DEFAULT_TOTAL_VFS, options.vfs),
+    signal: stop.signal,
+  });
   try {
-    step("host", `process ${emulated.pid}, serving ${emulated.directory}`);
-    using host = openHost(emulated.directory);
-    const functions = host.list();
-    const before = snapshot(host);
-    for (const one of functions) {
-      step("function", `${one.address} ${one.vendorName} ${one.deviceName}, driver ${one.driver ?? "none"}`);
-    }
-    const pf = functions.find((one) => one.sriov !== undefined);
-    const random = functions.find((one) => one.deviceId === VIRTIO_RNG);
-    if (pf === undefined || random === undefined) {
-      throw new DeviceError("the embedded host lacks its PF or its virtio-rng function");
-    }
-    const bars = new Bars(options.json);
-    await vfToVf(host, {
-      pf: pf.address,
-      vfs: options.vfs,
-      frames: options.frames,
-      interruptFrames: options.interruptFrames,
-      observer: {
-        step: (what, found) => {
-          bars.end();
-          step(what, found);
-        },
-        progress: (label, done, total) => bars.update(label, done, total),
-      },
-    }).finally(() => bars.end());
-    await readRandom(host, random.address, step);
-    if (snapshot(host) !== before) throw new DeviceError("the host is not as it was before", {});
-    step("host", "as it was: same drivers, overrides and VF counts, empty journal");
-    const violations = emulated.violations();
-    if (violations.length > 0) {
-      throw new DeviceError(`the devices report violations: ${violations.join("; ")}`);
-    }
-    step("devices", "report no violation of the standard");
+    await onHost(emulated, options, step, stop.signal);
   } finally {
     await emulated.stop();
   }
@@ -65,21 +44,58 @@ export async function demo(options: Of<"demo">): Promise<void> {
   else print(`done in ${seconds.toFixed(1)} s`);
 }
 
-const VIRTIO_RNG = 0x1044;
-const RANDOM_BYTES = 32;
-
-async function readRandom(
-  host: Host,
-  address: string,
-  step: (what: string, found: string) => void,
+async function onHost(
+  emulated: EmulatedProcess,
+  options: Of<"demo">,
+  step: Step,
+  signal: AbortSignal,
 ): Promise<void> {
+  step("host", `process ${emulated.pid}, serving ${emulated.directory}`);
+  using host = openHost(emulated.directory);
+  const functions = host.list();
+  const before = snapshot(host);
+  for (const one of functions) {
+    step("function", `${one.address} ${one.vendorName} ${one.deviceName}, driver ${one.driver ?? "none"}`);
+  }
+  const pf = functions.find((one) => one.sriov !== undefined);
+  const random = functions.find((one) => one.deviceId === VIRTIO_RNG);
+  if (pf === undefined || random === undefined) {
+    throw new DeviceError("the embedded host lacks its PF or its virtio-rng function");
+  }
+  {
+    using bars = new Bars(options.json);
+    await vfToVf(host, {
+      pf: pf.address,
+      vfs: options.vfs,
+      frames: options.frames,
+      interruptFrames: options.interruptFrames,
+      signal,
+      observer: {
+        step: (what, found) => {
+          bars.end();
+          step(what, found);
+        },
+        progress: (label, done, total) => bars.update(label, done, total),
+      },
+    });
+  }
+  await readRandom(host, random.address, step);
+  if (snapshot(host) !== before) throw new DeviceError("the host is not as it was before");
+  step("host", "as it was: same drivers, overrides and VF counts, empty journal");
+  const violations = emulated.violations();
+  if (violations.length > 0) {
+    throw new DeviceError(`the devices report violations: ${violations.join("; ")}`);
+  }
+  step("devices", "report no violation of the standard");
+}
+
+async function readRandom(host: Host, address: string, step: Step): Promise<void> {
   host.bind(address);
   try {
     using device = host.open(address);
     using transport = PciModernTransport.open(device);
     await using entropy = VirtioRng.open(transport);
-    const bytes = await entropy.read(RANDOM_BYTES);
-    step("virtio-rng", `${[...bytes].map((byte) => hex(byte, 2)).join("")} by ${entropy.interruptKind}`);
+    step("virtio-rng", `${hexText(await entropy.read(RANDOM_BYTES))} by ${entropy.interruptKind}`);
   } finally {
     host.restore(address);
   }
@@ -97,7 +113,7 @@ function snapshot(host: Host): string {
 }
 
 /** One bar at a time, by label. */
-class Bars {
+class Bars implements Disposable {
   readonly #quiet: boolean;
   #label = "";
   #bar: Progress | null = null;
@@ -119,5 +135,9 @@ class Bars {
     this.#bar?.[Symbol.dispose]();
     this.#bar = null;
     this.#label = "";
+  }
+
+  [Symbol.dispose](): void {
+    this.end();
   }
 }

@@ -1,5 +1,5 @@
 /**
- * What the `net` commands share: a function opened and driven, and how waiting ends.
+ * What the `net` commands share: a function opened and driven.
  *
  * @module
  */
@@ -23,23 +23,4 @@ export async function openNet(
     ...(options.queueSize === undefined ? {} : { queueSize: options.queueSize }),
   };
   return stack.use(await VirtioNet.open(transport, driving));
-}
-
-/** A signal that is raised by Ctrl-C or termination, until it is disposed of. */
-export function interruption(): { readonly raised: boolean } & Disposable {
-  let raised = false;
-  const listener = () => {
-    raised = true;
-  };
-  Deno.addSignalListener("SIGINT", listener);
-  Deno.addSignalListener("SIGTERM", listener);
-  return {
-    get raised() {
-      return raised;
-    },
-    [Symbol.dispose]() {
-      Deno.removeSignalListener("SIGINT", listener);
-      Deno.removeSignalListener("SIGTERM", listener);
-    },
-  };
 }

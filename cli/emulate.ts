@@ -3,16 +3,19 @@
  *
  * @module
  */
-import { readText } from "../ffi/mod.ts";
+import { accessible, readDirectory, readText } from "../ffi/mod.ts";
 import {
   createVirtioModels,
   defaultTopology,
   parseTopology,
   serveEmulatedHost,
+  type Topology,
 } from "../lib/emulation/mod.ts";
-import { UsageError } from "../lib/errors/mod.ts";
-import { print, printJson, remark } from "./output.ts";
+import { RefusedError, UsageError } from "../lib/errors/mod.ts";
+import { interruption } from "./interruption.ts";
+import { countText, jsonText, OutputClosedError, print, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { removeTree } from "./temporary_directory.ts";
 
 /** Serves an embedded host until it is interrupted. */
 export async function emulate(options: Of<"emulate">): Promise<void> {
@@ -21,44 +24,67 @@ export async function emulate(options: Of<"emulate">): Promise<void> {
       hint: "write totalVfs into the topology file",
     });
   }
+  const { directory } = options;
   const models = createVirtioModels();
   const topology = options.topology === undefined
     ? defaultTopology(options.totalVfs)
     : parseTopology(readText(options.topology), models.kinds);
-  const stop = new AbortController();
-  const listener = () => stop.abort();
-  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, listener);
+  if (options.temporary && accessible(directory) && readDirectory(directory).length > 0) {
+    throw new RefusedError(`${directory} is not empty: it would be removed at the end`, {
+      hint: "leave --temporary out, or name a directory that is not there",
+    });
+  }
+  using stop = interruption();
+  const parent = new AbortController();
+  if (options.temporary) whenInputEnds(() => parent.abort());
   let violations = 0;
   try {
     await serveEmulatedHost({
-      directory: options.directory,
+      directory,
       models,
       topology,
-      signal: stop.signal,
+      signal: AbortSignal.any([stop.signal, parent.signal]),
       onViolation: (violation) => {
         violations++;
+        if (!options.verbose) return;
         const { function: where, queue, rule, message } = violation;
-        if (options.verbose) {
-          remark(`violation: ${where}${queue === undefined ? "" : `, queue ${queue}`}: ${message} (${rule})`);
-        }
+        remark(`violation: ${where}${queue === undefined ? "" : `, queue ${queue}`}: ${message} (${rule})`);
       },
-      onReady: () => {
-        if (options.json) {
-          printJson({ ready: true, directory: options.directory, functions: topology.functions });
-          return;
-        }
-        print(`serving ${topology.functions.length} functions in ${options.directory}`);
-        for (const one of topology.functions) {
-          const vfs = one.totalVfs > 0 ? `, up to ${one.totalVfs} VFs` : "";
-          print(`  ${one.address}  ${one.kind}${vfs}  (on ${one.driver ?? "no driver"})`);
-        }
-        print(`use it with --host ${options.directory}; stop it with Ctrl-C`);
-      },
+      onReady: () => say(() => tell(options, topology)),
     });
   } finally {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.removeSignalListener(signal, listener);
+    if (options.temporary) removeTree(directory);
   }
-  if (violations > 0) {
-    remark(`${violations} violation${violations === 1 ? "" : "s"} of the standard by drivers`);
+  if (options.json) say(() => print(jsonText({ ended: true, violations }, 0)));
+  else if (violations > 0) remark(`${countText(violations, "violation")} of the standard by drivers`);
+}
+
+function tell(options: Of<"emulate">, topology: Topology): void {
+  const { directory } = options;
+  if (options.json) {
+    print(jsonText({ ready: true, directory, functions: topology.functions }, 0));
+    return;
   }
+  print(`serving ${countText(topology.functions.length, "function")} in ${directory}`);
+  for (const one of topology.functions) {
+    const vfs = one.totalVfs > 0 ? `, up to ${countText(one.totalVfs, "VF")}` : "";
+    print(`  ${one.address}  ${one.kind}${vfs}  (on ${one.driver ?? "no driver"})`);
+  }
+  print(`use it with --host ${directory}; stop it with Ctrl-C`);
+}
+
+/** Who reads no more (`emulate … | head -1`) still uses the host. */
+function say(lines: () => void): void {
+  try {
+    lines();
+  } catch (error) {
+    if (!(error instanceof OutputClosedError)) throw error;
+  }
+}
+
+function whenInputEnds(then: () => void): void {
+  (async () => {
+    const scratch = new Uint8Array(512);
+    while (await Deno.stdin.read(scratch) !== null);
+  })().then(then, then);
 }

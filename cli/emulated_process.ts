@@ -3,16 +3,10 @@
  *
  * @module
  */
-import {
-  accessible,
-  makeDirectory,
-  processId,
-  readDirectory,
-  removeDirectory,
-  removeFile,
-} from "../ffi/mod.ts";
-import { TimeoutError } from "../lib/errors/mod.ts";
+import { accessible } from "../ffi/mod.ts";
+import { RingsideError, TimeoutError } from "../lib/errors/mod.ts";
 import { SocketSysfs } from "../lib/host/mod.ts";
+import { makeTemporaryDirectory, removeTree } from "./temporary_directory.ts";
 
 /** A running embedded host. */
 export interface EmulatedProcess {
@@ -25,6 +19,7 @@ export interface EmulatedProcess {
 }
 
 const PATIENCE_MS = 30_000;
+const LOOK_MS = 20;
 
 /** What to serve. */
 export interface EmulatedProcessOptions {
@@ -32,47 +27,48 @@ export interface EmulatedProcessOptions {
   readonly totalVfs?: number;
   /** Topology file, instead of the default topology. */
   readonly topology?: string;
+  /** Gives up when it is aborted before the host is up. */
+  readonly signal?: AbortSignal;
 }
 
-/** Starts one. @throws TimeoutError when it does not come up */
+/**
+ * Starts one. It ends, and its directory goes, with `stop` or when this process ends, however that happens.
+ * @throws TimeoutError when it does not come up; RingsideError when it ends before; the reason of `signal`
+ */
 export async function startEmulatedHost(options: EmulatedProcessOptions = {}): Promise<EmulatedProcess> {
-  const directory = `/tmp/ringside-${processId()}-${crypto.randomUUID().slice(0, 8)}`;
-  makeDirectory(directory, 0o700);
-  const main = new URL("./main.ts", import.meta.url).href;
-  const child = new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "--quiet",
-      "--no-check",
-      "--allow-ffi",
-      "--allow-env",
-      "--allow-sys",
-      main,
-      "emulate",
-      directory,
-      ...(options.totalVfs === undefined ? [] : ["--total-vfs", String(options.totalVfs)]),
-      ...(options.topology === undefined ? [] : ["--topology", options.topology]),
-    ],
-    stdin: "null",
-    stdout: "null",
-    stderr: "inherit",
-  }).spawn();
+  const directory = makeTemporaryDirectory();
+  let child: Deno.ChildProcess;
+  try {
+    child = spawn(directory, options);
+  } catch (error) {
+    removeTree(directory);
+    throw error;
+  }
+  let ended = false;
+  const status = child.status.finally(() => {
+    ended = true;
+  });
   const stop = async (): Promise<void> => {
-    try {
-      child.kill("SIGTERM");
-    } catch {
-      // It has ended already.
-    }
-    await child.status;
+    if (!ended) child.kill("SIGTERM");
+    await status;
+    await child.stdin.close().catch(() => {});
     removeTree(directory);
   };
-  const deadline = performance.now() + PATIENCE_MS;
-  while (!accessible(`${directory}/ready`)) {
-    if (performance.now() > deadline) {
-      await stop();
-      throw new TimeoutError(`the embedded host did not come up within ${PATIENCE_MS / 1000} s`);
+  try {
+    const deadline = performance.now() + PATIENCE_MS;
+    while (!accessible(`${directory}/ready`)) {
+      options.signal?.throwIfAborted();
+      if (ended) {
+        throw new RingsideError(`the embedded host ended at once, with status ${(await status).code}`);
+      }
+      if (performance.now() > deadline) {
+        throw new TimeoutError(`the embedded host did not come up within ${PATIENCE_MS / 1000} s`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
     }
-    await new Promise((resolve) => setTimeout(resolve, 20));
+  } catch (error) {
+    await stop();
+    throw error;
   }
   return {
     pid: child.pid,
@@ -85,13 +81,28 @@ export async function startEmulatedHost(options: EmulatedProcessOptions = {}): P
   };
 }
 
-function removeTree(directory: string): void {
-  for (const { name, type } of readDirectory(directory)) {
-    const path = `${directory}/${name}`;
-    if (type === DIRECTORY) removeTree(path);
-    else removeFile(path);
-  }
-  removeDirectory(directory);
+function spawn(directory: string, options: EmulatedProcessOptions): Deno.ChildProcess {
+  const main = new URL("./main.ts", import.meta.url).href;
+  return new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--quiet",
+      "--no-check",
+      "--allow-ffi",
+      "--allow-env",
+      "--allow-sys",
+      main,
+      "emulate",
+      directory,
+      "--temporary",
+      ...(options.totalVfs === undefined ? [] : ["--total-vfs", String(options.totalVfs)]),
+      ...(options.topology === undefined ? [] : ["--topology", options.topology]),
+    ],
+    // Its end tells the child that this process has gone.
+    stdin: "piped",
+    stdout: "null",
+    stderr: "inherit",
+    // A Ctrl-C on the terminal is for this process: it needs the host to put it back.
+    detached: true,
+  }).spawn();
 }
-
-const DIRECTORY = 4;

@@ -1,18 +1,19 @@
 /**
- * How a failure is told: one line, and an exit status.
+ * How a failure is told: one line on standard error, with `--json` an object on standard output as well, and an exit status.
  *
  * @module
  */
-import { NotFoundError, RingsideError, UsageError } from "../lib/errors/mod.ts";
+import { DeviceError, NotFoundError, RingsideError, UsageError } from "../lib/errors/mod.ts";
 import { SyscallError } from "../ffi/mod.ts";
+import { InterruptedError } from "./interruption.ts";
 
-/** Exit statuses: 1 the operation failed or was refused, 2 the request itself was wrong. */
+/** Exit statuses: 1 the operation failed or was refused, 2 the request itself was wrong. 128 and more: ended by a signal. */
 export const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
 
 /** The line for an error; programming errors keep their stack. */
-export function failureText(error: unknown): string {
+export function failureText(error: unknown, host?: string): string {
   if (error instanceof RingsideError) {
-    return `ringside: ${error.message}${error.hint === "" ? "" : ` (${error.hint})`}`;
+    return `ringside: ${error.message}${error.hint === "" ? "" : ` (${forHost(error.hint, host)})`}`;
   }
   if (error instanceof Deno.errors.NotCapable) {
     return `ringside: ${error.message} (the commands of the README grant what is needed)`;
@@ -20,8 +21,29 @@ export function failureText(error: unknown): string {
   return `ringside: internal error: ${error instanceof Error ? error.stack : String(error)}`;
 }
 
+/** The object for an error. */
+export function failureJson(error: unknown, host?: string): { error: Record<string, unknown> } {
+  const { name, message } = error instanceof Error ? error : { name: "Error", message: String(error) };
+  return {
+    error: {
+      type: error instanceof RingsideError ? name : "InternalError",
+      message,
+      ...(error instanceof RingsideError && error.hint !== "" ? { hint: forHost(error.hint, host) } : {}),
+      ...(error instanceof SyscallError ? { errno: error.code } : {}),
+      ...(error instanceof DeviceError ? { location: error.location } : {}),
+    },
+  };
+}
+
+/** Commands that a hint names, for the host that the failed one was for. */
+export function forHost(hint: string, host: string | undefined): string {
+  if (host === undefined || host === "linux") return hint;
+  return hint.replace(/\bringside (?=(bind|restore|sriov|show|status) ?)/g, `ringside --host ${host} `);
+}
+
 /** The exit status for an error. */
 export function exitStatus(error: unknown): number {
+  if (error instanceof InterruptedError) return error.exitStatus;
   if (error instanceof UsageError || error instanceof NotFoundError) return EXIT.usage;
   if (error instanceof SyscallError && error.code === "ENOENT") return EXIT.usage;
   return EXIT.failed;

@@ -4,8 +4,11 @@
  * @module
  */
 import type { FunctionInfo, Host } from "../lib/host/mod.ts";
-import { print, printJson, printTable } from "./output.ts";
+import { hex, print, printJson, printTable } from "./output.ts";
 import type { Of } from "./parser.ts";
+
+/** Columns that give way on a narrow terminal: CLASS and NAME. */
+const SHRINK = [2, 3];
 
 /** Lists functions. */
 export function list(host: Host, options: Of<"list">): void {
@@ -33,6 +36,7 @@ export function list(host: Host, options: Of<"list">): void {
       vfs(one),
       users(one),
     ]),
+    SHRINK,
   );
 }
 
@@ -49,16 +53,11 @@ function group(one: FunctionInfo): string {
 
 function vfs(one: FunctionInfo): string {
   if (one.sriov !== undefined) return `${one.sriov.numVfs}/${one.sriov.totalVfs}`;
-  return one.physicalFunction === undefined ? "-" : `of ${one.physicalFunction}`;
+  return one.physicalFunction === undefined ? "-" : `of ${one.physicalFunction.replace(/^0000:/, "")}`;
 }
 
 function users(one: FunctionInfo): string {
   const all = [...one.netInterfaces, ...one.blockDevices];
   if (one.heldBy !== undefined) all.push(one.heldBy);
   return all.length === 0 ? "-" : all.join(", ");
-}
-
-/** Fixed-width hexadecimal without prefix, as PCI ids are written. */
-export function hex(value: number, digits: number): string {
-  return value.toString(16).padStart(digits, "0");
 }

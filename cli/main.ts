@@ -3,11 +3,13 @@
  *
  * @module
  */
-import { run } from "@optique/run";
+import { runParser } from "@optique/core/facade";
+import { formatMessage, type Message } from "@optique/core/message";
+import { UsageError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
-import { EXIT, exitStatus, failureText } from "./failure.ts";
-import { remark } from "./output.ts";
-import { type Invocation, parser } from "./parser.ts";
+import { EXIT, exitStatus, failureJson, failureText } from "./failure.ts";
+import { OutputClosedError, print, printJson, remark, terminalColumns } from "./output.ts";
+import { COMMAND_USAGE, type Invocation, parser } from "./parser.ts";
 import { bind } from "./bind.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
@@ -23,30 +25,76 @@ import { sriov } from "./sriov.ts";
 import { status } from "./status.ts";
 import manifest from "../deno.json" with { type: "json" };
 
-/** Parses arguments and runs the command. @returns the exit status; errors are told on standard error. */
+/** Parses arguments and runs the command. @returns the exit status; errors are told on standard error, and with `--json` on standard output too. */
 export async function main(args: readonly string[]): Promise<number> {
-  const invocation = run(parser, {
-    args,
-    programName: "ringside",
-    version: manifest.version,
-    help: "both",
-    completion: "both",
-    aboveError: "none",
-    errorExitCode: EXIT.usage,
-  });
+  // What cannot be parsed is told as JSON too.
+  let json = args.includes("--json");
+  let host: string | undefined;
   try {
+    const invocation = parse(args);
+    if (typeof invocation === "number") return invocation;
+    ({ json, host } = invocation);
     return await dispatch(invocation) ?? EXIT.ok;
   } catch (error) {
-    remark(failureText(error));
+    if (error instanceof OutputClosedError) return EXIT.ok;
+    remark(failureText(error, host));
+    if (json) tryPrintJson(failureJson(error, host));
     return exitStatus(error);
   }
 }
 
+/** An invocation, or the exit status when help was asked for. @throws UsageError */
+function parse(args: readonly string[]): Invocation | number {
+  let message: Message = [];
+  const columns = terminalColumns();
+  const parsed: Invocation | number | undefined = runParser<typeof parser, number, undefined>(
+    parser,
+    "ringside",
+    args,
+    {
+      help: { command: true, option: true, onShow: () => EXIT.ok },
+      version: { option: true, value: manifest.version, onShow: () => EXIT.ok },
+      completion: { command: true, onShow: () => EXIT.ok },
+      commandList: "top-level",
+      usageLine: COMMAND_USAGE,
+      termWidth: "auto",
+      ...(columns === undefined ? {} : { maxWidth: columns }),
+      aboveError: "none",
+      onError: (_, error): undefined => {
+        message = error;
+      },
+      stdout: print,
+      stderr: () => {},
+    },
+  );
+  if (parsed !== undefined) return parsed;
+  // A suggestion is a paragraph of its own.
+  throw new UsageError(formatMessage(message, { quotes: true }).replace(/\n+/g, " "));
+}
+
+function tryPrintJson(value: unknown): void {
+  try {
+    printJson(value);
+  } catch (error) {
+    if (!(error instanceof OutputClosedError)) remark(failureText(error));
+  }
+}
+
 async function dispatch(invocation: Invocation): Promise<number | void> {
-  if (invocation.command === "emulate") return await emulate(invocation);
-  if (invocation.command === "demo") return await demo(invocation);
-  using host = openHost(invocation.host);
+  if (invocation.command === "emulate" || invocation.command === "demo") {
+    if (invocation.host !== undefined) throw ownHost(invocation.command);
+    return invocation.command === "emulate" ? await emulate(invocation) : await demo(invocation);
+  }
+  using host = openHost(invocation.host ?? "linux");
   return await onHost(host, invocation);
+}
+
+function ownHost(command: "demo" | "emulate"): UsageError {
+  return new UsageError(`${command} serves a host of its own and takes no --host`, {
+    hint: command === "demo"
+      ? "its main job on another host: deno run --allow-ffi examples/vf_to_vf.ts HOST PF"
+      : "its argument is the directory that --host of other commands takes",
+  });
 }
 
 function onHost(

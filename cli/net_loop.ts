@@ -9,6 +9,7 @@ import { CaptureReader } from "../lib/capture/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { openNet } from "./driving.ts";
+import { interruption } from "./interruption.ts";
 import { countText, print, printJson, progress } from "./output.ts";
 import type { Of } from "./parser.ts";
 
@@ -18,6 +19,12 @@ const DEFAULT_COUNT = 10_000;
 export async function netLoop(host: Host, options: Of<"net loop">): Promise<void> {
   const recorded = options.capture === undefined ? undefined : readFrames(options.capture);
   const count = options.count ?? recorded?.count ?? DEFAULT_COUNT;
+  if (host.describe(options.function).address === host.describe(options.receiver).address) {
+    throw new UsageError(`${options.receiver} cannot receive what it sends itself`, {
+      hint: "name two functions of one switch, such as two VFs of a PF",
+    });
+  }
+  using stop = interruption();
   await using stack = new AsyncDisposableStack();
   const from = await openNet(host, options.function, options, stack);
   const to = await openNet(host, options.receiver, options, stack);
@@ -25,20 +32,33 @@ export async function netLoop(host: Host, options: Of<"net loop">): Promise<void
   if (recorded !== undefined) await to.setPromiscuous(true);
   const bytes = options.frameBytes;
   const frames: FrameStream = recorded ?? new TestFrames(to.mac, from.mac, bytes, bytes);
-  using bar = progress("looping", count, "frames", options.json);
-  const exchange = options.interrupts === "none" ? exchangePolled : exchangeByInterrupt;
-  const result = await exchange(from, to, frames, count, (done) => {
-    if (done % 256 === 0) bar.update(done);
-  });
+  const polled = options.interrupts === "none";
+  const exchange = polled ? exchangePolled : exchangeByInterrupt;
+  const result = await (async () => {
+    using bar = progress("looping", count, "frames", options.json);
+    return await exchange(from, to, frames, count, {
+      signal: stop.signal,
+      onProgress: (done) => {
+        if (done % 256 === 0) bar.update(done);
+      },
+    });
+  })();
   const rate = Math.round(result.frames / (result.milliseconds / 1000));
   if (options.json) {
-    printJson({ from: from.transport.name, to: to.transport.name, ...result, framesPerSecond: rate });
+    printJson({
+      from: from.transport.name,
+      to: to.transport.name,
+      ...result,
+      framesPerSecond: rate,
+      interrupts: to.statistics().interrupts,
+    });
     return;
   }
+  const how = polled ? "by polling" : `one by one by ${to.interruptKind}`;
   print(
-    `${from.transport.name} -> ${to.transport.name}: ${countText(result.frames)} frames, ${
-      countText(result.bytes)
-    } bytes, every byte as sent; ${countText(rate)} frames/s`,
+    `${from.transport.name} -> ${to.transport.name}: ${countText(result.frames, "frame")}, ${
+      countText(result.bytes, "byte")
+    }, every byte as sent; ${rate} frames/s ${how}`,
   );
 }
 

@@ -3,57 +3,88 @@
  *
  * @module
  */
-import { FrameBurst } from "../drivers/virtio_net.ts";
+import { FrameBurst, type VirtioNet } from "../drivers/virtio_net.ts";
+import { EventLoopTurns } from "../examples/event_loop_turns.ts";
+import { SyscallError } from "../ffi/mod.ts";
 import { CaptureWriter } from "../lib/capture/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
-import { interruption, openNet } from "./driving.ts";
-import { print, printJson, progress } from "./output.ts";
+import { openNet } from "./driving.ts";
+import { interruption } from "./interruption.ts";
+import { countText, jsonText, print, progress, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 
 /** How long a wait may last before Ctrl-C is looked at. */
 const SLICE_MS = 100;
+const BURST = 64;
 
 /** Writes received frames to a capture file, until enough came, the time is over, or Ctrl-C. */
 export async function netReceive(host: Host, options: Of<"net receive">): Promise<void> {
+  // Frames on standard output leave standard error for what is said about them.
+  const say = options.capture === "-" ? remark : print;
+  using stop = interruption();
   await using stack = new AsyncDisposableStack();
   const net = await openNet(host, options.function, options, stack);
   if (options.promiscuous) await net.setPromiscuous(true);
   const writer = stack.use(new CaptureWriter(options.capture));
-  using stop = interruption();
-  using bar = progress(
-    "receiving",
-    options.count ?? 0,
-    "frames",
-    options.json || options.count === undefined,
-  );
-  const rx = net.rx[0]!;
-  const burst = new FrameBurst(64);
-  const frame = new Uint8Array(65536);
   const start = performance.now();
-  const deadline = options.seconds === undefined ? Infinity : start + options.seconds * 1000;
-  const limit = options.count ?? Infinity;
-  while (writer.frames < limit && !stop.raised && performance.now() < deadline) {
-    if (!(await net.waitReceive(Math.min(SLICE_MS, Math.max(1, deadline - performance.now()))))) continue;
-    rx.receiveBurst(burst);
-    for (let i = 0; i < burst.frames && writer.frames < limit; i++) {
-      const length = rx.copyFrame(burst, i, frame);
-      writer.write(frame.subarray(0, length));
-    }
-    rx.recycle(burst);
-    bar.update(writer.frames);
+  const counted = { bytes: 0 };
+  try {
+    await receive(net, writer, options, stop.signal, counted);
+    writer.close();
+  } catch (error) {
+    // Who reads our pipe has seen enough, as with `| head`.
+    if (!(options.capture === "-" && error instanceof SyscallError && error.code === "EPIPE")) throw error;
   }
-  writer.close();
   const seconds = (performance.now() - start) / 1000;
   if (options.json) {
-    printJson({
+    say(jsonText({
       function: net.transport.name,
       received: writer.frames,
+      bytes: counted.bytes,
       capture: options.capture,
       format: writer.format,
       seconds,
       statistics: net.statistics(),
-    });
+    }));
     return;
   }
-  print(`${net.transport.name}: ${writer.frames} frames in ${options.capture} after ${seconds.toFixed(2)} s`);
+  say(
+    `${net.transport.name}: ${countText(writer.frames, "frame")}, ${
+      countText(counted.bytes, "byte")
+    } in ${writer.path} after ${seconds.toFixed(2)} s`,
+  );
+}
+
+async function receive(
+  net: VirtioNet,
+  writer: CaptureWriter,
+  options: Of<"net receive">,
+  signal: AbortSignal,
+  counted: { bytes: number },
+): Promise<void> {
+  const quiet = options.json || options.count === undefined;
+  using bar = progress("receiving", options.count ?? 0, "frames", quiet);
+  const rx = net.rx[0]!;
+  const burst = new FrameBurst(BURST);
+  const frame = new Uint8Array(65536);
+  const deadline = options.seconds === undefined ? Infinity : performance.now() + options.seconds * 1000;
+  const limit = options.count ?? Infinity;
+  const turns = new EventLoopTurns();
+  while (writer.frames < limit && !signal.aborted && performance.now() < deadline) {
+    // Frames that come without pause would keep signals from being seen.
+    if (turns.due()) await turns.take();
+    if (!(await net.waitReceive(Math.min(SLICE_MS, Math.max(1, deadline - performance.now()))))) {
+      writer.flush();
+      continue;
+    }
+    rx.receiveBurst(burst);
+    for (let i = 0; i < burst.frames && writer.frames < limit; i++) {
+      const length = rx.copyFrame(burst, i, frame);
+      writer.write(frame.subarray(0, length));
+      counted.bytes += length;
+    }
+    rx.recycle(burst);
+    if (options.capture === "-") writer.flush();
+    bar.update(writer.frames);
+  }
 }

@@ -5,45 +5,72 @@
  */
 import type { VirtioNet } from "../drivers/virtio_net.ts";
 import { type CapturedFrame, CaptureReader } from "../lib/capture/mod.ts";
-import { TimeoutError } from "../lib/errors/mod.ts";
+import { EventLoopTurns } from "../examples/event_loop_turns.ts";
+import { TimeoutError, UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
-import { interruption, openNet } from "./driving.ts";
-import { print, printJson, progress, remark } from "./output.ts";
+import { openNet } from "./driving.ts";
+import { interruption } from "./interruption.ts";
+import { countText, print, printJson, progress, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 
 const PATIENCE_MS = 5000;
 const BURST = 32;
+/** How long a pause may last before Ctrl-C is looked at. */
+const SLICE_MS = 100;
 
-/** Sends the frames of a capture file. */
-export async function netSend(host: Host, options: Of<"net send">): Promise<void> {
-  // Read before the function is touched, so that a file that is no capture changes nothing.
-  CaptureReader.open(options.capture)[Symbol.dispose]();
+/** Sends the frames of a capture file. @returns the exit status: that of the signal which ended it early, if one did */
+export async function netSend(host: Host, options: Of<"net send">): Promise<number> {
+  const piped = options.capture === "-";
+  if (piped && options.repeat > 1) {
+    throw new UsageError("--repeat needs a file: standard input can be read once");
+  }
+  // Opened before the function is touched, so that a file that is no capture changes nothing.
+  using first = CaptureReader.open(options.capture);
+  // Reading a pipe blocks this thread, and a signal could not be told: it ends the process instead.
+  using stop = piped ? undefined : interruption();
   await using stack = new AsyncDisposableStack();
   const net = await openNet(host, options.function, options, stack);
-  using stop = interruption();
-  using bar = progress("sending", options.count ?? 0, "frames", options.json || options.count === undefined);
-  const sender = new Sender(net, options.rate, () => stop.raised, (sent) => bar.update(sent));
+  const sender = new Sender(net, options.rate, piped);
+  const total = options.count;
   const start = performance.now();
-  for (let round = 0; round < options.repeat && !sender.done(options.count); round++) {
-    using reader = CaptureReader.open(options.capture);
-    for (const frame of reader) {
-      await sender.send(frame);
-      if (sender.done(options.count)) break;
+  {
+    using bar = progress("sending", total ?? 0, "frames", options.json || total === undefined);
+    const turns = new EventLoopTurns();
+    const done = () => stop?.raised === true || (total !== undefined && sender.sent >= total);
+    for (let round = 0; round < options.repeat && !done(); round++) {
+      using again = round === 0 ? undefined : CaptureReader.open(options.capture);
+      for (const frame of again ?? first) {
+        await sender.send(frame, stop?.signal);
+        if (done()) break;
+        if (!turns.due()) continue;
+        bar.update(sender.sent);
+        await turns.take();
+      }
     }
+    await sender.drain();
   }
-  await sender.drain();
   const seconds = (performance.now() - start) / 1000;
   const { sent, bytes, skipped } = sender;
+  const name = net.transport.name;
+  const status = stop?.exitStatus ?? 0;
   if (options.json) {
-    printJson({ function: net.transport.name, sent, bytes, skipped, seconds, statistics: net.statistics() });
-    return;
+    const statistics = net.statistics();
+    printJson({ function: name, sent, bytes, skipped, seconds, interrupted: status !== 0, statistics });
+    return status;
   }
   if (skipped > 0) {
     remark(
-      `${skipped} frames left out: cut in the capture, or longer than the ${net.maxFrameBytes} bytes that fit`,
+      `${
+        countText(skipped, "frame")
+      } left out: cut in the capture, or not of 14 to ${net.maxFrameBytes} bytes`,
     );
   }
-  print(`${net.transport.name}: ${sent} frames, ${bytes} bytes sent in ${seconds.toFixed(2)} s`);
+  print(
+    `${name}: ${countText(sent, "frame")}, ${countText(bytes, "byte")} sent in ${seconds.toFixed(2)} s${
+      status === 0 ? "" : ", then interrupted"
+    }`,
+  );
+  return status;
 }
 
 class Sender {
@@ -52,34 +79,26 @@ class Sender {
   skipped = 0;
   readonly #net: VirtioNet;
   readonly #interval: number;
-  readonly #stopped: () => boolean;
-  readonly #onProgress: (sent: number) => void;
+  readonly #atOnce: boolean;
   #next = performance.now();
 
-  constructor(
-    net: VirtioNet,
-    rate: number | undefined,
-    stopped: () => boolean,
-    onProgress: (n: number) => void,
-  ) {
+  /** @param rate frames a second at most @param atOnce a frame does not wait for others: nobody knows when the next one comes */
+  constructor(net: VirtioNet, rate: number | undefined, atOnce: boolean) {
     this.#net = net;
     this.#interval = rate === undefined ? 0 : 1000 / rate;
-    this.#stopped = stopped;
-    this.#onProgress = onProgress;
+    this.#atOnce = atOnce || rate !== undefined;
   }
 
-  done(count: number | undefined): boolean {
-    return this.#stopped() || (count !== undefined && this.sent >= count);
-  }
-
-  async send(frame: CapturedFrame): Promise<void> {
+  /** Queues a frame, when its time has come. */
+  async send(frame: CapturedFrame, signal: AbortSignal | undefined): Promise<void> {
     const tx = this.#net.tx[0]!;
     const { bytes } = frame;
     if (bytes.length < frame.originalLength || bytes.length > this.#net.maxFrameBytes || bytes.length < 14) {
       this.skipped++;
       return;
     }
-    if (this.#interval > 0) await this.#pace();
+    if (this.#interval > 0) await this.#pace(signal);
+    if (signal?.aborted) return;
     let slot = tx.reserve();
     while (slot < 0) {
       tx.flush();
@@ -90,12 +109,7 @@ class Sender {
     tx.send(slot, bytes.length);
     this.sent++;
     this.bytes += bytes.length;
-    if (this.#interval > 0 || this.sent % BURST === 0) {
-      tx.flush();
-      this.#onProgress(this.sent);
-      // Signals are told by the event loop.
-      if (this.sent % 1024 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
-    }
+    if (this.#atOnce || this.sent % BURST === 0) tx.flush();
   }
 
   /** Waits until the device has taken everything: closing would drop the rest. */
@@ -109,9 +123,12 @@ class Sender {
     }
   }
 
-  async #pace(): Promise<void> {
-    const wait = this.#next - performance.now();
-    if (wait >= 1) await new Promise((resolve) => setTimeout(resolve, wait));
+  async #pace(signal: AbortSignal | undefined): Promise<void> {
+    while (!signal?.aborted) {
+      const wait = this.#next - performance.now();
+      if (wait < 1) break;
+      await new Promise((resolve) => setTimeout(resolve, Math.min(wait, SLICE_MS)));
+    }
     this.#next = Math.max(this.#next + this.#interval, performance.now() - 100);
   }
 

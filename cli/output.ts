@@ -6,10 +6,24 @@
 import Table from "cli-table3";
 // @ts-types="@types/cli-progress"
 import { Presets, SingleBar } from "cli-progress";
+import { RingsideError } from "../lib/errors/mod.ts";
 
-/** Prints a line on standard output. */
+/** The reader of standard output has gone (`| head -1`): no failure, but nothing is left to be said. */
+export class OutputClosedError extends RingsideError {
+  override name = "OutputClosedError";
+}
+
+const encoder = new TextEncoder();
+
+/** Prints a line on standard output. @throws OutputClosedError, RingsideError (a full disk, for one) */
 export function print(line = ""): void {
-  console.log(line);
+  let rest = encoder.encode(`${line}\n`);
+  try {
+    while (rest.length > 0) rest = rest.subarray(Deno.stdout.writeSync(rest));
+  } catch (cause) {
+    if (cause instanceof Deno.errors.BrokenPipe) throw new OutputClosedError("standard output is closed");
+    throw new RingsideError(`standard output: ${cause instanceof Error ? cause.message : cause}`, { cause });
+  }
 }
 
 /** Prints a line on standard error: progress and remarks, which scripts do not read. */
@@ -17,26 +31,69 @@ export function remark(line: string): void {
   console.error(line);
 }
 
-/** JSON with bigints as numbers where they fit, else as strings. */
+/** JSON with bigints as numbers where they fit, else as strings. `indent` 0: on one line. */
+export function jsonText(value: unknown, indent = 2): string {
+  return JSON.stringify(value, (_, one) => (typeof one === "bigint" ? plain(one) : one), indent);
+}
+
+/** `jsonText` on standard output. */
 export function printJson(value: unknown): void {
-  print(JSON.stringify(value, (_, one) => (typeof one === "bigint" ? plain(one) : one), 2));
+  print(jsonText(value));
 }
 
 function plain(value: bigint): number | string {
   return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value.toString();
 }
 
-/** A borderless table, columns two spaces apart, as system tools print them. */
-export function printTable(head: readonly string[], rows: readonly (readonly string[])[]): void {
+/** Width of the terminal that standard output is, in columns; undefined for a file or a pipe. */
+export function terminalColumns(): number | undefined {
+  if (!Deno.stdout.isTerminal()) return undefined;
+  try {
+    return Deno.consoleSize().columns;
+  } catch {
+    return undefined;
+  }
+}
+
+const GAP = 2;
+const NARROWEST = 8;
+
+/**
+ * A borderless table, columns two spaces apart, as system tools print them. Where it is wider than the terminal, the columns `shrink` are
+ * cut, the widest first; in a file or a pipe everything is there.
+ */
+export function printTable(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  shrink: readonly number[] = [],
+  columns: number | undefined = terminalColumns(),
+): void {
   const none = { top: "", "top-mid": "", "top-left": "", "top-right": "", bottom: "", "bottom-mid": "" };
   const rest = { "bottom-left": "", "bottom-right": "", left: "", "left-mid": "", mid: "", "mid-mid": "" };
   const table = new Table({
     head: [...head],
-    chars: { ...none, ...rest, right: "", "right-mid": "", middle: "  " },
+    colWidths: columnWidths([head, ...rows], shrink, columns),
+    chars: { ...none, ...rest, right: "", "right-mid": "", middle: " ".repeat(GAP) },
     style: { "padding-left": 0, "padding-right": 0, head: [], border: [] },
   });
   for (const row of rows) table.push([...row]);
   for (const line of table.toString().split("\n")) print(line.trimEnd());
+}
+
+/** Width of each column that fits a terminal of `columns`, as far as those of `shrink` can give way. */
+export function columnWidths(
+  rows: readonly (readonly string[])[],
+  shrink: readonly number[],
+  columns: number | undefined,
+): number[] {
+  const widths = (rows[0] ?? []).map((_, at) => Math.max(...rows.map((row) => (row[at] ?? "").length)));
+  const total = () => widths.reduce((sum, one) => sum + one + GAP, -GAP);
+  while (columns !== undefined && total() > columns) {
+    const widest = shrink.reduce((best, at) => (widths[at]! > widths[best]! ? at : best), shrink[0] ?? -1);
+    if (widest < 0 || widths[widest]! <= NARROWEST) break;
+    widths[widest]!--;
+  }
+  return widths;
 }
 
 /** Progress of long work. */
@@ -67,7 +124,17 @@ export function bytesText(bytes: number): string {
   return `${Number.isInteger(value) ? value : value.toFixed(1)} ${units[unit]}`;
 }
 
-/** A number with thin groups of three: `100 000`. */
-export function countText(count: number): string {
-  return count.toString().replace(/\B(?=(\d{3})+$)/g, " ");
+/** `1 frame`, `2 frames`. */
+export function countText(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
+}
+
+/** Fixed-width hexadecimal without prefix, as PCI ids are written. */
+export function hex(value: number, digits: number): string {
+  return value.toString(16).padStart(digits, "0");
+}
+
+/** Bytes in hexadecimal, without spaces. */
+export function hexText(bytes: Uint8Array): string {
+  return [...bytes].map((byte) => hex(byte, 2)).join("");
 }

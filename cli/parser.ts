@@ -8,16 +8,14 @@ import { message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import type { InferValue } from "@optique/core/parser";
 import { argument, command, constant, option } from "@optique/core/primitives";
+import type { Usage } from "@optique/core/usage";
 import { choice, integer, string } from "@optique/core/valueparser";
 
 const globals = object("Everywhere", {
-  json: option("--json", { description: message`Print the result as JSON on standard output.` }),
-  host: withDefault(
-    option("--host", string({ metavar: "HOST" }), {
-      description: message`linux (default), or the directory of an emulated host.`,
-    }),
-    "linux",
-  ),
+  json: option("--json", { description: message`Print the result, or the error, as JSON.` }),
+  host: optional(option("--host", string({ metavar: "HOST" }), {
+    description: message`linux (default), or the directory of an emulated host. Not for demo and emulate.`,
+  })),
 });
 
 const functionArgument = argument(string({ metavar: "FUNCTION" }), {
@@ -30,8 +28,8 @@ const force = option("--force", {
 });
 
 const opening = object("Opening a function", {
-  path: optional(option("--path", choice(["group", "cdev"]), {
-    description: message`VFIO path; default cdev where the kernel has it, else group.`,
+  path: optional(option("--path", choice(["group", "cdev"], { metavar: "PATH" }), {
+    description: message`group or cdev; default cdev where the kernel has it, else group.`,
   })),
   vfToken: optional(option("--vf-token", string({ metavar: "UUID" }), {
     description: message`Token of the PF, for a VF whose PF is on vfio-pci.`,
@@ -45,13 +43,15 @@ const vfTokenOfPf = optional(option("--vf-token", string({ metavar: "UUID" }), {
   description: message`Token to set on a PF that is on vfio-pci: its VFs then open with it only.`,
 }));
 
+const interrupts = withDefault(
+  option("--interrupts", choice(["auto", "msix", "intx", "none"], { metavar: "KIND" }), {
+    description: message`auto (default), msix, intx, or none: poll.`,
+  }),
+  "auto" as const,
+);
+
 const driving = object("Driving", {
-  interrupts: withDefault(
-    option("--interrupts", choice(["auto", "msix", "intx", "none"]), {
-      description: message`Kind of interrupt; none polls. Default auto.`,
-    }),
-    "auto" as const,
-  ),
+  interrupts,
   queueSize: optional(option("--queue-size", integer({ min: 2, max: 32768, metavar: "N" }), {
     description: message`Descriptors a queue; a power of two.`,
   })),
@@ -64,8 +64,13 @@ const seconds = optional(option("-t", "--seconds", integer({ min: 1, metavar: "S
   description: message`Stop after S seconds.`,
 }));
 
-const captureFile = (what: string) =>
-  argument(string({ metavar: "CAPTURE" }), { description: message`${what}` });
+const noCommand = { noMatch: message`No command; --help lists them.` };
+
+/** Usage of what has commands below it: their own help has the rest. */
+export const COMMAND_USAGE: Usage = [{
+  type: "sequence",
+  terms: [{ type: "argument", metavar: "COMMAND" }, { type: "ellipsis" }],
+}];
 
 const net = or(
   command(
@@ -74,7 +79,9 @@ const net = or(
       object({
         command: constant("net send"),
         function: functionArgument,
-        capture: captureFile("pcap or pcapng file to send."),
+        capture: argument(string({ metavar: "CAPTURE" }), {
+          description: message`pcap or pcapng file to send; - is standard input.`,
+        }),
         count,
         repeat: withDefault(
           option("--repeat", integer({ min: 1, metavar: "N" }), {
@@ -97,7 +104,9 @@ const net = or(
       object({
         command: constant("net receive"),
         function: functionArgument,
-        capture: captureFile("File to write; pcapng when its name ends so, else pcap."),
+        capture: argument(string({ metavar: "CAPTURE" }), {
+          description: message`File to write: pcapng when its name ends so, else pcap; - is standard output.`,
+        }),
         count,
         seconds,
         promiscuous: option("--promiscuous", { description: message`Take frames for other addresses too.` }),
@@ -132,6 +141,7 @@ const net = or(
     ),
     { description: message`Send from one function to another and check every byte.` },
   ),
+  { errors: noCommand },
 );
 
 const commands = or(
@@ -193,9 +203,9 @@ const commands = or(
         description: message`Number of VFs.`,
       }),
       vfToken: vfTokenOfPf,
-      autoprobe: optional(option("--autoprobe", choice(["on", "off"]), {
+      autoprobe: optional(option("--autoprobe", choice(["on", "off"], { metavar: "WHEN" }), {
         description:
-          message`Whether the kernel binds new VFs to drivers; default off when the PF is on vfio-pci.`,
+          message`on or off: whether the kernel binds new VFs to drivers; default off for a PF on vfio-pci.`,
       })),
       force,
     }),
@@ -206,7 +216,10 @@ const commands = or(
     object({ command: constant("status") }),
     { description: message`What restore would put back, and who holds what.` },
   ),
-  command("net", net, { description: message`Frames over virtio-net: send, receive, loop.` }),
+  command("net", net, {
+    description: message`Frames over virtio-net: send, receive, loop.`,
+    usageLine: COMMAND_USAGE,
+  }),
   command(
     "rng",
     merge(
@@ -220,10 +233,10 @@ const commands = or(
           32,
         ),
         output: optional(option("-o", "--output", string({ metavar: "FILE" }), {
-          description: message`Write raw bytes to a file instead of hexadecimal to standard output.`,
+          description: message`Write raw bytes to a file (- is standard output) instead of hexadecimal.`,
         })),
+        interrupts,
       }),
-      driving,
       opening,
     ),
     { description: message`Read random bytes from a virtio-rng function.` },
@@ -242,6 +255,9 @@ const commands = or(
         description: message`TotalVFs of the default topology's PF; default 4.`,
       })),
       verbose: option("-v", "--verbose", { description: message`Print violations as they happen.` }),
+      temporary: option("--temporary", {
+        description: message`For a parent process: end when standard input does, and remove DIRECTORY.`,
+      }),
     }),
     { description: message`Serve an embedded host until it is interrupted.` },
   ),
@@ -275,6 +291,7 @@ const commands = or(
     object({ command: constant("doctor") }),
     { description: message`Is this host ready? Each finding with the command that mends it.` },
   ),
+  { errors: noCommand },
 );
 
 // Global options may stand before the command as well as after it.

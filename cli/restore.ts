@@ -4,23 +4,22 @@
  * @module
  */
 import type { Host, JournalEntry } from "../lib/host/mod.ts";
-import { RingsideError } from "../lib/errors/mod.ts";
-import { EXIT } from "./failure.ts";
+import { EXIT, failureJson, failureText } from "./failure.ts";
 import { print, printJson, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 
 /** Puts the host back. @returns the exit status. */
 export function restore(host: Host, options: Of<"restore">): number {
   const report = host.restore(options.function, { force: options.force });
-  const failed = report.failed.map(({ entry, error }) => ({ ...entry, error: error.message }));
+  const failed = report.failed.map(({ entry, error }) => ({ ...entry, ...failureJson(error, host.name) }));
   if (options.json) printJson({ done: report.done, failed });
   else {
     if (report.done.length === 0 && failed.length === 0) print("nothing to put back");
     for (const entry of report.done) print(describeEntry(entry));
   }
   for (const { entry, error } of report.failed) {
-    const hint = error instanceof RingsideError && error.hint !== "" ? ` (${error.hint})` : "";
-    remark(`ringside: ${entry.function} ${entry.attribute} stays in the journal: ${error.message}${hint}`);
+    const why = failureText(error, host.name).replace(/^ringside: /, "");
+    remark(`ringside: ${entry.function} ${entry.attribute} stays in the journal: ${why}`);
   }
   return failed.length === 0 ? EXIT.ok : EXIT.failed;
 }

@@ -4,42 +4,71 @@
  * @module
  */
 import { VirtioRng } from "../drivers/virtio_rng.ts";
-import { replaceFile } from "../ffi/mod.ts";
+import { EventLoopTurns } from "../examples/event_loop_turns.ts";
+import { O, OwnedFd, SyscallError, writeAll } from "../ffi/mod.ts";
+import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { interruption } from "./interruption.ts";
 import { openOptions } from "./opening.ts";
-import { print, printJson, progress, remark } from "./output.ts";
+import { countText, hexText, jsonText, print, progress, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
-import { hex } from "./list.ts";
 
 const PIECE_BYTES = 4096;
+const LINE_BYTES = 32;
+const MOST_JSON_BYTES = 16 << 20;
 
 /** Reads random bytes. */
 export async function rng(host: Host, options: Of<"rng">): Promise<void> {
+  if (options.json && options.output === undefined && options.bytes > MOST_JSON_BYTES) {
+    throw new UsageError(`${options.bytes} bytes as JSON: at most ${MOST_JSON_BYTES}`, {
+      hint: "write them to a file: --output FILE",
+    });
+  }
+  // Bytes on standard output leave standard error for what is said about them.
+  const say = options.output === "-" ? remark : print;
+  using stop = interruption();
   using device = host.open(options.function, openOptions(options));
   using transport = PciModernTransport.open(device);
   await using entropy = VirtioRng.open(transport, { interrupts: options.interrupts });
-  const bytes = new Uint8Array(options.bytes);
-  {
-    using bar = progress("reading", options.bytes, "bytes", options.json);
-    for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
-      await entropy.fill(bytes.subarray(at, at + PIECE_BYTES));
-      bar.update(Math.min(at + PIECE_BYTES, bytes.length));
+  using file = openOutput(options.output);
+  let text = "";
+  try {
+    using bar = progress("reading", options.bytes, "bytes", options.json || file === undefined);
+    const turns = new EventLoopTurns();
+    const piece = new Uint8Array(PIECE_BYTES);
+    for (let done = 0; done < options.bytes;) {
+      const part = piece.subarray(0, Math.min(PIECE_BYTES, options.bytes - done));
+      await entropy.fill(part);
+      if (file !== undefined) writeAll(file, part);
+      else if (options.json) text += hexText(part);
+      else printHex(part);
+      done += part.length;
+      bar.update(done);
+      if (turns.due()) await turns.take(stop.signal);
     }
+  } catch (error) {
+    // Who reads our pipe has seen enough, as with `| head`.
+    if (options.output === "-" && error instanceof SyscallError && error.code === "EPIPE") return;
+    throw error;
   }
-  if (options.output !== undefined) replaceFile(options.output, bytes, 0o600);
-  const text = [...options.output === undefined ? bytes : []].map((byte) => hex(byte, 2)).join("");
   if (options.json) {
-    printJson({
+    say(jsonText({
       function: device.name,
       bytes: options.bytes,
       interrupts: entropy.interrupts,
       kind: entropy.interruptKind,
       ...(options.output === undefined ? { hex: text } : { output: options.output }),
-    });
-    return;
-  }
-  if (options.output === undefined) {
-    for (let at = 0; at < text.length; at += 64) print(text.slice(at, at + 64));
-  } else remark(`${options.bytes} bytes in ${options.output}`);
+    }));
+  } else if (file !== undefined) remark(`${countText(options.bytes, "byte")} in ${file.target}`);
+}
+
+function openOutput(path: string | undefined): OwnedFd | undefined {
+  if (path === undefined) return undefined;
+  if (path === "-") return OwnedFd.standard("output");
+  return OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC, 0o600);
+}
+
+function printHex(bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; at += LINE_BYTES) print(hexText(bytes.subarray(at, at + LINE_BYTES)));
 }

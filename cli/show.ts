@@ -8,9 +8,9 @@ import { RingsideError } from "../lib/errors/mod.ts";
 import { ConfigSpace, describeFunction, formatFunction, PciAddress } from "../lib/pci/mod.ts";
 import { REGION_FLAG, type RegionInfo } from "../lib/vfio/mod.ts";
 import { describeStatus, type FunctionFacts, inspect } from "../lib/virtio/mod.ts";
-import { bytesText, print, printJson } from "./output.ts";
+import { forHost } from "./failure.ts";
+import { bytesText, hex, hexText, print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
-import { hex } from "./list.ts";
 import { openOptions } from "./opening.ts";
 
 const REGION_NAMES = ["BAR0", "BAR1", "BAR2", "BAR3", "BAR4", "BAR5", "ROM", "config", "VGA"];
@@ -29,7 +29,7 @@ export function show(host: Host, options: Of<"show">): void {
     printJson({
       ...about,
       config: describeFunction(space, { address, names, barSizes: sizes.slice(0, 6) }),
-      ...(options.hex ? { bytes: [...config].map((byte) => hex(byte, 2)).join("") } : {}),
+      ...(options.hex ? { bytes: hexText(config) } : {}),
       ...("facts" in opened ? { vfio: opened.facts } : { vfioClosed: opened.why }),
     });
     return;
@@ -75,7 +75,8 @@ function openedFacts(
     return { facts: inspect(device) };
   } catch (error) {
     if (!(error instanceof RingsideError)) throw error;
-    return { why: `not opened: ${error.message}${error.hint === "" ? "" : ` (${error.hint})`}` };
+    const hint = error.hint === "" ? "" : ` (${forHost(error.hint, host.name)})`;
+    return { why: `not opened: ${error.message}${hint}` };
   }
 }
 

@@ -5,7 +5,8 @@
  */
 import type { Host } from "../lib/host/mod.ts";
 import { formatVfToken, parseVfToken } from "../lib/vfio/mod.ts";
-import { print, printJson } from "./output.ts";
+import { failureText } from "./failure.ts";
+import { countText, print, printJson, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 
 /** Sets the number of VFs of a PF. */
@@ -22,7 +23,11 @@ export function sriov(host: Host, options: Of<"sriov">): void {
       using pf = host.open(address, { vfToken: token });
       if (pf.path !== "vfio-user") pf.setVfToken(token);
     } catch (error) {
-      host.setVfCount(address, before?.numVfs ?? 0, { force: options.force });
+      try {
+        host.setVfCount(address, before?.numVfs ?? 0, { force: options.force });
+      } catch (second) {
+        remark(failureText(second, host.name));
+      }
       throw error;
     }
   }
@@ -39,7 +44,7 @@ export function sriov(host: Host, options: Of<"sriov">): void {
     });
     return;
   }
-  print(`${address}: ${found.length} VF${found.length === 1 ? "" : "s"}`);
+  print(`${address}: ${countText(found.length, "VF")}`);
   for (const vf of found) {
     print(`  ${vf.address}  driver ${vf.driver ?? "-"}  IOMMU group ${vf.iommuGroup ?? "-"}`);
   }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Host } from "../lib/host/mod.ts";
+import { type Host, isVfioDriver } from "../lib/host/mod.ts";
 import { print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { describeEntry } from "./restore.ts";
@@ -13,12 +13,12 @@ export function status(host: Host, options: Of<"status">): void {
   const journal = host.journal();
   const functions = host.list();
   const held = functions.filter((one) => one.heldBy !== undefined);
-  const vfio = functions.filter((one) => one.driver === "vfio-pci");
+  const vfio = functions.filter((one) => one.driver !== undefined && isVfioDriver(one.driver));
   if (options.json) {
     printJson({
       journal,
       held: held.map((one) => ({ function: one.address, holder: one.heldBy })),
-      vfio: vfio.map((one) => ({ function: one.address, group: one.iommuGroup ?? null })),
+      vfio: vfio.map((one) => ({ function: one.address, driver: one.driver, group: one.iommuGroup ?? null })),
     });
     return;
   }
@@ -30,7 +30,7 @@ export function status(host: Host, options: Of<"status">): void {
       `  ${one.address}  ${one.deviceName}  ${one.heldBy === undefined ? "free" : `held by ${one.heldBy}`}`,
     );
   }
-  for (const one of held.filter((one) => one.driver !== "vfio-pci")) {
+  for (const one of held.filter((one) => !vfio.includes(one))) {
     print(`  ${one.address}  on ${one.driver ?? "no driver"}  held by ${one.heldBy}`);
   }
 }

@@ -5,6 +5,7 @@
  */
 import { FrameBurst, type VirtioNet } from "../drivers/virtio_net.ts";
 import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";
+import { EventLoopTurns } from "./event_loop_turns.ts";
 import type { FrameStream } from "./test_frames.ts";
 
 const BURST = 32;
@@ -21,18 +22,27 @@ export interface ExchangeResult {
   readonly foreign: number;
 }
 
+/** How to exchange. */
+export interface ExchangeOptions {
+  /** Told how many frames have arrived. */
+  readonly onProgress?: (done: number) => void;
+  /** Ends it, with its reason as the error. */
+  readonly signal?: AbortSignal;
+}
+
 /** By polling: this thread sends, receives and checks in turn. @throws DeviceError for a wrong byte or order, TimeoutError */
-export function exchangePolled(
+export async function exchangePolled(
   from: VirtioNet,
   to: VirtioNet,
   frames: FrameStream,
   count: number,
-  onProgress: (done: number) => void = () => {},
-): ExchangeResult {
+  options: ExchangeOptions = {},
+): Promise<ExchangeResult> {
   const tx = from.tx[0]!;
   const rx = to.rx[0]!;
   const burst = new FrameBurst(BURST);
   const check = new Checker(to, frames);
+  const turns = new EventLoopTurns();
   const window = Math.min(WINDOW, to.rx[0]!.views.length >> 1 || 1);
   const start = performance.now();
   let sent = 0;
@@ -53,10 +63,11 @@ export function exchangePolled(
       check.burst(burst);
       rx.recycle(burst);
       quietSince = performance.now();
-      onProgress(check.frames);
+      options.onProgress?.(check.frames);
     } else if (performance.now() - quietSince > PATIENCE_MS) {
       throw stalled(from, to, sent, check.frames, count);
     }
+    if (turns.due()) await turns.take(options.signal);
   }
   return check.result(start);
 }
@@ -70,12 +81,13 @@ export async function exchangeByInterrupt(
   to: VirtioNet,
   frames: FrameStream,
   count: number,
-  onProgress: (done: number) => void = () => {},
+  options: ExchangeOptions = {},
 ): Promise<ExchangeResult> {
   const tx = from.tx[0]!;
   const rx = to.rx[0]!;
   const burst = new FrameBurst(BURST);
   const check = new Checker(to, frames);
+  const turns = new EventLoopTurns();
   const start = performance.now();
   for (let number = 0; number < count; number++) {
     let slot = tx.reserve();
@@ -95,7 +107,8 @@ export async function exchangeByInterrupt(
       if (check.frames > number) break;
       arrival = to.waitReceive(PATIENCE_MS);
     }
-    onProgress(check.frames);
+    options.onProgress?.(check.frames);
+    if (turns.due()) await turns.take(options.signal);
   }
   return check.result(start);
 }

@@ -2,7 +2,7 @@
  * The main job: give a virtio-net PF to vfio-pci, enable VFs, open two of them, send checked frames from one to the other by polling
  * and by interrupt, and put the host back.
  *
- * Run it: `deno run --allow-ffi --allow-env examples/vf_to_vf.ts HOST PF`, with HOST `linux` or an emulated host's directory.
+ * Run it: `deno run --allow-ffi examples/vf_to_vf.ts HOST PF`, with HOST `linux` or an emulated host's directory.
  *
  * @module
  */
@@ -11,7 +11,13 @@ import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { type Host, openHost, type OpenOptions } from "../lib/host/mod.ts";
 import { DEVICE_FEATURE, type VfioDevice } from "../lib/vfio/mod.ts";
 import { PciModernTransport } from "../lib/virtio/mod.ts";
-import { exchangeByInterrupt, exchangePolled, type ExchangeResult } from "./exchange.ts";
+import {
+  exchangeByInterrupt,
+  type ExchangeOptions,
+  exchangePolled,
+  type ExchangeResult,
+} from "./exchange.ts";
+import { stepText } from "./step_text.ts";
 import { TestFrames } from "./test_frames.ts";
 
 /** Who watches. */
@@ -35,6 +41,8 @@ export interface VfToVfOptions {
   readonly open?: OpenOptions;
   /** Leave bindings and VFs as they are at the end. Default false: they are put back. */
   readonly keep?: boolean;
+  /** Ends it early: the host is put back, and the reason thrown. */
+  readonly signal?: AbortSignal;
   readonly observer: Observer;
 }
 
@@ -50,29 +58,38 @@ export interface VfToVfResult {
 /** Does it. Whatever happens, the host is put back (unless `keep`). @throws what its steps throw */
 export async function vfToVf(host: Host, options: VfToVfOptions): Promise<VfToVfResult> {
   const { observer } = options;
-  try {
-    const before = host.describe(options.pf);
-    if (before.sriov === undefined) throw new UnsupportedError(`${before.address} has no SR-IOV capability`);
-    if (options.vfs < 2) {
-      throw new UsageError(`${options.vfs} VFs: two are needed to send from one to the other`);
-    }
-    observer.step(
-      "PF",
-      `${before.address} ${before.deviceName}, driver ${
-        before.driver ?? "none"
-      }, up to ${before.sriov.totalVfs} VFs`,
-    );
-    host.bind(before.address);
-    observer.step("bind", `${before.address} to ${host.describe(before.address).driver}`);
-    // The PF stays open while its VFs are used: it holds the VF token, and closing it resets it.
-    using pf = host.open(before.address, options.open);
-    const vfOpen = withToken(pf, options.open ?? {}, observer);
-    const vfs = host.setVfCount(before.address, options.vfs);
-    observer.step("VFs", vfs.join(", "));
-    return await drive(host, vfs, vfOpen, options);
-  } finally {
-    if (options.keep !== true) putBack(host, options.pf, observer);
+  const before = host.describe(options.pf);
+  const pf = before.address;
+  if (before.sriov === undefined) throw new UnsupportedError(`${pf} has no SR-IOV capability`);
+  if (options.vfs < 2) {
+    throw new UsageError(`${options.vfs} VFs: two are needed to send from one to the other`);
   }
+  observer.step(
+    "PF",
+    `${pf} ${before.deviceName}, driver ${before.driver ?? "none"}, up to ${before.sriov.totalVfs} VFs`,
+  );
+  let result: VfToVfResult;
+  try {
+    result = await onVfs(host, pf, options);
+  } catch (error) {
+    // The first error is the one to tell; `restore` says again what could not be put back.
+    if (options.keep !== true) tryPutBack(host, pf, observer);
+    throw error;
+  }
+  if (options.keep !== true) putBack(host, pf, observer);
+  return result;
+}
+
+async function onVfs(host: Host, pf: string, options: VfToVfOptions): Promise<VfToVfResult> {
+  const { observer } = options;
+  host.bind(pf);
+  observer.step("bind", `${pf} to ${host.describe(pf).driver}`);
+  // The PF stays open while its VFs are used: it holds the VF token, and closing it resets it.
+  using device = host.open(pf, options.open);
+  const vfOpen = withToken(device, options.open ?? {}, observer);
+  const vfs = host.setVfCount(pf, options.vfs);
+  observer.step("VFs", vfs.join(", "));
+  return await drive(host, vfs, vfOpen, options);
 }
 
 function withToken(pf: VfioDevice, open: OpenOptions, observer: Observer): OpenOptions {
@@ -89,7 +106,11 @@ async function drive(
   open: OpenOptions,
   options: VfToVfOptions,
 ): Promise<VfToVfResult> {
-  const { observer } = options;
+  const { observer, signal } = options;
+  const watched = (label: string, total: number): ExchangeOptions => ({
+    onProgress: (done) => observer.progress(label, done, total),
+    ...(signal === undefined ? {} : { signal }),
+  });
   for (const vf of vfs) host.bind(vf);
   using senderDevice = host.open(vfs[0]!, open);
   using receiverDevice = host.open(vfs[1]!, open);
@@ -107,12 +128,12 @@ async function drive(
   );
   observer.step("features", receiver.featureNames.join(" "));
   const frames = new TestFrames(receiver.mac, sender.mac, 64, Math.min(sender.maxFrameBytes, 1514));
-  const polled = exchangePolled(
+  const polled = await exchangePolled(
     sender,
     receiver,
     frames,
     options.frames,
-    (done) => observer.progress("polling", done, options.frames),
+    watched("polling", options.frames),
   );
   observer.step("polling", resultText(polled));
   const interruptsBefore = receiver.statistics().interrupts;
@@ -121,7 +142,7 @@ async function drive(
     receiver,
     frames,
     options.interruptFrames,
-    (done) => observer.progress("interrupts", done, options.interruptFrames),
+    watched("interrupts", options.interruptFrames),
   );
   const interrupts = receiver.statistics().interrupts - interruptsBefore;
   observer.step(
@@ -140,6 +161,14 @@ function putBack(host: Host, pf: string, observer: Observer): void {
   );
 }
 
+function tryPutBack(host: Host, pf: string, observer: Observer): void {
+  try {
+    putBack(host, pf, observer);
+  } catch (error) {
+    observer.step("restore", `failed: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
 function resultText(result: ExchangeResult): string {
   const rate = Math.round(result.frames / (result.milliseconds / 1000));
   return `${result.frames} frames, ${result.bytes} bytes, all as sent; ${rate} frames/s`;
@@ -153,7 +182,7 @@ if (import.meta.main) {
   }
   using host = openHost(hostName);
   const observer: Observer = {
-    step: (what, found) => console.log(`${what.padEnd(10)} ${found}`),
+    step: (what, found) => console.log(stepText(what, found)),
     progress: () => {},
   };
   await vfToVf(host, { pf, vfs: 2, frames: 100_000, interruptFrames: 1000, observer });

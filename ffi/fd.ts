@@ -46,6 +46,16 @@ export class OwnedFd implements Disposable {
     return new OwnedFd(number, path);
   }
 
+  /** A descriptor of its own for standard input or output; closing it leaves the process its standard stream. @throws SyscallError */
+  static standard(stream: "input" | "output"): OwnedFd {
+    const original = new OwnedFd(stream === "input" ? 0 : 1, `standard ${stream}`);
+    try {
+      return original.duplicate();
+    } finally {
+      original.release();
+    }
+  }
+
   /** The number itself: for calls and kernel structures only. @throws ClosedError */
   get number(): number {
     if (this.#number < 0) throw new ClosedError(this.target);

@@ -15,10 +15,10 @@ export class ByteSource implements Disposable {
   /** Bytes taken so far: the place that errors name. */
   position = 0;
 
-  /** @throws SyscallError */
+  /** `-` is standard input. @throws SyscallError */
   constructor(path: string) {
-    this.path = path;
-    this.#fd = OwnedFd.open(path, O.RDONLY);
+    this.#fd = path === "-" ? OwnedFd.standard("input") : OwnedFd.open(path, O.RDONLY);
+    this.path = this.#fd.target;
   }
 
   /** The next `length` bytes as a copy, or what is left when the file ends before. @throws SyscallError */

@@ -38,12 +38,12 @@ export class CaptureReader implements Disposable, Iterable<CapturedFrame> {
     this.format = format;
   }
 
-  /** Opens a file and reads its header. @throws SyscallError, ProtocolError (no capture file), UnsupportedError (not Ethernet) */
+  /** Opens a file (`-`: standard input) and reads its header. @throws SyscallError, ProtocolError (no capture file), UnsupportedError (not Ethernet) */
   static open(path: string): CaptureReader {
     const source = new ByteSource(path);
     try {
       const magic = source.take(4);
-      if (magic.byteLength < 4) throw notACapture(path);
+      if (magic.byteLength < 4) throw notACapture(source.path);
       const view = new DataView(magic.buffer, magic.byteOffset, 4);
       for (const littleEndian of [true, false]) {
         const value = view.getUint32(0, littleEndian);
@@ -60,7 +60,7 @@ export class CaptureReader implements Disposable, Iterable<CapturedFrame> {
         reader.#readSectionHeader();
         return reader;
       }
-      throw notACapture(path);
+      throw notACapture(source.path);
     } catch (error) {
       source[Symbol.dispose]();
       throw error;

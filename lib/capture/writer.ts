@@ -24,11 +24,13 @@ export class CaptureWriter implements Disposable {
   /** Frames written. */
   frames = 0;
 
-  /** Creates or replaces the file and writes its header. @throws SyscallError */
+  /** Creates or replaces the file (`-`: goes on with standard output) and writes its header. @throws SyscallError */
   constructor(path: string, format: "pcap" | "pcapng" = path.endsWith("ng") ? "pcapng" : "pcap") {
-    this.path = path;
     this.format = format;
-    this.#fd = OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC);
+    this.#fd = path === "-"
+      ? OwnedFd.standard("output")
+      : OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC);
+    this.path = this.#fd.target;
     if (format === "pcap") this.#pcapHeader();
     else this.#sectionAndInterface();
   }

@@ -64,7 +64,7 @@ async function bothWays(
 ): Promise<void> {
   for (const [from, to] of [[a, b], [b, a]] as const) {
     const frames = new TestFrames(to.mac, from.mac, 64, maxFrameBytes);
-    if (polled > 0) assertEquals(exchangePolled(from, to, frames, polled).frames, polled);
+    if (polled > 0) assertEquals((await exchangePolled(from, to, frames, polled)).frames, polled);
     if (byInterrupt === 0) continue;
     const before = to.statistics().interrupts;
     assertEquals((await exchangeByInterrupt(from, to, frames, byInterrupt)).frames, byInterrupt);

@@ -34,7 +34,7 @@ const PRINTS: readonly [RegExp, RegExp][] = [
   [/ sriov 01:00\.0 2$/, /2 VFs\n +0000:01:00\.1/],
   [/ show 01:00\.1$/, /Virtio 1\.0 network device[\s\S]*VIRTIO_NET_F_MAC/],
   [/ status$/, /restore would put back:[\s\S]*sriov_numvfs: 2 -> 0/],
-  [/ net loop 01:00\.1 01:00\.2 --count 10000$/, /10 000 frames, .* every byte as sent/],
+  [/ net loop 01:00\.1 01:00\.2 --count 10000$/, /10000 frames, .* every byte as sent/],
   [/ bind 02:00\.0$/, /0000:02:00\.0: virtio-pci -> vfio-pci/],
   [/ rng 02:00\.0 16$/, /^[0-9a-f]{32}$/m],
   [/ restore$/, /0000:01:00\.0 driver: vfio-pci -> virtio-pci/],

@@ -9,25 +9,48 @@ export interface CliResult {
   readonly err: string;
 }
 
+export interface CliOptions {
+  readonly uid?: number;
+  readonly permissions?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly stdin?: "null" | "piped";
+  readonly stdout?: "piped" | "inherit";
+}
+
+/** The command line in a process of its own. */
+export function startCli(options: CliOptions, ...args: string[]): Deno.ChildProcess {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--no-check", ...(options.permissions ?? PERMISSIONS), main, ...args],
+    stdin: options.stdin ?? "null",
+    stdout: options.stdout ?? "piped",
+    stderr: "piped",
+    env: { NO_COLOR: "1", ...options.env },
+    ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
+  }).spawn();
+}
+
 /** Runs the command line as a user would, in a process of its own. */
 export async function cli(...args: string[]): Promise<CliResult> {
   return await cliWith({}, ...args);
 }
 
 /** As `cli`, as another user or with another permission set. */
-export async function cliWith(
-  options: { uid?: number; permissions?: readonly string[] },
-  ...args: string[]
-): Promise<CliResult> {
-  const command = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-check", ...(options.permissions ?? PERMISSIONS), main, ...args],
+export async function cliWith(options: CliOptions, ...args: string[]): Promise<CliResult> {
+  const { code, stdout, stderr } = await startCli(options, ...args).output();
+  const decoder = new TextDecoder();
+  return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
+}
+
+/** The command line as a word of a shell script, for pipes. */
+export async function shell(script: string, env: Record<string, string> = {}): Promise<CliResult> {
+  const words = [Deno.execPath(), "run", "--quiet", "--no-check", ...PERMISSIONS, main];
+  const { code, stdout, stderr } = await new Deno.Command("bash", {
+    args: ["-c", `ringside() { ${words.join(" ")} "$@"; }\n${script}`],
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
-    env: { NO_COLOR: "1" },
-    ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
-  });
-  const { code, stdout, stderr } = await command.output();
+    env: { NO_COLOR: "1", ...env },
+  }).output();
   const decoder = new TextDecoder();
   return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
 }
