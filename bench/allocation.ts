@@ -21,7 +21,7 @@ const BUDGET = 256;
 
 /** Measures the ring alone, and the whole driver with the emulated device. */
 export async function benchAllocation(run: BenchRun): Promise<Section[]> {
-  const warmUp = run.pick(MILLION, 200_000);
+  const warmUp = run.pick(MILLION, 500_000);
   const packets = run.pick(MILLION, 200_000);
   const objects = await perMillion(run, packets, () => {
     for (let i = 0; i < packets; i++) sink = { id: i, length: 64 };
@@ -29,11 +29,11 @@ export async function benchAllocation(run: BenchRun): Promise<Section[]> {
   if (sink === undefined) throw new DeviceError("nothing was allocated");
   const name = "a small object a packet";
   const figures: Figure[] = [];
-  {
-    using pair = new RingPair({ eventIndex: true, indirect: false });
+  for (const layout of ["split", "packed"] as const) {
+    using pair = new RingPair({ layout, eventIndex: true, indirect: false, inOrder: false });
     pair.turn(warmUp, BURST);
     const value = await perMillion(run, packets, () => pair.turn(packets, BURST));
-    figures.push({ name: `split ring, burst ${BURST}`, value, beside: [compare(value, name, objects)] });
+    figures.push({ name: `${layout} ring, burst ${BURST}`, value, beside: [compare(value, name, objects)] });
   }
   const rates: Figure[] = [];
   await using stack = new AsyncDisposableStack();

@@ -15,16 +15,21 @@ export class Interrupted extends RingsideError {
 export class BenchRun implements Disposable {
   /** Few rounds: to see that everything works. */
   readonly short: boolean;
-  #raised = false;
+  readonly #stop = new AbortController();
   readonly #listener = (): void => {
-    if (this.#raised) Deno.exit(130);
-    this.#raised = true;
+    if (this.signal.aborted) Deno.exit(130);
+    this.#stop.abort(new Interrupted("interrupted"));
   };
 
   /** Takes over Ctrl-C until it is disposed of; a second one ends the process at once. */
   constructor(short: boolean) {
     this.short = short;
     for (const signal of SIGNALS) Deno.addSignalListener(signal, this.#listener);
+  }
+
+  /** Aborted by Ctrl-C; its reason is an `Interrupted`. */
+  get signal(): AbortSignal {
+    return this.#stop.signal;
   }
 
   /** `full`, or in a short run `few`. */
@@ -35,7 +40,7 @@ export class BenchRun implements Disposable {
   /** Lets signals in. To be called at least every second. @throws Interrupted */
   async turn(): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 0));
-    if (this.#raised) throw new Interrupted("interrupted");
+    this.signal.throwIfAborted();
   }
 
   /** Gives Ctrl-C back. */

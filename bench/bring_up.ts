@@ -27,7 +27,7 @@ const WHAT: Readonly<Record<Phase, string>> = {
 /** Measures 1 and 4 VFs, in turn with processes that do nothing. */
 export async function benchBringUp(run: BenchRun): Promise<Section[]> {
   await using stack = new AsyncDisposableStack();
-  const emulated = await useEmulatedHost(stack, Math.max(...VF_COUNTS));
+  const emulated = await useEmulatedHost(stack, run, Math.max(...VF_COUNTS));
   const host = stack.use(openHost(emulated.directory));
   const pf = findPf(host);
   const idle: number[] = [];

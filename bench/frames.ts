@@ -26,7 +26,7 @@ interface Mover {
 /** Measures both sizes, one way and out and back. */
 export async function benchFrames(run: BenchRun): Promise<Section[]> {
   await using stack = new AsyncDisposableStack();
-  const emulated = await useEmulatedHost(stack, 2);
+  const emulated = await useEmulatedHost(stack, run, 2);
   const [first, second] = await useVfs(stack, emulated.directory, [POLLING, POLLING]);
   const vfs = new FramePair(first!, second!);
   const [there, back] = await usePeer(stack, "echo", 2);

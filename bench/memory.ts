@@ -14,7 +14,7 @@ export async function benchMemory(run: BenchRun): Promise<Section[]> {
   const warmUp = run.pick(200_000, 40_000);
   const frames = run.pick(1_000_000, 100_000);
   await using stack = new AsyncDisposableStack();
-  const emulated = await useEmulatedHost(stack, 2);
+  const emulated = await useEmulatedHost(stack, run, 2);
   const child = startScript("./memory_child.ts", {
     args: [emulated.directory, String(warmUp), String(frames), String(emulated.pid)],
     flags: ["--allow-ffi", "--v8-flags=--expose-gc"],

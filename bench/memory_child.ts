@@ -1,7 +1,7 @@
 /**
  * A driver process of its own, with the garbage collector as everybody has it: moves frames, and tells how its memory grew.
  *
- * `memory_child.ts DIRECTORY WARM-UP FRAMES` prints one line of JSON, a `MemoryReport`.
+ * `memory_child.ts DIRECTORY WARM-UP FRAMES DEVICE-PID` prints one line of JSON, a `MemoryReport`.
  *
  * @module
  */

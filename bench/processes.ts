@@ -12,6 +12,7 @@ import {
   type UnixSocket,
 } from "../ffi/mod.ts";
 import { type EmulatedProcess, startEmulatedHost } from "../cli/emulated_process.ts";
+import type { BenchRun } from "./bench_run.ts";
 import { TimeoutError } from "../lib/errors/mod.ts";
 
 const PATIENCE_MS = 30_000;
@@ -47,9 +48,10 @@ export async function endProcess(child: Deno.ChildProcess): Promise<void> {
 /** An emulated host, until the stack is disposed of. */
 export async function useEmulatedHost(
   stack: AsyncDisposableStack,
+  run: BenchRun,
   totalVfs: number,
 ): Promise<EmulatedProcess> {
-  const emulated = await startEmulatedHost({ totalVfs });
+  const emulated = await startEmulatedHost({ totalVfs, signal: run.signal });
   stack.defer(() => emulated.stop());
   return emulated;
 }

@@ -11,12 +11,16 @@ import { compare, type Figure, rounds, type Section } from "./report.ts";
 import { RING_SIZE, RingPair, type RingVariant } from "./ring_pair.ts";
 
 const BURSTS = [1, 8, 32, 128];
-const VARIANTS: readonly (RingVariant & { readonly name: string })[] = [
-  { name: "split", eventIndex: false, indirect: false },
-  { name: "split, event index", eventIndex: true, indirect: false },
-  { name: "split, indirect (2 parts)", eventIndex: false, indirect: true },
-  { name: "split, indirect, event index", eventIndex: true, indirect: true },
+const PLAIN = { eventIndex: false, indirect: false, inOrder: false };
+const KINDS: readonly { readonly name: string; readonly use: Omit<RingVariant, "layout"> }[] = [
+  { name: "", use: PLAIN },
+  { name: ", event index", use: { ...PLAIN, eventIndex: true } },
+  { name: ", in order", use: { ...PLAIN, inOrder: true } },
+  { name: ", indirect (2 parts)", use: { ...PLAIN, indirect: true } },
 ];
+const VARIANTS = (["split", "packed"] as const).flatMap((layout) =>
+  KINDS.map(({ name, use }) => ({ name: `${layout}${name}`, layout, ...use }))
+);
 
 /** Measures rings of every kind. */
 export async function benchRing(run: BenchRun): Promise<Section[]> {
@@ -29,7 +33,7 @@ export async function benchRing(run: BenchRun): Promise<Section[]> {
       pair.turn(count, burst);
       plain.turn(count, burst);
       const ring: number[] = [], least: number[] = [];
-      for (let round = 0; round < run.pick(9, 3); round++) {
+      for (let round = 0; round < run.pick(7, 3); round++) {
         ring.push(rate(count, () => pair.turn(count, burst)));
         least.push(rate(count, () => plain.turn(count, burst)));
         await run.turn();

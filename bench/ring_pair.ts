@@ -4,14 +4,18 @@
  * @module
  */
 import { Chain } from "../lib/emulation/virtio/chain.ts";
+import type { DeviceQueue } from "../lib/emulation/virtio/device_queue.ts";
+import { PackedDeviceQueue } from "../lib/emulation/virtio/packed_device_queue.ts";
 import { SplitDeviceQueue } from "../lib/emulation/virtio/split_device_queue.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import { type DmaMapper, DmaSpace } from "../lib/memory/mod.ts";
 import { DmaRegion, DmaTable } from "../lib/vfio/vfio_user/dma_table.ts";
+import { PackedQueue } from "../lib/virtio/queue/packed.ts";
+import { packedLayout } from "../lib/virtio/queue/packed_layout.ts";
 import { SplitQueue } from "../lib/virtio/queue/split.ts";
-import { splitLayout } from "../lib/virtio/queue/split_layout.ts";
+import { type SplitLayout, splitLayout } from "../lib/virtio/queue/split_layout.ts";
 import { usedBurst } from "../lib/virtio/queue/used_burst.ts";
-import type { UsedBurst } from "../lib/virtio/queue/virtqueue.ts";
+import type { UsedBurst, Virtqueue } from "../lib/virtio/queue/virtqueue.ts";
 
 /** Descriptors of the rings that are measured. */
 export const RING_SIZE = 256;
@@ -19,6 +23,8 @@ const BUFFER_BYTES = 64;
 
 /** How a ring is used. */
 export interface RingVariant {
+  readonly layout: "split" | "packed";
+  readonly inOrder: boolean;
   readonly eventIndex: boolean;
   /** Chains of two parts in an indirect table, instead of one part in one descriptor. */
   readonly indirect: boolean;
@@ -27,8 +33,8 @@ export interface RingVariant {
 /** See the module. */
 export class RingPair implements Disposable {
   readonly #variant: RingVariant;
-  readonly #queue: SplitQueue;
-  readonly #device: SplitDeviceQueue;
+  readonly #queue: Virtqueue;
+  readonly #device: DeviceQueue;
   readonly #space: DmaSpace;
   readonly #bufferLo: number;
   readonly #bufferHi: number;
@@ -52,35 +58,41 @@ export class RingPair implements Disposable {
       },
     };
     this.#space = new DmaSpace(mapper);
-    const layout = splitLayout(RING_SIZE, variant.indirect ? 2 : 0);
+    const { eventIndex, indirect, inOrder } = variant;
+    const segments = indirect ? 2 : 0;
+    const layout = variant.layout === "packed"
+      ? packedLayout(RING_SIZE, segments)
+      : splitLayout(RING_SIZE, segments);
     const memory = this.#space.allocate(layout.totalBytes + BUFFER_BYTES, { label: "ring", huge: "never" });
     const buffer = memory.iova + BigInt(layout.totalBytes);
     this.#bufferLo = Number(buffer & 0xffff_ffffn);
     this.#bufferHi = Number(buffer >> 32n);
-    const { eventIndex } = variant;
-    this.#queue = new SplitQueue({
-      function: "bench",
+    const parts = { function: "bench", index: 0, memory, doorbell: { ring: () => {} }, eventIndex, inOrder };
+    const setup = {
       index: 0,
-      layout,
-      memory,
-      doorbell: { ring: () => {} },
-      eventIndex,
-    });
-    this.#device = new SplitDeviceQueue({
-      index: 0,
+      layout: variant.layout,
       size: RING_SIZE,
       descriptorArea: memory.iova + BigInt(layout.descriptorOffset),
       driverArea: memory.iova + BigInt(layout.driverOffset),
       deviceArea: memory.iova + BigInt(layout.deviceOffset),
-      indirect: variant.indirect,
+      indirect,
       eventIndex,
-    }, {
+      inOrder,
+    };
+    const owner = {
       dma,
-      violation: (rule, message) => {
+      violation: (rule: string, message: string) => {
         throw new DeviceError(`${message} (${rule})`, { queue: 0 });
       },
       interrupt: () => {},
-    });
+    };
+    if (variant.layout === "packed") {
+      this.#queue = new PackedQueue({ ...parts, layout });
+      this.#device = new PackedDeviceQueue(setup, owner);
+    } else {
+      this.#queue = new SplitQueue({ ...parts, layout: layout as SplitLayout });
+      this.#device = new SplitDeviceQueue(setup, owner);
+    }
     this.#queue.suppressInterrupts();
     this.#device.suppress();
   }
