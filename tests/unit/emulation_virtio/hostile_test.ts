@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../../lib/errors/mod.ts";
-import { type Lie, LIES, parseLie, QUEUE_LIES } from "../../../lib/emulation/virtio/hostile.ts";
+import { type Lie, LIES, PACKED_LIES, parseLie, QUEUE_LIES } from "../../../lib/emulation/virtio/hostile.ts";
 import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
 import { FEATURE } from "../../../lib/virtio/constants/mod.ts";
 import { FakeFunction } from "./fake_machine.ts";
@@ -63,6 +63,83 @@ Deno.test("lies of queues: exactly one element is wrong, as named", () => {
     const { idx, elements } = usedBy(lie);
     assertEquals([idx, elements], expected[lie], lie);
   }
+});
+
+/** Three requests of two parts in a packed ring of 8, the second lied about. @returns id, length and flags of each slot */
+function packedUsedBy(lie: Lie): [id: number, length: number, flags: number][] {
+  using fn = liar(`${lie}:1`);
+  fn.negotiate(RULES | FEATURE.RING_PACKED);
+  const ring = fn.enablePacked(0, 8);
+  fn.status = 15;
+  const part = { iova: fn.client.at(0x8000), length: 8, write: true };
+  for (const id of [1, 2, 3]) ring.add([part, part], id);
+  ring.publish();
+  // The second of two used descriptors lies over a chain that the device has not read yet.
+  assertEquals(fn.run(), lie === "used-twice" ? 2 : 3, lie);
+  const { view } = fn.client;
+  const slots = Array.from({ length: 8 }, (_, i): [number, number, number] => [
+    view.getUint16(ring.desc + 16 * i + 12, true),
+    view.getUint32(ring.desc + 16 * i + 8, true),
+    view.getUint16(ring.desc + 16 * i + 14, true),
+  ]);
+  // The driver resets the device, and the second life is an honest one.
+  fn.negotiate(RULES | FEATURE.RING_PACKED);
+  const again = fn.enablePacked(0, 8);
+  fn.status = 15;
+  again.add([part, part], 1);
+  again.publish();
+  fn.run();
+  assertEquals(again.takeUsed(), [{ id: 1, length: 16, write: true }]);
+  return slots;
+}
+
+Deno.test("lies of packed queues: exactly one used descriptor is wrong, as named", () => {
+  const USED = 0x8082;
+  /** Second descriptors of the chains, and slots that were never used. */
+  const rest: Record<number, [number, number, number]> = {
+    1: [1, 8, 0x82],
+    3: [2, 8, 0x82],
+    5: [3, 8, 0x82],
+    6: [0, 0, 0],
+    7: [0, 0, 0],
+  };
+  const honest = { 0: [1, 16, USED], 2: [2, 16, USED], 4: [3, 16, USED] };
+  const wrong: Record<string, Record<number, number[]>> = {
+    "used-id-out-of-range": { 2: [8, 16, USED] },
+    "used-length-over": { 2: [2, 17, USED] },
+    "used-twice": { 4: [2, 16, USED] },
+    "used-not-in-flight": { 2: [6, 16, USED] },
+    "used-index-jump": { 2: [0xdead, 8, 0x83], 3: [2, 16, USED], 4: [0xdead, 8, 0x83], 5: [3, 16, USED] },
+    "used-index-back": { 2: [3, 16, USED], 4: [0xdead, 8, 0x83] },
+    "used-wrap-wrong": { 2: [2, 16, 0x0002] },
+    "used-flags-mixed": { 2: [2, 16, 0x8002] },
+    "used-skip-short": { 3: [3, 16, USED], 4: [0xdead, 8, 0x83] },
+    "used-skip-long": { 4: [0xdead, 8, 0x83], 5: [3, 16, USED] },
+  };
+  for (const lie of [...QUEUE_LIES, ...PACKED_LIES]) {
+    const expected = Object.values({ ...rest, ...honest, ...wrong[lie] });
+    assertEquals(packedUsedBy(lie), expected as [number, number, number][], lie);
+  }
+});
+
+Deno.test("lies of packed queues are not told by split ones, and a chain of one descriptor cannot be shortened", () => {
+  for (const lie of PACKED_LIES) {
+    using fn = liar(lie);
+    fn.bringUp(RULES, [0], 8);
+    const ring = fn.rings.get(0)!;
+    for (let i = 0; i < 3; i++) ring.add([{ iova: fn.client.at(0x8000), length: 16, write: true }]);
+    ring.publish();
+    fn.run();
+    assertEquals(ring.takeUsed(), [0, 1, 2].map((id) => ({ id, length: 16 })), lie);
+  }
+  using fn = liar("used-skip-short");
+  fn.negotiate(RULES | FEATURE.RING_PACKED);
+  const ring = fn.enablePacked(0, 8);
+  fn.status = 15;
+  for (const id of [1, 2, 3]) ring.add([{ iova: fn.client.at(0x8000), length: 16, write: true }], id);
+  ring.publish();
+  fn.run();
+  assertEquals(ring.takeUsed().map((one) => one.id), [1, 2, 3]);
 });
 
 Deno.test("lie: generation-never-settles", () => {
