@@ -6,6 +6,8 @@
 import { EventFd, type MappedMemory } from "../../../ffi/mod.ts";
 import { ClosedError, DeviceError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
 import type { DmaSpace } from "../../../lib/memory/mod.ts";
+import type { BarDoorbell } from "../../../lib/vfio/doorbell.ts";
+import { QueueDoorbell } from "../../../lib/virtio/transport/pci_registers.ts";
 import type {
   Doorbell,
   InterruptKind,
@@ -51,6 +53,8 @@ export class FakeTransport implements VirtioTransport {
   readonly packedRings = new Map<number, ModelPackedRing>();
   /** What was written, and what the device will report; kept over a reset (N-6.3). */
   readonly states = new Map<number, QueueState>();
+  /** What arrived at doorbells, 16 or 32 bits (1.6). */
+  readonly doorbellWrites: number[] = [];
   readonly queueVectors = new Map<number, number | null>();
   configVector: number | null = null;
   /** Features that the device shows. */
@@ -173,9 +177,13 @@ export class FakeTransport implements VirtioTransport {
   }
   doorbell(queue: number): Doorbell {
     this.#open(`doorbell ${queue}`);
+    const data = (this.driverFeatures & 1n << 38n) !== 0n;
+    const register = { write: (value: number) => void this.doorbellWrites.push(value) };
+    const real = new QueueDoorbell(register as BarDoorbell, queue, data, this);
     return {
       ring: (nextOffset, nextWrap) => {
         this.#open(`notify ${queue}`);
+        real.ring(nextOffset, nextWrap);
         this.onNotify(queue, nextOffset, nextWrap);
       },
     };
