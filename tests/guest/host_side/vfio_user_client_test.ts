@@ -59,6 +59,7 @@ part wait
 for i in $(seq 100); do
   [ "$(grep ^Icmp: /proc/net/snmp | tail -1 | cut -d' ' -f10)" -ge ${2 * PINGS} ] && break; usleep 100000
 done
+part icmp; grep ^Icmp: /proc/net/snmp
 part counters
 for l in eth0 eth1; do
   for c in rx_packets tx_packets rx_errors tx_errors rx_length_errors; do
@@ -180,6 +181,9 @@ function check(console: string): void {
     ping,
   );
   assertEquals(ping.match(/^Received [1-9]\d* response/gm)?.length, 2, ping);
+  const [names = [], values = []] = (rest.icmp ?? "").trim().split("\n").map((line) => line.split(" "));
+  const icmp = Object.fromEntries(names.map((name, index) => [name, Number(values[index])]));
+  assertEquals([icmp.InErrors, icmp.InCsumErrors, icmp.InEchoReps], [0, 0, GUEST_PINGS_IN_ALL], rest.icmp);
   for (const { link } of LINKS) {
     const count = (name: string): number =>
       Number(new RegExp(`^${link} ${name} (\\d+)$`, "m").exec(counters)?.[1]);
