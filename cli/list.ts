@@ -7,8 +7,8 @@ import type { FunctionInfo, Host } from "../lib/host/mod.ts";
 import { hex, print, printJson, printTable } from "./output.ts";
 import type { Of } from "./parser.ts";
 
-/** Columns that give way on a narrow terminal: CLASS and NAME. */
-const SHRINK = [2, 3];
+const HEAD = ["FUNCTION", "ID", "CLASS", "NAME", "DRIVER", "GROUP", "NUMA", "VFS", "IN USE BY"];
+const GIVES_WAY = { drop: [HEAD.indexOf("CLASS"), HEAD.indexOf("NUMA")], shrink: [HEAD.indexOf("NAME")] };
 
 /** Lists functions. */
 export function list(host: Host, options: Of<"list">): void {
@@ -24,7 +24,7 @@ export function list(host: Host, options: Of<"list">): void {
     return;
   }
   printTable(
-    ["FUNCTION", "ID", "CLASS", "NAME", "DRIVER", "GROUP", "NUMA", "VFS", "IN USE BY"],
+    HEAD,
     functions.map((one) => [
       one.address,
       `${hex(one.vendorId, 4)}:${hex(one.deviceId, 4)}`,
@@ -36,7 +36,7 @@ export function list(host: Host, options: Of<"list">): void {
       vfs(one),
       users(one),
     ]),
-    SHRINK,
+    GIVES_WAY,
   );
 }
 

@@ -54,11 +54,11 @@ export async function netLoop(host: Host, options: Of<"net loop">): Promise<void
     });
     return;
   }
-  const how = polled ? "by polling" : `one by one by ${to.interruptKind}`;
+  const how = polled ? "polled" : `each awaited by ${to.interruptKind}`;
   print(
     `${from.transport.name} -> ${to.transport.name}: ${countText(result.frames, "frame")}, ${
       countText(result.bytes, "byte")
-    }, every byte as sent; ${rate} frames/s ${how}`,
+    }, every byte as sent; ${rate} frames/s, ${how}`,
   );
 }
 

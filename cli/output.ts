@@ -56,44 +56,61 @@ export function terminalColumns(): number | undefined {
 }
 
 const GAP = 2;
-const NARROWEST = 8;
+const NARROWEST = 12;
 
-/**
- * A borderless table, columns two spaces apart, as system tools print them. Where it is wider than the terminal, the columns `shrink` are
- * cut, the widest first; in a file or a pipe everything is there.
- */
+/** What gives way where a table is wider than the terminal, by column number. */
+export interface GivesWay {
+  /** Left out, one after the other, before anything is narrower than 12 columns. */
+  readonly drop: readonly number[];
+  /** Cut, the widest first. */
+  readonly shrink: readonly number[];
+}
+
+/** A borderless table, columns two spaces apart, as system tools print them. Only on a terminal does anything give way. */
 export function printTable(
   head: readonly string[],
   rows: readonly (readonly string[])[],
-  shrink: readonly number[] = [],
-  columns: number | undefined = terminalColumns(),
+  givesWay: GivesWay,
 ): void {
+  const all = [head, ...rows];
+  const fitted = fitColumns(all, givesWay, terminalColumns());
   const none = { top: "", "top-mid": "", "top-left": "", "top-right": "", bottom: "", "bottom-mid": "" };
   const rest = { "bottom-left": "", "bottom-right": "", left: "", "left-mid": "", mid: "", "mid-mid": "" };
   const table = new Table({
-    head: [...head],
-    colWidths: columnWidths([head, ...rows], shrink, columns),
+    colWidths: fitted.map(({ width }) => width),
     chars: { ...none, ...rest, right: "", "right-mid": "", middle: " ".repeat(GAP) },
     style: { "padding-left": 0, "padding-right": 0, head: [], border: [] },
   });
-  for (const row of rows) table.push([...row]);
+  for (const row of all) table.push(fitted.map(({ column }) => row[column] ?? ""));
   for (const line of table.toString().split("\n")) print(line.trimEnd());
 }
 
-/** Width of each column that fits a terminal of `columns`, as far as those of `shrink` can give way. */
-export function columnWidths(
+/** The columns that stay, and their widths, so that they fit a terminal as far as that can be. */
+export function fitColumns(
   rows: readonly (readonly string[])[],
-  shrink: readonly number[],
-  columns: number | undefined,
-): number[] {
-  const widths = (rows[0] ?? []).map((_, at) => Math.max(...rows.map((row) => (row[at] ?? "").length)));
-  const total = () => widths.reduce((sum, one) => sum + one + GAP, -GAP);
-  while (columns !== undefined && total() > columns) {
-    const widest = shrink.reduce((best, at) => (widths[at]! > widths[best]! ? at : best), shrink[0] ?? -1);
-    if (widest < 0 || widths[widest]! <= NARROWEST) break;
-    widths[widest]!--;
+  { drop, shrink }: GivesWay,
+  terminal: number = Infinity,
+): { readonly column: number; readonly width: number }[] {
+  let fitted = (rows[0] ?? []).map((_, column) => ({
+    column,
+    width: Math.max(...rows.map((row) => row[column]?.length ?? 0)),
+  }));
+  const total = (least: boolean) =>
+    fitted.reduce((sum, { column, width }) => {
+      const narrowest = least && shrink.includes(column) ? Math.min(width, NARROWEST) : width;
+      return sum + narrowest + GAP;
+    }, -GAP);
+  for (const out of drop) {
+    if (total(true) <= terminal) break;
+    fitted = fitted.filter(({ column }) => column !== out);
   }
-  return widths;
+  while (total(false) > terminal) {
+    const widest = fitted.filter(({ column, width }) => shrink.includes(column) && width > NARROWEST)
+      .sort((one, other) => other.width - one.width)[0];
+    if (widest === undefined) break;
+    widest.width--;
+  }
+  return fitted;
 }
 
 /** Progress of long work. */

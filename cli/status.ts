@@ -23,7 +23,9 @@ export function status(host: Host, options: Of<"status">): void {
     return;
   }
   print(journal.length === 0 ? "restore would change nothing" : "restore would put back:");
-  for (const entry of journal) print(`  ${describeEntry(entry)}  (since ${entry.time}, pid ${entry.pid})`);
+  for (const entry of journal) {
+    print(`  ${describeEntry(entry)}  (since ${seconds(entry.time)}, pid ${entry.pid})`);
+  }
   print(vfio.length === 0 ? "no function is on vfio-pci" : "on vfio-pci:");
   for (const one of vfio) {
     print(
@@ -33,4 +35,9 @@ export function status(host: Host, options: Of<"status">): void {
   for (const one of held.filter((one) => !vfio.includes(one))) {
     print(`  ${one.address}  on ${one.driver ?? "no driver"}  held by ${one.heldBy}`);
   }
+}
+
+/** ISO 8601 without its fraction. */
+function seconds(time: string): string {
+  return time.replace(/\.\d+/, "");
 }

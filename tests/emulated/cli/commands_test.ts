@@ -104,7 +104,7 @@ Deno.test("the commands on the embedded host, in the order of a bring-up, as tex
           "--frame-bytes",
           "200",
         )).out,
-        /0000:01:00\.1 -> 0000:01:00\.2: 5000 frames, 1000000 bytes, every byte as sent; \d+ frames\/s by polling\n/,
+        /0000:01:00\.1 -> 0000:01:00\.2: 5000 frames, 1000000 bytes, every byte as sent; \d+ frames\/s, polled\n/,
       );
       const file = `${scratch}-loop.pcap`;
       {

@@ -1,6 +1,6 @@
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
-import { columnWidths } from "../../../cli/output.ts";
+import { fitColumns } from "../../../cli/output.ts";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
 import { readFile } from "../../../ffi/mod.ts";
 import { CaptureReader, CaptureWriter } from "../../../lib/capture/mod.ts";
@@ -96,14 +96,19 @@ Deno.test("pipes and full disks", async (t) => {
   }
 });
 
-Deno.test("a table gives way in the columns that may, down to a limit, and only on a terminal", () => {
-  const rows = [["FUNCTION", "NAME", "CLASS"], ["0000:01:00.0", "x".repeat(40), "y".repeat(20)]];
-  assertEquals(columnWidths(rows, [1, 2], undefined), [12, 40, 20]);
-  assertEquals(columnWidths(rows, [1, 2], 200), [12, 40, 20]);
-  assertEquals(columnWidths(rows, [1, 2], 66), [12, 30, 20]);
-  const narrow = columnWidths(rows, [1, 2], 46);
-  assertEquals(narrow.reduce((sum, one) => sum + one + 2, -2), 46);
-  assert(Math.abs(narrow[1]! - narrow[2]!) <= 1);
-  assertEquals(columnWidths(rows, [1, 2], 10), [12, 8, 8]);
-  assertEquals(columnWidths(rows, [], 10), [12, 40, 20]);
+Deno.test("a table gives way on a terminal only: columns are left out, others cut down to a limit", () => {
+  const rows = [
+    ["FUNCTION", "CLASS", "NAME", "NUMA"],
+    ["0000:01:00.0", "y".repeat(20), "x".repeat(40), "-"],
+  ];
+  const fit = (terminal?: number) =>
+    fitColumns(rows, { drop: [1, 3], shrink: [2] }, terminal).map(({ column, width }) => [column, width]);
+  const whole = [[0, 12], [1, 20], [2, 40], [3, 4]];
+  assertEquals(fit(), whole);
+  assertEquals(fit(82), whole);
+  assertEquals(fit(81), [[0, 12], [1, 20], [2, 39], [3, 4]]);
+  assertEquals(fit(54), [[0, 12], [1, 20], [2, 12], [3, 4]]);
+  assertEquals(fit(53), [[0, 12], [2, 33], [3, 4]]);
+  assertEquals(fit(31), [[0, 12], [2, 17]]);
+  assertEquals(fit(10), [[0, 12], [2, 12]]);
 });
