@@ -30,13 +30,13 @@ export interface Reached extends Disposable {
 /** See the module's text. */
 export class TopologyHost implements AsyncDisposable {
   readonly host: EmulatedHost;
-  readonly #directory: string;
+  readonly directory: string;
   readonly #child: Deno.ChildProcess;
   readonly #output: Promise<string>;
   #ended = false;
 
   private constructor(directory: string, child: Deno.ChildProcess, output: Promise<string>) {
-    this.#directory = directory;
+    this.directory = directory;
     this.#child = child;
     this.#output = output;
     this.host = EmulatedHost.connect(directory);
@@ -95,7 +95,7 @@ export class TopologyHost implements AsyncDisposable {
       this.host[Symbol.dispose]();
       this.#child.kill("SIGTERM");
       await this.#child.status;
-      removeAll(this.#directory);
+      removeAll(this.directory);
     }
     const text = (await this.#output).trim();
     return text === "" ? [] : text.split("\n").map((line) => JSON.parse(line));

@@ -1,0 +1,288 @@
+/**
+ * One port of a console.
+ *
+ * @module
+ */
+import { ClosedError, TimeoutError, UsageError } from "../../lib/errors/mod.ts";
+import { CONSOLE_EVENT } from "../../lib/virtio/constants/console.ts";
+import type { Waiter, WaitTarget } from "../../lib/virtio/waiter.ts";
+import type { ConsoleSize } from "./config.ts";
+import type { ControlQueues } from "./control.ts";
+import type { PortBuffers } from "./port_buffers.ts";
+
+const READ_BYTES = 65536;
+
+/** What a port needs of its console. */
+export interface PortOwner {
+  /** Function, for messages. */
+  readonly name: string;
+  readonly waiter: Waiter;
+  /** Undefined without MULTIPORT. */
+  readonly control: ControlQueues | undefined;
+  /** Takes control messages. */
+  service(): void;
+  /** Throws when the device has stopped. */
+  checkAlive(): void;
+}
+
+/**
+ * A port: bytes in and out. With MULTIPORT both ends open and close it; a port that was never opened here receives nothing. Control messages
+ * are looked at while something is waited for.
+ *
+ * Errors: `UsageError` (not open), `DeviceError` when the device lies, `TimeoutError`, `ClosedError` when the port was pulled out or the console
+ * closed or reset.
+ */
+export class ConsolePort {
+  /** Number. */
+  readonly index: number;
+  readonly #owner: PortOwner;
+  readonly #buffers: PortBuffers;
+  readonly #incoming: WaitTarget;
+  readonly #outgoing: WaitTarget;
+  #name = "";
+  #console = false;
+  #size: ConsoleSize | undefined;
+  #opened: boolean;
+  #peerOpen: boolean;
+  /** The peer was there, and has closed. */
+  #hungUp = false;
+  #removed = false;
+  #reading: Promise<unknown> = Promise.resolve();
+  #writing: Promise<unknown> = Promise.resolve();
+
+  /** Made by its console. */
+  constructor(index: number, owner: PortOwner, buffers: PortBuffers) {
+    this.index = index;
+    this.#owner = owner;
+    this.#buffers = buffers;
+    this.#opened = owner.control === undefined;
+    this.#peerOpen = owner.control === undefined;
+    this.#incoming = this.#target(buffers.receiveQueue, () => buffers.readable);
+    this.#outgoing = this.#target(buffers.transmitQueue, () => buffers.transmitQueue.hasUsed());
+  }
+
+  /** As the device calls it; empty when it does not. */
+  get name(): string {
+    return this.#name;
+  }
+
+  /** The device said that it is for a person at a terminal. */
+  get isConsole(): boolean {
+    return this.#console;
+  }
+
+  /** Size in characters; undefined when it is not known. */
+  get size(): ConsoleSize | undefined {
+    return this.#size;
+  }
+
+  /** It is open at this end. */
+  get opened(): boolean {
+    return this.#opened;
+  }
+
+  /** It is open at the other end, as of the last look at control messages. */
+  get peerOpen(): boolean {
+    return this.#peerOpen;
+  }
+
+  /** True when the port was pulled out, or the console closed or reset. */
+  get closed(): boolean {
+    return this.#removed || this.#buffers.closed;
+  }
+
+  /** Bytes that came in and went out through the port's queues. */
+  get counts(): { readonly received: number; readonly sent: number } {
+    return { ...this.#buffers.counts };
+  }
+
+  /** Opens this end. Once is enough; the device opens console ports by itself. */
+  open(): void {
+    this.#check();
+    if (this.#opened) return;
+    this.#opened = true;
+    this.#owner.control?.send(this.index, CONSOLE_EVENT.portOpen, 1);
+  }
+
+  /** Closes this end. Without MULTIPORT there is nothing to tell. */
+  hangUp(): void {
+    this.#check();
+    if (!this.#opened || this.#owner.control === undefined) return;
+    this.#opened = false;
+    this.#owner.control.send(this.index, CONSOLE_EVENT.portOpen, 0);
+  }
+
+  /** Copies what has come in, without waiting. @returns bytes; 0: nothing */
+  tryRead(into: Uint8Array): number {
+    this.#checkOpen();
+    return this.#buffers.read(into);
+  }
+
+  /**
+   * What has come in, up to `maxBytes`, a copy; waits for at least one byte. Reads that are called meanwhile wait for their turn.
+   * @returns undefined after `timeoutMs` (default: no limit), and when the peer has closed and nothing is left: `peerOpen` tells which
+   */
+  read(
+    timeoutMs: number = Infinity,
+    maxBytes: number = READ_BYTES,
+  ): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const mine = this.#reading.then(() => this.#read(timeoutMs, maxBytes));
+    this.#reading = mine.catch(() => {});
+    return mine;
+  }
+
+  /** What comes in, until the peer closes. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
+    for (;;) {
+      const bytes = await this.read();
+      if (bytes === undefined) return;
+      yield bytes;
+    }
+  }
+
+  /** Sends what there are free buffers for, without waiting. @returns bytes taken; 0 while the other end is not open */
+  tryWrite(bytes: Uint8Array): number {
+    this.#checkOpen();
+    return this.#peerOpen ? this.#buffers.write(bytes) : 0;
+  }
+
+  /**
+   * Resolves when the device has been given all bytes. Writes that are called meanwhile wait for their turn. `bytes` must stay as they are.
+   * @throws TimeoutError when the peer is not there, or does not read, for `timeoutMs` (default: no limit)
+   */
+  write(bytes: Uint8Array, timeoutMs: number = Infinity): Promise<void> {
+    const mine = this.#writing.then(() => this.#write(bytes, timeoutMs));
+    this.#writing = mine.catch(() => {});
+    return mine;
+  }
+
+  /** Resolves when the device is done with all that was written. @throws TimeoutError */
+  async drain(timeoutMs: number = Infinity): Promise<void> {
+    await this.#writing;
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      this.#check();
+      if (this.#buffers.reclaim() === 0) return;
+      if (!await this.#wait(this.#outgoing, deadline)) {
+        throw new TimeoutError(`${this.#where}: not everything was taken in ${timeoutMs} ms`);
+      }
+    }
+  }
+
+  /** Resolves when the other end is open. @returns false after `timeoutMs` */
+  async waitPeer(timeoutMs: number = Infinity): Promise<boolean> {
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      this.#check();
+      this.#owner.service();
+      if (this.#peerOpen) return true;
+      if (!await this.#wait(this.#owner.control ?? this.#incoming, deadline)) return this.#peerOpen;
+    }
+  }
+
+  /** The device says that the other end is open or not. For the owner. */
+  setPeerOpen(open: boolean): void {
+    this.#hungUp = this.#peerOpen && !open || this.#hungUp && !open;
+    this.#peerOpen = open;
+  }
+
+  /** The device says what it is called. For the owner. */
+  setName(name: string): void {
+    this.#name = name;
+  }
+
+  /** The device says that it is a console. For the owner. */
+  setConsole(): void {
+    this.#console = true;
+    // The standard demands the answer, whether it was open before or not.
+    this.#opened = true;
+    this.#owner.control?.send(this.index, CONSOLE_EVENT.portOpen, 1);
+  }
+
+  /** The device says how large it is. For the owner. */
+  setSize(size: ConsoleSize | undefined): void {
+    this.#size = size;
+  }
+
+  /** The device pulled it out. For the owner. */
+  setRemoved(): void {
+    this.#removed = true;
+    this.#peerOpen = false;
+  }
+
+  async #read(timeoutMs: number, maxBytes: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    if (!Number.isInteger(maxBytes) || maxBytes < 1) {
+      throw new UsageError(`${this.#where}: read of ${maxBytes} bytes`);
+    }
+    const deadline = performance.now() + timeoutMs;
+    const into = new Uint8Array(maxBytes);
+    for (;;) {
+      this.#checkOpen();
+      // Control messages first: what came before the peer closed is then there to be read.
+      this.#owner.service();
+      const hungUp = this.#hungUp;
+      this.#checkOpen();
+      const count = this.#buffers.read(into);
+      if (count > 0) return count === maxBytes ? into : into.slice(0, count);
+      if (hungUp || !await this.#wait(this.#incoming, deadline)) return undefined;
+    }
+  }
+
+  async #write(bytes: Uint8Array, timeoutMs: number): Promise<void> {
+    const deadline = performance.now() + timeoutMs;
+    for (let at = 0; at < bytes.length;) {
+      this.#checkOpen();
+      this.#owner.service();
+      const count = this.tryWrite(bytes.subarray(at));
+      at += count;
+      if (count > 0) continue;
+      // Else what the device has returned would end the wait for the peer at once.
+      this.#buffers.reclaim();
+      if (await this.#wait(this.#outgoing, deadline)) continue;
+      const why = this.#peerOpen ? "does not read" : "is not there";
+      throw new TimeoutError(
+        `${this.#where}: ${at} of ${bytes.length} bytes, the peer ${why} for ${timeoutMs} ms`,
+      );
+    }
+  }
+
+  /** @returns false at the deadline */
+  async #wait(target: WaitTarget, deadline: number): Promise<boolean> {
+    const leftMs = Math.max(deadline - performance.now(), 0);
+    if (await this.#owner.waiter.wait(target, leftMs)) return true;
+    if (leftMs > 0 && !this.closed) this.#owner.checkAlive();
+    return false;
+  }
+
+  /** A queue together with the control messages, and with the port's being pulled out. */
+  #target(queue: WaitTarget, ready: () => boolean): WaitTarget {
+    const { control } = this.#owner;
+    return {
+      hasUsed: () => this.#removed || ready() || (control?.hasUsed() ?? false),
+      suppressInterrupts: () => {
+        queue.suppressInterrupts();
+        control?.suppressInterrupts();
+      },
+      enableInterrupts: () => {
+        const mine = queue.enableInterrupts();
+        const theirs = control?.enableInterrupts() ?? false;
+        return mine || theirs || this.#removed || ready();
+      },
+    };
+  }
+
+  get #where(): string {
+    return `${this.#owner.name}, port ${this.index}`;
+  }
+
+  #check(): void {
+    if (this.closed) throw new ClosedError(`port ${this.index} of ${this.#owner.name}`);
+  }
+
+  #checkOpen(): void {
+    this.#check();
+    if (!this.#opened) {
+      throw new UsageError(`${this.#where} is not open at this end`, { hint: "call open() first" });
+    }
+  }
+}

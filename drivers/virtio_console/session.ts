@@ -1,0 +1,227 @@
+/**
+ * Everything of a console that lives from one reset to the next: features, queues, ports, interrupts.
+ *
+ * @module
+ */
+import { DeviceError, UsageError } from "../../lib/errors/mod.ts";
+import {
+  CONSOLE_CONTROL_QUEUE,
+  CONSOLE_EVENT,
+  CONSOLE_FEATURE,
+  CONSOLE_RESIZE,
+  consoleQueues,
+} from "../../lib/virtio/constants/console.ts";
+import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
+import type { Session } from "../session_owner.ts";
+import { consoleWishes, readMaxPorts, readSize } from "./config.ts";
+import { type ControlMessage, ControlQueues } from "./control.ts";
+import type { VirtioConsoleOptions } from "./options.ts";
+import { ConsolePort, type PortOwner } from "./port.ts";
+import { PortBuffers } from "./port_buffers.ts";
+
+/** What happened to a port. */
+export type PortChange =
+  | "added"
+  | "removed"
+  | "peer-opened"
+  | "peer-closed"
+  | "named"
+  | "resized"
+  | "console";
+
+const decoder = new TextDecoder();
+
+interface PortQueues {
+  readonly receive: Virtqueue;
+  readonly transmit: Virtqueue;
+  /** Made when the port comes, and kept when it goes: the device still has the receive buffers. */
+  buffers: PortBuffers | undefined;
+}
+
+/** See the module's text. */
+export class ConsoleSession implements PortOwner {
+  readonly name: string;
+  readonly control: ControlQueues | undefined;
+  /** Ports that the device has room for. */
+  readonly maxPorts: number;
+  readonly #session: Session;
+  readonly #queues: readonly PortQueues[];
+  readonly #ports: (ConsolePort | undefined)[] = [];
+  readonly #bufferBytes: number;
+  readonly #tell: (change: PortChange, port: ConsolePort) => void;
+  #fault: DeviceError | null = null;
+
+  /** Brings the device up to DRIVER_OK; with MULTIPORT says that the driver is ready. @param tell of what happens to ports */
+  constructor(
+    session: Session,
+    options: VirtioConsoleOptions,
+    tell: (change: PortChange, port: ConsolePort) => void,
+    onConfigInterrupt: () => void,
+  ) {
+    const { device } = session;
+    const { transport } = device;
+    this.#session = session;
+    this.#tell = tell;
+    this.name = transport.name;
+    this.#bufferBytes = count(this.name, "bytes a buffer", options.bufferBytes ?? 4096, 1, 1 << 20);
+    device.negotiate(consoleWishes(options, transport.profile));
+    this.maxPorts = readMaxPorts(device);
+    const multiport = device.has(CONSOLE_FEATURE.MULTIPORT);
+    const most = count(this.name, "ports", options.maxPorts ?? this.maxPorts, 1, 0xffff_ffff);
+    const numbers = Array.from({ length: Math.min(this.maxPorts, most) }, (_, port) => consoleQueues(port));
+    const indices = numbers.flatMap(({ receive, transmit }) => [receive, transmit]);
+    const { receive, transmit } = CONSOLE_CONTROL_QUEUE;
+    if (multiport) indices.push(receive, transmit);
+    session.listen(options, indices, onConfigInterrupt);
+    const size = options.queueSize ?? 16;
+    this.#queues = numbers.map((number) => ({
+      receive: session.queue(number.receive, size),
+      transmit: session.queue(number.transmit, size),
+      buffers: undefined,
+    }));
+    if (multiport) {
+      this.control = session.own(
+        new ControlQueues(this.name, session.queue(receive, 32), session.queue(transmit, 32), transport.dma),
+      );
+    }
+    device.driverOk();
+    for (const { receive, transmit } of this.#queues) {
+      receive.suppressInterrupts();
+      transmit.suppressInterrupts();
+    }
+    if (this.control !== undefined) {
+      this.control.start();
+      this.control.send(0, CONSOLE_EVENT.deviceReady, 1);
+    } else {
+      this.#add(0).setSize(readSize(device));
+    }
+  }
+
+  /** The waiter of the session. */
+  get waiter(): Session["waiter"] {
+    return this.#session.waiter;
+  }
+
+  /** Those that are there, by number. */
+  get ports(): ConsolePort[] {
+    return this.#ports.filter((port) => port !== undefined);
+  }
+
+  /** One that is there. */
+  port(index: number): ConsolePort | undefined {
+    return this.#ports[index];
+  }
+
+  /** Takes control messages. @throws DeviceError when the device lies; then every call throws the same */
+  service(): void {
+    if (this.#fault !== null) throw this.#fault;
+    try {
+      for (;;) {
+        const message = this.control?.receive();
+        if (message === undefined) return;
+        this.#handle(message);
+      }
+    } catch (error) {
+      if (error instanceof DeviceError) this.#fault = error;
+      throw error;
+    }
+  }
+
+  /** Throws when the device has stopped. */
+  checkAlive(): void {
+    this.#session.device.checkAlive();
+  }
+
+  /** The config space changed: SIZE is of port 0. */
+  configChanged(): void {
+    const { device } = this.#session;
+    device.checkAlive();
+    const size = readSize(device);
+    const port = this.#ports[0];
+    if (port === undefined || size === undefined) return;
+    if (size.cols === port.size?.cols && size.rows === port.size.rows) return;
+    port.setSize(size);
+    this.#tell("resized", port);
+  }
+
+  #handle(message: ControlMessage): void {
+    const { port: index, event, value, more } = message;
+    if (event === CONSOLE_EVENT.deviceAdd) return this.#added(index);
+    const port = this.#ports[index];
+    if (port === undefined) {
+      if (index < this.#queues.length) {
+        throw this.#lie(`event ${event} for port ${index}, which is not there`);
+      }
+      // One that there are no queues for: the device was told so.
+      if (index < this.maxPorts) return;
+      throw this.#lie(`event ${event} for port ${index} of ${this.maxPorts}`);
+    }
+    switch (event) {
+      case CONSOLE_EVENT.deviceRemove:
+        this.#ports[index] = undefined;
+        port.setRemoved();
+        return this.#tell("removed", port);
+      case CONSOLE_EVENT.consolePort:
+        port.setConsole();
+        return this.#tell("console", port);
+      case CONSOLE_EVENT.portOpen:
+        port.setPeerOpen(value !== 0);
+        return this.#tell(value !== 0 ? "peer-opened" : "peer-closed", port);
+      case CONSOLE_EVENT.portName: {
+        // Some devices end the name with NUL.
+        const end = more.indexOf(0);
+        port.setName(decoder.decode(end < 0 ? more : more.subarray(0, end)));
+        return this.#tell("named", port);
+      }
+      case CONSOLE_EVENT.resize:
+        if (more.length < CONSOLE_RESIZE.sizeBytes) {
+          throw this.#lie(`a resize message with ${more.length} bytes of size`);
+        }
+        port.setSize(CONSOLE_RESIZE.decode(more));
+        return this.#tell("resized", port);
+      default:
+        // Nothing that this driver knows of, and nothing that it must know of.
+    }
+  }
+
+  #added(index: number): void {
+    if (index >= this.maxPorts) throw this.#lie(`port ${index} was added, max_nr_ports is ${this.maxPorts}`);
+    if (this.#ports[index] !== undefined) throw this.#lie(`port ${index} was added twice`);
+    if (index >= this.#queues.length) return this.control!.send(index, CONSOLE_EVENT.portReady, 0);
+    let port: ConsolePort;
+    try {
+      port = this.#add(index);
+    } catch (error) {
+      this.control!.send(index, CONSOLE_EVENT.portReady, 0);
+      throw error;
+    }
+    this.control!.send(index, CONSOLE_EVENT.portReady, 1);
+    this.#tell("added", port);
+  }
+
+  #add(index: number): ConsolePort {
+    const queues = this.#queues[index]!;
+    if (queues.buffers === undefined) {
+      const { dma } = this.#session.device.transport;
+      const { receive, transmit } = queues;
+      queues.buffers = this.#session.own(new PortBuffers(receive, transmit, dma, this.#bufferBytes));
+      queues.buffers.start();
+    } else queues.buffers.discard();
+    const port = new ConsolePort(index, this, queues.buffers);
+    this.#ports[index] = port;
+    return port;
+  }
+
+  #lie(message: string): DeviceError {
+    return new DeviceError(
+      message,
+      { function: this.name, queue: CONSOLE_CONTROL_QUEUE.receive, field: "control" },
+      { hint: "reset the device" },
+    );
+  }
+}
+
+function count(name: string, what: string, value: number, low: number, high: number): number {
+  if (Number.isInteger(value) && value >= low && value <= high) return value;
+  throw new UsageError(`${name}: ${value} ${what}`, { hint: `${low} to ${high}` });
+}
