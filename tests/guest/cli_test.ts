@@ -2,7 +2,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { guestTest, ID, netInterface, physicalFunction, rng, snapshot } from "./guest_host.ts";
 
-const TOKEN = "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
 const NOBODY = 65534;
 const MAIN = new URL("../../cli/main.ts", import.meta.url).pathname;
 
@@ -69,35 +68,17 @@ function cliTest(name: string, body: () => Promise<void>, why?: string): void {
   }, { ...(why === undefined ? {} : { unless: why }) });
 }
 
-// Under emulation the start of each command takes seconds, so there are no more of them than needed: tests/emulated has the rest.
-cliTest("doctor, list, bind, show, sriov, net loop, rng, restore", async () => {
-  const pf = physicalFunction(ID.net);
+// Under emulation the start of each command takes seconds. Those of the README's hardware part have a test of their own.
+cliTest("doctor finds the host ready, rng prints bytes", async () => {
   const entropy = rng("msix");
-  const [examined, listed] = await Promise.all([succeeds("doctor", "--json"), succeeds("list", "--sriov")]);
+  const [examined] = await Promise.all([succeeds("doctor", "--json"), succeeds("bind", entropy)]);
   const report = JSON.parse(examined) as { ready: boolean; findings: { what: string; state: string }[] };
   const problems = report.findings.filter((one) => one.state === "problem").map((one) => one.what);
   assertEquals([report.ready, problems], [true, []]);
-  assert(listed.includes(pf) && listed.includes("0/3") && listed.includes("virtio-pci"), listed);
-
-  assertEquals(await succeeds("bind", pf), `${pf}: virtio-pci -> vfio-pci\n`);
-  // Opening the PF with a token makes it the token of its VFs, for as long as the PF stays on vfio-pci.
-  const shown = await succeeds("show", pf, "--vf-token", TOKEN);
-  for (const part of ["Single Root I/O Virtualization", "VFIO: by", "MSI-X: 4 vectors", "VIRTIO_NET_F_MAC"]) {
-    assertStringIncludes(shown, part);
-  }
-  const { vfs } = JSON.parse(await succeeds("sriov", pf, "2", "--json")) as { vfs: { function: string }[] };
-  const [first = "", second = ""] = vfs.map((one) => one.function);
-  await Promise.all([first, second, entropy].map((address) => succeeds("bind", address)));
-  const [random] = await Promise.all([
-    succeeds("rng", entropy, "48"),
-    refused([[1, ["net", "loop", first, second, "-n", "1"], "VF token is needed"]]),
-  ]);
+  const random = await succeeds("rng", entropy, "48");
   assertEquals(random.replaceAll(/[0-9a-f]/g, ""), "\n\n");
   assertEquals(random.replaceAll("\n", "").length, 96);
-  const looped = await succeeds("net", "loop", first, second, "--vf-token", TOKEN, "-n", "200", "--json");
-  const result = JSON.parse(looped) as { frames: number; bytes: number };
-  assertEquals([result.frames, result.bytes], [200, 200 * 64]);
-  assertStringIncludes(await succeeds("restore"), `${pf} sriov_numvfs: 2 -> 0`);
+  assertStringIncludes(await succeeds("restore"), `${entropy} driver: vfio-pci -> virtio-pci`);
 });
 
 cliTest("refusals: one line, status 1 or 2, nothing changed", async () => {

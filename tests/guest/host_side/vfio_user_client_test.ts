@@ -19,31 +19,42 @@ const VF = "0000:01:00.1";
 const RNG = "0000:02:00.0";
 /** Ringside's own, on the same switch. Not a VF: those go through every reset of their PF, and QEMU resets what it attaches to. */
 const RINGSIDE = "0000:03:00.0";
+/** Offers the split ring only; the others are driven with packed rings by a Linux that knows them. */
+const SPLIT = "0000:04:00.0";
 const TOPOLOGY = {
   functions: [
     { address: PF, kind: "virtio-net", totalVfs: 2, switch: "s0" },
     { address: RNG, kind: "virtio-rng" },
     { address: RINGSIDE, kind: "virtio-net", totalVfs: 0, switch: "s0" },
+    {
+      address: SPLIT,
+      kind: "virtio-net",
+      totalVfs: 0,
+      switch: "s0",
+      featuresOff: ["VIRTIO_F_RING_PACKED", "VIRTIO_F_IN_ORDER"],
+    },
   ],
 };
-/** Echo requests from Ringside to each of the guest's addresses, and from there to Ringside in small and large frames. */
-const PINGS = 200;
-const GUEST_PINGS = { small: 100, large: 50 } as const;
-const GUEST_PINGS_IN_ALL = 2 * (GUEST_PINGS.small + GUEST_PINGS.large);
 const SILENT: Observer = { step: () => {}, progress: () => {} };
-/** The guest's interfaces: the PF's and that of its VF. */
+/** The guest's interfaces: the PF's, that of its VF, and one with split rings. */
 const LINKS = [
   { link: "eth0", guest: "192.0.2.2", ringside: "192.0.2.1" },
   { link: "eth1", guest: "198.51.100.2", ringside: "198.51.100.1" },
+  { link: "eth2", guest: "203.0.113.2", ringside: "203.0.113.1" },
 ] as const;
+
+/** Echo requests from Ringside to each of the guest's addresses, and from there to Ringside in small and large frames. */
+const PINGS = 200;
+const GUEST_PINGS = { small: 100, large: 50 } as const;
+const GUEST_PINGS_IN_ALL = LINKS.length * (GUEST_PINGS.small + GUEST_PINGS.large);
 
 /** What the guest does; each part ends with a line of its own that the test looks for. */
 const SCRIPT = `
 part() { echo "=== $1"; }
-part lspci; lspci -vvv -s 01:00.0; lspci -vvv -s 02:00.0; lspci -vvv -s 03:00.0
-part bytes; for f in 01:00.0 02:00.0 03:00.0; do lspci -xxx -s $f; done
+part lspci; for bus in 1 2 3 4; do lspci -vvv -s $bus:0; done
+part bytes; for bus in 1 2 3 4; do lspci -xxx -s $bus:0; done
 part lspci-errors; lspci -vvv 2>&1 >/dev/null | grep -v -i kmod
-# Both links are on one switch; each answers for its own address only.
+# All links are on one switch; each answers for its own address only.
 echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore
 ${LINKS.map(({ link, guest }) => `ip addr add ${guest}/24 dev ${link}; ip link set ${link} up`).join("\n")}
 part ping
@@ -57,11 +68,13 @@ ${LINKS.map(({ link, ringside }) => `arping -f -I ${link} ${ringside} | tail -2`
 part wait
 # Column 9 of the line "Icmp:" counts echo requests.
 for i in $(seq 100); do
-  [ "$(grep ^Icmp: /proc/net/snmp | tail -1 | cut -d' ' -f10)" -ge ${2 * PINGS} ] && break; usleep 100000
+  [ "$(grep ^Icmp: /proc/net/snmp | tail -1 | cut -d' ' -f10)" -ge ${
+  LINKS.length * PINGS
+} ] && break; usleep 100000
 done
 part icmp; grep ^Icmp: /proc/net/snmp
 part counters
-for l in eth0 eth1; do
+for l in eth0 eth1 eth2; do
   for c in rx_packets tx_packets rx_errors tx_errors rx_length_errors; do
     echo "$l $c $(cat /sys/class/net/$l/statistics/$c)"
   done
@@ -74,12 +87,12 @@ part dmesg; dmesg | grep -i -E 'virtio|dmar|iommu|bug:|warning:|call trace'
 part end
 `;
 
-/** Attaches QEMU to PF, VF and rng, in this order of bus numbers. */
+/** Attaches QEMU to the functions; bus numbers are in the order of the sockets. */
 async function guestOptions(host: EmulatedProcess, more: GuestOptions): Promise<GuestOptions> {
   const { script, iommu, ...rest } = more;
   return {
     ...await vfioUserGuest({
-      sockets: [PF, VF, RNG].map((address) => `${host.directory}/${address}.sock`),
+      sockets: [PF, VF, RNG, SPLIT].map((address) => `${host.directory}/${address}.sock`),
       ...(script === undefined ? {} : { script }),
       iommu: iommu ?? false,
     }),
@@ -157,6 +170,7 @@ function check(console: string): void {
     "Ethernet controller: Red Hat, Inc. Virtio 1.0 network device",
     "Ethernet controller: Red Hat, Inc. Virtio 1.0 network device",
     "Unclassified device [00ff]: Red Hat, Inc. Virtio 1.0 RNG",
+    "Ethernet controller: Red Hat, Inc. Virtio 1.0 network device",
   ]);
   const configs = bytes.trimEnd().split(/\n\n/);
   functions.forEach((text, index) => {
@@ -177,10 +191,10 @@ function check(console: string): void {
 
   assertEquals(
     ping.match(/(\d+) packets transmitted, \1 packets received, 0% packet loss/g)?.length,
-    4,
+    2 * LINKS.length,
     ping,
   );
-  assertEquals(ping.match(/^Received [1-9]\d* response/gm)?.length, 2, ping);
+  assertEquals(ping.match(/^Received [1-9]\d* response/gm)?.length, LINKS.length, ping);
   const [names = [], values = []] = (rest.icmp ?? "").trim().split("\n").map((line) => line.split(" "));
   const icmp = Object.fromEntries(names.map((name, index) => [name, Number(values[index])]));
   assertEquals([icmp.InErrors, icmp.InCsumErrors, icmp.InEchoReps], [0, 0, GUEST_PINGS_IN_ALL], rest.icmp);
@@ -197,10 +211,10 @@ function check(console: string): void {
   assertEquals([source, hex.length], ["virtio_rng.0", 2 * 16 * 64], rng);
   assertGreater(new Set(hex.match(/../g)).size, 200, "bytes from /dev/hwrng are hardly random");
 
-  // As a string of bits, lowest first: VERSION_1 and ACCESS_PLATFORM.
+  // As a string of bits, lowest first: VERSION_1, ACCESS_PLATFORM, RING_PACKED.
   const features = (rest.features ?? "").trimEnd().split("\n");
-  assertEquals(features.map((bits) => bits.slice(32, 34)), ["11", "11", "11"]);
-  for (const queue of ["virtio0-input.0", "virtio1-input.0", "virtio2-input"]) {
+  assertEquals(features.map((bits) => bits.slice(32, 35)), ["111", "111", "111", "110"]);
+  for (const queue of ["virtio0-input.0", "virtio1-input.0", "virtio2-input", "virtio3-input.0"]) {
     const line = interrupts.split("\n").find((one) => one.endsWith(queue)) ?? "";
     const raised = line.trim().split(/\s+/).slice(1).map(Number).filter((one) => !Number.isNaN(one));
     assertGreater(raised.reduce((sum, one) => sum + one, 0), 0, `no MSI-X for ${queue}:\n${interrupts}`);
@@ -253,7 +267,7 @@ Deno.test({
     try {
       {
         using host = EmulatedHost.connect(served.directory);
-        for (const address of [PF, RNG, RINGSIDE]) host.bind(address);
+        for (const address of [PF, RNG, RINGSIDE, SPLIT]) host.bind(address);
         for (const vf of host.setVfCount(PF, 1)) host.bind(vf);
       }
       const idle = await settledResources(served.pid);
