@@ -113,6 +113,9 @@ export class FakeTransport implements VirtioTransport {
     if (!this.onReset()) throw new TimeoutError(`${this.name}: reset`);
     this.status = 0;
     this.driverFeatures = 0n;
+    // N-6.3: the state outlives the reset.
+    for (const [queue, ring] of this.rings) this.states.set(queue, ring.state);
+    for (const [queue, ring] of this.packedRings) this.states.set(queue, ring.state);
     this.rings.clear();
     this.packedRings.clear();
     this.queueVectors.clear();
