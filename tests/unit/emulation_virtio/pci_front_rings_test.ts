@@ -351,7 +351,20 @@ for (const layout of ["split", "packed"] as const) {
     fn.write(28, 2, 1);
     refused("N-6.1", "before QUEUE_STATE was negotiated");
     fn.status = 15;
+    request(fn, ring);
+    ring.publish();
+    fn.run();
+    fn.status = 0;
+    fn.write(22, 2, 0);
+    assertEquals([fn.read(AVAIL_STATE, 2), fn.read(USED_STATE, 2)], [0, 0]);
     assertEquals(fn.port.take(), []);
+    // Half of a packed state is none.
+    fn.negotiate(features);
+    fn.program(0, layout === "split" ? new FakeRing(fn.client, 8) : new FakePackedRing(fn.client, 8));
+    fn.write(AVAIL_STATE, 2, fresh[0]);
+    fn.write(28, 2, 1);
+    fn.status = 15;
+    assertEquals(fn.port.take().length, layout === "split" ? 0 : 1);
   });
 }
 

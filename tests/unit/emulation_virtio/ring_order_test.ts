@@ -312,6 +312,13 @@ Deno.test("6.1 the used index of a split ring is the ring's, and interrupts are 
   assertEquals(queue.publish(), true);
   assertEquals(r.ring.usedIdx, 0xffff);
   assertEquals(r.client.view.getUint32(r.ring.used + 4 + 8 * 6, true), 5, "element 0xfffe mod 8");
+  // What the former life used is not told again.
+  const third = r.make({ state: { layout: "split", availableIndex: 4 } });
+  r.ring.setUsedEvent(5);
+  r.ring.add([readable(1)]);
+  r.ring.publish();
+  third.pushUsed(third.pop(r.chain), 0);
+  assertEquals(third.publish(), false);
 });
 
 Deno.test("1.6 split: a notification's position is judged against avail.idx", () => {
