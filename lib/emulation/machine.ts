@@ -19,6 +19,9 @@ import { ViolationLog } from "./violation_log.ts";
 import type { Violation } from "./device_model.ts";
 import { VirtualKernel } from "./virtual_kernel.ts";
 
+/** Directory of the attributes that show each function's queues. */
+const QUEUES = "/ringside/queues";
+
 /** What a machine is made from. */
 export interface MachineOptions {
   /** Its functions. */
@@ -161,6 +164,7 @@ export class EmulatedMachine implements Disposable {
       this.#events,
     );
     this.#functions.set(address, fn);
+    this.#addQueues(fn);
     this.#slots.set(address, { topology, fn, vfBars });
   }
 
@@ -231,7 +235,15 @@ export class EmulatedMachine implements Disposable {
       this.#events,
     );
     this.#functions.set(address, fn);
+    this.#addQueues(fn);
     this.kernel.addFunction(fn);
+  }
+
+  #addQueues({ address, device: { behaviour } }: MachineFunction): void {
+    if (behaviour.queueReport === undefined) return;
+    this.kernel.tree.attribute(`${QUEUES}/${address}`, {
+      read: () => `${JSON.stringify(behaviour.queueReport!())}\n`,
+    });
   }
 
   #removeVfs(address: string): void {
@@ -239,6 +251,7 @@ export class EmulatedMachine implements Disposable {
     for (let index = vfs.length - 1; index >= 0; index--) {
       const vf = vfs[index]!;
       this.kernel.removeFunction(vf, index);
+      this.kernel.tree.remove(`${QUEUES}/${vf}`);
       this.#functions.get(vf)?.close();
       this.#functions.delete(vf);
     }

@@ -10,6 +10,7 @@ import type { OwnedFd } from "../../ffi/mod.ts";
 import type { RegionArea } from "../vfio/device.ts";
 import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
 import type { ServedDoorbell } from "../vfio/vfio_user/served_device.ts";
+import type { FunctionQueues } from "../virtio/constants/queue_view.ts";
 import type { Violation } from "./device_model.ts";
 import type { BlockTopology, ConsoleTopology } from "./topology_devices.ts";
 
@@ -161,6 +162,8 @@ export interface PciFunctionBehaviour {
   arm(): boolean;
   /** After `arm`: sleep no longer than so many milliseconds before the next `poll`. Absent or undefined: until something rings. */
   readonly wakeAfterMs?: number | undefined;
+  /** Its queues, for `/ringside/queues`. Nothing changes by it, whoever drives the function. */
+  queueReport?(): FunctionQueues;
   /** NumVFs of this PF took effect (`count` VFs; 0: VF Enable was cleared). */
   vfsEnabled?(count: number): void;
 }

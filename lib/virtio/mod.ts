@@ -15,9 +15,11 @@ export {
   type RingOptions,
 } from "./features.ts";
 export * from "./inspect.ts";
+export * from "./inspect_queues.ts";
 export * from "./interrupts.ts";
 export * from "./queue/create.ts";
 export * from "./queue/driver_ring.ts";
+export * from "./queue/inspect.ts";
 export * from "./queue/packed.ts";
 export * from "./queue/packed_layout.ts";
 export * from "./queue/queue_state.ts";
@@ -33,6 +35,7 @@ export * from "./transport/pci_modern.ts";
 export * from "./transport/transport.ts";
 export * from "./waiter.ts";
 // What the types above are made of.
+export type { DeviceError } from "../errors/mod.ts";
 export type { EventFd } from "../../ffi/mod.ts";
 export type { DmaMemory, DmaSpace, MappedMemory } from "../memory/mod.ts";
 export type { IrqInfo, RegionInfo, VfioDevice, VfioPath } from "../vfio/mod.ts";

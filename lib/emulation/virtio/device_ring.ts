@@ -157,7 +157,7 @@ export abstract class DeviceRing implements DeviceQueue {
   }
 
   /** Breaks the queue for what is wrong with a chain. */
-  protected bad(chain: number, message: string, rule = this.#rule): false {
+  protected bad(chain: number, message: string, rule: string = this.#rule): false {
     this.fail(rule, `${this.nameOf(chain)}: ${message}`);
     return false;
   }

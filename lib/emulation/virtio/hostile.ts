@@ -6,6 +6,7 @@
  *
  * @module
  */
+import type { FunctionQueues } from "../../virtio/constants/queue_view.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { COMMON_CFG, COMMON_CFG_BYTES } from "../../virtio/constants/pci.ts";
 import { DESC_FLAG } from "../../virtio/constants/ring.ts";
@@ -412,6 +413,10 @@ export class LyingFront implements PciFunctionBehaviour {
   /** The client is gone. */
   detached(): void {
     this.front.detached();
+  }
+  /** As it is inside. */
+  queueReport(): FunctionQueues {
+    return this.front.queueReport();
   }
   /** NumVFs took effect. */
   vfsEnabled(count: number): void {

@@ -41,6 +41,8 @@ import {
   STRUCTURES_BAR,
 } from "./front_layout.ts";
 import { checkPackedSetup, checkPackedState, PackedDeviceQueue } from "./packed_device_queue.ts";
+import type { FunctionQueues } from "../../virtio/constants/queue_view.ts";
+import { reportQueues } from "./queue_report.ts";
 import { checkSplitSetup, SplitDeviceQueue } from "./split_device_queue.ts";
 import { stepStatus } from "./status_rules.ts";
 
@@ -167,6 +169,20 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** An enabled queue of a live device. */
   queue(index: number): DeviceQueue | undefined {
     return this.live ? this.#queues[index] : undefined;
+  }
+
+  /** See `PciFunctionBehaviour`. */
+  queueReport(): FunctionQueues {
+    return reportQueues({
+      function: this.name,
+      deviceId: this.model.deviceId,
+      profile: this.profile,
+      status: this.#common.status,
+      negotiated: this.negotiatedFeatures,
+      registers: this.#common.queues,
+      queues: this.#queues,
+      dma: this.#port?.dma ?? null,
+    });
   }
 
   /** Bumps the generation, raises the config interrupt. */

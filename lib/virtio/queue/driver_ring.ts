@@ -14,6 +14,7 @@ import { ClosedError, DeviceError, ExhaustedError, UsageError } from "../../erro
 import type { DmaMemory } from "../../memory/mod.ts";
 import { DESC_FLAG } from "../constants/ring.ts";
 import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
+import type { RingImage } from "../constants/ring_image.ts";
 import type { PackedLayout } from "./packed_layout.ts";
 import { checkQueueState, type QueueState } from "./queue_state.ts";
 import {
@@ -306,6 +307,7 @@ export abstract class DriverRing implements Virtqueue {
   abstract suppressInterrupts(): void;
   abstract enableInterrupts(): boolean;
   abstract snapshot(): QueueSnapshot;
+  abstract image(atMost?: number): RingImage;
 
   kick(): boolean {
     if (!this.publish()) return false;

@@ -12,6 +12,7 @@
  * @module
  */
 import { DESC_FLAG, EVENT_SUPPRESS } from "../constants/ring.ts";
+import { decodeRing, ringAreas, type RingImage } from "../constants/ring_image.ts";
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import { bufferIdWrong, bufferLengthWrong, usedWithoutChain } from "./packed_faults.ts";
 import type { PackedLayout } from "./packed_layout.ts";
@@ -37,6 +38,8 @@ const NO_HEAD = -1;
 
 /** A packed ring with indirect descriptors, event suppression and in-order use. See `Virtqueue` for what its calls do. */
 export class PackedQueue extends DriverRing {
+  readonly #layout: PackedLayout;
+  /** Discriminator. */
   readonly layout = "packed";
 
   // Shared with the device.
@@ -62,6 +65,7 @@ export class PackedQueue extends DriverRing {
   constructor(parts: PackedQueueParts) {
     const { layout, memory } = parts;
     super(parts, layout);
+    this.#layout = layout;
     const { buffer } = memory;
     this.#ring = new Uint32Array(buffer, layout.descriptorOffset, layout.size * 4);
     this.#halves = new Uint16Array(buffer, layout.descriptorOffset, layout.size * HALF_WORDS);
@@ -73,6 +77,7 @@ export class PackedQueue extends DriverRing {
     }
   }
 
+  /** As `Virtqueue.position`. */
   get position(): PackedQueueState {
     this.check();
     return {
@@ -84,6 +89,7 @@ export class PackedQueue extends DriverRing {
     };
   }
 
+  /** As `DriverRing.offer`. */
   protected override offer(id: number): void {
     const ring = this.#ring;
     const first = this.#next;
@@ -158,6 +164,7 @@ export class PackedQueue extends DriverRing {
     }
   }
 
+  /** As `Virtqueue.publish`. */
   publish(): boolean {
     this.check();
     if (this.markPublished() === 0) return false;
@@ -189,6 +196,7 @@ export class PackedQueue extends DriverRing {
     this.ring(this.#published, this.#publishedWrap);
   }
 
+  /** As `Virtqueue.hasUsed`. */
   hasUsed(): boolean {
     this.check();
     return this.inBatch || this.#isUsed(this.#flags());
@@ -269,11 +277,13 @@ export class PackedQueue extends DriverRing {
     }
   }
 
+  /** As `Virtqueue.suppressInterrupts`. */
   suppressInterrupts(): void {
     this.check();
     Atomics.store(this.#driverEvent, 0, EVENT_SUPPRESS.disable << 16);
   }
 
+  /** As `Virtqueue.enableInterrupts`. */
   enableInterrupts(): boolean {
     this.check();
     // One store of place and flags: the device never sees one without the other.
@@ -284,6 +294,7 @@ export class PackedQueue extends DriverRing {
     return this.hasUsed();
   }
 
+  /** As `DriverRing.rewind`. */
   protected override rewind(state: QueueState): void {
     if (state.layout !== "packed") return;
     const { availableSlot: slot, availableWrap: wrap } = state;
@@ -300,6 +311,7 @@ export class PackedQueue extends DriverRing {
     this.#deviceEvent[0] = 0;
   }
 
+  /** As `DriverRing.checkDevice`. */
   protected override checkDevice(state: QueueState): void {
     if (state.layout !== "packed") {
       throw this.stateError("queue_avail_state", "the state is that of a split queue");
@@ -322,6 +334,11 @@ export class PackedQueue extends DriverRing {
   #distance(slot: number, wrap: 0 | 1): number {
     const laps = 2 * this.size;
     return (slot - this.#nextUsed + (wrap === this.#usedWrap ? 0 : this.size) + laps) % laps;
+  }
+
+  /** As `Virtqueue.image`. */
+  image(atMost: number = 32): RingImage {
+    return decodeRing(this, ringAreas(this, this.memory.buffer, this.#layout), this.position, atMost);
   }
 
   /** The queue as it is now, for display. */

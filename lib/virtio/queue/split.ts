@@ -12,6 +12,7 @@
  * @module
  */
 import { AVAIL_NO_INTERRUPT, DESC_FLAG, USED_NO_NOTIFY } from "../constants/ring.ts";
+import { decodeRing, ringAreas, type RingImage } from "../constants/ring_image.ts";
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import type { QueueState, SplitQueueState } from "./queue_state.ts";
 import { usedBatchWrong, usedIdWrong, usedIndexJump, usedLengthWrong } from "./split_faults.ts";
@@ -32,6 +33,8 @@ const INDEX_MASK = 0xffff;
 
 /** A split ring with indirect descriptors, event index and in-order use. See `Virtqueue` for what its calls do. */
 export class SplitQueue extends DriverRing {
+  readonly #layout: SplitLayout;
+  /** Discriminator. */
   readonly layout = "split";
   readonly #mask: number;
 
@@ -53,6 +56,7 @@ export class SplitQueue extends DriverRing {
   constructor(parts: SplitQueueParts) {
     const { layout, memory } = parts;
     super(parts, layout);
+    this.#layout = layout;
     const { size } = layout;
     this.#mask = size - 1;
     const { buffer } = memory;
@@ -68,11 +72,13 @@ export class SplitQueue extends DriverRing {
     }
   }
 
+  /** As `Virtqueue.position`. */
   get position(): SplitQueueState {
     this.check();
     return { layout: "split", availableIndex: this.#nextUsed };
   }
 
+  /** As `DriverRing.offer`. */
   protected override offer(id: number): void {
     const descriptors = this.#descriptors;
     const { parts, link } = this;
@@ -116,6 +122,7 @@ export class SplitQueue extends DriverRing {
     }
   }
 
+  /** As `Virtqueue.publish`. */
   publish(): boolean {
     this.check();
     const count = this.markPublished();
@@ -134,6 +141,7 @@ export class SplitQueue extends DriverRing {
     this.ring(this.#published & 0x7fff, this.#published >> 15);
   }
 
+  /** As `Virtqueue.hasUsed`. */
   hasUsed(): boolean {
     this.check();
     return Atomics.load(this.#used, 1) !== this.#nextUsed;
@@ -212,6 +220,7 @@ export class SplitQueue extends DriverRing {
     return true;
   }
 
+  /** As `Virtqueue.suppressInterrupts`. */
   suppressInterrupts(): void {
     this.check();
     if (this.eventIndex) {
@@ -222,6 +231,7 @@ export class SplitQueue extends DriverRing {
     }
   }
 
+  /** As `Virtqueue.enableInterrupts`. */
   enableInterrupts(): boolean {
     this.check();
     if (this.eventIndex) Atomics.store(this.#available, this.#usedEventAt, this.#nextUsed);
@@ -229,6 +239,7 @@ export class SplitQueue extends DriverRing {
     return Atomics.load(this.#used, 1) !== this.#nextUsed;
   }
 
+  /** As `DriverRing.rewind`. */
   protected override rewind(state: QueueState): void {
     if (state.layout !== "split") return;
     const index = state.availableIndex;
@@ -243,6 +254,7 @@ export class SplitQueue extends DriverRing {
     this.#used[this.#availableEventAt] = index;
   }
 
+  /** As `DriverRing.checkDevice`. */
   protected override checkDevice(state: QueueState): void {
     if (state.layout !== "split") {
       throw this.stateError("queue_avail_state", "the state is that of a packed queue");
@@ -253,6 +265,11 @@ export class SplitQueue extends DriverRing {
       "queue_avail_state",
       `${state.availableIndex} is not among ${this.#nextUsed} to ${this.#published}, where the device may be (A-6.7)`,
     );
+  }
+
+  /** As `Virtqueue.image`. */
+  image(atMost: number = 32): RingImage {
+    return decodeRing(this, ringAreas(this, this.memory.buffer, this.#layout), this.position, atMost);
   }
 
   /** The queue as it is now, for display. */

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
+import type { RingImage } from "../constants/ring_image.ts";
 import type { QueueState } from "./queue_state.ts";
 import type { SavedChain, SavedQueue } from "./saved_queue.ts";
 
@@ -151,6 +152,11 @@ export interface Virtqueue extends Disposable {
   rebind(doorbell: Doorbell): void;
   /** The queue as it is now, for display. */
   snapshot(): QueueSnapshot;
+  /**
+   * The ring's memory decoded, from the place on before which nothing is outstanding: what the device has not returned, as long as it returns
+   * in order. @param atMost chains to list, default 32 @throws ClosedError, or why the queue is broken
+   */
+  image(atMost?: number): RingImage;
 
   /** Releases what it holds. May be called again. */
   close(): void;

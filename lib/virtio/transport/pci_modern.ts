@@ -18,6 +18,7 @@ import {
   queueStateFromWords,
   queueStateToWords,
 } from "../constants/queue_state.ts";
+import type { QueueView } from "../constants/queue_view.ts";
 import { describeStatus, STATUS } from "../constants/status.ts";
 import { findVirtioLayout, type VirtioPciLayout } from "./pci_layout.ts";
 import { BarSet, CommonRegisters, QueueDoorbell, readWidth, writeWidth } from "./pci_registers.ts";
@@ -258,6 +259,23 @@ export class PciModernTransport implements VirtioTransport {
   queueEnabled(queue: number): boolean {
     this.#select(queue);
     return this.#common.read("queue_enable") === 1;
+  }
+
+  /** The registers of a queue as they stand, for people who look at them. */
+  queueView(queue: number): QueueView {
+    this.#select(queue);
+    const vector = this.#common.read("queue_msix_vector");
+    const area = (name: "queue_desc" | "queue_driver" | "queue_device") =>
+      `0x${this.#common.read64(name).toString(16)}`;
+    return {
+      queue,
+      size: this.#common.read("queue_size"),
+      enabled: this.#common.read("queue_enable") === 1,
+      vector: vector === NO_VECTOR ? null : vector,
+      descriptorArea: area("queue_desc"),
+      driverArea: area("queue_driver"),
+      deviceArea: area("queue_device"),
+    };
   }
 
   /** Writes `queue_reset`, waits, and checks that the queue is disabled (1.5). Default `timeoutMs` 5000. */

@@ -81,6 +81,13 @@ export class CommonRegisters {
     writeWidth(this.#bar, this.#offset + offset, width === 8 ? 4 : width, value);
   }
 
+  /** Reads a 64-bit register as two accesses of 32 bits, low half first. */
+  read64(name: RegisterName): bigint {
+    const { offset } = REGISTERS[name];
+    const low = this.#bar.read32(this.#offset + offset);
+    return (BigInt(this.#bar.read32(this.#offset + offset + 4)) << 32n) | BigInt(low);
+  }
+
   /** Writes a 64-bit register as two accesses of 32 bits, low half first. */
   write64(name: RegisterName, value: bigint): void {
     const { offset } = REGISTERS[name];

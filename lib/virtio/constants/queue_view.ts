@@ -1,0 +1,50 @@
+/**
+ * The queues of a function as somebody sees them who does not drive it: its registers, and where the rings can be reached what is in them.
+ *
+ * @module
+ */
+import type { QueueState } from "./queue_state.ts";
+import type { RingImage } from "./ring_image.ts";
+
+/** One queue. */
+export interface QueueView {
+  /** Number of the virtqueue. */
+  readonly queue: number;
+  /** `queue_size`: what the driver chose, or the largest. */
+  readonly size: number;
+  /** `queue_enable`. */
+  readonly enabled: boolean;
+  /** `queue_msix_vector`; null for none. */
+  readonly vector: number | null;
+  /** Areas, hexadecimal IOVAs. */
+  readonly descriptorArea: string;
+  readonly driverArea: string;
+  readonly deviceArea: string;
+  /** What the device's side knows; absent where only registers are to be had, and for a queue that is not enabled. */
+  readonly ring?: RingView;
+}
+
+/** A ring, from the device's side. */
+export interface RingView {
+  readonly layout: "split" | "packed";
+  /** Where the device stands. */
+  readonly state: QueueState;
+  /** Chains that the device has read and not returned. */
+  readonly held: number;
+  /** What memory shows from there on; null when it is not mapped. */
+  readonly image: RingImage | null;
+}
+
+/** A function's queues. */
+export interface FunctionQueues {
+  /** PCI address. */
+  readonly function: string;
+  /** Virtio device id. */
+  readonly deviceId: number;
+  readonly profile: "spec" | "queue-state";
+  /** `device_status`. */
+  readonly status: number;
+  /** Features in force, hexadecimal; `0x0` before FEATURES_OK. */
+  readonly features: string;
+  readonly queues: readonly QueueView[];
+}
