@@ -90,7 +90,6 @@ function spawn(directory: string, options: EmulatedProcessOptions): Deno.ChildPr
       "--no-check",
       "--allow-ffi",
       "--allow-env",
-      "--allow-sys",
       main,
       "emulate",
       directory,

@@ -18,6 +18,7 @@ import { list } from "./list.ts";
 import { netLoop } from "./net_loop.ts";
 import { netReceive } from "./net_receive.ts";
 import { netSend } from "./net_send.ts";
+import { queue, queueLoad, queueSave } from "./queue.ts";
 import { restore } from "./restore.ts";
 import { rng } from "./rng.ts";
 import { show } from "./show.ts";
@@ -116,6 +117,12 @@ function onHost(
       return status(host, invocation);
     case "doctor":
       return doctor(host, invocation);
+    case "queue":
+      return queue(host, invocation);
+    case "queue save":
+      return queueSave(host, invocation);
+    case "queue load":
+      return queueLoad(host, invocation);
     case "rng":
       return rng(host, invocation);
     case "net send":

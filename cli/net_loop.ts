@@ -50,6 +50,7 @@ export async function netLoop(host: Host, options: Of<"net loop">): Promise<void
       to: to.transport.name,
       ...result,
       framesPerSecond: rate,
+      interruptKind: to.interruptKind,
       interrupts: to.statistics().interrupts,
     });
     return;

@@ -144,6 +144,53 @@ const net = or(
   { errors: noCommand },
 );
 
+const stateFile = argument(string({ metavar: "FILE" }), {
+  description: message`JSON file of queue states.`,
+});
+
+const queue = or(
+  command(
+    "save",
+    merge(
+      object({
+        command: constant("queue save"),
+        function: functionArgument,
+        file: stateFile,
+        layout: withDefault(
+          option("--layout", choice(["split", "packed"], { metavar: "LAYOUT" }), {
+            description: message`split or packed (default): of a function that nobody drives.`,
+          }),
+          "packed" as const,
+        ),
+      }),
+      opening,
+    ),
+    {
+      description:
+        message`Write where a function of profile queue-state stands in its queues: on an emulated host also while it is driven, else what it kept over its last reset.`,
+    },
+  ),
+  command(
+    "load",
+    merge(
+      object({ command: constant("queue load"), function: functionArgument, file: stateFile }),
+      opening,
+    ),
+    {
+      description:
+        message`Try whether a function takes the states of a file (or of a saved device) and keeps them over a reset. It is left reset.`,
+    },
+  ),
+  merge(
+    object({
+      command: constant("queue"),
+      function: functionArgument,
+      chains: option("--chains", { description: message`List the chains that the device has not read.` }),
+    }),
+    opening,
+  ),
+);
+
 const commands = or(
   command(
     "list",
@@ -216,6 +263,10 @@ const commands = or(
     object({ command: constant("status") }),
     { description: message`What restore would put back, and who holds what.` },
   ),
+  command("queue", queue, {
+    description:
+      message`Show a function's queues: layout, indices, chains, events, vectors. On an emulated host also while another process drives it.`,
+  }),
   command("net", net, {
     description: message`Frames over virtio-net: send, receive, loop.`,
     usageLine: COMMAND_USAGE,

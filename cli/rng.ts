@@ -57,7 +57,7 @@ export async function rng(host: Host, options: Of<"rng">): Promise<void> {
       function: device.name,
       bytes: options.bytes,
       interrupts: entropy.interrupts,
-      kind: entropy.interruptKind,
+      interruptKind: entropy.interruptKind,
       ...(options.output === undefined ? { hex: text } : { output: options.output }),
     }));
   } else if (file !== undefined) remark(`${countText(options.bytes, "byte")} in ${file.target}`);

@@ -39,7 +39,7 @@ export function sriov(host: Host, options: Of<"sriov">): void {
       vfs: found.map((vf) => ({
         function: vf.address,
         driver: vf.driver ?? null,
-        group: vf.iommuGroup ?? null,
+        iommuGroup: vf.iommuGroup ?? null,
       })),
     });
     return;

@@ -18,7 +18,11 @@ export function status(host: Host, options: Of<"status">): void {
     printJson({
       journal,
       held: held.map((one) => ({ function: one.address, holder: one.heldBy })),
-      vfio: vfio.map((one) => ({ function: one.address, driver: one.driver, group: one.iommuGroup ?? null })),
+      vfio: vfio.map((one) => ({
+        function: one.address,
+        driver: one.driver,
+        iommuGroup: one.iommuGroup ?? null,
+      })),
     });
     return;
   }

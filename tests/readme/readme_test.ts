@@ -4,6 +4,7 @@ import {
   O,
   OwnedFd,
   readDirectory,
+  readText,
   removeDirectory,
   removeFile,
   writeAll,
@@ -117,6 +118,29 @@ Deno.test("every task that the README names exists", () => {
   assert(named.size >= 5);
   assertEquals([...named].filter((name) => !(name in manifest.tasks)), []);
 });
+
+Deno.test("links between the pages lead somewhere", () => {
+  const pages = ["README.md", ...readDirectory(`${root}docs`).map(({ name }) => `docs/${name}`)];
+  const broken: string[] = [];
+  let links = 0;
+  for (const page of pages) {
+    for (const [, path, anchor] of readText(root + page).matchAll(/\]\(([^)#:]*)(?:#([^)]*))?\)/g)) {
+      links++;
+      const target = path === "" ? page : `${page.slice(0, page.lastIndexOf("/") + 1)}${path}`;
+      const headings = accessible(root + target)
+        ? readText(root + target).matchAll(/^#+ (.*)$/gm).map((match) => slug(match[1]!))
+        : [];
+      const there = accessible(root + target) && (anchor === undefined || [...headings].includes(anchor));
+      if (!there) broken.push(`${page}: ${path}#${anchor ?? ""}`);
+    }
+  }
+  assert(links >= 15);
+  assertEquals(broken, []);
+});
+
+function slug(heading: string): string {
+  return heading.toLowerCase().replace(/[^\w\- ]/g, "").replaceAll(" ", "-");
+}
 
 function write(path: string, text: string): void {
   using fd = OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC);

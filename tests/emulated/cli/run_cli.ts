@@ -1,7 +1,7 @@
 import { fromFileUrl } from "../../unit/architecture/source_files.ts";
 
 const main = fromFileUrl(new URL("../../../cli/main.ts", import.meta.url));
-const PERMISSIONS = ["--allow-ffi", "--allow-env", "--allow-run", "--allow-sys"];
+const PERMISSIONS = ["--allow-ffi", "--allow-env", "--allow-run"];
 
 export interface CliResult {
   readonly code: number;

@@ -1,0 +1,198 @@
+/**
+ * `ringside queue`
+ *
+ * @module
+ */
+import { isErrno, O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
+import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
+import { type Host, SocketSysfs } from "../lib/host/mod.ts";
+import {
+  checkQueueStates,
+  describeStatus,
+  deviceTypeName,
+  featureNames,
+  type FunctionQueues,
+  type ImageChain,
+  inspectQueues,
+  type QueueStates,
+  type QueueView,
+  readQueueStates,
+  type RingEvent,
+  type RingPlace,
+  STATUS,
+  tryQueueStates,
+} from "../lib/virtio/mod.ts";
+import { countText, print, printJson, printTable, remark } from "./output.ts";
+import { openOptions } from "./opening.ts";
+import type { Of } from "./parser.ts";
+
+const encoder = new TextEncoder();
+
+/** Shows the queues of a function. */
+export function queue(host: Host, options: Of<"queue">): void {
+  const { address } = host.describe(options.function);
+  const fromDevice = deviceView(host, address);
+  const view = fromDevice ?? registersOf(host, options);
+  if (options.json) {
+    printJson({ ...view, source: fromDevice === undefined ? "registers" : "device" });
+    return;
+  }
+  const running = `status ${describeStatus(view.status)}, profile ${view.profile}`;
+  print(`${view.function}: ${deviceTypeName(view.deviceId)}, ${running}`);
+  const features = featureNames(BigInt(view.features), view.deviceId, view.profile);
+  if (features.length > 0) print(`features: ${features.join(", ")}`);
+  printTable(
+    [
+      "QUEUE",
+      "LAYOUT",
+      "SIZE",
+      "ENABLED",
+      "VECTOR",
+      "AVAILABLE",
+      "USED",
+      "DEVICE AT",
+      "WAITING",
+      "HELD",
+      "INTERRUPT",
+      "NOTIFY",
+    ],
+    view.queues.map(row),
+  );
+  if (fromDevice === undefined) {
+    remark(
+      "registers only: rings lie in the memory of the process that drives the function (inspectQueue there)",
+    );
+  }
+  if (options.chains) { for (const one of view.queues) printChains(one); }
+}
+
+/** Saves where the device stands in its queues. */
+export function queueSave(host: Host, options: Of<"queue save">): void {
+  const { address } = host.describe(options.function);
+  const view = deviceView(host, address);
+  const rings = view?.queues.some(({ ring }) => ring !== undefined) ?? false;
+  let states: QueueStates;
+  if (view !== undefined && rings) {
+    states = statesOf(view);
+    if ((view.status & STATUS.driverOk) !== 0) {
+      remark(
+        `${address} is running: these are the states of one moment, and in-flight chains are its driver's`,
+      );
+    }
+  } else {
+    using device = host.open(address, openOptions(options));
+    states = readQueueStates(device, options.layout);
+    remark(`${address} was not driven: these are the states that it kept over its last reset`);
+  }
+  using file = OwnedFd.open(options.file, O.WRONLY | O.CREAT | O.TRUNC, 0o600);
+  writeAll(file, encoder.encode(`${JSON.stringify(states, null, 2)}\n`));
+  if (options.json) printJson({ function: address, file: options.file, ...states });
+  else print(`${countText(states.queues.length, "state")} of ${states.layout} queues in ${options.file}`);
+}
+
+/** Tries whether a function takes the states of a file. */
+export function queueLoad(host: Host, options: Of<"queue load">): void {
+  const states = readStates(options.file);
+  const { address } = host.describe(options.function);
+  using device = host.open(address, openOptions(options));
+  const taken = tryQueueStates(device, states);
+  if (options.json) printJson({ function: address, file: options.file, taken, ...states });
+  else {
+    print(
+      `${address} took ${countText(taken, "state")} of ${states.layout} queues and kept them over a reset`,
+    );
+    remark("it is reset now, with nothing set up: VirtioNet.resume is what goes on with a saved device");
+  }
+}
+
+/** What an emulated host shows of a function, whoever drives it; undefined elsewhere. */
+function deviceView(host: Host, address: string): FunctionQueues | undefined {
+  if (host.name === "linux") return undefined;
+  using sysfs = new SocketSysfs(`${host.name}/host.sock`);
+  try {
+    return JSON.parse(sysfs.readText(`/ringside/queues/${address}`));
+  } catch (error) {
+    // A host of an older version.
+    if (isErrno(error, "ENOENT")) return undefined;
+    throw error;
+  }
+}
+
+function registersOf(host: Host, options: Of<"queue">): FunctionQueues {
+  using device = host.open(options.function, openOptions(options));
+  return inspectQueues(device);
+}
+
+/** @throws UnsupportedError when the function has another profile */
+function statesOf(view: FunctionQueues): QueueStates {
+  if (view.profile !== "queue-state") {
+    throw new UnsupportedError(`${view.function} has profile ${view.profile}, which has no queue states`, {
+      hint: "an emulated function gets the profile from its topology",
+    });
+  }
+  const driven = view.queues.flatMap(({ queue, size, ring }) =>
+    ring === undefined ? [] : [{ queue, size, state: ring.state }]
+  );
+  const layout = driven[0]!.state.layout;
+  return { version: 1, profile: "queue-state", layout, queues: driven };
+}
+
+function readStates(path: string): QueueStates {
+  let value: unknown;
+  try {
+    value = JSON.parse(readText(path));
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new UsageError(`${path} is not JSON: ${error.message}`);
+    throw error;
+  }
+  return checkQueueStates(value);
+}
+
+function row({ queue, size, enabled, vector, ring }: QueueView): string[] {
+  const image = ring?.image;
+  const at = ring === undefined
+    ? "-"
+    : ring.state.layout === "split"
+    ? `${ring.state.availableIndex}`
+    : placeText({ index: ring.state.availableSlot, wrap: ring.state.availableWrap });
+  return [
+    `${queue}`,
+    ring?.layout ?? "-",
+    `${size}`,
+    enabled ? "yes" : "no",
+    vector === null ? "-" : `${vector}`,
+    image ? placeText(image.available) : "-",
+    image ? placeText(image.used) : "-",
+    at,
+    image ? `${image.waiting}` : "-",
+    ring === undefined ? "-" : `${ring.held}`,
+    image ? eventText(image.driverEvent) : "-",
+    image ? eventText(image.deviceEvent) : "-",
+  ];
+}
+
+/** `12`, or `12 w1` for a slot with its wrap counter. */
+function placeText({ index, wrap }: RingPlace): string {
+  return wrap === undefined ? `${index}` : `${index} w${wrap}`;
+}
+
+function eventText(event: RingEvent): string {
+  return typeof event === "string" ? event : `at ${placeText(event)}`;
+}
+
+function printChains({ queue, ring }: QueueView): void {
+  const image = ring?.image;
+  if (!image || image.waiting === 0) return;
+  print(`queue ${queue}: ${countText(image.waiting, "chain")} that the device has not read`);
+  for (const chain of image.chains) print(`  ${chainText(chain)}`);
+  const more = image.waiting - image.chains.length;
+  if (more > 0) print(`  and ${more} more`);
+  if (image.problem !== undefined) print(`  ${image.problem}`);
+}
+
+function chainText({ id, slot, parts, indirect, problem }: ImageChain): string {
+  const list = parts.map(({ iova, lengthBytes, deviceWrites }) =>
+    `${iova}+${lengthBytes}${indirect ? " table" : deviceWrites ? " write" : " read"}`
+  );
+  return `id ${id} at slot ${slot}: ${[...list, ...(problem === undefined ? [] : [problem])].join(", ")}`;
+}
