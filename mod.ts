@@ -13,7 +13,8 @@
  * console.log(await rng.read(16));
  * ```
  *
- * The parts have doors of their own: `/host`, `/vfio`, `/virtio`, `/emulation`, `/drivers/virtio-net`, `/drivers/virtio-rng`, `/cli`.
+ * The parts have doors of their own: `/host`, `/vfio`, `/virtio`, `/emulation`, `/drivers/virtio-net`, `/drivers/virtio-rng`,
+ * `/drivers/virtio-blk`, `/drivers/virtio-console`, `/cli`.
  *
  * @module
  */
@@ -23,3 +24,5 @@ export * from "./lib/vfio/mod.ts";
 export * from "./lib/virtio/mod.ts";
 export * from "./drivers/virtio_net.ts";
 export * from "./drivers/virtio_rng.ts";
+export * from "./drivers/virtio_blk.ts";
+export * from "./drivers/virtio_console.ts";

@@ -37,8 +37,9 @@ export interface ConsoleTopology {
   readonly portNames?: readonly string[];
   /** The other end of each port: itself, or whoever connects to `<directory>/<address>.port<n>`. */
   readonly peer?: "loopback" | "socket";
-  /** Size of port 0 in characters. */
+  /** Columns of port 0. */
   readonly cols?: number;
+  /** Rows of port 0. */
   readonly rows?: number;
 }
 

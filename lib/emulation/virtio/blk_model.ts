@@ -78,6 +78,7 @@ export class BlkModel implements DeviceModel {
   #usedQueues = 1;
   #queue = 0;
   #requestsDone = 0;
+  #silent = false;
 
   /** A device whose storage is opened by `connect`. @throws UsageError for options that cannot be */
   constructor(options: BlkModelOptions) {
@@ -182,6 +183,7 @@ export class BlkModel implements DeviceModel {
     this.#writeback = true;
     this.#usedQueues = 1;
     this.#context = null;
+    this.#silent = false;
   }
 
   /** Reports notifications of queues that are not in use; the work is done in `poll`. */
@@ -236,7 +238,9 @@ export class BlkModel implements DeviceModel {
     }
     const last = chain.writableBytes - 1;
     const lie = this.#lie?.take() ? this.#lie.lie : undefined;
-    if (lie === "blk-silence") return true;
+    if (lie === "blk-silence") this.#silent = true;
+    // With IN_ORDER nothing that came later could be answered either.
+    if (this.#silent) return true;
     const before = lie === "blk-status-unwritten" && chain.locate(last)
       ? chain.foundRegion!.bytes[chain.foundOffset]!
       : 0;

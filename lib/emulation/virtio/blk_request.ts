@@ -36,7 +36,9 @@ export interface BlkRequestContext {
   readonly features: bigint;
   /** RO is offered: whether the driver accepted it or not, nothing is written. */
   readonly readOnly: boolean;
+  /** The sectors. */
   readonly storage: BlkStorage;
+  /** What the config space promises. */
   readonly limits: BlkLimits;
   /** ASCII, NUL-padded. */
   readonly id: Uint8Array;

@@ -35,8 +35,9 @@ export interface ConsoleModelOptions {
   readonly peer?: "loopback" | "socket";
   /** For `socket`: port n listens at `<directory>/<address>.port<n>`. */
   readonly directory?: string;
-  /** Size of port 0 in characters. Default 80 × 25. */
+  /** Columns of port 0. Default 80. */
   readonly cols?: number;
+  /** Rows of port 0. Default 25. */
   readonly rows?: number;
   /** Entries of each queue, a power of two. Default 64. */
   readonly queueSize?: number;

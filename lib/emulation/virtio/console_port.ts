@@ -23,8 +23,9 @@ export class ConsoleModelPort {
   toldOpen = false;
   /** `peer.connected` has changed since. */
   changed = false;
-  /** Bytes that the driver sent and received. */
+  /** Bytes that the driver sent. */
   sentBytes = 0;
+  /** Bytes that the driver received. */
   receivedBytes = 0;
   /** Bytes of the transmit chain at the head of the queue that the peer has taken already. */
   #taken = 0;
