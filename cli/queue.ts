@@ -57,6 +57,7 @@ export function queue(host: Host, options: Of<"queue">): void {
       "NOTIFY",
     ],
     view.queues.map(row),
+    { drop: [4, 3], shrink: [] },
   );
   if (fromDevice === undefined) {
     remark(
