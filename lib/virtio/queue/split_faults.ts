@@ -8,7 +8,9 @@ import { DeviceError } from "../../errors/mod.ts";
 
 /** Function and queue that the error is about. */
 export interface QueuePlace {
+  /** PCI address or path of the function. */
   readonly function: string;
+  /** Number of the virtqueue. */
   readonly queue: number;
 }
 

@@ -104,6 +104,19 @@ Deno.test("6.1 a fresh ring at any index: both indices stand there, events ask t
     const { queue, ring, notified } = fixture;
     assertEquals([ring.availableIndex, ring.usedNext, queue.hasUsed()], [index, index, false]);
     assertEquals(queue.position, { layout: "split", availableIndex: index });
+    // 1.6: a notification before anything was published, and with something that was not published yet.
+    queue.notify();
+    assertEquals(notified.pop(), { queue: 0, nextOffset: index & 0x7fff, nextWrap: index >> 15 });
+    const early = addChain(queue, [1], []);
+    queue.notify();
+    assertEquals(notified.pop(), { queue: 0, nextOffset: index & 0x7fff, nextWrap: index >> 15 });
+    assertEquals(queue.restart(), { layout: "split", availableIndex: index });
+    ring.start(index);
+    assertEquals(ring.pop()?.head, early);
+    ring.push(early, 0);
+    assertEquals(queue.takeUsed(into), 1);
+    queue.restart({ layout: "split", availableIndex: index });
+    ring.start(index);
     for (let n = 0; n < 10; n++) {
       const id = addChain(queue, [1], [2]);
       // The ring's own memory asks for the first notification; later the device would.
@@ -245,6 +258,27 @@ Deno.test("restart at the beginning: for a device that keeps no state, in both l
       else for (const id of ids) ring.push(id, 0, 1);
       assertEquals(queue.takeUsed(into), 2);
     }
+  }
+});
+
+Deno.test("restart asks for notifications and interrupts as a new ring does, whatever was wished before", () => {
+  for (const eventIndex of [false, true]) {
+    using packed = packedFixture({ size: 4, eventIndex });
+    packed.queue.suppressInterrupts();
+    packed.ring.setDeviceEvent(0, 1);
+    packed.queue.restart();
+    assertEquals(packed.ring.driverEvent, { desc: 0, flags: 0 });
+    packed.queue.addSingle(0, 0, 1, true);
+    assertEquals(packed.queue.kick(), true);
+
+    using split = ringFixture({ size: 4, eventIndex });
+    split.queue.suppressInterrupts();
+    split.ring.usedFlags = 1;
+    split.ring.availableEvent = 0x8000;
+    split.queue.restart();
+    assertEquals([split.ring.availableFlags, split.ring.usedEvent], [0, 0]);
+    split.queue.addSingle(0, 0, 1, true);
+    assertEquals(split.queue.kick(), true);
   }
 });
 
