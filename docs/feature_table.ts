@@ -1,0 +1,154 @@
+/**
+ * The README's table of feature bits, out of the code: `deno task docs:features` writes it between its marks, a test fails when it is stale.
+ *
+ * @module
+ */
+import { blkWishes } from "../drivers/virtio_blk/features.ts";
+import { consoleWishes } from "../drivers/virtio_console/config.ts";
+import { netWishes } from "../drivers/virtio_net/features.ts";
+import { O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
+import { type BehaviourOptions, createVirtioModels } from "../lib/emulation/mod.ts";
+import { VirtioPciFront } from "../lib/emulation/mod.ts";
+import { UsageError } from "../lib/errors/mod.ts";
+import {
+  chooseFeatures,
+  DEVICE_ID,
+  featureName,
+  type FeatureWishes,
+  type Profile,
+  refusedRingFeatures,
+} from "../lib/virtio/mod.ts";
+
+const BEGIN = "<!-- features: written by deno task docs:features -->";
+const END = "<!-- /features -->";
+const ALL = (1n << 64n) - 1n;
+/** Set by profile alone. */
+const QUEUE_STATE_BIT = 40;
+const RESERVED_BITS = [24, 27, 28, 29, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 43];
+const LEGACY_BITS = [24, 27];
+
+interface Kind {
+  readonly name: "net" | "blk" | "console" | "rng";
+  readonly deviceId: number;
+  readonly wishes: (profile: Profile) => FeatureWishes;
+  /** Topologies whose functions offer, all together, everything that the model can. */
+  readonly topologies: readonly Partial<BehaviourOptions>[];
+}
+
+const KINDS: readonly Kind[] = [
+  {
+    name: "net",
+    deviceId: DEVICE_ID.net,
+    wishes: (profile) => netWishes({}, profile),
+    topologies: [{ mac: "52:54:00:00:00:01" }],
+  },
+  {
+    name: "blk",
+    deviceId: DEVICE_ID.block,
+    wishes: (profile) => blkWishes({}, profile),
+    topologies: [
+      { block: { sizeBytes: 1 << 20, queues: 2, blockSize: 512, sizeMax: 4096, segMax: 4 } },
+      { block: { sizeBytes: 1 << 20, readOnly: true } },
+    ],
+  },
+  {
+    name: "console",
+    deviceId: DEVICE_ID.console,
+    wishes: (profile) => consoleWishes({}, profile),
+    topologies: [{ console: { ports: 2, cols: 80, rows: 25 } }, {}],
+  },
+  {
+    name: "rng",
+    deviceId: DEVICE_ID.entropy,
+    wishes: (profile) => ({ refused: refusedRingFeatures({}, profile) }),
+    topologies: [{}],
+  },
+];
+
+/** What each kind's driver accepts of a device that offers everything. */
+function accepted({ deviceId, wishes }: Kind, profile: Profile): bigint {
+  const transport = { kind: "pci-modern", profile, name: "table", deviceId } as const;
+  return chooseFeatures(transport, ALL, wishes(profile));
+}
+
+/** What functions of the embedded host offer unasked, and what they can be told to. */
+function offered(
+  { name, topologies }: Kind,
+  profile: "spec" | "queue-state",
+): { always: bigint; asked: bigint } {
+  const models = createVirtioModels();
+  const offer = (more: Partial<BehaviourOptions>): bigint => {
+    const front = models.createBehaviour(`virtio-${name}`, { address: "0000:01:00.0", profile, ...more });
+    if (!(front instanceof VirtioPciFront)) throw new UsageError(`${name} is no honest function`);
+    const { offered } = front;
+    front.close();
+    return offered;
+  };
+  const each = topologies.map(offer);
+  const asked = topologies.map((one) =>
+    offer({ ...one, totalVfs: 1, featuresOn: ["VIRTIO_F_NOTIFICATION_DATA"] })
+  );
+  const all = (sets: bigint[]) => sets.reduce((sum, one) => sum | one, 0n);
+  return { always: each.reduce((common, one) => common & one), asked: all([...each, ...asked]) };
+}
+
+function row(bit: number, kinds: readonly Kind[], profile: "spec" | "queue-state" = "spec"): string[] {
+  const has = (bits: bigint) => (bits >> BigInt(bit) & 1n) === 1n;
+  const drivers = kinds.filter((kind) => has(accepted(kind, profile)));
+  const device = kinds.filter((kind) => has(offered(kind, profile).asked));
+  const always = device.every((kind) => has(offered(kind, profile).always));
+  const names = (list: readonly Kind[]) =>
+    list.length === 0 ? "–" : list.length === KINDS.length ? "all" : list.map(({ name }) => name).join(", ");
+  const gap = LEGACY_BITS.includes(bit)
+    ? "legacy interface only"
+    : drivers.length === 0 && device.length === 0
+    ? "missing"
+    : drivers.length === 0
+    ? "no driver"
+    : device.length === 0
+    ? "not on the embedded host"
+    : "";
+  const where = profile === "spec" ? "" : ` (profile ${profile})`;
+  return [
+    `${bit}`,
+    `\`${featureName(bit, kinds[0]!.deviceId, profile)}\`${where}`,
+    names(drivers),
+    device.length === 0 || always ? names(device) : `${names(device)}: by topology`,
+    gap,
+  ];
+}
+
+/** The table, as Markdown that the formatter leaves as it is. */
+export function featureTable(): string {
+  const rows = [["bit", "feature", "drivers accept", "embedded host offers", "gap"]];
+  for (const bit of RESERVED_BITS) {
+    rows.push(row(bit, KINDS));
+    if (bit === QUEUE_STATE_BIT) rows.push(row(bit, KINDS, "queue-state"));
+  }
+  for (const kind of KINDS) {
+    for (let bit = 0; bit < 64; bit++) {
+      const ofType = bit < 24 || bit >= 50;
+      if (ofType && featureName(bit, kind.deviceId) !== `bit ${bit}`) rows.push(row(bit, [kind]));
+    }
+  }
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((one) => one[column]!.length)));
+  const line = (cells: readonly string[]) =>
+    `| ${cells.map((cell, column) => cell.padEnd(widths[column]!)).join(" | ")} |`;
+  const [head, ...body] = rows.map(line);
+  return [head, line(widths.map((width) => "-".repeat(width))), ...body].join("\n");
+}
+
+/** A page with the table between its marks. @throws UsageError when there are none */
+export function withFeatureTable(page: string): string {
+  const from = page.indexOf(BEGIN);
+  const to = page.indexOf(END);
+  if (from < 0 || to < from) throw new UsageError(`the page has no ${BEGIN} … ${END}`);
+  return `${page.slice(0, from + BEGIN.length)}\n\n${featureTable()}\n\n${page.slice(to)}`;
+}
+
+if (import.meta.main) {
+  const path = new URL("../README.md", import.meta.url).pathname;
+  const page = withFeatureTable(readText(path));
+  using file = OwnedFd.open(path, O.WRONLY | O.TRUNC);
+  writeAll(file, new TextEncoder().encode(page));
+}
