@@ -11,6 +11,8 @@ import { EXIT, exitStatus, failureJson, failureText } from "./failure.ts";
 import { OutputClosedError, print, printJson, remark, terminalColumns } from "./output.ts";
 import { COMMAND_USAGE, type Invocation, parser } from "./parser.ts";
 import { bind } from "./bind.ts";
+import { blkDiscard, blkFlush, blkId, blkInfo, blkRead, blkWrite, blkZero } from "./blk.ts";
+import { consoleBridge } from "./console.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
 import { emulate } from "./emulate.ts";
@@ -123,6 +125,22 @@ function onHost(
       return queueSave(host, invocation);
     case "queue load":
       return queueLoad(host, invocation);
+    case "blk info":
+      return blkInfo(host, invocation);
+    case "blk id":
+      return blkId(host, invocation);
+    case "blk read":
+      return blkRead(host, invocation);
+    case "blk write":
+      return blkWrite(host, invocation);
+    case "blk flush":
+      return blkFlush(host, invocation);
+    case "blk discard":
+      return blkDiscard(host, invocation);
+    case "blk zero":
+      return blkZero(host, invocation);
+    case "console":
+      return consoleBridge(host, invocation);
     case "rng":
       return rng(host, invocation);
     case "net send":

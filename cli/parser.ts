@@ -144,6 +144,92 @@ const net = or(
   { errors: noCommand },
 );
 
+const firstSector = argument(integer({ min: 0, metavar: "SECTOR" }), {
+  description: message`First sector, of 512 bytes.`,
+});
+const sectorCount = argument(integer({ min: 1, metavar: "COUNT" }), { description: message`Sectors.` });
+
+const blk = or(
+  command(
+    "info",
+    merge(object({ command: constant("blk info"), function: functionArgument }), driving, opening),
+    { description: message`Size, limits, cache, id and features.` },
+  ),
+  command(
+    "id",
+    merge(object({ command: constant("blk id"), function: functionArgument }), driving, opening),
+    { description: message`Print the device's id.` },
+  ),
+  command(
+    "read",
+    merge(
+      object({
+        command: constant("blk read"),
+        function: functionArgument,
+        sector: firstSector,
+        count: sectorCount,
+        output: optional(option("-o", "--output", string({ metavar: "FILE" }), {
+          description: message`Write raw bytes to a file (- is standard output) instead of hexadecimal.`,
+        })),
+      }),
+      driving,
+      opening,
+    ),
+    { description: message`Read sectors.` },
+  ),
+  command(
+    "write",
+    merge(
+      object({
+        command: constant("blk write"),
+        function: functionArgument,
+        sector: firstSector,
+        file: argument(string({ metavar: "FILE" }), {
+          description: message`Whole sectors to write; - is standard input.`,
+        }),
+      }),
+      driving,
+      opening,
+    ),
+    { description: message`Write a file to sectors, and flush.` },
+  ),
+  command(
+    "flush",
+    merge(object({ command: constant("blk flush"), function: functionArgument }), driving, opening),
+    { description: message`Put what is in the device's write cache on the disk.` },
+  ),
+  command(
+    "discard",
+    merge(
+      object({
+        command: constant("blk discard"),
+        function: functionArgument,
+        sector: firstSector,
+        count: sectorCount,
+      }),
+      driving,
+      opening,
+    ),
+    { description: message`Give sectors back; what they then read as is not known.` },
+  ),
+  command(
+    "zero",
+    merge(
+      object({
+        command: constant("blk zero"),
+        function: functionArgument,
+        sector: firstSector,
+        count: sectorCount,
+        unmap: option("--unmap", { description: message`The device may give the sectors back.` }),
+      }),
+      driving,
+      opening,
+    ),
+    { description: message`Make sectors read as zero, and flush.` },
+  ),
+  { errors: noCommand },
+);
+
 const stateFile = argument(string({ metavar: "FILE" }), {
   description: message`JSON file of queue states.`,
 });
@@ -271,6 +357,35 @@ const commands = or(
     description: message`Frames over virtio-net: send, receive, loop.`,
     usageLine: COMMAND_USAGE,
   }),
+  command("blk", blk, {
+    description: message`Sectors of virtio-blk: info, id, read, write, flush, discard, zero.`,
+    usageLine: COMMAND_USAGE,
+  }),
+  command(
+    "console",
+    merge(
+      object({
+        command: constant("console"),
+        function: functionArgument,
+        port: withDefault(
+          option("--port", integer({ min: 0, max: 65535, metavar: "N" }), {
+            description: message`Port; default 0.`,
+          }),
+          0,
+        ),
+        list: option("--list", { description: message`List the ports instead.` }),
+        lingerMs: withDefault(
+          option("--linger", integer({ min: 0, metavar: "MS" }), {
+            description: message`How long to wait for more when standard input has ended; default 500.`,
+          }),
+          500,
+        ),
+        interrupts,
+      }),
+      opening,
+    ),
+    { description: message`Connect standard input and output to a port of virtio-console.` },
+  ),
   command(
     "rng",
     merge(
