@@ -38,7 +38,10 @@ export function failureJson(error: unknown, host?: string): { error: Record<stri
 /** Commands that a hint names, for the host that the failed one was for. */
 export function forHost(hint: string, host: string | undefined): string {
   if (host === undefined || host === "linux") return hint;
-  return hint.replace(/\bringside (?=(bind|restore|sriov|show|status) ?)/g, `ringside --host ${host} `);
+  return hint.replace(
+    /\bringside (?=(bind|restore|sriov|show|status|list|queue)\b)/g,
+    `ringside --host ${host} `,
+  );
 }
 
 /** The exit status for an error. */

@@ -30,8 +30,11 @@ function entries(command: readonly string[]): Entry[] {
 
 /** Every command that can be run, as words. */
 function commands(above: readonly string[] = []): string[][] {
-  const names = entries(above).flatMap(({ term }) => (term.type === "command" ? [term.name] : []));
-  return names.length === 0 ? [[...above]] : names.flatMap((name) => commands([...above, name]));
+  const terms = entries(above).map(({ term }) => term);
+  const below = terms.flatMap((term) => (term.type === "command" ? commands([...above, term.name]) : []));
+  // A command may have others below it and still do something of its own.
+  const itself = below.length === 0 || terms.some((term) => term.type === "argument");
+  return itself ? [[...above], ...below] : below;
 }
 
 function sectionOf(command: readonly string[]): string {
@@ -45,7 +48,7 @@ const optionsIn = (text: string) => new Set(text.match(/(?<=`)--?[a-z][a-z-]*/g)
 
 Deno.test("docs/cli.md has every command with its arguments and options, and no others", () => {
   const all = commands();
-  assertEquals(all.length, 13);
+  assert(all.length >= 16);
   const headings = [...sections.keys()].filter((one) => one.startsWith("ringside "));
   assertEquals(headings.length, all.length);
   for (const command of all) {
@@ -101,6 +104,7 @@ Deno.test("docs/cli.md has the JSON of each command", async () => {
       ["net", "receive", "01:00.1", `${scratch}/two.pcap`, "--seconds", "1"],
       ["net", "loop", "01:00.1", "01:00.2", "--count", "10"],
       ["rng", "02:00.0"],
+      ["queue", "02:00.0"],
       ["doctor"],
     ];
     for (const args of whole) {
