@@ -14,10 +14,12 @@ import { benchFrames } from "./frames.ts";
 import { benchMemory } from "./memory.ts";
 import { type Section, sectionText } from "./report.ts";
 import { benchRing } from "./ring.ts";
+import { benchRingsMatrix } from "./rings_matrix.ts";
 import { benchWake } from "./wake.ts";
 
 const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> = {
   ring: benchRing,
+  rings: benchRingsMatrix,
   allocation: benchAllocation,
   frames: benchFrames,
   wake: benchWake,

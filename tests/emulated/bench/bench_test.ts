@@ -12,6 +12,8 @@ const TASK_FLAGS = [
 ];
 const TITLES = [
   "Ring operations",
+  "Nanoseconds a descriptor",
+  "Heap bytes allocated for a million chains",
   "Heap bytes allocated for a million packets",
   "Frames per second, driver and device in one process",
   "Frames per second, VF to VF by polling, over two processes",
