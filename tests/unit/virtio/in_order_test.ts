@@ -103,6 +103,13 @@ Deno.test("IN_ORDER split lies: a batch longer than used.idx moved, an id twice,
     ring.push(1, 0);
   });
   assertEquals(twice.location.field, "used.id");
+  const second = broken(({ ring, queue }) => {
+    ring.fill(0, 0);
+    ring.fill(2, 0);
+    ring.usedIndex = 2;
+    assertEquals(queue.takeUsed(into), 1, "the honest return before the lie");
+  });
+  assertEquals(second.message.includes("batch of 2, but used.idx has only 1 more"), true);
   assertEquals(
     broken(({ ring }) => ring.push(3, 0)).location.field,
     "used.id",

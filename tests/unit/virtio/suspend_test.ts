@@ -96,6 +96,7 @@ for (const profile of ["queue-state", "spec"] as const) {
             [...serials.values()].sort((a, b) => a - b),
           );
           device.resume({ configVector: 2 });
+          if (profile === "queue-state") assertEquals(transport.states.get(1), saved.state);
           assertEquals([device.state, transport.configVector, transport.queueVectors.get(1)], ["live", 2, 3]);
         }
         for (let chain = pop(); chain !== undefined; chain = pop()) push(chain);
