@@ -49,8 +49,7 @@ const optionsIn = (text: string) => new Set(text.match(/(?<=`)--?[a-z][a-z-]*/g)
 Deno.test("docs/cli.md has every command with its arguments and options, and no others", () => {
   const all = commands();
   assert(all.length >= 16);
-  const headings = [...sections.keys()].filter((one) => one.startsWith("ringside "));
-  assertEquals(headings.length, all.length);
+  assertEquals(page.match(/^## ringside /gm)?.length, all.length);
   for (const command of all) {
     const text = sectionOf(command);
     const known = new Set<string>();
