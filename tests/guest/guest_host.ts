@@ -12,7 +12,7 @@ export const PATHS = ["group", "cdev"] as const;
 export type KernelPath = typeof PATHS[number];
 
 /** Vendor and device ids of the rig's functions, as `vendor:device`. */
-export const ID = { net: "1af4:1041", rng: "1af4:1044", igb: "8086:10c9" } as const;
+export const ID = { net: "1af4:1041", blk: "1af4:1042", rng: "1af4:1044", igb: "8086:10c9" } as const;
 
 function names(folder: string): string[] {
   return [...Deno.readDirSync(folder)].map((entry) => entry.name).sort();
@@ -59,6 +59,11 @@ export function rng(interrupt: "msix" | "intx"): string {
   );
   if (found === undefined) throw new NotFoundError(`no virtio-rng with ${interrupt} in this guest`);
   return found;
+}
+
+/** The functions of a class that offer all ring features: the last ones. Two network functions, on a hub to themselves. */
+export function withAllRings(kind: "net" | "blk" | "rng"): string[] {
+  return functions(ID[kind]).slice(kind === "net" ? -2 : -1);
 }
 
 /** Name of the network interface of a function that is on its kernel driver. */
@@ -130,6 +135,11 @@ type HostTestBody = (host: LinuxHost, path: KernelPath) => void | Promise<void>;
 /** A test for each of the kernel's paths. */
 export function pathTest(name: string, body: HostTestBody): void {
   for (const path of PATHS) hostTest(name, path, body);
+}
+
+/** A test by group: for what another test shows by cdev. */
+export function groupTest(name: string, body: HostTestBody): void {
+  hostTest(name, "group", body);
 }
 
 /** One test for what the path makes no difference to: by cdev where the kernel has it. */

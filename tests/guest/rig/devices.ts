@@ -1,5 +1,25 @@
 import { GuestOptionsError } from "./errors.ts";
 
+/** Ring features that a virtio function offers; what is not given is as QEMU has it. A driver can still decline each. */
+export interface RingFeatures {
+  /** RING_PACKED; off unless given. */
+  readonly packed?: boolean;
+  /** IN_ORDER; off unless given. */
+  readonly inOrder?: boolean;
+  /** EVENT_IDX; on unless given. */
+  readonly eventIndex?: boolean;
+  /** INDIRECT_DESC; on unless given. */
+  readonly indirect?: boolean;
+  /** RING_RESET; on unless given. */
+  readonly ringReset?: boolean;
+}
+
+/** A disk's file on the host. It is the caller's, and stays when the guest has gone. */
+export interface DiskImage {
+  readonly path: string;
+  readonly format: "raw" | "qcow2";
+}
+
 /**
  * A function of the guest. `hub` names the Ethernet hub its link is plugged into: every frame sent into a hub
  * comes out of all its other links. Functions with no hub named are on hub 0.
@@ -7,14 +27,29 @@ import { GuestOptionsError } from "./errors.ts";
 export type GuestDevice =
   /** A virtio-net PF with VFs (device ids 1041h); the VFs' functions are numbered from 1. */
   | { readonly kind: "virtio-net-sriov"; readonly vfs?: number; readonly hub?: number }
-  | { readonly kind: "virtio-net"; readonly hub?: number; readonly vectors?: number }
+  | {
+    readonly kind: "virtio-net";
+    readonly hub?: number;
+    readonly vectors?: number;
+    readonly rings?: RingFeatures;
+  }
   /** An Intel 82576 with SR-IOV (7 VFs under its kernel driver). */
   | { readonly kind: "igb"; readonly hub?: number }
   | { readonly kind: "e1000e"; readonly hub?: number }
   /** `vectors: 0` leaves out MSI-X, so that INTx is its only interrupt. */
-  | { readonly kind: "virtio-rng"; readonly vectors?: number }
-  /** A disk of zeros; writes last for the run. */
-  | { readonly kind: "virtio-blk"; readonly sizeBytes?: number; readonly vectors?: number }
+  | { readonly kind: "virtio-rng"; readonly vectors?: number; readonly rings?: RingFeatures }
+  /**
+   * A disk: `image`, or one of `sizeBytes` zeros whose writes last for the run. `queues` is one for each of the guest's processors unless given.
+   */
+  | {
+    readonly kind: "virtio-blk";
+    readonly sizeBytes?: number;
+    readonly image?: DiskImage;
+    readonly serial?: string;
+    readonly queues?: number;
+    readonly vectors?: number;
+    readonly rings?: RingFeatures;
+  }
   /** QEMU's teaching device (1234:11e8): one BAR, MSI but no MSI-X, and DMA both ways on command. */
   | { readonly kind: "edu" }
   /** A function served over the vfio-user protocol by a process on the host, which must be listening already. */
@@ -27,7 +62,13 @@ export interface DeviceArguments {
   readonly sharedMemory: boolean;
 }
 
-/** The devices tests get unless they ask for others: two ways to SR-IOV, and one for each kind of interrupt. */
+/** Everything of QEMU's rings. */
+export const ALL_RING_FEATURES: RingFeatures = { packed: true, inOrder: true };
+
+/**
+ * The devices tests get unless they ask for others: two ways to SR-IOV, one for each kind of interrupt, and for each class of device one with
+ * all ring features beside one as QEMU has it. The last two network functions have a hub to themselves.
+ */
 export const STANDARD_DEVICES: readonly GuestDevice[] = [
   { kind: "virtio-net-sriov", vfs: 3 },
   { kind: "igb" },
@@ -35,6 +76,10 @@ export const STANDARD_DEVICES: readonly GuestDevice[] = [
   { kind: "virtio-rng", vectors: 0 },
   { kind: "edu" },
   { kind: "virtio-blk" },
+  { kind: "virtio-net", hub: 1, rings: ALL_RING_FEATURES },
+  { kind: "virtio-net", hub: 1, rings: ALL_RING_FEATURES },
+  { kind: "virtio-rng", rings: ALL_RING_FEATURES },
+  { kind: "virtio-blk", queues: 4, serial: "ringside-rings", rings: ALL_RING_FEATURES },
 ];
 
 /** A virtio function without the I/O-port interface and behind the IOMMU, as hardware would be. */
@@ -62,6 +107,7 @@ export function deviceArguments(devices: readonly GuestDevice[], runFolder: stri
     );
     const mac = (n: number): string => `mac=52:54:00:00:${hex2(index)}:${hex2(n)}`;
     const vectors = "vectors" in device && device.vectors !== undefined ? `,vectors=${device.vectors}` : "";
+    const rings = "rings" in device && device.rings !== undefined ? ringProperties(device.rings) : "";
     switch (device.kind) {
       case "virtio-net-sriov": {
         const { vfs = 3, hub = 0 } = device;
@@ -86,7 +132,9 @@ export function deviceArguments(devices: readonly GuestDevice[], runFolder: stri
       case "virtio-net":
         args.push(
           "-device",
-          `virtio-net-pci,id=${id},bus=${bus},${port(id, device.hub ?? 0)},${mac(0)}${vectors},${VIRTIO}`,
+          `virtio-net-pci,id=${id},bus=${bus},${port(id, device.hub ?? 0)},${
+            mac(0)
+          }${vectors}${rings},${VIRTIO}`,
         );
         break;
       case "igb":
@@ -98,15 +146,27 @@ export function deviceArguments(devices: readonly GuestDevice[], runFolder: stri
         // With a quota a driver that asks for more has to wait: otherwise the bytes are there before it can sleep.
         args.push(
           "-device",
-          `virtio-rng-pci,id=${id},bus=${bus},rng=${id}-source,max-bytes=1024,period=50${vectors},${VIRTIO}`,
+          `virtio-rng-pci,id=${id},bus=${bus},rng=${id}-source,max-bytes=1024,period=50${vectors}${rings},${VIRTIO}`,
         );
         break;
       case "virtio-blk": {
-        const file = `${runFolder}/${id}.img`;
-        Deno.writeFileSync(file, new Uint8Array());
-        Deno.truncateSync(file, device.sizeBytes ?? 64 * 1024 * 1024);
-        args.push("-blockdev", JSON.stringify({ driver: "file", "node-name": `${id}-file`, filename: file }));
-        args.push("-device", `virtio-blk-pci,id=${id},bus=${bus},drive=${id}-file${vectors},${VIRTIO}`);
+        const { image, queues, serial } = device;
+        const path = image?.path ?? `${runFolder}/${id}.img`;
+        if (image === undefined) {
+          Deno.writeFileSync(path, new Uint8Array());
+          Deno.truncateSync(path, device.sizeBytes ?? 64 * 1024 * 1024);
+        }
+        const file = { driver: "file", "node-name": `${id}-file`, filename: path };
+        const format = { driver: image?.format ?? "raw", "node-name": `${id}-disk`, file: `${id}-file` };
+        args.push("-blockdev", JSON.stringify(file), "-blockdev", JSON.stringify(format));
+        const more = [
+          ...(queues === undefined ? [] : [`num-queues=${queues}`]),
+          ...(serial === undefined ? [] : [`serial=${serial}`]),
+        ].map((property) => `,${property}`).join("");
+        args.push(
+          "-device",
+          `virtio-blk-pci,id=${id},bus=${bus},drive=${id}-disk${more}${vectors}${rings},${VIRTIO}`,
+        );
         break;
       }
       case "edu":
@@ -123,6 +183,20 @@ export function deviceArguments(devices: readonly GuestDevice[], runFolder: stri
     }
   });
   return { args, sharedMemory };
+}
+
+function ringProperties(rings: RingFeatures): string {
+  const names = {
+    packed: "packed",
+    inOrder: "in_order",
+    eventIndex: "event_idx",
+    indirect: "indirect_desc",
+    ringReset: "queue_reset",
+  } as const;
+  return (Object.keys(names) as (keyof RingFeatures)[])
+    .filter((feature) => rings[feature] !== undefined)
+    .map((feature) => `,${names[feature]}=${rings[feature] ? "on" : "off"}`)
+    .join("");
 }
 
 function slot(index: number): string {

@@ -1,0 +1,38 @@
+/** Two network functions, and frames between them: for the tests that drive them by kernel VFIO. */
+import { assertEquals, assertGreaterOrEqual } from "@std/assert";
+import { VirtioNet, type VirtioNetOptions } from "../../drivers/virtio_net.ts";
+import { exchangeByInterrupt, exchangePolled } from "../../examples/exchange.ts";
+import { TestFrames } from "../../examples/test_frames.ts";
+import type { PciModernTransport } from "../../lib/virtio/mod.ts";
+
+/** Starts two functions with the same options. Closed with the stack. */
+export async function drive(
+  transports: readonly PciModernTransport[],
+  stack: AsyncDisposableStack,
+  options: VirtioNetOptions = {},
+): Promise<[VirtioNet, VirtioNet]> {
+  const nets: VirtioNet[] = [];
+  for (const transport of transports) {
+    nets.push(stack.use(await VirtioNet.open(transport, { wait: "eventfd", ...options })));
+  }
+  return [nets[0]!, nets[1]!];
+}
+
+/** Sends in both directions, polled and by interrupt. Every byte is checked on the way. */
+export async function bothWays(
+  a: VirtioNet,
+  b: VirtioNet,
+  polled: number,
+  byInterrupt: number,
+  maxFrameBytes: number = a.maxFrameBytes,
+): Promise<void> {
+  for (const [from, to] of [[a, b], [b, a]] as const) {
+    const frames = new TestFrames(to.mac, from.mac, 64, maxFrameBytes);
+    if (polled > 0) assertEquals((await exchangePolled(from, to, frames, polled)).frames, polled);
+    if (byInterrupt === 0) continue;
+    const before = to.statistics().interrupts;
+    assertEquals((await exchangeByInterrupt(from, to, frames, byInterrupt)).frames, byInterrupt);
+    // Who waits before the frame is sent is woken by an interrupt for each.
+    assertGreaterOrEqual(to.statistics().interrupts - before, byInterrupt);
+  }
+}
