@@ -35,9 +35,9 @@ export class QueueRegisters {
   /** Low and high halves of `queue_desc`, `queue_driver` and `queue_device`, in that order. */
   readonly addresses: Uint32Array<ArrayBuffer> = new Uint32Array(6);
   /** `queue_avail_state` as written or saved (profile `queue-state`); −1: neither. */
-  availableState = -1;
+  availableState: number = -1;
   /** `queue_used_state`, likewise. */
-  usedState = -1;
+  usedState: number = -1;
 
   /** With the values that a device reset gives. */
   constructor(maxSize: number) {

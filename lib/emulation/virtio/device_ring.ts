@@ -56,11 +56,15 @@ export abstract class DeviceRing implements DeviceQueue {
   /** Notifications are asked for: true at first, since a zeroed ring asks for them. */
   protected armed = true;
 
-  /** The entry that `readEntry` found: address halves, bytes, flags, next. */
+  /** Of the entry that `readEntry` found: low half of its address. */
   protected entryLo = 0;
+  /** High half of its address. */
   protected entryHi = 0;
+  /** Bytes. */
   protected entryLength = 0;
+  /** Flags. */
   protected entryFlags = 0;
+  /** `next` (split), or the id (packed). */
   protected entryNext = 0;
 
   // The batch that is open (IN_ORDER): chains in it, the last of them, and whether that was used to its last byte.
@@ -75,7 +79,7 @@ export abstract class DeviceRing implements DeviceQueue {
   #broken = false;
   #generation = -1;
 
-  /** @param problem what is wrong with the setup @param rule where the rules of the layout are @throws UsageError when there is a problem */
+  /** A ring that was just enabled. @param problem what is wrong with the setup @param rule where the rules of the layout are @throws UsageError when there is a problem */
   constructor(setup: DeviceQueueSetup, owner: DeviceQueueOwner, rule: string, problem: string | undefined) {
     if (problem !== undefined) throw new UsageError(`queue ${setup.index}: ${problem}`);
     this.setup = setup;
@@ -90,14 +94,23 @@ export abstract class DeviceRing implements DeviceQueue {
     this.batches = this.inOrder && (setup.usedBatches ?? false);
   }
 
+  /** As `DeviceQueue.state`. */
   abstract state(): QueueState;
+  /** As `DeviceQueue.checkNotification`. */
   abstract checkNotification(nextOffset: number, nextWrap: number): string | undefined;
+  /** As `DeviceQueue.available`. */
   abstract available(atMost?: number): number;
+  /** As `DeviceQueue.pop`. */
   abstract pop(into: Chain): number;
+  /** As `DeviceQueue.unpop`. */
   abstract unpop(): void;
+  /** As `DeviceQueue.pushUsed`. */
   abstract pushUsed(id: number, lengthBytes: number): void;
+  /** As `DeviceQueue.publish`. */
   abstract publish(): boolean;
+  /** As `DeviceQueue.suppress`. */
   abstract suppress(): void;
+  /** As `DeviceQueue.arm`. */
   abstract arm(beyond?: number): boolean;
 
   /** Takes views of the three areas. @returns false when it failed */

@@ -44,3 +44,9 @@ export type { ServedDoorbell } from "../../vfio/vfio_user/served_device.ts";
 export type { DmaRegion, DmaTable } from "../../vfio/vfio_user/dma_table.ts";
 export type { EventFd, OwnedFd } from "../../../ffi/mod.ts";
 export type { RegionArea } from "../../vfio/device.ts";
+export type {
+  PackedQueueState,
+  QueueState,
+  QueueStateWords,
+  SplitQueueState,
+} from "../../virtio/constants/queue_state.ts";

@@ -17,6 +17,9 @@ const NONE64 = new Float64Array(0);
 const IDS = 65536;
 const AVAIL_USED = DESC_FLAG.avail | DESC_FLAG.used;
 const DRIVER_RULE = "1.4";
+// Places in `#life`.
+const TAKEN = 0;
+const NOTIFIED = 1;
 
 /** Descriptors from the used position to the available one: those that the device has. */
 function outstanding(state: QueueState & { layout: "packed" }, size: number): number {
@@ -49,6 +52,7 @@ export function checkPackedSetup(setup: DeviceQueueSetup): string | undefined {
 
 /** A packed ring, read as strictly as the standard lets a device be. */
 export class PackedDeviceQueue extends DeviceRing {
+  /** Ring layout. */
   readonly layout = "packed";
 
   /** Descriptors of each chain that the device holds, by id; 0: it does not hold that. As long as ids need, which is mostly `size`. */
@@ -84,9 +88,11 @@ export class PackedDeviceQueue extends DeviceRing {
   /** Descriptors between the published used position and `#next`: the driver must not touch them. */
   #outstanding = 0;
 
-  // For notifications that carry a position: descriptors taken in this life, the last position, and where the life began.
-  #taken = 0;
-  #notified = 0;
+  /**
+   * For notifications that carry a position: descriptors taken in this life, and the last position. In an array, since numbers that outgrow
+   * a small integer would be made anew at each store.
+   */
+  readonly #life = new Float64Array(2);
   readonly #startSlot: number;
   readonly #startWrap: number;
   #reservedFlagsSeen = false;
@@ -131,15 +137,16 @@ export class PackedDeviceQueue extends DeviceRing {
     const period = 2 * size;
     let position = nextOffset - this.#startSlot + (nextWrap === this.#startWrap ? 0 : size);
     if (position < 0) position += period;
-    const least = this.#notified - size + 1;
+    const least = this.#life[NOTIFIED]! - size + 1;
     if (position < least) position += period * Math.ceil((least - position) / period);
-    const end = this.#taken + this.#availableSlots(position - this.#taken);
+    const taken = this.#life[TAKEN]!;
+    const end = taken + this.#availableSlots(position - taken);
     if (position > end) {
       return `the notification says that the next descriptor is slot ${nextOffset}, wrap ${nextWrap}: ${
         position - end
       } of those before it are not available`;
     }
-    if (position > this.#notified) this.#notified = position;
+    if (position > this.#life[NOTIFIED]!) this.#life[NOTIFIED] = position;
     return undefined;
   }
 
@@ -224,7 +231,7 @@ export class PackedDeviceQueue extends DeviceRing {
     if (this.batches) this.#writable[this.#orderNext] = into.writableBytes;
     if (++this.#orderNext === this.size) this.#orderNext = 0;
     this.#outstanding += slots;
-    this.#taken += slots;
+    this.#life[TAKEN]! += slots;
     const next = head + slots;
     if (next < this.size) this.#next = next;
     else {
@@ -307,7 +314,7 @@ export class PackedDeviceQueue extends DeviceRing {
     this.heldCount--;
     this.#orderNext = at;
     this.#outstanding -= slots;
-    this.#taken -= slots;
+    this.#life[TAKEN]! -= slots;
     this.#next -= slots;
     if (this.#next < 0) {
       this.#next += this.size;

@@ -35,6 +35,7 @@ export function checkSplitSetup(setup: DeviceQueueSetup): string | undefined {
 
 /** A split ring, read as strictly as the standard lets a device be. */
 export class SplitDeviceQueue extends DeviceRing {
+  /** Ring layout. */
   readonly layout = "split";
   readonly #mask: number;
 
