@@ -36,7 +36,9 @@ export interface SavedTransmit extends SavedRing {
 
 /** A pair of queues. */
 export interface SavedPair {
+  /** Queue 2n. */
   readonly receive: SavedReceive;
+  /** Queue 2n + 1. */
   readonly transmit: SavedTransmit;
 }
 

@@ -18,6 +18,7 @@ export interface QueueStateEntry {
   readonly queue: number;
   /** Number of descriptors. */
   readonly size: number;
+  /** Where the device stands. */
   readonly state: QueueState;
 }
 
@@ -29,6 +30,7 @@ export interface QueueStates {
   readonly profile: "queue-state";
   /** Ring layout of all. */
   readonly layout: "split" | "packed";
+  /** Each queue once. */
   readonly queues: readonly QueueStateEntry[];
 }
 

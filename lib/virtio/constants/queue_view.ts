@@ -18,7 +18,9 @@ export interface QueueView {
   readonly vector: number | null;
   /** Areas, hexadecimal IOVAs. */
   readonly descriptorArea: string;
+  /** IOVA of the driver area. */
   readonly driverArea: string;
+  /** IOVA of the device area. */
   readonly deviceArea: string;
   /** What the device's side knows; absent where only registers are to be had, and for a queue that is not enabled. */
   readonly ring?: RingView;
@@ -26,6 +28,7 @@ export interface QueueView {
 
 /** A ring, from the device's side. */
 export interface RingView {
+  /** Ring layout. */
   readonly layout: "split" | "packed";
   /** Where the device stands. */
   readonly state: QueueState;
@@ -41,10 +44,12 @@ export interface FunctionQueues {
   readonly function: string;
   /** Virtio device id. */
   readonly deviceId: number;
+  /** Meaning of bit 40. */
   readonly profile: "spec" | "queue-state";
   /** `device_status`. */
   readonly status: number;
   /** Features in force, hexadecimal; `0x0` before FEATURES_OK. */
   readonly features: string;
+  /** By number. */
   readonly queues: readonly QueueView[];
 }

@@ -29,7 +29,9 @@ export interface RingAreas {
 
 /** A place in a ring: a free-running index (split), or a slot and its wrap counter (packed). */
 export interface RingPlace {
+  /** Index, or slot. */
   readonly index: number;
+  /** Ring wrap counter; packed only. */
   readonly wrap?: 0 | 1;
 }
 
@@ -40,7 +42,9 @@ export type RingEvent = "always" | "never" | RingPlace;
 export interface ImagePart {
   /** Hexadecimal: `0x1f000`. */
   readonly iova: string;
+  /** Bytes. */
   readonly lengthBytes: number;
+  /** WRITE is set. */
   readonly deviceWrites: boolean;
 }
 
@@ -78,6 +82,7 @@ export interface RingImage {
 
 /** Which ring it is. */
 export interface RingShape {
+  /** Ring layout. */
   readonly layout: "split" | "packed";
   /** Number of descriptors. */
   readonly size: number;

@@ -11,7 +11,9 @@ import type { QueueSnapshot, Virtqueue } from "./virtqueue.ts";
 export interface QueueInspection extends QueueSnapshot {
   /** Areas, hexadecimal IOVAs. */
   readonly descriptorArea: string;
+  /** IOVA of the driver area. */
   readonly driverArea: string;
+  /** IOVA of the device area. */
   readonly deviceArea: string;
   /** What the driver gave and did not get back, in the order of commits, from its own book. */
   readonly chains: readonly SavedChain[];

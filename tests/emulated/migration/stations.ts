@@ -40,6 +40,12 @@ export class Stations implements AsyncDisposable {
     return new Stations(served, devices, transports);
   }
 
+  /** Closes one function: its client is gone. */
+  leave(at: number): void {
+    this.transports[at]!.close();
+    this.#devices[at]!.close();
+  }
+
   /** Closes everything and ends the host. @returns what its devices had to say about their drivers */
   async stop(): ReturnType<TopologyHost["stop"]> {
     for (const transport of this.transports) transport.close();

@@ -156,6 +156,24 @@ Deno.test("suspended by MSI-X: a wait ends with ClosedError, and interrupts wake
   assertEquals(await stations.stop(), []);
 });
 
+Deno.test("a suspended function whose client goes is gone: nobody waits for it any more, and what is sent to it is dropped", async () => {
+  await using stations = await Stations.start("queue-state", 2);
+  const [one, two] = stations.transports as [PciTransport, PciTransport];
+  const sender = await Station.open(one, POLL);
+  const receiver = await Station.open(two, POLL);
+  const to = receiver.net.mac;
+  await receiver.suspend();
+  const frame = Uint8Array.of(...to, ...sender.net.mac, ...new Uint8Array(50));
+  assert(sender.net.send(frame));
+  // Held while it may be back.
+  assertEquals(await sender.net.waitTransmit(100), false);
+  stations.leave(1);
+  assertEquals(await sender.net.waitTransmit(1000), true);
+  sender.net.close();
+  await sender.net.settled;
+  assertEquals(await stations.stop(), []);
+});
+
 Deno.test("A-6.7 the device's state is checked against the ring; chains that it read and did not return are told", async () => {
   await using stations = await Stations.start("queue-state", 2);
   const [one, two] = stations.transports as [PciTransport, PciTransport];
