@@ -27,9 +27,7 @@ export class CaptureWriter implements Disposable {
   /** Creates or replaces the file (`-`: goes on with standard output) and writes its header. @throws SyscallError */
   constructor(path: string, format: "pcap" | "pcapng" = path.endsWith("ng") ? "pcapng" : "pcap") {
     this.format = format;
-    this.#fd = path === "-"
-      ? OwnedFd.standard("output")
-      : OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC);
+    this.#fd = path === "-" ? OwnedFd.standard("output") : OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC);
     this.path = this.#fd.target;
     if (format === "pcap") this.#pcapHeader();
     else this.#sectionAndInterface();
