@@ -45,6 +45,7 @@ export interface FunctionSurroundings {
   resampleChanged(before: EventFd | null, now: EventFd | null): void;
   /** Descriptors that the behaviour wants watched; see `PciFunctionPort`. */
   readonly watch?: (fd: OwnedFd, handler: () => void) => void;
+  /** Ends the watching of a descriptor. */
   readonly unwatch?: (fd: OwnedFd) => void;
 }
 

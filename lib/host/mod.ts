@@ -3,7 +3,7 @@
  *
  * @module
  */
-export type { PciNames } from "../pci/ids.ts";
+export type { BaseClassNames, DeviceNames, PciNames, SubclassNames, VendorNames } from "../pci/ids.ts";
 export { type Attribute, FunctionAttributes, type StepHook } from "./attributes.ts";
 export { isVfioDriver, VFIO_PCI } from "./driver_binding.ts";
 export { EmulatedHost, type EmulatedHostOptions } from "./emulated_host.ts";

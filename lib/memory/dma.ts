@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { createMemfd, isErrno, MappedMemory, OwnedFd, pageSizeBytes } from "../../ffi/mod.ts";
+import { createMemfd, isErrno, MappedMemory, type OwnedFd, pageSizeBytes } from "../../ffi/mod.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
 import { IovaAllocator, type IovaRange } from "./iova.ts";
 
