@@ -187,6 +187,38 @@ Deno.test("writes wait for the peer, and for buffers; reads and writes keep thei
   model.transport.close();
 });
 
+Deno.test("a write to a peer that has left times out, also while the device still gives buffers back", async () => {
+  const model = new ModelConsole();
+  await using console = await VirtioConsole.open(model.transport);
+  model.control(0, ADD);
+  model.control(0, OPEN, 1);
+  const port = await console.waitPort(0, 1000);
+  port.open();
+  await port.write(Uint8Array.of(1), 1000);
+  model.control(0, OPEN, 0);
+  await assertRejects(
+    () => port.write(Uint8Array.of(2), 10),
+    TimeoutError,
+    "0 of 1 bytes, the peer is not there",
+  );
+  model.transport.close();
+});
+
+Deno.test("what came before a lie is read; the lie is thrown after it", async () => {
+  const model = new ModelConsole(1, { features: 1n << 32n });
+  await using console = await VirtioConsole.open(model.transport);
+  const port = await console.waitPort(0);
+  const ring = model.transport.ring(0);
+  const chain = ring.pop()!;
+  model.transport.iommu.at(chain.parts[0]!.iova, 2, true).setUint16(0, 0x4241, true);
+  ring.fill(chain.head, 2);
+  ring.push(99, 1);
+  assertEquals(await port.read(1000), Uint8Array.of(0x41, 0x42));
+  const error = await assertRejects(() => port.read(1000), DeviceError);
+  assertEquals(error.location, { function: "fake 0", queue: 0, field: "used.id" });
+  model.transport.close();
+});
+
 Deno.test("no console, no emergency write, ports that cannot be; after close everything is a ClosedError, nothing leaks", async () => {
   const before = [openFdCount(), mappingCount().mappings];
   {
