@@ -37,9 +37,12 @@ export class FunctionLocks {
 
   /** Takes a function's lock. @throws RefusedError naming the holder, SyscallError */
   acquire(address: string): FileLock {
-    this.#makeDirectory(address);
+    this.#writing(address, () => makeDirectory(this.#directory));
     for (let attempt = 0;; attempt++) {
-      const lock = FileLock.tryAcquire(this.#path(this.#directory, address), this.#holder);
+      const lock = this.#writing(
+        address,
+        () => FileLock.tryAcquire(this.#path(this.#directory, address), this.#holder),
+      );
       if (lock instanceof FileLock) return lock;
       // No text: the holder has only just taken it, or is letting go.
       if (lock.heldBy === "" && attempt < RETRIES) {
@@ -78,9 +81,10 @@ export class FunctionLocks {
     return undefined;
   }
 
-  #makeDirectory(address: string): void {
+  /** Runs what writes below the directory; root may have made it, or a lock in it, for itself alone. */
+  #writing<T>(address: string, write: () => T): T {
     try {
-      makeDirectory(this.#directory);
+      return write();
     } catch (error) {
       if (!isErrno(error, "EACCES", "EPERM", "EROFS")) throw error;
       throw new RefusedError(

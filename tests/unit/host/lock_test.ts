@@ -69,3 +69,12 @@ Deno.test("lock: holders are looked up where root has its locks too", () => {
   assertEquals(new FunctionLocks(own.path).holder(F), undefined);
   assert(new FunctionLocks(own.path, [roots.path]).holder(F)?.startsWith("pid "));
 });
+
+Deno.test("lock: a directory that is there but not ours to write into is a RefusedError with what to do", () => {
+  // sysfs takes no new file from anybody, so this holds for root as well.
+  assertThrows(
+    () => new FunctionLocks("/sys/kernel").acquire(F),
+    RefusedError,
+    `${F} cannot be locked: this user may not write below /sys/kernel`,
+  );
+});
