@@ -162,7 +162,8 @@ export class ConsolePort {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       this.#check();
-      if (this.#buffers.reclaim() === 0) return;
+      this.#buffers.reclaim();
+      if (this.#buffers.outstanding === 0) return;
       if (!await this.#wait(this.#outgoing, deadline)) {
         throw new TimeoutError(`${this.#where}: not everything was taken in ${timeoutMs} ms`);
       }
@@ -236,8 +237,9 @@ export class ConsolePort {
       const count = this.tryWrite(bytes.subarray(at));
       at += count;
       if (count > 0) continue;
-      // Else what the device has returned would end the wait for the peer at once.
-      this.#buffers.reclaim();
+      // What the device has returned meanwhile is room to go on with: nothing more might come to end a wait for it. Without a peer it must not
+      // end the wait for one.
+      if (this.#buffers.reclaim() > 0 && this.#peerOpen) continue;
       if (await this.#wait(this.#outgoing, deadline)) continue;
       const why = this.#peerOpen ? "does not read" : "is not there";
       throw new TimeoutError(

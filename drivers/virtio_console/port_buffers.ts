@@ -128,11 +128,16 @@ export class PortBuffers implements Disposable {
     return taken;
   }
 
-  /** Takes back what the device is done with. @returns buffers that it still has */
+  /** Takes back what the device is done with. @returns how many buffers */
   reclaim(): number {
     const used = this.#used;
     const count = this.transmitQueue.takeUsed(used);
     for (let i = 0; i < count; i++) this.#free[this.#freeCount++] = this.#transmitSlot[used.ids[i]!]!;
+    return count;
+  }
+
+  /** Transmit buffers that the device has. */
+  get outstanding(): number {
     return this.transmitQueue.inFlight;
   }
 

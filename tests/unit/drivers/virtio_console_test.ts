@@ -8,6 +8,9 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../lib/errors/mod.ts";
+import { ConsolePort } from "../../../drivers/virtio_console/port.ts";
+import type { PortBuffers } from "../../../drivers/virtio_console/port_buffers.ts";
+import { Waiter } from "../../../lib/virtio/waiter.ts";
 import { FakeTransport } from "../virtio/fake_transport.ts";
 import { ModelConsole } from "./model_console.ts";
 
@@ -202,6 +205,36 @@ Deno.test("a write to a peer that has left times out, also while the device stil
     "0 of 1 bytes, the peer is not there",
   );
   model.transport.close();
+});
+
+Deno.test("buffers that come back just before a write would wait are used: nothing else would end the wait", async () => {
+  using waiter = new Waiter({ mode: "poll" });
+  const silent = { hasUsed: () => false, suppressInterrupts: () => {}, enableInterrupts: () => false };
+  let free = 0;
+  const taken: number[] = [];
+  const buffers = {
+    receiveQueue: silent,
+    transmitQueue: silent,
+    readable: false,
+    closed: false,
+    write: (bytes: Uint8Array) => {
+      const count = Math.min(free, bytes.length);
+      taken.push(count);
+      free -= count;
+      return count;
+    },
+    // All of them at once, after `write` has looked.
+    reclaim: () => free = 3,
+  } as unknown as PortBuffers;
+  const port = new ConsolePort(0, {
+    name: "fake 0",
+    waiter,
+    control: undefined,
+    service: () => {},
+    checkAlive: () => {},
+  }, buffers);
+  await port.write(new Uint8Array(7), 50);
+  assertEquals(taken, [0, 3, 0, 3, 0, 1]);
 });
 
 Deno.test("what came before a lie is read; the lie is thrown after it", async () => {
