@@ -7,8 +7,7 @@ import {
   assertRejects,
   assertThrows,
 } from "@std/assert";
-import { VirtioNet, type VirtioNetOptions } from "../../drivers/virtio_net.ts";
-import { exchangeByInterrupt, exchangePolled } from "../../examples/exchange.ts";
+import { VirtioNet } from "../../drivers/virtio_net.ts";
 import { TestFrames } from "../../examples/test_frames.ts";
 import { type Observer, vfToVf } from "../../examples/vf_to_vf.ts";
 import { RefusedError, TimeoutError, UnsupportedError } from "../../lib/errors/mod.ts";
@@ -25,6 +24,7 @@ import {
   physicalFunction,
   snapshot,
 } from "./guest_host.ts";
+import { bothWays, drive } from "./net_pair.ts";
 
 const TOKEN = "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
 const SILENT: Observer = { step: () => {}, progress: () => {} };
@@ -40,37 +40,6 @@ function openVfs(host: LinuxHost, path: KernelPath, stack: AsyncDisposableStack)
   const devices = vfs.map((vf) => stack.use(host.open(vf, options)));
   const transports = devices.map((device) => stack.use(PciModernTransport.open(device)));
   return { owner, devices, transports };
-}
-
-async function drive(
-  transports: readonly PciModernTransport[],
-  stack: AsyncDisposableStack,
-  options: VirtioNetOptions = {},
-): Promise<[VirtioNet, VirtioNet]> {
-  const nets: VirtioNet[] = [];
-  for (const transport of transports) {
-    nets.push(stack.use(await VirtioNet.open(transport, { wait: "eventfd", ...options })));
-  }
-  return [nets[0]!, nets[1]!];
-}
-
-/** Sends in both directions, polled and by interrupt. Every byte is checked on the way. */
-async function bothWays(
-  a: VirtioNet,
-  b: VirtioNet,
-  polled: number,
-  byInterrupt: number,
-  maxFrameBytes: number = a.maxFrameBytes,
-): Promise<void> {
-  for (const [from, to] of [[a, b], [b, a]] as const) {
-    const frames = new TestFrames(to.mac, from.mac, 64, maxFrameBytes);
-    if (polled > 0) assertEquals((await exchangePolled(from, to, frames, polled)).frames, polled);
-    if (byInterrupt === 0) continue;
-    const before = to.statistics().interrupts;
-    assertEquals((await exchangeByInterrupt(from, to, frames, byInterrupt)).frames, byInterrupt);
-    // Who waits before the frame is sent is woken by an interrupt for each.
-    assertGreaterOrEqual(to.statistics().interrupts - before, byInterrupt);
-  }
 }
 
 pathTest("the demo's main job: VF to VF, polled and by MSI-X, and the host put back", async (host, path) => {

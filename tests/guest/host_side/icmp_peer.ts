@@ -129,6 +129,29 @@ export class IcmpPeer {
   }
 }
 
+/** An echo request as it is on the wire, and the ICMP message of the answer to it. */
+export function echoExchange(
+  macs: { readonly from: Uint8Array; readonly to: Uint8Array },
+  ends: { readonly from: string; readonly to: string },
+  sequence: number,
+  payload: Uint8Array,
+): { readonly frame: Uint8Array; readonly answer: Uint8Array } {
+  const icmp = echo(ECHO_REQUEST, 0x5253, sequence, payload);
+  const packet = ipv4(address(ends.from), address(ends.to), icmp);
+  return {
+    frame: ethernet(macs.to, macs.from, ETHERTYPE.ipv4, packet),
+    answer: echo(ECHO_REPLY, 0x5253, sequence, payload),
+  };
+}
+
+/** The ICMP message in an IPv4 frame; undefined for any other. */
+export function icmpOf(frame: Uint8Array): Uint8Array | undefined {
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.length);
+  if (frame.length < ICMP_AT + 8 || view.getUint16(12) !== ETHERTYPE.ipv4) return undefined;
+  if (frame[IP_AT + 9] !== ICMP) return undefined;
+  return frame.subarray(ICMP_AT, IP_AT + view.getUint16(IP_AT + 2));
+}
+
 function arp(
   operation: number,
   from: Uint8Array,

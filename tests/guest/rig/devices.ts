@@ -1,4 +1,5 @@
 import { GuestOptionsError } from "./errors.ts";
+import { PATHS } from "./paths.ts";
 
 /** Ring features that a virtio function offers; what is not given is as QEMU has it. A driver can still decline each. */
 export interface RingFeatures {
@@ -31,6 +32,16 @@ export type GuestDevice =
     readonly kind: "virtio-net";
     readonly hub?: number;
     readonly vectors?: number;
+    readonly rings?: RingFeatures;
+  }
+  /**
+   * A network function with several queue pairs, whose link is a TAP device of the host's kernel: hubs have one queue. Only in a guest with
+   * `ownNetwork`. `script` is shell text that sets the device up; its name is `$1`.
+   */
+  | {
+    readonly kind: "virtio-net-multiqueue";
+    readonly queuePairs: number;
+    readonly script: string;
     readonly rings?: RingFeatures;
   }
   /** An Intel 82576 with SR-IOV (7 VFs under its kernel driver). */
@@ -137,6 +148,20 @@ export function deviceArguments(devices: readonly GuestDevice[], runFolder: stri
           }${vectors}${rings},${VIRTIO}`,
         );
         break;
+      case "virtio-net-multiqueue": {
+        const { queuePairs, script } = device;
+        const file = `${runFolder}/${id}-up`;
+        Deno.writeTextFileSync(file, `#!/bin/sh\nPATH=${PATHS.bin}:$PATH\n${script}\n`, { mode: 0o755 });
+        args.push(
+          "-netdev",
+          `tap,id=${id}-net,ifname=ringside${index},queues=${queuePairs},vhost=off,script=${file},downscript=no`,
+          "-device",
+          `virtio-net-pci,id=${id},bus=${bus},netdev=${id}-net,mq=on,vectors=${2 * queuePairs + 2},${
+            mac(0)
+          }${rings},${VIRTIO}`,
+        );
+        break;
+      }
       case "igb":
       case "e1000e":
         args.push("-device", `${device.kind},id=${id},bus=${bus},${port(id, device.hub ?? 0)},${mac(0)}`);

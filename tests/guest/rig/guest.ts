@@ -34,6 +34,11 @@ export interface GuestOptions {
   readonly sharedMemory?: boolean;
   /** False leaves out the IOMMU: for devices that do not offer VIRTIO_F_ACCESS_PLATFORM. */
   readonly iommu?: boolean;
+  /**
+   * Run QEMU in a network namespace of its own, in which it may make TAP devices; they go with it. Without being root that needs unprivileged user
+   * namespaces. See `hasOwnNetworks`.
+   */
+  readonly ownNetwork?: boolean;
   readonly memoryMiB?: number;
   readonly cpus?: number;
   readonly accel?: Accelerator;
@@ -95,6 +100,7 @@ export async function bootGuest(options: GuestOptions): Promise<GuestResult> {
     iommu: options.iommu ?? true,
     devices: options.devices ?? STANDARD_DEVICES,
     uplinks: options.uplinks ?? [],
+    ownNetwork: options.ownNetwork ?? false,
     shareHost: task.kind === "command",
     kernelImage: kernel.image,
     kernelArgs: [

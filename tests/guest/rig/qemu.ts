@@ -16,6 +16,8 @@ export interface MachineOptions {
   readonly devices: readonly GuestDevice[];
   /** Netdev descriptions without an id, e.g. `user` or `dgram,…`, each plugged into a hub. */
   readonly uplinks: readonly { readonly hub: number; readonly netdev: string }[];
+  /** Run in a network namespace of its own. */
+  readonly ownNetwork: boolean;
   /** Give the guest the host's root (read-only) and the project (read-write) over 9p. */
   readonly shareHost: boolean;
   readonly kernelImage: string;
@@ -44,6 +46,27 @@ const KERNEL_ARGS = [
   "tsc=reliable",
   "random.trust_cpu=on",
 ];
+
+/** Starts a program in a network namespace of its own; what is not root becomes root in a user namespace. */
+const OWN_NETWORK = Deno.uid() === 0
+  ? ["unshare", "--net", "--"]
+  : ["unshare", "--map-root-user", "--net", "--"];
+
+/** True when QEMU can be given a network of its own with TAP devices in it. */
+export function hasOwnNetworks(): boolean {
+  try {
+    const [program = "", ...args] = OWN_NETWORK;
+    const command = new Deno.Command(program, {
+      args: [...args, "test", "-w", "/dev/net/tun"],
+      stdout: "null",
+      stderr: "null",
+    });
+    return command.outputSync().success;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
 
 /** Builds QEMU's command line; it runs through the sysroot's loader, so the host's libraries do not matter. */
 export function qemuCommand(options: MachineOptions): QemuCommand {
@@ -75,7 +98,10 @@ export function qemuCommand(options: MachineOptions): QemuCommand {
     ...["-append", [...KERNEL_ARGS, ...options.kernelArgs].join(" ")],
   ];
   return {
-    argv: sysrootCommand("/usr/bin/qemu-system-x86_64", args),
+    argv: [
+      ...(options.ownNetwork ? OWN_NETWORK : []),
+      ...sysrootCommand("/usr/bin/qemu-system-x86_64", args),
+    ],
     // Without it QEMU loads the modules of an installed QEMU of another version, and aborts.
     env: { QEMU_MODULE_DIR: `${SYSROOT_LIB}/qemu` },
   };

@@ -1,5 +1,5 @@
 /** The parts of the rig that need no guest. */
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { debianMirrors, parseDeb822, parseOneLine } from "./apt_sources.ts";
 import { ConsoleStream } from "./console_stream.ts";
 import { deviceArguments } from "./devices.ts";
@@ -125,6 +125,22 @@ Deno.test("devices: VFs come before their PF, and every device has an id", () =>
     GuestOptionsError,
     "1 to 7",
   );
+});
+
+Deno.test("devices: ring features are said only when they are asked for", () => {
+  const last = (device: Parameters<typeof deviceArguments>[0][number]): string =>
+    deviceArguments([device], "/none").args.at(-1) ?? "";
+  const rings = { packed: true, inOrder: false, eventIndex: false, indirect: true, ringReset: false };
+  assertStringIncludes(
+    last({ kind: "virtio-net", rings }),
+    ",packed=on,in_order=off,event_idx=off,indirect_desc=on,queue_reset=off,",
+  );
+  const image = { path: "/disk", format: "qcow2" } as const;
+  const disk = last({ kind: "virtio-blk", image, queues: 4, serial: "s", rings: { packed: true } });
+  assertStringIncludes(disk, ",drive=d0-disk,num-queues=4,serial=s,packed=on,");
+  for (const word of ["packed", "in_order", "event_idx", "indirect_desc", "queue_reset"]) {
+    assertEquals(last({ kind: "virtio-rng" }).includes(word), false);
+  }
 });
 
 Deno.test("summary: runs are added up, and reasons for skipping counted, whatever the chunks and colours", () => {
