@@ -186,7 +186,9 @@ export function readTextIfAny(path: string): string | undefined {
   try {
     return readText(path);
   } catch (error) {
-    if (isErrno(error, "ENOENT", "ENOTDIR", "EINVAL", "ENODEV", "EIO", "EOPNOTSUPP")) return undefined;
+    if (isErrno(error, "ENOENT", "ENOTDIR", "EINVAL", "ENODEV", "EIO", "EOPNOTSUPP", "ENOTSUP")) {
+      return undefined;
+    }
     throw error;
   }
 }

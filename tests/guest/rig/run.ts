@@ -126,7 +126,7 @@ function parseWords(args: readonly string[]) {
       options: {
         accel: { type: "string", default: "tcg" },
         kernel: { type: "string" },
-        timeout: { type: "string", default: "600" },
+        timeout: { type: "string", default: "1200" },
         memory: { type: "string", default: "1024" },
         cpus: { type: "string", default: "2" },
         hugepages: { type: "string", default: "16" },
