@@ -44,10 +44,26 @@ export class InterruptSet implements Disposable {
   /**
    * Turns on `count` vectors, each with an eventfd of its own. The count may be fixed by the first enable: take all that will
    * be needed.
+   * @param given eventfds to use, `count` of them; this object's from now on, also when it throws. Default: new ones.
    * @returns the eventfds by vector; they stay this object's.
    * @throws UsageError when some are on already, UnsupportedError when the function has fewer, SyscallError, ClosedError
    */
-  enable(kind: VectorKind, count = 1): readonly EventFd[] {
+  enable(kind: VectorKind, count = 1, given?: readonly EventFd[]): readonly EventFd[] {
+    const eventFds: EventFd[] = [...given ?? []];
+    try {
+      this.#checkEnable(kind, count, given?.length ?? count);
+      while (eventFds.length < count) eventFds.push(new EventFd());
+      this.#device.setIrqs({ index: IRQ[kind], action: "trigger", start: 0, eventFds });
+    } catch (error) {
+      for (const one of eventFds) one.close();
+      throw error;
+    }
+    this.#kind = kind;
+    this.#eventFds = eventFds;
+    return eventFds;
+  }
+
+  #checkEnable(kind: VectorKind, count: number, given: number): void {
     const { name } = this.#device;
     if (this.#kind !== null) {
       throw new UsageError(`${name}: ${this.#kind} interrupts are on already`, {
@@ -61,17 +77,7 @@ export class InterruptSet implements Disposable {
     if (count > available) {
       throw new UnsupportedError(`${name} has ${available} ${kind} vectors, ${count} are wanted`);
     }
-    const eventFds: EventFd[] = [];
-    try {
-      for (let i = 0; i < count; i++) eventFds.push(new EventFd());
-      this.#device.setIrqs({ index: IRQ[kind], action: "trigger", start: 0, eventFds });
-    } catch (error) {
-      for (const one of eventFds) one.close();
-      throw error;
-    }
-    this.#kind = kind;
-    this.#eventFds = eventFds;
-    return eventFds;
+    if (given !== count) throw new UsageError(`${name}: ${given} eventfds for ${count} ${kind} vectors`);
   }
 
   /** Turns them off and closes the eventfds; nothing happens when none are on. @throws SyscallError, ProtocolError */

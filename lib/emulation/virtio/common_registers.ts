@@ -129,6 +129,8 @@ export class CommonRegisters {
   readonly #accesses: ReadonlyMap<number, Access>;
   /** Bytes of the structure. */
   readonly sizeBytes: number;
+  /** Administration queues; they are the last. */
+  readonly adminCount: number;
   /** Registers of each queue. */
   readonly queues: readonly QueueRegisters[];
   /** `device_status`. */
@@ -141,9 +143,10 @@ export class CommonRegisters {
   #driverFeatureSelect = 0;
   #queueSelect = 0;
 
-  /** As after a reset. @param queueSizes largest size of each queue */
-  constructor(owner: CommonRegistersOwner, queueSizes: readonly number[]) {
+  /** As after a reset. @param queueSizes largest size of each queue @param adminCount how many of the last are administration queues */
+  constructor(owner: CommonRegistersOwner, queueSizes: readonly number[], adminCount = 0) {
     this.#owner = owner;
+    this.adminCount = adminCount;
     this.#accesses = owner.queueState ? ACCESSES_WITH_STATE : ACCESSES;
     this.sizeBytes = owner.queueState ? COMMON_CFG_BYTES.queueState : COMMON_CFG_BYTES.all;
     this.queues = queueSizes.map((size) => new QueueRegisters(size));
@@ -279,7 +282,7 @@ export class CommonRegisters {
       case "config_msix_vector":
         return this.configVector;
       case "num_queues":
-        return this.queues.length;
+        return this.queues.length - this.adminCount;
       case "device_status":
         return this.status;
       case "config_generation":
@@ -306,10 +309,12 @@ export class CommonRegisters {
         return this.#readState(queue).available;
       case "queue_used_state":
         return this.#readState(queue).used;
-      // A queue reset ends before the write returns, and there are no administration queues.
-      case "queue_reset":
       case "admin_queue_index":
+        return this.adminCount === 0 ? 0 : this.queues.length - this.adminCount;
       case "admin_queue_num":
+        return this.adminCount;
+      // A queue reset ends before the write returns.
+      case "queue_reset":
         return 0;
     }
   }
@@ -456,9 +461,15 @@ export class CommonRegisters {
       this.#owner.violation("2.2", "the queue was enabled twice", index);
     } else if ((status & STATUS.featuresOk) === 0) {
       this.#owner.report("1.1", "the queue was enabled before FEATURES_OK", index);
+    } else if (this.#isAdmin(index) && (this.driverFeatures & FEATURE.ADMIN_VQ) === 0n) {
+      this.#owner.report("2.2", "an administration queue was enabled, ADMIN_VQ was not negotiated", index);
     } else if ((status & STATUS.driverOk) !== 0 && !queue.wasReset) {
       this.#owner.violation("1.1", "the queue was enabled after DRIVER_OK, and had not been reset", index);
     } else queue.enabled = this.#owner.enableQueue(index, queue);
+  }
+
+  #isAdmin(index: number): boolean {
+    return index >= this.queues.length - this.adminCount;
   }
 
   #resetQueue(index: number, queue: QueueRegisters, value: number): void {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+export type * from "./admin/engine.ts";
 export * from "./blk_lies.ts";
 export * from "./blk_model.ts";
 export * from "./blk_request.ts";

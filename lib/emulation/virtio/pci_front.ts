@@ -26,6 +26,7 @@ import type {
   ResetKind,
   VendorCapability,
 } from "../pci_function.ts";
+import type { AdminEngine, AdminFront } from "./admin/engine.ts";
 import { CommonRegisters, type CommonRegistersOwner, type QueueRegisters } from "./common_registers.ts";
 import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
 import {
@@ -74,6 +75,8 @@ export interface PciFrontOptions {
   readonly notificationData?: boolean;
   /** The function has an SR-IOV capability: offer SR_IOV. */
   readonly sriov?: boolean;
+  /** Answers administration queues: offer ADMIN_VQ. */
+  readonly admin?: AdminEngine;
   /** Makes the queues; default: honest ones. */
   readonly makeQueue?: (setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue;
 }
@@ -96,6 +99,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   readonly profile: FrontProfile;
   readonly #makeQueue: (setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue;
   readonly #usedBatches: boolean;
+  readonly #admin: AdminEngine | null;
   #port: PciFunctionPort | null = null;
   #doorbells: ServedDoorbell[] = [];
   #isr = 0;
@@ -116,9 +120,12 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     this.profile = options.profile ?? "spec";
     this.#usedBatches = options.usedBatches ?? false;
     const bit40 = this.profile === "spec" ? FEATURE.RING_RESET : DRAFT_FEATURE.QUEUE_STATE;
+    this.#admin = (off & FEATURE.ADMIN_VQ) === 0n ? options.admin ?? null : null;
     this.offered = (model.features | RING_FEATURES | bit40 | (options.sriov ? FEATURE.SR_IOV : 0n) |
+      (this.#admin === null ? 0n : FEATURE.ADMIN_VQ) |
       (options.notificationData ? FEATURE.NOTIFICATION_DATA : 0n)) & ~off;
-    const queueCount = model.queueSizes.length;
+    const sizes = [...model.queueSizes, ...this.#admin?.queueSizes ?? []];
+    const queueCount = sizes.length;
     const vectors = queueCount + 1;
     this.identity = {
       vendorId: VIRTIO_PCI_VENDOR_ID,
@@ -128,7 +135,11 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       revision: 1,
       classCode: model.classCode,
     };
-    this.#common = new CommonRegisters(this.#registersOwner(vectors), model.queueSizes);
+    this.#common = new CommonRegisters(
+      this.#registersOwner(vectors),
+      sizes,
+      queueCount - model.queueSizes.length,
+    );
     this.bars = frontBars(queueCount, vectors);
     this.msix = frontMsix(vectors);
     this.vendorCapabilities = frontCapabilities(
@@ -233,18 +244,20 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     this.#port = port;
     // Of the 2 bytes that drivers without NOTIFICATION_DATA write: the data of the others would be lost in an eventfd.
     const sizeBytes = 2;
-    this.#doorbells = this.model.queueSizes.map((_, i) => ({
+    this.#doorbells = this.#queues.map((_, i) => ({
       offset: NOTIFY_AT + i * NOTIFY_MULTIPLIER,
       sizeBytes,
       fd: new EventFd(),
     }));
     this.model.connect(this);
+    this.#admin?.connect(this.#adminFront());
   }
 
   /** Lets go of everything; may be called again. */
   close(): void {
     this.#clear(false);
     this.model.close?.();
+    this.#admin?.close();
     for (const { fd } of this.#doorbells) fd.close();
     this.#doorbells = [];
     this.#port = null;
@@ -275,6 +288,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     if (count > 0 && driven && (this.offered & ~this.negotiatedFeatures & FEATURE.SR_IOV) !== 0n) {
       this.report("1.2", `${count} VFs were enabled, VIRTIO_F_SR_IOV was not negotiated`);
     }
+    this.#admin?.vfsEnabled(count);
   }
 
   /** @param keepStates it is a device reset, which queue states outlive (N-6.3) */
@@ -286,7 +300,10 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     this.#isr = 0;
     this.#port?.setIntx(false);
     // A second reset in a row finds nothing of a driver, and does not end a suspension.
-    if (!keepStates || status !== 0) this.model.reset(suspended);
+    if (!keepStates || status !== 0) {
+      this.model.reset(suspended);
+      this.#admin?.reset();
+    }
   }
 
   // ---- PciFunctionBehaviour: registers ----
@@ -311,10 +328,10 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** Writes to a BAR, as the standard has it. */
   writeBar(bar: number, offset: number, from: Uint8Array): void {
     if (bar !== STRUCTURES_BAR) return;
-    const { configSizeBytes, queueSizes } = this.model;
+    const { configSizeBytes } = this.model;
     if (inside(offset, from.length, COMMON_AT, this.#common.sizeBytes)) {
       this.#common.write(offset - COMMON_AT, from);
-    } else if (inside(offset, from.length, NOTIFY_AT, queueSizes.length * NOTIFY_MULTIPLIER)) {
+    } else if (inside(offset, from.length, NOTIFY_AT, this.#queues.length * NOTIFY_MULTIPLIER)) {
       this.#notifyWritten(offset - NOTIFY_AT, from);
     } else if (inside(offset, from.length, DEVICE_AT, configSizeBytes)) {
       if ((this.#common.status & STATUS.featuresOk) === 0 && !this.model.configWritableAlways) {
@@ -357,8 +374,14 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
         if (problem !== undefined) this.report("1.6", problem, index);
       }
       // The check may have found the ring unmapped, and stopped the device for it.
-      if (this.live) this.model.notified(index);
+      if (this.live) this.#notified(index);
     }
+  }
+
+  #notified(index: number): void {
+    const first = this.model.queueSizes.length;
+    if (index < first) this.model.notified(index);
+    else this.#admin?.notified(index - first);
   }
 
   /** Eventfds that stand for notifications. */
@@ -374,19 +397,24 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   rang(bar: number, offset: number): void {
     if (bar !== STRUCTURES_BAR) return;
     const index = (offset - NOTIFY_AT) / NOTIFY_MULTIPLIER;
-    if (this.live && this.#queues[index] !== undefined) this.model.notified(index);
+    if (this.live && this.#queues[index] !== undefined) this.#notified(index);
   }
 
   // ---- work ----
 
   /** Works, at most `budget` buffers. @returns how many were moved */
   poll(budget: number): number {
-    return this.live ? this.model.poll(budget) : 0;
+    if (!this.live) return 0;
+    // A queue of commands must not wait for traffic that never ends: the work of both counts.
+    const commands = this.#admin?.poll(budget) ?? 0;
+    return commands + this.model.poll(budget);
   }
 
   /** Asks for notifications. @returns true when work is there already */
   arm(): boolean {
-    return this.live && this.model.arm();
+    if (!this.live) return false;
+    const commands = this.#admin?.arm() ?? false;
+    return this.model.arm() || commands;
   }
 
   /** How long to sleep at most; undefined: until something rings. */
@@ -395,6 +423,21 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   }
 
   // ---- inside ----
+
+  #adminFront(): AdminFront {
+    const first = this.model.queueSizes.length;
+    const place = (queue: number | undefined) => (queue === undefined ? undefined : first + queue);
+    const live = () => this.live && (this.negotiatedFeatures & FEATURE.ADMIN_VQ) !== 0n;
+    return {
+      name: this.name,
+      get live(): boolean {
+        return live();
+      },
+      queue: (index) => live() ? this.#queues[first + index] : undefined,
+      report: (rule, message, queue) => this.report(rule, message, place(queue)),
+      violation: (rule, message, queue) => this.violation(rule, message, place(queue)),
+    };
+  }
 
   #registersOwner(vectors: number): CommonRegistersOwner {
     return {

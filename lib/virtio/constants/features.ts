@@ -93,6 +93,7 @@ const DEVICE_NAMES: ReadonlyMap<number, ReadonlyMap<number, string>> = new Map([
   [DEVICE_ID.net, named("VIRTIO_NET_F_", NET_FEATURE_BIT)],
   [DEVICE_ID.block, named("VIRTIO_BLK_F_", BLK_FEATURE_BIT)],
   [DEVICE_ID.console, named("VIRTIO_CONSOLE_F_", CONSOLE_FEATURE_BIT)],
+  [DEVICE_ID.ism, new Map([[0, "VIRTIO_ISM_F_DEV_MEM"]])],
 ]);
 
 function named(prefix: string, bits: Readonly<Record<string, number>>): ReadonlyMap<number, string> {

@@ -3,11 +3,14 @@
  *
  * @module
  */
+export * from "./admin.ts";
 export * from "./blk.ts";
 export * from "./console.ts";
 export * from "./device_id.ts";
 export * from "./entropy.ts";
 export * from "./features.ts";
+export * from "./ism.ts";
+export * from "./legacy.ts";
 export * from "./net.ts";
 export * from "./pci.ts";
 export * from "./queue_state.ts";

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { sleepBlocking } from "../../../ffi/mod.ts";
+import { type EventFd, sleepBlocking } from "../../../ffi/mod.ts";
 import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../errors/mod.ts";
-import type { DmaSpace, MappedMemory } from "../../memory/mod.ts";
+import type { DmaSpace } from "../../memory/mod.ts";
 import { ConfigAccess } from "../../vfio/config_access.ts";
 import type { VfioDevice } from "../../vfio/device.ts";
 import { InterruptSet } from "../../vfio/interrupts.ts";
@@ -22,12 +22,14 @@ import type { QueueView } from "../constants/queue_view.ts";
 import { describeStatus, STATUS } from "../constants/status.ts";
 import { findVirtioLayout, type VirtioPciLayout } from "./pci_layout.ts";
 import { BarSet, CommonRegisters, QueueDoorbell, readWidth, writeWidth } from "./pci_registers.ts";
+import { PciSharedMemory } from "./pci_shared_memory.ts";
 import type {
   Doorbell,
   InterruptKind,
   InterruptVector,
   Profile,
   QueueAddresses,
+  SharedMemory,
   VirtioTransport,
 } from "./transport.ts";
 
@@ -58,6 +60,8 @@ export class PciModernTransport implements VirtioTransport {
   readonly name: string;
   /** Discriminator. */
   readonly kind = "pci-modern";
+  /** Modern. */
+  readonly legacy = false;
   /** Meaning of bits 39–42. */
   readonly profile: Profile;
   readonly deviceId: number;
@@ -119,6 +123,21 @@ export class PciModernTransport implements VirtioTransport {
     return this.#queueCount;
   }
 
+  /** `admin_queue_index` and `admin_queue_num`, while ADMIN_VQ is offered and the structure has them (A-3.12). */
+  get adminQueues(): { readonly first: number; readonly count: number } {
+    this.#open();
+    if ((this.readDeviceFeatures() & FEATURE.ADMIN_VQ) === 0n) return { first: 0, count: 0 };
+    const count = this.#common.read("admin_queue_num");
+    const first = this.#common.read("admin_queue_index");
+    if (first < this.#queueCount) {
+      throw new DeviceError(`${first} is one of the ${this.#queueCount} other queues (2.2)`, {
+        function: this.name,
+        field: "admin_queue_index",
+      });
+    }
+    return { first, count };
+  }
+
   /** The function's DMA memory. */
   get dma(): DmaSpace {
     return this.#device.dma;
@@ -140,7 +159,10 @@ export class PciModernTransport implements VirtioTransport {
    */
   readDeviceFeatures(): bigint {
     this.#open();
-    return this.#offered() & ~this.unusableFeatures;
+    const usable = this.#offered() & ~this.unusableFeatures;
+    // A-3.12: device types use bit 41, too.
+    const adminless = (usable & FEATURE.ADMIN_VQ) !== 0n && this.#common.read("admin_queue_num") === 0;
+    return adminless ? usable & ~FEATURE.ADMIN_VQ : usable;
   }
 
   /** Bits that must not be negotiated with this function, whether offered or not. */
@@ -382,10 +404,11 @@ export class PciModernTransport implements VirtioTransport {
   }
 
   /** Eventfds by vector; they are closed by `disableInterrupts`. */
-  enableInterrupts(kind: InterruptKind, count: number): InterruptVector[] {
+  enableInterrupts(kind: InterruptKind, count: number, given?: readonly EventFd[]): InterruptVector[] {
+    if (kind === "none" || this.closed) { for (const one of given ?? []) one.close(); }
     this.#open();
     if (kind === "none") return [];
-    const eventFds = this.#interrupts.enable(kind, count);
+    const eventFds = this.#interrupts.enable(kind, count, given);
     return eventFds.map((eventFd) => ({
       eventFd,
       acknowledge: kind === "intx" ? () => this.#acknowledgeIntx() : () => 3,
@@ -419,19 +442,11 @@ export class PciModernTransport implements VirtioTransport {
     return this.#bars.bar(bar).read8(offset);
   }
 
-  /** A shared memory region; `map` maps it as a whole, and the function closes it with itself. */
-  sharedMemory(id: number): { sizeBytes: number; map(): MappedMemory } | undefined {
+  /** A shared memory region of the function; its mappings are closed with the function. */
+  sharedMemory(id: number): SharedMemory | undefined {
     this.#open();
     const place = this.layout.sharedMemory.get(id);
-    if (place === undefined) return undefined;
-    const { bar, offset, lengthBytes: sizeBytes } = place;
-    return {
-      sizeBytes,
-      map: () => {
-        this.#open();
-        return this.#device.mapRegion(REGION.bar0 + bar, { offset, sizeBytes }, { writable: true });
-      },
-    };
+    return place === undefined ? undefined : new PciSharedMemory(this.#device, this.#bars, place, id);
   }
 
   /** Resets the virtio device (without waiting), turns interrupts off, puts the Command register back, unmaps the registers. */

@@ -5,6 +5,7 @@
  */
 import type { EventFd, MappedMemory } from "../../../ffi/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
+import type { RegionArea } from "../../vfio/device.ts";
 import type { QueueState } from "../constants/queue_state.ts";
 
 /** Which text gives bits 39–42 and the later registers their meaning (reference R-0). Chosen by the caller, never guessed. */
@@ -39,6 +40,25 @@ export interface InterruptVector {
   acknowledge(): number;
 }
 
+/** A shared memory region (reference 1.7), or what a device has in its place. */
+export interface SharedMemory {
+  /** Size of the region. */
+  readonly sizeBytes: number;
+  /**
+   * Maps it, or whole pages of it. What is mapped is closed with the function at the latest. A device may let parts of a region be mapped only while
+   * they mean something, and for reading only.
+   * @throws UsageError (not whole pages of the region), UnsupportedError (this part cannot be mapped, or not so; it may still be reached by `read`
+   * and `write`), SyscallError
+   */
+  map(area?: RegionArea, options?: { writable?: boolean }): MappedMemory;
+  /** Reads exactly `into.length` bytes without a mapping. */
+  read(offset: number, into: Uint8Array<ArrayBuffer>): void;
+  /** Writes exactly `from.length` bytes without a mapping; 1, 2, 4 and 8 bytes are one access of that width. */
+  write(offset: number, from: Uint8Array<ArrayBuffer>): void;
+  /** A register of the region that is written to notify, looked up once. @throws UsageError outside the region, or unaligned */
+  doorbell(offset: number, width: 1 | 2 | 4): { write(value: number): void };
+}
+
 /** A virtio device, before anything is negotiated. Every call is synchronous; after `close()` it is a `ClosedError`. */
 export interface VirtioTransport extends Disposable {
   /** Function or path, for messages. */
@@ -47,10 +67,17 @@ export interface VirtioTransport extends Disposable {
   readonly kind: "pci-modern" | "pci-legacy-admin" | "mmio" | "transport-vq";
   /** Meaning of bits 39–42. */
   readonly profile: Profile;
+  /**
+   * The legacy interface (virtio 1.4 §2.2.3, §3.1.1): 32 feature bits, no VERSION_1 and no FEATURES_OK, rings in one contiguous area of the device's
+   * size, and the structures of the legacy device types.
+   */
+  readonly legacy: boolean;
   /** Virtio device id: 1 net, 2 block, 4 entropy, … */
   readonly deviceId: number;
   /** Queues that the device has (admin queues not counted). */
   readonly queueCount: number;
+  /** Administration queues (ADMIN_VQ; reference 2.2): their first number and how many; `count` 0 when the device has none. */
+  readonly adminQueues: { readonly first: number; readonly count: number };
   /** DMA memory that the device can reach. */
   readonly dma: DmaSpace;
   /** True after `close`. */
@@ -105,8 +132,11 @@ export interface VirtioTransport extends Disposable {
 
   /** Vectors that the device has of a kind; 1 for INTx when it has a pin. */
   interruptCount(kind: InterruptKind): number;
-  /** Turns interrupts on: one vector object each. @throws UnsupportedError */
-  enableInterrupts(kind: InterruptKind, count: number): InterruptVector[];
+  /**
+   * Turns interrupts on: one vector object each.
+   * @param eventFds to be signalled, `count` of them; the transport's from now on, whatever happens. Default: new ones. @throws UnsupportedError
+   */
+  enableInterrupts(kind: InterruptKind, count: number, eventFds?: readonly EventFd[]): InterruptVector[];
   /** Turns them off and closes their eventfds. */
   disableInterrupts(): void;
   /** Vector of configuration changes (MSI-X); null for none. Read back. @throws DeviceError when the device refuses. */
@@ -117,7 +147,7 @@ export interface VirtioTransport extends Disposable {
   readInterruptStatus(): number;
 
   /** Shared memory region by id (reference 1.7); undefined when there is none. */
-  sharedMemory(id: number): { sizeBytes: number; map(): MappedMemory } | undefined;
+  sharedMemory(id: number): SharedMemory | undefined;
 
   /** Releases what it holds. May be called again. */
   close(): void;

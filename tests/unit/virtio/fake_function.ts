@@ -138,6 +138,9 @@ export class FakeFunction implements VfioDevice {
     this.#open();
     return { index, flags: 1, count: index === 2 ? this.msixCount : index === 0 ? this.pin : 0 };
   }
+  /** `admin_queue_index` and `admin_queue_num`. */
+  adminQueues = { first: 3, count: 1 };
+
   readRegion(index: number, offset: number, into: Uint8Array<ArrayBuffer>): void {
     this.#open();
     if (index === 7) return into.set(this.config.subarray(offset, offset + into.length));
@@ -186,6 +189,10 @@ export class FakeFunction implements VfioDevice {
         if (queue !== undefined && reset > 0) queue.reset--;
         return reset > 0 ? 1 : 0;
       }
+      case "2@3c":
+        return this.adminQueues.first;
+      case "2@3e":
+        return this.adminQueues.count;
       case "1@1001": {
         const isr = this.isr;
         this.isr = 0;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { EventFd, type MappedMemory } from "../../../ffi/mod.ts";
+import { EventFd } from "../../../ffi/mod.ts";
 import { ClosedError, DeviceError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
 import type { DmaSpace } from "../../../lib/memory/mod.ts";
 import type { BarDoorbell } from "../../../lib/vfio/doorbell.ts";
@@ -14,6 +14,7 @@ import type {
   InterruptVector,
   Profile,
   QueueAddresses,
+  SharedMemory,
   VirtioTransport,
 } from "../../../lib/virtio/transport/transport.ts";
 import { FakeIommu } from "./fake_iommu.ts";
@@ -34,12 +35,15 @@ export interface FakeDevice {
   readonly vectors?: number;
   readonly pin?: boolean;
   readonly profile?: Profile;
+  readonly adminQueues?: { readonly first: number; readonly count: number };
 }
 
 /** See the module's text. */
 export class FakeTransport implements VirtioTransport {
   readonly name = "fake 0";
   readonly kind = "pci-modern";
+  readonly legacy: boolean = false;
+  readonly adminQueues: { readonly first: number; readonly count: number };
   readonly profile: Profile;
   readonly deviceId: number;
   readonly iommu = new FakeIommu();
@@ -78,6 +82,7 @@ export class FakeTransport implements VirtioTransport {
   constructor(device: FakeDevice = {}) {
     this.deviceId = device.deviceId ?? 4;
     this.profile = device.profile ?? "spec";
+    this.adminQueues = device.adminQueues ?? { first: 0, count: 0 };
     this.offered = device.features ?? 1n << 32n;
     this.queueSizes = device.queueSizes ?? [256];
     this.config = device.config ?? new Uint8Array(0);
@@ -222,7 +227,7 @@ export class FakeTransport implements VirtioTransport {
     this.isr = 0;
     return value;
   }
-  sharedMemory(): { sizeBytes: number; map(): MappedMemory } | undefined {
+  sharedMemory(): SharedMemory | undefined {
     return undefined;
   }
 

@@ -126,6 +126,29 @@ Deno.test("2.2 features travel as two selected halves of 32 bits", () => {
   assertThrows(() => transport.writeDriverFeatures(-1n), UsageError);
 });
 
+Deno.test("A-3.12 bit 41 is ADMIN_VQ only where the common structure has admin queues", () => {
+  for (const [length, first, count] of [[64, 3, 1], [64, 7, 2], [64, 3, 0], [62, 3, 1]] as const) {
+    using device = new FakeFunction(changed(1, { length }));
+    using transport = PciModernTransport.open(device);
+    device.features = bit(32) | bit(41);
+    device.adminQueues = { first, count };
+    const there = length === 64 && count > 0;
+    assertEquals(transport.readDeviceFeatures(), there ? device.features : bit(32));
+    assertEquals(transport.adminQueues, there ? { first, count } : { first: 0, count: 0 });
+    device.features = bit(32);
+    assertEquals(transport.adminQueues.count, 0, "not offered");
+  }
+});
+
+Deno.test("2.2 admin queues come after the others: an index below num_queues is the device's fault", () => {
+  using device = new FakeFunction();
+  using transport = PciModernTransport.open(device);
+  device.features = bit(32) | bit(41);
+  device.adminQueues = { first: 2, count: 1 };
+  const error = assertThrows(() => transport.adminQueues, DeviceError);
+  assertEquals(error.location, { function: device.name, field: "admin_queue_index" });
+});
+
 Deno.test("2.2 bits 39, 40 and 41 are refused when their registers lie past the structure's length", () => {
   for (
     const [length, unusable] of [
