@@ -1,0 +1,84 @@
+/**
+ * What the `net` commands accept.
+ *
+ * @module
+ */
+import { merge, object, or } from "@optique/core/constructs";
+import { message } from "@optique/core/message";
+import { optional, withDefault } from "@optique/core/modifiers";
+import { argument, command, constant, option } from "@optique/core/primitives";
+import { integer, string } from "@optique/core/valueparser";
+import { count, driving, functionArgument, noCommand, opening, seconds } from "./shared.ts";
+
+/** `net …` */
+export const net = or(
+  command(
+    "send",
+    merge(
+      object({
+        command: constant("net send"),
+        function: functionArgument,
+        capture: argument(string({ metavar: "CAPTURE" }), {
+          description: message`pcap or pcapng file to send; - is standard input.`,
+        }),
+        count,
+        repeat: withDefault(
+          option("--repeat", integer({ min: 1, metavar: "N" }), {
+            description: message`Send the file N times.`,
+          }),
+          1,
+        ),
+        rate: optional(option("--rate", integer({ min: 1, metavar: "FPS" }), {
+          description: message`Frames a second at most.`,
+        })),
+      }),
+      driving,
+      opening,
+    ),
+    { description: message`Send the frames of a capture file.` },
+  ),
+  command(
+    "receive",
+    merge(
+      object({
+        command: constant("net receive"),
+        function: functionArgument,
+        capture: argument(string({ metavar: "CAPTURE" }), {
+          description: message`File to write: pcapng when its name ends so, else pcap; - is standard output.`,
+        }),
+        count,
+        seconds,
+        promiscuous: option("--promiscuous", { description: message`Take frames for other addresses too.` }),
+      }),
+      driving,
+      opening,
+    ),
+    { description: message`Write received frames to a capture file.` },
+  ),
+  command(
+    "loop",
+    merge(
+      object({
+        command: constant("net loop"),
+        function: functionArgument,
+        receiver: argument(string({ metavar: "RECEIVER" }), {
+          description: message`Function that receives.`,
+        }),
+        capture: optional(option("--capture", string({ metavar: "CAPTURE" }), {
+          description: message`Send this file's frames, instead of frames made up.`,
+        })),
+        count,
+        frameBytes: withDefault(
+          option("--frame-bytes", integer({ min: 64, max: 9000, metavar: "N" }), {
+            description: message`Length of the frames made up; default 64.`,
+          }),
+          64,
+        ),
+      }),
+      driving,
+      opening,
+    ),
+    { description: message`Send from one function to another and check every byte.` },
+  ),
+  { errors: noCommand },
+);

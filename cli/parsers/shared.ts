@@ -1,0 +1,82 @@
+/**
+ * Arguments and options that several commands have.
+ *
+ * @module
+ */
+import { object } from "@optique/core/constructs";
+import { message } from "@optique/core/message";
+import { optional, withDefault } from "@optique/core/modifiers";
+import { argument, option } from "@optique/core/primitives";
+import type { Usage } from "@optique/core/usage";
+import { choice, integer, string } from "@optique/core/valueparser";
+
+/** Options that every command has. */
+export const globals = object("Everywhere", {
+  json: option("--json", { description: message`Print the result, or the error, as JSON.` }),
+  host: optional(option("--host", string({ metavar: "HOST" }), {
+    description: message`linux (default), or the directory of an emulated host. Not for demo and emulate.`,
+  })),
+});
+
+/** The function that a command is about. */
+export const functionArgument = argument(string({ metavar: "FUNCTION" }), {
+  description: message`PCI address, as 0000:01:00.0 or 01:00.0.`,
+});
+
+/** Go on in spite of the guards. */
+export const force = option("--force", {
+  description:
+    message`Go on although the host uses the function (an address, a default route, a mount, swap).`,
+});
+
+/** How to open a function. */
+export const opening = object("Opening a function", {
+  path: optional(option("--path", choice(["group", "cdev"], { metavar: "PATH" }), {
+    description: message`group or cdev; default cdev where the kernel has it, else group.`,
+  })),
+  vfToken: optional(option("--vf-token", string({ metavar: "UUID" }), {
+    description: message`Token of the PF, for a VF whose PF is on vfio-pci.`,
+  })),
+  unsafe: option("--enable-unsafe-noiommu-mode", {
+    description: message`Open without an IOMMU: the device can then reach all of memory.`,
+  }),
+});
+
+/** Token that a PF gets. */
+export const vfTokenOfPf = optional(option("--vf-token", string({ metavar: "UUID" }), {
+  description: message`Token to set on a PF that is on vfio-pci: its VFs then open with it only.`,
+}));
+
+/** Which interrupts to use. */
+export const interrupts = withDefault(
+  option("--interrupts", choice(["auto", "msix", "intx", "none"], { metavar: "KIND" }), {
+    description: message`auto (default), msix, intx, or none: poll.`,
+  }),
+  "auto" as const,
+);
+
+/** How to drive a function. */
+export const driving = object("Driving", {
+  interrupts,
+  queueSize: optional(option("--queue-size", integer({ min: 2, max: 32768, metavar: "N" }), {
+    description: message`Descriptors a queue; a power of two.`,
+  })),
+});
+
+/** Stop after a number of frames. */
+export const count = optional(option("-n", "--count", integer({ min: 1, metavar: "N" }), {
+  description: message`Stop after N frames.`,
+}));
+/** Stop after a time. */
+export const seconds = optional(option("-t", "--seconds", integer({ min: 1, metavar: "S" }), {
+  description: message`Stop after S seconds.`,
+}));
+
+/** Said when a group of commands is given none. */
+export const noCommand = { noMatch: message`No command; --help lists them.` };
+
+/** Usage of what has commands below it: their own help has the rest. */
+export const COMMAND_USAGE: Usage = [{
+  type: "sequence",
+  terms: [{ type: "argument", metavar: "COMMAND" }, { type: "ellipsis" }],
+}];
