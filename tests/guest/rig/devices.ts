@@ -33,6 +33,7 @@ export type GuestDevice =
     readonly hub?: number;
     readonly vectors?: number;
     readonly rings?: RingFeatures;
+    readonly transitional?: boolean;
   }
   /**
    * A network function with several queue pairs, whose link is a TAP device of the host's kernel: hubs have one queue. Only in a guest with
@@ -51,6 +52,7 @@ export type GuestDevice =
   | { readonly kind: "virtio-rng"; readonly vectors?: number; readonly rings?: RingFeatures }
   /**
    * A disk: `image`, or one of `sizeBytes` zeros whose writes last for the run. `queues` is one for each of the guest's processors unless given.
+   * A `transitional` function has the legacy interface, too, in I/O BAR 0 (device ids 1000h and 1001h).
    */
   | {
     readonly kind: "virtio-blk";
@@ -60,6 +62,7 @@ export type GuestDevice =
     readonly queues?: number;
     readonly vectors?: number;
     readonly rings?: RingFeatures;
+    readonly transitional?: boolean;
   }
   /** QEMU's teaching device (1234:11e8): one BAR, MSI but no MSI-X, and DMA both ways on command. */
   | { readonly kind: "edu" }
@@ -78,7 +81,8 @@ export const ALL_RING_FEATURES: RingFeatures = { packed: true, inOrder: true };
 
 /**
  * The devices tests get unless they ask for others: two ways to SR-IOV, one for each kind of interrupt, and for each class of device one with
- * all ring features beside one as QEMU has it. The last two network functions have a hub to themselves.
+ * all ring features beside one as QEMU has it, and at last some that have the legacy interface, too. The last two network functions of either
+ * sort have a hub to themselves.
  */
 export const STANDARD_DEVICES: readonly GuestDevice[] = [
   { kind: "virtio-net-sriov", vfs: 3 },
@@ -91,10 +95,15 @@ export const STANDARD_DEVICES: readonly GuestDevice[] = [
   { kind: "virtio-net", hub: 1, rings: ALL_RING_FEATURES },
   { kind: "virtio-rng", rings: ALL_RING_FEATURES },
   { kind: "virtio-blk", queues: 4, serial: "ringside-rings", rings: ALL_RING_FEATURES },
+  { kind: "virtio-net", hub: 2, transitional: true },
+  { kind: "virtio-net", hub: 2, transitional: true },
+  { kind: "virtio-blk", serial: "ringside-legacy", transitional: true },
 ];
 
 /** A virtio function without the I/O-port interface and behind the IOMMU, as hardware would be. */
 const VIRTIO = "iommu_platform=on,disable-legacy=on,ats=on";
+/** The same with the I/O-port interface. Such a function is not behind the IOMMU: a legacy driver cannot say that it knows of one, so QEMU forbids it. */
+const TRANSITIONAL = "disable-legacy=off,disable-modern=off";
 
 /**
  * Turns a list of devices into QEMU arguments.
@@ -118,6 +127,7 @@ export function deviceArguments(devices: readonly GuestDevice[], runFolder: stri
     );
     const mac = (n: number): string => `mac=52:54:00:00:${hex2(index)}:${hex2(n)}`;
     const vectors = "vectors" in device && device.vectors !== undefined ? `,vectors=${device.vectors}` : "";
+    const virtio = "transitional" in device && device.transitional ? TRANSITIONAL : VIRTIO;
     const rings = "rings" in device && device.rings !== undefined ? ringProperties(device.rings) : "";
     switch (device.kind) {
       case "virtio-net-sriov": {
@@ -145,7 +155,7 @@ export function deviceArguments(devices: readonly GuestDevice[], runFolder: stri
           "-device",
           `virtio-net-pci,id=${id},bus=${bus},${port(id, device.hub ?? 0)},${
             mac(0)
-          }${vectors}${rings},${VIRTIO}`,
+          }${vectors}${rings},${virtio}`,
         );
         break;
       case "virtio-net-multiqueue": {
@@ -190,7 +200,7 @@ export function deviceArguments(devices: readonly GuestDevice[], runFolder: stri
         ].map((property) => `,${property}`).join("");
         args.push(
           "-device",
-          `virtio-blk-pci,id=${id},bus=${bus},drive=${id}-disk${more}${vectors}${rings},${VIRTIO}`,
+          `virtio-blk-pci,id=${id},bus=${bus},drive=${id}-disk${more}${vectors}${rings},${virtio}`,
         );
         break;
       }
