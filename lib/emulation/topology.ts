@@ -108,12 +108,21 @@ const FIELDS = [
 ] as const;
 const NET_FIELDS = ["mac", "mtu", "queuePairs", "switch", "hostUse"] as const;
 
-/** The host that is served when nothing else is asked for: a virtio-net PF on switch `s0`, and a virtio-rng function. */
+/**
+ * The host that is served when nothing else is asked for: a virtio-net PF on switch `s0`, and a virtio-rng function on the first bus that
+ * none of the PF's VFs can be on: 02, with up to 254 VFs.
+ * @throws TopologyError for more VFs than the domain has buses for
+ */
 export function defaultTopology(totalVfs = 4): Topology {
+  const pf = new PciAddress({ bus: 1, device: 0, function: 0 });
+  const rngBus = ((pf.routingId + totalVfs) >>> 8) + 1;
+  if (rngBus > 0xff) {
+    throw new TopologyError("functions[0].totalVfs", `${totalVfs} VFs leave no bus for another function`);
+  }
   return readTopology({
     functions: [
-      { address: "0000:01:00.0", kind: "virtio-net", totalVfs, switch: "s0" },
-      { address: "0000:02:00.0", kind: "virtio-rng" },
+      { address: pf.toString(), kind: "virtio-net", totalVfs, switch: "s0" },
+      { address: new PciAddress({ bus: rngBus, device: 0, function: 0 }).toString(), kind: "virtio-rng" },
     ],
   });
 }
@@ -217,7 +226,7 @@ function readFunction(value: unknown, at: string, kinds: readonly string[] | und
   return {
     address: address.toString(),
     kind,
-    totalVfs: optional(from.totalVfs, `${at}.totalVfs`, 0, 255) ?? (net ? 4 : 0),
+    totalVfs: optional(from.totalVfs, `${at}.totalVfs`, 0, 0xffff) ?? (net ? 4 : 0),
     firstVfOffset: optional(from.firstVfOffset, `${at}.firstVfOffset`, 1, 65535) ?? 1,
     vfStride: optional(from.vfStride, `${at}.vfStride`, 1, 65535) ?? 1,
     driver: readDriver(from.driver, `${at}.driver`),
