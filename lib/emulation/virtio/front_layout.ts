@@ -33,13 +33,18 @@ export function notificationIdentifier(index: number): number {
   return (0x1dea + 0x41 * index) & 0xffff;
 }
 
-/** BARs of a function. */
-export function frontBars(queueCount: number, vectors: number): BarDeclaration[] {
+/** First page of `STRUCTURES_BAR` behind the doorbells: notify addresses of the legacy interface, on functions that have some. */
+export function behindDoorbells(queueCount: number): number {
+  return NOTIFY_AT + PAGE * Math.max(1, Math.ceil(queueCount * NOTIFY_MULTIPLIER / PAGE));
+}
+
+/** BARs of a function. @param bytesBehind what lies behind the doorbells */
+export function frontBars(queueCount: number, vectors: number, bytesBehind = 0): BarDeclaration[] {
   return [
     { index: MSIX_BAR, sizeBytes: msixBytes(vectors), kind: "mem32", prefetchable: false },
     {
       index: STRUCTURES_BAR,
-      sizeBytes: powerOfTwo(NOTIFY_AT + Math.max(PAGE, queueCount * NOTIFY_MULTIPLIER)),
+      sizeBytes: powerOfTwo(behindDoorbells(queueCount) + bytesBehind),
       kind: "mem64",
       prefetchable: true,
     },

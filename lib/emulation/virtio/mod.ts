@@ -4,6 +4,7 @@
  * @module
  */
 export type * from "./admin/engine.ts";
+export type * from "./admin/handler.ts";
 export * from "./blk_lies.ts";
 export * from "./blk_model.ts";
 export * from "./blk_request.ts";

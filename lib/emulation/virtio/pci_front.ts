@@ -9,11 +9,7 @@ import { UsageError } from "../../errors/mod.ts";
 import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_VENDOR_ID } from "../../virtio/constants/device_id.ts";
 import { DRAFT_FEATURE, FEATURE, featureNames } from "../../virtio/constants/features.ts";
 import { ISR, NO_VECTOR } from "../../virtio/constants/pci.ts";
-import {
-  type QueueState,
-  queueStateFromWords,
-  queueStateToWords,
-} from "../../virtio/constants/queue_state.ts";
+import { queueStateToWords } from "../../virtio/constants/queue_state.ts";
 import { describeStatus, STATUS } from "../../virtio/constants/status.ts";
 import type { ServedDoorbell } from "../../vfio/vfio_user/served_device.ts";
 import type { DeviceFront, DeviceModel } from "../device_model.ts";
@@ -26,10 +22,12 @@ import type {
   ResetKind,
   VendorCapability,
 } from "../pci_function.ts";
-import type { AdminEngine, AdminFront } from "./admin/engine.ts";
+import type { AdminEngine, AdminFront, GroupPlace } from "./admin/engine.ts";
+import type { GroupMember } from "./admin/handler.ts";
 import { CommonRegisters, type CommonRegistersOwner, type QueueRegisters } from "./common_registers.ts";
 import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
 import {
+  behindDoorbells,
   COMMON_AT,
   DEVICE_AT,
   frontBars,
@@ -41,10 +39,11 @@ import {
   NOTIFY_MULTIPLIER,
   STRUCTURES_BAR,
 } from "./front_layout.ts";
-import { checkPackedSetup, checkPackedState, PackedDeviceQueue } from "./packed_device_queue.ts";
+import { PackedDeviceQueue } from "./packed_device_queue.ts";
 import type { FunctionQueues } from "../../virtio/constants/queue_view.ts";
 import { reportQueues } from "./queue_report.ts";
-import { checkSplitSetup, SplitDeviceQueue } from "./split_device_queue.ts";
+import { queueSetup } from "./queue_setup.ts";
+import { SplitDeviceQueue } from "./split_device_queue.ts";
 import { stepStatus } from "./status_rules.ts";
 
 /** Ring and transport features that are offered unless switched off. */
@@ -77,6 +76,8 @@ export interface PciFrontOptions {
   readonly sriov?: boolean;
   /** Answers administration queues: offer ADMIN_VQ. */
   readonly admin?: AdminEngine;
+  /** Of a VF: its place in the group of its PF. */
+  readonly group?: GroupPlace;
   /** Makes the queues; default: honest ones. */
   readonly makeQueue?: (setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue;
 }
@@ -100,6 +101,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   readonly #makeQueue: (setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue;
   readonly #usedBatches: boolean;
   readonly #admin: AdminEngine | null;
+  readonly #group: GroupPlace | undefined;
   #port: PciFunctionPort | null = null;
   #doorbells: ServedDoorbell[] = [];
   #isr = 0;
@@ -121,6 +123,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     this.#usedBatches = options.usedBatches ?? false;
     const bit40 = this.profile === "spec" ? FEATURE.RING_RESET : DRAFT_FEATURE.QUEUE_STATE;
     this.#admin = (off & FEATURE.ADMIN_VQ) === 0n ? options.admin ?? null : null;
+    this.#group = options.group;
     this.offered = (model.features | RING_FEATURES | bit40 | (options.sriov ? FEATURE.SR_IOV : 0n) |
       (this.#admin === null ? 0n : FEATURE.ADMIN_VQ) |
       (options.notificationData ? FEATURE.NOTIFICATION_DATA : 0n)) & ~off;
@@ -140,7 +143,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       sizes,
       queueCount - model.queueSizes.length,
     );
-    this.bars = frontBars(queueCount, vectors);
+    this.bars = frontBars(queueCount, vectors, this.#admin?.notifyBytes);
     this.msix = frontMsix(vectors);
     this.vendorCapabilities = frontCapabilities(
       queueCount,
@@ -237,6 +240,11 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     return this.#port?.unwatch;
   }
 
+  /** This VF, as the administration commands of its PF reach it. */
+  get groupMember(): GroupMember {
+    return { name: this.name };
+  }
+
   // ---- PciFunctionBehaviour: life ----
 
   /** Takes its place; called once. */
@@ -251,10 +259,12 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     }));
     this.model.connect(this);
     this.#admin?.connect(this.#adminFront());
+    this.#group?.join(this.groupMember);
   }
 
   /** Lets go of everything; may be called again. */
   close(): void {
+    this.#group?.leave();
     this.#clear(false);
     this.model.close?.();
     this.#admin?.close();
@@ -337,9 +347,15 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       if ((this.#common.status & STATUS.featuresOk) === 0 && !this.model.configWritableAlways) {
         this.report("1.1", "device configuration was written before FEATURES_OK");
       } else this.model.writeConfig(offset - DEVICE_AT, from);
+    } else if (inside(offset, from.length, this.#behind, this.#admin?.notifyBytes ?? 0)) {
+      this.#admin!.notifyWritten(offset - this.#behind, from);
     } else {
       this.report("2.1", `write of ${from.length} bytes at 0x${offset.toString(16)}: there is nothing`);
     }
+  }
+
+  get #behind(): number {
+    return behindDoorbells(this.#queues.length);
   }
 
   #notifyWritten(offset: number, from: Uint8Array): void {
@@ -433,6 +449,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       get live(): boolean {
         return live();
       },
+      notifyArea: { bar: STRUCTURES_BAR, offset: this.#behind },
       queue: (index) => live() ? this.#queues[first + index] : undefined,
       report: (rule, message, queue) => this.report(rule, message, place(queue)),
       violation: (rule, message, queue) => this.violation(rule, message, place(queue)),
@@ -454,7 +471,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
         const queue = this.#queues[index];
         return queue === undefined ? undefined : queueStateToWords(queue.state());
       },
-      enableQueue: (index, registers) => this.#enableQueue(index, registers),
+      enableQueue: (index, registers) => this.#enableQueue(index, registers, this.negotiatedFeatures),
       resetQueue: (index) => {
         this.#queues[index] = undefined;
       },
@@ -508,45 +525,21 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     return featureNames(features, this.model.deviceId, this.profile).join(", ");
   }
 
-  #enableQueue(index: number, registers: QueueRegisters): boolean {
+  #enableQueue(index: number, registers: QueueRegisters, features: bigint): boolean {
     const dma = this.#port?.dma ?? null;
     if (dma === null) {
       this.violation("DMA", "a queue was enabled without a client's memory", index);
       return false;
     }
-    const features = this.negotiatedFeatures;
-    const layout = (features & FEATURE.RING_PACKED) === 0n ? "split" : "packed";
-    const { size } = registers;
-    const words = this.#common.writtenState(index);
-    let state: QueueState | undefined;
-    try {
-      if (words !== undefined) state = queueStateFromWords(layout, size, words);
-    } catch (error) {
-      // The size was made smaller after the state had been written.
-      this.violation("A-6.6", error instanceof Error ? error.message : String(error), index);
-      return false;
-    }
-    const wrongState = state === undefined || layout === "split" ? undefined : checkPackedState(state, size);
-    if (wrongState !== undefined) {
-      this.violation("A-6.6", wrongState, index);
-      return false;
-    }
-    const setup: DeviceQueueSetup = {
+    const setup = queueSetup(
       index,
-      layout,
-      size,
-      descriptorArea: registers.address(0),
-      driverArea: registers.address(1),
-      deviceArea: registers.address(2),
-      indirect: (features & FEATURE.INDIRECT_DESC) !== 0n,
-      eventIndex: (features & FEATURE.EVENT_IDX) !== 0n,
-      inOrder: (features & FEATURE.IN_ORDER) !== 0n,
-      usedBatches: this.#usedBatches,
-      ...(state === undefined ? {} : { state }),
-    };
-    const problem = layout === "split" ? checkSplitSetup(setup) : checkPackedSetup(setup);
-    if (problem !== undefined) {
-      this.violation(layout === "split" ? "1.3" : "1.4", problem, index);
+      registers,
+      features,
+      this.#common.writtenState(index),
+      this.#usedBatches,
+    );
+    if ("rule" in setup) {
+      this.violation(setup.rule, setup.problem, index);
       return false;
     }
     this.#queues[index] = this.#makeQueue(setup, {

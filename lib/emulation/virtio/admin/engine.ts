@@ -4,6 +4,7 @@
  * @module
  */
 import type { DeviceQueue } from "../device_queue.ts";
+import type { GroupMember } from "./handler.ts";
 
 /** What the front offers. Queues are counted from 0 among the administration queues. */
 export interface AdminFront {
@@ -13,6 +14,8 @@ export interface AdminFront {
   readonly live: boolean;
   /** An enabled administration queue of a live device. */
   queue(index: number): DeviceQueue | undefined;
+  /** Where the owner's notify addresses of its members begin (`notifyBytes` of the engine). */
+  readonly notifyArea: { readonly bar: number; readonly offset: number };
   /** Notes what the driver must not do and the device can live with. `queue` is an administration queue. */
   report(rule: string, message: string, queue?: number): void;
   /** Reports, sets DEVICE_NEEDS_RESET and stops the device. */
@@ -23,6 +26,8 @@ export interface AdminFront {
 export interface AdminEngine {
   /** Largest size of each administration queue; as many as there are queues. */
   readonly queueSizes: readonly number[];
+  /** Bytes of the owner's BAR behind its doorbells that are notify addresses of members: 2 a member, or 0 in all. */
+  readonly notifyBytes: number;
   /** Called once, before anything else. */
   connect(front: AdminFront): void;
   /** The function is gone for good. May be called twice, or without `connect`. */
@@ -35,6 +40,16 @@ export interface AdminEngine {
   poll(budget: number): number;
   /** Before sleeping: ask for notifications on every queue. @returns true when work arrived meanwhile */
   arm(): boolean;
+  /** A write to the notify addresses, `offset` bytes from the first. */
+  notifyWritten(offset: number, from: Uint8Array): void;
   /** NumVFs of the owner took effect; 0: VF Enable was cleared. */
   vfsEnabled(count: number): void;
+}
+
+/** A VF's place in the group of its PF. */
+export interface GroupPlace {
+  /** The VF is there: called once. */
+  join(member: GroupMember): void;
+  /** It is gone. May be called twice, or without `join`. */
+  leave(): void;
 }

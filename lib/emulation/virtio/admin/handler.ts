@@ -46,8 +46,8 @@ export interface GroupMember {
   readonly name: string;
   /** Undefined: the member has no legacy registers. */
   readonly legacy?: MemberLegacy;
-  /** Its state as parts. */
-  readonly parts: MemberParts;
+  /** Its state as parts. Undefined: it cannot be had. */
+  readonly parts?: MemberParts;
 }
 
 /** A command, its header checked. */
