@@ -78,8 +78,13 @@ export class LockedDevice implements VfioDevice {
   }
 
   /** See `VfioDevice`. */
-  doorbellFd(index: number, offset: number, sizeBytes: number): ReturnType<VfioDevice["doorbellFd"]> {
-    return this.#device.doorbellFd(index, offset, sizeBytes);
+  doorbellFd(
+    index: number,
+    offset: number,
+    sizeBytes: number,
+    value?: number,
+  ): ReturnType<VfioDevice["doorbellFd"]> {
+    return this.#device.doorbellFd(index, offset, sizeBytes, value);
   }
 
   /** See `VfioDevice`. */

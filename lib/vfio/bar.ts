@@ -148,8 +148,9 @@ export class Bar implements Disposable {
    * else a region write; it allocates nothing.
    *
    * @param width bytes of each write: 1, 2 or 4.
+   * @param options.value the value that will be written most: a server may have an eventfd for each value at the same place. Others may be written, too.
    */
-  doorbell(offset: number, width: DoorbellWidth): BarDoorbell {
+  doorbell(offset: number, width: DoorbellWidth, options: { readonly value?: number } = {}): BarDoorbell {
     if (width !== 1 && width !== 2 && width !== 4) {
       throw new UsageError(`${this.#where(offset)}: a write of ${width} bytes`, { hint: "1, 2 or 4" });
     }
@@ -161,7 +162,7 @@ export class Bar implements Disposable {
       return new MappedDoorbell(view, (offset - window.start) / width, what);
     }
     const access = new AccessDoorbell(this.#device, this.index, offset, width);
-    const offered = this.#device.doorbellFd(this.index, offset, width);
+    const offered = this.#device.doorbellFd(this.index, offset, width, options.value);
     if (offered === undefined) return access;
     return offered.value === undefined
       ? new EventFdDoorbell(offered.fd)

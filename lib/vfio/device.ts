@@ -167,8 +167,14 @@ export interface VfioDevice extends Disposable {
   /**
    * An eventfd that does what a write of `sizeBytes` at `offset` would do, when the server offers one (vfio-user region I/O
    * fds); else undefined. `value` is given when only that value's write is covered.
+   * @param value the one that will be written: a server may have an eventfd for each value at the same place. Default: any.
    */
-  doorbellFd(index: number, offset: number, sizeBytes: number): { fd: EventFd; value?: number } | undefined;
+  doorbellFd(
+    index: number,
+    offset: number,
+    sizeBytes: number,
+    value?: number,
+  ): { fd: EventFd; value?: number } | undefined;
 
   /** Wires, raises, masks or turns off interrupts. */
   setIrqs(request: IrqRequest): void;

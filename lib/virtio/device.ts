@@ -49,6 +49,8 @@ export class VirtioDevice implements NotifyGate, Disposable {
   #state: DeviceState = "idle";
   #resetFailed = false;
   #features = 0n;
+  /** What `readConfig` gave, while `readConsistent` compares readings of the legacy interface. */
+  #readings: number[] | null = null;
 
   /** Takes a device whose state is unknown; nothing is written before `negotiate` or `reset`. */
   constructor(transport: VirtioTransport, options: VirtioDeviceOptions = {}) {
@@ -77,7 +79,8 @@ export class VirtioDevice implements NotifyGate, Disposable {
   }
 
   /**
-   * Reset, ACKNOWLEDGE, DRIVER, features, FEATURES_OK, in this order. On any failure FAILED is set, as the standard asks.
+   * Reset, ACKNOWLEDGE, DRIVER, features, FEATURES_OK, in this order; without FEATURES_OK on the legacy interface (SPEC "Legacy Interface: Device
+   * Initialization"). On any failure FAILED is set, as the standard asks.
    * @returns the features in force
    * @throws UnsupportedError (what is required is not offered), DeviceError (the device refuses FEATURES_OK, or is gone), TimeoutError (reset), UsageError, ClosedError
    */
@@ -92,15 +95,17 @@ export class VirtioDevice implements NotifyGate, Disposable {
     });
   }
 
-  /** Writes the features, sets FEATURES_OK and reads it back. */
+  /** Writes the features, sets FEATURES_OK and reads it back. A legacy device has no such bit: it takes what it is given. */
   #accept(features: bigint): void {
     this.transport.writeDriverFeatures(features);
-    const status = this.#addStatus(STATUS.featuresOk);
-    if ((status & STATUS.featuresOk) === 0) {
-      throw this.#error(
-        "device_status",
-        `the device refuses FEATURES_OK; status is ${describeStatus(status)}`,
-      );
+    if (!this.transport.legacy) {
+      const status = this.#addStatus(STATUS.featuresOk);
+      if ((status & STATUS.featuresOk) === 0) {
+        throw this.#error(
+          "device_status",
+          `the device refuses FEATURES_OK; status is ${describeStatus(status)}`,
+        );
+      }
     }
     this.#features = features;
     this.#state = "negotiated";
@@ -270,30 +275,54 @@ export class VirtioDevice implements NotifyGate, Disposable {
   /** One register of the config space; see `VirtioTransport.readConfig`. */
   readConfig(offset: number, width: 1 | 2 | 4): number {
     this.#open();
-    return this.transport.readConfig(offset, width);
+    const value = this.transport.readConfig(offset, width);
+    this.#readings?.push(value);
+    return value;
   }
 
-  /** Writes one register of the config space. @throws UsageError before FEATURES_OK (1.1), or as `VirtioTransport.writeConfig` */
+  /**
+   * Writes one register of the config space.
+   * @throws UsageError before FEATURES_OK (1.1), which a legacy device does not ask for, or as `VirtioTransport.writeConfig`
+   */
   writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
     this.#open();
-    if (this.#state !== "negotiated" && this.#state !== "live") {
+    if (!this.transport.legacy && this.#state !== "negotiated" && this.#state !== "live") {
       throw new UsageError(`${this.transport.name}: config written before FEATURES_OK (1.1)`);
     }
     this.transport.writeConfig(offset, width, value);
   }
 
   /**
-   * Runs `read`, and again while the config generation moves under it, so that fields read together belong together.
-   * @throws DeviceError when the generation never settles
+   * Runs `read`, and again while the config generation moves under it, so that fields read together belong together. The legacy interface has no
+   * generation: there `read` runs until two runs in a row have read the same (SPEC "Legacy Interface: Device Configuration Space").
+   * @param read reads by `readConfig` of this object @throws DeviceError when it never settles
    */
   readConsistent<T>(read: () => T): T {
     this.#open();
+    if (this.transport.legacy) return this.#readUntilAlike(read);
     for (let tries = 0; tries < GENERATION_TRIES; tries++) {
       const before = this.transport.configGeneration();
       const value = read();
       if (this.transport.configGeneration() === before) return value;
     }
     throw this.#error("config_generation", `config_generation never settled in ${GENERATION_TRIES} reads`);
+  }
+
+  #readUntilAlike<T>(read: () => T): T {
+    let before: number[] | null = null;
+    try {
+      for (let tries = 0; tries < GENERATION_TRIES; tries++) {
+        const readings: number[] = this.#readings = [];
+        const value = read();
+        if (before?.length === readings.length && readings.every((one, at) => one === before![at])) {
+          return value;
+        }
+        before = readings;
+      }
+    } finally {
+      this.#readings = null;
+    }
+    throw this.#error("config", `no two readings in a row were alike in ${GENERATION_TRIES}`);
   }
 
   /**

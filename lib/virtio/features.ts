@@ -80,9 +80,14 @@ export function refusedRingFeatures(options: RingOptions, profile: Profile = "sp
 /**
  * The bits of rings and transports that this stack accepts unasked, since it handles them and nothing is lost by it. ADMIN_VQ and SUSPEND are for
  * a driver to want: they change what it has to do. IN_ORDER is safe to accept: a device that offers it returns buffers in order anyway, and
- * the rings are then used as it demands.
+ * the rings are then used as it demands. On the legacy interface these are INDIRECT_DESC, EVENT_IDX and ANY_LAYOUT, which a driver must accept
+ * (SPEC "Legacy Interface: Reserved Feature Bits").
  */
-export function baseFeatures(transport: Pick<VirtioTransport, "kind" | "profile">): bigint {
+export function baseFeatures(
+  transport: Pick<VirtioTransport, "kind" | "profile"> & Partial<Pick<VirtioTransport, "legacy">>,
+): bigint {
+  // NOTIFY_ON_EMPTY would only bring interrupts that nobody waits for; bit 30 is not to be negotiated.
+  if (transport.legacy) return FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.ANY_LAYOUT;
   const pci = transport.kind === "pci-modern"
     ? FEATURE.SR_IOV | FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA
     : 0n;
@@ -100,16 +105,18 @@ export function hasQueueState(profile: Profile, features: bigint): boolean {
 
 /**
  * Chooses the subset of `offered` to accept.
- * @throws UnsupportedError when VERSION_1 or a required bit is not offered, or a required bit's needs are not met
+ * @throws UnsupportedError when VERSION_1 (not on the legacy interface) or a required bit is not offered, or a required bit's needs are not met
  * @throws UsageError when a bit is both required and refused
  */
 export function chooseFeatures(
-  transport: Pick<VirtioTransport, "kind" | "profile" | "name" | "deviceId">,
+  transport:
+    & Pick<VirtioTransport, "kind" | "profile" | "name" | "deviceId">
+    & Partial<Pick<VirtioTransport, "legacy">>,
   offered: bigint,
   wishes: FeatureWishes,
 ): bigint {
   const refused = wishes.refused ?? 0n;
-  const required = (wishes.required ?? 0n) | FEATURE.VERSION_1;
+  const required = (wishes.required ?? 0n) | (transport.legacy ? 0n : FEATURE.VERSION_1);
   const names = (bits: bigint) => featureNames(bits, transport.deviceId, transport.profile).join(", ");
   if ((required & refused) !== 0n) {
     throw new UsageError(`${transport.name}: both required and refused: ${names(required & refused)}`);

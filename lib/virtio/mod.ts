@@ -30,7 +30,7 @@ export type { QueuePlace } from "./queue/split_faults.ts";
 export * from "./queue/split_layout.ts";
 export * from "./queue/used_burst.ts";
 export * from "./queue/virtqueue.ts";
-export * from "./transport/pci_layout.ts";
+export { findVirtioLayout, type StructurePlace, type VirtioPciLayout } from "./transport/pci_layout.ts";
 export * from "./transport/pci_modern.ts";
 export * from "./transport/transport.ts";
 export * from "./waiter.ts";

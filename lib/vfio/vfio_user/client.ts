@@ -98,6 +98,7 @@ export class VfioUserDevice implements VfioDevice, DmaMapper {
       count: this.info.numRegions,
       chunkBytes: Math.min(this.serverCapabilities.maxDataTransferBytes, LIMIT.dataTransferBytes),
       requireSealed,
+      mapsAreas: this.serverCapabilities.mapArea ?? false,
     });
     this.dma = new DmaSpace(this);
   }
@@ -180,8 +181,13 @@ export class VfioUserDevice implements VfioDevice, DmaMapper {
     return this.#openRegions().map(index, area, options);
   }
 
-  doorbellFd(index: number, offset: number, sizeBytes: number): { fd: EventFd; value?: number } | undefined {
-    return this.#openRegions().doorbell(index, offset, sizeBytes);
+  doorbellFd(
+    index: number,
+    offset: number,
+    sizeBytes: number,
+    value?: number,
+  ): { fd: EventFd; value?: number } | undefined {
+    return this.#openRegions().doorbell(index, offset, sizeBytes, value);
   }
 
   irqInfo(index: number): IrqInfo {
@@ -342,6 +348,7 @@ function negotiate(channel: ClientChannel): PeerCapabilities {
     maxDmaMaps: LIMIT.dmaMaps,
     pageSizes: LIMIT.pageSizes,
     writeMultiple: false,
+    mapArea: true,
   });
   channel.out.put(offer);
   try {

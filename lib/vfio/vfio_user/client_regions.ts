@@ -10,7 +10,15 @@ import { regionInfo as regionInfoStruct } from "../kernel/abi.ts";
 import { decodeRegionInfo, type RegionAnswer } from "../region_answer.ts";
 import type { ClientChannel } from "./client_channel.ts";
 import { checkPassedFile, passedEventFd } from "./passed_fd.ts";
-import { COMMAND, HEADER_BYTES, LIMIT, regionAccess, regionIoFds } from "./protocol.ts";
+import {
+  COMMAND,
+  HEADER_BYTES,
+  LIMIT,
+  MAP_AREA_FLAG,
+  mapArea,
+  regionAccess,
+  regionIoFds,
+} from "./protocol.ts";
 import { decodeRegionIoFds, type IoEventFdArea } from "./region_io_fds.ts";
 
 interface Doorbells {
@@ -27,6 +35,8 @@ export interface ClientRegionsOptions {
   readonly chunkBytes: number;
   /** Map only files that cannot shrink. */
   readonly requireSealed: boolean;
+  /** The server answers MAP_AREA. */
+  readonly mapsAreas: boolean;
 }
 
 const FIRST_INFO_BYTES = 1024;
@@ -41,6 +51,7 @@ export class ClientRegions {
   readonly #count: number;
   readonly #chunkBytes: number;
   readonly #requireSealed: boolean;
+  readonly #mapsAreas: boolean;
   readonly #regions: (RegionInfo | undefined)[] = [];
   readonly #doorbells: (Doorbells | undefined)[] = [];
   #mappings: MappedMemory[] = [];
@@ -52,6 +63,7 @@ export class ClientRegions {
     this.#count = options.count;
     this.#chunkBytes = options.chunkBytes;
     this.#requireSealed = options.requireSealed;
+    this.#mapsAreas = options.mapsAreas;
   }
 
   /** What a region is; asked for once. @throws UsageError, ProtocolError */
@@ -179,10 +191,14 @@ export class ClientRegions {
     }
   }
 
-  /** Maps whole pages of a mappable area. @throws UsageError, ProtocolError (the file is too short), SyscallError */
+  /**
+   * Maps whole pages of a mappable area, or of what the server gives by MAP_AREA.
+   * @throws UsageError, UnsupportedError (they cannot be mapped, or not writable), ProtocolError (the file is too short), SyscallError
+   */
   map(index: number, area: RegionArea, options: { writable?: boolean } = {}): MappedMemory {
     const { offset, sizeBytes } = area;
-    const { mmapAreas } = this.info(index);
+    const info = this.info(index);
+    const { mmapAreas } = info;
     const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(sizeBytes) && sizeBytes > 0;
     if (!whole || offset % pageSizeBytes !== 0 || sizeBytes % pageSizeBytes !== 0) {
       throw new UsageError(
@@ -192,7 +208,13 @@ export class ClientRegions {
     if (
       !mmapAreas.some((one) => offset >= one.offset && offset + sizeBytes <= one.offset + one.sizeBytes)
     ) {
-      throw new UsageError(`${this.#name}: [${offset}, +${sizeBytes}) of region ${index} may not be mapped`);
+      const where = `${this.#name}: [${offset}, +${sizeBytes}) of region ${index}`;
+      if (offset < 0 || offset + sizeBytes > info.sizeBytes) {
+        throw new UsageError(`${where} is outside its ${info.sizeBytes} bytes`);
+      }
+      if (!this.#mapsAreas) throw new UnsupportedError(`${where} may not be mapped`);
+      const writable = options.writable ?? (info.flags & REGION_FLAG.write) !== 0;
+      return this.#mapByMessage(index, area, writable, where);
     }
     // Asked for anew, since the file is not kept open meanwhile.
     const { answer, fd } = this.#askRegion(index);
@@ -203,21 +225,80 @@ export class ClientRegions {
         checkPassedFile(fd, at, sizeBytes, this.#requireSealed, `${this.#name} region ${index}`)
       );
       const writable = options.writable ?? (answer.info.flags & REGION_FLAG.write) !== 0;
-      const memory = MappedMemory.map(fd, sizeBytes, { offset: at, writable });
-      this.#mappings = this.#mappings.filter((one) => !one.closed);
-      this.#mappings.push(memory);
-      return memory;
+      return this.#keep(MappedMemory.map(fd, sizeBytes, { offset: at, writable }));
     } finally {
       fd.close();
     }
   }
 
-  /** The eventfd that stands for a write there, if the server offers one. @throws UsageError, ProtocolError */
-  doorbell(index: number, offset: number, sizeBytes: number): { fd: EventFd; value?: number } | undefined {
+  #keep(memory: MappedMemory): MappedMemory {
+    this.#mappings = this.#mappings.filter((one) => !one.closed);
+    this.#mappings.push(memory);
+    return memory;
+  }
+
+  /** MAP_AREA: the server decides anew each time, and the file that it gives for reading cannot be mapped otherwise. */
+  #mapByMessage(index: number, area: RegionArea, writable: boolean, where: string): MappedMemory {
+    const channel = this.#channel;
+    const request = {
+      argsz: mapArea.sizeBytes,
+      flags: writable ? MAP_AREA_FLAG.write : 0,
+      index,
+      reserved: 0,
+      offset: BigInt(area.offset),
+      size: BigInt(area.sizeBytes),
+      fileOffset: 0n,
+    };
+    mapArea.encodeInto(channel.out.bytes, HEADER_BYTES, request);
+    try {
+      channel.request(COMMAND.mapArea, mapArea.sizeBytes, undefined, 1);
+    } catch (error) {
+      if (!isErrno(error, "ENOTSUP", "ENXIO", "EACCES")) throw error;
+      const how = writable && isErrno(error, "EACCES") ? " writable" : "";
+      throw new UnsupportedError(`${where} cannot be mapped${how} now`, {
+        hint: how === "" ? "reach it by reads and writes" : "map it for reading only",
+        cause: error,
+      });
+    }
+    channel.expectExactly(mapArea.sizeBytes);
+    const reply = mapArea.decode(channel.in.payload);
+    const [fd] = channel.in.takeFds();
+    try {
+      if (reply.index !== index || reply.offset !== request.offset || reply.size !== request.size) {
+        throw channel.malformed(
+          `reply to MAP_AREA: it is about [${reply.offset}, +${reply.size}) of region ${reply.index}`,
+        );
+      }
+      if (fd === undefined) throw channel.malformed("reply to MAP_AREA: no file came along");
+      if (writable && (reply.flags & MAP_AREA_FLAG.write) === 0) {
+        throw channel.malformed("reply to MAP_AREA: the file is not writable");
+      }
+      channel.decode(() => checkPassedFile(fd, reply.fileOffset, area.sizeBytes, this.#requireSealed, where));
+      return this.#keep(
+        MappedMemory.map(fd, area.sizeBytes, { offset: reply.fileOffset, writable }),
+      );
+    } finally {
+      fd?.close();
+    }
+  }
+
+  /**
+   * The eventfd that stands for a write there, if the server offers one. Of several, with `value` the one for that value, else the one for any; without
+   * it the first. @throws UsageError, ProtocolError
+   */
+  doorbell(
+    index: number,
+    offset: number,
+    sizeBytes: number,
+    value?: number,
+  ): { fd: EventFd; value?: number } | undefined {
     const { areas, fds } = this.#doorbells[index] ??= this.#askDoorbells(index);
-    const area = areas.find((one) =>
+    const here = areas.filter((one) =>
       one.offset === offset && (one.sizeBytes === sizeBytes || one.sizeBytes === 0)
     );
+    const area = value === undefined
+      ? here[0]
+      : here.find((one) => one.value === value) ?? here.find((one) => one.value === undefined);
     if (area === undefined) return undefined;
     const fd = fds[area.fdIndex]!;
     return area.value === undefined ? { fd } : { fd, value: area.value };

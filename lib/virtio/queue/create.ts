@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UnsupportedError, UsageError } from "../../errors/mod.ts";
+import { DeviceError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { FEATURE } from "../constants/features.ts";
 import { QUEUE_SIZE_MAX } from "../constants/ring.ts";
 import { hasQueueState } from "../features.ts";
@@ -13,14 +13,14 @@ import { PackedQueue } from "./packed.ts";
 import { packedLayout } from "./packed_layout.ts";
 import { checkQueueState, initialQueueState, type QueueState } from "./queue_state.ts";
 import { SplitQueue } from "./split.ts";
-import { splitLayout } from "./split_layout.ts";
+import { legacySplitLayout, splitLayout } from "./split_layout.ts";
 import type { Virtqueue } from "./virtqueue.ts";
 
 /** How to set a queue up. */
 export interface VirtqueueOptions {
   /**
    * Number of descriptors wanted; default 256. The queue gets the most up to this and the device's maximum: any number in a packed ring, a power of
-   * two in a split one.
+   * two in a split one. On the legacy interface it is the device's own size, whatever is wanted.
    */
   readonly size?: number;
   /**
@@ -45,7 +45,7 @@ export interface VirtqueueOptions {
  * Sets queue `index` up on a device whose features are negotiated, with rings in `transport.dma`. With QUEUE_STATE negotiated, the state is written
  * before the queue is enabled (N-6.1, A-6.5).
  * @throws UnsupportedError (no such queue, a start without QUEUE_STATE), UsageError (a start that is not of this layout or size), DeviceError (the
- * device does not keep what was written), ExhaustedError, SyscallError
+ * device does not keep what was written; a legacy device's size that is no power of two), ExhaustedError, SyscallError
  */
 export function createVirtqueue(
   transport: VirtioTransport,
@@ -56,10 +56,15 @@ export function createVirtqueue(
   const packed = (features & FEATURE.RING_PACKED) !== 0n;
   const maximum = transport.queueMaxSize(index);
   if (maximum === 0) throw new UnsupportedError(`${transport.name} has no queue ${index}`);
-  const size = chooseSize(options.size ?? 256, maximum, packed);
+  const wanted = chooseSize(options.size ?? 256, maximum, packed);
+  const size = transport.legacy ? legacySize(transport, index, maximum) : wanted;
   const start = chooseStart(transport, index, options.start, packed ? "packed" : "split", size);
   const segments = (features & FEATURE.INDIRECT_DESC) === 0n ? 0 : Math.min(options.maxSegments ?? 0, size);
-  const layout = packed ? packedLayout(size, segments) : splitLayout(size, segments);
+  const layout = packed
+    ? packedLayout(size, segments)
+    : transport.legacy
+    ? legacySplitLayout(size, segments)
+    : splitLayout(size, segments);
   const memory = transport.dma.allocate(layout.totalBytes, {
     label: `queue ${index} rings`,
     ...(options.below4GiB === undefined ? {} : { below4GiB: options.below4GiB }),
@@ -77,7 +82,7 @@ export function createVirtqueue(
     };
     const queue = start.layout === "packed"
       ? new PackedQueue({ ...parts, layout, start })
-      : new SplitQueue({ ...parts, layout, start });
+      : new SplitQueue({ ...parts, layout, start, looseLengths: transport.legacy });
     enableVirtqueue(transport, queue, start, options.vector);
     return queue;
   } catch (error) {
@@ -110,6 +115,16 @@ function chooseSize(wanted: number, maximum: number, packed: boolean): number {
   if (!Number.isInteger(wanted) || wanted < 1) throw new UsageError(`a queue of ${wanted} descriptors`);
   const limit = Math.min(wanted, maximum, QUEUE_SIZE_MAX);
   return packed ? limit : 2 ** Math.floor(Math.log2(limit));
+}
+
+/** The legacy `queue_size` cannot be negotiated, and the ring's layout follows from it. */
+function legacySize(transport: VirtioTransport, index: number, size: number): number {
+  if (size <= QUEUE_SIZE_MAX && (size & (size - 1)) === 0) return size;
+  throw new DeviceError(`${size} is no power of two up to ${QUEUE_SIZE_MAX}`, {
+    function: transport.name,
+    queue: index,
+    field: "queue_size",
+  });
 }
 
 function chooseStart(

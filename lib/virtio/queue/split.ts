@@ -27,6 +27,11 @@ export interface SplitQueueParts extends DriverRingParts {
   readonly layout: SplitLayout;
   /** Where the ring starts. Default: index 0. */
   readonly start?: SplitQueueState;
+  /**
+   * The device's used lengths are not to be relied on, as those of legacy devices (SPEC "Legacy Interface: The Virtqueue Used Ring"): one beyond what
+   * the chain has for the device counts as all of that, and is no lie. Default false.
+   */
+  readonly looseLengths?: boolean;
 }
 
 const INDEX_MASK = 0xffff;
@@ -37,6 +42,7 @@ export class SplitQueue extends DriverRing {
   /** Discriminator. */
   readonly layout = "split";
   readonly #mask: number;
+  readonly #looseLengths: boolean;
 
   // Shared with the device.
   readonly #descriptors: Uint32Array<ArrayBuffer>;
@@ -59,6 +65,7 @@ export class SplitQueue extends DriverRing {
     this.#layout = layout;
     const { size } = layout;
     this.#mask = size - 1;
+    this.#looseLengths = parts.looseLengths ?? false;
     const { buffer } = memory;
     this.#descriptors = new Uint32Array(buffer, layout.descriptorOffset, size * 4);
     this.#available = new Uint16Array(buffer, layout.driverOffset, 3 + size);
@@ -173,8 +180,8 @@ export class SplitQueue extends DriverRing {
       const word = (from & mask) * 2;
       // Each is read once: the device could change it between a check and a second read.
       const id = elements[word]!;
-      const length = elements[word + 1]!;
-      if (!this.#acceptable(id, length)) break;
+      const length = this.#accept(id, elements[word + 1]!);
+      if (length < 0) break;
       this.release(id);
       ids[done] = id;
       lengths[done] = length;
@@ -192,8 +199,8 @@ export class SplitQueue extends DriverRing {
       if (!this.inBatch) {
         const word = (this.#nextUsed & this.#mask) * 2;
         const id = elements[word]!;
-        const length = elements[word + 1]!;
-        if (!this.#acceptable(id, length)) break;
+        const length = this.#accept(id, elements[word + 1]!);
+        if (length < 0) break;
         const batch = this.batchSize(id);
         if (batch > returned - done) {
           this.break(usedBatchWrong(this.place, id, batch, returned - done));
@@ -207,17 +214,18 @@ export class SplitQueue extends DriverRing {
     return this.give(done);
   }
 
-  #acceptable(id: number, length: number): boolean {
+  /** @returns the length that counts; −1 after it broke the queue */
+  #accept(id: number, length: number): number {
     const holder = this.holder(id);
     if (holder !== 2) {
       this.break(usedIdWrong(this.place, id, this.size, holder === 1));
-      return false;
+      return -1;
     }
-    if (length > this.writable[id]!) {
-      this.break(usedLengthWrong(this.place, id, length, this.writable[id]!));
-      return false;
-    }
-    return true;
+    const writable = this.writable[id]!;
+    if (length <= writable) return length;
+    if (this.#looseLengths) return writable;
+    this.break(usedLengthWrong(this.place, id, length, writable));
+    return -1;
   }
 
   /** As `Virtqueue.suppressInterrupts`. */

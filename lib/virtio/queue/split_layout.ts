@@ -4,6 +4,7 @@
  * @module
  */
 import { UsageError } from "../../errors/mod.ts";
+import { legacyRingLayout } from "../constants/legacy.ts";
 import { QUEUE_SIZE_MAX, splitRingBytes, VIRTQ_DESC } from "../constants/ring.ts";
 
 /** Bytes of `struct virtq_desc`. */
@@ -41,11 +42,7 @@ export function splitLayout(size: number, tableSegments = 0): SplitLayout {
       hint: "the size is a power of two up to 32768",
     });
   }
-  if (!Number.isInteger(tableSegments) || tableSegments < 0 || tableSegments > size) {
-    throw new UsageError(`indirect tables of ${tableSegments} descriptors for a queue of ${size}`, {
-      hint: "a chain is never longer than the queue size",
-    });
-  }
+  checkTableSegments(size, tableSegments);
   const areas = splitRingBytes(size);
   const descriptorOffset = 0;
   const driverOffset = align(descriptorOffset + areas.descriptorArea);
@@ -53,6 +50,34 @@ export function splitLayout(size: number, tableSegments = 0): SplitLayout {
   const tablesOffset = align(deviceOffset + areas.deviceArea);
   const totalBytes = tablesOffset + size * tableSegments * DESCRIPTOR_BYTES;
   return { size, descriptorOffset, driverOffset, deviceOffset, tablesOffset, tableSegments, totalBytes };
+}
+
+/**
+ * Lays a ring out as the legacy interface has it: one contiguous area of whole 4096-byte pages, of which the used ring begins one
+ * (SPEC "Legacy Interfaces: A Note on Virtqueue Layout"; reference 2.3). The indirect tables, which may be anywhere, follow it.
+ *
+ * @param size as the device says, for it cannot be negotiated @param tableSegments as in `splitLayout`
+ * @throws UsageError as `splitLayout`
+ */
+export function legacySplitLayout(size: number, tableSegments = 0): SplitLayout {
+  const { availableOffset, usedOffset, totalBytes: tablesOffset } = legacyRingLayout(size);
+  checkTableSegments(size, tableSegments);
+  return {
+    size,
+    descriptorOffset: 0,
+    driverOffset: availableOffset,
+    deviceOffset: usedOffset,
+    tablesOffset,
+    tableSegments,
+    totalBytes: tablesOffset + size * tableSegments * DESCRIPTOR_BYTES,
+  };
+}
+
+function checkTableSegments(size: number, tableSegments: number): void {
+  if (Number.isInteger(tableSegments) && tableSegments >= 0 && tableSegments <= size) return;
+  throw new UsageError(`indirect tables of ${tableSegments} descriptors for a queue of ${size}`, {
+    hint: "a chain is never longer than the queue size",
+  });
 }
 
 function align(offset: number): number {

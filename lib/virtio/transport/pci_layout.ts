@@ -116,7 +116,7 @@ export function findVirtioLayout(
 }
 
 /** Virtio device id of a PCI function. @throws UnsupportedError when it is none of virtio's */
-function virtioDeviceId(name: string, config: ConfigSpace): number {
+export function virtioDeviceId(name: string, config: ConfigSpace): number {
   if (config.vendorId !== VIRTIO_PCI_VENDOR_ID) {
     throw new UnsupportedError(
       `${name} is not a virtio function: its vendor id is 0x${config.vendorId.toString(16)}`,
