@@ -18,6 +18,8 @@ export interface PeerCapabilities {
   readonly pageSizes: number;
   /** REGION_WRITE_MULTI is understood. */
   readonly writeMultiple: boolean;
+  /** MAP_AREA, an extension of this library, is understood; absent: it is not. */
+  readonly mapArea?: boolean;
 }
 
 /** A VERSION message. */
@@ -41,6 +43,7 @@ const NAME = {
   maxDmaMaps: "max_dma_maps",
   pageSizes: "pgsizes",
   writeMultiple: "write_multiple",
+  mapArea: "ringside_map_area",
 } as const;
 
 /**
@@ -54,7 +57,8 @@ export function encodeVersion(
 ): Uint8Array<ArrayBuffer> {
   const members: Record<string, number | boolean> = {};
   for (const key of Object.keys(NAME) as (keyof typeof NAME)[]) {
-    if (only === undefined || only.has(NAME[key])) members[NAME[key]] = capabilities[key];
+    const value = capabilities[key];
+    if (value !== undefined && (only === undefined || only.has(NAME[key]))) members[NAME[key]] = value;
   }
   const json = encoder.encode(JSON.stringify({ capabilities: members }));
   const bytes = versionMessage.encode({ major: PROTOCOL_VERSION.major, minor }, json.byteLength + 1);
@@ -84,10 +88,11 @@ export function decodeVersion(bytes: Uint8Array, what: string): VersionOffer {
   if (pageSizes % LIMIT.pageSizes !== 0) {
     throw new ProtocolError(`${what}: VERSION ${NAME.pageSizes} has a page size below 4 KiB: ${pageSizes}`);
   }
-  const writeMultiple = members[NAME.writeMultiple] ?? false;
-  if (typeof writeMultiple !== "boolean") {
-    throw new ProtocolError(`${what}: VERSION ${NAME.writeMultiple} is ${JSON.stringify(writeMultiple)}`);
-  }
+  const flag = (name: string): boolean => {
+    const value = members[name] ?? false;
+    if (typeof value === "boolean") return value;
+    throw new ProtocolError(`${what}: VERSION ${name} is ${JSON.stringify(value)}`);
+  };
   const capabilities: PeerCapabilities = {
     maxMessageFds: whole(NAME.maxMessageFds, LIMIT.defaultMessageFds, 0, LIMIT.messageFds),
     // 8 bytes is the widest register access, which must stay one message.
@@ -99,7 +104,8 @@ export function decodeVersion(bytes: Uint8Array, what: string): VersionOffer {
     ),
     maxDmaMaps: whole(NAME.maxDmaMaps, LIMIT.dmaMaps, 0, LIMIT.dmaMaps),
     pageSizes,
-    writeMultiple,
+    writeMultiple: flag(NAME.writeMultiple),
+    ...(flag(NAME.mapArea) ? { mapArea: true } : {}),
   };
   return { major, minor, capabilities, named: new Set(Object.keys(members)) };
 }

@@ -16,6 +16,7 @@ import {
   LIMIT,
   MAP_AREA_FLAG,
   mapArea,
+  OWN_COMMAND,
   regionAccess,
   regionIoFds,
 } from "./protocol.ts";
@@ -251,7 +252,7 @@ export class ClientRegions {
     };
     mapArea.encodeInto(channel.out.bytes, HEADER_BYTES, request);
     try {
-      channel.request(COMMAND.mapArea, mapArea.sizeBytes, undefined, 1);
+      channel.request(OWN_COMMAND.mapArea, mapArea.sizeBytes, undefined, 1);
     } catch (error) {
       if (!isErrno(error, "ENOTSUP", "ENXIO", "EACCES")) throw error;
       const how = writable && isErrno(error, "EACCES") ? " writable" : "";

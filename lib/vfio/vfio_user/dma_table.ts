@@ -4,12 +4,20 @@
  * @module
  */
 import { ClosedError, RingsideError, UsageError } from "../../errors/mod.ts";
-import type { MappedMemory } from "../../../ffi/mod.ts";
+import type { MappedMemory, OwnedFd } from "../../../ffi/mod.ts";
 
 /** An access by a device to an IOVA that its driver did not map, or not for this direction. */
 export class DmaFault extends RingsideError {
   /** Name of the error type. */
   override name = "DmaFault";
+}
+
+/** The file that a range was mapped from. */
+export interface DmaFile {
+  /** A descriptor of the range's own. */
+  readonly fd: OwnedFd;
+  /** Where the range begins in the file. */
+  readonly offset: number;
 }
 
 /** One mapped range. */
@@ -35,8 +43,17 @@ export class DmaRegion {
   /** The same as 32-bit words. */
   readonly words32: Uint32Array<ArrayBuffer>;
 
-  /** Made of a whole mapping. @param memory is the table's, which closes it when the range goes. */
-  constructor(iova: bigint, memory: MappedMemory, access: { deviceReads: boolean; deviceWrites: boolean }) {
+  /** The file behind it, for a device that asked for it (`ServedDevice.keepsDmaFiles`). */
+  readonly file?: DmaFile;
+
+  /** Made of a whole mapping. @param memory is the table's, which closes it when the range goes. @param file the same */
+  constructor(
+    iova: bigint,
+    memory: MappedMemory,
+    access: { deviceReads: boolean; deviceWrites: boolean },
+    file?: DmaFile,
+  ) {
+    if (file !== undefined) this.file = file;
     this.iova = iova;
     this.memory = memory;
     this.sizeBytes = memory.sizeBytes;
@@ -47,6 +64,12 @@ export class DmaRegion {
     this.bytes = new Uint8Array(memory.buffer);
     this.words16 = new Uint16Array(memory.buffer, 0, memory.sizeBytes >> 1);
     this.words32 = new Uint32Array(memory.buffer, 0, memory.sizeBytes >> 2);
+  }
+
+  /** Unmaps it, and lets go of its file. */
+  close(): void {
+    this.file?.fd.close();
+    this.memory.close();
   }
 }
 
@@ -128,7 +151,7 @@ export class DmaTable {
     }
     const [region] = this.#regions.splice(at, 1);
     this.#forget();
-    region!.memory.close();
+    region!.close();
     return true;
   }
 
@@ -138,7 +161,7 @@ export class DmaTable {
     this.#regions = [];
     this.#unreachable = [];
     this.#forget();
-    for (const region of regions) region.memory.close();
+    for (const region of regions) region.close();
   }
 
   #forget(): void {

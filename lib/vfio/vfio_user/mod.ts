@@ -10,5 +10,11 @@ export { VFIO_USER_IOVA_RANGES, VfioUserDevice, type VfioUserOptions } from "./c
 export type { PeerCapabilities } from "./capabilities.ts";
 export { DmaFault, DmaRegion, DmaTable } from "./dma_table.ts";
 export { RequestRefused } from "./refusal.ts";
-export type { ServedDevice, ServedDoorbell, ServedIrqRequest, ServedRegion } from "./served_device.ts";
+export type {
+  ServedDevice,
+  ServedDoorbell,
+  ServedIrqRequest,
+  ServedMapping,
+  ServedRegion,
+} from "./served_device.ts";
 export { type ServerWatcher, VfioUserServer, type VfioUserServerOptions } from "./server.ts";

@@ -34,8 +34,16 @@ export const COMMAND = {
   migDataWrite: 18,
 } as const;
 
+/** Commands of this library's own, for peers that negotiated them. Their numbers are out of the way of what the specification may add. */
+export const OWN_COMMAND = {
+  /**
+   * With the capability `ringside_map_area`: the file behind a part of a region that can be mapped for a while only, or not by everybody.
+   */
+  mapArea: 0xf5a1,
+} as const;
+
 const NAMES: ReadonlyMap<number, string> = new Map(
-  Object.entries(COMMAND).map((
+  Object.entries({ ...COMMAND, ...OWN_COMMAND }).map((
     [name, number],
   ) => [number, name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()]),
 );
@@ -181,6 +189,23 @@ export const ioEventFdShadow = new Struct("vfio_user_sub_region_ioeventfd (shado
 export const IO_FD_TYPE = { ioEventFd: 0, ioRegionFd: 1, ioEventFdShadow: 2 } as const;
 /** `flags` of an ioeventfd: KVM_IOEVENTFD_FLAG_*. */
 export const IO_EVENT_FD_FLAG = { dataMatch: 1, pio: 2 } as const;
+
+/** MAP_AREA, request and reply. The reply has the file beside it, and in `fileOffset` where the area begins in it. */
+export const mapArea = new Struct("ringside_map_area", 40, {
+  argsz: u32(0),
+  flags: u32(4),
+  index: u32(8),
+  /** 0. */
+  reserved: u32(12),
+  /** Bytes from the region's start; whole pages. */
+  offset: u64(16),
+  size: u64(24),
+  /** 0 in the request. */
+  fileOffset: u64(32),
+});
+
+/** `ringside_map_area.flags`. In the request: the client will map it writable. In the reply: the file is open for that. */
+export const MAP_AREA_FLAG = { write: 1 } as const;
 
 /** DEVICE_FEATURE: `struct vfio_device_feature`; data follows. */
 export const deviceFeature = new Struct("vfio_user_device_feature", 8, { argsz: u32(0), flags: u32(4) });

@@ -15,6 +15,16 @@ export interface ServedRegion extends RegionInfo {
   readonly fileOffset?: number;
 }
 
+/** The file behind a part of a region, for a client to map. */
+export interface ServedMapping {
+  /** The device's own: a client gets a duplicate. Open for reading only unless `writable`. */
+  readonly file: OwnedFd;
+  /** Where the part begins in the file: a multiple of the page size. */
+  readonly fileOffset: number;
+  /** The client may write. */
+  readonly writable: boolean;
+}
+
 /** An eventfd that stands for a register write (a doorbell), offered to clients by GET_REGION_IO_FDS. */
 export interface ServedDoorbell extends RegionArea {
   /** The device's own: a client gets a duplicate. */
@@ -46,6 +56,15 @@ export interface ServedDevice {
   irq(index: number): IrqInfo;
   /** Eventfds that stand for writes to the region; empty when there are none. */
   doorbells(index: number): readonly ServedDoorbell[];
+
+  /** `DmaRegion.file` is wanted: for devices that share their driver's memory with others. It costs a descriptor for each mapping. Default false. */
+  readonly keepsDmaFiles?: boolean;
+  /**
+   * The file behind a part of a region that lies in none of its `mmapAreas`: whole pages inside the region. Absent: there are no such parts.
+   * @param writable the client wants to write, too: then the answer must be writable
+   * @returns undefined when this part has nothing that could be mapped (ENOTSUP) @throws SyscallError, such as EACCES
+   */
+  mapArea?(index: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined;
 
   /** Fills `into` from the region. */
   readRegion(index: number, offset: number, into: Uint8Array): void;

@@ -19,6 +19,7 @@ import {
   LIMIT,
   maxMessageBytes,
   MESSAGE_FLAG,
+  OWN_COMMAND,
   PROTOCOL_VERSION,
   regionAccess,
   regionIoFds,
@@ -31,6 +32,7 @@ import { replyErrorNumber, RequestRefused } from "./refusal.ts";
 import { encodeRegionInfo } from "./region_reply.ts";
 import { encodeRegionIoFds, type IoEventFdArea } from "./region_io_fds.ts";
 import type { ServedDevice } from "./served_device.ts";
+import { serveMapArea } from "./server_map_area.ts";
 import { type DmaLimits, mapDma, unmapDma } from "./server_dma.ts";
 import { setIrqs } from "./server_irqs.ts";
 
@@ -67,6 +69,8 @@ export class ServerConnection {
   readonly #out: OutgoingMessage;
   /** Descriptors that the client takes in one message. */
   #clientFds = 0;
+  /** MAP_AREA was negotiated. */
+  #mapsAreas = false;
   #attached = false;
   /** Why the connection ended; null when the client closed it between two messages. */
   reason: Error | null = null;
@@ -207,7 +211,11 @@ export class ServerConnection {
       case COMMAND.version:
         return this.#version();
       case COMMAND.dmaMap:
-        mapDma(this.#table, this.#in.payload, this.#in.fds, this.#limits, `client of ${this.#device.name}`);
+        mapDma(this.#table, this.#in.payload, this.#in.fds, {
+          limits: this.#limits,
+          what: `client of ${this.#device.name}`,
+          keepFiles: this.#device.keepsDmaFiles ?? false,
+        });
         return 0;
       case COMMAND.dmaUnmap:
         unmapDma(this.#table, this.#device, this.#in.payload);
@@ -226,6 +234,13 @@ export class ServerConnection {
         return 0;
       case COMMAND.deviceReset:
         return this.#reset();
+      case OWN_COMMAND.mapArea: {
+        if (!this.#mapsAreas) throw this.#refuse("ENOTSUP", "the capability was not negotiated");
+        const { bytes, file } = serveMapArea(this.#device, this.#in.payload);
+        this.#replyFds = [file];
+        this.#out.put(bytes);
+        return bytes.byteLength;
+      }
       case COMMAND.deviceFeature:
         return this.#feature();
       default:
@@ -252,6 +267,8 @@ export class ServerConnection {
       throw this.#refuse(EINVAL, `version ${offer.major}.${offer.minor}`);
     }
     const { maxMessageFds } = offer.capabilities;
+    this.#mapsAreas = (offer.capabilities.mapArea ?? false) && this.#device.mapArea !== undefined &&
+      maxMessageFds > 0;
     const answer = encodeVersion(
       Math.min(offer.minor, PROTOCOL_VERSION.minor),
       {
@@ -260,6 +277,7 @@ export class ServerConnection {
         maxDmaMaps: this.#limits.maxDmaMaps,
         pageSizes: LIMIT.pageSizes,
         writeMultiple: true,
+        ...(this.#mapsAreas ? { mapArea: true } : {}),
       },
       offer.named,
     );

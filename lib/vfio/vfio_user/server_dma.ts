@@ -18,21 +18,30 @@ export interface DmaLimits {
   readonly requireSealed: boolean;
 }
 
+/** Whose memory is mapped, and how. */
+export interface DmaMapContext {
+  /** Limits of the server. */
+  readonly limits: DmaLimits;
+  /** For messages: the client. */
+  readonly what: string;
+  /** Keep a descriptor of each file. */
+  readonly keepFiles: boolean;
+}
+
 const KNOWN_FLAGS = DMA_MAP_FLAG.read | DMA_MAP_FLAG.write | DMA_MAP_FLAG.mmap | DMA_MAP_FLAG.fileIo;
 
 /**
  * Maps a range. Its file is always mapped, also when the client suggests file I/O.
  *
  * @param payload of the DMA_MAP message.
- * @param fds stay the caller's: a mapping needs its file no longer.
+ * @param fds stay the caller's.
  * @throws RequestRefused, ProtocolError (the file is too small), SyscallError
  */
 export function mapDma(
   table: DmaTable,
   payload: Uint8Array,
   fds: readonly OwnedFd[],
-  limits: DmaLimits,
-  what: string,
+  { limits, what, keepFiles }: DmaMapContext,
 ): void {
   if (payload.byteLength !== dmaMap.sizeBytes) throw invalid(`${payload.byteLength} bytes`);
   const { argsz, flags, offset, address, size } = dmaMap.decode(payload);
@@ -68,13 +77,18 @@ export function mapDma(
   const sizeBytes = Number(size);
   checkPassedFile(file, offset, sizeBytes, limits.requireSealed, what);
   const memory = MappedMemory.map(file, sizeBytes, { offset });
+  let kept: OwnedFd | undefined;
   try {
+    // A mapping needs its file no longer.
+    if (keepFiles) kept = file.duplicate();
     const access = {
       deviceReads: (flags & DMA_MAP_FLAG.read) !== 0,
       deviceWrites: (flags & DMA_MAP_FLAG.write) !== 0,
     };
-    table.add(new DmaRegion(address, memory, access));
+    const backing = kept === undefined ? undefined : { fd: kept, offset: Number(offset) };
+    table.add(new DmaRegion(address, memory, access, backing));
   } catch (error) {
+    kept?.close();
     memory.close();
     throw error;
   }
