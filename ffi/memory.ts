@@ -132,6 +132,13 @@ export class MappedMemory implements Disposable {
     return new Uint8Array(this.#buffer, offset, length).slice();
   }
 
+  /** Copies a range into `into`, as many bytes as it has: works on read-only mappings too. @throws ClosedError, UsageError */
+  copyInto(offset: number, into: Uint8Array): void {
+    this.#checkRange(offset, into.length);
+    if (this.#buffer === null) throw new ClosedError(this.target);
+    into.set(new Uint8Array(this.#buffer, offset, into.length));
+  }
+
   /** Keeps the pages in memory. @throws SyscallError with what to do when the limit is too low. */
   lock(): void {
     const { number } = { number: libc.mlock(this.#pointer, BigInt(this.sizeBytes)) };

@@ -14,6 +14,7 @@ export * from "./ioctl.ts";
 export * from "./lock.ts";
 export * from "./memory.ts";
 export * from "./net_interface.ts";
+export * from "./shared_file.ts";
 export * from "./syscall_error.ts";
 export * from "./system.ts";
 export * from "./unix_socket.ts";

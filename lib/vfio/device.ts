@@ -162,7 +162,13 @@ export interface VfioDevice extends Disposable {
   readRegion(index: number, offset: number, into: Uint8Array<ArrayBuffer>): void;
   /** Writes exactly `from.length` bytes; 1, 2, 4 and 8 bytes are one access of that width. */
   writeRegion(index: number, offset: number, from: Uint8Array<ArrayBuffer>): void;
-  /** Maps a range that lies in one of the region's `mmapAreas`. The device owns the mapping and closes it with itself. */
+  /**
+   * Maps a range that lies in one of the region's `mmapAreas`, or, where the server gives the files of other parts when it is asked (vfio-user
+   * between peers of this library: shared memory that may be mapped for a while, or for reading only), one that it grants now. The device owns
+   * the mapping and closes it with itself.
+   * @param options `writable`: default as the region is. A read-only mapping hands out copies only.
+   * @throws UsageError (not whole pages of the region), UnsupportedError (not to be mapped, or not writable), SyscallError
+   */
   mapRegion(index: number, area: RegionArea, options?: { writable?: boolean }): MappedMemory;
   /**
    * An eventfd that does what a write of `sizeBytes` at `offset` would do, when the server offers one (vfio-user region I/O
