@@ -224,6 +224,7 @@ export class EmulatedMachine implements Disposable {
         bars,
         isVf: true,
         physicalFunction: pf.address,
+        vfIndex: index,
         iommuGroup: this.kernel.freeGroup(),
         numaNode: topology.numaNode,
         ...this.#socketPath(address),
@@ -250,7 +251,7 @@ export class EmulatedMachine implements Disposable {
     const { vfs } = this.#function(address);
     for (let index = vfs.length - 1; index >= 0; index--) {
       const vf = vfs[index]!;
-      this.kernel.removeFunction(vf, index);
+      this.kernel.removeFunction(vf);
       this.kernel.tree.remove(`${QUEUES}/${vf}`);
       this.#functions.get(vf)?.close();
       this.#functions.delete(vf);
@@ -317,6 +318,7 @@ function behaviourOptions(topology: FunctionTopology): BehaviourOptions {
     featuresOn,
     lie,
     totalVfs,
+    admin,
     block,
     console: consoleOptions,
   } = topology;
@@ -330,6 +332,7 @@ function behaviourOptions(topology: FunctionTopology): BehaviourOptions {
     ...(usedBatches === undefined ? {} : { usedBatches }),
     ...(switchName === undefined ? {} : { switchName }),
     ...(lie === undefined ? {} : { lie }),
+    ...(admin === undefined ? {} : { admin }),
     ...(block === undefined ? {} : { block }),
     ...(consoleOptions === undefined ? {} : { console: consoleOptions }),
     featuresOff,

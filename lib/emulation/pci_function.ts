@@ -12,6 +12,7 @@ import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
 import type { ServedDoorbell } from "../vfio/vfio_user/served_device.ts";
 import type { FunctionQueues } from "../virtio/constants/queue_view.ts";
 import type { Violation } from "./device_model.ts";
+import type { AdminTopology } from "./topology_admin.ts";
 import type { BlockTopology, ConsoleTopology } from "./topology_devices.ts";
 
 /** What the function's header says. Numbers as the registers hold them. */
@@ -196,6 +197,8 @@ export interface BehaviourOptions {
   readonly featuresOn?: readonly string[];
   /** VFs that the function's SR-IOV capability has; 0 or absent: none. A virtio PF offers VIRTIO_F_SR_IOV with it. */
   readonly totalVfs?: number;
+  /** Administration queues of a PF; on a VF whether it has legacy registers, and where they are notified. Default: none. */
+  readonly admin?: AdminTopology;
   /** What a virtio-blk function is. */
   readonly block?: BlockTopology;
   /** What a virtio-console function is. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { PciAddress } from "../pci/address.ts";
+import { ADMIN_FIELDS, type AdminTopology, readAdmin } from "./topology_admin.ts";
 import {
   BLOCK_FIELDS,
   type BlockTopology,
@@ -15,6 +16,7 @@ import {
 import { known, optional, show, TopologyError } from "./topology_fields.ts";
 
 export { TopologyError } from "./topology_fields.ts";
+export type { AdminTopology, LegacyNotifyPlace } from "./topology_admin.ts";
 export type { BlockTopology, ConsoleTopology } from "./topology_devices.ts";
 
 /** Drivers of the emulated host's kernel. */
@@ -69,6 +71,8 @@ export interface FunctionTopology {
   readonly lie?: string;
   /** What the host uses its network interface for, as guards would find it (virtio-net): `carries the default route`. */
   readonly hostUse: readonly string[];
+  /** Administration queues, and the legacy interface of its VFs; undefined: it has none. */
+  readonly admin?: AdminTopology;
   /** Fields of a virtio-blk function. */
   readonly block?: BlockTopology;
   /** Fields of a virtio-console function. */
@@ -178,13 +182,13 @@ export function vfMac(pfMac: string, index: number): string {
 function readFunction(value: unknown, at: string, kinds: readonly string[] | undefined): FunctionTopology {
   const from = asRecord(value, at);
   for (const key of Object.keys(from)) {
-    if (![...FIELDS, ...BLOCK_FIELDS, ...CONSOLE_FIELDS].includes(key)) {
+    if (![...FIELDS, ...ADMIN_FIELDS, ...BLOCK_FIELDS, ...CONSOLE_FIELDS].includes(key)) {
       throw new TopologyError(
         `${at}.${key}`,
         "is not a field of a function",
-        `there are ${FIELDS.join(", ")}; for virtio-blk ${BLOCK_FIELDS.join(", ")}; for virtio-console ${
-          CONSOLE_FIELDS.join(", ")
-        }`,
+        `there are ${[...FIELDS, ...ADMIN_FIELDS].join(", ")}; for virtio-blk ${
+          BLOCK_FIELDS.join(", ")
+        }; for virtio-console ${CONSOLE_FIELDS.join(", ")}`,
       );
     }
   }
@@ -223,10 +227,12 @@ function readFunction(value: unknown, at: string, kinds: readonly string[] | und
   if (usedBatches !== undefined && typeof usedBatches !== "boolean") {
     throw new TopologyError(`${at}.usedBatches`, `${show(usedBatches)} is neither true nor false`);
   }
+  const totalVfs = optional(from.totalVfs, `${at}.totalVfs`, 0, 0xffff) ?? (net ? 4 : 0);
+  const admin = readAdmin(from, at, kind, totalVfs);
   return {
     address: address.toString(),
     kind,
-    totalVfs: optional(from.totalVfs, `${at}.totalVfs`, 0, 0xffff) ?? (net ? 4 : 0),
+    totalVfs,
     firstVfOffset: optional(from.firstVfOffset, `${at}.firstVfOffset`, 1, 65535) ?? 1,
     vfStride: optional(from.vfStride, `${at}.vfStride`, 1, 65535) ?? 1,
     driver: readDriver(from.driver, `${at}.driver`),
@@ -242,6 +248,7 @@ function readFunction(value: unknown, at: string, kinds: readonly string[] | und
     ...(usedBatches === undefined ? {} : { usedBatches }),
     featuresOff: readNames(from.featuresOff, `${at}.featuresOff`, FEATURE, "a feature name"),
     featuresOn: readNames(from.featuresOn, `${at}.featuresOn`, FEATURE, "a feature name"),
+    ...(admin === undefined ? {} : { admin }),
     ...(kind === "virtio-blk" ? { block: readBlock(from, at) } : {}),
     ...(kind === "virtio-console" ? { console: readConsole(from, at) } : {}),
     hostUse: readNames(from.hostUse, `${at}.hostUse`, PHRASE, "a phrase of one line"),
