@@ -1,8 +1,13 @@
 /**
- * Device parts: pieces of a device's state, each with a header that says which (virtio 1.4 §2.12.1.5; reference 3.6).
+ * Device parts: pieces of a device's state, each with a header that says which (virtio 1.4 §2.13, §2.12.1.5; reference 3.6). Here: their bytes,
+ * their order, and what each is allowed to be; `device_part_values.ts` has what is in them.
  *
  * @module
  */
+import { ProtocolError } from "../../errors/mod.ts";
+import { DEV_PART, DEV_PART_HEADER, DEV_PART_OPTIONAL, DEV_PART_VQ_CFG, devPartName } from "./admin.ts";
+import { DEVICE_ID } from "./device_id.ts";
+import { COMMON_CFG } from "./pci.ts";
 
 /** One part. */
 export interface DevicePart {
@@ -14,4 +19,255 @@ export interface DevicePart {
   readonly selector: bigint;
   /** `length` bytes. */
   readonly value: Uint8Array;
+}
+
+/** `struct virtio_dev_part_hdr`: which part, without its value. */
+export interface DevicePartHeader {
+  /** `DEV_PART` number. */
+  readonly type: number;
+  /** `DEV_PART_OPTIONAL`, or 0. */
+  readonly flags: number;
+  /** 8 bytes, meaning by type. */
+  readonly selector: bigint;
+  /** Bytes of the value. */
+  readonly length: number;
+}
+
+const HEADER_BYTES = DEV_PART_HEADER.sizeBytes;
+/** A command's data is a multiple of 8 bytes (N-3.3), parts are not: so many zeros may follow the last one. */
+const PADDING_BYTES_MAX = 7;
+
+/** First and last type of the parts that belong to one type of device; types past them are reserved. */
+export const DEV_PART_OF_TYPE = { first: 0x200, last: 0x5ff } as const;
+
+/** Parts that stand before a part, when both are exchanged (virtio 1.4, table "Device parts order"). */
+export const DEV_PART_BEFORE: ReadonlyMap<number, readonly number[]> = new Map([
+  [DEV_PART.DEV_FEATURES, []],
+  [DEV_PART.DRV_FEATURES, []],
+  [DEV_PART.PCI_COMMON_CFG, [DEV_PART.DEV_FEATURES, DEV_PART.DRV_FEATURES]],
+  [DEV_PART.DEVICE_STATUS, [DEV_PART.DEV_FEATURES, DEV_PART.DRV_FEATURES, DEV_PART.PCI_COMMON_CFG]],
+  [DEV_PART.VQ_CFG, [
+    DEV_PART.DEV_FEATURES,
+    DEV_PART.DRV_FEATURES,
+    DEV_PART.PCI_COMMON_CFG,
+    DEV_PART.DEVICE_STATUS,
+  ]],
+  [DEV_PART.VQ_NOTIFY_CFG, [
+    DEV_PART.DEV_FEATURES,
+    DEV_PART.DRV_FEATURES,
+    DEV_PART.PCI_COMMON_CFG,
+    DEV_PART.DEVICE_STATUS,
+    DEV_PART.VQ_CFG,
+  ]],
+]);
+
+/** The header of a part. */
+export function partHeader({ type, flags, selector, value }: DevicePart): DevicePartHeader {
+  return { type, flags, selector, length: value.length };
+}
+
+/** Bytes that a part takes, header included. */
+export function partBytes(part: DevicePart): number {
+  return HEADER_BYTES + part.value.length;
+}
+
+/** `struct virtio_dev_part`. @throws UsageError for a field that does not fit */
+export function encodePart(part: DevicePart): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(partBytes(part));
+  putHeader(bytes, 0, partHeader(part));
+  bytes.set(part.value, HEADER_BYTES);
+  return bytes;
+}
+
+/** Parts, one behind the other, without padding. @throws UsageError for a field that does not fit */
+export function encodeParts(parts: readonly DevicePart[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + partBytes(part), 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(encodePart(part), at);
+    at += partBytes(part);
+  }
+  return bytes;
+}
+
+/** Headers, 16 bytes each. @throws UsageError for a field that does not fit */
+export function encodePartHeaders(headers: readonly DevicePartHeader[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(HEADER_BYTES * headers.length);
+  headers.forEach((header, i) => putHeader(bytes, HEADER_BYTES * i, header));
+  return bytes;
+}
+
+/**
+ * Parts as they lie in a command or its result; up to 7 zeros may follow them.
+ * @returns parts with values of their own
+ * @throws ProtocolError for a header or value that goes past the end
+ */
+export function decodeParts(bytes: Uint8Array): DevicePart[] {
+  const parts: DevicePart[] = [];
+  let at = 0;
+  while (!isPadding(bytes, at)) {
+    const { type, flags, selector, length } = takeHeader(bytes, at, parts.length);
+    const from = at + HEADER_BYTES;
+    if (length > bytes.length - from) {
+      throw new ProtocolError(
+        `device parts: part ${parts.length} (${
+          devPartName(type)
+        }) has a value of ${length} bytes at offset ${from}, there are ${bytes.length - from}`,
+        { hint: "the answer was cut off, or these are no device parts" },
+      );
+    }
+    parts.push({ type, flags, selector, value: bytes.slice(from, from + length) });
+    at = from + length;
+  }
+  return parts;
+}
+
+/**
+ * Headers as they lie in a command or its result; up to 7 zeros may follow them.
+ * @param count how many there must be; default: as many as there are
+ * @throws ProtocolError for a header that is cut off, or fewer than `count`
+ */
+export function decodePartHeaders(bytes: Uint8Array, count?: number): DevicePartHeader[] {
+  const headers: DevicePartHeader[] = [];
+  while (count === undefined ? !isPadding(bytes, HEADER_BYTES * headers.length) : headers.length < count) {
+    headers.push(takeHeader(bytes, HEADER_BYTES * headers.length, headers.length));
+  }
+  return headers;
+}
+
+/** A name for one part, for messages: `VQ_CFG of queue 3`. */
+export function partLabel({ type, selector }: { readonly type: number; readonly selector: bigint }): string {
+  const name = devPartName(type);
+  switch (type) {
+    case DEV_PART.PCI_COMMON_CFG:
+      return `${name} at offset ${selector}`;
+    case DEV_PART.VQ_CFG:
+    case DEV_PART.VQ_NOTIFY_CFG:
+      return `${name} of queue ${selector}`;
+    case DEV_PART.NET_CVQ_CFG:
+      return `${name} ${selector & 0xffn}.${selector >> 8n & 0xffn}`;
+    default:
+      return selector === 0n ? name : `${name} with selector 0x${selector.toString(16)}`;
+  }
+}
+
+/** Puts parts into the order in which they are exchanged: by type, and of one type by selector. */
+export function orderParts<T extends DevicePartHeader | DevicePart>(parts: readonly T[]): T[] {
+  return [...parts].sort((a, b) =>
+    a.type - b.type || (a.selector < b.selector ? -1 : a.selector > b.selector ? 1 : 0)
+  );
+}
+
+/**
+ * What is wrong with the order of parts that are exchanged together; undefined when nothing is. The types follow the table, none comes twice with
+ * the same selector, and none lacks a part that stands before it.
+ * @param there types that were exchanged before. DEV_FEATURES is optional, so nothing lacks it when parts are set
+ */
+export function partOrderProblem(
+  parts: readonly (DevicePartHeader | DevicePart)[],
+  there: Iterable<number> = [],
+): string | undefined {
+  const present = new Set<number>(there);
+  const seen = new Set<string>();
+  let last: DevicePartHeader | DevicePart | undefined;
+  for (const part of parts) {
+    if (last !== undefined && part.type < last.type) {
+      return `${partLabel(part)} comes after ${partLabel(last)}, it belongs before`;
+    }
+    const key = `${part.type} ${part.selector}`;
+    if (seen.has(key)) return `${partLabel(part)} comes twice`;
+    seen.add(key);
+    const missing = (DEV_PART_BEFORE.get(part.type) ?? []).find((type) => !present.has(type));
+    if (missing !== undefined) return `${partLabel(part)} needs ${devPartName(missing)} before it`;
+    present.add(part.type);
+    last = part;
+  }
+  return undefined;
+}
+
+/**
+ * Bytes that the value of a part must have; undefined when that depends on the device.
+ * @returns −1 for a type that the standard does not know
+ */
+export function partValueBytes({ type, selector }: DevicePartHeader | DevicePart): number | undefined {
+  switch (type) {
+    case DEV_PART.DEV_FEATURES:
+    case DEV_PART.DRV_FEATURES:
+      return undefined;
+    case DEV_PART.PCI_COMMON_CFG:
+      return COMMON_WIDTHS.get(selector);
+    case DEV_PART.DEVICE_STATUS:
+      return 1;
+    case DEV_PART.VQ_CFG:
+      return DEV_PART_VQ_CFG.sizeBytes;
+    case DEV_PART.VQ_NOTIFY_CFG:
+      return 8;
+    case DEV_PART.NET_CVQ_CFG:
+      return undefined;
+    default:
+      return -1;
+  }
+}
+
+/** Widths of the fields of `virtio_pci_common_cfg`, by offset. */
+const COMMON_WIDTHS: ReadonlyMap<bigint, number> = new Map(
+  Object.values(COMMON_CFG).map(({ offset, width }) => [BigInt(offset), width]),
+);
+
+/**
+ * Checks parts that were received, for a device of a type: their order, that each is known, and that its value has a length that it can have.
+ * Parts that are unknown and optional may be there.
+ * @throws ProtocolError naming the part
+ */
+export function checkParts(parts: readonly DevicePart[], deviceId: number): void {
+  const problem = partOrderProblem(parts, [DEV_PART.DEV_FEATURES]) ??
+    parts.map((part) => partProblem(part, deviceId)).find((one) => one !== undefined);
+  if (problem !== undefined) throw new ProtocolError(`device parts: ${problem}`);
+}
+
+/** What is wrong with one part by itself; undefined when nothing is, or when it is unknown and optional. */
+export function partProblem(part: DevicePart, deviceId: number): string | undefined {
+  const expected = partValueBytes(part);
+  const alien = expected === -1 || (part.type === DEV_PART.NET_CVQ_CFG && deviceId !== DEVICE_ID.net);
+  if (alien) {
+    return (part.flags & DEV_PART_OPTIONAL) !== 0
+      ? undefined
+      : `${partLabel(part)} is unknown, and not optional`;
+  }
+  const { length } = part.value;
+  if (part.type === DEV_PART.DEV_FEATURES || part.type === DEV_PART.DRV_FEATURES) {
+    return length > 0 && length % 8 === 0
+      ? undefined
+      : `${partLabel(part)}: ${length} bytes are no le64 words`;
+  }
+  if (part.type === DEV_PART.PCI_COMMON_CFG && expected === undefined) {
+    return `${partLabel(part)}: no field of virtio_pci_common_cfg begins there`;
+  }
+  return expected === undefined || expected === length
+    ? undefined
+    : `${partLabel(part)} has a value of ${length} bytes, it must have ${expected}`;
+}
+
+function putHeader(bytes: Uint8Array, at: number, { type, flags, selector, length }: DevicePartHeader): void {
+  DEV_PART_HEADER.encodeInto(bytes, at, { part_type: type, flags, selector, length });
+}
+
+function takeHeader(bytes: Uint8Array, at: number, number: number): DevicePartHeader {
+  if (bytes.length - at < HEADER_BYTES) {
+    throw new ProtocolError(
+      `device parts: header ${number} takes ${HEADER_BYTES} bytes at offset ${at}, there are ${
+        Math.max(0, bytes.length - at)
+      }`,
+      { hint: "the answer was cut off, or these are no device parts" },
+    );
+  }
+  const { part_type, flags, selector, length } = DEV_PART_HEADER.decode(bytes, at);
+  return { type: part_type, flags, selector, length };
+}
+
+/** At the end, or a few zeros before it. */
+function isPadding(bytes: Uint8Array, at: number): boolean {
+  if (bytes.length - at > PADDING_BYTES_MAX) return false;
+  for (let i = at; i < bytes.length; i++) if (bytes[i] !== 0) return false;
+  return true;
 }
