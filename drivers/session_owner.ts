@@ -23,6 +23,14 @@ export interface WaitOptions {
   readonly resetTimeoutMs?: number;
 }
 
+/** MSI-X vectors beyond those of config space and queues. */
+export interface SpareVectors {
+  /** How many, as far as the device has them. */
+  readonly count: number;
+  /** One of them was raised. */
+  onSignal(vector: number): void;
+}
+
 /** Everything of a device that lives from one reset to the next. */
 export class Session {
   /** The device, reset, and then as far as the driver brought it. */
@@ -44,11 +52,13 @@ export class Session {
 
   /**
    * Turns interrupts on for the config space and these queues, and makes the waiter.
-   * @param onConfig called when an interrupt may mean a change of the config space @throws UnsupportedError, DeviceError, UsageError, SyscallError
+   * @param onConfig called when an interrupt may mean a change of the config space
+   * @param spare MSI-X vectors for what the device type binds to vectors itself
+   * @throws UnsupportedError, DeviceError, UsageError, SyscallError
    */
-  listen(options: WaitOptions, queues: readonly number[], onConfig: () => void): void {
+  listen(options: WaitOptions, queues: readonly number[], onConfig: () => void, spare?: SpareVectors): void {
     const { transport } = this.device;
-    const interrupts = bindInterrupts(transport, options.interrupts ?? "auto", queues);
+    const interrupts = bindInterrupts(transport, options.interrupts ?? "auto", queues, spare?.count ?? 0);
     this.own({ [Symbol.dispose]: () => transport.closed || transport.disableInterrupts() });
     this.#interrupts = interrupts;
     const mode = options.wait ?? (interrupts.kind === "none" ? "poll" : "adaptive");
@@ -64,12 +74,16 @@ export class Session {
       }),
     );
     this.#waiter = waiter;
-    interrupts.vectors.forEach((vector, at) =>
-      waiter.watch(
-        vector,
-        interrupts.carriesConfig(at) ? (isr) => void ((isr & 2) !== 0 && onConfig()) : undefined,
-      )
-    );
+    interrupts.vectors.forEach((vector, at) => {
+      if (interrupts.carriesConfig(at)) waiter.watch(vector, (isr) => void ((isr & 2) !== 0 && onConfig()));
+      else if (interrupts.spareVectors.includes(at)) waiter.watch(vector, () => spare?.onSignal(at));
+      else waiter.watch(vector);
+    });
+  }
+
+  /** Vectors that `listen` turned on for `spare`. */
+  get spareVectors(): readonly number[] {
+    return this.#interrupts?.spareVectors ?? [];
   }
 
   /** Sets a queue up, with the vector that `listen` chose for it. @param start as `VirtqueueOptions.start` @throws as `VirtioDevice.createQueue` */

@@ -19,22 +19,32 @@ export interface BoundInterrupts {
   queueVector(queue: number): number | undefined;
   /** True for the vector that config changes raise. */
   carriesConfig(vector: number): boolean;
+  /** Vectors that were turned on beyond those of config and queues, ascending. */
+  readonly spareVectors: readonly number[];
 }
 
 /**
  * Turns interrupts on and programs the config vector. With MSI-X: vector 0 for config and one for each queue; with fewer vectors the
  * queues share the second, with one vector all share it.
  * @param queues indices of the queues that will be set up
+ * @param spare MSI-X vectors to turn on besides, for what a device type binds to vectors itself; as many as the device has left
  * @throws UnsupportedError when the device has no such interrupt; DeviceError when it refuses the config vector
  */
 export function bindInterrupts(
   transport: VirtioTransport,
   choice: InterruptChoice,
   queues: readonly number[],
+  spare = 0,
 ): BoundInterrupts {
   const kind = choice === "auto" ? best(transport) : choice;
   if (kind === "none") {
-    return { kind, vectors: [], queueVector: () => undefined, carriesConfig: () => false };
+    return {
+      kind,
+      vectors: [],
+      queueVector: () => undefined,
+      carriesConfig: () => false,
+      spareVectors: [],
+    };
   }
   const available = transport.interruptCount(kind);
   if (available === 0) {
@@ -44,11 +54,12 @@ export function bindInterrupts(
   }
   if (kind === "intx") {
     const vectors = transport.enableInterrupts("intx", 1);
-    return { kind, vectors, queueVector: () => undefined, carriesConfig: () => true };
+    return { kind, vectors, queueVector: () => undefined, carriesConfig: () => true, spareVectors: [] };
   }
   const wanted = 1 + queues.length;
   const count = available >= wanted ? wanted : Math.min(available, 2);
-  const vectors = transport.enableInterrupts("msix", count);
+  const spareCount = Math.min(spare, available - count);
+  const vectors = transport.enableInterrupts("msix", count + spareCount);
   try {
     transport.setConfigVector(0);
   } catch (error) {
@@ -56,7 +67,8 @@ export function bindInterrupts(
     throw error;
   }
   const place = (queue: number) => count === wanted ? 1 + queues.indexOf(queue) : count - 1;
-  return { kind, vectors, queueVector: place, carriesConfig: (vector) => vector === 0 };
+  const spareVectors = Array.from({ length: spareCount }, (_, i) => count + i);
+  return { kind, vectors, queueVector: place, carriesConfig: (vector) => vector === 0, spareVectors };
 }
 
 function best(transport: VirtioTransport): "msix" | "intx" | "none" {
