@@ -12,7 +12,7 @@ export const STRUCTURES_BAR = 4;
 /** BAR of MSI-X table and PBA. */
 export const MSIX_BAR = 1;
 /** Each structure starts on a page of its own, so that a hypervisor can treat them apart. */
-const PAGE = 0x1000;
+export const PAGE = 0x1000;
 /** `notify_off_multiplier`: one doorbell of 4 bytes a queue, wide enough for NOTIFICATION_DATA. */
 export const NOTIFY_MULTIPLIER = 4;
 

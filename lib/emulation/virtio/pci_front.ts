@@ -8,10 +8,11 @@ import { EventFd, type OwnedFd } from "../../../ffi/mod.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_VENDOR_ID } from "../../virtio/constants/device_id.ts";
 import { DRAFT_FEATURE, FEATURE, featureNames } from "../../virtio/constants/features.ts";
-import { ISR, NO_VECTOR } from "../../virtio/constants/pci.ts";
+import { COMMON_CFG, ISR, NO_VECTOR } from "../../virtio/constants/pci.ts";
 import { queueStateToWords } from "../../virtio/constants/queue_state.ts";
 import { describeStatus, STATUS } from "../../virtio/constants/status.ts";
-import type { ServedDoorbell } from "../../vfio/vfio_user/served_device.ts";
+import type { DmaTable } from "../../vfio/vfio_user/dma_table.ts";
+import type { ServedDoorbell, ServedMapping } from "../../vfio/vfio_user/served_device.ts";
 import type { DeviceFront, DeviceModel } from "../device_model.ts";
 import type {
   BarDeclaration,
@@ -37,12 +38,14 @@ import {
   notificationIdentifier,
   NOTIFY_AT,
   NOTIFY_MULTIPLIER,
+  PAGE,
   STRUCTURES_BAR,
 } from "./front_layout.ts";
 import { PackedDeviceQueue } from "./packed_device_queue.ts";
 import type { FunctionQueues } from "../../virtio/constants/queue_view.ts";
 import { reportQueues } from "./queue_report.ts";
 import { queueSetup } from "./queue_setup.ts";
+import { type LegacyHost, type LegacyOptions, LegacyRegisters } from "./legacy_registers.ts";
 import { SplitDeviceQueue } from "./split_device_queue.ts";
 import { stepStatus } from "./status_rules.ts";
 
@@ -78,6 +81,8 @@ export interface PciFrontOptions {
   readonly admin?: AdminEngine;
   /** Of a VF: its place in the group of its PF. */
   readonly group?: GroupPlace;
+  /** It has legacy registers, for the commands of its owner to reach: a VF whose PF offers them. Not together with `admin`. */
+  readonly legacy?: boolean | LegacyOptions;
   /** Makes the queues; default: honest ones. */
   readonly makeQueue?: (setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue;
 }
@@ -102,6 +107,8 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   readonly #usedBatches: boolean;
   readonly #admin: AdminEngine | null;
   readonly #group: GroupPlace | undefined;
+  /** Its legacy registers, when it has some. */
+  readonly memberLegacy: LegacyRegisters | undefined;
   #port: PciFunctionPort | null = null;
   #doorbells: ServedDoorbell[] = [];
   #isr = 0;
@@ -143,7 +150,8 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       sizes,
       queueCount - model.queueSizes.length,
     );
-    this.bars = frontBars(queueCount, vectors, this.#admin?.notifyBytes);
+    this.memberLegacy = this.#legacyRegisters(options, vectors);
+    this.bars = frontBars(queueCount, vectors, this.memberLegacy ? PAGE : this.#admin?.notifyBytes);
     this.msix = frontMsix(vectors);
     this.vendorCapabilities = frontCapabilities(
       queueCount,
@@ -163,16 +171,27 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     return this.#port?.name ?? "function without a machine";
   }
 
-  /** Features from FEATURES_OK on; 0 before. */
+  /** Features from FEATURES_OK on, on the legacy interface from first use; 0 before. */
   get negotiatedFeatures(): bigint {
+    if (this.memberLegacy?.active) return this.memberLegacy.negotiatedFeatures;
     return (this.#common.status & STATUS.featuresOk) === 0 ? 0n : this.#common.driverFeatures;
+  }
+
+  /** A driver uses the legacy interface. */
+  get legacy(): boolean {
+    return this.memberLegacy?.active ?? false;
+  }
+
+  /** A driver uses the device, whatever became of it since. */
+  get #running(): boolean {
+    return (this.#common.status & STATUS.driverOk) !== 0 || (this.memberLegacy?.started ?? false);
   }
 
   /** The device may touch memory. */
   get live(): boolean {
     const port = this.#port;
-    return (this.#common.status & (STATUS.driverOk | STATUS.deviceNeedsReset | STATUS.failed)) ===
-        STATUS.driverOk && port !== null && port.busMaster && port.dma !== null;
+    return this.#running && (this.#common.status & (STATUS.deviceNeedsReset | STATUS.failed)) === 0 &&
+      port !== null && port.busMaster && port.dma !== null;
   }
 
   /** `device_status`, for those who look at the device from outside. */
@@ -205,7 +224,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       this.#generation = (this.#generation + 1) & 0xff;
       this.#configRead = false;
     }
-    if ((this.#common.status & STATUS.driverOk) !== 0) this.#interruptConfig();
+    if (this.#running) this.#interruptConfig();
   }
 
   /** Notes what does no more harm. */
@@ -227,7 +246,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     const before = this.#common.status;
     if ((before & STATUS.deviceNeedsReset) !== 0) return;
     this.#common.status = before | STATUS.deviceNeedsReset;
-    if ((before & STATUS.driverOk) !== 0) this.#interruptConfig();
+    if (this.#running) this.#interruptConfig();
   }
 
   /** See `DeviceFront`. */
@@ -242,7 +261,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   /** This VF, as the administration commands of its PF reach it. */
   get groupMember(): GroupMember {
-    return { name: this.name };
+    return { name: this.name, ...(this.memberLegacy === undefined ? {} : { legacy: this.memberLegacy }) };
   }
 
   // ---- PciFunctionBehaviour: life ----
@@ -257,6 +276,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       sizeBytes,
       fd: new EventFd(),
     }));
+    this.#doorbells.push(...this.#legacyDoorbells());
     this.model.connect(this);
     this.#admin?.connect(this.#adminFront());
     this.#group?.join(this.groupMember);
@@ -309,8 +329,10 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     this.#queues.fill(undefined);
     this.#isr = 0;
     this.#port?.setIntx(false);
+    const legacy = this.legacy;
+    this.memberLegacy?.cleared();
     // A second reset in a row finds nothing of a driver, and does not end a suspension.
-    if (!keepStates || status !== 0) {
+    if (!keepStates || status !== 0 || legacy) {
       this.model.reset(suspended);
       this.#admin?.reset();
     }
@@ -326,20 +348,33 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     if (inside(offset, into.length, COMMON_AT, this.#common.sizeBytes)) {
       this.#common.read(offset - COMMON_AT, into);
     } else if (offset === ISR_AT) {
-      into[0] = this.#isr;
-      this.#isr = 0;
-      this.#port?.setIntx(false);
+      into[0] = this.#takeIsr();
     } else if (offset >= DEVICE_AT && offset < DEVICE_AT + sizeBytes) {
       this.#configRead = true;
       this.model.readConfig(offset - DEVICE_AT, into);
     }
   }
 
+  #takeIsr(): number {
+    const isr = this.#isr;
+    this.#isr = 0;
+    this.#port?.setIntx(false);
+    return isr;
+  }
+
   /** Writes to a BAR, as the standard has it. */
   writeBar(bar: number, offset: number, from: Uint8Array): void {
     if (bar !== STRUCTURES_BAR) return;
     const { configSizeBytes } = this.model;
-    if (inside(offset, from.length, COMMON_AT, this.#common.sizeBytes)) {
+    const { memberLegacy } = this;
+    if (memberLegacy !== undefined && offset >= this.#behind) {
+      if (offset === this.#behind && from.length === 2) memberLegacy.notified(from[0]! | from[1]! << 8);
+      else this.report("2.3", `write of ${from.length} bytes at 0x${offset.toString(16)}: no notification`);
+    } else if (
+      !isReset(offset, from) && memberLegacy?.refusesModern(`0x${offset.toString(16)} of BAR ${bar}`)
+    ) {
+      return;
+    } else if (inside(offset, from.length, COMMON_AT, this.#common.sizeBytes)) {
       this.#common.write(offset - COMMON_AT, from);
     } else if (inside(offset, from.length, NOTIFY_AT, this.#queues.length * NOTIFY_MULTIPLIER)) {
       this.#notifyWritten(offset - NOTIFY_AT, from);
@@ -413,7 +448,8 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   rang(bar: number, offset: number): void {
     if (bar !== STRUCTURES_BAR) return;
     const index = (offset - NOTIFY_AT) / NOTIFY_MULTIPLIER;
-    if (this.live && this.#queues[index] !== undefined) this.#notified(index);
+    if (this.legacy) this.memberLegacy!.rang(index);
+    else if (this.live && this.#queues[index] !== undefined) this.#notified(index);
   }
 
   // ---- work ----
@@ -454,6 +490,38 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       report: (rule, message, queue) => this.report(rule, message, place(queue)),
       violation: (rule, message, queue) => this.violation(rule, message, place(queue)),
     };
+  }
+
+  #legacyRegisters({ legacy, featuresOff }: PciFrontOptions, vectors: number): LegacyRegisters | undefined {
+    if (legacy === undefined || legacy === false) return undefined;
+    if (this.#admin !== null) throw new UsageError("an owner of a group has no legacy registers as a member");
+    const host: LegacyHost = {
+      model: this.model,
+      registers: this.#common,
+      vectors,
+      notifyArea: { bar: STRUCTURES_BAR, offset: behindDoorbells(this.#common.queues.length) },
+      msixEnabled: () => this.#port?.msixEnabled ?? false,
+      takeIsr: () => this.#takeIsr(),
+      reset: () => this.#clear(true),
+      enableQueue: (index, registers, features) => this.#enableQueue(index, registers, features),
+      disableQueue: (index) => {
+        this.#queues[index] = undefined;
+      },
+      start: () => this.model.start(),
+      notify: (index) => {
+        if (this.live) this.model.notified(index);
+      },
+      report: (rule, message, queue) => this.report(rule, message, queue),
+      violation: (rule, message, queue) => this.violation(rule, message, queue),
+    };
+    return new LegacyRegisters(host, this.offered, featuresOff ?? 0n, legacy === true ? {} : legacy);
+  }
+
+  /** The eventfds of the queues once more, each for writes of its index to the one notify address of the legacy interface. */
+  #legacyDoorbells(): ServedDoorbell[] {
+    if (this.memberLegacy === undefined) return [];
+    const offset = this.#behind;
+    return this.#doorbells.map(({ sizeBytes, fd }, value) => ({ offset, sizeBytes, fd, value }));
   }
 
   #registersOwner(vectors: number): CommonRegistersOwner {
@@ -577,6 +645,11 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
 function honestQueue(setup: DeviceQueueSetup, owner: DeviceQueueOwner): DeviceQueue {
   return setup.layout === "packed" ? new PackedDeviceQueue(setup, owner) : new SplitDeviceQueue(setup, owner);
+}
+
+/** A write of 0 to `device_status`. */
+function isReset(offset: number, from: Uint8Array): boolean {
+  return offset === COMMON_AT + COMMON_CFG.device_status.offset && from.length === 1 && from[0] === 0;
 }
 
 function inside(offset: number, length: number, start: number, sizeBytes: number): boolean {

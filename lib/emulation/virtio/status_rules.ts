@@ -17,14 +17,18 @@ export interface StatusStep {
   readonly problems: readonly string[];
 }
 
+/** Bits that legacy drivers know: there was no FEATURES_OK. */
+const KNOWN_LEGACY = KNOWN & ~STATUS.featuresOk;
+
 /**
  * Judges a write of `value` ≠ 0 while the status is `before`.
  * ACKNOWLEDGE and DRIVER may come in one write (firmware does so); FEATURES_OK and DRIVER_OK may not, since the driver must read
- * FEATURES_OK back in between.
+ * FEATURES_OK back in between. On the legacy interface there is no FEATURES_OK (§3.1.2).
  */
-export function stepStatus(before: number, value: number): StatusStep {
+export function stepStatus(before: number, value: number, legacy = false): StatusStep {
   const problems: string[] = [];
-  const unknown = value & ~KNOWN;
+  const known = legacy ? KNOWN_LEGACY : KNOWN;
+  const unknown = value & ~known;
   if (unknown !== 0) problems.push(`bits 0x${unknown.toString(16)} have no meaning for this device`);
   const cleared = before & ~value & ~STATUS.deviceNeedsReset;
   if (cleared !== 0) problems.push(`bits 0x${cleared.toString(16)} were cleared without a reset`);
@@ -32,7 +36,7 @@ export function stepStatus(before: number, value: number): StatusStep {
     problems.push("DEVICE_NEEDS_RESET is the device's to set");
   }
 
-  let added = value & ~before & KNOWN & ~STATUS.deviceNeedsReset;
+  let added = value & ~before & known & ~STATUS.deviceNeedsReset;
   if ((added & STATUS.driver) !== 0 && ((before | added) & STATUS.acknowledge) === 0) {
     problems.push("DRIVER was set before ACKNOWLEDGE");
     added &= ~STATUS.driver;
@@ -41,8 +45,9 @@ export function stepStatus(before: number, value: number): StatusStep {
     problems.push("FEATURES_OK was set before DRIVER");
     added &= ~STATUS.featuresOk;
   }
-  if ((added & STATUS.driverOk) !== 0 && (before & STATUS.featuresOk) === 0) {
-    problems.push("DRIVER_OK was set before FEATURES_OK was read back");
+  const ready = legacy ? ((before | added) & STATUS.driver) !== 0 : (before & STATUS.featuresOk) !== 0;
+  if ((added & STATUS.driverOk) !== 0 && !ready) {
+    problems.push(`DRIVER_OK was set before ${legacy ? "DRIVER" : "FEATURES_OK was read back"}`);
     added &= ~STATUS.driverOk;
   }
   return { status: before | added, problems };
