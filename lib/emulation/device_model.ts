@@ -4,6 +4,8 @@
  * @module
  */
 import type { OwnedFd } from "../../ffi/mod.ts";
+import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
+import type { ServedDoorbell, ServedMapping } from "../vfio/vfio_user/served_device.ts";
 import type { DeviceQueue } from "./virtio/device_queue.ts";
 
 /** Something that a driver did and that the standard forbids, or that a device model could not carry out. */
@@ -22,10 +24,21 @@ export interface Violation {
 export interface DeviceFront {
   /** PCI address of the function. */
   readonly name: string;
-  /** Features that were negotiated; 0 before FEATURES_OK. */
+  /** Features that were negotiated; 0 before FEATURES_OK, on the legacy interface before first use. */
   readonly negotiatedFeatures: bigint;
-  /** True while the device may touch memory: from DRIVER_OK to reset or violation, with a client and Bus Master Enable. */
+  /**
+   * A driver uses the legacy interface: features 0–31 only, no VERSION_1, and config space may be written before features are final
+   * (virtio 1.4 §2.2.3, §3.1.2). True from its first write on, false again after a reset. Absent: never.
+   */
+  readonly legacy?: boolean;
+  /** True while the device may touch memory: from DRIVER_OK (on the legacy interface: from first use) to reset or violation, with a client and Bus Master Enable. */
   readonly live: boolean;
+  /** The client's memory; null while no client is attached. Its ranges may change between two calls of the model. */
+  readonly dma: DmaTable | null;
+  /** MSI-X vectors that the driver can name: 0 while it does not use MSI-X. */
+  readonly vectors: number;
+  /** Sends MSI-X vector `vector`, for devices whose drivers bind vectors to other things than queues. @returns false when it cannot be sent now */
+  raiseVector(vector: number): boolean;
   /** The enabled queue; undefined when there is none or the device is not live. */
   queue(index: number): DeviceQueue | undefined;
   /** The model changed its config space: bump the generation, raise the config interrupt. */
@@ -43,6 +56,33 @@ export interface DeviceFront {
   readonly unwatch?: ((fd: OwnedFd) => void) | undefined;
 }
 
+/** A shared memory region. */
+export interface SharedMemoryArea {
+  /** 1 to 255: its id. */
+  readonly id: number;
+  /** In bytes. */
+  readonly sizeBytes: number;
+}
+
+/** Shared memory regions of a device (reference 1.7). Offsets count from a region's start; accesses never cross its end. */
+export interface ModelSharedMemory {
+  /** The regions, constant. */
+  readonly areas: readonly SharedMemoryArea[];
+  /** Fills `into`. */
+  read(id: number, offset: number, into: Uint8Array): void;
+  /** Takes `from`, which is only valid during the call; the width of a register's write is its length. */
+  write(id: number, offset: number, from: Uint8Array): void;
+  /**
+   * The file behind whole pages of a region, for the driver's process to map. The file stays the model's, open for reading only unless `writable`.
+   * @returns undefined when there is nothing to map there @throws SyscallError, such as EACCES when it must not be mapped so
+   */
+  map(id: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined;
+  /** Eventfds that stand for writes to a region, constant after `connect`. */
+  doorbells(id: number): readonly ServedDoorbell[];
+  /** The doorbell at `offset` was rung at least once. */
+  rang(id: number, offset: number): void;
+}
+
 /** A virtio device's behaviour. */
 export interface DeviceModel {
   /** Virtio device id. */
@@ -57,6 +97,12 @@ export interface DeviceModel {
   readonly classCode: number;
   /** Shown by sysfs, for network devices. */
   readonly netInterface?: { readonly mac: string; readonly mtu: number };
+  /** Its shared memory regions, if it has any. */
+  readonly sharedMemory?: ModelSharedMemory;
+  /** MSI-X vectors for `raiseVector`, beside those of the queues and of config changes. Default 0. */
+  readonly extraVectors?: number;
+  /** It shares its driver's memory with others: `DmaRegion.file` is wanted. Default false. */
+  readonly keepsDmaFiles?: boolean;
 
   /** Called once, before anything else. */
   connect(front: DeviceFront): void;
@@ -70,7 +116,7 @@ export interface DeviceModel {
   readonly configWritableAlways?: boolean;
   /** Ignored by devices without writable fields. */
   writeConfig(offset: number, from: Uint8Array): void;
-  /** DRIVER_OK was set: queues and features are final. */
+  /** DRIVER_OK was set: queues and features are final. On the legacy interface, which has no such moment, features are, and queues may follow. */
   start(): void;
   /**
    * Device reset or client gone: forget everything of the driver.

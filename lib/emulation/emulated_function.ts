@@ -19,6 +19,7 @@ import type {
   ServedDevice,
   ServedDoorbell,
   ServedIrqRequest,
+  ServedMapping,
   ServedRegion,
 } from "../vfio/vfio_user/served_device.ts";
 import type { Violation } from "./device_model.ts";
@@ -47,6 +48,10 @@ export interface FunctionSurroundings {
   readonly watch?: (fd: OwnedFd, handler: () => void) => void;
   /** Ends the watching of a descriptor. */
   readonly unwatch?: (fd: OwnedFd) => void;
+  /** A user came, or is gone. */
+  readonly userChanged?: (there: boolean) => void;
+  /** The function may have work, or something else to wait for; see `PciFunctionPort.wake`. */
+  readonly touched?: () => void;
 }
 
 /** How a function is made. */
@@ -88,6 +93,15 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     numRegions: NUM_REGIONS,
     numIrqs: NUM_IRQS,
   };
+  /** See `ServedDevice`. */
+  readonly keepsDmaFiles: boolean;
+  /** See `ServedDevice`. */
+  readonly mapArea?: (
+    index: number,
+    offset: number,
+    sizeBytes: number,
+    writable: boolean,
+  ) => ServedMapping | undefined;
   /** See `PciFunctionPort`. */
   readonly watch?: (fd: OwnedFd, handler: () => void) => void;
   /** See `PciFunctionPort`. */
@@ -96,6 +110,8 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
   readonly #isVf: boolean;
   readonly #totalVfs: number;
   readonly #around: FunctionSurroundings;
+  /** Doorbells that are watched: those of the BARs that the user asked for. */
+  readonly #rung = new Map<number, readonly ServedDoorbell[]>();
   #dma: DmaTable | null = null;
   #busMaster = false;
   #closed = false;
@@ -107,6 +123,15 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     this.#around = around;
     if (around.watch !== undefined) this.watch = around.watch;
     if (around.unwatch !== undefined) this.unwatch = around.unwatch;
+    const { behaviour } = options;
+    this.keepsDmaFiles = behaviour.keepsDmaFiles ?? false;
+    if (behaviour.mapArea !== undefined) {
+      this.mapArea = (index, offset, sizeBytes, writable) => {
+        if (this.#bars[index] === undefined) return undefined;
+        this.#checkDecoding(index, "map");
+        return behaviour.mapArea!(index, offset, sizeBytes, writable);
+      };
+    }
     this.#isVf = options.isVf ?? false;
     this.#totalVfs = options.sriov?.totalVfs ?? 0;
     const bars: (BarDeclaration | undefined)[] = new Array(6).fill(undefined);
@@ -187,9 +212,20 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     return this.interrupts.info(index);
   }
 
-  /** Doorbells of a BAR. */
+  /**
+   * Doorbells of a BAR, watched from now on until the user goes: a function that nobody drives has none.
+   * @throws SyscallError when there are no more descriptors
+   */
   doorbells(index: number): readonly ServedDoorbell[] {
-    return this.#bars[index] === undefined ? [] : this.behaviour.doorbells(index);
+    if (this.#bars[index] === undefined) return [];
+    const doorbells = this.behaviour.doorbells(index);
+    if (this.#rung.get(index) !== doorbells) this.#watchDoorbells(index, doorbells);
+    return doorbells;
+  }
+
+  /** See `PciFunctionPort`. */
+  wake(): void {
+    this.#around.touched?.();
   }
 
   /** A user's read. @throws SyscallError EIO while the function does not answer to it */
@@ -232,6 +268,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     this.#dma = dma;
     this.config.setCommand({ memorySpace: this.#hasSpace("mem"), ioSpace: this.#hasSpace("io") });
     this.behaviour.attached();
+    this.#around.userChanged?.(true);
   }
 
   /** Part of the user's memory goes away. */
@@ -246,6 +283,8 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
       this.behaviour.reset("detached");
     } finally {
       this.#dma = null;
+      this.#around.userChanged?.(false);
+      for (const index of [...this.#rung.keys()]) this.#unwatchDoorbells(index);
       this.interrupts.detach();
       this.config.powerOn();
       this.behaviour.detached();
@@ -278,6 +317,27 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
   /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #watchDoorbells(index: number, doorbells: readonly ServedDoorbell[]): void {
+    this.#unwatchDoorbells(index);
+    this.#rung.set(index, doorbells);
+    try {
+      for (const { fd, offset } of doorbells) {
+        this.watch?.(fd.fd, () => {
+          if (!fd.closed && fd.take() > 0) this.behaviour.rang(index, offset);
+        });
+      }
+    } catch (error) {
+      this.#unwatchDoorbells(index);
+      throw error;
+    }
+  }
+
+  /** The user holds the same open files: closing alone would leave them in the epoll set. */
+  #unwatchDoorbells(index: number): void {
+    for (const { fd } of this.#rung.get(index) ?? []) this.unwatch?.(fd.fd);
+    this.#rung.delete(index);
   }
 
   #configEvents(): ConfigEvents {

@@ -9,7 +9,7 @@
 import type { OwnedFd } from "../../ffi/mod.ts";
 import type { RegionArea } from "../vfio/device.ts";
 import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
-import type { ServedDoorbell } from "../vfio/vfio_user/served_device.ts";
+import type { ServedDoorbell, ServedMapping } from "../vfio/vfio_user/served_device.ts";
 import type { FunctionQueues } from "../virtio/constants/queue_view.ts";
 import type { Violation } from "./device_model.ts";
 import type { AdminTopology } from "./topology_admin.ts";
@@ -105,6 +105,11 @@ export interface PciFunctionPort {
   readonly watch?: (fd: OwnedFd, handler: () => void) => void;
   /** Ends `watch`, before the descriptor is closed. */
   readonly unwatch?: (fd: OwnedFd) => void;
+  /**
+   * Something other than the function's own user gave it work, or changed what it waits for: it is polled and armed again. To be called where
+   * one function acts on another. Absent in a machine without a loop, which polls everything.
+   */
+  readonly wake?: () => void;
   /** Puts a violation into the machine's list. Does nothing else: stopping the device is the behaviour's. */
   report(violation: Violation): void;
 }
@@ -135,12 +140,19 @@ export interface PciFunctionBehaviour {
   /** The function is gone (VF disabled, machine stopped): leave the switch, close descriptors. May be called twice, or without `connect`. */
   close(): void;
 
+  /** See `ServedDevice.keepsDmaFiles`. */
+  readonly keepsDmaFiles?: boolean;
+  /** See `ServedDevice.mapArea`: for BARs of which parts can be mapped for a while, or not by everybody. */
+  mapArea?(bar: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined;
+
   /** Fills `into` from the BAR. */
   readBar(bar: number, offset: number, into: Uint8Array): void;
   /** Takes `from` into the BAR. */
   writeBar(bar: number, offset: number, from: Uint8Array): void;
   /**
-   * Doorbells of a BAR, constant after `connect`. The behaviour owns the eventfds; the machine watches them, takes their count, and calls `rang`.
+   * Doorbells of a BAR: the same list from the first call after `attached` until `detached`, which closes them; those that exist only for a
+   * user cost nothing while there is none. The behaviour owns the eventfds; the machine watches them, takes their count, and calls `rang`.
+   * @throws SyscallError when there are no more descriptors
    */
   doorbells(bar: number): readonly ServedDoorbell[];
   /** The doorbell at `offset` was rung at least once. Work is done in `poll`. */

@@ -11,7 +11,7 @@ import { UsageError } from "../../errors/mod.ts";
 import { COMMON_CFG, COMMON_CFG_BYTES } from "../../virtio/constants/pci.ts";
 import { DESC_FLAG } from "../../virtio/constants/ring.ts";
 import { STATUS } from "../../virtio/constants/status.ts";
-import type { ServedDoorbell } from "../../vfio/vfio_user/served_device.ts";
+import type { ServedDoorbell, ServedMapping } from "../../vfio/vfio_user/served_device.ts";
 import type {
   BarDeclaration,
   MsixDeclaration,
@@ -396,6 +396,14 @@ export class LyingFront implements PciFunctionBehaviour {
   /** A doorbell eventfd was rung. */
   rang(bar: number, offset: number): void {
     this.front.rang(bar, offset);
+  }
+  /** As the honest front. */
+  get keepsDmaFiles(): boolean {
+    return this.front.keepsDmaFiles;
+  }
+  /** As the honest front. */
+  mapArea(bar: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined {
+    return this.front.mapArea(bar, offset, sizeBytes, writable);
   }
   /** A client is there. */
   attached(): void {

@@ -7,8 +7,8 @@
 import { EventFd, type OwnedFd } from "../../../ffi/mod.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_VENDOR_ID } from "../../virtio/constants/device_id.ts";
-import { DRAFT_FEATURE, FEATURE, featureNames } from "../../virtio/constants/features.ts";
-import { COMMON_CFG, ISR, NO_VECTOR } from "../../virtio/constants/pci.ts";
+import { FEATURE, featureNames } from "../../virtio/constants/features.ts";
+import { COMMON_CFG } from "../../virtio/constants/pci.ts";
 import { queueStateToWords } from "../../virtio/constants/queue_state.ts";
 import { describeStatus, STATUS } from "../../virtio/constants/status.ts";
 import type { DmaTable } from "../../vfio/vfio_user/dma_table.ts";
@@ -27,6 +27,7 @@ import type { AdminEngine, AdminFront, GroupPlace } from "./admin/engine.ts";
 import type { GroupMember } from "./admin/handler.ts";
 import { CommonRegisters, type CommonRegistersOwner, type QueueRegisters } from "./common_registers.ts";
 import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
+import { FrontInterrupts } from "./front_interrupts.ts";
 import {
   behindDoorbells,
   COMMON_AT,
@@ -41,51 +42,21 @@ import {
   PAGE,
   STRUCTURES_BAR,
 } from "./front_layout.ts";
+import { FrontSharedMemory, SHARED_MEMORY_BAR } from "./front_shared_memory.ts";
 import { PackedDeviceQueue } from "./packed_device_queue.ts";
 import type { FunctionQueues } from "../../virtio/constants/queue_view.ts";
 import { reportQueues } from "./queue_report.ts";
 import { queueSetup } from "./queue_setup.ts";
-import { type LegacyHost, type LegacyOptions, LegacyRegisters } from "./legacy_registers.ts";
+import { type FrontProfile, INDISPENSABLE, offeredFeatures, type PciFrontOptions } from "./front_options.ts";
+import { type LegacyHost, LegacyRegisters } from "./legacy_registers.ts";
 import { SplitDeviceQueue } from "./split_device_queue.ts";
 import { stepStatus } from "./status_rules.ts";
 
-/** Ring and transport features that are offered unless switched off. */
-const RING_FEATURES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM |
-  FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.RING_PACKED | FEATURE.IN_ORDER |
-  FEATURE.NOTIF_CONFIG_DATA;
-/** Features that the driver must accept when they are offered: without them the device could not work behind an IOMMU. */
-const INDISPENSABLE = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;
 /** A driver gone wild shall not fill the machine's memory with reports. */
 const REPORTS_MAX = 256;
+export type { FrontProfile, PciFrontOptions } from "./front_options.ts";
+
 const NOTHING: readonly ServedDoorbell[] = [];
-
-/** A profile that a PCI function of the emulated host can have: what bit 40 and the registers past the standard's mean. */
-export type FrontProfile = "spec" | "queue-state";
-
-/** How a front differs from the default. */
-export interface PciFrontOptions {
-  /** Default `spec`: RING_RESET is offered. `queue-state`: QUEUE_STATE is, in its place. */
-  readonly profile?: FrontProfile;
-  /** With IN_ORDER, what is returned in one burst goes into as few used elements as the standard lets it. Default false. */
-  readonly usedBatches?: boolean;
-  /** Bits not to offer. VERSION_1 cannot be switched off. */
-  readonly featuresOff?: bigint;
-  /**
-   * Offer NOTIFICATION_DATA. Not by default: an eventfd carries no data, so every notification of a driver that accepts it is a register
-   * write, which over a socket is a message.
-   */
-  readonly notificationData?: boolean;
-  /** The function has an SR-IOV capability: offer SR_IOV. */
-  readonly sriov?: boolean;
-  /** Answers administration queues: offer ADMIN_VQ. */
-  readonly admin?: AdminEngine;
-  /** Of a VF: its place in the group of its PF. */
-  readonly group?: GroupPlace;
-  /** It has legacy registers, for the commands of its owner to reach: a VF whose PF offers them. Not together with `admin`. */
-  readonly legacy?: boolean | LegacyOptions;
-  /** Makes the queues; default: honest ones. */
-  readonly makeQueue?: (setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue;
-}
 
 /** A virtio function with modern registers. */
 export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
@@ -107,11 +78,12 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   readonly #usedBatches: boolean;
   readonly #admin: AdminEngine | null;
   readonly #group: GroupPlace | undefined;
+  readonly #shared: FrontSharedMemory | null;
   /** Its legacy registers, when it has some. */
   readonly memberLegacy: LegacyRegisters | undefined;
   #port: PciFunctionPort | null = null;
   #doorbells: ServedDoorbell[] = [];
-  #isr = 0;
+  readonly #interrupts = new FrontInterrupts();
   #generation = 0;
   /** The driver has read config space since the generation changed last: the next change must be seen. */
   #configRead = false;
@@ -119,24 +91,15 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   /** A function in front of `model`. @throws UsageError when VERSION_1 shall not be offered */
   constructor(model: DeviceModel, options: PciFrontOptions = {}) {
-    const off = options.featuresOff ?? 0n;
-    if ((off & FEATURE.VERSION_1) !== 0n) {
-      throw new UsageError("VIRTIO_F_VERSION_1 cannot be switched off", {
-        hint: "a modern PCI function has nothing else to offer",
-      });
-    }
     this.model = model;
     this.profile = options.profile ?? "spec";
     this.#usedBatches = options.usedBatches ?? false;
-    const bit40 = this.profile === "spec" ? FEATURE.RING_RESET : DRAFT_FEATURE.QUEUE_STATE;
-    this.#admin = (off & FEATURE.ADMIN_VQ) === 0n ? options.admin ?? null : null;
+    this.offered = offeredFeatures(model.features, options);
+    this.#admin = (this.offered & FEATURE.ADMIN_VQ) === 0n ? null : options.admin ?? null;
     this.#group = options.group;
-    this.offered = (model.features | RING_FEATURES | bit40 | (options.sriov ? FEATURE.SR_IOV : 0n) |
-      (this.#admin === null ? 0n : FEATURE.ADMIN_VQ) |
-      (options.notificationData ? FEATURE.NOTIFICATION_DATA : 0n)) & ~off;
     const sizes = [...model.queueSizes, ...this.#admin?.queueSizes ?? []];
     const queueCount = sizes.length;
-    const vectors = queueCount + 1;
+    const vectors = queueCount + 1 + (model.extraVectors ?? 0);
     this.identity = {
       vendorId: VIRTIO_PCI_VENDOR_ID,
       deviceId: VIRTIO_PCI_MODERN_BASE + model.deviceId,
@@ -151,14 +114,21 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       queueCount - model.queueSizes.length,
     );
     this.memberLegacy = this.#legacyRegisters(options, vectors);
-    this.bars = frontBars(queueCount, vectors, this.memberLegacy ? PAGE : this.#admin?.notifyBytes);
+    this.#shared = model.sharedMemory === undefined ? null : new FrontSharedMemory(model.sharedMemory);
+    this.bars = [
+      ...frontBars(queueCount, vectors, this.memberLegacy ? PAGE : this.#admin?.notifyBytes),
+      ...this.#shared?.bars ?? [],
+    ];
     this.msix = frontMsix(vectors);
-    this.vendorCapabilities = frontCapabilities(
-      queueCount,
-      model.configSizeBytes,
-      NOTIFY_AT,
-      this.#common.sizeBytes,
-    );
+    this.vendorCapabilities = [
+      ...this.#shared?.capabilities ?? [],
+      ...frontCapabilities(
+        queueCount,
+        model.configSizeBytes,
+        NOTIFY_AT,
+        this.#common.sizeBytes,
+      ),
+    ];
     if (model.netInterface !== undefined) this.netInterface = model.netInterface;
     this.#makeQueue = options.makeQueue ?? honestQueue;
     this.#queues = new Array<DeviceQueue | undefined>(queueCount).fill(undefined);
@@ -192,6 +162,21 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     const port = this.#port;
     return this.#running && (this.#common.status & (STATUS.deviceNeedsReset | STATUS.failed)) === 0 &&
       port !== null && port.busMaster && port.dma !== null;
+  }
+
+  /** See `DeviceFront`. */
+  get dma(): DmaTable | null {
+    return this.#port?.dma ?? null;
+  }
+
+  /** See `DeviceFront`. */
+  get vectors(): number {
+    return this.#port?.msixEnabled === true ? this.msix.vectors : 0;
+  }
+
+  /** See `DeviceFront`. */
+  raiseVector(vector: number): boolean {
+    return this.live && this.#port!.msixEnabled && this.#port!.raiseMsix(vector);
   }
 
   /** `device_status`, for those who look at the device from outside. */
@@ -269,6 +254,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** Takes its place; called once. */
   connect(port: PciFunctionPort): void {
     this.#port = port;
+    this.#interrupts.connect(port);
     // Of the 2 bytes that drivers without NOTIFICATION_DATA write: the data of the others would be lost in an eventfd.
     const sizeBytes = 2;
     this.#doorbells = this.#queues.map((_, i) => ({
@@ -291,6 +277,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     for (const { fd } of this.#doorbells) fd.close();
     this.#doorbells = [];
     this.#port = null;
+    this.#interrupts.connect(null);
   }
 
   /** A client is there. */
@@ -327,8 +314,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     const suspended = keepStates && keepsState && (status & STATUS.driverOk) !== 0;
     this.#common.reset(keepStates);
     this.#queues.fill(undefined);
-    this.#isr = 0;
-    this.#port?.setIntx(false);
+    this.#interrupts.clear();
     const legacy = this.legacy;
     this.memberLegacy?.cleared();
     // A second reset in a row finds nothing of a driver, and does not end a suspension.
@@ -343,27 +329,22 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** Reads from a BAR, as the standard has it. */
   readBar(bar: number, offset: number, into: Uint8Array): void {
     into.fill(0);
+    if (bar === SHARED_MEMORY_BAR) this.#shared?.read(offset, into);
     if (bar !== STRUCTURES_BAR) return;
     const sizeBytes = this.model.configSizeBytes;
     if (inside(offset, into.length, COMMON_AT, this.#common.sizeBytes)) {
       this.#common.read(offset - COMMON_AT, into);
     } else if (offset === ISR_AT) {
-      into[0] = this.#takeIsr();
+      into[0] = this.#interrupts.takeIsr();
     } else if (offset >= DEVICE_AT && offset < DEVICE_AT + sizeBytes) {
       this.#configRead = true;
       this.model.readConfig(offset - DEVICE_AT, into);
     }
   }
 
-  #takeIsr(): number {
-    const isr = this.#isr;
-    this.#isr = 0;
-    this.#port?.setIntx(false);
-    return isr;
-  }
-
   /** Writes to a BAR, as the standard has it. */
   writeBar(bar: number, offset: number, from: Uint8Array): void {
+    if (bar === SHARED_MEMORY_BAR) this.#shared?.write(offset, from);
     if (bar !== STRUCTURES_BAR) return;
     const { configSizeBytes } = this.model;
     const { memberLegacy } = this;
@@ -437,7 +418,18 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   /** Eventfds that stand for notifications. */
   doorbells(bar: number): readonly ServedDoorbell[] {
+    if (bar === SHARED_MEMORY_BAR) return this.#shared?.doorbells ?? NOTHING;
     return bar === STRUCTURES_BAR ? this.#doorbells : NOTHING;
+  }
+
+  /** See `PciFunctionBehaviour`. */
+  get keepsDmaFiles(): boolean {
+    return this.model.keepsDmaFiles ?? false;
+  }
+
+  /** See `PciFunctionBehaviour`: shared memory. */
+  mapArea(bar: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined {
+    return bar === SHARED_MEMORY_BAR ? this.#shared?.map(offset, sizeBytes, writable) : undefined;
   }
 
   /**
@@ -446,6 +438,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
    * is no violation.
    */
   rang(bar: number, offset: number): void {
+    if (bar === SHARED_MEMORY_BAR) this.#shared?.rang(offset);
     if (bar !== STRUCTURES_BAR) return;
     const index = (offset - NOTIFY_AT) / NOTIFY_MULTIPLIER;
     if (this.legacy) this.memberLegacy!.rang(index);
@@ -501,7 +494,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       vectors,
       notifyArea: { bar: STRUCTURES_BAR, offset: behindDoorbells(this.#common.queues.length) },
       msixEnabled: () => this.#port?.msixEnabled ?? false,
-      takeIsr: () => this.#takeIsr(),
+      takeIsr: () => this.#interrupts.takeIsr(),
       reset: () => this.#clear(true),
       enableQueue: (index, registers, features) => this.#enableQueue(index, registers, features),
       disableQueue: (index) => {
@@ -614,32 +607,13 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       dma,
       violation: (rule, message, queue) => this.violation(rule, message, queue),
       report: (rule, message, queue) => this.report(rule, message, queue),
-      interrupt: (queue) => this.#interruptQueue(queue),
+      interrupt: (queue) => this.#interrupts.queue(this.#common.queues[queue]!.vector),
     });
     return true;
   }
 
-  #interruptQueue(index: number): void {
-    const port = this.#port;
-    if (port === null) return;
-    if (port.msixEnabled) {
-      const vector = this.#common.queues[index]!.vector;
-      if (vector !== NO_VECTOR) port.raiseMsix(vector);
-      return;
-    }
-    this.#isr |= ISR.queue;
-    port.setIntx(true);
-  }
-
   #interruptConfig(): void {
-    const port = this.#port;
-    if (port === null) return;
-    // The standard sets this bit with MSI-X too; only the INTx line is not used then.
-    this.#isr |= ISR.config;
-    if (!port.msixEnabled) port.setIntx(true);
-    else if (port.busMaster && this.#common.configVector !== NO_VECTOR) {
-      port.raiseMsix(this.#common.configVector);
-    }
+    this.#interrupts.config(this.#common.configVector);
   }
 }
 
