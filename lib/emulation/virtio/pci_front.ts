@@ -52,10 +52,10 @@ import { type LegacyHost, LegacyRegisters } from "./legacy_registers.ts";
 import { SplitDeviceQueue } from "./split_device_queue.ts";
 import { stepStatus } from "./status_rules.ts";
 
-/** A driver gone wild shall not fill the machine's memory with reports. */
-const REPORTS_MAX = 256;
 export type { FrontProfile, PciFrontOptions } from "./front_options.ts";
 
+/** A driver gone wild shall not fill the machine's memory with reports. */
+const REPORTS_MAX = 256;
 const NOTHING: readonly ServedDoorbell[] = [];
 
 /** A virtio function with modern registers. */
