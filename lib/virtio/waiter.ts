@@ -148,6 +148,11 @@ export class Waiter implements Disposable {
     return this.#pumping !== null ? 0 : this.#take(this.#epoll.waitBlocking(0));
   }
 
+  /** Makes whoever sleeps look at its target again: something else than an interrupt may have changed it. */
+  wake(): void {
+    if (this.#pumping !== null && !this.#closed) this.#epoll.wake();
+  }
+
   /** Ends all waits with `ClosedError`. The vectors stay open. */
   close(): void {
     if (this.#closed) return;

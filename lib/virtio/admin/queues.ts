@@ -1,0 +1,503 @@
+/**
+ * Administration virtqueues: commands of any caller, several in flight, in the order that members need (virtio 1.4 §2.13; reference 3.5).
+ *
+ * @module
+ */
+import { sleepBlocking } from "../../../ffi/mod.ts";
+import { ClosedError, UsageError } from "../../errors/mod.ts";
+import type { DmaSpace } from "../../memory/mod.ts";
+import { ADMIN_GROUP, ADMIN_OPCODE, ADMIN_STATUS } from "../constants/admin.ts";
+import type { Virtqueue } from "../queue/virtqueue.ts";
+import type { WaitTarget } from "../waiter.ts";
+import { AdminCommandError, AdminTimeoutError, describeAdminCommand } from "./error.ts";
+import { type AdminCommand, adminFrameSize, type AdminReply, decodeAdminReply } from "./frame.ts";
+import { AdminLane } from "./lane.ts";
+import { type AdminQueueOptions, type AdminSettings, adminSettings, checkTimeout } from "./options.ts";
+import { Pending } from "./pending.ts";
+
+/** How a sleeping session is woken. A `Waiter` is one. */
+export interface AdminWaiter {
+  /** As `Waiter.wait`. */
+  wait(target: WaitTarget, timeoutMs: number): Promise<boolean>;
+  /** As `Waiter.wake`. */
+  wake(): void;
+}
+
+/** What administration queues stand on. */
+export interface AdminQueueParts {
+  /** PCI address or path of the owner. */
+  readonly name: string;
+  /** The queues, of a device that is, or will be, live before the first command. */
+  readonly queues: readonly Virtqueue[];
+  /** Memory for commands. */
+  readonly dma: DmaSpace;
+  /** The session's. */
+  readonly waiter: AdminWaiter;
+  /** Throws why the device stopped; asked when a command is not answered. */
+  readonly alive?: () => void;
+}
+
+/** What became of commands so far. */
+export interface AdminStatistics {
+  /** Frames sent, repetitions included. */
+  readonly sent: number;
+  /** Commands that were answered with OK. */
+  readonly succeeded: number;
+  /** Commands that ended with an error. */
+  readonly failed: number;
+  /** Frames sent again after EAGAIN. */
+  readonly retried: number;
+  /** Of `failed`: not answered, or not sent, in time. */
+  readonly timedOut: number;
+  /** Answers that came after their command was given up. */
+  readonly late: number;
+}
+
+const EMPTY = { readable: 0, writable: 0 };
+/** Looks between two readings of the clock while spinning. */
+const LOOKS = 64;
+/** A synchronous command that takes longer than this is slow: the thread then sleeps between looks. */
+const EAGER_MS = 2;
+const NAP_MS = 0.1;
+
+/**
+ * Sends commands over all queues of one owner. Errors of commands: `AdminCommandError` (answered with another status than OK; EAGAIN after all
+ * retries, N-3.5), `AdminTimeoutError`, `DeviceError` (the answer is none, or the device broke the ring: then every command fails so until it is
+ * reset), `UsageError`, `ClosedError` after `close`, which a reset does, too.
+ */
+export class AdminQueues implements Disposable {
+  /** PCI address or path of the owner. */
+  readonly name: string;
+  readonly #lanes: readonly AdminLane[];
+  readonly #settings: AdminSettings;
+  readonly #waiter: AdminWaiter;
+  readonly #alive: () => void;
+  readonly #target: WaitTarget;
+  /** Not with the device, in the order in which they were asked for. */
+  readonly #waiting: Pending[] = [];
+  readonly #sent = new Set<Pending>();
+  /** Members that have commands at the device. */
+  readonly #members = new Map<string, { readonly lane: AdminLane; count: number }>();
+  readonly #counts = { sent: 0, succeeded: 0, failed: 0, retried: 0, timedOut: 0, late: 0 };
+  /** While it is set, nothing but it may be sent. */
+  #alone: Pending | null = null;
+  #sequence = 0;
+  /** Commands that somebody awaits. */
+  #awaited = 0;
+  #pumping = false;
+  /** When the pump's sleep ends. */
+  #pumpUntil = Infinity;
+  #nudged = false;
+  /** No deadline, and no time to try again, is before this. */
+  #due = Infinity;
+  #broken: unknown;
+  #closed = false;
+
+  /** Takes queues that carry nothing else. @throws ExhaustedError, SyscallError, UsageError */
+  constructor(parts: AdminQueueParts, options: AdminQueueOptions = {}) {
+    this.name = parts.name;
+    this.#settings = adminSettings(options);
+    if (parts.queues.length === 0) throw new UsageError(`${parts.name}: no administration queue`);
+    const lanes: AdminLane[] = [];
+    try {
+      for (const queue of parts.queues) lanes.push(new AdminLane(queue, parts.dma, this.#settings.depth));
+    } catch (error) {
+      for (const lane of lanes) lane.close();
+      throw error;
+    }
+    this.#lanes = lanes;
+    this.#waiter = parts.waiter;
+    this.#alive = parts.alive ?? (() => {});
+    this.#target = {
+      hasUsed: () => this.#nudged || this.#closed || this.#hasUsed(),
+      suppressInterrupts: () => lanes.forEach((lane) => lane.queue.suppressInterrupts()),
+      // Every queue is asked, also when the first says yes.
+      enableInterrupts: () =>
+        lanes.map((lane) => lane.queue.enableInterrupts()).includes(true) || this.#nudged,
+    };
+  }
+
+  /** Numbers of the virtqueues. */
+  get indices(): number[] {
+    return this.#lanes.map((lane) => lane.index);
+  }
+
+  /** Commands that the device has, given up ones included. */
+  get outstanding(): number {
+    return this.#lanes.reduce((sum, lane) => sum + lane.outstanding, 0);
+  }
+
+  /** True after `close`. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Since they were made. */
+  statistics(): AdminStatistics {
+    return { ...this.#counts };
+  }
+
+  /**
+   * Sends a command as soon as order allows, and resolves to its answer, whose status is OK.
+   * @param options `timeoutMs`: from now until the answer is here, turns and retries included
+   */
+  async execute(command: AdminCommand, options: { timeoutMs?: number } = {}): Promise<AdminReply> {
+    const pending = this.#enqueue(command, options.timeoutMs);
+    await this.#settled(pending);
+    if (pending.reply === undefined) throw pending.error;
+    return pending.reply;
+  }
+
+  /**
+   * As `execute`, in this thread: spins, and naps when it takes long. Answers to others that come meanwhile reach those who await them.
+   * @param options `pump` is called while spinning, for a device that lives in this thread
+   * @throws UsageError also while `quiet` has the queues, since that could not go on
+   */
+  executeNow(command: AdminCommand, options: { timeoutMs?: number; pump?: () => void } = {}): AdminReply {
+    if (this.#alone !== null && this.#alone.command === undefined) {
+      throw new UsageError(`${this.name}: a synchronous command while the queues are held quiet`, {
+        hint: "send it after that, or asynchronously",
+      });
+    }
+    const pending = this.#enqueue(command, options.timeoutMs);
+    const pump = options.pump ?? this.#settings.pump;
+    this.#turnOrBreak();
+    const eagerUntil = performance.now() + EAGER_MS;
+    for (let looks = 1; !pending.done; looks++) {
+      pump?.();
+      if (this.#looksUsed()) {
+        this.#turnOrBreak();
+        continue;
+      }
+      if (looks % LOOKS !== 0) continue;
+      const now = performance.now();
+      if (now >= this.#due) this.#turnOrBreak();
+      else if (now >= eagerUntil) sleepBlocking(NAP_MS);
+    }
+    this.#nudgeIfNeeded();
+    if (pending.reply === undefined) throw pending.error;
+    return pending.reply;
+  }
+
+  /**
+   * Waits until the device has no command, runs `action`, and holds all commands back until it is over: for what must not happen under commands, such
+   * as a change of VF Enable (N-3.7).
+   * @param options `timeoutMs`: for the wait
+   * @throws AdminTimeoutError (a command is never returned), ClosedError, what `action` throws
+   */
+  async quiet<T>(action: () => T | Promise<T>, options: { timeoutMs?: number } = {}): Promise<T> {
+    const pending = this.#enqueue(undefined, options.timeoutMs);
+    await this.#settled(pending);
+    if (pending.error !== undefined) throw pending.error;
+    try {
+      return await action();
+    } finally {
+      if (this.#alone === pending) this.#alone = null;
+      if (!this.#closed) {
+        this.#turnOrBreak();
+        this.#keepPumping();
+      }
+    }
+  }
+
+  /** Ends every command with `ClosedError`, and takes their memory away: the device must have been reset. May be called again. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#failAll(this.#gone());
+    this.#alone = null;
+    for (const lane of this.#lanes) lane.close();
+    this.#waiter.wake();
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #enqueue(command: AdminCommand | undefined, timeoutMs?: number): Pending {
+    if (this.#closed) throw this.#gone();
+    if (this.#broken !== undefined) throw this.#broken;
+    const size = command === undefined ? EMPTY : adminFrameSize(command, this.#settings.padReads);
+    // The caller's bytes may change before it is sent.
+    const kept = command?.data === undefined ? command : { ...command, data: command.data.slice() };
+    const alone = command === undefined || command.opcode === ADMIN_OPCODE.LIST_USE;
+    const limitMs = checkTimeout(timeoutMs ?? this.#settings.timeoutMs);
+    const pending = new Pending(kept, size, alone, limitMs, performance.now(), this.#sequence++);
+    this.#waiting.push(pending);
+    this.#due = Math.min(this.#due, pending.deadline);
+    return pending;
+  }
+
+  #settled(pending: Pending): Promise<void> {
+    return new Promise((resolve) => {
+      pending.resolve = resolve;
+      this.#awaited++;
+      this.#turnOrBreak();
+      this.#keepPumping();
+    });
+  }
+
+  /** Takes, gives up, sends. What goes wrong with the queues themselves ends everything. */
+  #turnOrBreak(): void {
+    try {
+      for (const lane of this.#lanes) lane.take(this.#returned);
+      const now = performance.now();
+      if (now >= this.#due) this.#expire(now);
+      this.#dispatch(now);
+    } catch (error) {
+      if (this.#closed) return;
+      this.#broken = error;
+      this.#failAll(error);
+    }
+  }
+
+  /** The device has given a command back. */
+  readonly #returned = (pending: Pending, bytes: Uint8Array<ArrayBuffer>, usedBytes: number): void => {
+    this.#sent.delete(pending);
+    const member = this.#members.get(pending.member)!;
+    if (--member.count === 0) this.#members.delete(pending.member);
+    if (pending.done) {
+      this.#counts.late++;
+      if (this.#alone === pending) this.#alone = null;
+      return;
+    }
+    const command = pending.command!;
+    const place = pending.where(this.name);
+    let reply: AdminReply;
+    try {
+      reply = decodeAdminReply(bytes, usedBytes, command.resultBytes ?? 0, place);
+    } catch (error) {
+      this.#finish(pending, undefined, error);
+      return;
+    }
+    if (reply.status === ADMIN_STATUS.OK) {
+      this.#finish(pending, reply, undefined);
+      return;
+    }
+    if (reply.status === ADMIN_STATUS.EAGAIN && this.#retry(pending)) return;
+    this.#finish(
+      pending,
+      undefined,
+      new AdminCommandError(place, reply.status, reply.qualifier, pending.attempts),
+    );
+  };
+
+  /** N-3.5. @returns false when there are no more tries */
+  #retry(pending: Pending): boolean {
+    const { retries, backoffMs, maxBackoffMs } = this.#settings;
+    if (pending.attempts > retries) return false;
+    const notBefore = performance.now() + Math.min(backoffMs * 2 ** (pending.attempts - 1), maxBackoffMs);
+    if (notBefore > pending.deadline) return false;
+    pending.notBefore = notBefore;
+    this.#due = Math.min(this.#due, notBefore);
+    this.#counts.retried++;
+    const at = this.#waiting.findIndex((other) => other.sequence > pending.sequence);
+    if (at < 0) this.#waiting.push(pending);
+    else this.#waiting.splice(at, 0, pending);
+    return true;
+  }
+
+  /** Gives up what is over its time. What the device has of it stays in its place until it comes back. */
+  #expire(now: number): void {
+    let stopped: unknown;
+    for (const pending of [...this.#waiting, ...this.#sent]) {
+      if (pending.done || pending.deadline > now) continue;
+      if (this.#sent.has(pending) && stopped === undefined) stopped = this.#whyStopped();
+      this.#counts.timedOut++;
+      this.#finish(pending, undefined, stopped ?? this.#timeout(pending));
+    }
+    const live = this.#waiting.filter((pending) => !pending.done);
+    this.#waiting.splice(0, this.#waiting.length, ...live);
+    this.#due = Infinity;
+    for (const pending of live) {
+      const { notBefore, deadline } = pending;
+      this.#due = Math.min(this.#due, notBefore > now ? Math.min(notBefore, deadline) : deadline);
+    }
+    for (const { done, deadline } of this.#sent) if (!done) this.#due = Math.min(this.#due, deadline);
+  }
+
+  #whyStopped(): unknown {
+    try {
+      this.#alive();
+      return undefined;
+    } catch (error) {
+      return error;
+    }
+  }
+
+  #timeout(pending: Pending): AdminTimeoutError {
+    const place = pending.where(this.name);
+    if (this.#sent.has(pending)) {
+      return new AdminTimeoutError(
+        place,
+        `was not answered in ${pending.timeoutMs} ms`,
+        "the device may still do it; its memory stays reserved until then. Reset the device if it does not recover",
+      );
+    }
+    const { queue: _never, ...unsent } = place;
+    const others = this.outstanding;
+    const why = pending.command === undefined
+      ? `${this.name}: the queues did not become quiet`
+      : pending.attempts > 0
+      ? `was to be tried again after EAGAIN, but its ${pending.timeoutMs} ms are over`
+      : `could not be sent in ${pending.timeoutMs} ms`;
+    const hint = others === 0
+      ? "it waited for those before it: allow more time"
+      : `the device has ${others} ${others === 1 ? "command" : "commands"} that it has not answered`;
+    return new AdminTimeoutError(unsent, why, hint);
+  }
+
+  /** Sends what may be sent, oldest first. */
+  #dispatch(now: number): void {
+    const waiting = this.#waiting;
+    if (waiting.length === 0) return;
+    const held = new Set<string>();
+    for (let at = 0; at < waiting.length;) {
+      const pending = waiting[at]!;
+      if (this.#alone !== null && pending !== this.#alone) {
+        at++;
+        continue;
+      }
+      if (pending.alone && this.#alone === null) {
+        // Nobody overtakes it either, so its turn comes.
+        if (at > 0 || this.outstanding > 0) break;
+        this.#alone = pending;
+      }
+      if (pending.command === undefined) {
+        waiting.splice(at, 1);
+        this.#finish(pending, undefined, undefined);
+        continue;
+      }
+      const lane = pending.notBefore > now || held.has(pending.member) ? undefined : this.#laneFor(pending);
+      if (lane === undefined) {
+        if (!this.#lanes.some((one) => one.room > 0)) break;
+        held.add(pending.member);
+        at++;
+        continue;
+      }
+      waiting.splice(at, 1);
+      this.#send(pending, lane);
+    }
+    for (const lane of this.#lanes) lane.kick();
+  }
+
+  /** N-3.6: a member's commands are in one queue, or one at a time. Among queues, the one with the fewest commands. */
+  #laneFor(pending: Pending): AdminLane | undefined {
+    const busy = this.#members.get(pending.member);
+    if (busy !== undefined) {
+      return this.#settings.memberOrder === "pipelined" && busy.lane.room > 0 ? busy.lane : undefined;
+    }
+    let best: AdminLane | undefined;
+    for (const lane of this.#lanes) {
+      if (lane.room > 0 && (best === undefined || lane.outstanding < best.outstanding)) best = lane;
+    }
+    return best;
+  }
+
+  #send(pending: Pending, lane: AdminLane): void {
+    try {
+      this.#checkVfs(pending);
+      lane.add(pending);
+    } catch (error) {
+      this.#finish(pending, undefined, error);
+      return;
+    }
+    pending.attempts++;
+    this.#counts.sent++;
+    this.#sent.add(pending);
+    const busy = this.#members.get(pending.member);
+    if (busy === undefined) this.#members.set(pending.member, { lane, count: 1 });
+    else busy.count++;
+  }
+
+  /** N-3.7: there is no SR-IOV group while VF Enable is clear. */
+  #checkVfs(pending: Pending): void {
+    const count = this.#settings.vfCount;
+    if (count === undefined || pending.command!.groupType !== ADMIN_GROUP.sriov) return;
+    const vfs = count();
+    const { memberId = 0n } = pending.command!;
+    if (vfs > 0 && memberId <= BigInt(vfs)) return;
+    const what = describeAdminCommand(pending.where(this.name));
+    throw new UsageError(
+      vfs === 0
+        ? `${this.name}: ${what} while VF Enable is clear (N-3.7)`
+        : `${this.name}: ${what}, but NumVFs is ${vfs} (N-3.7)`,
+      { hint: "set the number of VFs first (command `sriov`)" },
+    );
+  }
+
+  #finish(pending: Pending, reply: AdminReply | undefined, error: unknown): void {
+    if (pending.done) return;
+    pending.done = true;
+    pending.reply = reply;
+    pending.error = error;
+    if (reply !== undefined) this.#counts.succeeded++;
+    else if (error !== undefined) this.#counts.failed++;
+    // One that only wants quiet begins now, and ends in `quiet`; a LIST_USE that was given up holds the others back until the device is done with it.
+    const goesOn = pending.command === undefined ? error === undefined : this.#sent.has(pending);
+    if (this.#alone === pending && !goesOn) this.#alone = null;
+    if (pending.resolve !== undefined) {
+      this.#awaited--;
+      pending.resolve();
+    }
+  }
+
+  #failAll(error: unknown): void {
+    for (const pending of [...this.#waiting.splice(0), ...this.#sent]) {
+      this.#finish(pending, undefined, error);
+    }
+    this.#due = Infinity;
+    this.#nudgeIfNeeded();
+  }
+
+  #hasUsed(): boolean {
+    for (const lane of this.#lanes) if (lane.queue.hasUsed()) return true;
+    return false;
+  }
+
+  /** A queue that cannot be looked at any more is taken from, so that its error is found. */
+  #looksUsed(): boolean {
+    try {
+      return this.#hasUsed();
+    } catch {
+      return true;
+    }
+  }
+
+  #keepPumping(): void {
+    if (this.#pumping) this.#nudgeIfNeeded();
+    else if (this.#awaited > 0) void this.#pump();
+  }
+
+  /** The pump sleeps too long when a deadline was added, and for nothing when a synchronous command took its answers. */
+  #nudgeIfNeeded(): void {
+    if (!this.#pumping || (this.#awaited > 0 && this.#due >= this.#pumpUntil)) return;
+    this.#nudged = true;
+    this.#waiter.wake();
+  }
+
+  /** Waits for the device as long as anybody awaits an answer. */
+  async #pump(): Promise<void> {
+    this.#pumping = true;
+    try {
+      // Commands that are asked for in one go are sent before anybody looks for answers.
+      await undefined;
+      while (this.#awaited > 0) {
+        this.#pumpUntil = this.#due;
+        this.#nudged = false;
+        await this.#waiter.wait(this.#target, Math.max(this.#due - performance.now(), 0));
+        this.#turnOrBreak();
+      }
+    } catch (error) {
+      // The waiter was closed, or an interrupt's handler found that the device stopped.
+      if (!this.#closed) this.#failAll(error);
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  #gone(): ClosedError {
+    return new ClosedError(`administration queues of ${this.name}`);
+  }
+}
