@@ -1,0 +1,154 @@
+/**
+ * Commands of the SR-IOV group that reach the legacy registers of a VF (virtio 1.4 §2.12.1.1; N-3.14, N-3.15).
+ *
+ * @module
+ */
+import {
+  ADMIN_OPCODE,
+  LEGACY_NOTIFY_ENTRIES,
+  LEGACY_NOTIFY_FLAG,
+  LEGACY_NOTIFY_INFO,
+  LEGACY_WRITE_DATA,
+} from "../../../virtio/constants/admin.ts";
+import type { LegacyNotifyPlace } from "../../topology_admin.ts";
+import type { AdminHandlers } from "./command_group.ts";
+import type { AdminHandler, AdminOutcome, AdminRequest, MemberLegacy } from "./handler.ts";
+
+const OK: AdminOutcome = { status: "OK" };
+const INVALID_FIELD: AdminOutcome = { status: "EINVAL", qualifier: "INVALID_FIELD" };
+const INVALID_MEMBER: AdminOutcome = { status: "EINVAL", qualifier: "INVALID_MEMBER" };
+/** The last entry ends the list (A-3.2). */
+const USABLE_ENTRIES = LEGACY_NOTIFY_ENTRIES - 1;
+
+/** Reads: the result is as wide as the access, and nothing else (A-3.1). */
+export const LEGACY_READS: ReadonlySet<number> = new Set([
+  ADMIN_OPCODE.LEGACY_COMMON_CFG_READ,
+  ADMIN_OPCODE.LEGACY_DEV_CFG_READ,
+]);
+
+/** Reads and writes, whose lengths are widths: no multiple of 8 (A-3.1). */
+export const LEGACY_ACCESSES: ReadonlySet<number> = new Set([
+  ...LEGACY_READS,
+  ADMIN_OPCODE.LEGACY_COMMON_CFG_WRITE,
+  ADMIN_OPCODE.LEGACY_DEV_CFG_WRITE,
+]);
+
+/** Where the owner's notify address of a member is: `undefined` when there are none. */
+export type OwnerNotifyAddress = (memberId: bigint) => { readonly bar: number; readonly offset: number };
+
+/**
+ * All four register commands, and NOTIFY_INFO unless `place` is `none`.
+ * @param ownerAddress asked when `place` is `owner` or `both`
+ */
+export function legacyCommands(place: LegacyNotifyPlace, ownerAddress: OwnerNotifyAddress): AdminHandlers {
+  const handlers = new Map<number, AdminHandler>([
+    [
+      ADMIN_OPCODE.LEGACY_COMMON_CFG_WRITE,
+      withLegacy((request, legacy) =>
+        write(
+          request,
+          (at, length) => legacy.isCommonField(at, length),
+          (at, from) => legacy.writeCommon(at, from),
+        )
+      ),
+    ],
+    [
+      ADMIN_OPCODE.LEGACY_COMMON_CFG_READ,
+      withLegacy((request, legacy) =>
+        read(
+          request,
+          (at, length) => legacy.isCommonField(at, length),
+          (at, into) => legacy.readCommon(at, into),
+        )
+      ),
+    ],
+    [
+      ADMIN_OPCODE.LEGACY_DEV_CFG_WRITE,
+      withLegacy((request, legacy) =>
+        write(
+          request,
+          (at, length) => legacy.isDeviceField(at, length),
+          (at, from) => legacy.writeDevice(at, from),
+        )
+      ),
+    ],
+    [
+      ADMIN_OPCODE.LEGACY_DEV_CFG_READ,
+      withLegacy((request, legacy) =>
+        read(
+          request,
+          (at, length) => legacy.isDeviceField(at, length),
+          (at, into) => legacy.readDevice(at, into),
+        )
+      ),
+    ],
+  ]);
+  if (place !== "none") {
+    handlers.set(
+      ADMIN_OPCODE.LEGACY_NOTIFY_INFO,
+      withLegacy((request, legacy) => notifyInfo(request, legacy, place, ownerAddress)),
+    );
+  }
+  return handlers;
+}
+
+function withLegacy(
+  answer: (request: AdminRequest, legacy: MemberLegacy) => AdminOutcome,
+): AdminHandler {
+  return (request) => {
+    const legacy = request.member?.legacy;
+    return legacy === undefined ? INVALID_MEMBER : answer(request, legacy);
+  };
+}
+
+/** Offset, 7 reserved bytes, then the bytes to write: their number is the width. */
+function write(
+  { data }: AdminRequest,
+  isField: (offset: number, length: number) => boolean,
+  put: (offset: number, from: Uint8Array) => void,
+): AdminOutcome {
+  const offset = data[0] ?? 0;
+  const from = data.subarray(LEGACY_WRITE_DATA.sizeBytes);
+  if (from.length === 0 || !isField(offset, from.length)) return INVALID_FIELD;
+  put(offset, from);
+  return OK;
+}
+
+/** The room for the result is the width. */
+function read(
+  { data, resultRoom }: AdminRequest,
+  isField: (offset: number, length: number) => boolean,
+  get: (offset: number, into: Uint8Array) => void,
+): AdminOutcome {
+  const offset = data[0] ?? 0;
+  if (resultRoom === 0 || !isField(offset, resultRoom)) return INVALID_FIELD;
+  const result = new Uint8Array(resultRoom);
+  get(offset, result);
+  return { status: "OK", result };
+}
+
+function notifyInfo(
+  { memberId }: AdminRequest,
+  { notifyAreas }: MemberLegacy,
+  place: LegacyNotifyPlace,
+  ownerAddress: OwnerNotifyAddress,
+): AdminOutcome {
+  const entries: { flags: number; bar: number; offset: bigint }[] = place === "owner"
+    ? []
+    : notifyAreas.map(({ bar, offset }) => ({
+      flags: LEGACY_NOTIFY_FLAG.member,
+      bar,
+      offset: BigInt(offset),
+    }));
+  if (place !== "member") {
+    const { bar, offset } = ownerAddress(memberId);
+    // The owner's must not be pushed out by a member that has many.
+    entries.splice(USABLE_ENTRIES - 1);
+    entries.push({ flags: LEGACY_NOTIFY_FLAG.owner, bar, offset: BigInt(offset) });
+  }
+  const result = new Uint8Array(LEGACY_NOTIFY_ENTRIES * LEGACY_NOTIFY_INFO.sizeBytes);
+  entries.slice(0, USABLE_ENTRIES).forEach((entry, i) =>
+    LEGACY_NOTIFY_INFO.encodeInto(result, i * LEGACY_NOTIFY_INFO.sizeBytes, entry)
+  );
+  return { status: "OK", result };
+}
