@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ClosedError, DeviceError, UsageError } from "../lib/errors/mod.ts";
+import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { VirtioDevice } from "../lib/virtio/device.ts";
 import { bindInterrupts, type BoundInterrupts, type InterruptChoice } from "../lib/virtio/interrupts.ts";
 import type { QueueState } from "../lib/virtio/queue/queue_state.ts";
@@ -29,6 +29,17 @@ export interface SpareVectors {
   readonly count: number;
   /** One of them was raised. */
   onSignal(vector: number): void;
+}
+
+/**
+ * For a driver that knows the modern device only.
+ * @param why what it relies on that a legacy device does not promise @throws UnsupportedError
+ */
+export function refuseLegacy(transport: VirtioTransport, why: string): void {
+  if (!transport.legacy) return;
+  throw new UnsupportedError(`${transport.name}: this driver does not drive legacy devices: ${why}`, {
+    hint: "use the modern interface of the function",
+  });
 }
 
 /** Everything of a device that lives from one reset to the next. */

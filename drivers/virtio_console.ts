@@ -9,7 +9,7 @@ import { CONSOLE_CONFIG, CONSOLE_FEATURE } from "../lib/virtio/constants/console
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { featureNames } from "../lib/virtio/features.ts";
 import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
-import { SessionOwner } from "./session_owner.ts";
+import { refuseLegacy, SessionOwner } from "./session_owner.ts";
 import type { VirtioConsoleOptions } from "./virtio_console/options.ts";
 import type { ConsolePort } from "./virtio_console/port.ts";
 import { ConsoleSession, type PortChange } from "./virtio_console/session.ts";
@@ -64,6 +64,7 @@ export class VirtioConsole implements Disposable, AsyncDisposable {
    */
   static async open(transport: VirtioTransport, options: VirtioConsoleOptions = {}): Promise<VirtioConsole> {
     checkId(transport);
+    refuseLegacy(transport, "only the used length says how many bytes came in");
     const console = new VirtioConsole(transport, options);
     try {
       console.#start();

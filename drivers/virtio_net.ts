@@ -13,7 +13,7 @@ import { featureNames } from "../lib/virtio/features.ts";
 import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
 import type { WaitTarget } from "../lib/virtio/waiter.ts";
 import { SessionOwner } from "./session_owner.ts";
-import { formatMac, readLinkUp } from "./virtio_net/config.ts";
+import { canWriteMac, formatMac, readLinkUp, writeMac } from "./virtio_net/config.ts";
 import { checkMac, type ControlQueue, type ReceiveFilter } from "./virtio_net/control.ts";
 import { FrameBurst } from "./virtio_net/frame_burst.ts";
 import type { ResumeNetOptions, VirtioNetOptions } from "./virtio_net/options.ts";
@@ -295,10 +295,12 @@ export class VirtioNet implements Disposable, AsyncDisposable {
     this.#macTable = table;
   }
 
-  /** Sets the device's own address. */
+  /** Sets the device's own address: by CTRL_MAC_ADDR, or on a legacy device without it by its config space. */
   async setMac(mac: Uint8Array): Promise<void> {
     const copy = checkMac(mac).slice();
-    await this.#control(NET_FEATURE.CTRL_MAC_ADDR).setMac(copy);
+    const { device } = this.#owner;
+    if (this.#owner.live !== undefined && canWriteMac(device)) writeMac(device, copy);
+    else await this.#control(NET_FEATURE.CTRL_MAC_ADDR).setMac(copy);
     this.#mac = copy;
   }
 

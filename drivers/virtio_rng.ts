@@ -13,7 +13,7 @@ import { usedBurst } from "../lib/virtio/queue/used_burst.ts";
 import type { Virtqueue } from "../lib/virtio/queue/virtqueue.ts";
 import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
 import type { Waiter, WaitMode } from "../lib/virtio/waiter.ts";
-import { type Session, SessionOwner } from "./session_owner.ts";
+import { refuseLegacy, type Session, SessionOwner } from "./session_owner.ts";
 
 export type { RingOptions } from "../lib/virtio/features.ts";
 export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
@@ -64,6 +64,7 @@ export class VirtioRng implements Disposable, AsyncDisposable {
         `${transport.name} is no entropy device: its virtio id is ${transport.deviceId}`,
       );
     }
+    refuseLegacy(transport, "only the used length says how many bytes are random");
     const rng = new VirtioRng(transport, options);
     try {
       rng.#owner.start((session) => rng.#build(session));

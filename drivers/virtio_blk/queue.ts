@@ -65,6 +65,11 @@ export interface BlockQueueParts {
   readonly limits: BlockLimits;
   /** Shared by all queues. */
   readonly counts: Float64Array;
+  /**
+   * Answers are judged by their status alone: the used lengths of a legacy device are to be ignored (virtio 1.4 §5.2, "Legacy Interface: Device
+   * Operation"). Default false.
+   */
+  readonly looseLengths?: boolean;
 }
 
 /** Told of the answer to a request that was submitted for it, instead of `complete`. */
@@ -95,6 +100,7 @@ export class BlockQueue implements WaitTarget, Disposable {
   readonly #limits: BlockLimits;
   readonly #counts: Float64Array;
   readonly #segmentBytes: number;
+  readonly #looseLengths: boolean;
 
   readonly #dataMemory: DmaMemory;
   readonly #headerMemory: DmaMemory;
@@ -134,6 +140,7 @@ export class BlockQueue implements WaitTarget, Disposable {
     this.ring = queue;
     this.#limits = limits;
     this.#counts = parts.counts;
+    this.#looseLengths = parts.looseLengths ?? false;
     this.#segmentBytes = Math.min(limits.segmentBytes, requestBytes);
 
     const stride = Math.ceil(requestBytes / PAGE_BYTES) * PAGE_BYTES;
@@ -357,7 +364,8 @@ export class BlockQueue implements WaitTarget, Disposable {
       const slot = this.#slotOf[used.ids[i]!]!;
       const status = this.#statuses[slot * STATUS_STRIDE]!;
       if (
-        status > BLK_STATUS.unsupp || (status === BLK_STATUS.ok && used.lengths[i] !== this.#expected[slot])
+        status > BLK_STATUS.unsupp ||
+        (status === BLK_STATUS.ok && used.lengths[i] !== this.#expected[slot] && !this.#looseLengths)
       ) {
         this.#fault = this.#lie(slot, status, used.lengths[i]!);
         if (i === 0) throw this.#fault;

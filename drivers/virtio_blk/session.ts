@@ -75,7 +75,16 @@ export function buildSession(
     const depth = options.depth ?? Math.min(DEFAULT_DEPTH, room);
     checkCount(name, "requests in flight", depth, room);
     const blocks = session.own(
-      new BlockQueue({ name, queue, dma: transport.dma, slots: depth, requestBytes, limits, counts }),
+      new BlockQueue({
+        name,
+        queue,
+        dma: transport.dma,
+        slots: depth,
+        requestBytes,
+        limits,
+        counts,
+        looseLengths: transport.legacy,
+      }),
     );
     queues.push(blocks);
     const { waiter } = session;

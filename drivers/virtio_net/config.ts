@@ -60,6 +60,16 @@ export function readLinkUp(device: VirtioDevice): boolean {
   return (device.readConfig(NET_CONFIG.fields.status.offset, 2) & NET_STATUS.linkUp) !== 0;
 }
 
+/** A legacy device's address is set in the config space when there is no CTRL_MAC_ADDR (virtio 1.4 §5.1.4, "Legacy Interface"). */
+export function canWriteMac(device: VirtioDevice): boolean {
+  return device.transport.legacy && device.has(NET_FEATURE.MAC) && !device.has(NET_FEATURE.CTRL_MAC_ADDR);
+}
+
+/** Writes the address from first to last byte, which is how devices know that it is complete (§5.1.6.5.2.2). */
+export function writeMac(device: VirtioDevice, mac: Uint8Array): void {
+  mac.forEach((byte, at) => device.writeConfig(NET_CONFIG.fields.mac0.offset + at, 1, byte));
+}
+
 function readSpeed(device: VirtioDevice): Pick<NetConfig, "speedMbps" | "fullDuplex"> {
   if (!device.has(NET_FEATURE.SPEED_DUPLEX)) return { speedMbps: undefined, fullDuplex: undefined };
   const speed = device.readConfig(NET_CONFIG.fields.speed.offset, 4);

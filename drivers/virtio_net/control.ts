@@ -37,26 +37,38 @@ export class ControlQueue implements Disposable {
   readonly #memory: DmaMemory;
   readonly #waiter: Waiter;
   readonly #timeoutMs: number;
+  readonly #partsApart: boolean;
   readonly #used = usedBurst(1);
   #turn: Promise<void> = Promise.resolve();
   #stuck: TimeoutError | null = null;
   #pending = 0;
 
-  /** @param name function, for messages @throws ExhaustedError, SyscallError */
-  constructor(name: string, queue: Virtqueue, dma: DmaSpace, waiter: Waiter, timeoutMs: number) {
+  /**
+   * @param name function, for messages @param partsApart class and command, and each piece of the data, take a descriptor of their own: a legacy device
+   * without ANY_LAYOUT (virtio 1.4 §5.1, "Legacy Interface: Framing Requirements") @throws ExhaustedError, SyscallError
+   */
+  constructor(
+    name: string,
+    queue: Virtqueue,
+    dma: DmaSpace,
+    waiter: Waiter,
+    timeoutMs: number,
+    partsApart = false,
+  ) {
     this.index = queue.index;
     this.#name = name;
     this.#queue = queue;
     this.#memory = dma.allocate(MEMORY_BYTES, { label: "control commands" });
     this.#waiter = waiter;
     this.#timeoutMs = timeoutMs;
+    this.#partsApart = partsApart;
   }
 
   /**
-   * Sends a command and waits for its acknowledgement.
+   * Sends a command and waits for its acknowledgement. `data` are the structures that the command consists of, in their order.
    * @throws DeviceError (refused), TimeoutError (no answer: reset the device), UsageError (too long), ClosedError
    */
-  command(commandClass: number, command: number, data: Uint8Array): Promise<void> {
+  command(commandClass: number, command: number, ...data: readonly Uint8Array[]): Promise<void> {
     this.#pending++;
     const mine = this.#turn.then(() => this.#send(commandClass, command, data)).finally(() =>
       this.#pending--
@@ -85,18 +97,7 @@ export class ControlQueue implements Disposable {
 
   /** Sets the filter table: unicast and multicast addresses of 6 bytes each. */
   setMacTable(unicast: readonly Uint8Array[], multicast: readonly Uint8Array[]): Promise<void> {
-    const data = new Uint8Array(8 + MAC_BYTES * (unicast.length + multicast.length));
-    const view = new DataView(data.buffer);
-    let at = 0;
-    for (const list of [unicast, multicast]) {
-      view.setUint32(at, list.length, true);
-      at += 4;
-      for (const mac of list) {
-        data.set(checkMac(mac), at);
-        at += MAC_BYTES;
-      }
-    }
-    return this.command(NET_CTRL_CLASS.mac, NET_CTRL_MAC.tableSet, data);
+    return this.command(NET_CTRL_CLASS.mac, NET_CTRL_MAC.tableSet, macTable(unicast), macTable(multicast));
   }
 
   /** Sets the device's own address. */
@@ -121,23 +122,34 @@ export class ControlQueue implements Disposable {
     this.close();
   }
 
-  async #send(commandClass: number, command: number, data: Uint8Array): Promise<void> {
+  async #send(commandClass: number, command: number, data: readonly Uint8Array[]): Promise<void> {
     if (this.#stuck !== null) throw this.#stuck;
-    if (HEADER_BYTES + data.length > ACK_AT) {
-      throw new UsageError(`${this.#name}: a control command of ${data.length} bytes`, {
+    const dataBytes = data.reduce((sum, one) => sum + one.length, 0);
+    if (HEADER_BYTES + dataBytes > ACK_AT) {
+      throw new UsageError(`${this.#name}: a control command of ${dataBytes} bytes`, {
         hint: `${ACK_AT - HEADER_BYTES} at most`,
       });
     }
     const bytes = this.#memory.bytes();
     bytes[0] = commandClass;
     bytes[1] = command;
-    bytes.set(data, HEADER_BYTES);
+    const parts = this.#partsApart
+      ? [HEADER_BYTES, ...data.map((one) => one.length)]
+      : [HEADER_BYTES + dataBytes];
+    let at = HEADER_BYTES;
+    for (const one of data) {
+      bytes.set(one, at);
+      at += one.length;
+    }
     bytes[ACK_AT] = NOT_WRITTEN;
     const { iova } = this.#memory;
-    const acknowledgement = iova + BigInt(ACK_AT);
-    this.#queue.begin(1, 1);
-    this.#queue.segment(Number(iova & 0xffff_ffffn), Number(iova >> 32n), HEADER_BYTES + data.length);
-    this.#queue.segment(Number(acknowledgement & 0xffff_ffffn), Number(acknowledgement >> 32n), 1);
+    this.#queue.begin(parts.length, 1);
+    at = 0;
+    for (const lengthBytes of parts) {
+      this.#segment(iova + BigInt(at), lengthBytes);
+      at += lengthBytes;
+    }
+    this.#segment(iova + BigInt(ACK_AT), 1);
     this.#queue.commit();
     this.#queue.kick();
 
@@ -164,6 +176,18 @@ export class ControlQueue implements Disposable {
       field: "ack",
     });
   }
+
+  #segment(iova: bigint, lengthBytes: number): void {
+    this.#queue.segment(Number(iova & 0xffff_ffffn), Number(iova >> 32n), lengthBytes);
+  }
+}
+
+/** `struct virtio_net_ctrl_mac`: how many, and then the addresses. */
+function macTable(addresses: readonly Uint8Array[]): Uint8Array {
+  const data = new Uint8Array(4 + MAC_BYTES * addresses.length);
+  new DataView(data.buffer).setUint32(0, addresses.length, true);
+  addresses.forEach((mac, at) => data.set(checkMac(mac), 4 + MAC_BYTES * at));
+  return data;
 }
 
 /** @throws UsageError when it is not six bytes */

@@ -4,12 +4,13 @@
  * @module
  */
 import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
-import { NET_HDR, NET_HDR_BYTES } from "../../lib/virtio/constants/net.ts";
+import { NET_HDR } from "../../lib/virtio/constants/net.ts";
 import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../lib/virtio/waiter.ts";
 import { FrameBurst } from "./frame_burst.ts";
+import { addSlot, type NetFraming } from "./framing.ts";
 import { decodeFrame, type SavedReceive } from "./saved.ts";
 import type { SlotPool } from "./slots.ts";
 import { COUNT } from "./statistics.ts";
@@ -28,7 +29,12 @@ export class ReceiveQueue implements WaitTarget {
   readonly #name: string;
   readonly #queue: Virtqueue;
   readonly #pool: SlotPool;
+  readonly #framing: NetFraming;
   readonly #mergeable: boolean;
+  /** Bytes of `virtio_net_hdr` before each frame. */
+  readonly #headerBytes: number;
+  /** Slots that go to the device; those past them hold frames of `load`. */
+  readonly #slots: number;
   readonly #counts: Float64Array;
   readonly #slotOf: Uint16Array<ArrayBuffer>;
   /** 1: with the caller. */
@@ -42,36 +48,51 @@ export class ReceiveQueue implements WaitTarget {
   /** What ends this queue's life; thrown by every receive from then on. */
   #fault: unknown = null;
 
-  /** Takes over a queue that is set up, and the slots for it. @param name function, for messages @param pool one slot for each descriptor, and those that `load` takes @param counts shared by all queues */
-  constructor(name: string, queue: Virtqueue, pool: SlotPool, mergeable: boolean, counts: Float64Array) {
+  /**
+   * Takes over a queue that is set up, and the slots for it.
+   * @param name function, for messages @param pool `slots` for the device, and those that `load` takes @param slots no more than the queue has room for
+   * @param counts shared by all queues
+   */
+  constructor(
+    name: string,
+    queue: Virtqueue,
+    pool: SlotPool,
+    slots: number,
+    framing: NetFraming,
+    counts: Float64Array,
+  ) {
     this.index = queue.index;
     this.views = pool.views;
     this.#name = name;
     this.#queue = queue;
     this.#pool = pool;
-    this.#mergeable = mergeable;
+    this.#slots = slots;
+    this.#framing = framing;
+    this.#mergeable = framing.mergeable;
+    this.#headerBytes = framing.headerBytes;
     this.#counts = counts;
     this.#slotOf = new Uint16Array(queue.size);
     this.#held = new Uint8Array(pool.count).fill(1);
     this.#used = usedBurst(pool.count);
   }
 
-  /** Gives a slot for each descriptor to the device and notifies it: once, after DRIVER_OK. */
+  /** Gives its slots to the device and notifies it: once, after DRIVER_OK. */
   start(): void {
-    for (let slot = 0; slot < this.#queue.size; slot++) this.recycleSlot(slot);
+    for (let slot = 0; slot < this.#slots; slot++) this.recycleSlot(slot);
     this.flush();
   }
 
   /**
-   * Puts frames of a saved queue before all that the device will deliver, in slots past those of the descriptors. Before `start`.
+   * Puts frames of a saved queue before all that the device will deliver, in slots past those of the device. Before `start`.
    * @throws UnsupportedError when a frame does not fit into a buffer, and must
    */
   load(saved: SavedReceive): void {
     const { ids, lengths } = this.#used;
-    let slot = this.#queue.size;
+    const headerBytes = this.#headerBytes;
+    let slot = this.#slots;
     for (const frame of saved.frames) {
       const bytes = decodeFrame(frame);
-      const buffers = slotsFor(bytes.length, this.#pool.slotBytes);
+      const buffers = slotsFor(headerBytes + bytes.length, this.#pool.slotBytes);
       if (buffers > 1 && !this.#mergeable) {
         throw new UnsupportedError(
           `${this.#name}, queue ${this.index}: a saved frame of ${bytes.length} bytes in buffers of ${this.#pool.slotBytes}`,
@@ -79,12 +100,14 @@ export class ReceiveQueue implements WaitTarget {
         );
       }
       const first = this.views[slot]!;
-      first.fill(0, 0, NET_HDR_BYTES);
-      first[NUM_BUFFERS_AT] = buffers;
-      first[NUM_BUFFERS_AT + 1] = buffers >> 8;
+      first.fill(0, 0, headerBytes);
+      if (this.#mergeable) {
+        first[NUM_BUFFERS_AT] = buffers;
+        first[NUM_BUFFERS_AT + 1] = buffers >> 8;
+      }
       let done = 0;
       for (let part = 0; part < buffers; part++, slot++) {
-        const offset = part === 0 ? NET_HDR_BYTES : 0;
+        const offset = part === 0 ? headerBytes : 0;
         const piece = bytes.subarray(done, done + this.#pool.slotBytes - offset);
         this.views[slot]!.set(piece, offset);
         done += piece.length;
@@ -134,6 +157,7 @@ export class ReceiveQueue implements WaitTarget {
       this.#usedCount = this.#takeSlots();
     }
     const { ids, lengths } = this.#used;
+    const headerBytes = this.#headerBytes;
     let frames = 0;
     let part = 0;
     let bytes = 0;
@@ -143,7 +167,7 @@ export class ReceiveQueue implements WaitTarget {
       const from = this.#usedAt;
       const slot = ids[from]!;
       const length = lengths[from]!;
-      if (length < NET_HDR_BYTES) {
+      if (length < headerBytes) {
         this.#lie("used.len", `${length} bytes are too few for the header`);
         break;
       }
@@ -159,14 +183,14 @@ export class ReceiveQueue implements WaitTarget {
         );
       }
       this.#usedAt = from + buffers;
-      if (length === NET_HDR_BYTES && buffers === 1) {
+      if (length === headerBytes && buffers === 1) {
         dropped++;
         this.#drop(slot);
         continue;
       }
       for (let i = 0; i < buffers; i++) {
         const piece = ids[from + i]!;
-        const offset = i === 0 ? NET_HDR_BYTES : 0;
+        const offset = i === 0 ? headerBytes : 0;
         const pieceBytes = lengths[from + i]! - offset;
         this.#held[piece] = 1;
         burst.slots[part] = piece;
@@ -231,17 +255,12 @@ export class ReceiveQueue implements WaitTarget {
         `${this.#name}, queue ${this.index}: receive slot ${slot} is not held by the caller`,
       );
     }
-    if (slot >= this.#queue.size) {
+    if (slot >= this.#slots) {
       // A loaded frame's: beyond what the queue has room for, and used once.
       this.#held[slot] = 0;
       return;
     }
-    const id = this.#queue.addSingle(
-      this.#pool.iovaLo[slot]!,
-      this.#pool.iovaHi[slot]!,
-      this.#pool.slotBytes,
-      true,
-    );
+    const id = addSlot(this.#queue, this.#framing, this.#pool, slot, this.#pool.slotBytes, true);
     this.#slotOf[id] = slot;
     this.#held[slot] = 0;
   }
@@ -305,7 +324,7 @@ export class ReceiveQueue implements WaitTarget {
   }
 }
 
-/** Buffers that a frame of `lengthBytes` takes: the header is in the first. */
+/** Buffers that a frame takes. @param lengthBytes with the header, which is in the first */
 export function slotsFor(lengthBytes: number, slotBytes: number): number {
-  return Math.ceil((NET_HDR_BYTES + lengthBytes) / slotBytes);
+  return Math.ceil(lengthBytes / slotBytes);
 }

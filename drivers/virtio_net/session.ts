@@ -8,18 +8,19 @@ import { FEATURE } from "../../lib/virtio/constants/features.ts";
 import {
   ETHERNET_HEADER_BYTES,
   NET_FEATURE,
-  NET_HDR_BYTES,
   netControlQueue,
   netQueues,
 } from "../../lib/virtio/constants/net.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
 import { hasQueueState } from "../../lib/virtio/features.ts";
 import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
+import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { Waiter } from "../../lib/virtio/waiter.ts";
 import type { Session } from "../session_owner.ts";
 import { type NetConfig, readNetConfig } from "./config.ts";
 import { ControlQueue } from "./control.ts";
 import { netWishes } from "./features.ts";
+import { type NetFraming, netFraming } from "./framing.ts";
 import type { VirtioNetOptions } from "./options.ts";
 import { ReceiveQueue, slotsFor } from "./receive.ts";
 import { decodeFrame, type SavedNet, type SavedReceive } from "./saved.ts";
@@ -70,6 +71,8 @@ export interface NetSession {
 }
 
 const CONTROL_QUEUE_SIZE = 16;
+/** Most parts of a command: class and command, two tables of addresses, acknowledgement. */
+const CONTROL_SEGMENTS = 4;
 
 /**
  * Brings the device up to DRIVER_OK with receive buffers in place. A session that goes on with a saved one has none yet, and its frames are
@@ -84,8 +87,9 @@ export function buildSession(session: Session, context: SessionContext): NetSess
   const config = readNetConfig(device);
   const pairs = options.queuePairs ?? 1;
   checkPairs(name, pairs, config.maxQueuePairs);
-  const mergeable = device.has(NET_FEATURE.MRG_RXBUF);
-  const bufferBytes = receiveBufferBytes(name, options.bufferBytes, config.mtu, mergeable);
+  const framing = netFraming(device);
+  const { headerBytes } = framing;
+  const bufferBytes = receiveBufferBytes(name, options.bufferBytes, config.mtu, framing);
   const size = options.queueSize ?? 256;
 
   const numbers = Array.from({ length: pairs }, (_, pair) => netQueues(pair));
@@ -107,31 +111,42 @@ export function buildSession(session: Session, context: SessionContext): NetSess
   for (const number of numbers) {
     const saved = resume?.saved.pairs[receive.length];
     const start = (state: QueueState | undefined) => (rings === "continued" ? state : undefined);
-    const receiveQueue = session.queue(number.receive, size, 0, start(saved?.receive.ring.state));
+    const { tableSegments } = framing;
+    const receiveQueue = session.queue(number.receive, size, tableSegments, start(saved?.receive.ring.state));
+    const receiveSlots = slotCount(receiveQueue, size, framing);
     const buffers = session.own(
       new SlotPool(
         transport.dma,
-        receiveQueue.size + loadedSlots(saved?.receive, bufferBytes),
+        receiveSlots + loadedSlots(saved?.receive, headerBytes, bufferBytes),
         bufferBytes,
-        NET_HDR_BYTES,
+        headerBytes,
         `queue ${number.receive} receive buffers`,
         { deviceReads: true, deviceWrites: true },
       ),
     );
-    receive.push(new ReceiveQueue(name, receiveQueue, buffers, mergeable, context.receiveCounts));
+    receive.push(
+      new ReceiveQueue(name, receiveQueue, buffers, receiveSlots, framing, context.receiveCounts),
+    );
 
-    const transmitQueue = session.queue(number.transmit, size, 0, start(saved?.transmit.ring.state));
+    const transmitQueue = session.queue(
+      number.transmit,
+      size,
+      tableSegments,
+      start(saved?.transmit.ring.state),
+    );
     const frames = session.own(
       new SlotPool(
         transport.dma,
-        transmitQueue.size,
-        NET_HDR_BYTES + maxFrameBytes,
-        NET_HDR_BYTES,
+        slotCount(transmitQueue, size, framing),
+        headerBytes + maxFrameBytes,
+        headerBytes,
         `queue ${number.transmit} transmit buffers`,
         { deviceReads: true, deviceWrites: false },
       ),
     );
-    transmit.push(new TransmitQueue(name, transmitQueue, frames, maxFrameBytes, context.transmitCounts));
+    transmit.push(
+      new TransmitQueue(name, transmitQueue, frames, maxFrameBytes, framing, context.transmitCounts),
+    );
     if (saved !== undefined) {
       receive.at(-1)!.load(saved.receive);
       transmit.at(-1)!.reoffer(saved.transmit);
@@ -141,9 +156,16 @@ export function buildSession(session: Session, context: SessionContext): NetSess
   let control: ControlQueue | undefined;
   if (controlIndex !== undefined) {
     const state = rings === "continued" ? resume?.saved.control?.ring.state : undefined;
-    const queue = session.queue(controlIndex, CONTROL_QUEUE_SIZE, 2, state);
+    const queue = session.queue(controlIndex, CONTROL_QUEUE_SIZE, CONTROL_SEGMENTS, state);
     control = session.own(
-      new ControlQueue(name, queue, transport.dma, waiter, options.controlTimeoutMs ?? 2000),
+      new ControlQueue(
+        name,
+        queue,
+        transport.dma,
+        waiter,
+        options.controlTimeoutMs ?? 2000,
+        framing.headerApart,
+      ),
     );
   }
   device.driverOk();
@@ -204,8 +226,14 @@ function chooseRings(
   });
 }
 
-function loadedSlots(saved: SavedReceive | undefined, bufferBytes: number): number {
-  return saved?.frames.reduce((sum, one) => sum + slotsFor(decodeFrame(one).length, bufferBytes), 0) ?? 0;
+/** Buffers of a queue: as many as were asked for and the ring has room for. A legacy device's ring may be longer than what was asked for. */
+function slotCount(queue: Virtqueue, wanted: number, { descriptors }: NetFraming): number {
+  return Math.max(1, Math.min(wanted, Math.floor(queue.size / descriptors)));
+}
+
+function loadedSlots(saved: SavedReceive | undefined, headerBytes: number, bufferBytes: number): number {
+  const bytes = (frame: string) => headerBytes + decodeFrame(frame).length;
+  return saved?.frames.reduce((sum, one) => sum + slotsFor(bytes(one), bufferBytes), 0) ?? 0;
 }
 
 function checkPairs(name: string, pairs: number, maximum: number): void {
@@ -221,12 +249,12 @@ function receiveBufferBytes(
   name: string,
   wanted: number | undefined,
   mtu: number,
-  mergeable: boolean,
+  { mergeable, headerBytes }: NetFraming,
 ): number {
-  const whole = NET_HDR_BYTES + ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES + mtu;
-  const least = mergeable ? NET_HDR_BYTES + ETHERNET_HEADER_BYTES : whole;
+  const whole = headerBytes + ETHERNET_HEADER_BYTES + VLAN_TAG_BYTES + mtu;
+  const least = mergeable ? headerBytes + ETHERNET_HEADER_BYTES : whole;
   const bytes = wanted ?? Math.max(DEFAULT_BUFFER_BYTES, least);
-  if (Number.isInteger(bytes) && bytes >= least && bytes <= MAX_BUFFER_BYTES + NET_HDR_BYTES) return bytes;
+  if (Number.isInteger(bytes) && bytes >= least && bytes <= MAX_BUFFER_BYTES + headerBytes) return bytes;
   throw new UsageError(`${name}: receive buffers of ${bytes} bytes`, {
     hint: mergeable
       ? `${least} bytes at least`

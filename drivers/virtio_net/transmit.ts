@@ -4,11 +4,12 @@
  * @module
  */
 import { ClosedError, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
-import { ETHERNET_HEADER_BYTES, NET_HDR_BYTES } from "../../lib/virtio/constants/net.ts";
+import { ETHERNET_HEADER_BYTES } from "../../lib/virtio/constants/net.ts";
 import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../lib/virtio/waiter.ts";
+import { addSlot, type NetFraming } from "./framing.ts";
 import { decodeFrame, type SavedTransmit } from "./saved.ts";
 import type { SlotPool } from "./slots.ts";
 import { COUNT } from "./statistics.ts";
@@ -29,6 +30,7 @@ export class TransmitQueue implements WaitTarget {
   readonly #name: string;
   readonly #queue: Virtqueue;
   readonly #pool: SlotPool;
+  readonly #framing: NetFraming;
   readonly #counts: Float64Array;
   readonly #state: Uint8Array<ArrayBuffer>;
   readonly #free: Uint16Array<ArrayBuffer>;
@@ -37,12 +39,20 @@ export class TransmitQueue implements WaitTarget {
   #freeCount: number;
 
   /** Takes over a queue that is set up, and the slots for it. @param pool slots with a zeroed header as headroom; the device only reads them @param counts shared by all queues */
-  constructor(name: string, queue: Virtqueue, pool: SlotPool, maxFrameBytes: number, counts: Float64Array) {
+  constructor(
+    name: string,
+    queue: Virtqueue,
+    pool: SlotPool,
+    maxFrameBytes: number,
+    framing: NetFraming,
+    counts: Float64Array,
+  ) {
     this.index = queue.index;
     this.maxFrameBytes = maxFrameBytes;
     this.#name = name;
     this.#queue = queue;
     this.#pool = pool;
+    this.#framing = framing;
     this.#counts = counts;
     this.#state = new Uint8Array(pool.count);
     this.#free = Uint16Array.from({ length: pool.count }, (_, i) => pool.count - 1 - i);
@@ -96,12 +106,8 @@ export class TransmitQueue implements WaitTarget {
   }
 
   #add(slot: number, lengthBytes: number): void {
-    const id = this.#queue.addSingle(
-      this.#pool.iovaLo[slot]!,
-      this.#pool.iovaHi[slot]!,
-      NET_HDR_BYTES + lengthBytes,
-      false,
-    );
+    const { headerBytes } = this.#framing;
+    const id = addSlot(this.#queue, this.#framing, this.#pool, slot, headerBytes + lengthBytes, false);
     this.#slotOf[id] = slot;
     this.#state[slot] = SENT;
   }
@@ -145,7 +151,7 @@ export class TransmitQueue implements WaitTarget {
     while (this.reclaim() > 0);
     const ring = this.#queue.save(device ?? undefined);
     const frames = ring.inFlight.map(({ id, readable }) => {
-      const lengthBytes = readable.reduce((sum, part) => sum + part.lengthBytes, -NET_HDR_BYTES);
+      const lengthBytes = readable.reduce((sum, part) => sum + part.lengthBytes, -this.#framing.headerBytes);
       return this.#pool.bodies[this.#slotOf[id]!]!.subarray(0, lengthBytes).toBase64();
     });
     return { ring, device, frames, undecided: device === null ? 0 : distance(ring.state, device, ring.size) };

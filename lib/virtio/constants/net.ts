@@ -155,6 +155,9 @@ export const NET_HDR: NetHdrStruct = new Struct("virtio_net_hdr", 12, {
 /** Bytes of `virtio_net_hdr` as this library uses it. */
 export const NET_HDR_BYTES = 12;
 
+/** Bytes of `virtio_net_hdr` of a legacy device without MRG_RXBUF: it ends before `num_buffers` (virtio 1.4 §5.1.6.1). */
+export const NET_HDR_LEGACY_BYTES = 10;
+
 /** `virtio_net_hdr.flags`. */
 export const NET_HDR_FLAG = { needsCsum: 1, dataValid: 2, rscInfo: 4 } as const;
 /** `virtio_net_hdr.gso_type`. */

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import type { BarDoorbell } from "../../vfio/doorbell.ts";
 import { REGION, REGION_FLAG, type VfioDevice } from "../../vfio/device.ts";
 import type { LegacyNotifyArea, LegacyRegisterAccess } from "../admin/legacy_access.ts";
 import { LEGACY_CFG } from "../constants/legacy.ts";
@@ -19,8 +18,8 @@ export interface LegacyNotifyFunctions {
 
 /** What one write of a queue's index does. */
 export interface LegacyDoorbell {
-  /** How the write travels: as `BarDoorbell`, or as a command to the owner. */
-  readonly kind: BarDoorbell["kind"] | "command";
+  /** How the write travels: a store, a signal, an access through the function's server, or a command to the owner. */
+  readonly kind: "mapped" | "eventfd" | "access" | "command";
   /** Notifies of the queue that the doorbell was made for. */
   ring(): void;
 }
