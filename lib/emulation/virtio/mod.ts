@@ -3,6 +3,9 @@
  *
  * @module
  */
+export * from "./admin/admin_lies.ts";
+export type { AdminCommand } from "./admin/command_chain.ts";
+export * from "./admin/controller.ts";
 export type * from "./admin/engine.ts";
 export type * from "./admin/handler.ts";
 export * from "./blk_lies.ts";

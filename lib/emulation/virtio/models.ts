@@ -7,6 +7,8 @@ import { NotFoundError, UsageError } from "../../errors/mod.ts";
 import { DEVICE_ID } from "../../virtio/constants/device_id.ts";
 import { FEATURE_BIT, featureBit } from "../../virtio/constants/features.ts";
 import type { DeviceModel } from "../device_model.ts";
+import { AdminController } from "./admin/controller.ts";
+import { isAdminLie, LyingAdminController, parseAdminLie } from "./admin/admin_lies.ts";
 import { BlkModel } from "./blk_model.ts";
 import { ConsoleModel } from "./console_model.ts";
 import type {
@@ -50,6 +52,8 @@ class Models implements VirtioModels {
   readonly kinds: readonly string[] = KINDS;
   readonly #options: SwitchOptions;
   readonly #switches = new Map<string, NetSwitch>();
+  /** Of PFs, by what the machine knows them by. */
+  readonly #controllers = new WeakMap<PciFunctionBehaviour, AdminController>();
 
   constructor(options: SwitchOptions) {
     this.#options = options;
@@ -68,9 +72,15 @@ class Models implements VirtioModels {
     if ((featuresOn & ~notificationData) !== 0n) {
       throw new UsageError(`${options.address}: only VIRTIO_F_NOTIFICATION_DATA can be switched on`);
     }
-    const ofModel = known === "virtio-blk" && (options.lie ?? "").startsWith("blk-");
+    const ofModel = isAdminLie(options.lie ?? "") ||
+      (known === "virtio-blk" && (options.lie ?? "").startsWith("blk-"));
     const plan = options.lie === undefined || ofModel ? undefined : parseLie(options.lie);
     const makeQueue = plan === undefined ? undefined : lyingQueues(plan);
+    const admin = this.#controller(options);
+    const { physicalFunction: pf, vfIndex } = options;
+    const group = pf === undefined || vfIndex === undefined
+      ? undefined
+      : this.#controllers.get(pf)?.place(vfIndex);
     const front = new VirtioPciFront(this.#model(known, options, featuresOff), {
       featuresOff,
       notificationData: featuresOn !== 0n,
@@ -78,8 +88,28 @@ class Models implements VirtioModels {
       ...(options.usedBatches === undefined ? {} : { usedBatches: options.usedBatches }),
       sriov: (options.totalVfs ?? 0) > 0 && options.vfIndex === undefined,
       ...(makeQueue === undefined ? {} : { makeQueue }),
+      ...(admin === undefined ? {} : { admin }),
+      ...(group === undefined ? {} : { group }),
+      legacy: vfIndex !== undefined && (options.admin?.legacyVfs ?? false),
     });
-    return plan === undefined || makeQueue !== undefined ? front : new LyingFront(front, plan);
+    const behaviour = plan === undefined || makeQueue !== undefined ? front : new LyingFront(front, plan);
+    if (admin !== undefined) this.#controllers.set(behaviour, admin);
+    return behaviour;
+  }
+
+  /** What answers the administration queues of a PF; undefined for one without, and for VFs. */
+  #controller({ address, admin, lie, totalVfs, vfIndex }: BehaviourOptions): AdminController | undefined {
+    if (vfIndex !== undefined) return undefined;
+    const plan = lie !== undefined && isAdminLie(lie) ? parseAdminLie(lie) : undefined;
+    if (admin === undefined || admin.queues === 0) {
+      if (plan === undefined) return undefined;
+      throw new UsageError(`${address}: ${plan.lie} is a lie of administration queues, it has none`, {
+        hint: "set adminQueues",
+      });
+    }
+    const { queues, legacyVfs, legacyNotify } = admin;
+    const of = { queues, totalVfs: totalVfs ?? 0, legacyVfs, legacyNotify };
+    return plan === undefined ? new AdminController(of) : new LyingAdminController(of, plan);
   }
 
   #model(kind: Kind, options: BehaviourOptions, featuresOff: bigint): DeviceModel {
