@@ -23,7 +23,7 @@ import type {
 } from "../pci_function.ts";
 import type { Chain } from "./chain.ts";
 import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
-import { COMMON_AT, frontBars, frontCapabilities, STRUCTURES_BAR } from "./front_layout.ts";
+import { COMMON_AT, frontCapabilities, STRUCTURES_BAR } from "./front_layout.ts";
 import type { VirtioPciFront } from "./pci_front.ts";
 import { PackedDeviceQueue } from "./packed_device_queue.ts";
 import { SplitDeviceQueue } from "./split_device_queue.ts";
@@ -274,6 +274,11 @@ class LyingPackedQueue extends PackedDeviceQueue {
   }
 }
 
+/** Doorbells of a function, those of administration queues included: it has a vector for each, and one for its configuration. */
+function doorbellCount(front: VirtioPciFront): number {
+  return front.msix.vectors - 1;
+}
+
 /** A function whose registers lie: the honest front, and this around its BAR accesses. */
 export class LyingFront implements PciFunctionBehaviour {
   /** The honest function inside. */
@@ -303,12 +308,10 @@ export class LyingFront implements PciFunctionBehaviour {
     this.vendorCapabilities = front.vendorCapabilities;
     if (front.netInterface !== undefined) this.netInterface = front.netInterface;
     if (plan.lie === "doorbell-out-of-bar") {
-      const { queueSizes, configSizeBytes } = front.model;
-      const bar = frontBars(queueSizes.length, front.msix.vectors).find((one) =>
-        one.index === STRUCTURES_BAR
-      )!;
+      const { configSizeBytes } = front.model;
+      const bar = front.bars.find((one) => one.index === STRUCTURES_BAR)!;
       this.vendorCapabilities = frontCapabilities(
-        queueSizes.length,
+        doorbellCount(front),
         configSizeBytes,
         bar.sizeBytes,
         front.profile === "spec" ? COMMON_CFG_BYTES.all : COMMON_CFG_BYTES.queueState,
@@ -356,7 +359,8 @@ export class LyingFront implements PciFunctionBehaviour {
       case "doorbell-past-structure":
         // The notify structure has one doorbell a queue, so this one is just past the last.
         if (at === COMMON_CFG.queue_notify_off.offset && this.#occasions.take()) {
-          into.set([this.front.model.queueSizes.length & 0xff, this.front.model.queueSizes.length >> 8]);
+          const past = doorbellCount(this.front);
+          into.set([past & 0xff, past >> 8]);
         }
         return;
       case "version-1-missing":
