@@ -28,7 +28,7 @@ export interface DeviceFront {
   readonly negotiatedFeatures: bigint;
   /**
    * A driver uses the legacy interface: features 0–31 only, no VERSION_1, and config space may be written before features are final
-   * (virtio 1.4 §2.2.3, §3.1.2). True from its first write on, false again after a reset. Absent: never.
+   * (virtio 1.2 §2.2.3, §3.1.2). True from its first write on, false again after a reset. Absent: never.
    */
   readonly legacy?: boolean;
   /** True while the device may touch memory: from DRIVER_OK (on the legacy interface: from first use) to reset or violation, with a client and Bus Master Enable. */
@@ -43,6 +43,11 @@ export interface DeviceFront {
   queue(index: number): DeviceQueue | undefined;
   /** The model changed its config space: bump the generation, raise the config interrupt. */
   configChanged(): void;
+  /**
+   * Something other than this device's driver gave it work or changed what `arm` has to ask for, such as another port of its switch: it is
+   * polled and armed again. Absent where everything is polled.
+   */
+  wake?(): void;
   /** Notes something that the driver must not do and that the device can live with. */
   report(rule: string, message: string, queue?: number): void;
   /** Reports, sets DEVICE_NEEDS_RESET and stops the device. */

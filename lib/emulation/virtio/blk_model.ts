@@ -19,6 +19,7 @@ import { type BlkRequestContext, BlkRequests } from "./blk_request.ts";
 import { BlkStorage, type BlkStorageOptions } from "./blk_storage.ts";
 import { Chain } from "./chain.ts";
 import type { DeviceQueue } from "./device_queue.ts";
+import { LegacyFraming } from "./legacy_framing.ts";
 
 /** Up to and with the write zeroes fields. */
 const CONFIG_BYTES = 60;
@@ -63,6 +64,7 @@ export class BlkModel implements DeviceModel {
   readonly #options: BlkModelOptions;
   readonly #chain: Chain;
   readonly #requests = new BlkRequests();
+  readonly #framing = new LegacyFraming();
   readonly #lie: BlkLiePlan | null;
   readonly #limits: {
     readonly sizeMax: number;
@@ -155,13 +157,15 @@ export class BlkModel implements DeviceModel {
     for (let i = 0; i < into.length; i++) into[i] = offset + i < CONFIG_BYTES ? bytes[offset + i]! : 0;
   }
 
-  /** Only `writeback` can be written, with CONFIG_WCE. */
+  /** Only `writeback` can be written, with CONFIG_WCE; by a legacy driver also before features are final (§5.2.5.3). */
   writeConfig(offset: number, from: Uint8Array): void {
     const { writeback } = BLK_CONFIG.fields;
     const value = from[0]!;
-    if (
-      offset !== writeback.offset || from.length !== 1 || value > 1 || !this.#has(BLK_FEATURE.CONFIG_WCE)
-    ) {
+    const early = this.#front?.legacy === true && this.#context === null;
+    const changeable = early
+      ? (this.features & BLK_FEATURE.CONFIG_WCE) !== 0n
+      : this.#has(BLK_FEATURE.CONFIG_WCE);
+    if (offset !== writeback.offset || from.length !== 1 || value > 1 || !changeable) {
       this.#front?.report(
         "virtio 1.2 §5.2.4",
         `write of ${from.length} bytes (${value}) at ${offset} of virtio_blk_config`,
@@ -169,13 +173,14 @@ export class BlkModel implements DeviceModel {
       return;
     }
     this.#writeback = value === 1;
-    this.#makeContext();
+    if (!early) this.#makeContext();
   }
 
   /** The driver is ready. */
   start(): void {
     this.#usedQueues = this.#has(BLK_FEATURE.MQ) ? this.queueSizes.length : 1;
     this.#makeContext();
+    if (this.#front !== null) this.#framing.start(this.#front);
   }
 
   /** Forgets everything of the driver; the sectors stay. */
@@ -183,6 +188,7 @@ export class BlkModel implements DeviceModel {
     this.#writeback = true;
     this.#usedQueues = 1;
     this.#context = null;
+    this.#framing.stop();
     this.#silent = false;
   }
 
@@ -236,6 +242,7 @@ export class BlkModel implements DeviceModel {
       );
       return false;
     }
+    this.#framing.request(chain, queue.index);
     const last = chain.writableBytes - 1;
     const lie = this.#lie?.take() ? this.#lie.lie : undefined;
     if (lie === "blk-silence") this.#silent = true;
@@ -259,8 +266,12 @@ export class BlkModel implements DeviceModel {
     return ((this.#front?.negotiatedFeatures ?? 0n) & feature) !== 0n;
   }
 
-  /** `writeback` as it reads: §5.2.5.2 has it 0 when CONFIG_WCE was accepted and FLUSH was not. */
+  /**
+   * `writeback` as it reads: §5.2.5.2 has it 0 when CONFIG_WCE was accepted and FLUSH was not. A legacy driver's features must not change it
+   * (§5.2.5.3).
+   */
   get #cached(): boolean {
+    if (this.#front?.legacy) return this.#writeback;
     return this.#writeback && !(this.#has(BLK_FEATURE.CONFIG_WCE) && !this.#has(BLK_FEATURE.FLUSH));
   }
 
@@ -271,16 +282,17 @@ export class BlkModel implements DeviceModel {
     const id = new Uint8Array(BLK_ID_BYTES);
     new TextEncoder().encodeInto(this.#options.serial ?? front.name, id);
     const wce = this.#has(BLK_FEATURE.CONFIG_WCE);
+    const legacy = front.legacy ?? false;
     this.#context = {
       features: front.negotiatedFeatures,
+      legacy,
       readOnly: (this.features & BLK_FEATURE.RO) !== 0n,
       storage,
       limits: this.#limits,
       id,
       // §5.2.6.2: stable at once in writethrough mode, and for a driver that cannot flush a device that could be.
-      writeThrough: wce
-        ? !this.#cached
-        : !this.#has(BLK_FEATURE.FLUSH) && (this.features & BLK_FEATURE.FLUSH) !== 0n,
+      writeThrough: wce ? !this.#cached : (legacy && !this.#writeback) ||
+        (!this.#has(BLK_FEATURE.FLUSH) && (this.features & BLK_FEATURE.FLUSH) !== 0n),
       report: (rule, message) => front.report(rule, message),
     };
   }

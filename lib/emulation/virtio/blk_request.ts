@@ -34,6 +34,8 @@ export interface BlkLimits {
 export interface BlkRequestContext {
   /** Features in force. */
   readonly features: bigint;
+  /** The driver uses the legacy interface, on which type 5 is a flush, too (virtio 1.2 §5.2.6.3). */
+  readonly legacy?: boolean;
   /** RO is offered: whether the driver accepted it or not, nothing is written. */
   readonly readOnly: boolean;
   /** The sectors. */
@@ -49,6 +51,8 @@ export interface BlkRequestContext {
 }
 
 const RULE = "virtio 1.2 §5.2.6.1";
+/** VIRTIO_BLK_T_FLUSH_OUT. */
+const LEGACY_FLUSH_OUT = 5;
 const { ok, ioErr, unsupp } = BLK_STATUS;
 
 /** Runs requests, one at a time; holds scratch memory only. */
@@ -65,7 +69,8 @@ export class BlkRequests {
    */
   run(chain: Chain, context: BlkRequestContext): number {
     chain.peek(this.#header);
-    const type = this.#headerView.getUint32(0, true);
+    const named = this.#headerView.getUint32(0, true);
+    const type = named === LEGACY_FLUSH_OUT && context.legacy ? BLK_TYPE.flush : named;
     const sector = this.#headerView.getUint32(8, true) + 4294967296 * this.#headerView.getUint32(12, true);
     let status: number;
     try {

@@ -27,9 +27,9 @@ import { stepStatus } from "./status_rules.ts";
 /** Rule of everything about the register block. */
 const BLOCK = "2.3";
 /** Either interface at a time. */
-const ONE_INTERFACE = "virtio 1.4 §2.2.3";
+const ONE_INTERFACE = "virtio 1.2 §2.2.3";
 /** Devices are set up without FEATURES_OK. */
-const SETUP = "virtio 1.4 §3.1.2";
+const SETUP = "virtio 1.2 §3.1.2";
 const LOW_BITS = 0xffff_ffffn;
 const REGISTERS = Object.entries(LEGACY_CFG) as [LegacyRegisterName, LegacyRegister][];
 

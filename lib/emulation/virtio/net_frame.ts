@@ -19,6 +19,8 @@ const PROTOCOL_UDP = 17;
 export class NetFrame {
   /** The sender's chain: virtio header, then the frame. */
   readonly chain: Chain;
+  /** Bytes of the virtio header: the frame begins behind them. */
+  headerBytes: number = NET_HDR_BYTES;
   /** Bytes of the frame, without virtio header. */
   lengthBytes = 0;
   /** First two bytes of the destination address. */
@@ -36,18 +38,19 @@ export class NetFrame {
     this.chain = new Chain(maxDescriptors);
   }
 
-  /** Reads the headers of the frame in `chain`. Its length is negative when not even the virtio header is there. */
-  load(): void {
-    this.lengthBytes = this.chain.readableBytes - NET_HDR_BYTES;
+  /** Reads the headers of the frame in `chain`. Its length is negative when not even the virtio header is there. @param headerBytes of the latter */
+  load(headerBytes: number = NET_HDR_BYTES): void {
+    this.headerBytes = headerBytes;
+    this.lengthBytes = this.chain.readableBytes - headerBytes;
     this.headBytes = this.chain.peek(this.head);
-    this.destinationHigh = macHigh(this.head, NET_HDR_BYTES);
-    this.destinationLow = macLow(this.head, NET_HDR_BYTES);
+    this.destinationHigh = macHigh(this.head, headerBytes);
+    this.destinationLow = macLow(this.head, headerBytes);
     this.#flow = -1;
   }
 
   /** The frame carries a VLAN tag. */
   get tagged(): boolean {
-    return this.#word(NET_HDR_BYTES + 12) === ETHERTYPE_VLAN;
+    return this.#word(this.headerBytes + 12) === ETHERTYPE_VLAN;
   }
 
   /**
@@ -73,7 +76,7 @@ export class NetFrame {
   }
 
   #hash(): number {
-    let at = NET_HDR_BYTES + 12;
+    let at = this.headerBytes + 12;
     let type = this.#word(at);
     if (type === ETHERTYPE_VLAN) {
       at += 4;
@@ -92,7 +95,7 @@ export class NetFrame {
       protocol = at + 7 > this.headBytes ? 0 : this.head[at + 6]!;
       ports = at + 40;
     } else {
-      hash = this.#symmetric(NET_HDR_BYTES, NET_HDR_BYTES + 6, 3, type);
+      hash = this.#symmetric(this.headerBytes, this.headerBytes + 6, 3, type);
       protocol = 0;
       ports = -1;
     }

@@ -1,7 +1,8 @@
 /**
  * A virtio network device (virtio 1.2 §5.1): a port of an embedded switch.
  *
- * It offers no offloads, so every header is 12 bytes of which only `num_buffers` ever matters.
+ * It offers no offloads, so every header is 12 bytes of which only `num_buffers` ever matters. A legacy driver without MRG_RXBUF has a header of
+ * 10 bytes, and frames go between drivers of both kinds.
  *
  * @module
  */
@@ -9,10 +10,13 @@ import { UsageError } from "../../errors/mod.ts";
 import { DEVICE_ID } from "../../virtio/constants/device_id.ts";
 import {
   ETHERNET_HEADER_BYTES,
+  MAC_BYTES,
   NET_CONFIG,
   NET_FEATURE,
   NET_FEATURE_BIT,
   NET_FEATURE_REQUIRES,
+  NET_HDR_BYTES,
+  NET_HDR_LEGACY_BYTES,
   NET_STATUS,
   netControlQueue,
   type NetFeatureName,
@@ -20,6 +24,7 @@ import {
 } from "../../virtio/constants/net.ts";
 import type { DeviceFront, DeviceModel } from "../device_model.ts";
 import type { DeviceQueue } from "./device_queue.ts";
+import { LegacyFraming } from "./legacy_framing.ts";
 import { formatMac, macHigh, macLow, parseMac } from "./mac_address.ts";
 import { type NetControlTarget, runControlCommand } from "./net_control.ts";
 import { ReceiveFilter } from "./net_filter.ts";
@@ -84,6 +89,8 @@ export class NetModel implements DeviceModel, SwitchPort {
   // Of the running driver; set by `start`.
   #mergeable = false;
   #mtuAgreed = false;
+  #headerBytes = NET_HDR_BYTES;
+  readonly #framing = new LegacyFraming();
   #controlQueue = -1;
   #activePairs = 1;
   /** Pairs that were ever active since reset: what was queued before fewer were asked for is still sent. */
@@ -189,13 +196,28 @@ export class NetModel implements DeviceModel, SwitchPort {
       max_virtqueue_pairs: this.maxPairs,
       mtu: this.#mtu,
     });
-    const { macHigh: high, macLow: low } = this.#filter;
-    bytes.set([high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low]);
+    bytes.set(this.#macBytes());
     for (let i = 0; i < into.length; i++) into[i] = offset + i < CONFIG_BYTES ? bytes[offset + i]! : 0;
   }
 
-  /** Reports the write: there is nothing to write. */
+  #macBytes(): Uint8Array {
+    const { macHigh: high, macLow: low } = this.#filter;
+    return Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low);
+  }
+
+  /** Reports the write: there is nothing to write, except for a legacy driver its address, as a whole or byte by byte. */
   writeConfig(offset: number, from: Uint8Array): void {
+    if (this.#front?.legacy && offset + from.length <= MAC_BYTES) {
+      const mac = this.#macBytes();
+      mac.set(from, offset);
+      if ((mac[0]! & 1) === 0) {
+        this.#filter.macHigh = macHigh(mac, 0);
+        this.#filter.macLow = macLow(mac, 0);
+        return;
+      }
+      this.#front.report("virtio 1.2 §5.1.4.3", "a multicast address cannot be the device's own");
+      return;
+    }
     this.#front?.report(
       "virtio 1.2 §5.1.4",
       `write of ${from.length} bytes at ${offset} of virtio_net_config, which is read-only`,
@@ -205,7 +227,9 @@ export class NetModel implements DeviceModel, SwitchPort {
   /** The driver is ready. */
   start(): void {
     const features = this.#front?.negotiatedFeatures ?? 0n;
+    if (this.#front !== null) this.#framing.start(this.#front);
     this.#mergeable = (features & NET_FEATURE.MRG_RXBUF) !== 0n;
+    this.#headerBytes = this.#front?.legacy && !this.#mergeable ? NET_HDR_LEGACY_BYTES : NET_HDR_BYTES;
     this.#mtuAgreed = (features & NET_FEATURE.MTU) !== 0n;
     const multiqueue = (features & NET_FEATURE.MQ) !== 0n;
     this.#controlQueue = (features & NET_FEATURE.CTRL_VQ) === 0n
@@ -224,6 +248,8 @@ export class NetModel implements DeviceModel, SwitchPort {
   #forget(): void {
     this.#mergeable = false;
     this.#mtuAgreed = false;
+    this.#headerBytes = NET_HDR_BYTES;
+    this.#framing.stop();
     this.#controlQueue = -1;
     this.#activePairs = 1;
     this.#usedPairs = 1;
@@ -301,8 +327,9 @@ export class NetModel implements DeviceModel, SwitchPort {
       const id = queue.pop(frame.chain);
       if (id < 0) break;
       if (moved === 0) queue.suppress();
-      frame.load();
+      frame.load(this.#headerBytes);
       if (!this.#checkTransmit(frame, queue.index)) break;
+      this.#framing.transmit(frame.chain, queue.index, this.#headerBytes);
       if (frame.lengthBytes < ETHERNET_HEADER_BYTES) this.#count(COUNTER.runt);
       else if (!this.#linkUp) this.#count(COUNTER.linkDown);
       else {
@@ -417,7 +444,7 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   #deliverTo(queue: DeviceQueue, pair: number, frame: NetFrame): number {
     const receiver = this.#receiver;
-    const outcome = receiver.deliver(queue, frame, this.#mergeable);
+    const outcome = receiver.deliver(queue, frame, this.#mergeable, this.#headerBytes, this.#framing);
     if (outcome === DELIVERY.delivered) {
       this.#unpublished[pair] = 1;
       this.#short[pair] = -1;
@@ -428,6 +455,11 @@ export class NetModel implements DeviceModel, SwitchPort {
       this.#front?.violation(RECEIVE_RULE, receiver.problem, queue.index);
     }
     return outcome;
+  }
+
+  /** See `SwitchPort`. */
+  wake(): void {
+    this.#front?.wake?.();
   }
 
   /** Publishes what was delivered. */
@@ -459,6 +491,7 @@ export class NetModel implements DeviceModel, SwitchPort {
         );
         break;
       }
+      this.#framing.control(chain, queue.index);
       chain.writeByte(0, runControlCommand(chain, this.#control));
       queue.pushUsed(id, 1);
       moved++;

@@ -3,13 +3,16 @@
  *
  * @module
  */
-import { NET_HDR_BYTES } from "../../virtio/constants/net.ts";
+import { NET_HDR } from "../../virtio/constants/net.ts";
 import type { DmaRegion } from "../../vfio/vfio_user/dma_table.ts";
 import { Chain } from "./chain.ts";
 import { copyChain } from "./chain_copy.ts";
 import type { DeviceQueue } from "./device_queue.ts";
+import type { LegacyFraming } from "./legacy_framing.ts";
 import type { NetFrame } from "./net_frame.ts";
 import { DELIVERY } from "./net_switch.ts";
+
+const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset;
 
 /** What one device needs to fill receive buffers, made once. */
 export class NetReceiver {
@@ -32,14 +35,23 @@ export class NetReceiver {
    * Copies header and frame, from the sender's memory to the receiver's, and pushes the buffers, unpublished. When there are too few they
    * all stay in the queue.
    * @param mergeable MRG_RXBUF was negotiated: a frame may take several buffers
+   * @param headerBytes of the receiver's virtio header, which may be another than the sender's; one without `num_buffers` has 10
+   * @param framing judges the buffers that begin a frame
    * @returns one of `DELIVERY`
    */
-  deliver(queue: DeviceQueue, frame: NetFrame, mergeable: boolean): number {
+  deliver(
+    queue: DeviceQueue,
+    frame: NetFrame,
+    mergeable: boolean,
+    headerBytes: number,
+    framing: LegacyFraming,
+  ): number {
     const buffer = this.#buffer;
     const total = frame.lengthBytes;
     let copied = 0, count = 0;
     let lowRegion: DmaRegion | null = null, highRegion: DmaRegion | null = null;
     let lowAt = 0, highAt = 0;
+    const counted = headerBytes > NUM_BUFFERS_AT;
     this.problem = undefined;
     do {
       const id = queue.pop(buffer);
@@ -49,8 +61,8 @@ export class NetReceiver {
         for (; count > 0; count--) queue.unpop();
         return DELIVERY.noRoom;
       }
-      if (!this.#check(buffer)) return DELIVERY.notReceiving;
-      const skip = count === 0 ? NET_HDR_BYTES : 0;
+      if (!this.#check(buffer, headerBytes)) return DELIVERY.notReceiving;
+      const skip = count === 0 ? headerBytes : 0;
       const room = buffer.writableBytes - skip;
       if (!mergeable && room < total) {
         queue.unpop();
@@ -58,31 +70,36 @@ export class NetReceiver {
       }
       const part = room < total - copied ? room : total - copied;
       if (count === 0) {
-        for (let i = 0; i < NET_HDR_BYTES - 2; i++) buffer.writeByte(i, 0);
+        framing.receive(buffer, queue.index, headerBytes);
+        for (let i = 0; i < NUM_BUFFERS_AT; i++) buffer.writeByte(i, 0);
+      }
+      if (count === 0 && counted) {
         // num_buffers is known at the end only, when the chain holds another buffer: remember where its two bytes are.
-        buffer.locate(NET_HDR_BYTES - 2);
+        buffer.locate(NUM_BUFFERS_AT);
         lowRegion = buffer.foundRegion;
         lowAt = buffer.foundOffset;
-        buffer.locate(NET_HDR_BYTES - 1);
+        buffer.locate(NUM_BUFFERS_AT + 1);
         highRegion = buffer.foundRegion;
         highAt = buffer.foundOffset;
       }
-      copyChain(frame.chain, NET_HDR_BYTES + copied, buffer, skip, part);
+      copyChain(frame.chain, frame.headerBytes + copied, buffer, skip, part);
       this.#heads[count] = id;
       this.#lengths[count] = part + skip;
       copied += part;
       count++;
     } while (copied < total);
 
-    lowRegion!.bytes[lowAt] = count;
-    highRegion!.bytes[highAt] = count >> 8;
+    if (counted) {
+      lowRegion!.bytes[lowAt] = count;
+      highRegion!.bytes[highAt] = count >> 8;
+    }
     for (let i = 0; i < count; i++) queue.pushUsed(this.#heads[i]!, this.#lengths[i]!);
     return DELIVERY.delivered;
   }
 
-  #check(buffer: Chain): boolean {
+  #check(buffer: Chain, headerBytes: number): boolean {
     if (buffer.readableCount > 0) this.problem = "a receive buffer is device-readable";
-    else if (buffer.writableBytes < NET_HDR_BYTES) {
+    else if (buffer.writableBytes < headerBytes) {
       this.problem = `a receive buffer of ${buffer.writableBytes} bytes has no room for virtio_net_hdr`;
     } else return true;
     return false;
