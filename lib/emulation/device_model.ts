@@ -6,6 +6,7 @@
 import type { OwnedFd } from "../../ffi/mod.ts";
 import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
 import type { ServedDoorbell, ServedMapping } from "../vfio/vfio_user/served_device.ts";
+import type { DevicePart } from "../virtio/constants/device_parts.ts";
 import type { DeviceQueue } from "./virtio/device_queue.ts";
 
 /** Something that a driver did and that the standard forbids, or that a device model could not carry out. */
@@ -39,6 +40,8 @@ export interface DeviceFront {
   readonly vectors: number;
   /** Sends MSI-X vector `vector`, for devices whose drivers bind vectors to other things than queues. @returns false when it cannot be sent now */
   raiseVector(vector: number): boolean;
+  /** The owner of the function stopped it while a driver ran (device parts): that driver may go on, here or on another function. Absent: never. */
+  readonly stopped?: boolean;
   /** The enabled queue; undefined when there is none or the device is not live. */
   queue(index: number): DeviceQueue | undefined;
   /** The model changed its config space: bump the generation, raise the config interrupt. */
@@ -88,6 +91,22 @@ export interface ModelSharedMemory {
   rang(id: number, offset: number): void;
 }
 
+/** The state of a device type as device parts (virtio 1.4 §2.13). Queues, features and status are the front's. */
+export interface ModelParts {
+  /** What a driver that accepted these features can have set and no part holds; undefined when parts hold all. */
+  lack?(accepted: bigint): string | undefined;
+  /** Parts of the device type, in order of their selectors. */
+  get?(): readonly DevicePart[];
+  /** Why a part of the device type cannot be taken; undefined when it can. Nothing changes. */
+  problem?(part: DevicePart, accepted: bigint): string | undefined;
+  /** Takes a part that `problem` has nothing against. The device is stopped. */
+  set?(part: DevicePart): void;
+  /** `start` was called for a driver that ran on another function: forget what only this one's queues meant. `set` may follow. */
+  restored?(): void;
+  /** The function was stopped, or goes on. Nothing is in flight. */
+  stopChanged?(): void;
+}
+
 /** A virtio device's behaviour. */
 export interface DeviceModel {
   /** Virtio device id. */
@@ -102,6 +121,8 @@ export interface DeviceModel {
   readonly classCode: number;
   /** Shown by sysfs, for network devices. */
   readonly netInterface?: { readonly mac: string; readonly mtu: number };
+  /** Its state as device parts. Absent: parts do not hold all of it, and a running device cannot be restored from them. */
+  readonly parts?: ModelParts;
   /** Its shared memory regions, if it has any. */
   readonly sharedMemory?: ModelSharedMemory;
   /** MSI-X vectors for `raiseVector`, beside those of the queues and of config changes. Default 0. */

@@ -323,7 +323,11 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     this.#unwatchDoorbells(index);
     this.#rung.set(index, doorbells);
     try {
+      const watched = new Set<OwnedFd>();
       for (const { fd, offset } of doorbells) {
+        // One eventfd may stand for writes at several addresses.
+        if (watched.has(fd.fd)) continue;
+        watched.add(fd.fd);
         this.watch?.(fd.fd, () => {
           if (!fd.closed && fd.take() > 0) this.behaviour.rang(index, offset);
         });

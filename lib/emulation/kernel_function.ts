@@ -59,6 +59,8 @@ export interface KernelFunction {
   readonly numaNode: number;
   /** Address of its PF, on a VF. */
   readonly physicalFunction?: string;
+  /** Which of its PF's VFs it is, 0 for the first; undefined on any other function. */
+  readonly vfIndex?: number;
   /** Network interface that the default driver makes of it. */
   readonly netInterface?: { readonly mac: string; readonly mtu: number };
   /** What the host uses that interface for, one phrase each. */

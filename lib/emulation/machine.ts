@@ -61,7 +61,7 @@ export class EmulatedMachine implements Disposable {
   constructor(options: MachineOptions) {
     this.#options = options;
     this.violations = new ViolationLog(options.onViolation);
-    this.#loop = new MachineLoop(this.#events, this.#functions, this.violations);
+    this.#loop = new MachineLoop(this.#events, this.violations);
     try {
       this.#addMachineAttributes();
       const groups = assignGroups(options.topology);
@@ -162,6 +162,7 @@ export class EmulatedMachine implements Disposable {
       },
       this.#surroundings(address),
       this.#events,
+      this.#loop.turns,
     );
     this.#functions.set(address, fn);
     this.#addQueues(fn);
@@ -234,6 +235,7 @@ export class EmulatedMachine implements Disposable {
         vfMemorySpace: () => pf.device.config.vfMemorySpace,
       },
       this.#events,
+      this.#loop.turns,
     );
     this.#functions.set(address, fn);
     this.#addQueues(fn);

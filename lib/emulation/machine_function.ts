@@ -13,6 +13,7 @@ import {
 } from "./emulated_function.ts";
 import type { EventDispatcher } from "./event_dispatcher.ts";
 import type { AssignedBar, SriovShape } from "./function_config.ts";
+import type { FunctionTurns } from "./function_turns.ts";
 import type { KernelFunction, KernelResource, KernelSriov } from "./kernel_function.ts";
 import type { PciIdentity } from "./pci_function.ts";
 
@@ -24,6 +25,8 @@ export interface MachineFunctionOptions extends EmulatedFunctionOptions {
   readonly numaNode: number;
   /** Address of its PF, on a VF. */
   readonly physicalFunction?: string;
+  /** Which of its PF's VFs it is, 0 for the first. */
+  readonly vfIndex?: number;
   /** What the host uses its network interface for. */
   readonly hostUse?: readonly string[];
   /** Path of its vfio-user socket; undefined: it has none, as in tests without processes. */
@@ -31,7 +34,10 @@ export interface MachineFunctionOptions extends EmulatedFunctionOptions {
 }
 
 /** What a function asks of its machine; the rest of `FunctionSurroundings` it does itself. */
-export type MachineSurroundings = Omit<FunctionSurroundings, "resampleChanged" | "watch" | "unwatch">;
+export type MachineSurroundings = Omit<
+  FunctionSurroundings,
+  "resampleChanged" | "watch" | "unwatch" | "userChanged" | "touched"
+>;
 
 /** See the module. */
 export class MachineFunction implements KernelFunction, Disposable {
@@ -45,6 +51,8 @@ export class MachineFunction implements KernelFunction, Disposable {
   readonly numaNode: number;
   /** Address of its PF, on a VF. */
   readonly physicalFunction?: string;
+  /** Which of its PF's VFs it is, 0 for the first. */
+  readonly vfIndex?: number;
   /** Network interface that the default driver makes of it. */
   readonly netInterface?: { readonly mac: string; readonly mtu: number };
   /** What the host uses it for. */
@@ -54,6 +62,7 @@ export class MachineFunction implements KernelFunction, Disposable {
   /** Addresses of its enabled VFs, kept by the machine. */
   readonly vfs: string[] = [];
   readonly #events: EventDispatcher;
+  readonly #turns: FunctionTurns;
   readonly #bars: readonly AssignedBar[];
   readonly #vfBars: readonly AssignedBar[];
   readonly #totalVfs: number;
@@ -61,15 +70,22 @@ export class MachineFunction implements KernelFunction, Disposable {
   #server: VfioUserServer | null = null;
   #offered = false;
 
-  /** Makes the function and watches its doorbells. @throws what `EmulatedFunction` throws, SyscallError */
-  constructor(options: MachineFunctionOptions, around: MachineSurroundings, events: EventDispatcher) {
+  /** Makes the function. @throws what `EmulatedFunction` throws */
+  constructor(
+    options: MachineFunctionOptions,
+    around: MachineSurroundings,
+    events: EventDispatcher,
+    turns: FunctionTurns,
+  ) {
     this.address = options.address;
     this.iommuGroup = options.iommuGroup;
     this.numaNode = options.numaNode;
     if (options.physicalFunction !== undefined) this.physicalFunction = options.physicalFunction;
+    if (options.vfIndex !== undefined) this.vfIndex = options.vfIndex;
     if (options.behaviour.netInterface !== undefined) this.netInterface = options.behaviour.netInterface;
     this.hostUse = options.hostUse ?? [];
     this.#events = events;
+    this.#turns = turns;
     this.#bars = options.bars ?? [];
     this.#vfBars = options.vfBars ?? [];
     this.#totalVfs = options.sriov?.totalVfs ?? 0;
@@ -80,20 +96,21 @@ export class MachineFunction implements KernelFunction, Disposable {
       vfsDisappear: () => around.vfsDisappear(),
       vfsReset: () => around.vfsReset(),
       vfMemorySpace: () => around.vfMemorySpace(),
-      watch: (fd, handler) => events.watch(fd, handler),
+      watch: (fd, handler) => {
+        events.watch(fd, () => {
+          turns.touched(this);
+          handler();
+        });
+      },
       unwatch: (fd) => events.unwatch(fd),
+      touched: () => turns.touched(this),
+      userChanged: (there) => there ? turns.came(this) : turns.left(this),
       resampleChanged: (before, now) => {
         if (before !== null) events.unwatch(before.fd);
         if (now !== null) events.watch(now.fd, () => this.device.interrupts.resampled());
       },
     });
     if (options.sriov !== undefined) this.sriov = this.#kernelSriov(options.sriov);
-    try {
-      this.#watchDoorbells();
-    } catch (error) {
-      this.close();
-      throw error;
-    }
   }
 
   /** Header fields. */
@@ -138,7 +155,13 @@ export class MachineFunction implements KernelFunction, Disposable {
     if (this.#socketPath !== undefined) {
       const server = VfioUserServer.listen(this.#socketPath, this.device, {
         watcher: {
-          connected: (fd) => this.#events.watch(fd, () => server.handleConnection()),
+          connected: (fd) => {
+            this.#events.watch(fd, () => {
+              // Whatever the user asks for may be work, or change what the function waits for.
+              this.#turns.touched(this);
+              server.handleConnection();
+            });
+          },
           disconnecting: (fd, reason) => {
             this.#events.unwatch(fd);
             if (reason !== null) this.#reportBreak(reason);
@@ -179,27 +202,12 @@ export class MachineFunction implements KernelFunction, Disposable {
   /** Takes it all down. May be called twice. */
   close(): void {
     this.withdraw();
-    for (const { index } of this.device.behaviour.bars) {
-      // The client holds the same open files: closing alone would leave them in the epoll set.
-      for (const doorbell of this.device.doorbells(index)) this.#events.unwatch(doorbell.fd.fd);
-    }
     this.device.close();
   }
 
   /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
-  }
-
-  #watchDoorbells(): void {
-    const { behaviour } = this.device;
-    for (const { index } of behaviour.bars) {
-      for (const { fd, offset } of behaviour.doorbells(index)) {
-        this.#events.watch(fd.fd, () => {
-          if (!fd.closed && fd.take() > 0) behaviour.rang(index, offset);
-        });
-      }
-    }
   }
 
   #kernelSriov(shape: SriovShape): KernelSriov {

@@ -5,37 +5,30 @@
  */
 import { setImmediate } from "node:timers";
 import type { EventDispatcher } from "./event_dispatcher.ts";
-import type { MachineFunction } from "./machine_function.ts";
+import { FunctionTurns, type Polled } from "./function_turns.ts";
 import type { ViolationLog } from "./violation_log.ts";
 
-/** Buffers that one function may move before it is the next one's turn. */
-const BUDGET = 256;
 /** Rounds between two looks at the descriptors while there is work. */
 const ROUNDS_A_DISPATCH = 8;
-/** Rounds without work before notifications are asked for: a driver that answers at once need not ring. */
-const IDLE_ROUNDS = 64;
-/** This thread's event loop (signals, timers) gets its turn at least so often. */
+/** This thread's event loop (signals, timers) gets its turn at least so often, and so does every function that a user drives. */
 const YIELD_MS = 20;
 /** After so long without work the loop waits beside the event loop: slower to wake, and free for signals at once. */
 const QUIET_AFTER_MS = 1000;
 const QUIET_WAIT_MS = 500;
 
-/** Polls the functions that a user drives, and serves the descriptors of all. */
+/** Polls the functions that have work, and serves the descriptors of all. */
 export class MachineLoop {
+  /** Whose turn it is. The machine's functions tell it what happens to them. */
+  readonly turns: FunctionTurns;
   readonly #events: EventDispatcher;
-  readonly #functions: ReadonlyMap<string, MachineFunction>;
   readonly #violations: ViolationLog;
   #stopping = false;
 
-  /** A loop that is not running yet. @param functions the machine's; it may change between rounds */
-  constructor(
-    events: EventDispatcher,
-    functions: ReadonlyMap<string, MachineFunction>,
-    violations: ViolationLog,
-  ) {
+  /** A loop that is not running yet. */
+  constructor(events: EventDispatcher, violations: ViolationLog) {
     this.#events = events;
-    this.#functions = functions;
     this.#violations = violations;
+    this.turns = new FunctionTurns((fn, error) => this.#breakOff(fn, error));
   }
 
   /** Ends `run`. */
@@ -45,21 +38,22 @@ export class MachineLoop {
     this.#events.wake();
   }
 
-  /** One round without waiting. @returns what was served and moved */
+  /** One round without waiting: every function that a user drives is polled. @returns what was served and moved */
   step(): number {
-    return this.#dispatch(0) + this.#poll();
+    return this.#dispatch(0) + this.turns.pollAll();
   }
 
   /** Runs until `stop`. */
   async run(): Promise<void> {
     let yieldedAt = performance.now();
     let workedAt = yieldedAt;
+    let sweptAt = yieldedAt;
     while (!this.#stopping) {
       if (this.#work()) workedAt = performance.now();
       if (this.#stopping) return;
       let now = performance.now();
-      if (!this.#arm()) {
-        const wakeAfterMs = this.#wakeAfterMs();
+      if (!this.turns.anyAwake) {
+        const wakeAfterMs = this.turns.untilDueMs(now);
         const quiet = now - workedAt >= QUIET_AFTER_MS;
         const served = quiet
           ? await this.#events.dispatch(Math.min(wakeAfterMs, QUIET_WAIT_MS)).catch(this.#survive)
@@ -68,6 +62,11 @@ export class MachineLoop {
         if (served > 0) workedAt = now;
         if (quiet) yieldedAt = now;
       }
+      if (now - sweptAt >= YIELD_MS) {
+        // What one function does for another may go by without a word to this loop.
+        if (this.turns.pollAll() > 0) workedAt = now;
+        sweptAt = now;
+      }
       if (now - yieldedAt >= YIELD_MS) {
         await new Promise<void>((resolve) => setImmediate(resolve));
         yieldedAt = performance.now();
@@ -75,65 +74,20 @@ export class MachineLoop {
     }
   }
 
-  /** Polls until nothing has moved for a while, or the event loop is due. @returns whether anything moved */
+  /** Polls until all functions are asleep, or the event loop is due. @returns whether anything moved */
   #work(): boolean {
-    const until = performance.now() + YIELD_MS;
+    const start = performance.now();
+    this.turns.wakeDue(start);
     let moved = false;
-    let idle = 0;
-    for (let round = 0; idle < IDLE_ROUNDS && this.#anyInUse(); round++) {
-      let done = this.#poll();
-      if (round % ROUNDS_A_DISPATCH === 0) {
-        done += this.#dispatch(0);
-        if (this.#stopping || performance.now() >= until) return moved || done > 0;
-      }
-      if (done > 0) {
-        moved = true;
-        idle = 0;
-      } else idle++;
+    for (let round = 0; this.turns.anyAwake; round++) {
+      if (this.turns.poll() > 0) moved = true;
+      if (round % ROUNDS_A_DISPATCH !== 0) continue;
+      if (this.#dispatch(0) > 0) moved = true;
+      const now = performance.now();
+      if (this.#stopping || now - start >= YIELD_MS) break;
+      this.turns.wakeDue(now);
     }
     return moved;
-  }
-
-  #anyInUse(): boolean {
-    for (const fn of this.#functions.values()) {
-      if (fn.inUse) return true;
-    }
-    return false;
-  }
-
-  #poll(): number {
-    let moved = 0;
-    for (const fn of this.#functions.values()) {
-      if (!fn.inUse) continue;
-      try {
-        moved += fn.device.behaviour.poll(BUDGET);
-      } catch (error) {
-        this.#breakOff(fn, error);
-      }
-    }
-    return moved;
-  }
-
-  /** @returns true when work arrived while notifications were being asked for */
-  #arm(): boolean {
-    let work = false;
-    for (const fn of this.#functions.values()) {
-      if (!fn.inUse) continue;
-      try {
-        if (fn.device.behaviour.arm()) work = true;
-      } catch (error) {
-        this.#breakOff(fn, error);
-      }
-    }
-    return work;
-  }
-
-  #wakeAfterMs(): number {
-    let least = QUIET_WAIT_MS;
-    for (const fn of this.#functions.values()) {
-      if (fn.inUse) least = Math.min(least, fn.device.behaviour.wakeAfterMs ?? QUIET_WAIT_MS);
-    }
-    return Math.max(0, Math.ceil(least));
   }
 
   #dispatch(timeoutMs: number): number {
@@ -151,7 +105,7 @@ export class MachineLoop {
     return 1;
   };
 
-  #breakOff(fn: MachineFunction, error: unknown): void {
+  #breakOff(fn: Polled, error: unknown): void {
     this.#violations.add({ function: fn.address, rule: "internal", message: describe(error) });
     try {
       fn.disconnect();

@@ -5,6 +5,7 @@
  * @module
  */
 import { PciAddress } from "../pci/address.ts";
+import { FreeNumbers } from "./free_numbers.ts";
 import { addFunctionAttributes, type KernelState } from "./kernel_attributes.ts";
 import { DriverIds } from "./kernel_drivers.ts";
 import type { KernelFunction } from "./kernel_function.ts";
@@ -41,6 +42,11 @@ export class VirtualKernel implements KernelState {
   /** Its sysfs, and whatever else is put beside it. */
   readonly tree: SysfsTree = new SysfsTree();
   readonly #functions = new Map<string, Bound>();
+  /** Members of each IOMMU group that has any. */
+  readonly #groups = new Map<number, Set<Bound>>();
+  readonly #groupNumbers = new FreeNumbers();
+  readonly #virtioNumbers = new FreeNumbers();
+  readonly #netNumbers = new FreeNumbers();
   readonly #ids = new DriverIds();
   #autoprobe = true;
 
@@ -74,7 +80,7 @@ export class VirtualKernel implements KernelState {
 
   /** Number of an IOMMU group that no function is in. */
   freeGroup(): number {
-    return lowestFree([...this.#functions.values()].map((one) => one.fn.iommuGroup));
+    return this.#groupNumbers.lowest;
   }
 
   /**
@@ -97,6 +103,9 @@ export class VirtualKernel implements KernelState {
       offered: false,
     };
     this.#functions.set(fn.address, one);
+    this.#groupNumbers.hold(fn.iommuGroup);
+    const members = this.#groups.get(fn.iommuGroup) ?? new Set();
+    this.#groups.set(fn.iommuGroup, members.add(one));
     addFunctionAttributes(this.tree, one.path, fn, this);
     this.tree.link(`${DEVICES}/${fn.address}`, `../../../devices/${root}/${fn.address}`);
     this.tree.link(`${one.path}/subsystem`, "../../../bus/pci");
@@ -106,31 +115,34 @@ export class VirtualKernel implements KernelState {
     this.tree.constant(`${group}/type`, "DMA-FQ\n");
     this.tree.constant(`${group}/reserved_regions`, "0x00000000fee00000 0x00000000feefffff msi\n");
     if (pf !== undefined) {
-      const index = pf.fn.sriov?.vfs.indexOf(fn.address) ?? -1;
       this.tree.link(`${one.path}/physfn`, `../${pf.fn.address}`);
-      if (index >= 0) this.tree.link(`${pf.path}/virtfn${index}`, `../${fn.address}`);
+      if (fn.vfIndex !== undefined) this.tree.link(`${pf.path}/virtfn${fn.vfIndex}`, `../${fn.address}`);
     }
     if (driver === undefined) {
       if (this.#autoprobe) this.#probe(one);
     } else if (driver !== null) this.#attach(one, driver, "bind");
   }
 
-  /** A function is gone, whoever has it. `vfIndex` names the PF's link to a VF. */
-  removeFunction(address: string, vfIndex?: number): void {
+  /** A function is gone, whoever has it. */
+  removeFunction(address: string): void {
     const one = this.#functions.get(address);
     if (one === undefined) return;
     this.#letGo(one);
     this.#functions.delete(address);
-    const pf = one.fn.physicalFunction === undefined
-      ? undefined
-      : this.#functions.get(one.fn.physicalFunction);
+    const { physicalFunction, vfIndex } = one.fn;
+    const pf = physicalFunction === undefined ? undefined : this.#functions.get(physicalFunction);
     if (pf !== undefined && vfIndex !== undefined) this.tree.remove(`${pf.path}/virtfn${vfIndex}`);
     this.tree.remove(`${DEVICES}/${address}`);
     this.tree.remove(one.path);
     const group = one.fn.iommuGroup;
     this.tree.remove(`${GROUPS}/${group}/devices/${address}`);
-    if (this.#members(group).length === 0) this.tree.remove(`${GROUPS}/${group}`);
-    else this.#updateGroup(group);
+    this.#groupNumbers.release(group);
+    const members = this.#groups.get(group)!;
+    members.delete(one);
+    if (members.size === 0) {
+      this.#groups.delete(group);
+      this.tree.remove(`${GROUPS}/${group}`);
+    } else this.#updateGroup(group);
   }
 
   /** See `KernelState`. */
@@ -311,7 +323,7 @@ export class VirtualKernel implements KernelState {
   }
 
   #members(group: number): Bound[] {
-    return [...this.#functions.values()].filter((one) => one.fn.iommuGroup === group);
+    return [...this.#groups.get(group) ?? []];
   }
 
   /** A function can be opened while vfio-pci has it and no member of its group is in the hands of a host driver. */
@@ -329,16 +341,16 @@ export class VirtualKernel implements KernelState {
 
   /** What virtio-pci makes of a function: a virtio device, and a network interface when it is one. */
   #addChildren(one: Bound): void {
-    const all = [...this.#functions.values()].flatMap((other) => other.children ?? []);
-    const virtio = lowestFree(all.map((children) => children.virtio));
-    const net = lowestFree(all.flatMap((children) => children.net ?? []));
     const { netInterface, identity } = one.fn;
-    one.children = netInterface === undefined ? { virtio } : { virtio, net };
+    const virtio = this.#virtioNumbers.take();
+    one.children = { virtio };
     const device = `${one.path}/virtio${virtio}`;
     this.tree.constant(`${device}/vendor`, `0x${identity.vendorId.toString(16)}\n`);
     const id = identity.deviceId >= 0x1040 ? identity.deviceId - 0x1040 : identity.subsystemId;
     this.tree.constant(`${device}/device`, `0x${id.toString(16).padStart(4, "0")}\n`);
     if (netInterface === undefined) return;
+    const net = this.#netNumbers.take();
+    one.children = { virtio, net };
     const path = `${device}/net/eth${net}`;
     this.tree.constant(`${path}/address`, `${netInterface.mac}\n`);
     this.tree.constant(`${path}/mtu`, `${netInterface.mtu}\n`);
@@ -353,18 +365,17 @@ export class VirtualKernel implements KernelState {
 
   #removeChildren(one: Bound): void {
     if (one.children === null) return;
-    this.tree.remove(`${one.path}/virtio${one.children.virtio}`);
-    if (one.children.net !== undefined) this.tree.remove(`/sys/class/net/eth${one.children.net}`);
+    const { virtio, net } = one.children;
+    this.tree.remove(`${one.path}/virtio${virtio}`);
+    this.#virtioNumbers.release(virtio);
+    if (net !== undefined) {
+      this.tree.remove(`/sys/class/net/eth${net}`);
+      this.#netNumbers.release(net);
+    }
     one.children = null;
   }
 }
 
 function line(text: string): string {
   return text.endsWith("\n") ? text.slice(0, -1) : text;
-}
-
-function lowestFree(taken: readonly number[]): number {
-  for (let number = 0;; number++) {
-    if (!taken.includes(number)) return number;
-  }
 }

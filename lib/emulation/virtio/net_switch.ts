@@ -76,6 +76,8 @@ export interface SwitchPort {
   flush(): void;
   /** Goes on with its transmit queues. @returns frames taken */
   transmit(budget: number): number;
+  /** What it waits for, or who waits for it, has changed: its function is to be polled and armed again. */
+  wake?(): void;
 }
 
 /** What the switch keeps of a port. */
@@ -89,6 +91,8 @@ interface PortState {
   stalled: boolean;
   /** Something was delivered that is not published yet. */
   dirty: boolean;
+  /** How many transmit queues of other ports wait for this port's buffers. */
+  waiters: number;
 }
 
 /** How a switch differs from the default. */
@@ -101,6 +105,8 @@ export interface SwitchOptions {
 
 /** Longest wait for a receiver: well above what a process loses to its scheduler, below the transmit watchdog of kernels (5 s). */
 const HOLD_MS = 3000;
+/** Destinations whose ports are remembered during a burst; a power of two. */
+const REMEMBERED = 64;
 
 /** One embedded switch. */
 export class NetSwitch {
@@ -109,6 +115,19 @@ export class NetSwitch {
   readonly #holdMs: number;
   readonly #now: () => number;
   readonly #ports: PortState[] = [];
+  readonly #states = new Map<SwitchPort, PortState>();
+  /** Ports to which something was delivered that is not published yet: a thousand idle ports are not looked at for every burst. */
+  readonly #dirty: PortState[] = [];
+  /**
+   * Owners of destinations, found by one sender since the last `flush`. Within a burst no filter changes; a port that no longer receives
+   * is noticed. Slots by the last byte of the address.
+   */
+  readonly #ownerHigh = new Uint32Array(REMEMBERED);
+  readonly #ownerLow = new Uint32Array(REMEMBERED);
+  readonly #ownerBurst = new Float64Array(REMEMBERED).fill(-1);
+  readonly #owners = new Array<PortState | null>(REMEMBERED).fill(null);
+  #burst = 0;
+  #burstOf: PortState | null = null;
 
   /** A switch without ports. */
   constructor(name: string, options: SwitchOptions = {}) {
@@ -126,7 +145,10 @@ export class NetSwitch {
   add(port: SwitchPort, lanes: number): void {
     if (this.#state(port) !== undefined) return;
     const waits = new Array<PortState | null>(lanes).fill(null);
-    this.#ports.push({ port, waits, waitedSince: -1, stalled: false, dirty: false });
+    const state: PortState = { port, waits, waitedSince: -1, stalled: false, dirty: false, waiters: 0 };
+    this.#ports.push(state);
+    this.#states.set(port, state);
+    this.#burst++;
   }
 
   /** Takes a port out. Who waited for it goes on. */
@@ -134,7 +156,10 @@ export class NetSwitch {
     const state = this.#state(port);
     if (state === undefined) return;
     this.stopped(port);
-    this.#ports.splice(this.#ports.indexOf(state), 1);
+    // VFs go last first.
+    this.#ports.splice(this.#ports.lastIndexOf(state), 1);
+    this.#states.delete(port);
+    this.#burst++;
   }
 
   /** The port's driver is gone: nobody waits for it any more, and it for nobody. */
@@ -144,6 +169,8 @@ export class NetSwitch {
     for (let lane = 0; lane < state.waits.length; lane++) this.#wait(state, lane, null);
     state.stalled = false;
     state.dirty = false;
+    this.#burst++;
+    if (state.waiters === 0) return;
     for (const other of this.#ports) {
       for (let lane = 0; lane < other.waits.length; lane++) {
         if (other.waits[lane] === state) this.#wait(other, lane, null);
@@ -156,7 +183,10 @@ export class NetSwitch {
     const before = from.waits[lane] ?? null;
     if (before === to) return;
     from.waits[lane] = to;
-    if (before !== null && !this.awaited(before.port)) before.waitedSince = -1;
+    if (to !== null && ++to.waiters === 1) to.port.wake?.();
+    if (before === null) return;
+    if (--before.waiters === 0) before.waitedSince = -1;
+    from.port.wake?.();
   }
 
   /** Takes a frame of transmit queue `lane` in. @returns false when it must stay in the queue and be offered again */
@@ -165,7 +195,7 @@ export class NetSwitch {
     if (from === undefined) return true;
     const high = frame.destinationHigh, low = frame.destinationLow;
     if ((high & 0x100) === 0) {
-      const owner = this.#owner(from, high, low);
+      const owner = this.#remembered(from, high, low) ?? this.#owner(from, high, low);
       if (owner !== null) return this.#toOwner(from, lane, owner, frame);
     }
     this.#wait(from, lane, null);
@@ -189,10 +219,33 @@ export class NetSwitch {
     for (let i = 0; i < this.#ports.length; i++) {
       const to = this.#ports[i]!;
       if (to === from || !to.port.filter.owns(high, low)) continue;
-      if (to.port.receiving) return to;
+      if (to.port.receiving) {
+        this.#remember(from, high, low, to);
+        return to;
+      }
       if (owner === null || (to.port.suspended === true && owner.port.suspended !== true)) owner = to;
     }
     return owner;
+  }
+
+  #remember(from: PortState, high: number, low: number, owner: PortState): void {
+    if (this.#burstOf !== from) {
+      this.#burstOf = from;
+      this.#burst++;
+    }
+    const slot = low & (REMEMBERED - 1);
+    this.#ownerHigh[slot] = high;
+    this.#ownerLow[slot] = low;
+    this.#ownerBurst[slot] = this.#burst;
+    this.#owners[slot] = owner;
+  }
+
+  #remembered(from: PortState, high: number, low: number): PortState | null {
+    const slot = low & (REMEMBERED - 1);
+    if (this.#burstOf !== from || this.#ownerBurst[slot] !== this.#burst) return null;
+    if (this.#ownerHigh[slot] !== high >>> 0 || this.#ownerLow[slot] !== low >>> 0) return null;
+    const owner = this.#owners[slot]!;
+    return owner.port.receiving ? owner : null;
   }
 
   #toOwner(from: PortState, lane: number, to: PortState, frame: NetFrame): boolean {
@@ -241,7 +294,9 @@ export class NetSwitch {
     const { counters } = to.port;
     counters[COUNTER.framesOut] = counters[COUNTER.framesOut]! + 1;
     counters[COUNTER.bytesOut] = counters[COUNTER.bytesOut]! + frame.lengthBytes;
+    if (to.dirty) return;
     to.dirty = true;
+    this.#dirty.push(to);
   }
 
   #dropped(to: PortState, outcome: number): void {
@@ -257,8 +312,9 @@ export class NetSwitch {
 
   /** Publishes what was delivered to any port since the last call. */
   flush(): void {
-    for (let i = 0; i < this.#ports.length; i++) {
-      const state = this.#ports[i]!;
+    this.#burst++;
+    for (let state = this.#dirty.pop(); state !== undefined; state = this.#dirty.pop()) {
+      // One that was stopped meanwhile has nothing to publish.
       if (!state.dirty) continue;
       state.dirty = false;
       state.port.flush();
@@ -267,6 +323,7 @@ export class NetSwitch {
 
   /** Senders that wait for this port's buffers go on, when it has some (or no longer receives). @returns frames taken */
   resume(port: SwitchPort, budget: number): number {
+    if (this.#state(port)?.waiters === 0) return 0;
     let moved = 0;
     for (let i = 0; i < this.#ports.length && moved < budget; i++) {
       const state = this.#ports[i]!;
@@ -278,8 +335,7 @@ export class NetSwitch {
 
   /** A sender waits for this port's buffers: it must ask its driver to say when there are some. */
   awaited(port: SwitchPort): boolean {
-    for (let i = 0; i < this.#ports.length; i++) if (waitsFor(this.#ports[i]!, port)) return true;
-    return false;
+    return (this.#state(port)?.waiters ?? 0) > 0;
   }
 
   /** Transmit queue `lane` of this port waits for another port's buffers. */
@@ -299,8 +355,7 @@ export class NetSwitch {
   }
 
   #state(port: SwitchPort): PortState | undefined {
-    for (let i = 0; i < this.#ports.length; i++) if (this.#ports[i]!.port === port) return this.#ports[i];
-    return undefined;
+    return this.#states.get(port);
   }
 }
 

@@ -49,6 +49,7 @@ import { reportQueues } from "./queue_report.ts";
 import { queueSetup } from "./queue_setup.ts";
 import { type FrontProfile, INDISPENSABLE, offeredFeatures, type PciFrontOptions } from "./front_options.ts";
 import { type LegacyHost, LegacyRegisters } from "./legacy_registers.ts";
+import { DeviceParts } from "./device_parts.ts";
 import { SplitDeviceQueue } from "./split_device_queue.ts";
 import { stepStatus } from "./status_rules.ts";
 
@@ -79,6 +80,8 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   readonly #admin: AdminEngine | null;
   readonly #group: GroupPlace | undefined;
   readonly #shared: FrontSharedMemory | null;
+  /** Its state as device parts, and whether its owner stopped it. */
+  readonly memberParts: DeviceParts;
   /** Its legacy registers, when it has some. */
   readonly memberLegacy: LegacyRegisters | undefined;
   #port: PciFunctionPort | null = null;
@@ -114,6 +117,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       queueCount - model.queueSizes.length,
     );
     this.memberLegacy = this.#legacyRegisters(options, vectors);
+    this.memberParts = this.#deviceParts(vectors);
     this.#shared = model.sharedMemory === undefined ? null : new FrontSharedMemory(model.sharedMemory);
     this.bars = [
       ...frontBars(queueCount, vectors, this.memberLegacy ? PAGE : this.#admin?.notifyBytes),
@@ -160,7 +164,8 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** The device may touch memory. */
   get live(): boolean {
     const port = this.#port;
-    return this.#running && (this.#common.status & (STATUS.deviceNeedsReset | STATUS.failed)) === 0 &&
+    return this.#running && !this.memberParts.stopped &&
+      (this.#common.status & (STATUS.deviceNeedsReset | STATUS.failed)) === 0 &&
       port !== null && port.busMaster && port.dma !== null;
   }
 
@@ -177,6 +182,11 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** See `DeviceFront`. */
   raiseVector(vector: number): boolean {
     return this.live && this.#port!.msixEnabled && this.#port!.raiseMsix(vector);
+  }
+
+  /** See `DeviceFront`. */
+  get stopped(): boolean {
+    return this.#running && this.memberParts.stopped;
   }
 
   /** `device_status`, for those who look at the device from outside. */
@@ -244,9 +254,15 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     return this.#port?.unwatch;
   }
 
+  /** See `DeviceFront`. */
+  wake(): void {
+    this.#port?.wake?.();
+  }
+
   /** This VF, as the administration commands of its PF reach it. */
   get groupMember(): GroupMember {
-    return { name: this.name, ...(this.memberLegacy === undefined ? {} : { legacy: this.memberLegacy }) };
+    const { name, memberLegacy: legacy, memberParts: parts } = this;
+    return { name, parts, ...(legacy === undefined ? {} : { legacy }) };
   }
 
   // ---- PciFunctionBehaviour: life ----
@@ -255,14 +271,6 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   connect(port: PciFunctionPort): void {
     this.#port = port;
     this.#interrupts.connect(port);
-    // Of the 2 bytes that drivers without NOTIFICATION_DATA write: the data of the others would be lost in an eventfd.
-    const sizeBytes = 2;
-    this.#doorbells = this.#queues.map((_, i) => ({
-      offset: NOTIFY_AT + i * NOTIFY_MULTIPLIER,
-      sizeBytes,
-      fd: new EventFd(),
-    }));
-    this.#doorbells.push(...this.#legacyDoorbells());
     this.model.connect(this);
     this.#admin?.connect(this.#adminFront());
     this.#group?.join(this.groupMember);
@@ -274,8 +282,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     this.#clear(false);
     this.model.close?.();
     this.#admin?.close();
-    for (const { fd } of this.#doorbells) fd.close();
-    this.#doorbells = [];
+    this.#closeDoorbells();
     this.#port = null;
     this.#interrupts.connect(null);
   }
@@ -296,6 +303,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** The client is gone. */
   detached(): void {
     this.#clear(false);
+    this.#closeDoorbells();
   }
 
   /** Lets the virtio driver of the PF know that it enabled VFs without leave. */
@@ -315,6 +323,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     this.#common.reset(keepStates);
     this.#queues.fill(undefined);
     this.#interrupts.clear();
+    this.memberParts.cleared(!keepStates);
     const legacy = this.legacy;
     this.memberLegacy?.cleared();
     // A second reset in a row finds nothing of a driver, and does not end a suspension.
@@ -396,6 +405,8 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     }
     const { status } = this.#common;
     const queue = this.#queues[index];
+    // A stopped device accepts notifications, also before it has been given the parts of the driver's former one: it looks when it is resumed.
+    if (this.memberParts.stopped) return;
     if ((status & STATUS.driverOk) === 0) {
       this.violation("1.1", "the driver notified before DRIVER_OK", index);
     } else if (queue === undefined) {
@@ -411,6 +422,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   }
 
   #notified(index: number): void {
+    this.wake();
     const first = this.model.queueSizes.length;
     if (index < first) this.model.notified(index);
     else this.#admin?.notified(index - first);
@@ -419,7 +431,28 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** Eventfds that stand for notifications. */
   doorbells(bar: number): readonly ServedDoorbell[] {
     if (bar === SHARED_MEMORY_BAR) return this.#shared?.doorbells ?? NOTHING;
-    return bar === STRUCTURES_BAR ? this.#doorbells : NOTHING;
+    if (bar !== STRUCTURES_BAR || !this.#port?.dma) return NOTHING;
+    if (this.#doorbells.length === 0) this.#makeDoorbells();
+    return this.#doorbells;
+  }
+
+  #makeDoorbells(): void {
+    // Of the 2 bytes that drivers without NOTIFICATION_DATA write: the data of the others would be lost in an eventfd.
+    const sizeBytes = 2;
+    try {
+      for (let i = 0; i < this.#queues.length; i++) {
+        this.#doorbells.push({ offset: NOTIFY_AT + i * NOTIFY_MULTIPLIER, sizeBytes, fd: new EventFd() });
+      }
+    } catch (error) {
+      this.#closeDoorbells();
+      throw error;
+    }
+    this.#doorbells.push(...this.#legacyDoorbells());
+  }
+
+  #closeDoorbells(): void {
+    for (const { fd } of this.#doorbells) fd.close();
+    this.#doorbells = [];
   }
 
   /** See `PciFunctionBehaviour`. */
@@ -485,6 +518,33 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     };
   }
 
+  #deviceParts(vectors: number): DeviceParts {
+    return new DeviceParts({
+      model: this.model,
+      offered: this.offered,
+      registers: this.#common,
+      vectors,
+      attached: () => (this.#port?.dma ?? null) !== null,
+      running: () => this.live,
+      legacy: () => this.legacy,
+      readGeneration: () => this.#generation,
+      setGeneration: (generation) => this.#generation = generation,
+      featureProblem: (accepted) => this.#featureProblem(accepted),
+      leaveQueues: () => this.#queues.forEach((queue) => queue?.leave()),
+      remakeQueues: (goOn) => {
+        this.#queues.fill(undefined);
+        this.#common.queues.forEach((queue, index) => {
+          if (queue.enabled) queue.enabled = this.#enableQueue(index, queue, this.negotiatedFeatures, goOn);
+        });
+      },
+      wake: () => this.wake(),
+      configChanged: () => {
+        this.#configRead = true;
+        this.configChanged();
+      },
+    });
+  }
+
   #legacyRegisters({ legacy, featuresOff }: PciFrontOptions, vectors: number): LegacyRegisters | undefined {
     if (legacy === undefined || legacy === false) return undefined;
     if (this.#admin !== null) throw new UsageError("an owner of a group has no legacy registers as a member");
@@ -502,6 +562,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       },
       start: () => this.model.start(),
       notify: (index) => {
+        this.wake();
         if (this.live) this.model.notified(index);
       },
       report: (rule, message, queue) => this.report(rule, message, queue),
@@ -540,6 +601,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   }
 
   #statusWritten(value: number): void {
+    this.wake();
     if (value === 0) {
       this.#clear(true);
       return;
@@ -549,7 +611,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     for (const problem of step.problems) this.report("1.1", problem);
     let { status } = step;
     if ((status & ~before & STATUS.featuresOk) !== 0) {
-      const problem = this.#featureProblem();
+      const problem = this.#featureProblem(this.#common.driverFeatures);
       if (problem !== undefined) {
         this.report("1.2", `FEATURES_OK refused: ${problem}`);
         status &= ~STATUS.featuresOk;
@@ -573,8 +635,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     }
   }
 
-  #featureProblem(): string | undefined {
-    const accepted = this.#common.driverFeatures;
+  #featureProblem(accepted: bigint): string | undefined {
     const alien = accepted & ~this.offered;
     if (alien !== 0n) return `not offered: ${this.#names(alien)}`;
     const missing = this.offered & INDISPENSABLE & ~accepted;
@@ -586,7 +647,9 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     return featureNames(features, this.model.deviceId, this.profile).join(", ");
   }
 
-  #enableQueue(index: number, registers: QueueRegisters, features: bigint): boolean {
+  /** @param left the ring goes on where a device left it */
+  #enableQueue(index: number, registers: QueueRegisters, features: bigint, left = false): boolean {
+    this.wake();
     const dma = this.#port?.dma ?? null;
     if (dma === null) {
       this.violation("DMA", "a queue was enabled without a client's memory", index);
@@ -603,7 +666,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       this.violation(setup.rule, setup.problem, index);
       return false;
     }
-    this.#queues[index] = this.#makeQueue(setup, {
+    this.#queues[index] = this.#makeQueue(left ? { ...setup, left } : setup, {
       dma,
       violation: (rule, message, queue) => this.violation(rule, message, queue),
       report: (rule, message, queue) => this.report(rule, message, queue),
@@ -613,6 +676,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   }
 
   #interruptConfig(): void {
+    if (this.memberParts.holdConfigInterrupt()) return;
     this.#interrupts.config(this.#common.configVector);
   }
 }

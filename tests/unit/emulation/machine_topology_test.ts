@@ -21,7 +21,7 @@ Deno.test("a topology that cannot be names the field", () => {
     [{ functions: [{ kind: "virtio-net" }] }, "functions[0].address"],
     [{ functions: [{ ...net, address: "01:20.0" }] }, "functions[0].address"],
     [{ functions: [{ ...net, kind: "virtio-tea" }] }, "functions[0].kind"],
-    [{ functions: [{ ...net, totalVfs: 256 }] }, "functions[0].totalVfs"],
+    [{ functions: [{ ...net, totalVfs: 65536 }] }, "functions[0].totalVfs"],
     [{ functions: [{ ...net, totalVfs: 1.5 }] }, "functions[0].totalVfs"],
     [{ functions: [{ ...net, mac: "52:54:00" }] }, "functions[0].mac"],
     [{ functions: [{ ...net, mac: "01:00:5e:00:00:01" }] }, "functions[0].mac"],
