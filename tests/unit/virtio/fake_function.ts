@@ -53,7 +53,7 @@ interface FakeQueue {
 
 /** See the module's text. */
 export class FakeFunction implements VfioDevice {
-  readonly name = "0000:0a:00.0";
+  readonly name: string = "0000:0a:00.0";
   readonly path = "vfio-user";
   readonly info = { flags: 3, numRegions: 9, numIrqs: 5 };
   readonly iommu = new FakeIommu();
