@@ -139,9 +139,13 @@ export class CommonRegisters {
   driverFeatures = 0n;
   /** `config_msix_vector`. */
   configVector: number = NO_VECTOR;
-  #deviceFeatureSelect = 0;
-  #driverFeatureSelect = 0;
-  #queueSelect = 0;
+  /** Registers that say which of many others are meant. */
+  readonly selectors: { device_feature_select: number; driver_feature_select: number; queue_select: number } =
+    {
+      device_feature_select: 0,
+      driver_feature_select: 0,
+      queue_select: 0,
+    };
 
   /** As after a reset. @param queueSizes largest size of each queue @param adminCount how many of the last are administration queues */
   constructor(owner: CommonRegistersOwner, queueSizes: readonly number[], adminCount = 0) {
@@ -179,9 +183,9 @@ export class CommonRegisters {
     this.status = 0;
     this.driverFeatures = 0n;
     this.configVector = NO_VECTOR;
-    this.#deviceFeatureSelect = 0;
-    this.#driverFeatureSelect = 0;
-    this.#queueSelect = 0;
+    this.selectors.device_feature_select = 0;
+    this.selectors.driver_feature_select = 0;
+    this.selectors.queue_select = 0;
     for (const queue of this.queues) {
       queue.maximum = queue.maxSize;
       queue.clear();
@@ -269,16 +273,16 @@ export class CommonRegisters {
   }
 
   #get({ name, high }: Access): number {
-    const queue = this.queues[this.#queueSelect];
+    const queue = this.queues[this.selectors.queue_select];
     switch (name) {
       case "device_feature_select":
-        return this.#deviceFeatureSelect;
+        return this.selectors.device_feature_select;
       case "device_feature":
-        return word(this.#owner.offered, this.#deviceFeatureSelect);
+        return word(this.#owner.offered, this.selectors.device_feature_select);
       case "driver_feature_select":
-        return this.#driverFeatureSelect;
+        return this.selectors.driver_feature_select;
       case "driver_feature":
-        return word(this.driverFeatures, this.#driverFeatureSelect);
+        return word(this.driverFeatures, this.selectors.driver_feature_select);
       case "config_msix_vector":
         return this.configVector;
       case "num_queues":
@@ -288,7 +292,7 @@ export class CommonRegisters {
       case "config_generation":
         return this.#owner.readGeneration();
       case "queue_select":
-        return this.#queueSelect;
+        return this.selectors.queue_select;
       case "queue_size":
         return queue?.size ?? 0;
       case "queue_msix_vector":
@@ -296,7 +300,7 @@ export class CommonRegisters {
       case "queue_enable":
         return queue?.enabled ? 1 : 0;
       case "queue_notify_off":
-        return queue === undefined ? 0 : this.#queueSelect;
+        return queue === undefined ? 0 : this.selectors.queue_select;
       case "queue_desc":
       case "queue_driver":
       case "queue_device":
@@ -304,7 +308,7 @@ export class CommonRegisters {
       case "queue_notif_config_data":
         return queue === undefined || (this.#owner.offered & FEATURE.NOTIF_CONFIG_DATA) === 0n
           ? 0
-          : this.#owner.notificationIdentifier(this.#queueSelect);
+          : this.#owner.notificationIdentifier(this.selectors.queue_select);
       case "queue_avail_state":
         return this.#readState(queue).available;
       case "queue_used_state":
@@ -325,19 +329,19 @@ export class CommonRegisters {
       this.#owner.report(
         "N-6.2",
         "the state was read from a device that had not been reset",
-        this.#queueSelect,
+        this.selectors.queue_select,
       );
     }
-    return this.#stateWords(this.#queueSelect, queue);
+    return this.#stateWords(this.selectors.queue_select, queue);
   }
 
   #set({ name, high }: Access, value: number): void {
     switch (name) {
       case "device_feature_select":
-        this.#deviceFeatureSelect = value;
+        this.selectors.device_feature_select = value;
         return;
       case "driver_feature_select":
-        this.#driverFeatureSelect = value;
+        this.selectors.driver_feature_select = value;
         return;
       case "driver_feature":
         this.#setDriverFeature(value);
@@ -349,7 +353,7 @@ export class CommonRegisters {
         this.#owner.statusWritten(value);
         return;
       case "queue_select":
-        this.#queueSelect = value;
+        this.selectors.queue_select = value;
         return;
       case "device_feature":
       case "num_queues":
@@ -370,7 +374,7 @@ export class CommonRegisters {
       this.#owner.report("1.1", "driver_feature was written after FEATURES_OK");
       return;
     }
-    const select = this.#driverFeatureSelect;
+    const select = this.selectors.driver_feature_select;
     if (select > 1) {
       if (value !== 0) {
         this.#owner.report("1.2", `driver_feature word ${select}: 0x${value.toString(16)} was not offered`);
@@ -398,7 +402,7 @@ export class CommonRegisters {
     high: boolean,
     value: number,
   ): void {
-    const index = this.#queueSelect;
+    const index = this.selectors.queue_select;
     const queue = this.queues[index];
     if (queue === undefined || queue.maxSize === 0) {
       this.#owner.report("2.2", `${name} was written for a queue that does not exist`, index);

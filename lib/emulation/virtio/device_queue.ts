@@ -41,6 +41,10 @@ export interface DeviceQueueSetup {
   readonly inOrder?: boolean;
   /** With `inOrder`: what is returned in one burst goes into as few used elements as the standard lets it. */
   readonly usedBatches?: boolean;
+  /**
+   * Go on where the ring's memory says that a device left it with all chains returned (`DeviceQueue.leave`). Not together with `state`.
+   */
+  readonly left?: boolean;
   /** Where to go on (QUEUE_STATE); default: a fresh ring. The used index of a split ring is then taken from the ring itself. */
   readonly state?: QueueState;
 }
@@ -87,6 +91,8 @@ export interface DeviceQueue {
   pushUsed(id: number, lengthBytes: number): void;
   /** Makes what was pushed visible, and notifies the driver when it wants to be. @returns whether it was notified */
   publish(): boolean;
+  /** Publishes everything, and leaves the device's place in the ring's memory for `DeviceQueueSetup.left`. */
+  leave(): void;
   /** Asks the driver not to notify (a hint). */
   suppress(): void;
   /** Asks to be notified when more than `beyond` (default 0) chains are available. @returns true when they are already */

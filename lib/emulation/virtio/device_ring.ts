@@ -108,6 +108,8 @@ export abstract class DeviceRing implements DeviceQueue {
   abstract pushUsed(id: number, lengthBytes: number): void;
   /** As `DeviceQueue.publish`. */
   abstract publish(): boolean;
+  /** As `DeviceQueue.leave`. */
+  abstract leave(): void;
   /** As `DeviceQueue.suppress`. */
   abstract suppress(): void;
   /** As `DeviceQueue.arm`. */

@@ -93,8 +93,10 @@ export class PackedDeviceQueue extends DeviceRing {
    * a small integer would be made anew at each store.
    */
   readonly #life = new Float64Array(2);
-  readonly #startSlot: number;
-  readonly #startWrap: number;
+  #startSlot: number;
+  #startWrap: number;
+  /** The position must be taken from the device area, where `leave` left it. */
+  #left = false;
   #reservedFlagsSeen = false;
 
   /** A queue that was just enabled. @throws UsageError for a setup that `checkPackedSetup` finds fault with */
@@ -113,6 +115,7 @@ export class PackedDeviceQueue extends DeviceRing {
     }
     this.#startSlot = this.#next;
     this.#startWrap = this.#wrap;
+    this.#left = setup.left ?? false;
   }
 
   /** Where the device stands. */
@@ -413,6 +416,63 @@ export class PackedDeviceQueue extends DeviceRing {
     return passed >= 0 && passed < pushed;
   }
 
+  /**
+   * Publishes everything, asks for notifications, and leaves the position where an event index would be, whether one was negotiated or not. It is the only
+   * memory of a packed ring that is the device's, and without an event index, or with other flags, a driver does not read it (§2.8.14).
+   */
+  leave(): void {
+    this.publish();
+    if (!this.ready()) return;
+    this.armed = true;
+    const flags = this.eventIndex ? EVENT_SUPPRESS.descriptor : EVENT_SUPPRESS.enable;
+    Atomics.store(this.#deviceEvent, 0, this.#next | this.#wrap << 15 | flags << 16);
+  }
+
+  /**
+   * Goes on at the position that `leave` left. It is not believed: a ring has no available descriptor that another device did not leave available.
+   * @returns false when the queue broke over it
+   */
+  #goOn(): boolean {
+    const place = Atomics.load(this.#deviceEvent, 0) & 0xffff;
+    const slot = place & 0x7fff, wrap = place >>> 15;
+    const { size } = this;
+    const where = `the device's event suppression says that it is at slot ${slot}, wrap ${wrap}`;
+    if (slot >= size) {
+      this.fail("3.6", `${where}, the queue has ${size} slots`);
+      return false;
+    }
+    this.#next =
+      this.#usedNext =
+      this.#usedPublished =
+      this.#startSlot =
+        slot;
+    this.#wrap =
+      this.#usedWrap =
+      this.#usedPublishedWrap =
+      this.#startWrap =
+        wrap;
+    // The driver has been there before: what lies behind was made available in its round …
+    const before = slot === 0 ? size - 1 : slot - 1;
+    const roundBefore = slot === 0 ? wrap ^ 1 : wrap;
+    if (this.#availBit(before) !== roundBefore) {
+      this.fail("3.6", `${where}, slot ${before} before it has not been made available`);
+      return false;
+    }
+    // … and what lies ahead is available, up to where the driver has not been in this round.
+    const ahead = this.#availableSlots(size);
+    if (ahead === size) return true;
+    const end = slot + ahead, at = end < size ? end : end - size;
+    if (this.#availBit(at) === (end < size ? wrap : wrap ^ 1)) {
+      this.fail("3.6", `${where}, slot ${at} has been used already`);
+      return false;
+    }
+    return true;
+  }
+
+  #availBit(slot: number): number {
+    return (Atomics.load(this.#desc16, 8 * slot + 7) & DESC_FLAG.avail) === 0 ? 0 : 1;
+  }
+
   /** Asks the driver not to notify. */
   suppress(): void {
     if (!this.armed || !this.ready()) return;
@@ -452,10 +512,12 @@ export class PackedDeviceQueue extends DeviceRing {
     const driver = this.area("driver area", driverArea, 4, 4, "read");
     if (driver === undefined) return false;
     this.#driverEvent = new Uint32Array(driver.buffer, driver.offset, 1);
-    const device = this.area("device area", deviceArea, 4, 4, "write");
+    const device = this.area("device area", deviceArea, 4, 4, this.#left ? "read and write" : "write");
     if (device === undefined) return false;
     this.#deviceEvent = new Uint32Array(device.buffer, device.offset, 1);
-    return true;
+    if (!this.#left) return true;
+    this.#left = false;
+    return this.#goOn();
   }
 }
 

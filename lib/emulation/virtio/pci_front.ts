@@ -384,6 +384,8 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   }
 
   #notifyWritten(offset: number, from: Uint8Array): void {
+    // A stopped device accepts notifications, also before it has been given the parts of the driver's former one: it looks when it is resumed.
+    if (this.memberParts.stopped) return;
     const index = Math.floor(offset / NOTIFY_MULTIPLIER);
     const data = (this.negotiatedFeatures & FEATURE.NOTIFICATION_DATA) !== 0n;
     const width = data ? 4 : 2;
@@ -405,8 +407,6 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     }
     const { status } = this.#common;
     const queue = this.#queues[index];
-    // A stopped device accepts notifications, also before it has been given the parts of the driver's former one: it looks when it is resumed.
-    if (this.memberParts.stopped) return;
     if ((status & STATUS.driverOk) === 0) {
       this.violation("1.1", "the driver notified before DRIVER_OK", index);
     } else if (queue === undefined) {

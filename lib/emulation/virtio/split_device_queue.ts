@@ -65,6 +65,8 @@ export class SplitDeviceQueue extends DeviceRing {
   #usedNotified = 0;
   /** The used positions must be taken from the ring, where the device's former life left them. */
   #usedInRing = false;
+  /** All chains had been returned: the available position is the used one. */
+  #allInRing = false;
 
   // With IN_ORDER: position of the next chain to return, and the descriptor that the next chain must start with (−1: any).
   #returnNext = 0;
@@ -82,6 +84,7 @@ export class SplitDeviceQueue extends DeviceRing {
       this.#usedInRing = true;
       this.#headNext = -1;
     }
+    if (setup.left) this.#allInRing = this.#usedInRing = true;
   }
 
   /** Where the device stands. */
@@ -215,6 +218,11 @@ export class SplitDeviceQueue extends DeviceRing {
     return true;
   }
 
+  /** Publishes everything: the used index is the place. */
+  leave(): void {
+    this.publish();
+  }
+
   /** Asks the driver not to notify. */
   suppress(): void {
     if (!this.armed || !this.ready()) return;
@@ -337,6 +345,11 @@ export class SplitDeviceQueue extends DeviceRing {
     if (this.#usedInRing) {
       this.#usedInRing = false;
       this.#usedNext = this.#usedPublished = this.#usedNotified = Atomics.load(this.#used16, 1);
+    }
+    if (this.#allInRing) {
+      this.#allInRing = false;
+      this.#next = this.#seen = this.#returnNext = this.#usedNext;
+      this.#headNext = -1;
     }
     return true;
   }
