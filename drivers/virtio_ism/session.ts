@@ -1,0 +1,427 @@
+/**
+ * Everything of a virtio-ism function that lives from one reset to the next: queues, areas, regions, events.
+ *
+ * @module
+ */
+import { ClosedError, DeviceError, UsageError } from "../../lib/errors/mod.ts";
+import { ISM_PERM, ISM_QUEUE } from "../../lib/virtio/constants/ism.ts";
+import type { WaitTarget } from "../../lib/virtio/waiter.ts";
+import type { Session } from "../session_owner.ts";
+import { BufferLoans } from "./buffer_loans.ts";
+import { ChunkMap, chunkRuns } from "./chunks.ts";
+import { type ChunkReply, IsmCommands } from "./commands.ts";
+import { type IsmAreas, type IsmInfo, ismWishes, readIsm } from "./config.ts";
+import { IsmControlQueue } from "./control.ts";
+import { EventQueue } from "./event_queue.ts";
+import { EventParser, type IsmEvent, type RawEvent, type RawRegionEvent } from "./events.ts";
+import type { VirtioIsmOptions } from "./options.ts";
+import { IsmRegion, type RegionOwner } from "./region.ts";
+import { type IsmRights, RegionMemory } from "./region_memory.ts";
+
+const CONTROL_QUEUE_SIZE = 16;
+/** Elements of a command: class and command, data, ack, reply (A-5.8). */
+const CONTROL_PARTS = 4;
+/** Events of regions whose ALLOC or ATTACH is under way, for regions that this driver does not know yet. */
+const MOST_EARLY = 256;
+
+/** Where events go that no region's listener takes. */
+export interface EventSink {
+  /** Keeps it. */
+  push(event: IsmEvent): void;
+}
+
+/** What a session has counted. */
+export interface IsmCounts {
+  updates: number;
+  vectorUpdates: number;
+  attaches: number;
+  detaches: number;
+  buffersFreed: number;
+  faults: number;
+}
+
+/** See the module's text. */
+export class IsmSession implements RegionOwner {
+  readonly info: IsmInfo;
+  readonly counts: IsmCounts;
+  readonly #name: string;
+  readonly #session: Session;
+  readonly #areas: IsmAreas;
+  readonly #control: IsmControlQueue;
+  readonly #commands: IsmCommands;
+  readonly #chunks: ChunkMap;
+  readonly #events: EventQueue;
+  readonly #parser: EventParser;
+  readonly #sink: EventSink;
+  readonly #loans: BufferLoans | null;
+  readonly #regions = new Map<bigint, IsmRegion>();
+  readonly #byOffset = new Map<number, IsmRegion>();
+  readonly #byVector = new Map<number, Set<IsmRegion>>();
+  readonly #early: RawRegionEvent[] = [];
+  #making = 0;
+  #servicing = false;
+  #waiting = 0;
+  #ended = false;
+
+  /** Brings the device up to DRIVER_OK. */
+  constructor(session: Session, options: VirtioIsmOptions, sink: EventSink, counts: IsmCounts) {
+    const { device } = session;
+    const { transport } = device;
+    this.#session = session;
+    this.#sink = sink;
+    this.counts = counts;
+    this.#name = transport.name;
+    const whole = (what: string, value: number, low: number, high: number) => {
+      if (Number.isInteger(value) && value >= low && value <= high) return value;
+      throw new UsageError(`${transport.name}: ${value} ${what}`, { hint: `${low} to ${high}` });
+    };
+    const eventBuffers = whole("event buffers", options.eventBuffers ?? 32, 1, 32768);
+    const eventBytes = whole("bytes an event buffer", options.eventBufferBytes ?? 256, 32, 1 << 20);
+    const spare = whole("vectors of regions", options.regionVectors ?? 0, 0, 2048);
+    device.negotiate(ismWishes(options, transport.profile));
+    const { info, areas } = readIsm(device);
+    this.info = info;
+    this.#areas = areas;
+    const spin = options.spinMicroseconds ?? (options.wait === undefined ? 0 : 50);
+    session.listen(
+      { ...options, spinMicroseconds: spin },
+      [ISM_QUEUE.control, ISM_QUEUE.event],
+      () => device.checkAlive(),
+      { count: spare, onSignal: (vector) => this.#signalled(vector) },
+    );
+    const control = session.queue(ISM_QUEUE.control, CONTROL_QUEUE_SIZE, CONTROL_PARTS);
+    const events = session.queue(ISM_QUEUE.event, eventBuffers);
+    const { dma } = transport;
+    this.#control = session.own(
+      new IsmControlQueue(this.#name, control, dma, session.waiter, options.commandTimeoutMs ?? 5000),
+    );
+    const asleep = session.interruptKind !== "none";
+    this.#events = session.own(new EventQueue(events, dma, eventBytes, asleep));
+    this.#loans = info.devMem ? null : session.own(new BufferLoans(dma));
+    this.#chunks = new ChunkMap(this.#name, info);
+    this.#commands = new IsmCommands(this.#name, info, this.#control, this.#chunks);
+    this.#parser = new EventParser(this.#name, info);
+    session.own({ [Symbol.dispose]: () => this.end() });
+    device.driverOk();
+    this.#events.start();
+  }
+
+  get regions(): IsmRegion[] {
+    return [...this.#regions.values()];
+  }
+
+  get commandsAnswered(): number {
+    return this.#control.answered;
+  }
+
+  get regionVectors(): readonly number[] {
+    return this.#session.spareVectors;
+  }
+
+  get lentBytes(): number {
+    return this.#loans?.bytes ?? 0;
+  }
+
+  /** Unmaps all regions: before the device is reset, so that nobody looks at what is no longer theirs. May be called again. */
+  end(): void {
+    this.#ended = true;
+    for (const region of this.#regions.values()) region.release();
+    this.#regions.clear();
+    this.#byOffset.clear();
+    this.#byVector.clear();
+  }
+
+  async alloc(sizeBytes: number): Promise<IsmRegion> {
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0) {
+      throw new UsageError(`${this.#name}: a region of ${sizeBytes} bytes`);
+    }
+    return await this.#make(async () => {
+      // N-5.6: a buffer of exactly that size. A device without room for so much refuses; no memory is set aside for it here.
+      const fits = sizeBytes <= this.info.regionsAreaBytes;
+      const loan = this.#loans?.lend(fits ? sizeBytes : 1);
+      let reply: ChunkReply;
+      try {
+        reply = await this.#commands.alloc(sizeBytes, loan?.iova);
+      } catch (error) {
+        if (!(error instanceof ClosedError)) this.#loans?.takeBack(loan, error);
+        throw error;
+      }
+      const rights = { read: true, write: true };
+      const region = await this.#undoing(
+        reply.first,
+        () => this.#register(reply.first, sizeBytes, reply, rights, true),
+      );
+      this.#loans?.assign(loan, region);
+      return region;
+    });
+  }
+
+  async attach(token: bigint, rights: IsmRights): Promise<IsmRegion> {
+    const permissions = (rights.read ? ISM_PERM.READ : 0) | (rights.write ? ISM_PERM.WRITE : 0);
+    if (permissions === 0) {
+      throw new UsageError(`${this.#name}: a region attached neither to be read nor to be written`);
+    }
+    return await this.#make(async () => {
+      let expected: number | undefined;
+      if (this.#loans !== null) expected = this.#checkSize((await this.#commands.query(token)).size);
+      const loan = expected === undefined ? undefined : this.#loans?.lend(expected);
+      let reply: ChunkReply;
+      try {
+        reply = await this.#commands.attach(token, permissions, loan?.iova);
+      } catch (error) {
+        if (!(error instanceof ClosedError)) this.#loans?.takeBack(loan, error);
+        throw error;
+      }
+      try {
+        const region = await this.#undoing(token, () => {
+          const sizeBytes = this.#checkSize(reply.first);
+          if (expected !== undefined && sizeBytes !== expected) {
+            throw this.#lie("size", `${sizeBytes} bytes; the query before said ${expected}`);
+          }
+          return this.#register(token, sizeBytes, reply, rights, false);
+        });
+        this.#loans?.assign(loan, region);
+        return region;
+      } catch (error) {
+        this.#loans?.takeBack(loan, error);
+        throw error;
+      }
+    });
+  }
+
+  async query(token: bigint): Promise<{ size: bigint; permissions: bigint }> {
+    return await this.#commands.query(token);
+  }
+
+  async detach(region: IsmRegion): Promise<void> {
+    if (region.closed || this.#regions.get(region.token) !== region) return;
+    region.release();
+    try {
+      await this.#commands.detach(region.token);
+      // What the device has sent of it so far must not be taken for events of the next region at its place.
+      if (!this.#ended) this.service();
+    } finally {
+      this.#forget(region);
+      this.#loans?.detached(region);
+    }
+  }
+
+  async detachToken(token: bigint): Promise<void> {
+    const region = this.#regions.get(token);
+    if (region !== undefined) return await this.detach(region);
+    await this.#commands.detach(token);
+  }
+
+  async grantDefault(token: bigint, permissions: number): Promise<void> {
+    await this.#commands.grantDefault(token, permissions);
+  }
+
+  async grantFor(token: bigint, devid: bigint, permissions: number): Promise<void> {
+    await this.#commands.grantFor(token, devid, permissions);
+  }
+
+  async setEventVector(region: IsmRegion, vector: number | null): Promise<void> {
+    if (vector !== null && !this.regionVectors.includes(vector)) {
+      throw new UsageError(`${this.#name}: vector ${vector} is not one for regions`, {
+        hint: this.regionVectors.length === 0
+          ? "open the function with regionVectors, and with MSI-X"
+          : `there are ${this.regionVectors.join(", ")}`,
+      });
+    }
+    await this.#commands.setEventVector(region.token, vector);
+    if (this.#regions.get(region.token) !== region) return;
+    this.#unbind(region);
+    region.bindVector(vector);
+    if (vector === null) return;
+    const bound = this.#byVector.get(vector) ?? new Set();
+    this.#byVector.set(vector, bound.add(region));
+  }
+
+  /** Takes what is in the event queue. Allocates nothing when there is nothing. @throws DeviceError when the device broke the ring */
+  service(): void {
+    if (this.#servicing || this.#ended) return;
+    this.#servicing = true;
+    try {
+      // Without a sleeping waiter nobody else looks at the vectors.
+      if (this.#byVector.size > 0 && this.#session.waiter.mode === "poll") this.#session.waiter.service();
+      this.#events.drain(this.#read);
+    } finally {
+      this.#servicing = false;
+    }
+  }
+
+  /** As `service`, and takes signals of vectors. */
+  poll(): void {
+    if (this.#byVector.size > 0) this.#session.waiter.service();
+    this.service();
+  }
+
+  async wait(target: WaitTarget, timeoutMs: number): Promise<boolean> {
+    this.#waiting++;
+    try {
+      return await this.#session.waiter.wait(target, timeoutMs);
+    } finally {
+      this.#waiting--;
+    }
+  }
+
+  waitBlocking(target: WaitTarget, timeoutMs: number): boolean {
+    return this.#session.waiter.waitBlocking(target, timeoutMs);
+  }
+
+  /** Has everybody who sleeps look again. */
+  nudge(): void {
+    if (this.#waiting === 0 || this.#ended) return;
+    // A wait of no time makes the waiter go through all others.
+    this.#session.waiter.wait(NOTHING, 0).catch(() => {});
+  }
+
+  /** True when waits can sleep. */
+  get sleeps(): boolean {
+    return this.#session.interruptKind !== "none" && this.#session.waiter.mode !== "poll";
+  }
+
+  async waitUpdate(region: IsmRegion, since: number, timeoutMs: number): Promise<boolean> {
+    const ready = (): boolean => {
+      this.service();
+      return region.updates !== since || region.closed;
+    };
+    const woken = await this.wait(waitTarget(ready), timeoutMs);
+    if (region.closed) throw new ClosedError(`region 0x${region.token.toString(16)}`);
+    return woken;
+  }
+
+  /** Runs what makes a region; events of regions not known yet are kept meanwhile. */
+  async #make(build: () => Promise<IsmRegion>): Promise<IsmRegion> {
+    this.#making++;
+    try {
+      return await build();
+    } finally {
+      this.#making--;
+      if (this.#making === 0) { for (const event of this.#early.splice(0)) this.#deliver(event, undefined); }
+    }
+  }
+
+  /** When `build` fails, the device is told that the region is not wanted. */
+  async #undoing(token: bigint, build: () => IsmRegion): Promise<IsmRegion> {
+    if (this.#ended) throw new ClosedError(`ISM device ${this.#name}`);
+    try {
+      return build();
+    } catch (error) {
+      if (!this.#regions.has(token)) await this.#commands.detach(token).catch(() => {});
+      throw error;
+    }
+  }
+
+  #register(
+    token: bigint,
+    sizeBytes: number,
+    reply: ChunkReply,
+    rights: IsmRights,
+    allocated: boolean,
+  ): IsmRegion {
+    if (this.#regions.has(token)) {
+      throw this.#lie("token", `0x${token.toString(16)} is the token of another region of this driver`);
+    }
+    const chunks = this.#chunks.take(reply.bytes, reply.num, sizeBytes);
+    try {
+      const runs = chunkRuns(chunks, this.info.chunkSizeBytes);
+      const what = `${this.#name}, region 0x${token.toString(16)}`;
+      const place = chunks[0]! / this.info.chunkSizeBytes * this.info.notifySizeBytes;
+      const notify = this.#areas.notify.doorbell(place, 1);
+      const memory = new RegionMemory(this.#areas.regions, runs, sizeBytes, rights, what);
+      const region = new IsmRegion(this, { token, sizeBytes, chunks, allocated, rights, memory, notify });
+      this.#regions.set(token, region);
+      this.#byOffset.set(chunks[0]!, region);
+      this.#deliverEarly(region);
+      return region;
+    } catch (error) {
+      this.#chunks.release(chunks);
+      throw error;
+    }
+  }
+
+  #forget(region: IsmRegion): void {
+    if (this.#regions.get(region.token) !== region) return;
+    this.#regions.delete(region.token);
+    this.#byOffset.delete(region.chunks[0]!);
+    this.#chunks.release(region.chunks);
+    this.#unbind(region);
+  }
+
+  #unbind(region: IsmRegion): void {
+    if (region.vector === null) return;
+    const bound = this.#byVector.get(region.vector);
+    bound?.delete(region);
+    if (bound?.size === 0) this.#byVector.delete(region.vector);
+    region.bindVector(null);
+  }
+
+  #checkSize(size: bigint): number {
+    if (size >= 1n && size <= BigInt(this.info.regionsAreaBytes)) return Number(size);
+    throw this.#lie("size", `a region of ${size} bytes in an area of ${this.info.regionsAreaBytes}`);
+  }
+
+  readonly #read = (buffer: Uint8Array<ArrayBuffer>, lengthBytes: number): void => {
+    const fault = this.#parser.parse(buffer, lengthBytes, this.#arrived);
+    if (fault !== undefined) this.#fault(fault);
+  };
+
+  readonly #arrived = (event: RawEvent): void => {
+    if (event.type === "buffer-free") return this.#bufferFree(event.buffer);
+    const region = this.#byOffset.get(event.offset);
+    if (region === undefined && this.#making > 0 && this.#early.length < MOST_EARLY) this.#early.push(event);
+    else this.#deliver(event, region);
+  };
+
+  #deliverEarly(region: IsmRegion): void {
+    for (const event of this.#early.splice(0)) {
+      if (event.offset === region.chunks[0]) this.#deliver(event, region);
+      else this.#early.push(event);
+    }
+  }
+
+  #deliver(raw: RawRegionEvent, region: IsmRegion | undefined): void {
+    if (raw.type === "update") {
+      this.counts.updates++;
+      return this.#tell({ type: "update", region, devid: raw.devid }, region);
+    }
+    if (raw.type === "attach") this.counts.attaches++;
+    else this.counts.detaches++;
+    this.#tell({ type: raw.type, region, devid: raw.devid, peers: raw.peers }, region);
+  }
+
+  #signalled(vector: number): void {
+    for (const region of this.#byVector.get(vector) ?? []) {
+      this.counts.vectorUpdates++;
+      this.#tell({ type: "update", region, devid: undefined }, region);
+    }
+  }
+
+  #bufferFree(buffer: bigint): void {
+    const wrong = this.#loans?.freed(buffer);
+    if (wrong !== undefined) return this.#fault(this.#lie("buffer", wrong, ISM_QUEUE.event));
+    this.counts.buffersFreed++;
+    this.#sink.push({ type: "buffer-free", buffer });
+  }
+
+  #fault(error: DeviceError): void {
+    this.counts.faults++;
+    this.#sink.push({ type: "fault", error });
+  }
+
+  #tell(event: IsmEvent, region: IsmRegion | undefined): void {
+    if (region === undefined || !region.tell(event)) this.#sink.push(event);
+  }
+
+  #lie(field: string, message: string, queue: number = ISM_QUEUE.control): DeviceError {
+    return new DeviceError(message, { function: this.#name, queue, field });
+  }
+}
+
+/** A target that keeps interrupts of the event queue as they are. */
+export function waitTarget(ready: () => boolean): WaitTarget {
+  return { hasUsed: ready, suppressInterrupts: () => {}, enableInterrupts: ready };
+}
+
+const NOTHING: WaitTarget = waitTarget(() => false);
