@@ -3,11 +3,11 @@ import { assertEquals, assertGreaterOrEqual } from "@std/assert";
 import { VirtioNet, type VirtioNetOptions } from "../../drivers/virtio_net.ts";
 import { exchangeByInterrupt, exchangePolled } from "../../examples/exchange.ts";
 import { TestFrames } from "../../examples/test_frames.ts";
-import type { PciModernTransport } from "../../lib/virtio/mod.ts";
+import type { VirtioTransport } from "../../lib/virtio/mod.ts";
 
 /** Starts two functions with the same options. Closed with the stack. */
 export async function drive(
-  transports: readonly PciModernTransport[],
+  transports: readonly VirtioTransport[],
   stack: AsyncDisposableStack,
   options: VirtioNetOptions = {},
 ): Promise<[VirtioNet, VirtioNet]> {
