@@ -30,7 +30,7 @@ export type { QueuePlace } from "./queue/split_faults.ts";
 export * from "./queue/split_layout.ts";
 export * from "./queue/used_burst.ts";
 export * from "./queue/virtqueue.ts";
-export * from "./admin/legacy_access.ts";
+export * from "./admin/mod.ts";
 export * from "./transport/legacy_identity.ts";
 export * from "./transport/legacy_io_bar.ts";
 export * from "./transport/legacy_notify.ts";

@@ -27,6 +27,8 @@ export class AdminLane implements Disposable {
   /** @param depth commands in flight at most @throws ExhaustedError, SyscallError */
   constructor(queue: Virtqueue, dma: DmaSpace, depth: number) {
     this.queue = queue;
+    // An interrupt is for somebody who sleeps: `Waiter` asks for it.
+    queue.suppressInterrupts();
     this.#held = new Array<Pending | undefined>(queue.size);
     const depthHere = Math.max(1, Math.min(depth, Math.floor(queue.freeDescriptors / COMMAND_PARTS)));
     this.#memory = new CommandMemory(dma, depthHere, `queue ${queue.index} administration commands`);
