@@ -285,6 +285,9 @@ export class EmulatedMachine implements Disposable {
     tree.attribute("/ringside/switch", {
       read: () => this.#options.models.switchPorts().map((port) => `${JSON.stringify(port)}\n`).join(""),
     });
+    tree.attribute("/ringside/ism", {
+      read: () => this.#options.models.ismDomains?.().map((one) => `${JSON.stringify(one)}\n`).join("") ?? "",
+    });
     tree.attribute("/ringside/stop", { write: () => this.stop() });
   }
 }
@@ -323,6 +326,7 @@ function behaviourOptions(topology: FunctionTopology): BehaviourOptions {
     admin,
     block,
     console: consoleOptions,
+    ism,
   } = topology;
   return {
     address,
@@ -337,6 +341,7 @@ function behaviourOptions(topology: FunctionTopology): BehaviourOptions {
     ...(admin === undefined ? {} : { admin }),
     ...(block === undefined ? {} : { block }),
     ...(consoleOptions === undefined ? {} : { console: consoleOptions }),
+    ...(ism === undefined ? {} : { ism }),
     featuresOff,
     featuresOn,
     totalVfs,

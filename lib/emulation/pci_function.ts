@@ -14,6 +14,8 @@ import type { FunctionQueues } from "../virtio/constants/queue_view.ts";
 import type { Violation } from "./device_model.ts";
 import type { AdminTopology } from "./topology_admin.ts";
 import type { BlockTopology, ConsoleTopology } from "./topology_devices.ts";
+import type { IsmTopology } from "./topology_ism.ts";
+import type { IsmDomainState } from "./virtio/ism_report.ts";
 
 /** What the function's header says. Numbers as the registers hold them. */
 export interface PciIdentity {
@@ -215,6 +217,8 @@ export interface BehaviourOptions {
   readonly block?: BlockTopology;
   /** What a virtio-console function is. */
   readonly console?: ConsoleTopology;
+  /** What a virtio-ism function is. */
+  readonly ism?: IsmTopology;
   /** Directory of the machine's sockets; absent when it has none. */
   readonly directory?: string;
   /** Makes the device break the standard in one chosen way, for tests of drivers (see `lib/emulation/virtio/hostile.ts`). */
@@ -252,4 +256,6 @@ export interface FunctionModels {
   createBehaviour(kind: string, options: BehaviourOptions): PciFunctionBehaviour;
   /** All switch ports, in order of their functions' addresses. */
   switchPorts(): readonly SwitchPortState[];
+  /** Communication domains of virtio-ism functions, for `/ringside/ism`. */
+  ismDomains?(): readonly IsmDomainState[];
 }

@@ -13,11 +13,13 @@ import {
   readBlock,
   readConsole,
 } from "./topology_devices.ts";
+import { checkIsmDomains, ISM_FIELDS, type IsmTopology, readIsm } from "./topology_ism.ts";
 import { known, optional, show, TopologyError } from "./topology_fields.ts";
 
 export { TopologyError } from "./topology_fields.ts";
 export type { AdminTopology, LegacyNotifyPlace } from "./topology_admin.ts";
 export type { BlockTopology, ConsoleTopology } from "./topology_devices.ts";
+export type { IsmTopology } from "./topology_ism.ts";
 
 /** Drivers of the emulated host's kernel. */
 export const KERNEL_DRIVERS = ["virtio-pci", "vfio-pci", "pci-stub"] as const;
@@ -35,7 +37,7 @@ export type TopologyProfile = typeof TOPOLOGY_PROFILES[number];
 export interface FunctionTopology {
   /** PCI address in its long form. */
   readonly address: string;
-  /** Kind of device, as the models name it: `virtio-net`, `virtio-rng`, `virtio-blk`, `virtio-console`. */
+  /** Kind of device, as the models name it: `virtio-net`, `virtio-rng`, `virtio-blk`, `virtio-console`, `virtio-ism`. */
   readonly kind: string;
   /** Most VFs that it can have; 0: no SR-IOV capability. */
   readonly totalVfs: number;
@@ -77,6 +79,8 @@ export interface FunctionTopology {
   readonly block?: BlockTopology;
   /** Fields of a virtio-console function. */
   readonly console?: ConsoleTopology;
+  /** Fields of a virtio-ism function. */
+  readonly ism?: IsmTopology;
 }
 
 /** An emulated host's functions, in order of their addresses. */
@@ -161,6 +165,7 @@ export function readTopology(value: unknown, kinds?: readonly string[]): Topolog
   }
   const functions = list.map((one, i) => readFunction(one, `functions[${i}]`, kinds));
   checkAddresses(functions);
+  checkIsmDomains(functions);
   const order = (a: FunctionTopology, b: FunctionTopology) =>
     PciAddress.compare(PciAddress.parse(a.address), PciAddress.parse(b.address));
   return { functions: functions.sort(order) };
@@ -182,13 +187,13 @@ export function vfMac(pfMac: string, index: number): string {
 function readFunction(value: unknown, at: string, kinds: readonly string[] | undefined): FunctionTopology {
   const from = asRecord(value, at);
   for (const key of Object.keys(from)) {
-    if (![...FIELDS, ...ADMIN_FIELDS, ...BLOCK_FIELDS, ...CONSOLE_FIELDS].includes(key)) {
+    if (![...FIELDS, ...ADMIN_FIELDS, ...BLOCK_FIELDS, ...CONSOLE_FIELDS, ...ISM_FIELDS].includes(key)) {
       throw new TopologyError(
         `${at}.${key}`,
         "is not a field of a function",
         `there are ${[...FIELDS, ...ADMIN_FIELDS].join(", ")}; for virtio-blk ${
           BLOCK_FIELDS.join(", ")
-        }; for virtio-console ${CONSOLE_FIELDS.join(", ")}`,
+        }; for virtio-console ${CONSOLE_FIELDS.join(", ")}; for virtio-ism ${ISM_FIELDS.join(", ")}`,
       );
     }
   }
@@ -211,7 +216,10 @@ function readFunction(value: unknown, at: string, kinds: readonly string[] | und
     }
   }
   for (
-    const [owner, fields] of [["virtio-blk", BLOCK_FIELDS], ["virtio-console", CONSOLE_FIELDS]] as const
+    const [owner, fields] of [["virtio-blk", BLOCK_FIELDS], ["virtio-console", CONSOLE_FIELDS], [
+      "virtio-ism",
+      ISM_FIELDS,
+    ]] as const
   ) {
     const alien = kind === owner ? undefined : fields.find((key) => from[key] !== undefined);
     if (alien !== undefined) {
@@ -251,6 +259,7 @@ function readFunction(value: unknown, at: string, kinds: readonly string[] | und
     ...(admin === undefined ? {} : { admin }),
     ...(kind === "virtio-blk" ? { block: readBlock(from, at) } : {}),
     ...(kind === "virtio-console" ? { console: readConsole(from, at) } : {}),
+    ...(kind === "virtio-ism" ? { ism: readIsm(from, at) } : {}),
     hostUse: readNames(from.hostUse, `${at}.hostUse`, PHRASE, "a phrase of one line"),
     ...(from.lie === undefined ? {} : { lie: readLie(from.lie, `${at}.lie`) }),
   };

@@ -17,19 +17,23 @@ import type {
   PciFunctionBehaviour,
   SwitchPortState,
 } from "../pci_function.ts";
+import { IsmDomains } from "./ism_domain.ts";
+import { IsmModel } from "./ism_model.ts";
+import { type IsmDomainState, reportDomain } from "./ism_report.ts";
 import { LyingFront, lyingQueues, parseLie } from "./hostile.ts";
 import { NetModel } from "./net_model.ts";
 import { COUNTER, type CounterName, NetSwitch, type SwitchOptions } from "./net_switch.ts";
 import { VirtioPciFront } from "./pci_front.ts";
 import { RngModel } from "./rng_model.ts";
 
-const KINDS = ["virtio-net", "virtio-rng", "virtio-blk", "virtio-console"] as const;
+const KINDS = ["virtio-net", "virtio-rng", "virtio-blk", "virtio-console", "virtio-ism"] as const;
 type Kind = typeof KINDS[number];
 const DEVICE_IDS: Readonly<Record<Kind, number>> = {
   "virtio-net": DEVICE_ID.net,
   "virtio-rng": DEVICE_ID.entropy,
   "virtio-blk": DEVICE_ID.block,
   "virtio-console": DEVICE_ID.console,
+  "virtio-ism": DEVICE_ID.ism,
 };
 const DEFAULT_SWITCH = "s0";
 
@@ -52,6 +56,7 @@ class Models implements VirtioModels {
   readonly kinds: readonly string[] = KINDS;
   readonly #options: SwitchOptions;
   readonly #switches = new Map<string, NetSwitch>();
+  readonly #ism = new IsmDomains();
   /** Of PFs, by what the machine knows them by. */
   readonly #controllers = new WeakMap<PciFunctionBehaviour, AdminController>();
 
@@ -73,7 +78,8 @@ class Models implements VirtioModels {
       throw new UsageError(`${options.address}: only VIRTIO_F_NOTIFICATION_DATA can be switched on`);
     }
     const ofModel = isAdminLie(options.lie ?? "") ||
-      (known === "virtio-blk" && (options.lie ?? "").startsWith("blk-"));
+      (known === "virtio-blk" && (options.lie ?? "").startsWith("blk-")) ||
+      (known === "virtio-ism" && (options.lie ?? "").startsWith("ism-"));
     const plan = options.lie === undefined || ofModel ? undefined : parseLie(options.lie);
     const makeQueue = plan === undefined ? undefined : lyingQueues(plan);
     const admin = this.#controller(options);
@@ -128,6 +134,10 @@ class Models implements VirtioModels {
         ...(directory === undefined ? {} : { directory }),
       });
     }
+    if (kind === "virtio-ism") {
+      const lie = (options.lie ?? "").startsWith("ism-") ? { lie: options.lie! } : {};
+      return new IsmModel(this.#ism, { ...options.ism, ...size, ...lie, featuresOff });
+    }
     const { mac, mtu, queuePairs } = options;
     if (mac === undefined) {
       throw new UsageError(`${options.address}: a virtio-net function needs a MAC address`);
@@ -159,6 +169,10 @@ class Models implements VirtioModels {
       one.ports.map((port) => portState(one, port as NetModel))
     );
     return states.sort((a, b) => a.function < b.function ? -1 : a.function > b.function ? 1 : 0);
+  }
+
+  ismDomains(): readonly IsmDomainState[] {
+    return this.#ism.list.map(reportDomain);
   }
 
   portStats(address: string): Record<CounterName, number> {
