@@ -13,7 +13,7 @@ import {
   BLK_STATUS,
 } from "../../virtio/constants/blk.ts";
 import { DEVICE_ID } from "../../virtio/constants/device_id.ts";
-import type { DeviceFront, DeviceModel } from "../device_model.ts";
+import type { DeviceFront, DeviceModel, ModelParts } from "../device_model.ts";
 import { BlkLiePlan } from "./blk_lies.ts";
 import { type BlkRequestContext, BlkRequests } from "./blk_request.ts";
 import { BlkStorage, type BlkStorageOptions } from "./blk_storage.ts";
@@ -61,6 +61,13 @@ export class BlkModel implements DeviceModel {
   readonly configSizeBytes: number = CONFIG_BYTES;
   readonly features: bigint;
   readonly queueSizes: readonly number[];
+  /** Its state beside its queues is the cache mode, which no part of the standard holds. */
+  readonly parts: ModelParts = {
+    lack: (accepted) =>
+      (accepted & BLK_FEATURE.CONFIG_WCE) === 0n
+        ? undefined
+        : "no part holds the cache mode that a driver sets with VIRTIO_BLK_F_CONFIG_WCE",
+  };
   readonly #options: BlkModelOptions;
   readonly #chain: Chain;
   readonly #requests = new BlkRequests();

@@ -16,6 +16,9 @@ import type { Chain } from "./chain.ts";
 import { macHigh, macLow } from "./mac_address.ts";
 import type { ReceiveFilter } from "./net_filter.ts";
 
+/** Class, command and data of a command, wherever they lie. */
+export type ControlBytes = Pick<Chain, "readableBytes" | "readByte" | "peek">;
+
 /** What the commands change. */
 export interface NetControlTarget {
   /** Features that were negotiated. */
@@ -44,16 +47,20 @@ const NEEDS: ReadonlyMap<number, bigint> = new Map([
  * @param chain class, command and data in its device-readable part
  * @returns the ack byte
  */
-export function runControlCommand(chain: Chain, target: NetControlTarget): number {
+export function runControlCommand(chain: ControlBytes, target: NetControlTarget): number {
   const kind = chain.readByte(0), command = chain.readByte(1);
-  const problem = run(kind, command, chain, target);
+  const problem = carryOut(chain, target);
   if (problem === undefined) return NET_CTRL_ACK.ok;
   if (problem !== "") target.report(RULE, `control command ${kind}.${command}: ${problem}`);
   return NET_CTRL_ACK.err;
 }
 
-/** @returns undefined when done, what is wrong otherwise; empty for a command that the device just does not know */
-function run(kind: number, command: number, chain: Chain, target: NetControlTarget): string | undefined {
+/**
+ * Carries a command out.
+ * @returns undefined when done, what is wrong otherwise; empty for a command that the device just does not know
+ */
+export function carryOut(chain: ControlBytes, target: NetControlTarget): string | undefined {
+  const kind = chain.readByte(0), command = chain.readByte(1);
   const needs = NEEDS.get(kind) ?? 0n;
   if ((target.negotiatedFeatures & needs) !== needs) return "its feature was not negotiated";
   if (kind === NET_CTRL_CLASS.rx) return receiveMode(command, chain, target);
@@ -71,7 +78,7 @@ function run(kind: number, command: number, chain: Chain, target: NetControlTarg
   return "";
 }
 
-function receiveMode(command: number, chain: Chain, target: NetControlTarget): string | undefined {
+function receiveMode(command: number, chain: ControlBytes, target: NetControlTarget): string | undefined {
   const length = chain.readableBytes - HEADER_BYTES;
   if (command > NET_CTRL_RX.nobcast) return "";
   if (command > NET_CTRL_RX.allmulti && (target.negotiatedFeatures & NET_FEATURE.CTRL_RX_EXTRA) === 0n) {
@@ -91,7 +98,7 @@ function receiveMode(command: number, chain: Chain, target: NetControlTarget): s
   return undefined;
 }
 
-function macCommand(command: number, chain: Chain, target: NetControlTarget): string | undefined {
+function macCommand(command: number, chain: ControlBytes, target: NetControlTarget): string | undefined {
   const features = target.negotiatedFeatures;
   if (command === NET_CTRL_MAC.addrSet) {
     if ((features & NET_FEATURE.CTRL_MAC_ADDR) === 0n) return "CTRL_MAC_ADDR was not negotiated";
@@ -109,7 +116,7 @@ function macCommand(command: number, chain: Chain, target: NetControlTarget): st
 }
 
 /** Two tables: le32 count, then so many addresses; the first unicast, the second multicast. */
-function setTables(chain: Chain, filter: ReceiveFilter): string | undefined {
+function setTables(chain: ControlBytes, filter: ReceiveFilter): string | undefined {
   const end = chain.readableBytes;
   const unicast = tableAt(chain, HEADER_BYTES, end);
   if (unicast < 0) return "the unicast table is longer than the command";
@@ -136,7 +143,7 @@ function setTables(chain: Chain, filter: ReceiveFilter): string | undefined {
 }
 
 /** Number of entries of the table at `at`, or −1 when it does not end by `end`. */
-function tableAt(chain: Chain, at: number, end: number): number {
+function tableAt(chain: ControlBytes, at: number, end: number): number {
   if (at + 4 > end) return -1;
   const count = (chain.readByte(at) | chain.readByte(at + 1) << 8 | chain.readByte(at + 2) << 16 |
     chain.readByte(at + 3) << 24) >>> 0;

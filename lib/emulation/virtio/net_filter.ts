@@ -40,6 +40,20 @@ export class AddressTable {
     this.#count++;
   }
 
+  /** The list as `struct virtio_net_ctrl_mac`. Of one that overflowed the rest is not known: the first stands once more for it. */
+  encode(): Uint8Array {
+    const entries = this.#count + (this.overflow ? 1 : 0);
+    const bytes = new Uint8Array(4 + 6 * entries);
+    const view = new DataView(bytes.buffer);
+    view.setUint32(0, entries, true);
+    for (let i = 0; i < entries; i++) {
+      const from = i < this.#count ? i : 0;
+      view.setUint16(4 + 6 * i, this.#high[from]!);
+      view.setUint32(6 + 6 * i, this.#low[from]!);
+    }
+    return bytes;
+  }
+
   /** Whether an address is in the list. */
   has(high: number, low: number): boolean {
     for (let i = 0; i < this.#count; i++) {

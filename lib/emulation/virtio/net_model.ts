@@ -22,13 +22,14 @@ import {
   type NetFeatureName,
   netQueues,
 } from "../../virtio/constants/net.ts";
-import type { DeviceFront, DeviceModel } from "../device_model.ts";
+import type { DeviceFront, DeviceModel, ModelParts } from "../device_model.ts";
 import type { DeviceQueue } from "./device_queue.ts";
 import { LegacyFraming } from "./legacy_framing.ts";
 import { formatMac, macHigh, macLow, parseMac } from "./mac_address.ts";
 import { type NetControlTarget, runControlCommand } from "./net_control.ts";
 import { ReceiveFilter } from "./net_filter.ts";
 import { NetFrame } from "./net_frame.ts";
+import { NetParts } from "./net_parts.ts";
 import { NetReceiver } from "./net_receiver.ts";
 import {
   COUNTER,
@@ -106,6 +107,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   /** Buffers that a receive queue had when they were too few; −1: it was not short since. */
   readonly #short: Int32Array;
   readonly #control: NetControlTarget;
+  readonly parts: ModelParts;
 
   /** A device that is on no switch before `connect`. @throws UsageError for options that cannot be */
   constructor(net: NetSwitch, options: NetModelOptions) {
@@ -126,6 +128,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     this.#unpublished = new Uint8Array(queuePairs);
     this.#short = new Int32Array(queuePairs).fill(-1);
     this.#control = this.#controlTarget();
+    this.parts = this.#makeParts();
     this.#forget();
   }
 
@@ -385,11 +388,11 @@ export class NetModel implements DeviceModel, SwitchPort {
   }
 
   /**
-   * Its driver reset it and may go on (QUEUE_STATE). That ends with the first receive buffers rather than with DRIVER_OK, since a driver needs
+   * Its owner stopped it, or its driver reset it and may go on (QUEUE_STATE). The latter ends with the first receive buffers rather than with DRIVER_OK, since a driver needs
    * its control queue, and so a running device, to put addresses and filters back.
    */
   get suspended(): boolean {
-    return this.#suspended && this.#linkUp;
+    return (this.#suspended || (this.#front?.stopped ?? false)) && this.#linkUp;
   }
 
   #hasBuffers(): boolean {
@@ -498,6 +501,25 @@ export class NetModel implements DeviceModel, SwitchPort {
     }
     if (moved > 0) queue.publish();
     return moved;
+  }
+
+  #makeParts(): ModelParts {
+    const active = () => this.#activePairs;
+    return new NetParts({
+      control: this.#control,
+      get activePairs(): number {
+        return active();
+      },
+      restored: () => {
+        this.#suspended = false;
+        this.#short.fill(-1);
+        // Which pairs were in use before is not in the parts; what is queued on any is still sent.
+        this.#usedPairs = ((this.#front?.negotiatedFeatures ?? 0n) & NET_FEATURE.MQ) === 0n
+          ? 1
+          : this.maxPairs;
+      },
+      stopChanged: () => this.net.portsChanged(),
+    });
   }
 
   #controlTarget(): NetControlTarget {

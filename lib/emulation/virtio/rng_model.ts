@@ -5,7 +5,7 @@
  */
 import { DEVICE_ID } from "../../virtio/constants/device_id.ts";
 import { ENTROPY_CONFIG_BYTES, ENTROPY_QUEUE } from "../../virtio/constants/entropy.ts";
-import type { DeviceFront, DeviceModel } from "../device_model.ts";
+import type { DeviceFront, DeviceModel, ModelParts } from "../device_model.ts";
 import { Chain } from "./chain.ts";
 
 /** Most bytes of one request that are filled; the standard lets a device fill fewer than there is room for. */
@@ -27,6 +27,8 @@ export class RngModel implements DeviceModel {
   /** "Unclassified device", as other entropy devices say. */
   readonly classCode = 0x00ff00;
   readonly queueSizes: readonly number[];
+  /** It has no state beside its queue. */
+  readonly parts: ModelParts = {};
   readonly #chain: Chain;
   readonly #pool = new Uint8Array(POOL_BYTES);
   #used = POOL_BYTES;
