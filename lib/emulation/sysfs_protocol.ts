@@ -10,13 +10,15 @@ import { ProtocolError } from "../errors/mod.ts";
 
 /** File name of the control socket in an emulated host's directory. */
 export const CONTROL_SOCKET = "host.sock";
-/** Largest frame, in bytes, without its length. */
-export const MAX_FRAME_BYTES = 1 << 20;
+/** Largest request, in bytes, without its length. */
+export const MAX_REQUEST_BYTES = 1 << 20;
+/** Largest response, in bytes, without its length: the names of all functions that a domain can have fit. */
+export const MAX_RESPONSE_BYTES = 1 << 24;
 /** Value of `/ringside/version`. Raised when a change would mislead an older client. */
 export const CONTROL_PROTOCOL_VERSION = 1;
 
 /** Operations, as in the `Sysfs` interface. */
-export type ControlOperation = "read" | "readBytes" | "write" | "list" | "readlink" | "exists";
+export type ControlOperation = "read" | "readBytes" | "write" | "list" | "links" | "readlink" | "exists";
 
 /** One request. */
 export interface ControlRequest {
@@ -29,21 +31,22 @@ export interface ControlRequest {
 }
 
 /**
- * One response. `ok`: text (`read`, `readlink`), base64 (`readBytes`), names (`list`), truth (`exists`), null (`write`).
+ * One response. `ok`: text (`read`, `readlink`), base64 (`readBytes`), names (`list`), pairs of name and target (`links`), truth (`exists`),
+ * null (`write`).
  * Else the name of an error number, the call that gave it, and why, when there is more to say.
  */
 export type ControlResponse =
-  | { readonly ok: string | readonly string[] | boolean | null }
+  | { readonly ok: string | readonly string[] | readonly (readonly [string, string])[] | boolean | null }
   | { readonly errno: string; readonly call?: string; readonly hint?: string };
 
-const OPERATIONS: readonly string[] = ["read", "readBytes", "write", "list", "readlink", "exists"];
+const OPERATIONS: readonly string[] = ["read", "readBytes", "write", "list", "links", "readlink", "exists"];
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
 /** A frame that carries `value`. @throws ProtocolError when it is too large */
 export function encodeFrame(value: ControlRequest | ControlResponse): Uint8Array<ArrayBuffer> {
   const text = encoder.encode(JSON.stringify(value));
-  if (text.byteLength > MAX_FRAME_BYTES) {
+  if (text.byteLength > MAX_RESPONSE_BYTES) {
     throw new ProtocolError(`a control frame of ${text.byteLength} bytes`);
   }
   const frame = new Uint8Array(4 + text.byteLength);
@@ -68,7 +71,9 @@ export class FrameReader {
   next(): unknown {
     if (this.#bytes.byteLength < 4) return undefined;
     const length = new DataView(this.#bytes.buffer, this.#bytes.byteOffset).getUint32(0, true);
-    if (length > MAX_FRAME_BYTES) throw new ProtocolError(`a control frame says that it has ${length} bytes`);
+    if (length > MAX_REQUEST_BYTES) {
+      throw new ProtocolError(`a control frame says that it has ${length} bytes`);
+    }
     if (this.#bytes.byteLength < 4 + length) return undefined;
     const text = this.#bytes.subarray(4, 4 + length);
     this.#bytes = this.#bytes.slice(4 + length);

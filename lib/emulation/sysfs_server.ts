@@ -12,7 +12,7 @@ import {
   type ControlResponse,
   encodeFrame,
   FrameReader,
-  MAX_FRAME_BYTES,
+  MAX_RESPONSE_BYTES,
 } from "./sysfs_protocol.ts";
 import type { SysfsTree } from "./sysfs_tree.ts";
 
@@ -20,7 +20,9 @@ const READ_BYTES = 16384;
 /** A client that does not take its answers holds the whole machine up, so it gets little time. */
 const SEND_TIMEOUT_MS = 200;
 /** Bytes of `readBytes` or text that fit a frame once they are base64 or JSON. */
-const MAX_CONTENT_BYTES = MAX_FRAME_BYTES / 2;
+const MAX_CONTENT_BYTES = MAX_RESPONSE_BYTES / 4;
+
+type Answer = Extract<ControlResponse, { readonly ok: unknown }>["ok"];
 
 interface Client {
   readonly socket: UnixSocket;
@@ -104,12 +106,12 @@ export class SysfsServer implements Disposable {
     }
   }
 
-  #carryOut({ op, path, text }: ControlRequest): string | readonly string[] | boolean | null {
+  #carryOut({ op, path, text }: ControlRequest): Answer {
     switch (op) {
       case "read": {
         const content = this.#tree.readText(path);
         // What was added last matters most where a file has grown too long for one answer.
-        return content.length <= MAX_CONTENT_BYTES / 2 ? content : lastLines(content, MAX_CONTENT_BYTES / 2);
+        return content.length <= MAX_CONTENT_BYTES ? content : lastLines(content, MAX_CONTENT_BYTES);
       }
       case "readBytes":
         return btoa(String.fromCharCode(...this.#tree.readBytes(path)));
@@ -118,6 +120,8 @@ export class SysfsServer implements Disposable {
         return null;
       case "list":
         return this.#tree.list(path);
+      case "links":
+        return this.#tree.links(path);
       case "readlink":
         return this.#tree.readLink(path);
       case "exists":

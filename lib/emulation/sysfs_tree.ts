@@ -127,6 +127,15 @@ export class SysfsTree {
     return node.target;
   }
 
+  /** Links in a directory with their targets, sorted by name. @throws SyscallError */
+  links(path: string): [string, string][] {
+    const node = this.#find(path, true, "open");
+    if (node.type !== "directory") throw sysfsError("ENOTDIR", "open", path);
+    const found: [string, string][] = [];
+    for (const [name, entry] of node.entries) if (entry.type === "link") found.push([name, entry.target]);
+    return found.sort(([a], [b]) => a < b ? -1 : 1);
+  }
+
   /** True when the path leads somewhere, links followed. */
   exists(path: string): boolean {
     try {

@@ -86,9 +86,11 @@ export class FunctionAttributes {
   vfs(address: string): string[] {
     const found: string[] = [];
     const count = this.numVfs(address);
+    if (count === 0) return found;
+    const links = this.optionalLinks(`${PCI_DEVICES}/${address}`);
     for (let i = 0; i < count; i++) {
-      const vf = this.linkName(`${PCI_DEVICES}/${address}/virtfn${i}`);
-      if (vf !== undefined) found.push(vf);
+      const target = links.get(`virtfn${i}`);
+      if (target !== undefined) found.push(baseName(target));
     }
     return found;
   }
@@ -134,6 +136,16 @@ export class FunctionAttributes {
     }
   }
 
+  /** Links of a directory with their targets; none when there is no such directory. */
+  optionalLinks(path: string): Map<string, string> {
+    try {
+      return this.sysfs.links(path);
+    } catch (error) {
+      if (isErrno(error, "ENOENT", "ENOTDIR", "EINVAL")) return new Map();
+      throw error;
+    }
+  }
+
   /** Takes the function from its driver. */
   unbind(address: string, driver: string): void {
     this.#write(`${PCI_DRIVERS}/${driver}/unbind`, address, `unbind ${address} from ${driver}`);
@@ -170,7 +182,8 @@ export class FunctionAttributes {
   awaitVfs(address: string, count: number): string[] {
     for (let waitedMs = 0;; waitedMs += VF_POLL_MS) {
       const vfs = this.vfs(address);
-      if (vfs.length === count && vfs.every((vf) => this.exists(vf))) return vfs;
+      const there = new Set(this.sysfs.list(PCI_DEVICES));
+      if (vfs.length === count && vfs.every((vf) => there.has(vf))) return vfs;
       if (waitedMs >= VF_WAIT_MS) {
         throw new TimeoutError(`${address}: only ${vfs.length} of ${count} VFs appeared in sysfs`, {
           hint: "look at the kernel's log (dmesg)",

@@ -58,6 +58,11 @@ const NEWLINE = 0x0a;
 export class Journal {
   readonly #store: JournalStore;
   readonly #step: StepHook;
+  /** Whole lines that were read or written last, and what they say: as a rule the file has only grown since. */
+  #known: { readonly text: string; readonly entries: ReadonlyMap<string, JournalRecord> } = {
+    text: "",
+    entries: new Map(),
+  };
 
   /** Reads and writes through `store`, and tells `onStep` of each write. */
   constructor(store: JournalStore, onStep: StepHook = () => {}) {
@@ -125,7 +130,9 @@ export class Journal {
     this.#store.exclusively(() => {
       const { entries } = this.#read();
       edit(entries);
-      this.#replace(encode([...entries.values()]));
+      const bytes = encode([...entries.values()]);
+      this.#replace(bytes);
+      this.#known = { text: new TextDecoder().decode(bytes), entries };
     });
   }
 
@@ -139,14 +146,17 @@ export class Journal {
     const bytes = this.#store.read() ?? new Uint8Array();
     const end = bytes.lastIndexOf(NEWLINE) + 1;
     const whole = bytes.slice(0, end);
-    const entries = new Map<string, JournalRecord>();
-    const lines = new TextDecoder().decode(whole).split("\n").slice(0, -1);
-    lines.forEach((line, index) => {
+    const text = new TextDecoder().decode(whole);
+    const grown = text.startsWith(this.#known.text);
+    const entries = new Map(grown ? this.#known.entries : []);
+    const fresh = (grown ? text.slice(this.#known.text.length) : text).split("\n").slice(0, -1);
+    fresh.forEach((line, index) => {
       const record = parseRecord(line);
-      if (record === undefined) this.#damaged(bytes, index + 1);
+      if (record === undefined) this.#damaged(bytes, text.split("\n").length - fresh.length + index);
       const first = entries.get(keyOf(record));
       entries.set(keyOf(record), first === undefined ? record : { ...record, before: first.before });
     });
+    this.#known = { text, entries: new Map(entries) };
     return { entries, torn: end < bytes.length, whole };
   }
 

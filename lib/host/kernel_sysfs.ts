@@ -5,6 +5,7 @@
  */
 import {
   accessible,
+  isErrno,
   readDirectory,
   readFile,
   readLink as readLinkTarget,
@@ -12,6 +13,9 @@ import {
   writeAttribute,
 } from "../../ffi/mod.ts";
 import type { Sysfs } from "./sysfs.ts";
+
+/** Type of a symbolic link in `struct dirent`. */
+const DT_LINK = 10;
 
 /** `Sysfs` over the tree that is mounted at `/sys`. It holds nothing open. Every failure is a `SyscallError`. */
 export class KernelSysfs implements Sysfs {
@@ -38,6 +42,20 @@ export class KernelSysfs implements Sysfs {
   /** See `Sysfs`. */
   readLink(path: string): string {
     return readLinkTarget(path);
+  }
+
+  /** See `Sysfs`. One that goes while it is read is left out. */
+  links(path: string): Map<string, string> {
+    const found = new Map<string, string>();
+    for (const { name, type } of readDirectory(path)) {
+      if (type !== DT_LINK) continue;
+      try {
+        found.set(name, readLinkTarget(`${path}/${name}`));
+      } catch (error) {
+        if (!isErrno(error, "ENOENT")) throw error;
+      }
+    }
+    return found;
   }
 
   /** See `Sysfs`. */

@@ -9,7 +9,8 @@ import { ClosedError, PeerGoneError, ProtocolError } from "../errors/mod.ts";
 import { errnoNumber, SyscallError, UnixSocket } from "../../ffi/mod.ts";
 import type { Sysfs } from "./sysfs.ts";
 
-const MAX_FRAME_BYTES = 1 << 20;
+/** Room for the names of all functions that a domain can have. */
+const MAX_FRAME_BYTES = 1 << 24;
 const DEFAULT_TIMEOUT_MS = 5000;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -76,6 +77,15 @@ export class SocketSysfs implements Sysfs {
   /** Target of a link. */
   readLink(path: string): string {
     return this.#text(this.#call("readlink", path));
+  }
+
+  /** Links of a directory with their targets. */
+  links(path: string): Map<string, string> {
+    const pairs = this.#call("links", path);
+    if (!Array.isArray(pairs) || !pairs.every(isPair)) {
+      throw this.#broken("links that are not pairs of name and target");
+    }
+    return new Map(pairs);
   }
 
   /** Whether the path leads somewhere. */
@@ -158,4 +168,8 @@ export class SocketSysfs implements Sysfs {
       ...(cause === undefined ? {} : { cause }),
     });
   }
+}
+
+function isPair(value: unknown): value is [string, string] {
+  return Array.isArray(value) && value.length === 2 && value.every((one) => typeof one === "string");
 }

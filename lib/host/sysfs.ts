@@ -22,6 +22,8 @@ export interface Sysfs extends Disposable {
   list(path: string): string[];
   /** Target of a symbolic link, as written in it. */
   readLink(path: string): string;
+  /** The symbolic links in a directory, by name in order, with their targets as written; its other entries are left out. */
+  links(path: string): Map<string, string>;
   /** Whether the path leads somewhere, links followed. */
   exists(path: string): boolean;
 }

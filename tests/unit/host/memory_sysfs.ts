@@ -170,6 +170,15 @@ export class MemorySysfs implements Sysfs {
     return node.link;
   }
 
+  links(path: string): Map<string, string> {
+    const found = new Map<string, string>();
+    for (const name of this.list(path)) {
+      const node = this.#node(`${this.#resolve(path, true, "open")}/${name}`);
+      if (node !== "directory" && "link" in node) found.set(name, node.link);
+    }
+    return found;
+  }
+
   exists(path: string): boolean {
     try {
       this.#resolve(path, true, "access");
