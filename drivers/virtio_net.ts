@@ -7,6 +7,7 @@
  * @module
  */
 import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
+import { GroupOwner } from "../lib/virtio/admin/owner.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { NET_FEATURE } from "../lib/virtio/constants/net.ts";
 import { featureNames } from "../lib/virtio/features.ts";
@@ -23,6 +24,7 @@ import { buildSession, goOn, type NetSession, type ResumePlan, saveQueues } from
 import { COUNT, counters, type NetStatistics, queueStatistics } from "./virtio_net/statistics.ts";
 import type { TransmitQueue } from "./virtio_net/transmit.ts";
 
+export type { GroupOwner, GroupOwnerOptions } from "../lib/virtio/admin/owner.ts";
 export type { RingOptions } from "../lib/virtio/features.ts";
 export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
@@ -48,6 +50,7 @@ export class VirtioNet implements Disposable, AsyncDisposable {
   readonly transport: VirtioTransport;
   readonly #owner: SessionOwner<NetSession>;
   readonly #options: VirtioNetOptions;
+  readonly #admin: GroupOwner | undefined;
   readonly #receiveCounts = counters();
   readonly #transmitCounts = counters();
   readonly #listeners = new Set<(up: boolean) => void>();
@@ -64,6 +67,8 @@ export class VirtioNet implements Disposable, AsyncDisposable {
     this.transport = transport;
     this.#options = options;
     this.#owner = new SessionOwner(transport, "network device", options.resetTimeoutMs);
+    const admin = options.admin === true ? {} : options.admin || undefined;
+    this.#admin = admin && new GroupOwner(transport.name, admin);
   }
 
   /**
@@ -160,6 +165,14 @@ export class VirtioNet implements Disposable, AsyncDisposable {
   get linkUp(): boolean {
     this.#owner.live;
     return this.#linkUp;
+  }
+
+  /** Group administration by this PF; outlives resets. @throws UnsupportedError without the option `admin` */
+  get admin(): GroupOwner {
+    if (this.#admin !== undefined) return this.#admin;
+    throw new UnsupportedError(`${this.transport.name} was opened without its administration queues`, {
+      hint: "VirtioNet.open(transport, { admin: true })",
+    });
   }
 
   /** Kind of interrupt in use. */
@@ -420,6 +433,10 @@ export class VirtioNet implements Disposable, AsyncDisposable {
     this.#activePairs = 1;
     const pairs = resume?.saved.activePairs ?? session.receive.length;
     try {
+      if (session.admin !== undefined) {
+        this.#admin!.attach(session.admin);
+        await this.#admin!.begin();
+      }
       if (session.receive.length > 1) await this.setQueuePairs(pairs);
       if (resume !== undefined) {
         await this.#putBack(resume.saved);

@@ -4,6 +4,7 @@
  * @module
  */
 import { NET_FEATURE, NET_FEATURE_REQUIRES } from "../../lib/virtio/constants/net.ts";
+import { FEATURE } from "../../lib/virtio/constants/features.ts";
 import { type FeatureWishes, refusedRingFeatures } from "../../lib/virtio/features.ts";
 import type { Profile } from "../../lib/virtio/transport/transport.ts";
 import type { VirtioNetOptions } from "./options.ts";
@@ -26,5 +27,6 @@ const DEPENDENCIES = NET_FEATURE_REQUIRES.map(({ feature, requires }) => ({
 export function netWishes(options: VirtioNetOptions, profile: Profile): FeatureWishes {
   const wanted = options.mergeable === false ? ALWAYS : ALWAYS | NET_FEATURE.MRG_RXBUF;
   const refused = (options.refusedFeatures ?? 0n) | refusedRingFeatures(options, profile);
-  return { wanted, refused, dependencies: DEPENDENCIES };
+  const required = options.admin ? FEATURE.ADMIN_VQ : 0n;
+  return { required, wanted, refused, dependencies: DEPENDENCIES };
 }

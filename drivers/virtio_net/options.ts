@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { GroupOwnerOptions } from "../../lib/virtio/admin/owner.ts";
 import type { InterruptChoice } from "../../lib/virtio/interrupts.ts";
 import type { RingOptions } from "../../lib/virtio/features.ts";
 import type { WaitMode } from "../../lib/virtio/waiter.ts";
@@ -24,6 +25,8 @@ export interface VirtioNetOptions extends RingOptions {
   readonly wait?: WaitMode;
   /** How long an adaptive wait spins, in microseconds. Default 50. */
   readonly spinMicroseconds?: number;
+  /** Set administration queues up, too, for `VirtioNet.admin`: of a PF that offers ADMIN_VQ. Default false. */
+  readonly admin?: boolean | GroupOwnerOptions;
   /** Accept MRG_RXBUF: a frame may be spread over several receive buffers. Default true. */
   readonly mergeable?: boolean;
   /** Feature bits that are not accepted, whatever the rest says. */

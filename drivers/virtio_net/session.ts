@@ -4,6 +4,8 @@
  * @module
  */
 import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
+import { adminQueueNumbers } from "../../lib/virtio/admin/owner.ts";
+import type { AdminQueues } from "../../lib/virtio/admin/queues.ts";
 import { FEATURE } from "../../lib/virtio/constants/features.ts";
 import {
   ETHERNET_HEADER_BYTES,
@@ -17,6 +19,7 @@ import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { Waiter } from "../../lib/virtio/waiter.ts";
 import type { Session } from "../session_owner.ts";
+import { buildAdminQueues } from "../virtio_admin/session.ts";
 import { type NetConfig, readNetConfig } from "./config.ts";
 import { ControlQueue } from "./control.ts";
 import { netWishes } from "./features.ts";
@@ -65,6 +68,8 @@ export interface NetSession {
   readonly transmit: readonly TransmitQueue[];
   /** Undefined without CTRL_VQ. */
   readonly control: ControlQueue | undefined;
+  /** Undefined without the option. */
+  readonly admin: AdminQueues | undefined;
   readonly waiter: Waiter;
   /** Of a session that goes on with a saved one: whether its rings do, or start at the beginning. */
   readonly rings: "continued" | "fresh";
@@ -83,6 +88,8 @@ export function buildSession(session: Session, context: SessionContext): NetSess
   const { options } = context;
   const { transport } = device;
   const name = transport.name;
+  const adminOptions = options.admin === true ? {} : options.admin || undefined;
+  const adminNumbers = adminOptions && adminQueueNumbers(transport, adminOptions.adminQueues);
   device.negotiate(netWishes(options, transport.profile));
   const config = readNetConfig(device);
   const pairs = options.queuePairs ?? 1;
@@ -98,6 +105,7 @@ export function buildSession(session: Session, context: SessionContext): NetSess
     : undefined;
   const indices = numbers.flatMap(({ receive, transmit }) => [receive, transmit]);
   if (controlIndex !== undefined) indices.push(controlIndex);
+  if (adminNumbers !== undefined) indices.push(...adminNumbers);
   session.listen(options, indices, context.onConfigInterrupt);
 
   const resume = context.resume;
@@ -168,11 +176,12 @@ export function buildSession(session: Session, context: SessionContext): NetSess
       ),
     );
   }
+  const admin = adminNumbers && buildAdminQueues(session, adminNumbers, adminOptions);
   device.driverOk();
   // An interrupt is for somebody who sleeps: `Waiter` asks for it.
   for (const queue of [...transmit, ...receive]) queue.suppressInterrupts();
   if (resume === undefined) { for (const queue of receive) queue.start(); }
-  return { config, maxFrameBytes, bufferBytes, receive, transmit, control, waiter, rings };
+  return { config, maxFrameBytes, bufferBytes, receive, transmit, control, admin, waiter, rings };
 }
 
 /** Gives the device its receive buffers and the frames that are sent again: addresses and filters are in place. */
