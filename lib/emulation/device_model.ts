@@ -5,7 +5,8 @@
  */
 import type { OwnedFd } from "../../ffi/mod.ts";
 import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
-import type { ServedDoorbell, ServedMapping } from "../vfio/vfio_user/served_device.ts";
+import type { RegionArea } from "../vfio/device.ts";
+import type { ServedMapping } from "../vfio/vfio_user/served_device.ts";
 import type { DevicePart } from "../virtio/constants/device_parts.ts";
 import type { DeviceQueue } from "./virtio/device_queue.ts";
 
@@ -85,8 +86,8 @@ export interface ModelSharedMemory {
    * @returns undefined when there is nothing to map there @throws SyscallError, such as EACCES when it must not be mapped so
    */
   map(id: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined;
-  /** Eventfds that stand for writes to a region, constant after `connect`. */
-  doorbells(id: number): readonly ServedDoorbell[];
+  /** Where an eventfd stands for a write of `sizeBytes` (0: of any size) to a region; constant. */
+  doorbells(id: number): readonly RegionArea[];
   /** The doorbell at `offset` was rung at least once. */
   rang(id: number, offset: number): void;
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { EventFd } from "../../../ffi/mod.ts";
 import { VIRTIO_CFG_TYPE } from "../../pci/capability/virtio.ts";
 import type { ServedDoorbell, ServedMapping } from "../../vfio/vfio_user/served_device.ts";
 import type { ModelSharedMemory } from "../device_model.ts";
@@ -29,6 +30,7 @@ export class FrontSharedMemory {
   readonly capabilities: readonly VendorCapability[];
   readonly #model: ModelSharedMemory;
   readonly #areas: readonly PlacedArea[];
+  #doorbells: ServedDoorbell[] = [];
 
   /** Places the model's regions one after the other. */
   constructor(model: ModelSharedMemory) {
@@ -72,11 +74,26 @@ export class FrontSharedMemory {
       : this.#model.map(area.id, offset - area.start, sizeBytes, writable);
   }
 
-  /** Doorbells of all regions, by their offsets in the BAR; none before the model's `connect`. */
-  get doorbells(): readonly ServedDoorbell[] {
-    return this.#areas.flatMap(({ id, start }) =>
-      this.#model.doorbells(id).map((one) => ({ ...one, offset: start + one.offset }))
-    );
+  /** Doorbells of all regions, by their offsets in the BAR; made by the first call. @throws SyscallError */
+  doorbells(): readonly ServedDoorbell[] {
+    if (this.#doorbells.length > 0) return this.#doorbells;
+    try {
+      for (const { id, start } of this.#areas) {
+        for (const { offset, sizeBytes } of this.#model.doorbells(id)) {
+          this.#doorbells.push({ offset: start + offset, sizeBytes, fd: new EventFd() });
+        }
+      }
+    } catch (error) {
+      this.closeDoorbells();
+      throw error;
+    }
+    return this.#doorbells;
+  }
+
+  /** Closes them: the user is gone. */
+  closeDoorbells(): void {
+    for (const { fd } of this.#doorbells) fd.close();
+    this.#doorbells = [];
   }
 
   /** A doorbell was rung. */

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { EventFd } from "../../../ffi/mod.ts";
 import { ISM_PERM, ISM_SHM } from "../../virtio/constants/ism.ts";
-import type { ServedDoorbell, ServedMapping } from "../../vfio/vfio_user/served_device.ts";
+import type { RegionArea } from "../../vfio/device.ts";
+import type { ServedMapping } from "../../vfio/vfio_user/served_device.ts";
 import type { ModelSharedMemory, SharedMemoryArea } from "../device_model.ts";
 import { accessDenied } from "./ism_domain.ts";
 import type { Attachment, IsmMember } from "./ism_region.ts";
@@ -42,38 +42,22 @@ export class IsmAreas implements ModelSharedMemory {
   readonly stride: number;
   readonly #shape: IsmAreaShape;
   readonly #owner: IsmAreaOwner;
-  #doorbells: ServedDoorbell[] = [];
+  readonly #doorbells: readonly RegionArea[];
 
   /** Areas of this shape. */
   constructor(shape: IsmAreaShape, owner: IsmAreaOwner) {
     this.#shape = shape;
     this.#owner = owner;
-    this.stride = Math.ceil(shape.chunks / DOORBELLS_MAX);
     const { chunkSizeBytes, chunks, notifySizeBytes } = shape;
+    this.stride = Math.ceil(chunks / DOORBELLS_MAX);
+    this.#doorbells = Array.from(
+      { length: Math.ceil(chunks / this.stride) },
+      (_, i) => ({ offset: i * this.stride * notifySizeBytes, sizeBytes: 0 }),
+    );
     this.areas = shape.hidden ? [] : [
       { id: ISM_SHM.regions, sizeBytes: chunks * chunkSizeBytes },
       { id: ISM_SHM.notify, sizeBytes: chunks * notifySizeBytes },
     ];
-  }
-
-  /** Makes the doorbells. @throws SyscallError */
-  open(): void {
-    const { chunks, notifySizeBytes } = this.#shape;
-    try {
-      for (let chunk = 0; chunk < chunks; chunk += this.stride) {
-        // Of writes of any width, and any value (reference 5.6).
-        this.#doorbells.push({ offset: chunk * notifySizeBytes, sizeBytes: 0, fd: new EventFd() });
-      }
-    } catch (error) {
-      this.close();
-      throw error;
-    }
-  }
-
-  /** Closes the doorbells. May be called again. */
-  close(): void {
-    for (const { fd } of this.#doorbells) fd.close();
-    this.#doorbells = [];
   }
 
   /** Memory of regions; what may not be read is all ones, as on a bus where nobody answers. */
@@ -168,9 +152,9 @@ export class IsmAreas implements ModelSharedMemory {
     return { file: memory.file(writable), fileOffset: memory.fileOffset + start, writable };
   }
 
-  /** Some of the notify addresses have one. */
-  doorbells(id: number): readonly ServedDoorbell[] {
-    return id === ISM_SHM.notify ? this.#doorbells : [];
+  /** Some of the notify addresses have one: for writes of any width and value (reference 5.6). */
+  doorbells(id: number): readonly RegionArea[] {
+    return id === ISM_SHM.notify && !this.#shape.hidden ? this.#doorbells : [];
   }
 
   /**

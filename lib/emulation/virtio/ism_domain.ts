@@ -7,7 +7,13 @@ import { errnoNumber, SyscallError } from "../../../ffi/mod.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { ISM_ACK, ISM_PERM } from "../../virtio/constants/ism.ts";
 import { RegionMemory } from "./ism_memory.ts";
-import { ALLOCATOR_PERMISSIONS, type Attachment, IsmMember, IsmRegion } from "./ism_region.ts";
+import {
+  ALLOCATOR_PERMISSIONS,
+  type Attachment,
+  type IsmDriver,
+  IsmMember,
+  IsmRegion,
+} from "./ism_region.ts";
 
 /** What all devices of a domain have in common. */
 export interface IsmDomainSettings {
@@ -63,9 +69,9 @@ export class IsmDomain {
     return this.#memoryUsed;
   }
 
-  /** A new device (N-5.1). @param stride of its doorbells, in chunks @param raise sends a vector to its driver */
-  join(name: string, chunks: number, stride: number, raise: (vector: number) => void): IsmMember {
-    const member = new IsmMember(name, this.#nextDevid++, chunks, stride, raise);
+  /** A new device (N-5.1). @param stride of its doorbells, in chunks */
+  join(name: string, chunks: number, stride: number, driver: IsmDriver): IsmMember {
+    const member = new IsmMember(name, this.#nextDevid++, chunks, stride, driver);
     this.members.set(member.devid, member);
     return member;
   }
@@ -224,8 +230,8 @@ export class IsmDomain {
   update(from: Attachment): void {
     for (const [member, attachment] of from.region.attachments) {
       if (attachment === from) continue;
-      if (attachment.vector !== undefined) member.raise(attachment.vector);
-      else member.events.add({ type: "update", offset: attachment.offset, devid: from.member.devid });
+      if (attachment.vector !== undefined) member.driver.raise(attachment.vector);
+      else member.tell({ type: "update", offset: attachment.offset, devid: from.member.devid });
     }
   }
 
@@ -271,14 +277,14 @@ export class IsmDomain {
     if (!memory.borrowed) this.#memoryUsed -= memory.sizeBytes;
     memory.close();
     if (lender !== undefined && lender.member.life === lender.life) {
-      lender.member.events.add({ type: "buffer-free", buffer: lender.buffer });
+      lender.member.tell({ type: "buffer-free", buffer: lender.buffer });
     }
   }
 
   #tellPeers({ region, member }: Attachment, type: "attach" | "detach"): void {
     for (const [peer, { offset }] of region.attachments) {
       if (peer === member) continue;
-      peer.events.add({ type, offset, devid: member.devid, peers: region.attachments.size - 1 });
+      peer.tell({ type, offset, devid: member.devid, peers: region.attachments.size - 1 });
     }
   }
 

@@ -117,15 +117,15 @@ export class IsmModel implements DeviceModel {
     return this.#member;
   }
 
-  /** Joins its domain. @throws UsageError when the domain's devices have other settings, SyscallError */
+  /** Joins its domain. @throws UsageError when the domain's devices have other settings */
   connect(front: DeviceFront): void {
     const { domain: name, chunkSize, chunks, memory } = this.#options;
     const domain = this.#domains.domain(name, { chunkSizeBytes: chunkSize, memoryBytes: memory });
-    this.sharedMemory.open();
     this.#front = front;
     this.#domain = domain;
-    this.#member = domain.join(front.name, chunks, this.sharedMemory.stride, (vector) => {
-      front.raiseVector(vector);
+    this.#member = domain.join(front.name, chunks, this.sharedMemory.stride, {
+      raise: (vector) => void front.raiseVector(vector),
+      wake: () => front.wake?.(),
     });
   }
 
@@ -133,7 +133,6 @@ export class IsmModel implements DeviceModel {
   close(): void {
     if (this.#member !== null) this.#domain?.leave(this.#member);
     this.#member = null;
-    this.sharedMemory.close();
   }
 
   /** `struct virtio_ism_config`. */

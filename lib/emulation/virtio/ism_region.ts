@@ -5,11 +5,19 @@
  */
 import { ISM_DEFAULT_PERMISSIONS, ISM_PERM } from "../../virtio/constants/ism.ts";
 import { ChunkMap } from "./ism_chunks.ts";
-import { EventBacklog } from "./ism_events.ts";
+import { EventBacklog, type IsmEvent } from "./ism_events.ts";
 import type { RegionMemory } from "./ism_memory.ts";
 
 /** What the device that allocated a region may always do with it. */
 export const ALLOCATOR_PERMISSIONS: number = ISM_DEFAULT_PERMISSIONS | ISM_PERM.MANAGE;
+
+/** A device's driver, as the domain reaches it. */
+export interface IsmDriver {
+  /** Sends an MSI-X vector. */
+  raise(vector: number): void;
+  /** There are events for it. */
+  wake(): void;
+}
 
 /** A device in a domain. */
 export class IsmMember {
@@ -23,8 +31,8 @@ export class IsmMember {
   readonly attachments: Map<bigint, Attachment> = new Map();
   /** Events for its driver. */
   readonly events: EventBacklog = new EventBacklog();
-  /** Sends an MSI-X vector to its driver. */
-  readonly raise: (vector: number) => void;
+  /** Its driver. */
+  readonly driver: IsmDriver;
   /** Counts resets: what an earlier driver was promised is not the next one's. */
   life = 0;
 
@@ -34,12 +42,18 @@ export class IsmMember {
     devid: bigint,
     chunks: number,
     stride: number,
-    raise: (vector: number) => void,
+    driver: IsmDriver,
   ) {
     this.name = name;
     this.devid = devid;
     this.chunks = new ChunkMap(chunks, stride);
-    this.raise = raise;
+    this.driver = driver;
+  }
+
+  /** An event for its driver. */
+  tell(event: IsmEvent): void {
+    this.events.add(event);
+    this.driver.wake();
   }
 }
 

@@ -430,7 +430,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   /** Eventfds that stand for notifications. */
   doorbells(bar: number): readonly ServedDoorbell[] {
-    if (bar === SHARED_MEMORY_BAR) return this.#shared?.doorbells ?? NOTHING;
+    if (bar === SHARED_MEMORY_BAR) return this.#shared?.doorbells() ?? NOTHING;
     if (bar !== STRUCTURES_BAR || !this.#port?.dma) return NOTHING;
     if (this.#doorbells.length === 0) this.#makeDoorbells();
     return this.#doorbells;
@@ -451,6 +451,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   }
 
   #closeDoorbells(): void {
+    this.#shared?.closeDoorbells();
     for (const { fd } of this.#doorbells) fd.close();
     this.#doorbells = [];
   }
