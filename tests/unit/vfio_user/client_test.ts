@@ -450,6 +450,31 @@ Deno.test("client: doorbells by offset and size; other kinds and other servers a
   assertThrows(() => liar.device.doorbellFd(0, 0x10, 4), ProtocolError, "no eventfd");
 });
 
+Deno.test("client: several doorbells at one place, for one value each: the one asked for, else the one for any value", () => {
+  using one = new EventFd();
+  using two = new EventFd();
+  using any = new EventFd();
+  const areas = [
+    { offset: 0x10, sizeBytes: 2, fdIndex: 0, value: 1 },
+    { offset: 0x10, sizeBytes: 2, fdIndex: 1, value: 2 },
+    { offset: 0x20, sizeBytes: 2, fdIndex: 0, value: 1 },
+    { offset: 0x20, sizeBytes: 2, fdIndex: 2 },
+  ];
+  const answer = reply(COMMAND.deviceGetRegionIoFds, 3, encodeRegionIoFds(0, areas, 4096).bytes);
+  using s = session([bar, { ...answer, fds: [one.fd, two.fd, any.fd] }]);
+  const signal = (offset: number, value?: number) => {
+    const found = s.device.doorbellFd(0, offset, 2, value);
+    found?.fd.signal();
+    return found?.value;
+  };
+  assertEquals([signal(0x10, 2), signal(0x10, 1), signal(0x10, 2)], [2, 1, 2]);
+  assertEquals([one.take(), two.take(), any.take()], [1, 2, 0]);
+  assertEquals(s.device.doorbellFd(0, 0x10, 2, 3), undefined);
+  assertEquals([signal(0x20, 7), signal(0x20, 1)], [undefined, 1]);
+  assertEquals([one.take(), two.take(), any.take()], [1, 0, 1]);
+  assertEquals(s.device.doorbellFd(0, 0x10, 2)!.value, 1, "without a value the first, as ever");
+});
+
 function irqAnswer(id: number, index: number, count: number, flags: number = IRQ_FLAG.eventfd): Fixed {
   return reply(COMMAND.deviceGetIrqInfo, id, userIrqInfo.encode({ argsz: 16, flags, index, count }));
 }
