@@ -72,9 +72,18 @@ export class FakeRing {
   availIdx = 0;
   usedSeen = 0;
 
-  constructor(client: FakeClient, size: number) {
+  /** With `pages` the parts lie as the legacy interface has them: one area, the used ring on a page of its own. */
+  constructor(client: FakeClient, size: number, pages = false) {
     this.client = client;
     this.size = size;
+    if (pages) {
+      const page = 4096;
+      const used = Math.ceil((16 * size + 6 + 2 * size) / page) * page;
+      this.desc = client.allocate(used + Math.ceil((6 + 8 * size) / page) * page, page);
+      this.avail = this.desc + 16 * size;
+      this.used = this.desc + used;
+      return;
+    }
     this.desc = client.allocate(16 * size);
     this.avail = client.allocate(6 + 2 * size);
     this.used = client.allocate(6 + 8 * size);
