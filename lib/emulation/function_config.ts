@@ -68,6 +68,8 @@ const WINDOW = { bar: 4, offset: 8, length: 12, data: 16 } as const;
 const DWORD = 4;
 /** Id, next and length of a vendor-specific capability. */
 const HEADER_BYTES = 3;
+/** Of 192 bytes power management takes 8, MSI-X 12 and PCI Express 60. */
+const VENDOR_BYTES_BESIDE_EXPRESS_2 = 112;
 
 /**
  * Config space as a VFIO user sees it: a VF shows its ids and a working Memory Space Enable, which kernel VFIO fills in for it too.
@@ -365,6 +367,7 @@ function configBar(bar: BarDeclaration): ConfigBar {
 
 function standardCapabilities(behaviour: PciFunctionBehaviour): StandardCapabilityDeclaration[] {
   const { msix } = behaviour;
+  const vendorBytes = behaviour.vendorCapabilities.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
   return [
     { kind: "power-management" },
     ...(msix === undefined ? [] : [
@@ -375,7 +378,10 @@ function standardCapabilities(behaviour: PciFunctionBehaviour): StandardCapabili
         pendingBits: { bar: msix.pbaBar, offset: msix.pbaOffset },
       } as const,
     ]),
-    { kind: "express" },
+    // Two shared memory regions leave no room for the longer structure in the 192 bytes of capabilities.
+    vendorBytes > VENDOR_BYTES_BESIDE_EXPRESS_2
+      ? { kind: "express", structureVersion: 1 }
+      : { kind: "express" },
     ...behaviour.vendorCapabilities.map(vendorCapability),
   ];
 }

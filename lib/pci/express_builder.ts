@@ -1,5 +1,5 @@
 /**
- * The PCI Express capability of an emulated endpoint, version 2 (PCIe 6.0 §7.5.3).
+ * The PCI Express capability of an emulated endpoint (PCIe 6.0 §7.5.3).
  *
  * @module
  */
@@ -12,17 +12,19 @@ import type { CapabilityLayout, Placement } from "./capability_builder.ts";
 import type { CapabilityWriter } from "./capability_writer.ts";
 import { fieldMask } from "./registers.ts";
 
-/** PCI Express, version 2, of an endpoint. */
+/** PCI Express of an endpoint. */
 export interface ExpressDeclaration extends Placement {
   /** Discriminator. */
   readonly kind: "express";
+  /** Version of the structure. Default 2. Version 1 (PCIe 1.1) has 20 bytes in place of 60, 12 without a link: for functions short of room. */
+  readonly structureVersion?: 1 | 2;
   /** A plain endpoint, the default, or one that is integrated into the root complex and has no link. */
   readonly deviceType?: "endpoint" | "rootComplexEndpoint";
   /** Function level reset. Default `true`. */
   readonly functionLevelReset?: boolean;
   /** Largest payload that the function takes, in bytes: 128, 256 … 4096. Default 256. */
   readonly maxPayloadBytes?: number;
-  /** Raw rate of the link in GT/s: 2.5, 5, 8, 16, 32 or 64. Default 8. */
+  /** Raw rate of the link in GT/s: 2.5, 5, 8, 16, 32 or 64. Default 8, and 2.5 for version 1. */
   readonly gigatransfers?: number;
   /** Number of lanes: 1, 2, 4, 8 or 16. Default 1. */
   readonly width?: number;
@@ -30,12 +32,15 @@ export interface ExpressDeclaration extends Placement {
   readonly extendedTag?: boolean;
 }
 
+const V1_BYTES = { endpoint: 0x14, rootComplexEndpoint: 0x0c } as const;
+
 /** Works out a PCI Express capability. @throws {UsageError} when a value is not one of those listed */
 export function buildExpress(declaration: ExpressDeclaration): CapabilityLayout {
+  const { deviceType = "endpoint" } = declaration;
   return {
     id: CAPABILITY_ID.express,
     version: 0,
-    lengthBytes: EXPRESS_V2_BYTES,
+    lengthBytes: declaration.structureVersion === 1 ? V1_BYTES[deviceType] : EXPRESS_V2_BYTES,
     write: (writer) => {
       writeDevice(writer, declaration);
       if (declaration.deviceType !== "rootComplexEndpoint") writeLink(writer, declaration);
@@ -53,7 +58,11 @@ function writeDevice(writer: CapabilityWriter, declaration: ExpressDeclaration):
     2048,
     4096,
   ]);
-  writer.register(regs.EXPRESS_CAPABILITIES, { version: 2, deviceType: EXPRESS_TYPE[deviceType] });
+  const { structureVersion = 2 } = declaration;
+  writer.register(regs.EXPRESS_CAPABILITIES, {
+    version: structureVersion,
+    deviceType: EXPRESS_TYPE[deviceType],
+  });
   writer.register(regs.DEVICE_CAPABILITIES, {
     maxPayloadSupported: Math.log2(maxPayloadBytes) - 7,
     extendedTag,
@@ -71,6 +80,7 @@ function writeDevice(writer: CapabilityWriter, declaration: ExpressDeclaration):
   // A function level reset must not change the payload size that the rest of the hierarchy counts on (§6.6.2).
   writer.keepThroughFlr(regs.DEVICE_CONTROL.offset, 2, fieldMask(regs.DEVICE_CONTROL.fields.maxPayload));
   writer.register(regs.DEVICE_STATUS, {}, ["emergencyPowerReduction"]);
+  if (structureVersion === 1) return;
   writer.register(regs.DEVICE_CAPABILITIES_2, { completionTimeoutDisable: true });
   writer.register(regs.DEVICE_CONTROL_2, {}, [
     "completionTimeout",
@@ -91,7 +101,7 @@ function writeLink(writer: CapabilityWriter, declaration: ExpressDeclaration): v
   const codes = [1, 2, 3, 4, 5, 6];
   const gigatransfers = oneOf(
     "link speed",
-    declaration.gigatransfers ?? 8,
+    declaration.gigatransfers ?? (declaration.structureVersion === 1 ? 2.5 : 8),
     codes.map((c) => linkSpeedGigatransfers(c) ?? 0),
   );
   const speed = codes.find((code) => linkSpeedGigatransfers(code) === gigatransfers) ?? 1;
@@ -104,6 +114,7 @@ function writeLink(writer: CapabilityWriter, declaration: ExpressDeclaration): v
   writer.register(regs.LINK_CONTROL, {}, ["clockPowerManagement"]);
   writer.keepThroughFlr(regs.LINK_CONTROL.offset, 2, 0xffff);
   writer.register(regs.LINK_STATUS, { speed, width, slotClock: true });
+  if (declaration.structureVersion === 1) return;
   // Bit n - 1 for every speed code up to the best: no rate in between may be left out.
   writer.register(regs.LINK_CAPABILITIES_2, { supportedSpeeds: (1 << speed) - 1 });
   writer.register(regs.LINK_CONTROL_2, { targetSpeed: speed });
