@@ -425,7 +425,7 @@ export class PackedDeviceQueue extends DeviceRing {
     if (!this.ready()) return;
     this.armed = true;
     const flags = this.eventIndex ? EVENT_SUPPRESS.descriptor : EVENT_SUPPRESS.enable;
-    Atomics.store(this.#deviceEvent, 0, this.#next | this.#wrap << 15 | flags << 16);
+    Atomics.store(this.#deviceEvent, 0, this.#usedPublished | this.#usedPublishedWrap << 15 | flags << 16);
   }
 
   /**
@@ -451,26 +451,23 @@ export class PackedDeviceQueue extends DeviceRing {
       this.#usedPublishedWrap =
       this.#startWrap =
         wrap;
-    // The driver has been there before: what lies behind was made available in its round …
+    // What lies behind the driver made available in that round: it does not look as it did before. The driver may be writing the next round there.
     const before = slot === 0 ? size - 1 : slot - 1;
-    const roundBefore = slot === 0 ? wrap ^ 1 : wrap;
-    if (this.#availBit(before) !== roundBefore) {
+    const untouched = (slot === 0 ? wrap : wrap ^ 1) === 1 ? AVAIL_USED : 0;
+    if ((Atomics.load(this.#desc16, 8 * before + 7) & AVAIL_USED) === untouched) {
       this.fail("3.6", `${where}, slot ${before} before it has not been made available`);
       return false;
     }
-    // … and what lies ahead is available, up to where the driver has not been in this round.
+    // What lies ahead is available, up to where the driver has not been in this round.
     const ahead = this.#availableSlots(size);
     if (ahead === size) return true;
     const end = slot + ahead, at = end < size ? end : end - size;
-    if (this.#availBit(at) === (end < size ? wrap : wrap ^ 1)) {
+    const used = (end < size ? wrap : wrap ^ 1) === 1 ? AVAIL_USED : 0;
+    if ((Atomics.load(this.#desc16, 8 * at + 7) & AVAIL_USED) === used) {
       this.fail("3.6", `${where}, slot ${at} has been used already`);
       return false;
     }
     return true;
-  }
-
-  #availBit(slot: number): number {
-    return (Atomics.load(this.#desc16, 8 * slot + 7) & DESC_FLAG.avail) === 0 ? 0 : 1;
   }
 
   /** Asks the driver not to notify. */
