@@ -39,6 +39,25 @@ export function resourceLimit(resource: number): { soft: number; hard: number } 
   return { soft: read(values[0]!), hard: read(values[1]!) };
 }
 
+/** Sets the soft limit, up to the hard one. @throws SyscallError (EINVAL above the hard limit) */
+export function setSoftLimit(resource: number, soft: number): void {
+  const word = (value: number) => (value === Infinity ? 0xffff_ffff_ffff_ffffn : BigInt(value));
+  const { hard } = resourceLimit(resource);
+  const values = new BigUint64Array([word(soft), word(hard)]);
+  check(libc.setrlimit(resource, new Uint8Array(values.buffer)), "setrlimit", `${resource}`);
+}
+
+/**
+ * Lets this process open as many descriptors as its hard limit allows. The soft limit is often 1024 for the sake of select(2), which nothing
+ * here uses; the `deno` program raises it too, others that embed its runtime need not.
+ * @returns the limit now. @throws SyscallError
+ */
+export function raiseOpenFileLimit(): number {
+  const { soft, hard } = resourceLimit(RLIMIT.openFiles);
+  if (soft < hard) setSoftLimit(RLIMIT.openFiles, hard);
+  return hard;
+}
+
 /** Sleeps in this thread. */
 export function sleepBlocking(milliseconds: number): void {
   const spec = new BigInt64Array([

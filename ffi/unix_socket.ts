@@ -267,6 +267,23 @@ export class UnixSocket implements Disposable {
   }
 }
 
+/**
+ * A descriptor that is given up to turn a client away when there are no others: left in the queue, the client would wait for nothing, and
+ * a loop would find the listener ready for ever. One for all listeners of the process; -1 without listeners.
+ */
+let spare = -1;
+let listeners = 0;
+
+function keepSpare(): void {
+  const EFD_CLOEXEC = 0o2000000;
+  if (spare < 0) spare = libc.eventfd(0, EFD_CLOEXEC);
+}
+
+function dropSpare(): void {
+  if (spare >= 0) libc.close(spare);
+  spare = -1;
+}
+
 /** A listening socket. */
 export class UnixListener implements Disposable {
   /** File of the socket. */
@@ -292,6 +309,8 @@ export class UnixListener implements Disposable {
       }
       check(bound, "bind", path);
       check(libc.listen(fd.number, backlog), "listen", path);
+      listeners++;
+      keepSpare();
       return new UnixListener(path, fd);
     } catch (error) {
       fd.close();
@@ -299,12 +318,21 @@ export class UnixListener implements Disposable {
     }
   }
 
-  /** Takes a waiting connection, or undefined when there is none. @throws SyscallError */
+  /**
+   * Takes a waiting connection, or undefined when there is none.
+   * @throws SyscallError; when it is EMFILE or ENFILE, no descriptors are left and the client has been let go
+   */
   accept(): UnixSocket | undefined {
     const number = libc.accept4(this.fd.number, null, null, SOCK_CLOEXEC);
     if (number < 0) {
       const error = errno();
       if (error === errnoNumber.EAGAIN || error === errnoNumber.ECONNABORTED) return undefined;
+      if ((error === errnoNumber.EMFILE || error === errnoNumber.ENFILE) && spare >= 0) {
+        dropSpare();
+        const turnedAway = libc.accept4(this.fd.number, null, null, SOCK_CLOEXEC);
+        if (turnedAway >= 0) libc.close(turnedAway);
+        keepSpare();
+      }
       throw new SyscallError("accept4", this.path, error);
     }
     return new UnixSocket(new OwnedFd(number, this.path));
@@ -315,6 +343,7 @@ export class UnixListener implements Disposable {
     if (this.fd.closed) return;
     libc.unlink(cString(this.path));
     this.fd.close();
+    if (--listeners === 0) dropSpare();
   }
 
   /** As `close`. */

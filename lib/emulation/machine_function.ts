@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { errnoNumber, SyscallError } from "../../ffi/mod.ts";
+import { errnoNumber, isErrno, openFdCount, resourceLimit, RLIMIT, SyscallError } from "../../ffi/mod.ts";
+import { ExhaustedError } from "../errors/mod.ts";
 import { VfioUserServer } from "../vfio/vfio_user/server.ts";
 import { barResources } from "./bus_addresses.ts";
 import {
@@ -149,34 +150,42 @@ export class MachineFunction implements KernelFunction, Disposable {
     this.device.setHostDriver(active);
   }
 
-  /** Makes the socket. @throws SyscallError, UsageError */
+  /** Makes the socket. @throws ExhaustedError when there are no more descriptors; SyscallError, UsageError */
   offer(): void {
     if (this.#offered) return;
     if (this.#socketPath !== undefined) {
-      const server = VfioUserServer.listen(this.#socketPath, this.device, {
-        watcher: {
-          connected: (fd) => {
-            this.#events.watch(fd, () => {
-              // Whatever the user asks for may be work, or change what the function waits for.
-              this.#turns.touched(this);
-              server.handleConnection();
-            });
-          },
-          disconnecting: (fd, reason) => {
-            this.#events.unwatch(fd);
-            if (reason !== null) this.#reportBreak(reason);
-          },
-        },
-      });
       try {
-        this.#events.watch(server.listenerFd, () => server.handleListener());
+        this.#listen(this.#socketPath);
       } catch (error) {
-        server.close();
-        throw error;
+        throw isErrno(error, "EMFILE", "ENFILE") ? outOfDescriptors(this.address, error) : error;
       }
-      this.#server = server;
     }
     this.#offered = true;
+  }
+
+  #listen(path: string): void {
+    const server = VfioUserServer.listen(path, this.device, {
+      watcher: {
+        connected: (fd) => {
+          this.#events.watch(fd, () => {
+            // Whatever the user asks for may be work, or change what the function waits for.
+            this.#turns.touched(this);
+            server.handleConnection();
+          });
+        },
+        disconnecting: (fd, reason) => {
+          this.#events.unwatch(fd);
+          if (reason !== null) this.#reportBreak(reason);
+        },
+      },
+    });
+    try {
+      this.#events.watch(server.listenerFd, () => server.handleListener());
+    } catch (error) {
+      server.close();
+      throw error;
+    }
+    this.#server = server;
   }
 
   /** Removes the socket; a client that is there loses its connection. */
@@ -237,4 +246,16 @@ export class MachineFunction implements KernelFunction, Disposable {
   #reportBreak(reason: Error): void {
     this.device.report({ function: this.address, rule: "vfio-user", message: reason.message });
   }
+}
+
+function outOfDescriptors(address: string, cause: SyscallError): ExhaustedError {
+  const { soft, hard } = resourceLimit(RLIMIT.openFiles);
+  const more = soft < hard ? `, which may be raised to ${hard}` : "";
+  return new ExhaustedError(
+    `no descriptor is left for the socket of ${address}: this host's process has ${openFdCount()} open, and its limit is ${soft}${more}`,
+    {
+      hint: "ask for fewer VFs, close functions, or start the emulated host with a higher limit (ulimit -n)",
+      cause,
+    },
+  );
 }

@@ -3,7 +3,15 @@
  *
  * @module
  */
-import { FileLock, makeDirectory, processId, readDirectory, removeFile, replaceFile } from "../../ffi/mod.ts";
+import {
+  FileLock,
+  makeDirectory,
+  processId,
+  raiseOpenFileLimit,
+  readDirectory,
+  removeFile,
+  replaceFile,
+} from "../../ffi/mod.ts";
 import { RefusedError, UsageError } from "../errors/mod.ts";
 import type { Violation } from "./device_model.ts";
 import { EmulatedMachine } from "./machine.ts";
@@ -40,6 +48,8 @@ export interface ServeOptions {
 
 /**
  * Serves until it is told to stop; then sockets and ready file are gone. What a killed process left in the directory is replaced.
+ * The process's soft limit on open descriptors is raised to the hard one, and stays so: each function that can be opened takes one, each
+ * that is opened some ten more.
  * @throws RefusedError when another process serves this directory; UsageError; SyscallError
  */
 export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
@@ -50,6 +60,7 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
       hint: `use a directory with a path of at most ${longest} bytes`,
     });
   }
+  raiseOpenFileLimit();
   makeDirectory(directory, 0o700);
   const lock = FileLock.tryAcquire(`${directory}/${LOCK_FILE}`, `process ${processId()}`);
   if (!(lock instanceof FileLock)) {

@@ -4,7 +4,7 @@
  * @module
  */
 import { SyscallError, UnixListener, type UnixSocket } from "../../ffi/mod.ts";
-import { ProtocolError, RingsideError } from "../errors/mod.ts";
+import { ExhaustedError, ProtocolError, RingsideError } from "../errors/mod.ts";
 import type { EventDispatcher } from "./event_dispatcher.ts";
 import {
   asControlRequest,
@@ -100,6 +100,9 @@ export class SysfsServer implements Disposable {
     } catch (error) {
       if (error instanceof ProtocolError) throw error;
       if (error instanceof SyscallError) return { errno: error.code, call: error.call, hint: error.hint };
+      if (error instanceof ExhaustedError) {
+        return { errno: "EMFILE", call: request.op, hint: `${error.message}; ${error.hint}` };
+      }
       // The hardware below said no: the kernel's word for that is an I/O error.
       if (error instanceof RingsideError) return { errno: "EIO", call: request.op, hint: error.message };
       throw error;

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { ExhaustedError } from "../errors/mod.ts";
 import { PciAddress } from "../pci/address.ts";
 import { FreeNumbers } from "./free_numbers.ts";
 import { addFunctionAttributes, type KernelState } from "./kernel_attributes.ts";
@@ -247,12 +248,16 @@ export class VirtualKernel implements KernelState {
     }
   }
 
-  /** A probe that fails is only logged by Linux: the function stays without a driver. */
+  /**
+   * A probe that fails is only logged by Linux: the function stays without a driver.
+   * @throws ExhaustedError where this machine, not the one that it stands for, has come to its end
+   */
   #tryAttach(one: Bound, driver: KernelDriverName): boolean {
     try {
       this.#attach(one, driver, "probe");
       return true;
-    } catch {
+    } catch (error) {
+      if (error instanceof ExhaustedError) throw error;
       return false;
     }
   }

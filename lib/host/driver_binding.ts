@@ -4,7 +4,7 @@
  * @module
  */
 import { isErrno } from "../../ffi/mod.ts";
-import { NotFoundError, RingsideError, UnsupportedError, UsageError } from "../errors/mod.ts";
+import { ExhaustedError, NotFoundError, RingsideError, UnsupportedError, UsageError } from "../errors/mod.ts";
 import type { FunctionAttributes } from "./attributes.ts";
 import { PCI_DEVICES, PCI_DRIVERS } from "./sysfs.ts";
 
@@ -70,6 +70,12 @@ function bindUnbound(attributes: FunctionAttributes, address: string, driver: st
   try {
     attributes.probe(address);
   } catch (error) {
+    if (isErrno(error, "EMFILE", "ENFILE")) {
+      throw new ExhaustedError(`${address}: the emulated host cannot offer one more function`, {
+        hint: error.hint,
+        cause: error,
+      });
+    }
     if (!isErrno(error, "ENODEV", "EINVAL", "EIO", "EBUSY", "EPERM", "ENOMEM")) throw error;
     cause = error;
   }

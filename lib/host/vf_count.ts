@@ -4,7 +4,7 @@
  * @module
  */
 import { isErrno } from "../../ffi/mod.ts";
-import { RingsideError, UnsupportedError, UsageError } from "../errors/mod.ts";
+import { ExhaustedError, RingsideError, UnsupportedError, UsageError } from "../errors/mod.ts";
 import type { Change } from "./journal.ts";
 import type { FunctionAttributes } from "./attributes.ts";
 import { isVfioDriver } from "./driver_binding.ts";
@@ -81,6 +81,12 @@ function explain(error: unknown, attributes: FunctionAttributes, address: string
         cause: error,
       },
     );
+  }
+  if (isErrno(error, "EMFILE", "ENFILE")) {
+    return new ExhaustedError(`${address}: ${count} VFs are more than the emulated host can serve`, {
+      hint: error.hint,
+      cause: error,
+    });
   }
   if (isErrno(error, "EPERM", "EBUSY")) {
     return new RingsideError(`${address}: the kernel refuses the VF count: ${error.message}`, {

@@ -155,7 +155,7 @@ export class VfioUserServer implements Disposable {
     try {
       return this.#listener.accept();
     } catch (error) {
-      // Out of descriptors: the client waits in the queue until there are some again.
+      // Out of descriptors: this client was let go, the others stay.
       if (isErrno(error, "EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EINTR")) return undefined;
       throw error;
     }
