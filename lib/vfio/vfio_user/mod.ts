@@ -8,7 +8,7 @@
  */
 export { VFIO_USER_IOVA_RANGES, VfioUserDevice, type VfioUserOptions } from "./client.ts";
 export type { PeerCapabilities } from "./capabilities.ts";
-export { DmaFault, DmaRegion, DmaTable } from "./dma_table.ts";
+export { DmaFault, type DmaFile, DmaRegion, DmaTable } from "./dma_table.ts";
 export { RequestRefused } from "./refusal.ts";
 export type {
   ServedDevice,

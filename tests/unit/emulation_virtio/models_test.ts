@@ -8,7 +8,7 @@ import { mac } from "./fake_nic.ts";
 
 Deno.test("kinds, and what cannot be made", () => {
   const models = createVirtioModels();
-  assertEquals(models.kinds, ["virtio-net", "virtio-rng", "virtio-blk", "virtio-console"]);
+  assertEquals(models.kinds, ["virtio-net", "virtio-rng", "virtio-blk", "virtio-console", "virtio-ism"]);
   const address = "0000:01:00.0";
   assertThrows(() => models.createBehaviour("virtio-toaster", { address }), UsageError, "virtio-toaster");
   assertThrows(() => models.createBehaviour("virtio-net", { address }), UsageError, "needs a MAC address");
