@@ -304,8 +304,9 @@ export class DeviceParts implements MemberParts {
       case DEV_PART.VQ_NOTIFY_CFG:
         return this.#doorbellProblem(part);
       default: {
-        const { problem } = this.#host.model.parts ?? {};
-        return problem === undefined ? "this device has no such part" : problem(part, after.features);
+        const { parts } = this.#host.model;
+        if (parts?.problem === undefined) return "this device has no such part";
+        return parts.problem(part, after.features);
       }
     }
   }
