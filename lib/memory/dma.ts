@@ -4,8 +4,8 @@
  * @module
  */
 import { createMemfd, isErrno, MappedMemory, type OwnedFd, pageSizeBytes } from "../../ffi/mod.ts";
-import { ClosedError, UsageError } from "../errors/mod.ts";
-import { IovaAllocator, type IovaRange } from "./iova.ts";
+import { ClosedError, UnsupportedError, UsageError } from "../errors/mod.ts";
+import { IovaAllocator, type IovaRange, type IovaRequest } from "./iova.ts";
 
 /** The IOMMU behind a device, as far as mapping goes: kernel container, iommufd address space or vfio-user server. */
 export interface DmaMapper {
@@ -107,11 +107,21 @@ export class DmaMemory implements Disposable {
   }
 }
 
+/** What a `DmaSpace` keeps of memory that is allocated in it. */
+export interface DmaBacking {
+  /** The memfd behind it; null for anonymous memory. */
+  readonly file: OwnedFd | null;
+  /** What the device may do with it. */
+  readonly access: DmaAccess;
+}
+
 /** All DMA memory of one opened function (or of those that share its IOMMU context). */
 export class DmaSpace implements Disposable {
   readonly #mapper: DmaMapper;
   readonly #iova: IovaAllocator;
-  readonly #live = new Map<DmaMemory, OwnedFd | null>();
+  readonly #live = new Map<DmaMemory, DmaBacking>();
+  /** IOVAs that memory of other spaces is mapped at. */
+  readonly #borrowed = new Map<bigint, number>();
   #closed = false;
 
   /** Takes usable IOVAs and page sizes from the IOMMU behind `mapper`. */
@@ -119,6 +129,75 @@ export class DmaSpace implements Disposable {
     this.#mapper = mapper;
     const smallest = mapper.pageSizes & -mapper.pageSizes;
     this.#iova = new IovaAllocator(mapper.iovaRanges, smallest === 0n ? BigInt(pageSizeBytes) : smallest);
+  }
+
+  /** The IOMMU behind it. */
+  get mapper(): DmaMapper {
+    return this.#mapper;
+  }
+
+  /** True after `close`. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** What is allocated now, and how it was: for spaces that share memory. */
+  protected get live(): ReadonlyMap<DmaMemory, DmaBacking> {
+    return this.#live;
+  }
+
+  /** Takes an IOVA. @throws ExhaustedError */
+  protected takeIova(sizeBytes: number, request: IovaRequest): bigint {
+    return this.#iova.allocate(sizeBytes, request);
+  }
+
+  /** Gives an IOVA back. */
+  protected giveIova(iova: bigint): void {
+    this.#iova.free(iova);
+  }
+
+  /** Finds an IOVA that is free here, and keeps it. It ends with `releaseIova`. @throws ExhaustedError, ClosedError */
+  reserveAnyIova(sizeBytes: number, request: IovaRequest = {}): bigint {
+    this.#open();
+    return this.#iova.allocate(sizeBytes, request);
+  }
+
+  /** Keeps exactly this IOVA. @throws ExhaustedError when it is not free here; UsageError, ClosedError */
+  reserveIova(iova: bigint, sizeBytes: number): void {
+    this.#open();
+    this.#iova.reserve(iova, sizeBytes);
+  }
+
+  /** Ends `reserveIova` and `reserveAnyIova`. */
+  releaseIova(iova: bigint): void {
+    if (!this.#closed) this.#iova.free(iova);
+  }
+
+  /**
+   * Makes memory of another space reachable for this function, too, at an IOVA that was reserved here. It is not counted in `usage`.
+   * @throws SyscallError, UnsupportedError, ClosedError
+   */
+  lend(memory: MappedMemory, { file, access }: DmaBacking, iova: bigint): void {
+    this.#open();
+    if (this.#mapper.needsFile && file === null) {
+      throw new UnsupportedError(`${this.#mapper.name} can only be given memory that has a file behind it`, {
+        hint: "allocate it for a function that is served over a socket, or for both together",
+      });
+    }
+    this.#mapper.mapDma(memory, file, iova, memory.sizeBytes, access);
+    this.#borrowed.set(iova, memory.sizeBytes);
+  }
+
+  /** Ends `lend`; the IOVA stays reserved. Nothing to do after `close`. @throws SyscallError */
+  takeBack(iova: bigint): void {
+    const sizeBytes = this.#borrowed.get(iova);
+    if (sizeBytes === undefined) return;
+    this.#borrowed.delete(iova);
+    this.#mapper.unmapDma(iova, sizeBytes);
+  }
+
+  #open(): void {
+    if (this.#closed) throw new ClosedError(`DMA space of ${this.#mapper.name}`);
   }
 
   /** What is allocated now: for leak accounting. */
@@ -136,29 +215,29 @@ export class DmaSpace implements Disposable {
    * @throws ExhaustedError (no IOVA), SyscallError (no memory, lock limit), UsageError, ClosedError
    */
   allocate(sizeBytes: number, options: DmaOptions = {}): DmaMemory {
-    if (this.#closed) throw new ClosedError(`DMA space of ${this.#mapper.name}`);
+    this.#open();
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0) {
       throw new UsageError(`DMA memory of ${sizeBytes} bytes`);
     }
     const label = options.label ?? "DMA memory";
     const { memory, file } = this.#pages(sizeBytes, options.huge ?? "try", label);
+    const access = options.access ?? { deviceReads: true, deviceWrites: true };
     let iova: bigint | undefined;
     try {
       const alignment = memory.sizeBytes % HUGE_PAGE_BYTES === 0 ? BigInt(HUGE_PAGE_BYTES) : undefined;
-      iova = this.#iova.allocate(memory.sizeBytes, {
+      iova = this.takeIova(memory.sizeBytes, {
         ...(alignment === undefined ? {} : { alignment }),
         ...(options.below4GiB === undefined ? {} : { below4GiB: options.below4GiB }),
       });
-      const access = options.access ?? { deviceReads: true, deviceWrites: true };
       this.#mapper.mapDma(memory, file, iova, memory.sizeBytes, access);
     } catch (error) {
-      if (iova !== undefined) this.#iova.free(iova);
+      if (iova !== undefined) this.giveIova(iova);
       memory.close();
       file?.close();
       throw error;
     }
     const owned = new DmaMemory(this, memory, iova, label);
-    this.#live.set(owned, file);
+    this.#live.set(owned, { file, access });
     return owned;
   }
 
@@ -191,15 +270,15 @@ export class DmaSpace implements Disposable {
 
   /** Called by `DmaMemory.close`. */
   release(memory: DmaMemory): void {
-    const file = this.#live.get(memory);
-    if (file === undefined) return;
+    const backing = this.#live.get(memory);
+    if (backing === undefined) return;
     this.#live.delete(memory);
     try {
       this.#mapper.unmapDma(memory.iova, memory.sizeBytes);
-      this.#iova.free(memory.iova);
+      this.giveIova(memory.iova);
     } finally {
       memory.memory.close();
-      file?.close();
+      backing.file?.close();
     }
   }
 
@@ -212,6 +291,13 @@ export class DmaSpace implements Disposable {
         memory.close();
       } catch {
         // The device is going away with its mappings; the local side is released already.
+      }
+    }
+    for (const iova of [...this.#borrowed.keys()]) {
+      try {
+        this.takeBack(iova);
+      } catch {
+        // As above.
       }
     }
   }

@@ -93,6 +93,31 @@ export class IovaAllocator {
     );
   }
 
+  /** Takes exactly the range from `iova` on, rounded up to whole pages. @throws ExhaustedError when it is not free or no device can use it; UsageError */
+  reserve(iova: bigint, sizeBytes: number | bigint): void {
+    const size = roundUp(BigInt(sizeBytes), this.pageSizeBytes);
+    if (size <= 0n || iova % this.pageSizeBytes !== 0n) {
+      throw new UsageError(
+        `an IOVA range of ${sizeBytes} bytes at 0x${
+          iova.toString(16)
+        }; pages have ${this.pageSizeBytes} bytes`,
+      );
+    }
+    const end = iova + size;
+    const i = this.#free.findIndex((hole) => hole.start <= iova && end <= hole.end);
+    const hole = this.#free[i];
+    if (hole === undefined) {
+      throw new ExhaustedError(
+        `IOVA 0x${iova.toString(16)} and the ${size} bytes from there on are not free`,
+      );
+    }
+    const rest: { start: bigint; end: bigint }[] = [];
+    if (hole.start < iova) rest.push({ start: hole.start, end: iova });
+    if (end < hole.end) rest.push({ start: end, end: hole.end });
+    this.#free.splice(i, 1, ...rest);
+    this.#used.set(iova, size);
+  }
+
   /** Size of the range that starts at `iova`, or undefined when none does. */
   sizeOf(iova: bigint): bigint | undefined {
     return this.#used.get(iova);

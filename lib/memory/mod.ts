@@ -6,3 +6,4 @@
 export { MappedMemory } from "../../ffi/mod.ts";
 export * from "./dma.ts";
 export * from "./iova.ts";
+export * from "./shared_dma.ts";
