@@ -17,6 +17,7 @@ export class LegacyHost implements AsyncDisposable {
   readonly admin: VirtioAdmin;
   readonly vfs: readonly string[];
   readonly #owned = new DisposableStack();
+  readonly #devices = new Map<number, VfioDevice>();
 
   private constructor(served: TopologyHost, pf: VfioDevice, admin: VirtioAdmin, vfs: readonly string[]) {
     this.served = served;
@@ -51,9 +52,15 @@ export class LegacyHost implements AsyncDisposable {
     return this.#owned.use(PciModernTransport.open(this.#open(vf)));
   }
 
+  /** A VF is opened once, and may be reached by one transport after the other. */
   #open(vf: number): VfioDevice {
-    this.served.host.bind(this.vfs[vf]!);
-    return this.#owned.use(this.served.host.open(this.vfs[vf]!));
+    let device = this.#devices.get(vf);
+    if (device === undefined) {
+      this.served.host.bind(this.vfs[vf]!);
+      device = this.#owned.use(this.served.host.open(this.vfs[vf]!));
+      this.#devices.set(vf, device);
+    }
+    return device;
   }
 
   /** Ends it all. @returns what the devices had to say about their drivers */

@@ -107,13 +107,13 @@ Deno.test("the MAC set in the config space is the one that frames go to", async 
 for (const [what, refusedFeatures] of [["", 0n], [" without ANY_LAYOUT", FEATURE.ANY_LAYOUT]] as const) {
   Deno.test(`a block device driven as a legacy one${what}: what was written is read, and the modern driver finds it`, async () => {
     const before = [openFdCount(), mappingCount().mappings];
-    await using host = await LegacyHost.start({ kind: "virtio-blk" });
+    await using host = await LegacyHost.start({ kind: "virtio-blk", sizeBytes: 1 << 20, queues: 2 });
     const bytes = Uint8Array.from({ length: 512 * 300 }, (_, i) => Math.imul(i, 2654435761) >>> 24);
     {
       const transport = host.legacy(0);
       {
-        await using blk = await VirtioBlk.open(transport, { refusedFeatures, requestBytes: 8192 });
-        assertEquals(blk.features >> 32n, 0n);
+        await using blk = await VirtioBlk.open(transport, { refusedFeatures, requestBytes: 8192, queues: 2 });
+        assertEquals([blk.features >> 32n, blk.capacitySectors], [0n, 2048]);
         await blk.write(7, bytes);
         await blk.flush();
         assertEquals(await blk.read(7, 300), bytes);
@@ -122,6 +122,9 @@ for (const [what, refusedFeatures] of [["", 0n], [" without ANY_LAYOUT", FEATURE
         assertEquals(await blk.read(306, 1), bytes.slice(299 * 512));
       }
       transport.close();
+      await using modern = await VirtioBlk.open(host.modern(0));
+      assertEquals(modern.features >> 32n & 1n, 1n);
+      assertEquals(await modern.read(7, 300), bytes);
     }
     assertEquals(await host.stop(), []);
     assertEquals([openFdCount(), mappingCount().mappings], before);
