@@ -27,7 +27,7 @@ export class AdminCapabilities {
   #limits: Promise<PartsLimits> | null = null;
   #objects = 0;
 
-  /** @param group self */
+  /** Sends nothing. @param group self */
   constructor(group: AdminGroup) {
     this.#group = group;
   }

@@ -122,7 +122,7 @@ export class AdminTimeoutError extends TimeoutError {
   /** Virtqueue that it is in; undefined when it was never sent. */
   readonly queue: number | undefined;
 
-  /** @param why ends the sentence, such as `was not answered in 5000 ms` */
+  /** Says what was waited for. @param why ends the sentence, such as `was not answered in 5000 ms` */
   constructor(place: AdminCommandPlace, why: string, hint: string) {
     const where = place.queue === undefined ? place.function : `${place.function}, queue ${place.queue}`;
     super(`${where}: ${describeAdminCommand(place)} ${why}`, { hint });

@@ -185,7 +185,7 @@ export class AdminGroup {
     return this.#used?.has(opcode) ?? false;
   }
 
-  /** @throws UsageError, UnsupportedError when an opcode must not be sent now (N-3.1) */
+  /** Whether an opcode may be sent now. @throws UsageError, UnsupportedError when not (N-3.1) */
   check(opcode: number): void {
     if (LISTS.includes(opcode) && this.#used === null) return;
     const what = `${this.name}: ${adminOpcodeName(opcode)} to the ${this.groupName} group`;

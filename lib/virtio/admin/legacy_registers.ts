@@ -15,7 +15,7 @@ export class MemberLegacyRegisters implements LegacyRegisterAccess {
   readonly #group: AdminGroup;
   readonly #memberId: bigint;
 
-  /** @param name of the member */
+  /** Sends nothing. @param name of the member */
   constructor(group: AdminGroup, memberId: bigint, name: string) {
     this.#group = group;
     this.#memberId = memberId;
@@ -57,7 +57,7 @@ export class AsyncLegacyRegisters {
   readonly #group: AdminGroup;
   readonly #memberId: bigint;
 
-  /** @param name of the member */
+  /** Sends nothing. @param name of the member */
   constructor(group: AdminGroup, memberId: bigint, name: string) {
     this.#group = group;
     this.#memberId = memberId;
