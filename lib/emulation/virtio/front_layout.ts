@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { COMMON_CFG_BYTES } from "../../virtio/constants/pci.ts";
+import { COMMON_CFG, COMMON_CFG_BYTES } from "../../virtio/constants/pci.ts";
 import type { BarDeclaration, MsixDeclaration, VendorCapability } from "../pci_function.ts";
 import { VIRTIO_CFG_TYPE } from "../../pci/capability/virtio.ts";
 
@@ -106,4 +106,14 @@ function capability(cfgType: number, offset: number, length: number, tail?: numb
   view.setUint32(12, length, true);
   if (tail !== undefined) view.setUint32(16, tail, true);
   return bytes;
+}
+
+/** True when an access lies in a structure. */
+export function inside(offset: number, length: number, start: number, sizeBytes: number): boolean {
+  return offset >= start && offset + length <= start + sizeBytes;
+}
+
+/** A write of 0 to `device_status`. */
+export function isDeviceReset(offset: number, from: Uint8Array): boolean {
+  return offset === COMMON_AT + COMMON_CFG.device_status.offset && from.length === 1 && from[0] === 0;
 }

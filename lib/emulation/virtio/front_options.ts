@@ -4,7 +4,8 @@
  * @module
  */
 import { UsageError } from "../../errors/mod.ts";
-import { DRAFT_FEATURE, FEATURE } from "../../virtio/constants/features.ts";
+import { DRAFT_FEATURE, FEATURE, featureNames } from "../../virtio/constants/features.ts";
+import type { DeviceModel } from "../device_model.ts";
 import type { AdminEngine, GroupPlace } from "./admin/engine.ts";
 import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
 import type { LegacyOptions } from "./legacy_registers.ts";
@@ -14,7 +15,7 @@ const RING_FEATURES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDE
   FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.RING_PACKED | FEATURE.IN_ORDER |
   FEATURE.NOTIF_CONFIG_DATA;
 /** Features that the driver must accept when they are offered: without them the device could not work behind an IOMMU. */
-export const INDISPENSABLE: bigint = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;
+const INDISPENSABLE = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;
 
 /** A profile that a PCI function of the emulated host can have: what bit 40 and the registers past the standard's mean. */
 export type FrontProfile = "spec" | "queue-state";
@@ -56,4 +57,19 @@ export function offeredFeatures(ofModel: bigint, options: PciFrontOptions): bigi
   return (ofModel | RING_FEATURES | bit40 | (options.sriov ? FEATURE.SR_IOV : 0n) |
     (options.admin === undefined ? 0n : FEATURE.ADMIN_VQ) |
     (options.notificationData ? FEATURE.NOTIFICATION_DATA : 0n)) & ~off;
+}
+
+/** Why a front refuses FEATURES_OK; undefined when it does not. */
+export function featureProblem(
+  accepted: bigint,
+  offered: bigint,
+  model: DeviceModel,
+  profile: FrontProfile,
+): string | undefined {
+  const names = (features: bigint) => featureNames(features, model.deviceId, profile).join(", ");
+  const alien = accepted & ~offered;
+  if (alien !== 0n) return `not offered: ${names(alien)}`;
+  const missing = offered & INDISPENSABLE & ~accepted;
+  if (missing !== 0n) return `must be accepted: ${names(missing)}`;
+  return model.checkFeatures?.(accepted);
 }

@@ -21,6 +21,7 @@ import { UsageError } from "../../errors/mod.ts";
 import type { DeviceModel } from "../device_model.ts";
 import type { MemberLegacy } from "./admin/handler.ts";
 import type { CommonRegisters, QueueRegisters } from "./common_registers.ts";
+import type { PciFrontOptions } from "./front_options.ts";
 import { hasLegacyInterface, insideConfigField } from "./legacy_config_fields.ts";
 import { stepStatus } from "./status_rules.ts";
 
@@ -50,6 +51,8 @@ export interface LegacyHost {
   readonly registers: CommonRegisters;
   /** MSI-X vectors that the function has. */
   readonly vectors: number;
+  /** All features that it offers, less those that are switched off. */
+  readonly offered: bigint;
   /** Where a 16-bit write of a queue's index notifies. */
   readonly notifyArea: { readonly bar: number; readonly offset: number };
   /** MSI-X is in use. */
@@ -61,11 +64,15 @@ export interface LegacyHost {
   /** Makes the ring that the registers of the queue describe. @returns false when it cannot be, which is reported */
   enableQueue(index: number, registers: QueueRegisters, features: bigint): boolean;
   /** Lets go of the ring. */
-  disableQueue(index: number): void;
+  resetQueue(index: number): void;
   /** The driver uses the device from now on. */
   start(): void;
-  /** Tells the model of a notification, when the device is live. */
+  /** Tells the model of a notification. */
   notify(index: number): void;
+  /** The function has work, though its own user did nothing. */
+  wake(): void;
+  /** True while the device may touch memory. */
+  running(): boolean;
   /** A wrong access that does no more harm than to be ignored. */
   report(rule: string, message: string, queue?: number): void;
   /** Something after which the device cannot go on. */
@@ -88,10 +95,9 @@ export class LegacyRegisters implements MemberLegacy {
   #lastNotified = 0;
 
   /**
-   * The block of a function after reset.
-   * @param features of the device, of which the low 32 bits are offered, less bits that are off @throws UsageError for a device type that has no legacy interface
+   * The block of a function after reset. @throws UsageError for a device type that has no legacy interface
    */
-  constructor(host: LegacyHost, features: bigint, featuresOff: bigint, options: LegacyOptions = {}) {
+  constructor(host: LegacyHost, options: LegacyOptions = {}) {
     const { deviceId, queueSizes } = host.model;
     if (!hasLegacyInterface(deviceId)) {
       throw new UsageError(`virtio device type ${deviceId} has no legacy interface`, {
@@ -102,8 +108,7 @@ export class LegacyRegisters implements MemberLegacy {
     this.#queues = host.registers.queues.slice(0, queueSizes.length);
     this.#pfns = new Uint32Array(queueSizes.length);
     this.notifyAreas = [host.notifyArea];
-    const anyLayout = options.anyLayout ?? true ? FEATURE.ANY_LAYOUT : 0n;
-    this.offered = (features & LOW_BITS | anyLayout) & ~featuresOff;
+    this.offered = host.offered & LOW_BITS | (options.anyLayout ?? true ? FEATURE.ANY_LAYOUT : 0n);
   }
 
   /** A driver uses the device through these registers. */
@@ -215,7 +220,8 @@ export class LegacyRegisters implements MemberLegacy {
 
   #use(index: number): void {
     this.#start();
-    this.#host.notify(index);
+    this.#host.wake();
+    if (this.#host.running()) this.#host.notify(index);
   }
 
   #registerAt(offset: number, length: number): [LegacyRegisterName, LegacyRegister] | undefined {
@@ -340,7 +346,7 @@ export class LegacyRegisters implements MemberLegacy {
     if (queue === undefined) return;
     const index = this.#queueSelect;
     if (value === 0) {
-      this.#host.disableQueue(index);
+      this.#host.resetQueue(index);
       queue.enabled = false;
       queue.addresses.fill(0);
       this.#pfns[index] = 0;
@@ -384,9 +390,21 @@ export class LegacyRegisters implements MemberLegacy {
     this.#started = true;
     const { registers, model } = this.#host;
     const problem = model.checkFeatures?.(registers.driverFeatures);
+    this.#host.wake();
     if (problem === undefined) this.#host.start();
     else this.#host.violation(SETUP, `features that cannot be: ${problem}`);
   }
+}
+
+/** The legacy registers of a function, if it is to have some. @throws UsageError when it cannot */
+export function legacyRegisters(
+  host: LegacyHost,
+  { legacy, admin, featuresOff }: Pick<PciFrontOptions, "legacy" | "admin" | "featuresOff">,
+): LegacyRegisters | undefined {
+  if (legacy === undefined || legacy === false) return undefined;
+  if (admin !== undefined) throw new UsageError("an owner of a group has no legacy registers as a member");
+  const anyLayout = ((featuresOff ?? 0n) & FEATURE.ANY_LAYOUT) === 0n;
+  return new LegacyRegisters(host, legacy === true ? { anyLayout } : { anyLayout, ...legacy });
 }
 
 /** A legacy driver cannot choose a size, and its rings are split ones. */

@@ -4,11 +4,9 @@
  *
  * @module
  */
-import { EventFd, type OwnedFd } from "../../../ffi/mod.ts";
-import { UsageError } from "../../errors/mod.ts";
+import type { OwnedFd } from "../../../ffi/mod.ts";
 import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_VENDOR_ID } from "../../virtio/constants/device_id.ts";
-import { FEATURE, featureNames } from "../../virtio/constants/features.ts";
-import { COMMON_CFG } from "../../virtio/constants/pci.ts";
+import { FEATURE } from "../../virtio/constants/features.ts";
 import { queueStateToWords } from "../../virtio/constants/queue_state.ts";
 import { describeStatus, STATUS } from "../../virtio/constants/status.ts";
 import type { DmaTable } from "../../vfio/vfio_user/dma_table.ts";
@@ -23,10 +21,12 @@ import type {
   ResetKind,
   VendorCapability,
 } from "../pci_function.ts";
-import type { AdminEngine, AdminFront, GroupPlace } from "./admin/engine.ts";
+import type { AdminEngine, GroupPlace } from "./admin/engine.ts";
+import { adminFront } from "./admin/front.ts";
 import type { GroupMember } from "./admin/handler.ts";
 import { CommonRegisters, type CommonRegistersOwner, type QueueRegisters } from "./common_registers.ts";
 import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
+import { FrontDoorbells, notificationProblem } from "./front_doorbells.ts";
 import { FrontInterrupts } from "./front_interrupts.ts";
 import {
   behindDoorbells,
@@ -35,6 +35,8 @@ import {
   frontBars,
   frontCapabilities,
   frontMsix,
+  inside,
+  isDeviceReset,
   ISR_AT,
   notificationIdentifier,
   NOTIFY_AT,
@@ -43,14 +45,12 @@ import {
   STRUCTURES_BAR,
 } from "./front_layout.ts";
 import { FrontSharedMemory, SHARED_MEMORY_BAR } from "./front_shared_memory.ts";
-import { PackedDeviceQueue } from "./packed_device_queue.ts";
 import type { FunctionQueues } from "../../virtio/constants/queue_view.ts";
 import { reportQueues } from "./queue_report.ts";
-import { queueSetup } from "./queue_setup.ts";
-import { type FrontProfile, INDISPENSABLE, offeredFeatures, type PciFrontOptions } from "./front_options.ts";
-import { type LegacyHost, LegacyRegisters } from "./legacy_registers.ts";
-import { DeviceParts } from "./device_parts.ts";
-import { SplitDeviceQueue } from "./split_device_queue.ts";
+import { honestQueue, queueSetup } from "./queue_setup.ts";
+import { featureProblem, type FrontProfile, offeredFeatures, type PciFrontOptions } from "./front_options.ts";
+import { type LegacyHost, type LegacyRegisters, legacyRegisters } from "./legacy_registers.ts";
+import { DeviceParts, type PartsHost } from "./device_parts.ts";
 import { stepStatus } from "./status_rules.ts";
 
 export type { FrontProfile, PciFrontOptions } from "./front_options.ts";
@@ -85,7 +85,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** Its legacy registers, when it has some. */
   readonly memberLegacy: LegacyRegisters | undefined;
   #port: PciFunctionPort | null = null;
-  #doorbells: ServedDoorbell[] = [];
+  readonly #doorbells: FrontDoorbells;
   readonly #interrupts = new FrontInterrupts();
   #generation = 0;
   /** The driver has read config space since the generation changed last: the next change must be seen. */
@@ -111,13 +111,13 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       revision: 1,
       classCode: model.classCode,
     };
-    this.#common = new CommonRegisters(
-      this.#registersOwner(vectors),
-      sizes,
-      queueCount - model.queueSizes.length,
-    );
-    this.memberLegacy = this.#legacyRegisters(options, vectors);
-    this.memberParts = this.#deviceParts(vectors);
+    this.#queues = new Array<DeviceQueue | undefined>(queueCount).fill(undefined);
+    const self = this.#inside(vectors);
+    this.#common = new CommonRegisters(self, sizes, queueCount - model.queueSizes.length);
+    const host = { ...self, registers: this.#common };
+    this.memberLegacy = legacyRegisters(host, options);
+    this.memberParts = new DeviceParts(host);
+    this.#doorbells = new FrontDoorbells(queueCount, this.memberLegacy && this.#behind);
     this.#shared = model.sharedMemory === undefined ? null : new FrontSharedMemory(model.sharedMemory);
     this.bars = [
       ...frontBars(queueCount, vectors, this.memberLegacy ? PAGE : this.#admin?.notifyBytes),
@@ -135,7 +135,6 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     ];
     if (model.netInterface !== undefined) this.netInterface = model.netInterface;
     this.#makeQueue = options.makeQueue ?? honestQueue;
-    this.#queues = new Array<DeviceQueue | undefined>(queueCount).fill(undefined);
   }
 
   // ---- DeviceFront ----
@@ -272,7 +271,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     this.#port = port;
     this.#interrupts.connect(port);
     this.model.connect(this);
-    this.#admin?.connect(this.#adminFront());
+    this.#admin?.connect(adminFront(this, this.model.queueSizes.length, this.#notifyArea));
     this.#group?.join(this.groupMember);
   }
 
@@ -361,7 +360,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       if (offset === this.#behind && from.length === 2) memberLegacy.notified(from[0]! | from[1]! << 8);
       else this.report("2.3", `write of ${from.length} bytes at 0x${offset.toString(16)}: no notification`);
     } else if (
-      !isReset(offset, from) && memberLegacy?.refusesModern(`0x${offset.toString(16)} of BAR ${bar}`)
+      !isDeviceReset(offset, from) && memberLegacy?.refusesModern(`0x${offset.toString(16)} of BAR ${bar}`)
     ) {
       return;
     } else if (inside(offset, from.length, COMMON_AT, this.#common.sizeBytes)) {
@@ -383,26 +382,18 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     return behindDoorbells(this.#queues.length);
   }
 
+  /** Of the legacy interface: on a VF its own, on its owner the first of those for its members. */
+  get #notifyArea(): { readonly bar: number; readonly offset: number } {
+    return { bar: STRUCTURES_BAR, offset: this.#behind };
+  }
+
   #notifyWritten(offset: number, from: Uint8Array): void {
     // A stopped device accepts notifications, also before it has been given the parts of the driver's former one: it looks when it is resumed.
     if (this.memberParts.stopped) return;
     const index = Math.floor(offset / NOTIFY_MULTIPLIER);
-    const data = (this.negotiatedFeatures & FEATURE.NOTIFICATION_DATA) !== 0n;
-    const width = data ? 4 : 2;
-    if (offset % NOTIFY_MULTIPLIER !== 0 || from.length !== width) {
-      this.report("2.2", `notification of ${from.length} bytes: it must be ${width}`, index);
-      return;
-    }
-    const named = from[0]! | from[1]! << 8;
-    const own = (this.negotiatedFeatures & FEATURE.NOTIF_CONFIG_DATA) !== 0n;
-    const expected = own ? notificationIdentifier(index) : index;
-    if (named !== expected) {
-      const what = own ? `identifier ${named}, its queue_notif_config_data is ${expected}` : `queue ${named}`;
-      this.report(
-        data || own ? "1.6" : "2.2",
-        `the doorbell of queue ${index} was rung for ${what}`,
-        index,
-      );
+    const wrong = notificationProblem(offset, from, this.negotiatedFeatures);
+    if (wrong !== undefined) {
+      this.report(wrong.rule, wrong.message, index);
       return;
     }
     const { status } = this.#common;
@@ -412,7 +403,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     } else if (queue === undefined) {
       this.violation("2.2", "the driver notified a queue that is not enabled", index);
     } else if (this.live) {
-      if (data) {
+      if (from.length === 4) {
         const problem = queue.checkNotification(from[2]! | (from[3]! & 0x7f) << 8, from[3]! >> 7);
         if (problem !== undefined) this.report("1.6", problem, index);
       }
@@ -432,28 +423,12 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   doorbells(bar: number): readonly ServedDoorbell[] {
     if (bar === SHARED_MEMORY_BAR) return this.#shared?.doorbells() ?? NOTHING;
     if (bar !== STRUCTURES_BAR || !this.#port?.dma) return NOTHING;
-    if (this.#doorbells.length === 0) this.#makeDoorbells();
-    return this.#doorbells;
-  }
-
-  #makeDoorbells(): void {
-    // Of the 2 bytes that drivers without NOTIFICATION_DATA write: the data of the others would be lost in an eventfd.
-    const sizeBytes = 2;
-    try {
-      for (let i = 0; i < this.#queues.length; i++) {
-        this.#doorbells.push({ offset: NOTIFY_AT + i * NOTIFY_MULTIPLIER, sizeBytes, fd: new EventFd() });
-      }
-    } catch (error) {
-      this.#closeDoorbells();
-      throw error;
-    }
-    this.#doorbells.push(...this.#legacyDoorbells());
+    return this.#doorbells.list();
   }
 
   #closeDoorbells(): void {
     this.#shared?.closeDoorbells();
-    for (const { fd } of this.#doorbells) fd.close();
-    this.#doorbells = [];
+    this.#doorbells.close();
   }
 
   /** See `PciFunctionBehaviour`. */
@@ -503,100 +478,50 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   // ---- inside ----
 
-  #adminFront(): AdminFront {
-    const first = this.model.queueSizes.length;
-    const place = (queue: number | undefined) => (queue === undefined ? undefined : first + queue);
-    const live = () => this.live && (this.negotiatedFeatures & FEATURE.ADMIN_VQ) !== 0n;
+  /** What registers, device parts and legacy registers need of this. */
+  #inside(vectors: number): Omit<CommonRegistersOwner & PartsHost & LegacyHost, "registers"> {
     return {
-      name: this.name,
-      get live(): boolean {
-        return live();
-      },
-      notifyArea: { bar: STRUCTURES_BAR, offset: this.#behind },
-      queue: (index) => live() ? this.#queues[first + index] : undefined,
-      report: (rule, message, queue) => this.report(rule, message, place(queue)),
-      violation: (rule, message, queue) => this.violation(rule, message, place(queue)),
-    };
-  }
-
-  #deviceParts(vectors: number): DeviceParts {
-    return new DeviceParts({
       model: this.model,
       offered: this.offered,
-      registers: this.#common,
+      deviceId: this.model.deviceId,
+      queueState: this.profile === "queue-state",
       vectors,
-      attached: () => (this.#port?.dma ?? null) !== null,
+      notifyArea: this.#notifyArea,
+      notificationIdentifier,
+      report: (rule, message, queue) => this.report(rule, message, queue),
+      violation: (rule, message, queue) => this.violation(rule, message, queue),
+      wake: () => this.wake(),
+      attached: () => this.dma !== null,
       running: () => this.live,
       legacy: () => this.legacy,
+      msixEnabled: () => this.#port?.msixEnabled ?? false,
+      takeIsr: () => this.#interrupts.takeIsr(),
+      statusWritten: (value) => this.#statusWritten(value),
+      reset: () => this.#clear(true),
+      start: () => this.model.start(),
+      notify: (index) => this.#notified(index),
+      featureProblem: (accepted) => this.#featureProblem(accepted),
       readGeneration: () => this.#generation,
       setGeneration: (generation) => this.#generation = generation,
-      featureProblem: (accepted) => this.#featureProblem(accepted),
+      configChanged: () => {
+        this.#configRead = true;
+        this.configChanged();
+      },
+      stateOf: (index) => {
+        const queue = this.#queues[index];
+        return queue === undefined ? undefined : queueStateToWords(queue.state());
+      },
+      enableQueue: (index: number, registers: QueueRegisters, features?: bigint) =>
+        this.#enableQueue(index, registers, features ?? this.negotiatedFeatures),
+      resetQueue: (index) => {
+        this.#queues[index] = undefined;
+      },
       leaveQueues: () => this.#queues.forEach((queue) => queue?.leave()),
       remakeQueues: (goOn) => {
         this.#queues.fill(undefined);
         this.#common.queues.forEach((queue, index) => {
           if (queue.enabled) queue.enabled = this.#enableQueue(index, queue, this.negotiatedFeatures, goOn);
         });
-      },
-      wake: () => this.wake(),
-      configChanged: () => {
-        this.#configRead = true;
-        this.configChanged();
-      },
-    });
-  }
-
-  #legacyRegisters({ legacy, featuresOff }: PciFrontOptions, vectors: number): LegacyRegisters | undefined {
-    if (legacy === undefined || legacy === false) return undefined;
-    if (this.#admin !== null) throw new UsageError("an owner of a group has no legacy registers as a member");
-    const host: LegacyHost = {
-      model: this.model,
-      registers: this.#common,
-      vectors,
-      notifyArea: { bar: STRUCTURES_BAR, offset: behindDoorbells(this.#common.queues.length) },
-      msixEnabled: () => this.#port?.msixEnabled ?? false,
-      takeIsr: () => this.#interrupts.takeIsr(),
-      reset: () => this.#clear(true),
-      enableQueue: (index, registers, features) => this.#enableQueue(index, registers, features),
-      disableQueue: (index) => {
-        this.#queues[index] = undefined;
-      },
-      start: () => this.model.start(),
-      notify: (index) => {
-        this.wake();
-        if (this.live) this.model.notified(index);
-      },
-      report: (rule, message, queue) => this.report(rule, message, queue),
-      violation: (rule, message, queue) => this.violation(rule, message, queue),
-    };
-    return new LegacyRegisters(host, this.offered, featuresOff ?? 0n, legacy === true ? {} : legacy);
-  }
-
-  /** The eventfds of the queues once more, each for writes of its index to the one notify address of the legacy interface. */
-  #legacyDoorbells(): ServedDoorbell[] {
-    if (this.memberLegacy === undefined) return [];
-    const offset = this.#behind;
-    return this.#doorbells.map(({ sizeBytes, fd }, value) => ({ offset, sizeBytes, fd, value }));
-  }
-
-  #registersOwner(vectors: number): CommonRegistersOwner {
-    return {
-      offered: this.offered,
-      deviceId: this.model.deviceId,
-      queueState: this.profile === "queue-state",
-      vectors,
-      report: (rule, message, queue) => this.report(rule, message, queue),
-      violation: (rule, message, queue) => this.violation(rule, message, queue),
-      statusWritten: (value) => this.#statusWritten(value),
-      readGeneration: () => this.#generation,
-      notificationIdentifier,
-      stateOf: (index) => {
-        const queue = this.#queues[index];
-        return queue === undefined ? undefined : queueStateToWords(queue.state());
-      },
-      enableQueue: (index, registers) => this.#enableQueue(index, registers, this.negotiatedFeatures),
-      resetQueue: (index) => {
-        this.#queues[index] = undefined;
       },
     };
   }
@@ -637,15 +562,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   }
 
   #featureProblem(accepted: bigint): string | undefined {
-    const alien = accepted & ~this.offered;
-    if (alien !== 0n) return `not offered: ${this.#names(alien)}`;
-    const missing = this.offered & INDISPENSABLE & ~accepted;
-    if (missing !== 0n) return `must be accepted: ${this.#names(missing)}`;
-    return this.model.checkFeatures?.(accepted);
-  }
-
-  #names(features: bigint): string {
-    return featureNames(features, this.model.deviceId, this.profile).join(", ");
+    return featureProblem(accepted, this.offered, this.model, this.profile);
   }
 
   /** @param left the ring goes on where a device left it */
@@ -680,17 +597,4 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     if (this.memberParts.holdConfigInterrupt()) return;
     this.#interrupts.config(this.#common.configVector);
   }
-}
-
-function honestQueue(setup: DeviceQueueSetup, owner: DeviceQueueOwner): DeviceQueue {
-  return setup.layout === "packed" ? new PackedDeviceQueue(setup, owner) : new SplitDeviceQueue(setup, owner);
-}
-
-/** A write of 0 to `device_status`. */
-function isReset(offset: number, from: Uint8Array): boolean {
-  return offset === COMMON_AT + COMMON_CFG.device_status.offset && from.length === 1 && from[0] === 0;
-}
-
-function inside(offset: number, length: number, start: number, sizeBytes: number): boolean {
-  return offset >= start && offset + length <= start + sizeBytes;
 }

@@ -10,9 +10,9 @@ import {
   type QueueStateWords,
 } from "../../virtio/constants/queue_state.ts";
 import type { QueueRegisters } from "./common_registers.ts";
-import type { DeviceQueueSetup } from "./device_queue.ts";
-import { checkPackedSetup, checkPackedState } from "./packed_device_queue.ts";
-import { checkSplitSetup } from "./split_device_queue.ts";
+import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
+import { checkPackedSetup, checkPackedState, PackedDeviceQueue } from "./packed_device_queue.ts";
+import { checkSplitSetup, SplitDeviceQueue } from "./split_device_queue.ts";
 
 /** Registers that describe no ring. */
 export interface QueueSetupProblem {
@@ -59,4 +59,9 @@ export function queueSetup(
   };
   const problem = layout === "split" ? checkSplitSetup(setup) : checkPackedSetup(setup);
   return problem === undefined ? setup : { rule: layout === "split" ? "1.3" : "1.4", problem };
+}
+
+/** A queue that keeps to the standard. */
+export function honestQueue(setup: DeviceQueueSetup, owner: DeviceQueueOwner): DeviceQueue {
+  return setup.layout === "packed" ? new PackedDeviceQueue(setup, owner) : new SplitDeviceQueue(setup, owner);
 }
