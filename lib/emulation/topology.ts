@@ -17,7 +17,7 @@ import { checkIsmDomains, ISM_FIELDS, type IsmTopology, readIsm } from "./topolo
 import { known, optional, show, TopologyError } from "./topology_fields.ts";
 
 export { TopologyError } from "./topology_fields.ts";
-export type { AdminTopology, LegacyNotifyPlace } from "./topology_admin.ts";
+export { type AdminTopology, LEGACY_NOTIFY_PLACES, type LegacyNotifyPlace } from "./topology_admin.ts";
 export type { BlockTopology, ConsoleTopology } from "./topology_devices.ts";
 export type { IsmTopology } from "./topology_ism.ts";
 

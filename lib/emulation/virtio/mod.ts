@@ -20,6 +20,7 @@ export * from "./common_registers.ts";
 export * from "./device_queue.ts";
 export * from "./device_ring.ts";
 export * from "./hostile.ts";
+export type { LegacyHost, LegacyOptions, LegacyRegisters } from "./legacy_registers.ts";
 export * from "./ism_area.ts";
 export * from "./ism_chunks.ts";
 export * from "./ism_domain.ts";
@@ -64,3 +65,10 @@ export type {
   QueueStateWords,
   SplitQueueState,
 } from "../../virtio/constants/queue_state.ts";
+export type { DevicePart } from "../../virtio/constants/device_parts.ts";
+export {
+  ADMIN_QUALIFIER,
+  ADMIN_STATUS,
+  type AdminQualifierName,
+  type AdminStatusName,
+} from "../../virtio/constants/admin.ts";

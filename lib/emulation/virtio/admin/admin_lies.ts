@@ -104,6 +104,7 @@ export class LyingAdminController extends AdminController {
     this.#waited = new Uint32Array(options.queues);
   }
 
+  /** As of an honest controller; `admin-late` lets commands wait. */
   protected override serve(index: number, budget: number): number {
     if (this.#plan.lie === "admin-late" && this.waiting(index, 1) > 0) {
       // A round in which a command waits counts as work: the device shall not fall asleep over it.
@@ -117,6 +118,7 @@ export class LyingAdminController extends AdminController {
     return super.serve(index, budget);
   }
 
+  /** As of an honest controller, unless this command is lied about. */
   protected override answer(queue: DeviceQueue, id: number, chain: Chain, command: AdminCommand): void {
     const { lie, number, second, opcode } = this.#plan;
     if (opcode !== undefined && opcode !== command.opcode) {
