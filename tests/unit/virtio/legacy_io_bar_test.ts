@@ -140,6 +140,9 @@ Deno.test("blk: fields of 1, 2, 4 and 8 bytes are never mixed in a command; padd
   ]);
   assertEquals(bytes, model.config.slice(0, 20));
   model.log.length = 0;
+  bar.read(20 + 1, bytes.subarray(0, 7));
+  assertEquals(model.log, ["r config 1+1", "r config 2+2", "r config 4+4"], "aligned");
+  model.log.length = 0;
   const end = new Uint8Array(8).fill(9);
   bar.read(20 + 52, end);
   assertEquals(model.log, ["r config 52+4", "r config 56+1"]);

@@ -269,6 +269,7 @@ Deno.test("2.3 the ISR byte is register 19, and INTx reads it", () => {
   const [line] = transport.enableInterrupts("intx", 1);
   model.isr = 1;
   assertEquals(line!.acknowledge(), 1);
+  assertThrows(() => transport.setConfigVector(0), UsageError, "while MSI-X is enabled");
   assertEquals(model.vf.irqs.at(-1), { index: 0, action: "unmask", start: 0, count: 1 });
 });
 
@@ -318,6 +319,12 @@ Deno.test("N-3.17 without the owner's function its addresses are passed over; a 
   {
     using one = open({ areas: [OWNER, MEMBER] }, false);
     assertEquals(one.transport.notifyPlace, MEMBER);
+  }
+  {
+    // A VF that has a BAR 0 all the same: the list cannot mean it.
+    using one = open({ areas: [{ ...MEMBER, bar: 0 }] });
+    one.model.vf.barBytes[0] = 0x1000;
+    assertEquals(one.transport.notifyPlace, null);
   }
   using one = open({ areas: [MEMBER] });
   one.model.vf.barFlags = 1;
