@@ -36,12 +36,13 @@ export * from "./transport/legacy_io_bar.ts";
 export * from "./transport/legacy_notify.ts";
 export * from "./transport/pci_legacy_admin.ts";
 export { findVirtioLayout, type StructurePlace, type VirtioPciLayout } from "./transport/pci_layout.ts";
+export * from "./transport/movable.ts";
 export * from "./transport/pci_modern.ts";
 export * from "./transport/transport.ts";
 export * from "./waiter.ts";
 // What the types above are made of.
 export type { DeviceError } from "../errors/mod.ts";
 export type { EventFd } from "../../ffi/mod.ts";
-export type { DmaMemory, DmaSpace, MappedMemory } from "../memory/mod.ts";
+export type { DmaMemory, DmaSpace, MappedMemory, SharedDmaSpace } from "../memory/mod.ts";
 export type { IrqInfo, RegionInfo, VfioDevice, VfioPath } from "../vfio/mod.ts";
 export type { Field, Fields, FieldType, Struct, Values } from "../wire/mod.ts";

@@ -198,6 +198,21 @@ export class PciModernTransport implements VirtioTransport {
     this.#driverFeatures = bits;
   }
 
+  /**
+   * The function goes on with a driver that negotiated with another: what it accepted there, without writing it here, where it came with the
+   * device's state (device parts). @throws UsageError for bits that this function cannot carry
+   */
+  adoptDriverFeatures(bits: bigint): void {
+    this.#open();
+    const unusable = bits & this.unusableFeatures;
+    if (unusable !== 0n) {
+      throw new UsageError(
+        `${this.name} has no registers for ${featureNames(unusable, this.deviceId, this.profile).join(", ")}`,
+      );
+    }
+    this.#driverFeatures = bits;
+  }
+
   /** `device_status`. */
   readStatus(): number {
     this.#open();

@@ -1,0 +1,380 @@
+/**
+ * A transport whose function can be another one from one moment to the next, with queues and driver going on above it (device parts;
+ * virtio 1.4 §2.13).
+ *
+ * @module
+ */
+import { EventFd } from "../../../ffi/mod.ts";
+import { ClosedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
+import { SharedDmaSpace } from "../../memory/mod.ts";
+import { featureNames } from "../constants/features.ts";
+import type { QueueState } from "../constants/queue_state.ts";
+import type { QueueView } from "../constants/queue_view.ts";
+import type { PciModernTransport } from "./pci_modern.ts";
+import type {
+  Doorbell,
+  InterruptKind,
+  InterruptVector,
+  Profile,
+  QueueAddresses,
+  SharedMemory,
+  VirtioTransport,
+} from "./transport.ts";
+
+/**
+ * Registers, doorbells, interrupts and memory of the function that is the current one.
+ *
+ * `moveTo` makes another function current. It carries over what belongs to the driver's process: memory at the same addresses, eventfds,
+ * doorbells. Registers and vectors are the owner's to carry, as device parts: it stops both functions, gives the parts of the old one to
+ * the new one, and resumes that afterwards. Between stop and resume the driver may go on using its rings and notify; it must write no
+ * register (set up or reset queues, bind vectors, negotiate), since that would be lost.
+ */
+export class MovableTransport implements VirtioTransport {
+  /** Discriminator. */
+  readonly kind = "pci-modern";
+  /** Modern. */
+  readonly legacy = false;
+  /** Meaning of bits 39–42. */
+  readonly profile: Profile;
+  readonly deviceId: number;
+  /** Memory that every function reaches in its turn, at the same addresses. */
+  readonly dma: SharedDmaSpace;
+  readonly #doorbells = new Map<number, MovableDoorbell>();
+  #current: PciModernTransport;
+  #interrupts: { readonly kind: InterruptKind; readonly eventFds: readonly EventFd[] } | null = null;
+  /** Of the current function, as it gave them. */
+  #vectors: readonly InterruptVector[] = [];
+  #sharedMemoryUsed = false;
+  #closed = false;
+
+  /** Begins on a function that no driver uses yet. The transport is this object's from now on, until it has moved away from it. */
+  constructor(first: PciModernTransport) {
+    this.#current = first;
+    this.profile = first.profile;
+    this.deviceId = first.deviceId;
+    this.dma = new SharedDmaSpace(first.dma);
+  }
+
+  /** The function that it is on. */
+  get current(): PciModernTransport {
+    return this.#current;
+  }
+
+  /** Address of the current function. */
+  get name(): string {
+    return this.#current.name;
+  }
+
+  /** True after `close`, here or of the current function. */
+  get closed(): boolean {
+    return this.#closed || this.#current.closed;
+  }
+
+  /** Queues, admin queues not counted. */
+  get queueCount(): number {
+    return this.#open().queueCount;
+  }
+
+  /** See `VirtioTransport`. */
+  get adminQueues(): { readonly first: number; readonly count: number } {
+    return this.#open().adminQueues;
+  }
+
+  /** As written last. */
+  get driverFeatures(): bigint {
+    return this.#current.driverFeatures;
+  }
+
+  /**
+   * Goes on with another function, which was opened and which no driver uses. The caller stopped the current one. From then on the transport moved to
+   * is this object's, and the one before is the caller's again; nothing of it is turned on or mapped any more. When it fails, all is as it was.
+   * @throws UsageError (another kind of device, the same function, closed), UnsupportedError (features, queues, vectors or memory that it cannot take over),
+   * ExhaustedError (an address is in use there), SyscallError
+   */
+  moveTo(to: PciModernTransport): void {
+    const from = this.#open();
+    this.#checkTarget(from, to);
+    const { attached } = this.dma;
+    // Functions of one IOMMU context reach the memory already.
+    const attach = !attached.includes(to.dma);
+    const doorbells = new Map<number, Doorbell>();
+    let vectors: readonly InterruptVector[] = [];
+    if (attach) this.dma.attach(to.dma);
+    try {
+      to.adoptDriverFeatures(from.driverFeatures);
+      if (this.#interrupts !== null) {
+        const { kind, eventFds } = this.#interrupts;
+        vectors = to.enableInterrupts(kind, eventFds.length, duplicates(eventFds));
+      }
+      for (const queue of this.#doorbells.keys()) doorbells.set(queue, to.doorbell(queue));
+    } catch (error) {
+      try {
+        to.disableInterrupts();
+      } catch {
+        // The first error says why.
+      }
+      if (attach) this.dma.detach(to.dma);
+      throw error;
+    }
+    this.#current = to;
+    this.#vectors = vectors;
+    for (const [queue, target] of doorbells) this.#doorbells.get(queue)!.target = target;
+    try {
+      from.disableInterrupts();
+    } catch {
+      // It is stopped, and perhaps gone: it sends nothing to what is closed here.
+    }
+    if (attach) this.dma.detach(from.dma);
+  }
+
+  /**
+   * Notifies every queue, and signals every vector, for what one function was told and could not do, and another did and could not tell. Call
+   * it when the current function was resumed.
+   */
+  ringAll(): void {
+    this.#open();
+    for (const doorbell of this.#doorbells.values()) doorbell.repeat();
+    for (const eventFd of this.#interrupts?.eventFds ?? []) eventFd.signal();
+  }
+
+  #checkTarget(from: PciModernTransport, to: PciModernTransport): void {
+    if (to === from) throw new UsageError(`${to.name} is the current function`);
+    if (to.closed) throw new ClosedError(`virtio transport ${to.name}`);
+    if (to.deviceId !== this.deviceId || to.profile !== this.profile) {
+      throw new UsageError(
+        `${to.name} (device ${to.deviceId}, profile ${to.profile}) is another kind of device than ${from.name}`,
+      );
+    }
+    if (this.#sharedMemoryUsed) {
+      throw new UnsupportedError(`${from.name}: mappings of its shared memory cannot move to ${to.name}`);
+    }
+    const features = from.driverFeatures & ~to.readDeviceFeatures();
+    if (features !== 0n) {
+      const names = featureNames(features, this.deviceId, this.profile).join(", ");
+      throw new UnsupportedError(`${to.name} does not offer ${names}, which the driver accepted`);
+    }
+    if (to.queueCount !== from.queueCount || to.configSizeBytes !== from.configSizeBytes) {
+      throw new UnsupportedError(
+        `${to.name} has ${to.queueCount} queues and ${to.configSizeBytes} bytes of configuration, ${from.name} has ${from.queueCount} and ${from.configSizeBytes}`,
+      );
+    }
+  }
+
+  // ---- forwarded ----
+
+  /** See `VirtioTransport`. */
+  readDeviceFeatures(): bigint {
+    return this.#open().readDeviceFeatures();
+  }
+
+  /** See `VirtioTransport`. */
+  writeDriverFeatures(bits: bigint): void {
+    this.#open().writeDriverFeatures(bits);
+  }
+
+  /** See `VirtioTransport`. */
+  readStatus(): number {
+    return this.#open().readStatus();
+  }
+
+  /** See `VirtioTransport`. */
+  writeStatus(status: number): void {
+    this.#open().writeStatus(status);
+  }
+
+  /** See `VirtioTransport`. */
+  reset(timeoutMs?: number): void {
+    this.#open().reset(timeoutMs);
+  }
+
+  /** See `VirtioTransport`. */
+  get configSizeBytes(): number {
+    return this.#current.configSizeBytes;
+  }
+
+  /** See `VirtioTransport`. */
+  configGeneration(): number {
+    return this.#open().configGeneration();
+  }
+
+  /** See `VirtioTransport`. */
+  readConfig(offset: number, width: 1 | 2 | 4): number {
+    return this.#open().readConfig(offset, width);
+  }
+
+  /** See `VirtioTransport`. */
+  writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
+    this.#open().writeConfig(offset, width, value);
+  }
+
+  /** See `VirtioTransport`. */
+  queueMaxSize(queue: number): number {
+    return this.#open().queueMaxSize(queue);
+  }
+
+  /** See `VirtioTransport`. */
+  enableQueue(queue: number, addresses: QueueAddresses): void {
+    this.#open().enableQueue(queue, addresses);
+  }
+
+  /** See `VirtioTransport`. */
+  queueEnabled(queue: number): boolean {
+    return this.#open().queueEnabled(queue);
+  }
+
+  /** Registers of a queue as they stand. */
+  queueView(queue: number): QueueView {
+    return this.#open().queueView(queue);
+  }
+
+  /** See `VirtioTransport`. */
+  resetQueue(queue: number, timeoutMs?: number): void {
+    this.#open().resetQueue(queue, timeoutMs);
+  }
+
+  /** See `VirtioTransport`. */
+  readQueueState(queue: number, layout: "split" | "packed", size: number): QueueState {
+    return this.#open().readQueueState(queue, layout, size);
+  }
+
+  /** See `VirtioTransport`. */
+  writeQueueState(queue: number, state: QueueState, size: number): void {
+    this.#open().writeQueueState(queue, state, size);
+  }
+
+  /** See `VirtioTransport`. It rings wherever the device is. */
+  doorbell(queue: number): Doorbell {
+    const target = this.#open().doorbell(queue);
+    const known = this.#doorbells.get(queue);
+    if (known !== undefined) {
+      known.target = target;
+      return known;
+    }
+    const made = new MovableDoorbell(target);
+    this.#doorbells.set(queue, made);
+    return made;
+  }
+
+  /** See `VirtioTransport`. */
+  interruptCount(kind: InterruptKind): number {
+    return this.#open().interruptCount(kind);
+  }
+
+  /** See `VirtioTransport`. The eventfds stay the same ones when the function is another. */
+  enableInterrupts(kind: InterruptKind, count: number, given?: readonly EventFd[]): InterruptVector[] {
+    const eventFds: EventFd[] = [...given ?? []];
+    try {
+      const current = this.#open();
+      if (kind === "none") {
+        for (const one of eventFds) one.close();
+        return [];
+      }
+      if (given === undefined) { while (eventFds.length < count) eventFds.push(new EventFd()); }
+      this.#vectors = current.enableInterrupts(kind, count, duplicates(eventFds));
+    } catch (error) {
+      for (const one of eventFds) one.close();
+      throw error;
+    }
+    this.#interrupts = { kind, eventFds };
+    return eventFds.map((eventFd, vector) => ({
+      eventFd,
+      acknowledge: () => this.#vectors[vector]?.acknowledge() ?? 3,
+    }));
+  }
+
+  /** See `VirtioTransport`. */
+  disableInterrupts(): void {
+    const current = this.#open();
+    try {
+      current.disableInterrupts();
+    } finally {
+      this.#closeEventFds();
+    }
+  }
+
+  #closeEventFds(): void {
+    for (const one of this.#interrupts?.eventFds ?? []) one.close();
+    this.#interrupts = null;
+    this.#vectors = [];
+  }
+
+  /** See `VirtioTransport`. */
+  setConfigVector(vector: number | null): void {
+    this.#open().setConfigVector(vector);
+  }
+
+  /** See `VirtioTransport`. */
+  setQueueVector(queue: number, vector: number | null): void {
+    this.#open().setQueueVector(queue, vector);
+  }
+
+  /** See `VirtioTransport`. */
+  readInterruptStatus(): number {
+    return this.#open().readInterruptStatus();
+  }
+
+  /** See `VirtioTransport`. A function whose shared memory is in use cannot be left. */
+  sharedMemory(id: number): SharedMemory | undefined {
+    const found = this.#open().sharedMemory(id);
+    if (found !== undefined) this.#sharedMemoryUsed = true;
+    return found;
+  }
+
+  /** Closes the current transport, which resets the device, then frees the memory. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    try {
+      this.#current.close();
+    } finally {
+      this.#closeEventFds();
+      this.dma.close();
+    }
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #open(): PciModernTransport {
+    if (this.#closed) throw new ClosedError(`virtio transport ${this.name}`);
+    return this.#current;
+  }
+}
+
+/** Rings wherever the queue is served. */
+class MovableDoorbell implements Doorbell {
+  target: Doorbell;
+  #rung = false;
+  #nextOffset = 0;
+  #nextWrap = 0;
+
+  constructor(target: Doorbell) {
+    this.target = target;
+  }
+
+  ring(nextOffset: number, nextWrap: number): void {
+    this.#rung = true;
+    this.#nextOffset = nextOffset;
+    this.#nextWrap = nextWrap;
+    this.target.ring(nextOffset, nextWrap);
+  }
+
+  /** Once more what was said last, which may be old by now (1.6). A queue that the driver never notified has nothing to be told of. */
+  repeat(): void {
+    if (this.#rung) this.target.ring(this.#nextOffset, this.#nextWrap);
+  }
+}
+
+/** Eventfds for somebody else to own. @throws SyscallError; then there are none */
+function duplicates(eventFds: readonly EventFd[]): EventFd[] {
+  const made: EventFd[] = [];
+  try {
+    for (const one of eventFds) made.push(new EventFd(one.fd.duplicate()));
+  } catch (error) {
+    for (const one of made) one.close();
+    throw error;
+  }
+  return made;
+}
