@@ -36,7 +36,9 @@ export interface IsmModelOptions {
 }
 
 /** Defaults of a device. */
-export const ISM_DEFAULTS = {
+export const ISM_DEFAULTS: Required<
+  Pick<IsmModelOptions, "domain" | "chunkSize" | "chunks" | "notifySize" | "memory">
+> = {
   domain: "d0",
   chunkSize: 65536,
   chunks: 4096,
@@ -59,7 +61,7 @@ export class IsmModel implements DeviceModel {
   /** Memory controller, other. */
   readonly classCode = 0x058000;
   readonly queueSizes: readonly number[];
-  readonly extraVectors = REGION_VECTORS;
+  readonly extraVectors: number = REGION_VECTORS;
   readonly keepsDmaFiles = true;
   readonly sharedMemory: IsmAreas;
   readonly #domains: IsmDomains;
