@@ -15,7 +15,6 @@ import type { Chain } from "../chain.ts";
 import type { DeviceQueue } from "../device_queue.ts";
 import { type AdminCommand, encodeOutcome, writeAnswer } from "./command_chain.ts";
 import { AdminController, type AdminControllerOptions } from "./controller.ts";
-import { LEGACY_READS } from "./legacy_commands.ts";
 
 /** Names, what their number means, and its default. */
 export const ADMIN_LIES = {
@@ -131,7 +130,7 @@ export class LyingAdminController extends AdminController {
         this.#left--;
         queue.pushUsed(
           id,
-          writeAnswer(chain, encodeOutcome({ status: "EAGAIN", qualifier: "TRYAGAIN" }, false)),
+          writeAnswer(chain, encodeOutcome({ status: "EAGAIN", qualifier: "TRYAGAIN" })),
         );
         return;
       case "admin-status":
@@ -144,7 +143,7 @@ export class LyingAdminController extends AdminController {
         queue.pushUsed(id, this.#garbage(chain));
         return;
       case "admin-short": {
-        const bytes = encodeOutcome(this.carryOut(command), LEGACY_READS.has(command.opcode));
+        const bytes = encodeOutcome(this.carryOut(command));
         queue.pushUsed(id, writeAnswer(chain, bytes.subarray(0, number)));
         return;
       }
@@ -158,7 +157,7 @@ export class LyingAdminController extends AdminController {
         return;
       case "admin-notify-wild":
         if (command.opcode !== ADMIN_OPCODE.LEGACY_NOTIFY_INFO) break;
-        queue.pushUsed(id, writeAnswer(chain, encodeOutcome({ status: "OK", result: wildEntries() }, false)));
+        queue.pushUsed(id, writeAnswer(chain, encodeOutcome({ status: "OK", result: wildEntries() })));
         return;
       default:
     }
@@ -177,7 +176,7 @@ export class LyingAdminController extends AdminController {
     const long = new Uint8Array(Math.max(result?.length ?? 0, 8 * this.#plan.number)).fill(0xff);
     // The first word is honest: the others are of opcodes from 64 on.
     if (result !== undefined) long.set(result);
-    return encodeOutcome({ status, qualifier, ...(result === undefined ? {} : { result: long }) }, false);
+    return encodeOutcome({ status, qualifier, ...(result === undefined ? {} : { result: long }) });
   }
 }
 

@@ -61,13 +61,14 @@ export class AdminCommandReader {
   }
 }
 
-/** Bytes of an answer: status, then the result, which is padded to a multiple of 8 unless it is the width of an access. */
-export function encodeOutcome(outcome: AdminOutcome, exact: boolean): Uint8Array<ArrayBuffer> {
-  const { status, qualifier = "OK", result } = outcome;
-  const length = result?.length ?? 0;
+/**
+ * Bytes of an answer: status, then the result, padded with zeros to a multiple of 8 (N-3.12). The padding of a legacy read has no room, since
+ * the room is the width of the access: such a result stays exact (A-3.1).
+ */
+export function encodeOutcome({ status, qualifier = "OK", result }: AdminOutcome): Uint8Array<ArrayBuffer> {
   const bytes = ADMIN_CMD_STATUS.encode(
     { status: ADMIN_STATUS[status], status_qualifier: ADMIN_QUALIFIER[qualifier] },
-    exact ? length : 8 * Math.ceil(length / 8),
+    8 * Math.ceil((result?.length ?? 0) / 8),
   );
   if (result !== undefined) bytes.set(result, STATUS_BYTES);
   return bytes;

@@ -18,7 +18,7 @@ import { type AdminCommand, AdminCommandReader, encodeOutcome, writeAnswer } fro
 import { CommandGroup } from "./command_group.ts";
 import type { AdminEngine, AdminFront, GroupPlace } from "./engine.ts";
 import type { AdminOutcome, GroupMember } from "./handler.ts";
-import { LEGACY_ACCESSES, LEGACY_READS, legacyCommands } from "./legacy_commands.ts";
+import { LEGACY_ACCESSES, legacyCommands } from "./legacy_commands.ts";
 import { partsCommands } from "./parts_commands.ts";
 import { PartsObjects } from "./parts_objects.ts";
 
@@ -181,8 +181,7 @@ export class AdminController implements AdminEngine {
 
   /** Carries a command out and returns its chain. */
   protected answer(queue: DeviceQueue, id: number, chain: Chain, command: AdminCommand): void {
-    const bytes = encodeOutcome(this.carryOut(command), LEGACY_READS.has(command.opcode));
-    queue.pushUsed(id, writeAnswer(chain, bytes));
+    queue.pushUsed(id, writeAnswer(chain, encodeOutcome(this.carryOut(command))));
   }
 
   /** Checks a command, and has it carried out. */

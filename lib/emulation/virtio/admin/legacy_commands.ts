@@ -20,17 +20,12 @@ const INVALID_MEMBER: AdminOutcome = { status: "EINVAL", qualifier: "INVALID_MEM
 /** The last entry ends the list (A-3.2). */
 const USABLE_ENTRIES = LEGACY_NOTIFY_ENTRIES - 1;
 
-/** Reads: the result is as wide as the access, and nothing else (A-3.1). */
-export const LEGACY_READS: ReadonlySet<number> = new Set([
-  ADMIN_OPCODE.LEGACY_COMMON_CFG_READ,
-  ADMIN_OPCODE.LEGACY_DEV_CFG_READ,
-]);
-
-/** Reads and writes, whose lengths are widths: no multiple of 8 (A-3.1). */
+/** Reads and writes of registers, whose lengths are widths and so no multiple of 8 (A-3.1). */
 export const LEGACY_ACCESSES: ReadonlySet<number> = new Set([
-  ...LEGACY_READS,
   ADMIN_OPCODE.LEGACY_COMMON_CFG_WRITE,
+  ADMIN_OPCODE.LEGACY_COMMON_CFG_READ,
   ADMIN_OPCODE.LEGACY_DEV_CFG_WRITE,
+  ADMIN_OPCODE.LEGACY_DEV_CFG_READ,
 ]);
 
 /** Where the owner's notify address of a member is: `undefined` when there are none. */

@@ -181,6 +181,10 @@ Deno.test("N-3.2 LIST_USE beside other commands is reported, and carried out in 
   assertEquals(rig.rules(), ["N-3.2", "N-3.1"]);
   rig.useAll();
   assertEquals(rig.rules(), [], "alone it is in order");
+  rig.send(0, encodeFrame({ opcode: 6 }), 72);
+  rig.send(0, encodeFrame({ opcode: 1, member: 0n, data: bits(0, 1) }), 8);
+  rig.finish();
+  assertEquals(rig.rules(), ["N-3.2"], "of one that is behind another");
   for (const queue of [0, 1]) rig.send(queue, encodeFrame({ opcode: 1, member: 0n, data: bits(0, 1) }), 8);
   rig.finish();
   assertEquals(rig.rules(), ["N-3.2"], "of the first that is served, while the second waits");
@@ -228,6 +232,17 @@ Deno.test("N-3.7 a member that is gone before its PF's registers say so is no me
   place.leave();
   place.leave();
   assertEquals(outcome(rig.command({ opcode: 6, member: 2n, room: 64 })), INVALID_MEMBER);
+});
+
+Deno.test("N-3.11 a VF that is there before NumVFs says so, or beyond it, is no member yet", () => {
+  using rig = new AdminRig();
+  rig.start().enableVfs(2).useAll();
+  const info = () => outcome(rig.command({ opcode: 6, member: 3n, room: 64 }));
+  const place = rig.controller.place(2);
+  place.join(rig.members[0]!);
+  assertEquals(info(), INVALID_MEMBER);
+  rig.fn.behaviour.vfsEnabled!(3);
+  assertEquals(info(), OK);
 });
 
 Deno.test("N-3.12 shorter device-readable parts count as zero, longer ones are ignored", () => {
@@ -343,6 +358,8 @@ Deno.test("arm: work that arrived before is told, and an idle queue sleeps", () 
   assertEquals([rig.fn.behaviour.poll(1), rig.fn.behaviour.poll(1)], [1, 0]);
   assertEquals(rig.fn.behaviour.arm(), false);
   assertEquals(rig.collect().map(outcome), [OK]);
+  rig.send(0, encodeFrame({ opcode: 0, group: SELF, member: 0n }), 16);
+  assertEquals(rig.fn.behaviour.arm(), true, "of any queue");
 });
 
 Deno.test("a budget is kept, and no queue starves", () => {

@@ -164,6 +164,13 @@ Deno.test("N-3.15 NOTIFY_INFO of the owner's addresses: in its BAR, another for 
   }
 });
 
+Deno.test("A-3.2 with both, a member of many addresses leaves a place for the owner's, and the last entry ends the list", () => {
+  using rig = rigWithVfs({ legacyNotify: "both" });
+  for (let i = 1; i < 5; i++) rig.members[0]!.notifyAreas.push({ bar: i, offset: 2 * i });
+  const { result } = rig.command({ opcode: NOTIFY_INFO, room: 64 });
+  assertEquals([0, 16, 32, 48].map((at) => [result[at], result[at + 1]]), [[2, 4], [2, 1], [1, 4], [0, 0]]);
+});
+
 Deno.test("N-3.15 the command at queue_notify and a write to the owner's address do the same", () => {
   using rig = rigWithVfs({ legacyNotify: "owner" });
   assertEquals(outcome(rig.command({ opcode: COMMON_WRITE, data: write(16, 5, 0) })), OK);
