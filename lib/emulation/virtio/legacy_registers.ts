@@ -311,7 +311,6 @@ export class LegacyRegisters implements MemberLegacy {
     this.#active = true;
     // What somebody may have left in the modern registers before the status.
     registers.reset(false);
-    for (const queue of this.#queues) queue.chooseLayout(false);
     return true;
   }
 

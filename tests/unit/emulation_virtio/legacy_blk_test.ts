@@ -93,6 +93,10 @@ Deno.test("5.2.6.3 legacy: type 5 is a flush, which it is not for a modern drive
   assertEquals([disk.request(5, 0).status, disk.request(3, 0).status], [0, 2]);
   disk.t.bringUp(Number(ANY_LAYOUT), [0]);
   assertEquals(disk.request(5, 0).status, 2);
+  const { fn, rings } = disk.t;
+  fn.bringUp(FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | BLK_FEATURE.FLUSH, [0]);
+  rings.set(0, fn.rings.get(0)!);
+  assertEquals([disk.request(5, 0).status, disk.request(4, 0).status], [2, 0]);
 });
 
 Deno.test("5.2.6.4 without ANY_LAYOUT header and status have descriptors of their own: 16 bytes and 1", () => {
