@@ -42,12 +42,26 @@ export class TopologyHost implements AsyncDisposable {
     this.host = EmulatedHost.connect(directory);
   }
 
-  /** Serves these functions. */
-  static async start(functions: readonly Record<string, unknown>[]): Promise<TopologyHost> {
+  /** Serves these functions. @param openFiles hard limit on the descriptors of the process that does */
+  static async start(
+    functions: readonly Record<string, unknown>[],
+    openFiles?: number,
+  ): Promise<TopologyHost> {
     const directory = `/tmp/ringside-drivers-${Deno.pid}-${made++}`;
     makeDirectory(directory, 0o700);
-    const child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", "--no-check", "--allow-ffi", SCRIPT, directory, JSON.stringify({ functions })],
+    const serve = [
+      "run",
+      "--quiet",
+      "--no-check",
+      "--allow-ffi",
+      SCRIPT,
+      directory,
+      JSON.stringify({ functions }),
+    ];
+    const child = new Deno.Command(openFiles === undefined ? Deno.execPath() : "sh", {
+      args: openFiles === undefined
+        ? serve
+        : ["-c", `ulimit -n ${openFiles}; exec "$0" "$@"`, Deno.execPath(), ...serve],
       stdin: "null",
       stdout: "piped",
       stderr: "inherit",
@@ -66,6 +80,11 @@ export class TopologyHost implements AsyncDisposable {
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
     return new TopologyHost(directory, child, output);
+  }
+
+  /** Process id of the host. */
+  get pid(): number {
+    return this.#child.pid;
   }
 
   /** Binds, opens and reaches a function. */

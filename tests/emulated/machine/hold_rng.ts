@@ -1,0 +1,12 @@
+/** Drives a virtio-rng function (second argument) of an emulated host (first argument) until it is killed; says so once it has bytes. */
+import { VirtioRng } from "../../../drivers/virtio_rng.ts";
+import { EmulatedHost } from "../../../lib/host/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+
+const [directory = "", address = ""] = Deno.args;
+using host = EmulatedHost.connect(directory);
+using device = host.open(address);
+const rng = VirtioRng.open(PciModernTransport.open(device), { interrupts: "msix" });
+await rng.read(64);
+console.log("driving");
+while (true) await rng.read(64);
