@@ -16,7 +16,7 @@ import {
   EmulatedMachine,
   readTopology,
 } from "../../../lib/emulation/mod.ts";
-import { SysfsTree } from "../../../lib/emulation/sysfs_tree.ts";
+import type { SysfsTree } from "../../../lib/emulation/sysfs_tree.ts";
 import { ExhaustedError } from "../../../lib/errors/mod.ts";
 import { PciAddress } from "../../../lib/pci/address.ts";
 import { REGION } from "../../../lib/vfio/device.ts";
