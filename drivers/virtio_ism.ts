@@ -35,7 +35,7 @@ export type {
   IsmUpdateEvent,
 } from "./virtio_ism/events.ts";
 export type { VirtioIsmOptions } from "./virtio_ism/options.ts";
-export type { IsmRegion, RegionOwner, RegionParts } from "./virtio_ism/region.ts";
+export type { IsmRegion } from "./virtio_ism/region.ts";
 export type { IsmRights, IsmSegment } from "./virtio_ism/region_memory.ts";
 
 /** What a device says of a region and of this device's permissions on it. */

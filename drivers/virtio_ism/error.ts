@@ -44,7 +44,7 @@ export class IsmError extends DeviceError {
   /** Region that the command was about. */
   readonly token: bigint | undefined;
 
-  /** @param functionName for the message */
+  /** Takes the answer as it came. @param functionName for the message */
   constructor(functionName: string, command: IsmCommandName, ack: number, token?: bigint) {
     const ackName = NAMES.get(ack);
     const what = token === undefined ? command : `${command} of region 0x${token.toString(16)}`;

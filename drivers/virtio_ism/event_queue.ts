@@ -13,6 +13,7 @@ export class EventQueue implements Disposable {
   readonly #queue: Virtqueue;
   readonly #slots: SlotPool;
   readonly #slotOf: Uint16Array<ArrayBuffer>;
+  readonly #returned: Uint16Array<ArrayBuffer>;
   readonly #used: UsedBurst;
   readonly #interrupts: boolean;
 
@@ -24,6 +25,7 @@ export class EventQueue implements Disposable {
       deviceWrites: true,
     });
     this.#slotOf = new Uint16Array(queue.size);
+    this.#returned = new Uint16Array(queue.size);
     this.#used = usedBurst(queue.size);
     this.#interrupts = interrupts;
   }
@@ -41,8 +43,10 @@ export class EventQueue implements Disposable {
     if (!queue.hasUsed()) return;
     do {
       for (let count = queue.takeUsed(this.#used); count > 0; count = queue.takeUsed(this.#used)) {
+        // Ids of all that came back are free, and posting takes them again.
+        for (let i = 0; i < count; i++) this.#returned[i] = this.#slotOf[this.#used.ids[i]!]!;
         for (let i = 0; i < count; i++) {
-          const slot = this.#slotOf[this.#used.ids[i]!]!;
+          const slot = this.#returned[i]!;
           each(this.#slots.views[slot]!, this.#used.lengths[i]!);
           this.#post(slot);
         }
