@@ -136,3 +136,43 @@ Deno.test("N-3.15 in a machine: VF BAR 0 is hard-wired to zero, and PFs of every
   }
   assertEquals(machine.violations.list, []);
 });
+
+Deno.test("device parts of a VF by commands of its PF: DEV_FEATURES first, and the same parts set again once it is stopped", () => {
+  const models = createVirtioModels();
+  const admin = { queues: 1, legacyVfs: true, legacyNotify: "member" } as const;
+  const behaviour = models.createBehaviour("virtio-net", { address: PF, mac: mac(1), admin, totalVfs: 1 });
+  using pf = new FakeFunction(behaviour, PF, 4 << 20);
+  const queue = pf.read(18, 2);
+  pf.bringUp(FEATURES, [queue], 128);
+  using _vf = new FakeFunction(
+    models.createBehaviour("virtio-net", {
+      address: "0000:01:00.1",
+      mac: mac(2),
+      admin,
+      vfIndex: 0,
+      physicalFunction: behaviour,
+    }),
+    "0000:01:00.1",
+  );
+  behaviour.vfsEnabled!(1);
+  const self = { group: 0, member: 0n };
+  assertEquals(command(pf, queue, { opcode: 1, ...self, data: [0x83, 3] }), OK);
+  assertEquals(command(pf, queue, { opcode: 9, ...self, data: [0, 0, 0, 0, 0, 0, 0, 0, 1, 1] }), OK);
+  assertEquals(command(pf, queue, { opcode: 1, member: 0n, data: [0x7f, 0xfc, 3] }), OK);
+  const object = (id: number) => [0, 0, 0, 0, id, 0, 0, 0];
+  for (const kind of [0, 1]) {
+    assertEquals(
+      command(pf, queue, { opcode: 10, data: [...object(kind), 0, 0, 0, 0, 0, 0, 0, 0, kind] }),
+      OK,
+    );
+  }
+  const size = command(pf, queue, { opcode: 14, data: object(0), room: 8 });
+  const bytes = size[2]! | size[3]! << 8;
+  const parts = command(pf, queue, { opcode: 15, data: [...object(0), 1], room: bytes });
+  assertEquals([parts[0], parts.length - 2, parts[2]! | parts[3]! << 8], [0, bytes, 0x100]);
+  const set = { opcode: 16, data: [...object(1), ...parts.slice(2)] };
+  assertEquals(command(pf, queue, set), [16, 1], "it runs");
+  assertEquals(command(pf, queue, { opcode: 17, data: [1] }), OK);
+  assertEquals(command(pf, queue, set), OK);
+  assertEquals(command(pf, queue, { opcode: 17, data: [0] }), OK);
+});
