@@ -151,11 +151,9 @@ export function partLabel({ type, selector }: { readonly type: number; readonly 
   }
 }
 
-/** Puts parts into the order in which they are exchanged: by type, and of one type by selector. */
+/** Puts parts into the order in which they are exchanged: by type; those of one type stay as they are. */
 export function orderParts<T extends DevicePartHeader | DevicePart>(parts: readonly T[]): T[] {
-  return [...parts].sort((a, b) =>
-    a.type - b.type || (a.selector < b.selector ? -1 : a.selector > b.selector ? 1 : 0)
-  );
+  return [...parts].sort((a, b) => a.type - b.type);
 }
 
 /**
