@@ -10,6 +10,12 @@ import { type Host, openHost } from "../lib/host/mod.ts";
 import { EXIT, exitStatus, failureJson, failureText } from "./failure.ts";
 import { OutputClosedError, print, printJson, remark, terminalColumns } from "./output.ts";
 import { COMMAND_USAGE, type Invocation, parser } from "./parser.ts";
+import { adminCaps } from "./admin/caps.ts";
+import { adminLegacyDump, adminLegacyRead, adminLegacyWrite } from "./admin/legacy.ts";
+import { adminList } from "./admin/list.ts";
+import { adminMode } from "./admin/mode.ts";
+import { adminNotifyInfo } from "./admin/notify_info.ts";
+import { adminPartsLoad, adminPartsSave, adminPartsShow } from "./admin/parts.ts";
 import { bind } from "./bind.ts";
 import { blkDiscard, blkFlush, blkId, blkInfo, blkRead, blkWrite, blkZero } from "./blk.ts";
 import { consoleBridge } from "./console.ts";
@@ -66,13 +72,18 @@ function parse(args: readonly string[]): Invocation | number {
       onError: (_, error): undefined => {
         message = error;
       },
-      stdout: print,
+      stdout: (text) => print(ownerFirst(text)),
       stderr: () => {},
     },
   );
   if (parsed !== undefined) return parsed;
   // A suggestion is a paragraph of its own.
   throw new UsageError(formatMessage(message, { quotes: true }).replace(/\n+/g, " "));
+}
+
+/** The parser allows an argument of a group of commands anywhere, and lists it last; where it belongs is before the group's command. */
+function ownerFirst(help: string): string {
+  return help.replace(/^(Usage: ringside (?:admin|ism) )(?!PF |FUNCTION )(.*) (PF|FUNCTION)$/m, "$1$3 $2");
 }
 
 function tryPrintJson(value: unknown): void {
@@ -119,6 +130,27 @@ function onHost(
       return status(host, invocation);
     case "doctor":
       return doctor(host, invocation);
+    case "admin list":
+      return adminList(host, invocation);
+    case "admin legacy dump":
+      return adminLegacyDump(host, invocation);
+    case "admin legacy read":
+      return adminLegacyRead(host, invocation);
+    case "admin legacy write":
+      return adminLegacyWrite(host, invocation);
+    case "admin notify-info":
+      return adminNotifyInfo(host, invocation);
+    case "admin caps":
+      return adminCaps(host, invocation);
+    case "admin parts show":
+      return adminPartsShow(host, invocation);
+    case "admin parts save":
+      return adminPartsSave(host, invocation);
+    case "admin parts load":
+      return adminPartsLoad(host, invocation);
+    case "admin mode stop":
+    case "admin mode resume":
+      return adminMode(host, invocation);
     case "queue":
       return queue(host, invocation);
     case "queue save":

@@ -9,6 +9,7 @@ import { optional, withDefault } from "@optique/core/modifiers";
 import type { InferValue } from "@optique/core/parser";
 import { argument, command, constant, option } from "@optique/core/primitives";
 import { choice, integer, string } from "@optique/core/valueparser";
+import { admin } from "./parsers/admin.ts";
 import { blk } from "./parsers/blk.ts";
 import { net } from "./parsers/net.ts";
 import { queue } from "./parsers/queue.ts";
@@ -97,6 +98,18 @@ const commands = or(
     object({ command: constant("status") }),
     { description: message`What restore would put back, and who holds what.` },
   ),
+  command("admin", admin, {
+    description:
+      message`Group administration by a PF's admin queues: list, legacy, notify-info, caps, parts, mode.`,
+    usageLine: [{
+      type: "sequence",
+      terms: [
+        { type: "argument", metavar: "PF" },
+        { type: "argument", metavar: "COMMAND" },
+        { type: "ellipsis" },
+      ],
+    }],
+  }),
   command("queue", queue, {
     description:
       message`Show a function's queues: layout, indices, chains, events, vectors. On an emulated host also while another process drives it.`,

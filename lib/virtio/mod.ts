@@ -31,6 +31,7 @@ export * from "./queue/split_layout.ts";
 export * from "./queue/used_burst.ts";
 export * from "./queue/virtqueue.ts";
 export * from "./admin/mod.ts";
+export { legacyConfigBytes, legacyConfigField, type LegacyField } from "./transport/legacy_config.ts";
 export * from "./transport/legacy_identity.ts";
 export * from "./transport/legacy_io_bar.ts";
 export * from "./transport/legacy_notify.ts";

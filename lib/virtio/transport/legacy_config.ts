@@ -14,6 +14,8 @@ import type { Fields } from "../../wire/mod.ts";
 
 /** A run of bytes that is accessed as one field, or in parts of it. */
 export interface LegacyField {
+  /** As the standard names it; empty for a device type that this library does not know. */
+  readonly name: string;
   /** Bytes from the start of the device-specific part. */
   readonly offset: number;
   /** Bytes. */
@@ -30,8 +32,8 @@ interface LegacyConfig {
 }
 
 function upTo(sizeBytes: number, fields: Fields): LegacyConfig {
-  const inside = Object.values(fields)
-    .map(({ offset, type }) => ({ offset, sizeBytes: BYTES[type] }))
+  const inside = Object.entries(fields)
+    .map(([name, { offset, type }]) => ({ name, offset, sizeBytes: BYTES[type] }))
     .filter((field) => field.offset + field.sizeBytes <= sizeBytes);
   return { sizeBytes, fields: inside };
 }
@@ -56,7 +58,7 @@ export function legacyConfigBytes(deviceId: number): number {
 /** The field that a byte belongs to: undefined for padding. Of a type that is not known, every aligned 32 bits count as one. */
 export function legacyConfigField(deviceId: number, offset: number): LegacyField | undefined {
   const config = CONFIGS.get(deviceId);
-  if (config === undefined) return { offset: offset - offset % 4, sizeBytes: 4 };
+  if (config === undefined) return { name: "", offset: offset - offset % 4, sizeBytes: 4 };
   return config.fields.find((field) => offset >= field.offset && offset < field.offset + field.sizeBytes);
 }
 
