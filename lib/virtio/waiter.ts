@@ -61,6 +61,8 @@ export class Waiter implements Disposable {
   readonly #sleepers = new Set<Sleeper>();
   #interrupts = 0;
   #pumping: Promise<void> | null = null;
+  /** Polling waits that let the event loop run. */
+  readonly #naps = new Set<Promise<void>>();
   #closed = false;
 
   /** Makes an epoll set of its own. @throws UsageError, SyscallError */
@@ -163,7 +165,7 @@ export class Waiter implements Disposable {
 
   /** Resolves when nothing of a wait that `close` interrupted is left. */
   get settled(): Promise<void> {
-    return Promise.all([this.#epoll.settled, this.#pumping]).then(() => undefined);
+    return Promise.all([this.#epoll.settled, this.#pumping, ...this.#naps]).then(() => undefined);
   }
 
   /** As `close`. */
@@ -177,7 +179,10 @@ export class Waiter implements Disposable {
       const until = Math.min(deadline, performance.now() + POLL_SLICE_MS);
       if (spin(target, until)) return true;
       if (until === deadline) return false;
-      await new Promise((resolve) => setTimeout(resolve, 0));
+      const nap = new Promise<void>((resolve) => setTimeout(resolve, 0));
+      this.#naps.add(nap);
+      await nap;
+      this.#naps.delete(nap);
       this.#open();
     }
   }

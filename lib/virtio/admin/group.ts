@@ -38,7 +38,6 @@ export interface AdminGroupParts {
 /** Opcodes up to 511, which is all there are so far. */
 const LIST_BYTES = 64;
 const LIST_BYTES_MAX = 8192;
-const LISTS: readonly number[] = [ADMIN_OPCODE.LIST_QUERY, ADMIN_OPCODE.LIST_USE];
 const LEGACY: readonly number[] = [
   ADMIN_OPCODE.LEGACY_COMMON_CFG_WRITE,
   ADMIN_OPCODE.LEGACY_COMMON_CFG_READ,
@@ -187,7 +186,7 @@ export class AdminGroup {
 
   /** Whether an opcode may be sent now. @throws UsageError, UnsupportedError when not (N-3.1) */
   check(opcode: number): void {
-    if (LISTS.includes(opcode) && this.#used === null) return;
+    if (opcode === ADMIN_OPCODE.LIST_QUERY && this.#used === null) return;
     const what = `${this.name}: ${adminOpcodeName(opcode)} to the ${this.groupName} group`;
     if (opcode === ADMIN_OPCODE.LIST_USE) {
       throw new UsageError(`${what} as any other command`, {

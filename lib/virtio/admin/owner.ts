@@ -98,8 +98,8 @@ export class GroupOwner {
   }
 
   /** A command made by hand, to any group. Nothing is checked but its frame: the device says what it thinks of it. */
-  execute(command: AdminCommand, options: AdminCallOptions = {}): Promise<AdminReply> {
-    return Promise.resolve().then(() => this.queues.execute(command, options));
+  async execute(command: AdminCommand, options: AdminCallOptions = {}): Promise<AdminReply> {
+    return await this.queues.execute(command, options);
   }
 
   /** As `execute`, in this thread. */
@@ -111,8 +111,8 @@ export class GroupOwner {
    * Runs `action` while no command is outstanding, and holds commands back until it is over: for a change of the number of VFs, or of VF Migration
    * Capable (N-3.7). @throws as `AdminQueues.quiet`
    */
-  quiet<T>(action: () => T | Promise<T>, options: AdminCallOptions = {}): Promise<T> {
-    return Promise.resolve().then(() => this.queues.quiet(action, options));
+  async quiet<T>(action: () => T | Promise<T>, options: AdminCallOptions = {}): Promise<T> {
+    return await this.queues.quiet(action, options);
   }
 
   /** Takes the queues of a new session: nothing is in use, no object exists. The session closes them. */

@@ -97,6 +97,8 @@ export class FakeOwner {
         returned++;
       }
     }
+    // 1.3: notify at the next one.
+    if ((this.transport.driverFeatures & EVENT_IDX) !== 0n) ring.availableEvent = ring.next;
     if (returned > 0 && this.interrupts) this.transport.interrupt(FIRST + lane);
   }
 
