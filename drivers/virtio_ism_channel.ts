@@ -324,7 +324,8 @@ export class IsmChannel implements AsyncDisposable {
    * May be called again. @throws IsmError, TimeoutError
    */
   async close(): Promise<void> {
-    if (this.#alive()) {
+    // After a fault the peer was told already.
+    if (this.#alive() && this.#fault === null) {
       this.closeWrite();
       this.closeRead();
     }

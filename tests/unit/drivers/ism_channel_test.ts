@@ -29,7 +29,7 @@ interface Ends {
 
 /** Two devices of one domain in this process. */
 async function withDevices(
-  use: (one: VirtioIsm, two: VirtioIsm, first: ModelIsm, second: ModelIsm) => Promise<void>,
+  use: (one: VirtioIsm, two: VirtioIsm, first: ModelIsm, second: ModelIsm) => Promise<void> | void,
   options: VirtioIsmOptions = {},
 ): Promise<void> {
   const before = mappingCount();
@@ -45,7 +45,7 @@ async function withDevices(
 
 /** A channel between them. */
 async function withChannel(
-  use: (ends: Ends) => Promise<void>,
+  use: (ends: Ends) => Promise<void> | void,
   options: IsmChannelCreateOptions & {
     connect?: IsmChannelOptions;
     driver?: VirtioIsmOptions;
@@ -85,7 +85,7 @@ function exchange(from: IsmChannel, to: IsmChannel, total: number, random: Rando
 
 Deno.test("bytes arrive as they were written, both ways, in whatever pieces, around the ring many times", async () => {
   for (const capacityBytes of [64, 256, 4096]) {
-    await withChannel(async ({ a, b }) => {
+    await withChannel(({ a, b }) => {
       const random = new Random(capacityBytes);
       exchange(a, b, 200_000, random);
       exchange(b, a, 200_000, random);
@@ -97,7 +97,7 @@ Deno.test("bytes arrive as they were written, both ways, in whatever pieces, aro
 });
 
 Deno.test("a region of scattered chunks carries a channel, too", async () => {
-  await withChannel(async ({ a, b }) => {
+  await withChannel(({ a, b }) => {
     assertEquals([a.region.contiguous, b.region.contiguous], [false, false]);
     exchange(a, b, 100_000, new Random(1));
     exchange(b, a, 100_000, new Random(2));
@@ -105,7 +105,7 @@ Deno.test("a region of scattered chunks carries a channel, too", async () => {
 });
 
 Deno.test("layout: magic, version, capacity, state and both devids at their offsets", async () => {
-  await withChannel(async ({ a, b }) => {
+  await withChannel(({ a, b }) => {
     const header = new DataView(a.region.bytes(0, 64).slice().buffer);
     const words = [0, 4, 8, 12].map((at) => header.getUint32(at, true));
     assertEquals(words, [0x4e435352, 1, 4096, 3]);
@@ -235,7 +235,7 @@ Deno.test("a peer that dies: what it wrote is read first, then PeerGoneError; wa
     await assertRejects(() => a.writeAll(new Uint8Array(5000)), PeerGoneError, "is gone");
   });
   // A stranger that comes and goes is not the peer.
-  await withChannel(async ({ a, b, first }) => {
+  await withChannel(({ a, b, first }) => {
     first.event(4n, BigInt(a.region.chunks[0]!), 99n, 1n);
     assertEquals(a.read(new Uint8Array(1)), 0);
     b.write(Uint8Array.of(3));
@@ -348,7 +348,11 @@ Deno.test("create: for one device only; wrong options leave nothing behind", asy
   });
   // A driver that polls cannot sleep.
   await withDevices(async (one) => {
-    await assertRejects(() => IsmChannel.create(one, { wait: "event" }), UsageError, "polls");
+    await assertRejects(
+      () => IsmChannel.create(one, { capacityBytes: 64, wait: "event" }),
+      UsageError,
+      "polls",
+    );
     const channel = await IsmChannel.create(one, { capacityBytes: 64 });
     assertEquals(await channel.waitReadable(2), false);
   }, { interrupts: "none" });

@@ -15,7 +15,7 @@ const PAGE = 4096;
 
 /** A device and its driver; afterwards nothing is mapped. */
 async function withIsm(
-  use: (ism: VirtioIsm, model: ModelIsm) => Promise<void>,
+  use: (ism: VirtioIsm, model: ModelIsm) => Promise<void> | void,
   options: VirtioIsmOptions = {},
   device: ModelIsmOptions = {},
 ): Promise<void> {
@@ -57,7 +57,7 @@ function le64(value: bigint): string {
 
 Deno.test("N-5.1, A-5.7: config: domain in either byte order, devid, chunk and notify size", async () => {
   const text = "11223344-5566-4a88-99aa-bbccddeeff01";
-  await withIsm(async (ism) => {
+  await withIsm((ism) => {
     const { cdid, cdidText, devid, chunkSizeBytes, notifySizeBytes, maxChunks, devMem } = ism.info;
     assertEquals([...cdid], CDID);
     assertEquals([cdidText, devid, chunkSizeBytes, notifySizeBytes, maxChunks, devMem], [
@@ -75,7 +75,7 @@ Deno.test("N-5.1, A-5.7: config: domain in either byte order, devid, chunk and n
     ]);
   });
   await withIsm(
-    async (ism) => {
+    (ism) => {
       assertEquals([...ism.info.cdid], CDID.toReversed());
       assertEquals(ism.info.cdidText, text);
     },
