@@ -28,7 +28,7 @@ export async function adminMode(
     remark(`${info.address} is held; an interrupt lets ${address} go on`);
     await raised(stop.signal);
     await member.setMode(false);
-  } else remark(`${info.address} is closed now, which resets it: --hold keeps ${address} stopped`);
+  } else remark(`where closing ${info.address} resets its VFs, ${address} goes on: --hold keeps it stopped`);
 }
 
 function raised(signal: AbortSignal): Promise<void> {

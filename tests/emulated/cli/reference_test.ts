@@ -10,6 +10,8 @@ import { fromFileUrl } from "../../unit/architecture/source_files.ts";
 import { cli } from "./run_cli.ts";
 
 const page = readText(fromFileUrl(new URL("../../../docs/cli.md", import.meta.url)));
+/** Groups of commands whose function stands before the command: `admin PF list`. */
+const FUNCTION_FIRST = /^ringside (admin|ism) [A-Z]+ /;
 /** Text below each heading of the page, by heading. */
 const sections = new Map(
   page.split(/^## /m).slice(1).map((part) => [part.slice(0, part.indexOf("\n")), part] as const),
@@ -33,13 +35,16 @@ function commands(above: readonly string[] = []): string[][] {
   const terms = entries(above).map(({ term }) => term);
   const below = terms.flatMap((term) => (term.type === "command" ? commands([...above, term.name]) : []));
   // A command may have others below it and still do something of its own.
-  const itself = below.length === 0 || terms.some((term) => term.type === "argument");
+  const itself = below.length === 0 ||
+    (!FUNCTION_FIRST.test(`ringside ${above[0]} X `) && terms.some((term) => term.type === "argument"));
   return itself ? [[...above], ...below] : below;
 }
 
 function sectionOf(command: readonly string[]): string {
   const name = `ringside ${command.join(" ")} `;
-  const found = [...sections].find(([heading]) => `${heading} `.startsWith(name));
+  const found = [...sections].find(([heading]) =>
+    `${heading} `.replace(FUNCTION_FIRST, "ringside $1 ").startsWith(name)
+  );
   if (found === undefined) throw new Error(`docs/cli.md has no section for ${command.join(" ")}`);
   return found[1];
 }
