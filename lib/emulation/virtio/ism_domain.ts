@@ -4,7 +4,7 @@
  * @module
  */
 import { errnoNumber, SyscallError } from "../../../ffi/mod.ts";
-import { UsageError } from "../../errors/mod.ts";
+import { RingsideError, UsageError } from "../../errors/mod.ts";
 import { ISM_ACK, ISM_PERM } from "../../virtio/constants/ism.ts";
 import { RegionMemory } from "./ism_memory.ts";
 import {
@@ -122,9 +122,8 @@ export class IsmDomain {
         ? RegionMemory.create(`ism ${this.name}`, deviceBytes)
         : source.share();
     } catch (error) {
-      if (error instanceof UsageError) return refuse("ENOMEM", `the buffer: ${error.message}`);
-      if (error instanceof SyscallError) return refuse("ENOMEM", error.message);
-      throw error;
+      if (!(error instanceof RingsideError)) throw error;
+      return refuse("ENOMEM", source.kind === "device" ? error.message : `the buffer: ${error.message}`);
     }
     this.#memoryUsed += deviceBytes;
     const buffer = source.kind === "driver" ? source.buffer : undefined;

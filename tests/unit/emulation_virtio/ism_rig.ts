@@ -44,8 +44,8 @@ export class IsmRig implements Disposable {
   readonly front: VirtioPciFront;
   readonly fn: FakeFunction;
   readonly #events: { at: number; sizeBytes: number }[] = [];
-  #inputs: number;
-  #outputs: number;
+  readonly #inputs: number;
+  readonly #outputs: number;
 
   constructor(domains: IsmDomains, options: IsmModelOptions = {}, name = "0000:01:00.0") {
     this.model = new IsmModel(domains, { chunkSize: CHUNK, chunks: 64, memory: 1 << 20, ...options });
