@@ -1,0 +1,172 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
+import { type DmaMapper, DmaSpace, IovaAllocator, SharedDmaSpace } from "../../../lib/memory/mod.ts";
+import {
+  ClosedError,
+  DeviceError,
+  ExhaustedError,
+  UnsupportedError,
+  UsageError,
+} from "../../../lib/errors/mod.ts";
+import { seeded } from "../emulation_virtio/fake_client.ts";
+
+/** An IOMMU that notes what is mapped, and fails when it shall. */
+class Iommu implements DmaMapper {
+  readonly name: string;
+  readonly iovaRanges = [{ start: 0n, last: 0xff_ffffn }];
+  readonly pageSizes: bigint;
+  readonly needsFile: boolean;
+  readonly live = new Map<bigint, number>();
+  /** Mappings until the next one fails. */
+  left = Infinity;
+
+  constructor(name: string, needsFile = false, pageSizes = 0x1000n) {
+    this.name = name;
+    this.needsFile = needsFile;
+    this.pageSizes = pageSizes;
+  }
+
+  mapDma(memory: { sizeBytes: number }, file: unknown, iova: bigint, sizeBytes: number): void {
+    if (this.left-- <= 0) throw new DeviceError("no more");
+    assert(!this.needsFile || file !== null);
+    assertEquals(memory.sizeBytes, sizeBytes);
+    assert(!this.live.has(iova));
+    this.live.set(iova, sizeBytes);
+  }
+
+  unmapDma(iova: bigint, sizeBytes: number): void {
+    assertEquals(this.live.get(iova), sizeBytes, "unmapped what was not mapped");
+    this.live.delete(iova);
+  }
+}
+
+function two(): { a: Iommu; b: Iommu; spaceA: DmaSpace; spaceB: DmaSpace; shared: SharedDmaSpace } {
+  const a = new Iommu("a"), b = new Iommu("b");
+  const spaceA = new DmaSpace(a), spaceB = new DmaSpace(b);
+  return { a, b, spaceA, spaceB, shared: new SharedDmaSpace(spaceA) };
+}
+
+Deno.test("shared DMA memory: at the same addresses for all that are attached, and for nobody else", () => {
+  const [fds, maps] = [openFdCount(), mappingCount()];
+  const { a, b, spaceA, spaceB, shared } = two();
+  const first = shared.allocate(5000, { label: "rings" });
+  assertEquals([...a.live], [[first.iova, 8192]]);
+  first.bytes(0, 1)[0] = 7;
+  shared.attach(spaceB);
+  assertEquals([...b.live], [...a.live]);
+  const second = shared.allocate(4096);
+  assertEquals([...b.live], [...a.live]);
+  assertEquals(b.live.size, 2);
+  shared.detach(spaceA);
+  assertEquals([a.live.size, b.live.size], [0, 2]);
+  assertEquals(shared.attached, [spaceB]);
+  const third = shared.allocate(4096);
+  assertEquals([a.live.size, b.live.size], [0, 3]);
+  assertEquals(first.bytes(0, 1)[0], 7);
+  second.close();
+  assertEquals(b.live.size, 2);
+  // What is shared is counted once, and where it was allocated.
+  assertEquals([shared.usage.allocations, spaceA.usage.allocations, spaceB.usage.allocations], [2, 0, 0]);
+  // The functions' own memory has other addresses.
+  const own = spaceB.allocate(4096);
+  assert(![first.iova, first.iova + 4096n, third.iova].includes(own.iova));
+  // The first function may go: nothing of this is its any more.
+  spaceA.close();
+  assertEquals(first.bytes(0, 1)[0], 7);
+  shared.close();
+  assertEquals([...b.live.keys()], [own.iova]);
+  assertThrows(() => first.bytes(), ClosedError);
+  assertThrows(() => shared.allocate(1), ClosedError);
+  // Addresses came back.
+  assertEquals(spaceB.allocate(4096).iova, 0x1000n === own.iova ? 0x2000n : 0x1000n);
+  spaceB.close();
+  assertEquals([openFdCount(), mappingCount()], [fds, maps]);
+});
+
+Deno.test("shared DMA memory: an attach that fails at any place leaves nothing attached", () => {
+  const { a, b, spaceB, shared } = two();
+  for (let i = 0; i < 5; i++) shared.allocate(4096 * (i + 1));
+  for (let good = 0; good < 5; good++) {
+    b.left = good;
+    assertThrows(() => shared.attach(spaceB), DeviceError, "no more");
+    assertEquals([b.live.size, shared.attached.length], [0, 1]);
+  }
+  b.left = Infinity;
+  // An address in use there.
+  const own = spaceB.allocate(4096);
+  assertThrows(() => shared.attach(spaceB), ExhaustedError);
+  assertEquals([...b.live.keys()], [own.iova]);
+  own.close();
+  shared.attach(spaceB);
+  assertEquals([...b.live], [...a.live]);
+  assertThrows(() => shared.attach(spaceB), UsageError, "attached already");
+  shared.close();
+  assertEquals([a.live.size, b.live.size], [0, 0]);
+});
+
+Deno.test("shared DMA memory: an allocation that one of two refuses is nobody's", () => {
+  const { a, b, spaceA, spaceB, shared } = two();
+  shared.attach(spaceB);
+  const [fds, maps] = [openFdCount(), mappingCount()];
+  for (const one of [a, b]) {
+    one.left = 0;
+    assertThrows(() => shared.allocate(4096), DeviceError);
+    one.left = Infinity;
+    assertEquals([a.live.size, b.live.size, shared.usage.allocations], [0, 0, 0]);
+  }
+  assertEquals([openFdCount(), mappingCount()], [fds, maps]);
+  // Each has an address that the other is without: a third is found.
+  const inA = spaceA.allocate(4096), inB = [spaceB.allocate(4096), spaceB.allocate(4096)];
+  const both = shared.allocate(4096);
+  assertEquals([inA.iova, ...inB.map((one) => one.iova), both.iova], [0x1000n, 0x1000n, 0x2000n, 0x3000n]);
+  shared.close();
+  spaceA.close();
+  spaceB.close();
+});
+
+Deno.test("shared DMA memory: who cannot be attached, and who must stay", () => {
+  const { spaceA, spaceB, shared } = two();
+  shared.allocate(4096);
+  const needy = new DmaSpace(new Iommu("socket", true)),
+    coarse = new DmaSpace(new Iommu("coarse", false, 0x4000n));
+  assertThrows(() => shared.attach(needy), UnsupportedError, "file behind it");
+  assertThrows(() => shared.attach(coarse), UsageError, "pages have 16384 bytes");
+  assertThrows(() => shared.detach(spaceA), UsageError, "the last function");
+  assertThrows(() => shared.detach(spaceB), UsageError, "not attached");
+  spaceB.close();
+  assertThrows(() => shared.attach(spaceB), ClosedError);
+  assertEquals(shared.attached, [spaceA]);
+  // With nothing allocated there is nothing that could not be taken over; what comes later has a file for those who need it.
+  const files = new SharedDmaSpace(needy);
+  files.allocate(4096);
+  const [plain, iommu] = [new Iommu("plain"), needy.mapper as Iommu];
+  files.attach(new DmaSpace(plain));
+  assertEquals([...plain.live], [...iommu.live]);
+  for (const space of [shared, files, needy, coarse, spaceA]) space.close();
+});
+
+Deno.test("IOVA: exactly this range, when it is free", () => {
+  const random = seeded(5);
+  const iova = new IovaAllocator([{ start: 0n, last: 0xffffn }], 0x1000n);
+  assertThrows(() => iova.reserve(0n, 4096), ExhaustedError);
+  assertThrows(() => iova.reserve(0x1800n, 4096), UsageError);
+  assertThrows(() => iova.reserve(0xf000n, 8192), ExhaustedError);
+  assertThrows(() => iova.reserve(0x1000n, 0), UsageError);
+  const used = new Map<number, number>();
+  for (let n = 0; n < 2000; n++) {
+    const page = random() % 18, pages = 1 + random() % 3;
+    const free = page > 0 && page + pages <= 16 &&
+      [...used].every(([at, count]) => at + count <= page || page + pages <= at);
+    if (random() % 3 === 0 && used.size > 0) {
+      const [at] = [...used.keys()];
+      iova.free(BigInt(at!) << 12n);
+      used.delete(at!);
+    } else if (free) {
+      iova.reserve(BigInt(page) << 12n, pages * 4096);
+      used.set(page, pages);
+    } else assertThrows(() => iova.reserve(BigInt(page) << 12n, pages * 4096), ExhaustedError);
+    assertEquals(iova.usedBytes, BigInt([...used.values()].reduce((sum, one) => sum + one, 0)) << 12n);
+  }
+  for (const at of used.keys()) iova.free(BigInt(at) << 12n);
+  assertEquals(iova.allocate(0xf000), 0x1000n);
+});
