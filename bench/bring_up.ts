@@ -8,6 +8,7 @@ import { RefusedError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
 import { PciModernTransport } from "../lib/virtio/mod.ts";
 import type { BenchRun } from "./bench_run.ts";
+import { benchManyVfs } from "./many_vfs.ts";
 import { findPf } from "./opened_functions.ts";
 import { endProcess, startScript, useEmulatedHost } from "./processes.ts";
 import { compare, type Figure, rounds, type Section } from "./report.ts";
@@ -24,8 +25,13 @@ const WHAT: Readonly<Record<Phase, string>> = {
   restore: "drivers, overrides and VF count put back",
 };
 
-/** Measures 1 and 4 VFs, in turn with processes that do nothing. */
+/** Measures few VFs of which each is driven, and many. */
 export async function benchBringUp(run: BenchRun): Promise<Section[]> {
+  return [await benchDrivenVfs(run), await benchManyVfs(run)];
+}
+
+/** Measures 1 and 4 VFs, in turn with processes that do nothing. */
+async function benchDrivenVfs(run: BenchRun): Promise<Section> {
   await using stack = new AsyncDisposableStack();
   const emulated = await useEmulatedHost(stack, run, Math.max(...VF_COUNTS));
   const host = stack.use(openHost(emulated.directory));
@@ -57,14 +63,14 @@ export async function benchBringUp(run: BenchRun): Promise<Section[]> {
       }),
     ];
   });
-  return [{
+  return {
     title: "Bring-up time on the emulated host",
     figures,
     notes: [
       `${run.pick(20, 10)} rounds; close and restore are not part of the sum`,
       "real hardware adds what its kernel takes: FLR alone may be 100 ms a function",
     ],
-  }];
+  };
 }
 
 async function bringUp(host: Host, pf: string, count: number): Promise<Record<Phase, number>> {

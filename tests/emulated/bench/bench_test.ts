@@ -20,6 +20,7 @@ const TITLES = [
   "Interrupt wake latency, round trip, device asleep",
   "Interrupt wake latency, round trip, back to back",
   "Bring-up time",
+  "Many VFs on one PF",
   "Memory after",
 ];
 
