@@ -59,7 +59,10 @@ export async function migrate(host: Host, options: MigrateOptions): Promise<Migr
       receiver = stack.use(await VirtioNet.resume(there, read(options.file), { interrupts: "none" }));
     }
     received = take(receiver, frames, burst, received);
-    if (received < FRAMES && !receiver.rx[0]!.hasUsed() && !await receiver.waitReceive(2000)) {
+    if (received === FRAMES || receiver.rx[0]!.hasUsed()) continue;
+    // All that was sent has come. The sender may have its slots back later than the receiver its frames.
+    const came = received === sent ? await sender.waitTransmit(2000) : await receiver.waitReceive(2000);
+    if (!came) {
       throw new DeviceError(`frame ${received} of ${sent} never came`, { function: receiver.transport.name });
     }
   }
