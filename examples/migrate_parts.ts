@@ -41,6 +41,8 @@ export async function migrateParts(
   to: MoveTarget,
 ): Promise<DevicePart[]> {
   const before = transport.current;
+  if (to.transport === before) throw new UsageError(`${before.name} is the function that the driver is on`);
+  if (to.transport.readStatus() !== 0) throw new UsageError(`${to.transport.name} has a driver already`);
   let parts: DevicePart[];
   try {
     await from.setMode(true);

@@ -1,7 +1,8 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { migrateParts, type MoveTarget } from "../../../examples/migrate_parts.ts";
 import { VirtioNet, type VirtioNetOptions } from "../../../drivers/virtio_net.ts";
 import { VirtioAdmin } from "../../../drivers/virtio_admin.ts";
+import { ExhaustedError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
 import { DEV_PART, MovableTransport, PciModernTransport } from "../../../lib/virtio/mod.ts";
 import { seeded } from "../../unit/host/random.ts";
@@ -120,3 +121,87 @@ for (const packed of [false, true]) {
     });
   }
 }
+
+Deno.test("3.6 a move that fails anywhere leaves the driver where it was, and running", async () => {
+  await using group = await Group.start(3);
+  const [here, there] = [group.place(1), group.place(2)];
+  using transport = new MovableTransport(here.transport);
+  const peer = await VirtioNet.open(group.vfs[0]!.transport, { interrupts: "none" });
+  const net = await VirtioNet.open(transport, { interrupts: "msix", queuePairs: 1 });
+  const traffic = new Traffic(net.mac, peer.mac, 3), back = new Traffic(peer.mac, net.mac, 4);
+  const goesOn = async () => {
+    traffic.send(peer, 40);
+    back.send(net, 40);
+    await traffic.drain(net);
+    await back.drain(peer);
+    assertEquals([traffic.received, back.received], [traffic.sent, back.sent]);
+  };
+  const fails = async (to: MoveTarget, error: new (...args: never[]) => Error, message: string) => {
+    traffic.send(peer, 20);
+    back.send(net, 20);
+    await assertRejects(() => migrateParts(transport, here.member, to), error, message);
+    assertEquals(transport.current, here.transport);
+    assertEquals([here.member.stopped, to.transport.readStatus()], [false, 0]);
+    assertEquals(transport.dma.attached, [here.transport.dma]);
+    await goesOn();
+  };
+  await goesOn();
+  // An address that is in use over there.
+  const own = group.vfs[2]!.device.dma.allocate(4096);
+  await fails(there, ExhaustedError, "not free");
+  own.close();
+  // Interrupts that are on already.
+  there.transport.enableInterrupts("msix", 1);
+  await fails(there, UsageError, "on already");
+  there.transport.disableInterrupts();
+  // The owner refuses to set parts, to resume, …
+  const refusing = (step: "loadParts" | "setMode", at: number): MoveTarget => {
+    let calls = 0;
+    const member = new Proxy(there.member, {
+      get(target, name) {
+        const value = Reflect.get(target, name, target);
+        if (typeof value !== "function") return value;
+        return (...args: unknown[]) => {
+          if (name === step && calls++ === at) {
+            return Promise.reject(new TimeoutError(`no answer to ${step}`));
+          }
+          return value.apply(target, args);
+        };
+      },
+    });
+    return { member, transport: there.transport };
+  };
+  await fails(refusing("loadParts", 0), TimeoutError, "no answer to loadParts");
+  await fails(refusing("setMode", 0), TimeoutError, "no answer to setMode");
+  const peers = { member: group.admin.member(0), transport: group.vfs[0]!.transport };
+  await assertRejects(() => migrateParts(transport, here.member, peers), UsageError, "has a driver already");
+  await assertRejects(() => migrateParts(transport, here.member, here), UsageError, "the driver is on");
+  await goesOn();
+  await migrateParts(transport, here.member, there);
+  await goesOn();
+  for (const one of [net, peer]) {
+    one.close();
+    await one.settled;
+  }
+  transport.close();
+  assertEquals(await group.stop(), []);
+});
+
+Deno.test("examples/migrate_parts.ts moves a receiver under traffic, with --allow-ffi alone", async () => {
+  await using served = await TopologyHost.start([
+    { address: PF, kind: "virtio-net", totalVfs: 3, adminQueues: 1 },
+  ]);
+  const script = new URL("../../../examples/migrate_parts.ts", import.meta.url).pathname;
+  const command = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--no-check", "--allow-ffi", script, served.host.name, PF, "12"],
+    stdin: "null",
+    env: { NO_COLOR: "1" },
+  });
+  const { code, stdout, stderr } = await command.output();
+  assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+  assertMatch(
+    new TextDecoder().decode(stdout),
+    /^12 moves of [1-9]\d* parts; [1-9]\d* frames, each once and in order, [1-9]\d* under way when moves began\n$/,
+  );
+  assertEquals(await served.stop(), []);
+});
