@@ -332,6 +332,8 @@ export class UnixListener implements Disposable {
         const turnedAway = libc.accept4(this.fd.number, null, null, SOCK_CLOEXEC);
         if (turnedAway >= 0) libc.close(turnedAway);
         keepSpare();
+        // The kernel looks for a descriptor before it looks for a client.
+        if (turnedAway < 0) return undefined;
       }
       throw new SyscallError("accept4", this.path, error);
     }

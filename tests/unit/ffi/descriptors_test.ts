@@ -18,6 +18,10 @@ import {
   removeDirectory,
   removeFile,
   replaceFile,
+  resourceLimit,
+  RLIMIT,
+  setSoftLimit,
+  SyscallError,
   UnixListener,
   UnixSocket,
 } from "../../../ffi/mod.ts";
@@ -159,4 +163,35 @@ Deno.test("files: whole reads, replacement, directories, links", () => {
   assert(processExists(processId()));
   assertEquals(processExists(0x3fffffff), false);
   assert(isErrno(assertThrows(() => readDirectory("/nonexistent")), "ENOENT"));
+});
+
+Deno.test("without descriptors a client is turned away at once, one error each, and the next one is served when there are some again", () => {
+  const path = scratch();
+  const { soft } = resourceLimit(RLIMIT.openFiles);
+  const before = openFdCount();
+  {
+    using listener = UnixListener.listen(path);
+    using clients = new DisposableStack();
+    const [first, second] = [1, 2].map(() => clients.use(UnixSocket.connect(path)));
+    for (const client of [first!, second!]) client.setTimeoutMs(5000);
+    const probe = new EventFd();
+    const limit = probe.fd.number;
+    probe.close();
+    setSoftLimit(RLIMIT.openFiles, limit);
+    try {
+      for (const client of [first!, second!]) {
+        assertEquals(assertThrows(() => listener.accept(), SyscallError).code, "EMFILE");
+        assertEquals(client.receive(new Uint8Array(8))!.length, 0, "the end, not a wait");
+      }
+      assertEquals(listener.accept(), undefined, "nobody is left in the queue");
+    } finally {
+      setSoftLimit(RLIMIT.openFiles, soft);
+    }
+    const third = clients.use(UnixSocket.connect(path));
+    using accepted = listener.accept()!;
+    third.send(Uint8Array.of(7));
+    const into = new Uint8Array(8);
+    assertEquals([accepted.receive(into)!.length, into[0]], [1, 7]);
+  }
+  assertEquals(openFdCount(), before);
 });

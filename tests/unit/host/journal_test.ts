@@ -109,6 +109,38 @@ Deno.test("journal: with a damaged one, no call changes the host", () => {
   assertEquals([made.sysfs.snapshot(), made.store.text], [before, "nonsense\n"]);
 });
 
+Deno.test("journal: what another process adds, rewrites or damages is seen, though only what is new is read", () => {
+  const store = new MemoryJournalStore();
+  const [mine, other] = [new Journal(store), new Journal(store)];
+  for (let i = 0; i < 5; i++) {
+    mine.record([{ function: `0000:01:00.${i}`, attribute: "driver", before: "igb", after: "vfio-pci" }]);
+    assertEquals(values(other), values(new Journal(store)));
+    other.record([{ function: `0000:02:00.${i}`, attribute: "driver", before: "igb", after: "vfio-pci" }]);
+    assertEquals(values(mine), values(new Journal(store)));
+  }
+  const mark = other.record([{
+    function: "0000:01:00.0",
+    attribute: "driver",
+    before: "vfio-pci",
+    after: "",
+  }]);
+  assertEquals(values(mine)[0], "0000:01:00.0 driver igb>");
+  other.rollBack(mark);
+  assertEquals(values(mine)[0], "0000:01:00.0 driver igb>vfio-pci");
+  other.forget([{ function: "0000:01:00.3", attribute: "driver" }]);
+  assertEquals(values(mine), values(new Journal(store)));
+  assertEquals(mine.entries().length, 9);
+  // The same length, and another content: the whole is read again.
+  store.text = store.text.replace('"before":"igb"', '"before":"abc"');
+  assertEquals(values(mine)[0], "0000:01:00.0 driver abc>vfio-pci");
+  const whole = store.text;
+  store.text = `${whole}${whole.split("\n")[0]}\nno entry\n`;
+  const error = assertThrows(() => mine.entries(), ProtocolError);
+  assert(error.message.includes("line 11 "), error.message);
+  store.text = whole;
+  assertEquals(mine.entries().length, 9);
+});
+
 Deno.test("journal: rolling back leaves what was said before", () => {
   const store = new MemoryJournalStore();
   const journal = new Journal(store);
