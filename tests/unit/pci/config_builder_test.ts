@@ -250,6 +250,26 @@ Deno.test("Express: an integrated endpoint has no link registers", () => {
   assertEquals(findCapability(walkCapabilities(image.config), "express")?.link, undefined);
 });
 
+Deno.test("Express: the first version is 20 bytes with a link and 12 without, and has neither second set of registers", () => {
+  for (const [deviceType, lengthBytes] of [["endpoint", 0x14], ["rootComplexEndpoint", 0x0c]] as const) {
+    const { image, placed } = buildConfigSpace({
+      vendorId: 1,
+      deviceId: 2,
+      classCode: 0,
+      capabilities: [{ kind: "express", structureVersion: 1, deviceType }],
+    });
+    assertEquals(placed[0]!.lengthBytes, lengthBytes);
+    const express = findCapability(walkCapabilities(image.config), "express")!;
+    assertEquals([express.structureVersion, express.lengthBytes], [1, lengthBytes]);
+    assertEquals([express.functionLevelReset, express.deviceControl.raw], [true, 0x2810]);
+    assertEquals([express.device2, express.link2], [undefined, undefined]);
+    assertEquals(express.link?.current, lengthBytes === 0x14 ? { gigatransfers: 2.5, width: 1 } : undefined);
+    image.write(0x40 + lengthBytes, new Uint8Array(16).fill(0xff));
+    assertEquals(image.read(0x40 + lengthBytes, 16), new Uint8Array(16), "nothing behind it");
+    assertEquals(image.writeValue(0x48, 2, 0xa810).triggered, [{ offset: 0x49, mask: 0x80 }]);
+  }
+});
+
 Deno.test("a function level reset clears command, BARs, SR-IOV; keeps payload size and sticky AER bits", () => {
   const { image } = buildConfigSpace(PF);
   image.writeValue(0x04, 2, 0x0006);
