@@ -46,6 +46,7 @@ export async function migrateParts(
   let parts: DevicePart[];
   try {
     await from.setMode(true);
+    transport.noteStopped();
     parts = await from.saveParts();
     await to.member.loadParts(parts);
     transport.moveTo(to.transport);

@@ -7,7 +7,7 @@
 import { EventFd } from "../../../ffi/mod.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { SharedDmaSpace } from "../../memory/mod.ts";
-import { featureNames } from "../constants/features.ts";
+import { FEATURE, featureNames } from "../constants/features.ts";
 import type { QueueState } from "../constants/queue_state.ts";
 import type { QueueView } from "../constants/queue_view.ts";
 import type { PciModernTransport } from "./pci_modern.ts";
@@ -127,13 +127,22 @@ export class MovableTransport implements VirtioTransport {
     if (attach) this.dma.detach(from.dma);
   }
 
+  /** Call it when the current function was stopped: notifications from now on are for `ringAll` to repeat. */
+  noteStopped(): void {
+    for (const doorbell of this.#doorbells.values()) doorbell.rung = false;
+  }
+
   /**
    * Notifies every queue, and signals every vector, for what one function was told and could not do, and another did and could not tell. Call
    * it when the current function was resumed.
    */
   ringAll(): void {
-    this.#open();
-    for (const doorbell of this.#doorbells.values()) doorbell.repeat();
+    // With NOTIFICATION_DATA a notification says how far the ring is filled. What was said before the stop may be rounds ago, and mean something else by now.
+    const anyTime = (this.#open().driverFeatures & FEATURE.NOTIFICATION_DATA) === 0n;
+    for (const [queue, doorbell] of this.#doorbells) {
+      // A queue that was reset meanwhile must not be notified.
+      if ((anyTime || doorbell.rung) && this.#current.queueEnabled(queue)) doorbell.repeat();
+    }
     for (const eventFd of this.#interrupts?.eventFds ?? []) eventFd.signal();
   }
 
@@ -346,7 +355,8 @@ export class MovableTransport implements VirtioTransport {
 /** Rings wherever the queue is served. */
 class MovableDoorbell implements Doorbell {
   target: Doorbell;
-  #rung = false;
+  /** Since `noteStopped`. */
+  rung = false;
   #nextOffset = 0;
   #nextWrap = 0;
 
@@ -355,15 +365,15 @@ class MovableDoorbell implements Doorbell {
   }
 
   ring(nextOffset: number, nextWrap: number): void {
-    this.#rung = true;
+    this.rung = true;
     this.#nextOffset = nextOffset;
     this.#nextWrap = nextWrap;
     this.target.ring(nextOffset, nextWrap);
   }
 
-  /** Once more what was said last, which may be old by now (1.6). A queue that the driver never notified has nothing to be told of. */
+  /** Once more what was said last. */
   repeat(): void {
-    if (this.#rung) this.target.ring(this.#nextOffset, this.#nextWrap);
+    this.target.ring(this.#nextOffset, this.#nextWrap);
   }
 }
 
