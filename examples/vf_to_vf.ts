@@ -9,7 +9,6 @@
 import { VirtioNet } from "../drivers/virtio_net.ts";
 import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { type Host, openHost, type OpenOptions } from "../lib/host/mod.ts";
-import { DEVICE_FEATURE, type VfioDevice } from "../lib/vfio/mod.ts";
 import { PciModernTransport } from "../lib/virtio/mod.ts";
 import {
   exchangeByInterrupt,
@@ -17,15 +16,11 @@ import {
   exchangePolled,
   type ExchangeResult,
 } from "./exchange.ts";
+import { type Observer, puttingBack, resultText, withToken } from "./host_steps.ts";
 import { stepText } from "./step_text.ts";
 import { TestFrames } from "./test_frames.ts";
 
-/** Who watches. */
-export interface Observer {
-  /** A step is done; `found` says what it showed. */
-  step(what: string, found: string): void;
-  progress(label: string, done: number, total: number): void;
-}
+export type { Observer };
 
 /** What to do. */
 export interface VfToVfOptions {
@@ -68,16 +63,7 @@ export async function vfToVf(host: Host, options: VfToVfOptions): Promise<VfToVf
     "PF",
     `${pf} ${before.deviceName}, driver ${before.driver ?? "none"}, up to ${before.sriov.totalVfs} VFs`,
   );
-  let result: VfToVfResult;
-  try {
-    result = await onVfs(host, pf, options);
-  } catch (error) {
-    // The first error is the one to tell; `restore` says again what could not be put back.
-    if (options.keep !== true) tryPutBack(host, pf, observer);
-    throw error;
-  }
-  if (options.keep !== true) putBack(host, pf, observer);
-  return result;
+  return await puttingBack(host, pf, options, () => onVfs(host, pf, options));
 }
 
 async function onVfs(host: Host, pf: string, options: VfToVfOptions): Promise<VfToVfResult> {
@@ -90,14 +76,6 @@ async function onVfs(host: Host, pf: string, options: VfToVfOptions): Promise<Vf
   const vfs = host.setVfCount(pf, options.vfs);
   observer.step("VFs", vfs.join(", "));
   return await drive(host, vfs, vfOpen, options);
-}
-
-function withToken(pf: VfioDevice, open: OpenOptions, observer: Observer): OpenOptions {
-  if (pf.path === "vfio-user" || !pf.probeFeature(DEVICE_FEATURE.pciVfToken, "set")) return open;
-  const vfToken = open.vfToken ?? crypto.randomUUID();
-  pf.setVfToken(vfToken);
-  observer.step("VF token", vfToken);
-  return { ...open, vfToken };
 }
 
 async function drive(
@@ -150,28 +128,6 @@ async function drive(
     `${resultText(byInterrupt)}, ${interrupts} interrupts by ${receiver.interruptKind}`,
   );
   return { vfs, polled, byInterrupt, interrupts };
-}
-
-function putBack(host: Host, pf: string, observer: Observer): void {
-  const { done, failed } = host.restore(pf);
-  if (failed.length > 0) throw failed[0]!.error;
-  observer.step(
-    "restore",
-    `${done.length} changes undone; ${pf} is on ${host.describe(pf).driver ?? "no driver"}`,
-  );
-}
-
-function tryPutBack(host: Host, pf: string, observer: Observer): void {
-  try {
-    putBack(host, pf, observer);
-  } catch (error) {
-    observer.step("restore", `failed: ${error instanceof Error ? error.message : error}`);
-  }
-}
-
-function resultText(result: ExchangeResult): string {
-  const rate = Math.round(result.frames / (result.milliseconds / 1000));
-  return `${result.frames} frames, ${result.bytes} bytes, all as sent; ${rate} frames/s`;
 }
 
 if (import.meta.main) {
