@@ -9,7 +9,7 @@ import { ISM_CONFIG, ISM_FEATURE, ISM_QUEUE } from "../../virtio/constants/ism.t
 import type { DeviceFront, DeviceModel } from "../device_model.ts";
 import { Chain } from "./chain.ts";
 import { IsmAreas } from "./ism_area.ts";
-import { runIsmCommand, writeAt } from "./ism_control.ts";
+import { type IsmCommander, runIsmCommand, writeAt } from "./ism_control.ts";
 import type { IsmDomain, IsmDomains } from "./ism_domain.ts";
 import { encodeEvent, eventBytes, ISM_EVENT_BYTES_MAX, type IsmEvent } from "./ism_events.ts";
 import { IsmLiePlan } from "./ism_lies.ts";
@@ -181,25 +181,28 @@ export class IsmModel implements DeviceModel {
   }
 
   #commands(budget: number): number {
-    const front = this.#front;
-    const queue = front?.queue(ISM_QUEUE.control);
+    const queue = this.#front?.queue(ISM_QUEUE.control);
     if (queue === undefined || this.#member === null) return 0;
-    const by = {
-      front: front!,
-      domain: this.#domain!,
-      member: this.#member,
-      deviceMemory: (front!.negotiatedFeatures & ISM_FEATURE.DEV_MEM) !== 0n,
-      lies: this.#lies,
-    };
     let moved = 0;
     while (moved < budget) {
       const id = queue.pop(this.#chain);
       if (id < 0) break;
-      queue.pushUsed(id, runIsmCommand(this.#chain, by));
+      queue.pushUsed(id, runIsmCommand(this.#chain, this.#commander()));
       moved++;
     }
     if (moved > 0) queue.publish();
     return moved;
+  }
+
+  #commander(): IsmCommander {
+    const front = this.#front!;
+    return {
+      front,
+      domain: this.#domain!,
+      member: this.#member!,
+      deviceMemory: (front.negotiatedFeatures & ISM_FEATURE.DEV_MEM) !== 0n,
+      lies: this.#lies,
+    };
   }
 
   #events(budget: number): number {

@@ -23,6 +23,7 @@ export * from "./hostile.ts";
 export type { LegacyHost, LegacyOptions, LegacyRegisters } from "./legacy_registers.ts";
 export * from "./ism_area.ts";
 export * from "./ism_chunks.ts";
+export type { IsmCommander } from "./ism_control.ts";
 export * from "./ism_domain.ts";
 export * from "./ism_events.ts";
 export * from "./ism_lies.ts";
