@@ -118,9 +118,12 @@ Deno.test("PCIe 9.2.1.2: 1024 VFs, over five buses, with Linux's way to write AR
       "First VF Offset, VF Stride",
     );
 
+    const enabled = everything(tree);
     tree.writeText(NUM_VFS, "0");
     assertEquals(everything(tree), before);
     assertEquals(machine.addresses, [PF]);
+    tree.writeText(NUM_VFS, `${COUNT}`);
+    assertEquals(everything(tree), enabled, "numbers that were given back are given again");
   }
   assertEquals(openFdCount(), fdsBefore);
 });
