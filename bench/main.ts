@@ -11,6 +11,7 @@ import { benchAllocation } from "./allocation.ts";
 import { BenchRun, Interrupted } from "./bench_run.ts";
 import { benchBringUp } from "./bring_up.ts";
 import { benchFrames } from "./frames.ts";
+import { benchIsm } from "./ism.ts";
 import { benchMemory } from "./memory.ts";
 import { type Section, sectionText } from "./report.ts";
 import { benchRing } from "./ring.ts";
@@ -23,6 +24,7 @@ const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> 
   allocation: benchAllocation,
   frames: benchFrames,
   wake: benchWake,
+  ism: benchIsm,
   "bring-up": benchBringUp,
   memory: benchMemory,
 };

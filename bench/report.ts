@@ -5,7 +5,14 @@
  */
 
 /** What a number counts. */
-export type Unit = "per second" | "nanoseconds" | "microseconds" | "milliseconds" | "bytes" | "percent";
+export type Unit =
+  | "per second"
+  | "bytes per second"
+  | "nanoseconds"
+  | "microseconds"
+  | "milliseconds"
+  | "bytes"
+  | "percent";
 
 /** A measured value: the median of several rounds, quantiles of many samples, or a plain number. */
 export type Statistic =
@@ -132,6 +139,9 @@ function quantity(unit: Unit, value: number): string {
     case "per second":
       if (value >= 1e6) return `${significant(value / 1e6)} M/s`;
       return value >= 1e3 ? `${significant(value / 1e3)} k/s` : `${significant(value)} /s`;
+    case "bytes per second":
+      if (value >= 1e9) return `${significant(value / 1e9)} GB/s`;
+      return value >= 1e6 ? `${significant(value / 1e6)} MB/s` : `${significant(value / 1e3)} kB/s`;
     case "bytes":
       if (Math.abs(value) >= 1 << 20) return `${significant(value / (1 << 20))} MiB`;
       return Math.abs(value) >= 1024 ? `${significant(value / 1024)} KiB` : `${value.toFixed(0)} B`;

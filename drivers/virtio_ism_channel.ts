@@ -32,6 +32,7 @@ import type {
 } from "./virtio_ism_channel/options.ts";
 import { RingConsumer, RingProducer } from "./virtio_ism_channel/ring.ts";
 import { readableOf, writableOf } from "./virtio_ism_channel/streams.ts";
+import { type Look, poll, spin } from "./virtio_ism_channel/waiting.ts";
 
 export type { IsmRegion, VirtioIsm } from "./virtio_ism.ts";
 export type {
@@ -53,11 +54,6 @@ export interface IsmChannelStatistics {
 }
 
 const STATE_WORD = CHANNEL_HEADER.fields.state.offset / 4;
-/** Looks between two readings of the clock. */
-const LOOKS = 64;
-/** A polling wait lets the event loop run this often. */
-const POLL_SLICE_MS = 1;
-
 /**
  * One end of a channel. One call reads and one writes at a time; `read` and `write` do what can be done at once, `readSome` and `writeAll` wait.
  *
@@ -118,7 +114,7 @@ export class IsmChannel implements AsyncDisposable {
    * @throws also IsmError, and UsageError when chunks are so small and scattered that the first 2048 bytes are not in one piece, or cannot be mapped
    */
   static async create(ism: VirtioIsm, options: IsmChannelCreateOptions = {}): Promise<IsmChannel> {
-    const capacity = options.capacityBytes ?? 256 * 1024;
+    const capacity = options.capacityBytes ?? 1024 * 1024;
     if (!isCapacity(capacity)) {
       throw new UsageError(`a channel of ${capacity} bytes`, {
         hint: `a power of two from ${CAPACITY_LIMITS.least} to ${CAPACITY_LIMITS.most}`,
@@ -264,28 +260,28 @@ export class IsmChannel implements AsyncDisposable {
 
   /** Waits until `read` gives something, tells of the end, or throws. @returns false after `timeoutMs` */
   waitReadable(timeoutMs: number = Infinity): Promise<boolean> {
-    return this.#until(this.#canRead, this.#readerSleeps, timeoutMs);
+    return this.#until(this.#reading, timeoutMs);
   }
 
   /** Waits until `write` takes something or throws. @returns false after `timeoutMs` */
   waitWritable(timeoutMs: number = Infinity): Promise<boolean> {
-    return this.#until(this.#canWrite, this.#writerSleeps, timeoutMs);
+    return this.#until(this.#writing, timeoutMs);
   }
 
   /** As `waitReadable`, blocking this thread. @throws UsageError also while an asynchronous wait of the driver is under way */
   waitReadableBlocking(timeoutMs: number = Infinity): boolean {
-    return this.#untilBlocking(this.#canRead, this.#readerSleeps, timeoutMs);
+    return this.#untilBlocking(this.#reading, timeoutMs);
   }
 
   /** As `waitWritable`, blocking this thread. @throws as `waitReadableBlocking` */
   waitWritableBlocking(timeoutMs: number = Infinity): boolean {
-    return this.#untilBlocking(this.#canWrite, this.#writerSleeps, timeoutMs);
+    return this.#untilBlocking(this.#writing, timeoutMs);
   }
 
   /** Waits until the other side has connected. @throws TimeoutError */
   async waitPeer(timeoutMs: number = Infinity): Promise<void> {
-    const connected = () => !this.#alive() || this.connected;
-    if (!await this.#until(connected, () => {}, timeoutMs)) {
+    const ready = () => !this.#alive() || this.connected;
+    if (!await this.#until({ glance: ready, ready, sleep: () => {} }, timeoutMs)) {
       throw new TimeoutError(`${this.#name}: nobody connected in ${timeoutMs} ms`);
     }
     this.#open();
@@ -293,8 +289,9 @@ export class IsmChannel implements AsyncDisposable {
 
   /** Waits until the peer has read everything that was written. @throws TimeoutError, PeerGoneError when it never will */
   async drained(timeoutMs: number = Infinity): Promise<void> {
-    const drained = () => !this.#alive() || this.#producer.drained || this.#noReader();
-    if (!await this.#until(drained, this.#writerSleeps, timeoutMs)) {
+    const glance = () => !this.#alive() || this.#producer.drained;
+    const ready = () => glance() || this.#noReader();
+    if (!await this.#until({ glance, ready, sleep: this.#writing.sleep }, timeoutMs)) {
       throw new TimeoutError(`${this.#name}: not all was read in ${timeoutMs} ms`);
     }
     this.#open();
@@ -412,56 +409,60 @@ export class IsmChannel implements AsyncDisposable {
   readonly #availableNow = (): number => this.#consumer.available();
   readonly #freeNow = (): number => this.#producer.free();
 
-  readonly #canRead = (): boolean =>
-    !this.#alive() || this.#consumer.available() > 0 || this.#consumer.producerSays !== 0 || this.#gone();
+  readonly #reading: Look = {
+    glance: () => !this.#alive() || this.#consumer.available() > 0,
+    ready: () => this.#reading.glance() || this.#consumer.producerSays !== 0 || this.#gone(),
+    sleep: (sleeps) => this.#consumer.sleep(sleeps),
+  };
 
-  readonly #canWrite = (): boolean => !this.#alive() || this.#producer.free() > 0 || this.#noReader();
-
-  readonly #readerSleeps = (sleeps: boolean): void => this.#consumer.sleep(sleeps);
-  readonly #writerSleeps = (sleeps: boolean): void => this.#producer.sleep(sleeps);
+  readonly #writing: Look = {
+    glance: () => !this.#alive() || this.#producer.free() > 0,
+    ready: () => this.#writing.glance() || this.#noReader(),
+    sleep: (sleeps) => this.#producer.sleep(sleeps),
+  };
 
   #gone(): boolean {
     this.#ism.service();
     return this.#peerGone;
   }
 
-  async #until(ready: () => boolean, sleep: (sleeps: boolean) => void, timeoutMs: number): Promise<boolean> {
+  async #until(look: Look, timeoutMs: number): Promise<boolean> {
     this.#open();
     checkTimeout(timeoutMs);
     try {
       const deadline = performance.now() + timeoutMs;
-      if (this.#wait === "poll") return await poll(ready, deadline);
-      if (spin(ready, Math.min(deadline, performance.now() + this.#spinMs))) return true;
+      if (this.#wait === "poll") return await poll(look, deadline);
+      if (spin(look, Math.min(deadline, performance.now() + this.#spinMs))) return true;
       this.#counts.sleeps++;
       const left = Math.max(deadline - performance.now(), 0);
-      return await this.#ism.waitFor(this.#asking(ready, sleep), left);
+      return await this.#ism.waitFor(this.#asking(look), left);
     } catch (error) {
       return this.#broken(error);
     } finally {
-      if (this.#alive()) sleep(false);
+      if (this.#alive()) look.sleep(false);
     }
   }
 
-  #untilBlocking(ready: () => boolean, sleep: (sleeps: boolean) => void, timeoutMs: number): boolean {
+  #untilBlocking(look: Look, timeoutMs: number): boolean {
     this.#open();
     checkTimeout(timeoutMs);
     try {
       const deadline = performance.now() + timeoutMs;
       const spinUntil = this.#wait === "poll" ? deadline : performance.now() + this.#spinMs;
-      if (spin(ready, Math.min(deadline, spinUntil))) return true;
+      if (spin(look, Math.min(deadline, spinUntil))) return true;
       if (this.#wait === "poll") return false;
       this.#counts.sleeps++;
       const left = Math.max(deadline - performance.now(), 0);
-      return this.#ism.waitForBlocking(this.#asking(ready, sleep), left);
+      return this.#ism.waitForBlocking(this.#asking(look), left);
     } catch (error) {
       return this.#broken(error);
     } finally {
-      if (this.#alive()) sleep(false);
+      if (this.#alive()) look.sleep(false);
     }
   }
 
   /** Asks to be notified before the last look, and again after each that found nothing: a notification takes the wish away. */
-  #asking(ready: () => boolean, sleep: (sleeps: boolean) => void): () => boolean {
+  #asking({ ready, sleep }: Look): () => boolean {
     return () => {
       if (ready()) return true;
       sleep(true);
@@ -555,20 +556,4 @@ function checkRange(bytes: Uint8Array, start: number, end: number): void {
 
 function checkTimeout(timeoutMs: number): void {
   if (!(timeoutMs >= 0)) throw new UsageError(`a timeout of ${timeoutMs} ms`);
-}
-
-function spin(ready: () => boolean, until: number): boolean {
-  for (;;) {
-    for (let look = 0; look < LOOKS; look++) if (ready()) return true;
-    if (performance.now() >= until) return false;
-  }
-}
-
-async function poll(ready: () => boolean, deadline: number): Promise<boolean> {
-  for (;;) {
-    const until = Math.min(deadline, performance.now() + POLL_SLICE_MS);
-    if (spin(ready, until)) return true;
-    if (until === deadline) return false;
-    await new Promise((resolve) => setTimeout(resolve, 0));
-  }
 }

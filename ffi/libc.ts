@@ -59,6 +59,7 @@ const library = Deno.dlopen("libc.so.6", {
   shutdown: { parameters: ["i32", "i32"], result: "i32" },
   getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
   setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
+  sched_yield: { parameters: [], result: "i32" },
   nanosleep: { parameters: ["buffer", "pointer"], result: "i32" },
   geteuid: { parameters: [], result: "u32" },
   getpid: { parameters: [], result: "i32" },

@@ -79,3 +79,8 @@ export function canOpen(path: string): boolean {
   const READ_WRITE = 6;
   return libc.access(cString(path), READ_WRITE) === 0;
 }
+
+/** Lets another thread that waits for this processor run first: what a loop that polls does when others need the processor too. */
+export function yieldProcessor(): void {
+  libc.sched_yield();
+}

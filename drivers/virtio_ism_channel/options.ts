@@ -19,7 +19,7 @@ export interface IsmChannelOptions {
 
 /** Options of the side that creates. */
 export interface IsmChannelCreateOptions extends IsmChannelOptions {
-  /** Bytes that can be under way in each direction: a power of two from 64 to 2^30. Default 262,144. */
+  /** Bytes that can be under way in each direction: a power of two from 64 to 2^30. Default 1,048,576. */
   readonly capacityBytes?: number;
   /** devid of the only device that may connect. Default: any of the domain that knows the token. */
   readonly peer?: bigint;

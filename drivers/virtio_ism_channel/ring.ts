@@ -10,6 +10,9 @@ import { RING_CONTROL, RING_CONTROL_AT, RINGS_AT } from "./layout.ts";
 /** Shorter copies are done byte by byte: making a view costs more. */
 const SHORT_BYTES = 48;
 
+/** What is copied is published so often: the other side copies at the same time. */
+const PIECE_BYTES = 64 * 1024;
+
 const FIELDS = RING_CONTROL.fields;
 
 /** Words of a ring's positions, and its bytes wherever they lie. Once the region is closed, the words are gone: to be asked before they are used. */
@@ -102,12 +105,14 @@ export class RingProducer {
     if (free < wanted) free = this.free();
     const count = wanted < free ? wanted : free;
     if (count === 0) return 0;
-    const at = this.#head & this.#mask;
-    const first = this.capacity - at < count ? this.capacity - at : count;
-    this.#memory.put(at, from, start, first);
-    if (first < count) this.#memory.put(0, from, start + first, count - first);
-    this.#head = (this.#head + count) >>> 0;
-    Atomics.store(this.#words, HEAD, this.#head);
+    for (let done = 0; done < count;) {
+      const at = this.#head & this.#mask;
+      const piece = Math.min(count - done, this.capacity - at, PIECE_BYTES);
+      this.#memory.put(at, from, start + done, piece);
+      done += piece;
+      this.#head = (this.#head + piece) >>> 0;
+      Atomics.store(this.#words, HEAD, this.#head);
+    }
     return count;
   }
 
@@ -173,12 +178,14 @@ export class RingConsumer {
     if (available < wanted) available = this.available();
     const count = wanted < available ? wanted : available;
     if (count === 0) return 0;
-    const at = this.#tail & this.#mask;
-    const first = this.capacity - at < count ? this.capacity - at : count;
-    this.#memory.get(at, into, start, first);
-    if (first < count) this.#memory.get(0, into, start + first, count - first);
-    this.#tail = (this.#tail + count) >>> 0;
-    Atomics.store(this.#words, TAIL, this.#tail);
+    for (let done = 0; done < count;) {
+      const at = this.#tail & this.#mask;
+      const piece = Math.min(count - done, this.capacity - at, PIECE_BYTES);
+      this.#memory.get(at, into, start + done, piece);
+      done += piece;
+      this.#tail = (this.#tail + piece) >>> 0;
+      Atomics.store(this.#words, TAIL, this.#tail);
+    }
     return count;
   }
 

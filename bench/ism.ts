@@ -1,0 +1,277 @@
+/**
+ * A channel in a virtio-ism region beside a UNIX socket and a pipe, between the same two processes.
+ *
+ * One way: this process sends messages, the other takes what comes and answers when it has had the last byte. Round trip: one message goes there and
+ * comes back. `polled` looks all the time on both sides; `asleep` sleeps whenever there is nothing, and is woken through the device, whose
+ * process takes part in that.
+ *
+ * @module
+ */
+import { startEmulatedHost } from "../cli/emulated_process.ts";
+import { VirtioIsm } from "../drivers/virtio_ism.ts";
+import { IsmChannel } from "../drivers/virtio_ism_channel.ts";
+import {
+  makeDirectory,
+  O,
+  OwnedFd,
+  processId,
+  readText,
+  removeDirectory,
+  removeFile,
+  replaceFile,
+  UnixListener,
+  type UnixSocket,
+} from "../ffi/mod.ts";
+import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";
+import { EmulatedHost } from "../lib/host/mod.ts";
+import { PciModernTransport } from "../lib/virtio/mod.ts";
+import type { BenchRun } from "./bench_run.ts";
+import {
+  ChannelMedium,
+  encodeTask,
+  MEDIA,
+  type Medium,
+  PipeMedium,
+  receiveAll,
+  SocketMedium,
+  type Task,
+} from "./ism_media.ts";
+import { endProcess, startScript } from "./processes.ts";
+import { compare, type Figure, rounds, samples, type Section, single } from "./report.ts";
+
+const HERE = "0000:01:00.0", THERE = "0000:02:00.0";
+const PATIENCE_MS = 30_000;
+const CALL_MS = 20_000;
+const KIB = 1024, MIB = 1024 * KIB;
+const SIZES = [64, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB];
+const ROUND_TRIP_BYTES = 64;
+const [POLLED, ASLEEP, SOCKET, SOCKET_POLLED, PIPE] = [0, 1, 2, 3, 4] as const;
+
+/** The media on this side, and the other process's ear. */
+interface Pair {
+  readonly media: readonly Medium[];
+  readonly control: UnixSocket;
+  readonly pids: { readonly peer: number; readonly device: number };
+}
+
+/** One way, there and back, and memory. */
+export async function benchIsm(run: BenchRun): Promise<Section[]> {
+  await using stack = new AsyncDisposableStack();
+  const pair = await usePair(stack, run);
+  return [await oneWay(run, pair), await roundTrip(run, pair), await memory(run, pair)];
+}
+
+async function oneWay(run: BenchRun, pair: Pair): Promise<Section> {
+  const figures: Figure[] = [];
+  for (const size of SIZES) {
+    const compared = [POLLED, ASLEEP, SOCKET, PIPE];
+    const most = run.pick(256, 8) * MIB;
+    const total = size * Math.ceil(Math.min(most, size * run.pick(200_000, 5000)) / size);
+    const message = new Uint8Array(size).map((_, i) => i * 7);
+    const measured = new Map<number, number[]>(compared.map((medium) => [medium, []]));
+    // One round more, which warms up.
+    for (let round = 0; round <= run.pick(5, 1); round++) {
+      for (const medium of compared) {
+        const seconds = send(pair, medium, message, total);
+        if (round > 0) measured.get(medium)!.push(total / seconds);
+        await run.turn();
+      }
+    }
+    const speed = (medium: number) => rounds("bytes per second", measured.get(medium)!);
+    for (const medium of [POLLED, ASLEEP]) {
+      figures.push({
+        name: `${sizeText(size)}, ${MEDIA[medium]}`,
+        value: speed(medium),
+        beside: [SOCKET, PIPE].map((other) => compare(speed(medium), MEDIA[other]!, speed(other))),
+      });
+    }
+  }
+  return {
+    title: "Bytes per second one way between two processes, by size of a message",
+    figures,
+    notes: [
+      "channel: two rings of 1 MiB in a virtio-ism region; the receiver takes up to 256 KiB at once everywhere",
+    ],
+  };
+}
+
+async function roundTrip(run: BenchRun, pair: Pair): Promise<Section> {
+  const count = run.pick(20_000, 500);
+  const block = 500;
+  const message = new Uint8Array(ROUND_TRIP_BYTES);
+  const times: number[][] = MEDIA.map(() => []);
+  for (let done = -block; done < count; done += block) {
+    for (const medium of MEDIA.keys()) {
+      const sampled = echo(pair, medium, message, block);
+      if (done >= 0) times[medium]!.push(...sampled);
+      await run.turn();
+    }
+  }
+  const of = (medium: number) => samples("microseconds", times[medium]!);
+  const figure = (medium: number, beside: readonly number[]): Figure => ({
+    name: MEDIA[medium]!,
+    value: of(medium),
+    beside: beside.map((other) => compare(of(medium), MEDIA[other]!, of(other))),
+  });
+  return {
+    title: `Round trip of ${ROUND_TRIP_BYTES} bytes between two processes`,
+    figures: [figure(POLLED, [SOCKET_POLLED, SOCKET, PIPE]), figure(ASLEEP, [SOCKET, PIPE])],
+    notes: ["asleep: a side is woken by the device's process, which is woken first: two wake-ups each way"],
+  };
+}
+
+async function memory(run: BenchRun, pair: Pair): Promise<Section> {
+  const messages = run.pick(1_000_000, 50_000);
+  const message = new Uint8Array(4 * KIB);
+  const state = () => ({
+    heap: liveHeap(),
+    own: anonymousBytes(processId()),
+    peer: anonymousBytes(pair.pids.peer),
+    device: anonymousBytes(pair.pids.device),
+  });
+  const move = async (count: number) => {
+    for (let done = 0; done < count; done += 20_000) {
+      send(pair, POLLED, message, message.length * Math.min(20_000, count - done));
+      await run.turn();
+    }
+  };
+  await move(messages / 5);
+  const before = state();
+  await move(messages);
+  const after = state();
+  const figure = (name: string, key: keyof typeof before): Figure => ({
+    name,
+    value: single("bytes", after[key]),
+    beside: [compare(single("bytes", after[key]), "before", single("bytes", before[key]))],
+    note: `${((after[key] - before[key]) / messages).toFixed(2)} bytes a message`,
+  });
+  return {
+    title: `Memory of a channel after ${messages} messages of 4 KiB`,
+    figures: [
+      figure("sender, live heap", "heap"),
+      figure("sender, private pages", "own"),
+      figure("receiver, private pages", "peer"),
+      figure("emulated host, private pages", "device"),
+    ],
+    notes: ["live heap: after a forced collection; private pages: RssAnon"],
+  };
+}
+
+/** @returns seconds until the other process had all */
+function send(pair: Pair, medium: number, message: Uint8Array<ArrayBuffer>, total: number): number {
+  const out = pair.media[medium]!;
+  begin(pair, { work: "sink", medium, bytes: total, count: 0 });
+  const start = performance.now();
+  for (let sent = 0; sent < total; sent += message.length) out.send(message);
+  end(pair);
+  return (performance.now() - start) / 1000;
+}
+
+/** @returns microseconds of each */
+function echo(pair: Pair, medium: number, message: Uint8Array<ArrayBuffer>, count: number): number[] {
+  const out = pair.media[medium]!;
+  const back = new Uint8Array(message.length);
+  begin(pair, { work: "echo", medium, bytes: message.length, count });
+  const times = new Array<number>(count);
+  for (let i = 0; i < count; i++) {
+    const start = performance.now();
+    out.send(message);
+    receiveAll(out, back, back.length);
+    times[i] = 1000 * (performance.now() - start);
+  }
+  end(pair);
+  return times;
+}
+
+function begin(pair: Pair, task: Task): void {
+  pair.control.send(encodeTask(task));
+}
+
+function end(pair: Pair): void {
+  const answer = pair.control.receive(new Uint8Array(1));
+  if (answer?.length !== 1) throw new DeviceError("the other process ended");
+}
+
+/** Two functions of a domain, one in this process and one in another, until the stack is disposed of. */
+async function usePair(stack: AsyncDisposableStack, run: BenchRun): Promise<Pair> {
+  const directory = `/tmp/ringside-bench-${processId()}-${crypto.randomUUID().slice(0, 8)}`;
+  makeDirectory(directory, 0o700);
+  stack.defer(() => removeDirectory(directory));
+  const file = (name: string): string => {
+    stack.defer(() => removeFile(`${directory}/${name}`));
+    return `${directory}/${name}`;
+  };
+  const topology = file("topology.json");
+  const functions = [HERE, THERE].map((address) => ({ address, kind: "virtio-ism" }));
+  replaceFile(topology, new TextEncoder().encode(JSON.stringify({ functions })) as Uint8Array<ArrayBuffer>);
+  const emulated = await startEmulatedHost({ topology, signal: run.signal });
+  stack.defer(() => emulated.stop());
+  const host = stack.use(EmulatedHost.connect(emulated.directory));
+  for (const address of [HERE, THERE]) host.bind(address);
+  const transport = stack.use(PciModernTransport.open(stack.use(host.open(HERE))));
+  const ism = stack.use(await VirtioIsm.open(transport));
+  const polled = stack.use(await IsmChannel.create(ism, { wait: "poll" }));
+  const asleep = stack.use(await IsmChannel.create(ism, { wait: "event" }));
+  const there = await pipe(file("there")), back = await pipe(file("back"));
+  const path = file("peer.sock");
+  const listener = stack.use(UnixListener.listen(path));
+  const tokens = [polled.token, asleep.token].map(String);
+  const child = startScript("./ism_peer.ts", {
+    args: [emulated.directory, THERE, path, there, back, ...tokens],
+    flags: ["--allow-ffi", "--v8-flags=--min-semi-space-size=256,--max-semi-space-size=256"],
+  });
+  stack.defer(() => endProcess(child));
+  const control = stack.use(await accept(listener));
+  const socket = stack.use(await accept(listener));
+  const [out, incoming] = [there, back].map((name) => stack.use(OwnedFd.open(name, O.RDWR)));
+  return {
+    media: [
+      new ChannelMedium(polled),
+      new ChannelMedium(asleep),
+      new SocketMedium(socket, true),
+      new SocketMedium(socket, false),
+      new PipeMedium(out!, incoming!),
+    ],
+    control,
+    pids: { peer: child.pid, device: emulated.pid },
+  };
+}
+
+async function pipe(path: string): Promise<string> {
+  const { success } = await new Deno.Command("mkfifo", { args: ["-m", "600", path] }).output();
+  if (!success) throw new DeviceError(`mkfifo ${path} failed`);
+  return path;
+}
+
+async function accept(listener: UnixListener): Promise<UnixSocket> {
+  const deadline = performance.now() + PATIENCE_MS;
+  for (;;) {
+    const socket = listener.accept();
+    if (socket !== undefined) {
+      socket.setTimeoutMs(CALL_MS);
+      return socket;
+    }
+    if (performance.now() > deadline) {
+      throw new TimeoutError(`ism_peer.ts did not connect within ${PATIENCE_MS / 1000} s`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+function liveHeap(): number {
+  const { gc } = globalThis as { gc?: () => void };
+  // The second collection takes what finalizers of the first let go of.
+  gc?.();
+  gc?.();
+  return Deno.memoryUsage().heapUsed;
+}
+
+/** Anonymous memory of a process, in bytes. */
+function anonymousBytes(pid: number): number {
+  return 1024 * Number(/^RssAnon:\s+(\d+) kB$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? NaN);
+}
+
+function sizeText(bytes: number): string {
+  if (bytes >= MIB) return `${bytes / MIB} MiB`;
+  return bytes >= KIB ? `${bytes / KIB} KiB` : `${bytes} B`;
+}
