@@ -6,7 +6,7 @@
 import type { DmaSpace } from "../../lib/memory/mod.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
-import { SlotPool } from "../virtio_net/slots.ts";
+import { SlotPool } from "../slots.ts";
 
 /** Receive buffers that are posted, filled, read and posted again; transmit buffers that are filled, sent and reclaimed. Allocates nothing a byte. */
 export class PortBuffers implements Disposable {

@@ -6,7 +6,7 @@
 import type { DmaSpace } from "../../lib/memory/mod.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
-import { SlotPool } from "../virtio_net/slots.ts";
+import { SlotPool } from "../slots.ts";
 
 /** Interrupts stay asked for: events are few, and whoever sleeps must not depend on who polls. */
 export class EventQueue implements Disposable {

@@ -8,7 +8,7 @@ import { FEATURE } from "../../lib/virtio/constants/features.ts";
 import { NET_FEATURE, NET_HDR_BYTES, NET_HDR_LEGACY_BYTES } from "../../lib/virtio/constants/net.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
 import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
-import type { SlotPool } from "./slots.ts";
+import type { SlotPool } from "../slots.ts";
 
 /** What was negotiated about buffers; constant from one reset to the next. */
 export interface NetFraming {

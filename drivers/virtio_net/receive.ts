@@ -12,7 +12,7 @@ import type { WaitTarget } from "../../lib/virtio/waiter.ts";
 import { FrameBurst } from "./frame_burst.ts";
 import { addSlot, type NetFraming } from "./framing.ts";
 import { decodeFrame, type SavedReceive } from "./saved.ts";
-import type { SlotPool } from "./slots.ts";
+import type { SlotPool } from "../slots.ts";
 import { COUNT } from "./statistics.ts";
 
 const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset;

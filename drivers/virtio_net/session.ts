@@ -27,7 +27,7 @@ import { type NetFraming, netFraming } from "./framing.ts";
 import type { VirtioNetOptions } from "./options.ts";
 import { ReceiveQueue, slotsFor } from "./receive.ts";
 import { decodeFrame, type SavedNet, type SavedReceive } from "./saved.ts";
-import { SlotPool } from "./slots.ts";
+import { SlotPool } from "../slots.ts";
 import { TransmitQueue } from "./transmit.ts";
 
 const DEFAULT_BUFFER_BYTES = 2048;

@@ -11,7 +11,7 @@ import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../lib/virtio/waiter.ts";
 import { addSlot, type NetFraming } from "./framing.ts";
 import { decodeFrame, type SavedTransmit } from "./saved.ts";
-import type { SlotPool } from "./slots.ts";
+import type { SlotPool } from "../slots.ts";
 import { COUNT } from "./statistics.ts";
 
 const FREE = 0;

@@ -1,6 +1,6 @@
 /** A network function driven by its queues alone, so that single queues can be reset under it. */
 import { assert, assertEquals } from "@std/assert";
-import { SlotPool } from "../../drivers/virtio_net/slots.ts";
+import { SlotPool } from "../../drivers/slots.ts";
 import type { TestFrames } from "../../examples/test_frames.ts";
 import { TimeoutError } from "../../lib/errors/mod.ts";
 import {

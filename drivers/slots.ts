@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { DmaAccess, DmaMemory, DmaSpace } from "../../lib/memory/mod.ts";
+import type { DmaAccess, DmaMemory, DmaSpace } from "../lib/memory/mod.ts";
 
 const LINE_BYTES = 64;
 
