@@ -54,13 +54,15 @@ export function read(fd: OwnedFd, into: Uint8Array<ArrayBuffer>): number {
   return check(libc.read(fd.number, into, BigInt(into.byteLength)), "read", fd.target);
 }
 
+/** Writes at the file position; returns how many bytes the kernel took. @throws SyscallError */
+export function write(fd: OwnedFd, from: Uint8Array<ArrayBuffer>): number {
+  return check(libc.write(fd.number, from, BigInt(from.byteLength)), "write", fd.target);
+}
+
 /** Writes all of `from` at the file position. @throws SyscallError */
 export function writeAll(fd: OwnedFd, from: Uint8Array<ArrayBuffer>): void {
   let rest = from;
-  while (rest.byteLength > 0) {
-    const n = check(libc.write(fd.number, rest, BigInt(rest.byteLength)), "write", fd.target);
-    rest = rest.subarray(n);
-  }
+  while (rest.byteLength > 0) rest = rest.subarray(write(fd, rest));
 }
 
 /** Reads a whole file, of `maxBytes` at most. @throws SyscallError, UsageError when it is larger. */
