@@ -5,6 +5,7 @@
  */
 import { blkWishes } from "../drivers/virtio_blk/features.ts";
 import { consoleWishes } from "../drivers/virtio_console/config.ts";
+import { ismWishes } from "../drivers/virtio_ism/config.ts";
 import { netWishes } from "../drivers/virtio_net/features.ts";
 import { O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
 import { type BehaviourOptions, createVirtioModels } from "../lib/emulation/mod.ts";
@@ -26,11 +27,15 @@ const ALL = (1n << 64n) - 1n;
 const QUEUE_STATE_BIT = 40;
 const RESERVED_BITS = [24, 27, 28, 29, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 43];
 const LEGACY_BITS = [24, 27];
+/** What drives the queues of bit 41 is a driver of its own, for a PF of any type. */
+const ADMIN_BIT = 41;
 
 interface Kind {
-  readonly name: "net" | "blk" | "console" | "rng";
+  readonly name: "net" | "blk" | "console" | "rng" | "ism";
   readonly deviceId: number;
   readonly wishes: (profile: Profile) => FeatureWishes;
+  /** With all options that add features. */
+  readonly onDemand?: (profile: Profile) => FeatureWishes;
   /** Topologies whose functions offer, all together, everything that the model can. */
   readonly topologies: readonly Partial<BehaviourOptions>[];
 }
@@ -40,6 +45,7 @@ const KINDS: readonly Kind[] = [
     name: "net",
     deviceId: DEVICE_ID.net,
     wishes: (profile) => netWishes({}, profile),
+    onDemand: (profile) => netWishes({ admin: true }, profile),
     topologies: [{ mac: "52:54:00:00:00:01" }],
   },
   {
@@ -63,10 +69,16 @@ const KINDS: readonly Kind[] = [
     wishes: (profile) => ({ refused: refusedRingFeatures({}, profile) }),
     topologies: [{}],
   },
+  {
+    name: "ism",
+    deviceId: DEVICE_ID.ism,
+    wishes: (profile) => ismWishes({}, profile),
+    topologies: [{}],
+  },
 ];
 
 /** What each kind's driver accepts of a device that offers everything. */
-function accepted({ deviceId, wishes }: Kind, profile: Profile): bigint {
+function accepted({ deviceId }: Kind, wishes: Kind["wishes"], profile: Profile): bigint {
   const transport = { kind: "pci-modern", profile, name: "table", deviceId } as const;
   return chooseFeatures(transport, ALL, wishes(profile));
 }
@@ -86,22 +98,60 @@ function offered(
   };
   const each = topologies.map(offer);
   const asked = topologies.map((one) =>
-    offer({ ...one, totalVfs: 1, featuresOn: ["VIRTIO_F_NOTIFICATION_DATA"] })
+    offer({
+      ...one,
+      totalVfs: 1,
+      // Whoever has VFs can have administration queues.
+      ...(name === "ism" ? {} : { admin: { queues: 1, legacyVfs: false, legacyNotify: "member" } }),
+      featuresOn: ["VIRTIO_F_NOTIFICATION_DATA"],
+    })
   );
   const all = (sets: bigint[]) => sets.reduce((sum, one) => sum | one, 0n);
   return { always: each.reduce((common, one) => common & one), asked: all([...each, ...asked]) };
 }
 
+/** Types that drive the legacy interface; the other drivers refuse it. */
+const LEGACY_KINDS = KINDS.filter(({ name }) => name === "net" || name === "blk");
+
+/** A bit that only the legacy interface has: reached by a PF's administration queue. */
+function legacyRow(bit: number): string[] {
+  const has = (bits: bigint) => (bits >> BigInt(bit) & 1n) === 1n;
+  const drivers = LEGACY_KINDS.filter(({ deviceId, wishes }) => {
+    const transport = { kind: "pci-legacy-admin", legacy: true, name: "table", deviceId } as const;
+    return has(chooseFeatures({ ...transport, profile: "spec" }, ALL & 0xffff_ffffn, wishes("spec")));
+  });
+  const device = LEGACY_KINDS.filter(({ name, topologies: [one] }) => {
+    const admin = { queues: 1, legacyVfs: true, legacyNotify: "member" } as const;
+    const front = createVirtioModels().createBehaviour(`virtio-${name}`, {
+      address: "0000:01:00.1",
+      vfIndex: 0,
+      admin,
+      ...one,
+    });
+    if (!(front instanceof VirtioPciFront)) throw new UsageError(`${name} is no honest function`);
+    const offered = front.memberLegacy?.offered ?? 0n;
+    front.close();
+    return has(offered);
+  });
+  const names = (list: readonly Kind[]) => list.length === 0 ? "–" : list.map(({ name }) => name).join(", ");
+  return [
+    `${bit}`,
+    `\`${featureName(bit, DEVICE_ID.net)}\` (legacy interface)`,
+    names(drivers),
+    names(device),
+    drivers.length === 0 ? "missing" : "",
+  ];
+}
+
 function row(bit: number, kinds: readonly Kind[], profile: "spec" | "queue-state" = "spec"): string[] {
   const has = (bits: bigint) => (bits >> BigInt(bit) & 1n) === 1n;
-  const drivers = kinds.filter((kind) => has(accepted(kind, profile)));
+  const drivers = kinds.filter((kind) => has(accepted(kind, kind.onDemand ?? kind.wishes, profile)));
+  const unasked = drivers.every((kind) => has(accepted(kind, kind.wishes, profile)));
   const device = kinds.filter((kind) => has(offered(kind, profile).asked));
   const always = device.every((kind) => has(offered(kind, profile).always));
   const names = (list: readonly Kind[]) =>
     list.length === 0 ? "–" : list.length === KINDS.length ? "all" : list.map(({ name }) => name).join(", ");
-  const gap = LEGACY_BITS.includes(bit)
-    ? "legacy interface only"
-    : drivers.length === 0 && device.length === 0
+  const gap = drivers.length === 0 && device.length === 0
     ? "missing"
     : drivers.length === 0
     ? "no driver"
@@ -112,7 +162,11 @@ function row(bit: number, kinds: readonly Kind[], profile: "spec" | "queue-state
   return [
     `${bit}`,
     `\`${featureName(bit, kinds[0]!.deviceId, profile)}\`${where}`,
-    names(drivers),
+    bit === ADMIN_BIT
+      ? `admin; ${names(drivers)}: by option`
+      : unasked
+      ? names(drivers)
+      : `${names(drivers)}: by option`,
     device.length === 0 || always ? names(device) : `${names(device)}: by topology`,
     gap,
   ];
@@ -122,7 +176,7 @@ function row(bit: number, kinds: readonly Kind[], profile: "spec" | "queue-state
 export function featureTable(): string {
   const rows = [["bit", "feature", "drivers accept", "embedded host offers", "gap"]];
   for (const bit of RESERVED_BITS) {
-    rows.push(row(bit, KINDS));
+    rows.push(LEGACY_BITS.includes(bit) ? legacyRow(bit) : row(bit, KINDS));
     if (bit === QUEUE_STATE_BIT) rows.push(row(bit, KINDS, "queue-state"));
   }
   for (const kind of KINDS) {
