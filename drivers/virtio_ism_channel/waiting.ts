@@ -18,7 +18,7 @@ export interface Look {
 /** Glances between two readings of the clock. */
 const GLANCES = 64;
 /** So many readings of the clock go by before a loop that looks offers its processor to others. */
-const ROUNDS_ALONE = 4;
+const ROUNDS_ALONE = 1;
 /** A polling wait lets the event loop run this often. */
 const SLICE_MS = 1;
 
