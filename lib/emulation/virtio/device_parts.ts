@@ -61,8 +61,10 @@ export interface PartsHost {
   featureProblem(accepted: bigint): string | undefined;
   /** Every queue returns what it has, and leaves its place where another function finds it. */
   leaveQueues(): void;
-  /** Makes the rings of the queues that are enabled, and of no other. They go on where they were left when `goOn`; else they are new. */
-  remakeQueues(goOn: boolean): void;
+  /** There is no ring of this queue any more. */
+  resetQueue(index: number): void;
+  /** Makes the ring of a queue as its registers say. It goes on where it was left when `goOn`; else it is new. @returns false when it cannot be */
+  remakeQueue(index: number, goOn: boolean): boolean;
   /** There may be work. */
   wake(): void;
   /** Config space may be another: the driver must look. */
@@ -119,11 +121,21 @@ export class DeviceParts implements MemberParts {
     const restored = this.#set.size > 0;
     const held = this.#configHeld;
     this.#forget();
-    if (restored) host.remakeQueues((host.registers.status & STATUS.driverOk) !== 0);
+    if (restored) this.#remakeQueues();
     host.model.parts?.stopChanged?.();
     host.wake();
     // What a driver read of the config space of the function that the parts come from need not be what this one has.
     if (restored || held) host.configChanged();
+  }
+
+  /** Rings of the queues that are enabled, and of no other. */
+  #remakeQueues(): void {
+    const { registers } = this.#host;
+    const goOn = (registers.status & STATUS.driverOk) !== 0;
+    registers.queues.forEach((queue, index) => {
+      this.#host.resetQueue(index);
+      if (queue.enabled) queue.enabled = this.#host.remakeQueue(index, goOn);
+    });
   }
 
   /** The driver must be told of its config space when the function is resumed. @returns false when it is not stopped */

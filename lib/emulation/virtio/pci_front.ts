@@ -23,7 +23,7 @@ import type {
 } from "../pci_function.ts";
 import type { AdminEngine, GroupPlace } from "./admin/engine.ts";
 import { adminFront } from "./admin/front.ts";
-import type { GroupMember } from "./admin/handler.ts";
+import type { GroupMember, MemberParts } from "./admin/handler.ts";
 import { CommonRegisters, type CommonRegistersOwner, type QueueRegisters } from "./common_registers.ts";
 import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
 import { FrontDoorbells, notificationProblem } from "./front_doorbells.ts";
@@ -80,8 +80,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   readonly #admin: AdminEngine | null;
   readonly #group: GroupPlace | undefined;
   readonly #shared: FrontSharedMemory | null;
-  /** Its state as device parts, and whether its owner stopped it. */
-  readonly memberParts: DeviceParts;
+  readonly #parts: DeviceParts;
   /** Its legacy registers, when it has some. */
   readonly memberLegacy: LegacyRegisters | undefined;
   #port: PciFunctionPort | null = null;
@@ -116,7 +115,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     this.#common = new CommonRegisters(self, sizes, queueCount - model.queueSizes.length);
     const host = { ...self, registers: this.#common };
     this.memberLegacy = legacyRegisters(host, options);
-    this.memberParts = new DeviceParts(host);
+    this.#parts = new DeviceParts(host);
     this.#doorbells = new FrontDoorbells(queueCount, this.memberLegacy && this.#behind);
     this.#shared = model.sharedMemory === undefined ? null : new FrontSharedMemory(model.sharedMemory);
     this.bars = [
@@ -163,7 +162,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** The device may touch memory. */
   get live(): boolean {
     const port = this.#port;
-    return this.#running && !this.memberParts.stopped &&
+    return this.#running && !this.#parts.stopped &&
       (this.#common.status & (STATUS.deviceNeedsReset | STATUS.failed)) === 0 &&
       port !== null && port.busMaster && port.dma !== null;
   }
@@ -185,12 +184,17 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   /** See `DeviceFront`. */
   get stopped(): boolean {
-    return this.#running && this.memberParts.stopped;
+    return this.#running && this.#parts.stopped;
   }
 
   /** `device_status`, for those who look at the device from outside. */
   get status(): number {
     return this.#common.status;
+  }
+
+  /** Its state as device parts, and whether its owner stopped it. */
+  get memberParts(): MemberParts {
+    return this.#parts;
   }
 
   /** An enabled queue of a live device. */
@@ -260,8 +264,8 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   /** This VF, as the administration commands of its PF reach it. */
   get groupMember(): GroupMember {
-    const { name, memberLegacy: legacy, memberParts: parts } = this;
-    return { name, parts, ...(legacy === undefined ? {} : { legacy }) };
+    const { memberLegacy: legacy } = this;
+    return { name: this.name, parts: this.#parts, ...(legacy === undefined ? {} : { legacy }) };
   }
 
   // ---- PciFunctionBehaviour: life ----
@@ -322,7 +326,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     this.#common.reset(keepStates);
     this.#queues.fill(undefined);
     this.#interrupts.clear();
-    this.memberParts.cleared(!keepStates);
+    this.#parts.cleared(!keepStates);
     const legacy = this.legacy;
     this.memberLegacy?.cleared();
     // A second reset in a row finds nothing of a driver, and does not end a suspension.
@@ -389,7 +393,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   #notifyWritten(offset: number, from: Uint8Array): void {
     // A stopped device accepts notifications, also before it has been given the parts of the driver's former one: it looks when it is resumed.
-    if (this.memberParts.stopped) return;
+    if (this.#parts.stopped) return;
     const index = Math.floor(offset / NOTIFY_MULTIPLIER);
     const wrong = notificationProblem(offset, from, this.negotiatedFeatures);
     if (wrong !== undefined) {
@@ -517,12 +521,8 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
         this.#queues[index] = undefined;
       },
       leaveQueues: () => this.#queues.forEach((queue) => queue?.leave()),
-      remakeQueues: (goOn) => {
-        this.#queues.fill(undefined);
-        this.#common.queues.forEach((queue, index) => {
-          if (queue.enabled) queue.enabled = this.#enableQueue(index, queue, this.negotiatedFeatures, goOn);
-        });
-      },
+      remakeQueue: (index, goOn) =>
+        this.#enableQueue(index, this.#common.queues[index]!, this.negotiatedFeatures, goOn),
     };
   }
 
@@ -594,7 +594,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   }
 
   #interruptConfig(): void {
-    if (this.memberParts.holdConfigInterrupt()) return;
+    if (this.#parts.holdConfigInterrupt()) return;
     this.#interrupts.config(this.#common.configVector);
   }
 }
