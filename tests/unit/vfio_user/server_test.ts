@@ -1,66 +1,42 @@
-/** The server, message by message, with a client that sends exactly what it is told to. */
+/** The vfio-user server: version, information, connections that come and go. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   createMemfd,
-  errnoNumber,
   EventFd,
   fileSizeBytes,
-  MappedMemory,
   mappingCount,
-  O,
   openFdCount,
-  OwnedFd,
-  removeFile,
   UnixSocket,
-  writeAll,
 } from "../../../ffi/mod.ts";
 import { ClosedError, ProtocolError, UsageError } from "../../../lib/errors/mod.ts";
-import { IRQ_SET } from "../../../lib/vfio/device.ts";
 import { decodeVersion } from "../../../lib/vfio/vfio_user/capabilities.ts";
 import {
   COMMAND,
   deviceFeature,
-  dmaMap,
-  dmaUnmap,
   messageHeader,
-  regionAccess,
-  regionIoFds,
   userDeviceInfo,
   userIrqInfo,
-  userIrqSet,
   versionMessage,
-  writeMulti,
-  writeMultiEntry,
 } from "../../../lib/vfio/vfio_user/protocol.ts";
 import { decodeRegionInfo } from "../../../lib/vfio/region_answer.ts";
 import { regionInfo } from "../../../lib/vfio/kernel/abi.ts";
-import { VfioUserServer, type VfioUserServerOptions } from "../../../lib/vfio/vfio_user/mod.ts";
-import { BAR0_BYTES, FakeDevice, REGISTER } from "./fake_device.ts";
+import { VfioUserServer } from "../../../lib/vfio/vfio_user/mod.ts";
+import { FakeDevice, REGISTER } from "./fake_device.ts";
 import { message, RawClient, testSocketPath, versionPayload } from "./raw_client.ts";
-
-const { EINVAL, ENOTSUP, EEXIST, ENOENT, ENOSPC, ENOTTY, EBUSY, EMSGSIZE, EIO } = errnoNumber;
-const { dataNone, dataBool, dataEventfd, actionMask, actionUnmask, actionTrigger } = IRQ_SET;
-
-interface Bench extends Disposable {
-  device: FakeDevice;
-  server: VfioUserServer;
-  client: RawClient;
-}
-
-/** A server with a client, and a check that neither leaks anything. */
-function bench(options: VfioUserServerOptions = {}, maxMessageFds?: number): Bench {
-  const before = [openFdCount(), mappingCount().mappings];
-  const device = new FakeDevice();
-  const server = VfioUserServer.listen(testSocketPath(), device, options);
-  const client = new RawClient(server, maxMessageFds === undefined ? {} : { maxMessageFds });
-  const dispose = () => {
-    client[Symbol.dispose]();
-    server.close();
-    device[Symbol.dispose]();
-    assertEquals([openFdCount(), mappingCount().mappings], before, "descriptors and mappings leak");
-  };
-  return { device, server, client, [Symbol.dispose]: dispose };
-}
+import {
+  access,
+  actionTrigger,
+  bench,
+  dataEventfd,
+  EBUSY,
+  EINVAL,
+  EIO,
+  EMSGSIZE,
+  ENOTSUP,
+  ENOTTY,
+  irqs,
+  map,
+} from "./server_bench.ts";
 
 Deno.test("server VERSION: major and minor, capabilities within the offer; QEMU's 0.0 is answered with 0.0", () => {
   using b = bench();
@@ -141,351 +117,6 @@ Deno.test("server GET_REGION_INFO: capabilities and one file, which is the regio
   assertEquals([short.payload.byteLength, short.fds.length], [32, 0]);
   assertEquals(ask(0, 32).fds.length, 0);
   assertEquals([ask(9, 32).error, ask(0xffff_ffff, 32).error, ask(0, 31).error], [EINVAL, EINVAL, EINVAL]);
-});
-
-Deno.test("server GET_REGION_IO_FDS: a shared descriptor goes once, the client's limit leaves doorbells out", () => {
-  const ask = (client: RawClient, values: Parameters<typeof regionIoFds.encode>[0]) =>
-    client.call(COMMAND.deviceGetRegionIoFds, regionIoFds.encode(values));
-  {
-    using b = bench();
-    const reply = ask(b.client, { argsz: 4096 });
-    assertEquals([reply.payload.byteLength, reply.fds.length], [16 + 3 * 40, 2]);
-    const [first] = reply.fds;
-    const doorbell = new EventFd(first);
-    doorbell.signal();
-    assertEquals(b.device.doorbell.take(), 1, "it is the device's eventfd");
-    for (const fd of reply.fds) fd.close();
-    assertEquals(regionIoFds.decode(ask(b.client, { argsz: 16 }).payload), {
-      argsz: 136,
-      flags: 0,
-      index: 0,
-      count: 3,
-    });
-    assertEquals(ask(b.client, { argsz: 15 }).error, EINVAL);
-    assertEquals(ask(b.client, { argsz: 64, flags: 1 }).error, EINVAL);
-    assertEquals(ask(b.client, { argsz: 64, count: 1 }).error, EINVAL);
-    assertEquals(ask(b.client, { argsz: 64, index: 9 }).error, EINVAL);
-  }
-  using b = bench({}, 1);
-  const reply = ask(b.client, { argsz: 4096 });
-  assertEquals([regionIoFds.decode(reply.payload).count, reply.fds.length], [2, 1]);
-  reply.fds[0]!.close();
-});
-
-function access(offset: bigint, region: number, count: number, data: number[] = []): Uint8Array<ArrayBuffer> {
-  const bytes = regionAccess.encode({ offset, region, count }, data.length);
-  bytes.set(data, regionAccess.sizeBytes);
-  return bytes;
-}
-
-Deno.test("server REGION_READ and REGION_WRITE: data, echo, widths as one access", () => {
-  using b = bench();
-  for (const width of [1, 2, 4, 8, 3, 100]) {
-    const data = Array.from({ length: width }, (_, i) => i + width);
-    const wrote = b.client.call(COMMAND.regionWrite, access(0x100n, 0, width, data));
-    assertEquals([wrote.error, ...wrote.payload], [0, ...access(0x100n, 0, width)]);
-    const read = b.client.call(COMMAND.regionRead, access(0x100n, 0, width));
-    assertEquals([...read.payload], [...access(0x100n, 0, width, data)]);
-  }
-  assertEquals(b.device.log.slice(1, 3), ["write 0 256 1", "read 0 256 1"]);
-  assertEquals([...b.client.call(COMMAND.regionRead, access(0n, 7, 4)).payload.subarray(16)], [
-    0xf4,
-    0x1a,
-    0x41,
-    0x10,
-  ]);
-});
-
-Deno.test("server: region accesses out of range, against flags or with a wrong size are refused, and the device sees none", () => {
-  using b = bench();
-  const before = b.device.log.length;
-  const size = BigInt(BAR0_BYTES);
-  const bad: [number, Uint8Array<ArrayBuffer>][] = [
-    [COMMAND.regionRead, access(size, 0, 1)],
-    [COMMAND.regionRead, access(size - 3n, 0, 4)],
-    [COMMAND.regionRead, access(0xffff_ffff_ffff_ffffn, 0, 1)],
-    [COMMAND.regionRead, access(0xffff_ffff_0000_0000n, 0, 4)],
-    [COMMAND.regionRead, access(0n, 1, 1)],
-    [COMMAND.regionRead, access(0n, 9, 1)],
-    [COMMAND.regionRead, access(0n, 0, (1 << 20) + 1)],
-    [COMMAND.regionRead, access(0n, 0, 0xffff_ffff)],
-    [COMMAND.regionRead, access(0n, 0, 4, [1])],
-    [COMMAND.regionRead, new Uint8Array(15)],
-    [COMMAND.regionWrite, access(size - 3n, 0, 4, [1, 2, 3, 4])],
-    [COMMAND.regionWrite, access(0n, 6, 1, [1])],
-    [COMMAND.regionWrite, access(0n, 0, 4, [1, 2, 3])],
-    [COMMAND.regionWrite, access(0n, 0, 4, [1, 2, 3, 4, 5])],
-    [COMMAND.regionWrite, access(0n, 0, 4)],
-  ];
-  for (const [command, payload] of bad) {
-    assertEquals(b.client.call(command, payload).error, EINVAL, `${payload}`);
-  }
-  assertEquals(b.device.log.length, before);
-  assertEquals(b.client.call(COMMAND.regionRead, access(size - 4n, 0, 4)).error, 0);
-});
-
-Deno.test("server REGION_READ: what the device leaves out is zero, not what an earlier reply held", () => {
-  using b = bench();
-  b.client.call(COMMAND.regionRead, access(0n, 7, 4));
-  b.device.readRegion = () => {};
-  for (const width of [4, 100]) {
-    assertEquals([...b.client.call(COMMAND.regionRead, access(0n, 7, width)).payload], [
-      ...access(0n, 7, width, new Array(width).fill(0)),
-    ]);
-  }
-});
-
-Deno.test("server REGION_WRITE_MULTI: all are checked before one is done", () => {
-  using b = bench();
-  const multi = (count: bigint, entries: [bigint, number, number, bigint][]): Uint8Array<ArrayBuffer> => {
-    const bytes = writeMulti.encode({ writeCount: count }, entries.length * writeMultiEntry.sizeBytes);
-    entries.forEach(([offset, region, bytesWritten, data], i) => {
-      const at = writeMulti.sizeBytes + i * writeMultiEntry.sizeBytes;
-      writeMultiEntry.encodeInto(bytes, at, { offset, region, count: bytesWritten, data });
-    });
-    return bytes;
-  };
-  const reply = b.client.call(
-    COMMAND.regionWriteMulti,
-    multi(3n, [[0x40n, 0, 2, 0x1122n], [0x48n, 0, 8, 0x0102030405060708n], [4n, 7, 1, 6n]]),
-  );
-  assertEquals([reply.error, writeMulti.decode(reply.payload).writeCount], [0, 3n]);
-  assertEquals(b.device.log.slice(1), ["write 0 64 34,17", "write 0 72 8,7,6,5,4,3,2,1", "write 7 4 6"]);
-  for (
-    const bad of [
-      multi(2n, [[0x40n, 0, 2, 1n]]),
-      multi(1n, [[0x40n, 0, 9, 1n]]),
-      multi(2n, [[0x40n, 0, 2, 1n], [0x4000n, 0, 1, 1n]]),
-      multi(201n, new Array(201).fill([0n, 0, 1, 0n])),
-      multi(0xffff_ffff_ffff_ffffn, []),
-      new Uint8Array(7),
-    ]
-  ) {
-    assertEquals(b.client.call(COMMAND.regionWriteMulti, bad).error, EINVAL);
-  }
-  assertEquals(b.device.log.length, 4);
-});
-
-Deno.test("server: a posted command is carried out and not answered, also when it is wrong", () => {
-  using b = bench();
-  const posted = { flags: 0x10 };
-  assertEquals(b.client.send(message(COMMAND.regionWrite, access(0x80n, 0, 1, [9]), posted)), undefined);
-  assertEquals(b.device.bar0[0x80], 9);
-  assertEquals(b.client.send(message(COMMAND.regionWrite, access(0x8000n, 0, 1, [9]), posted)), undefined);
-  assertEquals(b.client.send(message(99, undefined, posted)), undefined);
-  assertEquals(b.client.call(COMMAND.deviceReset, undefined, [], { id: 5 }).id, 5);
-});
-
-Deno.test("server: pipelined messages are answered in order", () => {
-  using b = bench();
-  const parts = Array.from({ length: 200 }, (_, id) => message(COMMAND.regionRead, access(0n, 7, 4), { id }));
-  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
-  parts.reduce((at, part) => (all.set(part, at), at + part.byteLength), 0);
-  const ids = [b.client.send(all)!.id];
-  for (let reply = b.client.receive(); reply !== undefined; reply = b.client.receive()) ids.push(reply.id);
-  assertEquals(ids, Array.from({ length: 200 }, (_, id) => id));
-});
-
-function irqs(
-  flags: number,
-  index: number,
-  start: number,
-  count: number,
-  data: number[] = [],
-): Uint8Array<ArrayBuffer> {
-  const argsz = userIrqSet.sizeBytes + data.length;
-  const bytes = userIrqSet.encode({ argsz, flags, index, start, count }, data.length);
-  bytes.set(data, userIrqSet.sizeBytes);
-  return bytes;
-}
-
-Deno.test("server SET_IRQS: what libvfio-user's rules allow reaches the device", () => {
-  using b = bench();
-  using one = new EventFd();
-  using two = new EventFd();
-  const set = (payload: Uint8Array, fds: EventFd[] = []) =>
-    assertEquals(b.client.call(COMMAND.deviceSetIrqs, payload, fds.map(({ fd }) => fd)).error, 0);
-  set(irqs(dataEventfd | actionTrigger, 2, 1, 2), [one, two]);
-  assertEquals(b.device.eventFdCount, 2);
-  set(irqs(dataNone | actionTrigger, 2, 1, 2));
-  assertEquals([one.take(), two.take()], [1, 1]);
-  set(irqs(dataBool | actionTrigger, 2, 1, 2, [0, 1]));
-  assertEquals([one.take(), two.take()], [0, 1]);
-  set(irqs(dataEventfd | actionTrigger, 2, 1, 1));
-  assertEquals(b.device.eventFdCount, 1);
-  set(irqs(dataNone | actionTrigger, 2, 0, 0));
-  assertEquals(b.device.eventFdCount, 0);
-  set(irqs(dataNone | actionMask, 0, 0, 1));
-  set(irqs(dataBool | actionUnmask, 0, 0, 1, [1]));
-  set(irqs(dataEventfd | actionUnmask, 0, 0, 1), [one]);
-  assertEquals(b.device.log.slice(1), [
-    "irq 2 trigger 1 1,1",
-    "irq 2 fire 1 2",
-    "irq 2 fire 2 1",
-    "irq 2 trigger 1 0",
-    "irq 2 disable",
-    "irq 0 mask 0 1",
-    "irq 0 unmask 0 1",
-    "irq 0 unmask-on 0",
-  ]);
-});
-
-Deno.test("server SET_IRQS: everything else is refused, and the descriptors are closed", () => {
-  using b = bench();
-  using event = new EventFd();
-  using file = createMemfd("no eventfd", 4096);
-  const before = openFdCount();
-  const bad: [number | undefined, Uint8Array, number][] = [
-    [EINVAL, irqs(dataNone, 2, 0, 1), 0],
-    [EINVAL, irqs(actionTrigger, 2, 0, 1), 0],
-    [EINVAL, irqs(dataNone | dataBool | actionTrigger, 2, 0, 1), 0],
-    [EINVAL, irqs(dataNone | actionMask | actionTrigger, 2, 0, 1), 0],
-    [EINVAL, irqs(dataNone | actionTrigger | 0x40, 2, 0, 1), 0],
-    [EINVAL, irqs(dataNone | actionTrigger, 5, 0, 1), 0],
-    [EINVAL, irqs(dataNone | actionTrigger, 2, 8, 1), 0],
-    [EINVAL, irqs(dataNone | actionTrigger, 2, 7, 2), 0],
-    [EINVAL, irqs(dataNone | actionTrigger, 2, 1, 0xffff_ffff), 0],
-    [EINVAL, irqs(dataNone | actionTrigger, 2, 1, 0), 0],
-    [EINVAL, irqs(dataBool | actionTrigger, 2, 0, 0), 0],
-    [EINVAL, irqs(dataNone | actionMask, 0, 0, 0), 0],
-    [EINVAL, irqs(dataBool | actionTrigger, 2, 0, 2, [1]), 0],
-    [EINVAL, irqs(dataNone | actionTrigger, 2, 0, 2, [1, 1]), 0],
-    [EINVAL, irqs(dataNone | actionTrigger, 2, 0, 1), 1],
-    [EINVAL, irqs(dataEventfd | actionTrigger, 2, 0, 2), 1],
-    [EINVAL, irqs(dataEventfd | actionTrigger, 2, 0, 1), 2],
-    [EINVAL, irqs(dataEventfd | actionTrigger, 2, 0, 0), 0],
-    [ENOTTY, irqs(dataNone | actionMask, 2, 0, 1), 0],
-    [ENOTSUP, irqs(dataEventfd | actionMask, 0, 0, 1), 1],
-    [ENOTSUP, irqs(dataEventfd | actionUnmask, 0, 0, 1), 0],
-    [EINVAL, userIrqSet.encode({ argsz: 19, flags: dataNone | actionTrigger, index: 2 }), 0],
-    [EINVAL, new Uint8Array(19), 0],
-  ];
-  for (const [error, payload, fds] of bad) {
-    const reply = b.client.call(COMMAND.deviceSetIrqs, payload, new Array(fds).fill(event.fd));
-    assertEquals(reply.error, error, `${payload}`);
-  }
-  const noEventFd = b.client.call(COMMAND.deviceSetIrqs, irqs(dataEventfd | actionTrigger, 2, 0, 2), [
-    event.fd,
-    file,
-  ]);
-  assertEquals(noEventFd.error, EINVAL);
-  assertEquals(b.device.log, ["attached"]);
-  b.client.call(COMMAND.deviceReset);
-  assertEquals(openFdCount(), before);
-});
-
-function map(
-  values: Partial<{ argsz: number; flags: number; offset: bigint; address: bigint; size: bigint }>,
-) {
-  return dmaMap.encode({ argsz: 32, flags: 3, address: 0x10000n, size: 0x4000n, ...values });
-}
-
-Deno.test("server DMA_MAP and DMA_UNMAP: memory is shared, and gone after the device was told", () => {
-  using b = bench();
-  using file = createMemfd("memory", 0x8000);
-  using mine = MappedMemory.map(file, 0x8000);
-  assertEquals(b.client.call(COMMAND.dmaMap, map({ offset: 0x2000n }), [file]).error, 0);
-  const { region, offset } = b.server.dma.resolve(0x10010n, 4, true);
-  region.bytes[offset] = 42;
-  assertEquals(mine.bytes()[0x2010], 42);
-  const unmap = dmaUnmap.encode({ argsz: 24, address: 0x10000n, size: 0x4000n });
-  const reply = b.client.call(COMMAND.dmaUnmap, unmap);
-  assertEquals([reply.error, ...reply.payload], [0, ...unmap]);
-  assertEquals([b.device.log.at(-1), region.bytes.byteLength, b.server.dma.count], [
-    "unmap 10000 16384",
-    0,
-    0,
-  ]);
-  assertEquals(b.client.call(COMMAND.dmaUnmap, unmap).error, ENOENT);
-});
-
-Deno.test("server DMA_MAP: without a file the range is taken but not reachable", () => {
-  using b = bench();
-  assertEquals(b.client.call(COMMAND.dmaMap, map({})).error, 0);
-  assertEquals([b.server.dma.count, b.server.dma.regions.length], [1, 0]);
-  assert(!b.server.dma.find(0x10000, 0, 4, false));
-  assertEquals(b.client.call(COMMAND.dmaMap, map({ address: 0x13000n })).error, EEXIST);
-  assertEquals(b.client.call(COMMAND.dmaMap, map({ address: 0x20000n, flags: 3 | 4 })).error, EINVAL);
-  const unmap = dmaUnmap.encode({ argsz: 24, address: 0x10000n, size: 0x4000n });
-  assertEquals(b.client.call(COMMAND.dmaUnmap, unmap).error, 0);
-  assertEquals(b.device.log, ["attached"], "the device never saw it");
-});
-
-Deno.test("server DMA_MAP: what cannot be is refused, and nothing stays mapped or open", () => {
-  using b = bench({ maxDmaMaps: 1 });
-  using file = createMemfd("memory", 0x4000);
-  const [pipe, other] = UnixSocket.pair();
-  const before = [openFdCount(), mappingCount().mappings];
-  const refused = (error: number | undefined, payload: Uint8Array, fds = [file]) =>
-    assertEquals(b.client.call(COMMAND.dmaMap, payload, fds).error, error, `${payload}`);
-  refused(EINVAL, map({ argsz: 31 }));
-  refused(EINVAL, map({ flags: 0 }));
-  refused(EINVAL, map({ flags: 0x13 }));
-  refused(EINVAL, map({ size: 0n }));
-  refused(EINVAL, map({ size: 0x800n }));
-  refused(EINVAL, map({ address: 0x10800n }));
-  refused(EINVAL, map({ offset: 0x10n }));
-  refused(EINVAL, map({ offset: 0x1000n }));
-  refused(EINVAL, map({ size: 0x5000n }));
-  refused(EINVAL, map({ address: 0xffff_ffff_ffff_e000n }));
-  refused(EINVAL, map({ size: 0xffff_ffff_fffe_0000n }));
-  refused(EINVAL, map({ offset: 0xffff_ffff_ffff_f000n }));
-  refused(EINVAL, map({}), [file, file]);
-  refused(EINVAL, map({}).subarray(0, 31));
-  refused(errnoNumber.ESPIPE, map({}), [pipe.fd]);
-  b.client.call(COMMAND.deviceReset);
-  assertEquals([openFdCount(), mappingCount().mappings], before);
-  refused(0, map({}));
-  refused(ENOSPC, map({ address: 0x90000n }));
-  for (const socket of [pipe, other]) socket.close();
-});
-
-Deno.test("server DMA_MAP: overlaps are EEXIST", () => {
-  using b = bench();
-  using file = createMemfd("memory", 0x4000);
-  assertEquals(b.client.call(COMMAND.dmaMap, map({}), [file]).error, 0);
-  for (const address of [0x10000n, 0xd000n, 0x13000n]) {
-    assertEquals(b.client.call(COMMAND.dmaMap, map({ address }), [file]).error, EEXIST);
-  }
-  assertEquals(b.client.call(COMMAND.dmaMap, map({ address: 0x14000n }), [file]).error, 0);
-});
-
-Deno.test("server DMA_MAP: an unsealed file is refused when the server was told to", () => {
-  using b = bench({ requireSealed: true });
-  using sealed = createMemfd("sealed", 0x4000);
-  assertEquals(b.client.call(COMMAND.dmaMap, map({}), [sealed]).error, 0);
-  const path = `${testSocketPath()}.file`;
-  using unsealed = OwnedFd.open(path, O.RDWR | O.CREAT | O.EXCL);
-  removeFile(path);
-  writeAll(unsealed, new Uint8Array(0x4000));
-  assertEquals(b.client.call(COMMAND.dmaMap, map({ address: 0x80000n }), [unsealed]).error, EINVAL);
-  using lax = bench();
-  assertEquals(lax.client.call(COMMAND.dmaMap, map({ address: 0x80000n }), [unsealed]).error, 0);
-});
-
-Deno.test("server DMA_UNMAP: all, and what cannot be", () => {
-  using b = bench();
-  using file = createMemfd("memory", 0x4000);
-  const unmap = (values: Partial<{ argsz: number; flags: number; address: bigint; size: bigint }>) =>
-    b.client.call(COMMAND.dmaUnmap, dmaUnmap.encode({ argsz: 24, ...values })).error;
-  for (const address of [0x10000n, 0x20000n, 0x30000n]) {
-    assertEquals(
-      b.client.call(COMMAND.dmaMap, map({ address }), address === 0x20000n ? [] : [file]).error,
-      0,
-    );
-  }
-  assertEquals(unmap({ address: 0x10000n, size: 0x1000n }), ENOENT);
-  assertEquals(unmap({ address: 0x11000n, size: 0x3000n }), ENOENT);
-  assertEquals(unmap({ address: 0x10000n, size: 0x4000n, argsz: 23 }), EINVAL);
-  assertEquals(unmap({ address: 0x10000n, size: 0x4000n, flags: 1 }), ENOTSUP);
-  assertEquals(unmap({ address: 0x10000n, size: 0x4000n, flags: 3 }), EINVAL);
-  assertEquals(unmap({ address: 0x10000n, size: 0x4000n, flags: 2 }), EINVAL);
-  assertEquals(b.client.call(COMMAND.dmaUnmap, new Uint8Array(23)).error, EINVAL);
-  assertEquals(b.server.dma.count, 3);
-  b.device.objection = new UsageError("busy");
-  assertEquals(unmap({ flags: 2 }), EINVAL, "the device objects to each");
-  assertEquals(b.device.log.slice(-2), ["unmap 10000 16384", "unmap 30000 16384"]);
-  assertEquals(b.server.dma.count, 0, "but the memory is gone");
 });
 
 Deno.test("server: reset, feature, unknown commands, flags and stray descriptors", () => {

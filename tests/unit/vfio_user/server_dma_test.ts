@@ -1,0 +1,126 @@
+/** The vfio-user server: the client's memory. */
+import { assert, assertEquals } from "@std/assert";
+import {
+  createMemfd,
+  errnoNumber,
+  MappedMemory,
+  mappingCount,
+  O,
+  openFdCount,
+  OwnedFd,
+  removeFile,
+  UnixSocket,
+  writeAll,
+} from "../../../ffi/mod.ts";
+import { UsageError } from "../../../lib/errors/mod.ts";
+import { COMMAND, dmaUnmap } from "../../../lib/vfio/vfio_user/protocol.ts";
+import { testSocketPath } from "./raw_client.ts";
+import { bench, EEXIST, EINVAL, ENOENT, ENOSPC, ENOTSUP, map } from "./server_bench.ts";
+
+Deno.test("server DMA_MAP and DMA_UNMAP: memory is shared, and gone after the device was told", () => {
+  using b = bench();
+  using file = createMemfd("memory", 0x8000);
+  using mine = MappedMemory.map(file, 0x8000);
+  assertEquals(b.client.call(COMMAND.dmaMap, map({ offset: 0x2000n }), [file]).error, 0);
+  const { region, offset } = b.server.dma.resolve(0x10010n, 4, true);
+  region.bytes[offset] = 42;
+  assertEquals(mine.bytes()[0x2010], 42);
+  const unmap = dmaUnmap.encode({ argsz: 24, address: 0x10000n, size: 0x4000n });
+  const reply = b.client.call(COMMAND.dmaUnmap, unmap);
+  assertEquals([reply.error, ...reply.payload], [0, ...unmap]);
+  assertEquals([b.device.log.at(-1), region.bytes.byteLength, b.server.dma.count], [
+    "unmap 10000 16384",
+    0,
+    0,
+  ]);
+  assertEquals(b.client.call(COMMAND.dmaUnmap, unmap).error, ENOENT);
+});
+
+Deno.test("server DMA_MAP: without a file the range is taken but not reachable", () => {
+  using b = bench();
+  assertEquals(b.client.call(COMMAND.dmaMap, map({})).error, 0);
+  assertEquals([b.server.dma.count, b.server.dma.regions.length], [1, 0]);
+  assert(!b.server.dma.find(0x10000, 0, 4, false));
+  assertEquals(b.client.call(COMMAND.dmaMap, map({ address: 0x13000n })).error, EEXIST);
+  assertEquals(b.client.call(COMMAND.dmaMap, map({ address: 0x20000n, flags: 3 | 4 })).error, EINVAL);
+  const unmap = dmaUnmap.encode({ argsz: 24, address: 0x10000n, size: 0x4000n });
+  assertEquals(b.client.call(COMMAND.dmaUnmap, unmap).error, 0);
+  assertEquals(b.device.log, ["attached"], "the device never saw it");
+});
+
+Deno.test("server DMA_MAP: what cannot be is refused, and nothing stays mapped or open", () => {
+  using b = bench({ maxDmaMaps: 1 });
+  using file = createMemfd("memory", 0x4000);
+  const [pipe, other] = UnixSocket.pair();
+  const before = [openFdCount(), mappingCount().mappings];
+  const refused = (error: number | undefined, payload: Uint8Array, fds = [file]) =>
+    assertEquals(b.client.call(COMMAND.dmaMap, payload, fds).error, error, `${payload}`);
+  refused(EINVAL, map({ argsz: 31 }));
+  refused(EINVAL, map({ flags: 0 }));
+  refused(EINVAL, map({ flags: 0x13 }));
+  refused(EINVAL, map({ size: 0n }));
+  refused(EINVAL, map({ size: 0x800n }));
+  refused(EINVAL, map({ address: 0x10800n }));
+  refused(EINVAL, map({ offset: 0x10n }));
+  refused(EINVAL, map({ offset: 0x1000n }));
+  refused(EINVAL, map({ size: 0x5000n }));
+  refused(EINVAL, map({ address: 0xffff_ffff_ffff_e000n }));
+  refused(EINVAL, map({ size: 0xffff_ffff_fffe_0000n }));
+  refused(EINVAL, map({ offset: 0xffff_ffff_ffff_f000n }));
+  refused(EINVAL, map({}), [file, file]);
+  refused(EINVAL, map({}).subarray(0, 31));
+  refused(errnoNumber.ESPIPE, map({}), [pipe.fd]);
+  b.client.call(COMMAND.deviceReset);
+  assertEquals([openFdCount(), mappingCount().mappings], before);
+  refused(0, map({}));
+  refused(ENOSPC, map({ address: 0x90000n }));
+  for (const socket of [pipe, other]) socket.close();
+});
+
+Deno.test("server DMA_MAP: overlaps are EEXIST", () => {
+  using b = bench();
+  using file = createMemfd("memory", 0x4000);
+  assertEquals(b.client.call(COMMAND.dmaMap, map({}), [file]).error, 0);
+  for (const address of [0x10000n, 0xd000n, 0x13000n]) {
+    assertEquals(b.client.call(COMMAND.dmaMap, map({ address }), [file]).error, EEXIST);
+  }
+  assertEquals(b.client.call(COMMAND.dmaMap, map({ address: 0x14000n }), [file]).error, 0);
+});
+
+Deno.test("server DMA_MAP: an unsealed file is refused when the server was told to", () => {
+  using b = bench({ requireSealed: true });
+  using sealed = createMemfd("sealed", 0x4000);
+  assertEquals(b.client.call(COMMAND.dmaMap, map({}), [sealed]).error, 0);
+  const path = `${testSocketPath()}.file`;
+  using unsealed = OwnedFd.open(path, O.RDWR | O.CREAT | O.EXCL);
+  removeFile(path);
+  writeAll(unsealed, new Uint8Array(0x4000));
+  assertEquals(b.client.call(COMMAND.dmaMap, map({ address: 0x80000n }), [unsealed]).error, EINVAL);
+  using lax = bench();
+  assertEquals(lax.client.call(COMMAND.dmaMap, map({ address: 0x80000n }), [unsealed]).error, 0);
+});
+
+Deno.test("server DMA_UNMAP: all, and what cannot be", () => {
+  using b = bench();
+  using file = createMemfd("memory", 0x4000);
+  const unmap = (values: Partial<{ argsz: number; flags: number; address: bigint; size: bigint }>) =>
+    b.client.call(COMMAND.dmaUnmap, dmaUnmap.encode({ argsz: 24, ...values })).error;
+  for (const address of [0x10000n, 0x20000n, 0x30000n]) {
+    assertEquals(
+      b.client.call(COMMAND.dmaMap, map({ address }), address === 0x20000n ? [] : [file]).error,
+      0,
+    );
+  }
+  assertEquals(unmap({ address: 0x10000n, size: 0x1000n }), ENOENT);
+  assertEquals(unmap({ address: 0x11000n, size: 0x3000n }), ENOENT);
+  assertEquals(unmap({ address: 0x10000n, size: 0x4000n, argsz: 23 }), EINVAL);
+  assertEquals(unmap({ address: 0x10000n, size: 0x4000n, flags: 1 }), ENOTSUP);
+  assertEquals(unmap({ address: 0x10000n, size: 0x4000n, flags: 3 }), EINVAL);
+  assertEquals(unmap({ address: 0x10000n, size: 0x4000n, flags: 2 }), EINVAL);
+  assertEquals(b.client.call(COMMAND.dmaUnmap, new Uint8Array(23)).error, EINVAL);
+  assertEquals(b.server.dma.count, 3);
+  b.device.objection = new UsageError("busy");
+  assertEquals(unmap({ flags: 2 }), EINVAL, "the device objects to each");
+  assertEquals(b.device.log.slice(-2), ["unmap 10000 16384", "unmap 30000 16384"]);
+  assertEquals(b.server.dma.count, 0, "but the memory is gone");
+});
