@@ -22,6 +22,15 @@ import { consoleBridge } from "./console.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
 import { emulate } from "./emulate.ts";
+import { ismAlloc } from "./ism/alloc.ts";
+import { ismAttach } from "./ism/attach.ts";
+import { ismDetach } from "./ism/detach.ts";
+import { ismFigure } from "./ism/figure.ts";
+import { ismGrant } from "./ism/grant.ts";
+import { ismInfo } from "./ism/info.ts";
+import { ismPipe } from "./ism/pipe.ts";
+import { ismQuery } from "./ism/query.ts";
+import { ismWatch } from "./ism/watch.ts";
 import { list } from "./list.ts";
 import { netLoop } from "./net_loop.ts";
 import { netReceive } from "./net_receive.ts";
@@ -151,6 +160,24 @@ function onHost(
     case "admin mode stop":
     case "admin mode resume":
       return adminMode(host, invocation);
+    case "ism info":
+      return ismInfo(host, invocation);
+    case "ism alloc":
+      return ismAlloc(host, invocation);
+    case "ism query":
+      return ismQuery(host, invocation);
+    case "ism attach":
+      return ismAttach(host, invocation);
+    case "ism detach":
+      return ismDetach(host, invocation);
+    case "ism grant":
+      return ismGrant(host, invocation);
+    case "ism watch":
+      return ismWatch(host, invocation);
+    case "ism pipe":
+      return ismPipe(host, invocation);
+    case "ism figure":
+      return ismFigure(host, invocation);
     case "queue":
       return queue(host, invocation);
     case "queue save":

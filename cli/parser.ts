@@ -11,6 +11,7 @@ import { argument, command, constant, option } from "@optique/core/primitives";
 import { choice, integer, string } from "@optique/core/valueparser";
 import { admin } from "./parsers/admin.ts";
 import { blk } from "./parsers/blk.ts";
+import { ism } from "./parsers/ism.ts";
 import { net } from "./parsers/net.ts";
 import { queue } from "./parsers/queue.ts";
 import {
@@ -25,6 +26,47 @@ import {
 } from "./parsers/shared.ts";
 
 export { COMMAND_USAGE };
+
+/** Commands that have commands below them; `or` takes no more than 15. */
+const groups = or(
+  command("admin", admin, {
+    description:
+      message`Group administration by a PF's admin queues: list, legacy, notify-info, caps, parts, mode.`,
+    usageLine: [{
+      type: "sequence",
+      terms: [
+        { type: "argument", metavar: "PF" },
+        { type: "argument", metavar: "COMMAND" },
+        { type: "ellipsis" },
+      ],
+    }],
+  }),
+  command("ism", ism, {
+    description:
+      message`Shared memory regions of virtio-ism: info, alloc, query, attach, detach, grant, watch, pipe, figure.`,
+    usageLine: [{
+      type: "sequence",
+      terms: [
+        { type: "argument", metavar: "FUNCTION" },
+        { type: "argument", metavar: "COMMAND" },
+        { type: "ellipsis" },
+      ],
+    }],
+  }),
+  command("queue", queue, {
+    description:
+      message`Show a function's queues: layout, indices, chains, events, vectors. On an emulated host also while another process drives it.`,
+  }),
+  command("net", net, {
+    description: message`Frames over virtio-net: send, receive, loop.`,
+    usageLine: COMMAND_USAGE,
+  }),
+  command("blk", blk, {
+    description: message`Sectors of virtio-blk: info, id, read, write, flush, discard, zero.`,
+    usageLine: COMMAND_USAGE,
+  }),
+  { errors: noCommand },
+);
 
 const commands = or(
   command(
@@ -98,30 +140,7 @@ const commands = or(
     object({ command: constant("status") }),
     { description: message`What restore would put back, and who holds what.` },
   ),
-  command("admin", admin, {
-    description:
-      message`Group administration by a PF's admin queues: list, legacy, notify-info, caps, parts, mode.`,
-    usageLine: [{
-      type: "sequence",
-      terms: [
-        { type: "argument", metavar: "PF" },
-        { type: "argument", metavar: "COMMAND" },
-        { type: "ellipsis" },
-      ],
-    }],
-  }),
-  command("queue", queue, {
-    description:
-      message`Show a function's queues: layout, indices, chains, events, vectors. On an emulated host also while another process drives it.`,
-  }),
-  command("net", net, {
-    description: message`Frames over virtio-net: send, receive, loop.`,
-    usageLine: COMMAND_USAGE,
-  }),
-  command("blk", blk, {
-    description: message`Sectors of virtio-blk: info, id, read, write, flush, discard, zero.`,
-    usageLine: COMMAND_USAGE,
-  }),
+  groups,
   command(
     "console",
     merge(
