@@ -4,6 +4,7 @@ import { FEATURE } from "../../../lib/virtio/constants/mod.ts";
 import type { FakeFunction } from "./fake_machine.ts";
 import { echo, RULES } from "./echo_front.ts";
 
+/** One chain through queue 0. */
 function once(f: FakeFunction): void {
   const ring = f.rings.get(0)!;
   ring.add([{ iova: f.client.at(0), length: 1 }]);

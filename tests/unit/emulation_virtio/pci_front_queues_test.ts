@@ -131,5 +131,3 @@ Deno.test("2.2 MSI-X vectors: read back, 0xffff for one that the function does n
   f.write(22, 2, 1);
   assertEquals([f.read(16, 2), f.read(26, 2)], [0xffff, 0xffff], "unmapped by reset");
 });
-
-/** One chain through queue 0. */
