@@ -39,7 +39,7 @@ export function failureJson(error: unknown, host?: string): { error: Record<stri
 export function forHost(hint: string, host: string | undefined): string {
   if (host === undefined || host === "linux") return hint;
   return hint.replace(
-    /\bringside (?=(bind|restore|sriov|show|status|list|queue)\b)/g,
+    /\bringside (?=(bind|restore|sriov|show|status|list|queue|ism)\b)/g,
     `ringside --host ${host} `,
   );
 }

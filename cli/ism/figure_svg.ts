@@ -16,6 +16,7 @@ const FUNCTION = { x: MARGIN, width: 210, height: 58, gap: 26 } as const;
 const REGION = { x: 560, width: 270, height: 78, gap: 22 } as const;
 const WIDTH = REGION.x + REGION.width + MARGIN;
 const LEGEND = 58;
+const LEGEND_AT = [0, 160, 250, 350] as const;
 
 /** How a line looks: by what the device is attached for, or may attach for. */
 const LINES = {
@@ -134,6 +135,12 @@ function lines(
             }, may ${permissions || "nothing"}`,
           )
         }</title></path>`,
+        text(
+          x2 - 8,
+          y2 - 4,
+          attached === undefined ? `(${may || "-"})` : attached || "-",
+          `font-size="11" text-anchor="end" fill="${colour}"`,
+        ),
       ];
     })
   );
@@ -146,10 +153,10 @@ function lineOf(rights: string): { readonly colour: string; readonly text: strin
 function legend(y: number): string[] {
   const kinds = [LINES.rw, LINES.r, LINES.w];
   const solid = kinds.map(({ colour, text: label }, i) => {
-    const x = MARGIN + i * 130;
+    const x = MARGIN + LEGEND_AT[i]!;
     return `<path d="M ${x} ${y} h 30" stroke="${colour}" stroke-width="2"/>\n${text(x + 38, y + 4, label)}`;
   });
-  const x = MARGIN + 3 * 130 + 20;
+  const x = MARGIN + LEGEND_AT[3]!;
   return [
     ...solid,
     `<path d="M ${x} ${y} h 30" stroke="#1b5e20" stroke-width="3.5"/>`,
@@ -159,7 +166,7 @@ function legend(y: number): string[] {
     text(
       MARGIN,
       y + 26,
-      "r read, w write, a attach, m manage. Of tokens the first digits only.",
+      "r read, w write, a attach, m manage; in brackets: might, but has not attached. Of tokens the first digits only.",
       'fill="#555555"',
     ),
   ];

@@ -4,7 +4,7 @@
  * @module
  */
 import { IsmError, type VirtioIsm } from "../../drivers/virtio_ism.ts";
-import { UnsupportedError } from "../../lib/errors/mod.ts";
+import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
 import { ISM_SHM } from "../../lib/virtio/constants/ism.ts";
 import { bytesText, countText, print, printJson } from "../output.ts";
@@ -40,9 +40,9 @@ export async function ismInfo(host: Host, options: Of<"ism info">): Promise<void
   print(`${ism.transport.name}  device ${info.devid} of domain ${info.cdidText}`);
   print(`  regions: ${chunks} (${bytesText(info.regionsAreaBytes)}), ${reachedText(regionsMapped)}`);
   print(
-    `  notify addresses: ${countText(info.maxChunks, "address").replace(/sss?$/, "sses")} of ${
-      bytesText(info.notifySizeBytes)
-    } (${bytesText(info.notifyAreaBytes)}), ${reachedText(notifyMapped)}`,
+    `  notify: ${info.maxChunks} of ${bytesText(info.notifySizeBytes)} (${
+      bytesText(info.notifyAreaBytes)
+    }), ${reachedText(notifyMapped)}`,
   );
   print(`  memory of regions: ${info.devMem ? "the device's" : "of whoever allocates them"}`);
   print(`  interrupts: ${ism.interruptKind}`);
@@ -65,12 +65,13 @@ async function mapsRegions(ism: VirtioIsm): Promise<boolean | null> {
   }
 }
 
+/** Less than whole pages cannot be mapped. */
 function mapsNotify(ism: VirtioIsm): boolean {
   try {
     ism.transport.sharedMemory(ISM_SHM.notify)?.map().close();
     return true;
   } catch (error) {
-    if (error instanceof UnsupportedError) return false;
+    if (error instanceof UnsupportedError || error instanceof UsageError) return false;
     throw error;
   }
 }
