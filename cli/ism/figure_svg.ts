@@ -13,7 +13,9 @@ type RegionState = IsmDomainState["regions"][number];
 const MARGIN = 24;
 const HEAD = 64;
 const FUNCTION = { x: MARGIN, width: 210, height: 58, gap: 26 } as const;
-const REGION = { x: 560, width: 270, height: 78, gap: 22 } as const;
+const REGION = { x: 560, width: 270, leastHeight: 78, gap: 22 } as const;
+/** Between the lines of two functions, where they meet a region. */
+const LINE_GAP = 15;
 const WIDTH = REGION.x + REGION.width + MARGIN;
 const LEGEND = 58;
 const LEGEND_AT = [0, 160, 250, 350] as const;
@@ -28,23 +30,25 @@ const LINES = {
 
 /** The picture as SVG text. @param note a line below the title; may be empty */
 export function domainSvg(domain: IsmDomainState, note: string): string {
+  const regionHeight = Math.max(REGION.leastHeight, LINE_GAP * (domain.functions.length + 1));
+  const regionColumn = { height: regionHeight, gap: REGION.gap };
   const rows = Math.max(
     columnHeight(domain.functions.length, FUNCTION),
-    columnHeight(domain.regions.length, REGION),
+    columnHeight(domain.regions.length, regionColumn),
     40,
   );
   const height = HEAD + rows + LEGEND + MARGIN;
   const functionY = placer(domain.functions.length, FUNCTION, rows);
-  const regionY = placer(domain.regions.length, REGION, rows);
+  const regionY = placer(domain.regions.length, regionColumn, rows);
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif" font-size="13">`,
     `<title>${escape(titleOf(domain))}</title>`,
     `<rect width="${WIDTH}" height="${height}" fill="#ffffff"/>`,
     text(MARGIN, 28, titleOf(domain), 'font-size="16" font-weight="bold"'),
     text(MARGIN, 47, note === "" ? subtitleOf(domain) : note, 'fill="#555555"'),
-    ...lines(domain, functionY, regionY),
+    ...lines(domain, functionY, regionY, regionHeight),
     ...domain.functions.map((one, i) => functionBox(one, functionY(i))),
-    ...domain.regions.map((one, i) => regionBox(one, regionY(i))),
+    ...domain.regions.map((one, i) => regionBox(one, regionY(i), regionHeight)),
     ...(domain.regions.length === 0 ? [text(REGION.x, HEAD + rows / 2, "no regions", 'fill="#555555"')] : []),
     ...legend(HEAD + rows + 30),
     "</svg>",
@@ -87,8 +91,8 @@ function functionBox({ function: name, devid, chunks, chunksUsed }: FunctionStat
   ].join("\n");
 }
 
-function regionBox(region: RegionState, y: number): string {
-  const { x, width, height } = REGION;
+function regionBox(region: RegionState, y: number, height: number): string {
+  const { x, width } = REGION;
   const { token, size, chunks, allocator, defaultPermissions, permissions, driverMemory } = region;
   const own = permissions.filter(({ devid }) => devid !== allocator)
     .map((one) => `device ${one.devid}: ${one.permissions || "nothing"}`);
@@ -109,6 +113,7 @@ function lines(
   { functions, regions }: IsmDomainState,
   functionY: (index: number) => number,
   regionY: (index: number) => number,
+  regionHeight: number,
 ): string[] {
   const x1 = FUNCTION.x + FUNCTION.width;
   const x2 = REGION.x;
@@ -119,7 +124,7 @@ function lines(
       if (attached === undefined && may === "") return [];
       // Ends are spread over the sides of the boxes, so that lines stay apart.
       const y1 = functionY(from) + FUNCTION.height * (to + 1) / (regions.length + 1);
-      const y2 = regionY(to) + REGION.height * (from + 1) / (functions.length + 1);
+      const y2 = regionY(to) + regionHeight * (from + 1) / (functions.length + 1);
       const { colour } = lineOf(attached ?? may);
       const look = attached === undefined
         ? 'stroke-dasharray="3 5" stroke-width="1.2"'
