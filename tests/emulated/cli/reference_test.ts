@@ -49,7 +49,7 @@ function sectionOf(command: readonly string[]): string {
   return found[1];
 }
 
-const optionsIn = (text: string) => new Set(text.match(/(?<=`)--?[a-z][a-z-]*/g) ?? []);
+const optionsIn = (text: string) => new Set(text.match(/(?<=`)--?[a-z][a-z0-9-]*/g) ?? []);
 
 Deno.test("docs/cli.md has every command with its arguments and options, and no others", () => {
   const all = commands();
