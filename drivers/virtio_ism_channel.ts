@@ -503,9 +503,8 @@ export class IsmChannel implements AsyncDisposable {
     if (this.#closed) return;
     this.#closed = true;
     this.region.listen(null);
-    const ended = this.region.detach();
-    if (!this.#ism.closed) this.#ism.nudge();
-    await ended;
+    // The answer wakes whoever waits on this channel, too.
+    await this.region.detach();
   }
 
   #alive(): boolean {

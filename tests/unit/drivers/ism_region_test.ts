@@ -1,6 +1,7 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { type IsmRegion, VirtioIsm } from "../../../drivers/virtio_ism.ts";
 import { chunkRuns } from "../../../drivers/virtio_ism/chunks.ts";
+import { SyscallError } from "../../../ffi/mod.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
 import { Random } from "../virtio/model_ring.ts";
 import { ModelIsm } from "./model_ism.ts";
@@ -151,3 +152,19 @@ for (const mappable of [true, false]) {
     }, { mappable });
   });
 }
+
+Deno.test("a mapping that fails: the region is given back, and its chunks are free again", async () => {
+  using model = new ModelIsm();
+  await using ism = await VirtioIsm.open(model.transport);
+  model.chunksFor = () => [1, 5];
+  const { area } = model;
+  const map = area.map.bind(area);
+  area.map = (part, options) => {
+    if (part?.offset === 5 * PAGE) throw new SyscallError("mmap", "a chunk", 12);
+    return map(part, options);
+  };
+  await assertRejects(() => ism.alloc(PAGE + 1), SyscallError);
+  assertEquals([area.open, ism.regions, model.heard.map(({ command }) => command)], [0, [], ["0.0", "3.0"]]);
+  area.map = map;
+  assertEquals((await ism.alloc(PAGE + 1)).mapped, true);
+});

@@ -189,7 +189,7 @@ export class ModelIsm implements Disposable {
     const view = this.transport.iommu.at(part!.iova, part!.length, true);
     fields.forEach((field, i) => view.setBigUint64(8 * i, field, true));
     ring.push(chain.head, lengthBytes);
-    this.transport.interrupt(1);
+    if (ring.interrupts(1, true)) this.transport.interrupt(1);
   }
 
   /** Event buffers that the driver has posted. */
