@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers";
 import { Epoll } from "../../ffi/mod.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
 import type { InterruptVector } from "./transport/transport.ts";
@@ -61,7 +62,7 @@ export class Waiter implements Disposable {
   readonly #sleepers = new Set<Sleeper>();
   #interrupts = 0;
   #pumping: Promise<void> | null = null;
-  /** Polling waits that let the event loop run. */
+  /** What lets the event loop run. */
   readonly #naps = new Set<Promise<void>>();
   #closed = false;
 
@@ -143,6 +144,12 @@ export class Waiter implements Disposable {
     }
   }
 
+  /** Lets timers, signals and other work have a turn: a loop of waits that end at once leaves them none. @throws ClosedError when closed meanwhile */
+  turn(): Promise<void> {
+    this.#open();
+    return this.#nap((done) => void setImmediate(done));
+  }
+
   /** Takes the interrupts that are pending now, without waiting: config changes are seen by this, too. @returns how many vectors had fired */
   service(): number {
     this.#open();
@@ -179,12 +186,17 @@ export class Waiter implements Disposable {
       const until = Math.min(deadline, performance.now() + POLL_SLICE_MS);
       if (spin(target, until)) return true;
       if (until === deadline) return false;
-      const nap = new Promise<void>((resolve) => setTimeout(resolve, 0));
-      this.#naps.add(nap);
-      await nap;
-      this.#naps.delete(nap);
-      this.#open();
+      await this.#nap((done) => setTimeout(done, 0));
     }
+  }
+
+  /** `close` may come meanwhile, and `settled` then waits for it. */
+  async #nap(begin: (done: () => void) => void): Promise<void> {
+    const nap = new Promise<void>(begin);
+    this.#naps.add(nap);
+    await nap;
+    this.#naps.delete(nap);
+    this.#open();
   }
 
   /** Sleeps for all sleepers, as long as there are any. */

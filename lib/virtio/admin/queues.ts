@@ -21,6 +21,8 @@ export interface AdminWaiter {
   wait(target: WaitTarget, timeoutMs: number): Promise<boolean>;
   /** As `Waiter.wake`. */
   wake(): void;
+  /** As `Waiter.turn`. */
+  turn(): Promise<void>;
 }
 
 /** What administration queues stand on. */
@@ -59,6 +61,8 @@ const LOOKS = 64;
 /** A synchronous command that takes longer than this is slow: the thread then sleeps between looks. */
 const EAGER_MS = 2;
 const NAP_MS = 0.1;
+/** Answers of a quick device may leave nobody else a turn for so long. */
+const TURN_MS = 10;
 
 /**
  * Sends commands over all queues of one owner. Errors of commands: `AdminCommandError` (answered with another status than OK; EAGAIN after all
@@ -85,11 +89,15 @@ export class AdminQueues implements Disposable {
   /** Commands that somebody awaits. */
   #awaited = 0;
   #pumping = false;
+  /** When the pump last left the event loop a turn. */
+  #turnedAt = 0;
   /** When the pump's sleep ends. */
   #pumpUntil = Infinity;
   #nudged = false;
   /** No deadline, and no time to try again, is before this. */
   #due = Infinity;
+  /** `vfCount` of this dispatch; undefined before it was asked. */
+  #vfs: number | undefined;
   #broken: unknown;
   #closed = false;
 
@@ -233,15 +241,16 @@ export class AdminQueues implements Disposable {
     return new Promise((resolve) => {
       pending.resolve = resolve;
       this.#awaited++;
-      this.#turnOrBreak();
+      // Answers are taken by the pump alone: callers who send again at once would otherwise answer each other for ever.
+      this.#turnOrBreak(false);
       this.#keepPumping();
     });
   }
 
   /** Takes, gives up, sends. What goes wrong with the queues themselves ends everything. */
-  #turnOrBreak(): void {
+  #turnOrBreak(takes = true): void {
     try {
-      for (const lane of this.#lanes) lane.take(this.#returned);
+      if (takes) { for (const lane of this.#lanes) lane.take(this.#returned); }
       const now = performance.now();
       if (now >= this.#due) this.#expire(now);
       this.#dispatch(now);
@@ -352,6 +361,7 @@ export class AdminQueues implements Disposable {
   #dispatch(now: number): void {
     const waiting = this.#waiting;
     if (waiting.length === 0) return;
+    this.#vfs = undefined;
     const held = new Set<string>();
     for (let at = 0; at < waiting.length;) {
       const pending = waiting[at]!;
@@ -415,7 +425,8 @@ export class AdminQueues implements Disposable {
   #checkVfs(pending: Pending): void {
     const count = this.#settings.vfCount;
     if (count === undefined || pending.command!.groupType !== ADMIN_GROUP.sriov) return;
-    const vfs = count();
+    // Asked once for all that are sent in one go: it may take long to say.
+    const vfs = this.#vfs ??= count();
     const { memberId = 0n } = pending.command!;
     if (vfs > 0 && memberId <= BigInt(vfs)) return;
     const what = describeAdminCommand(pending.where(this.name));
@@ -488,6 +499,9 @@ export class AdminQueues implements Disposable {
         this.#nudged = false;
         await this.#waiter.wait(this.#target, Math.max(this.#due - performance.now(), 0));
         this.#turnOrBreak();
+        if (performance.now() - this.#turnedAt < TURN_MS) continue;
+        await this.#waiter.turn();
+        this.#turnedAt = performance.now();
       }
     } catch (error) {
       // The waiter was closed, or an interrupt's handler found that the device stopped.
