@@ -117,19 +117,24 @@ export class FakeOwner {
   }
 
   #read(lane: number, { parts }: Chain): SeenCommand {
-    const readable: number[] = [];
+    const readable: Uint8Array[] = [];
     let writable = 0;
     for (const { iova, length, write } of parts) {
       if (write) writable += length;
       else {
-        const view = this.transport.iommu.at(iova, length, false);
-        for (let at = 0; at < length; at++) readable.push(view.getUint8(at));
+        const { buffer, byteOffset } = this.transport.iommu.at(iova, length, false);
+        readable.push(new Uint8Array(buffer, byteOffset, length));
       }
     }
-    if (readable.length < 24 || writable < 8) {
-      throw new Error(`N-3.3: a frame of ${readable.length} and ${writable} bytes`);
+    const bytes = new Uint8Array(readable.reduce((sum, part) => sum + part.length, 0));
+    let to = 0;
+    for (const part of readable) {
+      bytes.set(part, to);
+      to += part.length;
     }
-    const bytes = Uint8Array.from(readable);
+    if (bytes.length < 24 || writable < 8) {
+      throw new Error(`N-3.3: a frame of ${bytes.length} and ${writable} bytes`);
+    }
     const view = new DataView(bytes.buffer);
     for (let at = 4; at < 16; at++) if (bytes[at] !== 0) throw new Error(`3.1: reserved1 is ${bytes[at]}`);
     return {
@@ -155,8 +160,10 @@ export class FakeOwner {
     let at = 0;
     for (const { iova, length, write } of chain.parts) {
       if (!write) continue;
-      const view = this.transport.iommu.at(iova, length, true);
-      for (let i = 0; i < length && at < bytes.length; i++) view.setUint8(i, bytes[at++]!);
+      const { buffer, byteOffset } = this.transport.iommu.at(iova, length, true);
+      const part = bytes.subarray(at, at + length);
+      new Uint8Array(buffer, byteOffset, length).set(part);
+      at += part.length;
     }
     this.transport.ring(FIRST + command.lane).push(chain.head, answer.used ?? at);
   }

@@ -45,6 +45,12 @@ const NOTIFY = Uint8Array.from([
   ...[1, 4, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0],
 ]);
 
+const NOISE = new Uint8Array(1 << 14);
+{
+  const random = new Random(0xbeef);
+  for (let at = 0; at < NOISE.length; at++) NOISE[at] = random.next();
+}
+
 /** What a command's result looks like when the device is honest. */
 function honest(opcode: number, wanted: number): Uint8Array {
   switch (opcode) {
@@ -71,7 +77,7 @@ function honest(opcode: number, wanted: number): Uint8Array {
 function hostile(random: Random, opcode: number, wanted: number, room: number): Uint8Array {
   const result = honest(opcode, wanted);
   const bytes = new Uint8Array(Math.max(room, 8));
-  if (random.below(3) === 0) { for (let at = 0; at < bytes.length; at++) bytes[at] = random.next(); }
+  if (random.below(3) === 0) bytes.set(NOISE.subarray(random.below(4096)).subarray(0, bytes.length));
   else {
     bytes.set(result.subarray(0, Math.max(room - 8, 0)), 8);
     for (let flips = random.below(6); flips > 0; flips--) {
