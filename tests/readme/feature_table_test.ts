@@ -27,7 +27,10 @@ Deno.test("the table knows drivers, embedded devices, and what is missing at eit
   assertEquals(of("VIRTIO_F_RING_PACKED"), ["all", "all", ""]);
   assertEquals(of("VIRTIO_F_QUEUE_STATE"), ["all", "all", ""]);
   assertEquals(of("VIRTIO_F_NOTIFICATION_DATA"), ["all", "all: by topology", ""]);
-  assertEquals(of("VIRTIO_F_ADMIN_VQ"), ["–", "–", "missing"]);
+  assertEquals(of("VIRTIO_F_ADMIN_VQ"), ["admin; net: by option", "net, blk, console, rng: by topology", ""]);
+  assertEquals(of("VIRTIO_F_SUSPEND"), ["–", "–", "missing"]);
+  assertEquals(of("VIRTIO_F_ANY_LAYOUT"), ["net, blk", "net, blk", ""]);
+  assertEquals(of("VIRTIO_ISM_F_DEV_MEM"), ["ism", "ism", ""]);
   assertEquals(of("VIRTIO_NET_F_MRG_RXBUF"), ["net", "net", ""]);
   assertEquals(of("VIRTIO_NET_F_SPEED_DUPLEX"), ["net", "–", "not on the embedded host"]);
   assertEquals(of("VIRTIO_NET_F_CSUM"), ["–", "–", "missing"]);

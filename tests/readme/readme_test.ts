@@ -30,9 +30,16 @@ async function shell(line: string): Promise<{ code: number; out: string; err: st
 
 /** What each command of the tour must print. A command that is not listed fails the test, so that none goes unchecked. */
 const PRINTS: readonly [RegExp, RegExp][] = [
+  [/ admin 01:00\.0 list$/, /sriov +0003 +LEGACY_COMMON_CFG_READ +yes +yes/],
+  [
+    / admin 01:00\.0 legacy dump --vf 0$/,
+    /common +18 +1 +device_status +0x00[\s\S]*device +10 +2 +mtu +0x05dc/,
+  ],
   [/ list$/, /0000:01:00\.0 .*virtio-pci .*0\/4[\s\S]*0000:02:00\.0/],
   [/ bind 01:00\.0$/, /0000:01:00\.0: virtio-pci -> vfio-pci/],
   [/ sriov 01:00\.0 2$/, /2 VFs\n +0000:01:00\.1/],
+  [/legacy_vf\.ts \S+ 01:00\.0$/, /polling +to the legacy VF: 50000 frames, .* all as sent[\s\S]*restore/],
+  [/migrate_parts\.ts \S+ 01:00\.0$/, /^10 moves of \d+ parts; \d+ frames, each once and in order/],
   [/ show 01:00\.1$/, /Virtio 1\.0 network device[\s\S]*VIRTIO_NET_F_MAC/],
   [/ status$/, /restore would put back:[\s\S]*sriov_numvfs: 2 -> 0/],
   [/ net loop 01:00\.1 01:00\.2 --count 10000$/, /10000 frames, .* every byte as sent/],
@@ -46,7 +53,7 @@ const PRINTS: readonly [RegExp, RegExp][] = [
 ];
 
 Deno.test("the README's tour of the embedded host, line by line", async (t) => {
-  const tour = blocks.filter((one) => one.section.startsWith("Five minutes"));
+  const tour = blocks.filter((one) => one.section.startsWith("Five minutes") && one.info !== "sh ism");
   const lines = tour.filter((one) => one.info === "sh").flatMap((one) => one.lines).filter((line) =>
     line !== ""
   );
@@ -98,6 +105,30 @@ Deno.test("the README's tour of the embedded host, line by line", async (t) => {
     Deno.kill(pid, "SIGTERM");
     await server.status;
     removeTree(directory);
+  }
+});
+
+Deno.test("the README's way through virtio-ism: what is sent arrives", async () => {
+  const block = blocks.find(({ info }) => info === "sh ism")!;
+  const host = `${directory}-ism`;
+  const line = (text: string) =>
+    runnable(text).replaceAll("; deno ", `; ${Deno.execPath()} `).replaceAll("/tmp/ringside-ism", host)
+      .replaceAll(/\/tmp\/ringside-(token|copy)/g, `${host}-$1`);
+  // The shell has the commands as they stand; only the host must be there before it is used, and is waited for in the end.
+  const script = block.lines.map((text, i) =>
+    i === 0 ? `${line(text)}\nhost=$!; until [ -e ${host}/ready ]; do sleep 0.05; done` : line(text)
+  );
+  const pipe = script.findIndex((text) => text.includes("--listen"));
+  script[pipe] += "\nreceiver=$!";
+  const end = ["wait $receiver", `kill $(cat ${host}/ready); wait $host`];
+  const result = await shell(["set -e", ...script, ...end].join("\n"));
+  try {
+    assertEquals(result.code, 0, result.err);
+    assertMatch(result.out, /0000:02:00\.0: virtio-pci -> vfio-pci[\s\S]*domain d0[\s\S]*0000:02:00\.0 +2 /);
+    assertEquals(readText(`${host}-copy`), readText(`${root}README.md`));
+  } finally {
+    removeFile(`${host}-copy`);
+    removeTree(host);
   }
 });
 
