@@ -74,8 +74,8 @@ export interface EmulatedFunctionOptions {
  * The function. Registers and interrupts behave as behind kernel VFIO:
  *
  * - Memory Space Enable is set when a user comes, as the kernel enables a function that it opens.
- * - A reset that a user asks for keeps what the kernel saves and restores around it (Command, BARs, MSI-X, PCIe controls). The VFIO device
- *   reset keeps SR-IOV too; a Function Level Reset written into Device Control clears VF Enable, as the standard says.
+ * - A reset that a user asks for keeps what the kernel saves and restores around it: Command, BARs, MSI-X, PCIe controls, SR-IOV. A Function Level
+ *   Reset written into Device Control is such a reset: vfio-pci does not pass the bit on but resets the function itself.
  * - BAR accesses while memory decoding is off, or in D3hot, fail with EIO.
  */
 export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposable {
@@ -347,7 +347,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
   #configEvents(): ConfigEvents {
     return {
       controlsChanged: () => this.#controlsChanged(),
-      functionLevelReset: () => this.#functionLevelReset(),
+      functionLevelReset: () => this.#reset("flr"),
       enableVfs: (count) => this.#enableVfs(count),
       disableVfs: () => this.#disableVfs(),
       // Aimed at nothing, or at a function that does not decode: hardware drops the access.
@@ -390,15 +390,6 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
   #disableVfs(): void {
     this.#around.vfsDisappear();
     this.behaviour.vfsEnabled?.(0);
-  }
-
-  #functionLevelReset(): void {
-    const hadVfs = this.config.vfEnable;
-    this.config.functionLevelReset();
-    if (hadVfs) this.#disableVfs();
-    this.behaviour.reset("flr");
-    this.interrupts.reset();
-    this.#controlsChanged();
   }
 
   #reset(kind: "device" | "flr"): void {

@@ -217,15 +217,6 @@ export class FunctionConfig {
     this.#events.controlsChanged();
   }
 
-  /**
-   * As hardware comes out of a Function Level Reset: VF Enable and NumVFs are 0. The rest is what was there before, since the kernel
-   * saves and restores it around every reset that a VFIO user asks for (pci_save_state).
-   */
-  functionLevelReset(): void {
-    this.wake();
-    this.clearSriov();
-  }
-
   /** Brings the function from D3hot to D0; it keeps its state (No_Soft_Reset). */
   wake(): void {
     const at = this.#power + POWER_MANAGEMENT_CONTROL.offset;
@@ -241,13 +232,6 @@ export class FunctionConfig {
     this.#image.reset("conventional");
     if (kept !== undefined) kept.forEach((byte, i) => this.#image.set8(this.#sriov! + i, byte));
     this.#events.controlsChanged();
-  }
-
-  /** Takes VF Enable, VF MSE and NumVFs back, without an event. */
-  clearSriov(): void {
-    if (this.#sriov === undefined) return;
-    this.#image.set16(this.#sriov + SRIOV_OFFSET.control, 0);
-    this.#image.set16(this.#sriov + SRIOV_OFFSET.numVfs, 0);
   }
 
   /** NumVFs, then VF Enable and VF MSE (or neither), as the host's kernel writes them. */
