@@ -77,6 +77,8 @@ export class LegacyAdminTransport implements VirtioTransport {
   #driverFeatures = 0n;
   /** The vector registers are there while MSI-X is on. */
   #msix = false;
+  /** Bus mastering is off since a reset failed. */
+  #keptFromDma = false;
   #closed = false;
 
   private constructor(
@@ -174,8 +176,25 @@ export class LegacyAdminTransport implements VirtioTransport {
     this.#write("device_status", status);
   }
 
-  /** Writes 0 and reads until it is 0, which most devices give at once. Default `timeoutMs` 5000. */
+  /**
+   * Writes 0 and reads until it is 0, which most devices give at once. Default `timeoutMs` 5000. When that fails the VF is kept from DMA until a
+   * reset succeeds: its own configuration space is there also while its owner is out of reach.
+   */
   reset(timeoutMs: number = PATIENT_RESET_MS): void {
+    this.#open();
+    try {
+      this.#resetByCommands(timeoutMs);
+    } catch (error) {
+      quietly(() => this.#config.setCommand({ busMaster: false }));
+      this.#keptFromDma = true;
+      throw error;
+    }
+    if (!this.#keptFromDma) return;
+    this.#config.setCommand({ busMaster: true });
+    this.#keptFromDma = false;
+  }
+
+  #resetByCommands(timeoutMs: number): void {
     this.#write("device_status", 0);
     this.#driverFeatures = 0n;
     const deadline = performance.now() + timeoutMs;
