@@ -308,9 +308,12 @@ export class LegacyRegisters implements MemberLegacy {
       );
       return false;
     }
+    // What somebody may have left: modern registers before the status, states of queues, device parts of a driver that never came.
+    const select = this.#queueSelect;
+    this.#host.reset();
+    registers.clearStates();
+    this.#queueSelect = select;
     this.#active = true;
-    // What somebody may have left in the modern registers before the status.
-    registers.reset(false);
     return true;
   }
 
@@ -385,9 +388,10 @@ export class LegacyRegisters implements MemberLegacy {
 
   /** First use: the features are final. There was no FEATURES_OK to refuse a set that cannot be. */
   #start(): void {
-    if (this.#started) return;
-    this.#started = true;
     const { registers, model } = this.#host;
+    // After a violation, or when its driver gave up, the device stays as it is until it is reset.
+    if (this.#started || (registers.status & (STATUS.deviceNeedsReset | STATUS.failed)) !== 0) return;
+    this.#started = true;
     const problem = model.checkFeatures?.(registers.driverFeatures);
     this.#host.wake();
     if (problem === undefined) this.#host.start();
