@@ -1,7 +1,7 @@
 /**
  * The device-specific configuration of the legacy interface: how long it is, and where its fields are (virtio 1.4 §4.1.4.10).
  *
- * No register says how long it is: a driver knows it by the device type. Fields whose feature bit is above 31 cannot be there.
+ * No register says how long it is: a driver knows it by the device type. Fields of features that the legacy interface cannot have are not there.
  *
  * @module
  */
@@ -41,8 +41,8 @@ function upTo(sizeBytes: number, fields: Fields): LegacyConfig {
 const CONFIGS: ReadonlyMap<number, LegacyConfig> = new Map([
   // SPEED_DUPLEX is bit 63: mtu is the last field that a legacy device can have.
   [DEVICE_ID.net, upTo(12, NET_CONFIG.fields)],
-  // Up to the fields of WRITE_ZEROES and their padding, as far as legacy devices go.
-  [DEVICE_ID.block, upTo(60, BLK_CONFIG.fields)],
+  // Up to the fields of SECURE_ERASE (bit 16). Those of ZONED (17) follow, which legacy devices must not offer (§5.2.5.2).
+  [DEVICE_ID.block, upTo(72, BLK_CONFIG.fields)],
   [DEVICE_ID.console, upTo(12, CONSOLE_CONFIG.fields)],
   [DEVICE_ID.entropy, { sizeBytes: 0, fields: [] }],
 ]);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ClosedError } from "../../errors/mod.ts";
 import { REGION, REGION_FLAG, type VfioDevice } from "../../vfio/device.ts";
 import type { LegacyNotifyArea, LegacyRegisterAccess } from "../admin/legacy_access.ts";
 import { LEGACY_CFG } from "../constants/legacy.ts";
@@ -33,6 +34,7 @@ export class LegacyNotify implements Disposable {
   readonly #functions: LegacyNotifyFunctions;
   readonly #bars = new Map<LegacyNotifyArea["whose"], BarSet>();
   #place: LegacyNotifyArea | null | undefined;
+  #closed = false;
 
   /** Asks for nothing yet. */
   constructor(registers: LegacyRegisterAccess, functions: LegacyNotifyFunctions = {}) {
@@ -42,36 +44,55 @@ export class LegacyNotify implements Disposable {
 
   /**
    * The first address of the device's list that lies inside a BAR that can be written here (N-3.17); null when there is none: then every
-   * notification is a command. @throws what `LegacyRegisterAccess.notifyAreas` throws
+   * notification is a command. @throws ClosedError, and what `LegacyRegisterAccess.notifyAreas` throws
    */
   get place(): LegacyNotifyArea | null {
+    this.#open();
     if (this.#place === undefined) {
       this.#place = this.#registers.notifyAreas().find((area) => this.#usable(area)) ?? null;
     }
     return this.#place;
   }
 
-  /** A doorbell for one queue, looked up once. @param queue 0 to 65535 @throws what the function or the command throws */
+  /**
+   * A doorbell for one queue, looked up once; it ends with `close`.
+   * @param queue 0 to 65535 @throws ClosedError, and what the function or the command throws
+   */
   doorbell(queue: number): LegacyDoorbell {
     const { place } = this;
     if (place === null) {
       const { offset, width } = LEGACY_CFG.queue_notify;
-      return { kind: "command", ring: () => this.#registers.writeCommon(offset, width, queue) };
+      return this.#doorbell("command", () => this.#registers.writeCommon(offset, width, queue));
     }
     const register = this.#barsOf(place.whose).bar(place.bar).doorbell(place.offset, NOTIFY_BYTES, {
       value: queue,
     });
-    return { kind: register.kind, ring: () => register.write(queue) };
+    return this.#doorbell(register.kind, () => register.write(queue));
   }
 
-  /** Unmaps what it mapped. */
+  /** Unmaps what it mapped. May be called again. */
   close(): void {
+    this.#closed = true;
     for (const bars of this.#bars.values()) bars.close();
   }
 
   /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #doorbell(kind: LegacyDoorbell["kind"], write: () => void): LegacyDoorbell {
+    return {
+      kind,
+      ring: () => {
+        this.#open();
+        write();
+      },
+    };
+  }
+
+  #open(): void {
+    if (this.#closed) throw new ClosedError(`notify addresses of ${this.#registers.name}`);
   }
 
   #usable({ whose, bar, offset }: LegacyNotifyArea): boolean {

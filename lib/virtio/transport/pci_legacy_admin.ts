@@ -391,20 +391,23 @@ export class LegacyAdminTransport implements VirtioTransport {
     return undefined;
   }
 
-  /** Resets the virtio device (without waiting), turns interrupts off, puts the Command register back. */
+  /**
+   * Resets the virtio device (without waiting), turns interrupts off, puts the Command register back. Where the reset does not get through,
+   * Bus Master Enable is cleared, which stops the VF as well. The reset is a command, and takes as long as one may.
+   */
   close(): void {
     if (this.#closed) return;
     const gone = this.#device.closed;
     this.#closed = true;
     const { offset, width } = LEGACY_CFG.device_status;
-    if (!gone) quietly(() => this.#registers.writeCommon(offset, width, 0));
+    const stopped = !gone && quietly(() => this.#registers.writeCommon(offset, width, 0));
     // Its eventfds are closed whatever the answer.
     quietly(() => this.#interrupts.disable());
     if (!gone) {
       quietly(() =>
         this.#config.setCommand({
           memory: (this.#commandBefore & 2) !== 0,
-          busMaster: (this.#commandBefore & 4) !== 0,
+          busMaster: stopped && (this.#commandBefore & 4) !== 0,
         })
       );
     }
@@ -521,11 +524,12 @@ export class LegacyAdminTransport implements VirtioTransport {
   }
 }
 
-/** For letting go: owner or VF may be gone, and the rest is let go of all the same. */
-function quietly(act: () => unknown): void {
+/** For letting go: owner or VF may be gone, and the rest is let go of all the same. @returns whether it was done */
+function quietly(act: () => unknown): boolean {
   try {
     act();
+    return true;
   } catch {
-    // See above.
+    return false;
   }
 }

@@ -151,6 +151,19 @@ Deno.test("blk: fields of 1, 2, 4 and 8 bytes are never mixed in a command; padd
   assertEquals(model.log.length, 2, "writes to padding are dropped");
 });
 
+Deno.test("blk: fields of SECURE_ERASE, bit 16, can be there; those of ZONED, which legacy devices must not offer, cannot", () => {
+  const { model, bar } = present({
+    deviceId: 2,
+    config: new Uint8Array(96).fill(3),
+    configFields: [[56, 1], [60, 4], [64, 4], [68, 4], [72, 4]],
+  });
+  const bytes = new Uint8Array(20);
+  bar.read(20 + 56, bytes);
+  assertEquals(model.log, ["r config 56+1", "r config 60+4", "r config 64+4", "r config 68+4"]);
+  assertEquals([...bytes], [3, 0, 0, 0, ...new Array(12).fill(3), ...new Array(4).fill(0xff)]);
+  assertEquals([bar.sizeBytes, transitionalIdentity(2).bar0SizeBytes], [128, 128]);
+});
+
 Deno.test("behind the last field everything reads as ones and writes are dropped; outside the BAR is a UsageError", () => {
   const { model, bar } = present();
   assertEquals(bar.sizeBytes, 64);

@@ -12,6 +12,7 @@ import { VirtioDevice } from "../../../lib/virtio/device.ts";
 import { createVirtqueue } from "../../../lib/virtio/queue/create.ts";
 import { legacySplitLayout } from "../../../lib/virtio/queue/split_layout.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
+import { LegacyNotify } from "../../../lib/virtio/transport/legacy_notify.ts";
 import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";
 import { LegacyModel, type LegacyModelOptions } from "./legacy_model.ts";
 
@@ -395,7 +396,7 @@ Deno.test("an 8-byte field is two commands of 4 bytes, and never one over two fi
     configFields: [[0, 8], [8, 4], [20, 4]],
   });
   const { model, transport } = one;
-  assertEquals([transport.deviceId, transport.configSizeBytes], [2, 60]);
+  assertEquals([transport.deviceId, transport.configSizeBytes], [2, 72]);
   assertEquals([transport.readConfig(0, 4), transport.readConfig(4, 4)], [0x01010101, 0x01010101]);
   assertEquals(model.log, ["r config 0+4", "r config 4+4"]);
 });
@@ -462,6 +463,37 @@ Deno.test("an owner that is gone: commands throw, and close lets the VF go all t
   assertEquals([model.msix, model.vf.command & 6], [false, 0]);
   model[Symbol.dispose]();
   assertEquals([openFdCount(), mappingCount().mappings], before);
+});
+
+Deno.test("close where the reset does not get through: the VF is no bus master any more, even if it was before", () => {
+  for (const gone of [false, true]) {
+    using model = new LegacyModel();
+    new DataView(model.vf.config.buffer).setUint16(4, 6, true);
+    const transport = LegacyAdminTransport.open(model.vf, model);
+    if (gone) model.failure = new ClosedError("the admin queue");
+    transport.close();
+    assertEquals(model.vf.command & 6, gone ? 2 : 6);
+  }
+});
+
+Deno.test("LegacyNotify: after close there is no place, and its doorbells are gone, however they travel", () => {
+  for (const way of ["access", "eventfd", "command"] as const) {
+    using model = new LegacyModel({ areas: way === "command" ? [] : [MEMBER] });
+    using fd = new EventFd();
+    if (way === "eventfd") model.vf.doorbells.set("2:16:2:0", { fd, value: 0 });
+    model.status = 4;
+    const notify = new LegacyNotify(model, { member: model.vf });
+    const doorbell = notify.doorbell(0);
+    assertEquals(doorbell.kind, way);
+    doorbell.ring();
+    notify.close();
+    notify.close();
+    const before = [model.log.length, model.vf.barWrites.length, fd.take()];
+    assertThrows(() => doorbell.ring(), ClosedError, "0000:0a:00.1");
+    assertThrows(() => notify.doorbell(0), ClosedError);
+    assertThrows(() => notify.place, ClosedError);
+    assertEquals([model.log.length, model.vf.barWrites.length, fd.take()], [before[0], before[1], 0]);
+  }
 });
 
 Deno.test("a function that is not virtio's is refused before anything is changed", () => {
