@@ -1,0 +1,79 @@
+/** A guest whose functions are served by the embedded host, and a script of ours that drives them in it by kernel VFIO. */
+import { cacheForGuest, denoEnvironment, denoForGuest } from "../rig/deno_in_guest.ts";
+import { bootGuest } from "../rig/guest.ts";
+import { inGuest } from "../rig/in_guest.ts";
+import { preparedKernel } from "../rig/kernel.ts";
+import { exists, SYSROOT_LOADER } from "../rig/paths.ts";
+
+/** What to boot. */
+export interface JobGuest {
+  /** Path of the script. Each line that it begins with `REPORT` is a report of it. */
+  readonly job: string;
+  /** Its only argument, as JSON. */
+  readonly task: unknown;
+  /** Sockets of the functions, which are on buses 1, 2, … in the guest. */
+  readonly sockets: readonly string[];
+  /** Told of each report as it comes. */
+  readonly onReport?: (report: unknown) => void;
+  /** Kills the guest: then `bootJob` throws the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** How a guest ended. */
+export interface JobResult {
+  readonly exitCode: number;
+  readonly console: string;
+}
+
+/** Begins the line of a report; the rest is JSON. */
+export const REPORT = "report: ";
+
+/** Writes a report. For the script, in the guest. */
+export function report(what: unknown): void {
+  console.log(REPORT + JSON.stringify(what));
+}
+
+/** What the guest's kernel has to say of DMA that was refused, or of itself. For the script, in the guest. */
+export function kernelComplaints(): string[] {
+  const { stdout } = new Deno.Command("dmesg").outputSync();
+  return new TextDecoder().decode(stdout).split("\n").filter((line) =>
+    /\b(faults?|bug:|warning:|call trace)/i.test(line)
+  );
+}
+
+/** Why there can be no such guest; undefined when there can. */
+export function whyNoGuest(): string | undefined {
+  if (inGuest()) return "boots a guest of its own";
+  return exists(SYSROOT_LOADER) ? undefined : "the guest rig is not set up: deno task guest:setup";
+}
+
+/** The kernel's ways to a function. */
+export function kernelPaths(): ("group" | "cdev")[] {
+  return preparedKernel().builtin.includes("iommufd") ? ["group", "cdev"] : ["group"];
+}
+
+/** Boots it, behind an IOMMU, and waits for its end. */
+export async function bootJob(guest: JobGuest): Promise<JobResult> {
+  await cacheForGuest([guest.job]);
+  let console = "";
+  let seen = 0;
+  const { exitCode } = await bootGuest({
+    command: [
+      await denoForGuest(),
+      ...["run", "--no-check", "--cached-only", "-A", guest.job, JSON.stringify(guest.task)],
+    ],
+    env: denoEnvironment(),
+    devices: guest.sockets.map((socket) => ({ kind: "vfio-user", socket })),
+    timeoutMs: 120_000,
+    ...(guest.signal === undefined ? {} : { signal: guest.signal }),
+    onConsole: (text) => {
+      console += text;
+      for (let end = console.indexOf("\n", seen); end >= 0; end = console.indexOf("\n", seen)) {
+        const line = console.slice(seen, end).trimEnd();
+        seen = end + 1;
+        if (line.startsWith(REPORT)) guest.onReport?.(JSON.parse(line.slice(REPORT.length)));
+      }
+    },
+  });
+  return { exitCode, console };
+}
