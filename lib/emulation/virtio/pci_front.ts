@@ -8,7 +8,7 @@ import type { OwnedFd } from "../../../ffi/mod.ts";
 import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_VENDOR_ID } from "../../virtio/constants/device_id.ts";
 import { FEATURE } from "../../virtio/constants/features.ts";
 import { queueStateToWords } from "../../virtio/constants/queue_state.ts";
-import { describeStatus, STATUS } from "../../virtio/constants/status.ts";
+import { STATUS } from "../../virtio/constants/status.ts";
 import type { DmaTable } from "../../vfio/vfio_user/dma_table.ts";
 import type { ServedDoorbell, ServedMapping } from "../../vfio/vfio_user/served_device.ts";
 import type { DeviceFront, DeviceModel } from "../device_model.ts";
@@ -25,7 +25,7 @@ import type { AdminEngine, GroupPlace } from "./admin/engine.ts";
 import { adminFront } from "./admin/front.ts";
 import type { GroupMember, MemberParts } from "./admin/handler.ts";
 import { CommonRegisters, type CommonRegistersOwner, type QueueRegisters } from "./common_registers.ts";
-import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
+import type { DeviceQueue } from "./device_queue.ts";
 import { FrontDoorbells, notificationProblem } from "./front_doorbells.ts";
 import { FrontInterrupts } from "./front_interrupts.ts";
 import {
@@ -44,20 +44,22 @@ import {
   PAGE,
   STRUCTURES_BAR,
 } from "./front_layout.ts";
+import { FrontQueues, type FrontQueuesHost } from "./front_queues.ts";
 import { FrontSharedMemory, SHARED_MEMORY_BAR } from "./front_shared_memory.ts";
+import { advanceStatus, type FrontStatusHost } from "./front_status.ts";
 import type { FunctionQueues } from "../../virtio/constants/queue_view.ts";
 import { reportQueues } from "./queue_report.ts";
-import { honestQueue, queueSetup } from "./queue_setup.ts";
 import { featureProblem, type FrontProfile, offeredFeatures, type PciFrontOptions } from "./front_options.ts";
 import { type LegacyHost, type LegacyRegisters, legacyRegisters } from "./legacy_registers.ts";
 import { DeviceParts, type PartsHost } from "./device_parts.ts";
-import { stepStatus } from "./status_rules.ts";
 
 export type { FrontProfile, PciFrontOptions } from "./front_options.ts";
 
 /** A driver gone wild shall not fill the machine's memory with reports. */
 const REPORTS_MAX = 256;
 const NOTHING: readonly ServedDoorbell[] = [];
+
+type FrontHost = CommonRegistersOwner & FrontStatusHost & FrontQueuesHost & PartsHost & LegacyHost;
 
 /** A virtio function with modern registers. */
 export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
@@ -72,11 +74,12 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** All features that it offers. */
   readonly offered: bigint;
   readonly #common: CommonRegisters;
-  readonly #queues: (DeviceQueue | undefined)[];
+  readonly #queues: FrontQueues;
+  readonly #host: FrontHost;
+  /** Of the legacy interface: on a VF its own, on its owner the first of those for its members. */
+  readonly #notifyArea: { readonly bar: number; readonly offset: number };
   /** Profile that it has. */
   readonly profile: FrontProfile;
-  readonly #makeQueue: (setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue;
-  readonly #usedBatches: boolean;
   readonly #admin: AdminEngine | null;
   readonly #group: GroupPlace | undefined;
   readonly #shared: FrontSharedMemory | null;
@@ -95,7 +98,6 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   constructor(model: DeviceModel, options: PciFrontOptions = {}) {
     this.model = model;
     this.profile = options.profile ?? "spec";
-    this.#usedBatches = options.usedBatches ?? false;
     this.offered = offeredFeatures(model.features, options);
     this.#admin = (this.offered & FEATURE.ADMIN_VQ) === 0n ? null : options.admin ?? null;
     this.#group = options.group;
@@ -110,13 +112,14 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       revision: 1,
       classCode: model.classCode,
     };
-    this.#queues = new Array<DeviceQueue | undefined>(queueCount).fill(undefined);
+    this.#notifyArea = { bar: STRUCTURES_BAR, offset: behindDoorbells(queueCount) };
     const self = this.#inside(vectors);
     this.#common = new CommonRegisters(self, sizes, queueCount - model.queueSizes.length);
-    const host = { ...self, registers: this.#common };
-    this.memberLegacy = legacyRegisters(host, options);
-    this.#parts = new DeviceParts(host);
-    this.#doorbells = new FrontDoorbells(queueCount, this.memberLegacy && this.#behind);
+    this.#host = { ...self, registers: this.#common };
+    this.#queues = new FrontQueues(this.#host, options);
+    this.memberLegacy = legacyRegisters(this.#host, options);
+    this.#parts = new DeviceParts(this.#host);
+    this.#doorbells = new FrontDoorbells(queueCount, this.memberLegacy && this.#notifyArea.offset);
     this.#shared = model.sharedMemory === undefined ? null : new FrontSharedMemory(model.sharedMemory);
     this.bars = [
       ...frontBars(queueCount, vectors, this.memberLegacy ? PAGE : this.#admin?.notifyBytes),
@@ -133,7 +136,6 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       ),
     ];
     if (model.netInterface !== undefined) this.netInterface = model.netInterface;
-    this.#makeQueue = options.makeQueue ?? honestQueue;
   }
 
   // ---- DeviceFront ----
@@ -199,7 +201,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   /** An enabled queue of a live device. */
   queue(index: number): DeviceQueue | undefined {
-    return this.live ? this.#queues[index] : undefined;
+    return this.live ? this.#queues.list[index] : undefined;
   }
 
   /** See `PciFunctionBehaviour`. */
@@ -211,7 +213,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       status: this.#common.status,
       negotiated: this.negotiatedFeatures,
       registers: this.#common.queues,
-      queues: this.#queues,
+      queues: this.#queues.list,
       dma: this.#port?.dma ?? null,
     });
   }
@@ -324,7 +326,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     const { status, keepsState } = this.#common;
     const suspended = keepStates && keepsState && (status & STATUS.driverOk) !== 0;
     this.#common.reset(keepStates);
-    this.#queues.fill(undefined);
+    this.#queues.dropAll();
     this.#interrupts.clear();
     this.#parts.cleared(!keepStates);
     const legacy = this.legacy;
@@ -360,35 +362,27 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     if (bar !== STRUCTURES_BAR) return;
     const { configSizeBytes } = this.model;
     const { memberLegacy } = this;
-    if (memberLegacy !== undefined && offset >= this.#behind) {
-      if (offset === this.#behind && from.length === 2) memberLegacy.notified(from[0]! | from[1]! << 8);
-      else this.report("2.3", `write of ${from.length} bytes at 0x${offset.toString(16)}: no notification`);
+    if (memberLegacy !== undefined && offset >= this.#notifyArea.offset) {
+      if (offset === this.#notifyArea.offset && from.length === 2) {
+        memberLegacy.notified(from[0]! | from[1]! << 8);
+      } else this.report("2.3", `write of ${from.length} bytes at 0x${offset.toString(16)}: no notification`);
     } else if (
       !isDeviceReset(offset, from) && memberLegacy?.refusesModern(`0x${offset.toString(16)} of BAR ${bar}`)
     ) {
       return;
     } else if (inside(offset, from.length, COMMON_AT, this.#common.sizeBytes)) {
       this.#common.write(offset - COMMON_AT, from);
-    } else if (inside(offset, from.length, NOTIFY_AT, this.#queues.length * NOTIFY_MULTIPLIER)) {
+    } else if (inside(offset, from.length, NOTIFY_AT, this.#queues.list.length * NOTIFY_MULTIPLIER)) {
       this.#notifyWritten(offset - NOTIFY_AT, from);
     } else if (inside(offset, from.length, DEVICE_AT, configSizeBytes)) {
       if ((this.#common.status & STATUS.featuresOk) === 0 && !this.model.configWritableAlways) {
         this.report("1.1", "device configuration was written before FEATURES_OK");
       } else this.model.writeConfig(offset - DEVICE_AT, from);
-    } else if (inside(offset, from.length, this.#behind, this.#admin?.notifyBytes ?? 0)) {
-      this.#admin!.notifyWritten(offset - this.#behind, from);
+    } else if (inside(offset, from.length, this.#notifyArea.offset, this.#admin?.notifyBytes ?? 0)) {
+      this.#admin!.notifyWritten(offset - this.#notifyArea.offset, from);
     } else {
       this.report("2.1", `write of ${from.length} bytes at 0x${offset.toString(16)}: there is nothing`);
     }
-  }
-
-  get #behind(): number {
-    return behindDoorbells(this.#queues.length);
-  }
-
-  /** Of the legacy interface: on a VF its own, on its owner the first of those for its members. */
-  get #notifyArea(): { readonly bar: number; readonly offset: number } {
-    return { bar: STRUCTURES_BAR, offset: this.#behind };
   }
 
   #notifyWritten(offset: number, from: Uint8Array): void {
@@ -401,7 +395,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       return;
     }
     const { status } = this.#common;
-    const queue = this.#queues[index];
+    const queue = this.#queues.list[index];
     if ((status & STATUS.driverOk) === 0) {
       this.violation("1.1", "the driver notified before DRIVER_OK", index);
     } else if (queue === undefined) {
@@ -455,7 +449,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
     if (bar !== STRUCTURES_BAR) return;
     const index = (offset - NOTIFY_AT) / NOTIFY_MULTIPLIER;
     if (this.legacy) this.memberLegacy!.rang(index);
-    else if (this.live && this.#queues[index] !== undefined) this.#notified(index);
+    else if (this.live && this.#queues.list[index] !== undefined) this.#notified(index);
   }
 
   // ---- work ----
@@ -482,8 +476,8 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
 
   // ---- inside ----
 
-  /** What registers, device parts and legacy registers need of this. */
-  #inside(vectors: number): Omit<CommonRegistersOwner & PartsHost & LegacyHost, "registers"> {
+  /** What registers, queues, device parts and legacy registers need of this. */
+  #inside(vectors: number): Omit<FrontHost, "registers"> {
     return {
       model: this.model,
       offered: this.offered,
@@ -495,16 +489,22 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
       report: (rule, message, queue) => this.report(rule, message, queue),
       violation: (rule, message, queue) => this.violation(rule, message, queue),
       wake: () => this.wake(),
+      dma: () => this.dma,
+      interruptQueue: (index) => this.#interrupts.queue(this.#common.queues[index]!.vector),
       attached: () => this.dma !== null,
       running: () => this.live,
       legacy: () => this.legacy,
       msixEnabled: () => this.#port?.msixEnabled ?? false,
       takeIsr: () => this.#interrupts.takeIsr(),
-      statusWritten: (value) => this.#statusWritten(value),
+      statusWritten: (value) => {
+        this.wake();
+        if (value === 0) this.#clear(true);
+        else advanceStatus(this.#host, value);
+      },
       reset: () => this.#clear(true),
       start: () => this.model.start(),
       notify: (index) => this.#notified(index),
-      featureProblem: (accepted) => this.#featureProblem(accepted),
+      featureProblem: (accepted) => featureProblem(accepted, this.offered, this.model, this.profile),
       readGeneration: () => this.#generation,
       setGeneration: (generation) => this.#generation = generation,
       configChanged: () => {
@@ -512,85 +512,16 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
         this.configChanged();
       },
       stateOf: (index) => {
-        const queue = this.#queues[index];
+        const queue = this.#queues.list[index];
         return queue === undefined ? undefined : queueStateToWords(queue.state());
       },
       enableQueue: (index: number, registers: QueueRegisters, features?: bigint) =>
-        this.#enableQueue(index, registers, features ?? this.negotiatedFeatures),
-      resetQueue: (index) => {
-        this.#queues[index] = undefined;
-      },
-      leaveQueues: () => this.#queues.forEach((queue) => queue?.leave()),
+        this.#queues.enable(index, registers, features ?? this.negotiatedFeatures),
+      resetQueue: (index) => this.#queues.drop(index),
+      leaveQueues: () => this.#queues.leave(),
       remakeQueue: (index, goOn) =>
-        this.#enableQueue(index, this.#common.queues[index]!, this.negotiatedFeatures, goOn),
+        this.#queues.enable(index, this.#common.queues[index]!, this.negotiatedFeatures, goOn),
     };
-  }
-
-  #statusWritten(value: number): void {
-    this.wake();
-    if (value === 0) {
-      this.#clear(true);
-      return;
-    }
-    const before = this.#common.status;
-    const step = stepStatus(before, value);
-    for (const problem of step.problems) this.report("1.1", problem);
-    let { status } = step;
-    if ((status & ~before & STATUS.featuresOk) !== 0) {
-      const problem = this.#featureProblem(this.#common.driverFeatures);
-      if (problem !== undefined) {
-        this.report("1.2", `FEATURES_OK refused: ${problem}`);
-        status &= ~STATUS.featuresOk;
-      }
-    }
-    this.#common.status = status;
-    const added = status & ~before;
-    if ((added & STATUS.acknowledge) !== 0) this.#common.clearStates();
-    if ((added & STATUS.featuresOk) !== 0) {
-      for (const queue of this.#common.queues) queue.chooseLayout(this.#common.packed);
-    }
-    if ((added & STATUS.driverOk) !== 0) {
-      if (this.#common.keepsState) {
-        for (const index of this.#common.queuesWithoutState()) {
-          this.report("N-6.1", "DRIVER_OK was set before the state of the queue", index);
-        }
-      }
-      // After a violation the device stays as it is until it is reset.
-      if ((status & (STATUS.deviceNeedsReset | STATUS.failed)) === 0) this.model.start();
-      else this.report("1.1", `DRIVER_OK in status ${describeStatus(before)}`);
-    }
-  }
-
-  #featureProblem(accepted: bigint): string | undefined {
-    return featureProblem(accepted, this.offered, this.model, this.profile);
-  }
-
-  /** @param left the ring goes on where a device left it */
-  #enableQueue(index: number, registers: QueueRegisters, features: bigint, left = false): boolean {
-    this.wake();
-    const dma = this.#port?.dma ?? null;
-    if (dma === null) {
-      this.violation("DMA", "a queue was enabled without a client's memory", index);
-      return false;
-    }
-    const setup = queueSetup(
-      index,
-      registers,
-      features,
-      this.#common.writtenState(index),
-      this.#usedBatches,
-    );
-    if ("rule" in setup) {
-      this.violation(setup.rule, setup.problem, index);
-      return false;
-    }
-    this.#queues[index] = this.#makeQueue(left ? { ...setup, left } : setup, {
-      dma,
-      violation: (rule, message, queue) => this.violation(rule, message, queue),
-      report: (rule, message, queue) => this.report(rule, message, queue),
-      interrupt: (queue) => this.#interrupts.queue(this.#common.queues[queue]!.vector),
-    });
-    return true;
   }
 
   #interruptConfig(): void {
