@@ -5,7 +5,7 @@
  */
 import type { IsmChannel } from "../drivers/virtio_ism_channel.ts";
 import { type OwnedFd, read, type UnixSocket, writeAll } from "../ffi/mod.ts";
-import { PeerGoneError } from "../lib/errors/mod.ts";
+import { PeerGoneError, TimeoutError } from "../lib/errors/mod.ts";
 
 /** One of them. */
 export interface Medium {
@@ -18,6 +18,9 @@ export interface Medium {
 /** Bytes that a receiver has room for. */
 export const RECEIVE_BYTES = 256 * 1024;
 
+/** The peer that waits for its next task does so on its control connection, not here. */
+const PATIENCE_MS = 20_000;
+
 /** Waits as the channel was told to. */
 export class ChannelMedium implements Medium {
   readonly #channel: IsmChannel;
@@ -28,7 +31,7 @@ export class ChannelMedium implements Medium {
   send(bytes: Uint8Array<ArrayBuffer>): void {
     let at = this.#channel.write(bytes);
     while (at < bytes.length) {
-      this.#channel.waitWritableBlocking();
+      check(this.#channel.waitWritableBlocking(PATIENCE_MS));
       at += this.#channel.write(bytes, at);
     }
   }
@@ -37,9 +40,13 @@ export class ChannelMedium implements Medium {
       const count = this.#channel.read(into);
       if (count > 0) return count;
       if (this.#channel.ended) throw new PeerGoneError("the other process has closed the channel");
-      this.#channel.waitReadableBlocking();
+      check(this.#channel.waitReadableBlocking(PATIENCE_MS));
     }
   }
+}
+
+function check(woken: boolean): void {
+  if (!woken) throw new TimeoutError(`nothing moved through the channel in ${PATIENCE_MS / 1000} s`);
 }
 
 /** Sleeps in the kernel, or asks it again and again. */

@@ -11,7 +11,7 @@ import { RING_CONTROL, RING_CONTROL_AT, RINGS_AT } from "./layout.ts";
 const SHORT_BYTES = 48;
 
 /** What is copied is published so often: the other side copies at the same time. */
-const PIECE_BYTES = 64 * 1024;
+const PIECE_BYTES = 16 * 1024;
 
 const FIELDS = RING_CONTROL.fields;
 
