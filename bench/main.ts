@@ -7,6 +7,7 @@
  */
 import { kernelRelease, readText } from "../ffi/mod.ts";
 import { RingsideError, UsageError } from "../lib/errors/mod.ts";
+import { benchAdmin } from "./admin.ts";
 import { benchAllocation } from "./allocation.ts";
 import { BenchRun, Interrupted } from "./bench_run.ts";
 import { benchBringUp } from "./bring_up.ts";
@@ -24,6 +25,7 @@ const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> 
   allocation: benchAllocation,
   frames: benchFrames,
   wake: benchWake,
+  admin: benchAdmin,
   ism: benchIsm,
   "bring-up": benchBringUp,
   memory: benchMemory,

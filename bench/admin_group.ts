@@ -1,0 +1,55 @@
+/**
+ * A PF with administration queues and its VFs, for the benchmarks of commands.
+ *
+ * @module
+ */
+import { startEmulatedHost } from "../cli/emulated_process.ts";
+import { makeTemporaryDirectory, removeTree } from "../cli/temporary_directory.ts";
+import { VirtioAdmin, type VirtioAdminOptions } from "../drivers/virtio_admin.ts";
+import { O, OwnedFd, writeAll } from "../ffi/mod.ts";
+import { type Host, openHost } from "../lib/host/mod.ts";
+import { PciModernTransport } from "../lib/virtio/mod.ts";
+import type { BenchRun } from "./bench_run.ts";
+import { findPf } from "./opened_functions.ts";
+
+/** Administration queues of the PF. */
+export const ADMIN_QUEUES = 4;
+
+/** What `useGroup` opens. */
+export interface AdminGroupUnderTest {
+  readonly host: Host;
+  /** Addresses. */
+  readonly vfs: readonly string[];
+  /** Drives the PF; one at a time. */
+  readonly open: (options: VirtioAdminOptions) => Promise<VirtioAdmin>;
+}
+
+/** A virtio-net PF with as many VFs, served by another process, until the stack is disposed of; then the host is put back. */
+export async function useGroup(
+  stack: AsyncDisposableStack,
+  run: BenchRun,
+  vfCount: number,
+): Promise<AdminGroupUnderTest> {
+  const directory = makeTemporaryDirectory();
+  stack.defer(() => removeTree(directory));
+  const topology = `${directory}/topology.json`;
+  {
+    const pf = {
+      address: "0000:01:00.0",
+      kind: "virtio-net",
+      totalVfs: vfCount,
+      queuePairs: 1,
+      adminQueues: ADMIN_QUEUES,
+    };
+    using file = OwnedFd.open(topology, O.WRONLY | O.CREAT, 0o600);
+    writeAll(file, new TextEncoder().encode(JSON.stringify({ functions: [pf] })));
+  }
+  const emulated = await startEmulatedHost({ topology, signal: run.signal });
+  stack.defer(() => emulated.stop());
+  const host = stack.use(openHost(emulated.directory));
+  const pf = findPf(host);
+  stack.defer(() => void host.restore(pf));
+  host.bind(pf);
+  const transport = stack.use(PciModernTransport.open(stack.use(host.open(pf))));
+  return { host, vfs: host.setVfCount(pf, vfCount), open: (options) => VirtioAdmin.open(transport, options) };
+}
