@@ -1,0 +1,591 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { createHash } from "node:crypto";
+import { startEmulatedHost } from "../../../cli/emulated_process.ts";
+import { parseSize } from "../../../cli/ism/byte_size.ts";
+import { domainSvg } from "../../../cli/ism/figure_svg.ts";
+import { parsePermissions, permissionsText } from "../../../cli/ism/permissions.ts";
+import { parseToken, tokenText } from "../../../cli/ism/token.ts";
+import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
+import { accessible, O, OwnedFd, readText, removeFile, writeAll } from "../../../ffi/mod.ts";
+import type { IsmDomainState } from "../../../lib/emulation/mod.ts";
+import { SocketSysfs } from "../../../lib/host/mod.ts";
+import { cli, shell, startCli } from "./run_cli.ts";
+
+const [ONE, TWO, THREE, STRANGER, RNG] = [1, 2, 3, 4, 5].map((bus) => `0000:0${bus}:00.0`) as [
+  string,
+  string,
+  string,
+  string,
+  string,
+];
+const TOPOLOGY = {
+  functions: [
+    ...[ONE, TWO, THREE].map((address) => ({ address, kind: "virtio-ism", driver: "vfio-pci" })),
+    { address: STRANGER, kind: "virtio-ism", driver: "vfio-pci", domain: "d1", chunkSize: 4096, chunks: 64 },
+    { address: RNG, kind: "virtio-rng", driver: "vfio-pci" },
+  ],
+};
+
+type Json = Record<string, unknown>;
+
+/** A host with three functions in one domain and a fourth in another. */
+class Rig implements AsyncDisposable {
+  readonly scratch: string;
+  readonly #served: Awaited<ReturnType<typeof startEmulatedHost>>;
+
+  private constructor(scratch: string, served: Awaited<ReturnType<typeof startEmulatedHost>>) {
+    this.scratch = scratch;
+    this.#served = served;
+  }
+
+  static async start(): Promise<Rig> {
+    const scratch = makeTemporaryDirectory();
+    try {
+      save(`${scratch}/topology.json`, JSON.stringify(TOPOLOGY));
+      return new Rig(scratch, await startEmulatedHost({ topology: `${scratch}/topology.json` }));
+    } catch (error) {
+      removeTree(scratch);
+      throw error;
+    }
+  }
+
+  get args(): string[] {
+    return ["--host", this.#served.directory, "ism"];
+  }
+
+  get directory(): string {
+    return this.#served.directory;
+  }
+
+  violations(): string[] {
+    return this.#served.violations();
+  }
+
+  async run(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+    return await cli(...this.args, ...args);
+  }
+
+  async json(...args: string[]): Promise<Json> {
+    const { code, out, err } = await this.run(...args, "--json");
+    assertEquals([code, err], [0, ""]);
+    return JSON.parse(out);
+  }
+
+  /** `ringside` in it is `ringside --host … ism`; SCRATCH is a directory. */
+  async script(text: string): Promise<{ code: number; out: string; err: string }> {
+    return await shell(text.replaceAll("ringside ", `ringside ${this.args.join(" ")} `), {
+      SCRATCH: this.scratch,
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#served.stop();
+    removeTree(this.scratch);
+  }
+}
+
+/** A command that holds a region, with its shell. */
+class Holder implements AsyncDisposable {
+  /** What came and was not asked for. */
+  readonly events: Json[] = [];
+  readonly #child: Deno.ChildProcess;
+  readonly #lines: ReadableStreamDefaultReader<string>;
+  readonly #err: Promise<string>;
+  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
+  #text = "";
+
+  constructor(rig: Rig, ...args: string[]) {
+    this.#child = startCli({ stdin: "piped" }, ...rig.args, ...args, "--shell", "--json");
+    this.#lines = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    this.#err = new Response(this.#child.stderr).text();
+    this.#input = this.#child.stdin.getWriter();
+  }
+
+  async line(): Promise<Json> {
+    for (;;) {
+      const end = this.#text.indexOf("\n");
+      if (end >= 0) {
+        const line = this.#text.slice(0, end);
+        this.#text = this.#text.slice(end + 1);
+        return JSON.parse(line);
+      }
+      const { value, done } = await this.#lines.read();
+      if (done) throw new Error(`it has ended: ${await this.#err}`);
+      this.#text += value;
+    }
+  }
+
+  async ask(line: string): Promise<Json> {
+    await this.#input.write(new TextEncoder().encode(`${line}\n`));
+    for (;;) {
+      const answer = await this.line();
+      if ("command" in answer) return answer;
+      this.events.push(answer);
+    }
+  }
+
+  /** The next event, of those that came first. */
+  async event(): Promise<Json> {
+    return this.events.shift() ?? await this.line();
+  }
+
+  kill(signal: Deno.Signal): void {
+    this.#child.kill(signal);
+  }
+
+  /** Ends standard input. */
+  async end(): Promise<{ code: number; err: string }> {
+    await this.#input.close().catch(() => {});
+    while (!(await this.#lines.read()).done);
+    const { code } = await this.#child.status;
+    return { code, err: await this.#err };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.#child.kill("SIGKILL");
+    } catch {
+      // It has ended.
+    }
+    await this.end();
+  }
+}
+
+function save(path: string, content: string | Uint8Array<ArrayBuffer>): void {
+  using file = OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC);
+  writeAll(file, typeof content === "string" ? new TextEncoder().encode(content) : content);
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let i = 0; i < 1000; i++) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error("it never came true");
+}
+
+const ONE_LINE = /^ringside: [^\n]+\n$/;
+
+Deno.test("ism: regions between processes", async (t) => {
+  await using rig = await Rig.start();
+
+  await t.step("info: domains, ids, chunks, areas", async () => {
+    const infos = [
+      await rig.json(ONE, "info"),
+      await rig.json(TWO, "info"),
+      await rig.json(STRANGER, "info"),
+    ];
+    const [one, two, stranger] = infos as [Json, Json, Json];
+    assertMatch(String(one.domain), /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    assertEquals([one.domain === two.domain, one.domain === stranger.domain], [true, false]);
+    assertEquals(infos.map(({ devid }) => devid), [1, 2, 1]);
+    assertEquals([one.chunkBytes, one.chunks, stranger.chunkBytes, stranger.chunks], [65536, 4096, 4096, 64]);
+    const mapped = { bytes: 1 << 28, mapped: true };
+    assertEquals(one.areas, { regions: mapped, notify: { bytes: 16384, mapped: false } });
+    assertEquals(one.deviceMemory, true);
+    const { out } = await rig.run(STRANGER, "info");
+    assertMatch(out, /regions: 64 chunks of 4 KiB \(256 KiB\), mapped\n.*notify: 64 of 4 B \(256 B\)/);
+  });
+
+  await t.step(
+    "what a region says of itself, seen by another process, and rights that are refused",
+    async () => {
+      await using holder = new Holder(rig, ONE, "alloc", "200K", "--grant", "read,attach", "--fill", "hello");
+      const region = await holder.line();
+      const token = String(region.token);
+      assertMatch(token, /^0x[0-9a-f]{16}$/);
+      assertEquals(region, {
+        function: ONE,
+        token,
+        bytes: 204800,
+        rights: ["read", "write"],
+        mapped: true,
+        chunkBytes: 65536,
+        chunks: [{ first: 0, count: 4 }],
+        defaultPermissions: ["read", "attach"],
+      });
+      assertEquals(await rig.json(TWO, "query", token), {
+        function: TWO,
+        token,
+        bytes: 204800,
+        permissions: ["read", "attach"],
+      });
+      const attached = await rig.json(TWO, "attach", token, "--dump", "8");
+      assertEquals([attached.rights, attached.hex], [["read"], "68656c6c6f000000"]);
+      const { out } = await rig.run(TWO, "attach", token, "--read", "--dump", "20");
+      assertMatch(
+        out,
+        /^0x[0-9a-f]{16}: 200 KiB to read; 4 chunks of 64 KiB: 0–3; mapped\n00000000 {2}68 65 6c/,
+      );
+      assertMatch(out, /\|hello\.{11}\|\n00000010 {2}00 00 00 00 +\|\.{4}\|\n$/);
+      assertEquals((await holder.event()).event, "attach");
+      assertEquals(await holder.event(), { event: "detach", token, devid: 2, peers: 0 });
+
+      for (
+        const [args, says] of [
+          [[TWO, "attach", token, "--write"], /PERM_EWRITE/],
+          [[STRANGER, "attach", token], /ENOENT/],
+          [[STRANGER, "query", token], /ENOENT/],
+          [
+            [TWO, "grant", token, "--permissions", "read"],
+            /may not manage .*: it may read,attach .*alloc BYTES/,
+          ],
+          [[ONE, "query", token], /in use|held|busy/i],
+        ] as const
+      ) {
+        const { code, out, err } = await rig.run(...args);
+        assertEquals([code, out], [1, ""], err);
+        assertMatch(err, ONE_LINE);
+        assertMatch(err, says);
+      }
+      const refused = JSON.parse((await rig.run(TWO, "attach", token, "--write", "--json")).out);
+      assertEquals([refused.error.type, refused.error.location.field], ["IsmError", "ack"]);
+
+      assertEquals(await rig.json(TWO, "detach", token), {
+        function: TWO,
+        token,
+        detached: false,
+        regionLeft: true,
+      });
+      assertEquals(await holder.ask("detach"), { command: "detach", detached: true });
+      const { code, err } = await holder.end();
+      assertEquals([code, err], [0, ""]);
+      assertMatch((await rig.run(TWO, "detach", token)).err, /ENOENT/);
+    },
+  );
+
+  await t.step("the shell: grants, bytes, updates, mistakes", async () => {
+    await using holder = new Holder(rig, ONE, "alloc", "4096");
+    const token = String((await holder.line()).token);
+    assertEquals(await holder.ask("grant read,write,attach,manage 2"), {
+      command: "grant",
+      devid: 2,
+      permissions: ["read", "write", "attach", "manage"],
+      cleanDefault: false,
+    });
+    assertEquals((await holder.ask("grant attach,write 3 clean-default")).cleanDefault, true);
+    assertEquals((await rig.json(THREE, "query", token)).permissions, ["write", "attach"]);
+    // Who may manage a region can grant, too.
+    assertEquals(await rig.json(TWO, "grant", token, "--permissions", "read,attach", "--devid", "3"), {
+      function: TWO,
+      token,
+      devid: 3,
+      permissions: ["read", "attach"],
+      cleanDefault: false,
+    });
+    assertEquals((await rig.json(THREE, "query", token)).permissions, ["read", "attach"]);
+
+    assertEquals(await holder.ask("write 0 two  words "), { command: "write", offset: 0, bytes: 11 });
+    assertEquals(await holder.ask("write 4094 0xab0C"), { command: "write", offset: 4094, bytes: 2 });
+    assertEquals((await holder.ask("read 0 12")).hex, "74776f2020776f7264732000");
+    assertEquals((await holder.ask("read 4092 4")).hex, "0000ab0c");
+    assertEquals((await holder.ask("query")).bytes, 4096);
+
+    const mistakes = [
+      "frob",
+      "grant",
+      "grant reed",
+      "grant read x",
+      "read 0",
+      "read 4090 7",
+      "write 0",
+      "write 4096 x",
+    ];
+    for (const line of [...mistakes, "query 0x99", "query x"]) {
+      const { command, error } = await holder.ask(line);
+      assertEquals([command, typeof (error as Json).message], [line.split(" ")[0], "string"], line);
+    }
+
+    const watching = rig.run(THREE, "watch", token, "--count", "2", "--json");
+    while ((await holder.event()).devid !== 3);
+    await holder.ask("notify");
+    await holder.ask("notify");
+    const { code, out } = await watching;
+    const update = { event: "update", token, devid: 1 };
+    assertEquals([code, out.trimEnd().split("\n").map((line) => JSON.parse(line))], [0, [update, update]]);
+
+    const { code: status, err } = await holder.end();
+    assertEquals([status, err.trimEnd().split("\n").length], [1, mistakes.length + 2]);
+    assertMatch((await rig.run(TWO, "query", token)).err, /ENOENT/);
+  });
+
+  await t.step("an allocator that is killed: who is attached goes on and is told", async () => {
+    await using holder = new Holder(rig, ONE, "alloc", "70000", "--fill", "kept");
+    const token = String((await holder.line()).token);
+    await using other = new Holder(rig, TWO, "attach", token);
+    await other.line();
+    holder.kill("SIGKILL");
+    assertEquals(await other.event(), { event: "detach", token, devid: 1, peers: 0 });
+    assertEquals((await other.ask("read 0 4")).hex, "6b657074");
+    assertEquals((await rig.json(THREE, "query", token)).bytes, 70000);
+  });
+
+  await t.step("held regions end with a signal, in order and with status 0", async () => {
+    const child = startCli({}, ...rig.args, ONE, "alloc", "1M", "--grant", "none");
+    const output = child.output();
+    await until(() => domain(rig).regions.length === 1);
+    const held = domain(rig);
+    assertEquals([held.memoryUsed, held.regions[0]!.defaultPermissions], [1 << 20, ""]);
+    child.kill("SIGINT");
+    const { code, stdout, stderr } = await output;
+    assertEquals(code, 0);
+    assertMatch(new TextDecoder().decode(stdout), /^0x[0-9a-f]{16}\n$/);
+    assertMatch(
+      new TextDecoder().decode(stderr),
+      /1 MiB to read and write; 16 chunks.*others may: none\nheld until/,
+    );
+    assertEquals(domain(rig).regions, []);
+  });
+
+  await t.step("figure: functions, regions, who may and who does", async () => {
+    await using holder = new Holder(rig, TWO, "alloc", "1M", "--grant", "read,attach");
+    const token = String((await holder.line()).token);
+    await holder.ask("grant none 3");
+    await using _ = new Holder(rig, ONE, "attach", token);
+    await until(() => domain(rig).regions[0]!.attached.length === 2);
+    const { out, err } = await rig.run(THREE, "figure");
+    assertEquals(err, "");
+    const start = token.slice(2, 6);
+    assertMatch(
+      out,
+      new RegExp(`\n${start}…\\s+1 MiB\\s+16\\s+2\\s+ra\\s+ra =r\\s+rwam =rw\\s+-\n`),
+    );
+    assert(!out.includes(STRANGER) && !out.includes(token));
+    const shown = await rig.json(TWO, "figure", "--output", `${rig.scratch}/domain.svg`);
+    assertEquals([shown.source, shown.domain, (shown.functions as Json[]).length], ["host", "d0", 3]);
+    const svg = readText(`${rig.scratch}/domain.svg`);
+    assertEquals([svg.match(/<path [^>]*fill="none"/g)?.length, svg.includes(token)], [2, false]);
+    assertMatch(svg, /0000:01:00\.0: attached for r, may ra</);
+    const refused = await rig.run(RNG, "figure");
+    assertEquals(refused.code, 1);
+    assertMatch(refused.err, /no virtio-ism function/);
+  });
+
+  await t.step("what is wrong with a request: status 2, in a line", async () => {
+    for (
+      const args of [
+        [ONE, "alloc", "12Q"],
+        [ONE, "alloc", "4096", "--grant", "read;write"],
+        [ONE, "alloc", "4", "--fill", "hello"],
+        [ONE, "alloc", "4", "--fill", "h", "--fill-from", "/dev/null"],
+        [ONE, "alloc", "4096", "--fill-from", `${rig.scratch}/none`],
+        [ONE, "query", "0x1ffffffffffffffff"],
+        [ONE, "grant", "0x1", "--permissions", "read", "--clean-default"],
+        [ONE, "pipe"],
+        [ONE, "pipe", "0x1", "--listen"],
+        [ONE, "pipe", "--listen", "--send", "--receive"],
+        [ONE, "pipe", "--listen", "--bytes", "1000"],
+      ]
+    ) {
+      const { code, out, err } = await rig.run(...args);
+      assertEquals([code, out], [2, ""], `${args.join(" ")}: ${err}`);
+      assertMatch(err, ONE_LINE, args.join(" "));
+    }
+    assertMatch((await rig.run(RNG, "info")).err, /is no ISM device/);
+  });
+  assertEquals(rig.violations(), []);
+});
+
+Deno.test("ism pipe", async (t) => {
+  await using rig = await Rig.start();
+  const token = `${rig.scratch}/token`;
+  const SETUP = `set -o pipefail
+    there() { for i in {1..1000}; do [ -s $1 ] && return; sleep 0.02; done; echo "no $1" >&2
+      for job in $(jobs -p); do pkill -P $job; done; exit 1; }`;
+
+  await t.step("64 MiB: equal at both ends; the token's file goes", async () => {
+    const bytes = noise(64 << 20);
+    save(`${rig.scratch}/original`, bytes);
+    const { code, out, err } = await rig.script(`${SETUP}
+      ringside ${ONE} pipe --listen --token-file $SCRATCH/token --sha256 --json 2>$SCRATCH/said | sha256sum & listener=$!
+      there $SCRATCH/token
+      cat $SCRATCH/original | ringside ${TWO} pipe $(cat $SCRATCH/token) --sha256
+      status=$?; wait $listener && exit $status`);
+    assertEquals([code, err], [0, ""]);
+    const sum = createHash("sha256").update(bytes).digest("hex");
+    assertEquals(out.match(/[0-9a-f]{64}/g), [sum, sum]);
+    assertMatch(out, /^0000:02:00\.0: 64 MiB sent in /m);
+    const [first, ...rest] = readText(`${rig.scratch}/said`).split("\n");
+    const result = JSON.parse(rest.join(""));
+    assertEquals(JSON.parse(first!), { token: result.token });
+    assertEquals([result.direction, result.bytes, result.sha256], ["receive", 64 << 20, sum]);
+    assertEquals(accessible(token), false);
+  });
+
+  await t.step("the other way round, a small ring, each way of waiting", async () => {
+    const bytes = noise(3 << 20);
+    save(`${rig.scratch}/original`, bytes);
+    for (const how of ["poll", "event", "adaptive"]) {
+      const { code, out, err } = await rig.script(`${SETUP}
+        ringside ${ONE} pipe --listen --send --peer 2 --bytes 4K --wait ${how} --token-file $SCRATCH/token \
+          <$SCRATCH/original 2>/dev/null & listener=$!
+        there $SCRATCH/token
+        ringside ${THREE} pipe $(cat $SCRATCH/token) --receive && exit 99
+        ringside ${TWO} pipe $(cat $SCRATCH/token) --receive --wait ${how} 2>/dev/null >$SCRATCH/copy || exit 98
+        wait $listener && cmp $SCRATCH/original $SCRATCH/copy`);
+      assertEquals(code, 0, `${how}: ${err}`);
+      assertMatch(err, /^ringside: [^\n]*PERM_EATTACH[^\n]*\n$/);
+      assertMatch(out, /: 3 MiB sent in /);
+    }
+  });
+
+  await t.step("nothing at all is a stream, too", async () => {
+    const { code, out } = await rig.script(`${SETUP}
+      ringside ${ONE} pipe --listen --token-file $SCRATCH/token 2>/dev/null | wc -c & listener=$!
+      there $SCRATCH/token
+      ringside ${TWO} pipe $(cat $SCRATCH/token) </dev/null && wait $listener`);
+    assertEquals(code, 0);
+    assertMatch(out, /: 0 B sent in /);
+    assertMatch(out, /^0$/m);
+  });
+
+  await t.step("a side that dies: the other one says so, with status 1", async () => {
+    for (const [victim, busy] of [["listener", false], ["listener", true], ["sender", true]] as const) {
+      const listener = startCli({}, ...rig.args, ONE, "pipe", "--listen", "--token-file", token);
+      const listening = listener.output();
+      await until(() => accessible(token));
+      const sender = startCli({ stdin: "piped" }, ...rig.args, TWO, "pipe", readText(token).trim());
+      const sending = sender.output();
+      const input = sender.stdin.getWriter();
+      // One that is not busy waits for more of its input, and must see the death all the same.
+      let feeding = true;
+      const fed = (async () => {
+        do await input.write(new Uint8Array(1 << 16)); while (feeding && busy);
+      })().catch(() => {});
+      await until(() => domain(rig).regions[0]?.attached.length === 2);
+      (victim === "listener" ? listener : sender).kill("SIGKILL");
+      const { code, stderr } = await (victim === "listener" ? sending : listening);
+      feeding = false;
+      await fed;
+      await input.close().catch(() => {});
+      const err = new TextDecoder().decode(stderr);
+      assertEquals(code, 1, err);
+      assertMatch(err, /(^|\n)ringside: channel 0x[0-9a-f]+: the peer is gone[^\n]*\n$/);
+      await Promise.all([sending, listening]);
+      await until(() => domain(rig).regions.length === 0);
+      removeFile(token);
+    }
+  });
+
+  await t.step("what came before a death is written", async () => {
+    const { out } = await rig.script(`${SETUP}
+      ringside ${ONE} pipe --listen --token-file $SCRATCH/token 2>$SCRATCH/said >$SCRATCH/copy & listener=$!
+      there $SCRATCH/token
+      mkfifo $SCRATCH/fifo; exec 9<>$SCRATCH/fifo; echo before >&9
+      ringside ${TWO} pipe $(cat $SCRATCH/token) <$SCRATCH/fifo 9>&- 2>/dev/null & sender=$!
+      there $SCRATCH/copy
+      kill -TERM $(pgrep -P $sender); wait $sender; echo sender $?
+      wait $listener; echo listener $?; cat $SCRATCH/copy`);
+    assertEquals(out, "sender 143\nlistener 1\nbefore\n");
+    assertMatch(readText(`${rig.scratch}/said`), /\nringside: [^\n]*the peer gave up\n$/);
+  });
+
+  await t.step("output that is full, output that nobody reads, two that send", async () => {
+    const full = await rig.script(`${SETUP}
+      ringside ${ONE} pipe --listen --token-file $SCRATCH/token >/dev/full 2>$SCRATCH/said & listener=$!
+      there $SCRATCH/token
+      echo hello | ringside ${TWO} pipe $(cat $SCRATCH/token) 2>/dev/null; echo sender $?
+      wait $listener; echo listener $?`);
+    assertEquals(full.out, "sender 1\nlistener 1\n");
+    assertMatch(readText(`${rig.scratch}/said`), /\nringside: write standard output: ENOSPC/);
+
+    const early = await rig.script(`${SETUP}
+      (ringside ${ONE} pipe --listen --token-file $SCRATCH/token 2>/dev/null; echo listener $? >&2) | head -c 9 | wc -c & 
+      there $SCRATCH/token
+      ringside ${TWO} pipe $(cat $SCRATCH/token) </dev/zero 2>/dev/null; echo sender $?; wait`);
+    assertEquals([early.out.split("\n").sort().join(" "), early.err], [" 9 sender 1", "listener 0\n"]);
+
+    const both = await rig.script(`${SETUP}
+      ringside ${ONE} pipe --listen --send --token-file $SCRATCH/token </dev/zero 2>$SCRATCH/said & listener=$!
+      there $SCRATCH/token
+      ringside ${TWO} pipe $(cat $SCRATCH/token) </dev/zero; echo $?; wait $listener; echo $?`);
+    assertMatch(
+      both.err + readText(`${rig.scratch}/said`),
+      /both sides send \(one of the two takes --receive\)/,
+    );
+    assert(!both.out.split("\n").includes("0"), both.out);
+  });
+  assertEquals(rig.violations(), []);
+});
+
+Deno.test("sizes, tokens and permissions as text", () => {
+  assertEquals(["0", "17", "4k", "1M", "2G", "0x10", "0x10K"].map(parseSize), [
+    0,
+    17,
+    4096,
+    1 << 20,
+    2 ** 31,
+    16,
+    16384,
+  ]);
+  for (const wrong of ["", "K", "1T", "-1", "1.5M", "99999999999999999", "8388608G"]) {
+    assertEquals(parseSize(wrong), undefined, wrong);
+  }
+  assertEquals(["0", "0xAb", "18446744073709551615"].map(parseToken), [0n, 0xabn, 2n ** 64n - 1n]);
+  for (const wrong of ["", "0x", "ab", "-1", "18446744073709551616", "0x10000000000000000"]) {
+    assertEquals(parseToken(wrong), undefined, wrong);
+  }
+  assertEquals([tokenText(0xabn), parseToken(tokenText(2n ** 63n))], ["0x00000000000000ab", 2n ** 63n]);
+  assertEquals(["none", "read", "manage,read,attach,write"].map(parsePermissions), [0, 1, 15]);
+  for (const wrong of ["", "read,", "READ", "none,read"]) {
+    assertEquals(parsePermissions(wrong), undefined, wrong);
+  }
+  for (let bits = 0; bits < 16; bits++) assertEquals(parsePermissions(permissionsText(bits)), bits);
+});
+
+Deno.test("a picture: a line for each that is attached or might be, names escaped, nothing where there is nothing", () => {
+  const domain: IsmDomainState = {
+    domain: "<&>",
+    cdid: "c",
+    chunkSize: 4096,
+    memory: 1 << 20,
+    memoryUsed: 8192,
+    functions: [1, 2, 3].map((devid) => ({
+      function: `f${devid}`,
+      devid: `${devid}`,
+      chunks: 4,
+      chunksUsed: 2,
+      eventsWaiting: 0,
+    })),
+    regions: [{
+      token: "abcd…",
+      size: "8192",
+      chunks: 2,
+      allocator: "1",
+      driverMemory: false,
+      defaultPermissions: "ra",
+      permissions: [{ devid: "1", permissions: "rwam" }, { devid: "3", permissions: "rw" }],
+      attached: [{ function: "f1", devid: "1", rights: "rw", chunks: [[0, 2]] }],
+    }],
+  };
+  const svg = domainSvg(domain, "");
+  const said = [...svg.matchAll(/<path [^>]*><title>([^<]*)</g)].map(([, title]) => title);
+  // Device 3 may read and write, but not attach.
+  assertEquals(said, ["f1: attached for rw, may rwam", "f2: not attached, may ra"]);
+  assert(svg.includes("&lt;&amp;&gt;") && !svg.includes("<&>"));
+  const empty = domainSvg({ ...domain, functions: [], regions: [] }, "only so much");
+  assert(empty.includes("no regions") && empty.includes("only so much"));
+  for (const one of [svg, empty]) {
+    assertEquals(one.match(/NaN|undefined|Infinity/), null);
+    assertEquals(one.match(/<(text|title|svg)\b/g)?.length, one.match(/<\/(text|title|svg)>/g)?.length);
+  }
+});
+
+/** The first domain as the host sees it now. */
+function domain(rig: Rig): IsmDomainState {
+  using sysfs = new SocketSysfs(`${rig.directory}/host.sock`);
+  return JSON.parse(sysfs.readText("/ringside/ism").split("\n")[0]!);
+}
+
+/** Bytes of a seeded generator. */
+function noise(count: number): Uint8Array<ArrayBuffer> {
+  const words = new Uint32Array(count / 4);
+  let state = 0x9e3779b9;
+  for (let i = 0; i < words.length; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    words[i] = state;
+  }
+  return new Uint8Array(words.buffer);
+}
