@@ -12,7 +12,13 @@ export const PATHS = ["group", "cdev"] as const;
 export type KernelPath = typeof PATHS[number];
 
 /** Vendor and device ids of the rig's functions, as `vendor:device`. */
-export const ID = { net: "1af4:1041", blk: "1af4:1042", rng: "1af4:1044", igb: "8086:10c9" } as const;
+export const ID = {
+  net: "1af4:1041",
+  blk: "1af4:1042",
+  rng: "1af4:1044",
+  igb: "8086:10c9",
+  ism: "1af4:106c",
+} as const;
 
 function names(folder: string): string[] {
   return [...Deno.readDirSync(folder)].map((entry) => entry.name).sort();
