@@ -84,6 +84,7 @@ export class Session {
         ...(options.spinMicroseconds === undefined ? {} : { spinMicroseconds: options.spinMicroseconds }),
       }),
     );
+    if (transport.lifeline !== undefined) waiter.watchLifeline(transport.lifeline);
     this.#waiter = waiter;
     interrupts.vectors.forEach((vector, at) => {
       if (interrupts.carriesConfig(at)) waiter.watch(vector, (isr) => void ((isr & 2) !== 0 && onConfig()));

@@ -9,6 +9,7 @@ import type {
   HotResetInfo,
   IrqInfo,
   IrqRequest,
+  Lifeline,
   RegionArea,
   RegionInfo,
   VfioDevice,
@@ -45,6 +46,11 @@ export class LockedDevice implements VfioDevice {
   /** See `VfioDevice`. */
   get closed(): boolean {
     return this.#device.closed;
+  }
+
+  /** See `VfioDevice`. */
+  get lifeline(): Lifeline | undefined {
+    return this.#device.lifeline;
   }
 
   /** See `VfioDevice`. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { EventFd, MappedMemory } from "../../ffi/mod.ts";
+import type { EventFd, MappedMemory, OwnedFd } from "../../ffi/mod.ts";
 import type { DmaSpace } from "../memory/mod.ts";
 
 /** Region indices of a PCI function (linux/vfio.h, VFIO_PCI_*_REGION_INDEX). */
@@ -133,6 +133,16 @@ export const DEVICE_FEATURE = {
   dmaBuf: 11,
 } as const;
 
+/** How whoever sleeps for a function learns that nothing will come any more. */
+export interface Lifeline {
+  /** Hung up (EPOLLHUP, EPOLLRDHUP) when the process that serves the function is gone. The device's. */
+  readonly fd: OwnedFd;
+  /** Why nothing comes any more, as later calls throw it; before the connection has ended, that the other end is gone. */
+  reason(): Error;
+  /** Calls `handler` once when the connection ends: by the peer, by a failure, or by `close`. @returns forgets it */
+  onEnd(handler: () => void): () => void;
+}
+
 /**
  * An opened function. Every call is synchronous; after `close()` every call is a `ClosedError` and every view of mapped
  * memory is detached.
@@ -152,6 +162,8 @@ export interface VfioDevice extends Disposable {
   readonly closed: boolean;
   /** DMA memory for this function. */
   readonly dma: DmaSpace;
+  /** Of a function that another process serves (vfio-user); the kernel does not go. */
+  readonly lifeline?: Lifeline | undefined;
 
   /** What the server says of a region. @param index a `REGION` number, or one beyond for device-specific regions */
   regionInfo(index: number): RegionInfo;

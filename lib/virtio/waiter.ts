@@ -4,8 +4,9 @@
  * @module
  */
 import { setImmediate } from "node:timers";
-import { Epoll } from "../../ffi/mod.ts";
+import { EPOLL, Epoll } from "../../ffi/mod.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
+import type { Lifeline } from "../vfio/device.ts";
 import type { InterruptVector } from "./transport/transport.ts";
 
 /** What is waited for. A `Virtqueue` is one; a driver makes one of several queues. */
@@ -46,6 +47,10 @@ const LOOKS = 64;
 /** A polling wait lets the event loop run this often, so that timers and other waits go on. */
 const POLL_SLICE_MS = 1;
 const LONGEST_SLEEP_MS = 2 ** 31 - 1;
+/** A thread that polls looks this often whether its device is still there. */
+const BLOCKING_SLICE_MS = 10;
+/** Beyond the numbers of sources. */
+const LIFELINE_TAG = 0xffff_fffe;
 
 /**
  * Waits for many targets with one epoll set. The rule against lost wake-ups: interrupts are suppressed while somebody polls; before
@@ -64,6 +69,10 @@ export class Waiter implements Disposable {
   #pumping: Promise<void> | null = null;
   /** What lets the event loop run. */
   readonly #naps = new Set<Promise<void>>();
+  #lifeline: Lifeline | null = null;
+  #forgetLifeline: (() => void) | null = null;
+  /** Why nothing will come any more. */
+  #lost: Error | null = null;
   #closed = false;
 
   /** Makes an epoll set of its own. @throws UsageError, SyscallError */
@@ -94,13 +103,22 @@ export class Waiter implements Disposable {
     this.#sources.push({ vector, onSignal });
   }
 
+  /** From when the device's process is gone, or the device closed, all waits end with that error: nobody is left who could end them. At most one. */
+  watchLifeline(lifeline: Lifeline): void {
+    this.#open();
+    this.#epoll.add(lifeline.fd, LIFELINE_TAG, EPOLL.readHangUp);
+    this.#lifeline = lifeline;
+    this.#forgetLifeline = lifeline.onEnd(() => this.#lose(lifeline.reason()));
+  }
+
   /**
    * Resolves to true when the target has something, to false after `timeoutMs` (Infinity: no limit).
-   * @throws whatever the target throws; UsageError; ClosedError when the waiter is closed meanwhile
+   * @throws whatever the target throws; UsageError; ClosedError when the waiter is closed meanwhile; PeerGoneError (`watchLifeline`)
    */
   async wait(target: WaitTarget, timeoutMs: number): Promise<boolean> {
     this.#check(timeoutMs);
     if (target.hasUsed()) return true;
+    if (this.#lost !== null) throw this.#lost;
     const deadline = performance.now() + timeoutMs;
     if (this.mode === "poll") return await this.#poll(target, deadline);
     if (this.#spinMs > 0) {
@@ -126,11 +144,11 @@ export class Waiter implements Disposable {
     }
     const deadline = performance.now() + timeoutMs;
     if (target.hasUsed()) return true;
+    if (this.#lost !== null) throw this.#lost;
     if (this.mode !== "eventfd") {
       target.suppressInterrupts();
-      const until = this.mode === "poll" ? deadline : Math.min(deadline, performance.now() + this.#spinMs);
-      if (spin(target, until)) return true;
-      if (this.mode === "poll") return false;
+      if (this.mode === "poll") return this.#pollBlocking(target, deadline);
+      if (spin(target, Math.min(deadline, performance.now() + this.#spinMs))) return true;
     }
     for (;;) {
       if (target.enableInterrupts()) return true;
@@ -141,6 +159,7 @@ export class Waiter implements Disposable {
         target.suppressInterrupts();
         return true;
       }
+      if (this.#lost !== null) throw this.#lost;
     }
   }
 
@@ -166,6 +185,7 @@ export class Waiter implements Disposable {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#forgetLifeline?.();
     this.#endAll(new ClosedError("waiter"));
     this.#epoll.close();
   }
@@ -187,7 +207,39 @@ export class Waiter implements Disposable {
       if (spin(target, until)) return true;
       if (until === deadline) return false;
       await this.#nap((done) => setTimeout(done, 0));
+      this.#checkLifeline();
     }
+  }
+
+  #pollBlocking(target: WaitTarget, deadline: number): boolean {
+    for (;;) {
+      const until = Math.min(deadline, performance.now() + BLOCKING_SLICE_MS);
+      if (spin(target, until)) return true;
+      if (until === deadline) return false;
+      this.#checkLifeline();
+    }
+  }
+
+  /** For those who do not sleep. */
+  #checkLifeline(): void {
+    if (this.#lifeline !== null && this.#pumping === null) this.#take(this.#epoll.waitBlocking(0));
+    if (this.#lost !== null) throw this.#lost;
+  }
+
+  #lose(reason: Error): void {
+    this.#lost ??= reason;
+    // What came before the end is still there to be taken.
+    for (const sleeper of this.#sleepers) {
+      try {
+        if (!sleeper.target.hasUsed()) continue;
+        sleeper.resolve(true);
+      } catch (error) {
+        sleeper.reject(error);
+      }
+      this.#sleepers.delete(sleeper);
+    }
+    this.#endAll(this.#lost);
+    this.wake();
   }
 
   /** `close` may come meanwhile, and `settled` then waits for it. */
@@ -237,7 +289,12 @@ export class Waiter implements Disposable {
   #take(ready: number): number {
     // A handler may wait in turn and overwrite the tags, so they are not read again after it.
     for (let i = 0; i < ready; i++) {
-      const source = this.#sources[this.#epoll.tags[i]!];
+      const tag = this.#epoll.tags[i]!;
+      if (tag === LIFELINE_TAG) {
+        this.#lose(this.#lifeline!.reason());
+        continue;
+      }
+      const source = this.#sources[tag];
       if (source === undefined || source.vector.eventFd.closed) continue;
       const count = source.vector.eventFd.take();
       if (count === 0) continue;

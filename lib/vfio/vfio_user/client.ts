@@ -19,6 +19,7 @@ import {
   type HotResetInfo,
   type IrqInfo,
   type IrqRequest,
+  type Lifeline,
   type RegionArea,
   type RegionInfo,
   type VfioDevice,
@@ -133,6 +134,11 @@ export class VfioUserDevice implements VfioDevice, DmaMapper {
 
   get closed(): boolean {
     return this.#closed;
+  }
+
+  /** Ends with the server. */
+  get lifeline(): Lifeline {
+    return this.#channel.lifeline;
   }
 
   /** Why the connection is unusable, or null while it is fine. */

@@ -5,6 +5,7 @@
  */
 import { ClosedError, PeerGoneError, ProtocolError, TimeoutError } from "../../errors/mod.ts";
 import { errnoNumber, type OwnedFd, SyscallError, type UnixSocket } from "../../../ffi/mod.ts";
+import type { Lifeline } from "../device.ts";
 import type { ClientMemory } from "./client_memory.ts";
 import { IncomingMessages, OutgoingMessage } from "./connection.ts";
 import {
@@ -35,6 +36,7 @@ export class ClientChannel implements Disposable {
   readonly #memory: ClientMemory;
   #nextId = 0;
   #broken: Error | null = null;
+  readonly #endHandlers = new Set<() => void>();
 
   /** Takes the socket over, whose timeout must be set. */
   constructor(socket: UnixSocket, name: string, timeoutMs: number, memory: ClientMemory) {
@@ -199,9 +201,28 @@ export class ClientChannel implements Disposable {
     throw this.malformed(`reply to ${commandName(this.in.command)}: ${have} bytes instead of ${bytes}`);
   }
 
+  /** See `VfioDevice`. */
+  get lifeline(): Lifeline {
+    return {
+      fd: this.#socket.fd,
+      reason: () => {
+        if (this.#broken !== null) return this.#broken;
+        if (this.#socket.fd.closed) return new ClosedError(this.name);
+        return new PeerGoneError(`${this.name}: the process that serves it is gone`);
+      },
+      onEnd: (handler) => {
+        this.#endHandlers.add(handler);
+        return () => void this.#endHandlers.delete(handler);
+      },
+    };
+  }
+
   #release(): void {
     this.in.close();
     this.#socket.close();
+    const handlers = [...this.#endHandlers];
+    this.#endHandlers.clear();
+    for (const handler of handlers) handler();
   }
 
   /** Closes the connection, and every descriptor that nobody took. */

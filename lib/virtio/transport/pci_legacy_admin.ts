@@ -11,7 +11,7 @@ import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } 
 import type { DmaSpace } from "../../memory/mod.ts";
 import { ConfigSpace } from "../../pci/mod.ts";
 import { ConfigAccess } from "../../vfio/config_access.ts";
-import type { VfioDevice } from "../../vfio/device.ts";
+import type { Lifeline, VfioDevice } from "../../vfio/device.ts";
 import { InterruptSet } from "../../vfio/interrupts.ts";
 import type { LegacyNotifyArea, LegacyRegisterAccess } from "../admin/legacy_access.ts";
 import {
@@ -127,6 +127,11 @@ export class LegacyAdminTransport implements VirtioTransport {
       this.#queueCount = count;
     }
     return count;
+  }
+
+  /** The function's. */
+  get lifeline(): Lifeline | undefined {
+    return this.#device.lifeline;
   }
 
   /** The VF's DMA memory. */

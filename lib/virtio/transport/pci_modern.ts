@@ -7,7 +7,7 @@ import { type EventFd, sleepBlocking } from "../../../ffi/mod.ts";
 import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import { ConfigAccess } from "../../vfio/config_access.ts";
-import type { VfioDevice } from "../../vfio/device.ts";
+import type { Lifeline, VfioDevice } from "../../vfio/device.ts";
 import { InterruptSet } from "../../vfio/interrupts.ts";
 import { REGION } from "../../vfio/device.ts";
 import { DRAFT_FEATURE_BIT, FEATURE, featureNames } from "../constants/features.ts";
@@ -136,6 +136,11 @@ export class PciModernTransport implements VirtioTransport {
       });
     }
     return { first, count };
+  }
+
+  /** The function's. */
+  get lifeline(): Lifeline | undefined {
+    return this.#device.lifeline;
   }
 
   /** The function's DMA memory. */

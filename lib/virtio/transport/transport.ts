@@ -5,7 +5,7 @@
  */
 import type { EventFd, MappedMemory } from "../../../ffi/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
-import type { RegionArea } from "../../vfio/device.ts";
+import type { Lifeline, RegionArea } from "../../vfio/device.ts";
 import type { QueueState } from "../constants/queue_state.ts";
 
 /** Which text gives bits 39–42 and the later registers their meaning (reference R-0). Chosen by the caller, never guessed. */
@@ -82,6 +82,8 @@ export interface VirtioTransport extends Disposable {
   readonly dma: DmaSpace;
   /** True after `close`. */
   readonly closed: boolean;
+  /** Of a device that another process serves, for those who sleep: a `Waiter` watches it. */
+  readonly lifeline?: Lifeline | undefined;
 
   /** Features offered, as far as this transport can carry them. */
   readDeviceFeatures(): bigint;

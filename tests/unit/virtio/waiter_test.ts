@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
-import { EventFd } from "../../../ffi/mod.ts";
-import { ClosedError, DeviceError, UsageError } from "../../../lib/errors/mod.ts";
+import { EventFd, UnixSocket } from "../../../ffi/mod.ts";
+import { ClosedError, DeviceError, PeerGoneError, UsageError } from "../../../lib/errors/mod.ts";
 import { Waiter, type WaitTarget } from "../../../lib/virtio/waiter.ts";
 
 /** A target by hand, which notes what is asked of it. */
@@ -209,4 +209,75 @@ Deno.test("wrong use: sleeping with nothing to wake, impossible timeouts, blocki
   target.ready = true;
   fixture.eventFd.signal();
   assert(await wait);
+});
+
+/** A lifeline on one end of a pair of sockets. */
+function lifeline() {
+  const [near, far] = UnixSocket.pair();
+  const handlers = new Set<() => void>();
+  return {
+    far,
+    handlers,
+    lifeline: {
+      fd: near.fd,
+      reason: () => new PeerGoneError("the other end is gone"),
+      onEnd: (handler: () => void) => {
+        handlers.add(handler);
+        return () => void handlers.delete(handler);
+      },
+    },
+    [Symbol.dispose]: () => {
+      near.close();
+      far.close();
+    },
+  };
+}
+
+Deno.test("a wait without a limit ends when the device's process goes; what had come can still be taken", async () => {
+  for (const mode of ["eventfd", "adaptive"] as const) {
+    using line = lifeline();
+    await using fixture = watched(mode);
+    const { waiter } = fixture;
+    waiter.watchLifeline(line.lifeline);
+    const [empty, full] = [new Target(), new Target()];
+    const waits = [waiter.wait(empty, Infinity), waiter.wait(full, Infinity)];
+    full.ready = true;
+    line.far.close();
+    await assertRejects(() => waits[0]!, PeerGoneError, "the other end is gone");
+    assertEquals(await waits[1], true);
+    await assertRejects(() => waiter.wait(empty, Infinity), PeerGoneError);
+    assertThrows(() => waiter.waitBlocking(empty, Infinity), PeerGoneError);
+    assertEquals(await waiter.wait(full, 0), true);
+    waiter.close();
+    assertEquals(line.handlers.size, 0);
+  }
+});
+
+Deno.test("a blocking wait, and one that polls, end with the device's process, too", async () => {
+  for (const mode of ["eventfd", "adaptive", "poll"] as const) {
+    using line = lifeline();
+    using eventFd = new EventFd();
+    using waiter = new Waiter({ mode });
+    if (mode !== "poll") waiter.watch({ eventFd, acknowledge: () => 1 });
+    waiter.watchLifeline(line.lifeline);
+    const target = new Target();
+    if (mode !== "poll") target.onArm = () => line.far.close();
+    else target.onLook = () => void (target.looks === 500 && line.far.close());
+    assertThrows(() => waiter.waitBlocking(target, Infinity), PeerGoneError);
+  }
+  using line = lifeline();
+  using waiter = new Waiter({ mode: "poll" });
+  waiter.watchLifeline(line.lifeline);
+  const wait = waiter.wait(new Target(), Infinity);
+  line.far.close();
+  await assertRejects(() => wait, PeerGoneError);
+});
+
+Deno.test("a device that is closed beneath a sleeper wakes it", async () => {
+  using line = lifeline();
+  await using fixture = watched("eventfd");
+  fixture.waiter.watchLifeline(line.lifeline);
+  const wait = fixture.waiter.wait(new Target(), Infinity);
+  for (const handler of line.handlers) handler();
+  await assertRejects(() => wait, PeerGoneError);
 });
