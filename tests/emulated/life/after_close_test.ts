@@ -115,6 +115,7 @@ Deno.test("after close every use of device, BAR, config, interrupts, transport, 
       "queueCount",
       "interruptCount",
       "unusableFeatures",
+      "lifeline",
     ]);
     assertThrows(() => transport.readStatus(), ClosedError);
     void virtio;
@@ -126,7 +127,7 @@ Deno.test("after close every use of device, BAR, config, interrupts, transport, 
     assertThrows(() => config.read32(0), ClosedError);
     assertThrows(() => bar.read32(0), ClosedError);
     assertThrows(() => interrupts.enable("msix", 1), ClosedError);
-    everyMember(device, [...REMEMBERED, "name", "path", "info", "dma"]);
+    everyMember(device, [...REMEMBERED, "name", "path", "info", "dma", "lifeline"]);
 
     const rngDevice = host.open("02:00.0");
     const rngTransport = PciModernTransport.open(rngDevice);
