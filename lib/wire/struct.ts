@@ -27,7 +27,8 @@ export type Values<F extends Fields> = {
   -readonly [K in keyof F]: F[K]["type"] extends "u64" ? bigint : number;
 };
 
-const WIDTH: Record<FieldType, number> = { u8: 1, u16: 2, u32: 4, s32: 4, u64: 8 };
+/** Bytes of a field. */
+export const FIELD_BYTES: Readonly<Record<FieldType, number>> = { u8: 1, u16: 2, u32: 4, s32: 4, u64: 8 };
 
 /** A declared structure of fixed size, with an optional variable tail that the caller handles. */
 export class Struct<F extends Fields> {
@@ -44,7 +45,7 @@ export class Struct<F extends Fields> {
     this.sizeBytes = sizeBytes;
     this.fields = fields;
     for (const [key, field] of Object.entries(fields)) {
-      if (field.offset + WIDTH[field.type] > sizeBytes) {
+      if (field.offset + FIELD_BYTES[field.type] > sizeBytes) {
         throw new UsageError(`${name}.${key} ends past the structure's ${sizeBytes} bytes`);
       }
     }
@@ -100,7 +101,7 @@ export class Struct<F extends Fields> {
       return;
     }
     const narrow = Number(value);
-    const bits = WIDTH[type] * 8;
+    const bits = FIELD_BYTES[type] * 8;
     const low = type === "s32" ? -(2 ** 31) : 0;
     const high = type === "s32" ? 2 ** 31 : 2 ** bits;
     if (!Number.isInteger(narrow) || narrow < low || narrow >= high) {

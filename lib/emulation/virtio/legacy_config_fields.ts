@@ -3,13 +3,11 @@
  *
  * @module
  */
-import type { Field } from "../../wire/mod.ts";
+import { FIELD_BYTES, type Fields } from "../../wire/mod.ts";
 import { BLK_CONFIG } from "../../virtio/constants/blk.ts";
 import { CONSOLE_CONFIG } from "../../virtio/constants/console.ts";
 import { DEVICE_ID } from "../../virtio/constants/device_id.ts";
 import { MAC_BYTES, NET_CONFIG } from "../../virtio/constants/net.ts";
-
-const WIDTHS = { u8: 1, u16: 2, u32: 4, u64: 8 } as const;
 
 /** Offset and bytes of each field, in order. */
 type Bounds = readonly (readonly [offset: number, sizeBytes: number])[];
@@ -22,8 +20,8 @@ const FIELDS: ReadonlyMap<number, Bounds> = new Map([
   [DEVICE_ID.entropy, []],
 ]);
 
-function bounds(fields: Readonly<Record<string, Field<"u8" | "u16" | "u32" | "u64">>>): Bounds {
-  return Object.values(fields).map(({ offset, type }) => [offset, WIDTHS[type]] as const);
+function bounds(fields: Fields): Bounds {
+  return Object.values(fields).map(({ offset, type }) => [offset, FIELD_BYTES[type]] as const);
 }
 
 /** Whether devices of this type were ever driven through the legacy interface, as far as this library knows their configuration. */

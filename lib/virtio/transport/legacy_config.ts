@@ -10,7 +10,7 @@ import { BLK_CONFIG } from "../constants/blk.ts";
 import { CONSOLE_CONFIG } from "../constants/console.ts";
 import { DEVICE_ID } from "../constants/device_id.ts";
 import { NET_CONFIG } from "../constants/net.ts";
-import type { Fields } from "../../wire/mod.ts";
+import { FIELD_BYTES, type Fields } from "../../wire/mod.ts";
 
 /** A run of bytes that is accessed as one field, or in parts of it. */
 export interface LegacyField {
@@ -22,7 +22,6 @@ export interface LegacyField {
   readonly sizeBytes: number;
 }
 
-const BYTES = { u8: 1, u16: 2, u32: 4, s32: 4, u64: 8 } as const;
 /** The legacy register commands reach no further: their offset is one byte. */
 const REACH_BYTES = 256;
 
@@ -33,7 +32,7 @@ interface LegacyConfig {
 
 function upTo(sizeBytes: number, fields: Fields): LegacyConfig {
   const inside = Object.entries(fields)
-    .map(([name, { offset, type }]) => ({ name, offset, sizeBytes: BYTES[type] }))
+    .map(([name, { offset, type }]) => ({ name, offset, sizeBytes: FIELD_BYTES[type] }))
     .filter((field) => field.offset + field.sizeBytes <= sizeBytes);
   return { sizeBytes, fields: inside };
 }

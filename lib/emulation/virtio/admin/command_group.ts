@@ -5,6 +5,7 @@
  */
 import { ADMIN_OPCODE } from "../../../virtio/constants/admin.ts";
 import type { AdminHandler, AdminOutcome } from "./handler.ts";
+import { INVALID_FIELD, OK } from "./outcomes.ts";
 
 const WORD_BYTES = 8;
 const INITIAL: ReadonlySet<number> = new Set([ADMIN_OPCODE.LIST_QUERY, ADMIN_OPCODE.LIST_USE]);
@@ -54,10 +55,10 @@ export class CommandGroup {
   use(list: Uint8Array): AdminOutcome {
     const opcodes = idsOf(list);
     for (const opcode of opcodes) {
-      if (!this.supports(opcode)) return { status: "EINVAL", qualifier: "INVALID_FIELD" };
+      if (!this.supports(opcode)) return INVALID_FIELD;
     }
     this.#inUse = new Set(opcodes);
-    return { status: "OK" };
+    return OK;
   }
 }
 

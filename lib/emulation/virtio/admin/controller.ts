@@ -19,6 +19,7 @@ import { CommandGroup } from "./command_group.ts";
 import type { AdminEngine, AdminFront, GroupPlace } from "./engine.ts";
 import type { AdminOutcome, GroupMember } from "./handler.ts";
 import { LEGACY_ACCESSES, legacyCommands } from "./legacy_commands.ts";
+import { INVALID_GROUP, INVALID_MEMBER, INVALID_OPCODE, NO_ROOM } from "./outcomes.ts";
 import { partsCommands } from "./parts_commands.ts";
 import { PartsObjects } from "./parts_objects.ts";
 
@@ -35,9 +36,9 @@ export interface AdminControllerOptions {
 }
 
 /** Entries of each administration queue. */
-export const ADMIN_QUEUE_SIZE = 128;
+const ADMIN_QUEUE_SIZE = 128;
 /** VIRTIO_DEV_PARTS_CAP: objects of each kind that a member may have. */
-export const DEV_PARTS_LIMIT = 16;
+const DEV_PARTS_LIMIT = 16;
 
 const HEAD_BYTES = ADMIN_CMD.sizeBytes;
 const STATUS_BYTES = ADMIN_CMD_STATUS.sizeBytes;
@@ -188,16 +189,14 @@ export class AdminController implements AdminEngine {
   protected carryOut(command: AdminCommand): AdminOutcome {
     const { opcode, memberId } = command;
     const group = this.#group(command.groupType);
-    if (group === undefined) return { status: "EINVAL", qualifier: "INVALID_GROUP" };
-    if (!group.allows(opcode)) return { status: "EINVAL", qualifier: "INVALID_OPCODE" };
+    if (group === undefined) return INVALID_GROUP;
+    if (!group.allows(opcode)) return INVALID_OPCODE;
     // These two are about the group: the member id is not used, and so ignored.
     if (opcode === ADMIN_OPCODE.LIST_QUERY) return group.query();
     if (opcode === ADMIN_OPCODE.LIST_USE) return group.use(command.data);
     const member = group === this.#sriov ? this.#member(memberId) : undefined;
-    if (group === this.#sriov ? member === undefined : memberId !== 0n) {
-      return { status: "EINVAL", qualifier: "INVALID_MEMBER" };
-    }
-    if (command.tooLong) return { status: "ENOMEM", qualifier: "NORESOURCE" };
+    if (group === this.#sriov ? member === undefined : memberId !== 0n) return INVALID_MEMBER;
+    if (command.tooLong) return NO_ROOM;
     try {
       return group.handler(opcode)!({ ...command, ...(member === undefined ? {} : { member }) });
     } catch (error) {

@@ -13,22 +13,43 @@ import {
 import type { LegacyNotifyPlace } from "../../topology_admin.ts";
 import type { AdminHandlers } from "./command_group.ts";
 import type { AdminHandler, AdminOutcome, AdminRequest, MemberLegacy } from "./handler.ts";
+import { INVALID_FIELD, INVALID_MEMBER, OK } from "./outcomes.ts";
 
-const OK: AdminOutcome = { status: "OK" };
-const INVALID_FIELD: AdminOutcome = { status: "EINVAL", qualifier: "INVALID_FIELD" };
-const INVALID_MEMBER: AdminOutcome = { status: "EINVAL", qualifier: "INVALID_MEMBER" };
 /** The last entry ends the list (A-3.2). */
 const USABLE_ENTRIES = LEGACY_NOTIFY_ENTRIES - 1;
 
-/** Reads and writes of registers, whose lengths are widths and so no multiple of 8 (A-3.1). */
-export const LEGACY_ACCESSES: ReadonlySet<number> = new Set([
-  ADMIN_OPCODE.LEGACY_COMMON_CFG_WRITE,
-  ADMIN_OPCODE.LEGACY_COMMON_CFG_READ,
-  ADMIN_OPCODE.LEGACY_DEV_CFG_WRITE,
-  ADMIN_OPCODE.LEGACY_DEV_CFG_READ,
-]);
+/** One of the two structures. Each has offsets of its own (A-3.13). */
+interface Structure {
+  readonly readOpcode: number;
+  readonly writeOpcode: number;
+  isField(legacy: MemberLegacy, offset: number, length: number): boolean;
+  get(legacy: MemberLegacy, offset: number, into: Uint8Array): void;
+  put(legacy: MemberLegacy, offset: number, from: Uint8Array): void;
+}
 
-/** Where the owner's notify address of a member is: `undefined` when there are none. */
+const STRUCTURES: readonly Structure[] = [
+  {
+    readOpcode: ADMIN_OPCODE.LEGACY_COMMON_CFG_READ,
+    writeOpcode: ADMIN_OPCODE.LEGACY_COMMON_CFG_WRITE,
+    isField: (legacy, offset, length) => legacy.isCommonField(offset, length),
+    get: (legacy, offset, into) => legacy.readCommon(offset, into),
+    put: (legacy, offset, from) => legacy.writeCommon(offset, from),
+  },
+  {
+    readOpcode: ADMIN_OPCODE.LEGACY_DEV_CFG_READ,
+    writeOpcode: ADMIN_OPCODE.LEGACY_DEV_CFG_WRITE,
+    isField: (legacy, offset, length) => legacy.isDeviceField(offset, length),
+    get: (legacy, offset, into) => legacy.readDevice(offset, into),
+    put: (legacy, offset, from) => legacy.writeDevice(offset, from),
+  },
+];
+
+/** Reads and writes of registers, whose lengths are widths and so no multiple of 8 (A-3.1). */
+export const LEGACY_ACCESSES: ReadonlySet<number> = new Set(
+  STRUCTURES.flatMap(({ readOpcode, writeOpcode }) => [readOpcode, writeOpcode]),
+);
+
+/** Where the owner's notify address of a member is. */
 export type OwnerNotifyAddress = (memberId: bigint) => { readonly bar: number; readonly offset: number };
 
 /**
@@ -36,48 +57,11 @@ export type OwnerNotifyAddress = (memberId: bigint) => { readonly bar: number; r
  * @param ownerAddress asked when `place` is `owner` or `both`
  */
 export function legacyCommands(place: LegacyNotifyPlace, ownerAddress: OwnerNotifyAddress): AdminHandlers {
-  const handlers = new Map<number, AdminHandler>([
-    [
-      ADMIN_OPCODE.LEGACY_COMMON_CFG_WRITE,
-      withLegacy((request, legacy) =>
-        write(
-          request,
-          (at, length) => legacy.isCommonField(at, length),
-          (at, from) => legacy.writeCommon(at, from),
-        )
-      ),
-    ],
-    [
-      ADMIN_OPCODE.LEGACY_COMMON_CFG_READ,
-      withLegacy((request, legacy) =>
-        read(
-          request,
-          (at, length) => legacy.isCommonField(at, length),
-          (at, into) => legacy.readCommon(at, into),
-        )
-      ),
-    ],
-    [
-      ADMIN_OPCODE.LEGACY_DEV_CFG_WRITE,
-      withLegacy((request, legacy) =>
-        write(
-          request,
-          (at, length) => legacy.isDeviceField(at, length),
-          (at, from) => legacy.writeDevice(at, from),
-        )
-      ),
-    ],
-    [
-      ADMIN_OPCODE.LEGACY_DEV_CFG_READ,
-      withLegacy((request, legacy) =>
-        read(
-          request,
-          (at, length) => legacy.isDeviceField(at, length),
-          (at, into) => legacy.readDevice(at, into),
-        )
-      ),
-    ],
-  ]);
+  const handlers = new Map<number, AdminHandler>();
+  for (const structure of STRUCTURES) {
+    handlers.set(structure.readOpcode, withLegacy((request, legacy) => read(request, legacy, structure)));
+    handlers.set(structure.writeOpcode, withLegacy((request, legacy) => write(request, legacy, structure)));
+  }
   if (place !== "none") {
     handlers.set(
       ADMIN_OPCODE.LEGACY_NOTIFY_INFO,
@@ -97,28 +81,20 @@ function withLegacy(
 }
 
 /** Offset, 7 reserved bytes, then the bytes to write: their number is the width. */
-function write(
-  { data }: AdminRequest,
-  isField: (offset: number, length: number) => boolean,
-  put: (offset: number, from: Uint8Array) => void,
-): AdminOutcome {
+function write({ data }: AdminRequest, legacy: MemberLegacy, structure: Structure): AdminOutcome {
   const offset = data[0] ?? 0;
   const from = data.subarray(LEGACY_WRITE_DATA.sizeBytes);
-  if (from.length === 0 || !isField(offset, from.length)) return INVALID_FIELD;
-  put(offset, from);
+  if (from.length === 0 || !structure.isField(legacy, offset, from.length)) return INVALID_FIELD;
+  structure.put(legacy, offset, from);
   return OK;
 }
 
 /** The room for the result is the width. */
-function read(
-  { data, resultRoom }: AdminRequest,
-  isField: (offset: number, length: number) => boolean,
-  get: (offset: number, into: Uint8Array) => void,
-): AdminOutcome {
+function read({ data, resultRoom }: AdminRequest, legacy: MemberLegacy, structure: Structure): AdminOutcome {
   const offset = data[0] ?? 0;
-  if (resultRoom === 0 || !isField(offset, resultRoom)) return INVALID_FIELD;
+  if (resultRoom === 0 || !structure.isField(legacy, offset, resultRoom)) return INVALID_FIELD;
   const result = new Uint8Array(resultRoom);
-  get(offset, result);
+  structure.get(legacy, offset, result);
   return { status: "OK", result };
 }
 

@@ -28,14 +28,8 @@ import {
 } from "../../../virtio/constants/device_parts.ts";
 import type { AdminHandlers } from "./command_group.ts";
 import type { AdminHandler, AdminOutcome, AdminRequest, MemberParts } from "./handler.ts";
+import { BUSY, INVALID_FIELD, INVALID_MEMBER, NO_ROOM, NO_SUCH_ID, OK } from "./outcomes.ts";
 import { atLeast, type PartsObjectKind, type PartsObjects } from "./parts_objects.ts";
-
-const OK: AdminOutcome = { status: "OK" };
-const INVALID_FIELD: AdminOutcome = { status: "EINVAL", qualifier: "INVALID_FIELD" };
-const INVALID_MEMBER: AdminOutcome = { status: "EINVAL", qualifier: "INVALID_MEMBER" };
-const NO_SUCH_OBJECT: AdminOutcome = { status: "ENXIO", qualifier: "INVALID_FIELD" };
-const TOO_SHORT: AdminOutcome = { status: "ENOMEM", qualifier: "NORESOURCE" };
-const NOT_STOPPED: AdminOutcome = { status: "EBUSY", qualifier: "INVALID_COMMAND" };
 
 /** The four commands. */
 export function partsCommands(objects: PartsObjects): AdminHandlers {
@@ -61,7 +55,7 @@ function withParts(answer: PartsHandler): AdminHandler {
 function withObject(objects: PartsObjects, kind: PartsObjectKind, answer: PartsHandler): AdminHandler {
   return withParts((request, parts) => {
     const there = objects.kindOf(request);
-    if (there === undefined) return NO_SUCH_OBJECT;
+    if (there === undefined) return NO_SUCH_ID;
     return there === kind ? answer(request, parts) : INVALID_FIELD;
   });
 }
@@ -75,7 +69,7 @@ function metadata({ data, resultRoom }: AdminRequest, parts: MemberParts): Admin
   const headers = wanted === list ? encodePartHeaders(all.map(partHeader)) : new Uint8Array(0);
   const result = DEV_PARTS_METADATA_RESULT.encode({ value }, headers.length);
   // Here the standard wants an error, and not the general rule that what does not fit is discarded.
-  if (result.length > resultRoom) return TOO_SHORT;
+  if (result.length > resultRoom) return NO_ROOM;
   result.set(headers, DEV_PARTS_METADATA_RESULT.sizeBytes);
   return { status: "OK", result };
 }
@@ -93,7 +87,7 @@ function getParts({ data }: AdminRequest, parts: MemberParts): AdminOutcome {
 }
 
 function setParts({ data }: AdminRequest, parts: MemberParts): AdminOutcome {
-  if (!parts.stopped) return NOT_STOPPED;
+  if (!parts.stopped) return BUSY;
   let given: DevicePart[];
   try {
     given = decodeParts(data.subarray(RESOURCE_OBJ_HEADER.sizeBytes));

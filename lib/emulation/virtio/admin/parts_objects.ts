@@ -19,6 +19,7 @@ import {
 } from "../../../virtio/constants/admin.ts";
 import { type AdminHandlers, idBitmap } from "./command_group.ts";
 import type { AdminHandler, AdminOutcome, AdminRequest } from "./handler.ts";
+import { BUSY, INVALID_FIELD, NO_SUCH_ID, OK } from "./outcomes.ts";
 
 /** How many objects of each kind a member may have. */
 export interface PartsLimits {
@@ -31,13 +32,8 @@ export interface PartsLimits {
 /** What an object is for: `DEV_PARTS_OBJ_TYPE`. */
 export type PartsObjectKind = typeof DEV_PARTS_OBJ_TYPE[keyof typeof DEV_PARTS_OBJ_TYPE];
 
-const OK: AdminOutcome = { status: "OK" };
-const INVALID_FIELD: AdminOutcome = { status: "EINVAL", qualifier: "INVALID_FIELD" };
-const NO_SUCH_OBJECT: AdminOutcome = { status: "ENXIO", qualifier: "INVALID_FIELD" };
-const NO_SUCH_CAPABILITY: AdminOutcome = { status: "ENXIO", qualifier: "INVALID_FIELD" };
 const EXISTS: AdminOutcome = { status: "EEXIST", qualifier: "INVALID_FIELD" };
 const EXHAUSTED: AdminOutcome = { status: "ENOSPC", qualifier: "NORESOURCE" };
-const BUSY: AdminOutcome = { status: "EBUSY", qualifier: "INVALID_COMMAND" };
 /** A driver that has not set the capability has no objects. */
 const NO_LIMITS: PartsLimits = { get: 0, set: 0 };
 
@@ -90,7 +86,7 @@ export class PartsObjects {
 
   #getCapability({ data }: AdminRequest): AdminOutcome {
     const { id } = CAP_GET_DATA.decode(atLeast(data, CAP_GET_DATA.sizeBytes));
-    if (id !== ADMIN_CAP.DEV_PARTS) return NO_SUCH_CAPABILITY;
+    if (id !== ADMIN_CAP.DEV_PARTS) return NO_SUCH_ID;
     const { get, set } = this.#device;
     return {
       status: "OK",
@@ -103,7 +99,7 @@ export class PartsObjects {
 
   #setCapability({ data }: AdminRequest): AdminOutcome {
     const bytes = atLeast(data, CAP_SET_DATA.sizeBytes + DEV_PARTS_CAP.sizeBytes);
-    if (CAP_SET_DATA.decode(bytes).id !== ADMIN_CAP.DEV_PARTS) return NO_SUCH_CAPABILITY;
+    if (CAP_SET_DATA.decode(bytes).id !== ADMIN_CAP.DEV_PARTS) return NO_SUCH_ID;
     const wanted = DEV_PARTS_CAP.decode(bytes, CAP_SET_DATA.sizeBytes);
     const limits: PartsLimits = {
       get: wanted.get_parts_resource_objects_limit,
@@ -129,7 +125,7 @@ export class PartsObjects {
 
   #modify(request: AdminRequest): AdminOutcome {
     const before = this.kindOf(request);
-    if (before === undefined) return NO_SUCH_OBJECT;
+    if (before === undefined) return NO_SUCH_ID;
     const { id, kind } = objectData(request.data);
     if (kind === undefined) return INVALID_FIELD;
     if (kind === before) return OK;
@@ -142,12 +138,12 @@ export class PartsObjects {
   #query(request: AdminRequest): AdminOutcome {
     const kind = this.kindOf(request);
     return kind === undefined
-      ? NO_SUCH_OBJECT
+      ? NO_SUCH_ID
       : { status: "OK", result: RESOURCE_OBJ_DEV_PARTS.encode({ type: kind }) };
   }
 
   #destroy(request: AdminRequest): AdminOutcome {
-    if (this.kindOf(request) === undefined) return NO_SUCH_OBJECT;
+    if (this.kindOf(request) === undefined) return NO_SUCH_ID;
     const objects = this.#objects.get(request.memberId)!;
     objects.delete(RESOURCE_OBJ_HEADER.decode(atLeast(request.data, RESOURCE_OBJ_HEADER.sizeBytes)).id);
     if (objects.size === 0) this.#objects.delete(request.memberId);
