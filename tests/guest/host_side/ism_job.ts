@@ -46,10 +46,10 @@ function beyond(
 ): unknown {
   switch (request.op) {
     case "reached": {
-      const { sizeBytes, mmapAreas } = device.regionInfo(BAR);
+      const mappable = device.regionInfo(BAR).mmapAreas.length > 0;
       const areas = [ISM_SHM.regions, ISM_SHM.notify].map((id) => ism.transport.sharedMemory(id)?.sizeBytes);
-      const { interruptKind, regionVectors, featureNames } = ism;
-      return { sizeBytes, mappable: mmapAreas.length > 0, areas, interruptKind, regionVectors, featureNames };
+      const { interruptKind, regionVectors } = ism;
+      return { mappable, areas, interruptKind, regionVectors };
     }
     case "poke":
       return device.writeRegion(
