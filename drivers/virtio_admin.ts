@@ -166,11 +166,13 @@ export class VirtioAdmin implements Disposable, AsyncDisposable {
   }
 
   async #start(): Promise<void> {
-    this.admin.attach(this.#owner.start((session) => this.#build(session)));
+    const queues = this.#owner.start((session) => this.#build(session));
+    this.admin.attach(queues);
     try {
       await this.admin.begin();
     } catch (error) {
-      this.#owner.stop();
+      // What overtook it may be another reset, with a session of its own.
+      if (this.#owner.isLive(queues)) this.#owner.stop();
       await this.#owner.settled;
       throw error;
     }

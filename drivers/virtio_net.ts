@@ -443,7 +443,8 @@ export class VirtioNet implements Disposable, AsyncDisposable {
         goOn(this.#owner.live);
       }
     } catch (error) {
-      this.#owner.stop();
+      // What overtook it may be another reset, with a session of its own.
+      if (this.#owner.isLive(session)) this.#owner.stop();
       await this.#owner.settled;
       throw error;
     }

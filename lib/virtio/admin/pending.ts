@@ -32,6 +32,10 @@ export class Pending {
   lane: AdminLane | null = null;
   /** Its memory, while the device has it. */
   place: CommandPlace | null = null;
+  /** It waits in its member's line. */
+  lined = false;
+  /** Behind it in whatever it waits in. */
+  next: Pending | null = null;
   /** It has its result; the device may still have it. */
   done = false;
   /** After success. */

@@ -14,6 +14,7 @@ import { type AdminCommand, adminFrameSize, type AdminReply, decodeAdminReply } 
 import { AdminLane } from "./lane.ts";
 import { type AdminQueueOptions, type AdminSettings, adminSettings, checkTimeout } from "./options.ts";
 import { Pending } from "./pending.ts";
+import { TurnOrder } from "./turn_order.ts";
 
 /** How a sleeping session is woken. A `Waiter` is one. */
 export interface AdminWaiter {
@@ -61,6 +62,8 @@ const LOOKS = 64;
 /** A synchronous command that takes longer than this is slow: the thread then sleeps between looks. */
 const EAGER_MS = 2;
 const NAP_MS = 0.1;
+/** Between two looks for commands whose time is over. */
+const EXPIRY_MS = 1;
 /** Answers of a quick device may leave nobody else a turn for so long. */
 const TURN_MS = 10;
 
@@ -77,14 +80,12 @@ export class AdminQueues implements Disposable {
   readonly #waiter: AdminWaiter;
   readonly #alive: () => void;
   readonly #target: WaitTarget;
-  /** Not with the device, in the order in which they were asked for. */
-  readonly #waiting: Pending[] = [];
+  /** Not with the device. */
+  readonly #order: TurnOrder<AdminLane>;
   readonly #sent = new Set<Pending>();
-  /** Members that have commands at the device. */
-  readonly #members = new Map<string, { readonly lane: AdminLane; count: number }>();
   readonly #counts = { sent: 0, succeeded: 0, failed: 0, retried: 0, timedOut: 0, late: 0 };
-  /** While it is set, nothing but it may be sent. */
-  #alone: Pending | null = null;
+  /** Those who want quiet, or have it. */
+  #quiets = 0;
   #sequence = 0;
   /** Commands that somebody awaits. */
   #awaited = 0;
@@ -94,8 +95,8 @@ export class AdminQueues implements Disposable {
   /** When the pump's sleep ends. */
   #pumpUntil = Infinity;
   #nudged = false;
-  /** No deadline, and no time to try again, is before this. */
-  #due = Infinity;
+  /** No deadline is before this. */
+  #expireAt = Infinity;
   /** `vfCount` of this dispatch; undefined before it was asked. */
   #vfs: number | undefined;
   #broken: unknown;
@@ -114,6 +115,7 @@ export class AdminQueues implements Disposable {
       throw error;
     }
     this.#lanes = lanes;
+    this.#order = new TurnOrder(lanes, this.#settings.memberOrder === "pipelined");
     this.#waiter = parts.waiter;
     this.#alive = parts.alive ?? (() => {});
     this.#target = {
@@ -132,7 +134,7 @@ export class AdminQueues implements Disposable {
 
   /** Commands that the device has, given up ones included. */
   get outstanding(): number {
-    return this.#lanes.reduce((sum, lane) => sum + lane.outstanding, 0);
+    return this.#order.outstanding;
   }
 
   /** True after `close`. */
@@ -159,13 +161,16 @@ export class AdminQueues implements Disposable {
   /**
    * As `execute`, in this thread: spins, and naps when it takes long. Answers to others that come meanwhile reach those who await them.
    * @param options `pump` is called while spinning, for a device that lives in this thread
-   * @throws UsageError also while `quiet` has the queues, since that could not go on
+   * @throws UsageError also while somebody has the queues quiet or waits for that: it would hold this thread up, and wait for itself
    */
   executeNow(command: AdminCommand, options: { timeoutMs?: number; pump?: () => void } = {}): AdminReply {
-    if (this.#alone !== null && this.#alone.command === undefined) {
-      throw new UsageError(`${this.name}: a synchronous command while the queues are held quiet`, {
-        hint: "send it after that, or asynchronously",
-      });
+    if (this.#quiets > 0) {
+      throw new UsageError(
+        `${this.name}: a synchronous command while the queues are, or will be, held quiet`,
+        {
+          hint: "send it after that, or asynchronously",
+        },
+      );
     }
     const pending = this.#enqueue(command, options.timeoutMs);
     const pump = options.pump ?? this.#settings.pump;
@@ -195,12 +200,14 @@ export class AdminQueues implements Disposable {
    */
   async quiet<T>(action: () => T | Promise<T>, options: { timeoutMs?: number } = {}): Promise<T> {
     const pending = this.#enqueue(undefined, options.timeoutMs);
-    await this.#settled(pending);
-    if (pending.error !== undefined) throw pending.error;
+    this.#quiets++;
     try {
+      await this.#settled(pending);
+      if (pending.error !== undefined) throw pending.error;
       return await action();
     } finally {
-      if (this.#alone === pending) this.#alone = null;
+      this.#quiets--;
+      this.#order.release(pending);
       if (!this.#closed) {
         this.#turnOrBreak();
         this.#keepPumping();
@@ -213,7 +220,6 @@ export class AdminQueues implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#failAll(this.#gone());
-    this.#alone = null;
     for (const lane of this.#lanes) lane.close();
     this.#waiter.wake();
   }
@@ -232,8 +238,8 @@ export class AdminQueues implements Disposable {
     const alone = command === undefined || command.opcode === ADMIN_OPCODE.LIST_USE;
     const limitMs = checkTimeout(timeoutMs ?? this.#settings.timeoutMs);
     const pending = new Pending(kept, size, alone, limitMs, performance.now(), this.#sequence++);
-    this.#waiting.push(pending);
-    this.#due = Math.min(this.#due, pending.deadline);
+    this.#order.add(pending);
+    this.#expireAt = Math.min(this.#expireAt, pending.deadline);
     return pending;
   }
 
@@ -252,7 +258,7 @@ export class AdminQueues implements Disposable {
     try {
       if (takes) { for (const lane of this.#lanes) lane.take(this.#returned); }
       const now = performance.now();
-      if (now >= this.#due) this.#expire(now);
+      if (now >= this.#expireAt) this.#expire(now);
       this.#dispatch(now);
     } catch (error) {
       if (this.#closed) return;
@@ -264,11 +270,10 @@ export class AdminQueues implements Disposable {
   /** The device has given a command back. */
   readonly #returned = (pending: Pending, bytes: Uint8Array<ArrayBuffer>, usedBytes: number): void => {
     this.#sent.delete(pending);
-    const member = this.#members.get(pending.member)!;
-    if (--member.count === 0) this.#members.delete(pending.member);
+    this.#order.returned(pending);
     if (pending.done) {
       this.#counts.late++;
-      if (this.#alone === pending) this.#alone = null;
+      this.#order.release(pending);
       return;
     }
     const command = pending.command!;
@@ -299,31 +304,27 @@ export class AdminQueues implements Disposable {
     const notBefore = performance.now() + Math.min(backoffMs * 2 ** (pending.attempts - 1), maxBackoffMs);
     if (notBefore > pending.deadline) return false;
     pending.notBefore = notBefore;
-    this.#due = Math.min(this.#due, notBefore);
     this.#counts.retried++;
-    const at = this.#waiting.findIndex((other) => other.sequence > pending.sequence);
-    if (at < 0) this.#waiting.push(pending);
-    else this.#waiting.splice(at, 0, pending);
+    this.#order.repeat(pending);
     return true;
   }
 
   /** Gives up what is over its time. What the device has of it stays in its place until it comes back. */
   #expire(now: number): void {
     let stopped: unknown;
-    for (const pending of [...this.#waiting, ...this.#sent]) {
-      if (pending.done || pending.deadline > now) continue;
+    let earliest = Infinity;
+    for (const pending of [...this.#order.waiting(), ...this.#sent]) {
+      if (pending.done) continue;
+      if (pending.deadline > now) {
+        earliest = Math.min(earliest, pending.deadline);
+        continue;
+      }
       if (this.#sent.has(pending) && stopped === undefined) stopped = this.#whyStopped();
       this.#counts.timedOut++;
       this.#finish(pending, undefined, stopped ?? this.#timeout(pending));
     }
-    const live = this.#waiting.filter((pending) => !pending.done);
-    this.#waiting.splice(0, this.#waiting.length, ...live);
-    this.#due = Infinity;
-    for (const pending of live) {
-      const { notBefore, deadline } = pending;
-      this.#due = Math.min(this.#due, notBefore > now ? Math.min(notBefore, deadline) : deadline);
-    }
-    for (const { done, deadline } of this.#sent) if (!done) this.#due = Math.min(this.#due, deadline);
+    // Many that end one after the other must not each have all of them looked through.
+    this.#expireAt = Math.max(earliest, now + EXPIRY_MS);
   }
 
   #whyStopped(): unknown {
@@ -357,52 +358,14 @@ export class AdminQueues implements Disposable {
     return new AdminTimeoutError(unsent, why, hint);
   }
 
-  /** Sends what may be sent, oldest first. */
+  /** Sends what may be sent. */
   #dispatch(now: number): void {
-    const waiting = this.#waiting;
-    if (waiting.length === 0) return;
     this.#vfs = undefined;
-    const held = new Set<string>();
-    for (let at = 0; at < waiting.length;) {
-      const pending = waiting[at]!;
-      if (this.#alone !== null && pending !== this.#alone) {
-        at++;
-        continue;
-      }
-      if (pending.alone && this.#alone === null) {
-        // Nobody overtakes it either, so its turn comes.
-        if (at > 0 || this.outstanding > 0) break;
-        this.#alone = pending;
-      }
-      if (pending.command === undefined) {
-        waiting.splice(at, 1);
-        this.#finish(pending, undefined, undefined);
-        continue;
-      }
-      const lane = pending.notBefore > now || held.has(pending.member) ? undefined : this.#laneFor(pending);
-      if (lane === undefined) {
-        if (!this.#lanes.some((one) => one.room > 0)) break;
-        held.add(pending.member);
-        at++;
-        continue;
-      }
-      waiting.splice(at, 1);
-      this.#send(pending, lane);
+    for (let pending; (pending = this.#order.next(now)) !== undefined;) {
+      if (pending.command === undefined) this.#finish(pending, undefined, undefined);
+      else this.#send(pending, this.#order.laneFor(pending));
     }
     for (const lane of this.#lanes) lane.kick();
-  }
-
-  /** N-3.6: a member's commands are in one queue, or one at a time. Among queues, the one with the fewest commands. */
-  #laneFor(pending: Pending): AdminLane | undefined {
-    const busy = this.#members.get(pending.member);
-    if (busy !== undefined) {
-      return this.#settings.memberOrder === "pipelined" && busy.lane.room > 0 ? busy.lane : undefined;
-    }
-    let best: AdminLane | undefined;
-    for (const lane of this.#lanes) {
-      if (lane.room > 0 && (best === undefined || lane.outstanding < best.outstanding)) best = lane;
-    }
-    return best;
   }
 
   #send(pending: Pending, lane: AdminLane): void {
@@ -416,9 +379,7 @@ export class AdminQueues implements Disposable {
     pending.attempts++;
     this.#counts.sent++;
     this.#sent.add(pending);
-    const busy = this.#members.get(pending.member);
-    if (busy === undefined) this.#members.set(pending.member, { lane, count: 1 });
-    else busy.count++;
+    this.#order.sent(pending, lane);
   }
 
   /** N-3.7: there is no SR-IOV group while VF Enable is clear. */
@@ -443,11 +404,12 @@ export class AdminQueues implements Disposable {
     pending.done = true;
     pending.reply = reply;
     pending.error = error;
+    this.#order.ended(pending);
     if (reply !== undefined) this.#counts.succeeded++;
     else if (error !== undefined) this.#counts.failed++;
     // One that only wants quiet begins now, and ends in `quiet`; a LIST_USE that was given up holds the others back until the device is done with it.
     const goesOn = pending.command === undefined ? error === undefined : this.#sent.has(pending);
-    if (this.#alone === pending && !goesOn) this.#alone = null;
+    if (!goesOn) this.#order.release(pending);
     if (pending.resolve !== undefined) {
       this.#awaited--;
       pending.resolve();
@@ -455,10 +417,9 @@ export class AdminQueues implements Disposable {
   }
 
   #failAll(error: unknown): void {
-    for (const pending of [...this.#waiting.splice(0), ...this.#sent]) {
-      this.#finish(pending, undefined, error);
-    }
-    this.#due = Infinity;
+    for (const pending of [...this.#order.waiting(), ...this.#sent]) this.#finish(pending, undefined, error);
+    this.#order.clear();
+    this.#expireAt = Infinity;
     this.#nudgeIfNeeded();
   }
 
@@ -509,6 +470,11 @@ export class AdminQueues implements Disposable {
     } finally {
       this.#pumping = false;
     }
+  }
+
+  /** No deadline, and no time to try again, is before this. */
+  get #due(): number {
+    return Math.min(this.#expireAt, this.#order.retryAt);
   }
 
   #gone(): ClosedError {

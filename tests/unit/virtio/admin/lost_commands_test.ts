@@ -1,4 +1,12 @@
-import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertRejects,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
+import { VirtioAdmin } from "../../../../drivers/virtio_admin.ts";
 import { ClosedError, DeviceError } from "../../../../lib/errors/mod.ts";
 import { AdminCommandError, AdminTimeoutError } from "../../../../lib/virtio/admin/error.ts";
 import { AdminQueues, type AdminWaiter } from "../../../../lib/virtio/admin/queues.ts";
@@ -103,6 +111,32 @@ Deno.test("a reset ends commands with ClosedError, nothing hangs, and LIST_USE c
   device.answer = () => ({});
   await pf.member(0).setMode(true);
 });
+
+for (const at of LISTS.keys()) {
+  Deno.test(`a reset that overtakes another at any moment of its command ${at + 1} ends it with ClosedError, and is not undone by it`, async () => {
+    for (let moment = 0; moment < 30; moment++) {
+      const device = new FakeOwner();
+      await using pf = await VirtioAdmin.open(device.transport);
+      let commands = 0;
+      const overtake = async () => {
+        await turns(moment);
+        await pf.reset();
+      };
+      let overtaking: Promise<void> | undefined;
+      device.answer = (command) => {
+        if (commands++ === at) overtaking = Promise.resolve().then(overtake);
+        return standardAnswer(command);
+      };
+      const first = await pf.reset().then(() => undefined, (error) => error);
+      if (first !== undefined) assertInstanceOf(first, ClosedError);
+      await overtaking;
+      assertEquals((await pf.self.listQuery()).size, 18);
+      pf.close();
+      await pf.settled;
+      device.transport.close();
+    }
+  });
+}
 
 Deno.test("close ends everything with ClosedError, asynchronous, waiting, quiet; and may be called again", async () => {
   for (const vectors of [undefined, 4]) {
