@@ -75,7 +75,7 @@ export class TurnOrder<L extends LaneRoom> {
   readonly #pipelined: boolean;
   /** Of members that have commands, here or at the device. */
   readonly #lines = new Map<string, Line<L>>();
-  /** Lines that may send, in the order in which they came to it. */
+  /** Lines that may send, in the order in which they came to it. Whether they really may is found out when their turn comes. */
   readonly #ready = new Set<Line<L>>();
   /** Lines whose first command is to be repeated later. */
   readonly #delayed = new Set<Line<L>>();
@@ -177,7 +177,7 @@ export class TurnOrder<L extends LaneRoom> {
     if (--line.atDevice > 0) return;
     line.lane = null;
     if (line.waiting.first === null) this.#tidy(line);
-    else if (!this.#delayed.has(line)) this.#ready.add(line);
+    else this.#ready.add(line);
   }
 
   /** A command has its result, and `done` is set. */
@@ -212,7 +212,7 @@ export class TurnOrder<L extends LaneRoom> {
     line.waiting.push(pending);
     pending.lined = true;
     this.#lined++;
-    if (!this.#delayed.has(line) && (this.#pipelined || line.atDevice === 0)) this.#ready.add(line);
+    if (this.#pipelined || line.atDevice === 0) this.#ready.add(line);
   }
 
   #left(pending: Pending): void {

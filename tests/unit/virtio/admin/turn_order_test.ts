@@ -104,6 +104,9 @@ for (const pipelined of [false, true]) {
           }
           const lane = order.laneFor(pending);
           assert(lane.room > 0);
+          for (const one of order.waiting()) {
+            if (one.member === pending.member) assert(one.sequence > pending.sequence, "repeated ones first");
+          }
           const beside = atDevice.filter((one) => one.pending.member === pending.member);
           if (pipelined) { for (const one of beside) assertEquals(one.lane, lane); }
           else assertEquals(beside, []);
