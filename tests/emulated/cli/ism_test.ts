@@ -84,7 +84,7 @@ class Rig implements AsyncDisposable {
   }
 }
 
-/** A command that holds a region, with its shell. */
+/** A command that goes on, with `--json` and mostly with `--shell`. */
 class Holder implements AsyncDisposable {
   /** What came and was not asked for. */
   readonly events: Json[] = [];
@@ -95,7 +95,7 @@ class Holder implements AsyncDisposable {
   #text = "";
 
   constructor(rig: Rig, ...args: string[]) {
-    this.#child = startCli({ stdin: "piped" }, ...rig.args, ...args, "--shell", "--json");
+    this.#child = startCli({ stdin: "piped" }, ...rig.args, ...args, "--json");
     this.#lines = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
     this.#err = new Response(this.#child.stderr).text();
     this.#input = this.#child.stdin.getWriter();
@@ -190,7 +190,17 @@ Deno.test("ism: regions between processes", async (t) => {
   await t.step(
     "what a region says of itself, seen by another process, and rights that are refused",
     async () => {
-      await using holder = new Holder(rig, ONE, "alloc", "200K", "--grant", "read,attach", "--fill", "hello");
+      await using holder = new Holder(
+        rig,
+        ONE,
+        "alloc",
+        "200K",
+        "--grant",
+        "read,attach",
+        "--fill",
+        "hello",
+        "--shell",
+      );
       const region = await holder.line();
       const token = String(region.token);
       assertMatch(token, /^0x[0-9a-f]{16}$/);
@@ -255,7 +265,7 @@ Deno.test("ism: regions between processes", async (t) => {
   );
 
   await t.step("the shell: grants, bytes, updates, mistakes", async () => {
-    await using holder = new Holder(rig, ONE, "alloc", "4096");
+    await using holder = new Holder(rig, ONE, "alloc", "4096", "--shell");
     const token = String((await holder.line()).token);
     assertEquals(await holder.ask("grant read,write,attach,manage 2"), {
       command: "grant",
@@ -296,13 +306,13 @@ Deno.test("ism: regions between processes", async (t) => {
       assertEquals([command, typeof (error as Json).message], [line.split(" ")[0], "string"], line);
     }
 
-    const watching = rig.run(THREE, "watch", token, "--count", "2", "--json");
+    await using watching = new Holder(rig, THREE, "watch", token, "--count", "2");
     while ((await holder.event()).devid !== 3);
-    await holder.ask("notify");
-    await holder.ask("notify");
-    const { code, out } = await watching;
-    const update = { event: "update", token, devid: 1 };
-    assertEquals([code, out.trimEnd().split("\n").map((line) => JSON.parse(line))], [0, [update, update]]);
+    for (let i = 0; i < 2; i++) {
+      await holder.ask("notify");
+      assertEquals(await watching.line(), { event: "update", token, devid: 1 });
+    }
+    assertEquals(await watching.end(), { code: 0, err: "" });
 
     const { code: status, err } = await holder.end();
     assertEquals([status, err.trimEnd().split("\n").length], [1, mistakes.length + 2]);
@@ -310,9 +320,9 @@ Deno.test("ism: regions between processes", async (t) => {
   });
 
   await t.step("an allocator that is killed: who is attached goes on and is told", async () => {
-    await using holder = new Holder(rig, ONE, "alloc", "70000", "--fill", "kept");
+    await using holder = new Holder(rig, ONE, "alloc", "70000", "--fill", "kept", "--shell");
     const token = String((await holder.line()).token);
-    await using other = new Holder(rig, TWO, "attach", token);
+    await using other = new Holder(rig, TWO, "attach", token, "--shell");
     await other.line();
     holder.kill("SIGKILL");
     assertEquals(await other.event(), { event: "detach", token, devid: 1, peers: 0 });
@@ -321,13 +331,15 @@ Deno.test("ism: regions between processes", async (t) => {
   });
 
   await t.step("held regions end with a signal, in order and with status 0", async () => {
+    await until(() => domain(rig).regions.length === 0);
     const child = startCli({}, ...rig.args, ONE, "alloc", "1M", "--grant", "none");
     const output = child.output();
-    await until(() => domain(rig).regions.length === 1);
+    // Signals are listened for before the function is opened.
+    await until(() => domain(rig).regions[0]?.defaultPermissions === "");
     const held = domain(rig);
-    assertEquals([held.memoryUsed, held.regions[0]!.defaultPermissions], [1 << 20, ""]);
     child.kill("SIGINT");
     const { code, stdout, stderr } = await output;
+    assertEquals(held.memoryUsed, 1 << 20);
     assertEquals(code, 0);
     assertMatch(new TextDecoder().decode(stdout), /^0x[0-9a-f]{16}\n$/);
     assertMatch(
@@ -338,10 +350,10 @@ Deno.test("ism: regions between processes", async (t) => {
   });
 
   await t.step("figure: functions, regions, who may and who does", async () => {
-    await using holder = new Holder(rig, TWO, "alloc", "1M", "--grant", "read,attach");
+    await using holder = new Holder(rig, TWO, "alloc", "1M", "--grant", "read,attach", "--shell");
     const token = String((await holder.line()).token);
     await holder.ask("grant none 3");
-    await using _ = new Holder(rig, ONE, "attach", token);
+    await using _ = new Holder(rig, ONE, "attach", token, "--shell");
     await until(() => domain(rig).regions[0]!.attached.length === 2);
     const { out, err } = await rig.run(THREE, "figure");
     assertEquals(err, "");
@@ -390,7 +402,7 @@ Deno.test("ism pipe", async (t) => {
   await using rig = await Rig.start();
   const token = `${rig.scratch}/token`;
   const SETUP = `set -o pipefail
-    there() { for i in {1..1000}; do [ -s $1 ] && return; sleep 0.02; done; echo "no $1" >&2
+    there() { for i in {1..1000}; do [ -s $1 ] && return; sleep 0.02; done; echo "no $1" >&2; cat $SCRATCH/said* >&2
       for job in $(jobs -p); do pkill -P $job; done; exit 1; }`;
 
   await t.step("64 MiB: equal at both ends; the token's file goes", async () => {
@@ -442,26 +454,31 @@ Deno.test("ism pipe", async (t) => {
   await t.step("a side that dies: the other one says so, with status 1", async () => {
     for (const [victim, busy] of [["listener", false], ["listener", true], ["sender", true]] as const) {
       const listener = startCli({}, ...rig.args, ONE, "pipe", "--listen", "--token-file", token);
-      const listening = listener.output();
       await until(() => accessible(token));
       const sender = startCli({ stdin: "piped" }, ...rig.args, TWO, "pipe", readText(token).trim());
-      const sending = sender.output();
+      const said = [listener, sender].map(({ stderr }) => new Response(stderr).text());
       const input = sender.stdin.getWriter();
       // One that is not busy waits for more of its input, and must see the death all the same.
       let feeding = true;
       const fed = (async () => {
         do await input.write(new Uint8Array(1 << 16)); while (feeding && busy);
       })().catch(() => {});
-      await until(() => domain(rig).regions[0]?.attached.length === 2);
+      const output = listener.stdout.getReader();
+      assert(!(await output.read()).done);
+      const drained = (async () => {
+        while (!(await output.read()).done);
+      })();
       (victim === "listener" ? listener : sender).kill("SIGKILL");
-      const { code, stderr } = await (victim === "listener" ? sending : listening);
+      const { code } = await (victim === "listener" ? sender : listener).status;
       feeding = false;
       await fed;
       await input.close().catch(() => {});
-      const err = new TextDecoder().decode(stderr);
+      await drained;
+      await new Response(sender.stdout).arrayBuffer();
+      const err = (await Promise.all(said))[victim === "listener" ? 1 : 0]!;
+      await Promise.all([listener.status, sender.status]);
       assertEquals(code, 1, err);
       assertMatch(err, /(^|\n)ringside: channel 0x[0-9a-f]+: the peer is gone[^\n]*\n$/);
-      await Promise.all([sending, listening]);
       await until(() => domain(rig).regions.length === 0);
       removeFile(token);
     }
@@ -472,7 +489,7 @@ Deno.test("ism pipe", async (t) => {
       ringside ${ONE} pipe --listen --token-file $SCRATCH/token 2>$SCRATCH/said >$SCRATCH/copy & listener=$!
       there $SCRATCH/token
       mkfifo $SCRATCH/fifo; exec 9<>$SCRATCH/fifo; echo before >&9
-      ringside ${TWO} pipe $(cat $SCRATCH/token) <$SCRATCH/fifo 9>&- 2>/dev/null & sender=$!
+      ringside ${TWO} pipe $(cat $SCRATCH/token) <$SCRATCH/fifo 9>&- 2>$SCRATCH/said2 & sender=$!
       there $SCRATCH/copy
       kill -TERM $(pgrep -P $sender); wait $sender; echo sender $?
       wait $listener; echo listener $?; cat $SCRATCH/copy`);
