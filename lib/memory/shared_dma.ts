@@ -78,8 +78,10 @@ export class SharedDmaSpace extends DmaSpace {
     try {
       for (let tries = 0; tries < TRIES; tries++) {
         const iova = first.reserveAnyIova(sizeBytes, request);
-        if (reserveAll(others, iova, sizeBytes)) return iova;
         refused.push(iova);
+        if (!reserveAll(others, iova, sizeBytes)) continue;
+        refused.pop();
+        return iova;
       }
     } finally {
       for (const iova of refused) first.releaseIova(iova);

@@ -229,9 +229,7 @@ export class DeviceParts implements MemberParts {
   set(parts: readonly DevicePart[]): void {
     const after = this.#after(parts);
     for (const part of parts) {
-      // An optional part that means nothing to this device is left out.
-      const optional = (part.flags & DEV_PART_OPTIONAL) !== 0;
-      if (optional && this.#partProblem(part, after) !== undefined) continue;
+      if (this.#leavesOut(part, after)) continue;
       if (FUNDAMENTAL.has(part.type) && (after.status & STATUS.driverOk) !== 0) this.#start = true;
       this.#set.add(part.type);
       if (part.type >= DEV_PART_OF_TYPE.first) this.#startModel();
@@ -277,12 +275,19 @@ export class DeviceParts implements MemberParts {
   /** Features and status when the parts are set. */
   #after(parts: readonly DevicePart[]): After {
     const { registers } = this.#host;
-    const driver = parts.find(({ type }) => type === DEV_PART.DRV_FEATURES);
-    const status = parts.find(({ type }) => type === DEV_PART.DEVICE_STATUS);
-    return {
-      features: driver === undefined ? registers.driverFeatures : readFeaturesPart(driver),
-      status: status === undefined ? registers.status : readStatusPart(status),
-    };
+    let after: After = { features: registers.driverFeatures, status: registers.status };
+    for (const part of parts) {
+      if (!FUNDAMENTAL.has(part.type) || this.#leavesOut(part, after)) continue;
+      after = part.type === DEV_PART.DRV_FEATURES
+        ? { ...after, features: readFeaturesPart(part) }
+        : { ...after, status: readStatusPart(part) };
+    }
+    return after;
+  }
+
+  /** An optional part that means nothing to this device is left out. */
+  #leavesOut(part: DevicePart, after: After): boolean {
+    return (part.flags & DEV_PART_OPTIONAL) !== 0 && this.#partProblem(part, after) !== undefined;
   }
 
   /** What is wrong with a part of features, whether it is optional or not. */
@@ -304,13 +309,13 @@ export class DeviceParts implements MemberParts {
       case DEV_PART.DEV_FEATURES:
         return undefined;
       case DEV_PART.DRV_FEATURES: {
-        const alien = after.features & ~this.#host.offered;
+        const alien = readFeaturesPart(part) & ~this.#host.offered;
         return alien === 0n ? undefined : `0x${alien.toString(16)} were not offered`;
       }
       case DEV_PART.PCI_COMMON_CFG:
         return this.#fieldProblem(part);
       case DEV_PART.DEVICE_STATUS:
-        return statusProblem(after.status);
+        return statusProblem(readStatusPart(part));
       case DEV_PART.VQ_CFG:
         return this.#queueProblem(part, after);
       case DEV_PART.VQ_NOTIFY_CFG:

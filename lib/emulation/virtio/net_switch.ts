@@ -189,7 +189,11 @@ export class NetSwitch {
     const before = from.waits[lane] ?? null;
     if (before === to) return;
     from.waits[lane] = to;
-    if (to !== null && ++to.waiters === 1) to.port.wake?.();
+    if (to !== null) {
+      to.waiters++;
+      // Also with others waiting already: it may be for another of its receive queues.
+      to.port.wake?.();
+    }
     if (before === null) return;
     if (--before.waiters === 0) before.waitedSince = -1;
     from.port.wake?.();

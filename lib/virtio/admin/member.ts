@@ -7,6 +7,7 @@ import { UsageError } from "../../errors/mod.ts";
 import type { DevicePart } from "../constants/device_parts.ts";
 import type { AdminCapabilities } from "./capabilities.ts";
 import { modeSetCall, type PartsObjectKind } from "./calls.ts";
+import { AdminTimeoutError } from "./error.ts";
 import type { AdminCommand, AdminReply } from "./frame.ts";
 import type { AdminCallOptions, AdminGroup } from "./group.ts";
 import type { LegacyRegisterAccess } from "./legacy_access.ts";
@@ -15,7 +16,7 @@ import { checkPartOrder, PartsObject } from "./parts_object.ts";
 
 /** What the owner's driver remembers of a member, from one reset of the owner to the next. */
 export interface MemberRecord {
-  /** As DEV_MODE_SET last had it; undefined: never sent. */
+  /** As DEV_MODE_SET last had it; undefined: never sent, or not answered. */
   stopped: boolean | undefined;
   /** DEV_PARTS objects by id. */
   readonly objects: Map<number, PartsObjectKind>;
@@ -60,7 +61,7 @@ export class AdminMember {
     this.legacyAsync = new AsyncLegacyRegisters(context.group, this.memberId, name);
   }
 
-  /** As this driver set it since the owner's reset; undefined when it did not. */
+  /** As this driver set it since the owner's reset; undefined when it did not, or the device did not answer. */
   get stopped(): boolean | undefined {
     return this.#context.record().stopped;
   }
@@ -68,8 +69,14 @@ export class AdminMember {
   /** DEV_MODE_SET: stops the VF (true), or lets it go on (false). Either may be repeated. @throws as `AdminGroup.run` */
   async setMode(stopped: boolean): Promise<void> {
     const record = this.#context.record();
-    await this.#context.group.run(modeSetCall(this.memberId, stopped));
-    record.stopped = stopped;
+    try {
+      await this.#context.group.run(modeSetCall(this.memberId, stopped));
+      record.stopped = stopped;
+    } catch (error) {
+      // One that was sent and not answered may still be done.
+      if (error instanceof AdminTimeoutError && error.queue !== undefined) record.stopped = undefined;
+      throw error;
+    }
   }
 
   /**

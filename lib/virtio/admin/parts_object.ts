@@ -145,7 +145,12 @@ export class PartsObject implements AsyncDisposable {
   /** Destroys it. May be called again. @throws as `AdminGroup.run` */
   async destroy(): Promise<void> {
     if (!this.exists) return;
-    await this.#context.group.run(partsObjectDestroyCall(this.member.memberId, this.id));
+    try {
+      await this.#context.group.run(partsObjectDestroyCall(this.member.memberId, this.id));
+    } catch (error) {
+      // It is gone: by an earlier try, as when that was not answered in time.
+      if (!(error instanceof AdminCommandError) || error.statusName !== "ENXIO") throw error;
+    }
     // Two calls at a time destroy one object, and a reset destroys all.
     if (this.exists && this.#record.objects.delete(this.id)) this.#context.capabilities.countObjects(-1);
   }

@@ -271,6 +271,30 @@ Deno.test("3.6 set: what a device must refuse, with nothing changed", () => {
   assertEquals(to.get(), parts);
 });
 
+Deno.test("3.6 set: an optional part that is left out says nothing to the others either", () => {
+  using nics = pair();
+  const { a, b } = nics;
+  a.start(ALL);
+  let starts = 0;
+  b.front.model.start = () => void starts++;
+  const to = b.front.memberParts;
+  to.setStopped(true);
+  const parts = a.front.memberParts.get().filter(({ type }) => type <= DEV_PART.DEVICE_STATUS)
+    // DRIVER_OK alone: a status that no driver reaches.
+    .map((part) =>
+      part.type === DEV_PART.DEVICE_STATUS ? { ...statusPart(4), flags: DEV_PART_OPTIONAL } : part
+    );
+  assertEquals(to.problemOf(parts), undefined);
+  to.set(parts);
+  assertEquals([b.front.status, starts], [0, 0]);
+  // Features that are not offered.
+  const alien = { ...featuresPart(DEV_PART.DRV_FEATURES, 1n << 63n), flags: DEV_PART_OPTIONAL };
+  const others = a.front.memberParts.get().filter(({ type }) => type > DEV_PART.DRV_FEATURES);
+  assertEquals(to.problemOf([alien, ...others]), undefined, "the features are those that were set before");
+  to.set([alien, ...others]);
+  assertEquals([b.front.negotiatedFeatures, starts], [a.front.negotiatedFeatures, 1]);
+});
+
 Deno.test("3.6 set: bytes made at random are refused or taken, and never anything else", () => {
   using nics = pair();
   const { a, b } = nics;

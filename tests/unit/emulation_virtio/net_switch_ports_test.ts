@@ -99,7 +99,7 @@ Deno.test("switch: who begins to wait, is waited for, or need not wait any more 
   assertEquals([a.woken, b.woken, c.woken], [0, 1, 0], "b has to ask for notifications of new buffers");
   assertEquals(net.forward(a, 0, to(1)), false);
   assertEquals(net.forward(c, 1, to(1)), false);
-  assertEquals([a.woken, b.woken, c.woken], [0, 1, 0]);
+  assertEquals([a.woken, b.woken, c.woken], [0, 2, 0], "c may wait for another of b's receive queues");
   assertEquals([net.awaited(b), net.awaited(a), net.waiting(a, 0), net.waiting(a, 1), net.waiting(c, 1)], [
     true,
     false,
@@ -111,7 +111,7 @@ Deno.test("switch: who begins to wait, is waited for, or need not wait any more 
   assertEquals([a.transmitted, c.transmitted, net.resume(a, 10)], [1, 1, 0]);
   b.outcome = DELIVERY.delivered;
   assertEquals(net.forward(a, 0, to(1)), true);
-  assertEquals([a.woken, b.woken, c.woken], [1, 1, 0], "a's queue is to be armed again");
+  assertEquals([a.woken, b.woken, c.woken], [1, 2, 0], "a's queue is to be armed again");
   assertEquals(net.awaited(b), true, "c still waits");
   net.stopped(b);
   assertEquals([a.woken, c.woken, net.awaited(b), net.waiting(c, 1)], [1, 1, false, false]);

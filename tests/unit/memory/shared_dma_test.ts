@@ -124,6 +124,17 @@ Deno.test("shared DMA memory: an allocation that one of two refuses is nobody's"
   spaceB.close();
 });
 
+Deno.test("shared DMA memory: an address is given back when another function was closed without being detached", () => {
+  const { spaceA, spaceB, shared } = two();
+  shared.attach(spaceB);
+  spaceB.close();
+  assertThrows(() => shared.allocate(4096), ClosedError);
+  shared.detach(spaceB);
+  assertEquals(shared.allocate(4096).iova, 0x1000n);
+  shared.close();
+  spaceA.close();
+});
+
 Deno.test("shared DMA memory: who cannot be attached, and who must stay", () => {
   const { spaceA, spaceB, shared } = two();
   shared.allocate(4096);

@@ -7,7 +7,7 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../../lib/errors/mod.ts";
-import { AdminCommandError } from "../../../../lib/virtio/admin/error.ts";
+import { AdminCommandError, AdminTimeoutError } from "../../../../lib/virtio/admin/error.ts";
 import {
   type DevicePart,
   encodePartHeaders,
@@ -246,6 +246,38 @@ Deno.test("EEXIST: an id that is taken in the device is left out", async () => {
   assertEquals((await pf.member(0).createPartsObject("get")).id, 2);
   members.override = ({ opcode }) => opcode === 0xa ? { status: 17, qualifier: 3 } : undefined;
   await assertRejects(() => pf.member(0).createPartsObject("get"), ExhaustedError);
+});
+
+Deno.test("an object that the device has no more is destroyed here, too, and its place is free", async () => {
+  await using fixture = await opened();
+  const { members, pf } = fixture;
+  const object = await pf.member(0).createPartsObject("get");
+  members.objects.clear();
+  await object.destroy();
+  assertEquals(object.exists, false);
+  await (await pf.member(0).createPartsObject("get")).destroy();
+});
+
+Deno.test("whether a VF is stopped is not known after a command that was not answered", async () => {
+  await using fixture = await opened({ timeoutMs: 20 });
+  const { device, members, pf } = fixture;
+  const member = pf.member(0);
+  await member.setMode(true);
+  const writer = await member.createPartsObject("set");
+  const { answer } = device;
+  device.answer = (command) => command.opcode === 0x11 ? undefined : answer(command);
+  await assertRejects(() => member.setMode(false), AdminTimeoutError);
+  assertEquals(member.stopped, undefined);
+  device.release();
+  await assertRejects(() => writer.set(PARTS), UsageError, "while it runs");
+  device.answer = (command) => command.opcode === 0x11 ? { status: 16, qualifier: 6 } : answer(command);
+  await assertRejects(() => member.setMode(false), AdminCommandError);
+  assertEquals(member.stopped, undefined);
+  device.answer = members.answer;
+  await member.setMode(true);
+  device.answer = (command) => command.opcode === 0x11 ? { status: 16, qualifier: 6 } : answer(command);
+  await assertRejects(() => member.setMode(false), AdminCommandError);
+  assertEquals(member.stopped, true, "the device refused, and said so");
 });
 
 Deno.test("wrong use of an object: kind, state, order, after destroy", async () => {
