@@ -11,6 +11,7 @@ import { O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
 import { DeviceError, UsageError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
 import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { takeInOrder } from "./take_in_order.ts";
 import { TestFrames } from "./test_frames.ts";
 
 const FRAMES = 20_000;
@@ -58,7 +59,7 @@ export async function migrate(host: Host, options: MigrateOptions): Promise<Migr
       sent = send(sender, frames, sent);
       receiver = stack.use(await VirtioNet.resume(there, read(options.file), { interrupts: "none" }));
     }
-    received = take(receiver, frames, burst, received);
+    received = takeInOrder(receiver, frames, burst, received);
     if (received === FRAMES || receiver.rx[0]!.hasUsed()) continue;
     // All that was sent has come. The sender may have its slots back later than the receiver its frames.
     const came = received === sent ? await sender.waitTransmit(2000) : await receiver.waitReceive(2000);
@@ -86,24 +87,6 @@ function send(net: VirtioNet, frames: TestFrames, sent: number): number {
   }
   tx.flush();
   return sent;
-}
-
-/** Takes a burst; every byte must be right, and every frame the next. @returns how many were received in all */
-function take(net: VirtioNet, frames: TestFrames, burst: FrameBurst, received: number): number {
-  const rx = net.rx[0]!;
-  const got = rx.receiveBurst(burst);
-  for (let at = 0; at < got; at++) {
-    const part = burst.first[at]!;
-    const bytes = rx.views[burst.slots[part]!]!;
-    if (!frames.isOurs(bytes, burst.offsets[part]!, burst.lengths[part]!)) continue;
-    const wrong = frames.mismatch(received, bytes, burst.offsets[part]!, burst.lengths[part]!);
-    if (wrong >= 0) {
-      throw new DeviceError(`frame ${received} is wrong at byte ${wrong}`, { function: net.transport.name });
-    }
-    received++;
-  }
-  rx.recycle(burst);
-  return received;
 }
 
 function write(path: string, saved: SavedNet): void {

@@ -18,6 +18,7 @@ import {
   PciModernTransport,
 } from "../lib/virtio/mod.ts";
 import { EventLoopTurns } from "./event_loop_turns.ts";
+import { takeInOrder } from "./take_in_order.ts";
 import { TestFrames } from "./test_frames.ts";
 
 /** A VF to move to: opened, and driven by nobody. */
@@ -105,7 +106,7 @@ export async function migrateUnderTraffic(host: Host, pf: string, moves: number)
     while (moving || received < sent) {
       if (moving) sent = send(sender, frames, sent);
       const before = received;
-      received = take(receiver, frames, burst, received);
+      received = takeInOrder(receiver, frames, burst, received);
       if (received > before) idleSince = performance.now();
       else if (performance.now() - idleSince > 5000) {
         throw new DeviceError(`frame ${received} of ${sent} never came`, { function: transport.name });
@@ -135,24 +136,6 @@ function send(net: VirtioNet, frames: TestFrames, sent: number): number {
   }
   tx.flush();
   return sent;
-}
-
-/** Takes a burst; every byte must be right, and every frame the next. */
-function take(net: VirtioNet, frames: TestFrames, burst: FrameBurst, received: number): number {
-  const rx = net.rx[0]!;
-  const got = rx.receiveBurst(burst);
-  for (let at = 0; at < got; at++) {
-    const part = burst.first[at]!;
-    const bytes = rx.views[burst.slots[part]!]!;
-    if (!frames.isOurs(bytes, burst.offsets[part]!, burst.lengths[part]!)) continue;
-    const wrong = frames.mismatch(received, bytes, burst.offsets[part]!, burst.lengths[part]!);
-    if (wrong >= 0) {
-      throw new DeviceError(`frame ${received} is wrong at byte ${wrong}`, { function: net.transport.name });
-    }
-    received++;
-  }
-  rx.recycle(burst);
-  return received;
 }
 
 if (import.meta.main) {
