@@ -1,9 +1,10 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { VirtioBlk } from "../../../drivers/virtio_blk.ts";
 import { VirtioNet, type VirtioNetOptions } from "../../../drivers/virtio_net.ts";
 import { exchangeByInterrupt, exchangePolled } from "../../../examples/exchange.ts";
 import { TestFrames } from "../../../examples/test_frames.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
+import { UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { FEATURE, NET_FEATURE } from "../../../lib/virtio/mod.ts";
 import { LegacyIoBar, LegacyNotify } from "../../../lib/virtio/mod.ts";
 import { LegacyHost } from "./legacy_host.ts";
@@ -95,6 +96,28 @@ for (
     });
   });
 }
+
+Deno.test("a VF has no INTx, and vectors with MSI-X only; frames come with neither", async () => {
+  await using host = await LegacyHost.start(NET);
+  {
+    const transport = host.legacy(0);
+    assertEquals([transport.interruptCount("intx"), transport.interruptCount("msix") > 0], [0, true]);
+    assertThrows(() => transport.enableInterrupts("intx", 1), UnsupportedError);
+    await assertRejects(() => VirtioNet.open(transport, { interrupts: "intx" }), UnsupportedError);
+    await using legacy = await VirtioNet.open(transport, { interrupts: "none" });
+    await using modern = await VirtioNet.open(host.modern(1), { interrupts: "none" });
+    const sent = frames(modern, legacy);
+    assertEquals((await exchangePolled(modern, legacy, sent, 100)).frames, 100);
+    assertThrows(() => transport.setQueueVector(0, 0), UsageError, "while MSI-X is enabled");
+    transport.enableInterrupts("msix", 1);
+    transport.setQueueVector(0, 0);
+    transport.setConfigVector(null);
+    transport.disableInterrupts();
+    assertThrows(() => transport.setQueueVector(0, 0), UsageError, "while MSI-X is enabled");
+    assertEquals((await exchangePolled(modern, legacy, sent, 100)).frames, 100);
+  }
+  assertEquals(await host.stop(), []);
+});
 
 Deno.test("the MAC set in the config space is the one that frames go to", async () => {
   const legacy = { refusedFeatures: NET_FEATURE.CTRL_MAC_ADDR };
