@@ -109,7 +109,7 @@ class Holder implements AsyncDisposable {
         this.#text = this.#text.slice(end + 1);
         return JSON.parse(line);
       }
-      const { value, done } = await this.#lines.read();
+      const { value, done } = await soon(this.#lines.read());
       if (done) throw new Error(`it has ended: ${await this.#err}`);
       this.#text += value;
     }
@@ -162,6 +162,19 @@ async function until(condition: () => boolean): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
   throw new Error("it never came true");
+}
+
+/** What comes, if it does. */
+async function soon<T>(what: Promise<T>): Promise<T> {
+  let timer: number | undefined;
+  const never = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error("it never came")), 20_000);
+  });
+  try {
+    return await Promise.race([what, never]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 const ONE_LINE = /^ringside: [^\n]+\n$/;
