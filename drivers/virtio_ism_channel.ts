@@ -32,7 +32,7 @@ import type {
 } from "./virtio_ism_channel/options.ts";
 import { RingConsumer, RingProducer } from "./virtio_ism_channel/ring.ts";
 import { readableOf, writableOf } from "./virtio_ism_channel/streams.ts";
-import { type Look, poll, spin } from "./virtio_ism_channel/waiting.ts";
+import { type Look, poll, spin, WakeWish } from "./virtio_ism_channel/waiting.ts";
 
 export type { IsmRegion, VirtioIsm } from "./virtio_ism.ts";
 export type {
@@ -278,20 +278,22 @@ export class IsmChannel implements AsyncDisposable {
     return this.#untilBlocking(this.#writing, timeoutMs);
   }
 
-  /** Waits until the other side has connected. @throws TimeoutError */
+  /** Waits until the other side has connected. @throws TimeoutError, PeerGoneError when it went half-way, and nobody can connect any more */
   async waitPeer(timeoutMs: number = Infinity): Promise<void> {
-    const ready = () => !this.#alive() || this.connected;
-    if (!await this.#until({ glance: ready, ready, sleep: () => {} }, timeoutMs)) {
+    const glance = () => !this.#alive() || this.connected;
+    const ready = () => glance() || this.#gone();
+    if (!await this.#until({ glance, ready, wish: null }, timeoutMs)) {
       throw new TimeoutError(`${this.#name}: nobody connected in ${timeoutMs} ms`);
     }
     this.#open();
+    if (!this.connected) throw new PeerGoneError(`${this.#name}: the peer is gone, while it connected`);
   }
 
   /** Waits until the peer has read everything that was written. @throws TimeoutError, PeerGoneError when it never will */
   async drained(timeoutMs: number = Infinity): Promise<void> {
     const glance = () => !this.#alive() || this.#producer.drained;
     const ready = () => glance() || this.#noReader();
-    if (!await this.#until({ glance, ready, sleep: this.#writing.sleep }, timeoutMs)) {
+    if (!await this.#until({ glance, ready, wish: this.#writing.wish }, timeoutMs)) {
       throw new TimeoutError(`${this.#name}: not all was read in ${timeoutMs} ms`);
     }
     this.#open();
@@ -412,13 +414,13 @@ export class IsmChannel implements AsyncDisposable {
   readonly #reading: Look = {
     glance: () => !this.#alive() || this.#consumer.available() > 0,
     ready: () => this.#reading.glance() || this.#consumer.producerSays !== 0 || this.#gone(),
-    sleep: (sleeps) => this.#consumer.sleep(sleeps),
+    wish: new WakeWish((wishes) => this.#consumer.sleep(wishes)),
   };
 
   readonly #writing: Look = {
     glance: () => !this.#alive() || this.#producer.free() > 0,
     ready: () => this.#writing.glance() || this.#noReader(),
-    sleep: (sleeps) => this.#producer.sleep(sleeps),
+    wish: new WakeWish((wishes) => this.#producer.sleep(wishes)),
   };
 
   #gone(): boolean {
@@ -429,6 +431,7 @@ export class IsmChannel implements AsyncDisposable {
   async #until(look: Look, timeoutMs: number): Promise<boolean> {
     this.#open();
     checkTimeout(timeoutMs);
+    look.wish?.begin();
     try {
       const deadline = performance.now() + timeoutMs;
       if (this.#wait === "poll") return await poll(look, deadline);
@@ -439,13 +442,14 @@ export class IsmChannel implements AsyncDisposable {
     } catch (error) {
       return this.#broken(error);
     } finally {
-      if (this.#alive()) look.sleep(false);
+      look.wish?.end(this.#alive());
     }
   }
 
   #untilBlocking(look: Look, timeoutMs: number): boolean {
     this.#open();
     checkTimeout(timeoutMs);
+    look.wish?.begin();
     try {
       const deadline = performance.now() + timeoutMs;
       const spinUntil = this.#wait === "poll" ? deadline : performance.now() + this.#spinMs;
@@ -457,15 +461,15 @@ export class IsmChannel implements AsyncDisposable {
     } catch (error) {
       return this.#broken(error);
     } finally {
-      if (this.#alive()) look.sleep(false);
+      look.wish?.end(this.#alive());
     }
   }
 
   /** Asks to be notified before the last look, and again after each that found nothing: a notification takes the wish away. */
-  #asking({ ready, sleep }: Look): () => boolean {
+  #asking({ ready, wish }: Look): () => boolean {
     return () => {
       if (ready()) return true;
-      sleep(true);
+      wish?.ask();
       return ready();
     };
   }

@@ -196,6 +196,8 @@ export class IsmSession implements RegionOwner {
   async detach(region: IsmRegion): Promise<void> {
     if (region.closed || this.#regions.get(region.token) !== region) return;
     region.release();
+    // Whoever waits on it must not have to wait for the device's answer, which may never come.
+    this.nudge();
     try {
       await this.#commands.detach(region.token);
       // What the device has sent of it so far must not be taken for events of the next region at its place.

@@ -10,14 +10,16 @@ import { RING_CONTROL, RING_CONTROL_AT, RINGS_AT } from "./layout.ts";
 /** Shorter copies are done byte by byte: making a view costs more. */
 const SHORT_BYTES = 48;
 
-/** What is copied is published so often: the other side copies at the same time. */
-const PIECE_BYTES = 16 * 1024;
+/** What is copied is published in pieces of a ring's sixteenth within these limits: the other side copies at the same time. */
+const PIECE_BYTES = { least: 4 * 1024, most: 64 * 1024 } as const;
 
 const FIELDS = RING_CONTROL.fields;
 
 /** Words of a ring's positions, and its bytes wherever they lie. Once the region is closed, the words are gone: to be asked before they are used. */
 class RingMemory {
   readonly capacity: number;
+  /** Bytes that are copied before they are published. */
+  readonly pieceBytes: number;
   readonly words: Uint32Array<ArrayBuffer>;
   readonly #region: IsmRegion;
   readonly #at: number;
@@ -29,6 +31,7 @@ class RingMemory {
     const control = region.bytes(RING_CONTROL_AT[ring], RING_CONTROL.sizeBytes);
     this.words = new Uint32Array(control.buffer, control.byteOffset, RING_CONTROL.sizeBytes / 4);
     this.capacity = capacity;
+    this.pieceBytes = Math.min(Math.max(capacity / 16, PIECE_BYTES.least), PIECE_BYTES.most);
     this.#region = region;
     this.#at = RINGS_AT + ring * capacity;
     const whole = region.segments.some(({ offset, sizeBytes, mapped }) =>
@@ -67,17 +70,19 @@ export class RingProducer {
   readonly #memory: RingMemory;
   readonly #words: Uint32Array<ArrayBuffer>;
   readonly #mask: number;
+  readonly #pieceBytes: number;
   #head: number;
   #tail: number;
 
-  /** Goes on where the ring is: at 0 in a new one. */
-  constructor(region: IsmRegion, ring: 0 | 1, capacity: number) {
+  /** @param position where an empty ring is; that of a new one is at 0 */
+  constructor(region: IsmRegion, ring: 0 | 1, capacity: number, position = 0) {
     this.#memory = new RingMemory(region, ring, capacity);
     this.#words = this.#memory.words;
     this.capacity = capacity;
     this.#mask = capacity - 1;
-    this.#head = 0;
-    this.#tail = 0;
+    this.#pieceBytes = this.#memory.pieceBytes;
+    this.#head = position;
+    this.#tail = position;
   }
 
   /** Bytes that can be written now. @throws ProtocolError when the consumer's position cannot be */
@@ -107,7 +112,7 @@ export class RingProducer {
     if (count === 0) return 0;
     for (let done = 0; done < count;) {
       const at = this.#head & this.#mask;
-      const piece = Math.min(count - done, this.capacity - at, PIECE_BYTES);
+      const piece = Math.min(count - done, this.capacity - at, this.#pieceBytes);
       this.#memory.put(at, from, start + done, piece);
       done += piece;
       this.#head = (this.#head + piece) >>> 0;
@@ -144,17 +149,19 @@ export class RingConsumer {
   readonly #memory: RingMemory;
   readonly #words: Uint32Array<ArrayBuffer>;
   readonly #mask: number;
+  readonly #pieceBytes: number;
   #head: number;
   #tail: number;
 
   /** As `RingProducer`. */
-  constructor(region: IsmRegion, ring: 0 | 1, capacity: number) {
+  constructor(region: IsmRegion, ring: 0 | 1, capacity: number, position = 0) {
     this.#memory = new RingMemory(region, ring, capacity);
     this.#words = this.#memory.words;
     this.capacity = capacity;
     this.#mask = capacity - 1;
-    this.#head = 0;
-    this.#tail = 0;
+    this.#pieceBytes = this.#memory.pieceBytes;
+    this.#head = position;
+    this.#tail = position;
   }
 
   /** Bytes that can be read now. @throws ProtocolError when the producer's position cannot be */
@@ -180,7 +187,7 @@ export class RingConsumer {
     if (count === 0) return 0;
     for (let done = 0; done < count;) {
       const at = this.#tail & this.#mask;
-      const piece = Math.min(count - done, this.capacity - at, PIECE_BYTES);
+      const piece = Math.min(count - done, this.capacity - at, this.#pieceBytes);
       this.#memory.get(at, into, start + done, piece);
       done += piece;
       this.#tail = (this.#tail + piece) >>> 0;

@@ -1,12 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { VirtioIsm, type VirtioIsmOptions } from "../../../drivers/virtio_ism.ts";
-import {
-  IsmChannel,
-  type IsmChannelCreateOptions,
-  type IsmChannelOptions,
-} from "../../../drivers/virtio_ism_channel.ts";
+import { IsmChannel } from "../../../drivers/virtio_ism_channel.ts";
 import { CHANNEL_HEADER, RING_CONTROL, RING_CONTROL_AT } from "../../../drivers/virtio_ism_channel/layout.ts";
-import { mappingCount } from "../../../ffi/mod.ts";
 import {
   ClosedError,
   PeerGoneError,
@@ -16,54 +10,7 @@ import {
   UsageError,
 } from "../../../lib/errors/mod.ts";
 import { Random } from "../virtio/model_ring.ts";
-import { ModelIsm } from "./model_ism.ts";
-
-interface Ends {
-  readonly a: IsmChannel;
-  readonly b: IsmChannel;
-  readonly one: VirtioIsm;
-  readonly two: VirtioIsm;
-  readonly first: ModelIsm;
-  readonly second: ModelIsm;
-}
-
-/** Two devices of one domain in this process. */
-async function withDevices(
-  use: (one: VirtioIsm, two: VirtioIsm, first: ModelIsm, second: ModelIsm) => Promise<void> | void,
-  options: VirtioIsmOptions = {},
-): Promise<void> {
-  const before = mappingCount();
-  {
-    using first = new ModelIsm({ devid: 7n });
-    using second = new ModelIsm({ devid: 8n, sharing: first });
-    await using one = await VirtioIsm.open(first.transport, options);
-    await using two = await VirtioIsm.open(second.transport, options);
-    await use(one, two, first, second);
-  }
-  assertEquals(mappingCount(), before);
-}
-
-/** A channel between them. */
-async function withChannel(
-  use: (ends: Ends) => Promise<void> | void,
-  options: IsmChannelCreateOptions & {
-    connect?: IsmChannelOptions;
-    driver?: VirtioIsmOptions;
-    chunks?: number[];
-  } = {},
-): Promise<void> {
-  const { connect, driver, chunks, ...create } = options;
-  await withDevices(async (one, two, first, second) => {
-    if (chunks !== undefined) first.chunksFor = (count) => chunks.slice(0, count);
-    const a = await IsmChannel.create(one, { capacityBytes: 4096, ...create });
-    const b = await IsmChannel.connect(two, a.token, connect);
-    await use({ a, b, one, two, first, second });
-  }, driver);
-}
-
-function pattern(length: number, seed: number): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from({ length }, (_, i) => (seed + i * 7 + (i >> 8)) & 0xff);
-}
+import { pattern, withChannel, withDevices } from "./ism_channels.ts";
 
 /** Moves bytes in pieces of random size, as one call after another finds room. */
 function exchange(from: IsmChannel, to: IsmChannel, total: number, random: Random): void {
