@@ -21,7 +21,8 @@ export async function ismAlloc(host: Host, options: Of<"ism alloc">): Promise<nu
   using stop = interruption();
   await using stack = new AsyncDisposableStack();
   const ism = await openIsm(host, options, stack);
-  const region = stack.use(await ism.alloc(options.bytes));
+  // Given up with the function, which is reset when it is closed.
+  const region = await ism.alloc(options.bytes);
   if (options.grant !== undefined) await ism.grantDefault(region, options.grant);
   if (content !== undefined) region.write(0, content);
   const granted = options.grant ?? ISM_DEFAULT_PERMISSIONS;

@@ -30,7 +30,7 @@ export async function ismAttach(host: Host, options: Of<"ism attach">): Promise<
   await using stack = new AsyncDisposableStack();
   const ism = await openIsm(host, options, stack);
   const { permissions } = await ism.query(token);
-  const region = stack.use(await ism.attach(token, read || write ? { read, write } : rightsOf(permissions)));
+  const region = await ism.attach(token, read || write ? { read, write } : rightsOf(permissions));
   const holds = options.hold || options.shell;
   const dumped = Math.min(options.dump ?? 0, region.sizeBytes);
   if (json) {

@@ -29,7 +29,7 @@ export async function ismGrant(host: Host, options: Of<"ism grant">): Promise<vo
       { hint: "whoever holds it can: ringside ism FUNCTION alloc BYTES --shell, and there the line grant" },
     );
   }
-  await using region = await ism.attach(token, rightsOf(own));
+  const region = await ism.attach(token, rightsOf(own));
   if (devid === undefined) await ism.grantDefault(region, permissions);
   else await ism.grantFor(region, devid, permissions, { cleanDefault });
   if (options.json) {

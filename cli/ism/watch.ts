@@ -18,7 +18,7 @@ export async function ismWatch(host: Host, options: Of<"ism watch">): Promise<nu
   const ism = await openIsm(host, options, stack);
   for (const token of new Set(options.tokens)) {
     const { permissions } = await ism.query(token);
-    stack.use(await ism.attach(token, rightsOf(permissions)));
+    await ism.attach(token, rightsOf(permissions));
   }
   if (!options.json) {
     remark(

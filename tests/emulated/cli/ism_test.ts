@@ -57,6 +57,11 @@ class Rig implements AsyncDisposable {
     return this.#served.directory;
   }
 
+  /** The device's process. */
+  get pid(): number {
+    return this.#served.pid;
+  }
+
   violations(): string[] {
     return this.#served.violations();
   }
@@ -166,7 +171,7 @@ async function until(condition: () => boolean): Promise<void> {
 
 /** What comes, if it does. */
 async function soon<T>(what: Promise<T>): Promise<T> {
-  let timer: number | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
   const never = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error("it never came")), 20_000);
   });
@@ -536,6 +541,18 @@ Deno.test("ism pipe", async (t) => {
     assert(!both.out.split("\n").includes("0"), both.out);
   });
   assertEquals(rig.violations(), []);
+});
+
+Deno.test("ism: a device whose process dies ends what holds its regions, with a line and status 1", async () => {
+  await using rig = await Rig.start();
+  await using holder = new Holder(rig, ONE, "alloc", "4096", "--shell");
+  await holder.line();
+  Deno.kill(rig.pid, "SIGKILL");
+  const { error } = await holder.line();
+  assertMatch(String((error as Json).message), /0000:01:00\.0: the process that serves it is gone/);
+  const { code, err } = await holder.end();
+  assertEquals(code, 1);
+  assertMatch(err, ONE_LINE);
 });
 
 Deno.test("sizes, tokens and permissions as text", () => {
