@@ -29,7 +29,7 @@ for (const wait of ["eventfd", "adaptive", "poll"] as const satisfies readonly W
       const sleeping = [net.waitReceive(Infinity), net.waitTransmit(Infinity)];
       await new Promise((resolve) => setTimeout(resolve, 20));
       Deno.kill(served.pid, "SIGKILL");
-      for (const one of sleeping) await assertRejects(() => one, PeerGoneError, PF);
+      await Promise.all(sleeping.map((one) => assertRejects(() => one, PeerGoneError, PF)));
       await assertRejects(() => net.waitReceive(Infinity), PeerGoneError, PF);
       assertThrows(() => transport.readStatus(), PeerGoneError);
       assertEquals(net.closed, false);
