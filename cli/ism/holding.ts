@@ -5,7 +5,8 @@
  */
 import type { IsmRegion, VirtioIsm } from "../../drivers/virtio_ism.ts";
 import type { Interruption } from "../interruption.ts";
-import { EXIT } from "../failure.ts";
+import { EXIT, exitStatus, failureJson, failureText } from "../failure.ts";
+import { jsonText, OutputClosedError, print, remark } from "../output.ts";
 import { printEvent } from "./event_report.ts";
 import { runShell } from "./shell.ts";
 
@@ -22,6 +23,18 @@ export interface HoldOptions {
 
 /** Until it is interrupted, which is what ends it in order, or until what `options` name. @returns exit status: 1 when a line of the shell failed */
 export async function hold(ism: VirtioIsm, stop: Interruption, options: HoldOptions): Promise<number> {
+  try {
+    return await holdUntilEnd(ism, stop, options);
+  } catch (error) {
+    if (!options.json || error instanceof OutputClosedError) throw error;
+    // What was printed are lines of JSON, so this is one, too.
+    remark(failureText(error));
+    print(jsonText(failureJson(error), 0));
+    return exitStatus(error);
+  }
+}
+
+async function holdUntilEnd(ism: VirtioIsm, stop: Interruption, options: HoldOptions): Promise<number> {
   const ended = new AbortController();
   const signal = AbortSignal.any([stop.signal, ended.signal]);
   const timer = options.seconds === undefined
