@@ -135,7 +135,7 @@ export class VirtioConsole implements Disposable, AsyncDisposable {
       const port = session.port(index);
       if (port !== undefined) return port;
       const leftMs = Math.max(deadline - performance.now(), 0);
-      if (!await this.#owner.waiter.wait(session.control!, leftMs)) {
+      if (!await session.waitMessage(leftMs)) {
         if (this.#owner.isLive(session)) this.#owner.device.checkAlive();
         throw new TimeoutError(`${this.transport.name}: port ${index} did not come in ${timeoutMs} ms`);
       }
@@ -152,7 +152,7 @@ export class VirtioConsole implements Disposable, AsyncDisposable {
   async waitChange(timeoutMs: number): Promise<boolean> {
     const session = this.#owner.live;
     if (session.control === undefined) return false;
-    if (!await this.#owner.waiter.wait(session.control, timeoutMs)) return false;
+    if (!await session.waitMessage(timeoutMs)) return false;
     session.service();
     return true;
   }

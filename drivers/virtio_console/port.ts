@@ -8,6 +8,7 @@ import { CONSOLE_EVENT } from "../../lib/virtio/constants/console.ts";
 import type { Waiter, WaitTarget } from "../../lib/virtio/waiter.ts";
 import type { ConsoleSize } from "./config.ts";
 import type { ControlQueues } from "./control.ts";
+import { orHandled } from "./message_target.ts";
 import type { PortBuffers } from "./port_buffers.ts";
 
 const READ_BYTES = 65536;
@@ -21,6 +22,8 @@ export interface PortOwner {
   readonly control: ControlQueues | undefined;
   /** Takes control messages. */
   service(): void;
+  /** How many it has taken. */
+  readonly handled: number;
   /** Throws when the device has stopped. */
   checkAlive(): void;
 }
@@ -251,7 +254,7 @@ export class ConsolePort {
   /** @returns false at the deadline */
   async #wait(target: WaitTarget, deadline: number): Promise<boolean> {
     const leftMs = Math.max(deadline - performance.now(), 0);
-    if (await this.#owner.waiter.wait(target, leftMs)) return true;
+    if (await this.#owner.waiter.wait(orHandled(this.#owner, target), leftMs)) return true;
     if (leftMs > 0 && !this.closed) this.#owner.checkAlive();
     return false;
   }

@@ -15,6 +15,7 @@ import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { Session } from "../session_owner.ts";
 import { consoleWishes, readMaxPorts, readSize } from "./config.ts";
 import { type ControlMessage, ControlQueues } from "./control.ts";
+import { orHandled } from "./message_target.ts";
 import type { VirtioConsoleOptions } from "./options.ts";
 import { ConsolePort, type PortOwner } from "./port.ts";
 import { PortBuffers } from "./port_buffers.ts";
@@ -49,6 +50,7 @@ export class ConsoleSession implements PortOwner {
   readonly #ports: (ConsolePort | undefined)[] = [];
   readonly #bufferBytes: number;
   readonly #tell: (change: PortChange, port: ConsolePort) => void;
+  #handled = 0;
   #fault: DeviceError | null = null;
 
   /** Brings the device up to DRIVER_OK; with MULTIPORT says that the driver is ready. @param tell of what happens to ports */
@@ -112,6 +114,16 @@ export class ConsoleSession implements PortOwner {
     return this.#ports[index];
   }
 
+  /** Control messages that were taken so far: who waits for what one of them says looks whether there were any. */
+  get handled(): number {
+    return this.#handled;
+  }
+
+  /** Resolves to true when there is a control message, or one was taken by another wait meanwhile; to false after `timeoutMs`. */
+  waitMessage(timeoutMs: number): Promise<boolean> {
+    return this.waiter.wait(orHandled(this, this.control!), timeoutMs);
+  }
+
   /** Takes control messages. @throws DeviceError when the device lies; then every call throws the same */
   service(): void {
     if (this.#fault !== null) throw this.#fault;
@@ -119,6 +131,8 @@ export class ConsoleSession implements PortOwner {
       for (;;) {
         const message = this.control?.receive();
         if (message === undefined) return;
+        this.#handled++;
+        this.waiter.wake();
         this.#handle(message);
       }
     } catch (error) {

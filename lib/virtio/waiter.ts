@@ -123,7 +123,11 @@ export class Waiter implements Disposable {
     if (this.mode === "poll") return await this.#poll(target, deadline);
     if (this.#spinMs > 0) {
       target.suppressInterrupts();
-      if (spin(target, Math.min(deadline, performance.now() + this.#spinMs))) return true;
+      if (spin(target, Math.min(deadline, performance.now() + this.#spinMs))) {
+        // Somebody may sleep for the same interrupt, which is off now.
+        this.wake();
+        return true;
+      }
     }
     if (target.enableInterrupts()) return true;
     return await new Promise<boolean>((resolve, reject) => {

@@ -131,6 +131,26 @@ Deno.test("one port, a socket at the other end: 1 MiB each way at once, the same
   });
 });
 
+Deno.test("5.3.6.2 several wait at once: each hears what a message says, whoever took it", async () => {
+  for (const wait of ["adaptive", "eventfd", "poll"] as const) {
+    await withConsole({ ports: 4, peer: "loopback" }, async (transport) => {
+      await using console = await VirtioConsole.open(transport, { wait });
+      for (let round = 0; round < 8; round++) {
+        if (round > 0) await console.reset();
+        const ports = await Promise.all([0, 1, 2, 3].map((index) => console.waitPort(index, 4000)));
+        assertEquals(ports.map(({ index }) => index), [0, 1, 2, 3]);
+        for (const port of ports) port.open();
+        assertEquals(await Promise.all(ports.map((port) => port.waitPeer(4000))), [true, true, true, true]);
+        const texts = await Promise.all(ports.map(async (port, index) => {
+          const [, read] = await Promise.all([port.write(pattern(100, index), 4000), readAll(port, 100)]);
+          return read;
+        }));
+        assertEquals(texts, ports.map((_, index) => pattern(100, index)));
+      }
+    });
+  }
+});
+
 Deno.test("5.3.6.2 several ports: added, named, opened at both ends, 1 MiB on each at once, closed by the peer, opened by another", async () => {
   const names = ["tty", "agent", "org.example.2"];
   await withConsole(
