@@ -153,6 +153,20 @@ export class AdminGroup {
     }
   }
 
+  /** What comes before the first command: `start`, or that it was done by hand. @throws UsageError (N-3.1), and as `listUse` */
+  async ready(): Promise<void> {
+    if (this.#used === null && this.#parts.lists === "auto") await this.start();
+    this.#checkStarted("a command");
+  }
+
+  /** As `ready`, in this thread. */
+  readyNow(options: AdminNowOptions = {}): void {
+    if (this.#used === null && this.#parts.lists === "auto") {
+      this.listUseNow(this.#wanted ?? undefined, options);
+    }
+    this.#checkStarted("a command");
+  }
+
   /** Sends a call. @throws UsageError (N-3.1), UnsupportedError (not among the commands of this device), and as `AdminQueues` */
   async run<T>(call: AdminCall<T>, options: AdminCallOptions = {}): Promise<T> {
     if (this.#used === null && this.#parts.lists === "auto") await this.start();
@@ -162,9 +176,7 @@ export class AdminGroup {
 
   /** As `run`, in this thread. */
   runNow<T>(call: AdminCall<T>, options: AdminNowOptions = {}): T {
-    if (this.#used === null && this.#parts.lists === "auto") {
-      this.listUseNow(this.#wanted ?? undefined, options);
-    }
+    if (this.#used === null && this.#parts.lists === "auto") this.readyNow(options);
     this.check(call.command.opcode);
     return call.read(this.#queues.executeNow(call.command, options), this.name);
   }
@@ -193,10 +205,7 @@ export class AdminGroup {
         hint: "call listUse(), which remembers what is in use",
       });
     }
-    if (this.#used === null) {
-      throw new UsageError(`${what} before LIST_USE (N-3.1)`, { hint: "call listUse() first" });
-    }
-    if (this.#used.has(opcode)) return;
+    if (this.#checkStarted(adminOpcodeName(opcode)).has(opcode)) return;
     if (this.#supported?.has(opcode)) {
       throw new UsageError(`${what}, but LIST_USE did not include it (N-3.1)`, {
         hint: "call listUse() again, with it",
@@ -204,6 +213,13 @@ export class AdminGroup {
     }
     throw new UnsupportedError(`${what}: the device does not support it`, {
       hint: `${adminGroupName(this.type)}.supported has what it supports`,
+    });
+  }
+
+  #checkStarted(what: string): ReadonlySet<number> {
+    if (this.#used !== null) return this.#used;
+    throw new UsageError(`${this.name}: ${what} to the ${this.groupName} group before LIST_USE (N-3.1)`, {
+      hint: "call listUse() first",
     });
   }
 

@@ -44,7 +44,7 @@ export class MemberLegacyRegisters implements LegacyRegisterAccess {
 
   /** LEGACY_NOTIFY_INFO, if it is in use (N-3.17). */
   notifyAreas(): readonly LegacyNotifyArea[] {
-    if (this.#group.used === null) this.#group.listUseNow();
+    this.#group.readyNow();
     if (!this.#group.uses(ADMIN_OPCODE.LEGACY_NOTIFY_INFO)) return [];
     return this.#group.runNow(notifyInfoCall(this.#memberId));
   }
@@ -86,7 +86,7 @@ export class AsyncLegacyRegisters {
 
   /** LEGACY_NOTIFY_INFO, if it is in use (N-3.17). */
   async notifyAreas(): Promise<readonly LegacyNotifyArea[]> {
-    await this.#group.start();
+    await this.#group.ready();
     if (!this.#group.uses(ADMIN_OPCODE.LEGACY_NOTIFY_INFO)) return [];
     return await this.#group.run(notifyInfoCall(this.#memberId));
   }

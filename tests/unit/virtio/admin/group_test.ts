@@ -61,6 +61,25 @@ Deno.test("N-3.1 lazily, synchronously", async () => {
   assertEquals(device.opcodes, [0, 1, 5, 6]);
 });
 
+Deno.test("N-3.1 notify addresses are asked for under the same rules: not before LIST_USE by hand, and with its list after a reset", async () => {
+  {
+    await using fixture = await opened(undefined, { lists: "manual" });
+    const { legacy, legacyAsync } = fixture.pf.member(0);
+    assertThrows(() => legacy.notifyAreas(), UsageError, "before LIST_USE (N-3.1)");
+    await assertRejects(() => legacyAsync.notifyAreas(), UsageError, "before LIST_USE (N-3.1)");
+    assertEquals(fixture.device.seen, []);
+  }
+  await using fixture = await opened(undefined, { lists: "lazy" });
+  const { device, pf } = fixture;
+  await pf.sriov.listUse([0, 1, 6, 0x11]);
+  for (const ask of [() => pf.member(0).legacy.notifyAreas(), () => pf.member(0).legacyAsync.notifyAreas()]) {
+    await pf.reset();
+    await ask();
+    assertEquals([...pf.sriov.used!], [0, 1, 6, 0x11]);
+    assertEquals(device.opcodes.at(-1), 6);
+  }
+});
+
 Deno.test("N-3.1 a LIST_USE that fails leaves nothing in use", async () => {
   await using fixture = await opened(
     ({ opcode }) => opcode === 0 ? { result: words(0x3ffffn) } : { status: 22, qualifier: 3 },
