@@ -25,7 +25,7 @@ function drivers(count: number): Rigs {
   return rigs(count, { featuresOff: ISM_FEATURE.DEV_MEM, memory: 0 });
 }
 
-Deno.test("A-5.3 N-5.6 ALLOC: the driver's own pages are the region, zeroed first; no memory of the domain is needed", () => {
+Deno.test("A-5.3 N-5.4 N-5.6 ALLOC: the driver's own pages are the region, zeroed first; no memory of the domain is needed", () => {
   using list = drivers(2);
   const { a, b } = list;
   const lent = a.lend(IOVA, 3 * CHUNK);
@@ -134,7 +134,7 @@ Deno.test("N-5.6 ALLOC: a file that could shrink under the peers is refused", ()
   assert(a.fn.port.take()[0]!.includes("sealed"));
 });
 
-Deno.test("N-5.6 ALLOC: E2BIG leaves the buffer as it is", () => {
+Deno.test("N-5.6 A-5.5 ALLOC: E2BIG leaves the buffer as it is", () => {
   using list = drivers(1);
   const { a } = list;
   const lent = a.lend(IOVA, 2 * CHUNK);
