@@ -34,9 +34,10 @@ if (import.meta.main) {
   using host = EmulatedHost.connect(directory!);
   using device = host.open(address!);
   using transport = PciModernTransport.open(device);
-  await using ism = await VirtioIsm.open(transport);
+  await using ism = await VirtioIsm.open(transport, { regionVectors: 1 });
   await using first = await IsmChannel.connect(ism, BigInt(polled!), { wait: "poll" });
-  await using second = await IsmChannel.connect(ism, BigInt(asleep!), { wait: "event" });
+  const [vector] = ism.regionVectors;
+  await using second = await IsmChannel.connect(ism, BigInt(asleep!), { wait: "event", vector: vector! });
   using control = UnixSocket.connect(path!);
   using socket = UnixSocket.connect(path!);
   using pipeIn = OwnedFd.open(incoming!, O.RDWR);
