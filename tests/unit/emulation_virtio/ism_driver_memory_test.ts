@@ -99,6 +99,16 @@ Deno.test("A-5.20 an allocator that was reset is not told of buffers of its earl
   a.giveEvents();
   b.detach(token);
   assertEquals(a.take(), []);
+  // One that waits for an event buffer when the reset comes is of the earlier life, too.
+  a.fn.status = 0;
+  a.up(false);
+  a.lend(IOVA, CHUNK);
+  assertEquals(a.detach(a.region(CHUNK, IOVA).token), OK);
+  assertEquals(a.model.member!.events.size, 1);
+  a.fn.status = 0;
+  a.up(false);
+  a.giveEvents();
+  assertEquals(a.take(), []);
 });
 
 Deno.test("N-5.6 ALLOC: buffers that are not mapped, not for writing, across mappings, off a page, or without a file are ENOMEM", () => {
