@@ -32,7 +32,7 @@ import type {
 } from "./virtio_ism_channel/options.ts";
 import { RingConsumer, RingProducer } from "./virtio_ism_channel/ring.ts";
 import { readableOf, writableOf } from "./virtio_ism_channel/streams.ts";
-import { type Look, poll, spin, WakeWish } from "./virtio_ism_channel/waiting.ts";
+import { type Look, Patience, poll, spin, WakeWish } from "./virtio_ism_channel/waiting.ts";
 
 export type { IsmRegion, VirtioIsm } from "./virtio_ism.ts";
 export type {
@@ -282,7 +282,7 @@ export class IsmChannel implements AsyncDisposable {
   async waitPeer(timeoutMs: number = Infinity): Promise<void> {
     const glance = () => !this.#alive() || this.connected;
     const ready = () => glance() || this.#gone();
-    if (!await this.#until({ glance, ready, wish: null }, timeoutMs)) {
+    if (!await this.#until({ glance, ready, wish: null, patience: new Patience() }, timeoutMs)) {
       throw new TimeoutError(`${this.#name}: nobody connected in ${timeoutMs} ms`);
     }
     this.#open();
@@ -293,7 +293,7 @@ export class IsmChannel implements AsyncDisposable {
   async drained(timeoutMs: number = Infinity): Promise<void> {
     const glance = () => !this.#alive() || this.#producer.drained;
     const ready = () => glance() || this.#noReader();
-    if (!await this.#until({ glance, ready, wish: this.#writing.wish }, timeoutMs)) {
+    if (!await this.#until({ ...this.#writing, glance, ready }, timeoutMs)) {
       throw new TimeoutError(`${this.#name}: not all was read in ${timeoutMs} ms`);
     }
     this.#open();
@@ -415,12 +415,14 @@ export class IsmChannel implements AsyncDisposable {
     glance: () => !this.#alive() || this.#consumer.available() > 0,
     ready: () => this.#reading.glance() || this.#consumer.producerSays !== 0 || this.#gone(),
     wish: new WakeWish((wishes) => this.#consumer.sleep(wishes)),
+    patience: new Patience(),
   };
 
   readonly #writing: Look = {
     glance: () => !this.#alive() || this.#producer.free() > 0,
     ready: () => this.#writing.glance() || this.#noReader(),
     wish: new WakeWish((wishes) => this.#producer.sleep(wishes)),
+    patience: new Patience(),
   };
 
   #gone(): boolean {
