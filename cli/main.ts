@@ -10,37 +10,6 @@ import { type Host, openHost } from "../lib/host/mod.ts";
 import { EXIT, exitStatus, failureJson, failureText } from "./failure.ts";
 import { OutputClosedError, print, printJson, remark, terminalColumns } from "./output.ts";
 import { COMMAND_USAGE, type Invocation, parser } from "./parser.ts";
-import { adminCaps } from "./admin/caps.ts";
-import { adminLegacyDump, adminLegacyRead, adminLegacyWrite } from "./admin/legacy.ts";
-import { adminList } from "./admin/list.ts";
-import { adminMode } from "./admin/mode.ts";
-import { adminNotifyInfo } from "./admin/notify_info.ts";
-import { adminPartsLoad, adminPartsSave, adminPartsShow } from "./admin/parts.ts";
-import { bind } from "./bind.ts";
-import { blkDiscard, blkFlush, blkId, blkInfo, blkRead, blkWrite, blkZero } from "./blk.ts";
-import { consoleBridge } from "./console.ts";
-import { demo } from "./demo.ts";
-import { doctor } from "./doctor.ts";
-import { emulate } from "./emulate.ts";
-import { ismAlloc } from "./ism/alloc.ts";
-import { ismAttach } from "./ism/attach.ts";
-import { ismDetach } from "./ism/detach.ts";
-import { ismFigure } from "./ism/figure.ts";
-import { ismGrant } from "./ism/grant.ts";
-import { ismInfo } from "./ism/info.ts";
-import { ismPipe } from "./ism/pipe.ts";
-import { ismQuery } from "./ism/query.ts";
-import { ismWatch } from "./ism/watch.ts";
-import { list } from "./list.ts";
-import { netLoop } from "./net_loop.ts";
-import { netReceive } from "./net_receive.ts";
-import { netSend } from "./net_send.ts";
-import { queue, queueLoad, queueSave } from "./queue.ts";
-import { restore } from "./restore.ts";
-import { rng } from "./rng.ts";
-import { show } from "./show.ts";
-import { sriov } from "./sriov.ts";
-import { status } from "./status.ts";
 import manifest from "../deno.json" with { type: "json" };
 
 /** Parses arguments and runs the command. @returns the exit status; errors are told on standard error, and with `--json` on standard output too. */
@@ -106,7 +75,9 @@ function tryPrintJson(value: unknown): void {
 async function dispatch(invocation: Invocation): Promise<number | void> {
   if (invocation.command === "emulate" || invocation.command === "demo") {
     if (invocation.host !== undefined) throw ownHost(invocation.command);
-    return invocation.command === "emulate" ? await emulate(invocation) : await demo(invocation);
+    return invocation.command === "emulate"
+      ? await (await import("./emulate.ts")).emulate(invocation)
+      : await (await import("./demo.ts")).demo(invocation);
   }
   using host = openHost(invocation.host ?? "linux");
   return await onHost(host, invocation);
@@ -120,94 +91,95 @@ function ownHost(command: "demo" | "emulate"): UsageError {
   });
 }
 
-function onHost(
+/** Each command is loaded when it is asked for: most need little of what there is. */
+async function onHost(
   host: Host,
   invocation: Exclude<Invocation, { command: "emulate" | "demo" }>,
-): number | void | Promise<number | void> {
+): Promise<number | void> {
   switch (invocation.command) {
     case "list":
-      return list(host, invocation);
+      return (await import("./list.ts")).list(host, invocation);
     case "show":
-      return show(host, invocation);
+      return (await import("./show.ts")).show(host, invocation);
     case "bind":
-      return bind(host, invocation);
+      return (await import("./bind.ts")).bind(host, invocation);
     case "restore":
-      return restore(host, invocation);
+      return (await import("./restore.ts")).restore(host, invocation);
     case "sriov":
-      return sriov(host, invocation);
+      return (await import("./sriov.ts")).sriov(host, invocation);
     case "status":
-      return status(host, invocation);
+      return (await import("./status.ts")).status(host, invocation);
     case "doctor":
-      return doctor(host, invocation);
+      return (await import("./doctor.ts")).doctor(host, invocation);
     case "admin list":
-      return adminList(host, invocation);
+      return (await import("./admin/list.ts")).adminList(host, invocation);
     case "admin legacy dump":
-      return adminLegacyDump(host, invocation);
+      return (await import("./admin/legacy.ts")).adminLegacyDump(host, invocation);
     case "admin legacy read":
-      return adminLegacyRead(host, invocation);
+      return (await import("./admin/legacy.ts")).adminLegacyRead(host, invocation);
     case "admin legacy write":
-      return adminLegacyWrite(host, invocation);
+      return (await import("./admin/legacy.ts")).adminLegacyWrite(host, invocation);
     case "admin notify-info":
-      return adminNotifyInfo(host, invocation);
+      return (await import("./admin/notify_info.ts")).adminNotifyInfo(host, invocation);
     case "admin caps":
-      return adminCaps(host, invocation);
+      return (await import("./admin/caps.ts")).adminCaps(host, invocation);
     case "admin parts show":
-      return adminPartsShow(host, invocation);
+      return (await import("./admin/parts.ts")).adminPartsShow(host, invocation);
     case "admin parts save":
-      return adminPartsSave(host, invocation);
+      return (await import("./admin/parts.ts")).adminPartsSave(host, invocation);
     case "admin parts load":
-      return adminPartsLoad(host, invocation);
+      return (await import("./admin/parts.ts")).adminPartsLoad(host, invocation);
     case "admin mode stop":
     case "admin mode resume":
-      return adminMode(host, invocation);
+      return (await import("./admin/mode.ts")).adminMode(host, invocation);
     case "ism info":
-      return ismInfo(host, invocation);
+      return (await import("./ism/info.ts")).ismInfo(host, invocation);
     case "ism alloc":
-      return ismAlloc(host, invocation);
+      return (await import("./ism/alloc.ts")).ismAlloc(host, invocation);
     case "ism query":
-      return ismQuery(host, invocation);
+      return (await import("./ism/query.ts")).ismQuery(host, invocation);
     case "ism attach":
-      return ismAttach(host, invocation);
+      return (await import("./ism/attach.ts")).ismAttach(host, invocation);
     case "ism detach":
-      return ismDetach(host, invocation);
+      return (await import("./ism/detach.ts")).ismDetach(host, invocation);
     case "ism grant":
-      return ismGrant(host, invocation);
+      return (await import("./ism/grant.ts")).ismGrant(host, invocation);
     case "ism watch":
-      return ismWatch(host, invocation);
+      return (await import("./ism/watch.ts")).ismWatch(host, invocation);
     case "ism pipe":
-      return ismPipe(host, invocation);
+      return (await import("./ism/pipe.ts")).ismPipe(host, invocation);
     case "ism figure":
-      return ismFigure(host, invocation);
+      return (await import("./ism/figure.ts")).ismFigure(host, invocation);
     case "queue":
-      return queue(host, invocation);
+      return (await import("./queue.ts")).queue(host, invocation);
     case "queue save":
-      return queueSave(host, invocation);
+      return (await import("./queue.ts")).queueSave(host, invocation);
     case "queue load":
-      return queueLoad(host, invocation);
+      return (await import("./queue.ts")).queueLoad(host, invocation);
     case "blk info":
-      return blkInfo(host, invocation);
+      return (await import("./blk.ts")).blkInfo(host, invocation);
     case "blk id":
-      return blkId(host, invocation);
+      return (await import("./blk.ts")).blkId(host, invocation);
     case "blk read":
-      return blkRead(host, invocation);
+      return (await import("./blk.ts")).blkRead(host, invocation);
     case "blk write":
-      return blkWrite(host, invocation);
+      return (await import("./blk.ts")).blkWrite(host, invocation);
     case "blk flush":
-      return blkFlush(host, invocation);
+      return (await import("./blk.ts")).blkFlush(host, invocation);
     case "blk discard":
-      return blkDiscard(host, invocation);
+      return (await import("./blk.ts")).blkDiscard(host, invocation);
     case "blk zero":
-      return blkZero(host, invocation);
+      return (await import("./blk.ts")).blkZero(host, invocation);
     case "console":
-      return consoleBridge(host, invocation);
+      return (await import("./console.ts")).consoleBridge(host, invocation);
     case "rng":
-      return rng(host, invocation);
+      return (await import("./rng.ts")).rng(host, invocation);
     case "net send":
-      return netSend(host, invocation);
+      return (await import("./net_send.ts")).netSend(host, invocation);
     case "net receive":
-      return netReceive(host, invocation);
+      return (await import("./net_receive.ts")).netReceive(host, invocation);
     case "net loop":
-      return netLoop(host, invocation);
+      return (await import("./net_loop.ts")).netLoop(host, invocation);
   }
 }
 
