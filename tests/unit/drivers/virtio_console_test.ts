@@ -231,6 +231,7 @@ Deno.test("buffers that come back just before a write would wait are used: nothi
     waiter,
     control: undefined,
     service: () => {},
+    handled: 0,
     checkAlive: () => {},
   }, buffers);
   await port.write(new Uint8Array(7), 50);
