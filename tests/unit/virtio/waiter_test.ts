@@ -281,3 +281,23 @@ Deno.test("a device that is closed beneath a sleeper wakes it", async () => {
   for (const handler of line.handlers) handler();
   await assertRejects(() => wait, PeerGoneError);
 });
+
+Deno.test("who looks and finds leaves the interrupt of a sleeper for the same queue armed", async () => {
+  await using fixture = watched("adaptive");
+  const { waiter } = fixture;
+  const target = new Target();
+  const sleeping = waiter.wait(target, Infinity);
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  // The second one suppresses, sees something while it looks, and takes it: the first is left with nothing, and no interrupt unless armed again.
+  const looks = target.looks;
+  target.onLook = () => void (target.ready = target.looks > looks + 1);
+  assertEquals(await waiter.wait(target, 1000), true);
+  target.onLook = () => {};
+  target.ready = false;
+  const armed = target.armed;
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert(target.armed > armed, "the sleeper's interrupt stays suppressed");
+  target.ready = true;
+  fixture.eventFd.signal();
+  assertEquals(await sleeping, true);
+});
