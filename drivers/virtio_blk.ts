@@ -19,6 +19,7 @@ import {
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { featureNames } from "../lib/virtio/features.ts";
 import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
+import { newBytes, stillThere } from "./caller_bytes.ts";
 import { SessionOwner } from "./session_owner.ts";
 import { type BlkConfig, type RangeLimits, readCapacity, readField } from "./virtio_blk/config.ts";
 import type { VirtioBlkOptions } from "./virtio_blk/options.ts";
@@ -145,13 +146,15 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
   async read(sector: number, into: Uint8Array | number, choice: QueueChoice = {}): Promise<Uint8Array> {
     const sectors = typeof into === "number" ? into : this.#sectorsOf(into);
     this.#checkRange(BLK_TYPE.in, sector, sectors);
-    const bytes = typeof into === "number" ? new Uint8Array(sectors * BLK_SECTOR_BYTES) : into;
-    await this.#pieces(bytes.length, choice, (runner, at, lengthBytes) =>
+    const total = sectors * BLK_SECTOR_BYTES;
+    const call = `${this.transport.name}, read`;
+    const bytes = typeof into === "number" ? newBytes(total, call) : stillThere(into, total, call);
+    await this.#pieces(total, choice, (runner, at, lengthBytes) =>
       runner.run({
         type: BLK_TYPE.in,
         sector: sector + at / BLK_SECTOR_BYTES,
         lengthBytes,
-        finish: (data) => bytes.set(data.subarray(0, lengthBytes), at),
+        finish: (data) => stillThere(bytes, total, call).set(data.subarray(0, lengthBytes), at),
       }));
     return bytes;
   }
@@ -160,12 +163,15 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
   async write(sector: number, bytes: Uint8Array, choice: QueueChoice = {}): Promise<void> {
     this.#checkRange(BLK_TYPE.out, sector, this.#sectorsOf(bytes));
     this.#checkWritable(BLK_TYPE.out);
-    await this.#pieces(bytes.length, choice, (runner, at, lengthBytes) =>
+    const total = bytes.length;
+    const call = `${this.transport.name}, write`;
+    stillThere(bytes, total, call);
+    await this.#pieces(total, choice, (runner, at, lengthBytes) =>
       runner.run({
         type: BLK_TYPE.out,
         sector: sector + at / BLK_SECTOR_BYTES,
         lengthBytes,
-        prepare: (_slot, data) => data.set(bytes.subarray(at, at + lengthBytes)),
+        prepare: (_slot, data) => data.set(stillThere(bytes, total, call).subarray(at, at + lengthBytes)),
       }));
   }
 

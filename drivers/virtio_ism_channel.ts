@@ -13,6 +13,7 @@ import {
   TimeoutError,
   UsageError,
 } from "../lib/errors/mod.ts";
+import { stillThere } from "./caller_bytes.ts";
 import { ISM_PERM, type IsmEvent, type IsmRegion, type VirtioIsm } from "./virtio_ism.ts";
 import {
   CAPACITY_LIMITS,
@@ -211,6 +212,7 @@ export class IsmChannel implements AsyncDisposable {
       this.#counts.bytesRead += count;
       if (this.#consumer.wakes()) this.#notify();
     } else if (end > start) this.#nothingToRead();
+    else stillThere(into, into.length, `${this.#name}, read`);
     return count;
   }
 
@@ -229,32 +231,37 @@ export class IsmChannel implements AsyncDisposable {
     if (count > 0) {
       this.#counts.bytesWritten += count;
       if (this.#producer.wakes()) this.#notify();
-    } else if (end > start && this.#noReader()) throw this.#unread();
+    } else if (end === start) stillThere(bytes, bytes.length, `${this.#name}, write`);
+    else if (this.#noReader()) throw this.#unread();
     return count;
   }
 
   /** Waits until something can be read, and reads it. @returns bytes; 0 at the end */
   async readSome(into: Uint8Array, timeoutMs: number = Infinity): Promise<number> {
-    if (into.length === 0) throw new UsageError(`${this.#name}: a read of 0 bytes`);
+    const { length } = into;
+    if (length === 0) throw new UsageError(`${this.#name}: a read of 0 bytes`);
     for (;;) {
-      const count = this.read(into);
+      const count = this.read(into, 0, length);
       if (count > 0 || this.#ended) return count;
       if (!await this.waitReadable(timeoutMs)) {
         throw new TimeoutError(`${this.#name}: nothing to read in ${timeoutMs} ms`);
       }
+      if (into.length < length) stillThere(into, length, `${this.#name}, readSome`);
     }
   }
 
   /** Writes all, waiting for room. @param timeoutMs for each wait */
   async writeAll(bytes: Uint8Array, timeoutMs: number = Infinity): Promise<void> {
-    let at = this.write(bytes);
-    while (at < bytes.length) {
+    const { length } = bytes;
+    let at = this.write(bytes, 0, length);
+    while (at < length) {
       if (!await this.waitWritable(timeoutMs)) {
         throw new TimeoutError(
-          `${this.#name}: no room in ${timeoutMs} ms; ${at} of ${bytes.length} bytes are written`,
+          `${this.#name}: no room in ${timeoutMs} ms; ${at} of ${length} bytes are written`,
         );
       }
-      at += this.write(bytes, at);
+      if (bytes.length < length) stillThere(bytes, length, `${this.#name}, writeAll, ${at} bytes written`);
+      at += this.write(bytes, at, length);
     }
   }
 

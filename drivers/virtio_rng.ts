@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { DeviceError, TimeoutError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
+import { DeviceError, shown, TimeoutError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import type { DmaMemory } from "../lib/memory/mod.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { ENTROPY_QUEUE } from "../lib/virtio/constants/entropy.ts";
@@ -13,6 +13,7 @@ import { usedBurst } from "../lib/virtio/queue/used_burst.ts";
 import type { Virtqueue } from "../lib/virtio/queue/virtqueue.ts";
 import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
 import type { Waiter, WaitMode } from "../lib/virtio/waiter.ts";
+import { newBytes, stillThere } from "./caller_bytes.ts";
 import { refuseLegacy, type Session, SessionOwner } from "./session_owner.ts";
 
 export type { RingOptions } from "../lib/virtio/features.ts";
@@ -97,14 +98,17 @@ export class VirtioRng implements Disposable, AsyncDisposable {
 
   /** `count` random bytes. Reads that are called meanwhile wait for their turn. */
   async read(count: number): Promise<Uint8Array<ArrayBuffer>> {
-    if (!Number.isSafeInteger(count) || count < 0) throw new UsageError(`${count} random bytes`);
-    return await this.fill(new Uint8Array(count));
+    if (!Number.isSafeInteger(count) || count < 0) {
+      throw new UsageError(`${this.transport.name}: ${shown(count)} random bytes`);
+    }
+    return await this.fill(newBytes(count, `${this.transport.name}, read`));
   }
 
-  /** Fills an array of the caller's, and resolves to it. */
+  /** Fills an array of the caller's, and resolves to it. Its buffer must be left alone until then. */
   fill<T extends Uint8Array>(into: T): Promise<T> {
     if (this.#owner.closed) return Promise.reject(this.#owner.gone());
-    const mine = this.#turn.then(() => this.#fill(into));
+    const { length } = into;
+    const mine = this.#turn.then(() => this.#fill(into, length));
     this.#turn = mine.catch(() => {});
     return mine;
   }
@@ -135,12 +139,14 @@ export class VirtioRng implements Disposable, AsyncDisposable {
     await this.#owner.settled;
   }
 
-  async #fill<T extends Uint8Array>(into: T): Promise<T> {
+  async #fill<T extends Uint8Array>(into: T, lengthBytes: number): Promise<T> {
     const { queue, memory, waiter } = this.#owner.live;
     const timeoutMs = this.#options.timeoutMs ?? 5000;
     const where = { function: this.transport.name, queue: queue.index };
-    for (let at = 0; at < into.length;) {
-      const ask = Math.min(into.length - at, memory.sizeBytes, this.#options.bufferBytes ?? 4096);
+    const call = `${this.transport.name}, fill`;
+    stillThere(into, lengthBytes, call);
+    for (let at = 0; at < lengthBytes;) {
+      const ask = Math.min(lengthBytes - at, memory.sizeBytes, this.#options.bufferBytes ?? 4096);
       if (queue.inFlight > 0) {
         // After a timeout the device still has the buffer; two requests in it would mix their bytes.
         throw new DeviceError("the request before was never answered", where, { hint: "reset the device" });
@@ -163,7 +169,7 @@ export class VirtioRng implements Disposable, AsyncDisposable {
           field: "used.len",
         });
       }
-      into.set(memory.bytes(0, got), at);
+      stillThere(into, lengthBytes, call).set(memory.bytes(0, got), at);
       at += got;
     }
     return into;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UsageError } from "../../lib/errors/mod.ts";
+import { shown, UsageError } from "../../lib/errors/mod.ts";
 
 /** Filled by `BlockQueue.complete`; made once and used for every call. */
 export class RequestBurst {
@@ -17,7 +17,7 @@ export class RequestBurst {
   /** An empty one. @param capacity most requests of one call @throws UsageError */
   constructor(capacity: number) {
     if (!Number.isInteger(capacity) || capacity < 1 || capacity > 32768) {
-      throw new UsageError(`a burst of ${capacity} requests`);
+      throw new UsageError(`a burst of ${shown(capacity)} requests`);
     }
     this.slots = new Uint16Array(capacity);
     this.statuses = new Uint8Array(capacity);

@@ -20,7 +20,7 @@ export interface Request {
   readonly about?: number;
   /** Fills the slot's data before it is submitted. */
   readonly prepare?: (slot: number, data: Uint8Array<ArrayBuffer>) => void;
-  /** Takes the slot's data when the device has answered OK. */
+  /** Takes the slot's data when the device has answered OK. What it throws ends this request. */
   readonly finish?: (data: Uint8Array<ArrayBuffer>) => void;
 }
 
@@ -158,8 +158,13 @@ export class RequestRunner implements Disposable {
     this.#answers++;
     const { request, resolve, reject } = pending;
     if (status === BLK_STATUS.ok) {
-      request.finish?.(queue.data(slot));
-      resolve();
+      try {
+        request.finish?.(queue.data(slot));
+        resolve();
+      } catch (error) {
+        // The caller's array is not what it was: that is this request's end alone.
+        reject(error);
+      }
     } else {
       const what = `${blkTypeName(request.type)} at sector ${request.about ?? request.sector}`;
       const answer = status === BLK_STATUS.ioErr ? "IOERR" : "UNSUPP";

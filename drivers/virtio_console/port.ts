@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { ClosedError, TimeoutError, UsageError } from "../../lib/errors/mod.ts";
+import { ClosedError, shown, TimeoutError, UsageError } from "../../lib/errors/mod.ts";
 import { CONSOLE_EVENT } from "../../lib/virtio/constants/console.ts";
 import type { Waiter, WaitTarget } from "../../lib/virtio/waiter.ts";
+import { newBytes, stillThere } from "../caller_bytes.ts";
 import type { ConsoleSize } from "./config.ts";
 import type { ControlQueues } from "./control.ts";
 import { orHandled } from "./message_target.ts";
@@ -118,6 +119,7 @@ export class ConsolePort {
   /** Copies what has come in, without waiting. @returns bytes; 0: nothing */
   tryRead(into: Uint8Array): number {
     this.#checkOpen();
+    if (into.length === 0) stillThere(into, 0, `${this.#where}, tryRead`);
     return this.#buffers.read(into);
   }
 
@@ -146,6 +148,7 @@ export class ConsolePort {
   /** Sends what there are free buffers for, without waiting. @returns bytes taken; 0 while the other end is not open */
   tryWrite(bytes: Uint8Array): number {
     this.#checkOpen();
+    if (bytes.length === 0) stillThere(bytes, 0, `${this.#where}, tryWrite`);
     return this.#peerOpen ? this.#buffers.write(bytes) : 0;
   }
 
@@ -154,7 +157,8 @@ export class ConsolePort {
    * @throws TimeoutError when the peer is not there, or does not read, for `timeoutMs` (default: no limit)
    */
   write(bytes: Uint8Array, timeoutMs: number = Infinity): Promise<void> {
-    const mine = this.#writing.then(() => this.#write(bytes, timeoutMs));
+    const { length } = bytes;
+    const mine = this.#writing.then(() => this.#write(bytes, length, timeoutMs));
     this.#writing = mine.catch(() => {});
     return mine;
   }
@@ -216,10 +220,10 @@ export class ConsolePort {
 
   async #read(timeoutMs: number, maxBytes: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
     if (!Number.isInteger(maxBytes) || maxBytes < 1) {
-      throw new UsageError(`${this.#where}: read of ${maxBytes} bytes`);
+      throw new UsageError(`${this.#where}: read of ${shown(maxBytes)} bytes`);
     }
     const deadline = performance.now() + timeoutMs;
-    const into = new Uint8Array(maxBytes);
+    const into = newBytes(maxBytes, `${this.#where}, read`);
     for (;;) {
       this.#checkOpen();
       // Control messages first: what came before the peer closed is then there to be read.
@@ -232,12 +236,14 @@ export class ConsolePort {
     }
   }
 
-  async #write(bytes: Uint8Array, timeoutMs: number): Promise<void> {
+  async #write(bytes: Uint8Array, lengthBytes: number, timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs;
-    for (let at = 0; at < bytes.length;) {
+    const there = (at: number) => stillThere(bytes, lengthBytes, `${this.#where}, write, ${at} bytes sent`);
+    there(0);
+    for (let at = 0; at < lengthBytes;) {
       this.#checkOpen();
       this.#owner.service();
-      const count = this.tryWrite(bytes.subarray(at));
+      const count = this.tryWrite(there(at).subarray(at, lengthBytes));
       at += count;
       if (count > 0) continue;
       // What the device has returned meanwhile is room to go on with: nothing more might come to end a wait for it. Without a peer it must not
@@ -246,7 +252,7 @@ export class ConsolePort {
       if (await this.#wait(this.#outgoing, deadline)) continue;
       const why = this.#peerOpen ? "does not read" : "is not there";
       throw new TimeoutError(
-        `${this.#where}: ${at} of ${bytes.length} bytes, the peer ${why} for ${timeoutMs} ms`,
+        `${this.#where}: ${at} of ${lengthBytes} bytes, the peer ${why} for ${timeoutMs} ms`,
       );
     }
   }

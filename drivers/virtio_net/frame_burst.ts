@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UsageError } from "../../lib/errors/mod.ts";
+import { shown, UsageError } from "../../lib/errors/mod.ts";
 
 /**
  * Up to `capacity` received frames. A frame is one part or, with mergeable buffers, several; parts are in order:
@@ -30,13 +30,14 @@ export class FrameBurst {
   /** Bytes. */
   readonly lengths: Uint32Array<ArrayBuffer>;
 
-  /** Makes the arrays. @param partCapacity default: `capacity` and 64 more @throws UsageError */
-  constructor(capacity: number, partCapacity: number = capacity + 64) {
+  /** Makes the arrays. @param parts default: `capacity` and 64 more @throws UsageError */
+  constructor(capacity: number, parts?: number) {
     if (!Number.isInteger(capacity) || capacity < 1 || capacity > 32768) {
-      throw new UsageError(`a burst of ${capacity} frames`);
+      throw new UsageError(`a burst of ${shown(capacity)} frames`);
     }
+    const partCapacity = parts ?? capacity + 64;
     if (!Number.isInteger(partCapacity) || partCapacity < capacity || partCapacity > 65535) {
-      throw new UsageError(`a burst of ${capacity} frames in ${partCapacity} parts`);
+      throw new UsageError(`a burst of ${capacity} frames in ${shown(partCapacity)} parts`);
     }
     this.capacity = capacity;
     this.partCapacity = partCapacity;
@@ -48,8 +49,8 @@ export class FrameBurst {
 
   /** Bytes of a frame, all parts together. @throws UsageError */
   frameBytes(frame: number): number {
-    if (!(frame >= 0 && frame < this.frames)) {
-      throw new UsageError(`frame ${frame} of a burst of ${this.frames}`);
+    if (!Number.isInteger(frame) || frame < 0 || frame >= this.frames) {
+      throw new UsageError(`frame ${shown(frame)} of a burst of ${shown(this.frames)}`);
     }
     let bytes = 0;
     for (let part = this.first[frame]!; part < this.first[frame + 1]!; part++) bytes += this.lengths[part]!;

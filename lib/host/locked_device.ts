@@ -21,6 +21,7 @@ import type {
 export class LockedDevice implements VfioDevice {
   readonly #device: VfioDevice;
   readonly #release: () => void;
+  #released = false;
 
   /** Takes over the device. `release` is called once, after the device is closed. */
   constructor(device: VfioDevice, release: () => void) {
@@ -125,7 +126,9 @@ export class LockedDevice implements VfioDevice {
 
   /** Closes the device, then lets go of its lock; may be called again. */
   close(): void {
-    if (this.#device.closed) return;
+    // The device may be closed already, by what is below or by whoever made it: the lock is ours all the same.
+    if (this.#released) return;
+    this.#released = true;
     try {
       this.#device.close();
     } finally {

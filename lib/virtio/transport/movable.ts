@@ -279,7 +279,10 @@ export class MovableTransport implements VirtioTransport {
         return [];
       }
       if (given === undefined) { while (eventFds.length < count) eventFds.push(new EventFd()); }
-      this.#vectors = current.enableInterrupts(kind, count, duplicates(eventFds));
+      const vectors = current.enableInterrupts(kind, count, duplicates(eventFds));
+      // The function may have been turned off without this object: then those of before are still open here.
+      this.#closeEventFds();
+      this.#vectors = vectors;
     } catch (error) {
       for (const one of eventFds) one.close();
       throw error;

@@ -12,8 +12,9 @@ export class ModelConsole {
   readonly heard: number[][] = [];
   /** What the driver sent, by queue. */
   readonly sent = new Map<number, number[]>();
-  /** False: sent buffers stay with the device. */
+  /** False: sent buffers stay with the device, until `giveBack`. */
   takeSent = true;
+  readonly #kept: number[] = [];
 
   constructor(ports = 3, options: { features?: bigint; config?: Uint8Array; queues?: number } = {}) {
     const config = options.config ?? new Uint8Array(12);
@@ -50,6 +51,12 @@ export class ModelConsole {
     this.say(2, [port & 255, port >> 8 & 255, port >> 16 & 255, port >>> 24, event, 0, value, 0, ...more]);
   }
 
+  /** Gives back what a transmit queue kept. */
+  giveBack(queue: number): void {
+    for (const head of this.#kept.splice(0)) this.transport.ring(queue).push(head, 0);
+    this.transport.interrupt(queue);
+  }
+
   #notified(queue: number): void {
     const control = (this.transport.driverFeatures & 2n) !== 0n && queue === 3;
     if (queue % 2 === 0) return;
@@ -64,6 +71,7 @@ export class ModelConsole {
       if (control) this.heard.push([bytes[0]! | bytes[1]! << 8, bytes[4]!, bytes[6]!]);
       else this.sent.set(queue, [...this.sent.get(queue) ?? [], ...bytes]);
       if (this.takeSent || control) ring.push(chain.head, 0);
+      else this.#kept.push(chain.head);
       this.transport.interrupt(queue);
     }
     ring.availableEvent = ring.next;

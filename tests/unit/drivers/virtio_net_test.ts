@@ -148,6 +148,11 @@ Deno.test("MRG_RXBUF: a frame over several buffers comes in parts, and in one pi
   }
   assertThrows(() => queue.copyFrame(burst, 3, new Uint8Array(499)), UsageError);
   assertThrows(() => burst.frameBytes(4), UsageError);
+  for (const no of [-1, 0.5, NaN, "0", Symbol("0"), Object.create(null), undefined, 1n]) {
+    assertThrows(() => burst.frameBytes(no as number), UsageError, "of a burst of 4");
+    assertThrows(() => new FrameBurst(no as number), UsageError, "a burst of");
+    if (no !== undefined) assertThrows(() => new FrameBurst(4, no as number), UsageError, "4 frames in");
+  }
   queue.recycle(burst);
   model.deliver(testFrame(lengths[4]!, 4));
   assertEquals(await net.receive(0), testFrame(lengths[4]!, 4));

@@ -116,6 +116,10 @@ Deno.test("wrong use, and a device that is none", async () => {
     await using rng = VirtioRng.open(transport);
     await assertRejects(() => rng.read(-1), UsageError);
     await assertRejects(() => rng.read(1.5), UsageError);
+    // More than an array can have; and nothing that can be shown by a template.
+    await assertRejects(() => rng.read(2 ** 40), UsageError, "1099511627776 bytes cannot be had");
+    await assertRejects(() => rng.read(Symbol("many") as unknown as number), UsageError, "a symbol");
+    assertEquals((await rng.read(3)).length, 3);
   }
   transport.close();
 });

@@ -59,6 +59,29 @@ Deno.test("open: the lock is held until the device is closed, and names this pro
   other.bind(NET, { driver: "pci-stub" });
 });
 
+Deno.test("open: the lock is let go of also when the device was closed underneath", () => {
+  using made = fixture();
+  made.host.bind(NET);
+  const inner: VfioDevice[] = [];
+  using host = made.another({
+    opener: ({ address }) => {
+      const device = fakeDevice(address);
+      inner.push(device);
+      return device;
+    },
+  });
+  const device = host.open(NET);
+  inner[0]!.close();
+  assertEquals(device.closed, true);
+  assert(host.describe(NET).heldBy !== undefined, "its holder has not let go yet");
+  device.close();
+  assertEquals(host.describe(NET).heldBy, undefined);
+  // A second close must not let go of the lock of whoever opened it next.
+  using next = host.open(NET);
+  device.close();
+  assert(host.describe(next.name).heldBy !== undefined);
+});
+
 Deno.test("open: a failing opener leaves no lock behind", () => {
   using made = fixture();
   made.host.bind(NET);

@@ -1,0 +1,22 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { openFdCount } from "../../../ffi/mod.ts";
+import { UsageError } from "../../../lib/errors/mod.ts";
+import { MovableTransport } from "../../../lib/virtio/transport/movable.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
+import { FakeFunction } from "./fake_function.ts";
+
+Deno.test("movable: interrupts that are turned on again leave no eventfd behind", () => {
+  const before = openFdCount();
+  const movable = new MovableTransport(PciModernTransport.open(new FakeFunction()));
+  movable.enableInterrupts("msix", 3);
+  const on = openFdCount();
+  assertThrows(() => movable.enableInterrupts("msix", 3), UsageError, "on already");
+  assertEquals(openFdCount(), on);
+  // Its owner may turn the function's off: what is enabled next takes the place of those.
+  movable.current.disableInterrupts();
+  const vectors = movable.enableInterrupts("msix", 3);
+  assertEquals(openFdCount(), on);
+  assertEquals(vectors.map(({ eventFd }) => eventFd.closed), [false, false, false]);
+  movable.close();
+  assertEquals(openFdCount(), before);
+});
