@@ -86,7 +86,7 @@ export class Epoll implements Disposable {
     if (this.#pending !== null) throw new ClosedError("epoll set with an asynchronous wait under way");
     this.#pending = libc.epoll_wait_async(this.#fd.number, this.#events, MAX_EVENTS, timeoutMs);
     try {
-      // errno of another thread is lost, so a failed wait counts as an early return and the caller looks again.
+      // The result is -1, whatever went wrong (errno of the other thread is lost): a failed wait counts as an early return and the caller looks again.
       const n = await this.#pending;
       if (this.#fd.closed) throw new ClosedError("epoll set");
       return this.#collect(n);

@@ -6,7 +6,7 @@
 import { UsageError } from "../lib/errors/mod.ts";
 import { O, OwnedFd } from "./fd.ts";
 import { errnoNumber } from "./errno.ts";
-import { cString, fromCString, libc } from "./libc.ts";
+import { callLength, cString, fromCString, libc } from "./libc.ts";
 import { check, checkUnless, isErrno } from "./syscall_error.ts";
 
 const decoder = new TextDecoder();
@@ -14,12 +14,12 @@ const encoder = new TextEncoder();
 
 /** Reads up to `into.length` bytes at `offset`; returns how many. @throws SyscallError */
 export function pread(fd: OwnedFd, into: Uint8Array<ArrayBuffer>, offset: bigint): number {
-  return check(libc.pread64(fd.number, into, BigInt(into.byteLength), offset), "pread", fd.target);
+  return check(libc.pread64(fd.number, into, callLength(into), offset), "pread", fd.target);
 }
 
 /** Writes at `offset`; returns how many bytes the kernel took. @throws SyscallError */
 export function pwrite(fd: OwnedFd, from: Uint8Array<ArrayBuffer>, offset: bigint): number {
-  return check(libc.pwrite64(fd.number, from, BigInt(from.byteLength), offset), "pwrite", fd.target);
+  return check(libc.pwrite64(fd.number, from, callLength(from), offset), "pwrite", fd.target);
 }
 
 /** Does not return before what was written is on the disk. @throws SyscallError */
@@ -51,12 +51,12 @@ export function zeroRange(fd: OwnedFd, offset: number, lengthBytes: number, mode
 
 /** Reads at the file position; 0 at the end. @throws SyscallError */
 export function read(fd: OwnedFd, into: Uint8Array<ArrayBuffer>): number {
-  return check(libc.read(fd.number, into, BigInt(into.byteLength)), "read", fd.target);
+  return check(libc.read(fd.number, into, callLength(into)), "read", fd.target);
 }
 
 /** Writes at the file position; returns how many bytes the kernel took. @throws SyscallError */
 export function write(fd: OwnedFd, from: Uint8Array<ArrayBuffer>): number {
-  return check(libc.write(fd.number, from, BigInt(from.byteLength)), "write", fd.target);
+  return check(libc.write(fd.number, from, callLength(from)), "write", fd.target);
 }
 
 /** Writes all of `from` at the file position. @throws SyscallError */
@@ -93,11 +93,17 @@ export function readText(path: string): string {
   return decoder.decode(readFile(path));
 }
 
-/** Writes text with one `write`, as sysfs attributes want it; the file must exist. @throws SyscallError */
+/**
+ * Writes text with one `write`, as sysfs attributes want it; the file must exist.
+ * @throws SyscallError, UsageError when it takes a part only
+ */
 export function writeAttribute(path: string, text: string): void {
   using fd = OwnedFd.open(path, O.WRONLY);
   const bytes = encoder.encode(text) as Uint8Array<ArrayBuffer>;
-  check(libc.write(fd.number, bytes, BigInt(bytes.byteLength)), "write", path);
+  const written = write(fd, bytes);
+  if (written < bytes.byteLength) {
+    throw new UsageError(`${path} took ${written} of ${bytes.byteLength} bytes`);
+  }
 }
 
 /** Replaces a file's content so that a reader sees the old or the new one, also after a crash. @throws SyscallError */

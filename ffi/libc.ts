@@ -5,25 +5,31 @@
  * arguments in the same registers, so one alias an argument kind is enough. `u64`/`usize` arguments always get a `bigint`:
  * a `number` takes Deno's slow path.
  *
+ * A call that fails returns `-errno` instead of -1. Asking for errno by a second call would be too late: V8 takes locks on this thread in
+ * between (background compilation, collection), and a lock that had to wait leaves EAGAIN behind. So results are `i32`: a 64-bit one becomes
+ * a BigInt first, and making that is enough to lose errno. The kernel moves 0x7fff_f000 bytes a call at most (read(2)), `callLength` no more.
+ *
  * @module
  */
 
-const library = Deno.dlopen("libc.so.6", {
+const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
+
+const declared = {
   __errno_location: { parameters: [], result: "pointer" },
   open: { parameters: ["buffer", "i32", "i32"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
-  read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
-  write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
-  pread64: { parameters: ["i32", "buffer", "usize", "i64"], result: "isize" },
-  pwrite64: { parameters: ["i32", "buffer", "usize", "i64"], result: "isize" },
+  read: { parameters: ["i32", "buffer", "usize"], result: "i32" },
+  write: { parameters: ["i32", "buffer", "usize"], result: "i32" },
+  pread64: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
+  pwrite64: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
   ftruncate64: { parameters: ["i32", "i64"], result: "i32" },
   lseek64: { parameters: ["i32", "i64", "i32"], result: "i64" },
   fsync: { parameters: ["i32"], result: "i32" },
   fdatasync: { parameters: ["i32"], result: "i32" },
   fallocate64: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
   flock: { parameters: ["i32", "i32"], result: "i32" },
-  readlink: { parameters: ["buffer", "buffer", "usize"], result: "isize" },
-  getdents64: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  readlink: { parameters: ["buffer", "buffer", "usize"], result: "i32" },
+  getdents64: { parameters: ["i32", "buffer", "usize"], result: "i32" },
   fchmod: { parameters: ["i32", "u32"], result: "i32" },
   access: { parameters: ["buffer", "i32"], result: "i32" },
   mkdir: { parameters: ["buffer", "u32"], result: "i32" },
@@ -54,8 +60,8 @@ const library = Deno.dlopen("libc.so.6", {
   listen: { parameters: ["i32", "i32"], result: "i32" },
   accept4: { parameters: ["i32", "pointer", "pointer", "i32"], result: "i32" },
   connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
-  sendmsg: { parameters: ["i32", "buffer", "i32"], result: "isize" },
-  recvmsg: { parameters: ["i32", "buffer", "i32"], result: "isize" },
+  sendmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  recvmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   shutdown: { parameters: ["i32", "i32"], result: "i32" },
   getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
   setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
@@ -66,17 +72,78 @@ const library = Deno.dlopen("libc.so.6", {
   kill: { parameters: ["i32", "i32"], result: "i32" },
   getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
-  sysconf: { parameters: ["i32"], result: "i64" },
+  sysconf: { parameters: ["i32"], result: "i32" },
   uname: { parameters: ["buffer"], result: "i32" },
-});
+} as const satisfies Deno.ForeignLibraryInterface;
 
-/** The symbols themselves; only files of `ffi/` use them. */
-export const libc: typeof library.symbols = library.symbols;
+const symbols = Deno.dlopen("libc.so.6", declared).symbols;
 
-/** Error number of the calling thread. Read it straight after the failing synchronous call, before any other. */
-export function errno(): number {
-  const location = libc.__errno_location();
-  return location === null ? 0 : new Deno.UnsafePointerView(location).getInt32();
+// errno has one address for the life of a thread, and an isolate one thread: this module is loaded once in each.
+const errno = new Int32Array(
+  Deno.UnsafePointerView.getArrayBuffer(symbols.__errno_location()!, Int32Array.BYTES_PER_ELEMENT),
+);
+const EIO = 5;
+
+/**
+ * A symbol that returns `-errno` where it returned -1. The text is compiled anew for each symbol, so that the call in it has one target only:
+ * V8 then inlines it, down to Deno's fast call. A failure that left no errno is still a failure: EIO.
+ */
+function failingWithErrno(name: Numbered): (...args: never[]) => number {
+  const parameters = declared[name].parameters.map((_, i) => `p${i}`).join();
+  return new Function(
+    "call",
+    "errno",
+    `return (${parameters}) => {
+      const result = call(${parameters});
+      return result < 0 ? -errno[0] || ${-EIO} : result;
+    }`,
+  )(symbols[name], errno);
+}
+
+type Declared = typeof declared;
+/** Symbols with an `i32` result, waited for in this thread. */
+type Numbered = {
+  [Name in keyof Declared]: Declared[Name] extends { nonblocking: true } ? never
+    : Declared[Name]["result"] extends "i32" ? Name
+    : never;
+}[keyof Declared];
+
+const wrapped = {} as Pick<typeof symbols, Numbered>;
+for (const [name, { result, ...rest }] of Object.entries(declared)) {
+  if (result !== "i32" || "nonblocking" in rest) continue;
+  Object.assign(wrapped, { [name]: failingWithErrno(name as Numbered) });
+}
+
+/** The C library's calls; each returns `-errno` when it fails. Only files of `ffi/` use them. */
+export const libc = {
+  ...wrapped,
+  /** Fails never. */
+  geteuid: (): number => symbols.geteuid(),
+  /** The work is done by another thread, whose errno is lost: for waiting only, -1 says that it ended early. */
+  epoll_wait_async: symbols.epoll_wait_async,
+  /** A mapping's address. */
+  mmap(
+    sizeBytes: bigint,
+    protection: number,
+    flags: number,
+    fd: number,
+    offset: bigint,
+  ): Deno.PointerObject | number {
+    const address = symbols.mmap(null, sizeBytes, protection, flags, fd, offset);
+    const number = errno[0]!;
+    return address === null || Deno.UnsafePointer.value(address) === MAP_FAILED ? -number || -EIO : address;
+  },
+  /** A file's size or position. */
+  lseek64(fd: number, offset: bigint, whence: number): number {
+    const position = symbols.lseek64(fd, offset, whence);
+    const number = errno[0]!;
+    return position < 0 ? -number || -EIO : Number(position);
+  },
+};
+
+/** Length of a buffer as a call takes it, capped at what fits its result. Callers take short reads and writes as they come. */
+export function callLength(bytes: Uint8Array): bigint {
+  return BigInt(Math.min(bytes.byteLength, 0x7fff_f000));
 }
 
 const encoder = new TextEncoder();

@@ -5,7 +5,7 @@
  */
 import { ClosedError, UsageError } from "../lib/errors/mod.ts";
 import { OwnedFd } from "./fd.ts";
-import { cString, errno, libc } from "./libc.ts";
+import { cString, libc } from "./libc.ts";
 import { check, SyscallError } from "./syscall_error.ts";
 
 const PROT_READ = 1;
@@ -15,7 +15,6 @@ const MAP_ANONYMOUS = 0x20;
 const MAP_POPULATE = 0x8000;
 const MAP_HUGETLB = 0x40000;
 const MAP_HUGE_2MB = 21 << 26;
-const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 
 let mappings = 0;
 let mappedBytes = 0;
@@ -26,7 +25,7 @@ export function mappingCount(): { mappings: number; bytes: number } {
 }
 
 /** Size of a page of the processor, in bytes. */
-export const pageSizeBytes: number = Number(libc.sysconf(30));
+export const pageSizeBytes: number = libc.sysconf(30);
 
 /** How to map. */
 export interface MapOptions {
@@ -92,9 +91,9 @@ export class MappedMemory implements Disposable {
     if (offset % BigInt(pageSizeBytes) !== 0n) {
       throw new UsageError(`mapping ${target}: offset ${offset} is not a multiple of the page size`);
     }
-    const pointer = libc.mmap(null, BigInt(sizeBytes), prot, flags, fd, offset);
-    if (pointer === null || Deno.UnsafePointer.value(pointer) === MAP_FAILED) {
-      throw new SyscallError("mmap", `${target} (${sizeBytes} bytes)`, errno());
+    const pointer = libc.mmap(BigInt(sizeBytes), prot, flags, fd, offset);
+    if (typeof pointer === "number") {
+      throw new SyscallError("mmap", `${target} (${sizeBytes} bytes)`, -pointer);
     }
     return new MappedMemory(pointer, sizeBytes, (prot & PROT_WRITE) !== 0, target);
   }
@@ -141,9 +140,9 @@ export class MappedMemory implements Disposable {
 
   /** Keeps the pages in memory. @throws SyscallError with what to do when the limit is too low. */
   lock(): void {
-    const { number } = { number: libc.mlock(this.#pointer, BigInt(this.sizeBytes)) };
-    if (number < 0) {
-      throw new SyscallError("mlock", `${this.sizeBytes} bytes`, errno(), {
+    const result = libc.mlock(this.#pointer, BigInt(this.sizeBytes));
+    if (result < 0) {
+      throw new SyscallError("mlock", `${this.sizeBytes} bytes`, -result, {
         hint: "raise the limit on locked memory (ulimit -l), or run as root",
       });
     }

@@ -4,7 +4,6 @@
  * @module
  */
 import { RingsideError, type RingsideErrorOptions } from "../lib/errors/mod.ts";
-import { errno as currentErrno } from "./libc.ts";
 import { errnoName, errnoText } from "./errno.ts";
 
 /** A call into the C library that failed. */
@@ -40,23 +39,18 @@ const HINTS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Checks the result of a C call that says failure with −1; must be the first thing after it, since errno is read here.
- * @returns the result, as a number.
- * @throws SyscallError when the result is negative.
+ * Checks the result of a call of `libc`.
+ * @returns the result.
+ * @throws SyscallError when the result is `-errno`.
  */
-export function check(result: number | bigint, call: string, target: string): number {
-  if (result < 0) throw new SyscallError(call, target, currentErrno());
-  return Number(result);
+export function check(result: number, call: string, target: string): number {
+  if (result < 0) throw new SyscallError(call, target, -result);
+  return result;
 }
 
 /** As `check`, but an expected error number gives −1 instead of an exception. */
-export function checkUnless(result: number | bigint, expected: number, call: string, target: string): number {
-  if (result < 0) {
-    const number = currentErrno();
-    if (number === expected) return -1;
-    throw new SyscallError(call, target, number);
-  }
-  return Number(result);
+export function checkUnless(result: number, expected: number, call: string, target: string): number {
+  return result === -expected ? -1 : check(result, call, target);
 }
 
 /** True when `error` is a failed call with one of these error names. */

@@ -5,7 +5,6 @@
  */
 import { cString, fromCString, libc } from "./libc.ts";
 import { errnoNumber } from "./errno.ts";
-import { errno } from "./libc.ts";
 import { check } from "./syscall_error.ts";
 
 /** Effective user id. */
@@ -20,7 +19,8 @@ export function processId(): number {
 
 /** True when a process with this id exists, whoever owns it. */
 export function processExists(pid: number): boolean {
-  return libc.kill(pid, 0) === 0 || errno() === errnoNumber.EPERM;
+  const result = libc.kill(pid, 0);
+  return result === 0 || result === -errnoNumber.EPERM!;
 }
 
 /** Sends a signal by number. @throws SyscallError */

@@ -6,7 +6,7 @@
 import { PeerGoneError, ProtocolError, TimeoutError, UsageError } from "../lib/errors/mod.ts";
 import { OwnedFd } from "./fd.ts";
 import { errnoNumber } from "./errno.ts";
-import { cString, errno, libc } from "./libc.ts";
+import { callLength, cString, libc } from "./libc.ts";
 import { check, SyscallError } from "./syscall_error.ts";
 
 const AF_UNIX = 1;
@@ -51,7 +51,7 @@ class MessageHeader {
 
   prepare(bytes: Uint8Array<ArrayBuffer>, controlLength: number): Uint8Array<ArrayBuffer> {
     this.#iov[0] = addressOf(bytes);
-    this.#iov[1] = BigInt(bytes.byteLength);
+    this.#iov[1] = callLength(bytes);
     this.#view.setBigUint64(32, controlLength === 0 ? 0n : addressOf(this.control), true);
     this.#view.setBigUint64(40, BigInt(controlLength), true);
     this.#view.setInt32(48, 0, true);
@@ -108,10 +108,10 @@ export class UnixSocket implements Disposable {
     try {
       const socket = new UnixSocket(fd);
       if (timeoutMs > 0) socket.setTimeoutMs(timeoutMs);
-      if (libc.connect(fd.number, address, address.byteLength) < 0) {
-        const number = errno();
-        if (number === errnoNumber.EAGAIN) socket.#fail("connect", number);
-        throw new SyscallError("connect", path, number, {
+      const connected = libc.connect(fd.number, address, address.byteLength);
+      if (connected < 0) {
+        if (connected === -errnoNumber.EAGAIN!) socket.#fail("connect", -connected);
+        throw new SyscallError("connect", path, -connected, {
           hint: "is the server running, and is this its socket?",
         });
       }
@@ -174,13 +174,10 @@ export class UnixSocket implements Disposable {
       control = (length + 7) & ~7;
     }
     while (rest.byteLength > 0) {
-      const n = Number(libc.sendmsg(this.fd.number, this.#out.prepare(rest, control), MSG_NOSIGNAL));
-      if (n < 0) {
-        const number = errno();
-        // A socket with a timeout is never restarted by the kernel after a signal (signal(7)).
-        if (number === errnoNumber.EINTR) continue;
-        this.#fail("sendmsg", number);
-      }
+      const n = libc.sendmsg(this.fd.number, this.#out.prepare(rest, control), MSG_NOSIGNAL);
+      // A socket with a timeout is never restarted by the kernel after a signal (signal(7)).
+      if (n === -errnoNumber.EINTR!) continue;
+      if (n < 0) this.#fail("sendmsg", -n);
       rest = rest.subarray(n);
       control = 0;
     }
@@ -188,13 +185,10 @@ export class UnixSocket implements Disposable {
 
   /** Sends what the kernel takes without waiting. @returns how many bytes; 0: none now @throws PeerGoneError, SyscallError */
   sendSome(bytes: Uint8Array<ArrayBuffer>): number {
-    const n = Number(
-      libc.sendmsg(this.fd.number, this.#out.prepare(bytes, 0), MSG_NOSIGNAL | MSG_DONTWAIT),
-    );
+    const n = libc.sendmsg(this.fd.number, this.#out.prepare(bytes, 0), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n >= 0) return n;
-    const number = errno();
-    if (number === errnoNumber.EAGAIN || number === errnoNumber.EINTR) return 0;
-    this.#fail("sendmsg", number);
+    if (n === -errnoNumber.EAGAIN! || n === -errnoNumber.EINTR!) return 0;
+    this.#fail("sendmsg", -n);
   }
 
   /**
@@ -205,13 +199,10 @@ export class UnixSocket implements Disposable {
   receive(into: Uint8Array<ArrayBuffer>, options: { wait?: boolean } = {}): Received | undefined {
     const flags = MSG_CMSG_CLOEXEC | (options.wait === false ? MSG_DONTWAIT : 0);
     const header = this.#in.prepare(into, this.#in.control.byteLength);
-    const length = Number(libc.recvmsg(this.fd.number, header, flags));
-    if (length < 0) {
-      const number = errno();
-      if (number === errnoNumber.EAGAIN && options.wait === false) return undefined;
-      if (number === errnoNumber.EINTR) return this.receive(into, options);
-      this.#fail("recvmsg", number);
-    }
+    const length = libc.recvmsg(this.fd.number, header, flags);
+    if (length === -errnoNumber.EAGAIN! && options.wait === false) return undefined;
+    if (length === -errnoNumber.EINTR!) return this.receive(into, options);
+    if (length < 0) this.#fail("recvmsg", -length);
     const fds = this.#takeFds();
     if ((this.#in.flags & MSG_CTRUNC) !== 0) {
       for (const fd of fds) fd.close();
@@ -303,7 +294,7 @@ export class UnixListener implements Disposable {
     const fd = new OwnedFd(check(libc.socket(AF_UNIX, flags, 0), "socket", path), path);
     try {
       let bound = libc.bind(fd.number, address, address.byteLength);
-      if (bound < 0 && errno() === errnoNumber.EADDRINUSE && isStale(path)) {
+      if (bound === -errnoNumber.EADDRINUSE! && isStale(path)) {
         libc.unlink(cString(path));
         bound = libc.bind(fd.number, address, address.byteLength);
       }
@@ -325,7 +316,7 @@ export class UnixListener implements Disposable {
   accept(): UnixSocket | undefined {
     const number = libc.accept4(this.fd.number, null, null, SOCK_CLOEXEC);
     if (number < 0) {
-      const error = errno();
+      const error = -number;
       if (error === errnoNumber.EAGAIN || error === errnoNumber.ECONNABORTED) return undefined;
       if ((error === errnoNumber.EMFILE || error === errnoNumber.ENFILE) && spare >= 0) {
         dropSpare();

@@ -1,0 +1,45 @@
+import { assertEquals, assertMatch } from "@std/assert";
+import { errnoNumber } from "../../../ffi/mod.ts";
+import { callLength, libc } from "../../../ffi/libc.ts";
+import { fromFileUrl, walk } from "../architecture/source_files.ts";
+
+const sources = walk(fromFileUrl(new URL("../../../ffi/", import.meta.url)));
+
+Deno.test("a call that fails returns its error number, negative", () => {
+  const { EBADF, EINVAL, ENOENT } = errnoNumber as Record<string, number>;
+  const bytes = new Uint8Array(8);
+  assertEquals(libc.read(-1, bytes, 8n), -EBADF!);
+  assertEquals(libc.close(-1), -EBADF!);
+  assertEquals(libc.access(new Uint8Array([0x78, 0]), 0), -ENOENT!);
+  assertEquals(libc.mmap(4096n, 1, 1, -1, 0n), -EBADF!);
+  assertEquals(libc.mmap(0n, 1, 0x22, -1, 0n), -EINVAL!);
+  assertEquals(libc.lseek64(-1, 0n, 0), -EBADF!);
+});
+
+Deno.test("every call of the C library is made through what returns -errno, and errno is read there only", () => {
+  const unable = ["geteuid", "epoll_wait_async"];
+  for (const [name, call] of Object.entries(libc)) {
+    if (!unable.includes(name)) assertMatch(String(call), /-(errno\[0\]|number) \|\| -/, name);
+  }
+  const elsewhere = sources.filter(({ path }) => path !== "libc.ts")
+    .filter(({ text }) => /Deno\.(dlopen|UnsafeFnPointer)|__errno_location|\bsymbols\b/.test(text));
+  assertEquals(elsewhere.map(({ path }) => path), []);
+  const { text } = sources.find(({ path }) => path === "libc.ts")!;
+  assertEquals(text.match(/export (const|function) (\w+)/g), [
+    "export const libc",
+    "export function callLength",
+    "export function cString",
+    "export function fromCString",
+  ]);
+});
+
+Deno.test("no result is 64 bits wide, but for a file's size: making a BigInt of it is enough to lose errno", () => {
+  const { text } = sources.find(({ path }) => path === "libc.ts")!;
+  const wide = [...text.matchAll(/(\w+): \{[^{}]*result: "([iu]64|[iu]size)"/g)].map(([, name]) => name);
+  assertEquals(wide, ["lseek64"]);
+});
+
+Deno.test("a buffer of 2 GiB or more is offered to a call in parts", () => {
+  assertEquals(callLength({ byteLength: 2 ** 31 } as Uint8Array), 0x7fff_f000n);
+  assertEquals(callLength(new Uint8Array(12)), 12n);
+});
