@@ -42,6 +42,11 @@ export class Epoll implements Disposable {
     this.add(this.#wake.fd, Epoll.#WAKE_TAG);
   }
 
+  /** Readable while something is ready: another set may watch it. */
+  get fd(): OwnedFd {
+    return this.#fd;
+  }
+
   /** Watches a descriptor; `tag` below 2^32 − 1. @throws SyscallError */
   add(fd: OwnedFd, tag: number, events: number = EPOLL.in): void {
     this.#controlView.setUint32(0, events, true);

@@ -133,10 +133,12 @@ export const DEVICE_FEATURE = {
   dmaBuf: 11,
 } as const;
 
-/** How whoever sleeps for a function learns that nothing will come any more. */
+/** How whoever waits for a function keeps up with the process that serves it, and learns that nothing will come any more. */
 export interface Lifeline {
-  /** Hung up (EPOLLHUP, EPOLLRDHUP) when the process that serves the function is gone. The device's. */
+  /** Readable when that process asks for something, or is gone: then call `answer`. The device's. */
   readonly fd: OwnedFd;
+  /** Does what the process asks (it reads and writes DMA memory by message), without waiting. When it is gone, the connection ends with this. */
+  answer(): void;
   /** Why nothing comes any more, as later calls throw it; before the connection has ended, that the other end is gone. */
   reason(): Error;
   /** Calls `handler` once when the connection ends: by the peer, by a failure, or by `close`. @returns forgets it */

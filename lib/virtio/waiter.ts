@@ -4,7 +4,7 @@
  * @module
  */
 import { setImmediate } from "node:timers";
-import { EPOLL, Epoll } from "../../ffi/mod.ts";
+import { Epoll } from "../../ffi/mod.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
 import type { Lifeline } from "../vfio/device.ts";
 import type { InterruptVector } from "./transport/transport.ts";
@@ -103,10 +103,13 @@ export class Waiter implements Disposable {
     this.#sources.push({ vector, onSignal });
   }
 
-  /** From when the device's process is gone, or the device closed, all waits end with that error: nobody is left who could end them. At most one. */
+  /**
+   * From when the device's process is gone, or the device closed, all waits end with that error: nobody is left who could end them. What that
+   * process asks for is answered by whoever waits. At most one.
+   */
   watchLifeline(lifeline: Lifeline): void {
     this.#open();
-    this.#epoll.add(lifeline.fd, LIFELINE_TAG, EPOLL.readHangUp);
+    this.#epoll.add(lifeline.fd, LIFELINE_TAG);
     this.#lifeline = lifeline;
     this.#forgetLifeline = lifeline.onEnd(() => this.#lose(lifeline.reason()));
   }
@@ -295,7 +298,7 @@ export class Waiter implements Disposable {
     for (let i = 0; i < ready; i++) {
       const tag = this.#epoll.tags[i]!;
       if (tag === LIFELINE_TAG) {
-        this.#lose(this.#lifeline!.reason());
+        this.#lifeline!.answer();
         continue;
       }
       const source = this.#sources[tag];

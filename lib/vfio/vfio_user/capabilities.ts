@@ -20,6 +20,11 @@ export interface PeerCapabilities {
   readonly writeMultiple: boolean;
   /** MAP_AREA, an extension of this library, is understood; absent: it is not. */
   readonly mapArea?: boolean;
+  /**
+   * In an offer: the client takes the server's commands on a second socket. In a reply: that socket comes beside it, at this index among the
+   * descriptors. Absent: they come on the connection.
+   */
+  readonly twinSocket?: "offered" | number;
 }
 
 /** A VERSION message. */
@@ -45,6 +50,7 @@ const NAME = {
   writeMultiple: "write_multiple",
   mapArea: "ringside_map_area",
 } as const;
+const TWIN_SOCKET = "twin_socket";
 
 /**
  * Encodes a VERSION payload.
@@ -55,11 +61,12 @@ export function encodeVersion(
   capabilities: PeerCapabilities,
   only?: ReadonlySet<string>,
 ): Uint8Array<ArrayBuffer> {
-  const members: Record<string, number | boolean> = {};
+  const members: Record<string, unknown> = {};
   for (const key of Object.keys(NAME) as (keyof typeof NAME)[]) {
     const value = capabilities[key];
     if (value !== undefined && (only === undefined || only.has(NAME[key]))) members[NAME[key]] = value;
   }
+  if (capabilities.twinSocket === "offered") members[TWIN_SOCKET] = { supported: true };
   const json = encoder.encode(JSON.stringify({ capabilities: members }));
   const bytes = versionMessage.encode({ major: PROTOCOL_VERSION.major, minor }, json.byteLength + 1);
   bytes.set(json, versionMessage.sizeBytes);
@@ -106,8 +113,19 @@ export function decodeVersion(bytes: Uint8Array, what: string): VersionOffer {
     pageSizes,
     writeMultiple: flag(NAME.writeMultiple),
     ...(flag(NAME.mapArea) ? { mapArea: true } : {}),
+    ...twinSocket(members[TWIN_SOCKET], what),
   };
   return { major, minor, capabilities, named: new Set(Object.keys(members)) };
+}
+
+/** `{ "supported": true }`, and `"fd_index"` in a reply. */
+function twinSocket(value: unknown, what: string): Pick<PeerCapabilities, "twinSocket"> {
+  if (value === undefined) return {};
+  const { supported = false, fd_index: index } = isObject(value) ? value : { supported: value };
+  const wrong = typeof supported !== "boolean" || !isObject(value) ||
+    (index !== undefined && !(Number.isInteger(index) && Number(index) >= 0));
+  if (wrong) throw new ProtocolError(`${what}: VERSION ${TWIN_SOCKET} is ${JSON.stringify(value)}`);
+  return supported ? { twinSocket: index === undefined ? "offered" : Number(index) } : {};
 }
 
 function capabilityMembers(data: Uint8Array, what: string): Record<string, unknown> {

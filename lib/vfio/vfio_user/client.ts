@@ -136,7 +136,7 @@ export class VfioUserDevice implements VfioDevice, DmaMapper {
     return this.#closed;
   }
 
-  /** Ends with the server. */
+  /** Ends with the server. Whoever blocks this thread for long by other means than a call of the device calls its `answer` now and then. */
   get lifeline(): Lifeline {
     return this.#channel.lifeline;
   }
@@ -299,6 +299,7 @@ export class VfioUserDevice implements VfioDevice, DmaMapper {
     });
     channel.request(COMMAND.dmaMap, dmaMap.sizeBytes, [file]);
     this.#memory.add(iova, sizeBytes, memory, access);
+    channel.lookForCommands();
   }
 
   /** Called by `dma`. On a closed or broken connection there is nothing left to unmap: it only forgets the range. */
@@ -353,12 +354,13 @@ function negotiate(channel: ClientChannel): PeerCapabilities {
     maxDataTransferBytes: LIMIT.dataTransferBytes,
     maxDmaMaps: LIMIT.dmaMaps,
     pageSizes: LIMIT.pageSizes,
-    writeMultiple: false,
+    writeMultiple: true,
     mapArea: true,
+    twinSocket: "offered",
   });
   channel.out.put(offer);
   try {
-    channel.request(COMMAND.version, offer.byteLength);
+    channel.request(COMMAND.version, offer.byteLength, undefined, LIMIT.messageFds);
   } catch (error) {
     if (!isErrno(error, "EBUSY")) throw error;
     throw new RefusedError(`${channel.name}: the server has another client`, {
@@ -366,11 +368,32 @@ function negotiate(channel: ClientChannel): PeerCapabilities {
       cause: error,
     });
   }
-  const { major, minor, capabilities } = decodeVersion(channel.in.payload, channel.name);
-  if (major !== PROTOCOL_VERSION.major || minor > PROTOCOL_VERSION.minor) {
-    throw new ProtocolError(`${channel.name}: the server answers with protocol version ${major}.${minor}`, {
-      hint: `this client speaks ${PROTOCOL_VERSION.major}.${PROTOCOL_VERSION.minor}`,
-    });
+  const fds = channel.in.takeFds();
+  try {
+    const { major, minor, capabilities } = channel.decode(() =>
+      decodeVersion(channel.in.payload, channel.name)
+    );
+    if (major !== PROTOCOL_VERSION.major || minor > PROTOCOL_VERSION.minor) {
+      throw new ProtocolError(
+        `${channel.name}: the server answers with protocol version ${major}.${minor}`,
+        { hint: `this client speaks ${PROTOCOL_VERSION.major}.${PROTOCOL_VERSION.minor}` },
+      );
+    }
+    const { twinSocket } = capabilities;
+    const twin = typeof twinSocket === "number" ? fds[twinSocket] : undefined;
+    if (fds.length !== (twinSocket === undefined ? 0 : 1) || (twin === undefined && fds.length > 0)) {
+      throw new ProtocolError(
+        `${channel.name}: VERSION twin_socket is ${
+          twinSocket ?? "absent"
+        }, and ${fds.length} descriptors came along`,
+      );
+    }
+    if (twin !== undefined) {
+      fds.length = 0;
+      channel.useTwin(twin);
+    }
+    return capabilities;
+  } finally {
+    for (const fd of fds) fd.close();
   }
-  return capabilities;
 }

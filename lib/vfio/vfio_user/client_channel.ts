@@ -4,20 +4,29 @@
  * @module
  */
 import { ClosedError, PeerGoneError, ProtocolError, TimeoutError } from "../../errors/mod.ts";
-import { errnoNumber, type OwnedFd, SyscallError, type UnixSocket } from "../../../ffi/mod.ts";
+import { Epoll, errnoNumber, type OwnedFd, SyscallError, UnixSocket } from "../../../ffi/mod.ts";
 import type { Lifeline } from "../device.ts";
+import { CommandWay } from "./client_answers.ts";
 import type { ClientMemory } from "./client_memory.ts";
-import { IncomingMessages, OutgoingMessage } from "./connection.ts";
-import {
-  COMMAND,
-  commandName,
-  dmaAccess,
-  HEADER_BYTES,
-  LIMIT,
-  MAX_ERROR_NUMBER,
-  maxMessageBytes,
-  MESSAGE_FLAG,
-} from "./protocol.ts";
+import type { IncomingMessages, OutgoingMessage } from "./connection.ts";
+import { COMMAND, commandName, MAX_ERROR_NUMBER, MESSAGE_FLAG } from "./protocol.ts";
+
+/** How often a client that does nothing looks for what its server asks. */
+const LOOK_MS = 10;
+/** How long it looks for the next command after one: they come in rows, each when the one before is answered. */
+const ROW_MS = 0.1;
+/** The longest such row before others have their turn. */
+const LONGEST_ROW_MS = 2;
+
+/** The longest that epoll takes. */
+const LONGEST_WAIT_MS = 2 ** 31 - 1;
+
+/** A second socket, on which the server's commands come. */
+interface Twin {
+  readonly way: CommandWay;
+  /** Watches both sockets, this one with tag 1. */
+  readonly epoll: Epoll;
+}
 
 /**
  * Requests and replies. After a failure of the connection itself (peer gone, time over, protocol broken) the socket is closed and
@@ -33,7 +42,10 @@ export class ClientChannel implements Disposable {
   /** The reply, after `request` has returned. */
   readonly in: IncomingMessages;
   readonly #socket: UnixSocket;
+  readonly #way: CommandWay;
   readonly #memory: ClientMemory;
+  #twin: Twin | null = null;
+  #looking: ReturnType<typeof setInterval> | undefined;
   #nextId = 0;
   #broken: Error | null = null;
   readonly #endHandlers = new Set<() => void>();
@@ -44,11 +56,28 @@ export class ClientChannel implements Disposable {
     this.name = name;
     this.timeoutMs = timeoutMs;
     this.#memory = memory;
-    this.out = new OutgoingMessage(socket);
-    this.in = new IncomingMessages(socket, name, {
-      messageBytes: maxMessageBytes(LIMIT.dataTransferBytes),
-      messageFds: LIMIT.messageFds,
-    });
+    this.#way = new CommandWay(socket, name);
+    this.out = this.#way.out;
+    this.in = this.#way.in;
+  }
+
+  /** From now on the server sends its commands over `fd`, a socket, which is taken over. @throws ProtocolError when it is none */
+  useTwin(fd: OwnedFd): void {
+    const socket = new UnixSocket(fd);
+    let epoll: Epoll | undefined;
+    try {
+      socket.setTimeoutMs(this.timeoutMs);
+      epoll = new Epoll();
+      epoll.add(this.#socket.fd, 0);
+      epoll.add(fd, 1);
+    } catch (error) {
+      fd.close();
+      epoll?.close();
+      throw this.fail(
+        new ProtocolError(`${this.name}: the twin socket passed cannot be used`, { cause: error }),
+      );
+    }
+    this.#twin = { way: new CommandWay(socket, this.name), epoll };
   }
 
   /** Why the connection is unusable, or null. */
@@ -97,13 +126,71 @@ export class ClientChannel implements Disposable {
       // A peer that sends a byte now and then never lets the socket's own limit expire.
       if (performance.now() > deadline) this.#late(command);
       if (!this.in.next()) {
-        if (this.in.fill(true) === "end") throw this.in.endOfStream();
+        this.#fill(deadline);
         continue;
       }
       if (this.in.isReply) break;
-      this.#serve();
+      this.#way.answer(this.#memory);
     }
     this.#checkReply(id, command, maxReplyFds);
+  }
+
+  /** Waits for more of the reply, and answers what comes on the twin. */
+  #fill(deadline: number): void {
+    const twin = this.#twin;
+    if (twin !== null) {
+      const leftMs = Math.ceil(deadline - performance.now());
+      const ready = twin.epoll.waitBlocking(Math.min(Math.max(1, leftMs), LONGEST_WAIT_MS));
+      if (ready === 0) return;
+      // The reply goes first: with it comes the end of the server, too.
+      if (!twin.epoll.tags.subarray(0, ready).includes(0)) return void this.#answerOn(twin.way);
+    }
+    if (this.in.fill(true) === "end") throw this.in.endOfStream();
+  }
+
+  /** Answers the commands that are there. @returns whether there were any. @throws PeerGoneError, ProtocolError, TimeoutError, SyscallError */
+  #answerOn(way: CommandWay): boolean {
+    // One read: a server that sends without end does not hold us for ever.
+    if (way.in.fill(false) === "end") throw this.#gone();
+    let any = false;
+    while (way.in.next()) {
+      if (way.in.isReply) {
+        throw new ProtocolError(`${this.name}: a reply to nothing (${commandName(way.in.command)})`);
+      }
+      way.answer(this.#memory);
+      any = true;
+    }
+    return any;
+  }
+
+  /**
+   * Answers what the server asks while no reply is awaited, and sees its end. Nothing is thrown: what goes wrong breaks the connection, and
+   * whoever listens to the lifeline is told.
+   */
+  answer(): void {
+    const begin = performance.now();
+    for (let last = begin;;) {
+      if (this.#broken !== null || this.#socket.fd.closed) return;
+      try {
+        let any = this.#answerOn(this.#way);
+        if (this.#twin !== null) any = this.#answerOn(this.#twin.way) || any;
+        const now = performance.now();
+        if (any) last = now;
+        else if (last === begin || now - last > ROW_MS) return;
+        if (now - begin > LONGEST_ROW_MS) return;
+      } catch (error) {
+        this.fail(error as Error);
+        return;
+      }
+    }
+  }
+
+  /** Begins to look for commands of the server now and then: it may read our memory by message at any time. */
+  lookForCommands(): void {
+    if (this.#looking !== undefined || this.#broken !== null) return;
+    this.#looking = setInterval(() => this.answer(), LOOK_MS);
+    // It is no reason for the process to go on.
+    Deno.unrefTimer(this.#looking);
   }
 
   #late(command: number): never {
@@ -130,40 +217,6 @@ export class ClientChannel implements Disposable {
     if (reply.fds.length > (failed ? 0 : maxReplyFds)) {
       throw new ProtocolError(`${what}: ${reply.fds.length} descriptors instead of at most ${maxReplyFds}`);
     }
-  }
-
-  /** Answers a command of the server, which may come while a reply is awaited. */
-  #serve(): void {
-    const { command, flags, messageId } = this.in;
-    const wantsReply = (flags & MESSAGE_FLAG.noReply) === 0;
-    if (command !== COMMAND.dmaRead && command !== COMMAND.dmaWrite) {
-      if (wantsReply) this.#replyError(errnoNumber.ENOTSUP!);
-      return;
-    }
-    const { view, payloadOffset, payloadBytes } = this.in;
-    const writes = command === COMMAND.dmaWrite;
-    if (payloadBytes < dmaAccess.sizeBytes) return this.#replyError(errnoNumber.EINVAL!);
-    const address = view.getBigUint64(payloadOffset + dmaAccess.fields.address.offset, true);
-    const count = Number(view.getBigUint64(payloadOffset + dmaAccess.fields.count.offset, true));
-    const expected = dmaAccess.sizeBytes + (writes ? count : 0);
-    if (count > LIMIT.dataTransferBytes || payloadBytes !== expected) {
-      return this.#replyError(errnoNumber.EINVAL!);
-    }
-    const memory = this.#memory.view(address, count, writes);
-    if (memory === undefined) return this.#replyError(errnoNumber.EFAULT!);
-    if (writes) memory.set(this.in.payload.subarray(dmaAccess.sizeBytes));
-    if (!wantsReply) return;
-    const replyBytes = dmaAccess.sizeBytes + (writes ? 0 : count);
-    this.out.reserve(replyBytes);
-    dmaAccess.encodeInto(this.out.bytes, HEADER_BYTES, { address, count: BigInt(count) });
-    if (!writes) this.out.bytes.set(memory, HEADER_BYTES + dmaAccess.sizeBytes);
-    this.out.send(messageId, command, MESSAGE_FLAG.typeReply, 0, replyBytes);
-  }
-
-  #replyError(error: number): void {
-    const { command, flags, messageId } = this.in;
-    if ((flags & MESSAGE_FLAG.noReply) !== 0) return;
-    this.out.send(messageId, command, MESSAGE_FLAG.typeReply | MESSAGE_FLAG.error, error, 0);
   }
 
   /** Marks the connection as unusable, and closes it. @returns the error, to be thrown. */
@@ -204,11 +257,13 @@ export class ClientChannel implements Disposable {
   /** See `VfioDevice`. */
   get lifeline(): Lifeline {
     return {
-      fd: this.#socket.fd,
+      // Readable when one of its sockets is.
+      fd: this.#twin === null ? this.#socket.fd : this.#twin.epoll.fd,
+      answer: () => this.answer(),
       reason: () => {
         if (this.#broken !== null) return this.#broken;
         if (this.#socket.fd.closed) return new ClosedError(this.name);
-        return new PeerGoneError(`${this.name}: the process that serves it is gone`);
+        return this.#gone();
       },
       onEnd: (handler) => {
         this.#endHandlers.add(handler);
@@ -217,9 +272,15 @@ export class ClientChannel implements Disposable {
     };
   }
 
+  #gone(): PeerGoneError {
+    return new PeerGoneError(`${this.name}: the process that serves it is gone`);
+  }
+
   #release(): void {
-    this.in.close();
-    this.#socket.close();
+    clearInterval(this.#looking);
+    this.#way.close();
+    this.#twin?.way.close();
+    this.#twin?.epoll.close();
     const handlers = [...this.#endHandlers];
     this.#endHandlers.clear();
     for (const handler of handlers) handler();

@@ -54,10 +54,14 @@ export function put(peer: UnixSocket, replies: readonly Fixed[]): void {
 }
 
 /** A client that has connected, and a check that it leaks nothing. */
-export function session(replies: readonly Fixed[] = [], options: VfioUserOptions = {}): Session {
+export function session(
+  replies: readonly Fixed[] = [],
+  options: VfioUserOptions = {},
+  version: Fixed = goodVersion,
+): Session {
   const before = [openFdCount(), mappingCount().mappings];
   const [peer, socket] = UnixSocket.pair();
-  put(peer, [goodVersion, goodInfo, ...replies]);
+  put(peer, [version, goodInfo, ...replies]);
   const device = VfioUserDevice.fromSocket(socket, { name: "fake", timeoutMs: 50, ...options });
   const buffer = new Uint8Array(1 << 16);
   const requests = (): Uint8Array<ArrayBuffer>[] => {

@@ -215,11 +215,19 @@ Deno.test("wrong use: sleeping with nothing to wake, impossible timeouts, blocki
 function lifeline() {
   const [near, far] = UnixSocket.pair();
   const handlers = new Set<() => void>();
+  const line = { asked: "" };
   return {
     far,
     handlers,
+    line,
     lifeline: {
       fd: near.fd,
+      answer: () => {
+        const bytes = new Uint8Array(8);
+        const { length } = near.receive(bytes)!;
+        line.asked += new TextDecoder().decode(bytes.subarray(0, length));
+        if (length === 0) { for (const handler of [...handlers]) handler(); }
+      },
       reason: () => new PeerGoneError("the other end is gone"),
       onEnd: (handler: () => void) => {
         handlers.add(handler);
@@ -271,6 +279,27 @@ Deno.test("a blocking wait, and one that polls, end with the device's process, t
   const wait = waiter.wait(new Target(), Infinity);
   line.far.close();
   await assertRejects(() => wait, PeerGoneError);
+});
+
+Deno.test("what the device's process asks for is answered by whoever waits, in each mode", async () => {
+  for (const mode of ["eventfd", "adaptive", "poll"] as const) {
+    for (const blocking of [false, true]) {
+      using line = lifeline();
+      using eventFd = new EventFd();
+      const waiter = new Waiter({ mode });
+      if (mode !== "poll") waiter.watch({ eventFd, acknowledge: () => 1 });
+      waiter.watchLifeline(line.lifeline);
+      const target = new Target();
+      line.far.send(new TextEncoder().encode("read"));
+      // The answer is what the device goes on from.
+      const ready = () => line.line.asked === "read";
+      target.hasUsed = () => ready();
+      target.enableInterrupts = () => (target.armed++, ready());
+      assertEquals(blocking ? waiter.waitBlocking(target, 60_000) : await waiter.wait(target, 60_000), true);
+      waiter.close();
+      await waiter.settled;
+    }
+  }
 });
 
 Deno.test("a device that is closed beneath a sleeper wakes it", async () => {
