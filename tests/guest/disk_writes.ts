@@ -2,7 +2,7 @@
  * What is written to a disk: made from a seed alone, so that who writes in the guest and who looks at the image file outside it need to share
  * nothing else.
  */
-import { seeded } from "../unit/host/random.ts";
+import { Random } from "../random.ts";
 
 const SECTOR_BYTES = 512;
 /** A disk is cut into extents; writes of one round are to different ones, since the device may do them in any order. */
@@ -24,8 +24,8 @@ export interface DiskPart {
 
 /** Random writes of 1 to 32 sectors, no two of which touch the same sector. @param count at most one for each 32 sectors */
 export function separateWrites(seed: number, part: DiskPart, count: number): DiskWrite[] {
-  const random = seeded(seed);
-  const below = (limit: number): number => Math.floor(random() * limit);
+  const random = new Random(seed);
+  const below = (limit: number): number => random.below(limit);
   const extents = Array.from({ length: part.sectors / EXTENT_SECTORS }, (_, extent) => extent);
   return Array.from({ length: count }, (): DiskWrite => {
     const [extent = 0] = extents.splice(below(extents.length), 1);
@@ -34,7 +34,7 @@ export function separateWrites(seed: number, part: DiskPart, count: number): Dis
     return {
       sector: part.first + extent * EXTENT_SECTORS + into,
       sectors,
-      seed: Math.floor(random() * 0x1_0000_0000),
+      seed: random.below(0x1_0000_0000),
     };
   });
 }
@@ -44,16 +44,9 @@ export function overlappingWrites(seed: number, part: DiskPart, count: number): 
   return Array.from({ length: count }, (_, index) => separateWrites(seed + index, part, 1)[0]!);
 }
 
-/** Fills the bytes of a write: xorshift, 32 bits at a time. */
+/** Fills the bytes of a write. */
 export function fillWrite(write: DiskWrite, into: Uint8Array): void {
-  const words = new Uint32Array(into.buffer, into.byteOffset, write.sectors * SECTOR_BYTES / 4);
-  let state = write.seed | 1;
-  for (let at = 0; at < words.length; at++) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    words[at] = state;
-  }
+  into.set(new Random(write.seed).bytes(write.sectors * SECTOR_BYTES));
 }
 
 /** Does to a copy of the disk what the device is to do. */

@@ -8,7 +8,7 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../lib/errors/mod.ts";
-import { Random } from "../../unit/virtio/model_ring.ts";
+import { Random } from "../../random.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 
 const BLK = "0000:03:00.0";
@@ -22,16 +22,7 @@ async function hash(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
 
 /** Bytes that say where they belong. */
 function pattern(sectors: number, seed: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(sectors * SECTOR);
-  const words = new Uint32Array(bytes.buffer);
-  let x = seed >>> 0 || 1;
-  for (let i = 0; i < words.length; i++) {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    words[i] = x;
-  }
-  return bytes;
+  return new Random(seed).bytes(sectors * SECTOR);
 }
 
 /** A served block device on a new image of `sectors`; afterwards the image, and that nothing was complained of nor leaked. */

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { accessible, readText, removeFile } from "../../../ffi/mod.ts";
 import { domain, ONE, Rig, save, THREE, TWO, until } from "./ism_rig.ts";
 import { startCli } from "./run_cli.ts";
+import { Random } from "../../random.ts";
 
 Deno.test("ism pipe", async (t) => {
   await using rig = await Rig.start();
@@ -12,7 +13,7 @@ Deno.test("ism pipe", async (t) => {
       for job in $(jobs -p); do pkill -P $job; done; exit 1; }`;
 
   await t.step("64 MiB: equal at both ends; the token's file goes", async () => {
-    const bytes = noise(64 << 20);
+    const bytes = new Random(1).bytes(64 << 20);
     save(`${rig.scratch}/original`, bytes);
     const { code, out, err } = await rig.script(`${SETUP}
       ringside ${ONE} pipe --listen --token-file $SCRATCH/token --sha256 --json 2>$SCRATCH/said | sha256sum & listener=$!
@@ -31,7 +32,7 @@ Deno.test("ism pipe", async (t) => {
   });
 
   await t.step("the other way round, a small ring, each way of waiting", async () => {
-    const bytes = noise(3 << 20);
+    const bytes = new Random(1).bytes(3 << 20);
     save(`${rig.scratch}/original`, bytes);
     for (const how of ["poll", "event", "adaptive"]) {
       const { code, out, err } = await rig.script(`${SETUP}
@@ -130,16 +131,3 @@ Deno.test("ism pipe", async (t) => {
   });
   assertEquals(rig.violations(), []);
 });
-
-/** Bytes of a seeded generator. */
-function noise(count: number): Uint8Array<ArrayBuffer> {
-  const words = new Uint32Array(count / 4);
-  let state = 0x9e3779b9;
-  for (let i = 0; i < words.length; i++) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    words[i] = state;
-  }
-  return new Uint8Array(words.buffer);
-}

@@ -3,6 +3,7 @@ import { type ConsolePort, emergencyWrite, VirtioConsole } from "../../../driver
 import { accessible, mappingCount, openFdCount, UnixSocket } from "../../../ffi/mod.ts";
 import { ClosedError, DeviceError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
+import { Random } from "../../random.ts";
 
 const CONSOLE = "0000:04:00.0";
 const MIB = 1 << 20;
@@ -12,15 +13,7 @@ async function hash(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
 }
 
 function pattern(count: number, seed: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(count);
-  let x = seed;
-  for (let i = 0; i < count; i++) {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    bytes[i] = x;
-  }
-  return bytes;
+  return new Random(seed).bytes(count);
 }
 
 async function readAll(port: ConsolePort, count: number): Promise<Uint8Array<ArrayBuffer>> {

@@ -5,7 +5,7 @@ import { VirtioAdmin } from "../../../drivers/virtio_admin.ts";
 import { ExhaustedError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
 import { DEV_PART, MovableTransport, type PciModernTransport } from "../../../lib/virtio/mod.ts";
-import { seeded } from "../../unit/host/random.ts";
+import { Random } from "../../random.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 import { Traffic } from "./traffic.ts";
 
@@ -63,7 +63,7 @@ async function moves(
   seed: number,
   more: Record<string, unknown> = {},
 ): Promise<void> {
-  const random = seeded(seed);
+  const random = new Random(seed);
   await using group = await Group.start(3, more);
   const places = [group.place(1), group.place(2)];
   using transport = new MovableTransport(group.vfs[1]!.transport);
@@ -75,11 +75,11 @@ async function moves(
   const traffic = async () => {
     while (moving) {
       const before = there.received.frames + back.received.frames;
-      there.send(peer, 1 + Math.floor(random() * 40));
-      back.send(net, 1 + Math.floor(random() * 40));
+      there.send(peer, 1 + random.below(40));
+      back.send(net, 1 + random.below(40));
       // Some rounds leave an end without buffers, so that frames wait in the other's queue.
-      if (random() < 0.6) there.receive(net, Math.floor(random() * 60));
-      if (random() < 0.6) back.receive(peer, Math.floor(random() * 60));
+      if (random.fraction() < 0.6) there.receive(net, random.below(60));
+      if (random.fraction() < 0.6) back.receive(peer, random.below(60));
       duringMoves += there.received.frames + back.received.frames - before;
       await new Promise((resolve) => setTimeout(resolve, 0));
     }

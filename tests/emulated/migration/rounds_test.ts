@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import type { VirtioNetOptions } from "../../../drivers/virtio_net.ts";
-import { seeded } from "../../unit/host/random.ts";
+import { Random } from "../../random.ts";
 import { Station, Stations } from "./stations.ts";
 import { Traffic } from "./traffic.ts";
 
@@ -18,7 +18,7 @@ interface Carried {
  * another. The other end goes on meanwhile.
  */
 async function rounds(options: VirtioNetOptions, seed: number): Promise<Carried> {
-  const random = seeded(seed);
+  const random = new Random(seed);
   await using stations = await Stations.start("queue-state", 4);
   const [s0, s1, r0, r1] = stations.transports as [
     PciTransport,
@@ -32,11 +32,11 @@ async function rounds(options: VirtioNetOptions, seed: number): Promise<Carried>
   const carried: Carried = { unsent: 0, untaken: 0, undecided: 0 };
   let senderAt = 0, receiverAt = 0;
   for (let round = 0; round < ROUNDS; round++) {
-    const sends = Math.floor(random() * 6);
+    const sends = random.below(6);
     for (let burst = 0; burst <= sends; burst++) {
-      traffic.send(sender.net, 1 + Math.floor(random() * 40));
+      traffic.send(sender.net, 1 + random.below(40));
       // Some rounds leave the receiver without buffers, so that frames wait in the sender's queue.
-      if (random() < 0.5) traffic.receive(receiver.net, Math.floor(random() * 40));
+      if (random.fraction() < 0.5) traffic.receive(receiver.net, random.below(40));
     }
     const which = round % 2 === 0 ? sender : receiver;
     const move = round % 4 >= 2;

@@ -5,7 +5,7 @@
  */
 import { FrameBurst, type VirtioNet } from "../../../drivers/virtio_net.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
-import { seeded } from "../../unit/host/random.ts";
+import { Random } from "../../random.ts";
 
 /** Counts and hash of one end. */
 export interface Tally {
@@ -32,14 +32,14 @@ function count(into: Tally, frame: Uint8Array, from: number, length: number): vo
 export class Traffic {
   readonly sent: Tally = tally();
   readonly received: Tally = tally();
-  readonly #random: () => number;
+  readonly #random: Random;
   readonly #header: Uint8Array;
   readonly #burst = new FrameBurst(16, 512);
   readonly #frame = new Uint8Array(2048);
 
   /** @param to destination address @param from source address */
   constructor(to: Uint8Array, from: Uint8Array, seed: number) {
-    this.#random = seeded(seed);
+    this.#random = new Random(seed);
     this.#header = Uint8Array.of(...to, ...from, 0x88, 0xb5);
   }
 
@@ -51,7 +51,7 @@ export class Traffic {
       const slot = tx.reserve();
       if (slot < 0) break;
       const bytes = tx.frame(slot);
-      const length = 60 + Math.floor(this.#random() * 400);
+      const length = 60 + this.#random.below(400);
       bytes.set(this.#header);
       new DataView(bytes.buffer, bytes.byteOffset).setUint32(14, this.sent.frames);
       for (let at = 18; at < length; at++) bytes[at] = (this.sent.frames * 31 + at) & 0xff;

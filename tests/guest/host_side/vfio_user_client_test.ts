@@ -15,6 +15,7 @@ import { vfioUserGuest } from "../rig/vfio_user.ts";
 import { type EchoTask, IcmpPeer } from "./icmp_peer.ts";
 import { checkLspci, UNNAMED } from "./lspci.ts";
 import { settledResources } from "./serving_process.ts";
+import { Random } from "../../random.ts";
 
 const PF = "0000:01:00.0";
 const VF = "0000:01:00.1";
@@ -145,11 +146,7 @@ async function exchange(processHost: EmulatedProcess, more: GuestOptions): Promi
 }
 
 function payload(seed: number, sizeBytes: number): Uint8Array {
-  let state = seed + 1;
-  return Uint8Array.from({ length: sizeBytes }, () => {
-    state = Math.imul(state, 1664525) + 1013904223 | 0;
-    return state >>> 24;
-  });
+  return new Random(seed).bytes(sizeBytes);
 }
 
 /** The parts of the script's output by name. */

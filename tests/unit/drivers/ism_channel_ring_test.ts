@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { channelBytes, RING_CONTROL, RING_CONTROL_AT } from "../../../drivers/virtio_ism_channel/layout.ts";
 import { RingConsumer, RingProducer } from "../../../drivers/virtio_ism_channel/ring.ts";
 import { ProtocolError } from "../../../lib/errors/mod.ts";
-import { Random } from "../virtio/model_ring.ts";
+import { Random } from "../../random.ts";
 import { pattern, withDevices } from "./ism_channels.ts";
 
 const CAPACITY = 4096;

@@ -9,7 +9,7 @@ import {
   TimeoutError,
   UsageError,
 } from "../../../lib/errors/mod.ts";
-import { Random } from "../virtio/model_ring.ts";
+import { Random } from "../../random.ts";
 import { pattern, withChannel, withDevices } from "./ism_channels.ts";
 
 /** Moves bytes in pieces of random size, as one call after another finds room. */

@@ -3,7 +3,7 @@ import { type IsmRegion, VirtioIsm } from "../../../drivers/virtio_ism.ts";
 import { chunkRuns } from "../../../drivers/virtio_ism/chunks.ts";
 import { SyscallError } from "../../../ffi/mod.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
-import { Random } from "../virtio/model_ring.ts";
+import { Random } from "../../random.ts";
 import { ModelIsm } from "./model_ism.ts";
 
 const PAGE = 4096;

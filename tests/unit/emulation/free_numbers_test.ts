@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { FreeNumbers } from "../../../lib/emulation/free_numbers.ts";
-import { seeded } from "../host/random.ts";
+import { campaign, Random, rounds } from "../../random.ts";
 
 Deno.test("numbers: always the lowest free one, and one that several hold is free when all gave it back", () => {
   const numbers = new FreeNumbers();
@@ -24,20 +24,20 @@ Deno.test("numbers: always the lowest free one, and one that several hold is fre
   ]);
 });
 
-Deno.test("numbers: 20000 random takes and releases agree with a search of all", () => {
-  const random = seeded(7);
+Deno.test(campaign("numbers: 20000 random takes and releases agree with a search of all", () => {
+  const random = new Random(7);
   const numbers = new FreeNumbers();
   const taken = new Set<number>();
-  for (let i = 0; i < 20_000; i++) {
-    if (random() < 0.55 && taken.size < 200) {
+  for (let i = 0; i < rounds(20_000); i++) {
+    if (random.fraction() < 0.55 && taken.size < 200) {
       let expected = 0;
       while (taken.has(expected)) expected++;
       assertEquals(numbers.take(), expected);
       taken.add(expected);
     } else if (taken.size > 0) {
-      const one = [...taken][Math.floor(random() * taken.size)]!;
+      const one = [...taken][random.below(taken.size)]!;
       taken.delete(one);
       numbers.release(one);
     }
   }
-});
+}));

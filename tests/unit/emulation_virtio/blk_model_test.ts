@@ -4,7 +4,7 @@ import { BlkModel, type BlkModelOptions } from "../../../lib/emulation/virtio/bl
 import { VirtioPciFront } from "../../../lib/emulation/virtio/pci_front.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
 import { BLK_FEATURE, FEATURE } from "../../../lib/virtio/constants/mod.ts";
-import { seeded } from "./fake_client.ts";
+import { Random } from "../../random.ts";
 import { FakeFunction } from "./fake_machine.ts";
 
 const RULES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;
@@ -100,8 +100,8 @@ class Blk implements Disposable {
 }
 
 function data(sectors: number, seed: number): number[] {
-  const random = seeded(seed);
-  return Array.from({ length: sectors * SECTOR }, () => random() & 0xff);
+  const random = new Random(seed);
+  return Array.from({ length: sectors * SECTOR }, () => random.next() & 0xff);
 }
 
 Deno.test("5.2 identity, queues and config space by offset", () => {
@@ -122,7 +122,7 @@ Deno.test("5.2 identity, queues and config space by offset", () => {
 
 Deno.test("2.7.4 any layout: a request cut at each single byte, and at random places, is the same request", () => {
   using t = new Blk();
-  const random = seeded(0xb10c);
+  const random = new Random(0xb10c);
   const sectors = 2;
   // Every single cut of the header, and of the first bytes of data and the last before the status.
   for (let at = 1; at < 24; at++) {
@@ -142,21 +142,24 @@ Deno.test("2.7.4 any layout: a request cut at each single byte, and at random pl
     assertEquals([...read.bytes.slice(0, -1)], written);
   }
   for (let round = 0; round < 300; round++) {
-    const sector = random() % 200;
+    const sector = random.below(200);
     const written = data(1, round + 1000);
     const places = (total: number) => {
-      const count = random() % 12;
-      return [...new Set(Array.from({ length: count }, () => 1 + random() % (total - 1)))].sort((a, b) =>
+      const count = random.below(12);
+      return [...new Set(Array.from({ length: count }, () => 1 + random.below(total - 1)))].sort((a, b) =>
         a - b
       );
     };
     const readable = [...Blk.header(1, sector), ...written];
-    const write = t.request(readable, 1, { readable: places(readable.length), indirect: random() % 2 === 0 });
+    const write = t.request(readable, 1, {
+      readable: places(readable.length),
+      indirect: random.below(2) === 0,
+    });
     assertEquals([write.status, write.used], [0, 1]);
     const read = t.request(Blk.header(0, sector), SECTOR + 1, {
       readable: places(16),
       writable: places(SECTOR + 1),
-      indirect: random() % 2 === 0,
+      indirect: random.below(2) === 0,
     });
     assertEquals([read.status, read.used], [0, SECTOR + 1]);
     assertEquals([...read.bytes.slice(0, -1)], written);

@@ -2,15 +2,16 @@ import { assert, assertEquals } from "@std/assert";
 import { Chain } from "../../../lib/emulation/virtio/chain.ts";
 import { PackedDeviceQueue } from "../../../lib/emulation/virtio/packed_device_queue.ts";
 import { SplitDeviceQueue } from "../../../lib/emulation/virtio/split_device_queue.ts";
-import { FakeClient, FakeOwner, FakeRing, seeded } from "./fake_client.ts";
+import { FakeClient, FakeOwner, FakeRing } from "./fake_client.ts";
+import { Random } from "../../random.ts";
 import { FakePackedRing } from "./fake_packed_ring.ts";
 
 const SIZE = 7;
 
 /** Chains of up to three descriptors, now and then through a table, as long as there is room. */
-function fill(ring: FakePackedRing, client: FakeClient, random: () => number, most: number): void {
+function fill(ring: FakePackedRing, client: FakeClient, random: Random, most: number): void {
   for (let n = 0; n < most; n++) {
-    const parts = Array.from({ length: 1 + random() % 3 }, (_, i) => ({
+    const parts = Array.from({ length: 1 + random.below(3) }, (_, i) => ({
       iova: client.at(4096 + 64 * i),
       length: 64,
       write: true,
@@ -19,14 +20,14 @@ function fill(ring: FakePackedRing, client: FakeClient, random: () => number, mo
     ring.add(parts);
   }
   // Sometimes the driver is in the middle of it when the device goes on.
-  if (random() % 3 !== 0) ring.publish();
+  if (random.below(3) !== 0) ring.publish();
 }
 
 for (const eventIndex of [false, true]) {
   Deno.test(`1.4 packed${eventIndex ? ", event index" : ""}: a device goes on where another left the ring, whatever the order of return and the driver's work meanwhile`, () => {
     using client = new FakeClient(1 << 16);
     client.allocate(8192);
-    const random = seeded(eventIndex ? 3 : 4);
+    const random = new Random(eventIndex ? 3 : 4);
     const ring = new FakePackedRing(client, SIZE);
     const owner = new FakeOwner(client.dma);
     const chain = new Chain(SIZE);
@@ -35,18 +36,18 @@ for (const eventIndex of [false, true]) {
     let full = 0;
     for (let n = 0; n < 5000; n++) {
       ring.publish();
-      fill(ring, client, random, random() % 4);
+      fill(ring, client, random, random.below(4));
       const held: number[] = [];
-      while (random() % 4 !== 0) {
+      while (random.below(4) !== 0) {
         const id = queue.pop(chain);
         if (id < 0) break;
         held.push(id);
       }
       // Out of order.
-      while (held.length > 0) queue.pushUsed(held.splice(random() % held.length, 1)[0]!, 64);
-      if (random() % 2 === 0) queue.publish();
-      if (random() % 2 === 0) queue.suppress();
-      else queue.arm(random() % 3);
+      while (held.length > 0) queue.pushUsed(held.splice(random.below(held.length), 1)[0]!, 64);
+      if (random.below(2) === 0) queue.publish();
+      if (random.below(2) === 0) queue.suppress();
+      else queue.arm(random.below(3));
       queue.leave();
       const state = queue.state();
       if (state.layout !== "packed") throw new Error(state.layout);
@@ -58,7 +59,7 @@ for (const eventIndex of [false, true]) {
       });
       // The driver goes on while the device is stopped.
       ring.takeUsed();
-      fill(ring, client, random, random() % 4);
+      fill(ring, client, random, random.below(4));
       if (ring.freeSlots === 0) full++;
       queue = new PackedDeviceQueue(ring.setup(0, { eventIndex, left: true }), owner);
       queue.available();
@@ -123,22 +124,22 @@ Deno.test("1.4 packed: a place that the ring contradicts is found out before any
 Deno.test("1.3 split: a device goes on at the used index, also when it wraps", () => {
   using client = new FakeClient(1 << 16);
   client.allocate(8192);
-  const random = seeded(8);
+  const random = new Random(8);
   const ring = new FakeRing(client, 8);
   const owner = new FakeOwner(client.dma);
   const chain = new Chain(8);
   let queue = new SplitDeviceQueue(ring.setup(), owner);
   let added = 0;
   for (let n = 0; added < 0x1_8000; n++) {
-    while (random() % 4 !== 0 && ((ring.availIdx - ring.usedIdx) & 0xffff) < 8) {
+    while (random.below(4) !== 0 && ((ring.availIdx - ring.usedIdx) & 0xffff) < 8) {
       ring.add([{ iova: client.at(4096), length: 64, write: true }]);
       added++;
     }
     ring.publish();
     const held: number[] = [];
-    for (let id = queue.pop(chain); id >= 0 && random() % 4 !== 0; id = queue.pop(chain)) held.push(id);
+    for (let id = queue.pop(chain); id >= 0 && random.below(4) !== 0; id = queue.pop(chain)) held.push(id);
     if (queue.inFlight > held.length) queue.unpop();
-    while (held.length > 0) queue.pushUsed(held.splice(random() % held.length, 1)[0]!, 64);
+    while (held.length > 0) queue.pushUsed(held.splice(random.below(held.length), 1)[0]!, 64);
     queue.leave();
     assertEquals(queue.state(), { layout: "split", availableIndex: ring.usedIdx });
     const waiting = queue.available();

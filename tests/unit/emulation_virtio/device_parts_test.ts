@@ -26,7 +26,8 @@ import {
   vqCfgPart,
   vqNotifyCfgPart,
 } from "../../../lib/virtio/constants/mod.ts";
-import { BASE, seeded } from "./fake_client.ts";
+import { BASE } from "./fake_client.ts";
+import { Random } from "../../random.ts";
 import { FakeFunction } from "./fake_machine.ts";
 import { FakeNic, FEATURES, frame, mac, macBytes } from "./fake_nic.ts";
 
@@ -300,18 +301,18 @@ Deno.test("3.6 set: bytes made at random are refused or taken, and never anythin
   const { a, b } = nics;
   a.start(ALL);
   const parts = a.front.memberParts.get();
-  const random = seeded(99);
+  const random = new Random(99);
   const to = b.front.memberParts;
   let taken = 0;
   for (let n = 0; n < 3000; n++) {
     to.setStopped(true);
     const changed = parts.map((part) => ({ ...part, value: part.value.slice() }));
-    for (let changes = random() % 3; changes >= 0; changes--) {
-      const part = changed[random() % changed.length]!;
-      const roll = random() % 4;
-      if (roll === 0) Object.assign(part, { selector: BigInt(random() % 70) });
-      else if (roll === 1) Object.assign(part, { flags: random() % 2 });
-      else if (part.value.length > 0) part.value[random() % part.value.length] = random() & 0xff;
+    for (let changes = random.below(3); changes >= 0; changes--) {
+      const part = changed[random.below(changed.length)]!;
+      const roll = random.below(4);
+      if (roll === 0) Object.assign(part, { selector: BigInt(random.below(70)) });
+      else if (roll === 1) Object.assign(part, { flags: random.below(2) });
+      else if (part.value.length > 0) part.value[random.below(part.value.length)] = random.next() & 0xff;
     }
     if (to.problemOf(changed) === undefined) {
       to.set(changed);

@@ -3,7 +3,8 @@ import { NetModel } from "../../../lib/emulation/virtio/net_model.ts";
 import { NetSwitch } from "../../../lib/emulation/virtio/net_switch.ts";
 import { VirtioPciFront } from "../../../lib/emulation/virtio/pci_front.ts";
 import { decodeParts, encodeParts, FEATURE, NET_FEATURE } from "../../../lib/virtio/constants/mod.ts";
-import { FakeClient, FakeRing, type Part, seeded } from "./fake_client.ts";
+import { FakeClient, FakeRing, type Part } from "./fake_client.ts";
+import { Random } from "../../random.ts";
 import { FakePort } from "./fake_machine.ts";
 import { frame, mac } from "./fake_nic.ts";
 import { FakePackedRing } from "./fake_packed_ring.ts";
@@ -200,14 +201,14 @@ for (const kind of KINDS) {
     const net = new NetSwitch("s0", { holdMs: 1e9, now: () => 0 });
     using a = new Nic(net, 1, kind);
     using b = new Nic(net, 2, kind);
-    const random = seeded(kind.name.length);
+    const random = new Random(kind.name.length);
     const got: number[] = [];
     let serial = 0, moves = 0, stops = 0;
     for (let n = 0; n < 40_000 || (got.length < serial && n < 50_000); n++) {
-      switch (random() % 8) {
+      switch (random.below(8)) {
         case 0:
         case 1:
-          while (n < 40_000 && a.room && random() % 4 !== 0) a.send(serial++, 60 + random() % 100);
+          while (n < 40_000 && a.room && random.below(4) !== 0) a.send(serial++, 60 + random.below(100));
           break;
         case 2:
           b.post();
@@ -219,19 +220,19 @@ for (const kind of KINDS) {
           a.reap();
           break;
         case 5:
-          a.front.poll(1 + random() % 5);
+          a.front.poll(1 + random.below(5));
           a.fronts[1 - a.at]!.poll(4);
           break;
         default:
-          b.front.poll(1 + random() % 5);
+          b.front.poll(1 + random.below(5));
           b.fronts[1 - b.at]!.poll(4);
       }
-      if (random() % 20 !== 0) continue;
-      const one = random() % 2 === 0 ? a : b;
+      if (random.below(20) !== 0) continue;
+      const one = random.below(2) === 0 ? a : b;
       if (!one.front.memberParts.stopped) {
         one.stop();
         stops++;
-      } else if (random() % 2 === 0) {
+      } else if (random.below(2) === 0) {
         one.move();
         moves++;
       } else one.front.memberParts.setStopped(false);

@@ -1,7 +1,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { BlkModel, type BlkModelOptions } from "../../../lib/emulation/virtio/blk_model.ts";
 import { BLK_FEATURE, FEATURE } from "../../../lib/virtio/constants/mod.ts";
-import { seeded } from "./fake_client.ts";
+import { Random } from "../../random.ts";
 import { FakeLegacy } from "./fake_legacy.ts";
 
 const SECTOR = 512;
@@ -61,8 +61,8 @@ class LegacyDisk implements Disposable {
 }
 
 function bytes(sectors: number, seed: number): Uint8Array {
-  const random = seeded(seed);
-  return Uint8Array.from({ length: sectors * SECTOR }, () => random() & 0xff);
+  const random = new Random(seed);
+  return Uint8Array.from({ length: sectors * SECTOR }, () => random.next() & 0xff);
 }
 
 Deno.test("5.2.6 legacy: sectors written through the legacy ring are read back, used lengths as the modern ones", () => {

@@ -2,7 +2,7 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import { NetModel, type NetModelOptions } from "../../../lib/emulation/virtio/net_model.ts";
 import { NetSwitch } from "../../../lib/emulation/virtio/net_switch.ts";
 import { FEATURE, NET_FEATURE } from "../../../lib/virtio/constants/mod.ts";
-import { seeded } from "./fake_client.ts";
+import { Random } from "../../random.ts";
 import { FakeLegacy } from "./fake_legacy.ts";
 import { BROADCAST, FakeNic, frame, mac, macBytes, udp } from "./fake_nic.ts";
 
@@ -91,10 +91,10 @@ Deno.test("5.1.6.1 legacy: a header of 10 bytes without MRG_RXBUF; frames cross 
   using modern = new FakeNic(net, 2);
   old.start(NET_FEATURE.MAC | ANY_LAYOUT, [0, 1]).post(20);
   modern.start().post(20);
-  const random = seeded(5);
+  const random = new Random(5);
   for (let i = 0; i < 20; i++) {
-    const there = frame(mac(2), mac(1), 14 + random() % 1500, random());
-    const back = frame(mac(1), mac(2), 14 + random() % 1500, random());
+    const there = frame(mac(2), mac(1), 14 + random.below(1500), random.next());
+    const back = frame(mac(1), mac(2), 14 + random.below(1500), random.next());
     // Wherever the sender's descriptors end.
     old.send(there, [[10], [], [5, 10, 13], [24]][i % 4]!);
     modern.send(back, 1, [[12], [], [3, 12, 20]][i % 3]!);

@@ -8,7 +8,7 @@ import { NetSwitch } from "../../../lib/emulation/virtio/net_switch.ts";
 import { VirtioPciFront } from "../../../lib/emulation/virtio/pci_front.ts";
 import { RngModel } from "../../../lib/emulation/virtio/rng_model.ts";
 import { FEATURE, NET_FEATURE } from "../../../lib/virtio/constants/mod.ts";
-import { seeded } from "./fake_client.ts";
+import { campaign, Random, rounds } from "../../random.ts";
 import { FakeLegacy } from "./fake_legacy.ts";
 import { mac } from "./fake_nic.ts";
 
@@ -522,45 +522,45 @@ Deno.test("2.3 writes of a part of a register leave the rest as it was", () => {
   assertEquals(t.read(14, 2), 0x102);
 });
 
-Deno.test("2.3 100,000 random accesses: nothing throws, and the device comes up afterwards", () => {
+Deno.test(campaign("2.3 100,000 random accesses: nothing throws, and the device comes up afterwards", () => {
   for (const [model, seed] of [[net(), 11], [blk(), 12], [rng(100), 13]] as const) {
     using t = new FakeLegacy(model);
-    const random = seeded(seed);
+    const random = new Random(seed);
     const client = t.fn.client;
     let live = 0;
-    for (let i = 0; i < 34_000; i++) {
-      const kind = random() % 16;
+    for (let i = 0; i < rounds(34_000); i++) {
+      const kind = random.below(16);
       // Mostly plausible: fields of the block, small values, and addresses that are mapped.
-      const offset = random() % 4 === 0 ? random() % 256 : random() % 24;
-      const bytes = new Uint8Array(random() % 3 === 0 ? random() % 9 : [1, 2, 4][random() % 3]!);
-      const value = random() % 3 === 0
-        ? random()
-        : random() % 2 === 0
-        ? random() % 8
-        : Number(client.iova / 4096n) + random() % 64;
+      const offset = random.below(4) === 0 ? random.below(256) : random.below(24);
+      const bytes = new Uint8Array(random.below(3) === 0 ? random.below(9) : [1, 2, 4][random.below(3)]!);
+      const value = random.below(3) === 0
+        ? random.next()
+        : random.below(2) === 0
+        ? random.below(8)
+        : Number(client.iova / 4096n) + random.below(64);
       for (let k = 0; k < Math.min(4, bytes.length); k++) bytes[k] = value >>> (8 * k);
       if (kind < 5) t.legacy.writeCommon(offset, bytes);
       else if (kind < 8) t.legacy.readCommon(offset, bytes);
       else if (kind === 8) t.legacy.writeDevice(offset, bytes);
       else if (kind === 9) t.legacy.readDevice(offset, bytes);
       else if (kind === 10) t.legacy.notified(value & 0xffff);
-      else if (kind === 11) t.front.rang(4, 0x3000 + 4 * (random() % 5));
-      else if (kind === 12) t.fn.behaviour.writeBar(4, random() % 5 * 0x1000 + random() % 64, bytes);
-      else if (kind === 13) t.fn.behaviour.readBar(4, random() % 5 * 0x1000 + random() % 64, bytes);
+      else if (kind === 11) t.front.rang(4, 0x3000 + 4 * (random.below(5)));
+      else if (kind === 12) t.fn.behaviour.writeBar(4, random.below(5) * 0x1000 + random.below(64), bytes);
+      else if (kind === 13) t.fn.behaviour.readBar(4, random.below(5) * 0x1000 + random.below(64), bytes);
       else if (kind === 14) {
-        client.bytes[random() % 0x40000] = random() & 0xff;
+        client.bytes[random.below(0x40000)] = random.next() & 0xff;
         t.run();
         t.fn.behaviour.arm();
       } else {
-        const event = random() % 24;
+        const event = random.below(24);
         if (event < 4) t.fn.port.msixEnabled = event < 2;
         else if (event < 6) t.fn.behaviour.reset("flr");
         else if (event < 8) t.fn.behaviour.attached();
       }
       if (t.front.legacy && t.front.live) live++;
     }
-    assert(live > 50, `a driver ran after ${live} accesses`);
-    assert(t.fn.port.reports.length > 100);
+    assert(live > rounds(50), `a driver ran after ${live} accesses`);
+    assert(t.fn.port.reports.length > rounds(100));
     t.fn.behaviour.reset("flr");
     t.fn.port.msixEnabled = false;
     client.bytes.fill(0);
@@ -568,4 +568,4 @@ Deno.test("2.3 100,000 random accesses: nothing throws, and the device comes up 
     t.bringUp(0, [0]);
     assertEquals([t.status, t.front.live, t.take()], [7, true, []]);
   }
-});
+}));

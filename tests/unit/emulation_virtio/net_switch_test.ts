@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { NetSwitch } from "../../../lib/emulation/virtio/net_switch.ts";
 import { FEATURE, NET_FEATURE } from "../../../lib/virtio/constants/mod.ts";
-import { seeded } from "./fake_client.ts";
+import { Random } from "../../random.ts";
 import { BROADCAST, FakeNic, FEATURES, frame, mac } from "./fake_nic.ts";
 
 /** Three functions on one switch, with receive buffers, and a clock of the test's. */
@@ -120,7 +120,7 @@ Deno.test("switch: NOBCAST and NOUNI", () => {
 });
 
 Deno.test("switch: headers and frames may be cut anywhere, buffers too", () => {
-  const random = seeded(7);
+  const random = new Random(7);
   const net = new NetSwitch("s0");
   using a = new FakeNic(net, 1);
   using b = new FakeNic(net, 2);
@@ -129,11 +129,12 @@ Deno.test("switch: headers and frames may be cut anywhere, buffers too", () => {
       a.start();
       b.start();
     }
-    const length = 14 + random() % 1501;
-    const cuts = [...new Set([1 + random() % 12, 1 + random() % 40, 1 + random() % length])].sort((x, y) =>
-      x - y
-    );
-    const sizes = [1 + random() % 14, 12 + random() % 50, 1600];
+    const length = 14 + random.below(1501);
+    const cuts = [...new Set([1 + random.below(12), 1 + random.below(40), 1 + random.below(length)])].sort((
+      x,
+      y,
+    ) => x - y);
+    const sizes = [1 + random.below(14), 12 + random.below(50), 1600];
     b.post(1, sizes);
     const sent = frame(mac(2), mac(1), length, round);
     a.send(sent, 1, cuts);

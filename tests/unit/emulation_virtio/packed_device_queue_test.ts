@@ -3,7 +3,8 @@ import { UsageError } from "../../../lib/errors/mod.ts";
 import { Chain } from "../../../lib/emulation/virtio/chain.ts";
 import type { DeviceQueueSetup } from "../../../lib/emulation/virtio/device_queue.ts";
 import { checkPackedSetup, PackedDeviceQueue } from "../../../lib/emulation/virtio/packed_device_queue.ts";
-import { BASE, FakeClient, FakeOwner, seeded } from "./fake_client.ts";
+import { BASE, FakeClient, FakeOwner } from "./fake_client.ts";
+import { Random } from "../../random.ts";
 import { FakePackedRing } from "./fake_packed_ring.ts";
 
 /** A queue with its driver. */
@@ -90,7 +91,7 @@ Deno.test("1.4 flags of the first used descriptor of a burst are written last", 
 for (const size of [1, 2, 3, 5, 7, 256, 32768]) {
   Deno.test(`1.4 both wrap counters, queue of ${size}: flags of every round, chains across the end`, () => {
     using r = new Rig(size);
-    const random = seeded(size);
+    const random = new Random(size);
     const rounds = size > 1000 ? 3 : 9;
     let slots = 0, expectedSlot = 0, expectedWrap = 1;
     while (slots < rounds * size) {
@@ -99,11 +100,11 @@ for (const size of [1, 2, 3, 5, 7, 256, 32768]) {
       let room = size;
       const lengths: number[] = [];
       do {
-        const length = 1 + random() % Math.min(room, 4);
+        const length = 1 + random.next() % Math.min(room, 4);
         ids.push(r.ring.add(new Array(length).fill(0).map(() => r.writable(8))));
         lengths.push(length);
         room -= length;
-      } while (room > 0 && random() % 4 !== 0);
+      } while (room > 0 && random.below(4) !== 0);
       r.ring.publish();
       assertEquals(r.queue.available(), ids.length);
       for (const id of ids) {
@@ -469,21 +470,21 @@ Deno.test("1.4 with EVENT_IDX: reserved flags and an offset past the ring are vi
 Deno.test("1.4 DESC: an interrupt exactly when the burst uses the descriptor that the driver named", () => {
   for (const size of [1, 3, 5, 8]) {
     using r = new Rig(size, { eventIndex: true });
-    const random = seeded(100 + size);
+    const random = new Random(100 + size);
     // Absolute position of each descriptor that was ever used; wrap counter of a position.
     let position = 0;
     for (let n = 0; n < 3000; n++) {
       const lengths: number[] = [];
       let sum = 0;
-      while (sum < size && (lengths.length === 0 || random() % 3 !== 0)) {
-        const length = 1 + random() % (size - sum);
+      while (sum < size && (lengths.length === 0 || random.below(3) !== 0)) {
+        const length = 1 + random.below(size - sum);
         lengths.push(length);
         sum += length;
       }
       for (const length of lengths) r.ring.add(new Array(length).fill(r.readable()));
       r.ring.publish();
       // Anywhere from just behind the device to a round ahead, where positions and (slot, wrap) are one to one.
-      const event = position + random() % (2 * size) - (position >= size - 1 ? size - 1 : 0);
+      const event = position + random.below(2 * size) - (position >= size - 1 ? size - 1 : 0);
       if (event === position + size) continue2(r);
       else {
         r.ring.setEvent(2, event % size, (1 + Math.floor(event / size)) % 2);

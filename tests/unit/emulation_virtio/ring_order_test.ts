@@ -4,7 +4,8 @@ import { Chain } from "../../../lib/emulation/virtio/chain.ts";
 import type { DeviceQueueSetup } from "../../../lib/emulation/virtio/device_queue.ts";
 import { checkPackedSetup, PackedDeviceQueue } from "../../../lib/emulation/virtio/packed_device_queue.ts";
 import { checkSplitSetup, SplitDeviceQueue } from "../../../lib/emulation/virtio/split_device_queue.ts";
-import { FakeClient, FakeOwner, FakeRing, seeded } from "./fake_client.ts";
+import { FakeClient, FakeOwner, FakeRing } from "./fake_client.ts";
+import { Random } from "../../random.ts";
 import { FakePackedRing } from "./fake_packed_ring.ts";
 
 type Options = Partial<DeviceQueueSetup>;
@@ -268,22 +269,22 @@ Deno.test("A-6.7 packed: the available state moves with pop and unpop, the used 
 Deno.test("6.1 a queue goes on where another left off: both layouts, a thousand changes, indices past 2^16", () => {
   for (const layout of [split, packed]) {
     using r = layout(layout === split ? 8 : 7, { inOrder: true });
-    const random = seeded(77);
+    const random = new Random(77);
     let queue = r.make();
     for (let n = 0, chains = 0; chains < 70_000; n++) {
       const ids: number[] = [];
-      for (let slots = 1 + random() % 3; slots <= 7; slots += 1 + random() % 3) {
-        ids.push(r.ring.add(new Array(1).fill(writable(1 + random() % 9))));
+      for (let slots = 1 + random.below(3); slots <= 7; slots += 1 + random.below(3)) {
+        ids.push(r.ring.add(new Array(1).fill(writable(1 + random.below(9)))));
       }
       r.ring.publish();
       let taken = 0;
-      const stop = random() % (ids.length + 1);
+      const stop = random.below(ids.length + 1);
       while (taken < stop) {
         if (queue.pop(r.chain) !== ids[taken]) throw new Error(`round ${n}: chain ${taken}`);
         queue.pushUsed(ids[taken++]!, 1);
       }
       queue.publish();
-      if (random() % 8 === 0) queue = r.make({ state: queue.state() });
+      if (random.below(8) === 0) queue = r.make({ state: queue.state() });
       while (taken < ids.length) {
         if (queue.pop(r.chain) !== ids[taken]) throw new Error(`round ${n}: chain ${taken} after the change`);
         queue.pushUsed(ids[taken++]!, 1);

@@ -5,12 +5,13 @@ import { SplitDeviceQueue } from "../../../lib/emulation/virtio/split_device_que
 import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
 import { DmaRegion } from "../../../lib/vfio/vfio_user/dma_table.ts";
 import { FEATURE, NET_FEATURE } from "../../../lib/virtio/constants/mod.ts";
-import { FakeClient, FakeOwner, FakeRing, seeded } from "./fake_client.ts";
+import { FakeClient, FakeOwner, FakeRing } from "./fake_client.ts";
+import { campaign, Random, rounds } from "../../random.ts";
 import { FakeFunction } from "./fake_machine.ts";
 import { mac } from "./fake_nic.ts";
 
 const SIZE = 8;
-const CASES = 200_000;
+const CASES = rounds(200_000);
 /** Mapped for reading only: the device must never change it. */
 const READ_ONLY = 0x7000_0000n;
 /** Mapped for writing only. */
@@ -90,56 +91,78 @@ class Reader {
 }
 
 /** Random rings, mostly nearly right: pure noise would be refused at the first word. */
-function scramble(random: () => number, client: FakeClient, ring: FakeRing, tables: number): void {
-  const pick = <T>(...from: T[]): T => from[random() % from.length]!;
+function scramble(random: Random, client: FakeClient, ring: FakeRing, tables: number): void {
+  const pick = <T>(...from: T[]): T => from[random.below(from.length)]!;
   const address = () => {
-    switch (random() % 12) {
+    switch (random.below(12)) {
       case 0:
-        return READ_ONLY + BigInt(random() % 5000);
+        return READ_ONLY + BigInt(random.below(5000));
       case 1:
-        return WRITE_ONLY + BigInt(random() % 5000);
+        return WRITE_ONLY + BigInt(random.below(5000));
       case 2:
-        return BigInt(random()) << 32n | BigInt(random());
+        return BigInt(random.next()) << 32n | BigInt(random.next());
       case 3:
-        return client.at(client.bytes.length - random() % 64);
+        return client.at(client.bytes.length - random.below(64));
       default:
-        return client.at(32768 + random() % 16384);
+        return client.at(32768 + random.below(16384));
     }
   };
-  const flags = () => pick(0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 4, 5, 6, random() & 0xffff);
+  const flags = () => pick(0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 4, 5, 6, random.next() & 0xffff);
   const length = () =>
-    pick(1, 16, 32, 64, 100, 1500, 16 * (random() % 12), random() % 70, pick(0, 1, 0xffff_ffff, random()));
+    pick(
+      1,
+      16,
+      32,
+      64,
+      100,
+      1500,
+      16 * (random.below(12)),
+      random.below(70),
+      pick(0, 1, 0xffff_ffff, random.next()),
+    );
   const next = () =>
-    pick(random() % SIZE, random() % SIZE, random() % SIZE, random() % 12, random() & 0xffff);
+    pick(
+      random.below(SIZE),
+      random.below(SIZE),
+      random.below(SIZE),
+      random.below(12),
+      random.next() & 0xffff,
+    );
   for (let i = 0; i < SIZE; i++) {
     const f = flags();
-    const isTable = (f & 4) !== 0 && random() % 8 !== 0;
+    const isTable = (f & 4) !== 0 && random.below(8) !== 0;
     const iova = isTable
-      ? client.at(tables + 16 * (random() % 16) + (random() % 4 === 0 ? random() % 16 : 0))
+      ? client.at(tables + 16 * (random.below(16)) + (random.below(4) === 0 ? random.below(16) : 0))
       : address();
-    ring.writeDesc(i, iova, isTable && random() % 8 !== 0 ? 16 * (1 + random() % 8) : length(), f, next());
+    ring.writeDesc(
+      i,
+      iova,
+      isTable && random.below(8) !== 0 ? 16 * (1 + random.below(8)) : length(),
+      f,
+      next(),
+    );
   }
   for (let i = 0; i < 32; i++) {
     ring.writeDesc(
       i,
       address(),
       length(),
-      random() % 16 === 0 ? flags() : random() % 4,
-      random() % 10,
+      random.below(16) === 0 ? flags() : random.below(4),
+      random.below(10),
       tables,
     );
   }
   for (let i = 0; i < SIZE; i++) {
     client.view.setUint16(
       ring.avail + 4 + 2 * i,
-      random() % 40 === 0 ? random() & 0xffff : random() % SIZE,
+      random.below(40) === 0 ? random.next() & 0xffff : random.below(SIZE),
       true,
     );
   }
-  ring.setIdx(random() % 50 === 0 ? random() & 0xffff : random() % (SIZE + 1));
+  ring.setIdx(random.below(50) === 0 ? random.next() & 0xffff : random.below(SIZE + 1));
 }
 
-Deno.test(`fuzz: ${CASES} random rings are read as a second, independent reader reads them`, () => {
+Deno.test(campaign(`fuzz: ${CASES} random rings are read as a second, independent reader reads them`, () => {
   using client = new FakeClient(65536);
   client.dma.add(
     new DmaRegion(READ_ONLY, MappedMemory.anonymous(4096), { deviceReads: true, deviceWrites: false }),
@@ -151,11 +174,11 @@ Deno.test(`fuzz: ${CASES} random rings are read as a second, independent reader 
   const tables = client.allocate(32 * 16 + 16);
   const owner = new FakeOwner(client.dma);
   const chain = new Chain(SIZE);
-  const random = seeded(0x5eed);
+  const random = new Random(0x5eed);
   let legal = 0, refused = 0, indirect = 0;
   for (let n = 0; n < CASES; n++) {
     scramble(random, client, ring, tables);
-    const useIndirect = random() % 8 !== 0;
+    const useIndirect = random.below(8) !== 0;
     const queue = new SplitDeviceQueue(ring.setup(0, { indirect: useIndirect }), owner);
     const reader = new Reader(client, ring, useIndirect);
     for (;;) {
@@ -196,100 +219,109 @@ Deno.test(`fuzz: ${CASES} random rings are read as a second, independent reader 
     legal > CASES / 10 && refused > CASES / 10 && indirect > CASES / 50,
     `${legal} ${refused} ${indirect}`,
   );
-});
+}));
 
-Deno.test("fuzz: whole functions survive random registers, rings and mappings, and write only where they may", () => {
-  const random = seeded(0xf00d);
-  const models = createVirtioModels({ holdMs: 0 });
-  const functions = [1, 2].map((n) =>
-    new FakeFunction(
-      models.createBehaviour("virtio-net", {
-        address: `0000:01:00.${n}`,
-        mac: mac(n),
-        queuePairs: 2,
-        queueSize: SIZE,
-      }),
-      `0000:01:00.${n}`,
-      65536,
-    )
-  );
-  functions.push(
-    new FakeFunction(
-      models.createBehaviour("virtio-rng", { address: "0000:02:00.0", queueSize: SIZE }),
-      "0000:02:00.0",
-      65536,
-    ),
-  );
-  const features = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX |
-    FEATURE.RING_RESET | NET_FEATURE.MRG_RXBUF | NET_FEATURE.CTRL_VQ | NET_FEATURE.MQ | NET_FEATURE.CTRL_RX;
-  const guards = functions.map((fn) => {
-    const region = fn.client.map(READ_ONLY, 4096, { deviceReads: true, deviceWrites: false });
-    for (let i = 0; i < 4096; i++) region.bytes[i] = i * 31;
-    return region;
-  });
-  const tables = functions.map((fn) => fn.client.allocate(32 * 16 + 16));
-  const start = (fn: FakeFunction) => {
-    const queues = fn.read(18, 2);
-    if (
-      !fn.negotiate(features & fn.offered & BigInt.asUintN(64, random() % 4 === 0 ? ~FEATURE.EVENT_IDX : -1n))
-    ) return;
-    for (let i = 0; i < queues; i++) {
-      const old = fn.rings.get(i);
-      if (old === undefined) fn.enable(i, SIZE);
-      else {
-        fn.client.bytes.fill(0, old.desc, old.used + 6 + 8 * SIZE);
-        fn.program(i, old);
-        fn.write(28, 2, 1);
-      }
-    }
-    fn.status = 15;
-  };
-  let moved = 0, stopped = 0;
-  for (let n = 0; n < 60_000; n++) {
-    const which = random() % functions.length;
-    const fn = functions[which]!;
-    switch (random() % 16) {
-      case 0: {
-        const widths = [1, 2, 4, 8];
-        fn.write(random() % 72, widths[random() % 4]!, random() % 3 === 0 ? random() : random() % 20);
-        break;
-      }
-      case 1:
-        fn.write(0x3000 + random() % 24, 2, random() % 6);
-        break;
-      case 2:
-        fn.read(random() % 0x3100, 1 + random() % 8);
-        break;
-      case 3: {
-        // A mapping comes and goes.
-        const region = fn.client.map(0x1_0000n, 4096);
-        fn.behaviour.poll(4);
-        fn.behaviour.dmaWillUnmap(region.iova, 4096);
-        fn.client.dma.remove(region.iova, 4096n);
-        break;
-      }
-      case 4:
-        fn.behaviour.rang(4, 0x3000 + 4 * (random() % 8));
-        break;
-      default: {
-        if ((fn.status & 4) === 0 || (fn.status & 0xc0) !== 0) {
-          if ((fn.status & 64) !== 0) stopped++;
-          start(fn);
-          if (which === 2 || random() % 2 === 0) continue;
+Deno.test(campaign(
+  "fuzz: whole functions survive random registers, rings and mappings, and write only where they may",
+  () => {
+    const random = new Random(0xf00d);
+    const models = createVirtioModels({ holdMs: 0 });
+    const functions = [1, 2].map((n) =>
+      new FakeFunction(
+        models.createBehaviour("virtio-net", {
+          address: `0000:01:00.${n}`,
+          mac: mac(n),
+          queuePairs: 2,
+          queueSize: SIZE,
+        }),
+        `0000:01:00.${n}`,
+        65536,
+      )
+    );
+    functions.push(
+      new FakeFunction(
+        models.createBehaviour("virtio-rng", { address: "0000:02:00.0", queueSize: SIZE }),
+        "0000:02:00.0",
+        65536,
+      ),
+    );
+    const features = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX |
+      FEATURE.RING_RESET | NET_FEATURE.MRG_RXBUF | NET_FEATURE.CTRL_VQ | NET_FEATURE.MQ | NET_FEATURE.CTRL_RX;
+    const guards = functions.map((fn) => {
+      const region = fn.client.map(READ_ONLY, 4096, { deviceReads: true, deviceWrites: false });
+      for (let i = 0; i < 4096; i++) region.bytes[i] = i * 31;
+      return region;
+    });
+    const tables = functions.map((fn) => fn.client.allocate(32 * 16 + 16));
+    const start = (fn: FakeFunction) => {
+      const queues = fn.read(18, 2);
+      if (
+        !fn.negotiate(
+          features & fn.offered & BigInt.asUintN(64, random.below(4) === 0 ? ~FEATURE.EVENT_IDX : -1n),
+        )
+      ) return;
+      for (let i = 0; i < queues; i++) {
+        const old = fn.rings.get(i);
+        if (old === undefined) fn.enable(i, SIZE);
+        else {
+          fn.client.bytes.fill(0, old.desc, old.used + 6 + 8 * SIZE);
+          fn.program(i, old);
+          fn.write(28, 2, 1);
         }
-        const rings = [...fn.rings.values()];
-        const ring = rings[random() % rings.length]!;
-        scramble(random, fn.client, ring, tables[which]!);
+      }
+      fn.status = 15;
+    };
+    let moved = 0, stopped = 0;
+    for (let n = 0; n < rounds(60_000); n++) {
+      const which = random.below(functions.length);
+      const fn = functions[which]!;
+      switch (random.below(16)) {
+        case 0: {
+          const widths = [1, 2, 4, 8];
+          fn.write(
+            random.below(72),
+            widths[random.below(4)]!,
+            random.below(3) === 0 ? random.next() : random.below(20),
+          );
+          break;
+        }
+        case 1:
+          fn.write(0x3000 + random.below(24), 2, random.below(6));
+          break;
+        case 2:
+          fn.read(random.below(0x3100), 1 + random.below(8));
+          break;
+        case 3: {
+          // A mapping comes and goes.
+          const region = fn.client.map(0x1_0000n, 4096);
+          fn.behaviour.poll(4);
+          fn.behaviour.dmaWillUnmap(region.iova, 4096);
+          fn.client.dma.remove(region.iova, 4096n);
+          break;
+        }
+        case 4:
+          fn.behaviour.rang(4, 0x3000 + 4 * (random.below(8)));
+          break;
+        default: {
+          if ((fn.status & 4) === 0 || (fn.status & 0xc0) !== 0) {
+            if ((fn.status & 64) !== 0) stopped++;
+            start(fn);
+            if (which === 2 || random.below(2) === 0) continue;
+          }
+          const rings = [...fn.rings.values()];
+          const ring = rings[random.below(rings.length)]!;
+          scramble(random, fn.client, ring, tables[which]!);
+        }
+      }
+      moved += fn.behaviour.poll(16);
+      fn.behaviour.arm();
+    }
+    assert(moved > rounds(1000) && stopped > rounds(1000), `${moved} moved, ${stopped} stopped`);
+    for (const region of guards) {
+      for (let i = 0; i < 4096; i++) {
+        assert(region.bytes[i] === (i * 31 & 0xff), `read-only memory changed at ${i}`);
       }
     }
-    moved += fn.behaviour.poll(16);
-    fn.behaviour.arm();
-  }
-  assert(moved > 1000 && stopped > 1000, `${moved} moved, ${stopped} stopped`);
-  for (const region of guards) {
-    for (let i = 0; i < 4096; i++) {
-      assert(region.bytes[i] === (i * 31 & 0xff), `read-only memory changed at ${i}`);
-    }
-  }
-  functions.forEach((fn) => fn[Symbol.dispose]());
-});
+    functions.forEach((fn) => fn[Symbol.dispose]());
+  },
+));

@@ -12,6 +12,7 @@ import {
   SyscallError,
 } from "../../../ffi/mod.ts";
 import { ClosedError, UsageError } from "../../../lib/errors/mod.ts";
+import { campaign, rounds } from "../../random.ts";
 
 Deno.test("after close every kind of view is detached: reads give undefined or throw, nothing faults", () => {
   const memory = MappedMemory.anonymous(pageSizeBytes);
@@ -79,16 +80,16 @@ Deno.test("a memfd has its size and cannot be shrunk under a mapping", () => {
   assertEquals(fileSeals(file) & F_SEAL_SHRINK, F_SEAL_SHRINK);
 });
 
-Deno.test("10,000 map and unmap rounds leave no mapping and no descriptor", () => {
+Deno.test(campaign("10,000 map and unmap rounds leave no mapping and no descriptor", () => {
   const [fds, maps] = [openFdCount(), mappingCount()];
-  for (let i = 0; i < 10_000; i++) {
+  for (let i = 0; i < rounds(10_000); i++) {
     using file = createMemfd("test", pageSizeBytes);
     using memory = MappedMemory.map(file, pageSizeBytes);
     memory.bytes()[0] = 1;
   }
   assertEquals(openFdCount(), fds);
   assertEquals(mappingCount(), maps);
-});
+}));
 
 Deno.test("a closed descriptor is an error, and close twice is fine", () => {
   const fd = OwnedFd.open("/dev/null", 0);

@@ -3,9 +3,9 @@ import { RingsideError } from "../../../lib/errors/mod.ts";
 import type { Host } from "../../../lib/host/host.ts";
 import { fixture } from "./fixture.ts";
 import { Crash, type FakeDriver, type FakeFunction } from "./memory_sysfs.ts";
-import { seeded } from "./random.ts";
+import { campaign, Random, rounds } from "../../random.ts";
 
-const CASES = 3000;
+const CASES = rounds(3000);
 
 const DRIVERS: readonly FakeDriver[] = [
   { name: "igb", ids: [0x10c9], sriov: true, isHostDriver: true },
@@ -17,12 +17,6 @@ const DRIVERS: readonly FakeDriver[] = [
   { name: "few-vfs", sriov: true, maxVfs: 1 },
 ];
 
-type Random = () => number;
-
-function pick<T>(random: Random, from: readonly T[]): T {
-  return from[Math.floor(random() * from.length)]!;
-}
-
 function randomPf(
   random: Random,
   address: string,
@@ -30,10 +24,10 @@ function randomPf(
   vfDevice: number,
   net: string,
 ): FakeFunction {
-  const driver = pick(random, ["igb", "virtio-pci", "vfio-pci", "pci-stub", ""]);
-  const override = pick(random, ["", "", driver, "vfio-pci"]);
-  const numVfs = ["igb", "virtio-pci", "vfio-pci"].includes(driver) ? pick(random, [0, 0, 1, 3]) : 0;
-  const autoprobe = random() < 0.5;
+  const driver = random.pick(["igb", "virtio-pci", "vfio-pci", "pci-stub", ""]);
+  const override = random.pick(["", "", driver, "vfio-pci"]);
+  const numVfs = ["igb", "virtio-pci", "vfio-pci"].includes(driver) ? random.pick([0, 0, 1, 3]) : 0;
+  const autoprobe = random.fraction() < 0.5;
   return { address, device, net, driver, override, sriov: { totalVfs: 4, vfDevice, numVfs, autoprobe } };
 }
 
@@ -47,30 +41,30 @@ function randomHost(random: Random): ReturnType<typeof fixture> {
       {
         address: "0000:03:00.0",
         device: 0x1041,
-        driver: pick(random, ["", "virtio-pci", "vfio-pci"]),
-        override: pick(random, ["", "pci-stub"]),
+        driver: random.pick(["", "virtio-pci", "vfio-pci"]),
+        override: random.pick(["", "pci-stub"]),
       },
     ],
   });
   for (const address of made.sysfs.addresses.filter((name) => /:10\./.test(name))) {
     made.sysfs.set(address, {
-      driver: pick(random, ["", "igbvf", "vfio-pci", "pci-stub"]),
-      override: pick(random, ["", "vfio-pci", "igbvf"]),
+      driver: random.pick(["", "igbvf", "vfio-pci", "pci-stub"]),
+      override: random.pick(["", "vfio-pci", "igbvf"]),
     });
   }
   return made;
 }
 
 function randomCall(random: Random, host: Host, addresses: readonly string[]): void {
-  const address = pick(random, addresses);
-  const chance = random();
+  const address = random.pick(addresses);
+  const chance = random.fraction();
   if (chance < 0.45) {
-    const driver = pick(random, DRIVERS).name;
-    host.bind(address, random() < 0.5 ? {} : { driver });
+    const driver = random.pick(DRIVERS).name;
+    host.bind(address, random.fraction() < 0.5 ? {} : { driver });
   } else if (chance < 0.9) {
-    const pf = pick(random, ["0000:01:00.0", "0000:02:00.0"]);
-    const options = random() < 0.6 ? {} : { driversAutoprobe: random() < 0.5 };
-    host.setVfCount(pf, Math.floor(random() * 6), options);
+    const pf = random.pick(["0000:01:00.0", "0000:02:00.0"]);
+    const options = random.fraction() < 0.6 ? {} : { driversAutoprobe: random.fraction() < 0.5 };
+    host.setVfCount(pf, random.below(6), options);
   } else {
     host.restore(address);
   }
@@ -118,18 +112,18 @@ function tolerate(work: () => void, frozen: () => boolean): void {
   }
 }
 
-Deno.test("1.5 random calls, death at a random step, restore: the tree is as it was", () => {
+Deno.test(campaign("1.5 random calls, death at a random step, restore: the tree is as it was", () => {
   let died = 0;
   let changed = 0;
   let diedInRestore = 0;
   for (let seed = 1; seed <= CASES; seed++) {
-    const random = seeded(seed);
+    const random = new Random(seed);
     using made = randomHost(random);
     const { sysfs, store } = made;
     const before = sysfs.snapshot();
-    const calls = 1 + Math.floor(random() * 5);
-    const at = Math.floor(random() * 40);
-    const tearAt = random() < 0.3 ? Math.floor(random() * 400) : undefined;
+    const calls = 1 + random.below(5);
+    const at = random.below(40);
+    const tearAt = random.fraction() < 0.3 ? random.below(400) : undefined;
     const dead = dieAt(made, at, tearAt, (host) => {
       for (let i = 0; i < calls; i++) {
         tolerate(() => randomCall(random, host, sysfs.addresses), () => sysfs.frozen);
@@ -138,7 +132,7 @@ Deno.test("1.5 random calls, death at a random step, restore: the tree is as it 
     if (dead) died++;
     if (sysfs.snapshot() !== before) changed++;
     for (let attempt = 0; attempt < 2; attempt++) {
-      if (dieAt(made, Math.floor(random() * 20), undefined, (host) => void host.restore())) diedInRestore++;
+      if (dieAt(made, random.below(20), undefined, (host) => void host.restore())) diedInRestore++;
     }
     const report = made.host.restore();
     assertEquals(report.failed, [], `seed ${seed}`);
@@ -156,12 +150,12 @@ Deno.test("1.5 random calls, death at a random step, restore: the tree is as it 
     died > CASES / 4 && changed > CASES / 4 && diedInRestore > CASES / 10,
     `${died} ${changed} ${diedInRestore}`,
   );
-});
+}));
 
-Deno.test("1.5 a call that fails half-way leaves the tree and the journal as they were", () => {
+Deno.test(campaign("1.5 a call that fails half-way leaves the tree and the journal as they were", () => {
   let failed = 0;
   for (let seed = 1; seed <= CASES; seed++) {
-    const random = seeded(seed ^ 0x5eed);
+    const random = new Random(seed ^ 0x5eed);
     using made = randomHost(random);
     tolerate(() => randomCall(random, made.host, made.sysfs.addresses), () => false);
     const before = made.sysfs.snapshot();
@@ -176,4 +170,4 @@ Deno.test("1.5 a call that fails half-way leaves the tree and the journal as the
     }
   }
   assert(failed > CASES / 10, `${failed}`);
-});
+}));

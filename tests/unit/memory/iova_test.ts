@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { IovaAllocator } from "../../../lib/memory/mod.ts";
 import { ExhaustedError, UsageError } from "../../../lib/errors/mod.ts";
+import { Random } from "../../random.ts";
 
 const PAGE = 4096n;
 
@@ -42,11 +43,7 @@ Deno.test("wrong frees and sizes are refused", () => {
 });
 
 Deno.test("random use: no overlap, everything comes back, holes merge", () => {
-  let seed = 12345;
-  const random = (n: number) => {
-    seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
-    return Math.floor((seed / 2 ** 32) * n);
-  };
+  const random = new Random(12345);
   const iova = new IovaAllocator(
     [{ start: 0n, last: 0xffffffn }, { start: 0x2000000n, last: 0x2ffffffn }],
     PAGE,
@@ -54,8 +51,8 @@ Deno.test("random use: no overlap, everything comes back, holes merge", () => {
   const live: { start: bigint; size: bigint }[] = [];
   let refused = 0;
   for (let step = 0; step < 20_000; step++) {
-    if (random(16) < 9 || live.length === 0) {
-      const size = BigInt(1 + random(64)) * PAGE;
+    if (random.below(16) < 9 || live.length === 0) {
+      const size = BigInt(1 + random.below(64)) * PAGE;
       try {
         const start = iova.allocate(size);
         for (const other of live) {
@@ -67,7 +64,7 @@ Deno.test("random use: no overlap, everything comes back, holes merge", () => {
         refused++;
       }
     } else {
-      const [one] = live.splice(random(live.length), 1);
+      const [one] = live.splice(random.below(live.length), 1);
       iova.free(one!.start);
     }
   }

@@ -8,7 +8,7 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../lib/errors/mod.ts";
-import { seeded } from "../emulation_virtio/fake_client.ts";
+import { Random } from "../../random.ts";
 
 /** An IOMMU that notes what is mapped, and fails when it shall. */
 class Iommu implements DmaMapper {
@@ -157,7 +157,7 @@ Deno.test("shared DMA memory: who cannot be attached, and who must stay", () => 
 });
 
 Deno.test("IOVA: exactly this range, when it is free", () => {
-  const random = seeded(5);
+  const random = new Random(5);
   const iova = new IovaAllocator([{ start: 0n, last: 0xffffn }], 0x1000n);
   assertThrows(() => iova.reserve(0n, 4096), ExhaustedError);
   assertThrows(() => iova.reserve(0x1800n, 4096), UsageError);
@@ -165,10 +165,10 @@ Deno.test("IOVA: exactly this range, when it is free", () => {
   assertThrows(() => iova.reserve(0x1000n, 0), UsageError);
   const used = new Map<number, number>();
   for (let n = 0; n < 2000; n++) {
-    const page = random() % 18, pages = 1 + random() % 3;
+    const page = random.below(18), pages = 1 + random.below(3);
     const free = page > 0 && page + pages <= 16 &&
       [...used].every(([at, count]) => at + count <= page || page + pages <= at);
-    if (random() % 3 === 0 && used.size > 0) {
+    if (random.below(3) === 0 && used.size > 0) {
       const [at] = [...used.keys()];
       iova.free(BigInt(at!) << 12n);
       used.delete(at!);

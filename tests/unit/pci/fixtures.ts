@@ -37,14 +37,3 @@ export const IGB: Readonly<Record<number, string>> = {
   0x160: "10 00 01 00 00000000 0900 0000 0800 0800 0200 0000 8000 0200 0000 ca10 53050000 01000000",
   0x184: "0c00c0fb 02000000 00000000 0c00c2fb 02000000",
 };
-
-/** Deterministic pseudo-random numbers (Mulberry32), so that a failing case can be run again. */
-export function seededRandom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { DeviceError } from "../../../lib/errors/mod.ts";
 import { ConfigSpace, describeFunction, formatFunction, walkCapabilities } from "../../../lib/pci/mod.ts";
-import { configFrom, seededRandom } from "./fixtures.ts";
+import { configFrom } from "./fixtures.ts";
+import { campaign, Random, rounds } from "../../random.ts";
 
 /** Walks leniently and strictly, and gives the findings with the strict error's text. */
 function faults(config: ConfigSpace): { problems: [string, number][]; kinds: string[]; strict: string } {
@@ -132,27 +133,27 @@ Deno.test("a function that is gone has no capabilities and no findings", () => {
 });
 
 /** Every list header of a space filled at random, made likely to link on so that the walks get long. */
-function randomConfig(random: () => number, virtio: boolean): ConfigSpace {
+function randomConfig(random: Random, virtio: boolean): ConfigSpace {
   const bytes = new Uint8Array(4096);
-  for (let i = 0; i < 4096; i++) bytes[i] = random() * 256;
+  for (let i = 0; i < 4096; i++) bytes[i] = random.below(256);
   const view = new DataView(bytes.buffer);
   if (virtio) view.setUint16(0, 0x1af4, true);
   bytes[6]! |= 0x10;
-  bytes[0x0e] = random() * 4;
+  bytes[0x0e] = random.below(4);
   for (let at = 0x40; at < 0x100; at += 4) {
-    if (random() < 0.8) bytes[at] = [1, 3, 5, 9, 0x0d, 0x10, 0x11, 0x13, 0x14][Math.floor(random() * 9)]!;
+    if (random.fraction() < 0.8) bytes[at] = [1, 3, 5, 9, 0x0d, 0x10, 0x11, 0x13, 0x14][random.below(9)]!;
   }
   for (let at = 0x100; at < 0x1000; at += 4) {
-    const id = Math.floor(random() * 0x26), next = 0x100 + Math.floor(random() * 0xf00);
+    const id = random.below(0x26), next = 0x100 + random.below(0xf00);
     view.setUint32(at, id | (1 << 16) | (next << 20), true);
   }
   return new ConfigSpace(bytes);
 }
 
-Deno.test("20,000 random spaces: a lenient walk ends, stays inside and never throws", () => {
-  const random = seededRandom(0x5eed);
+Deno.test(campaign("20,000 random spaces: a lenient walk ends, stays inside and never throws", () => {
+  const random = new Random(0x5eed);
   let capabilities = 0, findings = 0;
-  for (let i = 0; i < 20_000; i++) {
+  for (let i = 0; i < rounds(20_000); i++) {
     const config = randomConfig(random, i % 2 === 0);
     const list = walkCapabilities(config);
     const offsets = list.capabilities.map((cap) => `${cap.list}${cap.offset}`);
@@ -166,13 +167,13 @@ Deno.test("20,000 random spaces: a lenient walk ends, stays inside and never thr
     capabilities += list.capabilities.length;
     findings += list.findings.length;
   }
-  assert(capabilities > 100_000, `the walks were too short to mean anything: ${capabilities}`);
-  assert(findings > 20_000, `too few faults to mean anything: ${findings}`);
-});
+  assert(capabilities > rounds(100_000), `the walks were too short to mean anything: ${capabilities}`);
+  assert(findings > rounds(20_000), `too few faults to mean anything: ${findings}`);
+}));
 
-Deno.test("2,000 random spaces: printing and describing never throw either", () => {
-  const random = seededRandom(0xf00d);
-  for (let i = 0; i < 2_000; i++) {
+Deno.test(campaign("2,000 random spaces: printing and describing never throw either", () => {
+  const random = new Random(0xf00d);
+  for (let i = 0; i < rounds(2_000); i++) {
     const config = randomConfig(random, i % 2 === 0);
     assert(
       formatFunction(config).every((line) => !line.includes("undefined") && !line.includes("NaN")),
@@ -180,4 +181,4 @@ Deno.test("2,000 random spaces: printing and describing never throw either", () 
     );
     JSON.stringify(describeFunction(config));
   }
-});
+}));

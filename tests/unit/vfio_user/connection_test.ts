@@ -4,6 +4,7 @@ import { EventFd, openFdCount, UnixSocket } from "../../../ffi/mod.ts";
 import { PeerGoneError, ProtocolError } from "../../../lib/errors/mod.ts";
 import { IncomingMessages, OutgoingMessage } from "../../../lib/vfio/vfio_user/connection.ts";
 import { message } from "./raw_client.ts";
+import { Random } from "../../random.ts";
 
 const LIMITS = { messageBytes: 16384, messageFds: 4 };
 
@@ -55,19 +56,18 @@ Deno.test("stream: an end at every byte of a message is told from an end between
 });
 
 Deno.test("stream: many messages of many sizes, in pieces of any size", () => {
-  let seed = 12345;
-  const random = (below: number): number => {
-    seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
-    return (seed >>> 8) % below;
-  };
+  const random = new Random(12345);
   using ends = pair();
   const { peer, incoming } = ends;
-  const sizes = Array.from({ length: 300 }, () => (random(5) === 0 ? random(16000) : random(40)));
+  const sizes = Array.from(
+    { length: 300 },
+    () => (random.below(5) === 0 ? random.below(16000) : random.below(40)),
+  );
   const all = sizes.flatMap((size, i) => [...message(3, new Uint8Array(size).fill(i), { id: i })]);
   const stream = Uint8Array.from(all);
   let seen = 0;
   for (let at = 0; at < stream.byteLength;) {
-    const piece = Math.min(1 + random(9000), stream.byteLength - at);
+    const piece = Math.min(1 + random.below(9000), stream.byteLength - at);
     peer.send(stream.slice(at, at + piece));
     at += piece;
     while (incoming.fill(false) === "data") {

@@ -28,6 +28,7 @@ import { encodeRegionInfo } from "../../../lib/vfio/vfio_user/region_reply.ts";
 import { type ServedMapping, VfioUserDevice, VfioUserServer } from "../../../lib/vfio/vfio_user/mod.ts";
 import { FakeDevice } from "./fake_device.ts";
 import { message, RawClient, testSocketPath } from "./raw_client.ts";
+import { campaign, Random, rounds } from "../../random.ts";
 
 const { EINVAL, ENOTSUP, EACCES } = errnoNumber;
 const PAGE = 4096;
@@ -192,29 +193,25 @@ Deno.test("server MAP_AREA: without the capability there is no such command, and
   assertEquals(decodeVersion(answer.payload, "server").named.has("ringside_map_area"), false);
 });
 
-Deno.test("server MAP_AREA: 20,000 mutated requests are answered, and leak nothing", () => {
+Deno.test(campaign("server MAP_AREA: 20,000 mutated requests are answered, and leak nothing", () => {
   served((client) => {
-    let state = 0x51a7;
-    const below = (limit: number) => {
-      state ^= state << 13;
-      state ^= state >>> 17;
-      state ^= state << 5;
-      return (state >>> 0) % limit;
-    };
+    const random = new Random(0x51a7);
     const interesting = [0, 1, 0x7f, 0x80, 0xff, 0x10, 0x40];
     let granted = 0;
-    for (let i = 0; i < 20_000; i++) {
-      const bytes = request({ flags: below(2), offset: BigInt(0x1000 * below(5)) });
-      for (let n = below(4); n > 0; n--) bytes[below(bytes.length)] = interesting[below(7)]!;
-      const cut = below(20) === 0 ? bytes.slice(0, below(41)) : bytes;
+    for (let i = 0; i < rounds(20_000); i++) {
+      const bytes = request({ flags: random.below(2), offset: BigInt(0x1000 * random.below(5)) });
+      for (let n = random.below(4); n > 0; n--) {
+        bytes[random.below(bytes.length)] = interesting[random.below(7)]!;
+      }
+      const cut = random.below(20) === 0 ? bytes.slice(0, random.below(41)) : bytes;
       const reply = client.call(OWN_COMMAND.mapArea, cut);
       assertEquals(reply.error === 0, reply.fds.length === 1);
       for (const fd of reply.fds) fd.close();
       if (reply.error === 0) granted++;
     }
-    assert(granted > 1000, `only ${granted} were granted`);
+    assert(granted > rounds(1000), `only ${granted} were granted`);
   });
-});
+}));
 
 // ---- client ----
 

@@ -4,7 +4,7 @@ import { transitionalIdentity } from "../../../lib/virtio/transport/legacy_ident
 import { LegacyIoBar } from "../../../lib/virtio/transport/legacy_io_bar.ts";
 import { LegacyNotify } from "../../../lib/virtio/transport/legacy_notify.ts";
 import { LegacyModel, type LegacyModelOptions } from "./legacy_model.ts";
-import { Random } from "./model_ring.ts";
+import { Random } from "../../random.ts";
 
 const NET_FIELDS = [[0, 6], [6, 2], [8, 2], [10, 2]] as const;
 const BLK_FIELDS = [

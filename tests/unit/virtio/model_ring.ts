@@ -156,22 +156,3 @@ export class ModelRing {
     this.usedIndex = this.usedNext;
   }
 }
-
-/** A 32-bit xorshift: the tests' only source of chance. */
-export class Random {
-  #state: number;
-  constructor(seed: number) {
-    this.#state = seed >>> 0 || 1;
-  }
-  next(): number {
-    let x = this.#state;
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    return this.#state = x >>> 0;
-  }
-  /** 0 … bound − 1. */
-  below(bound: number): number {
-    return this.next() % bound;
-  }
-}

@@ -7,7 +7,7 @@ import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import { FakeIommu } from "./fake_iommu.ts";
 import { FakeTransport } from "./fake_transport.ts";
 import { ahead, ModelPackedRing, type Place } from "./model_packed_ring.ts";
-import { Random } from "./model_ring.ts";
+import { Random } from "../../random.ts";
 import { addChain, packedFixture } from "./ring_fixture.ts";
 
 const AVAIL = 0x80;

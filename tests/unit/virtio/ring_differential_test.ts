@@ -2,7 +2,8 @@ import { assert } from "@std/assert";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import type { Virtqueue } from "../../../lib/virtio/queue/virtqueue.ts";
 import { ahead, type ModelPackedRing, type Place } from "./model_packed_ring.ts";
-import { type ModelRing, type Part, Random } from "./model_ring.ts";
+import type { ModelRing, Part } from "./model_ring.ts";
+import { campaign, Random, rounds } from "../../random.ts";
 import { packedFixture, ringFixture } from "./ring_fixture.ts";
 import { type ReferenceChain, ReferenceQueue, type Wish } from "./ring_reference.ts";
 
@@ -355,45 +356,54 @@ const EMPTY: Counts = {
 
 const SIZES = [1, 2, 3, 5, 256, 32768];
 
-Deno.test("1.3 1.4 1.6 differential: split, packed and plain lists agree in 4,800,000 random operations, with every feature combination", () => {
-  const total = { ...EMPTY };
-  let seed = 20250301;
-  for (const size of SIZES) {
-    for (let features = 0; features < 16; features++) {
-      const variant = {
-        size,
-        eventIndex: (features & 1) !== 0,
-        indirect: (features & 2) !== 0,
-        inOrder: (features & 4) !== 0,
-        notificationData: (features & 8) !== 0,
-      };
-      // From the beginning, and so that the 16-bit index and both wrap counters turn over early, from either counter.
-      run(seed++, 25_000, variant, total);
-      const wrap = (features & 1) as 0 | 1;
-      const slot = Math.max(0, size - 1 - (features % 3));
-      run(seed++, 25_000, { ...variant, start: { index: 0xffe0 + features, place: { slot, wrap } } }, total);
+Deno.test(campaign(
+  "1.3 1.4 1.6 differential: split, packed and plain lists agree in 4,800,000 random operations, with every feature combination",
+  () => {
+    const total = { ...EMPTY };
+    let seed = 20250301;
+    for (const size of SIZES) {
+      for (let features = 0; features < 16; features++) {
+        const variant = {
+          size,
+          eventIndex: (features & 1) !== 0,
+          indirect: (features & 2) !== 0,
+          inOrder: (features & 4) !== 0,
+          notificationData: (features & 8) !== 0,
+        };
+        // From the beginning, and so that the 16-bit index and both wrap counters turn over early, from either counter.
+        run(seed++, rounds(25_000), variant, total);
+        const wrap = (features & 1) as 0 | 1;
+        const slot = Math.max(0, size - 1 - (features % 3));
+        run(seed++, rounds(25_000), {
+          ...variant,
+          start: { index: 0xffe0 + features, place: { slot, wrap } },
+        }, total);
+      }
     }
-  }
-  // The run is worth something only when it went everywhere.
-  assert(total.operations >= 1_000_000);
-  for (const [what, count] of Object.entries(total)) assert(count > 10_000, `${what}: ${count}`);
-});
+    // The run is worth something only when it went everywhere.
+    assert(total.operations >= rounds(4_800_000));
+    for (const [what, count] of Object.entries(total)) assert(count > rounds(10_000), `${what}: ${count}`);
+  },
+));
 
-Deno.test("1.3 1.4 differential: 2^16 and the wrap counters are passed several times from the beginning", () => {
-  for (
-    const [size, inOrder, operations] of [[2, false, 1_400_000], [64, true, 500_000], [
-      256,
-      false,
-      500_000,
-    ]] as const
-  ) {
-    const counts = { ...EMPTY };
-    run(
-      7 * size,
-      operations,
-      { size, eventIndex: true, indirect: true, inOrder, notificationData: true },
-      counts,
-    );
-    assert(counts.taken > 70_000, `${size}: only ${counts.taken} in one life of the ring`);
-  }
-});
+Deno.test(campaign(
+  "1.3 1.4 differential: 2^16 and the wrap counters are passed several times from the beginning",
+  () => {
+    for (
+      const [size, inOrder, operations] of [[2, false, 1_400_000], [64, true, 500_000], [
+        256,
+        false,
+        500_000,
+      ]] as const
+    ) {
+      const counts = { ...EMPTY };
+      run(
+        7 * size,
+        rounds(operations),
+        { size, eventIndex: true, indirect: true, inOrder, notificationData: true },
+        counts,
+      );
+      assert(counts.taken > rounds(70_000), `${size}: only ${counts.taken} in one life of the ring`);
+    }
+  },
+));

@@ -9,7 +9,7 @@ import { splitLayout } from "../../../lib/virtio/queue/split_layout.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import type { Virtqueue } from "../../../lib/virtio/queue/virtqueue.ts";
 import { FakeIommu } from "./fake_iommu.ts";
-import { Random } from "./model_ring.ts";
+import { campaign, Random, rounds } from "../../random.ts";
 
 interface Target {
   readonly layout: "split" | "packed";
@@ -257,34 +257,37 @@ class Fuzz {
 }
 
 for (const layout of ["split", "packed"] as const) {
-  Deno.test(`hostile device, ${layout}: 1,600,000 cases of lies into rings and events end in typed errors or nothing`, () => {
-    const iommu = new FakeIommu();
-    const memory = iommu.space.allocate(8192);
-    const faults = new Map<string, number>();
-    let taken = 0;
-    let lives = 0;
-    let seed = 77;
-    const sizes = layout === "split" ? [1, 2, 8, 16] : [1, 3, 7, 16];
-    for (const size of sizes) {
-      for (const inOrder of [false, true]) {
-        for (const eventIndex of [false, true]) {
-          const fuzz = new Fuzz({ layout, size, inOrder, eventIndex }, seed++, memory);
-          for (let n = 0; n < 1_600_000 / 16; n++) fuzz.step();
-          for (const [field, count] of fuzz.faults) faults.set(field, (faults.get(field) ?? 0) + count);
-          taken += fuzz.taken;
-          lives += fuzz.lives;
+  Deno.test(campaign(
+    `hostile device, ${layout}: 1,600,000 cases of lies into rings and events end in typed errors or nothing`,
+    () => {
+      const iommu = new FakeIommu();
+      const memory = iommu.space.allocate(8192);
+      const faults = new Map<string, number>();
+      let taken = 0;
+      let lives = 0;
+      let seed = 77;
+      const sizes = layout === "split" ? [1, 2, 8, 16] : [1, 3, 7, 16];
+      for (const size of sizes) {
+        for (const inOrder of [false, true]) {
+          for (const eventIndex of [false, true]) {
+            const fuzz = new Fuzz({ layout, size, inOrder, eventIndex }, seed++, memory);
+            for (let n = 0; n < rounds(1_600_000) / 16; n++) fuzz.step();
+            for (const [field, count] of fuzz.faults) faults.set(field, (faults.get(field) ?? 0) + count);
+            taken += fuzz.taken;
+            lives += fuzz.lives;
+          }
         }
       }
-    }
-    // It is worth something only when it got everywhere, and mostly past the first check.
-    const wanted = layout === "split"
-      ? ["used.idx", "used.id", "used.len"]
-      : ["used.flags", "used.id", "used.len"];
-    for (const field of wanted) {
-      assert((faults.get(field) ?? 0) > 2_000, `${field}: ${faults.get(field)} of ${[...faults]}`);
-    }
-    assert(taken > 100_000, `taken ${taken}`);
-    assert(lives > 20_000, `lives ${lives}`);
-    iommu.space.close();
-  });
+      // It is worth something only when it got everywhere, and mostly past the first check.
+      const wanted = layout === "split"
+        ? ["used.idx", "used.id", "used.len"]
+        : ["used.flags", "used.id", "used.len"];
+      for (const field of wanted) {
+        assert((faults.get(field) ?? 0) > rounds(2_000), `${field}: ${faults.get(field)} of ${[...faults]}`);
+      }
+      assert(taken > rounds(100_000), `taken ${taken}`);
+      assert(lives > rounds(20_000), `lives ${lives}`);
+      iommu.space.close();
+    },
+  ));
 }

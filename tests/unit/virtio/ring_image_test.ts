@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../../lib/errors/mod.ts";
 import { decodeRing, type QueueState, ringBytes, type RingShape } from "../../../lib/virtio/mod.ts";
-import { seeded } from "../host/random.ts";
+import { campaign, Random, rounds } from "../../random.ts";
 
 function areas(shape: RingShape) {
   const bytes = ringBytes(shape);
@@ -107,17 +107,17 @@ Deno.test("1.4 a packed ring decoded by offset, over its end: ids from the last 
   assertThrows(() => decodeRing({ ...shape, size: 4 }, memory, from), UsageError, "descriptorArea");
 });
 
-Deno.test("any bytes at all decode to something of bounded length: 20,000 rings of noise", () => {
-  const random = seeded(31);
-  const below = (most: number) => Math.floor(random() * most);
+Deno.test(campaign("any bytes at all decode to something of bounded length: 20,000 rings of noise", () => {
+  const random = new Random(31);
+  const below = (most: number) => random.below(most);
   let waiting = 0;
-  for (let round = 0; round < 20_000; round++) {
+  for (let round = 0; round < rounds(20_000); round++) {
     const layout = round % 2 === 0 ? "split" : "packed";
     const size = layout === "split" ? 1 << below(4) : 1 + below(9);
-    const shape: RingShape = { layout, size, eventIndex: random() < 0.5 };
+    const shape: RingShape = { layout, size, eventIndex: random.fraction() < 0.5 };
     const memory = areas(shape);
     for (const area of Object.values(memory)) {
-      for (let at = 0; at < area.length; at++) area[at] = random() < 0.5 ? below(256) : below(4);
+      for (let at = 0; at < area.length; at++) area[at] = random.fraction() < 0.5 ? below(256) : below(4);
     }
     const state: QueueState = layout === "split" ? { layout, availableIndex: below(0x10000) } : {
       layout,
@@ -132,4 +132,4 @@ Deno.test("any bytes at all decode to something of bounded length: 20,000 rings 
     for (const { parts } of image.chains) assertEquals(parts.length <= size, true);
   }
   assertEquals(waiting > 1000, true);
-});
+}));

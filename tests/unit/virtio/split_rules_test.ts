@@ -5,7 +5,8 @@ import { splitLayout } from "../../../lib/virtio/queue/split_layout.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import { FakeIommu } from "./fake_iommu.ts";
 import { FakeTransport } from "./fake_transport.ts";
-import { ModelRing, Random } from "./model_ring.ts";
+import { ModelRing } from "./model_ring.ts";
+import { Random } from "../../random.ts";
 import { addChain, ringFixture } from "./ring_fixture.ts";
 import { SplitQueue } from "../../../lib/virtio/queue/split.ts";
 

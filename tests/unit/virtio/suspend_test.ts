@@ -10,7 +10,7 @@ import { VirtioDevice } from "../../../lib/virtio/device.ts";
 import { checkSavedQueue } from "../../../lib/virtio/queue/saved_queue.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import { FakeTransport } from "./fake_transport.ts";
-import { Random } from "./model_ring.ts";
+import { Random } from "../../random.ts";
 import { addChain } from "./ring_fixture.ts";
 
 const bit = (n: number) => 1n << BigInt(n);

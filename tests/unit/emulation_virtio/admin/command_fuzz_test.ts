@@ -1,27 +1,27 @@
 import { assert, assertEquals } from "@std/assert";
-import { seeded } from "../fake_client.ts";
+import { campaign, Random, rounds } from "../../../random.ts";
 import { AdminRig, encodeFrame } from "./admin_rig.ts";
 import { encode, le, Oracle } from "./oracle.ts";
 
-const FRAMES = 1_000_000;
+const FRAMES = rounds(1_000_000);
 const SEED = 0x5eed_0004;
 const ALL = [[0x83, 0x03, 0], [0x7f, 0xfc, 0x03]] as const;
 
 /** Draws commands, most of them sensible, and spoils some. */
 class Drawer {
-  readonly next: () => number;
+  readonly random: Random;
   readonly oracle: Oracle;
 
   constructor(seed: number, oracle: Oracle) {
-    this.next = seeded(seed);
+    this.random = new Random(seed);
     this.oracle = oracle;
   }
 
   below(n: number): number {
-    return this.next() % n;
+    return this.random.below(n);
   }
   bytes(count: number): number[] {
-    return Array.from({ length: count }, () => this.next() & 0xff);
+    return Array.from({ length: count }, () => this.random.next() & 0xff);
   }
 
   /** A chain has at least one byte. */
@@ -49,7 +49,7 @@ class Drawer {
   }
 
   #byte(): number {
-    return [0, 1, 2, 0x80, 0xff, this.next() & 0xff][this.below(6)]!;
+    return [0, 1, 2, 0x80, 0xff, this.random.next() & 0xff][this.below(6)]!;
   }
 
   #sensible(): { bytes: Uint8Array; room: number } {
@@ -72,7 +72,7 @@ class Drawer {
     switch (opcode) {
       case 1: {
         const data: number[] = [...ALL[group as 0 | 1], 0, 0, 0, 0, 0];
-        if (this.below(4) === 0) data[this.below(3)]! &= this.next() & 0xff;
+        if (this.below(4) === 0) data[this.below(3)]! &= this.random.next() & 0xff;
         return { data, room: 0 };
       }
       case 2:
@@ -126,74 +126,79 @@ class Drawer {
   }
 }
 
-Deno.test("a million commands, random, spoiled, cut off and split anywhere: the answers that the rules say, and not a byte more", () => {
-  const oracle = new Oracle();
-  const draw = new Drawer(SEED, oracle);
-  using rig = new AdminRig({ legacyNotify: "both" });
-  const statuses = new Map<string, number>();
-  const restart = () => {
-    rig.restart();
-    oracle.reset();
-  };
-  const changeVfs = () => {
-    rig.disableVfs();
-    const count = draw.below(10) === 0 ? 0 : 1 + draw.below(8);
-    rig.enableVfs(count);
-    oracle.members = rig.members.map((one) => ({
-      common: [...one.common],
-      device: [...one.device],
-      msix: false,
-      stopped: false,
-      parts: one.current.map((part) => ({ ...part, value: [...part.value] })),
-      objects: new Map(),
-    }));
-  };
-  rig.start();
-  changeVfs();
-  let sent = 0;
-  for (let batch = 0; sent < FRAMES; batch++) {
-    if (draw.below(500) === 0 || oracle.inUse.some((list) => !list.has(1) && draw.below(20) === 0)) restart();
-    const queue = draw.below(2);
-    const frames = Array.from({ length: 1 + draw.below(8) }, () => draw.frame());
-    for (const { readable, writable } of frames) {
-      rig.send(queue, readable, writable, draw.cuts(readable.length), draw.cuts(writable));
-    }
-    sent += frames.length;
-    // VFs go and come while commands wait.
-    if (draw.below(200) === 0) changeVfs();
-    if (draw.below(20) === 0 && rig.members.length > 0) {
-      const index = draw.below(rig.members.length);
-      rig.members[index]!.msix = oracle.members[index]!.msix = draw.below(2) === 1;
-    }
-    const answers = rig.finish();
-    frames.forEach(({ readable, writable }, i) => {
-      const expected = oracle.answer(readable, writable);
-      const { used, memory } = answers[i]!;
-      let same = used === Math.min(writable, expected.length);
-      for (let k = 0; same && k < used; k++) same = memory[k] === expected[k];
-      if (!same) {
-        assertEquals(
-          [...memory.subarray(0, used)],
-          expected.slice(0, writable),
-          `seed ${SEED}, batch ${batch}, frame ${[...readable]} with ${writable} bytes for the answer`,
-        );
+Deno.test(campaign(
+  "a million commands, random, spoiled, cut off and split anywhere: the answers that the rules say, and not a byte more",
+  () => {
+    const oracle = new Oracle();
+    const draw = new Drawer(SEED, oracle);
+    using rig = new AdminRig({ legacyNotify: "both" });
+    const statuses = new Map<string, number>();
+    const restart = () => {
+      rig.restart();
+      oracle.reset();
+    };
+    const changeVfs = () => {
+      rig.disableVfs();
+      const count = draw.below(10) === 0 ? 0 : 1 + draw.below(8);
+      rig.enableVfs(count);
+      oracle.members = rig.members.map((one) => ({
+        common: [...one.common],
+        device: [...one.device],
+        msix: false,
+        stopped: false,
+        parts: one.current.map((part) => ({ ...part, value: [...part.value] })),
+        objects: new Map(),
+      }));
+    };
+    rig.start();
+    changeVfs();
+    let sent = 0;
+    for (let batch = 0; sent < FRAMES; batch++) {
+      if (draw.below(500) === 0 || oracle.inUse.some((list) => !list.has(1) && draw.below(20) === 0)) {
+        restart();
       }
-      const key = `${expected[0]}/${expected[2]}`;
-      statuses.set(key, (statuses.get(key) ?? 0) + 1);
-    });
-    if (batch % 64 === 0) {
-      rig.rules();
-      assertEquals(rig.fn.status, 15);
-      rig.members.forEach((member, i) => {
-        const { common, device, stopped, parts } = oracle.members[i]!;
-        assertEquals([[...member.common], [...member.device], member.stopped], [common, device, stopped]);
-        assertEquals(member.current.flatMap(encode), parts.flatMap(encode));
+      const queue = draw.below(2);
+      const frames = Array.from({ length: 1 + draw.below(8) }, () => draw.frame());
+      for (const { readable, writable } of frames) {
+        rig.send(queue, readable, writable, draw.cuts(readable.length), draw.cuts(writable));
+      }
+      sent += frames.length;
+      // VFs go and come while commands wait.
+      if (draw.below(200) === 0) changeVfs();
+      if (draw.below(20) === 0 && rig.members.length > 0) {
+        const index = draw.below(rig.members.length);
+        rig.members[index]!.msix = oracle.members[index]!.msix = draw.below(2) === 1;
+      }
+      const answers = rig.finish();
+      frames.forEach(({ readable, writable }, i) => {
+        const expected = oracle.answer(readable, writable);
+        const { used, memory } = answers[i]!;
+        let same = used === Math.min(writable, expected.length);
+        for (let k = 0; same && k < used; k++) same = memory[k] === expected[k];
+        if (!same) {
+          assertEquals(
+            [...memory.subarray(0, used)],
+            expected.slice(0, writable),
+            `seed ${SEED}, batch ${batch}, frame ${[...readable]} with ${writable} bytes for the answer`,
+          );
+        }
+        const key = `${expected[0]}/${expected[2]}`;
+        statuses.set(key, (statuses.get(key) ?? 0) + 1);
       });
+      if (batch % 64 === 0) {
+        rig.rules();
+        assertEquals(rig.fn.status, 15);
+        rig.members.forEach((member, i) => {
+          const { common, device, stopped, parts } = oracle.members[i]!;
+          assertEquals([[...member.common], [...member.device], member.stopped], [common, device, stopped]);
+          assertEquals(member.current.flatMap(encode), parts.flatMap(encode));
+        });
+      }
     }
-  }
-  // Every status and qualifier that there is, each often enough to mean something.
-  const expected = ["0/0", "6/3", "12/6", "16/1", "17/3", "22/2", "22/3", "22/4", "22/5", "28/6"];
-  assertEquals([...statuses.keys()].sort(), expected.sort());
-  assert(statuses.get("0/0")! > FRAMES / 4, JSON.stringify([...statuses]));
-  for (const [key, count] of statuses) assert(count > FRAMES / 2000, `${key}: ${count}`);
-});
+    // Every status and qualifier that there is, each often enough to mean something.
+    const expected = ["0/0", "6/3", "12/6", "16/1", "17/3", "22/2", "22/3", "22/4", "22/5", "28/6"];
+    assertEquals([...statuses.keys()].sort(), expected.sort());
+    assert(statuses.get("0/0")! > FRAMES / 4, JSON.stringify([...statuses]));
+    for (const [key, count] of statuses) assert(count > FRAMES / 2000, `${key}: ${count}`);
+  },
+));

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../../../lib/errors/mod.ts";
 import { Pending } from "../../../../lib/virtio/admin/pending.ts";
 import { type LaneRoom, TurnOrder } from "../../../../lib/virtio/admin/turn_order.ts";
-import { seeded } from "../../emulation_virtio/fake_client.ts";
+import { campaign, Random, rounds } from "../../../random.ts";
 import { opened, RAW, turns } from "./held_owner.ts";
 
 /** A queue with so many places; counts who asks for them. */
@@ -69,103 +69,112 @@ for (const pipelined of [false, true]) {
     assertEquals([...order.waiting()], []);
   });
 
-  Deno.test(`${how}: orders made at random: N-3.6 each member's order, N-3.2 and N-3.7 alone is alone, and everybody's turn comes`, () => {
-    for (let seed = 1; seed <= 200; seed++) {
-      const bits = seeded(seed);
-      const random = (below: number) => bits() % below;
-      const lanes = Array.from({ length: 1 + random(3) }, () => new Places(1 + random(4)));
-      const order = new TurnOrder(lanes, pipelined);
-      const alive = new Set<Pending>();
-      const atDevice: { pending: Pending; lane: Places }[] = [];
-      const lastOf = new Map<string, { lane: Places; sequence: number }>();
-      let alone: Pending | null = null;
-      let quiet: Pending | null = null;
-      let now = 0, left = 200;
-      const end = (pending: Pending) => {
-        pending.done = true;
-        alive.delete(pending);
-        order.ended(pending);
-      };
-      const step = () => {
-        for (let pending; (pending = order.next(now)) !== undefined;) {
-          assertEquals(
-            [alone, quiet, pending.done],
-            [null, null, false],
-            "nobody beside one that goes alone",
-          );
-          if (pending.alone) {
-            assertEquals(atDevice.length, 0);
-            for (const one of alive) assert(one.sequence >= pending.sequence, "nobody before it is left");
+  Deno.test(campaign(
+    `${how}: orders made at random: N-3.6 each member's order, N-3.2 and N-3.7 alone is alone, and everybody's turn comes`,
+    () => {
+      for (let seed = 1; seed <= rounds(200); seed++) {
+        const bits = new Random(seed);
+        const random = (below: number) => bits.below(below);
+        const lanes = Array.from({ length: 1 + random(3) }, () => new Places(1 + random(4)));
+        const order = new TurnOrder(lanes, pipelined);
+        const alive = new Set<Pending>();
+        const atDevice: { pending: Pending; lane: Places }[] = [];
+        const lastOf = new Map<string, { lane: Places; sequence: number }>();
+        let alone: Pending | null = null;
+        let quiet: Pending | null = null;
+        let now = 0, left = 200;
+        const end = (pending: Pending) => {
+          pending.done = true;
+          alive.delete(pending);
+          order.ended(pending);
+        };
+        const step = () => {
+          for (let pending; (pending = order.next(now)) !== undefined;) {
+            assertEquals(
+              [alone, quiet, pending.done],
+              [null, null, false],
+              "nobody beside one that goes alone",
+            );
+            if (pending.alone) {
+              assertEquals(atDevice.length, 0);
+              for (const one of alive) assert(one.sequence >= pending.sequence, "nobody before it is left");
+            }
+            if (pending.command === undefined) {
+              quiet = pending;
+              end(pending);
+              continue;
+            }
+            const lane = order.laneFor(pending);
+            assert(lane.room > 0);
+            for (const one of order.waiting()) {
+              if (one.member === pending.member) {
+                assert(one.sequence > pending.sequence, "repeated ones first");
+              }
+            }
+            const beside = atDevice.filter((one) => one.pending.member === pending.member);
+            if (pipelined) { for (const one of beside) assertEquals(one.lane, lane); }
+            else assertEquals(beside, []);
+            assert(pending.notBefore <= now);
+            const last = lastOf.get(pending.member);
+            if (pending.attempts++ === 0) {
+              if (last !== undefined) assert(last.sequence < pending.sequence, "in the order of the calls");
+              lastOf.set(pending.member, { lane, sequence: pending.sequence });
+            }
+            lane.outstanding++;
+            order.sent(pending, lane);
+            atDevice.push({ pending, lane });
+            if (pending.alone) alone = pending;
           }
-          if (pending.command === undefined) {
-            quiet = pending;
+        };
+        for (let rounds = 0; left > 0 || alive.size > 0 || atDevice.length > 0 || quiet !== null; rounds++) {
+          assert(rounds < 20_000, `seed ${seed}: ${alive.size} never had a turn`);
+          now++;
+          const dice = random(10);
+          if (dice < 4 && left > 0) {
+            left--;
+            const kind = random(20);
+            const pending = kind === 0
+              ? asked(null)
+              : kind === 1
+              ? asked(0n, 1)
+              : asked(BigInt(1 + random(4)));
+            alive.add(pending);
+            order.add(pending);
+          } else if (dice < 5 && quiet !== null) {
+            order.release(quiet);
+            quiet = null;
+          } else if (dice < 6 && alive.size > 0) {
+            // Somebody's time is over; the device may have it.
+            const all = [...alive];
+            const pending = all[random(all.length)]!;
+            const there = atDevice.some((one) => one.pending === pending);
+            assertEquals([...order.waiting()].includes(pending), !there);
             end(pending);
-            continue;
-          }
-          const lane = order.laneFor(pending);
-          assert(lane.room > 0);
-          for (const one of order.waiting()) {
-            if (one.member === pending.member) assert(one.sequence > pending.sequence, "repeated ones first");
-          }
-          const beside = atDevice.filter((one) => one.pending.member === pending.member);
-          if (pipelined) { for (const one of beside) assertEquals(one.lane, lane); }
-          else assertEquals(beside, []);
-          assert(pending.notBefore <= now);
-          const last = lastOf.get(pending.member);
-          if (pending.attempts++ === 0) {
-            if (last !== undefined) assert(last.sequence < pending.sequence, "in the order of the calls");
-            lastOf.set(pending.member, { lane, sequence: pending.sequence });
-          }
-          lane.outstanding++;
-          order.sent(pending, lane);
-          atDevice.push({ pending, lane });
-          if (pending.alone) alone = pending;
-        }
-      };
-      for (let rounds = 0; left > 0 || alive.size > 0 || atDevice.length > 0 || quiet !== null; rounds++) {
-        assert(rounds < 20_000, `seed ${seed}: ${alive.size} never had a turn`);
-        now++;
-        const dice = random(10);
-        if (dice < 4 && left > 0) {
-          left--;
-          const kind = random(20);
-          const pending = kind === 0 ? asked(null) : kind === 1 ? asked(0n, 1) : asked(BigInt(1 + random(4)));
-          alive.add(pending);
-          order.add(pending);
-        } else if (dice < 5 && quiet !== null) {
-          order.release(quiet);
-          quiet = null;
-        } else if (dice < 6 && alive.size > 0) {
-          // Somebody's time is over; the device may have it.
-          const all = [...alive];
-          const pending = all[random(all.length)]!;
-          const there = atDevice.some((one) => one.pending === pending);
-          assertEquals([...order.waiting()].includes(pending), !there);
-          end(pending);
-          if (!there) {
-            order.release(pending);
+            if (!there) {
+              order.release(pending);
+              if (alone === pending) alone = null;
+            }
+          } else if (atDevice.length > 0) {
+            const [{ pending, lane }] = atDevice.splice(random(atDevice.length), 1) as [typeof atDevice[0]];
+            lane.outstanding--;
+            order.returned(pending);
             if (alone === pending) alone = null;
+            if (pending.done || random(3) > 0) {
+              if (!pending.done) end(pending);
+              order.release(pending);
+            } else {
+              pending.notBefore = now + random(5);
+              order.repeat(pending);
+              assert(order.retryAt <= pending.notBefore);
+            }
           }
-        } else if (atDevice.length > 0) {
-          const [{ pending, lane }] = atDevice.splice(random(atDevice.length), 1) as [typeof atDevice[0]];
-          lane.outstanding--;
-          order.returned(pending);
-          if (alone === pending) alone = null;
-          if (pending.done || random(3) > 0) {
-            if (!pending.done) end(pending);
-            order.release(pending);
-          } else {
-            pending.notBefore = now + random(5);
-            order.repeat(pending);
-            assert(order.retryAt <= pending.notBefore);
-          }
+          step();
         }
-        step();
+        assertEquals([...order.waiting()], []);
+        assertEquals(order.outstanding, 0);
       }
-      assertEquals([...order.waiting()], []);
-      assertEquals(order.outstanding, 0);
-    }
-  });
+    },
+  ));
 }
 
 Deno.test("a synchronous command that quiet would wait for is refused at once, not spun for until its time is over", async () => {

@@ -1,8 +1,8 @@
 import { assert, assertEquals, AssertionError } from "@std/assert";
-import { readDirectory } from "../../../ffi/mod.ts";
-import { type Section, sectionText, type Statistic } from "../../../bench/report.ts";
+import { readDirectory } from "../../ffi/mod.ts";
+import { type Section, sectionText, type Statistic } from "../../bench/report.ts";
 
-const MAIN = new URL("../../../bench/main.ts", import.meta.url).pathname;
+const MAIN = new URL("../../bench/main.ts", import.meta.url).pathname;
 const TASK_FLAGS = [
   "--allow-ffi",
   "--allow-env",
