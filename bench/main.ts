@@ -15,6 +15,7 @@ import { benchFrames } from "./frames.ts";
 import { benchIsm } from "./ism.ts";
 import { benchMemory } from "./memory.ts";
 import { type Section, sectionText } from "./report.ts";
+import { benchRegisters } from "./registers.ts";
 import { benchRing } from "./ring.ts";
 import { benchRingsMatrix } from "./rings_matrix.ts";
 import { benchWake } from "./wake.ts";
@@ -22,6 +23,7 @@ import { benchWake } from "./wake.ts";
 const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> = {
   ring: benchRing,
   rings: benchRingsMatrix,
+  registers: benchRegisters,
   allocation: benchAllocation,
   frames: benchFrames,
   wake: benchWake,

@@ -34,9 +34,15 @@ interface Part extends IsmSegment {
   /** Over `memory` when that may be written, else null. */
   readonly u8: Uint8Array<ArrayBuffer> | null;
   readonly view: DataView<ArrayBuffer> | null;
+  readonly u16: Uint16Array<ArrayBuffer> | null;
+  readonly u32: Uint32Array<ArrayBuffer> | null;
+  readonly u64: BigUint64Array<ArrayBuffer> | null;
 }
 
-/** See the module's text. Multi-byte values are little-endian; an access may touch its bytes one by one. */
+/**
+ * See the module's text. Multi-byte values are little-endian. A load that is aligned is one access and is always made, in a loop that waits
+ * for another side, too: V8 may drop or merge plain loads, not those of `Atomics`. Any other access may touch its bytes one by one.
+ */
 export class RegionMemory {
   readonly #area: SharedMemory;
   readonly #what: string;
@@ -69,6 +75,7 @@ export class RegionMemory {
         const used = Math.min(run.sizeBytes, sizeBytes - offset);
         const memory = rights.read ? mapRun(area, run, used, rights.write) : null;
         const u8 = memory !== null && rights.write ? memory.bytes(0, used) : null;
+        const buffer = u8?.buffer;
         this.#parts.push({
           offset,
           end: offset + used,
@@ -77,7 +84,10 @@ export class RegionMemory {
           mapped: memory !== null,
           memory,
           u8,
-          view: u8 === null ? null : new DataView(u8.buffer, u8.byteOffset, u8.length),
+          view: buffer ? new DataView(buffer, 0, used) : null,
+          u16: buffer ? new Uint16Array(buffer, 0, Math.floor(used / 2)) : null,
+          u32: buffer ? new Uint32Array(buffer, 0, Math.floor(used / 4)) : null,
+          u64: buffer ? new BigUint64Array(buffer, 0, Math.floor(used / 8)) : null,
         });
         offset += used;
       }
@@ -165,25 +175,26 @@ export class RegionMemory {
 
   getUint8(offset: number): number {
     const part = this.#whole(offset, 1, true);
-    return part !== null ? part.view!.getUint8(offset - part.offset) : this.#load(offset, 1).getUint8(0);
+    if (part === null) return this.#load(offset, 1).getUint8(0);
+    return Atomics.load(part.u8!, offset - part.offset);
   }
   getUint16(offset: number): number {
     const part = this.#whole(offset, 2, true);
-    return part !== null
-      ? part.view!.getUint16(offset - part.offset, true)
-      : this.#load(offset, 2).getUint16(0, true);
+    if (part === null) return this.#load(offset, 2).getUint16(0, true);
+    const at = offset - part.offset;
+    return at % 2 === 0 ? Atomics.load(part.u16!, at / 2) : part.view!.getUint16(at, true);
   }
   getUint32(offset: number): number {
     const part = this.#whole(offset, 4, true);
-    return part !== null
-      ? part.view!.getUint32(offset - part.offset, true)
-      : this.#load(offset, 4).getUint32(0, true);
+    if (part === null) return this.#load(offset, 4).getUint32(0, true);
+    const at = offset - part.offset;
+    return at % 4 === 0 ? Atomics.load(part.u32!, at / 4) : part.view!.getUint32(at, true);
   }
   getBigUint64(offset: number): bigint {
     const part = this.#whole(offset, 8, true);
-    return part !== null
-      ? part.view!.getBigUint64(offset - part.offset, true)
-      : this.#load(offset, 8).getBigUint64(0, true);
+    if (part === null) return this.#load(offset, 8).getBigUint64(0, true);
+    const at = offset - part.offset;
+    return at % 8 === 0 ? Atomics.load(part.u64!, at / 8) : part.view!.getBigUint64(at, true);
   }
   setUint8(offset: number, value: number): void {
     const part = this.#whole(offset, 1, false);

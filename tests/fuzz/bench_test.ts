@@ -13,6 +13,7 @@ const TASK_FLAGS = [
 const TITLES = [
   "Ring operations",
   "Nanoseconds a descriptor",
+  "Register reads, mapped",
   "Heap bytes allocated for a million chains",
   "Heap bytes allocated for a million packets",
   "Frames per second, driver and device in one process",

@@ -21,6 +21,27 @@ Deno.test("a mapped register is a load or store of its width, little-endian, and
   assertEquals(device.accesses, []);
 });
 
+Deno.test("a register of 64 bits is one access, mapped and not", () => {
+  using device = new FakeDevice({
+    0: { sizeBytes: 2 * PAGE, mmapAreas: [{ offset: PAGE, sizeBytes: PAGE }] },
+  });
+  using bar = new Bar(device, 0);
+  const value = 0x8877_6655_4433_2211n;
+  for (const offset of [8, PAGE + 8]) {
+    bar.write64(offset, value);
+    assertEquals(bar.read64(offset), value);
+    assertEquals([bar.read32(offset), bar.read32(offset + 4)], [0x4433_2211, 0x8877_6655]);
+    assertThrows(() => bar.read64(offset + 4), UsageError, "no 64-bit register");
+  }
+  assertEquals([bar.isMapped(8, 8), bar.isMapped(PAGE + 8, 8)], [false, true]);
+  assertEquals(device.accesses.map(({ kind, offset, length }) => [kind, offset, length]), [
+    ["write", 8, 8],
+    ["read", 8, 8],
+    ["read", 8, 4],
+    ["read", 12, 4],
+  ]);
+});
+
 Deno.test("nothing is mapped before the first access, and each area once", () => {
   using device = new FakeDevice({
     0: {

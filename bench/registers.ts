@@ -1,0 +1,65 @@
+/**
+ * What it costs that a register read is always made: `Bar` beside a plain load of the same memory.
+ *
+ * @module
+ */
+import { createMemfd, MappedMemory, pageSizeBytes } from "../ffi/mod.ts";
+import { Bar, REGION_FLAG, type VfioDevice } from "../lib/vfio/mod.ts";
+import { type BenchRun, rate } from "./bench_run.ts";
+import { compare, type Figure, rounds, type Section } from "./report.ts";
+
+/** Measures loads of ordinary memory: a device's answer over PCI Express takes about a microsecond more. */
+export async function benchRegisters(run: BenchRun): Promise<Section[]> {
+  using file = createMemfd("registers", pageSizeBytes);
+  using memory = MappedMemory.map(file, pageSizeBytes);
+  const area = { offset: 0, sizeBytes: pageSizeBytes };
+  const flags = REGION_FLAG.read | REGION_FLAG.write;
+  using bar = new Bar(
+    {
+      name: "memory",
+      closed: false,
+      regionInfo: (index: number) => ({ ...area, index, flags, mmapAreas: [area], msixMappable: false }),
+      mapRegion: () => MappedMemory.map(file, pageSizeBytes),
+    } as Partial<VfioDevice> as VfioDevice,
+    0,
+  );
+  const words = new Uint32Array(memory.buffer);
+  const ways: Readonly<Record<string, () => number | bigint>> = {
+    "read8": () => bar.read8(0),
+    "read16": () => bar.read16(0),
+    "read32": () => bar.read32(0),
+    "read64": () => bar.read64(0),
+  };
+  const count = run.pick(1 << 21, 1 << 17);
+  const figures: Figure[] = [];
+  for (const [name, read] of Object.entries(ways)) {
+    // Compiled anew for each, so that V8 sees one target, as in a driver.
+    const made = new Function("read", "n", "let last; while (n-- > 0) last = read(); return last;");
+    const plain = new Function(
+      "words",
+      "n",
+      "let sum = 0; while (n-- > 0) sum += words[n & 15]; return sum;",
+    );
+    const reads: number[] = [], loads: number[] = [];
+    for (let round = 0; round < run.pick(7, 3); round++) {
+      reads.push(rate(count, () => made(read, count)));
+      loads.push(rate(count, () => plain(words, count)));
+      await run.turn();
+    }
+    const value = rounds("per second", reads);
+    const nanoseconds = 1e9 / (value.kind === "rounds" ? value.median : NaN);
+    figures.push({
+      name,
+      value,
+      beside: [compare(value, "plain load", rounds("per second", loads))],
+      note: `${nanoseconds.toFixed(0)} ns each`,
+    });
+  }
+  return [{
+    title: "Register reads, mapped",
+    figures,
+    notes: [
+      "Bar looks the place up and loads it with Atomics.load; plain load: words[n], with nothing looked up or checked",
+    ],
+  }];
+}
