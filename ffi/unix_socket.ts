@@ -162,17 +162,7 @@ export class UnixSocket implements Disposable {
    */
   send(bytes: Uint8Array<ArrayBuffer>, fds: readonly OwnedFd[] = []): void {
     let rest = bytes;
-    let control = 0;
-    if (fds.length > 0) {
-      if (fds.length > MAX_FDS_A_MESSAGE) throw new UsageError(`${fds.length} descriptors in one message`);
-      const view = this.#out.controlView;
-      const length = CMSG_HEADER + 4 * fds.length;
-      view.setBigUint64(0, BigInt(length), true);
-      view.setInt32(8, SOL_SOCKET, true);
-      view.setInt32(12, SCM_RIGHTS, true);
-      fds.forEach((fd, i) => view.setInt32(CMSG_HEADER + 4 * i, fd.number, true));
-      control = (length + 7) & ~7;
-    }
+    let control = this.#control(fds);
     while (rest.byteLength > 0) {
       const n = libc.sendmsg(this.fd.number, this.#out.prepare(rest, control), MSG_NOSIGNAL);
       // A socket with a timeout is never restarted by the kernel after a signal (signal(7)).
@@ -183,9 +173,26 @@ export class UnixSocket implements Disposable {
     }
   }
 
-  /** Sends what the kernel takes without waiting. @returns how many bytes; 0: none now @throws PeerGoneError, SyscallError */
-  sendSome(bytes: Uint8Array<ArrayBuffer>): number {
-    const n = libc.sendmsg(this.fd.number, this.#out.prepare(bytes, 0), MSG_NOSIGNAL | MSG_DONTWAIT);
+  /** Puts descriptors into the control data. @returns its length */
+  #control(fds: readonly OwnedFd[]): number {
+    if (fds.length === 0) return 0;
+    if (fds.length > MAX_FDS_A_MESSAGE) throw new UsageError(`${fds.length} descriptors in one message`);
+    const view = this.#out.controlView;
+    const length = CMSG_HEADER + 4 * fds.length;
+    view.setBigUint64(0, BigInt(length), true);
+    view.setInt32(8, SOL_SOCKET, true);
+    view.setInt32(12, SCM_RIGHTS, true);
+    fds.forEach((fd, i) => view.setInt32(CMSG_HEADER + 4 * i, fd.number, true));
+    return (length + 7) & ~7;
+  }
+
+  /**
+   * Sends what the kernel takes without waiting, with `fds` beside the first byte. The descriptors stay the caller's.
+   * @returns how many bytes; 0: none now, and no descriptor either @throws PeerGoneError, SyscallError
+   */
+  sendSome(bytes: Uint8Array<ArrayBuffer>, fds: readonly OwnedFd[] = []): number {
+    const header = this.#out.prepare(bytes, this.#control(fds));
+    const n = libc.sendmsg(this.fd.number, header, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n >= 0) return n;
     if (n === -errnoNumber.EAGAIN! || n === -errnoNumber.EINTR!) return 0;
     this.#fail("sendmsg", -n);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Epoll, type OwnedFd } from "../../ffi/mod.ts";
+import { EPOLL, Epoll, type OwnedFd } from "../../ffi/mod.ts";
 
 /** An epoll set whose entries carry their handlers. */
 export class EventDispatcher implements Disposable {
@@ -23,6 +23,12 @@ export class EventDispatcher implements Disposable {
     this.#epoll.add(fd, tag);
     this.#handlers.set(tag, handler);
     this.#tags.set(fd, tag);
+  }
+
+  /** From now on `handler` is called when `fd`, which is watched, is writable instead of readable; or the other way round. @throws SyscallError */
+  watchWriting(fd: OwnedFd, writing: boolean): void {
+    const tag = this.#tags.get(fd);
+    if (tag !== undefined) this.#epoll.modify(fd, tag, writing ? EPOLL.out : EPOLL.in);
   }
 
   /**

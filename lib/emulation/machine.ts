@@ -61,7 +61,9 @@ export class EmulatedMachine implements Disposable {
   constructor(options: MachineOptions) {
     this.#options = options;
     this.violations = new ViolationLog(options.onViolation);
-    this.#loop = new MachineLoop(this.#events, this.violations);
+    this.#loop = new MachineLoop(this.#events, this.violations, (nowMs) => {
+      for (const fn of this.#functions.values()) fn.expire(nowMs);
+    });
     try {
       this.#addMachineAttributes();
       const groups = assignGroups(options.topology);

@@ -177,6 +177,7 @@ export class MachineFunction implements KernelFunction, Disposable {
           this.#events.unwatch(fd);
           if (reason !== null) this.#reportBreak(reason);
         },
+        blocked: (fd, blocked) => this.#events.watchWriting(fd, blocked),
       },
     });
     try {
@@ -196,6 +197,11 @@ export class MachineFunction implements KernelFunction, Disposable {
     if (server === null) return;
     this.#events.unwatch(server.listenerFd);
     server.close();
+  }
+
+  /** Lets a client go that is overdue with what it owes. */
+  expire(nowMs: number): void {
+    this.#server?.expire(nowMs);
   }
 
   /** Lets the client go and waits for the next. */

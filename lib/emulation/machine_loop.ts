@@ -22,10 +22,18 @@ export class MachineLoop {
   readonly turns: FunctionTurns;
   readonly #events: EventDispatcher;
   readonly #violations: ViolationLog;
+  readonly #sweep: (nowMs: number) => void;
   #stopping = false;
 
-  /** A loop that is not running yet. */
-  constructor(events: EventDispatcher, violations: ViolationLog) {
+  /** A loop that is not running yet. @param sweep called from time to time, at least every half second: for what has a deadline */
+  constructor(events: EventDispatcher, violations: ViolationLog, sweep: (nowMs: number) => void) {
+    this.#sweep = (nowMs) => {
+      try {
+        sweep(nowMs);
+      } catch (error) {
+        this.#survive(error);
+      }
+    };
     this.#events = events;
     this.#violations = violations;
     this.turns = new FunctionTurns((fn, error) => this.#breakOff(fn, error));
@@ -40,6 +48,7 @@ export class MachineLoop {
 
   /** One round without waiting: every function that a user drives is polled. @returns what was served and moved */
   step(): number {
+    this.#sweep(performance.now());
     return this.#dispatch(0) + this.turns.pollAll();
   }
 
@@ -65,6 +74,7 @@ export class MachineLoop {
       if (now - sweptAt >= YIELD_MS) {
         // What one function does for another may go by without a word to this loop.
         if (this.turns.pollAll() > 0) workedAt = now;
+        this.#sweep(now);
         sweptAt = now;
       }
       if (now - yieldedAt >= YIELD_MS) {

@@ -17,8 +17,6 @@ import {
 import type { SysfsTree } from "./sysfs_tree.ts";
 
 const READ_BYTES = 16384;
-/** A client that does not take its answers holds the whole machine up, so it gets little time. */
-const SEND_TIMEOUT_MS = 200;
 /** Bytes of `readBytes` or text that fit a frame once they are base64 or JSON. */
 const MAX_CONTENT_BYTES = MAX_RESPONSE_BYTES / 4;
 
@@ -27,7 +25,11 @@ type Answer = Extract<ControlResponse, { readonly ok: unknown }>["ok"];
 interface Client {
   readonly socket: UnixSocket;
   readonly frames: FrameReader;
+  /** Of an answer that the client does not take yet: until it does, no more requests are read. */
+  rest: Uint8Array<ArrayBuffer>;
 }
+
+const NOTHING = new Uint8Array(0);
 
 /** The control socket of an emulated host. */
 export class SysfsServer implements Disposable {
@@ -67,8 +69,7 @@ export class SysfsServer implements Disposable {
     const socket = this.#listener.accept();
     if (socket === undefined) return;
     try {
-      socket.setTimeoutMs(SEND_TIMEOUT_MS);
-      const client: Client = { socket, frames: new FrameReader() };
+      const client: Client = { socket, frames: new FrameReader(), rest: NOTHING };
       this.#events.watch(socket.fd, () => this.#serve(client));
       this.#clients.add(client);
     } catch {
@@ -79,19 +80,38 @@ export class SysfsServer implements Disposable {
 
   #serve(client: Client): void {
     try {
+      if (!this.#answerAll(client)) return;
       const received = client.socket.receive(this.#buffer, { wait: false });
       if (received === undefined) return;
       for (const fd of received.fds) fd.close();
       if (received.length === 0) return this.#drop(client);
       client.frames.push(this.#buffer.subarray(0, received.length));
-      for (let value = client.frames.next(); value !== undefined; value = client.frames.next()) {
-        client.socket.send(encodeFrame(this.#answer(asControlRequest(value))));
-      }
+      this.#answerAll(client);
     } catch (error) {
       // A malformed request or a client that is gone costs that client its connection.
       if (!(error instanceof RingsideError)) throw error;
       this.#drop(client);
     }
+  }
+
+  /** Answers what has been read, without waiting for the client. @returns false when the client must read first */
+  #answerAll(client: Client): boolean {
+    const { socket, frames } = client;
+    const wasBlocked = client.rest.byteLength > 0;
+    for (;;) {
+      if (client.rest.byteLength > 0) {
+        client.rest = client.rest.subarray(socket.sendSome(client.rest));
+        if (client.rest.byteLength > 0) {
+          if (!wasBlocked) this.#events.watchWriting(socket.fd, true);
+          return false;
+        }
+      }
+      const value = frames.next();
+      if (value === undefined) break;
+      client.rest = encodeFrame(this.#answer(asControlRequest(value)));
+    }
+    if (wasBlocked) this.#events.watchWriting(socket.fd, false);
+    return true;
   }
 
   #answer(request: ControlRequest): ControlResponse {

@@ -102,11 +102,10 @@ export function decodeVersion(bytes: Uint8Array, what: string): VersionOffer {
   };
   const capabilities: PeerCapabilities = {
     maxMessageFds: whole(NAME.maxMessageFds, LIMIT.defaultMessageFds, 0, LIMIT.messageFds),
-    // 8 bytes is the widest register access, which must stay one message.
     maxDataTransferBytes: whole(
       NAME.maxDataTransferBytes,
       LIMIT.dataTransferBytes,
-      8,
+      0,
       LIMIT.largestDataTransferBytes,
     ),
     maxDmaMaps: whole(NAME.maxDmaMaps, LIMIT.dmaMaps, 0, LIMIT.dmaMaps),

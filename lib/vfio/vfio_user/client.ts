@@ -340,6 +340,8 @@ export class VfioUserDevice implements VfioDevice, DmaMapper {
   }
 }
 
+/** The widest register access, which must stay one message. */
+const WIDEST_ACCESS_BYTES = 8;
 const EMPTY_INFO = { argsz: userDeviceInfo.sizeBytes, flags: 0, numRegions: 0, numIrqs: 0 };
 
 function timeoutOf(options: VfioUserOptions): number {
@@ -377,6 +379,11 @@ function negotiate(channel: ClientChannel): PeerCapabilities {
       throw new ProtocolError(
         `${channel.name}: the server answers with protocol version ${major}.${minor}`,
         { hint: `this client speaks ${PROTOCOL_VERSION.major}.${PROTOCOL_VERSION.minor}` },
+      );
+    }
+    if (capabilities.maxDataTransferBytes < WIDEST_ACCESS_BYTES) {
+      throw new UnsupportedError(
+        `${channel.name}: the server takes ${capabilities.maxDataTransferBytes} bytes in one message, fewer than a register has`,
       );
     }
     const { twinSocket } = capabilities;

@@ -24,6 +24,8 @@ export type Filled = "data" | "nothing" | "end";
 const FIRST_BUFFER_BYTES = 4096;
 const DONT_WAIT = { wait: false } as const;
 const WAIT = { wait: true } as const;
+const NO_FDS: readonly OwnedFd[] = [];
+const NOTHING = new Uint8Array(0);
 const { messageId, command, messageBytes, flags, errorNumber } = messageHeader.fields;
 
 /**
@@ -234,6 +236,10 @@ export class OutgoingMessage {
   readonly #socket: UnixSocket;
   #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(new ArrayBuffer(FIRST_BUFFER_BYTES));
   #view: DataView<ArrayBuffer> = new DataView(this.#bytes.buffer);
+  /** What `sendNow` could not send. */
+  #rest: Uint8Array<ArrayBuffer> = NOTHING;
+  /** Of its first byte: duplicates, since their owner may close them in the meantime. */
+  #restFds: OwnedFd[] = [];
   /** Views of the buffer's start by length, for the lengths that register accesses have. */
   #prefixes: (Uint8Array<ArrayBuffer> | undefined)[] = [];
 
@@ -279,13 +285,73 @@ export class OutgoingMessage {
     payloadBytes: number,
     fds?: readonly OwnedFd[],
   ): void {
+    this.#socket.send(this.#finish(id, commandNumber, flagBits, error, payloadBytes), fds);
+  }
+
+  /**
+   * As `send`, without waiting: what the peer does not take now stays here, and is sent by `flush`. Until then `waiting` is true, and the buffer
+   * must be left alone. The descriptors stay the caller's, whatever becomes of the message.
+   * @throws PeerGoneError, SyscallError
+   */
+  sendNow(
+    id: number,
+    commandNumber: number,
+    flagBits: number,
+    error: number,
+    payloadBytes: number,
+    fds: readonly OwnedFd[] = NO_FDS,
+  ): void {
+    const bytes = this.#finish(id, commandNumber, flagBits, error, payloadBytes);
+    const sent = this.#socket.sendSome(bytes, fds);
+    if (sent === bytes.byteLength) return;
+    this.#rest = bytes.subarray(sent);
+    if (sent === 0 && fds.length > 0) this.#restFds = fds.map((fd) => fd.duplicate());
+  }
+
+  /** Part of a message has still to be sent. */
+  get waiting(): boolean {
+    return this.#rest.byteLength > 0;
+  }
+
+  /** Sends what is waiting, as far as the peer takes it now. @returns bytes sent @throws PeerGoneError, SyscallError */
+  flush(): number {
+    let total = 0;
+    while (this.#rest.byteLength > 0) {
+      const sent = this.#socket.sendSome(this.#rest, this.#restFds);
+      if (sent === 0) break;
+      this.#dropFds();
+      this.#rest = this.#rest.subarray(sent);
+      total += sent;
+    }
+    return total;
+  }
+
+  /** Gives up what is waiting. The socket stays its owner's. */
+  close(): void {
+    this.#rest = NOTHING;
+    this.#dropFds();
+  }
+
+  #dropFds(): void {
+    if (this.#restFds.length === 0) return;
+    for (const fd of this.#restFds) fd.close();
+    this.#restFds = [];
+  }
+
+  #finish(
+    id: number,
+    commandNumber: number,
+    flagBits: number,
+    error: number,
+    payloadBytes: number,
+  ): Uint8Array<ArrayBuffer> {
     const size = HEADER_BYTES + payloadBytes;
     this.#view.setUint16(messageId.offset, id, true);
     this.#view.setUint16(command.offset, commandNumber, true);
     this.#view.setUint32(messageBytes.offset, size, true);
     this.#view.setUint32(flags.offset, flagBits, true);
     this.#view.setUint32(errorNumber.offset, error, true);
-    this.#socket.send(this.#prefix(size), fds);
+    return this.#prefix(size);
   }
 
   #prefix(size: number): Uint8Array<ArrayBuffer> {

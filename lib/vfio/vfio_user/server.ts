@@ -2,7 +2,7 @@
  * A vfio-user server for one function: a listening socket, and one client at a time.
  *
  * It never waits for a client. The process that hosts it watches `fds()` in its own loop and calls `handleReadable()` when one is
- * readable.
+ * readable, or when the client's, while it is `blocked`, is writable. Clients that owe something are let go by `expire`.
  *
  * @module
  */
@@ -19,6 +19,10 @@ export interface ServerWatcher {
   connected?(fd: OwnedFd): void;
   /** The client is about to be let go: its descriptor is closed after this. `reason` is null when it left in an orderly way. */
   disconnecting?(fd: OwnedFd, reason: Error | null): void;
+  /**
+   * The client does not read its replies: from now on its descriptor is to be watched for writing instead of reading. False: the other way round.
+   */
+  blocked?(fd: OwnedFd, blocked: boolean): void;
 }
 
 /** Settings of a server, all optional. */
@@ -31,8 +35,16 @@ export interface VfioUserServerOptions {
   readonly maxDmaMaps?: number;
   /** Take only memory that is sealed against shrinking; default false. A client that truncates a mapped file ends this process. */
   readonly requireSealed?: boolean;
-  /** How long a reply may wait for a client that does not read, in milliseconds; default 1000. Then the client is let go. */
+  /**
+   * How long a reply may wait for a client that does not read any of it, in milliseconds; default 10000. Then the client is let go. Nobody
+   * else waits meanwhile.
+   */
   readonly sendTimeoutMs?: number;
+  /**
+   * How long a client may take for its VERSION, and for each message from its first byte to its last, in milliseconds; default 10000. Then it
+   * is let go, so that the next one gets the function.
+   */
+  readonly messageTimeoutMs?: number;
   /** Told of connections that come and go. */
   readonly watcher?: ServerWatcher;
 }
@@ -45,10 +57,10 @@ export class VfioUserServer implements Disposable {
   readonly dma: DmaTable = new DmaTable();
   readonly #listener: UnixListener;
   readonly #limits: ConnectionLimits;
-  readonly #sendTimeoutMs: number;
   readonly #watcher: ServerWatcher;
   #connection: ServerConnection | null = null;
   #lastReason: Error | null = null;
+  #toldBlocked = false;
   #closed = false;
 
   /** Takes the listener over. @throws UsageError for options that cannot be */
@@ -66,8 +78,9 @@ export class VfioUserServer implements Disposable {
       maxMessageFds: within("maxMessageFds", options.maxMessageFds, LIMIT.messageFds, 1, LIMIT.messageFds),
       maxDmaMaps: within("maxDmaMaps", options.maxDmaMaps, 32768, 1, LIMIT.dmaMaps),
       requireSealed: options.requireSealed ?? false,
+      sendTimeoutMs: within("sendTimeoutMs", options.sendTimeoutMs, 10_000, 1, 3_600_000),
+      messageTimeoutMs: within("messageTimeoutMs", options.messageTimeoutMs, 10_000, 1, 3_600_000),
     };
-    this.#sendTimeoutMs = within("sendTimeoutMs", options.sendTimeoutMs, 1000, 1, 3_600_000);
     this.#watcher = options.watcher ?? {};
   }
 
@@ -115,8 +128,7 @@ export class VfioUserServer implements Disposable {
   }
 
   /**
-   * Does everything that is ready, on the connection and on the listener. Never waits, but for a client that does not read its
-   * replies (`sendTimeoutMs`).
+   * Does everything that is ready, on the connection and on the listener. Never waits.
    * @throws ClosedError; what the device throws by mistake (errors of this library become error replies), after its client was let go
    */
   handleReadable(): void {
@@ -135,13 +147,34 @@ export class VfioUserServer implements Disposable {
     } finally {
       if (ended) this.#disconnect(connection.reason);
     }
+    // The device may have let its client go.
+    if (ended || this.#connection !== connection || connection.blocked === this.#toldBlocked) return;
+    this.#toldBlocked = connection.blocked;
+    this.#watcher.blocked?.(connection.fd, connection.blocked);
+  }
+
+  /** When `expire` should be called, in milliseconds of `performance.now`; `Infinity` while the client owes nothing. */
+  get dueAt(): number {
+    return this.#connection?.dueAt ?? Infinity;
+  }
+
+  /** A reply waits until the client reads. */
+  get blocked(): boolean {
+    return this.#connection?.blocked ?? false;
+  }
+
+  /** Lets a client go that has been silent, or has read nothing, for too long. To be called from time to time, or at `dueAt`. */
+  expire(nowMs: number = performance.now()): void {
+    const connection = this.#connection;
+    if (connection?.expire(nowMs) === "ended") this.#disconnect(connection.reason);
   }
 
   /** As `handleReadable`, for the listener alone. */
   handleListener(): void {
     for (let socket = this.#accept(); socket !== undefined; socket = this.#accept()) {
-      // A client that has just died must not keep the next one out.
+      // A client that has just died, or is overdue, must not keep the next one out.
       if (this.#connection !== null) this.handleConnection();
+      this.expire();
       if (this.#connection !== null) {
         refuse(socket);
         continue;
@@ -163,7 +196,6 @@ export class VfioUserServer implements Disposable {
 
   #connect(socket: UnixSocket): void {
     try {
-      socket.setTimeoutMs(this.#sendTimeoutMs);
       this.#connection = new ServerConnection(socket, this.device, this.dma, this.#limits);
       this.#watcher.connected?.(socket.fd);
     } catch (error) {
@@ -177,6 +209,7 @@ export class VfioUserServer implements Disposable {
     const connection = this.#connection;
     if (connection === null) return;
     this.#connection = null;
+    this.#toldBlocked = false;
     this.#lastReason = reason;
     try {
       this.#watcher.disconnecting?.(connection.fd, reason);
@@ -228,7 +261,8 @@ function refuse(socket: UnixSocket): void {
     const received = socket.receive(request, { wait: false });
     for (const fd of received?.fds ?? []) fd.close();
     const { messageId } = messageHeader.decode(request);
-    socket.send(messageHeader.encode({
+    // A socket that nothing was sent on has room for a header.
+    socket.sendSome(messageHeader.encode({
       messageId,
       command: COMMAND.version,
       messageBytes: HEADER_BYTES,

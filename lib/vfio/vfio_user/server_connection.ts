@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { PeerGoneError, ProtocolError } from "../../errors/mod.ts";
+import { PeerGoneError, ProtocolError, TimeoutError } from "../../errors/mod.ts";
 import { errnoNumber, type OwnedFd, type UnixSocket } from "../../../ffi/mod.ts";
 import { DEVICE_FLAG, REGION_FLAG } from "../device.ts";
 import { regionInfo } from "../kernel/abi.ts";
@@ -42,6 +42,10 @@ export interface ConnectionLimits extends DmaLimits {
   readonly maxDataTransferBytes: number;
   /** Descriptors in one message. */
   readonly maxMessageFds: number;
+  /** How long the client may take to read the next byte of a reply. */
+  readonly sendTimeoutMs: number;
+  /** How long the client may take for its VERSION, and for a message from its first byte to its last. */
+  readonly messageTimeoutMs: number;
 }
 
 /** How `ServerConnection.serve` left the connection. */
@@ -67,6 +71,12 @@ export class ServerConnection {
   readonly #limits: ConnectionLimits;
   readonly #in: IncomingMessages;
   readonly #out: OutgoingMessage;
+  /** Messages that were carried out. */
+  #handled = 0;
+  /** What the client owes, since which message, and until when. */
+  #owes: "nothing" | "version" | "message" | "reading" = "nothing";
+  #owesSince = -1;
+  #dueAt = Infinity;
   /** Descriptors that the client takes in one message. */
   #clientFds = 0;
   /** MAP_AREA was negotiated. */
@@ -80,7 +90,7 @@ export class ServerConnection {
   readonly #writeViews: Uint8Array<ArrayBuffer>[];
   #replyFds: readonly OwnedFd[] | undefined;
 
-  /** Made for an accepted socket, which is this object's from now on; its send timeout must be set. */
+  /** Made for an accepted socket, which is this object's from now on. */
   constructor(socket: UnixSocket, device: ServedDevice, table: DmaTable, limits: ConnectionLimits) {
     this.#socket = socket;
     this.#device = device;
@@ -108,12 +118,58 @@ export class ServerConnection {
     return this.#attached;
   }
 
+  /** A reply waits until the client reads: the descriptor is to be watched for writing, and no more is read from it. */
+  get blocked(): boolean {
+    return this.#out.waiting;
+  }
+
+  /** When the client is to be let go unless it does something, in milliseconds of `performance.now`; `Infinity`: never. */
+  get dueAt(): number {
+    return this.#dueAt;
+  }
+
+  /** Ends the connection when its client is overdue. */
+  expire(nowMs: number): Served {
+    return nowMs < this.#dueAt ? "open" : this.#end(new TimeoutError(this.#overdue()));
+  }
+
+  #overdue(): string {
+    const what = `client of ${this.#device.name}`;
+    const { sendTimeoutMs, messageTimeoutMs } = this.#limits;
+    if (this.blocked) return `${what}: it has read nothing of a reply for ${sendTimeoutMs} ms`;
+    if (!this.#attached) return `${what}: it has not sent its VERSION within ${messageTimeoutMs} ms`;
+    return `${what}: the message that it began ${messageTimeoutMs} ms ago is not complete`;
+  }
+
   /**
-   * Does what has arrived, without waiting for more.
+   * Does what has arrived, without waiting for more or for the client to read its replies. While one reply waits nothing more is read, so that
+   * a client which sends without reading costs one message of memory.
    * @throws what the device throws by mistake (no error of this library); the connection has ended then.
    */
   serve(): Served {
-    for (let i = 0; i < FILLS_A_CALL; i++) {
+    const served = this.#serve();
+    if (served === "open") this.#setDeadline();
+    return served;
+  }
+
+  #serve(): Served {
+    if (this.#out.waiting) {
+      try {
+        // Whatever the client takes shows that it is alive.
+        if (this.#out.flush() > 0) this.#dueAt = Infinity;
+      } catch (error) {
+        return this.#end(error as Error);
+      }
+      if (this.#out.waiting) return "open";
+    }
+    for (let i = 0;; i++) {
+      while (this.#nextMessage()) {
+        this.#handled++;
+        if (!this.#handle()) return "ended";
+        if (this.#out.waiting) return "open";
+      }
+      if (this.reason !== null) return "ended";
+      if (i === FILLS_A_CALL) return "open";
       try {
         const filled = this.#in.fill(false);
         if (filled === "nothing") return "open";
@@ -123,12 +179,27 @@ export class ServerConnection {
           error instanceof PeerGoneError && this.#in.pendingBytes === 0 ? null : error as Error,
         );
       }
-      while (this.#nextMessage()) {
-        if (!this.#handle()) return "ended";
-      }
-      if (this.reason !== null) return "ended";
     }
-    return "open";
+  }
+
+  /** What the client owes now, and until when. */
+  #setDeadline(): void {
+    const owes = this.#out.waiting
+      ? "reading"
+      : !this.#attached
+      ? "version"
+      : this.#in.pendingBytes > 0
+      ? "message"
+      : "nothing";
+    const since = owes === "message" ? this.#handled : -1;
+    if (owes === this.#owes && since === this.#owesSince && this.#dueAt !== Infinity) return;
+    this.#owes = owes;
+    this.#owesSince = since;
+    if (owes === "nothing") this.#dueAt = Infinity;
+    else {
+      this.#dueAt = performance.now() +
+        (owes === "reading" ? this.#limits.sendTimeoutMs : this.#limits.messageTimeoutMs);
+    }
   }
 
   #end(reason: Error | null): Served {
@@ -172,7 +243,7 @@ export class ServerConnection {
     }
     if (silent) return true;
     try {
-      this.#out.send(messageId, command, MESSAGE_FLAG.typeReply, 0, replyBytes, this.#replyFds);
+      this.#out.sendNow(messageId, command, MESSAGE_FLAG.typeReply, 0, replyBytes, this.#replyFds);
     } catch (error) {
       this.reason = error as Error;
       return false;
@@ -183,7 +254,7 @@ export class ServerConnection {
   #replyErrorQuietly(error: number): void {
     const { command, messageId } = this.#in;
     try {
-      this.#out.send(messageId, command, MESSAGE_FLAG.typeReply | MESSAGE_FLAG.error, error, 0);
+      this.#out.sendNow(messageId, command, MESSAGE_FLAG.typeReply | MESSAGE_FLAG.error, error, 0);
     } catch (failure) {
       this.reason ??= failure as Error;
     }
@@ -197,10 +268,7 @@ export class ServerConnection {
     if ((command === COMMAND.version) === this.#attached) {
       throw this.#refuse(EINVAL, this.#attached ? "the version is negotiated" : "VERSION must come first");
     }
-    const takesFds = command === COMMAND.dmaMap || command === COMMAND.deviceSetIrqs;
-    if (this.#in.fds.length > 0 && !takesFds) {
-      throw this.#refuse(EINVAL, `${this.#in.fds.length} descriptors, none are taken`);
-    }
+    // Descriptors that a command has no use for are closed with its message: SPDK sends one with every DMA_UNMAP.
     switch (command) {
       case COMMAND.regionRead:
         return this.#regionRead();
@@ -491,6 +559,7 @@ export class ServerConnection {
       if (attached) this.#device.detached();
     } finally {
       this.#table.clear();
+      this.#out.close();
       this.#in.close();
       this.#socket.close();
     }

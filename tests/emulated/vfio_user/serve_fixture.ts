@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Epoll } from "../../../ffi/mod.ts";
+import { EPOLL, Epoll } from "../../../ffi/mod.ts";
 import { VfioUserServer } from "../../../lib/vfio/vfio_user/mod.ts";
 import { FakeDevice } from "../../unit/vfio_user/fake_device.ts";
 
@@ -16,6 +16,7 @@ const server = VfioUserServer.listen(Deno.args[0]!, device, {
   watcher: {
     connected: (fd) => epoll.add(fd, TAG.connection),
     disconnecting: (fd) => epoll.remove(fd),
+    blocked: (fd, blocked) => epoll.modify(fd, TAG.connection, blocked ? EPOLL.out : EPOLL.in),
   },
 });
 epoll.add(server.listenerFd, TAG.listener);

@@ -61,6 +61,8 @@ Deno.test("client: a server that cannot be talked to is a ProtocolError, and not
   connectFails(version(good, 7), ProtocolError, "message id 7 instead of 0");
   connectFails(version(versionMessage.encode({ major: 1 })), ProtocolError, "version 1.0");
   connectFails(version(versionMessage.encode({ minor: 2 })), ProtocolError, "version 0.2");
+  const narrow = encodeVersion(1, { ...capabilities, maxDataTransferBytes: 7 });
+  connectFails(version(narrow), UnsupportedError, "7 bytes in one message");
   connectFails(version(new Uint8Array(3)), ProtocolError, "3 of 4 bytes");
   connectFails([{ ...goodVersion, fds: [event.fd] }], ProtocolError, "descriptors");
   connectFails([reply(COMMAND.deviceGetInfo, 0)], ProtocolError, "command is DEVICE_GET_INFO");
