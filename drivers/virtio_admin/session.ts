@@ -29,6 +29,7 @@ export function buildAdminQueues(
       dma: device.transport.dma,
       waiter: session.waiter,
       alive: () => device.checkAlive(),
+      vfMigrationCapable: device.transport.vfMigrationCapable,
     }, options),
   );
 }

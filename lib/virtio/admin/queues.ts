@@ -4,7 +4,7 @@
  * @module
  */
 import { sleepBlocking } from "../../../ffi/mod.ts";
-import { ClosedError, UsageError } from "../../errors/mod.ts";
+import { ClosedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import { ADMIN_GROUP, ADMIN_OPCODE, ADMIN_STATUS } from "../constants/admin.ts";
 import type { Virtqueue } from "../queue/virtqueue.ts";
@@ -38,6 +38,8 @@ export interface AdminQueueParts {
   readonly waiter: AdminWaiter;
   /** Throws why the device stopped; asked when a command is not answered. */
   readonly alive?: () => void;
+  /** As `VirtioTransport.vfMigrationCapable`. */
+  readonly vfMigrationCapable?: boolean | undefined;
 }
 
 /** What became of commands so far. */
@@ -75,6 +77,8 @@ const TURN_MS = 10;
 export class AdminQueues implements Disposable {
   /** PCI address or path of the owner. */
   readonly name: string;
+  /** VF Migration Capable of the owner is set: nothing is sent to its VFs (N-3.7). */
+  readonly vfMigrationCapable: boolean;
   readonly #lanes: readonly AdminLane[];
   readonly #settings: AdminSettings;
   readonly #waiter: AdminWaiter;
@@ -105,6 +109,7 @@ export class AdminQueues implements Disposable {
   /** Takes queues that carry nothing else. @throws ExhaustedError, SyscallError, UsageError */
   constructor(parts: AdminQueueParts, options: AdminQueueOptions = {}) {
     this.name = parts.name;
+    this.vfMigrationCapable = parts.vfMigrationCapable ?? false;
     this.#settings = adminSettings(options);
     if (parts.queues.length === 0) throw new UsageError(`${parts.name}: no administration queue`);
     const lanes: AdminLane[] = [];
@@ -382,10 +387,17 @@ export class AdminQueues implements Disposable {
     this.#order.sent(pending, lane);
   }
 
-  /** N-3.7: there is no SR-IOV group while VF Enable is clear. */
+  /** N-3.7: VF Migration Capable is clear, and there is no SR-IOV group while VF Enable is clear. */
   #checkVfs(pending: Pending): void {
+    if (pending.command!.groupType !== ADMIN_GROUP.sriov) return;
+    if (this.vfMigrationCapable) {
+      const what = describeAdminCommand(pending.where(this.name));
+      throw new UnsupportedError(`${this.name}: ${what} while VF Migration Capable is set (N-3.7)`, {
+        hint: "this PF's VFs are managed from elsewhere: the self group alone can be used",
+      });
+    }
     const count = this.#settings.vfCount;
-    if (count === undefined || pending.command!.groupType !== ADMIN_GROUP.sriov) return;
+    if (count === undefined) return;
     // Asked once for all that are sent in one go: it may take long to say.
     const vfs = this.#vfs ??= count();
     const { memberId = 0n } = pending.command!;

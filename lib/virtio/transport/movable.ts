@@ -80,6 +80,11 @@ export class MovableTransport implements VirtioTransport {
     return this.#open().adminQueues;
   }
 
+  /** See `VirtioTransport`. */
+  get vfMigrationCapable(): boolean {
+    return this.#open().vfMigrationCapable;
+  }
+
   /** As written last. */
   get driverFeatures(): bigint {
     return this.#current.driverFeatures;

@@ -38,6 +38,8 @@ export interface VirtioPciLayout {
   readonly device?: StructurePlace;
   /** Shared memory by region id (reference 1.7). */
   readonly sharedMemory: ReadonlyMap<number, StructurePlace>;
+  /** VF Migration Capable of the SR-IOV capability; false without one (N-3.7). */
+  readonly vfMigrationCapable: boolean;
 }
 
 /** What a structure must be like. */
@@ -112,6 +114,7 @@ export function findVirtioLayout(
       )]
         .map(([id, capability]) => [id, place(capability)]),
     ),
+    vfMigrationCapable: capabilities.some((one) => one.kind === "sr-iov" && one.capabilities.vfMigration),
   };
 }
 

@@ -135,7 +135,18 @@ export class PciModernTransport implements VirtioTransport {
         field: "admin_queue_index",
       });
     }
+    if (count > 0x1_0000 - first) {
+      throw new DeviceError(`${count} queues from ${first} on; numbers of queues have 16 bits (2.2)`, {
+        function: this.name,
+        field: "admin_queue_num",
+      });
+    }
     return { first, count };
+  }
+
+  /** See `VirtioTransport`; read when the function was opened, since it never changes. */
+  get vfMigrationCapable(): boolean {
+    return this.layout.vfMigrationCapable;
   }
 
   /** The function's. */

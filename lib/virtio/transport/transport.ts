@@ -78,6 +78,8 @@ export interface VirtioTransport extends Disposable {
   readonly queueCount: number;
   /** Administration queues (ADMIN_VQ; reference 2.2): their first number and how many; `count` 0 when the device has none. */
   readonly adminQueues: { readonly first: number; readonly count: number };
+  /** VF Migration Capable of a PF: then no command may be sent to its VFs (N-3.7). Absent: no PF, or it is not. */
+  readonly vfMigrationCapable?: boolean;
   /** DMA memory that the device can reach. */
   readonly dma: DmaSpace;
   /** True after `close`. */

@@ -57,7 +57,7 @@ export class FakeFunction implements VfioDevice {
   readonly path = "vfio-user";
   readonly info = { flags: 3, numRegions: 9, numIrqs: 5 };
   readonly iommu = new FakeIommu();
-  readonly config = new Uint8Array(256);
+  config: Uint8Array<ArrayBuffer> = new Uint8Array(256);
   readonly barBytes = [0, 0, 0x1000, 0, 0x4000, 0];
   /** `w2@22=1 (bar 4)` and the like, for BAR accesses. */
   readonly log: string[] = [];
@@ -123,6 +123,16 @@ export class FakeFunction implements VfioDevice {
     });
   }
 
+  /** Extended configuration space with an SR-IOV capability. @param capabilities its register of that name */
+  addSriov(capabilities: number): void {
+    const config = new Uint8Array(4096);
+    config.set(this.config);
+    this.config = config;
+    const view = new DataView(config.buffer);
+    view.setUint32(0x100, 0x0001_0010, true);
+    view.setUint32(0x104, capabilities, true);
+  }
+
   get dma(): DmaSpace {
     return this.iommu.space;
   }
@@ -131,7 +141,7 @@ export class FakeFunction implements VfioDevice {
   }
   regionInfo(index: number): RegionInfo {
     this.#open();
-    const sizeBytes = index === 7 ? 256 : this.barBytes[index] ?? 0;
+    const sizeBytes = index === 7 ? this.config.length : this.barBytes[index] ?? 0;
     return { index, flags: 3, sizeBytes, mmapAreas: [], msixMappable: false };
   }
   irqInfo(index: number): IrqInfo {

@@ -61,6 +61,7 @@ export class FakeTransport implements VirtioTransport {
   readonly doorbellWrites: number[] = [];
   readonly queueVectors = new Map<number, number | null>();
   configVector: number | null = null;
+  vfMigrationCapable = false;
   /** Features that the device shows. */
   offered: bigint;
   driverFeatures = 0n;

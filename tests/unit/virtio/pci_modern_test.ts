@@ -36,6 +36,7 @@ Deno.test("2.1 structures are found with bar, offset, length and multiplier", ()
     notify: { bar: 4, offset: 0x3000, lengthBytes: 0x1000 },
     notifyOffMultiplier: 4,
     sharedMemory: new Map([[5, { bar: 2, offset: 0x800, lengthBytes: 0x100 }]]),
+    vfMigrationCapable: false,
   });
 });
 
@@ -147,6 +148,30 @@ Deno.test("2.2 admin queues come after the others: an index below num_queues is 
   device.adminQueues = { first: 2, count: 1 };
   const error = assertThrows(() => transport.adminQueues, DeviceError);
   assertEquals(error.location, { function: device.name, field: "admin_queue_index" });
+});
+
+Deno.test("2.2 admin queues have 16-bit numbers: an index and a number beyond them are the device's fault", () => {
+  using device = new FakeFunction();
+  using transport = PciModernTransport.open(device);
+  device.features = bit(32) | bit(41);
+  for (const [first, count] of [[0xffff, 1], [3, 0x10000 - 3], [0xfff0, 0x10]] as const) {
+    device.adminQueues = { first, count };
+    assertEquals(transport.adminQueues, { first, count });
+  }
+  for (const [first, count] of [[0xffff, 2], [3, 0x10000 - 2], [0xfff0, 0xffff]] as const) {
+    device.adminQueues = { first, count };
+    const error = assertThrows(() => transport.adminQueues, DeviceError, `${count}`);
+    assertEquals(error.location, { function: device.name, field: "admin_queue_num" });
+  }
+});
+
+Deno.test("N-3.7 VF Migration Capable is read from the SR-IOV capability", () => {
+  for (const [capabilities, migrates] of [[undefined, false], [0, false], [2, false], [1, true]] as const) {
+    using device = new FakeFunction();
+    if (capabilities !== undefined) device.addSriov(capabilities);
+    using transport = PciModernTransport.open(device);
+    assertEquals(transport.vfMigrationCapable, migrates);
+  }
 });
 
 Deno.test("2.2 bits 39, 40 and 41 are refused when their registers lie past the structure's length", () => {

@@ -352,6 +352,25 @@ Deno.test("N-3.7 vfCount is asked before each SR-IOV command: nothing is sent wh
   assertEquals(device.opcodes, [8], "the self group does not mind");
 });
 
+Deno.test("N-3.7 nothing is sent to the SR-IOV group of a PF with VF Migration Capable", async () => {
+  const device = new FakeOwner();
+  device.transport.vfMigrationCapable = true;
+  const pf = await VirtioAdmin.open(device.transport);
+  try {
+    assertEquals([pf.self.used !== null, pf.sriov.used], [true, null]);
+    await assertRejects(() => pf.sriov.listUse(), UnsupportedError, "VF Migration Capable is set (N-3.7)");
+    await assertRejects(() => pf.member(0).setMode(true), UnsupportedError, "N-3.7");
+    assertThrows(() => pf.member(0).legacy.readCommon(0, 4), UnsupportedError, "N-3.7");
+    await assertRejects(() => pf.admin.execute({ ...RAW, memberId: 1n }), UnsupportedError, "N-3.7");
+    assertEquals(device.seen.filter(({ groupType }) => groupType === 1), []);
+    assertEquals((await pf.capabilities.get(0)).length >= 0, true);
+  } finally {
+    pf.close();
+    await pf.settled;
+    device.transport.close();
+  }
+});
+
 Deno.test("N-3.7 members that go away under commands end in clear errors, and no queue is stuck", async () => {
   await using fixture = await opened({ lanes: 2, memberOrder: "pipelined" });
   const { device, pf } = fixture;
