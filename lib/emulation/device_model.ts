@@ -98,6 +98,8 @@ export interface ModelParts {
   lack?(accepted: bigint): string | undefined;
   /** Parts of the device type, in order of their selectors. */
   get?(): readonly DevicePart[];
+  /** Most bytes that they can ever take, headers included. Absent: there are none. */
+  readonly mostBytes?: number;
   /** Why a part of the device type cannot be taken; undefined when it can. Nothing changes. */
   problem?(part: DevicePart, accepted: bigint): string | undefined;
   /** Takes a part that `problem` has nothing against. The device is stopped. */

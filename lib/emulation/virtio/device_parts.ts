@@ -24,6 +24,7 @@ import {
 import {
   DEV_PART_OF_TYPE,
   type DevicePart,
+  partBytes,
   partLabel,
   partOrderProblem,
   partProblem,
@@ -165,7 +166,19 @@ export class DeviceParts implements MemberParts {
 
   /** All parts, in the standard's order. */
   get(): readonly DevicePart[] {
-    const { offered, registers, model } = this.#host;
+    return [...this.#common(), ...this.#host.model.parts?.get?.() ?? []];
+  }
+
+  /** Parts of all devices always take the same; those of the type grow with what its driver sets. */
+  get mostBytes(): number {
+    return this.#common().reduce(
+      (sum, part) => sum + partBytes(part),
+      this.#host.model.parts?.mostBytes ?? 0,
+    );
+  }
+
+  #common(): DevicePart[] {
+    const { offered, registers } = this.#host;
     const queues = registers.queues.map((queue, index) => ({ queue, index }))
       .filter(({ queue }) => queue.maxSize > 0);
     const fields = registers.adminCount === 0 ? FIELDS : [...FIELDS, ...ADMIN_FIELDS];
@@ -176,7 +189,6 @@ export class DeviceParts implements MemberParts {
       statusPart(registers.status),
       ...queues.map(({ queue, index }) => vqCfgPart(queueRegisters(queue, index))),
       ...queues.map(({ index }) => vqNotifyCfgPart(this.#doorbell(index))),
-      ...model.parts?.get?.() ?? [],
     ];
   }
 

@@ -54,6 +54,9 @@ export class AddressTable {
     return bytes;
   }
 
+  /** Bytes of the longest list. */
+  static readonly mostBytes: number = 4 + 6 * (FILTER_ENTRIES + 1);
+
   /** Whether an address is in the list. */
   has(high: number, low: number): boolean {
     for (let i = 0; i < this.#count; i++) {

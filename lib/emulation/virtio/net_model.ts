@@ -507,6 +507,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     const active = () => this.#activePairs;
     return new NetParts({
       control: this.#control,
+      offered: this.features,
       get activePairs(): number {
         return active();
       },

@@ -4,7 +4,7 @@
  * @module
  */
 import { netCvqCfgPart, readNetCvqCfgPart } from "../../virtio/constants/device_part_values.ts";
-import type { DevicePart } from "../../virtio/constants/device_parts.ts";
+import { type DevicePart, partBytes } from "../../virtio/constants/device_parts.ts";
 import {
   NET_CTRL_CLASS,
   NET_CTRL_MAC,
@@ -15,12 +15,14 @@ import {
 } from "../../virtio/constants/net.ts";
 import type { ModelParts } from "../device_model.ts";
 import { carryOut, type ControlBytes, type NetControlTarget } from "./net_control.ts";
-import { ReceiveFilter } from "./net_filter.ts";
+import { AddressTable, ReceiveFilter } from "./net_filter.ts";
 
 /** The device that the parts are of. */
 export interface NetPartsTarget {
   /** What control commands change. */
   readonly control: NetControlTarget;
+  /** Features that it offers. */
+  readonly offered: bigint;
   /** Queue pairs in use. */
   readonly activePairs: number;
   /** See `ModelParts`. */
@@ -49,9 +51,19 @@ export class NetParts implements ModelParts {
 
   /** Every configuration that the driver's features let it make, as it is now. */
   get(): readonly DevicePart[] {
-    const { control, activePairs } = this.#target;
-    const { filter, negotiatedFeatures } = control;
-    const has = (feature: bigint) => (negotiatedFeatures & feature) !== 0n;
+    const { filter, negotiatedFeatures } = this.#target.control;
+    return this.#parts(negotiatedFeatures, filter.unicast.encode(), filter.multicast.encode());
+  }
+
+  /** With every feature in use, and full tables. */
+  get mostBytes(): number {
+    const full = new Uint8Array(AddressTable.mostBytes);
+    return this.#parts(this.#target.offered, full, full).reduce((sum, part) => sum + partBytes(part), 0);
+  }
+
+  #parts(features: bigint, unicast: Uint8Array, multicast: Uint8Array): DevicePart[] {
+    const { control: { filter }, activePairs } = this.#target;
+    const has = (feature: bigint) => (features & feature) !== 0n;
     const parts: DevicePart[] = [];
     const add = (kind: number, command: number, data: Uint8Array) =>
       void parts.push(netCvqCfgPart({ class: kind, command, data }));
@@ -65,7 +77,6 @@ export class NetParts implements ModelParts {
         mode(NET_CTRL_RX.nouni, filter.noUnicast);
         mode(NET_CTRL_RX.nobcast, filter.noBroadcast);
       }
-      const unicast = filter.unicast.encode(), multicast = filter.multicast.encode();
       const tables = new Uint8Array(unicast.length + multicast.length);
       tables.set(unicast);
       tables.set(multicast, unicast.length);

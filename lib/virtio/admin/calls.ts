@@ -31,6 +31,7 @@ import {
   type DevicePartHeader,
   encodePartHeaders,
   encodeParts,
+  partBytes,
 } from "../constants/device_parts.ts";
 import { adminGroupName, describeAdminCommand } from "./error.ts";
 import type { AdminCommand, AdminReply } from "./frame.ts";
@@ -271,13 +272,16 @@ export function partsListCall(memberId: bigint, id: number, count: number): Admi
   };
 }
 
-/** DEV_PARTS_GET: all parts, or those that headers name, with room for `resultBytes` of them. @throws UsageError */
+/**
+ * DEV_PARTS_GET: all parts, or those that headers name, with room for `resultBytes` of them. A result that does not fit is cut off with OK: one that ends
+ * inside a part, or with the room, is returned as the error that it may be (A-3.15). @throws UsageError
+ */
 export function partsGetCall(
   memberId: bigint,
   id: number,
   selected: readonly DevicePartHeader[] | "all",
   resultBytes: number,
-): AdminCall<DevicePart[]> {
+): AdminCall<DevicePart[] | DeviceError> {
   const list = selected === "all" ? new Uint8Array(0) : encodePartHeaders(selected);
   const data = request(id, selected === "all" ? DEV_PARTS_WANTED.all : DEV_PARTS_WANTED.selected, list);
   const what = selected === "all" ? "all" : `${selected.length} selected`;
@@ -285,15 +289,18 @@ export function partsGetCall(
   return {
     command,
     read: ({ result, writtenBytes }, name) => {
+      const wrong = (message: string, cause?: ProtocolError) =>
+        new DeviceError(`${describe(command)}: ${message}`, { function: name, field: "parts" }, {
+          ...(cause === undefined ? {} : { cause, hint: cause.hint }),
+        });
       try {
-        return decodeParts(withoutTail(result.subarray(0, writtenBytes)));
+        const parts = decodeParts(withoutTail(result.subarray(0, writtenBytes)));
+        const left = resultBytes - parts.reduce((sum, part) => sum + partBytes(part), 0);
+        if (writtenBytes < resultBytes || left >= 8) return parts;
+        return wrong(`${parts.length} parts fill the room of ${resultBytes} bytes; there may be more`);
       } catch (error) {
         if (!(error instanceof ProtocolError)) throw error;
-        throw new DeviceError(
-          `${describe(command)}: ${error.message}`,
-          { function: name, field: "parts" },
-          { cause: error, hint: error.hint },
-        );
+        return wrong(error.message, error);
       }
     },
   };

@@ -133,7 +133,9 @@ export class GroupOwner {
     if ((this.#options.lists ?? "open") !== "open") return;
     for (const group of [this.self, this.sriov]) {
       // N-3.7: without VFs there is no such group yet, and of VFs that may migrate nobody must ask.
-      if (group === this.sriov && (this.queues.vfMigrationCapable || this.#options.vfCount?.() === 0)) continue;
+      if (group === this.sriov && (this.queues.vfMigrationCapable || this.#options.vfCount?.() === 0)) {
+        continue;
+      }
       try {
         await group.start();
       } catch (error) {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ClosedError, ExhaustedError, UsageError } from "../../errors/mod.ts";
+import { ClosedError, DeviceError, ExhaustedError, UsageError } from "../../errors/mod.ts";
 import { DEV_PART } from "../constants/admin.ts";
 import { type DevicePart, type DevicePartHeader, partOrderProblem } from "../constants/device_parts.ts";
 import {
@@ -20,9 +20,12 @@ import type { AdminMember, MemberContext, MemberRecord } from "./member.ts";
 
 export type { PartsObjectKind } from "./calls.ts";
 
-/** Header of a part and the most that a part of this size grows while it is read. */
+/** Beside what the device says that parts take at most. */
 const SLACK_BYTES = 256;
+/** Each has so many times the room. */
 const TRIES = 3;
+/** Ids that may be found taken before no further one is tried. */
+const TAKEN_MAX = 1000;
 
 /** An object of type DEV_PARTS. A reset of the owner destroys it. */
 export class PartsObject implements AsyncDisposable {
@@ -30,7 +33,7 @@ export class PartsObject implements AsyncDisposable {
   readonly member: AdminMember;
   /** What it is for. */
   readonly kind: PartsObjectKind;
-  /** Below the limits of VIRTIO_DEV_PARTS_CAP. */
+  /** The lowest one that was free. */
   readonly id: number;
   readonly #context: MemberContext;
   readonly #record: MemberRecord;
@@ -54,14 +57,17 @@ export class PartsObject implements AsyncDisposable {
     const refused = new Set<number>();
     for (;;) {
       const same = [...record.objects.values()].filter((one) => one === kind).length;
-      const most = limits.get + limits.set;
       let id = 0;
       while (record.objects.has(id) || refused.has(id)) id++;
-      if (same >= limits[kind] || id >= most) {
-        throw new ExhaustedError(
-          `${member.name}: no more objects to ${kind} device parts; the device has ${limits[kind]} for a VF`,
-          { hint: "destroy one first" },
-        );
+      const why = same >= limits[kind]
+        ? `the device has ${limits[kind]} for a VF`
+        : refused.size > TAKEN_MAX
+        ? `ids up to ${id - 1} are taken`
+        : undefined;
+      if (why !== undefined) {
+        throw new ExhaustedError(`${member.name}: no more objects to ${kind} device parts; ${why}`, {
+          hint: "destroy one first",
+        });
       }
       // Reserved before it is asked for, so that calls at the same time take other ids.
       record.objects.set(id, kind);
@@ -85,7 +91,7 @@ export class PartsObject implements AsyncDisposable {
     return this.#record === this.#context.record() && this.#record.objects.has(this.id);
   }
 
-  /** Bytes that all parts take, headers included. @throws UsageError (an object to set with), ClosedError, and as `AdminGroup.run` */
+  /** Bytes that all parts take at most, headers included. @throws UsageError (an object to set with), ClosedError, and as `AdminGroup.run` */
   async sizeBytes(): Promise<number> {
     this.#check("get");
     return await this.#context.group.run(partsMetadataCall(this.member.memberId, this.id, "size"));
@@ -107,24 +113,12 @@ export class PartsObject implements AsyncDisposable {
 
   /** All parts, in their order. @throws DeviceError (what came are no parts), and as `sizeBytes` */
   async getAll(): Promise<DevicePart[]> {
-    return await this.#withRoom(
-      () => this.sizeBytes(),
-      (bytes) =>
-        this.#context.group.run(
-          partsGetCall(this.member.memberId, this.id, "all", bytes + SLACK_BYTES),
-        ),
-    );
+    return await this.#get("all");
   }
 
   /** Parts that headers name, those that there are. @throws as `getAll` */
   async getSelected(headers: readonly DevicePartHeader[]): Promise<DevicePart[]> {
-    return await this.#withRoom(
-      () => this.sizeBytes(),
-      (bytes) =>
-        this.#context.group.run(
-          partsGetCall(this.member.memberId, this.id, headers, bytes + SLACK_BYTES),
-        ),
-    );
+    return await this.#get(headers);
   }
 
   /**
@@ -160,16 +154,25 @@ export class PartsObject implements AsyncDisposable {
     await this.destroy();
   }
 
-  /** The state of a running VF may grow between being measured and being read. */
-  async #withRoom<T>(measure: () => Promise<number>, read: (room: number) => Promise<T>): Promise<T> {
+  #get(wanted: readonly DevicePartHeader[] | "all"): Promise<DevicePart[]> {
+    return this.#withRoom(
+      async () => await this.sizeBytes() + SLACK_BYTES,
+      (bytes) => this.#context.group.run(partsGetCall(this.member.memberId, this.id, wanted, bytes)),
+    );
+  }
+
+  /** State may grow between being measured and being read (A-3.15). @param read resolves to an error when more room may help */
+  async #withRoom<T>(
+    measure: () => Promise<number>,
+    read: (room: number) => Promise<T | DeviceError>,
+  ): Promise<T> {
     for (let tries = 1;; tries++) {
-      const room = await measure();
-      try {
-        return await read(room);
-      } catch (error) {
-        const short = error instanceof AdminCommandError && error.statusName === "ENOMEM";
-        if (!short || tries === TRIES) throw error;
-      }
+      const found = await read(tries * await measure()).catch((error) => {
+        if (error instanceof AdminCommandError && error.statusName === "ENOMEM") return error;
+        throw error;
+      });
+      if (!(found instanceof DeviceError)) return found;
+      if (tries === TRIES) throw found;
     }
   }
 

@@ -15,6 +15,7 @@ import {
   NET_FEATURE,
   netCvqCfgPart,
   orderParts,
+  partBytes,
   partOrderProblem,
   readCommonCfgPart,
   readFeaturesPart,
@@ -132,6 +133,24 @@ Deno.test("1.4 §5.1.8 get: what control commands set, by class and command", ()
     2,
   ]);
   assertEquals(of(a.front.memberParts.get(), DEV_PART.NET_CVQ_CFG), []);
+});
+
+Deno.test("3.6 A-3.15 the most that parts take is the same before and after all that a driver can set, and never less than they take", () => {
+  using nics = pair();
+  const { a } = nics;
+  const { memberParts: member } = a.front;
+  const size = () => member.get().reduce((sum, part) => sum + partBytes(part), 0);
+  const { mostBytes } = member;
+  assert(size() < mostBytes);
+  a.start(ALL);
+  const entries = new Array(70).fill([2, 0, 0, 0, 1, 0]).flat();
+  const table = [70, 0, 0, 0, ...entries];
+  const multicast = [70, 0, 0, 0, ...new Array(70).fill([3, 0, 0, 0, 1, 0]).flat()];
+  assertEquals(a.control(1, 0, [...table, ...multicast]), 0);
+  assertEquals([size(), member.mostBytes], [mostBytes, mostBytes], "every feature in use, both tables full");
+  a.fn.status = 0;
+  a.start(FEATURES & ~NET_FEATURE.CTRL_MAC_ADDR);
+  assertEquals(member.mostBytes, mostBytes);
 });
 
 Deno.test("3.6 set: registers, filters and pairs are those of the other function; a second get gives them back", () => {

@@ -34,6 +34,8 @@ export interface MemberParts {
   setStopped(stopped: boolean): void;
   /** All parts, in the standard's order. */
   get(): readonly DevicePart[];
+  /** Most bytes that they can ever take, headers included. */
+  readonly mostBytes: number;
   /** Why these parts cannot be taken now; undefined when they can. Nothing changes. */
   problemOf(parts: readonly DevicePart[]): string | undefined;
   /** Takes parts that `problemOf` has nothing against. They take effect at resume. */

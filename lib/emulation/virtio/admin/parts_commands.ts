@@ -23,7 +23,6 @@ import {
   type DevicePartHeader,
   encodePartHeaders,
   encodeParts,
-  partBytes,
   partHeader,
 } from "../../../virtio/constants/device_parts.ts";
 import type { AdminHandlers } from "./command_group.ts";
@@ -65,7 +64,7 @@ function metadata({ data, resultRoom }: AdminRequest, parts: MemberParts): Admin
   const { size, count, list } = DEV_PARTS_METADATA;
   if (wanted !== size && wanted !== count && wanted !== list) return INVALID_FIELD;
   const all = parts.get();
-  const value = wanted === size ? all.reduce((sum, part) => sum + partBytes(part), 0) : all.length;
+  const value = wanted === size ? parts.mostBytes : all.length;
   const headers = wanted === list ? encodePartHeaders(all.map(partHeader)) : new Uint8Array(0);
   const result = DEV_PARTS_METADATA_RESULT.encode({ value }, headers.length);
   // Here the standard wants an error, and not the general rule that what does not fit is discarded.

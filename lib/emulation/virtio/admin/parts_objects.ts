@@ -116,9 +116,7 @@ export class PartsObjects {
     if (type !== RESOURCE_OBJ_TYPE.DEV_PARTS || kind === undefined) return INVALID_FIELD;
     const objects = this.#objects.get(memberId) ?? new Map<number, PartsObjectKind>();
     if (objects.has(id)) return EXISTS;
-    const limits = this.#driver;
-    if (countOf(objects, kind) >= limitOf(limits, kind)) return EXHAUSTED;
-    if (id >= limits.get + limits.set) return INVALID_FIELD;
+    if (countOf(objects, kind) >= limitOf(this.#driver, kind)) return EXHAUSTED;
     this.#objects.set(memberId, objects.set(id, kind));
     return OK;
   }
@@ -179,6 +177,5 @@ function countOf(objects: ReadonlyMap<number, PartsObjectKind>, kind: PartsObjec
 }
 
 function fits(objects: ReadonlyMap<number, PartsObjectKind>, limits: PartsLimits): boolean {
-  return [...objects.keys()].every((id) => id < limits.get + limits.set) &&
-    Object.values(DEV_PARTS_OBJ_TYPE).every((kind) => countOf(objects, kind) <= limitOf(limits, kind));
+  return Object.values(DEV_PARTS_OBJ_TYPE).every((kind) => countOf(objects, kind) <= limitOf(limits, kind));
 }

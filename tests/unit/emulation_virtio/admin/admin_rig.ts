@@ -35,6 +35,9 @@ export const COMMON_FIELDS: readonly (readonly [number, number])[] = [
 /** The same of the device-specific configuration. */
 export const DEVICE_FIELDS: readonly (readonly [number, number])[] = [[0, 6], [6, 8], [8, 10], [10, 12]];
 
+/** What the parts of a member may take: far more than they do. */
+export const MOST_BYTES = 1000;
+
 /** A VF that is two register files and a list of parts. */
 export class FakeMember implements GroupMember, MemberLegacy, MemberParts {
   readonly name: string;
@@ -90,6 +93,7 @@ export class FakeMember implements GroupMember, MemberLegacy, MemberParts {
   get(): readonly DevicePart[] {
     return this.current;
   }
+  readonly mostBytes = MOST_BYTES;
   problemOf(parts: readonly DevicePart[]): string | undefined {
     return parts.some(({ type }) => type < 0x100 || type > 0x104) ? "an alien part" : undefined;
   }

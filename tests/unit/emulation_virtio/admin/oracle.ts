@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { COMMON_FIELDS, DEVICE_FIELDS } from "./admin_rig.ts";
+import { COMMON_FIELDS, DEVICE_FIELDS, MOST_BYTES } from "./admin_rig.ts";
 
 interface OraclePart {
   type: number;
@@ -117,7 +117,6 @@ export class Oracle {
       if (
         kinds.filter((kind) => kind === 0).length > get || kinds.filter((kind) => kind === 1).length > set
       ) return [16, 1];
-      if ([...objects.keys()].some((id) => id >= get + set)) return [16, 1];
     }
     this.limits = [get, set];
     return [0, 0];
@@ -153,7 +152,6 @@ export class Oracle {
       if (type !== 0 || kind > 1) return INVALID_FIELD;
       if (objects.has(id)) return [17, 3];
       if (full()) return [28, 6];
-      if (id >= this.limits[0] + this.limits[1]) return INVALID_FIELD;
       objects.set(id, kind);
       return [0, 0];
     }
@@ -183,7 +181,7 @@ export class Oracle {
     const { parts } = member;
     if (opcode === 14) {
       if (wanted > 2) return INVALID_FIELD;
-      const value = wanted === 0 ? parts.flatMap(encode).length : parts.length;
+      const value = wanted === 0 ? MOST_BYTES : parts.length;
       const result = [
         ...le(value, 4),
         ...zeros(4),

@@ -146,7 +146,6 @@ const REFUSED: readonly (readonly [string, number, number, Frame])[] = [
   }],
   ["an object of another type", 22, 3, { opcode: CREATE, data: created(7, 0, 1) }],
   ["an object for nothing", 22, 3, { opcode: CREATE, data: created(7, 2) }],
-  ["an id past the limits", 22, 3, { opcode: CREATE, data: created(32, 0) }],
   ["an id that is taken", 17, 3, { opcode: CREATE, data: created(READS, 1) }],
   ["an object turned into nothing", 22, 3, { opcode: MODIFY, data: created(READS, 9) }],
   ["an object that is not there", 6, 3, { opcode: DESTROY, data: object(9) }],

@@ -181,6 +181,64 @@ Deno.test("parts that are no parts are a DeviceError, never a crash", async () =
   assertEquals(members.objects.size, 0);
 });
 
+Deno.test("A-3.15 a result that ends inside a part is asked for again with more room, and so is one that fills it", async () => {
+  await using fixture = await opened();
+  const { device, pf, members } = fixture;
+  // The state grows behind the back of a device that says how large it is now, and cuts off what does not fit.
+  const grown: DevicePart[] = [...PARTS, {
+    type: 0x200,
+    flags: 0,
+    selector: 0n,
+    value: new Uint8Array(300).fill(7),
+  }];
+  let measured = 0;
+  members.override = ({ opcode, data, writable }) => {
+    if (opcode === 0xe && data[8] === 0) {
+      const size = encodeParts(++measured === 1 ? PARTS : grown).length;
+      return { result: words(BigInt(size)) };
+    }
+    return opcode === 0xf ? { result: encodeParts(grown).slice(0, writable - 8) } : undefined;
+  };
+  assertEquals(await pf.member(0).saveParts(), grown);
+  assertEquals(device.opcodes.slice(3), [0xa, 0xe, 0xf, 0xe, 0xf, 0xd]);
+  // One that measures as little each time gets twice the room instead.
+  members.override = ({ opcode, data, writable }) =>
+    opcode === 0xe && data[8] === 0
+      ? { result: words(8n) }
+      : opcode === 0xf
+      ? { result: encodeParts(grown).slice(0, writable - 8) }
+      : undefined;
+  await using object = await pf.member(0).createPartsObject("get");
+  assertEquals(await object.getAll(), grown);
+  assertEquals(await object.getSelected(grown.map(partHeader)), grown);
+  // Cut off between two parts, the result fills the room all the same.
+  const even: DevicePart[] = Array.from({ length: 20 }, (_, at) => ({
+    type: 0x104,
+    flags: 0,
+    selector: BigInt(at),
+    value: new Uint8Array(32).fill(at + 1),
+  }));
+  const bytes = encodeParts(even);
+  members.override = ({ opcode, data, writable }) =>
+    opcode === 0xe && data[8] === 0
+      ? { result: words(BigInt(7 * 48 - 256)) }
+      : opcode === 0xf
+      ? { result: bytes.slice(0, writable - 8) }
+      : undefined;
+  assertEquals(await object.getAll(), even);
+});
+
+Deno.test("A-3.15 a device that never has room enough is a DeviceError, after a few tries", async () => {
+  await using fixture = await opened();
+  const { device, pf, members } = fixture;
+  const endless = { type: 0x200, flags: 0, selector: 0n, value: new Uint8Array(1 << 20).fill(7) };
+  members.override = ({ opcode, writable }) =>
+    opcode === 0xf ? { result: encodeParts([endless]).slice(0, writable - 8) } : undefined;
+  const error = await assertRejects(() => pf.member(0).saveParts(), DeviceError, "DEV_PARTS_GET");
+  assertEquals(error.location.field, "parts");
+  assertEquals(device.opcodes.slice(3), [0xa, 0xe, 0xf, 0xe, 0xf, 0xe, 0xf, 0xd]);
+});
+
 Deno.test("N-3.4 with IN_ORDER: what follows the parts in a result that counts as written completely is no part", async () => {
   await using fixture = await opened({ features: IN_ORDER | INDIRECT });
   const { device, pf, members } = fixture;
@@ -219,7 +277,7 @@ Deno.test("ENOMEM: the size is asked again, with a bound", async () => {
   assertEquals(device.opcodes, [0xa, 0xe, 0xf, 0xe, 0xf, 0xe, 0xf, 0xd]);
 });
 
-Deno.test("ids are the lowest free ones below the limits, of each VF; no more objects than allowed", async () => {
+Deno.test("ids are the lowest free ones of each VF; no more objects than allowed", async () => {
   await using fixture = await opened();
   const { pf, members } = fixture;
   members.limits = [2, 1];
@@ -238,14 +296,19 @@ Deno.test("ids are the lowest free ones below the limits, of each VF; no more ob
   assertEquals(members.objects.size, 4);
 });
 
-Deno.test("EEXIST: an id that is taken in the device is left out", async () => {
+Deno.test("3.6 EEXIST: an id that is taken in the device is left out", async () => {
   await using fixture = await opened();
-  const { pf, members } = fixture;
+  const { device, pf, members } = fixture;
   members.limits = [2, 2];
   members.objects.set("1:0", 0).set("1:1", 0);
   assertEquals((await pf.member(0).createPartsObject("get")).id, 2);
+  // 3.6: any id may be taken, also in a device that counts them over all members.
+  for (let id = 0; id < 40; id++) members.objects.set(`2:${id}`, 0);
+  assertEquals((await pf.member(1).createPartsObject("get")).id, 40);
+  device.seen.length = 0;
   members.override = ({ opcode }) => opcode === 0xa ? { status: 17, qualifier: 3 } : undefined;
-  await assertRejects(() => pf.member(0).createPartsObject("get"), ExhaustedError);
+  await assertRejects(() => pf.member(0).createPartsObject("get"), ExhaustedError, "taken");
+  assert(device.seen.length <= 1024);
 });
 
 Deno.test("an object that the device has no more is destroyed here, too, and its place is free", async () => {
