@@ -3,18 +3,22 @@
  *
  * @module
  */
-import { TimeoutError } from "../../lib/errors/mod.ts";
 import type { DmaMemory, DmaSpace } from "../../lib/memory/mod.ts";
 import type { IsmRegion } from "./region.ts";
 
-/** Buffers by IOVA. That of an allocation is the device's until BUFFER_FREE, that of an attachment until DETACH. */
+/**
+ * Buffers by IOVA. That of an allocation is the device's until BUFFER_FREE, that of an attachment until DETACH. After a command that was not answered
+ * the device may still use what it was lent: then nothing is taken back until it is reset, but by BUFFER_FREE.
+ */
 export class BufferLoans implements Disposable {
   readonly #dma: DmaSpace;
+  readonly #stuck: () => boolean;
   readonly #lent = new Map<bigint, { readonly memory: DmaMemory; region: IsmRegion | null }>();
 
-  /** Lends nothing yet. */
-  constructor(dma: DmaSpace) {
+  /** Lends nothing yet. @param stuck a command was not answered */
+  constructor(dma: DmaSpace, stuck: () => boolean) {
     this.#dma = dma;
+    this.#stuck = stuck;
   }
 
   /** Bytes that are lent. */
@@ -31,34 +35,34 @@ export class BufferLoans implements Disposable {
     return memory;
   }
 
-  /** The command failed. After a timeout the device may still use the memory. */
-  takeBack(memory: DmaMemory | undefined, error: unknown): void {
-    if (memory === undefined || error instanceof TimeoutError) return;
-    this.#free(memory.iova);
+  /** The command failed. */
+  takeBack(memory: DmaMemory): void {
+    if (!this.#stuck()) this.#free(memory.iova);
   }
 
-  /** Notes whose it is. */
-  assign(memory: DmaMemory | undefined, region: IsmRegion): void {
-    if (memory === undefined) return;
+  /** Notes whose it is. @returns false when BUFFER_FREE came before the region was known */
+  assign(memory: DmaMemory, region: IsmRegion): boolean {
     const loan = this.#lent.get(memory.iova);
     if (loan !== undefined) loan.region = region;
+    return loan !== undefined;
   }
 
   /** N-5.11: the buffer of an attachment is free after the detach. That of an allocation goes with BUFFER_FREE. */
   detached(region: IsmRegion): void {
-    if (region.allocated) return;
+    if (region.allocated || this.#stuck()) return;
     for (const [iova, loan] of this.#lent) if (loan.region === region) this.#free(iova);
   }
 
-  /** BUFFER_FREE came. @returns what is wrong with it; undefined when nothing is */
-  freed(iova: bigint): string | undefined {
+  /** BUFFER_FREE came. @returns what is wrong with it; or the region that was attached with it, and ends (A-5.22) */
+  freed(iova: bigint): string | IsmRegion | null {
     const loan = this.#lent.get(iova);
     if (loan === undefined) return `BUFFER_FREE of 0x${iova.toString(16)}, which was not lent`;
-    if (loan.region !== null && !loan.region.closed) {
+    const { region } = loan;
+    if (region?.allocated && !region.closed) {
       return `BUFFER_FREE of 0x${iova.toString(16)}, whose region is still attached`;
     }
     this.#free(iova);
-    return undefined;
+    return region;
   }
 
   /** Frees all: the device was reset. */

@@ -65,6 +65,11 @@ export class IsmControlQueue implements Disposable {
     return mine;
   }
 
+  /** A command was not answered: no other is sent until the device is reset. */
+  get stuck(): boolean {
+    return this.#stuck !== null;
+  }
+
   /** Unmaps the command memory. The queue is its device's. */
   close(): void {
     this.#stuckReply?.close();

@@ -36,7 +36,7 @@ export interface IsmPeerEvent {
   readonly peers: bigint;
 }
 
-/** The device needs a buffer of an allocation no longer (without DEV_MEM). The driver has freed it. */
+/** The device needs a buffer no longer (without DEV_MEM). The driver has freed it; a region that was attached with it has ended. */
 export interface IsmBufferFreeEvent {
   /** Which event it is. */
   readonly type: "buffer-free";

@@ -4,6 +4,7 @@
  * @module
  */
 import { ClosedError, DeviceError, UsageError } from "../../lib/errors/mod.ts";
+import type { DmaMemory } from "../../lib/memory/mod.ts";
 import { ISM_PERM, ISM_QUEUE } from "../../lib/virtio/constants/ism.ts";
 import type { WaitTarget } from "../../lib/virtio/waiter.ts";
 import type { Session } from "../session_owner.ts";
@@ -97,7 +98,7 @@ export class IsmSession implements RegionOwner {
     );
     const asleep = session.interruptKind !== "none";
     this.#events = session.own(new EventQueue(events, dma, eventBytes, asleep));
-    this.#loans = info.devMem ? null : session.own(new BufferLoans(dma));
+    this.#loans = info.devMem ? null : session.own(new BufferLoans(dma, () => this.#control.stuck));
     this.#chunks = new ChunkMap(this.#name, info);
     this.#commands = new IsmCommands(this.#name, info, this.#control, this.#chunks);
     this.#parser = new EventParser(this.#name, info);
@@ -143,7 +144,7 @@ export class IsmSession implements RegionOwner {
       try {
         reply = await this.#commands.alloc(sizeBytes, loan?.iova);
       } catch (error) {
-        if (!(error instanceof ClosedError)) this.#loans?.takeBack(loan, error);
+        this.#takeBack(loan, error);
         throw error;
       }
       const rights = { read: true, write: true };
@@ -151,8 +152,7 @@ export class IsmSession implements RegionOwner {
         reply.first,
         () => this.#register(reply.first, sizeBytes, reply, rights, true),
       );
-      this.#loans?.assign(loan, region);
-      return region;
+      return this.#lent(loan, region);
     });
   }
 
@@ -165,14 +165,8 @@ export class IsmSession implements RegionOwner {
       let expected: number | undefined;
       if (this.#loans !== null) expected = this.#checkSize((await this.#commands.query(token)).size);
       const loan = expected === undefined ? undefined : this.#loans?.lend(expected);
-      let reply: ChunkReply;
       try {
-        reply = await this.#commands.attach(token, permissions, loan?.iova);
-      } catch (error) {
-        if (!(error instanceof ClosedError)) this.#loans?.takeBack(loan, error);
-        throw error;
-      }
-      try {
+        const reply = await this.#commands.attach(token, permissions, loan?.iova);
         const region = await this.#undoing(token, () => {
           const sizeBytes = this.#checkSize(reply.first);
           if (expected !== undefined && sizeBytes !== expected) {
@@ -180,13 +174,31 @@ export class IsmSession implements RegionOwner {
           }
           return this.#register(token, sizeBytes, reply, rights, false);
         });
-        this.#loans?.assign(loan, region);
-        return region;
+        return this.#lent(loan, region);
       } catch (error) {
-        this.#loans?.takeBack(loan, error);
+        this.#takeBack(loan, error);
         throw error;
       }
     });
+  }
+
+  /** Those of an earlier life of the device are gone already. */
+  #takeBack(loan: DmaMemory | undefined, error: unknown): void {
+    if (loan !== undefined && !(error instanceof ClosedError)) this.#loans?.takeBack(loan);
+  }
+
+  /** Notes whose the buffer is. @throws ClosedError when the device has given it back meanwhile */
+  #lent(loan: DmaMemory | undefined, region: IsmRegion): IsmRegion {
+    if (loan === undefined || this.#loans?.assign(loan, region)) return region;
+    this.#let(region);
+    throw new ClosedError(`region 0x${region.token.toString(16)}`);
+  }
+
+  /** The device has let go of a region (A-5.22). */
+  #let(region: IsmRegion): void {
+    region.release();
+    this.#forget(region);
+    this.nudge();
   }
 
   async query(token: bigint): Promise<{ size: bigint; permissions: bigint }> {
@@ -329,7 +341,15 @@ export class IsmSession implements RegionOwner {
     try {
       const runs = chunkRuns(chunks, this.info.chunkSizeBytes);
       const what = `${this.#name}, region 0x${token.toString(16)}`;
-      const place = chunks[0]! / this.info.chunkSizeBytes * this.info.notifySizeBytes;
+      const { chunkSizeBytes, notifySizeBytes, notifyAreaBytes } = this.info;
+      const place = chunks[0]! / chunkSizeBytes * notifySizeBytes;
+      if (place + notifySizeBytes > notifyAreaBytes) {
+        const addresses = Math.floor(notifyAreaBytes / notifySizeBytes);
+        throw this.#lie(
+          "chunks[0]",
+          `chunk ${chunks[0]! / chunkSizeBytes}; there are ${addresses} notify addresses (N-5.2)`,
+        );
+      }
       const notify = this.#areas.notify.doorbell(place, 1);
       const memory = new RegionMemory(this.#areas.regions, runs, sizeBytes, rights, what);
       const region = new IsmRegion(this, { token, sizeBytes, chunks, allocated, rights, memory, notify });
@@ -401,8 +421,9 @@ export class IsmSession implements RegionOwner {
   }
 
   #bufferFree(buffer: bigint): void {
-    const wrong = this.#loans?.freed(buffer);
-    if (wrong !== undefined) return this.#fault(this.#lie("buffer", wrong, ISM_QUEUE.event));
+    const found = this.#loans?.freed(buffer);
+    if (typeof found === "string") return this.#fault(this.#lie("buffer", found, ISM_QUEUE.event));
+    if (found && !found.closed) this.#let(found);
     this.counts.buffersFreed++;
     this.#sink.push({ type: "buffer-free", buffer });
   }

@@ -40,6 +40,8 @@ export type IsmMemorySource =
 
 /** BUFFER_FREE events that may wait for a driver before it gets no more regions. */
 const BUFFER_FREES_MAX = 4096;
+/** Entries of permissions that a region may have for devices that are not there. */
+const DEDICATED_MAX = 4096;
 const RIGHTS = ISM_PERM.READ | ISM_PERM.WRITE;
 const PERMISSIONS = ISM_PERM.READ | ISM_PERM.WRITE | ISM_PERM.ATTACH | ISM_PERM.MANAGE;
 
@@ -154,7 +156,7 @@ export class IsmDomain {
     if (region === undefined) return refuse("ENOENT");
     if (member.attachments.has(token)) return refuse("ERR", "the region is attached already (A-5.17)");
     if ((wanted & ~BigInt(RIGHTS)) !== 0n) {
-      return refuse("ERR", `rw_perm 0x${wanted.toString(16)} has more than READ and WRITE`);
+      return refuse("ERR", `rw_perm 0x${wanted.toString(16)} has more than READ and WRITE (A-5.24)`);
     }
     const rights = Number(wanted);
     const may = region.permissionsOf(member.devid);
@@ -191,7 +193,7 @@ export class IsmDomain {
     return undefined;
   }
 
-  /** GRANT_SET_FOR_DEVICE (N-5.12, A-5.2, A-5.10). */
+  /** GRANT_SET_FOR_DEVICE (N-5.12, A-5.2, A-5.10, A-5.23). */
   grantDevice(
     member: IsmMember,
     token: bigint,
@@ -205,7 +207,12 @@ export class IsmDomain {
     if ((granted & ~BigInt(PERMISSIONS)) !== 0n) {
       return refuse("ERR", `permissions 0x${permissions.toString(16)}`);
     }
-    if (!this.members.has(peer)) return refuse("ERR", `peer_devid ${peer} is no device of the domain`);
+    if (peer === 0n) return refuse("ERR", "peer_devid 0, which no device has (N-5.1)");
+    // A-5.23: a device may come later.
+    const room = region.dedicated.size < DEDICATED_MAX || region.dedicated.has(peer);
+    if (!room && !this.members.has(peer)) {
+      return refuse("ERR", `${DEDICATED_MAX} devices have permissions of their own`);
+    }
     // "The device that allocated the region MUST have" all four.
     if (peer === region.allocator && Number(granted) !== ALLOCATOR_PERMISSIONS) {
       return refuse("ERR", "the permissions of the device that allocated the region are fixed");

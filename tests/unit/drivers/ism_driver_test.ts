@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { IsmError, type IsmEvent, VirtioIsm } from "../../../drivers/virtio_ism.ts";
 import { mappingCount } from "../../../ffi/mod.ts";
-import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { FakeTransport } from "../virtio/fake_transport.ts";
 import { withIsm } from "./ism_driven.ts";
 import { CDID, type Heard, ModelIsm, type ModelIsmOptions } from "./model_ism.ts";
@@ -71,13 +71,38 @@ Deno.test("N-5.1, A-5.7: config: domain in either byte order, devid, chunk and n
   await assertRejects(() => VirtioIsm.open(new FakeTransport()), UnsupportedError);
 });
 
-Deno.test("N-5.2: both shared memory areas, large enough for all chunks and their notify addresses", async () => {
+Deno.test("N-5.2: both shared memory areas, and room for a notify address", async () => {
   await refused("shmid", {}, (model) => model.transport.areas.delete(1));
   await refused("shmid", {}, (model) => model.transport.areas.delete(2));
   await refused("notify_size", { notifySize: 0 });
-  // 64 chunks, 4096 bytes of notify addresses.
-  await refused("notify_size", { notifySize: 65 });
-  await withIsm(async () => {}, {}, { notifySize: 64 });
+  // 4096 bytes of notify addresses.
+  await refused("notify_size", { notifySize: 4097 });
+  await withIsm(async () => {}, {}, { notifySize: 4096 });
+});
+
+Deno.test("A-5.25: a notify address for each region, not for each chunk: a device with fewer is used as far as it goes", async () => {
+  // 64 chunks, and addresses of the first 8.
+  await withIsm(
+    async (ism, model) => {
+      model.chunksFor = () => [7, 8, 63];
+      const region = await ism.alloc(3 * PAGE);
+      region.notify();
+      assertEquals(model.notify.kicks, [[7 * 512, 1, 1]]);
+      for (const chunk of [8, 63]) {
+        model.chunksFor = () => [chunk];
+        await region.detach();
+        const heard = model.heard.length;
+        const error = await assertRejects(() => ism.alloc(1), DeviceError, "8 notify addresses (N-5.2)");
+        assertEquals(error.location.field, "chunks[0]");
+        assertEquals(model.heard.slice(heard).map(({ command }) => command), ["0.0", "3.0"], "given back");
+      }
+      assertEquals([ism.regions, model.area.open], [[], 0]);
+      model.chunksFor = () => [0];
+      await ism.alloc(1);
+    },
+    {},
+    { notifySize: 512 },
+  );
 });
 
 Deno.test("N-5.3: no chunk is touched before a region refers to it, and then only its own pages", async () => {
@@ -258,6 +283,65 @@ Deno.test("N-5.6, N-5.10, N-5.11, A-5.3: without DEV_MEM buffers are the driver'
     await assertRejects(() => ism.alloc(PAGE), IsmError);
     assertEquals(ism.statistics().lentBytes, 0);
   }, { devMem: false });
+});
+
+Deno.test("A-5.22: BUFFER_FREE of an attach buffer: it is the driver's again, and the region ends", async () => {
+  await withIsm(async (ism, model) => {
+    const own = await ism.alloc(PAGE);
+    model.regions.set(0x99n, { size: BigInt(2 * PAGE), chunks: [9, 10] });
+    const region = await ism.attach(0x99n);
+    const buffer = model.heard.at(-1)!.data.getBigUint64(16, true);
+    const update = region.waitUpdate();
+    const bytes = region.bytes();
+    model.event(8n, buffer);
+    await assertRejects(() => update, ClosedError);
+    assertEquals([region.closed, bytes.length, ism.regions], [true, 0, [own]]);
+    assertThrows(() => region.getUint8(0), ClosedError);
+    assertThrows(() => region.notify(), ClosedError);
+    assertEquals(ism.takeEvents(), [{ type: "buffer-free", buffer }]);
+    assertEquals([ism.statistics().lentBytes, ism.statistics().faults], [PAGE, 0]);
+    assertThrows(() => model.transport.iommu.at(buffer, 1, true), Error, "nothing is mapped");
+    const heard = model.heard.length;
+    await region.detach();
+    assertEquals(model.heard.length, heard, "the device has let go of it");
+    // Neither its token nor its chunks are taken.
+    await (await ism.attach(0x99n)).detach();
+
+    // The event may be seen before the answer.
+    model.answer = ({ command, data }) => {
+      if (command === "2.0") {
+        model.event(8n, data.getBigUint64(16, true));
+        ism.pollEvents();
+      }
+      return undefined;
+    };
+    await assertRejects(() => ism.attach(0x99n), ClosedError, "0x99");
+    assertEquals([ism.regions, ism.statistics().lentBytes, ism.statistics().faults], [[own], PAGE, 0]);
+  }, { devMem: false });
+});
+
+Deno.test("N-5.11: what a device that does not answer was lent stays its own until it is reset", async () => {
+  await withIsm(async (ism, model) => {
+    model.regions.set(0x99n, { size: BigInt(PAGE), chunks: [9] });
+    const region = await ism.attach(0x99n);
+    const buffer = model.heard.at(-1)!.data.getBigUint64(16, true);
+    model.answer = ({ command }) => command === "3.0" ? "silent" : undefined;
+    await assertRejects(() => region.detach(), TimeoutError);
+    model.transport.iommu.at(buffer, PAGE, true);
+    assertEquals(ism.statistics().lentBytes, PAGE);
+    await ism.reset();
+    assertEquals(ism.statistics().lentBytes, 0);
+
+    // A region that cannot be used is given back; that this was not answered is no reason to take the buffer away.
+    model.answer = ({ command }) =>
+      command === "2.0"
+        ? { ack: 0, reply: [BigInt(PAGE), 1n, 1n] }
+        : command === "3.0"
+        ? "silent"
+        : undefined;
+    await assertRejects(() => ism.attach(0x99n), DeviceError, "chunk");
+    assertEquals(ism.statistics().lentBytes, PAGE);
+  }, { devMem: false, commandTimeoutMs: 20 });
 });
 
 Deno.test("N-5.9: read-only: the mapping cannot be written, and nothing that could write it is handed out", async () => {
