@@ -1,7 +1,13 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { IsmError, type IsmEvent, VirtioIsm } from "../../../drivers/virtio_ism.ts";
 import { mappingCount } from "../../../ffi/mod.ts";
-import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import {
+  ClosedError,
+  DeviceError,
+  TimeoutError,
+  UnsupportedError,
+  UsageError,
+} from "../../../lib/errors/mod.ts";
 import { FakeTransport } from "../virtio/fake_transport.ts";
 import { withIsm } from "./ism_driven.ts";
 import { CDID, type Heard, ModelIsm, type ModelIsmOptions } from "./model_ism.ts";
