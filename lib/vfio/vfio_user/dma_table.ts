@@ -62,8 +62,9 @@ export class DmaRegion {
     this.startLo = Number(iova & 0xffff_ffffn);
     this.startHi = Number(iova >> 32n);
     this.bytes = new Uint8Array(memory.buffer);
-    this.words16 = new Uint16Array(memory.buffer, 0, memory.sizeBytes >> 1);
-    this.words32 = new Uint32Array(memory.buffer, 0, memory.sizeBytes >> 2);
+    // A shift would count in 32 bits; views of 4 GiB and more are fine.
+    this.words16 = new Uint16Array(memory.buffer, 0, Math.floor(memory.sizeBytes / 2));
+    this.words32 = new Uint32Array(memory.buffer, 0, Math.floor(memory.sizeBytes / 4));
   }
 
   /** Unmaps it, and lets go of its file. */

@@ -1,9 +1,11 @@
 /** Client and server in two processes: registers, shared memory, eventfds, DMA, and the death of either. */
 import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
 import {
+  createMemfd,
   Epoll,
   EventFd,
   isErrno,
+  MappedMemory,
   mappingCount,
   openFdCount,
   readDirectory,
@@ -163,6 +165,18 @@ Deno.test("two processes: DMA both ways, a fault outside what is mapped, and non
   const { iova } = small;
   small.close();
   fault(iova, 1);
+  // 64 GiB of a sparse file, far above 4 GiB: only pages that are touched cost memory.
+  using file = createMemfd("large", 64 * 2 ** 30);
+  using sparse = MappedMemory.map(file, 64 * 2 ** 30);
+  const end = 2n ** 47n + BigInt(sparse.sizeBytes);
+  device.dma.lend(sparse, { file, access: { deviceReads: true, deviceWrites: true } }, 2n ** 47n);
+  fill(end - 2n, 2, 0xcd);
+  fill(2n ** 47n + 2n ** 32n - 1n, 2, 0xef);
+  assertEquals([...sparse.bytes(sparse.sizeBytes - 3, 3)], [0, 0xcd, 0xcd]);
+  assertEquals([...sparse.bytes(2 ** 32 - 2, 4)], [0, 0xef, 0xef, 0]);
+  fault(end - 1n, 2);
+  device.dma.takeBack(2n ** 47n);
+  fault(end - 2n, 2);
   assertEquals(device.broken, null, "a fault is an error reply, not the end");
 });
 

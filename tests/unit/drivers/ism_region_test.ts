@@ -1,8 +1,11 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { type IsmRegion, VirtioIsm } from "../../../drivers/virtio_ism.ts";
 import { chunkRuns } from "../../../drivers/virtio_ism/chunks.ts";
-import { SyscallError } from "../../../ffi/mod.ts";
+import { RegionMemory } from "../../../drivers/virtio_ism/region_memory.ts";
+import { createMemfd, MappedMemory, SyscallError } from "../../../ffi/mod.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
+import type { RegionArea } from "../../../lib/vfio/mod.ts";
+import type { SharedMemory } from "../../../lib/virtio/mod.ts";
 import { Random } from "../../random.ts";
 import { ModelIsm } from "./model_ism.ts";
 
@@ -167,4 +170,32 @@ Deno.test("a mapping that fails: the region is given back, and its chunks are fr
   assertEquals([area.open, ism.regions, model.heard.map(({ command }) => command)], [0, [], ["0.0", "3.0"]]);
   area.map = map;
   assertEquals((await ism.alloc(PAGE + 1)).mapped, true);
+});
+
+Deno.test("a region of 6 GiB in two pieces: values, ranges and views on both sides of 2 and 4 GiB", () => {
+  const GIB = 2 ** 30;
+  // Sparse: only pages that are touched cost memory.
+  using file = createMemfd("area", 64 * GIB);
+  const area = {
+    map: (area?: RegionArea) => MappedMemory.map(file, area!.sizeBytes, { offset: BigInt(area!.offset) }),
+  } as Partial<SharedMemory> as SharedMemory;
+  const runs = [{ areaOffset: 60 * GIB, sizeBytes: 3 * GIB }, { areaOffset: 5 * GIB, sizeBytes: 3 * GIB }];
+  const region = new RegionMemory(area, runs, 6 * GIB, { read: true, write: true }, "region");
+  for (const offset of [2 * GIB - 8, 2 * GIB, 3 * GIB, 4 * GIB - 8, 4 * GIB, 6 * GIB - 8]) {
+    region.setBigUint64(offset, 0x8877_6655_4433_2211n);
+    assertEquals(region.getBigUint64(offset), 0x8877_6655_4433_2211n);
+    assertEquals([region.getUint32(offset + 4), region.getUint16(offset + 6), region.getUint8(offset)], [
+      0x8877_6655,
+      0x8877,
+      0x11,
+    ]);
+    assertEquals([region.getUint32(offset + 1), region.bytes(offset, 8)[7]], [0x5544_3322, 0x88]);
+  }
+  const across = new Uint8Array(16).map((_, i) => i + 1), back = new Uint8Array(16);
+  region.write(3 * GIB - 8, across);
+  region.read(3 * GIB - 8, back);
+  assertEquals(back, across);
+  using first = MappedMemory.map(file, 4096, { offset: BigInt(5 * GIB) });
+  assertEquals(first.bytes(0, 8), across.subarray(8));
+  region.close();
 });

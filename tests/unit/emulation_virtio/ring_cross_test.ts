@@ -51,11 +51,17 @@ interface Sent {
   readonly bytes: number;
 }
 
-function run(variant: Variant, seed: number): void {
+/** @param place first addresses of the ring and of the buffers; the device's table has the same */
+function run(
+  variant: Variant,
+  seed: number,
+  place = { ring: 0n, data: DATA },
+  operations = OPERATIONS,
+): void {
   const { layout, eventIndex, indirect, inOrder, usedBatches } = variant;
   const name = JSON.stringify(variant);
   const random = new Random(seed);
-  const transport = new FakeTransport({ queueSizes: [variant.size] });
+  const transport = new FakeTransport({ queueSizes: [variant.size], firstIova: place.ring });
   transport.driverFeatures = FEATURE.VERSION_1 | FEATURE.NOTIFICATION_DATA |
     (layout === "packed" ? FEATURE.RING_PACKED : 0n) | (eventIndex ? FEATURE.EVENT_IDX : 0n) |
     (indirect ? FEATURE.INDIRECT_DESC : 0n) | (inOrder ? FEATURE.IN_ORDER : 0n);
@@ -66,7 +72,9 @@ function run(variant: Variant, seed: number): void {
     mapDma(memory, file, iova, sizeBytes, access);
     dma.add(new DmaRegion(iova, memory, access));
   };
-  dma.add(new DmaRegion(DATA, MappedMemory.anonymous(65536), { deviceReads: true, deviceWrites: true }));
+  dma.add(
+    new DmaRegion(place.data, MappedMemory.anonymous(65536), { deviceReads: true, deviceWrites: true }),
+  );
   const queue = createVirtqueue(transport, 0, { size: variant.size, maxSegments: 4 });
   const { size, addresses } = queue;
   assertEquals([queue.layout, size], [layout, variant.size]);
@@ -98,7 +106,7 @@ function run(variant: Variant, seed: number): void {
   const held: { id: number; bytes: number }[] = [];
   let unpublished = 0, armed = false, wantsInterrupt = false, done = 0, popped = 0, changes = 0;
 
-  for (let n = 0; n < OPERATIONS; n++) {
+  for (let n = 0; n < operations; n++) {
     switch (random.below(8)) {
       case 0:
       case 1: {
@@ -107,7 +115,8 @@ function run(variant: Variant, seed: number): void {
         if (!queue.begin(readable, parts - readable)) break;
         const lengths = Array.from({ length: parts }, () => 1 + random.below(1000));
         for (const length of lengths) {
-          queue.segment(Number(DATA & 0xffff_ffffn) + random.below(60000), Number(DATA >> 32n), length);
+          const address = place.data + BigInt(random.below(60000));
+          queue.segment(Number(address & 0xffff_ffffn), Number(address >> 32n), length);
         }
         const id = queue.commit();
         const bytes = lengths.slice(readable).reduce((sum, one) => sum + one, 0);
@@ -202,7 +211,7 @@ function run(variant: Variant, seed: number): void {
   }
   assertEquals(owner.violations, [], name);
   assert(
-    done > OPERATIONS / 50 && changes >= OPERATIONS / 2000 - 1,
+    done > operations / 50 && changes >= operations / 2000 - 1,
     `${name}: ${done} chains, ${changes} changes`,
   );
   queue.close();
@@ -217,3 +226,16 @@ for (const layout of ["split", "packed"] as const) {
     },
   ));
 }
+
+Deno.test("rings and buffers on both sides of 4 GiB and of 128 TiB, and at the end of all addresses", () => {
+  for (const edge of [2n ** 32n, 2n ** 47n, 2n ** 64n - 2n ** 20n]) {
+    // The ring's areas and tables take several pages: the first lies below the edge.
+    const place = { ring: edge - 4096n, data: edge + 2n ** 20n - (edge < 2n ** 63n ? 0n : 65536n) };
+    for (const layout of ["split", "packed"] as const) {
+      for (const indirect of [false, true]) {
+        const variant = { layout, size: 64, eventIndex: true, indirect, inOrder: false, usedBatches: false };
+        run(variant, 7, place, 2000);
+      }
+    }
+  }
+});

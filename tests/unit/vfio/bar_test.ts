@@ -42,6 +42,31 @@ Deno.test("a register of 64 bits is one access, mapped and not", () => {
   ]);
 });
 
+Deno.test("a BAR of 2, 4, 6 and 64 GiB is registers to its end", () => {
+  for (const gib of [2, 4, 6, 64]) {
+    // Sparse: only pages that are touched cost memory.
+    const sizeBytes = gib * 2 ** 30;
+    using device = new FakeDevice({ 2: whole(sizeBytes) });
+    using bar = new Bar(device, 2);
+    for (const offset of [2 ** 31 - 8, sizeBytes / 2, sizeBytes - 8]) {
+      bar.write64(offset, 0x8877_6655_4433_2211n);
+      assertEquals(device.bytes(2)[offset + 7], 0x88, `${gib} GiB, offset ${offset}`);
+      assertEquals(bar.read64(offset), 0x8877_6655_4433_2211n);
+      assertEquals([bar.read32(offset + 4), bar.read16(offset + 4), bar.read8(offset + 4)], [
+        0x8877_6655,
+        0x6655,
+        0x55,
+      ]);
+      const doorbell = bar.doorbell(offset, 4);
+      doorbell.write(7);
+      assertEquals([doorbell.kind, bar.read32(offset)], ["mapped", 7]);
+      bar.write64(offset, 0n);
+    }
+    assertThrows(() => bar.read8(sizeBytes), UsageError);
+    assertEquals(device.accesses, []);
+  }
+});
+
 Deno.test("nothing is mapped before the first access, and each area once", () => {
   using device = new FakeDevice({
     0: {

@@ -1,5 +1,5 @@
 /** The vfio-user server: the client's memory. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   createMemfd,
   errnoNumber,
@@ -13,6 +13,7 @@ import {
   writeAll,
 } from "../../../ffi/mod.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
+import { DmaFault } from "../../../lib/vfio/vfio_user/mod.ts";
 import { COMMAND, dmaUnmap } from "../../../lib/vfio/vfio_user/protocol.ts";
 import { testSocketPath } from "./raw_client.ts";
 import { bench, EEXIST, EINVAL, ENOENT, ENOSPC, ENOTSUP, map } from "./server_bench.ts";
@@ -34,6 +35,31 @@ Deno.test("server DMA_MAP and DMA_UNMAP: memory is shared, and gone after the de
     0,
   ]);
   assertEquals(b.client.call(COMMAND.dmaUnmap, unmap).error, ENOENT);
+});
+
+Deno.test("server DMA_MAP: memory of 2, 4, 6 and 64 GiB, above 4 GiB and 128 TiB, to its last word", () => {
+  using b = bench();
+  for (const gib of [2, 4, 6, 64]) {
+    const sizeBytes = gib * 2 ** 30;
+    // Sparse: only pages that are touched cost memory.
+    using file = createMemfd("memory", sizeBytes);
+    using mine = MappedMemory.map(file, sizeBytes);
+    for (const address of [2n ** 32n, 2n ** 47n + 0x1000n, 2n ** 64n - BigInt(sizeBytes)]) {
+      const size = BigInt(sizeBytes);
+      assertEquals(b.client.call(COMMAND.dmaMap, map({ address, size }), [file]).error, 0);
+      for (const at of [0, 2 ** 31 - 4, sizeBytes / 2, sizeBytes - 4]) {
+        const { region, offset } = b.server.dma.resolve(address + BigInt(at), 4, true);
+        assertEquals(offset, at);
+        region.words32[at / 4] = 0x1234_5678;
+        assertEquals([region.words16[at / 2], region.bytes[at + 3]], [0x5678, 0x12], `${gib} GiB, ${at}`);
+        assertEquals([...mine.bytes(at, 4)], [0x78, 0x56, 0x34, 0x12]);
+        mine.bytes(at, 4).fill(0);
+      }
+      assertThrows(() => b.server.dma.resolve(address + size - 3n, 4, true), DmaFault);
+      const unmap = dmaUnmap.encode({ argsz: 24, address, size });
+      assertEquals(b.client.call(COMMAND.dmaUnmap, unmap).error, 0);
+    }
+  }
 });
 
 Deno.test("server DMA_MAP: without a file the range is taken but not reachable", () => {

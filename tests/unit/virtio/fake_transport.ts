@@ -36,6 +36,8 @@ export interface FakeDevice {
   readonly pin?: boolean;
   readonly profile?: Profile;
   readonly adminQueues?: { readonly first: number; readonly count: number };
+  /** IOVA of the first memory that is allocated for it. */
+  readonly firstIova?: bigint;
 }
 
 /** See the module's text. */
@@ -46,7 +48,7 @@ export class FakeTransport implements VirtioTransport {
   readonly adminQueues: { readonly first: number; readonly count: number };
   readonly profile: Profile;
   readonly deviceId: number;
-  readonly iommu = new FakeIommu();
+  readonly iommu: FakeIommu;
   readonly log: string[] = [];
   readonly config: Uint8Array;
   readonly queueSizes: readonly number[];
@@ -82,6 +84,8 @@ export class FakeTransport implements VirtioTransport {
 
   constructor(device: FakeDevice = {}) {
     this.deviceId = device.deviceId ?? 4;
+    const { firstIova: start } = device;
+    this.iommu = new FakeIommu(start === undefined ? undefined : [{ start, last: (1n << 64n) - 1n }]);
     this.profile = device.profile ?? "spec";
     this.adminQueues = device.adminQueues ?? { first: 0, count: 0 };
     this.offered = device.features ?? 1n << 32n;
