@@ -12,7 +12,7 @@ import {
   VIRTIO_PCI_VENDOR_ID,
 } from "../constants/device_id.ts";
 
-/** Part of a BAR, checked to lie wholly inside it. */
+/** Part of a BAR that lies wholly inside it, whatever its capability says. */
 export interface StructurePlace {
   /** 0 to 5. */
   readonly bar: number;
@@ -58,7 +58,8 @@ const DEMANDS = {
 
 /**
  * Reads the layout out of a configuration space. Of several structures of a type the first usable one wins; reserved types, BARs
- * above 5 and places outside their BAR are passed over; longer capabilities and longer structures are fine.
+ * above 5 and places outside their BAR are passed over; longer capabilities and longer structures are fine. A structure that reaches beyond its
+ * BAR ends with it; a shared memory region that does is none, since its size has a meaning.
  *
  * @param name function, for messages @param config 256 or 4096 bytes @param barBytes size of a BAR; 0 when there is none
  * @throws UnsupportedError when this is no virtio function, or a legacy one only; DeviceError when a structure that must be there is not usable
@@ -79,39 +80,36 @@ export function findVirtioLayout(
     });
   }
 
-  const find = (structure: keyof typeof DEMANDS): VirtioCapability | string => {
-    const demand = DEMANDS[structure];
+  const place = ({ bar, regionOffset, regionLength }: VirtioCapability): StructurePlace => ({
+    bar,
+    offset: regionOffset,
+    lengthBytes: Math.min(regionLength, barBytes(bar) - regionOffset),
+  });
+  const find = (structure: keyof typeof DEMANDS): VirtioCapability => {
     let reason = "there is none";
     for (const capability of all) {
       if (capability.structure !== structure) continue;
-      const problem = problemOf(capability, demand, barBytes);
+      const problem = problemOf(capability, DEMANDS[structure], barBytes);
       if (problem === undefined) return capability;
       reason = problem;
     }
-    return reason;
-  };
-  const demanded = (structure: keyof typeof DEMANDS): VirtioCapability => {
-    const found = find(structure);
-    if (typeof found !== "string") return found;
-    throw new DeviceError(`no usable ${structure} structure: ${found}`, {
+    throw new DeviceError(`no usable ${structure} structure: ${reason}`, {
       function: name,
       field: "virtio_pci_cap",
     });
   };
 
-  const notify = demanded("notify");
-  const device = find("device");
+  const notify = find("notify");
+  const hasConfig = all.some((one) => one.structure === "device" && one.usable && one.regionLength > 0);
   return {
     deviceId,
-    common: place(demanded("common")),
+    common: place(find("common")),
     notify: place(notify),
     notifyOffMultiplier: checkMultiplier(name, notify.notifyOffMultiplier ?? 0),
-    isr: place(demanded("isr")),
-    ...(typeof device === "string" ? {} : { device: place(device) }),
+    isr: place(find("isr")),
+    ...(hasConfig ? { device: place(find("device")) } : {}),
     sharedMemory: new Map(
-      [...findSharedMemory(
-        all.filter((one) => problemOf(one, { minimumBytes: 1, alignment: 1 }, barBytes) === undefined),
-      )]
+      [...findSharedMemory(all.filter((one) => problemOf(one, wholly(one), barBytes) === undefined))]
         .map(([id, capability]) => [id, place(capability)]),
     ),
     vfMigrationCapable: capabilities.some((one) => one.kind === "sr-iov" && one.capabilities.vfMigration),
@@ -135,8 +133,9 @@ export function virtioDeviceId(name: string, config: ConfigSpace): number {
   );
 }
 
-function place(capability: VirtioCapability): StructurePlace {
-  return { bar: capability.bar, offset: capability.regionOffset, lengthBytes: capability.regionLength };
+/** Of a shared memory region every byte is needed (1.7). */
+function wholly({ regionLength }: VirtioCapability): Demand {
+  return { minimumBytes: Math.max(1, regionLength), alignment: 1 };
 }
 
 function problemOf(
@@ -148,8 +147,8 @@ function problemOf(
   const { bar, regionOffset, regionLength } = capability;
   const size = barBytes(bar);
   if (size === 0) return `BAR ${bar} does not exist`;
-  if (regionOffset + regionLength > size) {
-    return `offset ${regionOffset} + length ${regionLength} is outside BAR ${bar} of ${size} bytes`;
+  if (regionOffset + demand.minimumBytes > size) {
+    return `offset ${regionOffset} + ${demand.minimumBytes} bytes is outside BAR ${bar} of ${size} bytes`;
   }
   if (regionLength < demand.minimumBytes) {
     return `its length ${regionLength} is below the structure's ${demand.minimumBytes} bytes`;

@@ -57,7 +57,8 @@ Deno.test("2.1 reserved types and BARs, and places outside their BAR, are passed
     { bar: 6 },
     { bar: 7 },
     { bar: 1 }, // does not exist
-    { bar: 2, offset: 0xfe0 }, // runs over the end of the BAR
+    { bar: 2, offset: 0xfe0 }, // what lies inside the BAR is too short for the structure
+    { bar: 2, offset: 0x1000 }, // begins at the end of the BAR
     { offset: 0xffff_fff0 }, // wraps in 32 bits
     { length: 55 }, // too short for the structure
     { offset: 0x102 }, // 32-bit registers would not be aligned
@@ -89,6 +90,36 @@ Deno.test("2.1 longer capabilities and longer structures are fine; a missing con
   }
   assertThrows(() => layoutOf(changed(2, { capLength: 16 })), DeviceError, "notify_off_multiplier");
   assertThrows(() => layoutOf([]), UnsupportedError, "legacy");
+});
+
+Deno.test("2.1 a structure that reaches beyond its BAR is used as far as the BAR goes", () => {
+  for (const length of [0x4000, 0x8000, 0xffff_ffff]) {
+    const layout = layoutOf(USUAL.map((one) => ({ ...one, length })));
+    assertEquals(layout.common, { bar: 4, offset: 0, lengthBytes: 0x4000 });
+    assertEquals(layout.isr, { bar: 4, offset: 0x1001, lengthBytes: 0x2fff });
+    assertEquals(layout.device, { bar: 4, offset: 0x2000, lengthBytes: 0x2000 });
+    assertEquals(layout.notify, { bar: 4, offset: 0x3000, lengthBytes: 0x1000 });
+  }
+  // With the end of the BAR the registers of bits 40 and 41 are cut off, whatever the capability says.
+  assertEquals(layoutOf(changed(1, { bar: 2, offset: 0x1000 - 60 })).common.lengthBytes, 60);
+  // The last byte counts: 56 bytes of common structure are enough, 52 are not.
+  assertEquals(layoutOf(changed(1, { bar: 2, offset: 0x1000 - 56 })).common.lengthBytes, 56);
+  assertThrows(() => layoutOf(changed(1, { bar: 2, offset: 0x1000 - 52 })), DeviceError, "56 bytes");
+  assertEquals(layoutOf(changed(2, { bar: 2, offset: 0xffe })).notify.lengthBytes, 2);
+  // 1.7: a shared memory region has the size that it says, or is not there.
+  const beyond = { type: 8, id: 5, bar: 2, offset: 0x800, length: 0x1000 };
+  assertEquals(layoutOf([...USUAL, beyond]).sharedMemory.size, 0);
+});
+
+Deno.test("2.1 a config space that cannot be used is an error, not a device without one", () => {
+  for (const wrong of [{ bar: 1 }, { offset: 0x4000 }, { offset: 0x2002 }]) {
+    const error = assertThrows(() => layoutOf(changed(4, wrong)), DeviceError, "no usable device structure");
+    assertEquals(error.location, { function: "f", field: "virtio_pci_cap" });
+    // The first usable one counts.
+    assertEquals(layoutOf([...changed(4, wrong), USUAL[2]!]).device?.offset, 0x2000);
+  }
+  // A reserved BAR is to be ignored, and no bytes are no config space.
+  for (const none of [{ bar: 6 }, { length: 0 }]) assertEquals(layoutOf(changed(4, none)).device, undefined);
 });
 
 Deno.test("2.2 notify_off_multiplier is 0 or a power of two from 2 on", () => {
