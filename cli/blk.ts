@@ -9,7 +9,7 @@ import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { PciModernTransport } from "../lib/virtio/mod.ts";
 import { interruption } from "./interruption.ts";
-import { openOptions } from "./opening.ts";
+import { openOptions, transportOptions } from "./opening.ts";
 import { bytesText, countText, hexText, jsonText, print, printJson, progress, remark } from "./output.ts";
 import type { Invocation, Of } from "./parser.ts";
 
@@ -28,7 +28,7 @@ async function withBlk(
 ): Promise<void> {
   using stop = interruption();
   using device = host.open(options.function, openOptions(options));
-  using transport = PciModernTransport.open(device);
+  using transport = PciModernTransport.open(device, transportOptions(options));
   const driving: VirtioBlkOptions = {
     interrupts: options.interrupts,
     ...(options.queueSize === undefined ? {} : { queueSize: options.queueSize }),

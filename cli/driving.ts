@@ -6,18 +6,21 @@
 import { VirtioNet, type VirtioNetOptions } from "../drivers/virtio_net.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { PciModernTransport } from "../lib/virtio/mod.ts";
-import { openOptions } from "./opening.ts";
+import { openOptions, transportOptions } from "./opening.ts";
 import type { Of } from "./parser.ts";
 
 /** Opens a virtio-net function; `stack` closes it with all below it. */
 export async function openNet(
   host: Host,
   address: string,
-  options: Pick<Of<"net send">, "path" | "vfToken" | "unsafe" | "interrupts" | "queueSize">,
+  options: Pick<
+    Of<"net send">,
+    "path" | "vfToken" | "unsafe" | "assumeAccessPlatform" | "interrupts" | "queueSize"
+  >,
   stack: AsyncDisposableStack,
 ): Promise<VirtioNet> {
   const device = stack.use(host.open(address, openOptions(options)));
-  const transport = stack.use(PciModernTransport.open(device));
+  const transport = stack.use(PciModernTransport.open(device, transportOptions(options)));
   const driving: VirtioNetOptions = {
     interrupts: options.interrupts,
     ...(options.queueSize === undefined ? {} : { queueSize: options.queueSize }),

@@ -4,6 +4,7 @@
  * @module
  */
 import type { OpenOptions } from "../lib/host/mod.ts";
+import type { PciModernOptions } from "../lib/virtio/mod.ts";
 import type { Of } from "./parser.ts";
 
 /** What `Host.open` takes, from the command line. */
@@ -13,4 +14,9 @@ export function openOptions(options: Pick<Of<"show">, "path" | "vfToken" | "unsa
     ...(options.vfToken === undefined ? {} : { vfToken: options.vfToken }),
     ...(options.unsafe ? { enableUnsafeNoIommuMode: true } : {}),
   };
+}
+
+/** What `PciModernTransport.open` takes, from the command line. */
+export function transportOptions(options: Pick<Of<"show">, "assumeAccessPlatform">): PciModernOptions {
+  return { assumeAccessPlatform: options.assumeAccessPlatform };
 }

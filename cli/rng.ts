@@ -10,7 +10,7 @@ import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { PciModernTransport } from "../lib/virtio/mod.ts";
 import { interruption } from "./interruption.ts";
-import { openOptions } from "./opening.ts";
+import { openOptions, transportOptions } from "./opening.ts";
 import { countText, hexText, jsonText, print, progress, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 
@@ -29,7 +29,7 @@ export async function rng(host: Host, options: Of<"rng">): Promise<void> {
   const say = options.output === "-" ? remark : print;
   using stop = interruption();
   using device = host.open(options.function, openOptions(options));
-  using transport = PciModernTransport.open(device);
+  using transport = PciModernTransport.open(device, transportOptions(options));
   await using entropy = VirtioRng.open(transport, { interrupts: options.interrupts });
   using file = openOutput(options.output);
   let text = "";

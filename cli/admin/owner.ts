@@ -7,13 +7,13 @@ import { VirtioAdmin } from "../../drivers/virtio_admin.ts";
 import { NotFoundError, UnsupportedError } from "../../lib/errors/mod.ts";
 import type { FunctionInfo, Host } from "../../lib/host/mod.ts";
 import { PciModernTransport } from "../../lib/virtio/mod.ts";
-import { openOptions } from "../opening.ts";
+import { openOptions, transportOptions } from "../opening.ts";
 import type { Of } from "../parser.ts";
 
 /** Options of every `admin` command. */
 export type AdminOptions = Pick<
   Of<"admin list">,
-  "function" | "interrupts" | "path" | "vfToken" | "unsafe" | "json"
+  "function" | "interrupts" | "path" | "vfToken" | "unsafe" | "assumeAccessPlatform" | "json"
 >;
 
 /** Opens a PF for nothing but its administration queues; `stack` closes it with all below it. */
@@ -30,7 +30,7 @@ export async function openOwner(
     });
   }
   const device = stack.use(host.open(info.address, openOptions(options)));
-  const transport = stack.use(PciModernTransport.open(device));
+  const transport = stack.use(PciModernTransport.open(device, transportOptions(options)));
   const owner = stack.use(
     await VirtioAdmin.open(transport, {
       interrupts: options.interrupts,

@@ -6,13 +6,13 @@
 import { VirtioIsm, type VirtioIsmOptions } from "../../drivers/virtio_ism.ts";
 import type { Host } from "../../lib/host/mod.ts";
 import { PciModernTransport } from "../../lib/virtio/mod.ts";
-import { openOptions } from "../opening.ts";
+import { openOptions, transportOptions } from "../opening.ts";
 import type { Of } from "../parser.ts";
 
 /** Options of every `ism` command. */
 export type IsmOptions = Pick<
   Of<"ism info">,
-  "function" | "interrupts" | "path" | "vfToken" | "unsafe" | "json"
+  "function" | "interrupts" | "path" | "vfToken" | "unsafe" | "assumeAccessPlatform" | "json"
 >;
 
 /** Opens a virtio-ism function; `stack` closes it with all below it, and its regions with it. */
@@ -23,6 +23,6 @@ export async function openIsm(
   driving: VirtioIsmOptions = {},
 ): Promise<VirtioIsm> {
   const device = stack.use(host.open(options.function, openOptions(options)));
-  const transport = stack.use(PciModernTransport.open(device));
+  const transport = stack.use(PciModernTransport.open(device, transportOptions(options)));
   return stack.use(await VirtioIsm.open(transport, { interrupts: options.interrupts, ...driving }));
 }

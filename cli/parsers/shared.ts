@@ -40,6 +40,10 @@ export const opening = object("Opening a function", {
   unsafe: option("--enable-unsafe-noiommu-mode", {
     description: message`Open without an IOMMU: the device can then reach all of memory.`,
   }),
+  assumeAccessPlatform: option("--assume-access-platform", {
+    description:
+      message`Behind an IOMMU, drive also a device that does not offer ACCESS_PLATFORM: it is known to go through the IOMMU.`,
+  }),
 });
 
 /** Token that a PF gets. */

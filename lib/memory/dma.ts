@@ -17,6 +17,8 @@ export interface DmaMapper {
   readonly pageSizes: bigint;
   /** True when the peer is a process that must be given the file behind the memory. */
   readonly needsFile: boolean;
+  /** True when an IOMMU of this machine translates: to a device that goes around it, an IOVA is some physical address. Default: false. */
+  readonly iommu?: boolean;
   /** Makes `sizeBytes` of `memory`, from its start, reachable at `iova`. `file` is the memfd behind it when `needsFile`. */
   mapDma(
     memory: MappedMemory,

@@ -105,18 +105,20 @@ export function hasQueueState(profile: Profile, features: bigint): boolean {
 
 /**
  * Chooses the subset of `offered` to accept.
- * @throws UnsupportedError when VERSION_1 (not on the legacy interface) or a required bit is not offered, or a required bit's needs are not met
+ * @throws UnsupportedError when VERSION_1 (not on the legacy interface), ACCESS_PLATFORM (where the transport needs it) or a required bit is not
+ * offered, or a required bit's needs are not met
  * @throws UsageError when a bit is both required and refused
  */
 export function chooseFeatures(
   transport:
     & Pick<VirtioTransport, "kind" | "profile" | "name" | "deviceId">
-    & Partial<Pick<VirtioTransport, "legacy">>,
+    & Partial<Pick<VirtioTransport, "legacy" | "needsAccessPlatform">>,
   offered: bigint,
   wishes: FeatureWishes,
 ): bigint {
   const refused = wishes.refused ?? 0n;
-  const required = (wishes.required ?? 0n) | (transport.legacy ? 0n : FEATURE.VERSION_1);
+  const required = (wishes.required ?? 0n) | (transport.legacy ? 0n : FEATURE.VERSION_1) |
+    (transport.needsAccessPlatform ? FEATURE.ACCESS_PLATFORM : 0n);
   const names = (bits: bigint) => featureNames(bits, transport.deviceId, transport.profile).join(", ");
   if ((required & refused) !== 0n) {
     throw new UsageError(`${transport.name}: both required and refused: ${names(required & refused)}`);
@@ -126,6 +128,9 @@ export function chooseFeatures(
     throw new UnsupportedError(`${transport.name} does not offer ${names(missing)}`, {
       hint: (missing & FEATURE.VERSION_1) !== 0n
         ? "the device is a legacy one, or is shown as one: it cannot be driven through the modern interface"
+        : (missing & FEATURE.ACCESS_PLATFORM & ~(wishes.required ?? 0n)) !== 0n
+        ? "it may take the IOMMU's addresses for physical ones: let it offer the bit (QEMU: iommu_platform=on), or, where it " +
+          "is known to go through the IOMMU, insist (assumeAccessPlatform, --assume-access-platform)"
         : "",
     });
   }

@@ -70,7 +70,8 @@ export function readQueueStates(device: VfioDevice, layout: "split" | "packed"):
  */
 export function tryQueueStates(device: VfioDevice, states: QueueStates): number {
   const { layout, queues } = checkQueueStates(states);
-  using transport = PciModernTransport.open(device, { profile: "queue-state" });
+  // It is given no address.
+  using transport = PciModernTransport.open(device, { profile: "queue-state", assumeAccessPlatform: true });
   using virtio = new VirtioDevice(transport);
   const packed = FEATURE.RING_PACKED;
   virtio.negotiate(layout === "packed" ? { required: packed } : { refused: packed });

@@ -125,6 +125,7 @@ export class Type1Mapper implements DmaMapper {
   readonly iovaRanges: readonly IovaRange[];
   readonly pageSizes: bigint;
   readonly needsFile = false;
+  readonly iommu = true;
   readonly #container: Container;
 
   /** Asks the container what it can map. @param reserved windows of the IOMMU group, for kernels that report no ranges. @throws SyscallError, ProtocolError */

@@ -136,6 +136,7 @@ class IoasMapper implements DmaMapper {
   readonly iovaRanges: readonly IovaRange[];
   readonly pageSizes: bigint;
   readonly needsFile = false;
+  readonly iommu = true;
   readonly #iommufd: Iommufd;
   readonly #id: number;
 

@@ -85,6 +85,11 @@ export class MovableTransport implements VirtioTransport {
     return this.#open().vfMigrationCapable;
   }
 
+  /** See `VirtioTransport`. */
+  get needsAccessPlatform(): boolean {
+    return this.#current.needsAccessPlatform;
+  }
+
   /** As written last. */
   get driverFeatures(): bigint {
     return this.#current.driverFeatures;
@@ -157,6 +162,11 @@ export class MovableTransport implements VirtioTransport {
     if (to.deviceId !== this.deviceId || to.profile !== this.profile) {
       throw new UsageError(
         `${to.name} (device ${to.deviceId}, profile ${to.profile}) is another kind of device than ${from.name}`,
+      );
+    }
+    if (to.needsAccessPlatform && (from.driverFeatures & FEATURE.ACCESS_PLATFORM) === 0n) {
+      throw new UnsupportedError(
+        `${to.name} is behind an IOMMU, and the driver did not accept VIRTIO_F_ACCESS_PLATFORM on ${from.name}`,
       );
     }
     if (this.#sharedMemoryUsed) {

@@ -37,6 +37,11 @@ import type {
 export interface PciModernOptions {
   /** Which text gives bits 39–42 their meaning. Default `spec`. */
   readonly profile?: Profile;
+  /**
+   * Drive a device behind an IOMMU also when it does not offer ACCESS_PLATFORM: for hardware that is known to go through the IOMMU all the same. A
+   * device that goes around it reads and writes physical memory that is not its driver's. Default: refuse such a device.
+   */
+  readonly assumeAccessPlatform?: boolean;
 }
 
 /** Features that need a register beyond the first 56 bytes of the common structure. */
@@ -65,6 +70,8 @@ export class PciModernTransport implements VirtioTransport {
   /** Meaning of bits 39–42. */
   readonly profile: Profile;
   readonly deviceId: number;
+  /** Kernel VFIO translates by an IOMMU. A vfio-user server is given the memory itself, and its peers know it by these very addresses. */
+  readonly needsAccessPlatform: boolean;
   /** Where the structures are. */
   readonly layout: VirtioPciLayout;
   readonly #device: VfioDevice;
@@ -80,12 +87,13 @@ export class PciModernTransport implements VirtioTransport {
   private constructor(
     device: VfioDevice,
     layout: VirtioPciLayout,
-    profile: Profile,
+    options: PciModernOptions,
     config: ConfigAccess,
     commandBefore: number,
   ) {
     this.name = device.name;
-    this.profile = profile;
+    this.profile = options.profile ?? "spec";
+    this.needsAccessPlatform = device.dma.mapper.iommu === true && options.assumeAccessPlatform !== true;
     this.deviceId = layout.deviceId;
     this.layout = layout;
     this.#device = device;
@@ -110,7 +118,7 @@ export class PciModernTransport implements VirtioTransport {
     );
     const before = config.setCommand({ memory: true, busMaster: true });
     try {
-      return new PciModernTransport(device, layout, options.profile ?? "spec", config, before);
+      return new PciModernTransport(device, layout, options, config, before);
     } catch (error) {
       restoreCommand(config, before);
       throw error;

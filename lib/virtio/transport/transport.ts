@@ -82,6 +82,11 @@ export interface VirtioTransport extends Disposable {
   readonly vfMigrationCapable?: boolean;
   /** DMA memory that the device can reach. */
   readonly dma: DmaSpace;
+  /**
+   * The addresses of `dma` are an IOMMU's: the device must take ACCESS_PLATFORM, without which it may use them as physical ones (reference 1.2).
+   * Default: false.
+   */
+  readonly needsAccessPlatform?: boolean;
   /** True after `close`. */
   readonly closed: boolean;
   /** Of a device that another process serves, for those who sleep: a `Waiter` watches it. */

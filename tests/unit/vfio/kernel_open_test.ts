@@ -48,7 +48,7 @@ Deno.test("8.3 group path: the order of requests, and Type1v2", () => {
   balanced(() => {
     const kernel = kernelWith(plain);
     using device = openOn(kernel, "01:00.0", { path: "group" });
-    assertEquals([device.name, device.path], [PF, "group"]);
+    assertEquals([device.name, device.path, device.dma.mapper.iommu], [PF, "group", true]);
     assertEquals(types(kernel), [
       "open /dev/vfio/vfio",
       "/dev/vfio/vfio VFIO_GET_API_VERSION",
@@ -70,7 +70,7 @@ Deno.test("8.4 cdev path: the order of requests, original sizes, EMSGSIZE, teard
     const kernel = kernelWith(plain);
     {
       using device = openOn(kernel, PF, { path: "cdev" });
-      assertEquals(device.path, "cdev");
+      assertEquals([device.path, device.dma.mapper.iommu], ["cdev", true]);
       using memory = device.dma.allocate(4096);
       assertEquals(kernel.dma.get("1")?.get(memory.iova), { size: 4096n, flags: 1 | 2 | 4 });
       using readOnly = device.dma.allocate(4096, { access: { deviceReads: true, deviceWrites: false } });
@@ -380,6 +380,7 @@ Deno.test("no-IOMMU mode: only by its full name, its own node and type; no DMA m
       assertEquals(device.path, "group");
       assertEquals(kernel.log.includes("open /dev/vfio/noiommu-12"), true);
       assertThrows(() => device.dma.allocate(4096), UnsupportedError, "no DMA memory in no-IOMMU mode");
+      assert(!device.dma.mapper.iommu);
       assertEquals(device.dma.usage.allocations, 0);
     }
     assertThrows(

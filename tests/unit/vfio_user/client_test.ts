@@ -1,5 +1,5 @@
 /** The client against servers that lie, their replies ready in the socket before it asks: connecting, memory, what it says after its end. */
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { errnoNumber, EventFd, SyscallError, UnixListener, UnixSocket } from "../../../ffi/mod.ts";
 import {
   ClosedError,
@@ -52,6 +52,7 @@ Deno.test("client: what it sends at first is VERSION 0.1 with its limits, then D
   assertEquals([...info!], [...message(4, userDeviceInfo.encode({ argsz: 16 }), { id: 1 })]);
   assertEquals(s.device.info, { flags: 3, numRegions: 9, numIrqs: 5 });
   assertEquals([s.device.path, s.device.needsFile, s.device.pageSizes], ["vfio-user", true, 4096n]);
+  assert(!s.device.dma.mapper.iommu, "the peer knows the memory by these addresses");
 });
 
 Deno.test("client: a server that cannot be talked to is a ProtocolError, and nothing stays open", () => {

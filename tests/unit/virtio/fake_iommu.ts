@@ -19,6 +19,8 @@ export class FakeIommu implements DmaMapper {
   readonly iovaRanges: readonly IovaRange[];
   readonly pageSizes = 4096n;
   readonly needsFile = false;
+  /** As kernel VFIO's; false: as a vfio-user server's. */
+  iommu = false;
   readonly mapped: Mapped[] = [];
   readonly space: DmaSpace;
 

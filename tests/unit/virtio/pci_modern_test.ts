@@ -158,6 +158,34 @@ Deno.test("2.2 features travel as two selected halves of 32 bits", () => {
   assertThrows(() => transport.writeDriverFeatures(-1n), UsageError);
 });
 
+Deno.test("1.2 behind an IOMMU a device without ACCESS_PLATFORM is refused, unless the caller insists", () => {
+  const ways = [
+    // IOMMU, offered, refused by the caller, insisted on
+    [true, true, false, false, "driven"],
+    [true, false, false, false, "refused"],
+    [true, false, false, true, "driven"],
+    [true, true, true, false, "a mistake"],
+    [true, true, true, true, "driven"],
+    [false, false, false, false, "driven"],
+    [false, true, true, false, "driven"],
+  ] as const;
+  for (const [iommu, offers, refuses, assumeAccessPlatform, outcome] of ways) {
+    using device = new FakeFunction();
+    device.iommu.iommu = iommu;
+    device.features = bit(32) | (offers ? bit(33) : 0n);
+    using transport = PciModernTransport.open(device, { assumeAccessPlatform });
+    using virtio = new VirtioDevice(transport);
+    const negotiate = () => virtio.negotiate({ refused: refuses ? bit(33) : 0n });
+    if (outcome === "driven") {
+      assertEquals(negotiate(), bit(32) | (offers && !refuses ? bit(33) : 0n));
+    } else if (outcome === "refused") {
+      const error = assertThrows(negotiate, UnsupportedError, "VIRTIO_F_ACCESS_PLATFORM");
+      assert(error.message.includes(device.name) && error.hint.includes("assumeAccessPlatform"), error.hint);
+    } else assertThrows(negotiate, UsageError, "VIRTIO_F_ACCESS_PLATFORM");
+    if (outcome !== "driven") assertEquals([device.status & 128, device.driverFeatures], [128, 0n]);
+  }
+});
+
 Deno.test("A-3.12 bit 41 is ADMIN_VQ only where the common structure has admin queues", () => {
   for (const [length, first, count] of [[64, 3, 1], [64, 7, 2], [64, 3, 0], [62, 3, 1]] as const) {
     using device = new FakeFunction(changed(1, { length }));
