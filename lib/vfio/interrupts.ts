@@ -5,7 +5,7 @@
  */
 import { EventFd } from "../../ffi/mod.ts";
 import { UnsupportedError, UsageError } from "../errors/mod.ts";
-import { IRQ, type VfioDevice } from "./device.ts";
+import { IRQ, IRQ_FLAG, type VfioDevice } from "./device.ts";
 
 /** Kinds of interrupt that signal work, and the two that signal trouble and a wish to have the function back. */
 export type VectorKind = "msix" | "msi" | "intx" | "error" | "request";
@@ -13,12 +13,13 @@ export type VectorKind = "msix" | "msi" | "intx" | "error" | "request";
 /**
  * One kind of interrupt of an opened function: makes an eventfd a vector, owns them, and closes them when it is disabled.
  *
- * INTx masks itself when it fires: handle it, then `unmask()`.
+ * INTx of the kernel masks itself when it fires: handle it, then `rearm()`.
  */
 export class InterruptSet implements Disposable {
   readonly #device: VfioDevice;
   #kind: VectorKind | null = null;
   #eventFds: readonly EventFd[] = [];
+  #automasked = false;
 
   /** Nothing is on yet. @param device an open function; stays the caller's */
   constructor(device: VfioDevice) {
@@ -53,6 +54,7 @@ export class InterruptSet implements Disposable {
     try {
       this.#checkEnable(kind, count, given?.length ?? count);
       while (eventFds.length < count) eventFds.push(new EventFd());
+      this.#automasked = (this.#device.irqInfo(IRQ[kind]).flags & IRQ_FLAG.automasked) !== 0;
       this.#device.setIrqs({ index: IRQ[kind], action: "trigger", start: 0, eventFds });
     } catch (error) {
       for (const one of eventFds) one.close();
@@ -95,7 +97,15 @@ export class InterruptSet implements Disposable {
     }
   }
 
-  /** Lets a masked interrupt through again; INTx after each that was handled. @throws UnsupportedError, UsageError */
+  /**
+   * After an interrupt was handled: unmasks it where the server masks it when it fires (AUTOMASKED). Elsewhere there is nothing to do, and a server may
+   * know no masks at all. @throws UsageError
+   */
+  rearm(vector = 0): void {
+    if (this.#automasked) this.unmask(vector);
+  }
+
+  /** Lets a masked interrupt through again. @throws UnsupportedError, UsageError */
   unmask(vector = 0): void {
     this.#device.setIrqs({ index: this.#index(), action: "unmask", start: vector, count: 1 });
   }

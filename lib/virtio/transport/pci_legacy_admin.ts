@@ -470,10 +470,10 @@ export class LegacyAdminTransport implements VirtioTransport {
     }, { hint: "ask for fewer vectors, or poll" });
   }
 
-  /** INTx masks itself when it fires: reading the ISR lowers the line, then it may fire again. */
+  /** Reading the ISR lowers the line; then it may fire again. */
   #acknowledgeIntx(): number {
     const isr = this.readInterruptStatus();
-    this.#interrupts.unmask();
+    this.#interrupts.rearm();
     return isr;
   }
 

@@ -533,10 +533,10 @@ export class PciModernTransport implements VirtioTransport {
     return true;
   }
 
-  /** INTx masks itself when it fires: reading the ISR lowers the line, then it may fire again. */
+  /** Reading the ISR lowers the line; then it may fire again. */
   #acknowledgeIntx(): number {
     const isr = this.readInterruptStatus();
-    this.#interrupts.unmask();
+    this.#interrupts.rearm();
     return isr;
   }
 

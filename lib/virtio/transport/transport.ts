@@ -36,7 +36,7 @@ export interface Doorbell {
 export interface InterruptVector {
   /** Signalled by the interrupt; the transport's. */
   readonly eventFd: EventFd;
-  /** Called after the eventfd was taken: reads the ISR and unmasks for INTx, nothing for MSI and MSI-X. Returns ISR bits (1 queue, 2 config), 3 when unknown. */
+  /** Called after the eventfd was taken: reads the ISR for INTx, and unmasks it where it masked itself, nothing for MSI and MSI-X. Returns ISR bits (1 queue, 2 config), 3 when unknown. */
   acknowledge(): number;
 }
 

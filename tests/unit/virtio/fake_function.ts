@@ -91,6 +91,8 @@ export class FakeFunction implements VfioDevice {
   }));
   msixCount = 4;
   pin = 1;
+  /** Eventfd, maskable, automasked: as the kernel's. */
+  intxFlags = 7;
   /** Lies about what was written. */
   keep: { size?: number; enable?: number } = {};
   #deviceFeatureSelect = 0;
@@ -146,7 +148,8 @@ export class FakeFunction implements VfioDevice {
   }
   irqInfo(index: number): IrqInfo {
     this.#open();
-    return { index, flags: 1, count: index === 2 ? this.msixCount : index === 0 ? this.pin : 0 };
+    const flags = index === 0 ? this.intxFlags : 1;
+    return { index, flags, count: index === 2 ? this.msixCount : index === 0 ? this.pin : 0 };
   }
   /** `admin_queue_index` and `admin_queue_num`. */
   adminQueues = { first: 3, count: 1 };
@@ -287,6 +290,8 @@ export class FakeFunction implements VfioDevice {
   }
   setIrqs(request: IrqRequest): void {
     this.#open();
+    const masking = request.action === "mask" || request.action === "unmask";
+    if (masking && (this.irqInfo(request.index).flags & 2) === 0) throw new UnsupportedError("masking");
     this.irqs.push(request);
   }
   reset(): void {

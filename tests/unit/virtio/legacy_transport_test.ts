@@ -272,6 +272,12 @@ Deno.test("2.3 the ISR byte is register 19, and INTx reads it", () => {
   assertEquals(line!.acknowledge(), 1);
   assertThrows(() => transport.setConfigVector(0), UsageError, "while MSI-X is enabled");
   assertEquals(model.vf.irqs.at(-1), { index: 0, action: "unmask", start: 0, count: 1 });
+  // Neither MASKABLE nor AUTOMASKED.
+  transport.disableInterrupts();
+  model.vf.intxFlags = 1;
+  model.isr = 1;
+  assertEquals(transport.enableInterrupts("intx", 1)[0]!.acknowledge(), 1);
+  assertEquals(model.vf.irqs.at(-1)?.action, "trigger");
 });
 
 const MEMBER: LegacyNotifyArea = { whose: "member", bar: 2, offset: 0x10 };

@@ -461,6 +461,22 @@ Deno.test("interrupts: eventfds by vector, INTx acknowledged through the ISR and
   assertEquals(openFdCount(), before);
 });
 
+Deno.test("INTx is unmasked only where the server masks it when it fires: AUTOMASKED", () => {
+  for (const [flags, unmasked] of [[1, 0], [3, 0], [7, 1]] as const) {
+    using device = new FakeFunction();
+    device.intxFlags = flags;
+    using transport = PciModernTransport.open(device);
+    const [line] = transport.enableInterrupts("intx", 1);
+    device.isr = 1;
+    assertEquals([line!.acknowledge(), line!.acknowledge(), device.isr], [1, 0, 0]);
+    assertEquals(
+      device.irqs.filter(({ action }) => action === "unmask").length,
+      2 * unmasked,
+      `flags ${flags}`,
+    );
+  }
+});
+
 Deno.test("config space: one access of the exact width, inside and aligned only", () => {
   using device = new FakeFunction();
   using transport = PciModernTransport.open(device);
