@@ -18,9 +18,14 @@ import type { QueueStateWords } from "../../virtio/constants/queue_state.ts";
 import { STATUS } from "../../virtio/constants/status.ts";
 import { QUEUE_SIZE_MAX } from "../../virtio/constants/ring.ts";
 
+/** The most descriptors up to `size` that a split ring can have. */
+export function splitSize(size: number): number {
+  return size === 0 ? 0 : 2 ** Math.floor(Math.log2(size));
+}
+
 /** Registers of one queue. */
 export class QueueRegisters {
-  /** Largest size of a packed ring; 0: the queue does not exist. */
+  /** Largest size in any layout that is offered; 0: the queue does not exist. */
   readonly maxSize: number;
   /** What `queue_size` reads until it is written: `maxSize`, or for split rings the largest power of two up to that. */
   maximum: number;
@@ -30,7 +35,7 @@ export class QueueRegisters {
   vector: number = NO_VECTOR;
   /** `queue_enable`. */
   enabled = false;
-  /** It was reset by `queue_reset` since the device was: then it may be enabled after DRIVER_OK. */
+  /** It was enabled and reset by `queue_reset` since the device was reset: then it may be enabled after DRIVER_OK. */
   wasReset = false;
   /** Low and high halves of `queue_desc`, `queue_driver` and `queue_device`, in that order. */
   readonly addresses: Uint32Array<ArrayBuffer> = new Uint32Array(6);
@@ -48,8 +53,7 @@ export class QueueRegisters {
 
   /** FEATURES_OK: the layout is known, and with it which sizes there are. */
   chooseLayout(packed: boolean): void {
-    const { maxSize } = this;
-    this.maximum = packed || maxSize === 0 ? maxSize : 2 ** Math.floor(Math.log2(maxSize));
+    this.maximum = packed ? this.maxSize : splitSize(this.maxSize);
     if (this.size > this.maximum) this.size = this.maximum;
   }
 
@@ -153,7 +157,9 @@ export class CommonRegisters {
     this.adminCount = adminCount;
     this.#accesses = owner.queueState ? ACCESSES_WITH_STATE : ACCESSES;
     this.sizeBytes = owner.queueState ? COMMON_CFG_BYTES.queueState : COMMON_CFG_BYTES.all;
-    this.queues = queueSizes.map((size) => new QueueRegisters(size));
+    // Without RING_PACKED there is one layout only.
+    const packed = (owner.offered & FEATURE.RING_PACKED) !== 0n;
+    this.queues = queueSizes.map((size) => new QueueRegisters(packed ? size : splitSize(size)));
   }
 
   /** RING_PACKED was accepted. */
@@ -485,11 +491,8 @@ export class CommonRegisters {
       this.#owner.report("1.5", `${value} was written to queue_reset: only 1 is allowed`, index);
     } else {
       this.#owner.resetQueue(index);
-      const { vector } = queue;
+      queue.wasReset ||= queue.enabled;
       queue.clear();
-      // Only a device reset unmaps vectors.
-      queue.vector = vector;
-      queue.wasReset = true;
     }
   }
 }

@@ -20,7 +20,7 @@ import { describeStatus, STATUS } from "../../virtio/constants/status.ts";
 import { UsageError } from "../../errors/mod.ts";
 import type { DeviceModel } from "../device_model.ts";
 import type { MemberLegacy } from "./admin/handler.ts";
-import type { CommonRegisters, QueueRegisters } from "./common_registers.ts";
+import { type CommonRegisters, type QueueRegisters, splitSize } from "./common_registers.ts";
 import type { PciFrontOptions } from "./front_options.ts";
 import { hasLegacyInterface, insideConfigField } from "./legacy_config_fields.ts";
 import { stepStatus } from "./status_rules.ts";
@@ -241,7 +241,8 @@ export class LegacyRegisters implements MemberLegacy {
       case "queue_pfn":
         return this.#pfns[this.#queueSelect] ?? 0;
       case "queue_size":
-        return queue === undefined ? 0 : legacySize(queue);
+        // A legacy driver cannot choose a size, and its rings are split ones.
+        return splitSize(queue?.maxSize ?? 0);
       case "queue_select":
         return this.#queueSelect;
       case "queue_notify":
@@ -358,7 +359,7 @@ export class LegacyRegisters implements MemberLegacy {
       this.#host.report(BLOCK, "queue_pfn was written while the queue is in use", index);
       return;
     }
-    queue.size = legacySize(queue);
+    queue.size = splitSize(queue.maxSize);
     const { availableOffset, usedOffset } = legacyRingLayout(queue.size);
     const start = BigInt(value) * BigInt(LEGACY_RING_ALIGN);
     [0, availableOffset, usedOffset].forEach((offset, area) => {
@@ -408,9 +409,4 @@ export function legacyRegisters(
   if (admin !== undefined) throw new UsageError("an owner of a group has no legacy registers as a member");
   const anyLayout = ((featuresOff ?? 0n) & FEATURE.ANY_LAYOUT) === 0n;
   return new LegacyRegisters(host, legacy === true ? { anyLayout } : { anyLayout, ...legacy });
-}
-
-/** A legacy driver cannot choose a size, and its rings are split ones. */
-function legacySize({ maxSize }: QueueRegisters): number {
-  return maxSize === 0 ? 0 : 2 ** Math.floor(Math.log2(maxSize));
 }

@@ -92,6 +92,8 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   #generation = 0;
   /** The driver has read config space since the generation changed last: the next change must be seen. */
   #configRead = false;
+  /** SR_IOV was once negotiated: from then on VFs may be enabled, whatever is reset. */
+  #sriovNegotiated = false;
   #reports = 0;
 
   /** A function in front of `model`. @throws UsageError when VERSION_1 shall not be offered */
@@ -315,7 +317,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   vfsEnabled(count: number): void {
     // Without a virtio driver on the PF (VFs through sysfs while vfio-pci has it) nobody is there who could have negotiated.
     const driven = (this.#common.status & STATUS.driver) !== 0;
-    if (count > 0 && driven && (this.offered & ~this.negotiatedFeatures & FEATURE.SR_IOV) !== 0n) {
+    if (count > 0 && driven && !this.#sriovNegotiated && (this.offered & FEATURE.SR_IOV) !== 0n) {
       this.report("1.2", `${count} VFs were enabled, VIRTIO_F_SR_IOV was not negotiated`);
     }
     this.#admin?.vfsEnabled(count);
@@ -500,6 +502,7 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
         this.wake();
         if (value === 0) this.#clear(true);
         else advanceStatus(this.#host, value);
+        this.#sriovNegotiated ||= (this.negotiatedFeatures & FEATURE.SR_IOV) !== 0n;
       },
       reset: () => this.#clear(true),
       start: () => this.model.start(),

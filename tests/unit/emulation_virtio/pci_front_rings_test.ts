@@ -86,6 +86,15 @@ Deno.test("1.4 areas of a packed ring that are not aligned stop the device when 
   assertStringIncludes(fn.port.take()[0]!, "1.4: driverArea");
 });
 
+Deno.test("2.2 where RING_PACKED is not offered, queue_size reads a power of two from the start", () => {
+  using fn = rng({ queueSize: 100, featuresOff: ["VIRTIO_F_RING_PACKED"] });
+  assertEquals(fn.read(24, 2), 64);
+  fn.negotiate(RULES);
+  assertEquals(fn.read(24, 2), 64);
+  fn.status = 0;
+  assertEquals(fn.read(24, 2), 64);
+});
+
 Deno.test("1.5 a packed queue that was reset starts at slot 0 with both wrap counters 1; another size will do", () => {
   using fn = rng();
   fn.negotiate(PACKED | FEATURE.RING_RESET);

@@ -284,6 +284,28 @@ Deno.test("1.2 VFs without SR_IOV negotiated are reported, when there is a virti
   f.bringUp(RULES | FEATURE.SR_IOV, [0]);
   f.front.vfsEnabled(2);
   assertEquals(f.port.take(), []);
+  // Once negotiated, VFs may be enabled after any reset, without negotiating again.
+  for (const reset of [() => f.status = 0, () => f.behaviour.reset("flr")]) {
+    f.front.vfsEnabled(0);
+    reset();
+    f.status = 1;
+    f.status = 3;
+    f.front.vfsEnabled(1);
+    assertEquals(f.port.take(), []);
+    f.bringUp(RULES, [0]);
+    f.front.vfsEnabled(2);
+    assertEquals(f.port.take(), []);
+  }
+});
+
+Deno.test("1.2 SR_IOV is negotiated only when FEATURES_OK is", () => {
+  using f = echo({ sriov: true });
+  f.status = 1;
+  f.status = 3;
+  f.write(8, 4, 1);
+  f.write(12, 4, Number(FEATURE.SR_IOV >> 32n));
+  f.front.vfsEnabled(1);
+  assertEquals(f.port.take(), ["1.2: 1 VFs were enabled, VIRTIO_F_SR_IOV was not negotiated"]);
 });
 
 Deno.test("a driver gone wild fills no memory with reports", () => {
