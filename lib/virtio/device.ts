@@ -112,8 +112,8 @@ export class VirtioDevice implements NotifyGate, Disposable {
   }
 
   /**
-   * Sets a queue up, between `negotiate` and `driverOk`, or again after `resetQueue`, then with any options (1.5). The device owns it: a reset
-   * closes it.
+   * Sets a queue up, between `negotiate` and `driverOk`, or again after `resetQueue`, then with any options (1.5), and with the vector of before when
+   * none is given. The device owns it: a reset closes it.
    * @throws as `createVirtqueue`; UsageError in another state
    */
   createQueue(index: number, options: Omit<VirtqueueOptions, "gate"> = {}): Virtqueue {
@@ -122,11 +122,13 @@ export class VirtioDevice implements NotifyGate, Disposable {
     if (this.#queues.has(index)) {
       throw new UsageError(`${this.transport.name}: queue ${index} is set up already`);
     }
-    const queue = this.#orFail(() => createVirtqueue(this.transport, index, { ...options, gate: this }));
+    // The reset of a queue takes its vector away (1.5).
+    const vector = options.vector === undefined ? this.#vectors.get(index) : options.vector;
+    const driven = { ...options, ...(vector === undefined ? {} : { vector }), gate: this };
+    const queue = this.#orFail(() => createVirtqueue(this.transport, index, driven));
     this.#queues.set(index, queue);
     this.#resetQueues.delete(index);
-    if (options.vector === undefined) this.#vectors.delete(index);
-    else this.#vectors.set(index, options.vector);
+    if (vector !== undefined) this.#vectors.set(index, vector);
     return queue;
   }
 
@@ -356,11 +358,14 @@ export class VirtioDevice implements NotifyGate, Disposable {
     this.close();
   }
 
-  /** N-6.1: every queue has its state written, also those that the driver does not use. */
+  /** N-6.1: every queue has its state written, also those that the driver does not use, administration queues among them. */
   #writeOtherStates(): void {
     if (!hasQueueState(this.transport.profile, this.#features)) return;
     const layout = this.has(FEATURE.RING_PACKED) ? "packed" : "split";
-    for (let index = 0; index < this.transport.queueCount; index++) {
+    const { queueCount } = this.transport;
+    const admin = this.has(FEATURE.ADMIN_VQ) ? this.transport.adminQueues : { first: 0, count: 0 };
+    for (let at = 0; at < queueCount + admin.count; at++) {
+      const index = at < queueCount ? at : admin.first + at - queueCount;
       if (this.#queues.has(index)) continue;
       const size = this.transport.queueMaxSize(index);
       if (size > 0) this.transport.writeQueueState(index, initialQueueState(layout), size);

@@ -4,7 +4,13 @@
  * @module
  */
 import { DeviceError, UnsupportedError } from "../../errors/mod.ts";
-import { ConfigSpace, findSharedMemory, type VirtioCapability, walkCapabilities } from "../../pci/mod.ts";
+import {
+  ConfigSpace,
+  findCapability,
+  findSharedMemory,
+  type VirtioCapability,
+  walkCapabilities,
+} from "../../pci/mod.ts";
 import { COMMON_CFG_BYTES } from "../constants/pci.ts";
 import {
   VIRTIO_PCI_MODERN_BASE,
@@ -38,8 +44,8 @@ export interface VirtioPciLayout {
   readonly device?: StructurePlace;
   /** Shared memory by region id (reference 1.7). */
   readonly sharedMemory: ReadonlyMap<number, StructurePlace>;
-  /** VF Migration Capable of the SR-IOV capability; false without one (N-3.7). */
-  readonly vfMigrationCapable: boolean;
+  /** What its SR-IOV capability says, when it has one. */
+  readonly sriov?: { readonly vfMigrationCapable: boolean };
 }
 
 /** What a structure must be like. */
@@ -100,6 +106,7 @@ export function findVirtioLayout(
   };
 
   const notify = find("notify");
+  const sriov = findCapability(capabilities, "sr-iov");
   const hasConfig = all.some((one) => one.structure === "device" && one.usable && one.regionLength > 0);
   return {
     deviceId,
@@ -112,7 +119,7 @@ export function findVirtioLayout(
       [...findSharedMemory(all.filter((one) => problemOf(one, wholly(one), barBytes) === undefined))]
         .map(([id, capability]) => [id, place(capability)]),
     ),
-    vfMigrationCapable: capabilities.some((one) => one.kind === "sr-iov" && one.capabilities.vfMigration),
+    ...(sriov === undefined ? {} : { sriov: { vfMigrationCapable: sriov.capabilities.vfMigration } }),
   };
 }
 

@@ -154,7 +154,7 @@ export class PciModernTransport implements VirtioTransport {
 
   /** See `VirtioTransport`; read when the function was opened, since it never changes. */
   get vfMigrationCapable(): boolean {
-    return this.layout.vfMigrationCapable;
+    return this.layout.sriov?.vfMigrationCapable ?? false;
   }
 
   /** The function's. */
@@ -179,7 +179,7 @@ export class PciModernTransport implements VirtioTransport {
 
   /**
    * Bits 0–63 as offered, without those whose registers lie past the end of the device's common structure or that its notify structure
-   * cannot carry: they cannot be used, and a driver must not fail because they are offered. `unusableFeatures` has them.
+   * cannot carry, and without SR_IOV on a function that has no such capability: they cannot be used, and a driver must not fail because they are offered. `unusableFeatures` has them.
    */
   readDeviceFeatures(): bigint {
     this.#open();
@@ -196,6 +196,7 @@ export class PciModernTransport implements VirtioTransport {
       if (this.#meansStandard(feature) && !this.#common.has(register)) bits |= feature;
     }
     if (this.profile === "queue-state" && !this.#common.has("queue_used_state")) bits |= QUEUE_STATE;
+    if (!this.layout.sriov) bits |= FEATURE.SR_IOV;
     const multiplier = this.layout.notifyOffMultiplier;
     const { offset, lengthBytes } = this.layout.notify;
     // 2.1: the 32-bit doorbell of bit 38 needs room and alignment for 4 bytes.

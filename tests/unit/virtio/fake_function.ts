@@ -89,6 +89,8 @@ export class FakeFunction implements VfioDevice {
     availState: 0x8000,
     usedState: 0x8000,
   }));
+  /** `num_queues`: administration queues not counted. */
+  numQueues = 3;
   msixCount = 4;
   pin = 1;
   /** Eventfd, maskable, automasked: as the kernel's. */
@@ -177,7 +179,7 @@ export class FakeFunction implements VfioDevice {
       case "2@10":
         return this.configVector;
       case "2@12":
-        return this.queues.length;
+        return this.numQueues;
       case "1@14":
         if (this.#resetPending > 0 && --this.#resetPending === 0) this.#reset();
         return this.status;
@@ -258,6 +260,7 @@ export class FakeFunction implements VfioDevice {
         return void (queue.usedState = value);
       case "2@3a":
         queue.reset = 3;
+        queue.vector = 0xffff;
         return void (queue.enable = 0);
       case "4@20":
       case "4@24":

@@ -179,6 +179,7 @@ export class FakeTransport implements VirtioTransport {
     this.onQueueReset(queue);
     this.rings.delete(queue);
     this.packedRings.delete(queue);
+    this.queueVectors.delete(queue);
   }
   readQueueState(queue: number, layout: "split" | "packed"): QueueState {
     this.#open(`read state ${queue}`);

@@ -36,7 +36,6 @@ Deno.test("2.1 structures are found with bar, offset, length and multiplier", ()
     notify: { bar: 4, offset: 0x3000, lengthBytes: 0x1000 },
     notifyOffMultiplier: 4,
     sharedMemory: new Map([[5, { bar: 2, offset: 0x800, lengthBytes: 0x100 }]]),
-    vfMigrationCapable: false,
   });
 });
 
@@ -269,6 +268,21 @@ Deno.test("A-6.1 6.2 profile queue-state: bit 40 needs the state registers at 64
   device.features = bit(32) | bit(40);
   using transport = PciModernTransport.open(device);
   assertEquals(transport.readDeviceFeatures(), bit(32) | bit(40));
+});
+
+Deno.test("1.2 SR_IOV is for functions with an SR-IOV capability", () => {
+  for (const there of [false, true]) {
+    using device = new FakeFunction();
+    if (there) device.addSriov(0);
+    device.features = bit(32) | bit(37);
+    using transport = PciModernTransport.open(device);
+    using virtio = new VirtioDevice(transport);
+    assertEquals(virtio.negotiate(), bit(32) | (there ? bit(37) : 0n));
+    assertEquals(virtio.negotiate({ wanted: bit(37) }), bit(32) | (there ? bit(37) : 0n));
+    if (!there) {
+      assertThrows(() => transport.writeDriverFeatures(bit(32) | bit(37)), UsageError, "VIRTIO_F_SR_IOV");
+    }
+  }
 });
 
 Deno.test("1.1 the whole way to DRIVER_OK over registers, with exact widths and addresses in halves", () => {
@@ -660,6 +674,29 @@ Deno.test("N-6.1 on the way to DRIVER_OK every queue's state is written, used by
   assert(written >= 0 && written < enabled && device.log.lastIndexOf("w2@42=8000") < live);
   virtio.close();
   transport.close();
+});
+
+Deno.test("N-6.1 administration queues are queues, too: used or not, their state is written", () => {
+  for (const accepted of [true, false]) {
+    const { device, transport } = stateFunction();
+    device.features |= bit(41);
+    device.adminQueues = { first: 3, count: 2 };
+    device.queues.push(...device.queues.slice(1).map((queue) => ({ ...queue, reset: 0 })));
+    const virtio = new VirtioDevice(transport);
+    virtio.negotiate({ wanted: accepted ? bit(41) : 0n });
+    for (const queue of device.queues) Object.assign(queue, { availState: 0x1111, usedState: 0x2222 });
+    virtio.createQueue(accepted ? 3 : 1);
+    virtio.driverOk();
+    const written = [0x8000, 0x8000];
+    assertEquals(device.queues.map(({ availState, usedState }) => [availState, usedState]), [
+      written,
+      written,
+      written,
+      ...Array(2).fill(accepted ? written : [0x1111, 0x2222]),
+    ]);
+    virtio.close();
+    transport.close();
+  }
 });
 
 Deno.test("N-6.1 a split ring's first life in profile queue-state writes index 0 everywhere", () => {

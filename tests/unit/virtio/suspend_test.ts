@@ -251,6 +251,38 @@ Deno.test("1.5 resetQueue: what came back and what did not; the queue is closed,
   }
 });
 
+Deno.test("1.5 resetQueue takes the vector away: the queue set up again has the one of before, or another", () => {
+  const { transport, device } = live(bit(40), "spec");
+  for (
+    const [asked, expected] of [[undefined, 3], [5, 5], [undefined, 5], [null, null], [
+      undefined,
+      null,
+    ]] as const
+  ) {
+    device.resetQueue(1);
+    assertEquals(transport.queueVectors.has(1), false);
+    const from = transport.log.length;
+    device.createQueue(1, asked === undefined ? {} : { vector: asked });
+    assertEquals(transport.queueVectors.get(1), expected);
+    const log = transport.log.slice(from);
+    assert(
+      log.indexOf(`queue 1 vector ${expected}`) < log.indexOf("enable 1"),
+      "before the queue is enabled",
+    );
+  }
+  // A suspended device has it after `resume`, too.
+  device.resetQueue(1);
+  device.createQueue(1, { vector: 2 });
+  device.suspend();
+  device.resume();
+  assertEquals(transport.queueVectors.get(1), 2);
+  device.reset();
+  device.negotiate();
+  device.createQueue(1);
+  assertEquals(transport.queueVectors.has(1), false, "a device reset forgets it");
+  transport.close();
+});
+
 Deno.test("1.5 resetQueue brings a queue back that the device broke, with every chain accounted for once", () => {
   const { transport, device, queue, pop, push } = live(bit(40) | bit(34), "spec");
   const ids = [addChain(queue, [1], []), addChain(queue, [2], [])];
