@@ -1,16 +1,19 @@
 /** The legacy interface against QEMU's transitional functions: our rings, headers and vectors, judged by devices that are not ours. */
-import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
+import { assert, assertEquals, assertGreaterOrEqual, assertRejects } from "@std/assert";
 import { VirtioBlk } from "../../drivers/virtio_blk.ts";
 import { VirtioNet, type VirtioNetOptions } from "../../drivers/virtio_net.ts";
+import { UnsupportedError } from "../../lib/errors/mod.ts";
 import type { LinuxHost } from "../../lib/host/mod.ts";
 import { ConfigAccess } from "../../lib/vfio/config_access.ts";
 import {
   FEATURE,
   LegacyAdminTransport,
   PciModernTransport,
+  STATUS,
+  VirtioDevice,
   type VirtioTransport,
 } from "../../lib/virtio/mod.ts";
-import { anyPathTest, functions, type KernelPath } from "./guest_host.ts";
+import { anyPathTest, functions, type KernelPath, pathTest } from "./guest_host.ts";
 import { bothWays, drive } from "./net_pair.ts";
 import { IoBarRegisters, msixEnabled, withPhysicalDma } from "./transitional.ts";
 
@@ -68,6 +71,28 @@ anyPathTest(
     await bothWays(a, b, 200, 20);
   },
 );
+
+pathTest("1.2 a function that is not behind the IOMMU, and says so, is refused", async (host, path) => {
+  const [address] = functions(NET);
+  host.bind(address!);
+  {
+    using device = host.open(address!, { path });
+    using transport = PciModernTransport.open(device);
+    const error = await assertRejects(
+      () => VirtioNet.open(transport),
+      UnsupportedError,
+      "VIRTIO_F_ACCESS_PLATFORM",
+    );
+    assert(error.hint.includes("iommu_platform=on"), error.hint);
+    assertEquals(device.dma.usage.allocations, 0, "it was given no address");
+    assertEquals(transport.readStatus() & STATUS.driverOk, 0);
+  }
+  // Insisting is possible; without a queue it does no harm.
+  using device = host.open(address!, { path });
+  using transport = PciModernTransport.open(device, { assumeAccessPlatform: true });
+  using virtio = new VirtioDevice(transport);
+  assertEquals(virtio.negotiate() & (FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM), FEATURE.VERSION_1);
+});
 
 anyPathTest(
   "2.3 virtio-net: two legacy drivers",

@@ -1,7 +1,9 @@
 /** QEMU's entropy device, by each kind of interrupt. */
 import { assert, assertEquals, assertGreater, assertNotEquals } from "@std/assert";
+import { Epoll } from "../../ffi/mod.ts";
 import { VirtioRng } from "../../drivers/virtio_rng.ts";
-import { PciModernTransport } from "../../lib/virtio/mod.ts";
+import { bindInterrupts } from "../../lib/virtio/interrupts.ts";
+import { FEATURE, PciModernTransport, usedBurst, VirtioDevice } from "../../lib/virtio/mod.ts";
 import { pathTest, rng } from "./guest_host.ts";
 
 for (const kind of ["msix", "intx", "none"] as const) {
@@ -30,6 +32,37 @@ for (const kind of ["msix", "intx", "none"] as const) {
     },
   );
 }
+
+pathTest("1.5 a queue that was reset alone interrupts again when it is set up again", (host, path) => {
+  const address = rng("msix");
+  host.bind(address);
+  using device = host.open(address, { path });
+  using transport = PciModernTransport.open(device);
+  using virtio = new VirtioDevice(transport);
+  virtio.negotiate({ required: FEATURE.RING_RESET });
+  const { vectors, queueVector } = bindInterrupts(transport, "msix", [0]);
+  const { eventFd } = vectors[queueVector(0)!]!;
+  using epoll = new Epoll();
+  epoll.add(eventFd.fd, 1);
+  let queue = virtio.createQueue(0, { vector: queueVector(0)! });
+  using buffer = transport.dma.allocate(4096);
+  virtio.driverOk();
+  const used = usedBurst(1);
+  for (let round = 0; round < 3; round++) {
+    buffer.bytes().fill(0);
+    queue.addSingle(buffer.iovaLo, buffer.iovaHi, 1000, true);
+    queue.kick();
+    // A fresh ring asks for an interrupt.
+    epoll.waitBlocking(10_000);
+    assertEquals(eventFd.take(), 1, `no interrupt in round ${round}`);
+    assertEquals(queue.takeUsed(used), 1);
+    assertRandom(buffer.bytes(0, used.lengths[0]!));
+    virtio.resetQueue(0);
+    assertEquals(transport.queueView(0).vector, null, "the device unmaps the vector");
+    queue = virtio.createQueue(0);
+    assertEquals(transport.queueView(0).vector, queueVector(0)!);
+  }
+});
 
 /** Bytes that were never written would be zero, or all the same. */
 function assertRandom(bytes: Uint8Array): void {

@@ -211,11 +211,13 @@ export class CommonRegisters {
     return this.#stateWords(index, queue);
   }
 
-  /** N-6.1: enabled queues whose state the driver has not set. */
+  /** N-6.1: queues, enabled or not, whose state the driver has not set. */
   queuesWithoutState(): number[] {
     const missing: number[] = [];
-    this.queues.forEach(({ enabled, availableState, usedState }, index) => {
-      if (enabled && (availableState < 0 || (this.packed && usedState < 0))) missing.push(index);
+    const withAdmin = (this.driverFeatures & FEATURE.ADMIN_VQ) !== 0n;
+    this.queues.forEach(({ maxSize, availableState, usedState }, index) => {
+      if (maxSize === 0 || (this.#isAdmin(index) && !withAdmin)) return;
+      if (availableState < 0 || (this.packed && usedState < 0)) missing.push(index);
     });
     return missing;
   }
