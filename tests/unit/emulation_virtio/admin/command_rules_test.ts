@@ -76,12 +76,14 @@ Deno.test("N-3.11 an owner without an SR-IOV capability has the self group only"
   assertEquals([...list.result], bits(0, 1), "and no capabilities without device parts");
 });
 
-Deno.test("the member id of LIST_QUERY and LIST_USE is not used, and so not looked at", () => {
+Deno.test("A-3.14 the member id of LIST_QUERY and LIST_USE is not used, and so not looked at", () => {
   using rig = new AdminRig();
   rig.start().enableVfs(1);
   for (const member of [0n, 1n, 77n]) {
-    assertEquals(outcome(rig.command({ opcode: 0, member, room: 8 })), OK);
-    assertEquals(outcome(rig.command({ opcode: 1, member, data: bits(0, 1) })), OK);
+    for (const group of [SELF, SRIOV]) {
+      assertEquals(outcome(rig.command({ opcode: 0, group, member, room: 8 })), OK);
+      assertEquals(outcome(rig.command({ opcode: 1, group, member, data: bits(0, 1) })), OK);
+    }
   }
 });
 
