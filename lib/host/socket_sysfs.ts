@@ -11,7 +11,8 @@ import type { Sysfs } from "./sysfs.ts";
 
 /** Room for the names of all functions that a domain can have. */
 const MAX_FRAME_BYTES = 1 << 24;
-const DEFAULT_TIMEOUT_MS = 5000;
+/** One write may make a thousand VFs. A host that is gone is known at once: its end of the connection is closed. */
+const DEFAULT_TIMEOUT_MS = 60_000;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 

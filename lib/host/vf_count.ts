@@ -64,8 +64,8 @@ export function writeVfCount(attributes: FunctionAttributes, address: string, co
 }
 
 function explain(error: unknown, attributes: FunctionAttributes, address: string, count: number): unknown {
-  const driver = attributes.driver(address);
   if (isErrno(error, "ENOENT")) {
+    const driver = attributes.driver(address);
     return new UnsupportedError(`${address}: its driver ${driver} does not let the VF count be set`, {
       hint: isVfioDriver(driver)
         ? "allow it: echo 1 > /sys/module/vfio_pci/parameters/enable_sriov"

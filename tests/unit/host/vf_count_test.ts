@@ -1,5 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { ClosedError, TimeoutError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { FunctionAttributes } from "../../../lib/host/attributes.ts";
+import { writeVfCount } from "../../../lib/host/vf_count.ts";
 import { BARE, DRIVERS, fixture, FUNCTIONS, NET, PF, VF0, VF1 } from "./fixture.ts";
 
 const SRIOV = { totalVfs: 7, vfDevice: 0x10ca } as const;
@@ -49,6 +51,18 @@ Deno.test("VF count: autoprobe as asked for, also when the count stays", () => {
   made.host.bind(PF);
   made.host.setVfCount(PF, 1, { driversAutoprobe: true });
   assertEquals(made.host.describe(PF).sriov?.driversAutoprobe, true);
+});
+
+Deno.test("VF count: a host that does not answer is what went wrong, not what cannot be read of it afterwards", () => {
+  using made = fixture();
+  const { sysfs } = made;
+  sysfs.writeText = () => {
+    sysfs.readLink = () => {
+      throw new ClosedError("connection");
+    };
+    throw new TimeoutError("no answer");
+  };
+  assertThrows(() => writeVfCount(new FunctionAttributes(sysfs), PF, 2), TimeoutError, "no answer");
 });
 
 Deno.test("1.8 VF count: what cannot be is refused and changes nothing", () => {
