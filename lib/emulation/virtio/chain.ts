@@ -22,6 +22,8 @@ export class Chain {
   readableBytes = 0;
   /** Bytes in all device-writable segments. */
   writableBytes = 0;
+  /** A device-writable segment is a window of memory that is not mapped here. */
+  far = false;
   /** Mapping that `locate` found. */
   foundRegion: DmaRegion | null = null;
   /** Byte offset that `locate` found. */
@@ -48,6 +50,7 @@ export class Chain {
     this.readableCount = 0;
     this.readableBytes = 0;
     this.writableBytes = 0;
+    this.far = false;
   }
 
   /**
@@ -60,8 +63,8 @@ export class Chain {
     }
     let left = lengthBytes;
     while (left > 0) {
-      if (!dma.find(lo, hi, 1, deviceWrites)) return false;
-      const part = Math.min(left, dma.region!.sizeBytes - dma.offset);
+      const part = Math.min(left, dma.extent(lo, hi));
+      if (part === 0 || !dma.find(lo, hi, part, deviceWrites)) return false;
       if (!this.#append(dma.region!, dma.offset, part, deviceWrites)) return false;
       left -= part;
       const end = lo + part;
@@ -81,6 +84,7 @@ export class Chain {
     this.count = at + 1;
     if (deviceWrites) {
       this.writableBytes += lengthBytes;
+      if (region.far !== null) this.far = true;
     } else {
       this.readableCount = at + 1;
       this.readableBytes += lengthBytes;

@@ -4,7 +4,7 @@
  * @module
  */
 import { UsageError } from "../../errors/mod.ts";
-import type { DmaTable } from "../../vfio/vfio_user/dma_table.ts";
+import type { DmaRegion, DmaTable } from "../../vfio/vfio_user/dma_table.ts";
 import type { QueueState } from "../../virtio/constants/queue_state.ts";
 import { DESC_FLAG } from "../../virtio/constants/ring.ts";
 import type { Chain } from "./chain.ts";
@@ -19,6 +19,13 @@ export interface RingArea {
   readonly buffer: ArrayBuffer;
   /** Byte offset of the area. */
   readonly offset: number;
+}
+
+/** Device-writable memory of a chain that is not mapped here. */
+interface Lent {
+  readonly window: DmaRegion;
+  /** Position of its first byte in the device-writable part of the chain. */
+  readonly at: number;
 }
 
 /** The first area that is not aligned as its layout demands; undefined when all are. */
@@ -73,6 +80,13 @@ export abstract class DeviceRing implements DeviceQueue {
   #batchId = 0;
   #batchLength = 0;
   #batchComplete = false;
+
+  /** Some area of the ring is a copy. */
+  protected far = false;
+  /** Areas of the ring that are copies, by their names; the layout loads and stores them. */
+  readonly #windows = new Map<string, DmaRegion>();
+  /** What to store when a chain is returned, by its id. */
+  readonly #lent = new Map<number, Lent[]>();
 
   readonly #owner: DeviceQueueOwner;
   readonly #rule: string;
@@ -143,6 +157,7 @@ export abstract class DeviceRing implements DeviceQueue {
    * @param writableBytes of the chain
    */
   protected returnChain(id: number, lengthBytes: number, slots: number, writableBytes: number): void {
+    if (this.#lent.size > 0) this.#store(id, lengthBytes);
     if (!this.batches) {
       this.writeUsed(id, lengthBytes, slots);
       return;
@@ -153,6 +168,51 @@ export abstract class DeviceRing implements DeviceQueue {
     this.#batchId = id;
     this.#batchLength = lengthBytes;
     this.#batchComplete = lengthBytes === writableBytes;
+  }
+
+  /** Remembers which memory of a chain that was just popped is to be stored when it is returned. */
+  protected lend(chain: Chain): void {
+    const lent: Lent[] = [];
+    for (let i = chain.readableCount, at = 0; i < chain.count; at += chain.lengths[i++]!) {
+      const window = chain.regions[i]!;
+      if (window.far !== null) lent.push({ window, at });
+    }
+    this.#lent.set(chain.id, lent);
+  }
+
+  /** The chain was given back as it was. */
+  protected takeBack(id: number): void {
+    this.#lent.delete(id);
+  }
+
+  /** Of what the driver lent it gets the bytes that the used length covers. */
+  #store(id: number, lengthBytes: number): void {
+    for (const { window, at } of this.#lent.get(id) ?? []) {
+      const written = Math.min(lengthBytes - at, window.sizeBytes);
+      if (written > 0 && !window.store(0, written)) {
+        this.fail(
+          "DMA",
+          `${this.nameOf(id)}: its buffer at IOVA 0x${window.iova.toString(16)} cannot be written`,
+        );
+      }
+    }
+    this.#lent.delete(id);
+  }
+
+  /** Loads a part of an area that is a copy; others need no loading. @returns false when the queue broke over it */
+  protected load(what: string, offset = 0, length?: number): boolean {
+    const window = this.#windows.get(what);
+    if (window === undefined || window.load(offset, length)) return true;
+    this.fail("DMA", `${what} at IOVA 0x${window.iova.toString(16)} cannot be read any more`);
+    return false;
+  }
+
+  /** Stores a part of an area that is a copy; others need no storing. @returns false when the queue broke over it */
+  protected store(what: string, offset: number, length: number): boolean {
+    const window = this.#windows.get(what);
+    if (window === undefined || window.store(offset, length)) return true;
+    this.fail("DMA", `${what} at IOVA 0x${window.iova.toString(16)} cannot be written any more`);
+    return false;
   }
 
   /** Writes the element of the open batch. */
@@ -280,7 +340,24 @@ export abstract class DeviceRing implements DeviceQueue {
       this.fail("DMA", `${what} at IOVA 0x${iova.toString(16)} lies in a mapping that is not page-aligned`);
       return undefined;
     }
-    return { buffer: this.dma.region!.memory.buffer, offset };
+    const region = this.dma.region!;
+    this.#keepWindow(what, region, access !== "write");
+    return { buffer: region.memory.buffer, offset };
+  }
+
+  /** What an earlier window of the same area held is what the client has, as far as this device wrote it. */
+  #keepWindow(what: string, region: DmaRegion, loads: boolean): void {
+    const before = this.#windows.get(what);
+    if (region.far === null) {
+      if (before === undefined) return;
+      this.#windows.delete(what);
+      this.far = this.#windows.size > 0;
+      return;
+    }
+    this.far = true;
+    if (before !== undefined) region.bytes.set(before.bytes);
+    this.#windows.set(what, region);
+    if (loads) this.load(what);
   }
 }
 

@@ -59,7 +59,11 @@ export class RegionMemory implements Disposable {
    */
   static share(from: DmaRegion, offset: number, sizeBytes: number): RegionMemory {
     const { file } = from;
-    if (file === undefined) throw new UsageError("its memory came without a file that could be shared");
+    if (file === undefined) {
+      throw new UsageError(
+        "its memory came without a file that could be shared, or with one that is not sealed against shrinking",
+      );
+    }
     if (offset % pageSizeBytes !== 0) throw new UsageError("it does not begin on a page");
     if (!isSealedAgainstShrinking(file.fd)) {
       throw new UsageError(

@@ -17,6 +17,9 @@ const NONE64 = new Float64Array(0);
 const IDS = 65536;
 const AVAIL_USED = DESC_FLAG.avail | DESC_FLAG.used;
 const DRIVER_RULE = "1.4";
+const DESCRIPTOR_AREA = "descriptor area";
+const DRIVER_AREA = "driver area";
+const DEVICE_AREA = "device area";
 // Places in `#life`.
 const TAKEN = 0;
 const NOTIFIED = 1;
@@ -135,7 +138,7 @@ export class PackedDeviceQueue extends DeviceRing {
    */
   checkNotification(nextOffset: number, nextWrap: number): string | undefined {
     const { size } = this;
-    if (!this.ready()) return undefined;
+    if (!this.ready() || !this.#loadRing()) return undefined;
     if (nextOffset >= size) return `the notification's next_off ${nextOffset} is not a slot of ${size}`;
     const period = 2 * size;
     let position = nextOffset - this.#startSlot + (nextWrap === this.#startWrap ? 0 : size);
@@ -171,7 +174,12 @@ export class PackedDeviceQueue extends DeviceRing {
 
   /** Chains that can be popped. A chain that breaks a rule is counted, and the last. */
   available(atMost: number = this.size): number {
-    return this.ready() ? this.#scan(atMost) : 0;
+    return this.ready() && this.#loadRing() ? this.#scan(atMost) : 0;
+  }
+
+  /** Loads a ring that is a copy. What was returned is in the client's memory already, but for the flags of the first that hides it. */
+  #loadRing(): boolean {
+    return !this.far || this.load(DESCRIPTOR_AREA);
   }
 
   /** Counts chains from the next one on, up to `chains`; `#scanSlot` and `#scanWrap` are then behind the last of them. */
@@ -208,11 +216,13 @@ export class PackedDeviceQueue extends DeviceRing {
 
   /** Takes the next chain. @returns its id, or −1 */
   pop(into: Chain): number {
-    if (!this.ready()) return -1;
+    if (!this.ready() || !this.#loadRing()) return -1;
     const head = this.#next;
     // Sequentially consistent, and so the acquire of all else that the driver wrote before this word.
     const flags = Atomics.load(this.#desc16, 8 * head + 7);
     if ((flags & AVAIL_USED) !== availFlags(this.#wrap)) return -1;
+    // What the head makes visible may have been copied before it.
+    if (!this.#loadRing()) return -1;
     into.begin(-1);
     const slots = this.#walk(head, flags, into);
     if (slots < 0) return -1;
@@ -228,6 +238,7 @@ export class PackedDeviceQueue extends DeviceRing {
       return this.fail("1.4", `${this.nameOf(head)}: id ${id} was made available while the device has it`);
     }
     into.id = id;
+    if (into.far) this.lend(into);
     this.#slots[id] = slots;
     this.heldCount++;
     this.#order[this.#orderNext] = id;
@@ -315,6 +326,7 @@ export class PackedDeviceQueue extends DeviceRing {
     }
     this.#slots[id] = 0;
     this.heldCount--;
+    this.takeBack(id);
     this.#orderNext = at;
     this.#outstanding -= slots;
     this.#life[TAKEN]! -= slots;
@@ -357,10 +369,12 @@ export class PackedDeviceQueue extends DeviceRing {
     this.#desc32[4 * slot + 2] = lengthBytes;
     this.#desc16[8 * slot + 6] = id;
     const flags = ((this.#usedWrap === 0 ? 0 : AVAIL_USED) | (lengthBytes > 0 ? DESC_FLAG.write : 0)) ^ flip;
-    if (this.#firstSlot < 0) {
+    const first = this.#firstSlot < 0;
+    if (first) {
       this.#firstSlot = slot;
       this.#firstFlags = flags;
     } else this.#desc16[8 * slot + 7] = flags;
+    if (this.far) this.store(DESCRIPTOR_AREA, 16 * slot + 8, first ? 6 : 8);
     this.skipUsed(slots);
   }
 
@@ -385,6 +399,7 @@ export class PackedDeviceQueue extends DeviceRing {
     this.#firstSlot = -1;
     // Sequentially consistent: the release of the descriptors, and the fence before the driver's wish is read.
     if (first >= 0) Atomics.store(this.#desc16, 8 * first + 7, this.#firstFlags);
+    if (first >= 0 && this.far && !this.store(DESCRIPTOR_AREA, 16 * first + 8, 8)) return false;
     const pushed = this.#pushed;
     this.#pushed = 0;
     this.#outstanding -= pushed;
@@ -397,6 +412,7 @@ export class PackedDeviceQueue extends DeviceRing {
 
   /** Whether the driver wants to hear of `pushed` descriptors up to the used position. One load gets the whole structure. */
   #wanted(pushed: number): boolean {
+    if (this.far && !this.load(DRIVER_AREA)) return false;
     const event = Atomics.load(this.#driverEvent, 0);
     const flags = event >>> 16;
     if (flags === EVENT_SUPPRESS.enable) return true;
@@ -425,7 +441,7 @@ export class PackedDeviceQueue extends DeviceRing {
     if (!this.ready()) return;
     this.armed = true;
     const flags = this.eventIndex ? EVENT_SUPPRESS.descriptor : EVENT_SUPPRESS.enable;
-    Atomics.store(this.#deviceEvent, 0, this.#usedPublished | this.#usedPublishedWrap << 15 | flags << 16);
+    this.#setDeviceEvent(this.#usedPublished | this.#usedPublishedWrap << 15 | flags << 16);
   }
 
   /**
@@ -475,6 +491,7 @@ export class PackedDeviceQueue extends DeviceRing {
     if (!this.armed || !this.ready()) return;
     this.armed = false;
     this.#deviceEvent[0] = EVENT_SUPPRESS.disable << 16;
+    if (this.far) this.store(DEVICE_AREA, 0, 4);
   }
 
   /**
@@ -486,11 +503,18 @@ export class PackedDeviceQueue extends DeviceRing {
     this.armed = true;
     // Full fences: the driver sees the wish, or this sees its chains.
     if (this.eventIndex) {
+      if (!this.#loadRing()) return false;
       this.#scan(beyond);
       const place = this.#scanSlot | this.#scanWrap << 15;
-      Atomics.store(this.#deviceEvent, 0, place | EVENT_SUPPRESS.descriptor << 16);
-    } else Atomics.store(this.#deviceEvent, 0, EVENT_SUPPRESS.enable << 16);
-    return this.#scan(beyond + 1) > beyond;
+      this.#setDeviceEvent(place | EVENT_SUPPRESS.descriptor << 16);
+    } else this.#setDeviceEvent(EVENT_SUPPRESS.enable << 16);
+    return this.#loadRing() && this.#scan(beyond + 1) > beyond;
+  }
+
+  /** A full fence behind the store. */
+  #setDeviceEvent(event: number): void {
+    Atomics.store(this.#deviceEvent, 0, event);
+    if (this.far) this.store(DEVICE_AREA, 0, 4);
   }
 
   /** A chain by its first slot: its id is at its other end. */
@@ -502,14 +526,14 @@ export class PackedDeviceQueue extends DeviceRing {
   protected override map(): boolean {
     const { descriptorArea, driverArea, deviceArea } = this.setup;
     const { size } = this;
-    const desc = this.area("descriptor area", descriptorArea, 16 * size, 16, "read and write");
+    const desc = this.area(DESCRIPTOR_AREA, descriptorArea, 16 * size, 16, "read and write");
     if (desc === undefined) return false;
     this.#desc32 = new Uint32Array(desc.buffer, desc.offset, 4 * size);
     this.#desc16 = new Uint16Array(desc.buffer, desc.offset, 8 * size);
-    const driver = this.area("driver area", driverArea, 4, 4, "read");
+    const driver = this.area(DRIVER_AREA, driverArea, 4, 4, "read");
     if (driver === undefined) return false;
     this.#driverEvent = new Uint32Array(driver.buffer, driver.offset, 1);
-    const device = this.area("device area", deviceArea, 4, 4, this.#left ? "read and write" : "write");
+    const device = this.area(DEVICE_AREA, deviceArea, 4, 4, this.#left ? "read and write" : "write");
     if (device === undefined) return false;
     this.#deviceEvent = new Uint32Array(device.buffer, device.offset, 1);
     if (!this.#left) return true;

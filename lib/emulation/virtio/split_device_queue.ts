@@ -19,6 +19,9 @@ import { DeviceRing, misaligned } from "./device_ring.ts";
 const NONE16 = new Uint16Array(0);
 const NONE32 = new Uint32Array(0);
 const NONE64 = new Float64Array(0);
+const DESCRIPTOR_AREA = "descriptor area";
+const DRIVER_AREA = "driver area";
+const DEVICE_AREA = "device area";
 
 /**
  * What is wrong with the registers of a split ring; undefined when nothing is.
@@ -94,7 +97,7 @@ export class SplitDeviceQueue extends DeviceRing {
 
   /** Judges the position of a notification: one of chains that are not there yet is wrong. */
   checkNotification(nextOffset: number, nextWrap: number): string | undefined {
-    if (!this.ready()) return undefined;
+    if (!this.ready() || !this.#loadIndex()) return undefined;
     const position = nextOffset | nextWrap << 15;
     const idx = Atomics.load(this.#avail, 1);
     const ahead = (position - idx) & 0xffff;
@@ -136,6 +139,7 @@ export class SplitDeviceQueue extends DeviceRing {
     const last = this.#walk(head, into);
     if (last < 0) return -1;
     this.#headNext = (last + 1) & this.#mask;
+    if (into.far) this.lend(into);
     this.#popped[slot] = head;
     if (this.batches) this.#writable[slot] = into.writableBytes;
     this.#held[head] = 1;
@@ -153,6 +157,7 @@ export class SplitDeviceQueue extends DeviceRing {
     }
     this.#held[head] = 0;
     this.heldCount--;
+    this.takeBack(head);
     this.#next = before;
     this.#headNext = head;
   }
@@ -198,11 +203,14 @@ export class SplitDeviceQueue extends DeviceRing {
     if (this.batches && this.ready()) this.closeBatch();
     const position = this.#usedNext;
     if (position === this.#usedPublished || !this.ready()) return false;
+    if (this.far && !this.store(DEVICE_AREA, 4, 8 * this.size)) return false;
     // Sequentially consistent: the release of the elements, and the fence before the driver's wish is read.
     Atomics.store(this.#used16, 1, position);
+    if (this.far && !this.#storeIndex()) return false;
     this.#usedPublished = position;
     const before = this.#usedNotified;
     this.#usedNotified = position;
+    if (this.far && !this.load(DRIVER_AREA, this.eventIndex ? 4 + 2 * this.size : 0, 2)) return false;
     if (this.eventIndex) {
       const event = Atomics.load(this.#avail, 2 + this.size);
       if (((position - event - 1) & 0xffff) >= ((position - before) & 0xffff)) return false;
@@ -228,7 +236,9 @@ export class SplitDeviceQueue extends DeviceRing {
     if (!this.armed || !this.ready()) return;
     this.armed = false;
     // With an event index the old value of avail_event lies behind, which is suppression enough, and flags must stay 0.
-    if (!this.eventIndex) this.#used16[0] = USED_NO_NOTIFY;
+    if (this.eventIndex) return;
+    this.#used16[0] = USED_NO_NOTIFY;
+    if (this.far) this.#storeIndex();
   }
 
   /** Asks for notifications. @returns true when work is there already */
@@ -238,12 +248,14 @@ export class SplitDeviceQueue extends DeviceRing {
     // Both stores are full fences: the driver sees the wish, or this sees its chains.
     if (this.eventIndex) Atomics.store(this.#used16, 2 + 4 * this.size, (this.#next + beyond) & 0xffff);
     else Atomics.store(this.#used16, 0, 0);
+    if (this.far) this.eventIndex ? this.store(DEVICE_AREA, 4 + 8 * this.size, 2) : this.#storeIndex();
     this.#look();
     return !this.broken && ((this.#seen - this.#next) & 0xffff) > beyond;
   }
 
   /** Loads `avail.idx`. @returns true when chains are available */
   #look(): boolean {
+    if (this.far && !(this.#loadIndex() && this.#loadRing())) return false;
     const idx = Atomics.load(this.#avail, 1);
     const count = (idx - this.#next) & 0xffff;
     if (count > this.size) {
@@ -256,6 +268,31 @@ export class SplitDeviceQueue extends DeviceRing {
     }
     this.#seen = idx;
     return count !== 0;
+  }
+
+  /**
+   * Loads flags and idx of a driver area that is a copy, until it gets the same twice: a copy is made byte by byte, and one that the driver
+   * writes meanwhile may be half old and half new.
+   */
+  #loadIndex(): boolean {
+    if (!this.far) return true;
+    for (let tries = 0, before = -1; tries < 8; tries++) {
+      if (!this.load(DRIVER_AREA, 0, 4)) return false;
+      if (this.#avail[1] === before) break;
+      before = this.#avail[1]!;
+    }
+    return true;
+  }
+
+  /** After the index all that it makes visible, and the driver's wish. */
+  #loadRing(): boolean {
+    if (this.#avail[1] === this.#next) return true;
+    return this.load(DRIVER_AREA, 4) && this.load(DESCRIPTOR_AREA);
+  }
+
+  /** Stores flags and idx, with the first element's id behind them: eight bytes go at once, fewer one by one. */
+  #storeIndex(): boolean {
+    return this.store(DEVICE_AREA, 0, 8);
   }
 
   /** @returns the last descriptor of the chain in the table, or −1 when the queue broke over it */
@@ -330,15 +367,15 @@ export class SplitDeviceQueue extends DeviceRing {
     const { descriptorArea, driverArea, deviceArea } = this.setup;
     const { size } = this;
     const event = this.eventIndex ? 2 : 0;
-    const desc = this.area("descriptor area", descriptorArea, 16 * size, 16, "read");
+    const desc = this.area(DESCRIPTOR_AREA, descriptorArea, 16 * size, 16, "read");
     if (desc === undefined) return false;
     this.#desc32 = new Uint32Array(desc.buffer, desc.offset, 4 * size);
     this.#desc16 = new Uint16Array(desc.buffer, desc.offset, 8 * size);
-    const avail = this.area("driver area", driverArea, 4 + 2 * size + event, 2, "read");
+    const avail = this.area(DRIVER_AREA, driverArea, 4 + 2 * size + event, 2, "read");
     if (avail === undefined) return false;
     this.#avail = new Uint16Array(avail.buffer, avail.offset, 2 + size + event / 2);
     const usedAccess = this.#usedInRing ? "read and write" : "write";
-    const used = this.area("device area", deviceArea, 4 + 8 * size + event, 4, usedAccess);
+    const used = this.area(DEVICE_AREA, deviceArea, 4 + 8 * size + event, 4, usedAccess);
     if (used === undefined) return false;
     this.#used16 = new Uint16Array(used.buffer, used.offset, 2 + 4 * size + event / 2);
     this.#used32 = new Uint32Array(used.buffer, used.offset, 1 + 2 * size);

@@ -45,6 +45,9 @@ export class IncomingMessages {
   // Received bytes that are no current or past message are [start, end).
   #start = 0;
   #end = 0;
+  /** Where the current message began, and whether it must stay. */
+  #mark = 0;
+  #held = false;
   /** Bytes of the stream before the buffer's first. */
   #base = 0;
   /** Descriptors that no message was given yet, with the stream position of the last byte that came with them. */
@@ -130,30 +133,84 @@ export class IncomingMessages {
 
   /** Where to receive into: the buffer's rest, made large enough for the message that has begun. */
   #room(): Uint8Array<ArrayBuffer> {
-    if (this.#start === this.#end) {
-      this.#base += this.#start;
+    const from = this.#held ? this.#mark : this.#start;
+    if (from === this.#end) {
+      this.#base += from;
       this.#start = 0;
       this.#end = 0;
+      this.#mark = 0;
       return this.#bytes;
     }
     const have = this.#end - this.#start;
     const need = have >= HEADER_BYTES
       ? this.#view.getUint32(this.#start + messageBytes.offset, true)
       : HEADER_BYTES;
-    if (this.#start + need > this.#bytes.byteLength || this.#end === this.#bytes.byteLength) {
-      if (need > this.#bytes.byteLength) {
-        const larger = new Uint8Array(new ArrayBuffer(roundUp(need)));
-        larger.set(this.#bytes.subarray(this.#start, this.#end));
+    const keep = this.#start - from;
+    const room = keep + Math.max(need, have + 1);
+    if (from + room > this.#bytes.byteLength) {
+      // Views of the message that is held stay as they are.
+      if (room > this.#bytes.byteLength || this.#held) {
+        const larger = new Uint8Array(new ArrayBuffer(roundUp(room)));
+        larger.set(this.#bytes.subarray(from, this.#end));
         this.#bytes = larger;
         this.#view = new DataView(larger.buffer);
       } else {
-        this.#bytes.copyWithin(0, this.#start, this.#end);
+        this.#bytes.copyWithin(0, from, this.#end);
       }
-      this.#base += this.#start;
-      this.#start = 0;
-      this.#end = have;
+      this.#base += from;
+      this.#start = keep;
+      this.#end = keep + have;
+      this.#mark = 0;
+      this.payloadOffset -= from;
     }
     return this.#bytes.subarray(this.#end);
+  }
+
+  /**
+   * While true the current message stays what it is through `fill`, and those behind it wait: for `takeReply`.
+   * @param held false: go on with `next`
+   */
+  hold(held: boolean): void {
+    this.#held = held;
+  }
+
+  /**
+   * Takes the reply to a command of ours from among the messages that have arrived behind the current one, which stay in order.
+   * @returns its flags and payload, or undefined when it has not arrived @throws ProtocolError when too much else has
+   */
+  takeReply(
+    id: number,
+    commandNumber: number,
+  ): { flags: number; payload: Uint8Array<ArrayBuffer> } | undefined {
+    for (let at = this.#start; this.#end - at >= HEADER_BYTES;) {
+      const size = this.#view.getUint32(at + messageBytes.offset, true);
+      // A message that cannot be is found by `next`, in its turn.
+      if (size < HEADER_BYTES || size > this.limits.messageBytes || this.#end - at < size) break;
+      const flagBits = this.#view.getUint32(at + flags.offset, true);
+      const is = (flagBits & MESSAGE_FLAG.typeMask) === MESSAGE_FLAG.typeReply &&
+        this.#view.getUint16(at + messageId.offset, true) === id &&
+        this.#view.getUint16(at + command.offset, true) === commandNumber;
+      if (!is) {
+        at += size;
+        continue;
+      }
+      const payload = this.#bytes.slice(at + HEADER_BYTES, at + size);
+      this.#bytes.copyWithin(at, at + size, this.#end);
+      this.#end -= size;
+      for (const passed of this.#passed) {
+        // Descriptors beside the reply itself, which should have none, go to the next message and are closed with it.
+        if (passed.at >= this.#base + at) passed.at = Math.max(this.#base + at, passed.at - size);
+      }
+      return { flags: flagBits, payload };
+    }
+    if (this.#end - this.#start > 2 * this.limits.messageBytes) {
+      throw new ProtocolError(
+        `${this.#what}: ${this.#end - this.#start} bytes of messages instead of a reply to ${
+          commandName(commandNumber)
+        }`,
+      );
+    }
+    return undefined;
   }
 
   /**
@@ -185,6 +242,7 @@ export class IncomingMessages {
     if (this.#end - at < size) return false;
     this.payloadBytes = size - HEADER_BYTES;
     this.#start = at + size;
+    this.#mark = at;
     if (this.#passed.length > 0) this.#assignFds();
     return true;
   }

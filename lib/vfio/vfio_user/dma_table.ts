@@ -4,7 +4,8 @@
  * @module
  */
 import { ClosedError, RingsideError, UsageError } from "../../errors/mod.ts";
-import type { MappedMemory, OwnedFd } from "../../../ffi/mod.ts";
+import type { OwnedFd } from "../../../ffi/mod.ts";
+import type { FarMemory } from "./far_memory.ts";
 
 /** An access by a device to an IOVA that its driver did not map, or not for this direction. */
 export class DmaFault extends RingsideError {
@@ -20,7 +21,25 @@ export interface DmaFile {
   readonly offset: number;
 }
 
-/** One mapped range. */
+/** Where the bytes of a range are: a mapping, or a buffer. */
+export interface DmaBytes {
+  /** All of them. */
+  readonly buffer: ArrayBuffer;
+  /** How many. */
+  readonly sizeBytes: number;
+  /** They are gone. */
+  readonly closed: boolean;
+  /** Lets go of them. */
+  close(): void;
+}
+
+/** Most bytes of far memory that a device gets at once: they are copied. */
+export const FAR_WINDOW_BYTES: number = 16 << 20;
+
+/**
+ * One mapped range; or a window: a copy of a part of the client's memory that this process does not map (see `FarMemory`). What a device does
+ * to a window the client sees after `store`, and what the client does afterwards the device sees after `load`. For a mapped range both do nothing.
+ */
 export class DmaRegion {
   /** First address. */
   readonly iova: bigint;
@@ -30,8 +49,10 @@ export class DmaRegion {
   readonly deviceReads: boolean;
   /** The device may write it. */
   readonly deviceWrites: boolean;
-  /** The mapping in this process. */
-  readonly memory: MappedMemory;
+  /** Its bytes in this process. */
+  readonly memory: DmaBytes;
+  /** What a window is a copy of; null for a mapped range. */
+  readonly far: FarMemory | null;
   /** Low half of `iova`, for comparisons without bigint. */
   readonly startLo: number;
   /** High half of `iova`. */
@@ -49,11 +70,13 @@ export class DmaRegion {
   /** Made of a whole mapping. @param memory is the table's, which closes it when the range goes. @param file the same */
   constructor(
     iova: bigint,
-    memory: MappedMemory,
-    access: { deviceReads: boolean; deviceWrites: boolean },
+    memory: DmaBytes,
+    access: { readonly deviceReads: boolean; readonly deviceWrites: boolean },
     file?: DmaFile,
+    far: FarMemory | null = null,
   ) {
     if (file !== undefined) this.file = file;
+    this.far = far;
     this.iova = iova;
     this.memory = memory;
     this.sizeBytes = memory.sizeBytes;
@@ -67,6 +90,18 @@ export class DmaRegion {
     this.words32 = new Uint32Array(memory.buffer, 0, Math.floor(memory.sizeBytes / 4));
   }
 
+  /** Fetches a part of a window from the client. @returns false when it cannot be had */
+  load(offset = 0, length: number = this.sizeBytes - offset): boolean {
+    return this.far === null ||
+      this.far.read(this.iova + BigInt(offset), this.bytes.subarray(offset, offset + length));
+  }
+
+  /** Brings a part of a window to the client. @returns false when it cannot be done */
+  store(offset = 0, length: number = this.sizeBytes - offset): boolean {
+    return this.far === null ||
+      this.far.write(this.iova + BigInt(offset), this.bytes.subarray(offset, offset + length));
+  }
+
   /** Unmaps it, and lets go of its file. */
   close(): void {
     this.file?.fd.close();
@@ -74,19 +109,14 @@ export class DmaRegion {
   }
 }
 
-interface Range {
-  readonly iova: bigint;
-  readonly sizeBytes: bigint;
-}
-
 /**
  * IOVA → memory. `find` allocates nothing: it leaves its result in `region` and `offset`.
  */
 export class DmaTable {
-  /** Sorted by IOVA; no two overlap, these and `#unreachable` together. */
+  /** Sorted by IOVA; no two overlap, these and `#far` together. */
   #regions: DmaRegion[] = [];
-  /** Ranges that the client mapped without a file, sorted: they are taken, but this process cannot reach them. */
-  #unreachable: Range[] = [];
+  /** Ranges that this process does not map. */
+  #far: FarMemory[] = [];
   #last: DmaRegion | null = null;
   /** Result of the last successful `find`. */
   region: DmaRegion | null = null;
@@ -100,9 +130,14 @@ export class DmaTable {
     return this.#regions;
   }
 
-  /** How many ranges are mapped, with a file or without. */
+  /** How many ranges there are, mapped in this process or not. */
   get count(): number {
-    return this.#regions.length + this.#unreachable.length;
+    return this.#regions.length + this.#far.length;
+  }
+
+  /** All ranges, for those who say good-bye to each. */
+  get ranges(): readonly { readonly iova: bigint; readonly sizeBytes: number }[] {
+    return [...this.#regions, ...this.#far];
   }
 
   /** Adds a range, and owns its mapping. @throws UsageError when it overlaps another. */
@@ -113,10 +148,10 @@ export class DmaTable {
     this.#forget();
   }
 
-  /** Adds a range that came without a file: no access to it will be found. @throws UsageError when it overlaps another. */
-  addUnreachable(iova: bigint, sizeBytes: bigint): void {
-    this.checkFree(iova, sizeBytes);
-    this.#unreachable.push({ iova, sizeBytes });
+  /** Adds a range that this process does not map, and owns it. @throws UsageError when it overlaps another. */
+  addFar(far: FarMemory): void {
+    this.checkFree(far.iova, BigInt(far.sizeBytes));
+    this.#far.push(far);
     this.#forget();
   }
 
@@ -124,9 +159,9 @@ export class DmaTable {
   checkFree(iova: bigint, sizeBytes: bigint): void {
     const end = iova + sizeBytes;
     if (end > 1n << 64n) throw new UsageError(`IOVA range at 0x${iova.toString(16)} passes 2^64`);
-    const overlapping = (other: { iova: bigint; sizeBytes: bigint | number }) =>
+    const overlapping = (other: { iova: bigint; sizeBytes: number }) =>
       iova < other.iova + BigInt(other.sizeBytes) && other.iova < end;
-    const other = this.#regions.find(overlapping) ?? this.#unreachable.find(overlapping);
+    const other = this.#regions.find(overlapping) ?? this.#far.find(overlapping);
     if (other === undefined) return;
     throw new UsageError(
       `IOVA range at 0x${iova.toString(16)} overlaps the one at 0x${other.iova.toString(16)}`,
@@ -135,34 +170,29 @@ export class DmaTable {
 
   /** True when a range is exactly this one. */
   has(iova: bigint, sizeBytes: bigint): boolean {
-    const same = (one: { iova: bigint; sizeBytes: bigint | number }) =>
-      one.iova === iova && BigInt(one.sizeBytes) === sizeBytes;
-    return this.#regions.some(same) || this.#unreachable.some(same);
+    return this.ranges.some((one) => one.iova === iova && BigInt(one.sizeBytes) === sizeBytes);
   }
 
   /** Takes out exactly one range, and unmaps it. @returns false when no range is just that. */
   remove(iova: bigint, sizeBytes: bigint): boolean {
-    const at = this.#regions.findIndex((one) => one.iova === iova && BigInt(one.sizeBytes) === sizeBytes);
-    if (at < 0) {
-      const rest = this.#unreachable.filter((one) => one.iova !== iova || one.sizeBytes !== sizeBytes);
-      if (rest.length === this.#unreachable.length) return false;
-      this.#unreachable = rest;
+    for (const list of [this.#regions, this.#far]) {
+      const at = list.findIndex((one) => one.iova === iova && BigInt(one.sizeBytes) === sizeBytes);
+      if (at < 0) continue;
+      const [range] = list.splice(at, 1);
       this.#forget();
+      range!.close();
       return true;
     }
-    const [region] = this.#regions.splice(at, 1);
-    this.#forget();
-    region!.close();
-    return true;
+    return false;
   }
 
   /** Takes out and unmaps everything. */
   clear(): void {
-    const regions = this.#regions;
+    const ranges = [...this.#regions, ...this.#far];
     this.#regions = [];
-    this.#unreachable = [];
+    this.#far = [];
     this.#forget();
-    for (const region of regions) region.close();
+    for (const range of ranges) range.close();
   }
 
   #forget(): void {
@@ -173,7 +203,8 @@ export class DmaTable {
 
   /**
    * Looks `length` bytes at IOVA `hi:lo` up; true leaves `region` and `offset` set. False: not mapped as a whole, or not for this
-   * direction (`deviceWrites`). Halves are unsigned 32-bit numbers.
+   * direction (`deviceWrites`). Halves are unsigned 32-bit numbers. Of memory that this process does not map `region` is a window of just these
+   * bytes: those that the device reads have been loaded, those that it writes are zero, and go to the client with `store`.
    */
   find(lo: number, hi: number, length: number, deviceWrites: boolean): boolean {
     const last = this.#last;
@@ -187,11 +218,45 @@ export class DmaTable {
       if (region.startHi < hi || (region.startHi === hi && region.startLo <= lo)) low = middle + 1;
       else high = middle;
     }
-    if (low === 0) return false;
-    const region = this.#regions[low - 1]!;
-    if (!this.#hit(region, lo, hi, length, deviceWrites)) return false;
-    this.#last = region;
+    if (low > 0) {
+      const region = this.#regions[low - 1]!;
+      if (this.#hit(region, lo, hi, length, deviceWrites)) {
+        this.#last = region;
+        return true;
+      }
+    }
+    return this.#far.length > 0 && this.#findFar(BigInt(hi) << 32n | BigInt(lo), length, deviceWrites);
+  }
+
+  #findFar(iova: bigint, length: number, deviceWrites: boolean): boolean {
+    if (length > FAR_WINDOW_BYTES) return false;
+    const far = this.#far.find((one) =>
+      iova >= one.iova && iova + BigInt(length) <= one.iova + BigInt(one.sizeBytes)
+    );
+    if (far === undefined || !(deviceWrites ? far.deviceWrites : far.deviceReads)) return false;
+    const memory: DmaBytes = {
+      buffer: new ArrayBuffer(length),
+      sizeBytes: length,
+      closed: false,
+      close: () => {},
+    };
+    const window = new DmaRegion(iova, memory, far, undefined, far);
+    if (!deviceWrites && !window.load()) return false;
+    this.region = window;
+    this.offset = 0;
     return true;
+  }
+
+  /** Bytes from IOVA `hi:lo` on that lie in one range, for this direction or not; 0: none. */
+  extent(lo: number, hi: number): number {
+    const iova = BigInt(hi) << 32n | BigInt(lo);
+    for (const list of [this.#regions, this.#far]) {
+      for (const one of list) {
+        const left = one.iova + BigInt(one.sizeBytes) - iova;
+        if (iova >= one.iova && left > 0n) return Number(left);
+      }
+    }
+    return 0;
   }
 
   #hit(region: DmaRegion, lo: number, hi: number, length: number, deviceWrites: boolean): boolean {
@@ -210,10 +275,6 @@ export class DmaTable {
     const hi = Number(iova >> 32n);
     if (!this.find(lo, hi, length, deviceWrites)) {
       const what = `${length} bytes at IOVA 0x${iova.toString(16)}`;
-      const unreachable = this.#unreachable.some((one) =>
-        iova >= one.iova && iova < one.iova + one.sizeBytes
-      );
-      if (unreachable) throw new DmaFault(`${what} were mapped without a file, so they cannot be reached`);
       throw new DmaFault(`no mapping for ${what} that the device may ${deviceWrites ? "write" : "read"}`);
     }
     if (this.region!.memory.closed) throw new ClosedError(`memory at IOVA 0x${iova.toString(16)}`);

@@ -8,7 +8,8 @@
  */
 export { VFIO_USER_IOVA_RANGES, VfioUserDevice, type VfioUserOptions } from "./client.ts";
 export type { PeerCapabilities } from "./capabilities.ts";
-export { DmaFault, type DmaFile, DmaRegion, DmaTable } from "./dma_table.ts";
+export { type DmaBytes, DmaFault, type DmaFile, DmaRegion, DmaTable } from "./dma_table.ts";
+export type { FarMemory } from "./far_memory.ts";
 export { RequestRefused } from "./refusal.ts";
 export type {
   ServedDevice,
@@ -17,4 +18,5 @@ export type {
   ServedMapping,
   ServedRegion,
 } from "./served_device.ts";
+export type { UnsealedFiles } from "./server_dma.ts";
 export { type ServerWatcher, VfioUserServer, type VfioUserServerOptions } from "./server.ts";

@@ -12,6 +12,7 @@ import { DmaTable } from "./dma_table.ts";
 import { COMMAND, HEADER_BYTES, LIMIT, MESSAGE_FLAG, messageHeader } from "./protocol.ts";
 import type { ServedDevice } from "./served_device.ts";
 import { type ConnectionLimits, ServerConnection } from "./server_connection.ts";
+import type { UnsealedFiles } from "./server_dma.ts";
 
 /** What the host's loop wants to hear. */
 export interface ServerWatcher {
@@ -33,8 +34,13 @@ export interface VfioUserServerOptions {
   readonly maxMessageFds?: number;
   /** DMA mappings at a time; default 32768 (the kernel gives a process some 65,000 mappings in all). */
   readonly maxDmaMaps?: number;
-  /** Take only memory that is sealed against shrinking; default false. A client that truncates a mapped file ends this process. */
-  readonly requireSealed?: boolean;
+  /** What becomes of files of the client that it could truncate: see `UnsealedFiles`. Default `copy`. */
+  readonly unsealed?: UnsealedFiles;
+  /**
+   * How long the answer to a DMA_READ or DMA_WRITE may take, in milliseconds; default 500. This thread waits for it. A client that does not
+   * answer one gets no more of them.
+   */
+  readonly dmaTimeoutMs?: number;
   /**
    * How long a reply may wait for a client that does not read any of it, in milliseconds; default 10000. Then the client is let go. Nobody
    * else waits meanwhile.
@@ -77,7 +83,8 @@ export class VfioUserServer implements Disposable {
       ),
       maxMessageFds: within("maxMessageFds", options.maxMessageFds, LIMIT.messageFds, 1, LIMIT.messageFds),
       maxDmaMaps: within("maxDmaMaps", options.maxDmaMaps, 32768, 1, LIMIT.dmaMaps),
-      requireSealed: options.requireSealed ?? false,
+      unsealed: options.unsealed ?? "copy",
+      dmaTimeoutMs: within("dmaTimeoutMs", options.dmaTimeoutMs, 500, 1, 3_600_000),
       sendTimeoutMs: within("sendTimeoutMs", options.sendTimeoutMs, 10_000, 1, 3_600_000),
       messageTimeoutMs: within("messageTimeoutMs", options.messageTimeoutMs, 10_000, 1, 3_600_000),
     };
@@ -155,7 +162,8 @@ export class VfioUserServer implements Disposable {
 
   /** When `expire` should be called, in milliseconds of `performance.now`; `Infinity` while the client owes nothing. */
   get dueAt(): number {
-    return this.#connection?.dueAt ?? Infinity;
+    const connection = this.#connection;
+    return connection === null ? Infinity : connection.hasArrivals ? 0 : connection.dueAt;
   }
 
   /** A reply waits until the client reads. */
@@ -163,10 +171,15 @@ export class VfioUserServer implements Disposable {
     return this.#connection?.blocked ?? false;
   }
 
-  /** Lets a client go that has been silent, or has read nothing, for too long. To be called from time to time, or at `dueAt`. */
+  /**
+   * Lets a client go that has been silent, or has read nothing, for too long; and does what the client asked for while it was itself asked for
+   * memory. To be called from time to time, and at `dueAt`, which a device's access to far memory may have brought forward.
+   */
   expire(nowMs: number = performance.now()): void {
     const connection = this.#connection;
-    if (connection?.expire(nowMs) === "ended") this.#disconnect(connection.reason);
+    if (connection === null) return;
+    if (connection.expire(nowMs) === "ended") this.#disconnect(connection.reason);
+    else if (connection.hasArrivals) this.handleConnection();
   }
 
   /** As `handleReadable`, for the listener alone. */

@@ -34,10 +34,13 @@ import { encodeRegionIoFds, type IoEventFdArea } from "./region_io_fds.ts";
 import type { ServedDevice } from "./served_device.ts";
 import { serveMapArea } from "./server_map_area.ts";
 import { type DmaLimits, mapDma, unmapDma } from "./server_dma.ts";
+import { ServerMessages } from "./server_messages.ts";
 import { setIrqs } from "./server_irqs.ts";
 
 /** Limits of a server. */
 export interface ConnectionLimits extends DmaLimits {
+  /** How long the answer to a DMA_READ or DMA_WRITE may take. */
+  readonly dmaTimeoutMs: number;
   /** Data bytes in one transfer message. */
   readonly maxDataTransferBytes: number;
   /** Descriptors in one message. */
@@ -71,6 +74,7 @@ export class ServerConnection {
   readonly #limits: ConnectionLimits;
   readonly #in: IncomingMessages;
   readonly #out: OutgoingMessage;
+  readonly #messages: ServerMessages;
   /** Messages that were carried out. */
   #handled = 0;
   /** What the client owes, since which message, and until when. */
@@ -101,6 +105,7 @@ export class ServerConnection {
       messageFds: limits.maxMessageFds,
     });
     this.#out = new OutgoingMessage(socket);
+    this.#messages = new ServerMessages(socket, this.#in, this.#out, limits.dmaTimeoutMs);
     const scratch = new ArrayBuffer(SMALL_ACCESS_BYTES);
     this.#writeViews = Array.from(
       { length: SMALL_ACCESS_BYTES + 1 },
@@ -118,6 +123,11 @@ export class ServerConnection {
     return this.#attached;
   }
 
+  /** Messages arrived while an answer was awaited, and no descriptor tells of them any more: `serve` is to be called. */
+  get hasArrivals(): boolean {
+    return this.#messages.readAhead;
+  }
+
   /** A reply waits until the client reads: the descriptor is to be watched for writing, and no more is read from it. */
   get blocked(): boolean {
     return this.#out.waiting;
@@ -125,11 +135,12 @@ export class ServerConnection {
 
   /** When the client is to be let go unless it does something, in milliseconds of `performance.now`; `Infinity`: never. */
   get dueAt(): number {
-    return this.#dueAt;
+    return this.#messages.failure === null ? this.#dueAt : 0;
   }
 
   /** Ends the connection when its client is overdue. */
   expire(nowMs: number): Served {
+    if (this.#messages.failure !== null) return this.#end(this.#messages.failure);
     return nowMs < this.#dueAt ? "open" : this.#end(new TimeoutError(this.#overdue()));
   }
 
@@ -147,7 +158,9 @@ export class ServerConnection {
    * @throws what the device throws by mistake (no error of this library); the connection has ended then.
    */
   serve(): Served {
+    if (this.#messages.failure !== null) return this.#end(this.#messages.failure);
     const served = this.#serve();
+    this.#messages.readAhead = false;
     if (served === "open") this.#setDeadline();
     return served;
   }
@@ -222,7 +235,7 @@ export class ServerConnection {
   #handle(): boolean {
     const { command, flags, messageId, isReply } = this.#in;
     if (isReply) {
-      // This server sends no commands.
+      if (this.#messages.isLate(this.#in.messageId, command)) return true;
       this.reason = new ProtocolError(
         `client of ${this.#device.name}: a reply to ${commandName(command)}, which was not sent`,
       );
@@ -283,6 +296,7 @@ export class ServerConnection {
           limits: this.#limits,
           what: `client of ${this.#device.name}`,
           keepFiles: this.#device.keepsDmaFiles ?? false,
+          messages: this.#messages,
         });
         return 0;
       case COMMAND.dmaUnmap:
@@ -350,6 +364,10 @@ export class ServerConnection {
       offer.named,
     );
     this.#clientFds = maxMessageFds;
+    this.#messages.dataBytes = Math.min(
+      this.#limits.maxDataTransferBytes,
+      offer.capabilities.maxDataTransferBytes,
+    );
     this.#device.attached(this.#table);
     this.#attached = true;
     this.#out.put(answer);
@@ -560,6 +578,7 @@ export class ServerConnection {
     } finally {
       this.#table.clear();
       this.#out.close();
+      this.#messages.close();
       this.#in.close();
       this.#socket.close();
     }

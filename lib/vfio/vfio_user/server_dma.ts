@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { MappedMemory, type OwnedFd, pageSizeBytes } from "../../../ffi/mod.ts";
+import { isSealedAgainstShrinking, MappedMemory, type OwnedFd, pageSizeBytes } from "../../../ffi/mod.ts";
 import { DmaRegion, type DmaTable } from "./dma_table.ts";
+import { CopiedFile, type DmaMessages, type FarRange, MessageMemory } from "./far_memory.ts";
 import { checkPassedFile } from "./passed_fd.ts";
 import { DMA_MAP_FLAG, DMA_UNMAP_FLAG, dmaMap, dmaUnmap } from "./protocol.ts";
 import { RequestRefused } from "./refusal.ts";
@@ -14,9 +15,15 @@ import type { ServedDevice } from "./served_device.ts";
 export interface DmaLimits {
   /** Mappings at a time. */
   readonly maxDmaMaps: number;
-  /** Take only files that are sealed against shrinking. */
-  readonly requireSealed: boolean;
+  /** What becomes of a file that its owner can shrink. */
+  readonly unsealed: UnsealedFiles;
 }
+
+/**
+ * What a server does with a client's file that is not sealed against shrinking (F_SEAL_SHRINK), and so could be cut under a mapping, which
+ * would end the server's process: `copy` it (only the kernel touches it; slower), `map` it all the same, or `refuse` it.
+ */
+export type UnsealedFiles = "copy" | "map" | "refuse";
 
 /** Whose memory is mapped, and how. */
 export interface DmaMapContext {
@@ -26,12 +33,15 @@ export interface DmaMapContext {
   readonly what: string;
   /** Keep a descriptor of each file. */
   readonly keepFiles: boolean;
+  /** How memory without a file is reached. */
+  readonly messages: DmaMessages;
 }
 
 const KNOWN_FLAGS = DMA_MAP_FLAG.read | DMA_MAP_FLAG.write | DMA_MAP_FLAG.mmap | DMA_MAP_FLAG.fileIo;
 
 /**
- * Maps a range. Its file is always mapped, also when the client suggests file I/O.
+ * Maps a range. A file that cannot shrink is mapped, also when the client suggests file I/O; others go by `DmaLimits.unsealed`. Memory
+ * without a file is reached by messages.
  *
  * @param payload of the DMA_MAP message.
  * @param fds stay the caller's.
@@ -41,7 +51,7 @@ export function mapDma(
   table: DmaTable,
   payload: Uint8Array,
   fds: readonly OwnedFd[],
-  { limits, what, keepFiles }: DmaMapContext,
+  { limits, what, keepFiles, messages }: DmaMapContext,
 ): void {
   if (payload.byteLength !== dmaMap.sizeBytes) throw invalid(`${payload.byteLength} bytes`);
   const { argsz, flags, offset, address, size } = dmaMap.decode(payload);
@@ -63,30 +73,35 @@ export function mapDma(
   } catch (error) {
     throw new RequestRefused("EEXIST", `DMA_MAP: ${(error as Error).message}`);
   }
+  if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw invalid(`size ${size}`);
+  const sizeBytes = Number(size);
+  const range: FarRange = {
+    iova: address,
+    sizeBytes,
+    deviceReads: (flags & DMA_MAP_FLAG.read) !== 0,
+    deviceWrites: (flags & DMA_MAP_FLAG.write) !== 0,
+  };
   const [file] = fds;
   if (file === undefined) {
     if ((flags & (DMA_MAP_FLAG.mmap | DMA_MAP_FLAG.fileIo)) !== 0) {
       throw invalid("a file is announced, none came");
     }
-    table.addUnreachable(address, size);
+    table.addFar(new MessageMemory(range, messages));
     return;
   }
-  if (size > BigInt(Number.MAX_SAFE_INTEGER) || offset > BigInt(Number.MAX_SAFE_INTEGER)) {
-    throw invalid(`size ${size}, offset ${offset}`);
-  }
-  const sizeBytes = Number(size);
-  checkPassedFile(file, offset, sizeBytes, limits.requireSealed, what);
+  if (offset > BigInt(Number.MAX_SAFE_INTEGER)) throw invalid(`offset ${offset}`);
+  checkPassedFile(file, offset, sizeBytes, limits.unsealed === "refuse", what);
   const memory = MappedMemory.map(file, sizeBytes, { offset });
+  if (limits.unsealed === "copy" && !isSealedAgainstShrinking(file)) {
+    table.addFar(new CopiedFile(range, memory));
+    return;
+  }
   let kept: OwnedFd | undefined;
   try {
     // A mapping needs its file no longer.
     if (keepFiles) kept = file.duplicate();
-    const access = {
-      deviceReads: (flags & DMA_MAP_FLAG.read) !== 0,
-      deviceWrites: (flags & DMA_MAP_FLAG.write) !== 0,
-    };
     const backing = kept === undefined ? undefined : { fd: kept, offset: Number(offset) };
-    table.add(new DmaRegion(address, memory, access, backing));
+    table.add(new DmaRegion(address, memory, range, backing));
   } catch (error) {
     kept?.close();
     memory.close();
@@ -120,8 +135,7 @@ export function unmapDma(table: DmaTable, device: ServedDevice, payload: Uint8Ar
     throw refuse("ENOENT", `no mapping at 0x${address.toString(16)} of ${size} bytes`);
   }
   try {
-    const reachable = table.regions.some((region) => region.iova === address);
-    if (reachable) device.dmaWillUnmap(address, Number(size));
+    device.dmaWillUnmap(address, Number(size));
   } finally {
     table.remove(address, size);
   }
@@ -130,7 +144,7 @@ export function unmapDma(table: DmaTable, device: ServedDevice, payload: Uint8Ar
 /** Every range is announced, whatever the device says of one; the first objection is thrown when all are gone. */
 function unmapAll(table: DmaTable, device: ServedDevice): void {
   let objection: unknown;
-  for (const region of table.regions) {
+  for (const region of table.ranges) {
     try {
       device.dmaWillUnmap(region.iova, region.sizeBytes);
     } catch (error) {

@@ -234,7 +234,7 @@ Deno.test("functions with and without DEV_MEM share a domain: each supplies what
 Deno.test("DMA_MAP: a server keeps a descriptor of each file when its device asks for it, and closes it with the range", () => {
   const before = [openFdCount(), mappingCount().mappings];
   const file = createMemfd("dma", 4 * CHUNK);
-  const limits = { maxDmaMaps: 8, requireSealed: false };
+  const limits = { maxDmaMaps: 8, unsealed: "map" as const };
   const payload = (address: bigint) =>
     dmaMap.encode({
       argsz: 32,
@@ -244,10 +244,11 @@ Deno.test("DMA_MAP: a server keeps a descriptor of each file when its device ask
       size: BigInt(2 * CHUNK),
     });
   const table = new DmaTable();
-  mapDma(table, payload(IOVA), [file], { limits, what: "client", keepFiles: false });
+  const messages = { dmaRead: () => false, dmaWrite: () => false };
+  mapDma(table, payload(IOVA), [file], { limits, what: "client", keepFiles: false, messages });
   assertEquals(table.regions[0]!.file, undefined);
   assertEquals(openFdCount() - before[0]!, 1);
-  mapDma(table, payload(IOVA + 0x10000n), [file], { limits, what: "client", keepFiles: true });
+  mapDma(table, payload(IOVA + 0x10000n), [file], { limits, what: "client", keepFiles: true, messages });
   assertEquals(openFdCount() - before[0]!, 2);
   file.close();
   const { file: kept } = table.regions[1]!;

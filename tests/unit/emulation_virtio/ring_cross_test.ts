@@ -8,7 +8,9 @@ import { Chain } from "../../../lib/emulation/virtio/chain.ts";
 import type { DeviceQueue, DeviceQueueSetup } from "../../../lib/emulation/virtio/device_queue.ts";
 import { PackedDeviceQueue } from "../../../lib/emulation/virtio/packed_device_queue.ts";
 import { SplitDeviceQueue } from "../../../lib/emulation/virtio/split_device_queue.ts";
+import type { DmaAccess } from "../../../lib/memory/mod.ts";
 import { DmaRegion, DmaTable } from "../../../lib/vfio/vfio_user/dma_table.ts";
+import { CopiedFile } from "../../../lib/vfio/vfio_user/far_memory.ts";
 import { FEATURE } from "../../../lib/virtio/constants/mod.ts";
 import { createVirtqueue } from "../../../lib/virtio/queue/create.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
@@ -26,6 +28,8 @@ interface Variant {
   readonly indirect: boolean;
   readonly inOrder: boolean;
   readonly usedBatches: boolean;
+  /** The device has the driver's memory as a file that could shrink: every access is a copy. */
+  readonly copied?: true;
 }
 
 function variants(): Variant[] {
@@ -38,6 +42,9 @@ function variants(): Variant[] {
           for (const usedBatches of [false, true]) {
             out.push({ layout, size, eventIndex, indirect, inOrder: true, usedBatches });
           }
+          const copied = { layout, size, eventIndex, indirect, copied: true } as const;
+          if (indirect) out.push({ ...copied, inOrder: eventIndex, usedBatches: eventIndex });
+          else out.push({ ...copied, inOrder: false, usedBatches: false });
         }
       }
     }
@@ -68,13 +75,15 @@ function run(
   const dma = new DmaTable();
   const { iommu } = transport;
   const mapDma = iommu.mapDma.bind(iommu);
+  const add = (iova: bigint, memory: MappedMemory, access: DmaAccess) => {
+    if (variant.copied) dma.addFar(new CopiedFile({ iova, sizeBytes: memory.sizeBytes, ...access }, memory));
+    else dma.add(new DmaRegion(iova, memory, access));
+  };
   iommu.mapDma = (memory, file, iova, sizeBytes, access) => {
     mapDma(memory, file, iova, sizeBytes, access);
-    dma.add(new DmaRegion(iova, memory, access));
+    add(iova, memory, access);
   };
-  dma.add(
-    new DmaRegion(place.data, MappedMemory.anonymous(65536), { deviceReads: true, deviceWrites: true }),
-  );
+  add(place.data, MappedMemory.anonymous(65536), { deviceReads: true, deviceWrites: true });
   const queue = createVirtqueue(transport, 0, { size: variant.size, maxSegments: 4 });
   const { size, addresses } = queue;
   assertEquals([queue.layout, size], [layout, variant.size]);

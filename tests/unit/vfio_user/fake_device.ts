@@ -5,12 +5,14 @@
  */
 import { createMemfd, EventFd, MappedMemory, type OwnedFd, sleepBlocking } from "../../../ffi/mod.ts";
 import { DEVICE_FLAG, IRQ_FLAG, type IrqInfo, REGION_FLAG } from "../../../lib/vfio/device.ts";
-import type {
-  DmaTable,
-  ServedDevice,
-  ServedDoorbell,
-  ServedIrqRequest,
-  ServedRegion,
+import {
+  DmaFault,
+  type DmaRegion,
+  type DmaTable,
+  type ServedDevice,
+  type ServedDoorbell,
+  type ServedIrqRequest,
+  type ServedRegion,
 } from "../../../lib/vfio/vfio_user/mod.ts";
 
 export const BAR0_BYTES = 0x4000;
@@ -134,7 +136,7 @@ export class FakeDevice implements ServedDevice, Disposable {
     if (offset === REGISTER.fire) this.raise(2, value);
     else if (offset === REGISTER.hang) sleepBlocking(Math.min(value, 10_000));
     else if (offset === REGISTER.bug) throw new TypeError("a bug of the device");
-    else if (offset === REGISTER.fill) this.#range(true).fill(value & 0xff);
+    else if (offset === REGISTER.fill) this.#fill(value & 0xff);
   }
 
   /** Takes the doorbell's count. */
@@ -147,15 +149,21 @@ export class FakeDevice implements ServedDevice, Disposable {
     this.#vectors.get(`${index} ${vector}`)?.signal();
   }
 
-  #range(deviceWrites: boolean): Uint8Array {
+  #range(deviceWrites: boolean): { region: DmaRegion; offset: number; length: number } {
     const iova = this.#view.getBigUint64(REGISTER.iova, true);
     const length = this.#view.getUint32(REGISTER.length, true);
-    const { region, offset } = this.dma!.resolve(iova, length, deviceWrites);
-    return region.bytes.subarray(offset, offset + length);
+    return { ...this.dma!.resolve(iova, length, deviceWrites), length };
+  }
+
+  #fill(byte: number): void {
+    const { region, offset, length } = this.#range(true);
+    region.bytes.fill(byte, offset, offset + length);
+    if (!region.store(offset, length)) throw new DmaFault("the client does not take it");
   }
 
   #sum(): number {
-    return this.#range(false).reduce((sum, byte) => (sum + byte) >>> 0, 0);
+    const { region, offset, length } = this.#range(false);
+    return region.bytes.subarray(offset, offset + length).reduce((sum, byte) => (sum + byte) >>> 0, 0);
   }
 
   #bytes(index: number): Uint8Array {
