@@ -43,6 +43,7 @@ export async function emulate(options: Of<"emulate">): Promise<void> {
       directory,
       models,
       topology,
+      ...(options.clientMemory === undefined ? {} : { clientMemory: options.clientMemory }),
       signal: AbortSignal.any([stop.signal, parent.signal]),
       onViolation: (violation) => {
         violations++;

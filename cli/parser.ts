@@ -200,6 +200,12 @@ const commands = or(
       totalVfs: optional(option("--total-vfs", integer({ min: 0, max: 4096, metavar: "N" }), {
         description: message`TotalVFs of the default topology's PF; default 4.`,
       })),
+      clientMemory: optional(
+        option("--client-memory", choice(["copy", "map", "refuse"], { metavar: "HOW" }), {
+          description:
+            message`Memory that a client could truncate: copy it, map it (faster; a client can then end this process), or refuse it; default copy.`,
+        }),
+      ),
       verbose: option("-v", "--verbose", { description: message`Print violations as they happen.` }),
       temporary: option("--temporary", {
         description: message`For a parent process: end when standard input does, and remove DIRECTORY.`,

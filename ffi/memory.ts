@@ -180,14 +180,14 @@ const MFD_HUGETLB = 4;
 
 /** An anonymous file of `sizeBytes` zero bytes that can be passed to another process. @throws SyscallError */
 export function createMemfd(name: string, sizeBytes: number, options: { huge?: boolean } = {}): OwnedFd {
-  const flags = MFD_CLOEXEC | (options.huge ? MFD_HUGETLB | MAP_HUGE_2MB : MFD_ALLOW_SEALING);
+  const flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (options.huge ? MFD_HUGETLB | MAP_HUGE_2MB : 0);
   const fd = new OwnedFd(
     check(libc.memfd_create(cString(name), flags), "memfd_create", name),
     `memfd ${name}`,
   );
   try {
     check(libc.ftruncate64(fd.number, BigInt(sizeBytes)), "ftruncate", fd.target);
-    if (!options.huge) sealSize(fd);
+    sealSize(fd);
     return fd;
   } catch (error) {
     fd.close();

@@ -19,6 +19,8 @@ export interface Polled {
   readonly address: string;
   /** What stands behind it. */
   readonly device: { readonly behaviour: Pick<PciFunctionBehaviour, "poll" | "arm" | "wakeAfterMs"> };
+  /** Whether it may be polled now. Absent: always. */
+  mayPoll?(): boolean;
   /** Lets its user go. */
   disconnect(): void;
 }
@@ -128,6 +130,7 @@ export class FunctionTurns {
 
   #pollOne(turn: Turn): number {
     try {
+      if (turn.fn.mayPoll?.() === false) return 0;
       return turn.fn.device.behaviour.poll(BUDGET);
     } catch (error) {
       this.#broke(turn.fn, error);

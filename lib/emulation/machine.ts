@@ -9,7 +9,12 @@ import { BusAddresses } from "./bus_addresses.ts";
 import type { EmulatedFunction } from "./emulated_function.ts";
 import { EventDispatcher } from "./event_dispatcher.ts";
 import type { AssignedBar, SriovShape } from "./function_config.ts";
-import { MachineFunction, type MachineSurroundings } from "./machine_function.ts";
+import type { UnsealedFiles } from "../vfio/vfio_user/server_dma.ts";
+import {
+  MachineFunction,
+  type MachineFunctionOptions,
+  type MachineSurroundings,
+} from "./machine_function.ts";
 import { MachineLoop } from "./machine_loop.ts";
 import type { BehaviourOptions, FunctionModels } from "./pci_function.ts";
 import { SysfsServer } from "./sysfs_server.ts";
@@ -30,6 +35,8 @@ export interface MachineOptions {
   readonly models: FunctionModels;
   /** Directory of its sockets, which must exist; without it the machine has none, and is driven through its objects. */
   readonly directory?: string;
+  /** What becomes of memory of users that they could truncate; default `copy`. */
+  readonly clientMemory?: UnsealedFiles;
   /** Told of each violation at once. */
   readonly onViolation?: (violation: Violation) => void;
 }
@@ -160,7 +167,7 @@ export class EmulatedMachine implements Disposable {
         numaNode,
         hostUse,
         ...(sriov === undefined ? {} : { sriov }),
-        ...this.#socketPath(address),
+        ...this.#serving(address),
       },
       this.#surroundings(address),
       this.#events,
@@ -230,7 +237,7 @@ export class EmulatedMachine implements Disposable {
         vfIndex: index,
         iommuGroup: this.kernel.freeGroup(),
         numaNode: topology.numaNode,
-        ...this.#socketPath(address),
+        ...this.#serving(address),
       },
       {
         ...this.#surroundings(address),
@@ -268,9 +275,11 @@ export class EmulatedMachine implements Disposable {
     return directory === undefined ? {} : { directory };
   }
 
-  #socketPath(address: string): { socketPath?: string } {
-    const { directory } = this.#options;
-    return directory === undefined ? {} : { socketPath: `${directory}/${address}.sock` };
+  #serving(address: string): Pick<MachineFunctionOptions, "socketPath" | "serving"> {
+    const { directory, clientMemory } = this.#options;
+    if (directory === undefined) return {};
+    const socketPath = `${directory}/${address}.sock`;
+    return clientMemory === undefined ? { socketPath } : { socketPath, serving: { unsealed: clientMemory } };
   }
 
   #addMachineAttributes(): void {

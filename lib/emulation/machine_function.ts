@@ -5,7 +5,7 @@
  */
 import { errnoNumber, isErrno, openFdCount, resourceLimit, RLIMIT, SyscallError } from "../../ffi/mod.ts";
 import { ExhaustedError } from "../errors/mod.ts";
-import { VfioUserServer } from "../vfio/vfio_user/server.ts";
+import { VfioUserServer, type VfioUserServerOptions } from "../vfio/vfio_user/server.ts";
 import { barResources } from "./bus_addresses.ts";
 import {
   EmulatedFunction,
@@ -30,6 +30,8 @@ export interface MachineFunctionOptions extends EmulatedFunctionOptions {
   readonly vfIndex?: number;
   /** What the host uses its network interface for. */
   readonly hostUse?: readonly string[];
+  /** How its vfio-user server deals with its clients. */
+  readonly serving?: Pick<VfioUserServerOptions, "unsealed">;
   /** Path of its vfio-user socket; undefined: it has none, as in tests without processes. */
   readonly socketPath?: string;
 }
@@ -68,6 +70,7 @@ export class MachineFunction implements KernelFunction, Disposable {
   readonly #vfBars: readonly AssignedBar[];
   readonly #totalVfs: number;
   readonly #socketPath: string | undefined;
+  readonly #serving: Pick<VfioUserServerOptions, "unsealed">;
   #server: VfioUserServer | null = null;
   #offered = false;
 
@@ -91,6 +94,7 @@ export class MachineFunction implements KernelFunction, Disposable {
     this.#vfBars = options.vfBars ?? [];
     this.#totalVfs = options.sriov?.totalVfs ?? 0;
     this.#socketPath = options.socketPath;
+    this.#serving = options.serving ?? {};
     this.device = new EmulatedFunction(options, {
       violation: (violation) => around.violation(violation),
       vfsAppear: (count) => around.vfsAppear(count),
@@ -165,6 +169,7 @@ export class MachineFunction implements KernelFunction, Disposable {
 
   #listen(path: string): void {
     const server = VfioUserServer.listen(path, this.device, {
+      ...this.#serving,
       watcher: {
         connected: (fd) => {
           this.#events.watch(fd, () => {
@@ -197,6 +202,14 @@ export class MachineFunction implements KernelFunction, Disposable {
     if (server === null) return;
     this.#events.unwatch(server.listenerFd);
     server.close();
+  }
+
+  /** See `Polled`. What its user asked for while it was asked for its memory is done before. */
+  mayPoll(): boolean {
+    const server = this.#server;
+    if (server === null) return true;
+    if (server.dueAt === 0) server.expire();
+    return !server.exhausted;
   }
 
   /** Lets a client go that is overdue with what it owes. */

@@ -17,6 +17,7 @@ import type { Violation } from "./device_model.ts";
 import { EmulatedMachine } from "./machine.ts";
 import type { FunctionModels } from "./pci_function.ts";
 import { CONTROL_SOCKET } from "./sysfs_protocol.ts";
+import type { UnsealedFiles } from "../vfio/vfio_user/server_dma.ts";
 import { defaultTopology, type Topology } from "./topology.ts";
 import { createVirtioModels } from "./virtio/models.ts";
 
@@ -40,6 +41,8 @@ export interface ServeOptions {
   readonly topology?: Topology;
   /** Called once everything can be opened. */
   readonly onReady?: (machine: EmulatedMachine) => void;
+  /** What becomes of memory of users that they could truncate; default `copy`. */
+  readonly clientMemory?: UnsealedFiles;
   /** Told of each violation at once. */
   readonly onViolation?: (violation: Violation) => void;
   /** Ends serving when it is aborted, as a write to `/ringside/stop` does. */
@@ -74,6 +77,7 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
       topology: options.topology ?? defaultTopology(),
       models: options.models ?? createVirtioModels(),
       directory,
+      ...(options.clientMemory === undefined ? {} : { clientMemory: options.clientMemory }),
       ...(options.onViolation === undefined ? {} : { onViolation: options.onViolation }),
     });
     const stop = () => machine.stop();

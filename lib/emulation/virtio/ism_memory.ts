@@ -68,9 +68,6 @@ export class RegionMemory implements Disposable {
     if (!isSealedAgainstShrinking(file.fd)) {
       throw new UsageError(
         "its file is not sealed against shrinking, which could end the processes that map it",
-        {
-          hint: "huge pages are not: allocate the memory without",
-        },
       );
     }
     const fileOffset = file.offset + offset;

@@ -37,8 +37,8 @@ export interface VfioUserServerOptions {
   /** What becomes of files of the client that it could truncate: see `UnsealedFiles`. Default `copy`. */
   readonly unsealed?: UnsealedFiles;
   /**
-   * How long the answer to a DMA_READ or DMA_WRITE may take, in milliseconds; default 500. This thread waits for it. A client that does not
-   * answer one gets no more of them.
+   * How long this thread waits for answers to DMA_READ and DMA_WRITE, in milliseconds; default 500: for one, and for all of them together beyond
+   * half of the time (see `exhausted`). A client that does not answer one gets no more of them.
    */
   readonly dmaTimeoutMs?: number;
   /**
@@ -164,6 +164,14 @@ export class VfioUserServer implements Disposable {
   get dueAt(): number {
     const connection = this.#connection;
     return connection === null ? Infinity : connection.hasArrivals ? 0 : connection.dueAt;
+  }
+
+  /**
+   * The device has waited for its client's memory for so long that others come first: its work should rest until this is false. Then answers
+   * never take more than half of the time, and hold up nobody for longer than `dmaTimeoutMs`.
+   */
+  get exhausted(): boolean {
+    return this.#connection?.exhausted ?? false;
   }
 
   /** A reply waits until the client reads. */

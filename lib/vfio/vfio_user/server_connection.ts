@@ -152,6 +152,11 @@ export class ServerConnection {
     return `${what}: the message that it began ${messageTimeoutMs} ms ago is not complete`;
   }
 
+  /** See `ServerMessages.exhausted`. */
+  get exhausted(): boolean {
+    return this.#messages.exhausted;
+  }
+
   /**
    * Does what has arrived, without waiting for more or for the client to read its replies. While one reply waits nothing more is read, so that
    * a client which sends without reading costs one message of memory.

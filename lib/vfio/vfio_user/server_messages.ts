@@ -21,6 +21,9 @@ export class ServerMessages implements DmaMessages {
   /** The one command that the client did not answer in time; after it no other is sent. −1: all were answered. */
   #unanswered = -1;
   #closed = false;
+  /** How long may still be waited now, and when that was so: half of all time is added, up to the limit. */
+  #creditMs: number;
+  #creditAt = performance.now();
 
   /** Data bytes in one message, as negotiated; 0: none can be sent. */
   dataBytes = 0;
@@ -36,6 +39,18 @@ export class ServerMessages implements DmaMessages {
     this.#replies = replies;
     this.#out = new OutgoingMessage(socket);
     this.#timeoutMs = timeoutMs;
+    this.#creditMs = timeoutMs;
+  }
+
+  /** So much time has gone into waiting that the others come first: no more accesses for now. */
+  get exhausted(): boolean {
+    return this.#creditMs < this.#timeoutMs / 2 && this.#refill(performance.now()) < this.#timeoutMs / 2;
+  }
+
+  #refill(nowMs: number): number {
+    this.#creditMs = Math.min(this.#timeoutMs, this.#creditMs + (nowMs - this.#creditAt) / 2);
+    this.#creditAt = nowMs;
+    return this.#creditMs;
   }
 
   /** See `DmaMessages`. */
@@ -92,7 +107,8 @@ export class ServerMessages implements DmaMessages {
     const id = this.#nextId;
     this.#nextId = (id + 1) & 0xffff;
     dmaAccess.encodeInto(this.#out.bytes, HEADER_BYTES, { address, count: BigInt(count) });
-    const deadline = performance.now() + this.#timeoutMs;
+    const start = performance.now();
+    const deadline = start + this.#refill(start);
     this.#in.hold(true);
     try {
       if (!this.#flush(this.#replies, deadline)) return this.#giveUp(id);
@@ -116,6 +132,9 @@ export class ServerMessages implements DmaMessages {
       this.failure = error as Error;
       return undefined;
     } finally {
+      const now = performance.now();
+      this.#creditMs -= now - start;
+      this.#creditAt = now;
       this.#in.hold(false);
       if (this.#in.pendingBytes > 0) this.readAhead = true;
     }

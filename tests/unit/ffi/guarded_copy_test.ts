@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   createMemfd,
+  isSealedAgainstShrinking,
   MappedMemory,
   O,
   OwnedFd,
@@ -9,6 +10,7 @@ import {
   readGuarded,
   removeFile,
   resizeFile,
+  SyscallError,
   writeGuarded,
 } from "../../../ffi/mod.ts";
 import { ClosedError, UsageError } from "../../../lib/errors/mod.ts";
@@ -65,4 +67,12 @@ Deno.test("guarded copies: a range outside, and a closed mapping", () => {
   assertThrows(() => readGuarded(memory, 0.5, buffer(4)), UsageError);
   memory.close();
   assertThrows(() => readGuarded(memory, 0, buffer(4)), ClosedError);
+});
+
+Deno.test("a memfd is sealed against shrinking, on huge pages, too", () => {
+  for (const huge of [false, true]) {
+    using file = createMemfd("sealed", 2 << 20, { huge });
+    assert(isSealedAgainstShrinking(file), `huge ${huge}`);
+    assertThrows(() => resizeFile(file, 0), SyscallError, "EPERM");
+  }
 });
