@@ -18,7 +18,7 @@ function copies(memory: () => MappedMemory, start: number, iova: bigint, rounds:
     const address = iova + BigInt(start + at);
     assert(chain.add(table, Number(address & 0xffff_ffffn), Number(address >> 32n), length, deviceWrites));
   };
-  const [source, target] = tables.map(({ regions }) => regions[0]!.memory.bytes(start, BYTES)) as [
+  const [source, target] = tables.map(({ regions }) => regions[0]!.bytes.subarray(start, start + BYTES)) as [
     Uint8Array,
     Uint8Array,
   ];

@@ -1,5 +1,5 @@
 /** The vfio-user server: the client's memory. */
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import {
   createMemfd,
   errnoNumber,
