@@ -44,9 +44,10 @@ if (how === "unused") {
   several(1);
   several(20_000);
 } else {
-  for (let i = 0; i < 50; i++) waited(20_000);
-  // The other process truncates when it sees this line, while the loop runs.
+  // Counts of the kind that the last one is: V8 compiles for numbers that are not small.
+  for (let i = 0; i < 50; i++) waited(20_000.5);
+  // The other process truncates when it sees this line, while the loop runs, and ends a loop that does not notice.
   console.log("waiting");
-  waited(500_000_000);
+  waited(2 ** 52);
 }
 console.log("survived");
