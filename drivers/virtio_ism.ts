@@ -295,6 +295,11 @@ export class VirtioIsm implements Disposable, AsyncDisposable {
     this.#owner.live.service();
   }
 
+  /** For what is built on regions: as `Waiter.turnIfDue`, for loops that have no need to wait. */
+  turnIfDue(): Promise<void> | null {
+    return this.#owner.waiter.turnIfDue();
+  }
+
   /** Has all that wait look again. */
   nudge(): void {
     if (!this.#owner.closed) this.#owner.live.nudge();

@@ -54,6 +54,9 @@ export interface IsmChannelStatistics {
   readonly sleeps: number;
 }
 
+/** Writes between two looks whether the device's host is still there: who always finds room hears of its end in no other way. */
+const WRITES = 1024;
+
 const STATE_WORD = CHANNEL_HEADER.fields.state.offset / 4;
 /**
  * One end of a channel. One call reads and one writes at a time; `read` and `write` do what can be done at once, `readSome` and `writeAll` wait.
@@ -81,6 +84,7 @@ export class IsmChannel implements AsyncDisposable {
   #writeClosed = false;
   #readClosed = false;
   #closed = false;
+  #writes = 0;
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | null = null;
   #writable: WritableStream<Uint8Array> | null = null;
 
@@ -222,6 +226,11 @@ export class IsmChannel implements AsyncDisposable {
     checkRange(bytes, start, end);
     if (this.#writeClosed) throw new UsageError(`${this.#name}: closed for writing`);
     if (this.#producer.consumerSays !== 0) throw this.#unread();
+    if (++this.#writes >= WRITES) {
+      // Not counted anew when it throws: so does every write from then on.
+      this.#ism.transport.lifeline?.check();
+      this.#writes = 0;
+    }
     let count: number;
     try {
       count = this.#producer.write(bytes, start, end);
@@ -241,6 +250,11 @@ export class IsmChannel implements AsyncDisposable {
     const { length } = into;
     if (length === 0) throw new UsageError(`${this.#name}: a read of 0 bytes`);
     for (;;) {
+      const turn = this.#turnIfDue();
+      if (turn !== null) {
+        await turn;
+        stillThere(into, length, `${this.#name}, readSome`);
+      }
       const count = this.read(into, 0, length);
       if (count > 0 || this.#ended) return count;
       if (!await this.waitReadable(timeoutMs)) {
@@ -253,6 +267,11 @@ export class IsmChannel implements AsyncDisposable {
   /** Writes all, waiting for room. @param timeoutMs for each wait */
   async writeAll(bytes: Uint8Array, timeoutMs: number = Infinity): Promise<void> {
     const { length } = bytes;
+    const turn = this.#turnIfDue();
+    if (turn !== null) {
+      await turn;
+      stillThere(bytes, length, `${this.#name}, writeAll`);
+    }
     let at = this.write(bytes, 0, length);
     while (at < length) {
       if (!await this.waitWritable(timeoutMs)) {
@@ -437,9 +456,19 @@ export class IsmChannel implements AsyncDisposable {
     return this.#peerGone;
   }
 
+  /** What is always ready to be read or written would leave nobody else a turn. */
+  #turnIfDue(): Promise<void> | null {
+    return this.#alive() ? this.#ism.turnIfDue() : null;
+  }
+
   async #until(look: Look, timeoutMs: number): Promise<boolean> {
     this.#open();
     checkTimeout(timeoutMs);
+    const turn = this.#turnIfDue();
+    if (turn !== null) {
+      await turn;
+      this.#open();
+    }
     look.wish?.begin();
     try {
       const deadline = performance.now() + timeoutMs;

@@ -242,6 +242,9 @@ export class VirtioNet implements Disposable, AsyncDisposable {
   async receive(timeoutMs: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
+      // Frames may come so fast that there is never anything to wait for.
+      const turn = this.#owner.waiter.turnIfDue();
+      if (turn !== null) await turn;
       const frame = this.#takeOne();
       if (frame !== undefined) return frame;
       // What was there may have been of no length, or taken by another receive.

@@ -229,6 +229,8 @@ export class ConsolePort {
       // Control messages first: what came before the peer closed is then there to be read.
       this.#owner.service();
       const hungUp = this.#hungUp;
+      const turn = this.#owner.waiter.turnIfDue();
+      if (turn !== null) await turn;
       this.#checkOpen();
       const count = this.#buffers.read(into);
       if (count > 0) return count === maxBytes ? into : into.slice(0, count);
@@ -243,6 +245,8 @@ export class ConsolePort {
     for (let at = 0; at < lengthBytes;) {
       this.#checkOpen();
       this.#owner.service();
+      const turn = this.#owner.waiter.turnIfDue();
+      if (turn !== null) await turn;
       const count = this.tryWrite(there(at).subarray(at, lengthBytes));
       at += count;
       if (count > 0) continue;

@@ -68,6 +68,11 @@ export class VirtioDevice implements NotifyGate, Disposable {
     return this.#state === "live" && !this.transport.closed;
   }
 
+  /** Throws when the process that serves the device is gone; nothing happens where there is none. One system call. @throws PeerGoneError, ClosedError */
+  checkServed(): void {
+    this.transport.lifeline?.check();
+  }
+
   /** What was negotiated; 0 before. Kept while suspended. */
   get features(): bigint {
     return this.#features;

@@ -46,6 +46,9 @@ interface Source {
 const LOOKS = 64;
 /** A polling wait lets the event loop run this often, so that timers and other waits go on. */
 const POLL_SLICE_MS = 1;
+/** Waits that end at once, between two looks at the clock: the event loop gets a turn when it had none for so long. */
+const QUICK_WAITS = 64;
+const TURN_MS = 10;
 const LONGEST_SLEEP_MS = 2 ** 31 - 1;
 /** A thread that polls looks this often whether its device is still there. */
 const BLOCKING_SLICE_MS = 10;
@@ -67,6 +70,8 @@ export class Waiter implements Disposable {
   readonly #sleepers = new Set<Sleeper>();
   #interrupts = 0;
   #pumping: Promise<void> | null = null;
+  #quickWaits = 0;
+  #turnedAt = 0;
   /** What lets the event loop run. */
   readonly #naps = new Set<Promise<void>>();
   #lifeline: Lifeline | null = null;
@@ -109,17 +114,31 @@ export class Waiter implements Disposable {
    */
   watchLifeline(lifeline: Lifeline): void {
     this.#open();
-    this.#epoll.add(lifeline.fd, LIFELINE_TAG);
+    const watch = () => {
+      if (!this.#closed) this.#epoll.add(lifeline.fd, LIFELINE_TAG);
+    };
+    watch();
     this.#lifeline = lifeline;
-    this.#forgetLifeline = lifeline.onEnd(() => this.#lose(lifeline.reason()));
+    const end = lifeline.onEnd(() => this.#lose(lifeline.reason()));
+    const move = lifeline.onMove?.(() => {
+      if (!this.#closed && !lifeline.fd.closed) this.#epoll.remove(lifeline.fd);
+      return watch;
+    });
+    this.#forgetLifeline = () => {
+      end();
+      move?.();
+    };
   }
 
   /**
-   * Resolves to true when the target has something, to false after `timeoutMs` (Infinity: no limit).
+   * Resolves to true when the target has something, to false after `timeoutMs` (Infinity: no limit). However many waits in a row end at once, timers,
+   * signals and other work get their turn.
    * @throws whatever the target throws; UsageError; ClosedError when the waiter is closed meanwhile; PeerGoneError (`watchLifeline`)
    */
   async wait(target: WaitTarget, timeoutMs: number): Promise<boolean> {
     this.#check(timeoutMs);
+    const turn = this.turnIfDue();
+    if (turn !== null) await turn;
     if (target.hasUsed()) return true;
     if (this.#lost !== null) throw this.#lost;
     const deadline = performance.now() + timeoutMs;
@@ -170,9 +189,15 @@ export class Waiter implements Disposable {
     }
   }
 
-  /** Lets timers, signals and other work have a turn: a loop of waits that end at once leaves them none. @throws ClosedError when closed meanwhile */
-  turn(): Promise<void> {
-    this.#open();
+  /**
+   * For loops that have no need to wait: once in a while, a turn of the event loop to be awaited; else null. @throws ClosedError when closed meanwhile
+   */
+  turnIfDue(): Promise<void> | null {
+    if (++this.#quickWaits < QUICK_WAITS) return null;
+    this.#quickWaits = 0;
+    const now = performance.now();
+    if (now - this.#turnedAt < TURN_MS) return null;
+    this.#turnedAt = now;
     return this.#nap((done) => void setImmediate(done));
   }
 

@@ -46,6 +46,7 @@ export class ClientChannel implements Disposable {
   readonly #memory: ClientMemory;
   #twin: Twin | null = null;
   #looking: ReturnType<typeof setInterval> | undefined;
+  #lifeline: Lifeline | null = null;
   #nextId = 0;
   #broken: Error | null = null;
   readonly #endHandlers = new Set<() => void>();
@@ -256,15 +257,15 @@ export class ClientChannel implements Disposable {
 
   /** See `VfioDevice`. */
   get lifeline(): Lifeline {
-    return {
+    return this.#lifeline ??= {
       // Readable when one of its sockets is.
       fd: this.#twin === null ? this.#socket.fd : this.#twin.epoll.fd,
       answer: () => this.answer(),
-      reason: () => {
-        if (this.#broken !== null) return this.#broken;
-        if (this.#socket.fd.closed) return new ClosedError(this.name);
-        return this.#gone();
+      check: () => {
+        this.answer();
+        if (this.#broken !== null || this.#socket.fd.closed) throw this.#reason();
       },
+      reason: () => this.#reason(),
       onEnd: (handler) => {
         this.#endHandlers.add(handler);
         return () => void this.#endHandlers.delete(handler);
@@ -272,8 +273,15 @@ export class ClientChannel implements Disposable {
     };
   }
 
+  #reason(): Error {
+    if (this.#broken !== null) return this.#broken;
+    return this.#socket.fd.closed ? new ClosedError(this.name) : this.#gone();
+  }
+
   #gone(): PeerGoneError {
-    return new PeerGoneError(`${this.name}: the process that serves it is gone`);
+    const { target } = this.#socket.fd;
+    const where = target === this.name ? "" : ` behind ${target}`;
+    return new PeerGoneError(`${this.name}: the process that serves it${where} is gone`);
   }
 
   #release(): void {

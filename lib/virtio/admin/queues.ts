@@ -22,8 +22,6 @@ export interface AdminWaiter {
   wait(target: WaitTarget, timeoutMs: number): Promise<boolean>;
   /** As `Waiter.wake`. */
   wake(): void;
-  /** As `Waiter.turn`. */
-  turn(): Promise<void>;
 }
 
 /** What administration queues stand on. */
@@ -66,8 +64,6 @@ const EAGER_MS = 2;
 const NAP_MS = 0.1;
 /** Between two looks for commands whose time is over. */
 const EXPIRY_MS = 1;
-/** Answers of a quick device may leave nobody else a turn for so long. */
-const TURN_MS = 10;
 
 /**
  * Sends commands over all queues of one owner. Errors of commands: `AdminCommandError` (answered with another status than OK; EAGAIN after all
@@ -94,8 +90,6 @@ export class AdminQueues implements Disposable {
   /** Commands that somebody awaits. */
   #awaited = 0;
   #pumping = false;
-  /** When the pump last left the event loop a turn. */
-  #turnedAt = 0;
   /** When the pump's sleep ends. */
   #pumpUntil = Infinity;
   #nudged = false;
@@ -472,9 +466,6 @@ export class AdminQueues implements Disposable {
         this.#nudged = false;
         await this.#waiter.wait(this.#target, Math.max(this.#due - performance.now(), 0));
         this.#turnOrBreak();
-        if (performance.now() - this.#turnedAt < TURN_MS) continue;
-        await this.#waiter.turn();
-        this.#turnedAt = performance.now();
       }
     } catch (error) {
       // The waiter was closed, or an interrupt's handler found that the device stopped.

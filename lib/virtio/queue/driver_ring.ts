@@ -28,10 +28,12 @@ import type { QueuePlace } from "./split_faults.ts";
 import { DESCRIPTOR_BYTES, type SplitLayout } from "./split_layout.ts";
 import type { QueueSnapshot, UsedBurst, Virtqueue } from "./virtqueue.ts";
 
-/** Tells a queue whether its device may be notified: true from DRIVER_OK to reset (1.1). */
+/** What a queue asks of its device. */
 export interface NotifyGate {
-  /** Read at each notification. */
+  /** The device may be notified: true from DRIVER_OK to reset (1.1). Read at each notification. */
   readonly live: boolean;
+  /** Throws when nobody is there any more who could return anything. Called by a queue that is found empty again and again. */
+  checkServed?(): void;
 }
 
 /** Parts that a ring of either layout is made of. */
@@ -58,6 +60,8 @@ const TWO_32 = 4294967296;
 const COMMITTED = 0;
 const PUBLISHED = 1;
 const NO_BATCH = -1;
+/** Looks that find nothing, for each look whether there is still somebody to return something: that one is a system call. */
+const EMPTY_LOOKS = 1024;
 
 /** See the module's text; `SplitQueue` and `PackedQueue` add what lies in shared memory. */
 export abstract class DriverRing implements Virtqueue {
@@ -118,8 +122,9 @@ export abstract class DriverRing implements Virtqueue {
   #chainWritable = 0;
   #intoTable = false;
 
-  #fault: DeviceError | null = null;
+  #fault: Error | null = null;
   #closed = false;
+  #emptyLooks = 0;
 
   /** Takes over `parts.memory`, which must be zeroed. */
   constructor(parts: DriverRingParts, layout: SplitLayout | PackedLayout) {
@@ -511,6 +516,24 @@ export abstract class DriverRing implements Virtqueue {
   /** Throws when the queue is closed or broken. */
   protected check(): void {
     if (this.#fault !== null || this.#closed || this.memory.closed) this.#refuse();
+  }
+
+  /**
+   * A look has found nothing. Who polls and never sleeps hears of the end of the device's process here alone; the queue is then broken.
+   * @returns true when something has come meanwhile
+   */
+  protected empty(): boolean {
+    if (++this.#emptyLooks < EMPTY_LOOKS) return false;
+    this.#emptyLooks = 0;
+    try {
+      this.#gate?.checkServed?.();
+      return false;
+    } catch (error) {
+      // What was returned before is there to be taken.
+      if (this.hasUsed()) return true;
+      this.#fault = error as Error;
+      throw error;
+    }
   }
 
   /** Breaks the queue: every later call throws `fault`. */

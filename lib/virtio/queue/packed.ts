@@ -199,7 +199,7 @@ export class PackedQueue extends DriverRing {
   /** As `Virtqueue.hasUsed`. */
   hasUsed(): boolean {
     this.check();
-    return this.inBatch || this.#isUsed(this.#flags());
+    return this.inBatch || this.#isUsed(this.#flags()) || this.empty();
   }
 
   #flags(): number {
@@ -231,7 +231,10 @@ export class PackedQueue extends DriverRing {
         continue;
       }
       const flags = this.#flags();
-      if (!this.#isUsed(flags)) break;
+      if (!this.#isUsed(flags)) {
+        if (done === 0) this.empty();
+        break;
+      }
       const slot = this.#nextUsed;
       if (this.held === 0) {
         this.break(usedWithoutChain(this.place, slot, flags));

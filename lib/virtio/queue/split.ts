@@ -151,7 +151,7 @@ export class SplitQueue extends DriverRing {
   /** As `Virtqueue.hasUsed`. */
   hasUsed(): boolean {
     this.check();
-    return Atomics.load(this.#used, 1) !== this.#nextUsed;
+    return Atomics.load(this.#used, 1) !== this.#nextUsed || this.empty();
   }
 
   /**
@@ -164,7 +164,10 @@ export class SplitQueue extends DriverRing {
     let from = this.#nextUsed;
     const to = Atomics.load(this.#used, 1);
     let count = (to - from) & INDEX_MASK;
-    if (count === 0) return 0;
+    if (count === 0) {
+      this.empty();
+      return 0;
+    }
     const held = this.held;
     if (count > held) throw this.break(usedIndexJump(this.place, from, to, held));
     const returned = count;

@@ -4,10 +4,11 @@
  *
  * @module
  */
-import { EventFd } from "../../../ffi/mod.ts";
+import { EventFd, type OwnedFd } from "../../../ffi/mod.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { SharedDmaSpace } from "../../memory/mod.ts";
 import { FEATURE, featureNames } from "../constants/features.ts";
+import type { Lifeline } from "../../vfio/device.ts";
 import type { QueueState } from "../constants/queue_state.ts";
 import type { QueueView } from "../constants/queue_view.ts";
 import type { PciModernTransport } from "./pci_modern.ts";
@@ -41,6 +42,7 @@ export class MovableTransport implements VirtioTransport {
   readonly dma: SharedDmaSpace;
   readonly #doorbells = new Map<number, MovableDoorbell>();
   #current: PciModernTransport;
+  readonly #lifeline = new MovableLifeline(() => this.#current.lifeline!);
   #interrupts: { readonly kind: InterruptKind; readonly eventFds: readonly EventFd[] } | null = null;
   /** Of the current function, as it gave them. */
   #vectors: readonly InterruptVector[] = [];
@@ -68,6 +70,11 @@ export class MovableTransport implements VirtioTransport {
   /** True after `close`, here or of the current function. */
   get closed(): boolean {
     return this.#closed || this.#current.closed;
+  }
+
+  /** That of the current function, whichever it is. */
+  get lifeline(): Lifeline | undefined {
+    return this.#current.lifeline === undefined ? undefined : this.#lifeline;
   }
 
   /** Queues, admin queues not counted. */
@@ -126,7 +133,7 @@ export class MovableTransport implements VirtioTransport {
       if (attach) this.dma.detach(to.dma);
       throw error;
     }
-    this.#current = to;
+    this.#lifeline.move(() => this.#current = to);
     this.#vectors = vectors;
     for (const [queue, target] of doorbells) this.#doorbells.get(queue)!.target = target;
     try {
@@ -176,6 +183,11 @@ export class MovableTransport implements VirtioTransport {
     if (features !== 0n) {
       const names = featureNames(features, this.deviceId, this.profile).join(", ");
       throw new UnsupportedError(`${to.name} does not offer ${names}, which the driver accepted`);
+    }
+    if ((to.lifeline === undefined) !== (from.lifeline === undefined)) {
+      throw new UnsupportedError(
+        `${to.name} is served by a process or the kernel, ${from.name} by the other`,
+      );
     }
     if (to.queueCount !== from.queueCount || to.configSizeBytes !== from.configSizeBytes) {
       throw new UnsupportedError(
@@ -392,6 +404,60 @@ class MovableDoorbell implements Doorbell {
   /** Once more what was said last. */
   repeat(): void {
     this.target.ring(this.#nextOffset, this.#nextWrap);
+  }
+}
+
+/** Of the function that is the current one. */
+class MovableLifeline implements Lifeline {
+  readonly #current: () => Lifeline;
+  readonly #ends = new Set<() => void>();
+  readonly #moves = new Set<() => () => void>();
+  #forget: (() => void) | null = null;
+
+  constructor(current: () => Lifeline) {
+    this.#current = current;
+  }
+
+  get fd(): OwnedFd {
+    return this.#current().fd;
+  }
+
+  reason(): Error {
+    return this.#current().reason();
+  }
+
+  answer(): void {
+    this.#current().answer();
+  }
+
+  check(): void {
+    this.#current().check();
+  }
+
+  onEnd(handler: () => void): () => void {
+    this.#ends.add(handler);
+    if (this.#forget === null) this.#listen();
+    return () => void this.#ends.delete(handler);
+  }
+
+  onMove(handler: () => () => void): () => void {
+    this.#moves.add(handler);
+    return () => void this.#moves.delete(handler);
+  }
+
+  /** Whoever watches lets go of the old one before `act`, and takes hold of the new one after it. */
+  move(act: () => void): void {
+    const after = [...this.#moves].map((before) => before());
+    this.#forget?.();
+    act();
+    if (this.#forget !== null) this.#listen();
+    for (const one of after) one();
+  }
+
+  #listen(): void {
+    this.#forget = this.#current().onEnd(() => {
+      for (const handler of [...this.#ends]) handler();
+    });
   }
 }
 

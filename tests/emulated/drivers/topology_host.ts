@@ -107,12 +107,22 @@ export class TopologyHost implements AsyncDisposable {
     }
   }
 
+  /** Kills the host, and waits until it is gone. `stop` cleans up afterwards. */
+  async kill(): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this.#child.status;
+  }
+
   /** Ends the host. @returns what its devices had to say about their drivers */
   async stop(): Promise<ReportedViolation[]> {
     if (!this.#ended) {
       this.#ended = true;
       this.host[Symbol.dispose]();
-      this.#child.kill("SIGTERM");
+      try {
+        this.#child.kill("SIGTERM");
+      } catch {
+        // It was killed already.
+      }
       await this.#child.status;
       removeAll(this.directory);
     }

@@ -1,8 +1,10 @@
-import { assertEquals, assertThrows } from "@std/assert";
-import { openFdCount } from "../../../ffi/mod.ts";
-import { UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { openFdCount, UnixSocket } from "../../../ffi/mod.ts";
+import { PeerGoneError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import type { Lifeline } from "../../../lib/vfio/device.ts";
 import { MovableTransport } from "../../../lib/virtio/transport/movable.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
+import { Waiter } from "../../../lib/virtio/waiter.ts";
 import { FakeFunction } from "./fake_function.ts";
 
 Deno.test("movable: interrupts that are turned on again leave no eventfd behind", () => {
@@ -34,4 +36,78 @@ Deno.test("1.2 a driver that did not accept ACCESS_PLATFORM does not move behind
   moving.writeDriverFeatures(3n << 32n);
   moving.moveTo(to);
   assertEquals([moving.current === to, moving.needsAccessPlatform], [true, true]);
+});
+
+/** A function whose process ends when `far` is closed. */
+class ServedFunction extends FakeFunction {
+  override readonly name: string;
+  readonly far: UnixSocket;
+  readonly handlers = new Set<() => void>();
+  readonly lifeline: Lifeline;
+
+  constructor(name: string) {
+    super();
+    this.name = name;
+    const [near, far] = UnixSocket.pair();
+    this.far = far;
+    let gone = false;
+    const reason = () => new PeerGoneError(`${name} is gone`);
+    const answer = () => {
+      if (gone || near.receive(new Uint8Array(1), { wait: false })?.length !== 0) return;
+      gone = true;
+      for (const handler of [...this.handlers]) handler();
+    };
+    this.lifeline = {
+      fd: near.fd,
+      reason,
+      answer,
+      check: () => {
+        answer();
+        if (gone) throw reason();
+      },
+      onEnd: (handler) => {
+        this.handlers.add(handler);
+        return () => void this.handlers.delete(handler);
+      },
+    };
+  }
+
+  override [Symbol.dispose](): void {
+    this.close();
+    this.lifeline.fd.close();
+    this.far.close();
+  }
+}
+
+Deno.test("movable: who sleeps or polls hears of the end of the function that is the current one, and of no other", async () => {
+  for (const mode of ["eventfd", "poll"] as const) {
+    using one = new ServedFunction("one");
+    using two = new ServedFunction("two");
+    const first = PciModernTransport.open(one);
+    using movable = new MovableTransport(first);
+    using waiter = new Waiter({ mode });
+    for (const vector of movable.enableInterrupts("msix", 1)) waiter.watch(vector);
+    waiter.watchLifeline(movable.lifeline!);
+    const never = { hasUsed: () => false, suppressInterrupts: () => {}, enableInterrupts: () => false };
+    const sleeping = waiter.wait(never, Infinity);
+    movable.moveTo(PciModernTransport.open(two));
+    first.close();
+    assertEquals([one.handlers.size, two.handlers.size], [0, 1]);
+    // The process of before may end now.
+    one.far.close();
+    movable.lifeline!.check();
+    assertEquals(await waiter.wait(never, 30), false);
+    two.far.close();
+    await assertRejects(() => sleeping, PeerGoneError, "two is gone");
+    assertThrows(() => movable.lifeline!.check(), PeerGoneError, "two is gone");
+    waiter.close();
+    await waiter.settled;
+  }
+});
+
+Deno.test("movable: from a process to the kernel there is no move", () => {
+  using one = new ServedFunction("one");
+  using movable = new MovableTransport(PciModernTransport.open(one));
+  using to = PciModernTransport.open(new FakeFunction());
+  assertThrows(() => movable.moveTo(to), UnsupportedError, "the kernel");
 });

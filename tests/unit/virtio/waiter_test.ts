@@ -229,6 +229,7 @@ function lifeline() {
         if (length === 0) { for (const handler of [...handlers]) handler(); }
       },
       reason: () => new PeerGoneError("the other end is gone"),
+      check: () => {},
       onEnd: (handler: () => void) => {
         handlers.add(handler);
         return () => void handlers.delete(handler);
@@ -329,4 +330,21 @@ Deno.test("who looks and finds leaves the interrupt of a sleeper for the same qu
   target.ready = true;
   fixture.eventFd.signal();
   assertEquals(await sleeping, true);
+});
+
+Deno.test("waits that end at once, one after the other, leave timers and signals their turn", async () => {
+  for (const mode of ["eventfd", "adaptive"] as const) {
+    await using fixture = watched(mode);
+    const target = new Target();
+    target.ready = true;
+    let fired = false;
+    setTimeout(() => fired = true, 1);
+    while (!fired) assertEquals(await fixture.waiter.wait(target, Infinity), true);
+    // One that is closed meanwhile says so.
+    const closing = assertRejects(async () => {
+      for (;;) await fixture.waiter.wait(target, Infinity);
+    }, ClosedError);
+    setTimeout(() => fixture.waiter.close(), 1);
+    await closing;
+  }
 });

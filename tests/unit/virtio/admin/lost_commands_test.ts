@@ -260,9 +260,6 @@ class SleepyWaiter implements AdminWaiter {
     this.sleeping = null;
     this.#resolve(true);
   }
-  turn(): Promise<void> {
-    return Promise.resolve();
-  }
 }
 
 /** Queues by themselves, with a waiter that nothing wakes by itself. */
