@@ -49,7 +49,11 @@ export async function startEmulatedHost(options: EmulatedProcessOptions = {}): P
     ended = true;
   });
   const stop = async (): Promise<void> => {
-    if (!ended) child.kill("SIGTERM");
+    try {
+      if (!ended) child.kill("SIGTERM");
+    } catch {
+      // It has ended, and that has not been heard of yet.
+    }
     await status;
     await child.stdin.close().catch(() => {});
     removeTree(directory);
