@@ -20,6 +20,7 @@ import type {
   ServedDoorbell,
   ServedIrqRequest,
   ServedMapping,
+  ServedMigration,
   ServedRegion,
 } from "../vfio/vfio_user/served_device.ts";
 import type { Violation } from "./device_model.ts";
@@ -102,6 +103,8 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     sizeBytes: number,
     writable: boolean,
   ) => ServedMapping | undefined;
+  /** See `ServedDevice`. */
+  readonly migration: ServedMigration | undefined;
   /** See `PciFunctionPort`. */
   readonly watch?: (fd: OwnedFd, handler: () => void) => void;
   /** See `PciFunctionPort`. */
@@ -124,6 +127,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     if (around.watch !== undefined) this.watch = around.watch;
     if (around.unwatch !== undefined) this.unwatch = around.unwatch;
     const { behaviour } = options;
+    this.migration = behaviour.migration;
     this.keepsDmaFiles = behaviour.keepsDmaFiles ?? false;
     if (behaviour.mapArea !== undefined) {
       this.mapArea = (index, offset, sizeBytes, writable) => {

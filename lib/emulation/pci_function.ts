@@ -9,7 +9,7 @@
 import type { OwnedFd } from "../../ffi/mod.ts";
 import type { RegionArea } from "../vfio/device.ts";
 import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
-import type { ServedDoorbell, ServedMapping } from "../vfio/vfio_user/served_device.ts";
+import type { ServedDoorbell, ServedMapping, ServedMigration } from "../vfio/vfio_user/served_device.ts";
 import type { FunctionQueues } from "../virtio/constants/queue_view.ts";
 import type { Violation } from "./device_model.ts";
 import type { AdminTopology } from "./topology_admin.ts";
@@ -146,6 +146,9 @@ export interface PciFunctionBehaviour {
   readonly keepsDmaFiles?: boolean;
   /** See `ServedDevice.mapArea`: for BARs of which parts can be mapped for a while, or not by everybody. */
   mapArea?(bar: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined;
+
+  /** See `ServedDevice.migration`. */
+  readonly migration?: ServedMigration | undefined;
 
   /** Fills `into` from the BAR. */
   readBar(bar: number, offset: number, into: Uint8Array): void;

@@ -5,12 +5,14 @@
  * @module
  */
 import type { OwnedFd } from "../../../ffi/mod.ts";
+import { UnsupportedError } from "../../errors/mod.ts";
 import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_VENDOR_ID } from "../../virtio/constants/device_id.ts";
+import { decodeParts, encodeParts } from "../../virtio/constants/device_parts.ts";
 import { FEATURE } from "../../virtio/constants/features.ts";
 import { queueStateToWords } from "../../virtio/constants/queue_state.ts";
 import { STATUS } from "../../virtio/constants/status.ts";
 import type { DmaTable } from "../../vfio/vfio_user/dma_table.ts";
-import type { ServedDoorbell, ServedMapping } from "../../vfio/vfio_user/served_device.ts";
+import type { ServedDoorbell, ServedMapping, ServedMigration } from "../../vfio/vfio_user/served_device.ts";
 import type { DeviceFront, DeviceModel } from "../device_model.ts";
 import type {
   BarDeclaration,
@@ -199,6 +201,24 @@ export class VirtioPciFront implements PciFunctionBehaviour, DeviceFront {
   /** Its state as device parts, and whether its owner stopped it. */
   get memberParts(): MemberParts {
     return this.#parts;
+  }
+
+  /** Moved as device parts, where they hold all of its state. */
+  get migration(): ServedMigration | undefined {
+    const parts = this.#parts;
+    if (this.model.parts === undefined) return undefined;
+    return {
+      setStopped: (stopped) => parts.setStopped(stopped),
+      save: () => encodeParts(parts.get()),
+      load: (state) => {
+        const taken = decodeParts(state);
+        const problem = parts.problemOf(taken);
+        if (problem !== undefined) {
+          throw new UnsupportedError(`${this.name}: its state cannot be taken: ${problem}`);
+        }
+        parts.set(taken);
+      },
+    };
   }
 
   /** An enabled queue of a live device. */

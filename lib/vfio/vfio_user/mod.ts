@@ -16,6 +16,7 @@ export type {
   ServedDoorbell,
   ServedIrqRequest,
   ServedMapping,
+  ServedMigration,
   ServedRegion,
 } from "./served_device.ts";
 export type { UnsealedFiles } from "./server_dma.ts";

@@ -210,6 +210,30 @@ export const MAP_AREA_FLAG = { write: 1 } as const;
 /** DEVICE_FEATURE: `struct vfio_device_feature`; data follows. */
 export const deviceFeature = new Struct("vfio_user_device_feature", 8, { argsz: u32(0), flags: u32(4) });
 
+/** DEVICE_FEATURE MIG_DEVICE_STATE (2): `struct vfio_user_device_feature_mig_state`. */
+export const migrationState = new Struct("vfio_user_device_feature_mig_state", 8, {
+  deviceState: u32(0),
+  /** −1: the data go by messages. */
+  dataFd: u32(4),
+});
+
+/** `device_state`: `enum vfio_device_mig_state`. */
+export const MIGRATION_STATE = {
+  error: 0,
+  stop: 1,
+  running: 2,
+  stopCopy: 3,
+  resuming: 4,
+  runningP2p: 5,
+  preCopy: 6,
+} as const;
+
+/** DEVICE_FEATURE MIGRATION (1): 64 bits of flags; bit 0 says that STOP_COPY can be done. */
+export const MIGRATION_FLAG = { stopCopy: 1, p2p: 2, preCopy: 4 } as const;
+
+/** MIG_DATA_READ and MIG_DATA_WRITE; data follows in the one's reply and in the other's request. */
+export const migrationData = new Struct("vfio_user_mig_data", 8, { argsz: u32(0), size: u32(4) });
+
 /** Limits: defaults of the specification, and what either side of this library takes at most. */
 export const LIMIT = {
   /** Bytes of data in one transfer message. */
@@ -230,6 +254,8 @@ export const LIMIT = {
   infoBytes: 65536,
   /** Writes in one REGION_WRITE_MULTI (QEMU's VFIO_USER_MULTI_MAX). */
   multiWrites: 200,
+  /** What a client may send as a device's state. */
+  migrationBytes: 16 << 20,
   /** Regions and interrupt indices that a server may claim: QEMU's limits. */
   regions: 100,
   irqIndices: 50,

@@ -40,6 +40,16 @@ export type ServedIrqRequest =
   | { action: "fire" | "mask" | "unmask"; start: number; count: number }
   | { action: "unmask-on"; start: number; eventFd: EventFd };
 
+/** A device whose state another of its kind can take over. */
+export interface ServedMigration {
+  /** Stops it, so that it touches no memory and sends nothing, or lets it run. Idempotent. */
+  setStopped(stopped: boolean): void;
+  /** Its state; it is stopped. */
+  save(): Uint8Array;
+  /** Takes a state; it is stopped, and acts on it when it runs. @throws RingsideError when this device cannot have that state: nothing has changed */
+  load(state: Uint8Array): void;
+}
+
 /**
  * The device side of a connection. Accesses arrive already checked against the regions' sizes and access flags.
  * A `RingsideError` thrown by a call becomes an error reply (EINVAL), an `UnsupportedError` ENOTSUP, a `SyscallError` its own errno; the
@@ -65,6 +75,9 @@ export interface ServedDevice {
    * @returns undefined when this part has nothing that could be mapped (ENOTSUP) @throws SyscallError, such as EACCES
    */
   mapArea?(index: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined;
+
+  /** Absent: it cannot be moved. */
+  readonly migration?: ServedMigration | undefined;
 
   /** Fills `into` from the region. */
   readRegion(index: number, offset: number, into: Uint8Array): void;

@@ -35,6 +35,7 @@ import type { ServedDevice } from "./served_device.ts";
 import { serveMapArea } from "./server_map_area.ts";
 import { type DmaLimits, mapDma, unmapDma } from "./server_dma.ts";
 import { ServerMessages } from "./server_messages.ts";
+import { ServerMigration } from "./server_migration.ts";
 import { setIrqs } from "./server_irqs.ts";
 
 /** Limits of a server. */
@@ -75,6 +76,7 @@ export class ServerConnection {
   readonly #in: IncomingMessages;
   readonly #out: OutgoingMessage;
   readonly #messages: ServerMessages;
+  readonly #migration: ServerMigration | null;
   /** Messages that were carried out. */
   #handled = 0;
   /** What the client owes, since which message, and until when. */
@@ -105,6 +107,7 @@ export class ServerConnection {
       messageFds: limits.maxMessageFds,
     });
     this.#out = new OutgoingMessage(socket);
+    this.#migration = device.migration === undefined ? null : new ServerMigration(device.migration);
     this.#messages = new ServerMessages(socket, this.#in, this.#out, limits.dmaTimeoutMs);
     const scratch = new ArrayBuffer(SMALL_ACCESS_BYTES);
     this.#writeViews = Array.from(
@@ -330,6 +333,16 @@ export class ServerConnection {
       }
       case COMMAND.deviceFeature:
         return this.#feature();
+      case COMMAND.migDataRead: {
+        if (this.#migration === null) throw this.#refuse("ENOTSUP", "the device cannot be moved");
+        const reply = this.#migration.read(this.#in.payload, this.#limits.maxDataTransferBytes);
+        this.#out.put(reply);
+        return reply.byteLength;
+      }
+      case COMMAND.migDataWrite:
+        if (this.#migration === null) throw this.#refuse("ENOTSUP", "the device cannot be moved");
+        this.#migration.write(this.#in.payload);
+        return 0;
       default:
         throw this.#refuse("ENOTSUP", "no such command of a client");
     }
@@ -446,14 +459,20 @@ export class ServerConnection {
     if (this.#in.payloadBytes !== 0) throw this.#refuse(EINVAL, `${this.#in.payloadBytes} bytes of payload`);
     if ((this.#device.info.flags & DEVICE_FLAG.reset) === 0) throw this.#refuse("ENOTSUP", "no reset");
     this.#device.reset();
+    this.#migration?.reset();
     return 0;
   }
 
-  /** No feature of the kernel's list has a meaning here; ENOTTY is what the kernel says of one that a device lacks. */
+  /** Beside migration no feature of the kernel's list has a meaning here; ENOTTY is what the kernel says of one that a device lacks. */
   #feature(): number {
     this.#requireBytes(deviceFeature.sizeBytes);
     const { argsz, flags } = deviceFeature.decode(this.#in.payload);
     if (argsz < deviceFeature.sizeBytes) throw this.#refuse(EINVAL, `argsz ${argsz}`);
+    const reply = this.#migration?.feature(this.#in.payload);
+    if (reply !== undefined) {
+      this.#out.put(reply);
+      return reply.byteLength;
+    }
     throw this.#refuse("ENOTTY", `feature ${flags & 0xffff} is not there`);
   }
 

@@ -12,6 +12,7 @@ import {
   type ServedDevice,
   type ServedDoorbell,
   type ServedIrqRequest,
+  type ServedMigration,
   type ServedRegion,
 } from "../../../lib/vfio/vfio_user/mod.ts";
 
@@ -64,6 +65,8 @@ export class FakeDevice implements ServedDevice, Disposable {
   /** Set to leave the log alone. */
   quiet = false;
   dma: DmaTable | null = null;
+  /** Set before a client comes. */
+  migration?: ServedMigration;
   /** How often the doorbell rang since the last read of its register. */
   rings = 0;
   /** When set, thrown by `dmaWillUnmap`. */
