@@ -44,7 +44,7 @@ for (const [deviceId, words, run] of COMMANDS) {
         describe: () => ({ address: FUNCTION, sriov: { numVfs: 0, vfs: [] } }),
       } as unknown as Host;
       const parsed = parse(parser, insist ? [...words, "--assume-access-platform"] : words);
-      assert(parsed.success);
+      if (!parsed.success) throw new Error(`${words.join(" ")} is not understood`);
       const { value } = parsed;
       const error = await assertRejects(() => run(host, value), Error);
       assertEquals(error.message.includes("VIRTIO_F_ACCESS_PLATFORM"), !insist, error.message);
