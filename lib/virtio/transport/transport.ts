@@ -121,7 +121,7 @@ export interface VirtioTransport extends Disposable {
   enableQueue(queue: number, addresses: QueueAddresses): void;
   /** Whether the queue is set up. */
   queueEnabled(queue: number): boolean;
-  /** Resets one queue and waits (RING_RESET negotiated). @throws UnsupportedError, TimeoutError */
+  /** Resets one queue and waits (RING_RESET negotiated). It has no vector afterwards. @throws UnsupportedError, TimeoutError */
   resetQueue(queue: number, timeoutMs?: number): void;
   /**
    * The state of a queue that the device kept over its reset (profile `queue-state`; reference 6).
