@@ -134,6 +134,24 @@ Deno.test("close and detach wake who waits on the channel, also when the device 
   }
 });
 
+Deno.test("A-5.22 BUFFER_FREE of the buffer that a channel's region was attached with ends its waits", async () => {
+  await withChannel(async ({ b, two, second }) => {
+    b.write(pattern(4096, 1));
+    const waits = [
+      assertRejects(() => b.readSome(new Uint8Array(1)), ClosedError),
+      assertRejects(() => b.writeAll(new Uint8Array(1)), ClosedError),
+      assertRejects(() => b.region.waitUpdate(), ClosedError),
+    ];
+    await soon();
+    const attach = second.heard.findLast(({ command }) => command === "2.0")!;
+    second.event(8n, attach.data.getBigUint64(16, true));
+    await ends("BUFFER_FREE", Promise.all(waits));
+    assert(b.closed && b.region.closed);
+    assertEquals([two.regions, two.statistics().lentBytes], [[], 0]);
+    await b.close();
+  }, { wait: "event", driver: { devMem: false } });
+});
+
 Deno.test("a reset of either device ends the waits of both sides", async () => {
   for (const side of ["one", "two"] as const) {
     await withChannel(async (ends_) => {
