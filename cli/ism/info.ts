@@ -37,12 +37,14 @@ export async function ismInfo(host: Host, options: Of<"ism info">): Promise<void
     return;
   }
   const chunks = `${countText(info.maxChunks, "chunk")} of ${bytesText(info.chunkSizeBytes)}`;
+  // A-5.25: there may be fewer than chunks.
+  const addresses = Math.min(info.maxChunks, Math.floor(info.notifyAreaBytes / info.notifySizeBytes));
   print(`${ism.transport.name}  device ${info.devid} of domain ${info.cdidText}`);
   print(`  regions: ${chunks} (${bytesText(info.regionsAreaBytes)}), ${reachedText(regionsMapped)}`);
   print(
-    `  notify: ${info.maxChunks} of ${bytesText(info.notifySizeBytes)} (${
-      bytesText(info.notifyAreaBytes)
-    }), ${reachedText(notifyMapped)}`,
+    `  notify: ${addresses} of ${bytesText(info.notifySizeBytes)} (${bytesText(info.notifyAreaBytes)}), ${
+      reachedText(notifyMapped)
+    }`,
   );
   print(`  memory of regions: ${info.devMem ? "the device's" : "of whoever allocates them"}`);
   print(`  interrupts: ${ism.interruptKind}`);
