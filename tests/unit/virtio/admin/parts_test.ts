@@ -322,7 +322,7 @@ Deno.test("an object that the device has no more is destroyed here, too, and its
 });
 
 Deno.test("whether a VF is stopped is not known after a command that was not answered", async () => {
-  await using fixture = await opened({ timeoutMs: 20 });
+  await using fixture = await opened({ timeoutMs: 300 });
   const { device, members, pf } = fixture;
   const member = pf.member(0);
   await member.setMode(true);

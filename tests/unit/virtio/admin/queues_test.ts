@@ -167,7 +167,7 @@ Deno.test("N-3.2 LIST_USE that must be repeated stays alone; given up, it holds 
   assertEquals(device.opcodes, [1, 1, 0x11]);
 
   device.answer = (command) => command.opcode === 1 ? undefined : {};
-  await assertRejects(() => pf.sriov.listUse(undefined, { timeoutMs: 5 }), AdminTimeoutError, "LIST_USE");
+  await assertRejects(() => pf.sriov.listUse(undefined, { timeoutMs: 100 }), AdminTimeoutError, "LIST_USE");
   await assertRejects(() => pf.admin.execute({ ...RAW, memberId: 1n }, { timeoutMs: 5 }), AdminTimeoutError);
   assertEquals(device.opcodes, [1, 1, 0x11, 1]);
   device.release();
@@ -211,7 +211,7 @@ Deno.test("quiet never comes while a command is not returned: an error, and the 
   await using fixture = await opened();
   const { device, pf } = fixture;
   const lost = assertRejects(
-    () => pf.admin.execute({ ...RAW, memberId: 1n }, { timeoutMs: 20 }),
+    () => pf.admin.execute({ ...RAW, memberId: 1n }, { timeoutMs: 100 }),
     AdminTimeoutError,
   );
   await assertRejects(() => pf.admin.quiet(() => 1, { timeoutMs: 5 }), AdminTimeoutError, "quiet");
