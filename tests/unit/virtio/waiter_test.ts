@@ -325,7 +325,9 @@ Deno.test("who looks and finds leaves the interrupt of a sleeper for the same qu
   target.onLook = () => {};
   target.ready = false;
   const armed = target.armed;
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  for (let waits = 0; target.armed === armed && waits < 10_000; waits++) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
   assert(target.armed > armed, "the sleeper's interrupt stays suppressed");
   target.ready = true;
   fixture.eventFd.signal();
