@@ -8,12 +8,29 @@ import { formatMessage, type Message } from "@optique/core/message";
 import { UsageError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
 import { EXIT, exitStatus, failureJson, failureText } from "./failure.ts";
-import { OutputClosedError, print, printJson, remark, terminalColumns } from "./output.ts";
+import {
+  type Output,
+  OutputClosedError,
+  print,
+  printingTo,
+  printJson,
+  remark,
+  terminalColumns,
+} from "./output.ts";
 import { COMMAND_USAGE, type Invocation, parser } from "./parser.ts";
 import manifest from "../deno.json" with { type: "json" };
 
-/** Parses arguments and runs the command. @returns the exit status; errors are told on standard error, and with `--json` on standard output too. */
-export async function main(args: readonly string[]): Promise<number> {
+/**
+ * Parses arguments and runs the command.
+ *
+ * @param output takes what is printed, instead of standard output and standard error; bytes (`rng -o -`, `ism pipe`) go there nevertheless
+ * @returns the exit status; errors are told on standard error, and with `--json` on standard output too.
+ */
+export async function main(args: readonly string[], output?: Output): Promise<number> {
+  return await (output === undefined ? run(args) : printingTo(output, () => run(args)));
+}
+
+async function run(args: readonly string[]): Promise<number> {
   // What cannot be parsed is told as JSON too.
   let json = args.includes("--json");
   let host: string | undefined;

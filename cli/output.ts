@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { AsyncLocalStorage } from "node:async_hooks";
 import Table from "cli-table3";
 // @ts-types="@types/cli-progress"
 import { Presets, SingleBar } from "cli-progress";
@@ -13,10 +14,26 @@ export class OutputClosedError extends RingsideError {
   override name = "OutputClosedError";
 }
 
+/** Where a command prints, when it is not this process's standard output and standard error: text with its line ends. */
+export interface Output {
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+}
+
+// Commands may run side by side in one process.
+const handed = new AsyncLocalStorage<Output>();
+
+/** Does `work` with all that it prints going to `output`, which is no terminal. */
+export function printingTo<T>(output: Output, work: () => T): T {
+  return handed.run(output, work);
+}
+
 const encoder = new TextEncoder();
 
 /** Prints a line on standard output. @throws OutputClosedError, RingsideError (a full disk, for one) */
 export function print(line = ""): void {
+  const output = handed.getStore();
+  if (output !== undefined) return output.out(`${line}\n`);
   let rest = encoder.encode(`${line}\n`);
   try {
     while (rest.length > 0) rest = rest.subarray(Deno.stdout.writeSync(rest));
@@ -28,7 +45,9 @@ export function print(line = ""): void {
 
 /** Prints a line on standard error: progress and remarks, which scripts do not read. */
 export function remark(line: string): void {
-  console.error(line);
+  const output = handed.getStore();
+  if (output !== undefined) output.err(`${line}\n`);
+  else console.error(line);
 }
 
 /** JSON with bigints as numbers where they fit, else as strings. `indent` 0: on one line. */
@@ -47,7 +66,7 @@ function plain(value: bigint): number | string {
 
 /** Width of the terminal that standard output is, in columns; undefined for a file or a pipe. */
 export function terminalColumns(): number | undefined {
-  if (!Deno.stdout.isTerminal()) return undefined;
+  if (handed.getStore() !== undefined || !Deno.stdout.isTerminal()) return undefined;
   try {
     return Deno.consoleSize().columns;
   } catch {
@@ -120,7 +139,7 @@ export interface Progress extends Disposable {
 
 /** A bar on a terminal; nothing where standard error is not one, or with `--json`. */
 export function progress(label: string, total: number, unit: string, quiet: boolean): Progress {
-  if (quiet || !Deno.stderr.isTerminal()) {
+  if (quiet || handed.getStore() !== undefined || !Deno.stderr.isTerminal()) {
     return { update: () => {}, [Symbol.dispose]: () => {} };
   }
   const format = `${label} [{bar}] {percentage}% {value}/{total} ${unit} {duration_formatted}`;

@@ -40,7 +40,7 @@ function write(path: string, text: string): void {
   writeAll(file, new TextEncoder().encode(text) as Uint8Array<ArrayBuffer>);
 }
 
-Deno.test("admin on the embedded host, each command by process", async (t) => {
+Deno.test("admin on the embedded host, command by command", async (t) => {
   await using served = await serve();
   const { host } = served;
   const scratch = makeTemporaryDirectory();

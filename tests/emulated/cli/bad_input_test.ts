@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { openHost } from "../../../lib/host/mod.ts";
 import { O, OwnedFd, removeFile, writeAll } from "../../../ffi/mod.ts";
-import { cli } from "./run_cli.ts";
+import { cli, cliWith } from "./run_cli.ts";
 
 /** Everything of a host that a command could have changed. */
 function snapshot(directory: string): string {
@@ -64,7 +64,9 @@ Deno.test("a wrong request is one clear line, status 1 or 2, and nothing changes
     const before = snapshot(host.directory);
     for (const { args, says, code } of CASES) {
       await t.step(args.join(" "), async () => {
-        const result = await cli("--host", host.directory, ...args);
+        // Standard input is the process's.
+        const all = ["--host", host.directory, ...args];
+        const result = await (args.includes("-") ? cliWith({}, ...all) : cli(...all));
         assertEquals(result.code, code, result.err);
         assertEquals(result.out, "");
         assertMatch(result.err, says);

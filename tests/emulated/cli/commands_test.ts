@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { readFile, removeFile } from "../../../ffi/mod.ts";
 import { CaptureReader, CaptureWriter } from "../../../lib/capture/mod.ts";
-import { cli, type CliResult } from "./run_cli.ts";
+import { cli, type CliResult, cliWith } from "./run_cli.ts";
 
 const PF = "0000:01:00.0";
 const VFS = ["0000:01:00.1", "0000:01:00.2"] as const;
@@ -151,8 +151,9 @@ async function held(run: (...args: string[]) => Promise<CliResult>, address: str
 }
 
 async function until(condition: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 100; i++) {
+  for (let i = 0; i < 2000; i++) {
     if (await condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
   }
   throw new Error("it never came true");
 }
@@ -182,7 +183,8 @@ Deno.test("two processes: the second is refused while the first drives the funct
   try {
     await run("bind", PF);
     const capture = `/tmp/ringside-held-${crypto.randomUUID()}.pcap`;
-    const receiving = run("net", "receive", PF, capture, "--seconds", "3", "--json");
+    const args = ["--host", host.directory, "net", "receive", PF, capture, "--seconds", "3", "--json"];
+    const receiving = cliWith({}, ...args);
     await until(() => held(run, PF));
     const second = await run("net", "receive", PF, `${capture}.2`, "--seconds", "1");
     assertEquals(second.code, 1);

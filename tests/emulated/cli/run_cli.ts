@@ -1,6 +1,7 @@
+import { main } from "../../../cli/main.ts";
 import { fromFileUrl } from "../../unit/architecture/source_files.ts";
 
-const main = fromFileUrl(new URL("../../../cli/main.ts", import.meta.url));
+const path = fromFileUrl(new URL("../../../cli/main.ts", import.meta.url));
 const PERMISSIONS = ["--allow-ffi", "--allow-env", "--allow-run"];
 
 export interface CliResult {
@@ -20,7 +21,7 @@ export interface CliOptions {
 /** The command line in a process of its own. */
 export function startCli(options: CliOptions, ...args: string[]): Deno.ChildProcess {
   return new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-check", ...(options.permissions ?? PERMISSIONS), main, ...args],
+    args: ["run", "--quiet", "--no-check", ...(options.permissions ?? PERMISSIONS), path, ...args],
     stdin: options.stdin ?? "null",
     stdout: options.stdout ?? "piped",
     stderr: "piped",
@@ -29,12 +30,14 @@ export function startCli(options: CliOptions, ...args: string[]): Deno.ChildProc
   }).spawn();
 }
 
-/** Runs the command line as a user would, in a process of its own. */
+/** Runs the command line in this process: for all that reads no standard input and hears no signal. */
 export async function cli(...args: string[]): Promise<CliResult> {
-  return await cliWith({}, ...args);
+  let [out, err] = ["", ""];
+  const code = await main(args, { out: (text) => out += text, err: (text) => err += text });
+  return { code, out, err };
 }
 
-/** As `cli`, as another user or with another permission set. */
+/** As `cli`, in a process of its own, as a user would. */
 export async function cliWith(options: CliOptions, ...args: string[]): Promise<CliResult> {
   const { code, stdout, stderr } = await startCli(options, ...args).output();
   const decoder = new TextDecoder();
@@ -43,7 +46,7 @@ export async function cliWith(options: CliOptions, ...args: string[]): Promise<C
 
 /** The command line as a word of a shell script, for pipes. */
 export async function shell(script: string, env: Record<string, string> = {}): Promise<CliResult> {
-  const words = [Deno.execPath(), "run", "--quiet", "--no-check", ...PERMISSIONS, main];
+  const words = [Deno.execPath(), "run", "--quiet", "--no-check", ...PERMISSIONS, path];
   const { code, stdout, stderr } = await new Deno.Command("bash", {
     args: ["-c", `ringside() { ${words.join(" ")} "$@"; }\n${script}`],
     stdin: "null",
