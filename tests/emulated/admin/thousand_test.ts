@@ -12,7 +12,7 @@ function macOf(vf: number): string {
   return value.match(/../g)!.join(":");
 }
 
-Deno.test("issue 4.4 a thousand VFs: who each is, by commands through 1 and 4 queues, at once and one by one", async () => {
+Deno.test("a thousand VFs: who each is, by commands through 1 and 4 queues, at once and one by one", async () => {
   await using group = await GroupHost.start(COUNT, { adminQueues: 4, mtu: 1450, queueSize: 128 });
   for (const adminQueues of [1, 4]) {
     const admin = await group.admin({ adminQueues, timeoutMs: 60_000 });

@@ -36,7 +36,7 @@ async function withNets(
 
 const frames = (from: VirtioNet, to: VirtioNet) => new TestFrames(to.mac, from.mac, 60, 1514);
 
-Deno.test(`issue 4.1 a legacy and a modern VF: ${FRAMES} frames checked by content, by polling`, async () => {
+Deno.test(`a legacy and a modern VF: ${FRAMES} frames checked by content, by polling`, async () => {
   await withNets({}, { both: { interrupts: "none" } }, async (legacy, modern) => {
     for (const [from, to] of [[legacy, modern], [modern, legacy]] as const) {
       const result = await exchangePolled(from, to, frames(from, to), FRAMES / 2);
@@ -45,7 +45,7 @@ Deno.test(`issue 4.1 a legacy and a modern VF: ${FRAMES} frames checked by conte
   });
 });
 
-Deno.test(`issue 4.1 a legacy and a modern VF: ${FRAMES} frames checked by content, with interrupts`, async () => {
+Deno.test(`a legacy and a modern VF: ${FRAMES} frames checked by content, with interrupts`, async () => {
   await withNets({}, { both: { interrupts: "msix", wait: "eventfd" } }, async (legacy, modern) => {
     for (const [from, to] of [[legacy, modern], [modern, legacy]] as const) {
       const before = to.statistics().interrupts;

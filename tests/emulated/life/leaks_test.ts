@@ -2,11 +2,12 @@ import { assert, assertEquals } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { VirtioRng } from "../../../drivers/virtio_rng.ts";
 import { mappingCount, openFdCount, readDirectory, readText } from "../../../ffi/mod.ts";
+import { campaign, rounds } from "../../random.ts";
 import { openHost } from "../../../lib/host/mod.ts";
 import { PciModernTransport } from "../../../lib/virtio/mod.ts";
 
 const RNG = "0000:02:00.0";
-const CYCLES = 10_000;
+const CYCLES = rounds(10_000);
 
 /** What a process holds, as the kernel counts it. */
 function held(pid: number | "self"): { fds: number; mappings: number } {
@@ -30,7 +31,9 @@ async function settled(pid: number): Promise<{ fds: number; mappings: number }> 
   return last;
 }
 
-Deno.test(`${CYCLES} open and close cycles leak no descriptor, no mapping, no IOVA: on either side`, async () => {
+const NAME = `${CYCLES} open and close cycles leak no descriptor, no mapping, no IOVA: on either side`;
+
+Deno.test(campaign(NAME, async () => {
   const emulated = await startEmulatedHost();
   try {
     using host = openHost(emulated.directory);
@@ -55,7 +58,7 @@ Deno.test(`${CYCLES} open and close cycles leak no descriptor, no mapping, no IO
     let firstIova: bigint | undefined;
     for (let i = 0; i < CYCLES; i++) {
       await cycle(i % 20 === 0);
-      if (i % 1000 === 0) {
+      if (i % (CYCLES / 10) === 0) {
         using device = host.open(RNG);
         using memory = device.dma.allocate(4096);
         firstIova ??= memory.iova;
@@ -74,4 +77,4 @@ Deno.test(`${CYCLES} open and close cycles leak no descriptor, no mapping, no IO
   } finally {
     await emulated.stop();
   }
-});
+}));
