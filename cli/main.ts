@@ -20,6 +20,8 @@ import {
 import { COMMAND_USAGE, type Invocation, parser } from "./parser.ts";
 import manifest from "../deno.json" with { type: "json" };
 
+export type { Output };
+
 /**
  * Parses arguments and runs the command.
  *
