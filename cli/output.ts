@@ -16,7 +16,9 @@ export class OutputClosedError extends RingsideError {
 
 /** Where a command prints, when it is not this process's standard output and standard error: text with its line ends. */
 export interface Output {
+  /** Instead of standard output. */
   readonly out: (text: string) => void;
+  /** Instead of standard error. */
   readonly err: (text: string) => void;
 }
 
