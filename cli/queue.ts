@@ -5,7 +5,7 @@
  */
 import { isErrno, O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
 import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
-import { type Host, SocketSysfs } from "../lib/host/mod.ts";
+import { EmulatedHost, type Host, SocketSysfs } from "../lib/host/mod.ts";
 import {
   checkQueueStates,
   describeStatus,
@@ -108,7 +108,7 @@ export function queueLoad(host: Host, options: Of<"queue load">): void {
 
 /** What an emulated host shows of a function, whoever drives it; undefined elsewhere. */
 function deviceView(host: Host, address: string): FunctionQueues | undefined {
-  if (host.name === "linux") return undefined;
+  if (!(host instanceof EmulatedHost)) return undefined;
   using sysfs = new SocketSysfs(`${host.name}/host.sock`);
   try {
     return JSON.parse(sysfs.readText(`/ringside/queues/${address}`));

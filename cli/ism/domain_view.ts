@@ -7,11 +7,11 @@ import type { VirtioIsm } from "../../drivers/virtio_ism.ts";
 import { isErrno } from "../../ffi/mod.ts";
 import type { IsmDomainState } from "../../lib/emulation/mod.ts";
 import { UnsupportedError } from "../../lib/errors/mod.ts";
-import { type Host, SocketSysfs } from "../../lib/host/mod.ts";
+import { EmulatedHost, type Host, SocketSysfs } from "../../lib/host/mod.ts";
 
 /** What an emulated host says of the domain of a function, whoever drives it; undefined on another host. @throws UnsupportedError */
 export function domainOfHost(host: Host, address: string): IsmDomainState | undefined {
-  if (host.name === "linux") return undefined;
+  if (!(host instanceof EmulatedHost)) return undefined;
   using sysfs = new SocketSysfs(`${host.name}/host.sock`);
   let text: string;
   try {

@@ -14,7 +14,8 @@ import { choice, integer, string } from "@optique/core/valueparser";
 export const globals = object("Everywhere", {
   json: option("--json", { description: message`Print the result, or the error, as JSON.` }),
   host: optional(option("--host", string({ metavar: "HOST" }), {
-    description: message`linux (default), or the directory of an emulated host. Not for demo and emulate.`,
+    description:
+      message`linux (default), the directory of an emulated host, or vfio-user:SOCKET. Not for demo and emulate.`,
   })),
 });
 

@@ -10,15 +10,20 @@ import { PCI_DEVICES, PCI_DRIVERS } from "./sysfs.ts";
 
 /** Driver that hands functions to userspace. */
 export const VFIO_PCI = "vfio-pci";
+/** What a function has for a driver that is only reached by a vfio-user socket. */
+export const VFIO_USER = "vfio-user";
 /** What a kernel without an IOMMU says yes to when a function shall be opened without one. */
 const NO_IOMMU_PARAMETER = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
 
 const HEADER_TYPE_AT = 0x0e;
 const HEADER_TYPE_MASK = 0x7f;
 
-/** Whether a driver is one of those that hand functions to userspace: `vfio-pci` and its variants (`virtio_vfio_pci`, …). */
+/**
+ * Whether a driver is one of those that hand functions to userspace: `vfio-pci` and its variants (`virtio_vfio_pci`, …), or `vfio-user`, which is
+ * none of the kernel's.
+ */
 export function isVfioDriver(driver: string): boolean {
-  return /(^|[-_])vfio[-_]pci$/.test(driver);
+  return driver === VFIO_USER || /(^|[-_])vfio[-_]pci$/.test(driver);
 }
 
 /**

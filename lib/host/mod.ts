@@ -18,4 +18,5 @@ export { openHost } from "./open_host.ts";
 export { SocketSysfs } from "./socket_sysfs.ts";
 export * from "./sysfs.ts";
 export { type OpenRequest, SysfsHost, type SysfsHostParts } from "./sysfs_host.ts";
+export { VfioUserHost } from "./vfio_user_host.ts";
 export { TreeUsage } from "./tree_usage.ts";

@@ -6,12 +6,19 @@
 import { EmulatedHost } from "./emulated_host.ts";
 import type { Host } from "./host.ts";
 import { LinuxHost } from "./linux_host.ts";
+import { VfioUserHost } from "./vfio_user_host.ts";
+
+const SOCKET = "vfio-user:";
 
 /**
  * Opens a host.
- * @param name `linux` for this machine, else the directory of an emulated host (`./linux` for a directory of that name).
- * @throws NotFoundError, PeerGoneError when no emulated host is served there.
+ * @param name `linux` for this machine; `vfio-user:` and the path of a socket for the one function behind it; else the directory of an emulated
+ * host (`./linux` for a directory of that name).
+ * @throws NotFoundError, PeerGoneError when nothing is served there; what `VfioUserHost.connect` throws
  */
 export function openHost(name: string): Host {
-  return name === "linux" ? new LinuxHost() : EmulatedHost.connect(name);
+  if (name === "linux") return new LinuxHost();
+  return name.startsWith(SOCKET)
+    ? VfioUserHost.connect(name.slice(SOCKET.length))
+    : EmulatedHost.connect(name);
 }

@@ -94,6 +94,8 @@ export type IrqRequest =
   /** Raises vectors by software. */
   | { index: number; action: "fire"; start: number; count: number }
   | { index: number; action: "mask" | "unmask"; start: number; count: number }
+  /** The same for some of the vectors from `start`: those that are true. */
+  | { index: number; action: "fire" | "mask" | "unmask"; start: number; which: readonly boolean[] }
   /** The kernel unmasks by itself when this eventfd is signalled (resample). */
   | { index: number; action: "unmask-on"; start: number; eventFd: EventFd };
 

@@ -13,6 +13,12 @@ const DESCRIPTOR_BYTES = 4;
 /** Only one of these can be on at a time (PCIe 6.0 §6.1.4). */
 const EXCLUSIVE: readonly number[] = [IRQ.intx, IRQ.msi, IRQ.msix];
 
+const ACTION = {
+  fire: IRQ_SET.actionTrigger,
+  mask: IRQ_SET.actionMask,
+  unmask: IRQ_SET.actionUnmask,
+} as const;
+
 /** Encodes `vfio_irq_set` with no data. */
 export function encodeIrqSet(
   flags: number,
@@ -35,6 +41,19 @@ export function encodeIrqSetFds(
   const bytes = irqSet.encode(values, tail);
   const view = new DataView(bytes.buffer);
   fds.forEach((fd, i) => view.setInt32(irqSet.sizeBytes + i * DESCRIPTOR_BYTES, fd, true));
+  return bytes;
+}
+
+/** Encodes `vfio_irq_set` with one byte a vector: 1 for those that it is about. */
+export function encodeIrqSetBools(
+  flags: number,
+  index: number,
+  start: number,
+  which: readonly boolean[],
+): Uint8Array<ArrayBuffer> {
+  const values = { argsz: irqSet.sizeBytes + which.length, flags, index, start, count: which.length };
+  const bytes = irqSet.encode(values, which.length);
+  bytes.set(which.map(Number), irqSet.sizeBytes);
   return bytes;
 }
 
@@ -69,24 +88,19 @@ export class IrqControl {
       case "trigger":
         return this.#trigger(info, request.start, request.eventFds);
       case "fire":
-        this.#checkRange(info, request.start, request.count);
-        this.#requireEnabled(request.index, request.start + request.count);
-        return this.#issue(
-          encodeIrqSet(
-            IRQ_SET.dataNone | IRQ_SET.actionTrigger,
-            request.index,
-            request.start,
-            request.count,
-          ),
-        );
       case "mask":
       case "unmask": {
-        this.#requireMaskable(info);
-        this.#checkRange(info, request.start, request.count);
-        this.#requireEnabled(request.index, request.start + request.count);
-        const action = request.action === "mask" ? IRQ_SET.actionMask : IRQ_SET.actionUnmask;
+        if (request.action !== "fire") this.#requireMaskable(info);
+        const { index, start } = request;
+        const which = "which" in request ? request.which : undefined;
+        const count = "which" in request ? request.which.length : request.count;
+        this.#checkRange(info, start, count);
+        this.#requireEnabled(index, start + count);
+        const action = ACTION[request.action];
         return this.#issue(
-          encodeIrqSet(IRQ_SET.dataNone | action, request.index, request.start, request.count),
+          which === undefined
+            ? encodeIrqSet(IRQ_SET.dataNone | action, index, start, count)
+            : encodeIrqSetBools(IRQ_SET.dataBool | action, index, start, which),
         );
       }
       case "unmask-on":

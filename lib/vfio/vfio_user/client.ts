@@ -3,14 +3,7 @@
  *
  * @module
  */
-import {
-  ClosedError,
-  ExhaustedError,
-  ProtocolError,
-  RefusedError,
-  UnsupportedError,
-  UsageError,
-} from "../../errors/mod.ts";
+import { ClosedError, ExhaustedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { type EventFd, isErrno, type MappedMemory, type OwnedFd, UnixSocket } from "../../../ffi/mod.ts";
 import { type DmaAccess, type DmaMapper, DmaSpace, type IovaRange } from "../../memory/mod.ts";
 import {
@@ -25,22 +18,26 @@ import {
   type VfioDevice,
   type VfioDeviceInfo,
 } from "../device.ts";
-import { FEATURE_FLAG } from "../kernel/abi.ts";
 import { parseVfToken } from "../uuid.ts";
-import { decodeVersion, encodeVersion, type PeerCapabilities } from "./capabilities.ts";
+import type { PeerCapabilities } from "./capabilities.ts";
 import { ClientChannel } from "./client_channel.ts";
 import { sendIrqRequest } from "./client_irqs.ts";
 import { ClientMemory } from "./client_memory.ts";
-import { ClientRegions } from "./client_regions.ts";
+import { negotiate } from "./client_version.ts";
+import {
+  type FeatureAction,
+  readMigrationData,
+  requestFeature,
+  writeMigrationData,
+} from "./client_features.ts";
+import { ClientRegions, type RegionWrite } from "./client_regions.ts";
 import {
   COMMAND,
-  deviceFeature,
   DMA_MAP_FLAG,
   dmaMap,
   dmaUnmap,
   HEADER_BYTES,
   LIMIT,
-  PROTOCOL_VERSION,
   userDeviceInfo,
   userIrqInfo,
 } from "./protocol.ts";
@@ -98,6 +95,7 @@ export class VfioUserDevice implements VfioDevice, DmaMapper {
     this.#regions = new ClientRegions(channel, {
       count: this.info.numRegions,
       chunkBytes: Math.min(this.serverCapabilities.maxDataTransferBytes, LIMIT.dataTransferBytes),
+      writesMany: this.serverCapabilities.writeMultiple,
       requireSealed,
       mapsAreas: this.serverCapabilities.mapArea ?? false,
     });
@@ -183,6 +181,14 @@ export class VfioUserDevice implements VfioDevice, DmaMapper {
     this.#openRegions().write(index, offset, from);
   }
 
+  /**
+   * Several short writes in order, by REGION_WRITE_MULTI where the server takes it, else one message each.
+   * @throws UsageError before the first is sent; SyscallError when the server refuses: those of earlier messages (200 writes each) are done
+   */
+  writeRegions(writes: readonly RegionWrite[]): void {
+    this.#openRegions().writeMany(writes);
+  }
+
   mapRegion(index: number, area: RegionArea, options: { writable?: boolean } = {}): MappedMemory {
     return this.#openRegions().map(index, area, options);
   }
@@ -242,37 +248,56 @@ export class VfioUserDevice implements VfioDevice, DmaMapper {
   }
 
   probeFeature(feature: number, direction?: "get" | "set"): boolean {
-    if (!Number.isInteger(feature) || feature < 0 || feature > 0xffff) {
-      throw new UsageError(`device feature ${feature}`);
-    }
-    const action = direction === undefined ? 0 : FEATURE_FLAG[direction];
     try {
-      this.#requestFeature(feature | FEATURE_FLAG.probe | action, 0);
+      this.deviceFeature(feature, direction === undefined ? "probe" : `probe-${direction}`);
       return true;
     } catch (error) {
-      // libvfio-user says EINVAL where the kernel says ENOTTY.
-      if (isErrno(error, "ENOTTY", "EINVAL", "ENOTSUP", "ENOSYS")) return false;
+      if (isErrno(error, ...NO_FEATURE)) return false;
       throw error;
     }
   }
 
   setVfToken(token: string): void {
-    const channel = this.#open();
     const bytes = parseVfToken(token);
-    channel.out.bytes.set(bytes, HEADER_BYTES + deviceFeature.sizeBytes);
     try {
-      this.#requestFeature(DEVICE_FEATURE.pciVfToken | FEATURE_FLAG.set, bytes.byteLength);
+      this.deviceFeature(DEVICE_FEATURE.pciVfToken, "set", bytes);
     } catch (error) {
-      if (!isErrno(error, "ENOTTY", "EINVAL", "ENOTSUP", "ENOSYS")) throw error;
+      if (!isErrno(error, ...NO_FEATURE)) throw error;
       throw new UnsupportedError(`${this.name}: the server takes no VF token`, { cause: error });
     }
   }
 
-  #requestFeature(flags: number, dataBytes: number): void {
-    const channel = this.#open();
-    const argsz = deviceFeature.sizeBytes + dataBytes;
-    deviceFeature.encodeInto(channel.out.bytes, HEADER_BYTES, { argsz, flags });
-    channel.request(COMMAND.deviceFeature, argsz);
+  /**
+   * DEVICE_FEATURE as it is, for features that have no call of their own: data is what linux/vfio.h says of the feature.
+   *
+   * @param feature a `DEVICE_FEATURE` number @param data what a `set` writes, and the arguments of a `get`
+   * @param answerBytes room for what a `get` answers @returns that answer; nothing for the other actions
+   * @throws UsageError, SyscallError with the server's errno (ENOTTY, EINVAL: it has no such feature), ProtocolError
+   */
+  deviceFeature(
+    feature: number,
+    action: FeatureAction,
+    data: Uint8Array<ArrayBuffer> = new Uint8Array(),
+    answerBytes = 0,
+  ): Uint8Array<ArrayBuffer> {
+    return requestFeature(this.#open(), feature, action, data, answerBytes);
+  }
+
+  /**
+   * The next part of the device's state while it is saved (device state STOP_COPY or PRE_COPY, set by feature 2), at most `maxBytes`, which the
+   * server's `max_data_xfer_size` limits further. @returns none at the end @throws UsageError, SyscallError, ProtocolError
+   */
+  readMigrationData(maxBytes: number = LIMIT.dataTransferBytes): Uint8Array<ArrayBuffer> {
+    const most = Math.min(this.serverCapabilities.maxDataTransferBytes, LIMIT.dataTransferBytes);
+    return readMigrationData(this.#open(), Math.min(maxBytes, most));
+  }
+
+  /** Gives the device the next part of a saved state (device state RESUMING), in messages that the server takes. @throws SyscallError */
+  writeMigrationData(data: Uint8Array<ArrayBuffer>): void {
+    const most = Math.min(this.serverCapabilities.maxDataTransferBytes, LIMIT.writeBytes);
+    for (let at = 0; at < data.byteLength; at += most) {
+      writeMigrationData(this.#open(), data.subarray(at, at + most));
+    }
   }
 
   /** Called by `dma`. @throws ExhaustedError when the server takes no more mappings */
@@ -340,67 +365,12 @@ export class VfioUserDevice implements VfioDevice, DmaMapper {
   }
 }
 
-/** The widest register access, which must stay one message. */
-const WIDEST_ACCESS_BYTES = 8;
+/** libvfio-user says EINVAL of a feature that it does not have, where the kernel says ENOTTY. */
+const NO_FEATURE = ["ENOTTY", "EINVAL", "ENOTSUP", "ENOSYS"] as const;
 const EMPTY_INFO = { argsz: userDeviceInfo.sizeBytes, flags: 0, numRegions: 0, numIrqs: 0 };
 
 function timeoutOf(options: VfioUserOptions): number {
   const timeoutMs = options.timeoutMs ?? 5000;
   if (!(timeoutMs > 0)) throw new UsageError(`a timeout of ${timeoutMs} ms`);
   return timeoutMs;
-}
-
-function negotiate(channel: ClientChannel): PeerCapabilities {
-  const offer = encodeVersion(PROTOCOL_VERSION.minor, {
-    maxMessageFds: LIMIT.messageFds,
-    maxDataTransferBytes: LIMIT.dataTransferBytes,
-    maxDmaMaps: LIMIT.dmaMaps,
-    pageSizes: LIMIT.pageSizes,
-    writeMultiple: true,
-    mapArea: true,
-    twinSocket: "offered",
-  });
-  channel.out.put(offer);
-  try {
-    channel.request(COMMAND.version, offer.byteLength, undefined, LIMIT.messageFds);
-  } catch (error) {
-    if (!isErrno(error, "EBUSY")) throw error;
-    throw new RefusedError(`${channel.name}: the server has another client`, {
-      hint: "close the process that uses the function",
-      cause: error,
-    });
-  }
-  const fds = channel.in.takeFds();
-  try {
-    const { major, minor, capabilities } = channel.decode(() =>
-      decodeVersion(channel.in.payload, channel.name)
-    );
-    if (major !== PROTOCOL_VERSION.major || minor > PROTOCOL_VERSION.minor) {
-      throw new ProtocolError(
-        `${channel.name}: the server answers with protocol version ${major}.${minor}`,
-        { hint: `this client speaks ${PROTOCOL_VERSION.major}.${PROTOCOL_VERSION.minor}` },
-      );
-    }
-    if (capabilities.maxDataTransferBytes < WIDEST_ACCESS_BYTES) {
-      throw new UnsupportedError(
-        `${channel.name}: the server takes ${capabilities.maxDataTransferBytes} bytes in one message, fewer than a register has`,
-      );
-    }
-    const { twinSocket } = capabilities;
-    const twin = typeof twinSocket === "number" ? fds[twinSocket] : undefined;
-    if (fds.length !== (twinSocket === undefined ? 0 : 1) || (twin === undefined && fds.length > 0)) {
-      throw new ProtocolError(
-        `${channel.name}: VERSION twin_socket is ${
-          twinSocket ?? "absent"
-        }, and ${fds.length} descriptors came along`,
-      );
-    }
-    if (twin !== undefined) {
-      fds.length = 0;
-      channel.useTwin(twin);
-    }
-    return capabilities;
-  } finally {
-    for (const fd of fds) fd.close();
-  }
 }

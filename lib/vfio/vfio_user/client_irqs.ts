@@ -9,7 +9,9 @@ import { IRQ_FLAG, IRQ_SET, type IrqInfo, type IrqRequest } from "../device.ts";
 import type { ClientChannel } from "./client_channel.ts";
 import { COMMAND, HEADER_BYTES, userIrqSet } from "./protocol.ts";
 
-const { dataNone, dataEventfd, actionMask, actionUnmask, actionTrigger } = IRQ_SET;
+const { dataNone, dataBool, dataEventfd, actionMask, actionUnmask, actionTrigger } = IRQ_SET;
+
+const ACTION = { fire: actionTrigger, mask: actionMask, unmask: actionUnmask } as const;
 
 /**
  * Checks a request against what the server said of the index, and sends it, in as many messages as it takes.
@@ -24,15 +26,18 @@ export function sendIrqRequest(
   maxMessageFds: number,
 ): void {
   const { index } = request;
-  const send = (flags: number, start: number, count: number, fds?: readonly OwnedFd[]): void => {
-    userIrqSet.encodeInto(channel.out.bytes, HEADER_BYTES, {
-      argsz: userIrqSet.sizeBytes,
-      flags,
-      index,
-      start,
-      count,
-    });
-    channel.request(COMMAND.deviceSetIrqs, userIrqSet.sizeBytes, fds);
+  const send = (
+    flags: number,
+    start: number,
+    count: number,
+    fds?: readonly OwnedFd[],
+    which: readonly boolean[] = [],
+  ): void => {
+    const argsz = userIrqSet.sizeBytes + which.length;
+    channel.out.reserve(argsz);
+    userIrqSet.encodeInto(channel.out.bytes, HEADER_BYTES, { argsz, flags, index, start, count });
+    channel.out.bytes.set(which.map(Number), HEADER_BYTES + userIrqSet.sizeBytes);
+    channel.request(COMMAND.deviceSetIrqs, argsz, fds);
   };
   const checkRange = (start: number, count: number): void => {
     const whole = Number.isSafeInteger(start) && Number.isSafeInteger(count);
@@ -44,19 +49,21 @@ export function sendIrqRequest(
   };
   switch (request.action) {
     case "disable":
+      // There is nothing to turn off, and libvfio-user refuses to.
+      if (info.count === 0) return;
       return send(dataNone | actionTrigger, 0, 0);
     case "fire":
-      checkRange(request.start, request.count);
-      return send(dataNone | actionTrigger, request.start, request.count);
     case "mask":
-    case "unmask":
-      checkRange(request.start, request.count);
-      requireMaskable(channel, info);
-      return send(
-        dataNone | (request.action === "mask" ? actionMask : actionUnmask),
-        request.start,
-        request.count,
-      );
+    case "unmask": {
+      const { start } = request;
+      const count = "which" in request ? request.which.length : request.count;
+      checkRange(start, count);
+      if (request.action !== "fire") requireMaskable(channel, info);
+      const action = ACTION[request.action];
+      return "which" in request
+        ? send(dataBool | action, start, count, undefined, request.which)
+        : send(dataNone | action, start, count);
+    }
     case "unmask-on": {
       checkRange(request.start, 1);
       requireMaskable(channel, info);

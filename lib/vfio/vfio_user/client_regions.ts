@@ -19,6 +19,8 @@ import {
   OWN_COMMAND,
   regionAccess,
   regionIoFds,
+  writeMulti,
+  writeMultiEntry,
 } from "./protocol.ts";
 import { decodeRegionIoFds, type IoEventFdArea } from "./region_io_fds.ts";
 
@@ -34,13 +36,27 @@ export interface ClientRegionsOptions {
   readonly count: number;
   /** Data bytes in one message. */
   readonly chunkBytes: number;
+  /** The server takes REGION_WRITE_MULTI. */
+  readonly writesMany: boolean;
   /** Map only files that cannot shrink. */
   readonly requireSealed: boolean;
   /** The server answers MAP_AREA. */
   readonly mapsAreas: boolean;
 }
 
+/** One of several writes. */
+export interface RegionWrite {
+  /** `REGION` number. */
+  readonly index: number;
+  /** Bytes from the region's start. */
+  readonly offset: number;
+  /** 1 to 8 bytes. */
+  readonly data: Uint8Array<ArrayBuffer>;
+}
+
 const FIRST_INFO_BYTES = 1024;
+/** The bytes of one of several writes. */
+const MOST_OF_MANY = 8;
 const REGION_COUNT = regionAccess.fields.count.offset;
 const REGION_INDEX = regionAccess.fields.region.offset;
 const EMPTY_REGION = { flags: 0, capOffset: 0, size: 0n, offset: 0n };
@@ -51,6 +67,7 @@ export class ClientRegions {
   readonly #name: string;
   readonly #count: number;
   readonly #chunkBytes: number;
+  readonly #writesMany: boolean;
   readonly #requireSealed: boolean;
   readonly #mapsAreas: boolean;
   readonly #regions: (RegionInfo | undefined)[] = [];
@@ -63,6 +80,7 @@ export class ClientRegions {
     this.#name = channel.name;
     this.#count = options.count;
     this.#chunkBytes = options.chunkBytes;
+    this.#writesMany = options.writesMany;
     this.#requireSealed = options.requireSealed;
     this.#mapsAreas = options.mapsAreas;
   }
@@ -137,8 +155,9 @@ export class ClientRegions {
   write(index: number, offset: number, from: Uint8Array<ArrayBuffer>): void {
     const channel = this.#channel;
     this.#checkAccess(index, offset, from.byteLength, REGION_FLAG.write);
+    const chunkBytes = Math.min(this.#chunkBytes, LIMIT.writeBytes);
     for (let done = 0; done < from.byteLength;) {
-      const count = Math.min(from.byteLength - done, this.#chunkBytes);
+      const count = Math.min(from.byteLength - done, chunkBytes);
       channel.out.reserve(regionAccess.sizeBytes + count);
       this.#putAccess(index, offset + done, count);
       const data = HEADER_BYTES + regionAccess.sizeBytes;
@@ -152,6 +171,46 @@ export class ClientRegions {
       this.#checkAccessReply("REGION_WRITE", index, offset + done, count, 0);
       done += count;
     }
+  }
+
+  /**
+   * Several writes in order, in as few messages as it takes: one each where the server does not take more. All are checked before the first is
+   * sent. @throws UsageError, and what `ClientChannel.request` throws: then the writes of earlier messages are done
+   */
+  writeMany(writes: readonly RegionWrite[]): void {
+    for (const { index, offset, data } of writes) {
+      this.#checkAccess(index, offset, data.byteLength, REGION_FLAG.write);
+      if (data.byteLength >= 1 && data.byteLength <= MOST_OF_MANY) continue;
+      throw new UsageError(`${this.#name}: one of several writes has ${data.byteLength} bytes`, {
+        hint: `1 to ${MOST_OF_MANY} bytes go into one; writeRegion takes more`,
+      });
+    }
+    if (!this.#writesMany) {
+      for (const { index, offset, data } of writes) this.write(index, offset, data);
+      return;
+    }
+    for (let from = 0; from < writes.length; from += LIMIT.multiWrites) {
+      this.#writeMany(writes.slice(from, from + LIMIT.multiWrites));
+    }
+  }
+
+  #writeMany(writes: readonly RegionWrite[]): void {
+    const channel = this.#channel;
+    const payloadBytes = writeMulti.sizeBytes + writes.length * writeMultiEntry.sizeBytes;
+    const count = { writeCount: BigInt(writes.length) };
+    channel.out.reserve(payloadBytes);
+    writeMulti.encodeInto(channel.out.bytes, HEADER_BYTES, count);
+    writes.forEach(({ index, offset, data }, i) => {
+      const at = HEADER_BYTES + writeMulti.sizeBytes + i * writeMultiEntry.sizeBytes;
+      const entry = { offset: BigInt(offset), region: index, count: data.byteLength, data: 0n };
+      writeMultiEntry.encodeInto(channel.out.bytes, at, entry);
+      channel.out.bytes.set(data, at + writeMultiEntry.fields.data.offset);
+    });
+    channel.request(COMMAND.regionWriteMulti, payloadBytes);
+    channel.expectExactly(writeMulti.sizeBytes);
+    const { writeCount } = writeMulti.decode(channel.in.payload);
+    if (writeCount === count.writeCount) return;
+    throw channel.malformed(`reply to REGION_WRITE_MULTI: ${writeCount} of ${writes.length} writes`);
   }
 
   #checkAccess(index: number, offset: number, length: number, flag: number): void {

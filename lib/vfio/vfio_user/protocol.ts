@@ -240,6 +240,11 @@ export const LIMIT = {
   dataTransferBytes: 1 << 20,
   /** Most that a peer's `max_data_xfer_size` counts for. */
   largestDataTransferBytes: 64 << 20,
+  /**
+   * Bytes of data that we write in one message. The kernel queues what is sent on a stream socket in pieces of 32 KiB and a little more, and
+   * libvfio-user takes a message's payload with one `recv`, which may end with the first piece, whatever its `max_data_xfer_size`.
+   */
+  writeBytes: 32 << 10,
   /** Descriptors that a peer takes in one message when it does not say. */
   defaultMessageFds: 1,
   /** Descriptors that we take in one message. */

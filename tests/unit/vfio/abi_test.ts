@@ -3,7 +3,7 @@ import type { Fields, Struct } from "../../../lib/wire/mod.ts";
 import * as abi from "../../../lib/vfio/kernel/abi.ts";
 import * as iommufd from "../../../lib/vfio/kernel/iommufd_abi.ts";
 import { encodeVfToken } from "../../../lib/vfio/kernel/kernel_device.ts";
-import { encodeIrqSetFds } from "../../../lib/vfio/kernel/irq_control.ts";
+import { encodeIrqSetBools, encodeIrqSetFds } from "../../../lib/vfio/kernel/irq_control.ts";
 import { parseVfToken } from "../../../lib/vfio/uuid.ts";
 
 const numbers = (table: Readonly<Record<string, { name: string; number: bigint }>>) =>
@@ -208,5 +208,16 @@ Deno.test("8.2 SET_IRQS with eventfds: one s32 a vector from offset 20, argsz co
     ...[2, 0, 0, 0],
     ...[7, 0, 0, 0],
     ...[255, 255, 255, 255],
+  ]);
+});
+
+Deno.test("8.2 SET_IRQS for some vectors: DATA_BOOL, a byte a vector from offset 20, argsz counts them", () => {
+  assertEquals([...encodeIrqSetBools(2 | 32, 2, 1, [true, false, true])], [
+    ...[23, 0, 0, 0],
+    ...[34, 0, 0, 0],
+    ...[2, 0, 0, 0],
+    ...[1, 0, 0, 0],
+    ...[3, 0, 0, 0],
+    ...[1, 0, 1],
   ]);
 });

@@ -82,6 +82,34 @@ Deno.test("client SET_IRQS: the other actions, and what cannot be", () => {
   assertEquals([s.requests(), device.broken], [[], null]);
 });
 
+Deno.test("client SET_IRQS: some vectors of a range go by DATA_BOOL", () => {
+  const maskable = IRQ_FLAG.eventfd | IRQ_FLAG.maskable;
+  using s = session([
+    irqAnswer(2, 2, 8, maskable),
+    ...[3, 4, 5].map((id) => reply(COMMAND.deviceSetIrqs, id)),
+  ]);
+  const which = [true, false, true];
+  for (const action of ["fire", "mask", "unmask"] as const) {
+    s.device.setIrqs({ index: 2, action, start: 4, which });
+  }
+  const sent = s.requests().slice(3);
+  assertEquals(sent.map((bytes) => userIrqSet.decode(bytes, 16).flags), [34, 10, 18]);
+  assertEquals([...sent[0]!.subarray(16)], [
+    ...[23, 0, 0, 0, 34, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0],
+    ...[1, 0, 1],
+  ]);
+  for (const wrong of [{ start: 6, which }, { start: 0, which: [] }]) {
+    assertThrows(() => s.device.setIrqs({ index: 2, action: "fire", ...wrong }), UsageError);
+  }
+  assertEquals(s.requests(), []);
+});
+
+Deno.test("client SET_IRQS: an index that the function lacks is off already", () => {
+  using s = session([irqAnswer(2, 1, 0)]);
+  s.device.setIrqs({ index: 1, action: "disable" });
+  assertEquals(s.requests().length, 3);
+});
+
 Deno.test("client: interrupt information that lies is a ProtocolError", () => {
   for (
     const [fixed, text] of [

@@ -10,11 +10,22 @@ import {
 } from "../../../lib/errors/mod.ts";
 import { REGION_FLAG } from "../../../lib/vfio/device.ts";
 import { regionInfo } from "../../../lib/vfio/kernel/abi.ts";
-import { COMMAND } from "../../../lib/vfio/vfio_user/protocol.ts";
+import { encodeVersion } from "../../../lib/vfio/vfio_user/capabilities.ts";
+import { COMMAND, messageHeader, writeMulti } from "../../../lib/vfio/vfio_user/protocol.ts";
 import { encodeRegionInfo } from "../../../lib/vfio/vfio_user/region_reply.ts";
 import { encodeRegionIoFds } from "../../../lib/vfio/vfio_user/region_io_fds.ts";
 import { message } from "./raw_client.ts";
-import { access, bar, EINVAL, FAILED, type Fixed, goodInfo, reply, session } from "./client_session.ts";
+import {
+  access,
+  bar,
+  capabilities,
+  EINVAL,
+  FAILED,
+  type Fixed,
+  goodInfo,
+  reply,
+  session,
+} from "./client_session.ts";
 
 Deno.test("client: a read and a write of each width are one message", () => {
   for (const width of [1, 2, 4, 8]) {
@@ -49,6 +60,59 @@ Deno.test("client: longer transfers are cut to what the server takes", () => {
   s.device.writeRegion(0, 8, into);
   const last = s.requests().at(-1)!;
   assertEquals([...last], [...message(COMMAND.regionWrite, access(72n, 0, 36, data.slice(64)), { id: 6 })]);
+});
+
+Deno.test("client: a long write goes in messages of 32 KiB, what a peer surely gets by one recv, whatever it takes", () => {
+  const large = regionInfo.encode({ argsz: 32, flags: REGION_FLAG.write, size: 0x10_0000n });
+  const sizes = [0x8000, 0x8000, 0x8000, 5];
+  using s = session(
+    [
+      reply(COMMAND.deviceGetRegionInfo, 2, large),
+      ...sizes.map((size, i) => reply(COMMAND.regionWrite, 3 + i, access(BigInt(i * 0x8000), 0, size))),
+    ],
+    { timeoutMs: 60_000 },
+    reply(COMMAND.version, 0, encodeVersion(1, { ...capabilities, maxDataTransferBytes: 1 << 20 })),
+  );
+  s.device.writeRegion(0, 0, new Uint8Array(3 * 0x8000 + 5));
+  assertEquals(s.requests().slice(3).map((one) => one.byteLength - 32), sizes);
+});
+
+Deno.test("client: several writes go in one message where the server takes that, else in one each", () => {
+  const writes = [
+    { index: 0, offset: 4, data: new Uint8Array([1]) },
+    { index: 0, offset: 0xff8, data: new Uint8Array([1, 2, 3, 4, 5, 6, 7, 8]) },
+  ];
+  const many = { ...capabilities, writeMultiple: true };
+  const version = reply(COMMAND.version, 0, encodeVersion(1, many));
+  const done = (id: number, count: number) =>
+    reply(COMMAND.regionWriteMulti, id, writeMulti.encode({ writeCount: BigInt(count) }));
+  {
+    using s = session([bar, done(3, 2), done(4, 200), done(5, 1), done(6, 1)], {}, version);
+    s.device.writeRegions(writes);
+    const sent = s.requests()[3]!;
+    assertEquals([...sent.subarray(16)], [
+      ...[2, 0, 0, 0, 0, 0, 0, 0],
+      ...[4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+      ...[0xf8, 0xf, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8],
+    ]);
+    s.device.writeRegions([]);
+    s.device.writeRegions(Array.from({ length: 201 }, () => writes[0]!));
+    assertEquals(s.requests().map((one) => one.byteLength), [16 + 8 + 200 * 24, 16 + 8 + 24]);
+    for (const length of [0, 9]) {
+      const wrong = [writes[0]!, { index: 0, offset: 0, data: new Uint8Array(length) }];
+      assertThrows(() => s.device.writeRegions(wrong), UsageError, `${length} bytes`);
+    }
+    assertThrows(() => s.device.writeRegions([{ ...writes[1]!, offset: 0xff9 }]), UsageError, "outside");
+    assertEquals(s.requests(), []);
+    assertThrows(() => s.device.writeRegions(writes), ProtocolError, "1 of 2 writes");
+  }
+  using s = session([
+    bar,
+    reply(COMMAND.regionWrite, 3, access(4n, 0, 1)),
+    reply(COMMAND.regionWrite, 4, access(0xff8n, 0, 8)),
+  ]);
+  s.device.writeRegions(writes);
+  assertEquals(s.requests().slice(3).map((one) => messageHeader.decode(one).command), [10, 10]);
 });
 
 Deno.test("client: a lying answer to a region access is a ProtocolError, and the device stays broken with it", () => {
