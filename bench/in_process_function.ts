@@ -77,6 +77,11 @@ export class InProcessFunction implements VfioDevice, DmaMapper {
       this.#live().setIrqs(index, { ...rest, eventFds: rest.eventFds.map(duplicate) });
     } else if (rest.action === "unmask-on") {
       this.#live().setIrqs(index, { ...rest, eventFd: duplicate(rest.eventFd)! });
+    } else if ("which" in rest) {
+      const { which, ...one } = rest;
+      which.forEach((yes, i) =>
+        yes && this.#live().setIrqs(index, { ...one, start: one.start + i, count: 1 })
+      );
     } else this.#live().setIrqs(index, rest);
   }
 

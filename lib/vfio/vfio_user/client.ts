@@ -134,7 +134,7 @@ export class VfioUserDevice implements VfioDevice, DmaMapper {
     return this.#closed;
   }
 
-  /** Ends with the server. Whoever blocks this thread for long by other means than a call of the device calls its `answer` now and then. */
+  /** Ends with the server. Whoever blocks this thread for long by other means than a call of the device calls its `check` now and then. */
   get lifeline(): Lifeline {
     return this.#channel.lifeline;
   }
