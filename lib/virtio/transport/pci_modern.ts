@@ -70,6 +70,8 @@ export class PciModernTransport implements VirtioTransport {
   /** Meaning of bits 39–42. */
   readonly profile: Profile;
   readonly deviceId: number;
+  /** See `VirtioTransport`; read when the function was opened, since it never changes. */
+  readonly vfMigrationCapable: boolean;
   /** Kernel VFIO translates by an IOMMU. A vfio-user server is given the memory itself, and its peers know it by these very addresses. */
   readonly needsAccessPlatform: boolean;
   /** Where the structures are. */
@@ -95,6 +97,7 @@ export class PciModernTransport implements VirtioTransport {
     this.profile = options.profile ?? "spec";
     this.needsAccessPlatform = device.dma.mapper.iommu === true && options.assumeAccessPlatform !== true;
     this.deviceId = layout.deviceId;
+    this.vfMigrationCapable = layout.sriov?.vfMigrationCapable ?? false;
     this.layout = layout;
     this.#device = device;
     this.#config = config;
@@ -150,11 +153,6 @@ export class PciModernTransport implements VirtioTransport {
       });
     }
     return { first, count };
-  }
-
-  /** See `VirtioTransport`; read when the function was opened, since it never changes. */
-  get vfMigrationCapable(): boolean {
-    return this.layout.sriov?.vfMigrationCapable ?? false;
   }
 
   /** The function's. */
