@@ -1,7 +1,9 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { VirtioBlk, type VirtioBlkOptions } from "../../../drivers/virtio_blk.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
-import { DeviceError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { DeviceError, ExhaustedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { BlockQueue } from "../../../drivers/virtio_blk/queue.ts";
+import { ringFixture } from "../virtio/ring_fixture.ts";
 import { FakeTransport } from "../virtio/fake_transport.ts";
 
 const bit = (n: number) => 1n << BigInt(n);
@@ -203,4 +205,62 @@ Deno.test("as many slots as descriptors allow: one a request with indirect table
   await assertRejects(() => open(0n, { depth: 22 }), UsageError, "22 requests in flight");
   await assertRejects(() => open(0n, { queues: 2 }), UnsupportedError, "1 request queue");
   assertEquals(await open(bit(12), { queues: 2, depth: 5 }), 5);
+});
+
+Deno.test("an alignment above the most sectors of a range: cut where that comes nearer to it, and never into nothing", async () => {
+  const { transport, seen } = block(bit(13) | INDIRECT, (view) => {
+    view.setUint32(36, 10, true);
+    view.setUint32(40, 16, true);
+    view.setUint32(44, 64, true);
+  });
+  await using blk = await VirtioBlk.open(transport);
+  await blk.discard(100, 40);
+  const { bytes } = seen[0]!;
+  const ranges = Array.from({ length: bytes.length / 16 }, (_, i) => [bytes[16 * i], bytes[16 * i + 8]]);
+  assertEquals(ranges, [[100, 10], [110, 10], [120, 8], [128, 10], [138, 2]]);
+  transport.close();
+});
+
+Deno.test("a queue whose memory cannot all be had, or that is closed, leaves none of it behind", () => {
+  using fixture = ringFixture({ size: 16 });
+  const { dma } = fixture.transport;
+  const limits = {
+    capacitySectors: 100,
+    readOnly: false,
+    flush: false,
+    discardSegments: 0,
+    writeZeroesSegments: 0,
+    segmentBytes: 512,
+  };
+  const before = dma.usage.labels;
+  for (let most = 0; most <= 3; most++) {
+    let made = 0;
+    // Everything of the space, but for the allocation that fails.
+    const short = new Proxy(dma, {
+      get: (space, name) => {
+        if (name !== "allocate") return Reflect.get(space, name, space);
+        return (...args: Parameters<typeof space.allocate>) => {
+          if (made++ === most) throw new ExhaustedError("no more");
+          return space.allocate(...args);
+        };
+      },
+    });
+    const make = () =>
+      new BlockQueue({
+        name: "one",
+        queue: fixture.queue,
+        dma: short,
+        slots: 4,
+        requestBytes: 512,
+        limits,
+        counts: new Float64Array(16),
+      });
+    if (most < 3) assertThrows(make, ExhaustedError, "no more");
+    else {
+      const queue = make();
+      assertEquals(dma.usage.allocations, before.length + 3);
+      queue.close();
+    }
+    assertEquals(dma.usage.labels, before);
+  }
 });

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Profile } from "../../../lib/virtio/transport/transport.ts";
 import { FakeTransport } from "./fake_transport.ts";
 import type { Chain } from "./model_ring.ts";
 
@@ -34,6 +35,12 @@ export interface ModelNetOptions {
   readonly queueSize?: number;
   readonly vectors?: number;
   readonly pin?: boolean;
+  /** Default `spec`. */
+  readonly profile?: Profile;
+  /** Features beside those that it has anyway. */
+  readonly more?: bigint;
+  /** Default 64. */
+  readonly controlQueueSize?: number;
 }
 
 /** See the module's text. */
@@ -68,9 +75,10 @@ export class ModelNet implements Disposable {
       deviceId: 1,
       features: options.features ??
         (version1 | mac | status | mrgRxbuf | NET.mtu | ctrlVq | ctrlRx | NET.ctrlRxExtra | ctrlMacAddr |
-          eventIdx | indirect | (maxPairs > 1 ? NET.mq : 0n)),
+          eventIdx | indirect | (maxPairs > 1 ? NET.mq : 0n) | (options.more ?? 0n)),
       config,
-      queueSizes: [...Array.from({ length: 2 * maxPairs }, () => queueSize), 64],
+      queueSizes: [...Array.from({ length: 2 * maxPairs }, () => queueSize), options.controlQueueSize ?? 64],
+      profile: options.profile ?? "spec",
       vectors: options.vectors ?? 0,
       pin: options.pin ?? false,
     });
