@@ -5,12 +5,12 @@ import { VirtioAdmin } from "../../../drivers/virtio_admin.ts";
 import { ExhaustedError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
 import { DEV_PART, MovableTransport, type PciModernTransport } from "../../../lib/virtio/mod.ts";
-import { Random } from "../../random.ts";
+import { campaign, Random, rounds } from "../../random.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 import { Traffic } from "./traffic.ts";
 
 const PF = "0000:01:00.0";
-const MOVES = 100;
+const MOVES = rounds(100);
 
 /** A PF whose driver administers it, and its VFs, opened. */
 class Group implements AsyncDisposable {
@@ -130,18 +130,30 @@ async function moves(
   assertEquals(await group.stop(), []);
 }
 
-Deno.test(`1.6 NOTIFICATION_DATA: notifications, which are register writes, go where the device is, over ${MOVES} moves`, async () => {
-  await moves({ queueSize: 64, interrupts: "none" }, 17, { featuresOn: ["VIRTIO_F_NOTIFICATION_DATA"] });
-});
+Deno.test(
+  campaign(
+    `1.6 NOTIFICATION_DATA: notifications, which are register writes, go where the device is, over ${MOVES} moves`,
+    async () => {
+      await moves({ queueSize: 64, interrupts: "none" }, 17, { featuresOn: ["VIRTIO_F_NOTIFICATION_DATA"] });
+    },
+  ),
+);
 
 for (const packed of [false, true]) {
   for (const interrupts of ["none", "msix"] as const) {
-    Deno.test(`3.6 ${packed ? "packed" : "split"}, interrupts ${interrupts}: ${MOVES} moves of a driver between two VFs under traffic both ways: every frame once, in order`, async () => {
-      await moves(
-        { queueSize: 64, packed, interrupts, ...(interrupts === "none" ? {} : { wait: "eventfd" }) },
-        packed ? 11 : 13,
-      );
-    });
+    Deno.test(
+      campaign(
+        `3.6 ${
+          packed ? "packed" : "split"
+        }, interrupts ${interrupts}: ${MOVES} moves of a driver between two VFs under traffic both ways: every frame once, in order`,
+        async () => {
+          await moves(
+            { queueSize: 64, packed, interrupts, ...(interrupts === "none" ? {} : { wait: "eventfd" }) },
+            packed ? 11 : 13,
+          );
+        },
+      ),
+    );
   }
 }
 
