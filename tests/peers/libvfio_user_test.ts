@@ -3,7 +3,7 @@
  * The sample `server` has a BAR of 12 KiB, which the library of June 2026 refuses: make its `bar1_size` 0x4000.
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { accessible, EventFd } from "../../ffi/mod.ts";
+import { accessible, EventFd, readText } from "../../ffi/mod.ts";
 import { UnsupportedError } from "../../lib/errors/mod.ts";
 import { openHost } from "../../lib/host/mod.ts";
 import { VfioUserDevice } from "../../lib/vfio/vfio_user/mod.ts";
@@ -28,7 +28,7 @@ function withSample(sample: string, name: string, test: (path: string) => Promis
         stderr: "inherit",
       }).spawn();
       try {
-        while (!accessible(path)) await pause();
+        while (!listens(path)) await pause();
         await test(path);
       } finally {
         child.kill("SIGKILL");
@@ -36,6 +36,14 @@ function withSample(sample: string, name: string, test: (path: string) => Promis
       }
     },
   });
+}
+
+/** The file is there before its server listens, and a connection to try it would be the one that the server takes. */
+function listens(path: string): boolean {
+  const ACCEPTS = "00010000";
+  return readText("/proc/net/unix").split("\n").some((line) =>
+    line.endsWith(` ${path}`) && line.split(/\s+/)[3] === ACCEPTS
+  );
 }
 
 function pause(): Promise<void> {
