@@ -61,7 +61,7 @@ const COMMITTED = 0;
 const PUBLISHED = 1;
 const NO_BATCH = -1;
 /** Looks that find nothing, for each look whether there is still somebody to return something: that one is a system call. */
-const EMPTY_LOOKS = 1024;
+const EMPTY_LOOKS = 4096;
 
 /** See the module's text; `SplitQueue` and `PackedQueue` add what lies in shared memory. */
 export abstract class DriverRing implements Virtqueue {

@@ -16,7 +16,7 @@ import { type Reached, TopologyHost } from "../drivers/topology_host.ts";
 
 const ADDRESS = "0000:01:00.0", OTHER = "0000:01:00.1";
 const IMAGE = `/tmp/ringside-polls-${Deno.pid}.img`;
-/** Far more than one look in 1024 and what had come before the end. */
+/** Far more than one look in 4096 and what had come before the end. */
 const MOST_POLLS = 10_000;
 /** For tests whose poller is there before its host is killed. */
 const PATIENCE_MS = 60_000;
@@ -132,7 +132,7 @@ for (const packed of [false, true]) {
       const { transport } = open.use(served.reach(address));
       made.push({ name, address, poller: open.use(await make(transport, packed)) });
     }
-    for (const { poller } of made) for (let i = 0; i < 3000; i++) poller.poll();
+    for (const { poller } of made) for (let i = 0; i < 5000; i++) poller.poll();
     await served.kill();
     for (const { name, address, poller } of made) {
       const { message } = untilThrown(poller.poll, MOST_POLLS);

@@ -5,7 +5,7 @@ import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import { type FixtureOptions, packedFixture, ringFixture } from "./ring_fixture.ts";
 
 /** At most so many looks, and not at each of them. */
-const MOST_LOOKS = 2000;
+const MOST_LOOKS = 5000;
 
 function split(options: FixtureOptions) {
   const fixture = ringFixture(options);
