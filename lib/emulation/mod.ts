@@ -5,20 +5,21 @@
  *
  * @module
  */
-export * from "./device_model.ts";
-export * from "./emulated_function.ts";
-export * from "./function_config.ts";
-export * from "./function_interrupts.ts";
-export * from "./kernel_attributes.ts";
-export * from "./kernel_function.ts";
+export type * from "./device_model.ts";
+export type * from "./emulated_function.ts";
+export type * from "./function_config.ts";
+export type * from "./function_interrupts.ts";
+export type * from "./kernel_attributes.ts";
+export type * from "./kernel_function.ts";
 export * from "./machine.ts";
-export * from "./pci_function.ts";
+export type * from "./pci_function.ts";
 export * from "./serve.ts";
-export * from "./sysfs_tree.ts";
+export type * from "./sysfs_tree.ts";
 export * from "./topology.ts";
-export * from "./violation_log.ts";
-export * from "./virtual_kernel.ts";
-export * from "./virtio/mod.ts";
+export type * from "./violation_log.ts";
+export type * from "./virtual_kernel.ts";
+export type * from "./virtio/mod.ts";
+export { createVirtioModels } from "./virtio/models.ts";
 export { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "./sysfs_protocol.ts";
 // What the types above are made of.
 export type { EventFd, MappedMemory, OwnedFd, SyscallError } from "../../ffi/mod.ts";

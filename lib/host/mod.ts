@@ -4,7 +4,7 @@
  * @module
  */
 export type { BaseClassNames, DeviceNames, PciNames, SubclassNames, VendorNames } from "../pci/ids.ts";
-export { type Attribute, FunctionAttributes, type StepHook } from "./attributes.ts";
+export type { Attribute, FunctionAttributes, StepHook } from "./attributes.ts";
 export { isVfioDriver, VFIO_PCI } from "./driver_binding.ts";
 export { EmulatedHost, type EmulatedHostOptions } from "./emulated_host.ts";
 export * from "./host.ts";

@@ -5,11 +5,13 @@
  * @module
  */
 export { EventFd, OwnedFd } from "../../ffi/mod.ts";
-export * from "../memory/mod.ts";
+export type * from "../memory/mod.ts";
+// What a `VfioDevice` of one's own is made of.
+export { DmaSpace, MappedMemory } from "../memory/mod.ts";
 export * from "./bar.ts";
 export * from "./config_access.ts";
 export * from "./device.ts";
-export * from "./doorbell.ts";
+export type * from "./doorbell.ts";
 export * from "./interrupts.ts";
 export * from "./uuid.ts";
 export { type KernelOpenOptions, openKernelDevice } from "./kernel/open.ts";

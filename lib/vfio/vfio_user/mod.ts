@@ -10,7 +10,7 @@ export { VFIO_USER_IOVA_RANGES, VfioUserDevice, type VfioUserOptions } from "./c
 export type { FeatureAction } from "./client_features.ts";
 export type { RegionWrite } from "./client_regions.ts";
 export type { PeerCapabilities } from "./capabilities.ts";
-export { type DmaBytes, DmaFault, type DmaFile, DmaRegion, DmaTable } from "./dma_table.ts";
+export { type DmaBytes, DmaFault, type DmaFile, type DmaRegion, type DmaTable } from "./dma_table.ts";
 export type { FarMemory } from "./far_memory.ts";
 export { RequestRefused } from "./refusal.ts";
 export type {

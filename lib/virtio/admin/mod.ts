@@ -3,17 +3,18 @@
  *
  * @module
  */
-export * from "./calls.ts";
-export * from "./capabilities.ts";
+export type * from "./calls.ts";
+export type * from "./capabilities.ts";
 export * from "./error.ts";
-export * from "./frame.ts";
-export * from "./group.ts";
-export * from "./id_bitmap.ts";
+export type * from "./frame.ts";
+export type * from "./group.ts";
+export { KNOWN_ADMIN_OPCODES } from "./group.ts";
+export type * from "./id_bitmap.ts";
 export * from "./legacy_access.ts";
-export * from "./legacy_registers.ts";
-export * from "./member.ts";
-export * from "./notify_info.ts";
+export type * from "./legacy_registers.ts";
+export type * from "./member.ts";
+export type * from "./notify_info.ts";
 export type { AdminQueueOptions } from "./options.ts";
-export * from "./owner.ts";
-export { PartsObject } from "./parts_object.ts";
-export * from "./queues.ts";
+export type * from "./owner.ts";
+export type { PartsObject } from "./parts_object.ts";
+export type * from "./queues.ts";

@@ -19,7 +19,7 @@ export * from "./pci.ts";
 export * from "./queue_state.ts";
 export * from "./queue_view.ts";
 export * from "./ring.ts";
-export * from "./ring_image.ts";
+export type * from "./ring_image.ts";
 export * from "./status.ts";
 // What the tables above are made of.
 export type { Profile } from "../transport/transport.ts";

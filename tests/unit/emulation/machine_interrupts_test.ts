@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { EventFd, openFdCount } from "../../../ffi/mod.ts";
-import { FunctionInterrupts } from "../../../lib/emulation/mod.ts";
+import { FunctionInterrupts } from "../../../lib/emulation/function_interrupts.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
 import { IRQ, REGION } from "../../../lib/vfio/device.ts";
 import type { EmulatedFunction } from "../../../lib/emulation/mod.ts";

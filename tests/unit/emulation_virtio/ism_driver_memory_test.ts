@@ -12,9 +12,8 @@ import {
 } from "../../../ffi/mod.ts";
 import { IsmDomains } from "../../../lib/emulation/virtio/ism_domain.ts";
 import { ISM_FEATURE } from "../../../lib/virtio/constants/ism.ts";
-import { DmaRegion } from "../../../lib/vfio/vfio_user/dma_table.ts";
+import { DmaRegion, DmaTable } from "../../../lib/vfio/vfio_user/dma_table.ts";
 import { mapDma } from "../../../lib/vfio/vfio_user/server_dma.ts";
-import { DmaTable } from "../../../lib/vfio/vfio_user/mod.ts";
 import { DMA_MAP_FLAG, dmaMap } from "../../../lib/vfio/vfio_user/protocol.ts";
 import { CHUNK, ENOMEM, ENOSPC, ERR, IsmRig, OK, READ, type Rigs, rigs, words, WRITE } from "./ism_rig.ts";
 

@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { RefusedError } from "../../../lib/errors/mod.ts";
-import { FunctionAttributes, KernelUsage, TreeUsage } from "../../../lib/host/mod.ts";
+import { FunctionAttributes } from "../../../lib/host/attributes.ts";
+import { KernelUsage, TreeUsage } from "../../../lib/host/mod.ts";
 import { DISK, DRIVERS, fixture, FUNCTIONS, NET, PF } from "./fixture.ts";
 import { MemorySysfs } from "./memory_sysfs.ts";
 

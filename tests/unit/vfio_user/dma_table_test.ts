@@ -2,8 +2,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { MappedMemory, mappingCount, pageSizeBytes } from "../../../ffi/mod.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
-import { DmaFault, DmaRegion, DmaTable, type FarMemory } from "../../../lib/vfio/vfio_user/mod.ts";
-import { FAR_WINDOW_BYTES } from "../../../lib/vfio/vfio_user/dma_table.ts";
+import { DmaFault, DmaRegion, DmaTable, FAR_WINDOW_BYTES } from "../../../lib/vfio/vfio_user/dma_table.ts";
+import type { FarMemory } from "../../../lib/vfio/vfio_user/mod.ts";
 
 const PAGE = pageSizeBytes;
 const both = { deviceReads: true, deviceWrites: true };

@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../../lib/errors/mod.ts";
-import { decodeRing, type QueueState, ringBytes, type RingShape } from "../../../lib/virtio/mod.ts";
+import { decodeRing, ringBytes, type RingShape } from "../../../lib/virtio/constants/ring_image.ts";
+import type { QueueState } from "../../../lib/virtio/mod.ts";
 import { campaign, Random, rounds } from "../../random.ts";
 
 function areas(shape: RingShape) {
