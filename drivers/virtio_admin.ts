@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { typedErrors } from "../lib/errors/doors.ts";
 import type { AdminCapabilities } from "../lib/virtio/admin/capabilities.ts";
 import type { AdminGroup } from "../lib/virtio/admin/group.ts";
 import type { AdminMember } from "../lib/virtio/admin/member.ts";
@@ -23,16 +24,16 @@ export {
   describeAdminCommand,
 } from "../lib/virtio/admin/error.ts";
 export type { AdminCommandPlace } from "../lib/virtio/admin/error.ts";
-export { GroupOwner } from "../lib/virtio/admin/owner.ts";
+export type { GroupOwner } from "../lib/virtio/admin/owner.ts";
 export type { GroupOwnerOptions } from "../lib/virtio/admin/owner.ts";
-export { AdminGroup } from "../lib/virtio/admin/group.ts";
+export type { AdminGroup } from "../lib/virtio/admin/group.ts";
 export type { AdminCallOptions, AdminGroupName, AdminNowOptions } from "../lib/virtio/admin/group.ts";
-export { AdminMember } from "../lib/virtio/admin/member.ts";
-export { AdminCapabilities } from "../lib/virtio/admin/capabilities.ts";
+export type { AdminMember } from "../lib/virtio/admin/member.ts";
+export type { AdminCapabilities } from "../lib/virtio/admin/capabilities.ts";
 export type { PartsLimits } from "../lib/virtio/admin/capabilities.ts";
-export { PartsObject } from "../lib/virtio/admin/parts_object.ts";
+export type { PartsObject } from "../lib/virtio/admin/parts_object.ts";
 export type { PartsObjectKind } from "../lib/virtio/admin/calls.ts";
-export { AdminQueues } from "../lib/virtio/admin/queues.ts";
+export type { AdminQueues } from "../lib/virtio/admin/queues.ts";
 export type { AdminStatistics } from "../lib/virtio/admin/queues.ts";
 export type { AdminQueueOptions } from "../lib/virtio/admin/options.ts";
 export type { AdminCommand, AdminReply } from "../lib/virtio/admin/frame.ts";
@@ -55,6 +56,10 @@ export interface VirtioAdminOptions extends GroupOwnerOptions, RingOptions, Wait
  * An opened owner. Errors as `GroupOwner` has them; after a `DeviceError` that is no `AdminCommandError`, `reset()` brings the device back.
  */
 export class VirtioAdmin implements Disposable, AsyncDisposable {
+  static {
+    typedErrors(this);
+  }
+
   /** How the function is reached; stays the caller's. */
   readonly transport: VirtioTransport;
   /** Its groups. Outlives resets. */

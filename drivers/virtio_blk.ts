@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { requireType, typedErrors } from "../lib/errors/doors.ts";
 import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import {
   BLK_CONFIG,
@@ -55,6 +56,10 @@ export interface QueueChoice {
  * `TimeoutError`, `UsageError` (beyond the capacity, no whole sectors, read-only), `UnsupportedError` (not negotiated), `ClosedError`.
  */
 export class VirtioBlk implements Disposable, AsyncDisposable {
+  static {
+    typedErrors(this);
+  }
+
   /** How the function is reached. */
   readonly transport: VirtioTransport;
   readonly #owner: SessionOwner<BlkSession>;
@@ -250,6 +255,7 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
 
   /** Calls `listener` with the new capacity in sectors when it changes. @returns what takes it off again */
   onCapacityChange(listener: (sectors: number) => void): () => void {
+    requireType(listener, "function", "onCapacityChange: listener");
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { requireType, typedErrors } from "../lib/errors/doors.ts";
 import { TimeoutError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { CONSOLE_CONFIG, CONSOLE_FEATURE } from "../lib/virtio/constants/console.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
@@ -29,6 +30,7 @@ export type { PortChange } from "./virtio_console/session.ts";
  * @throws UnsupportedError when the device does not offer EMERG_WRITE, or is no console; ClosedError
  */
 export function emergencyWrite(transport: VirtioTransport, byte: number): void {
+  requireType(transport, "object", "emergencyWrite: transport", "name", "deviceId", "readStatus");
   checkId(transport);
   if (!Number.isInteger(byte) || byte < 0 || byte > 255) {
     throw new UsageError(`${transport.name}: byte ${byte}`);
@@ -46,6 +48,10 @@ export function emergencyWrite(transport: VirtioTransport, byte: number): void {
  * and by `service`. Errors: `DeviceError` (the device lies; `await reset()` brings it back), `TimeoutError`, `UsageError`, `ClosedError`.
  */
 export class VirtioConsole implements Disposable, AsyncDisposable {
+  static {
+    typedErrors(this);
+  }
+
   /** How the function is reached. */
   readonly transport: VirtioTransport;
   readonly #owner: SessionOwner<ConsoleSession>;
@@ -144,6 +150,7 @@ export class VirtioConsole implements Disposable, AsyncDisposable {
 
   /** Calls `listener` when something happens to a port. @returns what takes it off again */
   onPortChange(listener: (change: PortChange, port: ConsolePort) => void): () => void {
+    requireType(listener, "function", "onPortChange: listener");
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }

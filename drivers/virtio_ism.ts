@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { typedErrors } from "../lib/errors/doors.ts";
 import { ClosedError, TimeoutError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { ISM_PERM } from "../lib/virtio/constants/ism.ts";
@@ -92,6 +93,10 @@ export interface GrantOptions {
  * `UsageError`, `ClosedError`.
  */
 export class VirtioIsm implements Disposable, AsyncDisposable {
+  static {
+    typedErrors(this);
+  }
+
   /** How the function is reached. */
   readonly transport: VirtioTransport;
   readonly #owner: SessionOwner<IsmSession>;

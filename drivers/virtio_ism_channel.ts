@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { typedErrors } from "../lib/errors/doors.ts";
 import {
   ClosedError,
   PeerGoneError,
@@ -65,6 +66,10 @@ const STATE_WORD = CHANNEL_HEADER.fields.state.offset / 4;
  * peer breaks the layout; the channel is of no use then), `TimeoutError`, `UsageError`, `ClosedError`.
  */
 export class IsmChannel implements AsyncDisposable {
+  static {
+    typedErrors(this);
+  }
+
   /** The region; the channel's. */
   readonly region: IsmRegion;
   /** This side created it. */

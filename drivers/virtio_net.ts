@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { requireType, typedErrors } from "../lib/errors/doors.ts";
 import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { GroupOwner } from "../lib/virtio/admin/owner.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
@@ -46,6 +47,10 @@ export type { NetStatistics, QueueStatistics } from "./virtio_net/statistics.ts"
  * `UnsupportedError` (a feature that was not negotiated), `ClosedError` after `close()`.
  */
 export class VirtioNet implements Disposable, AsyncDisposable {
+  static {
+    typedErrors(this);
+  }
+
   /** How the function is reached. */
   readonly transport: VirtioTransport;
   readonly #owner: SessionOwner<NetSession>;
@@ -334,6 +339,7 @@ export class VirtioNet implements Disposable, AsyncDisposable {
 
   /** Calls `listener` when the link goes up or down. @returns what takes it off again */
   onLinkChange(listener: (up: boolean) => void): () => void {
+    requireType(listener, "function", "onLinkChange: listener");
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../lib/errors/doors.ts";
 import { DeviceError, shown, TimeoutError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import type { DmaMemory } from "../lib/memory/mod.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
@@ -45,6 +46,10 @@ interface RngParts {
  * An opened entropy device. Errors: `DeviceError` when the device lies (`reset()` brings it back), `TimeoutError`, `UsageError`, `ClosedError`.
  */
 export class VirtioRng implements Disposable, AsyncDisposable {
+  static {
+    typedErrors(this);
+  }
+
   /** How the function is reached; stays the caller's. */
   readonly transport: VirtioTransport;
   readonly #owner: SessionOwner<RngParts>;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { UsageError } from "../lib/errors/mod.ts";
 import { OwnedFd } from "./fd.ts";
 import { errnoNumber } from "./errno.ts";
 import { libc } from "./libc.ts";
@@ -22,6 +23,9 @@ export class EventFd implements Disposable {
 
   /** Makes a new one, or wraps a descriptor that a peer passed. @throws SyscallError */
   constructor(existing?: OwnedFd) {
+    if (existing !== undefined && !(existing instanceof OwnedFd)) {
+      throw new UsageError("new EventFd: no OwnedFd");
+    }
     this.fd = existing ??
       new OwnedFd(check(libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd", ""), "eventfd");
   }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../lib/errors/doors.ts";
 import { ClosedError } from "../lib/errors/mod.ts";
 import { cString, libc } from "./libc.ts";
 import { check } from "./syscall_error.ts";
@@ -29,6 +30,10 @@ export function openFdCount(): number {
 
 /** An open descriptor. `close()` may be called again; any other use afterwards is a `ClosedError`. */
 export class OwnedFd implements Disposable {
+  static {
+    typedErrors(this);
+  }
+
   /** Path or description, for messages. */
   readonly target: string;
   #number: number;

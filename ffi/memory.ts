@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../lib/errors/doors.ts";
 import { ClosedError, UsageError } from "../lib/errors/mod.ts";
 import { OwnedFd } from "./fd.ts";
 import { cString, libc } from "./libc.ts";
@@ -44,6 +45,10 @@ export interface MapOptions {
  * detached, so that a late access through any view is `undefined` or a `TypeError`, never a fault.
  */
 export class MappedMemory implements Disposable {
+  static {
+    typedErrors(this);
+  }
+
   /** Where it comes from, for messages. */
   readonly target: string;
   /** Size in bytes. */

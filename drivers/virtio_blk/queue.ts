@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError, DeviceError, UsageError } from "../../lib/errors/mod.ts";
 import type { DmaMemory, DmaSpace } from "../../lib/memory/mod.ts";
 import {
@@ -83,6 +84,10 @@ export type AnswerListener = (slot: number, status: number) => void;
  * until the device is reset.
  */
 export class BlockQueue implements WaitTarget, Disposable {
+  static {
+    typedErrors(this, ["submitBurst", "complete"]);
+  }
+
   /** Virtqueue number. */
   readonly index: number;
   /** Slots in the pool: requests that can be in flight. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError, shown, TimeoutError, UsageError } from "../../lib/errors/mod.ts";
 import { CONSOLE_EVENT } from "../../lib/virtio/constants/console.ts";
 import type { Waiter, WaitTarget } from "../../lib/virtio/waiter.ts";
@@ -37,6 +38,10 @@ export interface PortOwner {
  * closed or reset.
  */
 export class ConsolePort {
+  static {
+    typedErrors(this);
+  }
+
   /** Number. */
   readonly index: number;
   readonly #owner: PortOwner;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError } from "../../lib/errors/mod.ts";
 import { ISM_KICK } from "../../lib/virtio/constants/ism.ts";
 import type { IsmEvent } from "./events.ts";
@@ -36,6 +37,10 @@ export interface RegionParts {
  * `close` of the driver; then every view is detached, too.
  */
 export class IsmRegion implements AsyncDisposable {
+  static {
+    typedErrors(this);
+  }
+
   /** What other devices of the domain find it by. */
   readonly token: bigint;
   /** Its size. The last chunk may have more, which is not reached (N-5.14). */

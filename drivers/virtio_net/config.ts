@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../lib/errors/doors.ts";
 import { DeviceError } from "../../lib/errors/mod.ts";
 import { MAC_BYTES, NET_CONFIG, NET_FEATURE, NET_STATUS } from "../../lib/virtio/constants/net.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
@@ -83,5 +84,6 @@ function readSpeed(device: VirtioDevice): Pick<NetConfig, "speedMbps" | "fullDup
 
 /** `02:00:00:00:00:01`. */
 export function formatMac(mac: Uint8Array): string {
+  requireType(mac, "bytes", "formatMac: mac");
   return [...mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import { NET_HDR } from "../../lib/virtio/constants/net.ts";
 import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
@@ -22,6 +23,10 @@ const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset;
  * recycled. Errors: `DeviceError` naming queue and field when the device lies (reset the device then), `UsageError`, `ClosedError`.
  */
 export class ReceiveQueue implements WaitTarget {
+  static {
+    typedErrors(this, ["receiveBurst", "recycle", "copyFrame", "load"]);
+  }
+
   /** Virtqueue number. */
   readonly index: number;
   /** The whole of each slot, made once; a frame's bytes are where the burst says. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import { ETHERNET_HEADER_BYTES } from "../../lib/virtio/constants/net.ts";
 import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
@@ -23,6 +24,10 @@ const SENT = 2;
  * calls when it runs dry. Errors: `UsageError`, `DeviceError` when the device lies, `ClosedError`.
  */
 export class TransmitQueue implements WaitTarget {
+  static {
+    typedErrors(this, ["reoffer", "transmitBurst", "checkLength"]);
+  }
+
   /** Virtqueue number. */
   readonly index: number;
   /** Longest frame, Ethernet header included. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { processId } from "../../ffi/mod.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { NotFoundError } from "../errors/mod.ts";
 import { BusAddresses } from "./bus_addresses.ts";
 import type { EmulatedFunction } from "./emulated_function.ts";
@@ -51,12 +52,16 @@ interface Slot {
 
 /** The machine. `run` serves until `stop`; `step` does one round, for tests in one process. */
 export class EmulatedMachine implements Disposable {
+  static {
+    typedErrors(this);
+  }
+
   /** The kernel above the functions. */
   readonly kernel: VirtualKernel = new VirtualKernel();
   /** What drivers did against the standard. */
   readonly violations: ViolationLog;
   readonly #options: MachineOptions;
-  readonly #events = new EventDispatcher();
+  readonly #events: EventDispatcher;
   readonly #addresses = new BusAddresses();
   readonly #slots = new Map<string, Slot>();
   readonly #functions = new Map<string, MachineFunction>();
@@ -66,8 +71,13 @@ export class EmulatedMachine implements Disposable {
 
   /** Builds the functions, binds their drivers and opens the sockets. @throws what any of that throws, with nothing left behind */
   constructor(options: MachineOptions) {
+    requireType(options, "object", "new EmulatedMachine: options", "topology", "models");
+    requireType(options.topology, "object", "new EmulatedMachine: topology", "functions");
+    requireType(options.topology.functions, "array", "new EmulatedMachine: topology.functions");
+    requireType(options.models, "object", "new EmulatedMachine: models", "createBehaviour");
     this.#options = options;
     this.violations = new ViolationLog(options.onViolation);
+    this.#events = new EventDispatcher();
     this.#loop = new MachineLoop(this.#events, this.violations, (nowMs) => {
       for (const fn of this.#functions.values()) fn.expire(nowMs);
     });

@@ -12,6 +12,7 @@ import {
   removeFile,
   replaceFile,
 } from "../../ffi/mod.ts";
+import { requireType } from "../errors/doors.ts";
 import { RefusedError, UsageError } from "../errors/mod.ts";
 import type { Violation } from "./device_model.ts";
 import { EmulatedMachine } from "./machine.ts";
@@ -56,6 +57,8 @@ export interface ServeOptions {
  * @throws RefusedError when another process serves this directory; UsageError; SyscallError
  */
 export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
+  requireType(options, "object", "serveEmulatedHost: options", "directory", "models");
+  requireType(options.directory, "string", "serveEmulatedHost: directory");
   const { directory, signal } = options;
   const longest = LONGEST_SOCKET_PATH - LONGEST_NAME - 1;
   if (new TextEncoder().encode(directory).byteLength > longest) {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../errors/doors.ts";
 import { PciAddress } from "../pci/address.ts";
 import { ADMIN_FIELDS, type AdminTopology, readAdmin } from "./topology_admin.ts";
 import {
@@ -122,6 +123,7 @@ const NET_FIELDS = ["mac", "mtu", "queuePairs", "switch", "hostUse"] as const;
  * @throws TopologyError for more VFs than the domain has buses for
  */
 export function defaultTopology(totalVfs = 4): Topology {
+  requireType(totalVfs, "number", "defaultTopology: totalVfs");
   const pf = new PciAddress({ bus: 1, device: 0, function: 0 });
   const rngBus = ((pf.routingId + totalVfs) >>> 8) + 1;
   if (rngBus > 0xff) {
@@ -152,6 +154,7 @@ export function parseTopology(text: string, kinds?: readonly string[]): Topology
 
 /** As `parseTopology`, from plain data. @throws TopologyError */
 export function readTopology(value: unknown, kinds?: readonly string[]): Topology {
+  if (typeof value === "object" && value !== null) requireType(value, "object", "readTopology: value");
   const top = asRecord(value, "top level");
   for (const key of Object.keys(top)) {
     if (key !== "functions") {
@@ -173,11 +176,13 @@ export function readTopology(value: unknown, kinds?: readonly string[]): Topolog
 
 /** Address of VF `index` (0 for the first) of a PF. @throws UsageError when it would lie past the last bus */
 export function vfAddress(pf: FunctionTopology, index: number): string {
+  requireType(pf, "object", "vfAddress: pf", "address", "firstVfOffset", "vfStride");
   return PciAddress.parse(pf.address).vf(index, pf).toString();
 }
 
 /** MAC address of VF `index` of a PF: the PF's plus `index` + 1 in its low 24 bits. */
 export function vfMac(pfMac: string, index: number): string {
+  requireType(pfMac, "string", "vfMac: pfMac");
   const bytes = pfMac.split(":").map((byte) => parseInt(byte, 16));
   const low = (((bytes[3]! << 16) | (bytes[4]! << 8) | bytes[5]!) + index + 1) & 0xffffff;
   const all = [bytes[0]!, bytes[1]!, bytes[2]!, low >> 16, (low >> 8) & 0xff, low & 0xff];

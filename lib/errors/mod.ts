@@ -123,7 +123,13 @@ export function shown(value: unknown): string {
   ) {
     return `${value as number}`;
   }
-  return typeof value === "object" ? (Array.isArray(value) ? "an array" : "an object") : `a ${typeof value}`;
+  if (typeof value !== "object") return `a ${typeof value}`;
+  try {
+    return Array.isArray(value) ? "an array" : "an object";
+  } catch {
+    // A proxy that was revoked.
+    return "an object";
+  }
 }
 
 function describe(location: DeviceLocation): string {

@@ -4,6 +4,7 @@
  * @module
  */
 import { isErrno, sleepBlocking } from "../../ffi/mod.ts";
+import { typedErrors } from "../errors/doors.ts";
 import { TimeoutError } from "../errors/mod.ts";
 import type { JournalEntry } from "./host.ts";
 import { PCI_DEVICES, PCI_DRIVERS, type Sysfs } from "./sysfs.ts";
@@ -27,6 +28,10 @@ export function baseName(path: string): string {
 
 /** Reads and writes the changeable attributes. Values are text, empty for "none". Failures are `SyscallError`s. */
 export class FunctionAttributes {
+  static {
+    typedErrors(this);
+  }
+
   /** The tree below. */
   readonly sysfs: Sysfs;
   readonly #step: StepHook;

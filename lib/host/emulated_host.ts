@@ -4,6 +4,7 @@
  * @module
  */
 import { isErrno } from "../../ffi/mod.ts";
+import { typedErrors } from "../errors/doors.ts";
 import { NotFoundError, PeerGoneError } from "../errors/mod.ts";
 import { VfioUserDevice } from "../vfio/vfio_user/client.ts";
 import type { FunctionAttributes, StepHook } from "./attributes.ts";
@@ -22,6 +23,10 @@ export interface EmulatedHostOptions {
 
 /** `Host` over an emulated host's sockets. Everything about it is in its directory, so it needs no root. */
 export class EmulatedHost extends SysfsHost {
+  static {
+    typedErrors(this);
+  }
+
   private constructor(directory: string, sysfs: Sysfs, options: EmulatedHostOptions) {
     super({
       name: directory,

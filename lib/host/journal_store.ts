@@ -13,6 +13,7 @@ import {
   replaceFile,
   sleepBlocking,
 } from "../../ffi/mod.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { RefusedError } from "../errors/mod.ts";
 
 /** A file of bytes that survives the process. Failures are `SyscallError`s. */
@@ -36,6 +37,10 @@ const LOCK_POLL_MS = 5;
 
 /** `journal.jsonl` in a directory, which is made when it is first needed. */
 export class FileJournalStore implements JournalStore {
+  static {
+    typedErrors(this);
+  }
+
   /** See `JournalStore`. */
   readonly path: string;
   readonly #directory: string;
@@ -43,6 +48,7 @@ export class FileJournalStore implements JournalStore {
 
   /** Keeps the file in `directory`; waits for other writers for `lockWaitMs` at most. */
   constructor(directory: string, lockWaitMs: number = LOCK_WAIT_MS) {
+    requireType(directory, "string", "new FileJournalStore: directory");
     this.#lockWaitMs = lockWaitMs;
     this.#directory = directory;
     this.path = `${directory}/journal.jsonl`;

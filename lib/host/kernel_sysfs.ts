@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../errors/doors.ts";
 import {
   accessible,
   isErrno,
@@ -19,6 +20,10 @@ const DT_LINK = 10;
 
 /** `Sysfs` over the tree that is mounted at `/sys`. It holds nothing open. Every failure is a `SyscallError`. */
 export class KernelSysfs implements Sysfs {
+  static {
+    typedErrors(this);
+  }
+
   /** See `Sysfs`. */
   readText(path: string): string {
     return readText(path).trimEnd();

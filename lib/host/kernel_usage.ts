@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { typedErrors } from "../errors/doors.ts";
 import { interfaceIpv4Address, readTextIfAny } from "../../ffi/mod.ts";
 import type { FunctionAttributes } from "./attributes.ts";
 import { baseName } from "./attributes.ts";
@@ -25,6 +26,10 @@ const SCOPE_LINK = 0x20;
 
 /** `HostUsage` of the running kernel. */
 export class KernelUsage implements HostUsage {
+  static {
+    typedErrors(this);
+  }
+
   readonly #attributes: FunctionAttributes;
   readonly #read: (path: string) => string;
   readonly #ipv4Address: (name: string) => string | undefined;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../errors/doors.ts";
 import type { MappedMemory } from "../../ffi/mod.ts";
 import type { DmaSpace } from "../memory/mod.ts";
 import type {
@@ -19,6 +20,10 @@ import type {
 
 /** Passes every call on to a device, and lets go of a lock when the device has been closed. */
 export class LockedDevice implements VfioDevice {
+  static {
+    typedErrors(this);
+  }
+
   readonly #device: VfioDevice;
   readonly #release: () => void;
   #released = false;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { readTextIfAny } from "../../ffi/mod.ts";
 import { BUILTIN_NAMES } from "../pci/builtin_names.ts";
 import { lookup, lookupClass, parsePciIds, type PciNames } from "../pci/ids.ts";
@@ -28,6 +29,10 @@ export interface NameSource {
 
 /** `NameSource` that reads the host's file when it is first asked. */
 export class PciIdsNames implements NameSource {
+  static {
+    typedErrors(this);
+  }
+
   readonly #paths: readonly string[];
   #names: readonly PciNames[] | undefined;
 
@@ -67,6 +72,7 @@ export class PciIdsNames implements NameSource {
 
 /** The host's table of names, or the built-in one where it has none. */
 export function readPciNames(paths: readonly string[] = PCI_IDS_PATHS): PciNames {
+  requireType(paths, "array", "readPciNames: paths");
   return readPciIds(paths) ?? BUILTIN_NAMES;
 }
 

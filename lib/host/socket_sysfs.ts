@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { typedErrors } from "../errors/doors.ts";
 import { ClosedError, PeerGoneError, ProtocolError } from "../errors/mod.ts";
 import { errnoNumber, SyscallError, UnixSocket } from "../../ffi/mod.ts";
 import type { Sysfs } from "./sysfs.ts";
@@ -23,6 +24,10 @@ const decoder = new TextDecoder();
  * does not answer, is gone, or talks nonsense, after which the connection is closed; `ClosedError` afterwards.
  */
 export class SocketSysfs implements Sysfs {
+  static {
+    typedErrors(this);
+  }
+
   readonly #socket: UnixSocket;
   readonly #path: string;
   readonly #head: Uint8Array<ArrayBuffer> = new Uint8Array(4);

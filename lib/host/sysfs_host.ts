@@ -4,6 +4,7 @@
  * @module
  */
 import type { FileLock } from "../../ffi/mod.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
 import { PciAddress } from "../pci/address.ts";
 import type { VfioDevice } from "../vfio/device.ts";
@@ -73,6 +74,10 @@ export interface SysfsHostParts {
 
 /** The one implementation of `Host`; `LinuxHost` and `EmulatedHost` only choose its parts. */
 export class SysfsHost implements Host {
+  static {
+    typedErrors(this);
+  }
+
   /** See `Host`. */
   readonly name: string;
   readonly #parts: SysfsHostParts;
@@ -87,6 +92,8 @@ export class SysfsHost implements Host {
 
   /** Puts the parts together; nothing is read or changed. */
   constructor(parts: SysfsHostParts) {
+    requireType(parts, "object", "new SysfsHost: parts", "name", "sysfs", "usage", "opener");
+    requireType(parts.usage, "function", "new SysfsHost: usage");
     this.name = parts.name;
     this.#parts = parts;
     this.#attributes = new FunctionAttributes(parts.sysfs, parts.onStep);

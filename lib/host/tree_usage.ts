@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../errors/doors.ts";
 import type { FunctionAttributes } from "./attributes.ts";
 import type { HostUsage } from "./host_usage.ts";
 
@@ -11,6 +12,10 @@ import type { HostUsage } from "./host_usage.ts";
  * one phrase a line; a device without it is free.
  */
 export class TreeUsage implements HostUsage {
+  static {
+    typedErrors(this);
+  }
+
   readonly #attributes: FunctionAttributes;
 
   /** Reads the emulated host's tree through `attributes`. */

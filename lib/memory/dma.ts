@@ -4,6 +4,7 @@
  * @module
  */
 import { createMemfd, isErrno, MappedMemory, type OwnedFd, pageSizeBytes } from "../../ffi/mod.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../errors/mod.ts";
 import { IovaAllocator, type IovaRange, type IovaRequest } from "./iova.ts";
 
@@ -119,6 +120,10 @@ export interface DmaBacking {
 
 /** All DMA memory of one opened function (or of those that share its IOMMU context). */
 export class DmaSpace implements Disposable {
+  static {
+    typedErrors(this);
+  }
+
   readonly #mapper: DmaMapper;
   readonly #iova: IovaAllocator;
   readonly #live = new Map<DmaMemory, DmaBacking>();
@@ -128,6 +133,7 @@ export class DmaSpace implements Disposable {
 
   /** Takes usable IOVAs and page sizes from the IOMMU behind `mapper`. */
   constructor(mapper: DmaMapper) {
+    requireType(mapper, "object", "new DmaSpace: mapper", "iovaRanges", "pageSizes", "mapDma", "unmapDma");
     this.#mapper = mapper;
     const smallest = mapper.pageSizes & -mapper.pageSizes;
     this.#iova = new IovaAllocator(mapper.iovaRanges, smallest === 0n ? BigInt(pageSizeBytes) : smallest);

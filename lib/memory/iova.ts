@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../errors/doors.ts";
 import { ExhaustedError, UsageError } from "../errors/mod.ts";
 
 /** A range of IOVAs, both ends included (as the kernel reports them). */
@@ -30,6 +31,10 @@ const FOUR_GIB = 1n << 32n;
  * like to read it as "not set".
  */
 export class IovaAllocator {
+  static {
+    typedErrors(this);
+  }
+
   /** Usable IOVAs, sorted. */
   readonly ranges: readonly IovaRange[];
   /** Smallest IOMMU page. */

@@ -4,6 +4,7 @@
  * @module
  */
 import type { MappedMemory, OwnedFd } from "../../ffi/mod.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { ExhaustedError, UsageError } from "../errors/mod.ts";
 import { type DmaAccess, type DmaMapper, DmaSpace } from "./dma.ts";
 import type { IovaRange, IovaRequest } from "./iova.ts";
@@ -18,6 +19,10 @@ const TRIES = 64;
  * The spaces belong to their functions. Memory outlives a function that is detached, and one that is closed.
  */
 export class SharedDmaSpace extends DmaSpace {
+  static {
+    typedErrors(this);
+  }
+
   readonly #fan: Fan;
 
   /** With one function. What is behind the memory (a file or not) is what this one needs. */
@@ -124,6 +129,7 @@ class Fan implements DmaMapper {
   readonly needsFile: boolean;
 
   constructor(first: DmaSpace) {
+    requireType(first, "object", "new SharedDmaSpace: first", "mapper");
     this.spaces = [first];
     this.needsFile = first.mapper.needsFile;
   }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { requireType } from "../errors/doors.ts";
 import { UsageError } from "../errors/mod.ts";
 import {
   type BaseAddress,
@@ -106,6 +107,7 @@ export class ConfigSpace {
    * @throws {UsageError} when the length is none of 64, 256 and 4096 bytes
    */
   constructor(bytes: Uint8Array) {
+    requireType(bytes, "bytes", "new ConfigSpace: bytes");
     if (![HEADER_BYTES, CONVENTIONAL_BYTES, EXTENDED_BYTES].includes(bytes.length)) {
       throw new UsageError(`a configuration space cannot be ${bytes.length} bytes long`, {
         hint: "give 64 bytes (header only), 256 (conventional) or 4096 (PCI Express)",

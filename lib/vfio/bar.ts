@@ -12,7 +12,8 @@
  * @module
  */
 import { type MappedMemory, pageSizeBytes } from "../../ffi/mod.ts";
-import { ClosedError, UsageError } from "../errors/mod.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
+import { ClosedError, shown, UsageError } from "../errors/mod.ts";
 import { REGION, REGION_FLAG, type RegionInfo, type VfioDevice } from "./device.ts";
 import {
   AccessDoorbell,
@@ -42,6 +43,10 @@ interface Window {
  * `ClosedError` after `close()`, here or of the device; else what the device throws.
  */
 export class Bar implements Disposable {
+  static {
+    typedErrors(this);
+  }
+
   /** Number of the BAR: 0 … 5. */
   readonly index: number;
   /** Size in bytes. */
@@ -63,8 +68,11 @@ export class Bar implements Disposable {
    * @param device an open function; stays the caller's. @param index 0 … 5. @throws UsageError when it has no such BAR
    */
   constructor(device: VfioDevice, index: number) {
+    requireType(device, "object", "new Bar: device", "name", "regionInfo", "readRegion", "writeRegion");
     if (!Number.isInteger(index) || index < REGION.bar0 || index > REGION.bar5) {
-      throw new UsageError(`${device.name}: there is no BAR ${index}`, { hint: "BARs are 0 to 5" });
+      throw new UsageError(`${device.name}: there is no BAR ${shown(index)}`, {
+        hint: "BARs are 0 to 5",
+      });
     }
     const info = device.regionInfo(index);
     if (info.sizeBytes === 0) throw new UsageError(`${device.name} has no BAR ${index}`);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../errors/doors.ts";
 import { UsageError } from "../errors/mod.ts";
 import { CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER_OFFSET } from "../pci/header.ts";
 import { REGION, type VfioDevice } from "./device.ts";
@@ -27,6 +28,10 @@ export interface CommandChange {
  * Calls throw `UsageError` for an offset that is outside or not aligned, else what the device throws.
  */
 export class ConfigAccess {
+  static {
+    typedErrors(this);
+  }
+
   readonly #device: VfioDevice;
   // One buffer a width, so that polling a register does not allocate.
   readonly #byte = new Uint8Array(1);

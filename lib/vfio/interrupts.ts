@@ -4,6 +4,7 @@
  * @module
  */
 import { EventFd } from "../../ffi/mod.ts";
+import { typedErrors } from "../errors/doors.ts";
 import { UnsupportedError, UsageError } from "../errors/mod.ts";
 import { IRQ, IRQ_FLAG, type VfioDevice } from "./device.ts";
 
@@ -16,6 +17,10 @@ export type VectorKind = "msix" | "msi" | "intx" | "error" | "request";
  * INTx of the kernel masks itself when it fires: handle it, then `rearm()`.
  */
 export class InterruptSet implements Disposable {
+  static {
+    typedErrors(this);
+  }
+
   readonly #device: VfioDevice;
   #kind: VectorKind | null = null;
   #eventFds: readonly EventFd[] = [];

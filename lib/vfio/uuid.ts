@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { requireType } from "../errors/doors.ts";
 import { UsageError } from "../errors/mod.ts";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
@@ -15,6 +16,7 @@ const TOKEN_BYTES = 16;
  * @throws UsageError when it is none. The message does not repeat the text: a token is a secret between processes.
  */
 export function parseVfToken(text: string): Uint8Array<ArrayBuffer> {
+  requireType(text, "string", "parseVfToken: text");
   if (!UUID.test(text)) {
     throw new UsageError(`a VF token of ${text.length} characters is not a UUID`, {
       hint: "write it as 8-4-4-4-12 hexadecimal digits; uuidgen makes one",
@@ -29,6 +31,7 @@ export function parseVfToken(text: string): Uint8Array<ArrayBuffer> {
 
 /** 16 bytes to lower-case text. @throws UsageError for another length. */
 export function formatVfToken(bytes: Uint8Array): string {
+  requireType(bytes, "bytes", "formatVfToken: bytes");
   if (bytes.byteLength !== TOKEN_BYTES) {
     throw new UsageError(`a VF token has ${TOKEN_BYTES} bytes, not ${bytes.byteLength}`);
   }

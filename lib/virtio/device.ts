@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../errors/doors.ts";
 import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../errors/mod.ts";
 import { FEATURE, featureNames } from "./constants/features.ts";
 import { describeStatus, STATUS } from "./constants/status.ts";
@@ -38,6 +39,10 @@ const GONE = 0xff;
  * resets it and frees its queues, and it can be opened again on the same transport.
  */
 export class VirtioDevice implements NotifyGate, Disposable {
+  static {
+    typedErrors(this);
+  }
+
   /** The registers behind it. */
   readonly transport: VirtioTransport;
   readonly #resetTimeoutMs: number | undefined;

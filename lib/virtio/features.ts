@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { UnsupportedError, UsageError } from "../errors/mod.ts";
+import { requireType } from "../errors/doors.ts";
+import { shown, UnsupportedError, UsageError } from "../errors/mod.ts";
 import { DRAFT_FEATURE_BIT, FEATURE, featureNames } from "./constants/features.ts";
 import type { Profile, VirtioTransport } from "./transport/transport.ts";
 
@@ -67,14 +68,20 @@ const RING_OPTION_FEATURES: readonly (readonly [keyof RingOptions, bigint])[] = 
   ["ringReset", FEATURE.RING_RESET],
 ];
 
+function takenByDraft(profile: Profile): bigint {
+  if (typeof profile === "string" && Object.hasOwn(TAKEN_BY_DRAFT, profile)) return TAKEN_BY_DRAFT[profile];
+  throw new UsageError(`${shown(profile)} is no profile`);
+}
+
 /**
  * What ring options turn off, for `FeatureWishes.refused`.
  * @param profile where bit 40 is another feature, `ringReset: false` does not touch it
  */
 export function refusedRingFeatures(options: RingOptions, profile: Profile = "spec"): bigint {
+  requireType(options, "object", "refusedRingFeatures: options");
   let refused = 0n;
   for (const [option, feature] of RING_OPTION_FEATURES) if (options[option] === false) refused |= feature;
-  return refused & ~TAKEN_BY_DRAFT[profile];
+  return refused & ~takenByDraft(profile);
 }
 
 /**
@@ -86,6 +93,7 @@ export function refusedRingFeatures(options: RingOptions, profile: Profile = "sp
 export function baseFeatures(
   transport: Pick<VirtioTransport, "kind" | "profile"> & Partial<Pick<VirtioTransport, "legacy">>,
 ): bigint {
+  requireType(transport, "object", "baseFeatures: transport", "kind", "profile");
   // NOTIFY_ON_EMPTY would only bring interrupts that nobody waits for; bit 30 is not to be negotiated.
   if (transport.legacy) return FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.ANY_LAYOUT;
   const pci = transport.kind === "pci-modern"
@@ -95,11 +103,12 @@ export function baseFeatures(
     FEATURE.RING_RESET;
   const all = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM | rings | pci;
   const draft = transport.profile === "queue-state" ? QUEUE_STATE : 0n;
-  return (all & ~TAKEN_BY_DRAFT[transport.profile]) | draft;
+  return (all & ~takenByDraft(transport.profile)) | draft;
 }
 
 /** True when the state of queues is read and written: profile `queue-state`, with its bit 40 among `features` (A-6.1). */
 export function hasQueueState(profile: Profile, features: bigint): boolean {
+  requireType(features, "bigint", "hasQueueState: features");
   return profile === "queue-state" && (features & QUEUE_STATE) !== 0n;
 }
 
@@ -116,6 +125,12 @@ export function chooseFeatures(
   offered: bigint,
   wishes: FeatureWishes,
 ): bigint {
+  requireType(transport, "object", "chooseFeatures: transport", "kind", "profile", "name", "deviceId");
+  requireType(offered, "bigint", "chooseFeatures: offered");
+  requireType(wishes, "object", "chooseFeatures: wishes");
+  for (const bits of ["refused", "required", "wanted"] as const) {
+    if (wishes[bits] !== undefined) requireType(wishes[bits], "bigint", `chooseFeatures: ${bits}`);
+  }
   const refused = wishes.refused ?? 0n;
   const required = (wishes.required ?? 0n) | (transport.legacy ? 0n : FEATURE.VERSION_1) |
     (transport.needsAccessPlatform ? FEATURE.ACCESS_PLATFORM : 0n);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../errors/doors.ts";
 import { UnsupportedError } from "../errors/mod.ts";
 import type { InterruptKind, InterruptVector, VirtioTransport } from "./transport/transport.ts";
 
@@ -36,6 +37,8 @@ export function bindInterrupts(
   queues: readonly number[],
   spare = 0,
 ): BoundInterrupts {
+  requireType(transport, "object", "bindInterrupts: transport", "name", "interruptCount", "enableInterrupts");
+  requireType(queues, "array", "bindInterrupts: queues");
   const kind = choice === "auto" ? best(transport) : choice;
   if (kind === "none") {
     return {

@@ -5,6 +5,7 @@
  */
 import { setImmediate } from "node:timers";
 import { Epoll } from "../../ffi/mod.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
 import type { Lifeline } from "../vfio/device.ts";
 import type { InterruptVector } from "./transport/transport.ts";
@@ -62,6 +63,10 @@ const LIFELINE_TAG = 0xffff_fffe;
  * Any number of asynchronous waits may be under way. A blocking wait (for a Worker) stands alone.
  */
 export class Waiter implements Disposable {
+  static {
+    typedErrors(this);
+  }
+
   /** How it waits. */
   readonly mode: WaitMode;
   readonly #spinMs: number;
@@ -104,6 +109,8 @@ export class Waiter implements Disposable {
    */
   watch(vector: InterruptVector, onSignal?: (isr: number) => void): void {
     this.#open();
+    requireType(vector, "object", "watch: vector", "eventFd", "acknowledge");
+    if (onSignal !== undefined) requireType(onSignal, "function", "watch: onSignal");
     this.#epoll.add(vector.eventFd.fd, this.#sources.length);
     this.#sources.push({ vector, onSignal });
   }

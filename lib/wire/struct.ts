@@ -6,7 +6,8 @@
  *
  * @module
  */
-import { UsageError } from "../errors/mod.ts";
+import { requireType } from "../errors/doors.ts";
+import { shown, UsageError } from "../errors/mod.ts";
 
 /** Field types: unsigned and signed integers by width; `u64` values are `bigint`, the rest `number`. */
 export type FieldType = "u8" | "u16" | "u32" | "s32" | "u64";
@@ -64,6 +65,7 @@ export class Struct<F extends Fields> {
   /** Writes the given fields at `offset` of `bytes`; the others keep what is there. */
   encodeInto(bytes: Uint8Array, offset: number, values: Partial<Values<F>>): void {
     const view = this.#view(bytes, offset);
+    requireType(values, "object", `${this.name}: values`);
     for (const key in values) {
       const field = this.fields[key];
       const value = values[key];
@@ -84,6 +86,8 @@ export class Struct<F extends Fields> {
   }
 
   #view(bytes: Uint8Array, offset: number): DataView {
+    requireType(bytes, "bytes", this.name);
+    requireType(offset, "number", `${this.name}: offset`);
     if (offset < 0 || offset + this.sizeBytes > bytes.byteLength) {
       throw new UsageError(
         `${this.name} needs ${this.sizeBytes} bytes at ${offset}, the buffer has ${bytes.byteLength}`,
@@ -94,6 +98,9 @@ export class Struct<F extends Fields> {
 
   #put(view: DataView, key: string, field: Field, value: number | bigint): void {
     const { type, offset } = field;
+    if (typeof value !== "bigint" && !Number.isInteger(value)) {
+      throw new UsageError(`${this.name}.${key}: ${shown(value)} does not fit ${type}`);
+    }
     if (type === "u64") {
       const wide = BigInt(value);
       if (wide < 0n || wide >= 1n << 64n) throw new UsageError(`${this.name}.${key}: ${wide} is not a u64`);
@@ -104,7 +111,7 @@ export class Struct<F extends Fields> {
     const bits = FIELD_BYTES[type] * 8;
     const low = type === "s32" ? -(2 ** 31) : 0;
     const high = type === "s32" ? 2 ** 31 : 2 ** bits;
-    if (!Number.isInteger(narrow) || narrow < low || narrow >= high) {
+    if (narrow < low || narrow >= high) {
       throw new UsageError(`${this.name}.${key}: ${narrow} does not fit ${type}`);
     }
     if (type === "u8") view.setUint8(offset, narrow);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../errors/doors.ts";
 import { NotFoundError, UsageError } from "../../errors/mod.ts";
 import { DEVICE_ID } from "../../virtio/constants/device_id.ts";
 import { FEATURE_BIT, featureBit } from "../../virtio/constants/features.ts";
@@ -53,6 +54,10 @@ export function createVirtioModels(options: SwitchOptions = {}): VirtioModels {
 }
 
 class Models implements VirtioModels {
+  static {
+    typedErrors(this);
+  }
+
   readonly kinds: readonly string[] = KINDS;
   readonly #options: SwitchOptions;
   readonly #switches = new Map<string, NetSwitch>();

@@ -4,6 +4,7 @@
  * @module
  */
 import { isErrno, type MappedMemory } from "../../../ffi/mod.ts";
+import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import {
@@ -43,6 +44,10 @@ const HOT_RESET_HINTS: Readonly<Record<string, string>> = {
 
 /** `VfioDevice` over a kernel descriptor. Made by `openKernelDevice`. */
 export class KernelDevice implements VfioDevice {
+  static {
+    typedErrors(this);
+  }
+
   readonly name: string;
   /** Path that it was opened by. */
   readonly path: "group" | "cdev";

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, ExhaustedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { type EventFd, isErrno, type MappedMemory, type OwnedFd, UnixSocket } from "../../../ffi/mod.ts";
 import { type DmaAccess, type DmaMapper, DmaSpace, type IovaRange } from "../../memory/mod.ts";
@@ -69,6 +70,10 @@ export const VFIO_USER_IOVA_RANGES: readonly IovaRange[] = [
  * releases everything.
  */
 export class VfioUserDevice implements VfioDevice, DmaMapper {
+  static {
+    typedErrors(this);
+  }
+
   readonly name: string;
   readonly path = "vfio-user";
   readonly info: VfioDeviceInfo;

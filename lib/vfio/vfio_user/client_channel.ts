@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { ClosedError, PeerGoneError, ProtocolError, TimeoutError } from "../../errors/mod.ts";
 import { Epoll, errnoNumber, type OwnedFd, SyscallError, UnixSocket } from "../../../ffi/mod.ts";
 import type { Lifeline } from "../device.ts";
@@ -267,6 +268,7 @@ export class ClientChannel implements Disposable {
       },
       reason: () => this.#reason(),
       onEnd: (handler) => {
+        requireType(handler, "function", "onEnd: handler");
         this.#endHandlers.add(handler);
         return () => void this.#endHandlers.delete(handler);
       },
@@ -291,7 +293,14 @@ export class ClientChannel implements Disposable {
     this.#twin?.epoll.close();
     const handlers = [...this.#endHandlers];
     this.#endHandlers.clear();
-    for (const handler of handlers) handler();
+    for (const handler of handlers) {
+      try {
+        handler();
+      } catch (error) {
+        // What a listener throws is its caller's, and keeps nothing from being closed.
+        reportError(error);
+      }
+    }
   }
 
   /** Closes the connection, and every descriptor that nobody took. */

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { requireType, typedErrors } from "../../errors/doors.ts";
 import { ClosedError, UsageError } from "../../errors/mod.ts";
 import { errnoNumber, isErrno, type OwnedFd, UnixListener, type UnixSocket } from "../../../ffi/mod.ts";
 import { DmaTable } from "./dma_table.ts";
@@ -57,6 +58,10 @@ export interface VfioUserServerOptions {
 
 /** Serves one device on one socket. */
 export class VfioUserServer implements Disposable {
+  static {
+    typedErrors(this);
+  }
+
   /** What is served. */
   readonly device: ServedDevice;
   /** The client's memory; empty while there is no client. */
@@ -71,6 +76,16 @@ export class VfioUserServer implements Disposable {
 
   /** Takes the listener over. @throws UsageError for options that cannot be */
   constructor(device: ServedDevice, listener: UnixListener, options: VfioUserServerOptions = {}) {
+    requireType(
+      device,
+      "object",
+      "new VfioUserServer: device",
+      "name",
+      "region",
+      "readRegion",
+      "writeRegion",
+    );
+    requireType(listener, "object", "new VfioUserServer: listener", "fd", "accept", "close");
     this.device = device;
     this.#listener = listener;
     this.#limits = {

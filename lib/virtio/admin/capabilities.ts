@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../errors/doors.ts";
 import { UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { ADMIN_CAP, adminCapName, DEV_PARTS_CAP } from "../constants/admin.ts";
 import { capGetCall, capListCall, capSetCall } from "./calls.ts";
@@ -23,6 +24,10 @@ const CAP_BYTES = 248;
 
 /** Commands of the self group. They outlive resets, which make the device forget what was set. */
 export class AdminCapabilities {
+  static {
+    typedErrors(this);
+  }
+
   readonly #group: AdminGroup;
   #limits: Promise<PartsLimits> | null = null;
   #objects = 0;

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { DeviceError, TimeoutError } from "../../errors/mod.ts";
+import { requireType } from "../../errors/doors.ts";
+import { DeviceError, shown, TimeoutError } from "../../errors/mod.ts";
 import {
   ADMIN_GROUP,
   ADMIN_OPCODE,
@@ -36,18 +37,20 @@ export function adminGroupName(groupType: number): string {
     ? "self"
     : groupType === ADMIN_GROUP.sriov
     ? "sriov"
-    : `group type ${groupType}`;
+    : `group type ${shown(groupType)}`;
 }
 
 /** `LEGACY_DEV_CFG_READ of sriov member 3 (offset 6, 2 bytes)`. */
 export function describeAdminCommand(
-  { opcode, groupType, memberId, detail }: Omit<AdminCommandPlace, "function">,
+  command: Omit<AdminCommandPlace, "function">,
 ): string {
+  requireType(command, "object", "describeAdminCommand: command", "opcode", "groupType", "memberId");
+  const { opcode, groupType, memberId, detail } = command;
   const member = groupType === ADMIN_GROUP.sriov && memberId === 0n
     ? "the sriov group"
     : groupType === ADMIN_GROUP.self && memberId === 0n
     ? "the self group"
-    : `${adminGroupName(groupType)} member ${memberId}`;
+    : `${adminGroupName(groupType)} member ${shown(memberId)}`;
   return `${adminOpcodeName(opcode)} of ${member}${detail === undefined ? "" : ` (${detail})`}`;
 }
 

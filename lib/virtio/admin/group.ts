@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { ADMIN_GROUP, ADMIN_OPCODE, adminOpcodeName } from "../constants/admin.ts";
 import { type AdminCall, listQueryCall, listUseCall } from "./calls.ts";
@@ -61,6 +62,10 @@ export function opcodesToUse(supported: ReadonlySet<number>): Set<number> {
 
 /** One group of an owner. It outlives resets of the owner, which only make it forget what is in use. */
 export class AdminGroup {
+  static {
+    typedErrors(this);
+  }
+
   /** Group type. */
   readonly type: number;
   /** `self` or `sriov`. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../errors/doors.ts";
 import { ADMIN_OPCODE } from "../constants/admin.ts";
 import { legacyReadCall, legacyWriteCall, notifyInfoCall } from "./calls.ts";
 import type { AdminGroup } from "./group.ts";
@@ -10,6 +11,10 @@ import type { LegacyNotifyArea, LegacyRegisterAccess, LegacyWidth } from "./lega
 
 /** `LegacyRegisterAccess` by commands, in this thread. */
 export class MemberLegacyRegisters implements LegacyRegisterAccess {
+  static {
+    typedErrors(this);
+  }
+
   /** See `LegacyRegisterAccess.name`. */
   readonly name: string;
   readonly #group: AdminGroup;
@@ -52,6 +57,10 @@ export class MemberLegacyRegisters implements LegacyRegisterAccess {
 
 /** The same without blocking: many members can be asked at once. */
 export class AsyncLegacyRegisters {
+  static {
+    typedErrors(this);
+  }
+
   /** As `LegacyRegisterAccess.name`. */
   readonly name: string;
   readonly #group: AdminGroup;

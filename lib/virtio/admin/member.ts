@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import type { DevicePart } from "../constants/device_parts.ts";
 import type { AdminCapabilities } from "./capabilities.ts";
@@ -34,6 +35,10 @@ export interface MemberContext {
 
 /** A VF. It outlives resets of the owner. */
 export class AdminMember {
+  static {
+    typedErrors(this);
+  }
+
   /** Index of the VF, from 0. */
   readonly vf: number;
   /** `group_member_id`: the index + 1. */

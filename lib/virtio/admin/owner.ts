@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, UnsupportedError } from "../../errors/mod.ts";
 import type { VirtioTransport } from "../transport/transport.ts";
 import { AdminCapabilities } from "./capabilities.ts";
@@ -41,6 +42,10 @@ const NO_STATISTICS: AdminStatistics = {
  * `ClosedError` while there are no queues: after `close`, during a reset, and for commands that a reset overtook.
  */
 export class GroupOwner {
+  static {
+    typedErrors(this);
+  }
+
   /** PCI address or path of the owner. */
   readonly name: string;
   /** The device itself. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, DeviceError, ExhaustedError, UsageError } from "../../errors/mod.ts";
 import { DEV_PART } from "../constants/admin.ts";
 import { type DevicePart, type DevicePartHeader, partOrderProblem } from "../constants/device_parts.ts";
@@ -29,6 +30,10 @@ const TAKEN_MAX = 1000;
 
 /** An object of type DEV_PARTS. A reset of the owner destroys it. */
 export class PartsObject implements AsyncDisposable {
+  static {
+    typedErrors(this);
+  }
+
   /** The VF that it belongs to. */
   readonly member: AdminMember;
   /** What it is for. */

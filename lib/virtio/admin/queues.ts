@@ -4,6 +4,7 @@
  * @module
  */
 import { sleepBlocking } from "../../../ffi/mod.ts";
+import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import { ADMIN_GROUP, ADMIN_OPCODE, ADMIN_STATUS } from "../constants/admin.ts";
@@ -71,6 +72,10 @@ const EXPIRY_MS = 1;
  * reset), `UsageError`, `ClosedError` after `close`, which a reset does, too.
  */
 export class AdminQueues implements Disposable {
+  static {
+    typedErrors(this);
+  }
+
   /** PCI address or path of the owner. */
   readonly name: string;
   /** VF Migration Capable of the owner is set: nothing is sent to its VFs (N-3.7). */

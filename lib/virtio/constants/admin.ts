@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { type Field, Struct, u16, u32, u64, u8 } from "../../wire/mod.ts";
 
 /** Group types: who the members of a group are. */
@@ -47,6 +48,7 @@ const OPCODE_NAMES: ReadonlyMap<number, string> = new Map(
 
 /** Name of an opcode, without its `VIRTIO_ADMIN_CMD_`; `opcode 0x0012` for one without a name. */
 export function adminOpcodeName(opcode: number): string {
+  requireType(opcode, "number", "adminOpcodeName: opcode");
   return OPCODE_NAMES.get(opcode) ?? `opcode 0x${opcode.toString(16).padStart(4, "0")}`;
 }
 
@@ -169,6 +171,7 @@ export const ADMIN_CAP = { DEV_PARTS: 0 } as const;
 
 /** Name of a capability; `capability 0x0801` for one without a name. */
 export function adminCapName(id: number): string {
+  requireType(id, "number", "adminCapName: id");
   return id === ADMIN_CAP.DEV_PARTS
     ? "VIRTIO_DEV_PARTS_CAP"
     : `capability 0x${id.toString(16).padStart(4, "0")}`;
@@ -261,6 +264,7 @@ export type DevPartName = keyof typeof DEV_PART;
 
 /** Name of a part type without its prefix; `part 0x0999` for one without a name. */
 export function devPartName(type: number): string {
+  requireType(type, "number", "devPartName: type");
   return nameOf(DEV_PART, type) ?? `part 0x${type.toString(16).padStart(4, "0")}`;
 }
 

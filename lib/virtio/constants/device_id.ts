@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 
 /** Ids of the device types that this library has something to say about. */
 export const DEVICE_ID = {
@@ -74,6 +75,7 @@ const NAMES: readonly (string | undefined)[] = [
 
 /** The standard's name of a device type, or `device type 99`. */
 export function deviceTypeName(deviceId: number): string {
+  requireType(deviceId, "number", "deviceTypeName: deviceId");
   return NAMES[deviceId] ?? `device type ${deviceId}`;
 }
 

@@ -3,10 +3,11 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { DEV_PART, DEV_PART_OPTIONAL, devPartName } from "./admin.ts";
 import { deviceTypeName } from "./device_id.ts";
-import { type DevicePart, partOrderProblem, partProblem } from "./device_parts.ts";
+import { checkPart, type DevicePart, partOrderProblem, partProblem } from "./device_parts.ts";
 import {
   readCommonCfgPart,
   readFeaturesPart,
@@ -44,6 +45,8 @@ export interface DevicePartView {
  * @param deviceId virtio device id, for names of features and of parts of the device type
  */
 export function describeParts(parts: readonly DevicePart[], deviceId: number): DevicePartView[] {
+  requireType(parts, "array", "describeParts: parts");
+  parts.forEach(checkPart);
   return parts.map((part) => {
     const known = partProblem(part, deviceId) === undefined ? describe(part, deviceId) : undefined;
     return {
@@ -193,6 +196,8 @@ export interface SavedParts {
 
 /** Parts as plain data: it survives JSON. */
 export function saveParts(parts: readonly DevicePart[], deviceId: number): SavedParts {
+  requireType(parts, "array", "saveParts: parts");
+  parts.forEach(checkPart);
   return {
     version: SAVED_PARTS_VERSION,
     kind: "device-parts",

@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { ProtocolError, UsageError } from "../../errors/mod.ts";
+import { requireType } from "../../errors/doors.ts";
+import { ProtocolError, shown, UsageError } from "../../errors/mod.ts";
 import { type Field, Struct, u16 } from "../../wire/mod.ts";
 import { DEV_PART, DEV_PART_OPTIONAL, DEV_PART_VQ_CFG } from "./admin.ts";
-import { type DevicePart, partLabel, partValueBytes } from "./device_parts.ts";
+import { checkPart, type DevicePart, partLabel, partValueBytes } from "./device_parts.ts";
 import { COMMON_CFG, type CommonRegisterName, NO_VECTOR } from "./pci.ts";
 
 /** Value of a VQ_NOTIFY_CFG part, 8 bytes. */
@@ -62,6 +63,10 @@ export function featuresPart(
   features: bigint,
   words = 1,
 ): DevicePart {
+  requireType(features, "bigint", "featuresPart: features");
+  if (!Number.isInteger(words) || words < 1 || words > 512) {
+    throw new UsageError(`featuresPart: ${shown(words)} words`);
+  }
   const value = new Uint8Array(8 * words);
   if (features < 0n || features >> BigInt(64 * words) !== 0n) {
     throw new UsageError(`features 0x${features.toString(16)} do not fit ${words} words of 64 bits`);
@@ -76,6 +81,7 @@ export function featuresPart(
 
 /** Features of a DEV_FEATURES or DRV_FEATURES part, of however many words. @throws ProtocolError */
 export function readFeaturesPart(part: DevicePart): bigint {
+  checkPart(part);
   const { value } = part;
   if (value.length === 0 || value.length % 8 !== 0) throw wrong(part, "no le64 words");
   const view = new DataView(value.buffer, value.byteOffset, value.length);
@@ -90,8 +96,11 @@ const COMMON_NAMES: ReadonlyMap<bigint, CommonRegisterName> = new Map(
 
 /** A PCI_COMMON_CFG part. @throws UsageError for a value that does not fit the register */
 export function commonCfgPart(register: CommonRegisterName, value: number | bigint): DevicePart {
+  if (typeof register !== "string" || !Object.hasOwn(COMMON_CFG, register)) {
+    throw new UsageError(`${shown(register)} is no common register`);
+  }
   const { offset, width } = COMMON_CFG[register];
-  const wide = BigInt(value);
+  const wide = integer(value, register);
   if (wide < 0n || wide >> BigInt(8 * width) !== 0n) {
     throw new UsageError(`${register}: ${value} does not fit ${width} bytes`);
   }
@@ -101,6 +110,7 @@ export function commonCfgPart(register: CommonRegisterName, value: number | bigi
 
 /** The register of a PCI_COMMON_CFG part, and its value. @throws ProtocolError when no register begins there, or its width is another */
 export function readCommonCfgPart(part: DevicePart): { register: CommonRegisterName; value: bigint } {
+  checkPart(part);
   const register = COMMON_NAMES.get(part.selector);
   if (register === undefined) throw wrong(part, "no field of virtio_pci_common_cfg begins there");
   checkLength(part);
@@ -112,6 +122,7 @@ export function readCommonCfgPart(part: DevicePart): { register: CommonRegisterN
 
 /** A DEVICE_STATUS part. */
 export function statusPart(status: number): DevicePart {
+  requireType(status, "number", "statusPart: status");
   return { type: DEV_PART.DEVICE_STATUS, flags: 0, selector: 0n, value: Uint8Array.of(status) };
 }
 
@@ -123,6 +134,7 @@ export function readStatusPart(part: DevicePart): number {
 
 /** A VQ_CFG part. @throws UsageError for what does not fit */
 export function vqCfgPart(cfg: VqCfgPart): DevicePart {
+  requireType(cfg, "object", "vqCfgPart: cfg");
   const value = DEV_PART_VQ_CFG.encode({
     size: cfg.size,
     vector: cfg.vector ?? NO_VECTOR,
@@ -131,7 +143,7 @@ export function vqCfgPart(cfg: VqCfgPart): DevicePart {
     driver: cfg.driverArea,
     device: cfg.deviceArea,
   });
-  return { type: DEV_PART.VQ_CFG, flags: 0, selector: BigInt(cfg.queue), value };
+  return { type: DEV_PART.VQ_CFG, flags: 0, selector: integer(cfg.queue, "queue"), value };
 }
 
 /** Registers of a VQ_CFG part. @throws ProtocolError for another length, queue number, or `enabled` that is neither 0 nor 1 */
@@ -152,12 +164,14 @@ export function readVqCfgPart(part: DevicePart): VqCfgPart {
 }
 
 /** A VQ_NOTIFY_CFG part. @throws UsageError for what does not fit */
-export function vqNotifyCfgPart({ queue, notifyOff, notifyData }: VqNotifyCfgPart): DevicePart {
+export function vqNotifyCfgPart(cfg: VqNotifyCfgPart): DevicePart {
+  requireType(cfg, "object", "vqNotifyCfgPart: cfg");
+  const { queue, notifyOff, notifyData } = cfg;
   const value = DEV_PART_VQ_NOTIFY_CFG.encode({
     queue_notify_off: notifyOff,
     queue_notif_config_data: notifyData,
   });
-  return { type: DEV_PART.VQ_NOTIFY_CFG, flags: 0, selector: BigInt(queue), value };
+  return { type: DEV_PART.VQ_NOTIFY_CFG, flags: 0, selector: integer(queue, "queue"), value };
 }
 
 /** Doorbell of a VQ_NOTIFY_CFG part. @throws ProtocolError for another length or queue number */
@@ -168,13 +182,26 @@ export function readVqNotifyCfgPart(part: DevicePart): VqNotifyCfgPart {
 }
 
 /** A NET_CVQ_CFG part. */
-export function netCvqCfgPart({ class: kind, command, data }: NetCvqCfgPart): DevicePart {
+export function netCvqCfgPart(cfg: NetCvqCfgPart): DevicePart {
+  requireType(cfg, "object", "netCvqCfgPart: cfg");
+  const { class: kind, command, data } = cfg;
+  requireType(data, "bytes", "netCvqCfgPart: data");
+  integer(kind, "class");
+  integer(command, "command");
   return { type: DEV_PART.NET_CVQ_CFG, flags: 0, selector: BigInt(kind | command << 8), value: data };
 }
 
 /** Class, command and data of a NET_CVQ_CFG part. */
-export function readNetCvqCfgPart({ selector, value }: DevicePart): NetCvqCfgPart {
+export function readNetCvqCfgPart(part: DevicePart): NetCvqCfgPart {
+  checkPart(part);
+  const { selector, value } = part;
   return { class: Number(selector & 0xffn), command: Number(selector >> 8n & 0xffn), data: value };
+}
+
+/** @throws UsageError for what is no whole number */
+function integer(value: number | bigint, field: string): bigint {
+  if (typeof value === "bigint" || Number.isInteger(value)) return BigInt(value);
+  throw new UsageError(`${field}: ${shown(value)} is no whole number`);
 }
 
 function queueOf(part: DevicePart): number {
@@ -183,6 +210,7 @@ function queueOf(part: DevicePart): number {
 }
 
 function checkLength(part: DevicePart): void {
+  checkPart(part);
   const expected = partValueBytes(part);
   if (expected !== part.value.length) {
     throw wrong(part, `a value of ${part.value.length} bytes, it must have ${expected}`);

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { ProtocolError } from "../../errors/mod.ts";
+import { requireType } from "../../errors/doors.ts";
+import { ProtocolError, shown, UsageError } from "../../errors/mod.ts";
 import { DEV_PART, DEV_PART_HEADER, DEV_PART_OPTIONAL, DEV_PART_VQ_CFG, devPartName } from "./admin.ts";
 import { DEVICE_ID } from "./device_id.ts";
 import { COMMON_CFG } from "./pci.ts";
@@ -62,12 +63,28 @@ export const DEV_PART_BEFORE: ReadonlyMap<number, readonly number[]> = new Map([
 ]);
 
 /** The header of a part. */
-export function partHeader({ type, flags, selector, value }: DevicePart): DevicePartHeader {
+export function partHeader(part: DevicePart): DevicePartHeader {
+  checkPart(part);
+  const { type, flags, selector, value } = part;
   return { type, flags, selector, length: value.length };
+}
+
+/** @throws UsageError for what is no part */
+export function checkPart(part: DevicePart): void {
+  requirePart(part);
+  requireType(part.value, "bytes", "a device part: value");
+}
+
+/** @throws UsageError for what is neither a part nor a header of one */
+function requirePart(part: { readonly type: number; readonly selector: bigint }): void {
+  requireType(part, "object", "a device part", "type", "selector");
+  requireType(part.type, "number", "a device part: type");
+  requireType(part.selector, "bigint", "a device part: selector");
 }
 
 /** Bytes that a part takes, header included. */
 export function partBytes(part: DevicePart): number {
+  checkPart(part);
   return HEADER_BYTES + part.value.length;
 }
 
@@ -81,6 +98,7 @@ export function encodePart(part: DevicePart): Uint8Array<ArrayBuffer> {
 
 /** Parts, one behind the other, without padding. @throws UsageError for a field that does not fit */
 export function encodeParts(parts: readonly DevicePart[]): Uint8Array<ArrayBuffer> {
+  requireType(parts, "array", "encodeParts: parts");
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + partBytes(part), 0));
   let at = 0;
   for (const part of parts) {
@@ -92,6 +110,7 @@ export function encodeParts(parts: readonly DevicePart[]): Uint8Array<ArrayBuffe
 
 /** Headers, 16 bytes each. @throws UsageError for a field that does not fit */
 export function encodePartHeaders(headers: readonly DevicePartHeader[]): Uint8Array<ArrayBuffer> {
+  requireType(headers, "array", "encodePartHeaders: headers");
   const bytes = new Uint8Array(HEADER_BYTES * headers.length);
   headers.forEach((header, i) => putHeader(bytes, HEADER_BYTES * i, header));
   return bytes;
@@ -103,6 +122,7 @@ export function encodePartHeaders(headers: readonly DevicePartHeader[]): Uint8Ar
  * @throws ProtocolError for a header or value that goes past the end
  */
 export function decodeParts(bytes: Uint8Array): DevicePart[] {
+  requireType(bytes, "bytes", "decodeParts: bytes");
   const parts: DevicePart[] = [];
   let at = 0;
   while (!isPadding(bytes, at)) {
@@ -128,6 +148,7 @@ export function decodeParts(bytes: Uint8Array): DevicePart[] {
  * @throws ProtocolError for a header that is cut off, or fewer than `count`
  */
 export function decodePartHeaders(bytes: Uint8Array, count?: number): DevicePartHeader[] {
+  requireType(bytes, "bytes", "decodePartHeaders: bytes");
   const headers: DevicePartHeader[] = [];
   while (count === undefined ? !isPadding(bytes, HEADER_BYTES * headers.length) : headers.length < count) {
     headers.push(takeHeader(bytes, HEADER_BYTES * headers.length, headers.length));
@@ -136,7 +157,9 @@ export function decodePartHeaders(bytes: Uint8Array, count?: number): DevicePart
 }
 
 /** A name for one part, for messages: `VQ_CFG of queue 3`. */
-export function partLabel({ type, selector }: { readonly type: number; readonly selector: bigint }): string {
+export function partLabel(part: { readonly type: number; readonly selector: bigint }): string {
+  requirePart(part);
+  const { type, selector } = part;
   const name = devPartName(type);
   switch (type) {
     case DEV_PART.PCI_COMMON_CFG:
@@ -153,6 +176,8 @@ export function partLabel({ type, selector }: { readonly type: number; readonly 
 
 /** Puts parts into the order in which they are exchanged: by type; those of one type stay as they are. */
 export function orderParts<T extends DevicePartHeader | DevicePart>(parts: readonly T[]): T[] {
+  requireType(parts, "array", "orderParts: parts");
+  parts.forEach(requirePart);
   return [...parts].sort((a, b) => a.type - b.type);
 }
 
@@ -165,10 +190,15 @@ export function partOrderProblem(
   parts: readonly (DevicePartHeader | DevicePart)[],
   there: Iterable<number> = [],
 ): string | undefined {
+  requireType(parts, "array", "partOrderProblem: parts");
+  if (typeof there !== "object" || there === null || !(Symbol.iterator in there)) {
+    throw new UsageError(`partOrderProblem: ${shown(there)} are no types`);
+  }
   const present = new Set<number>(there);
   const seen = new Set<string>();
   let last: DevicePartHeader | DevicePart | undefined;
   for (const part of parts) {
+    requirePart(part);
     if (last !== undefined && part.type < last.type) {
       return `${partLabel(part)} comes after ${partLabel(last)}, it belongs before`;
     }
@@ -187,7 +217,9 @@ export function partOrderProblem(
  * Bytes that the value of a part must have; undefined when that depends on the device.
  * @returns −1 for a type that the standard does not know
  */
-export function partValueBytes({ type, selector }: DevicePartHeader | DevicePart): number | undefined {
+export function partValueBytes(part: DevicePartHeader | DevicePart): number | undefined {
+  requirePart(part);
+  const { type, selector } = part;
   switch (type) {
     case DEV_PART.DEV_FEATURES:
     case DEV_PART.DRV_FEATURES:
@@ -218,6 +250,7 @@ const COMMON_WIDTHS: ReadonlyMap<bigint, number> = new Map(
  * @throws ProtocolError naming the part
  */
 export function checkParts(parts: readonly DevicePart[], deviceId: number): void {
+  requireType(parts, "array", "checkParts: parts");
   const problem = partOrderProblem(parts, [DEV_PART.DEV_FEATURES]) ??
     parts.map((part) => partProblem(part, deviceId)).find((one) => one !== undefined);
   if (problem !== undefined) throw new ProtocolError(`device parts: ${problem}`);
@@ -225,6 +258,7 @@ export function checkParts(parts: readonly DevicePart[], deviceId: number): void
 
 /** What is wrong with one part by itself; undefined when nothing is, or when it is unknown and optional. */
 export function partProblem(part: DevicePart, deviceId: number): string | undefined {
+  checkPart(part);
   const expected = partValueBytes(part);
   const alien = expected === -1 || (part.type === DEV_PART.NET_CVQ_CFG && deviceId !== DEVICE_ID.net);
   if (alien) {
@@ -246,7 +280,9 @@ export function partProblem(part: DevicePart, deviceId: number): string | undefi
     : `${partLabel(part)} has a value of ${length} bytes, it must have ${expected}`;
 }
 
-function putHeader(bytes: Uint8Array, at: number, { type, flags, selector, length }: DevicePartHeader): void {
+function putHeader(bytes: Uint8Array, at: number, header: DevicePartHeader): void {
+  requireType(header, "object", "a part's header", "type", "selector");
+  const { type, flags, selector, length } = header;
   DEV_PART_HEADER.encodeInto(bytes, at, { part_type: type, flags, selector, length });
 }
 

@@ -5,6 +5,8 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
+import { shown, UsageError } from "../../errors/mod.ts";
 import type { Profile } from "../transport/transport.ts";
 import { DEVICE_ID } from "./device_id.ts";
 import { BLK_FEATURE_BIT } from "./blk.ts";
@@ -69,6 +71,7 @@ function mask(first: number, last: number): bigint {
 
 /** The bits of a set that belong to the device type: 0–23 and 50–63. */
 export function deviceTypeFeatures(features: bigint): bigint {
+  requireType(features, "bigint", "deviceTypeFeatures: features");
   return features & DEVICE_TYPE_BITS;
 }
 
@@ -102,6 +105,10 @@ function named(prefix: string, bits: Readonly<Record<string, number>>): Readonly
 
 /** The name of one feature bit of a device type under a profile; `bit 49` when it has none. */
 export function featureName(bit: number, deviceId: number, profile: Profile = "spec"): string {
+  if (typeof profile !== "string" || !Object.hasOwn(PROFILE_NAMES, profile)) {
+    throw new UsageError(`${shown(profile)} is no profile`);
+  }
+  requireType(bit, "number", "featureName: bit");
   const drafts = PROFILE_NAMES[profile];
   const name = drafts.has(bit) ? drafts.get(bit) : RESERVED_NAMES.get(bit);
   return name ?? DEVICE_NAMES.get(deviceId)?.get(bit) ?? `bit ${bit}`;
@@ -109,6 +116,7 @@ export function featureName(bit: number, deviceId: number, profile: Profile = "s
 
 /** Names of all bits of a set, lowest first. */
 export function featureNames(features: bigint, deviceId: number, profile: Profile = "spec"): string[] {
+  requireType(features, "bigint", "featureNames: features");
   const names: string[] = [];
   for (let bit = 0; bit < 64; bit++) {
     if ((features >> BigInt(bit) & 1n) === 1n) names.push(featureName(bit, deviceId, profile));

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 
 /** State of a split queue: the next available index that the device will read. Used indices are in the ring itself (§6.1). */
@@ -78,6 +79,7 @@ function integer(state: Record<string, unknown>, field: string, below: number): 
 
 /** The state as words (§6.1, A-6.8): packed is slot in bits 0–14 and wrap counter in bit 15. */
 export function queueStateToWords(state: QueueState): QueueStateWords {
+  requireType(state, "object", "queueStateToWords: state", "layout");
   if (state.layout === "split") return { available: state.availableIndex, used: 0 };
   return {
     available: state.availableSlot + state.availableWrap * 0x8000,
@@ -91,6 +93,7 @@ export function queueStateFromWords(
   size: number,
   words: QueueStateWords,
 ): QueueState {
+  requireType(words, "object", "queueStateFromWords: words", "available", "used");
   const { available, used } = words;
   return checkQueueState(
     layout === "split" ? { layout, availableIndex: available } : {

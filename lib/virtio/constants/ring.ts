@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { type Field, Struct, u16, u32, u64 } from "../../wire/mod.ts";
 
 /** `virtq_desc.flags` and `pvirtq_desc.flags`. */
@@ -52,6 +53,7 @@ export const PACKED_ALIGN = { descriptorArea: 16, driverArea: 4, deviceArea: 4 }
 export function packedRingBytes(
   size: number,
 ): { descriptorArea: number; driverArea: number; deviceArea: number } {
+  requireType(size, "number", "packedRingBytes: size");
   return { descriptorArea: 16 * size, driverArea: 4, deviceArea: 4 };
 }
 
@@ -62,6 +64,7 @@ export const SPLIT_ALIGN = { descriptorArea: 16, driverArea: 2, deviceArea: 4 } 
 export function splitRingBytes(
   size: number,
 ): { descriptorArea: number; driverArea: number; deviceArea: number } {
+  requireType(size, "number", "splitRingBytes: size");
   return { descriptorArea: 16 * size, driverArea: 6 + 2 * size, deviceArea: 6 + 8 * size };
 }
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 
 /** Bit values of `device_status`: 8 bits on PCI, 32 on MMIO. */
 export const STATUS = {
@@ -30,6 +31,7 @@ const NAMES: readonly (readonly [number, string])[] = [
 
 /** Names of the set bits, lowest first; a bit that the standard does not define is `0x20`. Empty for 0. */
 export function statusNames(status: number): string[] {
+  requireType(status, "number", "statusNames: status");
   const names: string[] = [];
   for (let bit = 1; bit <= 0x80; bit <<= 1) {
     if ((status & bit) === 0) continue;
@@ -40,6 +42,7 @@ export function statusNames(status: number): string[] {
 
 /** `ACKNOWLEDGE | DRIVER (0x3)`, for messages. */
 export function describeStatus(status: number): string {
+  requireType(status, "number", "describeStatus: status");
   const hex = `0x${status.toString(16)}`;
   return status === 0 ? `reset (${hex})` : `${statusNames(status).join(" | ")} (${hex})`;
 }

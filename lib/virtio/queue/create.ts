@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { DeviceError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { FEATURE } from "../constants/features.ts";
 import { QUEUE_SIZE_MAX } from "../constants/ring.ts";
@@ -52,6 +53,16 @@ export function createVirtqueue(
   index: number,
   options: VirtqueueOptions = {},
 ): Virtqueue {
+  requireType(options, "object", "createVirtqueue: options");
+  requireType(
+    transport,
+    "object",
+    "createVirtqueue: transport",
+    "name",
+    "dma",
+    "queueMaxSize",
+    "enableQueue",
+  );
   const features = transport.driverFeatures;
   const packed = (features & FEATURE.RING_PACKED) !== 0n;
   const maximum = transport.queueMaxSize(index);
@@ -101,6 +112,16 @@ export function enableVirtqueue(
   state: QueueState,
   vector?: number | null,
 ): void {
+  requireType(queue, "object", "enableVirtqueue: queue", "index", "size", "addresses");
+  requireType(
+    transport,
+    "object",
+    "enableVirtqueue: transport",
+    "name",
+    "dma",
+    "queueMaxSize",
+    "enableQueue",
+  );
   const { index, size, addresses } = queue;
   if (vector !== undefined) transport.setQueueVector(index, vector);
   if (hasQueueState(transport.profile, transport.driverFeatures)) {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import type { RingImage } from "../constants/ring_image.ts";
 import type { SavedChain } from "./saved_queue.ts";
 import type { QueueSnapshot, Virtqueue } from "./virtqueue.ts";
@@ -23,6 +24,7 @@ export interface QueueInspection extends QueueSnapshot {
 
 /** Looks at a queue; nothing changes by it. @param atMost chains to decode from memory @throws ClosedError */
 export function inspectQueue(queue: Virtqueue, atMost = 32): QueueInspection {
+  requireType(queue, "object", "inspectQueue: queue", "snapshot");
   const snapshot = queue.snapshot();
   const { descriptorArea, driverArea, deviceArea } = queue.addresses;
   return {

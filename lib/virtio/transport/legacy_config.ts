@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import type { LegacyWidth } from "../admin/legacy_access.ts";
 import { BLK_CONFIG } from "../constants/blk.ts";
 import { CONSOLE_CONFIG } from "../constants/console.ts";
@@ -56,6 +57,7 @@ export function legacyConfigBytes(deviceId: number): number {
 
 /** The field that a byte belongs to: undefined for padding. Of a type that is not known, every aligned 32 bits count as one. */
 export function legacyConfigField(deviceId: number, offset: number): LegacyField | undefined {
+  requireType(offset, "number", "legacyConfigField: offset");
   const config = CONFIGS.get(deviceId);
   if (config === undefined) return { name: "", offset: offset - offset % 4, sizeBytes: 4 };
   return config.fields.find((field) => offset >= field.offset && offset < field.offset + field.sizeBytes);

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { requireType, typedErrors } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import type { LegacyRegisterAccess, LegacyWidth } from "../admin/legacy_access.ts";
 import { LEGACY_CFG, LEGACY_CFG_BYTES, type LegacyRegister } from "../constants/legacy.ts";
@@ -53,6 +54,10 @@ interface Piece {
  * the same access has happened.
  */
 export class LegacyIoBar {
+  static {
+    typedErrors(this);
+  }
+
   /** Bytes of the BAR, a power of two. */
   readonly sizeBytes: number;
   /** To be kept as the guest has it in its MSI-X capability: the device-specific part moves with it. */
@@ -65,6 +70,16 @@ export class LegacyIoBar {
 
   /** Issues no command. @param registers the VF's; nobody else may drive it */
   constructor(registers: LegacyRegisterAccess, options: LegacyIoBarOptions) {
+    requireType(
+      registers,
+      "object",
+      "new LegacyIoBar: registers",
+      "readCommon",
+      "writeCommon",
+      "readDevice",
+      "writeDevice",
+    );
+    requireType(options, "object", "new LegacyIoBar: options", "deviceId");
     this.#registers = registers;
     this.#deviceId = options.deviceId;
     this.#configBytes = legacyConfigBytes(options.deviceId);

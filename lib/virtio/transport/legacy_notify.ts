@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError } from "../../errors/mod.ts";
 import { REGION, REGION_FLAG, type VfioDevice } from "../../vfio/device.ts";
 import type { LegacyNotifyArea, LegacyRegisterAccess } from "../admin/legacy_access.ts";
@@ -30,6 +31,10 @@ const NOTIFY_BYTES = 2;
 
 /** Finds the address once, when it is asked for first, and makes doorbells. The functions stay their owners'. */
 export class LegacyNotify implements Disposable {
+  static {
+    typedErrors(this);
+  }
+
   readonly #registers: LegacyRegisterAccess;
   readonly #functions: LegacyNotifyFunctions;
   readonly #bars = new Map<LegacyNotifyArea["whose"], BarSet>();

@@ -5,6 +5,7 @@
  * @module
  */
 import { EventFd, type OwnedFd } from "../../../ffi/mod.ts";
+import { requireType, typedErrors } from "../../errors/doors.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { SharedDmaSpace } from "../../memory/mod.ts";
 import { FEATURE, featureNames } from "../constants/features.ts";
@@ -31,6 +32,10 @@ import type {
  * register (set up or reset queues, bind vectors, negotiate), since that would be lost.
  */
 export class MovableTransport implements VirtioTransport {
+  static {
+    typedErrors(this);
+  }
+
   /** Discriminator. */
   readonly kind = "pci-modern";
   /** Modern. */
@@ -51,6 +56,7 @@ export class MovableTransport implements VirtioTransport {
 
   /** Begins on a function that no driver uses yet. The transport is this object's from now on, until it has moved away from it. */
   constructor(first: PciModernTransport) {
+    requireType(first, "object", "new MovableTransport: first", "profile", "deviceId", "dma");
     this.#current = first;
     this.profile = first.profile;
     this.deviceId = first.deviceId;

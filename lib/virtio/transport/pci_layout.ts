@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { DeviceError, UnsupportedError } from "../../errors/mod.ts";
 import {
   ConfigSpace,
@@ -75,6 +76,7 @@ export function findVirtioLayout(
   config: Uint8Array,
   barBytes: (bar: number) => number,
 ): VirtioPciLayout {
+  requireType(barBytes, "function", "findVirtioLayout: barBytes");
   const space = new ConfigSpace(config);
   const deviceId = virtioDeviceId(name, space);
   const { capabilities } = walkCapabilities(space);

@@ -7,6 +7,7 @@
  * @module
  */
 import { type EventFd, sleepBlocking } from "../../../ffi/mod.ts";
+import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import { ConfigSpace } from "../../pci/mod.ts";
@@ -56,6 +57,10 @@ const LOW_32 = 0xffff_ffffn;
  * interrupts off and unmaps what it mapped. One at a time may drive a VF's registers: `queue_select` is shared by all who do.
  */
 export class LegacyAdminTransport implements VirtioTransport {
+  static {
+    typedErrors(this);
+  }
+
   /** Address of the VF. */
   readonly name: string;
   /** Discriminator. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { type EventFd, sleepBlocking } from "../../../ffi/mod.ts";
+import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import { ConfigAccess } from "../../vfio/config_access.ts";
@@ -61,6 +62,10 @@ const EAGER_READS = 100;
  * interrupts off and unmaps the registers.
  */
 export class PciModernTransport implements VirtioTransport {
+  static {
+    typedErrors(this);
+  }
+
   /** Address of the function. */
   readonly name: string;
   /** Discriminator. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import type { MappedMemory } from "../../memory/mod.ts";
 import { REGION, type RegionArea, type VfioDevice } from "../../vfio/device.ts";
@@ -12,6 +13,10 @@ import type { SharedMemory } from "./transport.ts";
 
 /** Part of a BAR. Offsets of its calls count from the region's start. */
 export class PciSharedMemory implements SharedMemory {
+  static {
+    typedErrors(this);
+  }
+
   readonly sizeBytes: number;
   readonly #device: VfioDevice;
   readonly #bars: BarSet;

@@ -1,0 +1,74 @@
+import { assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
+import { FrameBurst } from "../../../drivers/virtio_net.ts";
+import { EventFd } from "../../../ffi/mod.ts";
+import { requireType, typedErrors } from "../../../lib/errors/doors.ts";
+import { UsageError } from "../../../lib/errors/mod.ts";
+import { Bar, DmaSpace } from "../../../lib/vfio/mod.ts";
+import { decodeParts, encodeParts, featureNames, VirtioDevice } from "../../../lib/virtio/mod.ts";
+import { FakeIommu } from "../virtio/fake_iommu.ts";
+
+// Callers without types: what they pass is none of what the signature says.
+// deno-lint-ignore no-explicit-any
+const wrong = (value: unknown): any => value;
+
+Deno.test("an argument of another type is a UsageError that names the call: methods, getters, constructors, functions", () => {
+  using dma = new DmaSpace(new FakeIommu());
+  for (const value of [null, Symbol("s"), 1n, "x", {}, Object.create(null), () => {}]) {
+    assertThrows(
+      () => dma.allocate(4096, { label: wrong(value), access: wrong(value) }).bytes(wrong(value)),
+      UsageError,
+    );
+    assertThrows(() => new Bar(wrong(value), 0), UsageError, "new Bar: device");
+    assertThrows(() => new FrameBurst(wrong(value)), UsageError);
+    assertThrows(() => new FrameBurst(4).frameBytes(wrong(value)), UsageError);
+    assertThrows(() => encodeParts(wrong(value)), UsageError, "encodeParts: parts");
+    assertThrows(() => decodeParts(wrong(value)), UsageError, "decodeParts: bytes");
+    if (typeof value !== "bigint") {
+      assertThrows(() => featureNames(wrong(value), 1), UsageError, "featureNames");
+    }
+    assertThrows(
+      () => new VirtioDevice(wrong(value ?? {})).readConfig(0, 1),
+      UsageError,
+      "VirtioDevice.readConfig(0, 1)",
+    );
+    assertThrows(() => new EventFd(wrong(value ?? 0)), UsageError);
+  }
+});
+
+Deno.test("only what this library's own code threw is typed: errors of a caller's callback or getter stay what they are", async () => {
+  class Door {
+    static {
+      typedErrors(this);
+    }
+    run(work: () => unknown): unknown {
+      return work();
+    }
+    async wait(work: () => unknown): Promise<unknown> {
+      return await work();
+    }
+  }
+  const mine = new TypeError("mine");
+  const door = new Door();
+  const work = () => {
+    throw mine;
+  };
+  assertStrictEquals(assertThrows(() => door.run(work)), mine);
+  assertStrictEquals(await assertRejects(() => door.wait(work)), mine);
+  assertEquals([door.run.name, door.run.length], ["run", 1]);
+  assertEquals(await door.wait(() => 7), 7);
+});
+
+Deno.test("requireType says what it got and what it wanted", () => {
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  assertThrows(
+    () => requireType(proxy, "object", "f: a"),
+    UsageError,
+    "f: a: an object is not of type object",
+  );
+  assertThrows(() => requireType({ a: 1 }, "object", "f: a", "a", "b"), UsageError, "with a, b");
+  assertThrows(() => requireType([], "bytes", "f: a"), UsageError, "f: a: an array is not of type bytes");
+  requireType(new Uint8Array(1), "bytes", "f: a");
+  requireType([], "array", "f: a");
+  requireType(1n, "bigint", "f: a");
+});
