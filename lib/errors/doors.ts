@@ -90,9 +90,10 @@ function hasType(value: unknown, type: ArgumentType, members: readonly string[])
   try {
     if (type === "bytes") return value instanceof Uint8Array;
     if (type === "array") return Array.isArray(value);
-    if (type !== "object") return typeof value === type;
+    const found = typeof value;
+    if (type !== "object") return found === type;
     const one = value as Record<string, unknown>;
-    if (typeof value !== "object" || value === null) return false;
+    if (found !== "object" || value === null) return false;
     Reflect.getPrototypeOf(value);
     return members.every((member) => one[member] !== undefined);
   } catch (error) {

@@ -8,7 +8,7 @@ interface Report {
 Deno.test("a failing call reports its own errno while workers make V8 compile, collect and lock", async () => {
   const workers = Array.from(
     { length: 6 },
-    () => new Worker(new URL("./errno_worker.ts?rounds=1200", import.meta.url), { type: "module" }),
+    () => new Worker(new URL("./errno_worker.ts?rounds=600", import.meta.url), { type: "module" }),
   );
   const reports = await Promise.all(workers.map((worker) =>
     new Promise<Report>((resolve, reject) => {

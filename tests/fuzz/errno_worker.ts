@@ -21,28 +21,24 @@ const failing: (() => number)[] = [
   () => checkUnless(libc.sysconf(-1), EINVAL!, "sysconf", ""),
 ];
 
-// Code that V8 has not seen, hot at once, and garbage of every age: what makes it compile, mark and sweep on other threads while this one
-// calls, and meet them at its locks.
+// Code that V8 has not seen, hot at once: what makes it compile on other threads while this one calls.
 let made = 0;
-const live: unknown[] = [];
-function somethingToDo(): void {
+function somethingToCompile(): void {
   const f = new Function(
     "n",
     `let list = [${made++}]; for (let i = 0; i < n; i++) list = [i, { i, list: list.length }, "" + i]; return list;`,
   );
   for (let i = 0; i < 40; i++) f(100);
-  live[made % 500] = Array.from({ length: 500 }, (_, i) => ({ i, made }));
 }
 
 const rounds = Number(new URL(import.meta.url).searchParams.get("rounds"));
 const wrong: Record<string, number> = {};
 let calls = 0;
 for (let round = 0; round < rounds; round++) {
-  somethingToDo();
+  somethingToCompile();
   for (const call of failing) {
-    for (let i = 0; i < 60; i++, calls++) {
+    for (let i = 0; i < 300; i++, calls++) {
       try {
-        live[i] = [i, { i }];
         if (call() >= 0) throw new Error("a call that cannot succeed did");
       } catch (error) {
         const what = (error as Error).message;

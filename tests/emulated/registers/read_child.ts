@@ -44,10 +44,9 @@ if (how === "unused") {
   several(1);
   several(20_000);
 } else {
-  // Counts of the kind that the last one is: V8 compiles for numbers that are not small.
-  for (let i = 0; i < 50; i++) waited(20_000.5);
-  // The other process truncates when it sees this line, while the loop runs, and ends a loop that does not notice.
+  for (let i = 0; i < 50; i++) waited(20_000);
+  // The other process truncates when it sees this line, while the loop runs.
   console.log("waiting");
-  waited(2 ** 52);
+  waited(500_000_000);
 }
 console.log("survived");

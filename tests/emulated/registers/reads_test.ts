@@ -15,15 +15,12 @@ async function end(what: string, how: "unused" | "waited"): Promise<string> {
       stdout: "piped",
       stderr: "inherit",
     }).spawn();
-    const limit = setTimeout(() => child.kill("SIGKILL"), 60_000);
     let text = "";
     for await (const piece of child.stdout.pipeThrough(new TextDecoderStream())) {
       text += piece;
       if (text === "waiting\n") resizeFile(file, 0);
     }
-    const { signal } = await child.status;
-    clearTimeout(limit);
-    return signal ?? text.trim();
+    return (await child.status).signal ?? text.trim();
   } finally {
     file.close();
     removeFile(path);

@@ -1,0 +1,310 @@
+/**
+ * A random walk over the public doors, as a process: it may be killed by a signal, or hang, and its parent then says so.
+ *
+ * Arguments: operations, directory of a served host, directory for files, and `--seed` as for a test. Each operation is a line on standard error before it begins. The
+ * findings are one line of JSON on standard output.
+ */
+import { mappingCount, openFdCount, readDirectory, readLink } from "../../../ffi/mod.ts";
+import { VirtioBlk } from "../../../drivers/virtio_blk.ts";
+import { VirtioConsole } from "../../../drivers/virtio_console.ts";
+import { VirtioIsm } from "../../../drivers/virtio_ism.ts";
+import { VirtioNet } from "../../../drivers/virtio_net.ts";
+import { VirtioRng } from "../../../drivers/virtio_rng.ts";
+import { RingsideError } from "../../../lib/errors/mod.ts";
+import { EmulatedHost, type Host } from "../../../lib/host/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { Random } from "../../random.ts";
+import { type Door, doorsOf, freeDoors, nameOf, publicModules, readMarks } from "./doors.ts";
+import { OwnError, shown, Values } from "./values.ts";
+
+/** What the walk found. */
+export interface Findings {
+  readonly operations: number;
+  readonly errors: number;
+  /** How often each door threw, or rejected with, something that is no error of this library; with an example. */
+  readonly untyped: { door: string; count: number; error: string; values: string; stack: string }[];
+  /** Doors that were used, and drivers that were opened by the walk's own hand. */
+  readonly doors: number;
+  readonly opened: number;
+  /** Promises that did not settle though everything was closed. */
+  readonly unsettled: string[];
+  /** What the descriptors are that were not there before. */
+  readonly open: readonly string[];
+  readonly leaked: { fds: number; mappings: number };
+  /** What was still to be restored. */
+  readonly unrestored: string[];
+}
+
+const KEPT_OF_A_CLASS = 4;
+
+const [operations = "1000", hostDirectory = "", directory = ""] = Deno.args;
+const chance = new Random(1);
+const stock = new Map<string, object[]>();
+const closable: object[] = [];
+const pending = new Map<Promise<unknown>, string>();
+const untyped = new Map<string, Findings["untyped"][number]>();
+let errors = 0;
+let opened = 0;
+let current = "";
+let before = { fds: 0, mappings: 0, files: [] as string[] };
+
+/** Descriptors, by what they are. */
+function heldFiles(): string[] {
+  return readDirectory("/proc/self/fd").flatMap(({ name }) => {
+    try {
+      return [`${name} ${readLink(`/proc/self/fd/${name}`)}`];
+    } catch {
+      return [];
+    }
+  });
+}
+
+const values = new Values(chance, {
+  pick: (pattern) => {
+    const names = [...stock.keys()].filter((name) => pattern?.test(name) ?? true);
+    if (names.length === 0) return undefined;
+    const list = stock.get(names[chance.below(names.length)]!)!;
+    return list[chance.below(list.length)];
+  },
+  keep: (one) => (collect(one), one),
+}, directory);
+
+/** An object comes in: it is used from now on, and closed in the end. What it is one too many for goes at once. */
+function collect(value: unknown, depth = 0): void {
+  if (typeof value !== "object" || value === null || depth > 2) return;
+  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof Promise) return;
+  if (value instanceof Error) return;
+  if (Array.isArray(value) || value instanceof Map || value instanceof Set) {
+    let left = 4;
+    for (const one of value instanceof Map ? value.values() : value) {
+      if (left-- === 0) break;
+      collect(one, depth + 1);
+    }
+    return;
+  }
+  const plain = Object.getPrototypeOf(value) === Object.prototype;
+  if (plain) { for (const one of Object.values(value).slice(0, 8)) collect(one, depth + 1); }
+  const label = plain ? `{${Object.keys(value).slice(0, 6).join(",")}}` : nameOf(value);
+  if (doorsOf(value).length === 0) return;
+  let list = stock.get(label);
+  if (list === undefined) stock.set(label, list = []);
+  if (list.includes(value)) return;
+  if (list.push(value) > KEPT_OF_A_CLASS) list.shift();
+  if (isClosable(value) && !closable.includes(value)) {
+    closable.push(value);
+    if (closable.length > 400) close(closable.shift()!);
+  }
+}
+
+type Closable = { close?(): unknown; [Symbol.dispose]?(): void };
+
+function isClosable(value: object): value is Closable {
+  const one = value as Closable;
+  return typeof one.close === "function" || typeof one[Symbol.dispose] === "function";
+}
+
+function close(one: object): void {
+  const target = one as Closable;
+  run("close", () => target[Symbol.dispose] === undefined ? target.close!() : target[Symbol.dispose]!());
+}
+
+/** Does one thing, and judges what comes of it. */
+function run(label: string, action: () => unknown, given: readonly unknown[] = []): unknown {
+  current = label;
+  let result: unknown;
+  try {
+    result = action();
+  } catch (error) {
+    judge(label, error, given);
+    return undefined;
+  }
+  try {
+    follow(label, result, given);
+  } catch {
+    // One of the walk's own values came back, and would not be looked at.
+  }
+  return result;
+}
+
+/** What comes of a result. */
+function follow(label: string, result: unknown, given: readonly unknown[]): void {
+  if (result instanceof Promise) {
+    const done = result.then((value) => follow(label, value, given), (error) => judge(label, error, given))
+      .finally(() => pending.delete(done));
+    pending.set(done, `${label}(${given.map(shown).join(", ")})`);
+  } else if (isGenerator(result)) {
+    const generator = result;
+    run(`${label}().next`, () => generator.next(), given);
+    run(`${label}().return`, () => generator.return(undefined), given);
+  } else {
+    collect(result);
+  }
+}
+
+function isGenerator(value: unknown): value is AsyncGenerator {
+  return typeof value === "object" && value !== null &&
+    Object.prototype.toString.call(value) === "[object AsyncGenerator]";
+}
+
+function judge(label: string, error: unknown, given: readonly unknown[]): void {
+  errors++;
+  if (error instanceof OwnError) return;
+  if (error instanceof RingsideError && error.message.trim() !== "") return;
+  const stack = error instanceof Error ? error.stack ?? "" : "";
+  const places = stack.split("\n").filter((line) =>
+    line.includes("file://") && !line.includes("/tests/fuzz/")
+  );
+  const key = `${label} ${places[0] ?? ""}`;
+  const found = untyped.get(key);
+  if (found !== undefined) {
+    found.count++;
+    return;
+  }
+  untyped.set(key, {
+    door: label,
+    count: 1,
+    error: error instanceof Error ? `${error.name}: ${error.message.slice(0, 120)}` : shown(error),
+    values: given.map(shown).join(", ").slice(0, 300),
+    stack: places.slice(0, 3).map((line) =>
+      line.replace(/^.*file:\/\/[^)]*?\/((?:lib|drivers|ffi|tests)\/[^)]*)\)?$/, "$1")
+    )
+      .join(" < "),
+  });
+}
+
+addEventListener("unhandledrejection", (event) => {
+  event.preventDefault();
+  if (!(event.reason instanceof OwnError)) judge(`unhandled, after ${current}`, event.reason, []);
+});
+addEventListener("error", (event) => {
+  event.preventDefault();
+  if (!(event.error instanceof OwnError)) judge(`uncaught, after ${current}`, event.error, []);
+});
+
+const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
+
+let host: Host | undefined;
+const DRIVERS = [
+  VirtioNet,
+  VirtioNet,
+  VirtioNet,
+  VirtioRng,
+  VirtioBlk,
+  VirtioConsole,
+  VirtioIsm,
+  VirtioIsm,
+] as const;
+const ADDRESSES = [
+  "01:00.0",
+  "01:00.1",
+  "01:00.2",
+  "02:00.0",
+  "03:00.0",
+  "04:00.0",
+  "05:00.0",
+  "06:00.0",
+] as const;
+const live: (Disposable[])[] = ADDRESSES.map(() => []);
+
+/** Opens a function and drives it, when nobody does: the walk closes whatever it meets. */
+async function revive(at: number): Promise<void> {
+  for (const one of live[at]!.splice(0).reverse()) close(one);
+  try {
+    host = EmulatedHost.connect(hostDirectory);
+    collect(host);
+    const address = ADDRESSES[at]!;
+    if (at === 1 && host.describe(ADDRESSES[0]).sriov?.numVfs === 0) host.setVfCount(ADDRESSES[0], 2);
+    if (host.describe(address).driver !== "vfio-pci") host.bind(address);
+    const device = host.open(address);
+    live[at]!.push(device);
+    const transport = PciModernTransport.open(device);
+    live[at]!.push(transport);
+    const driver = await DRIVERS[at]!.open(transport, at === 0 ? { admin: true } as never : {});
+    live[at]!.push(driver);
+    opened++;
+    for (const one of live[at]!) collect(one);
+  } catch (error) {
+    if (!(error instanceof RingsideError)) judge("revive", error, []);
+  }
+}
+
+async function walk(): Promise<void> {
+  const modules = await publicModules();
+  const free = freeDoors(modules);
+  const used = new Set<string>();
+  const encoder = new TextEncoder();
+  const cycle = { at: 0 };
+  for (let i = 0; i < Number(operations); i++) {
+    if (i % 100 === 0) await revive(cycle.at++ % ADDRESSES.length);
+    if (i % 16 === 0) await turn();
+    let target: object | undefined;
+    let door: Door;
+    if (chance.below(6) === 0) {
+      door = free[chance.below(free.length)]!;
+    } else {
+      const names = [...stock.keys()];
+      const list = stock.get(names[chance.below(names.length)]!)!;
+      target = list[chance.below(list.length)]!;
+      const doors = doorsOf(target);
+      door = doors[chance.below(doors.length)]!;
+      if (/close|dispose|abort/i.test(door.label) && chance.below(4) !== 0) continue;
+    }
+    // Whoever calls a method with another's `this` gets what the language gives.
+    const blocks = /Blocking|Now$|#reset|#resetQueue|#wait/.test(door.label);
+    const given = values.list(door.parameters, !blocks);
+    Deno.stderr.writeSync(encoder.encode(`${i} ${door.label}(${given.map(shown).join(", ")})\n`));
+    used.add(door.label);
+    run(door.label, () => door.use(target, given), given);
+  }
+  closeAll();
+  for (const list of live) for (const one of list.splice(0).reverse()) close(one);
+  await finish(used.size);
+}
+
+function closeAll(): void {
+  for (const one of closable.splice(0).reverse()) close(one);
+}
+
+async function finish(doors: number): Promise<void> {
+  stock.clear();
+  for (let i = 0; i < 500 && pending.size > 0; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    // What was being opened is there by now.
+    closeAll();
+  }
+  const unrestored: string[] = [];
+  {
+    using last = EmulatedHost.connect(hostDirectory);
+    last.restore();
+    for (const entry of last.journal()) unrestored.push(JSON.stringify(entry));
+  }
+  const findings: Findings = {
+    open: heldFiles().filter((one) => !before.files.includes(one)),
+    operations: Number(operations),
+    errors,
+    untyped: [...untyped.values()].sort((a, b) => b.count - a.count),
+    doors,
+    opened,
+    unsettled: [...pending.values()],
+    leaked: { fds: openFdCount() - before.fds, mappings: mappingCount().mappings - before.mappings },
+    unrestored,
+  };
+  console.log(JSON.stringify(findings));
+  Deno.exit(0);
+}
+
+async function main(): Promise<void> {
+  readMarks();
+  // The first function that is driven makes descriptors of the runtime's own.
+  await revive(0);
+  for (const one of live[0]!.splice(0).reverse()) close(one);
+  closeAll();
+  await turn();
+  before = { fds: openFdCount(), mappings: mappingCount().mappings, files: heldFiles() };
+  await walk();
+}
+
+main().catch((error) => {
+  console.error(error);
+  Deno.exit(2);
+});
