@@ -24,7 +24,7 @@ const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset;
  */
 export class ReceiveQueue implements WaitTarget {
   static {
-    typedErrors(this, ["receiveBurst", "recycle", "copyFrame", "load"]);
+    typedErrors(this, ["receiveBurst", "recycle", "copyFrame", "load", "save"]);
   }
 
   /** Virtqueue number. */

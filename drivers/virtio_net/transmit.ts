@@ -25,7 +25,7 @@ const SENT = 2;
  */
 export class TransmitQueue implements WaitTarget {
   static {
-    typedErrors(this, ["reoffer", "transmitBurst", "checkLength"]);
+    typedErrors(this, ["reoffer", "save", "transmitBurst", "checkLength"]);
   }
 
   /** Virtqueue number. */

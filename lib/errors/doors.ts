@@ -88,7 +88,8 @@ export function requireType(value: unknown, type: ArgumentType, what: string, ..
 
 function hasType(value: unknown, type: ArgumentType, members: readonly string[]): boolean {
   try {
-    if (type === "bytes") return value instanceof Uint8Array;
+    // A detached array, and one whose buffer was shrunk away, cannot even be read as empty.
+    if (type === "bytes") return value instanceof Uint8Array && value.values() !== undefined;
     if (type === "array") return Array.isArray(value);
     const found = typeof value;
     if (type !== "object") return found === type;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { typedErrors } from "../errors/doors.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../errors/mod.ts";
 import { FEATURE, featureNames } from "./constants/features.ts";
 import { describeStatus, STATUS } from "./constants/status.ts";
@@ -59,6 +59,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
 
   /** Takes a device whose state is unknown; nothing is written before `negotiate` or `reset`. */
   constructor(transport: VirtioTransport, options: VirtioDeviceOptions = {}) {
+    requireType(options, "object", "new VirtioDevice: options");
     this.transport = transport;
     this.#resetTimeoutMs = options.resetTimeoutMs;
   }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { type Field, Struct, u16, u32, u8 } from "../../wire/mod.ts";
 
 /** Bit numbers of `VIRTIO_NET_F_*` below 64. */
@@ -207,10 +208,12 @@ export const ETHERNET_HEADER_BYTES = 14;
 
 /** Queue numbers (virtio 1.2 §5.1.2): receive 0, 2, …; transmit 1, 3, …; control after the last pair of the maximum. */
 export function netQueues(pair: number): { receive: number; transmit: number } {
+  requireType(pair, "number", "netQueues: pair");
   return { receive: 2 * pair, transmit: 2 * pair + 1 };
 }
 
 /** Number of the control queue: 2 × `max_virtqueue_pairs` with MQ negotiated, else 2. */
 export function netControlQueue(maxPairs: number, mqNegotiated: boolean): number {
+  requireType(maxPairs, "number", "netControlQueue: maxPairs");
   return mqNegotiated ? 2 * maxPairs : 2;
 }
