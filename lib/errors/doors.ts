@@ -92,10 +92,10 @@ function hasType(value: unknown, type: ArgumentType, members: readonly string[])
     if (type === "bytes") return value instanceof Uint8Array && value.values() !== undefined;
     if (type === "array") return Array.isArray(value);
     const found = typeof value;
-    if (type !== "object") return found === type;
+    if (found !== type || value === null) return false;
+    if (type !== "object") return true;
     const one = value as Record<string, unknown>;
-    if (found !== "object" || value === null) return false;
-    Reflect.getPrototypeOf(value);
+    Reflect.getPrototypeOf(one);
     return members.every((member) => one[member] !== undefined);
   } catch (error) {
     // What a getter of the caller's throws is the caller's; a proxy that was revoked is of no type.
