@@ -69,7 +69,7 @@ export function partHeader(part: DevicePart): DevicePartHeader {
   return { type, flags, selector, length: value.length };
 }
 
-/** @throws UsageError for what is no part */
+/** Makes sure of the types of a part that a caller passed. @throws UsageError for what is no part */
 export function checkPart(part: DevicePart): void {
   requirePart(part);
   requireType(part.value, "bytes", "a device part: value");
