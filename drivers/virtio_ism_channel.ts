@@ -256,16 +256,13 @@ export class IsmChannel implements AsyncDisposable {
     if (length === 0) throw new UsageError(`${this.#name}: a read of 0 bytes`);
     for (;;) {
       const turn = this.#turnIfDue();
-      if (turn !== null) {
-        await turn;
-        stillThere(into, length, `${this.#name}, readSome`);
-      }
+      if (turn !== null) await turn;
+      if (into.length < length) stillThere(into, length, `${this.#name}, readSome`);
       const count = this.read(into, 0, length);
       if (count > 0 || this.#ended) return count;
       if (!await this.waitReadable(timeoutMs)) {
         throw new TimeoutError(`${this.#name}: nothing to read in ${timeoutMs} ms`);
       }
-      if (into.length < length) stillThere(into, length, `${this.#name}, readSome`);
     }
   }
 
@@ -273,19 +270,16 @@ export class IsmChannel implements AsyncDisposable {
   async writeAll(bytes: Uint8Array, timeoutMs: number = Infinity): Promise<void> {
     const { length } = bytes;
     const turn = this.#turnIfDue();
-    if (turn !== null) {
-      await turn;
-      stillThere(bytes, length, `${this.#name}, writeAll`);
-    }
-    let at = this.write(bytes, 0, length);
-    while (at < length) {
+    if (turn !== null) await turn;
+    for (let at = 0;;) {
+      if (bytes.length < length) stillThere(bytes, length, `${this.#name}, writeAll, ${at} bytes written`);
+      at += this.write(bytes, at, length);
+      if (at >= length) return;
       if (!await this.waitWritable(timeoutMs)) {
         throw new TimeoutError(
           `${this.#name}: no room in ${timeoutMs} ms; ${at} of ${length} bytes are written`,
         );
       }
-      if (bytes.length < length) stillThere(bytes, length, `${this.#name}, writeAll, ${at} bytes written`);
-      at += this.write(bytes, at, length);
     }
   }
 

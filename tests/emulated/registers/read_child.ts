@@ -1,7 +1,7 @@
 /**
  * Reads one mapped register until the code is hot, then goes on while the memory behind it is taken away: a read that is made is a bus
  * error, which ends the process. Prints `survived` when it is not.
- * Arguments: what reads (`read8` … `read64` of a BAR; `region32`: shared memory), and how: `unused` or `waited`; then the file.
+ * Arguments: what reads (`read8` … `read64` of a BAR; `region8` … `region64`: shared memory), and how: `unused` or `waited`; then the file.
  */
 import { MappedMemory, O, OwnedFd, pageSizeBytes, resizeFile } from "../../../ffi/mod.ts";
 import { Bar } from "../../../lib/vfio/mod.ts";
@@ -30,7 +30,10 @@ const read = {
   read16: () => bar.read16(0),
   read32: () => bar.read32(0),
   read64: () => bar.read64(0),
+  region8: () => region.getUint8(0),
+  region16: () => region.getUint16(0),
   region32: () => region.getUint32(0),
+  region64: () => region.getBigUint64(0),
 }[what]!;
 const several = (rounds: number) => {
   for (let i = 0; i < rounds; i++) read();

@@ -200,6 +200,10 @@ Deno.test("an array that was transferred before the call is refused by every cal
     "fake 0, write: the array's buffer was transferred",
   );
   transport.close();
+  const entropy = new FakeTransport({ deviceId: 4, features: 1n << 32n, queueSizes: [8], vectors: 2 });
+  await using rng = VirtioRng.open(entropy);
+  await assertRejects(() => rng.fill(gone), UsageError, "fake 0, fill: the array's buffer was transferred");
+  entropy.close();
   const model = new ModelConsole(1, { features: 1n << 32n });
   await using console = await VirtioConsole.open(model.transport);
   const port = await console.waitPort(0, 1000);
