@@ -246,8 +246,12 @@ export function partsMetadataCall(memberId: bigint, id: number, wanted: "size" |
   };
 }
 
-/** DEV_PARTS_METADATA_GET: the headers, with room for `count`. @throws UsageError */
-export function partsListCall(memberId: bigint, id: number, count: number): AdminCall<DevicePartHeader[]> {
+/** DEV_PARTS_METADATA_GET: the headers, with room for `count`. More of them are returned as an error, as by `partsGetCall`. @throws UsageError */
+export function partsListCall(
+  memberId: bigint,
+  id: number,
+  count: number,
+): AdminCall<DevicePartHeader[] | DeviceError> {
   const head = DEV_PARTS_METADATA_RESULT.sizeBytes;
   const command = objectCommand(
     ADMIN_OPCODE.DEV_PARTS_METADATA_GET,
@@ -262,7 +266,7 @@ export function partsListCall(memberId: bigint, id: number, count: number): Admi
     read: ({ result }, name) => {
       const { value } = DEV_PARTS_METADATA_RESULT.decode(result);
       if (value > count) {
-        throw new DeviceError(`${describe(command)}: ${value} headers, but there is room for ${count}`, {
+        return new DeviceError(`${describe(command)}: ${value} headers, but there is room for ${count}`, {
           function: name,
           field: "hdr_list.count",
         });

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { processId } from "../../../ffi/mod.ts";
 import { RefusedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { LockedDevice } from "../../../lib/host/locked_device.ts";
 import type { OpenRequest } from "../../../lib/host/sysfs_host.ts";
 import type { VfioDevice } from "../../../lib/vfio/device.ts";
 import { fakeDevice } from "./fake_device.ts";
@@ -80,6 +81,25 @@ Deno.test("open: the lock is let go of also when the device was closed underneat
   using next = host.open(NET);
   device.close();
   assert(host.describe(next.name).heldBy !== undefined);
+});
+
+Deno.test("open: what is closed again and again lets go once, also when closing fails", () => {
+  for (const fails of [false, true]) {
+    let closes = 0, released = 0;
+    const close = () => {
+      closes++;
+      if (fails) throw new UsageError("cannot be closed");
+    };
+    const device = new LockedDevice({ close } as Partial<VfioDevice> as VfioDevice, () => released++);
+    for (let i = 0; i < 3; i++) {
+      try {
+        device.close();
+      } catch (error) {
+        assert(fails && i === 0 && error instanceof UsageError);
+      }
+    }
+    assertEquals([closes, released], [1, 1]);
+  }
 });
 
 Deno.test("open: a failing opener leaves no lock behind", () => {

@@ -38,11 +38,21 @@ Deno.test("1.2 a driver that did not accept ACCESS_PLATFORM does not move behind
   assertEquals([moving.current === to, moving.needsAccessPlatform], [true, true]);
 });
 
+Deno.test("N-3.7 movable: whether VFs may migrate is said of the function that is the current one", () => {
+  const [here, there] = [new FakeFunction(), new FakeFunction()];
+  there.addSriov(1);
+  using moving = new MovableTransport(PciModernTransport.open(here));
+  assertEquals(moving.vfMigrationCapable, false);
+  moving.moveTo(PciModernTransport.open(there));
+  assertEquals(moving.vfMigrationCapable, true);
+});
+
 /** A function whose process ends when `far` is closed. */
 class ServedFunction extends FakeFunction {
   override readonly name: string;
   readonly far: UnixSocket;
   readonly handlers = new Set<() => void>();
+  answers = 0;
   readonly lifeline: Lifeline;
 
   constructor(name: string) {
@@ -53,6 +63,7 @@ class ServedFunction extends FakeFunction {
     let gone = false;
     const reason = () => new PeerGoneError(`${name} is gone`);
     const answer = () => {
+      this.answers++;
       if (gone || near.receive(new Uint8Array(1), { wait: false })?.length !== 0) return;
       gone = true;
       for (const handler of [...this.handlers]) handler();
@@ -97,6 +108,8 @@ Deno.test("movable: who sleeps or polls hears of the end of the function that is
     one.far.close();
     movable.lifeline!.check();
     assertEquals(await waiter.wait(never, 30), false);
+    // The one look above; a descriptor of before that was still watched would be ready again and again.
+    assertEquals([one.answers, two.answers], [0, 1]);
     two.far.close();
     await assertRejects(() => sleeping, PeerGoneError, "two is gone");
     assertThrows(() => movable.lifeline!.check(), PeerGoneError, "two is gone");

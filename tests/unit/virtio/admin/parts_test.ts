@@ -228,6 +228,26 @@ Deno.test("A-3.15 a result that ends inside a part is asked for again with more 
   assertEquals(await object.getAll(), even);
 });
 
+Deno.test("A-3.15 a list that is cut off is asked for again with more room", async () => {
+  await using fixture = await opened();
+  const { pf, members } = fixture;
+  await using object = await pf.member(0).createPartsObject("get");
+  const headers = PARTS.map(partHeader);
+  const list = new Uint8Array([...words(BigInt(headers.length)), ...encodePartHeaders(headers)]);
+  let counted = 0, grows = 1;
+  members.override = ({ opcode, data, writable }) => {
+    if (opcode !== 0xe) return undefined;
+    return data[8] === 1
+      ? { result: words(BigInt(counted += grows)) }
+      : { result: list.slice(0, writable - 8) };
+  };
+  // One is counted, then two: twice the room for them takes all four.
+  assertEquals([await object.list(), counted], [headers, 2]);
+  counted = 1, grows = 0;
+  const error = await assertRejects(() => object.list(), DeviceError, "4 headers, but there is room for 3");
+  assertEquals(error.location.field, "hdr_list.count");
+});
+
 Deno.test("A-3.15 a device that never has room enough is a DeviceError, after a few tries", async () => {
   await using fixture = await opened();
   const { device, pf, members } = fixture;
