@@ -30,10 +30,10 @@ function bytesOf(length: number): Uint8Array<ArrayBuffer> {
 const turn = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
 
 /** A block device that answers OK from when it is told to, and reads as 7. */
-function heldBlock() {
+function heldBlock(sectors = 1000n) {
   const config = new Uint8Array(60);
   const view = new DataView(config.buffer);
-  view.setBigUint64(0, 1000n, true);
+  view.setBigUint64(0, sectors, true);
   view.setUint32(20, 512, true);
   const transport = new FakeTransport({
     deviceId: 2,
@@ -217,6 +217,18 @@ Deno.test("an array that was transferred before the call is refused by every cal
     await assertRejects(() => a.writeAll(gone), UsageError, "write: the array's buffer was transferred");
     await assertRejects(() => b.readSome(gone), UsageError);
   });
+});
+
+Deno.test("an array that is too long to be had is refused by every call that makes one", async () => {
+  const { transport } = heldBlock(1n << 43n);
+  await using blk = await VirtioBlk.open(transport);
+  await assertRejects(() => blk.read(0, 2 ** 40), UsageError, "cannot be had");
+  const model = new ModelConsole(1, { features: 1n << 32n });
+  await using console = await VirtioConsole.open(model.transport);
+  const port = await console.waitPort(0, 1000);
+  await assertRejects(() => port.read(1000, 2 ** 50), UsageError, "cannot be had");
+  model.transport.close();
+  transport.close();
 });
 
 Deno.test("shared arrays, and arrays that grow while a call waits, are taken as they were", async () => {
