@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { typedErrors } from "../lib/errors/doors.ts";
+import { requireType, typedErrors } from "../lib/errors/doors.ts";
 import { ClosedError, TimeoutError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { ISM_PERM } from "../lib/virtio/constants/ism.ts";
@@ -258,6 +258,7 @@ export class VirtioIsm implements Disposable, AsyncDisposable {
   async *events(options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<IsmEvent, void, undefined> {
     const session = this.#owner.live;
     const { signal } = options;
+    if (signal !== undefined) requireType(signal, "object", "events: signal", "addEventListener", "aborted");
     const nudge = () => session.nudge();
     signal?.addEventListener("abort", nudge);
     try {

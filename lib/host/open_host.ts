@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../errors/doors.ts";
 import { EmulatedHost } from "./emulated_host.ts";
 import type { Host } from "./host.ts";
 import { LinuxHost } from "./linux_host.ts";
@@ -17,6 +18,7 @@ const SOCKET = "vfio-user:";
  * @throws NotFoundError, PeerGoneError when nothing is served there; what `VfioUserHost.connect` throws
  */
 export function openHost(name: string): Host {
+  requireType(name, "string", "openHost: name");
   if (name === "linux") return new LinuxHost();
   return name.startsWith(SOCKET)
     ? VfioUserHost.connect(name.slice(SOCKET.length))

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { typedErrors } from "../errors/doors.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, PeerGoneError, ProtocolError } from "../errors/mod.ts";
 import { errnoNumber, SyscallError, UnixSocket } from "../../ffi/mod.ts";
 import type { Sysfs } from "./sysfs.ts";
@@ -39,6 +39,7 @@ export class SocketSysfs implements Sysfs {
    * @throws SyscallError when nobody listens there
    */
   constructor(path: string, timeoutMs: number = DEFAULT_TIMEOUT_MS) {
+    requireType(path, "string", "new SocketSysfs: path");
     this.#path = path;
     this.#socket = UnixSocket.connect(path);
     try {

@@ -4,6 +4,7 @@
  * @module
  */
 import type { EventFd } from "../../ffi/mod.ts";
+import { typedErrors } from "../errors/doors.ts";
 import { ClosedError } from "../errors/mod.ts";
 import type { VfioDevice } from "./device.ts";
 
@@ -41,6 +42,10 @@ export class MappedDoorbell implements BarDoorbell {
 
 /** A region write through the server, from a buffer made once. */
 export class AccessDoorbell implements BarDoorbell {
+  static {
+    typedErrors(this);
+  }
+
   readonly kind = "access";
   readonly #device: VfioDevice;
   readonly #index: number;

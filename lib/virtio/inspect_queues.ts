@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../errors/doors.ts";
 import { DeviceError, UnsupportedError, UsageError } from "../errors/mod.ts";
 import type { VfioDevice } from "../vfio/device.ts";
 import { FEATURE } from "./constants/features.ts";
@@ -108,6 +109,7 @@ export function tryQueueStates(device: VfioDevice, states: QueueStates): number 
  * @returns fresh plain objects @throws UsageError naming the field
  */
 export function checkQueueStates(value: unknown): QueueStates {
+  if (typeof value === "object" && value !== null) requireType(value, "object", "checkQueueStates: value");
   const saved = object(value, "queue states");
   if (saved.version !== 1) {
     throw new UsageError(`queue states: version ${JSON.stringify(saved.version)} is not known`);

@@ -6,7 +6,7 @@
 import { setImmediate } from "node:timers";
 import { Epoll } from "../../ffi/mod.ts";
 import { requireType, typedErrors } from "../errors/doors.ts";
-import { ClosedError, UsageError } from "../errors/mod.ts";
+import { ClosedError, shown, UsageError } from "../errors/mod.ts";
 import type { Lifeline } from "../vfio/device.ts";
 import type { InterruptVector } from "./transport/transport.ts";
 
@@ -70,7 +70,7 @@ export class Waiter implements Disposable {
   /** How it waits. */
   readonly mode: WaitMode;
   readonly #spinMs: number;
-  readonly #epoll: Epoll = new Epoll();
+  readonly #epoll: Epoll;
   readonly #sources: Source[] = [];
   readonly #sleepers = new Set<Sleeper>();
   #interrupts = 0;
@@ -87,10 +87,13 @@ export class Waiter implements Disposable {
 
   /** Makes an epoll set of its own. @throws UsageError, SyscallError */
   constructor(options: WaiterOptions = {}) {
+    requireType(options, "object", "new Waiter: options");
     this.mode = options.mode ?? "adaptive";
     const spin = options.spinMicroseconds ?? 50;
-    if (!(spin >= 0 && spin <= 1e9)) throw new UsageError(`a spin of ${spin} µs`);
+    if (!(spin >= 0 && spin <= 1e9)) throw new UsageError(`a spin of ${shown(spin)} µs`);
     this.#spinMs = this.mode === "eventfd" ? 0 : spin / 1000;
+    // Last: nobody would close it if the options were refused.
+    this.#epoll = new Epoll();
   }
 
   /** Interrupts that were taken from the watched vectors so far. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { type Field, Struct, u16, u32, u64, u8 } from "../../wire/mod.ts";
 
 /** Bit numbers of `VIRTIO_BLK_F_*`. */
@@ -181,5 +182,6 @@ const TYPE_NAMES: Readonly<Record<number, string>> = {
 
 /** A request type in words, for messages. */
 export function blkTypeName(type: number): string {
+  requireType(type, "number", "blkTypeName: type");
   return TYPE_NAMES[type] ?? `request of type ${type}`;
 }

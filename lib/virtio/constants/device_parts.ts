@@ -149,6 +149,7 @@ export function decodeParts(bytes: Uint8Array): DevicePart[] {
  */
 export function decodePartHeaders(bytes: Uint8Array, count?: number): DevicePartHeader[] {
   requireType(bytes, "bytes", "decodePartHeaders: bytes");
+  if (count !== undefined) requireType(count, "number", "decodePartHeaders: count");
   const headers: DevicePartHeader[] = [];
   while (count === undefined ? !isPadding(bytes, HEADER_BYTES * headers.length) : headers.length < count) {
     headers.push(takeHeader(bytes, HEADER_BYTES * headers.length, headers.length));

@@ -94,6 +94,8 @@ export function queueStateFromWords(
   words: QueueStateWords,
 ): QueueState {
   requireType(words, "object", "queueStateFromWords: words", "available", "used");
+  requireType(words.available, "number", "queueStateFromWords: available");
+  requireType(words.used, "number", "queueStateFromWords: used");
   const { available, used } = words;
   return checkQueueState(
     layout === "split" ? { layout, availableIndex: available } : {

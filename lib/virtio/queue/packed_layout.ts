@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { PVIRTQ_DESC, QUEUE_SIZE_MAX } from "../constants/ring.ts";
 
@@ -36,6 +37,8 @@ export interface PackedLayout {
  * @throws UsageError for a size outside 1 … 32768, or more table segments than the queue size
  */
 export function packedLayout(size: number, tableSegments = 0): PackedLayout {
+  requireType(size, "number", "packedLayout: size");
+  requireType(tableSegments, "number", "packedLayout: tableSegments");
   if (!Number.isInteger(size) || size < 1 || size > QUEUE_SIZE_MAX) {
     throw new UsageError(`a packed queue cannot have ${size} descriptors`, {
       hint: `the size is a whole number from 1 to ${QUEUE_SIZE_MAX}`,

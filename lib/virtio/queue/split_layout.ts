@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { legacyRingLayout } from "../constants/legacy.ts";
 import { QUEUE_SIZE_MAX, splitRingBytes, VIRTQ_DESC } from "../constants/ring.ts";
@@ -37,6 +38,8 @@ export interface SplitLayout {
  * @throws UsageError for a size that is no power of two up to 32768, or more table segments than the queue size
  */
 export function splitLayout(size: number, tableSegments = 0): SplitLayout {
+  requireType(size, "number", "splitLayout: size");
+  requireType(tableSegments, "number", "splitLayout: tableSegments");
   if (!Number.isInteger(size) || size < 1 || size > QUEUE_SIZE_MAX || (size & (size - 1)) !== 0) {
     throw new UsageError(`a split queue cannot have ${size} descriptors`, {
       hint: "the size is a power of two up to 32768",

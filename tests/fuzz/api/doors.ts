@@ -125,7 +125,9 @@ export function nameOf(target: object): string {
 function ownDoors(target: object, name: string): Door[] {
   const doors: Door[] = [];
   for (const [member, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(target))) {
-    if (typeof descriptor.value === "function") addMember(doors, `${name}#${member}`, member, descriptor);
+    if (typeof descriptor.value === "function" && !isClass(descriptor.value)) {
+      addMember(doors, `${name}#${member}`, member, descriptor);
+    }
   }
   return doors;
 }

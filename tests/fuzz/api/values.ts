@@ -118,6 +118,9 @@ export class Values {
   /** Directory of the walk's own for files. */
   readonly #directory: string;
 
+  /** Copies that lack something: when they come back, they are no objects to use. */
+  readonly spoilt = new WeakSet<object>();
+
   constructor(chance: Chance, stock: Stock, directory: string) {
     this.#chance = chance;
     this.#stock = stock;
@@ -355,6 +358,7 @@ export class Values {
     if (typeof value !== "object" || value === null) return this.#junk();
     if (turn === 0) return this.#lying(value);
     const copy: Record<string, unknown> = { ...value };
+    this.spoilt.add(copy);
     const keys = Object.keys(copy);
     if (keys.length === 0) return turn === 1 ? copy : this.#lying(value);
     const key = this.#of(keys);

@@ -73,7 +73,7 @@ const values = new Values(chance, {
 function collect(value: unknown, depth = 0): void {
   if (typeof value !== "object" || value === null || depth > 2) return;
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof Promise) return;
-  if (value instanceof Error) return;
+  if (value instanceof Error || values.spoilt.has(value)) return;
   if (Array.isArray(value) || value instanceof Map || value instanceof Set) {
     let left = 4;
     for (const one of value instanceof Map ? value.values() : value) {
