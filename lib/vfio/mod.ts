@@ -7,7 +7,7 @@
 export { EventFd, OwnedFd } from "../../ffi/mod.ts";
 export type * from "../memory/mod.ts";
 // What a `VfioDevice` of one's own is made of.
-export { DmaSpace, MappedMemory } from "../memory/mod.ts";
+export { DmaSpace } from "../memory/mod.ts";
 export * from "./bar.ts";
 export * from "./config_access.ts";
 export * from "./device.ts";
