@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../errors/doors.ts";
 import { errnoNumber, type EventFd, type OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import { MSIX_ENTRY_BYTES } from "../pci/mod.ts";
 import {
@@ -80,6 +81,10 @@ export interface EmulatedFunctionOptions {
  * - BAR accesses while memory decoding is off, or in D3hot, fail with EIO.
  */
 export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposable {
+  static {
+    typedErrors(this);
+  }
+
   /** PCI address. */
   readonly name: string;
   /** What stands behind the BARs. */

@@ -182,6 +182,7 @@ export function vfAddress(pf: FunctionTopology, index: number): string {
 
 /** MAC address of VF `index` of a PF: the PF's plus `index` + 1 in its low 24 bits. */
 export function vfMac(pfMac: string, index: number): string {
+  requireType(index, "number", "vfMac: index");
   requireType(pfMac, "string", "vfMac: pfMac");
   const bytes = pfMac.split(":").map((byte) => parseInt(byte, 16));
   const low = (((bytes[3]! << 16) | (bytes[4]! << 8) | bytes[5]!) + index + 1) & 0xffffff;
