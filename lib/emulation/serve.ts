@@ -57,7 +57,7 @@ export interface ServeOptions {
  * @throws RefusedError when another process serves this directory; UsageError; SyscallError
  */
 export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
-  requireType(options, "object", "serveEmulatedHost: options", "directory", "models");
+  requireType(options, "object", "serveEmulatedHost: options", "directory");
   requireType(options.directory, "string", "serveEmulatedHost: directory");
   const { directory, signal } = options;
   const longest = LONGEST_SOCKET_PATH - LONGEST_NAME - 1;
