@@ -14,12 +14,17 @@ export async function benchRegisters(run: BenchRun): Promise<Section[]> {
   using memory = MappedMemory.map(file, pageSizeBytes);
   const area = { offset: 0, sizeBytes: pageSizeBytes };
   const flags = REGION_FLAG.read | REGION_FLAG.write;
+  const unmapped = () => {
+    throw new Error("all of it is mapped");
+  };
   using bar = new Bar(
     {
       name: "memory",
       closed: false,
       regionInfo: (index: number) => ({ ...area, index, flags, mmapAreas: [area], msixMappable: false }),
       mapRegion: () => MappedMemory.map(file, pageSizeBytes),
+      readRegion: unmapped,
+      writeRegion: unmapped,
     } as Partial<VfioDevice> as VfioDevice,
     0,
   );
