@@ -13,8 +13,7 @@ type Method = (...values: unknown[]) => unknown;
 
 /**
  * Has a class's methods, getters, setters and static methods throw, and reject with, `UsageError` where they would throw a TypeError, RangeError or
- * SyntaxError: these come of arguments that are not of the types in the signature. Called in the class's static block. Costs about 1 ns a call where the
- * call is inlined, an array where it is not.
+ * SyntaxError: these come of arguments that are not of the types in the signature. Called in the class's static block. Costs some ns a call.
  * @param only members to take, of a class whose others are called for each packet. Default: all
  */
 export function typedErrors(
@@ -38,19 +37,32 @@ function guardMembers(target: object, name: string, only: readonly string[] | un
   }
 }
 
+/**
+ * The text is compiled anew for each method, so that the call in it has one target only: V8 then inlines it, and makes no array of the arguments.
+ * A register is written in 6 ns instead of 2 so, and in 15 to 26 through a closure that all methods share.
+ */
 function guarded(method: Method, label: string): Method {
-  function call(this: unknown, ...values: unknown[]): unknown {
-    try {
-      const result = Reflect.apply(method, this, values);
-      if (!(result instanceof Promise)) return result;
-      return result.catch((error) => {
+  const call = new Function(
+    "method",
+    "label",
+    "typedError",
+    "whenSettled",
+    `return function (...values) {
+      try {
+        const result = method.apply(this, values);
+        return result instanceof Promise ? whenSettled(result, label, values) : result;
+      } catch (error) {
         throw typedError(error, label, values);
-      });
-    } catch (error) {
-      throw typedError(error, label, values);
-    }
-  }
+      }
+    }`,
+  )(method, label, typedError, whenSettled);
   return Object.defineProperties(call, Object.getOwnPropertyDescriptors(method)) as Method;
+}
+
+function whenSettled(result: Promise<unknown>, label: string, values: readonly unknown[]): Promise<unknown> {
+  return result.catch((error) => {
+    throw typedError(error, label, values);
+  });
 }
 
 /** A `UsageError` for an error of the language that code of this library threw; any other as it is. */
