@@ -1,3 +1,4 @@
+import { readQueueStates, tryQueueStates } from "../../../lib/virtio/inspect_queues.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openFdCount } from "../../../ffi/mod.ts";
 import {
@@ -697,6 +698,21 @@ Deno.test("N-6.1 administration queues are queues, too: used or not, their state
     virtio.close();
     transport.close();
   }
+});
+
+Deno.test("N-6.3 states are tried also on a device without ACCESS_PLATFORM behind an IOMMU: it is given no address", () => {
+  const { device, transport } = stateFunction();
+  transport.close();
+  device.iommu.iommu = true;
+  const state = { layout: "packed", availableSlot: 6, availableWrap: 0, usedSlot: 6, usedWrap: 0 } as const;
+  const states = {
+    version: 1,
+    profile: "queue-state",
+    layout: "packed",
+    queues: [{ queue: 1, size: 7, state }],
+  } as const;
+  assertEquals(tryQueueStates(device, states), 1);
+  assertEquals(readQueueStates(device, "packed").queues[1]!.state, state);
 });
 
 Deno.test("N-6.1 a split ring's first life in profile queue-state writes index 0 everywhere", () => {
