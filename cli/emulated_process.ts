@@ -27,6 +27,8 @@ export interface EmulatedProcessOptions {
   readonly totalVfs?: number;
   /** Topology file, instead of the default topology. */
   readonly topology?: string;
+  /** Value of `--client-memory`. */
+  readonly clientMemory?: "copy" | "map" | "refuse";
   /** Gives up when it is aborted before the host is up. */
   readonly signal?: AbortSignal;
 }
@@ -100,6 +102,7 @@ function spawn(directory: string, options: EmulatedProcessOptions): Deno.ChildPr
       "--temporary",
       ...(options.totalVfs === undefined ? [] : ["--total-vfs", String(options.totalVfs)]),
       ...(options.topology === undefined ? [] : ["--topology", options.topology]),
+      ...(options.clientMemory === undefined ? [] : ["--client-memory", options.clientMemory]),
     ],
     // Its end tells the child that this process has gone.
     stdin: "piped",
