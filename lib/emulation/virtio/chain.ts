@@ -5,6 +5,9 @@
  */
 import type { DmaRegion, DmaTable } from "../../vfio/vfio_user/dma_table.ts";
 
+/** Most segments of a chain: buffers of a client that maps page by page (QEMU, behind a virtual IOMMU) have many. */
+const SEGMENTS_MAX = 65536;
+
 /**
  * One chain, owned by the caller of `DeviceQueue.pop` and filled in place again and again: nothing is allocated per chain.
  *
@@ -30,12 +33,12 @@ export class Chain {
   foundOffset = 0;
   /** Mapping of each segment. */
   readonly regions: DmaRegion[];
-  /** Byte offset of each segment in its mapping: a mapping may be larger than 4 GiB. */
-  readonly offsets: Float64Array<ArrayBuffer>;
-  /** Bytes of each segment. */
-  readonly lengths: Uint32Array<ArrayBuffer>;
+  /** Byte offset of each segment in its mapping: a mapping may be larger than 4 GiB. Replaced when a chain has more segments than any before. */
+  offsets: Float64Array<ArrayBuffer>;
+  /** Bytes of each segment; likewise. */
+  lengths: Uint32Array<ArrayBuffer>;
 
-  /** An empty one. @param maxDescriptors largest queue that it is used with; buffers that lie in several mappings take more than one segment each */
+  /** An empty one. @param maxDescriptors largest queue that it is used with; it grows where buffers lie in several mappings */
   constructor(maxDescriptors: number) {
     const capacity = 2 * maxDescriptors + 16;
     this.regions = new Array<DmaRegion>(capacity);
@@ -77,7 +80,7 @@ export class Chain {
 
   #append(region: DmaRegion, offset: number, lengthBytes: number, deviceWrites: boolean): boolean {
     const at = this.count;
-    if (at === this.lengths.length) return false;
+    if (at === this.lengths.length && !this.#grow()) return false;
     this.regions[at] = region;
     this.offsets[at] = offset;
     this.lengths[at] = lengthBytes;
@@ -89,6 +92,17 @@ export class Chain {
       this.readableCount = at + 1;
       this.readableBytes += lengthBytes;
     }
+    return true;
+  }
+
+  #grow(): boolean {
+    const capacity = Math.min(2 * this.lengths.length, SEGMENTS_MAX);
+    if (this.count >= capacity) return false;
+    const { offsets, lengths } = this;
+    this.offsets = new Float64Array(capacity);
+    this.offsets.set(offsets);
+    this.lengths = new Uint32Array(capacity);
+    this.lengths.set(lengths);
     return true;
   }
 

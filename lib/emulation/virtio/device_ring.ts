@@ -91,7 +91,12 @@ export abstract class DeviceRing implements DeviceQueue {
   readonly #owner: DeviceQueueOwner;
   readonly #rule: string;
   #broken = false;
+  /** The client's mappings that were looked at last; −1: none yet. */
   #generation = -1;
+  /** The client has taken the ring's memory away. */
+  #away = false;
+  /** That would be no fault now. */
+  #mayRest = false;
 
   /** A ring that was just enabled. @param problem what is wrong with the setup @param rule where the rules of the layout are @throws UsageError when there is a problem */
   constructor(setup: DeviceQueueSetup, owner: DeviceQueueOwner, rule: string, problem: string | undefined) {
@@ -309,13 +314,17 @@ export abstract class DeviceRing implements DeviceQueue {
     return true;
   }
 
-  /** True when the queue may be used; takes new views when the client's mappings changed. */
+  /**
+   * True when the queue may be used; takes new views when the client's mappings changed. A ring that has worked and of which the device holds
+   * nothing may be unmapped for a while, as QEMU does when its map of memory changes: until it is there again it rests.
+   */
   protected ready(): boolean {
     if (this.#broken) return false;
-    if (this.#generation === this.dma.generation) return true;
-    if (!this.map()) return false;
+    if (this.#generation === this.dma.generation) return !this.#away;
+    this.#mayRest = this.#generation >= 0 && this.heldCount === 0;
+    this.#away = !this.map();
     this.#generation = this.dma.generation;
-    return true;
+    return !this.#away;
   }
 
   /** Finds one area. @returns undefined when the queue broke over it */
@@ -330,6 +339,7 @@ export abstract class DeviceRing implements DeviceQueue {
     const found = (access === "write" || this.dma.find(lo, hi, sizeBytes, false)) &&
       (access === "read" || this.dma.find(lo, hi, sizeBytes, true));
     if (!found) {
+      if (this.#mayRest) return undefined;
       const where = `${what}: ${sizeBytes} bytes at IOVA 0x${iova.toString(16)}`;
       this.fail("DMA", `${where} are not mapped for the device to ${access}`);
       return undefined;

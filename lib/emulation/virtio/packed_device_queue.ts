@@ -174,7 +174,7 @@ export class PackedDeviceQueue extends DeviceRing {
 
   /** Chains that can be popped. A chain that breaks a rule is counted, and the last. */
   available(atMost: number = this.size): number {
-    return this.ready() && this.#loadRing() ? this.#scan(atMost) : 0;
+    return !this.dma.rests() && this.ready() && this.#loadRing() ? this.#scan(atMost) : 0;
   }
 
   /** Loads a ring that is a copy. What was returned is in the client's memory already, but for the flags of the first that hides it. */
@@ -216,7 +216,7 @@ export class PackedDeviceQueue extends DeviceRing {
 
   /** Takes the next chain. @returns its id, or −1 */
   pop(into: Chain): number {
-    if (!this.ready() || !this.#loadRing()) return -1;
+    if (this.dma.rests() || !this.ready() || !this.#loadRing()) return -1;
     const head = this.#next;
     // Sequentially consistent, and so the acquire of all else that the driver wrote before this word.
     const flags = Atomics.load(this.#desc16, 8 * head + 7);

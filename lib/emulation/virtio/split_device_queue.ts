@@ -107,7 +107,7 @@ export class SplitDeviceQueue extends DeviceRing {
 
   /** Chains that can be popped. */
   available(atMost: number = this.size): number {
-    if (!this.ready()) return 0;
+    if (this.dma.rests() || !this.ready()) return 0;
     this.#look();
     if (this.broken) return 0;
     const count = (this.#seen - this.#next) & 0xffff;
@@ -116,7 +116,7 @@ export class SplitDeviceQueue extends DeviceRing {
 
   /** Takes the next chain. @returns its id, or −1 */
   pop(into: Chain): number {
-    if (!this.ready()) return -1;
+    if (this.dma.rests() || !this.ready()) return -1;
     if (this.#next === this.#seen && !this.#look()) return -1;
     const slot = this.#next & this.#mask;
     const head = this.#avail[2 + slot]!;

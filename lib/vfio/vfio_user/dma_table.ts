@@ -115,7 +115,7 @@ export class DmaRegion {
 export class DmaTable {
   /** Sorted by IOVA; no two overlap, these and `#far` together. */
   #regions: DmaRegion[] = [];
-  /** Ranges that this process does not map. */
+  /** Ranges that this process does not map, sorted likewise. */
   #far: FarMemory[] = [];
   #last: DmaRegion | null = null;
   /** Result of the last successful `find`. */
@@ -125,9 +125,16 @@ export class DmaTable {
   /** Counts maps and unmaps, so that a device can tell that a cached address is stale. */
   generation = 0;
 
+  /** Whether a device should begin nothing new for now: see `VfioUserServer.exhausted`. */
+  rests: () => boolean = () => false;
+
   /** Ranges with memory, by IOVA. */
   get regions(): readonly DmaRegion[] {
     return this.#regions;
+  }
+
+  get #lists(): (DmaRegion | FarMemory)[][] {
+    return [this.#regions, this.#far];
   }
 
   /** How many ranges there are, mapped in this process or not. */
@@ -143,15 +150,14 @@ export class DmaTable {
   /** Adds a range, and owns its mapping. @throws UsageError when it overlaps another. */
   add(region: DmaRegion): void {
     this.checkFree(region.iova, BigInt(region.sizeBytes));
-    const at = this.#regions.findIndex((other) => other.iova > region.iova);
-    this.#regions.splice(at < 0 ? this.#regions.length : at, 0, region);
+    this.#regions.splice(countUpTo(this.#regions, region.iova), 0, region);
     this.#forget();
   }
 
   /** Adds a range that this process does not map, and owns it. @throws UsageError when it overlaps another. */
   addFar(far: FarMemory): void {
     this.checkFree(far.iova, BigInt(far.sizeBytes));
-    this.#far.push(far);
+    this.#far.splice(countUpTo(this.#far, far.iova), 0, far);
     this.#forget();
   }
 
@@ -159,31 +165,36 @@ export class DmaTable {
   checkFree(iova: bigint, sizeBytes: bigint): void {
     const end = iova + sizeBytes;
     if (end > 1n << 64n) throw new UsageError(`IOVA range at 0x${iova.toString(16)} passes 2^64`);
-    const overlapping = (other: { iova: bigint; sizeBytes: number }) =>
-      iova < other.iova + BigInt(other.sizeBytes) && other.iova < end;
-    const other = this.#regions.find(overlapping) ?? this.#far.find(overlapping);
-    if (other === undefined) return;
-    throw new UsageError(
-      `IOVA range at 0x${iova.toString(16)} overlaps the one at 0x${other.iova.toString(16)}`,
-    );
+    for (const list of this.#lists) {
+      const other = lastUpTo(list, end - 1n);
+      if (other === undefined || other.iova + BigInt(other.sizeBytes) <= iova) continue;
+      throw new UsageError(
+        `IOVA range at 0x${iova.toString(16)} overlaps the one at 0x${other.iova.toString(16)}`,
+      );
+    }
   }
 
   /** True when a range is exactly this one. */
   has(iova: bigint, sizeBytes: bigint): boolean {
-    return this.ranges.some((one) => one.iova === iova && BigInt(one.sizeBytes) === sizeBytes);
+    return this.#exactly(iova, sizeBytes) !== undefined;
   }
 
   /** Takes out exactly one range, and unmaps it. @returns false when no range is just that. */
   remove(iova: bigint, sizeBytes: bigint): boolean {
-    for (const list of [this.#regions, this.#far]) {
-      const at = list.findIndex((one) => one.iova === iova && BigInt(one.sizeBytes) === sizeBytes);
-      if (at < 0) continue;
-      const [range] = list.splice(at, 1);
-      this.#forget();
-      range!.close();
-      return true;
-    }
-    return false;
+    const list = this.#exactly(iova, sizeBytes);
+    if (list === undefined) return false;
+    const [range] = list.splice(countUpTo(list, iova) - 1, 1);
+    this.#forget();
+    range!.close();
+    return true;
+  }
+
+  /** The list that has exactly this range. */
+  #exactly(iova: bigint, sizeBytes: bigint): (DmaRegion | FarMemory)[] | undefined {
+    return this.#lists.find((list) => {
+      const one = lastUpTo(list, iova);
+      return one?.iova === iova && BigInt(one.sizeBytes) === sizeBytes;
+    });
   }
 
   /** Takes out and unmaps everything. */
@@ -230,10 +241,9 @@ export class DmaTable {
 
   #findFar(iova: bigint, length: number, deviceWrites: boolean): boolean {
     if (length > FAR_WINDOW_BYTES) return false;
-    const far = this.#far.find((one) =>
-      iova >= one.iova && iova + BigInt(length) <= one.iova + BigInt(one.sizeBytes)
-    );
-    if (far === undefined || !(deviceWrites ? far.deviceWrites : far.deviceReads)) return false;
+    const far = lastUpTo(this.#far, iova);
+    if (far === undefined || iova + BigInt(length) > far.iova + BigInt(far.sizeBytes)) return false;
+    if (!(deviceWrites ? far.deviceWrites : far.deviceReads)) return false;
     const memory: DmaBytes = {
       buffer: new ArrayBuffer(length),
       sizeBytes: length,
@@ -250,11 +260,10 @@ export class DmaTable {
   /** Bytes from IOVA `hi:lo` on that lie in one range, for this direction or not; 0: none. */
   extent(lo: number, hi: number): number {
     const iova = BigInt(hi) << 32n | BigInt(lo);
-    for (const list of [this.#regions, this.#far]) {
-      for (const one of list) {
-        const left = one.iova + BigInt(one.sizeBytes) - iova;
-        if (iova >= one.iova && left > 0n) return Number(left);
-      }
+    for (const list of this.#lists) {
+      const one = lastUpTo(list, iova);
+      const left = one === undefined ? 0n : one.iova + BigInt(one.sizeBytes) - iova;
+      if (left > 0n) return Number(left);
     }
     return 0;
   }
@@ -280,4 +289,20 @@ export class DmaTable {
     if (this.region!.memory.closed) throw new ClosedError(`memory at IOVA 0x${iova.toString(16)}`);
     return { region: this.region!, offset: this.offset };
   }
+}
+
+/** How many ranges of a sorted list begin at or below `iova`. */
+function countUpTo(list: readonly { readonly iova: bigint }[], iova: bigint): number {
+  let low = 0;
+  for (let high = list.length; low < high;) {
+    const middle = Math.floor((low + high) / 2);
+    if (list[middle]!.iova <= iova) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** The last range of a sorted list that begins at or below `iova`: no other can hold it. */
+function lastUpTo<T extends { readonly iova: bigint }>(list: readonly T[], iova: bigint): T | undefined {
+  return list[countUpTo(list, iova) - 1];
 }

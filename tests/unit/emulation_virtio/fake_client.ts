@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { MappedMemory } from "../../../ffi/mod.ts";
+import { MappedMemory, type OwnedFd } from "../../../ffi/mod.ts";
 import { DmaRegion, DmaTable } from "../../../lib/vfio/vfio_user/dma_table.ts";
 import type { DeviceQueueOwner, DeviceQueueSetup } from "../../../lib/emulation/virtio/device_queue.ts";
 
@@ -25,8 +25,8 @@ export class FakeClient implements Disposable {
   readonly bytes: Uint8Array;
   #top = 0;
 
-  constructor(sizeBytes = 1 << 20, iova = BASE) {
-    this.memory = MappedMemory.anonymous(sizeBytes);
+  constructor(sizeBytes = 1 << 20, iova = BASE, file?: OwnedFd) {
+    this.memory = file === undefined ? MappedMemory.anonymous(sizeBytes) : MappedMemory.map(file, sizeBytes);
     this.dma.add(new DmaRegion(iova, this.memory, { deviceReads: true, deviceWrites: true }));
     this.view = new DataView(this.memory.buffer);
     this.bytes = new Uint8Array(this.memory.buffer);

@@ -409,9 +409,6 @@ Deno.test("DMA packed: the ring is found again after another mapping came and we
   r.client.dma.remove(region.iova, 4096n);
   r.queue.publish();
   assertEquals(r.ring.takeUsed().map((one) => one.id), ids);
-  r.client.dma.clear();
-  assertEquals(r.queue.available(), 0);
-  assertStringIncludes(r.violation, "DMA: descriptor area");
 });
 
 // ---- notifications ----
