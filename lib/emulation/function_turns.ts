@@ -19,7 +19,7 @@ export interface Polled {
   readonly address: string;
   /** What stands behind it. */
   readonly device: { readonly behaviour: Pick<PciFunctionBehaviour, "poll" | "arm" | "wakeAfterMs"> };
-  /** Whether it may be polled now. Absent: always. */
+  /** Whether it may be polled now; while it may not it stays awake. Absent: always. */
   mayPoll?(): boolean;
   /** Lets its user go. */
   disconnect(): void;
@@ -103,6 +103,10 @@ export class FunctionTurns {
     let moved = 0;
     for (let i = 0; i < this.#awake.length;) {
       const turn = this.#awake[i]!;
+      if (turn.there && this.#rests(turn)) {
+        i++;
+        continue;
+      }
       const done = turn.there ? this.#pollOne(turn) : 0;
       moved += done;
       if (turn.there && (done > 0 || ++turn.idle < IDLE_POLLS || !this.#sleeps(turn))) {
@@ -121,6 +125,7 @@ export class FunctionTurns {
   pollAll(): number {
     let moved = 0;
     for (const turn of this.#turns.values()) {
+      if (this.#rests(turn)) continue;
       const done = this.#pollOne(turn);
       if (done > 0) this.#wake(turn);
       moved += done;
@@ -128,9 +133,17 @@ export class FunctionTurns {
     return moved;
   }
 
+  #rests(turn: Turn): boolean {
+    try {
+      return turn.fn.mayPoll?.() === false;
+    } catch (error) {
+      this.#broke(turn.fn, error);
+      return true;
+    }
+  }
+
   #pollOne(turn: Turn): number {
     try {
-      if (turn.fn.mayPoll?.() === false) return 0;
       return turn.fn.device.behaviour.poll(BUDGET);
     } catch (error) {
       this.#broke(turn.fn, error);

@@ -10,6 +10,7 @@ import { BusAddresses } from "./bus_addresses.ts";
 import type { EmulatedFunction } from "./emulated_function.ts";
 import { EventDispatcher } from "./event_dispatcher.ts";
 import type { AssignedBar, SriovShape } from "./function_config.ts";
+import { AnswerBudget } from "../vfio/vfio_user/answer_budget.ts";
 import type { UnsealedFiles } from "../vfio/vfio_user/server_dma.ts";
 import {
   MachineFunction,
@@ -38,6 +39,8 @@ export interface MachineOptions {
   readonly directory?: string;
   /** What becomes of memory of users that they could truncate; default `copy`. */
   readonly clientMemory?: UnsealedFiles;
+  /** How long all functions together wait for answers of their users; default: 500 ms, and half of the time. */
+  readonly answers?: AnswerBudget;
   /** Told of each violation at once. */
   readonly onViolation?: (violation: Violation) => void;
 }
@@ -62,6 +65,7 @@ export class EmulatedMachine implements Disposable {
   readonly violations: ViolationLog;
   readonly #options: MachineOptions;
   readonly #events: EventDispatcher;
+  readonly #answers: AnswerBudget;
   readonly #addresses = new BusAddresses();
   readonly #slots = new Map<string, Slot>();
   readonly #functions = new Map<string, MachineFunction>();
@@ -76,6 +80,7 @@ export class EmulatedMachine implements Disposable {
     requireType(options.topology.functions, "array", "new EmulatedMachine: topology.functions");
     requireType(options.models, "object", "new EmulatedMachine: models", "createBehaviour");
     this.#options = options;
+    this.#answers = options.answers ?? new AnswerBudget(500);
     this.violations = new ViolationLog(options.onViolation);
     this.#events = new EventDispatcher();
     this.#loop = new MachineLoop(this.#events, this.violations, (nowMs) => {
@@ -289,7 +294,8 @@ export class EmulatedMachine implements Disposable {
     const { directory, clientMemory } = this.#options;
     if (directory === undefined) return {};
     const socketPath = `${directory}/${address}.sock`;
-    return clientMemory === undefined ? { socketPath } : { socketPath, serving: { unsealed: clientMemory } };
+    const unsealed = clientMemory === undefined ? {} : { unsealed: clientMemory };
+    return { socketPath, serving: { answers: this.#answers, ...unsealed } };
   }
 
   #addMachineAttributes(): void {

@@ -31,7 +31,7 @@ export interface MachineFunctionOptions extends EmulatedFunctionOptions {
   /** What the host uses its network interface for. */
   readonly hostUse?: readonly string[];
   /** How its vfio-user server deals with its clients. */
-  readonly serving?: Pick<VfioUserServerOptions, "unsealed">;
+  readonly serving?: Pick<VfioUserServerOptions, "unsealed" | "answers">;
   /** Path of its vfio-user socket; undefined: it has none, as in tests without processes. */
   readonly socketPath?: string;
 }
@@ -70,7 +70,7 @@ export class MachineFunction implements KernelFunction, Disposable {
   readonly #vfBars: readonly AssignedBar[];
   readonly #totalVfs: number;
   readonly #socketPath: string | undefined;
-  readonly #serving: Pick<VfioUserServerOptions, "unsealed">;
+  readonly #serving: Pick<VfioUserServerOptions, "unsealed" | "answers">;
   #server: VfioUserServer | null = null;
   #offered = false;
 
@@ -182,6 +182,7 @@ export class MachineFunction implements KernelFunction, Disposable {
           this.#events.unwatch(fd);
           if (reason !== null) this.#reportBreak(reason);
         },
+        refused: (reason) => this.#reportBreak(reason),
         blocked: (fd, blocked) => this.#events.watchWriting(fd, blocked),
       },
     });
@@ -208,12 +209,14 @@ export class MachineFunction implements KernelFunction, Disposable {
   mayPoll(): boolean {
     const server = this.#server;
     if (server === null) return true;
-    if (server.dueAt === 0) server.expire();
+    this.expire();
     return !server.exhausted;
   }
 
-  /** Lets a client go that is overdue with what it owes. */
-  expire(nowMs: number): void {
+  /** Lets a client go that is overdue with what it owes; what it sent and was not carried out yet is work. */
+  expire(nowMs?: number): void {
+    if (this.#server?.dueAt === 0) this.#turns.touched(this);
+    else if (nowMs === undefined) return;
     this.#server?.expire(nowMs);
   }
 

@@ -47,11 +47,11 @@ export class CopiedFile implements FarMemory {
   }
 
   read(address: bigint, into: Uint8Array<ArrayBuffer>): boolean {
-    return readGuarded(this.#memory, Number(address - this.iova), into);
+    return !this.#memory.closed && readGuarded(this.#memory, Number(address - this.iova), into);
   }
 
   write(address: bigint, from: Uint8Array<ArrayBuffer>): boolean {
-    return writeGuarded(this.#memory, Number(address - this.iova), from);
+    return !this.#memory.closed && writeGuarded(this.#memory, Number(address - this.iova), from);
   }
 
   close(): void {
@@ -74,6 +74,7 @@ export class MessageMemory implements FarMemory {
   readonly deviceReads: boolean;
   readonly deviceWrites: boolean;
   readonly #messages: DmaMessages;
+  #closed = false;
 
   /** @param messages of the client's connection */
   constructor(range: FarRange, messages: DmaMessages) {
@@ -85,12 +86,14 @@ export class MessageMemory implements FarMemory {
   }
 
   read(address: bigint, into: Uint8Array<ArrayBuffer>): boolean {
-    return this.#messages.dmaRead(address, into);
+    return !this.#closed && this.#messages.dmaRead(address, into);
   }
 
   write(address: bigint, from: Uint8Array<ArrayBuffer>): boolean {
-    return this.#messages.dmaWrite(address, from);
+    return !this.#closed && this.#messages.dmaWrite(address, from);
   }
 
-  close(): void {}
+  close(): void {
+    this.#closed = true;
+  }
 }

@@ -6,6 +6,7 @@
  *
  * @module
  */
+export { AnswerBudget } from "./answer_budget.ts";
 export { VFIO_USER_IOVA_RANGES, VfioUserDevice, type VfioUserOptions } from "./client.ts";
 export type { FeatureAction } from "./client_features.ts";
 export type { RegionWrite } from "./client_regions.ts";

@@ -9,11 +9,14 @@
 import { requireType, typedErrors } from "../../errors/doors.ts";
 import { ClosedError, UsageError } from "../../errors/mod.ts";
 import { errnoNumber, isErrno, type OwnedFd, UnixListener, type UnixSocket } from "../../../ffi/mod.ts";
+import { AnswerBudget } from "./answer_budget.ts";
 import { DmaTable } from "./dma_table.ts";
 import { COMMAND, HEADER_BYTES, LIMIT, MESSAGE_FLAG, messageHeader } from "./protocol.ts";
 import type { ServedDevice } from "./served_device.ts";
 import { type ConnectionLimits, ServerConnection } from "./server_connection.ts";
 import type { UnsealedFiles } from "./server_dma.ts";
+
+const CLIENTS_A_CALL = 8;
 
 /** What the host's loop wants to hear. */
 export interface ServerWatcher {
@@ -21,6 +24,8 @@ export interface ServerWatcher {
   connected?(fd: OwnedFd): void;
   /** The client is about to be let go: its descriptor is closed after this. `reason` is null when it left in an orderly way. */
   disconnecting?(fd: OwnedFd, reason: Error | null): void;
+  /** A file that the client wanted to map is refused: it ends too soon, or is not sealed. Said once a client, which has no more than an errno. */
+  refused?(reason: Error): void;
   /**
    * The client does not read its replies: from now on its descriptor is to be watched for writing instead of reading. False: the other way round.
    */
@@ -42,6 +47,8 @@ export interface VfioUserServerOptions {
    * half of the time (see `exhausted`). A client that does not answer one gets no more of them.
    */
   readonly dmaTimeoutMs?: number;
+  /** The same for all servers of a thread together, instead of `dmaTimeoutMs`. */
+  readonly answers?: AnswerBudget;
   /**
    * How long a reply may wait for a client that does not read any of it, in milliseconds; default 10000. Then the client is let go. Nobody
    * else waits meanwhile.
@@ -99,11 +106,14 @@ export class VfioUserServer implements Disposable {
       maxMessageFds: within("maxMessageFds", options.maxMessageFds, LIMIT.messageFds, 1, LIMIT.messageFds),
       maxDmaMaps: within("maxDmaMaps", options.maxDmaMaps, 32768, 1, LIMIT.dmaMaps),
       unsealed: options.unsealed ?? "copy",
-      dmaTimeoutMs: within("dmaTimeoutMs", options.dmaTimeoutMs, 500, 1, 3_600_000),
+      refused: (reason) => this.#watcher.refused?.(reason),
+      answers: options.answers ??
+        new AnswerBudget(within("dmaTimeoutMs", options.dmaTimeoutMs, 500, 1, 3_600_000)),
       sendTimeoutMs: within("sendTimeoutMs", options.sendTimeoutMs, 10_000, 1, 3_600_000),
       messageTimeoutMs: within("messageTimeoutMs", options.messageTimeoutMs, 10_000, 1, 3_600_000),
     };
     this.#watcher = options.watcher ?? {};
+    this.dma.rests = () => this.exhausted;
   }
 
   /** Listens on `path`; a stale socket file is replaced. @throws SyscallError, UsageError */
@@ -150,7 +160,7 @@ export class VfioUserServer implements Disposable {
   }
 
   /**
-   * Does everything that is ready, on the connection and on the listener. Never waits.
+   * Does what is ready, on the connection and on the listener. Never waits.
    * @throws ClosedError; what the device throws by mistake (errors of this library become error replies), after its client was let go
    */
   handleReadable(): void {
@@ -205,9 +215,11 @@ export class VfioUserServer implements Disposable {
     else if (connection.hasArrivals) this.handleConnection();
   }
 
-  /** As `handleReadable`, for the listener alone. */
+  /** As `handleReadable`, for the listener alone. Who keeps connecting keeps nobody waiting: what is left wakes the host again. */
   handleListener(): void {
-    for (let socket = this.#accept(); socket !== undefined; socket = this.#accept()) {
+    for (let i = 0; i < CLIENTS_A_CALL; i++) {
+      const socket = this.#accept();
+      if (socket === undefined) return;
       // A client that has just died, or is overdue, must not keep the next one out.
       if (this.#connection !== null) this.handleConnection();
       this.expire();

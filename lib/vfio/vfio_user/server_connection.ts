@@ -7,6 +7,7 @@ import { PeerGoneError, ProtocolError, TimeoutError } from "../../errors/mod.ts"
 import { errnoNumber, type OwnedFd, type UnixSocket } from "../../../ffi/mod.ts";
 import { DEVICE_FLAG, REGION_FLAG } from "../device.ts";
 import { regionInfo } from "../kernel/abi.ts";
+import type { AnswerBudget } from "./answer_budget.ts";
 import { decodeVersion, encodeVersion } from "./capabilities.ts";
 import { IncomingMessages, OutgoingMessage } from "./connection.ts";
 import type { DmaTable } from "./dma_table.ts";
@@ -40,8 +41,10 @@ import { setIrqs } from "./server_irqs.ts";
 
 /** Limits of a server. */
 export interface ConnectionLimits extends DmaLimits {
-  /** How long the answer to a DMA_READ or DMA_WRITE may take. */
-  readonly dmaTimeoutMs: number;
+  /** Told when memory of a client is refused. */
+  readonly refused: (reason: Error) => void;
+  /** How long answers to DMA_READ and DMA_WRITE may take. */
+  readonly answers: AnswerBudget;
   /** Data bytes in one transfer message. */
   readonly maxDataTransferBytes: number;
   /** Descriptors in one message. */
@@ -59,8 +62,9 @@ export type Served =
   /** The client is gone, or had to be let go: see `reason`. */
   | "ended";
 
-// So that one client's stream of messages does not keep the host from its other devices; what is left wakes it again.
+// So that one client's stream of messages does not keep the host from its other devices; what is left in the socket wakes it again.
 const FILLS_A_CALL = 16;
+const MESSAGES_A_CALL = 256;
 /** QEMU refuses an answer above its own 16, and a client that named fewer may still send so many. */
 const LEAST_MESSAGE_FDS = 16;
 const SMALL_ACCESS_BYTES = 8;
@@ -79,12 +83,16 @@ export class ServerConnection {
   readonly #migration: ServerMigration | null;
   /** Messages that were carried out. */
   #handled = 0;
+  /** More were there than one call carries out. */
+  #interrupted = false;
   /** What the client owes, since which message, and until when. */
   #owes: "nothing" | "version" | "message" | "reading" = "nothing";
   #owesSince = -1;
   #dueAt = Infinity;
   /** Descriptors that the client takes in one message. */
   #clientFds = 0;
+  /** A file of the client was refused, which is said once. */
+  #refusedMemory = false;
   /** MAP_AREA was negotiated. */
   #mapsAreas = false;
   #attached = false;
@@ -108,7 +116,7 @@ export class ServerConnection {
     });
     this.#out = new OutgoingMessage(socket);
     this.#migration = device.migration === undefined ? null : new ServerMigration(device.migration);
-    this.#messages = new ServerMessages(socket, this.#in, this.#out, limits.dmaTimeoutMs);
+    this.#messages = new ServerMessages(socket, this.#in, this.#out, limits.answers);
     const scratch = new ArrayBuffer(SMALL_ACCESS_BYTES);
     this.#writeViews = Array.from(
       { length: SMALL_ACCESS_BYTES + 1 },
@@ -126,9 +134,9 @@ export class ServerConnection {
     return this.#attached;
   }
 
-  /** Messages arrived while an answer was awaited, and no descriptor tells of them any more: `serve` is to be called. */
+  /** Messages have been received that were not carried out, and no descriptor tells of them any more: `serve` is to be called. */
   get hasArrivals(): boolean {
-    return this.#messages.readAhead;
+    return this.#messages.readAhead || this.#interrupted;
   }
 
   /** A reply waits until the client reads: the descriptor is to be watched for writing, and no more is read from it. */
@@ -167,6 +175,7 @@ export class ServerConnection {
    */
   serve(): Served {
     if (this.#messages.failure !== null) return this.#end(this.#messages.failure);
+    this.#interrupted = false;
     const served = this.#serve();
     this.#messages.readAhead = false;
     if (served === "open") this.#setDeadline();
@@ -183,11 +192,18 @@ export class ServerConnection {
       }
       if (this.#out.waiting) return "open";
     }
+    const most = this.#handled + MESSAGES_A_CALL;
     for (let i = 0;; i++) {
       while (this.#nextMessage()) {
         this.#handled++;
-        if (!this.#handle()) return "ended";
+        const goesOn = this.#handle();
+        if (this.#messages.failure !== null) return this.#end(this.#messages.failure);
+        if (!goesOn) return "ended";
         if (this.#out.waiting) return "open";
+        if (this.#handled === most) {
+          this.#interrupted = true;
+          return "open";
+        }
       }
       if (this.reason !== null) return "ended";
       if (i === FILLS_A_CALL) return "open";
@@ -258,6 +274,10 @@ export class ServerConnection {
       const known = replyErrorNumber(error);
       const fatal = known === undefined || !this.#attached;
       if (fatal) this.reason = error as Error;
+      else if (command === COMMAND.dmaMap && error instanceof ProtocolError && !this.#refusedMemory) {
+        this.#refusedMemory = true;
+        this.#limits.refused(error);
+      }
       if (!silent) this.#replyErrorQuietly(known ?? errnoNumber.EIO!);
       if (known === undefined) throw error;
       return this.reason === null;
@@ -569,24 +589,27 @@ export class ServerConnection {
 
   #regionWriteMulti(): number {
     this.#requireBytes(writeMulti.sizeBytes);
-    const { view, payloadOffset, payloadBytes } = this.#in;
+    const { payloadBytes } = this.#in;
     const { writeCount } = writeMulti.decode(this.#in.payload);
     if (writeCount > BigInt(LIMIT.multiWrites)) throw this.#refuse(EINVAL, `wr_cnt ${writeCount}`);
     const writes = Number(writeCount);
     if (payloadBytes !== writeMulti.sizeBytes + writes * writeMultiEntry.sizeBytes) {
       throw this.#refuse(EINVAL, `${payloadBytes} bytes of payload with wr_cnt ${writes}`);
     }
-    const first = payloadOffset + writeMulti.sizeBytes;
-    const end = payloadOffset + payloadBytes;
-    const countAt = writeMultiEntry.fields.count.offset;
+    const countAt = (at: number): number =>
+      this.#in.view.getUint32(at + writeMultiEntry.fields.count.offset, true);
+    // Asked for each time: a device that reads its client's memory meanwhile may move the message.
+    const entryAt = (i: number): number =>
+      this.#in.payloadOffset + writeMulti.sizeBytes + i * writeMultiEntry.sizeBytes;
     // All are checked before the first is done.
-    for (let at = first; at < end; at += writeMultiEntry.sizeBytes) {
-      const count = view.getUint32(at + countAt, true);
+    for (let i = 0; i < writes; i++) {
+      const count = countAt(entryAt(i));
       if (count > SMALL_ACCESS_BYTES) throw this.#refuse(EINVAL, `a write of ${count} bytes`);
-      this.#checkAccess(at, count, REGION_FLAG.write);
+      this.#checkAccess(entryAt(i), count, REGION_FLAG.write);
     }
-    for (let at = first; at < end; at += writeMultiEntry.sizeBytes) {
-      const count = view.getUint32(at + countAt, true);
+    for (let i = 0; i < writes; i++) {
+      const at = entryAt(i);
+      const count = countAt(at);
       this.#write(at, this.#checkAccess(at, count, REGION_FLAG.write), count);
     }
     this.#out.put(writeMulti.encode({ writeCount }));

@@ -5,6 +5,7 @@
  */
 import { PeerGoneError, TimeoutError } from "../../errors/mod.ts";
 import { type UnixSocket, waitReady } from "../../../ffi/mod.ts";
+import type { AnswerBudget } from "./answer_budget.ts";
 import { type IncomingMessages, OutgoingMessage } from "./connection.ts";
 import type { DmaMessages } from "./far_memory.ts";
 import { COMMAND, commandName, dmaAccess, HEADER_BYTES, MESSAGE_FLAG } from "./protocol.ts";
@@ -16,14 +17,13 @@ export class ServerMessages implements DmaMessages {
   /** What the connection sends: no command of ours may come into the middle of a reply. */
   readonly #replies: OutgoingMessage;
   readonly #out: OutgoingMessage;
-  readonly #timeoutMs: number;
+  readonly #budget: AnswerBudget;
   #nextId = 0;
   /** The one command that the client did not answer in time; after it no other is sent. −1: all were answered. */
   #unanswered = -1;
   #closed = false;
-  /** How long may still be waited now, and when that was so: half of all time is added, up to the limit. */
-  #creditMs: number;
-  #creditAt = performance.now();
+  /** The client was asked before. */
+  #asked = false;
 
   /** Data bytes in one message, as negotiated; 0: none can be sent. */
   dataBytes = 0;
@@ -33,24 +33,22 @@ export class ServerMessages implements DmaMessages {
   readAhead = false;
 
   /** Shares the connection's socket and its two halves. */
-  constructor(socket: UnixSocket, incoming: IncomingMessages, replies: OutgoingMessage, timeoutMs: number) {
+  constructor(
+    socket: UnixSocket,
+    incoming: IncomingMessages,
+    replies: OutgoingMessage,
+    budget: AnswerBudget,
+  ) {
     this.#socket = socket;
     this.#in = incoming;
     this.#replies = replies;
     this.#out = new OutgoingMessage(socket);
-    this.#timeoutMs = timeoutMs;
-    this.#creditMs = timeoutMs;
+    this.#budget = budget;
   }
 
-  /** So much time has gone into waiting that the others come first: no more accesses for now. */
+  /** So much time has gone into waiting that the others come first: no more accesses for now. A client that was never asked need not rest. */
   get exhausted(): boolean {
-    return this.#creditMs < this.#timeoutMs / 2 && this.#refill(performance.now()) < this.#timeoutMs / 2;
-  }
-
-  #refill(nowMs: number): number {
-    this.#creditMs = Math.min(this.#timeoutMs, this.#creditMs + (nowMs - this.#creditAt) / 2);
-    this.#creditAt = nowMs;
-    return this.#creditMs;
+    return this.#asked && this.#budget.exhausted;
   }
 
   /** See `DmaMessages`. */
@@ -96,7 +94,7 @@ export class ServerMessages implements DmaMessages {
     this.#out.close();
   }
 
-  /** @returns the reply's payload; undefined when there is none, or it is an error */
+  /** @returns the reply's payload; undefined when there is none, or it is an error, or one to something else */
   #exchange(
     command: number,
     address: bigint,
@@ -104,11 +102,13 @@ export class ServerMessages implements DmaMessages {
     payloadBytes: number,
   ): Uint8Array<ArrayBuffer> | undefined {
     if (this.#closed || this.failure !== null || this.#unanswered !== -1) return undefined;
+    this.#asked = true;
+    const creditMs = this.#budget.refill();
+    if (creditMs < 1) return undefined;
+    const deadline = this.#budget.now() + creditMs;
     const id = this.#nextId;
     this.#nextId = (id + 1) & 0xffff;
     dmaAccess.encodeInto(this.#out.bytes, HEADER_BYTES, { address, count: BigInt(count) });
-    const start = performance.now();
-    const deadline = start + this.#refill(start);
     this.#in.hold(true);
     try {
       if (!this.#flush(this.#replies, deadline)) return this.#giveUp(id);
@@ -121,7 +121,12 @@ export class ServerMessages implements DmaMessages {
       for (;;) {
         const reply = this.#in.takeReply(id, command);
         if (reply !== undefined) {
-          return (reply.flags & MESSAGE_FLAG.error) === 0 ? reply.payload : undefined;
+          const { flags, payload } = reply;
+          if ((flags & MESSAGE_FLAG.error) !== 0 || payload.byteLength < dmaAccess.sizeBytes) {
+            return undefined;
+          }
+          const said = dmaAccess.decode(payload);
+          return said.address === address && said.count === BigInt(count) ? payload : undefined;
         }
         if (!this.#wait("readable", deadline)) return this.#giveUp(id);
         const filled = this.#in.fill(false);
@@ -132,9 +137,7 @@ export class ServerMessages implements DmaMessages {
       this.failure = error as Error;
       return undefined;
     } finally {
-      const now = performance.now();
-      this.#creditMs -= now - start;
-      this.#creditAt = now;
+      this.#budget.spent();
       this.#in.hold(false);
       if (this.#in.pendingBytes > 0) this.readAhead = true;
     }
@@ -149,8 +152,8 @@ export class ServerMessages implements DmaMessages {
   }
 
   #wait(what: "readable" | "writable", deadline: number): boolean {
-    const left = Math.ceil(deadline - performance.now());
-    return left > 0 && (waitReady(this.#socket.fd, what, left) || performance.now() < deadline);
+    const left = Math.ceil(deadline - this.#budget.now());
+    return left > 0 && (waitReady(this.#socket.fd, what, left) || this.#budget.now() < deadline);
   }
 
   #giveUp(id: number): undefined {

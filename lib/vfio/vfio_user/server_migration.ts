@@ -25,7 +25,7 @@ const NOTHING = new Uint8Array(0);
 export class ServerMigration {
   readonly #device: ServedMigration;
   #state: number = running;
-  /** STOP_COPY: the state, and how much of it was read. RESUMING: what has been written. */
+  /** STOP_COPY: the state, and how much of it was read. RESUMING: what has been written up to the position, and room for more. */
   #data: Uint8Array = NOTHING;
   #position = 0;
 
@@ -90,7 +90,7 @@ export class ServerMigration {
 
   #toStop(): void {
     if (this.#state === running) this.#device.setStopped(true);
-    const [was, data] = [this.#state, this.#data];
+    const [was, data] = [this.#state, this.#data.subarray(0, this.#position)];
     this.#enter(stop, NOTHING);
     if (was !== resuming) return;
     try {
@@ -125,13 +125,18 @@ export class ServerMigration {
     if (this.#state !== resuming) throw refuse("EINVAL", "the device is not in RESUMING");
     const data = payload.subarray(migrationData.sizeBytes);
     if (data.byteLength !== size) throw refuse("EINVAL", `${data.byteLength} bytes with size ${size}`);
-    if (this.#data.byteLength + size > LIMIT.migrationBytes) {
+    const end = this.#position + size;
+    if (end > LIMIT.migrationBytes) {
       throw refuse("ENOSPC", `more than ${LIMIT.migrationBytes} bytes of state`);
     }
-    const all = new Uint8Array(this.#data.byteLength + size);
-    all.set(this.#data);
-    all.set(data, this.#data.byteLength);
-    this.#data = all;
+    // Doubled: a client that writes byte by byte must not make this copy all of it each time.
+    if (end > this.#data.byteLength) {
+      const larger = new Uint8Array(Math.max(2 * this.#data.byteLength, end));
+      larger.set(this.#data);
+      this.#data = larger;
+    }
+    this.#data.set(data, this.#position);
+    this.#position = end;
   }
 }
 

@@ -147,3 +147,15 @@ Deno.test("turns: a function that throws is broken off, and the others have thei
   turns.pollAll();
   assertEquals(b.polls, 1);
 });
+
+Deno.test("turns: a function that must rest is neither polled nor asked to arm, and goes on afterwards", () => {
+  const [a, b] = [new Worker("a"), new Worker("b")];
+  let rests = true;
+  const resting: Polled = Object.assign(a, { mayPoll: () => !rests });
+  const turns = turnsOf(a, b);
+  a.work = 3;
+  for (let round = 0; round < 200; round++) turns.poll();
+  assertEquals([turns.pollAll(), a.polls, a.arms, b.arms, turns.awakeCount], [0, 0, 0, 1, 1]);
+  rests = false;
+  assertEquals([untilAsleep(turns), resting.address, a.arms], [3, "a", 1]);
+});

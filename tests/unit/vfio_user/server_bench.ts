@@ -1,6 +1,14 @@
 /** A server of a fake device, and a client that sends it bytes. */
 import { assertEquals } from "@std/assert";
-import { errnoNumber, mappingCount, openFdCount } from "../../../ffi/mod.ts";
+import {
+  errnoNumber,
+  mappingCount,
+  O,
+  openFdCount,
+  OwnedFd,
+  removeFile,
+  resizeFile,
+} from "../../../ffi/mod.ts";
 import { IRQ_SET } from "../../../lib/vfio/device.ts";
 import { dmaMap, regionAccess, userIrqSet } from "../../../lib/vfio/vfio_user/protocol.ts";
 import { VfioUserServer, type VfioUserServerOptions } from "../../../lib/vfio/vfio_user/mod.ts";
@@ -59,4 +67,13 @@ export function map(
   values: Partial<{ argsz: number; flags: number; offset: bigint; address: bigint; size: bigint }>,
 ) {
   return dmaMap.encode({ argsz: 32, flags: 3, address: 0x10000n, size: 0x4000n, ...values });
+}
+
+/** A file that its owner may truncate. */
+export function unsealedFile(sizeBytes: number): OwnedFd {
+  const path = `${testSocketPath()}.file`;
+  const fd = OwnedFd.open(path, O.RDWR | O.CREAT | O.EXCL);
+  removeFile(path);
+  resizeFile(fd, sizeBytes);
+  return fd;
 }

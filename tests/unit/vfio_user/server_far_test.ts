@@ -1,22 +1,14 @@
 /** The vfio-user server and memory that it does not map: files that could shrink, and memory that came without a file. */
 import { assert, assertEquals } from "@std/assert";
-import { MappedMemory, O, OwnedFd, removeFile, resizeFile } from "../../../ffi/mod.ts";
+import { MappedMemory, resizeFile } from "../../../ffi/mod.ts";
 import { PeerGoneError, ProtocolError } from "../../../lib/errors/mod.ts";
 import { COMMAND, dmaAccess, dmaUnmap } from "../../../lib/vfio/vfio_user/protocol.ts";
 import { REGISTER } from "./fake_device.ts";
-import { message, testSocketPath, versionPayload } from "./raw_client.ts";
-import { access, type Bench, bench, EINVAL, EIO, map } from "./server_bench.ts";
+import { message, versionPayload } from "./raw_client.ts";
+import { access, type Bench, bench, EINVAL, EIO, map, unsealedFile } from "./server_bench.ts";
 
 const REPLY = 1;
 const IOVA = 0x10000;
-
-function unsealedFile(sizeBytes: number): OwnedFd {
-  const path = `${testSocketPath()}.file`;
-  const fd = OwnedFd.open(path, O.RDWR | O.CREAT | O.EXCL);
-  removeFile(path);
-  resizeFile(fd, sizeBytes);
-  return fd;
-}
 
 function u32(value: number): number[] {
   return [value & 0xff, value >> 8 & 0xff, value >> 16 & 0xff, value >>> 24];
@@ -99,7 +91,7 @@ Deno.test("server: an access by messages is cut to what the client takes", () =>
   using b = bench({ maxDataTransferBytes: 16 });
   assertEquals(b.client.call(COMMAND.dmaMap, map({})).error, 0);
   aim(b, IOVA, 40);
-  const answers = [16, 16, 8].map((count, id) => dmaReply(COMMAND.dmaWrite, id, IOVA, [], count));
+  const answers = [16, 16, 8].map((count, id) => dmaReply(COMMAND.dmaWrite, id, IOVA + 16 * id, [], count));
   b.client.socket.send(join(fill(1), ...answers));
   b.server.handleReadable();
   const sizes = answers.map(() => b.client.receive()!.payload.byteLength - dmaAccess.sizeBytes);
