@@ -38,8 +38,15 @@ export class Epoll implements Disposable {
 
   constructor() {
     this.#fd = new OwnedFd(check(libc.epoll_create1(EPOLL_CLOEXEC), "epoll_create1", ""), "epoll");
-    this.#wake = new EventFd();
-    this.add(this.#wake.fd, Epoll.#WAKE_TAG);
+    let wake: EventFd | undefined;
+    try {
+      this.#wake = wake = new EventFd();
+      this.add(wake.fd, Epoll.#WAKE_TAG);
+    } catch (error) {
+      wake?.close();
+      this.#fd.close();
+      throw error;
+    }
   }
 
   /** Readable while something is ready: another set may watch it. */

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   createMemfd,
   Epoll,
+  errnoNumber,
   EventFd,
   FileLock,
   isErrno,
@@ -25,6 +26,7 @@ import {
   UnixListener,
   UnixSocket,
 } from "../../../ffi/mod.ts";
+import { libc } from "../../../ffi/libc.ts";
 import { ClosedError, PeerGoneError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
 
 function taken(lock: FileLock | { heldBy: string }): FileLock {
@@ -43,6 +45,21 @@ Deno.test("eventfd counts signals and is emptied by take", () => {
   assertEquals(event.take(), 0);
   event.close();
   assertThrows(() => event.signal(), ClosedError);
+});
+
+Deno.test("an epoll set of which a part cannot be had leaves no descriptor behind", () => {
+  const { eventfd, epoll_ctl } = libc;
+  const before = openFdCount();
+  try {
+    libc.eventfd = () => -errnoNumber.EMFILE!;
+    assertThrows(() => new Epoll(), SyscallError, "EMFILE");
+    libc.eventfd = eventfd;
+    libc.epoll_ctl = () => -errnoNumber.ENOSPC!;
+    assertThrows(() => new Epoll(), SyscallError, "ENOSPC");
+  } finally {
+    Object.assign(libc, { eventfd, epoll_ctl });
+  }
+  assertEquals(openFdCount(), before);
 });
 
 Deno.test("descriptors travel over a socket and stay what they are", () => {
