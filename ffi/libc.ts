@@ -23,6 +23,7 @@ const declared = {
   pread64: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
   pwrite64: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
   ftruncate64: { parameters: ["i32", "i64"], result: "i32" },
+  statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
   lseek64: { parameters: ["i32", "i64", "i32"], result: "i64" },
   fsync: { parameters: ["i32"], result: "i32" },
   fdatasync: { parameters: ["i32"], result: "i32" },

@@ -68,22 +68,25 @@ export class MappedMemory implements Disposable {
     mappedBytes += sizeBytes;
   }
 
-  /** Maps `sizeBytes` of an open file or device, shared. @throws SyscallError, UsageError */
+  /**
+   * Maps `sizeBytes` of an open file or device, shared. @throws SyscallError, UsageError also when a file ends before: to touch what is beyond its last
+   * page is a bus error
+   */
   static map(fd: OwnedFd, sizeBytes: number, options: MapOptions = {}): MappedMemory {
     const { offset = 0n, writable = true, populate = false } = options;
     const prot = PROT_READ | (writable ? PROT_WRITE : 0);
     const flags = MAP_SHARED | (populate ? MAP_POPULATE : 0);
-    return MappedMemory.#map(fd.number, sizeBytes, prot, flags, offset, fd.target);
+    return MappedMemory.#map(fd, sizeBytes, prot, flags, offset, fd.target);
   }
 
   /** Maps fresh zeroed pages, of 2 MiB each when `huge`. @throws SyscallError (ENOMEM when there are no huge pages) */
   static anonymous(sizeBytes: number, options: { huge?: boolean } = {}): MappedMemory {
     const flags = MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE | (options.huge ? MAP_HUGETLB | MAP_HUGE_2MB : 0);
-    return MappedMemory.#map(-1, sizeBytes, PROT_READ | PROT_WRITE, flags, 0n, "anonymous memory");
+    return MappedMemory.#map(null, sizeBytes, PROT_READ | PROT_WRITE, flags, 0n, "anonymous memory");
   }
 
   static #map(
-    fd: number,
+    fd: OwnedFd | null,
     sizeBytes: number,
     prot: number,
     flags: number,
@@ -96,7 +99,11 @@ export class MappedMemory implements Disposable {
     if (offset % BigInt(pageSizeBytes) !== 0n) {
       throw new UsageError(`mapping ${target}: offset ${offset} is not a multiple of the page size`);
     }
-    const pointer = libc.mmap(BigInt(sizeBytes), prot, flags, fd, offset);
+    const endsAt = fd === null ? Infinity : endOfFile(fd);
+    if (offset + BigInt(sizeBytes) > endsAt) {
+      throw new UsageError(`mapping ${target}: [${offset}, +${sizeBytes}) passes its end at ${endsAt}`);
+    }
+    const pointer = libc.mmap(BigInt(sizeBytes), prot, flags, fd?.number ?? -1, offset);
     if (typeof pointer === "number") {
       throw new SyscallError("mmap", `${target} (${sizeBytes} bytes)`, -pointer);
     }
@@ -211,6 +218,18 @@ function sealSize(fd: OwnedFd): void {
 export function fileSizeBytes(fd: OwnedFd): number {
   const SEEK_END = 2;
   return check(libc.lseek64(fd.number, 0n, SEEK_END), "lseek", fd.target);
+}
+
+/** End of a file's last page; a device has no end. @throws SyscallError */
+function endOfFile(fd: OwnedFd): number {
+  const AT_EMPTY_PATH = 0x1000;
+  const STATX_TYPE_AND_SIZE = 0x201;
+  const [FORMAT, REGULAR] = [0o170000, 0o100000];
+  const answer = new DataView(new ArrayBuffer(256));
+  const bytes = new Uint8Array(answer.buffer);
+  check(libc.statx(fd.number, cString(""), AT_EMPTY_PATH, STATX_TYPE_AND_SIZE, bytes), "statx", fd.target);
+  if ((answer.getUint16(28, true) & FORMAT) !== REGULAR) return Infinity;
+  return Math.ceil(Number(answer.getBigUint64(40, true)) / pageSizeBytes) * pageSizeBytes;
 }
 
 /** Seals on an open memfd (F_SEAL_* bits), or 0 when the file has none or knows no seals. */

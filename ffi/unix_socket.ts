@@ -23,6 +23,8 @@ const MSG_DONTWAIT = 0x40;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const MSG_CTRUNC = 8;
 const CMSG_HEADER = 16;
+/** A month. */
+const LONGEST_TIMEOUT_MS = 2 ** 31;
 
 /** How many descriptors one message may carry (SCM_MAX_FD). */
 export const MAX_FDS_A_MESSAGE = 253;
@@ -135,10 +137,9 @@ export class UnixSocket implements Disposable {
 
   /** Limits how long a `send` or `receive` may block; 0 means no limit. @throws SyscallError */
   setTimeoutMs(timeoutMs: number): void {
-    const timeval = new BigInt64Array([
-      BigInt(Math.trunc(timeoutMs / 1000)),
-      BigInt(Math.trunc((timeoutMs % 1000) * 1000)),
-    ]);
+    // Less than a microsecond is no 0, and the kernel takes what is beyond its range for an error.
+    const microseconds = BigInt(Math.ceil(Math.min(timeoutMs, LONGEST_TIMEOUT_MS) * 1000));
+    const timeval = new BigInt64Array([microseconds / 1_000_000n, microseconds % 1_000_000n]);
     const bytes = new Uint8Array(timeval.buffer);
     check(libc.setsockopt(this.fd.number, SOL_SOCKET, SO_RCVTIMEO, bytes, 16), "setsockopt", this.fd.target);
     check(libc.setsockopt(this.fd.number, SOL_SOCKET, SO_SNDTIMEO, bytes, 16), "setsockopt", this.fd.target);
@@ -270,7 +271,7 @@ export class UnixSocket implements Disposable {
  * a loop would find the listener ready for ever. One for all listeners of the process; -1 without listeners.
  */
 let spare = -1;
-let listeners = 0;
+const listening = new Set<string>();
 
 function keepSpare(): void {
   const EFD_CLOEXEC = 0o2000000;
@@ -307,13 +308,18 @@ export class UnixListener implements Disposable {
       }
       check(bound, "bind", path);
       check(libc.listen(fd.number, backlog), "listen", path);
-      listeners++;
+      listening.add(path);
       keepSpare();
       return new UnixListener(path, fd);
     } catch (error) {
       fd.close();
       throw error;
     }
+  }
+
+  /** Whether somebody of this very thread listens there: who blocks the thread for an answer waits for himself. */
+  static isServedHere(path: string): boolean {
+    return listening.has(path);
   }
 
   /**
@@ -343,7 +349,8 @@ export class UnixListener implements Disposable {
     if (this.fd.closed) return;
     libc.unlink(cString(this.path));
     this.fd.close();
-    if (--listeners === 0) dropSpare();
+    listening.delete(this.path);
+    if (listening.size === 0) dropSpare();
   }
 
   /** As `close`. */

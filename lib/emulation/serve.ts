@@ -58,8 +58,12 @@ export interface ServeOptions {
  */
 export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
   requireType(options, "object", "serveEmulatedHost: options", "directory");
-  requireType(options.directory, "string", "serveEmulatedHost: directory");
-  const { directory, signal } = options;
+  const { directory, signal, onReady } = options;
+  requireType(directory, "string", "serveEmulatedHost: directory");
+  if (signal !== undefined) {
+    requireType(signal, "object", "serveEmulatedHost: signal", "addEventListener", "removeEventListener");
+  }
+  if (onReady !== undefined) requireType(onReady, "function", "serveEmulatedHost: onReady");
   const longest = LONGEST_SOCKET_PATH - LONGEST_NAME - 1;
   if (new TextEncoder().encode(directory).byteLength > longest) {
     throw new UsageError(`${directory}: its sockets' paths would be longer than the kernel takes`, {
@@ -84,14 +88,14 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
       ...(options.onViolation === undefined ? {} : { onViolation: options.onViolation }),
     });
     const stop = () => machine.stop();
-    signal?.addEventListener("abort", stop);
     try {
+      signal?.addEventListener("abort", stop);
       if (signal?.aborted) return machine.close();
       replaceFile(
         `${directory}/${READY_FILE}`,
         new TextEncoder().encode(`${processId()}\n`) as Uint8Array<ArrayBuffer>,
       );
-      options.onReady?.(machine);
+      onReady?.(machine);
       await machine.run();
     } finally {
       signal?.removeEventListener("abort", stop);

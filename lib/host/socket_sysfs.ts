@@ -6,14 +6,14 @@
  * @module
  */
 import { requireType, typedErrors } from "../errors/doors.ts";
-import { ClosedError, PeerGoneError, ProtocolError } from "../errors/mod.ts";
-import { errnoNumber, SyscallError, UnixSocket } from "../../ffi/mod.ts";
+import { ClosedError, PeerGoneError, ProtocolError, TimeoutError, UsageError } from "../errors/mod.ts";
+import { errnoNumber, SyscallError, UnixListener, UnixSocket } from "../../ffi/mod.ts";
 import type { Sysfs } from "./sysfs.ts";
 
 /** Room for the names of all functions that a domain can have. */
 const MAX_FRAME_BYTES = 1 << 24;
 /** One write may make a thousand VFs. A host that is gone is known at once: its end of the connection is closed. */
-const DEFAULT_TIMEOUT_MS = 60_000;
+const DEFAULT_TIMEOUT_MS = 30_000;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
@@ -30,24 +30,28 @@ export class SocketSysfs implements Sysfs {
 
   readonly #socket: UnixSocket;
   readonly #path: string;
+  readonly #timeoutMs: number;
   readonly #head: Uint8Array<ArrayBuffer> = new Uint8Array(4);
 
   /**
    * Connects.
    * @param path path of the control socket
-   * @param timeoutMs how long one answer may take
-   * @throws SyscallError when nobody listens there
+   * @param timeoutMs how long one answer may take; above 0
+   * @throws SyscallError when nobody listens there, TimeoutError when nobody takes the connection, UsageError when it is this thread that would have to
+   * answer
    */
   constructor(path: string, timeoutMs: number = DEFAULT_TIMEOUT_MS) {
     requireType(path, "string", "new SocketSysfs: path");
-    this.#path = path;
-    this.#socket = UnixSocket.connect(path);
-    try {
-      this.#socket.setTimeoutMs(timeoutMs);
-    } catch (error) {
-      this.#socket.close();
-      throw error;
+    requireType(timeoutMs, "number", "new SocketSysfs: timeoutMs");
+    if (!(timeoutMs > 0)) throw new UsageError(`${path}: a timeout of ${timeoutMs} ms`);
+    if (UnixListener.isServedHere(path)) {
+      throw new UsageError(`${path} is served by this thread, which would wait for itself`, {
+        hint: "serve the emulated host in another process, or in a Worker",
+      });
     }
+    this.#path = path;
+    this.#timeoutMs = timeoutMs;
+    this.#socket = UnixSocket.connect(path, timeoutMs);
   }
 
   /** Text of an attribute, without trailing white space. */
@@ -147,11 +151,12 @@ export class SocketSysfs implements Sysfs {
   }
 
   #receive(): unknown {
-    this.#fill(this.#head);
+    const deadline = performance.now() + this.#timeoutMs;
+    this.#fill(this.#head, deadline);
     const length = new DataView(this.#head.buffer).getUint32(0, true);
     if (length > MAX_FRAME_BYTES) throw this.#broken(`a frame of ${length} bytes`);
     const body = new Uint8Array(length);
-    this.#fill(body);
+    this.#fill(body, deadline);
     try {
       return JSON.parse(decoder.decode(body));
     } catch (cause) {
@@ -159,8 +164,12 @@ export class SocketSysfs implements Sysfs {
     }
   }
 
-  #fill(into: Uint8Array<ArrayBuffer>): void {
+  #fill(into: Uint8Array<ArrayBuffer>, deadline: number): void {
     for (let at = 0; at < into.byteLength;) {
+      // A peer that sends a byte now and then never lets the socket's own limit expire.
+      if (performance.now() > deadline) {
+        throw new TimeoutError(`${this.#path}: no answer within ${this.#timeoutMs} ms`);
+      }
       const { length, fds } = this.#socket.receive(into.subarray(at))!;
       for (const fd of fds) fd.close();
       if (length === 0) throw new PeerGoneError(`${this.#path}: the emulated host closed the connection`);

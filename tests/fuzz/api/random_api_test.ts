@@ -38,6 +38,7 @@ async function walk(operations: number, host: string, directory: string): Promis
       `${operations}`,
       host,
       directory,
+      ...Deno.args,
     ],
     cwd: directory,
     stdin: "null",

@@ -6,6 +6,7 @@ import {
   isErrno,
   MappedMemory,
   mappingCount,
+  O,
   openFdCount,
   OwnedFd,
   pageSizeBytes,
@@ -71,6 +72,26 @@ Deno.test("bad sizes, offsets and ranges never reach the kernel", () => {
     assertThrows(() => memory.bytes(offset, length), UsageError);
     assertThrows(() => memory.copy(offset, length), UsageError);
   }
+});
+
+Deno.test("a file is mapped as far as its last page goes, a device however far", () => {
+  using file = createMemfd("test", pageSizeBytes + 1);
+  MappedMemory.map(file, 2 * pageSizeBytes).close();
+  MappedMemory.map(file, 1, { offset: BigInt(pageSizeBytes) }).close();
+  for (
+    const [sizeBytes, offset] of [[2 * pageSizeBytes + 1, 0], [1, 2 * pageSizeBytes], [
+      pageSizeBytes,
+      2 ** 62,
+    ]]
+  ) {
+    assertThrows(
+      () => MappedMemory.map(file, sizeBytes!, { offset: BigInt(offset!) }),
+      UsageError,
+      "passes its end",
+    );
+  }
+  using zeros = OwnedFd.open("/dev/zero", O.RDWR);
+  MappedMemory.map(zeros, 4 * pageSizeBytes).close();
 });
 
 Deno.test("a memfd has its size and cannot be shrunk under a mapping", () => {
