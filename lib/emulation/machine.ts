@@ -18,7 +18,7 @@ import {
   type MachineSurroundings,
 } from "./machine_function.ts";
 import { MachineLoop } from "./machine_loop.ts";
-import type { BehaviourOptions, FunctionModels } from "./pci_function.ts";
+import type { BehaviourOptions, FunctionModels, PciFunctionBehaviour } from "./pci_function.ts";
 import { SysfsServer } from "./sysfs_server.ts";
 import { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "./sysfs_protocol.ts";
 import { type FunctionTopology, type Topology, vfAddress, vfMac } from "./topology.ts";
@@ -163,17 +163,13 @@ export class EmulatedMachine implements Disposable {
   }
 
   #addFunction(topology: FunctionTopology, iommuGroup: number): void {
-    const { models } = this.#options;
-    const { address, kind, numaNode, totalVfs, hostUse } = topology;
-    const behaviour = models.createBehaviour(kind, {
-      ...behaviourOptions(topology),
-      ...this.#directory(),
-    });
+    const { address, numaNode, totalVfs, hostUse } = topology;
     const sriov = totalVfs === 0 ? undefined : this.#sriovShape(topology);
-    const bars = this.#addresses.assign(behaviour.bars);
-    const vfBars = sriov === undefined ? [] : this.#addresses.assign(sriov.vfBars, sriov.totalVfs);
-    const fn = new MachineFunction(
-      {
+    let vfBars: readonly AssignedBar[] = [];
+    const fn = this.#make(topology, behaviourOptions(topology), this.#surroundings(address), (behaviour) => {
+      const bars = this.#addresses.assign(behaviour.bars);
+      if (sriov !== undefined) vfBars = this.#addresses.assign(sriov.vfBars, sriov.totalVfs);
+      return {
         address,
         behaviour,
         bars,
@@ -182,15 +178,34 @@ export class EmulatedMachine implements Disposable {
         numaNode,
         hostUse,
         ...(sriov === undefined ? {} : { sriov }),
-        ...this.#serving(address),
-      },
-      this.#surroundings(address),
-      this.#events,
-      this.#loop.turns,
-    );
-    this.#functions.set(address, fn);
-    this.#addQueues(fn);
+      };
+    });
     this.#slots.set(address, { topology, fn, vfBars });
+  }
+
+  /** A function with its behaviour, which is closed when there is none. */
+  #make(
+    { kind }: FunctionTopology,
+    options: BehaviourOptions,
+    around: MachineSurroundings,
+    shape: (behaviour: PciFunctionBehaviour) => MachineFunctionOptions,
+  ): MachineFunction {
+    const behaviour = this.#options.models.createBehaviour(kind, { ...options, ...this.#directory() });
+    try {
+      const { address } = options;
+      const fn = new MachineFunction(
+        { ...shape(behaviour), ...this.#serving(address) },
+        around,
+        this.#events,
+        this.#loop.turns,
+      );
+      this.#functions.set(address, fn);
+      this.#addQueues(fn);
+      return fn;
+    } catch (error) {
+      behaviour.close();
+      throw error;
+    }
   }
 
   /** All VFs of a PF are alike, so one that is never connected shows what they will be. */
@@ -233,36 +248,25 @@ export class EmulatedMachine implements Disposable {
 
   #addVf({ topology, fn: pf, vfBars }: Slot, index: number): void {
     const address = vfAddress(topology, index);
-    const behaviour = this.#options.models.createBehaviour(topology.kind, {
-      ...vfOptions(topology, index),
-      ...this.#directory(),
-      physicalFunction: pf.device.behaviour,
-    });
     const bars = vfBars.map(({ bar, address: first }) => ({
       bar,
       address: first + BigInt(index * bar.sizeBytes),
     }));
-    const fn = new MachineFunction(
-      {
-        address,
-        behaviour,
-        bars,
-        isVf: true,
-        physicalFunction: pf.address,
-        vfIndex: index,
-        iommuGroup: this.kernel.freeGroup(),
-        numaNode: topology.numaNode,
-        ...this.#serving(address),
-      },
-      {
-        ...this.#surroundings(address),
-        vfMemorySpace: () => pf.device.config.vfMemorySpace,
-      },
-      this.#events,
-      this.#loop.turns,
-    );
-    this.#functions.set(address, fn);
-    this.#addQueues(fn);
+    const around = {
+      ...this.#surroundings(address),
+      vfMemorySpace: () => pf.device.config.vfMemorySpace,
+    };
+    const options = { ...vfOptions(topology, index), physicalFunction: pf.device.behaviour };
+    const fn = this.#make(topology, options, around, (behaviour) => ({
+      address,
+      behaviour,
+      bars,
+      isVf: true,
+      physicalFunction: pf.address,
+      vfIndex: index,
+      iommuGroup: this.kernel.freeGroup(),
+      numaNode: topology.numaNode,
+    }));
     this.kernel.addFunction(fn);
   }
 

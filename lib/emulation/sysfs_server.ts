@@ -44,7 +44,12 @@ export class SysfsServer implements Disposable {
     this.#tree = tree;
     this.#events = events;
     this.#listener = UnixListener.listen(path);
-    events.watch(this.#listener.fd, () => this.#accept());
+    try {
+      events.watch(this.#listener.fd, () => this.#accept());
+    } catch (error) {
+      this.#listener.close();
+      throw error;
+    }
   }
 
   /** How many clients are connected. */

@@ -1,0 +1,42 @@
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { openFdCount } from "../../../ffi/mod.ts";
+import {
+  createVirtioModels,
+  EmulatedMachine,
+  type FunctionModels,
+  readTopology,
+  serveEmulatedHost,
+} from "../../../lib/emulation/mod.ts";
+import { ExhaustedError, UsageError } from "../../../lib/errors/mod.ts";
+
+const disk = { address: "0000:01:00.0", kind: "virtio-blk", sizeBytes: 1 << 20 };
+
+Deno.test("a function that cannot be made has its behaviour closed, and the machine leaves no descriptor", () => {
+  const before = openFdCount();
+  const closed: string[] = [];
+  const models = createVirtioModels();
+  const tooLarge: FunctionModels = {
+    kinds: models.kinds,
+    switchPorts: () => [],
+    createBehaviour: (kind, options) =>
+      Object.assign(models.createBehaviour(kind, options), {
+        bars: [{ index: 0, sizeBytes: 2 ** 40, kind: "mem32", prefetchable: false }],
+        close: () => void closed.push(kind),
+      }),
+  };
+  assertThrows(
+    () => new EmulatedMachine({ topology: readTopology({ functions: [disk] }), models: tooLarge }),
+    ExhaustedError,
+  );
+  assertEquals(closed, ["virtio-blk"]);
+  assertEquals(openFdCount(), before);
+});
+
+Deno.test("a served host with a signal or listener that is none is refused before anything is open", async () => {
+  const before = openFdCount();
+  const directory = `/tmp/ringside-refused-${crypto.randomUUID()}`;
+  for (const wrong of [{ signal: new Date() }, { signal: null }, { onReady: 1 }]) {
+    await assertRejects(() => serveEmulatedHost({ directory, ...wrong as object }), UsageError);
+  }
+  assertEquals(openFdCount(), before);
+});
