@@ -4,8 +4,9 @@
  * @module
  */
 import { typedErrors } from "../lib/errors/doors.ts";
-import { ClosedError, UsageError } from "../lib/errors/mod.ts";
+import { ClosedError, ExhaustedError, UsageError } from "../lib/errors/mod.ts";
 import { OwnedFd } from "./fd.ts";
+import { readTextIfAny } from "./file.ts";
 import { cString, libc } from "./libc.ts";
 import { check, SyscallError } from "./syscall_error.ts";
 
@@ -27,6 +28,22 @@ export function mappingCount(): { mappings: number; bytes: number } {
 
 /** Size of a page of the processor, in bytes. */
 export const pageSizeBytes: number = libc.sysconf(30);
+
+/** Below this a machine has room, or is lost anyway. */
+const LARGE_BYTES = 1 << 28;
+
+/**
+ * A file in memory may be larger than the memory: when its pages are faulted in, the kernel ends processes until there are enough. A quarter of what is
+ * free stays so.
+ */
+function checkRoom(sizeBytes: number, target: string): void {
+  if (sizeBytes < LARGE_BYTES) return;
+  const available = /^MemAvailable: +(\d+) kB$/m.exec(readTextIfAny("/proc/meminfo") ?? "")?.[1];
+  if (available === undefined || sizeBytes <= Number(available) * 768) return;
+  throw new ExhaustedError(
+    `mapping ${target}: ${sizeBytes} bytes; ${Number(available) * 1024} are free on this machine`,
+  );
+}
 
 /** How to map. */
 export interface MapOptions {
@@ -69,7 +86,7 @@ export class MappedMemory implements Disposable {
   }
 
   /**
-   * Maps `sizeBytes` of an open file or device, shared. @throws SyscallError, UsageError also when a file ends before: to touch what is beyond its last
+   * Maps `sizeBytes` of an open file or device, shared. @throws SyscallError, ExhaustedError, UsageError also when a file ends before: to touch what is beyond its last
    * page is a bus error
    */
   static map(fd: OwnedFd, sizeBytes: number, options: MapOptions = {}): MappedMemory {
@@ -79,7 +96,7 @@ export class MappedMemory implements Disposable {
     return MappedMemory.#map(fd, sizeBytes, prot, flags, offset, fd.target);
   }
 
-  /** Maps fresh zeroed pages, of 2 MiB each when `huge`. @throws SyscallError (ENOMEM when there are no huge pages) */
+  /** Maps fresh zeroed pages, of 2 MiB each when `huge`. @throws SyscallError (ENOMEM when there are no huge pages), ExhaustedError */
   static anonymous(sizeBytes: number, options: { huge?: boolean } = {}): MappedMemory {
     const flags = MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE | (options.huge ? MAP_HUGETLB | MAP_HUGE_2MB : 0);
     return MappedMemory.#map(null, sizeBytes, PROT_READ | PROT_WRITE, flags, 0n, "anonymous memory");
@@ -99,6 +116,7 @@ export class MappedMemory implements Disposable {
     if (offset % BigInt(pageSizeBytes) !== 0n) {
       throw new UsageError(`mapping ${target}: offset ${offset} is not a multiple of the page size`);
     }
+    if ((flags & (MAP_POPULATE | MAP_HUGETLB)) === MAP_POPULATE) checkRoom(sizeBytes, target);
     const endsAt = fd === null ? Infinity : endOfFile(fd);
     if (offset + BigInt(sizeBytes) > endsAt) {
       throw new UsageError(`mapping ${target}: [${offset}, +${sizeBytes}) passes its end at ${endsAt}`);

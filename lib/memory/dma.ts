@@ -220,7 +220,7 @@ export class DmaSpace implements Disposable {
 
   /**
    * Allocates zeroed memory of at least `sizeBytes` (whole pages) and maps it for the device.
-   * @throws ExhaustedError (no IOVA), SyscallError (no memory, lock limit), UsageError, ClosedError
+   * @throws ExhaustedError (no IOVA, more than the machine has free), SyscallError (no memory, lock limit), UsageError, ClosedError
    */
   allocate(sizeBytes: number, options: DmaOptions = {}): DmaMemory {
     this.#open();

@@ -23,9 +23,12 @@ export interface Findings {
   readonly errors: number;
   /** How often each door threw, or rejected with, something that is no error of this library; with an example. */
   readonly untyped: { door: string; count: number; error: string; values: string; stack: string }[];
-  /** Doors that were used, and drivers that were opened by the walk's own hand. */
-  readonly doors: number;
-  readonly opened: number;
+  /** Doors that were found, that were used, and that at least once did what they are for. */
+  readonly doors: { found: number; used: number; succeeded: number };
+  /** Drivers that the walk opened by its own hand, by class; and those of them that did something for it. */
+  readonly drivers: Record<string, { opened: number; used: number }>;
+  /** Errors of `close`: it lets go of everything, whatever state it is in. */
+  readonly closing: string[];
   /** Promises that did not settle though everything was closed. */
   readonly unsettled: string[];
   /** What the descriptors are that were not there before. */
@@ -44,7 +47,11 @@ const closable: object[] = [];
 const pending = new Map<Promise<unknown>, string>();
 const untyped = new Map<string, Findings["untyped"][number]>();
 let errors = 0;
-let opened = 0;
+const drivers: Findings["drivers"] = {};
+/** Drivers of the walk's own that did nothing yet. */
+const idle = new WeakSet<object>();
+const doors = { found: new Set<string>(), used: new Set<string>(), succeeded: new Set<string>() };
+const closing = new Set<string>();
 let current = "";
 let before = { fds: 0, mappings: 0, files: [] as string[] };
 
@@ -85,13 +92,17 @@ function collect(value: unknown, depth = 0): void {
   const plain = Object.getPrototypeOf(value) === Object.prototype;
   if (plain) { for (const one of Object.values(value).slice(0, 8)) collect(one, depth + 1); }
   const label = plain ? `{${Object.keys(value).slice(0, 6).join(",")}}` : nameOf(value);
-  if (doorsOf(value).length === 0) return;
+  const found = doorsOf(value);
+  if (found.length === 0) return;
+  for (const { label } of found) doors.found.add(label);
   let list = stock.get(label);
   if (list === undefined) stock.set(label, list = []);
   if (list.includes(value)) return;
   if (list.push(value) > KEPT_OF_A_CLASS) list.shift();
   if (isClosable(value) && !closable.includes(value)) {
     closable.push(value);
+    // Others use the machine, too.
+    if ((value as { sizeBytes?: unknown }).sizeBytes as number > 1 << 28) return close(closable.pop()!);
     if (closable.length > 400) close(closable.shift()!);
   }
 }
@@ -105,11 +116,25 @@ function isClosable(value: object): value is Closable {
 
 function close(one: object): void {
   const target = one as Closable;
-  run("close", () => target[Symbol.dispose] === undefined ? target.close!() : target[Symbol.dispose]!());
+  run(`${nameOf(one)}#close`, () => {
+    try {
+      return target[Symbol.dispose] === undefined ? target.close!() : target[Symbol.dispose]!();
+    } catch (error) {
+      if (!(error instanceof OwnError)) closing.add(`${nameOf(one)}: ${(error as Error).stack}`);
+      throw error;
+    }
+  });
+}
+
+/** A door did what it is for. */
+function succeed(label: string, target: object | undefined): void {
+  doors.succeeded.add(label);
+  if (target === undefined || /^[gs]et |#close|dispose/.test(label) || !idle.delete(target)) return;
+  drivers[nameOf(target)]!.used++;
 }
 
 /** Does one thing, and judges what comes of it. */
-function run(label: string, action: () => unknown, given: readonly unknown[] = []): unknown {
+function run(label: string, action: () => unknown, given: readonly unknown[] = [], target?: object): unknown {
   current = label;
   let result: unknown;
   try {
@@ -119,7 +144,7 @@ function run(label: string, action: () => unknown, given: readonly unknown[] = [
     return undefined;
   }
   try {
-    follow(label, result, given);
+    follow(label, result, given, target);
   } catch {
     // One of the walk's own values came back, and would not be looked at.
   }
@@ -127,9 +152,12 @@ function run(label: string, action: () => unknown, given: readonly unknown[] = [
 }
 
 /** What comes of a result. */
-function follow(label: string, result: unknown, given: readonly unknown[]): void {
+function follow(label: string, result: unknown, given: readonly unknown[], target?: object): void {
   if (result instanceof Promise) {
-    const done = result.then((value) => follow(label, value, given), (error) => judge(label, error, given))
+    const done = result.then(
+      (value) => follow(label, value, given, target),
+      (error) => judge(label, error, given),
+    )
       .finally(() => pending.delete(done));
     pending.set(done, `${label}(${given.map(shown).join(", ")})`);
   } else if (isGenerator(result)) {
@@ -137,6 +165,7 @@ function follow(label: string, result: unknown, given: readonly unknown[]): void
     run(`${label}().next`, () => generator.next(), given);
     run(`${label}().return`, () => generator.return(undefined), given);
   } else {
+    succeed(label, target);
     collect(result);
   }
 }
@@ -221,7 +250,8 @@ async function revive(at: number): Promise<void> {
     live[at]!.push(transport);
     const driver = await DRIVERS[at]!.open(transport, at === 0 ? { admin: true } as never : {});
     live[at]!.push(driver);
-    opened++;
+    (drivers[nameOf(driver)] ??= { opened: 0, used: 0 }).opened++;
+    idle.add(driver);
     for (const one of live[at]!) collect(one);
   } catch (error) {
     if (!(error instanceof RingsideError)) judge("revive", error, []);
@@ -231,7 +261,7 @@ async function revive(at: number): Promise<void> {
 async function walk(): Promise<void> {
   const modules = await publicModules();
   const free = freeDoors(modules);
-  const used = new Set<string>();
+  for (const { label } of free) doors.found.add(label);
   const encoder = new TextEncoder();
   const cycle = { at: 0 };
   for (let i = 0; i < Number(operations); i++) {
@@ -245,27 +275,27 @@ async function walk(): Promise<void> {
       const names = [...stock.keys()];
       const list = stock.get(names[chance.below(names.length)]!)!;
       target = list[chance.below(list.length)]!;
-      const doors = doorsOf(target);
-      door = doors[chance.below(doors.length)]!;
+      const own = doorsOf(target);
+      door = own[chance.below(own.length)]!;
       if (/close|dispose|abort/i.test(door.label) && chance.below(4) !== 0) continue;
     }
     // Whoever calls a method with another's `this` gets what the language gives.
     const blocks = /Blocking|Now$|#reset|#resetQueue|#wait/.test(door.label);
     const given = values.list(door.parameters, !blocks);
     Deno.stderr.writeSync(encoder.encode(`${i} ${door.label}(${given.map(shown).join(", ")})\n`));
-    used.add(door.label);
-    run(door.label, () => door.use(target, given), given);
+    doors.used.add(door.label);
+    run(door.label, () => door.use(target, given), given, target);
   }
   closeAll();
   for (const list of live) for (const one of list.splice(0).reverse()) close(one);
-  await finish(used.size);
+  await finish();
 }
 
 function closeAll(): void {
   for (const one of closable.splice(0).reverse()) close(one);
 }
 
-async function finish(doors: number): Promise<void> {
+async function finish(): Promise<void> {
   stock.clear();
   for (let i = 0; i < 500 && pending.size > 0; i++) {
     await new Promise((resolve) => setTimeout(resolve, 10));
@@ -283,8 +313,9 @@ async function finish(doors: number): Promise<void> {
     operations: Number(operations),
     errors,
     untyped: [...untyped.values()].sort((a, b) => b.count - a.count),
-    doors,
-    opened,
+    doors: { found: doors.found.size, used: doors.used.size, succeeded: doors.succeeded.size },
+    drivers,
+    closing: [...closing],
     unsettled: [...pending.values()],
     leaked: { fds: openFdCount() - before.fds, mappings: mappingCount().mappings - before.mappings },
     unrestored,

@@ -12,7 +12,7 @@ import {
   pageSizeBytes,
   SyscallError,
 } from "../../../ffi/mod.ts";
-import { ClosedError, UsageError } from "../../../lib/errors/mod.ts";
+import { ClosedError, ExhaustedError, UsageError } from "../../../lib/errors/mod.ts";
 import { campaign, rounds } from "../../random.ts";
 
 Deno.test("after close every kind of view is detached: reads give undefined or throw, nothing faults", () => {
@@ -92,6 +92,13 @@ Deno.test("a file is mapped as far as its last page goes, a device however far",
   }
   using zeros = OwnedFd.open("/dev/zero", O.RDWR);
   MappedMemory.map(zeros, 4 * pageSizeBytes).close();
+});
+
+Deno.test("memory that the machine does not have is refused before its pages are faulted in", () => {
+  // More than addresses reach: no page is faulted in even when nobody refuses.
+  using file = createMemfd("test", 2 ** 46);
+  assertThrows(() => MappedMemory.map(file, 2 ** 46, { populate: true }), ExhaustedError, "are free");
+  assertThrows(() => MappedMemory.anonymous(2 ** 46), ExhaustedError);
 });
 
 Deno.test("a memfd has its size and cannot be shrunk under a mapping", () => {
