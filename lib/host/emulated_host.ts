@@ -50,7 +50,13 @@ export class EmulatedHost extends SysfsHost {
    */
   static connect(directory: string, options: EmulatedHostOptions = {}): EmulatedHost {
     const path = directory.length > 1 ? directory.replace(/\/+$/, "") : directory;
-    return new EmulatedHost(path, connectSysfs(path), options);
+    const sysfs = connectSysfs(path);
+    try {
+      return new EmulatedHost(path, sysfs, options);
+    } catch (error) {
+      sysfs[Symbol.dispose]();
+      throw error;
+    }
   }
 }
 
