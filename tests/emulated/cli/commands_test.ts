@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { readFile, removeFile } from "../../../ffi/mod.ts";
 import { CaptureReader, CaptureWriter } from "../../../lib/capture/mod.ts";
-import { cli, type CliResult, cliWith } from "./run_cli.ts";
+import { cli, type CliResult, startCli } from "./run_cli.ts";
 
 const PF = "0000:01:00.0";
 const VFS = ["0000:01:00.1", "0000:01:00.2"] as const;
@@ -77,7 +77,7 @@ Deno.test("the commands on the embedded host, in the order of a bring-up, as tex
           using writer = new CaptureWriter(sent);
           for (const frame of frames) writer.write(frame);
         }
-        const receiving = run("net", "receive", VFS[1], got, "--count", "200", "--seconds", "20", "--json");
+        const receiving = run("net", "receive", VFS[1], got, "--count", "200", "--seconds", "120", "--json");
         await until(async () => (await held(run, VFS[1])));
         const sending = json(await run("net", "send", VFS[0], sent, "--json"));
         assertEquals([sending.sent, sending.skipped], [200, 0]);
@@ -183,15 +183,17 @@ Deno.test("two processes: the second is refused while the first drives the funct
   try {
     await run("bind", PF);
     const capture = `/tmp/ringside-held-${crypto.randomUUID()}.pcap`;
-    const args = ["--host", host.directory, "net", "receive", PF, capture, "--seconds", "3", "--json"];
-    const receiving = cliWith({}, ...args);
+    const first = startCli({}, "--host", host.directory, "net", "receive", PF, capture, "--json");
+    const receiving = first.output();
     await until(() => held(run, PF));
     const second = await run("net", "receive", PF, `${capture}.2`, "--seconds", "1");
     assertEquals(second.code, 1);
     assertMatch(second.err, /0000:01:00\.0 is in use by pid \d+/);
     const unbind = await run("bind", PF, "--driver", "virtio-pci");
     assertEquals(unbind.code, 1);
-    assertEquals(json(await receiving).received, 0);
+    first.kill("SIGINT");
+    const { code, stdout } = await receiving;
+    assertEquals([code, JSON.parse(new TextDecoder().decode(stdout)).received], [0, 0]);
     removeFile(capture);
     removeFile(`${capture}.2`);
   } finally {

@@ -160,7 +160,7 @@ export function save(path: string, content: string | Uint8Array<ArrayBuffer>): v
 
 /** Waits for what comes true soon. */
 export async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 1000; i++) {
+  for (let i = 0; i < 6000; i++) {
     if (condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
@@ -171,7 +171,7 @@ export async function until(condition: () => boolean): Promise<void> {
 async function soon<T>(what: Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const never = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error("it never came")), 20_000);
+    timer = setTimeout(() => reject(new Error("it never came")), 60_000);
   });
   try {
     return await Promise.race([what, never]);

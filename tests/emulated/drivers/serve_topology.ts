@@ -1,17 +1,51 @@
 /**
- * A process that serves the emulated host of a topology (second argument, JSON) from a directory (first argument) until SIGTERM. Each violation
- * that a device sees is a line of JSON on its standard output.
+ * A process that serves emulated hosts until its standard input ends. A line of it is JSON: a directory and the topology to serve there, or a
+ * directory alone, which is served no longer. Each violation that a device sees is a line of JSON in the directory's file `violations`; once
+ * nothing is served there any more, there is a file `ended`.
  */
+import { O, OwnedFd, writeAll } from "../../../ffi/mod.ts";
 import { createVirtioModels, parseTopology, serveEmulatedHost } from "../../../lib/emulation/mod.ts";
 
-const [directory = "", topology = ""] = Deno.args;
-const stop = new AbortController();
-Deno.addSignalListener("SIGTERM", () => stop.abort());
-await serveEmulatedHost({
-  directory,
-  models: createVirtioModels(),
-  topology: parseTopology(topology),
-  onViolation: (violation) => console.log(JSON.stringify(violation)),
-  signal: stop.signal,
-});
+interface Line {
+  readonly directory: string;
+  readonly topology?: unknown;
+}
+
+const serving = new Map<string, { readonly stop: AbortController; readonly served: Promise<void> }>();
+
+function append(path: string, text: string): void {
+  using file = OwnedFd.open(path, O.WRONLY | O.CREAT | O.APPEND);
+  writeAll(file, new TextEncoder().encode(text));
+}
+
+async function serve(directory: string, topology: unknown, signal: AbortSignal): Promise<void> {
+  try {
+    await serveEmulatedHost({
+      directory,
+      models: createVirtioModels(),
+      topology: parseTopology(JSON.stringify(topology)),
+      onViolation: (violation) => append(`${directory}/violations`, `${JSON.stringify(violation)}\n`),
+      signal,
+    });
+  } finally {
+    serving.delete(directory);
+    append(`${directory}/ended`, "");
+  }
+}
+
+let rest = "";
+for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
+  const lines = (rest + text).split("\n");
+  rest = lines.pop()!;
+  for (const line of lines) {
+    const { directory, topology }: Line = JSON.parse(line);
+    if (topology === undefined) serving.get(directory)?.stop.abort();
+    else {
+      const stop = new AbortController();
+      serving.set(directory, { stop, served: serve(directory, topology, stop.signal) });
+    }
+  }
+}
+for (const { stop } of serving.values()) stop.abort();
+await Promise.all([...serving.values()].map(({ served }) => served));
 Deno.exit(0);

@@ -1,15 +1,25 @@
 /**
- * An emulated host of a given topology, in a process of its own.
+ * An emulated host of a given topology, in another process.
  *
  * @module
  */
-import { accessible, makeDirectory, readDirectory, removeDirectory, removeFile } from "../../../ffi/mod.ts";
+import {
+  accessible,
+  makeDirectory,
+  readDirectory,
+  readText,
+  removeDirectory,
+  removeFile,
+  sendSignal,
+} from "../../../ffi/mod.ts";
 import { EmulatedHost } from "../../../lib/host/mod.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
 import { PciModernTransport } from "../../../lib/virtio/mod.ts";
 
 const DIRECTORY = 4;
-const ATTEMPTS = 3000;
+const SIGKILL = 9;
+const ATTEMPTS = 12_000;
+const LOOK_MS = 5;
 const SCRIPT = new URL("./serve_topology.ts", import.meta.url).pathname;
 let made = 0;
 
@@ -27,64 +37,100 @@ export interface Reached extends Disposable {
   readonly transport: PciModernTransport;
 }
 
+/** How a host is served. */
+export interface TopologyHostOptions {
+  /** In a process that serves no other host: it may be killed, or what it holds be counted. */
+  readonly alone?: boolean;
+  /** Hard limit on the descriptors of the process, which is one of its own then. */
+  readonly openFiles?: number;
+}
+
+/** A process that serves one host after another, which costs a start each file instead of a start each test. */
+class ServingProcess {
+  readonly child: Deno.ChildProcess;
+  readonly status: Promise<Deno.CommandStatus>;
+  ended = false;
+  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
+
+  constructor(openFiles?: number) {
+    const serve = ["run", "--quiet", "--no-check", "--allow-ffi", SCRIPT];
+    this.child = new Deno.Command(openFiles === undefined ? Deno.execPath() : "sh", {
+      args: openFiles === undefined
+        ? serve
+        : ["-c", `ulimit -n ${openFiles}; exec "$0" "$@"`, Deno.execPath(), ...serve],
+      stdin: "piped",
+      stdout: "null",
+      stderr: "inherit",
+    }).spawn();
+    this.#input = this.child.stdin.getWriter();
+    this.status = this.child.status.finally(() => this.ended = true);
+  }
+
+  /** Tells it to serve, or without functions to stop serving. */
+  async tell(directory: string, functions?: readonly Record<string, unknown>[]): Promise<void> {
+    const line = JSON.stringify({
+      directory,
+      ...(functions === undefined ? {} : { topology: { functions } }),
+    });
+    await this.#input.write(new TextEncoder().encode(`${line}\n`));
+  }
+
+  /** Waits for a file, which comes unless the process ends. */
+  async file(path: string): Promise<void> {
+    for (let i = 0; !accessible(path); i++) {
+      if (this.ended) throw new Error("the process of the emulated host has ended");
+      if (i === ATTEMPTS) throw new Error(`the emulated host did not come up, or not to its end: no ${path}`);
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    }
+  }
+
+  async end(): Promise<void> {
+    await this.#input.close().catch(() => {});
+    await this.status;
+  }
+}
+
+// Made before any test begins, since the sanitizers hold a test to what it starts. It ends when its standard input does.
+const shared = new ServingProcess();
+shared.child.unref();
+addEventListener("unload", () => shared.child.kill("SIGKILL"));
+
 /** See the module's text. */
 export class TopologyHost implements AsyncDisposable {
   readonly host: EmulatedHost;
   readonly directory: string;
-  readonly #child: Deno.ChildProcess;
-  readonly #output: Promise<string>;
-  #ended = false;
+  readonly #process: ServingProcess;
+  #ended: ReportedViolation[] | undefined;
 
-  private constructor(directory: string, child: Deno.ChildProcess, output: Promise<string>) {
+  private constructor(directory: string, process: ServingProcess) {
     this.directory = directory;
-    this.#child = child;
-    this.#output = output;
+    this.#process = process;
     this.host = EmulatedHost.connect(directory);
   }
 
-  /** Serves these functions. @param openFiles hard limit on the descriptors of the process that does */
+  /** Serves these functions. */
   static async start(
     functions: readonly Record<string, unknown>[],
-    openFiles?: number,
+    { alone, openFiles }: TopologyHostOptions = {},
   ): Promise<TopologyHost> {
     const directory = `/tmp/ringside-drivers-${Deno.pid}-${made++}`;
     makeDirectory(directory, 0o700);
-    const serve = [
-      "run",
-      "--quiet",
-      "--no-check",
-      "--allow-ffi",
-      SCRIPT,
-      directory,
-      JSON.stringify({ functions }),
-    ];
-    const child = new Deno.Command(openFiles === undefined ? Deno.execPath() : "sh", {
-      args: openFiles === undefined
-        ? serve
-        : ["-c", `ulimit -n ${openFiles}; exec "$0" "$@"`, Deno.execPath(), ...serve],
-      stdin: "null",
-      stdout: "piped",
-      stderr: "inherit",
-    }).spawn();
-    const output = new Response(child.stdout).text();
-    let ended = false;
-    const status = child.status.then(() => ended = true);
-    for (let i = 0; !accessible(`${directory}/ready`); i++) {
-      if (ended || i === ATTEMPTS) {
-        if (!ended) child.kill("SIGKILL");
-        await status;
-        await output;
-        removeAll(directory);
-        throw new Error("the emulated host did not come up");
-      }
-      await new Promise((resolve) => setTimeout(resolve, 10));
+    const process = alone || openFiles !== undefined ? new ServingProcess(openFiles) : shared;
+    try {
+      await process.tell(directory, functions);
+      await process.file(`${directory}/ready`);
+      return new TopologyHost(directory, process);
+    } catch (error) {
+      if (process !== shared) await process.end();
+      removeAll(directory);
+      throw error;
     }
-    return new TopologyHost(directory, child, output);
   }
 
-  /** Process id of the host. */
+  /** Process id of a host that is served alone. */
   get pid(): number {
-    return this.#child.pid;
+    if (this.#process === shared) throw new Error("it is not alone in its process");
+    return this.#process.child.pid;
   }
 
   /** Binds, opens and reaches a function. */
@@ -107,27 +153,31 @@ export class TopologyHost implements AsyncDisposable {
     }
   }
 
-  /** Kills the host, and waits until it is gone. `stop` cleans up afterwards. */
+  /** Kills a host that is served alone, and waits until it is gone. `stop` cleans up afterwards. */
   async kill(): Promise<void> {
-    this.#child.kill("SIGKILL");
-    await this.#child.status;
+    sendSignal(this.pid, SIGKILL);
+    await this.#process.status;
   }
 
   /** Ends the host. @returns what its devices had to say about their drivers */
   async stop(): Promise<ReportedViolation[]> {
-    if (!this.#ended) {
-      this.#ended = true;
-      this.host[Symbol.dispose]();
-      try {
-        this.#child.kill("SIGTERM");
-      } catch {
-        // It was killed already.
+    if (this.#ended !== undefined) return this.#ended;
+    this.#ended = [];
+    this.host[Symbol.dispose]();
+    const process = this.#process;
+    const violations = `${this.directory}/violations`;
+    try {
+      if (process !== shared) await process.end();
+      else {
+        await process.tell(this.directory);
+        await process.file(`${this.directory}/ended`);
       }
-      await this.#child.status;
+      const lines = accessible(violations) ? readText(violations).trim().split("\n") : [];
+      this.#ended = lines.map((line) => JSON.parse(line));
+    } finally {
       removeAll(this.directory);
     }
-    const text = (await this.#output).trim();
-    return text === "" ? [] : text.split("\n").map((line) => JSON.parse(line));
+    return this.#ended;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

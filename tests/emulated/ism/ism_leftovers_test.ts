@@ -50,6 +50,7 @@ for (const devMem of [true, false]) {
   Deno.test(`3: nothing of a killed driver is left in /proc (${devMem ? "the device's memory" : "its own memory"}); regions that others have live on`, async () => {
     await using served = await TopologyHost.start(
       [A, B, C].map((address) => ({ address, kind: "virtio-ism", domain: "here", chunkSize: 4096 })),
+      { alone: true },
     );
     {
       await using a = await IsmPeer.start(served, A);

@@ -124,7 +124,7 @@ for (const packed of [false, true]) {
         ...(kind === "virtio-blk" ? { file: IMAGE, sizeBytes: 65536 } : {}),
       },
     }));
-    await using served = await TopologyHost.start(pollers.map(({ settings }) => settings));
+    await using served = await TopologyHost.start(pollers.map(({ settings }) => settings), { alone: true });
     await using open = new AsyncDisposableStack();
     open.defer(() => removeFile(IMAGE));
     const made: { name: string; address: string; poller: Poller }[] = [];
@@ -144,7 +144,7 @@ for (const packed of [false, true]) {
 }
 
 Deno.test("a thread that polls and never lets the event loop run hears of it, too", async () => {
-  await using served = await TopologyHost.start([{ address: ADDRESS, kind: "virtio-net" }]);
+  await using served = await TopologyHost.start([{ address: ADDRESS, kind: "virtio-net" }], { alone: true });
   using reached = served.reach(ADDRESS);
   await using net = await VirtioNet.open(reached.transport);
   const burst = new FrameBurst(32);
@@ -160,7 +160,7 @@ Deno.test("rng and blk by promises that never sleep: they end when the host is k
   await using served = await TopologyHost.start([
     { address: ADDRESS, kind: "virtio-rng" },
     { address: OTHER, kind: "virtio-blk", file: IMAGE, sizeBytes: 65536 },
-  ]);
+  ], { alone: true });
   using _image = { [Symbol.dispose]: () => removeFile(IMAGE) };
   using first = served.reach(ADDRESS);
   using second = served.reach(OTHER);
@@ -183,6 +183,7 @@ for (const wait of ["poll", "adaptive"] as const) {
   Deno.test(`an ISM channel whose ends are always busy (${wait}) leaves timers their turns, and ends with its host`, async () => {
     await using served = await TopologyHost.start(
       [ADDRESS, OTHER].map((address) => ({ address, kind: "virtio-ism", domain: "here" })),
+      { alone: true },
     );
     const open = async (reached: Reached) => await VirtioIsm.open(reached.transport);
     using first = served.reach(ADDRESS);

@@ -21,7 +21,10 @@ const HOLD = new URL("./hold_rng.ts", import.meta.url).pathname;
 const SAMPLE = [0, 254, 255, 256, COUNT - 1];
 
 function start(openFiles?: number): Promise<TopologyHost> {
-  return TopologyHost.start([{ address: PF, kind: "virtio-rng", totalVfs: 1024 }], openFiles);
+  return TopologyHost.start(
+    [{ address: PF, kind: "virtio-rng", totalVfs: 1024 }],
+    openFiles === undefined ? {} : { openFiles },
+  );
 }
 
 /** Everything of the host that bring-up may change. */

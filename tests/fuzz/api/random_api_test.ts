@@ -78,7 +78,7 @@ const operations = given < 0 ? 100_000 : Number(Deno.args[given + 1]);
 Deno.test(`${operations} random calls through the public doors: typed errors only, and nothing is left over`, async () => {
   const directory = makeTemporaryDirectory();
   try {
-    await using served = await TopologyHost.start(FUNCTIONS);
+    await using served = await TopologyHost.start(FUNCTIONS, { alone: true });
     const outcome = await walk(operations, served.directory, directory);
     const { findings } = outcome;
     if (findings === undefined || outcome.signal !== null || outcome.code !== 0 || outcome.hung) {
