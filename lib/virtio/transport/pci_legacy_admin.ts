@@ -25,6 +25,7 @@ import { featureNames } from "../constants/features.ts";
 import { NO_VECTOR } from "../constants/pci.ts";
 import { describeStatus } from "../constants/status.ts";
 import type { QueueView } from "../constants/queue_view.ts";
+import { quietly, restoreCommand } from "./letting_go.ts";
 import { legacyConfigBytes } from "./legacy_config.ts";
 import { LegacyNotify } from "./legacy_notify.ts";
 import { virtioDeviceId } from "./pci_layout.ts";
@@ -413,14 +414,7 @@ export class LegacyAdminTransport implements VirtioTransport {
     const stopped = !gone && quietly(() => this.#registers.writeCommon(offset, width, 0));
     // Its eventfds are closed whatever the answer.
     quietly(() => this.#interrupts.disable());
-    if (!gone) {
-      quietly(() =>
-        this.#config.setCommand({
-          memory: (this.#commandBefore & 2) !== 0,
-          busMaster: stopped && (this.#commandBefore & 4) !== 0,
-        })
-      );
-    }
+    if (!gone) quietly(() => restoreCommand(this.#config, this.#commandBefore, stopped));
     this.#notify.close();
   }
 
@@ -531,15 +525,5 @@ export class LegacyAdminTransport implements VirtioTransport {
 
   #open(): void {
     if (this.closed) throw new ClosedError(`virtio transport ${this.name}`);
-  }
-}
-
-/** For letting go: owner or VF may be gone, and the rest is let go of all the same. @returns whether it was done */
-function quietly(act: () => unknown): boolean {
-  try {
-    act();
-    return true;
-  } catch {
-    return false;
   }
 }

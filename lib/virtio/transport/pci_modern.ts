@@ -21,6 +21,7 @@ import {
 } from "../constants/queue_state.ts";
 import type { QueueView } from "../constants/queue_view.ts";
 import { describeStatus, STATUS } from "../constants/status.ts";
+import { quietly, restoreCommand } from "./letting_go.ts";
 import { findVirtioLayout, type VirtioPciLayout } from "./pci_layout.ts";
 import { BarSet, CommonRegisters, QueueDoorbell, readWidth, writeWidth } from "./pci_registers.ts";
 import { PciSharedMemory } from "./pci_shared_memory.ts";
@@ -497,22 +498,11 @@ export class PciModernTransport implements VirtioTransport {
     if (this.#closed) return;
     const gone = this.#device.closed;
     this.#closed = true;
-    try {
-      if (!gone) {
-        this.#common.write("device_status", 0);
-        this.#interrupts.disable();
-        restoreCommand(this.#config, this.#commandBefore);
-      }
-    } catch {
-      // The peer or the function is gone; what is ours is let go of below.
-    } finally {
-      this.#bars.close();
-      try {
-        this.#interrupts.disable();
-      } catch {
-        // As above; its eventfds are closed whatever the answer.
-      }
-    }
+    const stopped = !gone && quietly(() => this.#common.write("device_status", 0));
+    // Its eventfds are closed whatever the answer.
+    quietly(() => this.#interrupts.disable());
+    if (!gone) quietly(() => restoreCommand(this.#config, this.#commandBefore, stopped));
+    this.#bars.close();
   }
 
   /** As `close`. */
@@ -600,9 +590,4 @@ function vectorValue(vector: number | null): number {
     throw new UsageError(`there is no MSI-X vector ${vector}`);
   }
   return vector;
-}
-
-/** Puts the two bits back that `open` turned on, and leaves the others as they are now. */
-function restoreCommand(config: ConfigAccess, before: number): void {
-  config.setCommand({ memory: (before & 2) !== 0, busMaster: (before & 4) !== 0 });
 }

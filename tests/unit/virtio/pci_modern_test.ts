@@ -448,6 +448,20 @@ Deno.test("2.2 MSI-X vectors are read back: a refused one is a DeviceError namin
   for (const vector of [-1, 0.5, 2048]) assertThrows(() => transport.setConfigVector(vector), UsageError);
 });
 
+Deno.test("close where the device does not take its reset: bus mastering goes off, all the rest is put back", () => {
+  using device = new FakeFunction();
+  device.config[4] = 0x04;
+  const transport = PciModernTransport.open(device);
+  const eventFd = transport.enableInterrupts("msix", 1)[0]!.eventFd;
+  const write = device.writeRegion.bind(device);
+  device.writeRegion = (index, offset, from) => {
+    if (index !== 7) throw new TimeoutError("a write that is not answered");
+    write(index, offset, from);
+  };
+  transport.close();
+  assertEquals([device.command, eventFd.closed, transport.closed], [0, true, true]);
+});
+
 Deno.test("interrupts: eventfds by vector, INTx acknowledged through the ISR and unmasked, all closed at the end", () => {
   using device = new FakeFunction();
   const before = openFdCount();
