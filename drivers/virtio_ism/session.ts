@@ -13,6 +13,7 @@ import { ChunkMap, chunkRuns } from "./chunks.ts";
 import { type ChunkReply, IsmCommands } from "./commands.ts";
 import { type IsmAreas, type IsmInfo, ismWishes, readIsm } from "./config.ts";
 import { IsmControlQueue } from "./control.ts";
+import { IsmError } from "./error.ts";
 import { EventQueue } from "./event_queue.ts";
 import { EventParser, type IsmEvent, type RawEvent, type RawRegionEvent } from "./events.ts";
 import type { VirtioIsmOptions } from "./options.ts";
@@ -210,13 +211,19 @@ export class IsmSession implements RegionOwner {
     region.release();
     // Whoever waits on it must not have to wait for the device's answer, which may never come.
     this.nudge();
+    let detached = false;
     try {
       await this.#commands.detach(region.token);
+      detached = true;
       // What the device has sent of it so far must not be taken for events of the next region at its place.
       if (!this.#ended) this.service();
+    } catch (error) {
+      detached ||= error instanceof IsmError && error.ackName === "ENOENT";
+      throw error;
     } finally {
       this.#forget(region);
-      this.#loans?.detached(region);
+      // A device that refuses to detach goes on using the buffer.
+      if (detached) this.#loans?.detached(region);
     }
   }
 

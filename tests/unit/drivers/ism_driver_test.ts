@@ -8,6 +8,7 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../lib/errors/mod.ts";
+import { ISM_ACK } from "../../../lib/virtio/constants/ism.ts";
 import { FakeTransport } from "../virtio/fake_transport.ts";
 import { withIsm } from "./ism_driven.ts";
 import { CDID, type Heard, ModelIsm, type ModelIsmOptions } from "./model_ism.ts";
@@ -349,6 +350,22 @@ Deno.test("N-5.11: what a device that does not answer was lent stays its own unt
     await assertRejects(() => ism.attach(0x99n), DeviceError, "chunk");
     assertEquals(ism.statistics().lentBytes, PAGE);
   }, { devMem: false, commandTimeoutMs: 20 });
+});
+
+Deno.test("N-5.11: a device that refuses DETACH keeps the buffer of the attachment, one that knows of none does not", async () => {
+  for (
+    const { ack, lentBytes } of [{ ack: ISM_ACK.ERR, lentBytes: PAGE }, { ack: ISM_ACK.ENOENT, lentBytes: 0 }]
+  ) {
+    await withIsm(async (ism, model) => {
+      model.regions.set(0x99n, { size: BigInt(PAGE), chunks: [9] });
+      const region = await ism.attach(0x99n);
+      model.answer = ({ command }) => command === "3.0" ? { ack } : undefined;
+      await assertRejects(() => region.detach(), IsmError);
+      assertEquals([region.closed, ism.statistics().lentBytes], [true, lentBytes]);
+      await ism.reset();
+      assertEquals(ism.statistics().lentBytes, 0);
+    }, { devMem: false });
+  }
 });
 
 Deno.test("N-5.9: read-only: the mapping cannot be written, and nothing that could write it is handed out", async () => {
