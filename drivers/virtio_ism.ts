@@ -257,6 +257,7 @@ export class VirtioIsm implements Disposable, AsyncDisposable {
   /** Events as they come, until the driver is closed or reset, or `signal` aborts. */
   async *events(options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<IsmEvent, void, undefined> {
     const session = this.#owner.live;
+    requireType(options, "object", "events: options");
     const { signal } = options;
     if (signal !== undefined) requireType(signal, "object", "events: signal", "addEventListener", "aborted");
     const nudge = () => session.nudge();

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType, typedErrors } from "../lib/errors/doors.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import { OwnedFd } from "./fd.ts";
 import { errnoNumber } from "./errno.ts";
@@ -14,6 +15,10 @@ const EFD_NONBLOCK = 0o4000;
 
 /** A non-blocking eventfd. */
 export class EventFd implements Disposable {
+  static {
+    typedErrors(this);
+  }
+
   /** The descriptor. */
   readonly fd: OwnedFd;
   // One buffer each way, so that a signal or a take allocates nothing.
@@ -23,8 +28,9 @@ export class EventFd implements Disposable {
 
   /** Makes a new one, or wraps a descriptor that a peer passed. @throws SyscallError */
   constructor(existing?: OwnedFd) {
-    if (existing !== undefined && !(existing instanceof OwnedFd)) {
-      throw new UsageError("new EventFd: no OwnedFd");
+    if (existing !== undefined) {
+      requireType(existing, "object", "new EventFd: existing");
+      if (!(existing instanceof OwnedFd)) throw new UsageError("new EventFd: no OwnedFd");
     }
     this.fd = existing ??
       new OwnedFd(check(libc.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd", ""), "eventfd");

@@ -4,7 +4,7 @@
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
-import { ClosedError, DeviceError, UsageError } from "../../lib/errors/mod.ts";
+import { ClosedError, DeviceError, shown, UsageError } from "../../lib/errors/mod.ts";
 import type { DmaMemory, DmaSpace } from "../../lib/memory/mod.ts";
 import {
   BLK_HEADER_BYTES,
@@ -506,8 +506,8 @@ export class BlockQueue implements WaitTarget, Disposable {
 
   #own(slot: number): void {
     if (this.#dataMemory.closed) this.#gone();
-    if (this.#state[slot] !== RESERVED) {
-      throw new UsageError(`${this.#name}, queue ${this.index}: slot ${slot} is not reserved`);
+    if (typeof slot !== "number" || this.#state[slot] !== RESERVED) {
+      throw new UsageError(`${this.#name}, queue ${this.index}: slot ${shown(slot)} is not reserved`);
     }
   }
 

@@ -4,7 +4,7 @@
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
-import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
+import { ClosedError, DeviceError, shown, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import { NET_HDR } from "../../lib/virtio/constants/net.ts";
 import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
@@ -255,9 +255,9 @@ export class ReceiveQueue implements WaitTarget {
   /** Gives one slot back; `flush` makes it visible. @throws UsageError when the caller does not hold it */
   recycleSlot(slot: number): void {
     if (this.#pool.closed) this.#gone();
-    if (this.#held[slot] !== 1) {
+    if (typeof slot !== "number" || this.#held[slot] !== 1) {
       throw new UsageError(
-        `${this.#name}, queue ${this.index}: receive slot ${slot} is not held by the caller`,
+        `${this.#name}, queue ${this.index}: receive slot ${shown(slot)} is not held by the caller`,
       );
     }
     if (slot >= this.#slots) {

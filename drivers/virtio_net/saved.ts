@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { UsageError } from "../../lib/errors/mod.ts";
+import { shown, UsageError } from "../../lib/errors/mod.ts";
+import { array, integer, object } from "../../lib/errors/records.ts";
 import { checkQueueState, type QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import { checkSavedQueue, type SavedQueue } from "../../lib/virtio/queue/saved_queue.ts";
 import type { Profile } from "../../lib/virtio/transport/transport.ts";
@@ -88,12 +89,12 @@ const FRAME_BYTES_MAX = 65535 + 18;
 export function checkSavedNet(value: unknown): SavedNet {
   const saved = object(value, "saved net");
   if (saved.version !== SAVED_NET_VERSION) {
-    throw new UsageError(`saved net: version ${JSON.stringify(saved.version)} is not known`, {
+    throw new UsageError(`saved net: version ${shown(saved.version)} is not known`, {
       hint: `this library reads version ${SAVED_NET_VERSION}`,
     });
   }
   if (saved.device !== "net") {
-    throw new UsageError(`saved net: device ${JSON.stringify(saved.device)} is not "net"`);
+    throw new UsageError(`saved net: device ${shown(saved.device)} is not "net"`);
   }
   const pairs = array(saved.pairs, "saved net: pairs").map(checkPair);
   if (pairs.length === 0) throw new UsageError("saved net: pairs is empty");
@@ -201,7 +202,7 @@ function checkFilters(value: unknown): Partial<Record<ReceiveFilter, boolean>> {
   const filters: Partial<Record<ReceiveFilter, boolean>> = {};
   for (const [name, on] of Object.entries(object(value, "saved net: filters"))) {
     if (!FILTERS.includes(name) || typeof on !== "boolean") {
-      throw new UsageError(`saved net: filters.${name} ${JSON.stringify(on)} is no filter that is on or off`);
+      throw new UsageError(`saved net: filters.${name} ${shown(on)} is no filter that is on or off`);
     }
     filters[name as ReceiveFilter] = on;
   }
@@ -222,22 +223,5 @@ function mac(value: unknown, where: string): string {
 
 function text(value: unknown, good: (text: string) => boolean, where: string): string {
   if (typeof value === "string" && good(value)) return value;
-  throw new UsageError(`${where} cannot be ${JSON.stringify(value)}`);
-}
-
-function object(value: unknown, where: string): Record<string, unknown> {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-    return value as Record<string, unknown>;
-  }
-  throw new UsageError(`${where} is not an object`);
-}
-
-function array(value: unknown, where: string): unknown[] {
-  if (Array.isArray(value)) return value;
-  throw new UsageError(`${where} is not a list`);
-}
-
-function integer(value: unknown, least: number, most: number, where: string): number {
-  if (typeof value === "number" && Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new UsageError(`${where} ${JSON.stringify(value)} is not in ${least} … ${most}`);
+  throw new UsageError(`${where} cannot be ${shown(value)}`);
 }

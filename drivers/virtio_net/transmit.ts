@@ -4,7 +4,7 @@
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
-import { ClosedError, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
+import { ClosedError, shown, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import { ETHERNET_HEADER_BYTES } from "../../lib/virtio/constants/net.ts";
 import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
@@ -88,14 +88,14 @@ export class TransmitQueue implements WaitTarget {
   /** Where the slot's frame goes: `maxFrameBytes`, made once. @throws UsageError when the slot is not reserved */
   frame(slot: number): Uint8Array<ArrayBuffer> {
     if (this.#pool.closed) this.#gone();
-    if (this.#state[slot] !== RESERVED) this.#notReserved(slot);
+    if (typeof slot !== "number" || this.#state[slot] !== RESERVED) this.#notReserved(slot);
     return this.#pool.bodies[slot]!;
   }
 
   /** Gives an unused slot back. */
   cancel(slot: number): void {
     if (this.#pool.closed) this.#gone();
-    if (this.#state[slot] !== RESERVED) this.#notReserved(slot);
+    if (typeof slot !== "number" || this.#state[slot] !== RESERVED) this.#notReserved(slot);
     this.#state[slot] = FREE;
     this.#free[this.#freeCount++] = slot;
   }
@@ -103,7 +103,7 @@ export class TransmitQueue implements WaitTarget {
   /** Queues the first `lengthBytes` of the slot's frame; `flush` makes it visible. @throws UsageError too short, too long, not reserved */
   send(slot: number, lengthBytes: number): void {
     if (this.#pool.closed) this.#gone();
-    if (this.#state[slot] !== RESERVED) this.#notReserved(slot);
+    if (typeof slot !== "number" || this.#state[slot] !== RESERVED) this.#notReserved(slot);
     this.checkLength(lengthBytes);
     this.#add(slot, lengthBytes);
     this.#counts[COUNT.frames]!++;
@@ -216,7 +216,7 @@ export class TransmitQueue implements WaitTarget {
   }
 
   #notReserved(slot: number): never {
-    throw new UsageError(`${this.#name}, queue ${this.index}: transmit slot ${slot} is not reserved`);
+    throw new UsageError(`${this.#name}, queue ${this.index}: transmit slot ${shown(slot)} is not reserved`);
   }
 
   #gone(): never {

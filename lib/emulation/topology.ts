@@ -3,7 +3,9 @@
  *
  * @module
  */
-import { requireType } from "../errors/doors.ts";
+import { isOfType, requireType } from "../errors/doors.ts";
+import { shown, UsageError } from "../errors/mod.ts";
+import { isList } from "../errors/records.ts";
 import { PciAddress } from "../pci/address.ts";
 import { ADMIN_FIELDS, type AdminTopology, readAdmin } from "./topology_admin.ts";
 import {
@@ -154,7 +156,6 @@ export function parseTopology(text: string, kinds?: readonly string[]): Topology
 
 /** As `parseTopology`, from plain data. @throws TopologyError */
 export function readTopology(value: unknown, kinds?: readonly string[]): Topology {
-  if (typeof value === "object" && value !== null) requireType(value, "object", "readTopology: value");
   const top = asRecord(value, "top level");
   for (const key of Object.keys(top)) {
     if (key !== "functions") {
@@ -162,7 +163,7 @@ export function readTopology(value: unknown, kinds?: readonly string[]): Topolog
     }
   }
   const list = top.functions;
-  if (!Array.isArray(list)) throw new TopologyError("functions", "must be a list of functions");
+  if (!isList(list)) throw new TopologyError("functions", "must be a list of functions");
   if (list.length === 0) {
     throw new TopologyError("functions", "is empty: a host without functions serves nothing");
   }
@@ -184,6 +185,9 @@ export function vfAddress(pf: FunctionTopology, index: number): string {
 export function vfMac(pfMac: string, index: number): string {
   requireType(index, "number", "vfMac: index");
   requireType(pfMac, "string", "vfMac: pfMac");
+  if (!/^([\da-f]{2}:){5}[\da-f]{2}$/i.test(pfMac)) {
+    throw new UsageError(`${shown(pfMac)} is not a MAC address`);
+  }
   const bytes = pfMac.split(":").map((byte) => parseInt(byte, 16));
   const low = (((bytes[3]! << 16) | (bytes[4]! << 8) | bytes[5]!) + index + 1) & 0xffffff;
   const all = [bytes[0]!, bytes[1]!, bytes[2]!, low >> 16, (low >> 8) & 0xff, low & 0xff];
@@ -361,7 +365,7 @@ function readSwitch(value: unknown, field: string): string {
 
 function readNames(value: unknown, field: string, pattern: RegExp, what: string): readonly string[] {
   if (value === undefined) return [];
-  if (!Array.isArray(value)) throw new TopologyError(field, "must be a list");
+  if (!isList(value)) throw new TopologyError(field, "must be a list");
   return value.map((name, i) => {
     if (typeof name !== "string" || !pattern.test(name)) {
       throw new TopologyError(`${field}[${i}]`, `${show(name)} is not ${what}`);
@@ -378,7 +382,7 @@ function readLie(value: unknown, field: string): string {
 }
 
 function asRecord(value: unknown, field: string): Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+  if (!isOfType(value, "object") || isList(value)) {
     throw new TopologyError(field, `${show(value)} is not an object`);
   }
   return value as Record<string, unknown>;

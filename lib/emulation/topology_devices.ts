@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { isList } from "../errors/records.ts";
 import { optional, optionalText, show, TopologyError } from "./topology_fields.ts";
 
 /** A virtio-blk function. One of `file` and `sizeBytes` is there. */
@@ -105,7 +106,7 @@ export function readConsole(from: Readonly<Record<string, unknown>>, at: string)
     throw new TopologyError(`${at}.peer`, `${show(peer)} is not "loopback" or "socket"`);
   }
   const names = from.portNames;
-  if (names !== undefined && !Array.isArray(names)) {
+  if (names !== undefined && !isList(names)) {
     throw new TopologyError(`${at}.portNames`, "must be a list");
   }
   if (names !== undefined && names.length > (ports ?? 1)) {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UsageError } from "../errors/mod.ts";
+import { shown, UsageError } from "../errors/mod.ts";
 
 /** A topology that cannot be: `field` says where, as in `functions[1].mac`. */
 export class TopologyError extends UsageError {
@@ -44,7 +44,7 @@ export function optionalText(
 
 /** A value for a message. */
 export function show(value: unknown): string {
-  return value === undefined ? "nothing" : JSON.stringify(value);
+  return value === undefined ? "nothing" : shown(value);
 }
 
 /** `one of …`, as a hint; empty when the names are not known. */

@@ -93,12 +93,13 @@ export type ArgumentType = "number" | "bigint" | "string" | "function" | "bytes"
  * @throws UsageError
  */
 export function requireType(value: unknown, type: ArgumentType, what: string, ...members: string[]): void {
-  if (hasType(value, type, members)) return;
+  if (isOfType(value, type, members)) return;
   const wanted = members.length === 0 ? "" : ` with ${members.join(", ")}`;
   throw new UsageError(`${what}: ${shown(value)} is not of type ${type}${wanted}`);
 }
 
-function hasType(value: unknown, type: ArgumentType, members: readonly string[]): boolean {
+/** Whether it is one, and can be looked at: an array that is not detached, a proxy that is not revoked. */
+export function isOfType(value: unknown, type: ArgumentType, members: readonly string[] = []): boolean {
   try {
     // A detached array, and one whose buffer was shrunk away, cannot even be read as empty.
     if (type === "bytes") return value instanceof Uint8Array && value.values() !== undefined;

@@ -4,6 +4,7 @@
  * @module
  */
 import { isErrno } from "../../ffi/mod.ts";
+import { requireType } from "../errors/doors.ts";
 import { ExhaustedError, NotFoundError, RingsideError, UnsupportedError, UsageError } from "../errors/mod.ts";
 import type { FunctionAttributes } from "./attributes.ts";
 import { PCI_DEVICES, PCI_DRIVERS } from "./sysfs.ts";
@@ -23,6 +24,7 @@ const HEADER_TYPE_MASK = 0x7f;
  * none of the kernel's.
  */
 export function isVfioDriver(driver: string): boolean {
+  requireType(driver, "string", "isVfioDriver: driver");
   return driver === VFIO_USER || /(^|[-_])vfio[-_]pci$/.test(driver);
 }
 

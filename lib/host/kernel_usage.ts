@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { typedErrors } from "../errors/doors.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { interfaceIpv4Address, readTextIfAny } from "../../ffi/mod.ts";
 import type { FunctionAttributes } from "./attributes.ts";
 import { baseName } from "./attributes.ts";
@@ -36,6 +36,7 @@ export class KernelUsage implements HostUsage {
 
   /** Reads sysfs through `attributes`, the rest from `sources`. */
   constructor(attributes: FunctionAttributes, sources: UsageSources = {}) {
+    requireType(sources, "object", "new KernelUsage: sources");
     this.#attributes = attributes;
     const read = sources.readProc ?? readTextIfAny;
     this.#read = (path) => read(path) ?? "";

@@ -388,7 +388,13 @@ export class VirtioDevice implements NotifyGate, Disposable {
     this.#queues.clear();
     this.#vectors.clear();
     this.#resetQueues.clear();
-    for (const queue of queues) queue.close();
+    for (const queue of queues) {
+      try {
+        queue.close();
+      } catch {
+        // The peer is gone and knows nothing of the memory any more. The others are still to be let go of.
+      }
+    }
   }
 
   /** Sets bits and never clears one, as 1.1 has it. @returns what reads back */

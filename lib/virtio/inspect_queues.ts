@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { requireType } from "../errors/doors.ts";
-import { DeviceError, UnsupportedError, UsageError } from "../errors/mod.ts";
+import { DeviceError, shown, UnsupportedError, UsageError } from "../errors/mod.ts";
+import { isList, object } from "../errors/records.ts";
 import type { VfioDevice } from "../vfio/device.ts";
 import { FEATURE } from "./constants/features.ts";
 import type { FunctionQueues } from "./constants/queue_view.ts";
@@ -109,16 +109,15 @@ export function tryQueueStates(device: VfioDevice, states: QueueStates): number 
  * @returns fresh plain objects @throws UsageError naming the field
  */
 export function checkQueueStates(value: unknown): QueueStates {
-  if (typeof value === "object" && value !== null) requireType(value, "object", "checkQueueStates: value");
   const saved = object(value, "queue states");
   if (saved.version !== 1) {
-    throw new UsageError(`queue states: version ${JSON.stringify(saved.version)} is not known`);
+    throw new UsageError(`queue states: version ${shown(saved.version)} is not known`);
   }
   if (saved.profile !== "queue-state") {
-    throw new UsageError(`queue states: profile ${JSON.stringify(saved.profile)} has no queue states`);
+    throw new UsageError(`queue states: profile ${shown(saved.profile)} has no queue states`);
   }
   const list = saved.device === undefined ? saved.queues : ringsOf(saved);
-  if (!Array.isArray(list) || list.length === 0) throw new UsageError("queue states: queues is not a list");
+  if (!isList(list) || list.length === 0) throw new UsageError("queue states: queues is not a list");
   const queues = list.map((one: unknown, at): QueueStateEntry => {
     const { queue, size, state } = object(one, `queue states: queues[${at}]`);
     const number = (what: string, given: unknown, least: number, most: number): number => {
@@ -158,11 +157,4 @@ function ringsOf(saved: Record<string, unknown>): unknown[] {
   };
   visit(saved);
   return rings;
-}
-
-function object(value: unknown, where: string): Record<string, unknown> {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-    return value as Record<string, unknown>;
-  }
-  throw new UsageError(`${where} is not an object`);
 }

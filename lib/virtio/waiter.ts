@@ -90,6 +90,7 @@ export class Waiter implements Disposable {
     requireType(options, "object", "new Waiter: options");
     this.mode = options.mode ?? "adaptive";
     const spin = options.spinMicroseconds ?? 50;
+    requireType(spin, "number", "new Waiter: spinMicroseconds");
     if (!(spin >= 0 && spin <= 1e9)) throw new UsageError(`a spin of ${shown(spin)} µs`);
     this.#spinMs = this.mode === "eventfd" ? 0 : spin / 1000;
     // Last: nobody would close it if the options were refused.

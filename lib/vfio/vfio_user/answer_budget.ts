@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 
 /**
  * At most half of the time, and never longer than a limit at once. All servers of a thread share one, since all of them stand still while one
@@ -18,6 +19,8 @@ export class AnswerBudget {
 
   /** A full one. @param now for tests */
   constructor(limitMs: number, now: () => number = () => performance.now()) {
+    requireType(limitMs, "number", "new AnswerBudget: limitMs");
+    requireType(now, "function", "new AnswerBudget: now");
     this.limitMs = limitMs;
     this.now = now;
     this.#creditMs = limitMs;

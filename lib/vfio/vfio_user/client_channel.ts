@@ -96,6 +96,8 @@ export class ClientChannel implements Disposable {
   request(command: number, payloadBytes: number, fds?: readonly OwnedFd[], maxReplyFds = 0): void {
     if (this.#broken !== null) throw this.#broken;
     if (this.#socket.fd.closed) throw new ClosedError(this.name);
+    // What cannot be sent is the caller's fault, and no end of the connection.
+    for (const fd of fds ?? []) if (fd.number < 0) throw new ClosedError(fd.target);
     const id = this.#nextId;
     this.#nextId = (id + 1) & 0xffff;
     try {

@@ -4,7 +4,8 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { UsageError } from "../../errors/mod.ts";
+import { shown, UsageError } from "../../errors/mod.ts";
+import { integer, isList, object } from "../../errors/records.ts";
 import { DEV_PART, DEV_PART_OPTIONAL, devPartName } from "./admin.ts";
 import { deviceTypeName } from "./device_id.ts";
 import { checkPart, type DevicePart, partOrderProblem, partProblem } from "./device_parts.ts";
@@ -220,12 +221,12 @@ export function saveParts(parts: readonly DevicePart[], deviceId: number): Saved
 export function loadParts(saved: unknown, deviceId?: number): { deviceId: number; parts: DevicePart[] } {
   const from = object(saved, "device parts");
   if (from.version !== SAVED_PARTS_VERSION) {
-    throw new UsageError(`device parts: version ${JSON.stringify(from.version)} is not known`, {
+    throw new UsageError(`device parts: version ${shown(from.version)} is not known`, {
       hint: `this library reads version ${SAVED_PARTS_VERSION}`,
     });
   }
   if (from.kind !== "device-parts") {
-    throw new UsageError(`device parts: kind ${JSON.stringify(from.kind)} is not "device-parts"`);
+    throw new UsageError(`device parts: kind ${shown(from.kind)} is not "device-parts"`);
   }
   const id = integer(from.deviceId, 1, 0xffff, "device parts: deviceId");
   if (deviceId !== undefined && id !== deviceId) {
@@ -233,7 +234,7 @@ export function loadParts(saved: unknown, deviceId?: number): { deviceId: number
       `device parts: they are those of a ${deviceTypeName(id)}, the device is a ${deviceTypeName(deviceId)}`,
     );
   }
-  if (!Array.isArray(from.parts)) throw new UsageError("device parts: parts is not a list");
+  if (!isList(from.parts)) throw new UsageError("device parts: parts is not a list");
   const parts = from.parts.map(loadPart);
   parts.forEach((part, at) => {
     const problem = partProblem(part, id);
@@ -249,13 +250,13 @@ function loadPart(value: unknown, at: number): DevicePart {
   const from = object(value, where);
   const type = integer(from.type, 0, 0xffff, `${where}.type`);
   if (from.name !== devPartName(type)) {
-    throw new UsageError(`${where}.name ${JSON.stringify(from.name)} is not that of type ${type}`, {
+    throw new UsageError(`${where}.name ${shown(from.name)} is not that of type ${type}`, {
       hint: `it is ${devPartName(type)}`,
     });
   }
   if (typeof from.optional !== "boolean") throw new UsageError(`${where}.optional is neither true nor false`);
   if (typeof from.selector !== "string" || !/^0x[0-9a-f]{1,16}$/.test(from.selector)) {
-    throw new UsageError(`${where}.selector cannot be ${JSON.stringify(from.selector)}`);
+    throw new UsageError(`${where}.selector cannot be ${shown(from.selector)}`);
   }
   if (typeof from.value !== "string" || !/^([0-9a-f]{2})*$/.test(from.value)) {
     throw new UsageError(`${where}.value is not hexadecimal`);
@@ -266,16 +267,4 @@ function loadPart(value: unknown, at: number): DevicePart {
     selector: BigInt(from.selector),
     value: Uint8Array.fromHex(from.value),
   };
-}
-
-function object(value: unknown, where: string): Record<string, unknown> {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-    return value as Record<string, unknown>;
-  }
-  throw new UsageError(`${where} is not an object`);
-}
-
-function integer(value: unknown, least: number, most: number, where: string): number {
-  if (typeof value === "number" && Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new UsageError(`${where} ${JSON.stringify(value)} is not in ${least} … ${most}`);
 }

@@ -4,7 +4,8 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { UsageError } from "../../errors/mod.ts";
+import { shown, UsageError } from "../../errors/mod.ts";
+import { object } from "../../errors/records.ts";
 
 /** State of a split queue: the next available index that the device will read. Used indices are in the ring itself (§6.1). */
 export interface SplitQueueState {
@@ -52,8 +53,7 @@ export function initialQueueState(layout: "split" | "packed"): QueueState {
  * @throws UsageError naming the field
  */
 export function checkQueueState(value: unknown, size: number): QueueState {
-  if (typeof value !== "object" || value === null) throw new UsageError("a queue state is an object");
-  const state = value as Record<string, unknown>;
+  const state = object(value, "a queue state");
   if (state.layout === "split") {
     return { layout: "split", availableIndex: integer(state, "availableIndex", 0x10000) };
   }
@@ -66,24 +66,24 @@ export function checkQueueState(value: unknown, size: number): QueueState {
       usedWrap: integer(state, "usedWrap", 2) as 0 | 1,
     };
   }
-  throw new UsageError(`queue state: layout ${JSON.stringify(state.layout)} is neither "split" nor "packed"`);
+  throw new UsageError(`queue state: layout ${shown(state.layout)} is neither "split" nor "packed"`);
 }
 
 function integer(state: Record<string, unknown>, field: string, below: number): number {
   const value = state[field];
   if (typeof value !== "number" || !Number.isInteger(value) || value < 0 || value >= below) {
-    throw new UsageError(`queue state: ${field} ${JSON.stringify(value)} is not in 0 … ${below - 1}`);
+    throw new UsageError(`queue state: ${field} ${shown(value)} is not in 0 … ${below - 1}`);
   }
   return value;
 }
 
 /** The state as words (§6.1, A-6.8): packed is slot in bits 0–14 and wrap counter in bit 15. */
 export function queueStateToWords(state: QueueState): QueueStateWords {
-  requireType(state, "object", "queueStateToWords: state", "layout");
-  if (state.layout === "split") return { available: state.availableIndex, used: 0 };
+  const checked = checkQueueState(state, 0x8000);
+  if (checked.layout === "split") return { available: checked.availableIndex, used: 0 };
   return {
-    available: state.availableSlot + state.availableWrap * 0x8000,
-    used: state.usedSlot + state.usedWrap * 0x8000,
+    available: checked.availableSlot + checked.availableWrap * 0x8000,
+    used: checked.usedSlot + checked.usedWrap * 0x8000,
   };
 }
 

@@ -4,7 +4,8 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { UsageError } from "../../errors/mod.ts";
+import { shown, UsageError } from "../../errors/mod.ts";
+import { array, integer, object } from "../../errors/records.ts";
 import { QUEUE_SIZE_MAX } from "../constants/ring.ts";
 import { checkQueueState, type QueueState } from "./queue_state.ts";
 
@@ -54,7 +55,7 @@ const MAX_CHAIN_BYTES = 2 ** 32;
 export function checkSavedQueue(value: unknown): SavedQueue {
   const saved = object(value, "saved queue");
   if (saved.version !== SAVED_QUEUE_VERSION) {
-    throw new UsageError(`saved queue: version ${JSON.stringify(saved.version)} is not known`, {
+    throw new UsageError(`saved queue: version ${shown(saved.version)} is not known`, {
       hint: `this library reads version ${SAVED_QUEUE_VERSION}`,
     });
   }
@@ -114,27 +115,10 @@ function checkParts(value: unknown, where: string): SavedPart[] {
     const part = object(one, `${where}[${at}]`);
     const { iova } = part;
     if (typeof iova !== "string" || !IOVA_PATTERN.test(iova)) {
-      throw new UsageError(`${where}[${at}].iova ${JSON.stringify(iova)} is not like "0x1f000"`);
+      throw new UsageError(`${where}[${at}].iova ${shown(iova)} is not like "0x1f000"`);
     }
     return { iova, lengthBytes: integer(part.lengthBytes, 1, 0xffff_ffff, `${where}[${at}].lengthBytes`) };
   });
-}
-
-function object(value: unknown, where: string): Record<string, unknown> {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-    return value as Record<string, unknown>;
-  }
-  throw new UsageError(`${where} is not an object`);
-}
-
-function array(value: unknown, where: string): unknown[] {
-  if (Array.isArray(value)) return value;
-  throw new UsageError(`${where} is not a list`);
-}
-
-function integer(value: unknown, least: number, most: number, where: string): number {
-  if (typeof value === "number" && Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new UsageError(`${where} ${JSON.stringify(value)} is not in ${least} … ${most}`);
 }
 
 /** A part with its address as rings take it. */

@@ -39,7 +39,6 @@ export interface SplitLayout {
  */
 export function splitLayout(size: number, tableSegments = 0): SplitLayout {
   requireType(size, "number", "splitLayout: size");
-  requireType(tableSegments, "number", "splitLayout: tableSegments");
   if (!Number.isInteger(size) || size < 1 || size > QUEUE_SIZE_MAX || (size & (size - 1)) !== 0) {
     throw new UsageError(`a split queue cannot have ${size} descriptors`, {
       hint: "the size is a power of two up to 32768",
@@ -77,6 +76,7 @@ export function legacySplitLayout(size: number, tableSegments = 0): SplitLayout 
 }
 
 function checkTableSegments(size: number, tableSegments: number): void {
+  requireType(tableSegments, "number", "tableSegments");
   if (Number.isInteger(tableSegments) && tableSegments >= 0 && tableSegments <= size) return;
   throw new UsageError(`indirect tables of ${tableSegments} descriptors for a queue of ${size}`, {
     hint: "a chain is never longer than the queue size",

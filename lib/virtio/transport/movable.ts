@@ -56,7 +56,7 @@ export class MovableTransport implements VirtioTransport {
 
   /** Begins on a function that no driver uses yet. The transport is this object's from now on, until it has moved away from it. */
   constructor(first: PciModernTransport) {
-    requireType(first, "object", "new MovableTransport: first", "profile", "deviceId", "dma");
+    requireType(first, "object", "new MovableTransport: first", "dma", "close", "enableInterrupts");
     this.#current = first;
     this.profile = first.profile;
     this.deviceId = first.deviceId;

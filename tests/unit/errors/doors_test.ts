@@ -1,10 +1,25 @@
-import { assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
-import { FrameBurst } from "../../../drivers/virtio_net.ts";
+import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
+import { checkSavedNet, FrameBurst } from "../../../drivers/virtio_net.ts";
 import { EventFd } from "../../../ffi/mod.ts";
 import { requireType, typedErrors } from "../../../lib/errors/doors.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
-import { Bar, DmaSpace } from "../../../lib/vfio/mod.ts";
-import { decodeParts, encodeParts, featureNames, VirtioDevice } from "../../../lib/virtio/mod.ts";
+import { readTopology, vfMac } from "../../../lib/emulation/mod.ts";
+import { isVfioDriver, KernelUsage } from "../../../lib/host/mod.ts";
+import { AnswerBudget, Bar, DmaSpace } from "../../../lib/vfio/mod.ts";
+import {
+  checkQueueState,
+  checkQueueStates,
+  checkSavedQueue,
+  decodeParts,
+  encodeParts,
+  featureNames,
+  legacySplitLayout,
+  loadParts,
+  MovableTransport,
+  queueStateToWords,
+  VirtioDevice,
+  Waiter,
+} from "../../../lib/virtio/mod.ts";
 import { FakeIommu } from "../virtio/fake_iommu.ts";
 
 // Callers without types: what they pass is none of what the signature says.
@@ -56,6 +71,43 @@ Deno.test("only what this library's own code threw is typed: errors of a caller'
   assertStrictEquals(await assertRejects(() => door.wait(work)), mine);
   assertEquals([door.run.name, door.run.length], ["run", 1]);
   assertEquals(await door.wait(() => 7), 7);
+});
+
+Deno.test("what cannot even be looked at is a wrong value like any other", () => {
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  const bare = Object.create(null);
+  const detached = new Uint8Array(8);
+  structuredClone(detached, { transfer: [detached.buffer] });
+  for (const value of [proxy, bare, detached, Symbol("s"), 1n, null].map(wrong)) {
+    const calls: (() => unknown)[] = [
+      () => queueStateToWords(value),
+      () => queueStateToWords(wrong({ layout: "packed", availableSlot: 0, availableWrap: value })),
+      () => checkQueueState(value, 8),
+      () => checkQueueStates(value),
+      () => checkQueueStates({ version: 1, profile: "queue-state", queues: value }),
+      () => checkSavedQueue(value),
+      () => checkSavedQueue({ version: value }),
+      () => checkSavedNet(value),
+      () => loadParts(value),
+      () => legacySplitLayout(128, value),
+      () => isVfioDriver(value),
+      () => new Waiter({ spinMicroseconds: value ?? "" }),
+      () => new KernelUsage(wrong({}), value === detached || value === bare ? null : value),
+      () => new EventFd(value ?? 0),
+      () => new AnswerBudget(10, value),
+      () => new MovableTransport(value),
+      () => readTopology(value),
+      () => readTopology({ functions: value }),
+      () => readTopology({ functions: [value] }),
+      () => vfMac(value, 0),
+    ];
+    for (const call of calls) {
+      const error = assertThrows(call, UsageError);
+      assert(error.message.length > 0, `${call}`);
+    }
+  }
+  assertThrows(() => vfMac("poll", 0), UsageError, "MAC address");
 });
 
 Deno.test("requireType says what it got and what it wanted", () => {

@@ -182,21 +182,6 @@ Deno.test("files: whole reads, replacement, directories, links", () => {
   assert(isErrno(assertThrows(() => readDirectory("/nonexistent")), "ENOENT"));
 });
 
-Deno.test("an epoll set that lacks its second descriptor leaves no first one", () => {
-  const { soft } = resourceLimit(RLIMIT.openFiles);
-  const before = openFdCount();
-  const probe = new EventFd();
-  const limit = probe.fd.number + 1;
-  probe.close();
-  setSoftLimit(RLIMIT.openFiles, limit);
-  try {
-    assertEquals(assertThrows(() => new Epoll(), SyscallError).code, "EMFILE");
-  } finally {
-    setSoftLimit(RLIMIT.openFiles, soft);
-  }
-  assertEquals(openFdCount(), before);
-});
-
 Deno.test("without descriptors a client is turned away at once, one error each, and the next one is served when there are some again", () => {
   const path = scratch();
   const { soft } = resourceLimit(RLIMIT.openFiles);

@@ -47,6 +47,19 @@ Deno.test("client SET_IRQS: a refusal half-way takes out what was set before it"
   assertEquals(last, { argsz: 20, flags: 36, index: 2, start: 0, count: 2 });
 });
 
+Deno.test("client SET_IRQS: an eventfd that is closed, or is none, is no end of the connection", () => {
+  const done = (id: number) => reply(COMMAND.deviceSetIrqs, id);
+  using s = session([irqAnswer(2, 2, 8), done(3)]);
+  const closed = new EventFd();
+  closed.close();
+  const set = (eventFd: unknown) =>
+    s.device.setIrqs({ index: 2, action: "trigger", start: 0, eventFds: [eventFd as EventFd] });
+  assertThrows(() => set(closed), ClosedError, "eventfd");
+  assertThrows(() => set({}), UsageError);
+  using event = new EventFd();
+  set(event);
+});
+
 Deno.test("client SET_IRQS: the other actions, and what cannot be", () => {
   const maskable = IRQ_FLAG.eventfd | IRQ_FLAG.maskable;
   const done = (id: number) => reply(COMMAND.deviceSetIrqs, id);

@@ -221,6 +221,22 @@ Deno.test("a reset that never ends: TimeoutError, the queues' memory is gone, cl
   device.close();
 });
 
+Deno.test("a peer that takes no memory back: all queues are closed, and nothing is thrown", () => {
+  using transport = new FakeTransport({ queueSizes: [8, 8] });
+  const device = new VirtioDevice(transport);
+  device.negotiate();
+  const queues = [device.createQueue(0), device.createQueue(1)];
+  device.driverOk();
+  Object.assign(transport.dma.mapper, {
+    unmapDma: () => {
+      throw new TimeoutError("no answer");
+    },
+  });
+  assertEquals(device.stop(), undefined);
+  assertEquals(queues.map(({ closed }) => closed), [true, true]);
+  assertEquals(transport.dma.usage.allocations, 0);
+});
+
 Deno.test("checkAlive sees DEVICE_NEEDS_RESET and a device that reset itself", () => {
   using transport = new FakeTransport();
   const device = new VirtioDevice(transport);
