@@ -65,6 +65,18 @@ function whenSettled(result: Promise<unknown>, label: string, values: readonly u
   });
 }
 
+/**
+ * A call of a function that stands alone, and takes what has fields in fields: its errors as those of a class with `typedErrors`.
+ * @throws UsageError, what `action` throws
+ */
+export function typedCall<T>(label: string, values: readonly unknown[], action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw typedError(error, label, values);
+  }
+}
+
 /** A `UsageError` for an error of the language that code of this library threw; any other as it is. */
 export function typedError(error: unknown, label: string, values: readonly unknown[]): unknown {
   const ofTheLanguage = error instanceof TypeError || error instanceof RangeError ||

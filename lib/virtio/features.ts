@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { requireType } from "../errors/doors.ts";
+import { requireType, typedCall } from "../errors/doors.ts";
 import { shown, UnsupportedError, UsageError } from "../errors/mod.ts";
 import { DRAFT_FEATURE_BIT, FEATURE, featureNames } from "./constants/features.ts";
 import type { Profile, VirtioTransport } from "./transport/transport.ts";
@@ -125,6 +125,10 @@ export function chooseFeatures(
   offered: bigint,
   wishes: FeatureWishes,
 ): bigint {
+  return typedCall("chooseFeatures", [transport, offered, wishes], () => choose(transport, offered, wishes));
+}
+
+function choose(...[transport, offered, wishes]: Parameters<typeof chooseFeatures>): bigint {
   requireType(transport, "object", "chooseFeatures: transport", "kind", "profile", "name", "deviceId");
   requireType(offered, "bigint", "chooseFeatures: offered");
   requireType(wishes, "object", "chooseFeatures: wishes");

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { requireType } from "../../errors/doors.ts";
+import { requireType, typedCall } from "../../errors/doors.ts";
 import { DeviceError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { FEATURE } from "../constants/features.ts";
 import { QUEUE_SIZE_MAX } from "../constants/ring.ts";
@@ -53,6 +53,10 @@ export function createVirtqueue(
   index: number,
   options: VirtqueueOptions = {},
 ): Virtqueue {
+  return typedCall("createVirtqueue", [transport, index, options], () => create(transport, index, options));
+}
+
+function create(transport: VirtioTransport, index: number, options: VirtqueueOptions): Virtqueue {
   requireType(options, "object", "createVirtqueue: options");
   requireType(
     transport,

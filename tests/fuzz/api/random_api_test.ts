@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
 import { TopologyHost } from "../../emulated/drivers/topology_host.ts";
 import type { Findings } from "./walk.ts";
@@ -7,6 +7,9 @@ const WALK = new URL("./walk.ts", import.meta.url).pathname;
 /** A call that takes longer hangs. */
 const HANG_MS = 60_000;
 const LINES_SHOWN = 30;
+/** With so many it must have been everywhere. */
+const ENOUGH_OPERATIONS = 100_000;
+const DRIVERS = ["VirtioNet", "VirtioRng", "VirtioBlk", "VirtioConsole", "VirtioIsm"];
 
 const FUNCTIONS = [
   { address: "0000:01:00.0", kind: "virtio-net", totalVfs: 4, switch: "s0", adminQueues: 2, legacyVfs: true },
@@ -90,11 +93,17 @@ Deno.test(`${operations} random calls through the public doors: typed errors onl
         }`,
       );
     }
+    const { doors, drivers } = findings;
+    console.log(
+      `${doors.found} doors, ${doors.used} used, ${doors.succeeded} with success; ${findings.errors} errors`,
+    );
+    for (const [name, { opened, used }] of Object.entries(drivers)) {
+      console.log(`${name}: ${opened} opened, ${used} of them used`);
+    }
     if (Deno.args.includes("--report")) {
       const total = findings.untyped.reduce((sum, { count }) => sum + count, 0);
-      console.log(
-        `${total} of ${findings.errors} errors untyped, in ${findings.untyped.length} kinds; ${findings.doors} doors`,
-      );
+      console.log(`${total} of ${findings.errors} errors untyped, in ${findings.untyped.length} kinds`);
+      console.log(`doors that never did what they are for: ${findings.doors.never.join(", ")}`);
       for (const { door, count, error, values, stack } of findings.untyped) {
         console.log(`${count}\t${door}(${values})\n\t\t${error}\n\t\t${stack}`);
       }
@@ -102,14 +111,26 @@ Deno.test(`${operations} random calls through the public doors: typed errors onl
     assertEquals(
       [
         findings.untyped.slice(0, 20),
+        findings.closing,
         findings.unsettled,
         findings.open,
         findings.leaked,
         findings.unrestored,
       ],
-      [[], [], [], { fds: 0, mappings: 0 }, []],
+      [[], [], [], [], { fds: 0, mappings: 0 }, []],
       `arguments ${Deno.args.join(" ")}`,
     );
+    // A walk that only met closed doors would find nothing, too.
+    const enough = operations / ENOUGH_OPERATIONS;
+    assert(doors.used >= doors.found * Math.min(enough, 0.95), `${doors.used} of ${doors.found} doors used`);
+    assert(doors.succeeded >= doors.found * Math.min(enough, 0.6), `${doors.succeeded} with success`);
+    for (const name of DRIVERS) {
+      const { opened, used } = drivers[name] ?? { opened: 0, used: 0 };
+      assert(
+        opened >= Math.floor(20 * enough) && used >= Math.floor(10 * enough),
+        `${name}: ${opened}, ${used}`,
+      );
+    }
   } finally {
     removeTree(directory);
   }

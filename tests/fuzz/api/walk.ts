@@ -1,7 +1,7 @@
 /**
  * A random walk over the public doors, as a process: it may be killed by a signal, or hang, and its parent then says so.
  *
- * Arguments: operations, directory of a served host, directory for files, and `--seed` as for a test. Each operation is a line on standard error before it begins. The
+ * Arguments: operations, directory of a served host, directory for files, and `--seed` as the test was given it. Each operation is a line on standard error before it begins. The
  * findings are one line of JSON on standard output.
  */
 import { mappingCount, openFdCount, readDirectory, readLink } from "../../../ffi/mod.ts";
@@ -24,7 +24,7 @@ export interface Findings {
   /** How often each door threw, or rejected with, something that is no error of this library; with an example. */
   readonly untyped: { door: string; count: number; error: string; values: string; stack: string }[];
   /** Doors that were found, that were used, and that at least once did what they are for. */
-  readonly doors: { found: number; used: number; succeeded: number };
+  readonly doors: { found: number; used: number; succeeded: number; never: readonly string[] };
   /** Drivers that the walk opened by its own hand, by class; and those of them that did something for it. */
   readonly drivers: Record<string, { opened: number; used: number }>;
   /** Errors of `close`: it lets go of everything, whatever state it is in. */
@@ -175,9 +175,14 @@ function isGenerator(value: unknown): value is AsyncGenerator {
     Object.prototype.toString.call(value) === "[object AsyncGenerator]";
 }
 
+/** A class of the walk's own, given for a function: the language itself refuses the call, and nothing sees that before. */
+function isOwnClass(error: unknown): boolean {
+  return error instanceof TypeError && error.message.startsWith("Class constructor Odd");
+}
+
 function judge(label: string, error: unknown, given: readonly unknown[]): void {
   errors++;
-  if (error instanceof OwnError) return;
+  if (error instanceof OwnError || isOwnClass(error)) return;
   if (error instanceof RingsideError && error.message.trim() !== "") return;
   const stack = error instanceof Error ? error.stack ?? "" : "";
   const places = stack.split("\n").filter((line) =>
@@ -323,7 +328,12 @@ async function finish(): Promise<void> {
     operations: Number(operations),
     errors,
     untyped: [...untyped.values()].sort((a, b) => b.count - a.count),
-    doors: { found: doors.found.size, used: doors.used.size, succeeded: doors.succeeded.size },
+    doors: {
+      found: doors.found.size,
+      used: doors.used.size,
+      succeeded: doors.succeeded.size,
+      never: [...doors.found].filter((label) => !doors.succeeded.has(label)).sort(),
+    },
     drivers,
     closing: [...closing],
     unsettled: [...pending.values()],

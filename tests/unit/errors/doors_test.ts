@@ -10,6 +10,8 @@ import {
   checkQueueState,
   checkQueueStates,
   checkSavedQueue,
+  chooseFeatures,
+  createVirtqueue,
   decodeParts,
   encodeParts,
   featureNames,
@@ -78,6 +80,16 @@ Deno.test("what cannot even be looked at is a wrong value like any other", () =>
   revoke();
   const bare = Object.create(null);
   const detached = new Uint8Array(8);
+  const dma = {};
+  const transport = {
+    name: "t",
+    kind: "k",
+    profile: "spec",
+    deviceId: 1,
+    legacy: true,
+    dma,
+    enableQueue: () => {},
+  };
   structuredClone(detached, { transfer: [detached.buffer] });
   for (const value of [proxy, bare, detached, Symbol("s"), 1n, null].map(wrong)) {
     const calls: (() => unknown)[] = [
@@ -91,6 +103,9 @@ Deno.test("what cannot even be looked at is a wrong value like any other", () =>
       () => checkSavedNet(value),
       () => loadParts(value),
       () => legacySplitLayout(128, value),
+      () => chooseFeatures(wrong({ ...transport }), 0n, { dependencies: value ?? 1 }),
+      () => chooseFeatures(wrong({ ...transport }), 0n, { dependencies: [value] }),
+      () => createVirtqueue(wrong({ ...transport, queueMaxSize: () => 8 }), 0, { size: value ?? 0 }),
       () => isVfioDriver(value),
       () => new Waiter({ spinMicroseconds: value ?? "" }),
       () => new KernelUsage(wrong({}), value === detached || value === bare ? null : value),
