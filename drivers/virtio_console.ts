@@ -5,7 +5,7 @@
  * @module
  */
 import { requireType, typedErrors } from "../lib/errors/doors.ts";
-import { TimeoutError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
+import { shown, TimeoutError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { CONSOLE_CONFIG, CONSOLE_FEATURE } from "../lib/virtio/constants/console.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { featureNames } from "../lib/virtio/features.ts";
@@ -33,7 +33,7 @@ export function emergencyWrite(transport: VirtioTransport, byte: number): void {
   requireType(transport, "object", "emergencyWrite: transport", "name", "deviceId", "readStatus");
   checkId(transport);
   if (!Number.isInteger(byte) || byte < 0 || byte > 255) {
-    throw new UsageError(`${transport.name}: byte ${byte}`);
+    throw new UsageError(`${transport.name}: byte ${shown(byte)}`);
   }
   if ((transport.readDeviceFeatures() & CONSOLE_FEATURE.EMERG_WRITE) === 0n) {
     throw new UnsupportedError(`${transport.name} does not offer VIRTIO_CONSOLE_F_EMERG_WRITE`);

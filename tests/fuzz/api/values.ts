@@ -370,12 +370,14 @@ export class Values {
   /** An object one of whose fields throws when it is read. */
   #lying(value: object): object {
     let left = this.below(4);
-    return new Proxy(value, {
+    const liar = new Proxy(value, {
       get(target, key): unknown {
         if (left-- === 0) throw new OwnError(`field ${String(key)}`);
         return Reflect.get(target, key);
       },
     });
+    this.spoilt.add(liar);
+    return liar;
   }
 
   #bytes(length: number): Uint8Array<ArrayBuffer> {

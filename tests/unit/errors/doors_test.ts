@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
+import { emergencyWrite } from "../../../drivers/virtio_console.ts";
 import { checkSavedNet, FrameBurst } from "../../../drivers/virtio_net.ts";
 import { EventFd } from "../../../ffi/mod.ts";
 import { requireType, typedErrors } from "../../../lib/errors/doors.ts";
@@ -106,6 +107,7 @@ Deno.test("what cannot even be looked at is a wrong value like any other", () =>
       () => chooseFeatures(wrong({ ...transport }), 0n, { dependencies: value ?? 1 }),
       () => chooseFeatures(wrong({ ...transport }), 0n, { dependencies: [value] }),
       () => createVirtqueue(wrong({ ...transport, queueMaxSize: () => 8 }), 0, { size: value ?? 0 }),
+      () => emergencyWrite(wrong({ ...transport, deviceId: 3, readStatus: () => 0 }), value),
       () => isVfioDriver(value),
       () => new Waiter({ spinMicroseconds: value ?? "" }),
       () => new KernelUsage(wrong({}), value === detached || value === bare ? null : value),

@@ -98,7 +98,11 @@ Deno.test("a twin socket is offered, and commands on it are answered there: in a
   const pair = UnixSocket.pair();
   using near = pair[0];
   using far = pair[1];
-  using s = session([reply(COMMAND.dmaMap, 2)], {}, version({ twin_socket: ANNOUNCED }, near.fd));
+  using s = session(
+    [reply(COMMAND.dmaMap, 2)],
+    { timeoutMs: 500 },
+    version({ twin_socket: ANNOUNCED }, near.fd),
+  );
   const [offered] = s.requests();
   const offer = JSON.parse(new TextDecoder().decode(offered!.subarray(20, -1)));
   assertEquals(offer.capabilities.twin_socket, { supported: true });
@@ -116,7 +120,11 @@ Deno.test("a twin socket that ends breaks the connection", async () => {
   const pair = UnixSocket.pair();
   using near = pair[0];
   using far = pair[1];
-  using s = session([reply(COMMAND.dmaMap, 2)], {}, version({ twin_socket: ANNOUNCED }, near.fd));
+  using s = session(
+    [reply(COMMAND.dmaMap, 2)],
+    { timeoutMs: 500 },
+    version({ twin_socket: ANNOUNCED }, near.fd),
+  );
   s.device.dma.allocate(4096);
   far.shutdown();
   assertInstanceOf(await broken(s.device), PeerGoneError);

@@ -62,7 +62,7 @@ export function session(
   const before = [openFdCount(), mappingCount().mappings];
   const [peer, socket] = UnixSocket.pair();
   put(peer, [version, goodInfo, ...replies]);
-  const device = VfioUserDevice.fromSocket(socket, { name: "fake", timeoutMs: 50, ...options });
+  const device = VfioUserDevice.fromSocket(socket, { name: "fake", timeoutMs: 5000, ...options });
   const buffer = new Uint8Array(1 << 18);
   const requests = (): Uint8Array<ArrayBuffer>[] => {
     const found: Uint8Array<ArrayBuffer>[] = [];
