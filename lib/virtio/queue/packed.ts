@@ -11,7 +11,8 @@
  *
  * @module
  */
-import { DESC_FLAG, EVENT_SUPPRESS } from "../constants/ring.ts";
+import { UsageError } from "../../errors/mod.ts";
+import { DESC_FLAG, EVENT_SUPPRESS, QUEUE_SIZE_MAX } from "../constants/ring.ts";
 import { decodeRing, ringAreas, type RingImage } from "../constants/ring_image.ts";
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import { bufferIdWrong, bufferLengthWrong, usedWithoutChain } from "./packed_faults.ts";
@@ -218,9 +219,13 @@ export class PackedQueue extends DriverRing {
    * A used descriptor without WRITE has no length, says the standard, and QEMU never sets it: then the length counts where it can be one, and
    * is 0 where it cannot.
    */
-  takeUsed(into: UsedBurst, max: number = into.ids.length): number {
+  takeUsed(into: UsedBurst, max: number = QUEUE_SIZE_MAX): number {
     this.check();
-    const { ids, lengths } = into;
+    const ids = into?.ids;
+    const lengths = into?.lengths;
+    if (ids === undefined || lengths === undefined) {
+      throw new UsageError("takeUsed: no arrays for what is used");
+    }
     let count = max;
     if (count > ids.length) count = ids.length;
     if (count > lengths.length) count = lengths.length;

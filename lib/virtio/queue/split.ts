@@ -11,7 +11,8 @@
  *
  * @module
  */
-import { AVAIL_NO_INTERRUPT, DESC_FLAG, USED_NO_NOTIFY } from "../constants/ring.ts";
+import { UsageError } from "../../errors/mod.ts";
+import { AVAIL_NO_INTERRUPT, DESC_FLAG, QUEUE_SIZE_MAX, USED_NO_NOTIFY } from "../constants/ring.ts";
 import { decodeRing, ringAreas, type RingImage } from "../constants/ring_image.ts";
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import type { QueueState, SplitQueueState } from "./queue_state.ts";
@@ -158,9 +159,13 @@ export class SplitQueue extends DriverRing {
    * As `Virtqueue.takeUsed`. When a returned chain is not what the device may return, those before it are still given out, and the error is
    * thrown by this call when there are none before it, else by the next one.
    */
-  takeUsed(into: UsedBurst, max: number = into.ids.length): number {
+  takeUsed(into: UsedBurst, max: number = QUEUE_SIZE_MAX): number {
     this.check();
-    const { ids, lengths } = into;
+    const ids = into?.ids;
+    const lengths = into?.lengths;
+    if (ids === undefined || lengths === undefined) {
+      throw new UsageError("takeUsed: no arrays for what is used");
+    }
     let from = this.#nextUsed;
     const to = Atomics.load(this.#used, 1);
     let count = (to - from) & INDEX_MASK;

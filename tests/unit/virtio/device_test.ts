@@ -237,6 +237,19 @@ Deno.test("a peer that takes no memory back: all queues are closed, and nothing 
   assertEquals(transport.dma.usage.allocations, 0);
 });
 
+Deno.test("takeUsed into what has no arrays is a UsageError, split and packed", () => {
+  for (const features of [VERSION_1, VERSION_1 | bit(34)]) {
+    using transport = new FakeTransport({ features });
+    const device = new VirtioDevice(transport);
+    device.negotiate();
+    const queue = device.createQueue(0);
+    for (const into of [undefined, null, new Uint8Array(0), { ids: new Uint16Array(1) }]) {
+      assertThrows(() => queue.takeUsed(into as never), UsageError, "takeUsed");
+    }
+    device.close();
+  }
+});
+
 Deno.test("checkAlive sees DEVICE_NEEDS_RESET and a device that reset itself", () => {
   using transport = new FakeTransport();
   const device = new VirtioDevice(transport);
