@@ -263,9 +263,7 @@ async function revive(at: number): Promise<void> {
   }
 }
 
-async function walk(): Promise<void> {
-  const modules = await publicModules();
-  const free = freeDoors(modules);
+async function walk(free: readonly Door[]): Promise<void> {
   for (const { label } of free) doors.found.add(label);
   const encoder = new TextEncoder();
   const cycle = { at: 0 };
@@ -346,13 +344,14 @@ async function finish(): Promise<void> {
 
 async function main(): Promise<void> {
   readMarks();
-  // The first function that is driven makes descriptors of the runtime's own.
+  // The first import at run time, and the first function that is driven, make descriptors of the runtime's own: a pair of sockets, and more.
+  const free = freeDoors(await publicModules());
   await revive(0);
   for (const one of live[0]!.splice(0).reverse()) close(one);
   closeAll();
   await turn();
   before = { fds: openFdCount(), mappings: mappingCount().mappings, files: heldFiles() };
-  await walk();
+  await walk(free);
 }
 
 main().catch((error) => {
