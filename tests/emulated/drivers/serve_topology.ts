@@ -33,6 +33,9 @@ async function serve(directory: string, topology: unknown, signal: AbortSignal):
   }
 }
 
+// The runtime takes two descriptors for signals when it first needs them: now, while there are some, and before somebody counts them.
+Deno.addSignalListener("SIGTERM", () => Deno.exit(0));
+
 let rest = "";
 for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
   const lines = (rest + text).split("\n");
