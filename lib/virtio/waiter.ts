@@ -148,12 +148,28 @@ export class Waiter implements Disposable {
    */
   async wait(target: WaitTarget, timeoutMs: number): Promise<boolean> {
     this.#check(timeoutMs);
-    const turn = this.turnIfDue();
-    if (turn !== null) await turn;
+    const deadline = performance.now() + timeoutMs;
+    // A turn only where something is there. Any other wait is armed before this call returns: an interrupt tells of what comes from then on.
+    while (this.#atOnce(target, deadline)) {
+      const turn = this.turnIfDue();
+      if (turn === null) return true;
+      await turn;
+      if (target.hasUsed()) return true;
+    }
+    if (this.mode === "poll") return await this.#poll(target, deadline);
+    return await new Promise<boolean>((resolve, reject) => {
+      this.#sleepers.add({ target, deadline, resolve, reject });
+      if (this.#pumping === null) this.#pumping = this.#pump();
+      // The pump sleeps until the deadline of those before.
+      else this.#epoll.wake();
+    });
+  }
+
+  /** Looks, and spins where that is asked for; what has nothing then is armed, unless it is polled. */
+  #atOnce(target: WaitTarget, deadline: number): boolean {
     if (target.hasUsed()) return true;
     if (this.#lost !== null) throw this.#lost;
-    const deadline = performance.now() + timeoutMs;
-    if (this.mode === "poll") return await this.#poll(target, deadline);
+    if (this.mode === "poll") return false;
     if (this.#spinMs > 0) {
       target.suppressInterrupts();
       if (spin(target, Math.min(deadline, performance.now() + this.#spinMs))) {
@@ -162,13 +178,7 @@ export class Waiter implements Disposable {
         return true;
       }
     }
-    if (target.enableInterrupts()) return true;
-    return await new Promise<boolean>((resolve, reject) => {
-      this.#sleepers.add({ target, deadline, resolve, reject });
-      if (this.#pumping === null) this.#pumping = this.#pump();
-      // The pump sleeps until the deadline of those before.
-      else this.#epoll.wake();
-    });
+    return target.enableInterrupts();
   }
 
   /** As `wait`, blocking this thread. @throws UsageError also while an asynchronous wait is under way */

@@ -54,6 +54,23 @@ Deno.test("what is there already needs no wait and no interrupt", async () => {
   assertEquals([target.armed, target.suppressed], [0, 0]);
 });
 
+Deno.test("a wait for what is not there yet is armed before the call returns, however many ended at once before it", async () => {
+  for (const mode of ["eventfd", "adaptive"] as const) {
+    for (let quick = 60; quick < 70; quick++) {
+      await using fixture = watched(mode);
+      const target = new Target();
+      target.ready = true;
+      for (let i = 0; i < quick; i++) await fixture.waiter.wait(target, Infinity);
+      target.ready = false;
+      const wait = fixture.waiter.wait(target, Infinity);
+      assertEquals(target.armed, 1, `after ${quick}`);
+      target.ready = true;
+      fixture.eventFd.signal();
+      assertEquals([await wait, fixture.waiter.interrupts], [true, 1]);
+    }
+  }
+});
+
 Deno.test("an interrupt ends a sleep; suppressed while polling, enabled before sleeping, acknowledged after", async () => {
   for (const mode of ["eventfd", "adaptive"] as const) {
     await using fixture = watched(mode);
