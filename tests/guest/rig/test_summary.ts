@@ -44,8 +44,7 @@ export class TestSummary {
   }
 
   #line(coloured: string): void {
-    // The colours of deno test are escape sequences, so the control character is meant.
-    // deno-lint-ignore no-control-regex
+    // deno-lint-ignore no-control-regex -- the colours of deno test are escape sequences, so the control character is meant
     const line = coloured.replaceAll(/\x1b\[[\d;]*m/g, "");
     if (/ \.\.\. ignored\b/.test(line)) {
       const reason = /\(skipped: (.*)\) \.\.\. ignored/.exec(line)?.[1] ?? "no reason given";

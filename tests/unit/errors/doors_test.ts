@@ -25,8 +25,7 @@ import {
 } from "../../../lib/virtio/mod.ts";
 import { FakeIommu } from "../virtio/fake_iommu.ts";
 
-// Callers without types: what they pass is none of what the signature says.
-// deno-lint-ignore no-explicit-any
+// deno-lint-ignore no-explicit-any -- callers without types: what they pass is none of what the signature says
 const wrong = (value: unknown): any => value;
 
 Deno.test("an argument of another type is a UsageError that names the call: methods, getters, constructors, functions", () => {

@@ -91,7 +91,7 @@ export function session(
 /** Connecting must fail so, and leave nothing open. */
 export function connectFails(
   replies: readonly Fixed[],
-  // deno-lint-ignore no-explicit-any
+  // deno-lint-ignore no-explicit-any -- the shape that assertThrows takes
   type: new (...args: any[]) => Error,
   text: string,
   close = false,
