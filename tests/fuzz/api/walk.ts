@@ -346,6 +346,10 @@ async function main(): Promise<void> {
   readMarks();
   // The first import at run time, and the first function that is driven, make descriptors of the runtime's own: a pair of sockets, and more.
   const free = freeDoors(await publicModules());
+  // So does the first listener for a signal.
+  const deaf = () => {};
+  Deno.addSignalListener("SIGUSR2", deaf);
+  Deno.removeSignalListener("SIGUSR2", deaf);
   await revive(0);
   for (const one of live[0]!.splice(0).reverse()) close(one);
   closeAll();
