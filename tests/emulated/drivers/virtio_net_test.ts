@@ -8,6 +8,7 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../lib/errors/mod.ts";
+import { campaign, rounds } from "../../random.ts";
 import { testFrame } from "../../unit/virtio/model_net.ts";
 import { TopologyHost } from "./topology_host.ts";
 
@@ -400,7 +401,8 @@ Deno.test("after close of driver, transport or function: errors from every call,
   }
 });
 
-Deno.test("200 open and close cycles on one function leak no descriptor, no mapping, no IOVA", async () => {
+const CYCLES = rounds(1000);
+Deno.test(campaign(`${CYCLES} open and close cycles leak no descriptor, no mapping, no IOVA`, async () => {
   await using served = await TopologyHost.start([
     { address: "0000:01:00.0", kind: "virtio-net", totalVfs: 0, switch: "s0" },
   ]);
@@ -414,6 +416,6 @@ Deno.test("200 open and close cycles on one function leak no descriptor, no mapp
   };
   await cycle();
   const before = [openFdCount(), mappingCount().mappings, mappingCount().bytes];
-  for (let i = 0; i < 200; i++) await cycle();
+  for (let i = 0; i < CYCLES; i++) await cycle();
   assertEquals([openFdCount(), mappingCount().mappings, mappingCount().bytes], before);
-});
+}));

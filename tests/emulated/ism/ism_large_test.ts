@@ -10,7 +10,7 @@ Deno.test("virtio-ism with an area of 32 GiB: a region of 6 GiB, shared by two f
     { address: "0000:01:00.0", ...settings },
     { address: "0000:02:00.0", ...settings },
   ]);
-  const one = served.reach("0000:01:00.0"), other = served.reach("0000:02:00.0");
+  using one = served.reach("0000:01:00.0"), other = served.reach("0000:02:00.0");
   await using a = await VirtioIsm.open(one.transport);
   await using b = await VirtioIsm.open(other.transport);
   // The first one has the second begin above 4 GiB in the area. Only pages that are touched cost memory.

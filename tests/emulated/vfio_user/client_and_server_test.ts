@@ -14,6 +14,7 @@ import {
 import { PeerGoneError, RefusedError, TimeoutError } from "../../../lib/errors/mod.ts";
 import { IRQ } from "../../../lib/vfio/device.ts";
 import { VfioUserDevice, type VfioUserOptions } from "../../../lib/vfio/vfio_user/mod.ts";
+import { campaign, rounds } from "../../random.ts";
 import { BAR2_AREAS, REGISTER } from "../../unit/vfio_user/fake_device.ts";
 import { testSocketPath } from "../../unit/vfio_user/raw_client.ts";
 
@@ -247,27 +248,30 @@ Deno.test("two processes: a client that is gone without a word leaves a server f
   next.reset();
 });
 
-Deno.test("two processes: 2,000 connections leave nothing behind on either side", async () => {
-  await using served = await serve();
-  const descriptors = (pid: number | "self") => readDirectory(`/proc/${pid}/fd`).length;
-  const cycle = (): void => {
-    using device = served.connect();
-    const memory = device.dma.allocate(4096);
-    device.mapRegion(2, BAR2_AREAS[1]!);
-    device.doorbellFd(0, REGISTER.doorbell, 4);
-    using event = new EventFd();
-    device.setIrqs({ index: IRQ.msix, action: "trigger", start: 0, eventFds: [event] });
-    memory.bytes()[0] = 1;
-  };
-  cycle();
-  const before = [openFdCount(), mappingCount().mappings, descriptors("self")];
-  const settled = () => {
-    // The server has let the last client go when it takes the next.
-    using _last = served.connect();
-    return descriptors(served.process.pid);
-  };
-  const serverBefore = settled();
-  for (let i = 0; i < 2000; i++) cycle();
-  assertEquals([openFdCount(), mappingCount().mappings, descriptors("self")], before);
-  assertEquals(settled(), serverBefore);
-});
+const CONNECTIONS = rounds(6000);
+Deno.test(
+  campaign(`two processes: ${CONNECTIONS} connections leave nothing behind on either side`, async () => {
+    await using served = await serve();
+    const descriptors = (pid: number | "self") => readDirectory(`/proc/${pid}/fd`).length;
+    const cycle = (): void => {
+      using device = served.connect();
+      const memory = device.dma.allocate(4096);
+      device.mapRegion(2, BAR2_AREAS[1]!);
+      device.doorbellFd(0, REGISTER.doorbell, 4);
+      using event = new EventFd();
+      device.setIrqs({ index: IRQ.msix, action: "trigger", start: 0, eventFds: [event] });
+      memory.bytes()[0] = 1;
+    };
+    cycle();
+    const before = [openFdCount(), mappingCount().mappings, descriptors("self")];
+    const settled = () => {
+      // The server has let the last client go when it takes the next.
+      using _last = served.connect();
+      return descriptors(served.process.pid);
+    };
+    const serverBefore = settled();
+    for (let i = 0; i < CONNECTIONS; i++) cycle();
+    assertEquals([openFdCount(), mappingCount().mappings, descriptors("self")], before);
+    assertEquals(settled(), serverBefore);
+  }),
+);

@@ -1,0 +1,11 @@
+import "./admin_test.ts";
+import "./bad_input_test.ts";
+import "./blk_console_test.ts";
+import "./commands_test.ts";
+import "./interruption_test.ts";
+import "./ism_pipe_test.ts";
+import "./ism_test.ts";
+import "./opening_test.ts";
+import "./pipes_test.ts";
+import "./queue_test.ts";
+import "./reference_test.ts";
