@@ -9,6 +9,12 @@ import { shown, UsageError } from "./mod.ts";
 const OURS = new URL("../../", import.meta.url).href;
 const FRAME = /^\s+at .*?((?:file|https?):[^\s)]+)/m;
 
+/**
+ * Whether a guarded call is under way. What it calls in turn is not guarded again: an asynchronous call that goes through four guarded ones would
+ * settle four turns of the microtask queue later, and administration commands came at half of their rate so.
+ */
+const outermost = { entered: false };
+
 type Method = (...values: unknown[]) => unknown;
 
 /**
@@ -47,15 +53,20 @@ function guarded(method: Method, label: string): Method {
     "label",
     "typedError",
     "whenSettled",
+    "outermost",
     `return function (...values) {
+      if (outermost.entered) return method.apply(this, values);
+      outermost.entered = true;
       try {
         const result = method.apply(this, values);
         return result instanceof Promise ? whenSettled(result, label, values) : result;
       } catch (error) {
         throw typedError(error, label, values);
+      } finally {
+        outermost.entered = false;
       }
     }`,
-  )(method, label, typedError, whenSettled);
+  )(method, label, typedError, whenSettled, outermost);
   return Object.defineProperties(call, Object.getOwnPropertyDescriptors(method)) as Method;
 }
 

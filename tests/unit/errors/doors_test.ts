@@ -52,6 +52,40 @@ Deno.test("an argument of another type is a UsageError that names the call: meth
   }
 });
 
+Deno.test("a call that goes through several guarded ones settles as soon as through one, and is named by the outermost", async () => {
+  class Calls {
+    static {
+      typedErrors(this);
+    }
+    readonly #below: Calls | undefined;
+    constructor(below?: Calls) {
+      this.#below = below;
+    }
+    run(value: number): Promise<number> {
+      return this.#below?.run(value) ?? Promise.resolve(value);
+    }
+    fails(): void {
+      if (this.#below !== undefined) return this.#below.fails();
+      throw new UsageError("of the lowest");
+    }
+  }
+  const turns = async (call: Calls): Promise<number> => {
+    let settled = false, count = 0;
+    void call.run(1).then(() => settled = true);
+    for (; !settled; count++) await undefined;
+    return count;
+  };
+  const one = new Calls(), four = new Calls(new Calls(new Calls(one)));
+  assertEquals(await turns(four), await turns(one));
+  // The next call is guarded again, also after one that failed.
+  assertThrows(() => four.fails(), UsageError, "of the lowest");
+  assertThrows(
+    () => new VirtioDevice(wrong({})).readConfig(0, 1),
+    UsageError,
+    "VirtioDevice.readConfig(0, 1)",
+  );
+});
+
 Deno.test("only what this library's own code threw is typed: errors of a caller's callback or getter stay what they are", async () => {
   class Door {
     static {
