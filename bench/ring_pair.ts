@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { Chain } from "../lib/emulation/virtio/chain.ts";
-import type { DeviceQueue } from "../lib/emulation/virtio/device_queue.ts";
-import { PackedDeviceQueue } from "../lib/emulation/virtio/packed_device_queue.ts";
-import { SplitDeviceQueue } from "../lib/emulation/virtio/split_device_queue.ts";
+import { Chain } from "../lib/emulation/virtio/queue/chain.ts";
+import type { DeviceQueue } from "../lib/emulation/virtio/queue/device_queue.ts";
+import { PackedDeviceQueue } from "../lib/emulation/virtio/queue/packed.ts";
+import { SplitDeviceQueue } from "../lib/emulation/virtio/queue/split.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import { type DmaMapper, DmaSpace } from "../lib/memory/mod.ts";
 import { DmaRegion, DmaTable } from "../lib/vfio/vfio_user/dma_table.ts";

@@ -9,7 +9,7 @@ import { ismWishes } from "../drivers/virtio_ism/config.ts";
 import { netWishes } from "../drivers/virtio_net/features.ts";
 import { O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
 import { type BehaviourOptions, createVirtioModels } from "../lib/emulation/mod.ts";
-import { VirtioPciFront } from "../lib/emulation/virtio/pci_front.ts";
+import { VirtioPciFront } from "../lib/emulation/virtio/views/pci/view.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import {
   chooseFeatures,

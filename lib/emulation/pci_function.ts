@@ -15,7 +15,7 @@ import type { Violation } from "./device_model.ts";
 import type { AdminTopology } from "./topology_admin.ts";
 import type { BlockTopology, ConsoleTopology } from "./topology_devices.ts";
 import type { IsmTopology } from "./topology_ism.ts";
-import type { IsmDomainState } from "./virtio/ism_report.ts";
+import type { IsmDomainState } from "./virtio/ism/report.ts";
 
 /** What the function's header says. Numbers as the registers hold them. */
 export interface PciIdentity {
@@ -224,7 +224,7 @@ export interface BehaviourOptions {
   readonly ism?: IsmTopology;
   /** Directory of the machine's sockets; absent when it has none. */
   readonly directory?: string;
-  /** Makes the device break the standard in one chosen way, for tests of drivers (see `lib/emulation/virtio/hostile.ts`). */
+  /** Makes the device break the standard in one chosen way, for tests of drivers (see `lib/emulation/virtio/lies/`). */
   readonly lie?: string;
 }
 

@@ -9,23 +9,23 @@ import { DEVICE_ID } from "../../virtio/constants/device_id.ts";
 import { FEATURE_BIT, featureBit } from "../../virtio/constants/features.ts";
 import type { DeviceModel } from "../device_model.ts";
 import { AdminController } from "./admin/controller.ts";
-import { isAdminLie, LyingAdminController, parseAdminLie } from "./admin/admin_lies.ts";
-import { BlkModel } from "./blk_model.ts";
-import { ConsoleModel } from "./console_model.ts";
+import { isAdminLie, LyingAdminController, parseAdminLie } from "./lies/admin.ts";
+import { BlkModel } from "./blk/model.ts";
+import { ConsoleModel } from "./console/model.ts";
 import type {
   BehaviourOptions,
   FunctionModels,
   PciFunctionBehaviour,
   SwitchPortState,
 } from "../pci_function.ts";
-import { IsmDomains } from "./ism_domain.ts";
-import { IsmModel } from "./ism_model.ts";
-import { type IsmDomainState, reportDomain } from "./ism_report.ts";
-import { LyingFront, lyingQueues, parseLie } from "./hostile.ts";
-import { NetModel } from "./net_model.ts";
-import { COUNTER, type CounterName, NetSwitch, type SwitchOptions } from "./net_switch.ts";
-import { VirtioPciFront } from "./pci_front.ts";
-import { RngModel } from "./rng_model.ts";
+import { IsmDomains } from "./ism/domain.ts";
+import { IsmModel } from "./ism/model.ts";
+import { type IsmDomainState, reportDomain } from "./ism/report.ts";
+import { LyingFront, lyingQueues, parseLie } from "./lies/hostile.ts";
+import { NetModel } from "./net/model.ts";
+import { COUNTER, type CounterName, NetSwitch, type SwitchOptions } from "./net/switch.ts";
+import { VirtioPciFront } from "./views/pci/view.ts";
+import { RngModel } from "./rng/model.ts";
 
 const KINDS = ["virtio-net", "virtio-rng", "virtio-blk", "virtio-console", "virtio-ism"] as const;
 type Kind = typeof KINDS[number];

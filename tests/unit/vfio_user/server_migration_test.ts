@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { makeDirectory, removeDirectory } from "../../../ffi/mod.ts";
 import { EmulatedMachine, readTopology } from "../../../lib/emulation/mod.ts";
-import { STRUCTURES_BAR } from "../../../lib/emulation/virtio/front_layout.ts";
+import { STRUCTURES_BAR } from "../../../lib/emulation/virtio/views/pci/layout.ts";
 import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
 import {

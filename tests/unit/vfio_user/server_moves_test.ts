@@ -10,9 +10,9 @@ import {
   migrationData,
 } from "../../../lib/vfio/vfio_user/protocol.ts";
 import { FEATURE } from "../../../lib/virtio/constants/mod.ts";
-import { BASE, FakeClient, FakeRing, type Part } from "../emulation_virtio/fake_client.ts";
-import { BROADCAST, frame, mac } from "../emulation_virtio/fake_nic.ts";
-import { FakePackedRing } from "../emulation_virtio/fake_packed_ring.ts";
+import { BASE, FakeClient, FakeRing, type Part } from "../emulation/virtio/fake_client.ts";
+import { BROADCAST, frame, mac } from "../emulation/virtio/fake_nic.ts";
+import { FakePackedRing } from "../emulation/virtio/fake_packed_ring.ts";
 import { access, map } from "./server_bench.ts";
 import { WireFunction } from "./wire_function.ts";
 

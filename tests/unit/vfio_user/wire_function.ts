@@ -2,10 +2,10 @@
 import { assertEquals } from "@std/assert";
 import { type OwnedFd, UnixSocket } from "../../../ffi/mod.ts";
 import type { EmulatedMachine } from "../../../lib/emulation/mod.ts";
-import { STRUCTURES_BAR } from "../../../lib/emulation/virtio/front_layout.ts";
+import { STRUCTURES_BAR } from "../../../lib/emulation/virtio/views/pci/layout.ts";
 import { REGION } from "../../../lib/vfio/device.ts";
 import { COMMAND, MESSAGE_FLAG, messageHeader } from "../../../lib/vfio/vfio_user/protocol.ts";
-import type { DeviceQueueSetup } from "../../../lib/emulation/virtio/device_queue.ts";
+import type { DeviceQueueSetup } from "../../../lib/emulation/virtio/queue/device_queue.ts";
 import { message, type Reply, versionPayload } from "./raw_client.ts";
 import { access } from "./server_bench.ts";
 

@@ -10,7 +10,7 @@ import {
   ADMIN_QUALIFIER,
   ADMIN_STATUS,
 } from "../../../virtio/constants/admin.ts";
-import type { Chain } from "../chain.ts";
+import type { Chain } from "../queue/chain.ts";
 import type { AdminOutcome } from "./handler.ts";
 
 /** A command as it lies in a chain. What is missing of its head counts as zero (N-3.12). */

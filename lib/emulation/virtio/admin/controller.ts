@@ -12,8 +12,8 @@ import {
   adminOpcodeName,
 } from "../../../virtio/constants/admin.ts";
 import type { LegacyNotifyPlace } from "../../topology_admin.ts";
-import { Chain } from "../chain.ts";
-import type { DeviceQueue } from "../device_queue.ts";
+import { Chain } from "../queue/chain.ts";
+import type { DeviceQueue } from "../queue/device_queue.ts";
 import { type AdminCommand, AdminCommandReader, encodeOutcome, writeAnswer } from "./command_chain.ts";
 import { CommandGroup } from "./command_group.ts";
 import type { AdminEngine, AdminFront, GroupPlace } from "./engine.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { DeviceQueue } from "../device_queue.ts";
+import type { DeviceQueue } from "../queue/device_queue.ts";
 import type { GroupMember } from "./handler.ts";
 
 /** What the front offers. Queues are counted from 0 among the administration queues. */

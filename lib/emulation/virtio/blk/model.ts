@@ -1,0 +1,320 @@
+/**
+ * A virtio block device (virtio 1.2 §5.2) on a file or on memory.
+ *
+ * @module
+ */
+import { UsageError } from "../../../errors/mod.ts";
+import {
+  BLK_CONFIG,
+  BLK_FEATURE,
+  BLK_HEADER_BYTES,
+  BLK_ID_BYTES,
+  BLK_SECTOR_BYTES,
+  BLK_STATUS,
+} from "../../../virtio/constants/blk.ts";
+import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
+import type { DeviceFront, DeviceModel, ModelParts } from "../../device_model.ts";
+import { BlkLiePlan } from "../lies/blk.ts";
+import { type BlkRequestContext, BlkRequests } from "./request.ts";
+import { BlkStorage, type BlkStorageOptions } from "./storage.ts";
+import { Chain } from "../queue/chain.ts";
+import type { DeviceQueue } from "../queue/device_queue.ts";
+import { LegacyFraming } from "../queue/legacy_framing.ts";
+
+/** Up to and with the write zeroes fields. */
+const CONFIG_BYTES = 60;
+const QUEUES_MAX = 64;
+/** Bytes that one `poll` may move: files are read and written in this thread. */
+const POLL_BYTES = 8 << 20;
+const ALWAYS = BLK_FEATURE.SIZE_MAX | BLK_FEATURE.SEG_MAX | BLK_FEATURE.GEOMETRY | BLK_FEATURE.BLK_SIZE |
+  BLK_FEATURE.FLUSH | BLK_FEATURE.TOPOLOGY | BLK_FEATURE.CONFIG_WCE;
+
+/** How a block device differs from the default. */
+export interface BlkModelOptions extends BlkStorageOptions {
+  /** Request queues. Default 1; with more MQ is offered. */
+  readonly queues?: number;
+  /** Entries of each queue, a power of two. Default 128. */
+  readonly queueSize?: number;
+  /** Bytes of a logical block, a power of two from 512 to 65536. Default 512. */
+  readonly blockSize?: number;
+  /** Most bytes of one data segment. Default 1 MiB. */
+  readonly sizeMax?: number;
+  /** Most data segments of one request. Default 126. */
+  readonly segMax?: number;
+  /** Most sectors of one segment of a discard or write zeroes request. Default 131072 (64 MiB). */
+  readonly rangeSectors?: number;
+  /** Most segments of a discard or write zeroes request. Default 16. */
+  readonly ranges?: number;
+  /** What GET_ID answers: ASCII, up to 20 characters. Default: the address of the function. */
+  readonly serial?: string;
+  /** Bits not to offer. */
+  readonly featuresOff?: bigint;
+  /** One of `BLK_LIES`, with `:after:times`. */
+  readonly lie?: string;
+}
+
+/** The device. */
+export class BlkModel implements DeviceModel {
+  readonly deviceId: number = DEVICE_ID.block;
+  /** Mass storage, other: what block devices of this kind say. */
+  readonly classCode = 0x018000;
+  readonly configSizeBytes: number = CONFIG_BYTES;
+  readonly features: bigint;
+  readonly queueSizes: readonly number[];
+  /** Its state beside its queues is the cache mode, which no part of the standard holds. */
+  readonly parts: ModelParts = {
+    lack: (accepted) =>
+      (accepted & BLK_FEATURE.CONFIG_WCE) === 0n
+        ? undefined
+        : "no part holds the cache mode that a driver sets with VIRTIO_BLK_F_CONFIG_WCE",
+  };
+  readonly #options: BlkModelOptions;
+  readonly #chain: Chain;
+  readonly #requests = new BlkRequests();
+  readonly #framing = new LegacyFraming();
+  readonly #lie: BlkLiePlan | null;
+  readonly #limits: {
+    readonly sizeMax: number;
+    readonly segMax: number;
+    readonly rangeSectors: number;
+    readonly ranges: number;
+  };
+  #front: DeviceFront | null = null;
+  #storage: BlkStorage | null = null;
+  #context: BlkRequestContext | null = null;
+  /** The cache mode that the driver chose. */
+  #writeback = true;
+  #usedQueues = 1;
+  #queue = 0;
+  #requestsDone = 0;
+  #silent = false;
+
+  /** A device whose storage is opened by `connect`. @throws UsageError for options that cannot be */
+  constructor(options: BlkModelOptions) {
+    const { queues = 1, queueSize = 128, blockSize = 512, sizeMax = 1 << 20, segMax = 126 } = options;
+    const { rangeSectors = 131072, ranges = 16 } = options;
+    check("queues", queues, 1, QUEUES_MAX);
+    check("queueSize", queueSize, 2, 32768);
+    check("blockSize", blockSize, 512, 65536);
+    check("sizeMax", sizeMax, 1, 0x7fff_ffff);
+    check("segMax", segMax, 1, 32766);
+    check("rangeSectors", rangeSectors, 1, 0xffff_ffff);
+    check("ranges", ranges, 1, 256);
+    for (const [what, value] of [["queueSize", queueSize], ["blockSize", blockSize]] as const) {
+      if ((value & (value - 1)) !== 0) throw new UsageError(`${what} ${value} is not a power of two`);
+    }
+    if (sizeMax * segMax < BLK_SECTOR_BYTES) {
+      throw new UsageError(`sizeMax ${sizeMax} and segMax ${segMax} leave no room for one sector`);
+    }
+    if (options.serial !== undefined && !/^[\x20-\x7e]{0,20}$/.test(options.serial)) {
+      throw new UsageError(`serial ${JSON.stringify(options.serial)} is not ASCII of up to 20 characters`);
+    }
+    this.#options = options;
+    this.#limits = { sizeMax, segMax, rangeSectors, ranges };
+    this.queueSizes = new Array<number>(queues).fill(queueSize);
+    this.features = offered(options, queues);
+    this.#lie = options.lie === undefined ? null : new BlkLiePlan(options.lie);
+    this.#chain = new Chain(queueSize);
+  }
+
+  /** Requests that were answered since the machine started. */
+  get requestsDone(): number {
+    return this.#requestsDone;
+  }
+
+  /** Takes its place and opens the storage; called once. @throws SyscallError, UsageError */
+  connect(front: DeviceFront): void {
+    this.#front = front;
+    this.#storage = BlkStorage.open(this.#options, front.name);
+  }
+
+  /** Closes the storage; may be called again. */
+  close(): void {
+    this.#storage?.close();
+    this.#storage = null;
+    this.#context = null;
+    this.#front = null;
+  }
+
+  /** Reads device-specific configuration. */
+  readConfig(offset: number, into: Uint8Array): void {
+    const { blockSize = 512 } = this.#options;
+    const { sizeMax, segMax, rangeSectors, ranges } = this.#limits;
+    const sectors = (this.#storage?.sizeBytes ?? 0) / BLK_SECTOR_BYTES;
+    const bytes = BLK_CONFIG.encode({
+      capacity: BigInt(sectors),
+      size_max: sizeMax,
+      seg_max: segMax,
+      geometry_cylinders: Math.min(65535, Math.floor(sectors / (16 * 63))),
+      geometry_heads: 16,
+      geometry_sectors: 63,
+      blk_size: blockSize,
+      physical_block_exp: Math.max(0, 12 - Math.log2(blockSize)),
+      min_io_size: 1,
+      opt_io_size: 0,
+      writeback: this.#cached ? 1 : 0,
+      num_queues: this.queueSizes.length,
+      max_discard_sectors: rangeSectors,
+      max_discard_seg: ranges,
+      discard_sector_alignment: blockSize / BLK_SECTOR_BYTES,
+      max_write_zeroes_sectors: rangeSectors,
+      max_write_zeroes_seg: ranges,
+      write_zeroes_may_unmap: 1,
+    });
+    for (let i = 0; i < into.length; i++) into[i] = offset + i < CONFIG_BYTES ? bytes[offset + i]! : 0;
+  }
+
+  /** Only `writeback` can be written, with CONFIG_WCE; by a legacy driver also before features are final (§5.2.5.3). */
+  writeConfig(offset: number, from: Uint8Array): void {
+    const { writeback } = BLK_CONFIG.fields;
+    const value = from[0]!;
+    const early = this.#front?.legacy === true && this.#context === null;
+    const changeable = early
+      ? (this.features & BLK_FEATURE.CONFIG_WCE) !== 0n
+      : this.#has(BLK_FEATURE.CONFIG_WCE);
+    if (offset !== writeback.offset || from.length !== 1 || value > 1 || !changeable) {
+      this.#front?.report(
+        "virtio 1.2 §5.2.4",
+        `write of ${from.length} bytes (${value}) at ${offset} of virtio_blk_config`,
+      );
+      return;
+    }
+    this.#writeback = value === 1;
+    if (!early) this.#makeContext();
+  }
+
+  /** The driver is ready. */
+  start(): void {
+    this.#usedQueues = this.#has(BLK_FEATURE.MQ) ? this.queueSizes.length : 1;
+    this.#makeContext();
+    if (this.#front !== null) this.#framing.start(this.#front);
+  }
+
+  /** Forgets everything of the driver; the sectors stay. */
+  reset(): void {
+    this.#writeback = true;
+    this.#usedQueues = 1;
+    this.#context = null;
+    this.#framing.stop();
+    this.#silent = false;
+  }
+
+  /** Reports notifications of queues that are not in use; the work is done in `poll`. */
+  notified(queue: number): void {
+    if (queue < this.#usedQueues) return;
+    this.#front?.report("virtio 1.2 §5.2.2", `queue ${queue} was notified without MQ`, queue);
+  }
+
+  /** Works, at most `budget` requests, in turn over the queues. @returns how many were taken */
+  poll(budget: number): number {
+    const front = this.#front;
+    const context = this.#context;
+    if (front === null || context === null) return 0;
+    let moved = 0;
+    let bytes = 0;
+    for (let tries = 0; tries < this.#usedQueues && moved < budget && bytes < POLL_BYTES; tries++) {
+      const queue = front.queue(this.#queue);
+      this.#queue = (this.#queue + 1) % this.#usedQueues;
+      if (queue === undefined) continue;
+      const before = moved;
+      const chain = this.#chain;
+      while (moved < budget && bytes < POLL_BYTES) {
+        const id = queue.pop(chain);
+        if (id < 0) break;
+        if (moved === before) queue.suppress();
+        bytes += chain.readableBytes + chain.writableBytes;
+        if (!this.#answer(queue, id, context)) break;
+        moved++;
+      }
+      if (moved > before) queue.publish();
+    }
+    return moved;
+  }
+
+  /** Asks for notifications. @returns true when work is there already */
+  arm(): boolean {
+    let work = false;
+    for (let i = 0; i < this.#usedQueues; i++) if (this.#front?.queue(i)?.arm()) work = true;
+    return work;
+  }
+
+  /** @returns false when the device was stopped for what the driver did */
+  #answer(queue: DeviceQueue, id: number, context: BlkRequestContext): boolean {
+    const chain = this.#chain;
+    if (chain.readableBytes < BLK_HEADER_BYTES || chain.writableBytes < 1) {
+      this.#front!.violation(
+        "virtio 1.2 §5.2.6",
+        `a request of ${chain.readableBytes} readable and ${chain.writableBytes} writable bytes has no header or no status`,
+        queue.index,
+      );
+      return false;
+    }
+    this.#framing.request(chain, queue.index);
+    const last = chain.writableBytes - 1;
+    const lie = this.#lie?.take() ? this.#lie.lie : undefined;
+    if (lie === "blk-silence") this.#silent = true;
+    // With IN_ORDER nothing that came later could be answered either.
+    if (this.#silent) return true;
+    const before = lie === "blk-status-unwritten" && chain.locate(last)
+      ? chain.foundRegion!.bytes[chain.foundOffset]!
+      : 0;
+    if (lie === "blk-io-error") chain.writeByte(last, BLK_STATUS.ioErr);
+    else if (lie === "blk-unsupported") chain.writeByte(last, BLK_STATUS.unsupp);
+    else this.#requests.run(chain, context);
+    if (lie === "blk-status-unknown") chain.writeByte(last, 7);
+    if (lie === "blk-status-unwritten") chain.writeByte(last, before);
+    const length = lie === "blk-length-short" ? last : lie === "blk-length-zero" ? 0 : last + 1;
+    queue.pushUsed(id, length);
+    this.#requestsDone++;
+    return true;
+  }
+
+  #has(feature: bigint): boolean {
+    return ((this.#front?.negotiatedFeatures ?? 0n) & feature) !== 0n;
+  }
+
+  /**
+   * `writeback` as it reads: §5.2.5.2 has it 0 when CONFIG_WCE was accepted and FLUSH was not. A legacy driver's features must not change it
+   * (§5.2.5.3).
+   */
+  get #cached(): boolean {
+    if (this.#front?.legacy) return this.#writeback;
+    return this.#writeback && !(this.#has(BLK_FEATURE.CONFIG_WCE) && !this.#has(BLK_FEATURE.FLUSH));
+  }
+
+  #makeContext(): void {
+    const front = this.#front;
+    const storage = this.#storage;
+    if (front === null || storage === null) return;
+    const id = new Uint8Array(BLK_ID_BYTES);
+    new TextEncoder().encodeInto(this.#options.serial ?? front.name, id);
+    const wce = this.#has(BLK_FEATURE.CONFIG_WCE);
+    const legacy = front.legacy ?? false;
+    this.#context = {
+      features: front.negotiatedFeatures,
+      legacy,
+      readOnly: (this.features & BLK_FEATURE.RO) !== 0n,
+      storage,
+      limits: this.#limits,
+      id,
+      // §5.2.6.2: stable at once in writethrough mode, and for a driver that cannot flush a device that could be.
+      writeThrough: wce ? !this.#cached : (legacy && !this.#writeback) ||
+        (!this.#has(BLK_FEATURE.FLUSH) && (this.features & BLK_FEATURE.FLUSH) !== 0n),
+      report: (rule, message) => front.report(rule, message),
+    };
+  }
+}
+
+function offered(options: BlkModelOptions, queues: number): bigint {
+  let features = ALWAYS;
+  features |= options.readOnly ? BLK_FEATURE.RO : BLK_FEATURE.DISCARD | BLK_FEATURE.WRITE_ZEROES;
+  if (queues > 1) features |= BLK_FEATURE.MQ;
+  features &= ~(options.featuresOff ?? 0n);
+  // §5.2.5.2: CONFIG_WCE is offered with FLUSH only.
+  return (features & BLK_FEATURE.FLUSH) === 0n ? features & ~BLK_FEATURE.CONFIG_WCE : features;
+}
+
+function check(what: string, value: number, low: number, high: number): void {
+  if (Number.isInteger(value) && value >= low && value <= high) return;
+  throw new UsageError(`${what} ${value} is not an integer from ${low} to ${high}`);
+}

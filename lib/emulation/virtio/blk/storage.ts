@@ -1,0 +1,132 @@
+/**
+ * What an emulated block device keeps its sectors in: a file, or memory.
+ *
+ * @module
+ */
+import {
+  createMemfd,
+  fileSizeBytes,
+  O,
+  OwnedFd,
+  pread,
+  pwrite,
+  resizeFile,
+  syncFile,
+  zeroRange,
+} from "../../../../ffi/mod.ts";
+import { RingsideError, UsageError } from "../../../errors/mod.ts";
+import { BLK_SECTOR_BYTES } from "../../../virtio/constants/blk.ts";
+
+/** Where the sectors are. One of `file` and `sizeBytes` must be given. */
+export interface BlkStorageOptions {
+  /** Path of an image. One that is not there is made when `sizeBytes` is given, too. */
+  readonly file?: string;
+  /** Bytes, a multiple of 512. Without `file`: of memory that lasts as long as the device. */
+  readonly sizeBytes?: number;
+  /** The file is opened for reading alone. */
+  readonly readOnly?: boolean;
+}
+
+const ZEROES_BYTES = 1 << 20;
+let zeroes: Uint8Array<ArrayBuffer> | null = null;
+
+/** The file became shorter while it was in use. */
+class ShortFileError extends RingsideError {
+  override name = "ShortFileError";
+}
+
+/** An open image. Offsets and lengths are bytes, and lie within `sizeBytes`: the caller has checked them. */
+export class BlkStorage implements Disposable {
+  /** Size, whole sectors. */
+  readonly sizeBytes: number;
+  readonly #fd: OwnedFd;
+
+  private constructor(fd: OwnedFd, sizeBytes: number) {
+    this.#fd = fd;
+    this.sizeBytes = sizeBytes;
+  }
+
+  /** Opens or makes it. @throws SyscallError, UsageError for a size that cannot be, or that is not the file's */
+  static open(options: BlkStorageOptions, name: string): BlkStorage {
+    const { file, sizeBytes, readOnly = false } = options;
+    if (sizeBytes !== undefined) checkSize(name, sizeBytes);
+    if (file === undefined) {
+      if (sizeBytes === undefined) throw new UsageError(`${name}: a block device needs a file or a size`);
+      return new BlkStorage(createMemfd(`sectors of ${name}`, sizeBytes), sizeBytes);
+    }
+    const create = sizeBytes === undefined || readOnly ? 0 : O.CREAT;
+    const fd = OwnedFd.open(file, (readOnly ? O.RDONLY : O.RDWR) | create);
+    try {
+      const found = fileSizeBytes(fd);
+      if (found === 0 && create !== 0) resizeFile(fd, sizeBytes!);
+      else if (sizeBytes !== undefined && found !== sizeBytes) {
+        throw new UsageError(`${name}: ${file} has ${found} bytes, not ${sizeBytes}`, {
+          hint: "leave sizeBytes out to take the file as it is",
+        });
+      }
+      const whole = (sizeBytes ?? found) - (sizeBytes ?? found) % BLK_SECTOR_BYTES;
+      checkSize(`${name}: ${file}`, whole);
+      return new BlkStorage(fd, whole);
+    } catch (error) {
+      fd.close();
+      throw error;
+    }
+  }
+
+  /** Fills `into`. @throws SyscallError, RingsideError when the file has become too short */
+  read(into: Uint8Array<ArrayBuffer>, offset: number): void {
+    let rest = into;
+    while (rest.length > 0) {
+      const n = pread(this.#fd, rest, BigInt(offset));
+      if (n === 0) throw new ShortFileError(`${this.#fd.target} ends before byte ${offset}`);
+      rest = rest.subarray(n);
+      offset += n;
+    }
+  }
+
+  /** Writes all of `from`. @throws SyscallError */
+  write(from: Uint8Array<ArrayBuffer>, offset: number): void {
+    let rest = from;
+    while (rest.length > 0) {
+      const n = pwrite(this.#fd, rest, BigInt(offset));
+      rest = rest.subarray(n);
+      offset += n;
+    }
+  }
+
+  /** Gives a range back; what it reads as afterwards is not said. @throws SyscallError */
+  discard(offset: number, lengthBytes: number): void {
+    if (lengthBytes > 0) zeroRange(this.#fd, offset, lengthBytes, "punch");
+  }
+
+  /** Makes a range read as zero. @param unmap its blocks may be given back @throws SyscallError */
+  zero(offset: number, lengthBytes: number, unmap: boolean): void {
+    if (lengthBytes === 0 || zeroRange(this.#fd, offset, lengthBytes, unmap ? "punch" : "keep")) return;
+    zeroes ??= new Uint8Array(ZEROES_BYTES);
+    for (let at = 0; at < lengthBytes; at += ZEROES_BYTES) {
+      this.write(zeroes.subarray(0, Math.min(ZEROES_BYTES, lengthBytes - at)), offset + at);
+    }
+  }
+
+  /** Returns when all that was written is on the disk. @throws SyscallError */
+  flush(): void {
+    syncFile(this.#fd);
+  }
+
+  /** Closes the file. May be called again. */
+  close(): void {
+    this.#fd.close();
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function checkSize(name: string, sizeBytes: number): void {
+  if (Number.isSafeInteger(sizeBytes) && sizeBytes > 0 && sizeBytes % BLK_SECTOR_BYTES === 0) return;
+  throw new UsageError(`${name}: ${sizeBytes} bytes are no whole number of sectors`, {
+    hint: `a multiple of ${BLK_SECTOR_BYTES}, above 0`,
+  });
+}

@@ -1,0 +1,67 @@
+/**
+ * From the registers of a queue to the ring that they describe.
+ *
+ * @module
+ */
+import { FEATURE } from "../../../virtio/constants/features.ts";
+import {
+  type QueueState,
+  queueStateFromWords,
+  type QueueStateWords,
+} from "../../../virtio/constants/queue_state.ts";
+import type { QueueRegisters } from "../views/pci/common.ts";
+import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "../queue/device_queue.ts";
+import { checkPackedSetup, checkPackedState, PackedDeviceQueue } from "../queue/packed.ts";
+import { checkSplitSetup, SplitDeviceQueue } from "../queue/split.ts";
+
+/** Registers that describe no ring. */
+export interface QueueSetupProblem {
+  /** Rule that is broken. */
+  readonly rule: string;
+  /** What is wrong. */
+  readonly problem: string;
+}
+
+/**
+ * What a device makes a queue of, or why it cannot.
+ * @param features in force @param state what the driver wrote of the queue's state (QUEUE_STATE), if it did
+ */
+export function queueSetup(
+  index: number,
+  registers: QueueRegisters,
+  features: bigint,
+  state: QueueStateWords | undefined,
+  usedBatches: boolean,
+): DeviceQueueSetup | QueueSetupProblem {
+  const layout = (features & FEATURE.RING_PACKED) === 0n ? "split" : "packed";
+  const { size } = registers;
+  let known: QueueState | undefined;
+  try {
+    if (state !== undefined) known = queueStateFromWords(layout, size, state);
+  } catch (error) {
+    // The size was made smaller after the state had been written.
+    return { rule: "A-6.6", problem: error instanceof Error ? error.message : String(error) };
+  }
+  const wrongState = known === undefined || layout === "split" ? undefined : checkPackedState(known, size);
+  if (wrongState !== undefined) return { rule: "A-6.6", problem: wrongState };
+  const setup: DeviceQueueSetup = {
+    index,
+    layout,
+    size,
+    descriptorArea: registers.address(0),
+    driverArea: registers.address(1),
+    deviceArea: registers.address(2),
+    indirect: (features & FEATURE.INDIRECT_DESC) !== 0n,
+    eventIndex: (features & FEATURE.EVENT_IDX) !== 0n,
+    inOrder: (features & FEATURE.IN_ORDER) !== 0n,
+    usedBatches,
+    ...(known === undefined ? {} : { state: known }),
+  };
+  const problem = layout === "split" ? checkSplitSetup(setup) : checkPackedSetup(setup);
+  return problem === undefined ? setup : { rule: layout === "split" ? "1.3" : "1.4", problem };
+}
+
+/** A queue that keeps to the standard. */
+export function honestQueue(setup: DeviceQueueSetup, owner: DeviceQueueOwner): DeviceQueue {
+  return setup.layout === "packed" ? new PackedDeviceQueue(setup, owner) : new SplitDeviceQueue(setup, owner);
+}

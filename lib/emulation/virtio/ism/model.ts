@@ -1,0 +1,262 @@
+/**
+ * A virtio-ism device (device 44 of the draft's version 3; reference 5): memory that functions of a communication domain share.
+ *
+ * @module
+ */
+import { UsageError } from "../../../errors/mod.ts";
+import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
+import { ISM_CONFIG, ISM_FEATURE, ISM_QUEUE } from "../../../virtio/constants/ism.ts";
+import type { DeviceFront, DeviceModel } from "../../device_model.ts";
+import { Chain } from "../queue/chain.ts";
+import { IsmAreas } from "./area.ts";
+import { type IsmCommander, runIsmCommand, writeAt } from "./control.ts";
+import type { IsmDomain, IsmDomains } from "./domain.ts";
+import { encodeEvent, eventBytes, ISM_EVENT_BYTES_MAX, type IsmEvent } from "./events.ts";
+import { IsmLiePlan } from "../lies/ism.ts";
+import type { IsmMember } from "./region.ts";
+
+/** How a virtio-ism device differs from the default. */
+export interface IsmModelOptions {
+  /** Name of its communication domain. Default `d0`. */
+  readonly domain?: string;
+  /** Bytes of a chunk, a power of two from 4096 on. Default 65536. */
+  readonly chunkSize?: number;
+  /** Chunks of its area, 1 to 65536. Default 4096. */
+  readonly chunks?: number;
+  /** Bytes of a notify address, 1 to 4096. Default 4. */
+  readonly notifySize?: number;
+  /** Bytes of the domain's memory. Default 1 GiB. */
+  readonly memory?: number;
+  /** Entries of each queue. Default 64. */
+  readonly queueSize?: number;
+  /** Bits not to offer. */
+  readonly featuresOff?: bigint;
+  /** Makes it lie; see `ISM_LIES`. */
+  readonly lie?: string;
+}
+
+/** Defaults of a device. */
+export const ISM_DEFAULTS: Required<
+  Pick<IsmModelOptions, "domain" | "chunkSize" | "chunks" | "notifySize" | "memory">
+> = {
+  domain: "d0",
+  chunkSize: 65536,
+  chunks: 4096,
+  notifySize: 4,
+  memory: 1 << 30,
+} as const;
+
+/** Vectors that a driver can bind to regions, beside those of its queues. */
+const REGION_VECTORS = 32;
+/** One event buffer takes so many bytes of events at most. */
+const EVENT_BUFFER_BYTES = 4096;
+const UNKNOWN_EVENT = 3n;
+const SHORT_BY = 8;
+
+/** The device. */
+export class IsmModel implements DeviceModel {
+  readonly deviceId: number = DEVICE_ID.ism;
+  readonly features: bigint;
+  readonly configSizeBytes: number = ISM_CONFIG.sizeBytes;
+  /** Memory controller, other. */
+  readonly classCode = 0x058000;
+  readonly queueSizes: readonly number[];
+  readonly extraVectors: number = REGION_VECTORS;
+  readonly keepsDmaFiles = true;
+  readonly sharedMemory: IsmAreas;
+  readonly #domains: IsmDomains;
+  readonly #options: Required<Omit<IsmModelOptions, "lie" | "featuresOff" | "queueSize">>;
+  readonly #lies: IsmLiePlan | undefined;
+  readonly #chain: Chain;
+  readonly #scratch = new Uint8Array(EVENT_BUFFER_BYTES);
+  #front: DeviceFront | null = null;
+  #domain: IsmDomain | null = null;
+  #member: IsmMember | null = null;
+
+  /** A device that joins its domain with `connect`. @throws UsageError for options that cannot be */
+  constructor(domains: IsmDomains, options: IsmModelOptions = {}) {
+    this.#domains = domains;
+    const { queueSize = 64, featuresOff = 0n } = options;
+    const settings = { ...ISM_DEFAULTS, ...options };
+    const { domain, chunkSize, chunks, notifySize, memory } = settings;
+    check("chunkSize", chunkSize, 4096, 2 ** 40);
+    if (2 ** Math.round(Math.log2(chunkSize)) !== chunkSize) {
+      throw new UsageError(`virtio-ism chunkSize ${chunkSize} is not a power of two`);
+    }
+    check("chunks", chunks, 1, 65536);
+    check("notifySize", notifySize, 1, 4096);
+    check("memory", memory, 0, Number.MAX_SAFE_INTEGER);
+    this.#options = { domain, chunkSize, chunks, notifySize, memory };
+    this.#lies = options.lie === undefined ? undefined : new IsmLiePlan(options.lie);
+    this.features = ISM_FEATURE.DEV_MEM & ~featuresOff;
+    this.queueSizes = [queueSize, queueSize];
+    this.#chain = new Chain(queueSize);
+    const shape = {
+      chunkSizeBytes: chunkSize,
+      chunks,
+      notifySizeBytes: notifySize,
+      hidden: this.#lies?.lie === "ism-no-shm",
+    };
+    const member = () => this.#member;
+    this.sharedMemory = new IsmAreas(shape, {
+      get member() {
+        return member();
+      },
+      report: (rule, message) => this.#front?.report(rule, message),
+      kicked: (attachment) => {
+        if (this.#front?.live) this.#domain?.update(attachment);
+      },
+    });
+  }
+
+  /** Its domain, from `connect` on. */
+  get domain(): IsmDomain | null {
+    return this.#domain;
+  }
+
+  /** Its place in the domain, from `connect` on. */
+  get member(): IsmMember | null {
+    return this.#member;
+  }
+
+  /** Joins its domain. @throws UsageError when the domain's devices have other settings */
+  connect(front: DeviceFront): void {
+    const { domain: name, chunkSize, chunks, memory } = this.#options;
+    const domain = this.#domains.domain(name, { chunkSizeBytes: chunkSize, memoryBytes: memory });
+    this.#front = front;
+    this.#domain = domain;
+    this.#member = domain.join(front.name, chunks, this.sharedMemory.stride, {
+      raise: (vector) => void front.raiseVector(vector),
+      wake: () => front.wake?.(),
+    });
+  }
+
+  /** Leaves the domain: its regions live on with those that refer to them. May be called again. */
+  close(): void {
+    if (this.#member !== null) this.#domain?.leave(this.#member);
+    this.#member = null;
+  }
+
+  /** `struct virtio_ism_config`. */
+  readConfig(offset: number, into: Uint8Array): void {
+    const { chunkSize, notifySize } = this.#options;
+    const bytes = ISM_CONFIG.encode({
+      devid: this.#member?.devid ?? 0n,
+      chunk_size: BigInt(this.#lies?.lie === "ism-chunk-size" ? 3 * chunkSize : chunkSize),
+      notify_size: BigInt(notifySize),
+    });
+    if (this.#domain !== null) bytes.set(this.#domain.cdid);
+    for (let i = 0; i < into.length; i++) into[i] = bytes[offset + i] ?? 0;
+  }
+
+  /** There is nothing to write. */
+  writeConfig(_offset: number, _from: Uint8Array): void {
+    this.#front?.report("5.1", "the configuration space was written: all of it is for reading");
+  }
+
+  /** The driver is ready. */
+  start(): void {}
+
+  /** References to regions go; whoever shared them hears of it (A-5.20). */
+  reset(): void {
+    if (this.#member !== null) this.#domain!.reset(this.#member);
+  }
+
+  /** The work is done in `poll`. */
+  notified(_queue: number): void {}
+
+  /** Carries out commands, and gives events to buffers, at most `budget` of both. @returns how many were moved */
+  poll(budget: number): number {
+    const done = this.#commands(budget);
+    return done + this.#events(budget - done);
+  }
+
+  /** Asks for notifications: of commands, and of event buffers while events wait. @returns true when work is there already */
+  arm(): boolean {
+    const front = this.#front;
+    if (front === null) return false;
+    const commands = front.queue(ISM_QUEUE.control)?.arm() ?? false;
+    const waiting = (this.#member?.events.size ?? 0) > 0;
+    return waiting && front.queue(ISM_QUEUE.event)?.arm() === true || commands;
+  }
+
+  #commands(budget: number): number {
+    const queue = this.#front?.queue(ISM_QUEUE.control);
+    if (queue === undefined || this.#member === null) return 0;
+    let moved = 0;
+    while (moved < budget) {
+      const id = queue.pop(this.#chain);
+      if (id < 0) break;
+      queue.pushUsed(id, runIsmCommand(this.#chain, this.#commander()));
+      moved++;
+    }
+    if (moved > 0) queue.publish();
+    return moved;
+  }
+
+  #commander(): IsmCommander {
+    const front = this.#front!;
+    return {
+      front,
+      domain: this.#domain!,
+      member: this.#member!,
+      deviceMemory: (front.negotiatedFeatures & ISM_FEATURE.DEV_MEM) !== 0n,
+      lies: this.#lies,
+    };
+  }
+
+  #events(budget: number): number {
+    const events = this.#member?.events;
+    if (events === undefined || events.size === 0 || budget <= 0) return 0;
+    const queue = this.#front?.queue(ISM_QUEUE.event);
+    if (queue === undefined) return 0;
+    let moved = 0;
+    while (moved < budget && events.size > 0) {
+      const id = queue.pop(this.#chain);
+      if (id < 0) break;
+      if (this.#chain.readableCount > 0) {
+        this.#front!.violation("5.4", "an event buffer is device-readable", queue.index);
+        break;
+      }
+      queue.pushUsed(id, this.#fill(this.#chain));
+      moved++;
+    }
+    if (moved > 0) queue.publish();
+    else queue.suppress();
+    return moved;
+  }
+
+  /** Fills one buffer with as many events as fit. @returns the used length */
+  #fill(chain: Chain): number {
+    const events = this.#member!.events;
+    const room = Math.min(chain.writableBytes, EVENT_BUFFER_BYTES);
+    let length = 0;
+    for (let event = events.first(); event !== undefined; event = events.first()) {
+      const bytes = eventBytes(event);
+      if (length + bytes > room) break;
+      this.#encode(event, length);
+      events.remove(event);
+      length += bytes;
+    }
+    if (length === 0) {
+      this.#front!.report(
+        "5.4",
+        `an event buffer of ${chain.writableBytes} bytes, the largest event has ${ISM_EVENT_BYTES_MAX}`,
+        ISM_QUEUE.event,
+      );
+    }
+    writeAt(chain, 0, this.#scratch.subarray(0, length));
+    return length > 0 && this.#lies?.take("ism-short-event") ? length - SHORT_BY : length;
+  }
+
+  #encode(event: IsmEvent, at: number): void {
+    encodeEvent(event, this.#scratch, at);
+    if (!this.#lies?.take("ism-unknown-event")) return;
+    new DataView(this.#scratch.buffer).setBigUint64(at, UNKNOWN_EVENT, true);
+  }
+}
+
+function check(name: string, value: number, low: number, high: number): void {
+  if (Number.isInteger(value) && value >= low && value <= high) return;
+  throw new UsageError(`virtio-ism ${name} ${value} is not an integer from ${low} to ${high}`);
+}

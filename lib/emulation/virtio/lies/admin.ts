@@ -1,0 +1,206 @@
+/**
+ * Administration queues that break the standard on purpose, for tests of drivers.
+ *
+ * @module
+ */
+import { UsageError } from "../../../errors/mod.ts";
+import {
+  ADMIN_OPCODE,
+  ADMIN_STATUS,
+  LEGACY_NOTIFY_ENTRIES,
+  LEGACY_NOTIFY_FLAG,
+  LEGACY_NOTIFY_INFO,
+} from "../../../virtio/constants/admin.ts";
+import type { Chain } from "../queue/chain.ts";
+import type { DeviceQueue } from "../queue/device_queue.ts";
+import { type AdminCommand, encodeOutcome, writeAnswer } from "../admin/command_chain.ts";
+import { AdminController, type AdminControllerOptions } from "../admin/controller.ts";
+
+/** Names, what their number means, and its default. */
+export const ADMIN_LIES = {
+  /** So many commands are answered EAGAIN (TRYAGAIN) and not carried out; then the device is honest. */
+  "admin-eagain": 1,
+  /** Every command is answered with this status and not carried out; a second number is the qualifier. */
+  "admin-status": ADMIN_STATUS.EINVAL,
+  /** Every answer is random, status, result and used length; the number is the seed. */
+  "admin-garbage": 1,
+  /** Answers are right, but end after so many bytes. */
+  "admin-short": 4,
+  /** So many commands are answered; no other ever is. */
+  "admin-silence": 0,
+  /** Commands wait for so many rounds of the device, those of earlier queues longer: answers overtake each other. */
+  "admin-late": 16,
+  /** LIST_QUERY names opcodes that nobody knows, in so many words of 64 bits. */
+  "admin-list-long": 16,
+  /** LEGACY_NOTIFY_INFO has only entries that a driver must ignore (N-3.17), and no end. The number is not used. */
+  "admin-notify-wild": 0,
+} as const;
+
+/** Name of such a lie. */
+export type AdminLieName = keyof typeof ADMIN_LIES;
+
+/** A lie, and which commands it is told about. */
+export interface AdminLiePlan {
+  /** Which. */
+  readonly lie: AdminLieName;
+  /** Its number. */
+  readonly number: number;
+  /** Its second number: the qualifier of `admin-status`. */
+  readonly second: number;
+  /** Only commands with this opcode; undefined: all. */
+  readonly opcode?: number;
+}
+
+/** Whether a lie is one of administration queues. */
+export function isAdminLie(text: string): boolean {
+  return text.startsWith("admin-");
+}
+
+/**
+ * Reads `name`, `name:number`, `name:number:second`, each optionally followed by `@` and the name of an opcode: `admin-eagain:3`,
+ * `admin-status:12:6@DEV_PARTS_GET`.
+ * @throws UsageError
+ */
+export function parseAdminLie(text: string): AdminLiePlan {
+  const [told, of, ...more] = text.split("@");
+  const [name, number, second, ...rest] = told!.split(":");
+  const lie = (Object.keys(ADMIN_LIES) as AdminLieName[]).find((one) => one === name);
+  const opcode = of === undefined ? undefined : Object.entries(ADMIN_OPCODE).find(([one]) => one === of)?.[1];
+  const numbers = [number, second].every((one) => one === undefined || /^[0-9]{1,9}$/.test(one));
+  if (
+    lie === undefined || !numbers || rest.length > 0 || more.length > 0 ||
+    (of !== undefined) !== (opcode !== undefined)
+  ) {
+    throw new UsageError(`${JSON.stringify(text)} is not a lie that administration queues can tell`, {
+      hint: `one of ${
+        Object.keys(ADMIN_LIES).join(", ")
+      }; then optionally :number, and @ with the name of an opcode`,
+    });
+  }
+  return {
+    lie,
+    number: number === undefined ? ADMIN_LIES[lie] : Number(number),
+    second: second === undefined ? 0 : Number(second),
+    ...(opcode === undefined ? {} : { opcode }),
+  };
+}
+
+/** A controller whose answers are not to be believed. */
+export class LyingAdminController extends AdminController {
+  readonly #plan: AdminLiePlan;
+  readonly #random: () => number;
+  /** Commands that are still to be lied about, or to be answered honestly. */
+  #left: number;
+  /** Rounds that the commands of each queue have waited. */
+  readonly #waited: Uint32Array;
+
+  /** A controller that tells this lie; the count lives through resets. */
+  constructor(options: AdminControllerOptions, plan: AdminLiePlan) {
+    super(options);
+    this.#plan = plan;
+    this.#left = plan.number;
+    this.#random = xorshift(plan.number);
+    this.#waited = new Uint32Array(options.queues);
+  }
+
+  /** As of an honest controller; `admin-late` lets commands wait. */
+  protected override serve(index: number, budget: number): number {
+    if (this.#plan.lie === "admin-late" && this.waiting(index, 1) > 0) {
+      // A round in which a command waits counts as work: the device shall not fall asleep over it.
+      if (this.#waited[index]! < this.#plan.number * (this.queueSizes.length - index)) {
+        this.#waited[index] = this.#waited[index]! + 1;
+        return 1;
+      }
+      this.#waited[index] = 0;
+      return super.serve(index, 1);
+    }
+    return super.serve(index, budget);
+  }
+
+  /** As of an honest controller, unless this command is lied about. */
+  protected override answer(queue: DeviceQueue, id: number, chain: Chain, command: AdminCommand): void {
+    const { lie, number, second, opcode } = this.#plan;
+    if (opcode !== undefined && opcode !== command.opcode) {
+      super.answer(queue, id, chain, command);
+      return;
+    }
+    switch (lie) {
+      case "admin-eagain":
+        if (this.#left === 0) break;
+        this.#left--;
+        queue.pushUsed(
+          id,
+          writeAnswer(chain, encodeOutcome({ status: "EAGAIN", qualifier: "TRYAGAIN" })),
+        );
+        return;
+      case "admin-status":
+        queue.pushUsed(
+          id,
+          writeAnswer(chain, Uint8Array.of(number, number >> 8, second, second >> 8, 0, 0, 0, 0)),
+        );
+        return;
+      case "admin-garbage":
+        queue.pushUsed(id, this.#garbage(chain));
+        return;
+      case "admin-short": {
+        const bytes = encodeOutcome(this.carryOut(command));
+        queue.pushUsed(id, writeAnswer(chain, bytes.subarray(0, number)));
+        return;
+      }
+      case "admin-silence":
+        if (this.#left === 0) return;
+        this.#left--;
+        break;
+      case "admin-list-long":
+        if (command.opcode !== ADMIN_OPCODE.LIST_QUERY) break;
+        queue.pushUsed(id, writeAnswer(chain, this.#longList(command)));
+        return;
+      case "admin-notify-wild":
+        if (command.opcode !== ADMIN_OPCODE.LEGACY_NOTIFY_INFO) break;
+        queue.pushUsed(id, writeAnswer(chain, encodeOutcome({ status: "OK", result: wildEntries() })));
+        return;
+      default:
+    }
+    super.answer(queue, id, chain, command);
+  }
+
+  #garbage(chain: Chain): number {
+    const bytes = new Uint8Array(Math.min(chain.writableBytes, 4096));
+    for (let i = 0; i < bytes.length; i++) bytes[i] = this.#random();
+    writeAnswer(chain, bytes);
+    return this.#random() % (bytes.length + 1);
+  }
+
+  #longList(command: AdminCommand): Uint8Array {
+    const { status, qualifier = "OK", result } = this.carryOut(command);
+    const long = new Uint8Array(Math.max(result?.length ?? 0, 8 * this.#plan.number)).fill(0xff);
+    // The first word is honest: the others are of opcodes from 64 on.
+    if (result !== undefined) long.set(result);
+    return encodeOutcome({ status, qualifier, ...(result === undefined ? {} : { result: long }) });
+  }
+}
+
+/** A reserved flag, BARs that cannot be, an odd offset, and one far behind every BAR. */
+function wildEntries(): Uint8Array {
+  const { member, owner } = LEGACY_NOTIFY_FLAG;
+  const entries = [
+    { flags: 7, bar: 4, offset: 0n },
+    { flags: member, bar: 0, offset: 0n },
+    { flags: owner, bar: 4, offset: 0x3001n },
+    { flags: member, bar: 4, offset: 1n << 40n },
+  ];
+  const size = LEGACY_NOTIFY_INFO.sizeBytes;
+  const bytes = new Uint8Array(LEGACY_NOTIFY_ENTRIES * size);
+  entries.forEach((entry, i) => LEGACY_NOTIFY_INFO.encodeInto(bytes, i * size, entry));
+  return bytes;
+}
+
+function xorshift(seed: number): () => number {
+  let state = seed >>> 0 || 1;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return state >>> 0;
+  };
+}

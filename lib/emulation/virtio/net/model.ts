@@ -1,0 +1,560 @@
+/**
+ * A virtio network device (virtio 1.2 §5.1): a port of an embedded switch.
+ *
+ * It offers no offloads, so every header is 12 bytes of which only `num_buffers` ever matters. A legacy driver without MRG_RXBUF has a header of
+ * 10 bytes, and frames go between drivers of both kinds.
+ *
+ * @module
+ */
+import { UsageError } from "../../../errors/mod.ts";
+import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
+import {
+  ETHERNET_HEADER_BYTES,
+  MAC_BYTES,
+  NET_CONFIG,
+  NET_FEATURE,
+  NET_FEATURE_BIT,
+  NET_FEATURE_REQUIRES,
+  NET_HDR_BYTES,
+  NET_HDR_LEGACY_BYTES,
+  NET_STATUS,
+  netControlQueue,
+  type NetFeatureName,
+  netQueues,
+} from "../../../virtio/constants/net.ts";
+import type { DeviceFront, DeviceModel, ModelParts } from "../../device_model.ts";
+import type { DeviceQueue } from "../queue/device_queue.ts";
+import { LegacyFraming } from "../queue/legacy_framing.ts";
+import { formatMac, macHigh, macLow, parseMac } from "./mac_address.ts";
+import { type NetControlTarget, runControlCommand } from "./control.ts";
+import { ReceiveFilter } from "./filter.ts";
+import { NetFrame } from "./frame.ts";
+import { NetParts } from "./parts.ts";
+import { NetReceiver } from "./receiver.ts";
+import { COUNTER, type CounterName, COUNTERS, DELIVERY, type NetSwitch, type SwitchPort } from "./switch.ts";
+
+/** Fields up to `mtu`: the later ones belong to features that are not offered. */
+const CONFIG_BYTES = 12;
+const VLAN_TAG_BYTES = 4;
+/** Flows whose queue pair is remembered; a power of two. */
+const FLOWS = 1024;
+const OFFERED = NET_FEATURE.MAC | NET_FEATURE.MTU | NET_FEATURE.STATUS | NET_FEATURE.MRG_RXBUF |
+  NET_FEATURE.CTRL_VQ | NET_FEATURE.CTRL_RX | NET_FEATURE.CTRL_RX_EXTRA | NET_FEATURE.CTRL_MAC_ADDR |
+  NET_FEATURE.MQ;
+const TRANSMIT_RULE = "virtio 1.2 §5.1.6.2";
+const RECEIVE_RULE = "virtio 1.2 §5.1.6.3";
+
+/** How a network device differs from the default. */
+export interface NetModelOptions {
+  /** Its address, such as `52:54:00:12:34:56`. */
+  readonly mac: string;
+  /** Default 1500; 68 to 65535. */
+  readonly mtu?: number;
+  /** Largest number of queue pairs. Default 4; with 1, MQ is not offered. */
+  readonly queuePairs?: number;
+  /** Entries of each queue, 1 to 32768. Default 256. */
+  readonly queueSize?: number;
+  /** Bits not to offer; those that need them go too. */
+  readonly featuresOff?: bigint;
+}
+
+/** The device. */
+export class NetModel implements DeviceModel, SwitchPort {
+  readonly deviceId: number = DEVICE_ID.net;
+  readonly classCode = 0x020000;
+  readonly configSizeBytes: number = CONFIG_BYTES;
+  readonly features: bigint;
+  readonly queueSizes: readonly number[];
+  readonly netInterface: { readonly mac: string; readonly mtu: number };
+  /** Largest number of queue pairs. */
+  readonly maxPairs: number;
+  /** The switch that it is a port of. */
+  readonly net: NetSwitch;
+  readonly counters: Float64Array = new Float64Array(COUNTERS);
+  /** What the driver set, and while suspended what it had set before. */
+  readonly #filter: ReceiveFilter = new ReceiveFilter();
+  readonly #kept: ReceiveFilter = new ReceiveFilter();
+  #suspended = false;
+  readonly #mac: Uint8Array;
+  readonly #mtu: number;
+  #front: DeviceFront | null = null;
+  #linkUp = true;
+
+  // Of the running driver; set by `start`.
+  #mergeable = false;
+  #mtuAgreed = false;
+  #headerBytes = NET_HDR_BYTES;
+  readonly #framing = new LegacyFraming();
+  #controlQueue = -1;
+  #activePairs = 1;
+  /** Pairs that were ever active since reset: what was queued before fewer were asked for is still sent. */
+  #usedPairs = 1;
+
+  // Of the hot path; all made once.
+  readonly #frame: NetFrame;
+  readonly #receiver: NetReceiver;
+  /** Queue pair + 1 that the driver sent a flow on last. */
+  readonly #flows = new Uint16Array(FLOWS);
+  /** Receive queues with elements that are not published. */
+  readonly #unpublished: Uint8Array;
+  /** Buffers that a receive queue had when they were too few; −1: it was not short since. */
+  readonly #short: Int32Array;
+  readonly #control: NetControlTarget;
+  readonly parts: ModelParts;
+
+  /** A device that is on no switch before `connect`. @throws UsageError for options that cannot be */
+  constructor(net: NetSwitch, options: NetModelOptions) {
+    const { mtu = 1500, queuePairs = 4, queueSize = 256 } = options;
+    check("mtu", mtu, 68, 65535);
+    check("queuePairs", queuePairs, 1, 512);
+    check("queueSize", queueSize, 1, 32768);
+    this.net = net;
+    this.#mac = parseMac(options.mac);
+    this.#mtu = mtu;
+    this.maxPairs = queuePairs;
+    this.features = offeredFeatures(options.featuresOff ?? 0n, queuePairs);
+    const hasControl = (this.features & NET_FEATURE.CTRL_VQ) !== 0n;
+    this.queueSizes = new Array<number>(2 * queuePairs + (hasControl ? 1 : 0)).fill(queueSize);
+    this.netInterface = { mac: options.mac, mtu };
+    this.#frame = new NetFrame(queueSize);
+    this.#receiver = new NetReceiver(queueSize);
+    this.#unpublished = new Uint8Array(queuePairs);
+    this.#short = new Int32Array(queuePairs).fill(-1);
+    this.#control = this.#controlTarget();
+    this.parts = this.#makeParts();
+    this.#forget();
+  }
+
+  // ---- from outside ----
+
+  /** PCI address of its function. */
+  get name(): string {
+    return this.#front?.name ?? "network device without a front";
+  }
+
+  /** Its address now, as text. */
+  get mac(): string {
+    return formatMac(this.#filter.macHigh, this.#filter.macLow);
+  }
+
+  /** Queue pairs in use. */
+  get activePairs(): number {
+    return this.#activePairs;
+  }
+
+  /** Whether its link is up; it is at first. */
+  get linkUp(): boolean {
+    return this.#linkUp;
+  }
+
+  /** Plugs the cable in or out. */
+  setLink(up: boolean): void {
+    if (this.#linkUp === up) return;
+    this.#linkUp = up;
+    this.#front?.configChanged();
+  }
+
+  /** Counters since the machine started, by name; see `COUNTER`. */
+  stats(): Record<CounterName, number> {
+    const out = {} as Record<CounterName, number>;
+    for (const [name, at] of Object.entries(COUNTER)) out[name as CounterName] = this.counters[at]!;
+    return out;
+  }
+
+  // ---- DeviceModel ----
+
+  /** Takes its place; called once. */
+  connect(front: DeviceFront): void {
+    this.#front = front;
+    this.net.add(this, this.maxPairs);
+  }
+
+  /** Lets go of everything; may be called again. */
+  close(): void {
+    this.net.remove(this);
+    this.#front = null;
+  }
+
+  /** What is wrong with a set of features; undefined when nothing is. */
+  checkFeatures(accepted: bigint): string | undefined {
+    for (const { feature, requires } of NET_FEATURE_REQUIRES) {
+      if ((accepted & NET_FEATURE[feature]) === 0n || satisfied(accepted, requires)) continue;
+      const wanted = requires.map((set) => set.join(" and ")).join(", or ");
+      return `VIRTIO_NET_F_${feature} needs ${wanted}`;
+    }
+    return undefined;
+  }
+
+  /** Reads device-specific configuration. */
+  readConfig(offset: number, into: Uint8Array): void {
+    const bytes = NET_CONFIG.encode({
+      status: this.#linkUp ? NET_STATUS.linkUp : 0,
+      max_virtqueue_pairs: this.maxPairs,
+      mtu: this.#mtu,
+    });
+    bytes.set(this.#macBytes());
+    for (let i = 0; i < into.length; i++) into[i] = offset + i < CONFIG_BYTES ? bytes[offset + i]! : 0;
+  }
+
+  #macBytes(): Uint8Array {
+    const { macHigh: high, macLow: low } = this.#filter;
+    return Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low);
+  }
+
+  /** Reports the write: there is nothing to write, except for a legacy driver its address, as a whole or byte by byte. */
+  writeConfig(offset: number, from: Uint8Array): void {
+    if (this.#front?.legacy && offset + from.length <= MAC_BYTES) {
+      const mac = this.#macBytes();
+      mac.set(from, offset);
+      if ((mac[0]! & 1) === 0) {
+        this.#filter.macHigh = macHigh(mac, 0);
+        this.#filter.macLow = macLow(mac, 0);
+        return;
+      }
+      this.#front.report("virtio 1.2 §5.1.4.3", "a multicast address cannot be the device's own");
+      return;
+    }
+    this.#front?.report(
+      "virtio 1.2 §5.1.4",
+      `write of ${from.length} bytes at ${offset} of virtio_net_config, which is read-only`,
+    );
+  }
+
+  /** The driver is ready. */
+  start(): void {
+    const features = this.#front?.negotiatedFeatures ?? 0n;
+    if (this.#front !== null) this.#framing.start(this.#front);
+    this.#mergeable = (features & NET_FEATURE.MRG_RXBUF) !== 0n;
+    this.#headerBytes = this.#front?.legacy && !this.#mergeable ? NET_HDR_LEGACY_BYTES : NET_HDR_BYTES;
+    this.#mtuAgreed = (features & NET_FEATURE.MTU) !== 0n;
+    const multiqueue = (features & NET_FEATURE.MQ) !== 0n;
+    this.#controlQueue = (features & NET_FEATURE.CTRL_VQ) === 0n
+      ? -1
+      : netControlQueue(this.maxPairs, multiqueue);
+  }
+
+  /** Forgets everything of the driver; while it is suspended, the port stands for the addresses of before. */
+  reset(suspended = false): void {
+    if (suspended) this.#kept.copy(this.filter);
+    this.#suspended = suspended;
+    this.#forget();
+    this.net.stopped(this);
+  }
+
+  #forget(): void {
+    this.#mergeable = false;
+    this.#mtuAgreed = false;
+    this.#headerBytes = NET_HDR_BYTES;
+    this.#framing.stop();
+    this.#controlQueue = -1;
+    this.#activePairs = 1;
+    this.#usedPairs = 1;
+    this.#flows.fill(0);
+    this.#unpublished.fill(0);
+    this.#short.fill(-1);
+    this.#filter.reset(macHigh(this.#mac, 0), macLow(this.#mac, 0));
+  }
+
+  /** Reports notifications of queues that are not in use; the work is done in `poll`. */
+  notified(queue: number): void {
+    if (queue % 2 === 1 && queue > 2 * this.#usedPairs && queue !== this.#controlQueue) {
+      this.#front?.report(
+        "virtio 1.2 §5.1.6.5.5",
+        `transmit queue ${queue} was notified, ${this.#activePairs} queue pairs are in use`,
+        queue,
+      );
+    }
+  }
+
+  /** Works, at most `budget` buffers. @returns how many were moved */
+  poll(budget: number): number {
+    if (this.#suspended && this.#hasBuffers()) this.#suspended = false;
+    let moved = this.net.resume(this, budget);
+    moved += this.transmit(budget - moved);
+    moved += this.#controlCommands(budget - moved);
+    this.net.flush();
+    return moved;
+  }
+
+  /** Asks for notifications. @returns true when work is there already */
+  arm(): boolean {
+    const front = this.#front;
+    if (front === null) return false;
+    let work = false;
+    for (let pair = 0; pair < this.#usedPairs; pair++) {
+      const queue = front.queue(2 * pair + 1);
+      // What a full receiver holds up goes on with the receiver's doorbell, not with this one.
+      if (queue !== undefined && !this.net.waiting(this, pair) && queue.arm()) work = true;
+    }
+    const control = front.queue(this.#controlQueue);
+    if (control !== undefined && control.arm()) work = true;
+    if (this.net.awaited(this)) {
+      for (let pair = 0; pair < this.maxPairs; pair++) {
+        const short = this.#short[pair]!;
+        if (short >= 0 && front.queue(2 * pair)?.arm(short)) work = true;
+      }
+    }
+    return work;
+  }
+
+  /** How long to sleep at most; undefined: until something rings. */
+  get wakeAfterMs(): number | undefined {
+    return this.net.waitLeftMs(this);
+  }
+
+  // ---- transmit ----
+
+  /** Goes on with the transmit queues. @returns frames taken */
+  transmit(budget: number): number {
+    const front = this.#front;
+    if (front === null) return 0;
+    let moved = 0;
+    for (let pair = 0; pair < this.#usedPairs && moved < budget; pair++) {
+      const queue = front.queue(2 * pair + 1);
+      if (queue !== undefined) moved += this.#transmitQueue(queue, pair, budget - moved);
+    }
+    return moved;
+  }
+
+  #transmitQueue(queue: DeviceQueue, pair: number, budget: number): number {
+    const frame = this.#frame;
+    let moved = 0;
+    while (moved < budget) {
+      const id = queue.pop(frame.chain);
+      if (id < 0) break;
+      if (moved === 0) queue.suppress();
+      frame.load(this.#headerBytes);
+      if (!this.#checkTransmit(frame, queue.index)) break;
+      this.#framing.transmit(frame.chain, queue.index, this.#headerBytes);
+      if (frame.lengthBytes < ETHERNET_HEADER_BYTES) this.#count(COUNTER.runt);
+      else if (!this.#linkUp) this.#count(COUNTER.linkDown);
+      else {
+        if (this.#activePairs > 1) this.#flows[frame.flow & (FLOWS - 1)] = pair + 1;
+        if (!this.net.forward(this, pair, frame)) {
+          queue.unpop();
+          break;
+        }
+      }
+      queue.pushUsed(id, 0);
+      moved++;
+    }
+    if (moved > 0) {
+      // A sender must not learn that a frame was sent before its receiver can find it: what is seen of the rings at any instant, a frame
+      // is with the sender, with the receiver, or with both.
+      this.net.flush();
+      queue.publish();
+    }
+    return moved;
+  }
+
+  /** What a driver must not send. @returns false when the device was stopped for it */
+  #checkTransmit(frame: NetFrame, queue: number): boolean {
+    const { chain, head } = frame;
+    let problem: string | undefined;
+    if (chain.writableBytes > 0) problem = "a transmit buffer is device-writable";
+    else if (frame.lengthBytes < 0) problem = `${chain.readableBytes} bytes hold no virtio_net_hdr`;
+    else if (head[0] !== 0) problem = `flags 0x${head[0]!.toString(16)} without CSUM`;
+    else if (head[1] !== 0) problem = `gso_type 0x${head[1]!.toString(16)} without segmentation offload`;
+    else if (this.#mtuAgreed) {
+      const most = this.#mtu + ETHERNET_HEADER_BYTES + (frame.tagged ? VLAN_TAG_BYTES : 0);
+      if (frame.lengthBytes > most) problem = `a frame of ${frame.lengthBytes} bytes, the MTU allows ${most}`;
+    }
+    if (problem === undefined) return true;
+    this.#front?.violation(TRANSMIT_RULE, problem, queue);
+    return false;
+  }
+
+  #count(counter: number): void {
+    this.counters[counter] = this.counters[counter]! + 1;
+  }
+
+  // ---- receive ----
+
+  /** Which frames it takes, or would take if it were not suspended. */
+  get filter(): ReceiveFilter {
+    return this.#suspended ? this.#kept : this.#filter;
+  }
+
+  /** A driver runs, with receive buffers at least once since it was suspended, and the link is up. */
+  get receiving(): boolean {
+    return this.#front !== null && this.#front.live && this.#linkUp && !this.#suspended;
+  }
+
+  /**
+   * Its owner stopped it, or its driver reset it and may go on (QUEUE_STATE). The latter ends with the first receive buffers rather than with DRIVER_OK, since a driver needs
+   * its control queue, and so a running device, to put addresses and filters back.
+   */
+  get suspended(): boolean {
+    return (this.#suspended || (this.#front?.stopped ?? false)) && this.#linkUp;
+  }
+
+  #hasBuffers(): boolean {
+    for (let pair = 0; pair < this.maxPairs; pair++) {
+      if ((this.#front?.queue(netQueues(pair).receive)?.available(1) ?? 0) > 0) return true;
+    }
+    return false;
+  }
+
+  /** There are more receive buffers than when they last were too few. */
+  get hasRoom(): boolean {
+    const front = this.#front;
+    if (front === null) return false;
+    let short = false;
+    for (let pair = 0; pair < this.maxPairs; pair++) {
+      const had = this.#short[pair]!;
+      if (had < 0) continue;
+      short = true;
+      const queue = front.queue(2 * pair);
+      if (queue === undefined || queue.available(had + 1) > had) return true;
+    }
+    return !short;
+  }
+
+  /**
+   * Puts a frame into a receive queue. @returns one of `DELIVERY`
+   * Steering: the pair that the driver last sent the same flow on; a flow that it never sent on goes to pair `flow mod pairs`. A pair whose
+   * receive queue is being reset gives way to the next one that is not.
+   */
+  deliver(frame: NetFrame): number {
+    const front = this.#front;
+    if (front === null) return DELIVERY.notReceiving;
+    // The standard leaves out a VLAN tag, which is part of the low-level header.
+    const tag = frame.tagged ? VLAN_TAG_BYTES : 0;
+    if (this.#mtuAgreed && frame.lengthBytes > this.#mtu + ETHERNET_HEADER_BYTES + tag) {
+      return DELIVERY.tooLong;
+    }
+    const pairs = this.#activePairs;
+    let pair = 0;
+    if (pairs > 1) {
+      const flow = frame.flow;
+      const remembered = this.#flows[flow & (FLOWS - 1)]!;
+      pair = remembered > 0 && remembered <= pairs ? remembered - 1 : flow % pairs;
+    }
+    for (let tries = 0; tries < pairs; tries++) {
+      const queue = front.queue(2 * pair);
+      if (queue !== undefined) return this.#deliverTo(queue, pair, frame);
+      pair = (pair + 1) % pairs;
+    }
+    return DELIVERY.notReceiving;
+  }
+
+  #deliverTo(queue: DeviceQueue, pair: number, frame: NetFrame): number {
+    const receiver = this.#receiver;
+    const outcome = receiver.deliver(queue, frame, this.#mergeable, this.#headerBytes, this.#framing);
+    if (outcome === DELIVERY.delivered) {
+      this.#unpublished[pair] = 1;
+      this.#short[pair] = -1;
+      // New buffers are looked for when a frame comes; only a sender that waits needs to be told of them.
+      queue.suppress();
+    } else if (outcome === DELIVERY.noRoom) this.#short[pair] = receiver.buffersFound;
+    else if (receiver.problem !== undefined) {
+      this.#front?.violation(RECEIVE_RULE, receiver.problem, queue.index);
+    }
+    return outcome;
+  }
+
+  /** See `SwitchPort`. */
+  wake(): void {
+    this.#front?.wake?.();
+  }
+
+  /** Publishes what was delivered. */
+  flush(): void {
+    for (let pair = 0; pair < this.maxPairs; pair++) {
+      if (this.#unpublished[pair] === 0) continue;
+      this.#unpublished[pair] = 0;
+      this.#front?.queue(netQueues(pair).receive)?.publish();
+    }
+  }
+
+  // ---- control ----
+
+  #controlCommands(budget: number): number {
+    const front = this.#front;
+    if (front === null || this.#controlQueue < 0) return 0;
+    const queue = front.queue(this.#controlQueue);
+    if (queue === undefined) return 0;
+    const chain = this.#frame.chain;
+    let moved = 0;
+    while (moved < budget) {
+      const id = queue.pop(chain);
+      if (id < 0) break;
+      if (chain.readableBytes < 2 || chain.writableBytes < 1) {
+        front.violation(
+          "virtio 1.2 §5.1.6.5",
+          `a control command of ${chain.readableBytes} readable and ${chain.writableBytes} writable bytes`,
+          queue.index,
+        );
+        break;
+      }
+      this.#framing.control(chain, queue.index);
+      chain.writeByte(0, runControlCommand(chain, this.#control));
+      queue.pushUsed(id, 1);
+      moved++;
+    }
+    if (moved > 0) queue.publish();
+    return moved;
+  }
+
+  #makeParts(): ModelParts {
+    const active = () => this.#activePairs;
+    return new NetParts({
+      control: this.#control,
+      offered: this.features,
+      get activePairs(): number {
+        return active();
+      },
+      restored: () => {
+        this.#suspended = false;
+        this.#short.fill(-1);
+        // Which pairs were in use before is not in the parts; what is queued on any is still sent.
+        this.#usedPairs = ((this.#front?.negotiatedFeatures ?? 0n) & NET_FEATURE.MQ) === 0n
+          ? 1
+          : this.maxPairs;
+      },
+      stopChanged: () => this.net.portsChanged(),
+    });
+  }
+
+  #controlTarget(): NetControlTarget {
+    const features = () => this.#front?.negotiatedFeatures ?? 0n;
+    return {
+      get negotiatedFeatures(): bigint {
+        return features();
+      },
+      filter: this.#filter,
+      maxPairs: this.maxPairs,
+      setPairs: (pairs) => {
+        this.#activePairs = pairs;
+        this.#usedPairs = Math.max(this.#usedPairs, pairs);
+      },
+      setMac: (high, low) => {
+        this.#filter.macHigh = high;
+        this.#filter.macLow = low;
+        this.#front?.configChanged();
+      },
+      report: (rule, message) => this.#front?.report(rule, message, this.#controlQueue),
+    };
+  }
+}
+
+function check(what: string, value: number, low: number, high: number): void {
+  if (!Number.isInteger(value) || value < low || value > high) {
+    throw new UsageError(`${what} ${value} is not an integer from ${low} to ${high}`);
+  }
+}
+
+/** What is left of `OFFERED` when bits are off: a device must not offer what needs something that it does not offer. */
+function offeredFeatures(off: bigint, queuePairs: number): bigint {
+  let features = OFFERED & ~off;
+  if (queuePairs === 1) features &= ~NET_FEATURE.MQ;
+  if ((features & NET_FEATURE.CTRL_VQ) === 0n) features &= ~NET_FEATURE.CTRL_RX_EXTRA;
+  for (const { feature, requires } of NET_FEATURE_REQUIRES) {
+    if (!satisfied(features, requires)) features &= ~(1n << BigInt(NET_FEATURE_BIT[feature]));
+  }
+  return features;
+}
+
+function satisfied(features: bigint, requires: readonly (readonly NetFeatureName[])[]): boolean {
+  return requires.some((set) => set.every((name) => (features & NET_FEATURE[name]) !== 0n));
+}

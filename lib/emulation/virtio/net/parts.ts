@@ -1,0 +1,160 @@
+/**
+ * What a driver configured by the control queue of a network device, as device parts (virtio 1.4 §5.1.8).
+ *
+ * @module
+ */
+import { netCvqCfgPart, readNetCvqCfgPart } from "../../../virtio/constants/device_part_values.ts";
+import { type DevicePart, partBytes } from "../../../virtio/constants/device_parts.ts";
+import {
+  NET_CTRL_CLASS,
+  NET_CTRL_MAC,
+  NET_CTRL_MQ,
+  NET_CTRL_RX,
+  NET_CTRL_VLAN,
+  NET_FEATURE,
+} from "../../../virtio/constants/net.ts";
+import type { ModelParts } from "../../device_model.ts";
+import { carryOut, type ControlBytes, type NetControlTarget } from "./control.ts";
+import { AddressTable, ReceiveFilter } from "./filter.ts";
+
+/** The device that the parts are of. */
+export interface NetPartsTarget {
+  /** What control commands change. */
+  readonly control: NetControlTarget;
+  /** Features that it offers. */
+  readonly offered: bigint;
+  /** Queue pairs in use. */
+  readonly activePairs: number;
+  /** See `ModelParts`. */
+  restored(): void;
+  /** See `ModelParts`. */
+  stopChanged(): void;
+}
+
+/** Commands that a part can stand for. */
+const SELECTORS: ReadonlySet<number> = new Set([
+  ...Object.values(NET_CTRL_RX).map((command) => selector(NET_CTRL_CLASS.rx, command)),
+  selector(NET_CTRL_CLASS.mac, NET_CTRL_MAC.tableSet),
+  selector(NET_CTRL_CLASS.mac, NET_CTRL_MAC.addrSet),
+  selector(NET_CTRL_CLASS.vlan, NET_CTRL_VLAN.add),
+  selector(NET_CTRL_CLASS.mq, NET_CTRL_MQ.vqPairsSet),
+]);
+
+/** Parts of a network device. */
+export class NetParts implements ModelParts {
+  readonly #target: NetPartsTarget;
+
+  /** Of one device. */
+  constructor(target: NetPartsTarget) {
+    this.#target = target;
+  }
+
+  /** Every configuration that the driver's features let it make, as it is now. */
+  get(): readonly DevicePart[] {
+    const { filter, negotiatedFeatures } = this.#target.control;
+    return this.#parts(negotiatedFeatures, filter.unicast.encode(), filter.multicast.encode());
+  }
+
+  /** With every feature in use, and full tables. */
+  get mostBytes(): number {
+    const full = new Uint8Array(AddressTable.mostBytes);
+    return this.#parts(this.#target.offered, full, full).reduce((sum, part) => sum + partBytes(part), 0);
+  }
+
+  #parts(features: bigint, unicast: Uint8Array, multicast: Uint8Array): DevicePart[] {
+    const { control: { filter }, activePairs } = this.#target;
+    const has = (feature: bigint) => (features & feature) !== 0n;
+    const parts: DevicePart[] = [];
+    const add = (kind: number, command: number, data: Uint8Array) =>
+      void parts.push(netCvqCfgPart({ class: kind, command, data }));
+    const mode = (command: number, on: boolean) => add(NET_CTRL_CLASS.rx, command, Uint8Array.of(on ? 1 : 0));
+    if (has(NET_FEATURE.CTRL_RX)) {
+      mode(NET_CTRL_RX.promisc, filter.promiscuous);
+      mode(NET_CTRL_RX.allmulti, filter.allMulticast);
+      if (has(NET_FEATURE.CTRL_RX_EXTRA)) {
+        mode(NET_CTRL_RX.alluni, filter.allUnicast);
+        mode(NET_CTRL_RX.nomulti, filter.noMulticast);
+        mode(NET_CTRL_RX.nouni, filter.noUnicast);
+        mode(NET_CTRL_RX.nobcast, filter.noBroadcast);
+      }
+      const tables = new Uint8Array(unicast.length + multicast.length);
+      tables.set(unicast);
+      tables.set(multicast, unicast.length);
+      add(NET_CTRL_CLASS.mac, NET_CTRL_MAC.tableSet, tables);
+    }
+    if (has(NET_FEATURE.CTRL_MAC_ADDR)) {
+      const { macHigh: high, macLow: low } = filter;
+      const mac = Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low);
+      add(NET_CTRL_CLASS.mac, NET_CTRL_MAC.addrSet, mac);
+    }
+    if (has(NET_FEATURE.MQ)) {
+      add(NET_CTRL_CLASS.mq, NET_CTRL_MQ.vqPairsSet, Uint8Array.of(activePairs, activePairs >> 8));
+    }
+    return parts;
+  }
+
+  /** What is wrong with a part for a driver that accepted these features. */
+  problem(part: DevicePart, accepted: bigint): string | undefined {
+    const { class: kind, command } = readNetCvqCfgPart(part);
+    if (part.selector > 0xffffn || !SELECTORS.has(selector(kind, command))) {
+      return "no configuration that a part can stand for";
+    }
+    const { maxPairs } = this.#target.control;
+    // Carried out on nothing: what a command may be is known in one place.
+    const trial: NetControlTarget = {
+      negotiatedFeatures: accepted,
+      filter: new ReceiveFilter(),
+      maxPairs,
+      setPairs: () => {},
+      setMac: () => {},
+      report: () => {},
+    };
+    const problem = carryOut(new PartBytes(part), trial);
+    return problem === "" ? "this device knows no such command" : problem;
+  }
+
+  /** Carries the command out. */
+  set(part: DevicePart): void {
+    carryOut(new PartBytes(part), this.#target.control);
+  }
+
+  /** See `ModelParts`. */
+  restored(): void {
+    this.#target.restored();
+  }
+
+  /** See `ModelParts`. */
+  stopChanged(): void {
+    this.#target.stopChanged();
+  }
+}
+
+/** A part as the command that it stands for. */
+class PartBytes implements ControlBytes {
+  readonly #bytes: Uint8Array;
+
+  constructor(part: DevicePart) {
+    const { class: kind, command, data } = readNetCvqCfgPart(part);
+    this.#bytes = new Uint8Array(2 + data.length);
+    this.#bytes.set([kind, command]);
+    this.#bytes.set(data, 2);
+  }
+
+  get readableBytes(): number {
+    return this.#bytes.length;
+  }
+
+  readByte(at: number): number {
+    return this.#bytes[at] ?? 0;
+  }
+
+  peek(into: Uint8Array, from = 0): number {
+    const found = this.#bytes.subarray(from, from + into.length);
+    into.set(found);
+    return found.length;
+  }
+}
+
+function selector(kind: number, command: number): number {
+  return kind | command << 8;
+}

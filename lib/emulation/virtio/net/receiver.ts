@@ -1,0 +1,107 @@
+/**
+ * Puts a frame into the buffers of a receive queue (virtio 1.2 §5.1.6.3, §5.1.6.4).
+ *
+ * @module
+ */
+import { NET_HDR } from "../../../virtio/constants/net.ts";
+import type { DmaRegion } from "../../../vfio/vfio_user/dma_table.ts";
+import { Chain } from "../queue/chain.ts";
+import { copyChain } from "../queue/chain_copy.ts";
+import type { DeviceQueue } from "../queue/device_queue.ts";
+import type { LegacyFraming } from "../queue/legacy_framing.ts";
+import type { NetFrame } from "./frame.ts";
+import { DELIVERY } from "./switch.ts";
+
+const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset;
+
+/** What one device needs to fill receive buffers, made once. */
+export class NetReceiver {
+  /** After `noRoom`: buffers that were there, and too few. */
+  buffersFound = 0;
+  /** After `notReceiving`: what was wrong with a buffer; undefined when the queue itself is broken. */
+  problem: string | undefined = undefined;
+  readonly #buffer: Chain;
+  readonly #heads: Uint16Array;
+  readonly #lengths: Uint32Array;
+
+  /** For one device. @param queueSize entries of the largest receive queue */
+  constructor(queueSize: number) {
+    this.#buffer = new Chain(queueSize);
+    this.#heads = new Uint16Array(queueSize);
+    this.#lengths = new Uint32Array(queueSize);
+  }
+
+  /**
+   * Copies header and frame, from the sender's memory to the receiver's, and pushes the buffers, unpublished. When there are too few they
+   * all stay in the queue.
+   * @param mergeable MRG_RXBUF was negotiated: a frame may take several buffers
+   * @param headerBytes of the receiver's virtio header, which may be another than the sender's; one without `num_buffers` has 10
+   * @param framing judges the buffers that begin a frame
+   * @returns one of `DELIVERY`
+   */
+  deliver(
+    queue: DeviceQueue,
+    frame: NetFrame,
+    mergeable: boolean,
+    headerBytes: number,
+    framing: LegacyFraming,
+  ): number {
+    const buffer = this.#buffer;
+    const total = frame.lengthBytes;
+    let copied = 0, count = 0;
+    let lowRegion: DmaRegion | null = null, highRegion: DmaRegion | null = null;
+    let lowAt = 0, highAt = 0;
+    const counted = headerBytes > NUM_BUFFERS_AT;
+    this.problem = undefined;
+    do {
+      const id = queue.pop(buffer);
+      if (id < 0) {
+        if (queue.broken) return DELIVERY.notReceiving;
+        this.buffersFound = count;
+        for (; count > 0; count--) queue.unpop();
+        return DELIVERY.noRoom;
+      }
+      if (!this.#check(buffer, headerBytes)) return DELIVERY.notReceiving;
+      const skip = count === 0 ? headerBytes : 0;
+      const room = buffer.writableBytes - skip;
+      if (!mergeable && room < total) {
+        queue.unpop();
+        return DELIVERY.tooLong;
+      }
+      const part = room < total - copied ? room : total - copied;
+      if (count === 0) {
+        framing.receive(buffer, queue.index, headerBytes);
+        for (let i = 0; i < NUM_BUFFERS_AT; i++) buffer.writeByte(i, 0);
+      }
+      if (count === 0 && counted) {
+        // num_buffers is known at the end only, when the chain holds another buffer: remember where its two bytes are.
+        buffer.locate(NUM_BUFFERS_AT);
+        lowRegion = buffer.foundRegion;
+        lowAt = buffer.foundOffset;
+        buffer.locate(NUM_BUFFERS_AT + 1);
+        highRegion = buffer.foundRegion;
+        highAt = buffer.foundOffset;
+      }
+      copyChain(frame.chain, frame.headerBytes + copied, buffer, skip, part);
+      this.#heads[count] = id;
+      this.#lengths[count] = part + skip;
+      copied += part;
+      count++;
+    } while (copied < total);
+
+    if (counted) {
+      lowRegion!.bytes[lowAt] = count;
+      highRegion!.bytes[highAt] = count >> 8;
+    }
+    for (let i = 0; i < count; i++) queue.pushUsed(this.#heads[i]!, this.#lengths[i]!);
+    return DELIVERY.delivered;
+  }
+
+  #check(buffer: Chain, headerBytes: number): boolean {
+    if (buffer.readableCount > 0) this.problem = "a receive buffer is device-readable";
+    else if (buffer.writableBytes < headerBytes) {
+      this.problem = `a receive buffer of ${buffer.writableBytes} bytes has no room for virtio_net_hdr`;
+    } else return true;
+    return false;
+  }
+}

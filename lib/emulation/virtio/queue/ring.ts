@@ -1,0 +1,376 @@
+/**
+ * What the device's side of a ring does alike in both layouts: views of the client's memory, and the rules for what a chain may hold.
+ *
+ * @module
+ */
+import { UsageError } from "../../../errors/mod.ts";
+import type { DmaRegion, DmaTable } from "../../../vfio/vfio_user/dma_table.ts";
+import type { QueueState } from "../../../virtio/constants/queue_state.ts";
+import { DESC_FLAG } from "../../../virtio/constants/ring.ts";
+import type { Chain } from "./chain.ts";
+import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
+
+/** Longest chain in bytes (§2.7.4.2: a driver must not add more than 2^32). */
+const CHAIN_BYTES_MAX = 2 ** 32;
+
+/** An area of a ring in the memory of this process. */
+export interface RingArea {
+  /** Memory of the whole mapping. */
+  readonly buffer: ArrayBuffer;
+  /** Byte offset of the area. */
+  readonly offset: number;
+}
+
+/** Device-writable memory of a chain that is not mapped here. */
+interface Lent {
+  readonly window: DmaRegion;
+  /** Position of its first byte in the device-writable part of the chain. */
+  readonly at: number;
+}
+
+/** The first area that is not aligned as its layout demands; undefined when all are. */
+export function misaligned(
+  setup: DeviceQueueSetup,
+  alignment: Readonly<Record<"descriptorArea" | "driverArea" | "deviceArea", number>>,
+): string | undefined {
+  for (const area of ["descriptorArea", "driverArea", "deviceArea"] as const) {
+    if (setup[area] % BigInt(alignment[area]) !== 0n) {
+      return `${area} 0x${setup[area].toString(16)} is not aligned to ${alignment[area]} bytes`;
+    }
+  }
+  return undefined;
+}
+
+/** A ring without its layout. */
+export abstract class DeviceRing implements DeviceQueue {
+  readonly index: number;
+  abstract readonly layout: "split" | "packed";
+  readonly size: number;
+  /** What the driver set up. */
+  protected readonly setup: DeviceQueueSetup;
+  /** The client's memory. */
+  protected readonly dma: DmaTable;
+  /** INDIRECT_DESC. */
+  protected readonly indirect: boolean;
+  /** EVENT_IDX. */
+  protected readonly eventIndex: boolean;
+  /** IN_ORDER. */
+  protected readonly inOrder: boolean;
+  /** Returns in batches. */
+  protected readonly batches: boolean;
+  /** Chains that the device holds. */
+  protected heldCount = 0;
+  /** Notifications are asked for: true at first, since a zeroed ring asks for them. */
+  protected armed = true;
+
+  /** Of the entry that `readEntry` found: low half of its address. */
+  protected entryLo = 0;
+  /** High half of its address. */
+  protected entryHi = 0;
+  /** Bytes. */
+  protected entryLength = 0;
+  /** Flags. */
+  protected entryFlags = 0;
+  /** `next` (split), or the id (packed). */
+  protected entryNext = 0;
+
+  // The batch that is open (IN_ORDER): chains in it, the last of them, and whether that was used to its last byte.
+  #batchChains = 0;
+  #batchSlots = 0;
+  #batchId = 0;
+  #batchLength = 0;
+  #batchComplete = false;
+
+  /** Some area of the ring is a copy. */
+  protected far = false;
+  /** Areas of the ring that are copies, by their names; the layout loads and stores them. */
+  readonly #windows = new Map<string, DmaRegion>();
+  /** What to store when a chain is returned, by its id. */
+  readonly #lent = new Map<number, Lent[]>();
+
+  readonly #owner: DeviceQueueOwner;
+  readonly #rule: string;
+  #broken = false;
+  /** The client's mappings that were looked at last; −1: none yet. */
+  #generation = -1;
+  /** The client has taken the ring's memory away. */
+  #away = false;
+  /** That would be no fault now. */
+  #mayRest = false;
+
+  /** A ring that was just enabled. @param problem what is wrong with the setup @param rule where the rules of the layout are @throws UsageError when there is a problem */
+  constructor(setup: DeviceQueueSetup, owner: DeviceQueueOwner, rule: string, problem: string | undefined) {
+    if (problem !== undefined) throw new UsageError(`queue ${setup.index}: ${problem}`);
+    this.setup = setup;
+    this.#owner = owner;
+    this.#rule = rule;
+    this.dma = owner.dma;
+    this.index = setup.index;
+    this.size = setup.size;
+    this.indirect = setup.indirect;
+    this.eventIndex = setup.eventIndex;
+    this.inOrder = setup.inOrder ?? false;
+    this.batches = this.inOrder && (setup.usedBatches ?? false);
+  }
+
+  /** As `DeviceQueue.state`. */
+  abstract state(): QueueState;
+  /** As `DeviceQueue.checkNotification`. */
+  abstract checkNotification(nextOffset: number, nextWrap: number): string | undefined;
+  /** As `DeviceQueue.available`. */
+  abstract available(atMost?: number): number;
+  /** As `DeviceQueue.pop`. */
+  abstract pop(into: Chain): number;
+  /** As `DeviceQueue.unpop`. */
+  abstract unpop(): void;
+  /** As `DeviceQueue.pushUsed`. */
+  abstract pushUsed(id: number, lengthBytes: number): void;
+  /** As `DeviceQueue.publish`. */
+  abstract publish(): boolean;
+  /** As `DeviceQueue.leave`. */
+  abstract leave(): void;
+  /** As `DeviceQueue.suppress`. */
+  abstract suppress(): void;
+  /** As `DeviceQueue.arm`. */
+  abstract arm(beyond?: number): boolean;
+
+  /** Takes views of the three areas. @returns false when it failed */
+  protected abstract map(): boolean;
+  /** A chain in messages, by what the layout knows of it. */
+  protected abstract nameOf(chain: number): string;
+  /** Puts a used element for `chains` chains, which took `slots` descriptors of the ring, at the next place; unchecked and invisible. */
+  protected abstract writeUsed(id: number, lengthBytes: number, slots: number): void;
+
+  /** A violation was found: the queue is empty and takes nothing. */
+  get broken(): boolean {
+    return this.#broken;
+  }
+
+  /** Chains that the device holds. */
+  get inFlight(): number {
+    return this.heldCount;
+  }
+
+  /** Sends a used buffer notification. */
+  protected interrupt(): void {
+    this.#owner.interrupt(this.index);
+  }
+
+  /**
+   * Returns a chain by itself, or as one more of the open batch. Of a batch the driver sees the last chain alone and takes those before it for
+   * used completely (§2.7.9, §2.8.9), so a chain that was not used to its last byte ends a batch.
+   * @param writableBytes of the chain
+   */
+  protected returnChain(id: number, lengthBytes: number, slots: number, writableBytes: number): void {
+    if (this.#lent.size > 0) this.#store(id, lengthBytes);
+    if (!this.batches) {
+      this.writeUsed(id, lengthBytes, slots);
+      return;
+    }
+    if (this.#batchChains > 0 && !this.#batchComplete) this.closeBatch();
+    this.#batchChains++;
+    this.#batchSlots += slots;
+    this.#batchId = id;
+    this.#batchLength = lengthBytes;
+    this.#batchComplete = lengthBytes === writableBytes;
+  }
+
+  /** Remembers which memory of a chain that was just popped is to be stored when it is returned. */
+  protected lend(chain: Chain): void {
+    const lent: Lent[] = [];
+    for (let i = chain.readableCount, at = 0; i < chain.count; at += chain.lengths[i++]!) {
+      const window = chain.regions[i]!;
+      if (window.far !== null) lent.push({ window, at });
+    }
+    this.#lent.set(chain.id, lent);
+  }
+
+  /** The chain was given back as it was. */
+  protected takeBack(id: number): void {
+    this.#lent.delete(id);
+  }
+
+  /** Of what the driver lent it gets the bytes that the used length covers. */
+  #store(id: number, lengthBytes: number): void {
+    for (const { window, at } of this.#lent.get(id) ?? []) {
+      const written = Math.min(lengthBytes - at, window.sizeBytes);
+      if (written > 0 && !window.store(0, written)) {
+        this.fail(
+          "DMA",
+          `${this.nameOf(id)}: its buffer at IOVA 0x${window.iova.toString(16)} cannot be written`,
+        );
+      }
+    }
+    this.#lent.delete(id);
+  }
+
+  /** Loads a part of an area that is a copy; others need no loading. @returns false when the queue broke over it */
+  protected load(what: string, offset = 0, length?: number): boolean {
+    const window = this.#windows.get(what);
+    if (window === undefined || window.load(offset, length)) return true;
+    this.fail("DMA", `${what} at IOVA 0x${window.iova.toString(16)} cannot be read any more`);
+    return false;
+  }
+
+  /** Stores a part of an area that is a copy; others need no storing. @returns false when the queue broke over it */
+  protected store(what: string, offset: number, length: number): boolean {
+    const window = this.#windows.get(what);
+    if (window === undefined || window.store(offset, length)) return true;
+    this.fail("DMA", `${what} at IOVA 0x${window.iova.toString(16)} cannot be written any more`);
+    return false;
+  }
+
+  /** Writes the element of the open batch. */
+  protected closeBatch(): void {
+    if (this.#batchChains === 0) return;
+    const slots = this.#batchSlots;
+    this.#batchChains = 0;
+    this.#batchSlots = 0;
+    this.writeUsed(this.#batchId, this.#batchLength, slots);
+  }
+
+  /** Breaks the queue. */
+  protected fail(rule: string, message: string): -1 {
+    this.#broken = true;
+    this.#owner.violation(rule, message, this.index);
+    return -1;
+  }
+
+  /** Breaks the queue for what is wrong with a chain. */
+  protected bad(chain: number, message: string, rule: string = this.#rule): false {
+    this.fail(rule, `${this.nameOf(chain)}: ${message}`);
+    return false;
+  }
+
+  /** Notes what does no harm. */
+  protected report(chain: number, message: string): void {
+    this.#owner.report?.(this.#rule, `${this.nameOf(chain)}: ${message}`, this.index);
+  }
+
+  /** The chain has more descriptors than the queue. */
+  protected tooLong(chain: number): false {
+    return this.bad(chain, `longer than the queue's ${this.size} descriptors, or a loop`);
+  }
+
+  /** Whether an indirect table of `length` bytes can be one. */
+  protected checkTable(chain: number, length: number): boolean {
+    if (length !== 0 && length % 16 === 0) return true;
+    return this.bad(chain, `an indirect table of ${length} bytes holds no whole descriptors`);
+  }
+
+  /** Reads entry `index` of the indirect table at `hi:lo` into `entry…`. Tables need no alignment, so it is put together from bytes. */
+  protected readEntry(chain: number, lo: number, hi: number, index: number): boolean {
+    const dma = this.dma;
+    const low = lo + 16 * index;
+    if (!dma.find(low >>> 0, hi + Math.floor(low / 4294967296), 16, false)) {
+      return this.bad(
+        chain,
+        `entry ${index} of the indirect table lies in no mapping that the device may read`,
+        "DMA",
+      );
+    }
+    const bytes = dma.region!.bytes;
+    const at = dma.offset;
+    this.entryLo = (bytes[at]! | bytes[at + 1]! << 8 | bytes[at + 2]! << 16 | bytes[at + 3]! << 24) >>> 0;
+    this.entryHi = (bytes[at + 4]! | bytes[at + 5]! << 8 | bytes[at + 6]! << 16 | bytes[at + 7]! << 24) >>> 0;
+    this.entryLength =
+      (bytes[at + 8]! | bytes[at + 9]! << 8 | bytes[at + 10]! << 16 | bytes[at + 11]! << 24) >>> 0;
+    const low16 = bytes[at + 12]! | bytes[at + 13]! << 8;
+    const high16 = bytes[at + 14]! | bytes[at + 15]! << 8;
+    // A packed descriptor has its id where a split one has its flags.
+    const packed = this.layout === "packed";
+    this.entryFlags = packed ? high16 : low16;
+    this.entryNext = packed ? low16 : high16;
+    return true;
+  }
+
+  /** Appends one element to a chain, when the rules allow it. */
+  protected take(
+    chain: number,
+    descriptor: number,
+    flags: number,
+    lo: number,
+    hi: number,
+    length: number,
+    into: Chain,
+  ): boolean {
+    const deviceWrites = (flags & DESC_FLAG.write) !== 0;
+    if (length === 0) return this.bad(chain, `descriptor ${descriptor} has a length of 0`);
+    if (!deviceWrites && into.writableBytes > 0) {
+      return this.bad(chain, `device-readable descriptor ${descriptor} comes after a device-writable one`);
+    }
+    if (into.readableBytes + into.writableBytes + length > CHAIN_BYTES_MAX) {
+      return this.bad(chain, "the chain is longer than 2^32 bytes");
+    }
+    if (!into.add(this.dma, lo, hi, length, deviceWrites)) {
+      return this.bad(
+        chain,
+        `descriptor ${descriptor}: ${length} bytes at IOVA 0x${
+          hex64(lo, hi)
+        } are not mapped for the device to ${deviceWrites ? "write" : "read"}`,
+        "DMA",
+      );
+    }
+    return true;
+  }
+
+  /**
+   * True when the queue may be used; takes new views when the client's mappings changed. A ring that has worked and of which the device holds
+   * nothing may be unmapped for a while, as QEMU does when its map of memory changes: until it is there again it rests.
+   */
+  protected ready(): boolean {
+    if (this.#broken) return false;
+    if (this.#generation === this.dma.generation) return !this.#away;
+    this.#mayRest = this.#generation >= 0 && this.heldCount === 0;
+    this.#away = !this.map();
+    this.#generation = this.dma.generation;
+    return !this.#away;
+  }
+
+  /** Finds one area. @returns undefined when the queue broke over it */
+  protected area(
+    what: string,
+    iova: bigint,
+    sizeBytes: number,
+    alignment: number,
+    access: "read" | "write" | "read and write",
+  ): RingArea | undefined {
+    const lo = Number(iova & 0xffff_ffffn), hi = Number(iova >> 32n);
+    const found = (access === "write" || this.dma.find(lo, hi, sizeBytes, false)) &&
+      (access === "read" || this.dma.find(lo, hi, sizeBytes, true));
+    if (!found) {
+      if (this.#mayRest) return undefined;
+      const where = `${what}: ${sizeBytes} bytes at IOVA 0x${iova.toString(16)}`;
+      this.fail("DMA", `${where} are not mapped for the device to ${access}`);
+      return undefined;
+    }
+    const offset = this.dma.offset;
+    // A mapping at an IOVA that is no multiple of the page size would make an aligned address an unaligned view.
+    if (offset % alignment !== 0) {
+      this.fail("DMA", `${what} at IOVA 0x${iova.toString(16)} lies in a mapping that is not page-aligned`);
+      return undefined;
+    }
+    const region = this.dma.region!;
+    this.#keepWindow(what, region, access !== "write");
+    return { buffer: region.memory.buffer, offset };
+  }
+
+  /** What an earlier window of the same area held is what the client has, as far as this device wrote it. */
+  #keepWindow(what: string, region: DmaRegion, loads: boolean): void {
+    const before = this.#windows.get(what);
+    if (region.far === null) {
+      if (before === undefined) return;
+      this.#windows.delete(what);
+      this.far = this.#windows.size > 0;
+      return;
+    }
+    this.far = true;
+    if (before !== undefined) region.bytes.set(before.bytes);
+    this.#windows.set(what, region);
+    if (loads) this.load(what);
+  }
+}
+
+function hex64(lo: number, hi: number): string {
+  return hi === 0 ? lo.toString(16) : `${hi.toString(16)}${lo.toString(16).padStart(8, "0")}`;
+}

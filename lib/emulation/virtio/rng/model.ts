@@ -1,0 +1,123 @@
+/**
+ * A virtio entropy device (virtio 1.2 §5.4): fills buffers with bytes of the system's random number generator.
+ *
+ * @module
+ */
+import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
+import { ENTROPY_CONFIG_BYTES, ENTROPY_QUEUE } from "../../../virtio/constants/entropy.ts";
+import type { DeviceFront, DeviceModel, ModelParts } from "../../device_model.ts";
+import { Chain } from "../queue/chain.ts";
+
+/** Most bytes of one request that are filled; the standard lets a device fill fewer than there is room for. */
+const REQUEST_BYTES_MAX = 65536;
+/** `crypto.getRandomValues` gives at most so many at a time. */
+const POOL_BYTES = 65536;
+
+/** How an entropy device differs from the default. */
+export interface RngModelOptions {
+  /** Entries of its queue, 1 to 32768. Default 64. */
+  readonly queueSize?: number;
+}
+
+/** The device. */
+export class RngModel implements DeviceModel {
+  readonly deviceId: number = DEVICE_ID.entropy;
+  readonly features = 0n;
+  readonly configSizeBytes: number = ENTROPY_CONFIG_BYTES;
+  /** "Unclassified device", as other entropy devices say. */
+  readonly classCode = 0x00ff00;
+  readonly queueSizes: readonly number[];
+  /** It has no state beside its queue. */
+  readonly parts: ModelParts = {};
+  readonly #chain: Chain;
+  readonly #pool = new Uint8Array(POOL_BYTES);
+  #used = POOL_BYTES;
+  #front: DeviceFront | null = null;
+  #bytes = 0;
+
+  /** With one queue. */
+  constructor(options: RngModelOptions = {}) {
+    const { queueSize = 64 } = options;
+    this.queueSizes = [queueSize];
+    this.#chain = new Chain(queueSize);
+  }
+
+  /** Random bytes given away since the machine started. */
+  get bytesGiven(): number {
+    return this.#bytes;
+  }
+
+  /** Takes its place; called once. */
+  connect(front: DeviceFront): void {
+    this.#front = front;
+  }
+
+  /** There is no config space. */
+  readConfig(_offset: number, into: Uint8Array): void {
+    into.fill(0);
+  }
+
+  /** There is no config space. */
+  writeConfig(_offset: number, _from: Uint8Array): void {}
+
+  /** The driver is ready. */
+  start(): void {}
+
+  /** Forgets everything of the driver. */
+  reset(): void {}
+
+  /** Reports notifications of queues that are not in use; the work is done in `poll`. */
+  notified(_queue: number): void {}
+
+  /** Works, at most `budget` buffers. @returns how many were moved */
+  poll(budget: number): number {
+    const queue = this.#front?.queue(ENTROPY_QUEUE.requests);
+    if (queue === undefined) return 0;
+    const chain = this.#chain;
+    let moved = 0;
+    while (moved < budget) {
+      const id = queue.pop(chain);
+      if (id < 0) break;
+      if (moved === 0) queue.suppress();
+      if (chain.readableCount > 0) {
+        this.#front!.violation("virtio 1.2 §5.4.6.1", "a buffer is device-readable", queue.index);
+        break;
+      }
+      queue.pushUsed(id, this.#fill());
+      moved++;
+    }
+    if (moved > 0) queue.publish();
+    return moved;
+  }
+
+  /** Asks for notifications. @returns true when work is there already */
+  arm(): boolean {
+    return this.#front?.queue(ENTROPY_QUEUE.requests)?.arm() ?? false;
+  }
+
+  #fill(): number {
+    const chain = this.#chain;
+    let left = Math.min(chain.writableBytes, REQUEST_BYTES_MAX);
+    const filled = left;
+    for (let i = 0; left > 0; i++) {
+      const part = Math.min(left, chain.lengths[i]!);
+      this.#fillSegment(chain.regions[i]!.bytes, chain.offsets[i]!, part);
+      left -= part;
+    }
+    this.#bytes += filled;
+    return filled;
+  }
+
+  #fillSegment(bytes: Uint8Array, offset: number, count: number): void {
+    const pool = this.#pool;
+    for (let i = 0; i < count; i++) {
+      if (this.#used === POOL_BYTES) {
+        crypto.getRandomValues(pool);
+        this.#used = 0;
+      }
+      bytes[offset + i] = pool[this.#used]!;
+      // What one client was given must not be found here by anybody later.
+      pool[this.#used++] = 0;
+    }
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * Notifications of a virtio PCI function: eventfds that stand for them, and what a register write may say (virtio 1.2 §4.1.5.2; reference 1.6, 2.2).
+ *
+ * @module
+ */
+import { EventFd } from "../../../../../ffi/mod.ts";
+import type { ServedDoorbell } from "../../../../vfio/vfio_user/served_device.ts";
+import { FEATURE } from "../../../../virtio/constants/features.ts";
+import { notificationIdentifier, NOTIFY_AT, NOTIFY_MULTIPLIER } from "./layout.ts";
+
+/** One eventfd a queue, made when a client asks for them. */
+export class FrontDoorbells {
+  readonly #queueCount: number;
+  readonly #legacyAt: number | undefined;
+  #list: ServedDoorbell[] = [];
+
+  /** None yet. @param legacyAt notify address of the legacy interface, if the function has one */
+  constructor(queueCount: number, legacyAt?: number) {
+    this.#queueCount = queueCount;
+    this.#legacyAt = legacyAt;
+  }
+
+  /** All of them: of the queues, then the same for the legacy interface, told apart by the index that is written. @throws SyscallError */
+  list(): readonly ServedDoorbell[] {
+    if (this.#list.length > 0) return this.#list;
+    // Of the 2 bytes that drivers without NOTIFICATION_DATA write: the data of the others would be lost in an eventfd.
+    const sizeBytes = 2;
+    try {
+      for (let i = 0; i < this.#queueCount; i++) {
+        this.#list.push({ offset: NOTIFY_AT + i * NOTIFY_MULTIPLIER, sizeBytes, fd: new EventFd() });
+      }
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    const offset = this.#legacyAt;
+    if (offset !== undefined) {
+      this.#list.push(...this.#list.map(({ fd }, value) => ({ offset, sizeBytes, fd, value })));
+    }
+    return this.#list;
+  }
+
+  /** Closes them; the next `list` makes others. */
+  close(): void {
+    for (const { fd } of this.#list) fd.close();
+    this.#list = [];
+  }
+}
+
+/** What is wrong with a notification by register write; undefined when nothing is. @param offset in the notification structure */
+export function notificationProblem(
+  offset: number,
+  from: Uint8Array,
+  negotiated: bigint,
+): { readonly rule: string; readonly message: string } | undefined {
+  const index = Math.floor(offset / NOTIFY_MULTIPLIER);
+  const data = (negotiated & FEATURE.NOTIFICATION_DATA) !== 0n;
+  const width = data ? 4 : 2;
+  if (offset % NOTIFY_MULTIPLIER !== 0 || from.length !== width) {
+    return { rule: "2.2", message: `notification of ${from.length} bytes: it must be ${width}` };
+  }
+  const named = from[0]! | from[1]! << 8;
+  const own = (negotiated & FEATURE.NOTIF_CONFIG_DATA) !== 0n;
+  const expected = own ? notificationIdentifier(index) : index;
+  if (named === expected) return undefined;
+  const what = own ? `identifier ${named}, its queue_notif_config_data is ${expected}` : `queue ${named}`;
+  return {
+    rule: data || own ? "1.6" : "2.2",
+    message: `the doorbell of queue ${index} was rung for ${what}`,
+  };
+}

@@ -1,0 +1,119 @@
+/**
+ * Where the structures of a modern virtio function lie in its BARs, and the capabilities that say so (virtio 1.2 §4.1.4; reference 2.1).
+ *
+ * @module
+ */
+import { COMMON_CFG, COMMON_CFG_BYTES } from "../../../../virtio/constants/pci.ts";
+import type { BarDeclaration, MsixDeclaration, VendorCapability } from "../../../pci_function.ts";
+import { VIRTIO_CFG_TYPE } from "../../../../pci/capability/virtio.ts";
+
+/** BAR of the virtio structures: 64 bits wide, prefetchable, so that VFs' BARs may lie above 4 GiB. */
+export const STRUCTURES_BAR = 4;
+/** BAR of MSI-X table and PBA. */
+export const MSIX_BAR = 1;
+/** Each structure starts on a page of its own, so that a hypervisor can treat them apart. */
+export const PAGE = 0x1000;
+/** `notify_off_multiplier`: one doorbell of 4 bytes a queue, wide enough for NOTIFICATION_DATA. */
+export const NOTIFY_MULTIPLIER = 4;
+
+/** Bytes from the start of `STRUCTURES_BAR`. */
+export const COMMON_AT = 0;
+/** The ISR byte. */
+export const ISR_AT = PAGE;
+/** Device-specific configuration. */
+export const DEVICE_AT = 2 * PAGE;
+/** Doorbells. */
+export const NOTIFY_AT = 3 * PAGE;
+
+/**
+ * What the driver rings queue `index` with under NOTIF_CONFIG_DATA: different for every queue, and never the index itself where a driver
+ * that overlooks it would go unnoticed.
+ */
+export function notificationIdentifier(index: number): number {
+  return (0x1dea + 0x41 * index) & 0xffff;
+}
+
+/** First page of `STRUCTURES_BAR` behind the doorbells: notify addresses of the legacy interface, on functions that have some. */
+export function behindDoorbells(queueCount: number): number {
+  return NOTIFY_AT + PAGE * Math.max(1, Math.ceil(queueCount * NOTIFY_MULTIPLIER / PAGE));
+}
+
+/** BARs of a function. @param bytesBehind what lies behind the doorbells */
+export function frontBars(queueCount: number, vectors: number, bytesBehind = 0): BarDeclaration[] {
+  return [
+    { index: MSIX_BAR, sizeBytes: msixBytes(vectors), kind: "mem32", prefetchable: false },
+    {
+      index: STRUCTURES_BAR,
+      sizeBytes: powerOfTwo(behindDoorbells(queueCount) + bytesBehind),
+      kind: "mem64",
+      prefetchable: true,
+    },
+  ];
+}
+
+/** MSI-X of a function: the table in the first half of its BAR, the PBA in the second. */
+export function frontMsix(vectors: number): MsixDeclaration {
+  return {
+    vectors,
+    tableBar: MSIX_BAR,
+    tableOffset: 0,
+    pbaBar: MSIX_BAR,
+    pbaOffset: msixBytes(vectors) / 2,
+  };
+}
+
+function msixBytes(vectors: number): number {
+  return Math.max(PAGE, 2 * powerOfTwo(16 * vectors));
+}
+
+function powerOfTwo(atLeast: number): number {
+  return 2 ** Math.ceil(Math.log2(atLeast));
+}
+
+/** The virtio capabilities of a function. `notifyOffset` may be changed by a device that lies. @param commonBytes of the common structure */
+export function frontCapabilities(
+  queueCount: number,
+  configSizeBytes: number,
+  notifyOffset: number = NOTIFY_AT,
+  commonBytes: number = COMMON_CFG_BYTES.all,
+): VendorCapability[] {
+  const list = [
+    { bytes: capability(VIRTIO_CFG_TYPE.common, COMMON_AT, commonBytes) },
+    { bytes: capability(VIRTIO_CFG_TYPE.isr, ISR_AT, 4) },
+  ];
+  if (configSizeBytes > 0) {
+    list.push({ bytes: capability(VIRTIO_CFG_TYPE.device, DEVICE_AT, configSizeBytes) });
+  }
+  const notify = capability(
+    VIRTIO_CFG_TYPE.notify,
+    notifyOffset,
+    queueCount * NOTIFY_MULTIPLIER,
+    NOTIFY_MULTIPLIER,
+  );
+  list.push({ bytes: notify });
+  return [...list, { bytes: capability(VIRTIO_CFG_TYPE.pciCfg, 0, 0, 0), barAccess: true }];
+}
+
+/** `struct virtio_pci_cap`, with the 32 bits that notify and PCI access capabilities add. */
+function capability(cfgType: number, offset: number, length: number, tail?: number): Uint8Array {
+  const bytes = new Uint8Array(tail === undefined ? 16 : 20);
+  const view = new DataView(bytes.buffer);
+  bytes[0] = 0x09;
+  bytes[2] = bytes.length;
+  bytes[3] = cfgType;
+  bytes[4] = cfgType === VIRTIO_CFG_TYPE.pciCfg ? 0 : STRUCTURES_BAR;
+  view.setUint32(8, offset, true);
+  view.setUint32(12, length, true);
+  if (tail !== undefined) view.setUint32(16, tail, true);
+  return bytes;
+}
+
+/** True when an access lies in a structure. */
+export function inside(offset: number, length: number, start: number, sizeBytes: number): boolean {
+  return offset >= start && offset + length <= start + sizeBytes;
+}
+
+/** A write of 0 to `device_status`. */
+export function isDeviceReset(offset: number, from: Uint8Array): boolean {
+  return offset === COMMON_AT + COMMON_CFG.device_status.offset && from.length === 1 && from[0] === 0;
+}

@@ -1,0 +1,131 @@
+/**
+ * Shared memory regions of a virtio function: one BAR with all of them, and the capabilities that say where each lies (reference 1.7).
+ *
+ * @module
+ */
+import { EventFd } from "../../../../../ffi/mod.ts";
+import { VIRTIO_CFG_TYPE } from "../../../../pci/capability/virtio.ts";
+import type { ServedDoorbell, ServedMapping } from "../../../../vfio/vfio_user/served_device.ts";
+import type { ModelSharedMemory } from "../../../device_model.ts";
+import type { BarDeclaration, VendorCapability } from "../../../pci_function.ts";
+
+/** BAR of the shared memory. */
+export const SHARED_MEMORY_BAR = 2;
+/** A region begins where any processor's pages do. */
+const ALIGNMENT = 0x10000;
+const CAPABILITY_BYTES = 24;
+
+interface PlacedArea {
+  readonly id: number;
+  readonly sizeBytes: number;
+  /** Bytes from the start of the BAR. */
+  readonly start: number;
+}
+
+/** The BAR. Between its regions there is nothing: reads give 0, writes go nowhere. */
+export class FrontSharedMemory {
+  /** The BAR itself, unless there are no regions: 64 bits wide, prefetchable. */
+  readonly bars: readonly BarDeclaration[];
+  /** `virtio_pci_cap64` of each region. */
+  readonly capabilities: readonly VendorCapability[];
+  readonly #model: ModelSharedMemory;
+  readonly #areas: readonly PlacedArea[];
+  #doorbells: ServedDoorbell[] = [];
+
+  /** Places the model's regions one after the other. */
+  constructor(model: ModelSharedMemory) {
+    this.#model = model;
+    let end = 0;
+    this.#areas = model.areas.map(({ id, sizeBytes }) => {
+      const start = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
+      end = start + sizeBytes;
+      return { id, sizeBytes, start };
+    });
+    const sizeBytes = 2 ** Math.ceil(Math.log2(Math.max(ALIGNMENT, end)));
+    this.bars = end === 0 ? [] : [{ index: SHARED_MEMORY_BAR, sizeBytes, kind: "mem64", prefetchable: true }];
+    this.capabilities = this.#areas.map((area) => ({ bytes: capability(area) }));
+  }
+
+  /** Reads; bytes that belong to no region are 0. */
+  read(offset: number, into: Uint8Array): void {
+    into.fill(0);
+    for (const { id, start, from, to } of this.#parts(offset, into.byteLength)) {
+      this.#model.read(id, from - start, into.subarray(from - offset, to - offset));
+    }
+  }
+
+  /** Writes. @returns whether all bytes belonged to a region */
+  write(offset: number, bytes: Uint8Array): boolean {
+    let written = 0;
+    for (const { id, start, from, to } of this.#parts(offset, bytes.byteLength)) {
+      this.#model.write(id, from - start, bytes.subarray(from - offset, to - offset));
+      written += to - from;
+    }
+    return written === bytes.byteLength;
+  }
+
+  /** See `ServedDevice.mapArea`. */
+  map(offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined {
+    const area = this.#areas.find(({ start, sizeBytes: size }) =>
+      offset >= start && offset + sizeBytes <= start + size
+    );
+    return area === undefined
+      ? undefined
+      : this.#model.map(area.id, offset - area.start, sizeBytes, writable);
+  }
+
+  /** Doorbells of all regions, by their offsets in the BAR; made by the first call. @throws SyscallError */
+  doorbells(): readonly ServedDoorbell[] {
+    if (this.#doorbells.length > 0) return this.#doorbells;
+    try {
+      for (const { id, start } of this.#areas) {
+        for (const { offset, sizeBytes } of this.#model.doorbells(id)) {
+          this.#doorbells.push({ offset: start + offset, sizeBytes, fd: new EventFd() });
+        }
+      }
+    } catch (error) {
+      this.closeDoorbells();
+      throw error;
+    }
+    return this.#doorbells;
+  }
+
+  /** Closes them: the user is gone. */
+  closeDoorbells(): void {
+    for (const { fd } of this.#doorbells) fd.close();
+    this.#doorbells = [];
+  }
+
+  /** A doorbell was rung. */
+  rang(offset: number): void {
+    const area = this.#areas.find(({ start, sizeBytes }) => offset >= start && offset < start + sizeBytes);
+    if (area !== undefined) this.#model.rang(area.id, offset - area.start);
+  }
+
+  *#parts(
+    offset: number,
+    length: number,
+  ): Generator<{ id: number; start: number; from: number; to: number }> {
+    for (const { id, start, sizeBytes } of this.#areas) {
+      const from = Math.max(offset, start);
+      const to = Math.min(offset + length, start + sizeBytes);
+      if (from < to) yield { id, start, from, to };
+    }
+  }
+}
+
+/** `struct virtio_pci_cap64`. */
+function capability({ id, start, sizeBytes }: PlacedArea): Uint8Array {
+  const bytes = new Uint8Array(CAPABILITY_BYTES);
+  const view = new DataView(bytes.buffer);
+  bytes[0] = 0x09;
+  bytes[2] = bytes.length;
+  bytes[3] = VIRTIO_CFG_TYPE.sharedMemory;
+  bytes[4] = SHARED_MEMORY_BAR;
+  bytes[5] = id;
+  view.setUint32(8, start >>> 0, true);
+  view.setUint32(12, sizeBytes >>> 0, true);
+  view.setUint32(16, Math.floor(start / 2 ** 32), true);
+  view.setUint32(20, Math.floor(sizeBytes / 2 ** 32), true);
+  return bytes;
+}
