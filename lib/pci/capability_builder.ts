@@ -21,7 +21,7 @@ import { SRIOV_BYTES, SRIOV_CONTROL, SRIOV_OFFSET } from "./capability/sriov.ts"
 import { VIRTIO_CFG_TYPE } from "./capability/virtio.ts";
 import type { CapabilityWriter } from "./capability_writer.ts";
 import { buildExpress, type ExpressDeclaration } from "./express_builder.ts";
-import { fieldMask } from "./registers.ts";
+import { fieldMask } from "../registers/declaration.ts";
 
 /** Where a capability goes; without an offset, to the next free place. */
 export interface Placement {

@@ -9,9 +9,10 @@ import {
   accessMasks,
   encodeRegister,
   fieldMask,
+  type FieldsOf,
   type RegisterDeclaration,
   type RegisterFields,
-} from "./registers.ts";
+} from "../registers/declaration.ts";
 
 /** The part of an image that a capability occupies. */
 export class CapabilityWriter {
@@ -34,21 +35,21 @@ export class CapabilityWriter {
   register<const R extends RegisterDeclaration>(
     register: R,
     fields: RegisterFields<R>,
-    unimplemented: readonly (keyof R["fields"] & string)[] = [],
+    unimplemented: readonly (keyof FieldsOf<R> & string)[] = [],
   ): void {
     const { image } = this, at = this.offset + register.offset;
     const value = encodeRegister(register, fields);
-    for (let i = 0; i < register.bytes; i++) image.set8(at + i, (value >>> (8 * i)) & 0xff);
+    for (let i = 0; i < register.width; i++) image.set8(at + i, (value >>> (8 * i)) & 0xff);
     let absent = 0, sticky = 0;
-    for (const [name, field] of Object.entries(register.fields)) {
-      if (unimplemented.includes(name)) absent |= fieldMask(field);
+    for (const [name, field] of Object.entries(register.fields ?? {})) {
+      if ((unimplemented as readonly string[]).includes(name)) absent |= fieldMask(field);
       else if (field.access.endsWith("S")) sticky |= fieldMask(field);
     }
     const masks = accessMasks(register);
-    image.addMask(image.writeMask, at, register.bytes, masks.write & ~absent);
-    image.addMask(image.w1cMask, at, register.bytes, masks.writeOneToClear & ~absent);
-    image.addMask(image.triggerMask, at, register.bytes, masks.trigger & ~absent);
-    image.addMask(image.stickyMask, at, register.bytes, sticky);
+    image.addMask(image.writeMask, at, register.width, masks.write & ~absent);
+    image.addMask(image.w1cMask, at, register.width, masks.writeOneToClear & ~absent);
+    image.addMask(image.triggerMask, at, register.width, masks.trigger & ~absent);
+    image.addMask(image.stickyMask, at, register.width, sticky);
   }
 
   /** Sets a byte. */

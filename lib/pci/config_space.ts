@@ -22,7 +22,12 @@ import {
   SECONDARY_STATUS,
   STATUS,
 } from "./header.ts";
-import { decodeRegister, type RegisterDeclaration, type RegisterValue } from "./registers.ts";
+import {
+  type AccessWidth,
+  decodeRegister,
+  type RegisterDeclaration,
+  type RegisterValue,
+} from "../registers/declaration.ts";
 
 /** The three bytes that say what a function is (PCIe 6.0 §7.5.1.1.6). */
 export interface ClassCode {
@@ -140,6 +145,11 @@ export class ConfigSpace {
     return this.#view.getUint32(offset, true);
   }
 
+  /** Reads 8, 16 or 32 bits. @throws {UsageError} when they are not wholly inside the bytes at hand */
+  read(offset: number, width: AccessWidth): number {
+    return width === 1 ? this.read8(offset) : width === 2 ? this.read16(offset) : this.read32(offset);
+  }
+
   /** Reads 64 bits. @throws {UsageError} when they are not wholly inside the bytes at hand */
   read64(offset: number): bigint {
     this.#check(offset, 8);
@@ -148,13 +158,10 @@ export class ConfigSpace {
 
   /** Reads and decodes a declared register at `base + register.offset`. */
   register<const R extends RegisterDeclaration>(register: R, base: number = 0): RegisterValue<R> {
-    const at = base + register.offset;
-    const raw = register.bytes === 1
-      ? this.read8(at)
-      : register.bytes === 2
-      ? this.read16(at)
-      : this.read32(at);
-    return decodeRegister(register, raw);
+    return decodeRegister(
+      register,
+      this.read(base + register.offset, register.width === 8 ? 4 : register.width),
+    );
   }
 
   /** Vendor ID; 0xffff where no function answers, and in a VF's own configuration space. */

@@ -10,7 +10,7 @@ import * as regs from "./capability/express_registers.ts";
 import { CAPABILITY_ID } from "./capability/id.ts";
 import type { CapabilityLayout, Placement } from "./capability_builder.ts";
 import type { CapabilityWriter } from "./capability_writer.ts";
-import { fieldMask } from "./registers.ts";
+import { fieldMask } from "../registers/declaration.ts";
 
 /** PCI Express of an endpoint. */
 export interface ExpressDeclaration extends Placement {

@@ -43,7 +43,7 @@ export const HEADER_OFFSET = {
 export const COMMAND = {
   name: "Command",
   offset: 0x04,
-  bytes: 2,
+  width: 2,
   fields: {
     ioSpace: { bits: 0, access: "RW", label: "I/O" },
     memorySpace: { bits: 1, access: "RW", label: "Mem" },
@@ -63,7 +63,7 @@ export const COMMAND = {
 export const STATUS = {
   name: "Status",
   offset: 0x06,
-  bytes: 2,
+  width: 2,
   fields: {
     immediateReadiness: { bits: 0, access: "RO", label: "ImmReady" },
     interrupt: { bits: 3, access: "RO", label: "INTx" },
@@ -85,7 +85,7 @@ export const STATUS = {
 export const SECONDARY_STATUS = {
   name: "Secondary Status",
   offset: 0x1e,
-  bytes: 2,
+  width: 2,
   fields: {
     capable66MHz: { bits: 5, access: "RO", label: "66MHz" },
     fastBackToBack: { bits: 7, access: "RO", label: "FastB2B" },
@@ -103,7 +103,7 @@ export const SECONDARY_STATUS = {
 export const BRIDGE_CONTROL = {
   name: "Bridge Control",
   offset: 0x3e,
-  bytes: 2,
+  width: 2,
   fields: {
     parityErrorResponse: { bits: 0, access: "RW", label: "Parity" },
     serrEnable: { bits: 1, access: "RW", label: "SERR" },

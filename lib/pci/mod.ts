@@ -69,5 +69,5 @@ export * from "./format.ts";
 export type { HostFacts } from "./format/header.ts";
 export * from "./header.ts";
 export * from "./ids.ts";
-export * from "./registers.ts";
+export * from "../registers/declaration.ts";
 export * from "./virtio_ids.ts";

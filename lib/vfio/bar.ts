@@ -14,6 +14,8 @@
 import { type MappedMemory, pageSizeBytes } from "../../ffi/mod.ts";
 import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, shown, UsageError } from "../errors/mod.ts";
+import type { AccessWidth } from "../registers/declaration.ts";
+import { type RegisterSpace, requireFit } from "../registers/registers.ts";
 import { REGION, REGION_FLAG, type RegionInfo, type VfioDevice } from "./device.ts";
 import {
   AccessDoorbell,
@@ -42,7 +44,7 @@ interface Window {
  * Errors of every access: `UsageError` naming function, BAR and offset for an offset that is outside or not aligned;
  * `ClosedError` after `close()`, here or of the device; else what the device throws.
  */
-export class Bar implements Disposable {
+export class Bar implements RegisterSpace, Disposable {
   static {
     typedErrors(this);
   }
@@ -91,6 +93,19 @@ export class Bar implements Disposable {
   isMapped(offset: number, width: DoorbellWidth | 8 = 1): boolean {
     this.#check(offset, width);
     return this.#find(offset, width) !== null;
+  }
+
+  /** One access of that width, unsigned. */
+  read(offset: number, width: AccessWidth): number {
+    return width === 1 ? this.read8(offset) : width === 2 ? this.read16(offset) : this.read32(offset);
+  }
+
+  /** One access of that width. @throws UsageError for a value that does not fit */
+  write(offset: number, width: AccessWidth, value: number): void {
+    requireFit(value, width);
+    if (width === 1) this.write8(offset, value);
+    else if (width === 2) this.write16(offset, value);
+    else this.write32(offset, value);
   }
 
   /** Reads a byte. */

@@ -6,6 +6,8 @@
 import { typedErrors } from "../errors/doors.ts";
 import { UsageError } from "../errors/mod.ts";
 import { CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER_OFFSET } from "../pci/header.ts";
+import type { AccessWidth } from "../registers/declaration.ts";
+import { type RegisterSpace, requireFit } from "../registers/registers.ts";
 import { REGION, type VfioDevice } from "./device.ts";
 
 /** Bits of the Command register (PCIe 6.0 §7.5.1.1.3) that a userspace driver sets itself. */
@@ -27,7 +29,7 @@ export interface CommandChange {
  *
  * Calls throw `UsageError` for an offset that is outside or not aligned, else what the device throws.
  */
-export class ConfigAccess {
+export class ConfigAccess implements RegisterSpace {
   static {
     typedErrors(this);
   }
@@ -49,6 +51,19 @@ export class ConfigAccess {
   get sizeBytes(): number {
     const { sizeBytes } = this.#device.regionInfo(REGION.config);
     return sizeBytes >= EXTENDED_BYTES ? EXTENDED_BYTES : Math.min(sizeBytes, CONVENTIONAL_BYTES);
+  }
+
+  /** One access of that width, unsigned. */
+  read(offset: number, width: AccessWidth): number {
+    return width === 1 ? this.read8(offset) : width === 2 ? this.read16(offset) : this.read32(offset);
+  }
+
+  /** One access of that width. @throws UsageError for a value that does not fit */
+  write(offset: number, width: AccessWidth, value: number): void {
+    requireFit(value, width);
+    if (width === 1) this.write8(offset, value);
+    else if (width === 2) this.write16(offset, value);
+    else this.write32(offset, value);
   }
 
   /** Reads a byte. */

@@ -5,14 +5,14 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** ACS Capability, offset 4. */
 export const ACS_CAPABILITIES = {
   name: "ACS Capability",
   offset: 4,
-  bytes: 2,
+  width: 2,
   fields: {
     sourceValidation: { bits: 0, access: "RO", label: "SrcValid" },
     translationBlocking: { bits: 1, access: "RO", label: "TransBlk" },
@@ -30,7 +30,7 @@ export const ACS_CAPABILITIES = {
 export const ACS_CONTROL = {
   name: "ACS Control",
   offset: 6,
-  bytes: 2,
+  width: 2,
   fields: {
     sourceValidation: { bits: 0, access: "RW", label: "SrcValid" },
     translationBlocking: { bits: 1, access: "RW", label: "TransBlk" },

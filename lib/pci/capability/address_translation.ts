@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Size of the structure in bytes. */
@@ -14,7 +14,7 @@ export const ATS_BYTES = 8;
 export const ATS_CAPABILITIES = {
   name: "ATS Capability",
   offset: 4,
-  bytes: 2,
+  width: 2,
   fields: {
     /** Invalidations that the function can queue; 0 stands for 32. */
     invalidateQueueDepth: { bits: [4, 0], access: "RO" },
@@ -28,7 +28,7 @@ export const ATS_CAPABILITIES = {
 export const ATS_CONTROL = {
   name: "ATS Control",
   offset: 6,
-  bytes: 2,
+  width: 2,
   fields: {
     /** Smallest Translation Unit: 2^(value + 12) bytes. */
     smallestTranslationUnit: { bits: [4, 0], access: "RW" },

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Size in bytes of the structure with its TLP prefix log, as an endpoint of version 2 has it. */
@@ -14,7 +14,7 @@ export const ADVANCED_ERROR_REPORTING_BYTES = 0x48;
 export const UNCORRECTABLE_STATUS = {
   name: "Uncorrectable Error Status",
   offset: 0x04,
-  bytes: 4,
+  width: 4,
   fields: {
     dataLinkProtocol: { bits: 4, access: "RW1CS", label: "DLP" },
     surpriseDown: { bits: 5, access: "RW1CS", label: "SDES" },
@@ -53,7 +53,7 @@ export const UNCORRECTABLE_SEVERITY: SameBits<typeof UNCORRECTABLE_STATUS.fields
 export const CORRECTABLE_STATUS = {
   name: "Correctable Error Status",
   offset: 0x10,
-  bytes: 4,
+  width: 4,
   fields: {
     receiverError: { bits: 0, access: "RW1CS", label: "RxErr" },
     badTlp: { bits: 6, access: "RW1CS", label: "BadTLP" },
@@ -77,7 +77,7 @@ export const CORRECTABLE_MASK: SameBits<typeof CORRECTABLE_STATUS.fields> = with
 export const AER_CONTROL = {
   name: "Advanced Error Capabilities and Control",
   offset: 0x18,
-  bytes: 4,
+  width: 4,
   fields: {
     firstErrorPointer: { bits: [4, 0], access: "ROS" },
     ecrcGenerationCapable: { bits: 5, access: "RO", label: "ECRCGenCap" },
@@ -95,7 +95,7 @@ export const AER_CONTROL = {
 export const ROOT_ERROR_COMMAND = {
   name: "Root Error Command",
   offset: 0x2c,
-  bytes: 4,
+  width: 4,
   fields: {
     correctable: { bits: 0, access: "RW", label: "CERptEn" },
     nonFatal: { bits: 1, access: "RW", label: "NFERptEn" },
@@ -107,7 +107,7 @@ export const ROOT_ERROR_COMMAND = {
 export const ROOT_ERROR_STATUS = {
   name: "Root Error Status",
   offset: 0x30,
-  bytes: 4,
+  width: 4,
   fields: {
     correctableReceived: { bits: 0, access: "RW1CS", label: "CERcvd" },
     multipleCorrectable: { bits: 1, access: "RW1CS", label: "MultCERcvd" },
@@ -196,7 +196,7 @@ function withAccess<F extends Readonly<Record<string, { readonly bits: number; r
   const fields = Object.fromEntries(
     Object.entries(status.fields).map(([field, { bits, label }]) => [field, { bits, label, access: "RWS" }]),
   );
-  return { name, offset, bytes: 4, fields: fields as SameBits<F>["fields"] };
+  return { name, offset, width: 4, fields: fields as SameBits<F>["fields"] };
 }
 
 /** A register with the fields `F`, all of them sticky read-write single bits. */
@@ -206,7 +206,7 @@ export interface SameBits<F> {
   /** Bytes from the start of the capability. */
   readonly offset: number;
   /** Width in bytes. */
-  readonly bytes: 4;
+  readonly width: 4;
   /** The fields. */
   readonly fields: {
     readonly [K in keyof F]: { readonly bits: number; readonly label: string; readonly access: "RWS" };

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Size of the structure in bytes. */
@@ -14,7 +14,7 @@ export const ADVANCED_FEATURES_BYTES = 6;
 export const AF_CAPABILITIES = {
   name: "AF Capabilities",
   offset: 3,
-  bytes: 1,
+  width: 1,
   fields: {
     transactionsPending: { bits: 0, access: "HwInit", label: "TP" },
     functionLevelReset: { bits: 1, access: "HwInit", label: "FLR" },
@@ -25,7 +25,7 @@ export const AF_CAPABILITIES = {
 export const AF_CONTROL = {
   name: "AF Control",
   offset: 4,
-  bytes: 1,
+  width: 1,
   fields: { initiateFunctionLevelReset: { bits: 0, access: "RWZ", label: "FLR" } },
 } as const;
 
@@ -33,7 +33,7 @@ export const AF_CONTROL = {
 export const AF_STATUS = {
   name: "AF Status",
   offset: 5,
-  bytes: 1,
+  width: 1,
   fields: { transactionsPending: { bits: 0, access: "RO", label: "TP" } },
 } as const;
 

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Size of the structure in bytes. */
@@ -15,7 +15,7 @@ export const ARI_BYTES = 8;
 export const ARI_CAPABILITIES = {
   name: "ARI Capability",
   offset: 4,
-  bytes: 2,
+  width: 2,
   fields: {
     mfvcFunctionGroups: { bits: 0, access: "RO", label: "MFVC" },
     acsFunctionGroups: { bits: 1, access: "RO", label: "ACS" },
@@ -28,7 +28,7 @@ export const ARI_CAPABILITIES = {
 export const ARI_CONTROL = {
   name: "ARI Control",
   offset: 6,
-  bytes: 2,
+  width: 2,
   fields: {
     mfvcFunctionGroups: { bits: 0, access: "RW", label: "MFVC" },
     acsFunctionGroups: { bits: 1, access: "RW", label: "ACS" },

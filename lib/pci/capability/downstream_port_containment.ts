@@ -4,14 +4,14 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** DPC Capability, offset 4. */
 export const DPC_CAPABILITIES = {
   name: "DPC Capability",
   offset: 4,
-  bytes: 2,
+  width: 2,
   fields: {
     interruptMessageNumber: { bits: [4, 0], access: "RO" },
     rootPortExtensions: { bits: 5, access: "RO", label: "RPExt" },
@@ -26,7 +26,7 @@ export const DPC_CAPABILITIES = {
 export const DPC_CONTROL = {
   name: "DPC Control",
   offset: 6,
-  bytes: 2,
+  width: 2,
   fields: {
     triggerEnable: { bits: [1, 0], access: "RW" },
     completionControl: { bits: 2, access: "RW", label: "Cmpl" },
@@ -42,7 +42,7 @@ export const DPC_CONTROL = {
 export const DPC_STATUS = {
   name: "DPC Status",
   offset: 8,
-  bytes: 2,
+  width: 2,
   fields: {
     trigger: { bits: 0, access: "RW1CS", label: "Trigger" },
     triggerReason: { bits: [2, 1], access: "ROS" },

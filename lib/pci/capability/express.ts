@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import {
   DEVICE_CAPABILITIES,
   DEVICE_CAPABILITIES_2,

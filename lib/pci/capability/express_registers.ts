@@ -9,7 +9,7 @@
 export const EXPRESS_CAPABILITIES = {
   name: "PCI Express Capabilities",
   offset: 0x02,
-  bytes: 2,
+  width: 2,
   fields: {
     version: { bits: [3, 0], access: "RO" },
     deviceType: { bits: [7, 4], access: "RO" },
@@ -23,7 +23,7 @@ export const EXPRESS_CAPABILITIES = {
 export const DEVICE_CAPABILITIES = {
   name: "Device Capabilities",
   offset: 0x04,
-  bytes: 4,
+  width: 4,
   fields: {
     maxPayloadSupported: { bits: [2, 0], access: "RO" },
     phantomFunctions: { bits: [4, 3], access: "RO" },
@@ -45,7 +45,7 @@ export const DEVICE_CAPABILITIES = {
 export const DEVICE_CONTROL = {
   name: "Device Control",
   offset: 0x08,
-  bytes: 2,
+  width: 2,
   fields: {
     correctableErrorReporting: { bits: 0, access: "RW", label: "CorrErr" },
     nonFatalErrorReporting: { bits: 1, access: "RW", label: "NonFatalErr" },
@@ -66,7 +66,7 @@ export const DEVICE_CONTROL = {
 export const DEVICE_STATUS = {
   name: "Device Status",
   offset: 0x0a,
-  bytes: 2,
+  width: 2,
   fields: {
     correctableError: { bits: 0, access: "RW1C", label: "CorrErr" },
     nonFatalError: { bits: 1, access: "RW1C", label: "NonFatalErr" },
@@ -82,7 +82,7 @@ export const DEVICE_STATUS = {
 export const LINK_CAPABILITIES = {
   name: "Link Capabilities",
   offset: 0x0c,
-  bytes: 4,
+  width: 4,
   fields: {
     maxSpeed: { bits: [3, 0], access: "RO" },
     maxWidth: { bits: [9, 4], access: "RO" },
@@ -102,7 +102,7 @@ export const LINK_CAPABILITIES = {
 export const LINK_CONTROL = {
   name: "Link Control",
   offset: 0x10,
-  bytes: 2,
+  width: 2,
   fields: {
     aspmControl: { bits: [1, 0], access: "RW" },
     readCompletionBoundary128: { bits: 3, access: "RW", label: "RCB" },
@@ -121,7 +121,7 @@ export const LINK_CONTROL = {
 export const LINK_STATUS = {
   name: "Link Status",
   offset: 0x12,
-  bytes: 2,
+  width: 2,
   fields: {
     speed: { bits: [3, 0], access: "RO" },
     width: { bits: [9, 4], access: "RO" },
@@ -138,7 +138,7 @@ export const LINK_STATUS = {
 export const SLOT_CAPABILITIES = {
   name: "Slot Capabilities",
   offset: 0x14,
-  bytes: 4,
+  width: 4,
   fields: {
     attentionButton: { bits: 0, access: "HwInit", label: "AttnBtn" },
     powerController: { bits: 1, access: "HwInit", label: "PwrCtrl" },
@@ -159,7 +159,7 @@ export const SLOT_CAPABILITIES = {
 export const SLOT_CONTROL = {
   name: "Slot Control",
   offset: 0x18,
-  bytes: 2,
+  width: 2,
   fields: {
     attentionButtonEnable: { bits: 0, access: "RW", label: "AttnBtn" },
     powerFaultEnable: { bits: 1, access: "RW", label: "PwrFlt" },
@@ -179,7 +179,7 @@ export const SLOT_CONTROL = {
 export const SLOT_STATUS = {
   name: "Slot Status",
   offset: 0x1a,
-  bytes: 2,
+  width: 2,
   fields: {
     attentionButton: { bits: 0, access: "RW1C", label: "AttnBtn" },
     powerFault: { bits: 1, access: "RW1C", label: "PowerFlt" },
@@ -197,7 +197,7 @@ export const SLOT_STATUS = {
 export const ROOT_CONTROL = {
   name: "Root Control",
   offset: 0x1c,
-  bytes: 2,
+  width: 2,
   fields: {
     correctableError: { bits: 0, access: "RW", label: "ErrCorrectable" },
     nonFatalError: { bits: 1, access: "RW", label: "ErrNon-Fatal" },
@@ -211,7 +211,7 @@ export const ROOT_CONTROL = {
 export const ROOT_CAPABILITIES = {
   name: "Root Capabilities",
   offset: 0x1e,
-  bytes: 2,
+  width: 2,
   fields: { crsVisible: { bits: 0, access: "RO", label: "CRSVisible" } },
 } as const;
 
@@ -219,7 +219,7 @@ export const ROOT_CAPABILITIES = {
 export const ROOT_STATUS = {
   name: "Root Status",
   offset: 0x20,
-  bytes: 4,
+  width: 4,
   fields: {
     pmeRequesterId: { bits: [15, 0], access: "RO" },
     pmeStatus: { bits: 16, access: "RW1C", label: "PMEStatus" },
@@ -231,7 +231,7 @@ export const ROOT_STATUS = {
 export const DEVICE_CAPABILITIES_2 = {
   name: "Device Capabilities 2",
   offset: 0x24,
-  bytes: 4,
+  width: 4,
   fields: {
     completionTimeoutRanges: { bits: [3, 0], access: "HwInit" },
     completionTimeoutDisable: { bits: 4, access: "RO", label: "TimeoutDis" },
@@ -260,7 +260,7 @@ export const DEVICE_CAPABILITIES_2 = {
 export const DEVICE_CONTROL_2 = {
   name: "Device Control 2",
   offset: 0x28,
-  bytes: 2,
+  width: 2,
   fields: {
     completionTimeout: { bits: [3, 0], access: "RW" },
     completionTimeoutDisable: { bits: 4, access: "RW", label: "TimeoutDis" },
@@ -281,7 +281,7 @@ export const DEVICE_CONTROL_2 = {
 export const LINK_CAPABILITIES_2 = {
   name: "Link Capabilities 2",
   offset: 0x2c,
-  bytes: 4,
+  width: 4,
   fields: {
     supportedSpeeds: { bits: [7, 1], access: "HwInit" },
     crosslink: { bits: 8, access: "RO", label: "Crosslink" },
@@ -295,7 +295,7 @@ export const LINK_CAPABILITIES_2 = {
 export const LINK_CONTROL_2 = {
   name: "Link Control 2",
   offset: 0x30,
-  bytes: 2,
+  width: 2,
   fields: {
     targetSpeed: { bits: [3, 0], access: "RWS" },
     enterCompliance: { bits: 4, access: "RWS", label: "EnterCompliance" },
@@ -312,7 +312,7 @@ export const LINK_CONTROL_2 = {
 export const LINK_STATUS_2 = {
   name: "Link Status 2",
   offset: 0x32,
-  bytes: 2,
+  width: 2,
   fields: {
     currentDeEmphasis: { bits: 0, access: "RO" },
     equalizationComplete: { bits: 1, access: "ROS", label: "EqualizationComplete" },

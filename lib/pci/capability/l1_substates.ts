@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Size of the structure in bytes. */
@@ -14,7 +14,7 @@ export const L1_SUBSTATES_BYTES = 0x10;
 export const L1_CAPABILITIES = {
   name: "L1 PM Substates Capabilities",
   offset: 4,
-  bytes: 4,
+  width: 4,
   fields: {
     pciPmL12: { bits: 0, access: "HwInit", label: "PCI-PM_L1.2" },
     pciPmL11: { bits: 1, access: "HwInit", label: "PCI-PM_L1.1" },
@@ -31,7 +31,7 @@ export const L1_CAPABILITIES = {
 export const L1_CONTROL_1 = {
   name: "L1 PM Substates Control 1",
   offset: 8,
-  bytes: 4,
+  width: 4,
   fields: {
     pciPmL12: { bits: 0, access: "RW", label: "PCI-PM_L1.2" },
     pciPmL11: { bits: 1, access: "RW", label: "PCI-PM_L1.1" },
@@ -47,7 +47,7 @@ export const L1_CONTROL_1 = {
 export const L1_CONTROL_2 = {
   name: "L1 PM Substates Control 2",
   offset: 12,
-  bytes: 4,
+  width: 4,
   fields: {
     powerOnScale: { bits: [1, 0], access: "RW" },
     powerOnValue: { bits: [7, 3], access: "RW" },

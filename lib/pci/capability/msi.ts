@@ -4,14 +4,14 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Message Control, offset 2. */
 export const MSI_CONTROL = {
   name: "Message Control",
   offset: 2,
-  bytes: 2,
+  width: 2,
   fields: {
     enable: { bits: 0, access: "RW", label: "Enable" },
     multipleMessageCapable: { bits: [3, 1], access: "RO" },

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Size of the structure in bytes. */
@@ -16,7 +16,7 @@ export const MSIX_ENTRY_BYTES = 16;
 export const MSIX_CONTROL = {
   name: "Message Control",
   offset: 2,
-  bytes: 2,
+  width: 2,
   fields: {
     /** One less than the number of vectors. */
     tableSize: { bits: [10, 0], access: "RO" },

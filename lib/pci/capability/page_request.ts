@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Size of the structure in bytes. */
@@ -14,7 +14,7 @@ export const PAGE_REQUEST_BYTES = 16;
 export const PAGE_REQUEST_CONTROL = {
   name: "Page Request Control",
   offset: 4,
-  bytes: 2,
+  width: 2,
   fields: {
     enable: { bits: 0, access: "RW", label: "Enable" },
     reset: { bits: 1, access: "RWZ", label: "Reset" },
@@ -25,7 +25,7 @@ export const PAGE_REQUEST_CONTROL = {
 export const PAGE_REQUEST_STATUS = {
   name: "Page Request Status",
   offset: 6,
-  bytes: 2,
+  width: 2,
   fields: {
     responseFailure: { bits: 0, access: "RW1C", label: "RF" },
     unexpectedGroupIndex: { bits: 1, access: "RW1C", label: "UPRGI" },

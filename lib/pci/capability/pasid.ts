@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Size of the structure in bytes. */
@@ -14,7 +14,7 @@ export const PASID_BYTES = 8;
 export const PASID_CAPABILITIES = {
   name: "PASID Capability",
   offset: 4,
-  bytes: 2,
+  width: 2,
   fields: {
     executePermission: { bits: 1, access: "RO", label: "Exec" },
     privilegedMode: { bits: 2, access: "RO", label: "Priv" },
@@ -27,7 +27,7 @@ export const PASID_CAPABILITIES = {
 export const PASID_CONTROL = {
   name: "PASID Control",
   offset: 6,
-  bytes: 2,
+  width: 2,
   fields: {
     enable: { bits: 0, access: "RW", label: "Enable" },
     executePermission: { bits: 1, access: "RW", label: "Exec" },

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Size of the structure in bytes. */
@@ -14,7 +14,7 @@ export const POWER_MANAGEMENT_BYTES = 8;
 export const POWER_MANAGEMENT_CAPABILITIES = {
   name: "PMC",
   offset: 2,
-  bytes: 2,
+  width: 2,
   fields: {
     version: { bits: [2, 0], access: "RO" },
     pmeClock: { bits: 3, access: "RO", label: "PMEClk" },
@@ -35,7 +35,7 @@ export const POWER_MANAGEMENT_CAPABILITIES = {
 export const POWER_MANAGEMENT_CONTROL = {
   name: "PMCSR",
   offset: 4,
-  bytes: 2,
+  width: 2,
   fields: {
     powerState: { bits: [1, 0], access: "RW" },
     noSoftReset: { bits: 3, access: "RO", label: "NoSoftRst" },

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Size of the structure in bytes. */
@@ -14,7 +14,7 @@ export const PTM_BYTES = 12;
 export const PTM_CAPABILITIES = {
   name: "PTM Capability",
   offset: 4,
-  bytes: 4,
+  width: 4,
   fields: {
     requester: { bits: 0, access: "HwInit", label: "Requester" },
     responder: { bits: 1, access: "HwInit", label: "Responder" },
@@ -28,7 +28,7 @@ export const PTM_CAPABILITIES = {
 export const PTM_CONTROL = {
   name: "PTM Control",
   offset: 8,
-  bytes: 4,
+  width: 4,
   fields: {
     enable: { bits: 0, access: "RW", label: "Enabled" },
     rootSelect: { bits: 1, access: "RW", label: "RootSelected" },

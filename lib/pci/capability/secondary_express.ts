@@ -4,14 +4,14 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Link Control 3, offset 4. */
 export const LINK_CONTROL_3 = {
   name: "Link Control 3",
   offset: 4,
-  bytes: 4,
+  width: 4,
   fields: {
     performEqualization: { bits: 0, access: "RW", label: "PerformEqu" },
     equalizationRequestInterrupt: { bits: 1, access: "RW", label: "LnkEquIntrruptEn" },

@@ -7,7 +7,7 @@
 
 import type { PciAddress } from "../address.ts";
 import { type BaseAddress, decodeBaseAddresses } from "../base_address.ts";
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { BarPlace } from "./msix.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
@@ -36,7 +36,7 @@ export const SRIOV_OFFSET = {
 export const SRIOV_CAPABILITIES = {
   name: "SR-IOV Capabilities",
   offset: 0x04,
-  bytes: 4,
+  width: 4,
   fields: {
     vfMigration: { bits: 0, access: "RO", label: "Migration" },
     ariCapableHierarchyPreserved: { bits: 1, access: "RO", label: "ARIPreserved" },
@@ -49,7 +49,7 @@ export const SRIOV_CAPABILITIES = {
 export const SRIOV_CONTROL = {
   name: "SR-IOV Control",
   offset: 0x08,
-  bytes: 2,
+  width: 2,
   fields: {
     vfEnable: { bits: 0, access: "RW", label: "Enable" },
     vfMigrationEnable: { bits: 1, access: "RW", label: "Migration" },
@@ -64,7 +64,7 @@ export const SRIOV_CONTROL = {
 export const SRIOV_STATUS = {
   name: "SR-IOV Status",
   offset: 0x0a,
-  bytes: 2,
+  width: 2,
   fields: { vfMigration: { bits: 0, access: "RW1C", label: "Migration" } },
 } as const;
 

@@ -4,14 +4,14 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** TPH Requester Capability, offset 4. */
 export const TPH_CAPABILITIES = {
   name: "TPH Requester Capability",
   offset: 4,
-  bytes: 4,
+  width: 4,
   fields: {
     noSteeringTagMode: { bits: 0, access: "RO" },
     interruptVectorMode: { bits: 1, access: "RO" },
@@ -28,7 +28,7 @@ export const TPH_CAPABILITIES = {
 export const TPH_CONTROL = {
   name: "TPH Requester Control",
   offset: 8,
-  bytes: 4,
+  width: 4,
   fields: {
     modeSelect: { bits: [2, 0], access: "RW" },
     enable: { bits: [9, 8], access: "RW" },

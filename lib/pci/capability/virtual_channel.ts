@@ -4,14 +4,14 @@
  * @module
  */
 
-import { decodeRegister, type RegisterValue } from "../registers.ts";
+import { decodeRegister, type RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Port VC Capability 1, offset 4. */
 export const VC_PORT_CAPABILITIES_1 = {
   name: "Port VC Capability 1",
   offset: 0x04,
-  bytes: 4,
+  width: 4,
   fields: {
     extendedVcCount: { bits: [2, 0], access: "RO" },
     lowPriorityExtendedVcCount: { bits: [6, 4], access: "RO" },
@@ -26,7 +26,7 @@ export const VC_PORT_CAPABILITIES_1 = {
 export const VC_PORT_CAPABILITIES_2 = {
   name: "Port VC Capability 2",
   offset: 0x08,
-  bytes: 4,
+  width: 4,
   fields: {
     fixed: { bits: 0, access: "RO", label: "Fixed" },
     wrr32: { bits: 1, access: "RO", label: "WRR32" },
@@ -41,7 +41,7 @@ export const VC_PORT_CAPABILITIES_2 = {
 export const VC_PORT_CONTROL = {
   name: "Port VC Control",
   offset: 0x0c,
-  bytes: 2,
+  width: 2,
   fields: {
     loadArbitrationTable: { bits: 0, access: "RWZ" },
     arbitrationSelect: { bits: [3, 1], access: "RW" },
@@ -52,7 +52,7 @@ export const VC_PORT_CONTROL = {
 export const VC_PORT_STATUS = {
   name: "Port VC Status",
   offset: 0x0e,
-  bytes: 2,
+  width: 2,
   fields: { arbitrationTableStatus: { bits: 0, access: "RO", label: "InProgress" } },
 } as const;
 
@@ -60,7 +60,7 @@ export const VC_PORT_STATUS = {
 export const VC_RESOURCE_CAPABILITIES = {
   name: "VC Resource Capability",
   offset: 0,
-  bytes: 4,
+  width: 4,
   fields: {
     fixed: { bits: 0, access: "RO", label: "Fixed" },
     wrr32: { bits: 1, access: "RO", label: "WRR32" },
@@ -80,7 +80,7 @@ export const VC_RESOURCE_CAPABILITIES = {
 export const VC_RESOURCE_CONTROL = {
   name: "VC Resource Control",
   offset: 4,
-  bytes: 4,
+  width: 4,
   fields: {
     /** Bit n: traffic class n is mapped to this channel. */
     trafficClassMap: { bits: [7, 0], access: "RW" },
@@ -95,7 +95,7 @@ export const VC_RESOURCE_CONTROL = {
 export const VC_RESOURCE_STATUS = {
   name: "VC Resource Status",
   offset: 10,
-  bytes: 2,
+  width: 2,
   fields: {
     arbitrationTableStatus: { bits: 0, access: "RO", label: "InProgress" },
     negotiationPending: { bits: 1, access: "RO", label: "NegoPending" },

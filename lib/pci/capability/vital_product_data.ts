@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { RegisterValue } from "../registers.ts";
+import type { RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
 /** Size of the structure in bytes. */
@@ -15,7 +15,7 @@ export const VITAL_PRODUCT_DATA_BYTES = 8;
 export const VPD_ADDRESS = {
   name: "VPD Address",
   offset: 2,
-  bytes: 2,
+  width: 2,
   fields: {
     address: { bits: [14, 0], access: "RW" },
     /** Set by the device when a read is done, cleared when a write is done. */

@@ -7,7 +7,7 @@
 
 import type { ConfigSpace } from "../config_space.ts";
 import { CONVENTIONAL_BYTES } from "../header.ts";
-import type { RegisterDeclaration, RegisterValue } from "../registers.ts";
+import type { RegisterDeclaration, RegisterValue } from "../../registers/declaration.ts";
 import type { CapabilityListName } from "./id.ts";
 
 /** What all decoded capabilities have in common. */
@@ -98,7 +98,7 @@ export class CapabilityWindow {
 
   /** Reads and decodes a declared register. @throws {WindowOverrun} past the end */
   register<const R extends RegisterDeclaration>(register: R): RegisterValue<R> {
-    this.require(register.offset + register.bytes);
+    this.require(register.offset + register.width);
     return this.#config.register(register, this.header.offset);
   }
 }

@@ -15,7 +15,7 @@ import {
   linkSpeedGigatransfers,
 } from "../capability/express.ts";
 import * as regs from "../capability/express_registers.ts";
-import { formatFlags } from "../registers.ts";
+import { formatFlags } from "../../registers/declaration.ts";
 import { flag, hex } from "./text.ts";
 
 /** What the text depends on besides the capability. */

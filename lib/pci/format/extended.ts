@@ -18,7 +18,7 @@ import * as secondary from "../capability/secondary_express.ts";
 import * as sriov from "../capability/sriov.ts";
 import type { TphRequesterCapability } from "../capability/tph_requester.ts";
 import * as vc from "../capability/virtual_channel.ts";
-import { formatFlags } from "../registers.ts";
+import { formatFlags } from "../../registers/declaration.ts";
 import { flag, hex } from "./text.ts";
 import { formatBaseAddress } from "./base_address.ts";
 

@@ -8,7 +8,7 @@ import type { PciAddress } from "../address.ts";
 import type { BridgeWindow, ConfigSpace, SubsystemId } from "../config_space.ts";
 import { BRIDGE_CONTROL, COMMAND, DEVICE_SELECT_TIMINGS, SECONDARY_STATUS, STATUS } from "../header.ts";
 import { lookup, lookupClass, lookupSubsystem, type PciNames } from "../ids.ts";
-import { formatFlags } from "../registers.ts";
+import { formatFlags } from "../../registers/declaration.ts";
 import { formatBaseAddress } from "./base_address.ts";
 import { hex, sizeText } from "./text.ts";
 

@@ -22,7 +22,7 @@ import {
   type PowerManagementCapability,
 } from "../capability/power_management.ts";
 import type { VirtioCapability, VirtioStructure } from "../capability/virtio.ts";
-import { formatFlags } from "../registers.ts";
+import { formatFlags } from "../../registers/declaration.ts";
 import { flag, hex } from "./text.ts";
 
 /** Lines of a Power Management capability. */

@@ -9,20 +9,9 @@
 import { QUEUE_SIZE_MAX } from "./ring.ts";
 import { requireType } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
+import type { RegisterTable } from "../../registers/declaration.ts";
 
-/** One legacy register. */
-export interface LegacyRegister {
-  /** Bytes from the start of the block. */
-  readonly offset: number;
-  /** Bytes. */
-  readonly width: 1 | 2 | 4;
-  /** For the driver. */
-  readonly access: "R" | "RW";
-  /** It is there only while MSI-X is enabled. */
-  readonly msix?: true;
-}
-
-/** The register block, 20 bytes; 24 while MSI-X is enabled. */
+/** The register block, 20 bytes; 24 while MSI-X is enabled: the two vector registers are there only then. */
 export const LEGACY_CFG = {
   device_features: { offset: 0, width: 4, access: "R" },
   driver_features: { offset: 4, width: 4, access: "RW" },
@@ -35,9 +24,9 @@ export const LEGACY_CFG = {
   device_status: { offset: 18, width: 1, access: "RW" },
   /** Reading clears it. */
   isr_status: { offset: 19, width: 1, access: "R" },
-  config_msix_vector: { offset: 20, width: 2, access: "RW", msix: true },
-  queue_msix_vector: { offset: 22, width: 2, access: "RW", msix: true },
-} as const satisfies Record<string, LegacyRegister>;
+  config_msix_vector: { offset: 20, width: 2, access: "RW" },
+  queue_msix_vector: { offset: 22, width: 2, access: "RW" },
+} as const satisfies RegisterTable;
 
 /** Name of a legacy register. */
 export type LegacyRegisterName = keyof typeof LEGACY_CFG;

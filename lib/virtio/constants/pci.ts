@@ -3,18 +3,7 @@
  *
  * @module
  */
-
-/** One register of `virtio_pci_common_cfg`. A 64-bit field is two accesses of 32 bits, low half first. */
-export interface CommonRegister {
-  /** Bytes from the start of the structure. */
-  readonly offset: number;
-  /** Bytes. */
-  readonly width: 1 | 2 | 4 | 8;
-  /** For the driver. */
-  readonly access: "R" | "RW";
-  /** Feature bit that must be offered for it to exist. */
-  readonly feature?: number;
-}
+import type { RegisterTable } from "../../registers/declaration.ts";
 
 /** `virtio_pci_common_cfg`: 56 bytes, 64 with every optional field. */
 export const COMMON_CFG = {
@@ -39,7 +28,7 @@ export const COMMON_CFG = {
   queue_reset: { offset: 58, width: 2, access: "RW", feature: 40 },
   admin_queue_index: { offset: 60, width: 2, access: "R", feature: 41 },
   admin_queue_num: { offset: 62, width: 2, access: "R", feature: 41 },
-} as const satisfies Record<string, CommonRegister>;
+} as const satisfies RegisterTable;
 
 /** Name of a register of `virtio_pci_common_cfg`. */
 export type CommonRegisterName = keyof typeof COMMON_CFG;
@@ -51,7 +40,7 @@ export type CommonRegisterName = keyof typeof COMMON_CFG;
 export const QUEUE_STATE_CFG = {
   queue_avail_state: { offset: 64, width: 2, access: "RW", feature: 40 },
   queue_used_state: { offset: 66, width: 2, access: "RW", feature: 40 },
-} as const satisfies Record<string, CommonRegister>;
+} as const satisfies RegisterTable;
 
 /** Name of a register of profile `queue-state`. */
 export type QueueStateRegisterName = keyof typeof QUEUE_STATE_CFG;

@@ -7,7 +7,8 @@
 import { requireType, typedErrors } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import type { LegacyRegisterAccess, LegacyWidth } from "../admin/legacy_access.ts";
-import { LEGACY_CFG, LEGACY_CFG_BYTES, type LegacyRegister } from "../constants/legacy.ts";
+import { LEGACY_CFG, LEGACY_CFG_BYTES } from "../constants/legacy.ts";
+import type { RegisterDeclaration } from "../../registers/declaration.ts";
 import { alignedWidth, legacyConfigBytes, legacyConfigField } from "./legacy_config.ts";
 import { legacyIoBarBytes } from "./legacy_identity.ts";
 import { type LegacyDoorbell, LegacyNotify } from "./legacy_notify.ts";
@@ -22,7 +23,7 @@ export interface LegacyIoBarOptions {
   readonly msixEnabled?: boolean;
 }
 
-const REGISTERS: readonly LegacyRegister[] = Object.values(LEGACY_CFG);
+const REGISTERS: readonly RegisterDeclaration[] = Object.values(LEGACY_CFG);
 const NOTIFY = LEGACY_CFG.queue_notify;
 /** Doorbells are kept for so many queues; those of higher indices are looked up at each notification. */
 const DOORBELLS_KEPT = 1024;

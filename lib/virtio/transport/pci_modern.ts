@@ -7,6 +7,7 @@ import { type EventFd, sleepBlocking } from "../../../ffi/mod.ts";
 import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
+import { Registers } from "../../registers/registers.ts";
 import { ConfigAccess } from "../../vfio/config_access.ts";
 import type { Lifeline, VfioDevice } from "../../vfio/device.ts";
 import { InterruptSet } from "../../vfio/interrupts.ts";
@@ -23,7 +24,7 @@ import type { QueueView } from "../constants/queue_view.ts";
 import { describeStatus, STATUS } from "../constants/status.ts";
 import { quietly, restoreCommand } from "./letting_go.ts";
 import { findVirtioLayout, type VirtioPciLayout } from "./pci_layout.ts";
-import { BarSet, CommonRegisters, QueueDoorbell, readWidth, writeWidth } from "./pci_registers.ts";
+import { BarSet, COMMON_REGISTERS, QueueDoorbell } from "./pci_registers.ts";
 import { PciSharedMemory } from "./pci_shared_memory.ts";
 import type {
   Doorbell,
@@ -85,7 +86,7 @@ export class PciModernTransport implements VirtioTransport {
   readonly #device: VfioDevice;
   readonly #config: ConfigAccess;
   readonly #bars: BarSet;
-  readonly #common: CommonRegisters;
+  readonly #common: Registers<typeof COMMON_REGISTERS>;
   readonly #interrupts: InterruptSet;
   readonly #commandBefore: number;
   readonly #queueCount: number;
@@ -110,7 +111,7 @@ export class PciModernTransport implements VirtioTransport {
     this.#commandBefore = commandBefore;
     this.#interrupts = new InterruptSet(device);
     this.#bars = new BarSet(device);
-    this.#common = new CommonRegisters(this.#bars, layout.common);
+    this.#common = new Registers(COMMON_REGISTERS, this.#bars.bar(layout.common.bar), layout.common);
     this.#queueCount = this.#common.read("num_queues");
   }
 
@@ -283,13 +284,13 @@ export class PciModernTransport implements VirtioTransport {
   /** One access of that width. */
   readConfig(offset: number, width: 1 | 2 | 4): number {
     const [bar, at] = this.#configPlace(offset, width);
-    return readWidth(this.#bars.bar(bar), at, width);
+    return this.#bars.bar(bar).read(at, width);
   }
 
   /** One access of that width. */
   writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
     const [bar, at] = this.#configPlace(offset, width);
-    writeWidth(this.#bars.bar(bar), at, width, value);
+    this.#bars.bar(bar).write(at, width, value);
   }
 
   /** `queue_size` as it reads before the queue is enabled; admin queues may be asked for, too. */

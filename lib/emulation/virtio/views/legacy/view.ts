@@ -11,10 +11,10 @@ import {
   LEGACY_CFG,
   LEGACY_CFG_BYTES,
   LEGACY_RING_ALIGN,
-  type LegacyRegister,
   type LegacyRegisterName,
   legacyRingLayout,
 } from "../../../../virtio/constants/legacy.ts";
+import type { RegisterDeclaration } from "../../../../registers/declaration.ts";
 import { NO_VECTOR } from "../../../../virtio/constants/pci.ts";
 import { describeStatus, STATUS } from "../../../../virtio/constants/status.ts";
 import { UsageError } from "../../../../errors/mod.ts";
@@ -32,7 +32,7 @@ const ONE_INTERFACE = "virtio 1.2 §2.2.3";
 /** Devices are set up without FEATURES_OK. */
 const SETUP = "virtio 1.2 §3.1.2";
 const LOW_BITS = 0xffff_ffffn;
-const REGISTERS = Object.entries(LEGACY_CFG) as [LegacyRegisterName, LegacyRegister][];
+const REGISTERS = Object.entries(LEGACY_CFG) as [LegacyRegisterName, RegisterDeclaration][];
 
 /** How the legacy interface of a function differs from the default. */
 export interface LegacyOptions {
@@ -224,7 +224,7 @@ export class LegacyRegisters implements MemberLegacy {
     if (this.#host.running()) this.#host.notify(index);
   }
 
-  #registerAt(offset: number, length: number): [LegacyRegisterName, LegacyRegister] | undefined {
+  #registerAt(offset: number, length: number): [LegacyRegisterName, RegisterDeclaration] | undefined {
     const end = this.#host.msixEnabled() ? LEGACY_CFG_BYTES.msix : LEGACY_CFG_BYTES.plain;
     if (length < 1 || offset + length > end) return undefined;
     return REGISTERS.find(([, one]) => offset >= one.offset && offset + length <= one.offset + one.width);

@@ -8,12 +8,12 @@ import { DRAFT_FEATURE, FEATURE, featureNames } from "../../../../virtio/constan
 import {
   COMMON_CFG,
   COMMON_CFG_BYTES,
-  type CommonRegister,
   type CommonRegisterName,
   NO_VECTOR,
   QUEUE_STATE_CFG,
   type QueueStateRegisterName,
 } from "../../../../virtio/constants/pci.ts";
+import type { RegisterDeclaration } from "../../../../registers/declaration.ts";
 import type { QueueStateWords } from "../../../../virtio/constants/queue_state.ts";
 import { STATUS } from "../../../../virtio/constants/status.ts";
 import { QUEUE_SIZE_MAX } from "../../../../virtio/constants/ring.ts";
@@ -106,7 +106,7 @@ interface Access {
   readonly high: boolean;
 }
 
-type Register = readonly [Access["name"], CommonRegister];
+type Register = readonly [Access["name"], RegisterDeclaration];
 const REGISTERS = Object.entries(COMMON_CFG) as Register[];
 const STATE_REGISTERS = Object.entries(QUEUE_STATE_CFG) as Register[];
 

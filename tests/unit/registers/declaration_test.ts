@@ -5,7 +5,7 @@ import { accessMasks, decodeRegister, encodeRegister, formatFlags } from "../../
 const SAMPLE = {
   name: "Sample",
   offset: 0,
-  bytes: 4,
+  width: 4,
   fields: {
     low: { bits: 0, access: "RW", label: "Lo" },
     range: { bits: [7, 4], access: "RO" },
@@ -40,7 +40,7 @@ Deno.test("a field of 32 bits keeps all of them", () => {
   const wide = {
     name: "Wide",
     offset: 0,
-    bytes: 4,
+    width: 4,
     fields: { all: { bits: [31, 0], access: "RW" } },
   } as const;
   assertEquals(decodeRegister(wide, 0xfffffffe).all, 0xfffffffe);
@@ -62,13 +62,13 @@ Deno.test("flags print as label and sign", () => {
 Deno.test("every declared register table is sound: fields fit its width and do not overlap", () => {
   let tables = 0;
   for (const [name, table] of Object.entries(pci)) {
-    if (typeof table !== "object" || table === null || !("fields" in table) || !("bytes" in table)) continue;
+    if (typeof table !== "object" || table === null || !("fields" in table) || !("width" in table)) continue;
     tables++;
     const register = table as pci.RegisterDeclaration;
     let seen = 0;
-    for (const [field, declaration] of Object.entries(register.fields)) {
+    for (const [field, declaration] of Object.entries(register.fields ?? {})) {
       const mask = pci.fieldMask(declaration);
-      assert(mask <= 2 ** (8 * register.bytes) - 1, `${name}.${field} is outside the register`);
+      assert(mask <= 2 ** (8 * register.width) - 1, `${name}.${field} is outside the register`);
       assertEquals(seen & mask, 0, `${name}.${field} overlaps another field`);
       seen |= mask;
     }

@@ -1,7 +1,7 @@
 /**
- * Registers declared as a datasheet declares them (bit range, access, short label) and the one decoder, encoder
- * and mask maker that work on any such table. The same table therefore prints a register of real hardware and
- * tells an emulated device which of its bits software may write.
+ * Registers declared as a datasheet declares them (place, width, access; bit range and short label of each field) and the one decoder, encoder
+ * and mask maker that work on any such table. The same table therefore reads a register of real hardware, prints it, and tells an emulated
+ * device which of its bits software may write.
  *
  * @module
  */
@@ -27,17 +27,33 @@ export interface FieldDeclaration {
   readonly label?: string;
 }
 
-/** One register: its place in the structure that holds it, and its fields. */
+/** Bytes of one access. A register of 8 bytes is two accesses of 4, low half first, where nothing else is said of it. */
+export type AccessWidth = 1 | 2 | 4;
+
+/** One register: its place in the structure that holds it, and what a driver may do with it. */
 export interface RegisterDeclaration {
-  /** The standard's name for it. */
-  readonly name: string;
-  /** Bytes from the start of the capability (or of configuration space, for header registers). */
+  /** The standard's name for it, where the table has another. */
+  readonly name?: string;
+  /** Bytes from the start of the structure: a capability, a register block, configuration space. */
   readonly offset: number;
-  /** Width of the register in bytes. */
-  readonly bytes: 1 | 2 | 4;
+  /** Bytes. */
+  readonly width: AccessWidth | 8;
+  /** Read-only, write-only, or both. Default: what its fields say. */
+  readonly access?: "R" | "W" | "RW";
   /** Fields by name. Bits that no field covers are reserved. */
-  readonly fields: Readonly<Record<string, FieldDeclaration>>;
+  readonly fields?: Readonly<Record<string, FieldDeclaration>>;
+  /** For one of an array of registers: bytes from each to the next. */
+  readonly strideBytes?: number;
+  /** Feature bit that must be offered for it to exist (virtio). */
+  readonly feature?: number;
 }
+
+/** The registers of a structure, by name. */
+export type RegisterTable = Readonly<Record<string, RegisterDeclaration>>;
+
+/** The fields of a register; of one without fields none. */
+export type FieldsOf<R extends RegisterDeclaration> = R["fields"] extends
+  Readonly<Record<string, FieldDeclaration>> ? R["fields"] : Readonly<Record<never, FieldDeclaration>>;
 
 /** A decoded register: the raw value, one boolean per single-bit field and one number per range. */
 export type RegisterValue<R extends RegisterDeclaration> =
@@ -46,12 +62,12 @@ export type RegisterValue<R extends RegisterDeclaration> =
     readonly raw: number;
   }
   & {
-    readonly [F in keyof R["fields"]]: R["fields"][F]["bits"] extends number ? boolean : number;
+    readonly [F in keyof FieldsOf<R>]: FieldsOf<R>[F] extends { readonly bits: number } ? boolean : number;
   };
 
 /** Field values to encode: the same shape as a decoded register, every field optional. */
 export type RegisterFields<R extends RegisterDeclaration> = {
-  readonly [F in keyof R["fields"]]?: R["fields"][F]["bits"] extends number ? boolean : number;
+  readonly [F in keyof FieldsOf<R>]?: FieldsOf<R>[F] extends { readonly bits: number } ? boolean : number;
 };
 
 /** Which bits of a register react to a software write, and how. */
@@ -88,7 +104,7 @@ export function decodeRegister<const R extends RegisterDeclaration>(
   raw: number,
 ): RegisterValue<R> {
   const decoded: Record<string, number | boolean> = { raw: raw >>> 0 };
-  for (const [name, field] of Object.entries(register.fields)) {
+  for (const [name, field] of Object.entries(register.fields ?? {})) {
     const value = ((raw >>> lowBit(field.bits)) & valueMask(field.bits)) >>> 0;
     decoded[name] = typeof field.bits === "number" ? value === 1 : value;
   }
@@ -102,7 +118,7 @@ export function encodeRegister<const R extends RegisterDeclaration>(
 ): number {
   let raw = 0;
   for (const [name, value] of Object.entries(fields as Record<string, number | boolean | undefined>)) {
-    const field = register.fields[name];
+    const field = register.fields?.[name];
     if (field === undefined || value === undefined) continue;
     raw |= (Number(value) & valueMask(field.bits)) << lowBit(field.bits);
   }
@@ -112,7 +128,7 @@ export function encodeRegister<const R extends RegisterDeclaration>(
 /** Derives from the declared access which bits react to a software write. */
 export function accessMasks(register: RegisterDeclaration): AccessMasks {
   let write = 0, writeOneToClear = 0, trigger = 0;
-  for (const field of Object.values(register.fields)) {
+  for (const field of Object.values(register.fields ?? {})) {
     if (field.access === "RW" || field.access === "RWS") write |= fieldMask(field);
     else if (field.access === "RW1C" || field.access === "RW1CS") writeOneToClear |= fieldMask(field);
     else if (field.access === "RWZ") trigger |= fieldMask(field);
@@ -128,10 +144,12 @@ export function accessMasks(register: RegisterDeclaration): AccessMasks {
 export function formatFlags<const R extends RegisterDeclaration>(
   register: R,
   value: RegisterValue<R>,
-  names?: readonly (keyof R["fields"] & string)[],
+  names?: readonly (keyof FieldsOf<R> & string)[],
 ): string {
   const values = value as Readonly<Record<string, number | boolean>>;
   const chosen = names ??
-    Object.keys(register.fields).filter((name) => typeof register.fields[name]?.bits === "number");
-  return chosen.map((name) => `${register.fields[name]?.label ?? name}${values[name] ? "+" : "-"}`).join(" ");
+    Object.keys(register.fields ?? {}).filter((name) => typeof register.fields?.[name]?.bits === "number");
+  return chosen.map((name) => `${register.fields?.[name]?.label ?? name}${values[name] ? "+" : "-"}`).join(
+    " ",
+  );
 }

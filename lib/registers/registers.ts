@@ -1,0 +1,160 @@
+/**
+ * A table of registers, bound to whatever reads and writes.
+ *
+ * @module
+ */
+import { shown, UsageError } from "../errors/mod.ts";
+import {
+  type AccessWidth,
+  decodeRegister,
+  encodeRegister,
+  fieldMask,
+  type RegisterDeclaration,
+  type RegisterFields,
+  type RegisterTable,
+  type RegisterValue,
+} from "./declaration.ts";
+
+/** What registers lie in: configuration space, a BAR, a block that is reached by commands, emulated bytes. Offsets are bytes from its start. */
+export interface RegisterSpace {
+  /** One access of that width, unsigned. */
+  read(offset: number, width: AccessWidth): number;
+  /** One access of that width. @throws UsageError for a value that does not fit */
+  write(offset: number, width: AccessWidth, value: number): void;
+}
+
+/** Where a table lies in its space. */
+export interface RegisterPlace {
+  /** Bytes from the start of the space to the table's offset 0. Default 0. */
+  readonly offset?: number;
+  /** Bytes that are there. Default: all of the table's. */
+  readonly lengthBytes?: number;
+}
+
+/** An access to a register, as `traced` tells it. */
+export interface RegisterAccess {
+  readonly kind: "read" | "write";
+  /** The table's name for it, with its number where it is one of several: `queue_size`, `table[3]`. */
+  readonly register: string;
+  readonly offset: number;
+  readonly width: AccessWidth;
+  readonly value: number;
+}
+
+/** See the module. An access is one access of the register's width; errors are those of the space. */
+export class Registers<const T extends RegisterTable> {
+  /** The declarations. */
+  readonly table: T;
+  readonly #space: RegisterSpace;
+  readonly #offset: number;
+  readonly #lengthBytes: number;
+
+  /** @param space stays the caller's */
+  constructor(table: T, space: RegisterSpace, place: RegisterPlace = {}) {
+    this.table = table;
+    this.#space = space;
+    this.#offset = place.offset ?? 0;
+    this.#lengthBytes = place.lengthBytes ?? Infinity;
+  }
+
+  /** Whether the register lies wholly inside what is there. */
+  has(name: keyof T): boolean {
+    const { offset, width } = this.table[name]!;
+    return offset + width <= this.#lengthBytes;
+  }
+
+  /** Reads a register of up to 32 bits. @param index of an array of registers */
+  read(name: keyof T, index = 0): number {
+    const register = this.table[name]!;
+    return this.#space.read(this.#at(register, index), narrow(name, register));
+  }
+
+  /** Writes a register of up to 32 bits. @throws UsageError for one that is read-only, or a value that does not fit */
+  write(name: keyof T, value: number, index = 0): void {
+    const register = this.table[name]!;
+    if (register.access === "R") throw new UsageError(`${String(name)} is read-only`);
+    this.#space.write(this.#at(register, index), narrow(name, register), value);
+  }
+
+  /** Reads a 64-bit register as two accesses of 32 bits, low half first. */
+  read64(name: keyof T, index = 0): bigint {
+    const at = this.#at(this.table[name]!, index);
+    const low = this.#space.read(at, 4);
+    return (BigInt(this.#space.read(at + 4, 4)) << 32n) | BigInt(low);
+  }
+
+  /** Writes a 64-bit register as two accesses of 32 bits, low half first. */
+  write64(name: keyof T, value: bigint, index = 0): void {
+    const at = this.#at(this.table[name]!, index);
+    this.#space.write(at, 4, Number(value & 0xffff_ffffn));
+    this.#space.write(at + 4, 4, Number(value >> 32n));
+  }
+
+  /** Reads a register, and splits it into its fields. */
+  fields<N extends keyof T>(name: N, index = 0): RegisterValue<T[N]> {
+    return decodeRegister(this.table[name]!, this.read(name, index));
+  }
+
+  /** Reads a register, changes these fields, and writes it. */
+  change<N extends keyof T>(name: N, fields: RegisterFields<T[N]>, index = 0): void {
+    const register = this.table[name]!;
+    let kept = this.read(name, index);
+    for (const field of Object.keys(fields)) {
+      const declared = register.fields?.[field];
+      if (declared === undefined) throw new UsageError(`${String(name)} has no field ${shown(field)}`);
+      kept &= ~fieldMask(declared);
+    }
+    this.write(name, (kept | encodeRegister<T[N]>(this.table[name]!, fields)) >>> 0, index);
+  }
+
+  #at(register: RegisterDeclaration, index: number): number {
+    return this.#offset + register.offset + index * (register.strideBytes ?? 0);
+  }
+}
+
+/** A space that tells of each access to a register of the table, after it was made. Others go through untold. */
+export function traced(
+  space: RegisterSpace,
+  table: RegisterTable,
+  see: (access: RegisterAccess) => void,
+  place: RegisterPlace = {},
+): RegisterSpace {
+  const tell = (kind: RegisterAccess["kind"], at: number, width: AccessWidth, value: number): void => {
+    const offset = at - (place.offset ?? 0);
+    const register = nameAt(table, offset);
+    if (register !== undefined) see({ kind, register, offset, width, value });
+  };
+  return {
+    read: (offset, width) => {
+      const value = space.read(offset, width);
+      tell("read", offset, width, value);
+      return value;
+    },
+    write: (offset, width, value) => {
+      space.write(offset, width, value);
+      tell("write", offset, width, value);
+    },
+  };
+}
+
+function nameAt(table: RegisterTable, offset: number): string | undefined {
+  for (const [name, { offset: start, width, strideBytes }] of Object.entries(table)) {
+    if (offset >= start && offset < start + width) return name;
+    if (strideBytes === undefined || offset < start) continue;
+    if ((offset - start) % strideBytes < width) {
+      return `${name}[${Math.floor((offset - start) / strideBytes)}]`;
+    }
+  }
+  return undefined;
+}
+
+function narrow(name: PropertyKey, { width }: RegisterDeclaration): AccessWidth {
+  if (width === 8) throw new UsageError(`${String(name)} has 64 bits`, { hint: "read64 and write64" });
+  return width;
+}
+
+/** That a value fits a register of this width. @throws UsageError */
+export function requireFit(value: number, width: AccessWidth): void {
+  if (Number.isInteger(value) && value >= 0 && value < 2 ** (8 * width)) return;
+  throw new UsageError(`${shown(value)} does not fit a register of ${8 * width} bits`);
+}
