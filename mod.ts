@@ -4,11 +4,11 @@
  * A host is opened by name, a function of it is opened for userspace, a virtio transport is found in the function, and a driver feeds it:
  *
  * ```ts
- * import { openHost, PciModernTransport, VirtioRng } from "@ringside/ringside";
+ * import { openHost, openTransport, VirtioRng } from "@ringside/ringside";
  *
  * using host = openHost("linux"); // or the directory of an emulated host
  * using device = host.open("02:00.0");
- * using transport = PciModernTransport.open(device);
+ * using transport = openTransport(device);
  * await using rng = VirtioRng.open(transport);
  * console.log(await rng.read(16));
  * ```

@@ -6,7 +6,7 @@
  */
 import type { VirtioAdmin, VirtioAdminOptions } from "../drivers/virtio_admin.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
-import { LEGACY_CFG, PciModernTransport } from "../lib/virtio/mod.ts";
+import { LEGACY_CFG, openTransport, type VirtioTransport } from "../lib/virtio/mod.ts";
 import { ADMIN_QUEUES, useGroup } from "./admin_group.ts";
 import { benchAdminVfs } from "./admin_vfs.ts";
 import type { BenchRun } from "./bench_run.ts";
@@ -47,7 +47,7 @@ async function benchCommands(run: BenchRun): Promise<Section[]> {
   await using stack = new AsyncDisposableStack();
   const { host, vfs, open } = await useGroup(stack, run, DEPTH);
   // The VF is driven by nobody: its features can be read both ways.
-  const vf = stack.use(PciModernTransport.open(stack.use(host.open(vfs[0]!))));
+  const vf = stack.use(openTransport(stack.use(host.open(vfs[0]!))));
   const count = run.pick(5000, 1000);
   const rates: Figure[] = [], heap: Figure[] = [];
   const small = await heapBytesEach(run, count, () => {
@@ -94,7 +94,7 @@ async function benchCommands(run: BenchRun): Promise<Section[]> {
 }
 
 /** Access by access, in turn. */
-async function benchAccess(run: BenchRun, admin: VirtioAdmin, vf: PciModernTransport): Promise<Section> {
+async function benchAccess(run: BenchRun, admin: VirtioAdmin, vf: VirtioTransport): Promise<Section> {
   const { legacy } = admin.member(0);
   const { device_features, device_status } = LEGACY_CFG;
   const kinds = {
@@ -146,7 +146,7 @@ async function asynchronous(admin: VirtioAdmin, count: number, depth: number): P
   await Promise.all(Array.from({ length: depth }, (_, vf) => one(vf)));
 }
 
-function reads(vf: PciModernTransport, count: number): Promise<void> {
+function reads(vf: VirtioTransport, count: number): Promise<void> {
   for (let i = 0; i < count; i++) check(vf.readConfig(0, 4));
   return Promise.resolve();
 }

@@ -8,7 +8,7 @@ import { makeTemporaryDirectory, removeTree } from "../cli/temporary_directory.t
 import { VirtioAdmin, type VirtioAdminOptions } from "../drivers/virtio_admin.ts";
 import { O, OwnedFd, writeAll } from "../ffi/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
-import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openTransport } from "../lib/virtio/mod.ts";
 import type { BenchRun } from "./bench_run.ts";
 import { findPf } from "./opened_functions.ts";
 
@@ -50,6 +50,6 @@ export async function useGroup(
   const pf = findPf(host);
   stack.defer(() => void host.restore(pf));
   host.bind(pf);
-  const transport = stack.use(PciModernTransport.open(stack.use(host.open(pf))));
+  const transport = stack.use(openTransport(stack.use(host.open(pf))));
   return { host, vfs: host.setVfCount(pf, vfCount), open: (options) => VirtioAdmin.open(transport, options) };
 }

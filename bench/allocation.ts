@@ -8,7 +8,7 @@
 import { VirtioNet } from "../drivers/virtio_net.ts";
 import { createVirtioModels, EmulatedMachine, readTopology } from "../lib/emulation/mod.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
-import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openTransport } from "../lib/virtio/mod.ts";
 import { type BenchRun, rate } from "./bench_run.ts";
 import { BURST, FramePair } from "./frame_pair.ts";
 import { InProcessFunction } from "./in_process_function.ts";
@@ -106,7 +106,7 @@ async function pairInProcess(stack: AsyncDisposableStack): Promise<FramePair> {
   const opened: VirtioNet[] = [];
   for (const { address } of functions) {
     const device = stack.use(new InProcessFunction(machine.device(address)));
-    const transport = stack.use(PciModernTransport.open(device));
+    const transport = stack.use(openTransport(device));
     opened.push(stack.use(await VirtioNet.open(transport, { interrupts: "none", wait: "poll" })));
   }
   const first = machine.device(functions[0]!.address).behaviour;

@@ -6,7 +6,7 @@
 import { VirtioNet } from "../drivers/virtio_net.ts";
 import { RefusedError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
-import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openTransport } from "../lib/virtio/mod.ts";
 import type { BenchRun } from "./bench_run.ts";
 import { benchManyVfs } from "./many_vfs.ts";
 import { findPf } from "./opened_functions.ts";
@@ -88,7 +88,7 @@ async function bringUp(host: Host, pf: string, count: number): Promise<Record<Ph
     stack.use(host.open(pf));
     const vfs = host.setVfCount(pf, count);
     done("VFs");
-    const transports = vfs.map((vf) => stack.use(PciModernTransport.open(stack.use(host.open(vf)))));
+    const transports = vfs.map((vf) => stack.use(openTransport(stack.use(host.open(vf)))));
     done("open");
     for (const transport of transports) stack.use(await VirtioNet.open(transport, { interrupts: "msix" }));
     done("negotiate");

@@ -24,7 +24,7 @@ import {
 } from "../ffi/mod.ts";
 import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";
 import { EmulatedHost } from "../lib/host/mod.ts";
-import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openTransport } from "../lib/virtio/mod.ts";
 import type { BenchRun } from "./bench_run.ts";
 import {
   ChannelMedium,
@@ -218,7 +218,7 @@ async function usePair(stack: AsyncDisposableStack, run: BenchRun): Promise<Pair
   stack.defer(() => emulated.stop());
   const host = stack.use(EmulatedHost.connect(emulated.directory));
   for (const address of [HERE, THERE]) host.bind(address);
-  const transport = stack.use(PciModernTransport.open(stack.use(host.open(HERE))));
+  const transport = stack.use(openTransport(stack.use(host.open(HERE))));
   const ism = stack.use(await VirtioIsm.open(transport, { regionVectors: 1 }));
   const polled = stack.use(await IsmChannel.create(ism, { wait: "poll" }));
   const asleep = stack.use(await IsmChannel.create(ism, { wait: "event", vector: ism.regionVectors[0]! }));

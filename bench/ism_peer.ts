@@ -7,7 +7,7 @@ import { VirtioIsm } from "../drivers/virtio_ism.ts";
 import { IsmChannel } from "../drivers/virtio_ism_channel.ts";
 import { O, OwnedFd, UnixSocket } from "../ffi/mod.ts";
 import { EmulatedHost } from "../lib/host/mod.ts";
-import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openTransport } from "../lib/virtio/mod.ts";
 import {
   ChannelMedium,
   decodeTask,
@@ -33,7 +33,7 @@ if (import.meta.main) {
   const [directory, address, path, incoming, outgoing, polled, asleep] = Deno.args;
   using host = EmulatedHost.connect(directory!);
   using device = host.open(address!);
-  using transport = PciModernTransport.open(device);
+  using transport = openTransport(device);
   await using ism = await VirtioIsm.open(transport, { regionVectors: 1 });
   await using first = await IsmChannel.connect(ism, BigInt(polled!), { wait: "poll" });
   const [vector] = ism.regionVectors;

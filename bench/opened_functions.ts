@@ -6,7 +6,7 @@
 import { VirtioNet, type VirtioNetOptions } from "../drivers/virtio_net.ts";
 import { NotFoundError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
-import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openTransport } from "../lib/virtio/mod.ts";
 
 /** The function with SR-IOV. @throws NotFoundError */
 export function findPf(host: Host): string {
@@ -29,7 +29,7 @@ export async function useVfs(
   const opened: VirtioNet[] = [];
   for (const [index, vf] of host.setVfCount(pf, options.length).entries()) {
     const device = stack.use(host.open(vf));
-    const transport = stack.use(PciModernTransport.open(device));
+    const transport = stack.use(openTransport(device));
     opened.push(stack.use(await VirtioNet.open(transport, options[index])));
   }
   return opened;

@@ -7,7 +7,7 @@ import { VirtioBlk, type VirtioBlkOptions } from "../drivers/virtio_blk.ts";
 import { O, OwnedFd, read, SyscallError, writeAll } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
-import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openTransport } from "../lib/virtio/mod.ts";
 import { interruption } from "./interruption.ts";
 import { openOptions, transportOptions } from "./opening.ts";
 import { bytesText, countText, hexText, jsonText, print, printJson, progress, remark } from "./output.ts";
@@ -28,7 +28,7 @@ async function withBlk(
 ): Promise<void> {
   using stop = interruption();
   using device = host.open(options.function, openOptions(options));
-  using transport = PciModernTransport.open(device, transportOptions(options));
+  using transport = openTransport(device, transportOptions(options));
   const driving: VirtioBlkOptions = {
     interrupts: options.interrupts,
     ...(options.queueSize === undefined ? {} : { queueSize: options.queueSize }),

@@ -5,7 +5,7 @@
  */
 import { type ConsolePort, VirtioConsole } from "../drivers/virtio_console.ts";
 import type { Host } from "../lib/host/mod.ts";
-import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openTransport } from "../lib/virtio/mod.ts";
 import { interruption } from "./interruption.ts";
 import { openOptions, transportOptions } from "./opening.ts";
 import { OutputClosedError, print, printJson, remark } from "./output.ts";
@@ -21,7 +21,7 @@ const LEAVE = 0x1d;
 export async function consoleBridge(host: Host, options: Of<"console">): Promise<number> {
   using stop = interruption();
   using device = host.open(options.function, openOptions(options));
-  using transport = PciModernTransport.open(device, transportOptions(options));
+  using transport = openTransport(device, transportOptions(options));
   await using console = await VirtioConsole.open(transport, { interrupts: options.interrupts });
   if (options.list) {
     await list(console, options.json);

@@ -8,7 +8,7 @@ import { stepText } from "../examples/step_text.ts";
 import { vfToVf } from "../examples/vf_to_vf.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
-import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openTransport } from "../lib/virtio/mod.ts";
 import { type EmulatedProcess, startEmulatedHost } from "./emulated_process.ts";
 import { interruption } from "./interruption.ts";
 import { hexText, print, printJson, type Progress, progress } from "./output.ts";
@@ -93,7 +93,7 @@ async function readRandom(host: Host, address: string, step: Step): Promise<void
   host.bind(address);
   try {
     using device = host.open(address);
-    using transport = PciModernTransport.open(device);
+    using transport = openTransport(device);
     await using entropy = VirtioRng.open(transport);
     step("virtio-rng", `${hexText(await entropy.read(RANDOM_BYTES))} by ${entropy.interruptKind}`);
   } finally {

@@ -5,7 +5,7 @@
  */
 import { VirtioNet, type VirtioNetOptions } from "../drivers/virtio_net.ts";
 import type { Host } from "../lib/host/mod.ts";
-import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openTransport } from "../lib/virtio/mod.ts";
 import { openOptions, transportOptions } from "./opening.ts";
 import type { Of } from "./parser.ts";
 
@@ -20,7 +20,7 @@ export async function openNet(
   stack: AsyncDisposableStack,
 ): Promise<VirtioNet> {
   const device = stack.use(host.open(address, openOptions(options)));
-  const transport = stack.use(PciModernTransport.open(device, transportOptions(options)));
+  const transport = stack.use(openTransport(device, transportOptions(options)));
   const driving: VirtioNetOptions = {
     interrupts: options.interrupts,
     ...(options.queueSize === undefined ? {} : { queueSize: options.queueSize }),

@@ -16,7 +16,7 @@ export function openOptions(options: Pick<Of<"show">, "path" | "vfToken" | "unsa
   };
 }
 
-/** What `PciModernTransport.open` takes, from the command line. */
+/** What `openTransport` takes, from the command line. */
 export function transportOptions(options: Pick<Of<"show">, "assumeAccessPlatform">): PciModernOptions {
   return { assumeAccessPlatform: options.assumeAccessPlatform };
 }

@@ -8,7 +8,7 @@ import { EventLoopTurns } from "../examples/event_loop_turns.ts";
 import { O, OwnedFd, SyscallError, writeAll } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
-import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openTransport } from "../lib/virtio/mod.ts";
 import { interruption } from "./interruption.ts";
 import { openOptions, transportOptions } from "./opening.ts";
 import { countText, hexText, jsonText, print, progress, remark } from "./output.ts";
@@ -29,7 +29,7 @@ export async function rng(host: Host, options: Of<"rng">): Promise<void> {
   const say = options.output === "-" ? remark : print;
   using stop = interruption();
   using device = host.open(options.function, openOptions(options));
-  using transport = PciModernTransport.open(device, transportOptions(options));
+  using transport = openTransport(device, transportOptions(options));
   await using entropy = VirtioRng.open(transport, { interrupts: options.interrupts });
   using file = openOutput(options.output);
   let text = "";

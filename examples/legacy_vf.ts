@@ -21,7 +21,7 @@ import {
   LEGACY_CFG_BYTES,
   LegacyAdminTransport,
   LegacyIoBar,
-  PciModernTransport,
+  openTransport,
   transitionalIdentity,
 } from "../lib/virtio/mod.ts";
 import {
@@ -92,7 +92,7 @@ async function onPf(host: Host, pf: string, options: LegacyVfOptions): Promise<L
   host.bind(pf);
   using device = host.open(pf, options.open);
   const open = withToken(device, options.open ?? {}, observer);
-  using transport = PciModernTransport.open(device);
+  using transport = openTransport(device);
   if (transport.deviceId !== DEVICE_ID.net) {
     throw new UnsupportedError(`${pf} is a ${deviceTypeName(transport.deviceId)}, not a network device`);
   }
@@ -202,7 +202,7 @@ async function drive(
   using legacyDevice = host.open(vfs[0]!, open);
   using modernDevice = host.open(vfs[1]!, open);
   using legacyTransport = LegacyAdminTransport.open(legacyDevice, member.legacy, { owner });
-  using modernTransport = PciModernTransport.open(modernDevice);
+  using modernTransport = openTransport(modernDevice);
   const { notifyPlace } = legacyTransport;
   observer.step(
     "open",

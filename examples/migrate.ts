@@ -10,7 +10,7 @@ import { FrameBurst, type SavedNet, VirtioNet } from "../drivers/virtio_net.ts";
 import { O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
 import { DeviceError, UsageError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
-import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openTransport, type VirtioTransport } from "../lib/virtio/mod.ts";
 import { takeInOrder } from "./take_in_order.ts";
 import { TestFrames } from "./test_frames.ts";
 
@@ -40,7 +40,7 @@ export interface MigrateResult {
 /** Does it. @throws DeviceError when a frame is lost, doubled, changed or out of order */
 export async function migrate(host: Host, options: MigrateOptions): Promise<MigrateResult> {
   await using stack = new AsyncDisposableStack();
-  const reach = (address: string) => stack.use(openTransport(host, address, stack));
+  const reach = (address: string) => stack.use(transportOf(host, address, stack));
   const [from, here, there] = [reach(options.sender), reach(options.receiver), reach(options.target)];
   const sender = stack.use(await VirtioNet.open(from, { interrupts: "none" }));
   let receiver = stack.use(await VirtioNet.open(here, { interrupts: "none" }));
@@ -70,11 +70,11 @@ export async function migrate(host: Host, options: MigrateOptions): Promise<Migr
   return { sent, received, carried, rings: receiver.rings };
 }
 
-function openTransport(host: Host, address: string, stack: AsyncDisposableStack): PciModernTransport {
+function transportOf(host: Host, address: string, stack: AsyncDisposableStack): VirtioTransport {
   if (host.describe(address).driver !== "vfio-pci") host.bind(address);
   const device = stack.use(host.open(address));
   // The profile is chosen, not guessed: bit 40 is RING_RESET in the standard. A function without queue states has its rings started afresh.
-  return PciModernTransport.open(device, { profile: "queue-state" });
+  return openTransport(device, { profile: "queue-state" });
 }
 
 /** Sends as much as there is room for. @returns how many were sent in all */

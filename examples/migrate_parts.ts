@@ -15,7 +15,8 @@ import {
   type AdminMember,
   type DevicePart,
   MovableTransport,
-  PciModernTransport,
+  openTransport,
+  type VirtioTransport,
 } from "../lib/virtio/mod.ts";
 import { EventLoopTurns } from "./event_loop_turns.ts";
 import { takeInOrder } from "./take_in_order.ts";
@@ -26,7 +27,7 @@ export interface MoveTarget {
   /** As its owner reaches it. */
   readonly member: AdminMember;
   /** Its registers. */
-  readonly transport: PciModernTransport;
+  readonly transport: VirtioTransport;
 }
 
 /**
@@ -84,7 +85,7 @@ export async function migrateUnderTraffic(host: Host, pf: string, moves: number)
   await using stack = new AsyncDisposableStack();
   const open = (address: string) => {
     if (host.describe(address).driver !== "vfio-pci") host.bind(address);
-    return stack.use(PciModernTransport.open(stack.use(host.open(address))));
+    return stack.use(openTransport(stack.use(host.open(address))));
   };
   const owner = open(pf);
   const [first, second, third] = host.setVfCount(pf, 3) as [string, string, string];

@@ -9,7 +9,7 @@
 import { VirtioNet } from "../drivers/virtio_net.ts";
 import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { type Host, openHost, type OpenOptions } from "../lib/host/mod.ts";
-import { PciModernTransport } from "../lib/virtio/mod.ts";
+import { openTransport } from "../lib/virtio/mod.ts";
 import {
   exchangeByInterrupt,
   type ExchangeOptions,
@@ -93,8 +93,8 @@ async function drive(
   using senderDevice = host.open(vfs[0]!, open);
   using receiverDevice = host.open(vfs[1]!, open);
   observer.step("open", `${vfs[0]} and ${vfs[1]} by ${senderDevice.path}`);
-  using senderTransport = PciModernTransport.open(senderDevice);
-  using receiverTransport = PciModernTransport.open(receiverDevice);
+  using senderTransport = openTransport(senderDevice);
+  using receiverTransport = openTransport(receiverDevice);
   // Without `eventfd` a wait would spin first, and a fast device would never be slept for.
   await using sender = await VirtioNet.open(senderTransport, { interrupts: "auto", wait: "eventfd" });
   await using receiver = await VirtioNet.open(receiverTransport, { interrupts: "auto", wait: "eventfd" });

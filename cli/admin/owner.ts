@@ -6,7 +6,7 @@
 import { VirtioAdmin } from "../../drivers/virtio_admin.ts";
 import { NotFoundError, UnsupportedError } from "../../lib/errors/mod.ts";
 import type { FunctionInfo, Host } from "../../lib/host/mod.ts";
-import { PciModernTransport } from "../../lib/virtio/mod.ts";
+import { openTransport } from "../../lib/virtio/mod.ts";
 import { openOptions, transportOptions } from "../opening.ts";
 import type { Of } from "../parser.ts";
 
@@ -30,7 +30,7 @@ export async function openOwner(
     });
   }
   const device = stack.use(host.open(info.address, openOptions(options)));
-  const transport = stack.use(PciModernTransport.open(device, transportOptions(options)));
+  const transport = stack.use(openTransport(device, transportOptions(options)));
   const owner = stack.use(
     await VirtioAdmin.open(transport, {
       interrupts: options.interrupts,

@@ -70,7 +70,7 @@ async function mapsRegions(ism: VirtioIsm): Promise<boolean | null> {
 /** Less than whole pages cannot be mapped. */
 function mapsNotify(ism: VirtioIsm): boolean {
   try {
-    ism.transport.sharedMemory(ISM_SHM.notify)?.map().close();
+    ism.transport.sharedMemory?.(ISM_SHM.notify)?.map().close();
     return true;
   } catch (error) {
     if (error instanceof UnsupportedError || error instanceof UsageError) return false;

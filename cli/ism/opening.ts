@@ -5,7 +5,7 @@
  */
 import { VirtioIsm, type VirtioIsmOptions } from "../../drivers/virtio_ism.ts";
 import type { Host } from "../../lib/host/mod.ts";
-import { PciModernTransport } from "../../lib/virtio/mod.ts";
+import { openTransport } from "../../lib/virtio/mod.ts";
 import { openOptions, transportOptions } from "../opening.ts";
 import type { Of } from "../parser.ts";
 
@@ -23,6 +23,6 @@ export async function openIsm(
   driving: VirtioIsmOptions = {},
 ): Promise<VirtioIsm> {
   const device = stack.use(host.open(options.function, openOptions(options)));
-  const transport = stack.use(PciModernTransport.open(device, transportOptions(options)));
+  const transport = stack.use(openTransport(device, transportOptions(options)));
   return stack.use(await VirtioIsm.open(transport, { interrupts: options.interrupts, ...driving }));
 }

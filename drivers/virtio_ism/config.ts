@@ -82,7 +82,7 @@ export function readIsm(device: VirtioDevice): { info: IsmInfo; areas: IsmAreas 
     throw wrong("chunk_size", `${chunk_size} is not a power of two`);
   }
   const area = (name: "regions" | "notify"): SharedMemory => {
-    const found = transport.sharedMemory(ISM_SHM[name]);
+    const found = transport.sharedMemory?.(ISM_SHM[name]);
     if (found !== undefined) return found;
     throw wrong("shmid", `there is no shared memory region ${ISM_SHM[name]} (${name})`);
   };

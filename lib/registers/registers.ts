@@ -112,6 +112,14 @@ export class Registers<const T extends RegisterTable> {
   }
 }
 
+/** The part of a space that begins at `start`. */
+export function partOf(space: RegisterSpace, start: number): RegisterSpace {
+  return {
+    read: (offset, width) => space.read(start + offset, width),
+    write: (offset, width, value) => space.write(start + offset, width, value),
+  };
+}
+
 /** A space that tells of each access to a register of the table, after it was made. Others go through untold. */
 export function traced(
   space: RegisterSpace,

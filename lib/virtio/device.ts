@@ -13,6 +13,7 @@ import type { NotifyGate } from "./queue/driver_ring.ts";
 import { initialQueueState, type QueueState } from "./queue/queue_state.ts";
 import { type QueueRemains, queueRemains } from "./queue/remains.ts";
 import type { Virtqueue } from "./queue/virtqueue.ts";
+import { requireQueueState } from "./transport/pci_queue_state.ts";
 import type { VirtioTransport } from "./transport/transport.ts";
 
 /** Where the initialisation is. `failed` and `idle` need a reset before anything else; `suspended` is left by `resume` or a reset. */
@@ -153,8 +154,15 @@ export class VirtioDevice implements NotifyGate, Disposable {
     this.#require("live", "resetQueue");
     const queue = this.#queues.get(index);
     if (queue === undefined) throw new UsageError(`${this.transport.name}: queue ${index} is not set up`);
-    if (timeoutMs === undefined) this.transport.resetQueue(index);
-    else this.transport.resetQueue(index, timeoutMs);
+    if (this.transport.resetQueue === undefined) {
+      throw new UnsupportedError(
+        `${this.transport.name}, queue ${index}: this interface cannot reset one queue`,
+        {
+          hint: "reset the device",
+        },
+      );
+    }
+    this.transport.resetQueue(index, timeoutMs);
     const remains = queueRemains(queue);
     this.#queues.delete(index);
     this.#resetQueues.add(index);
@@ -176,8 +184,9 @@ export class VirtioDevice implements NotifyGate, Disposable {
     try {
       this.#resetTransport();
       if (hasQueueState(this.transport.profile, features)) {
+        const access = requireQueueState(this.transport);
         for (const [index, { layout, size }] of this.#queues) {
-          states.set(index, this.transport.readQueueState(index, layout, size));
+          states.set(index, access.read(index, layout, size));
         }
       }
       this.#state = "suspended";
@@ -374,12 +383,14 @@ export class VirtioDevice implements NotifyGate, Disposable {
     if (!hasQueueState(this.transport.profile, this.#features)) return;
     const layout = this.has(FEATURE.RING_PACKED) ? "packed" : "split";
     const { queueCount } = this.transport;
-    const admin = this.has(FEATURE.ADMIN_VQ) ? this.transport.adminQueues : { first: 0, count: 0 };
+    const none = { first: 0, count: 0 };
+    const admin = this.has(FEATURE.ADMIN_VQ) ? this.transport.adminQueues ?? none : none;
+    const access = requireQueueState(this.transport);
     for (let at = 0; at < queueCount + admin.count; at++) {
       const index = at < queueCount ? at : admin.first + at - queueCount;
       if (this.#queues.has(index)) continue;
       const size = this.transport.queueMaxSize(index);
-      if (size > 0) this.transport.writeQueueState(index, initialQueueState(layout), size);
+      if (size > 0) access.write(index, initialQueueState(layout), size);
     }
   }
 

@@ -91,19 +91,22 @@ export function refusedRingFeatures(options: RingOptions, profile: Profile = "sp
  * (SPEC "Legacy Interface: Reserved Feature Bits").
  */
 export function baseFeatures(
-  transport: Pick<VirtioTransport, "kind" | "profile"> & Partial<Pick<VirtioTransport, "legacy">>,
+  transport: Pick<VirtioTransport, "profile"> & Partial<Pick<VirtioTransport, "legacy" | "ownFeatures">>,
 ): bigint {
-  requireType(transport, "object", "baseFeatures: transport", "kind", "profile");
+  requireType(transport, "object", "baseFeatures: transport", "profile");
   // NOTIFY_ON_EMPTY would only bring interrupts that nobody waits for; bit 30 is not to be negotiated.
   if (transport.legacy) return FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.ANY_LAYOUT;
-  const pci = transport.kind === "pci-modern"
-    ? FEATURE.SR_IOV | FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA
-    : 0n;
   const rings = FEATURE.RING_PACKED | FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.IN_ORDER |
     FEATURE.RING_RESET;
-  const all = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM | rings | pci;
+  const all = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM | rings |
+    (transport.ownFeatures ?? 0n);
   const draft = transport.profile === "queue-state" ? QUEUE_STATE : 0n;
   return (all & ~takenByDraft(transport.profile)) | draft;
+}
+
+/** Whether a bit means what the standard says, and not what the draft under a profile made of it (0.3). */
+export function meansStandard(profile: Profile, feature: bigint): boolean {
+  return (takenByDraft(profile) & feature) === 0n;
 }
 
 /** True when the state of queues is read and written: profile `queue-state`, with its bit 40 among `features` (A-6.1). */
@@ -120,8 +123,8 @@ export function hasQueueState(profile: Profile, features: bigint): boolean {
  */
 export function chooseFeatures(
   transport:
-    & Pick<VirtioTransport, "kind" | "profile" | "name" | "deviceId">
-    & Partial<Pick<VirtioTransport, "legacy" | "needsAccessPlatform">>,
+    & Pick<VirtioTransport, "profile" | "name" | "deviceId">
+    & Partial<Pick<VirtioTransport, "legacy" | "ownFeatures" | "needsAccessPlatform">>,
   offered: bigint,
   wishes: FeatureWishes,
 ): bigint {
@@ -129,7 +132,7 @@ export function chooseFeatures(
 }
 
 function choose(...[transport, offered, wishes]: Parameters<typeof chooseFeatures>): bigint {
-  requireType(transport, "object", "chooseFeatures: transport", "kind", "profile", "name", "deviceId");
+  requireType(transport, "object", "chooseFeatures: transport", "profile", "name", "deviceId");
   requireType(offered, "bigint", "chooseFeatures: offered");
   requireType(wishes, "object", "chooseFeatures: wishes");
   for (const bits of ["refused", "required", "wanted"] as const) {

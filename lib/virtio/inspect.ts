@@ -8,8 +8,8 @@ import { UnsupportedError } from "../errors/mod.ts";
 import type { IrqInfo, RegionInfo, VfioDevice, VfioPath } from "../vfio/mod.ts";
 import { deviceTypeName } from "./constants/device_id.ts";
 import { featureNames } from "./constants/features.ts";
-import { PciModernTransport } from "./transport/pci_modern.ts";
-import type { Profile } from "./transport/transport.ts";
+import { openTransport } from "./transport/open.ts";
+import type { Profile, VirtioTransport } from "./transport/transport.ts";
 
 /** A virtio function, read through its registers. */
 export interface VirtioFacts {
@@ -77,9 +77,9 @@ function unlessAbsent<T>(read: () => T): T | undefined {
 }
 
 function inspectVirtio(device: VfioDevice, profile: Profile): VirtioFacts | undefined {
-  let transport: PciModernTransport;
+  let transport: VirtioTransport;
   try {
-    transport = PciModernTransport.open(device, { profile });
+    transport = openTransport(device, { profile });
   } catch (error) {
     if (error instanceof UnsupportedError) return undefined;
     throw error;

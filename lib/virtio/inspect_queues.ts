@@ -11,7 +11,8 @@ import type { FunctionQueues } from "./constants/queue_view.ts";
 import { VirtioDevice } from "./device.ts";
 import { hasQueueState } from "./features.ts";
 import { checkQueueState, type QueueState } from "./queue/queue_state.ts";
-import { PciModernTransport } from "./transport/pci_modern.ts";
+import { openTransport } from "./transport/open.ts";
+import { requireQueueState } from "./transport/pci_queue_state.ts";
 
 /** The state of one queue. */
 export interface QueueStateEntry {
@@ -37,7 +38,7 @@ export interface QueueStates {
 
 /** Reads the registers of all queues. Only selectors are written; closing the transport resets the device, which nobody drives. */
 export function inspectQueues(device: VfioDevice, profile: "spec" | "queue-state" = "spec"): FunctionQueues {
-  using transport = PciModernTransport.open(device, { profile });
+  using transport = openTransport(device, { profile });
   return {
     function: transport.name,
     deviceId: transport.deviceId,
@@ -53,12 +54,12 @@ export function inspectQueues(device: VfioDevice, profile: "spec" | "queue-state
  * @param layout of the rings that it had @throws UnsupportedError without QUEUE_STATE, DeviceError for a state that cannot be
  */
 export function readQueueStates(device: VfioDevice, layout: "split" | "packed"): QueueStates {
-  using transport = PciModernTransport.open(device, { profile: "queue-state" });
+  using transport = openTransport(device, { profile: "queue-state" });
   transport.reset();
   const queues: QueueStateEntry[] = [];
   for (let queue = 0; queue < transport.queueCount; queue++) {
     const size = transport.queueMaxSize(queue);
-    if (size > 0) queues.push({ queue, size, state: transport.readQueueState(queue, layout, size) });
+    if (size > 0) queues.push({ queue, size, state: requireQueueState(transport).read(queue, layout, size) });
   }
   return { version: 1, profile: "queue-state", layout, queues };
 }
@@ -72,7 +73,7 @@ export function readQueueStates(device: VfioDevice, layout: "split" | "packed"):
 export function tryQueueStates(device: VfioDevice, states: QueueStates): number {
   const { layout, queues } = checkQueueStates(states);
   // It is given no address.
-  using transport = PciModernTransport.open(device, { profile: "queue-state", assumeAccessPlatform: true });
+  using transport = openTransport(device, { profile: "queue-state", assumeAccessPlatform: true });
   using virtio = new VirtioDevice(transport);
   const packed = FEATURE.RING_PACKED;
   virtio.negotiate(layout === "packed" ? { required: packed } : { refused: packed });
@@ -86,11 +87,11 @@ export function tryQueueStates(device: VfioDevice, states: QueueStates): number 
         `${transport.name}: a state of queue ${queue} of ${size} descriptors, ${most} are there`,
       );
     }
-    transport.writeQueueState(queue, state, size);
+    requireQueueState(transport).write(queue, state, size);
   }
   transport.reset();
   for (const { queue, size, state } of queues) {
-    const back = transport.readQueueState(queue, layout, size);
+    const back = requireQueueState(transport).read(queue, layout, size);
     if (JSON.stringify(back) === JSON.stringify(state)) continue;
     throw new DeviceError(
       `${JSON.stringify(state)} was written, ${JSON.stringify(back)} reads back (N-6.3)`,

@@ -38,7 +38,9 @@ export * from "./transport/legacy_notify.ts";
 export * from "./transport/pci_legacy_admin.ts";
 export { findVirtioLayout, type StructurePlace, type VirtioPciLayout } from "./transport/pci_layout.ts";
 export * from "./transport/movable.ts";
+export * from "./transport/open.ts";
 export * from "./transport/pci_modern.ts";
+export { requireQueueState } from "./transport/pci_queue_state.ts";
 export * from "./transport/transport.ts";
 export * from "./waiter.ts";
 // What the types above are made of.

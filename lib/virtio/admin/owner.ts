@@ -164,7 +164,7 @@ export class GroupOwner {
  * @param most as `GroupOwnerOptions.adminQueues` @throws UnsupportedError when the device has none, UsageError
  */
 export function adminQueueNumbers(transport: VirtioTransport, most = 4): number[] {
-  const { first, count } = transport.adminQueues;
+  const { first, count } = transport.adminQueues ?? { first: 0, count: 0 };
   if (count === 0) {
     throw new UnsupportedError(
       `${transport.name} has no administration queue: it does not offer VIRTIO_F_ADMIN_VQ`,

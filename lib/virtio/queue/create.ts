@@ -8,6 +8,7 @@ import { DeviceError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { FEATURE } from "../constants/features.ts";
 import { QUEUE_SIZE_MAX } from "../constants/ring.ts";
 import { hasQueueState } from "../features.ts";
+import { requireQueueState } from "../transport/pci_queue_state.ts";
 import type { VirtioTransport } from "../transport/transport.ts";
 import type { NotifyGate } from "./driver_ring.ts";
 import { PackedQueue } from "./packed.ts";
@@ -129,7 +130,7 @@ export function enableVirtqueue(
   const { index, size, addresses } = queue;
   if (vector !== undefined) transport.setQueueVector(index, vector);
   if (hasQueueState(transport.profile, transport.driverFeatures)) {
-    transport.writeQueueState(index, state, size);
+    requireQueueState(transport).write(index, state, size);
   }
   transport.enableQueue(index, addresses);
   queue.rebind(transport.doorbell(index));

@@ -10,15 +10,14 @@ import { ClosedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { SharedDmaSpace } from "../../memory/mod.ts";
 import { FEATURE, featureNames } from "../constants/features.ts";
 import type { Lifeline } from "../../vfio/device.ts";
-import type { QueueState } from "../constants/queue_state.ts";
 import type { QueueView } from "../constants/queue_view.ts";
-import type { PciModernTransport } from "./pci_modern.ts";
 import type {
   Doorbell,
   InterruptKind,
   InterruptVector,
   Profile,
   QueueAddresses,
+  QueueStateAccess,
   SharedMemory,
   VirtioTransport,
 } from "./transport.ts";
@@ -36,17 +35,19 @@ export class MovableTransport implements VirtioTransport {
     typedErrors(this);
   }
 
-  /** Discriminator. */
-  readonly kind = "pci-modern";
-  /** Modern. */
-  readonly legacy = false;
+  /** That of every function that it can be on. */
+  readonly kind: VirtioTransport["kind"];
+  /** Likewise. */
+  readonly legacy: boolean;
+  /** Likewise. */
+  readonly ownFeatures: bigint;
   /** Meaning of bits 39–42. */
   readonly profile: Profile;
   readonly deviceId: number;
   /** Memory that every function reaches in its turn, at the same addresses. */
   readonly dma: SharedDmaSpace;
   readonly #doorbells = new Map<number, MovableDoorbell>();
-  #current: PciModernTransport;
+  #current: VirtioTransport;
   readonly #lifeline = new MovableLifeline(() => this.#current.lifeline!);
   #interrupts: { readonly kind: InterruptKind; readonly eventFds: readonly EventFd[] } | null = null;
   /** Of the current function, as it gave them. */
@@ -55,16 +56,19 @@ export class MovableTransport implements VirtioTransport {
   #closed = false;
 
   /** Begins on a function that no driver uses yet. The transport is this object's from now on, until it has moved away from it. */
-  constructor(first: PciModernTransport) {
+  constructor(first: VirtioTransport) {
     requireType(first, "object", "new MovableTransport: first", "dma", "close", "enableInterrupts");
     this.#current = first;
+    this.kind = first.kind;
+    this.legacy = first.legacy;
+    this.ownFeatures = first.ownFeatures ?? 0n;
     this.profile = first.profile;
     this.deviceId = first.deviceId;
     this.dma = new SharedDmaSpace(first.dma);
   }
 
   /** The function that it is on. */
-  get current(): PciModernTransport {
+  get current(): VirtioTransport {
     return this.#current;
   }
 
@@ -90,17 +94,17 @@ export class MovableTransport implements VirtioTransport {
 
   /** See `VirtioTransport`. */
   get adminQueues(): { readonly first: number; readonly count: number } {
-    return this.#open().adminQueues;
+    return this.#open().adminQueues ?? { first: 0, count: 0 };
   }
 
   /** See `VirtioTransport`. */
   get vfMigrationCapable(): boolean {
-    return this.#open().vfMigrationCapable;
+    return this.#open().vfMigrationCapable ?? false;
   }
 
   /** See `VirtioTransport`. */
   get needsAccessPlatform(): boolean {
-    return this.#current.needsAccessPlatform;
+    return this.#current.needsAccessPlatform ?? false;
   }
 
   /** As written last. */
@@ -114,7 +118,7 @@ export class MovableTransport implements VirtioTransport {
    * @throws UsageError (another kind of device, the same function, closed), UnsupportedError (features, queues, vectors or memory that it cannot take over),
    * ExhaustedError (an address is in use there), SyscallError
    */
-  moveTo(to: PciModernTransport): void {
+  moveTo(to: VirtioTransport): void {
     const from = this.#open();
     this.#checkTarget(from, to);
     const { attached } = this.dma;
@@ -124,7 +128,7 @@ export class MovableTransport implements VirtioTransport {
     let vectors: readonly InterruptVector[] = [];
     if (attach) this.dma.attach(to.dma);
     try {
-      to.adoptDriverFeatures(from.driverFeatures);
+      to.adoptDriverFeatures!(from.driverFeatures);
       if (this.#interrupts !== null) {
         const { kind, eventFds } = this.#interrupts;
         vectors = to.enableInterrupts(kind, eventFds.length, duplicates(eventFds));
@@ -169,13 +173,16 @@ export class MovableTransport implements VirtioTransport {
     for (const eventFd of this.#interrupts?.eventFds ?? []) eventFd.signal();
   }
 
-  #checkTarget(from: PciModernTransport, to: PciModernTransport): void {
+  #checkTarget(from: VirtioTransport, to: VirtioTransport): void {
     if (to === from) throw new UsageError(`${to.name} is the current function`);
     if (to.closed) throw new ClosedError(`virtio transport ${to.name}`);
-    if (to.deviceId !== this.deviceId || to.profile !== this.profile) {
+    if (to.deviceId !== this.deviceId || to.profile !== this.profile || to.kind !== this.kind) {
       throw new UsageError(
-        `${to.name} (device ${to.deviceId}, profile ${to.profile}) is another kind of device than ${from.name}`,
+        `${to.name} (device ${to.deviceId}, profile ${to.profile}, ${to.kind}) is another kind of device than ${from.name}`,
       );
+    }
+    if (to.adoptDriverFeatures === undefined) {
+      throw new UnsupportedError(`${to.name}: no driver can move to a device behind ${to.kind}`);
     }
     if (to.needsAccessPlatform && (from.driverFeatures & FEATURE.ACCESS_PLATFORM) === 0n) {
       throw new UnsupportedError(
@@ -270,18 +277,14 @@ export class MovableTransport implements VirtioTransport {
   }
 
   /** See `VirtioTransport`. */
-  resetQueue(queue: number, timeoutMs?: number): void {
-    this.#open().resetQueue(queue, timeoutMs);
+  get resetQueue(): VirtioTransport["resetQueue"] {
+    const current = this.#open();
+    return current.resetQueue?.bind(current);
   }
 
   /** See `VirtioTransport`. */
-  readQueueState(queue: number, layout: "split" | "packed", size: number): QueueState {
-    return this.#open().readQueueState(queue, layout, size);
-  }
-
-  /** See `VirtioTransport`. */
-  writeQueueState(queue: number, state: QueueState, size: number): void {
-    this.#open().writeQueueState(queue, state, size);
+  get queueState(): QueueStateAccess | undefined {
+    return this.#open().queueState;
   }
 
   /** See `VirtioTransport`. It rings wherever the device is. */
@@ -360,7 +363,7 @@ export class MovableTransport implements VirtioTransport {
 
   /** See `VirtioTransport`. A function whose shared memory is in use cannot be left. */
   sharedMemory(id: number): SharedMemory | undefined {
-    const found = this.#open().sharedMemory(id);
+    const found = this.#open().sharedMemory?.(id);
     if (found !== undefined) this.#sharedMemoryUsed = true;
     return found;
   }
@@ -382,7 +385,7 @@ export class MovableTransport implements VirtioTransport {
     this.close();
   }
 
-  #open(): PciModernTransport {
+  #open(): VirtioTransport {
     if (this.#closed) throw new ClosedError(`virtio transport ${this.name}`);
     return this.#current;
   }

@@ -3,38 +3,29 @@
  *
  * @module
  */
-import { type EventFd, sleepBlocking } from "../../../ffi/mod.ts";
 import { typedErrors } from "../../errors/doors.ts";
-import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../errors/mod.ts";
-import type { DmaSpace } from "../../memory/mod.ts";
-import { Registers } from "../../registers/registers.ts";
-import { ConfigAccess } from "../../vfio/config_access.ts";
-import type { Lifeline, VfioDevice } from "../../vfio/device.ts";
-import { InterruptSet } from "../../vfio/interrupts.ts";
-import { REGION } from "../../vfio/device.ts";
-import { DRAFT_FEATURE_BIT, FEATURE, featureNames } from "../constants/features.ts";
-import { type CommonRegisterName, NO_VECTOR } from "../constants/pci.ts";
+import { DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import {
-  checkQueueState,
-  type QueueState,
-  queueStateFromWords,
-  queueStateToWords,
-} from "../constants/queue_state.ts";
+  partOf,
+  type RegisterAccess,
+  Registers,
+  type RegisterSpace,
+  traced,
+} from "../../registers/registers.ts";
+import { ConfigAccess } from "../../vfio/config_access.ts";
+import { REGION, type VfioDevice } from "../../vfio/device.ts";
+import { InterruptSet } from "../../vfio/interrupts.ts";
+import { DRAFT_FEATURE, FEATURE, featureNames } from "../constants/features.ts";
+import { type CommonRegisterName, NO_VECTOR } from "../constants/pci.ts";
 import type { QueueView } from "../constants/queue_view.ts";
-import { describeStatus, STATUS } from "../constants/status.ts";
+import { meansStandard } from "../features.ts";
 import { quietly, restoreCommand } from "./letting_go.ts";
 import { findVirtioLayout, type VirtioPciLayout } from "./pci_layout.ts";
+import { PciQueueState } from "./pci_queue_state.ts";
 import { BarSet, COMMON_REGISTERS, QueueDoorbell } from "./pci_registers.ts";
 import { PciSharedMemory } from "./pci_shared_memory.ts";
-import type {
-  Doorbell,
-  InterruptKind,
-  InterruptVector,
-  Profile,
-  QueueAddresses,
-  SharedMemory,
-  VirtioTransport,
-} from "./transport.ts";
+import { PATIENT_RESET_MS, RegisterTransport } from "./register_transport.ts";
+import type { Doorbell, Profile, QueueAddresses, QueueStateAccess, SharedMemory } from "./transport.ts";
 
 /** How to open. */
 export interface PciModernOptions {
@@ -45,6 +36,8 @@ export interface PciModernOptions {
    * device that goes around it reads and writes physical memory that is not its driver's. Default: refuse such a device.
    */
   readonly assumeAccessPlatform?: boolean;
+  /** Told of each access to a register of the common structure, after it was made. */
+  readonly trace?: (access: RegisterAccess) => void;
 }
 
 /** Features that need a register beyond the first 56 bytes of the common structure. */
@@ -53,45 +46,36 @@ const NEEDS_REGISTER: readonly (readonly [bigint, CommonRegisterName])[] = [
   [FEATURE.RING_RESET, "queue_reset"],
   [FEATURE.ADMIN_VQ, "admin_queue_num"],
 ];
-/** Profile `queue-state` (6.2). */
-const QUEUE_STATE = 1n << BigInt(DRAFT_FEATURE_BIT.QUEUE_STATE);
-const PATIENT_RESET_MS = 5000;
-/** Immediate re-reads while waiting for a register, before sleeping between them. */
-const EAGER_READS = 100;
 
 /**
  * A virtio function with the modern interface. The `VfioDevice` stays its owner's; closing the transport stops the virtio device, turns
  * interrupts off and unmaps the registers.
  */
-export class PciModernTransport implements VirtioTransport {
+export class PciModernTransport extends RegisterTransport<typeof COMMON_REGISTERS> {
   static {
     typedErrors(this);
   }
 
-  /** Address of the function. */
-  readonly name: string;
   /** Discriminator. */
   readonly kind = "pci-modern";
   /** Modern. */
   readonly legacy = false;
-  /** Meaning of bits 39–42. */
-  readonly profile: Profile;
-  readonly deviceId: number;
+  /** See `VirtioTransport`. */
+  readonly ownFeatures: bigint = FEATURE.SR_IOV | FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA;
   /** See `VirtioTransport`; read when the function was opened, since it never changes. */
   readonly vfMigrationCapable: boolean;
   /** Kernel VFIO translates by an IOMMU. A vfio-user server is given the memory itself, and its peers know it by these very addresses. */
   readonly needsAccessPlatform: boolean;
   /** Where the structures are. */
   readonly layout: VirtioPciLayout;
+  /** In profile `queue-state`. */
+  readonly queueState: QueueStateAccess | undefined;
   readonly #device: VfioDevice;
   readonly #config: ConfigAccess;
   readonly #bars: BarSet;
-  readonly #common: Registers<typeof COMMON_REGISTERS>;
-  readonly #interrupts: InterruptSet;
   readonly #commandBefore: number;
   readonly #queueCount: number;
-  #driverFeatures = 0n;
-  #closed = false;
+  #configSpace: RegisterSpace | undefined;
 
   private constructor(
     device: VfioDevice,
@@ -100,19 +84,28 @@ export class PciModernTransport implements VirtioTransport {
     config: ConfigAccess,
     commandBefore: number,
   ) {
-    this.name = device.name;
-    this.profile = options.profile ?? "spec";
+    const bars = new BarSet(device);
+    const { common } = layout;
+    const bar = bars.bar(common.bar);
+    const space = options.trace === undefined ? bar : traced(bar, COMMON_REGISTERS, options.trace, common);
+    super({
+      device,
+      registers: new Registers(COMMON_REGISTERS, space, common),
+      interrupts: new InterruptSet(device),
+      deviceId: layout.deviceId,
+      profile: options.profile,
+    });
     this.needsAccessPlatform = device.dma.mapper.iommu === true && options.assumeAccessPlatform !== true;
-    this.deviceId = layout.deviceId;
     this.vfMigrationCapable = layout.sriov?.vfMigrationCapable ?? false;
     this.layout = layout;
     this.#device = device;
     this.#config = config;
     this.#commandBefore = commandBefore;
-    this.#interrupts = new InterruptSet(device);
-    this.#bars = new BarSet(device);
-    this.#common = new Registers(COMMON_REGISTERS, this.#bars.bar(layout.common.bar), layout.common);
-    this.#queueCount = this.#common.read("num_queues");
+    this.#bars = bars;
+    this.#queueCount = this.registers.read("num_queues");
+    if (this.profile === "queue-state") {
+      this.queueState = new PciQueueState(this, this.registers, (queue) => this.select(queue));
+    }
   }
 
   /**
@@ -137,16 +130,15 @@ export class PciModernTransport implements VirtioTransport {
 
   /** Queues, admin queues not counted (`num_queues`). */
   get queueCount(): number {
-    this.#open();
+    this.requireOpen();
     return this.#queueCount;
   }
 
   /** `admin_queue_index` and `admin_queue_num`, while ADMIN_VQ is offered and the structure has them (A-3.12). */
   get adminQueues(): { readonly first: number; readonly count: number } {
-    this.#open();
     if ((this.readDeviceFeatures() & FEATURE.ADMIN_VQ) === 0n) return { first: 0, count: 0 };
-    const count = this.#common.read("admin_queue_num");
-    const first = this.#common.read("admin_queue_index");
+    const count = this.registers.read("admin_queue_num");
+    const first = this.registers.read("admin_queue_index");
     if (first < this.#queueCount) {
       throw new DeviceError(`${first} is one of the ${this.#queueCount} other queues (2.2)`, {
         function: this.name,
@@ -162,35 +154,20 @@ export class PciModernTransport implements VirtioTransport {
     return { first, count };
   }
 
-  /** The function's. */
-  get lifeline(): Lifeline | undefined {
-    return this.#device.lifeline;
-  }
-
-  /** The function's DMA memory. */
-  get dma(): DmaSpace {
-    return this.#device.dma;
-  }
-
-  /** True after `close`, here or of the function. */
-  get closed(): boolean {
-    return this.#closed || this.#device.closed;
-  }
-
-  /** As written last. */
-  get driverFeatures(): bigint {
-    return this.#driverFeatures;
-  }
-
   /**
    * Bits 0–63 as offered, without those whose registers lie past the end of the device's common structure or that its notify structure
    * cannot carry, and without SR_IOV on a function that has no such capability: they cannot be used, and a driver must not fail because they are offered. `unusableFeatures` has them.
    */
   readDeviceFeatures(): bigint {
-    this.#open();
-    const usable = this.#offered() & ~this.unusableFeatures;
+    this.requireOpen();
+    const { registers } = this;
+    registers.write("device_feature_select", 0);
+    const low = registers.read("device_feature");
+    registers.write("device_feature_select", 1);
+    const offered = BigInt(registers.read("device_feature")) << 32n | BigInt(low);
+    const usable = offered & ~this.unusableFeatures;
     // A-3.12: device types use bit 41, too.
-    const adminless = (usable & FEATURE.ADMIN_VQ) !== 0n && this.#common.read("admin_queue_num") === 0;
+    const adminless = (usable & FEATURE.ADMIN_VQ) !== 0n && registers.read("admin_queue_num") === 0;
     return adminless ? usable & ~FEATURE.ADMIN_VQ : usable;
   }
 
@@ -198,9 +175,11 @@ export class PciModernTransport implements VirtioTransport {
   get unusableFeatures(): bigint {
     let bits = 0n;
     for (const [feature, register] of NEEDS_REGISTER) {
-      if (this.#meansStandard(feature) && !this.#common.has(register)) bits |= feature;
+      if (meansStandard(this.profile, feature) && !this.registers.has(register)) bits |= feature;
     }
-    if (this.profile === "queue-state" && !this.#common.has("queue_used_state")) bits |= QUEUE_STATE;
+    if (this.profile === "queue-state" && !this.registers.has("queue_used_state")) {
+      bits |= DRAFT_FEATURE.QUEUE_STATE;
+    }
     if (!this.layout.sriov) bits |= FEATURE.SR_IOV;
     const multiplier = this.layout.notifyOffMultiplier;
     const { offset, lengthBytes } = this.layout.notify;
@@ -211,63 +190,22 @@ export class PciModernTransport implements VirtioTransport {
     return bits;
   }
 
-  /** Writes bits 0–63. @throws UsageError for bits above 63, or in `unusableFeatures` */
-  writeDriverFeatures(bits: bigint): void {
-    this.#open();
+  /** Bits 0–63 without those in `unusableFeatures`. */
+  protected requireCarried(bits: bigint): void {
     if (bits < 0n || bits >= 1n << 64n) throw new UsageError(`${this.name}: feature bits above 63`);
     const unusable = bits & this.unusableFeatures;
-    if (unusable !== 0n) {
-      throw new UsageError(
-        `${this.name} has no registers for ${featureNames(unusable, this.deviceId, this.profile).join(", ")}`,
-      );
-    }
-    this.#common.write("driver_feature_select", 0);
-    this.#common.write("driver_feature", Number(bits & 0xffff_ffffn));
-    this.#common.write("driver_feature_select", 1);
-    this.#common.write("driver_feature", Number(bits >> 32n));
-    this.#driverFeatures = bits;
-  }
-
-  /**
-   * The function goes on with a driver that negotiated with another: what it accepted there, without writing it here, where it came with the
-   * device's state (device parts). @throws UsageError for bits that this function cannot carry
-   */
-  adoptDriverFeatures(bits: bigint): void {
-    this.#open();
-    const unusable = bits & this.unusableFeatures;
-    if (unusable !== 0n) {
-      throw new UsageError(
-        `${this.name} has no registers for ${featureNames(unusable, this.deviceId, this.profile).join(", ")}`,
-      );
-    }
-    this.#driverFeatures = bits;
-  }
-
-  /** `device_status`. */
-  readStatus(): number {
-    this.#open();
-    return this.#common.read("device_status");
-  }
-
-  /** `device_status`, as it is. */
-  writeStatus(status: number): void {
-    this.#open();
-    this.#common.write("device_status", status);
-  }
-
-  /** Writes 0 and reads until it is 0 (2.2). Default `timeoutMs` 5000. */
-  reset(timeoutMs: number = PATIENT_RESET_MS): void {
-    this.#open();
-    this.#common.write("device_status", 0);
-    this.#driverFeatures = 0n;
-    const last = this.#readUntil("device_status", 0, timeoutMs);
-    if (last === 0) return;
-    throw new TimeoutError(
-      `${this.name}: reset not finished after ${timeoutMs} ms; device_status reads ${describeStatus(last)}`,
-      {
-        hint: "reset the function itself (VfioDevice.reset), then open the transport again",
-      },
+    if (unusable === 0n) return;
+    throw new UsageError(
+      `${this.name} has no registers for ${featureNames(unusable, this.deviceId, this.profile).join(", ")}`,
     );
+  }
+
+  /** In two halves. */
+  protected putDriverFeatures(bits: bigint): void {
+    this.registers.write("driver_feature_select", 0);
+    this.registers.write("driver_feature", Number(bits & 0xffff_ffffn));
+    this.registers.write("driver_feature_select", 1);
+    this.registers.write("driver_feature", Number(bits >> 32n));
   }
 
   /** Bytes of the device-specific structure; 0 when there is none. */
@@ -275,69 +213,64 @@ export class PciModernTransport implements VirtioTransport {
     return this.layout.device?.lengthBytes ?? 0;
   }
 
+  /** The device-specific structure. */
+  protected get configSpace(): RegisterSpace {
+    const { bar, offset } = this.layout.device!;
+    return this.#configSpace ??= partOf(this.#bars.bar(bar), offset);
+  }
+
   /** `config_generation`. */
   configGeneration(): number {
-    this.#open();
-    return this.#common.read("config_generation");
-  }
-
-  /** One access of that width. */
-  readConfig(offset: number, width: 1 | 2 | 4): number {
-    const [bar, at] = this.#configPlace(offset, width);
-    return this.#bars.bar(bar).read(at, width);
-  }
-
-  /** One access of that width. */
-  writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
-    const [bar, at] = this.#configPlace(offset, width);
-    this.#bars.bar(bar).write(at, width, value);
+    return this.get("config_generation");
   }
 
   /** `queue_size` as it reads before the queue is enabled; admin queues may be asked for, too. */
   queueMaxSize(queue: number): number {
-    this.#select(queue);
-    return this.#common.read("queue_size");
+    this.select(queue);
+    return this.registers.read("queue_size");
   }
 
   /** Size, addresses, enable; size and enable are read back. */
   enableQueue(queue: number, addresses: QueueAddresses): void {
-    this.#select(queue);
-    if (this.#common.read("queue_enable") !== 0) {
-      throw this.#error(
+    this.select(queue);
+    const { registers } = this;
+    if (registers.read("queue_enable") !== 0) {
+      throw this.error(
         queue,
         "queue_enable",
         "the queue is enabled already; it takes a reset to set it up again",
       );
     }
-    this.#common.write("queue_size", addresses.size);
-    const size = this.#common.read("queue_size");
+    registers.write("queue_size", addresses.size);
+    const size = registers.read("queue_size");
     if (size !== addresses.size) {
-      throw this.#error(queue, "queue_size", `${addresses.size} was written, ${size} reads back`);
+      throw this.error(queue, "queue_size", `${addresses.size} was written, ${size} reads back`);
     }
-    this.#common.write64("queue_desc", addresses.descriptorArea);
-    this.#common.write64("queue_driver", addresses.driverArea);
-    this.#common.write64("queue_device", addresses.deviceArea);
-    this.#common.write("queue_enable", 1);
-    const enabled = this.#common.read("queue_enable");
-    if (enabled !== 1) throw this.#error(queue, "queue_enable", `1 was written, ${enabled} reads back`);
+    registers.write64("queue_desc", addresses.descriptorArea);
+    registers.write64("queue_driver", addresses.driverArea);
+    registers.write64("queue_device", addresses.deviceArea);
+    registers.write("queue_enable", 1);
+    const enabled = registers.read("queue_enable");
+    if (enabled !== 1) throw this.error(queue, "queue_enable", `1 was written, ${enabled} reads back`);
   }
 
   /** `queue_enable`. */
   queueEnabled(queue: number): boolean {
-    this.#select(queue);
-    return this.#common.read("queue_enable") === 1;
+    this.select(queue);
+    return this.registers.read("queue_enable") === 1;
   }
 
-  /** The registers of a queue as they stand, for people who look at them. */
+  /** See `VirtioTransport`. */
   queueView(queue: number): QueueView {
-    this.#select(queue);
-    const vector = this.#common.read("queue_msix_vector");
+    this.select(queue);
+    const { registers } = this;
+    const vector = registers.read("queue_msix_vector");
     const area = (name: "queue_desc" | "queue_driver" | "queue_device") =>
-      `0x${this.#common.read64(name).toString(16)}`;
+      `0x${registers.read64(name).toString(16)}`;
     return {
       queue,
-      size: this.#common.read("queue_size"),
-      enabled: this.#common.read("queue_enable") === 1,
+      size: registers.read("queue_size"),
+      enabled: registers.read("queue_enable") === 1,
       vector: vector === NO_VECTOR ? null : vector,
       descriptorArea: area("queue_desc"),
       driverArea: area("queue_driver"),
@@ -347,248 +280,65 @@ export class PciModernTransport implements VirtioTransport {
 
   /** Writes `queue_reset`, waits, and checks that the queue is disabled (1.5). Default `timeoutMs` 5000. */
   resetQueue(queue: number, timeoutMs: number = PATIENT_RESET_MS): void {
-    this.#open();
-    if (!this.#meansStandard(FEATURE.RING_RESET) || (this.#driverFeatures & FEATURE.RING_RESET) === 0n) {
+    this.requireOpen();
+    const { RING_RESET } = FEATURE;
+    if (!meansStandard(this.profile, RING_RESET) || (this.driverFeatures & RING_RESET) === 0n) {
       throw new UnsupportedError(`${this.name}: VIRTIO_F_RING_RESET was not negotiated`, {
         hint: "reset the device",
       });
     }
-    this.#select(queue);
-    this.#common.write("queue_reset", 1);
-    if (this.#readUntil("queue_reset", 0, timeoutMs) !== 0) {
+    this.select(queue);
+    this.registers.write("queue_reset", 1);
+    if (this.readUntil("queue_reset", 0, timeoutMs) !== 0) {
       throw new TimeoutError(`${this.name}, queue ${queue}: queue_reset not finished after ${timeoutMs} ms`, {
         hint: "reset the device",
       });
     }
-    if (this.#common.read("queue_enable") !== 0) {
-      throw this.#error(queue, "queue_enable", "still set after queue_reset");
+    if (this.registers.read("queue_enable") !== 0) {
+      throw this.error(queue, "queue_enable", "still set after queue_reset");
     }
-  }
-
-  /** `queue_avail_state`, and for a packed queue `queue_used_state`. */
-  readQueueState(queue: number, layout: "split" | "packed", size: number): QueueState {
-    this.#open();
-    this.#requireQueueState((this.readDeviceFeatures() & QUEUE_STATE) !== 0n, "is not offered");
-    const status = this.readStatus();
-    if (status !== 0) {
-      throw new UsageError(
-        `${this.name}, queue ${queue}: state read while device_status is ${describeStatus(status)} (N-6.2)`,
-        { hint: "reset the device first" },
-      );
-    }
-    this.#select(queue);
-    const available = this.#common.read("queue_avail_state");
-    const used = layout === "packed" ? this.#common.read("queue_used_state") : 0;
-    try {
-      return queueStateFromWords(layout, size, { available, used });
-    } catch (error) {
-      const field = layout === "packed" && (available & 0x7fff) < size
-        ? "queue_used_state"
-        : "queue_avail_state";
-      throw this.#error(queue, field, `${(error as Error).message} (A-6.6)`);
-    }
-  }
-
-  /** `queue_avail_state`, and for a packed queue `queue_used_state`. */
-  writeQueueState(queue: number, state: QueueState, size: number): void {
-    this.#open();
-    this.#requireQueueState((this.#driverFeatures & QUEUE_STATE) !== 0n, "was not negotiated");
-    const checked = checkQueueState(state, size);
-    const status = this.readStatus();
-    if ((status & STATUS.featuresOk) === 0 || (status & STATUS.driverOk) !== 0) {
-      throw new UsageError(
-        `${this.name}, queue ${queue}: state written while device_status is ${
-          describeStatus(status)
-        } (N-6.1)`,
-        { hint: "write it after FEATURES_OK and before DRIVER_OK" },
-      );
-    }
-    this.#select(queue);
-    if (this.#common.read("queue_enable") !== 0) {
-      throw new UsageError(`${this.name}, queue ${queue}: state written after queue_enable (A-6.5)`);
-    }
-    const words = queueStateToWords(checked);
-    this.#common.write("queue_avail_state", words.available);
-    if (checked.layout === "packed") this.#common.write("queue_used_state", words.used);
-  }
-
-  #requireQueueState(there: boolean, otherwise: string): void {
-    if (this.profile === "queue-state" && there) return;
-    const why = this.profile === "queue-state"
-      ? `VIRTIO_F_QUEUE_STATE ${otherwise}`
-      : `profile "${this.profile}" has no queue state; bit 40 is another feature there (A-6.1)`;
-    throw new UnsupportedError(`${this.name}: ${why}`, { hint: 'open it with profile "queue-state"' });
   }
 
   /** Looks the queue's doorbell up. @throws DeviceError when `queue_notify_off` leads outside the notify structure */
   doorbell(queue: number): Doorbell {
-    this.#select(queue);
-    const withData = (this.#driverFeatures & FEATURE.NOTIFICATION_DATA) !== 0n;
-    const ownIdentifier = this.#meansStandard(FEATURE.NOTIF_CONFIG_DATA) &&
-      (this.#driverFeatures & FEATURE.NOTIF_CONFIG_DATA) !== 0n;
+    this.select(queue);
+    const features = this.driverFeatures;
+    const withData = (features & FEATURE.NOTIFICATION_DATA) !== 0n;
+    const ownIdentifier = meansStandard(this.profile, FEATURE.NOTIF_CONFIG_DATA) &&
+      (features & FEATURE.NOTIF_CONFIG_DATA) !== 0n;
     const width = withData ? 4 : 2;
-    const notifyOff = this.#common.read("queue_notify_off");
+    const notifyOff = this.registers.read("queue_notify_off");
     const { bar, offset, lengthBytes } = this.layout.notify;
     const at = notifyOff * this.layout.notifyOffMultiplier;
     if (at + width > lengthBytes) {
-      throw this.#error(
+      throw this.error(
         queue,
         "queue_notify_off",
         `${notifyOff} × ${this.layout.notifyOffMultiplier} + ${width} is past the notify structure's ${lengthBytes} bytes`,
       );
     }
-    const identifier = ownIdentifier ? this.#common.read("queue_notif_config_data") : queue;
+    const identifier = ownIdentifier ? this.registers.read("queue_notif_config_data") : queue;
     const register = this.#bars.bar(bar).doorbell(offset + at, width);
     return new QueueDoorbell(register, identifier, withData, this);
   }
 
-  /** Vectors of a kind. */
-  interruptCount(kind: InterruptKind): number {
-    this.#open();
-    return kind === "none" ? 0 : this.#interrupts.available(kind);
-  }
-
-  /** Eventfds by vector; they are closed by `disableInterrupts`. */
-  enableInterrupts(kind: InterruptKind, count: number, given?: readonly EventFd[]): InterruptVector[] {
-    if (kind === "none" || this.closed) { for (const one of given ?? []) one.close(); }
-    this.#open();
-    if (kind === "none") return [];
-    const eventFds = this.#interrupts.enable(kind, count, given);
-    return eventFds.map((eventFd) => ({
-      eventFd,
-      acknowledge: kind === "intx" ? () => this.#acknowledgeIntx() : () => 3,
-    }));
-  }
-
-  /** Turns them off and closes their eventfds. */
-  disableInterrupts(): void {
-    this.#open();
-    this.#interrupts.disable();
-  }
-
-  /** `config_msix_vector`, read back. */
-  setConfigVector(vector: number | null): void {
-    this.#open();
-    this.#common.write("config_msix_vector", vectorValue(vector));
-    this.#checkVector(this.#common.read("config_msix_vector"), vector, { field: "config_msix_vector" });
-  }
-
-  /** `queue_msix_vector`, read back. */
-  setQueueVector(queue: number, vector: number | null): void {
-    this.#select(queue);
-    this.#common.write("queue_msix_vector", vectorValue(vector));
-    this.#checkVector(this.#common.read("queue_msix_vector"), vector, { queue, field: "queue_msix_vector" });
-  }
-
   /** The ISR byte; reading clears it and lowers INTx. */
   readInterruptStatus(): number {
-    this.#open();
+    this.requireOpen();
     const { bar, offset } = this.layout.isr;
     return this.#bars.bar(bar).read8(offset);
   }
 
   /** A shared memory region of the function; its mappings are closed with the function. */
   sharedMemory(id: number): SharedMemory | undefined {
-    this.#open();
+    this.requireOpen();
     const place = this.layout.sharedMemory.get(id);
     return place === undefined ? undefined : new PciSharedMemory(this.#device, this.#bars, place, id);
   }
 
-  /** Resets the virtio device (without waiting), turns interrupts off, puts the Command register back, unmaps the registers. */
-  close(): void {
-    if (this.#closed) return;
-    const gone = this.#device.closed;
-    this.#closed = true;
-    const stopped = !gone && quietly(() => this.#common.write("device_status", 0));
-    // Its eventfds are closed whatever the answer.
-    quietly(() => this.#interrupts.disable());
-    if (!gone) quietly(() => restoreCommand(this.#config, this.#commandBefore, stopped));
+  /** Puts the Command register back, unmaps the registers. */
+  protected release(stopped: boolean | undefined): void {
+    if (stopped !== undefined) quietly(() => restoreCommand(this.#config, this.#commandBefore, stopped));
     this.#bars.close();
   }
-
-  /** As `close`. */
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #offered(): bigint {
-    this.#common.write("device_feature_select", 0);
-    const low = this.#common.read("device_feature");
-    this.#common.write("device_feature_select", 1);
-    const high = this.#common.read("device_feature");
-    return (BigInt(high) << 32n) | BigInt(low);
-  }
-
-  /** False for a bit that this profile's draft gave another meaning (0.3). */
-  #meansStandard(feature: bigint): boolean {
-    if (this.profile === "queue-state") return feature !== FEATURE.RING_RESET;
-    if (this.profile === "mmio-msi-v2") {
-      return feature !== FEATURE.RING_RESET && feature !== FEATURE.NOTIF_CONFIG_DATA;
-    }
-    return true;
-  }
-
-  /** Reading the ISR lowers the line; then it may fire again. */
-  #acknowledgeIntx(): number {
-    const isr = this.readInterruptStatus();
-    this.#interrupts.rearm();
-    return isr;
-  }
-
-  #readUntil(register: CommonRegisterName, wanted: number, timeoutMs: number): number {
-    const deadline = performance.now() + timeoutMs;
-    for (let reads = 1;; reads++) {
-      const value = this.#common.read(register);
-      if (value === wanted || performance.now() >= deadline) return value;
-      if (reads > EAGER_READS) sleepBlocking(1);
-    }
-  }
-
-  #select(queue: number): void {
-    this.#open();
-    if (!Number.isInteger(queue) || queue < 0 || queue > 0xffff) {
-      throw new UsageError(`${this.name}: there is no queue ${queue}`);
-    }
-    this.#common.write("queue_select", queue);
-  }
-
-  #configPlace(offset: number, width: 1 | 2 | 4): [bar: number, offset: number] {
-    this.#open();
-    const place = this.layout.device;
-    if (
-      place === undefined || !Number.isInteger(offset) || offset < 0 || offset % width !== 0 ||
-      offset + width > place.lengthBytes
-    ) {
-      throw new UsageError(
-        `${this.name}: no ${
-          8 * width
-        }-bit field at offset ${offset} of the config space's ${this.configSizeBytes} bytes`,
-      );
-    }
-    return [place.bar, place.offset + offset];
-  }
-
-  #checkVector(readBack: number, vector: number | null, where: { queue?: number; field: string }): void {
-    if (readBack === vectorValue(vector)) return;
-    const got = readBack === NO_VECTOR ? "the device refuses it" : `${readBack} reads back`;
-    throw new DeviceError(`vector ${vector} was written, ${got}`, { function: this.name, ...where }, {
-      hint: "ask for fewer vectors, or poll",
-    });
-  }
-
-  #error(queue: number, field: string, message: string): DeviceError {
-    return new DeviceError(message, { function: this.name, queue, field });
-  }
-
-  #open(): void {
-    if (this.closed) throw new ClosedError(`virtio transport ${this.name}`);
-  }
-}
-
-function vectorValue(vector: number | null): number {
-  if (vector === null) return NO_VECTOR;
-  if (!Number.isInteger(vector) || vector < 0 || vector > 2047) {
-    throw new UsageError(`there is no MSI-X vector ${vector}`);
-  }
-  return vector;
 }

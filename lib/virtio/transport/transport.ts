@@ -7,6 +7,7 @@ import type { EventFd, MappedMemory } from "../../../ffi/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import type { Lifeline, RegionArea } from "../../vfio/device.ts";
 import type { QueueState } from "../constants/queue_state.ts";
+import type { QueueView } from "../constants/queue_view.ts";
 
 /** Which text gives bits 39–42 and the later registers their meaning (reference R-0). Chosen by the caller, never guessed. */
 export type Profile = "spec" | "queue-state" | "transport-vq" | "mmio-v3" | "mmio-msi-v2";
@@ -59,6 +60,23 @@ export interface SharedMemory {
   doorbell(offset: number, width: 1 | 2 | 4): { write(value: number): void };
 }
 
+/** The states of a device's queues, which outlive its reset (profile `queue-state`; reference 6). */
+export interface QueueStateAccess {
+  /**
+   * The state of a queue that the device kept over its reset.
+   * @param size descriptors that the queue had
+   * @throws UnsupportedError (not offered), UsageError before a reset or after ACKNOWLEDGE (N-6.2, N-6.3), DeviceError for a state that cannot be
+   */
+  read(queue: number, layout: "split" | "packed", size: number): QueueState;
+  /**
+   * Sets the state that a queue starts from, before it is enabled (A-6.5).
+   * @param size descriptors that the queue will have
+   * @throws UnsupportedError (QUEUE_STATE not negotiated), UsageError before FEATURES_OK or after DRIVER_OK (N-6.1), for an enabled queue, or for a state
+   * outside the queue (A-6.6)
+   */
+  write(queue: number, state: QueueState, size: number): void;
+}
+
 /** A virtio device, before anything is negotiated. Every call is synchronous; after `close()` it is a `ClosedError`. */
 export interface VirtioTransport extends Disposable {
   /** Function or path, for messages. */
@@ -76,8 +94,10 @@ export interface VirtioTransport extends Disposable {
   readonly deviceId: number;
   /** Queues that the device has (admin queues not counted). */
   readonly queueCount: number;
-  /** Administration queues (ADMIN_VQ; reference 2.2): their first number and how many; `count` 0 when the device has none. */
-  readonly adminQueues: { readonly first: number; readonly count: number };
+  /** Administration queues (ADMIN_VQ; reference 2.2): their first number and how many; `count` 0 when the device has none. Absent where there can be none. */
+  readonly adminQueues?: { readonly first: number; readonly count: number };
+  /** Feature bits that are about what this transport carries, and that it handles: accepted unasked when they are offered. Default none. */
+  readonly ownFeatures?: bigint;
   /** VF Migration Capable of a PF: then no command may be sent to its VFs (N-3.7). Absent: no PF, or it is not. */
   readonly vfMigrationCapable?: boolean;
   /** DMA memory that the device can reach. */
@@ -98,6 +118,11 @@ export interface VirtioTransport extends Disposable {
   writeDriverFeatures(bits: bigint): void;
   /** As written last. */
   readonly driverFeatures: bigint;
+  /**
+   * The device goes on with a driver that negotiated with another: what it accepted there, without writing it here, where it came with the
+   * device's state (device parts). Absent where no driver can move to. @throws UsageError for bits that cannot be carried
+   */
+  adoptDriverFeatures?(bits: bigint): void;
 
   /** `device_status`. */
   readStatus(): number;
@@ -121,21 +146,12 @@ export interface VirtioTransport extends Disposable {
   enableQueue(queue: number, addresses: QueueAddresses): void;
   /** Whether the queue is set up. */
   queueEnabled(queue: number): boolean;
-  /** Resets one queue and waits (RING_RESET negotiated). It has no vector afterwards. @throws UnsupportedError, TimeoutError */
-  resetQueue(queue: number, timeoutMs?: number): void;
-  /**
-   * The state of a queue that the device kept over its reset (profile `queue-state`; reference 6).
-   * @param size descriptors that the queue had
-   * @throws UnsupportedError (no such facility), UsageError before a reset or after ACKNOWLEDGE (N-6.2, N-6.3), DeviceError for a state that cannot be
-   */
-  readQueueState(queue: number, layout: "split" | "packed", size: number): QueueState;
-  /**
-   * Sets the state that a queue starts from, before it is enabled (A-6.5).
-   * @param size descriptors that the queue will have
-   * @throws UnsupportedError (QUEUE_STATE not negotiated), UsageError before FEATURES_OK or after DRIVER_OK (N-6.1), for an enabled queue, or for a state
-   * outside the queue (A-6.6)
-   */
-  writeQueueState(queue: number, state: QueueState, size: number): void;
+  /** Resets one queue and waits (RING_RESET negotiated). It has no vector afterwards. Absent where no queue can be reset alone. @throws UnsupportedError, TimeoutError */
+  readonly resetQueue?: ((queue: number, timeoutMs?: number) => void) | undefined;
+  /** The registers of a queue as they stand, for people who look at them. */
+  queueView(queue: number): QueueView;
+  /** Profile `queue-state` (reference 6). Absent where states can neither be read nor written: `requireQueueState` says why. */
+  readonly queueState?: QueueStateAccess | undefined;
   /** After `enableQueue`. */
   doorbell(queue: number): Doorbell;
 
@@ -155,8 +171,8 @@ export interface VirtioTransport extends Disposable {
   /** Reads and clears the ISR byte: 1 queue, 2 config. */
   readInterruptStatus(): number;
 
-  /** Shared memory region by id (reference 1.7); undefined when there is none. */
-  sharedMemory(id: number): SharedMemory | undefined;
+  /** Shared memory region by id (reference 1.7); undefined when there is none. Absent where there can be none. */
+  sharedMemory?(id: number): SharedMemory | undefined;
 
   /** Releases what it holds. May be called again. */
   close(): void;

@@ -177,9 +177,10 @@ Deno.test("a suspended function whose client goes is gone: nobody waits for it a
 Deno.test("A-6.7 the device's state is checked against the ring; chains that it read and did not return are told", async () => {
   await using stations = await Stations.start("queue-state", 2);
   const [one, two] = stations.transports as [PciTransport, PciTransport];
-  const honest = one.readQueueState.bind(one);
+  const states = one.queueState!;
+  const honest = states.read.bind(states);
   let ahead = 3;
-  one.readQueueState = (queue, layout, size): QueueState => {
+  states.read = (queue, layout, size): QueueState => {
     const state = honest(queue, layout, size);
     if (queue !== 1 || state.layout !== "split") return state;
     return { layout: "split", availableIndex: (state.availableIndex + ahead) & 0xffff };

@@ -47,7 +47,9 @@ function beyond(
   switch (request.op) {
     case "reached": {
       const mappable = device.regionInfo(BAR).mmapAreas.length > 0;
-      const areas = [ISM_SHM.regions, ISM_SHM.notify].map((id) => ism.transport.sharedMemory(id)?.sizeBytes);
+      const areas = [ISM_SHM.regions, ISM_SHM.notify].map((id) =>
+        ism.transport.sharedMemory?.(id)?.sizeBytes
+      );
       const { interruptKind, regionVectors } = ism;
       return { mappable, areas, interruptKind, regionVectors };
     }

@@ -68,8 +68,15 @@ Deno.test("1.1 VERSION_1 must be offered; required bits must be; unknown bits do
 Deno.test("1.2 bits that a driver should accept are accepted, by profile and transport", () => {
   const offered = VERSION_1 | bit(33) | bit(34) | bit(35) | bit(36) | bit(37) | bit(38) | bit(39) | bit(40) |
     bit(41) | bit(43) | bit(28) | bit(29);
-  const on = (kind: "pci-modern" | "mmio", profile: "spec" | "queue-state" | "mmio-msi-v2", refused = 0n) =>
-    chooseFeatures({ kind, profile, name: "f", deviceId: 4 }, offered, { refused });
+  const on = (
+    carrier: "pci-modern" | "mmio",
+    profile: "spec" | "queue-state" | "mmio-msi-v2",
+    refused = 0n,
+  ) => {
+    // A transport says which bits are its own.
+    const own = carrier === "mmio" ? {} : { ownFeatures: new FakeTransport().ownFeatures };
+    return chooseFeatures({ ...own, profile, name: "f", deviceId: 4 }, offered, { refused });
+  };
   const common = VERSION_1 | bit(33) | bit(36) | bit(34) | bit(35) | bit(28) | bit(29);
   assertEquals(on("pci-modern", "spec"), common | bit(37) | bit(38) | bit(39) | bit(40));
   assertEquals(on("mmio", "spec"), common | bit(40));

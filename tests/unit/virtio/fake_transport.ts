@@ -17,6 +17,8 @@ import type {
   SharedMemory,
   VirtioTransport,
 } from "../../../lib/virtio/transport/transport.ts";
+import { FEATURE } from "../../../lib/virtio/constants/features.ts";
+import type { QueueView } from "../../../lib/virtio/constants/queue_view.ts";
 import { FakeIommu } from "./fake_iommu.ts";
 import {
   checkQueueState,
@@ -45,6 +47,7 @@ export class FakeTransport implements VirtioTransport {
   readonly name = "fake 0";
   readonly kind = "pci-modern";
   readonly legacy: boolean = false;
+  readonly ownFeatures: bigint = FEATURE.SR_IOV | FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA;
   readonly adminQueues: { readonly first: number; readonly count: number };
   readonly profile: Profile;
   readonly deviceId: number;
@@ -181,13 +184,21 @@ export class FakeTransport implements VirtioTransport {
     this.packedRings.delete(queue);
     this.queueVectors.delete(queue);
   }
-  readQueueState(queue: number, layout: "split" | "packed"): QueueState {
-    this.#open(`read state ${queue}`);
-    return this.states.get(queue) ?? initialQueueState(layout);
-  }
-  writeQueueState(queue: number, state: QueueState, size: number): void {
-    this.#open(`write state ${queue}`);
-    this.states.set(queue, checkQueueState(state, size));
+  readonly queueState = {
+    read: (queue: number, layout: "split" | "packed"): QueueState => {
+      this.#open(`read state ${queue}`);
+      return this.states.get(queue) ?? initialQueueState(layout);
+    },
+    write: (queue: number, state: QueueState, size: number): void => {
+      this.#open(`write state ${queue}`);
+      this.states.set(queue, checkQueueState(state, size));
+    },
+  };
+  queueView(queue: number): QueueView {
+    const area = "0x0";
+    const enabled = this.queueEnabled(queue);
+    const size = this.queueMaxSize(queue);
+    return { queue, size, enabled, vector: null, descriptorArea: area, driverArea: area, deviceArea: area };
   }
   doorbell(queue: number): Doorbell {
     this.#open(`doorbell ${queue}`);

@@ -14,6 +14,8 @@ import { legacySplitLayout } from "../../../lib/virtio/queue/split_layout.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import { LegacyNotify } from "../../../lib/virtio/transport/legacy_notify.ts";
 import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";
+import { requireQueueState } from "../../../lib/virtio/transport/pci_queue_state.ts";
+import type { VirtioTransport } from "../../../lib/virtio/transport/transport.ts";
 import { LegacyModel, type LegacyModelOptions } from "./legacy_model.ts";
 
 const INDIRECT = 1 << 28, EVENT_IDX = 1 << 29, ANY_LAYOUT = 1 << 27;
@@ -412,10 +414,12 @@ Deno.test("queues are counted up to the first of size 0; there is no reset of on
   const { model, transport } = one;
   assertEquals([transport.queueCount, transport.queueCount], [3, 3]);
   assertEquals(model.log.filter((line) => line === "r queue_size").length, 4);
-  assertThrows(() => transport.resetQueue(0), UnsupportedError);
-  assertThrows(() => transport.readQueueState(0), UnsupportedError);
-  assertThrows(() => transport.writeQueueState(0), UnsupportedError);
-  assertEquals([transport.sharedMemory(0), transport.adminQueues], [undefined, { first: 0, count: 0 }]);
+  const facets: VirtioTransport = transport;
+  assertEquals(
+    [facets.resetQueue, facets.queueState, facets.sharedMemory, facets.adminQueues],
+    [undefined, undefined, undefined, undefined],
+  );
+  assertThrows(() => requireQueueState(facets), UnsupportedError, "the legacy interface has no queue state");
   assertThrows(() => transport.queueMaxSize(65536), UsageError);
   model.pfn.set(1, 0x12345);
   model.vf.vectors = [];
@@ -450,8 +454,6 @@ Deno.test("memory decoding and bus mastering are on while it is open; close stop
       () => transport.configGeneration(),
       () => transport.queueCount,
       () => transport.notifyPlace,
-      () => transport.resetQueue(0),
-      () => transport.sharedMemory(0),
       () => transport.enableInterrupts("msix", 1),
     ]
   ) assertThrows(call, ClosedError);

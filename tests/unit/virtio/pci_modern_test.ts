@@ -1,3 +1,4 @@
+import { requireQueueState } from "../../../lib/virtio/transport/pci_queue_state.ts";
 import { readQueueStates, tryQueueStates } from "../../../lib/virtio/inspect_queues.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openFdCount } from "../../../ffi/mod.ts";
@@ -604,7 +605,7 @@ function stateFunction(): { device: FakeFunction; transport: PciModernTransport 
 Deno.test("6.2 N-6.1 A-6.5 queue state is written at 64 and 66 in 16 bits, between FEATURES_OK and DRIVER_OK, before queue_enable", () => {
   const { device, transport } = stateFunction();
   const write = (queue: number, state: QueueState, size = 16) => () =>
-    transport.writeQueueState(queue, state, size);
+    requireQueueState(transport).write(queue, state, size);
   assertThrows(write(0, SPLIT_9), UnsupportedError, "not negotiated");
   transport.writeDriverFeatures(bit(32) | bit(40));
   for (const status of [0, 1, 3]) {
@@ -613,10 +614,10 @@ Deno.test("6.2 N-6.1 A-6.5 queue state is written at 64 and 66 in 16 bits, betwe
   }
   transport.writeStatus(11);
   device.log.length = 0;
-  transport.writeQueueState(1, PACKED_5, 6);
+  requireQueueState(transport).write(1, PACKED_5, 6);
   assertEquals(device.log.filter((one) => one.startsWith("w")), ["w2@16=1", "w2@40=5", "w2@42=8003"]);
   device.log.length = 0;
-  transport.writeQueueState(0, SPLIT_9, 16);
+  requireQueueState(transport).write(0, SPLIT_9, 16);
   assertEquals(
     device.log.filter((one) => one.startsWith("w")),
     ["w2@16=0", "w2@40=9"],
@@ -637,22 +638,26 @@ Deno.test("N-6.2 queue state is read only after a reset, and a state that cannot
   const { device, transport } = stateFunction();
   for (const status of [1, 11, 15, 64]) {
     device.status = status;
-    assertThrows(() => transport.readQueueState(0, "split", 8), UsageError, "N-6.2");
+    assertThrows(() => requireQueueState(transport).read(0, "split", 8), UsageError, "N-6.2");
   }
   transport.reset();
   Object.assign(device.queues[1]!, { availState: 0xfffe, usedState: 0x1234 });
-  assertEquals(transport.readQueueState(1, "split", 8), { layout: "split", availableIndex: 0xfffe });
+  assertEquals(requireQueueState(transport).read(1, "split", 8), { layout: "split", availableIndex: 0xfffe });
   Object.assign(device.queues[1]!, { availState: 5, usedState: 0x8003 });
-  assertEquals(transport.readQueueState(1, "packed", 6), PACKED_5);
-  const available = assertThrows(() => transport.readQueueState(1, "packed", 5), DeviceError, "A-6.6");
+  assertEquals(requireQueueState(transport).read(1, "packed", 6), PACKED_5);
+  const available = assertThrows(
+    () => requireQueueState(transport).read(1, "packed", 5),
+    DeviceError,
+    "A-6.6",
+  );
   assertEquals(available.location, { function: device.name, queue: 1, field: "queue_avail_state" });
   const used = assertThrows(() => {
     device.queues[1]!.usedState = 7;
-    transport.readQueueState(1, "packed", 6);
+    requireQueueState(transport).read(1, "packed", 6);
   }, DeviceError);
   assertEquals(used.location.field, "queue_used_state");
   device.features = bit(32);
-  assertThrows(() => transport.readQueueState(0, "split", 8), UnsupportedError, "not offered");
+  assertThrows(() => requireQueueState(transport).read(0, "split", 8), UnsupportedError, "not offered");
   transport.close();
 });
 
@@ -662,9 +667,9 @@ Deno.test("A-6.1 under the standard's profile there is no queue state, whatever 
   using transport = PciModernTransport.open(device);
   transport.writeDriverFeatures(bit(32) | bit(40));
   transport.writeStatus(11);
-  assertThrows(() => transport.writeQueueState(0, SPLIT_9, 16), UnsupportedError, "A-6.1");
+  assertThrows(() => requireQueueState(transport).write(0, SPLIT_9, 16), UnsupportedError, "A-6.1");
   transport.reset();
-  assertThrows(() => transport.readQueueState(0, "split", 16), UnsupportedError, 'profile "spec"');
+  assertThrows(() => requireQueueState(transport).read(0, "split", 16), UnsupportedError, 'profile "spec"');
 });
 
 Deno.test("N-6.1 on the way to DRIVER_OK every queue's state is written, used by the driver or not", () => {

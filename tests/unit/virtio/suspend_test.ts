@@ -193,7 +193,7 @@ Deno.test("suspend: only a live device; a reset that never ends or a state that 
   stuck.transport.close();
 
   const liar = live(bit(40), "queue-state");
-  liar.transport.readQueueState = () => {
+  liar.transport.queueState.read = () => {
     throw new DeviceError("cannot be");
   };
   assertThrows(() => liar.device.suspend(), DeviceError);
@@ -222,6 +222,15 @@ Deno.test("a start other than the beginning needs QUEUE_STATE, and the layout th
   const packed = { layout: "packed", availableSlot: 0, availableWrap: 1, usedSlot: 0, usedWrap: 1 } as const;
   assertThrows(() => device.createQueue(0, { start: packed }), UsageError, "split was negotiated");
   assertEquals(transport.dma.usage.allocations, 0);
+});
+
+Deno.test("resetQueue behind a transport that cannot reset one queue: UnsupportedError, and the queue goes on", () => {
+  const { transport, device, queue } = live(0n, "spec");
+  Object.defineProperty(transport, "resetQueue", { value: undefined });
+  assertThrows(() => device.resetQueue(1), UnsupportedError, "this interface cannot reset one queue");
+  assertEquals([device.live, queue.closed], [true, false]);
+  device.close();
+  transport.close();
 });
 
 Deno.test("1.5 resetQueue: what came back and what did not; the queue is closed, and set up again with other parameters", () => {
