@@ -28,7 +28,7 @@ async function withBlk(
 ): Promise<void> {
   using stop = interruption();
   using device = host.open(options.function, openOptions(options));
-  using transport = openTransport(device, transportOptions(options));
+  using transport = openTransport(device, transportOptions(device, options));
   const driving: VirtioBlkOptions = {
     interrupts: options.interrupts,
     ...(options.queueSize === undefined ? {} : { queueSize: options.queueSize }),

@@ -21,7 +21,7 @@ const LEAVE = 0x1d;
 export async function consoleBridge(host: Host, options: Of<"console">): Promise<number> {
   using stop = interruption();
   using device = host.open(options.function, openOptions(options));
-  using transport = openTransport(device, transportOptions(options));
+  using transport = openTransport(device, transportOptions(device, options));
   await using console = await VirtioConsole.open(transport, { interrupts: options.interrupts });
   if (options.list) {
     await list(console, options.json);

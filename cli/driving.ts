@@ -15,12 +15,12 @@ export async function openNet(
   address: string,
   options: Pick<
     Of<"net send">,
-    "path" | "vfToken" | "unsafe" | "assumeAccessPlatform" | "interrupts" | "queueSize"
+    "path" | "vfToken" | "unsafe" | "assumeAccessPlatform" | "trace" | "interrupts" | "queueSize"
   >,
   stack: AsyncDisposableStack,
 ): Promise<VirtioNet> {
   const device = stack.use(host.open(address, openOptions(options)));
-  const transport = stack.use(openTransport(device, transportOptions(options)));
+  const transport = stack.use(openTransport(device, transportOptions(device, options)));
   const driving: VirtioNetOptions = {
     interrupts: options.interrupts,
     ...(options.queueSize === undefined ? {} : { queueSize: options.queueSize }),

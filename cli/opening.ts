@@ -4,7 +4,8 @@
  * @module
  */
 import type { OpenOptions } from "../lib/host/mod.ts";
-import type { PciModernOptions } from "../lib/virtio/mod.ts";
+import type { TransportOptions } from "../lib/virtio/mod.ts";
+import { remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 
 /** What `Host.open` takes, from the command line. */
@@ -17,6 +18,14 @@ export function openOptions(options: Pick<Of<"show">, "path" | "vfToken" | "unsa
 }
 
 /** What `openTransport` takes, from the command line. */
-export function transportOptions(options: Pick<Of<"show">, "assumeAccessPlatform">): PciModernOptions {
-  return { assumeAccessPlatform: options.assumeAccessPlatform };
+export function transportOptions(
+  { name }: { readonly name: string },
+  { assumeAccessPlatform, trace }: Pick<Of<"show">, "assumeAccessPlatform" | "trace">,
+): Pick<TransportOptions, "assumeAccessPlatform" | "trace"> {
+  if (!trace) return { assumeAccessPlatform };
+  return {
+    assumeAccessPlatform,
+    trace: ({ kind, register, width, value }) =>
+      remark(`${name} ${kind.padEnd(5)} ${register} 0x${value.toString(16).padStart(2 * width, "0")}`),
+  };
 }

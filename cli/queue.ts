@@ -23,7 +23,7 @@ import {
   tryQueueStates,
 } from "../lib/virtio/mod.ts";
 import { countText, print, printJson, printTable, remark } from "./output.ts";
-import { openOptions } from "./opening.ts";
+import { openOptions, transportOptions } from "./opening.ts";
 import type { Of } from "./parser.ts";
 
 const encoder = new TextEncoder();
@@ -82,7 +82,7 @@ export function queueSave(host: Host, options: Of<"queue save">): void {
     }
   } else {
     using device = host.open(address, openOptions(options));
-    states = readQueueStates(device, options.layout);
+    states = readQueueStates(device, options.layout, transportOptions(device, options));
     remark(`${address} was not driven: these are the states that it kept over its last reset`);
   }
   using file = OwnedFd.open(options.file, O.WRONLY | O.CREAT | O.TRUNC, 0o600);
@@ -96,7 +96,7 @@ export function queueLoad(host: Host, options: Of<"queue load">): void {
   const states = readStates(options.file);
   const { address } = host.describe(options.function);
   using device = host.open(address, openOptions(options));
-  const taken = tryQueueStates(device, states);
+  const taken = tryQueueStates(device, states, transportOptions(device, options));
   if (options.json) printJson({ function: address, file: options.file, taken, ...states });
   else {
     print(
@@ -121,7 +121,7 @@ function deviceView(host: Host, address: string): FunctionQueues | undefined {
 
 function registersOf(host: Host, options: Of<"queue">): FunctionQueues {
   using device = host.open(options.function, openOptions(options));
-  return inspectQueues(device);
+  return inspectQueues(device, transportOptions(device, options));
 }
 
 /** @throws UnsupportedError when the function has another profile */

@@ -29,7 +29,7 @@ export async function rng(host: Host, options: Of<"rng">): Promise<void> {
   const say = options.output === "-" ? remark : print;
   using stop = interruption();
   using device = host.open(options.function, openOptions(options));
-  using transport = openTransport(device, transportOptions(options));
+  using transport = openTransport(device, transportOptions(device, options));
   await using entropy = VirtioRng.open(transport, { interrupts: options.interrupts });
   using file = openOutput(options.output);
   let text = "";

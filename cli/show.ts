@@ -11,7 +11,7 @@ import { describeStatus, type FunctionFacts, inspect } from "../lib/virtio/mod.t
 import { forHost } from "./failure.ts";
 import { bytesText, hex, hexText, print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
-import { openOptions } from "./opening.ts";
+import { openOptions, transportOptions } from "./opening.ts";
 
 const REGION_NAMES = ["BAR0", "BAR1", "BAR2", "BAR3", "BAR4", "BAR5", "ROM", "config", "VGA"];
 const IRQ_NAMES = ["INTx", "MSI", "MSI-X", "error", "request"];
@@ -72,7 +72,7 @@ function openedFacts(
   }
   try {
     using device = host.open(options.function, openOptions(options));
-    return { facts: inspect(device) };
+    return { facts: inspect(device, transportOptions(device, options)) };
   } catch (error) {
     if (!(error instanceof RingsideError)) throw error;
     const hint = error.hint === "" ? "" : ` (${forHost(error.hint, host.name)})`;

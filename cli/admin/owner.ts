@@ -13,7 +13,7 @@ import type { Of } from "../parser.ts";
 /** Options of every `admin` command. */
 export type AdminOptions = Pick<
   Of<"admin list">,
-  "function" | "interrupts" | "path" | "vfToken" | "unsafe" | "assumeAccessPlatform" | "json"
+  "function" | "interrupts" | "path" | "vfToken" | "unsafe" | "assumeAccessPlatform" | "trace" | "json"
 >;
 
 /** Opens a PF for nothing but its administration queues; `stack` closes it with all below it. */
@@ -30,7 +30,7 @@ export async function openOwner(
     });
   }
   const device = stack.use(host.open(info.address, openOptions(options)));
-  const transport = stack.use(openTransport(device, transportOptions(options)));
+  const transport = stack.use(openTransport(device, transportOptions(device, options)));
   const owner = stack.use(
     await VirtioAdmin.open(transport, {
       interrupts: options.interrupts,

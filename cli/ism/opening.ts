@@ -12,7 +12,7 @@ import type { Of } from "../parser.ts";
 /** Options of every `ism` command. */
 export type IsmOptions = Pick<
   Of<"ism info">,
-  "function" | "interrupts" | "path" | "vfToken" | "unsafe" | "assumeAccessPlatform" | "json"
+  "function" | "interrupts" | "path" | "vfToken" | "unsafe" | "assumeAccessPlatform" | "trace" | "json"
 >;
 
 /** Opens a virtio-ism function; `stack` closes it with all below it, and its regions with it. */
@@ -23,6 +23,6 @@ export async function openIsm(
   driving: VirtioIsmOptions = {},
 ): Promise<VirtioIsm> {
   const device = stack.use(host.open(options.function, openOptions(options)));
-  const transport = stack.use(openTransport(device, transportOptions(options)));
+  const transport = stack.use(openTransport(device, transportOptions(device, options)));
   return stack.use(await VirtioIsm.open(transport, { interrupts: options.interrupts, ...driving }));
 }

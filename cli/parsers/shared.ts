@@ -45,6 +45,9 @@ export const opening = object("Opening a function", {
     description:
       message`Behind an IOMMU, drive also a device that does not offer ACCESS_PLATFORM: it is known to go through the IOMMU.`,
   }),
+  trace: option("--trace", {
+    description: message`Each access to a virtio register, by name, on standard error.`,
+  }),
 });
 
 /** Token that a PF gets. */

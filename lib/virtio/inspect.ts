@@ -8,7 +8,7 @@ import { UnsupportedError } from "../errors/mod.ts";
 import type { IrqInfo, RegionInfo, VfioDevice, VfioPath } from "../vfio/mod.ts";
 import { deviceTypeName } from "./constants/device_id.ts";
 import { featureNames } from "./constants/features.ts";
-import { openTransport } from "./transport/open.ts";
+import { openTransport, type TransportOptions } from "./transport/open.ts";
 import type { Profile, VirtioTransport } from "./transport/transport.ts";
 
 /** A virtio function, read through its registers. */
@@ -46,9 +46,9 @@ export interface FunctionFacts {
 }
 
 /** Reads an opened function. Only the feature and queue selectors of a virtio function are written. @throws what the device throws */
-export function inspect(device: VfioDevice, profile: Profile = "spec"): FunctionFacts {
+export function inspect(device: VfioDevice, options: TransportOptions = {}): FunctionFacts {
   const VFIO_DEVICE_FLAGS_RESET = 1;
-  const virtio = inspectVirtio(device, profile);
+  const virtio = inspectVirtio(device, options);
   return {
     path: device.path,
     resettable: (device.info.flags & VFIO_DEVICE_FLAGS_RESET) !== 0,
@@ -76,10 +76,10 @@ function unlessAbsent<T>(read: () => T): T | undefined {
   }
 }
 
-function inspectVirtio(device: VfioDevice, profile: Profile): VirtioFacts | undefined {
+function inspectVirtio(device: VfioDevice, options: TransportOptions): VirtioFacts | undefined {
   let transport: VirtioTransport;
   try {
-    transport = openTransport(device, { profile });
+    transport = openTransport(device, options);
   } catch (error) {
     if (error instanceof UnsupportedError) return undefined;
     throw error;
@@ -89,9 +89,9 @@ function inspectVirtio(device: VfioDevice, profile: Profile): VirtioFacts | unde
     return {
       deviceId: transport.deviceId,
       deviceType: deviceTypeName(transport.deviceId),
-      profile,
+      profile: transport.profile,
       features,
-      featureNames: featureNames(features, transport.deviceId, profile),
+      featureNames: featureNames(features, transport.deviceId, transport.profile),
       status: transport.readStatus(),
       queueSizes: indices(transport.queueCount).map((queue) => transport.queueMaxSize(queue)),
       configSizeBytes: transport.configSizeBytes,

@@ -11,7 +11,7 @@ import type { FunctionQueues } from "./constants/queue_view.ts";
 import { VirtioDevice } from "./device.ts";
 import { hasQueueState } from "./features.ts";
 import { checkQueueState, type QueueState } from "./queue/queue_state.ts";
-import { openTransport } from "./transport/open.ts";
+import { openTransport, type TransportOptions } from "./transport/open.ts";
 import { requireQueueState } from "./transport/pci_queue_state.ts";
 
 /** The state of one queue. */
@@ -37,12 +37,15 @@ export interface QueueStates {
 }
 
 /** Reads the registers of all queues. Only selectors are written; closing the transport resets the device, which nobody drives. */
-export function inspectQueues(device: VfioDevice, profile: "spec" | "queue-state" = "spec"): FunctionQueues {
-  using transport = openTransport(device, { profile });
+export function inspectQueues(
+  device: VfioDevice,
+  options: TransportOptions & { readonly profile?: "spec" | "queue-state" } = {},
+): FunctionQueues {
+  using transport = openTransport(device, options);
   return {
     function: transport.name,
     deviceId: transport.deviceId,
-    profile,
+    profile: options.profile ?? "spec",
     status: transport.readStatus(),
     features: "0x0",
     queues: Array.from({ length: transport.queueCount }, (_, queue) => transport.queueView(queue)),
@@ -53,8 +56,12 @@ export function inspectQueues(device: VfioDevice, profile: "spec" | "queue-state
  * Resets a function and reads what it says of its queues (N-6.2): where they stood when it was reset last, if it kept that.
  * @param layout of the rings that it had @throws UnsupportedError without QUEUE_STATE, DeviceError for a state that cannot be
  */
-export function readQueueStates(device: VfioDevice, layout: "split" | "packed"): QueueStates {
-  using transport = openTransport(device, { profile: "queue-state" });
+export function readQueueStates(
+  device: VfioDevice,
+  layout: "split" | "packed",
+  options: TransportOptions = {},
+): QueueStates {
+  using transport = openTransport(device, { ...options, profile: "queue-state" });
   transport.reset();
   const queues: QueueStateEntry[] = [];
   for (let queue = 0; queue < transport.queueCount; queue++) {
@@ -70,10 +77,14 @@ export function readQueueStates(device: VfioDevice, layout: "split" | "packed"):
  * @returns how many states it took
  * @throws UnsupportedError (no QUEUE_STATE, layout, queue or size), DeviceError (what was written does not read back)
  */
-export function tryQueueStates(device: VfioDevice, states: QueueStates): number {
+export function tryQueueStates(
+  device: VfioDevice,
+  states: QueueStates,
+  options: TransportOptions = {},
+): number {
   const { layout, queues } = checkQueueStates(states);
   // It is given no address.
-  using transport = openTransport(device, { profile: "queue-state", assumeAccessPlatform: true });
+  using transport = openTransport(device, { ...options, profile: "queue-state", assumeAccessPlatform: true });
   using virtio = new VirtioDevice(transport);
   const packed = FEATURE.RING_PACKED;
   virtio.negotiate(layout === "packed" ? { required: packed } : { refused: packed });

@@ -215,6 +215,7 @@ export class PciModernTransport extends RegisterTransport<typeof COMMON_REGISTER
 
   /** The device-specific structure. */
   protected get configSpace(): RegisterSpace {
+    this.requireOpen();
     const { bar, offset } = this.layout.device!;
     return this.#configSpace ??= partOf(this.#bars.bar(bar), offset);
   }

@@ -7,6 +7,7 @@ import { consoleBridge } from "../../../cli/console.ts";
 import { ismInfo } from "../../../cli/ism/info.ts";
 import { netReceive } from "../../../cli/net_receive.ts";
 import { type Invocation, type Of, parser } from "../../../cli/parser.ts";
+import { printingTo } from "../../../cli/output.ts";
 import { rng } from "../../../cli/rng.ts";
 import type { Host } from "../../../lib/host/mod.ts";
 import { FakeFunction, USUAL } from "../../unit/virtio/fake_function.ts";
@@ -53,3 +54,34 @@ for (const [deviceId, words, run] of COMMANDS) {
     }
   });
 }
+
+Deno.test("--trace: each access to a virtio register, by name, on standard error, and nothing of it without", async () => {
+  for (const trace of [false, true]) {
+    const device = new FakeFunction(USUAL, 0x1044);
+    device.features = VERSION_1;
+    device.keep = { enable: 0 };
+    const host = {
+      open: () => device,
+      describe: () => ({ address: FUNCTION, sriov: { numVfs: 0, vfs: [] } }),
+    } as unknown as Host;
+    const parsed = parse(parser, trace ? ["rng", FUNCTION, "--trace"] : ["rng", FUNCTION]);
+    if (!parsed.success) throw new Error("rng is not understood");
+    const lines: string[] = [];
+    const output = { out: () => {}, err: (text: string) => void lines.push(text) };
+    await assertRejects(() => printingTo(output, () => rng(host, parsed.value as Of<"rng">)), Error);
+    const { name } = device;
+    assertEquals(
+      lines.slice(0, 5),
+      trace
+        ? [
+          `${name} read  num_queues 0x0003\n`,
+          `${name} write device_status 0x00\n`,
+          `${name} read  device_status 0x00\n`,
+          `${name} read  device_status 0x00\n`,
+          `${name} write device_status 0x01\n`,
+        ]
+        : [],
+    );
+    assertEquals(lines.some((line) => line.includes("write driver_feature 0x00000001")), trace);
+  }
+});

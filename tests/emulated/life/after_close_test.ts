@@ -58,6 +58,8 @@ const ARGUMENTS: Record<string, unknown[]> = {
 };
 /** Facts that are remembered, and members whose point is to work on a closed object. */
 const REMEMBERED = ["close", "closed", "settled", "onLinkChange", "statistics", "features", "featureNames"];
+/** What transports put behind the checks of their base class's public calls. */
+const TRANSPORT_INTERNALS = ["release", "requireCarried", "requireVectors", "error"];
 /** What a ring's base class and its layouts call of each other: `protected`, and behind the checks of the public calls. */
 const RING_INTERNALS = [
   "held",
@@ -109,6 +111,7 @@ Deno.test("after close every use of device, BAR, config, interrupts, transport, 
     transport.close();
     everyMember(transport, [
       ...REMEMBERED,
+      ...TRANSPORT_INTERNALS,
       "driverFeatures",
       "configSizeBytes",
       "dma",
