@@ -19,7 +19,6 @@ import {
   deviceTypeName,
   featureNames,
   LEGACY_CFG_BYTES,
-  LegacyAdminTransport,
   LegacyIoBar,
   openTransport,
   transitionalIdentity,
@@ -201,13 +200,13 @@ async function drive(
   const { observer, signal } = options;
   using legacyDevice = host.open(vfs[0]!, open);
   using modernDevice = host.open(vfs[1]!, open);
-  using legacyTransport = LegacyAdminTransport.open(legacyDevice, member.legacy, { owner });
+  using legacyTransport = openTransport(legacyDevice, { legacy: member.legacy, owner });
   using modernTransport = openTransport(modernDevice);
   const { notifyPlace } = legacyTransport;
   observer.step(
     "open",
     `${vfs[0]} by its legacy registers, notified ${
-      notifyPlace === null
+      notifyPlace == null
         ? "by command"
         : `in BAR ${notifyPlace.bar} of ${notifyPlace.whose === "owner" ? owner.name : vfs[0]}`
     }; ${vfs[1]} by the modern transport`,

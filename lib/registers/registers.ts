@@ -33,11 +33,15 @@ export interface RegisterPlace {
 
 /** An access to a register, as `traced` tells it. */
 export interface RegisterAccess {
+  /** Which way. */
   readonly kind: "read" | "write";
   /** The table's name for it, with its number where it is one of several: `queue_size`, `table[3]`. */
   readonly register: string;
+  /** Bytes from the table's start. */
   readonly offset: number;
+  /** Bytes of the access. */
   readonly width: AccessWidth;
+  /** Read or written, unsigned. */
   readonly value: number;
 }
 
@@ -49,7 +53,7 @@ export class Registers<const T extends RegisterTable> {
   readonly #offset: number;
   readonly #lengthBytes: number;
 
-  /** @param space stays the caller's */
+  /** Binds; touches nothing. @param space stays the caller's */
   constructor(table: T, space: RegisterSpace, place: RegisterPlace = {}) {
     this.table = table;
     this.#space = space;

@@ -9,7 +9,8 @@ import { libc } from "../../ffi/libc.ts";
 import { errnoNumber, mappingCount, openFdCount, removeFile } from "../../ffi/mod.ts";
 import { RingsideError } from "../../lib/errors/mod.ts";
 import { EmulatedHost } from "../../lib/host/mod.ts";
-import { PciModernTransport, type VirtioTransport } from "../../lib/virtio/mod.ts";
+import type { VirtioTransport } from "../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 import { TopologyHost } from "../emulated/drivers/topology_host.ts";
 
 const ADDRESS = "0000:01:00.0";

@@ -10,7 +10,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { type ConsolePort, VirtioConsole } from "../../drivers/virtio_console.ts";
-import { PciModernTransport } from "../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 import { guestTest, PATHS } from "./guest_host.ts";
 import { inGuest } from "./rig/in_guest.ts";
 import { LinuxHost } from "../../lib/host/mod.ts";

@@ -5,14 +5,9 @@ import { VirtioNet, type VirtioNetOptions } from "../../drivers/virtio_net.ts";
 import { UnsupportedError } from "../../lib/errors/mod.ts";
 import type { LinuxHost } from "../../lib/host/mod.ts";
 import { ConfigAccess } from "../../lib/vfio/config_access.ts";
-import {
-  FEATURE,
-  LegacyAdminTransport,
-  PciModernTransport,
-  STATUS,
-  VirtioDevice,
-  type VirtioTransport,
-} from "../../lib/virtio/mod.ts";
+import { FEATURE, STATUS, VirtioDevice, type VirtioTransport } from "../../lib/virtio/mod.ts";
+import { LegacyAdminTransport } from "../../lib/virtio/transport/pci_legacy_admin.ts";
+import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 import { anyPathTest, functions, type KernelPath, pathTest } from "./guest_host.ts";
 import { bothWays, drive } from "./net_pair.ts";
 import { IoBarRegisters, msixEnabled, withPhysicalDma } from "./transitional.ts";

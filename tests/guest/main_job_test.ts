@@ -14,7 +14,7 @@ import { RefusedError, TimeoutError, UnsupportedError } from "../../lib/errors/m
 import type { LinuxHost } from "../../lib/host/mod.ts";
 import { InterruptSet, IRQ } from "../../lib/vfio/mod.ts";
 import { FEATURE } from "../../lib/virtio/constants/mod.ts";
-import { PciModernTransport } from "../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 import {
   anyPathTest,
   functions,

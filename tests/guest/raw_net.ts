@@ -8,7 +8,6 @@ import {
   NET_CONFIG,
   NET_FEATURE,
   NET_HDR_BYTES,
-  type PciModernTransport,
   refusedRingFeatures,
   type RingOptions,
   type UsedBurst,
@@ -16,6 +15,7 @@ import {
   VirtioDevice,
   type Virtqueue,
 } from "../../lib/virtio/mod.ts";
+import type { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 
 const RECEIVE = 0;
 const TRANSMIT = 1;

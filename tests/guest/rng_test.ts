@@ -3,7 +3,8 @@ import { assert, assertEquals, assertGreater, assertNotEquals } from "@std/asser
 import { Epoll } from "../../ffi/mod.ts";
 import { VirtioRng } from "../../drivers/virtio_rng.ts";
 import { bindInterrupts } from "../../lib/virtio/interrupts.ts";
-import { FEATURE, PciModernTransport, usedBurst, VirtioDevice } from "../../lib/virtio/mod.ts";
+import { FEATURE, usedBurst, VirtioDevice } from "../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 import { pathTest, rng } from "./guest_host.ts";
 
 for (const kind of ["msix", "intx", "none"] as const) {

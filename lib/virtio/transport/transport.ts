@@ -6,6 +6,7 @@
 import type { EventFd, MappedMemory } from "../../../ffi/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import type { Lifeline, RegionArea } from "../../vfio/device.ts";
+import type { LegacyNotifyArea } from "../admin/legacy_access.ts";
 import type { QueueState } from "../constants/queue_state.ts";
 import type { QueueView } from "../constants/queue_view.ts";
 
@@ -152,6 +153,8 @@ export interface VirtioTransport extends Disposable {
   queueView(queue: number): QueueView;
   /** Profile `queue-state` (reference 6). Absent where states can neither be read nor written: `requireQueueState` says why. */
   readonly queueState?: QueueStateAccess | undefined;
+  /** Of a VF that is driven through its owner: where it is notified; null for commands. Absent elsewhere. */
+  readonly notifyPlace?: LegacyNotifyArea | null;
   /** After `enableQueue`. */
   doorbell(queue: number): Doorbell;
 

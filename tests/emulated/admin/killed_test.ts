@@ -6,7 +6,7 @@ import { readLegacyVfIdentity } from "../../../examples/legacy_vf_identity.ts";
 import { TestFrames } from "../../../examples/test_frames.ts";
 import { UnixSocket } from "../../../ffi/mod.ts";
 import { RingsideError } from "../../../lib/errors/mod.ts";
-import { LegacyAdminTransport } from "../../../lib/virtio/mod.ts";
+import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 import { ownership } from "../host/served_host.ts";
 import { PF, vfAddress } from "./group_host.ts";

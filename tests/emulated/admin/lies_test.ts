@@ -11,12 +11,8 @@ import { exchangePolled } from "../../../examples/exchange.ts";
 import { readLegacyVfIdentity } from "../../../examples/legacy_vf_identity.ts";
 import { TestFrames } from "../../../examples/test_frames.ts";
 import { DeviceError } from "../../../lib/errors/mod.ts";
-import {
-  ADMIN_OPCODE,
-  ADMIN_QUALIFIER,
-  ADMIN_STATUS,
-  LegacyAdminTransport,
-} from "../../../lib/virtio/mod.ts";
+import { ADMIN_OPCODE, ADMIN_QUALIFIER, ADMIN_STATUS } from "../../../lib/virtio/mod.ts";
+import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";
 import { type Reached, TopologyHost } from "../drivers/topology_host.ts";
 import { GroupHost } from "./group_host.ts";
 

@@ -5,7 +5,7 @@
 import { VirtioAdmin } from "../../../drivers/virtio_admin.ts";
 import { UnixListener } from "../../../ffi/mod.ts";
 import { EmulatedHost } from "../../../lib/host/mod.ts";
-import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { answer, receiveAll, REQUEST_BYTES } from "./register_wire.ts";
 
 const [directory = "", path = ""] = Deno.args;

@@ -14,7 +14,8 @@ import {
 } from "../../../lib/errors/mod.ts";
 import { SocketSysfs } from "../../../lib/host/socket_sysfs.ts";
 import { ConfigAccess, REGION } from "../../../lib/vfio/mod.ts";
-import { LegacyAdminTransport, type LegacyRegisterAccess } from "../../../lib/virtio/mod.ts";
+import type { LegacyRegisterAccess } from "../../../lib/virtio/mod.ts";
+import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";
 import { GroupHost, PF, vfAddress } from "./group_host.ts";
 
 const SRIOV_CONTROL = 0x158 + 8;

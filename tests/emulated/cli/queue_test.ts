@@ -5,10 +5,10 @@ import {
   FEATURE,
   type FunctionQueues,
   inspectQueue,
-  PciModernTransport,
   usedBurst,
   VirtioDevice,
 } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 import { cli, type CliResult } from "./run_cli.ts";
 

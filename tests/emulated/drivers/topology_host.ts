@@ -14,7 +14,7 @@ import {
 } from "../../../ffi/mod.ts";
 import { EmulatedHost } from "../../../lib/host/mod.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
-import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 
 const DIRECTORY = 4;
 const SIGKILL = 9;

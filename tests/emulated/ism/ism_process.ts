@@ -4,7 +4,7 @@
  */
 import { VirtioIsm, type VirtioIsmOptions } from "../../../drivers/virtio_ism.ts";
 import { EmulatedHost } from "../../../lib/host/mod.ts";
-import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import type { Request } from "./ism_peer.ts";
 import { IsmRequests } from "./ism_requests.ts";
 

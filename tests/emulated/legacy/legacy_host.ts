@@ -5,7 +5,8 @@
  */
 import { VirtioAdmin } from "../../../drivers/virtio_admin.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
-import { LegacyAdminTransport, PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { type ReportedViolation, TopologyHost } from "../drivers/topology_host.ts";
 
 const PF = "0000:01:00.0";

@@ -3,7 +3,7 @@ import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { VirtioNet } from "../../../drivers/virtio_net.ts";
 import { ClosedError, PeerGoneError } from "../../../lib/errors/mod.ts";
 import { EmulatedHost } from "../../../lib/host/mod.ts";
-import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import type { WaitMode } from "../../../lib/virtio/waiter.ts";
 
 const PF = "0000:01:00.0";

@@ -4,7 +4,7 @@ import { VirtioRng } from "../../../drivers/virtio_rng.ts";
 import { mappingCount, openFdCount, readDirectory, readText } from "../../../ffi/mod.ts";
 import { campaign, rounds } from "../../random.ts";
 import { openHost } from "../../../lib/host/mod.ts";
-import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 
 const RNG = "0000:02:00.0";
 const CYCLES = rounds(10_000);

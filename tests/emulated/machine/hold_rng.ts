@@ -1,7 +1,7 @@
 /** Drives a virtio-rng function (second argument) of an emulated host (first argument) until it is killed; says so once it has bytes. */
 import { VirtioRng } from "../../../drivers/virtio_rng.ts";
 import { EmulatedHost } from "../../../lib/host/mod.ts";
-import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 
 const [directory = "", address = ""] = Deno.args;
 using host = EmulatedHost.connect(directory);

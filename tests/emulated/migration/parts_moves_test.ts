@@ -4,7 +4,8 @@ import { VirtioNet, type VirtioNetOptions } from "../../../drivers/virtio_net.ts
 import { VirtioAdmin } from "../../../drivers/virtio_admin.ts";
 import { ExhaustedError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
-import { DEV_PART, MovableTransport, type PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { DEV_PART, MovableTransport } from "../../../lib/virtio/mod.ts";
+import type { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { campaign, Random, rounds } from "../../random.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 import { Traffic } from "./traffic.ts";

@@ -6,7 +6,8 @@
 import { type ResumeNetOptions, type SavedNet, VirtioNet } from "../../../drivers/virtio_net.ts";
 import type { VirtioNetOptions } from "../../../drivers/virtio_net.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
-import { PciModernTransport, type Profile } from "../../../lib/virtio/mod.ts";
+import type { Profile } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 
 const PF = "0000:01:00.0";

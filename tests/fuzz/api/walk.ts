@@ -12,7 +12,7 @@ import { VirtioNet } from "../../../drivers/virtio_net.ts";
 import { VirtioRng } from "../../../drivers/virtio_rng.ts";
 import { RingsideError } from "../../../lib/errors/mod.ts";
 import { EmulatedHost, type Host } from "../../../lib/host/mod.ts";
-import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { Random } from "../../random.ts";
 import { type Door, doorsOf, freeDoors, nameOf, publicModules, readMarks } from "./doors.ts";
 import { OwnError, shown, Values } from "./values.ts";

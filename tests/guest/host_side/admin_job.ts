@@ -8,11 +8,11 @@ import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
 import { LinuxHost } from "../../../lib/host/mod.ts";
 import {
   adminOpcodeName,
-  LegacyAdminTransport,
   type LegacyNotifyArea,
   type LegacyRegisterAccess,
-  PciModernTransport,
 } from "../../../lib/virtio/mod.ts";
+import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { functions, ID, type KernelPath } from "../guest_host.ts";
 import { bothWays, drive } from "../net_pair.ts";
 import { kernelComplaints, report } from "./job_guest.ts";

@@ -4,7 +4,7 @@
  */
 import { VirtioBlk } from "../../../drivers/virtio_blk.ts";
 import { LinuxHost } from "../../../lib/host/mod.ts";
-import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { queueOf, readPart, writeAll } from "../disk_driving.ts";
 import { type DiskWrite, overlappingWrites, separateWrites, sha256 } from "../disk_writes.ts";
 import { functions, ID, type KernelPath } from "../guest_host.ts";

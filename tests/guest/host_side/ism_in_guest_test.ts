@@ -7,7 +7,7 @@ import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { ISM_PERM, IsmError, VirtioIsm } from "../../../drivers/virtio_ism.ts";
 import { IsmChannel } from "../../../drivers/virtio_ism_channel.ts";
 import { EmulatedHost } from "../../../lib/host/mod.ts";
-import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import type { Answer, RegionReport } from "../../emulated/ism/ism_peer.ts";
 import { eventText, receivePattern, sendPattern } from "../../emulated/ism/ism_requests.ts";
 import type { GuestRequest, IsmTask } from "./ism_job.ts";

@@ -7,7 +7,7 @@ import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
 import { LinuxHost } from "../../../lib/host/mod.ts";
 import { REGION, type VfioDevice } from "../../../lib/vfio/device.ts";
 import { ISM_SHM } from "../../../lib/virtio/constants/ism.ts";
-import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import type { Request } from "../../emulated/ism/ism_peer.ts";
 import { answering, IsmRequests } from "../../emulated/ism/ism_requests.ts";
 import { functions, ID, type KernelPath } from "../guest_host.ts";

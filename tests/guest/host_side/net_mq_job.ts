@@ -5,7 +5,8 @@
 import { FrameBurst, VirtioNet } from "../../../drivers/virtio_net.ts";
 import { NotFoundError, TimeoutError } from "../../../lib/errors/mod.ts";
 import { LinuxHost } from "../../../lib/host/mod.ts";
-import { PciModernTransport, type RingOptions } from "../../../lib/virtio/mod.ts";
+import type { RingOptions } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { functions, ID, type KernelPath } from "../guest_host.ts";
 import { echoExchange, icmpOf } from "./icmp_peer.ts";
 

@@ -7,7 +7,7 @@ import { type EmulatedProcess, startEmulatedHost } from "../../../cli/emulated_p
 import { VirtioNet } from "../../../drivers/virtio_net.ts";
 import { type Observer, vfToVf } from "../../../examples/vf_to_vf.ts";
 import { EmulatedHost } from "../../../lib/host/mod.ts";
-import { PciModernTransport } from "../../../lib/virtio/mod.ts";
+import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { sha256 } from "../disk_writes.ts";
 import { bootGuest, type GuestOptions } from "../rig/guest.ts";
 import { inGuest } from "../rig/in_guest.ts";
