@@ -9,7 +9,7 @@ import { ismWishes } from "../drivers/virtio_ism/config.ts";
 import { netWishes } from "../drivers/virtio_net/features.ts";
 import { O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
 import { type BehaviourOptions, createVirtioModels } from "../lib/emulation/mod.ts";
-import { VirtioPciFront } from "../lib/emulation/virtio/views/pci/view.ts";
+import { PciView } from "../lib/emulation/virtio/views/pci/view.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import {
   chooseFeatures,
@@ -91,8 +91,8 @@ function offered(
   const models = createVirtioModels();
   const offer = (more: Partial<BehaviourOptions>): bigint => {
     const front = models.createBehaviour(`virtio-${name}`, { address: "0000:01:00.0", profile, ...more });
-    if (!(front instanceof VirtioPciFront)) throw new UsageError(`${name} is no honest function`);
-    const { offered } = front;
+    if (!(front instanceof PciView)) throw new UsageError(`${name} is no honest function`);
+    const { offered } = front.core;
     front.close();
     return offered;
   };
@@ -128,8 +128,8 @@ function legacyRow(bit: number): string[] {
       admin,
       ...one,
     });
-    if (!(front instanceof VirtioPciFront)) throw new UsageError(`${name} is no honest function`);
-    const offered = front.memberLegacy?.offered ?? 0n;
+    if (!(front instanceof PciView)) throw new UsageError(`${name} is no honest function`);
+    const offered = front.memberLegacy?.driver.offered ?? 0n;
     front.close();
     return has(offered);
   });

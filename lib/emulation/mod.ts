@@ -18,8 +18,18 @@ export type * from "./sysfs_tree.ts";
 export * from "./topology.ts";
 export type * from "./violation_log.ts";
 export type * from "./virtual_kernel.ts";
-export type * from "./virtio/mod.ts";
-export { createVirtioModels } from "./virtio/models.ts";
+export type {
+  IsmAttachmentState,
+  IsmDomainState,
+  IsmFunctionState,
+  IsmRegionState,
+} from "./virtio/ism/report.ts";
+export type * from "./virtio/net/filter.ts";
+export type * from "./virtio/net/frame.ts";
+export type * from "./virtio/net/switch.ts";
+export type * from "./virtio/queue/chain.ts";
+export type * from "./virtio/queue/device_queue.ts";
+export { createVirtioModels, type VirtioModels } from "./virtio/models.ts";
 export { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "./sysfs_protocol.ts";
 // What the types above are made of.
 export type { EventFd, MappedMemory, OwnedFd, SyscallError } from "../../ffi/mod.ts";

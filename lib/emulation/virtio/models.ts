@@ -9,7 +9,7 @@ import { DEVICE_ID } from "../../virtio/constants/device_id.ts";
 import { FEATURE_BIT, featureBit } from "../../virtio/constants/features.ts";
 import type { DeviceModel } from "../device_model.ts";
 import { AdminController } from "./admin/controller.ts";
-import { isAdminLie, LyingAdminController, parseAdminLie } from "./lies/admin.ts";
+import { ADMIN_FAMILY, isAdminLie, LyingAdminController } from "./lies/admin.ts";
 import { BlkModel } from "./blk/model.ts";
 import { ConsoleModel } from "./console/model.ts";
 import type {
@@ -21,10 +21,11 @@ import type {
 import { IsmDomains } from "./ism/domain.ts";
 import { IsmModel } from "./ism/model.ts";
 import { type IsmDomainState, reportDomain } from "./ism/report.ts";
-import { LyingFront, lyingQueues, parseLie } from "./lies/hostile.ts";
+import { DEVICE_FAMILY, lyingView } from "./lies/device.ts";
+import { parseLie } from "./lies/lie.ts";
 import { NetModel } from "./net/model.ts";
 import { COUNTER, type CounterName, NetSwitch, type SwitchOptions } from "./net/switch.ts";
-import { VirtioPciFront } from "./views/pci/view.ts";
+import { PciView, type PciViewOptions } from "./views/pci/view.ts";
 import { RngModel } from "./rng/model.ts";
 
 const KINDS = ["virtio-net", "virtio-rng", "virtio-blk", "virtio-console", "virtio-ism"] as const;
@@ -36,6 +37,8 @@ const DEVICE_IDS: Readonly<Record<Kind, number>> = {
   "virtio-console": DEVICE_ID.console,
   "virtio-ism": DEVICE_ID.ism,
 };
+/** How the lies begin that a kind tells itself. */
+const LIES_OF_KIND: Readonly<Partial<Record<Kind, string>>> = { "virtio-blk": "blk-", "virtio-ism": "ism-" };
 const DEFAULT_SWITCH = "s0";
 
 /** The virtio models of one machine. */
@@ -82,28 +85,26 @@ class Models implements VirtioModels {
     if ((featuresOn & ~notificationData) !== 0n) {
       throw new UsageError(`${options.address}: only VIRTIO_F_NOTIFICATION_DATA can be switched on`);
     }
-    const ofModel = isAdminLie(options.lie ?? "") ||
-      (known === "virtio-blk" && (options.lie ?? "").startsWith("blk-")) ||
-      (known === "virtio-ism" && (options.lie ?? "").startsWith("ism-"));
-    const plan = options.lie === undefined || ofModel ? undefined : parseLie(options.lie);
-    const makeQueue = plan === undefined ? undefined : lyingQueues(plan);
-    const admin = this.#controller(options);
-    const { physicalFunction: pf, vfIndex } = options;
-    const group = pf === undefined || vfIndex === undefined
+    const { lie, physicalFunction: pf, vfIndex } = options;
+    const own = LIES_OF_KIND[known];
+    const plan = lie === undefined || isAdminLie(lie) || (own !== undefined && lie.startsWith(own))
       ? undefined
-      : this.#controllers.get(pf)?.place(vfIndex);
-    const front = new VirtioPciFront(this.#model(known, options, featuresOff), {
+      : parseLie(lie, DEVICE_FAMILY);
+    const admin = this.#controller(options);
+    const place: PciViewOptions = {
       featuresOff,
       notificationData: featuresOn !== 0n,
-      ...(options.profile === undefined ? {} : { profile: options.profile }),
-      ...(options.usedBatches === undefined ? {} : { usedBatches: options.usedBatches }),
-      sriov: (options.totalVfs ?? 0) > 0 && options.vfIndex === undefined,
-      ...(makeQueue === undefined ? {} : { makeQueue }),
-      ...(admin === undefined ? {} : { admin }),
-      ...(group === undefined ? {} : { group }),
+      profile: options.profile,
+      usedBatches: options.usedBatches,
+      sriov: (options.totalVfs ?? 0) > 0 && vfIndex === undefined,
+      admin,
+      group: pf === undefined || vfIndex === undefined
+        ? undefined
+        : this.#controllers.get(pf)?.place(vfIndex),
       legacy: vfIndex !== undefined && (options.admin?.legacyVfs ?? false),
-    });
-    const behaviour = plan === undefined || makeQueue !== undefined ? front : new LyingFront(front, plan);
+    };
+    const model = this.#model(known, options, featuresOff);
+    const behaviour = plan === undefined ? new PciView(model, place) : lyingView(model, place, plan);
     if (admin !== undefined) this.#controllers.set(behaviour, admin);
     return behaviour;
   }
@@ -111,7 +112,7 @@ class Models implements VirtioModels {
   /** What answers the administration queues of a PF; undefined for one without, and for VFs. */
   #controller({ address, admin, lie, totalVfs, vfIndex }: BehaviourOptions): AdminController | undefined {
     if (vfIndex !== undefined) return undefined;
-    const plan = lie !== undefined && isAdminLie(lie) ? parseAdminLie(lie) : undefined;
+    const plan = lie !== undefined && isAdminLie(lie) ? parseLie(lie, ADMIN_FAMILY) : undefined;
     if (admin === undefined || admin.queues === 0) {
       if (plan === undefined) return undefined;
       throw new UsageError(`${address}: ${plan.lie} is a lie of administration queues, it has none`, {
@@ -127,7 +128,7 @@ class Models implements VirtioModels {
     const size = options.queueSize === undefined ? {} : { queueSize: options.queueSize };
     if (kind === "virtio-rng") return new RngModel(size);
     if (kind === "virtio-blk") {
-      const lie = (options.lie ?? "").startsWith("blk-") ? { lie: options.lie! } : {};
+      const lie = options.lie?.startsWith("blk-") ? { lie: options.lie } : {};
       return new BlkModel({ ...options.block, ...size, ...lie, featuresOff });
     }
     if (kind === "virtio-console") {
@@ -140,7 +141,7 @@ class Models implements VirtioModels {
       });
     }
     if (kind === "virtio-ism") {
-      const lie = (options.lie ?? "").startsWith("ism-") ? { lie: options.lie! } : {};
+      const lie = options.lie?.startsWith("ism-") ? { lie: options.lie } : {};
       return new IsmModel(this.#ism, { ...options.ism, ...size, ...lie, featuresOff });
     }
     const { mac, mtu, queuePairs } = options;

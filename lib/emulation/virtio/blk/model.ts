@@ -14,7 +14,8 @@ import {
 } from "../../../virtio/constants/blk.ts";
 import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
 import type { DeviceFront, DeviceModel, ModelParts } from "../../device_model.ts";
-import { BlkLiePlan } from "../lies/blk.ts";
+import { BLK_FAMILY, type BlkLie } from "../lies/blk.ts";
+import { Occasions, parseLie } from "../lies/lie.ts";
 import { type BlkRequestContext, BlkRequests } from "./request.ts";
 import { BlkStorage, type BlkStorageOptions } from "./storage.ts";
 import { Chain } from "../queue/chain.ts";
@@ -72,7 +73,7 @@ export class BlkModel implements DeviceModel {
   readonly #chain: Chain;
   readonly #requests = new BlkRequests();
   readonly #framing = new LegacyFraming();
-  readonly #lie: BlkLiePlan | null;
+  readonly #lie: Occasions<BlkLie> | null;
   readonly #limits: {
     readonly sizeMax: number;
     readonly segMax: number;
@@ -113,7 +114,7 @@ export class BlkModel implements DeviceModel {
     this.#limits = { sizeMax, segMax, rangeSectors, ranges };
     this.queueSizes = new Array<number>(queues).fill(queueSize);
     this.features = offered(options, queues);
-    this.#lie = options.lie === undefined ? null : new BlkLiePlan(options.lie);
+    this.#lie = options.lie === undefined ? null : new Occasions(parseLie(options.lie, BLK_FAMILY));
     this.#chain = new Chain(queueSize);
   }
 

@@ -32,45 +32,10 @@ import {
 import { FEATURE } from "../../../virtio/constants/features.ts";
 import { NO_VECTOR } from "../../../virtio/constants/pci.ts";
 import { describeStatus, STATUS } from "../../../virtio/constants/status.ts";
-import type { DeviceModel } from "../../device_model.ts";
 import type { MemberParts } from "../admin/handler.ts";
-import { type CommonRegisters, QueueRegisters } from "../views/pci/common.ts";
-import { notificationIdentifier } from "../views/pci/layout.ts";
-import { queueSetup } from "./queue_setup.ts";
-
-/** What the parts need of the function. */
-export interface PartsHost {
-  /** The device behind. */
-  readonly model: DeviceModel;
-  /** All features that it offers. */
-  readonly offered: bigint;
-  /** Its registers. */
-  readonly registers: CommonRegisters;
-  /** MSI-X vectors that the function has. */
-  readonly vectors: number;
-  /** A client is there, and with it memory for queues. */
-  attached(): boolean;
-  /** The device runs, and may touch memory: never true while it is stopped. */
-  running(): boolean;
-  /** A driver uses the legacy interface. */
-  legacy(): boolean;
-  /** `config_generation`. */
-  readGeneration(): number;
-  /** Sets `config_generation`. */
-  setGeneration(generation: number): void;
-  /** What is wrong with a set of accepted features; undefined when nothing is. */
-  featureProblem(accepted: bigint): string | undefined;
-  /** Every queue returns what it has, and leaves its place where another function finds it. */
-  leaveQueues(): void;
-  /** There is no ring of this queue any more. */
-  resetQueue(index: number): void;
-  /** Makes the ring of a queue as its registers say. It goes on where it was left when `goOn`; else it is new. @returns false when it cannot be */
-  remakeQueue(index: number, goOn: boolean): boolean;
-  /** There may be work. */
-  wake(): void;
-  /** Config space may be another: the driver must look. */
-  configChanged(): void;
-}
+import { queueSetup } from "../queue/setup.ts";
+import type { CoreQueue } from "./queue.ts";
+import type { DeviceState } from "./state.ts";
 
 /** `device_status` as registers have it. */
 const STATUS_KNOWN = STATUS.acknowledge | STATUS.driver | STATUS.driverOk | STATUS.featuresOk |
@@ -90,59 +55,55 @@ const FUNDAMENTAL: ReadonlySet<number> = new Set([DEV_PART.DRV_FEATURES, DEV_PAR
 
 /** Stop, resume, get and set of one function. */
 export class DeviceParts implements MemberParts {
-  readonly #host: PartsHost;
-  #stopped = false;
+  readonly #device: DeviceState;
+  readonly #queues: readonly CoreQueue[];
   /** Types that were set since it was stopped. */
   readonly #set = new Set<number>();
   /** DRIVER_OK was set, and the model does not know. */
   #start = false;
-  /** A change of config space that the driver has not been told of. */
-  #configHeld = false;
 
   /** Parts of a function that is not stopped. */
-  constructor(host: PartsHost) {
-    this.#host = host;
+  constructor(device: DeviceState, queues: readonly CoreQueue[]) {
+    this.#device = device;
+    this.#queues = queues;
   }
 
   /** The owner stopped the function: it touches no memory and sends nothing. */
   get stopped(): boolean {
-    return this.#stopped;
+    return this.#device.stoppedByOwner;
   }
 
   /** Stops or resumes; idempotent. */
   setStopped(stopped: boolean): void {
-    if (stopped === this.#stopped) return;
-    const host = this.#host;
+    const device = this.#device;
+    if (stopped === device.stoppedByOwner) return;
     if (stopped) {
-      if (host.running()) host.leaveQueues();
-      this.#stopped = true;
-      host.model.parts?.stopChanged?.();
+      // Every queue returns what it has, and leaves its place where another function finds it.
+      if (device.live) { for (const { ring } of this.#queues) ring?.leave(); }
+      device.stoppedByOwner = true;
+      device.model.parts?.stopChanged?.();
       return;
     }
     const restored = this.#set.size > 0;
-    const held = this.#configHeld;
+    const held = device.configHeld;
     this.#forget();
     if (restored) this.#remakeQueues();
-    host.model.parts?.stopChanged?.();
-    host.wake();
+    device.model.parts?.stopChanged?.();
+    device.wake();
     // What a driver read of the config space of the function that the parts come from need not be what this one has.
-    if (restored || held) host.configChanged();
+    if (restored || held) {
+      device.configSeen();
+      device.configChanged();
+    }
   }
 
-  /** Rings of the queues that are enabled, and of no other. */
+  /** Rings of the queues that are enabled, and of no other: old ones where they were left, when a driver runs. */
   #remakeQueues(): void {
-    const { registers } = this.#host;
-    const goOn = (registers.status & STATUS.driverOk) !== 0;
-    registers.queues.forEach((queue, index) => {
-      this.#host.resetQueue(index);
-      if (queue.enabled) queue.enabled = this.#host.remakeQueue(index, goOn);
-    });
-  }
-
-  /** The driver must be told of its config space when the function is resumed. @returns false when it is not stopped */
-  holdConfigInterrupt(): boolean {
-    if (this.#stopped) this.#configHeld = true;
-    return this.#stopped;
+    const goOn = (this.#device.status & STATUS.driverOk) !== 0;
+    for (const queue of this.#queues) {
+      queue.ring = undefined;
+      if (queue.enabled) queue.makeRing(this.#device.negotiatedFeatures, goOn);
+    }
   }
 
   /**
@@ -152,76 +113,70 @@ export class DeviceParts implements MemberParts {
   cleared(function_: boolean): void {
     const { stopped } = this;
     this.#forget();
-    this.#stopped = stopped && !function_;
+    this.#device.stoppedByOwner = stopped && !function_;
   }
 
   #forget(): void {
-    this.#stopped = false;
     this.#set.clear();
-    this.#configHeld = false;
     this.#start = false;
+    this.#device.stoppedByOwner = false;
+    this.#device.configHeld = false;
   }
 
   // ---- get ----
 
   /** All parts, in the standard's order. */
   get(): readonly DevicePart[] {
-    return [...this.#common(), ...this.#host.model.parts?.get?.() ?? []];
+    return [...this.#common(), ...this.#device.model.parts?.get?.() ?? []];
   }
 
   /** Parts of all devices always take the same; those of the type grow with what its driver sets. */
   get mostBytes(): number {
     return this.#common().reduce(
       (sum, part) => sum + partBytes(part),
-      this.#host.model.parts?.mostBytes ?? 0,
+      this.#device.model.parts?.mostBytes ?? 0,
     );
   }
 
   #common(): DevicePart[] {
-    const { offered, registers } = this.#host;
-    const queues = registers.queues.map((queue, index) => ({ queue, index }))
-      .filter(({ queue }) => queue.maxSize > 0);
-    const fields = registers.adminCount === 0 ? FIELDS : [...FIELDS, ...ADMIN_FIELDS];
+    const { offered, driverFeatures, status, admin } = this.#device;
+    const queues = this.#queues.filter(({ maxSize }) => maxSize > 0);
+    const fields = admin === null ? FIELDS : [...FIELDS, ...ADMIN_FIELDS];
     return [
       featuresPart(DEV_PART.DEV_FEATURES, offered),
-      featuresPart(DEV_PART.DRV_FEATURES, registers.driverFeatures),
+      featuresPart(DEV_PART.DRV_FEATURES, driverFeatures),
       ...fields.map((name) => commonCfgPart(name, this.#field(name))),
-      statusPart(registers.status),
-      ...queues.map(({ queue, index }) => vqCfgPart(queueRegisters(queue, index))),
-      ...queues.map(({ index }) => vqNotifyCfgPart(this.#doorbell(index))),
+      statusPart(status),
+      ...queues.map((queue) => vqCfgPart(queueCfg(queue))),
+      ...queues.map((queue) => vqNotifyCfgPart(doorbell(queue))),
     ];
   }
 
   #field(name: typeof FIELDS[number] | typeof ADMIN_FIELDS[number]): number {
-    const { registers } = this.#host;
-    const { queues, adminCount, configVector } = registers;
+    const { model, admin, configVector, generation, view } = this.#device;
     switch (name) {
       case "config_msix_vector":
         return configVector;
       case "num_queues":
+        return model.queueSizes.length;
       case "admin_queue_index":
-        return queues.length - adminCount;
+        return admin === null ? 0 : model.queueSizes.length;
       case "admin_queue_num":
-        return adminCount;
+        return admin?.queueSizes.length ?? 0;
       case "config_generation":
-        return this.#host.readGeneration();
+        return generation;
       default:
-        return registers.selectors[name];
+        return view.selectors[name];
     }
-  }
-
-  #doorbell(queue: number): { queue: number; notifyOff: number; notifyData: number } {
-    const named = (this.#host.offered & FEATURE.NOTIF_CONFIG_DATA) !== 0n;
-    return { queue, notifyOff: queue, notifyData: named ? notificationIdentifier(queue) : 0 };
   }
 
   // ---- set ----
 
   /** Why these parts cannot be taken now; undefined when they can. Nothing changes. */
   problemOf(parts: readonly DevicePart[]): string | undefined {
-    if (!this.#stopped) return "the device is not stopped";
-    if (this.#host.legacy()) return "a driver uses the legacy interface, which parts do not describe";
-    const { deviceId } = this.#host.model;
+    if (!this.stopped) return "the device is not stopped";
+    if (this.#device.legacy) return "a driver uses the legacy interface, which parts do not describe";
+    const { deviceId } = this.#device.model;
     for (const part of parts) {
       const problem = partProblem(part, deviceId) ?? this.#featuresProblem(part);
       if (problem !== undefined) return problem;
@@ -251,19 +206,19 @@ export class DeviceParts implements MemberParts {
   }
 
   #setPart(part: DevicePart, after: After): void {
-    const { registers, model } = this.#host;
+    const device = this.#device;
     switch (part.type) {
       case DEV_PART.DEV_FEATURES:
         return;
       case DEV_PART.DRV_FEATURES:
-        registers.driverFeatures = after.features;
-        for (const queue of registers.queues) queue.chooseLayout(registers.packed);
+        device.driverFeatures = after.features;
+        for (const queue of this.#queues) queue.chooseLayout();
         return;
       case DEV_PART.PCI_COMMON_CFG:
         this.#setField(part);
         return;
       case DEV_PART.DEVICE_STATUS:
-        registers.status = after.status;
+        device.status = after.status;
         return;
       case DEV_PART.VQ_CFG:
         this.#setQueue(part);
@@ -271,7 +226,7 @@ export class DeviceParts implements MemberParts {
       case DEV_PART.VQ_NOTIFY_CFG:
         return;
       default:
-        model.parts?.set?.(part);
+        device.model.parts?.set?.(part);
     }
   }
 
@@ -279,15 +234,14 @@ export class DeviceParts implements MemberParts {
   #startModel(): void {
     if (!this.#start) return;
     this.#start = false;
-    const { model } = this.#host;
+    const { model } = this.#device;
     model.start();
     model.parts?.restored?.();
   }
 
   /** Features and status when the parts are set. */
   #after(parts: readonly DevicePart[]): After {
-    const { registers } = this.#host;
-    let after: After = { features: registers.driverFeatures, status: registers.status };
+    let after: After = { features: this.#device.driverFeatures, status: this.#device.status };
     for (const part of parts) {
       if (!FUNDAMENTAL.has(part.type) || this.#leavesOut(part, after)) continue;
       after = part.type === DEV_PART.DRV_FEATURES
@@ -304,7 +258,7 @@ export class DeviceParts implements MemberParts {
 
   /** What is wrong with a part of features, whether it is optional or not. */
   #featuresProblem(part: DevicePart): string | undefined {
-    const { offered } = this.#host;
+    const { offered } = this.#device;
     if (part.type !== DEV_PART.DEV_FEATURES && part.type !== DEV_PART.DRV_FEATURES) return undefined;
     if (part.value.length !== 8) {
       return `${partLabel(part)} has a value of ${part.value.length} bytes, this device's has 8`;
@@ -321,7 +275,7 @@ export class DeviceParts implements MemberParts {
       case DEV_PART.DEV_FEATURES:
         return undefined;
       case DEV_PART.DRV_FEATURES: {
-        const alien = readFeaturesPart(part) & ~this.#host.offered;
+        const alien = readFeaturesPart(part) & ~this.#device.offered;
         return alien === 0n ? undefined : `0x${alien.toString(16)} were not offered`;
       }
       case DEV_PART.PCI_COMMON_CFG:
@@ -333,7 +287,7 @@ export class DeviceParts implements MemberParts {
       case DEV_PART.VQ_NOTIFY_CFG:
         return this.#doorbellProblem(part);
       default: {
-        const { parts } = this.#host.model;
+        const { parts } = this.#device.model;
         if (parts?.problem === undefined) return "this device has no such part";
         return parts.problem(part, after.features);
       }
@@ -342,9 +296,9 @@ export class DeviceParts implements MemberParts {
 
   /** What is wrong with all of it together. */
   #wholeProblem({ features, status }: After): string | undefined {
-    const { parts } = this.#host.model;
+    const { parts } = this.#device.model;
     if ((status & STATUS.featuresOk) !== 0) {
-      const problem = this.#host.featureProblem(features);
+      const problem = this.#device.featureProblem(features);
       if (problem !== undefined) return `DRV_FEATURES: ${problem}`;
     }
     if ((status & STATUS.driverOk) === 0) return undefined;
@@ -366,8 +320,7 @@ export class DeviceParts implements MemberParts {
       case "num_queues":
       case "admin_queue_index":
       case "admin_queue_num": {
-        const { adminCount } = this.#host.registers;
-        const own = register !== "num_queues" && adminCount === 0 ? 0 : this.#field(register);
+        const own = this.#field(register);
         return number === own ? undefined : `${register} is ${number}, this device's is ${own}`;
       }
       default:
@@ -376,16 +329,13 @@ export class DeviceParts implements MemberParts {
   }
 
   #vectorProblem(vector: number): string | undefined {
-    const { vectors } = this.#host;
-    if (vector === NO_VECTOR || vector < vectors) return undefined;
-    return `there is no vector ${vector}, the function has ${vectors}`;
+    if (vector === NO_VECTOR || this.#device.vector(vector) === vector) return undefined;
+    return `there is no vector ${vector}, the function has ${this.#device.vectorCount}`;
   }
 
   #queueProblem(part: DevicePart, after: After): string | undefined {
-    const { registers } = this.#host;
     const { value, selector } = part;
-    const index = Number(selector);
-    const queue = registers.queues[index];
+    const queue = this.#queues[Number(selector)];
     if (queue === undefined || queue.maxSize === 0) return "there is no such queue";
     if (value[4]! > 1 || value[5] !== 0) return `enabled is ${value[4]! | value[5]! << 8}, neither 0 nor 1`;
     const cfg = readVqCfgPart(part);
@@ -394,44 +344,45 @@ export class DeviceParts implements MemberParts {
     if (cfg.size > queue.maxSize) return `size ${cfg.size} is above the maximum of ${queue.maxSize}`;
     if (!cfg.enabled) return undefined;
     if ((after.status & STATUS.featuresOk) === 0) return "it is enabled before FEATURES_OK";
-    const admin = index >= registers.queues.length - registers.adminCount;
-    if (admin && (after.features & FEATURE.ADMIN_VQ) === 0n) return "it is enabled without ADMIN_VQ";
-    if (!this.#host.attached()) return "it is enabled, and no driver has opened the function";
-    const registersAfter = new QueueRegisters(queue.maxSize);
-    setRegisters(registersAfter, cfg);
-    const setup = queueSetup(index, registersAfter, after.features, undefined, false);
+    if (queue.ofAdmin && (after.features & FEATURE.ADMIN_VQ) === 0n) return "it is enabled without ADMIN_VQ";
+    if (this.#device.dma === null) return "it is enabled, and no driver has opened the function";
+    const setup = queueSetup(queue.index, cfg, after.features, undefined, false);
     return "rule" in setup ? setup.problem : undefined;
   }
 
   #doorbellProblem(part: DevicePart): string | undefined {
-    const queue = this.#host.registers.queues[Number(part.selector)];
+    const queue = this.#queues[Number(part.selector)];
     if (queue === undefined || queue.maxSize === 0) return "there is no such queue";
     const given = readVqNotifyCfgPart(part);
-    const own = this.#doorbell(given.queue);
+    const own = doorbell(queue);
     // A driver looked its doorbells up long ago.
     if (given.notifyOff === own.notifyOff && given.notifyData === own.notifyData) return undefined;
     return `queue_notify_off ${given.notifyOff} and data ${given.notifyData}, this device has ${own.notifyOff} and ${own.notifyData}`;
   }
 
   #setField(part: DevicePart): void {
-    const { registers } = this.#host;
+    const device = this.#device;
     const { register, value } = readCommonCfgPart(part);
     const number = Number(value);
-    if (register === "config_msix_vector") registers.configVector = number;
-    else if (register === "config_generation") this.#host.setGeneration(number);
+    if (register === "config_msix_vector") device.configVector = number;
+    else if (register === "config_generation") device.generation = number;
     else if (
       register === "device_feature_select" || register === "driver_feature_select" ||
       register === "queue_select"
-    ) registers.selectors[register] = number;
+    ) device.view.selectors[register] = number;
   }
 
   #setQueue(part: DevicePart): void {
-    const { registers } = this.#host;
     const cfg = readVqCfgPart(part);
-    const queue = registers.queues[cfg.queue]!;
-    setRegisters(queue, cfg);
+    const queue = this.#queues[cfg.queue]!;
+    queue.size = cfg.size;
+    queue.vector = cfg.vector ?? NO_VECTOR;
+    queue.enabled = cfg.enabled;
+    queue.place(0, cfg.descriptorArea);
+    queue.place(1, cfg.driverArea);
+    queue.place(2, cfg.deviceArea);
     // Whether a queue that is not enabled was reset the parts do not say; a driver that cannot reset queues will not enable it again.
-    queue.wasReset = !cfg.enabled && (registers.driverFeatures & FEATURE.RING_RESET) !== 0n;
+    queue.wasReset = !cfg.enabled && (this.#device.driverFeatures & FEATURE.RING_RESET) !== 0n;
   }
 }
 
@@ -441,26 +392,23 @@ interface After {
   readonly status: number;
 }
 
-function queueRegisters(queue: QueueRegisters, index: number): VqCfgPart {
+function queueCfg(queue: CoreQueue): VqCfgPart {
+  const { index, size, vector, enabled, descriptorArea, driverArea, deviceArea } = queue;
   return {
     queue: index,
-    size: queue.size,
-    vector: queue.vector === NO_VECTOR ? null : queue.vector,
-    enabled: queue.enabled,
-    descriptorArea: queue.address(0),
-    driverArea: queue.address(1),
-    deviceArea: queue.address(2),
+    size,
+    vector: vector === NO_VECTOR ? null : vector,
+    enabled,
+    descriptorArea,
+    driverArea,
+    deviceArea,
   };
 }
 
-function setRegisters(queue: QueueRegisters, cfg: VqCfgPart): void {
-  queue.size = cfg.size;
-  queue.vector = cfg.vector ?? NO_VECTOR;
-  queue.enabled = cfg.enabled;
-  [cfg.descriptorArea, cfg.driverArea, cfg.deviceArea].forEach((area, i) => {
-    queue.addresses[2 * i] = Number(area & 0xffff_ffffn);
-    queue.addresses[2 * i + 1] = Number(area >> 32n);
-  });
+function doorbell(
+  { index, notifyData }: CoreQueue,
+): { queue: number; notifyOff: number; notifyData: number } {
+  return { queue: index, notifyOff: index, notifyData };
 }
 
 /** Bits of a status that come one after the other; DEVICE_NEEDS_RESET and FAILED may come at any time. */

@@ -23,7 +23,8 @@ import { NO_VECTOR } from "../../../virtio/constants/pci.ts";
 import type { DeviceFront } from "../../device_model.ts";
 import type { Chain } from "../queue/chain.ts";
 import type { IsmDomain, IsmMemorySource, IsmRefusal } from "./domain.ts";
-import type { IsmLiePlan } from "../lies/ism.ts";
+import type { IsmLie } from "../lies/ism.ts";
+import type { Occasions } from "../lies/lie.ts";
 import { RegionMemory } from "./memory.ts";
 import type { Attachment, IsmMember } from "./region.ts";
 
@@ -38,7 +39,7 @@ export interface IsmCommander {
   /** Whether it supplies memory itself. */
   readonly deviceMemory: boolean;
   /** How it lies, if it does. */
-  readonly lies: IsmLiePlan | undefined;
+  readonly lies: Occasions<IsmLie> | undefined;
 }
 
 const HEADER_BYTES = ISM_CTRL.sizeBytes;

@@ -12,7 +12,8 @@ import { IsmAreas } from "./area.ts";
 import { type IsmCommander, runIsmCommand, writeAt } from "./control.ts";
 import type { IsmDomain, IsmDomains } from "./domain.ts";
 import { encodeEvent, eventBytes, ISM_EVENT_BYTES_MAX, type IsmEvent } from "./events.ts";
-import { IsmLiePlan } from "../lies/ism.ts";
+import { ISM_FAMILY, type IsmLie } from "../lies/ism.ts";
+import { Occasions, parseLie } from "../lies/lie.ts";
 import type { IsmMember } from "./region.ts";
 
 /** How a virtio-ism device differs from the default. */
@@ -66,7 +67,7 @@ export class IsmModel implements DeviceModel {
   readonly sharedMemory: IsmAreas;
   readonly #domains: IsmDomains;
   readonly #options: Required<Omit<IsmModelOptions, "lie" | "featuresOff" | "queueSize">>;
-  readonly #lies: IsmLiePlan | undefined;
+  readonly #lies: Occasions<IsmLie> | undefined;
   readonly #chain: Chain;
   readonly #scratch = new Uint8Array(EVENT_BUFFER_BYTES);
   #front: DeviceFront | null = null;
@@ -87,7 +88,7 @@ export class IsmModel implements DeviceModel {
     check("notifySize", notifySize, 1, 4096);
     check("memory", memory, 0, Number.MAX_SAFE_INTEGER);
     this.#options = { domain, chunkSize, chunks, notifySize, memory };
-    this.#lies = options.lie === undefined ? undefined : new IsmLiePlan(options.lie);
+    this.#lies = options.lie === undefined ? undefined : new Occasions(parseLie(options.lie, ISM_FAMILY));
     this.features = ISM_FEATURE.DEV_MEM & ~featuresOff;
     this.queueSizes = [queueSize, queueSize];
     this.#chain = new Chain(queueSize);

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { UsageError } from "../../../errors/mod.ts";
 import {
   ADMIN_OPCODE,
   ADMIN_STATUS,
@@ -14,9 +13,10 @@ import {
 import type { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import { type AdminCommand, encodeOutcome, writeAnswer } from "../admin/command_chain.ts";
+import type { LieFamily, LiePlan } from "./lie.ts";
 import { AdminController, type AdminControllerOptions } from "../admin/controller.ts";
 
-/** Names, what their number means, and its default. */
+/** Names, what their number means, and its default. The second number is the qualifier of `admin-status`. */
 export const ADMIN_LIES = {
   /** So many commands are answered EAGAIN (TRYAGAIN) and not carried out; then the device is honest. */
   "admin-eagain": 1,
@@ -39,55 +39,23 @@ export const ADMIN_LIES = {
 /** Name of such a lie. */
 export type AdminLieName = keyof typeof ADMIN_LIES;
 
-/** A lie, and which commands it is told about. */
-export interface AdminLiePlan {
-  /** Which. */
-  readonly lie: AdminLieName;
-  /** Its number. */
-  readonly number: number;
-  /** Its second number: the qualifier of `admin-status`. */
-  readonly second: number;
-  /** Only commands with this opcode; undefined: all. */
-  readonly opcode?: number;
-}
-
 /** Whether a lie is one of administration queues. */
 export function isAdminLie(text: string): boolean {
   return text.startsWith("admin-");
 }
 
-/**
- * Reads `name`, `name:number`, `name:number:second`, each optionally followed by `@` and the name of an opcode: `admin-eagain:3`,
- * `admin-status:12:6@DEV_PARTS_GET`.
- * @throws UsageError
- */
-export function parseAdminLie(text: string): AdminLiePlan {
-  const [told, of, ...more] = text.split("@");
-  const [name, number, second, ...rest] = told!.split(":");
-  const lie = (Object.keys(ADMIN_LIES) as AdminLieName[]).find((one) => one === name);
-  const opcode = of === undefined ? undefined : Object.entries(ADMIN_OPCODE).find(([one]) => one === of)?.[1];
-  const numbers = [number, second].every((one) => one === undefined || /^[0-9]{1,9}$/.test(one));
-  if (
-    lie === undefined || !numbers || rest.length > 0 || more.length > 0 ||
-    (of !== undefined) !== (opcode !== undefined)
-  ) {
-    throw new UsageError(`${JSON.stringify(text)} is not a lie that administration queues can tell`, {
-      hint: `one of ${
-        Object.keys(ADMIN_LIES).join(", ")
-      }; then optionally :number, and @ with the name of an opcode`,
-    });
-  }
-  return {
-    lie,
-    number: number === undefined ? ADMIN_LIES[lie] : Number(number),
-    second: second === undefined ? 0 : Number(second),
-    ...(opcode === undefined ? {} : { opcode }),
-  };
-}
+/** All of them, told about commands. */
+export const ADMIN_FAMILY: LieFamily<AdminLieName> = {
+  who: "administration queues",
+  names: Object.keys(ADMIN_LIES) as AdminLieName[],
+  numbers: (lie) => [ADMIN_LIES[lie], 0],
+  then: ":number, and @ with the name of an opcode",
+  opcodes: ADMIN_OPCODE,
+};
 
 /** A controller whose answers are not to be believed. */
 export class LyingAdminController extends AdminController {
-  readonly #plan: AdminLiePlan;
+  readonly #plan: LiePlan<AdminLieName>;
   readonly #random: () => number;
   /** Commands that are still to be lied about, or to be answered honestly. */
   #left: number;
@@ -95,11 +63,11 @@ export class LyingAdminController extends AdminController {
   readonly #waited: Uint32Array;
 
   /** A controller that tells this lie; the count lives through resets. */
-  constructor(options: AdminControllerOptions, plan: AdminLiePlan) {
+  constructor(options: AdminControllerOptions, plan: LiePlan<AdminLieName>) {
     super(options);
     this.#plan = plan;
-    this.#left = plan.number;
-    this.#random = xorshift(plan.number);
+    this.#left = plan.numbers[0];
+    this.#random = xorshift(plan.numbers[0]);
     this.#waited = new Uint32Array(options.queues);
   }
 
@@ -107,7 +75,7 @@ export class LyingAdminController extends AdminController {
   protected override serve(index: number, budget: number): number {
     if (this.#plan.lie === "admin-late" && this.waiting(index, 1) > 0) {
       // A round in which a command waits counts as work: the device shall not fall asleep over it.
-      if (this.#waited[index]! < this.#plan.number * (this.queueSizes.length - index)) {
+      if (this.#waited[index]! < this.#plan.numbers[0] * (this.queueSizes.length - index)) {
         this.#waited[index] = this.#waited[index]! + 1;
         return 1;
       }
@@ -119,7 +87,7 @@ export class LyingAdminController extends AdminController {
 
   /** As of an honest controller, unless this command is lied about. */
   protected override answer(queue: DeviceQueue, id: number, chain: Chain, command: AdminCommand): void {
-    const { lie, number, second, opcode } = this.#plan;
+    const { lie, numbers: [number, second], opcode } = this.#plan;
     if (opcode !== undefined && opcode !== command.opcode) {
       super.answer(queue, id, chain, command);
       return;
@@ -173,7 +141,7 @@ export class LyingAdminController extends AdminController {
 
   #longList(command: AdminCommand): Uint8Array {
     const { status, qualifier = "OK", result } = this.carryOut(command);
-    const long = new Uint8Array(Math.max(result?.length ?? 0, 8 * this.#plan.number)).fill(0xff);
+    const long = new Uint8Array(Math.max(result?.length ?? 0, 8 * this.#plan.numbers[0])).fill(0xff);
     // The first word is honest: the others are of opcodes from 64 on.
     if (result !== undefined) long.set(result);
     return encodeOutcome({ status, qualifier, ...(result === undefined ? {} : { result: long }) });

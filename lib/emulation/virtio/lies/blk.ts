@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UsageError } from "../../../errors/mod.ts";
+import { type LieFamily, ONCE } from "./lie.ts";
 
 /** What a block device can be told to do wrong, once each unless told otherwise. */
 export const BLK_LIES = [
@@ -26,35 +26,5 @@ export const BLK_LIES = [
 /** Name of such a lie. */
 export type BlkLie = typeof BLK_LIES[number];
 
-/** A lie, and when it is told. */
-export class BlkLiePlan {
-  /** Which. */
-  readonly lie: BlkLie;
-  #before: number;
-  #left: number;
-
-  /** Reads `name`, `name:after` or `name:after:times`. @throws UsageError */
-  constructor(text: string) {
-    const [name, after = "0", times = "1", ...rest] = text.split(":");
-    const lie = BLK_LIES.find((one) => one === name);
-    if (lie === undefined || rest.length > 0 || ![after, times].every((one) => /^[0-9]{1,9}$/.test(one))) {
-      throw new UsageError(`${JSON.stringify(text)} is not a lie that a block device can tell`, {
-        hint: `one of ${BLK_LIES.join(", ")}; then optionally :after:times`,
-      });
-    }
-    this.lie = lie;
-    this.#before = Number(after);
-    this.#left = Number(times);
-  }
-
-  /** Counts one request. @returns whether it is lied about */
-  take(): boolean {
-    if (this.#before > 0) {
-      this.#before--;
-      return false;
-    }
-    if (this.#left <= 0) return false;
-    this.#left--;
-    return true;
-  }
-}
+/** All of them. */
+export const BLK_FAMILY: LieFamily<BlkLie> = { who: "a block device", names: BLK_LIES, numbers: () => ONCE };

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UsageError } from "../../../errors/mod.ts";
+import { type LieFamily, ONCE } from "./lie.ts";
 
 /** What a virtio-ism device can be told to do wrong, once each unless told otherwise; the last two always. */
 export const ISM_LIES = [
@@ -32,36 +32,9 @@ export const ISM_LIES = [
 /** Name of such a lie. */
 export type IsmLie = typeof ISM_LIES[number];
 
-/** A lie, and when it is told. */
-export class IsmLiePlan {
-  /** Which. */
-  readonly lie: IsmLie;
-  #before: number;
-  #left: number;
-
-  /** Reads `name`, `name:after` or `name:after:times`. @throws UsageError */
-  constructor(text: string) {
-    const [name, after = "0", times = "1", ...rest] = text.split(":");
-    const lie = ISM_LIES.find((one) => one === name);
-    if (lie === undefined || rest.length > 0 || ![after, times].every((one) => /^[0-9]{1,9}$/.test(one))) {
-      throw new UsageError(`${JSON.stringify(text)} is not a lie that a virtio-ism device can tell`, {
-        hint: `one of ${ISM_LIES.join(", ")}; then optionally :after:times`,
-      });
-    }
-    this.lie = lie;
-    this.#before = Number(after);
-    this.#left = Number(times);
-  }
-
-  /** Counts one occasion for this lie. @returns whether to tell it now */
-  take(lie: IsmLie): boolean {
-    if (lie !== this.lie) return false;
-    if (this.#before > 0) {
-      this.#before--;
-      return false;
-    }
-    if (this.#left <= 0) return false;
-    this.#left--;
-    return true;
-  }
-}
+/** All of them. */
+export const ISM_FAMILY: LieFamily<IsmLie> = {
+  who: "a virtio-ism device",
+  names: ISM_LIES,
+  numbers: () => ONCE,
+};

@@ -1,7 +1,7 @@
 /** A front with the simplest device behind it. */
 import type { DeviceFront, DeviceModel } from "../../../../lib/emulation/device_model.ts";
 import { Chain } from "../../../../lib/emulation/virtio/queue/chain.ts";
-import { type PciFrontOptions, VirtioPciFront } from "../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView, type PciViewOptions } from "../../../../lib/emulation/virtio/views/pci/view.ts";
 import { FEATURE } from "../../../../lib/virtio/constants/mod.ts";
 import { FakeFunction } from "./fake_machine.ts";
 
@@ -61,8 +61,8 @@ export class Echo implements DeviceModel {
   }
 }
 
-export function echo(options: PciFrontOptions = {}): FakeFunction & { model: Echo; front: VirtioPciFront } {
+export function echo(options: PciViewOptions = {}): FakeFunction & { model: Echo; front: PciView } {
   const model = new Echo();
-  const front = new VirtioPciFront(model, options);
+  const front = new PciView(model, options);
   return Object.assign(new FakeFunction(front), { model, front });
 }

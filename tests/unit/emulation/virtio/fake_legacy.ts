@@ -6,25 +6,25 @@
 import { assert, assertEquals } from "@std/assert";
 import type { DeviceModel } from "../../../../lib/emulation/device_model.ts";
 import type { MemberLegacy } from "../../../../lib/emulation/virtio/admin/handler.ts";
-import type { PciFrontOptions } from "../../../../lib/emulation/virtio/core/options.ts";
-import { VirtioPciFront } from "../../../../lib/emulation/virtio/views/pci/view.ts";
+import type { PciViewOptions } from "../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView } from "../../../../lib/emulation/virtio/views/pci/view.ts";
 import { FakeRing } from "./fake_client.ts";
 import { FakeFunction } from "./fake_machine.ts";
 
 /** A function with legacy registers, in a machine with a client. */
 export class FakeLegacy implements Disposable {
-  readonly front: VirtioPciFront;
+  readonly front: PciView;
   readonly fn: FakeFunction;
   readonly legacy: MemberLegacy;
   readonly rings = new Map<number, FakeRing>();
 
   constructor(
     model: DeviceModel,
-    options: PciFrontOptions = {},
+    options: PciViewOptions = {},
     name = "0000:05:00.1",
     memoryBytes = 4 << 20,
   ) {
-    this.front = new VirtioPciFront(model, { legacy: true, ...options });
+    this.front = new PciView(model, { legacy: true, ...options });
     this.fn = new FakeFunction(this.front, name, memoryBytes);
     this.legacy = this.front.groupMember.legacy!;
   }

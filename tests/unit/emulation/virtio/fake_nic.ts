@@ -6,7 +6,7 @@
 import { assertEquals } from "@std/assert";
 import { NetModel, type NetModelOptions } from "../../../../lib/emulation/virtio/net/model.ts";
 import type { NetSwitch } from "../../../../lib/emulation/virtio/net/switch.ts";
-import { VirtioPciFront } from "../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView } from "../../../../lib/emulation/virtio/views/pci/view.ts";
 import { FEATURE, NET_FEATURE, netControlQueue } from "../../../../lib/virtio/constants/mod.ts";
 import type { FakeRing } from "./fake_client.ts";
 import { FakeFunction } from "./fake_machine.ts";
@@ -67,7 +67,7 @@ export function udp(
 export class FakeNic implements Disposable {
   readonly fn: FakeFunction;
   readonly model: NetModel;
-  readonly front: VirtioPciFront;
+  readonly front: PciView;
   /** Offset of each posted receive buffer, by queue and chain. */
   readonly #posted = new Map<number, Map<number, { at: number; length: number }[]>>();
 
@@ -78,13 +78,13 @@ export class FakeNic implements Disposable {
     name = `0000:01:00.${last}`,
   ) {
     this.model = new NetModel(net, { mac: mac(last), queueSize: 64, queuePairs: 2, ...options });
-    this.front = new VirtioPciFront(this.model);
+    this.front = new PciView(this.model);
     this.fn = new FakeFunction(this.front, name, 8 << 20);
   }
 
   /** DRIVER_OK with all queues. */
   start(features = FEATURES, queues = this.model.queueSizes.map((_, i) => i)): this {
-    this.fn.bringUp(features & this.front.offered, queues, 64);
+    this.fn.bringUp(features & this.front.core.offered, queues, 64);
     this.#posted.clear();
     return this;
   }
@@ -160,7 +160,7 @@ export class FakeNic implements Disposable {
 
   /** Gives a control command. @returns the ack */
   control(kind: number, command: number, data: readonly number[]): number {
-    const mq = (this.front.negotiatedFeatures & NET_FEATURE.MQ) !== 0n;
+    const mq = (this.front.core.negotiatedFeatures & NET_FEATURE.MQ) !== 0n;
     const queue = netControlQueue(this.model.maxPairs, mq);
     const { client } = this.fn;
     const at = client.allocate(2 + data.length), ack = client.allocate(1);

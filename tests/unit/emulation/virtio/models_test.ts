@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { NotFoundError, UsageError } from "../../../../lib/errors/mod.ts";
 import { createVirtioModels } from "../../../../lib/emulation/virtio/models.ts";
-import { LyingFront } from "../../../../lib/emulation/virtio/lies/hostile.ts";
+import { LyingPciView } from "../../../../lib/emulation/virtio/lies/registers.ts";
 import { FEATURE, NET_FEATURE } from "../../../../lib/virtio/constants/mod.ts";
 import { FakeFunction } from "./fake_machine.ts";
 import { mac } from "./fake_nic.ts";
@@ -85,7 +85,7 @@ Deno.test("a behaviour that was never connected owns nothing and can be closed",
         mac: mac(1),
         ...(lie ? { lie } : {}),
       });
-      assertEquals(one instanceof LyingFront, lie === "queue-size-zero");
+      assertEquals(one instanceof LyingPciView, lie === "queue-size-zero");
       assertEquals(one.doorbells(4).length, 0);
       assert(one.bars.every((bar) => Number.isInteger(Math.log2(bar.sizeBytes))));
       one.close();

@@ -6,10 +6,11 @@
 import { EventFd } from "../../../../../ffi/mod.ts";
 import type { ServedDoorbell } from "../../../../vfio/vfio_user/served_device.ts";
 import { FEATURE } from "../../../../virtio/constants/features.ts";
-import { notificationIdentifier, NOTIFY_AT, NOTIFY_MULTIPLIER } from "./layout.ts";
+import type { CoreQueue } from "../../core/queue.ts";
+import { NOTIFY_AT, NOTIFY_MULTIPLIER } from "./layout.ts";
 
 /** One eventfd a queue, made when a client asks for them. */
-export class FrontDoorbells {
+export class PciDoorbells {
   readonly #queueCount: number;
   readonly #legacyAt: number | undefined;
   #list: ServedDoorbell[] = [];
@@ -47,23 +48,22 @@ export class FrontDoorbells {
   }
 }
 
-/** What is wrong with a notification by register write; undefined when nothing is. @param offset in the notification structure */
+/** What is wrong with a notification of `queue` by register write; undefined when nothing is. @param offset from the queue's doorbell */
 export function notificationProblem(
+  { index, notifyData }: CoreQueue,
   offset: number,
   from: Uint8Array,
   negotiated: bigint,
 ): { readonly rule: string; readonly message: string } | undefined {
-  const index = Math.floor(offset / NOTIFY_MULTIPLIER);
   const data = (negotiated & FEATURE.NOTIFICATION_DATA) !== 0n;
   const width = data ? 4 : 2;
-  if (offset % NOTIFY_MULTIPLIER !== 0 || from.length !== width) {
+  if (offset !== 0 || from.length !== width) {
     return { rule: "2.2", message: `notification of ${from.length} bytes: it must be ${width}` };
   }
   const named = from[0]! | from[1]! << 8;
   const own = (negotiated & FEATURE.NOTIF_CONFIG_DATA) !== 0n;
-  const expected = own ? notificationIdentifier(index) : index;
-  if (named === expected) return undefined;
-  const what = own ? `identifier ${named}, its queue_notif_config_data is ${expected}` : `queue ${named}`;
+  if (named === (own ? notifyData : index)) return undefined;
+  const what = own ? `identifier ${named}, its queue_notif_config_data is ${notifyData}` : `queue ${named}`;
   return {
     rule: data || own ? "1.6" : "2.2",
     message: `the doorbell of queue ${index} was rung for ${what}`,

@@ -7,9 +7,14 @@ import { ISR, NO_VECTOR } from "../../../../virtio/constants/pci.ts";
 import type { PciFunctionPort } from "../../../pci_function.ts";
 
 /** The ISR byte, and who hears of it. */
-export class FrontInterrupts {
+export class PciInterrupts {
   #port: PciFunctionPort | null = null;
   #isr = 0;
+
+  /** MSI-X is in use. */
+  get usesVectors(): boolean {
+    return this.#port?.msixEnabled ?? false;
+  }
 
   /** Takes or leaves the machine. */
   connect(port: PciFunctionPort | null): void {

@@ -25,12 +25,12 @@ export const DEVICE_AT = 2 * PAGE;
 /** Doorbells. */
 export const NOTIFY_AT = 3 * PAGE;
 
-/**
- * What the driver rings queue `index` with under NOTIF_CONFIG_DATA: different for every queue, and never the index itself where a driver
- * that overlooks it would go unnoticed.
- */
-export function notificationIdentifier(index: number): number {
-  return (0x1dea + 0x41 * index) & 0xffff;
+/** A place in the function's own BARs where a queue's number can be written. */
+export interface NotifyArea {
+  /** Number of the BAR. */
+  readonly bar: number;
+  /** Bytes from its start. */
+  readonly offset: number;
 }
 
 /** First page of `STRUCTURES_BAR` behind the doorbells: notify addresses of the legacy interface, on functions that have some. */
@@ -39,7 +39,7 @@ export function behindDoorbells(queueCount: number): number {
 }
 
 /** BARs of a function. @param bytesBehind what lies behind the doorbells */
-export function frontBars(queueCount: number, vectors: number, bytesBehind = 0): BarDeclaration[] {
+export function structureBars(queueCount: number, vectors: number, bytesBehind = 0): BarDeclaration[] {
   return [
     { index: MSIX_BAR, sizeBytes: msixBytes(vectors), kind: "mem32", prefetchable: false },
     {
@@ -52,7 +52,7 @@ export function frontBars(queueCount: number, vectors: number, bytesBehind = 0):
 }
 
 /** MSI-X of a function: the table in the first half of its BAR, the PBA in the second. */
-export function frontMsix(vectors: number): MsixDeclaration {
+export function msixOf(vectors: number): MsixDeclaration {
   return {
     vectors,
     tableBar: MSIX_BAR,
@@ -71,7 +71,7 @@ function powerOfTwo(atLeast: number): number {
 }
 
 /** The virtio capabilities of a function. `notifyOffset` may be changed by a device that lies. @param commonBytes of the common structure */
-export function frontCapabilities(
+export function structureCapabilities(
   queueCount: number,
   configSizeBytes: number,
   notifyOffset: number = NOTIFY_AT,

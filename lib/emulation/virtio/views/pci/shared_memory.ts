@@ -23,7 +23,7 @@ interface PlacedArea {
 }
 
 /** The BAR. Between its regions there is nothing: reads give 0, writes go nowhere. */
-export class FrontSharedMemory {
+export class PciSharedMemory {
   /** The BAR itself, unless there are no regions: 64 bits wide, prefetchable. */
   readonly bars: readonly BarDeclaration[];
   /** `virtio_pci_cap64` of each region. */

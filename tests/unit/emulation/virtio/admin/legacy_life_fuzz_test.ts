@@ -164,7 +164,7 @@ for (const [name, make, parts] of MODELS) {
           vf.fn.write(pick([20, 22, 24, 28, 32, 0x3000]), pick([1, 2, 4]), random.next() & 0xff);
         } else {
           // A device that may not touch memory does not.
-          const quiet = !vf.front.live;
+          const quiet = !vf.front.core.live;
           const before = quiet ? memory() : null;
           const sent = port.vectors.length;
           moved += vf.run();
@@ -174,9 +174,9 @@ for (const [name, make, parts] of MODELS) {
             assertEquals(port.vectors.length, sent);
           }
         }
-        if (vf.front.live) {
+        if (vf.front.core.live) {
           live++;
-          assert(vf.front.legacy && port.busMaster && port.dma !== null && !vf.front.memberParts.stopped);
+          assert(vf.front.core.legacy && port.busMaster && port.dma !== null && !vf.front.core.parts.stopped);
           assertEquals(vf.status & 0xc0, 0);
         }
         rig.rules();
@@ -193,7 +193,7 @@ for (const [name, make, parts] of MODELS) {
       bringUp();
       assertEquals(outcome(write(18, 1, 7)), OK);
       const status = command(COMMON_READ, [18], 1);
-      assertEquals([...outcome(status), ...status.result, vf.front.live], [0, 0, 7, true]);
+      assertEquals([...outcome(status), ...status.result, vf.front.core.live], [0, 0, 7, true]);
     },
   ));
 }

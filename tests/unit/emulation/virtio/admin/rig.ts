@@ -5,14 +5,15 @@
  */
 import { assertEquals } from "@std/assert";
 import { AdminController } from "../../../../../lib/emulation/virtio/admin/controller.ts";
-import { LyingAdminController, parseAdminLie } from "../../../../../lib/emulation/virtio/lies/admin.ts";
+import { ADMIN_FAMILY, LyingAdminController } from "../../../../../lib/emulation/virtio/lies/admin.ts";
+import { parseLie } from "../../../../../lib/emulation/virtio/lies/lie.ts";
 import type { GroupPlace } from "../../../../../lib/emulation/virtio/admin/engine.ts";
 import type {
   GroupMember,
   MemberLegacy,
   MemberParts,
 } from "../../../../../lib/emulation/virtio/admin/handler.ts";
-import { VirtioPciFront } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { RngModel } from "../../../../../lib/emulation/virtio/rng/model.ts";
 import type { DevicePart } from "../../../../../lib/virtio/constants/device_parts.ts";
 import { FakeFunction } from "../fake_machine.ts";
@@ -178,8 +179,8 @@ export class AdminRig implements Disposable {
     const of = { queues, totalVfs, legacyVfs, legacyNotify };
     this.controller = lie === undefined
       ? new AdminController(of)
-      : new LyingAdminController(of, parseAdminLie(lie));
-    const front = new VirtioPciFront(new RngModel(), { sriov: totalVfs > 0, admin: this.controller });
+      : new LyingAdminController(of, parseLie(lie, ADMIN_FAMILY));
+    const front = new PciView(new RngModel(), { sriov: totalVfs > 0, admin: this.controller });
     this.fn = new FakeFunction(front, "0000:01:00.0", 8 << 20);
     this.#arena = this.fn.client.allocate(ARENA_BYTES);
   }

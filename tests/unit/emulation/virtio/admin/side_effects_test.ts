@@ -63,7 +63,7 @@ class Group implements Disposable {
     const { rig, vf } = this;
     const common = [4, 8, 12, 14, 16, 18].map((at) => vf.read(at, at === 18 ? 1 : at < 12 ? 4 : 2));
     const config = Array.from({ length: 12 }, (_, at) => vf.readDevice(at, 1));
-    const parts = vf.front.memberParts.get().map((
+    const parts = vf.front.core.parts.get().map((
       one,
     ) => [one.type, one.flags, `${one.selector}`, ...one.value]);
     const objects = Array.from({ length: 33 }, (_, id) => {
@@ -80,7 +80,7 @@ class Group implements Disposable {
     const pf = [rig.fn.status, rig.fn.read(28, 2)];
     const other = [...rig.members[1]!.common, ...rig.members[1]!.device, rig.members[1]!.stopped];
     rig.rules();
-    const stopped = vf.front.memberParts.stopped;
+    const stopped = vf.front.core.parts.stopped;
     return {
       common,
       config,
@@ -90,8 +90,8 @@ class Group implements Disposable {
       pf,
       other,
       stopped,
-      used: vf.front.legacy,
-      live: vf.front.live,
+      used: vf.front.core.legacy,
+      live: vf.front.core.live,
     };
   }
 

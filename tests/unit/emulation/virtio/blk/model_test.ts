@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { O, OwnedFd, readFile, removeFile, resizeFile } from "../../../../../ffi/mod.ts";
 import { BlkModel, type BlkModelOptions } from "../../../../../lib/emulation/virtio/blk/model.ts";
-import { VirtioPciFront } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { UsageError } from "../../../../../lib/errors/mod.ts";
 import { BLK_FEATURE, FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
 import { Random } from "../../../../random.ts";
@@ -21,9 +21,9 @@ class Blk implements Disposable {
 
   constructor(options: Partial<BlkModelOptions> = {}, features = ALL, queues = [0]) {
     this.model = new BlkModel({ sizeBytes: 256 * SECTOR, queueSize: 64, ...options });
-    const front = new VirtioPciFront(this.model);
+    const front = new PciView(this.model);
     this.fn = new FakeFunction(front, "0000:03:00.0", 4 << 20);
-    this.fn.bringUp(features & front.offered, queues, 64);
+    this.fn.bringUp(features & front.core.offered, queues, 64);
   }
 
   /** Bytes of a header: type, 0, sector. */

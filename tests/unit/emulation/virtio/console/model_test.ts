@@ -1,7 +1,7 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { UnsupportedError, UsageError } from "../../../../../lib/errors/mod.ts";
 import { ConsoleModel, type ConsoleModelOptions } from "../../../../../lib/emulation/virtio/console/model.ts";
-import { VirtioPciFront } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { CONSOLE_FEATURE, FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
 import { FakeFunction } from "../fake_machine.ts";
 
@@ -16,9 +16,9 @@ class Driver implements Disposable {
 
   constructor(options: ConsoleModelOptions, features = CONSOLE_FEATURE.MULTIPORT | CONSOLE_FEATURE.SIZE) {
     this.model = new ConsoleModel(options);
-    const front = new VirtioPciFront(this.model);
+    const front = new PciView(this.model);
     this.fn = new FakeFunction(front, "0000:04:00.0", 2 << 20);
-    this.fn.bringUp((RULES | features) & front.offered, this.model.queueSizes.map((_, i) => i), 32);
+    this.fn.bringUp((RULES | features) & front.core.offered, this.model.queueSizes.map((_, i) => i), 32);
   }
 
   post(queue: number, count: number, length = 64): void {

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { BlkModel } from "../../../../../lib/emulation/virtio/blk/model.ts";
 import { ConsoleModel } from "../../../../../lib/emulation/virtio/console/model.ts";
 import { NetSwitch } from "../../../../../lib/emulation/virtio/net/switch.ts";
-import { VirtioPciFront } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { RngModel } from "../../../../../lib/emulation/virtio/rng/model.ts";
 import {
   BLK_FEATURE,
@@ -60,13 +60,13 @@ Deno.test("3.6 get: every part of a running network device, in the standard's or
   a.fn.write(22, 2, 1);
   a.fn.write(26, 2, 2);
   a.fn.write(0, 4, 1);
-  const parts = a.front.memberParts.get();
+  const parts = a.front.core.parts.get();
   assertEquals(partOrderProblem(parts), undefined);
   assertEquals(orderParts(parts), parts);
-  assertEquals(of(parts, DEV_PART.DEV_FEATURES).map(readFeaturesPart), [a.front.offered]);
+  assertEquals(of(parts, DEV_PART.DEV_FEATURES).map(readFeaturesPart), [a.front.core.offered]);
   assertEquals(of(parts, DEV_PART.DEV_FEATURES)[0]!.flags, DEV_PART_OPTIONAL);
   assertEquals(parts.filter(({ flags }) => flags !== 0).length, 1);
-  assertEquals(of(parts, DEV_PART.DRV_FEATURES).map(readFeaturesPart), [ALL & a.front.offered]);
+  assertEquals(of(parts, DEV_PART.DRV_FEATURES).map(readFeaturesPart), [ALL & a.front.core.offered]);
   assertEquals(
     Object.fromEntries(
       of(parts, DEV_PART.PCI_COMMON_CFG).map(readCommonCfgPart).map((one) => [one.register, one.value]),
@@ -106,7 +106,7 @@ Deno.test("1.4 §5.1.8 get: what control commands set, by class and command", ()
   using nics = pair();
   const { a } = nics;
   a.start(ALL);
-  const before = a.front.memberParts.get();
+  const before = a.front.core.parts.get();
   for (let command = 0; command < 6; command++) assertEquals(cvq(before, 0, command), [0]);
   assertEquals(cvq(before, 1, 0), new Array(8).fill(0));
   assertEquals(cvq(before, 1, 1), macBytes(mac(1)));
@@ -116,7 +116,7 @@ Deno.test("1.4 §5.1.8 get: what control commands set, by class and command", ()
   assertEquals(a.control(1, 0, tables), 0);
   assertEquals(a.control(1, 1, [2, 1, 2, 3, 4, 5]), 0);
   assertEquals(a.control(4, 0, [2, 0]), 0);
-  const after = a.front.memberParts.get();
+  const after = a.front.core.parts.get();
   for (let command = 0; command < 6; command++) assertEquals(cvq(after, 0, command), [1]);
   assertEquals(cvq(after, 1, 0), tables);
   assertEquals(cvq(after, 1, 1), [2, 1, 2, 3, 4, 5]);
@@ -124,7 +124,7 @@ Deno.test("1.4 §5.1.8 get: what control commands set, by class and command", ()
   // A table that overflowed stands for every address, and so does its part.
   const many = [65, 0, 0, 0, ...new Array(65).fill([2, 0, 0, 0, 1, 0]).flat(), 0, 0, 0, 0];
   assertEquals(a.control(1, 0, many), 0);
-  assertEquals(cvq(a.front.memberParts.get(), 1, 0), many);
+  assertEquals(cvq(a.front.core.parts.get(), 1, 0), many);
   // Without the features there is nothing to have set.
   a.fn.status = 0;
   a.start(FEATURES & ~NET_FEATURE.CTRL_RX & ~NET_FEATURE.CTRL_RX_EXTRA & ~NET_FEATURE.CTRL_MAC_ADDR, [
@@ -132,13 +132,13 @@ Deno.test("1.4 §5.1.8 get: what control commands set, by class and command", ()
     1,
     2,
   ]);
-  assertEquals(of(a.front.memberParts.get(), DEV_PART.NET_CVQ_CFG), []);
+  assertEquals(of(a.front.core.parts.get(), DEV_PART.NET_CVQ_CFG), []);
 });
 
 Deno.test("3.6 A-3.15 the most that parts take is the same before and after all that a driver can set, and never less than they take", () => {
   using nics = pair();
   const { a } = nics;
-  const { memberParts: member } = a.front;
+  const { parts: member } = a.front.core;
   const size = () => member.get().reduce((sum, part) => sum + partBytes(part), 0);
   const { mostBytes } = member;
   assert(size() < mostBytes);
@@ -160,7 +160,7 @@ Deno.test("3.6 set: registers, filters and pairs are those of the other function
   assertEquals(a.control(0, 1, [1]), 0);
   assertEquals(a.control(4, 0, [2, 0]), 0);
   assertEquals(a.control(1, 1, [2, 1, 2, 3, 4, 5]), 0);
-  const one = a.front.memberParts, other = b.front.memberParts;
+  const one = a.front.core.parts, other = b.front.core.parts;
   one.setStopped(true);
   other.setStopped(true);
   const parts = one.get();
@@ -168,7 +168,7 @@ Deno.test("3.6 set: registers, filters and pairs are those of the other function
   other.set(parts);
   assertEquals(other.get(), parts);
   assertEquals(other.get(), other.get());
-  assertEquals([b.front.status, b.front.live, b.front.stopped], [15, false, true]);
+  assertEquals([b.front.core.status, b.front.core.live, b.front.core.stopped], [15, false, true]);
   // The client of this test has its own memory, with rings of nobody: what the registers say is what counts here.
   assertEquals([b.model.mac, b.model.activePairs, b.model.filter.allMulticast], [
     "02:01:02:03:04:05",
@@ -192,12 +192,12 @@ Deno.test("3.6 set: what a device must refuse, with nothing changed", () => {
   using nics = pair();
   const { a, b } = nics;
   a.start(ALL);
-  const parts = [...a.front.memberParts.get()];
-  const to = b.front.memberParts;
+  const parts = [...a.front.core.parts.get()];
+  const to = b.front.core.parts;
   assertEquals(to.problemOf(parts), "the device is not stopped");
   to.setStopped(true);
   const before = to.get();
-  const features = featuresPart(DEV_PART.DRV_FEATURES, ALL & b.front.offered);
+  const features = featuresPart(DEV_PART.DRV_FEATURES, ALL & b.front.core.offered);
   const with_ = (change: (part: DevicePart) => DevicePart | undefined) =>
     parts.flatMap((part) => change(part) ?? []);
   const vq = (change: Partial<ReturnType<typeof readVqCfgPart>>) =>
@@ -220,7 +220,7 @@ Deno.test("3.6 set: what a device must refuse, with nothing changed", () => {
       "were offered, this device offers",
     ],
     [
-      instead(DEV_PART.DEV_FEATURES, featuresPart(DEV_PART.DEV_FEATURES, b.front.offered, 2)),
+      instead(DEV_PART.DEV_FEATURES, featuresPart(DEV_PART.DEV_FEATURES, b.front.core.offered, 2)),
       "this device's has 8",
     ],
     [instead(DEV_PART.DRV_FEATURES, featuresPart(DEV_PART.DRV_FEATURES, ALL | 1n)), "0x1 were not offered"],
@@ -262,7 +262,7 @@ Deno.test("3.6 set: what a device must refuse, with nothing changed", () => {
     [
       instead(
         DEV_PART.DRV_FEATURES,
-        featuresPart(DEV_PART.DRV_FEATURES, ALL & ~NET_FEATURE.MQ & b.front.offered),
+        featuresPart(DEV_PART.DRV_FEATURES, ALL & ~NET_FEATURE.MQ & b.front.core.offered),
       ),
       "its feature was not negotiated",
     ],
@@ -296,32 +296,32 @@ Deno.test("3.6 set: an optional part that is left out says nothing to the others
   const { a, b } = nics;
   a.start(ALL);
   let starts = 0;
-  b.front.model.start = () => void starts++;
-  const to = b.front.memberParts;
+  b.front.core.model.start = () => void starts++;
+  const to = b.front.core.parts;
   to.setStopped(true);
-  const parts = a.front.memberParts.get().filter(({ type }) => type <= DEV_PART.DEVICE_STATUS)
+  const parts = a.front.core.parts.get().filter(({ type }) => type <= DEV_PART.DEVICE_STATUS)
     // DRIVER_OK alone: a status that no driver reaches.
     .map((part) =>
       part.type === DEV_PART.DEVICE_STATUS ? { ...statusPart(4), flags: DEV_PART_OPTIONAL } : part
     );
   assertEquals(to.problemOf(parts), undefined);
   to.set(parts);
-  assertEquals([b.front.status, starts], [0, 0]);
+  assertEquals([b.front.core.status, starts], [0, 0]);
   // Features that are not offered.
   const alien = { ...featuresPart(DEV_PART.DRV_FEATURES, 1n << 63n), flags: DEV_PART_OPTIONAL };
-  const others = a.front.memberParts.get().filter(({ type }) => type > DEV_PART.DRV_FEATURES);
+  const others = a.front.core.parts.get().filter(({ type }) => type > DEV_PART.DRV_FEATURES);
   assertEquals(to.problemOf([alien, ...others]), undefined, "the features are those that were set before");
   to.set([alien, ...others]);
-  assertEquals([b.front.negotiatedFeatures, starts], [a.front.negotiatedFeatures, 1]);
+  assertEquals([b.front.core.negotiatedFeatures, starts], [a.front.core.negotiatedFeatures, 1]);
 });
 
 Deno.test("3.6 set: bytes made at random are refused or taken, and never anything else", () => {
   using nics = pair();
   const { a, b } = nics;
   a.start(ALL);
-  const parts = a.front.memberParts.get();
+  const parts = a.front.core.parts.get();
   const random = new Random(99);
-  const to = b.front.memberParts;
+  const to = b.front.core.parts;
   let taken = 0;
   for (let n = 0; n < 3000; n++) {
     to.setStopped(true);
@@ -353,10 +353,10 @@ Deno.test("3.6 a config change while a device is stopped is told when it is resu
   a.start(ALL);
   a.fn.write(16, 2, 4);
   const { vectors } = a.fn.port;
-  const parts = a.front.memberParts;
+  const parts = a.front.core.parts;
   parts.setStopped(true);
   a.model.setLink(false);
-  a.front.violation("0.0", "for the test");
+  a.front.core.violation("0.0", "for the test");
   assertEquals(vectors.splice(0), []);
   parts.setStopped(true);
   parts.setStopped(false);
@@ -378,13 +378,13 @@ Deno.test("3.6 a config change while a device is stopped is told when it is resu
 Deno.test("3.6 a reset clears the parts: by the driver the device stays stopped, with the function it does not", () => {
   using nics = pair();
   const { a, b } = nics;
-  const parts = b.front.memberParts;
+  const parts = b.front.core.parts;
   const fresh = parts.get();
   a.start(ALL);
   assertEquals(a.control(0, 0, [1]), 0);
   for (const how of ["driver", "flr", "device", "detached"] as const) {
     parts.setStopped(true);
-    parts.set(a.front.memberParts.get());
+    parts.set(a.front.core.parts.get());
     if (how === "driver") b.fn.status = 0;
     else b.front.reset(how);
     assertEquals(parts.get(), fresh, how);
@@ -397,10 +397,10 @@ Deno.test("3.6 a stopped device answers registers, and accepts notifications bef
   using nics = pair();
   const { a, b } = nics;
   a.start(ALL);
-  b.front.memberParts.setStopped(true);
+  b.front.core.parts.setStopped(true);
   // As DRIVER_OK is not set, this would be a violation of a device that is not stopped.
   b.fn.notify(1);
-  b.front.memberParts.set(a.front.memberParts.get());
+  b.front.core.parts.set(a.front.core.parts.get());
   b.fn.notify(1);
   b.fn.write(0x3000, 2, 0x1234);
   assertEquals([b.fn.status, b.fn.read(18, 2)], [15, 5]);
@@ -416,7 +416,7 @@ Deno.test("3.6 unicast for a stopped function waits, and goes to the function th
   a.send(frame(mac(2), mac(1), 60, 1));
   a.fn.run();
   assertEquals(b.received().length, 1);
-  b.front.memberParts.setStopped(true);
+  b.front.core.parts.setStopped(true);
   a.send(frame(mac(2), mac(1), 60, 2));
   a.fn.run();
   assertEquals([b.received().length, a.ring(1).takeUsed().length], [0, 1]);
@@ -437,13 +437,13 @@ Deno.test("3.6 unicast for a stopped function waits, and goes to the function th
 
 Deno.test("3.6 devices whose state parts do not hold refuse a running driver's, and take that of one that is not set up", () => {
   const directory = `/tmp`;
-  const make: [string, VirtioPciFront, bigint, string | undefined][] = [
-    ["rng", new VirtioPciFront(new RngModel()), 0n, undefined],
-    ["console", new VirtioPciFront(new ConsoleModel({ directory })), 0n, "parts do not hold"],
-    ["blk", new VirtioPciFront(new BlkModel({ sizeBytes: 1 << 20 })), 0n, undefined],
+  const make: [string, PciView, bigint, string | undefined][] = [
+    ["rng", new PciView(new RngModel()), 0n, undefined],
+    ["console", new PciView(new ConsoleModel({ directory })), 0n, "parts do not hold"],
+    ["blk", new PciView(new BlkModel({ sizeBytes: 1 << 20 })), 0n, undefined],
     [
       "blk wce",
-      new VirtioPciFront(new BlkModel({ sizeBytes: 1 << 20 })),
+      new PciView(new BlkModel({ sizeBytes: 1 << 20 })),
       BLK_FEATURE.CONFIG_WCE,
       "cache mode",
     ],
@@ -451,7 +451,7 @@ Deno.test("3.6 devices whose state parts do not hold refuse a running driver's, 
   for (const [name, front, features, message] of make) {
     using fn = new FakeFunction(front);
     const accepted = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | features;
-    const parts = front.memberParts;
+    const parts = front.core.parts;
     parts.setStopped(true);
     assertEquals(parts.problemOf(parts.get()), undefined);
     parts.setStopped(false);

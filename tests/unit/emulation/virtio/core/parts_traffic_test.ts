@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { NetModel } from "../../../../../lib/emulation/virtio/net/model.ts";
 import { NetSwitch } from "../../../../../lib/emulation/virtio/net/switch.ts";
-import { VirtioPciFront } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { decodeParts, encodeParts, FEATURE, NET_FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
 import { FakeClient, FakeRing, type Part } from "../fake_client.ts";
 import { Random } from "../../../../random.ts";
@@ -47,7 +47,7 @@ class Nic implements Disposable {
   readonly kind: Kind;
   readonly client = new FakeClient(1 << 18);
   readonly rings: readonly (FakeRing | FakePackedRing)[];
-  readonly fronts: readonly VirtioPciFront[];
+  readonly fronts: readonly PciView[];
   readonly ports: readonly FakePort[];
   at = 0;
   readonly #buffers: number;
@@ -67,7 +67,7 @@ class Nic implements Disposable {
     this.ports = [0, 1].map((i) => new FakePort(`0000:01:00.${2 * last + i}`, this.client.dma));
     this.fronts = this.ports.map((port, i) => {
       const options = { mac: mac(last + 16 * i), queueSize: SIZE, queuePairs: 1 };
-      const front = new VirtioPciFront(new NetModel(net, options), { usedBatches: kind.usedBatches });
+      const front = new PciView(new NetModel(net, options), { usedBatches: kind.usedBatches });
       front.connect(port);
       front.attached();
       return front;
@@ -75,7 +75,7 @@ class Nic implements Disposable {
     this.start();
   }
 
-  get front(): VirtioPciFront {
+  get front(): PciView {
     return this.fronts[this.at]!;
   }
 
@@ -109,26 +109,26 @@ class Nic implements Disposable {
       this.write(28, 2, 1);
     });
     this.write(20, 1, 15);
-    assertEquals(this.front.status, 15, this.port.take().join());
+    assertEquals(this.front.core.status, 15, this.port.take().join());
   }
 
   stop(): void {
-    this.front.memberParts.setStopped(true);
+    this.front.core.parts.setStopped(true);
   }
 
   /** The other function takes over. */
   move(): void {
     const from = this.front;
-    const bytes = encodeParts(from.memberParts.get());
+    const bytes = encodeParts(from.core.parts.get());
     this.at = 1 - this.at;
     const to = this.front;
-    to.memberParts.setStopped(true);
+    to.core.parts.setStopped(true);
     const parts = decodeParts(bytes);
-    assertEquals(to.memberParts.problemOf(parts), undefined);
-    to.memberParts.set(parts);
-    to.memberParts.setStopped(false);
+    assertEquals(to.core.parts.problemOf(parts), undefined);
+    to.core.parts.set(parts);
+    to.core.parts.setStopped(false);
     this.write(20, 1, 0, from);
-    from.memberParts.setStopped(false);
+    from.core.parts.setStopped(false);
   }
 
   #parts(at: number, length: number, write: boolean): Part[] {
@@ -229,15 +229,15 @@ for (const kind of KINDS) {
       }
       if (random.below(20) !== 0) continue;
       const one = random.below(2) === 0 ? a : b;
-      if (!one.front.memberParts.stopped) {
+      if (!one.front.core.parts.stopped) {
         one.stop();
         stops++;
       } else if (random.below(2) === 0) {
         one.move();
         moves++;
-      } else one.front.memberParts.setStopped(false);
+      } else one.front.core.parts.setStopped(false);
     }
-    for (const nic of [a, b]) nic.front.memberParts.setStopped(false);
+    for (const nic of [a, b]) nic.front.core.parts.setStopped(false);
     for (let n = 0; n < 1000 && got.length < serial; n++) {
       b.post();
       a.front.poll(8);
@@ -284,11 +284,11 @@ for (const kind of KINDS) {
     }
     assertEquals([a.image(), b.image()], images);
     assertEquals([a.port.intx, b.port.intx], [false, false]);
-    a.front.memberParts.setStopped(false);
+    a.front.core.parts.setStopped(false);
     a.front.poll(64);
     assertEquals(a.room, true);
     assertEquals(b.image(), images[1], "the frame waits for the stopped one");
-    b.front.memberParts.setStopped(false);
+    b.front.core.parts.setStopped(false);
     a.front.poll(64);
     assertEquals(b.receive(), [3]);
     for (const nic of [a, b]) assertEquals(nic.port.take(), []);

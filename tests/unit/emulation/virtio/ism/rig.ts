@@ -6,7 +6,7 @@
 import { createMemfd, MappedMemory } from "../../../../../ffi/mod.ts";
 import { IsmDomains } from "../../../../../lib/emulation/virtio/ism/domain.ts";
 import { IsmModel, type IsmModelOptions } from "../../../../../lib/emulation/virtio/ism/model.ts";
-import { VirtioPciFront } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { FEATURE, ISM_FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
 import { DmaRegion } from "../../../../../lib/vfio/vfio_user/dma_table.ts";
 import { FakeFunction } from "../fake_machine.ts";
@@ -41,7 +41,7 @@ export function words(...values: readonly bigint[]): number[] {
 /** A function and its driver. */
 export class IsmRig implements Disposable {
   readonly model: IsmModel;
-  readonly front: VirtioPciFront;
+  readonly front: PciView;
   readonly fn: FakeFunction;
   readonly #events: { at: number; sizeBytes: number }[] = [];
   readonly #inputs: number;
@@ -49,7 +49,7 @@ export class IsmRig implements Disposable {
 
   constructor(domains: IsmDomains, options: IsmModelOptions = {}, name = "0000:01:00.0") {
     this.model = new IsmModel(domains, { chunkSize: CHUNK, chunks: 64, memory: 1 << 20, ...options });
-    this.front = new VirtioPciFront(this.model);
+    this.front = new PciView(this.model);
     this.fn = new FakeFunction(this.front, name, 1 << 20);
     this.#inputs = this.fn.client.allocate(4096);
     this.#outputs = this.fn.client.allocate(1 << 16);

@@ -1,16 +1,16 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../../../../lib/errors/mod.ts";
-import { ADMIN_LIES, parseAdminLie } from "../../../../../lib/emulation/virtio/lies/admin.ts";
+import { ADMIN_FAMILY } from "../../../../../lib/emulation/virtio/lies/admin.ts";
+import { parseLie } from "../../../../../lib/emulation/virtio/lies/lie.ts";
 import { AdminRig, encodeFrame, OK, outcome } from "../admin/rig.ts";
 
 const query = { opcode: 0, group: 0, member: 0n, room: 8 };
 
 Deno.test("lies of administration queues by name, number and opcode", () => {
-  assertEquals(parseAdminLie("admin-eagain"), { lie: "admin-eagain", number: 1, second: 0 });
-  assertEquals(parseAdminLie("admin-status:12:6@DEV_PARTS_GET"), {
+  assertEquals(parseLie("admin-eagain", ADMIN_FAMILY), { lie: "admin-eagain", numbers: [1, 0] });
+  assertEquals(parseLie("admin-status:12:6@DEV_PARTS_GET", ADMIN_FAMILY), {
     lie: "admin-status",
-    number: 12,
-    second: 6,
+    numbers: [12, 6],
     opcode: 15,
   });
   for (
@@ -22,9 +22,9 @@ Deno.test("lies of administration queues by name, number and opcode", () => {
       "admin-eagain@LIST_USE@LIST_USE",
     ]
   ) {
-    assertThrows(() => parseAdminLie(text), UsageError, text);
+    assertThrows(() => parseLie(text, ADMIN_FAMILY), UsageError, text);
   }
-  for (const name of Object.keys(ADMIN_LIES)) assertEquals(parseAdminLie(name).lie as string, name);
+  for (const name of ADMIN_FAMILY.names) assertEquals(parseLie(name, ADMIN_FAMILY).lie, name);
 });
 
 Deno.test("admin-eagain: so many commands are not carried out, then the device is honest", () => {

@@ -1,12 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../../../../lib/errors/mod.ts";
-import {
-  type Lie,
-  LIES,
-  PACKED_LIES,
-  parseLie,
-  QUEUE_LIES,
-} from "../../../../../lib/emulation/virtio/lies/hostile.ts";
+import { DEVICE_FAMILY, type DeviceLie } from "../../../../../lib/emulation/virtio/lies/device.ts";
+import { parseLie } from "../../../../../lib/emulation/virtio/lies/lie.ts";
+import { PACKED_LIES, QUEUE_LIES } from "../../../../../lib/emulation/virtio/lies/queues.ts";
 import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
 import { FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
 import { FakeFunction } from "../fake_machine.ts";
@@ -21,17 +17,21 @@ function liar(lie: string, kind = "virtio-rng"): FakeFunction {
 }
 
 Deno.test("lies: name, first occasion and number of them", () => {
-  assertEquals(parseLie("used-twice"), { lie: "used-twice", after: 0, times: 1 });
-  assertEquals(parseLie("used-twice:100"), { lie: "used-twice", after: 100, times: 1 });
-  assertEquals(parseLie("queue-size-zero:2:3"), { lie: "queue-size-zero", after: 2, times: 3 });
-  assertEquals(parseLie("generation-never-settles").times, Infinity);
+  const numbers = (text: string) => parseLie(text, DEVICE_FAMILY).numbers;
+  assertEquals(parseLie("used-twice", DEVICE_FAMILY), { lie: "used-twice", numbers: [0, 1] });
+  assertEquals(parseLie("used-twice:100", DEVICE_FAMILY), { lie: "used-twice", numbers: [100, 1] });
+  assertEquals(parseLie("queue-size-zero:2:3", DEVICE_FAMILY), { lie: "queue-size-zero", numbers: [2, 3] });
+  assertEquals(numbers("generation-never-settles"), [0, Infinity]);
+  assertEquals(numbers("reset-never-finishes"), [0, 1]);
   for (const bad of ["", "nonsense", "used-twice:x", "used-twice:1:2:3", "used-twice:-1"]) {
-    assertThrows(() => parseLie(bad), UsageError);
+    assertThrows(() => numbers(bad), UsageError);
   }
 });
 
 /** Three requests of 16 bytes, the second lied about. @returns the used ring as the driver finds it */
-function usedBy(lie: Lie): { idx: number; elements: { id: number; length: number }[]; heads: number[] } {
+function usedBy(
+  lie: DeviceLie,
+): { idx: number; elements: { id: number; length: number }[]; heads: number[] } {
   using fn = liar(`${lie}:1`);
   fn.bringUp(RULES, [0], 8);
   const ring = fn.rings.get(0)!;
@@ -72,7 +72,7 @@ Deno.test("lies of queues: exactly one element is wrong, as named", () => {
 });
 
 /** Three requests of two parts in a packed ring of 8, the second lied about. @returns id, length and flags of each slot */
-function packedUsedBy(lie: Lie): [id: number, length: number, flags: number][] {
+function packedUsedBy(lie: DeviceLie): [id: number, length: number, flags: number][] {
   using fn = liar(`${lie}:1`);
   fn.negotiate(RULES | FEATURE.RING_PACKED);
   const ring = fn.enablePacked(0, 8);
@@ -176,7 +176,7 @@ Deno.test("lie: features-ok-refused", () => {
 });
 
 Deno.test("lies of registers: each reads what it is named for", () => {
-  const cases: [Lie, number, number, number][] = [
+  const cases: [DeviceLie, number, number, number][] = [
     ["queue-size-zero", 24, 2, 0],
     ["queue-size-odd", 24, 2, 3],
     ["queue-enable-ignored", 28, 2, 0],
@@ -208,7 +208,7 @@ Deno.test("lie: doorbell-out-of-bar", () => {
 });
 
 Deno.test("every lie still serves a driver that does not look", () => {
-  for (const lie of LIES) {
+  for (const lie of DEVICE_FAMILY.names) {
     using fn = liar(lie);
     fn.status = 0;
     fn.status = 3;

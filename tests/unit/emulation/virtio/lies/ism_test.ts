@@ -2,7 +2,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../../../../lib/errors/mod.ts";
 import { IsmDomains } from "../../../../../lib/emulation/virtio/ism/domain.ts";
-import { ISM_LIES, type IsmLie, IsmLiePlan } from "../../../../../lib/emulation/virtio/lies/ism.ts";
+import { ISM_FAMILY, ISM_LIES } from "../../../../../lib/emulation/virtio/lies/ism.ts";
+import { Occasions, parseLie } from "../../../../../lib/emulation/virtio/lies/lie.ts";
 import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
 import { CHUNK, IsmRig, OK } from "../ism/rig.ts";
 
@@ -107,10 +108,10 @@ Deno.test("every lie has a name that the models take; others are UsageErrors", (
     );
   }
   assertThrows(() => models.createBehaviour("virtio-rng", { address: "0000:01:00.0", lie: "ism-bad-ack" }));
-  const plan = new IsmLiePlan("ism-bad-ack:2:1");
+  const plan = new Occasions(parseLie("ism-bad-ack:2:1", ISM_FAMILY));
   assertEquals(
-    ["ism-bad-ack", "ism-num-zero", "ism-bad-ack", "ism-bad-ack", "ism-bad-ack"].map((one) =>
-      plan.take(one as IsmLie)
+    (["ism-bad-ack", "ism-num-zero", "ism-bad-ack", "ism-bad-ack", "ism-bad-ack"] as const).map((one) =>
+      plan.take(one)
     ),
     [false, false, false, true, false],
   );

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { NetModel } from "../../../../../lib/emulation/virtio/net/model.ts";
 import { NetSwitch } from "../../../../../lib/emulation/virtio/net/switch.ts";
-import { VirtioPciFront } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { DRAFT_FEATURE, FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
 import { FakeClient, FakeRing } from "../fake_client.ts";
 import { campaign, Random, rounds } from "../../../../random.ts";
@@ -46,7 +46,7 @@ class Nic implements Disposable {
   readonly client = new FakeClient(1 << 18);
   readonly rings: readonly (FakeRing | FakePackedRing)[];
   readonly port: FakePort;
-  front!: VirtioPciFront;
+  front!: PciView;
   readonly #buffers: number;
   readonly #at = new Map<number, number>();
   #free: number[] = [];
@@ -71,7 +71,7 @@ class Nic implements Disposable {
   /** Another function takes the place of the one before. */
   plug(): void {
     const model = new NetModel(this.net, { mac: mac(this.last), queueSize: SIZE, queuePairs: 1 });
-    this.front = new VirtioPciFront(model, { profile: "queue-state", usedBatches: this.kind.usedBatches });
+    this.front = new PciView(model, { profile: "queue-state", usedBatches: this.kind.usedBatches });
     this.front.connect(this.port);
   }
 

@@ -183,7 +183,7 @@ Deno.test("without MRG_RXBUF a frame that does not fit is dropped, its buffer ke
   a.fn.run();
   assertEquals(b.received(), []);
   assertEquals(counts(b).tooLong, 1);
-  assertEquals(b.front.queue(0)!.available(), 2);
+  assertEquals(b.front.core.queue(0)!.available(), 2);
   const fits = frame(mac(2), mac(1), 88);
   a.send(fits);
   a.fn.run();

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { RngModel } from "../../../../../lib/emulation/virtio/rng/model.ts";
-import { VirtioPciFront } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
 import { FakeFunction } from "../fake_machine.ts";
 
@@ -8,7 +8,7 @@ const RULES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;
 
 function rng(): { model: RngModel; fn: FakeFunction } & Disposable {
   const model = new RngModel({ queueSize: 8 });
-  const fn = new FakeFunction(new VirtioPciFront(model));
+  const fn = new FakeFunction(new PciView(model));
   return { model, fn, [Symbol.dispose]: () => fn[Symbol.dispose]() };
 }
 

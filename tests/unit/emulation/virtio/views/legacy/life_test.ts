@@ -54,7 +54,12 @@ Deno.test("1.1 a driver that has set FAILED, and a device that needs a reset, ar
     t.notify(0);
     t.fn.write(0x4000, 2, 0);
     t.front.rang(4, 0x3000);
-    assertEquals([model.starts, t.front.live, t.front.negotiatedFeatures, t.run()], [0, false, 0n, 0], how);
+    assertEquals([model.starts, t.front.core.live, t.front.core.negotiatedFeatures, t.run()], [
+      0,
+      false,
+      0n,
+      0,
+    ], how);
     // Nothing but a reset helps, and it does.
     t.bringUp(RING_BITS, [0]);
     ask(t);
@@ -65,10 +70,10 @@ Deno.test("1.1 a driver that has set FAILED, and a device that needs a reset, ar
 
 Deno.test("3.6 a legacy driver that comes upon parts of a former one has a device as after a reset, also when it is resumed", () => {
   using t = new FakeLegacy(rng());
-  const parts = t.front.memberParts;
+  const parts = t.front.core.parts;
   parts.setStopped(true);
   const set = [
-    featuresPart(DEV_PART.DEV_FEATURES, t.front.offered),
+    featuresPart(DEV_PART.DEV_FEATURES, t.front.core.offered),
     featuresPart(DEV_PART.DRV_FEATURES, FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.RING_PACKED),
     commonCfgPart("config_msix_vector", 1),
   ];
@@ -152,7 +157,7 @@ Deno.test("a ring whose memory is unmapped rests; one that never was mapped: DMA
   t.notify(0);
   t.run();
   assertStringIncludes(t.take()[0]!, "DMA: descriptor area: 1024 bytes at IOVA 0x700000000 are not mapped");
-  assertEquals([t.status, t.front.live], [0x47, false]);
+  assertEquals([t.status, t.front.core.live], [0x47, false]);
   t.notify(0);
   assertEquals([t.run(), t.take()], [0, []], "said once");
   t.bringUp(0, [0]);
@@ -228,7 +233,7 @@ Deno.test("FLR, a device reset of either interface and the client's end, before 
       else if (how === "modern") t.fn.status = 0;
       else t.fn.behaviour.reset(how);
       const what = `${how}, ${used ? "used" : "not used"}`;
-      assertEquals([t.front.legacy, t.front.live, t.status, t.read(8, 4), t.read(14, 2)], [
+      assertEquals([t.front.core.legacy, t.front.core.live, t.status, t.read(8, 4), t.read(14, 2)], [
         false,
         false,
         0,
@@ -246,7 +251,11 @@ Deno.test("FLR, a device reset of either interface and the client's end, before 
       t.take();
       t.fn.bringUp(FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM, []);
       const modern = new FakeRing(t.fn.client, 16);
-      assertEquals([modern.size, t.front.legacy, t.front.live, t.take()], [16, false, true, []], what);
+      assertEquals(
+        [modern.size, t.front.core.legacy, t.front.core.live, t.take()],
+        [16, false, true, []],
+        what,
+      );
     }
   }
 });

@@ -175,7 +175,8 @@ Deno.test("5.1.6.1 legacy: flows are told apart behind the shorter header, too",
   using old = new LegacyNic(net, 1);
   using modern = new FakeNic(net, 2);
   old.start(ANY_LAYOUT, [0, 1]);
-  const all = BigInt(modern.front.offered) & ~(FEATURE.RING_PACKED | FEATURE.IN_ORDER | FEATURE.EVENT_IDX);
+  const all = BigInt(modern.front.core.offered) &
+    ~(FEATURE.RING_PACKED | FEATURE.IN_ORDER | FEATURE.EVENT_IDX);
   modern.start(all & ~(FEATURE.NOTIF_CONFIG_DATA | FEATURE.RING_RESET));
   assertEquals(modern.control(4, 0, [2, 0]), 0);
   modern.post(4, [2048], 0).post(4, [2048], 2);
@@ -197,7 +198,7 @@ Deno.test("5.1.4.3 legacy: mac is writable, byte by byte or at once, at any time
   old.t.writeDevice(4, 1, 0xab);
   assertEquals(read(), macBytes("52:54:00:00:ab:01"));
   assertEquals(old.model.mac, "52:54:00:00:ab:01");
-  assertEquals(old.t.front.legacy, true);
+  assertEquals(old.t.front.core.legacy, true);
   old.start(NET_FEATURE.MAC | ANY_LAYOUT, [0, 1]).post(4);
   assertEquals(read(), macBytes(mac(1)), "bringUp resets first");
   macBytes("02:11:22:33:44:55").forEach((byte, i) => old.t.writeDevice(i, 1, byte));

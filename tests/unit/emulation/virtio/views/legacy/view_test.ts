@@ -5,7 +5,7 @@ import { BlkModel } from "../../../../../../lib/emulation/virtio/blk/model.ts";
 import { ConsoleModel } from "../../../../../../lib/emulation/virtio/console/model.ts";
 import { NetModel } from "../../../../../../lib/emulation/virtio/net/model.ts";
 import { NetSwitch } from "../../../../../../lib/emulation/virtio/net/switch.ts";
-import { VirtioPciFront } from "../../../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView } from "../../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { RngModel } from "../../../../../../lib/emulation/virtio/rng/model.ts";
 import { FEATURE, NET_FEATURE } from "../../../../../../lib/virtio/constants/mod.ts";
 import { campaign, Random, rounds } from "../../../../../random.ts";
@@ -33,7 +33,10 @@ function ask(t: FakeLegacy, length = 8, queue = 0): number {
 
 Deno.test("2.3 the block after reset, register by register", () => {
   using t = new FakeLegacy(net());
-  assertEquals(t.offered, Number((t.front.model.features | FEATURE.ANY_LAYOUT) & 0xffff_ffffn) + RING_BITS);
+  assertEquals(
+    t.offered,
+    Number((t.front.core.model.features | FEATURE.ANY_LAYOUT) & 0xffff_ffffn) + RING_BITS,
+  );
   assertEquals(t.offered & 1 << 27, 1 << 27, "ANY_LAYOUT");
   assertEquals(t.read(4, 4), 0);
   assertEquals(t.read(8, 4), 0);
@@ -127,10 +130,10 @@ Deno.test("2.3 features: the low 32 bits of what is offered, ANY_LAYOUT unless s
     "1.1: the driver accepted what was not offered: VIRTIO_NET_F_CSUM, bit 30",
   );
   assertEquals(t.read(4, 4), all & ~(1 << 5));
-  assertEquals(t.front.negotiatedFeatures, 0n, "not before first use");
+  assertEquals(t.front.core.negotiatedFeatures, 0n, "not before first use");
   t.status = 7;
-  assertEquals(t.front.negotiatedFeatures, BigInt(all & ~(1 << 5)));
-  assertEquals(t.front.negotiatedFeatures & FEATURE.VERSION_1, 0n);
+  assertEquals(t.front.core.negotiatedFeatures, BigInt(all & ~(1 << 5)));
+  assertEquals(t.front.core.negotiatedFeatures & FEATURE.VERSION_1, 0n);
   t.write(4, 4, 0);
   assertStringIncludes(
     t.take()[0]!,
@@ -143,9 +146,9 @@ Deno.test("virtio 1.2 §3.1.2 features that cannot be stop the device at first u
   using t = new FakeLegacy(net());
   t.bringUp(Number(NET_FEATURE.MQ), [0, 1]);
   assertStringIncludes(t.take()[0]!, "features that cannot be: VIRTIO_NET_F_MQ needs CTRL_VQ");
-  assertEquals([t.status, t.front.live], [0x47, false]);
+  assertEquals([t.status, t.front.core.live], [0x47, false]);
   t.bringUp(0, [0, 1]);
-  assertEquals([t.status, t.front.live, t.take()], [7, true, []]);
+  assertEquals([t.status, t.front.core.live, t.take()], [7, true, []]);
 });
 
 Deno.test("2.3 queue_size is the device's: a power of two, 0 for a queue that is not there, read-only", () => {
@@ -187,7 +190,7 @@ Deno.test("2.3 queue_pfn: where the three parts of a ring lie; 0 stops the queue
   assertStringIncludes(t.take()[0]!, "2.3: queue_pfn was written while the queue is in use");
   assertEquals(t.read(8, 4), pfn + 4);
   t.write(8, 4, 0);
-  assertEquals([t.read(8, 4), t.read(12, 2), t.front.queue(0)], [0, 256, undefined]);
+  assertEquals([t.read(8, 4), t.read(12, 2), t.front.core.queue(0)], [0, 256, undefined]);
   assertEquals(areas().slice(3), [false, 256]);
   t.setUp(0);
   ask(t);
@@ -200,7 +203,7 @@ Deno.test("2.3 a queue that was stopped takes nothing more, and the others go on
   t.bringUp(0, [0, 1, 2]);
   t.write(14, 2, 1);
   t.write(8, 4, 0);
-  assertEquals([t.front.queue(0) !== undefined, t.front.queue(1)], [true, undefined]);
+  assertEquals([t.front.core.queue(0) !== undefined, t.front.core.queue(1)], [true, undefined]);
   t.notify(1);
   assertStringIncludes(t.take()[0]!, "2.3: queue 1 was notified, it has no ring");
   assertEquals(t.status, 7, "it does no harm");
@@ -227,16 +230,16 @@ Deno.test("1.1 device_status without FEATURES_OK; 0 resets", () => {
   assertStringIncludes(t.take()[0]!, "1.1: bits 0x8 have no meaning for this device");
   assertEquals(t.status, 3);
   t.status = 4 | 3;
-  assertEquals([t.status, t.front.live], [7, true]);
+  assertEquals([t.status, t.front.core.live], [7, true]);
   t.status = 1;
   assertStringIncludes(t.take()[0]!, "were cleared without a reset");
   t.status = 0x87;
-  assertEquals([t.status, t.front.live], [0x87, false]);
+  assertEquals([t.status, t.front.core.live], [0x87, false]);
   t.status = 0;
-  assertEquals([t.status, t.front.legacy], [0, false]);
+  assertEquals([t.status, t.front.core.legacy], [0, false]);
   t.status = 4;
   assertStringIncludes(t.take()[0]!, "DRIVER_OK was set before DRIVER");
-  assertEquals([t.status, t.front.live], [0, false]);
+  assertEquals([t.status, t.front.core.live], [0, false]);
 });
 
 Deno.test("2.3 isr_status: reading clears it; with MSI-X the vectors say it", () => {
@@ -290,9 +293,9 @@ Deno.test("virtio 1.2 §3.1.2 a device is used before DRIVER_OK, even before the
   t.status = 3;
   t.setUp(0);
   ask(t);
-  assertEquals([t.run(), t.front.live], [0, false], "not before it is notified");
+  assertEquals([t.run(), t.front.core.live], [0, false], "not before it is notified");
   t.notify(0);
-  assertEquals([t.front.live, t.run(), t.ring(0).takeUsed()], [true, 1, [{ id: 0, length: 8 }]]);
+  assertEquals([t.front.core.live, t.run(), t.ring(0).takeUsed()], [true, 1, [{ id: 0, length: 8 }]]);
   t.write(4, 4, RING_BITS);
   assertStringIncludes(t.take()[0]!, "driver_features was written after the device had been used");
   t.status = 7;
@@ -344,14 +347,14 @@ Deno.test("virtio 1.2 §2.2.3, N-3.14: a device is used through the legacy inter
       } of BAR 4 was written while a driver uses the legacy interface`,
     );
   }
-  assertEquals([t.status, t.fn.status, t.read(12, 2), t.front.live], [7, 7, 64, true]);
+  assertEquals([t.status, t.fn.status, t.read(12, 2), t.front.core.live], [7, 7, 64, true]);
   ask(t);
   t.notify(0);
   assertEquals(t.run(), 1);
 
   // Its reset is one of both.
   t.fn.status = 0;
-  assertEquals([t.status, t.read(8, 4), t.front.legacy, t.take()], [0, 0, false, []]);
+  assertEquals([t.status, t.read(8, 4), t.front.core.legacy, t.take()], [0, 0, false, []]);
   t.fn.bringUp(FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM, [0]);
   for (const [offset, width, value] of [[18, 1, 3], [4, 4, 0], [8, 4, 77]] as const) {
     t.write(offset, width, value);
@@ -362,11 +365,11 @@ Deno.test("virtio 1.2 §2.2.3, N-3.14: a device is used through the legacy inter
   }
   t.notify(0);
   assertStringIncludes(t.take()[0]!, "notification of queue 0, no driver uses the legacy interface");
-  assertEquals([t.status, t.read(8, 4), t.front.legacy, t.front.live], [15, 0, false, true]);
+  assertEquals([t.status, t.read(8, 4), t.front.core.legacy, t.front.core.live], [15, 0, false, true]);
   t.status = 0;
-  assertEquals([t.fn.status, t.front.live, t.take()], [0, false, []]);
+  assertEquals([t.fn.status, t.front.core.live, t.take()], [0, false, []]);
   t.bringUp(0, [0]);
-  assertEquals([t.front.live, t.take()], [true, []]);
+  assertEquals([t.front.core.live, t.take()], [true, []]);
 });
 
 Deno.test("what was left in the modern registers before a status does not reach a legacy driver", () => {
@@ -401,7 +404,11 @@ Deno.test("resets of the function and its client's end clear the legacy state; w
       NO_VECTOR,
       NO_VECTOR,
     ]);
-    assertEquals([t.front.legacy, t.front.live, t.front.negotiatedFeatures], [false, false, 0n]);
+    assertEquals([t.front.core.legacy, t.front.core.live, t.front.core.negotiatedFeatures], [
+      false,
+      false,
+      0n,
+    ]);
   }
   using t = new FakeLegacy(blk());
   t.fn.port.dma = null;
@@ -418,7 +425,7 @@ Deno.test("without Bus Master Enable a legacy driver's rings are not touched", (
   t.bringUp(0, [0]);
   ask(t);
   t.notify(0);
-  assertEquals([t.run(), t.front.live], [0, false]);
+  assertEquals([t.run(), t.front.core.live], [0, false]);
   t.fn.port.busMaster = true;
   assertEquals(t.run(), 1);
 });
@@ -439,9 +446,9 @@ Deno.test("N-3.15 notify area: in a BAR that is there, 2-aligned; a write of 16 
   t.status = 3;
   t.setUp(0);
   t.setUp(2);
-  assertEquals(t.front.live, false);
+  assertEquals(t.front.core.live, false);
   t.fn.write(NOTIFY_PAGE, 2, 2);
-  assertEquals([t.front.live, t.take()], [true, []], "first use");
+  assertEquals([t.front.core.live, t.take()], [true, []], "first use");
   t.fn.write(NOTIFY_PAGE, 2, 1);
   assertStringIncludes(t.take()[0]!, "2.3: queue 1 was notified, it has no ring");
   t.fn.write(NOTIFY_PAGE, 2, 0xffff);
@@ -460,11 +467,11 @@ Deno.test("N-3.15 notify area: in a BAR that is there, 2-aligned; a write of 16 
 
 Deno.test("N-3.15 many queues: the notify area is behind all doorbells", () => {
   const model = new NetModel(new NetSwitch("s0"), { mac: mac(1), queueSize: 2, queuePairs: 512 });
-  const front = new VirtioPciFront(model, { legacy: true });
+  const front = new PciView(model, { legacy: true });
   // 1025 queues of 4 bytes take two pages.
   assertEquals(front.memberLegacy!.notifyAreas, [{ bar: 4, offset: 0x5000 }]);
   assertEquals(front.bars.find(({ index }) => index === 4)!.sizeBytes, 0x8000);
-  assertEquals(new VirtioPciFront(rng()).bars.find(({ index }) => index === 4)!.sizeBytes, 0x4000);
+  assertEquals(new PciView(rng()).bars.find(({ index }) => index === 4)!.sizeBytes, 0x4000);
 });
 
 Deno.test("N-3.15 eventfds stand for notifications: those of the queues once more, told apart by value", () => {
@@ -485,12 +492,12 @@ Deno.test("N-3.15 eventfds stand for notifications: those of the queues once mor
   t.setUp(1);
   // Too early, or from before a reset: no violation.
   t.front.rang(4, 0x3000);
-  assertEquals([t.front.live, t.take()], [false, []]);
+  assertEquals([t.front.core.live, t.take()], [false, []]);
   t.front.rang(4, 0x3004);
-  assertEquals([t.front.live, t.take()], [true, []], "first use");
+  assertEquals([t.front.core.live, t.take()], [true, []], "first use");
   t.status = 0;
   t.front.rang(4, 0x3004);
-  assertEquals([t.front.live, t.take()], [false, []]);
+  assertEquals([t.front.core.live, t.take()], [false, []]);
   t.fn.behaviour.detached();
   assert(legacy.every(({ fd }) => fd.closed));
 });
@@ -502,10 +509,10 @@ Deno.test("N-3.15 ids of a non-transitional device; only types that had a legacy
   class Ism extends RngModel {
     override readonly deviceId: number = 44;
   }
-  const error = assertThrows(() => new VirtioPciFront(new Ism(), { legacy: true }), UsageError);
+  const error = assertThrows(() => new PciView(new Ism(), { legacy: true }), UsageError);
   assertStringIncludes(error.message, "virtio device type 44 has no legacy interface");
-  assertEquals(new VirtioPciFront(rng()).groupMember.legacy, undefined);
-  assertEquals(new VirtioPciFront(rng(), { legacy: false }).memberLegacy, undefined);
+  assertEquals(new PciView(rng()).groupMember.legacy, undefined);
+  assertEquals(new PciView(rng(), { legacy: false }).memberLegacy, undefined);
 });
 
 Deno.test("2.3 writes of a part of a register leave the rest as it was", () => {
@@ -557,7 +564,7 @@ Deno.test(campaign("2.3 100,000 random accesses: nothing throws, and the device 
         else if (event < 6) t.fn.behaviour.reset("flr");
         else if (event < 8) t.fn.behaviour.attached();
       }
-      if (t.front.legacy && t.front.live) live++;
+      if (t.front.core.legacy && t.front.core.live) live++;
     }
     assert(live > rounds(50), `a driver ran after ${live} accesses`);
     assert(t.fn.port.reports.length > rounds(100));
@@ -566,6 +573,6 @@ Deno.test(campaign("2.3 100,000 random accesses: nothing throws, and the device 
     client.bytes.fill(0);
     t.take();
     t.bringUp(0, [0]);
-    assertEquals([t.status, t.front.live, t.take()], [7, true, []]);
+    assertEquals([t.status, t.front.core.live, t.take()], [7, true, []]);
   }
 }));

@@ -19,7 +19,7 @@ Deno.test("2.2 interrupts without MSI-X: INTx and the ISR byte, which reading cl
   assertEquals([f.port.intx, f.port.vectors.length], [true, 0]);
   assertEquals(f.read(0x1000, 1), 1);
   assertEquals([f.port.intx, f.read(0x1000, 1)], [false, 0]);
-  f.front.configChanged();
+  f.front.core.configChanged();
   once(f);
   assertEquals([f.port.intx, f.read(0x1000, 1)], [true, 3]);
   once(f);
@@ -38,14 +38,14 @@ Deno.test("2.2 interrupts with MSI-X: the queue's vector, none without one, neve
   once(f);
   assertEquals([f.port.vectors.splice(0), f.port.intx], [[2], false]);
   assertEquals(f.read(0x1000, 1), 0, "no queue bit");
-  f.front.configChanged();
+  f.front.core.configChanged();
   assertEquals(f.port.vectors.splice(0), [0]);
   assertEquals(f.read(0x1000, 1), 2, "the config bit is set with MSI-X too");
   f.write(22, 2, 0);
   f.write(26, 2, 0xffff);
   f.write(16, 2, 0xffff);
   once(f);
-  f.front.configChanged();
+  f.front.core.configChanged();
   assertEquals([f.port.vectors, f.port.intx], [[], false]);
 });
 
@@ -92,9 +92,9 @@ Deno.test("1.1 notifying before DRIVER_OK, or a queue that is not enabled, stops
     assertStringIncludes(f.port.take()[0]!, "1.1: the driver notified before DRIVER_OK");
     assertEquals(f.status, 11 | 64);
     f.status = 15 | 64;
-    assertEquals(f.front.live, false, "until it is reset");
+    assertEquals(f.front.core.live, false, "until it is reset");
     f.bringUp(RULES, [0]);
-    assertEquals(f.front.live, true);
+    assertEquals(f.front.core.live, true);
   }
   using f = echo();
   f.bringUp(RULES, [0]);
@@ -137,7 +137,7 @@ Deno.test("1.1 a ring violation: reported with function and queue, DEVICE_NEEDS_
   assertEquals(f.port.reports.length, 1);
   const [violation] = f.port.reports;
   assertEquals([violation!.function, violation!.queue, violation!.rule], ["0000:01:00.0", 0, "1.3"]);
-  assertEquals([f.front.live, f.front.queue(0)], [false, undefined]);
+  assertEquals([f.front.core.live, f.front.core.queue(0)], [false, undefined]);
   // The driver may write the status back with the bit in it.
   f.status = 15 | 64;
   assertEquals(f.port.reports.length, 1);

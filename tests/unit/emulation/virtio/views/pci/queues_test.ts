@@ -93,8 +93,8 @@ Deno.test("1.5 queue reset: back to defaults, to be enabled anew; other queues g
   f.write(58, 2, 1);
   assertEquals([f.read(58, 2), f.read(28, 2), f.read(24, 2), f.read(32, 4)], [0, 0, 64, 0]);
   assertEquals(f.read(26, 2), 0xffff, "the vector is gone, as QEMU has it");
-  assertEquals(f.front.queue(0), undefined);
-  assertEquals(f.front.queue(1)!.size, 8);
+  assertEquals(f.front.core.queue(0), undefined);
+  assertEquals(f.front.core.queue(1)!.size, 8);
   const ring = f.enable(0, 4);
   ring.add([{ iova: f.client.at(0), length: 4 }]);
   ring.publish();

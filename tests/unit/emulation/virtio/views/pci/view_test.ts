@@ -1,7 +1,7 @@
 /** The PCI front: identity, capabilities, features, status, life, configuration. */
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { UsageError } from "../../../../../../lib/errors/mod.ts";
-import { VirtioPciFront } from "../../../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView } from "../../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { FEATURE } from "../../../../../../lib/virtio/constants/mod.ts";
 import { FakeRing } from "../../fake_client.ts";
 import { Echo, echo, RULES } from "../../echo_front.ts";
@@ -94,7 +94,7 @@ Deno.test("1.2 features: ring and transport bits with the model's; words past th
     (ring & ~FEATURE.EVENT_IDX) | FEATURE.SR_IOV | FEATURE.NOTIFICATION_DATA | 1n << 5n,
   );
   assertThrows(
-    () => new VirtioPciFront(new Echo(), { featuresOff: FEATURE.VERSION_1 }),
+    () => new PciView(new Echo(), { featuresOff: FEATURE.VERSION_1 }),
     UsageError,
     "VERSION_1",
   );
@@ -193,7 +193,7 @@ Deno.test("1.1 FEATURES_OK is refused for what was not offered, and for what mus
   for (const [features, problem] of cases) {
     using f = echo();
     assertEquals(f.negotiate(features), problem === "", `${features}`);
-    assertEquals(f.front.negotiatedFeatures, problem === "" ? features : 0n);
+    assertEquals(f.front.core.negotiatedFeatures, problem === "" ? features : 0n);
     const last = f.port.take().at(-1) ?? "";
     if (problem === "") assertEquals(last, "");
     else assertStringIncludes(last, `1.2: FEATURES_OK refused: ${problem}`);
@@ -210,7 +210,7 @@ Deno.test("1.1 features are fixed by FEATURES_OK", () => {
   using f = echo();
   f.negotiate(RULES);
   f.accept(RULES | 1n << 5n);
-  assertEquals(f.front.negotiatedFeatures, RULES);
+  assertEquals(f.front.core.negotiatedFeatures, RULES);
   assertStringIncludes(f.port.take()[0]!, "1.1: driver_feature was written after FEATURES_OK");
 });
 
@@ -220,18 +220,18 @@ Deno.test("1.1 life: live from DRIVER_OK to reset, and only with bus mastering a
   f.negotiate(RULES);
   f.program(0, ring0);
   f.write(28, 2, 1);
-  assertEquals([f.front.live, f.front.queue(0)], [false, undefined]);
+  assertEquals([f.front.core.live, f.front.core.queue(0)], [false, undefined]);
   assertEquals(f.behaviour.poll(10), 0);
   f.model.calls.length = 0;
   f.status = 15;
   assertEquals(f.model.calls, ["start"]);
-  assertEquals(f.front.live, true);
+  assertEquals(f.front.core.live, true);
   f.port.busMaster = false;
-  assertEquals([f.front.live, f.front.queue(0)], [false, undefined]);
+  assertEquals([f.front.core.live, f.front.core.queue(0)], [false, undefined]);
   f.port.busMaster = true;
-  assertEquals(f.front.queue(0)!.size, 4);
+  assertEquals(f.front.core.queue(0)!.size, 4);
   f.status = 143;
-  assertEquals(f.front.live, false, "FAILED");
+  assertEquals(f.front.core.live, false, "FAILED");
   f.status = 0;
   assertEquals(f.status, 0);
   assertEquals(f.model.calls, ["start", "reset"]);
@@ -243,17 +243,17 @@ Deno.test("1.1 life: live from DRIVER_OK to reset, and only with bus mastering a
 Deno.test("2.2 config_generation changes when config changed after it was read, and only then", () => {
   using f = echo();
   f.bringUp(RULES, [0]);
-  f.front.configChanged();
-  f.front.configChanged();
+  f.front.core.configChanged();
+  f.front.core.configChanged();
   assertEquals(f.read(21, 1), 0, "nobody had read anything");
   assertEquals(f.read(0x2000, 4), 0x04030201);
-  f.front.configChanged();
-  f.front.configChanged();
+  f.front.core.configChanged();
+  f.front.core.configChanged();
   assertEquals(f.read(21, 1), 1);
   assertEquals(f.read(21, 1), 1);
   for (let i = 0; i < 256; i++) {
     f.read(0x2004, 1);
-    f.front.configChanged();
+    f.front.core.configChanged();
   }
   assertEquals(f.read(21, 1), 1, "8 bits");
 });
@@ -323,7 +323,7 @@ Deno.test("reset of every kind forgets the driver", () => {
     using f = echo();
     f.bringUp(RULES, [0]);
     f.behaviour.reset(kind);
-    assertEquals([f.status, f.front.live, f.front.negotiatedFeatures], [0, false, 0n]);
+    assertEquals([f.status, f.front.core.live, f.front.core.negotiatedFeatures], [0, false, 0n]);
     assertEquals(f.model.calls.at(-1), "reset");
   }
 });

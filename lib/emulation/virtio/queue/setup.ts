@@ -1,5 +1,5 @@
 /**
- * From the registers of a queue to the ring that they describe.
+ * From what a driver wrote about a queue to the ring that it describes.
  *
  * @module
  */
@@ -9,10 +9,12 @@ import {
   queueStateFromWords,
   type QueueStateWords,
 } from "../../../virtio/constants/queue_state.ts";
-import type { QueueRegisters } from "../views/pci/common.ts";
-import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "../queue/device_queue.ts";
-import { checkPackedSetup, checkPackedState, PackedDeviceQueue } from "../queue/packed.ts";
-import { checkSplitSetup, SplitDeviceQueue } from "../queue/split.ts";
+import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
+import { checkPackedSetup, checkPackedState, PackedDeviceQueue } from "./packed.ts";
+import { checkSplitSetup, SplitDeviceQueue } from "./split.ts";
+
+/** Size and place of a ring. */
+export type RingPlace = Pick<DeviceQueueSetup, "size" | "descriptorArea" | "driverArea" | "deviceArea">;
 
 /** Registers that describe no ring. */
 export interface QueueSetupProblem {
@@ -28,13 +30,12 @@ export interface QueueSetupProblem {
  */
 export function queueSetup(
   index: number,
-  registers: QueueRegisters,
+  { size, descriptorArea, driverArea, deviceArea }: RingPlace,
   features: bigint,
   state: QueueStateWords | undefined,
   usedBatches: boolean,
 ): DeviceQueueSetup | QueueSetupProblem {
   const layout = (features & FEATURE.RING_PACKED) === 0n ? "split" : "packed";
-  const { size } = registers;
   let known: QueueState | undefined;
   try {
     if (state !== undefined) known = queueStateFromWords(layout, size, state);
@@ -48,9 +49,9 @@ export function queueSetup(
     index,
     layout,
     size,
-    descriptorArea: registers.address(0),
-    driverArea: registers.address(1),
-    deviceArea: registers.address(2),
+    descriptorArea,
+    driverArea,
+    deviceArea,
     indirect: (features & FEATURE.INDIRECT_DESC) !== 0n,
     eventIndex: (features & FEATURE.EVENT_IDX) !== 0n,
     inOrder: (features & FEATURE.IN_ORDER) !== 0n,

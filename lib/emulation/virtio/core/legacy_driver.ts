@@ -1,0 +1,132 @@
+/**
+ * What is peculiar to a driver of the legacy interface, whichever view it comes through (virtio 1.2 §2.2.3, §3.1.2).
+ *
+ * The legacy registers are a second view of the same device. A driver uses one of the two interfaces: the one that writes first after a reset
+ * has the device, and what comes through the other is reported and has no effect, except for a reset, which resets both. There is no
+ * FEATURES_OK: features are final at first use, which is the first notification or DRIVER_OK.
+ *
+ * @module
+ */
+import { UsageError } from "../../../errors/mod.ts";
+import { FEATURE } from "../../../virtio/constants/features.ts";
+import { LEGACY_RING_ALIGN, legacyRingLayout } from "../../../virtio/constants/legacy.ts";
+import { describeStatus } from "../../../virtio/constants/status.ts";
+import { hasLegacyInterface } from "./legacy_fields.ts";
+import { ONE_INTERFACE, type VirtioCore } from "./core.ts";
+import { type CoreQueue, splitSize } from "./queue.ts";
+
+/** Rule of everything about the register block. */
+export const LEGACY_BLOCK = "2.3";
+const LOW_BITS = 0xffff_ffffn;
+
+/** How the legacy interface of a function differs from the default. */
+export interface LegacyOptions {
+  /**
+   * Offer ANY_LAYOUT, as the standard demands of a transitional device. Default true. A driver that does not accept it must put headers into
+   * descriptors of their own.
+   */
+  readonly anyLayout?: boolean;
+}
+
+/** See the module. */
+export class LegacyDriver {
+  /** Features 0–31 that are offered. */
+  readonly offered: bigint;
+  /** Queues that it can use: administration queues are not there. */
+  readonly queues: readonly CoreQueue[];
+  readonly #core: VirtioCore;
+
+  /** Beside a device after reset. @throws UsageError for a device type that has no legacy interface */
+  constructor(core: VirtioCore, options: LegacyOptions = {}) {
+    const { deviceId, queueSizes } = core.model;
+    if (!hasLegacyInterface(deviceId)) {
+      throw new UsageError(`virtio device type ${deviceId} has no legacy interface`, {
+        hint: "network, block, console and entropy devices have one",
+      });
+    }
+    this.#core = core;
+    this.queues = core.queues.slice(0, queueSizes.length);
+    this.offered = core.offered & LOW_BITS | (options.anyLayout ?? true ? FEATURE.ANY_LAYOUT : 0n);
+  }
+
+  /** The first to write has the device. @returns false when a driver uses the modern interface, which is reported */
+  claim(what: string): boolean {
+    const core = this.#core;
+    if (core.legacy) return true;
+    if (core.status !== 0) {
+      core.report(
+        ONE_INTERFACE,
+        `${what} was written through the legacy interface while a driver uses the modern one: status ${
+          describeStatus(core.status)
+        }`,
+      );
+      return false;
+    }
+    // What somebody may have left: modern registers before the status, states of queues, device parts of a driver that never came.
+    core.reset(true);
+    for (const queue of core.queues) queue.forgetState();
+    core.legacy = true;
+    return true;
+  }
+
+  /** Features 0–31; those that are not offered are dropped and reported. */
+  acceptFeatures(value: number): void {
+    const core = this.#core;
+    if (core.started) {
+      core.report("virtio 1.2 §3.1.2", "driver_features was written after the device had been used");
+      return;
+    }
+    core.reportAlien(BigInt(value), this.offered);
+    core.driverFeatures = BigInt(value) & this.offered;
+    // A driver may set up rings first; none was looked at yet.
+    for (const queue of this.queues) if (queue.enabled) queue.makeRing(core.driverFeatures);
+  }
+
+  /** The page of a ring, which is one contiguous area; 0 while there is none. A modern driver's rings are not shown. */
+  page({ enabled, descriptorArea }: CoreQueue): number {
+    return this.#core.legacy && enabled ? Number(descriptorArea / BigInt(LEGACY_RING_ALIGN)) : 0;
+  }
+
+  /** Sets a ring up at a page; 0 ends it. */
+  setPage(queue: CoreQueue, page: number): void {
+    if (page === 0) {
+      queue.ring = undefined;
+      queue.enabled = false;
+      queue.addresses.fill(0);
+      return;
+    }
+    if (queue.enabled && this.#core.started) {
+      queue.report(LEGACY_BLOCK, "queue_pfn was written while the queue is in use");
+      return;
+    }
+    queue.size = splitSize(queue.maxSize);
+    const { availableOffset, usedOffset } = legacyRingLayout(queue.size);
+    const start = BigInt(page) * BigInt(LEGACY_RING_ALIGN);
+    queue.place(0, start);
+    queue.place(1, start + BigInt(availableOffset));
+    queue.place(2, start + BigInt(usedOffset));
+    queue.makeRing(this.#core.driverFeatures);
+  }
+
+  /** A notification by a write, wherever it was written. */
+  notify(index: number): void {
+    const core = this.#core;
+    if (!core.legacy) {
+      core.report(ONE_INTERFACE, `notification of queue ${index}, no driver uses the legacy interface`);
+    } else if (this.queues[index]?.enabled !== true) {
+      core.report(LEGACY_BLOCK, `queue ${index} was notified, it has no ring`);
+    } else this.#use(index);
+  }
+
+  /** An eventfd that stands for a notification was rung. It may have been before a reset, so a wrong one is none. */
+  rang(index: number): void {
+    if (this.#core.legacy && this.queues[index]?.enabled === true) this.#use(index);
+  }
+
+  #use(index: number): void {
+    const core = this.#core;
+    core.firstUse();
+    core.wake();
+    if (core.live) core.notified(index);
+  }
+}

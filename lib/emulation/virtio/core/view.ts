@@ -1,0 +1,48 @@
+/**
+ * What a view is to the device that it carries.
+ *
+ * @module
+ */
+import type { OwnedFd } from "../../../../ffi/mod.ts";
+import type { DmaTable } from "../../../vfio/vfio_user/dma_table.ts";
+import type { Violation } from "../../device_model.ts";
+
+/** What a driver selected, by the standard's names; a view without selectors leaves the zeros. */
+export interface Selectors {
+  /** Which 32 bits of the offered features. */
+  device_feature_select: number;
+  /** Which 32 bits of the accepted ones. */
+  driver_feature_select: number;
+  /** Which queue. */
+  queue_select: number;
+}
+
+/** Carries the registers of a device to its driver; see `VirtioCore` for what it must do. */
+export interface VirtioView {
+  /** What the function is called: a PCI address. */
+  readonly name: string;
+  /** They move with the device's parts. */
+  readonly selectors: Selectors;
+  /** The driver's memory; null without a driver. */
+  readonly dma: DmaTable | null;
+  /** The device may touch that memory now (PCI: Bus Master Enable). False without memory. */
+  readonly mayTouchMemory: boolean;
+  /** Interrupt vectors are in use, and the driver names those of queues and configuration (PCI: MSI-X). */
+  readonly usesVectors: boolean;
+  /** A used buffer notification. @param vector what the driver bound to the queue */
+  interruptQueue(queue: number, vector: number): void;
+  /** A configuration change notification. @param vector what the driver bound to it */
+  interruptConfig(vector: number): void;
+  /** Sends a vector that a driver bound to something else. @returns false when it cannot be sent now */
+  raiseVector(vector: number): boolean;
+  /** The device was reset: selectors are 0, and no interrupt is pending any more. */
+  cleared(): void;
+  /** There may be work, though the driver's notifications do not say so. */
+  wake(): void;
+  /** Puts a violation into the machine's list. */
+  report(violation: Violation): void;
+  /** See `DeviceFront`. */
+  readonly watch: ((fd: OwnedFd, handler: () => void) => void) | undefined;
+  /** See `DeviceFront`. */
+  readonly unwatch: ((fd: OwnedFd) => void) | undefined;
+}
