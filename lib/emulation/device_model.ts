@@ -1,5 +1,5 @@
 /**
- * The seam `DeviceModel`: what a virtio device does, behind whatever front carries its registers.
+ * The seam `DeviceModel`: what a virtio device does, behind whatever carries its registers.
  *
  * @module
  */
@@ -22,7 +22,7 @@ export interface Violation {
   readonly message: string;
 }
 
-/** What the front offers its model. */
+/** What the core offers its model. */
 export interface DeviceFront {
   /** PCI address of the function. */
   readonly name: string;
@@ -92,7 +92,7 @@ export interface ModelSharedMemory {
   rang(id: number, offset: number): void;
 }
 
-/** The state of a device type as device parts (virtio 1.4 §2.13). Queues, features and status are the front's. */
+/** The state of a device type as device parts (virtio 1.4 §2.13). Queues, features and status are the core's. */
 export interface ModelParts {
   /** What a driver that accepted these features can have set and no part holds; undefined when parts hold all. */
   lack?(accepted: bigint): string | undefined;
@@ -114,7 +114,7 @@ export interface ModelParts {
 export interface DeviceModel {
   /** Virtio device id. */
   readonly deviceId: number;
-  /** Feature bits of the device type (0–23, 50–63) that it offers; the front adds ring and transport bits. */
+  /** Feature bits of the device type (0–23, 50–63) that it offers; the core adds ring and transport bits. */
   readonly features: bigint;
   /** Largest size of each queue; as many as there are queues. */
   readonly queueSizes: readonly number[];

@@ -43,6 +43,7 @@ import "./emulation/virtio/admin/resolutions_test.ts";
 import "./emulation/virtio/admin/side_effects_test.ts";
 import "./emulation/virtio/blk/model_test.ts";
 import "./emulation/virtio/console/model_test.ts";
+import "./emulation/virtio/core/core_test.ts";
 import "./emulation/virtio/core/parts_test.ts";
 import "./emulation/virtio/core/parts_traffic_test.ts";
 import "./emulation/virtio/ism/driver_memory_test.ts";

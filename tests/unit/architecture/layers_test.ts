@@ -65,6 +65,24 @@ Deno.test("drivers and lib/virtio never import the device side, and the device s
   assertEquals(wrong, []);
 });
 
+/** Folders of `lib/emulation/virtio` that a device is made of, lowest first; what carries it and what lies about it comes after. */
+const DEVICE = ["queue", "core", "views", "lies"] as const;
+
+Deno.test("a virtio device's core knows no view, and nothing of PCI functions; its queues know no device", () => {
+  const wrong: string[] = [];
+  const root = "lib/emulation/virtio/";
+  const place = (path: string) => DEVICE.findIndex((folder) => path.startsWith(`${root}${folder}/`));
+  for (const { path, text } of files) {
+    if (place(path) < 0) continue;
+    for (const target of imports(path, text)) {
+      const upward = place(target) > place(path);
+      const pci = !/\/(views|lies)\//.test(path) && /^lib\/(pci\/|emulation\/pci_function)/.test(target);
+      if (upward || pci) wrong.push(`${path} -> ${target}`);
+    }
+  }
+  assertEquals(wrong, []);
+});
+
 Deno.test("lib/pci, lib/registers, lib/wire and lib/errors touch nothing outside themselves", () => {
   const wrong: string[] = [];
   for (const { path, text } of files) {
