@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { blkWishes } from "../drivers/virtio_blk/features.ts";
+import { BLK_WISHES } from "../drivers/virtio_blk/features.ts";
 import { consoleWishes } from "../drivers/virtio_console/config.ts";
 import { ismWishes } from "../drivers/virtio_ism/config.ts";
 import { netWishes } from "../drivers/virtio_net/features.ts";
@@ -17,7 +17,6 @@ import {
   featureName,
   type FeatureWishes,
   type Profile,
-  refusedRingFeatures,
 } from "../lib/virtio/mod.ts";
 
 const BEGIN = "<!-- features: written by deno task docs:features -->";
@@ -33,9 +32,9 @@ const ADMIN_BIT = 41;
 interface Kind {
   readonly name: "net" | "blk" | "console" | "rng" | "ism";
   readonly deviceId: number;
-  readonly wishes: (profile: Profile) => FeatureWishes;
+  readonly wishes: FeatureWishes;
   /** With all options that add features. */
-  readonly onDemand?: (profile: Profile) => FeatureWishes;
+  readonly onDemand?: FeatureWishes;
   /** Topologies whose functions offer, all together, everything that the model can. */
   readonly topologies: readonly Partial<BehaviourOptions>[];
 }
@@ -44,14 +43,14 @@ const KINDS: readonly Kind[] = [
   {
     name: "net",
     deviceId: DEVICE_ID.net,
-    wishes: (profile) => netWishes({}, profile),
-    onDemand: (profile) => netWishes({ admin: true }, profile),
+    wishes: netWishes({}),
+    onDemand: netWishes({ admin: true }),
     topologies: [{ mac: "52:54:00:00:00:01" }],
   },
   {
     name: "blk",
     deviceId: DEVICE_ID.block,
-    wishes: (profile) => blkWishes({}, profile),
+    wishes: BLK_WISHES,
     topologies: [
       { block: { sizeBytes: 1 << 20, queues: 2, blockSize: 512, sizeMax: 4096, segMax: 4 } },
       { block: { sizeBytes: 1 << 20, readOnly: true } },
@@ -60,27 +59,27 @@ const KINDS: readonly Kind[] = [
   {
     name: "console",
     deviceId: DEVICE_ID.console,
-    wishes: (profile) => consoleWishes({}, profile),
+    wishes: consoleWishes({}),
     topologies: [{ console: { ports: 2, cols: 80, rows: 25 } }, {}],
   },
   {
     name: "rng",
     deviceId: DEVICE_ID.entropy,
-    wishes: (profile) => ({ refused: refusedRingFeatures({}, profile) }),
+    wishes: {},
     topologies: [{}],
   },
   {
     name: "ism",
     deviceId: DEVICE_ID.ism,
-    wishes: (profile) => ismWishes({}, profile),
+    wishes: ismWishes({}),
     topologies: [{}],
   },
 ];
 
 /** What each kind's driver accepts of a device that offers everything. */
-function accepted({ deviceId }: Kind, wishes: Kind["wishes"], profile: Profile): bigint {
+function accepted({ deviceId }: Kind, wishes: FeatureWishes, profile: Profile): bigint {
   const transport = { kind: "pci-modern", profile, name: "table", deviceId } as const;
-  return chooseFeatures(transport, ALL, wishes(profile));
+  return chooseFeatures(transport, ALL, wishes);
 }
 
 /** What functions of the embedded host offer unasked, and what they can be told to. */
@@ -118,7 +117,7 @@ function legacyRow(bit: number): string[] {
   const has = (bits: bigint) => (bits >> BigInt(bit) & 1n) === 1n;
   const drivers = LEGACY_KINDS.filter(({ deviceId, wishes }) => {
     const transport = { kind: "pci-legacy-admin", legacy: true, name: "table", deviceId } as const;
-    return has(chooseFeatures({ ...transport, profile: "spec" }, ALL & 0xffff_ffffn, wishes("spec")));
+    return has(chooseFeatures({ ...transport, profile: "spec" }, ALL & 0xffff_ffffn, wishes));
   });
   const device = LEGACY_KINDS.filter(({ name, topologies: [one] }) => {
     const admin = { queues: 1, legacyVfs: true, legacyNotify: "member" } as const;

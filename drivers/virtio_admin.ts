@@ -12,9 +12,11 @@ import type { AdminMember } from "../lib/virtio/admin/member.ts";
 import { adminQueueNumbers, GroupOwner, type GroupOwnerOptions } from "../lib/virtio/admin/owner.ts";
 import type { AdminQueues } from "../lib/virtio/admin/queues.ts";
 import { FEATURE } from "../lib/virtio/constants/features.ts";
-import { featureNames, refusedRingFeatures, type RingOptions } from "../lib/virtio/features.ts";
-import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
-import { type Session, SessionOwner, type WaitOptions } from "./session_owner.ts";
+import type { VirtioTransport } from "../lib/virtio/transport/transport.ts";
+import { VirtioDriver } from "./driver.ts";
+import { type DriverKind, DriverLife, type DriverParts } from "./driver_life.ts";
+import type { DriverOptions } from "./driver_options.ts";
+import type { Session } from "./session.ts";
 import { buildAdminQueues } from "./virtio_admin/session.ts";
 
 export {
@@ -47,47 +49,45 @@ export type { RingOptions } from "../lib/virtio/features.ts";
 export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
 export type { WaitMode } from "../lib/virtio/waiter.ts";
-export type { WaitOptions } from "./session_owner.ts";
+export type { VirtioDriver } from "./driver.ts";
+export type { DriverOptions } from "./driver_options.ts";
 
-/** How to open an owner. Ring features are accepted when offered, unless turned off (`RingOptions`). */
-export interface VirtioAdminOptions extends GroupOwnerOptions, RingOptions, WaitOptions {}
+/** How to open an owner. */
+export interface VirtioAdminOptions extends GroupOwnerOptions, DriverOptions {}
+
+const KIND: DriverKind = { what: "owner device" };
+
+interface AdminParts extends DriverParts {
+  readonly queues: AdminQueues;
+}
 
 /**
  * An opened owner. Errors as `GroupOwner` has them; after a `DeviceError` that is no `AdminCommandError`, `reset()` brings the device back.
  */
-export class VirtioAdmin implements Disposable, AsyncDisposable {
+export class VirtioAdmin extends VirtioDriver {
   static {
     typedErrors(this);
   }
 
-  /** How the function is reached; stays the caller's. */
-  readonly transport: VirtioTransport;
   /** Its groups. Outlives resets. */
   readonly admin: GroupOwner;
-  readonly #owner: SessionOwner<AdminQueues>;
-  readonly #options: VirtioAdminOptions;
+  readonly #life: DriverLife<AdminParts>;
 
-  private constructor(transport: VirtioTransport, options: VirtioAdminOptions) {
-    this.transport = transport;
-    this.#options = options;
-    this.#owner = new SessionOwner(transport, "owner device", options.resetTimeoutMs);
-    this.admin = new GroupOwner(transport.name, options);
+  private constructor(life: DriverLife<AdminParts>, admin: GroupOwner) {
+    super(life);
+    this.#life = life;
+    this.admin = admin;
   }
 
   /**
-   * Resets the device, negotiates ADMIN_VQ, sets its administration queues up, starts it, and sends LIST_QUERY and LIST_USE (option `lists`).
+   * Resets the device, negotiates ADMIN_VQ, sets its administration queues up, starts it, and sends LIST_QUERY and LIST_USE (option `lists`). After a
+   * `reset` LIST_USE is sent again with what was in use; the device forgets capabilities and resource objects.
    * @throws UnsupportedError (no administration queue), AdminCommandError, DeviceError, TimeoutError, UsageError, ExhaustedError, SyscallError
    */
   static async open(transport: VirtioTransport, options: VirtioAdminOptions = {}): Promise<VirtioAdmin> {
-    const owner = new VirtioAdmin(transport, options);
-    try {
-      await owner.#start();
-      return owner;
-    } catch (error) {
-      owner.close();
-      await owner.settled;
-      throw error;
-    }
+    const admin = new GroupOwner(transport.name, options);
+    const life = new DriverLife(transport, KIND, options, (session) => build(session, admin, options));
+    return await life.open(new VirtioAdmin(life, admin));
   }
 
   /** The device's own group. */
@@ -110,90 +110,19 @@ export class VirtioAdmin implements Disposable, AsyncDisposable {
     return this.admin.member(vf);
   }
 
-  /** Features in force. */
-  get features(): bigint {
-    return this.#owner.device.features;
-  }
-
-  /** Names of the features in force, lowest bit first. */
-  get featureNames(): string[] {
-    return featureNames(this.features, this.transport.deviceId, this.transport.profile);
-  }
-
   /** Numbers of the administration queues in use. */
   get queueNumbers(): number[] {
-    return this.#owner.live.indices;
+    return this.#life.live.queues.indices;
   }
+}
 
-  /** Kind of interrupt in use. */
-  get interruptKind(): InterruptKind {
-    return this.#owner.interruptKind;
-  }
-
-  /** Interrupts that were taken so far. */
-  get interrupts(): number {
-    return this.#owner.interrupts;
-  }
-
-  /** True after `close`. */
-  get closed(): boolean {
-    return this.#owner.closed;
-  }
-
-  /**
-   * Resets the device and brings it up again; LIST_USE is sent again with what was in use. Commands under way end with `ClosedError`, what they did is
-   * not known; the device forgets capabilities and resource objects.
-   * @throws as `open`; the device is then stopped, and `reset` may be tried again
-   */
-  reset(): Promise<void> {
-    return this.#owner.reset(() => this.#start());
-  }
-
-  /** Resets the device and frees its queues. The transport stays open. `settled` resolves when interrupted waits are over. */
-  close(): void {
-    this.#owner.close();
-  }
-
-  /** Resolves when nothing of the waits that `close` or `reset` interrupted is left. */
-  get settled(): Promise<void> {
-    return this.#owner.settled;
-  }
-
-  /** As `close`. */
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  /** `close`, and waits until interrupted waits are over. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.close();
-    await this.settled;
-  }
-
-  async #start(): Promise<void> {
-    const queues = this.#owner.start((session) => this.#build(session));
-    this.admin.attach(queues);
-    try {
-      await this.admin.begin();
-    } catch (error) {
-      // What overtook it may be another reset, with a session of its own.
-      if (this.#owner.isLive(queues)) this.#owner.stop();
-      await this.#owner.settled;
-      throw error;
-    }
-  }
-
-  #build(session: Session): AdminQueues {
-    const { device } = session;
-    const { transport } = device;
-    const numbers = adminQueueNumbers(transport, this.#options.adminQueues);
-    device.negotiate({
-      required: FEATURE.ADMIN_VQ,
-      refused: refusedRingFeatures(this.#options, transport.profile),
-    });
-    session.listen(this.#options, numbers, () => device.checkAlive());
-    const queues = buildAdminQueues(session, numbers, this.#options);
-    device.driverOk();
-    return queues;
-  }
+function build(session: Session, admin: GroupOwner, options: VirtioAdminOptions): AdminParts {
+  const { device } = session;
+  const numbers = adminQueueNumbers(device.transport, options.adminQueues);
+  session.negotiate({ required: FEATURE.ADMIN_VQ });
+  session.listen(numbers);
+  const queues = buildAdminQueues(session, numbers, options);
+  device.driverOk();
+  admin.attach(queues);
+  return { queues, configChanged: () => device.checkAlive(), begin: () => admin.begin() };
 }

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { requireType, typedErrors } from "../lib/errors/doors.ts";
+import { typedErrors } from "../lib/errors/doors.ts";
 import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import {
   BLK_CONFIG,
@@ -19,12 +19,15 @@ import {
 } from "../lib/virtio/constants/blk.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { featureNames } from "../lib/virtio/features.ts";
-import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
+import type { VirtioTransport } from "../lib/virtio/transport/transport.ts";
 import { newBytes, stillThere } from "./caller_bytes.ts";
-import { SessionOwner } from "./session_owner.ts";
-import { type BlkConfig, type RangeLimits, readCapacity, readField } from "./virtio_blk/config.ts";
+import { VirtioDriver } from "./driver.ts";
+import { type DriverKind, DriverLife } from "./driver_life.ts";
+import { Listeners } from "./listeners.ts";
+import { type BlkConfig, type RangeLimits, readField } from "./virtio_blk/config.ts";
 import type { VirtioBlkOptions } from "./virtio_blk/options.ts";
 import type { BlockQueue } from "./virtio_blk/queue.ts";
+import type { Session } from "./session.ts";
 import type { RequestRunner } from "./virtio_blk/runner.ts";
 import { type BlkSession, buildSession } from "./virtio_blk/session.ts";
 import { type BlkStatistics, COUNT, counters } from "./virtio_blk/statistics.ts";
@@ -34,7 +37,8 @@ export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
 export type { WaitMode, WaitTarget } from "../lib/virtio/waiter.ts";
 export { BLK_STATUS, BLK_TYPE } from "../lib/virtio/constants/blk.ts";
-export type { WaitOptions } from "./session_owner.ts";
+export type { VirtioDriver } from "./driver.ts";
+export type { DriverOptions } from "./driver_options.ts";
 export type { BlkConfig, RangeLimits } from "./virtio_blk/config.ts";
 export type { VirtioBlkOptions } from "./virtio_blk/options.ts";
 export type { AnswerListener, BlockLimits, BlockQueue, BlockQueueParts } from "./virtio_blk/queue.ts";
@@ -47,6 +51,8 @@ export interface QueueChoice {
   readonly queue?: number;
 }
 
+const KIND: DriverKind = { what: "block device", deviceId: DEVICE_ID.block };
+
 /**
  * An opened block device. It owns its queues and buffers; the transport stays the caller's. Sectors have 512 bytes.
  *
@@ -55,22 +61,24 @@ export interface QueueChoice {
  * Errors: `DeviceError` (the device answers IOERR or UNSUPP, with `location.field` "status"; or it lies, and `await reset()` brings it back),
  * `TimeoutError`, `UsageError` (beyond the capacity, no whole sectors, read-only), `UnsupportedError` (not negotiated), `ClosedError`.
  */
-export class VirtioBlk implements Disposable, AsyncDisposable {
+export class VirtioBlk extends VirtioDriver {
   static {
     typedErrors(this);
   }
 
-  /** How the function is reached. */
-  readonly transport: VirtioTransport;
-  readonly #owner: SessionOwner<BlkSession>;
-  readonly #options: VirtioBlkOptions;
-  readonly #counts = counters();
-  readonly #listeners = new Set<(sectors: number) => void>();
+  readonly #life: DriverLife<BlkSession>;
+  readonly #counts: Float64Array;
+  readonly #listeners: Listeners<[sectors: number]>;
 
-  private constructor(transport: VirtioTransport, options: VirtioBlkOptions) {
-    this.transport = transport;
-    this.#options = options;
-    this.#owner = new SessionOwner(transport, "block device", options.resetTimeoutMs);
+  private constructor(
+    life: DriverLife<BlkSession>,
+    counts: Float64Array,
+    listeners: Listeners<[sectors: number]>,
+  ) {
+    super(life);
+    this.#life = life;
+    this.#counts = counts;
+    this.#listeners = listeners;
   }
 
   /**
@@ -78,67 +86,38 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
    * @throws UnsupportedError (no block device, feature or queues missing), DeviceError, TimeoutError, UsageError, ExhaustedError, SyscallError
    */
   static async open(transport: VirtioTransport, options: VirtioBlkOptions = {}): Promise<VirtioBlk> {
-    if (transport.deviceId !== DEVICE_ID.block) {
-      throw new UnsupportedError(
-        `${transport.name} is no block device: its virtio id is ${transport.deviceId}`,
-      );
-    }
-    const blk = new VirtioBlk(transport, options);
-    try {
-      blk.#start();
-      return blk;
-    } catch (error) {
-      blk.close();
-      await blk.settled;
-      throw error;
-    }
-  }
-
-  /** Features in force. */
-  get features(): bigint {
-    return this.#owner.device.features;
-  }
-
-  /** Names of the features in force, lowest bit first. */
-  get featureNames(): string[] {
-    return featureNames(this.features, this.transport.deviceId, this.transport.profile);
+    const counts = counters();
+    const listeners = new Listeners<[sectors: number]>();
+    const build = (session: Session) => buildSession(session, options, counts, listeners);
+    const life = new DriverLife(transport, KIND, options, build);
+    return await life.open(new VirtioBlk(life, counts, listeners));
   }
 
   /** What the device says of itself. `capacitySectors` is as of `open`. */
   get config(): BlkConfig {
-    return this.#owner.live.config;
+    return this.#life.live.config;
   }
 
   /** Sectors of 512 bytes, as of the last config interrupt or `service`. */
   get capacitySectors(): number {
-    return this.#owner.live.limits.capacitySectors;
+    return this.#life.live.limits.capacitySectors;
   }
 
   /** The device takes no writes. */
   get readOnly(): boolean {
-    return this.#owner.live.limits.readOnly;
-  }
-
-  /** Kind of interrupt in use. */
-  get interruptKind(): InterruptKind {
-    return this.#owner.interruptKind;
+    return this.#life.live.limits.readOnly;
   }
 
   /** Request queues. A reset makes new ones. */
   get queues(): readonly BlockQueue[] {
-    return this.#owner.live.queues;
+    return this.#life.live.queues;
   }
 
   /** Writes may be in a cache of the device until `flush`: as `writeback` says with CONFIG_WCE, else whether there is FLUSH. */
   get writeback(): boolean {
-    const { limits } = this.#owner.live;
-    const { device } = this.#owner;
+    const { limits } = this.#life.live;
+    const { device } = this.#life;
     return device.has(BLK_FEATURE.CONFIG_WCE) ? readField(device, "writeback") !== 0 : limits.flush;
-  }
-
-  /** True after `close`. */
-  get closed(): boolean {
-    return this.#owner.closed;
   }
 
   /**
@@ -182,14 +161,14 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
 
   /** Resolves when every write whose promise has resolved before is on the disk. Without FLUSH a device has no cache: there is nothing to do. */
   async flush(choice: QueueChoice = {}): Promise<void> {
-    const { limits } = this.#owner.live;
+    const { limits } = this.#life.live;
     if (!limits.flush) return;
     await this.#runner(choice).run({ type: BLK_TYPE.flush, sector: 0, lengthBytes: 0 });
   }
 
   /** Tells the device that sectors are not needed; what they read as afterwards is not known. @throws UnsupportedError without DISCARD */
   async discard(sector: number, sectors: number, choice: QueueChoice = {}): Promise<void> {
-    const { discard } = this.#owner.live.config;
+    const { discard } = this.#life.live.config;
     if (discard === undefined) this.#missing(BLK_FEATURE.DISCARD);
     await this.#ranges(BLK_TYPE.discard, sector, sectors, discard, false, choice);
   }
@@ -203,7 +182,7 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
     sectors: number,
     options: QueueChoice & { readonly unmap?: boolean } = {},
   ): Promise<void> {
-    const { writeZeroes } = this.#owner.live.config;
+    const { writeZeroes } = this.#life.live.config;
     if (writeZeroes === undefined) this.#missing(BLK_FEATURE.WRITE_ZEROES);
     await this.#ranges(BLK_TYPE.writeZeroes, sector, sectors, writeZeroes, options.unmap ?? false, options);
   }
@@ -225,8 +204,8 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
 
   /** Switches the device's cache on (writeback) or off (writethrough). What is in the cache stays there until `flush`. @throws UnsupportedError without CONFIG_WCE */
   setWriteback(on: boolean): void {
-    const { device } = this.#owner;
-    if (this.#owner.live !== undefined && !device.has(BLK_FEATURE.CONFIG_WCE)) {
+    const { device } = this.#life;
+    if (this.#life.live !== undefined && !device.has(BLK_FEATURE.CONFIG_WCE)) {
       this.#missing(BLK_FEATURE.CONFIG_WCE);
     }
     device.writeConfig(BLK_CONFIG.fields.writeback.offset, 1, on ? 1 : 0);
@@ -234,30 +213,26 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
 
   /** Waits until `complete` of a queue has something. @returns false after `timeoutMs` @throws DeviceError when the device stopped */
   async waitComplete(timeoutMs: number, queue = 0): Promise<boolean> {
-    const session = this.#owner.live;
+    const session = this.#life.live;
     const target = session.queues[queue];
     if (target === undefined) {
       throw new UsageError(`${this.transport.name}: there is no request queue ${queue}`);
     }
-    if (await this.#owner.waiter.wait(target, timeoutMs)) return true;
-    if (timeoutMs > 0 && this.#owner.isLive(session)) this.#owner.device.checkAlive();
-    return false;
+    return await this.#life.wait(target, timeoutMs);
   }
 
   /** As `waitComplete`, blocking this thread. */
   waitCompleteBlocking(timeoutMs: number, queue = 0): boolean {
-    const target = this.#owner.live.queues[queue];
+    const target = this.#life.live.queues[queue];
     if (target === undefined) {
       throw new UsageError(`${this.transport.name}: there is no request queue ${queue}`);
     }
-    return this.#owner.waiter.waitBlocking(target, timeoutMs);
+    return this.#life.waiter.waitBlocking(target, timeoutMs);
   }
 
   /** Calls `listener` with the new capacity in sectors when it changes. @returns what takes it off again */
   onCapacityChange(listener: (sectors: number) => void): () => void {
-    requireType(listener, "function", "onCapacityChange: listener");
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
+    return this.#listeners.add(listener, "onCapacityChange");
   }
 
   /**
@@ -265,8 +240,7 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
    * @throws DeviceError when the device stopped (DEVICE_NEEDS_RESET) or is gone
    */
   service(): void {
-    this.#owner.waiter.service();
-    this.#configMayHaveChanged();
+    this.#life.service();
   }
 
   /** Counters since `open`. */
@@ -281,59 +255,13 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
       others: counts[COUNT.others]!,
       failures: counts[COUNT.failures]!,
       kicks: counts[COUNT.kicks]!,
-      interrupts: this.#owner.interrupts,
-      resets: this.#owner.resets,
+      interrupts: this.interrupts,
+      resets: this.resets,
     };
   }
 
-  /**
-   * Resets the device and brings it up again with the options of `open`. Requests that are under way end with `ClosedError`: whether the
-   * device has carried them out is not known. Queues and slots of before are void.
-   * @throws as `open`; the device is then stopped, and `reset` may be tried again
-   */
-  reset(): Promise<void> {
-    return this.#owner.reset(() => this.#start());
-  }
-
-  /** Resets the device and frees queues and buffers. The transport stays open. `settled` resolves when interrupted waits are over. */
-  close(): void {
-    this.#owner.close();
-  }
-
-  /** Resolves when nothing of the waits that `close` or `reset` interrupted is left. */
-  get settled(): Promise<void> {
-    return this.#owner.settled;
-  }
-
-  /** As `close`. */
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  /** `close`, and waits until interrupted waits are over. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.close();
-    await this.#owner.settled;
-  }
-
-  #start(): void {
-    this.#owner.start((session) =>
-      buildSession(session, this.#options, this.#counts, () => this.#configMayHaveChanged())
-    );
-  }
-
-  #configMayHaveChanged(): void {
-    const { device } = this.#owner;
-    const { limits } = this.#owner.live;
-    device.checkAlive();
-    const capacity = device.readConsistent(() => readCapacity(device));
-    if (capacity === limits.capacitySectors) return;
-    limits.capacitySectors = capacity;
-    for (const listener of this.#listeners) listener(capacity);
-  }
-
   #runner({ queue }: QueueChoice): RequestRunner {
-    const { runners } = this.#owner.live;
+    const { runners } = this.#life.live;
     if (queue !== undefined) {
       const runner = runners[queue];
       if (runner === undefined) {
@@ -351,7 +279,7 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
     run: (runner: RequestRunner, at: number, lengthBytes: number) => Promise<void>,
   ): Promise<void> {
     const runner = this.#runner(choice);
-    const { requestBytes, slotCount } = this.#owner.live.queues[0]!;
+    const { requestBytes, slotCount } = this.#life.live.queues[0]!;
     await this.#inParallel(Math.ceil(totalBytes / requestBytes), slotCount, (piece) => {
       const at = piece * requestBytes;
       return run(runner, at, Math.min(requestBytes, totalBytes - at));
@@ -369,7 +297,7 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
     this.#checkRange(type, sector, sectors);
     this.#checkWritable(type);
     const runner = this.#runner(choice);
-    const session = this.#owner.live;
+    const session = this.#life.live;
     const [first] = session.queues;
     const parts = split(sector, sectors, limits);
     const most = Math.min(limits.segments, Math.floor(first!.requestBytes / BLK_RANGE_BYTES));
@@ -412,7 +340,7 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
   }
 
   #checkRange(type: number, sector: number, sectors: number): void {
-    const { capacitySectors } = this.#owner.live.limits;
+    const { capacitySectors } = this.#life.live.limits;
     if (
       Number.isSafeInteger(sector) && sector >= 0 && Number.isSafeInteger(sectors) && sectors >= 0 &&
       sector + sectors <= capacitySectors
@@ -425,7 +353,7 @@ export class VirtioBlk implements Disposable, AsyncDisposable {
   }
 
   #checkWritable(type: number): void {
-    if (!this.#owner.live.limits.readOnly) return;
+    if (!this.#life.live.limits.readOnly) return;
     throw new UsageError(`${this.transport.name}: ${blkTypeName(type)} on a read-only device`);
   }
 

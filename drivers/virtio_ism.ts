@@ -5,13 +5,13 @@
  * @module
  */
 import { requireType, typedErrors } from "../lib/errors/doors.ts";
-import { ClosedError, TimeoutError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
+import { ClosedError, TimeoutError, UsageError } from "../lib/errors/mod.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { ISM_PERM } from "../lib/virtio/constants/ism.ts";
-import { featureNames } from "../lib/virtio/features.ts";
-import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
+import type { VirtioTransport } from "../lib/virtio/transport/transport.ts";
 import type { WaitTarget } from "../lib/virtio/waiter.ts";
-import { SessionOwner } from "./session_owner.ts";
+import { VirtioDriver } from "./driver.ts";
+import { type DriverKind, DriverLife } from "./driver_life.ts";
 import type { IsmInfo } from "./virtio_ism/config.ts";
 import { EventBacklog, type IsmEvent } from "./virtio_ism/events.ts";
 import type { VirtioIsmOptions } from "./virtio_ism/options.ts";
@@ -25,7 +25,8 @@ export type { RingOptions } from "../lib/virtio/features.ts";
 export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
 export type { WaitMode, WaitTarget } from "../lib/virtio/waiter.ts";
-export type { WaitOptions } from "./session_owner.ts";
+export type { VirtioDriver } from "./driver.ts";
+export type { DriverOptions } from "./driver_options.ts";
 export type { IsmInfo } from "./virtio_ism/config.ts";
 export { IsmError } from "./virtio_ism/error.ts";
 export type {
@@ -83,6 +84,8 @@ export interface GrantOptions {
   readonly cleanDefault?: boolean;
 }
 
+const KIND: DriverKind = { what: "ISM device", deviceId: DEVICE_ID.ism };
+
 /**
  * An opened virtio-ism function. It owns its queues, and the regions that it allocates and attaches; the transport stays the caller's.
  *
@@ -92,96 +95,66 @@ export interface GrantOptions {
  * Errors: `IsmError` (a command was refused), `DeviceError` (the device lies; `await reset()` brings it back), `TimeoutError` (no answer: reset),
  * `UsageError`, `ClosedError`.
  */
-export class VirtioIsm implements Disposable, AsyncDisposable {
+export class VirtioIsm extends VirtioDriver {
   static {
     typedErrors(this);
   }
 
-  /** How the function is reached. */
-  readonly transport: VirtioTransport;
-  readonly #owner: SessionOwner<IsmSession>;
-  readonly #options: VirtioIsmOptions;
+  readonly #life: DriverLife<IsmSession>;
   readonly #backlog: EventBacklog;
-  readonly #counts: IsmCounts = {
-    updates: 0,
-    vectorUpdates: 0,
-    attaches: 0,
-    detaches: 0,
-    buffersFreed: 0,
-    faults: 0,
-  };
+  readonly #counts: IsmCounts;
 
-  private constructor(transport: VirtioTransport, options: VirtioIsmOptions) {
-    const backlog = options.eventBacklog ?? 1024;
-    if (!Number.isInteger(backlog) || backlog < 1 || backlog > 1 << 20) {
-      throw new UsageError(`${transport.name}: a backlog of ${backlog} events`, { hint: "1 to 1048576" });
-    }
-    this.transport = transport;
-    this.#options = options;
-    this.#backlog = new EventBacklog(backlog);
-    this.#owner = new SessionOwner(transport, "ISM device", options.resetTimeoutMs);
+  private constructor(life: DriverLife<IsmSession>, backlog: EventBacklog, counts: IsmCounts) {
+    super(life);
+    this.#life = life;
+    this.#backlog = backlog;
+    this.#counts = counts;
   }
 
   /**
-   * Resets the device, negotiates, checks what it says of itself, sets up queues, and starts it.
+   * Resets the device, negotiates, checks what it says of itself, sets up queues, and starts it. After a `reset` all regions are closed; other devices
+   * see them detached (A-5.20).
    * @throws UnsupportedError (no ISM device), DeviceError, TimeoutError, UsageError, ExhaustedError, SyscallError
    */
   static async open(transport: VirtioTransport, options: VirtioIsmOptions = {}): Promise<VirtioIsm> {
-    if (transport.deviceId !== DEVICE_ID.ism) {
-      throw new UnsupportedError(
-        `${transport.name} is no ISM device: its virtio id is ${transport.deviceId}`,
-      );
-    }
-    const ism = new VirtioIsm(transport, options);
-    try {
-      ism.#start();
-      return ism;
-    } catch (error) {
-      ism.close();
-      await ism.settled;
-      throw error;
-    }
+    const counts: IsmCounts = {
+      updates: 0,
+      vectorUpdates: 0,
+      attaches: 0,
+      detaches: 0,
+      buffersFreed: 0,
+      faults: 0,
+    };
+    const backlog = new EventBacklog(options.eventBacklog ?? 1024, transport.name);
+    const spinMicroseconds = options.spinMicroseconds ?? (options.wait === undefined ? 0 : 50);
+    const life = new DriverLife(
+      transport,
+      KIND,
+      { ...options, spinMicroseconds },
+      (session) => new IsmSession(session, options, backlog, counts),
+    );
+    return await life.open(new VirtioIsm(life, backlog, counts));
   }
 
   /** What the device says of itself. */
   get info(): IsmInfo {
-    const { info } = this.#owner.live;
+    const { info } = this.#life.live;
     return { ...info, cdid: info.cdid.slice() };
-  }
-
-  /** Features in force. */
-  get features(): bigint {
-    return this.#owner.device.features;
-  }
-
-  /** Names of the features in force, lowest bit first. */
-  get featureNames(): string[] {
-    return featureNames(this.features, this.transport.deviceId, this.transport.profile);
   }
 
   /** Regions that are attached, allocated ones among them. */
   get regions(): readonly IsmRegion[] {
-    return this.#owner.live.regions;
+    return this.#life.live.regions;
   }
 
   /** MSI-X vectors that `setEventVector` may bind; as many as were asked for and the device has. */
   get regionVectors(): readonly number[] {
-    return this.#owner.live.regionVectors;
-  }
-
-  /** Kind of interrupt in use. */
-  get interruptKind(): InterruptKind {
-    return this.#owner.interruptKind;
+    return this.#life.live.regionVectors;
   }
 
   /** Waits sleep; else they poll. */
   get sleeps(): boolean {
-    return this.#owner.live.sleeps;
-  }
-
-  /** True after `close`. */
-  get closed(): boolean {
-    return this.#owner.closed;
+    return this.#life.live.sleeps;
   }
 
   /**
@@ -236,7 +209,7 @@ export class VirtioIsm implements Disposable, AsyncDisposable {
 
   /** Looks for events, without waiting. @returns how many wait to be taken */
   pollEvents(): number {
-    this.#owner.live.poll();
+    this.#life.live.poll();
     return this.#backlog.length;
   }
 
@@ -248,15 +221,15 @@ export class VirtioIsm implements Disposable, AsyncDisposable {
 
   /** Waits until an event can be taken. @returns false after `timeoutMs` @throws DeviceError when the device has stopped meanwhile */
   async waitEvent(timeoutMs: number = Infinity): Promise<boolean> {
-    const session = this.#owner.live;
+    const session = this.#life.live;
     if (await session.wait(this.#target(session), timeoutMs)) return true;
-    if (this.#owner.isLive(session)) this.#owner.device.checkAlive();
+    if (this.#life.isLive(session)) this.#life.device.checkAlive();
     return false;
   }
 
   /** Events as they come, until the driver is closed or reset, or `signal` aborts. */
   async *events(options: { readonly signal?: AbortSignal } = {}): AsyncGenerator<IsmEvent, void, undefined> {
-    const session = this.#owner.live;
+    const session = this.#life.live;
     requireType(options, "object", "events: options");
     const { signal } = options;
     if (signal !== undefined) requireType(signal, "object", "events: signal", "addEventListener", "aborted");
@@ -268,14 +241,14 @@ export class VirtioIsm implements Disposable, AsyncDisposable {
         return this.#backlog.length > 0 || signal?.aborted === true;
       };
       const target = waitTarget(ready);
-      while (this.#owner.isLive(session)) {
+      while (this.#life.isLive(session)) {
         await session.wait(target, Infinity);
         if (signal?.aborted) return;
         const event = this.#backlog.take();
         if (event !== undefined) yield event;
       }
     } catch (error) {
-      if (!(error instanceof ClosedError && !this.#owner.isLive(session))) throw error;
+      if (!(error instanceof ClosedError && !this.#life.isLive(session))) throw error;
     } finally {
       signal?.removeEventListener("abort", nudge);
     }
@@ -287,34 +260,34 @@ export class VirtioIsm implements Disposable, AsyncDisposable {
    * @returns false after `timeoutMs`
    */
   async waitFor(ready: () => boolean, timeoutMs: number): Promise<boolean> {
-    const session = this.#owner.live;
+    const session = this.#life.live;
     return await session.wait(this.#serviced(session, ready), timeoutMs);
   }
 
   /** As `waitFor`, blocking this thread. @throws UsageError also while an asynchronous wait is under way */
   waitForBlocking(ready: () => boolean, timeoutMs: number): boolean {
-    const session = this.#owner.live;
+    const session = this.#life.live;
     return session.waitBlocking(this.#serviced(session, ready), timeoutMs);
   }
 
   /** Hands events out that have come; quicker than `pollEvents`, since no vector is looked at while somebody sleeps for it. */
   service(): void {
-    this.#owner.live.service();
+    this.#life.live.service();
   }
 
   /** For what is built on regions: as `Waiter.turnIfDue`, for loops that have no need to wait. */
   turnIfDue(): Promise<void> | null {
-    return this.#owner.waiter.turnIfDue();
+    return this.#life.waiter.turnIfDue();
   }
 
   /** Has all that wait look again. */
   nudge(): void {
-    if (!this.#owner.closed) this.#owner.live.nudge();
+    if (!this.closed) this.#life.live.nudge();
   }
 
   /** What happened so far. */
   statistics(): IsmStatistics {
-    const session = this.#owner.live;
+    const session = this.#life.live;
     return {
       commands: session.commandsAnswered,
       ...this.#counts,
@@ -322,50 +295,9 @@ export class VirtioIsm implements Disposable, AsyncDisposable {
       regions: session.regions.length,
       mappedBytes: session.regions.reduce((sum, { mappedBytes }) => sum + mappedBytes, 0),
       lentBytes: session.lentBytes,
-      interrupts: this.#owner.interrupts,
-      resets: this.#owner.resets,
+      interrupts: this.interrupts,
+      resets: this.resets,
     };
-  }
-
-  /** Resets the device and brings it up again. All regions are closed; other devices see them detached (A-5.20). */
-  async reset(): Promise<void> {
-    this.#end();
-    await this.#owner.reset(() => this.#start());
-  }
-
-  /** Closes all regions, resets the device, and frees queues and buffers. The transport stays open. */
-  close(): void {
-    if (this.#owner.closed) return;
-    this.#end();
-    this.#owner.close();
-  }
-
-  /** Resolves when nothing of a wait that `close` or `reset` interrupted is left. */
-  get settled(): Promise<void> {
-    return this.#owner.settled;
-  }
-
-  /** As `close`. */
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  /** `close`, and waits until what it interrupted is over. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.close();
-    await this.#owner.settled;
-  }
-
-  #start(): void {
-    this.#owner.start((session) => new IsmSession(session, this.#options, this.#backlog, this.#counts));
-  }
-
-  #end(): void {
-    try {
-      this.#owner.live.end();
-    } catch {
-      // Closed with the function, or stopped by a reset that failed: nothing is mapped any more.
-    }
   }
 
   #target(session: IsmSession): WaitTarget {
@@ -380,12 +312,12 @@ export class VirtioIsm implements Disposable, AsyncDisposable {
   }
 
   async #run<T>(act: (session: IsmSession) => Promise<T>): Promise<T> {
-    const session = this.#owner.live;
+    const session = this.#life.live;
     try {
       return await act(session);
     } catch (error) {
       // The answer did not come, but that the device has stopped says more.
-      if (error instanceof TimeoutError && this.#owner.isLive(session)) this.#owner.device.checkAlive();
+      if (error instanceof TimeoutError && this.#life.isLive(session)) this.#life.device.checkAlive();
       throw error;
     }
   }

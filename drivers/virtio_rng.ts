@@ -4,101 +4,74 @@
  * @module
  */
 import { typedErrors } from "../lib/errors/doors.ts";
-import { DeviceError, shown, TimeoutError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
-import type { DmaMemory } from "../lib/memory/mod.ts";
+import { DeviceError, shown, TimeoutError, UsageError } from "../lib/errors/mod.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { ENTROPY_QUEUE } from "../lib/virtio/constants/entropy.ts";
-import { refusedRingFeatures, type RingOptions } from "../lib/virtio/features.ts";
-import type { InterruptChoice } from "../lib/virtio/interrupts.ts";
+import { BufferPool } from "../lib/virtio/queue/buffer_pool.ts";
 import { usedBurst } from "../lib/virtio/queue/used_burst.ts";
-import type { Virtqueue } from "../lib/virtio/queue/virtqueue.ts";
-import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
-import type { Waiter, WaitMode } from "../lib/virtio/waiter.ts";
+import type { VirtioTransport } from "../lib/virtio/transport/transport.ts";
+import type { Waiter } from "../lib/virtio/waiter.ts";
 import { newBytes, stillThere } from "./caller_bytes.ts";
-import { refuseLegacy, type Session, SessionOwner } from "./session_owner.ts";
+import { VirtioDriver } from "./driver.ts";
+import { type DriverKind, DriverLife, type DriverParts } from "./driver_life.ts";
+import type { DriverOptions } from "./driver_options.ts";
+import type { Session } from "./session.ts";
 
 export type { RingOptions } from "../lib/virtio/features.ts";
 export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
 export type { WaitMode } from "../lib/virtio/waiter.ts";
+export type { VirtioDriver } from "./driver.ts";
+export type { DriverOptions } from "./driver_options.ts";
 
-/** How to open an entropy device. Ring features are accepted when offered, unless turned off (`RingOptions`). */
-export interface VirtioRngOptions extends RingOptions {
+/** How to open an entropy device. */
+export interface VirtioRngOptions extends DriverOptions {
   /** Most bytes asked for at once. Default 4096. */
   readonly bufferBytes?: number;
-  /** Default `auto`: MSI-X, else INTx, else polling. */
-  readonly interrupts?: InterruptChoice;
-  /** Default `adaptive`, or `poll` without interrupts. */
-  readonly wait?: WaitMode;
   /** How long the device may take over one buffer, in milliseconds. Default 5000. */
   readonly timeoutMs?: number;
-  /** How long a reset of the device may take, in milliseconds. Default: the transport's. */
-  readonly resetTimeoutMs?: number;
 }
 
-interface RngParts {
-  readonly queue: Virtqueue;
-  readonly memory: DmaMemory;
+const KIND: DriverKind = {
+  what: "entropy device",
+  deviceId: DEVICE_ID.entropy,
+  modernOnly: "only the used length says how many bytes are random",
+};
+
+interface RngParts extends DriverParts {
+  readonly buffer: BufferPool;
   readonly waiter: Waiter;
 }
 
 /**
  * An opened entropy device. Errors: `DeviceError` when the device lies (`reset()` brings it back), `TimeoutError`, `UsageError`, `ClosedError`.
  */
-export class VirtioRng implements Disposable, AsyncDisposable {
+export class VirtioRng extends VirtioDriver {
   static {
     typedErrors(this);
   }
 
-  /** How the function is reached; stays the caller's. */
-  readonly transport: VirtioTransport;
-  readonly #owner: SessionOwner<RngParts>;
-  readonly #options: VirtioRngOptions;
+  readonly #life: DriverLife<RngParts>;
+  readonly #timeoutMs: number;
   readonly #used = usedBurst(1);
   #turn: Promise<unknown> = Promise.resolve();
 
-  private constructor(transport: VirtioTransport, options: VirtioRngOptions) {
-    this.transport = transport;
-    this.#options = options;
-    this.#owner = new SessionOwner(transport, "entropy device", options.resetTimeoutMs);
+  private constructor(life: DriverLife<RngParts>, options: VirtioRngOptions) {
+    super(life);
+    this.#life = life;
+    this.#timeoutMs = options.timeoutMs ?? 5000;
   }
 
   /** Resets and starts the device. @throws UnsupportedError (no entropy device), DeviceError, TimeoutError, UsageError, ExhaustedError, SyscallError */
   static open(transport: VirtioTransport, options: VirtioRngOptions = {}): VirtioRng {
-    if (transport.deviceId !== DEVICE_ID.entropy) {
-      throw new UnsupportedError(
-        `${transport.name} is no entropy device: its virtio id is ${transport.deviceId}`,
-      );
-    }
-    refuseLegacy(transport, "only the used length says how many bytes are random");
-    const rng = new VirtioRng(transport, options);
+    const life = new DriverLife(transport, KIND, options, (session) => build(session, options));
     try {
-      rng.#owner.start((session) => rng.#build(session));
-      return rng;
+      void life.start();
+      return new VirtioRng(life, options);
     } catch (error) {
-      rng.close();
+      life.close();
       throw error;
     }
-  }
-
-  /** Features in force. */
-  get features(): bigint {
-    return this.#owner.device.features;
-  }
-
-  /** Kind of interrupt in use. */
-  get interruptKind(): InterruptKind {
-    return this.#owner.interruptKind;
-  }
-
-  /** Interrupts that were taken so far. */
-  get interrupts(): number {
-    return this.#owner.interrupts;
-  }
-
-  /** True after `close`. */
-  get closed(): boolean {
-    return this.#owner.closed;
   }
 
   /** `count` random bytes. Reads that are called meanwhile wait for their turn. */
@@ -111,52 +84,27 @@ export class VirtioRng implements Disposable, AsyncDisposable {
 
   /** Fills an array of the caller's, and resolves to it. Its buffer must be left alone until then. */
   fill<T extends Uint8Array>(into: T): Promise<T> {
-    if (this.#owner.closed) return Promise.reject(this.#owner.gone());
+    if (this.closed) return Promise.reject(this.#life.gone());
     const { length } = into;
     const mine = this.#turn.then(() => this.#fill(into, length));
     this.#turn = mine.catch(() => {});
     return mine;
   }
 
-  /** Resets the device and brings it up again. Reads under way end with an error. */
-  reset(): Promise<void> {
-    return this.#owner.reset(() => void this.#owner.start((session) => this.#build(session)));
-  }
-
-  /** Resets the device and frees queue and buffer. The transport stays open. */
-  close(): void {
-    this.#owner.close();
-  }
-
-  /** Resolves when nothing of a read that `close` or `reset` interrupted is left. */
-  get settled(): Promise<void> {
-    return this.#owner.settled;
-  }
-
-  /** As `close`. */
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  /** `close`, and waits until an interrupted read is over. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.close();
-    await this.#owner.settled;
-  }
-
   async #fill<T extends Uint8Array>(into: T, lengthBytes: number): Promise<T> {
-    const { queue, memory, waiter } = this.#owner.live;
-    const timeoutMs = this.#options.timeoutMs ?? 5000;
+    const { buffer, waiter } = this.#life.live;
+    const { queue } = buffer;
+    const timeoutMs = this.#timeoutMs;
     const where = { function: this.transport.name, queue: queue.index };
     const call = `${this.transport.name}, fill`;
     stillThere(into, lengthBytes, call);
     for (let at = 0; at < lengthBytes;) {
-      const ask = Math.min(lengthBytes - at, memory.sizeBytes, this.#options.bufferBytes ?? 4096);
+      const ask = Math.min(lengthBytes - at, buffer.slotBytes);
       if (queue.inFlight > 0) {
         // After a timeout the device still has the buffer; two requests in it would mix their bytes.
         throw new DeviceError("the request before was never answered", where, { hint: "reset the device" });
       }
-      queue.addSingle(memory.iovaLo, memory.iovaHi, ask, true);
+      buffer.add(0, ask, true);
       queue.kick();
       if (!await waiter.wait(queue, timeoutMs)) {
         throw new TimeoutError(
@@ -174,26 +122,27 @@ export class VirtioRng implements Disposable, AsyncDisposable {
           field: "used.len",
         });
       }
-      stillThere(into, lengthBytes, call).set(memory.bytes(0, got), at);
+      stillThere(into, lengthBytes, call).set(buffer.views[0]!.subarray(0, got), at);
       at += got;
     }
     return into;
   }
+}
 
-  #build(session: Session): RngParts {
-    const { device } = session;
-    const { requests } = ENTROPY_QUEUE;
-    device.negotiate({ refused: refusedRingFeatures(this.#options, this.transport.profile) });
-    // There is no config space: such an interrupt can only mean that the device stopped.
-    session.listen(this.#options, [requests], () => device.checkAlive());
-    const queue = session.queue(requests, 4);
-    const memory = session.own(
-      device.transport.dma.allocate(this.#options.bufferBytes ?? 4096, {
-        label: "random bytes",
-        access: { deviceReads: false, deviceWrites: true },
-      }),
-    );
-    device.driverOk();
-    return { queue, memory, waiter: session.waiter };
-  }
+function build(session: Session, options: VirtioRngOptions): RngParts {
+  const { device } = session;
+  const { requests } = ENTROPY_QUEUE;
+  session.negotiate();
+  session.listen([requests]);
+  const buffer = session.own(
+    new BufferPool(session.queue(requests, 4), device.transport.dma, {
+      label: "random bytes",
+      count: 1,
+      slotBytes: options.bufferBytes ?? 4096,
+      access: { deviceReads: false, deviceWrites: true },
+    }),
+  );
+  device.driverOk();
+  // There is no config space: such an interrupt can only mean that the device stopped.
+  return { buffer, waiter: session.waiter, configChanged: () => device.checkAlive() };
 }

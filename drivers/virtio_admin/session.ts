@@ -6,7 +6,7 @@
 import { COMMAND_PARTS } from "../../lib/virtio/admin/lane.ts";
 import type { GroupOwnerOptions } from "../../lib/virtio/admin/owner.ts";
 import { AdminQueues } from "../../lib/virtio/admin/queues.ts";
-import type { Session } from "../session_owner.ts";
+import type { Session } from "../session.ts";
 
 const DEFAULT_DEPTH = 32;
 

@@ -3,11 +3,10 @@
  *
  * @module
  */
-import type { RingOptions } from "../../lib/virtio/features.ts";
-import type { WaitOptions } from "../session_owner.ts";
+import type { DriverOptions } from "../driver_options.ts";
 
 /** Options of `VirtioBlk.open`. */
-export interface VirtioBlkOptions extends WaitOptions, RingOptions {
+export interface VirtioBlkOptions extends DriverOptions {
   /** Request queues to set up. Default 1; more need MQ. */
   readonly queues?: number;
   /** Descriptors of each queue. Default 256; the device may have fewer. */
@@ -21,8 +20,6 @@ export interface VirtioBlkOptions extends WaitOptions, RingOptions {
   readonly requestBytes?: number;
   /** Most bytes of one data segment. Default: `requestBytes`, or SIZE_MAX. A request may have several. */
   readonly segmentBytes?: number;
-  /** Feature bits that are not accepted, whatever the rest says. */
-  readonly refusedFeatures?: bigint;
   /** How long the device may answer nothing at all while requests are waited for, in milliseconds. Default 30000. */
   readonly timeoutMs?: number;
 }

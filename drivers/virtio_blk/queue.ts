@@ -5,7 +5,7 @@
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError, DeviceError, shown, UsageError } from "../../lib/errors/mod.ts";
-import type { DmaMemory, DmaSpace } from "../../lib/memory/mod.ts";
+import type { DmaSpace } from "../../lib/memory/mod.ts";
 import {
   BLK_HEADER_BYTES,
   BLK_ID_BYTES,
@@ -16,6 +16,7 @@ import {
   BLK_TYPE,
   blkTypeName,
 } from "../../lib/virtio/constants/blk.ts";
+import { BufferPool, type BufferPoolOptions } from "../../lib/virtio/queue/buffer_pool.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../lib/virtio/waiter.ts";
@@ -29,10 +30,9 @@ const SUBMITTED = 2;
 /** Answered, and not taken by `complete` yet. */
 const ANSWERED = 3;
 
-/** A line each, so that answers of different requests do not share one. */
-const STATUS_STRIDE = 64;
 const NOT_WRITTEN = 0xff;
-const PAGE_BYTES = 4096;
+/** Of data: devices copy whole pages the fastest. */
+const ALIGN_BYTES = 4096;
 
 /** What the device takes; the owner keeps `capacitySectors` up to date. */
 export interface BlockLimits {
@@ -107,30 +107,25 @@ export class BlockQueue implements WaitTarget, Disposable {
   readonly #segmentBytes: number;
   readonly #looseLengths: boolean;
 
-  readonly #dataMemory: DmaMemory;
-  readonly #headerMemory: DmaMemory;
-  readonly #statusMemory: DmaMemory;
-  readonly #data: readonly Uint8Array<ArrayBuffer>[];
+  readonly #memory: DisposableStack;
+  readonly #data: BufferPool;
+  /** By slot, a cache line each, as are the statuses: answers of different requests do not share one. */
+  readonly #header: BufferPool;
+  readonly #status: BufferPool;
+  readonly #headers: readonly Uint32Array<ArrayBuffer>[];
   readonly #words: readonly DataView<ArrayBuffer>[];
-  readonly #headers: Uint32Array<ArrayBuffer>;
-  readonly #statuses: Uint8Array<ArrayBuffer>;
-  readonly #dataLo: Uint32Array<ArrayBuffer>;
-  readonly #dataHi: Uint32Array<ArrayBuffer>;
 
   readonly #state: Uint8Array<ArrayBuffer>;
   readonly #listened: Uint8Array<ArrayBuffer>;
   readonly #type: Uint8Array<ArrayBuffer>;
   /** Bytes that the device writes when all goes well, the status included. */
   readonly #expected: Uint32Array<ArrayBuffer>;
-  readonly #free: Uint16Array<ArrayBuffer>;
-  readonly #slotOf: Uint16Array<ArrayBuffer>;
   readonly #used: UsedBurst;
   /** Answered slots, oldest first: a ring. */
   readonly #answered: Uint16Array<ArrayBuffer>;
   readonly #answeredStatus: Uint8Array<ArrayBuffer>;
   #answeredAt = 0;
   #answeredCount = 0;
-  #freeCount: number;
   #submitted = 0;
   #fault: DeviceError | null = null;
 
@@ -148,49 +143,31 @@ export class BlockQueue implements WaitTarget, Disposable {
     this.#looseLengths = parts.looseLengths ?? false;
     this.#segmentBytes = Math.min(limits.segmentBytes, requestBytes);
 
-    const stride = Math.ceil(requestBytes / PAGE_BYTES) * PAGE_BYTES;
-    const label = `queue ${queue.index}`;
-    this.#headerMemory = dma.allocate(slots * BLK_HEADER_BYTES, {
-      label: `${label} request headers`,
+    using memory = new DisposableStack();
+    const pool = (options: BufferPoolOptions) =>
+      memory.use(new BufferPool(queue, dma, { ...options, count: slots }));
+    this.#header = pool({
+      label: "request headers",
+      slotBytes: BLK_HEADER_BYTES,
       access: { deviceReads: true, deviceWrites: false },
     });
-    try {
-      this.#statusMemory = dma.allocate(slots * STATUS_STRIDE, {
-        label: `${label} request status`,
-        access: { deviceReads: false, deviceWrites: true },
-      });
-      try {
-        this.#dataMemory = dma.allocate(slots * stride, { label: `${label} request data` });
-      } catch (error) {
-        this.#statusMemory.close();
-        throw error;
-      }
-    } catch (error) {
-      this.#headerMemory.close();
-      throw error;
-    }
-    this.#headers = new Uint32Array(this.#headerMemory.buffer, 0, slots * BLK_HEADER_BYTES / 4);
-    this.#statuses = this.#statusMemory.bytes(0, slots * STATUS_STRIDE);
-    this.#data = Array.from(
-      { length: slots },
-      (_, slot) => this.#dataMemory.bytes(slot * stride, requestBytes),
+    this.#status = pool({
+      label: "request status",
+      slotBytes: 1,
+      access: { deviceReads: false, deviceWrites: true },
+    });
+    this.#data = pool({ label: "request data", slotBytes: requestBytes, alignBytes: ALIGN_BYTES });
+    this.#headers = this.#header.views.map(({ buffer, byteOffset }) =>
+      new Uint32Array(buffer, byteOffset, BLK_HEADER_BYTES / 4)
     );
-    this.#words = this.#data.map((data) => new DataView(data.buffer, data.byteOffset, data.byteLength));
-    this.#dataLo = new Uint32Array(slots);
-    this.#dataHi = new Uint32Array(slots);
-    for (let slot = 0; slot < slots; slot++) {
-      const iova = this.#dataMemory.iova + BigInt(slot * stride);
-      this.#dataLo[slot] = Number(iova & 0xffff_ffffn);
-      this.#dataHi[slot] = Number(iova >> 32n);
-    }
+    this.#words = this.#data.views.map(({ buffer, byteOffset }) =>
+      new DataView(buffer, byteOffset, requestBytes)
+    );
+    this.#memory = memory.move();
     this.#state = new Uint8Array(slots);
     this.#listened = new Uint8Array(slots);
     this.#type = new Uint8Array(slots);
     this.#expected = new Uint32Array(slots);
-    this.#free = Uint16Array.from({ length: slots }, (_, i) => slots - 1 - i);
-    this.#freeCount = slots;
-    // Ids of a packed ring are below its size, too.
-    this.#slotOf = new Uint16Array(queue.size);
     this.#used = usedBurst(Math.min(queue.size, 256));
     this.#answered = new Uint16Array(slots);
     this.#answeredStatus = new Uint8Array(slots);
@@ -198,7 +175,7 @@ export class BlockQueue implements WaitTarget, Disposable {
 
   /** Slots that `reserve` has left. */
   get freeSlots(): number {
-    return this.#freeCount;
+    return this.#data.free;
   }
 
   /** Requests that the device has. */
@@ -213,29 +190,28 @@ export class BlockQueue implements WaitTarget, Disposable {
 
   /** True after `close`, here or of the function. */
   get closed(): boolean {
-    return this.#dataMemory.closed;
+    return this.#data.closed;
   }
 
   /** A slot, the caller's until `release`; −1 when there is none. */
   reserve(): number {
     this.#check();
-    if (this.#freeCount === 0) return -1;
-    const slot = this.#free[--this.#freeCount]!;
-    this.#state[slot] = RESERVED;
+    const slot = this.#data.take();
+    if (slot >= 0) this.#state[slot] = RESERVED;
     return slot;
   }
 
   /** The slot's `requestBytes` of data, made once. @throws UsageError when the slot is not the caller's */
   data(slot: number): Uint8Array<ArrayBuffer> {
     this.#own(slot);
-    return this.#data[slot]!;
+    return this.#data.views[slot]!;
   }
 
   /** Gives a slot back. @throws UsageError when it is not the caller's */
   release(slot: number): void {
     this.#own(slot);
     this.#state[slot] = FREE;
-    this.#free[this.#freeCount++] = slot;
+    this.#data.give(slot);
     if (this.onFree !== null) this.onFree();
   }
 
@@ -266,42 +242,27 @@ export class BlockQueue implements WaitTarget, Disposable {
   submit(slot: number, type: number, sector: number, lengthBytes: number, listened = false): void {
     this.#own(slot);
     this.#checkRequest(type, sector, lengthBytes);
-    const headers = this.#headers;
-    headers[4 * slot] = type;
-    headers[4 * slot + 1] = 0;
-    headers[4 * slot + 2] = sector % 4294967296;
-    headers[4 * slot + 3] = Math.floor(sector / 4294967296);
-    this.#statuses[slot * STATUS_STRIDE] = NOT_WRITTEN;
+    const header = this.#headers[slot]!;
+    header[0] = type;
+    header[1] = 0;
+    header[2] = sector % 4294967296;
+    header[3] = Math.floor(sector / 4294967296);
+    this.#status.views[slot]![0] = NOT_WRITTEN;
 
     const answers = type === BLK_TYPE.in || type === BLK_TYPE.getId;
     const segmentBytes = this.#segmentBytes;
     const segments = Math.ceil(lengthBytes / segmentBytes);
-    const queue = this.#queue;
-    if (!queue.begin(answers ? 1 : 1 + segments, answers ? 1 + segments : 1)) {
+    if (!this.#queue.begin(answers ? 1 : 1 + segments, answers ? 1 + segments : 1)) {
       // As many slots were made as the queue has room for.
       throw new UsageError(`${this.#name}, queue ${this.index}: no descriptors left for slot ${slot}`);
     }
-    const header = this.#headerMemory.iovaLo + slot * BLK_HEADER_BYTES;
-    const headerCarry = header >= 4294967296 ? 1 : 0;
-    queue.segment(
-      header - 4294967296 * headerCarry,
-      this.#headerMemory.iovaHi + headerCarry,
-      BLK_HEADER_BYTES,
-    );
+    this.#header.addPart(slot, 0, BLK_HEADER_BYTES);
     for (let at = 0; at < lengthBytes; at += segmentBytes) {
-      const lo = this.#dataLo[slot]! + at;
-      const carry = lo >= 4294967296 ? 1 : 0;
       const left = lengthBytes - at;
-      queue.segment(
-        lo - 4294967296 * carry,
-        this.#dataHi[slot]! + carry,
-        left < segmentBytes ? left : segmentBytes,
-      );
+      this.#data.addPart(slot, at, left < segmentBytes ? left : segmentBytes);
     }
-    const status = this.#statusMemory.iovaLo + slot * STATUS_STRIDE;
-    const statusCarry = status >= 4294967296 ? 1 : 0;
-    queue.segment(status - 4294967296 * statusCarry, this.#statusMemory.iovaHi + statusCarry, 1);
-    this.#slotOf[queue.commit()] = slot;
+    this.#status.addPart(slot, 0, 1);
+    this.#data.commit(slot);
     this.#state[slot] = SUBMITTED;
     this.#listened[slot] = listened ? 1 : 0;
     this.#type[slot] = type;
@@ -364,10 +325,10 @@ export class BlockQueue implements WaitTarget, Disposable {
     this.#check();
     if (this.#fault !== null) throw this.#fault;
     const used = this.#used;
-    const count = this.#queue.takeUsed(used);
+    const count = this.#data.takeUsed(used);
     for (let i = 0; i < count; i++) {
-      const slot = this.#slotOf[used.ids[i]!]!;
-      const status = this.#statuses[slot * STATUS_STRIDE]!;
+      const slot = used.ids[i]!;
+      const status = this.#status.views[slot]![0]!;
       if (
         status > BLK_STATUS.unsupp ||
         (status === BLK_STATUS.ok && used.lengths[i] !== this.#expected[slot] && !this.#looseLengths)
@@ -412,9 +373,7 @@ export class BlockQueue implements WaitTarget, Disposable {
 
   /** Unmaps the slots. The virtqueue is its device's. */
   close(): void {
-    this.#headerMemory.close();
-    this.#statusMemory.close();
-    this.#dataMemory.close();
+    this.#memory.dispose();
   }
 
   /** As `close`. */
@@ -501,18 +460,19 @@ export class BlockQueue implements WaitTarget, Disposable {
   }
 
   #sector(slot: number): number {
-    return this.#headers[4 * slot + 2]! + 4294967296 * this.#headers[4 * slot + 3]!;
+    const header = this.#headers[slot]!;
+    return header[2]! + 4294967296 * header[3]!;
   }
 
   #own(slot: number): void {
-    if (this.#dataMemory.closed) this.#gone();
+    if (this.#data.closed) this.#gone();
     if (typeof slot !== "number" || this.#state[slot] !== RESERVED) {
       throw new UsageError(`${this.#name}, queue ${this.index}: slot ${shown(slot)} is not reserved`);
     }
   }
 
   #check(): void {
-    if (this.#dataMemory.closed) this.#gone();
+    if (this.#data.closed) this.#gone();
   }
 
   #gone(): never {

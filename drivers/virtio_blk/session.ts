@@ -6,9 +6,11 @@
 import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import { BLK_FEATURE, BLK_SECTOR_BYTES } from "../../lib/virtio/constants/blk.ts";
 import { FEATURE } from "../../lib/virtio/constants/features.ts";
-import type { Session } from "../session_owner.ts";
-import { type BlkConfig, readBlkConfig } from "./config.ts";
-import { blkWishes } from "./features.ts";
+import type { DriverParts } from "../driver_life.ts";
+import type { Listeners } from "../listeners.ts";
+import type { Session } from "../session.ts";
+import { type BlkConfig, readBlkConfig, readCapacity } from "./config.ts";
+import { BLK_WISHES } from "./features.ts";
 import type { VirtioBlkOptions } from "./options.ts";
 import { type BlockLimits, BlockQueue } from "./queue.ts";
 import { RequestRunner } from "./runner.ts";
@@ -20,7 +22,7 @@ const DEFAULT_TIMEOUT_MS = 30_000;
 const MAX_REQUEST_BYTES = 64 << 20;
 
 /** See the module's text. */
-export interface BlkSession {
+export interface BlkSession extends DriverParts {
   /** As read after negotiation; the capacity in force is in `limits`. */
   readonly config: BlkConfig;
   readonly limits: BlockLimits;
@@ -34,12 +36,12 @@ export function buildSession(
   session: Session,
   options: VirtioBlkOptions,
   counts: Float64Array,
-  onConfigInterrupt: () => void,
+  listeners: Listeners<[sectors: number]>,
 ): BlkSession {
   const { device } = session;
   const { transport } = device;
   const name = transport.name;
-  device.negotiate(blkWishes(options, transport.profile));
+  session.negotiate(BLK_WISHES);
   const config = readBlkConfig(device);
   const count = options.queues ?? 1;
   checkCount(name, "queues", count, 65535);
@@ -58,7 +60,7 @@ export function buildSession(
     segmentBytes,
   };
   const indices = Array.from({ length: count }, (_, i) => i);
-  session.listen(options, indices, onConfigInterrupt);
+  session.listen(indices);
   const chain = 2 + Math.ceil(requestBytes / segmentBytes);
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   const queues: BlockQueue[] = [];
@@ -93,7 +95,14 @@ export function buildSession(
   }
   device.driverOk();
   for (const queue of queues) queue.suppressInterrupts();
-  return { config, limits, queues, runners };
+  const configChanged = () => {
+    device.checkAlive();
+    const capacity = device.readConsistent(() => readCapacity(device));
+    if (capacity === limits.capacitySectors) return;
+    limits.capacitySectors = capacity;
+    listeners.tell(capacity);
+  };
+  return { config, limits, queues, runners, configChanged };
 }
 
 function sizes(

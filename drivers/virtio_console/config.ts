@@ -6,8 +6,7 @@
 import { DeviceError } from "../../lib/errors/mod.ts";
 import { CONSOLE_CONFIG, CONSOLE_FEATURE } from "../../lib/virtio/constants/console.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
-import { type FeatureWishes, refusedRingFeatures } from "../../lib/virtio/features.ts";
-import type { Profile } from "../../lib/virtio/transport/transport.ts";
+import type { FeatureWishes } from "../../lib/virtio/features.ts";
 import type { VirtioConsoleOptions } from "./options.ts";
 
 /** Size of a port in characters. */
@@ -18,13 +17,10 @@ export interface ConsoleSize {
   readonly rows: number;
 }
 
-/** Wishes for `VirtioDevice.negotiate`. */
-export function consoleWishes(options: VirtioConsoleOptions, profile: Profile): FeatureWishes {
+/** Wishes for `Session.negotiate`. */
+export function consoleWishes(options: VirtioConsoleOptions): FeatureWishes {
   const { SIZE, MULTIPORT, EMERG_WRITE } = CONSOLE_FEATURE;
-  return {
-    wanted: SIZE | EMERG_WRITE | (options.multiport === false ? 0n : MULTIPORT),
-    refused: (options.refusedFeatures ?? 0n) | refusedRingFeatures(options, profile),
-  };
+  return { wanted: SIZE | EMERG_WRITE | (options.multiport === false ? 0n : MULTIPORT) };
 }
 
 /** Size of port 0; undefined without SIZE. @throws DeviceError */

@@ -3,11 +3,10 @@
  *
  * @module
  */
-import type { RingOptions } from "../../lib/virtio/features.ts";
-import type { WaitOptions } from "../session_owner.ts";
+import type { DriverOptions } from "../driver_options.ts";
 
 /** Options of `VirtioConsole.open`. */
-export interface VirtioConsoleOptions extends WaitOptions, RingOptions {
+export interface VirtioConsoleOptions extends DriverOptions {
   /** Accept MULTIPORT: several ports, which come and go. Default true; without it there is port 0 alone. */
   readonly multiport?: boolean;
   /** Most ports to set queues up for. Default: as many as the device has. */
@@ -16,6 +15,4 @@ export interface VirtioConsoleOptions extends WaitOptions, RingOptions {
   readonly queueSize?: number;
   /** Bytes of each buffer. Default 4096. */
   readonly bufferBytes?: number;
-  /** Feature bits that are not accepted, whatever the rest says. */
-  readonly refusedFeatures?: bigint;
 }

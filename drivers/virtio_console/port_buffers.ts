@@ -4,9 +4,9 @@
  * @module
  */
 import type { DmaSpace } from "../../lib/memory/mod.ts";
+import { BufferPool } from "../../lib/virtio/queue/buffer_pool.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
-import { SlotPool } from "../slots.ts";
 
 /** Receive buffers that are posted, filled, read and posted again; transmit buffers that are filled, sent and reclaimed. Allocates nothing a byte. */
 export class PortBuffers implements Disposable {
@@ -14,11 +14,10 @@ export class PortBuffers implements Disposable {
   readonly counts = { received: 0, sent: 0 };
   readonly receiveQueue: Virtqueue;
   readonly transmitQueue: Virtqueue;
-  readonly #incoming: SlotPool;
-  readonly #outgoing: SlotPool;
+  readonly #incoming: BufferPool;
+  readonly #outgoing: BufferPool;
+  readonly #memory: DisposableStack;
   readonly #used: UsedBurst;
-  readonly #receiveSlot: Uint16Array<ArrayBuffer>;
-  readonly #transmitSlot: Uint16Array<ArrayBuffer>;
   /** Filled buffers, oldest first: a ring of slots, and the bytes in each. */
   readonly #filled: Uint16Array<ArrayBuffer>;
   readonly #filledBytes: Uint32Array<ArrayBuffer>;
@@ -26,32 +25,22 @@ export class PortBuffers implements Disposable {
   #filledCount = 0;
   /** Bytes of the oldest one that were read already. */
   #read = 0;
-  readonly #free: Uint16Array<ArrayBuffer>;
-  #freeCount: number;
 
   /** Allocates the buffers and posts none. @throws ExhaustedError, SyscallError */
   constructor(receive: Virtqueue, transmit: Virtqueue, dma: DmaSpace, bufferBytes: number) {
     this.receiveQueue = receive;
     this.transmitQueue = transmit;
-    const make = (queue: Virtqueue, way: string, deviceWrites: boolean) =>
-      new SlotPool(dma, queue.size, bufferBytes, 0, `queue ${queue.index} ${way} buffers`, {
-        deviceReads: !deviceWrites,
-        deviceWrites,
-      });
-    this.#incoming = make(receive, "receive", true);
-    try {
-      this.#outgoing = make(transmit, "transmit", false);
-    } catch (error) {
-      this.#incoming.close();
-      throw error;
-    }
+    using memory = new DisposableStack();
+    const make = (queue: Virtqueue, label: string, deviceWrites: boolean) => {
+      const access = { deviceReads: !deviceWrites, deviceWrites };
+      return memory.use(new BufferPool(queue, dma, { label, slotBytes: bufferBytes, access }));
+    };
+    this.#incoming = make(receive, "receive buffers", true);
+    this.#outgoing = make(transmit, "transmit buffers", false);
+    this.#memory = memory.move();
     this.#used = usedBurst(Math.max(receive.size, transmit.size));
-    this.#receiveSlot = new Uint16Array(receive.size);
-    this.#transmitSlot = new Uint16Array(transmit.size);
     this.#filled = new Uint16Array(receive.size);
     this.#filledBytes = new Uint32Array(receive.size);
-    this.#free = Uint16Array.from({ length: transmit.size }, (_, slot) => slot);
-    this.#freeCount = transmit.size;
   }
 
   /** True after `close`, here or of the function. */
@@ -107,20 +96,14 @@ export class PortBuffers implements Disposable {
 
   /** Copies into free buffers and shows them to the device. @returns bytes taken; 0: no buffer is free */
   write(from: Uint8Array): number {
-    if (this.#freeCount === 0) this.reclaim();
-    const most = this.#outgoing.slotBytes;
+    const pool = this.#outgoing;
+    if (pool.free === 0) this.reclaim();
     let taken = 0;
-    while (taken < from.length && this.#freeCount > 0) {
-      const count = Math.min(most, from.length - taken);
-      const slot = this.#free[--this.#freeCount]!;
-      this.#outgoing.views[slot]!.set(from.subarray(taken, taken + count));
-      const id = this.transmitQueue.addSingle(
-        this.#outgoing.iovaLo[slot]!,
-        this.#outgoing.iovaHi[slot]!,
-        count,
-        false,
-      );
-      this.#transmitSlot[id] = slot;
+    while (taken < from.length && pool.free > 0) {
+      const count = Math.min(pool.slotBytes, from.length - taken);
+      const slot = pool.take();
+      pool.views[slot]!.set(from.subarray(taken, taken + count));
+      pool.add(slot, count, false);
       taken += count;
     }
     if (taken > 0) this.transmitQueue.kick();
@@ -131,8 +114,8 @@ export class PortBuffers implements Disposable {
   /** Takes back what the device is done with. @returns how many buffers */
   reclaim(): number {
     const used = this.#used;
-    const count = this.transmitQueue.takeUsed(used);
-    for (let i = 0; i < count; i++) this.#free[this.#freeCount++] = this.#transmitSlot[used.ids[i]!]!;
+    const count = this.#outgoing.takeUsed(used);
+    for (let i = 0; i < count; i++) this.#outgoing.give(used.ids[i]!);
     return count;
   }
 
@@ -158,8 +141,7 @@ export class PortBuffers implements Disposable {
 
   /** Unmaps the buffers. The queues are their device's. */
   close(): void {
-    this.#incoming.close();
-    this.#outgoing.close();
+    this.#memory.dispose();
   }
 
   /** As `close`. */
@@ -169,9 +151,9 @@ export class PortBuffers implements Disposable {
 
   #take(): boolean {
     const used = this.#used;
-    const count = this.receiveQueue.takeUsed(used);
+    const count = this.#incoming.takeUsed(used);
     for (let i = 0; i < count; i++) {
-      const slot = this.#receiveSlot[used.ids[i]!]!;
+      const slot = used.ids[i]!;
       if (used.lengths[i] === 0) {
         this.#post(slot);
         continue;
@@ -190,8 +172,6 @@ export class PortBuffers implements Disposable {
   }
 
   #post(slot: number): void {
-    const { iovaLo, iovaHi, slotBytes } = this.#incoming;
-    const id = this.receiveQueue.addSingle(iovaLo[slot]!, iovaHi[slot]!, slotBytes, true);
-    this.#receiveSlot[id] = slot;
+    this.#incoming.add(slot, this.#incoming.slotBytes, true);
   }
 }

@@ -12,7 +12,9 @@ import {
   consoleQueues,
 } from "../../lib/virtio/constants/console.ts";
 import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
-import type { Session } from "../session_owner.ts";
+import type { DriverParts } from "../driver_life.ts";
+import type { Listeners } from "../listeners.ts";
+import type { Session } from "../session.ts";
 import { consoleWishes, readMaxPorts, readSize } from "./config.ts";
 import { type ControlMessage, ControlQueues } from "./control.ts";
 import { orHandled } from "./message_target.ts";
@@ -30,6 +32,9 @@ export type PortChange =
   | "resized"
   | "console";
 
+/** Who is told of it. */
+export type PortListeners = Listeners<[change: PortChange, port: ConsolePort]>;
+
 const decoder = new TextDecoder();
 
 interface PortQueues {
@@ -40,7 +45,7 @@ interface PortQueues {
 }
 
 /** See the module's text. */
-export class ConsoleSession implements PortOwner {
+export class ConsoleSession implements DriverParts, PortOwner {
   readonly name: string;
   readonly control: ControlQueues | undefined;
   /** Ports that the device has room for. */
@@ -49,24 +54,19 @@ export class ConsoleSession implements PortOwner {
   readonly #queues: readonly PortQueues[];
   readonly #ports: (ConsolePort | undefined)[] = [];
   readonly #bufferBytes: number;
-  readonly #tell: (change: PortChange, port: ConsolePort) => void;
+  readonly #listeners: PortListeners;
   #handled = 0;
   #fault: DeviceError | null = null;
 
-  /** Brings the device up to DRIVER_OK; with MULTIPORT says that the driver is ready. @param tell of what happens to ports */
-  constructor(
-    session: Session,
-    options: VirtioConsoleOptions,
-    tell: (change: PortChange, port: ConsolePort) => void,
-    onConfigInterrupt: () => void,
-  ) {
+  /** Brings the device up to DRIVER_OK; with MULTIPORT says that the driver is ready. */
+  constructor(session: Session, options: VirtioConsoleOptions, listeners: PortListeners) {
     const { device } = session;
     const { transport } = device;
     this.#session = session;
-    this.#tell = tell;
+    this.#listeners = listeners;
     this.name = transport.name;
     this.#bufferBytes = count(this.name, "bytes a buffer", options.bufferBytes ?? 4096, 1, 1 << 20);
-    device.negotiate(consoleWishes(options, transport.profile));
+    session.negotiate(consoleWishes(options));
     this.maxPorts = readMaxPorts(device);
     const multiport = device.has(CONSOLE_FEATURE.MULTIPORT);
     const most = count(this.name, "ports", options.maxPorts ?? this.maxPorts, 1, 0xffff_ffff);
@@ -74,7 +74,7 @@ export class ConsoleSession implements PortOwner {
     const indices = numbers.flatMap(({ receive, transmit }) => [receive, transmit]);
     const { receive, transmit } = CONSOLE_CONTROL_QUEUE;
     if (multiport) indices.push(receive, transmit);
-    session.listen(options, indices, onConfigInterrupt);
+    session.listen(indices);
     const size = options.queueSize ?? 16;
     this.#queues = numbers.map((number) => ({
       receive: session.queue(number.receive, size),
@@ -155,7 +155,7 @@ export class ConsoleSession implements PortOwner {
     if (port === undefined || size === undefined) return;
     if (size.cols === port.size?.cols && size.rows === port.size.rows) return;
     port.setSize(size);
-    this.#tell("resized", port);
+    this.#listeners.tell("resized", port);
   }
 
   #handle(message: ControlMessage): void {
@@ -174,25 +174,25 @@ export class ConsoleSession implements PortOwner {
       case CONSOLE_EVENT.deviceRemove:
         this.#ports[index] = undefined;
         port.setRemoved();
-        return this.#tell("removed", port);
+        return this.#listeners.tell("removed", port);
       case CONSOLE_EVENT.consolePort:
         port.setConsole();
-        return this.#tell("console", port);
+        return this.#listeners.tell("console", port);
       case CONSOLE_EVENT.portOpen:
         port.setPeerOpen(value !== 0);
-        return this.#tell(value !== 0 ? "peer-opened" : "peer-closed", port);
+        return this.#listeners.tell(value !== 0 ? "peer-opened" : "peer-closed", port);
       case CONSOLE_EVENT.portName: {
         // Some devices end the name with NUL.
         const end = more.indexOf(0);
         port.setName(decoder.decode(end < 0 ? more : more.subarray(0, end)));
-        return this.#tell("named", port);
+        return this.#listeners.tell("named", port);
       }
       case CONSOLE_EVENT.resize:
         if (more.length < CONSOLE_RESIZE.sizeBytes) {
           throw this.#lie(`a resize message with ${more.length} bytes of size`);
         }
         port.setSize(CONSOLE_RESIZE.decode(more));
-        return this.#tell("resized", port);
+        return this.#listeners.tell("resized", port);
       default:
         // Nothing that this driver knows of, and nothing that it must know of.
     }
@@ -210,7 +210,7 @@ export class ConsoleSession implements PortOwner {
       throw error;
     }
     this.control!.send(index, CONSOLE_EVENT.portReady, 1);
-    this.#tell("added", port);
+    this.#listeners.tell("added", port);
   }
 
   #add(index: number): ConsolePort {

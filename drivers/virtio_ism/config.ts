@@ -6,8 +6,8 @@
 import { DeviceError } from "../../lib/errors/mod.ts";
 import { ISM_CONFIG, ISM_FEATURE, ISM_SHM } from "../../lib/virtio/constants/ism.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
-import { type FeatureWishes, refusedRingFeatures } from "../../lib/virtio/features.ts";
-import type { Profile, SharedMemory } from "../../lib/virtio/transport/transport.ts";
+import type { FeatureWishes } from "../../lib/virtio/features.ts";
+import type { SharedMemory } from "../../lib/virtio/transport/transport.ts";
 import type { VirtioIsmOptions } from "./options.ts";
 
 const CDID_BYTES = 16;
@@ -43,13 +43,9 @@ export interface IsmAreas {
   readonly notify: SharedMemory;
 }
 
-/** Wishes for `VirtioDevice.negotiate`. */
-export function ismWishes(options: VirtioIsmOptions, profile: Profile): FeatureWishes {
-  const noDeviceMemory = options.devMem === false ? ISM_FEATURE.DEV_MEM : 0n;
-  return {
-    wanted: ISM_FEATURE.DEV_MEM,
-    refused: (options.refusedFeatures ?? 0n) | noDeviceMemory | refusedRingFeatures(options, profile),
-  };
+/** Wishes for `Session.negotiate`. */
+export function ismWishes({ devMem }: VirtioIsmOptions): FeatureWishes {
+  return devMem === false ? { refused: ISM_FEATURE.DEV_MEM } : { wanted: ISM_FEATURE.DEV_MEM };
 }
 
 /** Reads and checks everything (N-5.1, N-5.2). @throws DeviceError when it cannot be */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { DeviceError } from "../../lib/errors/mod.ts";
+import { DeviceError, UsageError } from "../../lib/errors/mod.ts";
 import {
   ISM_EVENT,
   ISM_EVENT_ATTACH_DETACH,
@@ -158,8 +158,11 @@ export class EventBacklog {
   /** Events that found no room: the oldest go. */
   lost = 0;
 
-  /** @param capacity most events that are kept */
-  constructor(capacity: number) {
+  /** @param capacity most events that are kept @param name function, for messages @throws UsageError */
+  constructor(capacity: number, name: string) {
+    if (!Number.isInteger(capacity) || capacity < 1 || capacity > 1 << 20) {
+      throw new UsageError(`${name}: a backlog of ${capacity} events`, { hint: "1 to 1048576" });
+    }
     this.#events = new Array(capacity).fill(undefined);
   }
 

@@ -3,11 +3,10 @@
  *
  * @module
  */
-import type { RingOptions } from "../../lib/virtio/features.ts";
-import type { WaitOptions } from "../session_owner.ts";
+import type { DriverOptions } from "../driver_options.ts";
 
 /** Options of `VirtioIsm.open`. Waits sleep at once by default; with `wait: "adaptive"` they spin before. */
-export interface VirtioIsmOptions extends WaitOptions, RingOptions {
+export interface VirtioIsmOptions extends DriverOptions {
   /** Accept DEV_MEM: the device supplies the memory of regions. Default true; without it, or when it is not offered, the driver does (N-5.6). */
   readonly devMem?: boolean;
   /** MSI-X vectors to have besides those of config space and queues, for `setEventVector`. Default 0; the device may have fewer. */
@@ -20,6 +19,4 @@ export interface VirtioIsmOptions extends WaitOptions, RingOptions {
   readonly eventBufferBytes?: number;
   /** Events that are kept until somebody takes them; then the oldest is lost, and counted. Default 1024. */
   readonly eventBacklog?: number;
-  /** Feature bits that are not accepted, whatever the rest says. */
-  readonly refusedFeatures?: bigint;
 }

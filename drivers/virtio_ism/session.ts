@@ -7,7 +7,8 @@ import { ClosedError, DeviceError, UsageError } from "../../lib/errors/mod.ts";
 import type { DmaMemory } from "../../lib/memory/mod.ts";
 import { ISM_PERM, ISM_QUEUE } from "../../lib/virtio/constants/ism.ts";
 import type { WaitTarget } from "../../lib/virtio/waiter.ts";
-import type { Session } from "../session_owner.ts";
+import type { DriverParts } from "../driver_life.ts";
+import type { Session } from "../session.ts";
 import { BufferLoans } from "./buffer_loans.ts";
 import { ChunkMap, chunkRuns } from "./chunks.ts";
 import { type ChunkReply, IsmCommands } from "./commands.ts";
@@ -43,7 +44,7 @@ export interface IsmCounts {
 }
 
 /** See the module's text. */
-export class IsmSession implements RegionOwner {
+export class IsmSession implements DriverParts, RegionOwner {
   readonly info: IsmInfo;
   readonly counts: IsmCounts;
   readonly #name: string;
@@ -80,17 +81,14 @@ export class IsmSession implements RegionOwner {
     const eventBuffers = whole("event buffers", options.eventBuffers ?? 32, 1, 32768);
     const eventBytes = whole("bytes an event buffer", options.eventBufferBytes ?? 256, 32, 1 << 20);
     const spare = whole("vectors of regions", options.regionVectors ?? 0, 0, 2048);
-    device.negotiate(ismWishes(options, transport.profile));
+    session.negotiate(ismWishes(options));
     const { info, areas } = readIsm(device);
     this.info = info;
     this.#areas = areas;
-    const spin = options.spinMicroseconds ?? (options.wait === undefined ? 0 : 50);
-    session.listen(
-      { ...options, spinMicroseconds: spin },
-      [ISM_QUEUE.control, ISM_QUEUE.event],
-      () => device.checkAlive(),
-      { count: spare, onSignal: (vector) => this.#signalled(vector) },
-    );
+    session.listen([ISM_QUEUE.control, ISM_QUEUE.event], {
+      count: spare,
+      onSignal: (vector) => this.#signalled(vector),
+    });
     const control = session.queue(ISM_QUEUE.control, CONTROL_QUEUE_SIZE, CONTROL_PARTS);
     const events = session.queue(ISM_QUEUE.event, eventBuffers);
     const { dma } = transport;
@@ -103,9 +101,13 @@ export class IsmSession implements RegionOwner {
     this.#chunks = new ChunkMap(this.#name, info);
     this.#commands = new IsmCommands(this.#name, info, this.#control, this.#chunks);
     this.#parser = new EventParser(this.#name, info);
-    session.own({ [Symbol.dispose]: () => this.end() });
     device.driverOk();
     this.#events.start();
+  }
+
+  /** Nothing of the config space changes: such an interrupt can only mean that the device stopped. */
+  configChanged(): void {
+    this.#session.device.checkAlive();
   }
 
   get regions(): IsmRegion[] {

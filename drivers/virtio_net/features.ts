@@ -5,8 +5,7 @@
  */
 import { NET_FEATURE, NET_FEATURE_REQUIRES } from "../../lib/virtio/constants/net.ts";
 import { FEATURE } from "../../lib/virtio/constants/features.ts";
-import { type FeatureWishes, refusedRingFeatures } from "../../lib/virtio/features.ts";
-import type { Profile } from "../../lib/virtio/transport/transport.ts";
+import type { FeatureWishes } from "../../lib/virtio/features.ts";
 import type { VirtioNetOptions } from "./options.ts";
 
 /**
@@ -23,10 +22,9 @@ const DEPENDENCIES = NET_FEATURE_REQUIRES.map(({ feature, requires }) => ({
   anyOf: requires.map((set) => set.reduce((bits, name) => bits | NET_FEATURE[name], 0n)),
 }));
 
-/** Wishes for `VirtioDevice.negotiate`; ring features beyond the options are left to the stack. */
-export function netWishes(options: VirtioNetOptions, profile: Profile): FeatureWishes {
+/** Wishes for `Session.negotiate`. */
+export function netWishes(options: VirtioNetOptions): FeatureWishes {
   const wanted = options.mergeable === false ? ALWAYS : ALWAYS | NET_FEATURE.MRG_RXBUF;
-  const refused = (options.refusedFeatures ?? 0n) | refusedRingFeatures(options, profile);
   const required = options.admin ? FEATURE.ADMIN_VQ : 0n;
-  return { required, wanted, refused, dependencies: DEPENDENCIES };
+  return { required, wanted, dependencies: DEPENDENCIES };
 }

@@ -7,8 +7,7 @@
 import { FEATURE } from "../../lib/virtio/constants/features.ts";
 import { NET_FEATURE, NET_HDR_BYTES, NET_HDR_LEGACY_BYTES } from "../../lib/virtio/constants/net.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
-import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
-import type { SlotPool } from "../slots.ts";
+import type { BufferPool } from "../../lib/virtio/queue/buffer_pool.ts";
 
 /** What was negotiated about buffers; constant from one reset to the next. */
 export interface NetFraming {
@@ -38,22 +37,17 @@ export function netFraming(device: VirtioDevice): NetFraming {
   };
 }
 
-/** Adds the first `lengthBytes` of a slot, header included, as a chain that the queue has room for. @returns its id */
+/** Adds the first `lengthBytes` of a slot, header included, as a chain that the queue has room for. */
 export function addSlot(
-  queue: Virtqueue,
-  framing: NetFraming,
-  pool: SlotPool,
+  pool: BufferPool,
+  { headerApart, headerBytes }: NetFraming,
   slot: number,
   lengthBytes: number,
   deviceWrites: boolean,
-): number {
-  const lo = pool.iovaLo[slot]!;
-  const hi = pool.iovaHi[slot]!;
-  if (!framing.headerApart) return queue.addSingle(lo, hi, lengthBytes, deviceWrites);
-  const { headerBytes } = framing;
-  queue.begin(deviceWrites ? 0 : 2, deviceWrites ? 2 : 0);
-  queue.segment(lo, hi, headerBytes);
-  // Slots begin on a cache line, so this carries into the upper half never.
-  queue.segment(lo + headerBytes, hi, lengthBytes - headerBytes);
-  return queue.commit();
+): void {
+  if (!headerApart) return pool.add(slot, lengthBytes, deviceWrites);
+  pool.queue.begin(deviceWrites ? 0 : 2, deviceWrites ? 2 : 0);
+  pool.addPart(slot, 0, headerBytes);
+  pool.addPart(slot, headerBytes, lengthBytes - headerBytes);
+  pool.commit(slot);
 }

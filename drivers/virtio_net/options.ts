@@ -4,12 +4,10 @@
  * @module
  */
 import type { GroupOwnerOptions } from "../../lib/virtio/admin/owner.ts";
-import type { InterruptChoice } from "../../lib/virtio/interrupts.ts";
-import type { RingOptions } from "../../lib/virtio/features.ts";
-import type { WaitMode } from "../../lib/virtio/waiter.ts";
+import type { DriverOptions } from "../driver_options.ts";
 
-/** Options of `VirtioNet.open`. Ring features are accepted when offered, unless turned off (`RingOptions`). */
-export interface VirtioNetOptions extends RingOptions {
+/** Options of `VirtioNet.open`. */
+export interface VirtioNetOptions extends DriverOptions {
   /** Pairs of receive and transmit queues to set up and use. Default 1; more need MQ. */
   readonly queuePairs?: number;
   /** Descriptors, and so buffers, of each receive and transmit queue. Default 256; the device may have fewer. */
@@ -19,22 +17,12 @@ export interface VirtioNetOptions extends RingOptions {
    * spread over several buffers.
    */
   readonly bufferBytes?: number;
-  /** Default `auto`: MSI-X, else INTx, else polling. */
-  readonly interrupts?: InterruptChoice;
-  /** How waits wait. Default `adaptive`, or `poll` without interrupts. */
-  readonly wait?: WaitMode;
-  /** How long an adaptive wait spins, in microseconds. Default 50. */
-  readonly spinMicroseconds?: number;
   /** Set administration queues up, too, for `VirtioNet.admin`: of a PF that offers ADMIN_VQ. Default false. */
   readonly admin?: boolean | GroupOwnerOptions;
   /** Accept MRG_RXBUF: a frame may be spread over several receive buffers. Default true. */
   readonly mergeable?: boolean;
-  /** Feature bits that are not accepted, whatever the rest says. */
-  readonly refusedFeatures?: bigint;
   /** How long the device may take to answer a control command, in milliseconds. Default 2000. */
   readonly controlTimeoutMs?: number;
-  /** How long a reset of the device may take, in milliseconds. Default: the transport's. */
-  readonly resetTimeoutMs?: number;
 }
 
 /** Options of `VirtioNet.resume`. Queue size, buffer size and layout are those of before unless given; the number of pairs always is. */

@@ -6,6 +6,7 @@
 import { typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError, DeviceError, shown, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import { NET_HDR } from "../../lib/virtio/constants/net.ts";
+import type { BufferPool } from "../../lib/virtio/queue/buffer_pool.ts";
 import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
@@ -13,7 +14,6 @@ import type { WaitTarget } from "../../lib/virtio/waiter.ts";
 import { FrameBurst } from "./frame_burst.ts";
 import { addSlot, type NetFraming } from "./framing.ts";
 import { decodeFrame, type SavedReceive } from "./saved.ts";
-import type { SlotPool } from "../slots.ts";
 import { COUNT } from "./statistics.ts";
 
 const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset;
@@ -33,7 +33,7 @@ export class ReceiveQueue implements WaitTarget {
   readonly views: readonly Uint8Array<ArrayBuffer>[];
   readonly #name: string;
   readonly #queue: Virtqueue;
-  readonly #pool: SlotPool;
+  readonly #pool: BufferPool;
   readonly #framing: NetFraming;
   readonly #mergeable: boolean;
   /** Bytes of `virtio_net_hdr` before each frame. */
@@ -41,10 +41,9 @@ export class ReceiveQueue implements WaitTarget {
   /** Slots that go to the device; those past them hold frames of `load`. */
   readonly #slots: number;
   readonly #counts: Float64Array;
-  readonly #slotOf: Uint16Array<ArrayBuffer>;
   /** 1: with the caller. */
   readonly #held: Uint8Array<ArrayBuffer>;
-  /** What `#takeSlots` took last; `ids` holds slots. */
+  /** What was taken last; `ids` holds slots. */
   readonly #used: UsedBurst;
   #usedCount = 0;
   #usedAt = 0;
@@ -58,14 +57,8 @@ export class ReceiveQueue implements WaitTarget {
    * @param name function, for messages @param pool `slots` for the device, and those that `load` takes @param slots no more than the queue has room for
    * @param counts shared by all queues
    */
-  constructor(
-    name: string,
-    queue: Virtqueue,
-    pool: SlotPool,
-    slots: number,
-    framing: NetFraming,
-    counts: Float64Array,
-  ) {
+  constructor(name: string, pool: BufferPool, slots: number, framing: NetFraming, counts: Float64Array) {
+    const { queue } = pool;
     this.index = queue.index;
     this.views = pool.views;
     this.#name = name;
@@ -76,7 +69,6 @@ export class ReceiveQueue implements WaitTarget {
     this.#mergeable = framing.mergeable;
     this.#headerBytes = framing.headerBytes;
     this.#counts = counts;
-    this.#slotOf = new Uint16Array(queue.size);
     this.#held = new Uint8Array(pool.count).fill(1);
     this.#used = usedBurst(pool.count);
   }
@@ -159,7 +151,8 @@ export class ReceiveQueue implements WaitTarget {
     if (this.#pool.closed || this.#queue.closed) this.#gone();
     if (this.#usedAt === this.#usedCount && this.#fault === null) {
       this.#usedAt = this.#usedCount = 0;
-      this.#usedCount = this.#takeSlots();
+      // A chain's id is free for another slot from here on, though its frame may be given out only by a later burst.
+      this.#usedCount = this.#pool.takeUsed(this.#used);
     }
     const { ids, lengths } = this.#used;
     const headerBytes = this.#headerBytes;
@@ -219,17 +212,6 @@ export class ReceiveQueue implements WaitTarget {
     return frames;
   }
 
-  /**
-   * Takes what the device returned, and turns ids into slots at once: a chain's id is free for another slot from here on, though its frame may be
-   * given out only by a later burst.
-   */
-  #takeSlots(): number {
-    const used = this.#used;
-    const count = this.#queue.takeUsed(used);
-    for (let i = 0; i < count; i++) used.ids[i] = this.#slotOf[used.ids[i]!]!;
-    return count;
-  }
-
   /** Copies a frame of a burst out of its slots. @returns its bytes @throws UsageError when `into` is too short */
   copyFrame(burst: FrameBurst, frame: number, into: Uint8Array): number {
     const bytes = burst.frameBytes(frame);
@@ -265,8 +247,7 @@ export class ReceiveQueue implements WaitTarget {
       this.#held[slot] = 0;
       return;
     }
-    const id = addSlot(this.#queue, this.#framing, this.#pool, slot, this.#pool.slotBytes, true);
-    this.#slotOf[id] = slot;
+    addSlot(this.#pool, this.#framing, slot, this.#pool.slotBytes, true);
     this.#held[slot] = 0;
   }
 

@@ -4,8 +4,7 @@
  * @module
  */
 import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
-import { adminQueueNumbers } from "../../lib/virtio/admin/owner.ts";
-import type { AdminQueues } from "../../lib/virtio/admin/queues.ts";
+import { adminQueueNumbers, type GroupOwner } from "../../lib/virtio/admin/owner.ts";
 import { FEATURE } from "../../lib/virtio/constants/features.ts";
 import {
   ETHERNET_HEADER_BYTES,
@@ -15,19 +14,21 @@ import {
 } from "../../lib/virtio/constants/net.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
 import { hasQueueState } from "../../lib/virtio/features.ts";
+import { BufferPool } from "../../lib/virtio/queue/buffer_pool.ts";
 import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
-import type { Waiter } from "../../lib/virtio/waiter.ts";
-import type { Session } from "../session_owner.ts";
+import type { DriverParts } from "../driver_life.ts";
+import type { Listeners } from "../listeners.ts";
+import type { Session } from "../session.ts";
 import { buildAdminQueues } from "../virtio_admin/session.ts";
-import { type NetConfig, readNetConfig } from "./config.ts";
+import { type NetConfig, readLinkUp, readNetConfig } from "./config.ts";
 import { ControlQueue } from "./control.ts";
 import { netWishes } from "./features.ts";
 import { type NetFraming, netFraming } from "./framing.ts";
 import type { VirtioNetOptions } from "./options.ts";
 import { ReceiveQueue, slotsFor } from "./receive.ts";
 import { decodeFrame, type SavedNet, type SavedReceive } from "./saved.ts";
-import { SlotPool } from "../slots.ts";
+import { madeUpMac, NetSettings, type OwnAddress } from "./settings.ts";
 import { TransmitQueue } from "./transmit.ts";
 
 const DEFAULT_BUFFER_BYTES = 2048;
@@ -37,14 +38,16 @@ const VLAN_TAG_BYTES = 4;
 const MAX_BUFFER_BYTES = 65536;
 
 /** What outlives a session. */
-export interface SessionContext {
+export interface NetContext extends OwnAddress {
   readonly options: VirtioNetOptions;
   readonly receiveCounts: Float64Array;
   readonly transmitCounts: Float64Array;
-  /** The device goes on where another stopped. */
-  readonly resume?: ResumePlan;
-  /** Called when an interrupt may mean a change of the config space. */
-  readonly onConfigInterrupt: () => void;
+  /** Told of link changes. */
+  readonly listeners: Listeners<[up: boolean]>;
+  /** Undefined without the option. */
+  readonly admin: GroupOwner | undefined;
+  /** The first session goes on where another device stopped. */
+  resume: ResumePlan | undefined;
 }
 
 /** What a session goes on with. */
@@ -54,8 +57,12 @@ export interface ResumePlan {
   readonly rings: "continue" | "fresh" | undefined;
 }
 
+const CONTROL_QUEUE_SIZE = 16;
+/** Most parts of a command: class and command, two tables of addresses, acknowledgement. */
+const CONTROL_SEGMENTS = 4;
+
 /** See the module's text. */
-export interface NetSession {
+export class NetSession implements DriverParts {
   /** As read after negotiation. */
   readonly config: NetConfig;
   /** Longest frame to send. */
@@ -68,141 +75,160 @@ export interface NetSession {
   readonly transmit: readonly TransmitQueue[];
   /** Undefined without CTRL_VQ. */
   readonly control: ControlQueue | undefined;
-  /** Undefined without the option. */
-  readonly admin: AdminQueues | undefined;
-  readonly waiter: Waiter;
+  readonly settings: NetSettings;
   /** Of a session that goes on with a saved one: whether its rings do, or start at the beginning. */
   readonly rings: "continued" | "fresh";
-}
+  /** As of the last look. */
+  linkUp: boolean;
+  readonly #device: VirtioDevice;
+  readonly #context: NetContext;
+  readonly #resume: ResumePlan | undefined;
+  #generation: number;
 
-const CONTROL_QUEUE_SIZE = 16;
-/** Most parts of a command: class and command, two tables of addresses, acknowledgement. */
-const CONTROL_SEGMENTS = 4;
+  /**
+   * Brings the device up to DRIVER_OK with receive buffers in place. A session that goes on with a saved one has none yet, and its frames are
+   * not visible to the device: `begin` puts addresses and filters back before.
+   */
+  constructor(session: Session, context: NetContext) {
+    const { device } = session;
+    const { options, resume } = context;
+    const { transport } = device;
+    const name = transport.name;
+    this.#device = device;
+    this.#context = context;
+    this.#resume = resume;
+    context.resume = undefined;
+    const adminOptions = options.admin === true ? {} : options.admin || undefined;
+    const adminNumbers = adminOptions && adminQueueNumbers(transport, adminOptions.adminQueues);
+    session.negotiate(netWishes(options));
+    const config = this.config = readNetConfig(device);
+    const pairs = options.queuePairs ?? 1;
+    checkPairs(name, pairs, config.maxQueuePairs);
+    const framing = netFraming(device);
+    const { headerBytes, tableSegments } = framing;
+    const bufferBytes = receiveBufferBytes(name, options.bufferBytes, config.mtu, framing);
+    this.bufferBytes = bufferBytes;
+    const size = options.queueSize ?? 256;
 
-/**
- * Brings the device up to DRIVER_OK with receive buffers in place. A session that goes on with a saved one has none yet, and its frames are
- * not visible to the device: first the driver must put addresses and filters back, then `goOn`.
- */
-export function buildSession(session: Session, context: SessionContext): NetSession {
-  const { device } = session;
-  const { options } = context;
-  const { transport } = device;
-  const name = transport.name;
-  const adminOptions = options.admin === true ? {} : options.admin || undefined;
-  const adminNumbers = adminOptions && adminQueueNumbers(transport, adminOptions.adminQueues);
-  device.negotiate(netWishes(options, transport.profile));
-  const config = readNetConfig(device);
-  const pairs = options.queuePairs ?? 1;
-  checkPairs(name, pairs, config.maxQueuePairs);
-  const framing = netFraming(device);
-  const { headerBytes } = framing;
-  const bufferBytes = receiveBufferBytes(name, options.bufferBytes, config.mtu, framing);
-  const size = options.queueSize ?? 256;
+    const numbers = Array.from({ length: pairs }, (_, pair) => netQueues(pair));
+    const controlIndex = device.has(NET_FEATURE.CTRL_VQ)
+      ? netControlQueue(config.maxQueuePairs, device.has(NET_FEATURE.MQ))
+      : undefined;
+    const indices = numbers.flatMap(({ receive, transmit }) => [receive, transmit]);
+    if (controlIndex !== undefined) indices.push(controlIndex);
+    if (adminNumbers !== undefined) indices.push(...adminNumbers);
+    session.listen(indices);
 
-  const numbers = Array.from({ length: pairs }, (_, pair) => netQueues(pair));
-  const controlIndex = device.has(NET_FEATURE.CTRL_VQ)
-    ? netControlQueue(config.maxQueuePairs, device.has(NET_FEATURE.MQ))
-    : undefined;
-  const indices = numbers.flatMap(({ receive, transmit }) => [receive, transmit]);
-  if (controlIndex !== undefined) indices.push(controlIndex);
-  if (adminNumbers !== undefined) indices.push(...adminNumbers);
-  session.listen(options, indices, context.onConfigInterrupt);
-
-  const resume = context.resume;
-  if (resume !== undefined && config.mtu < resume.saved.mtu) {
-    throw new UnsupportedError(`${name} has MTU ${config.mtu}, the suspended device had ${resume.saved.mtu}`);
-  }
-  const rings = resume === undefined ? "fresh" : chooseRings(device, resume, size, controlIndex);
-  const maxFrameBytes = config.mtu + ETHERNET_HEADER_BYTES;
-  const receive: ReceiveQueue[] = [];
-  const transmit: TransmitQueue[] = [];
-  for (const number of numbers) {
-    const saved = resume?.saved.pairs[receive.length];
-    const start = (state: QueueState | undefined) => (rings === "continued" ? state : undefined);
-    const { tableSegments } = framing;
-    const receiveQueue = session.queue(number.receive, size, tableSegments, start(saved?.receive.ring.state));
-    const receiveSlots = slotCount(receiveQueue, size, framing);
-    const buffers = session.own(
-      new SlotPool(
-        transport.dma,
-        receiveSlots + loadedSlots(saved?.receive, headerBytes, bufferBytes),
-        bufferBytes,
-        headerBytes,
-        `queue ${number.receive} receive buffers`,
-        { deviceReads: true, deviceWrites: true },
-      ),
-    );
-    receive.push(
-      new ReceiveQueue(name, receiveQueue, buffers, receiveSlots, framing, context.receiveCounts),
-    );
-
-    const transmitQueue = session.queue(
-      number.transmit,
-      size,
-      tableSegments,
-      start(saved?.transmit.ring.state),
-    );
-    const frames = session.own(
-      new SlotPool(
-        transport.dma,
-        slotCount(transmitQueue, size, framing),
-        headerBytes + maxFrameBytes,
-        headerBytes,
-        `queue ${number.transmit} transmit buffers`,
-        { deviceReads: true, deviceWrites: false },
-      ),
-    );
-    transmit.push(
-      new TransmitQueue(name, transmitQueue, frames, maxFrameBytes, framing, context.transmitCounts),
-    );
-    if (saved !== undefined) {
-      receive.at(-1)!.load(saved.receive);
-      transmit.at(-1)!.reoffer(saved.transmit);
+    if (resume !== undefined && config.mtu < resume.saved.mtu) {
+      throw new UnsupportedError(
+        `${name} has MTU ${config.mtu}, the suspended device had ${resume.saved.mtu}`,
+      );
     }
-  }
-  const { waiter } = session;
-  let control: ControlQueue | undefined;
-  if (controlIndex !== undefined) {
-    const state = rings === "continued" ? resume?.saved.control?.ring.state : undefined;
-    const queue = session.queue(controlIndex, CONTROL_QUEUE_SIZE, CONTROL_SEGMENTS, state);
-    control = session.own(
-      new ControlQueue(
-        name,
-        queue,
-        transport.dma,
-        waiter,
-        options.controlTimeoutMs ?? 2000,
-        framing.headerApart,
-      ),
-    );
-  }
-  const admin = adminNumbers && buildAdminQueues(session, adminNumbers, adminOptions);
-  device.driverOk();
-  // An interrupt is for somebody who sleeps: `Waiter` asks for it.
-  for (const queue of [...transmit, ...receive]) queue.suppressInterrupts();
-  if (resume === undefined) { for (const queue of receive) queue.start(); }
-  return { config, maxFrameBytes, bufferBytes, receive, transmit, control, admin, waiter, rings };
-}
+    this.rings = resume === undefined ? "fresh" : chooseRings(device, resume, size, controlIndex);
+    const start = (state: QueueState | undefined) => (this.rings === "continued" ? state : undefined);
+    const maxFrameBytes = this.maxFrameBytes = config.mtu + ETHERNET_HEADER_BYTES;
+    const receive: ReceiveQueue[] = [];
+    const transmit: TransmitQueue[] = [];
+    for (const number of numbers) {
+      const saved = resume?.saved.pairs[receive.length];
+      const incoming = session.queue(number.receive, size, tableSegments, start(saved?.receive.ring.state));
+      const receiveSlots = slotCount(incoming, size, framing);
+      const buffers = session.own(
+        new BufferPool(incoming, transport.dma, {
+          label: "receive buffers",
+          count: receiveSlots + loadedSlots(saved?.receive, headerBytes, bufferBytes),
+          slotBytes: bufferBytes,
+        }),
+      );
+      receive.push(new ReceiveQueue(name, buffers, receiveSlots, framing, context.receiveCounts));
 
-/** Gives the device its receive buffers and the frames that are sent again: addresses and filters are in place. */
-export function goOn({ receive, transmit }: NetSession): void {
-  for (const queue of receive) queue.start();
-  for (const queue of transmit) queue.flush();
-}
+      const outgoing = session.queue(number.transmit, size, tableSegments, start(saved?.transmit.ring.state));
+      const frames = session.own(
+        new BufferPool(outgoing, transport.dma, {
+          label: "transmit buffers",
+          count: slotCount(outgoing, size, framing),
+          slotBytes: headerBytes + maxFrameBytes,
+          access: { deviceReads: true, deviceWrites: false },
+        }),
+      );
+      transmit.push(new TransmitQueue(name, frames, maxFrameBytes, framing, context.transmitCounts));
+      if (saved !== undefined) {
+        receive.at(-1)!.load(saved.receive);
+        transmit.at(-1)!.reoffer(saved.transmit);
+      }
+    }
+    this.receive = receive;
+    this.transmit = transmit;
+    if (controlIndex !== undefined) {
+      const state = start(resume?.saved.control?.ring.state);
+      this.control = session.own(
+        new ControlQueue(
+          name,
+          session.queue(controlIndex, CONTROL_QUEUE_SIZE, CONTROL_SEGMENTS, state),
+          transport.dma,
+          session.waiter,
+          options.controlTimeoutMs ?? 2000,
+          framing.headerApart,
+        ),
+      );
+    }
+    if (adminNumbers !== undefined) {
+      context.admin!.attach(buildAdminQueues(session, adminNumbers, adminOptions!));
+    }
+    device.driverOk();
+    // Nobody waits yet: `Waiter` asks for interrupts before it sleeps.
+    for (const queue of [...transmit, ...receive]) queue.suppressInterrupts();
+    if (resume === undefined) { for (const queue of receive) queue.start(); }
+    context.mac = config.mac === undefined ? madeUpMac() : Uint8Array.from(config.mac);
+    this.settings = new NetSettings(device, this.control, pairs, context);
+    this.linkUp = config.linkUp;
+    this.#generation = transport.configGeneration();
+  }
 
-/** What a running device's queues hold, and the rest of what makes it go on elsewhere. The device must be stopped. @throws DeviceError */
-export function saveQueues(
-  { receive, transmit, control }: NetSession,
-  states: ReadonlyMap<number, QueueState>,
-): Pick<SavedNet, "pairs" | "control"> {
-  const stateOf = (index: number) => states.get(index) ?? null;
-  return {
-    pairs: receive.map((queue, pair) => ({
-      receive: queue.save(stateOf(queue.index)),
-      transmit: transmit[pair]!.save(stateOf(transmit[pair]!.index)),
-    })),
-    control: control === undefined ? null : control.save(stateOf(control.index)),
-  };
+  /** Administration, queue pairs, and what a saved device had set; then it gets its buffers, and the frames that are sent again. */
+  async begin(): Promise<void> {
+    const saved = this.#resume?.saved;
+    await this.#context.admin?.begin();
+    const pairs = this.receive.length;
+    if (pairs > 1) await this.settings.setQueuePairs(saved?.activePairs ?? pairs);
+    if (saved === undefined) return;
+    await this.settings.putBack(saved);
+    for (const queue of this.receive) queue.start();
+    for (const queue of this.transmit) queue.flush();
+  }
+
+  /** Looks at status and config; tells the listeners. */
+  configChanged(): void {
+    this.#device.checkAlive();
+    const generation = this.#device.transport.configGeneration();
+    const up = readLinkUp(this.#device);
+    if (generation === this.#generation && up === this.linkUp) return;
+    this.#generation = generation;
+    if (up === this.linkUp) return;
+    this.linkUp = up;
+    this.#context.listeners.tell(up);
+  }
+
+  /** What the queues hold, and the rest of what makes the device go on elsewhere. It must be stopped. @throws DeviceError */
+  save(
+    states: ReadonlyMap<number, QueueState>,
+  ): Pick<
+    SavedNet,
+    "mtu" | "bufferBytes" | "mac" | "filters" | "macTable" | "activePairs" | "pairs" | "control"
+  > {
+    const { receive, transmit, control } = this;
+    const stateOf = (index: number) => states.get(index) ?? null;
+    return {
+      mtu: this.config.mtu,
+      bufferBytes: this.bufferBytes,
+      ...this.settings.save(),
+      pairs: receive.map((queue, pair) => ({
+        receive: queue.save(stateOf(queue.index)),
+        transmit: transmit[pair]!.save(stateOf(transmit[pair]!.index)),
+      })),
+      control: control === undefined ? null : control.save(stateOf(control.index)),
+    };
+  }
 }
 
 /** Rings can go on in place when the device takes their state, and they are what they were: layout, sizes, numbers. */

@@ -6,13 +6,13 @@
 import { typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError, shown, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import { ETHERNET_HEADER_BYTES } from "../../lib/virtio/constants/net.ts";
+import type { BufferPool } from "../../lib/virtio/queue/buffer_pool.ts";
 import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../lib/virtio/waiter.ts";
 import { addSlot, type NetFraming } from "./framing.ts";
 import { decodeFrame, type SavedTransmit } from "./saved.ts";
-import type { SlotPool } from "../slots.ts";
 import { COUNT } from "./statistics.ts";
 
 const FREE = 0;
@@ -34,24 +34,23 @@ export class TransmitQueue implements WaitTarget {
   readonly maxFrameBytes: number;
   readonly #name: string;
   readonly #queue: Virtqueue;
-  readonly #pool: SlotPool;
+  readonly #pool: BufferPool;
+  /** Of each slot, what follows the header. */
+  readonly #frames: readonly Uint8Array<ArrayBuffer>[];
   readonly #framing: NetFraming;
   readonly #counts: Float64Array;
   readonly #state: Uint8Array<ArrayBuffer>;
-  readonly #free: Uint16Array<ArrayBuffer>;
-  readonly #slotOf: Uint16Array<ArrayBuffer>;
   readonly #used: UsedBurst;
-  #freeCount: number;
 
-  /** Takes over a queue that is set up, and the slots for it. @param pool slots with a zeroed header as headroom; the device only reads them @param counts shared by all queues */
+  /** Takes over a queue that is set up, and the slots for it. @param pool slots with a zeroed header before the frame; the device only reads them @param counts shared by all queues */
   constructor(
     name: string,
-    queue: Virtqueue,
-    pool: SlotPool,
+    pool: BufferPool,
     maxFrameBytes: number,
     framing: NetFraming,
     counts: Float64Array,
   ) {
+    const { queue } = pool;
     this.index = queue.index;
     this.maxFrameBytes = maxFrameBytes;
     this.#name = name;
@@ -60,9 +59,7 @@ export class TransmitQueue implements WaitTarget {
     this.#framing = framing;
     this.#counts = counts;
     this.#state = new Uint8Array(pool.count);
-    this.#free = Uint16Array.from({ length: pool.count }, (_, i) => pool.count - 1 - i);
-    this.#freeCount = pool.count;
-    this.#slotOf = new Uint16Array(queue.size);
+    this.#frames = pool.views.map((view) => view.subarray(framing.headerBytes));
     this.#used = usedBurst(queue.size);
   }
 
@@ -73,14 +70,14 @@ export class TransmitQueue implements WaitTarget {
 
   /** Slots that `reserve` gives without waiting for the device. */
   get freeSlots(): number {
-    return this.#freeCount;
+    return this.#pool.free;
   }
 
   /** A slot to fill, the caller's until `send` or `cancel`; −1 when the device has them all. */
   reserve(): number {
     if (this.#pool.closed) this.#gone();
-    if (this.#freeCount === 0 && this.reclaim() === 0) return -1;
-    const slot = this.#free[--this.#freeCount]!;
+    if (this.#pool.free === 0 && this.reclaim() === 0) return -1;
+    const slot = this.#pool.take();
     this.#state[slot] = RESERVED;
     return slot;
   }
@@ -89,7 +86,7 @@ export class TransmitQueue implements WaitTarget {
   frame(slot: number): Uint8Array<ArrayBuffer> {
     if (this.#pool.closed) this.#gone();
     if (typeof slot !== "number" || this.#state[slot] !== RESERVED) this.#notReserved(slot);
-    return this.#pool.bodies[slot]!;
+    return this.#frames[slot]!;
   }
 
   /** Gives an unused slot back. */
@@ -97,7 +94,7 @@ export class TransmitQueue implements WaitTarget {
     if (this.#pool.closed) this.#gone();
     if (typeof slot !== "number" || this.#state[slot] !== RESERVED) this.#notReserved(slot);
     this.#state[slot] = FREE;
-    this.#free[this.#freeCount++] = slot;
+    this.#pool.give(slot);
   }
 
   /** Queues the first `lengthBytes` of the slot's frame; `flush` makes it visible. @throws UsageError too short, too long, not reserved */
@@ -111,9 +108,7 @@ export class TransmitQueue implements WaitTarget {
   }
 
   #add(slot: number, lengthBytes: number): void {
-    const { headerBytes } = this.#framing;
-    const id = addSlot(this.#queue, this.#framing, this.#pool, slot, headerBytes + lengthBytes, false);
-    this.#slotOf[id] = slot;
+    addSlot(this.#pool, this.#framing, slot, this.#framing.headerBytes + lengthBytes, false);
     this.#state[slot] = SENT;
   }
 
@@ -138,11 +133,11 @@ export class TransmitQueue implements WaitTarget {
   /** Takes slots back that the device is done with. @returns how many */
   reclaim(): number {
     const used = this.#used;
-    const count = this.#queue.takeUsed(used);
+    const count = this.#pool.takeUsed(used);
     for (let i = 0; i < count; i++) {
-      const slot = this.#slotOf[used.ids[i]!]!;
+      const slot = used.ids[i]!;
       this.#state[slot] = FREE;
-      this.#free[this.#freeCount++] = slot;
+      this.#pool.give(slot);
     }
     return count;
   }
@@ -157,7 +152,7 @@ export class TransmitQueue implements WaitTarget {
     const ring = this.#queue.save(device ?? undefined);
     const frames = ring.inFlight.map(({ id, readable }) => {
       const lengthBytes = readable.reduce((sum, part) => sum + part.lengthBytes, -this.#framing.headerBytes);
-      return this.#pool.bodies[this.#slotOf[id]!]!.subarray(0, lengthBytes).toBase64();
+      return this.#frames[this.#pool.slotOf(id)]!.subarray(0, lengthBytes).toBase64();
     });
     return { ring, device, frames, undecided: device === null ? 0 : distance(ring.state, device, ring.size) };
   }
@@ -168,9 +163,9 @@ export class TransmitQueue implements WaitTarget {
    */
   reoffer(saved: SavedTransmit): void {
     const { frames } = saved;
-    if (frames.length > this.#freeCount) {
+    if (frames.length > this.#pool.free) {
       throw new UnsupportedError(
-        `${this.#name}, queue ${this.index}: ${frames.length} frames are to be sent again, there are ${this.#freeCount} slots`,
+        `${this.#name}, queue ${this.index}: ${frames.length} frames are to be sent again, there are ${this.#pool.free} slots`,
         { hint: "resume on a function with larger queues" },
       );
     }
@@ -183,7 +178,7 @@ export class TransmitQueue implements WaitTarget {
         );
       }
       const slot = this.reserve();
-      this.#pool.bodies[slot]!.set(bytes);
+      this.#frames[slot]!.set(bytes);
       this.#add(slot, bytes.length);
     }
   }

@@ -28,7 +28,7 @@ export interface ResumeOptions {
 /** How to drive the device. */
 export interface VirtioDeviceOptions {
   /** How long a reset may take. Default: the transport's. */
-  readonly resetTimeoutMs?: number;
+  readonly resetTimeoutMs?: number | undefined;
 }
 
 const GENERATION_TRIES = 100;

@@ -28,7 +28,7 @@ export interface WaiterOptions {
   /** Default `adaptive`. */
   readonly mode?: WaitMode;
   /** How long `adaptive` spins before it sleeps, in microseconds. Default 50. */
-  readonly spinMicroseconds?: number;
+  readonly spinMicroseconds?: number | undefined;
 }
 
 interface Sleeper {

@@ -7,11 +7,11 @@ import {
   VirtioBlk,
   type VirtioBlkOptions,
 } from "../../drivers/virtio_blk.ts";
-import { blkWishes } from "../../drivers/virtio_blk/features.ts";
+import { BLK_WISHES } from "../../drivers/virtio_blk/features.ts";
 import { BlockQueue } from "../../drivers/virtio_blk/queue.ts";
 import { counters } from "../../drivers/virtio_blk/statistics.ts";
 import type { LinuxHost } from "../../lib/host/mod.ts";
-import { BLK_FEATURE, FEATURE, VirtioDevice } from "../../lib/virtio/mod.ts";
+import { BLK_FEATURE, FEATURE, refusedRingFeatures, VirtioDevice } from "../../lib/virtio/mod.ts";
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 import { type DiskQueue, queueOf, readPart, writeAll } from "./disk_driving.ts";
 import { applyWrites, fillWrite, overlappingWrites, separateWrites } from "./disk_writes.ts";
@@ -176,7 +176,8 @@ for (const packed of [true, false]) {
     await using stack = new AsyncDisposableStack();
     const transport = open(host, path, withRings(), stack);
     const device = stack.use(new VirtioDevice(transport));
-    device.negotiate({ ...blkWishes({ packed }, transport.profile), required: FEATURE.RING_RESET });
+    const refused = refusedRingFeatures({ packed }, transport.profile);
+    device.negotiate({ ...BLK_WISHES, refused, required: FEATURE.RING_RESET });
     assertEquals(device.has(FEATURE.RING_PACKED), packed);
     const request = (index: number, size: number): DiskQueue & Disposable => {
       const ring = device.createQueue(index, { size, maxSegments: 6 });

@@ -1,8 +1,8 @@
 /** A network function driven by its queues alone, so that single queues can be reset under it. */
 import { assert, assertEquals } from "@std/assert";
-import { SlotPool } from "../../drivers/slots.ts";
 import type { TestFrames } from "../../examples/test_frames.ts";
 import { TimeoutError } from "../../lib/errors/mod.ts";
+import type { DmaMemory } from "../../lib/memory/mod.ts";
 import {
   FEATURE,
   NET_CONFIG,
@@ -41,8 +41,8 @@ export class RawNet implements Disposable {
   readonly #expected: TestFrames;
   /** Numbers of the frames that arrived. */
   readonly #arrived = new Set<number>();
-  readonly #buffers: SlotPool;
-  readonly #frames: SlotPool;
+  readonly #buffers: DmaMemory;
+  readonly #frames: DmaMemory;
   readonly #receiveSlots = new Map<number, number>();
   readonly #transmitSlots = new Map<number, number>();
   readonly #free = Array.from({ length: SLOTS }, (_, slot) => slot);
@@ -65,13 +65,8 @@ export class RawNet implements Disposable {
     this.#expected = expected(this.mac);
     this.#receive = device.createQueue(RECEIVE, { size });
     this.#transmit = device.createQueue(TRANSMIT, { size });
-    const pool = (label: string) =>
-      new SlotPool(transport.dma, SLOTS, SLOT_BYTES, NET_HDR_BYTES, label, {
-        deviceReads: true,
-        deviceWrites: true,
-      });
-    this.#buffers = pool("raw receive buffers");
-    this.#frames = pool("raw transmit buffers");
+    this.#buffers = transport.dma.allocate(SLOTS * SLOT_BYTES, { label: "raw receive buffers" });
+    this.#frames = transport.dma.allocate(SLOTS * SLOT_BYTES, { label: "raw transmit buffers" });
     device.driverOk();
     for (let slot = 0; slot < SLOTS; slot++) this.#post(slot);
     this.#receive.kick();
@@ -116,9 +111,8 @@ export class RawNet implements Disposable {
     for (let number = from; number < from + count; number++) {
       if (this.#free.length === 0) this.reclaimAll();
       const slot = this.#free.pop()!;
-      const { bodies, iovaLo, iovaHi } = this.#frames;
-      const bytes = NET_HDR_BYTES + stream.fill(number, bodies[slot]!);
-      this.#transmitSlots.set(this.#transmit.addSingle(iovaLo[slot]!, iovaHi[slot]!, bytes, false), slot);
+      const bytes = NET_HDR_BYTES + stream.fill(number, body(this.#frames, slot));
+      this.#transmitSlots.set(this.#transmit.addSingle(...halves(this.#frames, slot), bytes, false), slot);
     }
     this.#transmit.kick();
   }
@@ -173,8 +167,8 @@ export class RawNet implements Disposable {
   }
 
   #post(slot: number): void {
-    const { iovaLo, iovaHi, slotBytes } = this.#buffers;
-    this.#receiveSlots.set(this.#receive.addSingle(iovaLo[slot]!, iovaHi[slot]!, slotBytes, true), slot);
+    const id = this.#receive.addSingle(...halves(this.#buffers, slot), SLOT_BYTES, true);
+    this.#receiveSlots.set(id, slot);
   }
 
   /** @returns the slot, free again */
@@ -182,11 +176,11 @@ export class RawNet implements Disposable {
     assert(this.#receiveSlots.has(id), `receive chain ${id} is not ours`);
     const slot = this.#receiveSlots.get(id)!;
     this.#receiveSlots.delete(id);
-    const body = this.#buffers.bodies[slot]!;
+    const frame = body(this.#buffers, slot);
     const bytes = lengthBytes - NET_HDR_BYTES;
-    if (!this.#expected.isOurs(body, 0, bytes)) return slot;
-    const number = new DataView(body.buffer, body.byteOffset).getUint32(14, true);
-    assertEquals(this.#expected.mismatch(number, body, 0, bytes), -1, `frame ${number}`);
+    if (!this.#expected.isOurs(frame, 0, bytes)) return slot;
+    const number = new DataView(frame.buffer, frame.byteOffset).getUint32(14, true);
+    assertEquals(this.#expected.mismatch(number, frame, 0, bytes), -1, `frame ${number}`);
     assert(!this.#arrived.has(number), `frame ${number} came twice`);
     this.#arrived.add(number);
     return slot;
@@ -198,4 +192,15 @@ export class RawNet implements Disposable {
     this.#transmitSlots.delete(id);
     this.transmitted++;
   }
+}
+
+/** What follows the header in a slot. */
+function body(memory: DmaMemory, slot: number): Uint8Array<ArrayBuffer> {
+  return memory.bytes(slot * SLOT_BYTES + NET_HDR_BYTES, SLOT_BYTES - NET_HDR_BYTES);
+}
+
+/** A slot's IOVA. */
+function halves(memory: DmaMemory, slot: number): [number, number] {
+  const iova = memory.iova + BigInt(slot * SLOT_BYTES);
+  return [Number(iova & 0xffff_ffffn), Number(iova >> 32n)];
 }

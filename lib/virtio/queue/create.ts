@@ -31,7 +31,7 @@ export interface VirtqueueOptions {
    */
   readonly maxSegments?: number;
   /** MSI-X vector of the queue; null for none. Left alone when not given. */
-  readonly vector?: number | null;
+  readonly vector?: number | null | undefined;
   /** Says when the device may be notified; `VirtioDevice` gives itself. */
   readonly gate?: NotifyGate;
   /** Only IOVAs below 4 GiB will do. */
@@ -40,7 +40,7 @@ export interface VirtqueueOptions {
    * Where the ring starts, with nothing in flight: `SavedQueue.state` of a queue that goes on here. Other than at the beginning only with QUEUE_STATE
    * negotiated. Default: the beginning.
    */
-  readonly start?: QueueState;
+  readonly start?: QueueState | undefined;
 }
 
 /**

@@ -1,0 +1,22 @@
+/**
+ * What every driver can be told.
+ *
+ * @module
+ */
+import type { RingOptions } from "../lib/virtio/features.ts";
+import type { InterruptChoice } from "../lib/virtio/interrupts.ts";
+import type { WaitMode } from "../lib/virtio/waiter.ts";
+
+/** How a device is opened, whatever its type. Ring features are accepted when offered, unless turned off (`RingOptions`). */
+export interface DriverOptions extends RingOptions {
+  /** Default `auto`: MSI-X, else INTx, else polling. */
+  readonly interrupts?: InterruptChoice;
+  /** How waits wait. Default `adaptive`, or `poll` without interrupts. */
+  readonly wait?: WaitMode;
+  /** How long an adaptive wait spins, in microseconds. Default 50. */
+  readonly spinMicroseconds?: number;
+  /** How long a reset of the device may take, in milliseconds. Default: the transport's. */
+  readonly resetTimeoutMs?: number;
+  /** Feature bits that are not accepted, whatever the rest says. */
+  readonly refusedFeatures?: bigint;
+}

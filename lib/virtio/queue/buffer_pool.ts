@@ -1,0 +1,130 @@
+/**
+ * The buffers of one queue: equal slots in DMA memory, each with its view and IOVA made beforehand.
+ *
+ * @module
+ */
+import { shown, UsageError } from "../../errors/mod.ts";
+import type { DmaAccess, DmaMemory, DmaSpace } from "../../memory/mod.ts";
+import type { UsedBurst, Virtqueue } from "./virtqueue.ts";
+
+const LINE_BYTES = 64;
+const TWO_32 = 4294967296;
+
+/** How to cut slots. */
+export interface BufferPoolOptions {
+  /** What they hold, for messages and accounting: `receive buffers`. */
+  readonly label: string;
+  /** Bytes of each. */
+  readonly slotBytes: number;
+  /** Number of slots, numbered from 0. Default: as many as the queue has descriptors. */
+  readonly count?: number;
+  /** Each slot begins at a multiple of so many bytes. Default 64, a cache line. */
+  readonly alignBytes?: number;
+  /** Default: the device reads and writes. */
+  readonly access?: DmaAccess;
+}
+
+/** Slots that are taken, added to the queue, returned by the device under their own numbers, and given back. Calls but the constructor allocate nothing. */
+export class BufferPool implements Disposable {
+  /** Whose buffers they are. */
+  readonly queue: Virtqueue;
+  /** Number of slots. */
+  readonly count: number;
+  /** Bytes of each. */
+  readonly slotBytes: number;
+  /** The slots, by number. After `close` each has length 0. */
+  readonly views: readonly Uint8Array<ArrayBuffer>[];
+  readonly #memory: DmaMemory;
+  readonly #iovaLo: Uint32Array<ArrayBuffer>;
+  readonly #iovaHi: Uint32Array<ArrayBuffer>;
+  /** By id of a chain. */
+  readonly #slotOf: Uint16Array<ArrayBuffer>;
+  readonly #free: Uint16Array<ArrayBuffer>;
+  #freeCount: number;
+
+  /** All slots are free. @throws ExhaustedError, SyscallError, UsageError */
+  constructor(queue: Virtqueue, dma: DmaSpace, options: BufferPoolOptions) {
+    const { slotBytes, count = queue.size, alignBytes = LINE_BYTES, access } = options;
+    const stride = Math.ceil(slotBytes / alignBytes) * alignBytes;
+    const label = `queue ${queue.index} ${options.label}`;
+    if (!Number.isSafeInteger(slotBytes) || slotBytes <= 0) {
+      throw new UsageError(`${label} of ${shown(slotBytes)} bytes`);
+    }
+    this.#memory = dma.allocate(count * stride, access === undefined ? { label } : { label, access });
+    this.queue = queue;
+    this.count = count;
+    this.slotBytes = slotBytes;
+    this.views = Array.from({ length: count }, (_, slot) => this.#memory.bytes(slot * stride, slotBytes));
+    const iovas = this.views.map((_, slot) => this.#memory.iova + BigInt(slot * stride));
+    this.#iovaLo = Uint32Array.from(iovas, (iova) => Number(iova & 0xffff_ffffn));
+    this.#iovaHi = Uint32Array.from(iovas, (iova) => Number(iova >> 32n));
+    this.#slotOf = new Uint16Array(queue.size);
+    this.#free = Uint16Array.from({ length: count }, (_, at) => count - 1 - at);
+    this.#freeCount = count;
+  }
+
+  /** Slots that `take` has left. */
+  get free(): number {
+    return this.#freeCount;
+  }
+
+  /** True after `close`, here or of the function. */
+  get closed(): boolean {
+    return this.#memory.closed;
+  }
+
+  /** A slot; −1 when there is none. */
+  take(): number {
+    return this.#freeCount === 0 ? -1 : this.#free[--this.#freeCount]!;
+  }
+
+  /** A slot that was taken is free again. */
+  give(slot: number): void {
+    this.#free[this.#freeCount++] = slot;
+  }
+
+  /** Adds the first bytes of a slot as a chain of one part, which the queue has room for. */
+  add(slot: number, lengthBytes: number, deviceWrites: boolean): void {
+    const { queue } = this;
+    this.#slotOf[queue.addSingle(this.#iovaLo[slot]!, this.#iovaHi[slot]!, lengthBytes, deviceWrites)] = slot;
+  }
+
+  /** Adds bytes of a slot to the chain that was begun in the queue. */
+  addPart(slot: number, offset: number, lengthBytes: number): void {
+    const lo = this.#iovaLo[slot]! + offset;
+    const carry = lo >= TWO_32 ? 1 : 0;
+    this.queue.segment(lo - TWO_32 * carry, this.#iovaHi[slot]! + carry, lengthBytes);
+  }
+
+  /** Ends the chain that was begun in the queue, which comes back as this slot. @returns its id */
+  commit(slot: number): number {
+    const id = this.queue.commit();
+    this.#slotOf[id] = slot;
+    return id;
+  }
+
+  /** Slot of a chain in flight. */
+  slotOf(id: number): number {
+    return this.#slotOf[id]!;
+  }
+
+  /**
+   * As `Virtqueue.takeUsed`, with slots in place of ids: an id is free for another slot from here on, before anybody has looked at what came back.
+   */
+  takeUsed(into: UsedBurst): number {
+    const count = this.queue.takeUsed(into);
+    const { ids } = into;
+    for (let i = 0; i < count; i++) ids[i] = this.#slotOf[ids[i]!]!;
+    return count;
+  }
+
+  /** Unmaps the memory. The queue is its device's. */
+  close(): void {
+    this.#memory.close();
+  }
+
+  /** As `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
