@@ -39,7 +39,7 @@ export abstract class VirtioDriver implements Disposable, AsyncDisposable {
     return this.#life.interruptKind;
   }
 
-  /** Interrupts that were taken so far. */
+  /** Interrupts that were taken so far; remembered after `close`, as are resets and features. */
   get interrupts(): number {
     return this.#life.interrupts;
   }

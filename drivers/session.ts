@@ -4,6 +4,7 @@
  * @module
  */
 import { UsageError } from "../lib/errors/mod.ts";
+import type { CommandSite } from "../lib/virtio/control/engine.ts";
 import type { VirtioDevice } from "../lib/virtio/device.ts";
 import { type FeatureWishes, refusedRingFeatures } from "../lib/virtio/features.ts";
 import { bindInterrupts, type BoundInterrupts } from "../lib/virtio/interrupts.ts";
@@ -93,6 +94,13 @@ export class Session {
   /** After `listen`. */
   get waiter(): Waiter {
     return this.#waiter!;
+  }
+
+  /** Where commands of this device go. */
+  get site(): CommandSite {
+    const { device, waiter } = this;
+    const { name, dma } = device.transport;
+    return { name, dma, waiter, alive: () => device.checkAlive() };
   }
 
   /** Kind of interrupt in use. */

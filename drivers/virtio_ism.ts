@@ -5,7 +5,7 @@
  * @module
  */
 import { requireType, typedErrors } from "../lib/errors/doors.ts";
-import { ClosedError, TimeoutError, UsageError } from "../lib/errors/mod.ts";
+import { ClosedError, UsageError } from "../lib/errors/mod.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { ISM_PERM } from "../lib/virtio/constants/ism.ts";
 import type { VirtioTransport } from "../lib/virtio/transport/transport.ts";
@@ -312,14 +312,7 @@ export class VirtioIsm extends VirtioDriver {
   }
 
   async #run<T>(act: (session: IsmSession) => Promise<T>): Promise<T> {
-    const session = this.#life.live;
-    try {
-      return await act(session);
-    } catch (error) {
-      // The answer did not come, but that the device has stopped says more.
-      if (error instanceof TimeoutError && this.#life.isLive(session)) this.#life.device.checkAlive();
-      throw error;
-    }
+    return await act(this.#life.live);
   }
 }
 

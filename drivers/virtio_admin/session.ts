@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { COMMAND_PARTS } from "../../lib/virtio/admin/lane.ts";
+import { COMMAND_PARTS } from "../../lib/virtio/control/lane.ts";
 import type { GroupOwnerOptions } from "../../lib/virtio/admin/owner.ts";
 import { AdminQueues } from "../../lib/virtio/admin/queues.ts";
 import type { Session } from "../session.ts";
@@ -19,17 +19,13 @@ export function buildAdminQueues(
   numbers: readonly number[],
   options: GroupOwnerOptions,
 ): AdminQueues {
-  const { device } = session;
   const size = COMMAND_PARTS * (options.depth ?? DEFAULT_DEPTH);
   const queues = numbers.map((index) => session.queue(index, size, COMMAND_PARTS));
   return session.own(
     new AdminQueues({
-      name: device.transport.name,
+      ...session.site,
       queues,
-      dma: device.transport.dma,
-      waiter: session.waiter,
-      alive: () => device.checkAlive(),
-      vfMigrationCapable: device.transport.vfMigrationCapable,
+      vfMigrationCapable: session.device.transport.vfMigrationCapable,
     }, options),
   );
 }

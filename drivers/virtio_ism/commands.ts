@@ -10,6 +10,8 @@ import {
   ISM_ALLOC_REPLY,
   ISM_ATTACH,
   ISM_ATTACH_REPLY,
+  ISM_COMMAND,
+  ISM_CTRL,
   ISM_EVENT_VECTOR,
   ISM_GRANT_DEFAULT,
   ISM_GRANT_FOR_DEVICE,
@@ -18,9 +20,11 @@ import {
   ISM_TOKEN,
   type IsmCommandName,
 } from "../../lib/virtio/constants/ism.ts";
+import { ControlQueue } from "../../lib/virtio/control/control_queue.ts";
+import type { CommandSite } from "../../lib/virtio/control/engine.ts";
+import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import { type ChunkMap, chunksOf, REPLY_HEADER_BYTES, replyBytes } from "./chunks.ts";
 import type { IsmInfo } from "./config.ts";
-import { type IsmControlQueue, SMALL_REPLY_BYTES } from "./control.ts";
 import { IsmError } from "./error.ts";
 
 /** Takes a region back to the event queue (A-5.12). */
@@ -28,6 +32,8 @@ const NO_VECTOR = 0xffffn;
 /** Each try has room for what the one before asked for; a device that asks for more again and again is not served. */
 const MOST_TRIES = 3;
 const ADDRESS_BYTES = 8;
+/** Room for the reply to a command that does not know how long it will be. */
+const REPLY_BYTES = 3904;
 
 /** A reply with a list of chunks. */
 export interface ChunkReply {
@@ -40,18 +46,31 @@ export interface ChunkReply {
 }
 
 /** One method a command. @throws of all: IsmError (any `ack` but OK), DeviceError (a reply that cannot be), TimeoutError, ClosedError */
-export class IsmCommands {
+export class IsmCommands implements Disposable {
+  /** Commands that were answered. */
+  answered = 0;
   readonly #name: string;
   readonly #info: IsmInfo;
-  readonly #control: IsmControlQueue;
+  readonly #control: ControlQueue;
   readonly #chunks: ChunkMap;
 
-  /** @param name function, for messages */
-  constructor(name: string, info: IsmInfo, control: IsmControlQueue, chunks: ChunkMap) {
-    this.#name = name;
+  /** Takes over a queue that is set up. @throws ExhaustedError, SyscallError */
+  constructor(site: CommandSite, queue: Virtqueue, timeoutMs: number, info: IsmInfo, chunks: ChunkMap) {
+    this.#name = site.name;
     this.#info = info;
-    this.#control = control;
     this.#chunks = chunks;
+    // Class and command, data, `ack` and reply are an element each (A-5.8).
+    this.#control = new ControlQueue(site, queue, timeoutMs, true);
+  }
+
+  /** No command is sent until the device is reset: one was not answered. */
+  get stuck(): boolean {
+    return this.#control.stuck;
+  }
+
+  /** Takes the command memory away. */
+  [Symbol.dispose](): void {
+    this.#control[Symbol.dispose]();
   }
 
   /** @param buffer IOVA of the memory, without DEV_MEM (A-5.3) */
@@ -66,7 +85,7 @@ export class IsmCommands {
   attach(token: bigint, permissions: number, buffer: bigint | undefined): Promise<ChunkReply> {
     const data = withBuffer(ISM_ATTACH.encode({ token, rw_perm: BigInt(permissions) }), buffer);
     const { size, num } = ISM_ATTACH_REPLY.fields;
-    const room = Math.floor((SMALL_REPLY_BYTES - REPLY_HEADER_BYTES) / 8);
+    const room = Math.floor((REPLY_BYTES - REPLY_HEADER_BYTES) / 8);
     const expected = Math.min(room, this.#info.maxChunks);
     return this.#chunkCommand("ATTACH_REGION", data, expected, size.offset, num.offset, token);
   }
@@ -101,13 +120,32 @@ export class IsmCommands {
     await this.#simple("EVENT_VECTOR_SET", token, data, 0);
   }
 
+  async #send(
+    command: IsmCommandName,
+    data: Uint8Array,
+    replySizeBytes: number,
+  ): Promise<{ ack: number; reply: Uint8Array<ArrayBuffer> }> {
+    const [commandClass, number] = ISM_COMMAND[command];
+    const head = ISM_CTRL.encode({ class: commandClass, command: number });
+    const answer = await this.#control.send(command, head, [data], replySizeBytes);
+    if (answer.writtenBytes === 0) {
+      throw new DeviceError(`the device returned ${command} without acknowledging`, {
+        function: this.#name,
+        queue: ISM_QUEUE.control,
+        field: "ack",
+      });
+    }
+    this.answered++;
+    return answer;
+  }
+
   async #simple(
     command: IsmCommandName,
     token: bigint,
     data: Uint8Array,
     replySizeBytes: number,
   ): Promise<Uint8Array<ArrayBuffer>> {
-    const { ack, reply } = await this.#control.send(command, data, replySizeBytes);
+    const { ack, reply } = await this.#send(command, data, replySizeBytes);
     if (ack !== ISM_ACK.OK) throw new IsmError(this.#name, command, ack, token);
     this.#checkReply(command, reply, replySizeBytes);
     return reply;
@@ -124,7 +162,7 @@ export class IsmCommands {
   ): Promise<ChunkReply> {
     let room = expected;
     for (let tries = 1;; tries++) {
-      const { ack, reply } = await this.#control.send(command, data, replyBytes(room));
+      const { ack, reply } = await this.#send(command, data, replyBytes(room));
       if (ack !== ISM_ACK.OK && ack !== ISM_ACK.E2BIG) throw new IsmError(this.#name, command, ack, token);
       // A-5.6: without the header there is nothing to go by.
       if (ack === ISM_ACK.E2BIG && (reply.length < REPLY_HEADER_BYTES || tries === MOST_TRIES)) {

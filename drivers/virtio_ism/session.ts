@@ -13,7 +13,6 @@ import { BufferLoans } from "./buffer_loans.ts";
 import { ChunkMap, chunkRuns } from "./chunks.ts";
 import { type ChunkReply, IsmCommands } from "./commands.ts";
 import { type IsmAreas, type IsmInfo, ismWishes, readIsm } from "./config.ts";
-import { IsmControlQueue } from "./control.ts";
 import { IsmError } from "./error.ts";
 import { EventQueue } from "./event_queue.ts";
 import { EventParser, type IsmEvent, type RawEvent, type RawRegionEvent } from "./events.ts";
@@ -50,7 +49,6 @@ export class IsmSession implements DriverParts, RegionOwner {
   readonly #name: string;
   readonly #session: Session;
   readonly #areas: IsmAreas;
-  readonly #control: IsmControlQueue;
   readonly #commands: IsmCommands;
   readonly #chunks: ChunkMap;
   readonly #events: EventQueue;
@@ -92,14 +90,13 @@ export class IsmSession implements DriverParts, RegionOwner {
     const control = session.queue(ISM_QUEUE.control, CONTROL_QUEUE_SIZE, CONTROL_PARTS);
     const events = session.queue(ISM_QUEUE.event, eventBuffers);
     const { dma } = transport;
-    this.#control = session.own(
-      new IsmControlQueue(this.#name, control, dma, session.waiter, options.commandTimeoutMs ?? 5000),
-    );
+    this.#chunks = new ChunkMap(this.#name, info);
+    const timeoutMs = options.commandTimeoutMs ?? 5000;
+    const commands = session.own(new IsmCommands(session.site, control, timeoutMs, info, this.#chunks));
+    this.#commands = commands;
     const asleep = session.interruptKind !== "none";
     this.#events = session.own(new EventQueue(events, dma, eventBytes, asleep));
-    this.#loans = info.devMem ? null : session.own(new BufferLoans(dma, () => this.#control.stuck));
-    this.#chunks = new ChunkMap(this.#name, info);
-    this.#commands = new IsmCommands(this.#name, info, this.#control, this.#chunks);
+    this.#loans = info.devMem ? null : session.own(new BufferLoans(dma, () => commands.stuck));
     this.#parser = new EventParser(this.#name, info);
     device.driverOk();
     this.#events.start();
@@ -115,7 +112,7 @@ export class IsmSession implements DriverParts, RegionOwner {
   }
 
   get commandsAnswered(): number {
-    return this.#control.answered;
+    return this.#commands.answered;
   }
 
   get regionVectors(): readonly number[] {

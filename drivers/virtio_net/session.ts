@@ -22,7 +22,7 @@ import type { Listeners } from "../listeners.ts";
 import type { Session } from "../session.ts";
 import { buildAdminQueues } from "../virtio_admin/session.ts";
 import { type NetConfig, readLinkUp, readNetConfig } from "./config.ts";
-import { ControlQueue } from "./control.ts";
+import { NetControl } from "./control.ts";
 import { netWishes } from "./features.ts";
 import { type NetFraming, netFraming } from "./framing.ts";
 import type { VirtioNetOptions } from "./options.ts";
@@ -74,7 +74,7 @@ export class NetSession implements DriverParts {
   /** By pair. */
   readonly transmit: readonly TransmitQueue[];
   /** Undefined without CTRL_VQ. */
-  readonly control: ControlQueue | undefined;
+  readonly control: NetControl | undefined;
   readonly settings: NetSettings;
   /** Of a session that goes on with a saved one: whether its rings do, or start at the beginning. */
   readonly rings: "continued" | "fresh";
@@ -161,16 +161,9 @@ export class NetSession implements DriverParts {
     this.transmit = transmit;
     if (controlIndex !== undefined) {
       const state = start(resume?.saved.control?.ring.state);
-      this.control = session.own(
-        new ControlQueue(
-          name,
-          session.queue(controlIndex, CONTROL_QUEUE_SIZE, CONTROL_SEGMENTS, state),
-          transport.dma,
-          session.waiter,
-          options.controlTimeoutMs ?? 2000,
-          framing.headerApart,
-        ),
-      );
+      const queue = session.queue(controlIndex, CONTROL_QUEUE_SIZE, CONTROL_SEGMENTS, state);
+      const timeoutMs = options.controlTimeoutMs ?? 2000;
+      this.control = session.own(new NetControl(session.site, queue, timeoutMs, framing.headerApart));
     }
     if (adminNumbers !== undefined) {
       context.admin!.attach(buildAdminQueues(session, adminNumbers, adminOptions!));

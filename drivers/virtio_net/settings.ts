@@ -8,7 +8,7 @@ import { NET_FEATURE } from "../../lib/virtio/constants/net.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
 import { featureNames } from "../../lib/virtio/features.ts";
 import { canWriteMac, formatMac, writeMac } from "./config.ts";
-import { checkMac, type ControlQueue, type ReceiveFilter } from "./control.ts";
+import { checkMac, type NetControl, type ReceiveFilter } from "./control.ts";
 import { decodeMac, type SavedNet } from "./saved.ts";
 
 /** The device's own address; known after it is closed, too. */
@@ -20,7 +20,7 @@ export interface OwnAddress {
 /** See the module's text. As a reset leaves them. */
 export class NetSettings {
   readonly #device: VirtioDevice;
-  readonly #control: ControlQueue | undefined;
+  readonly #control: NetControl | undefined;
   /** Queue pairs that are set up. */
   readonly #pairs: number;
   readonly #own: OwnAddress;
@@ -29,7 +29,7 @@ export class NetSettings {
   #activePairs = 1;
 
   /** @param control undefined without CTRL_VQ @param own where the device's own address is kept */
-  constructor(device: VirtioDevice, control: ControlQueue | undefined, pairs: number, own: OwnAddress) {
+  constructor(device: VirtioDevice, control: NetControl | undefined, pairs: number, own: OwnAddress) {
     this.#device = device;
     this.#control = control;
     this.#pairs = pairs;
@@ -93,7 +93,7 @@ export class NetSettings {
     };
   }
 
-  #commands(feature: bigint): ControlQueue {
+  #commands(feature: bigint): NetControl {
     if (this.#control !== undefined && this.#device.has(feature)) return this.#control;
     const { name, deviceId, profile } = this.#device.transport;
     throw new UnsupportedError(

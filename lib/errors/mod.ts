@@ -73,11 +73,11 @@ export class PeerGoneError extends ProtocolError {
 /** Where in a device something was seen. */
 export interface DeviceLocation {
   /** PCI address or socket of the function. */
-  function?: string;
+  function?: string | undefined;
   /** Virtqueue index. */
-  queue?: number;
+  queue?: number | undefined;
   /** Field as the standard names it, such as `used.id` or `device_status`. */
-  field?: string;
+  field?: string | undefined;
 }
 
 /** The device broke the standard, or lies: an index, id, length or state that cannot be. */

@@ -20,7 +20,7 @@ export interface AdminCommandPlace {
   /** PCI address or path of the owner. */
   readonly function: string;
   /** Virtqueue that carried it; undefined when it was never sent. */
-  readonly queue?: number;
+  readonly queue?: number | undefined;
   /** Opcode. */
   readonly opcode: number;
   /** Group type. */
@@ -28,7 +28,7 @@ export interface AdminCommandPlace {
   /** As in the frame: 1 is the first VF. */
   readonly memberId: bigint;
   /** What it was about, such as `offset 18, 1 byte`. */
-  readonly detail?: string;
+  readonly detail?: string | undefined;
 }
 
 /** Name of a group type: `self`, `sriov`, or `group type 7`. */
@@ -91,7 +91,7 @@ export class AdminCommandError extends DeviceError {
     super(
       `${describeAdminCommand(place)}: ${named(status, adminStatusName(status), statusName)}, ` +
         `${named(qualifier, adminQualifierName(qualifier), qualifierName)}${times}`,
-      { function: place.function, ...(place.queue === undefined ? {} : { queue: place.queue }), field },
+      { function: place.function, queue: place.queue, field },
       { hint: hintFor(place.opcode, place.groupType, statusName, qualifierName) },
     );
     this.opcode = place.opcode;

@@ -127,7 +127,7 @@ export function decodeAdminReply(
         `a status has ${ADMIN_CMD_STATUS.sizeBytes}, the buffer ${bytes.length}`,
       {
         function: place.function,
-        ...(place.queue === undefined ? {} : { queue: place.queue }),
+        queue: place.queue,
         field: "used.len",
       },
       { hint: "whether the command had an effect is not known; reset the device" },

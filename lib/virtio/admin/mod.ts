@@ -18,3 +18,4 @@ export type { AdminQueueOptions } from "./options.ts";
 export type * from "./owner.ts";
 export type { PartsObject } from "./parts_object.ts";
 export type * from "./queues.ts";
+export type { CommandSite, CommandWaiter } from "../control/engine.ts";

@@ -10,7 +10,8 @@ import { VirtioAdmin } from "../../../../drivers/virtio_admin.ts";
 import { ClosedError, DeviceError } from "../../../../lib/errors/mod.ts";
 import { AdminCommandError, AdminTimeoutError } from "../../../../lib/virtio/admin/error.ts";
 import type { AdminReply } from "../../../../lib/virtio/admin/frame.ts";
-import { AdminQueues, type AdminWaiter } from "../../../../lib/virtio/admin/queues.ts";
+import { AdminQueues } from "../../../../lib/virtio/admin/queues.ts";
+import type { CommandWaiter } from "../../../../lib/virtio/control/engine.ts";
 import { createVirtqueue } from "../../../../lib/virtio/queue/create.ts";
 import type { WaitTarget } from "../../../../lib/virtio/waiter.ts";
 import { FakeOwner, FIRST, standardAnswer } from "./fake_owner.ts";
@@ -249,7 +250,7 @@ Deno.test("commands without a turn that can come end in time: nothing waits for 
 });
 
 /** A waiter that sleeps until it is woken and the target has something. */
-class SleepyWaiter implements AdminWaiter {
+class SleepyWaiter implements CommandWaiter {
   sleeping: WaitTarget | null = null;
   timeouts: number[] = [];
   #resolve = (_ready: boolean) => {};

@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../../../lib/errors/mod.ts";
-import { Pending } from "../../../../lib/virtio/admin/pending.ts";
-import { type LaneRoom, TurnOrder } from "../../../../lib/virtio/admin/turn_order.ts";
+import { QueuedCommand } from "../../../../lib/virtio/admin/queued_command.ts";
+import { type LaneRoom, TurnOrder } from "../../../../lib/virtio/control/turn_order.ts";
 import { campaign, Random, rounds } from "../../../random.ts";
-import { opened, RAW, turns } from "./held_owner.ts";
+import { opened, RAW, turns } from "../admin/held_owner.ts";
 
 /** A queue with so many places; counts who asks for them. */
 class Places implements LaneRoom {
@@ -23,14 +23,13 @@ class Places implements LaneRoom {
 
 let sequence = 0;
 
-function asked(memberId: bigint | null, opcode = 0x11): Pending {
+function asked(memberId: bigint | null, opcode = 0x11): QueuedCommand {
   const command = memberId === null ? undefined : { opcode, groupType: 1, memberId };
-  const alone = command === undefined || opcode === 1;
-  return new Pending(command, { readable: 24, writable: 8 }, alone, Infinity, 0, sequence++);
+  return Object.assign(new QueuedCommand(command, Infinity, false), { sequence: sequence++ });
 }
 
 /** Sends whatever may be sent. */
-function send(order: TurnOrder<Places>, now = 0): { pending: Pending; lane: Places }[] {
+function send(order: TurnOrder<QueuedCommand, Places>, now = 0): { pending: QueuedCommand; lane: Places }[] {
   const sent = [];
   for (let pending; (pending = order.next(now)) !== undefined;) {
     const lane = order.laneFor(pending);
@@ -46,11 +45,11 @@ for (const pipelined of [false, true]) {
 
   Deno.test(`${how}: ten thousand commands that wait are not looked through for each that is sent`, () => {
     const lanes = [new Places(8), new Places(8)];
-    const order = new TurnOrder(lanes, pipelined);
+    const order = new TurnOrder<QueuedCommand, Places>(lanes, pipelined);
     const count = 10_000;
     const all = Array.from({ length: count }, (_, at) => asked(at % 3 === 0 ? 1n : 2n));
     let done = 0;
-    const back: { pending: Pending; lane: Places }[] = [];
+    const back: { pending: QueuedCommand; lane: Places }[] = [];
     for (const one of all) {
       order.add(one);
       back.push(...send(order));
@@ -76,14 +75,14 @@ for (const pipelined of [false, true]) {
         const bits = new Random(seed);
         const random = (below: number) => bits.below(below);
         const lanes = Array.from({ length: 1 + random(3) }, () => new Places(1 + random(4)));
-        const order = new TurnOrder(lanes, pipelined);
-        const alive = new Set<Pending>();
-        const atDevice: { pending: Pending; lane: Places }[] = [];
+        const order = new TurnOrder<QueuedCommand, Places>(lanes, pipelined);
+        const alive = new Set<QueuedCommand>();
+        const atDevice: { pending: QueuedCommand; lane: Places }[] = [];
         const lastOf = new Map<string, { lane: Places; sequence: number }>();
-        let alone: Pending | null = null;
-        let quiet: Pending | null = null;
+        let alone: QueuedCommand | null = null;
+        let quiet: QueuedCommand | null = null;
         let now = 0, left = 200;
-        const end = (pending: Pending) => {
+        const end = (pending: QueuedCommand) => {
           pending.done = true;
           alive.delete(pending);
           order.ended(pending);
@@ -107,18 +106,18 @@ for (const pipelined of [false, true]) {
             const lane = order.laneFor(pending);
             assert(lane.room > 0);
             for (const one of order.waiting()) {
-              if (one.member === pending.member) {
+              if (one.line === pending.line) {
                 assert(one.sequence > pending.sequence, "repeated ones first");
               }
             }
-            const beside = atDevice.filter((one) => one.pending.member === pending.member);
+            const beside = atDevice.filter((one) => one.pending.line === pending.line);
             if (pipelined) { for (const one of beside) assertEquals(one.lane, lane); }
             else assertEquals(beside, []);
             assert(pending.notBefore <= now);
-            const last = lastOf.get(pending.member);
+            const last = lastOf.get(pending.line);
             if (pending.attempts++ === 0) {
               if (last !== undefined) assert(last.sequence < pending.sequence, "in the order of the calls");
-              lastOf.set(pending.member, { lane, sequence: pending.sequence });
+              lastOf.set(pending.line, { lane, sequence: pending.sequence });
             }
             lane.outstanding++;
             order.sent(pending, lane);

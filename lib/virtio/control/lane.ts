@@ -1,5 +1,5 @@
 /**
- * One administration virtqueue: commands in, answers out.
+ * One virtqueue of commands: commands in, answers out.
  *
  * @module
  */
@@ -7,31 +7,30 @@ import { ExhaustedError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import { usedBurst } from "../queue/used_burst.ts";
 import type { Virtqueue } from "../queue/virtqueue.ts";
-import { CommandMemory } from "./command_memory.ts";
-import { encodeAdminCommand, prepareAdminReply } from "./frame.ts";
-import type { Pending } from "./pending.ts";
+import type { Command } from "./command.ts";
+import { CommandMemory, type CommandRoom } from "./command_memory.ts";
 
-/** Parts of a chain: one to read, one to write. */
+/** Parts of a chain as a rule: one to read, one to write. */
 export const COMMAND_PARTS = 2;
 
 /** See the module's text. */
-export class AdminLane implements Disposable {
+export class CommandLane<C extends Command> implements Disposable {
   /** Its virtqueue. */
   readonly queue: Virtqueue;
   readonly #memory: CommandMemory;
-  readonly #held: (Pending | undefined)[];
+  readonly #held: (C | undefined)[];
   readonly #used = usedBurst(32);
   #unpublished = false;
   #outstanding = 0;
 
   /** @param depth commands in flight at most @throws ExhaustedError, SyscallError */
-  constructor(queue: Virtqueue, dma: DmaSpace, depth: number) {
+  constructor(queue: Virtqueue, dma: DmaSpace, depth: number, room: CommandRoom) {
     this.queue = queue;
-    // An interrupt is for somebody who sleeps: `Waiter` asks for it.
+    // Nobody waits yet: `Waiter` asks for interrupts before it sleeps.
     queue.suppressInterrupts();
-    this.#held = new Array<Pending | undefined>(queue.size);
+    this.#held = new Array<C | undefined>(queue.size);
     const depthHere = Math.max(1, Math.min(depth, Math.floor(queue.freeDescriptors / COMMAND_PARTS)));
-    this.#memory = new CommandMemory(dma, depthHere, `queue ${queue.index} administration commands`);
+    this.#memory = new CommandMemory(queue, dma, depthHere, room);
   }
 
   /** Virtqueue number. */
@@ -50,35 +49,39 @@ export class AdminLane implements Disposable {
   }
 
   /**
-   * Adds a command; not visible before `kick`. There must be room.
+   * Adds a command; not visible before `notify`. There must be room.
    * @throws ExhaustedError, SyscallError, UsageError (a ring too small for a chain); nothing is changed then
    */
-  add(pending: Pending): void {
-    const place = this.#memory.take(pending.size);
+  add(command: C): void {
+    const { readableCuts, writableCuts } = command;
+    this.#memory.take(command);
     let begun = false;
     try {
-      begun = this.queue.begin(1, 1);
+      begun = this.queue.begin(readableCuts.length / 2 + 1, writableCuts.length / 2 + 1);
     } finally {
-      if (!begun) this.#memory.give(place);
+      if (!begun) this.#memory.give(command);
     }
     if (!begun) {
       throw new ExhaustedError(`queue ${this.index} has no descriptors left for a command`, {
         hint: "others use the queue, too; reset the device",
       });
     }
-    encodeAdminCommand(pending.command!, place.readable);
-    prepareAdminReply(place.writable);
-    this.#segment(place.readableIova, place.readable.length);
-    this.#segment(place.writableIova, place.writable.length);
-    this.#held[this.queue.commit()] = pending;
-    pending.place = place;
-    pending.lane = this;
+    const { pool, slot, writableAt, readableBytes, writableBytes } = command;
+    const bytes = pool!.views[slot]!;
+    command.encode(
+      bytes.subarray(0, readableBytes),
+      bytes.subarray(writableAt, writableAt + writableBytes),
+    );
+    this.#addParts(command, 0, readableBytes, readableCuts);
+    this.#addParts(command, writableAt, writableBytes, writableCuts);
+    this.#held[this.queue.commit()] = command;
+    command.queue = this.index;
     this.#outstanding++;
     this.#unpublished = true;
   }
 
   /** Makes added commands visible, and notifies. */
-  kick(): void {
+  notify(): void {
     if (!this.#unpublished) return;
     this.#unpublished = false;
     this.queue.kick();
@@ -88,18 +91,17 @@ export class AdminLane implements Disposable {
    * Takes what the device has returned. `taken` gets a copy of the device-writable part, and how much of it was written.
    * @throws DeviceError when the device broke the ring
    */
-  take(taken: (pending: Pending, bytes: Uint8Array<ArrayBuffer>, usedBytes: number) => void): void {
+  take(taken: (command: C, bytes: Uint8Array<ArrayBuffer>, usedBytes: number) => void): void {
     for (let count; (count = this.queue.takeUsed(this.#used)) > 0;) {
       for (let at = 0; at < count; at++) {
         const id = this.#used.ids[at]!;
-        const pending = this.#held[id]!;
-        const place = pending.place!;
+        const command = this.#held[id]!;
         this.#held[id] = undefined;
         this.#outstanding--;
-        pending.place = null;
-        const bytes = place.writable.slice();
-        this.#memory.give(place);
-        taken(pending, bytes, this.#used.lengths[at]!);
+        const { writableAt, writableBytes } = command;
+        const bytes = command.pool!.views[command.slot]!.slice(writableAt, writableAt + writableBytes);
+        this.#memory.give(command);
+        taken(command, bytes, this.#used.lengths[at]!);
       }
     }
   }
@@ -114,7 +116,12 @@ export class AdminLane implements Disposable {
     this.close();
   }
 
-  #segment(iova: bigint, lengthBytes: number): void {
-    this.queue.segment(Number(iova & 0xffff_ffffn), Number(iova >> 32n), lengthBytes);
+  #addParts({ pool, slot }: C, at: number, lengthBytes: number, cuts: readonly number[]): void {
+    let from = 0;
+    for (let cut = 0; cut < cuts.length; cut += 2) {
+      pool!.addPart(slot, at + from, cuts[cut]! - from);
+      from = cuts[cut + 1]!;
+    }
+    pool!.addPart(slot, at + from, lengthBytes - from);
   }
 }

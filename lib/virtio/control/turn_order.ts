@@ -1,14 +1,13 @@
 /**
- * Whose turn it is: commands that wait, in an order that keeps each member's (N-3.6), and those that must go alone (N-3.2, N-3.7).
+ * Whose turn it is: commands that wait, in an order that keeps that of each line, and those that must go alone.
  *
- * A member's commands stand in a line of their own, and only lines whose first command may be sent are looked at, so it does not matter how
- * many wait. Behind a command that must go alone nothing is sorted into lines before that is over.
+ * Only lines whose first command may be sent are looked at, so it does not matter how many wait. Behind a command that must go alone nothing is sorted into lines before that is over.
  *
  * @module
  */
-import type { Pending } from "./pending.ts";
+import type { Command } from "./command.ts";
 
-/** A queue, as far as it matters here. An `AdminLane` is one. */
+/** A queue, as far as it matters here. A `CommandLane` is one. */
 export interface LaneRoom {
   /** Commands that can be sent now. */
   readonly room: number;
@@ -17,34 +16,34 @@ export interface LaneRoom {
 }
 
 /** Commands in the order in which they were asked for, linked by themselves. One that has its result meanwhile is passed over. */
-class PendingList {
-  #first: Pending | null = null;
-  #last: Pending | null = null;
+class CommandList<C extends Command> {
+  #first: C | null = null;
+  #last: C | null = null;
 
-  get first(): Pending | null {
+  get first(): C | null {
     while (this.#first?.done) this.shift();
     return this.#first;
   }
 
-  push(pending: Pending): void {
-    pending.next = null;
-    if (this.#last === null) this.#first = pending;
-    else this.#last.next = pending;
-    this.#last = pending;
+  push(command: C): void {
+    command.next = null;
+    if (this.#last === null) this.#first = command;
+    else this.#last.next = command;
+    this.#last = command;
   }
 
   /** Puts one back that was taken from here. */
-  putBack(pending: Pending): void {
-    let before: Pending | null = null;
+  putBack(command: C): void {
+    let before: C | null = null;
     let after = this.first;
-    while (after !== null && after.sequence < pending.sequence) {
+    while (after !== null && after.sequence < command.sequence) {
       before = after;
       after = after.next;
     }
-    pending.next = after;
-    if (before === null) this.#first = pending;
-    else before.next = pending;
-    if (after === null) this.#last = pending;
+    command.next = after;
+    if (before === null) this.#first = command;
+    else before.next = command;
+    if (after === null) this.#last = command;
   }
 
   shift(): void {
@@ -54,15 +53,15 @@ class PendingList {
     first.next = null;
   }
 
-  *[Symbol.iterator](): Generator<Pending> {
+  *[Symbol.iterator](): Generator<C> {
     for (let one = this.first; one !== null; one = one.next) if (!one.done) yield one;
   }
 }
 
-/** Commands of one member. */
-interface Line<L> {
-  readonly member: string;
-  readonly waiting: PendingList;
+/** Commands that keep their order. */
+interface Line<C extends Command, L> {
+  readonly name: string;
+  readonly waiting: CommandList<C>;
   /** Queue that has its commands; null while the device has none. */
   lane: L | null;
   /** How many the device has, given up ones included. */
@@ -70,24 +69,24 @@ interface Line<L> {
 }
 
 /** See the module's text. */
-export class TurnOrder<L extends LaneRoom> {
+export class TurnOrder<C extends Command, L extends LaneRoom> {
   readonly #lanes: readonly L[];
   readonly #pipelined: boolean;
-  /** Of members that have commands, here or at the device. */
-  readonly #lines = new Map<string, Line<L>>();
+  /** Of lines that have commands, here or at the device. */
+  readonly #lines = new Map<string, Line<C, L>>();
   /** Lines that may send, in the order in which they came to it. Whether they really may is found out when their turn comes. */
-  readonly #ready = new Set<Line<L>>();
+  readonly #ready = new Set<Line<C, L>>();
   /** Lines whose first command is to be repeated later. */
-  readonly #delayed = new Set<Line<L>>();
+  readonly #delayed = new Set<Line<C, L>>();
   /** First one that must go alone, and what was asked for after it. */
-  readonly #behind = new PendingList();
+  readonly #behind = new CommandList<C>();
   /** Commands in lines. */
   #lined = 0;
   /** While it is set, nothing but it may be sent. */
-  #alone: Pending | null = null;
+  #alone: C | null = null;
   #retryAt = Infinity;
 
-  /** Nobody waits. @param pipelined a member's commands are sent at once, into one queue */
+  /** Nobody waits. @param pipelined a line's commands are sent at once, into one queue */
   constructor(lanes: readonly L[], pipelined: boolean) {
     this.#lanes = lanes;
     this.#pipelined = pipelined;
@@ -104,56 +103,56 @@ export class TurnOrder<L extends LaneRoom> {
   }
 
   /** All that are not with the device. */
-  *waiting(): Generator<Pending> {
+  *waiting(): Generator<C> {
     for (const line of this.#lines.values()) yield* line.waiting;
     yield* this.#behind;
   }
 
   /** A command was asked for. */
-  add(pending: Pending): void {
-    if (pending.alone || this.#alone !== null || this.#behind.first !== null) this.#behind.push(pending);
-    else this.#lineUp(pending);
+  add(command: C): void {
+    if (command.alone || this.#alone !== null || this.#behind.first !== null) this.#behind.push(command);
+    else this.#lineUp(command);
   }
 
   /** A command that was returned is to be sent again, at `notBefore`. */
-  repeat(pending: Pending): void {
-    const line = this.#line(pending.member);
-    line.waiting.putBack(pending);
-    pending.lined = true;
+  repeat(command: C): void {
+    const line = this.#line(command.line);
+    line.waiting.putBack(command);
+    command.lined = true;
     this.#lined++;
-    this.#delay(line, pending.notBefore);
+    this.#delay(line, command.notBefore);
   }
 
   /**
-   * The next command that may be sent; it is in no line any more. One without a command begins its quiet.
+   * The next command that may be sent; it is in no line any more. One that wants quiet has it.
    * @returns undefined when nobody may, or there is no room
    */
-  next(now: number): Pending | undefined {
+  next(now: number): C | undefined {
     if (now >= this.#retryAt) this.#endDelays(now);
     const quiet = this.#admit();
     if (quiet !== undefined) return quiet;
     for (const line of this.#ready) {
-      const pending = line.waiting.first;
-      if (pending === null) {
+      const command = line.waiting.first;
+      if (command === null) {
         this.#ready.delete(line);
         this.#tidy(line);
-      } else if (pending.notBefore > now) {
-        this.#delay(line, pending.notBefore);
+      } else if (command.notBefore > now) {
+        this.#delay(line, command.notBefore);
       } else if (this.#laneOf(line) !== undefined) {
         line.waiting.shift();
-        this.#left(pending);
-        return pending;
+        this.#left(command);
+        return command;
       } else if (!this.#lanes.some((lane) => lane.room > 0)) return undefined;
     }
     return undefined;
   }
 
-  /** N-3.6: a member's commands are in one queue, or one at a time. Among queues, the one with the fewest commands. @param pending of `next` */
-  laneFor(pending: Pending): L {
-    return this.#laneOf(this.#line(pending.member))!;
+  /** A line's commands are in one queue, or one at a time. Among queues, the one with the fewest commands. @param command of `next` */
+  laneFor(command: C): L {
+    return this.#laneOf(this.#line(command.line))!;
   }
 
-  #laneOf(line: Line<L>): L | undefined {
+  #laneOf(line: Line<C, L>): L | undefined {
     if (line.lane !== null) return this.#pipelined && line.lane.room > 0 ? line.lane : undefined;
     let best: L | undefined;
     for (const lane of this.#lanes) {
@@ -163,8 +162,8 @@ export class TurnOrder<L extends LaneRoom> {
   }
 
   /** What `next` gave is with the device. */
-  sent(pending: Pending, lane: L): void {
-    const line = this.#line(pending.member);
+  sent(command: C, lane: L): void {
+    const line = this.#line(command.line);
     line.lane = lane;
     line.atDevice++;
     this.#ready.delete(line);
@@ -172,8 +171,8 @@ export class TurnOrder<L extends LaneRoom> {
   }
 
   /** The device has given a command back. */
-  returned(pending: Pending): void {
-    const line = this.#line(pending.member);
+  returned(command: C): void {
+    const line = this.#line(command.line);
     if (--line.atDevice > 0) return;
     line.lane = null;
     if (line.waiting.first === null) this.#tidy(line);
@@ -181,16 +180,16 @@ export class TurnOrder<L extends LaneRoom> {
   }
 
   /** A command has its result, and `done` is set. */
-  ended(pending: Pending): void {
-    this.#left(pending);
+  ended(command: C): void {
+    this.#left(command);
   }
 
   /** What went alone is over. */
-  release(pending: Pending): void {
-    if (this.#alone === pending) this.#alone = null;
+  release(command: C): void {
+    if (this.#alone === command) this.#alone = null;
   }
 
-  /** All that waited have ended. Members keep their places at the device. */
+  /** All that waited have ended. Lines keep their places at the device. */
   clear(): void {
     this.#ready.clear();
     this.#delayed.clear();
@@ -198,37 +197,37 @@ export class TurnOrder<L extends LaneRoom> {
     for (const line of this.#lines.values()) if (line.waiting.first === null) this.#tidy(line);
   }
 
-  #line(member: string): Line<L> {
-    let line = this.#lines.get(member);
+  #line(name: string): Line<C, L> {
+    let line = this.#lines.get(name);
     if (line === undefined) {
-      line = { member, waiting: new PendingList(), lane: null, atDevice: 0 };
-      this.#lines.set(member, line);
+      line = { name, waiting: new CommandList<C>(), lane: null, atDevice: 0 };
+      this.#lines.set(name, line);
     }
     return line;
   }
 
-  #lineUp(pending: Pending): void {
-    const line = this.#line(pending.member);
-    line.waiting.push(pending);
-    pending.lined = true;
+  #lineUp(command: C): void {
+    const line = this.#line(command.line);
+    line.waiting.push(command);
+    command.lined = true;
     this.#lined++;
     if (this.#pipelined || line.atDevice === 0) this.#ready.add(line);
   }
 
-  #left(pending: Pending): void {
-    if (!pending.lined) return;
-    pending.lined = false;
+  #left(command: C): void {
+    if (!command.lined) return;
+    command.lined = false;
     this.#lined--;
   }
 
-  #tidy(line: Line<L>): void {
+  #tidy(line: Line<C, L>): void {
     if (line.atDevice > 0) return;
     this.#ready.delete(line);
     this.#delayed.delete(line);
-    this.#lines.delete(line.member);
+    this.#lines.delete(line.name);
   }
 
-  #delay(line: Line<L>, notBefore: number): void {
+  #delay(line: Line<C, L>, notBefore: number): void {
     this.#ready.delete(line);
     this.#delayed.add(line);
     this.#retryAt = Math.min(this.#retryAt, notBefore);
@@ -248,14 +247,14 @@ export class TurnOrder<L extends LaneRoom> {
   }
 
   /** Sorts those behind into lines, up to the next that must go alone; its turn comes when nobody is before it, here or at the device. */
-  #admit(): Pending | undefined {
+  #admit(): C | undefined {
     for (let first; this.#alone === null && (first = this.#behind.first) !== null;) {
       if (first.alone) {
         if (this.#lined > 0 || this.outstanding > 0) return undefined;
         this.#alone = first;
       }
       this.#behind.shift();
-      if (first.command === undefined) return first;
+      if (first.quiet) return first;
       this.#lineUp(first);
     }
     return undefined;

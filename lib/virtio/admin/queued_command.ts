@@ -1,0 +1,46 @@
+/**
+ * An administration command on its way.
+ *
+ * @module
+ */
+import { ADMIN_OPCODE } from "../constants/admin.ts";
+import { Command } from "../control/command.ts";
+import type { AdminCommandPlace } from "./error.ts";
+import {
+  type AdminCommand,
+  adminFrameSize,
+  type AdminReply,
+  encodeAdminCommand,
+  prepareAdminReply,
+} from "./frame.ts";
+
+const NOTHING = { readable: 0, writable: 0 };
+
+/** See the module's text. Its line is its member: commands of one member keep their order (N-3.6). LIST_USE goes alone (N-3.2, N-3.7). */
+export class QueuedCommand extends Command {
+  /** Undefined for one that only wants the queues to be quiet. */
+  readonly command: AdminCommand | undefined;
+  /** After success. */
+  reply: AdminReply | undefined;
+
+  /** @param padReads as `AdminQueueOptions` @throws UsageError for what is no command */
+  constructor(command: AdminCommand | undefined, timeoutMs: number, padReads: boolean) {
+    const { readable, writable } = command === undefined ? NOTHING : adminFrameSize(command, padReads);
+    const member = command === undefined ? "" : `${command.groupType}:${command.memberId ?? 0n}`;
+    const alone = command === undefined || command.opcode === ADMIN_OPCODE.LIST_USE;
+    super(member, alone, timeoutMs, readable, writable);
+    // The caller's bytes may change before it is sent.
+    this.command = command?.data === undefined ? command : { ...command, data: command.data.slice() };
+  }
+
+  override encode(readable: Uint8Array, writable: Uint8Array): void {
+    encodeAdminCommand(this.command!, readable);
+    prepareAdminReply(writable);
+  }
+
+  /** For messages. */
+  where(name: string): AdminCommandPlace {
+    const { opcode = 0, groupType = 0, memberId = 0n, detail } = this.command ?? {};
+    return { function: name, opcode, groupType, memberId, queue: this.queue, detail };
+  }
+}
