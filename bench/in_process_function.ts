@@ -9,14 +9,7 @@ import { EventFd, MappedMemory, type OwnedFd } from "../ffi/mod.ts";
 import type { EmulatedFunction } from "../lib/emulation/mod.ts";
 import { ClosedError, UnsupportedError } from "../lib/errors/mod.ts";
 import { type DmaAccess, type DmaMapper, DmaSpace } from "../lib/memory/mod.ts";
-import type {
-  HotResetInfo,
-  IrqInfo,
-  IrqRequest,
-  RegionInfo,
-  VfioDevice,
-  VfioDeviceInfo,
-} from "../lib/vfio/mod.ts";
+import type { IrqInfo, IrqRequest, RegionInfo, VfioDevice, VfioDeviceInfo } from "../lib/vfio/mod.ts";
 import { DmaRegion, DmaTable } from "../lib/vfio/vfio_user/dma_table.ts";
 
 /** See the module. */
@@ -89,20 +82,8 @@ export class InProcessFunction implements VfioDevice, DmaMapper {
     this.#live().reset();
   }
 
-  hotResetInfo(): HotResetInfo {
-    throw new UnsupportedError(`${this.name}: an emulated function has no hot reset`);
-  }
-
-  hotReset(): void {
-    this.hotResetInfo();
-  }
-
   probeFeature(): boolean {
     return false;
-  }
-
-  setVfToken(): void {
-    throw new UnsupportedError(`${this.name}: an emulated function takes no VF token`);
   }
 
   mapDma(

@@ -10,7 +10,7 @@
 import { FrameBurst, type VirtioNet, type VirtioNetOptions } from "../drivers/virtio_net.ts";
 import { Epoll, EventFd, sleepBlocking } from "../ffi/mod.ts";
 import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";
-import type { WaitMode } from "../lib/virtio/waiter.ts";
+import type { WaitMode } from "../lib/wait/waiter.ts";
 import type { BenchRun } from "./bench_run.ts";
 import { templateFrame } from "./frame_pair.ts";
 import { useVfs } from "./opened_functions.ts";

@@ -5,7 +5,7 @@
  */
 import type { RingOptions } from "../lib/virtio/features.ts";
 import type { InterruptChoice } from "../lib/virtio/interrupts.ts";
-import type { WaitMode } from "../lib/virtio/waiter.ts";
+import type { WaitMode } from "../lib/wait/waiter.ts";
 
 /** How a device is opened, whatever its type. Ring features are accepted when offered, unless turned off (`RingOptions`). */
 export interface DriverOptions extends RingOptions {

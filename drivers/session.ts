@@ -11,7 +11,7 @@ import { bindInterrupts, type BoundInterrupts } from "../lib/virtio/interrupts.t
 import type { QueueState } from "../lib/virtio/queue/queue_state.ts";
 import type { Virtqueue } from "../lib/virtio/queue/virtqueue.ts";
 import type { InterruptKind } from "../lib/virtio/transport/transport.ts";
-import { Waiter } from "../lib/virtio/waiter.ts";
+import { Waiter } from "../lib/wait/waiter.ts";
 import type { DriverOptions } from "./driver_options.ts";
 
 /** MSI-X vectors beyond those of config space and queues. */

@@ -48,7 +48,7 @@ export type { DevicePart, DevicePartHeader } from "../lib/virtio/constants/devic
 export type { RingOptions } from "../lib/virtio/features.ts";
 export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
-export type { WaitMode } from "../lib/virtio/waiter.ts";
+export type { WaitMode } from "../lib/wait/waiter.ts";
 export type { VirtioDriver } from "./driver.ts";
 export type { DriverOptions } from "./driver_options.ts";
 

@@ -35,7 +35,7 @@ import { type BlkStatistics, COUNT, counters } from "./virtio_blk/statistics.ts"
 export type { RingOptions } from "../lib/virtio/features.ts";
 export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
-export type { WaitMode, WaitTarget } from "../lib/virtio/waiter.ts";
+export type { WaitMode, WaitTarget } from "../lib/wait/waiter.ts";
 export { BLK_STATUS, BLK_TYPE } from "../lib/virtio/constants/blk.ts";
 export type { VirtioDriver } from "./driver.ts";
 export type { DriverOptions } from "./driver_options.ts";

@@ -20,7 +20,7 @@ import { ConsoleSession, type PortChange, type PortListeners } from "./virtio_co
 export type { RingOptions } from "../lib/virtio/features.ts";
 export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
-export type { WaitMode } from "../lib/virtio/waiter.ts";
+export type { WaitMode } from "../lib/wait/waiter.ts";
 export type { VirtioDriver } from "./driver.ts";
 export type { DriverOptions } from "./driver_options.ts";
 export type { ConsoleSize } from "./virtio_console/config.ts";

@@ -9,7 +9,7 @@ import { ClosedError, UsageError } from "../lib/errors/mod.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import { ISM_PERM } from "../lib/virtio/constants/ism.ts";
 import type { VirtioTransport } from "../lib/virtio/transport/transport.ts";
-import type { WaitTarget } from "../lib/virtio/waiter.ts";
+import type { WaitTarget } from "../lib/wait/waiter.ts";
 import { VirtioDriver } from "./driver.ts";
 import { type DriverKind, DriverLife } from "./driver_life.ts";
 import type { IsmInfo } from "./virtio_ism/config.ts";
@@ -24,7 +24,7 @@ export type { IsmAckName, IsmCommandName } from "../lib/virtio/constants/ism.ts"
 export type { RingOptions } from "../lib/virtio/features.ts";
 export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
-export type { WaitMode, WaitTarget } from "../lib/virtio/waiter.ts";
+export type { WaitMode, WaitTarget } from "../lib/wait/waiter.ts";
 export type { VirtioDriver } from "./driver.ts";
 export type { DriverOptions } from "./driver_options.ts";
 export type { IsmInfo } from "./virtio_ism/config.ts";

@@ -11,7 +11,7 @@ import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { GroupOwner } from "../lib/virtio/admin/owner.ts";
 import { DEVICE_ID } from "../lib/virtio/constants/device_id.ts";
 import type { VirtioTransport } from "../lib/virtio/transport/transport.ts";
-import type { WaitTarget } from "../lib/virtio/waiter.ts";
+import type { WaitTarget } from "../lib/wait/waiter.ts";
 import { VirtioDriver } from "./driver.ts";
 import { type DriverKind, DriverLife } from "./driver_life.ts";
 import { Listeners } from "./listeners.ts";
@@ -29,7 +29,7 @@ export type { GroupOwner, GroupOwnerOptions } from "../lib/virtio/admin/owner.ts
 export type { RingOptions } from "../lib/virtio/features.ts";
 export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
-export type { WaitMode, WaitTarget } from "../lib/virtio/waiter.ts";
+export type { WaitMode, WaitTarget } from "../lib/wait/waiter.ts";
 export type { VirtioDriver } from "./driver.ts";
 export type { DriverOptions } from "./driver_options.ts";
 export { FrameBurst } from "./virtio_net/frame_burst.ts";

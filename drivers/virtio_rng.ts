@@ -10,7 +10,7 @@ import { ENTROPY_QUEUE } from "../lib/virtio/constants/entropy.ts";
 import { BufferPool } from "../lib/virtio/queue/buffer_pool.ts";
 import { usedBurst } from "../lib/virtio/queue/used_burst.ts";
 import type { VirtioTransport } from "../lib/virtio/transport/transport.ts";
-import type { Waiter } from "../lib/virtio/waiter.ts";
+import type { Waiter } from "../lib/wait/waiter.ts";
 import { newBytes, stillThere } from "./caller_bytes.ts";
 import { VirtioDriver } from "./driver.ts";
 import { type DriverKind, DriverLife, type DriverParts } from "./driver_life.ts";
@@ -20,7 +20,7 @@ import type { Session } from "./session.ts";
 export type { RingOptions } from "../lib/virtio/features.ts";
 export type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
-export type { WaitMode } from "../lib/virtio/waiter.ts";
+export type { WaitMode } from "../lib/wait/waiter.ts";
 export type { VirtioDriver } from "./driver.ts";
 export type { DriverOptions } from "./driver_options.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Host, OpenOptions } from "../lib/host/mod.ts";
-import { DEVICE_FEATURE, type VfioDevice } from "../lib/vfio/mod.ts";
+import { DEVICE_FEATURE, type VfioPciDevice } from "../lib/vfio/mod.ts";
 import type { ExchangeResult } from "./exchange.ts";
 
 /** Who watches. */
@@ -15,7 +15,7 @@ export interface Observer {
 }
 
 /** How to open the VFs of an opened PF: with a token, made up if need be, where the kernel wants one. */
-export function withToken(pf: VfioDevice, open: OpenOptions, observer: Observer): OpenOptions {
+export function withToken(pf: VfioPciDevice, open: OpenOptions, observer: Observer): OpenOptions {
   if (pf.path === "vfio-user" || !pf.probeFeature(DEVICE_FEATURE.pciVfToken, "set")) return open;
   const vfToken = open.vfToken ?? crypto.randomUUID();
   pf.setVfToken(vfToken);

@@ -19,7 +19,7 @@ import {
 import { BufferPool, type BufferPoolOptions } from "../../lib/virtio/queue/buffer_pool.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
-import type { WaitTarget } from "../../lib/virtio/waiter.ts";
+import type { WaitTarget } from "../../lib/wait/waiter.ts";
 import type { RequestBurst } from "./request_burst.ts";
 import { COUNT } from "./statistics.ts";
 

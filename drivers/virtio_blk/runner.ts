@@ -5,7 +5,7 @@
  */
 import { ClosedError, DeviceError, TimeoutError } from "../../lib/errors/mod.ts";
 import { BLK_STATUS, blkTypeName } from "../../lib/virtio/constants/blk.ts";
-import type { Waiter } from "../../lib/virtio/waiter.ts";
+import type { Waiter } from "../../lib/wait/waiter.ts";
 import type { BlockQueue } from "./queue.ts";
 
 /** One request. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { WaitTarget } from "../../lib/virtio/waiter.ts";
+import type { WaitTarget } from "../../lib/wait/waiter.ts";
 
 /** `target`, or that a control message was taken since now. */
 export function orHandled(session: { readonly handled: number }, target: WaitTarget): WaitTarget {

@@ -10,7 +10,7 @@ import type { BufferPool } from "../../lib/virtio/queue/buffer_pool.ts";
 import type { QueueState } from "../../lib/virtio/queue/queue_state.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
-import type { WaitTarget } from "../../lib/virtio/waiter.ts";
+import type { WaitTarget } from "../../lib/wait/waiter.ts";
 import { addSlot, type NetFraming } from "./framing.ts";
 import { decodeFrame, type SavedTransmit } from "./saved.ts";
 import { COUNT } from "./statistics.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { VfioDevice } from "../vfio/device.ts";
+import type { VfioPciDevice } from "../vfio/pci_device.ts";
 
 /** What `Host.list` says of a function, read from sysfs. */
 export interface FunctionInfo {
@@ -141,7 +141,7 @@ export interface Host extends Disposable {
   journal(): JournalEntry[];
 
   /** Opens the function for userspace and takes its lock until the device is closed. */
-  open(address: string, options?: OpenOptions): VfioDevice;
+  open(address: string, options?: OpenOptions): VfioPciDevice;
   /** Problems and mends, for `doctor`. */
   examine(): Finding[];
 }

@@ -3,128 +3,127 @@
  *
  * @module
  */
+import type { Lifeline } from "../wait/lifeline.ts";
 import { typedErrors } from "../errors/doors.ts";
 import type { MappedMemory } from "../../ffi/mod.ts";
 import type { DmaSpace } from "../memory/mod.ts";
 import type {
-  HotResetInfo,
   IrqInfo,
   IrqRequest,
-  Lifeline,
   RegionArea,
   RegionInfo,
-  VfioDevice,
   VfioDeviceInfo,
   VfioPath,
 } from "../vfio/device.ts";
+import type { HotResetInfo, VfioPciDevice } from "../vfio/pci_device.ts";
 
 /** Passes every call on to a device, and lets go of a lock when the device has been closed. */
-export class LockedDevice implements VfioDevice {
+export class LockedDevice implements VfioPciDevice {
   static {
     typedErrors(this);
   }
 
-  readonly #device: VfioDevice;
+  readonly #device: VfioPciDevice;
   readonly #release: () => void;
   #released = false;
 
   /** Takes over the device. `release` is called once, after the device is closed. */
-  constructor(device: VfioDevice, release: () => void) {
+  constructor(device: VfioPciDevice, release: () => void) {
     this.#device = device;
     this.#release = release;
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   get name(): string {
     return this.#device.name;
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   get path(): VfioPath {
     return this.#device.path;
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   get info(): VfioDeviceInfo {
     return this.#device.info;
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   get closed(): boolean {
     return this.#device.closed;
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   get lifeline(): Lifeline | undefined {
     return this.#device.lifeline;
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   get dma(): DmaSpace {
     return this.#device.dma;
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   regionInfo(index: number): RegionInfo {
     return this.#device.regionInfo(index);
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   irqInfo(index: number): IrqInfo {
     return this.#device.irqInfo(index);
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   readRegion(index: number, offset: number, into: Uint8Array<ArrayBuffer>): void {
     this.#device.readRegion(index, offset, into);
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   writeRegion(index: number, offset: number, from: Uint8Array<ArrayBuffer>): void {
     this.#device.writeRegion(index, offset, from);
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   mapRegion(index: number, area: RegionArea, options?: { writable?: boolean }): MappedMemory {
     return this.#device.mapRegion(index, area, options);
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   doorbellFd(
     index: number,
     offset: number,
     sizeBytes: number,
     value?: number,
-  ): ReturnType<VfioDevice["doorbellFd"]> {
+  ): ReturnType<VfioPciDevice["doorbellFd"]> {
     return this.#device.doorbellFd(index, offset, sizeBytes, value);
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   setIrqs(request: IrqRequest): void {
     this.#device.setIrqs(request);
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   reset(): void {
     this.#device.reset();
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   hotResetInfo(): HotResetInfo {
     return this.#device.hotResetInfo();
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   hotReset(): void {
     this.#device.hotReset();
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   probeFeature(feature: number, direction?: "get" | "set"): boolean {
     return this.#device.probeFeature(feature, direction);
   }
 
-  /** See `VfioDevice`. */
+  /** See `VfioPciDevice`. */
   setVfToken(token: string): void {
     this.#device.setVfToken(token);
   }

@@ -7,7 +7,7 @@ import type { FileLock } from "../../ffi/mod.ts";
 import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
 import { PciAddress } from "../pci/address.ts";
-import type { VfioDevice } from "../vfio/device.ts";
+import type { VfioPciDevice } from "../vfio/pci_device.ts";
 import { FunctionAttributes, type StepHook } from "./attributes.ts";
 import { checkBindable, isVfioDriver, notTakenBack, rebind, VFIO_PCI } from "./driver_binding.ts";
 import { FunctionReader } from "./function_reader.ts";
@@ -57,7 +57,7 @@ export interface SysfsHostParts {
   /** Further lock directories that `heldBy` looks in. */
   readonly otherLockDirectories?: readonly string[];
   /** Opens a function that is bound to a VFIO driver and locked. */
-  readonly opener: (request: OpenRequest) => VfioDevice;
+  readonly opener: (request: OpenRequest) => VfioPciDevice;
   /** How to find out whether the host uses a function. */
   readonly usage: (attributes: FunctionAttributes) => HostUsage;
   /** Findings of `doctor`. */
@@ -212,7 +212,7 @@ export class SysfsHost implements Host {
   }
 
   /** See `Host`. */
-  open(text: string, options: OpenOptions = {}): VfioDevice {
+  open(text: string, options: OpenOptions = {}): VfioPciDevice {
     const address = this.#locate(text);
     const info = this.#reader.describe(address);
     if (info.driver === undefined || !isVfioDriver(info.driver)) {

@@ -15,7 +15,8 @@ import {
   UsageError,
 } from "../errors/mod.ts";
 import { PciAddress } from "../pci/address.ts";
-import { DEVICE_FLAG, REGION, type VfioDevice } from "../vfio/device.ts";
+import { DEVICE_FLAG, REGION } from "../vfio/device.ts";
+import type { VfioPciDevice } from "../vfio/pci_device.ts";
 import { VfioUserDevice } from "../vfio/vfio_user/client.ts";
 import { VFIO_USER } from "./driver_binding.ts";
 import type { Finding, FunctionInfo, Host, OpenOptions } from "./host.ts";
@@ -115,7 +116,7 @@ export class VfioUserHost implements Host {
   }
 
   /** See `Host`. A `timeoutMs` makes a new connection. */
-  open(address: string, options: OpenOptions = {}): VfioDevice {
+  open(address: string, options: OpenOptions = {}): VfioPciDevice {
     this.#locate(address);
     if (this.#open !== null && !this.#open.closed) {
       throw new RefusedError(`${ADDRESS} is in use by this process`, {

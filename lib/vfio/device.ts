@@ -1,9 +1,11 @@
 /**
- * The seam `VfioDevice`: a PCI function opened for userspace, whoever serves it: kernel (group or cdev) or a vfio-user process.
+ * The seam `VfioDevice`: a function opened for userspace, whoever serves it: kernel (group or cdev) or a vfio-user process. A PCI function has more,
+ * see `VfioPciDevice`.
  *
  * @module
  */
-import type { EventFd, MappedMemory, OwnedFd } from "../../ffi/mod.ts";
+import type { EventFd, MappedMemory } from "../../ffi/mod.ts";
+import type { Lifeline } from "../wait/lifeline.ts";
 import type { DmaSpace } from "../memory/mod.ts";
 
 /** Region indices of a PCI function (linux/vfio.h, VFIO_PCI_*_REGION_INDEX). */
@@ -99,26 +101,6 @@ export type IrqRequest =
   /** The kernel unmasks by itself when this eventfd is signalled (resample). */
   | { index: number; action: "unmask-on"; start: number; eventFd: EventFd };
 
-/** A function that a hot reset would also reset. */
-export interface HotResetDependent {
-  /** PCI address. */
-  readonly function: string;
-  /** IOMMU group (group path). */
-  readonly group?: number;
-  /** Device id in our iommufd (cdev path); undefined when it is not opened by us. */
-  readonly deviceId?: number;
-  /** This process may reset it along. */
-  readonly owned: boolean;
-}
-
-/** Answer to VFIO_DEVICE_GET_PCI_HOT_RESET_INFO. */
-export interface HotResetInfo {
-  /** Functions that a hot reset would reset, this one among them. */
-  readonly dependents: readonly HotResetDependent[];
-  /** All dependents are ours, so `hotReset` can work. */
-  readonly possible: boolean;
-}
-
 /** VFIO_DEVICE_FEATURE numbers. */
 export const DEVICE_FEATURE = {
   pciVfToken: 0,
@@ -135,24 +117,8 @@ export const DEVICE_FEATURE = {
   dmaBuf: 11,
 } as const;
 
-/** How whoever waits for a function, or polls it, keeps up with the process that serves it, and learns that nothing will come any more. */
-export interface Lifeline {
-  /** Readable when that process asks for something, or is gone: then call `answer`. The device's. */
-  readonly fd: OwnedFd;
-  /** Does what the process asks (it reads and writes DMA memory by message), without waiting. When it is gone, the connection ends with this. */
-  answer(): void;
-  /** As `answer`, for those who look again and again and never sleep: throws `reason` when nothing comes any more. */
-  check(): void;
-  /** Why nothing comes any more, as later calls throw it; before the connection has ended, that the other end is gone. */
-  reason(): Error;
-  /** Calls `handler` once when the connection ends: by the peer, by a failure, or by `close`. @returns forgets it */
-  onEnd(handler: () => void): () => void;
-  /** Of a function that can become another one: calls `handler` before each move, and what that returns after it. @returns forgets it */
-  onMove?(handler: () => () => void): () => void;
-}
-
 /**
- * An opened function. Every call is synchronous; after `close()` every call is a `ClosedError` and every view of mapped
+ * An opened function of any bus. Every call is synchronous; after `close()` every call is a `ClosedError` and every view of mapped
  * memory is detached.
  *
  * Errors: `UsageError` for a range, index or state that cannot be, before anything reaches the kernel; `SyscallError` or
@@ -160,7 +126,7 @@ export interface Lifeline {
  * that the function or path lacks.
  */
 export interface VfioDevice extends Disposable {
-  /** PCI address, as the host lists it. */
+  /** Address, as the host lists it. */
   readonly name: string;
   /** How it was opened. */
   readonly path: VfioPath;
@@ -207,16 +173,8 @@ export interface VfioDevice extends Disposable {
 
   /** Resets the function (FLR or what the kernel has). @throws UnsupportedError when it has no reset. */
   reset(): void;
-  /** Which functions `hotReset` would reset, and whether it may. */
-  hotResetInfo(): HotResetInfo;
-  /** Resets the bus or slot with all dependents. */
-  hotReset(): void;
-
   /** True when the kernel knows the feature on this function (`get` or `set` for that direction). */
   probeFeature(feature: number, direction?: "get" | "set"): boolean;
-  /** Sets the VF token of a PF, as the text of a UUID; VFs then open with this token only. */
-  setVfToken(token: string): void;
-
   /** Closes the function; every mapping is taken away first. May be called again. */
   close(): void;
 }

@@ -5,7 +5,8 @@
  */
 import { requireType } from "../errors/doors.ts";
 import { UnsupportedError } from "../errors/mod.ts";
-import type { InterruptKind, InterruptVector, VirtioTransport } from "./transport/transport.ts";
+import type { InterruptVector } from "../wait/interrupt_vector.ts";
+import type { InterruptKind, VirtioTransport } from "./transport/transport.ts";
 
 /** What the caller asks for. `auto`: MSI-X, else INTx, else none. */
 export type InterruptChoice = "msix" | "intx" | "none" | "auto";

@@ -42,7 +42,9 @@ export * from "./transport/open.ts";
 export type { PciModernOptions } from "./transport/pci_modern.ts";
 export { requireQueueState } from "./transport/pci_queue_state.ts";
 export * from "./transport/transport.ts";
-export * from "./waiter.ts";
+export * from "../wait/waiter.ts";
+export type * from "../wait/interrupt_vector.ts";
+export type * from "../wait/lifeline.ts";
 // What the types above are made of.
 export type { DeviceError } from "../errors/mod.ts";
 export type { EventFd } from "../../ffi/mod.ts";

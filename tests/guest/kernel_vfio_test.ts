@@ -15,6 +15,7 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../lib/errors/mod.ts";
+import type { VfioPciDevice } from "../../lib/vfio/pci_device.ts";
 import { DEVICE_FEATURE, DEVICE_FLAG, IRQ, REGION, type VfioDevice } from "../../lib/vfio/device.ts";
 import { Bar, ConfigAccess, InterruptSet, openKernelDevice } from "../../lib/vfio/mod.ts";
 import type { KernelOpenOptions } from "../../lib/vfio/mod.ts";
@@ -102,7 +103,11 @@ function first(id: string): string {
   return address;
 }
 
-function withDevice(address: string, options: KernelOpenOptions, body: (device: VfioDevice) => void): void {
+function withDevice(
+  address: string,
+  options: KernelOpenOptions,
+  body: (device: VfioPciDevice) => void,
+): void {
   onVfio(address, () => {
     using device = openKernelDevice(address, options);
     assertEquals(device.path, options.path);

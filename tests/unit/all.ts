@@ -173,5 +173,5 @@ import "./virtio/split_lies_test.ts";
 import "./virtio/split_random_test.ts";
 import "./virtio/split_rules_test.ts";
 import "./virtio/suspend_test.ts";
-import "./virtio/waiter_test.ts";
+import "./wait/waiter_test.ts";
 import "./wire/struct_test.ts";

@@ -6,7 +6,7 @@
 import { isErrno, type OwnedFd } from "../../../ffi/mod.ts";
 import { ProtocolError, RefusedError } from "../../errors/mod.ts";
 import { PciAddress } from "../../pci/address.ts";
-import type { HotResetDependent, HotResetInfo } from "../device.ts";
+import type { HotResetDependent, HotResetInfo } from "../pci_device.ts";
 import {
   dependentDevice,
   DEVICE_IOCTL,

@@ -10,16 +10,15 @@ import type { DmaSpace } from "../../memory/mod.ts";
 import {
   DEVICE_FEATURE,
   DEVICE_FLAG,
-  type HotResetInfo,
   type IrqInfo,
   type IrqRequest,
   REGION,
   REGION_FLAG,
   type RegionArea,
   type RegionInfo,
-  type VfioDevice,
   type VfioDeviceInfo,
 } from "../device.ts";
+import type { HotResetInfo, VfioPciDevice } from "../pci_device.ts";
 import { decodeRegionInfo, type RegionAnswer } from "../region_answer.ts";
 import { parseVfToken } from "../uuid.ts";
 import { DEVICE_IOCTL, deviceFeature, deviceInfo, FEATURE_FLAG, irqInfo, regionInfo } from "./abi.ts";
@@ -43,7 +42,7 @@ const HOT_RESET_HINTS: Readonly<Record<string, string>> = {
 };
 
 /** `VfioDevice` over a kernel descriptor. Made by `openKernelDevice`. */
-export class KernelDevice implements VfioDevice {
+export class KernelDevice implements VfioPciDevice {
   static {
     typedErrors(this);
   }
@@ -197,7 +196,7 @@ export class KernelDevice implements VfioDevice {
     explaining(RESET_HINTS, () => this.#kernel.ioctlValue(this.#binding.fd, DEVICE_IOCTL.reset));
   }
 
-  /** As `VfioDevice.hotResetInfo`. */
+  /** As `VfioPciDevice.hotResetInfo`. */
   hotResetInfo(): HotResetInfo {
     this.#requireOpen();
     return explaining(

@@ -5,7 +5,7 @@
  */
 import { isErrno } from "../../../ffi/mod.ts";
 import { RefusedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
-import type { VfioDevice } from "../device.ts";
+import type { VfioPciDevice } from "../pci_device.ts";
 import { formatVfToken, parseVfToken } from "../uuid.ts";
 import { bindByCdev, bindByGroup, type IommuBinding } from "./binding.ts";
 import { CDEV_NODES } from "./cdev.ts";
@@ -33,12 +33,12 @@ export interface KernelOpenOptions {
  * @throws NotFoundError (no such function), UsageError (not on a VFIO driver, malformed token), RefusedError (group not viable,
  * VF token missing or wrong), UnsupportedError (no IOMMU, no VFIO, no such path), SyscallError
  */
-export function openKernelDevice(address: string, options: KernelOpenOptions = {}): VfioDevice {
+export function openKernelDevice(address: string, options: KernelOpenOptions = {}): VfioPciDevice {
   return openOn(runningKernel, address, options);
 }
 
 /** As `openKernelDevice`, on a kernel that need not be the running one. */
-export function openOn(kernel: KernelCalls, address: string, options: KernelOpenOptions): VfioDevice {
+export function openOn(kernel: KernelCalls, address: string, options: KernelOpenOptions): VfioPciDevice {
   const facts = readFunctionFacts(kernel, address);
   const token = options.vfToken === undefined ? undefined : parseVfToken(options.vfToken);
   requireVfio(kernel, facts);

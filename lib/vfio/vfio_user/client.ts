@@ -4,21 +4,20 @@
  * @module
  */
 import { typedErrors } from "../../errors/doors.ts";
+import type { Lifeline } from "../../wait/lifeline.ts";
 import { ClosedError, ExhaustedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { type EventFd, isErrno, type MappedMemory, type OwnedFd, UnixSocket } from "../../../ffi/mod.ts";
 import { type DmaAccess, type DmaMapper, DmaSpace, type IovaRange } from "../../memory/mod.ts";
 import {
   DEVICE_FEATURE,
   DEVICE_FLAG,
-  type HotResetInfo,
   type IrqInfo,
   type IrqRequest,
-  type Lifeline,
   type RegionArea,
   type RegionInfo,
-  type VfioDevice,
   type VfioDeviceInfo,
 } from "../device.ts";
+import type { HotResetInfo, VfioPciDevice } from "../pci_device.ts";
 import { parseVfToken } from "../uuid.ts";
 import type { PeerCapabilities } from "./capabilities.ts";
 import { ClientChannel } from "./client_channel.ts";
@@ -69,7 +68,7 @@ export const VFIO_USER_IOVA_RANGES: readonly IovaRange[] = [
  * protocol, the call throws `PeerGoneError`, `TimeoutError` or `ProtocolError`, and so does every later call; `close()` still
  * releases everything.
  */
-export class VfioUserDevice implements VfioDevice, DmaMapper {
+export class VfioUserDevice implements VfioPciDevice, DmaMapper {
   static {
     typedErrors(this);
   }

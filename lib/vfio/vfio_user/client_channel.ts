@@ -6,7 +6,7 @@
 import { requireType } from "../../errors/doors.ts";
 import { ClosedError, PeerGoneError, ProtocolError, TimeoutError } from "../../errors/mod.ts";
 import { Epoll, errnoNumber, type OwnedFd, SyscallError, UnixSocket } from "../../../ffi/mod.ts";
-import type { Lifeline } from "../device.ts";
+import type { Lifeline } from "../../wait/lifeline.ts";
 import { CommandWay } from "./client_answers.ts";
 import type { ClientMemory } from "./client_memory.ts";
 import type { IncomingMessages, OutgoingMessage } from "./connection.ts";

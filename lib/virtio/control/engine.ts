@@ -8,7 +8,7 @@ import { sleepBlocking } from "../../../ffi/mod.ts";
 import { ClosedError, UsageError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import type { Virtqueue } from "../queue/virtqueue.ts";
-import type { WaitTarget } from "../waiter.ts";
+import type { WaitTarget } from "../../wait/waiter.ts";
 import type { Command } from "./command.ts";
 import type { CommandRoom } from "./command_memory.ts";
 import { CommandLane } from "./lane.ts";

@@ -9,12 +9,12 @@ import { requireType, typedErrors } from "../../errors/doors.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { SharedDmaSpace } from "../../memory/mod.ts";
 import { FEATURE, featureNames } from "../constants/features.ts";
-import type { Lifeline } from "../../vfio/device.ts";
+import type { InterruptVector } from "../../wait/interrupt_vector.ts";
+import type { Lifeline } from "../../wait/lifeline.ts";
 import type { QueueView } from "../constants/queue_view.ts";
 import type {
   Doorbell,
   InterruptKind,
-  InterruptVector,
   Profile,
   QueueAddresses,
   QueueStateAccess,

@@ -10,20 +10,14 @@ import { ClosedError, DeviceError, shown, TimeoutError, UsageError } from "../..
 import type { DmaSpace } from "../../memory/mod.ts";
 import type { AccessWidth, RegisterDeclaration, RegisterTable } from "../../registers/declaration.ts";
 import type { Registers, RegisterSpace } from "../../registers/registers.ts";
-import type { Lifeline } from "../../vfio/device.ts";
+import type { InterruptVector } from "../../wait/interrupt_vector.ts";
+import type { Lifeline } from "../../wait/lifeline.ts";
 import type { InterruptSet } from "../../vfio/interrupts.ts";
 import { NO_VECTOR } from "../constants/pci.ts";
 import type { QueueView } from "../constants/queue_view.ts";
 import { describeStatus } from "../constants/status.ts";
 import { quietly } from "./letting_go.ts";
-import type {
-  Doorbell,
-  InterruptKind,
-  InterruptVector,
-  Profile,
-  QueueAddresses,
-  VirtioTransport,
-} from "./transport.ts";
+import type { Doorbell, InterruptKind, Profile, QueueAddresses, VirtioTransport } from "./transport.ts";
 
 /** How long a reset may take, of the device or of a queue. */
 export const PATIENT_RESET_MS = 5000;

@@ -5,7 +5,9 @@
  */
 import type { EventFd, MappedMemory } from "../../../ffi/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
-import type { Lifeline, RegionArea } from "../../vfio/device.ts";
+import type { RegionArea } from "../../vfio/device.ts";
+import type { InterruptVector } from "../../wait/interrupt_vector.ts";
+import type { Lifeline } from "../../wait/lifeline.ts";
 import type { LegacyNotifyArea } from "../admin/legacy_access.ts";
 import type { QueueState } from "../constants/queue_state.ts";
 import type { QueueView } from "../constants/queue_view.ts";
@@ -32,14 +34,6 @@ export interface QueueAddresses {
 export interface Doorbell {
   /** Tells the device that buffers are available. `nextOffset`/`nextWrap` matter with NOTIFICATION_DATA only. */
   ring(nextOffset: number, nextWrap: number): void;
-}
-
-/** One interrupt line or vector, as eventfd. */
-export interface InterruptVector {
-  /** Signalled by the interrupt; the transport's. */
-  readonly eventFd: EventFd;
-  /** Called after the eventfd was taken: reads the ISR for INTx, and unmasks it where it masked itself, nothing for MSI and MSI-X. Returns ISR bits (1 queue, 2 config), 3 when unknown. */
-  acknowledge(): number;
 }
 
 /** A shared memory region (reference 1.7), or what a device has in its place. */

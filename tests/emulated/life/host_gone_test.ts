@@ -4,7 +4,7 @@ import { VirtioNet } from "../../../drivers/virtio_net.ts";
 import { ClosedError, PeerGoneError } from "../../../lib/errors/mod.ts";
 import { EmulatedHost } from "../../../lib/host/mod.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
-import type { WaitMode } from "../../../lib/virtio/waiter.ts";
+import type { WaitMode } from "../../../lib/wait/waiter.ts";
 
 const PF = "0000:01:00.0";
 

@@ -6,7 +6,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ["lib/errors"],
   ["lib/wire"],
   ["ffi"],
-  ["lib/memory", "lib/capture"],
+  ["lib/memory", "lib/wait", "lib/capture"],
   ["lib/registers"],
   ["lib/pci"],
   ["lib/vfio"],

@@ -10,7 +10,7 @@ import {
 } from "../../../lib/errors/mod.ts";
 import { ConsolePort } from "../../../drivers/virtio_console/port.ts";
 import type { PortBuffers } from "../../../drivers/virtio_console/port_buffers.ts";
-import { Waiter } from "../../../lib/virtio/waiter.ts";
+import { Waiter } from "../../../lib/wait/waiter.ts";
 import { FakeTransport } from "../virtio/fake_transport.ts";
 import { ModelConsole } from "./model_console.ts";
 

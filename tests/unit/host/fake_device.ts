@@ -1,8 +1,8 @@
 import { ClosedError } from "../../../lib/errors/mod.ts";
-import type { VfioDevice } from "../../../lib/vfio/device.ts";
+import type { VfioPciDevice } from "../../../lib/vfio/pci_device.ts";
 
 /** A device that can only be closed; `log` gets the names of the calls. */
-export function fakeDevice(address: string, log: string[] = []): VfioDevice {
+export function fakeDevice(address: string, log: string[] = []): VfioPciDevice {
   let closed = false;
   return new Proxy({}, {
     get: (_, name) => {
@@ -16,5 +16,5 @@ export function fakeDevice(address: string, log: string[] = []): VfioDevice {
         return name;
       };
     },
-  }) as VfioDevice;
+  }) as VfioPciDevice;
 }

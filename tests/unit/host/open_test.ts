@@ -3,7 +3,7 @@ import { processId } from "../../../ffi/mod.ts";
 import { RefusedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { LockedDevice } from "../../../lib/host/locked_device.ts";
 import type { OpenRequest } from "../../../lib/host/sysfs_host.ts";
-import type { VfioDevice } from "../../../lib/vfio/device.ts";
+import type { VfioPciDevice } from "../../../lib/vfio/pci_device.ts";
 import { fakeDevice } from "./fake_device.ts";
 import { fixture, FUNCTIONS, NET, PF, VF0 } from "./fixture.ts";
 
@@ -63,7 +63,7 @@ Deno.test("open: the lock is held until the device is closed, and names this pro
 Deno.test("open: the lock is let go of also when the device was closed underneath", () => {
   using made = fixture();
   made.host.bind(NET);
-  const inner: VfioDevice[] = [];
+  const inner: VfioPciDevice[] = [];
   using host = made.another({
     opener: ({ address }) => {
       const device = fakeDevice(address);
@@ -90,7 +90,7 @@ Deno.test("open: what is closed again and again lets go once, also when closing 
       closes++;
       if (fails) throw new UsageError("cannot be closed");
     };
-    const device = new LockedDevice({ close } as Partial<VfioDevice> as VfioDevice, () => released++);
+    const device = new LockedDevice({ close } as Partial<VfioPciDevice> as VfioPciDevice, () => released++);
     for (let i = 0; i < 3; i++) {
       try {
         device.close();
@@ -115,7 +115,7 @@ Deno.test("open: every call reaches the device, also after it is closed", () => 
   const log: string[] = [];
   using host = opening(made, log);
   using device = host.open(NET);
-  const calls: [string, (one: VfioDevice) => unknown][] = [
+  const calls: [string, (one: VfioPciDevice) => unknown][] = [
     ["regionInfo 3", (one) => one.regionInfo(3)],
     ["irqInfo 2", (one) => one.irqInfo(2)],
     ["readRegion 0 8 0,0", (one) => one.readRegion(0, 8, new Uint8Array(2))],

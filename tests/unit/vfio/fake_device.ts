@@ -3,7 +3,6 @@ import { createMemfd, type EventFd, MappedMemory, type OwnedFd, pageSizeBytes } 
 import { ClosedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import type { DmaSpace } from "../../../lib/memory/mod.ts";
 import {
-  type HotResetInfo,
   IRQ_FLAG,
   type IrqInfo,
   type IrqRequest,
@@ -139,20 +138,8 @@ export class FakeDevice implements VfioDevice {
     this.#open();
   }
 
-  hotResetInfo(): HotResetInfo {
-    return { dependents: [], possible: false };
-  }
-
-  hotReset(): void {
-    throw new UnsupportedError("the fake has no hot reset");
-  }
-
   probeFeature(): boolean {
     return false;
-  }
-
-  setVfToken(): void {
-    throw new UnsupportedError("the fake has no VF token");
   }
 
   close(): void {

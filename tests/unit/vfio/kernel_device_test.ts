@@ -8,7 +8,8 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../lib/errors/mod.ts";
-import { DEVICE_FEATURE, IRQ, IRQ_FLAG, REGION, type VfioDevice } from "../../../lib/vfio/device.ts";
+import { DEVICE_FEATURE, IRQ, IRQ_FLAG, REGION } from "../../../lib/vfio/device.ts";
+import type { VfioPciDevice } from "../../../lib/vfio/pci_device.ts";
 import { openOn } from "../../../lib/vfio/kernel/open.ts";
 import { ConfigAccess } from "../../../lib/vfio/mod.ts";
 import { type FakeFunction, FakeKernel, regionOffset } from "./fake_kernel.ts";
@@ -29,7 +30,7 @@ const fn: FakeFunction = {
 
 /** Opens a function of a fresh model, and checks that nothing of it stays. */
 function withKernel(
-  body: (device: VfioDevice, kernel: FakeKernel) => void,
+  body: (device: VfioPciDevice, kernel: FakeKernel) => void,
   change: { path?: "group" | "cdev"; kernel?: (kernel: FakeKernel) => void } = {},
 ): void {
   const before = { fds: openFdCount(), ...mappingCount() };

@@ -4,7 +4,7 @@ import { createMemfd, EventFd, type OwnedFd, UnixSocket } from "../../../ffi/mod
 import { PeerGoneError, ProtocolError, TimeoutError } from "../../../lib/errors/mod.ts";
 import { COMMAND, dmaAccess, messageHeader, versionMessage } from "../../../lib/vfio/vfio_user/protocol.ts";
 import type { VfioUserDevice } from "../../../lib/vfio/vfio_user/mod.ts";
-import { Waiter } from "../../../lib/virtio/waiter.ts";
+import { Waiter } from "../../../lib/wait/waiter.ts";
 import { message } from "./raw_client.ts";
 import { connectFails, type Fixed, goodVersion, reply, session } from "./client_session.ts";
 

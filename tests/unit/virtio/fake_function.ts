@@ -6,14 +6,7 @@
 import { type EventFd, MappedMemory } from "../../../ffi/mod.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import type { DmaSpace } from "../../../lib/memory/mod.ts";
-import type {
-  HotResetInfo,
-  IrqInfo,
-  IrqRequest,
-  RegionArea,
-  RegionInfo,
-  VfioDevice,
-} from "../../../lib/vfio/device.ts";
+import type { IrqInfo, IrqRequest, RegionArea, RegionInfo, VfioDevice } from "../../../lib/vfio/device.ts";
 import { FakeIommu } from "./fake_iommu.ts";
 
 /** One `virtio_pci_cap`. */
@@ -300,17 +293,8 @@ export class FakeFunction implements VfioDevice {
   reset(): void {
     this.#reset();
   }
-  hotResetInfo(): HotResetInfo {
-    throw new UnsupportedError("hot reset");
-  }
-  hotReset(): void {
-    throw new UnsupportedError("hot reset");
-  }
   probeFeature(): boolean {
     return false;
-  }
-  setVfToken(): void {
-    throw new UnsupportedError("token");
   }
   close(): void {
     if (this.closed) return;

@@ -11,7 +11,6 @@ import { QueueDoorbell } from "../../../lib/virtio/transport/pci_registers.ts";
 import type {
   Doorbell,
   InterruptKind,
-  InterruptVector,
   Profile,
   QueueAddresses,
   SharedMemory,
@@ -19,6 +18,7 @@ import type {
 } from "../../../lib/virtio/transport/transport.ts";
 import { FEATURE } from "../../../lib/virtio/constants/features.ts";
 import type { QueueView } from "../../../lib/virtio/constants/queue_view.ts";
+import type { InterruptVector } from "../../../lib/wait/interrupt_vector.ts";
 import { FakeIommu } from "./fake_iommu.ts";
 import {
   checkQueueState,

@@ -1,10 +1,10 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { openFdCount, UnixSocket } from "../../../ffi/mod.ts";
 import { PeerGoneError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
-import type { Lifeline } from "../../../lib/vfio/device.ts";
+import type { Lifeline } from "../../../lib/wait/lifeline.ts";
 import { MovableTransport } from "../../../lib/virtio/transport/movable.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
-import { Waiter } from "../../../lib/virtio/waiter.ts";
+import { Waiter } from "../../../lib/wait/waiter.ts";
 import { FakeFunction } from "./fake_function.ts";
 
 Deno.test("movable: interrupts that are turned on again leave no eventfd behind", () => {

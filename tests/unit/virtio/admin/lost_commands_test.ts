@@ -13,7 +13,7 @@ import type { AdminReply } from "../../../../lib/virtio/admin/frame.ts";
 import { AdminQueues } from "../../../../lib/virtio/admin/queues.ts";
 import type { CommandWaiter } from "../../../../lib/virtio/control/engine.ts";
 import { createVirtqueue } from "../../../../lib/virtio/queue/create.ts";
-import type { WaitTarget } from "../../../../lib/virtio/waiter.ts";
+import type { WaitTarget } from "../../../../lib/wait/waiter.ts";
 import { FakeOwner, FIRST, standardAnswer } from "./fake_owner.ts";
 import { LISTS, opened, RAW, turns } from "./held_owner.ts";
 

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { EventFd, UnixSocket } from "../../../ffi/mod.ts";
 import { ClosedError, DeviceError, PeerGoneError, UsageError } from "../../../lib/errors/mod.ts";
-import { Waiter, type WaitTarget } from "../../../lib/virtio/waiter.ts";
+import { Waiter, type WaitTarget } from "../../../lib/wait/waiter.ts";
 
 /** A target by hand, which notes what is asked of it. */
 class Target implements WaitTarget {

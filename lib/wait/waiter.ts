@@ -7,8 +7,8 @@ import { setImmediate } from "node:timers";
 import { Epoll } from "../../ffi/mod.ts";
 import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, shown, UsageError } from "../errors/mod.ts";
-import type { Lifeline } from "../vfio/device.ts";
-import type { InterruptVector } from "./transport/transport.ts";
+import type { InterruptVector } from "./interrupt_vector.ts";
+import type { Lifeline } from "./lifeline.ts";
 
 /** What is waited for. A `Virtqueue` is one; a driver makes one of several queues. */
 export interface WaitTarget {
