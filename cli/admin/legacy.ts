@@ -10,6 +10,7 @@ import {
   deviceTypeName,
   featureNames,
   LEGACY_CFG,
+  LEGACY_CFG_BYTES,
   LEGACY_RING_ALIGN,
   legacyConfigBytes,
   legacyConfigField,
@@ -109,9 +110,9 @@ function virtioId(host: Host, address: string): number {
 
 function commonRows(legacy: LegacyRegisterAccess, deviceId: number): Row[] {
   return (Object.keys(LEGACY_CFG) as LegacyRegisterName[]).map((name) => {
-    const { offset, width, ...register } = LEGACY_CFG[name];
+    const { offset, width } = LEGACY_CFG[name];
     const place = { part: "common", offset, width, name } as const;
-    const value = readUnlessAbsent(() => legacy.readCommon(offset, width), "msix" in register);
+    const value = readUnlessAbsent(() => legacy.readCommon(offset, width), offset >= LEGACY_CFG_BYTES.plain);
     return value === null
       ? { ...place, value, meaning: "there only while MSI-X is enabled" }
       : { ...place, value: BigInt(value), meaning: meaningOf(name, value, deviceId) };
