@@ -4,25 +4,24 @@
  * @module
  */
 import { UsageError } from "../errors/mod.ts";
+import type { BarDeclaration as ConfigBar } from "../pci/bar_builder.ts";
+import type {
+  ExtendedCapabilityDeclaration,
+  StandardCapabilityDeclaration,
+} from "../pci/capability_builder.ts";
+import { SRIOV_BYTES } from "../pci/capability/sriov.ts";
+import { buildConfigSpace, placedOffset } from "../pci/config_builder.ts";
+import type { ConfigSpaceImage } from "../pci/config_writer.ts";
 import {
-  type BarDeclaration as ConfigBar,
-  buildConfigSpace,
-  CAPABILITY_ID,
-  COMMAND,
-  type ConfigSpaceImage,
-  DEVICE_CONTROL,
+  EXPRESS,
   EXTENDED_BYTES,
-  type ExtendedCapabilityDeclaration,
-  fieldMask,
-  HEADER_OFFSET,
-  MSIX_CONTROL,
-  placedOffset,
-  POWER_MANAGEMENT_CONTROL,
-  SRIOV_BYTES,
-  SRIOV_CONTROL,
-  SRIOV_OFFSET,
-  type StandardCapabilityDeclaration,
+  HEADER,
+  MSIX,
+  POWER_MANAGEMENT,
+  SRIOV,
+  VENDOR_SPECIFIC,
 } from "../pci/mod.ts";
+import { fieldMask } from "../registers/declaration.ts";
 import type { BarDeclaration, PciFunctionBehaviour, VendorCapability } from "./pci_function.ts";
 
 /** SR-IOV of a PF, as its capability will say. */
@@ -63,6 +62,11 @@ export interface AssignedBar {
   readonly address: bigint;
 }
 
+const COMMAND = HEADER.command;
+const DEVICE_CONTROL = EXPRESS.registers.deviceControl;
+const MSIX_CONTROL = MSIX.registers.control;
+const POWER_CONTROL = POWER_MANAGEMENT.registers.control;
+const { control: SRIOV_CONTROL, numVfs: NUM_VFS, vfBars: VF_BARS } = SRIOV.registers;
 /** Fields of `virtio_pci_cfg_cap`. */
 const WINDOW = { bar: 4, offset: 8, length: 12, data: 16 } as const;
 const DWORD = 4;
@@ -157,14 +161,14 @@ export class FunctionConfig {
   /** The function is in D3hot and answers to config accesses only. */
   get asleep(): boolean {
     return this.#bit(
-      this.#power + POWER_MANAGEMENT_CONTROL.offset,
-      fieldMask(POWER_MANAGEMENT_CONTROL.fields.powerState),
+      this.#power + POWER_CONTROL.offset,
+      fieldMask(POWER_CONTROL.fields.powerState),
     );
   }
 
   /** NumVFs as written. */
   get numVfs(): number {
-    return this.#sriov === undefined ? 0 : this.#image.config.read16(this.#sriov + SRIOV_OFFSET.numVfs);
+    return this.#sriov === undefined ? 0 : this.#image.config.read16(this.#sriov + NUM_VFS.offset);
   }
 
   /** VF Enable. */
@@ -185,7 +189,7 @@ export class FunctionConfig {
     if (this.#window !== undefined) this.#readWindow(this.#window, offset, into.byteLength);
     into.set(this.#image.read(offset, into.byteLength));
     // Bit 3 of Status.
-    if (live.interrupt) orInto(into, HEADER_OFFSET.status - offset, 0x08);
+    if (live.interrupt) orInto(into, HEADER.status.offset - offset, 0x08);
     // The top bit of MSI-X Message Control, which lies in its second byte.
     if (live.msixOn && this.#msix !== undefined) {
       orInto(into, this.#msix + MSIX_CONTROL.offset + 1 - offset, 0x80);
@@ -208,29 +212,20 @@ export class FunctionConfig {
 
   /** Sets or clears bits of Command from the host's side. */
   setCommand(bits: { memorySpace?: boolean; ioSpace?: boolean; busMaster?: boolean }): void {
-    let command = this.#image.config.read16(COMMAND.offset);
-    for (const [name, on] of Object.entries(bits) as [keyof typeof bits, boolean][]) {
-      const mask = fieldMask(COMMAND.fields[name]);
-      command = on ? command | mask : command & ~mask;
-    }
-    this.#image.set16(COMMAND.offset, command);
+    this.#image.registers(HEADER).change("command", bits);
     this.#events.controlsChanged();
   }
 
   /** Brings the function from D3hot to D0; it keeps its state (No_Soft_Reset). */
   wake(): void {
-    const at = this.#power + POWER_MANAGEMENT_CONTROL.offset;
-    this.#image.set16(
-      at,
-      this.#image.config.read16(at) & ~fieldMask(POWER_MANAGEMENT_CONTROL.fields.powerState),
-    );
+    this.#image.registers(POWER_MANAGEMENT.registers, this.#power).change("control", { powerState: 0 });
   }
 
   /** Everything as at power-on but SR-IOV, which outlives the user of a PF. */
   powerOn(): void {
     const kept = this.#sriov === undefined ? undefined : this.#image.read(this.#sriov, SRIOV_BYTES);
     this.#image.reset("conventional");
-    if (kept !== undefined) kept.forEach((byte, i) => this.#image.set8(this.#sriov! + i, byte));
+    if (kept !== undefined) kept.forEach((byte, i) => this.#image.set(this.#sriov! + i, 1, byte));
     this.#events.controlsChanged();
   }
 
@@ -240,10 +235,10 @@ export class FunctionConfig {
     if (at === undefined) throw new UsageError("a function without SR-IOV");
     const enable = fieldMask(SRIOV_CONTROL.fields.vfEnable) |
       fieldMask(SRIOV_CONTROL.fields.vfMemorySpaceEnable);
-    if (count > 0) this.write(at + SRIOV_OFFSET.numVfs, word(count));
-    const control = this.#image.config.read16(at + SRIOV_OFFSET.control);
-    this.write(at + SRIOV_OFFSET.control, word(count > 0 ? control | enable : control & ~enable));
-    if (count === 0) this.write(at + SRIOV_OFFSET.numVfs, word(0));
+    if (count > 0) this.write(at + NUM_VFS.offset, word(count));
+    const control = this.#image.config.read16(at + SRIOV_CONTROL.offset);
+    this.write(at + SRIOV_CONTROL.offset, word(count > 0 ? control | enable : control & ~enable));
+    if (count === 0) this.write(at + NUM_VFS.offset, word(0));
   }
 
   /** Writes addresses into BARs and VF BARs, as firmware does, and makes them the power-on state. */
@@ -256,8 +251,8 @@ export class FunctionConfig {
         }
       }
     };
-    place(HEADER_OFFSET.bar0, bars);
-    if (this.#sriov !== undefined) place(this.#sriov + SRIOV_OFFSET.vfBar0, vfBars);
+    place(HEADER.bars.offset, bars);
+    if (this.#sriov !== undefined) place(this.#sriov + VF_BARS.offset, vfBars);
     this.#image.captureResetState();
   }
 
@@ -266,9 +261,9 @@ export class FunctionConfig {
     const bytes = new Uint8Array(EXTENDED_BYTES);
     this.read(0, bytes, live);
     if (!this.#isVf) return bytes;
-    bytes.fill(0xff, HEADER_OFFSET.vendorId, HEADER_OFFSET.command);
-    bytes[HEADER_OFFSET.command]! &= ~fieldMask(COMMAND.fields.memorySpace);
-    bytes.fill(0, HEADER_OFFSET.bar0, HEADER_OFFSET.cardbusCis);
+    bytes.fill(0xff, HEADER.vendorId.offset, HEADER.command.offset);
+    bytes[HEADER.command.offset]! &= ~fieldMask(COMMAND.fields.memorySpace);
+    bytes.fill(0, HEADER.bars.offset, HEADER.cardbusCis.offset);
     return bytes;
   }
 
@@ -293,8 +288,7 @@ export class FunctionConfig {
   }
 
   #clearVfEnable(): void {
-    const at = this.#sriov! + SRIOV_OFFSET.control;
-    this.#image.set16(at, this.#image.config.read16(at) & ~fieldMask(SRIOV_CONTROL.fields.vfEnable));
+    this.#image.registers(SRIOV.registers, this.#sriov).change("control", { vfEnable: false });
   }
 
   /** A read of pci_cfg_data reads the BAR first (virtio 1.2 §4.1.4.9.1). */
@@ -303,7 +297,7 @@ export class FunctionConfig {
     if (target === undefined) return;
     const data = new Uint8Array(target.length);
     this.#events.readBar(target.bar, target.offset, data);
-    data.forEach((byte, i) => this.#image.set8(window + WINDOW.data + i, byte));
+    data.forEach((byte, i) => this.#image.set(window + WINDOW.data + i, 1, byte));
   }
 
   #writeWindow(window: number, offset: number, length: number): void {
@@ -335,7 +329,7 @@ export class FunctionConfig {
   }
 
   #sriovControl(mask: number): boolean {
-    return this.#sriov !== undefined && this.#bit(this.#sriov + SRIOV_OFFSET.control, mask);
+    return this.#sriov !== undefined && this.#bit(this.#sriov + SRIOV_CONTROL.offset, mask);
   }
 
   #bit(offset: number, mask: number): boolean {
@@ -371,7 +365,7 @@ function standardCapabilities(behaviour: PciFunctionBehaviour): StandardCapabili
 }
 
 function vendorCapability({ bytes, barAccess }: VendorCapability): StandardCapabilityDeclaration {
-  if (bytes[0] !== CAPABILITY_ID.vendorSpecific || bytes[2] !== bytes.byteLength) {
+  if (bytes[0] !== VENDOR_SPECIFIC.id || bytes[2] !== bytes.byteLength) {
     throw new UsageError(`a vendor-specific capability begins with id ${bytes[0]} and length ${bytes[2]}`, {
       hint: `id 9 and length ${bytes.byteLength} are needed`,
     });

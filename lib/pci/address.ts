@@ -5,6 +5,7 @@
  * @module
  */
 
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { UsageError } from "../errors/mod.ts";
 
 /** Text that {@linkcode PciAddress.parse} accepts, for messages and help pages. */
@@ -40,6 +41,10 @@ const PATTERN = /^(?:([0-9a-f]{1,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$/i;
  * still write the 8-bit function number as `device.function`, and so does this class.
  */
 export class PciAddress {
+  static {
+    typedErrors(this);
+  }
+
   /** PCI domain, up to 32 bits. */
   readonly domain: number;
   /** Bus number, 8 bits. */
@@ -55,6 +60,7 @@ export class PciAddress {
    * @throws {UsageError} when a number is not an integer or is out of its range
    */
   constructor(parts: PciAddressParts) {
+    requireType(parts, "object", "new PciAddress: parts");
     const domain = parts.domain ?? 0;
     check("domain", domain, 0xffffffff);
     check("bus", parts.bus, 0xff);

@@ -45,12 +45,12 @@ export function buildBars(
     const offset = firstOffset + 4 * bar.index;
     const lower = -bar.sizeBytes % 2 ** 32;
     if (bar.space === "io") {
-      image.set32(offset, 1);
+      image.set(offset, 4, 1);
       image.addMask(image.writeMask, offset, 4, lower & ~3);
       continue;
     }
     const is64 = bar.addressBits === 64;
-    image.set32(offset, (is64 ? 4 : 0) | (bar.prefetchable ? 8 : 0));
+    image.set(offset, 4, (is64 ? 4 : 0) | (bar.prefetchable ? 8 : 0));
     image.addMask(image.writeMask, offset, 4, lower & ~0xf);
     if (!is64) continue;
     taken.add(bar.index + 1);

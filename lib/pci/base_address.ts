@@ -55,31 +55,16 @@ export function decodeBaseAddresses(
     const raw = read(offset) >>> 0;
     const sizeBytes = sizes[index] ?? 0;
     if (raw === 0 && sizeBytes === 0) continue;
-    if (raw & 1) {
-      const address = BigInt((raw & ~3) >>> 0);
-      found.push({
-        index,
-        offset,
-        space: "io",
-        addressBits: 32,
-        reservedType: false,
-        prefetchable: false,
-        address,
-        sizeBytes,
-        raw,
-      });
-      continue;
-    }
-    const type = (raw >>> 1) & 3;
-    let address = BigInt((raw & ~0xf) >>> 0);
+    const isIo = (raw & 1) !== 0, type = isIo ? 0 : (raw >>> 1) & 3;
+    let address = BigInt((raw & (isIo ? ~3 : ~0xf)) >>> 0);
     if (type === 2 && index + 1 < count) address |= BigInt(read(offset + 4) >>> 0) << 32n;
     found.push({
       index,
       offset,
-      space: "memory",
+      space: isIo ? "io" : "memory",
       addressBits: type === 2 ? 64 : type === 1 ? 20 : 32,
       reservedType: type === 3,
-      prefetchable: (raw & 8) !== 0,
+      prefetchable: !isIo && (raw & 8) !== 0,
       address,
       sizeBytes,
       raw,

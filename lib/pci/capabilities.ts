@@ -7,120 +7,14 @@
  * @module
  */
 
+import { typedCall } from "../errors/doors.ts";
 import { DeviceError } from "../errors/mod.ts";
-import { type AccessControlCapability, decodeAccessControl } from "./capability/access_control.ts";
-import {
-  type AddressTranslationCapability,
-  decodeAddressTranslation,
-} from "./capability/address_translation.ts";
-import {
-  type AdvancedErrorReportingCapability,
-  decodeAdvancedErrorReporting,
-} from "./capability/advanced_error_reporting.ts";
-import { type AdvancedFeaturesCapability, decodeAdvancedFeatures } from "./capability/advanced_features.ts";
-import {
-  type AlternativeRoutingIdCapability,
-  decodeAlternativeRoutingId,
-} from "./capability/alternative_routing_id.ts";
-import {
-  decodeDownstreamPortContainment,
-  type DownstreamPortContainmentCapability,
-} from "./capability/downstream_port_containment.ts";
-import {
-  decodeEnhancedAllocation,
-  type EnhancedAllocationCapability,
-} from "./capability/enhanced_allocation.ts";
-import { decodeExpress, type ExpressCapability } from "./capability/express.ts";
-import {
-  decodeDesignatedVendorSpecific,
-  decodeExtendedVendorSpecific,
-  type DesignatedVendorSpecificCapability,
-  type ExtendedVendorSpecificCapability,
-} from "./capability/extended_vendor_specific.ts";
-import {
-  CAPABILITY_ID as ID,
-  type CapabilityListName,
-  capabilityName,
-  EXTENDED_CAPABILITY_ID as EXTENDED_ID,
-} from "./capability/id.ts";
-import { decodeL1Substates, type L1SubstatesCapability } from "./capability/l1_substates.ts";
-import { decodeLatencyTolerance, type LatencyToleranceCapability } from "./capability/latency_tolerance.ts";
-import { decodeMsi, type MsiCapability } from "./capability/msi.ts";
-import { decodeMsix, type MsixCapability } from "./capability/msix.ts";
-import { decodePageRequest, type PageRequestCapability } from "./capability/page_request.ts";
-import { decodePasid, type PasidCapability } from "./capability/pasid.ts";
-import { decodePowerManagement, type PowerManagementCapability } from "./capability/power_management.ts";
-import {
-  decodePrecisionTimeMeasurement,
-  type PrecisionTimeMeasurementCapability,
-} from "./capability/precision_time_measurement.ts";
-import { decodeResizableBar, type ResizableBarCapability } from "./capability/resizable_bar.ts";
-import { decodeSecondaryExpress, type SecondaryExpressCapability } from "./capability/secondary_express.ts";
-import { decodeSerialNumber, type SerialNumberCapability } from "./capability/serial_number.ts";
-import { decodeSriov, type SriovCapability } from "./capability/sriov.ts";
-import { decodeSubsystemId, type SubsystemIdCapability } from "./capability/subsystem_id.ts";
-import { decodeTphRequester, type TphRequesterCapability } from "./capability/tph_requester.ts";
-import { decodeVendorSpecific, type VendorSpecificCapability } from "./capability/vendor_specific.ts";
-import { decodeVirtualChannel, type VirtualChannelCapability } from "./capability/virtual_channel.ts";
-import type { VirtioCapability } from "./capability/virtio.ts";
-import { decodeVitalProductData, type VitalProductDataCapability } from "./capability/vital_product_data.ts";
+import { CAPABILITIES, type Capability, type CapabilityOf } from "./capability/all.ts";
+import { type CapabilityDeclaration, decodeCapability } from "./capability/declaration.ts";
+import { type CapabilityListName, capabilityName } from "./capability/names.ts";
 import { type CapabilityHeader, CapabilityWindow, WindowOverrun } from "./capability/window.ts";
 import type { ConfigSpace } from "./config_space.ts";
 import { CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER_BYTES } from "./header.ts";
-
-/** A capability that this library knows by name at most. */
-export interface OtherCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "other";
-}
-
-/** An entry that is on the list only to link on: ID 0, or 0xffff as QEMU and VFIO use it to hide a capability. */
-export interface NullCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "null";
-}
-
-/** A capability whose ID is known but whose contents cannot be what the ID says. */
-export interface MalformedCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "malformed";
-  /** What is wrong with it. */
-  readonly reason: string;
-}
-
-/** Any decoded capability; `kind` tells which. */
-export type Capability =
-  | AccessControlCapability
-  | AddressTranslationCapability
-  | AdvancedErrorReportingCapability
-  | AdvancedFeaturesCapability
-  | AlternativeRoutingIdCapability
-  | DesignatedVendorSpecificCapability
-  | DownstreamPortContainmentCapability
-  | EnhancedAllocationCapability
-  | ExpressCapability
-  | ExtendedVendorSpecificCapability
-  | L1SubstatesCapability
-  | LatencyToleranceCapability
-  | MalformedCapability
-  | MsiCapability
-  | MsixCapability
-  | NullCapability
-  | OtherCapability
-  | PageRequestCapability
-  | PasidCapability
-  | PowerManagementCapability
-  | PrecisionTimeMeasurementCapability
-  | ResizableBarCapability
-  | SecondaryExpressCapability
-  | SerialNumberCapability
-  | SriovCapability
-  | SubsystemIdCapability
-  | TphRequesterCapability
-  | VendorSpecificCapability
-  | VirtioCapability
-  | VirtualChannelCapability
-  | VitalProductDataCapability;
 
 /** Something wrong with a list. */
 export interface CapabilityFinding {
@@ -153,43 +47,6 @@ export interface WalkOptions {
   readonly strict?: boolean;
 }
 
-type Decoder = (window: CapabilityWindow) => Capability;
-
-const STANDARD_DECODERS: ReadonlyMap<number, Decoder> = new Map<number, Decoder>([
-  [ID.powerManagement, decodePowerManagement],
-  [ID.vitalProductData, decodeVitalProductData],
-  [ID.msi, decodeMsi],
-  [ID.vendorSpecific, decodeVendorSpecific],
-  [ID.subsystemId, decodeSubsystemId],
-  [ID.express, decodeExpress],
-  [ID.msix, decodeMsix],
-  [ID.advancedFeatures, decodeAdvancedFeatures],
-  [ID.enhancedAllocation, decodeEnhancedAllocation],
-]);
-
-const EXTENDED_DECODERS: ReadonlyMap<number, Decoder> = new Map<number, Decoder>([
-  [EXTENDED_ID.advancedErrorReporting, decodeAdvancedErrorReporting],
-  [EXTENDED_ID.virtualChannel, decodeVirtualChannel],
-  [EXTENDED_ID.virtualChannelWithMfvc, decodeVirtualChannel],
-  [EXTENDED_ID.deviceSerialNumber, decodeSerialNumber],
-  [EXTENDED_ID.vendorSpecific, decodeExtendedVendorSpecific],
-  [EXTENDED_ID.accessControl, decodeAccessControl],
-  [EXTENDED_ID.alternativeRoutingId, decodeAlternativeRoutingId],
-  [EXTENDED_ID.addressTranslation, decodeAddressTranslation],
-  [EXTENDED_ID.sriov, decodeSriov],
-  [EXTENDED_ID.pageRequest, decodePageRequest],
-  [EXTENDED_ID.resizableBar, (window) => decodeResizableBar(window, false)],
-  [EXTENDED_ID.vfResizableBar, (window) => decodeResizableBar(window, true)],
-  [EXTENDED_ID.tphRequester, decodeTphRequester],
-  [EXTENDED_ID.latencyTolerance, decodeLatencyTolerance],
-  [EXTENDED_ID.secondaryExpress, decodeSecondaryExpress],
-  [EXTENDED_ID.pasid, decodePasid],
-  [EXTENDED_ID.downstreamPortContainment, decodeDownstreamPortContainment],
-  [EXTENDED_ID.l1Substates, decodeL1Substates],
-  [EXTENDED_ID.precisionTimeMeasurement, decodePrecisionTimeMeasurement],
-  [EXTENDED_ID.designatedVendorSpecific, decodeDesignatedVendorSpecific],
-]);
-
 /**
  * Walks both capability lists.
  *
@@ -198,36 +55,34 @@ const EXTENDED_DECODERS: ReadonlyMap<number, Decoder> = new Map<number, Decoder>
  * @throws {DeviceError} in the strict mode, naming the offset, when a list is not as the standard has it
  */
 export function walkCapabilities(config: ConfigSpace, options: WalkOptions = {}): CapabilityList {
-  const walk = new Walk(config, options.strict ?? false);
-  // A function that is gone reads as all ones: every pointer would be 0xff.
-  if (config.isPresent) {
-    walk.standard();
-    walk.extended();
-  }
-  return { capabilities: walk.capabilities, findings: walk.findings };
+  return typedCall("walkCapabilities", [config, options], () => {
+    const walk = new Walk(config, options.strict ?? false);
+    // A function that is gone reads as all ones: every pointer would be 0xff.
+    if (config.isPresent) {
+      walk.standard();
+      walk.extended();
+    }
+    return { capabilities: walk.capabilities, findings: walk.findings };
+  });
 }
 
 /** The first capability of a kind, narrowed to its type. */
 export function findCapability<K extends Capability["kind"]>(
   list: CapabilityList | Iterable<Capability>,
   kind: K,
-): Extract<Capability, { kind: K }> | undefined {
-  for (const capability of Symbol.iterator in list ? list : list.capabilities) {
-    if (capability.kind === kind) return capability as Extract<Capability, { kind: K }>;
-  }
-  return undefined;
+): CapabilityOf<K> | undefined {
+  return findCapabilities(list, kind)[0];
 }
 
 /** All capabilities of a kind, narrowed to their type. */
 export function findCapabilities<K extends Capability["kind"]>(
   list: CapabilityList | Iterable<Capability>,
   kind: K,
-): Extract<Capability, { kind: K }>[] {
-  const found: Extract<Capability, { kind: K }>[] = [];
-  for (const capability of Symbol.iterator in list ? list : list.capabilities) {
-    if (capability.kind === kind) found.push(capability as Extract<Capability, { kind: K }>);
-  }
-  return found;
+): CapabilityOf<K>[] {
+  return typedCall("findCapabilities", [list, kind], () => {
+    const all = Symbol.iterator in list ? [...list] : list.capabilities;
+    return all.filter((one): one is CapabilityOf<K> => one.kind === kind);
+  });
 }
 
 /** State of one walk. */
@@ -270,7 +125,7 @@ class Walk {
         return this.#note("standard", offset, "unavailable", `only the first ${bytes} bytes are readable`);
       }
       const id = this.#config.read8(offset), next = this.#config.read8(offset + 1);
-      this.#add({ list: "standard", id, name: nameOf("standard", id), version: 0, offset, next });
+      this.#add({ list: "standard", id, version: 0, offset, next });
       from = offset + 1;
       pointer = next;
     }
@@ -289,7 +144,7 @@ class Walk {
       // All zeros or all ones at 0x100 is how a function without extended capabilities reads.
       if (offset === CONVENTIONAL_BYTES && (raw === 0 || raw === 0xffffffff)) return;
       const id = raw & 0xffff, version = (raw >>> 16) & 0xf, pointer = raw >>> 20;
-      this.#add({ list: "extended", id, name: nameOf("extended", id), version, offset, next: pointer });
+      this.#add({ list: "extended", id, version, offset, next: pointer });
       const next = pointer & ~3;
       if (next !== pointer) this.#note("extended", offset, "unaligned", `pointer 0x${pointer.toString(16)}`);
       if (next !== 0 && next < CONVENTIONAL_BYTES) {
@@ -300,20 +155,24 @@ class Walk {
     }
   }
 
-  #add(header: CapabilityHeader): void {
-    const capability = this.#decode(header);
+  #add(found: Omit<CapabilityHeader, "name">): void {
+    const declaration = CAPABILITIES.find(({ list, id, vendorId }: CapabilityDeclaration) =>
+      list === found.list && id === found.id && (vendorId ?? this.#config.vendorId) === this.#config.vendorId
+    );
+    const name = declaration?.title ?? capabilityName(found.list, found.id) ??
+      `Capability ID 0x${found.id.toString(16)}`;
+    const capability = this.#decode({ ...found, name }, declaration);
     this.capabilities.push(capability);
     this.#claim(capability);
   }
 
-  #decode(header: CapabilityHeader): Capability {
+  #decode(header: CapabilityHeader, declaration: typeof CAPABILITIES[number] | undefined): Capability {
     if (header.id === 0 || (header.list === "extended" && header.id === 0xffff)) {
       return { ...header, kind: "null" };
     }
-    const decoder = (header.list === "standard" ? STANDARD_DECODERS : EXTENDED_DECODERS).get(header.id);
-    if (decoder === undefined) return { ...header, kind: "other" };
+    if (declaration === undefined) return { ...header, kind: "other" };
     try {
-      return decoder(new CapabilityWindow(this.#config, header));
+      return decodeCapability(declaration, new CapabilityWindow(this.#config, header));
     } catch (error) {
       if (!(error instanceof WindowOverrun)) throw error;
       this.#note(header.list, header.offset, "malformed", `${header.name}: ${error.message}`);
@@ -357,8 +216,4 @@ class Walk {
     }
     this.findings.push(finding);
   }
-}
-
-function nameOf(list: CapabilityListName, id: number): string {
-  return capabilityName(list, id) ?? `Capability ID 0x${id.toString(16)}`;
 }

@@ -9,19 +9,22 @@
 
 import { UsageError } from "../errors/mod.ts";
 import { type BarDeclaration, buildBars } from "./bar_builder.ts";
-import * as aer from "./capability/advanced_error_reporting.ts";
-import { ARI_BYTES, ARI_CAPABILITIES, ARI_CONTROL } from "./capability/alternative_routing_id.ts";
-import { ATS_BYTES, ATS_CAPABILITIES, ATS_CONTROL } from "./capability/address_translation.ts";
-import { CAPABILITY_ID as ID, EXTENDED_CAPABILITY_ID as EXTENDED_ID } from "./capability/id.ts";
-import { MSI_CONTROL, msiBytes } from "./capability/msi.ts";
-import { type BarPlace, MSIX_BYTES, MSIX_CONTROL } from "./capability/msix.ts";
-import * as pm from "./capability/power_management.ts";
-import { SERIAL_NUMBER_BYTES } from "./capability/serial_number.ts";
-import { SRIOV_BYTES, SRIOV_CONTROL, SRIOV_OFFSET } from "./capability/sriov.ts";
-import { VIRTIO_CFG_TYPE } from "./capability/virtio.ts";
-import type { CapabilityWriter } from "./capability_writer.ts";
-import { buildExpress, type ExpressDeclaration } from "./express_builder.ts";
-import { fieldMask } from "../registers/declaration.ts";
+import { ADDRESS_TRANSLATION } from "./capability/address_translation.ts";
+import { ADVANCED_ERROR_REPORTING } from "./capability/advanced_error_reporting.ts";
+import { ALTERNATIVE_ROUTING_ID } from "./capability/alternative_routing_id.ts";
+import type { CapabilityDeclaration } from "./capability/declaration.ts";
+import { EXPRESS } from "./capability/express.ts";
+import { MSI, MSI_MESSAGE_32, MSI_MESSAGE_64, msiBytes } from "./capability/msi.ts";
+import { type BarPlace, MSIX } from "./capability/msix.ts";
+import { POWER_MANAGEMENT } from "./capability/power_management.ts";
+import { SERIAL_NUMBER } from "./capability/serial_number.ts";
+import { SRIOV } from "./capability/sriov.ts";
+import { VENDOR_SPECIFIC, VENDOR_SPECIFIC_HEADER } from "./capability/vendor_specific.ts";
+import { VIRTIO, VIRTIO_CFG_TYPE, VIRTIO_STRUCTURE_REGISTERS } from "./capability/virtio.ts";
+import { CapabilityWriter } from "./capability_writer.ts";
+import type { ConfigSpaceImage } from "./config_writer.ts";
+import { expressBytes, type ExpressDeclaration, writeExpress } from "./express_builder.ts";
+import { fieldMask, type RegisterTable } from "../registers/declaration.ts";
 
 /** Where a capability goes; without an offset, to the next free place. */
 export interface Placement {
@@ -162,153 +165,129 @@ export type ExtendedCapabilityDeclaration =
 
 /** What a capability needs before it is written. */
 export interface CapabilityLayout {
-  /** Capability ID. */
-  readonly id: number;
+  /** Its declaration. */
+  readonly capability: CapabilityDeclaration;
   /** Version; 0 on the standard list. */
   readonly version: number;
   /** Size in bytes. */
   readonly lengthBytes: number;
   /** Writes everything after the list header. */
-  readonly write: (writer: CapabilityWriter) => void;
+  readonly write: (image: ConfigSpaceImage, offset: number) => void;
 }
 
-/** Works out ID, size and contents of a standard capability. @throws {UsageError} when a value is out of range */
-export function layOutStandard(declaration: StandardCapabilityDeclaration): CapabilityLayout {
-  switch (declaration.kind) {
+/** Works out ID, size and contents of a capability. @throws {UsageError} when a value is out of range */
+export function layOutCapability(
+  wanted: StandardCapabilityDeclaration | ExtendedCapabilityDeclaration,
+): CapabilityLayout {
+  switch (wanted.kind) {
     case "power-management":
-      return {
-        id: ID.powerManagement,
-        version: 0,
-        lengthBytes: pm.POWER_MANAGEMENT_BYTES,
-        write: (writer) => writePowerManagement(writer, declaration),
-      };
+      return layOut(POWER_MANAGEMENT, (writer) => writePowerManagement(writer, wanted));
     case "msi": {
-      const lengthBytes = msiBytes(declaration.address64 ?? true, declaration.perVectorMasking ?? false);
-      return { id: ID.msi, version: 0, lengthBytes, write: (writer) => writeMsi(writer, declaration) };
+      const { address64 = true, perVectorMasking = false } = wanted;
+      return layOut(MSI, (writer) => writeMsi(writer, wanted), msiBytes(address64, perVectorMasking));
     }
     case "msi-x":
-      return {
-        id: ID.msix,
-        version: 0,
-        lengthBytes: MSIX_BYTES,
-        write: (writer) => writeMsix(writer, declaration),
-      };
+      return layOut(MSIX, (writer) => writeMsix(writer, wanted));
     case "vendor-specific":
-      return {
-        id: ID.vendorSpecific,
-        version: 0,
-        lengthBytes: declaration.data.length + 3,
-        write: (writer) => {
-          range("vendor-specific capability length", declaration.data.length + 3, 3, 0xff);
-          writer.set8(2, declaration.data.length + 3);
-          writer.setBytes(3, declaration.data);
-          if (declaration.writable !== undefined) writer.allowBytes(3, declaration.writable);
-        },
-      };
+      return layOut(VENDOR_SPECIFIC, (writer) => writeVendorSpecific(writer, wanted), wanted.data.length + 3);
     case "virtio":
-      return {
-        id: ID.vendorSpecific,
-        version: 0,
-        lengthBytes: virtioBytes(declaration),
-        write: (writer) => writeVirtio(writer, declaration),
-      };
+      return layOut(VIRTIO, (writer) => writeVirtio(writer, wanted), virtioBytes(wanted));
     case "express":
-      return buildExpress(declaration);
-  }
-}
-
-/** Works out ID, size and contents of an extended capability. @throws {UsageError} when a value is out of range */
-export function layOutExtended(declaration: ExtendedCapabilityDeclaration): CapabilityLayout {
-  switch (declaration.kind) {
+      return layOut(EXPRESS, (writer) => writeExpress(writer, wanted), expressBytes(wanted));
     case "advanced-error-reporting":
-      return {
-        id: EXTENDED_ID.advancedErrorReporting,
-        version: 2,
-        lengthBytes: aer.ADVANCED_ERROR_REPORTING_BYTES,
-        write: writeAer,
-      };
+      return layOut(ADVANCED_ERROR_REPORTING, writeAer, 0x48, 2);
     case "alternative-routing-id":
-      return {
-        id: EXTENDED_ID.alternativeRoutingId,
-        version: 1,
-        lengthBytes: ARI_BYTES,
-        write: (writer) => {
-          const nextFunction = range("ARI next function", declaration.nextFunction ?? 0, 0, 0xff);
-          writer.register(ARI_CAPABILITIES, { nextFunction });
-          // Function groups are optional, and without them nothing in ARI Control is implemented.
-          writer.register(ARI_CONTROL, {}, ["mfvcFunctionGroups", "acsFunctionGroups", "functionGroup"]);
-        },
-      };
+      return layOut(ALTERNATIVE_ROUTING_ID, (writer) => {
+        writer.set("capabilities", {
+          nextFunction: range("ARI next function", wanted.nextFunction ?? 0, 0, 0xff),
+        });
+        // Function groups are optional, and without them nothing in ARI Control is implemented.
+        writer.set("control", {}, ["mfvcFunctionGroups", "acsFunctionGroups", "functionGroup"]);
+      });
     case "address-translation":
-      return {
-        id: EXTENDED_ID.addressTranslation,
-        version: 1,
-        lengthBytes: ATS_BYTES,
-        write: (writer) => {
-          const depth = range("ATS invalidate queue depth", declaration.invalidateQueueDepth ?? 32, 1, 32);
-          const pageAlignedRequest = declaration.pageAlignedRequest ?? true;
-          writer.register(ATS_CAPABILITIES, { invalidateQueueDepth: depth & 0x1f, pageAlignedRequest });
-          writer.register(ATS_CONTROL, {});
-        },
-      };
+      return layOut(ADDRESS_TRANSLATION, (writer) => {
+        const depth = range("ATS invalidate queue depth", wanted.invalidateQueueDepth ?? 32, 1, 32);
+        const { pageAlignedRequest = true } = wanted;
+        writer.set("capabilities", { invalidateQueueDepth: depth & 0x1f, pageAlignedRequest });
+        writer.set("control", {});
+      });
     case "device-serial-number":
-      return {
-        id: EXTENDED_ID.deviceSerialNumber,
-        version: 1,
-        lengthBytes: SERIAL_NUMBER_BYTES,
-        write: (writer) => {
-          writer.set32(4, Number(declaration.serialNumber & 0xffffffffn));
-          writer.set32(8, Number((declaration.serialNumber >> 32n) & 0xffffffffn));
-        },
-      };
+      return layOut(SERIAL_NUMBER, (writer) => writer.set("serialNumber", wanted.serialNumber));
     case "sr-iov":
-      return {
-        id: EXTENDED_ID.sriov,
-        version: 1,
-        lengthBytes: SRIOV_BYTES,
-        write: (writer) => writeSriov(writer, declaration),
-      };
+      return layOut(SRIOV, (writer) => writeSriov(writer, wanted));
   }
 }
 
-function writePowerManagement(writer: CapabilityWriter, declaration: PowerManagementDeclaration): void {
-  writer.register(pm.POWER_MANAGEMENT_CAPABILITIES, { version: 3 });
-  // PME and the data register are optional and left out, which hardwires their control fields to 0.
-  writer.register(pm.POWER_MANAGEMENT_CONTROL, { noSoftReset: declaration.noSoftReset ?? true }, [
-    "pmeEnable",
-    "dataSelect",
-    "pmeStatus",
-  ]);
-  // A write of an unsupported power state is discarded (PCIe 6.0 §7.5.2.2): this function knows D0 and D3hot.
-  writer.valueRule(4, 3, [0, 3]);
+/** @param lengthBytes of a capability whose declaration does not say it in advance */
+function layOut<const T extends RegisterTable>(
+  capability: CapabilityDeclaration<string, T>,
+  write: (writer: CapabilityWriter<T>) => void,
+  lengthBytes: number = capability.lengthBytes as number,
+  version: number = capability.list === "standard" ? 0 : 1,
+): CapabilityLayout {
+  return {
+    capability,
+    version,
+    lengthBytes,
+    write: (image, offset) => write(new CapabilityWriter(image, offset, capability.registers)),
+  };
 }
 
-function writeMsi(writer: CapabilityWriter, declaration: MsiDeclaration): void {
+function writePowerManagement(
+  writer: CapabilityWriter<typeof POWER_MANAGEMENT.registers>,
+  { noSoftReset = true }: PowerManagementDeclaration,
+): void {
+  writer.set("capabilities", { version: 3 });
+  // PME and the data register are optional and left out, which hardwires their control fields to 0.
+  writer.set("control", { noSoftReset }, ["pmeEnable", "dataSelect", "pmeStatus"]);
+  // A write of an unsupported power state is discarded (PCIe 6.0 §7.5.2.2): this function knows D0 and D3hot.
+  writer.restrict("control", 3, [0, 3]);
+}
+
+function writeMsi(writer: CapabilityWriter<typeof MSI.registers>, declaration: MsiDeclaration): void {
   const { vectors, address64 = true, perVectorMasking = false } = declaration;
   if (![1, 2, 4, 8, 16, 32].includes(vectors)) {
     throw new UsageError(`MSI cannot have ${vectors} vectors`, {
       hint: "use 1, 2, 4, 8, 16 or 32, or MSI-X",
     });
   }
-  writer.register(MSI_CONTROL, { multipleMessageCapable: Math.log2(vectors), address64, perVectorMasking }, [
+  writer.set("control", { multipleMessageCapable: Math.log2(vectors), address64, perVectorMasking }, [
     "extendedMessageDataEnable",
   ]);
-  writer.allow(4, 4, 0xfffffffc);
-  if (address64) writer.allow(8, 4, 0xffffffff);
-  const data = address64 ? 12 : 8;
-  writer.allow(data, 2, 0xffff);
-  if (perVectorMasking) writer.allow(data + 4, 4, vectors === 32 ? 0xffffffff : (1 << vectors) - 1);
+  if (address64) writer.by(MSI_MESSAGE_64).set("upperAddress", 0);
+  const message = writer.by<MessageTable>(address64 ? MSI_MESSAGE_64 : MSI_MESSAGE_32);
+  message.allow("address", 0xfffffffc);
+  message.set("data", 0);
+  if (perVectorMasking) message.allow("mask", vectors === 32 ? 0xffffffff : (1 << vectors) - 1);
 }
 
-function writeMsix(writer: CapabilityWriter, { vectors, table, pendingBits }: MsixDeclaration): void {
-  writer.register(MSIX_CONTROL, { tableSize: range("MSI-X vector count", vectors, 1, 2048) - 1 });
-  for (const [at, place] of [[4, table], [8, pendingBits]] as const) {
+type MessageTable = typeof MSI_MESSAGE_32 | typeof MSI_MESSAGE_64;
+
+function writeMsix(
+  writer: CapabilityWriter<typeof MSIX.registers>,
+  { vectors, table, pendingBits }: MsixDeclaration,
+): void {
+  writer.set("control", { tableSize: range("MSI-X vector count", vectors, 1, 2048) - 1 });
+  for (const [name, place] of [["table", table], ["pendingBits", pendingBits]] as const) {
     range("MSI-X BAR index", place.bar, 0, 5);
     if (place.offset % 8 !== 0) {
       throw new UsageError(`MSI-X offset 0x${place.offset.toString(16)} is not a multiple of 8`);
     }
-    writer.set32(at, place.offset | place.bar);
+    writer.set(name, (place.offset | place.bar) >>> 0);
   }
+}
+
+function writeVendorSpecific(
+  writer: CapabilityWriter<typeof VENDOR_SPECIFIC.registers>,
+  { data, writable = new Uint8Array() }: VendorSpecificDeclaration,
+): void {
+  const { image, offset } = writer;
+  writer.by(VENDOR_SPECIFIC_HEADER).set(
+    "length",
+    range("vendor-specific capability length", data.length + 3, 3, 0xff),
+  );
+  data.forEach((byte, i) => image.set(offset + 3 + i, 1, byte));
+  writable.forEach((mask, i) => image.addMask(image.writeMask, offset + 3 + i, 1, mask));
 }
 
 function virtioBytes({ structure }: VirtioDeclaration): number {
@@ -316,22 +295,22 @@ function virtioBytes({ structure }: VirtioDeclaration): number {
   return structure === "notify" || structure === "pciCfg" ? 20 : 16;
 }
 
-function writeVirtio(writer: CapabilityWriter, declaration: VirtioDeclaration): void {
+function writeVirtio(
+  header: CapabilityWriter<typeof VIRTIO.registers>,
+  declaration: VirtioDeclaration,
+): void {
   const { structure, bar = 0, structureId = 0, regionOffset = 0, regionLength = 0 } = declaration;
-  range("virtio structure BAR", bar, 0, 5);
-  range("virtio structure id", structureId, 0, 0xff);
   const limit = structure === "sharedMemory" ? Number.MAX_SAFE_INTEGER : 0xffffffff;
-  range("virtio structure offset", regionOffset, 0, limit);
-  range("virtio structure length", regionLength, 0, limit);
-  writer.set8(2, virtioBytes(declaration));
-  writer.set8(3, VIRTIO_CFG_TYPE[structure]);
-  writer.set8(4, bar);
-  writer.set8(5, structureId);
-  writer.set32(8, regionOffset % 2 ** 32);
-  writer.set32(12, regionLength % 2 ** 32);
+  header.by(VENDOR_SPECIFIC_HEADER).set("length", virtioBytes(declaration));
+  header.set("cfgType", VIRTIO_CFG_TYPE[structure]);
+  const writer = header.by(VIRTIO_STRUCTURE_REGISTERS);
+  writer.set("bar", range("virtio structure BAR", bar, 0, 5));
+  writer.set("structureId", range("virtio structure id", structureId, 0, 0xff));
+  writer.set("regionOffset", range("virtio structure offset", regionOffset, 0, limit) % 2 ** 32);
+  writer.set("regionLength", range("virtio structure length", regionLength, 0, limit) % 2 ** 32);
   if (structure === "sharedMemory") {
-    writer.set32(16, Math.floor(regionOffset / 2 ** 32));
-    writer.set32(20, Math.floor(regionLength / 2 ** 32));
+    writer.set("regionOffsetHigh", Math.floor(regionOffset / 2 ** 32));
+    writer.set("regionLengthHigh", Math.floor(regionLength / 2 ** 32));
   } else if (structure === "notify") {
     const multiplier = declaration.notifyOffMultiplier ?? 0;
     if (multiplier === 1 || (multiplier & (multiplier - 1)) !== 0) {
@@ -339,21 +318,20 @@ function writeVirtio(writer: CapabilityWriter, declaration: VirtioDeclaration): 
         `notify_off_multiplier ${multiplier} is neither 0 nor a power of two of at least 2`,
       );
     }
-    writer.set32(16, multiplier);
+    writer.set("notifyOffMultiplier", multiplier);
   } else if (structure === "pciCfg") {
     // The driver aims this window by writing bar, offset and length (virtio 1.2 §4.1.4.9).
-    writer.allow(4, 1, 0xff);
-    writer.allow(8, 4, 0xffffffff);
-    writer.allow(12, 4, 0xffffffff);
-    writer.allow(16, 4, 0xffffffff);
+    for (const name of ["bar", "regionOffset", "regionLength", "pciCfgData"] as const) {
+      writer.allow(name, 0xffffffff);
+    }
   }
 }
 
-function writeAer(writer: CapabilityWriter): void {
-  writer.register(aer.UNCORRECTABLE_STATUS, {});
-  writer.register(aer.UNCORRECTABLE_MASK, {});
+function writeAer(writer: CapabilityWriter<typeof ADVANCED_ERROR_REPORTING.registers>): void {
+  writer.set("uncorrectableStatus", {});
+  writer.set("uncorrectableMask", {});
   // Reset values of severity and correctable mask are the standard's (PCIe 6.0 §7.8.4.4 and §7.8.4.6).
-  writer.register(aer.UNCORRECTABLE_SEVERITY, {
+  writer.set("uncorrectableSeverity", {
     dataLinkProtocol: true,
     surpriseDown: true,
     flowControlProtocol: true,
@@ -361,20 +339,15 @@ function writeAer(writer: CapabilityWriter): void {
     malformedTlp: true,
     uncorrectableInternal: true,
   });
-  writer.register(aer.CORRECTABLE_STATUS, {});
-  writer.register(aer.CORRECTABLE_MASK, {
-    advisoryNonFatal: true,
-    correctedInternal: true,
-    headerLogOverflow: true,
-  });
-  writer.register(aer.AER_CONTROL, {}, [
-    "ecrcGenerationEnable",
-    "ecrcCheckEnable",
-    "multipleHeaderRecordingEnable",
-  ]);
+  writer.set("correctableStatus", {});
+  writer.set("correctableMask", { advisoryNonFatal: true, correctedInternal: true, headerLogOverflow: true });
+  writer.set("control", {}, ["ecrcGenerationEnable", "ecrcCheckEnable", "multipleHeaderRecordingEnable"]);
 }
 
-function writeSriov(writer: CapabilityWriter, declaration: SriovDeclaration): void {
+function writeSriov(
+  writer: CapabilityWriter<typeof SRIOV.registers>,
+  declaration: SriovDeclaration,
+): void {
   const { totalVfs, vfBars = [], supportedPageSizes = 0x553, isLowestPf = true } = declaration;
   range("TotalVFs", totalVfs, 0, 0xffff);
   for (const bar of vfBars) {
@@ -384,34 +357,29 @@ function writeSriov(writer: CapabilityWriter, declaration: SriovDeclaration): vo
     }
   }
   if ((supportedPageSizes & 1) === 0) throw new UsageError("an SR-IOV function must support 4 KiB pages");
-  writer.register(SRIOV_CONTROL, {}, [
+  const { control, vfBars: firstBar } = SRIOV.registers;
+  writer.set("control", {}, [
     "vfMigrationEnable",
     "vfMigrationInterruptEnable",
     "vf10BitTagRequesterEnable",
     ...(isLowestPf ? [] : ["ariCapableHierarchy" as const]),
   ]);
-  writer.set16(SRIOV_OFFSET.initialVfs, totalVfs);
-  writer.set16(SRIOV_OFFSET.totalVfs, totalVfs);
-  writer.allow(SRIOV_OFFSET.numVfs, 2, 0xffff);
-  writer.set8(
-    SRIOV_OFFSET.functionDependencyLink,
-    range("dependency", declaration.functionDependencyLink ?? 0, 0, 0xff),
-  );
-  writer.set16(SRIOV_OFFSET.firstVfOffset, range("First VF Offset", declaration.firstVfOffset, 0, 0xffff));
-  writer.set16(SRIOV_OFFSET.vfStride, range("VF Stride", declaration.vfStride, 0, 0xffff));
-  writer.set16(SRIOV_OFFSET.vfDeviceId, range("VF Device ID", declaration.vfDeviceId, 0, 0xffff));
-  writer.set32(SRIOV_OFFSET.supportedPageSizes, supportedPageSizes);
-  writer.set32(SRIOV_OFFSET.systemPageSize, 1);
-  writer.allow(SRIOV_OFFSET.systemPageSize, 4, supportedPageSizes);
-  buildBars(writer.image, writer.offset + SRIOV_OFFSET.vfBar0, vfBars);
+  writer.set("initialVfs", totalVfs);
+  writer.set("totalVfs", totalVfs);
+  writer.set("numVfs", 0);
+  writer.set("functionDependencyLink", range("dependency", declaration.functionDependencyLink ?? 0, 0, 0xff));
+  writer.set("firstVfOffset", range("First VF Offset", declaration.firstVfOffset, 0, 0xffff));
+  writer.set("vfStride", range("VF Stride", declaration.vfStride, 0, 0xffff));
+  writer.set("vfDeviceId", range("VF Device ID", declaration.vfDeviceId, 0, 0xffff));
+  writer.set("supportedPageSizes", supportedPageSizes);
+  writer.set("systemPageSize", 1);
+  writer.allow("systemPageSize", supportedPageSizes);
+  buildBars(writer.image, writer.offset + firstBar.offset, vfBars);
   // While VFs exist, their number, their page size and the numbering scheme must not change under them.
-  const enable = {
-    offset: writer.offset + SRIOV_OFFSET.control,
-    mask: fieldMask(SRIOV_CONTROL.fields.vfEnable),
-  };
-  writer.lockRule(SRIOV_OFFSET.control, fieldMask(SRIOV_CONTROL.fields.ariCapableHierarchy), enable);
-  for (let i = 0; i < 2; i++) writer.lockRule(SRIOV_OFFSET.numVfs + i, 0xff, enable);
-  for (let i = 0; i < 4; i++) writer.lockRule(SRIOV_OFFSET.systemPageSize + i, 0xff, enable);
+  const enable = { offset: writer.offset + control.offset, mask: fieldMask(control.fields.vfEnable) };
+  writer.lock("control", fieldMask(control.fields.ariCapableHierarchy), enable);
+  writer.lock("numVfs", 0xffff, enable);
+  writer.lock("systemPageSize", 0xffffffff, enable);
 }
 
 function range(what: string, value: number, min: number, max: number): number {

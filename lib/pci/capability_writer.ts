@@ -1,5 +1,5 @@
 /**
- * Writes one capability of an image: offsets are relative to the capability, as in the standard's figures.
+ * Writes one capability of an image by the names of its registers.
  *
  * @module
  */
@@ -8,92 +8,89 @@ import type { ConfigSpaceImage, TriggeredBits } from "./config_writer.ts";
 import {
   accessMasks,
   encodeRegister,
-  fieldMask,
   type FieldsOf,
   type RegisterDeclaration,
   type RegisterFields,
+  type RegisterTable,
 } from "../registers/declaration.ts";
 
-/** The part of an image that a capability occupies. */
-export class CapabilityWriter {
+/** The part of an image in which the registers of a table lie. */
+export class CapabilityWriter<const T extends RegisterTable> {
   /** The image. */
   readonly image: ConfigSpaceImage;
   /** Byte offset of the capability. */
   readonly offset: number;
+  readonly #table: T;
 
   /** Opens the part of `image` from `offset` on. */
-  constructor(image: ConfigSpaceImage, offset: number) {
+  constructor(image: ConfigSpaceImage, offset: number, table: T) {
     this.image = image;
     this.offset = offset;
+    this.#table = table;
+  }
+
+  /** The same capability by another table of its registers. */
+  by<const U extends RegisterTable>(table: U): CapabilityWriter<U> {
+    return new CapabilityWriter(this.image, this.offset, table);
   }
 
   /**
    * Gives a register its reset value, and its bits the access that its table declares.
    *
+   * @param value the whole register, or its fields; what is left out is 0
    * @param unimplemented fields that this function does not have: they get no access at all and keep their value
    */
-  register<const R extends RegisterDeclaration>(
-    register: R,
-    fields: RegisterFields<R>,
-    unimplemented: readonly (keyof FieldsOf<R> & string)[] = [],
+  set<N extends keyof T>(
+    name: N,
+    value: number | bigint | RegisterFields<T[N]>,
+    unimplemented: readonly (keyof FieldsOf<T[N]> & string)[] = [],
   ): void {
-    const { image } = this, at = this.offset + register.offset;
-    const value = encodeRegister(register, fields);
-    for (let i = 0; i < register.width; i++) image.set8(at + i, (value >>> (8 * i)) & 0xff);
-    let absent = 0, sticky = 0;
-    for (const [name, field] of Object.entries(register.fields ?? {})) {
-      if ((unimplemented as readonly string[]).includes(name)) absent |= fieldMask(field);
-      else if (field.access.endsWith("S")) sticky |= fieldMask(field);
+    const { image } = this, register: RegisterDeclaration = this.#table[name]!;
+    const at = this.offset + register.offset, { width } = register;
+    const raw = BigInt(typeof value === "object" ? encodeRegister<T[N]>(this.#table[name]!, value) : value);
+    for (let i = 0; i < width; i++) image.set(at + i, 1, Number((raw >> BigInt(8 * i)) & 0xffn));
+    if (register.fields === undefined) {
+      if (register.access === "RW") this.allow(name, 0xffffffff);
+      return;
     }
-    const masks = accessMasks(register);
-    image.addMask(image.writeMask, at, register.width, masks.write & ~absent);
-    image.addMask(image.w1cMask, at, register.width, masks.writeOneToClear & ~absent);
-    image.addMask(image.triggerMask, at, register.width, masks.trigger & ~absent);
-    image.addMask(image.stickyMask, at, register.width, sticky);
+    const fields = Object.fromEntries(
+      Object.entries(register.fields).filter(([field]) =>
+        !(unimplemented as readonly string[]).includes(field)
+      ),
+    );
+    const masks = accessMasks({ ...register, fields });
+    image.addMask(image.writeMask, at, width, masks.write);
+    image.addMask(image.w1cMask, at, width, masks.writeOneToClear);
+    image.addMask(image.triggerMask, at, width, masks.trigger);
+    image.addMask(image.stickyMask, at, width, masks.sticky);
   }
 
-  /** Sets a byte. */
-  set8(at: number, value: number): void {
-    this.image.set8(this.offset + at, value);
+  /** Lets software write these bits of a register of up to 32 bits. */
+  allow(name: keyof T, bits: number): void {
+    this.#addMask(this.image.writeMask, name, bits);
   }
 
-  /** Sets 16 bits. */
-  set16(at: number, value: number): void {
-    this.image.set16(this.offset + at, value);
+  /** Keeps these bits of a register through a function level reset. */
+  keepThroughFlr(name: keyof T, bits: number): void {
+    this.#addMask(this.image.stickyMask, name, bits);
   }
 
-  /** Sets 32 bits. */
-  set32(at: number, value: number): void {
-    this.image.set32(this.offset + at, value);
+  /** Restricts the values that bits of a register's first byte can take. */
+  restrict(name: keyof T, mask: number, allowed: readonly number[]): void {
+    this.image.valueRules.push({ offset: this.offset + this.#table[name]!.offset, mask, allowed });
   }
 
-  /** Sets a run of bytes. */
-  setBytes(at: number, bytes: Uint8Array): void {
-    bytes.forEach((byte, i) => this.set8(at + i, byte));
+  /** Locks these bits of a register while other bits are set; `whileSet` has an absolute offset. */
+  lock(name: keyof T, bits: number, whileSet: TriggeredBits): void {
+    const { offset, width } = this.#table[name]!;
+    for (let i = 0; i < width; i++) {
+      const mask = (bits >>> (8 * i)) & 0xff;
+      if (mask !== 0) this.image.lockRules.push({ offset: this.offset + offset + i, mask, whileSet });
+    }
   }
 
-  /** Lets software write `bits` of the `bytes` bytes at `at`. */
-  allow(at: number, bytes: number, bits: number): void {
-    this.image.addMask(this.image.writeMask, this.offset + at, bytes, bits);
-  }
-
-  /** Lets software write the bits that are set in `masks`. */
-  allowBytes(at: number, masks: Uint8Array): void {
-    masks.forEach((mask, i) => this.allow(at + i, 1, mask));
-  }
-
-  /** Keeps the bits of the `bytes` bytes at `at` through a function level reset. */
-  keepThroughFlr(at: number, bytes: number, bits: number): void {
-    this.image.addMask(this.image.stickyMask, this.offset + at, bytes, bits);
-  }
-
-  /** Restricts the values that bits of a byte can take. */
-  valueRule(at: number, mask: number, allowed: readonly number[]): void {
-    this.image.valueRules.push({ offset: this.offset + at, mask, allowed });
-  }
-
-  /** Locks bits of a byte while other bits are set; `whileSet` has an absolute offset. */
-  lockRule(at: number, mask: number, whileSet: TriggeredBits): void {
-    this.image.lockRules.push({ offset: this.offset + at, mask, whileSet });
+  #addMask(mask: Uint8Array, name: keyof T, bits: number): void {
+    const { offset, width } = this.#table[name]!;
+    this.image.addMask(mask, this.offset + offset, width, bits);
   }
 }

@@ -9,21 +9,12 @@ import { type BarDeclaration, buildBars } from "./bar_builder.ts";
 import {
   type CapabilityLayout,
   type ExtendedCapabilityDeclaration,
-  layOutExtended,
-  layOutStandard,
-  type Placement,
+  layOutCapability,
   type StandardCapabilityDeclaration,
 } from "./capability_builder.ts";
 import { CapabilityWriter } from "./capability_writer.ts";
 import { ConfigSpaceImage } from "./config_writer.ts";
-import {
-  COMMAND,
-  CONVENTIONAL_BYTES,
-  EXTENDED_BYTES,
-  HEADER_BYTES,
-  HEADER_OFFSET,
-  STATUS,
-} from "./header.ts";
+import { CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER, HEADER_BYTES } from "./header.ts";
 
 /**
  * Who looks at the function.
@@ -89,13 +80,21 @@ export function buildConfigSpace(declaration: FunctionDeclaration): BuiltConfigS
   const image = new ConfigSpaceImage(EXTENDED_BYTES);
   writeHeader(image, declaration);
   // VF BARs are described by the PF's SR-IOV capability; a VF's own registers read 0.
-  if (declaration.shape !== "vf") buildBars(image, HEADER_OFFSET.bar0, declaration.bars ?? []);
-  const placed = [
-    ...placeStandard(image, declaration.capabilities ?? []),
-    ...placeExtended(image, declaration.extendedCapabilities ?? []),
-  ];
+  if (declaration.shape !== "vf") buildBars(image, HEADER.bars.offset, declaration.bars ?? []);
+  const standard = placeList(image, declaration.capabilities ?? [], HEADER_BYTES, CONVENTIONAL_BYTES);
+  const extended = placeList(
+    image,
+    declaration.extendedCapabilities ?? [],
+    CONVENTIONAL_BYTES,
+    EXTENDED_BYTES,
+  );
+  const first = extended[0]?.offset ?? CONVENTIONAL_BYTES;
+  if (first !== CONVENTIONAL_BYTES) {
+    throw new UsageError(`the first extended capability lies at 0x100, not at 0x${first.toString(16)}`);
+  }
+  image.set(HEADER.capabilitiesPointer.offset, 1, standard[0]?.offset ?? 0);
   image.captureResetState();
-  return { image, placed };
+  return { image, placed: [...standard, ...extended] };
 }
 
 /** Offset of the first placed capability of a kind, for those who watch writes to it. */
@@ -124,84 +123,64 @@ function writeHeader(image: ConfigSpaceImage, declaration: FunctionDeclaration):
   }
   if (isVf && declaration.interruptPin !== undefined) throw new UsageError("a VF has no INTx wire");
 
-  const header = new CapabilityWriter(image, 0);
-  image.set16(HEADER_OFFSET.vendorId, isHardwareVf ? 0xffff : vendorId);
-  image.set16(HEADER_OFFSET.deviceId, isHardwareVf ? 0xffff : deviceId);
+  const header = new CapabilityWriter(image, 0, HEADER);
+  header.set("vendorId", isHardwareVf ? 0xffff : vendorId);
+  header.set("deviceId", isHardwareVf ? 0xffff : deviceId);
   const hasIo = (declaration.bars ?? []).some((bar) => bar.space === "io");
   const hasMemory = (declaration.bars ?? []).some((bar) => bar.space !== "io");
-  header.register(COMMAND, {}, [
+  header.set("command", {}, [
     ...(hasIo && !isVf ? [] : ["ioSpace" as const]),
     ...(hasMemory && !isHardwareVf ? [] : ["memorySpace" as const]),
     ...(isVf ? ["parityErrorResponse", "serrEnable", "interruptDisable"] as const : []),
   ]);
-  const hasCapabilities = (declaration.capabilities ?? []).length > 0;
-  header.register(STATUS, { capabilitiesList: hasCapabilities });
-  image.set8(HEADER_OFFSET.revisionId, declaration.revisionId ?? 0);
-  image.set8(HEADER_OFFSET.classCode, classCode & 0xff);
-  image.set16(HEADER_OFFSET.classCode + 1, classCode >>> 8);
-  image.set8(HEADER_OFFSET.headerType, declaration.multiFunction ? 0x80 : 0);
-  image.set16(HEADER_OFFSET.subsystemVendorId, declaration.subsystemVendorId ?? vendorId);
-  image.set16(HEADER_OFFSET.subsystemId, declaration.subsystemId ?? deviceId);
+  header.set("status", { capabilitiesList: (declaration.capabilities ?? []).length > 0 });
+  header.set("revisionId", { revisionId: declaration.revisionId ?? 0, classCode });
+  header.set("headerType", { multiFunction: declaration.multiFunction ?? false });
+  header.set("subsystemVendorId", declaration.subsystemVendorId ?? vendorId);
+  header.set("subsystemId", declaration.subsystemId ?? deviceId);
   if (!isVf) {
     // Both are scratch registers on PCIe: software may write them, hardware does nothing with them.
-    header.allow(HEADER_OFFSET.cacheLineSize, 1, 0xff);
-    header.allow(HEADER_OFFSET.interruptLine, 1, 0xff);
+    header.allow("cacheLineSize", 0xff);
+    header.allow("interruptLine", 0xff);
   }
-  image.set8(HEADER_OFFSET.interruptPin, " ABCD".indexOf(declaration.interruptPin ?? " "));
+  header.set("interruptPin", " ABCD".indexOf(declaration.interruptPin ?? " "));
 }
 
-function placeStandard(
+/** Places the capabilities of one list, links them, and writes them. */
+function placeList(
   image: ConfigSpaceImage,
-  declarations: readonly StandardCapabilityDeclaration[],
+  declarations: readonly (StandardCapabilityDeclaration | ExtendedCapabilityDeclaration)[],
+  start: number,
+  end: number,
 ): PlacedCapability[] {
-  const placed = place(declarations, layOutStandard, HEADER_BYTES, CONVENTIONAL_BYTES);
-  placed.forEach(({ offset, layout }, i) => {
-    image.set8(offset, layout.id);
-    image.set8(offset + 1, placed[i + 1]?.offset ?? 0);
-    layout.write(new CapabilityWriter(image, offset));
+  const layouts = declarations.map((declaration) => layOutCapability(declaration));
+  const offsets = findPlaces(declarations, layouts, start, end);
+  layouts.forEach(({ capability, version, write }, i) => {
+    const offset = offsets[i]!, next = offsets[i + 1] ?? 0;
+    if (capability.list === "standard") image.set(offset, 2, capability.id | (next << 8));
+    else image.set(offset, 4, capability.id | (version << 16) | (next << 20));
+    write(image, offset);
   });
-  image.set8(HEADER_OFFSET.capabilitiesPointer, placed[0]?.offset ?? 0);
-  return placed.map(withoutLayout);
-}
-
-function placeExtended(
-  image: ConfigSpaceImage,
-  declarations: readonly ExtendedCapabilityDeclaration[],
-): PlacedCapability[] {
-  const placed = place(declarations, layOutExtended, CONVENTIONAL_BYTES, EXTENDED_BYTES);
-  const first = placed[0];
-  if (first !== undefined && first.offset !== CONVENTIONAL_BYTES) {
-    throw new UsageError(
-      `the first extended capability lies at 0x100, not at 0x${first.offset.toString(16)}`,
-    );
-  }
-  placed.forEach(({ offset, layout }, i) => {
-    const next = placed[i + 1]?.offset ?? 0;
-    image.set32(offset, layout.id | (layout.version << 16) | (next << 20));
-    layout.write(new CapabilityWriter(image, offset));
-  });
-  return placed.map(withoutLayout);
-}
-
-type WithLayout<D> = { declaration: D; offset: number; lengthBytes: number; layout: CapabilityLayout };
-
-function withoutLayout<D>({ declaration, offset, lengthBytes }: WithLayout<D>) {
-  return { declaration, offset, lengthBytes };
+  return declarations.map((declaration, i) => ({
+    declaration,
+    offset: offsets[i]!,
+    lengthBytes: layouts[i]!.lengthBytes,
+  }));
 }
 
 /** Gives every capability a place of its own: the declared one, or the first free one in the area. */
-function place<D extends Placement & { readonly kind: string }>(
-  declarations: readonly D[],
-  layOut: (declaration: D) => CapabilityLayout,
+function findPlaces(
+  declarations: readonly { readonly kind: string; readonly offset?: number }[],
+  layouts: readonly CapabilityLayout[],
   start: number,
   end: number,
-): WithLayout<D>[] {
-  const layouts = declarations.map((declaration) => ({ declaration, layout: layOut(declaration) }));
+): number[] {
   const taken: { offset: number; end: number; kind: string }[] = [];
   const clash = (offset: number, length: number) =>
     taken.find((other) => offset < other.end && other.offset < offset + length);
-  const claim = ({ declaration, layout }: { declaration: D; layout: CapabilityLayout }, offset: number) => {
-    const length = layout.lengthBytes, kind = declaration.kind, text = `0x${offset.toString(16)}`;
+  const claim = (index: number, offset: number): number => {
+    const length = layouts[index]!.lengthBytes, { kind } = declarations[index]!;
+    const text = `0x${offset.toString(16)}`;
     if (offset % 4 !== 0) throw new UsageError(`${kind} capability: offset ${text} is not a multiple of 4`);
     if (offset < start || offset + length > end) {
       throw new UsageError(`${kind} capability: ${length} bytes at ${text} are outside its list's area`);
@@ -209,22 +188,13 @@ function place<D extends Placement & { readonly kind: string }>(
     const other = clash(offset, length);
     if (other !== undefined) throw new UsageError(`${kind} capability at ${text} overlaps ${other.kind}`);
     taken.push({ offset, end: offset + length, kind });
+    return offset;
   };
-  for (const item of layouts) if (item.declaration.offset !== undefined) claim(item, item.declaration.offset);
-  return layouts.map((item) => {
-    const { declaration, layout } = item;
-    let offset = declaration.offset;
-    if (offset === undefined) {
-      offset = start;
-      for (
-        let other = clash(offset, layout.lengthBytes);
-        other !== undefined;
-        other = clash(offset, layout.lengthBytes)
-      ) {
-        offset = (other.end + 3) & ~3;
-      }
-      claim(item, offset);
-    }
-    return { declaration, offset, lengthBytes: layout.lengthBytes, layout };
+  const fixed = declarations.map(({ offset }, i) => offset === undefined ? undefined : claim(i, offset));
+  return fixed.map((offset, i) => {
+    if (offset !== undefined) return offset;
+    let free = start, other;
+    while ((other = clash(free, layouts[i]!.lengthBytes)) !== undefined) free = (other.end + 3) & ~3;
+    return claim(i, free);
   });
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { requireType } from "../errors/doors.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { UsageError } from "../errors/mod.ts";
 import {
   type BaseAddress,
@@ -12,21 +12,15 @@ import {
   decodeExpansionRom,
   type ExpansionRom,
 } from "./base_address.ts";
-import {
-  BRIDGE_CONTROL,
-  COMMAND,
-  CONVENTIONAL_BYTES,
-  EXTENDED_BYTES,
-  HEADER_BYTES,
-  HEADER_OFFSET,
-  SECONDARY_STATUS,
-  STATUS,
-} from "./header.ts";
+import { BRIDGE, CARD_BUS, CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER, HEADER_BYTES } from "./header.ts";
 import {
   type AccessWidth,
   decodeRegister,
   type RegisterDeclaration,
+  type RegisterTable,
   type RegisterValue,
+  type RegisterValues,
+  type ValueOf,
 } from "../registers/declaration.ts";
 
 /** The three bytes that say what a function is (PCIe 6.0 §7.5.1.1.6). */
@@ -59,39 +53,18 @@ export interface BridgeWindow {
   readonly addressBits: 16 | 32 | 64;
 }
 
-/** Fields of header type 1, a PCI-to-PCI bridge or PCIe port (PCIe 6.0 §7.5.1.3). */
-export interface BridgeHeader {
-  /** Bus number of the bridge's upstream side. */
-  readonly primaryBus: number;
-  /** Bus number directly behind the bridge. */
-  readonly secondaryBus: number;
-  /** Highest bus number behind the bridge. */
-  readonly subordinateBus: number;
-  /** Secondary latency timer; 0 on PCIe. */
-  readonly secondaryLatencyTimer: number;
+/** Fields of header type 1: its registers, and the windows that several of them make. */
+export interface BridgeHeader extends RegisterValues<typeof BRIDGE> {
   /** I/O ports forwarded downstream. */
   readonly io: BridgeWindow;
   /** Non-prefetchable memory forwarded downstream. */
   readonly memory: BridgeWindow;
   /** Prefetchable memory forwarded downstream. */
   readonly prefetchable: BridgeWindow;
-  /** Secondary Status register. */
-  readonly secondaryStatus: RegisterValue<typeof SECONDARY_STATUS>;
-  /** Bridge Control register. */
-  readonly control: RegisterValue<typeof BRIDGE_CONTROL>;
 }
 
 /** Bus numbers of header type 2, a CardBus bridge. */
-export interface CardBusHeader {
-  /** Bus number of the bridge's upstream side. */
-  readonly primaryBus: number;
-  /** Bus number of the CardBus. */
-  readonly cardBus: number;
-  /** Highest bus number behind the bridge. */
-  readonly subordinateBus: number;
-  /** CardBus latency timer. */
-  readonly latencyTimer: number;
-}
+export type CardBusHeader = RegisterValues<typeof CARD_BUS>;
 
 const BARS_BY_HEADER_TYPE: Readonly<Record<number, number>> = { 0: 6, 1: 2, 2: 1 };
 
@@ -102,6 +75,10 @@ const BARS_BY_HEADER_TYPE: Readonly<Record<number, number>> = { 0: 6, 1: 2, 2: 1
  * All reads are little-endian, and offsets count bytes.
  */
 export class ConfigSpace {
+  static {
+    typedErrors(this);
+  }
+
   /** The bytes themselves. */
   readonly bytes: Uint8Array;
   readonly #view: DataView;
@@ -156,74 +133,84 @@ export class ConfigSpace {
     return this.#view.getBigUint64(offset, true);
   }
 
-  /** Reads and decodes a declared register at `base + register.offset`. */
-  register<const R extends RegisterDeclaration>(register: R, base: number = 0): RegisterValue<R> {
-    return decodeRegister(
-      register,
-      this.read(base + register.offset, register.width === 8 ? 4 : register.width),
-    );
+  /** Reads a declared register at `base + register.offset`. @throws {UsageError} when it is not wholly inside the bytes at hand */
+  register<const R extends RegisterDeclaration>(register: R, base: number = 0): ValueOf<R> {
+    const { width } = register, at = base + register.offset;
+    const value = width === 8
+      ? this.read64(at)
+      : register.fields === undefined
+      ? this.read(at, width)
+      : decodeRegister(register, this.read(at, width));
+    return value as ValueOf<R>;
+  }
+
+  /** Reads all registers of a table, in its order. @throws {UsageError} when one is not wholly inside the bytes at hand */
+  registers<const T extends RegisterTable>(table: T, base: number = 0): RegisterValues<T> {
+    return Object.fromEntries(
+      Object.entries(table).map(([name, register]) => [name, this.register(register, base)]),
+    ) as RegisterValues<T>;
   }
 
   /** Vendor ID; 0xffff where no function answers, and in a VF's own configuration space. */
   get vendorId(): number {
-    return this.read16(HEADER_OFFSET.vendorId);
+    return this.register(HEADER.vendorId);
   }
 
   /** Device ID. */
   get deviceId(): number {
-    return this.read16(HEADER_OFFSET.deviceId);
+    return this.register(HEADER.deviceId);
   }
 
   /** Whether anything answered: a read of an absent or powered-down function gives all ones. */
   get isPresent(): boolean {
-    return this.read32(HEADER_OFFSET.vendorId) !== 0xffffffff ||
-      this.read32(HEADER_OFFSET.command) !== 0xffffffff;
+    return this.read32(HEADER.vendorId.offset) !== 0xffffffff ||
+      this.read32(HEADER.command.offset) !== 0xffffffff;
   }
 
   /** Command register. */
-  get command(): RegisterValue<typeof COMMAND> {
-    return this.register(COMMAND);
+  get command(): RegisterValue<typeof HEADER.command> {
+    return this.register(HEADER.command);
   }
 
   /** Status register. */
-  get status(): RegisterValue<typeof STATUS> {
-    return this.register(STATUS);
+  get status(): RegisterValue<typeof HEADER.status> {
+    return this.register(HEADER.status);
   }
 
   /** Revision ID. */
   get revisionId(): number {
-    return this.read8(HEADER_OFFSET.revisionId);
+    return this.register(HEADER.revisionId).revisionId;
   }
 
   /** Class code. */
   get classCode(): ClassCode {
-    const value = this.read32(HEADER_OFFSET.revisionId) >>> 8;
+    const value = this.register(HEADER.revisionId).classCode;
     return { base: value >>> 16, sub: (value >>> 8) & 0xff, programmingInterface: value & 0xff, value };
   }
 
   /** Cache line size in bytes (the register counts dwords). Without effect on PCIe. */
   get cacheLineSizeBytes(): number {
-    return this.read8(HEADER_OFFSET.cacheLineSize) * 4;
+    return this.register(HEADER.cacheLineSize) * 4;
   }
 
   /** Latency timer; 0 on PCIe. */
   get latencyTimer(): number {
-    return this.read8(HEADER_OFFSET.latencyTimer);
+    return this.register(HEADER.latencyTimer);
   }
 
   /** Header layout: 0 endpoint, 1 bridge, 2 CardBus bridge; other values are reserved. */
   get headerType(): number {
-    return this.read8(HEADER_OFFSET.headerType) & 0x7f;
+    return this.register(HEADER.headerType).layout;
   }
 
   /** The device has functions other than function 0. */
   get isMultiFunction(): boolean {
-    return (this.read8(HEADER_OFFSET.headerType) & 0x80) !== 0;
+    return this.register(HEADER.headerType).multiFunction;
   }
 
   /** Built-in self test register. */
   get bist(): number {
-    return this.read8(HEADER_OFFSET.bist);
+    return this.register(HEADER.bist);
   }
 
   /** Number of base address registers that the header type has. */
@@ -237,13 +224,13 @@ export class ConfigSpace {
    * @param sizes size in bytes of each BAR by index, where known
    */
   bars(sizes: readonly (number | undefined)[] = []): BaseAddress[] {
-    return decodeBaseAddresses((offset) => this.read32(offset), HEADER_OFFSET.bar0, this.barCount, sizes);
+    return decodeBaseAddresses((offset) => this.read32(offset), HEADER.bars.offset, this.barCount, sizes);
   }
 
   /** Expansion ROM register; `undefined` when it reads 0 or the header type has none. */
   get expansionRom(): ExpansionRom | undefined {
-    if (this.headerType === 0) return decodeExpansionRom(this.read32(HEADER_OFFSET.expansionRom));
-    if (this.headerType === 1) return decodeExpansionRom(this.read32(HEADER_OFFSET.bridgeExpansionRom));
+    if (this.headerType === 0) return decodeExpansionRom(this.register(HEADER.expansionRom));
+    if (this.headerType === 1) return decodeExpansionRom(this.register(HEADER.bridgeExpansionRom));
     return undefined;
   }
 
@@ -253,7 +240,7 @@ export class ConfigSpace {
    */
   get subsystem(): SubsystemId | undefined {
     const at = this.headerType === 0
-      ? HEADER_OFFSET.subsystemVendorId
+      ? HEADER.subsystemVendorId.offset
       : this.headerType === 2
       ? 0x40
       : undefined;
@@ -264,27 +251,24 @@ export class ConfigSpace {
   /** Byte offset of the first capability, 0 when there is none; the two reserved low bits are kept. */
   get capabilitiesPointer(): number {
     if (!this.status.capabilitiesList) return 0;
-    return this.read8(this.headerType === 2 ? 0x14 : HEADER_OFFSET.capabilitiesPointer);
+    return this.read8(this.headerType === 2 ? 0x14 : HEADER.capabilitiesPointer.offset);
   }
 
   /** Interrupt line: whatever firmware noted there. */
   get interruptLine(): number {
-    return this.read8(HEADER_OFFSET.interruptLine);
+    return this.register(HEADER.interruptLine);
   }
 
   /** Which INTx wire the function pulls; `undefined` when it uses none or the value is reserved. */
   get interruptPin(): "A" | "B" | "C" | "D" | undefined {
-    return ([undefined, "A", "B", "C", "D"] as const)[this.read8(HEADER_OFFSET.interruptPin)];
+    return ([undefined, "A", "B", "C", "D"] as const)[this.register(HEADER.interruptPin)];
   }
 
   /** Fields that only a bridge has; `undefined` for other header types. */
   get bridge(): BridgeHeader | undefined {
     if (this.headerType !== 1) return undefined;
     return {
-      primaryBus: this.read8(0x18),
-      secondaryBus: this.read8(0x19),
-      subordinateBus: this.read8(0x1a),
-      secondaryLatencyTimer: this.read8(0x1b),
+      ...this.registers(BRIDGE),
       io: this.#ioWindow(),
       memory: {
         base: BigInt(this.read16(0x20) & 0xfff0) << 16n,
@@ -292,20 +276,12 @@ export class ConfigSpace {
         addressBits: 32,
       },
       prefetchable: this.#prefetchableWindow(),
-      secondaryStatus: this.register(SECONDARY_STATUS),
-      control: this.register(BRIDGE_CONTROL),
     };
   }
 
   /** Fields that only a CardBus bridge has; `undefined` for other header types. */
   get cardBus(): CardBusHeader | undefined {
-    if (this.headerType !== 2) return undefined;
-    return {
-      primaryBus: this.read8(0x18),
-      cardBus: this.read8(0x19),
-      subordinateBus: this.read8(0x1a),
-      latencyTimer: this.read8(0x1b),
-    };
+    return this.headerType === 2 ? this.registers(CARD_BUS) : undefined;
   }
 
   #ioWindow(): BridgeWindow {

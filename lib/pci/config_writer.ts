@@ -7,6 +7,8 @@
 import { UsageError } from "../errors/mod.ts";
 import { ConfigSpace } from "./config_space.ts";
 import { EXTENDED_BYTES } from "./header.ts";
+import type { AccessWidth, RegisterTable } from "../registers/declaration.ts";
+import { Registers } from "../registers/registers.ts";
 
 /** A run of bytes. */
 export interface ByteRange {
@@ -134,22 +136,21 @@ export class ConfigSpaceImage {
     return this.write(offset, Uint8Array.from({ length: bytes }, (_, i) => (value >>> (8 * i)) & 0xff));
   }
 
-  /** Sets a byte from the device's side, whatever the masks. @throws {UsageError} outside the space */
-  set8(offset: number, value: number): void {
-    this.#check(offset, 1);
-    this.#view.setUint8(offset, value);
+  /** Sets 8, 16 or 32 bits from the device's side, whatever the masks. @throws {UsageError} outside the space */
+  set(offset: number, width: AccessWidth, value: number): void {
+    this.#check(offset, width);
+    if (width === 1) this.#view.setUint8(offset, value);
+    else if (width === 2) this.#view.setUint16(offset, value, true);
+    else this.#view.setUint32(offset, value, true);
   }
 
-  /** Sets 16 bits from the device's side, whatever the masks. @throws {UsageError} outside the space */
-  set16(offset: number, value: number): void {
-    this.#check(offset, 2);
-    this.#view.setUint16(offset, value, true);
-  }
-
-  /** Sets 32 bits from the device's side, whatever the masks. @throws {UsageError} outside the space */
-  set32(offset: number, value: number): void {
-    this.#check(offset, 4);
-    this.#view.setUint32(offset, value, true);
+  /** The registers of a table, read and set from the device's side. @param offset of the structure that they lie in */
+  registers<const T extends RegisterTable>(table: T, offset: number = 0): Registers<T> {
+    const { config } = this;
+    return new Registers(table, {
+      read: (at, width) => config.read(at, width),
+      write: (at, width, value) => this.set(at, width, value),
+    }, { offset });
   }
 
   /** Makes the present contents those that a reset brings back. */

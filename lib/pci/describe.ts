@@ -5,6 +5,7 @@
  * @module
  */
 
+import { typedCall } from "../errors/doors.ts";
 import type { PciAddress } from "./address.ts";
 import { BUILTIN_NAMES } from "./builtin_names.ts";
 import { walkCapabilities } from "./capabilities.ts";
@@ -66,59 +67,38 @@ export interface FunctionDescription {
 
 /** Describes a function as plain data. */
 export function describeFunction(config: ConfigSpace, options: DescribeOptions = {}): FunctionDescription {
-  const names = options.names ?? BUILTIN_NAMES;
-  const { capabilities, findings } = walkCapabilities(config);
-  const className = lookupClass(names, config.classCode).name;
-  const subsystem = config.subsystem, bridge = config.bridge, pin = config.interruptPin;
-  return {
-    ...(options.address === undefined ? {} : { address: options.address.toString() }),
-    vendorId: hexText(config.vendorId, 4),
-    deviceId: hexText(config.deviceId, 4),
-    ...lookup(names, config.vendorId, config.deviceId),
-    classCode: hexText(config.classCode.value, 6),
-    ...(className === undefined ? {} : { class: className }),
-    revision: hexText(config.revisionId, 2),
-    headerType: config.headerType,
-    multiFunction: config.isMultiFunction,
-    ...(subsystem === undefined ? {} : { subsystem: toJson(subsystem) }),
-    command: toJson(config.command),
-    status: toJson(config.status),
-    ...(pin === undefined ? {} : { interruptPin: pin }),
-    bars: config.bars(options.barSizes).map((bar) => toJson(bar)),
-    ...(bridge === undefined ? {} : { bridge: toJson(bridge) }),
-    capabilities: capabilities.map((capability) => toJson(capability)),
-    findings: findings.map((finding) => toJson(finding)),
-  };
+  const description = typedCall("describeFunction", [config, options], () => {
+    const names = options.names ?? BUILTIN_NAMES;
+    return toJson({
+      address: options.address?.toString(),
+      vendorId: hexText(config.vendorId, 4),
+      deviceId: hexText(config.deviceId, 4),
+      ...lookup(names, config.vendorId, config.deviceId),
+      classCode: hexText(config.classCode.value, 6),
+      class: lookupClass(names, config.classCode).name,
+      revision: hexText(config.revisionId, 2),
+      headerType: config.headerType,
+      multiFunction: config.isMultiFunction,
+      subsystem: config.subsystem,
+      command: config.command,
+      status: config.status,
+      interruptPin: config.interruptPin,
+      bars: config.bars(options.barSizes),
+      bridge: config.bridge,
+      ...walkCapabilities(config),
+    });
+  });
+  return description as unknown as FunctionDescription;
 }
 
 /** Fields whose numbers are written in hexadecimal; every `bigint` is, too. */
-const HEX_FIELDS: ReadonlySet<string> = new Set([
-  "address",
-  "correctableSource",
-  "data",
-  "deviceId",
-  "dataVendorId",
-  "dvsecId",
-  "dvsecVendorId",
-  "headerLog",
-  "id",
-  "laneErrorStatus",
-  "mask",
-  "next",
-  "notifyOffMultiplier",
-  "offset",
-  "pending",
-  "raw",
-  "regionLength",
-  "regionOffset",
-  "source",
-  "supportedPageSizes",
-  "systemPageSize",
-  "uncorrectableSource",
-  "vendorId",
-  "vfDeviceId",
-  "vsecId",
-]);
+const HEX_FIELDS: ReadonlySet<string> = new Set(
+  (
+    "address correctableSource data deviceId dataVendorId dvsecId dvsecVendorId headerLog id " +
+    "laneErrorStatus mask next notifyOffMultiplier offset pending raw regionLength regionOffset " +
+    "source supportedPageSizes systemPageSize uncorrectableSource vendorId vfDeviceId vsecId"
+  ).split(" "),
+);
 
 /** Turns decoded data into JSON values: see {@linkcode HEX_FIELDS}; bytes become a string of hex digits. */
 function toJson(value: unknown, field: string = ""): JsonValue {

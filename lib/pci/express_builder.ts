@@ -6,14 +6,19 @@
 
 import { UsageError } from "../errors/mod.ts";
 import { EXPRESS_TYPE, EXPRESS_V2_BYTES, linkSpeedGigatransfers } from "./capability/express.ts";
-import * as regs from "./capability/express_registers.ts";
-import { CAPABILITY_ID } from "./capability/id.ts";
-import type { CapabilityLayout, Placement } from "./capability_builder.ts";
+import {
+  EXPRESS_DEVICE_2,
+  EXPRESS_LINK,
+  EXPRESS_LINK_2,
+  EXPRESS_REGISTERS,
+} from "./capability/express_registers.ts";
 import type { CapabilityWriter } from "./capability_writer.ts";
-import { fieldMask } from "../registers/declaration.ts";
+import { fieldMask, type RegisterTable } from "../registers/declaration.ts";
 
 /** PCI Express of an endpoint. */
-export interface ExpressDeclaration extends Placement {
+export interface ExpressDeclaration {
+  /** Byte offset, a multiple of 4; without one, the next free place. */
+  readonly offset?: number;
   /** Discriminator. */
   readonly kind: "express";
   /** Version of the structure. Default 2. Version 1 (PCIe 1.1) has 20 bytes in place of 60, 12 without a link: for functions short of room. */
@@ -34,36 +39,29 @@ export interface ExpressDeclaration extends Placement {
 
 const V1_BYTES = { endpoint: 0x14, rootComplexEndpoint: 0x0c } as const;
 
-/** Works out a PCI Express capability. @throws {UsageError} when a value is not one of those listed */
-export function buildExpress(declaration: ExpressDeclaration): CapabilityLayout {
-  const { deviceType = "endpoint" } = declaration;
-  return {
-    id: CAPABILITY_ID.express,
-    version: 0,
-    lengthBytes: declaration.structureVersion === 1 ? V1_BYTES[deviceType] : EXPRESS_V2_BYTES,
-    write: (writer) => {
-      writeDevice(writer, declaration);
-      if (declaration.deviceType !== "rootComplexEndpoint") writeLink(writer, declaration);
-    },
-  };
+/** Size of the structure in bytes. */
+export function expressBytes({ structureVersion, deviceType = "endpoint" }: ExpressDeclaration): number {
+  return structureVersion === 1 ? V1_BYTES[deviceType] : EXPRESS_V2_BYTES;
 }
 
-function writeDevice(writer: CapabilityWriter, declaration: ExpressDeclaration): void {
+/** Writes a PCI Express capability. @throws {UsageError} when a value is not one of those listed */
+export function writeExpress(
+  writer: CapabilityWriter<typeof EXPRESS_REGISTERS>,
+  declaration: ExpressDeclaration,
+): void {
+  writeDevice(writer, declaration);
+  if (declaration.deviceType !== "rootComplexEndpoint") writeLink(writer, declaration);
+}
+
+function writeDevice(
+  writer: CapabilityWriter<typeof EXPRESS_REGISTERS>,
+  declaration: ExpressDeclaration,
+): void {
   const { deviceType = "endpoint", functionLevelReset = true, extendedTag = true } = declaration;
-  const maxPayloadBytes = oneOf("max payload size", declaration.maxPayloadBytes ?? 256, [
-    128,
-    256,
-    512,
-    1024,
-    2048,
-    4096,
-  ]);
-  const { structureVersion = 2 } = declaration;
-  writer.register(regs.EXPRESS_CAPABILITIES, {
-    version: structureVersion,
-    deviceType: EXPRESS_TYPE[deviceType],
-  });
-  writer.register(regs.DEVICE_CAPABILITIES, {
+  const { structureVersion = 2 } = declaration, sizes = [128, 256, 512, 1024, 2048, 4096];
+  const maxPayloadBytes = oneOf("max payload size", declaration.maxPayloadBytes ?? 256, sizes);
+  writer.set("capabilities", { version: structureVersion, deviceType: EXPRESS_TYPE[deviceType] });
+  writer.set("deviceCapabilities", {
     maxPayloadSupported: Math.log2(maxPayloadBytes) - 7,
     extendedTag,
     // All functions since PCIe 1.1 set this.
@@ -71,18 +69,19 @@ function writeDevice(writer: CapabilityWriter, declaration: ExpressDeclaration):
     functionLevelReset,
   });
   // Reset values are the standard's: relaxed ordering and no snoop allowed, reads of 512 bytes.
-  writer.register(regs.DEVICE_CONTROL, { relaxedOrdering: true, noSnoop: true, maxReadRequest: 2 }, [
+  writer.set("deviceControl", { relaxedOrdering: true, noSnoop: true, maxReadRequest: 2 }, [
     "phantomFunctions",
     "auxiliaryPower",
     ...(extendedTag ? [] : ["extendedTag" as const]),
     ...(functionLevelReset ? [] : ["initiateFunctionLevelReset" as const]),
   ]);
   // A function level reset must not change the payload size that the rest of the hierarchy counts on (§6.6.2).
-  writer.keepThroughFlr(regs.DEVICE_CONTROL.offset, 2, fieldMask(regs.DEVICE_CONTROL.fields.maxPayload));
-  writer.register(regs.DEVICE_STATUS, {}, ["emergencyPowerReduction"]);
+  writer.keepThroughFlr("deviceControl", fieldMask(EXPRESS_REGISTERS.deviceControl.fields.maxPayload));
+  writer.set("deviceStatus", {}, ["emergencyPowerReduction"]);
   if (structureVersion === 1) return;
-  writer.register(regs.DEVICE_CAPABILITIES_2, { completionTimeoutDisable: true });
-  writer.register(regs.DEVICE_CONTROL_2, {}, [
+  const second = writer.by(EXPRESS_DEVICE_2);
+  second.set("capabilities", { completionTimeoutDisable: true });
+  second.set("control", {}, [
     "completionTimeout",
     "ariForwarding",
     "atomicOpRequester",
@@ -97,7 +96,7 @@ function writeDevice(writer: CapabilityWriter, declaration: ExpressDeclaration):
   ]);
 }
 
-function writeLink(writer: CapabilityWriter, declaration: ExpressDeclaration): void {
+function writeLink(capability: CapabilityWriter<RegisterTable>, declaration: ExpressDeclaration): void {
   const codes = [1, 2, 3, 4, 5, 6];
   const gigatransfers = oneOf(
     "link speed",
@@ -106,19 +105,16 @@ function writeLink(writer: CapabilityWriter, declaration: ExpressDeclaration): v
   );
   const speed = codes.find((code) => linkSpeedGigatransfers(code) === gigatransfers) ?? 1;
   const width = oneOf("link width", declaration.width ?? 1, [1, 2, 4, 8, 16]);
-  writer.register(regs.LINK_CAPABILITIES, {
-    maxSpeed: speed,
-    maxWidth: width,
-    aspmOptionalityCompliance: true,
-  });
-  writer.register(regs.LINK_CONTROL, {}, ["clockPowerManagement"]);
-  writer.keepThroughFlr(regs.LINK_CONTROL.offset, 2, 0xffff);
-  writer.register(regs.LINK_STATUS, { speed, width, slotClock: true });
+  const link = capability.by(EXPRESS_LINK), second = capability.by(EXPRESS_LINK_2);
+  link.set("capabilities", { maxSpeed: speed, maxWidth: width, aspmOptionalityCompliance: true });
+  link.set("control", {}, ["clockPowerManagement"]);
+  link.keepThroughFlr("control", 0xffff);
+  link.set("status", { speed, width, slotClock: true });
   if (declaration.structureVersion === 1) return;
   // Bit n - 1 for every speed code up to the best: no rate in between may be left out.
-  writer.register(regs.LINK_CAPABILITIES_2, { supportedSpeeds: (1 << speed) - 1 });
-  writer.register(regs.LINK_CONTROL_2, { targetSpeed: speed });
-  writer.register(regs.LINK_STATUS_2, {});
+  second.set("capabilities", { supportedSpeeds: (1 << speed) - 1 });
+  second.set("control", { targetSpeed: speed });
+  second.set("status", {});
 }
 
 function oneOf(what: string, value: number, choices: readonly number[]): number {

@@ -2,72 +2,175 @@
  * PCI functions as data: addresses, configuration space, capabilities, and their names.
  *
  * Everything here is pure: bytes in, plain objects out, no I/O. Bring the bytes from sysfs, from a VFIO region or
- * from a dump. The way back exists, too: {@linkcode buildConfigSpace} makes the configuration space of an emulated
- * function, with the write behaviour of hardware.
+ * from a dump.
  *
  * @example Decode a configuration space
  * ```ts
- * import { buildConfigSpace, ConfigSpace, findCapability, walkCapabilities } from "./mod.ts";
+ * import { ConfigSpace, findCapability, formatFunction, walkCapabilities } from "@ringside/ringside/pci";
  *
- * const { image } = buildConfigSpace({
- *   vendorId: 0x8086,
- *   deviceId: 0x10c9,
- *   classCode: 0x020000,
- *   capabilities: [{ kind: "express" }],
- * });
- * const config = new ConfigSpace(image.bytes);
+ * const config = new ConfigSpace(new Uint8Array(256)); // as sysfs has it in `config`
  * const express = findCapability(walkCapabilities(config), "express");
- * console.log(config.vendorId.toString(16), express?.functionLevelReset); // 8086 true
+ * console.log(config.vendorId.toString(16), express?.functionLevelReset);
+ * console.log(formatFunction(config).join("\n")); // as lspci -vv prints it
+ * ```
+ *
+ * A capability is one declaration, such as `SRIOV`: its ID, its length, its registers by name. The registers of a
+ * live function are read and written by the same names.
+ *
+ * @example NumVFs of an opened PF
+ * ```ts
+ * import { ConfigSpace, findCapability, SRIOV, walkCapabilities } from "@ringside/ringside/pci";
+ * import { Registers } from "@ringside/ringside/registers";
+ * import { ConfigAccess } from "@ringside/ringside/vfio";
+ *
+ * const config = new ConfigAccess(device); // an opened function
+ * const sriov = findCapability(walkCapabilities(new ConfigSpace(config.readAll())), "sr-iov");
+ * if (sriov) new Registers(SRIOV.registers, config, sriov).read("numVfs");
  * ```
  *
  * @module
  */
 
-export * from "./address.ts";
-export * from "./bar_builder.ts";
-export * from "./base_address.ts";
-export * from "./builtin_names.ts";
-export * from "./capabilities.ts";
-export * from "./capability/access_control.ts";
-export * from "./capability/address_translation.ts";
-export * from "./capability/advanced_error_reporting.ts";
-export * from "./capability/advanced_features.ts";
-export * from "./capability/alternative_routing_id.ts";
-export * from "./capability/downstream_port_containment.ts";
-export * from "./capability/enhanced_allocation.ts";
-export * from "./capability/express.ts";
-export * from "./capability/express_registers.ts";
-export * from "./capability/extended_vendor_specific.ts";
-export * from "./capability/id.ts";
-export * from "./capability/l1_substates.ts";
-export * from "./capability/latency_tolerance.ts";
-export * from "./capability/msi.ts";
-export * from "./capability/msix.ts";
-export * from "./capability/page_request.ts";
-export * from "./capability/pasid.ts";
-export * from "./capability/power_management.ts";
-export * from "./capability/precision_time_measurement.ts";
-export * from "./capability/resizable_bar.ts";
-export * from "./capability/secondary_express.ts";
-export * from "./capability/serial_number.ts";
-export * from "./capability/sriov.ts";
-export * from "./capability/subsystem_id.ts";
-export * from "./capability/tph_requester.ts";
-export * from "./capability/vendor_specific.ts";
-export * from "./capability/virtio.ts";
-export * from "./capability/virtual_channel.ts";
-export * from "./capability/vital_product_data.ts";
-export * from "./capability/window.ts";
-export * from "./capability_builder.ts";
-export * from "./capability_writer.ts";
-export * from "./config_builder.ts";
-export * from "./config_space.ts";
-export * from "./config_writer.ts";
-export * from "./describe.ts";
-export * from "./express_builder.ts";
-export * from "./format.ts";
-export type { HostFacts } from "./format/header.ts";
-export * from "./header.ts";
-export * from "./ids.ts";
-export * from "../registers/declaration.ts";
-export * from "./virtio_ids.ts";
+export { PCI_ADDRESS_FORMS, PciAddress, type PciAddressParts, type VfPlacement } from "./address.ts";
+export type { BaseAddress, ExpansionRom } from "./base_address.ts";
+export {
+  type CapabilityFinding,
+  type CapabilityList,
+  findCapabilities,
+  findCapability,
+  walkCapabilities,
+  type WalkOptions,
+} from "./capabilities.ts";
+export { ACCESS_CONTROL } from "./capability/access_control.ts";
+export { ADDRESS_TRANSLATION } from "./capability/address_translation.ts";
+export {
+  ADVANCED_ERROR_REPORTING,
+  ADVANCED_ERROR_REPORTING_REGISTERS,
+  type ErrorDetails,
+  ROOT_ERROR_REGISTERS,
+} from "./capability/advanced_error_reporting.ts";
+export { ADVANCED_FEATURES } from "./capability/advanced_features.ts";
+export {
+  CAPABILITIES,
+  type Capability,
+  type CapabilityOf,
+  type MalformedCapability,
+  type NullCapability,
+  type OtherCapability,
+} from "./capability/all.ts";
+export { ALTERNATIVE_ROUTING_ID } from "./capability/alternative_routing_id.ts";
+export type { CapabilityDeclaration, Decoded } from "./capability/declaration.ts";
+export { DOWNSTREAM_PORT_CONTAINMENT } from "./capability/downstream_port_containment.ts";
+export {
+  ENHANCED_ALLOCATION,
+  type EnhancedAllocationEntry,
+  type EnhancedAllocations,
+} from "./capability/enhanced_allocation.ts";
+export {
+  EXPRESS,
+  EXPRESS_TYPE,
+  type ExpressCapability,
+  type ExpressFacts,
+  type ExpressLink,
+  type ExpressType,
+  type Link,
+} from "./capability/express.ts";
+export {
+  EXPRESS_DEVICE_2,
+  EXPRESS_LINK,
+  EXPRESS_LINK_2,
+  EXPRESS_REGISTERS,
+  EXPRESS_ROOT,
+  EXPRESS_SLOT,
+} from "./capability/express_registers.ts";
+export {
+  DESIGNATED_VENDOR_SPECIFIC,
+  DVSEC_REGISTERS,
+  type DvsecContents,
+  EXTENDED_VENDOR_SPECIFIC,
+  type VsecContents,
+} from "./capability/extended_vendor_specific.ts";
+export { L1_SUBSTATES, L1_SUBSTATES_REGISTERS, type L1SubstatesTimes } from "./capability/l1_substates.ts";
+export {
+  LATENCY_TOLERANCE,
+  LATENCY_TOLERANCE_REGISTERS,
+  type LatencyLimits,
+} from "./capability/latency_tolerance.ts";
+export { MSI, MSI_MESSAGE_32, MSI_MESSAGE_64, MSI_REGISTERS, type MsiFacts } from "./capability/msi.ts";
+export { type BarPlace, MSIX, MSIX_ENTRY_BYTES, MSIX_REGISTERS, type MsixFacts } from "./capability/msix.ts";
+export type { CapabilityListName } from "./capability/names.ts";
+export { PAGE_REQUEST } from "./capability/page_request.ts";
+export { PASID } from "./capability/pasid.ts";
+export {
+  POWER_MANAGEMENT,
+  POWER_MANAGEMENT_REGISTERS,
+  type PowerFacts,
+} from "./capability/power_management.ts";
+export { PRECISION_TIME_MEASUREMENT } from "./capability/precision_time_measurement.ts";
+export {
+  RESIZABLE_BAR,
+  type ResizableBar,
+  type ResizableBars,
+  VF_RESIZABLE_BAR,
+} from "./capability/resizable_bar.ts";
+export { SECONDARY_EXPRESS } from "./capability/secondary_express.ts";
+export { SERIAL_NUMBER, SERIAL_NUMBER_REGISTERS, type SerialNumberText } from "./capability/serial_number.ts";
+export {
+  enabledVfAddresses,
+  SRIOV,
+  SRIOV_REGISTERS,
+  type SriovCapability,
+  type SriovFacts,
+} from "./capability/sriov.ts";
+export { SUBSYSTEM_ID, SUBSYSTEM_ID_REGISTERS, type SubsystemFacts } from "./capability/subsystem_id.ts";
+export { TPH_REQUESTER, TPH_REQUESTER_REGISTERS, type TphFacts } from "./capability/tph_requester.ts";
+export { VENDOR_SPECIFIC, type VendorSpecificData } from "./capability/vendor_specific.ts";
+export {
+  VIRTIO,
+  VIRTIO_CFG_TYPE,
+  VIRTIO_REGISTERS,
+  VIRTIO_STRUCTURE_REGISTERS,
+  VIRTIO_VENDOR_ID,
+  type VirtioCapability,
+  type VirtioPlace,
+  type VirtioStructure,
+} from "./capability/virtio.ts";
+export {
+  VIRTUAL_CHANNEL,
+  VIRTUAL_CHANNEL_REGISTERS,
+  VIRTUAL_CHANNEL_RESOURCE,
+  VIRTUAL_CHANNEL_WITH_MFVC,
+  type VirtualChannels,
+} from "./capability/virtual_channel.ts";
+export { VITAL_PRODUCT_DATA } from "./capability/vital_product_data.ts";
+export type { CapabilityHeader, CapabilityWindow } from "./capability/window.ts";
+export {
+  type BridgeHeader,
+  type BridgeWindow,
+  type CardBusHeader,
+  type ClassCode,
+  ConfigSpace,
+  type SubsystemId,
+} from "./config_space.ts";
+export {
+  describeFunction,
+  type DescribeOptions,
+  type FunctionDescription,
+  type JsonValue,
+} from "./describe.ts";
+export { formatFunction } from "./format.ts";
+export type { FormatOptions, HostFacts } from "./format/options.ts";
+export { BRIDGE, CARD_BUS, CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER, HEADER_BYTES } from "./header.ts";
+export type { BaseClassNames, DeviceNames, PciNames, SubclassNames, VendorNames } from "./ids.ts";
+export type {
+  AccessWidth,
+  FieldAccess,
+  FieldBits,
+  FieldDeclaration,
+  FieldsOf,
+  RegisterDeclaration,
+  RegisterTable,
+  RegisterValue,
+  RegisterValues,
+  ValueOf,
+} from "../registers/declaration.ts";

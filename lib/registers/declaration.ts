@@ -65,6 +65,14 @@ export type RegisterValue<R extends RegisterDeclaration> =
     readonly [F in keyof FieldsOf<R>]: FieldsOf<R>[F] extends { readonly bits: number } ? boolean : number;
   };
 
+/** A register as it is read: split into its fields where it has some, else a number, and a `bigint` of 64 bits. */
+export type ValueOf<R extends RegisterDeclaration> = R extends { readonly fields: object } ? RegisterValue<R>
+  : R extends { readonly width: 8 } ? bigint
+  : number;
+
+/** All registers of a table, by name. */
+export type RegisterValues<T extends RegisterTable> = { readonly [N in keyof T]: ValueOf<T[N]> };
+
 /** Field values to encode: the same shape as a decoded register, every field optional. */
 export type RegisterFields<R extends RegisterDeclaration> = {
   readonly [F in keyof FieldsOf<R>]?: FieldsOf<R>[F] extends { readonly bits: number } ? boolean : number;
@@ -78,6 +86,8 @@ export interface AccessMasks {
   readonly writeOneToClear: number;
   /** Bits that start something when 1 is written and always read 0 (RWZ). */
   readonly trigger: number;
+  /** Bits that a function level reset leaves alone (ROS, RWS, RW1CS). */
+  readonly sticky: number;
 }
 
 /** Position of a field's lowest bit. */
@@ -127,13 +137,19 @@ export function encodeRegister<const R extends RegisterDeclaration>(
 
 /** Derives from the declared access which bits react to a software write. */
 export function accessMasks(register: RegisterDeclaration): AccessMasks {
-  let write = 0, writeOneToClear = 0, trigger = 0;
+  let write = 0, writeOneToClear = 0, trigger = 0, sticky = 0;
   for (const field of Object.values(register.fields ?? {})) {
     if (field.access === "RW" || field.access === "RWS") write |= fieldMask(field);
     else if (field.access === "RW1C" || field.access === "RW1CS") writeOneToClear |= fieldMask(field);
     else if (field.access === "RWZ") trigger |= fieldMask(field);
+    if (field.access.endsWith("S")) sticky |= fieldMask(field);
   }
-  return { write: write >>> 0, writeOneToClear: writeOneToClear >>> 0, trigger: trigger >>> 0 };
+  return {
+    write: write >>> 0,
+    writeOneToClear: writeOneToClear >>> 0,
+    trigger: trigger >>> 0,
+    sticky: sticky >>> 0,
+  };
 }
 
 /**

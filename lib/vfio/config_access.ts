@@ -5,7 +5,7 @@
  */
 import { typedErrors } from "../errors/doors.ts";
 import { UsageError } from "../errors/mod.ts";
-import { CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER_OFFSET } from "../pci/header.ts";
+import { CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER } from "../pci/header.ts";
 import type { AccessWidth } from "../registers/declaration.ts";
 import { type RegisterSpace, requireFit } from "../registers/registers.ts";
 import { REGION, type VfioDevice } from "./device.ts";
@@ -117,13 +117,13 @@ export class ConfigAccess implements RegisterSpace {
 
   /** Changes bits of the Command register. @returns the register's value before. */
   setCommand(change: CommandChange): number {
-    const before = this.read16(HEADER_OFFSET.command);
+    const before = this.read16(HEADER.command.offset);
     let after = before;
     for (const [name, bit] of Object.entries(COMMAND_BIT)) {
       const wanted = change[name as keyof CommandChange];
       if (wanted !== undefined) after = wanted ? after | bit : after & ~bit;
     }
-    if (after !== before) this.write16(HEADER_OFFSET.command, after);
+    if (after !== before) this.write16(HEADER.command.offset, after);
     return before;
   }
 

@@ -4,58 +4,38 @@
  * @module
  */
 
-import type { RegisterValue } from "../../registers/declaration.ts";
-import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
 
-/** Size of the structure in bytes. */
-export const ATS_BYTES = 8;
-
-/** ATS Capability, offset 4. */
-export const ATS_CAPABILITIES = {
-  name: "ATS Capability",
-  offset: 4,
-  width: 2,
-  fields: {
-    /** Invalidations that the function can queue; 0 stands for 32. */
-    invalidateQueueDepth: { bits: [4, 0], access: "RO" },
-    pageAlignedRequest: { bits: 5, access: "RO", label: "PageAligned" },
-    globalInvalidate: { bits: 6, access: "RO", label: "GlobalInv" },
-    relaxedOrdering: { bits: 7, access: "RO", label: "RlxdOrd" },
+/** Address Translation Services. */
+export const ADDRESS_TRANSLATION = {
+  list: "extended",
+  id: 0x000f,
+  kind: "address-translation",
+  title: "Address Translation Service (ATS)",
+  lengthBytes: 8,
+  /** What the function can do, and what is enabled. */
+  registers: {
+    /** ATS Capability. */
+    capabilities: {
+      offset: 4,
+      width: 2,
+      fields: {
+        /** Invalidations that the function can queue; 0 stands for 32. */
+        invalidateQueueDepth: { bits: [4, 0], access: "RO" },
+        pageAlignedRequest: { bits: 5, access: "RO", label: "PageAligned" },
+        globalInvalidate: { bits: 6, access: "RO", label: "GlobalInv" },
+        relaxedOrdering: { bits: 7, access: "RO", label: "RlxdOrd" },
+      },
+    },
+    /** ATS Control. */
+    control: {
+      offset: 6,
+      width: 2,
+      fields: {
+        /** Smallest Translation Unit: 2^(value + 12) bytes. */
+        smallestTranslationUnit: { bits: [4, 0], access: "RW" },
+        enable: { bits: 15, access: "RW", label: "Enable" },
+      },
+    },
   },
-} as const;
-
-/** ATS Control, offset 6. */
-export const ATS_CONTROL = {
-  name: "ATS Control",
-  offset: 6,
-  width: 2,
-  fields: {
-    /** Smallest Translation Unit: 2^(value + 12) bytes. */
-    smallestTranslationUnit: { bits: [4, 0], access: "RW" },
-    enable: { bits: 15, access: "RW", label: "Enable" },
-  },
-} as const;
-
-/** Decoded ATS capability. */
-export interface AddressTranslationCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "address-translation";
-  /** Bytes that the structure occupies. */
-  readonly lengthBytes: number;
-  /** What the function can do. */
-  readonly capabilities: RegisterValue<typeof ATS_CAPABILITIES>;
-  /** What is enabled. */
-  readonly control: RegisterValue<typeof ATS_CONTROL>;
-}
-
-/** Decodes an ATS capability. */
-export function decodeAddressTranslation(window: CapabilityWindow): AddressTranslationCapability {
-  window.require(ATS_BYTES);
-  return {
-    ...window.header,
-    kind: "address-translation",
-    lengthBytes: ATS_BYTES,
-    capabilities: window.register(ATS_CAPABILITIES),
-    control: window.register(ATS_CONTROL),
-  };
-}
+} as const satisfies CapabilityDeclaration;

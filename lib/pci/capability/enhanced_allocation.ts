@@ -5,7 +5,8 @@
  * @module
  */
 
-import { type CapabilityHeader, type CapabilityWindow, WindowOverrun } from "./window.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
+import { type CapabilityWindow, WindowOverrun } from "./window.ts";
 
 /** One fixed resource. */
 export interface EnhancedAllocationEntry {
@@ -27,49 +28,66 @@ export interface EnhancedAllocationEntry {
   readonly maxOffset: bigint;
 }
 
-/** Decoded Enhanced Allocation capability. */
-export interface EnhancedAllocationCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "enhanced-allocation";
-  /** Bytes that the structure occupies, entries included. */
-  readonly lengthBytes: number;
+/** What an Enhanced Allocation capability holds. */
+export interface EnhancedAllocations {
   /** Bridges only: the fixed secondary and subordinate bus numbers. */
   readonly fixedBuses?: { readonly secondary: number; readonly subordinate: number };
   /** The entries. */
   readonly entries: readonly EnhancedAllocationEntry[];
 }
 
-/** Decodes an Enhanced Allocation capability with its entries. */
-export function decodeEnhancedAllocation(window: CapabilityWindow): EnhancedAllocationCapability {
-  const count = window.read8(2) & 0x3f;
-  const isBridge = window.headerType === 1;
-  const buses = isBridge ? window.read16(4) : 0;
-  const entries: EnhancedAllocationEntry[] = [];
-  let at = isBridge ? 8 : 4;
+/** Enhanced Allocation. The length includes the entries. */
+export const ENHANCED_ALLOCATION: CapabilityDeclaration<
+  "enhanced-allocation",
+  Record<never, never>,
+  EnhancedAllocations
+> = {
+  list: "standard",
+  id: 0x14,
+  kind: "enhanced-allocation",
+  title: "Enhanced Allocation (EA)",
+  lengthBytes: (window) =>
+    decodeEntries(window).reduce((sum, entry) => sum + entry.lengthBytes, entriesOffset(window)),
+  registers: {},
+  derive: (_, window) => ({
+    ...(isBridge(window)
+      ? { fixedBuses: { secondary: window.read(4, 1), subordinate: window.read(5, 1) } }
+      : {}),
+    entries: decodeEntries(window),
+  }),
+};
+
+function isBridge(window: CapabilityWindow): boolean {
+  return window.headerType === 1;
+}
+
+/** A bridge has its bus numbers in front of the entries. */
+function entriesOffset(window: CapabilityWindow): number {
+  return isBridge(window) ? 8 : 4;
+}
+
+function decodeEntries(window: CapabilityWindow): EnhancedAllocationEntry[] {
+  const count = window.read(2, 1) & 0x3f, entries: EnhancedAllocationEntry[] = [];
+  let at = entriesOffset(window);
+  // The bus numbers must be there even when no entry follows.
+  if (isBridge(window)) window.require(6);
   for (let i = 0; i < count; i++) {
     const entry = decodeEntry(window, at);
     entries.push(entry);
     at += entry.lengthBytes;
   }
-  window.require(at);
-  return {
-    ...window.header,
-    kind: "enhanced-allocation",
-    lengthBytes: at,
-    ...(isBridge ? { fixedBuses: { secondary: buses & 0xff, subordinate: buses >>> 8 } } : {}),
-    entries,
-  };
+  return entries;
 }
 
 function decodeEntry(window: CapabilityWindow, at: number): EnhancedAllocationEntry {
-  const first = window.read32(at);
+  const first = window.read(at, 4);
   // Entry Size counts the dwords after the first one.
   const lengthBytes = ((first & 7) + 1) * 4;
-  let base = window.read32(at + 4), maxOffset = window.read32(at + 8);
+  let base = window.read(at + 4, 4), maxOffset = window.read(at + 8, 4);
   // Bit 1 of each field says that its upper half follows, the base's before the offset's.
   let upper = at + 12;
-  const baseHigh = base & 2 ? window.read32((upper += 4) - 4) : 0;
-  const maxOffsetHigh = maxOffset & 2 ? window.read32((upper += 4) - 4) : 0;
+  const baseHigh = base & 2 ? window.read((upper += 4) - 4, 4) : 0;
+  const maxOffsetHigh = maxOffset & 2 ? window.read((upper += 4) - 4, 4) : 0;
   if (upper - at > lengthBytes) throw new WindowOverrun(upper - at, lengthBytes);
   base = (base & ~3) >>> 0;
   maxOffset = (maxOffset | 3) >>> 0;

@@ -5,31 +5,17 @@
  * @module
  */
 
-import type { RegisterValue } from "../../registers/declaration.ts";
+import type { RegisterValues } from "../../registers/declaration.ts";
+import type { CapabilityDeclaration, Decoded } from "./declaration.ts";
 import {
-  DEVICE_CAPABILITIES,
-  DEVICE_CAPABILITIES_2,
-  DEVICE_CONTROL,
-  DEVICE_CONTROL_2,
-  DEVICE_STATUS,
-  EXPRESS_CAPABILITIES,
-  LINK_CAPABILITIES,
-  LINK_CAPABILITIES_2,
-  LINK_CONTROL,
-  LINK_CONTROL_2,
-  LINK_STATUS,
-  LINK_STATUS_2,
-  ROOT_CAPABILITIES,
-  ROOT_CONTROL,
-  ROOT_STATUS,
-  SLOT_CAPABILITIES,
-  SLOT_CONTROL,
-  SLOT_STATUS,
+  EXPRESS_DEVICE_2,
+  EXPRESS_LINK,
+  EXPRESS_LINK_2,
+  EXPRESS_REGISTERS,
+  EXPRESS_ROOT,
+  EXPRESS_SLOT,
 } from "./express_registers.ts";
-import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
-
-/** Size of a version 2 structure in bytes. */
-export const EXPRESS_V2_BYTES = 0x3c;
+import type { CapabilityWindow } from "./window.ts";
 
 /** Device/Port Type codes. */
 export const EXPRESS_TYPE = {
@@ -63,64 +49,16 @@ export interface Link {
   readonly width: number;
 }
 
-/** Link registers, which root complex integrated functions lack. */
-export interface ExpressLink {
+/** Link registers, and what they say in other words. */
+export interface ExpressLink extends RegisterValues<typeof EXPRESS_LINK> {
   /** Best speed and width that the port can do. */
   readonly maximum: Link;
   /** What was negotiated. */
   readonly current: Link;
-  /** Link Capabilities. */
-  readonly capabilities: RegisterValue<typeof LINK_CAPABILITIES>;
-  /** Link Control. */
-  readonly control: RegisterValue<typeof LINK_CONTROL>;
-  /** Link Status. */
-  readonly status: RegisterValue<typeof LINK_STATUS>;
 }
 
-/** Slot registers of a port with a slot behind it. */
-export interface ExpressSlot {
-  /** Slot Capabilities. */
-  readonly capabilities: RegisterValue<typeof SLOT_CAPABILITIES>;
-  /** Slot Control. */
-  readonly control: RegisterValue<typeof SLOT_CONTROL>;
-  /** Slot Status. */
-  readonly status: RegisterValue<typeof SLOT_STATUS>;
-}
-
-/** Root registers of a root port or event collector. */
-export interface ExpressRoot {
-  /** Root Control. */
-  readonly control: RegisterValue<typeof ROOT_CONTROL>;
-  /** Root Capabilities. */
-  readonly capabilities: RegisterValue<typeof ROOT_CAPABILITIES>;
-  /** Root Status. */
-  readonly status: RegisterValue<typeof ROOT_STATUS>;
-}
-
-/** The second set of device registers, from version 2 on. */
-export interface ExpressDevice2 {
-  /** Device Capabilities 2. */
-  readonly capabilities: RegisterValue<typeof DEVICE_CAPABILITIES_2>;
-  /** Device Control 2. */
-  readonly control: RegisterValue<typeof DEVICE_CONTROL_2>;
-}
-
-/** The second set of link registers, from version 2 on. */
-export interface ExpressLink2 {
-  /** Link Capabilities 2; reserved, and so 0, before PCIe 3.0. */
-  readonly capabilities: RegisterValue<typeof LINK_CAPABILITIES_2>;
-  /** Link Control 2. */
-  readonly control: RegisterValue<typeof LINK_CONTROL_2>;
-  /** Link Status 2. */
-  readonly status: RegisterValue<typeof LINK_STATUS_2>;
-}
-
-/** Decoded PCI Express capability. */
-export interface ExpressCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "express";
-  /** Bytes that the structure occupies, as far as the version and type require it. */
-  readonly lengthBytes: number;
+/** What the registers say in other words, and the registers that not every function has. */
+export interface ExpressFacts {
   /** Device/Port Type. */
   readonly deviceType: ExpressType;
   /** Version of this structure: 1 or 2. (`version` is that of extended capabilities and is 0 here.) */
@@ -133,104 +71,79 @@ export interface ExpressCapability extends CapabilityHeader {
   readonly maxPayloadBytes: number;
   /** Largest read that the function may ask for, in bytes. */
   readonly maxReadRequestBytes: number;
-  /** PCI Express Capabilities register. */
-  readonly capabilities: RegisterValue<typeof EXPRESS_CAPABILITIES>;
-  /** Device Capabilities. */
-  readonly deviceCapabilities: RegisterValue<typeof DEVICE_CAPABILITIES>;
-  /** Device Control. */
-  readonly deviceControl: RegisterValue<typeof DEVICE_CONTROL>;
-  /** Device Status. */
-  readonly deviceStatus: RegisterValue<typeof DEVICE_STATUS>;
   /** Link registers, unless the function is integrated into the root complex. */
   readonly link?: ExpressLink;
   /** Slot registers, when the port says that it has a slot. */
-  readonly slot?: ExpressSlot;
+  readonly slot?: RegisterValues<typeof EXPRESS_SLOT>;
   /** Root registers of root ports and event collectors. */
-  readonly root?: ExpressRoot;
+  readonly root?: RegisterValues<typeof EXPRESS_ROOT>;
   /** Second set of device registers, from version 2 on. */
-  readonly device2?: ExpressDevice2;
+  readonly device2?: RegisterValues<typeof EXPRESS_DEVICE_2>;
   /** Second set of link registers, from version 2 on. */
-  readonly link2?: ExpressLink2;
+  readonly link2?: RegisterValues<typeof EXPRESS_LINK_2>;
 }
+
+/** Size of a structure of version 2 in bytes. */
+export const EXPRESS_V2_BYTES = 0x3c;
+
+/** PCI Express. The length is what version and type require. */
+export const EXPRESS: CapabilityDeclaration<"express", typeof EXPRESS_REGISTERS, ExpressFacts> = {
+  list: "standard",
+  id: 0x10,
+  kind: "express",
+  title: "Express",
+  lengthBytes: (window) => {
+    const { isV2, hasLink, hasSlot, hasRoot } = partsOf(window);
+    const required = isV2 ? (hasLink ? 0x34 : 0x2c) : hasRoot ? 0x24 : hasSlot ? 0x1c : hasLink ? 0x14 : 0x0c;
+    window.require(required);
+    // A version 2 structure is 0x3c bytes by the standard, but integrated functions are known to cut its end off.
+    return isV2 && window.availableBytes >= EXPRESS_V2_BYTES ? EXPRESS_V2_BYTES : required;
+  },
+  registers: EXPRESS_REGISTERS,
+  derive: ({ capabilities, deviceCapabilities, deviceControl }, window) => {
+    const { deviceType, isV2, hasLink, hasSlot, hasRoot } = partsOf(window);
+    return {
+      deviceType,
+      structureVersion: capabilities.version,
+      functionLevelReset: deviceCapabilities.functionLevelReset,
+      maxPayloadSupportedBytes: 128 << deviceCapabilities.maxPayloadSupported,
+      maxPayloadBytes: 128 << deviceControl.maxPayload,
+      maxReadRequestBytes: 128 << deviceControl.maxReadRequest,
+      ...(hasLink ? { link: linkOf(window) } : {}),
+      ...(hasSlot ? { slot: window.registers(EXPRESS_SLOT) } : {}),
+      ...(hasRoot ? { root: window.registers(EXPRESS_ROOT) } : {}),
+      ...(isV2 ? { device2: window.registers(EXPRESS_DEVICE_2) } : {}),
+      ...(isV2 && hasLink ? { link2: window.registers(EXPRESS_LINK_2) } : {}),
+    };
+  },
+};
+
+/** Decoded PCI Express capability. */
+export type ExpressCapability = Decoded<typeof EXPRESS>;
 
 const TYPES: ReadonlyMap<number, ExpressType> = new Map(
   Object.entries(EXPRESS_TYPE).map(([name, code]) => [code, name as ExpressType]),
 );
 
-/** Decodes a PCI Express capability. */
-export function decodeExpress(window: CapabilityWindow): ExpressCapability {
-  const capabilities = window.register(EXPRESS_CAPABILITIES);
+/** Which registers a function of its version and type has. */
+function partsOf(window: CapabilityWindow) {
+  const capabilities = window.register(EXPRESS_REGISTERS.capabilities);
   const deviceType = TYPES.get(capabilities.deviceType) ?? "reserved";
-  const hasLink = deviceType !== "rootComplexEndpoint" && deviceType !== "rootComplexEventCollector";
-  const hasRoot = deviceType === "rootPort" || deviceType === "rootComplexEventCollector";
-  const hasSlot = capabilities.slotImplemented &&
-    (deviceType === "rootPort" || deviceType === "downstreamPort" || deviceType === "pciToExpressBridge");
-  const isV2 = capabilities.version >= 2;
-  const required = isV2 ? (hasLink ? 0x34 : 0x2c) : hasRoot ? 0x24 : hasSlot ? 0x1c : hasLink ? 0x14 : 0x0c;
-  window.require(required);
-  const deviceCapabilities = window.register(DEVICE_CAPABILITIES);
-  const deviceControl = window.register(DEVICE_CONTROL);
   return {
-    ...window.header,
-    kind: "express",
-    // A version 2 structure is 0x3c bytes by the standard, but integrated functions are known to cut its end off.
-    lengthBytes: isV2 && window.availableBytes >= EXPRESS_V2_BYTES ? EXPRESS_V2_BYTES : required,
     deviceType,
-    structureVersion: capabilities.version,
-    functionLevelReset: deviceCapabilities.functionLevelReset,
-    maxPayloadSupportedBytes: 128 << deviceCapabilities.maxPayloadSupported,
-    maxPayloadBytes: 128 << deviceControl.maxPayload,
-    maxReadRequestBytes: 128 << deviceControl.maxReadRequest,
-    capabilities,
-    deviceCapabilities,
-    deviceControl,
-    deviceStatus: window.register(DEVICE_STATUS),
-    ...(hasLink ? { link: decodeLink(window) } : {}),
-    ...(hasSlot
-      ? {
-        slot: {
-          capabilities: window.register(SLOT_CAPABILITIES),
-          control: window.register(SLOT_CONTROL),
-          status: window.register(SLOT_STATUS),
-        },
-      }
-      : {}),
-    ...(hasRoot
-      ? {
-        root: {
-          control: window.register(ROOT_CONTROL),
-          capabilities: window.register(ROOT_CAPABILITIES),
-          status: window.register(ROOT_STATUS),
-        },
-      }
-      : {}),
-    ...(isV2
-      ? {
-        device2: {
-          capabilities: window.register(DEVICE_CAPABILITIES_2),
-          control: window.register(DEVICE_CONTROL_2),
-        },
-      }
-      : {}),
-    ...(isV2 && hasLink
-      ? {
-        link2: {
-          capabilities: window.register(LINK_CAPABILITIES_2),
-          control: window.register(LINK_CONTROL_2),
-          status: window.register(LINK_STATUS_2),
-        },
-      }
-      : {}),
+    isV2: capabilities.version >= 2,
+    hasLink: deviceType !== "rootComplexEndpoint" && deviceType !== "rootComplexEventCollector",
+    hasRoot: deviceType === "rootPort" || deviceType === "rootComplexEventCollector",
+    hasSlot: capabilities.slotImplemented &&
+      (deviceType === "rootPort" || deviceType === "downstreamPort" || deviceType === "pciToExpressBridge"),
   };
 }
 
-function decodeLink(window: CapabilityWindow): ExpressLink {
-  const capabilities = window.register(LINK_CAPABILITIES), status = window.register(LINK_STATUS);
+function linkOf(window: CapabilityWindow): ExpressLink {
+  const link = window.registers(EXPRESS_LINK), { capabilities, status } = link;
   return {
     maximum: { gigatransfers: linkSpeedGigatransfers(capabilities.maxSpeed), width: capabilities.maxWidth },
     current: { gigatransfers: linkSpeedGigatransfers(status.speed), width: status.width },
-    capabilities,
-    control: window.register(LINK_CONTROL),
-    status,
+    ...link,
   };
 }

@@ -5,14 +5,24 @@
  * @module
  */
 
-import { type CapabilityHeader, type CapabilityWindow, WindowOverrun } from "./window.ts";
+import type { RegisterDeclaration, RegisterTable } from "../../registers/declaration.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
+import { type CapabilityWindow, WindowOverrun } from "./window.ts";
 
-/** Decoded Vendor-Specific Extended Capability (VSEC). */
-export interface ExtendedVendorSpecificCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "extended-vendor-specific";
-  /** Length as the capability states it, both headers included. */
-  readonly lengthBytes: number;
+/** The header that both have behind that of the list. */
+const HEADER = {
+  offset: 4,
+  width: 4,
+  fields: {
+    /** VSEC: ID of the structure. DVSEC: vendor that defines it. */
+    owner: { bits: [15, 0], access: "RO" },
+    revision: { bits: [19, 16], access: "RO" },
+    lengthBytes: { bits: [31, 20], access: "RO" },
+  },
+} as const satisfies RegisterDeclaration;
+
+/** What a VSEC holds. */
+export interface VsecContents {
   /** ID that the function's vendor gave to the structure. */
   readonly vsecId: number;
   /** Revision of the structure. */
@@ -21,49 +31,61 @@ export interface ExtendedVendorSpecificCapability extends CapabilityHeader {
   readonly data: Uint8Array;
 }
 
-/** Decoded Designated Vendor-Specific capability (DVSEC). */
-export interface DesignatedVendorSpecificCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "designated-vendor-specific";
-  /** Length as the capability states it, all headers included. */
-  readonly lengthBytes: number;
+/** Vendor-Specific Extended Capability. The length is what the capability states, both headers included. */
+export const EXTENDED_VENDOR_SPECIFIC: CapabilityDeclaration<
+  "extended-vendor-specific",
+  Record<never, never>,
+  VsecContents
+> = {
+  list: "extended",
+  id: 0x000b,
+  kind: "extended-vendor-specific",
+  title: "Vendor Specific Information",
+  lengthBytes: (window) => statedLength(window, 8),
+  registers: {},
+  derive: (_, window) => {
+    const { owner, revision, lengthBytes } = window.register(HEADER);
+    return { vsecId: owner, revision, data: window.copy(8, lengthBytes - 8) };
+  },
+};
+
+/** The registers of a DVSEC. */
+export const DVSEC_REGISTERS = {
+  /** ID that the vendor gave to the structure. */
+  dvsecId: { offset: 8, width: 2 },
+} as const satisfies RegisterTable;
+
+/** What a DVSEC holds besides. */
+export interface DvsecContents {
   /** PCI vendor ID of whoever defines the structure, such as 0x1e98 for CXL. */
   readonly dvsecVendorId: number;
-  /** ID that this vendor gave to the structure. */
-  readonly dvsecId: number;
   /** Revision of the structure. */
   readonly revision: number;
   /** Everything after the headers. */
   readonly data: Uint8Array;
 }
 
-/** Decodes a VSEC. */
-export function decodeExtendedVendorSpecific(window: CapabilityWindow): ExtendedVendorSpecificCapability {
-  const header = window.read32(4);
-  const lengthBytes = header >>> 20;
-  if (lengthBytes < 8) throw new WindowOverrun(8, lengthBytes);
-  return {
-    ...window.header,
-    kind: "extended-vendor-specific",
-    lengthBytes,
-    vsecId: header & 0xffff,
-    revision: (header >>> 16) & 0xf,
-    data: window.copy(8, lengthBytes - 8),
-  };
-}
+/** Designated Vendor-Specific capability. The length is what the capability states, all headers included. */
+export const DESIGNATED_VENDOR_SPECIFIC: CapabilityDeclaration<
+  "designated-vendor-specific",
+  typeof DVSEC_REGISTERS,
+  DvsecContents
+> = {
+  list: "extended",
+  id: 0x0023,
+  kind: "designated-vendor-specific",
+  title: "Designated Vendor-Specific",
+  lengthBytes: (window) => statedLength(window, 10),
+  registers: DVSEC_REGISTERS,
+  derive: (_, window) => {
+    const { owner, revision, lengthBytes } = window.register(HEADER);
+    return { dvsecVendorId: owner, revision, data: window.copy(10, lengthBytes - 10) };
+  },
+};
 
-/** Decodes a DVSEC. */
-export function decodeDesignatedVendorSpecific(window: CapabilityWindow): DesignatedVendorSpecificCapability {
-  const header = window.read32(4), dvsecId = window.read16(8);
-  const lengthBytes = header >>> 20;
-  if (lengthBytes < 10) throw new WindowOverrun(10, lengthBytes);
-  return {
-    ...window.header,
-    kind: "designated-vendor-specific",
-    lengthBytes,
-    dvsecVendorId: header & 0xffff,
-    dvsecId,
-    revision: (header >>> 16) & 0xf,
-    data: window.copy(10, lengthBytes - 10),
-  };
+function statedLength(window: CapabilityWindow, headersBytes: number): number {
+  const { lengthBytes } = window.register(HEADER);
+  window.require(headersBytes);
+  if (lengthBytes < headersBytes) throw new WindowOverrun(headersBytes, lengthBytes);
+  return lengthBytes;
 }

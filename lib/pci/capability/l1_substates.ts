@@ -4,68 +4,53 @@
  * @module
  */
 
-import type { RegisterValue } from "../../registers/declaration.ts";
-import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
+import type { RegisterTable } from "../../registers/declaration.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
 
-/** Size of the structure in bytes. */
-export const L1_SUBSTATES_BYTES = 0x10;
-
-/** L1 PM Substates Capabilities, offset 4. */
-export const L1_CAPABILITIES = {
-  name: "L1 PM Substates Capabilities",
-  offset: 4,
-  width: 4,
-  fields: {
-    pciPmL12: { bits: 0, access: "HwInit", label: "PCI-PM_L1.2" },
-    pciPmL11: { bits: 1, access: "HwInit", label: "PCI-PM_L1.1" },
-    aspmL12: { bits: 2, access: "HwInit", label: "ASPM_L1.2" },
-    aspmL11: { bits: 3, access: "HwInit", label: "ASPM_L1.1" },
-    l1Substates: { bits: 4, access: "HwInit", label: "L1_PM_Substates" },
-    commonModeRestoreTimeUs: { bits: [15, 8], access: "HwInit" },
-    powerOnScale: { bits: [17, 16], access: "HwInit" },
-    powerOnValue: { bits: [23, 19], access: "HwInit" },
+/** Its registers: what the port can do, and two of control. */
+export const L1_SUBSTATES_REGISTERS = {
+  /** L1 PM Substates Capabilities. */
+  capabilities: {
+    offset: 4,
+    width: 4,
+    fields: {
+      pciPmL12: { bits: 0, access: "HwInit", label: "PCI-PM_L1.2" },
+      pciPmL11: { bits: 1, access: "HwInit", label: "PCI-PM_L1.1" },
+      aspmL12: { bits: 2, access: "HwInit", label: "ASPM_L1.2" },
+      aspmL11: { bits: 3, access: "HwInit", label: "ASPM_L1.1" },
+      l1Substates: { bits: 4, access: "HwInit", label: "L1_PM_Substates" },
+      commonModeRestoreTimeUs: { bits: [15, 8], access: "HwInit" },
+      powerOnScale: { bits: [17, 16], access: "HwInit" },
+      powerOnValue: { bits: [23, 19], access: "HwInit" },
+    },
   },
-} as const;
-
-/** L1 PM Substates Control 1, offset 8. */
-export const L1_CONTROL_1 = {
-  name: "L1 PM Substates Control 1",
-  offset: 8,
-  width: 4,
-  fields: {
-    pciPmL12: { bits: 0, access: "RW", label: "PCI-PM_L1.2" },
-    pciPmL11: { bits: 1, access: "RW", label: "PCI-PM_L1.1" },
-    aspmL12: { bits: 2, access: "RW", label: "ASPM_L1.2" },
-    aspmL11: { bits: 3, access: "RW", label: "ASPM_L1.1" },
-    commonModeRestoreTimeUs: { bits: [15, 8], access: "RW" },
-    ltrThresholdValue: { bits: [25, 16], access: "RW" },
-    ltrThresholdScale: { bits: [31, 29], access: "RW" },
+  /** L1 PM Substates Control 1. */
+  control1: {
+    offset: 8,
+    width: 4,
+    fields: {
+      pciPmL12: { bits: 0, access: "RW", label: "PCI-PM_L1.2" },
+      pciPmL11: { bits: 1, access: "RW", label: "PCI-PM_L1.1" },
+      aspmL12: { bits: 2, access: "RW", label: "ASPM_L1.2" },
+      aspmL11: { bits: 3, access: "RW", label: "ASPM_L1.1" },
+      commonModeRestoreTimeUs: { bits: [15, 8], access: "RW" },
+      ltrThresholdValue: { bits: [25, 16], access: "RW" },
+      ltrThresholdScale: { bits: [31, 29], access: "RW" },
+    },
   },
-} as const;
-
-/** L1 PM Substates Control 2, offset 12. */
-export const L1_CONTROL_2 = {
-  name: "L1 PM Substates Control 2",
-  offset: 12,
-  width: 4,
-  fields: {
-    powerOnScale: { bits: [1, 0], access: "RW" },
-    powerOnValue: { bits: [7, 3], access: "RW" },
+  /** L1 PM Substates Control 2. */
+  control2: {
+    offset: 12,
+    width: 4,
+    fields: {
+      powerOnScale: { bits: [1, 0], access: "RW" },
+      powerOnValue: { bits: [7, 3], access: "RW" },
+    },
   },
-} as const;
+} as const satisfies RegisterTable;
 
-/** Decoded L1 PM Substates capability. */
-export interface L1SubstatesCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "l1-substates";
-  /** Bytes that the structure occupies. */
-  readonly lengthBytes: number;
-  /** What the port can do. */
-  readonly capabilities: RegisterValue<typeof L1_CAPABILITIES>;
-  /** Control 1. */
-  readonly control1: RegisterValue<typeof L1_CONTROL_1>;
-  /** Control 2. */
-  readonly control2: RegisterValue<typeof L1_CONTROL_2>;
+/** Times that the registers of L1 PM Substates hold as value and scale. */
+export interface L1SubstatesTimes {
   /** Time that the port needs to power on, in microseconds; `undefined` for the reserved scale. */
   readonly portPowerOnUs: number | undefined;
   /** Power-on time that is in effect, in microseconds; `undefined` for the reserved scale. */
@@ -74,25 +59,28 @@ export interface L1SubstatesCapability extends CapabilityHeader {
   readonly ltrThresholdNs: number;
 }
 
-/** Decodes an L1 PM Substates capability. */
-export function decodeL1Substates(window: CapabilityWindow): L1SubstatesCapability {
-  window.require(L1_SUBSTATES_BYTES);
-  const capabilities = window.register(L1_CAPABILITIES);
-  const control1 = window.register(L1_CONTROL_1), control2 = window.register(L1_CONTROL_2);
-  return {
-    ...window.header,
-    kind: "l1-substates",
-    lengthBytes: L1_SUBSTATES_BYTES,
-    capabilities,
-    control1,
-    control2,
-    portPowerOnUs: powerOnUs(capabilities.powerOnValue, capabilities.powerOnScale),
-    powerOnUs: powerOnUs(control2.powerOnValue, control2.powerOnScale),
+/** L1 PM Substates. */
+export const L1_SUBSTATES: CapabilityDeclaration<
+  "l1-substates",
+  typeof L1_SUBSTATES_REGISTERS,
+  L1SubstatesTimes
+> = {
+  list: "extended",
+  id: 0x001e,
+  kind: "l1-substates",
+  title: "L1 PM Substates",
+  lengthBytes: 0x10,
+  registers: L1_SUBSTATES_REGISTERS,
+  derive: ({ capabilities, control1, control2 }) => ({
+    portPowerOnUs: powerOnUs(capabilities),
+    powerOnUs: powerOnUs(control2),
     ltrThresholdNs: control1.ltrThresholdValue * 32 ** control1.ltrThresholdScale,
-  };
-}
+  }),
+};
 
-function powerOnUs(value: number, scale: number): number | undefined {
-  const factor = [2, 10, 100][scale];
-  return factor === undefined ? undefined : value * factor;
+function powerOnUs(
+  { powerOnValue, powerOnScale }: { powerOnValue: number; powerOnScale: number },
+): number | undefined {
+  const factor = [2, 10, 100][powerOnScale];
+  return factor === undefined ? undefined : powerOnValue * factor;
 }

@@ -4,36 +4,44 @@
  * @module
  */
 
-import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
+import type { RegisterTable } from "../../registers/declaration.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
 
-/** Size of the structure in bytes. */
-export const LATENCY_TOLERANCE_BYTES = 8;
+/** Its registers. */
+export const LATENCY_TOLERANCE_REGISTERS = {
+  /** Max Snoop Latency: value and scale. */
+  maxSnoopLatencyNs: { offset: 4, width: 2, access: "RW" },
+  /** Max No-Snoop Latency: value and scale. */
+  maxNoSnoopLatencyNs: { offset: 6, width: 2, access: "RW" },
+} as const satisfies RegisterTable;
 
-/** Decoded LTR capability. */
-export interface LatencyToleranceCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "latency-tolerance";
-  /** Bytes that the structure occupies. */
-  readonly lengthBytes: number;
+/** What the registers of Latency Tolerance Reporting say in nanoseconds. */
+export interface LatencyLimits {
   /** Longest latency that the function may ask for, in nanoseconds, for accesses that are snooped. */
   readonly maxSnoopLatencyNs: number;
   /** The same for accesses that are not snooped. */
   readonly maxNoSnoopLatencyNs: number;
 }
 
-/** Latency in nanoseconds of an LTR value (bits 9:0) and scale (bits 12:10); scales 6 and 7 are not permitted. */
-export function ltrNanoseconds(raw: number): number {
-  return (raw & 0x3ff) * 32 ** ((raw >>> 10) & 7);
-}
+/** Latency Tolerance Reporting. */
+export const LATENCY_TOLERANCE: CapabilityDeclaration<
+  "latency-tolerance",
+  typeof LATENCY_TOLERANCE_REGISTERS,
+  LatencyLimits
+> = {
+  list: "extended",
+  id: 0x0018,
+  kind: "latency-tolerance",
+  title: "Latency Tolerance Reporting",
+  lengthBytes: 8,
+  registers: LATENCY_TOLERANCE_REGISTERS,
+  derive: ({ maxSnoopLatencyNs, maxNoSnoopLatencyNs }) => ({
+    maxSnoopLatencyNs: ltrNanoseconds(maxSnoopLatencyNs),
+    maxNoSnoopLatencyNs: ltrNanoseconds(maxNoSnoopLatencyNs),
+  }),
+};
 
-/** Decodes an LTR capability. */
-export function decodeLatencyTolerance(window: CapabilityWindow): LatencyToleranceCapability {
-  window.require(LATENCY_TOLERANCE_BYTES);
-  return {
-    ...window.header,
-    kind: "latency-tolerance",
-    lengthBytes: LATENCY_TOLERANCE_BYTES,
-    maxSnoopLatencyNs: ltrNanoseconds(window.read16(4)),
-    maxNoSnoopLatencyNs: ltrNanoseconds(window.read16(6)),
-  };
+/** Latency in nanoseconds of an LTR value (bits 9:0) and scale (bits 12:10); scales 6 and 7 are not permitted. */
+function ltrNanoseconds(raw: number): number {
+  return (raw & 0x3ff) * 32 ** ((raw >>> 10) & 7);
 }

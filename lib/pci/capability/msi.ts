@@ -4,33 +4,46 @@
  * @module
  */
 
-import type { RegisterValue } from "../../registers/declaration.ts";
-import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
+import type { RegisterTable } from "../../registers/declaration.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
 
-/** Message Control, offset 2. */
-export const MSI_CONTROL = {
-  name: "Message Control",
-  offset: 2,
-  width: 2,
-  fields: {
-    enable: { bits: 0, access: "RW", label: "Enable" },
-    multipleMessageCapable: { bits: [3, 1], access: "RO" },
-    multipleMessageEnable: { bits: [6, 4], access: "RW" },
-    address64: { bits: 7, access: "RO", label: "64bit" },
-    perVectorMasking: { bits: 8, access: "RO", label: "Maskable" },
-    extendedMessageDataCapable: { bits: 9, access: "RO", label: "ExtMsgData" },
-    extendedMessageDataEnable: { bits: 10, access: "RW", label: "ExtMsgDataEn" },
-  },
-} as const;
-
-/** Decoded MSI capability. */
-export interface MsiCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "msi";
-  /** Bytes that the structure occupies: 10, 14, 20 or 24. */
-  readonly lengthBytes: number;
+/** The register that says which others follow. */
+export const MSI_REGISTERS = {
   /** Message Control. */
-  readonly control: RegisterValue<typeof MSI_CONTROL>;
+  control: {
+    offset: 2,
+    width: 2,
+    fields: {
+      enable: { bits: 0, access: "RW", label: "Enable" },
+      multipleMessageCapable: { bits: [3, 1], access: "RO" },
+      multipleMessageEnable: { bits: [6, 4], access: "RW" },
+      address64: { bits: 7, access: "RO", label: "64bit" },
+      perVectorMasking: { bits: 8, access: "RO", label: "Maskable" },
+      extendedMessageDataCapable: { bits: 9, access: "RO", label: "ExtMsgData" },
+      extendedMessageDataEnable: { bits: 10, access: "RW", label: "ExtMsgDataEn" },
+    },
+  },
+} as const satisfies RegisterTable;
+
+/** What follows Message Control where message addresses have 32 bits. Mask and pending bits are there with per-vector masking only. */
+export const MSI_MESSAGE_32 = {
+  address: { offset: 4, width: 4 },
+  data: { offset: 8, width: 2, access: "RW" },
+  mask: { offset: 12, width: 4 },
+  pending: { offset: 16, width: 4, access: "R" },
+} as const satisfies RegisterTable;
+
+/** The same with addresses of 64 bits. */
+export const MSI_MESSAGE_64 = {
+  address: { offset: 4, width: 4 },
+  upperAddress: { offset: 8, width: 4, access: "RW" },
+  data: { offset: 12, width: 2, access: "RW" },
+  mask: { offset: 16, width: 4 },
+  pending: { offset: 20, width: 4, access: "R" },
+} as const satisfies RegisterTable;
+
+/** What MSI holds besides Message Control. */
+export interface MsiFacts {
   /** Vectors that the function asks for: a power of two up to 32 (128 for the reserved code 7). */
   readonly vectorsCapable: number;
   /** Vectors that software has granted. */
@@ -45,27 +58,33 @@ export interface MsiCapability extends CapabilityHeader {
   readonly pending?: number;
 }
 
+/** Message Signalled Interrupts: 10, 14, 20 or 24 bytes. */
+export const MSI: CapabilityDeclaration<"msi", typeof MSI_REGISTERS, MsiFacts> = {
+  list: "standard",
+  id: 0x05,
+  kind: "msi",
+  title: "MSI",
+  lengthBytes: (window) => {
+    const { address64, perVectorMasking } = window.register(MSI_REGISTERS.control);
+    return msiBytes(address64, perVectorMasking);
+  },
+  registers: MSI_REGISTERS,
+  derive: ({ control }, window) => {
+    const message = control.address64 ? MSI_MESSAGE_64 : MSI_MESSAGE_32;
+    const upper = control.address64 ? window.register(MSI_MESSAGE_64.upperAddress) : 0;
+    return {
+      vectorsCapable: 1 << control.multipleMessageCapable,
+      vectorsEnabled: 1 << control.multipleMessageEnable,
+      address: BigInt(window.register(message.address)) | (BigInt(upper) << 32n),
+      data: window.register(message.data),
+      ...(control.perVectorMasking
+        ? { mask: window.register(message.mask), pending: window.register(message.pending) }
+        : {}),
+    };
+  },
+};
+
 /** Size in bytes of an MSI capability with the given options. */
 export function msiBytes(address64: boolean, perVectorMasking: boolean): number {
-  if (perVectorMasking) return address64 ? 24 : 20;
-  return address64 ? 14 : 10;
-}
-
-/** Decodes an MSI capability. */
-export function decodeMsi(window: CapabilityWindow): MsiCapability {
-  const control = window.register(MSI_CONTROL);
-  const lengthBytes = msiBytes(control.address64, control.perVectorMasking);
-  window.require(lengthBytes);
-  const data = control.address64 ? 12 : 8;
-  return {
-    ...window.header,
-    kind: "msi",
-    lengthBytes,
-    control,
-    vectorsCapable: 1 << control.multipleMessageCapable,
-    vectorsEnabled: 1 << control.multipleMessageEnable,
-    address: control.address64 ? window.read64(4) : BigInt(window.read32(4)),
-    data: window.read16(data),
-    ...(control.perVectorMasking ? { mask: window.read32(data + 4), pending: window.read32(data + 8) } : {}),
-  };
+  return (perVectorMasking ? 20 : 10) + (address64 ? 4 : 0);
 }

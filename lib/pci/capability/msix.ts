@@ -4,26 +4,30 @@
  * @module
  */
 
-import type { RegisterValue } from "../../registers/declaration.ts";
-import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
+import type { RegisterTable } from "../../registers/declaration.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
 
-/** Size of the structure in bytes. */
-export const MSIX_BYTES = 12;
+/** Its registers. */
+export const MSIX_REGISTERS = {
+  /** Message Control. */
+  control: {
+    offset: 2,
+    width: 2,
+    fields: {
+      /** One less than the number of vectors. */
+      tableSize: { bits: [10, 0], access: "RO" },
+      functionMask: { bits: 14, access: "RW", label: "Masked" },
+      enable: { bits: 15, access: "RW", label: "Enable" },
+    },
+  },
+  /** Table Offset in the upper bits, Table BIR in the lower three. */
+  table: { offset: 4, width: 4 },
+  /** PBA Offset in the upper bits, PBA BIR in the lower three. */
+  pendingBits: { offset: 8, width: 4 },
+} as const satisfies RegisterTable;
+
 /** Size of one vector table entry in bytes. */
 export const MSIX_ENTRY_BYTES = 16;
-
-/** Message Control, offset 2. */
-export const MSIX_CONTROL = {
-  name: "Message Control",
-  offset: 2,
-  width: 2,
-  fields: {
-    /** One less than the number of vectors. */
-    tableSize: { bits: [10, 0], access: "RO" },
-    functionMask: { bits: 14, access: "RW", label: "Masked" },
-    enable: { bits: 15, access: "RW", label: "Enable" },
-  },
-} as const;
 
 /** A place inside a BAR. */
 export interface BarPlace {
@@ -33,14 +37,13 @@ export interface BarPlace {
   readonly offset: number;
 }
 
-/** Decoded MSI-X capability. */
-export interface MsixCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "msi-x";
-  /** Bytes that the structure occupies. */
-  readonly lengthBytes: number;
-  /** Message Control. */
-  readonly control: RegisterValue<typeof MSIX_CONTROL>;
+/** Splits a register that holds an offset, a multiple of 8, and a BAR index in its lowest three bits. */
+export function barPlace(raw: number): BarPlace {
+  return { bar: raw & 7, offset: (raw & ~7) >>> 0 };
+}
+
+/** What the registers of MSI-X say in other words. */
+export interface MsixFacts {
   /** Number of vectors: 1 … 2048. */
   readonly vectorCount: number;
   /** Where the table is: 16 bytes a vector. */
@@ -49,21 +52,17 @@ export interface MsixCapability extends CapabilityHeader {
   readonly pendingBits: BarPlace;
 }
 
-/** Decodes an MSI-X capability. */
-export function decodeMsix(window: CapabilityWindow): MsixCapability {
-  window.require(MSIX_BYTES);
-  const control = window.register(MSIX_CONTROL);
-  return {
-    ...window.header,
-    kind: "msi-x",
-    lengthBytes: MSIX_BYTES,
-    control,
+/** MSI-X. */
+export const MSIX: CapabilityDeclaration<"msi-x", typeof MSIX_REGISTERS, MsixFacts> = {
+  list: "standard",
+  id: 0x11,
+  kind: "msi-x",
+  title: "MSI-X",
+  lengthBytes: 12,
+  registers: MSIX_REGISTERS,
+  derive: ({ control, table, pendingBits }) => ({
     vectorCount: control.tableSize + 1,
-    table: barPlace(window.read32(4)),
-    pendingBits: barPlace(window.read32(8)),
-  };
-}
-
-function barPlace(raw: number): BarPlace {
-  return { bar: raw & 7, offset: (raw & ~7) >>> 0 };
-}
+    table: barPlace(table),
+    pendingBits: barPlace(pendingBits),
+  }),
+};

@@ -4,78 +4,69 @@
  * @module
  */
 
-import type { RegisterValue } from "../../registers/declaration.ts";
-import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
+import type { RegisterTable } from "../../registers/declaration.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
 
-/** Size of the structure in bytes. */
-export const POWER_MANAGEMENT_BYTES = 8;
-
-/** Power Management Capabilities, offset 2. */
-export const POWER_MANAGEMENT_CAPABILITIES = {
-  name: "PMC",
-  offset: 2,
-  width: 2,
-  fields: {
-    version: { bits: [2, 0], access: "RO" },
-    pmeClock: { bits: 3, access: "RO", label: "PMEClk" },
-    immediateReadinessOnReturnToD0: { bits: 4, access: "RO", label: "ImmReady" },
-    deviceSpecificInitialization: { bits: 5, access: "RO", label: "DSI" },
-    auxiliaryCurrent: { bits: [8, 6], access: "RO" },
-    d1Support: { bits: 9, access: "RO", label: "D1" },
-    d2Support: { bits: 10, access: "RO", label: "D2" },
-    pmeFromD0: { bits: 11, access: "RO", label: "D0" },
-    pmeFromD1: { bits: 12, access: "RO", label: "D1" },
-    pmeFromD2: { bits: 13, access: "RO", label: "D2" },
-    pmeFromD3Hot: { bits: 14, access: "RO", label: "D3hot" },
-    pmeFromD3Cold: { bits: 15, access: "RO", label: "D3cold" },
+/** Its registers: what the function can do; control and status. */
+export const POWER_MANAGEMENT_REGISTERS = {
+  /** Power Management Capabilities. */
+  capabilities: {
+    offset: 2,
+    width: 2,
+    fields: {
+      version: { bits: [2, 0], access: "RO" },
+      pmeClock: { bits: 3, access: "RO", label: "PMEClk" },
+      immediateReadinessOnReturnToD0: { bits: 4, access: "RO", label: "ImmReady" },
+      deviceSpecificInitialization: { bits: 5, access: "RO", label: "DSI" },
+      auxiliaryCurrent: { bits: [8, 6], access: "RO" },
+      d1Support: { bits: 9, access: "RO", label: "D1" },
+      d2Support: { bits: 10, access: "RO", label: "D2" },
+      pmeFromD0: { bits: 11, access: "RO", label: "D0" },
+      pmeFromD1: { bits: 12, access: "RO", label: "D1" },
+      pmeFromD2: { bits: 13, access: "RO", label: "D2" },
+      pmeFromD3Hot: { bits: 14, access: "RO", label: "D3hot" },
+      pmeFromD3Cold: { bits: 15, access: "RO", label: "D3cold" },
+    },
   },
-} as const;
-
-/** Power Management Control/Status, offset 4. */
-export const POWER_MANAGEMENT_CONTROL = {
-  name: "PMCSR",
-  offset: 4,
-  width: 2,
-  fields: {
-    powerState: { bits: [1, 0], access: "RW" },
-    noSoftReset: { bits: 3, access: "RO", label: "NoSoftRst" },
-    pmeEnable: { bits: 8, access: "RWS", label: "PME-Enable" },
-    dataSelect: { bits: [12, 9], access: "RW", label: "DSel" },
-    dataScale: { bits: [14, 13], access: "RO", label: "DScale" },
-    pmeStatus: { bits: 15, access: "RW1CS", label: "PME" },
+  /** Power Management Control/Status. */
+  control: {
+    offset: 4,
+    width: 2,
+    fields: {
+      powerState: { bits: [1, 0], access: "RW" },
+      noSoftReset: { bits: 3, access: "RO", label: "NoSoftRst" },
+      pmeEnable: { bits: 8, access: "RWS", label: "PME-Enable" },
+      dataSelect: { bits: [12, 9], access: "RW", label: "DSel" },
+      dataScale: { bits: [14, 13], access: "RO", label: "DScale" },
+      pmeStatus: { bits: 15, access: "RW1CS", label: "PME" },
+    },
   },
-} as const;
+} as const satisfies RegisterTable;
 
-/** Decoded Power Management capability. */
-export interface PowerManagementCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "power-management";
-  /** Bytes that the structure occupies. */
-  readonly lengthBytes: number;
-  /** What the function can do. */
-  readonly capabilities: RegisterValue<typeof POWER_MANAGEMENT_CAPABILITIES>;
-  /** Control and status. */
-  readonly control: RegisterValue<typeof POWER_MANAGEMENT_CONTROL>;
+const AUXILIARY_CURRENTS = [0, 55, 100, 160, 220, 270, 320, 375];
+
+/** What the registers of Power Management say in other words. */
+export interface PowerFacts {
   /** Current power state: 0 for D0 … 3 for D3hot. */
   readonly powerState: number;
   /** Current drawn from auxiliary power while PME from D3cold is enabled, in milliamperes. */
   readonly auxiliaryCurrentMilliamperes: number;
 }
 
-const AUXILIARY_CURRENTS = [0, 55, 100, 160, 220, 270, 320, 375];
-
-/** Decodes a Power Management capability. */
-export function decodePowerManagement(window: CapabilityWindow): PowerManagementCapability {
-  window.require(POWER_MANAGEMENT_BYTES);
-  const capabilities = window.register(POWER_MANAGEMENT_CAPABILITIES);
-  const control = window.register(POWER_MANAGEMENT_CONTROL);
-  return {
-    ...window.header,
-    kind: "power-management",
-    lengthBytes: POWER_MANAGEMENT_BYTES,
-    capabilities,
-    control,
+/** Power Management. */
+export const POWER_MANAGEMENT: CapabilityDeclaration<
+  "power-management",
+  typeof POWER_MANAGEMENT_REGISTERS,
+  PowerFacts
+> = {
+  list: "standard",
+  id: 0x01,
+  kind: "power-management",
+  title: "Power Management",
+  lengthBytes: 8,
+  registers: POWER_MANAGEMENT_REGISTERS,
+  derive: ({ capabilities, control }) => ({
     powerState: control.powerState,
     auxiliaryCurrentMilliamperes: AUXILIARY_CURRENTS[capabilities.auxiliaryCurrent] ?? 0,
-  };
-}
+  }),
+};

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type CapabilityHeader, type CapabilityWindow, WindowOverrun } from "./window.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
+import { type CapabilityWindow, WindowOverrun } from "./window.ts";
 
 /** One BAR whose size can be chosen. */
 export interface ResizableBar {
@@ -16,39 +17,49 @@ export interface ResizableBar {
   readonly supportedBytes: readonly number[];
 }
 
-/** Decoded Resizable BAR capability. */
-export interface ResizableBarCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "resizable-bar";
-  /** Bytes that the structure occupies. */
-  readonly lengthBytes: number;
+/** What a Resizable BAR capability holds. */
+export interface ResizableBars {
   /** Whether it is about the VF BARs of the PF. */
   readonly isForVfs: boolean;
   /** The BARs. */
   readonly bars: readonly ResizableBar[];
 }
 
-/** Decodes either of the two Resizable BAR capabilities. */
-export function decodeResizableBar(window: CapabilityWindow, isForVfs: boolean): ResizableBarCapability {
-  // Only the first control register holds the count.
-  const count = (window.read32(8) >>> 5) & 7;
-  if (count === 0 || count > 6) throw new WindowOverrun(4 + 8 * Math.max(count, 1), 4 + 8 * 6);
-  const lengthBytes = 4 + 8 * count;
-  window.require(lengthBytes);
-  return {
-    ...window.header,
-    kind: "resizable-bar",
-    lengthBytes,
-    isForVfs,
-    bars: Array.from({ length: count }, (_, i) => {
-      const capability = window.read32(4 + 8 * i), control = window.read32(8 + 8 * i);
+/** Resizable BAR. */
+export const RESIZABLE_BAR: CapabilityDeclaration<"resizable-bar", Record<never, never>, ResizableBars> = {
+  list: "extended",
+  id: 0x0015,
+  kind: "resizable-bar",
+  title: "Physical Resizable BAR",
+  lengthBytes: (window) => {
+    const count = barCount(window);
+    if (count === 0 || count > 6) throw new WindowOverrun(4 + 8 * Math.max(count, 1), 4 + 8 * 6);
+    return 4 + 8 * count;
+  },
+  registers: {},
+  derive: (_, window) => ({
+    isForVfs: window.header.id === VF_RESIZABLE_BAR.id,
+    bars: Array.from({ length: barCount(window) }, (_, i) => {
+      const capability = window.read(4 + 8 * i, 4), control = window.read(8 + 8 * i, 4);
       return {
         bar: control & 7,
         sizeBytes: 2 ** (20 + ((control >>> 8) & 0x3f)),
         supportedBytes: supportedSizes(capability, control),
       };
     }),
-  };
+  }),
+};
+
+/** VF Resizable BAR: the same for the VF BARs of a PF. */
+export const VF_RESIZABLE_BAR: typeof RESIZABLE_BAR = {
+  ...RESIZABLE_BAR,
+  id: 0x0024,
+  title: "VF Resizable BAR",
+};
+
+/** Only the first control register holds the count. */
+function barCount(window: CapabilityWindow): number {
+  return (window.read(8, 4) >>> 5) & 7;
 }
 
 /** Bits 31:4 of the capability stand for 2^20 … 2^47 bytes, bits 31:16 of the control for 2^48 … 2^63. */

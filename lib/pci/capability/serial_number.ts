@@ -4,33 +4,34 @@
  * @module
  */
 
-import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
+import type { RegisterTable } from "../../registers/declaration.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
 
-/** Size of the structure in bytes. */
-export const SERIAL_NUMBER_BYTES = 12;
-
-/** Decoded Device Serial Number capability. */
-export interface SerialNumberCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "device-serial-number";
-  /** Bytes that the structure occupies. */
-  readonly lengthBytes: number;
+/** Its register. */
+export const SERIAL_NUMBER_REGISTERS = {
   /** The 64-bit number. */
-  readonly serialNumber: bigint;
+  serialNumber: { offset: 4, width: 8 },
+} as const satisfies RegisterTable;
+
+/** The number for people. */
+export interface SerialNumberText {
   /** The number as `lspci` prints it: bytes from the most significant down, joined by dashes. */
   readonly text: string;
 }
 
-/** Decodes a Device Serial Number capability. */
-export function decodeSerialNumber(window: CapabilityWindow): SerialNumberCapability {
-  window.require(SERIAL_NUMBER_BYTES);
-  const serialNumber = window.read64(4);
-  const digits = serialNumber.toString(16).padStart(16, "0");
-  return {
-    ...window.header,
-    kind: "device-serial-number",
-    lengthBytes: SERIAL_NUMBER_BYTES,
-    serialNumber,
-    text: digits.match(/../g)?.join("-") ?? "",
-  };
-}
+/** Device Serial Number. */
+export const SERIAL_NUMBER: CapabilityDeclaration<
+  "device-serial-number",
+  typeof SERIAL_NUMBER_REGISTERS,
+  SerialNumberText
+> = {
+  list: "extended",
+  id: 0x0003,
+  kind: "device-serial-number",
+  title: "Device Serial Number",
+  lengthBytes: 12,
+  registers: SERIAL_NUMBER_REGISTERS,
+  derive: ({ serialNumber }) => ({
+    text: serialNumber.toString(16).padStart(16, "0").match(/../g)?.join("-") ?? "",
+  }),
+};

@@ -5,100 +5,75 @@
  * @module
  */
 
+import { typedCall } from "../../errors/doors.ts";
 import type { PciAddress } from "../address.ts";
 import { type BaseAddress, decodeBaseAddresses } from "../base_address.ts";
-import type { RegisterValue } from "../../registers/declaration.ts";
-import type { BarPlace } from "./msix.ts";
-import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
+import { type BarPlace, barPlace } from "./msix.ts";
+import type { RegisterTable } from "../../registers/declaration.ts";
+import type { CapabilityDeclaration, Decoded } from "./declaration.ts";
 
 /** Size of the structure in bytes. */
 export const SRIOV_BYTES = 0x40;
 
-/** Byte offsets inside the structure, for those who write to a live PF. */
-export const SRIOV_OFFSET = {
-  capabilities: 0x04,
-  control: 0x08,
-  status: 0x0a,
-  initialVfs: 0x0c,
-  totalVfs: 0x0e,
-  numVfs: 0x10,
-  functionDependencyLink: 0x12,
-  firstVfOffset: 0x14,
-  vfStride: 0x16,
-  vfDeviceId: 0x1a,
-  supportedPageSizes: 0x1c,
-  systemPageSize: 0x20,
-  vfBar0: 0x24,
-  vfMigrationStateArray: 0x3c,
-} as const;
-
-/** SR-IOV Capabilities, offset 0x04. */
-export const SRIOV_CAPABILITIES = {
-  name: "SR-IOV Capabilities",
-  offset: 0x04,
-  width: 4,
-  fields: {
-    vfMigration: { bits: 0, access: "RO", label: "Migration" },
-    ariCapableHierarchyPreserved: { bits: 1, access: "RO", label: "ARIPreserved" },
-    vf10BitTagRequester: { bits: 2, access: "HwInit", label: "10BitTagReq" },
-    migrationInterruptMessageNumber: { bits: [31, 21], access: "RO" },
+/** Its registers. */
+export const SRIOV_REGISTERS = {
+  /** SR-IOV Capabilities. */
+  capabilities: {
+    offset: 0x04,
+    width: 4,
+    fields: {
+      vfMigration: { bits: 0, access: "RO", label: "Migration" },
+      ariCapableHierarchyPreserved: { bits: 1, access: "RO", label: "ARIPreserved" },
+      vf10BitTagRequester: { bits: 2, access: "HwInit", label: "10BitTagReq" },
+      migrationInterruptMessageNumber: { bits: [31, 21], access: "RO" },
+    },
   },
-} as const;
-
-/** SR-IOV Control, offset 0x08. */
-export const SRIOV_CONTROL = {
-  name: "SR-IOV Control",
-  offset: 0x08,
-  width: 2,
-  fields: {
-    vfEnable: { bits: 0, access: "RW", label: "Enable" },
-    vfMigrationEnable: { bits: 1, access: "RW", label: "Migration" },
-    vfMigrationInterruptEnable: { bits: 2, access: "RW", label: "Interrupt" },
-    vfMemorySpaceEnable: { bits: 3, access: "RW", label: "MSE" },
-    ariCapableHierarchy: { bits: 4, access: "RW", label: "ARIHierarchy" },
-    vf10BitTagRequesterEnable: { bits: 5, access: "RW", label: "10BitTagReq" },
+  /** SR-IOV Control. */
+  control: {
+    offset: 0x08,
+    width: 2,
+    fields: {
+      vfEnable: { bits: 0, access: "RW", label: "Enable" },
+      vfMigrationEnable: { bits: 1, access: "RW", label: "Migration" },
+      vfMigrationInterruptEnable: { bits: 2, access: "RW", label: "Interrupt" },
+      vfMemorySpaceEnable: { bits: 3, access: "RW", label: "MSE" },
+      ariCapableHierarchy: { bits: 4, access: "RW", label: "ARIHierarchy" },
+      vf10BitTagRequesterEnable: { bits: 5, access: "RW", label: "10BitTagReq" },
+    },
   },
-} as const;
-
-/** SR-IOV Status, offset 0x0a. */
-export const SRIOV_STATUS = {
-  name: "SR-IOV Status",
-  offset: 0x0a,
-  width: 2,
-  fields: { vfMigration: { bits: 0, access: "RW1C", label: "Migration" } },
-} as const;
-
-/** Decoded SR-IOV capability. */
-export interface SriovCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "sr-iov";
-  /** Bytes that the structure occupies. */
-  readonly lengthBytes: number;
-  /** What the PF can do. */
-  readonly capabilities: RegisterValue<typeof SRIOV_CAPABILITIES>;
-  /** Control, VF Enable among it. */
-  readonly control: RegisterValue<typeof SRIOV_CONTROL>;
-  /** Status. */
-  readonly status: RegisterValue<typeof SRIOV_STATUS>;
+  /** SR-IOV Status. */
+  status: {
+    offset: 0x0a,
+    width: 2,
+    fields: { vfMigration: { bits: 0, access: "RW1C", label: "Migration" } },
+  },
   /** VFs initially associated with the PF. */
-  readonly initialVfs: number;
-  /** Most VFs that the PF could ever have; equals `initialVfs` without VF migration. */
-  readonly totalVfs: number;
+  initialVfs: { offset: 0x0c, width: 2 },
+  /** Most VFs that the PF could ever have; equals InitialVFs without VF migration. */
+  totalVfs: { offset: 0x0e, width: 2 },
   /** VFs that software has asked for. */
-  readonly numVfs: number;
+  numVfs: { offset: 0x10, width: 2, access: "RW" },
   /** PF that this one depends on, as a function number; its own when there is none. */
-  readonly functionDependencyLink: number;
+  functionDependencyLink: { offset: 0x12, width: 1 },
   /** From the PF's routing ID to that of the first VF. May change with NumVFs and ARI Capable Hierarchy. */
-  readonly firstVfOffset: number;
+  firstVfOffset: { offset: 0x14, width: 2 },
   /** From one VF's routing ID to the next. May change with NumVFs and ARI Capable Hierarchy. */
-  readonly vfStride: number;
+  vfStride: { offset: 0x16, width: 2 },
   /** Device ID of the VFs; their vendor ID is the PF's. */
-  readonly vfDeviceId: number;
+  vfDeviceId: { offset: 0x1a, width: 2 },
   /** Bit n: a page of 2^(n+12) bytes is supported. */
-  readonly supportedPageSizes: number;
-  /** The one bit that software has chosen out of `supportedPageSizes`. */
-  readonly systemPageSize: number;
-  /** `systemPageSize` in bytes; 0 when the register holds no single bit. */
+  supportedPageSizes: { offset: 0x1c, width: 4 },
+  /** The one bit that software has chosen out of Supported Page Sizes. */
+  systemPageSize: { offset: 0x20, width: 4 },
+  /** VF BAR 0 to VF BAR 5. */
+  vfBars: { offset: 0x24, width: 4, strideBytes: 4 },
+  /** VF Migration State Offset in the upper bits, BIR in the lower three. */
+  vfMigrationStateArray: { offset: 0x3c, width: 4 },
+} as const satisfies RegisterTable;
+
+/** What the registers of SR-IOV say in other words. */
+export interface SriovFacts {
+  /** System Page Size in bytes; 0 when the register holds no single bit. */
   readonly systemPageBytes: number;
   /** VF BARs. A VF BAR's address is that of the first VF's region; the others follow it back to back. */
   readonly vfBars: readonly BaseAddress[];
@@ -106,32 +81,23 @@ export interface SriovCapability extends CapabilityHeader {
   readonly vfMigrationStateArray: BarPlace;
 }
 
-/** Decodes an SR-IOV capability. */
-export function decodeSriov(window: CapabilityWindow): SriovCapability {
-  window.require(SRIOV_BYTES);
-  const systemPageSize = window.read32(SRIOV_OFFSET.systemPageSize);
-  const migration = window.read32(SRIOV_OFFSET.vfMigrationStateArray);
-  return {
-    ...window.header,
-    kind: "sr-iov",
-    lengthBytes: SRIOV_BYTES,
-    capabilities: window.register(SRIOV_CAPABILITIES),
-    control: window.register(SRIOV_CONTROL),
-    status: window.register(SRIOV_STATUS),
-    initialVfs: window.read16(SRIOV_OFFSET.initialVfs),
-    totalVfs: window.read16(SRIOV_OFFSET.totalVfs),
-    numVfs: window.read16(SRIOV_OFFSET.numVfs),
-    functionDependencyLink: window.read8(SRIOV_OFFSET.functionDependencyLink),
-    firstVfOffset: window.read16(SRIOV_OFFSET.firstVfOffset),
-    vfStride: window.read16(SRIOV_OFFSET.vfStride),
-    vfDeviceId: window.read16(SRIOV_OFFSET.vfDeviceId),
-    supportedPageSizes: window.read32(SRIOV_OFFSET.supportedPageSizes),
-    systemPageSize,
+/** Single Root I/O Virtualization. */
+export const SRIOV: CapabilityDeclaration<"sr-iov", typeof SRIOV_REGISTERS, SriovFacts> = {
+  list: "extended",
+  id: 0x0010,
+  kind: "sr-iov",
+  title: "Single Root I/O Virtualization (SR-IOV)",
+  lengthBytes: SRIOV_BYTES,
+  registers: SRIOV_REGISTERS,
+  derive: ({ systemPageSize, vfMigrationStateArray }, window) => ({
     systemPageBytes: isSingleBit(systemPageSize) ? systemPageSize * 4096 : 0,
-    vfBars: decodeBaseAddresses((offset) => window.read32(offset), SRIOV_OFFSET.vfBar0, 6),
-    vfMigrationStateArray: { bar: migration & 7, offset: (migration & ~7) >>> 0 },
-  };
-}
+    vfBars: decodeBaseAddresses((offset) => window.read(offset, 4), SRIOV_REGISTERS.vfBars.offset, 6),
+    vfMigrationStateArray: barPlace(vfMigrationStateArray),
+  }),
+};
+
+/** Decoded SR-IOV capability. */
+export type SriovCapability = Decoded<typeof SRIOV>;
 
 /**
  * Addresses of the VFs that are enabled right now: none while VF Enable is clear.
@@ -139,8 +105,10 @@ export function decodeSriov(window: CapabilityWindow): SriovCapability {
  * @throws {UsageError} when the device places a VF past the last bus
  */
 export function enabledVfAddresses(pf: PciAddress, sriov: SriovCapability): PciAddress[] {
-  if (!sriov.control.vfEnable) return [];
-  return Array.from({ length: sriov.numVfs }, (_, index) => pf.vf(index, sriov));
+  return typedCall("enabledVfAddresses", [pf, sriov], () => {
+    const count = sriov.control.vfEnable ? sriov.numVfs : 0;
+    return Array.from({ length: count }, (_, index) => pf.vf(index, sriov));
+  });
 }
 
 function isSingleBit(value: number): boolean {

@@ -5,28 +5,34 @@
  */
 
 import type { SubsystemId } from "../config_space.ts";
-import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
+import type { RegisterTable } from "../../registers/declaration.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
 
-/** Size of the structure in bytes. */
-export const SUBSYSTEM_ID_BYTES = 8;
+/** Its register. */
+export const SUBSYSTEM_ID_REGISTERS = {
+  /** SSVID in the lower half, SSID in the upper. */
+  subsystem: { offset: 4, width: 4 },
+} as const satisfies RegisterTable;
 
-/** Decoded bridge subsystem capability. */
-export interface SubsystemIdCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "subsystem-id";
-  /** Bytes that the structure occupies. */
-  readonly lengthBytes: number;
+/** The register as two numbers. */
+export interface SubsystemFacts {
   /** Subsystem IDs of the bridge. */
   readonly subsystem: SubsystemId;
 }
 
-/** Decodes a bridge subsystem capability. */
-export function decodeSubsystemId(window: CapabilityWindow): SubsystemIdCapability {
-  window.require(SUBSYSTEM_ID_BYTES);
-  return {
-    ...window.header,
-    kind: "subsystem-id",
-    lengthBytes: SUBSYSTEM_ID_BYTES,
-    subsystem: { vendorId: window.read16(4), deviceId: window.read16(6) },
-  };
-}
+/** Subsystem IDs of a bridge. */
+export const SUBSYSTEM_ID: CapabilityDeclaration<
+  "subsystem-id",
+  typeof SUBSYSTEM_ID_REGISTERS,
+  SubsystemFacts
+> = {
+  list: "standard",
+  id: 0x0d,
+  kind: "subsystem-id",
+  title: "Subsystem",
+  lengthBytes: 8,
+  registers: SUBSYSTEM_ID_REGISTERS,
+  derive: ({ subsystem }) => ({
+    subsystem: { vendorId: subsystem & 0xffff, deviceId: subsystem >>> 16 },
+  }),
+};

@@ -4,64 +4,58 @@
  * @module
  */
 
-import type { RegisterValue } from "../../registers/declaration.ts";
-import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
+import type { RegisterTable } from "../../registers/declaration.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
 
-/** TPH Requester Capability, offset 4. */
-export const TPH_CAPABILITIES = {
-  name: "TPH Requester Capability",
-  offset: 4,
-  width: 4,
-  fields: {
-    noSteeringTagMode: { bits: 0, access: "RO" },
-    interruptVectorMode: { bits: 1, access: "RO" },
-    deviceSpecificMode: { bits: 2, access: "RO" },
-    extendedRequester: { bits: 8, access: "RO" },
-    /** 0 none, 1 in this capability, 2 in the MSI-X table. */
-    tableLocation: { bits: [10, 9], access: "RO" },
-    /** One less than the number of entries. */
-    tableSize: { bits: [26, 16], access: "RO" },
+/** Its registers: what the function can do, and what is enabled. */
+export const TPH_REQUESTER_REGISTERS = {
+  /** TPH Requester Capability. */
+  capabilities: {
+    offset: 4,
+    width: 4,
+    fields: {
+      noSteeringTagMode: { bits: 0, access: "RO" },
+      interruptVectorMode: { bits: 1, access: "RO" },
+      deviceSpecificMode: { bits: 2, access: "RO" },
+      extendedRequester: { bits: 8, access: "RO" },
+      /** 0 none, 1 in this capability, 2 in the MSI-X table. */
+      tableLocation: { bits: [10, 9], access: "RO" },
+      /** One less than the number of entries. */
+      tableSize: { bits: [26, 16], access: "RO" },
+    },
   },
-} as const;
-
-/** TPH Requester Control, offset 8. */
-export const TPH_CONTROL = {
-  name: "TPH Requester Control",
-  offset: 8,
-  width: 4,
-  fields: {
-    modeSelect: { bits: [2, 0], access: "RW" },
-    enable: { bits: [9, 8], access: "RW" },
+  /** TPH Requester Control. */
+  control: {
+    offset: 8,
+    width: 4,
+    fields: {
+      modeSelect: { bits: [2, 0], access: "RW" },
+      enable: { bits: [9, 8], access: "RW" },
+    },
   },
-} as const;
+} as const satisfies RegisterTable;
 
-/** Decoded TPH Requester capability. */
-export interface TphRequesterCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "tph-requester";
-  /** Bytes that the structure occupies, steering tag table included. */
-  readonly lengthBytes: number;
-  /** What the function can do. */
-  readonly capabilities: RegisterValue<typeof TPH_CAPABILITIES>;
-  /** Control. */
-  readonly control: RegisterValue<typeof TPH_CONTROL>;
+/** What the registers of TLP Processing Hints say in other words. */
+export interface TphFacts {
   /** Steering tags in the capability; 0 when the table is elsewhere or absent. */
   readonly steeringTags: number;
 }
 
-/** Decodes a TPH Requester capability. */
-export function decodeTphRequester(window: CapabilityWindow): TphRequesterCapability {
-  window.require(12);
-  const capabilities = window.register(TPH_CAPABILITIES);
-  const steeringTags = capabilities.tableLocation === 1 ? capabilities.tableSize + 1 : 0;
-  const lengthBytes = 12 + Math.ceil(steeringTags * 2 / 4) * 4;
-  window.require(lengthBytes);
-  return {
-    ...window.header,
+/** TLP Processing Hints. The length includes the steering tag table. */
+export const TPH_REQUESTER: CapabilityDeclaration<"tph-requester", typeof TPH_REQUESTER_REGISTERS, TphFacts> =
+  {
+    list: "extended",
+    id: 0x0017,
     kind: "tph-requester",
-    lengthBytes,
-    capabilities,
-    control: window.register(TPH_CONTROL),
-    steeringTags,
+    title: "Transaction Processing Hints",
+    lengthBytes: (window) => {
+      window.require(12);
+      return 12 + Math.ceil(steeringTags(window.register(TPH_REQUESTER_REGISTERS.capabilities)) * 2 / 4) * 4;
+    },
+    registers: TPH_REQUESTER_REGISTERS,
+    derive: ({ capabilities }) => ({ steeringTags: steeringTags(capabilities) }),
   };
+
+function steeringTags({ tableLocation, tableSize }: { tableLocation: number; tableSize: number }): number {
+  return tableLocation === 1 ? tableSize + 1 : 0;
 }

@@ -5,33 +5,40 @@
  * @module
  */
 
-import { decodeVirtio, VIRTIO_VENDOR_ID, type VirtioCapability } from "./virtio.ts";
-import { type CapabilityHeader, type CapabilityWindow, WindowOverrun } from "./window.ts";
+import type { RegisterTable } from "../../registers/declaration.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
+import type { CapabilityWindow } from "./window.ts";
 
-/** Decoded vendor-specific capability that is not virtio's. */
-export interface VendorSpecificCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "vendor-specific";
-  /** Length as the capability states it, header included. */
-  readonly lengthBytes: number;
+/** What follows the list header. */
+export const VENDOR_SPECIFIC_HEADER = {
+  /** Bytes of the capability, the list header included. Some old devices leave it 0 and mean "header only". */
+  length: { offset: 2, width: 1 },
+} as const satisfies RegisterTable;
+
+/** What a vendor-specific capability holds. */
+export interface VendorSpecificData {
   /** Everything after the three header bytes. */
   readonly data: Uint8Array;
 }
 
-/** Decodes a vendor-specific capability, as virtio's when the function has virtio's vendor ID. */
-export function decodeVendorSpecific(window: CapabilityWindow): VendorSpecificCapability | VirtioCapability {
-  const lengthBytes = window.read8(2);
-  // The length counts the header; some old devices leave it 0 and mean "header only".
+/** Vendor-specific, where it is not virtio's. The length is what the capability states. */
+export const VENDOR_SPECIFIC: CapabilityDeclaration<
+  "vendor-specific",
+  Record<never, never>,
+  VendorSpecificData
+> = {
+  list: "standard",
+  id: 0x09,
+  kind: "vendor-specific",
+  title: "Vendor Specific Information",
+  lengthBytes: statedLength,
+  registers: {},
+  derive: (_, window) => ({ data: window.copy(3, Math.max(statedLength(window) - 3, 0)) }),
+};
+
+/** The length that a vendor-specific capability states. @throws {WindowOverrun} when it does not fit */
+export function statedLength(window: CapabilityWindow): number {
+  const lengthBytes = window.register(VENDOR_SPECIFIC_HEADER.length);
   window.require(Math.max(lengthBytes, 3));
-  if (window.vendorId === VIRTIO_VENDOR_ID) {
-    const virtio = decodeVirtio(window, lengthBytes);
-    if (virtio !== undefined) return virtio;
-    throw new WindowOverrun(16, lengthBytes);
-  }
-  return {
-    ...window.header,
-    kind: "vendor-specific",
-    lengthBytes,
-    data: window.copy(3, Math.max(lengthBytes - 3, 0)),
-  };
+  return lengthBytes;
 }

@@ -5,7 +5,10 @@
  * @module
  */
 
-import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
+import type { RegisterTable } from "../../registers/declaration.ts";
+import type { CapabilityDeclaration, Decoded } from "./declaration.ts";
+import { statedLength } from "./vendor_specific.ts";
+import { type CapabilityWindow, WindowOverrun } from "./window.ts";
 
 /** PCI vendor ID of virtio functions (Red Hat, formerly Qumranet). */
 export const VIRTIO_VENDOR_ID = 0x1af4;
@@ -24,16 +27,36 @@ export const VIRTIO_CFG_TYPE = {
 /** Name of a virtio structure; `"reserved"` for a `cfg_type` that the standard does not define. */
 export type VirtioStructure = keyof typeof VIRTIO_CFG_TYPE | "reserved";
 
-/** Decoded virtio capability. */
-export interface VirtioCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "virtio";
-  /** `cap_len` as the capability states it. It may be longer than the structure: a driver accepts that. */
-  readonly lengthBytes: number;
+/** The byte that says which structure follows. */
+export const VIRTIO_REGISTERS = {
+  /** `cfg_type`. */
+  cfgType: { offset: 3, width: 1 },
+} as const satisfies RegisterTable;
+
+/** `struct virtio_pci_cap` after its type, and what longer structures add. `virtio_pci_vndr_data` has none of it. */
+export const VIRTIO_STRUCTURE_REGISTERS = {
+  /** BAR that holds the structure. */
+  bar: { offset: 4, width: 1 },
+  /** Tells structures of one type apart. */
+  structureId: { offset: 5, width: 1 },
+  /** Bytes from the start of the BAR. */
+  regionOffset: { offset: 8, width: 4 },
+  /** Bytes that the structure occupies. */
+  regionLength: { offset: 12, width: 4 },
+  /** Notify only. */
+  notifyOffMultiplier: { offset: 16, width: 4 },
+  /** PCI configuration access only: four bytes. */
+  pciCfgData: { offset: 16, width: 4 },
+  /** Shared memory only. */
+  regionOffsetHigh: { offset: 16, width: 4 },
+  /** Shared memory only. */
+  regionLengthHigh: { offset: 20, width: 4 },
+} as const satisfies RegisterTable;
+
+/** Where a virtio structure is. */
+export interface VirtioPlace {
   /** Which structure this points to. */
   readonly structure: VirtioStructure;
-  /** `cfg_type` as read. */
-  readonly cfgType: number;
   /** BAR that holds the structure. */
   readonly bar: number;
   /** Tells several structures of one type apart; the region id of shared memory. */
@@ -54,51 +77,68 @@ export interface VirtioCapability extends CapabilityHeader {
   readonly problems: readonly string[];
 }
 
+/** Virtio. The length is `cap_len` as the capability states it. It may be longer than the structure: a driver accepts that. */
+export const VIRTIO: CapabilityDeclaration<"virtio", typeof VIRTIO_REGISTERS, VirtioPlace> = {
+  list: "standard",
+  id: 0x09,
+  vendorId: VIRTIO_VENDOR_ID,
+  kind: "virtio",
+  title: "Vendor Specific Information",
+  lengthBytes: (window) => {
+    const lengthBytes = statedLength(window);
+    // `virtio_pci_vndr_data` is the one structure that is shorter: it points nowhere.
+    const isVendor = lengthBytes >= 4 && window.register(VIRTIO_REGISTERS.cfgType) === VIRTIO_CFG_TYPE.vendor;
+    if (lengthBytes < (isVendor ? 6 : 16)) throw new WindowOverrun(16, lengthBytes);
+    return lengthBytes;
+  },
+  registers: VIRTIO_REGISTERS,
+  derive: ({ cfgType }, window) => {
+    const structure = STRUCTURES.get(cfgType) ?? "reserved";
+    return structure === "vendor" ? vendorData(window) : place(structure, cfgType, window);
+  },
+};
+
+/** Decoded virtio capability. */
+export type VirtioCapability = Decoded<typeof VIRTIO>;
+
 const STRUCTURES: ReadonlyMap<number, VirtioStructure> = new Map(
   Object.entries(VIRTIO_CFG_TYPE).map(([name, type]) => [type, name as VirtioStructure]),
 );
 
-/**
- * Decodes a virtio capability; `undefined` when it is shorter than `struct virtio_pci_cap`.
- *
- * `virtio_pci_vndr_data` (type 9) is the one structure that is shorter: it points nowhere.
- */
-export function decodeVirtio(window: CapabilityWindow, lengthBytes: number): VirtioCapability | undefined {
-  if (lengthBytes < 4) return undefined;
-  const cfgType = window.read8(3);
-  const structure = STRUCTURES.get(cfgType) ?? "reserved";
-  const common = { ...window.header, kind: "virtio", lengthBytes, structure, cfgType } as const;
-  if (structure === "vendor") {
-    if (lengthBytes < 6) return undefined;
-    const dataVendorId = window.read16(4);
-    return {
-      ...common,
-      bar: 0,
-      structureId: 0,
-      regionOffset: 0,
-      regionLength: 0,
-      dataVendorId,
-      usable: true,
-      problems: [],
-    };
-  }
-  if (lengthBytes < 16) return undefined;
+function vendorData(window: CapabilityWindow): VirtioPlace {
+  return {
+    structure: "vendor",
+    bar: 0,
+    structureId: 0,
+    regionOffset: 0,
+    regionLength: 0,
+    dataVendorId: window.read(4, 2),
+    usable: true,
+    problems: [],
+  };
+}
 
-  const bar = window.read8(4), structureId = window.read8(5);
-  let regionOffset = window.read32(8), regionLength = window.read32(12);
+function place(structure: VirtioStructure, cfgType: number, window: CapabilityWindow): VirtioPlace {
+  const lengthBytes = statedLength(window), at = VIRTIO_STRUCTURE_REGISTERS;
+  const bar = window.register(at.bar);
+  let regionOffset = window.register(at.regionOffset), regionLength = window.register(at.regionLength);
   const problems: string[] = [];
+  const hasRoom = (bytes: number, what: string): boolean => {
+    if (lengthBytes < bytes) problems.push(`cap_len ${lengthBytes} has no room for ${what}`);
+    return lengthBytes >= bytes;
+  };
   const extra: { notifyOffMultiplier?: number; pciCfgData?: Uint8Array } = {};
   if (structure === "sharedMemory") {
-    if (lengthBytes >= 24) {
-      regionOffset += window.read32(16) * 2 ** 32;
-      regionLength += window.read32(20) * 2 ** 32;
-    } else problems.push(`cap_len ${lengthBytes} has no room for the upper halves of offset and length`);
+    if (hasRoom(24, "the upper halves of offset and length")) {
+      regionOffset += window.register(at.regionOffsetHigh) * 2 ** 32;
+      regionLength += window.register(at.regionLengthHigh) * 2 ** 32;
+    }
   } else if (structure === "notify") {
-    if (lengthBytes >= 20) extra.notifyOffMultiplier = window.read32(16);
-    else problems.push(`cap_len ${lengthBytes} has no room for notify_off_multiplier`);
+    if (hasRoom(20, "notify_off_multiplier")) {
+      extra.notifyOffMultiplier = window.register(at.notifyOffMultiplier);
+    }
   } else if (structure === "pciCfg") {
-    if (lengthBytes >= 20) extra.pciCfgData = window.copy(16, 4);
-    else problems.push(`cap_len ${lengthBytes} has no room for pci_cfg_data`);
+    if (hasRoom(20, "pci_cfg_data")) extra.pciCfgData = window.copy(at.pciCfgData.offset, 4);
   } else if (structure === "reserved") {
     problems.push(`cfg_type ${cfgType} is reserved`);
   }
@@ -107,9 +147,9 @@ export function decodeVirtio(window: CapabilityWindow, lengthBytes: number): Vir
   // No BAR reaches 2^53 bytes, and above that the numbers here would no longer be exact.
   if (!Number.isSafeInteger(regionOffset + regionLength)) problems.push("offset + length is beyond 2^53");
   return {
-    ...common,
+    structure,
     bar,
-    structureId,
+    structureId: window.register(at.structureId),
     regionOffset,
     regionLength,
     ...extra,
@@ -123,11 +163,7 @@ export function findVirtioStructure(
   capabilities: Iterable<{ readonly kind: string }>,
   structure: VirtioStructure,
 ): VirtioCapability | undefined {
-  for (const capability of capabilities) {
-    if (!isVirtio(capability)) continue;
-    if (capability.structure === structure && capability.usable) return capability;
-  }
-  return undefined;
+  return [...capabilities].filter(isVirtio).find((one) => one.usable && one.structure === structure);
 }
 
 /** Usable shared memory regions by region id; of two with the same id, the first. */
@@ -135,9 +171,10 @@ export function findSharedMemory(
   capabilities: Iterable<{ readonly kind: string }>,
 ): Map<number, VirtioCapability> {
   const regions = new Map<number, VirtioCapability>();
-  for (const capability of capabilities) {
-    if (!isVirtio(capability) || capability.structure !== "sharedMemory" || !capability.usable) continue;
-    if (!regions.has(capability.structureId)) regions.set(capability.structureId, capability);
+  for (const one of [...capabilities].filter(isVirtio)) {
+    if (one.usable && one.structure === "sharedMemory" && !regions.has(one.structureId)) {
+      regions.set(one.structureId, one);
+    }
   }
   return regions;
 }

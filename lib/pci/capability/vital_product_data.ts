@@ -5,44 +5,28 @@
  * @module
  */
 
-import type { RegisterValue } from "../../registers/declaration.ts";
-import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
+import type { CapabilityDeclaration } from "./declaration.ts";
 
-/** Size of the structure in bytes. */
-export const VITAL_PRODUCT_DATA_BYTES = 8;
-
-/** VPD Address, offset 2. */
-export const VPD_ADDRESS = {
-  name: "VPD Address",
-  offset: 2,
-  width: 2,
-  fields: {
-    address: { bits: [14, 0], access: "RW" },
-    /** Set by the device when a read is done, cleared when a write is done. */
-    flag: { bits: 15, access: "RW" },
+/** Vital Product Data. */
+export const VITAL_PRODUCT_DATA = {
+  list: "standard",
+  id: 0x03,
+  kind: "vital-product-data",
+  title: "Vital Product Data",
+  lengthBytes: 8,
+  /** Registers as the last access left them. */
+  registers: {
+    /** VPD Address. */
+    address: {
+      offset: 2,
+      width: 2,
+      fields: {
+        address: { bits: [14, 0], access: "RW" },
+        /** Set by the device when a read is done, cleared when a write is done. */
+        flag: { bits: 15, access: "RW" },
+      },
+    },
+    /** Four bytes of VPD at the address, valid once the flag is set after a read request. */
+    data: { offset: 4, width: 4, access: "RW" },
   },
-} as const;
-
-/** Decoded Vital Product Data capability. */
-export interface VitalProductDataCapability extends CapabilityHeader {
-  /** Discriminator. */
-  readonly kind: "vital-product-data";
-  /** Bytes that the structure occupies. */
-  readonly lengthBytes: number;
-  /** Address register as it was left by the last access. */
-  readonly address: RegisterValue<typeof VPD_ADDRESS>;
-  /** Data register: four bytes of VPD at the address, valid once the flag is set after a read request. */
-  readonly data: number;
-}
-
-/** Decodes the header of a Vital Product Data capability. */
-export function decodeVitalProductData(window: CapabilityWindow): VitalProductDataCapability {
-  window.require(VITAL_PRODUCT_DATA_BYTES);
-  return {
-    ...window.header,
-    kind: "vital-product-data",
-    lengthBytes: VITAL_PRODUCT_DATA_BYTES,
-    address: window.register(VPD_ADDRESS),
-    data: window.read32(4),
-  };
-}
+} as const satisfies CapabilityDeclaration;

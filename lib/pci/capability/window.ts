@@ -1,5 +1,5 @@
 /**
- * The bounded view through which every capability decoder reads, so that no decoder can run past the list that
+ * The bounded view through which every capability is decoded, so that no declaration can run past the list that
  * holds its capability, whatever length or count the device claims.
  *
  * @module
@@ -7,8 +7,14 @@
 
 import type { ConfigSpace } from "../config_space.ts";
 import { CONVENTIONAL_BYTES } from "../header.ts";
-import type { RegisterDeclaration, RegisterValue } from "../../registers/declaration.ts";
-import type { CapabilityListName } from "./id.ts";
+import type {
+  AccessWidth,
+  RegisterDeclaration,
+  RegisterTable,
+  RegisterValues,
+  ValueOf,
+} from "../../registers/declaration.ts";
+import type { CapabilityListName } from "./names.ts";
 
 /** What all decoded capabilities have in common. */
 export interface CapabilityHeader {
@@ -66,27 +72,10 @@ export class CapabilityWindow {
     if (bytes > this.availableBytes) throw new WindowOverrun(bytes, this.availableBytes);
   }
 
-  /** Reads a byte at an offset into the capability. @throws {WindowOverrun} past the end */
-  read8(offset: number): number {
-    this.require(offset + 1);
-    return this.#config.read8(this.header.offset + offset);
-  }
-
-  /** Reads 16 bits at an offset into the capability. @throws {WindowOverrun} past the end */
-  read16(offset: number): number {
-    this.require(offset + 2);
-    return this.#config.read16(this.header.offset + offset);
-  }
-
-  /** Reads 32 bits at an offset into the capability. @throws {WindowOverrun} past the end */
-  read32(offset: number): number {
-    this.require(offset + 4);
-    return this.#config.read32(this.header.offset + offset);
-  }
-
-  /** Reads 64 bits as two dwords at an offset into the capability. @throws {WindowOverrun} past the end */
-  read64(offset: number): bigint {
-    return BigInt(this.read32(offset)) | (BigInt(this.read32(offset + 4)) << 32n);
+  /** Reads at an offset into the capability. @throws {WindowOverrun} past the end */
+  read(offset: number, width: AccessWidth): number {
+    this.require(offset + width);
+    return this.#config.read(this.header.offset + offset, width);
   }
 
   /** Copies bytes out of the capability. @throws {WindowOverrun} past the end */
@@ -96,9 +85,16 @@ export class CapabilityWindow {
     return this.#config.bytes.slice(start, start + bytes);
   }
 
-  /** Reads and decodes a declared register. @throws {WindowOverrun} past the end */
-  register<const R extends RegisterDeclaration>(register: R): RegisterValue<R> {
-    this.require(register.offset + register.width);
-    return this.#config.register(register, this.header.offset);
+  /** Reads a declared register. @param base bytes from the capability to the start of its table @throws {WindowOverrun} past the end */
+  register<const R extends RegisterDeclaration>(register: R, base: number = 0): ValueOf<R> {
+    this.require(base + register.offset + register.width);
+    return this.#config.register(register, this.header.offset + base);
+  }
+
+  /** Reads all registers of a table, in its order. @param base bytes from the capability to the start of the table @throws {WindowOverrun} past the end */
+  registers<const T extends RegisterTable>(table: T, base: number = 0): RegisterValues<T> {
+    return Object.fromEntries(
+      Object.entries(table).map(([name, register]) => [name, this.register(register, base)]),
+    ) as RegisterValues<T>;
   }
 }

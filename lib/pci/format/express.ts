@@ -4,30 +4,17 @@
  * @module
  */
 
+import { type ExpressCapability, type ExpressType, linkSpeedGigatransfers } from "../capability/express.ts";
 import {
-  type ExpressCapability,
-  type ExpressDevice2,
-  type ExpressLink,
-  type ExpressLink2,
-  type ExpressRoot,
-  type ExpressSlot,
-  type ExpressType,
-  linkSpeedGigatransfers,
-} from "../capability/express.ts";
-import * as regs from "../capability/express_registers.ts";
-import { formatFlags } from "../../registers/declaration.ts";
-import { flag, hex } from "./text.ts";
-
-/** What the text depends on besides the capability. */
-export interface ExpressFormatContext {
-  /** The function has a memory BAR: only then can it complete atomic operations. */
-  readonly hasMemoryBar: boolean;
-  /**
-   * The function is not the first of its device. Link registers of an endpoint's further functions repeat those of
-   * the first.
-   */
-  readonly isSecondaryFunction: boolean;
-}
+  EXPRESS_DEVICE_2 as DEVICE_2,
+  EXPRESS_LINK as LINK,
+  EXPRESS_LINK_2 as LINK_2,
+  EXPRESS_REGISTERS as EXPRESS,
+  EXPRESS_ROOT as ROOT,
+  EXPRESS_SLOT as SLOT,
+} from "../capability/express_registers.ts";
+import type { FormatContext } from "./options.ts";
+import { fill, flag, when } from "./text.ts";
 
 const TYPE_NAMES: Readonly<Record<Exclude<ExpressType, "reserved">, string>> = {
   endpoint: "Endpoint",
@@ -85,16 +72,23 @@ const PRESETS = [
 ];
 const CROSSLINKS = ["unsupported", "Upstream Port", "Downstream Port", "incomplete"];
 
+const MARGINS = ["Normal Operating Range", "800-1200mV(full-swing)/400-700mV(half-swing)"];
+const LOW_MARGIN = "200-400mV(full-swing)/100-200mV(half-swing)";
+
 /** Lines of a PCI Express capability: the title first, the details after it. */
-export function formatExpress(cap: ExpressCapability, context: ExpressFormatContext): string[] {
+export function formatExpress(cap: ExpressCapability, { config, options }: FormatContext): string[] {
+  // Only a function with a memory BAR can complete atomic operations.
+  const hasMemoryBar = config.bars(options.barSizes).some((bar) => bar.space === "memory");
+  // Link registers of an endpoint's further functions repeat those of the first.
+  const isSecondary = options.address !== undefined && options.address.devfn !== 0;
   return [
     title(cap),
     ...deviceLines(cap),
-    ...(cap.link === undefined ? [] : linkLines(cap, cap.link)),
-    ...(cap.slot === undefined ? [] : slotLines(cap.slot)),
-    ...(cap.root === undefined ? [] : rootLines(cap.root)),
-    ...(cap.device2 === undefined ? [] : device2Lines(cap, cap.device2, context)),
-    ...(cap.link2 === undefined ? [] : link2Lines(cap, cap.link2, context)),
+    ...linkLines(cap),
+    ...slotLines(cap),
+    ...rootLines(cap),
+    ...device2Lines(cap, hasMemoryBar),
+    ...link2Lines(cap, isSecondary && is(cap, "endpoint", "legacyEndpoint")),
   ];
 }
 
@@ -102,10 +96,12 @@ function title(cap: ExpressCapability): string {
   const code = cap.capabilities.deviceType;
   const type = cap.deviceType === "reserved" ? `Unknown type ${code}` : TYPE_NAMES[cap.deviceType];
   const hasSlotField = is(cap, "rootPort", "downstreamPort", "pciToExpressBridge");
-  const slot = hasSlotField ? ` (Slot${flag(cap.capabilities.slotImplemented)})` : "";
-  return `Express (v${cap.structureVersion}) ${type}${slot}, MSI ${
-    hex(cap.capabilities.interruptMessageNumber, 2)
-  }`;
+  return fill(
+    `Express (v${cap.structureVersion}) ${type}${when(hasSlotField, " (Slot±)")}, ` +
+      "MSI {interruptMessageNumber:2}",
+    EXPRESS.capabilities,
+    cap.capabilities,
+  );
 }
 
 function is(cap: ExpressCapability, ...types: ExpressType[]): boolean {
@@ -113,62 +109,43 @@ function is(cap: ExpressCapability, ...types: ExpressType[]): boolean {
 }
 
 function deviceLines(cap: ExpressCapability): string[] {
-  const c = cap.deviceCapabilities, control = cap.deviceControl;
+  const { deviceCapabilities: c, deviceControl: control } = cap;
   const isEndpoint = is(cap, "endpoint", "legacyEndpoint");
-  const phantom = (1 << c.phantomFunctions) - 1;
-  let first = `\t\tDevCap:\tMaxPayload ${cap.maxPayloadSupportedBytes} bytes, PhantFunc ${phantom}`;
-  if (isEndpoint) {
-    first += `, Latency L0s ${L0S_LATENCIES[c.l0sAcceptableLatency]}, L1 ${
-      L1_LATENCIES[c.l1AcceptableLatency]
-    }`;
-  }
-  const flags: (keyof typeof regs.DEVICE_CAPABILITIES.fields)[] = ["extendedTag"];
-  if (isEndpoint || is(cap, "upstreamPort", "expressToPciBridge")) {
-    flags.push("attentionButton", "attentionIndicator", "powerIndicator");
-  }
-  flags.push("roleBasedErrorReporting");
-  if (isEndpoint || is(cap, "rootComplexEndpoint")) flags.push("functionLevelReset");
-  let second = `\t\t\t${formatFlags(regs.DEVICE_CAPABILITIES, c, flags)}`;
-  if (is(cap, "endpoint", "upstreamPort", "expressToPciBridge")) {
-    second += ` SlotPowerLimit ${powerText(c.slotPowerLimitValue, c.slotPowerLimitScale)}`;
-  }
-  let fourth = `\t\t\t${
-    formatFlags(regs.DEVICE_CONTROL, control, [
-      "relaxedOrdering",
-      "extendedTag",
-      "phantomFunctions",
-      "auxiliaryPower",
-      "noSnoop",
-    ])
-  }`;
+  const hasReset = isEndpoint || is(cap, "rootComplexEndpoint");
+  const latencies = `, Latency L0s ${L0S_LATENCIES[c.l0sAcceptableLatency]}, ` +
+    `L1 ${L1_LATENCIES[c.l1AcceptableLatency]}`;
+  const buttons = when(
+    isEndpoint || is(cap, "upstreamPort", "expressToPciBridge"),
+    " AttnBtn± AttnInd± PwrInd±",
+  );
+  const power = when(
+    is(cap, "endpoint", "upstreamPort", "expressToPciBridge"),
+    ` SlotPowerLimit ${powerText(c.slotPowerLimitValue, c.slotPowerLimitScale)}`,
+  );
   // Bit 15 of Device Control is Bridge Configuration Retry Enable on such a bridge, and FLR on an endpoint.
-  if (is(cap, "expressToPciBridge")) fourth += ` BrConfRtry${flag((control.raw & 0x8000) !== 0)}`;
-  if ((isEndpoint || is(cap, "rootComplexEndpoint")) && c.functionLevelReset) {
-    fourth += ` FLReset${flag(control.initiateFunctionLevelReset)}`;
-  }
+  const retry = when(is(cap, "expressToPciBridge"), ` BrConfRtry${flag((control.raw & 0x8000) !== 0)}`);
+  const reset = when(hasReset && c.functionLevelReset, " FLReset±");
   return [
-    first,
-    second,
-    `\t\tDevCtl:\t${
-      formatFlags(regs.DEVICE_CONTROL, control, [
-        "correctableErrorReporting",
-        "nonFatalErrorReporting",
-        "fatalErrorReporting",
-        "unsupportedRequestReporting",
-      ])
-    }`,
-    fourth,
+    `\t\tDevCap:\tMaxPayload ${cap.maxPayloadSupportedBytes} bytes, PhantFunc ${
+      (1 << c.phantomFunctions) - 1
+    }${when(isEndpoint, latencies)}`,
+    fill(
+      `\t\t\tExtTag±${buttons} RBE±${when(hasReset, " FLReset±")}${power}`,
+      EXPRESS.deviceCapabilities,
+      c,
+    ),
+    fill("\t\tDevCtl:\tCorrErr± NonFatalErr± FatalErr± UnsupReq±", EXPRESS.deviceControl, control),
+    fill(
+      `\t\t\tRlxdOrd± ExtTag± PhantFunc± AuxPwr± NoSnoop±${retry}${reset}`,
+      EXPRESS.deviceControl,
+      control,
+    ),
     `\t\t\tMaxPayload ${cap.maxPayloadBytes} bytes, MaxReadReq ${cap.maxReadRequestBytes} bytes`,
-    `\t\tDevSta:\t${
-      formatFlags(regs.DEVICE_STATUS, cap.deviceStatus, [
-        "correctableError",
-        "nonFatalError",
-        "fatalError",
-        "unsupportedRequest",
-        "auxiliaryPower",
-        "transactionsPending",
-      ])
-    }`,
+    fill(
+      "\t\tDevSta:\tCorrErr± NonFatalErr± FatalErr± UnsupReq± AuxPwr± TransPend±",
+      EXPRESS.deviceStatus,
+      cap.deviceStatus,
+    ),
   ];
 }
 
@@ -193,154 +170,110 @@ function comparison(cap: ExpressCapability, current: number, maximum: number): s
   return " (downgraded)";
 }
 
-function linkLines(cap: ExpressCapability, link: ExpressLink): string[] {
-  const c = link.capabilities, control = link.control, status = link.status;
+function linkLines(cap: ExpressCapability): string[] {
+  if (cap.link === undefined) return [];
+  const { capabilities: c, control, status } = cap.link;
   const exits: string[] = [];
   if (c.aspmSupport & 1) exits.push(`L0s ${L0S_LATENCIES[c.l0sExitLatency]}`);
   if (c.aspmSupport & 2) exits.push(`L1 ${L1_LATENCIES[c.l1ExitLatency]}`);
-  const exit = exits.length === 0 ? "" : `, Exit Latency ${exits.join(", ")}`;
-  const rcb = is(cap, "rootPort", "endpoint", "legacyEndpoint", "expressToPciBridge")
-    ? ` RCB ${control.readCompletionBoundary128 ? 128 : 64} bytes,`
-    : "";
-  const speed = `${speedText(status.speed)}${comparison(cap, status.speed, c.maxSpeed)}`;
-  const width = `x${status.width}${comparison(cap, status.width, c.maxWidth)}`;
+  const rcb = when(
+    is(cap, "rootPort", "endpoint", "legacyEndpoint", "expressToPciBridge"),
+    ` RCB ${control.readCompletionBoundary128 ? 128 : 64} bytes,`,
+  );
   return [
     `\t\tLnkCap:\tPort #${c.portNumber}, Speed ${speedText(c.maxSpeed)}, Width x${c.maxWidth}, ` +
-    `ASPM ${ASPM_SUPPORT[c.aspmSupport]}${exit}`,
-    `\t\t\t${
-      formatFlags(regs.LINK_CAPABILITIES, c, [
-        "clockPowerManagement",
-        "surpriseDown",
-        "linkActiveReporting",
-        "bandwidthNotification",
-        "aspmOptionalityCompliance",
-      ])
-    }`,
-    `\t\tLnkCtl:\tASPM ${ASPM_CONTROL[control.aspmControl]};${rcb} ${
-      formatFlags(regs.LINK_CONTROL, control, ["linkDisable", "commonClock"])
-    }`,
-    `\t\t\t${
-      formatFlags(regs.LINK_CONTROL, control, [
-        "extendedSynch",
-        "clockPowerManagement",
-        "autonomousWidthDisable",
-        "bandwidthInterrupt",
-        "autonomousBandwidthInterrupt",
-      ])
-    }`,
-    `\t\tLnkSta:\tSpeed ${speed}, Width ${width}`,
-    `\t\t\t${formatFlags(regs.LINK_STATUS, status)}`,
+    `ASPM ${ASPM_SUPPORT[c.aspmSupport]}${when(exits.length > 0, `, Exit Latency ${exits.join(", ")}`)}`,
+    fill("\t\t\tClockPM± Surprise± LLActRep± BwNot± ASPMOptComp±", LINK.capabilities, c),
+    fill(
+      `\t\tLnkCtl:\tASPM ${ASPM_CONTROL[control.aspmControl]};${rcb} Disabled± CommClk±`,
+      LINK.control,
+      control,
+    ),
+    fill("\t\t\tExtSynch± ClockPM± AutWidDis± BWInt± AutBWInt±", LINK.control, control),
+    `\t\tLnkSta:\tSpeed ${speedText(status.speed)}${comparison(cap, status.speed, c.maxSpeed)}, ` +
+    `Width x${status.width}${comparison(cap, status.width, c.maxWidth)}`,
+    fill("\t\t\tTrErr± Train± SlotClk± DLActive± BWMgmt± ABWMgmt±", LINK.status, status),
   ];
 }
 
-function slotLines({ capabilities: c, control, status }: ExpressSlot): string[] {
+function slotLines({ slot }: ExpressCapability): string[] {
+  if (slot === undefined) return [];
+  const { capabilities: c, control, status } = slot;
   return [
-    `\t\tSltCap:\t${
-      formatFlags(regs.SLOT_CAPABILITIES, c, [
-        "attentionButton",
-        "powerController",
-        "mrlSensor",
-        "attentionIndicator",
-        "powerIndicator",
-        "hotPlugCapable",
-        "hotPlugSurprise",
-      ])
-    }`,
-    `\t\t\tSlot #${c.slotNumber}, PowerLimit ${powerText(c.powerLimitValue, c.powerLimitScale)}; ${
-      formatFlags(regs.SLOT_CAPABILITIES, c, ["interlock", "noCommandCompleted"])
-    }`,
-    `\t\tSltCtl:\tEnable: ${
-      formatFlags(regs.SLOT_CONTROL, control, [
-        "attentionButtonEnable",
-        "powerFaultEnable",
-        "mrlSensorEnable",
-        "presenceDetectEnable",
-        "commandCompletedEnable",
-        "hotPlugInterruptEnable",
-        "linkStateEnable",
-      ])
-    }`,
-    `\t\t\tControl: AttnInd ${INDICATORS[control.attentionIndicator]}, ` +
-    `PwrInd ${INDICATORS[control.powerIndicator]}, ${
-      formatFlags(regs.SLOT_CONTROL, control, ["powerControllerOff", "interlock"])
-    }`,
-    `\t\tSltSta:\tStatus: ${
-      formatFlags(regs.SLOT_STATUS, status, [
-        "attentionButton",
-        "powerFault",
-        "mrlSensorState",
-        "commandCompleted",
-        "presenceDetect",
-        "interlock",
-      ])
-    }`,
-    `\t\t\tChanged: ${
-      formatFlags(regs.SLOT_STATUS, status, ["mrlSensorChanged", "presenceDetectChanged", "linkStateChanged"])
-    }`,
+    fill("\t\tSltCap:\tAttnBtn± PwrCtrl± MRL± AttnInd± PwrInd± HotPlug± Surprise±", SLOT.capabilities, c),
+    fill(
+      `\t\t\tSlot #{slotNumber}, PowerLimit ${powerText(c.powerLimitValue, c.powerLimitScale)}; ` +
+        "Interlock± NoCompl±",
+      SLOT.capabilities,
+      c,
+    ),
+    fill(
+      "\t\tSltCtl:\tEnable: AttnBtn± PwrFlt± MRL± PresDet± CmdCplt± HPIrq± LinkChg±",
+      SLOT.control,
+      control,
+    ),
+    fill(
+      `\t\t\tControl: AttnInd ${INDICATORS[control.attentionIndicator]}, ` +
+        `PwrInd ${INDICATORS[control.powerIndicator]}, Power± Interlock±`,
+      SLOT.control,
+      control,
+    ),
+    fill(
+      "\t\tSltSta:\tStatus: AttnBtn± PowerFlt± MRL{mrlSensorState} CmdCplt± PresDet{presenceDetect} Interlock±",
+      SLOT.status,
+      status,
+    ),
+    fill("\t\t\tChanged: MRL± PresDet± LinkState±", SLOT.status, status),
   ];
 }
 
-function rootLines({ capabilities, control, status }: ExpressRoot): string[] {
+function rootLines({ root }: ExpressCapability): string[] {
+  if (root === undefined) return [];
   return [
-    `\t\tRootCap: ${formatFlags(regs.ROOT_CAPABILITIES, capabilities)}`,
-    `\t\tRootCtl: ${formatFlags(regs.ROOT_CONTROL, control)}`,
-    `\t\tRootSta: PME ReqID ${hex(status.pmeRequesterId, 4)}, ${formatFlags(regs.ROOT_STATUS, status)}`,
+    fill("\t\tRootCap: CRSVisible±", ROOT.capabilities, root.capabilities),
+    fill(
+      "\t\tRootCtl: ErrCorrectable± ErrNon-Fatal± ErrFatal± PMEIntEna± CRSVisible±",
+      ROOT.control,
+      root.control,
+    ),
+    fill("\t\tRootSta: PME ReqID {pmeRequesterId:4}, PMEStatus± PMEPending±", ROOT.status, root.status),
   ];
 }
 
-function device2Lines(
-  cap: ExpressCapability,
-  device2: ExpressDevice2,
-  context: ExpressFormatContext,
-): string[] {
-  const c = device2.capabilities, control = device2.control;
+function device2Lines(cap: ExpressCapability, hasMemoryBar: boolean): string[] {
+  if (cap.device2 === undefined) return [];
+  const { capabilities: c, control } = cap.device2;
   const isPort = is(cap, "rootPort", "downstreamPort");
-  const isRouter = is(cap, "rootPort", "upstreamPort", "downstreamPort");
-  const prefixes = c.endToEndTlpPrefix ? `, MaxEETLPPrefixes ${c.maxEndToEndTlpPrefixes || 4}` : "";
-  let fourth = `\t\t\t ${formatFlags(regs.DEVICE_CAPABILITIES_2, c, ["frs"])}`;
-  if (is(cap, "rootPort")) fourth += ` LN System CLS ${LN_CACHE_LINES[c.lnSystemCls]},`;
-  if (is(cap, "rootPort", "endpoint")) {
-    // Bit 0: TPH, bit 1: extended TPH. Extended without plain is a reserved combination.
-    fourth += c.tphCompleter === 2
-      ? " "
-      : ` TPHComp${flag(c.tphCompleter !== 0)} ExtTPHComp${flag(c.tphCompleter === 3)}`;
-  }
-  if (isPort) fourth += ` ARIFwd${flag(c.ariForwarding)}`;
-  const lines = [
-    `\t\tDevCap2: Completion Timeout: ${TIMEOUT_RANGES[c.completionTimeoutRanges] ?? "Unknown"}, ${
-      formatFlags(regs.DEVICE_CAPABILITIES_2, c, [
-        "completionTimeoutDisable",
-        "noRoEnabledPrPrPassing",
-        "ltr",
-      ])
-    }`,
-    `\t\t\t ${formatFlags(regs.DEVICE_CAPABILITIES_2, c, ["tag10BitCompleter", "tag10BitRequester"])} OBFF ${
-      OBFF_SUPPORT[c.obff]
-    }, ${formatFlags(regs.DEVICE_CAPABILITIES_2, c, ["extendedFmt", "endToEndTlpPrefix"])}${prefixes}`,
-    `\t\t\t EmergencyPowerReduction ${POWER_REDUCTION[c.emergencyPowerReduction]}, ` +
-    `EmergencyPowerReductionInit${flag(c.emergencyPowerReductionInit)}`,
-    fourth,
+  const isRouter = isPort || is(cap, "upstreamPort");
+  const lines = (texts: string[]) => texts.map((text) => fill(text, DEVICE_2.capabilities, c));
+  const prefixes = when(c.endToEndTlpPrefix, `, MaxEETLPPrefixes ${c.maxEndToEndTlpPrefixes || 4}`);
+  const cacheLines = when(is(cap, "rootPort"), ` LN System CLS ${LN_CACHE_LINES[c.lnSystemCls]},`);
+  // Bit 0: TPH, bit 1: extended TPH. Extended without plain is a reserved combination.
+  const hints = c.tphCompleter === 2
+    ? " "
+    : ` TPHComp${flag(c.tphCompleter !== 0)} ExtTPHComp${flag(c.tphCompleter === 3)}`;
+  const operations = when(isRouter, " Routing±") +
+    when(is(cap, "rootPort") || hasMemoryBar, " 32bit± 64bit± 128bitCAS±");
+  const atomics = when(is(cap, "rootPort", "endpoint", "rootComplexEndpoint", "legacyEndpoint"), " ReqEn±") +
+    when(isRouter, " EgressBlck±");
+  return [
+    ...lines([
+      `\t\tDevCap2: Completion Timeout: ${TIMEOUT_RANGES[c.completionTimeoutRanges] ?? "Unknown"}, ` +
+      "TimeoutDis± NROPrPrP± LTR±",
+      `\t\t\t 10BitTagComp± 10BitTagReq± OBFF ${OBFF_SUPPORT[c.obff]}, ExtFmt± EETLPPrefix±${prefixes}`,
+      `\t\t\t EmergencyPowerReduction ${POWER_REDUCTION[c.emergencyPowerReduction]}, ` +
+      "EmergencyPowerReductionInit±",
+      `\t\t\t FRS±${cacheLines}${when(is(cap, "rootPort", "endpoint"), hints)}${when(isPort, " ARIFwd±")}`,
+      ...(operations === "" ? [] : [`\t\t\t AtomicOpsCap:${operations}`]),
+    ]),
+    fill(
+      `\t\tDevCtl2: Completion Timeout: ${TIMEOUTS[control.completionTimeout] ?? "Unknown"}, ` +
+        `TimeoutDis± LTR± 10BitTagReq± OBFF ${OBFF_CONTROL[control.obff]},${when(isPort, " ARIFwd±")}`,
+      DEVICE_2.control,
+      control,
+    ),
+    ...(atomics === "" ? [] : [fill(`\t\t\t AtomicOpsCtl:${atomics}`, DEVICE_2.control, control)]),
   ];
-  if (isRouter || context.hasMemoryBar) {
-    const flags: (keyof typeof regs.DEVICE_CAPABILITIES_2.fields)[] = [];
-    if (isRouter) flags.push("atomicOpRouting");
-    if (is(cap, "rootPort") || context.hasMemoryBar) flags.push("atomicOp32", "atomicOp64", "cas128");
-    lines.push(`\t\t\t AtomicOpsCap: ${formatFlags(regs.DEVICE_CAPABILITIES_2, c, flags)}`);
-  }
-  lines.push(
-    `\t\tDevCtl2: Completion Timeout: ${TIMEOUTS[control.completionTimeout] ?? "Unknown"}, ${
-      formatFlags(regs.DEVICE_CONTROL_2, control, ["completionTimeoutDisable", "ltr", "tag10BitRequester"])
-    } OBFF ${OBFF_CONTROL[control.obff]},${isPort ? ` ARIFwd${flag(control.ariForwarding)}` : ""}`,
-  );
-  const atomics: (keyof typeof regs.DEVICE_CONTROL_2.fields)[] = [];
-  if (is(cap, "rootPort", "endpoint", "rootComplexEndpoint", "legacyEndpoint")) {
-    atomics.push("atomicOpRequester");
-  }
-  if (isRouter) atomics.push("atomicOpEgressBlocking");
-  if (atomics.length > 0) {
-    lines.push(`\t\t\t AtomicOpsCtl: ${formatFlags(regs.DEVICE_CONTROL_2, control, atomics)}`);
-  }
-  return lines;
 }
 
 function supportedSpeedsText(vector: number): string {
@@ -350,53 +283,49 @@ function supportedSpeedsText(vector: number): string {
   return best === 1 ? "2.5GT/s" : `2.5-${speedText(best)}`;
 }
 
-function link2Lines(cap: ExpressCapability, link2: ExpressLink2, context: ExpressFormatContext): string[] {
-  const c = link2.capabilities, control = link2.control, status = link2.status;
-  const lines: string[] = [];
-  if (!(is(cap, "endpoint", "legacyEndpoint") && context.isSecondaryFunction)) {
-    if (c.raw !== 0) {
-      lines.push(
-        `\t\tLnkCap2: Supported Link Speeds: ${supportedSpeedsText(c.supportedSpeeds)}, ${
-          formatFlags(regs.LINK_CAPABILITIES_2, c)
-        }`,
-      );
-    }
-    const margin = control.transmitMargin;
-    const marginText = margin === 0
-      ? "Normal Operating Range"
-      : margin === 1
-      ? "800-1200mV(full-swing)/400-700mV(half-swing)"
-      : margin <= 5
-      ? "200-400mV(full-swing)/100-200mV(half-swing)"
-      : "Unknown";
-    const target = control.targetSpeed === 0 ? "2.5GT/s" : speedText(control.targetSpeed).replace(/^u/, "U");
-    const deEmphasis = is(cap, "downstreamPort")
-      ? `, Selectable De-emphasis: ${control.selectableDeEmphasis ? "-3.5dB" : "-6dB"}`
-      : "";
-    lines.push(
-      `\t\tLnkCtl2: Target Link Speed: ${target}, ${
-        formatFlags(regs.LINK_CONTROL_2, control, ["enterCompliance", "autonomousSpeedDisable"])
-      }${deEmphasis}`,
-      `\t\t\t Transmit Margin: ${marginText}, ${
-        formatFlags(regs.LINK_CONTROL_2, control, ["enterModifiedCompliance", "complianceSos"])
-      }`,
-      `\t\t\t Compliance Preset/De-emphasis: ${PRESETS[control.compliancePreset] ?? "Unknown"}`,
+function link2Lines(cap: ExpressCapability, repeatsTheFirst: boolean): string[] {
+  if (cap.link2 === undefined) return [];
+  const { capabilities: c, control, status } = cap.link2;
+  const margin = MARGINS[control.transmitMargin] ?? (control.transmitMargin <= 5 ? LOW_MARGIN : "Unknown");
+  const target = control.targetSpeed === 0 ? "2.5GT/s" : speedText(control.targetSpeed).replace(/^u/, "U");
+  const deEmphasis = when(
+    is(cap, "downstreamPort"),
+    `, Selectable De-emphasis: ${deEmphasisText(control.selectableDeEmphasis)}`,
+  );
+  const own = [
+    fill(
+      `\t\tLnkCtl2: Target Link Speed: ${target}, EnterCompliance± SpeedDis±${deEmphasis}`,
+      LINK_2.control,
+      control,
+    ),
+    fill(
+      `\t\t\t Transmit Margin: ${margin}, EnterModifiedCompliance± ComplianceSOS±`,
+      LINK_2.control,
+      control,
+    ),
+    `\t\t\t Compliance Preset/De-emphasis: ${PRESETS[control.compliancePreset] ?? "Unknown"}`,
+  ];
+  if (c.raw !== 0) {
+    const supported = supportedSpeedsText(c.supportedSpeeds);
+    own.unshift(
+      fill(
+        `\t\tLnkCap2: Supported Link Speeds: ${supported}, Crosslink± Retimer± 2Retimers± DRS±`,
+        LINK_2.capabilities,
+        c,
+      ),
     );
   }
-  lines.push(
-    `\t\tLnkSta2: Current De-emphasis Level: ${status.currentDeEmphasis ? "-3.5dB" : "-6dB"}, ${
-      formatFlags(regs.LINK_STATUS_2, status, ["equalizationComplete", "equalizationPhase1"])
-    }`,
-    `\t\t\t ${
-      formatFlags(regs.LINK_STATUS_2, status, [
-        "equalizationPhase2",
-        "equalizationPhase3",
-        "linkEqualizationRequest",
-      ])
-    }`,
-    `\t\t\t ${formatFlags(regs.LINK_STATUS_2, status, ["retimer", "twoRetimers"])} CrosslinkRes: ${
-      CROSSLINKS[status.crosslinkResolution]
-    }`,
-  );
-  return lines;
+  return [
+    ...(repeatsTheFirst ? [] : own),
+    ...[
+      `\t\tLnkSta2: Current De-emphasis Level: ${deEmphasisText(status.currentDeEmphasis)}, ` +
+      "EqualizationComplete± EqualizationPhase1±",
+      "\t\t\t EqualizationPhase2± EqualizationPhase3± LinkEqualizationRequest±",
+      `\t\t\t Retimer± 2Retimers± CrosslinkRes: ${CROSSLINKS[status.crosslinkResolution]}`,
+    ].map((text) => fill(text, LINK_2.status, status)),
+  ];
+}
+
+function deEmphasisText(low: boolean): string {
+  return low ? "-3.5dB" : "-6dB";
 }

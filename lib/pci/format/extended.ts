@@ -4,350 +4,273 @@
  * @module
  */
 
-import * as acs from "../capability/access_control.ts";
-import * as aer from "../capability/advanced_error_reporting.ts";
-import * as ari from "../capability/alternative_routing_id.ts";
-import type * as ats from "../capability/address_translation.ts";
-import * as dpc from "../capability/downstream_port_containment.ts";
-import * as l1ss from "../capability/l1_substates.ts";
-import * as pri from "../capability/page_request.ts";
-import * as pasid from "../capability/pasid.ts";
-import type * as ptm from "../capability/precision_time_measurement.ts";
-import type { ResizableBarCapability } from "../capability/resizable_bar.ts";
-import * as secondary from "../capability/secondary_express.ts";
-import * as sriov from "../capability/sriov.ts";
-import type { TphRequesterCapability } from "../capability/tph_requester.ts";
-import * as vc from "../capability/virtual_channel.ts";
-import { formatFlags } from "../../registers/declaration.ts";
-import { flag, hex } from "./text.ts";
+import { ACCESS_CONTROL as ACS } from "../capability/access_control.ts";
+import {
+  ADVANCED_ERROR_REPORTING_REGISTERS as AER,
+  ROOT_ERROR_REGISTERS as ROOT,
+} from "../capability/advanced_error_reporting.ts";
+import type { CapabilityOf } from "../capability/all.ts";
+import { ALTERNATIVE_ROUTING_ID as ARI } from "../capability/alternative_routing_id.ts";
+import { DOWNSTREAM_PORT_CONTAINMENT as DPC } from "../capability/downstream_port_containment.ts";
+import { L1_SUBSTATES_REGISTERS as L1 } from "../capability/l1_substates.ts";
+import { PAGE_REQUEST as PRI } from "../capability/page_request.ts";
+import { PASID } from "../capability/pasid.ts";
+import { SECONDARY_EXPRESS as SECONDARY } from "../capability/secondary_express.ts";
+import { SRIOV_REGISTERS } from "../capability/sriov.ts";
+import {
+  VIRTUAL_CHANNEL_REGISTERS as VC,
+  VIRTUAL_CHANNEL_RESOURCE as VC_RESOURCE,
+} from "../capability/virtual_channel.ts";
 import { formatBaseAddress } from "./base_address.ts";
+import type { CapabilityFormats, FormatContext } from "./options.ts";
+import { fill, flag, hex, when } from "./text.ts";
 
-/** Uncorrectable errors that `lspci` names; later additions are printed only when set. */
-const UNCORRECTABLE = [
-  "dataLinkProtocol",
-  "surpriseDown",
-  "poisonedTlp",
-  "flowControlProtocol",
-  "completionTimeout",
-  "completerAbort",
-  "unexpectedCompletion",
-  "receiverOverflow",
-  "malformedTlp",
-  "ecrc",
-  "unsupportedRequest",
-  "acsViolation",
-] as const;
+/** Errors that `lspci` names; it leaves later additions out. */
+const UNCORRECTABLE =
+  "DLP± SDES± TLP± FCP± CmpltTO± CmpltAbrt± UnxCmplt± RxOF± MalfTLP± ECRC± UnsupReq± ACSViol±";
+const CORRECTABLE = "RxErr± BadTLP± BadDLLP± Rollover± Timeout± AdvNonFatalErr±";
+const ACS_FLAGS = "SrcValid± TransBlk± ReqRedir± CmpltRedir± UpstreamFwd± EgressCtrl± DirectTrans±";
+const L1_FLAGS = "PCI-PM_L1.2± PCI-PM_L1.1± ASPM_L1.2± ASPM_L1.1±";
+const PORT_ARBITRATIONS = ["Fixed", "WRR32", "WRR64", "WRR128"];
+const CHANNEL_ARBITRATIONS = ["Fixed", "WRR32", "WRR64", "WRR128", "TWRR128", "WRR256"];
+const BAR_SIZE_UNITS = ["MB", "GB", "TB", "PB", "EB"];
+const STEERING_TABLES = [
+  "No steering table available",
+  "Steering table in TPH capability structure",
+  "Steering table in MSI-X table",
+];
 
-const CORRECTABLE = [
-  "receiverError",
-  "badTlp",
-  "badDllp",
-  "replayNumberRollover",
-  "replayTimerTimeout",
-  "advisoryNonFatal",
-] as const;
-
-/** Lines of an Advanced Error Reporting capability; the root registers only where they mean something. */
-export function formatAdvancedErrorReporting(
-  cap: aer.AdvancedErrorReportingCapability,
-  isRoot: boolean,
-): string[] {
-  const uncorrectable = (value: typeof cap.uncorrectableStatus) =>
-    formatFlags(aer.UNCORRECTABLE_STATUS, value, UNCORRECTABLE);
-  const correctable = (value: typeof cap.correctableStatus) =>
-    formatFlags(aer.CORRECTABLE_STATUS, value, CORRECTABLE);
-  const lines = [
-    "Advanced Error Reporting",
-    `\t\tUESta:\t${uncorrectable(cap.uncorrectableStatus)}`,
-    `\t\tUEMsk:\t${uncorrectable(cap.uncorrectableMask)}`,
-    `\t\tUESvrt:\t${uncorrectable(cap.uncorrectableSeverity)}`,
-    `\t\tCESta:\t${correctable(cap.correctableStatus)}`,
-    `\t\tCEMsk:\t${correctable(cap.correctableMask)}`,
-    `\t\tAERCap:\tFirst Error Pointer: ${hex(cap.control.firstErrorPointer, 2)}, ${
-      formatFlags(aer.AER_CONTROL, cap.control, [
-        "ecrcGenerationCapable",
-        "ecrcGenerationEnable",
-        "ecrcCheckCapable",
-        "ecrcCheckEnable",
-      ])
-    }`,
-    `\t\t\t${
-      formatFlags(aer.AER_CONTROL, cap.control, [
-        "multipleHeaderRecordingCapable",
-        "multipleHeaderRecordingEnable",
-        "tlpPrefixLogPresent",
-        "completionTimeoutLogCapable",
-      ])
-    }`,
-    `\t\tHeaderLog: ${cap.headerLog.map((dword) => hex(dword, 8)).join(" ")}`,
-  ];
-  if (isRoot && cap.root !== undefined) {
-    const { command, status, correctableSource, uncorrectableSource } = cap.root;
-    lines.push(
-      `\t\tRootCmd: ${formatFlags(aer.ROOT_ERROR_COMMAND, command)}`,
-      `\t\tRootSta: ${
-        formatFlags(aer.ROOT_ERROR_STATUS, status, [
-          "correctableReceived",
-          "multipleCorrectable",
-          "uncorrectableReceived",
-          "multipleUncorrectable",
-        ])
-      }`,
-      `\t\t\t ${
-        formatFlags(aer.ROOT_ERROR_STATUS, status, ["firstFatal", "nonFatalReceived", "fatalReceived"])
-      } IntMsg ${status.interruptMessageNumber}`,
-      `\t\tErrorSrc: ERR_COR: ${hex(correctableSource, 4)} ERR_FATAL/NONFATAL: ${
-        hex(uncorrectableSource, 4)
-      }`,
+/** The extended list. */
+export const EXTENDED_FORMATS: CapabilityFormats = {
+  "advanced-error-reporting": errorLines,
+  "virtual-channel": ({ name, capabilities1: c1, capabilities2, control, status, channels }) => [
+    name,
+    `\t\tCaps:\tLPEVC=${c1.lowPriorityExtendedVcCount} RefClk=${
+      c1.referenceClock === 0 ? "100ns" : c1.referenceClock
+    } PATEntryBits=${1 << c1.arbitrationEntrySize}`,
+    fill("\t\tArb:\tFixed± WRR32± WRR64± WRR128±", VC.capabilities2, capabilities2),
+    `\t\tCtrl:\tArbSelect=${arbitration(PORT_ARBITRATIONS, control)}`,
+    fill("\t\tStatus:\tInProgress±", VC.status, status),
+    ...channels.flatMap(channelLines),
+  ],
+  "device-serial-number": ({ name, text }) => [`${name} ${text}`],
+  "extended-vendor-specific": ({ name, vsecId, revision, lengthBytes }) => [
+    `${name}: ID=${hex(vsecId, 4)} Rev=${revision} Len=${hex(lengthBytes, 3)} <?>`,
+  ],
+  "designated-vendor-specific": ({ name, dvsecVendorId, dvsecId, revision, lengthBytes }) => [
+    `${name}: Vendor=${hex(dvsecVendorId, 4)} ID=${hex(dvsecId, 4)} Rev=${revision} Len=${lengthBytes} <?>`,
+  ],
+  "access-control": ({ name, capabilities, control }) => [
+    name,
+    fill(`\t\tACSCap:\t${ACS_FLAGS}`, ACS.registers.capabilities, capabilities),
+    fill(`\t\tACSCtl:\t${ACS_FLAGS}`, ACS.registers.control, control),
+  ],
+  "alternative-routing-id": ({ name, capabilities, control }) => [
+    name,
+    fill("\t\tARICap:\tMFVC± ACS±, Next Function: {nextFunction}", ARI.registers.capabilities, capabilities),
+    fill("\t\tARICtl:\tMFVC± ACS±, Function Group: {functionGroup}", ARI.registers.control, control),
+  ],
+  "address-translation": ({ name, capabilities, control }) => [
+    name,
+    `\t\tATSCap:\tInvalidate Queue Depth: ${hex(capabilities.invalidateQueueDepth, 2)}`,
+    `\t\tATSCtl:\tEnable${flag(control.enable)}, ` +
+    `Smallest Translation Unit: ${hex(control.smallestTranslationUnit, 2)}`,
+  ],
+  "sr-iov": sriovLines,
+  "page-request": ({ name, control, status, capacity, allocation }) => [
+    name,
+    fill("\t\tPRICtl: Enable± Reset±", PRI.registers.control, control),
+    fill("\t\tPRISta: RF± UPRGI± Stopped±", PRI.registers.status, status),
+    `\t\tPage Request Capacity: ${hex(capacity, 8)}, Page Request Allocation: ${hex(allocation, 8)}`,
+  ],
+  "resizable-bar": ({ isForVfs, bars }) => [
+    `${isForVfs ? "Virtual" : "Physical"} Resizable BAR`,
+    ...bars.map(({ bar, sizeBytes, supportedBytes }) => {
+      const supported = supportedBytes.map(barSizeText).join(" ");
+      return `\t\tBAR ${bar}: current size: ${barSizeText(sizeBytes)}, supported: ${supported}`;
+    }),
+  ],
+  "tph-requester": ({ name, capabilities: c }) => [
+    name,
+    ...(c.interruptVectorMode ? ["\t\tInterrupt vector mode supported"] : []),
+    ...(c.deviceSpecificMode ? ["\t\tDevice specific mode supported"] : []),
+    ...(c.extendedRequester ? ["\t\tExtended requester support"] : []),
+    `\t\t${STEERING_TABLES[c.tableLocation] ?? "Reserved steering table location"}`,
+  ],
+  "latency-tolerance": ({ name, maxSnoopLatencyNs, maxNoSnoopLatencyNs }) => [
+    name,
+    `\t\tMax snoop latency: ${maxSnoopLatencyNs}ns`,
+    `\t\tMax no snoop latency: ${maxNoSnoopLatencyNs}ns`,
+  ],
+  "secondary-express": ({ name, linkControl3, laneErrorStatus }) => {
+    const lanes = Array.from({ length: 32 }, (_, lane) => lane).filter((lane) =>
+      (laneErrorStatus >>> lane) & 1
     );
-  }
-  return lines;
+    return [
+      name,
+      fill("\t\tLnkCtl3: LnkEquIntrruptEn± PerformEqu±", SECONDARY.registers.linkControl3, linkControl3),
+      `\t\tLaneErrStat: ${lanes.length === 0 ? "0" : `LaneErr at lane: ${lanes.join(" ")}`}`,
+    ];
+  },
+  pasid: ({ name, capabilities, control }) => [
+    name,
+    fill(
+      "\t\tPASIDCap: Exec± Priv±, Max PASID Width: {maxPasidWidth:2}",
+      PASID.registers.capabilities,
+      capabilities,
+    ),
+    fill("\t\tPASIDCtl: Enable± Exec± Priv±", PASID.registers.control, control),
+  ],
+  "downstream-port-containment": ({ name, capabilities, control, status, source }) => [
+    name,
+    fill(
+      "\t\tDpcCap:\tINT Msg #{interruptMessageNumber}, RPExt± PoisonedTLP± SwTrigger± " +
+        "RP PIO Log {rpPioLogSize}, DL_ActiveErr±",
+      DPC.registers.capabilities,
+      capabilities,
+    ),
+    fill(
+      "\t\tDpcCtl:\tTrigger:{triggerEnable} Cmpl± INT± ErrCor± PoisonedTLP± SwTrigger± DL_ActiveErr±",
+      DPC.registers.control,
+      control,
+    ),
+    fill(
+      "\t\tDpcSta:\tTrigger± Reason:{triggerReason:2} INT± RPBusy± " +
+        "TriggerExt:{triggerReasonExtension:2} RP PIO ErrPtr:{rpPioFirstErrorPointer:2}",
+      DPC.registers.status,
+      status,
+    ),
+    `\t\tSource:\t${hex(source, 4)}`,
+  ],
+  "l1-substates": l1SubstateLines,
+  "precision-time-measurement": ({ name, capabilities: c, control }) => [
+    name,
+    `\t\tPTMCap: Requester:${flag(c.requester)} Responder:${flag(c.responder)} Root:${flag(c.root)}`,
+    `\t\tPTMClockGranularity: ${granularityText(c.granularity, "Unimplemented")}`,
+    `\t\tPTMControl: Enabled:${flag(control.enable)} RootSelected:${flag(control.rootSelect)}`,
+    `\t\tPTMEffectiveGranularity: ${granularityText(control.effectiveGranularity, "Unknown")}`,
+  ],
+};
+
+/** The root registers only where they mean something. */
+function errorLines(
+  cap: CapabilityOf<"advanced-error-reporting">,
+  { capabilities }: FormatContext,
+): string[] {
+  const isRoot = capabilities.some((one) => one.kind === "express" && one.root !== undefined);
+  return [
+    cap.name,
+    fill(`\t\tUESta:\t${UNCORRECTABLE}`, AER.uncorrectableStatus, cap.uncorrectableStatus),
+    fill(`\t\tUEMsk:\t${UNCORRECTABLE}`, AER.uncorrectableMask, cap.uncorrectableMask),
+    fill(`\t\tUESvrt:\t${UNCORRECTABLE}`, AER.uncorrectableSeverity, cap.uncorrectableSeverity),
+    fill(`\t\tCESta:\t${CORRECTABLE}`, AER.correctableStatus, cap.correctableStatus),
+    fill(`\t\tCEMsk:\t${CORRECTABLE}`, AER.correctableMask, cap.correctableMask),
+    fill(
+      "\t\tAERCap:\tFirst Error Pointer: {firstErrorPointer:2}, " +
+        "ECRCGenCap± ECRCGenEn± ECRCChkCap± ECRCChkEn±",
+      AER.control,
+      cap.control,
+    ),
+    fill("\t\t\tMultHdrRecCap± MultHdrRecEn± TLPPfxPres± HdrLogCap±", AER.control, cap.control),
+    `\t\tHeaderLog: ${cap.headerLog.map((dword) => hex(dword, 8)).join(" ")}`,
+    ...(isRoot && cap.root !== undefined ? rootErrorLines(cap.root) : []),
+  ];
 }
 
-/** Lines of an SR-IOV capability. */
-export function formatSriov(
-  cap: sriov.SriovCapability,
-  vfBarSizes: readonly (number | undefined)[],
-): string[] {
-  const c = cap.capabilities;
+function rootErrorLines(root: NonNullable<CapabilityOf<"advanced-error-reporting">["root"]>): string[] {
   return [
-    "Single Root I/O Virtualization (SR-IOV)",
-    `\t\tIOVCap:\t${formatFlags(sriov.SRIOV_CAPABILITIES, c, ["vfMigration", "vf10BitTagRequester"])} ` +
-    `Interrupt Message Number: ${hex(c.migrationInterruptMessageNumber, 3)}`,
-    `\t\tIOVCtl:\t${formatFlags(sriov.SRIOV_CONTROL, cap.control)}`,
-    `\t\tIOVSta:\t${formatFlags(sriov.SRIOV_STATUS, cap.status)}`,
+    fill("\t\tRootCmd: CERptEn± NFERptEn± FERptEn±", ROOT.command, root.command),
+    fill("\t\tRootSta: CERcvd± MultCERcvd± UERcvd± MultUERcvd±", ROOT.status, root.status),
+    fill(
+      "\t\t\t FirstFatal± NonFatalMsg± FatalMsg± IntMsg {interruptMessageNumber}",
+      ROOT.status,
+      root.status,
+    ),
+    `\t\tErrorSrc: ERR_COR: ${hex(root.correctableSource, 4)} ` +
+    `ERR_FATAL/NONFATAL: ${hex(root.uncorrectableSource, 4)}`,
+  ];
+}
+
+function sriovLines(cap: CapabilityOf<"sr-iov">, { options }: FormatContext): string[] {
+  const { offset, bar } = cap.vfMigrationStateArray;
+  return [
+    cap.name,
+    fill(
+      "\t\tIOVCap:\tMigration± 10BitTagReq± Interrupt Message Number: {migrationInterruptMessageNumber:3}",
+      SRIOV_REGISTERS.capabilities,
+      cap.capabilities,
+    ),
+    fill(
+      "\t\tIOVCtl:\tEnable± Migration± Interrupt± MSE± ARIHierarchy± 10BitTagReq±",
+      SRIOV_REGISTERS.control,
+      cap.control,
+    ),
+    fill("\t\tIOVSta:\tMigration±", SRIOV_REGISTERS.status, cap.status),
     `\t\tInitial VFs: ${cap.initialVfs}, Total VFs: ${cap.totalVfs}, Number of VFs: ${cap.numVfs}, ` +
     `Function Dependency Link: ${hex(cap.functionDependencyLink, 2)}`,
     `\t\tVF offset: ${cap.firstVfOffset}, stride: ${cap.vfStride}, Device ID: ${hex(cap.vfDeviceId, 4)}`,
-    `\t\tSupported Page Size: ${hex(cap.supportedPageSizes, 8)}, System Page Size: ${
-      hex(cap.systemPageSize, 8)
-    }`,
-    ...cap.vfBars.map((bar) => {
-      const sized = { ...bar, sizeBytes: vfBarSizes[bar.index] ?? 0 };
+    `\t\tSupported Page Size: ${hex(cap.supportedPageSizes, 8)}, ` +
+    `System Page Size: ${hex(cap.systemPageSize, 8)}`,
+    ...cap.vfBars.map((vfBar) => {
+      const sized = { ...vfBar, sizeBytes: options.vfBarSizes?.[vfBar.index] ?? 0 };
       // `lspci` writes the address of a VF BAR in full, unlike that of a BAR.
-      return `\t\t${
-        formatBaseAddress(sized, { enabled: true, addressDigits: bar.addressBits === 64 ? 16 : 8 })
-      }`;
+      const addressDigits = vfBar.addressBits === 64 ? 16 : 8;
+      return `\t\t${formatBaseAddress(sized, { enabled: true, addressDigits })}`;
     }),
-    `\t\tVF Migration: offset: ${
-      hex(cap.vfMigrationStateArray.offset, 8)
-    }, BIR: ${cap.vfMigrationStateArray.bar}`,
+    `\t\tVF Migration: offset: ${hex(offset, 8)}, BIR: ${bar}`,
   ];
 }
 
-/** Lines of an Access Control Services capability. */
-export function formatAccessControl(cap: acs.AccessControlCapability): string[] {
-  const flags = [
-    "sourceValidation",
-    "translationBlocking",
-    "requestRedirect",
-    "completionRedirect",
-    "upstreamForwarding",
-    "egressControl",
-    "directTranslated",
-  ] as const;
-  return [
-    "Access Control Services",
-    `\t\tACSCap:\t${formatFlags(acs.ACS_CAPABILITIES, cap.capabilities, flags)}`,
-    `\t\tACSCtl:\t${formatFlags(acs.ACS_CONTROL, cap.control, flags)}`,
-  ];
-}
-
-/** Lines of an ARI capability. */
-export function formatAlternativeRoutingId(cap: ari.AlternativeRoutingIdCapability): string[] {
-  return [
-    "Alternative Routing-ID Interpretation (ARI)",
-    `\t\tARICap:\t${formatFlags(ari.ARI_CAPABILITIES, cap.capabilities)}, ` +
-    `Next Function: ${cap.capabilities.nextFunction}`,
-    `\t\tARICtl:\t${formatFlags(ari.ARI_CONTROL, cap.control)}, Function Group: ${cap.control.functionGroup}`,
-  ];
-}
-
-/** Lines of an ATS capability. */
-export function formatAddressTranslation(cap: ats.AddressTranslationCapability): string[] {
-  return [
-    "Address Translation Service (ATS)",
-    `\t\tATSCap:\tInvalidate Queue Depth: ${hex(cap.capabilities.invalidateQueueDepth, 2)}`,
-    `\t\tATSCtl:\tEnable${flag(cap.control.enable)}, ` +
-    `Smallest Translation Unit: ${hex(cap.control.smallestTranslationUnit, 2)}`,
-  ];
-}
-
-/** Lines of a PRI capability. */
-export function formatPageRequest(cap: pri.PageRequestCapability): string[] {
-  return [
-    "Page Request Interface (PRI)",
-    `\t\tPRICtl: ${formatFlags(pri.PAGE_REQUEST_CONTROL, cap.control)}`,
-    `\t\tPRISta: ${
-      formatFlags(pri.PAGE_REQUEST_STATUS, cap.status, ["responseFailure", "unexpectedGroupIndex", "stopped"])
-    }`,
-    `\t\tPage Request Capacity: ${hex(cap.capacity, 8)}, Page Request Allocation: ${hex(cap.allocation, 8)}`,
-  ];
-}
-
-/** Lines of a PASID capability. */
-export function formatPasid(cap: pasid.PasidCapability): string[] {
-  return [
-    "Process Address Space ID (PASID)",
-    `\t\tPASIDCap: ${formatFlags(pasid.PASID_CAPABILITIES, cap.capabilities)}, ` +
-    `Max PASID Width: ${hex(cap.capabilities.maxPasidWidth, 2)}`,
-    `\t\tPASIDCtl: ${formatFlags(pasid.PASID_CONTROL, cap.control)}`,
-  ];
-}
-
-/** Lines of a DPC capability. */
-export function formatDownstreamPortContainment(cap: dpc.DownstreamPortContainmentCapability): string[] {
-  const { capabilities: c, control, status } = cap;
-  return [
-    "Downstream Port Containment",
-    `\t\tDpcCap:\tINT Msg #${c.interruptMessageNumber}, ${
-      formatFlags(dpc.DPC_CAPABILITIES, c, [
-        "rootPortExtensions",
-        "poisonedTlpEgressBlocking",
-        "softwareTrigger",
-      ])
-    } RP PIO Log ${c.rpPioLogSize}, ${formatFlags(dpc.DPC_CAPABILITIES, c, ["linkActiveErrCor"])}`,
-    `\t\tDpcCtl:\tTrigger:${hex(control.triggerEnable)} ${formatFlags(dpc.DPC_CONTROL, control)}`,
-    `\t\tDpcSta:\tTrigger${flag(status.trigger)} Reason:${hex(status.triggerReason, 2)} ${
-      formatFlags(dpc.DPC_STATUS, status, ["interrupt", "rootPortBusy"])
-    } TriggerExt:${hex(status.triggerReasonExtension, 2)} RP PIO ErrPtr:${
-      hex(status.rpPioFirstErrorPointer, 2)
-    }`,
-    `\t\tSource:\t${hex(cap.source, 4)}`,
-  ];
-}
-
-/** Lines of an L1 PM Substates capability. */
-export function formatL1Substates(cap: l1ss.L1SubstatesCapability): string[] {
-  const { capabilities: c, control1 } = cap;
+function l1SubstateLines(cap: CapabilityOf<"l1-substates">): string[] {
+  const { capabilities: c, control1 } = cap, hasL12 = c.pciPmL12 || c.aspmL12;
   const time = (value: number | undefined) => value === undefined ? "<error>" : `${value}us`;
+  const threshold = when(c.aspmL12, ` LTR1.2_Threshold=${cap.ltrThresholdNs}ns`);
   return [
-    "L1 PM Substates",
-    `\t\tL1SubCap: ${formatFlags(l1ss.L1_CAPABILITIES, c)}`,
-    ...(c.pciPmL12 || c.aspmL12
+    cap.name,
+    fill(`\t\tL1SubCap: ${L1_FLAGS} L1_PM_Substates±`, L1.capabilities, c),
+    ...(hasL12
       ? [
-        `\t\t\t  PortCommonModeRestoreTime=${c.commonModeRestoreTimeUs}us PortTPowerOnTime=${
-          time(cap.portPowerOnUs)
-        }`,
+        `\t\t\t  PortCommonModeRestoreTime=${c.commonModeRestoreTimeUs}us ` +
+        `PortTPowerOnTime=${time(cap.portPowerOnUs)}`,
       ]
       : []),
-    `\t\tL1SubCtl1: ${formatFlags(l1ss.L1_CONTROL_1, control1)}`,
-    ...(c.pciPmL12 || c.aspmL12
-      ? [
-        `\t\t\t   T_CommonMode=${control1.commonModeRestoreTimeUs}us` +
-        (c.aspmL12 ? ` LTR1.2_Threshold=${cap.ltrThresholdNs}ns` : ""),
-      ]
-      : []),
-    `\t\tL1SubCtl2:${c.pciPmL12 || c.aspmL12 ? ` T_PwrOn=${time(cap.powerOnUs)}` : ""}`,
+    fill(`\t\tL1SubCtl1: ${L1_FLAGS}`, L1.control1, control1),
+    ...(hasL12 ? [`\t\t\t   T_CommonMode=${control1.commonModeRestoreTimeUs}us${threshold}`] : []),
+    `\t\tL1SubCtl2:${when(hasL12, ` T_PwrOn=${time(cap.powerOnUs)}`)}`,
   ];
 }
 
-/** Lines of a PTM capability. */
-export function formatPrecisionTimeMeasurement(cap: ptm.PrecisionTimeMeasurementCapability): string[] {
-  const { capabilities: c, control } = cap;
-  const granularity = (value: number, zero: string) =>
-    value === 0 ? zero : value === 255 ? "Greater than 254ns" : `${value}ns`;
-  return [
-    "Precision Time Measurement",
-    `\t\tPTMCap: Requester:${flag(c.requester)} Responder:${flag(c.responder)} Root:${flag(c.root)}`,
-    `\t\tPTMClockGranularity: ${granularity(c.granularity, "Unimplemented")}`,
-    `\t\tPTMControl: Enabled:${flag(control.enable)} RootSelected:${flag(control.rootSelect)}`,
-    `\t\tPTMEffectiveGranularity: ${granularity(control.effectiveGranularity, "Unknown")}`,
-  ];
+function granularityText(value: number, zero: string): string {
+  return value === 0 ? zero : value === 255 ? "Greater than 254ns" : `${value}ns`;
 }
 
-const BAR_SIZE_UNITS = ["MB", "GB", "TB", "PB", "EB"];
+function barSizeText(bytes: number): string {
+  const exponent = Math.log2(bytes) - 20;
+  return `${2 ** (exponent % 10)}${BAR_SIZE_UNITS[Math.floor(exponent / 10)] ?? "?"}`;
+}
 
-/** Lines of a Resizable BAR capability. */
-export function formatResizableBar(cap: ResizableBarCapability): string[] {
-  const size = (bytes: number) => {
-    const exponent = Math.log2(bytes) - 20;
-    return `${2 ** (exponent % 10)}${BAR_SIZE_UNITS[Math.floor(exponent / 10)] ?? "?"}`;
-  };
+function arbitration(names: readonly string[], { arbitrationSelect }: { arbitrationSelect: number }): string {
+  return names[arbitrationSelect] ?? `??${arbitrationSelect}`;
+}
+
+function channelLines(
+  { capabilities, control, status }: CapabilityOf<"virtual-channel">["channels"][number],
+  index: number,
+): string[] {
   return [
-    cap.isForVfs ? "Virtual Resizable BAR" : "Physical Resizable BAR",
-    ...cap.bars.map((bar) =>
-      `\t\tBAR ${bar.bar}: current size: ${size(bar.sizeBytes)}, supported: ${
-        bar.supportedBytes.map((bytes) => size(bytes)).join(" ")
-      }`
+    fill(
+      `\t\tVC${index}:\tCaps:\tPATOffset={arbitrationTableOffset:2} ` +
+        `MaxTimeSlots=${capabilities.maxTimeSlots + 1} RejSnoopTrans±`,
+      VC_RESOURCE.capabilities,
+      capabilities,
     ),
-  ];
-}
-
-/** Lines of a TPH Requester capability. */
-export function formatTphRequester(cap: TphRequesterCapability): string[] {
-  const c = cap.capabilities;
-  const lines = ["Transaction Processing Hints"];
-  if (c.interruptVectorMode) lines.push("\t\tInterrupt vector mode supported");
-  if (c.deviceSpecificMode) lines.push("\t\tDevice specific mode supported");
-  if (c.extendedRequester) lines.push("\t\tExtended requester support");
-  const places = [
-    "No steering table available",
-    "Steering table in TPH capability structure",
-    "Steering table in MSI-X table",
-  ];
-  lines.push(`\t\t${places[c.tableLocation] ?? "Reserved steering table location"}`);
-  return lines;
-}
-
-const PORT_ARBITRATIONS = ["Fixed", "WRR32", "WRR64", "WRR128"];
-const CHANNEL_ARBITRATIONS = ["Fixed", "WRR32", "WRR64", "WRR128", "TWRR128", "WRR256"];
-
-/** Lines of a Virtual Channel capability. */
-export function formatVirtualChannel(cap: vc.VirtualChannelCapability): string[] {
-  const { capabilities1: c1, capabilities2: c2, control, status } = cap;
-  const clock = c1.referenceClock === 0 ? "100ns" : `${c1.referenceClock}`;
-  return [
-    "Virtual Channel",
-    `\t\tCaps:\tLPEVC=${c1.lowPriorityExtendedVcCount} RefClk=${clock} ` +
-    `PATEntryBits=${1 << c1.arbitrationEntrySize}`,
-    `\t\tArb:\t${formatFlags(vc.VC_PORT_CAPABILITIES_2, c2)}`,
-    `\t\tCtrl:\tArbSelect=${
-      PORT_ARBITRATIONS[control.arbitrationSelect] ?? `??${control.arbitrationSelect}`
-    }`,
-    `\t\tStatus:\t${formatFlags(vc.VC_PORT_STATUS, status)}`,
-    ...cap.channels.flatMap(channelLines),
-  ];
-}
-
-function channelLines(channel: vc.VirtualChannel, index: number): string[] {
-  const { capabilities: c, control, status } = channel;
-  const select = CHANNEL_ARBITRATIONS[control.arbitrationSelect] ?? `??${control.arbitrationSelect}`;
-  return [
-    `\t\tVC${index}:\tCaps:\tPATOffset=${hex(c.arbitrationTableOffset, 2)} MaxTimeSlots=${
-      c.maxTimeSlots + 1
-    } ` +
-    `RejSnoopTrans${flag(c.rejectSnoop)}`,
-    `\t\t\tArb:\t${
-      formatFlags(vc.VC_RESOURCE_CAPABILITIES, c, [
-        "fixed",
-        "wrr32",
-        "wrr64",
-        "wrr128",
-        "timeBasedWrr128",
-        "wrr256",
-      ])
-    }`,
-    `\t\t\tCtrl:\tEnable${flag(control.enable)} ID=${control.channelId} ArbSelect=${select} ` +
-    `TC/VC=${hex(control.trafficClassMap, 2)}`,
-    `\t\t\tStatus:\t${
-      formatFlags(vc.VC_RESOURCE_STATUS, status, ["negotiationPending", "arbitrationTableStatus"])
-    }`,
-  ];
-}
-
-/** Lines of a Secondary PCI Express capability. */
-export function formatSecondaryExpress(cap: secondary.SecondaryExpressCapability): string[] {
-  const lanes: number[] = [];
-  for (let lane = 0; lane < 32; lane++) if ((cap.laneErrorStatus >>> lane) & 1) lanes.push(lane);
-  return [
-    "Secondary PCI Express",
-    `\t\tLnkCtl3: ${
-      formatFlags(secondary.LINK_CONTROL_3, cap.linkControl3, [
-        "equalizationRequestInterrupt",
-        "performEqualization",
-      ])
-    }`,
-    `\t\tLaneErrStat: ${lanes.length === 0 ? "0" : `LaneErr at lane: ${lanes.join(" ")}`}`,
+    fill("\t\t\tArb:\tFixed± WRR32± WRR64± WRR128± TWRR128± WRR256±", VC_RESOURCE.capabilities, capabilities),
+    fill(
+      `\t\t\tCtrl:\tEnable± ID={channelId} ArbSelect=${arbitration(CHANNEL_ARBITRATIONS, control)} ` +
+        "TC/VC={trafficClassMap:2}",
+      VC_RESOURCE.control,
+      control,
+    ),
+    fill("\t\t\tStatus:\tNegoPending± InProgress±", VC_RESOURCE.status, status),
   ];
 }

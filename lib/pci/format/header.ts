@@ -6,23 +6,12 @@
 
 import type { PciAddress } from "../address.ts";
 import type { BridgeWindow, ConfigSpace, SubsystemId } from "../config_space.ts";
-import { BRIDGE_CONTROL, COMMAND, DEVICE_SELECT_TIMINGS, SECONDARY_STATUS, STATUS } from "../header.ts";
+import { BRIDGE, DEVICE_SELECT_TIMINGS, HEADER } from "../header.ts";
 import { lookup, lookupClass, lookupSubsystem, type PciNames } from "../ids.ts";
 import { formatFlags } from "../../registers/declaration.ts";
 import { formatBaseAddress } from "./base_address.ts";
-import { hex, sizeText } from "./text.ts";
-
-/** What only the operating system knows about a function. */
-export interface HostFacts {
-  /** IRQ number of the INTx wire; the interrupt line register stands in when absent. */
-  readonly irq?: number;
-  /** IOMMU group number. */
-  readonly iommuGroup?: number;
-  /** NUMA node number. */
-  readonly numaNode?: number;
-  /** Driver that the function is bound to. */
-  readonly driver?: string;
-}
+import type { HostFacts } from "./options.ts";
+import { fill, hex, sizeText } from "./text.ts";
 
 /** The line that names a function: address, class, vendor, device, revision and programming interface. */
 export function formatTitle(config: ConfigSpace, names: PciNames, address?: PciAddress): string {
@@ -83,27 +72,15 @@ export function formatHeaderRegisters(
   if (subsystem !== undefined && subsystem.vendorId !== 0 && subsystem.vendorId !== 0xffff) {
     lines.push(`\tSubsystem: ${subsystemText(config, names, subsystem.vendorId, subsystem.deviceId)}`);
   }
-  lines.push(`\tControl: ${formatFlags(COMMAND, config.command)}`);
-  const status = config.status;
+  lines.push(`\tControl: ${formatFlags(HEADER.command, config.command)}`);
+  const { status } = config, timing = DEVICE_SELECT_TIMINGS[status.deviceSelectTiming];
   lines.push(
-    `\tStatus: ${
-      formatFlags(STATUS, status, [
-        "capabilitiesList",
-        "capable66MHz",
-        "userDefinableFeatures",
-        "fastBackToBack",
-        "masterDataParityError",
-      ])
-    } DEVSEL=${DEVICE_SELECT_TIMINGS[status.deviceSelectTiming]} ${
-      formatFlags(STATUS, status, [
-        "signaledTargetAbort",
-        "receivedTargetAbort",
-        "receivedMasterAbort",
-        "signaledSystemError",
-        "detectedParityError",
-        "interrupt",
-      ])
-    }`,
+    fill(
+      `\tStatus: Cap± 66MHz± UDF± FastB2B± ParErr± DEVSEL=${timing} ` +
+        ">TAbort± <TAbort± <MAbort± >SERR± <PERR± INTx±",
+      HEADER.status,
+      status,
+    ),
   );
   if (config.command.busMaster) lines.push(`\tLatency: ${latencyText(config)}`);
   const irq = host.irq ?? config.interruptLine;
@@ -122,7 +99,8 @@ function latencyText(config: ConfigSpace): string {
   let text = `${config.latencyTimer}`;
   if (config.headerType === 0) {
     // Both count quarters of a microsecond; PCIe functions have 0 in both.
-    const minimum = config.read8(0x3e) * 250, maximum = config.read8(0x3f) * 250;
+    const minimum = config.register(HEADER.minGrant) * 250,
+      maximum = config.register(HEADER.maxLatency) * 250;
     const parts = [];
     if (minimum !== 0) parts.push(`${minimum}ns min`);
     if (maximum !== 0) parts.push(`${maximum}ns max`);
@@ -165,26 +143,18 @@ function bridgeLines(config: ConfigSpace): string[] {
   }
   const bridge = config.bridge;
   if (bridge === undefined) return [];
+  const timing = DEVICE_SELECT_TIMINGS[bridge.secondaryStatus.deviceSelectTiming];
   return [
     busLine(bridge.primaryBus, bridge.secondaryBus, bridge.subordinateBus, bridge.secondaryLatencyTimer),
     windowLine("I/O", bridge.io),
     windowLine("Memory", bridge.memory),
     windowLine("Prefetchable memory", bridge.prefetchable),
-    `\tSecondary status: ${
-      formatFlags(SECONDARY_STATUS, bridge.secondaryStatus, [
-        "capable66MHz",
-        "fastBackToBack",
-        "masterDataParityError",
-      ])
-    } DEVSEL=${DEVICE_SELECT_TIMINGS[bridge.secondaryStatus.deviceSelectTiming]} ${
-      formatFlags(SECONDARY_STATUS, bridge.secondaryStatus, [
-        "signaledTargetAbort",
-        "receivedTargetAbort",
-        "receivedMasterAbort",
-        "receivedSystemError",
-        "detectedParityError",
-      ])
-    }`,
+    fill(
+      `\tSecondary status: 66MHz± FastB2B± ParErr± DEVSEL=${timing} ` +
+        ">TAbort± <TAbort± <MAbort± <SERR± <PERR±",
+      BRIDGE.secondaryStatus,
+      bridge.secondaryStatus,
+    ),
   ];
 }
 
@@ -205,9 +175,12 @@ function windowLine(what: string, window: BridgeWindow): string {
 function bridgeControlLines(config: ConfigSpace): string[] {
   const control = config.bridge?.control;
   if (control === undefined) return [];
-  const flags = Object.keys(BRIDGE_CONTROL.fields) as (keyof typeof BRIDGE_CONTROL.fields)[];
   return [
-    `\tBridgeCtl: ${formatFlags(BRIDGE_CONTROL, control, flags.slice(0, 8))}`,
-    `\t\t${formatFlags(BRIDGE_CONTROL, control, flags.slice(8))}`,
+    fill(
+      "\tBridgeCtl: Parity± SERR± NoISA± VGA± VGA16± MAbort± >Reset± FastB2B±",
+      BRIDGE.control,
+      control,
+    ),
+    fill("\t\tPriDiscTmr± SecDiscTmr± DiscTmrStat± DiscTmrSERREn±", BRIDGE.control, control),
   ];
 }

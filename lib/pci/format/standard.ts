@@ -1,77 +1,71 @@
 /**
- * Standard capabilities, other than PCI Express, as `lspci -vv` prints them.
+ * Standard capabilities as `lspci -vv` prints them.
  *
  * @module
  */
 
-import {
-  type AdvancedFeaturesCapability,
-  AF_CAPABILITIES,
-  AF_CONTROL,
-  AF_STATUS,
-} from "../capability/advanced_features.ts";
-import type {
-  EnhancedAllocationCapability,
-  EnhancedAllocationEntry,
-} from "../capability/enhanced_allocation.ts";
-import { MSI_CONTROL, type MsiCapability } from "../capability/msi.ts";
-import { MSIX_CONTROL, type MsixCapability } from "../capability/msix.ts";
-import {
-  POWER_MANAGEMENT_CAPABILITIES,
-  POWER_MANAGEMENT_CONTROL,
-  type PowerManagementCapability,
-} from "../capability/power_management.ts";
+import { ADVANCED_FEATURES } from "../capability/advanced_features.ts";
+import type { EnhancedAllocationEntry } from "../capability/enhanced_allocation.ts";
+import { MSI_REGISTERS } from "../capability/msi.ts";
+import { MSIX_REGISTERS } from "../capability/msix.ts";
+import { POWER_MANAGEMENT_REGISTERS } from "../capability/power_management.ts";
 import type { VirtioCapability, VirtioStructure } from "../capability/virtio.ts";
-import { formatFlags } from "../../registers/declaration.ts";
-import { flag, hex } from "./text.ts";
+import { formatExpress } from "./express.ts";
+import { subsystemText } from "./header.ts";
+import type { CapabilityFormats } from "./options.ts";
+import { fill, flag, hex } from "./text.ts";
 
-/** Lines of a Power Management capability. */
-export function formatPowerManagement(cap: PowerManagementCapability): string[] {
-  const c = cap.capabilities, s = cap.control;
-  const states = ["pmeFromD0", "pmeFromD1", "pmeFromD2", "pmeFromD3Hot", "pmeFromD3Cold"] as const;
-  const pme = states.map((state) => formatFlags(POWER_MANAGEMENT_CAPABILITIES, c, [state])).join(",");
-  return [
-    `Power Management version ${c.version}`,
-    `\t\tFlags: ${
-      formatFlags(POWER_MANAGEMENT_CAPABILITIES, c, [
-        "pmeClock",
-        "deviceSpecificInitialization",
-        "d1Support",
-        "d2Support",
-      ])
-    } AuxCurrent=${cap.auxiliaryCurrentMilliamperes}mA PME(${pme})`,
-    `\t\tStatus: D${cap.powerState} ${
-      formatFlags(POWER_MANAGEMENT_CONTROL, s, ["noSoftReset", "pmeEnable"])
-    } DSel=${s.dataSelect} DScale=${s.dataScale} PME${flag(s.pmeStatus)}`,
-  ];
-}
-
-/** Lines of an MSI capability. */
-export function formatMsi(cap: MsiCapability): string[] {
-  const lines = [
-    `MSI: ${
-      formatFlags(MSI_CONTROL, cap.control, ["enable"])
-    } Count=${cap.vectorsEnabled}/${cap.vectorsCapable} ${
-      formatFlags(MSI_CONTROL, cap.control, ["perVectorMasking", "address64"])
-    }`,
+/** The standard list. */
+export const STANDARD_FORMATS: CapabilityFormats = {
+  "power-management": ({ capabilities, control, powerState, auxiliaryCurrentMilliamperes }) => [
+    `Power Management version ${capabilities.version}`,
+    fill(
+      `\t\tFlags: PMEClk± DSI± D1± D2± AuxCurrent=${auxiliaryCurrentMilliamperes}mA ` +
+        "PME(D0±,D1{pmeFromD1},D2{pmeFromD2},D3hot±,D3cold±)",
+      POWER_MANAGEMENT_REGISTERS.capabilities,
+      capabilities,
+    ),
+    fill(
+      `\t\tStatus: D${powerState} NoSoftRst± PME-Enable± DSel={dataSelect} DScale={dataScale} PME±`,
+      POWER_MANAGEMENT_REGISTERS.control,
+      control,
+    ),
+  ],
+  msi: (cap) => [
+    fill(
+      `MSI: Enable± Count=${cap.vectorsEnabled}/${cap.vectorsCapable} Maskable± 64bit±`,
+      MSI_REGISTERS.control,
+      cap.control,
+    ),
     `\t\tAddress: ${hex(cap.address, cap.control.address64 ? 16 : 8)}  Data: ${hex(cap.data, 4)}`,
-  ];
-  if (cap.mask !== undefined && cap.pending !== undefined) {
-    lines.push(`\t\tMasking: ${hex(cap.mask, 8)}  Pending: ${hex(cap.pending, 8)}`);
-  }
-  return lines;
-}
-
-/** Lines of an MSI-X capability. */
-export function formatMsix(cap: MsixCapability): string[] {
-  return [
-    `MSI-X: ${formatFlags(MSIX_CONTROL, cap.control, ["enable"])} Count=${cap.vectorCount} ${
-      formatFlags(MSIX_CONTROL, cap.control, ["functionMask"])
-    }`,
-    `\t\tVector table: BAR=${cap.table.bar} offset=${hex(cap.table.offset, 8)}`,
-    `\t\tPBA: BAR=${cap.pendingBits.bar} offset=${hex(cap.pendingBits.offset, 8)}`,
-  ];
-}
+    ...(cap.mask === undefined || cap.pending === undefined
+      ? []
+      : [`\t\tMasking: ${hex(cap.mask, 8)}  Pending: ${hex(cap.pending, 8)}`]),
+  ],
+  "msi-x": ({ control, vectorCount, table, pendingBits }) => [
+    fill(`MSI-X: Enable± Count=${vectorCount} Masked±`, MSIX_REGISTERS.control, control),
+    `\t\tVector table: BAR=${table.bar} offset=${hex(table.offset, 8)}`,
+    `\t\tPBA: BAR=${pendingBits.bar} offset=${hex(pendingBits.offset, 8)}`,
+  ],
+  "vendor-specific": (cap) => [`Vendor Specific Information: Len=${hex(cap.lengthBytes, 2)} <?>`],
+  virtio: virtioLines,
+  "subsystem-id": ({ subsystem }, { config, names }) => [
+    `Subsystem: ${subsystemText(config, names, subsystem.vendorId, subsystem.deviceId)}`,
+  ],
+  express: formatExpress,
+  "advanced-features": ({ name, capabilities, control, status }) => [
+    name,
+    fill("\t\tAFCap: TP± FLR±", ADVANCED_FEATURES.registers.capabilities, capabilities),
+    fill("\t\tAFCtrl: FLR±", ADVANCED_FEATURES.registers.control, control),
+    fill("\t\tAFStatus: TP±", ADVANCED_FEATURES.registers.status, status),
+  ],
+  "enhanced-allocation": ({ name, fixedBuses, entries }) => {
+    const buses = fixedBuses === undefined
+      ? ""
+      : `, secondary=${fixedBuses.secondary}, subordinate=${fixedBuses.subordinate}`;
+    return [`${name}: NumEntries=${entries.length}${buses}`, ...entries.flatMap(allocationLines)];
+  },
+};
 
 const VIRTIO_NAMES: Readonly<Record<VirtioStructure, string>> = {
   common: "CommonCfg",
@@ -84,8 +78,8 @@ const VIRTIO_NAMES: Readonly<Record<VirtioStructure, string>> = {
   reserved: "<unknown>",
 };
 
-/** Lines of a virtio capability. `lspci` knows the first four structures; the others follow its pattern. */
-export function formatVirtio(cap: VirtioCapability): string[] {
+/** `lspci` knows the first four structures; the others follow its pattern. */
+function virtioLines(cap: VirtioCapability): string[] {
   const title = `Vendor Specific Information: VirtIO: ${VIRTIO_NAMES[cap.structure]}`;
   if (cap.dataVendorId !== undefined) {
     return [title, `\t\tVendor=${hex(cap.dataVendorId, 4)} Len=${cap.lengthBytes}`];
@@ -94,16 +88,6 @@ export function formatVirtio(cap: VirtioCapability): string[] {
   if (cap.notifyOffMultiplier !== undefined) place += ` multiplier=${hex(cap.notifyOffMultiplier, 8)}`;
   if (cap.structure === "sharedMemory") place += ` id=${cap.structureId}`;
   return [title, place, ...cap.problems.map((problem) => `\t\t<ignored: ${problem}>`)];
-}
-
-/** Lines of an Advanced Features capability. */
-export function formatAdvancedFeatures(cap: AdvancedFeaturesCapability): string[] {
-  return [
-    "PCI Advanced Features",
-    `\t\tAFCap: ${formatFlags(AF_CAPABILITIES, cap.capabilities)}`,
-    `\t\tAFCtrl: ${formatFlags(AF_CONTROL, cap.control)}`,
-    `\t\tAFStatus: ${formatFlags(AF_STATUS, cap.status)}`,
-  ];
 }
 
 const EA_PROPERTIES: Readonly<Record<number, string>> = {
@@ -119,17 +103,6 @@ const EA_PROPERTIES: Readonly<Record<number, string>> = {
   0xfe: "I/O space resource unavailable for use",
   0xff: "entry unavailable for use, PrimaryProperties should be used",
 };
-
-/** Lines of an Enhanced Allocation capability. */
-export function formatEnhancedAllocation(cap: EnhancedAllocationCapability): string[] {
-  const buses = cap.fixedBuses === undefined
-    ? ""
-    : `, secondary=${cap.fixedBuses.secondary}, subordinate=${cap.fixedBuses.subordinate}`;
-  return [
-    `Enhanced Allocation (EA): NumEntries=${cap.entries.length}${buses}`,
-    ...cap.entries.flatMap(allocationLines),
-  ];
-}
 
 function allocationLines(entry: EnhancedAllocationEntry, index: number): string[] {
   return [

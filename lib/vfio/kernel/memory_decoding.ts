@@ -6,16 +6,14 @@
  *
  * @module
  */
-import { CAPABILITY_ID } from "../../pci/capability/id.ts";
-import { HEADER_OFFSET } from "../../pci/header.ts";
+import { POWER_MANAGEMENT } from "../../pci/capability/power_management.ts";
+import { HEADER } from "../../pci/header.ts";
 
 const COMMAND_MEMORY = 1 << 1;
 const STATUS_CAPABILITIES = 1 << 4;
 const FIRST_CAPABILITY = 0x40;
 /** 48 capabilities of 4 bytes fill the space behind the header. */
 const MAX_CAPABILITIES = 48;
-/** Power Management Control/Status, from the capability's start (PCIe 6.0 §7.5.2.2). */
-const PMCSR = 4;
 const D3_HOT = 3;
 
 /** Watches one function's configuration space. */
@@ -33,17 +31,17 @@ export class MemoryDecoding {
 
   /** True when memory space is enabled and the function is not in D3hot. @throws SyscallError */
   get on(): boolean {
-    if ((this.#read16(HEADER_OFFSET.command) & COMMAND_MEMORY) === 0) return false;
+    if ((this.#read16(HEADER.command.offset) & COMMAND_MEMORY) === 0) return false;
     const at = this.#powerManagement ??= this.#findPowerManagement();
-    return at === 0 || (this.#read16(at + PMCSR) & D3_HOT) !== D3_HOT;
+    return at === 0 || (this.#read16(at + POWER_MANAGEMENT.registers.control.offset) & D3_HOT) !== D3_HOT;
   }
 
   #findPowerManagement(): number {
-    if ((this.#read16(HEADER_OFFSET.status) & STATUS_CAPABILITIES) === 0) return 0;
-    let at = this.#read16(HEADER_OFFSET.capabilitiesPointer) & 0xfc;
+    if ((this.#read16(HEADER.status.offset) & STATUS_CAPABILITIES) === 0) return 0;
+    let at = this.#read16(HEADER.capabilitiesPointer.offset) & 0xfc;
     for (let i = 0; i < MAX_CAPABILITIES && at >= FIRST_CAPABILITY; i++) {
       const header = this.#read16(at);
-      if ((header & 0xff) === CAPABILITY_ID.powerManagement) return at;
+      if ((header & 0xff) === POWER_MANAGEMENT.id) return at;
       at = (header >> 8) & 0xfc;
     }
     return 0;

@@ -5,13 +5,8 @@
  */
 import { requireType } from "../../errors/doors.ts";
 import { DeviceError, UnsupportedError } from "../../errors/mod.ts";
-import {
-  ConfigSpace,
-  findCapability,
-  findSharedMemory,
-  type VirtioCapability,
-  walkCapabilities,
-} from "../../pci/mod.ts";
+import { ConfigSpace, findCapability, type VirtioCapability, walkCapabilities } from "../../pci/mod.ts";
+import { findSharedMemory } from "../../pci/capability/virtio.ts";
 import { COMMON_CFG_BYTES } from "../constants/pci.ts";
 import {
   VIRTIO_PCI_MODERN_BASE,

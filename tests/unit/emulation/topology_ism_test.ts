@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { createVirtioModels, EmulatedMachine } from "../../../lib/emulation/mod.ts";
 import { readTopology, TopologyError } from "../../../lib/emulation/topology.ts";
-import { findCapability, findSharedMemory, walkCapabilities } from "../../../lib/pci/mod.ts";
-import { ConfigSpace } from "../../../lib/pci/mod.ts";
+import { findSharedMemory } from "../../../lib/pci/capability/virtio.ts";
+import { ConfigSpace, findCapability, walkCapabilities } from "../../../lib/pci/mod.ts";
 
 const KIND = { kind: "virtio-ism" };
 

@@ -1,12 +1,16 @@
 import { assertAlmostEquals, assertEquals } from "@std/assert";
 import {
+  CAPABILITIES,
   type Capability,
+  type CapabilityDeclaration,
   enabledVfAddresses,
   findCapabilities,
   findCapability,
   PciAddress,
+  SRIOV,
   walkCapabilities,
 } from "../../../lib/pci/mod.ts";
+import { Registers } from "../../../lib/registers/mod.ts";
 import { configFrom, IGB } from "./fixtures.ts";
 
 /** Decodes a single standard capability at 0x40 of an otherwise empty endpoint. */
@@ -327,4 +331,39 @@ Deno.test("capabilities are found by kind", () => {
   assertEquals(findCapability(list, "msi-x")?.vectorCount, 10);
   assertEquals(findCapability(list.capabilities, "pasid"), undefined);
   assertEquals(findCapabilities(list, "msi").length, 1);
+});
+
+Deno.test("every declaration is found under its ID, and no two of a vendor share one", () => {
+  const seen = new Set(
+    CAPABILITIES.map(({ list, id, vendorId }: CapabilityDeclaration) => `${list} ${id} ${vendorId}`),
+  );
+  assertEquals(seen.size, CAPABILITIES.length);
+  for (const declaration of CAPABILITIES) {
+    const { list, id, kind, title, vendorId = 0x8086 }: CapabilityDeclaration = declaration;
+    const at = list === "standard" ? 0x40 : 0x100;
+    const config = configFrom(4096, { 0x00: "0000 3412 0000 1000", 0x34: list === "standard" ? "40" : "00" });
+    new DataView(config.bytes.buffer).setUint16(0, vendorId, true);
+    // A version, lengths and counts that are neither too short nor too long for any of them.
+    const after = list === "extended" ? 0x10000 : id === 9 ? 0x0118_0000 : 0;
+    new DataView(config.bytes.buffer).setUint32(at, id | after, true);
+    new DataView(config.bytes.buffer).setUint32(at + 4, list === "standard" ? 0 : 0x0180_0000, true);
+    config.bytes[at + 8] = 0x20;
+    const [found] = walkCapabilities(config, { strict: true }).capabilities;
+    assertEquals([found!.kind, found!.name], [kind, title]);
+  }
+});
+
+Deno.test("a table of registers serves whatever reads and writes: NumVFs of a live PF by name", () => {
+  const writes: number[][] = [];
+  const config = configFrom(4096, IGB);
+  const space = {
+    read: (offset: number, width: 1 | 2 | 4) => config.read(offset, width),
+    write: (...write: [number, number, number]) => void writes.push(write),
+  };
+  const { offset } = findCapability(walkCapabilities(config), "sr-iov")!;
+  const sriov = new Registers(SRIOV.registers, space, { offset });
+  assertEquals([sriov.read("numVfs"), sriov.fields("control").vfEnable], [2, true]);
+  sriov.change("control", { vfEnable: false });
+  sriov.write("numVfs", 0);
+  assertEquals(writes, [[0x168, 2, 0x0008], [0x170, 2, 0]]);
 });

@@ -1,15 +1,9 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../../lib/errors/mod.ts";
-import {
-  buildConfigSpace,
-  type ConfigSpaceImage,
-  findCapability,
-  findSharedMemory,
-  findVirtioStructure,
-  type FunctionDeclaration,
-  placedOffset,
-  walkCapabilities,
-} from "../../../lib/pci/mod.ts";
+import { buildConfigSpace, type FunctionDeclaration, placedOffset } from "../../../lib/pci/config_builder.ts";
+import type { ConfigSpaceImage } from "../../../lib/pci/config_writer.ts";
+import { findSharedMemory, findVirtioStructure } from "../../../lib/pci/capability/virtio.ts";
+import { findCapability, walkCapabilities } from "../../../lib/pci/mod.ts";
 
 /** A PF with every capability that can be built. */
 const PF: FunctionDeclaration = {
@@ -276,7 +270,7 @@ Deno.test("a function level reset clears command, BARs, SR-IOV; keeps payload si
   image.writeValue(0x10, 4, 0xfe000000);
   image.writeValue(0xa8, 2, 0x2830);
   image.writeValue(0x168, 2, 0x0001);
-  image.set32(0x104, 0x00100000);
+  image.set(0x104, 4, 0x00100000);
   image.reset("function-level");
   assertEquals([image.config.command.raw, image.config.read32(0x10), image.config.read16(0x168)], [0, 0, 0]);
   assertEquals(image.config.read16(0xa8), 0x2830);
@@ -300,7 +294,7 @@ Deno.test("PM: D0 and D3hot can be entered, D1 and D2 are discarded", () => {
 Deno.test("AER: severity resets to the standard's value, status bits clear by writing 1", () => {
   const { image } = buildConfigSpace(PF);
   assertEquals([image.config.read32(0x10c), image.config.read32(0x114)], [0x00462030, 0x0000e000]);
-  image.set32(0x104, 0x00104000);
+  image.set(0x104, 4, 0x00104000);
   image.writeValue(0x104, 4, 0x00100000);
   assertEquals(image.config.read32(0x104), 0x00004000);
 });

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { UsageError } from "../../../lib/errors/mod.ts";
-import { ConfigSpaceImage } from "../../../lib/pci/mod.ts";
+import { ConfigSpaceImage } from "../../../lib/pci/config_writer.ts";
 
 Deno.test("a fresh image reads 0 and takes nothing", () => {
   const image = new ConfigSpaceImage(256);
@@ -10,7 +10,7 @@ Deno.test("a fresh image reads 0 and takes nothing", () => {
 
 Deno.test("a write changes writable bits and no others", () => {
   const image = new ConfigSpaceImage(64);
-  image.set8(0x10, 0b1010_0000);
+  image.set(0x10, 1, 0b1010_0000);
   image.addMask(image.writeMask, 0x10, 1, 0b0000_1111);
   assertEquals(image.writeValue(0x10, 1, 0b0101_0110).changed, [{ offset: 0x10, length: 1 }]);
   assertEquals(image.bytes[0x10], 0b1010_0110);
@@ -20,7 +20,7 @@ Deno.test("RW1C: a written 1 clears, a written 0 does nothing, software cannot s
   const image = new ConfigSpaceImage(64);
   image.addMask(image.w1cMask, 0x06, 2, 0xf900);
   assertEquals(image.writeValue(0x06, 2, 0xffff).changed, []);
-  image.set16(0x06, 0x3010);
+  image.set(0x06, 2, 0x3010);
   assertEquals(image.writeValue(0x06, 2, 0x0000).changed, []);
   assertEquals(image.config.status.raw, 0x3010);
   assertEquals(image.writeValue(0x06, 2, 0x2000).changed, [{ offset: 0x07, length: 1 }]);
@@ -70,7 +70,7 @@ Deno.test("reads are copies; offsets outside the space are refused before anythi
     assertThrows(() => image.read(offset, length), UsageError);
   }
   assertEquals(image.read(0x3c, 4), new Uint8Array(4));
-  assertThrows(() => image.set32(0x3d, 0), UsageError);
+  assertThrows(() => image.set(0x3d, 4, 0), UsageError);
 });
 
 Deno.test("value rules discard a value that is not allowed and keep the rest of the byte", () => {
@@ -97,10 +97,10 @@ Deno.test("lock rules look at the state before the write", () => {
 
 Deno.test("a reset brings the captured state back; a function level one spares sticky bits", () => {
   const image = new ConfigSpaceImage(64);
-  image.set32(0x10, 0x11111111);
+  image.set(0x10, 4, 0x11111111);
   image.addMask(image.stickyMask, 0x10, 4, 0x0000ff00);
   image.captureResetState();
-  image.set32(0x10, 0x22222222);
+  image.set(0x10, 4, 0x22222222);
   image.reset("function-level");
   assertEquals(image.config.read32(0x10), 0x11112211);
   image.reset("conventional");

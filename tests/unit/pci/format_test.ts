@@ -1,5 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
-import { buildConfigSpace, describeFunction, formatFunction, PciAddress } from "../../../lib/pci/mod.ts";
+import { buildConfigSpace } from "../../../lib/pci/config_builder.ts";
+import { fill } from "../../../lib/pci/format/text.ts";
+import { describeFunction, formatFunction, HEADER, PciAddress } from "../../../lib/pci/mod.ts";
 import { configFrom, IGB } from "./fixtures.ts";
 
 // The text that lspci 3.9 -vvv gives for the same bytes, with this library's shorter device names.
@@ -162,7 +164,7 @@ Deno.test("2.1 virtio structures print their place, and unusable ones why they a
     "\tCapabilities: [54] Vendor Specific Information: VirtIO: SharedMemory",
     "\t\tBAR=2 offset=00000000 size=40000000 id=3",
   ]);
-  image.set8(0x57, 77);
+  image.set(0x57, 1, 77);
   assertEquals(formatFunction(image.config).slice(-3), [
     "\tCapabilities: [54] Vendor Specific Information: VirtIO: <unknown>",
     "\t\tBAR=2 offset=00000000 size=40000000",
@@ -213,4 +215,14 @@ Deno.test("the JSON form is plain data with hexadecimal text where people expect
   assertEquals([sriov.offset, sriov.totalVfs, sriov.vfDeviceId], ["0x160", 8, "0x10ca"]);
   const msix = parsed.capabilities.find((cap: { kind: string }) => cap.kind === "msi-x");
   assertEquals([msix.vectorCount, msix.pendingBits], [10, { bar: 3, offset: "0x2000" }]);
+});
+
+Deno.test("a line is filled by label, by field, and in digits; what no register has shows", () => {
+  const status = { ...configFrom(64, { 0x06: "1082" }).status, raw: 0 };
+  assertEquals(fill("Cap± UDF±, <PERR±", HEADER.status, status), "Cap+ UDF-, <PERR+");
+  assertEquals(
+    fill("{capabilitiesList} {deviceSelectTiming} {deviceSelectTiming:2}", HEADER.status, status),
+    "+ 1 01",
+  );
+  assertEquals(fill("Nothing±", HEADER.status, status), "Nothing?");
 });

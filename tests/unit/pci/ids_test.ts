@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import { BUILTIN_NAMES, lookup, lookupClass, lookupSubsystem, parsePciIds } from "../../../lib/pci/mod.ts";
+import { BUILTIN_NAMES } from "../../../lib/pci/builtin_names.ts";
+import { lookup, lookupClass, lookupSubsystem, parsePciIds } from "../../../lib/pci/ids.ts";
 
 const SAMPLE = `# comment
 1af4  Red Hat, Inc.

@@ -1,15 +1,6 @@
 import { assertEquals } from "@std/assert";
-import {
-  type Capability,
-  findCapabilities,
-  findSharedMemory,
-  findVirtioStructure,
-  virtioDeviceId,
-  virtioDeviceType,
-  virtioIdentity,
-  virtioPciDeviceId,
-  walkCapabilities,
-} from "../../../lib/pci/mod.ts";
+import { type Capability, findCapabilities, walkCapabilities } from "../../../lib/pci/mod.ts";
+import { findSharedMemory, findVirtioStructure } from "../../../lib/pci/capability/virtio.ts";
 import { configFrom } from "./fixtures.ts";
 
 /** Walks a modern virtio function whose capabilities lie at 0x40 and after. */
@@ -124,30 +115,4 @@ Deno.test("2.1 a region beyond 2^53 is not usable", () => {
 Deno.test("2.1 another vendor's capability is not virtio's", () => {
   const config = configFrom(256, { 0x00: "8680 4110 0000 1000", 0x34: "40", 0x40: "0900 10 01 04 07" });
   assertEquals(walkCapabilities(config).capabilities.map((cap) => cap.kind), ["vendor-specific"]);
-});
-
-Deno.test("2. modern PCI IDs are 0x1040 plus the virtio ID, ISM is 0x106c", () => {
-  assertEquals([virtioPciDeviceId(1), virtioPciDeviceId(44)], [0x1041, 0x106c]);
-  assertEquals(virtioIdentity(0x1af4, 0x106c, 0x1100), { id: 44, transitional: false });
-  assertEquals(virtioIdentity(0x1af4, 0x1040, 0), undefined);
-  assertEquals(virtioIdentity(0x1af4, 0x1080, 0), undefined);
-  assertEquals(virtioIdentity(0x8086, 0x1041, 0), undefined);
-});
-
-Deno.test("2. a transitional function has its virtio ID as subsystem ID", () => {
-  assertEquals(virtioIdentity(0x1af4, 0x1000, 1), { id: 1, transitional: true });
-  assertEquals(virtioIdentity(0x1af4, 0x103f, 2), { id: 2, transitional: true });
-});
-
-Deno.test("virtio names go both ways", () => {
-  assertEquals([virtioDeviceId("net"), virtioDeviceId("virtio-ism"), virtioDeviceId("toaster")], [
-    1,
-    44,
-    undefined,
-  ]);
-  assertEquals([virtioDeviceType(2)?.name, virtioDeviceType(4)?.name, virtioDeviceType(14)], [
-    "block",
-    "entropy",
-    undefined,
-  ]);
 });
