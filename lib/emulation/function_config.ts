@@ -9,7 +9,6 @@ import type {
   ExtendedCapabilityDeclaration,
   StandardCapabilityDeclaration,
 } from "../pci/capability_builder.ts";
-import { SRIOV_BYTES } from "../pci/capability/sriov.ts";
 import { buildConfigSpace, placedOffset } from "../pci/config_builder.ts";
 import type { ConfigSpaceImage } from "../pci/config_writer.ts";
 import {
@@ -223,7 +222,7 @@ export class FunctionConfig {
 
   /** Everything as at power-on but SR-IOV, which outlives the user of a PF. */
   powerOn(): void {
-    const kept = this.#sriov === undefined ? undefined : this.#image.read(this.#sriov, SRIOV_BYTES);
+    const kept = this.#sriov === undefined ? undefined : this.#image.read(this.#sriov, SRIOV.lengthBytes);
     this.#image.reset("conventional");
     if (kept !== undefined) kept.forEach((byte, i) => this.#image.set(this.#sriov! + i, 1, byte));
     this.#events.controlsChanged();

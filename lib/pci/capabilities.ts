@@ -106,18 +106,13 @@ class Walk {
     while (pointer !== 0) {
       // Software must ignore the two low bits of a pointer (PCIe 6.0 §7.5.1.1.11).
       const offset = pointer & ~3;
-      if (offset !== pointer) this.#note("standard", from, "unaligned", `pointer 0x${pointer.toString(16)}`);
+      if (offset !== pointer) this.#note("standard", from, "unaligned", `pointer ${hex(pointer)}`);
       if (offset === 0) return;
       if (offset < HEADER_BYTES) {
-        return this.#note(
-          "standard",
-          from,
-          "out-of-range",
-          `pointer 0x${offset.toString(16)} is inside the header`,
-        );
+        return this.#note("standard", from, "out-of-range", `pointer ${hex(offset)} is inside the header`);
       }
       if (visited.has(offset)) {
-        return this.#note("standard", from, "cycle", `the list comes back to 0x${offset.toString(16)}`);
+        return this.#note("standard", from, "cycle", `the list comes back to ${hex(offset)}`);
       }
       visited.add(offset);
       if (offset + 2 > this.#config.sizeBytes) {
@@ -137,7 +132,7 @@ class Walk {
     let offset = CONVENTIONAL_BYTES;
     while (offset !== 0) {
       if (visited.has(offset)) {
-        return this.#note("extended", offset, "cycle", `the list comes back to 0x${offset.toString(16)}`);
+        return this.#note("extended", offset, "cycle", `the list comes back to ${hex(offset)}`);
       }
       visited.add(offset);
       const raw = this.#config.read32(offset);
@@ -146,9 +141,9 @@ class Walk {
       const id = raw & 0xffff, version = (raw >>> 16) & 0xf, pointer = raw >>> 20;
       this.#add({ list: "extended", id, version, offset, next: pointer });
       const next = pointer & ~3;
-      if (next !== pointer) this.#note("extended", offset, "unaligned", `pointer 0x${pointer.toString(16)}`);
+      if (next !== pointer) this.#note("extended", offset, "unaligned", `pointer ${hex(pointer)}`);
       if (next !== 0 && next < CONVENTIONAL_BYTES) {
-        const message = `pointer 0x${next.toString(16)} is below 0x100, where extended capabilities start`;
+        const message = `pointer ${hex(next)} is below 0x100, where extended capabilities start`;
         return this.#note("extended", offset, "out-of-range", message);
       }
       offset = next;
@@ -160,7 +155,7 @@ class Walk {
       list === found.list && id === found.id && (vendorId ?? this.#config.vendorId) === this.#config.vendorId
     );
     const name = declaration?.title ?? capabilityName(found.list, found.id) ??
-      `Capability ID 0x${found.id.toString(16)}`;
+      `Capability ID ${hex(found.id)}`;
     const capability = this.#decode({ ...found, name }, declaration);
     this.capabilities.push(capability);
     this.#claim(capability);
@@ -189,7 +184,7 @@ class Walk {
     for (let at = capability.offset; at < capability.offset + length; at += 4) {
       const owner = this.#owner.get(at & ~3);
       if (owner !== undefined && owner !== capability.offset) {
-        const message = `${capability.name} shares bytes with the capability at 0x${owner.toString(16)}`;
+        const message = `${capability.name} shares bytes with the capability at ${hex(owner)}`;
         this.#note(capability.list, capability.offset, "overlap", message);
         return;
       }
@@ -208,12 +203,14 @@ class Walk {
     const finding: CapabilityFinding = { list, offset, problem, message };
     if (this.#strict && problem !== "unavailable") {
       throw new DeviceError(
-        `${list} capability list, offset 0x${offset.toString(16)}: ${problem}: ${message}`,
-        {
-          field: "capabilities",
-        },
+        `${list} capability list, offset ${hex(offset)}: ${problem}: ${message}`,
+        { field: "capabilities" },
       );
     }
     this.findings.push(finding);
   }
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16)}`;
 }

@@ -24,7 +24,7 @@ import { VIRTIO, VIRTIO_CFG_TYPE, VIRTIO_STRUCTURE_REGISTERS } from "./capabilit
 import { CapabilityWriter } from "./capability_writer.ts";
 import type { ConfigSpaceImage } from "./config_writer.ts";
 import { expressBytes, type ExpressDeclaration, writeExpress } from "./express_builder.ts";
-import { fieldMask, type RegisterTable } from "../registers/declaration.ts";
+import { fieldMask } from "../registers/declaration.ts";
 
 /** Where a capability goes; without an offset, to the next free place. */
 export interface Placement {
@@ -219,9 +219,9 @@ export function layOutCapability(
 }
 
 /** @param lengthBytes of a capability whose declaration does not say it in advance */
-function layOut<const T extends RegisterTable>(
-  capability: CapabilityDeclaration<string, T>,
-  write: (writer: CapabilityWriter<T>) => void,
+function layOut<const C extends CapabilityDeclaration>(
+  capability: C,
+  write: (writer: CapabilityWriter<C["registers"]>) => void,
   lengthBytes: number = capability.lengthBytes as number,
   version: number = capability.list === "standard" ? 0 : 1,
 ): CapabilityLayout {

@@ -269,13 +269,9 @@ export class ConfigSpace {
     if (this.headerType !== 1) return undefined;
     return {
       ...this.registers(BRIDGE),
-      io: this.#ioWindow(),
-      memory: {
-        base: BigInt(this.read16(0x20) & 0xfff0) << 16n,
-        limit: (BigInt(this.read16(0x22) & 0xfff0) << 16n) | 0xfffffn,
-        addressBits: 32,
-      },
-      prefetchable: this.#prefetchableWindow(),
+      io: this.#window(0x1c, 1, 0x30),
+      memory: this.#window(0x20, 2),
+      prefetchable: this.#window(0x24, 2, 0x28),
     };
   }
 
@@ -284,25 +280,23 @@ export class ConfigSpace {
     return this.headerType === 2 ? this.registers(CARD_BUS) : undefined;
   }
 
-  #ioWindow(): BridgeWindow {
-    const base = this.read8(0x1c), limit = this.read8(0x1d);
-    const wide = (base & 0xf) === 1;
-    const upperBase = wide ? this.read16(0x30) : 0, upperLimit = wide ? this.read16(0x32) : 0;
-    return {
-      base: (BigInt(upperBase) << 16n) | BigInt((base & 0xf0) << 8),
-      limit: (BigInt(upperLimit) << 16n) | BigInt(((limit & 0xf0) << 8) | 0xfff),
-      addressBits: wide ? 32 : 16,
+  /**
+   * Base and limit of a window, registers of one byte for I/O ports and of two for memory. The lowest four bits of the base say whether the upper
+   * halves, which are twice as wide, exist.
+   */
+  #window(at: number, width: 1 | 2, upperAt?: number): BridgeWindow {
+    const wide = upperAt !== undefined && (this.read(at, width) & 0xf) === 1;
+    const upperWidth = width === 1 ? 2 : 4;
+    const address = (index: 0 | 1): bigint => {
+      const lower = this.read(at + index * width, width) & ~0xf;
+      const upper = wide ? this.read(upperAt + index * upperWidth, upperWidth) : 0;
+      return (BigInt(upper) << BigInt(16 * width)) | (BigInt(lower) << BigInt(8 * width));
     };
-  }
-
-  #prefetchableWindow(): BridgeWindow {
-    const base = this.read16(0x24), limit = this.read16(0x26);
-    const wide = (base & 0xf) === 1;
-    const upperBase = wide ? this.read32(0x28) : 0, upperLimit = wide ? this.read32(0x2c) : 0;
+    const granularity = 1n << BigInt(8 * width + 4);
     return {
-      base: (BigInt(upperBase) << 32n) | (BigInt(base & 0xfff0) << 16n),
-      limit: (BigInt(upperLimit) << 32n) | (BigInt(limit & 0xfff0) << 16n) | 0xfffffn,
-      addressBits: wide ? 64 : 32,
+      base: address(0),
+      limit: address(1) | (granularity - 1n),
+      addressBits: width === 1 ? (wide ? 32 : 16) : wide ? 64 : 32,
     };
   }
 

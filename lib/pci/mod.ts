@@ -45,7 +45,6 @@ export { ACCESS_CONTROL } from "./capability/access_control.ts";
 export { ADDRESS_TRANSLATION } from "./capability/address_translation.ts";
 export {
   ADVANCED_ERROR_REPORTING,
-  ADVANCED_ERROR_REPORTING_REGISTERS,
   type ErrorDetails,
   ROOT_ERROR_REGISTERS,
 } from "./capability/advanced_error_reporting.ts";
@@ -59,7 +58,7 @@ export {
   type OtherCapability,
 } from "./capability/all.ts";
 export { ALTERNATIVE_ROUTING_ID } from "./capability/alternative_routing_id.ts";
-export type { CapabilityDeclaration, Decoded } from "./capability/declaration.ts";
+export type { CapabilityDeclaration, Decoded, DerivedOf } from "./capability/declaration.ts";
 export { DOWNSTREAM_PORT_CONTAINMENT } from "./capability/downstream_port_containment.ts";
 export {
   ENHANCED_ALLOCATION,
@@ -85,27 +84,18 @@ export {
 } from "./capability/express_registers.ts";
 export {
   DESIGNATED_VENDOR_SPECIFIC,
-  DVSEC_REGISTERS,
   type DvsecContents,
   EXTENDED_VENDOR_SPECIFIC,
   type VsecContents,
 } from "./capability/extended_vendor_specific.ts";
-export { L1_SUBSTATES, L1_SUBSTATES_REGISTERS, type L1SubstatesTimes } from "./capability/l1_substates.ts";
-export {
-  LATENCY_TOLERANCE,
-  LATENCY_TOLERANCE_REGISTERS,
-  type LatencyLimits,
-} from "./capability/latency_tolerance.ts";
-export { MSI, MSI_MESSAGE_32, MSI_MESSAGE_64, MSI_REGISTERS, type MsiFacts } from "./capability/msi.ts";
-export { type BarPlace, MSIX, MSIX_ENTRY_BYTES, MSIX_REGISTERS, type MsixFacts } from "./capability/msix.ts";
+export { L1_SUBSTATES, type L1SubstatesTimes } from "./capability/l1_substates.ts";
+export { LATENCY_TOLERANCE, type LatencyLimits } from "./capability/latency_tolerance.ts";
+export { MSI, MSI_MESSAGE_32, MSI_MESSAGE_64, type MsiFacts } from "./capability/msi.ts";
+export { type BarPlace, MSIX, MSIX_ENTRY_BYTES, type MsixFacts } from "./capability/msix.ts";
 export type { CapabilityListName } from "./capability/names.ts";
 export { PAGE_REQUEST } from "./capability/page_request.ts";
 export { PASID } from "./capability/pasid.ts";
-export {
-  POWER_MANAGEMENT,
-  POWER_MANAGEMENT_REGISTERS,
-  type PowerFacts,
-} from "./capability/power_management.ts";
+export { POWER_MANAGEMENT, type PowerFacts } from "./capability/power_management.ts";
 export { PRECISION_TIME_MEASUREMENT } from "./capability/precision_time_measurement.ts";
 export {
   RESIZABLE_BAR,
@@ -114,21 +104,14 @@ export {
   VF_RESIZABLE_BAR,
 } from "./capability/resizable_bar.ts";
 export { SECONDARY_EXPRESS } from "./capability/secondary_express.ts";
-export { SERIAL_NUMBER, SERIAL_NUMBER_REGISTERS, type SerialNumberText } from "./capability/serial_number.ts";
-export {
-  enabledVfAddresses,
-  SRIOV,
-  SRIOV_REGISTERS,
-  type SriovCapability,
-  type SriovFacts,
-} from "./capability/sriov.ts";
-export { SUBSYSTEM_ID, SUBSYSTEM_ID_REGISTERS, type SubsystemFacts } from "./capability/subsystem_id.ts";
-export { TPH_REQUESTER, TPH_REQUESTER_REGISTERS, type TphFacts } from "./capability/tph_requester.ts";
+export { SERIAL_NUMBER, type SerialNumberText } from "./capability/serial_number.ts";
+export { enabledVfAddresses, SRIOV, type SriovCapability, type SriovFacts } from "./capability/sriov.ts";
+export { SUBSYSTEM_ID, type SubsystemFacts } from "./capability/subsystem_id.ts";
+export { TPH_REQUESTER, type TphFacts } from "./capability/tph_requester.ts";
 export { VENDOR_SPECIFIC, type VendorSpecificData } from "./capability/vendor_specific.ts";
 export {
   VIRTIO,
   VIRTIO_CFG_TYPE,
-  VIRTIO_REGISTERS,
   VIRTIO_STRUCTURE_REGISTERS,
   VIRTIO_VENDOR_ID,
   type VirtioCapability,
@@ -137,7 +120,6 @@ export {
 } from "./capability/virtio.ts";
 export {
   VIRTUAL_CHANNEL,
-  VIRTUAL_CHANNEL_REGISTERS,
   VIRTUAL_CHANNEL_RESOURCE,
   VIRTUAL_CHANNEL_WITH_MFVC,
   type VirtualChannels,

@@ -6,6 +6,7 @@
 
 import type { RegisterTable, RegisterValues } from "../../registers/declaration.ts";
 import type { CapabilityDeclaration } from "./declaration.ts";
+import type { CapabilityWindow } from "./window.ts";
 
 /** Uncorrectable errors, as the status register has them. Mask and severity have the same bits. */
 const UNCORRECTABLE = {
@@ -58,38 +59,6 @@ function sticky<F extends StatusFields>(status: F): StickyFields<F> {
   ) as StickyFields<F>;
 }
 
-/** Its registers. */
-export const ADVANCED_ERROR_REPORTING_REGISTERS = {
-  /** Errors seen. */
-  uncorrectableStatus: { offset: 0x04, width: 4, fields: UNCORRECTABLE },
-  /** Errors not reported. */
-  uncorrectableMask: { offset: 0x08, width: 4, fields: UNCORRECTABLE_STICKY },
-  /** Errors that count as fatal. */
-  uncorrectableSeverity: { offset: 0x0c, width: 4, fields: UNCORRECTABLE_STICKY },
-  /** Correctable errors seen. */
-  correctableStatus: { offset: 0x10, width: 4, fields: CORRECTABLE },
-  /** Correctable errors not reported. */
-  correctableMask: { offset: 0x14, width: 4, fields: CORRECTABLE_STICKY },
-  /** Advanced Error Capabilities and Control. */
-  control: {
-    offset: 0x18,
-    width: 4,
-    fields: {
-      firstErrorPointer: { bits: [4, 0], access: "ROS" },
-      ecrcGenerationCapable: { bits: 5, access: "RO", label: "ECRCGenCap" },
-      ecrcGenerationEnable: { bits: 6, access: "RWS", label: "ECRCGenEn" },
-      ecrcCheckCapable: { bits: 7, access: "RO", label: "ECRCChkCap" },
-      ecrcCheckEnable: { bits: 8, access: "RWS", label: "ECRCChkEn" },
-      multipleHeaderRecordingCapable: { bits: 9, access: "RO", label: "MultHdrRecCap" },
-      multipleHeaderRecordingEnable: { bits: 10, access: "RWS", label: "MultHdrRecEn" },
-      tlpPrefixLogPresent: { bits: 11, access: "ROS", label: "TLPPfxPres" },
-      completionTimeoutLogCapable: { bits: 12, access: "RO", label: "HdrLogCap" },
-    },
-  },
-  /** The four dwords of the TLP header that the first error pointer is about. */
-  headerLog: { offset: 0x1c, width: 4, strideBytes: 4 },
-} as const satisfies RegisterTable;
-
 /** Registers that only root ports and event collectors have. */
 export const ROOT_ERROR_REGISTERS = {
   /** Root Error Command (root ports and event collectors). */
@@ -135,22 +104,47 @@ export interface ErrorDetails {
 const BYTES = { withRoot: 0x38, withPrefixLog: 0x48 } as const;
 
 /** Advanced Error Reporting. */
-export const ADVANCED_ERROR_REPORTING: CapabilityDeclaration<
-  "advanced-error-reporting",
-  typeof ADVANCED_ERROR_REPORTING_REGISTERS,
-  ErrorDetails
-> = {
+export const ADVANCED_ERROR_REPORTING = {
   list: "extended",
   id: 0x0001,
   kind: "advanced-error-reporting",
   title: "Advanced Error Reporting",
-  lengthBytes: (window) => {
+  lengthBytes: (window: CapabilityWindow): number => {
     window.require(0x2c);
     return Math.min(window.header.version >= 2 ? BYTES.withPrefixLog : BYTES.withRoot, window.availableBytes);
   },
-  registers: ADVANCED_ERROR_REPORTING_REGISTERS,
-  derive: (_, window) => ({
+  registers: {
+    /** Errors seen. */
+    uncorrectableStatus: { offset: 0x04, width: 4, fields: UNCORRECTABLE },
+    /** Errors not reported. */
+    uncorrectableMask: { offset: 0x08, width: 4, fields: UNCORRECTABLE_STICKY },
+    /** Errors that count as fatal. */
+    uncorrectableSeverity: { offset: 0x0c, width: 4, fields: UNCORRECTABLE_STICKY },
+    /** Correctable errors seen. */
+    correctableStatus: { offset: 0x10, width: 4, fields: CORRECTABLE },
+    /** Correctable errors not reported. */
+    correctableMask: { offset: 0x14, width: 4, fields: CORRECTABLE_STICKY },
+    /** Advanced Error Capabilities and Control. */
+    control: {
+      offset: 0x18,
+      width: 4,
+      fields: {
+        firstErrorPointer: { bits: [4, 0], access: "ROS" },
+        ecrcGenerationCapable: { bits: 5, access: "RO", label: "ECRCGenCap" },
+        ecrcGenerationEnable: { bits: 6, access: "RWS", label: "ECRCGenEn" },
+        ecrcCheckCapable: { bits: 7, access: "RO", label: "ECRCChkCap" },
+        ecrcCheckEnable: { bits: 8, access: "RWS", label: "ECRCChkEn" },
+        multipleHeaderRecordingCapable: { bits: 9, access: "RO", label: "MultHdrRecCap" },
+        multipleHeaderRecordingEnable: { bits: 10, access: "RWS", label: "MultHdrRecEn" },
+        tlpPrefixLogPresent: { bits: 11, access: "ROS", label: "TLPPfxPres" },
+        completionTimeoutLogCapable: { bits: 12, access: "RO", label: "HdrLogCap" },
+      },
+    },
+    /** The four dwords of the TLP header that the first error pointer is about. */
+    headerLog: { offset: 0x1c, width: 4, strideBytes: 4 },
+  },
+  derive: (window: CapabilityWindow): ErrorDetails => ({
     headerLog: [0x1c, 0x20, 0x24, 0x28].map((offset) => window.read(offset, 4)),
     ...(window.availableBytes >= BYTES.withRoot ? { root: window.registers(ROOT_ERROR_REGISTERS) } : {}),
   }),
-};
+} as const satisfies CapabilityDeclaration;

@@ -37,25 +37,21 @@ export interface EnhancedAllocations {
 }
 
 /** Enhanced Allocation. The length includes the entries. */
-export const ENHANCED_ALLOCATION: CapabilityDeclaration<
-  "enhanced-allocation",
-  Record<never, never>,
-  EnhancedAllocations
-> = {
+export const ENHANCED_ALLOCATION = {
   list: "standard",
   id: 0x14,
   kind: "enhanced-allocation",
   title: "Enhanced Allocation (EA)",
-  lengthBytes: (window) =>
+  lengthBytes: (window: CapabilityWindow): number =>
     decodeEntries(window).reduce((sum, entry) => sum + entry.lengthBytes, entriesOffset(window)),
   registers: {},
-  derive: (_, window) => ({
+  derive: (window: CapabilityWindow): EnhancedAllocations => ({
     ...(isBridge(window)
       ? { fixedBuses: { secondary: window.read(4, 1), subordinate: window.read(5, 1) } }
       : {}),
     entries: decodeEntries(window),
   }),
-};
+} as const satisfies CapabilityDeclaration;
 
 function isBridge(window: CapabilityWindow): boolean {
   return window.headerType === 1;

@@ -87,12 +87,12 @@ export interface ExpressFacts {
 export const EXPRESS_V2_BYTES = 0x3c;
 
 /** PCI Express. The length is what version and type require. */
-export const EXPRESS: CapabilityDeclaration<"express", typeof EXPRESS_REGISTERS, ExpressFacts> = {
+export const EXPRESS = {
   list: "standard",
   id: 0x10,
   kind: "express",
   title: "Express",
-  lengthBytes: (window) => {
+  lengthBytes: (window: CapabilityWindow): number => {
     const { isV2, hasLink, hasSlot, hasRoot } = partsOf(window);
     const required = isV2 ? (hasLink ? 0x34 : 0x2c) : hasRoot ? 0x24 : hasSlot ? 0x1c : hasLink ? 0x14 : 0x0c;
     window.require(required);
@@ -100,7 +100,8 @@ export const EXPRESS: CapabilityDeclaration<"express", typeof EXPRESS_REGISTERS,
     return isV2 && window.availableBytes >= EXPRESS_V2_BYTES ? EXPRESS_V2_BYTES : required;
   },
   registers: EXPRESS_REGISTERS,
-  derive: ({ capabilities, deviceCapabilities, deviceControl }, window) => {
+  derive: (window: CapabilityWindow): ExpressFacts => {
+    const { capabilities, deviceCapabilities, deviceControl } = window.registers(EXPRESS_REGISTERS);
     const { deviceType, isV2, hasLink, hasSlot, hasRoot } = partsOf(window);
     return {
       deviceType,
@@ -116,7 +117,7 @@ export const EXPRESS: CapabilityDeclaration<"express", typeof EXPRESS_REGISTERS,
       ...(isV2 && hasLink ? { link2: window.registers(EXPRESS_LINK_2) } : {}),
     };
   },
-};
+} as const satisfies CapabilityDeclaration;
 
 /** Decoded PCI Express capability. */
 export type ExpressCapability = Decoded<typeof EXPRESS>;

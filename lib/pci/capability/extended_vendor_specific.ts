@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { RegisterDeclaration, RegisterTable } from "../../registers/declaration.ts";
+import type { RegisterDeclaration } from "../../registers/declaration.ts";
 import type { CapabilityDeclaration } from "./declaration.ts";
 import { type CapabilityWindow, WindowOverrun } from "./window.ts";
 
@@ -32,28 +32,18 @@ export interface VsecContents {
 }
 
 /** Vendor-Specific Extended Capability. The length is what the capability states, both headers included. */
-export const EXTENDED_VENDOR_SPECIFIC: CapabilityDeclaration<
-  "extended-vendor-specific",
-  Record<never, never>,
-  VsecContents
-> = {
+export const EXTENDED_VENDOR_SPECIFIC = {
   list: "extended",
   id: 0x000b,
   kind: "extended-vendor-specific",
   title: "Vendor Specific Information",
-  lengthBytes: (window) => statedLength(window, 8),
+  lengthBytes: (window: CapabilityWindow): number => statedLength(window, 8),
   registers: {},
-  derive: (_, window) => {
+  derive: (window: CapabilityWindow): VsecContents => {
     const { owner, revision, lengthBytes } = window.register(HEADER);
     return { vsecId: owner, revision, data: window.copy(8, lengthBytes - 8) };
   },
-};
-
-/** The registers of a DVSEC. */
-export const DVSEC_REGISTERS = {
-  /** ID that the vendor gave to the structure. */
-  dvsecId: { offset: 8, width: 2 },
-} as const satisfies RegisterTable;
+} as const satisfies CapabilityDeclaration;
 
 /** What a DVSEC holds besides. */
 export interface DvsecContents {
@@ -66,22 +56,21 @@ export interface DvsecContents {
 }
 
 /** Designated Vendor-Specific capability. The length is what the capability states, all headers included. */
-export const DESIGNATED_VENDOR_SPECIFIC: CapabilityDeclaration<
-  "designated-vendor-specific",
-  typeof DVSEC_REGISTERS,
-  DvsecContents
-> = {
+export const DESIGNATED_VENDOR_SPECIFIC = {
   list: "extended",
   id: 0x0023,
   kind: "designated-vendor-specific",
   title: "Designated Vendor-Specific",
-  lengthBytes: (window) => statedLength(window, 10),
-  registers: DVSEC_REGISTERS,
-  derive: (_, window) => {
+  lengthBytes: (window: CapabilityWindow): number => statedLength(window, 10),
+  registers: {
+    /** ID that the vendor gave to the structure. */
+    dvsecId: { offset: 8, width: 2 },
+  },
+  derive: (window: CapabilityWindow): DvsecContents => {
     const { owner, revision, lengthBytes } = window.register(HEADER);
     return { dvsecVendorId: owner, revision, data: window.copy(10, lengthBytes - 10) };
   },
-};
+} as const satisfies CapabilityDeclaration;
 
 function statedLength(window: CapabilityWindow, headersBytes: number): number {
   const { lengthBytes } = window.register(HEADER);

@@ -4,16 +4,8 @@
  * @module
  */
 
-import type { RegisterTable } from "../../registers/declaration.ts";
 import type { CapabilityDeclaration } from "./declaration.ts";
-
-/** Its registers. */
-export const LATENCY_TOLERANCE_REGISTERS = {
-  /** Max Snoop Latency: value and scale. */
-  maxSnoopLatencyNs: { offset: 4, width: 2, access: "RW" },
-  /** Max No-Snoop Latency: value and scale. */
-  maxNoSnoopLatencyNs: { offset: 6, width: 2, access: "RW" },
-} as const satisfies RegisterTable;
+import type { CapabilityWindow } from "./window.ts";
 
 /** What the registers of Latency Tolerance Reporting say in nanoseconds. */
 export interface LatencyLimits {
@@ -24,22 +16,26 @@ export interface LatencyLimits {
 }
 
 /** Latency Tolerance Reporting. */
-export const LATENCY_TOLERANCE: CapabilityDeclaration<
-  "latency-tolerance",
-  typeof LATENCY_TOLERANCE_REGISTERS,
-  LatencyLimits
-> = {
+export const LATENCY_TOLERANCE = {
   list: "extended",
   id: 0x0018,
   kind: "latency-tolerance",
   title: "Latency Tolerance Reporting",
   lengthBytes: 8,
-  registers: LATENCY_TOLERANCE_REGISTERS,
-  derive: ({ maxSnoopLatencyNs, maxNoSnoopLatencyNs }) => ({
-    maxSnoopLatencyNs: ltrNanoseconds(maxSnoopLatencyNs),
-    maxNoSnoopLatencyNs: ltrNanoseconds(maxNoSnoopLatencyNs),
-  }),
-};
+  registers: {
+    /** Max Snoop Latency: value and scale. */
+    maxSnoopLatencyNs: { offset: 4, width: 2, access: "RW" },
+    /** Max No-Snoop Latency: value and scale. */
+    maxNoSnoopLatencyNs: { offset: 6, width: 2, access: "RW" },
+  },
+  derive: (window: CapabilityWindow): LatencyLimits => {
+    const { maxSnoopLatencyNs, maxNoSnoopLatencyNs } = window.registers(LATENCY_TOLERANCE.registers);
+    return {
+      maxSnoopLatencyNs: ltrNanoseconds(maxSnoopLatencyNs),
+      maxNoSnoopLatencyNs: ltrNanoseconds(maxNoSnoopLatencyNs),
+    };
+  },
+} as const satisfies CapabilityDeclaration;
 
 /** Latency in nanoseconds of an LTR value (bits 9:0) and scale (bits 12:10); scales 6 and 7 are not permitted. */
 function ltrNanoseconds(raw: number): number {

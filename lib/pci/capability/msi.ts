@@ -6,24 +6,7 @@
 
 import type { RegisterTable } from "../../registers/declaration.ts";
 import type { CapabilityDeclaration } from "./declaration.ts";
-
-/** The register that says which others follow. */
-export const MSI_REGISTERS = {
-  /** Message Control. */
-  control: {
-    offset: 2,
-    width: 2,
-    fields: {
-      enable: { bits: 0, access: "RW", label: "Enable" },
-      multipleMessageCapable: { bits: [3, 1], access: "RO" },
-      multipleMessageEnable: { bits: [6, 4], access: "RW" },
-      address64: { bits: 7, access: "RO", label: "64bit" },
-      perVectorMasking: { bits: 8, access: "RO", label: "Maskable" },
-      extendedMessageDataCapable: { bits: 9, access: "RO", label: "ExtMsgData" },
-      extendedMessageDataEnable: { bits: 10, access: "RW", label: "ExtMsgDataEn" },
-    },
-  },
-} as const satisfies RegisterTable;
+import type { CapabilityWindow } from "./window.ts";
 
 /** What follows Message Control where message addresses have 32 bits. Mask and pending bits are there with per-vector masking only. */
 export const MSI_MESSAGE_32 = {
@@ -59,17 +42,34 @@ export interface MsiFacts {
 }
 
 /** Message Signalled Interrupts: 10, 14, 20 or 24 bytes. */
-export const MSI: CapabilityDeclaration<"msi", typeof MSI_REGISTERS, MsiFacts> = {
+export const MSI = {
   list: "standard",
   id: 0x05,
   kind: "msi",
   title: "MSI",
-  lengthBytes: (window) => {
-    const { address64, perVectorMasking } = window.register(MSI_REGISTERS.control);
+  lengthBytes: (window: CapabilityWindow): number => {
+    const { address64, perVectorMasking } = window.register(MSI.registers.control);
     return msiBytes(address64, perVectorMasking);
   },
-  registers: MSI_REGISTERS,
-  derive: ({ control }, window) => {
+  /** The register that says which others follow. */
+  registers: {
+    /** Message Control. */
+    control: {
+      offset: 2,
+      width: 2,
+      fields: {
+        enable: { bits: 0, access: "RW", label: "Enable" },
+        multipleMessageCapable: { bits: [3, 1], access: "RO" },
+        multipleMessageEnable: { bits: [6, 4], access: "RW" },
+        address64: { bits: 7, access: "RO", label: "64bit" },
+        perVectorMasking: { bits: 8, access: "RO", label: "Maskable" },
+        extendedMessageDataCapable: { bits: 9, access: "RO", label: "ExtMsgData" },
+        extendedMessageDataEnable: { bits: 10, access: "RW", label: "ExtMsgDataEn" },
+      },
+    },
+  },
+  derive: (window: CapabilityWindow): MsiFacts => {
+    const control = window.register(MSI.registers.control);
     const message = control.address64 ? MSI_MESSAGE_64 : MSI_MESSAGE_32;
     const upper = control.address64 ? window.register(MSI_MESSAGE_64.upperAddress) : 0;
     return {
@@ -82,7 +82,7 @@ export const MSI: CapabilityDeclaration<"msi", typeof MSI_REGISTERS, MsiFacts> =
         : {}),
     };
   },
-};
+} as const satisfies CapabilityDeclaration;
 
 /** Size in bytes of an MSI capability with the given options. */
 export function msiBytes(address64: boolean, perVectorMasking: boolean): number {

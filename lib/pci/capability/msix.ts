@@ -4,27 +4,8 @@
  * @module
  */
 
-import type { RegisterTable } from "../../registers/declaration.ts";
 import type { CapabilityDeclaration } from "./declaration.ts";
-
-/** Its registers. */
-export const MSIX_REGISTERS = {
-  /** Message Control. */
-  control: {
-    offset: 2,
-    width: 2,
-    fields: {
-      /** One less than the number of vectors. */
-      tableSize: { bits: [10, 0], access: "RO" },
-      functionMask: { bits: 14, access: "RW", label: "Masked" },
-      enable: { bits: 15, access: "RW", label: "Enable" },
-    },
-  },
-  /** Table Offset in the upper bits, Table BIR in the lower three. */
-  table: { offset: 4, width: 4 },
-  /** PBA Offset in the upper bits, PBA BIR in the lower three. */
-  pendingBits: { offset: 8, width: 4 },
-} as const satisfies RegisterTable;
+import type { CapabilityWindow } from "./window.ts";
 
 /** Size of one vector table entry in bytes. */
 export const MSIX_ENTRY_BYTES = 16;
@@ -53,16 +34,35 @@ export interface MsixFacts {
 }
 
 /** MSI-X. */
-export const MSIX: CapabilityDeclaration<"msi-x", typeof MSIX_REGISTERS, MsixFacts> = {
+export const MSIX = {
   list: "standard",
   id: 0x11,
   kind: "msi-x",
   title: "MSI-X",
   lengthBytes: 12,
-  registers: MSIX_REGISTERS,
-  derive: ({ control, table, pendingBits }) => ({
-    vectorCount: control.tableSize + 1,
-    table: barPlace(table),
-    pendingBits: barPlace(pendingBits),
-  }),
-};
+  registers: {
+    /** Message Control. */
+    control: {
+      offset: 2,
+      width: 2,
+      fields: {
+        /** One less than the number of vectors. */
+        tableSize: { bits: [10, 0], access: "RO" },
+        functionMask: { bits: 14, access: "RW", label: "Masked" },
+        enable: { bits: 15, access: "RW", label: "Enable" },
+      },
+    },
+    /** Table Offset in the upper bits, Table BIR in the lower three. */
+    table: { offset: 4, width: 4 },
+    /** PBA Offset in the upper bits, PBA BIR in the lower three. */
+    pendingBits: { offset: 8, width: 4 },
+  },
+  derive: (window: CapabilityWindow): MsixFacts => {
+    const { control, table, pendingBits } = window.registers(MSIX.registers);
+    return {
+      vectorCount: control.tableSize + 1,
+      table: barPlace(table),
+      pendingBits: barPlace(pendingBits),
+    };
+  },
+} as const satisfies CapabilityDeclaration;

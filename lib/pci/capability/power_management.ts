@@ -4,44 +4,8 @@
  * @module
  */
 
-import type { RegisterTable } from "../../registers/declaration.ts";
 import type { CapabilityDeclaration } from "./declaration.ts";
-
-/** Its registers: what the function can do; control and status. */
-export const POWER_MANAGEMENT_REGISTERS = {
-  /** Power Management Capabilities. */
-  capabilities: {
-    offset: 2,
-    width: 2,
-    fields: {
-      version: { bits: [2, 0], access: "RO" },
-      pmeClock: { bits: 3, access: "RO", label: "PMEClk" },
-      immediateReadinessOnReturnToD0: { bits: 4, access: "RO", label: "ImmReady" },
-      deviceSpecificInitialization: { bits: 5, access: "RO", label: "DSI" },
-      auxiliaryCurrent: { bits: [8, 6], access: "RO" },
-      d1Support: { bits: 9, access: "RO", label: "D1" },
-      d2Support: { bits: 10, access: "RO", label: "D2" },
-      pmeFromD0: { bits: 11, access: "RO", label: "D0" },
-      pmeFromD1: { bits: 12, access: "RO", label: "D1" },
-      pmeFromD2: { bits: 13, access: "RO", label: "D2" },
-      pmeFromD3Hot: { bits: 14, access: "RO", label: "D3hot" },
-      pmeFromD3Cold: { bits: 15, access: "RO", label: "D3cold" },
-    },
-  },
-  /** Power Management Control/Status. */
-  control: {
-    offset: 4,
-    width: 2,
-    fields: {
-      powerState: { bits: [1, 0], access: "RW" },
-      noSoftReset: { bits: 3, access: "RO", label: "NoSoftRst" },
-      pmeEnable: { bits: 8, access: "RWS", label: "PME-Enable" },
-      dataSelect: { bits: [12, 9], access: "RW", label: "DSel" },
-      dataScale: { bits: [14, 13], access: "RO", label: "DScale" },
-      pmeStatus: { bits: 15, access: "RW1CS", label: "PME" },
-    },
-  },
-} as const satisfies RegisterTable;
+import type { CapabilityWindow } from "./window.ts";
 
 const AUXILIARY_CURRENTS = [0, 55, 100, 160, 220, 270, 320, 375];
 
@@ -54,19 +18,52 @@ export interface PowerFacts {
 }
 
 /** Power Management. */
-export const POWER_MANAGEMENT: CapabilityDeclaration<
-  "power-management",
-  typeof POWER_MANAGEMENT_REGISTERS,
-  PowerFacts
-> = {
+export const POWER_MANAGEMENT = {
   list: "standard",
   id: 0x01,
   kind: "power-management",
   title: "Power Management",
   lengthBytes: 8,
-  registers: POWER_MANAGEMENT_REGISTERS,
-  derive: ({ capabilities, control }) => ({
-    powerState: control.powerState,
-    auxiliaryCurrentMilliamperes: AUXILIARY_CURRENTS[capabilities.auxiliaryCurrent] ?? 0,
-  }),
-};
+  /** What the function can do; control and status. */
+  registers: {
+    /** Power Management Capabilities. */
+    capabilities: {
+      offset: 2,
+      width: 2,
+      fields: {
+        version: { bits: [2, 0], access: "RO" },
+        pmeClock: { bits: 3, access: "RO", label: "PMEClk" },
+        immediateReadinessOnReturnToD0: { bits: 4, access: "RO", label: "ImmReady" },
+        deviceSpecificInitialization: { bits: 5, access: "RO", label: "DSI" },
+        auxiliaryCurrent: { bits: [8, 6], access: "RO" },
+        d1Support: { bits: 9, access: "RO", label: "D1" },
+        d2Support: { bits: 10, access: "RO", label: "D2" },
+        pmeFromD0: { bits: 11, access: "RO", label: "D0" },
+        pmeFromD1: { bits: 12, access: "RO", label: "D1" },
+        pmeFromD2: { bits: 13, access: "RO", label: "D2" },
+        pmeFromD3Hot: { bits: 14, access: "RO", label: "D3hot" },
+        pmeFromD3Cold: { bits: 15, access: "RO", label: "D3cold" },
+      },
+    },
+    /** Power Management Control/Status. */
+    control: {
+      offset: 4,
+      width: 2,
+      fields: {
+        powerState: { bits: [1, 0], access: "RW" },
+        noSoftReset: { bits: 3, access: "RO", label: "NoSoftRst" },
+        pmeEnable: { bits: 8, access: "RWS", label: "PME-Enable" },
+        dataSelect: { bits: [12, 9], access: "RW", label: "DSel" },
+        dataScale: { bits: [14, 13], access: "RO", label: "DScale" },
+        pmeStatus: { bits: 15, access: "RW1CS", label: "PME" },
+      },
+    },
+  },
+  derive: (window: CapabilityWindow): PowerFacts => {
+    const { capabilities, control } = window.registers(POWER_MANAGEMENT.registers);
+    return {
+      powerState: control.powerState,
+      auxiliaryCurrentMilliamperes: AUXILIARY_CURRENTS[capabilities.auxiliaryCurrent] ?? 0,
+    };
+  },
+} as const satisfies CapabilityDeclaration;

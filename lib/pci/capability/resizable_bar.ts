@@ -26,18 +26,18 @@ export interface ResizableBars {
 }
 
 /** Resizable BAR. */
-export const RESIZABLE_BAR: CapabilityDeclaration<"resizable-bar", Record<never, never>, ResizableBars> = {
+export const RESIZABLE_BAR = {
   list: "extended",
   id: 0x0015,
   kind: "resizable-bar",
   title: "Physical Resizable BAR",
-  lengthBytes: (window) => {
+  lengthBytes: (window: CapabilityWindow): number => {
     const count = barCount(window);
     if (count === 0 || count > 6) throw new WindowOverrun(4 + 8 * Math.max(count, 1), 4 + 8 * 6);
     return 4 + 8 * count;
   },
   registers: {},
-  derive: (_, window) => ({
+  derive: (window: CapabilityWindow): ResizableBars => ({
     isForVfs: window.header.id === VF_RESIZABLE_BAR.id,
     bars: Array.from({ length: barCount(window) }, (_, i) => {
       const capability = window.read(4 + 8 * i, 4), control = window.read(8 + 8 * i, 4);
@@ -48,14 +48,14 @@ export const RESIZABLE_BAR: CapabilityDeclaration<"resizable-bar", Record<never,
       };
     }),
   }),
-};
+} as const satisfies CapabilityDeclaration;
 
 /** VF Resizable BAR: the same for the VF BARs of a PF. */
-export const VF_RESIZABLE_BAR: typeof RESIZABLE_BAR = {
+export const VF_RESIZABLE_BAR = {
   ...RESIZABLE_BAR,
   id: 0x0024,
   title: "VF Resizable BAR",
-};
+} as const satisfies CapabilityDeclaration;
 
 /** Only the first control register holds the count. */
 function barCount(window: CapabilityWindow): number {

@@ -4,14 +4,8 @@
  * @module
  */
 
-import type { RegisterTable } from "../../registers/declaration.ts";
 import type { CapabilityDeclaration } from "./declaration.ts";
-
-/** Its register. */
-export const SERIAL_NUMBER_REGISTERS = {
-  /** The 64-bit number. */
-  serialNumber: { offset: 4, width: 8 },
-} as const satisfies RegisterTable;
+import type { CapabilityWindow } from "./window.ts";
 
 /** The number for people. */
 export interface SerialNumberText {
@@ -20,18 +14,18 @@ export interface SerialNumberText {
 }
 
 /** Device Serial Number. */
-export const SERIAL_NUMBER: CapabilityDeclaration<
-  "device-serial-number",
-  typeof SERIAL_NUMBER_REGISTERS,
-  SerialNumberText
-> = {
+export const SERIAL_NUMBER = {
   list: "extended",
   id: 0x0003,
   kind: "device-serial-number",
   title: "Device Serial Number",
   lengthBytes: 12,
-  registers: SERIAL_NUMBER_REGISTERS,
-  derive: ({ serialNumber }) => ({
-    text: serialNumber.toString(16).padStart(16, "0").match(/../g)?.join("-") ?? "",
-  }),
-};
+  registers: {
+    /** The 64-bit number. */
+    serialNumber: { offset: 4, width: 8 },
+  },
+  derive: (window: CapabilityWindow): SerialNumberText => {
+    const digits = window.register(SERIAL_NUMBER.registers.serialNumber).toString(16).padStart(16, "0");
+    return { text: digits.match(/../g)?.join("-") ?? "" };
+  },
+} as const satisfies CapabilityDeclaration;

@@ -5,14 +5,8 @@
  */
 
 import type { SubsystemId } from "../config_space.ts";
-import type { RegisterTable } from "../../registers/declaration.ts";
 import type { CapabilityDeclaration } from "./declaration.ts";
-
-/** Its register. */
-export const SUBSYSTEM_ID_REGISTERS = {
-  /** SSVID in the lower half, SSID in the upper. */
-  subsystem: { offset: 4, width: 4 },
-} as const satisfies RegisterTable;
+import type { CapabilityWindow } from "./window.ts";
 
 /** The register as two numbers. */
 export interface SubsystemFacts {
@@ -21,18 +15,18 @@ export interface SubsystemFacts {
 }
 
 /** Subsystem IDs of a bridge. */
-export const SUBSYSTEM_ID: CapabilityDeclaration<
-  "subsystem-id",
-  typeof SUBSYSTEM_ID_REGISTERS,
-  SubsystemFacts
-> = {
+export const SUBSYSTEM_ID = {
   list: "standard",
   id: 0x0d,
   kind: "subsystem-id",
   title: "Subsystem",
   lengthBytes: 8,
-  registers: SUBSYSTEM_ID_REGISTERS,
-  derive: ({ subsystem }) => ({
-    subsystem: { vendorId: subsystem & 0xffff, deviceId: subsystem >>> 16 },
-  }),
-};
+  registers: {
+    /** SSVID in the lower half, SSID in the upper. */
+    subsystem: { offset: 4, width: 4 },
+  },
+  derive: (window: CapabilityWindow): SubsystemFacts => {
+    const subsystem = window.register(SUBSYSTEM_ID.registers.subsystem);
+    return { subsystem: { vendorId: subsystem & 0xffff, deviceId: subsystem >>> 16 } };
+  },
+} as const satisfies CapabilityDeclaration;

@@ -22,19 +22,17 @@ export interface VendorSpecificData {
 }
 
 /** Vendor-specific, where it is not virtio's. The length is what the capability states. */
-export const VENDOR_SPECIFIC: CapabilityDeclaration<
-  "vendor-specific",
-  Record<never, never>,
-  VendorSpecificData
-> = {
+export const VENDOR_SPECIFIC = {
   list: "standard",
   id: 0x09,
   kind: "vendor-specific",
   title: "Vendor Specific Information",
   lengthBytes: statedLength,
   registers: {},
-  derive: (_, window) => ({ data: window.copy(3, Math.max(statedLength(window) - 3, 0)) }),
-};
+  derive: (window: CapabilityWindow): VendorSpecificData => ({
+    data: window.copy(3, Math.max(statedLength(window) - 3, 0)),
+  }),
+} as const satisfies CapabilityDeclaration;
 
 /** The length that a vendor-specific capability states. @throws {WindowOverrun} when it does not fit */
 export function statedLength(window: CapabilityWindow): number {

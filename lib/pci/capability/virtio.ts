@@ -27,12 +27,6 @@ export const VIRTIO_CFG_TYPE = {
 /** Name of a virtio structure; `"reserved"` for a `cfg_type` that the standard does not define. */
 export type VirtioStructure = keyof typeof VIRTIO_CFG_TYPE | "reserved";
 
-/** The byte that says which structure follows. */
-export const VIRTIO_REGISTERS = {
-  /** `cfg_type`. */
-  cfgType: { offset: 3, width: 1 },
-} as const satisfies RegisterTable;
-
 /** `struct virtio_pci_cap` after its type, and what longer structures add. `virtio_pci_vndr_data` has none of it. */
 export const VIRTIO_STRUCTURE_REGISTERS = {
   /** BAR that holds the structure. */
@@ -78,25 +72,30 @@ export interface VirtioPlace {
 }
 
 /** Virtio. The length is `cap_len` as the capability states it. It may be longer than the structure: a driver accepts that. */
-export const VIRTIO: CapabilityDeclaration<"virtio", typeof VIRTIO_REGISTERS, VirtioPlace> = {
+export const VIRTIO = {
   list: "standard",
   id: 0x09,
   vendorId: VIRTIO_VENDOR_ID,
   kind: "virtio",
   title: "Vendor Specific Information",
-  lengthBytes: (window) => {
+  lengthBytes: (window: CapabilityWindow): number => {
     const lengthBytes = statedLength(window);
     // `virtio_pci_vndr_data` is the one structure that is shorter: it points nowhere.
-    const isVendor = lengthBytes >= 4 && window.register(VIRTIO_REGISTERS.cfgType) === VIRTIO_CFG_TYPE.vendor;
+    const isVendor = lengthBytes >= 4 && window.register(VIRTIO.registers.cfgType) === VIRTIO_CFG_TYPE.vendor;
     if (lengthBytes < (isVendor ? 6 : 16)) throw new WindowOverrun(16, lengthBytes);
     return lengthBytes;
   },
-  registers: VIRTIO_REGISTERS,
-  derive: ({ cfgType }, window) => {
+  /** The byte that says which structure follows. */
+  registers: {
+    /** `cfg_type`. */
+    cfgType: { offset: 3, width: 1 },
+  },
+  derive: (window: CapabilityWindow): VirtioPlace => {
+    const cfgType = window.register(VIRTIO.registers.cfgType);
     const structure = STRUCTURES.get(cfgType) ?? "reserved";
     return structure === "vendor" ? vendorData(window) : place(structure, cfgType, window);
   },
-};
+} as const satisfies CapabilityDeclaration;
 
 /** Decoded virtio capability. */
 export type VirtioCapability = Decoded<typeof VIRTIO>;

@@ -6,55 +6,11 @@
 
 import type { RegisterTable, RegisterValues } from "../../registers/declaration.ts";
 import type { CapabilityDeclaration } from "./declaration.ts";
-
-/** Its registers for the whole port. */
-export const VIRTUAL_CHANNEL_REGISTERS = {
-  /** Port VC Capability 1. */
-  capabilities1: {
-    offset: 0x04,
-    width: 4,
-    fields: {
-      extendedVcCount: { bits: [2, 0], access: "RO" },
-      lowPriorityExtendedVcCount: { bits: [6, 4], access: "RO" },
-      /** 0 stands for 100 ns; the other codes are reserved. */
-      referenceClock: { bits: [9, 8], access: "RO" },
-      /** Arbitration table entries are 2^value bits wide. */
-      arbitrationEntrySize: { bits: [11, 10], access: "RO" },
-    },
-  },
-  /** Port VC Capability 2. */
-  capabilities2: {
-    offset: 0x08,
-    width: 4,
-    fields: {
-      fixed: { bits: 0, access: "RO", label: "Fixed" },
-      wrr32: { bits: 1, access: "RO", label: "WRR32" },
-      wrr64: { bits: 2, access: "RO", label: "WRR64" },
-      wrr128: { bits: 3, access: "RO", label: "WRR128" },
-      /** Offset of the VC arbitration table in units of 16 bytes; 0 when there is none. */
-      arbitrationTableOffset: { bits: [31, 24], access: "RO" },
-    },
-  },
-  /** Port VC Control. */
-  control: {
-    offset: 0x0c,
-    width: 2,
-    fields: {
-      loadArbitrationTable: { bits: 0, access: "RWZ" },
-      arbitrationSelect: { bits: [3, 1], access: "RW" },
-    },
-  },
-  /** Port VC Status. */
-  status: {
-    offset: 0x0e,
-    width: 2,
-    fields: { arbitrationTableStatus: { bits: 0, access: "RO", label: "InProgress" } },
-  },
-} as const satisfies RegisterTable;
+import type { CapabilityWindow } from "./window.ts";
 
 /** The registers of each channel, 12 bytes from one to the next. */
 export const VIRTUAL_CHANNEL_RESOURCE = {
-  /** VC Resource Capability for VC 0 and 12 bytes on for each further one. */
+  /** VC Resource Capability. */
   capabilities: {
     offset: 0,
     width: 4,
@@ -72,7 +28,7 @@ export const VIRTUAL_CHANNEL_RESOURCE = {
       arbitrationTableOffset: { bits: [31, 24], access: "RO" },
     },
   },
-  /** VC Resource Control for VC 0. */
+  /** VC Resource Control. */
   control: {
     offset: 4,
     width: 4,
@@ -85,7 +41,7 @@ export const VIRTUAL_CHANNEL_RESOURCE = {
       enable: { bits: 31, access: "RW", label: "Enable" },
     },
   },
-  /** VC Resource Status for VC 0. */
+  /** VC Resource Status. */
   status: {
     offset: 10,
     width: 2,
@@ -106,26 +62,70 @@ const RESOURCES_OFFSET = 0x10;
 const RESOURCE_BYTES = 12;
 
 /** Virtual Channel. The length is that without arbitration tables. */
-export const VIRTUAL_CHANNEL: CapabilityDeclaration<
-  "virtual-channel",
-  typeof VIRTUAL_CHANNEL_REGISTERS,
-  VirtualChannels
-> = {
+export const VIRTUAL_CHANNEL = {
   list: "extended",
   id: 0x0002,
   kind: "virtual-channel",
   title: "Virtual Channel",
-  lengthBytes: (window) =>
-    RESOURCES_OFFSET +
-    RESOURCE_BYTES * (window.register(VIRTUAL_CHANNEL_REGISTERS.capabilities1).extendedVcCount + 1),
-  registers: VIRTUAL_CHANNEL_REGISTERS,
-  derive: ({ capabilities1 }, window) => ({
+  lengthBytes: (window: CapabilityWindow): number => RESOURCES_OFFSET + RESOURCE_BYTES * channelCount(window),
+  /** Those for the whole port. */
+  registers: {
+    /** Port VC Capability 1. */
+    capabilities1: {
+      offset: 0x04,
+      width: 4,
+      fields: {
+        extendedVcCount: { bits: [2, 0], access: "RO" },
+        lowPriorityExtendedVcCount: { bits: [6, 4], access: "RO" },
+        /** 0 stands for 100 ns; the other codes are reserved. */
+        referenceClock: { bits: [9, 8], access: "RO" },
+        /** Arbitration table entries are 2^value bits wide. */
+        arbitrationEntrySize: { bits: [11, 10], access: "RO" },
+      },
+    },
+    /** Port VC Capability 2. */
+    capabilities2: {
+      offset: 0x08,
+      width: 4,
+      fields: {
+        fixed: { bits: 0, access: "RO", label: "Fixed" },
+        wrr32: { bits: 1, access: "RO", label: "WRR32" },
+        wrr64: { bits: 2, access: "RO", label: "WRR64" },
+        wrr128: { bits: 3, access: "RO", label: "WRR128" },
+        /** Offset of the VC arbitration table in units of 16 bytes; 0 when there is none. */
+        arbitrationTableOffset: { bits: [31, 24], access: "RO" },
+      },
+    },
+    /** Port VC Control. */
+    control: {
+      offset: 0x0c,
+      width: 2,
+      fields: {
+        loadArbitrationTable: { bits: 0, access: "RWZ" },
+        arbitrationSelect: { bits: [3, 1], access: "RW" },
+      },
+    },
+    /** Port VC Status. */
+    status: {
+      offset: 0x0e,
+      width: 2,
+      fields: { arbitrationTableStatus: { bits: 0, access: "RO", label: "InProgress" } },
+    },
+  },
+  derive: (window: CapabilityWindow): VirtualChannels => ({
     channels: Array.from(
-      { length: capabilities1.extendedVcCount + 1 },
+      { length: channelCount(window) },
       (_, i) => window.registers(VIRTUAL_CHANNEL_RESOURCE, RESOURCES_OFFSET + RESOURCE_BYTES * i),
     ),
   }),
-};
+} as const satisfies CapabilityDeclaration;
 
 /** The same under the ID that it has beside a Multi-Function Virtual Channel capability. */
-export const VIRTUAL_CHANNEL_WITH_MFVC: typeof VIRTUAL_CHANNEL = { ...VIRTUAL_CHANNEL, id: 0x0009 };
+export const VIRTUAL_CHANNEL_WITH_MFVC = {
+  ...VIRTUAL_CHANNEL,
+  id: 0x0009,
+} as const satisfies CapabilityDeclaration;
+
+function channelCount(window: CapabilityWindow): number {
+  return window.register(VIRTUAL_CHANNEL.registers.capabilities1).extendedVcCount + 1;
+}

@@ -6,19 +6,19 @@
 
 import { ACCESS_CONTROL as ACS } from "../capability/access_control.ts";
 import {
-  ADVANCED_ERROR_REPORTING_REGISTERS as AER,
+  ADVANCED_ERROR_REPORTING as AER,
   ROOT_ERROR_REGISTERS as ROOT,
 } from "../capability/advanced_error_reporting.ts";
 import type { CapabilityOf } from "../capability/all.ts";
 import { ALTERNATIVE_ROUTING_ID as ARI } from "../capability/alternative_routing_id.ts";
 import { DOWNSTREAM_PORT_CONTAINMENT as DPC } from "../capability/downstream_port_containment.ts";
-import { L1_SUBSTATES_REGISTERS as L1 } from "../capability/l1_substates.ts";
+import { L1_SUBSTATES as L1 } from "../capability/l1_substates.ts";
 import { PAGE_REQUEST as PRI } from "../capability/page_request.ts";
 import { PASID } from "../capability/pasid.ts";
 import { SECONDARY_EXPRESS as SECONDARY } from "../capability/secondary_express.ts";
-import { SRIOV_REGISTERS } from "../capability/sriov.ts";
+import { SRIOV } from "../capability/sriov.ts";
 import {
-  VIRTUAL_CHANNEL_REGISTERS as VC,
+  VIRTUAL_CHANNEL as VC,
   VIRTUAL_CHANNEL_RESOURCE as VC_RESOURCE,
 } from "../capability/virtual_channel.ts";
 import { formatBaseAddress } from "./base_address.ts";
@@ -48,9 +48,9 @@ export const EXTENDED_FORMATS: CapabilityFormats = {
     `\t\tCaps:\tLPEVC=${c1.lowPriorityExtendedVcCount} RefClk=${
       c1.referenceClock === 0 ? "100ns" : c1.referenceClock
     } PATEntryBits=${1 << c1.arbitrationEntrySize}`,
-    fill("\t\tArb:\tFixed± WRR32± WRR64± WRR128±", VC.capabilities2, capabilities2),
+    fill("\t\tArb:\tFixed± WRR32± WRR64± WRR128±", VC.registers.capabilities2, capabilities2),
     `\t\tCtrl:\tArbSelect=${arbitration(PORT_ARBITRATIONS, control)}`,
-    fill("\t\tStatus:\tInProgress±", VC.status, status),
+    fill("\t\tStatus:\tInProgress±", VC.registers.status, status),
     ...channels.flatMap(channelLines),
   ],
   "device-serial-number": ({ name, text }) => [`${name} ${text}`],
@@ -160,18 +160,18 @@ function errorLines(
   const isRoot = capabilities.some((one) => one.kind === "express" && one.root !== undefined);
   return [
     cap.name,
-    fill(`\t\tUESta:\t${UNCORRECTABLE}`, AER.uncorrectableStatus, cap.uncorrectableStatus),
-    fill(`\t\tUEMsk:\t${UNCORRECTABLE}`, AER.uncorrectableMask, cap.uncorrectableMask),
-    fill(`\t\tUESvrt:\t${UNCORRECTABLE}`, AER.uncorrectableSeverity, cap.uncorrectableSeverity),
-    fill(`\t\tCESta:\t${CORRECTABLE}`, AER.correctableStatus, cap.correctableStatus),
-    fill(`\t\tCEMsk:\t${CORRECTABLE}`, AER.correctableMask, cap.correctableMask),
+    fill(`\t\tUESta:\t${UNCORRECTABLE}`, AER.registers.uncorrectableStatus, cap.uncorrectableStatus),
+    fill(`\t\tUEMsk:\t${UNCORRECTABLE}`, AER.registers.uncorrectableMask, cap.uncorrectableMask),
+    fill(`\t\tUESvrt:\t${UNCORRECTABLE}`, AER.registers.uncorrectableSeverity, cap.uncorrectableSeverity),
+    fill(`\t\tCESta:\t${CORRECTABLE}`, AER.registers.correctableStatus, cap.correctableStatus),
+    fill(`\t\tCEMsk:\t${CORRECTABLE}`, AER.registers.correctableMask, cap.correctableMask),
     fill(
       "\t\tAERCap:\tFirst Error Pointer: {firstErrorPointer:2}, " +
         "ECRCGenCap± ECRCGenEn± ECRCChkCap± ECRCChkEn±",
-      AER.control,
+      AER.registers.control,
       cap.control,
     ),
-    fill("\t\t\tMultHdrRecCap± MultHdrRecEn± TLPPfxPres± HdrLogCap±", AER.control, cap.control),
+    fill("\t\t\tMultHdrRecCap± MultHdrRecEn± TLPPfxPres± HdrLogCap±", AER.registers.control, cap.control),
     `\t\tHeaderLog: ${cap.headerLog.map((dword) => hex(dword, 8)).join(" ")}`,
     ...(isRoot && cap.root !== undefined ? rootErrorLines(cap.root) : []),
   ];
@@ -197,15 +197,15 @@ function sriovLines(cap: CapabilityOf<"sr-iov">, { options }: FormatContext): st
     cap.name,
     fill(
       "\t\tIOVCap:\tMigration± 10BitTagReq± Interrupt Message Number: {migrationInterruptMessageNumber:3}",
-      SRIOV_REGISTERS.capabilities,
+      SRIOV.registers.capabilities,
       cap.capabilities,
     ),
     fill(
       "\t\tIOVCtl:\tEnable± Migration± Interrupt± MSE± ARIHierarchy± 10BitTagReq±",
-      SRIOV_REGISTERS.control,
+      SRIOV.registers.control,
       cap.control,
     ),
-    fill("\t\tIOVSta:\tMigration±", SRIOV_REGISTERS.status, cap.status),
+    fill("\t\tIOVSta:\tMigration±", SRIOV.registers.status, cap.status),
     `\t\tInitial VFs: ${cap.initialVfs}, Total VFs: ${cap.totalVfs}, Number of VFs: ${cap.numVfs}, ` +
     `Function Dependency Link: ${hex(cap.functionDependencyLink, 2)}`,
     `\t\tVF offset: ${cap.firstVfOffset}, stride: ${cap.vfStride}, Device ID: ${hex(cap.vfDeviceId, 4)}`,
@@ -227,14 +227,14 @@ function l1SubstateLines(cap: CapabilityOf<"l1-substates">): string[] {
   const threshold = when(c.aspmL12, ` LTR1.2_Threshold=${cap.ltrThresholdNs}ns`);
   return [
     cap.name,
-    fill(`\t\tL1SubCap: ${L1_FLAGS} L1_PM_Substates±`, L1.capabilities, c),
+    fill(`\t\tL1SubCap: ${L1_FLAGS} L1_PM_Substates±`, L1.registers.capabilities, c),
     ...(hasL12
       ? [
         `\t\t\t  PortCommonModeRestoreTime=${c.commonModeRestoreTimeUs}us ` +
         `PortTPowerOnTime=${time(cap.portPowerOnUs)}`,
       ]
       : []),
-    fill(`\t\tL1SubCtl1: ${L1_FLAGS}`, L1.control1, control1),
+    fill(`\t\tL1SubCtl1: ${L1_FLAGS}`, L1.registers.control1, control1),
     ...(hasL12 ? [`\t\t\t   T_CommonMode=${control1.commonModeRestoreTimeUs}us${threshold}`] : []),
     `\t\tL1SubCtl2:${when(hasL12, ` T_PwrOn=${time(cap.powerOnUs)}`)}`,
   ];

@@ -6,9 +6,9 @@
 
 import { ADVANCED_FEATURES } from "../capability/advanced_features.ts";
 import type { EnhancedAllocationEntry } from "../capability/enhanced_allocation.ts";
-import { MSI_REGISTERS } from "../capability/msi.ts";
-import { MSIX_REGISTERS } from "../capability/msix.ts";
-import { POWER_MANAGEMENT_REGISTERS } from "../capability/power_management.ts";
+import { MSI } from "../capability/msi.ts";
+import { MSIX } from "../capability/msix.ts";
+import { POWER_MANAGEMENT } from "../capability/power_management.ts";
 import type { VirtioCapability, VirtioStructure } from "../capability/virtio.ts";
 import { formatExpress } from "./express.ts";
 import { subsystemText } from "./header.ts";
@@ -22,19 +22,19 @@ export const STANDARD_FORMATS: CapabilityFormats = {
     fill(
       `\t\tFlags: PMEClk± DSI± D1± D2± AuxCurrent=${auxiliaryCurrentMilliamperes}mA ` +
         "PME(D0±,D1{pmeFromD1},D2{pmeFromD2},D3hot±,D3cold±)",
-      POWER_MANAGEMENT_REGISTERS.capabilities,
+      POWER_MANAGEMENT.registers.capabilities,
       capabilities,
     ),
     fill(
       `\t\tStatus: D${powerState} NoSoftRst± PME-Enable± DSel={dataSelect} DScale={dataScale} PME±`,
-      POWER_MANAGEMENT_REGISTERS.control,
+      POWER_MANAGEMENT.registers.control,
       control,
     ),
   ],
   msi: (cap) => [
     fill(
       `MSI: Enable± Count=${cap.vectorsEnabled}/${cap.vectorsCapable} Maskable± 64bit±`,
-      MSI_REGISTERS.control,
+      MSI.registers.control,
       cap.control,
     ),
     `\t\tAddress: ${hex(cap.address, cap.control.address64 ? 16 : 8)}  Data: ${hex(cap.data, 4)}`,
@@ -43,7 +43,7 @@ export const STANDARD_FORMATS: CapabilityFormats = {
       : [`\t\tMasking: ${hex(cap.mask, 8)}  Pending: ${hex(cap.pending, 8)}`]),
   ],
   "msi-x": ({ control, vectorCount, table, pendingBits }) => [
-    fill(`MSI-X: Enable± Count=${vectorCount} Masked±`, MSIX_REGISTERS.control, control),
+    fill(`MSI-X: Enable± Count=${vectorCount} Masked±`, MSIX.registers.control, control),
     `\t\tVector table: BAR=${table.bar} offset=${hex(table.offset, 8)}`,
     `\t\tPBA: BAR=${pendingBits.bar} offset=${hex(pendingBits.offset, 8)}`,
   ],
