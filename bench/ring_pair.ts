@@ -11,9 +11,8 @@ import { DeviceError } from "../lib/errors/mod.ts";
 import { type DmaMapper, DmaSpace } from "../lib/memory/mod.ts";
 import { DmaRegion, DmaTable } from "../lib/vfio/vfio_user/dma_table.ts";
 import { PackedQueue } from "../lib/virtio/queue/packed.ts";
-import { packedLayout } from "../lib/virtio/queue/packed_layout.ts";
+import { packedLayout, splitLayout } from "../lib/virtio/queue/layout.ts";
 import { SplitQueue } from "../lib/virtio/queue/split.ts";
-import { type SplitLayout, splitLayout } from "../lib/virtio/queue/split_layout.ts";
 import { usedBurst } from "../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../lib/virtio/queue/virtqueue.ts";
 
@@ -90,7 +89,7 @@ export class RingPair implements Disposable {
       this.#queue = new PackedQueue({ ...parts, layout });
       this.#device = new PackedDeviceQueue(setup, owner);
     } else {
-      this.#queue = new SplitQueue({ ...parts, layout: layout as SplitLayout });
+      this.#queue = new SplitQueue({ ...parts, layout });
       this.#device = new SplitDeviceQueue(setup, owner);
     }
     this.#queue.suppressInterrupts();

@@ -12,10 +12,9 @@ import { requireQueueState } from "../transport/pci_queue_state.ts";
 import type { VirtioTransport } from "../transport/transport.ts";
 import type { NotifyGate } from "./driver_ring.ts";
 import { PackedQueue } from "./packed.ts";
-import { packedLayout } from "./packed_layout.ts";
 import { checkQueueState, initialQueueState, type QueueState } from "./queue_state.ts";
 import { SplitQueue } from "./split.ts";
-import { legacySplitLayout, splitLayout } from "./split_layout.ts";
+import { legacySplitLayout, packedLayout, splitLayout } from "./layout.ts";
 import type { Virtqueue } from "./virtqueue.ts";
 
 /** How to set a queue up. */

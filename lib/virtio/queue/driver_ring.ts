@@ -14,8 +14,7 @@ import { ClosedError, DeviceError, ExhaustedError, UsageError } from "../../erro
 import type { DmaMemory } from "../../memory/mod.ts";
 import { DESC_FLAG } from "../constants/ring.ts";
 import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
-import type { RingImage } from "../constants/ring_image.ts";
-import type { PackedLayout } from "./packed_layout.ts";
+import { decodeRing, ringAreas, type RingImage } from "../constants/ring_image.ts";
 import { checkQueueState, type QueueState } from "./queue_state.ts";
 import {
   placeChains,
@@ -24,8 +23,8 @@ import {
   type SavedPart,
   type SavedQueue,
 } from "./saved_queue.ts";
-import type { QueuePlace } from "./split_faults.ts";
-import { DESCRIPTOR_BYTES, type SplitLayout } from "./split_layout.ts";
+import type { QueuePlace } from "./faults.ts";
+import { DESCRIPTOR_BYTES, type RingLayout } from "./layout.ts";
 import type { QueueSnapshot, UsedBurst, Virtqueue } from "./virtqueue.ts";
 
 /** What a queue asks of its device. */
@@ -99,6 +98,7 @@ export abstract class DriverRing implements Virtqueue {
   readonly #tail: Uint16Array<ArrayBuffer>;
   /** In an array, since a field that outgrows a small integer may be allocated anew at each store. */
   readonly #counts = new Float64Array(2);
+  readonly #offsets: RingLayout;
   readonly #tablesLo: number;
   readonly #tablesHi: number;
   #doorbell: Doorbell;
@@ -127,9 +127,10 @@ export abstract class DriverRing implements Virtqueue {
   #emptyLooks = 0;
 
   /** Takes over `parts.memory`, which must be zeroed. */
-  constructor(parts: DriverRingParts, layout: SplitLayout | PackedLayout) {
+  constructor(parts: DriverRingParts, layout: RingLayout) {
     const { memory } = parts;
     const { size, tableSegments } = layout;
+    this.#offsets = layout;
     this.index = parts.index;
     this.size = size;
     this.eventIndex = parts.eventIndex;
@@ -312,7 +313,6 @@ export abstract class DriverRing implements Virtqueue {
   abstract suppressInterrupts(): void;
   abstract enableInterrupts(): boolean;
   abstract snapshot(): QueueSnapshot;
-  abstract image(atMost?: number): RingImage;
 
   kick(): boolean {
     if (!this.publish()) return false;
@@ -482,6 +482,10 @@ export abstract class DriverRing implements Virtqueue {
     ) {
       this.#drop("usedSlot and usedWrap of the state differ from availableSlot and availableWrap (A-6.7)");
     }
+  }
+
+  image(atMost: number = 32): RingImage {
+    return decodeRing(this, ringAreas(this, this.memory.buffer, this.#offsets), this.position, atMost);
   }
 
   /** What a display needs, but for the places and events. */

@@ -13,18 +13,16 @@
  */
 import { UsageError } from "../../errors/mod.ts";
 import { DESC_FLAG, EVENT_SUPPRESS, QUEUE_SIZE_MAX } from "../constants/ring.ts";
-import { decodeRing, ringAreas, type RingImage } from "../constants/ring_image.ts";
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
-import { bufferIdWrong, bufferLengthWrong, usedWithoutChain } from "./packed_faults.ts";
-import type { PackedLayout } from "./packed_layout.ts";
+import { usedIdWrong, usedLengthWrong, usedWithoutChain } from "./faults.ts";
+import { DESCRIPTOR_BYTES, type RingLayout } from "./layout.ts";
 import type { PackedQueueState, QueueState } from "./queue_state.ts";
-import { DESCRIPTOR_BYTES } from "./split_layout.ts";
 import type { EventSetting, QueueSnapshot, UsedBurst } from "./virtqueue.ts";
 
 /** Parts that a `PackedQueue` is made of; `createVirtqueue` puts them together. */
 export interface PackedQueueParts extends DriverRingParts {
   /** Ring layout. */
-  readonly layout: PackedLayout;
+  readonly layout: RingLayout;
   /** Where the ring starts; its used part is the same place. Default: slot 0, wrap counter 1. */
   readonly start?: PackedQueueState;
 }
@@ -39,7 +37,6 @@ const NO_HEAD = -1;
 
 /** A packed ring with indirect descriptors, event suppression and in-order use. See `Virtqueue` for what its calls do. */
 export class PackedQueue extends DriverRing {
-  readonly #layout: PackedLayout;
   /** Discriminator. */
   readonly layout = "packed";
 
@@ -66,7 +63,6 @@ export class PackedQueue extends DriverRing {
   constructor(parts: PackedQueueParts) {
     const { layout, memory } = parts;
     super(parts, layout);
-    this.#layout = layout;
     const { buffer } = memory;
     this.#ring = new Uint32Array(buffer, layout.descriptorOffset, layout.size * 4);
     this.#halves = new Uint16Array(buffer, layout.descriptorOffset, layout.size * HALF_WORDS);
@@ -250,13 +246,13 @@ export class PackedQueue extends DriverRing {
       let length = this.#ring[slot * 4 + 2]!;
       const holder = this.holder(id);
       if (holder !== 2) {
-        this.break(bufferIdWrong(this.place, slot, id, this.size, holder === 1));
+        this.break(usedIdWrong(this.place, id, this.size, holder === 1, slot));
         break;
       }
       const writable = this.writable[id]!;
       if (length > writable) {
         if ((flags & DESC_FLAG.write) !== 0) {
-          this.break(bufferLengthWrong(this.place, slot, id, length, writable));
+          this.break(usedLengthWrong(this.place, id, length, writable, slot));
           break;
         }
         length = 0;
@@ -342,11 +338,6 @@ export class PackedQueue extends DriverRing {
   #distance(slot: number, wrap: 0 | 1): number {
     const laps = 2 * this.size;
     return (slot - this.#nextUsed + (wrap === this.#usedWrap ? 0 : this.size) + laps) % laps;
-  }
-
-  /** As `Virtqueue.image`. */
-  image(atMost: number = 32): RingImage {
-    return decodeRing(this, ringAreas(this, this.memory.buffer, this.#layout), this.position, atMost);
   }
 
   /** The queue as it is now, for display. */

@@ -13,11 +13,10 @@
  */
 import { UsageError } from "../../errors/mod.ts";
 import { AVAIL_NO_INTERRUPT, DESC_FLAG, QUEUE_SIZE_MAX, USED_NO_NOTIFY } from "../constants/ring.ts";
-import { decodeRing, ringAreas, type RingImage } from "../constants/ring_image.ts";
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import type { QueueState, SplitQueueState } from "./queue_state.ts";
-import { usedBatchWrong, usedIdWrong, usedIndexJump, usedLengthWrong } from "./split_faults.ts";
-import { DESCRIPTOR_BYTES, type SplitLayout } from "./split_layout.ts";
+import { usedBatchWrong, usedIdWrong, usedIndexJump, usedLengthWrong } from "./faults.ts";
+import { DESCRIPTOR_BYTES, type RingLayout } from "./layout.ts";
 import type { EventSetting, QueueSnapshot, UsedBurst } from "./virtqueue.ts";
 
 export type { NotifyGate } from "./driver_ring.ts";
@@ -25,7 +24,7 @@ export type { NotifyGate } from "./driver_ring.ts";
 /** Parts that a `SplitQueue` is made of; `createVirtqueue` puts them together. */
 export interface SplitQueueParts extends DriverRingParts {
   /** Ring layout. */
-  readonly layout: SplitLayout;
+  readonly layout: RingLayout;
   /** Where the ring starts. Default: index 0. */
   readonly start?: SplitQueueState;
   /**
@@ -39,7 +38,6 @@ const INDEX_MASK = 0xffff;
 
 /** A split ring with indirect descriptors, event index and in-order use. See `Virtqueue` for what its calls do. */
 export class SplitQueue extends DriverRing {
-  readonly #layout: SplitLayout;
   /** Discriminator. */
   readonly layout = "split";
   readonly #mask: number;
@@ -63,7 +61,6 @@ export class SplitQueue extends DriverRing {
   constructor(parts: SplitQueueParts) {
     const { layout, memory } = parts;
     super(parts, layout);
-    this.#layout = layout;
     const { size } = layout;
     this.#mask = size - 1;
     this.#looseLengths = parts.looseLengths ?? false;
@@ -281,11 +278,6 @@ export class SplitQueue extends DriverRing {
       "queue_avail_state",
       `${state.availableIndex} is not among ${this.#nextUsed} to ${this.#published}, where the device may be (A-6.7)`,
     );
-  }
-
-  /** As `Virtqueue.image`. */
-  image(atMost: number = 32): RingImage {
-    return decodeRing(this, ringAreas(this, this.memory.buffer, this.#layout), this.position, atMost);
   }
 
   /** The queue as it is now, for display. */

@@ -10,7 +10,7 @@ import {
 import type { LegacyNotifyArea } from "../../../lib/virtio/admin/legacy_access.ts";
 import { VirtioDevice } from "../../../lib/virtio/device.ts";
 import { createVirtqueue } from "../../../lib/virtio/queue/create.ts";
-import { legacySplitLayout } from "../../../lib/virtio/queue/split_layout.ts";
+import { legacySplitLayout } from "../../../lib/virtio/queue/layout.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import { LegacyNotify } from "../../../lib/virtio/transport/legacy_notify.ts";
 import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ClosedError, UsageError } from "../../../lib/errors/mod.ts";
 import { createVirtqueue } from "../../../lib/virtio/queue/create.ts";
 import { PackedQueue } from "../../../lib/virtio/queue/packed.ts";
-import { packedLayout } from "../../../lib/virtio/queue/packed_layout.ts";
+import { packedLayout } from "../../../lib/virtio/queue/layout.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import { FakeIommu } from "./fake_iommu.ts";
 import { FakeTransport } from "./fake_transport.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ClosedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { createVirtqueue } from "../../../lib/virtio/queue/create.ts";
-import { splitLayout } from "../../../lib/virtio/queue/split_layout.ts";
+import { splitLayout } from "../../../lib/virtio/queue/layout.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import { FakeIommu } from "./fake_iommu.ts";
 import { FakeTransport } from "./fake_transport.ts";
