@@ -113,7 +113,7 @@ export class DriverLife<P extends DriverParts> {
 
   /** What the driver made. @throws ClosedError, DeviceError after a reset that failed */
   get live(): P {
-    if (this.#session === null || this.#closed || this.transport.closed) this.#refuse();
+    this.#check();
     return this.#parts!;
   }
 
@@ -124,7 +124,7 @@ export class DriverLife<P extends DriverParts> {
 
   /** The session's waiter. @throws as `live` */
   get waiter(): Waiter {
-    if (this.#session === null || this.#closed || this.transport.closed) this.#refuse();
+    this.#check();
     return this.#session!.waiter;
   }
 
@@ -144,7 +144,7 @@ export class DriverLife<P extends DriverParts> {
 
   /** Kind of interrupt in use. @throws as `live` */
   get interruptKind(): InterruptKind {
-    if (this.#session === null || this.#closed || this.transport.closed) this.#refuse();
+    this.#check();
     return this.#session!.interruptKind;
   }
 
@@ -223,6 +223,10 @@ export class DriverLife<P extends DriverParts> {
   /** That it is closed. */
   gone(): ClosedError {
     return new ClosedError(`${this.#what} ${this.transport.name}`);
+  }
+
+  #check(): void {
+    if (this.#session === null || this.#closed || this.transport.closed) this.#refuse();
   }
 
   #refuse(): never {

@@ -161,50 +161,46 @@ export class VirtioIsm extends VirtioDriver {
    * Allocates a region of zeroed memory, to be read and written here. Every device of the domain may attach, read and write it until `grantDefault`
    * or `grantFor` says otherwise.
    */
-  alloc(sizeBytes: number): Promise<IsmRegion> {
-    return this.#run((session) => session.alloc(sizeBytes));
+  async alloc(sizeBytes: number): Promise<IsmRegion> {
+    return await this.#life.live.alloc(sizeBytes);
   }
 
   /** Size of a region, and what this device may do with it. */
-  query(token: bigint): Promise<IsmQuery> {
-    return this.#run(async (session) => {
-      const { size, permissions } = await session.query(checkToken(token));
-      return { sizeBytes: size, permissions: Number(permissions & 0xffff_ffffn) };
-    });
+  async query(token: bigint): Promise<IsmQuery> {
+    const { size, permissions } = await this.#life.live.commands.query(checkToken(token));
+    return { sizeBytes: size, permissions: Number(permissions & 0xffff_ffffn) };
   }
 
   /** Attaches a region of another device. @param rights default: to be read and written */
-  attach(token: bigint, rights: IsmRights = { read: true, write: true }): Promise<IsmRegion> {
-    return this.#run((session) => session.attach(checkToken(token), rights));
+  async attach(token: bigint, rights: IsmRights = { read: true, write: true }): Promise<IsmRegion> {
+    return await this.#life.live.attach(checkToken(token), rights);
   }
 
   /** Gives a region up. Its mapping is gone even when the device refuses. */
-  detach(region: IsmRegion | bigint): Promise<void> {
-    if (typeof region !== "bigint") return region.detach();
-    return this.#run((session) => session.detachToken(checkToken(region)));
+  async detach(region: IsmRegion | bigint): Promise<void> {
+    if (typeof region !== "bigint") await region.detach();
+    else await this.#life.live.detachToken(checkToken(region));
   }
 
   /** Sets what devices without permissions of their own may do with a region. @param permissions READ, WRITE, ATTACH, MANAGE */
-  grantDefault(region: IsmRegion | bigint, permissions: number): Promise<void> {
-    return this.#run((session) => session.grantDefault(tokenOf(region), checkPermissions(permissions)));
+  async grantDefault(region: IsmRegion | bigint, permissions: number): Promise<void> {
+    await this.#life.live.commands.grantDefault(tokenOf(region), checkPermissions(permissions));
   }
 
   /** Sets what one device may do with a region; the default permissions are not its any more. @param permissions as `grantDefault` */
-  grantFor(
+  async grantFor(
     region: IsmRegion | bigint,
     devid: bigint,
     permissions: number,
     options: GrantOptions = {},
   ): Promise<void> {
     const clean = options.cleanDefault === true ? ISM_PERM.CLEAN_DEFAULT : 0;
-    return this.#run((session) =>
-      session.grantFor(tokenOf(region), devid, checkPermissions(permissions) | clean)
-    );
+    await this.#life.live.commands.grantFor(tokenOf(region), devid, checkPermissions(permissions) | clean);
   }
 
   /** Has updates of a region come by a vector instead of as events (N-5.13); null: as events again. @param vector one of `regionVectors` */
-  setEventVector(region: IsmRegion, vector: number | null): Promise<void> {
-    return this.#run((session) => session.setEventVector(region, vector));
+  async setEventVector(region: IsmRegion, vector: number | null): Promise<void> {
+    await this.#life.live.setEventVector(region, vector);
   }
 
   /** Looks for events, without waiting. @returns how many wait to be taken */
@@ -289,7 +285,7 @@ export class VirtioIsm extends VirtioDriver {
   statistics(): IsmStatistics {
     const session = this.#life.live;
     return {
-      commands: session.commandsAnswered,
+      commands: session.commands.answered,
       ...this.#counts,
       eventsLost: this.#backlog.lost,
       regions: session.regions.length,
@@ -309,10 +305,6 @@ export class VirtioIsm extends VirtioDriver {
       session.service();
       return ready();
     });
-  }
-
-  async #run<T>(act: (session: IsmSession) => Promise<T>): Promise<T> {
-    return await act(this.#life.live);
   }
 }
 

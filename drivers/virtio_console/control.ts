@@ -81,7 +81,7 @@ export class ControlQueues implements WaitTarget, Disposable {
 
   /** Unmaps the buffers. */
   [Symbol.dispose](): void {
-    this.#buffers.close();
+    this.#buffers[Symbol.dispose]();
   }
 
   #flush(): void {

@@ -140,13 +140,8 @@ export class PortBuffers implements Disposable {
   }
 
   /** Unmaps the buffers. The queues are their device's. */
-  close(): void {
-    this.#memory.dispose();
-  }
-
-  /** As `close`. */
   [Symbol.dispose](): void {
-    this.close();
+    this.#memory.dispose();
   }
 
   #take(): boolean {

@@ -53,7 +53,7 @@ export class EventQueue implements Disposable {
 
   /** Unmaps the buffers. The queue is its device's. */
   [Symbol.dispose](): void {
-    this.#slots.close();
+    this.#slots[Symbol.dispose]();
   }
 
   #post(slot: number): void {

@@ -46,10 +46,10 @@ export interface IsmCounts {
 export class IsmSession implements DriverParts, RegionOwner {
   readonly info: IsmInfo;
   readonly counts: IsmCounts;
+  readonly commands: IsmCommands;
   readonly #name: string;
   readonly #session: Session;
   readonly #areas: IsmAreas;
-  readonly #commands: IsmCommands;
   readonly #chunks: ChunkMap;
   readonly #events: EventQueue;
   readonly #parser: EventParser;
@@ -93,7 +93,7 @@ export class IsmSession implements DriverParts, RegionOwner {
     this.#chunks = new ChunkMap(this.#name, info);
     const timeoutMs = options.commandTimeoutMs ?? 5000;
     const commands = session.own(new IsmCommands(session.site, control, timeoutMs, info, this.#chunks));
-    this.#commands = commands;
+    this.commands = commands;
     const asleep = session.interruptKind !== "none";
     this.#events = session.own(new EventQueue(events, dma, eventBytes, asleep));
     this.#loans = info.devMem ? null : session.own(new BufferLoans(dma, () => commands.stuck));
@@ -109,10 +109,6 @@ export class IsmSession implements DriverParts, RegionOwner {
 
   get regions(): IsmRegion[] {
     return [...this.#regions.values()];
-  }
-
-  get commandsAnswered(): number {
-    return this.#commands.answered;
   }
 
   get regionVectors(): readonly number[] {
@@ -142,7 +138,7 @@ export class IsmSession implements DriverParts, RegionOwner {
       const loan = this.#loans?.lend(fits ? sizeBytes : 1);
       let reply: ChunkReply;
       try {
-        reply = await this.#commands.alloc(sizeBytes, loan?.iova);
+        reply = await this.commands.alloc(sizeBytes, loan?.iova);
       } catch (error) {
         this.#takeBack(loan, error);
         throw error;
@@ -163,10 +159,10 @@ export class IsmSession implements DriverParts, RegionOwner {
     }
     return await this.#make(async () => {
       let expected: number | undefined;
-      if (this.#loans !== null) expected = this.#checkSize((await this.#commands.query(token)).size);
+      if (this.#loans !== null) expected = this.#checkSize((await this.commands.query(token)).size);
       const loan = expected === undefined ? undefined : this.#loans?.lend(expected);
       try {
-        const reply = await this.#commands.attach(token, permissions, loan?.iova);
+        const reply = await this.commands.attach(token, permissions, loan?.iova);
         const region = await this.#undoing(token, () => {
           const sizeBytes = this.#checkSize(reply.first);
           if (expected !== undefined && sizeBytes !== expected) {
@@ -201,10 +197,6 @@ export class IsmSession implements DriverParts, RegionOwner {
     this.nudge();
   }
 
-  async query(token: bigint): Promise<{ size: bigint; permissions: bigint }> {
-    return await this.#commands.query(token);
-  }
-
   async detach(region: IsmRegion): Promise<void> {
     if (region.closed || this.#regions.get(region.token) !== region) return;
     region.release();
@@ -212,7 +204,7 @@ export class IsmSession implements DriverParts, RegionOwner {
     this.nudge();
     let detached = false;
     try {
-      await this.#commands.detach(region.token);
+      await this.commands.detach(region.token);
       detached = true;
       // What the device has sent of it so far must not be taken for events of the next region at its place.
       if (!this.#ended) this.service();
@@ -229,15 +221,7 @@ export class IsmSession implements DriverParts, RegionOwner {
   async detachToken(token: bigint): Promise<void> {
     const region = this.#regions.get(token);
     if (region !== undefined) return await this.detach(region);
-    await this.#commands.detach(token);
-  }
-
-  async grantDefault(token: bigint, permissions: number): Promise<void> {
-    await this.#commands.grantDefault(token, permissions);
-  }
-
-  async grantFor(token: bigint, devid: bigint, permissions: number): Promise<void> {
-    await this.#commands.grantFor(token, devid, permissions);
+    await this.commands.detach(token);
   }
 
   async setEventVector(region: IsmRegion, vector: number | null): Promise<void> {
@@ -248,7 +232,7 @@ export class IsmSession implements DriverParts, RegionOwner {
           : `there are ${this.regionVectors.join(", ")}`,
       });
     }
-    await this.#commands.setEventVector(region.token, vector);
+    await this.commands.setEventVector(region.token, vector);
     if (this.#regions.get(region.token) !== region) return;
     this.#unbind(region);
     region.bindVector(vector);
@@ -328,7 +312,7 @@ export class IsmSession implements DriverParts, RegionOwner {
     try {
       return build();
     } catch (error) {
-      if (!this.#regions.has(token)) await this.#commands.detach(token).catch(() => {});
+      if (!this.#regions.has(token)) await this.commands.detach(token).catch(() => {});
       throw error;
     }
   }

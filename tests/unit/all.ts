@@ -153,6 +153,7 @@ import "./virtio/admin_resolutions_test.ts";
 import "./virtio/buffer_pool_test.ts";
 import "./virtio/constants/blk_console_test.ts";
 import "./virtio/constants/constants_test.ts";
+import "./virtio/control/control_queue_test.ts";
 import "./virtio/control/turn_order_test.ts";
 import "./virtio/device_parts_test.ts";
 import "./virtio/device_test.ts";

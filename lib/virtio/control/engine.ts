@@ -10,8 +10,7 @@ import type { DmaSpace } from "../../memory/mod.ts";
 import type { Virtqueue } from "../queue/virtqueue.ts";
 import type { WaitTarget } from "../../wait/waiter.ts";
 import type { Command } from "./command.ts";
-import type { CommandRoom } from "./command_memory.ts";
-import { CommandLane } from "./lane.ts";
+import { CommandLane, type CommandRoom } from "./lane.ts";
 import { TurnOrder } from "./turn_order.ts";
 
 /** How a sleeping session is woken. A `Waiter` is one. */
@@ -95,7 +94,7 @@ const EXPIRY_MS = 1;
  * See the module's text. Once the device breaks a ring, every command ends with that error until it is reset; after `close`, which a reset does, too,
  * with `ClosedError`.
  */
-export class CommandEngine<C extends Command> implements Disposable {
+export class CommandEngine<C extends Command> {
   readonly counts: CommandCounts = { sent: 0, succeeded: 0, failed: 0, retried: 0, timedOut: 0, late: 0 };
   readonly #site: CommandSite;
   readonly #policy: CommandPolicy<C>;
@@ -152,7 +151,7 @@ export class CommandEngine<C extends Command> implements Disposable {
 
   /** Numbers of the virtqueues. */
   get indices(): number[] {
-    return this.#lanes.map((lane) => lane.index);
+    return this.#lanes.map((lane) => lane.queue.index);
   }
 
   /** Commands that the device has, given up ones included. */
@@ -239,13 +238,8 @@ export class CommandEngine<C extends Command> implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#failAll(this.#gone());
-    for (const lane of this.#lanes) lane.close();
+    for (const lane of this.#lanes) lane[Symbol.dispose]();
     this.#site.waiter.wake();
-  }
-
-  /** As `close`. */
-  [Symbol.dispose](): void {
-    this.close();
   }
 
   #enqueue(command: C): void {

@@ -1,23 +1,41 @@
 /**
- * One virtqueue of commands: commands in, answers out.
+ * One virtqueue of commands: commands in, answers out. There is a fixed place in memory for each that may be in flight, and memory of its own for one
+ * that is larger. What the device has not returned stays where it is.
  *
  * @module
  */
 import { ExhaustedError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
+import { BufferPool } from "../queue/buffer_pool.ts";
 import { usedBurst } from "../queue/used_burst.ts";
 import type { Virtqueue } from "../queue/virtqueue.ts";
 import type { Command } from "./command.ts";
-import { CommandMemory, type CommandRoom } from "./command_memory.ts";
 
 /** Parts of a chain as a rule: one to read, one to write. */
 export const COMMAND_PARTS = 2;
+const CACHE_LINE_BYTES = 64;
+
+/** Room of a fixed place. */
+export interface CommandRoom {
+  /** For messages: `administration commands`. */
+  readonly label: string;
+  /** Device-readable bytes; a multiple of 64. */
+  readonly readableBytes: number;
+  /** Device-writable bytes. */
+  readonly writableBytes: number;
+  /** Memory of large commands that is kept for the next one. */
+  readonly spares: number;
+}
 
 /** See the module's text. */
 export class CommandLane<C extends Command> implements Disposable {
   /** Its virtqueue. */
   readonly queue: Virtqueue;
-  readonly #memory: CommandMemory;
+  readonly #dma: DmaSpace;
+  readonly #room: CommandRoom;
+  readonly #places: BufferPool;
+  readonly #spares: BufferPool[] = [];
+  readonly #large = new Set<BufferPool>();
   readonly #held: (C | undefined)[];
   readonly #used = usedBurst(32);
   #unpublished = false;
@@ -26,16 +44,14 @@ export class CommandLane<C extends Command> implements Disposable {
   /** @param depth commands in flight at most @throws ExhaustedError, SyscallError */
   constructor(queue: Virtqueue, dma: DmaSpace, depth: number, room: CommandRoom) {
     this.queue = queue;
+    this.#dma = dma;
+    this.#room = room;
     // Nobody waits yet: `Waiter` asks for interrupts before it sleeps.
     queue.suppressInterrupts();
     this.#held = new Array<C | undefined>(queue.size);
-    const depthHere = Math.max(1, Math.min(depth, Math.floor(queue.freeDescriptors / COMMAND_PARTS)));
-    this.#memory = new CommandMemory(queue, dma, depthHere, room);
-  }
-
-  /** Virtqueue number. */
-  get index(): number {
-    return this.queue.index;
+    const count = Math.max(1, Math.min(depth, Math.floor(queue.freeDescriptors / COMMAND_PARTS)));
+    const { label, readableBytes, writableBytes } = room;
+    this.#places = new BufferPool(queue, dma, { label, count, slotBytes: readableBytes + writableBytes });
   }
 
   /** Commands that the device has, given up or not. */
@@ -43,9 +59,9 @@ export class CommandLane<C extends Command> implements Disposable {
     return this.#outstanding;
   }
 
-  /** Commands that can be sent now. */
+  /** Commands that can be sent now, whatever their size. */
   get room(): number {
-    return this.#memory.free;
+    return this.#places.free;
   }
 
   /**
@@ -53,29 +69,29 @@ export class CommandLane<C extends Command> implements Disposable {
    * @throws ExhaustedError, SyscallError, UsageError (a ring too small for a chain); nothing is changed then
    */
   add(command: C): void {
-    const { readableCuts, writableCuts } = command;
-    this.#memory.take(command);
+    const { readableBytes, writableBytes, readableCuts, writableCuts } = command;
+    this.#place(command);
     let begun = false;
     try {
       begun = this.queue.begin(readableCuts.length / 2 + 1, writableCuts.length / 2 + 1);
     } finally {
-      if (!begun) this.#memory.give(command);
+      if (!begun) this.#takeBack(command);
     }
     if (!begun) {
-      throw new ExhaustedError(`queue ${this.index} has no descriptors left for a command`, {
+      throw new ExhaustedError(`queue ${this.queue.index} has no descriptors left for a command`, {
         hint: "others use the queue, too; reset the device",
       });
     }
-    const { pool, slot, writableAt, readableBytes, writableBytes } = command;
+    const { pool, slot, writableAt } = command;
     const bytes = pool!.views[slot]!;
     command.encode(
       bytes.subarray(0, readableBytes),
       bytes.subarray(writableAt, writableAt + writableBytes),
     );
-    this.#addParts(command, 0, readableBytes, readableCuts);
-    this.#addParts(command, writableAt, writableBytes, writableCuts);
+    addParts(pool!, slot, 0, readableBytes, readableCuts);
+    addParts(pool!, slot, writableAt, writableBytes, writableCuts);
     this.#held[this.queue.commit()] = command;
-    command.queue = this.index;
+    command.queue = this.queue.index;
     this.#outstanding++;
     this.#unpublished = true;
   }
@@ -100,28 +116,67 @@ export class CommandLane<C extends Command> implements Disposable {
         this.#outstanding--;
         const { writableAt, writableBytes } = command;
         const bytes = command.pool!.views[command.slot]!.slice(writableAt, writableAt + writableBytes);
-        this.#memory.give(command);
+        this.#takeBack(command);
         taken(command, bytes, this.#used.lengths[at]!);
       }
     }
   }
 
-  /** Takes the memory away. The queue is its device's, which must have been reset. */
-  close(): void {
-    this.#memory.close();
-  }
-
-  /** As `close`. */
+  /** Takes all memory away. The queue is its device's, which must have been reset. May be called again. */
   [Symbol.dispose](): void {
-    this.close();
+    this.#places[Symbol.dispose]();
+    for (const pool of this.#large) pool[Symbol.dispose]();
+    this.#spares.length = 0;
   }
 
-  #addParts({ pool, slot }: C, at: number, lengthBytes: number, cuts: readonly number[]): void {
-    let from = 0;
-    for (let cut = 0; cut < cuts.length; cut += 2) {
-      pool!.addPart(slot, at + from, cuts[cut]! - from);
-      from = cuts[cut + 1]!;
-    }
-    pool!.addPart(slot, at + from, lengthBytes - from);
+  /** @throws ExhaustedError, SyscallError (a large command) */
+  #place(command: C): void {
+    const { readableBytes, writableBytes } = command;
+    const room = this.#room;
+    const fits = readableBytes <= room.readableBytes && writableBytes <= room.writableBytes;
+    // The device writes into cache lines of its own.
+    command.writableAt = fits
+      ? room.readableBytes
+      : Math.ceil(readableBytes / CACHE_LINE_BYTES) * CACHE_LINE_BYTES;
+    command.pool = fits ? this.#places : this.#own(command.writableAt + writableBytes);
+    command.place = this.#places.take();
+    command.slot = fits ? command.place : 0;
   }
+
+  #own(slotBytes: number): BufferPool {
+    const at = this.#spares.findIndex((spare) => spare.slotBytes >= slotBytes);
+    if (at >= 0) return this.#spares.splice(at, 1)[0]!;
+    const label = `${this.#room.label}, a large one`;
+    const pool = new BufferPool(this.queue, this.#dma, { label, count: 1, slotBytes });
+    this.#large.add(pool);
+    return pool;
+  }
+
+  #takeBack(command: C): void {
+    const pool = command.pool!;
+    command.pool = null;
+    this.#places.give(command.place);
+    if (pool === this.#places) return;
+    if (this.#spares.length < this.#room.spares) {
+      this.#spares.push(pool);
+      return;
+    }
+    this.#large.delete(pool);
+    pool[Symbol.dispose]();
+  }
+}
+
+function addParts(
+  pool: BufferPool,
+  slot: number,
+  at: number,
+  lengthBytes: number,
+  cuts: readonly number[],
+): void {
+  let from = 0;
+  for (let cut = 0; cut < cuts.length; cut += 2) {
+    pool.addPart(slot, at + from, cuts[cut]! - from);
+    from = cuts[cut + 1]!;
+  }
+  pool.addPart(slot, at + from, lengthBytes - from);
 }

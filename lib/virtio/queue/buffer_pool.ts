@@ -32,7 +32,7 @@ export class BufferPool implements Disposable {
   readonly count: number;
   /** Bytes of each. */
   readonly slotBytes: number;
-  /** The slots, by number. After `close` each has length 0. */
+  /** The slots, by number. When the memory is gone each has length 0. */
   readonly views: readonly Uint8Array<ArrayBuffer>[];
   readonly #memory: DmaMemory;
   readonly #iovaLo: Uint32Array<ArrayBuffer>;
@@ -68,7 +68,7 @@ export class BufferPool implements Disposable {
     return this.#freeCount;
   }
 
-  /** True after `close`, here or of the function. */
+  /** The memory is gone: disposed of here, or with the function. */
   get closed(): boolean {
     return this.#memory.closed;
   }
@@ -118,13 +118,8 @@ export class BufferPool implements Disposable {
     return count;
   }
 
-  /** Unmaps the memory. The queue is its device's. */
-  close(): void {
-    this.#memory.close();
-  }
-
-  /** As `close`. */
+  /** Unmaps the memory. The queue is its device's. May be called again. */
   [Symbol.dispose](): void {
-    this.close();
+    this.#memory.close();
   }
 }

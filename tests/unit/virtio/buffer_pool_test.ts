@@ -44,7 +44,7 @@ Deno.test("slots are taken, added, returned under their own numbers and given ba
   assertEquals([pool.takeUsed(used), ...used.ids.subarray(0, 2)], [2, 2, 5]);
   pool.give(5);
   assertEquals([pool.free, pool.take()], [1, 5]);
-  pool.close();
+  pool[Symbol.dispose]();
   assertEquals([pool.closed, pool.views[0]!.length], [true, 0]);
   transport.close();
 });
