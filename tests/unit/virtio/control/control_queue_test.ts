@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/as
 import { ClosedError, DeviceError, TimeoutError } from "../../../../lib/errors/mod.ts";
 import { ACK_NOT_WRITTEN, ControlQueue } from "../../../../lib/virtio/control/control_queue.ts";
 import { VirtioDevice } from "../../../../lib/virtio/device.ts";
-import { Waiter } from "../../../../lib/virtio/waiter.ts";
+import { Waiter } from "../../../../lib/wait/waiter.ts";
 import { FakeTransport } from "../fake_transport.ts";
 
 const HEAD = Uint8Array.of(7, 9);
