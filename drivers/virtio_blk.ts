@@ -2,7 +2,7 @@
  * Driver of the virtio block device (id 2; virtio 1.4 §5.2), whatever transport its function is reached through.
  *
  * The short way: `read`, `write`, `flush`, `discard`, `writeZeroes` and `id`, which copy, and run as many requests at once as it takes. The
- * fast way: `blk.queues[i].reserve` / `submit` / `kick` / `complete`, which copy and allocate nothing.
+ * fast way: `blk.queues[i].reserve` / `submit` / `notify` / `complete`, which copy and allocate nothing.
  *
  * @module
  */
@@ -254,7 +254,7 @@ export class VirtioBlk extends VirtioDriver {
       flushes: counts[COUNT.flushes]!,
       others: counts[COUNT.others]!,
       failures: counts[COUNT.failures]!,
-      kicks: counts[COUNT.kicks]!,
+      notifications: counts[COUNT.notifications]!,
       interrupts: this.interrupts,
       resets: this.resets,
     };

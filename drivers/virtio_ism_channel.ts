@@ -197,19 +197,19 @@ export class IsmChannel implements AsyncDisposable {
 
   /** Bytes that `read` would give now. */
   get readableBytes(): number {
-    this.#open();
+    this.#requireOpen();
     return this.#guard(this.#availableNow);
   }
 
   /** Bytes that `write` would take now. */
   get writableBytes(): number {
-    this.#open();
+    this.#requireOpen();
     return this.#guard(this.#freeNow);
   }
 
   /** Copies out what has come. @returns bytes; 0: nothing now, or nothing more, which `ended` tells */
   read(into: Uint8Array, start = 0, end: number = into.length): number {
-    this.#open();
+    this.#requireOpen();
     checkRange(into, start, end);
     let count: number;
     try {
@@ -227,7 +227,7 @@ export class IsmChannel implements AsyncDisposable {
 
   /** Copies in what there is room for. @returns bytes taken; 0: the ring is full */
   write(bytes: Uint8Array, start = 0, end: number = bytes.length): number {
-    this.#open();
+    this.#requireOpen();
     checkRange(bytes, start, end);
     if (this.#writeClosed) throw new UsageError(`${this.#name}: closed for writing`);
     if (this.#producer.consumerSays !== 0) throw this.#unread();
@@ -310,7 +310,7 @@ export class IsmChannel implements AsyncDisposable {
     if (!await this.#until({ glance, ready, wish: null, patience: new Patience() }, timeoutMs)) {
       throw new TimeoutError(`${this.#name}: nobody connected in ${timeoutMs} ms`);
     }
-    this.#open();
+    this.#requireOpen();
     if (!this.connected) throw new PeerGoneError(`${this.#name}: the peer is gone, while it connected`);
   }
 
@@ -321,13 +321,13 @@ export class IsmChannel implements AsyncDisposable {
     if (!await this.#until({ ...this.#writing, glance, ready }, timeoutMs)) {
       throw new TimeoutError(`${this.#name}: not all was read in ${timeoutMs} ms`);
     }
-    this.#open();
+    this.#requireOpen();
     if (!this.#producer.drained) throw this.#unread();
   }
 
   /** Says that nothing more comes: the peer sees the end after what is written. May be called again. */
   closeWrite(): void {
-    this.#open();
+    this.#requireOpen();
     if (this.#writeClosed) return;
     this.#writeClosed = true;
     this.#producer.say(SIDE.closed);
@@ -336,7 +336,7 @@ export class IsmChannel implements AsyncDisposable {
 
   /** Says that nothing more is read: the peer's writes are refused from then on. May be called again. */
   closeRead(): void {
-    this.#open();
+    this.#requireOpen();
     if (this.#readClosed) return;
     this.#readClosed = true;
     this.#consumer.say(SIDE.closed);
@@ -461,12 +461,12 @@ export class IsmChannel implements AsyncDisposable {
   }
 
   async #until(look: Look, timeoutMs: number): Promise<boolean> {
-    this.#open();
+    this.#requireOpen();
     checkTimeout(timeoutMs);
     const turn = this.#turnIfDue();
     if (turn !== null) {
       await turn;
-      this.#open();
+      this.#requireOpen();
     }
     look.wish?.begin();
     try {
@@ -484,7 +484,7 @@ export class IsmChannel implements AsyncDisposable {
   }
 
   #untilBlocking(look: Look, timeoutMs: number): boolean {
-    this.#open();
+    this.#requireOpen();
     checkTimeout(timeoutMs);
     look.wish?.begin();
     try {
@@ -552,7 +552,7 @@ export class IsmChannel implements AsyncDisposable {
     return !this.#closed && !this.#consumer.detached;
   }
 
-  #open(): void {
+  #requireOpen(): void {
     if (this.#fault !== null) throw this.#fault;
     if (!this.#alive()) throw new ClosedError(this.#name);
   }

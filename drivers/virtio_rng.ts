@@ -105,7 +105,7 @@ export class VirtioRng extends VirtioDriver {
         throw new DeviceError("the request before was never answered", where, { hint: "reset the device" });
       }
       buffer.add(0, ask, true);
-      queue.kick();
+      queue.flush();
       if (!await waiter.wait(queue, timeoutMs)) {
         throw new TimeoutError(
           `${this.transport.name}, queue ${queue.index}: no random bytes in ${timeoutMs} ms`,

@@ -77,7 +77,7 @@ export interface BlockQueueParts {
 export type AnswerListener = (slot: number, status: number) => void;
 
 /**
- * `reserve` a slot, fill `data(slot)` when there is something to write, `submit` it, and `kick` once for all. `complete` takes what the
+ * `reserve` a slot, fill `data(slot)` when there is something to write, `submit` it, and `notify` once for all. `complete` takes what the
  * device answered; then the slot is the caller's again, to read `data(slot)`, to submit once more or to `release`.
  *
  * Calls copy and allocate nothing. Errors: `UsageError`, `ClosedError`, `DeviceError` when the device lies: the queue is then broken
@@ -234,7 +234,7 @@ export class BlockQueue implements WaitTarget, Disposable {
   }
 
   /**
-   * Queues a request; `kick` makes it visible. `lengthBytes` of the slot's data belong to it: sectors (read, write), 20 (get id), 16 for each
+   * Queues a request; `notify` makes it visible. `lengthBytes` of the slot's data belong to it: sectors (read, write), 20 (get id), 16 for each
    * segment that `writeRange` wrote (discard, write zeroes), 0 (flush). `sector` is 0 but for reads and writes.
    * @param type one of `BLK_TYPE` @param listened the answer goes to `onAnswer`, not to `complete`
    * @throws UsageError for a request that the device would have to refuse; the slot stays the caller's
@@ -272,7 +272,7 @@ export class BlockQueue implements WaitTarget, Disposable {
   }
 
   /**
-   * Submits `count` requests of reserved slots, and kicks. @throws as `submit`; what was queued before is submitted all the same
+   * Submits `count` requests of reserved slots, and notifies. @throws as `submit`; what was queued before is submitted all the same
    */
   submitBurst(
     slots: Uint16Array,
@@ -288,13 +288,13 @@ export class BlockQueue implements WaitTarget, Disposable {
     try {
       for (let i = 0; i < count; i++) this.submit(slots[i]!, types[i]!, sectors[i]!, lengths[i]!);
     } finally {
-      this.kick();
+      this.notify();
     }
   }
 
   /** Makes submitted requests visible to the device, and notifies it when it asks for that. */
-  kick(): void {
-    if (this.#queue.kick()) this.#counts[COUNT.kicks]!++;
+  notify(): void {
+    if (this.#queue.flush()) this.#counts[COUNT.notifications]!++;
   }
 
   /**

@@ -50,7 +50,7 @@ export class RequestRunner implements Disposable {
   readonly #turnedAway: ((error: unknown) => void)[] = [];
   #inFlight = 0;
   #answers = 0;
-  #kickDue = false;
+  #notifyDue = false;
   #pumping = false;
   /** Why nothing goes any more, until the device is reset. */
   #failure: { readonly error: unknown } | null = null;
@@ -81,7 +81,7 @@ export class RequestRunner implements Disposable {
     this.#inFlight++;
     await new Promise<void>((resolve, reject) => {
       this.#pending[slot] = { request, resolve, reject };
-      this.#scheduleKick();
+      this.#scheduleNotify();
     });
   }
 
@@ -111,13 +111,13 @@ export class RequestRunner implements Disposable {
   }
 
   /** Requests that are made in one turn are shown to the device together. */
-  #scheduleKick(): void {
-    if (this.#kickDue) return;
-    this.#kickDue = true;
+  #scheduleNotify(): void {
+    if (this.#notifyDue) return;
+    this.#notifyDue = true;
     queueMicrotask(() => {
-      this.#kickDue = false;
+      this.#notifyDue = false;
       try {
-        this.#parts.queue.kick();
+        this.#parts.queue.notify();
       } catch (error) {
         return this.#fail(error);
       }

@@ -13,7 +13,7 @@ export const COUNT = {
   flushes: 4,
   others: 5,
   failures: 6,
-  kicks: 7,
+  notifications: 7,
 } as const;
 
 /** Counters of a device since it was opened, all queues together; a reset does not clear them. Requests are counted when they are queued. */
@@ -33,7 +33,7 @@ export interface BlkStatistics {
   /** Requests that were answered with another status than OK. */
   readonly failures: number;
   /** Doorbells that were rung. */
-  readonly kicks: number;
+  readonly notifications: number;
   /** Interrupts that were taken from eventfds. */
   readonly interrupts: number;
   /** Times that the device was reset after the first start. */

@@ -51,7 +51,7 @@ export class PortBuffers implements Disposable {
   /** Posts all receive buffers: once, when the device runs. */
   start(): void {
     for (let slot = 0; slot < this.#incoming.count; slot++) this.#post(slot);
-    this.receiveQueue.kick();
+    this.receiveQueue.flush();
   }
 
   /** Copies what has come in. @returns bytes; 0: nothing @throws DeviceError when the device lies */
@@ -73,7 +73,7 @@ export class PortBuffers implements Disposable {
           emptied = true;
         }
       }
-      if (emptied) this.receiveQueue.kick();
+      if (emptied) this.receiveQueue.flush();
     } catch (error) {
       // What came before the lie is good; the next call throws what happened.
       if (copied === 0) throw error;
@@ -90,7 +90,7 @@ export class PortBuffers implements Disposable {
     into.set(this.#incoming.views[slot]!.subarray(0, bytes));
     this.#drop();
     this.#post(slot);
-    this.receiveQueue.kick();
+    this.receiveQueue.flush();
     return bytes;
   }
 
@@ -106,7 +106,7 @@ export class PortBuffers implements Disposable {
       pool.add(slot, count, false);
       taken += count;
     }
-    if (taken > 0) this.transmitQueue.kick();
+    if (taken > 0) this.transmitQueue.flush();
     this.counts.sent += taken;
     return taken;
   }
@@ -136,7 +136,7 @@ export class PortBuffers implements Disposable {
       this.#drop();
       this.#post(slot);
     }
-    this.receiveQueue.kick();
+    this.receiveQueue.flush();
   }
 
   /** Unmaps the buffers. The queues are their device's. */

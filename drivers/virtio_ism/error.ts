@@ -53,7 +53,7 @@ export class IsmError extends DeviceError {
       : `${MEANINGS[ackName]} (${ackName})`;
     const hint = ackName === undefined ? undefined : HINTS[ackName];
     super(`${what}: ${answer}`, { function: functionName, queue: ISM_QUEUE.control, field: "ack" }, {
-      ...(hint === undefined ? {} : { hint }),
+      hint,
     });
     this.command = command;
     this.ack = ack;

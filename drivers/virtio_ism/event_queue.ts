@@ -31,7 +31,7 @@ export class EventQueue implements Disposable {
   start(): void {
     if (!this.#interrupts) this.#queue.suppressInterrupts();
     for (let slot = 0; slot < this.#slots.count; slot++) this.#post(slot);
-    this.#queue.kick();
+    this.#queue.flush();
   }
 
   /** Calls `each` for every buffer that came back, then posts it again. @throws DeviceError when the device broke the ring */
@@ -46,7 +46,7 @@ export class EventQueue implements Disposable {
           each(this.#slots.views[slot]!, used.lengths[i]!);
           this.#post(slot);
         }
-        queue.kick();
+        queue.flush();
       }
     } while (this.#interrupts && queue.enableInterrupts());
   }

@@ -253,7 +253,7 @@ export class ReceiveQueue implements WaitTarget {
 
   /** Makes recycled slots visible to the device, and notifies it when it asks for that. */
   flush(): void {
-    if (this.#queue.kick()) this.#counts[COUNT.kicks]!++;
+    if (this.#queue.flush()) this.#counts[COUNT.notifications]!++;
   }
 
   /** True when `receiveBurst` has something to look at. */

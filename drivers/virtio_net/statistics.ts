@@ -5,7 +5,7 @@
  */
 
 /** Places in a queue's counter array. */
-export const COUNT = { frames: 0, bytes: 1, dropped: 2, kicks: 3 } as const;
+export const COUNT = { frames: 0, bytes: 1, dropped: 2, notifications: 3 } as const;
 
 /** Counters of one direction. */
 export interface QueueStatistics {
@@ -16,7 +16,7 @@ export interface QueueStatistics {
   /** Received frames of no length; sends that found no free buffer. */
   readonly dropped: number;
   /** Doorbells that were rung. */
-  readonly kicks: number;
+  readonly notifications: number;
 }
 
 /** Counters of a device since it was opened; a reset does not clear them. */
@@ -42,6 +42,6 @@ export function queueStatistics(counts: Float64Array): QueueStatistics {
     frames: counts[COUNT.frames]!,
     bytes: counts[COUNT.bytes]!,
     dropped: counts[COUNT.dropped]!,
-    kicks: counts[COUNT.kicks]!,
+    notifications: counts[COUNT.notifications]!,
   };
 }

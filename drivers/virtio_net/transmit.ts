@@ -127,7 +127,7 @@ export class TransmitQueue implements WaitTarget {
 
   /** Makes sent frames visible to the device, and notifies it when it asks for that. */
   flush(): void {
-    if (this.#queue.kick()) this.#counts[COUNT.kicks]!++;
+    if (this.#queue.flush()) this.#counts[COUNT.notifications]!++;
   }
 
   /** Takes slots back that the device is done with. @returns how many */

@@ -10,7 +10,7 @@
 /** Options common to all errors of this library. */
 export interface RingsideErrorOptions {
   /** What the reader can do about it, as one sentence or command. */
-  hint?: string;
+  hint?: string | undefined;
   /** The error underneath. */
   cause?: unknown;
 }

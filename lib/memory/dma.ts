@@ -45,9 +45,9 @@ export interface DmaOptions {
   /** For messages and accounting, such as `queue 0 rings`. */
   readonly label?: string;
   /** Default: the device reads and writes. */
-  readonly access?: DmaAccess;
+  readonly access?: DmaAccess | undefined;
   /** Only IOVAs below 4 GiB will do. */
-  readonly below4GiB?: boolean;
+  readonly below4GiB?: boolean | undefined;
   /** Huge pages: `try` (default, for 1 MiB and more), `never`, or `must`. */
   readonly huge?: "try" | "never" | "must";
 }
@@ -234,8 +234,8 @@ export class DmaSpace implements Disposable {
     try {
       const alignment = memory.sizeBytes % HUGE_PAGE_BYTES === 0 ? BigInt(HUGE_PAGE_BYTES) : undefined;
       iova = this.takeIova(memory.sizeBytes, {
-        ...(alignment === undefined ? {} : { alignment }),
-        ...(options.below4GiB === undefined ? {} : { below4GiB: options.below4GiB }),
+        alignment,
+        below4GiB: options.below4GiB,
       });
       this.#mapper.mapDma(memory, file, iova, memory.sizeBytes, access);
     } catch (error) {

@@ -17,9 +17,9 @@ export interface IovaRange {
 /** What `IovaAllocator.allocate` is asked for. */
 export interface IovaRequest {
   /** A power of two; default the allocator's page size. */
-  readonly alignment?: bigint;
+  readonly alignment?: bigint | undefined;
   /** For devices with 32-bit DMA: nothing above 4 GiB will do. Without it the space below 4 GiB is only used first. */
-  readonly below4GiB?: boolean;
+  readonly below4GiB?: boolean | undefined;
 }
 
 const FOUR_GIB = 1n << 32n;

@@ -102,7 +102,7 @@ pathTest(
       const slot = queue!.reserve();
       queue!.submit(slot, BLK_TYPE.in, PART.first, SECTOR_BYTES);
       const answer = blk.waitComplete(10_000);
-      queue!.kick();
+      queue!.notify();
       assert(await answer, `request ${number} was not answered`);
       assertEquals([queue!.complete(burst), burst.slots[0], burst.statuses[0]], [1, slot, BLK_STATUS.ok]);
       queue!.release(slot);
@@ -215,7 +215,7 @@ for (const packed of [true, false]) {
         fillWrite(write, other.queue.data(slot));
         other.queue.submit(slot, BLK_TYPE.out, write.sector, write.sectors * SECTOR_BYTES);
       }
-      other.queue.kick();
+      other.queue.notify();
       assertEquals(device.resetQueue(0), { completed: [], inFlight: [] });
       reset.queue.close();
       reset = request(0, size);

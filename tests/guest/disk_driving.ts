@@ -54,7 +54,7 @@ async function run(
       queue.submit(slot, request.type, request.sector, request.sectors * SECTOR_BYTES);
       inSlots.set(slot, request);
     }
-    queue.kick();
+    queue.notify();
     most = Math.max(most, queue.inFlight);
     if (queue.complete(burst) === 0) {
       if (await wait(PATIENCE_MS)) continue;

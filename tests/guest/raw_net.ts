@@ -69,7 +69,7 @@ export class RawNet implements Disposable {
     this.#frames = transport.dma.allocate(SLOTS * SLOT_BYTES, { label: "raw transmit buffers" });
     device.driverOk();
     for (let slot = 0; slot < SLOTS; slot++) this.#post(slot);
-    this.#receive.kick();
+    this.#receive.flush();
   }
 
   /** Frames that arrived. */
@@ -99,7 +99,7 @@ export class RawNet implements Disposable {
       // All of them first: the ids that were taken are free, and posting gives them to other slots.
       const slots = Array.from({ length: taken }, (_, i) => this.#check(used.ids[i]!, used.lengths[i]!));
       for (const slot of slots) this.#post(slot);
-      if (taken > 0) this.#receive.kick();
+      if (taken > 0) this.#receive.flush();
       else if (performance.now() > until) {
         throw new TimeoutError(`${this.received} of ${count} frames arrived`);
       }
@@ -114,7 +114,7 @@ export class RawNet implements Disposable {
       const bytes = NET_HDR_BYTES + stream.fill(number, body(this.#frames, slot));
       this.#transmitSlots.set(this.#transmit.addSingle(...halves(this.#frames, slot), bytes, false), slot);
     }
-    this.#transmit.kick();
+    this.#transmit.flush();
   }
 
   /** Looks until the device has given all sent frames back. */
@@ -142,7 +142,7 @@ export class RawNet implements Disposable {
     this.#receiveSlots.clear();
     this.#receive.reoffer(inFlight).forEach((id, i) => this.#receiveSlots.set(id, slots[i]!));
     for (const slot of back) this.#post(slot);
-    this.#receive.kick();
+    this.#receive.flush();
     return { returned: back.length, inFlight: slots.length };
   }
 
@@ -156,7 +156,7 @@ export class RawNet implements Disposable {
     this.#transmit = this.device.createQueue(TRANSMIT, { size });
     this.#transmitSlots.clear();
     this.#transmit.reoffer(inFlight).forEach((id, i) => this.#transmitSlots.set(id, slots[i]!));
-    this.#transmit.kick();
+    this.#transmit.flush();
     return { returned: completed.length, inFlight: slots.length };
   }
 

@@ -51,7 +51,7 @@ pathTest("1.5 a queue that was reset alone interrupts again when it is set up ag
   const used = usedBurst(1);
   for (let round = 0; round < 3; round++) {
     queue.addSingle(buffer.iovaLo, buffer.iovaHi, 1000, true);
-    queue.kick();
+    queue.flush();
     // A fresh ring asks for an interrupt.
     epoll.waitBlocking(10_000);
     assertEquals(eventFd.take(), 1, `no interrupt in round ${round}`);

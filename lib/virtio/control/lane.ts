@@ -100,7 +100,7 @@ export class CommandLane<C extends Command> implements Disposable {
   notify(): void {
     if (!this.#unpublished) return;
     this.#unpublished = false;
-    this.queue.kick();
+    this.queue.flush();
   }
 
   /**

@@ -50,7 +50,7 @@ export class BufferPool implements Disposable {
     if (!Number.isSafeInteger(slotBytes) || slotBytes <= 0) {
       throw new UsageError(`${label} of ${shown(slotBytes)} bytes`);
     }
-    this.#memory = dma.allocate(count * stride, access === undefined ? { label } : { label, access });
+    this.#memory = dma.allocate(count * stride, { label, access });
     this.queue = queue;
     this.count = count;
     this.slotBytes = slotBytes;

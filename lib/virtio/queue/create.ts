@@ -82,7 +82,7 @@ function create(transport: VirtioTransport, index: number, options: VirtqueueOpt
     : splitLayout(size, segments);
   const memory = transport.dma.allocate(layout.totalBytes, {
     label: `queue ${index} rings`,
-    ...(options.below4GiB === undefined ? {} : { below4GiB: options.below4GiB }),
+    below4GiB: options.below4GiB,
   });
   try {
     const parts = {
@@ -93,7 +93,7 @@ function create(transport: VirtioTransport, index: number, options: VirtqueueOpt
       doorbell: { ring: () => {} },
       eventIndex: (features & FEATURE.EVENT_IDX) !== 0n,
       inOrder: (features & FEATURE.IN_ORDER) !== 0n,
-      ...(options.gate === undefined ? {} : { gate: options.gate }),
+      gate: options.gate,
     };
     const queue = start.layout === "packed"
       ? new PackedQueue({ ...parts, layout, start })

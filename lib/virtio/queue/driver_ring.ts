@@ -50,7 +50,7 @@ export interface DriverRingParts {
   /** VIRTIO_F_IN_ORDER was negotiated. Default false. */
   readonly inOrder?: boolean;
   /** Without one, the queue may always notify. */
-  readonly gate?: NotifyGate;
+  readonly gate?: NotifyGate | undefined;
 }
 
 const MAX_CHAIN_BYTES = 2 ** 32;
@@ -314,7 +314,7 @@ export abstract class DriverRing implements Virtqueue {
   abstract enableInterrupts(): boolean;
   abstract snapshot(): QueueSnapshot;
 
-  kick(): boolean {
+  flush(): boolean {
     if (!this.publish()) return false;
     this.notify();
     return true;

@@ -102,7 +102,7 @@ export interface Virtqueue extends Disposable {
   /** Rings the doorbell. */
   notify(): void;
   /** `publish`, then `notify` when needed. @returns whether it was. */
-  kick(): boolean;
+  flush(): boolean;
 
   /** True when the device has returned something that was not taken yet. */
   hasUsed(): boolean;

@@ -198,7 +198,7 @@ async function differential(
   while (done < requests) {
     for (const queue of blk.queues) {
       for (let tries = 0; tries < 16 && inFlight < depth && begun < requests; tries++) start(queue);
-      queue.kick();
+      queue.notify();
     }
     let any = 0;
     for (const queue of blk.queues) {

@@ -60,7 +60,7 @@ const POLLERS: Readonly<
       const poll = () => {
         const slot = queue.reserve();
         if (slot >= 0) queue.submit(slot, 0, 0, 512);
-        queue.kick();
+        queue.notify();
         queue.complete(burst);
         for (let i = 0; i < burst.count; i++) queue.release(burst.slots[i]!);
       };

@@ -41,7 +41,7 @@ export class VirtioEcho extends VirtioDriver {
     pool.addPart(0, 0, bytes.length);
     pool.addPart(0, MOST_BYTES, MOST_BYTES);
     pool.commit(0);
-    pool.queue.kick();
+    pool.queue.flush();
     if (!await this.#life.wait(pool.queue, timeoutMs)) {
       throw new TimeoutError(`${this.transport.name}: no echo`);
     }

@@ -47,7 +47,12 @@ Deno.test("frames out: a zero header of 12 bytes, then the frame, byte for byte"
     assertEquals(bytes.subarray(0, 12), new Uint8Array(12));
     assertEquals(bytes.subarray(12), testFrame(length, length));
   }
-  assertEquals(net.statistics().transmitted, { frames: 3, bytes: 14 + 60 + 1514, dropped: 0, kicks: 3 });
+  assertEquals(net.statistics().transmitted, {
+    frames: 3,
+    bytes: 14 + 60 + 1514,
+    dropped: 0,
+    notifications: 3,
+  });
 });
 
 Deno.test("frames that are too short or too long are UsageErrors and leave nothing behind", async () => {

@@ -29,7 +29,7 @@ Deno.test("slots are taken, added, returned under their own numbers and given ba
     pool.views[slot]![0] = slot;
     pool.add(slot, 100, false);
   }
-  queue.kick();
+  queue.flush();
   const heads = slots.map(() => ring.pop()!);
   const seen = heads.map(({ parts: [one] }) => transport.iommu.at(one!.iova, 100, false).getUint8(0));
   assertEquals(seen, slots);
@@ -38,7 +38,7 @@ Deno.test("slots are taken, added, returned under their own numbers and given ba
   for (const slot of [5, 2]) ring.push(heads[slot]!.head, 0);
   assertEquals([pool.takeUsed(used), ...used.ids.subarray(0, 2)], [2, 5, 2]);
   for (const slot of [5, 2]) pool.add(slot, 100, false);
-  queue.kick();
+  queue.flush();
   const [first, second] = [ring.pop()!, ring.pop()!];
   for (const { head } of [second, first]) ring.push(head, 0);
   assertEquals([pool.takeUsed(used), ...used.ids.subarray(0, 2)], [2, 2, 5]);

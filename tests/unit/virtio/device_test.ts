@@ -194,10 +194,10 @@ Deno.test("reset closes the queues, forgets the features, and starts over on the
   const queue = device.createQueue(0);
   device.driverOk();
   queue.addSingle(0, 0, 1, true);
-  queue.kick();
+  queue.flush();
   device.reset();
   assertEquals([device.state, device.features, queue.closed], ["idle", 0n, true]);
-  assertThrows(() => queue.kick(), ClosedError);
+  assertThrows(() => queue.flush(), ClosedError);
   assertEquals(transport.dma.usage.allocations, 0);
   device.negotiate();
   device.createQueue(0);

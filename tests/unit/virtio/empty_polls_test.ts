@@ -39,7 +39,7 @@ for (const [layout, fixtureOf] of Object.entries({ split, packed })) {
       const { queue } = fixture;
       const into = usedBurst(8);
       const ids = [1, 2].map(() => queue.addSingle(0, 0, 16, true));
-      queue.kick();
+      queue.flush();
       const look = () => call === "takeUsed" ? queue.takeUsed(into) : queue.hasUsed();
       for (let i = 0; i < 10 * MOST_LOOKS; i++) assertEquals(Number(look()), 0);
       assert(asked >= 10 && asked < 10 * MOST_LOOKS / 100, `asked ${asked} times`);
@@ -63,7 +63,7 @@ for (const [layout, fixtureOf] of Object.entries({ split, packed })) {
         for (let i = 0; i < MOST_LOOKS; i++) look();
       }, PeerGoneError);
       assertStrictEquals(error, reason);
-      for (const one of [look, () => queue.kick(), () => queue.enableInterrupts()]) {
+      for (const one of [look, () => queue.flush(), () => queue.enableInterrupts()]) {
         assertStrictEquals(assertThrows(one, PeerGoneError), reason);
       }
       // What must be given back to its owner is still known.

@@ -84,7 +84,7 @@ Deno.test("N-3.16 a device's whole life by single fields, and not one command fo
     model.onNotify = () => notified++;
     for (let i = 0; i < 5; i++) {
       assert(queue.addSingle(memory.iovaLo, memory.iovaHi, 64, true) >= 0);
-      queue.kick();
+      queue.flush();
     }
     assertEquals(notified, 5);
     const commands = model.log.slice(length);

@@ -146,7 +146,7 @@ Deno.test("2.3 descriptors, available and used ring at the legacy places: a chai
       queue.segment(iovaLo + 128, iovaHi, 1);
       const id = queue.commit();
       ring.availableEvent = ring.next;
-      queue.kick();
+      queue.flush();
       assertEquals(notified, round + 1);
       const chain = ring.pop()!;
       assertEquals(chain.table, (features & INDIRECT) !== 0);
@@ -174,14 +174,14 @@ Deno.test("legacy devices set used lengths wrongly: more than the chain has for 
   queue.addSingle(memory.iovaLo, memory.iovaHi, 100, false);
   queue.addSingle(memory.iovaLo, memory.iovaHi, 60, true);
   queue.addSingle(memory.iovaLo, memory.iovaHi, 60, true);
-  queue.kick();
+  queue.flush();
   const ring = model.ring(0);
   for (const length of [100, 0xffff_ffff, 59]) ring.push(ring.pop()!.head, length);
   const used = usedBurst(8);
   assertEquals(queue.takeUsed(used), 3);
   assertEquals([...used.lengths.subarray(0, 3)], [0, 60, 59]);
   queue.addSingle(memory.iovaLo, memory.iovaHi, 60, true);
-  queue.kick();
+  queue.flush();
   ring.push(7, 0);
   assertThrows(() => queue.takeUsed(used), DeviceError, "the device returned 7");
 });
@@ -525,7 +525,7 @@ Deno.test("reset closes the queues, and the same transport negotiates again; sus
   device.driverOk();
   using memory = transport.dma.allocate(4096);
   for (let i = 0; i < 3; i++) queue.addSingle(memory.iovaLo + 64 * i, memory.iovaHi, 10 + i, true);
-  queue.kick();
+  queue.flush();
   model.ring(0).push(model.ring(0).pop()!.head, 4);
   assertEquals(device.suspend(), new Map());
   assertThrows(() => device.resume(), UsageError, "were not taken");

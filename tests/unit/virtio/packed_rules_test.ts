@@ -233,26 +233,26 @@ Deno.test("1.4 device event suppression: ENABLE, DISABLE, reserved and DESC with
   using fixture = packedFixture({ size: 4 });
   const { queue, ring, notified } = fixture;
   const into = usedBurst(4);
-  const kicked = (desc: number, flags: number) => {
+  const flushed = (desc: number, flags: number) => {
     ring.setDeviceEvent(desc, flags);
     const id = queue.addSingle(0, 0, 1, true);
     const before = notified.length;
-    const said = queue.kick();
+    const said = queue.flush();
     assertEquals(notified.length - before, said ? 1 : 0);
     ring.pop();
     ring.push(id, 0, 1);
     queue.takeUsed(into);
     return said;
   };
-  assertEquals(kicked(0, 0), true);
-  assertEquals(kicked(0, 1), false);
+  assertEquals(flushed(0, 0), true);
+  assertEquals(flushed(0, 1), false);
   assertEquals(
-    kicked(3, 2),
+    flushed(3, 2),
     true,
     "DESC means nothing here: a spurious notification is allowed, a missing one is not",
   );
-  assertEquals(kicked(0, 3), true);
-  assertEquals(kicked(0, 0xfffd), false, "reserved bits are ignored: DISABLE");
+  assertEquals(flushed(0, 3), true);
+  assertEquals(flushed(0, 0xfffd), false, "reserved bits are ignored: DISABLE");
 });
 
 Deno.test("1.4 event index: the decision equals a search through the descriptors just filled, in rings of any size", () => {

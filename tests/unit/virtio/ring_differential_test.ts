@@ -100,9 +100,9 @@ abstract class Lane {
     }
   }
 
-  checkKick(notify: boolean): void {
+  checkFlush(notify: boolean): void {
     const before = this.doorbells.length;
-    if (this.queue.kick() !== notify) this.fail(`kick: not ${notify}`);
+    if (this.queue.flush() !== notify) this.fail(`flush: not ${notify}`);
     if (this.doorbells.length - before !== (notify ? 1 : 0)) this.fail("doorbell");
     if (!notify) return;
     const expected = this.variant.notificationData ? this.expectedDoorbell() : 0;
@@ -261,7 +261,7 @@ function run(seed: number, operations: number, variant: Variant, counts: Counts)
     if (need < total) counts.tables++;
   };
 
-  const kick = () => {
+  const flush = () => {
     let wish: Wish = random.below(2) === 0 ? "always" : "never";
     if (eventIndex && random.below(4) > 0) {
       // One of the chains in question, one of those before, or the one that is next: no further than a lap from here.
@@ -276,7 +276,7 @@ function run(seed: number, operations: number, variant: Variant, counts: Counts)
     for (const lane of lanes) lane.wish(wish, reference.published);
     const fresh = reference.committed > reference.published;
     const notify = reference.publish(wish);
-    for (const lane of lanes) lane.checkKick(notify);
+    for (const lane of lanes) lane.checkFlush(notify);
     if (fresh) counts[notify ? "notified" : "quiet"]++;
   };
 
@@ -316,7 +316,7 @@ function run(seed: number, operations: number, variant: Variant, counts: Counts)
   for (let step = 0; step < operations; step++) {
     const choice = random.below(100);
     if (choice < 40) add();
-    else if (choice < 55) kick();
+    else if (choice < 55) flush();
     else if (choice < 72) {
       for (let n = 1 + random.below(4); n > 0; n--) {
         const chain = reference.pop();

@@ -168,7 +168,7 @@ class Fuzz {
       case 4:
         return this.add();
       case 5:
-        queue.kick();
+        queue.flush();
         this.unpublished = [];
         return;
       case 6:

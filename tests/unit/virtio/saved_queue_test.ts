@@ -120,7 +120,7 @@ Deno.test("6.1 a fresh ring at any index: both indices stand there, events ask t
     for (let n = 0; n < 10; n++) {
       const id = addChain(queue, [1], [2]);
       // The ring's own memory asks for the first notification; later the device would.
-      assertEquals(queue.kick(), n === 0);
+      assertEquals(queue.flush(), n === 0);
       if (n === 0) {
         const next = (index + 1) & 0xffff;
         assertEquals(notified, [{ queue: 0, nextOffset: next & 0x7fff, nextWrap: next >> 15 }]);
@@ -269,7 +269,7 @@ Deno.test("restart asks for notifications and interrupts as a new ring does, wha
     packed.queue.restart();
     assertEquals(packed.ring.driverEvent, { desc: 0, flags: 0 });
     packed.queue.addSingle(0, 0, 1, true);
-    assertEquals(packed.queue.kick(), true);
+    assertEquals(packed.queue.flush(), true);
 
     using split = ringFixture({ size: 4, eventIndex });
     split.queue.suppressInterrupts();
@@ -278,7 +278,7 @@ Deno.test("restart asks for notifications and interrupts as a new ring does, wha
     split.queue.restart();
     assertEquals([split.ring.availableFlags, split.ring.usedEvent], [0, 0]);
     split.queue.addSingle(0, 0, 1, true);
-    assertEquals(split.queue.kick(), true);
+    assertEquals(split.queue.flush(), true);
   }
 });
 

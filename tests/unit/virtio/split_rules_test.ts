@@ -260,11 +260,11 @@ Deno.test("1.3 without event index, used.flags decides about notifications", () 
   const { queue, ring, notified } = fixture;
   ring.usedFlags = 1;
   queue.addSingle(0, 0, 1, true);
-  assertEquals(queue.kick(), false);
+  assertEquals(queue.flush(), false);
   assertEquals(notified.length, 0);
   ring.usedFlags = 0;
   queue.addSingle(0, 0, 1, true);
-  assertEquals(queue.kick(), true);
+  assertEquals(queue.flush(), true);
   assertEquals(notified.length, 1);
 });
 
@@ -312,7 +312,7 @@ Deno.test("1.6 the doorbell is given the available index as offset and wrap", ()
   const into = usedBurst(256);
   for (let round = 0; round < 258; round++) {
     for (let i = 0; i < 256; i++) queue.addSingle(0, 0, 1, true);
-    queue.kick();
+    queue.flush();
     for (let chain = ring.pop(); chain !== undefined; chain = ring.pop()) ring.push(chain.head, 0);
     queue.takeUsed(into);
   }
@@ -390,7 +390,7 @@ Deno.test("1.1 a queue does not notify before DRIVER_OK", () => {
   const gate = { live: false };
   using fixture = ringFixture({ size: 8, gate });
   fixture.queue.addSingle(0, 0, 1, true);
-  assertThrows(() => fixture.queue.kick(), UsageError, "DRIVER_OK");
+  assertThrows(() => fixture.queue.flush(), UsageError, "DRIVER_OK");
   assertEquals(fixture.notified.length, 0);
   gate.live = true;
   fixture.queue.notify();
@@ -413,7 +413,7 @@ Deno.test("after close every call is a ClosedError, also when the memory went aw
       () => queue.addSingle(0, 0, 1, true),
       () => queue.publish(),
       () => queue.notify(),
-      () => queue.kick(),
+      () => queue.flush(),
       () => queue.hasUsed(),
       () => queue.takeUsed(into),
       () => queue.suppressInterrupts(),

@@ -72,7 +72,7 @@ for (const profile of ["queue-state", "spec"] as const) {
             if (id < 0) continue;
             serials.set(id, serial++);
           }
-          if (random.below(4) > 0) queue.kick();
+          if (random.below(4) > 0) queue.flush();
           const held: { id: number; count: number; first: number }[] = [];
           for (let n = random.below(6); n > 0; n--) {
             const chain = pop();
@@ -102,7 +102,7 @@ for (const profile of ["queue-state", "spec"] as const) {
         for (let chain = pop(); chain !== undefined; chain = pop()) push(chain);
         take();
         assertEquals(delivered.length, serial - 1 - serials.size);
-        queue.kick();
+        queue.flush();
         for (let chain = pop(); chain !== undefined; chain = pop()) push(chain);
         take();
         assertEquals(
@@ -120,7 +120,7 @@ for (const profile of ["queue-state", "spec"] as const) {
 Deno.test("N-6.1 N-6.2 A-6.5 order of a suspend and a resume on the registers", () => {
   const { transport, device, queue } = live(bit(40) | bit(34), "queue-state");
   queue.addSingle(0, 0, 1, true);
-  queue.kick();
+  queue.flush();
   transport.log.length = 0;
   device.suspend();
   assertEquals(transport.log, ["reset", "read state 1"]);
@@ -149,7 +149,7 @@ Deno.test("in another device: the saved queue starts where it stood, and goes on
   const from = live(bit(40) | bit(34) | bit(28), "queue-state", 6);
   for (let n = 0; n < 8; n++) {
     addChain(from.queue, [n + 1], []);
-    from.queue.kick();
+    from.queue.flush();
     if (n % 4 === 3) continue;
     from.push(from.pop()!);
     from.queue.takeUsed(into);
@@ -172,7 +172,7 @@ Deno.test("in another device: the saved queue starts where it stood, and goes on
   assertEquals(queue.position, saved.state);
   queue.reoffer(saved.inFlight);
   device.driverOk();
-  assertEquals(queue.kick(), true);
+  assertEquals(queue.flush(), true);
   const ring = transport.packed(1);
   const lengths = [ring.pop(), ring.pop()].map((chain) => chain?.parts[0]?.length);
   assertEquals(lengths, saved.inFlight.map(({ readable }) => readable[0]!.lengthBytes));
@@ -237,7 +237,7 @@ Deno.test("1.5 resetQueue: what came back and what did not; the queue is closed,
   for (const packed of [0n, bit(34)]) {
     const { transport, device, queue, pop, push } = live(bit(40) | packed, "spec");
     const ids = [addChain(queue, [1], [2]), addChain(queue, [3], []), addChain(queue, [4], [])];
-    queue.kick();
+    queue.flush();
     pop();
     push(pop()!);
     const remains = device.resetQueue(1);
@@ -245,14 +245,14 @@ Deno.test("1.5 resetQueue: what came back and what did not; the queue is closed,
     assertEquals(remains.inFlight.map(({ id }) => id), [ids[0]!, ids[2]!]);
     assertEquals([remains.fault, queue.closed, device.state], [undefined, true, "live"]);
     assert(transport.log.includes("reset queue 1"));
-    assertThrows(() => queue.kick(), ClosedError);
+    assertThrows(() => queue.flush(), ClosedError);
     assertThrows(() => device.createQueue(0), UsageError, "negotiated");
     assertThrows(() => device.resetQueue(1), UsageError, "not set up");
 
     const again = device.createQueue(1, { size: 16 });
     assertEquals(again.size, 16);
     again.reoffer(remains.inFlight);
-    again.kick();
+    again.flush();
     assertEquals([pop()?.first, pop()?.first, pop()], [1, 4, undefined]);
     assertThrows(() => device.createQueue(1), UsageError, 'needs "negotiated"');
     device.close();
@@ -295,7 +295,7 @@ Deno.test("1.5 resetQueue takes the vector away: the queue set up again has the 
 Deno.test("1.5 resetQueue brings a queue back that the device broke, with every chain accounted for once", () => {
   const { transport, device, queue, pop, push } = live(bit(40) | bit(34), "spec");
   const ids = [addChain(queue, [1], []), addChain(queue, [2], [])];
-  queue.kick();
+  queue.flush();
   pop();
   pop();
   push({ id: ids[1]!, count: 1 });
@@ -315,6 +315,6 @@ Deno.test("1.5 resetQueue that the transport refuses leaves the queue as it was"
   };
   queue.addSingle(0, 0, 1, true);
   assertThrows(() => device.resetQueue(1), UnsupportedError);
-  assertEquals([queue.closed, queue.inFlight, queue.kick()], [false, 1, true]);
+  assertEquals([queue.closed, queue.inFlight, queue.flush()], [false, 1, true]);
   transport.close();
 });
