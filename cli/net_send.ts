@@ -5,7 +5,7 @@
  */
 import type { VirtioNet } from "../drivers/virtio_net.ts";
 import { type CapturedFrame, CaptureReader } from "../lib/capture/mod.ts";
-import { EventLoopTurns } from "../examples/event_loop_turns.ts";
+import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
 import { TimeoutError, UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { openNet } from "./driving.ts";

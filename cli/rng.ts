@@ -4,7 +4,7 @@
  * @module
  */
 import { VirtioRng } from "../drivers/virtio_rng.ts";
-import { EventLoopTurns } from "../examples/event_loop_turns.ts";
+import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
 import { O, OwnedFd, SyscallError, writeAll } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";

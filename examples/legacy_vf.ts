@@ -28,11 +28,11 @@ import {
   type ExchangeOptions,
   exchangePolled,
   type ExchangeResult,
-} from "./exchange.ts";
+} from "../drivers/virtio_net/exchange.ts";
 import { type Observer, puttingBack, resultText, withToken } from "./host_steps.ts";
-import { type LegacyVfIdentity, readLegacyVfIdentity } from "./legacy_vf_identity.ts";
+import { type LegacyVfIdentity, readLegacyVfIdentity } from "../drivers/virtio_net/legacy_vf_identity.ts";
 import { stepText } from "./step_text.ts";
-import { TestFrames } from "./test_frames.ts";
+import { TestFrames } from "../drivers/virtio_net/test_frames.ts";
 
 /** What to do. */
 export interface LegacyVfOptions {

@@ -12,7 +12,7 @@ import { DeviceError, UsageError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
 import { openTransport, type VirtioTransport } from "../lib/virtio/mod.ts";
 import { takeInOrder } from "./take_in_order.ts";
-import { TestFrames } from "./test_frames.ts";
+import { TestFrames } from "../drivers/virtio_net/test_frames.ts";
 
 const FRAMES = 20_000;
 const MOVE_AFTER = FRAMES / 2;

@@ -18,9 +18,9 @@ import {
   openTransport,
   type VirtioTransport,
 } from "../lib/virtio/mod.ts";
-import { EventLoopTurns } from "./event_loop_turns.ts";
+import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
 import { takeInOrder } from "./take_in_order.ts";
-import { TestFrames } from "./test_frames.ts";
+import { TestFrames } from "../drivers/virtio_net/test_frames.ts";
 
 /** A VF to move to: opened, and driven by nobody. */
 export interface MoveTarget {

@@ -15,10 +15,10 @@ import {
   type ExchangeOptions,
   exchangePolled,
   type ExchangeResult,
-} from "./exchange.ts";
+} from "../drivers/virtio_net/exchange.ts";
 import { type Observer, puttingBack, resultText, withToken } from "./host_steps.ts";
 import { stepText } from "./step_text.ts";
-import { TestFrames } from "./test_frames.ts";
+import { TestFrames } from "../drivers/virtio_net/test_frames.ts";
 
 export type { Observer };
 

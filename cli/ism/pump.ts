@@ -5,7 +5,7 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import type { IsmChannel } from "../../drivers/virtio_ism_channel.ts";
-import { EventLoopTurns } from "../../examples/event_loop_turns.ts";
+import { EventLoopTurns } from "../../lib/wait/event_loop_turns.ts";
 import { PeerGoneError, UsageError } from "../../lib/errors/mod.ts";
 import type { Meter } from "./meter.ts";
 import { PatientInput, PatientOutput } from "./standard_streams.ts";

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { VirtioNet } from "../../drivers/virtio_net.ts";
 import { VirtioRng } from "../../drivers/virtio_rng.ts";
-import { TestFrames } from "../../examples/test_frames.ts";
+import { TestFrames } from "../../drivers/virtio_net/test_frames.ts";
 import { TimeoutError } from "../../lib/errors/mod.ts";
 import type { LinuxHost } from "../../lib/host/mod.ts";
 import { FEATURE, type RingOptions } from "../../lib/virtio/mod.ts";

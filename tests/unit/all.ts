@@ -150,6 +150,7 @@ import "./virtio/admin/parts_test.ts";
 import "./virtio/admin/queues_test.ts";
 import "./virtio/admin/turns_test.ts";
 import "./virtio/admin_resolutions_test.ts";
+import "./virtio/array_transport_test.ts";
 import "./virtio/buffer_pool_test.ts";
 import "./virtio/constants/blk_console_test.ts";
 import "./virtio/constants/constants_test.ts";

@@ -3,7 +3,10 @@
  * knows. Started by `admin_in_guest_test.ts` with one `AdminTask` in JSON.
  */
 import { AdminCommandError, type AdminMember, VirtioAdmin } from "../../../drivers/virtio_admin.ts";
-import { type LegacyVfIdentity, readLegacyVfIdentity } from "../../../examples/legacy_vf_identity.ts";
+import {
+  type LegacyVfIdentity,
+  readLegacyVfIdentity,
+} from "../../../drivers/virtio_net/legacy_vf_identity.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
 import { LinuxHost } from "../../../lib/host/mod.ts";
 import {

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { formatMac } from "../drivers/virtio_net/config.ts";
-import { LEGACY_CFG, type LegacyWidth, MAC_BYTES, NET_CONFIG, NET_FEATURE } from "../lib/virtio/mod.ts";
+import { formatMac } from "./config.ts";
+import { LEGACY_CFG, type LegacyWidth, MAC_BYTES, NET_CONFIG, NET_FEATURE } from "../../lib/virtio/mod.ts";
 
 /** Legacy registers of a VF: `member.legacy` and `member.legacyAsync` are such. */
 export interface LegacyReader {

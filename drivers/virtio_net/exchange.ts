@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { FrameBurst, type VirtioNet } from "../drivers/virtio_net.ts";
-import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";
-import { EventLoopTurns } from "./event_loop_turns.ts";
+import { FrameBurst, type VirtioNet } from "../virtio_net.ts";
+import { DeviceError, TimeoutError } from "../../lib/errors/mod.ts";
+import { EventLoopTurns } from "../../lib/wait/event_loop_turns.ts";
 import type { FrameStream } from "./test_frames.ts";
 
 const BURST = 32;
