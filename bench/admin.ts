@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { VirtioAdmin, VirtioAdminOptions } from "../drivers/virtio_admin.ts";
+import type { VirtioAdmin, VirtioAdminOptions } from "../drivers/admin/virtio_admin.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import { LEGACY_CFG, openTransport, type VirtioTransport } from "../lib/virtio/mod.ts";
 import { ADMIN_QUEUES, useGroup } from "./admin_group.ts";

@@ -5,7 +5,7 @@
  */
 import { startEmulatedHost } from "../cli/emulated_process.ts";
 import { makeTemporaryDirectory, removeTree } from "../cli/temporary_directory.ts";
-import { VirtioAdmin, type VirtioAdminOptions } from "../drivers/virtio_admin.ts";
+import { VirtioAdmin, type VirtioAdminOptions } from "../drivers/admin/virtio_admin.ts";
 import { O, OwnedFd, writeAll } from "../ffi/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";

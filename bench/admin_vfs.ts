@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { VirtioAdmin } from "../drivers/virtio_admin.ts";
-import { type LegacyVfIdentity, readLegacyVfIdentity } from "../drivers/virtio_net/legacy_vf_identity.ts";
+import type { VirtioAdmin } from "../drivers/admin/virtio_admin.ts";
+import { type LegacyVfIdentity, readLegacyVfIdentity } from "../drivers/net/virtio/legacy_vf_identity.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import { ADMIN_QUEUES, useGroup } from "./admin_group.ts";
 import type { BenchRun } from "./bench_run.ts";

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { VirtioNet } from "../drivers/virtio_net.ts";
+import { VirtioNet } from "../drivers/net/virtio_net.ts";
 import { createVirtioModels, EmulatedMachine, readTopology } from "../lib/emulation/mod.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";

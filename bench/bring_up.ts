@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { VirtioNet } from "../drivers/virtio_net.ts";
+import { VirtioNet } from "../drivers/net/virtio_net.ts";
 import { RefusedError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";

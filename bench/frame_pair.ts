@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { FrameBurst, type VirtioNet } from "../drivers/virtio_net.ts";
+import { FrameBurst, type VirtioNet } from "../drivers/net/virtio_net.ts";
 import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";
 
 /** Frames a burst. */

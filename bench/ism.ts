@@ -8,8 +8,8 @@
  * @module
  */
 import { startEmulatedHost } from "../cli/emulated_process.ts";
-import { VirtioIsm } from "../drivers/virtio_ism.ts";
-import { IsmChannel } from "../drivers/virtio_ism_channel.ts";
+import { VirtioIsm } from "../drivers/ism/virtio_ism.ts";
+import { IsmChannel } from "../drivers/ism/ism_channel.ts";
 import {
   makeDirectory,
   O,

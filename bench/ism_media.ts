@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { IsmChannel } from "../drivers/virtio_ism_channel.ts";
+import type { IsmChannel } from "../drivers/ism/ism_channel.ts";
 import { type OwnedFd, read, type UnixSocket, writeAll } from "../ffi/mod.ts";
 import { PeerGoneError, TimeoutError } from "../lib/errors/mod.ts";
 

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { VirtioIsm } from "../drivers/virtio_ism.ts";
-import { IsmChannel } from "../drivers/virtio_ism_channel.ts";
+import { VirtioIsm } from "../drivers/ism/virtio_ism.ts";
+import { IsmChannel } from "../drivers/ism/ism_channel.ts";
 import { O, OwnedFd, UnixSocket } from "../ffi/mod.ts";
 import { EmulatedHost } from "../lib/host/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { VirtioNet, type VirtioNetOptions } from "../drivers/virtio_net.ts";
+import { VirtioNet, type VirtioNetOptions } from "../drivers/net/virtio_net.ts";
 import { NotFoundError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { FrameBurst, type VirtioNet, type VirtioNetOptions } from "../drivers/virtio_net.ts";
+import { FrameBurst, type VirtioNet, type VirtioNetOptions } from "../drivers/net/virtio_net.ts";
 import { Epoll, EventFd, sleepBlocking } from "../ffi/mod.ts";
 import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";
 import type { WaitMode } from "../lib/wait/waiter.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { VirtioBlk, type VirtioBlkOptions } from "../drivers/virtio_blk.ts";
+import { VirtioBlk, type VirtioBlkOptions } from "../drivers/blk/virtio_blk.ts";
 import { O, OwnedFd, read, SyscallError, writeAll } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type ConsolePort, VirtioConsole } from "../drivers/virtio_console.ts";
+import { type ConsolePort, VirtioConsole } from "../drivers/console/virtio_console.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
 import { interruption } from "./interruption.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { VirtioRng } from "../drivers/virtio_rng.ts";
+import { VirtioRng } from "../drivers/rng/virtio_rng.ts";
 import { stepText } from "../examples/step_text.ts";
 import { vfToVf } from "../examples/vf_to_vf.ts";
 import { DeviceError } from "../lib/errors/mod.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { VirtioNet, type VirtioNetOptions } from "../drivers/virtio_net.ts";
+import { VirtioNet, type VirtioNetOptions } from "../drivers/net/virtio_net.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
 import { openOptions, transportOptions } from "./opening.ts";

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { exchangeByInterrupt, exchangePolled } from "../drivers/virtio_net/exchange.ts";
-import { type FrameStream, RecordedFrames, TestFrames } from "../drivers/virtio_net/test_frames.ts";
+import { exchangeByInterrupt, exchangePolled } from "../drivers/net/virtio/exchange.ts";
+import { type FrameStream, RecordedFrames, TestFrames } from "../drivers/net/virtio/test_frames.ts";
 import { CaptureReader } from "../lib/capture/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";

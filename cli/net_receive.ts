@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { FrameBurst, type VirtioNet } from "../drivers/virtio_net.ts";
+import { FrameBurst, type VirtioNet } from "../drivers/net/virtio_net.ts";
 import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
 import { SyscallError } from "../ffi/mod.ts";
 import { CaptureWriter } from "../lib/capture/mod.ts";

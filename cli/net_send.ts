@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { VirtioNet } from "../drivers/virtio_net.ts";
+import type { VirtioNet } from "../drivers/net/virtio_net.ts";
 import { type CapturedFrame, CaptureReader } from "../lib/capture/mod.ts";
 import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
 import { TimeoutError, UsageError } from "../lib/errors/mod.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { VirtioRng } from "../drivers/virtio_rng.ts";
+import { VirtioRng } from "../drivers/rng/virtio_rng.ts";
 import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
 import { O, OwnedFd, SyscallError, writeAll } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { BLK_WISHES } from "../drivers/virtio_blk/features.ts";
-import { consoleWishes } from "../drivers/virtio_console/config.ts";
-import { ismWishes } from "../drivers/virtio_ism/config.ts";
-import { netWishes } from "../drivers/virtio_net/features.ts";
+import { BLK_WISHES } from "../drivers/blk/features.ts";
+import { consoleWishes } from "../drivers/console/config.ts";
+import { ismWishes } from "../drivers/ism/config.ts";
+import { netWishes } from "../drivers/net/virtio/features.ts";
 import { O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
 import { type BehaviourOptions, createVirtioModels } from "../lib/emulation/mod.ts";
 import { PciView } from "../lib/emulation/virtio/views/pci/view.ts";

@@ -5,7 +5,7 @@
  */
 import type { Host, OpenOptions } from "../lib/host/mod.ts";
 import { DEVICE_FEATURE, type VfioPciDevice } from "../lib/vfio/mod.ts";
-import type { ExchangeResult } from "../drivers/virtio_net/exchange.ts";
+import type { ExchangeResult } from "../drivers/net/virtio/exchange.ts";
 
 /** Who watches. */
 export interface Observer {

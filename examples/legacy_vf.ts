@@ -8,8 +8,8 @@
  *
  * @module
  */
-import { type AdminMember, VirtioAdmin } from "../drivers/virtio_admin.ts";
-import { VirtioNet } from "../drivers/virtio_net.ts";
+import { type AdminMember, VirtioAdmin } from "../drivers/admin/virtio_admin.ts";
+import { VirtioNet } from "../drivers/net/virtio_net.ts";
 import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { type Host, openHost, type OpenOptions } from "../lib/host/mod.ts";
 import type { VfioDevice } from "../lib/vfio/mod.ts";
@@ -28,11 +28,11 @@ import {
   type ExchangeOptions,
   exchangePolled,
   type ExchangeResult,
-} from "../drivers/virtio_net/exchange.ts";
+} from "../drivers/net/virtio/exchange.ts";
 import { type Observer, puttingBack, resultText, withToken } from "./host_steps.ts";
-import { type LegacyVfIdentity, readLegacyVfIdentity } from "../drivers/virtio_net/legacy_vf_identity.ts";
+import { type LegacyVfIdentity, readLegacyVfIdentity } from "../drivers/net/virtio/legacy_vf_identity.ts";
 import { stepText } from "./step_text.ts";
-import { TestFrames } from "../drivers/virtio_net/test_frames.ts";
+import { TestFrames } from "../drivers/net/virtio/test_frames.ts";
 
 /** What to do. */
 export interface LegacyVfOptions {

@@ -6,13 +6,13 @@
  *
  * @module
  */
-import { FrameBurst, type SavedNet, VirtioNet } from "../drivers/virtio_net.ts";
+import { FrameBurst, type SavedNet, VirtioNet } from "../drivers/net/virtio_net.ts";
 import { O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
 import { DeviceError, UsageError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
 import { openTransport, type VirtioTransport } from "../lib/virtio/mod.ts";
 import { takeInOrder } from "./take_in_order.ts";
-import { TestFrames } from "../drivers/virtio_net/test_frames.ts";
+import { TestFrames } from "../drivers/net/virtio/test_frames.ts";
 
 const FRAMES = 20_000;
 const MOVE_AFTER = FRAMES / 2;

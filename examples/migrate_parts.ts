@@ -7,8 +7,8 @@
  *
  * @module
  */
-import { VirtioAdmin } from "../drivers/virtio_admin.ts";
-import { FrameBurst, VirtioNet } from "../drivers/virtio_net.ts";
+import { VirtioAdmin } from "../drivers/admin/virtio_admin.ts";
+import { FrameBurst, VirtioNet } from "../drivers/net/virtio_net.ts";
 import { DeviceError, UsageError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
 import {
@@ -20,7 +20,7 @@ import {
 } from "../lib/virtio/mod.ts";
 import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
 import { takeInOrder } from "./take_in_order.ts";
-import { TestFrames } from "../drivers/virtio_net/test_frames.ts";
+import { TestFrames } from "../drivers/net/virtio/test_frames.ts";
 
 /** A VF to move to: opened, and driven by nobody. */
 export interface MoveTarget {

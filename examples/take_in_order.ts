@@ -3,9 +3,9 @@
  *
  * @module
  */
-import type { FrameBurst, VirtioNet } from "../drivers/virtio_net.ts";
+import type { FrameBurst, VirtioNet } from "../drivers/net/virtio_net.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
-import type { FrameStream } from "../drivers/virtio_net/test_frames.ts";
+import type { FrameStream } from "../drivers/net/virtio/test_frames.ts";
 
 /**
  * Takes a burst from the first receive queue, and gives its buffers back; every byte must be right, and every frame the next.

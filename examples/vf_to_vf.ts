@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { VirtioNet } from "../drivers/virtio_net.ts";
+import { VirtioNet } from "../drivers/net/virtio_net.ts";
 import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { type Host, openHost, type OpenOptions } from "../lib/host/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
@@ -15,10 +15,10 @@ import {
   type ExchangeOptions,
   exchangePolled,
   type ExchangeResult,
-} from "../drivers/virtio_net/exchange.ts";
+} from "../drivers/net/virtio/exchange.ts";
 import { type Observer, puttingBack, resultText, withToken } from "./host_steps.ts";
 import { stepText } from "./step_text.ts";
-import { TestFrames } from "../drivers/virtio_net/test_frames.ts";
+import { TestFrames } from "../drivers/net/virtio/test_frames.ts";
 
 export type { Observer };
 

@@ -21,7 +21,7 @@ import {
   VIRTIO_PCI_MODERN_BASE,
   VIRTIO_PCI_TRANSITIONAL,
 } from "../../lib/virtio/mod.ts";
-import { AdminCommandError } from "../../drivers/virtio_admin.ts";
+import { AdminCommandError } from "../../drivers/admin/virtio_admin.ts";
 import { hex, print, printJson, printTable, remark } from "../output.ts";
 import type { Of } from "../parser.ts";
 import { openOwner, vfAddress } from "./owner.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { AdminGroup, AdminGroupName } from "../../drivers/virtio_admin.ts";
+import type { AdminGroup, AdminGroupName } from "../../drivers/admin/virtio_admin.ts";
 import { RingsideError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
 import { adminOpcodeName, KNOWN_ADMIN_OPCODES } from "../../lib/virtio/mod.ts";

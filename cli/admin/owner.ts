@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { VirtioAdmin } from "../../drivers/virtio_admin.ts";
+import { VirtioAdmin } from "../../drivers/admin/virtio_admin.ts";
 import { NotFoundError, UnsupportedError } from "../../lib/errors/mod.ts";
 import type { FunctionInfo, Host } from "../../lib/host/mod.ts";
 import { openTransport } from "../../lib/virtio/mod.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { AdminMember } from "../../drivers/virtio_admin.ts";
+import type { AdminMember } from "../../drivers/admin/virtio_admin.ts";
 import { O, OwnedFd, readText, writeAll } from "../../ffi/mod.ts";
 import { UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ISM_DEFAULT_PERMISSIONS } from "../../drivers/virtio_ism.ts";
+import { ISM_DEFAULT_PERMISSIONS } from "../../drivers/ism/virtio_ism.ts";
 import { readFile } from "../../ffi/mod.ts";
 import { UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { IsmRegion } from "../../drivers/virtio_ism.ts";
+import type { IsmRegion } from "../../drivers/ism/virtio_ism.ts";
 import { UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
 import { interruption } from "../interruption.ts";

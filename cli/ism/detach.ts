@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { IsmError, type VirtioIsm } from "../../drivers/virtio_ism.ts";
+import { IsmError, type VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
 import type { Host } from "../../lib/host/mod.ts";
 import { print, printJson } from "../output.ts";
 import type { Of } from "../parser.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { VirtioIsm } from "../../drivers/virtio_ism.ts";
+import type { VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
 import { isErrno } from "../../ffi/mod.ts";
 import type { IsmDomainState } from "../../lib/emulation/mod.ts";
 import { UnsupportedError } from "../../lib/errors/mod.ts";

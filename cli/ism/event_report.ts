@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { IsmEvent, IsmRegion } from "../../drivers/virtio_ism.ts";
+import type { IsmEvent, IsmRegion } from "../../drivers/ism/virtio_ism.ts";
 import { countText, jsonText, print } from "../output.ts";
 import { tokenText } from "./token.ts";
 

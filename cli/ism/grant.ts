@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ISM_PERM, type IsmRights } from "../../drivers/virtio_ism.ts";
+import { ISM_PERM, type IsmRights } from "../../drivers/ism/virtio_ism.ts";
 import { RefusedError, UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
 import { print, printJson } from "../output.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { IsmRegion, VirtioIsm } from "../../drivers/virtio_ism.ts";
+import type { IsmRegion, VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
 import type { Interruption } from "../interruption.ts";
 import { EXIT, exitStatus, failureJson, failureText } from "../failure.ts";
 import { jsonText, OutputClosedError, print, remark } from "../output.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { IsmError, type VirtioIsm } from "../../drivers/virtio_ism.ts";
+import { IsmError, type VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
 import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
 import { ISM_SHM } from "../../lib/virtio/constants/ism.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { VirtioIsm, type VirtioIsmOptions } from "../../drivers/virtio_ism.ts";
+import { VirtioIsm, type VirtioIsmOptions } from "../../drivers/ism/virtio_ism.ts";
 import type { Host } from "../../lib/host/mod.ts";
 import { openTransport } from "../../lib/virtio/mod.ts";
 import { openOptions, transportOptions } from "../opening.ts";

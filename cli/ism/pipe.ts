@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { VirtioIsm } from "../../drivers/virtio_ism.ts";
-import { IsmChannel, type IsmChannelCreateOptions } from "../../drivers/virtio_ism_channel.ts";
+import type { VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
+import { IsmChannel, type IsmChannelCreateOptions } from "../../drivers/ism/ism_channel.ts";
 import { removeFile, replaceFile, SyscallError } from "../../ffi/mod.ts";
 import { UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { createHash, type Hash } from "node:crypto";
-import type { IsmChannel } from "../../drivers/virtio_ism_channel.ts";
+import type { IsmChannel } from "../../drivers/ism/ism_channel.ts";
 import { EventLoopTurns } from "../../lib/wait/event_loop_turns.ts";
 import { PeerGoneError, UsageError } from "../../lib/errors/mod.ts";
 import type { Meter } from "./meter.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { IsmInfo, IsmRegion } from "../../drivers/virtio_ism.ts";
+import type { IsmInfo, IsmRegion } from "../../drivers/ism/virtio_ism.ts";
 import { bytesText, countText } from "../output.ts";
 import { tokenText } from "./token.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { IsmRegion, VirtioIsm } from "../../drivers/virtio_ism.ts";
+import type { IsmRegion, VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
 import { UsageError } from "../../lib/errors/mod.ts";
 import { failureJson, failureText } from "../failure.ts";
 import { hexText, jsonText, OutputClosedError, print, remark } from "../output.ts";

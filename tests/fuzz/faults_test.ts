@@ -1,10 +1,10 @@
 /** Each call of the C library fails once while a driver comes up and works: what was made before it is undone, and the error is a typed one. */
 import { assert, assertEquals } from "@std/assert";
-import { VirtioBlk } from "../../drivers/virtio_blk.ts";
-import { VirtioConsole } from "../../drivers/virtio_console.ts";
-import { VirtioIsm } from "../../drivers/virtio_ism.ts";
-import { VirtioNet } from "../../drivers/virtio_net.ts";
-import { VirtioRng } from "../../drivers/virtio_rng.ts";
+import { VirtioBlk } from "../../drivers/blk/virtio_blk.ts";
+import { VirtioConsole } from "../../drivers/console/virtio_console.ts";
+import { VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
+import { VirtioNet } from "../../drivers/net/virtio_net.ts";
+import { VirtioRng } from "../../drivers/rng/virtio_rng.ts";
 import { libc } from "../../ffi/libc.ts";
 import { errnoNumber, mappingCount, openFdCount, removeFile } from "../../ffi/mod.ts";
 import { RingsideError } from "../../lib/errors/mod.ts";

@@ -6,10 +6,10 @@ import {
   RequestBurst,
   VirtioBlk,
   type VirtioBlkOptions,
-} from "../../drivers/virtio_blk.ts";
-import { BLK_WISHES } from "../../drivers/virtio_blk/features.ts";
-import { BlockQueue } from "../../drivers/virtio_blk/queue.ts";
-import { counters } from "../../drivers/virtio_blk/statistics.ts";
+} from "../../drivers/blk/virtio_blk.ts";
+import { BLK_WISHES } from "../../drivers/blk/features.ts";
+import { BlockQueue } from "../../drivers/blk/queue.ts";
+import { counters } from "../../drivers/blk/statistics.ts";
 import type { LinuxHost } from "../../lib/host/mod.ts";
 import { BLK_FEATURE, FEATURE, refusedRingFeatures, VirtioDevice } from "../../lib/virtio/mod.ts";
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";

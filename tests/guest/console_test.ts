@@ -9,7 +9,7 @@
  *   --qemu-arg=-device --qemu-arg=virtserialport,bus=vs.0,nr=3,chardev=b,name=org.ringside.b
  */
 import { assert, assertEquals } from "@std/assert";
-import { type ConsolePort, VirtioConsole } from "../../drivers/virtio_console.ts";
+import { type ConsolePort, VirtioConsole } from "../../drivers/console/virtio_console.ts";
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 import { guestTest, PATHS } from "./guest_host.ts";
 import { inGuest } from "./rig/in_guest.ts";

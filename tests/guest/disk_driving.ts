@@ -6,7 +6,7 @@ import {
   type BlockQueue,
   RequestBurst,
   type VirtioBlk,
-} from "../../drivers/virtio_blk.ts";
+} from "../../drivers/blk/virtio_blk.ts";
 import { TimeoutError } from "../../lib/errors/mod.ts";
 import { type DiskPart, type DiskWrite, fillWrite } from "./disk_writes.ts";
 

@@ -1,7 +1,7 @@
 /** The legacy interface against QEMU's transitional functions: our rings, headers and vectors, judged by devices that are not ours. */
 import { assert, assertEquals, assertGreaterOrEqual, assertRejects } from "@std/assert";
-import { VirtioBlk } from "../../drivers/virtio_blk.ts";
-import { VirtioNet, type VirtioNetOptions } from "../../drivers/virtio_net.ts";
+import { VirtioBlk } from "../../drivers/blk/virtio_blk.ts";
+import { VirtioNet, type VirtioNetOptions } from "../../drivers/net/virtio_net.ts";
 import { UnsupportedError } from "../../lib/errors/mod.ts";
 import type { LinuxHost } from "../../lib/host/mod.ts";
 import { ConfigAccess } from "../../lib/vfio/config_access.ts";

@@ -7,8 +7,8 @@ import {
   assertRejects,
   assertThrows,
 } from "@std/assert";
-import { VirtioNet } from "../../drivers/virtio_net.ts";
-import { TestFrames } from "../../drivers/virtio_net/test_frames.ts";
+import { VirtioNet } from "../../drivers/net/virtio_net.ts";
+import { TestFrames } from "../../drivers/net/virtio/test_frames.ts";
 import { type Observer, vfToVf } from "../../examples/vf_to_vf.ts";
 import { RefusedError, TimeoutError, UnsupportedError } from "../../lib/errors/mod.ts";
 import type { LinuxHost } from "../../lib/host/mod.ts";

@@ -1,8 +1,8 @@
 /** Two network functions, and frames between them: for the tests that drive them by kernel VFIO. */
 import { assertEquals, assertGreaterOrEqual } from "@std/assert";
-import { VirtioNet, type VirtioNetOptions } from "../../drivers/virtio_net.ts";
-import { exchangeByInterrupt, exchangePolled } from "../../drivers/virtio_net/exchange.ts";
-import { TestFrames } from "../../drivers/virtio_net/test_frames.ts";
+import { VirtioNet, type VirtioNetOptions } from "../../drivers/net/virtio_net.ts";
+import { exchangeByInterrupt, exchangePolled } from "../../drivers/net/virtio/exchange.ts";
+import { TestFrames } from "../../drivers/net/virtio/test_frames.ts";
 import type { VirtioTransport } from "../../lib/virtio/mod.ts";
 
 /** Starts two functions with the same options. Closed with the stack. */

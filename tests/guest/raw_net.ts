@@ -1,6 +1,6 @@
 /** A network function driven by its queues alone, so that single queues can be reset under it. */
 import { assert, assertEquals } from "@std/assert";
-import type { TestFrames } from "../../drivers/virtio_net/test_frames.ts";
+import type { TestFrames } from "../../drivers/net/virtio/test_frames.ts";
 import { TimeoutError } from "../../lib/errors/mod.ts";
 import type { DmaMemory } from "../../lib/memory/mod.ts";
 import {

@@ -1,8 +1,8 @@
 /** The rings' features against QEMU's devices behind kernel VFIO: split and packed, in order, event index, indirect, and queues reset alone. */
 import { assert, assertEquals, assertGreater } from "@std/assert";
-import { VirtioNet } from "../../drivers/virtio_net.ts";
-import { VirtioRng } from "../../drivers/virtio_rng.ts";
-import { TestFrames } from "../../drivers/virtio_net/test_frames.ts";
+import { VirtioNet } from "../../drivers/net/virtio_net.ts";
+import { VirtioRng } from "../../drivers/rng/virtio_rng.ts";
+import { TestFrames } from "../../drivers/net/virtio/test_frames.ts";
 import { TimeoutError } from "../../lib/errors/mod.ts";
 import type { LinuxHost } from "../../lib/host/mod.ts";
 import { FEATURE, type RingOptions } from "../../lib/virtio/mod.ts";

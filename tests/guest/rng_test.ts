@@ -1,7 +1,7 @@
 /** QEMU's entropy device, by each kind of interrupt. */
 import { assert, assertEquals, assertGreater, assertNotEquals } from "@std/assert";
 import { Epoll } from "../../ffi/mod.ts";
-import { VirtioRng } from "../../drivers/virtio_rng.ts";
+import { VirtioRng } from "../../drivers/rng/virtio_rng.ts";
 import { bindInterrupts } from "../../lib/virtio/interrupts.ts";
 import { FEATURE, usedBurst, VirtioDevice } from "../../lib/virtio/mod.ts";
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";

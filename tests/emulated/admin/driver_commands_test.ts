@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { AdminCommandError, type VirtioAdminOptions } from "../../../drivers/virtio_admin.ts";
+import { AdminCommandError, type VirtioAdminOptions } from "../../../drivers/admin/virtio_admin.ts";
 import { UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import {
   ADMIN_GROUP,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { VirtioAdmin, type VirtioAdminOptions } from "../../../drivers/virtio_admin.ts";
+import { VirtioAdmin, type VirtioAdminOptions } from "../../../drivers/admin/virtio_admin.ts";
 import type { Host } from "../../../lib/host/mod.ts";
 import { SocketSysfs } from "../../../lib/host/socket_sysfs.ts";
 import { PciAddress } from "../../../lib/pci/address.ts";

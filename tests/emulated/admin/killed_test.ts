@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { VirtioAdmin } from "../../../drivers/virtio_admin.ts";
-import { VirtioNet } from "../../../drivers/virtio_net.ts";
-import { exchangePolled } from "../../../drivers/virtio_net/exchange.ts";
-import { readLegacyVfIdentity } from "../../../drivers/virtio_net/legacy_vf_identity.ts";
-import { TestFrames } from "../../../drivers/virtio_net/test_frames.ts";
+import { VirtioAdmin } from "../../../drivers/admin/virtio_admin.ts";
+import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
+import { exchangePolled } from "../../../drivers/net/virtio/exchange.ts";
+import { readLegacyVfIdentity } from "../../../drivers/net/virtio/legacy_vf_identity.ts";
+import { TestFrames } from "../../../drivers/net/virtio/test_frames.ts";
 import { UnixSocket } from "../../../ffi/mod.ts";
 import { RingsideError } from "../../../lib/errors/mod.ts";
 import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";

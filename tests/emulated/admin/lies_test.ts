@@ -5,11 +5,11 @@ import {
   AdminTimeoutError,
   VirtioAdmin,
   type VirtioAdminOptions,
-} from "../../../drivers/virtio_admin.ts";
-import { VirtioNet } from "../../../drivers/virtio_net.ts";
-import { exchangePolled } from "../../../drivers/virtio_net/exchange.ts";
-import { readLegacyVfIdentity } from "../../../drivers/virtio_net/legacy_vf_identity.ts";
-import { TestFrames } from "../../../drivers/virtio_net/test_frames.ts";
+} from "../../../drivers/admin/virtio_admin.ts";
+import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
+import { exchangePolled } from "../../../drivers/net/virtio/exchange.ts";
+import { readLegacyVfIdentity } from "../../../drivers/net/virtio/legacy_vf_identity.ts";
+import { TestFrames } from "../../../drivers/net/virtio/test_frames.ts";
 import { DeviceError } from "../../../lib/errors/mod.ts";
 import { ADMIN_OPCODE, ADMIN_QUALIFIER, ADMIN_STATUS } from "../../../lib/virtio/mod.ts";
 import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";

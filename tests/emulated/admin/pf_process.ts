@@ -2,7 +2,7 @@
  * The process of a PF's driver: gives it two VFs, answers register requests for them on a UNIX socket (see `register_wire.ts`), until it is killed.
  * Arguments: the host's directory, the socket's path.
  */
-import { VirtioAdmin } from "../../../drivers/virtio_admin.ts";
+import { VirtioAdmin } from "../../../drivers/admin/virtio_admin.ts";
 import { UnixListener } from "../../../ffi/mod.ts";
 import { EmulatedHost } from "../../../lib/host/mod.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";

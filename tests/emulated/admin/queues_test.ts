@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { VirtioNet, type VirtioNetOptions } from "../../../drivers/virtio_net.ts";
-import { AdminCommandError, type AdminMember, type GroupOwner } from "../../../drivers/virtio_admin.ts";
-import { exchangeByInterrupt, exchangePolled } from "../../../drivers/virtio_net/exchange.ts";
-import { readLegacyVfIdentity } from "../../../drivers/virtio_net/legacy_vf_identity.ts";
-import { TestFrames } from "../../../drivers/virtio_net/test_frames.ts";
+import { VirtioNet, type VirtioNetOptions } from "../../../drivers/net/virtio_net.ts";
+import { AdminCommandError, type AdminMember, type GroupOwner } from "../../../drivers/admin/virtio_admin.ts";
+import { exchangeByInterrupt, exchangePolled } from "../../../drivers/net/virtio/exchange.ts";
+import { readLegacyVfIdentity } from "../../../drivers/net/virtio/legacy_vf_identity.ts";
+import { TestFrames } from "../../../drivers/net/virtio/test_frames.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
 import { ADMIN_GROUP, ADMIN_OPCODE, DEV_PART } from "../../../lib/virtio/mod.ts";
 import { GroupHost, PF, vfAddress } from "./group_host.ts";

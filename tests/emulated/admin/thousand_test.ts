@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { readLegacyVfIdentity } from "../../../drivers/virtio_net/legacy_vf_identity.ts";
+import { readLegacyVfIdentity } from "../../../drivers/net/virtio/legacy_vf_identity.ts";
 import { NET_CONFIG } from "../../../lib/virtio/mod.ts";
 import { GroupHost, PF, vfAddress } from "./group_host.ts";
 

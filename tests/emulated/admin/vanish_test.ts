@@ -1,10 +1,10 @@
 /** What commands come to when the VFs, the PF's session, or the PF's process goes while they are under way. */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { AdminCommandError, type VirtioAdmin } from "../../../drivers/virtio_admin.ts";
-import { VirtioNet } from "../../../drivers/virtio_net.ts";
-import { exchangePolled } from "../../../drivers/virtio_net/exchange.ts";
-import { readLegacyVfIdentity } from "../../../drivers/virtio_net/legacy_vf_identity.ts";
-import { TestFrames } from "../../../drivers/virtio_net/test_frames.ts";
+import { AdminCommandError, type VirtioAdmin } from "../../../drivers/admin/virtio_admin.ts";
+import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
+import { exchangePolled } from "../../../drivers/net/virtio/exchange.ts";
+import { readLegacyVfIdentity } from "../../../drivers/net/virtio/legacy_vf_identity.ts";
+import { TestFrames } from "../../../drivers/net/virtio/test_frames.ts";
 import {
   ClosedError,
   DeviceError,

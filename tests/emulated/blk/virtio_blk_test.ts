@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { BLK_TYPE, type BlockQueue, RequestBurst, VirtioBlk } from "../../../drivers/virtio_blk.ts";
+import { BLK_TYPE, type BlockQueue, RequestBurst, VirtioBlk } from "../../../drivers/blk/virtio_blk.ts";
 import { mappingCount, O, openFdCount, OwnedFd, readFile, removeFile, resizeFile } from "../../../ffi/mod.ts";
 import {
   ClosedError,

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { VirtioNet } from "../../../drivers/virtio_net.ts";
-import { exchangePolled } from "../../../drivers/virtio_net/exchange.ts";
-import { TestFrames } from "../../../drivers/virtio_net/test_frames.ts";
+import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
+import { exchangePolled } from "../../../drivers/net/virtio/exchange.ts";
+import { TestFrames } from "../../../drivers/net/virtio/test_frames.ts";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
 import { O, OwnedFd, readText, writeAll } from "../../../ffi/mod.ts";
 import { KNOWN_ADMIN_OPCODES, loadParts } from "../../../lib/virtio/mod.ts";

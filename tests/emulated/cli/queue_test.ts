@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { VirtioNet } from "../../../drivers/virtio_net.ts";
+import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { O, OwnedFd, readText, removeFile, writeAll } from "../../../ffi/mod.ts";
 import {
   FEATURE,

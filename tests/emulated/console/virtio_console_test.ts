@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { type ConsolePort, emergencyWrite, VirtioConsole } from "../../../drivers/virtio_console.ts";
+import { type ConsolePort, emergencyWrite, VirtioConsole } from "../../../drivers/console/virtio_console.ts";
 import { accessible, mappingCount, openFdCount, UnixSocket } from "../../../ffi/mod.ts";
 import { ClosedError, DeviceError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";

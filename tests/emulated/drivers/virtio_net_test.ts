@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { FrameBurst, VirtioNet, type VirtioNetOptions } from "../../../drivers/virtio_net.ts";
+import { FrameBurst, VirtioNet, type VirtioNetOptions } from "../../../drivers/net/virtio_net.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
 import {
   ClosedError,

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { VirtioRng } from "../../../drivers/virtio_rng.ts";
+import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { ClosedError, DeviceError } from "../../../lib/errors/mod.ts";
 import { TopologyHost } from "./topology_host.ts";
 

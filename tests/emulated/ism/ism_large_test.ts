@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { VirtioIsm } from "../../../drivers/virtio_ism.ts";
+import { VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 
 const GIB = 2 ** 30;

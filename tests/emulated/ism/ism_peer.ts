@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { VirtioIsmOptions } from "../../../drivers/virtio_ism.ts";
-import type { IsmChannelCreateOptions } from "../../../drivers/virtio_ism_channel.ts";
+import type { VirtioIsmOptions } from "../../../drivers/ism/virtio_ism.ts";
+import type { IsmChannelCreateOptions } from "../../../drivers/ism/ism_channel.ts";
 import type { TopologyHost } from "../drivers/topology_host.ts";
 
 /** What such a process can be asked. Tokens and device numbers are decimal text. */

@@ -2,7 +2,7 @@
  * A process that drives one function of an emulated host (arguments: directory, address, driver options as JSON). Each line of its standard input is a
  * request, each line of its output the answer: values as JSON, 64-bit numbers as decimal text.
  */
-import { VirtioIsm, type VirtioIsmOptions } from "../../../drivers/virtio_ism.ts";
+import { VirtioIsm, type VirtioIsmOptions } from "../../../drivers/ism/virtio_ism.ts";
 import { EmulatedHost } from "../../../lib/host/mod.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import type { Request } from "./ism_peer.ts";

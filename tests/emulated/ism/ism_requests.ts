@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { IsmError, type IsmEvent, type IsmRegion, type VirtioIsm } from "../../../drivers/virtio_ism.ts";
-import { IsmChannel } from "../../../drivers/virtio_ism_channel.ts";
+import { IsmError, type IsmEvent, type IsmRegion, type VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
+import { IsmChannel } from "../../../drivers/ism/ism_channel.ts";
 import { mappingCount } from "../../../ffi/mod.ts";
 import type { Answer, Request } from "./ism_peer.ts";
 

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { ISM_PERM, IsmError, VirtioIsm } from "../../../drivers/virtio_ism.ts";
+import { ISM_PERM, IsmError, VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
 import { DeviceError } from "../../../lib/errors/mod.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { VirtioAdmin } from "../../../drivers/virtio_admin.ts";
+import { VirtioAdmin } from "../../../drivers/admin/virtio_admin.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
 import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";

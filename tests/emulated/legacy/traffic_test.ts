@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { VirtioBlk } from "../../../drivers/virtio_blk.ts";
-import { VirtioNet, type VirtioNetOptions } from "../../../drivers/virtio_net.ts";
-import { exchangeByInterrupt, exchangePolled } from "../../../drivers/virtio_net/exchange.ts";
-import { TestFrames } from "../../../drivers/virtio_net/test_frames.ts";
+import { VirtioBlk } from "../../../drivers/blk/virtio_blk.ts";
+import { VirtioNet, type VirtioNetOptions } from "../../../drivers/net/virtio_net.ts";
+import { exchangeByInterrupt, exchangePolled } from "../../../drivers/net/virtio/exchange.ts";
+import { TestFrames } from "../../../drivers/net/virtio/test_frames.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
 import { UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { FEATURE, NET_FEATURE } from "../../../lib/virtio/mod.ts";

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
-import { FrameBurst, VirtioNet } from "../../../drivers/virtio_net.ts";
-import { VirtioRng } from "../../../drivers/virtio_rng.ts";
+import { FrameBurst, VirtioNet } from "../../../drivers/net/virtio_net.ts";
+import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { ClosedError, RingsideError } from "../../../lib/errors/mod.ts";
 import { openHost } from "../../../lib/host/mod.ts";
 import { Bar, ConfigAccess, InterruptSet, REGION } from "../../../lib/vfio/mod.ts";

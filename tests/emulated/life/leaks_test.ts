@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
-import { VirtioRng } from "../../../drivers/virtio_rng.ts";
+import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { mappingCount, openFdCount, readDirectory, readText } from "../../../ffi/mod.ts";
 import { campaign, rounds } from "../../random.ts";
 import { openHost } from "../../../lib/host/mod.ts";

@@ -1,12 +1,12 @@
 /** Who polls and never sleeps hears that the device's process is gone, too: after a bounded number of polls, each of which finds nothing. */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
-import { RequestBurst, VirtioBlk } from "../../../drivers/virtio_blk.ts";
-import { VirtioConsole } from "../../../drivers/virtio_console.ts";
-import { VirtioIsm } from "../../../drivers/virtio_ism.ts";
-import { IsmChannel } from "../../../drivers/virtio_ism_channel.ts";
-import { FrameBurst, VirtioNet } from "../../../drivers/virtio_net.ts";
-import { VirtioRng } from "../../../drivers/virtio_rng.ts";
+import { RequestBurst, VirtioBlk } from "../../../drivers/blk/virtio_blk.ts";
+import { VirtioConsole } from "../../../drivers/console/virtio_console.ts";
+import { VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
+import { IsmChannel } from "../../../drivers/ism/ism_channel.ts";
+import { FrameBurst, VirtioNet } from "../../../drivers/net/virtio_net.ts";
+import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { vfToVf } from "../../../examples/vf_to_vf.ts";
 import { removeFile, sendSignal } from "../../../ffi/mod.ts";
 import { PeerGoneError } from "../../../lib/errors/mod.ts";

@@ -1,6 +1,6 @@
 /** A thousand VFs on one PF, served by another process. */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { VirtioRng } from "../../../drivers/virtio_rng.ts";
+import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { openFdCount, readDirectory, readText, SyscallError } from "../../../ffi/mod.ts";
 import { ExhaustedError, PeerGoneError, RefusedError, RingsideError } from "../../../lib/errors/mod.ts";
 import type { Host } from "../../../lib/host/mod.ts";

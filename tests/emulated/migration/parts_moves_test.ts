@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { migrateParts, type MoveTarget } from "../../../examples/migrate_parts.ts";
-import { VirtioNet, type VirtioNetOptions } from "../../../drivers/virtio_net.ts";
-import { VirtioAdmin } from "../../../drivers/virtio_admin.ts";
+import { VirtioNet, type VirtioNetOptions } from "../../../drivers/net/virtio_net.ts";
+import { VirtioAdmin } from "../../../drivers/admin/virtio_admin.ts";
 import { ExhaustedError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
 import { DEV_PART, MovableTransport } from "../../../lib/virtio/mod.ts";

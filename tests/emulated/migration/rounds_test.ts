@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import type { VirtioNetOptions } from "../../../drivers/virtio_net.ts";
+import type { VirtioNetOptions } from "../../../drivers/net/virtio_net.ts";
 import { campaign, Random, rounds } from "../../random.ts";
 import { Station, Stations } from "./stations.ts";
 import { Traffic } from "./traffic.ts";

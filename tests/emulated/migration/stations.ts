@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { type ResumeNetOptions, type SavedNet, VirtioNet } from "../../../drivers/virtio_net.ts";
-import type { VirtioNetOptions } from "../../../drivers/virtio_net.ts";
+import { type ResumeNetOptions, type SavedNet, VirtioNet } from "../../../drivers/net/virtio_net.ts";
+import type { VirtioNetOptions } from "../../../drivers/net/virtio_net.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
 import type { Profile } from "../../../lib/virtio/mod.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { VirtioNet } from "../../../drivers/virtio_net.ts";
+import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
 import { ClosedError, DeviceError, UnsupportedError } from "../../../lib/errors/mod.ts";
 import type { QueueState } from "../../../lib/virtio/mod.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { FrameBurst, type VirtioNet } from "../../../drivers/virtio_net.ts";
+import { FrameBurst, type VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
 import { Random } from "../../random.ts";
 

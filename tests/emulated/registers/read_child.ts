@@ -5,7 +5,7 @@
  */
 import { MappedMemory, O, OwnedFd, pageSizeBytes, resizeFile } from "../../../ffi/mod.ts";
 import { Bar } from "../../../lib/vfio/mod.ts";
-import { RegionMemory } from "../../../drivers/virtio_ism/region_memory.ts";
+import { RegionMemory } from "../../../drivers/ism/region_memory.ts";
 import type { SharedMemory } from "../../../lib/virtio/mod.ts";
 import { FakeDevice } from "../../unit/vfio/fake_device.ts";
 

@@ -1,6 +1,6 @@
 /** Shared memory of a virtio-ism function over its real socket: mappings by MAP_AREA, read-only ones, doorbells, and a peer without the extension. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { VirtioIsm } from "../../../drivers/virtio_ism.ts";
+import { VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
 import { UnixSocket } from "../../../ffi/mod.ts";
 import { UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { REGION } from "../../../lib/vfio/device.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { FrameBurst, VirtioNet } from "../../../drivers/virtio_net.ts";
+import { FrameBurst, VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { REGION, type VfioDevice } from "../../../lib/vfio/mod.ts";
 import { type Reached, TopologyHost } from "../drivers/topology_host.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { FrameBurst } from "../../../drivers/virtio_net.ts";
+import { FrameBurst } from "../../../drivers/net/virtio_net.ts";
 import { createMemfd, EventFd, OwnedFd } from "../../../ffi/mod.ts";
 import { FileJournalStore } from "../../../lib/host/mod.ts";
 import { parseTopology } from "../../../lib/emulation/mod.ts";

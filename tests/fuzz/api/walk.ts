@@ -5,11 +5,11 @@
  * findings are one line of JSON on standard output.
  */
 import { mappingCount, openFdCount, readDirectory, readLink } from "../../../ffi/mod.ts";
-import { VirtioBlk } from "../../../drivers/virtio_blk.ts";
-import { VirtioConsole } from "../../../drivers/virtio_console.ts";
-import { VirtioIsm } from "../../../drivers/virtio_ism.ts";
-import { VirtioNet } from "../../../drivers/virtio_net.ts";
-import { VirtioRng } from "../../../drivers/virtio_rng.ts";
+import { VirtioBlk } from "../../../drivers/blk/virtio_blk.ts";
+import { VirtioConsole } from "../../../drivers/console/virtio_console.ts";
+import { VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
+import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
+import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { RingsideError } from "../../../lib/errors/mod.ts";
 import { EmulatedHost, type Host } from "../../../lib/host/mod.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";

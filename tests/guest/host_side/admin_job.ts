@@ -2,11 +2,11 @@
  * In the guest: a PF with administration queues and two of its VFs, three functions that have nothing to do with each other as far as this kernel
  * knows. Started by `admin_in_guest_test.ts` with one `AdminTask` in JSON.
  */
-import { AdminCommandError, type AdminMember, VirtioAdmin } from "../../../drivers/virtio_admin.ts";
+import { AdminCommandError, type AdminMember, VirtioAdmin } from "../../../drivers/admin/virtio_admin.ts";
 import {
   type LegacyVfIdentity,
   readLegacyVfIdentity,
-} from "../../../drivers/virtio_net/legacy_vf_identity.ts";
+} from "../../../drivers/net/virtio/legacy_vf_identity.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
 import { LinuxHost } from "../../../lib/host/mod.ts";
 import {

@@ -2,7 +2,7 @@
  * In the guest: writes every block device of it by kernel VFIO, as its seed says, and reads it back. Started by `blk_hash_test.ts` with one JSON
  * list of `DiskTask` as its argument; says a line of JSON for each disk, and then waits to be killed.
  */
-import { VirtioBlk } from "../../../drivers/virtio_blk.ts";
+import { VirtioBlk } from "../../../drivers/blk/virtio_blk.ts";
 import { LinuxHost } from "../../../lib/host/mod.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { queueOf, readPart, writeAll } from "../disk_driving.ts";

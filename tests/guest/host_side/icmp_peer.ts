@@ -1,5 +1,5 @@
 /** The least of an IPv4 host on a function that Ringside drives: it answers ARP and echo requests, and makes its own. */
-import type { VirtioNet } from "../../../drivers/virtio_net.ts";
+import type { VirtioNet } from "../../../drivers/net/virtio_net.ts";
 
 const ETHERTYPE = { ipv4: 0x0800, arp: 0x0806 } as const;
 const ICMP = 1;

@@ -4,8 +4,8 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
-import { ISM_PERM, IsmError, VirtioIsm } from "../../../drivers/virtio_ism.ts";
-import { IsmChannel } from "../../../drivers/virtio_ism_channel.ts";
+import { ISM_PERM, IsmError, VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
+import { IsmChannel } from "../../../drivers/ism/ism_channel.ts";
 import { EmulatedHost } from "../../../lib/host/mod.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import type { Answer, RegionReport } from "../../emulated/ism/ism_peer.ts";

@@ -2,7 +2,7 @@
  * In the guest: a virtio-ism function by kernel VFIO, which does what it is asked through a region of the other side. Started by
  * `ism_in_guest_test.ts` with one `IsmTask` in JSON; each path serves until it is told that it is the last request.
  */
-import { VirtioIsm } from "../../../drivers/virtio_ism.ts";
+import { VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
 import { LinuxHost } from "../../../lib/host/mod.ts";
 import { REGION, type VfioDevice } from "../../../lib/vfio/device.ts";

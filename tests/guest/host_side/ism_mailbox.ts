@@ -1,7 +1,7 @@
 /**
  * Requests and answers between the two sides of a guest, in a shared memory region of virtio-ism functions: the guest has no other way to be asked.
  */
-import type { IsmEvent, IsmRegion, VirtioIsm } from "../../../drivers/virtio_ism.ts";
+import type { IsmEvent, IsmRegion, VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
 import { PeerGoneError, TimeoutError } from "../../../lib/errors/mod.ts";
 
 /** A number that counts up, the length of the text, the text. Requests at 0, answers behind them. */

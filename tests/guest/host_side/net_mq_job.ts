@@ -2,7 +2,7 @@
  * In the guest: several queue pairs of the one network function with MQ, by kernel VFIO. Each pair pings the host's end of the link from an address of
  * its own. Started by `net_mq_test.ts` with one JSON list of `MqTask` as its argument; says a line of JSON for each.
  */
-import { FrameBurst, VirtioNet } from "../../../drivers/virtio_net.ts";
+import { FrameBurst, VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { NotFoundError, TimeoutError } from "../../../lib/errors/mod.ts";
 import { LinuxHost } from "../../../lib/host/mod.ts";
 import type { RingOptions } from "../../../lib/virtio/mod.ts";

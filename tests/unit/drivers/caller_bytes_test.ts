@@ -1,13 +1,13 @@
 /** A caller's array that is transferred or shrunk while a call waits: that call fails, with its name; nothing else does. */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { VirtioBlk } from "../../../drivers/virtio_blk.ts";
-import { VirtioConsole } from "../../../drivers/virtio_console.ts";
-import { VirtioRng } from "../../../drivers/virtio_rng.ts";
+import { VirtioBlk } from "../../../drivers/blk/virtio_blk.ts";
+import { VirtioConsole } from "../../../drivers/console/virtio_console.ts";
+import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
 import { FakeTransport } from "../virtio/fake_transport.ts";
 import type { Chain } from "../virtio/model_ring.ts";
-import { pattern, withChannel } from "./ism_channels.ts";
-import { ModelConsole } from "./model_console.ts";
+import { pattern, withChannel } from "./ism/ism_channels.ts";
+import { ModelConsole } from "./console/model_console.ts";
 
 /** What can become of an array's buffer. */
 const FATES: readonly [string, string, (bytes: Uint8Array<ArrayBuffer>) => void][] = [

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { VirtioBlk } from "../../../drivers/virtio_blk.ts";
-import { VirtioConsole } from "../../../drivers/virtio_console.ts";
-import { FrameBurst, VirtioNet } from "../../../drivers/virtio_net.ts";
-import { VirtioRng } from "../../../drivers/virtio_rng.ts";
+import { VirtioBlk } from "../../../drivers/blk/virtio_blk.ts";
+import { VirtioConsole } from "../../../drivers/console/virtio_console.ts";
+import { FrameBurst, VirtioNet } from "../../../drivers/net/virtio_net.ts";
+import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
 import { DeviceError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";

@@ -1,10 +1,10 @@
 /** Loops over calls that never have anything to wait for leave timers, signals and other work their turns. */
 import { assert } from "@std/assert";
-import { VirtioConsole } from "../../../drivers/virtio_console.ts";
-import { VirtioNet } from "../../../drivers/virtio_net.ts";
+import { VirtioConsole } from "../../../drivers/console/virtio_console.ts";
+import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { ModelNet, testFrame } from "../virtio/model_net.ts";
-import { withChannel } from "./ism_channels.ts";
-import { ModelConsole } from "./model_console.ts";
+import { withChannel } from "./ism/ism_channels.ts";
+import { ModelConsole } from "./console/model_console.ts";
 
 /** For a loop that starves the timer: it ends all the same. */
 const PATIENCE_MS = 20_000;

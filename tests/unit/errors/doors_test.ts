@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
-import { emergencyWrite } from "../../../drivers/virtio_console.ts";
-import { checkSavedNet, FrameBurst } from "../../../drivers/virtio_net.ts";
+import { emergencyWrite } from "../../../drivers/console/virtio_console.ts";
+import { checkSavedNet, FrameBurst } from "../../../drivers/net/virtio_net.ts";
 import { EventFd } from "../../../ffi/mod.ts";
 import { requireType, typedErrors } from "../../../lib/errors/doors.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";

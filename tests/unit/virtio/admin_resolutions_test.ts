@@ -1,6 +1,6 @@
 /** What contradictory passages of the standard are taken to say (reference 3.8), on the driver's side and in the numbers that both sides share. */
 import { assert, assertEquals } from "@std/assert";
-import { VirtioAdmin } from "../../../drivers/virtio_admin.ts";
+import { VirtioAdmin } from "../../../drivers/admin/virtio_admin.ts";
 import { adminFrameSize } from "../../../lib/virtio/admin/frame.ts";
 import { parseNotifyInfo } from "../../../lib/virtio/admin/notify_info.ts";
 import {

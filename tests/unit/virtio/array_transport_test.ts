@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { VirtioNet } from "../../../drivers/virtio_net.ts";
-import { VirtioRng } from "../../../drivers/virtio_rng.ts";
+import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
+import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { NetModel } from "../../../lib/emulation/virtio/net/model.ts";
 import { NetSwitch } from "../../../lib/emulation/virtio/net/switch.ts";
 import { RngModel } from "../../../lib/emulation/virtio/rng/model.ts";

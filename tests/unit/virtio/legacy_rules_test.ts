@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { VirtioAdmin } from "../../../drivers/virtio_admin.ts";
+import { VirtioAdmin } from "../../../drivers/admin/virtio_admin.ts";
 import { VirtioDevice } from "../../../lib/virtio/device.ts";
 import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";
 import { ALL_OPCODES, FakeOwner, type SeenCommand } from "./admin/fake_owner.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { VirtioAdmin } from "../../../../drivers/virtio_admin.ts";
+import { VirtioAdmin } from "../../../../drivers/admin/virtio_admin.ts";
 import { DeviceError } from "../../../../lib/errors/mod.ts";
 import {
   ADMIN_OPCODE,

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { VirtioAdmin } from "../../../../drivers/virtio_admin.ts";
+import { VirtioAdmin } from "../../../../drivers/admin/virtio_admin.ts";
 import { DeviceError, RingsideError } from "../../../../lib/errors/mod.ts";
 import {
   type AdminCall,

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { VirtioAdmin, type VirtioAdminOptions } from "../../../../drivers/virtio_admin.ts";
+import { VirtioAdmin, type VirtioAdminOptions } from "../../../../drivers/admin/virtio_admin.ts";
 import { DeviceError, UnsupportedError, UsageError } from "../../../../lib/errors/mod.ts";
 import { AdminCommandError } from "../../../../lib/virtio/admin/error.ts";
 import { opcodesToUse } from "../../../../lib/virtio/admin/group.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
-import { VirtioAdmin, type VirtioAdminOptions } from "../../../../drivers/virtio_admin.ts";
+import { VirtioAdmin, type VirtioAdminOptions } from "../../../../drivers/admin/virtio_admin.ts";
 import { FakeOwner, standardAnswer } from "./fake_owner.ts";
 
 /** Opcodes of an open. */

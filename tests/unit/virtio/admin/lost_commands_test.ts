@@ -6,7 +6,7 @@ import {
   assertStrictEquals,
   assertThrows,
 } from "@std/assert";
-import { VirtioAdmin } from "../../../../drivers/virtio_admin.ts";
+import { VirtioAdmin } from "../../../../drivers/admin/virtio_admin.ts";
 import { ClosedError, DeviceError } from "../../../../lib/errors/mod.ts";
 import { AdminCommandError, AdminTimeoutError } from "../../../../lib/virtio/admin/error.ts";
 import type { AdminReply } from "../../../../lib/virtio/admin/frame.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { VirtioAdmin, type VirtioAdminOptions } from "../../../../drivers/virtio_admin.ts";
+import { VirtioAdmin, type VirtioAdminOptions } from "../../../../drivers/admin/virtio_admin.ts";
 import {
   ClosedError,
   DeviceError,

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { VirtioAdmin, type VirtioAdminOptions } from "../../../../drivers/virtio_admin.ts";
+import { VirtioAdmin, type VirtioAdminOptions } from "../../../../drivers/admin/virtio_admin.ts";
 import { UnsupportedError, UsageError } from "../../../../lib/errors/mod.ts";
 import { AdminCommandError, AdminTimeoutError } from "../../../../lib/virtio/admin/error.ts";
 import {

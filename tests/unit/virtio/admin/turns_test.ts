@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { VirtioAdmin } from "../../../../drivers/virtio_admin.ts";
+import { VirtioAdmin } from "../../../../drivers/admin/virtio_admin.ts";
 import { FakeOwner, standardAnswer } from "./fake_owner.ts";
 
 for (const [how, vectors] of [["polling", 0], ["interrupts", 4]] as const) {

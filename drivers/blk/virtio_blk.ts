@@ -1,0 +1,377 @@
+/**
+ * Driver of the virtio block device (id 2; virtio 1.4 §5.2), whatever transport its function is reached through.
+ *
+ * The short way: `read`, `write`, `flush`, `discard`, `writeZeroes` and `id`, which copy, and run as many requests at once as it takes. The
+ * fast way: `blk.queues[i].reserve` / `submit` / `notify` / `complete`, which copy and allocate nothing.
+ *
+ * @module
+ */
+import { typedErrors } from "../../lib/errors/doors.ts";
+import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
+import {
+  BLK_CONFIG,
+  BLK_FEATURE,
+  BLK_ID_BYTES,
+  BLK_RANGE_BYTES,
+  BLK_SECTOR_BYTES,
+  BLK_TYPE,
+  blkTypeName,
+} from "../../lib/virtio/constants/blk.ts";
+import { DEVICE_ID } from "../../lib/virtio/constants/device_id.ts";
+import { featureNames } from "../../lib/virtio/features.ts";
+import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";
+import { newBytes, stillThere } from "../caller_bytes.ts";
+import { VirtioDriver } from "../driver.ts";
+import { type DriverKind, DriverLife } from "../driver_life.ts";
+import { Listeners } from "../listeners.ts";
+import { type BlkConfig, type RangeLimits, readField } from "./config.ts";
+import type { VirtioBlkOptions } from "./options.ts";
+import type { BlockQueue } from "./queue.ts";
+import type { Session } from "../session.ts";
+import type { RequestRunner } from "./runner.ts";
+import { type BlkSession, buildSession } from "./session.ts";
+import { type BlkStatistics, COUNT, counters } from "./statistics.ts";
+
+export type { RingOptions } from "../../lib/virtio/features.ts";
+export type { InterruptChoice } from "../../lib/virtio/interrupts.ts";
+export type { InterruptKind, VirtioTransport } from "../../lib/virtio/transport/transport.ts";
+export type { WaitMode, WaitTarget } from "../../lib/wait/waiter.ts";
+export { BLK_STATUS, BLK_TYPE } from "../../lib/virtio/constants/blk.ts";
+export type { VirtioDriver } from "../driver.ts";
+export type { DriverOptions } from "../driver_options.ts";
+export type { BlkConfig, RangeLimits } from "./config.ts";
+export type { VirtioBlkOptions } from "./options.ts";
+export type { AnswerListener, BlockLimits, BlockQueue, BlockQueueParts } from "./queue.ts";
+export { RequestBurst } from "./request_burst.ts";
+export type { BlkStatistics } from "./statistics.ts";
+
+/** Which queue a call uses. */
+export interface QueueChoice {
+  /** Number of the queue. Default: the one with the fewest requests. */
+  readonly queue?: number;
+}
+
+const KIND: DriverKind = { what: "block device", deviceId: DEVICE_ID.block };
+
+/**
+ * An opened block device. It owns its queues and buffers; the transport stays the caller's. Sectors have 512 bytes.
+ *
+ * Requests that are under way at the same time may be carried out in any order: wait for one before another that must come after it.
+ *
+ * Errors: `DeviceError` (the device answers IOERR or UNSUPP, with `location.field` "status"; or it lies, and `await reset()` brings it back),
+ * `TimeoutError`, `UsageError` (beyond the capacity, no whole sectors, read-only), `UnsupportedError` (not negotiated), `ClosedError`.
+ */
+export class VirtioBlk extends VirtioDriver {
+  static {
+    typedErrors(this);
+  }
+
+  readonly #life: DriverLife<BlkSession>;
+  readonly #counts: Float64Array;
+  readonly #listeners: Listeners<[sectors: number]>;
+
+  private constructor(
+    life: DriverLife<BlkSession>,
+    counts: Float64Array,
+    listeners: Listeners<[sectors: number]>,
+  ) {
+    super(life);
+    this.#life = life;
+    this.#counts = counts;
+    this.#listeners = listeners;
+  }
+
+  /**
+   * Resets the device, negotiates, sets up queues and buffers, and starts it.
+   * @throws UnsupportedError (no block device, feature or queues missing), DeviceError, TimeoutError, UsageError, ExhaustedError, SyscallError
+   */
+  static async open(transport: VirtioTransport, options: VirtioBlkOptions = {}): Promise<VirtioBlk> {
+    const counts = counters();
+    const listeners = new Listeners<[sectors: number]>();
+    const build = (session: Session) => buildSession(session, options, counts, listeners);
+    const life = new DriverLife(transport, KIND, options, build);
+    return await life.open(new VirtioBlk(life, counts, listeners));
+  }
+
+  /** What the device says of itself. `capacitySectors` is as of `open`. */
+  get config(): BlkConfig {
+    return this.#life.live.config;
+  }
+
+  /** Sectors of 512 bytes, as of the last config interrupt or `service`. */
+  get capacitySectors(): number {
+    return this.#life.live.limits.capacitySectors;
+  }
+
+  /** The device takes no writes. */
+  get readOnly(): boolean {
+    return this.#life.live.limits.readOnly;
+  }
+
+  /** Request queues. A reset makes new ones. */
+  get queues(): readonly BlockQueue[] {
+    return this.#life.live.queues;
+  }
+
+  /** Writes may be in a cache of the device until `flush`: as `writeback` says with CONFIG_WCE, else whether there is FLUSH. */
+  get writeback(): boolean {
+    const { limits } = this.#life.live;
+    const { device } = this.#life;
+    return device.has(BLK_FEATURE.CONFIG_WCE) ? readField(device, "writeback") !== 0 : limits.flush;
+  }
+
+  /**
+   * Reads sectors. `into` must be left alone until the promise is settled.
+   * @param into an array of whole sectors to fill, or a number of sectors @returns the filled array
+   */
+  read<T extends Uint8Array>(sector: number, into: T, choice?: QueueChoice): Promise<T>;
+  /** Reads a number of sectors into an array of its own. */
+  read(sector: number, sectors: number, choice?: QueueChoice): Promise<Uint8Array<ArrayBuffer>>;
+  async read(sector: number, into: Uint8Array | number, choice: QueueChoice = {}): Promise<Uint8Array> {
+    const sectors = typeof into === "number" ? into : this.#sectorsOf(into);
+    this.#checkRange(BLK_TYPE.in, sector, sectors);
+    const total = sectors * BLK_SECTOR_BYTES;
+    const call = `${this.transport.name}, read`;
+    const bytes = typeof into === "number" ? newBytes(total, call) : stillThere(into, total, call);
+    await this.#pieces(total, choice, (runner, at, lengthBytes) =>
+      runner.run({
+        type: BLK_TYPE.in,
+        sector: sector + at / BLK_SECTOR_BYTES,
+        lengthBytes,
+        finish: (data) => stillThere(bytes, total, call).set(data.subarray(0, lengthBytes), at),
+      }));
+    return bytes;
+  }
+
+  /** Writes whole sectors. `bytes` must stay as they are until the promise is settled. */
+  async write(sector: number, bytes: Uint8Array, choice: QueueChoice = {}): Promise<void> {
+    this.#checkRange(BLK_TYPE.out, sector, this.#sectorsOf(bytes));
+    this.#checkWritable(BLK_TYPE.out);
+    const total = bytes.length;
+    const call = `${this.transport.name}, write`;
+    stillThere(bytes, total, call);
+    await this.#pieces(total, choice, (runner, at, lengthBytes) =>
+      runner.run({
+        type: BLK_TYPE.out,
+        sector: sector + at / BLK_SECTOR_BYTES,
+        lengthBytes,
+        prepare: (_slot, data) => data.set(stillThere(bytes, total, call).subarray(at, at + lengthBytes)),
+      }));
+  }
+
+  /** Resolves when every write whose promise has resolved before is on the disk. Without FLUSH a device has no cache: there is nothing to do. */
+  async flush(choice: QueueChoice = {}): Promise<void> {
+    const { limits } = this.#life.live;
+    if (!limits.flush) return;
+    await this.#runner(choice).run({ type: BLK_TYPE.flush, sector: 0, lengthBytes: 0 });
+  }
+
+  /** Tells the device that sectors are not needed; what they read as afterwards is not known. @throws UnsupportedError without DISCARD */
+  async discard(sector: number, sectors: number, choice: QueueChoice = {}): Promise<void> {
+    const { discard } = this.#life.live.config;
+    if (discard === undefined) this.#missing(BLK_FEATURE.DISCARD);
+    await this.#ranges(BLK_TYPE.discard, sector, sectors, discard, false, choice);
+  }
+
+  /**
+   * Makes sectors read as zero. @param options.unmap the device may give them back (default false)
+   * @throws UnsupportedError without WRITE_ZEROES
+   */
+  async writeZeroes(
+    sector: number,
+    sectors: number,
+    options: QueueChoice & { readonly unmap?: boolean } = {},
+  ): Promise<void> {
+    const { writeZeroes } = this.#life.live.config;
+    if (writeZeroes === undefined) this.#missing(BLK_FEATURE.WRITE_ZEROES);
+    await this.#ranges(BLK_TYPE.writeZeroes, sector, sectors, writeZeroes, options.unmap ?? false, options);
+  }
+
+  /** The device's id, up to 20 characters; what is not printable ASCII is shown as `?`. */
+  async id(choice: QueueChoice = {}): Promise<string> {
+    let text = "";
+    await this.#runner(choice).run({
+      type: BLK_TYPE.getId,
+      sector: 0,
+      lengthBytes: BLK_ID_BYTES,
+      finish: (data) => {
+        const end = data.subarray(0, BLK_ID_BYTES).indexOf(0);
+        text = String.fromCharCode(...data.subarray(0, end < 0 ? BLK_ID_BYTES : end));
+      },
+    });
+    return text.replace(/[^\x20-\x7e]/g, "?");
+  }
+
+  /** Switches the device's cache on (writeback) or off (writethrough). What is in the cache stays there until `flush`. @throws UnsupportedError without CONFIG_WCE */
+  setWriteback(on: boolean): void {
+    const { device } = this.#life;
+    if (this.#life.live !== undefined && !device.has(BLK_FEATURE.CONFIG_WCE)) {
+      this.#missing(BLK_FEATURE.CONFIG_WCE);
+    }
+    device.writeConfig(BLK_CONFIG.fields.writeback.offset, 1, on ? 1 : 0);
+  }
+
+  /** Waits until `complete` of a queue has something. @returns false after `timeoutMs` @throws DeviceError when the device stopped */
+  async waitComplete(timeoutMs: number, queue = 0): Promise<boolean> {
+    const session = this.#life.live;
+    const target = session.queues[queue];
+    if (target === undefined) {
+      throw new UsageError(`${this.transport.name}: there is no request queue ${queue}`);
+    }
+    return await this.#life.wait(target, timeoutMs);
+  }
+
+  /** As `waitComplete`, blocking this thread. */
+  waitCompleteBlocking(timeoutMs: number, queue = 0): boolean {
+    const target = this.#life.live.queues[queue];
+    if (target === undefined) {
+      throw new UsageError(`${this.transport.name}: there is no request queue ${queue}`);
+    }
+    return this.#life.waiter.waitBlocking(target, timeoutMs);
+  }
+
+  /** Calls `listener` with the new capacity in sectors when it changes. @returns what takes it off again */
+  onCapacityChange(listener: (sectors: number) => void): () => void {
+    return this.#listeners.add(listener, "onCapacityChange");
+  }
+
+  /**
+   * Looks after what nobody waits for: takes pending interrupts, and looks whether the capacity changed or the device stopped.
+   * @throws DeviceError when the device stopped (DEVICE_NEEDS_RESET) or is gone
+   */
+  service(): void {
+    this.#life.service();
+  }
+
+  /** Counters since `open`. */
+  statistics(): BlkStatistics {
+    const counts = this.#counts;
+    return {
+      reads: counts[COUNT.reads]!,
+      readBytes: counts[COUNT.readBytes]!,
+      writes: counts[COUNT.writes]!,
+      writtenBytes: counts[COUNT.writtenBytes]!,
+      flushes: counts[COUNT.flushes]!,
+      others: counts[COUNT.others]!,
+      failures: counts[COUNT.failures]!,
+      notifications: counts[COUNT.notifications]!,
+      interrupts: this.interrupts,
+      resets: this.resets,
+    };
+  }
+
+  #runner({ queue }: QueueChoice): RequestRunner {
+    const { runners } = this.#life.live;
+    if (queue !== undefined) {
+      const runner = runners[queue];
+      if (runner === undefined) {
+        throw new UsageError(`${this.transport.name}: there is no request queue ${queue}`);
+      }
+      return runner;
+    }
+    return runners.reduce((least, one) => one.load < least.load ? one : least);
+  }
+
+  /** Runs one request for each `requestBytes`, so many at once as there are slots. Settles when all are over. */
+  async #pieces(
+    totalBytes: number,
+    choice: QueueChoice,
+    run: (runner: RequestRunner, at: number, lengthBytes: number) => Promise<void>,
+  ): Promise<void> {
+    const runner = this.#runner(choice);
+    const { requestBytes, slotCount } = this.#life.live.queues[0]!;
+    await this.#inParallel(Math.ceil(totalBytes / requestBytes), slotCount, (piece) => {
+      const at = piece * requestBytes;
+      return run(runner, at, Math.min(requestBytes, totalBytes - at));
+    });
+  }
+
+  async #ranges(
+    type: number,
+    sector: number,
+    sectors: number,
+    limits: RangeLimits,
+    unmap: boolean,
+    choice: QueueChoice,
+  ): Promise<void> {
+    this.#checkRange(type, sector, sectors);
+    this.#checkWritable(type);
+    const runner = this.#runner(choice);
+    const session = this.#life.live;
+    const [first] = session.queues;
+    const parts = split(sector, sectors, limits);
+    const most = Math.min(limits.segments, Math.floor(first!.requestBytes / BLK_RANGE_BYTES));
+    await this.#inParallel(Math.ceil(parts.length / most), first!.slotCount, (request) => {
+      const mine = parts.slice(request * most, (request + 1) * most);
+      const queue = session.queues[session.runners.indexOf(runner)]!;
+      return runner.run({
+        type,
+        sector: 0,
+        lengthBytes: mine.length * BLK_RANGE_BYTES,
+        about: mine[0]!.sector,
+        prepare: (slot) =>
+          mine.forEach((part, at) => queue.writeRange(slot, at, part.sector, part.sectors, unmap)),
+      });
+    });
+  }
+
+  /** Calls `run` for 0 to `count` − 1, `width` at a time, and settles when all are over; after a failure no more are begun. */
+  async #inParallel(count: number, width: number, run: (index: number) => Promise<void>): Promise<void> {
+    let next = 0;
+    let failure: { readonly error: unknown } | undefined;
+    const lane = async () => {
+      while (next < count && failure === undefined) {
+        try {
+          await run(next++);
+        } catch (error) {
+          failure ??= { error };
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(count, width) }, lane));
+    if (failure !== undefined) throw failure.error;
+  }
+
+  #sectorsOf(bytes: Uint8Array): number {
+    if (bytes.length % BLK_SECTOR_BYTES === 0) return bytes.length / BLK_SECTOR_BYTES;
+    throw new UsageError(`${this.transport.name}: ${bytes.length} bytes are no whole sectors`, {
+      hint: `a multiple of ${BLK_SECTOR_BYTES}`,
+    });
+  }
+
+  #checkRange(type: number, sector: number, sectors: number): void {
+    const { capacitySectors } = this.#life.live.limits;
+    if (
+      Number.isSafeInteger(sector) && sector >= 0 && Number.isSafeInteger(sectors) && sectors >= 0 &&
+      sector + sectors <= capacitySectors
+    ) return;
+    throw new UsageError(
+      `${this.transport.name}: ${
+        blkTypeName(type)
+      } of ${sectors} sectors at ${sector}; there are ${capacitySectors}`,
+    );
+  }
+
+  #checkWritable(type: number): void {
+    if (!this.#life.live.limits.readOnly) return;
+    throw new UsageError(`${this.transport.name}: ${blkTypeName(type)} on a read-only device`);
+  }
+
+  #missing(feature: bigint): never {
+    const names = featureNames(feature, this.transport.deviceId, this.transport.profile).join(", ");
+    throw new UnsupportedError(`${this.transport.name}: ${names} was not negotiated`);
+  }
+}
+
+/** Cuts a range into segments; where the most sectors decide, at a multiple of the alignment. */
+function split(sector: number, sectors: number, limits: RangeLimits): { sector: number; sectors: number }[] {
+  const parts: { sector: number; sectors: number }[] = [];
+  const end = sector + sectors;
+  while (sector < end) {
+    let until = Math.min(end, sector + limits.sectors);
+    if (until < end && until - until % limits.alignment > sector) until -= until % limits.alignment;
+    parts.push({ sector, sectors: until - sector });
+    sector = until;
+  }
+  return parts;
+}

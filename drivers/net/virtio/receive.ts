@@ -1,0 +1,316 @@
+/**
+ * One receive queue: buffers given to the device, frames taken from it (virtio 1.4 §5.1.6.3, §5.1.6.4).
+ *
+ * @module
+ */
+import { typedErrors } from "../../../lib/errors/doors.ts";
+import { ClosedError, DeviceError, shown, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { NET_HDR } from "../../../lib/virtio/constants/net.ts";
+import type { BufferPool } from "../../../lib/virtio/queue/buffer_pool.ts";
+import type { QueueState } from "../../../lib/virtio/queue/queue_state.ts";
+import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
+import type { UsedBurst, Virtqueue } from "../../../lib/virtio/queue/virtqueue.ts";
+import type { WaitTarget } from "../../../lib/wait/waiter.ts";
+import { FrameBurst } from "./frame_burst.ts";
+import { addSlot, type NetFraming } from "./framing.ts";
+import { decodeFrame, type SavedReceive } from "./saved.ts";
+import { COUNT } from "./statistics.ts";
+
+const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset;
+
+/**
+ * Hands out frames where the device wrote them. Each slot belongs to the device, or to the caller from `receiveBurst` until it is
+ * recycled. Errors: `DeviceError` naming queue and field when the device lies (reset the device then), `UsageError`, `ClosedError`.
+ */
+export class ReceiveQueue implements WaitTarget {
+  static {
+    typedErrors(this, ["receiveBurst", "recycle", "copyFrame", "load", "save"]);
+  }
+
+  /** Virtqueue number. */
+  readonly index: number;
+  /** The whole of each slot, made once; a frame's bytes are where the burst says. */
+  readonly views: readonly Uint8Array<ArrayBuffer>[];
+  readonly #name: string;
+  readonly #queue: Virtqueue;
+  readonly #pool: BufferPool;
+  readonly #framing: NetFraming;
+  readonly #mergeable: boolean;
+  /** Bytes of `virtio_net_hdr` before each frame. */
+  readonly #headerBytes: number;
+  /** Slots that go to the device; those past them hold frames of `load`. */
+  readonly #slots: number;
+  readonly #counts: Float64Array;
+  /** 1: with the caller. */
+  readonly #held: Uint8Array<ArrayBuffer>;
+  /** What was taken last; `ids` holds slots. */
+  readonly #used: UsedBurst;
+  #usedCount = 0;
+  #usedAt = 0;
+  /** The device is stopped for good: what it has is not given back. */
+  #stopped = false;
+  /** What ends this queue's life; thrown by every receive from then on. */
+  #fault: unknown = null;
+
+  /**
+   * Takes over a queue that is set up, and the slots for it.
+   * @param name function, for messages @param pool `slots` for the device, and those that `load` takes @param slots no more than the queue has room for
+   * @param counts shared by all queues
+   */
+  constructor(name: string, pool: BufferPool, slots: number, framing: NetFraming, counts: Float64Array) {
+    const { queue } = pool;
+    this.index = queue.index;
+    this.views = pool.views;
+    this.#name = name;
+    this.#queue = queue;
+    this.#pool = pool;
+    this.#slots = slots;
+    this.#framing = framing;
+    this.#mergeable = framing.mergeable;
+    this.#headerBytes = framing.headerBytes;
+    this.#counts = counts;
+    this.#held = new Uint8Array(pool.count).fill(1);
+    this.#used = usedBurst(pool.count);
+  }
+
+  /** Gives its slots to the device and notifies it: once, after DRIVER_OK. */
+  start(): void {
+    for (let slot = 0; slot < this.#slots; slot++) this.recycleSlot(slot);
+    this.flush();
+  }
+
+  /**
+   * Puts frames of a saved queue before all that the device will deliver, in slots past those of the device. Before `start`.
+   * @throws UnsupportedError when a frame does not fit into a buffer, and must
+   */
+  load(saved: SavedReceive): void {
+    const { ids, lengths } = this.#used;
+    const headerBytes = this.#headerBytes;
+    let slot = this.#slots;
+    for (const frame of saved.frames) {
+      const bytes = decodeFrame(frame);
+      const buffers = slotsFor(headerBytes + bytes.length, this.#pool.slotBytes);
+      if (buffers > 1 && !this.#mergeable) {
+        throw new UnsupportedError(
+          `${this.#name}, queue ${this.index}: a saved frame of ${bytes.length} bytes in buffers of ${this.#pool.slotBytes}`,
+          { hint: "resume with larger bufferBytes" },
+        );
+      }
+      const first = this.views[slot]!;
+      first.fill(0, 0, headerBytes);
+      if (this.#mergeable) {
+        first[NUM_BUFFERS_AT] = buffers;
+        first[NUM_BUFFERS_AT + 1] = buffers >> 8;
+      }
+      let done = 0;
+      for (let part = 0; part < buffers; part++, slot++) {
+        const offset = part === 0 ? headerBytes : 0;
+        const piece = bytes.subarray(done, done + this.#pool.slotBytes - offset);
+        this.views[slot]!.set(piece, offset);
+        done += piece.length;
+        this.#held[slot] = 0;
+        ids[this.#usedCount] = slot;
+        lengths[this.#usedCount++] = offset + piece.length;
+      }
+    }
+  }
+
+  /**
+   * Frames that the device delivered and that were not given out, and where the queue stands. The device must be stopped; nothing can be received
+   * afterwards.
+   * @param device where the device says that it stands @throws DeviceError
+   */
+  save(device: QueueState | null): SavedReceive {
+    this.#stopped = true;
+    const burst = new FrameBurst(1, this.#pool.count);
+    const frames: string[] = [];
+    while (this.hasUsed()) {
+      if (this.receiveBurst(burst) === 0) continue;
+      const bytes = new Uint8Array(burst.frameBytes(0));
+      this.copyFrame(burst, 0, bytes);
+      frames.push(bytes.toBase64());
+      burst.clear();
+    }
+    return { ring: this.#queue.save(device ?? undefined), device, frames };
+  }
+
+  /**
+   * Takes up to `burst.capacity` frames. Frames that came before a lie of the device are still given out; the error is thrown by this call when there
+   * are none, else by the next.
+   * @returns how many; ask again until it is 0 before waiting
+   */
+  receiveBurst(burst: FrameBurst): number {
+    if (burst.parts !== 0) {
+      throw new UsageError(
+        `${this.#name}, queue ${this.index}: the burst still holds ${burst.frames} frames`,
+        {
+          hint: "recycle() or clear() it first",
+        },
+      );
+    }
+    if (this.#pool.closed || this.#queue.closed) this.#gone();
+    if (this.#usedAt === this.#usedCount && this.#fault === null) {
+      this.#usedAt = this.#usedCount = 0;
+      // A chain's id is free for another slot from here on, though its frame may be given out only by a later burst.
+      this.#usedCount = this.#pool.takeUsed(this.#used);
+    }
+    const { ids, lengths } = this.#used;
+    const headerBytes = this.#headerBytes;
+    let frames = 0;
+    let part = 0;
+    let bytes = 0;
+    let dropped = 0;
+    burst.first[0] = 0;
+    while (frames < burst.capacity && this.#usedAt < this.#usedCount && this.#fault === null) {
+      const from = this.#usedAt;
+      const slot = ids[from]!;
+      const length = lengths[from]!;
+      if (length < headerBytes) {
+        this.#lie("used.len", `${length} bytes are too few for the header`);
+        break;
+      }
+      const buffers = this.#mergeable ? this.#numBuffers(slot) : 1;
+      if (buffers === 0 || buffers > this.#usedCount - from) {
+        this.#incomplete(buffers, this.#usedCount - from);
+        break;
+      }
+      if (part + buffers > burst.partCapacity) {
+        if (frames > 0) break;
+        throw new UsageError(
+          `a frame of ${buffers} parts does not fit into a burst of ${burst.partCapacity}`,
+        );
+      }
+      this.#usedAt = from + buffers;
+      if (length === headerBytes && buffers === 1) {
+        dropped++;
+        this.#drop(slot);
+        continue;
+      }
+      for (let i = 0; i < buffers; i++) {
+        const piece = ids[from + i]!;
+        const offset = i === 0 ? headerBytes : 0;
+        const pieceBytes = lengths[from + i]! - offset;
+        this.#held[piece] = 1;
+        burst.slots[part] = piece;
+        burst.offsets[part] = offset;
+        burst.lengths[part] = pieceBytes;
+        bytes += pieceBytes;
+        part++;
+      }
+      frames++;
+      burst.first[frames] = part;
+    }
+    burst.frames = frames;
+    burst.parts = part;
+    if (dropped > 0) {
+      this.#counts[COUNT.dropped]! += dropped;
+      if (this.#fault === null && !this.#stopped) this.flush();
+    }
+    if (frames === 0 && this.#fault !== null) throw this.#fault;
+    this.#counts[COUNT.frames]! += frames;
+    this.#counts[COUNT.bytes]! += bytes;
+    return frames;
+  }
+
+  /** Copies a frame of a burst out of its slots. @returns its bytes @throws UsageError when `into` is too short */
+  copyFrame(burst: FrameBurst, frame: number, into: Uint8Array): number {
+    const bytes = burst.frameBytes(frame);
+    if (bytes > into.length) throw new UsageError(`a frame of ${bytes} bytes into ${into.length}`);
+    if (this.#pool.closed) this.#gone();
+    let at = 0;
+    for (let part = burst.first[frame]!; part < burst.first[frame + 1]!; part++) {
+      const offset = burst.offsets[part]!;
+      const length = burst.lengths[part]!;
+      into.set(this.views[burst.slots[part]!]!.subarray(offset, offset + length), at);
+      at += length;
+    }
+    return bytes;
+  }
+
+  /** Gives all slots of a burst back to the device and notifies it when it asks for that. The burst is empty afterwards. */
+  recycle(burst: FrameBurst): void {
+    for (let part = 0; part < burst.parts; part++) this.recycleSlot(burst.slots[part]!);
+    burst.clear();
+    this.flush();
+  }
+
+  /** Gives one slot back; `flush` makes it visible. @throws UsageError when the caller does not hold it */
+  recycleSlot(slot: number): void {
+    if (this.#pool.closed) this.#gone();
+    if (typeof slot !== "number" || this.#held[slot] !== 1) {
+      throw new UsageError(
+        `${this.#name}, queue ${this.index}: receive slot ${shown(slot)} is not held by the caller`,
+      );
+    }
+    if (slot >= this.#slots) {
+      // A loaded frame's: beyond what the queue has room for, and used once.
+      this.#held[slot] = 0;
+      return;
+    }
+    addSlot(this.#pool, this.#framing, slot, this.#pool.slotBytes, true);
+    this.#held[slot] = 0;
+  }
+
+  /** Makes recycled slots visible to the device, and notifies it when it asks for that. */
+  flush(): void {
+    if (this.#queue.flush()) this.#counts[COUNT.notifications]!++;
+  }
+
+  /** True when `receiveBurst` has something to look at. */
+  hasUsed(): boolean {
+    if (this.#fault !== null) throw this.#fault;
+    return this.#usedAt !== this.#usedCount || this.#queue.hasUsed();
+  }
+
+  /** See `Virtqueue`. */
+  suppressInterrupts(): void {
+    this.#queue.suppressInterrupts();
+  }
+
+  /** See `Virtqueue`. */
+  enableInterrupts(): boolean {
+    return this.#queue.enableInterrupts() || this.hasUsed();
+  }
+
+  /** `num_buffers` of the header in a slot: read once, since the device can still change it. */
+  #numBuffers(slot: number): number {
+    const view = this.views[slot]!;
+    return view[NUM_BUFFERS_AT]! | (view[NUM_BUFFERS_AT + 1]! << 8);
+  }
+
+  #drop(slot: number): void {
+    this.#held[slot] = 1;
+    if (this.#stopped) return;
+    try {
+      this.recycleSlot(slot);
+    } catch (error) {
+      this.#fault = error;
+    }
+  }
+
+  /** The standard has a device return all buffers of a frame at once, so the rest is not still to come. */
+  #incomplete(buffers: number, returned: number): void {
+    try {
+      // When the ring itself is broken, that is the better error: this throws it.
+      this.#queue.hasUsed();
+      this.#lie("num_buffers", `a frame in ${buffers} buffers, of which ${returned} were returned`);
+    } catch (error) {
+      this.#fault = error;
+    }
+  }
+
+  #lie(field: string, message: string): void {
+    this.#fault = new DeviceError(message, { function: this.#name, queue: this.index, field }, {
+      hint: "reset the device",
+    });
+  }
+
+  #gone(): never {
+    throw new ClosedError(`receive queue ${this.index} of ${this.#name}`);
+  }
+}
+
+/** Buffers that a frame takes. @param lengthBytes with the header, which is in the first */
+export function slotsFor(lengthBytes: number, slotBytes: number): number {
+  return Math.ceil(lengthBytes / slotBytes);
+}
