@@ -139,21 +139,21 @@ export interface DeviceModel {
   close?(): void;
   /** What is wrong with a subset of `features` (bits that need others); undefined when nothing is. FEATURES_OK is then refused. */
   checkFeatures?(accepted: bigint): string | undefined;
-  /** Fills `into` from the config space. Bytes past its end are 0. */
-  readConfig(offset: number, into: Uint8Array): void;
+  /** `configSizeBytes` of configuration as it is now, or more, of which no driver sees the rest. Absent where there is none. */
+  config?(): Uint8Array;
   /** `writeConfig` is called before FEATURES_OK too. Default false: such a write breaks 1.1 and is reported. */
   readonly configWritableAlways?: boolean;
-  /** Ignored by devices without writable fields. */
-  writeConfig(offset: number, from: Uint8Array): void;
+  /** Absent where nothing is writable: writes are ignored. */
+  writeConfig?(offset: number, from: Uint8Array): void;
   /** DRIVER_OK was set: queues and features are final. On the legacy interface, which has no such moment, features are, and queues may follow. */
-  start(): void;
+  start?(): void;
   /**
    * Device reset or client gone: forget everything of the driver.
    * @param suspended it is a device reset of a running driver that negotiated QUEUE_STATE: the queues' states are kept (N-6.3), so it may be back soon
    */
-  reset(suspended?: boolean): void;
+  reset?(suspended?: boolean): void;
   /** The driver notified this queue. Work is done in `poll`. */
-  notified(queue: number): void;
+  notified?(queue: number): void;
   /** Does pending work of all queues, at most `budget` buffers. @returns how many were moved; 0 means idle. */
   poll(budget: number): number;
   /** Before sleeping: ask for notifications on every queue. @returns true when work arrived meanwhile. */

@@ -27,5 +27,5 @@ export function array(value: unknown, where: string): unknown[] {
 /** A whole number from `least` to `most`. @throws UsageError */
 export function integer(value: unknown, least: number, most: number, where: string): number {
   if (typeof value === "number" && Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new UsageError(`${where} ${shown(value)} is not in ${least} … ${most}`);
+  throw new UsageError(`${where} ${shown(value)} is not an integer from ${least} to ${most}`);
 }

@@ -11,13 +11,15 @@ import {
   ADMIN_OPCODE,
   adminOpcodeName,
 } from "../../../virtio/constants/admin.ts";
+import { FEATURE } from "../../../virtio/constants/features.ts";
+import type { DeviceFront } from "../../device_model.ts";
 import type { LegacyNotifyPlace } from "../../topology_admin.ts";
 import { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import { type AdminCommand, AdminCommandReader, encodeOutcome, writeAnswer } from "./command_chain.ts";
 import { CommandGroup } from "./command_group.ts";
-import type { AdminEngine, AdminFront, GroupPlace } from "./engine.ts";
-import type { AdminOutcome, GroupMember } from "./handler.ts";
+import type { AdminEngine, GroupPlace } from "./engine.ts";
+import type { AdminOutcome, GroupMember, NotifyArea } from "./handler.ts";
 import { LEGACY_ACCESSES, legacyCommands } from "./legacy_commands.ts";
 import { INVALID_GROUP, INVALID_MEMBER, INVALID_OPCODE, NO_ROOM } from "./outcomes.ts";
 import { partsCommands } from "./parts_commands.ts";
@@ -56,7 +58,9 @@ export class AdminController implements AdminEngine {
   readonly #members = new Map<bigint, GroupMember>();
   readonly #reader = new AdminCommandReader();
   readonly #chain = new Chain(ADMIN_QUEUE_SIZE);
-  #front: AdminFront | null = null;
+  #owner: DeviceFront | null = null;
+  #firstQueue = 0;
+  #notifyArea: NotifyArea = { bar: 0, offset: 0 };
   /** NumVFs; 0 while VF Enable is clear. */
   #numVfs = 0;
   /** Queue that is served first next time, so that none starves. */
@@ -98,8 +102,10 @@ export class AdminController implements AdminEngine {
   }
 
   /** Called once, before anything else. */
-  connect(front: AdminFront): void {
-    this.#front = front;
+  connect(owner: DeviceFront, firstQueue: number, notifyArea: NotifyArea): void {
+    this.#owner = owner;
+    this.#firstQueue = firstQueue;
+    this.#notifyArea = notifyArea;
   }
 
   /** Forgets front and members. */
@@ -107,7 +113,7 @@ export class AdminController implements AdminEngine {
     this.reset();
     this.#members.clear();
     this.#numVfs = 0;
-    this.#front = null;
+    this.#owner = null;
   }
 
   /** Device reset: every list, capability and object of the driver is forgotten. The VFs stay. */
@@ -116,9 +122,6 @@ export class AdminController implements AdminEngine {
     this.#sriov?.reset();
     this.#objects.reset();
   }
-
-  /** Work is done in `poll`. */
-  notified(_queue: number): void {}
 
   /** NumVFs took effect. */
   vfsEnabled(count: number): void {
@@ -129,11 +132,11 @@ export class AdminController implements AdminEngine {
   notifyWritten(offset: number, from: Uint8Array): void {
     const index = Math.floor(offset / NOTIFY_BYTES);
     if (from.length !== NOTIFY_BYTES || offset % NOTIFY_BYTES !== 0) {
-      this.#front?.report("N-3.16", `a notify address of VF ${index} was written with ${from.length} bytes`);
+      this.#owner?.report("N-3.16", `a notify address of VF ${index} was written with ${from.length} bytes`);
       return;
     }
     const legacy = this.#member(BigInt(index + 1))?.legacy;
-    if (legacy === undefined) this.#front?.report("N-3.16", `VF ${index} was notified, there is no such VF`);
+    if (legacy === undefined) this.#owner?.report("N-3.16", `VF ${index} was notified, there is no such VF`);
     else legacy.notified(from[0]! | from[1]! << 8);
   }
 
@@ -151,14 +154,20 @@ export class AdminController implements AdminEngine {
   arm(): boolean {
     let work = false;
     for (let index = 0; index < this.queueSizes.length; index++) {
-      if (this.#front?.queue(index)?.arm()) work = true;
+      if (this.#queue(index)?.arm()) work = true;
     }
     return work;
   }
 
+  /** An enabled administration queue of a live device; its numbers begin at 0. */
+  #queue(index: number): DeviceQueue | undefined {
+    const negotiated = ((this.#owner?.negotiatedFeatures ?? 0n) & FEATURE.ADMIN_VQ) !== 0n;
+    return negotiated ? this.#owner?.queue(this.#firstQueue + index) : undefined;
+  }
+
   /** One burst of a queue, in its order (N-3.6). @returns how many commands */
   protected serve(index: number, budget: number): number {
-    const queue = this.#front?.queue(index);
+    const queue = this.#queue(index);
     if (queue === undefined) return 0;
     const chain = this.#chain;
     let done = 0;
@@ -177,7 +186,7 @@ export class AdminController implements AdminEngine {
 
   /** Chains that wait in a queue, at most `atMost`. */
   protected waiting(index: number, atMost: number): number {
-    return this.#front?.queue(index)?.available(atMost) ?? 0;
+    return this.#queue(index)?.available(atMost) ?? 0;
   }
 
   /** Carries a command out and returns its chain. */
@@ -201,7 +210,7 @@ export class AdminController implements AdminEngine {
       return group.handler(opcode)!({ ...command, ...(member === undefined ? {} : { member }) });
     } catch (error) {
       if (!(error instanceof RingsideError)) throw error;
-      this.#front?.report(
+      this.#owner?.report(
         "administration",
         `${adminOpcodeName(opcode)} of member ${memberId}: ${error.message}`,
       );
@@ -219,35 +228,31 @@ export class AdminController implements AdminEngine {
     return id >= 1n && id <= BigInt(this.#numVfs) ? this.#members.get(id) : undefined;
   }
 
-  #ownerAddress(memberId: bigint): { bar: number; offset: number } {
-    const { bar, offset } = this.#front!.notifyArea;
+  #ownerAddress(memberId: bigint): NotifyArea {
+    const { bar, offset } = this.#notifyArea;
     return { bar, offset: offset + NOTIFY_BYTES * (Number(memberId) - 1) };
   }
 
   /** Notes what a driver must not do; the device answers all the same. @param unpublished commands whose answers it cannot have seen yet */
   #judge(command: AdminCommand, chain: Chain, index: number, unpublished: number): void {
-    const front = this.#front!;
+    const report = (rule: string, message: string) =>
+      this.#owner?.report(rule, message, this.#firstQueue + index);
     const { opcode } = command;
     const name = adminOpcodeName(opcode);
     const { readableBytes, writableBytes } = chain;
     if (readableBytes < HEAD_BYTES || writableBytes < STATUS_BYTES) {
-      front.report(
+      report(
         "N-3.3",
         `a command of ${readableBytes} bytes with ${writableBytes} for its answer; ${HEAD_BYTES} and ${STATUS_BYTES} are the least`,
-        index,
       );
     } else if (!LEGACY_ACCESSES.has(opcode) && (readableBytes % 8 !== 0 || writableBytes % 8 !== 0)) {
-      front.report(
-        "N-3.3",
-        `${name}: ${readableBytes} and ${writableBytes} bytes, both must be multiples of 8`,
-        index,
-      );
+      report("N-3.3", `${name}: ${readableBytes} and ${writableBytes} bytes, both must be multiples of 8`);
     }
     const group = this.#group(command.groupType);
     if (group === undefined || !group.supports(opcode)) return;
-    if (!group.allows(opcode)) front.report("N-3.1", `${name} is not in the list of LIST_USE`, index);
+    if (!group.allows(opcode)) report("N-3.1", `${name} is not in the list of LIST_USE`);
     else if (opcode === ADMIN_OPCODE.LIST_USE && (unpublished > 0 || this.#anyWaiting())) {
-      front.report("N-3.2", "LIST_USE was given while other commands are outstanding", index);
+      report("N-3.2", "LIST_USE was given while other commands are outstanding");
     }
   }
 

@@ -6,6 +6,14 @@
 import type { DevicePart } from "../../../virtio/constants/device_parts.ts";
 import type { AdminQualifierName, AdminStatusName } from "../../../virtio/constants/admin.ts";
 
+/** Where the index of a queue can be written, as 16 bits, to notify it. */
+export interface NotifyArea {
+  /** BAR of the function. */
+  readonly bar: number;
+  /** Bytes from its start. */
+  readonly offset: number;
+}
+
 /** A member's legacy registers, as the commands reach them (N-3.14). Offsets of both spaces start at 0. */
 export interface MemberLegacy {
   /** True when [offset, +length) is one field of the common registers, as they are now (with or without MSI-X). */
@@ -21,7 +29,7 @@ export interface MemberLegacy {
   /** Same effect as the register access. */
   writeDevice(offset: number, from: Uint8Array): void;
   /** Where its driver may notify: offsets in the member's own BARs. */
-  readonly notifyAreas: readonly { readonly bar: number; readonly offset: number }[];
+  readonly notifyAreas: readonly NotifyArea[];
   /** The owner's notify address of this member was written: as if `index` had been written to `queue_notify`. */
   notified(index: number): void;
 }

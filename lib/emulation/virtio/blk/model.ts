@@ -4,6 +4,7 @@
  * @module
  */
 import { UsageError } from "../../../errors/mod.ts";
+import { integer } from "../../../errors/records.ts";
 import {
   BLK_CONFIG,
   BLK_FEATURE,
@@ -94,13 +95,13 @@ export class BlkModel implements DeviceModel {
   constructor(options: BlkModelOptions) {
     const { queues = 1, queueSize = 128, blockSize = 512, sizeMax = 1 << 20, segMax = 126 } = options;
     const { rangeSectors = 131072, ranges = 16 } = options;
-    check("queues", queues, 1, QUEUES_MAX);
-    check("queueSize", queueSize, 2, 32768);
-    check("blockSize", blockSize, 512, 65536);
-    check("sizeMax", sizeMax, 1, 0x7fff_ffff);
-    check("segMax", segMax, 1, 32766);
-    check("rangeSectors", rangeSectors, 1, 0xffff_ffff);
-    check("ranges", ranges, 1, 256);
+    integer(queues, 1, QUEUES_MAX, "queues");
+    integer(queueSize, 2, 32768, "queueSize");
+    integer(blockSize, 512, 65536, "blockSize");
+    integer(sizeMax, 1, 0x7fff_ffff, "sizeMax");
+    integer(segMax, 1, 32766, "segMax");
+    integer(rangeSectors, 1, 0xffff_ffff, "rangeSectors");
+    integer(ranges, 1, 256, "ranges");
     for (const [what, value] of [["queueSize", queueSize], ["blockSize", blockSize]] as const) {
       if ((value & (value - 1)) !== 0) throw new UsageError(`${what} ${value} is not a power of two`);
     }
@@ -138,11 +139,11 @@ export class BlkModel implements DeviceModel {
   }
 
   /** Reads device-specific configuration. */
-  readConfig(offset: number, into: Uint8Array): void {
+  config(): Uint8Array {
     const { blockSize = 512 } = this.#options;
     const { sizeMax, segMax, rangeSectors, ranges } = this.#limits;
     const sectors = (this.#storage?.sizeBytes ?? 0) / BLK_SECTOR_BYTES;
-    const bytes = BLK_CONFIG.encode({
+    return BLK_CONFIG.encode({
       capacity: BigInt(sectors),
       size_max: sizeMax,
       seg_max: segMax,
@@ -162,7 +163,6 @@ export class BlkModel implements DeviceModel {
       max_write_zeroes_seg: ranges,
       write_zeroes_may_unmap: 1,
     });
-    for (let i = 0; i < into.length; i++) into[i] = offset + i < CONFIG_BYTES ? bytes[offset + i]! : 0;
   }
 
   /** Only `writeback` can be written, with CONFIG_WCE; by a legacy driver also before features are final (§5.2.5.3). */
@@ -313,9 +313,4 @@ function offered(options: BlkModelOptions, queues: number): bigint {
   features &= ~(options.featuresOff ?? 0n);
   // §5.2.5.2: CONFIG_WCE is offered with FLUSH only.
   return (features & BLK_FEATURE.FLUSH) === 0n ? features & ~BLK_FEATURE.CONFIG_WCE : features;
-}
-
-function check(what: string, value: number, low: number, high: number): void {
-  if (Number.isInteger(value) && value >= low && value <= high) return;
-  throw new UsageError(`${what} ${value} is not an integer from ${low} to ${high}`);
 }

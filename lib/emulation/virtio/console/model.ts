@@ -4,6 +4,7 @@
  * @module
  */
 import { UsageError } from "../../../errors/mod.ts";
+import { integer } from "../../../errors/records.ts";
 import {
   CONSOLE_CONFIG,
   CONSOLE_CONTROL,
@@ -73,10 +74,10 @@ export class ConsoleModel implements DeviceModel {
   /** A console whose sockets are made by `connect`. @throws UsageError for options that cannot be */
   constructor(options: ConsoleModelOptions = {}) {
     const { ports = 1, portNames = [], peer = "loopback", cols = 80, rows = 25, queueSize = 64 } = options;
-    check("ports", ports, 1, PORTS_MAX);
-    check("cols", cols, 0, 65535);
-    check("rows", rows, 0, 65535);
-    check("queueSize", queueSize, 2, 32768);
+    integer(ports, 1, PORTS_MAX, "ports");
+    integer(cols, 0, 65535, "cols");
+    integer(rows, 0, 65535, "rows");
+    integer(queueSize, 2, 32768, "queueSize");
     if ((queueSize & (queueSize - 1)) !== 0) {
       throw new UsageError(`queueSize ${queueSize} is not a power of two`);
     }
@@ -153,14 +154,13 @@ export class ConsoleModel implements DeviceModel {
   }
 
   /** Reads device-specific configuration. */
-  readConfig(offset: number, into: Uint8Array): void {
-    const bytes = CONSOLE_CONFIG.encode({
+  config(): Uint8Array {
+    return CONSOLE_CONFIG.encode({
       cols: this.#cols,
       rows: this.#rows,
       max_nr_ports: this.maxPorts,
       emerg_wr: 0,
     });
-    for (let i = 0; i < into.length; i++) into[i] = offset + i < bytes.length ? bytes[offset + i]! : 0;
   }
 
   /** Puts the byte out at port 0, whatever state the device is in. */
@@ -197,9 +197,6 @@ export class ConsoleModel implements DeviceModel {
     this.#messages.length = 0;
     for (const port of this.#ports) port?.reset();
   }
-
-  /** The work is done in `poll`. */
-  notified(_queue: number): void {}
 
   /** Works, at most `budget` buffers. @returns how many were moved */
   poll(budget: number): number {
@@ -367,9 +364,4 @@ export class ConsoleModel implements DeviceModel {
     message.set(more, CONSOLE_CONTROL_BYTES);
     this.#messages.push(message);
   }
-}
-
-function check(what: string, value: number, low: number, high: number): void {
-  if (Number.isInteger(value) && value >= low && value <= high) return;
-  throw new UsageError(`${what} ${value} is not an integer from ${low} to ${high}`);
 }

@@ -118,7 +118,7 @@ export class VirtioCore extends DeviceState implements DeviceFront {
     this.parts.cleared(!byDriver);
     // A second reset in a row finds nothing of a driver, and does not end a suspension.
     if (!byDriver || status !== 0 || legacy) {
-      this.model.reset(suspended);
+      this.model.reset?.(suspended);
       this.admin?.reset();
     }
   }
@@ -181,7 +181,7 @@ export class VirtioCore extends DeviceState implements DeviceFront {
     }
     if ((status & DEAD) !== 0) this.report("1.1", `DRIVER_OK in status ${describeStatus(before)}`);
     else if (this.legacy) this.firstUse();
-    else this.model.start();
+    else this.model.start?.();
   }
 
   /** A legacy driver uses the device: its features are final. There was no FEATURES_OK to refuse a set that cannot be. */
@@ -190,7 +190,7 @@ export class VirtioCore extends DeviceState implements DeviceFront {
     this.started = true;
     const problem = this.model.checkFeatures?.(this.driverFeatures);
     this.wake();
-    if (problem === undefined) this.model.start();
+    if (problem === undefined) this.model.start?.();
     else this.violation("virtio 1.2 §3.1.2", `features that cannot be: ${problem}`);
   }
 
@@ -219,17 +219,18 @@ export class VirtioCore extends DeviceState implements DeviceFront {
     return undefined;
   }
 
-  /** Fills `into` from the configuration; the driver knows its generation by now. */
+  /** Fills `into` from the configuration: 0 past its end. The driver knows its generation by now. */
   readConfig(offset: number, into: Uint8Array): void {
     this.configSeen();
-    this.model.readConfig(offset, into);
+    const bytes = this.model.config?.().subarray(offset, this.model.configSizeBytes);
+    for (let i = 0; i < into.length; i++) into[i] = bytes?.[i] ?? 0;
   }
 
   /** Device-specific configuration. */
   writeConfig(offset: number, from: Uint8Array): void {
     if ((this.status & STATUS.featuresOk) === 0 && !this.model.configWritableAlways) {
       this.report("1.1", "device configuration was written before FEATURES_OK");
-    } else this.model.writeConfig(offset, from);
+    } else this.model.writeConfig?.(offset, from);
   }
 
   /** While `legacy`, every modern write but a reset is reported and has no effect. */
@@ -272,9 +273,7 @@ export class VirtioCore extends DeviceState implements DeviceFront {
   /** Tells those behind of a notification that is in order. */
   notified(index: number): void {
     this.wake();
-    const first = this.model.queueSizes.length;
-    if (index < first) this.model.notified(index);
-    else this.admin?.notified(index - first);
+    if (!this.queues[index]!.ofAdmin) this.model.notified?.(index);
   }
 
   // ---- work ----

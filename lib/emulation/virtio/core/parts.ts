@@ -235,7 +235,7 @@ export class DeviceParts implements MemberParts {
     if (!this.#start) return;
     this.#start = false;
     const { model } = this.#device;
-    model.start();
+    model.start?.();
     model.parts?.restored?.();
   }
 

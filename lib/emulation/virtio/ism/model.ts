@@ -4,6 +4,7 @@
  * @module
  */
 import { UsageError } from "../../../errors/mod.ts";
+import { integer } from "../../../errors/records.ts";
 import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
 import { ISM_CONFIG, ISM_FEATURE, ISM_QUEUE } from "../../../virtio/constants/ism.ts";
 import type { DeviceFront, DeviceModel } from "../../device_model.ts";
@@ -80,13 +81,13 @@ export class IsmModel implements DeviceModel {
     const { queueSize = 64, featuresOff = 0n } = options;
     const settings = { ...ISM_DEFAULTS, ...options };
     const { domain, chunkSize, chunks, notifySize, memory } = settings;
-    check("chunkSize", chunkSize, 4096, 2 ** 40);
+    integer(chunkSize, 4096, 2 ** 40, "virtio-ism chunkSize");
     if (2 ** Math.round(Math.log2(chunkSize)) !== chunkSize) {
       throw new UsageError(`virtio-ism chunkSize ${chunkSize} is not a power of two`);
     }
-    check("chunks", chunks, 1, 65536);
-    check("notifySize", notifySize, 1, 4096);
-    check("memory", memory, 0, Number.MAX_SAFE_INTEGER);
+    integer(chunks, 1, 65536, "virtio-ism chunks");
+    integer(notifySize, 1, 4096, "virtio-ism notifySize");
+    integer(memory, 0, Number.MAX_SAFE_INTEGER, "virtio-ism memory");
     this.#options = { domain, chunkSize, chunks, notifySize, memory };
     this.#lies = options.lie === undefined ? undefined : new Occasions(parseLie(options.lie, ISM_FAMILY));
     this.features = ISM_FEATURE.DEV_MEM & ~featuresOff;
@@ -139,7 +140,7 @@ export class IsmModel implements DeviceModel {
   }
 
   /** `struct virtio_ism_config`. */
-  readConfig(offset: number, into: Uint8Array): void {
+  config(): Uint8Array {
     const { chunkSize, notifySize } = this.#options;
     const bytes = ISM_CONFIG.encode({
       devid: this.#member?.devid ?? 0n,
@@ -147,7 +148,7 @@ export class IsmModel implements DeviceModel {
       notify_size: BigInt(notifySize),
     });
     if (this.#domain !== null) bytes.set(this.#domain.cdid);
-    for (let i = 0; i < into.length; i++) into[i] = bytes[offset + i] ?? 0;
+    return bytes;
   }
 
   /** There is nothing to write. */
@@ -155,16 +156,10 @@ export class IsmModel implements DeviceModel {
     this.#front?.report("5.1", "the configuration space was written: all of it is for reading");
   }
 
-  /** The driver is ready. */
-  start(): void {}
-
   /** References to regions go; whoever shared them hears of it (A-5.20). */
   reset(): void {
     if (this.#member !== null) this.#domain!.reset(this.#member);
   }
-
-  /** The work is done in `poll`. */
-  notified(_queue: number): void {}
 
   /** Carries out commands, and gives events to buffers, at most `budget` of both. @returns how many were moved */
   poll(budget: number): number {
@@ -255,9 +250,4 @@ export class IsmModel implements DeviceModel {
     if (!this.#lies?.take("ism-unknown-event")) return;
     new DataView(this.#scratch.buffer).setBigUint64(at, UNKNOWN_EVENT, true);
   }
-}
-
-function check(name: string, value: number, low: number, high: number): void {
-  if (Number.isInteger(value) && value >= low && value <= high) return;
-  throw new UsageError(`virtio-ism ${name} ${value} is not an integer from ${low} to ${high}`);
 }

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { UsageError } from "../../../errors/mod.ts";
+import { integer } from "../../../errors/records.ts";
 import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
 import {
   ETHERNET_HEADER_BYTES,
@@ -105,9 +105,9 @@ export class NetModel implements DeviceModel, SwitchPort {
   /** A device that is on no switch before `connect`. @throws UsageError for options that cannot be */
   constructor(net: NetSwitch, options: NetModelOptions) {
     const { mtu = 1500, queuePairs = 4, queueSize = 256 } = options;
-    check("mtu", mtu, 68, 65535);
-    check("queuePairs", queuePairs, 1, 512);
-    check("queueSize", queueSize, 1, 32768);
+    integer(mtu, 68, 65535, "mtu");
+    integer(queuePairs, 1, 512, "queuePairs");
+    integer(queueSize, 1, 32768, "queueSize");
     this.net = net;
     this.#mac = parseMac(options.mac);
     this.#mtu = mtu;
@@ -186,14 +186,14 @@ export class NetModel implements DeviceModel, SwitchPort {
   }
 
   /** Reads device-specific configuration. */
-  readConfig(offset: number, into: Uint8Array): void {
+  config(): Uint8Array {
     const bytes = NET_CONFIG.encode({
       status: this.#linkUp ? NET_STATUS.linkUp : 0,
       max_virtqueue_pairs: this.maxPairs,
       mtu: this.#mtu,
     });
     bytes.set(this.#macBytes());
-    for (let i = 0; i < into.length; i++) into[i] = offset + i < CONFIG_BYTES ? bytes[offset + i]! : 0;
+    return bytes;
   }
 
   #macBytes(): Uint8Array {
@@ -535,12 +535,6 @@ export class NetModel implements DeviceModel, SwitchPort {
       },
       report: (rule, message) => this.#front?.report(rule, message, this.#controlQueue),
     };
-  }
-}
-
-function check(what: string, value: number, low: number, high: number): void {
-  if (!Number.isInteger(value) || value < low || value > high) {
-    throw new UsageError(`${what} ${value} is not an integer from ${low} to ${high}`);
   }
 }
 

@@ -52,23 +52,6 @@ export class RngModel implements DeviceModel {
     this.#front = front;
   }
 
-  /** There is no config space. */
-  readConfig(_offset: number, into: Uint8Array): void {
-    into.fill(0);
-  }
-
-  /** There is no config space. */
-  writeConfig(_offset: number, _from: Uint8Array): void {}
-
-  /** The driver is ready. */
-  start(): void {}
-
-  /** Forgets everything of the driver. */
-  reset(): void {}
-
-  /** Reports notifications of queues that are not in use; the work is done in `poll`. */
-  notified(_queue: number): void {}
-
   /** Works, at most `budget` buffers. @returns how many were moved */
   poll(budget: number): number {
     const queue = this.#front?.queue(ENTROPY_QUEUE.requests);

@@ -16,7 +16,7 @@ export class Echo implements DeviceModel {
   readonly classCode = 0x123456;
   front!: DeviceFront;
   calls: string[] = [];
-  config = new Uint8Array([1, 2, 3, 4, 5, 6, 7, 8]);
+  bytes = new Uint8Array([1, 2, 3, 4, 5, 6, 7, 8]);
   #chain = new Chain(64);
 
   connect(front: DeviceFront): void {
@@ -28,11 +28,11 @@ export class Echo implements DeviceModel {
   checkFeatures(accepted: bigint): string | undefined {
     return (accepted & (1n << 60n)) !== 0n && (accepted & (1n << 5n)) === 0n ? "60 needs 5" : undefined;
   }
-  readConfig(offset: number, into: Uint8Array): void {
-    for (let i = 0; i < into.length; i++) into[i] = this.config[offset + i] ?? 0;
+  config(): Uint8Array {
+    return this.bytes;
   }
   writeConfig(offset: number, from: Uint8Array): void {
-    this.config.set(from, offset);
+    this.bytes.set(from, offset);
   }
   start(): void {
     this.calls.push("start");

@@ -9,16 +9,15 @@ import {
   type LegacyRegisterName,
 } from "../../../../virtio/constants/legacy.ts";
 import { NO_VECTOR } from "../../../../virtio/constants/pci.ts";
-import type { RegisterDeclaration } from "../../../../registers/declaration.ts";
-import type { MemberLegacy } from "../../admin/handler.ts";
+import type { MemberLegacy, NotifyArea } from "../../admin/handler.ts";
 import type { VirtioCore } from "../../core/core.ts";
 import { LEGACY_BLOCK, LegacyDriver, type LegacyOptions } from "../../core/legacy_driver.ts";
 import { insideConfigField } from "../../core/legacy_fields.ts";
 import { type CoreQueue, splitSize } from "../../core/queue.ts";
+import { byByte, type PlacedRegister } from "../by_byte.ts";
 import type { PciInterrupts } from "../pci/interrupts.ts";
-import type { NotifyArea } from "../pci/layout.ts";
 
-const REGISTERS = Object.entries(LEGACY_CFG) as [LegacyRegisterName, RegisterDeclaration][];
+const REGISTERS = byByte<LegacyRegisterName>(LEGACY_CFG);
 
 /** See the module. */
 export class LegacyView implements MemberLegacy {
@@ -65,9 +64,8 @@ export class LegacyView implements MemberLegacy {
       into.fill(0xff);
       return;
     }
-    const [name, register] = found;
-    const value = this.#get(name);
-    for (let i = 0; i < into.length; i++) into[i] = value >>> (8 * (offset - register.offset + i));
+    const value = this.#get(found.name);
+    for (let i = 0; i < into.length; i++) into[i] = value >>> (8 * (offset - found.offset + i));
   }
 
   /** Writes a register; of a part of one the rest stays as it reads. */
@@ -77,14 +75,14 @@ export class LegacyView implements MemberLegacy {
       this.#core.report(LEGACY_BLOCK, `write of ${from.length} bytes at ${offset}, which is no register`);
       return;
     }
-    const [name, register] = found;
-    if (register.access === "R") {
+    const { name } = found;
+    if (found.access === "R") {
       this.#core.report(LEGACY_BLOCK, `${name} is read-only`);
       return;
     }
-    let value = from.length === register.width ? 0 : this.#get(name);
+    let value = from.length === found.width ? 0 : this.#get(name);
     for (let i = 0; i < from.length; i++) {
-      const shift = 8 * (offset - register.offset + i);
+      const shift = 8 * (offset - found.offset + i);
       value = (value & ~(0xff << shift) | from[i]! << shift) >>> 0;
     }
     this.#set(name, value);
@@ -92,7 +90,7 @@ export class LegacyView implements MemberLegacy {
 
   /** Reads device-specific configuration. */
   readDevice(offset: number, into: Uint8Array): void {
-    this.#core.model.readConfig(offset, into);
+    this.#core.readConfig(offset, into);
   }
 
   /** Writes device-specific configuration, which is allowed before anything else is (§3.1.2). */
@@ -102,7 +100,7 @@ export class LegacyView implements MemberLegacy {
         LEGACY_BLOCK,
         `write of ${from.length} bytes at ${offset} of the configuration, no field`,
       );
-    } else if (this.#claim("device configuration")) this.#core.model.writeConfig(offset, from);
+    } else if (this.#claim("device configuration")) this.#core.model.writeConfig?.(offset, from);
   }
 
   /** A notification by any of the addresses for it, or by `queue_notify`. */
@@ -112,10 +110,10 @@ export class LegacyView implements MemberLegacy {
 
   // ---- inside ----
 
-  #registerAt(offset: number, length: number): [LegacyRegisterName, RegisterDeclaration] | undefined {
+  #registerAt(offset: number, length: number): PlacedRegister<LegacyRegisterName> | undefined {
     const end = this.#core.view.usesVectors ? LEGACY_CFG_BYTES.msix : LEGACY_CFG_BYTES.plain;
-    if (length < 1 || offset + length > end) return undefined;
-    return REGISTERS.find(([, one]) => offset >= one.offset && offset + length <= one.offset + one.width);
+    const found = length < 1 || offset + length > end ? undefined : REGISTERS[offset];
+    return found !== undefined && offset + length <= found.offset + found.width ? found : undefined;
   }
 
   #get(name: LegacyRegisterName): number {

@@ -12,33 +12,14 @@ import {
   QUEUE_STATE_CFG,
   type QueueStateRegisterName,
 } from "../../../../virtio/constants/pci.ts";
-import type { RegisterDeclaration, RegisterTable } from "../../../../registers/declaration.ts";
 import type { VirtioCore } from "../../core/core.ts";
 import type { Selectors } from "../../core/view.ts";
+import { byByte } from "../by_byte.ts";
 
 /** A register that there is. */
 export type CommonName = CommonRegisterName | QueueStateRegisterName;
 
-/** Which register, and which of its halves, an aligned access hits. */
-interface Access {
-  readonly name: CommonName;
-  readonly width: 1 | 2 | 4;
-  readonly high: boolean;
-}
-
-function accesses(table: RegisterTable): ReadonlyMap<number, Access> {
-  const registers = Object.entries(table) as [CommonName, RegisterDeclaration][];
-  return new Map(
-    registers.flatMap(([name, { offset, width }]): [number, Access][] =>
-      width === 8
-        ? [[offset, { name, width: 4, high: false }], [offset + 4, { name, width: 4, high: true }]]
-        : [[offset, { name, width, high: false }]]
-    ),
-  );
-}
-
-const ACCESSES = accesses(COMMON_CFG);
-const ACCESSES_WITH_STATE = accesses({ ...COMMON_CFG, ...QUEUE_STATE_CFG });
+const REGISTERS = byByte<CommonName>({ ...COMMON_CFG, ...QUEUE_STATE_CFG });
 const AREA = { queue_desc: 0, queue_driver: 1, queue_device: 2 } as const;
 
 /** The register block. */
@@ -49,14 +30,11 @@ export class PciCommon {
   readonly selectors: Selectors = { device_feature_select: 0, driver_feature_select: 0, queue_select: 0 };
   /** The device. */
   protected readonly core: VirtioCore;
-  readonly #accesses: ReadonlyMap<number, Access>;
 
   /** As after a reset. */
   constructor(core: VirtioCore) {
     this.core = core;
-    const withState = core.profile === "queue-state";
-    this.#accesses = withState ? ACCESSES_WITH_STATE : ACCESSES;
-    this.sizeBytes = withState ? COMMON_CFG_BYTES.queueState : COMMON_CFG_BYTES.all;
+    this.sizeBytes = core.profile === "queue-state" ? COMMON_CFG_BYTES.queueState : COMMON_CFG_BYTES.all;
   }
 
   /** The device was reset. */
@@ -66,53 +44,41 @@ export class PciCommon {
     this.selectors.queue_select = 0;
   }
 
-  /** A read of `into.length` bytes at `offset`. One of a wrong width gets the right bytes, and is reported. */
+  /** A read of `into.length` bytes at `offset`, inside the structure. One of a wrong width gets the right bytes, and is reported. */
   read(offset: number, into: Uint8Array): void {
-    const access = this.#accesses.get(offset);
-    if (access !== undefined && access.width === into.length) {
-      const value = this.get(access.name, access.high);
+    if (this.#isAccess("read", offset, into.length)) {
+      const value = this.#getAt(offset);
       for (let i = 0; i < into.length; i++) into[i] = value >>> (8 * i);
-      return;
+    } else {
+      for (let i = 0; i < into.length; i++) into[i] = this.#getAt(offset + i) >>> 8 * within(offset + i);
     }
-    this.#wrongWidth("read", offset, into.length);
-    for (let i = 0; i < into.length; i++) into[i] = this.#byte(offset + i);
   }
 
-  /** A write of `from` at `offset`. One of a wrong width is reported and ignored. */
+  /** A write of `from` at `offset`, inside the structure. One of a wrong width is reported and ignored. */
   write(offset: number, from: Uint8Array): void {
-    const access = this.#accesses.get(offset);
-    if (access === undefined || access.width !== from.length) {
-      this.#wrongWidth("write", offset, from.length);
-      return;
-    }
+    if (!this.#isAccess("write", offset, from.length)) return;
     let value = 0;
     for (let i = 0; i < from.length; i++) value += from[i]! * 2 ** (8 * i);
-    this.set(access.name, access.high, value);
+    const { name, offset: start } = REGISTERS[offset]!;
+    this.set(name, offset > start, value);
   }
 
-  #wrongWidth(what: string, offset: number, width: number): void {
-    const field = this.#fieldAt(offset);
-    const needs = field === undefined ? "" : `, ${field.name} has ${field.width}`;
-    this.core.report("2.2", `common configuration: ${what} of ${width} bytes at offset ${offset}${needs}`);
+  /** Whether an access is one of a register's width at its start; of a register of 8 bytes, of one of its halves. A wrong one is reported. */
+  #isAccess(what: string, offset: number, width: number): boolean {
+    const { name, width: whole } = REGISTERS[offset]!;
+    const needs = Math.min(whole, 4);
+    if (width === needs && within(offset) === 0) return true;
+    this.core.report(
+      "2.2",
+      `common configuration: ${what} of ${width} bytes at offset ${offset}, ${name} has ${needs}`,
+    );
+    return false;
   }
 
-  /** The access whose field `offset` lies in; of a field of 8 bytes that of its low half. */
-  #fieldAt(offset: number): Access | undefined {
-    for (let start = offset; start >= 0 && start > offset - 8; start--) {
-      const access = this.#accesses.get(start);
-      if (access !== undefined) return access;
-    }
-    return undefined;
-  }
-
-  #byte(offset: number): number {
-    for (let start = offset; start >= 0 && start > offset - 4; start--) {
-      const access = this.#accesses.get(start);
-      if (access === undefined) continue;
-      if (offset >= start + access.width) break;
-      return (this.get(access.name, access.high) >>> (8 * (offset - start))) & 0xff;
-    }
-    return offset < this.sizeBytes ? 0 : 0xff;
+  /** What the register reads, or the half of one, that this byte belongs to. */
+  #getAt(byte: number): number {
+    const { name, offset } = REGISTERS[byte]!;
+    return this.get(name, byte - offset >= 4);
   }
 
   /** What a register, or half of one, reads. */
@@ -208,4 +174,9 @@ export class PciCommon {
 /** 32 bits of a feature set; 0 beyond the second word. */
 function word(features: bigint, select: number): number {
   return select > 1 ? 0 : Number(features >> BigInt(32 * select) & 0xffff_ffffn);
+}
+
+/** Place of a byte within its register, or its half of one. */
+function within(byte: number): number {
+  return (byte - REGISTERS[byte]!.offset) % 4;
 }

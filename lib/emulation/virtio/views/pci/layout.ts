@@ -25,14 +25,6 @@ export const DEVICE_AT = 2 * PAGE;
 /** Doorbells. */
 export const NOTIFY_AT = 3 * PAGE;
 
-/** A place in the function's own BARs where a queue's number can be written. */
-export interface NotifyArea {
-  /** Number of the BAR. */
-  readonly bar: number;
-  /** Bytes from its start. */
-  readonly offset: number;
-}
-
 /** First page of `STRUCTURES_BAR` behind the doorbells: notify addresses of the legacy interface, on functions that have some. */
 export function behindDoorbells(queueCount: number): number {
   return NOTIFY_AT + PAGE * Math.max(1, Math.ceil(queueCount * NOTIFY_MULTIPLIER / PAGE));
@@ -108,9 +100,9 @@ function capability(cfgType: number, offset: number, length: number, tail?: numb
   return bytes;
 }
 
-/** True when an access lies in a structure. */
+/** True when an access lies in a structure; one of no bytes begins there. */
 export function inside(offset: number, length: number, start: number, sizeBytes: number): boolean {
-  return offset >= start && offset + length <= start + sizeBytes;
+  return offset >= start && offset < start + sizeBytes && offset + length <= start + sizeBytes;
 }
 
 /** A write of 0 to `device_status`. */

@@ -27,8 +27,7 @@ import type {
   VendorCapability,
 } from "../../../pci_function.ts";
 import type { GroupPlace } from "../../admin/engine.ts";
-import { adminFront } from "../../admin/front.ts";
-import type { GroupMember } from "../../admin/handler.ts";
+import type { GroupMember, NotifyArea } from "../../admin/handler.ts";
 import { VirtioCore } from "../../core/core.ts";
 import type { LegacyOptions } from "../../core/legacy_driver.ts";
 import type { CoreOptions } from "../../core/options.ts";
@@ -47,7 +46,6 @@ import {
   msixOf,
   NOTIFY_AT,
   NOTIFY_MULTIPLIER,
-  type NotifyArea,
   PAGE,
   structureBars,
   structureCapabilities,
@@ -209,7 +207,7 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
     this.#port = port;
     this.#interrupts.connect(port);
     this.core.connect();
-    this.core.admin?.connect(adminFront(this.core, this.core.model.queueSizes.length, this.#notifyArea));
+    this.core.admin?.connect(this.core, this.core.model.queueSizes.length, this.#notifyArea);
     this.#group?.join(this.groupMember);
   }
 
