@@ -166,7 +166,7 @@ export class EmulatedMachine implements Disposable {
     const { address, numaNode, totalVfs, hostUse } = topology;
     const sriov = totalVfs === 0 ? undefined : this.#sriovShape(topology);
     let vfBars: readonly AssignedBar[] = [];
-    const fn = this.#make(topology, behaviourOptions(topology), this.#surroundings(address), (behaviour) => {
+    const fn = this.#make(topology, topology, this.#surroundings(address), (behaviour) => {
       const bars = this.#addresses.assign(behaviour.bars);
       if (sriov !== undefined) vfBars = this.#addresses.assign(sriov.vfBars, sriov.totalVfs);
       return {
@@ -340,48 +340,9 @@ function assignGroups(topology: Topology): Map<string, number> {
   return groups;
 }
 
-function behaviourOptions(topology: FunctionTopology): BehaviourOptions {
-  const {
-    address,
-    mac,
-    mtu,
-    queuePairs,
-    queueSize,
-    profile,
-    usedBatches,
-    switch: switchName,
-    featuresOff,
-    featuresOn,
-    lie,
-    totalVfs,
-    admin,
-    block,
-    console: consoleOptions,
-    ism,
-  } = topology;
-  return {
-    address,
-    ...(mac === undefined ? {} : { mac }),
-    ...(mtu === undefined ? {} : { mtu }),
-    ...(queuePairs === undefined ? {} : { queuePairs }),
-    ...(queueSize === undefined ? {} : { queueSize }),
-    ...(profile === undefined ? {} : { profile }),
-    ...(usedBatches === undefined ? {} : { usedBatches }),
-    ...(switchName === undefined ? {} : { switchName }),
-    ...(lie === undefined ? {} : { lie }),
-    ...(admin === undefined ? {} : { admin }),
-    ...(block === undefined ? {} : { block }),
-    ...(consoleOptions === undefined ? {} : { console: consoleOptions }),
-    ...(ism === undefined ? {} : { ism }),
-    featuresOff,
-    featuresOn,
-    totalVfs,
-  };
-}
-
 function vfOptions(topology: FunctionTopology, index: number): BehaviourOptions {
   const options = {
-    ...behaviourOptions(topology),
+    ...topology,
     address: vfAddress(topology, index),
     vfIndex: index,
     totalVfs: 0,

@@ -12,9 +12,7 @@ import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
 import type { ServedDoorbell, ServedMapping, ServedMigration } from "../vfio/vfio_user/served_device.ts";
 import type { FunctionQueues } from "../virtio/constants/queue_view.ts";
 import type { Violation } from "./device_model.ts";
-import type { AdminTopology } from "./topology_admin.ts";
-import type { BlockTopology, ConsoleTopology } from "./topology_devices.ts";
-import type { IsmTopology } from "./topology_ism.ts";
+import type { FunctionTopology } from "./topology.ts";
 import type { IsmDomainState } from "./virtio/ism/report.ts";
 
 /** What the function's header says. Numbers as the registers hold them. */
@@ -186,46 +184,16 @@ export interface PciFunctionBehaviour {
   vfsEnabled?(count: number): void;
 }
 
-/** What a behaviour is made from: one entry of the topology, or one VF of it. */
-export interface BehaviourOptions {
+/** What a behaviour is made from: one entry of the topology, or one VF of it. VFs have the fields of their PF, and a MAC address of their own. */
+export interface BehaviourOptions extends Partial<FunctionTopology> {
   /** PCI address of the function. */
   readonly address: string;
   /** Set for a VF: 0 for the first. */
   readonly vfIndex?: number;
   /** The PF's behaviour, for a VF. */
   readonly physicalFunction?: PciFunctionBehaviour;
-  /** MAC address of the function (virtio-net); VFs get their own. `52:54:00:12:34:56`. */
-  readonly mac?: string;
-  /** Offered MTU in bytes (virtio-net). */
-  readonly mtu?: number;
-  /** Largest number of receive/transmit queue pairs (virtio-net). */
-  readonly queuePairs?: number;
-  /** Entries of each queue, 1 to 32768. */
-  readonly queueSize?: number;
-  /** What bit 40 and the registers past the standard's mean; default `spec`. */
-  readonly profile?: "spec" | "queue-state";
-  /** With IN_ORDER, what is returned in one burst goes into as few used elements as the standard lets it. */
-  readonly usedBatches?: boolean;
-  /** Name of the embedded switch that it is a port of (virtio-net). */
-  readonly switchName?: string;
-  /** Feature names of the standard (`VIRTIO_NET_F_MRG_RXBUF`, …) that it must not offer. */
-  readonly featuresOff?: readonly string[];
-  /** Features that are offered only on demand: `VIRTIO_F_NOTIFICATION_DATA`. */
-  readonly featuresOn?: readonly string[];
-  /** VFs that the function's SR-IOV capability has; 0 or absent: none. A virtio PF offers VIRTIO_F_SR_IOV with it. */
-  readonly totalVfs?: number;
-  /** Administration queues of a PF; on a VF whether it has legacy registers, and where they are notified. Default: none. */
-  readonly admin?: AdminTopology;
-  /** What a virtio-blk function is. */
-  readonly block?: BlockTopology;
-  /** What a virtio-console function is. */
-  readonly console?: ConsoleTopology;
-  /** What a virtio-ism function is. */
-  readonly ism?: IsmTopology;
   /** Directory of the machine's sockets; absent when it has none. */
   readonly directory?: string;
-  /** Makes the device break the standard in one chosen way, for tests of drivers (see `lib/emulation/virtio/lies/`). */
-  readonly lie?: string;
 }
 
 /** One port of an embedded switch, for `/ringside/switch`. */

@@ -86,8 +86,7 @@ class Models implements VirtioModels {
       throw new UsageError(`${options.address}: only VIRTIO_F_NOTIFICATION_DATA can be switched on`);
     }
     const { lie, physicalFunction: pf, vfIndex } = options;
-    const own = LIES_OF_KIND[known];
-    const plan = lie === undefined || isAdminLie(lie) || (own !== undefined && lie.startsWith(own))
+    const plan = lie === undefined || isAdminLie(lie) || isLieOf(known, lie)
       ? undefined
       : parseLie(lie, DEVICE_FAMILY);
     const admin = this.#controller(options);
@@ -125,36 +124,21 @@ class Models implements VirtioModels {
   }
 
   #model(kind: Kind, options: BehaviourOptions, featuresOff: bigint): DeviceModel {
-    const size = options.queueSize === undefined ? {} : { queueSize: options.queueSize };
-    if (kind === "virtio-rng") return new RngModel(size);
-    if (kind === "virtio-blk") {
-      const lie = options.lie?.startsWith("blk-") ? { lie: options.lie } : {};
-      return new BlkModel({ ...options.block, ...size, ...lie, featuresOff });
+    const { address, queueSize, lie, directory, mac, mtu, queuePairs } = options;
+    const all = { queueSize, featuresOff };
+    const own = { ...all, lie: isLieOf(kind, lie) ? lie : undefined };
+    switch (kind) {
+      case "virtio-rng":
+        return new RngModel(all);
+      case "virtio-blk":
+        return new BlkModel({ ...options.block, ...own });
+      case "virtio-console":
+        return new ConsoleModel({ ...options.console, ...all, directory });
+      case "virtio-ism":
+        return new IsmModel(this.#ism, { ...options.ism, ...own });
     }
-    if (kind === "virtio-console") {
-      const { directory } = options;
-      return new ConsoleModel({
-        ...options.console,
-        ...size,
-        featuresOff,
-        ...(directory === undefined ? {} : { directory }),
-      });
-    }
-    if (kind === "virtio-ism") {
-      const lie = options.lie?.startsWith("ism-") ? { lie: options.lie } : {};
-      return new IsmModel(this.#ism, { ...options.ism, ...size, ...lie, featuresOff });
-    }
-    const { mac, mtu, queuePairs } = options;
-    if (mac === undefined) {
-      throw new UsageError(`${options.address}: a virtio-net function needs a MAC address`);
-    }
-    return new NetModel(this.#switch(options.switchName ?? DEFAULT_SWITCH), {
-      mac,
-      featuresOff,
-      ...size,
-      ...(mtu === undefined ? {} : { mtu }),
-      ...(queuePairs === undefined ? {} : { queuePairs }),
-    });
+    if (mac === undefined) throw new UsageError(`${address}: a virtio-net function needs a MAC address`);
+    return new NetModel(this.#switch(options.switch ?? DEFAULT_SWITCH), { mac, mtu, queuePairs, ...all });
   }
 
   #switch(name: string): NetSwitch {
@@ -195,6 +179,12 @@ class Models implements VirtioModels {
     }
     throw new NotFoundError(`${address} is no port of an embedded switch`);
   }
+}
+
+/** A lie that the kind's model tells. */
+function isLieOf(kind: Kind, lie: string | undefined): boolean {
+  const prefix = LIES_OF_KIND[kind];
+  return prefix !== undefined && lie !== undefined && lie.startsWith(prefix);
 }
 
 function portState(net: NetSwitch, port: NetModel): SwitchPortState {

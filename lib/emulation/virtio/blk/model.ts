@@ -36,7 +36,7 @@ export interface BlkModelOptions extends BlkStorageOptions {
   /** Request queues. Default 1; with more MQ is offered. */
   readonly queues?: number;
   /** Entries of each queue, a power of two. Default 128. */
-  readonly queueSize?: number;
+  readonly queueSize?: number | undefined;
   /** Bytes of a logical block, a power of two from 512 to 65536. Default 512. */
   readonly blockSize?: number;
   /** Most bytes of one data segment. Default 1 MiB. */
@@ -52,7 +52,7 @@ export interface BlkModelOptions extends BlkStorageOptions {
   /** Bits not to offer. */
   readonly featuresOff?: bigint;
   /** One of `BLK_LIES`, with `:after:times`. */
-  readonly lie?: string;
+  readonly lie?: string | undefined;
 }
 
 /** The device. */

@@ -35,13 +35,13 @@ export interface ConsoleModelOptions {
   /** What is at the other end of each port. Default: `loopback`. */
   readonly peer?: "loopback" | "socket";
   /** For `socket`: port n listens at `<directory>/<address>.port<n>`. */
-  readonly directory?: string;
+  readonly directory?: string | undefined;
   /** Columns of port 0. Default 80. */
   readonly cols?: number;
   /** Rows of port 0. Default 25. */
   readonly rows?: number;
   /** Entries of each queue, a power of two. Default 64. */
-  readonly queueSize?: number;
+  readonly queueSize?: number | undefined;
   /** Bits not to offer. */
   readonly featuresOff?: bigint;
 }

@@ -9,7 +9,7 @@
  */
 import { UsageError } from "../../../errors/mod.ts";
 import { FEATURE } from "../../../virtio/constants/features.ts";
-import { LEGACY_RING_ALIGN, legacyRingLayout } from "../../../virtio/constants/legacy.ts";
+import { legacyRingLayout } from "../../../virtio/constants/legacy.ts";
 import { describeStatus } from "../../../virtio/constants/status.ts";
 import { hasLegacyInterface } from "./legacy_fields.ts";
 import { ONE_INTERFACE, type VirtioCore } from "./core.ts";
@@ -82,14 +82,14 @@ export class LegacyDriver {
     for (const queue of this.queues) if (queue.enabled) queue.makeRing(core.driverFeatures);
   }
 
-  /** The page of a ring, which is one contiguous area; 0 while there is none. A modern driver's rings are not shown. */
-  page({ enabled, descriptorArea }: CoreQueue): number {
-    return this.#core.legacy && enabled ? Number(descriptorArea / BigInt(LEGACY_RING_ALIGN)) : 0;
+  /** IOVA of a queue's ring, which is one contiguous area; 0 while there is none. A modern driver's rings are not shown. */
+  ring({ enabled, descriptorArea }: CoreQueue): bigint {
+    return this.#core.legacy && enabled ? descriptorArea : 0n;
   }
 
-  /** Sets a ring up at a page; 0 ends it. */
-  setPage(queue: CoreQueue, page: number): void {
-    if (page === 0) {
+  /** Sets a queue's ring up at an IOVA; 0 ends it. */
+  setRing(queue: CoreQueue, iova: bigint): void {
+    if (iova === 0n) {
       queue.ring = undefined;
       queue.enabled = false;
       queue.addresses.fill(0);
@@ -101,10 +101,9 @@ export class LegacyDriver {
     }
     queue.size = splitSize(queue.maxSize);
     const { availableOffset, usedOffset } = legacyRingLayout(queue.size);
-    const start = BigInt(page) * BigInt(LEGACY_RING_ALIGN);
-    queue.place(0, start);
-    queue.place(1, start + BigInt(availableOffset));
-    queue.place(2, start + BigInt(usedOffset));
+    queue.place(0, iova);
+    queue.place(1, iova + BigInt(availableOffset));
+    queue.place(2, iova + BigInt(usedOffset));
     queue.makeRing(this.#core.driverFeatures);
   }
 

@@ -30,11 +30,11 @@ export interface IsmModelOptions {
   /** Bytes of the domain's memory. Default 1 GiB. */
   readonly memory?: number;
   /** Entries of each queue. Default 64. */
-  readonly queueSize?: number;
+  readonly queueSize?: number | undefined;
   /** Bits not to offer. */
   readonly featuresOff?: bigint;
   /** Makes it lie; see `ISM_LIES`. */
-  readonly lie?: string;
+  readonly lie?: string | undefined;
 }
 
 /** Defaults of a device. */

@@ -49,11 +49,11 @@ export interface NetModelOptions {
   /** Its address, such as `52:54:00:12:34:56`. */
   readonly mac: string;
   /** Default 1500; 68 to 65535. */
-  readonly mtu?: number;
+  readonly mtu?: number | undefined;
   /** Largest number of queue pairs. Default 4; with 1, MQ is not offered. */
-  readonly queuePairs?: number;
+  readonly queuePairs?: number | undefined;
   /** Entries of each queue, 1 to 32768. Default 256. */
-  readonly queueSize?: number;
+  readonly queueSize?: number | undefined;
   /** Bits not to offer; those that need them go too. */
   readonly featuresOff?: bigint;
 }

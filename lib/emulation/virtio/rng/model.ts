@@ -16,7 +16,7 @@ const POOL_BYTES = 65536;
 /** How an entropy device differs from the default. */
 export interface RngModelOptions {
   /** Entries of its queue, 1 to 32768. Default 64. */
-  readonly queueSize?: number;
+  readonly queueSize?: number | undefined;
 }
 
 /** The device. */

@@ -53,7 +53,7 @@ Deno.test("functions join the switch of their name when they connect and leave i
     models.createBehaviour("virtio-net", {
       address: `0000:01:00.${n}`,
       mac: mac(n),
-      ...(switchName === undefined ? {} : { switchName }),
+      ...(switchName === undefined ? {} : { switch: switchName }),
     });
   const second = make(2), first = make(1), apart = make(3, "s1");
   assertEquals(models.switchPorts(), [], "nothing shared before connect");

@@ -6,6 +6,7 @@
 import {
   LEGACY_CFG,
   LEGACY_CFG_BYTES,
+  LEGACY_RING_ALIGN,
   type LegacyRegisterName,
 } from "../../../../virtio/constants/legacy.ts";
 import { NO_VECTOR } from "../../../../virtio/constants/pci.ts";
@@ -17,6 +18,7 @@ import { type CoreQueue, splitSize } from "../../core/queue.ts";
 import { byByte, type PlacedRegister } from "../by_byte.ts";
 import type { PciInterrupts } from "../pci/interrupts.ts";
 
+const PAGE = BigInt(LEGACY_RING_ALIGN);
 const REGISTERS = byByte<LegacyRegisterName>(LEGACY_CFG);
 
 /** See the module. */
@@ -125,7 +127,7 @@ export class LegacyView implements MemberLegacy {
       case "driver_features":
         return Number(core.driverFeatures & 0xffff_ffffn);
       case "queue_pfn":
-        return queue === undefined ? 0 : this.driver.page(queue);
+        return queue === undefined ? 0 : Number(this.driver.ring(queue) / PAGE);
       case "queue_size":
         // A legacy driver cannot choose a size, and its rings are split ones.
         return splitSize(queue?.maxSize ?? 0);
@@ -159,7 +161,7 @@ export class LegacyView implements MemberLegacy {
       else if (name === "config_msix_vector") core.configVector = core.vector(value);
       else {
         const queue = this.#selected(name);
-        if (name === "queue_pfn" && queue !== undefined) this.driver.setPage(queue, value);
+        if (name === "queue_pfn" && queue !== undefined) this.driver.setRing(queue, BigInt(value) * PAGE);
         else queue?.setVector(value);
       }
     }

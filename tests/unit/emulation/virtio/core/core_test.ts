@@ -129,7 +129,7 @@ Deno.test("rules are the core's: each wrong call is named, and a violation stops
   assertEquals(core.status, 11 | 0x40);
 });
 
-Deno.test("a legacy driver of the same core: a page for a ring, and no FEATURES_OK", () => {
+Deno.test("a legacy driver of the same core: one address for a ring, and no FEATURES_OK", () => {
   using view = new Bare();
   const { core } = view;
   const driver = new LegacyDriver(core);
@@ -137,9 +137,9 @@ Deno.test("a legacy driver of the same core: a page for a ring, and no FEATURES_
   for (const status of [1, 3]) core.writeStatus(status);
   driver.acceptFeatures(0);
   const ring = new FakeRing(view.client, 8, true);
-  const page = Number(view.client.at(ring.desc) / 4096n);
-  driver.setPage(driver.queues[0]!, page);
-  assertEquals(driver.page(driver.queues[0]!), page);
+  const iova = view.client.at(ring.desc);
+  driver.setRing(driver.queues[0]!, iova);
+  assertEquals(driver.ring(driver.queues[0]!), iova);
   view.request(ring);
   driver.notify(0);
   assertEquals([core.started, core.poll(8)], [true, 1], "used before DRIVER_OK");
