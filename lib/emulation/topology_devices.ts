@@ -6,41 +6,41 @@
 import { isList } from "../errors/records.ts";
 import { optional, optionalText, show, TopologyError } from "./topology_fields.ts";
 
-/** A virtio-blk function. One of `file` and `sizeBytes` is there. */
+/** A virtio-blk function. One of `file` and `sizeBytes` is there; what else is not has the model's default. */
 export interface BlockTopology {
-  /** Path of the image; made when it is not there and `sizeBytes` is. */
+  /** Path of the image; one that is not there is made when `sizeBytes` is given, too. */
   readonly file?: string;
-  /** Bytes, a multiple of 512; without `file` of memory. */
+  /** Bytes, a multiple of 512. Without `file`: of memory that lasts as long as the device. */
   readonly sizeBytes?: number;
-  /** It offers RO. */
+  /** It offers RO, and a file is opened for reading alone. */
   readonly readOnly?: boolean;
-  /** Request queues. */
+  /** Request queues. Default 1; with more MQ is offered. */
   readonly queues?: number;
-  /** Bytes of a logical block. */
+  /** Bytes of a logical block, a power of two from 512 to 65536. Default 512. */
   readonly blockSize?: number;
-  /** Most bytes of one data segment. */
+  /** Most bytes of one data segment. Default 1 MiB. */
   readonly sizeMax?: number;
-  /** Most data segments of one request. */
+  /** Most data segments of one request. Default 126. */
   readonly segMax?: number;
-  /** Most sectors of one segment of a discard or write zeroes request. */
+  /** Most sectors of one segment of a discard or write zeroes request. Default 131072 (64 MiB). */
   readonly rangeSectors?: number;
-  /** Most segments of a discard or write zeroes request. */
+  /** Most segments of a discard or write zeroes request. Default 16. */
   readonly ranges?: number;
-  /** Its id, up to 20 characters. */
+  /** What GET_ID answers: ASCII, up to 20 characters. Default: the address of the function. */
   readonly serial?: string;
 }
 
 /** A virtio-console function. */
 export interface ConsoleTopology {
-  /** Number of ports. */
+  /** Ports. Default 1; with more MULTIPORT is offered. */
   readonly ports?: number;
-  /** Their names, by number. */
+  /** Names of the ports, by number; an empty one is not sent. */
   readonly portNames?: readonly string[];
-  /** The other end of each port: itself, or whoever connects to `<directory>/<address>.port<n>`. */
+  /** The other end of each port: itself (default), or whoever connects to `<directory>/<address>.port<n>`. */
   readonly peer?: "loopback" | "socket";
-  /** Columns of port 0. */
+  /** Columns of port 0. Default 80. */
   readonly cols?: number;
-  /** Rows of port 0. */
+  /** Rows of port 0. Default 25. */
   readonly rows?: number;
 }
 

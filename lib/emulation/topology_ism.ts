@@ -7,15 +7,15 @@ import { optional, optionalText, TopologyError } from "./topology_fields.ts";
 
 /** A virtio-ism function. What is not there has the model's default. */
 export interface IsmTopology {
-  /** Name of its communication domain. */
+  /** Name of its communication domain. Default `d0`. */
   readonly domain?: string;
-  /** Bytes of a chunk: a power of two. */
+  /** Bytes of a chunk, a power of two from 4096 on. Default 65536. */
   readonly chunkSize?: number;
-  /** Chunks of its area. */
+  /** Chunks of its area, 1 to 65536. Default 4096. */
   readonly chunks?: number;
-  /** Bytes of a notify address. */
+  /** Bytes of a notify address, 1 to 4096. Default 4. */
   readonly notifySize?: number;
-  /** Bytes of memory for the regions of its domain. */
+  /** Bytes of memory for the regions of its domain. Default 1 GiB. */
   readonly memory?: number;
 }
 

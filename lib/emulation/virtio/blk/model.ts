@@ -15,10 +15,11 @@ import {
 } from "../../../virtio/constants/blk.ts";
 import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
 import type { DeviceFront, DeviceModel, ModelParts } from "../../device_model.ts";
+import type { BlockTopology } from "../../topology_devices.ts";
 import { BLK_FAMILY, type BlkLie } from "../lies/blk.ts";
 import { Occasions, parseLie } from "../lies/lie.ts";
 import { type BlkRequestContext, BlkRequests } from "./request.ts";
-import { BlkStorage, type BlkStorageOptions } from "./storage.ts";
+import { BlkStorage } from "./storage.ts";
 import { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import { LegacyFraming } from "../queue/legacy_framing.ts";
@@ -32,23 +33,9 @@ const ALWAYS = BLK_FEATURE.SIZE_MAX | BLK_FEATURE.SEG_MAX | BLK_FEATURE.GEOMETRY
   BLK_FEATURE.FLUSH | BLK_FEATURE.TOPOLOGY | BLK_FEATURE.CONFIG_WCE;
 
 /** How a block device differs from the default. */
-export interface BlkModelOptions extends BlkStorageOptions {
-  /** Request queues. Default 1; with more MQ is offered. */
-  readonly queues?: number;
+export interface BlkModelOptions extends BlockTopology {
   /** Entries of each queue, a power of two. Default 128. */
   readonly queueSize?: number | undefined;
-  /** Bytes of a logical block, a power of two from 512 to 65536. Default 512. */
-  readonly blockSize?: number;
-  /** Most bytes of one data segment. Default 1 MiB. */
-  readonly sizeMax?: number;
-  /** Most data segments of one request. Default 126. */
-  readonly segMax?: number;
-  /** Most sectors of one segment of a discard or write zeroes request. Default 131072 (64 MiB). */
-  readonly rangeSectors?: number;
-  /** Most segments of a discard or write zeroes request. Default 16. */
-  readonly ranges?: number;
-  /** What GET_ID answers: ASCII, up to 20 characters. Default: the address of the function. */
-  readonly serial?: string;
   /** Bits not to offer. */
   readonly featuresOff?: bigint;
   /** One of `BLK_LIES`, with `:after:times`. */

@@ -16,16 +16,7 @@ import {
 } from "../../../../ffi/mod.ts";
 import { RingsideError, UsageError } from "../../../errors/mod.ts";
 import { BLK_SECTOR_BYTES } from "../../../virtio/constants/blk.ts";
-
-/** Where the sectors are. One of `file` and `sizeBytes` must be given. */
-export interface BlkStorageOptions {
-  /** Path of an image. One that is not there is made when `sizeBytes` is given, too. */
-  readonly file?: string;
-  /** Bytes, a multiple of 512. Without `file`: of memory that lasts as long as the device. */
-  readonly sizeBytes?: number;
-  /** The file is opened for reading alone. */
-  readonly readOnly?: boolean;
-}
+import type { BlockTopology } from "../../topology_devices.ts";
 
 const ZEROES_BYTES = 1 << 20;
 let zeroes: Uint8Array<ArrayBuffer> | null = null;
@@ -47,7 +38,7 @@ export class BlkStorage implements Disposable {
   }
 
   /** Opens or makes it. @throws SyscallError, UsageError for a size that cannot be, or that is not the file's */
-  static open(options: BlkStorageOptions, name: string): BlkStorage {
+  static open(options: BlockTopology, name: string): BlkStorage {
     const { file, sizeBytes, readOnly = false } = options;
     if (sizeBytes !== undefined) checkSize(name, sizeBytes);
     if (file === undefined) {

@@ -16,6 +16,7 @@ import {
   consoleQueues,
 } from "../../../virtio/constants/console.ts";
 import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
+import type { ConsoleTopology } from "../../topology_devices.ts";
 import type { DeviceFront, DeviceModel } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";
 import { type ConsolePeer, LoopbackPeer, SocketPeer } from "./peer.ts";
@@ -27,19 +28,9 @@ const DATA_RULE = "virtio 1.2 §5.3.6.1";
 const CONTROL_RULE = "virtio 1.2 §5.3.6.2";
 
 /** How a console differs from the default. */
-export interface ConsoleModelOptions {
-  /** Ports. Default 1; with more MULTIPORT is offered. */
-  readonly ports?: number;
-  /** Names of the ports, by number; an empty one is not sent. */
-  readonly portNames?: readonly string[];
-  /** What is at the other end of each port. Default: `loopback`. */
-  readonly peer?: "loopback" | "socket";
+export interface ConsoleModelOptions extends ConsoleTopology {
   /** For `socket`: port n listens at `<directory>/<address>.port<n>`. */
   readonly directory?: string | undefined;
-  /** Columns of port 0. Default 80. */
-  readonly cols?: number;
-  /** Rows of port 0. Default 25. */
-  readonly rows?: number;
   /** Entries of each queue, a power of two. Default 64. */
   readonly queueSize?: number | undefined;
   /** Bits not to offer. */

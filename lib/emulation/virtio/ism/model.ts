@@ -7,6 +7,7 @@ import { UsageError } from "../../../errors/mod.ts";
 import { integer } from "../../../errors/records.ts";
 import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
 import { ISM_CONFIG, ISM_FEATURE, ISM_QUEUE } from "../../../virtio/constants/ism.ts";
+import type { IsmTopology } from "../../topology_ism.ts";
 import type { DeviceFront, DeviceModel } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";
 import { IsmAreas } from "./area.ts";
@@ -18,17 +19,7 @@ import { Occasions, parseLie } from "../lies/lie.ts";
 import type { IsmMember } from "./region.ts";
 
 /** How a virtio-ism device differs from the default. */
-export interface IsmModelOptions {
-  /** Name of its communication domain. Default `d0`. */
-  readonly domain?: string;
-  /** Bytes of a chunk, a power of two from 4096 on. Default 65536. */
-  readonly chunkSize?: number;
-  /** Chunks of its area, 1 to 65536. Default 4096. */
-  readonly chunks?: number;
-  /** Bytes of a notify address, 1 to 4096. Default 4. */
-  readonly notifySize?: number;
-  /** Bytes of the domain's memory. Default 1 GiB. */
-  readonly memory?: number;
+export interface IsmModelOptions extends IsmTopology {
   /** Entries of each queue. Default 64. */
   readonly queueSize?: number | undefined;
   /** Bits not to offer. */
@@ -38,9 +29,7 @@ export interface IsmModelOptions {
 }
 
 /** Defaults of a device. */
-export const ISM_DEFAULTS: Required<
-  Pick<IsmModelOptions, "domain" | "chunkSize" | "chunks" | "notifySize" | "memory">
-> = {
+export const ISM_DEFAULTS: Required<IsmTopology> = {
   domain: "d0",
   chunkSize: 65536,
   chunks: 4096,
@@ -67,7 +56,7 @@ export class IsmModel implements DeviceModel {
   readonly keepsDmaFiles = true;
   readonly sharedMemory: IsmAreas;
   readonly #domains: IsmDomains;
-  readonly #options: Required<Omit<IsmModelOptions, "lie" | "featuresOff" | "queueSize">>;
+  readonly #options: Required<IsmTopology>;
   readonly #lies: Occasions<IsmLie> | undefined;
   readonly #chain: Chain;
   readonly #scratch = new Uint8Array(EVENT_BUFFER_BYTES);
