@@ -23,7 +23,7 @@ export interface Violation {
 }
 
 /** What the core offers its model. */
-export interface DeviceFront {
+export interface DeviceCore {
   /** PCI address of the function. */
   readonly name: string;
   /** Features that were negotiated; 0 before FEATURES_OK, on the legacy interface before first use. */
@@ -134,7 +134,7 @@ export interface DeviceModel {
   readonly keepsDmaFiles?: boolean;
 
   /** Called once, before anything else. */
-  connect(front: DeviceFront): void;
+  connect(core: DeviceCore): void;
   /** The function is gone for good: let go of everything shared. May be called twice, or without `connect`. */
   close?(): void;
   /** What is wrong with a subset of `features` (bits that need others); undefined when nothing is. FEATURES_OK is then refused. */

@@ -12,7 +12,7 @@ import {
   adminOpcodeName,
 } from "../../../virtio/constants/admin.ts";
 import { FEATURE } from "../../../virtio/constants/features.ts";
-import type { DeviceFront } from "../../device_model.ts";
+import type { DeviceCore } from "../../device_model.ts";
 import type { LegacyNotifyPlace } from "../../topology_admin.ts";
 import { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
@@ -58,7 +58,7 @@ export class AdminController implements AdminEngine {
   readonly #members = new Map<bigint, GroupMember>();
   readonly #reader = new AdminCommandReader();
   readonly #chain = new Chain(ADMIN_QUEUE_SIZE);
-  #owner: DeviceFront | null = null;
+  #owner: DeviceCore | null = null;
   #firstQueue = 0;
   #notifyArea: NotifyArea = { bar: 0, offset: 0 };
   /** NumVFs; 0 while VF Enable is clear. */
@@ -102,13 +102,13 @@ export class AdminController implements AdminEngine {
   }
 
   /** Called once, before anything else. */
-  connect(owner: DeviceFront, firstQueue: number, notifyArea: NotifyArea): void {
+  connect(owner: DeviceCore, firstQueue: number, notifyArea: NotifyArea): void {
     this.#owner = owner;
     this.#firstQueue = firstQueue;
     this.#notifyArea = notifyArea;
   }
 
-  /** Forgets front and members. */
+  /** Forgets owner and members. */
   close(): void {
     this.reset();
     this.#members.clear();

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { DeviceFront } from "../../device_model.ts";
+import type { DeviceCore } from "../../device_model.ts";
 import type { GroupMember, NotifyArea } from "./handler.ts";
 
 /** What answers the administration queues of one owner. */
@@ -16,7 +16,7 @@ export interface AdminEngine {
    * Called once, before anything else.
    * @param firstQueue number of its first administration queue @param notifyArea where the notify addresses of its members begin (`notifyBytes`)
    */
-  connect(owner: DeviceFront, firstQueue: number, notifyArea: NotifyArea): void;
+  connect(owner: DeviceCore, firstQueue: number, notifyArea: NotifyArea): void;
   /** The function is gone for good. May be called twice, or without `connect`. */
   close(): void;
   /** Device reset of the owner, or its client is gone: forget everything of the driver. */

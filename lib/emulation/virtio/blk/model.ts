@@ -14,7 +14,7 @@ import {
   BLK_STATUS,
 } from "../../../virtio/constants/blk.ts";
 import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
-import type { DeviceFront, DeviceModel, ModelParts } from "../../device_model.ts";
+import type { DeviceCore, DeviceModel, ModelParts } from "../../device_model.ts";
 import type { BlockTopology } from "../../topology_devices.ts";
 import { BLK_FAMILY, type BlkLie } from "../lies/blk.ts";
 import { Occasions, parseLie } from "../lies/lie.ts";
@@ -68,7 +68,7 @@ export class BlkModel implements DeviceModel {
     readonly rangeSectors: number;
     readonly ranges: number;
   };
-  #front: DeviceFront | null = null;
+  #core: DeviceCore | null = null;
   #storage: BlkStorage | null = null;
   #context: BlkRequestContext | null = null;
   /** The cache mode that the driver chose. */
@@ -112,9 +112,9 @@ export class BlkModel implements DeviceModel {
   }
 
   /** Takes its place and opens the storage; called once. @throws SyscallError, UsageError */
-  connect(front: DeviceFront): void {
-    this.#front = front;
-    this.#storage = BlkStorage.open(this.#options, front.name);
+  connect(core: DeviceCore): void {
+    this.#core = core;
+    this.#storage = BlkStorage.open(this.#options, core.name);
   }
 
   /** Closes the storage; may be called again. */
@@ -122,7 +122,7 @@ export class BlkModel implements DeviceModel {
     this.#storage?.close();
     this.#storage = null;
     this.#context = null;
-    this.#front = null;
+    this.#core = null;
   }
 
   /** Reads device-specific configuration. */
@@ -156,12 +156,12 @@ export class BlkModel implements DeviceModel {
   writeConfig(offset: number, from: Uint8Array): void {
     const { writeback } = BLK_CONFIG.fields;
     const value = from[0]!;
-    const early = this.#front?.legacy === true && this.#context === null;
+    const early = this.#core?.legacy === true && this.#context === null;
     const changeable = early
       ? (this.features & BLK_FEATURE.CONFIG_WCE) !== 0n
       : this.#has(BLK_FEATURE.CONFIG_WCE);
     if (offset !== writeback.offset || from.length !== 1 || value > 1 || !changeable) {
-      this.#front?.report(
+      this.#core?.report(
         "virtio 1.2 §5.2.4",
         `write of ${from.length} bytes (${value}) at ${offset} of virtio_blk_config`,
       );
@@ -175,7 +175,7 @@ export class BlkModel implements DeviceModel {
   start(): void {
     this.#usedQueues = this.#has(BLK_FEATURE.MQ) ? this.queueSizes.length : 1;
     this.#makeContext();
-    if (this.#front !== null) this.#framing.start(this.#front);
+    if (this.#core !== null) this.#framing.start(this.#core);
   }
 
   /** Forgets everything of the driver; the sectors stay. */
@@ -190,18 +190,18 @@ export class BlkModel implements DeviceModel {
   /** Reports notifications of queues that are not in use; the work is done in `poll`. */
   notified(queue: number): void {
     if (queue < this.#usedQueues) return;
-    this.#front?.report("virtio 1.2 §5.2.2", `queue ${queue} was notified without MQ`, queue);
+    this.#core?.report("virtio 1.2 §5.2.2", `queue ${queue} was notified without MQ`, queue);
   }
 
   /** Works, at most `budget` requests, in turn over the queues. @returns how many were taken */
   poll(budget: number): number {
-    const front = this.#front;
+    const core = this.#core;
     const context = this.#context;
-    if (front === null || context === null) return 0;
+    if (core === null || context === null) return 0;
     let moved = 0;
     let bytes = 0;
     for (let tries = 0; tries < this.#usedQueues && moved < budget && bytes < POLL_BYTES; tries++) {
-      const queue = front.queue(this.#queue);
+      const queue = core.queue(this.#queue);
       this.#queue = (this.#queue + 1) % this.#usedQueues;
       if (queue === undefined) continue;
       const before = moved;
@@ -222,7 +222,7 @@ export class BlkModel implements DeviceModel {
   /** Asks for notifications. @returns true when work is there already */
   arm(): boolean {
     let work = false;
-    for (let i = 0; i < this.#usedQueues; i++) if (this.#front?.queue(i)?.arm()) work = true;
+    for (let i = 0; i < this.#usedQueues; i++) if (this.#core?.queue(i)?.arm()) work = true;
     return work;
   }
 
@@ -230,7 +230,7 @@ export class BlkModel implements DeviceModel {
   #answer(queue: DeviceQueue, id: number, context: BlkRequestContext): boolean {
     const chain = this.#chain;
     if (chain.readableBytes < BLK_HEADER_BYTES || chain.writableBytes < 1) {
-      this.#front!.violation(
+      this.#core!.violation(
         "virtio 1.2 §5.2.6",
         `a request of ${chain.readableBytes} readable and ${chain.writableBytes} writable bytes has no header or no status`,
         queue.index,
@@ -258,7 +258,7 @@ export class BlkModel implements DeviceModel {
   }
 
   #has(feature: bigint): boolean {
-    return ((this.#front?.negotiatedFeatures ?? 0n) & feature) !== 0n;
+    return ((this.#core?.negotiatedFeatures ?? 0n) & feature) !== 0n;
   }
 
   /**
@@ -266,20 +266,20 @@ export class BlkModel implements DeviceModel {
    * (§5.2.5.3).
    */
   get #cached(): boolean {
-    if (this.#front?.legacy) return this.#writeback;
+    if (this.#core?.legacy) return this.#writeback;
     return this.#writeback && !(this.#has(BLK_FEATURE.CONFIG_WCE) && !this.#has(BLK_FEATURE.FLUSH));
   }
 
   #makeContext(): void {
-    const front = this.#front;
+    const core = this.#core;
     const storage = this.#storage;
-    if (front === null || storage === null) return;
+    if (core === null || storage === null) return;
     const id = new Uint8Array(BLK_ID_BYTES);
-    new TextEncoder().encodeInto(this.#options.serial ?? front.name, id);
+    new TextEncoder().encodeInto(this.#options.serial ?? core.name, id);
     const wce = this.#has(BLK_FEATURE.CONFIG_WCE);
-    const legacy = front.legacy ?? false;
+    const legacy = core.legacy ?? false;
     this.#context = {
-      features: front.negotiatedFeatures,
+      features: core.negotiatedFeatures,
       legacy,
       readOnly: (this.features & BLK_FEATURE.RO) !== 0n,
       storage,
@@ -288,7 +288,7 @@ export class BlkModel implements DeviceModel {
       // §5.2.6.2: stable at once in writethrough mode, and for a driver that cannot flush a device that could be.
       writeThrough: wce ? !this.#cached : (legacy && !this.#writeback) ||
         (!this.#has(BLK_FEATURE.FLUSH) && (this.features & BLK_FEATURE.FLUSH) !== 0n),
-      report: (rule, message) => front.report(rule, message),
+      report: (rule, message) => core.report(rule, message),
     };
   }
 }

@@ -17,7 +17,7 @@ import {
 } from "../../../virtio/constants/console.ts";
 import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
 import type { ConsoleTopology } from "../../topology_devices.ts";
-import type { DeviceFront, DeviceModel } from "../../device_model.ts";
+import type { DeviceCore, DeviceModel } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";
 import { type ConsolePeer, LoopbackPeer, SocketPeer } from "./peer.ts";
 import { ConsoleModelPort } from "./port.ts";
@@ -55,7 +55,7 @@ export class ConsoleModel implements DeviceModel {
   readonly #ports: (ConsoleModelPort | undefined)[] = [];
   /** Control messages for the driver, oldest first. */
   readonly #messages: Uint8Array[] = [];
-  #front: DeviceFront | null = null;
+  #core: DeviceCore | null = null;
   #multiport = false;
   #driverReady = false;
   #started = false;
@@ -101,8 +101,8 @@ export class ConsoleModel implements DeviceModel {
   }
 
   /** Takes its place and makes its sockets; called once. @throws SyscallError, UsageError */
-  connect(front: DeviceFront): void {
-    this.#front = front;
+  connect(core: DeviceCore): void {
+    this.#core = core;
     for (let index = 0; index < this.maxPorts; index++) this.addPort(index);
   }
 
@@ -110,18 +110,18 @@ export class ConsoleModel implements DeviceModel {
   close(): void {
     for (const port of this.#ports) port?.peer.close();
     this.#ports.length = 0;
-    this.#front = null;
+    this.#core = null;
   }
 
   /** Plugs a port in. @throws UsageError when it is there, or there is no room for it; SyscallError */
   addPort(index: number): void {
-    const front = this.#front;
-    if (front === null || index >= this.maxPorts || this.#ports[index] !== undefined) {
+    const core = this.#core;
+    if (core === null || index >= this.maxPorts || this.#ports[index] !== undefined) {
       throw new UsageError(`there is no room for port ${index}`);
     }
     const port = new ConsoleModelPort(index, this.#options.portNames?.[index] ?? "", this.#makePeer(index));
     this.#ports[index] = port;
-    port.peer.start(front, () => {
+    port.peer.start(core, () => {
       port.changed = true;
     });
     this.#announce(port);
@@ -140,7 +140,7 @@ export class ConsoleModel implements DeviceModel {
   resize(cols: number, rows: number): void {
     this.#cols = cols;
     this.#rows = rows;
-    this.#front?.configChanged();
+    this.#core?.configChanged();
     if (this.#ports[0]?.announced) this.#sendSize(0);
   }
 
@@ -160,7 +160,7 @@ export class ConsoleModel implements DeviceModel {
       offset !== CONSOLE_CONFIG.fields.emerg_wr.offset ||
       (this.features & CONSOLE_FEATURE.EMERG_WRITE) === 0n
     ) {
-      this.#front?.report(
+      this.#core?.report(
         "virtio 1.2 §5.3.4",
         `write of ${from.length} bytes at ${offset} of virtio_console_config`,
       );
@@ -171,7 +171,7 @@ export class ConsoleModel implements DeviceModel {
 
   /** The driver is ready. */
   start(): void {
-    this.#multiport = ((this.#front?.negotiatedFeatures ?? 0n) & CONSOLE_FEATURE.MULTIPORT) !== 0n;
+    this.#multiport = ((this.#core?.negotiatedFeatures ?? 0n) & CONSOLE_FEATURE.MULTIPORT) !== 0n;
     this.#started = true;
     const first = this.#ports[0];
     if (!this.#multiport && first !== undefined) {
@@ -191,31 +191,31 @@ export class ConsoleModel implements DeviceModel {
 
   /** Works, at most `budget` buffers. @returns how many were moved */
   poll(budget: number): number {
-    const front = this.#front;
-    if (front === null || !this.#started) return 0;
-    let moved = this.#multiport ? this.#control(front, budget) : 0;
+    const core = this.#core;
+    if (core === null || !this.#started) return 0;
+    let moved = this.#multiport ? this.#control(core, budget) : 0;
     for (const port of this.#ports) {
       if (port === undefined || !port.announced) continue;
-      moved += this.#serve(front, port, budget - moved);
+      moved += this.#serve(core, port, budget - moved);
     }
     return moved;
   }
 
   /** Asks for notifications. @returns true when work is there already */
   arm(): boolean {
-    const front = this.#front;
-    if (front === null || !this.#started) return false;
+    const core = this.#core;
+    if (core === null || !this.#started) return false;
     let work = false;
     for (const port of this.#ports) {
       if (port === undefined || !port.announced) continue;
       const { receive, transmit } = consoleQueues(port.index);
-      if (!port.holdsBack && front.queue(transmit)?.arm()) work = true;
-      if (port.peer.readable && port.driverOpen && front.queue(receive)?.arm()) work = true;
+      if (!port.holdsBack && core.queue(transmit)?.arm()) work = true;
+      if (port.peer.readable && port.driverOpen && core.queue(receive)?.arm()) work = true;
       if (port.changed) work = true;
     }
     if (!this.#multiport) return work;
-    if (front.queue(CONSOLE_CONTROL_QUEUE.transmit)?.arm()) work = true;
-    if (this.#messages.length > 0 && front.queue(CONSOLE_CONTROL_QUEUE.receive)?.arm()) work = true;
+    if (core.queue(CONSOLE_CONTROL_QUEUE.transmit)?.arm()) work = true;
+    if (this.#messages.length > 0 && core.queue(CONSOLE_CONTROL_QUEUE.receive)?.arm()) work = true;
     return work;
   }
 
@@ -229,26 +229,26 @@ export class ConsoleModel implements DeviceModel {
 
   #makePeer(index: number): ConsolePeer {
     if (this.#options.peer !== "socket") return new LoopbackPeer();
-    return new SocketPeer(`${this.#options.directory}/${this.#front!.name}.port${index}`);
+    return new SocketPeer(`${this.#options.directory}/${this.#core!.name}.port${index}`);
   }
 
-  #serve(front: DeviceFront, port: ConsoleModelPort, budget: number): number {
+  #serve(core: DeviceCore, port: ConsoleModelPort, budget: number): number {
     const { receive, transmit } = consoleQueues(port.index);
     let moved = 0;
-    const sending = front.queue(transmit);
+    const sending = core.queue(transmit);
     if (sending !== undefined && budget > 0) {
       const count = port.transmit(sending, this.#chain, budget);
       if (count < 0) {
-        front.violation(DATA_RULE, "a transmit buffer is device-writable", transmit);
+        core.violation(DATA_RULE, "a transmit buffer is device-writable", transmit);
         return moved;
       }
       moved += count;
     }
-    const filling = front.queue(receive);
+    const filling = core.queue(receive);
     if (filling !== undefined && port.driverOpen && budget > moved) {
       const count = port.receive(filling, this.#chain, budget - moved);
       if (count < 0) {
-        front.violation(DATA_RULE, "a receive buffer is device-readable", receive);
+        core.violation(DATA_RULE, "a receive buffer is device-readable", receive);
         return moved;
       }
       moved += count;
@@ -260,33 +260,33 @@ export class ConsoleModel implements DeviceModel {
     return moved;
   }
 
-  #control(front: DeviceFront, budget: number): number {
+  #control(core: DeviceCore, budget: number): number {
     let moved = 0;
     const chain = this.#chain;
-    const commands = front.queue(CONSOLE_CONTROL_QUEUE.transmit);
+    const commands = core.queue(CONSOLE_CONTROL_QUEUE.transmit);
     while (commands !== undefined && moved < budget) {
       const id = commands.pop(chain);
       if (id < 0) break;
       if (chain.writableBytes > 0) {
-        front.violation(CONTROL_RULE, "a control message is device-writable", commands.index);
+        core.violation(CONTROL_RULE, "a control message is device-writable", commands.index);
         return moved;
       }
       const message = new Uint8Array(CONSOLE_CONTROL_BYTES);
-      if (chain.peek(message) === CONSOLE_CONTROL_BYTES) this.#command(front, message);
-      else front.report(CONTROL_RULE, `a control message of ${chain.readableBytes} bytes`, commands.index);
+      if (chain.peek(message) === CONSOLE_CONTROL_BYTES) this.#command(core, message);
+      else core.report(CONTROL_RULE, `a control message of ${chain.readableBytes} bytes`, commands.index);
       commands.pushUsed(id, 0);
       moved++;
     }
     if (moved > 0) commands?.publish();
 
-    const into = front.queue(CONSOLE_CONTROL_QUEUE.receive);
+    const into = core.queue(CONSOLE_CONTROL_QUEUE.receive);
     let told = 0;
     while (into !== undefined && moved + told < budget && this.#messages.length > 0) {
       const id = into.pop(chain);
       if (id < 0) break;
       const message = this.#messages.shift()!;
       if (chain.readableBytes > 0 || chain.writableBytes < message.length) {
-        front.violation(
+        core.violation(
           CONTROL_RULE,
           `a control message of ${message.length} bytes, and a buffer of ${chain.writableBytes}`,
           into.index,
@@ -301,10 +301,10 @@ export class ConsoleModel implements DeviceModel {
     return moved + told;
   }
 
-  #command(front: DeviceFront, bytes: Uint8Array): void {
+  #command(core: DeviceCore, bytes: Uint8Array): void {
     const { id, event, value } = CONSOLE_CONTROL.decode(bytes);
     if (event === CONSOLE_EVENT.deviceReady) {
-      if (value !== 1) return front.report(CONTROL_RULE, `the driver could not set the device up (${value})`);
+      if (value !== 1) return core.report(CONTROL_RULE, `the driver could not set the device up (${value})`);
       this.#driverReady = true;
       for (const port of this.#ports) if (port !== undefined) this.#announce(port);
       return;
@@ -312,11 +312,11 @@ export class ConsoleModel implements DeviceModel {
     const port = this.#ports[id];
     if (port === undefined || !port.announced) {
       // One that was pulled out meanwhile is no mistake of the driver's.
-      if (id >= this.maxPorts) front.report(CONTROL_RULE, `event ${event} for port ${id}`);
+      if (id >= this.maxPorts) core.report(CONTROL_RULE, `event ${event} for port ${id}`);
       return;
     }
     if (event === CONSOLE_EVENT.portReady) {
-      if (value !== 1) return front.report(CONTROL_RULE, `the driver could not set port ${id} up (${value})`);
+      if (value !== 1) return core.report(CONTROL_RULE, `the driver could not set port ${id} up (${value})`);
       if (id === 0) {
         this.#send(id, CONSOLE_EVENT.consolePort, 1);
         this.#sendSize(id);
@@ -327,7 +327,7 @@ export class ConsoleModel implements DeviceModel {
       this.#tellOpen(port);
     } else if (event === CONSOLE_EVENT.portOpen) {
       port.driverOpen = value === 1;
-    } else front.report(CONTROL_RULE, `event ${event} is not the driver's to send`);
+    } else core.report(CONTROL_RULE, `event ${event} is not the driver's to send`);
   }
 
   #announce(port: ConsoleModelPort): void {

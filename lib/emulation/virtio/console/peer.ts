@@ -5,7 +5,7 @@
  */
 import { UnixListener, type UnixSocket } from "../../../../ffi/mod.ts";
 import { PeerGoneError, UnsupportedError } from "../../../errors/mod.ts";
-import type { DeviceFront } from "../../device_model.ts";
+import type { DeviceCore } from "../../device_model.ts";
 
 /** The other end. No call blocks. */
 export interface ConsolePeer {
@@ -16,7 +16,7 @@ export interface ConsolePeer {
   /** `write` took less than it was given, and nothing but time will tell when there is room again. */
   readonly blocked: boolean;
   /** Begins. `changed` is called whenever `connected` changes. @throws SyscallError, UsageError */
-  start(front: DeviceFront, changed: () => void): void;
+  start(core: DeviceCore, changed: () => void): void;
   /** Takes what it can. @returns bytes taken; what nobody listens to is taken and lost */
   write(bytes: Uint8Array<ArrayBuffer>): number;
   /** Fills what it can. @returns bytes; 0: there is nothing now */
@@ -78,7 +78,7 @@ export class LoopbackPeer implements ConsolePeer {
 export class SocketPeer implements ConsolePeer {
   /** Path of the socket. */
   readonly path: string;
-  #front: DeviceFront | null = null;
+  #core: DeviceCore | null = null;
   #changed: () => void = () => {};
   #listener: UnixListener | null = null;
   #socket: UnixSocket | null = null;
@@ -106,12 +106,12 @@ export class SocketPeer implements ConsolePeer {
   }
 
   /** Makes the socket. @throws SyscallError, UsageError, UnsupportedError in a machine without a loop */
-  start(front: DeviceFront, changed: () => void): void {
-    if (front.watch === undefined) throw new UnsupportedError(`${this.path}: nobody here waits for sockets`);
-    this.#front = front;
+  start(core: DeviceCore, changed: () => void): void {
+    if (core.watch === undefined) throw new UnsupportedError(`${this.path}: nobody here waits for sockets`);
+    this.#core = core;
     this.#changed = changed;
     this.#listener = UnixListener.listen(this.path);
-    front.watch(this.#listener.fd, () => this.#accept());
+    core.watch(this.#listener.fd, () => this.#accept());
   }
 
   /** Passes bytes on to the client. */
@@ -139,7 +139,7 @@ export class SocketPeer implements ConsolePeer {
       const received = socket.receive(into, { wait: false });
       if (received === undefined) {
         this.#readable = false;
-        this.#front?.watch?.(socket.fd, () => this.#arrived());
+        this.#core?.watch?.(socket.fd, () => this.#arrived());
         return 0;
       }
       for (const fd of received.fds) fd.close();
@@ -160,10 +160,10 @@ export class SocketPeer implements ConsolePeer {
     this.#listener = null;
     if (this.#socket !== null) this.#leave();
     if (listener !== null) {
-      this.#front?.unwatch?.(listener.fd);
+      this.#core?.unwatch?.(listener.fd);
       listener.close();
     }
-    this.#front = null;
+    this.#core = null;
   }
 
   #accept(): void {
@@ -171,7 +171,7 @@ export class SocketPeer implements ConsolePeer {
     if (socket === undefined) return;
     this.#socket = socket;
     // The next one waits in the kernel's queue.
-    this.#front?.unwatch?.(this.#listener!.fd);
+    this.#core?.unwatch?.(this.#listener!.fd);
     this.#readable = true;
     this.#blocked = false;
     this.#changed();
@@ -180,7 +180,7 @@ export class SocketPeer implements ConsolePeer {
   /** Level-triggered: not watched again before `read` has found it empty. */
   #arrived(): void {
     this.#readable = true;
-    if (this.#socket !== null) this.#front?.unwatch?.(this.#socket.fd);
+    if (this.#socket !== null) this.#core?.unwatch?.(this.#socket.fd);
   }
 
   #leave(): void {
@@ -188,9 +188,9 @@ export class SocketPeer implements ConsolePeer {
     this.#socket = null;
     this.#readable = false;
     this.#blocked = false;
-    this.#front?.unwatch?.(socket.fd);
+    this.#core?.unwatch?.(socket.fd);
     socket.close();
     this.#changed();
-    if (this.#listener !== null) this.#front?.watch?.(this.#listener.fd, () => this.#accept());
+    if (this.#listener !== null) this.#core?.watch?.(this.#listener.fd, () => this.#accept());
   }
 }

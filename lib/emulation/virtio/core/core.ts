@@ -24,7 +24,7 @@ import type { FunctionQueues } from "../../../virtio/constants/queue_view.ts";
 import { describeStatus, STATUS } from "../../../virtio/constants/status.ts";
 import { NO_VECTOR } from "../../../virtio/constants/pci.ts";
 import type { ServedMigration } from "../../../vfio/vfio_user/served_device.ts";
-import type { DeviceFront, DeviceModel } from "../../device_model.ts";
+import type { DeviceCore, DeviceModel } from "../../device_model.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import type { CoreOptions } from "./options.ts";
 import { DeviceParts } from "./parts.ts";
@@ -38,7 +38,7 @@ import type { VirtioView } from "./view.ts";
 export const ONE_INTERFACE = "virtio 1.2 §2.2.3";
 
 /** See the module. */
-export class VirtioCore extends DeviceState implements DeviceFront {
+export class VirtioCore extends DeviceState implements DeviceCore {
   /** All queues; those of administration are the last. */
   readonly queues: readonly CoreQueue[];
   /** Its state as device parts. */
@@ -55,19 +55,19 @@ export class VirtioCore extends DeviceState implements DeviceFront {
     this.parts = new DeviceParts(this, this.queues);
   }
 
-  // ---- DeviceFront ----
+  // ---- DeviceCore ----
 
-  /** See `DeviceFront`. */
+  /** See `DeviceCore`. */
   get vectors(): number {
     return this.view.usesVectors ? this.vectorCount : 0;
   }
 
-  /** See `DeviceFront`. */
+  /** See `DeviceCore`. */
   raiseVector(vector: number): boolean {
     return this.live && this.view.usesVectors && this.view.raiseVector(vector);
   }
 
-  /** See `DeviceFront`. */
+  /** See `DeviceCore`. */
   get stopped(): boolean {
     return this.running && this.stoppedByOwner;
   }
@@ -77,12 +77,12 @@ export class VirtioCore extends DeviceState implements DeviceFront {
     return this.live ? this.queues[index]?.ring : undefined;
   }
 
-  /** See `DeviceFront`. */
+  /** See `DeviceCore`. */
   get watch(): ((fd: OwnedFd, handler: () => void) => void) | undefined {
     return this.view.watch;
   }
 
-  /** See `DeviceFront`. */
+  /** See `DeviceCore`. */
   get unwatch(): ((fd: OwnedFd) => void) | undefined {
     return this.view.unwatch;
   }

@@ -41,8 +41,8 @@ export interface VirtioView {
   wake(): void;
   /** Puts a violation into the machine's list. */
   report(violation: Violation): void;
-  /** See `DeviceFront`. */
+  /** See `DeviceCore`. */
   readonly watch: ((fd: OwnedFd, handler: () => void) => void) | undefined;
-  /** See `DeviceFront`. */
+  /** See `DeviceCore`. */
   readonly unwatch: ((fd: OwnedFd) => void) | undefined;
 }

@@ -20,7 +20,7 @@ import {
   type IsmCommandName,
 } from "../../../virtio/constants/ism.ts";
 import { NO_VECTOR } from "../../../virtio/constants/pci.ts";
-import type { DeviceFront } from "../../device_model.ts";
+import type { DeviceCore } from "../../device_model.ts";
 import type { Chain } from "../queue/chain.ts";
 import type { IsmDomain, IsmMemorySource, IsmRefusal } from "./domain.ts";
 import type { IsmLie } from "../lies/ism.ts";
@@ -30,8 +30,8 @@ import type { Attachment, IsmMember } from "./region.ts";
 
 /** Whose commands they are. */
 export interface IsmCommander {
-  /** The front of the function. */
-  readonly front: DeviceFront;
+  /** The core of the function. */
+  readonly core: DeviceCore;
   /** Its domain. */
   readonly domain: IsmDomain;
   /** Its place in it. */
@@ -73,7 +73,7 @@ interface Answer {
  */
 export function runIsmCommand(chain: Chain, by: IsmCommander): number {
   if (chain.writableBytes === 0) {
-    by.front.report("5.3", "a control command without room for ack", 0);
+    by.core.report("5.3", "a control command without room for ack", 0);
     return 0;
   }
   const header = new Uint8Array(HEADER_BYTES);
@@ -81,7 +81,7 @@ export function runIsmCommand(chain: Chain, by: IsmCommander): number {
   const answer = name === undefined
     ? { ack: ISM_ACK.ERR, problem: `there is no command ${header[0]}.${header[1]}` }
     : command(name, chain, by);
-  if (answer.problem !== undefined) by.front.report("5.3", `${name ?? "command"}: ${answer.problem}`, 0);
+  if (answer.problem !== undefined) by.core.report("5.3", `${name ?? "command"}: ${answer.problem}`, 0);
   chain.writeByte(0, by.lies?.take("ism-bad-ack") ? BAD_ACK : answer.ack);
   const reply = answer.reply?.subarray(0, chain.writableBytes - ACK_BYTES) ?? new Uint8Array();
   writeAt(chain, ACK_BYTES, reply);
@@ -161,31 +161,31 @@ function command(name: IsmCommandName, chain: Chain, by: IsmCommander): Answer {
   }
 }
 
-function bindVector({ front, domain, member }: IsmCommander, token: bigint, vector: bigint): Answer {
+function bindVector({ core, domain, member }: IsmCommander, token: bigint, vector: bigint): Answer {
   const off = vector === BigInt(NO_VECTOR);
   // An unattached token comes first, as with GRANT (A-5.11).
-  if (!off && vector >= BigInt(front.vectors) && member.attachments.has(token)) {
+  if (!off && vector >= BigInt(core.vectors) && member.attachments.has(token)) {
     return {
       ack: ISM_ACK.ERR,
-      problem: front.vectors === 0
+      problem: core.vectors === 0
         ? `vector ${vector} while MSI-X is not in use (A-5.13)`
-        : `vector ${vector} of ${front.vectors} (A-5.13)`,
+        : `vector ${vector} of ${core.vectors} (A-5.13)`,
     };
   }
   return domain.bindVector(member, token, off ? undefined : Number(vector)) ?? { ack: ISM_ACK.OK };
 }
 
 /** The driver's buffer as a region's memory. @throws UsageError, SyscallError */
-function shareBuffer({ front }: IsmCommander, buffer: bigint, sizeBytes: number): RegionMemory {
-  const { region, offset } = front.dma!.resolve(buffer, sizeBytes, true);
+function shareBuffer({ core }: IsmCommander, buffer: bigint, sizeBytes: number): RegionMemory {
+  const { region, offset } = core.dma!.resolve(buffer, sizeBytes, true);
   return RegionMemory.share(region, offset, sizeBytes);
 }
 
 /** An attaching driver's buffer stands for the region in its memory; here it is looked at and kept until DETACH (N-5.11). */
-function checkBuffer({ front }: IsmCommander, buffer: bigint, size: bigint): string | undefined {
+function checkBuffer({ core }: IsmCommander, buffer: bigint, size: bigint): string | undefined {
   if (buffer % BigInt(pageSizeBytes) !== 0n) return "the buffer does not begin on a page (N-5.6)";
   try {
-    front.dma!.resolve(buffer, Number(size), true);
+    core.dma!.resolve(buffer, Number(size), true);
     return undefined;
   } catch (error) {
     return `the buffer: ${error instanceof Error ? error.message : error} (N-5.6)`;

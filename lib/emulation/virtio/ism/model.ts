@@ -8,7 +8,7 @@ import { integer } from "../../../errors/records.ts";
 import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
 import { ISM_CONFIG, ISM_FEATURE, ISM_QUEUE } from "../../../virtio/constants/ism.ts";
 import type { IsmTopology } from "../../topology_ism.ts";
-import type { DeviceFront, DeviceModel } from "../../device_model.ts";
+import type { DeviceCore, DeviceModel } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";
 import { IsmAreas } from "./area.ts";
 import { type IsmCommander, runIsmCommand, writeAt } from "./control.ts";
@@ -60,7 +60,7 @@ export class IsmModel implements DeviceModel {
   readonly #lies: Occasions<IsmLie> | undefined;
   readonly #chain: Chain;
   readonly #scratch = new Uint8Array(EVENT_BUFFER_BYTES);
-  #front: DeviceFront | null = null;
+  #core: DeviceCore | null = null;
   #domain: IsmDomain | null = null;
   #member: IsmMember | null = null;
 
@@ -93,9 +93,9 @@ export class IsmModel implements DeviceModel {
       get member() {
         return member();
       },
-      report: (rule, message) => this.#front?.report(rule, message),
+      report: (rule, message) => this.#core?.report(rule, message),
       kicked: (attachment) => {
-        if (this.#front?.live) this.#domain?.update(attachment);
+        if (this.#core?.live) this.#domain?.update(attachment);
       },
     });
   }
@@ -111,14 +111,14 @@ export class IsmModel implements DeviceModel {
   }
 
   /** Joins its domain. @throws UsageError when the domain's devices have other settings */
-  connect(front: DeviceFront): void {
+  connect(core: DeviceCore): void {
     const { domain: name, chunkSize, chunks, memory } = this.#options;
     const domain = this.#domains.domain(name, { chunkSizeBytes: chunkSize, memoryBytes: memory });
-    this.#front = front;
+    this.#core = core;
     this.#domain = domain;
-    this.#member = domain.join(front.name, chunks, this.sharedMemory.stride, {
-      raise: (vector) => void front.raiseVector(vector),
-      wake: () => front.wake?.(),
+    this.#member = domain.join(core.name, chunks, this.sharedMemory.stride, {
+      raise: (vector) => void core.raiseVector(vector),
+      wake: () => core.wake?.(),
     });
   }
 
@@ -142,7 +142,7 @@ export class IsmModel implements DeviceModel {
 
   /** There is nothing to write. */
   writeConfig(_offset: number, _from: Uint8Array): void {
-    this.#front?.report("5.1", "the configuration space was written: all of it is for reading");
+    this.#core?.report("5.1", "the configuration space was written: all of it is for reading");
   }
 
   /** References to regions go; whoever shared them hears of it (A-5.20). */
@@ -158,15 +158,15 @@ export class IsmModel implements DeviceModel {
 
   /** Asks for notifications: of commands, and of event buffers while events wait. @returns true when work is there already */
   arm(): boolean {
-    const front = this.#front;
-    if (front === null) return false;
-    const commands = front.queue(ISM_QUEUE.control)?.arm() ?? false;
+    const core = this.#core;
+    if (core === null) return false;
+    const commands = core.queue(ISM_QUEUE.control)?.arm() ?? false;
     const waiting = (this.#member?.events.size ?? 0) > 0;
-    return waiting && front.queue(ISM_QUEUE.event)?.arm() === true || commands;
+    return waiting && core.queue(ISM_QUEUE.event)?.arm() === true || commands;
   }
 
   #commands(budget: number): number {
-    const queue = this.#front?.queue(ISM_QUEUE.control);
+    const queue = this.#core?.queue(ISM_QUEUE.control);
     if (queue === undefined || this.#member === null) return 0;
     let moved = 0;
     while (moved < budget) {
@@ -180,12 +180,12 @@ export class IsmModel implements DeviceModel {
   }
 
   #commander(): IsmCommander {
-    const front = this.#front!;
+    const core = this.#core!;
     return {
-      front,
+      core,
       domain: this.#domain!,
       member: this.#member!,
-      deviceMemory: (front.negotiatedFeatures & ISM_FEATURE.DEV_MEM) !== 0n,
+      deviceMemory: (core.negotiatedFeatures & ISM_FEATURE.DEV_MEM) !== 0n,
       lies: this.#lies,
     };
   }
@@ -193,14 +193,14 @@ export class IsmModel implements DeviceModel {
   #events(budget: number): number {
     const events = this.#member?.events;
     if (events === undefined || events.size === 0 || budget <= 0) return 0;
-    const queue = this.#front?.queue(ISM_QUEUE.event);
+    const queue = this.#core?.queue(ISM_QUEUE.event);
     if (queue === undefined) return 0;
     let moved = 0;
     while (moved < budget && events.size > 0) {
       const id = queue.pop(this.#chain);
       if (id < 0) break;
       if (this.#chain.readableCount > 0) {
-        this.#front!.violation("5.4", "an event buffer is device-readable", queue.index);
+        this.#core!.violation("5.4", "an event buffer is device-readable", queue.index);
         break;
       }
       queue.pushUsed(id, this.#fill(this.#chain));
@@ -224,7 +224,7 @@ export class IsmModel implements DeviceModel {
       length += bytes;
     }
     if (length === 0) {
-      this.#front!.report(
+      this.#core!.report(
         "5.4",
         `an event buffer of ${chain.writableBytes} bytes, the largest event has ${ISM_EVENT_BYTES_MAX}`,
         ISM_QUEUE.event,

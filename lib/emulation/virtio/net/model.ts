@@ -22,7 +22,7 @@ import {
   type NetFeatureName,
   netQueues,
 } from "../../../virtio/constants/net.ts";
-import type { DeviceFront, DeviceModel, ModelParts } from "../../device_model.ts";
+import type { DeviceCore, DeviceModel, ModelParts } from "../../device_model.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import { LegacyFraming } from "../queue/legacy_framing.ts";
 import { formatMac, macHigh, macLow, parseMac } from "./mac_address.ts";
@@ -77,7 +77,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   #suspended = false;
   readonly #mac: Uint8Array;
   readonly #mtu: number;
-  #front: DeviceFront | null = null;
+  #core: DeviceCore | null = null;
   #linkUp = true;
 
   // Of the running driver; set by `start`.
@@ -129,7 +129,7 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   /** PCI address of its function. */
   get name(): string {
-    return this.#front?.name ?? "network device without a front";
+    return this.#core?.name ?? "network device without a function";
   }
 
   /** Its address now, as text. */
@@ -151,7 +151,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   setLink(up: boolean): void {
     if (this.#linkUp === up) return;
     this.#linkUp = up;
-    this.#front?.configChanged();
+    this.#core?.configChanged();
   }
 
   /** Counters since the machine started, by name; see `COUNTER`. */
@@ -164,15 +164,15 @@ export class NetModel implements DeviceModel, SwitchPort {
   // ---- DeviceModel ----
 
   /** Takes its place; called once. */
-  connect(front: DeviceFront): void {
-    this.#front = front;
+  connect(core: DeviceCore): void {
+    this.#core = core;
     this.net.add(this, this.maxPairs);
   }
 
   /** Lets go of everything; may be called again. */
   close(): void {
     this.net.remove(this);
-    this.#front = null;
+    this.#core = null;
   }
 
   /** What is wrong with a set of features; undefined when nothing is. */
@@ -203,7 +203,7 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   /** Reports the write: there is nothing to write, except for a legacy driver its address, as a whole or byte by byte. */
   writeConfig(offset: number, from: Uint8Array): void {
-    if (this.#front?.legacy && offset + from.length <= MAC_BYTES) {
+    if (this.#core?.legacy && offset + from.length <= MAC_BYTES) {
       const mac = this.#macBytes();
       mac.set(from, offset);
       if ((mac[0]! & 1) === 0) {
@@ -211,10 +211,10 @@ export class NetModel implements DeviceModel, SwitchPort {
         this.#filter.macLow = macLow(mac, 0);
         return;
       }
-      this.#front.report("virtio 1.2 §5.1.4.3", "a multicast address cannot be the device's own");
+      this.#core.report("virtio 1.2 §5.1.4.3", "a multicast address cannot be the device's own");
       return;
     }
-    this.#front?.report(
+    this.#core?.report(
       "virtio 1.2 §5.1.4",
       `write of ${from.length} bytes at ${offset} of virtio_net_config, which is read-only`,
     );
@@ -222,10 +222,10 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   /** The driver is ready. */
   start(): void {
-    const features = this.#front?.negotiatedFeatures ?? 0n;
-    if (this.#front !== null) this.#framing.start(this.#front);
+    const features = this.#core?.negotiatedFeatures ?? 0n;
+    if (this.#core !== null) this.#framing.start(this.#core);
     this.#mergeable = (features & NET_FEATURE.MRG_RXBUF) !== 0n;
-    this.#headerBytes = this.#front?.legacy && !this.#mergeable ? NET_HDR_LEGACY_BYTES : NET_HDR_BYTES;
+    this.#headerBytes = this.#core?.legacy && !this.#mergeable ? NET_HDR_LEGACY_BYTES : NET_HDR_BYTES;
     this.#mtuAgreed = (features & NET_FEATURE.MTU) !== 0n;
     const multiqueue = (features & NET_FEATURE.MQ) !== 0n;
     this.#controlQueue = (features & NET_FEATURE.CTRL_VQ) === 0n
@@ -258,7 +258,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   /** Reports notifications of queues that are not in use; the work is done in `poll`. */
   notified(queue: number): void {
     if (queue % 2 === 1 && queue > 2 * this.#usedPairs && queue !== this.#controlQueue) {
-      this.#front?.report(
+      this.#core?.report(
         "virtio 1.2 §5.1.6.5.5",
         `transmit queue ${queue} was notified, ${this.#activePairs} queue pairs are in use`,
         queue,
@@ -278,20 +278,20 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   /** Asks for notifications. @returns true when work is there already */
   arm(): boolean {
-    const front = this.#front;
-    if (front === null) return false;
+    const core = this.#core;
+    if (core === null) return false;
     let work = false;
     for (let pair = 0; pair < this.#usedPairs; pair++) {
-      const queue = front.queue(2 * pair + 1);
+      const queue = core.queue(2 * pair + 1);
       // What a full receiver holds up goes on with the receiver's doorbell, not with this one.
       if (queue !== undefined && !this.net.waiting(this, pair) && queue.arm()) work = true;
     }
-    const control = front.queue(this.#controlQueue);
+    const control = core.queue(this.#controlQueue);
     if (control !== undefined && control.arm()) work = true;
     if (this.net.awaited(this)) {
       for (let pair = 0; pair < this.maxPairs; pair++) {
         const short = this.#short[pair]!;
-        if (short >= 0 && front.queue(2 * pair)?.arm(short)) work = true;
+        if (short >= 0 && core.queue(2 * pair)?.arm(short)) work = true;
       }
     }
     return work;
@@ -306,11 +306,11 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   /** Goes on with the transmit queues. @returns frames taken */
   transmit(budget: number): number {
-    const front = this.#front;
-    if (front === null) return 0;
+    const core = this.#core;
+    if (core === null) return 0;
     let moved = 0;
     for (let pair = 0; pair < this.#usedPairs && moved < budget; pair++) {
-      const queue = front.queue(2 * pair + 1);
+      const queue = core.queue(2 * pair + 1);
       if (queue !== undefined) moved += this.#transmitQueue(queue, pair, budget - moved);
     }
     return moved;
@@ -360,7 +360,7 @@ export class NetModel implements DeviceModel, SwitchPort {
       if (frame.lengthBytes > most) problem = `a frame of ${frame.lengthBytes} bytes, the MTU allows ${most}`;
     }
     if (problem === undefined) return true;
-    this.#front?.violation(TRANSMIT_RULE, problem, queue);
+    this.#core?.violation(TRANSMIT_RULE, problem, queue);
     return false;
   }
 
@@ -377,7 +377,7 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   /** A driver runs, with receive buffers at least once since it was suspended, and the link is up. */
   get receiving(): boolean {
-    return this.#front !== null && this.#front.live && this.#linkUp && !this.#suspended;
+    return this.#core !== null && this.#core.live && this.#linkUp && !this.#suspended;
   }
 
   /**
@@ -385,26 +385,26 @@ export class NetModel implements DeviceModel, SwitchPort {
    * its control queue, and so a running device, to put addresses and filters back.
    */
   get suspended(): boolean {
-    return (this.#suspended || (this.#front?.stopped ?? false)) && this.#linkUp;
+    return (this.#suspended || (this.#core?.stopped ?? false)) && this.#linkUp;
   }
 
   #hasBuffers(): boolean {
     for (let pair = 0; pair < this.maxPairs; pair++) {
-      if ((this.#front?.queue(netQueues(pair).receive)?.available(1) ?? 0) > 0) return true;
+      if ((this.#core?.queue(netQueues(pair).receive)?.available(1) ?? 0) > 0) return true;
     }
     return false;
   }
 
   /** There are more receive buffers than when they last were too few. */
   get hasRoom(): boolean {
-    const front = this.#front;
-    if (front === null) return false;
+    const core = this.#core;
+    if (core === null) return false;
     let short = false;
     for (let pair = 0; pair < this.maxPairs; pair++) {
       const had = this.#short[pair]!;
       if (had < 0) continue;
       short = true;
-      const queue = front.queue(2 * pair);
+      const queue = core.queue(2 * pair);
       if (queue === undefined || queue.available(had + 1) > had) return true;
     }
     return !short;
@@ -416,8 +416,8 @@ export class NetModel implements DeviceModel, SwitchPort {
    * receive queue is being reset gives way to the next one that is not.
    */
   deliver(frame: NetFrame): number {
-    const front = this.#front;
-    if (front === null) return DELIVERY.notReceiving;
+    const core = this.#core;
+    if (core === null) return DELIVERY.notReceiving;
     // The standard leaves out a VLAN tag, which is part of the low-level header.
     const tag = frame.tagged ? VLAN_TAG_BYTES : 0;
     if (this.#mtuAgreed && frame.lengthBytes > this.#mtu + ETHERNET_HEADER_BYTES + tag) {
@@ -431,7 +431,7 @@ export class NetModel implements DeviceModel, SwitchPort {
       pair = remembered > 0 && remembered <= pairs ? remembered - 1 : flow % pairs;
     }
     for (let tries = 0; tries < pairs; tries++) {
-      const queue = front.queue(2 * pair);
+      const queue = core.queue(2 * pair);
       if (queue !== undefined) return this.#deliverTo(queue, pair, frame);
       pair = (pair + 1) % pairs;
     }
@@ -448,14 +448,14 @@ export class NetModel implements DeviceModel, SwitchPort {
       queue.suppress();
     } else if (outcome === DELIVERY.noRoom) this.#short[pair] = receiver.buffersFound;
     else if (receiver.problem !== undefined) {
-      this.#front?.violation(RECEIVE_RULE, receiver.problem, queue.index);
+      this.#core?.violation(RECEIVE_RULE, receiver.problem, queue.index);
     }
     return outcome;
   }
 
   /** See `SwitchPort`. */
   wake(): void {
-    this.#front?.wake?.();
+    this.#core?.wake?.();
   }
 
   /** Publishes what was delivered. */
@@ -463,16 +463,16 @@ export class NetModel implements DeviceModel, SwitchPort {
     for (let pair = 0; pair < this.maxPairs; pair++) {
       if (this.#unpublished[pair] === 0) continue;
       this.#unpublished[pair] = 0;
-      this.#front?.queue(netQueues(pair).receive)?.publish();
+      this.#core?.queue(netQueues(pair).receive)?.publish();
     }
   }
 
   // ---- control ----
 
   #controlCommands(budget: number): number {
-    const front = this.#front;
-    if (front === null || this.#controlQueue < 0) return 0;
-    const queue = front.queue(this.#controlQueue);
+    const core = this.#core;
+    if (core === null || this.#controlQueue < 0) return 0;
+    const queue = core.queue(this.#controlQueue);
     if (queue === undefined) return 0;
     const chain = this.#frame.chain;
     let moved = 0;
@@ -480,7 +480,7 @@ export class NetModel implements DeviceModel, SwitchPort {
       const id = queue.pop(chain);
       if (id < 0) break;
       if (chain.readableBytes < 2 || chain.writableBytes < 1) {
-        front.violation(
+        core.violation(
           "virtio 1.2 §5.1.6.5",
           `a control command of ${chain.readableBytes} readable and ${chain.writableBytes} writable bytes`,
           queue.index,
@@ -508,7 +508,7 @@ export class NetModel implements DeviceModel, SwitchPort {
         this.#suspended = false;
         this.#short.fill(-1);
         // Which pairs were in use before is not in the parts; what is queued on any is still sent.
-        this.#usedPairs = ((this.#front?.negotiatedFeatures ?? 0n) & NET_FEATURE.MQ) === 0n
+        this.#usedPairs = ((this.#core?.negotiatedFeatures ?? 0n) & NET_FEATURE.MQ) === 0n
           ? 1
           : this.maxPairs;
       },
@@ -517,7 +517,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   }
 
   #controlTarget(): NetControlTarget {
-    const features = () => this.#front?.negotiatedFeatures ?? 0n;
+    const features = () => this.#core?.negotiatedFeatures ?? 0n;
     return {
       get negotiatedFeatures(): bigint {
         return features();
@@ -531,9 +531,9 @@ export class NetModel implements DeviceModel, SwitchPort {
       setMac: (high, low) => {
         this.#filter.macHigh = high;
         this.#filter.macLow = low;
-        this.#front?.configChanged();
+        this.#core?.configChanged();
       },
-      report: (rule, message) => this.#front?.report(rule, message, this.#controlQueue),
+      report: (rule, message) => this.#core?.report(rule, message, this.#controlQueue),
     };
   }
 }

@@ -8,45 +8,45 @@
 import { BLK_HEADER_BYTES } from "../../../virtio/constants/blk.ts";
 import { FEATURE } from "../../../virtio/constants/features.ts";
 import { NET_CTRL_CLASS, NET_CTRL_MAC } from "../../../virtio/constants/net.ts";
-import type { DeviceFront } from "../../device_model.ts";
+import type { DeviceCore } from "../../device_model.ts";
 import type { Chain } from "./chain.ts";
 
 const NET_RULE = "virtio 1.2 §5.1.6.6";
 const BLK_RULE = "virtio 1.2 §5.2.6.4";
 /** Looks at the chains of one device. */
 export class LegacyFraming {
-  #front: DeviceFront | null = null;
+  #core: DeviceCore | null = null;
   /** Queues that were reported. */
   readonly #reported = new Set<number>();
 
   /** A driver starts. Watches only a legacy one that did not accept ANY_LAYOUT. */
-  start(front: DeviceFront): void {
-    const { negotiatedFeatures } = front;
-    this.#front = front.legacy && (negotiatedFeatures & FEATURE.ANY_LAYOUT) === 0n ? front : null;
+  start(core: DeviceCore): void {
+    const { negotiatedFeatures } = core;
+    this.#core = core.legacy && (negotiatedFeatures & FEATURE.ANY_LAYOUT) === 0n ? core : null;
     this.#reported.clear();
   }
 
   /** The driver is gone. */
   stop(): void {
-    this.#front = null;
+    this.#core = null;
   }
 
   /** The device-readable part begins with a header in a descriptor of its own. */
   transmit(chain: Chain, queue: number, headerBytes: number): void {
-    if (this.#front === null || ownSegment(chain, 0, headerBytes)) return;
+    if (this.#core === null || ownSegment(chain, 0, headerBytes)) return;
     this.#report(NET_RULE, queue, `virtio_net_hdr lies in a descriptor of ${chain.lengths[0]} bytes`);
   }
 
   /** The same of the device-writable part, which is all of a receive buffer. */
   receive(chain: Chain, queue: number, headerBytes: number): void {
-    if (this.#front === null || ownSegment(chain, chain.readableCount, headerBytes)) return;
+    if (this.#core === null || ownSegment(chain, chain.readableCount, headerBytes)) return;
     const bytes = chain.lengths[chain.readableCount];
     this.#report(NET_RULE, queue, `virtio_net_hdr lies in a descriptor of ${bytes} bytes`);
   }
 
   /** A control command: class and command, data, ack, each in descriptors of their own. */
   control(chain: Chain, queue: number): void {
-    if (this.#front === null) return;
+    if (this.#core === null) return;
     const data = chain.readableBytes > 2 ? chain.readableCount - 1 : 0;
     const tables = chain.readByte(0) === NET_CTRL_CLASS.mac && chain.readByte(1) === NET_CTRL_MAC.tableSet;
     const most = tables ? 2 : 1;
@@ -66,7 +66,7 @@ export class LegacyFraming {
    * with type and reserved it has 16.
    */
   request(chain: Chain, queue: number): void {
-    if (this.#front === null) return;
+    if (this.#core === null) return;
     if (!ownSegment(chain, 0, BLK_HEADER_BYTES)) {
       this.#report(BLK_RULE, queue, `the request's header lies in a descriptor of ${chain.lengths[0]} bytes`);
     } else if (chain.lengths[chain.count - 1] !== 1) {
@@ -77,7 +77,7 @@ export class LegacyFraming {
   #report(rule: string, queue: number, problem: string): void {
     if (this.#reported.has(queue)) return;
     this.#reported.add(queue);
-    this.#front?.report(rule, `without ANY_LAYOUT: ${problem} (said once)`, queue);
+    this.#core?.report(rule, `without ANY_LAYOUT: ${problem} (said once)`, queue);
   }
 }
 

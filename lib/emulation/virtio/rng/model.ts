@@ -5,7 +5,7 @@
  */
 import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
 import { ENTROPY_CONFIG_BYTES, ENTROPY_QUEUE } from "../../../virtio/constants/entropy.ts";
-import type { DeviceFront, DeviceModel, ModelParts } from "../../device_model.ts";
+import type { DeviceCore, DeviceModel, ModelParts } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";
 
 /** Most bytes of one request that are filled; the standard lets a device fill fewer than there is room for. */
@@ -32,7 +32,7 @@ export class RngModel implements DeviceModel {
   readonly #chain: Chain;
   readonly #pool = new Uint8Array(POOL_BYTES);
   #used = POOL_BYTES;
-  #front: DeviceFront | null = null;
+  #core: DeviceCore | null = null;
   #bytes = 0;
 
   /** With one queue. */
@@ -48,13 +48,13 @@ export class RngModel implements DeviceModel {
   }
 
   /** Takes its place; called once. */
-  connect(front: DeviceFront): void {
-    this.#front = front;
+  connect(core: DeviceCore): void {
+    this.#core = core;
   }
 
   /** Works, at most `budget` buffers. @returns how many were moved */
   poll(budget: number): number {
-    const queue = this.#front?.queue(ENTROPY_QUEUE.requests);
+    const queue = this.#core?.queue(ENTROPY_QUEUE.requests);
     if (queue === undefined) return 0;
     const chain = this.#chain;
     let moved = 0;
@@ -63,7 +63,7 @@ export class RngModel implements DeviceModel {
       if (id < 0) break;
       if (moved === 0) queue.suppress();
       if (chain.readableCount > 0) {
-        this.#front!.violation("virtio 1.2 §5.4.6.1", "a buffer is device-readable", queue.index);
+        this.#core!.violation("virtio 1.2 §5.4.6.1", "a buffer is device-readable", queue.index);
         break;
       }
       queue.pushUsed(id, this.#fill());
@@ -75,7 +75,7 @@ export class RngModel implements DeviceModel {
 
   /** Asks for notifications. @returns true when work is there already */
   arm(): boolean {
-    return this.#front?.queue(ENTROPY_QUEUE.requests)?.arm() ?? false;
+    return this.#core?.queue(ENTROPY_QUEUE.requests)?.arm() ?? false;
   }
 
   #fill(): number {

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { FEATURE } from "../../../../../../lib/virtio/constants/mod.ts";
 import type { FakeFunction } from "../../fake_machine.ts";
-import { echo, RULES } from "../../echo_front.ts";
+import { echo, RULES } from "../../echo.ts";
 
 /** One chain through queue 0. */
 function once(f: FakeFunction): void {

@@ -4,7 +4,7 @@ import { UsageError } from "../../../../../../lib/errors/mod.ts";
 import { PciView } from "../../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { FEATURE } from "../../../../../../lib/virtio/constants/mod.ts";
 import { FakeRing } from "../../fake_client.ts";
-import { Echo, echo, RULES } from "../../echo_front.ts";
+import { Echo, echo, RULES } from "../../echo.ts";
 
 Deno.test("2 identity: vendor 0x1af4, device 0x1040 + id, revision 1, subsystem id of at least 0x40", () => {
   using f = echo();

@@ -1,5 +1,5 @@
 /** A front with the simplest device behind it. */
-import type { DeviceFront, DeviceModel } from "../../../../lib/emulation/device_model.ts";
+import type { DeviceCore, DeviceModel } from "../../../../lib/emulation/device_model.ts";
 import { Chain } from "../../../../lib/emulation/virtio/queue/chain.ts";
 import { PciView, type PciViewOptions } from "../../../../lib/emulation/virtio/views/pci/view.ts";
 import { FEATURE } from "../../../../lib/virtio/constants/mod.ts";
@@ -14,12 +14,12 @@ export class Echo implements DeviceModel {
   readonly queueSizes = [64, 16, 0];
   readonly configSizeBytes = 8;
   readonly classCode = 0x123456;
-  front!: DeviceFront;
+  front!: DeviceCore;
   calls: string[] = [];
   bytes = new Uint8Array([1, 2, 3, 4, 5, 6, 7, 8]);
   #chain = new Chain(64);
 
-  connect(front: DeviceFront): void {
+  connect(front: DeviceCore): void {
     this.front = front;
   }
   close(): void {
