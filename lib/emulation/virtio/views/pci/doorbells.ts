@@ -4,31 +4,30 @@
  * @module
  */
 import { EventFd } from "../../../../../ffi/mod.ts";
+import type { RegionArea } from "../../../../vfio/device.ts";
 import type { ServedDoorbell } from "../../../../vfio/vfio_user/served_device.ts";
 import { FEATURE } from "../../../../virtio/constants/features.ts";
 import type { CoreQueue } from "../../core/queue.ts";
 import { NOTIFY_AT, NOTIFY_MULTIPLIER } from "./layout.ts";
 
-/** One eventfd a queue, made when a client asks for them. */
+/** Eventfds that stand for writes to places in one BAR, made when a client asks for them. */
 export class PciDoorbells {
-  readonly #queueCount: number;
+  readonly #places: readonly RegionArea[];
   readonly #legacyAt: number | undefined;
   #list: ServedDoorbell[] = [];
 
-  /** None yet. @param legacyAt notify address of the legacy interface, if the function has one */
-  constructor(queueCount: number, legacyAt?: number) {
-    this.#queueCount = queueCount;
+  /** None yet. @param legacyAt notify address of the legacy interface, if the function has one: the same again, told apart by what is written */
+  constructor(places: readonly RegionArea[], legacyAt?: number) {
+    this.#places = places;
     this.#legacyAt = legacyAt;
   }
 
-  /** All of them: of the queues, then the same for the legacy interface, told apart by the index that is written. @throws SyscallError */
+  /** All of them. @throws SyscallError */
   list(): readonly ServedDoorbell[] {
     if (this.#list.length > 0) return this.#list;
-    // Of the 2 bytes that drivers without NOTIFICATION_DATA write: the data of the others would be lost in an eventfd.
-    const sizeBytes = 2;
     try {
-      for (let i = 0; i < this.#queueCount; i++) {
-        this.#list.push({ offset: NOTIFY_AT + i * NOTIFY_MULTIPLIER, sizeBytes, fd: new EventFd() });
+      for (const { offset, sizeBytes } of this.#places) {
+        this.#list.push({ offset, sizeBytes, fd: new EventFd() });
       }
     } catch (error) {
       this.close();
@@ -36,7 +35,7 @@ export class PciDoorbells {
     }
     const offset = this.#legacyAt;
     if (offset !== undefined) {
-      this.#list.push(...this.#list.map(({ fd }, value) => ({ offset, sizeBytes, fd, value })));
+      this.#list.push(...this.#list.map(({ sizeBytes, fd }, value) => ({ offset, sizeBytes, fd, value })));
     }
     return this.#list;
   }
@@ -46,6 +45,14 @@ export class PciDoorbells {
     for (const { fd } of this.#list) fd.close();
     this.#list = [];
   }
+}
+
+/** Places of the queues' doorbells: of the 2 bytes that drivers without NOTIFICATION_DATA write, since an eventfd would lose the data of the others. */
+export function queueDoorbells(queueCount: number): readonly RegionArea[] {
+  return Array.from({ length: queueCount }, (_, i) => ({
+    offset: NOTIFY_AT + i * NOTIFY_MULTIPLIER,
+    sizeBytes: 2,
+  }));
 }
 
 /** What is wrong with a notification of `queue` by register write; undefined when nothing is. @param offset from the queue's doorbell */

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { EventFd } from "../../../../../ffi/mod.ts";
 import { VIRTIO_CFG_TYPE } from "../../../../pci/capability/virtio.ts";
-import type { ServedDoorbell, ServedMapping } from "../../../../vfio/vfio_user/served_device.ts";
+import type { ServedMapping } from "../../../../vfio/vfio_user/served_device.ts";
 import type { ModelSharedMemory } from "../../../device_model.ts";
 import type { BarDeclaration, VendorCapability } from "../../../pci_function.ts";
+import { PciDoorbells } from "./doorbells.ts";
 
 /** BAR of the shared memory. */
 export const SHARED_MEMORY_BAR = 2;
@@ -28,9 +28,10 @@ export class PciSharedMemory {
   readonly bars: readonly BarDeclaration[];
   /** `virtio_pci_cap64` of each region. */
   readonly capabilities: readonly VendorCapability[];
+  /** Doorbells of all regions, by their offsets in the BAR. */
+  readonly doorbells: PciDoorbells;
   readonly #model: ModelSharedMemory;
   readonly #areas: readonly PlacedArea[];
-  #doorbells: ServedDoorbell[] = [];
 
   /** Places the model's regions one after the other. */
   constructor(model: ModelSharedMemory) {
@@ -43,6 +44,11 @@ export class PciSharedMemory {
     });
     const sizeBytes = 2 ** Math.ceil(Math.log2(Math.max(ALIGNMENT, end)));
     this.bars = end === 0 ? [] : [{ index: SHARED_MEMORY_BAR, sizeBytes, kind: "mem64", prefetchable: true }];
+    this.doorbells = new PciDoorbells(
+      this.#areas.flatMap(({ id, start }) =>
+        model.doorbells(id).map(({ offset, sizeBytes }) => ({ offset: start + offset, sizeBytes }))
+      ),
+    );
     this.capabilities = this.#areas.map((area) => ({ bytes: capability(area) }));
   }
 
@@ -72,28 +78,6 @@ export class PciSharedMemory {
     return area === undefined
       ? undefined
       : this.#model.map(area.id, offset - area.start, sizeBytes, writable);
-  }
-
-  /** Doorbells of all regions, by their offsets in the BAR; made by the first call. @throws SyscallError */
-  doorbells(): readonly ServedDoorbell[] {
-    if (this.#doorbells.length > 0) return this.#doorbells;
-    try {
-      for (const { id, start } of this.#areas) {
-        for (const { offset, sizeBytes } of this.#model.doorbells(id)) {
-          this.#doorbells.push({ offset: start + offset, sizeBytes, fd: new EventFd() });
-        }
-      }
-    } catch (error) {
-      this.closeDoorbells();
-      throw error;
-    }
-    return this.#doorbells;
-  }
-
-  /** Closes them: the user is gone. */
-  closeDoorbells(): void {
-    for (const { fd } of this.#doorbells) fd.close();
-    this.#doorbells = [];
   }
 
   /** A doorbell was rung. */

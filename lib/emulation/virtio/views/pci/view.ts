@@ -34,7 +34,7 @@ import type { CoreOptions } from "../../core/options.ts";
 import type { Selectors, VirtioView } from "../../core/view.ts";
 import { LegacyView } from "../legacy/view.ts";
 import { PciCommon } from "./common.ts";
-import { notificationProblem, PciDoorbells } from "./doorbells.ts";
+import { notificationProblem, PciDoorbells, queueDoorbells } from "./doorbells.ts";
 import { PciInterrupts } from "./interrupts.ts";
 import {
   behindDoorbells,
@@ -102,7 +102,10 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
     };
     this.#notifyArea = { bar: STRUCTURES_BAR, offset: behindDoorbells(queueCount) };
     this.memberLegacy = this.#legacy(options);
-    this.#doorbells = new PciDoorbells(queueCount, this.memberLegacy && this.#notifyArea.offset);
+    this.#doorbells = new PciDoorbells(
+      queueDoorbells(queueCount),
+      this.memberLegacy && this.#notifyArea.offset,
+    );
     this.#shared = model.sharedMemory === undefined ? null : new PciSharedMemory(model.sharedMemory);
     this.bars = [
       ...structureBars(queueCount, core.vectorCount, this.memberLegacy ? PAGE : core.admin?.notifyBytes),
@@ -312,13 +315,13 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
 
   /** Eventfds that stand for notifications. */
   doorbells(bar: number): readonly ServedDoorbell[] {
-    if (bar === SHARED_MEMORY_BAR) return this.#shared?.doorbells() ?? NOTHING;
+    if (bar === SHARED_MEMORY_BAR) return this.#shared?.doorbells.list() ?? NOTHING;
     if (bar !== STRUCTURES_BAR || this.dma === null) return NOTHING;
     return this.#doorbells.list();
   }
 
   #closeDoorbells(): void {
-    this.#shared?.closeDoorbells();
+    this.#shared?.doorbells.close();
     this.#doorbells.close();
   }
 
