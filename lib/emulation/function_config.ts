@@ -5,23 +5,17 @@
  */
 import { UsageError } from "../errors/mod.ts";
 import type { BarDeclaration as ConfigBar } from "../pci/bar_builder.ts";
-import type {
-  ExtendedCapabilityDeclaration,
-  StandardCapabilityDeclaration,
+import {
+  type ExtendedCapabilityDeclaration,
+  layOutCapability,
+  type StandardCapabilityDeclaration,
 } from "../pci/capability_builder.ts";
+import { VIRTIO_STRUCTURE_REGISTERS as WINDOW } from "../pci/capability/virtio.ts";
 import { buildConfigSpace, placedOffset } from "../pci/config_builder.ts";
 import type { ConfigSpaceImage } from "../pci/config_writer.ts";
-import {
-  EXPRESS,
-  EXTENDED_BYTES,
-  HEADER,
-  MSIX,
-  POWER_MANAGEMENT,
-  SRIOV,
-  VENDOR_SPECIFIC,
-} from "../pci/mod.ts";
+import { EXPRESS, EXTENDED_BYTES, HEADER, MSIX, POWER_MANAGEMENT, SRIOV } from "../pci/mod.ts";
 import { fieldMask } from "../registers/declaration.ts";
-import type { BarDeclaration, PciFunctionBehaviour, VendorCapability } from "./pci_function.ts";
+import type { BarDeclaration, PciFunctionBehaviour } from "./pci_function.ts";
 
 /** SR-IOV of a PF, as its capability will say. */
 export interface SriovShape {
@@ -66,11 +60,7 @@ const DEVICE_CONTROL = EXPRESS.registers.deviceControl;
 const MSIX_CONTROL = MSIX.registers.control;
 const POWER_CONTROL = POWER_MANAGEMENT.registers.control;
 const { control: SRIOV_CONTROL, numVfs: NUM_VFS, vfBars: VF_BARS } = SRIOV.registers;
-/** Fields of `virtio_pci_cfg_cap`. */
-const WINDOW = { bar: 4, offset: 8, length: 12, data: 16 } as const;
 const DWORD = 4;
-/** Id, next and length of a vendor-specific capability. */
-const HEADER_BYTES = 3;
 /** Of 192 bytes power management takes 8, MSI-X 12 and PCI Express 60. */
 const VENDOR_BYTES_BESIDE_EXPRESS_2 = 112;
 
@@ -121,9 +111,9 @@ export class FunctionConfig {
     this.#express = placedOffset(built, "express")!;
     this.#power = placedOffset(built, "power-management")!;
     this.#sriov = placedOffset(built, "sr-iov");
-    const windowIndex = behaviour.vendorCapabilities.findIndex((capability) => capability.barAccess);
-    const vendor = built.placed.filter(({ declaration }) => declaration.kind === "vendor-specific");
-    this.#window = vendor[windowIndex]?.offset;
+    this.#window = built.placed.find(({ declaration }) =>
+      declaration.kind === "virtio" && declaration.structure === "pciCfg"
+    )?.offset;
   }
 
   /** Bytes of the config region. */
@@ -296,13 +286,17 @@ export class FunctionConfig {
     if (target === undefined) return;
     const data = new Uint8Array(target.length);
     this.#events.readBar(target.bar, target.offset, data);
-    data.forEach((byte, i) => this.#image.set(window + WINDOW.data + i, 1, byte));
+    data.forEach((byte, i) => this.#image.set(window + WINDOW.pciCfgData.offset + i, 1, byte));
   }
 
   #writeWindow(window: number, offset: number, length: number): void {
     const target = this.#windowTarget(window, offset, length);
     if (target === undefined) return;
-    this.#events.writeBar(target.bar, target.offset, this.#image.read(window + WINDOW.data, target.length));
+    this.#events.writeBar(
+      target.bar,
+      target.offset,
+      this.#image.read(window + WINDOW.pciCfgData.offset, target.length),
+    );
   }
 
   /** Where the window points, when an access touches pci_cfg_data and the driver has aimed it at something that can be. */
@@ -311,13 +305,13 @@ export class FunctionConfig {
     offset: number,
     length: number,
   ): { bar: number; offset: number; length: number } | undefined {
-    const data = window + WINDOW.data;
+    const data = window + WINDOW.pciCfgData.offset;
     if (offset + length <= data || offset >= data + DWORD) return undefined;
     const { config } = this.#image;
     const target = {
-      bar: config.read8(window + WINDOW.bar),
-      offset: config.read32(window + WINDOW.offset),
-      length: config.read32(window + WINDOW.length),
+      bar: config.register(WINDOW.bar, window),
+      offset: config.register(WINDOW.regionOffset, window),
+      length: config.register(WINDOW.regionLength, window),
     };
     // "cap.length MUST be 1, 2 or 4, cap.offset a multiple of it": anything else aims at nothing. A look at the whole
     // of config space, as lspci takes it, is no access either: that would clear the ISR status behind the driver's back.
@@ -344,7 +338,8 @@ function configBar(bar: BarDeclaration): ConfigBar {
 
 function standardCapabilities(behaviour: PciFunctionBehaviour): StandardCapabilityDeclaration[] {
   const { msix } = behaviour;
-  const vendorBytes = behaviour.vendorCapabilities.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
+  const vendorBytes = behaviour.vendorCapabilities.map(layOutCapability)
+    .reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
   return [
     { kind: "power-management" },
     ...(msix === undefined ? [] : [
@@ -359,23 +354,8 @@ function standardCapabilities(behaviour: PciFunctionBehaviour): StandardCapabili
     vendorBytes > VENDOR_BYTES_BESIDE_EXPRESS_2
       ? { kind: "express", structureVersion: 1 }
       : { kind: "express" },
-    ...behaviour.vendorCapabilities.map(vendorCapability),
+    ...behaviour.vendorCapabilities,
   ];
-}
-
-function vendorCapability({ bytes, barAccess }: VendorCapability): StandardCapabilityDeclaration {
-  if (bytes[0] !== VENDOR_SPECIFIC.id || bytes[2] !== bytes.byteLength) {
-    throw new UsageError(`a vendor-specific capability begins with id ${bytes[0]} and length ${bytes[2]}`, {
-      hint: `id 9 and length ${bytes.byteLength} are needed`,
-    });
-  }
-  const data = bytes.slice(HEADER_BYTES);
-  if (!barAccess) return { kind: "vendor-specific", data };
-  if (bytes.byteLength < WINDOW.data + DWORD) throw new UsageError("a virtio_pci_cfg_cap has 20 bytes");
-  const writable = new Uint8Array(data.byteLength);
-  writable[WINDOW.bar - HEADER_BYTES] = 0xff;
-  writable.fill(0xff, WINDOW.offset - HEADER_BYTES, WINDOW.data + DWORD - HEADER_BYTES);
-  return { kind: "vendor-specific", data, writable };
 }
 
 function extendedCapabilities(sriov: SriovShape | undefined): ExtendedCapabilityDeclaration[] {

@@ -13,6 +13,7 @@ export type * from "./kernel_attributes.ts";
 export type * from "./kernel_function.ts";
 export * from "./machine.ts";
 export type * from "./pci_function.ts";
+export type { Placement, VendorSpecificDeclaration, VirtioDeclaration } from "../pci/capability_builder.ts";
 export * from "./serve.ts";
 export type * from "./sysfs_tree.ts";
 export * from "./topology.ts";

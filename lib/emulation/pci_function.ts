@@ -6,6 +6,7 @@
  *
  * @module
  */
+import type { VendorSpecificDeclaration, VirtioDeclaration } from "../pci/capability_builder.ts";
 import type { OwnedFd } from "../../ffi/mod.ts";
 import type { RegionArea } from "../vfio/device.ts";
 import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
@@ -66,16 +67,12 @@ export interface MsixDeclaration {
   readonly pbaOffset: number;
 }
 
-/** A vendor-specific capability (id 0x09) in config space. */
-export interface VendorCapability {
-  /** The whole capability, from its id byte on; byte 1 (next) is filled in by the machine, byte 2 must be the length. */
-  readonly bytes: Uint8Array;
-  /**
-   * True for `virtio_pci_cfg_cap` (cfg_type 5): bar, offset and length are writable, and an access to pci_cfg_data becomes an access of
-   * `length` bytes (1, 2 or 4) to that BAR. The machine carries it out through `readBar`/`writeBar`.
-   */
-  readonly barAccess?: boolean;
-}
+/**
+ * A vendor-specific capability (id 0x09) in config space: a virtio structure's, or one with contents of its own. An access to the data of
+ * `pciCfg` becomes an access of `length` bytes (1, 2 or 4) to the BAR that the driver aimed it at. The machine carries it out through
+ * `readBar`/`writeBar`.
+ */
+export type VendorCapability = VendorSpecificDeclaration | VirtioDeclaration;
 
 /**
  * Why a function is reset.

@@ -42,7 +42,7 @@ export class ScratchBehaviour implements PciFunctionBehaviour {
   };
   readonly interruptPin = 1;
   readonly vendorCapabilities: readonly VendorCapability[] = [
-    { bytes: Uint8Array.of(9, 0, 20, 5, ...new Array(16).fill(0)), barAccess: true },
+    { kind: "virtio", structure: "pciCfg" },
   ];
   readonly netInterface?: { readonly mac: string; readonly mtu: number };
   readonly options: BehaviourOptions;

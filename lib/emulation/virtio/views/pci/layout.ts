@@ -5,7 +5,6 @@
  */
 import { COMMON_CFG, COMMON_CFG_BYTES } from "../../../../virtio/constants/pci.ts";
 import type { BarDeclaration, MsixDeclaration, VendorCapability } from "../../../pci_function.ts";
-import { VIRTIO_CFG_TYPE } from "../../../../pci/capability/virtio.ts";
 
 /** BAR of the virtio structures: 64 bits wide, prefetchable, so that VFs' BARs may lie above 4 GiB. */
 export const STRUCTURES_BAR = 4;
@@ -69,35 +68,26 @@ export function structureCapabilities(
   notifyOffset: number = NOTIFY_AT,
   commonBytes: number = COMMON_CFG_BYTES.all,
 ): VendorCapability[] {
-  const list = [
-    { bytes: capability(VIRTIO_CFG_TYPE.common, COMMON_AT, commonBytes) },
-    { bytes: capability(VIRTIO_CFG_TYPE.isr, ISR_AT, 4) },
+  const inBar = { kind: "virtio", bar: STRUCTURES_BAR } as const;
+  const device = {
+    ...inBar,
+    structure: "device",
+    regionOffset: DEVICE_AT,
+    regionLength: configSizeBytes,
+  } as const;
+  return [
+    { ...inBar, structure: "common", regionOffset: COMMON_AT, regionLength: commonBytes },
+    { ...inBar, structure: "isr", regionOffset: ISR_AT, regionLength: 4 },
+    ...(configSizeBytes > 0 ? [device] : []),
+    {
+      ...inBar,
+      structure: "notify",
+      regionOffset: notifyOffset,
+      regionLength: queueCount * NOTIFY_MULTIPLIER,
+      notifyOffMultiplier: NOTIFY_MULTIPLIER,
+    },
+    { kind: "virtio", structure: "pciCfg" },
   ];
-  if (configSizeBytes > 0) {
-    list.push({ bytes: capability(VIRTIO_CFG_TYPE.device, DEVICE_AT, configSizeBytes) });
-  }
-  const notify = capability(
-    VIRTIO_CFG_TYPE.notify,
-    notifyOffset,
-    queueCount * NOTIFY_MULTIPLIER,
-    NOTIFY_MULTIPLIER,
-  );
-  list.push({ bytes: notify });
-  return [...list, { bytes: capability(VIRTIO_CFG_TYPE.pciCfg, 0, 0, 0), barAccess: true }];
-}
-
-/** `struct virtio_pci_cap`, with the 32 bits that notify and PCI access capabilities add. */
-function capability(cfgType: number, offset: number, length: number, tail?: number): Uint8Array {
-  const bytes = new Uint8Array(tail === undefined ? 16 : 20);
-  const view = new DataView(bytes.buffer);
-  bytes[0] = 0x09;
-  bytes[2] = bytes.length;
-  bytes[3] = cfgType;
-  bytes[4] = cfgType === VIRTIO_CFG_TYPE.pciCfg ? 0 : STRUCTURES_BAR;
-  view.setUint32(8, offset, true);
-  view.setUint32(12, length, true);
-  if (tail !== undefined) view.setUint32(16, tail, true);
-  return bytes;
 }
 
 /** True when an access lies in a structure; one of no bytes begins there. */

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { VIRTIO_CFG_TYPE } from "../../../../pci/capability/virtio.ts";
 import type { ServedMapping } from "../../../../vfio/vfio_user/served_device.ts";
 import type { ModelSharedMemory } from "../../../device_model.ts";
 import type { BarDeclaration, VendorCapability } from "../../../pci_function.ts";
@@ -13,7 +12,6 @@ import { PciDoorbells } from "./doorbells.ts";
 export const SHARED_MEMORY_BAR = 2;
 /** A region begins where any processor's pages do. */
 const ALIGNMENT = 0x10000;
-const CAPABILITY_BYTES = 24;
 
 interface PlacedArea {
   readonly id: number;
@@ -49,7 +47,14 @@ export class PciSharedMemory {
         model.doorbells(id).map(({ offset, sizeBytes }) => ({ offset: start + offset, sizeBytes }))
       ),
     );
-    this.capabilities = this.#areas.map((area) => ({ bytes: capability(area) }));
+    this.capabilities = this.#areas.map(({ id, start, sizeBytes }) => ({
+      kind: "virtio",
+      structure: "sharedMemory",
+      bar: SHARED_MEMORY_BAR,
+      structureId: id,
+      regionOffset: start,
+      regionLength: sizeBytes,
+    }));
   }
 
   /** Reads; bytes that belong to no region are 0. */
@@ -96,20 +101,4 @@ export class PciSharedMemory {
       if (from < to) yield { id, start, from, to };
     }
   }
-}
-
-/** `struct virtio_pci_cap64`. */
-function capability({ id, start, sizeBytes }: PlacedArea): Uint8Array {
-  const bytes = new Uint8Array(CAPABILITY_BYTES);
-  const view = new DataView(bytes.buffer);
-  bytes[0] = 0x09;
-  bytes[2] = bytes.length;
-  bytes[3] = VIRTIO_CFG_TYPE.sharedMemory;
-  bytes[4] = SHARED_MEMORY_BAR;
-  bytes[5] = id;
-  view.setUint32(8, start >>> 0, true);
-  view.setUint32(12, sizeBytes >>> 0, true);
-  view.setUint32(16, Math.floor(start / 2 ** 32), true);
-  view.setUint32(20, Math.floor(sizeBytes / 2 ** 32), true);
-  return bytes;
 }

@@ -32,6 +32,7 @@ import {
   words,
   WRITE,
 } from "./rig.ts";
+import { capabilityBytes } from "../capability_bytes.ts";
 
 Deno.test("N-5.1 A-5.7 config: 40 bytes, cdid a v4 UUID and the domain's, devid not 0, unique, and the same after a reset", () => {
   const domains = new IsmDomains();
@@ -86,7 +87,7 @@ Deno.test("N-5.1 A-5.1 options that cannot be, and functions of a domain that di
 Deno.test("N-5.2 1.7 both areas are announced by virtio_pci_cap64, inside one BAR, each chunk with a notify address", () => {
   using list = rigs(1);
   const { front, model } = list.a;
-  const caps = front.vendorCapabilities.map(({ bytes }) => bytes).filter((bytes) => bytes[3] === 8);
+  const caps = capabilityBytes(front.vendorCapabilities).filter((bytes) => bytes[3] === 8);
   const decoded = caps.map((bytes) => {
     const view = new DataView(bytes.buffer);
     return {
@@ -108,7 +109,7 @@ Deno.test("N-5.2 1.7 both areas are announced by virtio_pci_cap64, inside one BA
 
 Deno.test("1.7 an area past 4 GiB is announced with its upper halves", () => {
   using rig = new IsmRig(new IsmDomains(), { chunkSize: 1 << 20, chunks: 8192 });
-  const caps = rig.front.vendorCapabilities.map(({ bytes }) => bytes).filter((bytes) => bytes[3] === 8);
+  const caps = capabilityBytes(rig.front.vendorCapabilities).filter((bytes) => bytes[3] === 8);
   const [regions, notify] = caps.map((bytes) => new DataView(bytes.buffer));
   assertEquals([regions!.getUint32(12, true), regions!.getUint32(20, true)], [0, 2]);
   assertEquals([notify!.getUint32(8, true), notify!.getUint32(16, true)], [0, 2]);

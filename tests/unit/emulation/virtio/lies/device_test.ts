@@ -7,6 +7,7 @@ import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.t
 import { FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
 import { FakeFunction } from "../fake_machine.ts";
 import { mac } from "../fake_nic.ts";
+import { capabilityBytes } from "../capability_bytes.ts";
 
 const RULES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;
 
@@ -201,7 +202,7 @@ Deno.test("lies of registers: each reads what it is named for", () => {
 
 Deno.test("lie: doorbell-out-of-bar", () => {
   using fn = liar("doorbell-out-of-bar");
-  const notify = fn.behaviour.vendorCapabilities.find((one) => one.bytes[3] === 2)!.bytes;
+  const notify = capabilityBytes(fn.behaviour.vendorCapabilities).find((one) => one[3] === 2)!;
   const offset = new DataView(notify.buffer).getUint32(8, true);
   assertEquals(offset, fn.behaviour.bars.find((one) => one.index === 4)!.sizeBytes);
   assertEquals(fn.behaviour.doorbells(4), []);

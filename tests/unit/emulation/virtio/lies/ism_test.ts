@@ -6,6 +6,7 @@ import { ISM_FAMILY, ISM_LIES } from "../../../../../lib/emulation/virtio/lies/i
 import { Occasions, parseLie } from "../../../../../lib/emulation/virtio/lies/lie.ts";
 import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
 import { CHUNK, IsmRig, OK } from "../ism/rig.ts";
+import { capabilityBytes } from "../capability_bytes.ts";
 
 function pair(lie: string): { a: IsmRig; b: IsmRig } & Disposable {
   const domains = new IsmDomains();
@@ -89,7 +90,7 @@ Deno.test("lies that are there from the start: chunk size, no shared memory", ()
   assertEquals(new DataView(odd.a.config().buffer).getBigUint64(24, true), BigInt(3 * CHUNK));
   using none = pair("ism-no-shm");
   const { front } = none.a;
-  assertEquals(front.vendorCapabilities.filter(({ bytes }) => bytes[3] === 8), []);
+  assertEquals(capabilityBytes(front.vendorCapabilities).filter((bytes) => bytes[3] === 8), []);
   assertEquals(front.bars.filter(({ index }) => index === 2), []);
   assertEquals(front.doorbells(2), []);
 });

@@ -3,6 +3,7 @@ import { RngModel } from "../../../../../lib/emulation/virtio/rng/model.ts";
 import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
 import { FakeFunction } from "../fake_machine.ts";
+import { capabilityBytes } from "../capability_bytes.ts";
 
 const RULES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;
 
@@ -16,7 +17,7 @@ Deno.test("5.4 identity: device 0x1044, one queue, no config structure", () => {
   using t = rng();
   assertEquals(t.fn.behaviour.identity.deviceId, 0x1044);
   assertEquals(t.fn.read(18, 2), 1);
-  assertEquals(t.fn.behaviour.vendorCapabilities.map((one) => one.bytes[3]), [1, 3, 2, 5]);
+  assertEquals(capabilityBytes(t.fn.behaviour.vendorCapabilities).map((one) => one[3]), [1, 3, 2, 5]);
 });
 
 Deno.test("5.4.6 buffers are filled with different bytes each time, over all segments, and nothing else is touched", () => {

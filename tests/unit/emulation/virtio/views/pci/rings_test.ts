@@ -5,6 +5,7 @@ import { DRAFT_FEATURE, FEATURE } from "../../../../../../lib/virtio/constants/m
 import { FakeRing } from "../../fake_client.ts";
 import { FakeFunction } from "../../fake_machine.ts";
 import { FakePackedRing } from "../../fake_packed_ring.ts";
+import { capabilityBytes } from "../../capability_bytes.ts";
 
 const RULES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;
 const PACKED = RULES | FEATURE.RING_PACKED;
@@ -193,7 +194,7 @@ Deno.test("1.2 usedBatches: a burst is one used descriptor with IN_ORDER, one ea
 Deno.test("A-6.1 profile queue-state: bit 40 is QUEUE_STATE, there is no ring reset, and two registers more", () => {
   using fn = stateful();
   assertEquals(fn.offered & STATE, STATE);
-  const common = fn.behaviour.vendorCapabilities.find((one) => one.bytes[3] === 1)!.bytes;
+  const common = capabilityBytes(fn.behaviour.vendorCapabilities).find((one) => one[3] === 1)!;
   assertEquals(new DataView(common.buffer).getUint32(12, true), 68);
   fn.negotiate(RULES | STATE);
   const ring = fn.enable(0, 8);
@@ -207,7 +208,7 @@ Deno.test("A-6.1 profile queue-state: bit 40 is QUEUE_STATE, there is no ring re
   assertEquals(refused.negotiate(RULES | STATE | FEATURE.NOTIFICATION_DATA), false);
 
   using spec = rng();
-  const short = spec.behaviour.vendorCapabilities.find((one) => one.bytes[3] === 1)!.bytes;
+  const short = capabilityBytes(spec.behaviour.vendorCapabilities).find((one) => one[3] === 1)!;
   assertEquals(new DataView(short.buffer).getUint32(12, true), 64);
   spec.write(AVAIL_STATE, 2, 5);
   assertEquals(spec.read(AVAIL_STATE, 2), 0, "nothing is there");
