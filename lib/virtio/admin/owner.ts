@@ -5,6 +5,7 @@
  */
 import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, UnsupportedError } from "../../errors/mod.ts";
+import { noCounts } from "../control/engine.ts";
 import type { VirtioTransport } from "../transport/transport.ts";
 import { AdminCapabilities } from "./capabilities.ts";
 import type { AdminCommand, AdminReply } from "./frame.ts";
@@ -25,15 +26,6 @@ export interface GroupOwnerOptions extends AdminQueueOptions {
   /** PCI address of a VF by its index, for messages. */
   readonly memberName?: (vf: number) => string;
 }
-
-const NO_STATISTICS: AdminStatistics = {
-  sent: 0,
-  succeeded: 0,
-  failed: 0,
-  retried: 0,
-  timedOut: 0,
-  late: 0,
-};
 
 /**
  * Group administration by an owner. Objects of it (`member(3).legacy`) stay good over resets of the owner; `PartsObject`s do not.
@@ -58,7 +50,7 @@ export class GroupOwner {
   readonly #members = new Map<number, AdminMember>();
   readonly #records = new Map<number, MemberRecord>();
   #queues: AdminQueues | null = null;
-  #before: AdminStatistics = NO_STATISTICS;
+  #before: AdminStatistics = noCounts();
 
   /** Without queues. */
   constructor(name: string, options: GroupOwnerOptions = {}) {
@@ -178,12 +170,7 @@ export function adminQueueNumbers(transport: VirtioTransport, most = 4): number[
 }
 
 function sum(a: AdminStatistics, b: AdminStatistics): AdminStatistics {
-  return {
-    sent: a.sent + b.sent,
-    succeeded: a.succeeded + b.succeeded,
-    failed: a.failed + b.failed,
-    retried: a.retried + b.retried,
-    timedOut: a.timedOut + b.timedOut,
-    late: a.late + b.late,
-  };
+  const both = noCounts();
+  for (const name of Object.keys(both) as (keyof AdminStatistics)[]) both[name] = a[name] + b[name];
+  return both;
 }

@@ -82,6 +82,11 @@ export interface CommandCounts {
   late: number;
 }
 
+/** Counts of nothing. */
+export function noCounts(): CommandCounts {
+  return { sent: 0, succeeded: 0, failed: 0, retried: 0, timedOut: 0, late: 0 };
+}
+
 /** Looks between two readings of the clock while spinning. */
 const LOOKS = 64;
 /** A synchronous command that takes longer than this is slow: the thread then sleeps between looks. */
@@ -95,7 +100,7 @@ const EXPIRY_MS = 1;
  * with `ClosedError`.
  */
 export class CommandEngine<C extends Command> {
-  readonly counts: CommandCounts = { sent: 0, succeeded: 0, failed: 0, retried: 0, timedOut: 0, late: 0 };
+  readonly counts: CommandCounts = noCounts();
   readonly #site: CommandSite;
   readonly #policy: CommandPolicy<C>;
   readonly #what: string;
