@@ -46,8 +46,8 @@ export interface DmaOptions {
   readonly label?: string;
   /** Default: the device reads and writes. */
   readonly access?: DmaAccess | undefined;
-  /** Only IOVAs below 4 GiB will do. */
-  readonly below4GiB?: boolean | undefined;
+  /** Address bits of the device, its DMA mask: only IOVAs below 2 to this power will do. Default 64. */
+  readonly addressBits?: number | undefined;
   /** Huge pages: `try` (default, for 1 MiB and more), `never`, or `must`. */
   readonly huge?: "try" | "never" | "must";
 }
@@ -235,7 +235,7 @@ export class DmaSpace implements Disposable {
       const alignment = memory.sizeBytes % HUGE_PAGE_BYTES === 0 ? BigInt(HUGE_PAGE_BYTES) : undefined;
       iova = this.takeIova(memory.sizeBytes, {
         alignment,
-        below4GiB: options.below4GiB,
+        addressBits: options.addressBits,
       });
       this.#mapper.mapDma(memory, file, iova, memory.sizeBytes, access);
     } catch (error) {

@@ -4,7 +4,7 @@
  * @module
  */
 import { typedErrors } from "../errors/doors.ts";
-import { ExhaustedError, UsageError } from "../errors/mod.ts";
+import { ExhaustedError, shown, UsageError } from "../errors/mod.ts";
 
 /** A range of IOVAs, both ends included (as the kernel reports them). */
 export interface IovaRange {
@@ -18,11 +18,9 @@ export interface IovaRange {
 export interface IovaRequest {
   /** A power of two; default the allocator's page size. */
   readonly alignment?: bigint | undefined;
-  /** For devices with 32-bit DMA: nothing above 4 GiB will do. Without it the space below 4 GiB is only used first. */
-  readonly below4GiB?: boolean | undefined;
+  /** What a device with fewer than 64 address bits reaches: nothing from 2 to this power on will do. Low space is used first anyway. */
+  readonly addressBits?: number | undefined;
 }
-
-const FOUR_GIB = 1n << 32n;
 
 /**
  * Hands out IOVA ranges within what the IOMMU can translate.
@@ -78,12 +76,17 @@ export class IovaAllocator {
     const size = roundUp(BigInt(sizeBytes), this.pageSizeBytes);
     const alignment = request.alignment ?? this.pageSizeBytes;
     if (size <= 0n) throw new UsageError(`an IOVA range of ${sizeBytes} bytes`);
+    const bits = request.addressBits ?? 64;
+    if (!(Number.isInteger(bits) && bits > 0 && bits <= 64)) {
+      throw new UsageError(`addressBits ${shown(bits)}`, { hint: "1 to 64" });
+    }
+    const limit = 1n << BigInt(bits);
     if ((alignment & (alignment - 1n)) !== 0n) throw new UsageError(`IOVA alignment ${alignment}`);
     for (let i = 0; i < this.#free.length; i++) {
       const hole = this.#free[i]!;
       const start = roundUp(hole.start, alignment > this.pageSizeBytes ? alignment : this.pageSizeBytes);
       const end = start + size;
-      if (end > hole.end || (request.below4GiB && end > FOUR_GIB)) continue;
+      if (end > hole.end || end > limit) continue;
       const rest: { start: bigint; end: bigint }[] = [];
       if (hole.start < start) rest.push({ start: hole.start, end: start });
       if (end < hole.end) rest.push({ start: end, end: hole.end });
@@ -92,9 +95,7 @@ export class IovaAllocator {
       return start;
     }
     throw new ExhaustedError(
-      `no ${size} free bytes of IOVA space${
-        request.below4GiB ? " below 4 GiB" : ""
-      } (${this.usedBytes} in use)`,
+      `no ${size} free bytes of IOVA space${bits < 64 ? ` below 2^${bits}` : ""} (${this.usedBytes} in use)`,
     );
   }
 

@@ -182,8 +182,8 @@ guestTest("DMA memory is mapped within the IOMMU's ranges, reached by the device
   withDevice(first(EDU.id), { path }, (device) => {
     new ConfigAccess(device).setCommand({ memory: true, busMaster: true });
     using bar = new Bar(device, 0);
-    using source = device.dma.allocate(4096, { label: "source", below4GiB: true, huge: "never" });
-    using target = device.dma.allocate(4096, { label: "target", below4GiB: true, huge: "never" });
+    using source = device.dma.allocate(4096, { label: "source", addressBits: 28, huge: "never" });
+    using target = device.dma.allocate(4096, { label: "target", addressBits: 28, huge: "never" });
     assertEquals(device.dma.usage.allocations, 2);
     const sent = source.bytes();
     for (let i = 0; i < sent.length; i++) sent[i] = (i * 7 + 3) & 0xff;

@@ -33,8 +33,8 @@ export interface VirtqueueOptions {
   readonly vector?: number | null | undefined;
   /** Says when the device may be notified; `VirtioDevice` gives itself. */
   readonly gate?: NotifyGate;
-  /** Only IOVAs below 4 GiB will do. */
-  readonly below4GiB?: boolean;
+  /** Address bits that the device has: only IOVAs below 2 to this power will do. Default 64. */
+  readonly addressBits?: number;
   /**
    * Where the ring starts, with nothing in flight: `SavedQueue.state` of a queue that goes on here. Other than at the beginning only with QUEUE_STATE
    * negotiated. Default: the beginning.
@@ -82,7 +82,7 @@ function create(transport: VirtioTransport, index: number, options: VirtqueueOpt
     : splitLayout(size, segments);
   const memory = transport.dma.allocate(layout.totalBytes, {
     label: `queue ${index} rings`,
-    below4GiB: options.below4GiB,
+    addressBits: options.addressBits,
   });
   try {
     const parts = {

@@ -205,8 +205,8 @@ export function deviceArguments(devices: readonly GuestDevice[], runFolder: stri
         break;
       }
       case "edu":
-        // Its address mask is 28 bits by default, less than an IOVA below 4 GiB may need.
-        args.push("-device", `edu,id=${id},bus=${bus},dma_mask=0xffffffff`);
+        // Its DMA mask has 28 bits: a driver that forgets it reaches other memory.
+        args.push("-device", `edu,id=${id},bus=${bus}`);
         break;
       case "vfio-user":
         sharedMemory = true;

@@ -17,12 +17,19 @@ Deno.test("low addresses first, never 0, reserved windows left out", () => {
   assertEquals(iova.usedBytes, 0x8000n);
 });
 
-Deno.test("below4GiB does not spill over, alignment is kept", () => {
+Deno.test("addressBits: a limit does not spill over, alignment is kept", () => {
   const iova = new IovaAllocator([{ start: 0xffff_e000n, last: 0x2_0000_0000n }], PAGE);
-  assertEquals(iova.allocate(0x2000, { below4GiB: true }), 0xffff_e000n);
-  assertThrows(() => iova.allocate(0x1000, { below4GiB: true }), ExhaustedError, "below 4 GiB");
+  assertEquals(iova.allocate(0x2000, { addressBits: 32 }), 0xffff_e000n);
+  assertThrows(() => iova.allocate(0x1000, { addressBits: 32 }), ExhaustedError, "below 2^32");
   assertEquals(iova.allocate(0x1000), 0x1_0000_0000n);
   assertEquals(iova.allocate(0x1000, { alignment: 0x20_0000n }), 0x1_0020_0000n);
+  for (const addressBits of [0, 65, 1.5, "32"]) {
+    assertThrows(
+      () => iova.allocate(0x1000, { addressBits: addressBits as number }),
+      UsageError,
+      "addressBits",
+    );
+  }
 });
 
 Deno.test("partial pages at a range's ends are not used", () => {

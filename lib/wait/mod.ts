@@ -1,0 +1,11 @@
+/**
+ * Waiting: for a queue or anything else that fills, by polling, by sleeping on eventfds, or first the one and then the other.
+ *
+ * @module
+ */
+export * from "./event_loop_turns.ts";
+export type * from "./interrupt_vector.ts";
+export type * from "./lifeline.ts";
+export * from "./waiter.ts";
+// What the types above are made of.
+export type { EventFd, OwnedFd } from "../../ffi/mod.ts";
