@@ -14,6 +14,7 @@ import { UsageError } from "../lib/errors/mod.ts";
 import {
   chooseFeatures,
   DEVICE_ID,
+  FEATURE,
   featureName,
   type FeatureWishes,
   type Profile,
@@ -76,10 +77,12 @@ const KINDS: readonly Kind[] = [
   },
 ];
 
+/** What the modern PCI transport has by itself (`PciModernTransport.ownFeatures`). */
+const PCI_FEATURES = FEATURE.SR_IOV | FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA;
+
 /** What each kind's driver accepts of a device that offers everything. */
 function accepted({ deviceId }: Kind, wishes: FeatureWishes, profile: Profile): bigint {
-  const transport = { kind: "pci-modern", profile, name: "table", deviceId } as const;
-  return chooseFeatures(transport, ALL, wishes);
+  return chooseFeatures({ profile, name: "table", deviceId, ownFeatures: PCI_FEATURES }, ALL, wishes);
 }
 
 /** What functions of the embedded host offer unasked, and what they can be told to. */
@@ -116,8 +119,8 @@ const LEGACY_KINDS = KINDS.filter(({ name }) => name === "net" || name === "blk"
 function legacyRow(bit: number): string[] {
   const has = (bits: bigint) => (bits >> BigInt(bit) & 1n) === 1n;
   const drivers = LEGACY_KINDS.filter(({ deviceId, wishes }) => {
-    const transport = { kind: "pci-legacy-admin", legacy: true, name: "table", deviceId } as const;
-    return has(chooseFeatures({ ...transport, profile: "spec" }, ALL & 0xffff_ffffn, wishes));
+    const transport = { legacy: true, name: "table", deviceId, profile: "spec" } as const;
+    return has(chooseFeatures(transport, ALL & 0xffff_ffffn, wishes));
   });
   const device = LEGACY_KINDS.filter(({ name, topologies: [one] }) => {
     const admin = { queues: 1, legacyVfs: true, legacyNotify: "member" } as const;
