@@ -13,5 +13,11 @@
  *
  * @module
  */
-export * from "./declaration.ts";
-export * from "./registers.ts";
+export type * from "./declaration.ts";
+export {
+  type RegisterAccess,
+  type RegisterPlace,
+  Registers,
+  type RegisterSpace,
+  TracedSpace,
+} from "./registers.ts";

@@ -14,7 +14,7 @@ import {
   Registers,
   type RegisterSpace,
   requireFit,
-  traced,
+  TracedSpace,
 } from "../../registers/registers.ts";
 import { ConfigAccess } from "../../vfio/config_access.ts";
 import type { VfioDevice } from "../../vfio/device.ts";
@@ -81,7 +81,7 @@ export class LegacyAdminTransport extends RegisterTransport<typeof LEGACY_CFG> {
       write: (offset, width, value) => access.writeCommon(offset, width, value),
     };
     const { trace, owner } = options;
-    const space = trace === undefined ? common : traced(common, LEGACY_CFG, trace);
+    const space = trace === undefined ? common : new TracedSpace(common, LEGACY_CFG, trace);
     super({
       device,
       registers: new Registers(LEGACY_CFG, space),

@@ -10,7 +10,7 @@ import {
   type RegisterAccess,
   Registers,
   type RegisterSpace,
-  traced,
+  TracedSpace,
 } from "../../registers/registers.ts";
 import { ConfigAccess } from "../../vfio/config_access.ts";
 import { REGION, type VfioDevice } from "../../vfio/device.ts";
@@ -87,7 +87,9 @@ export class PciModernTransport extends RegisterTransport<typeof COMMON_REGISTER
     const bars = new BarSet(device);
     const { common } = layout;
     const bar = bars.bar(common.bar);
-    const space = options.trace === undefined ? bar : traced(bar, COMMON_REGISTERS, options.trace, common);
+    const space = options.trace === undefined
+      ? bar
+      : new TracedSpace(bar, COMMON_REGISTERS, options.trace, common);
     super({
       device,
       registers: new Registers(COMMON_REGISTERS, space, common),

@@ -7,7 +7,7 @@ import {
   fieldMask,
   formatFlags,
   type RegisterDeclaration,
-} from "../../../lib/registers/mod.ts";
+} from "../../../lib/registers/declaration.ts";
 
 const SAMPLE = {
   name: "Sample",

@@ -5,9 +5,9 @@ import {
   Registers,
   type RegisterSpace,
   type RegisterTable,
-  requireFit,
-  traced,
+  TracedSpace,
 } from "../../../lib/registers/mod.ts";
+import { requireFit } from "../../../lib/registers/registers.ts";
 
 const TABLE = {
   id: { offset: 0, width: 4, access: "R", fields: { major: { bits: [31, 24], access: "RO" } } },
@@ -92,14 +92,15 @@ Deno.test("what cannot be written or named is a UsageError, and nothing is acces
   }
   assertThrows(() => registers.read("ring"), UsageError, "ring has 64 bits");
   assertEquals(seen, []);
+  assertThrows(() => registers.read("absent" as "id"), UsageError, 'there is no register "absent"');
   assertThrows(() => registers.change("control", { absent: 1 } as object), UsageError, 'no field "absent"');
   assertEquals(seen, ["r2@4"], "read for the change, and not written");
 });
 
-Deno.test("traced: each access is told by the register's name after it was made; what is no register goes through", () => {
+Deno.test("TracedSpace: each access is told by the register's name after it was made; what is no register goes through", () => {
   const { space, view, seen } = memory();
   const told: RegisterAccess[] = [];
-  const through = traced(space, TABLE, (access) => told.push(access), { offset: 32 });
+  const through = new TracedSpace(space, TABLE, (access) => told.push(access), { offset: 32 });
   const registers = new Registers(TABLE, through, { offset: 32 });
   view.setUint8(39, 9);
   registers.read("byte");
