@@ -39,7 +39,6 @@ export { findVirtioLayout, type StructurePlace, type VirtioPciLayout } from "./t
 export * from "./transport/movable.ts";
 export * from "./transport/open.ts";
 export type { PciModernOptions } from "./transport/pci_modern.ts";
-export { requireQueueState } from "./transport/pci_queue_state.ts";
 export * from "./transport/transport.ts";
 export * from "../wait/waiter.ts";
 export type * from "../wait/interrupt_vector.ts";

@@ -131,10 +131,11 @@ export class Values {
   list(parameters: readonly Parameter[], patient: boolean): unknown[] {
     const values = parameters.map((one) => this.#one(one, patient));
     const turn = this.#chance.below(20);
-    if (turn === 0) values.pop();
+    // Left out, a limit would mean for ever.
+    if (turn === 0 && patient) values.pop();
     if (turn === 1) values.push(this.#junk());
     // The later ones are mostly optional.
-    if (turn > 15) { while (values.length > 1 && this.#chance.below(2) === 0) values.pop(); }
+    if (turn > 15 && patient) { while (values.length > 1 && this.#chance.below(2) === 0) values.pop(); }
     return values;
   }
 
