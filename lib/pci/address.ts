@@ -6,7 +6,7 @@
  */
 
 import { requireType, typedErrors } from "../errors/doors.ts";
-import { UsageError } from "../errors/mod.ts";
+import { shown, UsageError } from "../errors/mod.ts";
 
 /** Text that {@linkcode PciAddress.parse} accepts, for messages and help pages. */
 export const PCI_ADDRESS_FORMS: string =
@@ -176,7 +176,7 @@ export class PciAddress {
 
 function check(what: string, value: number, max: number): void {
   if (!Number.isInteger(value) || value < 0 || value > max) {
-    throw new UsageError(`PCI ${what} ${value} is out of range`, {
+    throw new UsageError(`PCI ${what} ${shown(value)} is out of range`, {
       hint: `an integer from 0 to 0x${max.toString(16)} is needed`,
     });
   }

@@ -94,12 +94,13 @@ export function baseFeatures(
   transport: Pick<VirtioTransport, "profile"> & Partial<Pick<VirtioTransport, "legacy" | "ownFeatures">>,
 ): bigint {
   requireType(transport, "object", "baseFeatures: transport", "profile");
+  const { ownFeatures = 0n } = transport;
+  requireType(ownFeatures, "bigint", "baseFeatures: transport.ownFeatures");
   // NOTIFY_ON_EMPTY would only bring interrupts that nobody waits for; bit 30 is not to be negotiated.
   if (transport.legacy) return FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.ANY_LAYOUT;
   const rings = FEATURE.RING_PACKED | FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.IN_ORDER |
     FEATURE.RING_RESET;
-  const all = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM | rings |
-    (transport.ownFeatures ?? 0n);
+  const all = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM | rings | ownFeatures;
   const draft = transport.profile === "queue-state" ? QUEUE_STATE : 0n;
   return (all & ~takenByDraft(transport.profile)) | draft;
 }

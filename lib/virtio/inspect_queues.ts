@@ -4,6 +4,7 @@
  * @module
  */
 import { DeviceError, shown, UnsupportedError, UsageError } from "../errors/mod.ts";
+import { requireType } from "../errors/doors.ts";
 import { isList, object } from "../errors/records.ts";
 import type { VfioDevice } from "../vfio/device.ts";
 import { FEATURE } from "./constants/features.ts";
@@ -61,6 +62,7 @@ export function readQueueStates(
   layout: "split" | "packed",
   options: TransportOptions = {},
 ): QueueStates {
+  requireType(options, "object", "readQueueStates: options");
   using transport = openTransport(device, { ...options, profile: "queue-state" });
   transport.reset();
   const queues: QueueStateEntry[] = [];
@@ -83,6 +85,7 @@ export function tryQueueStates(
   options: TransportOptions = {},
 ): number {
   const { layout, queues } = checkQueueStates(states);
+  requireType(options, "object", "tryQueueStates: options");
   // It is given no address.
   using transport = openTransport(device, { ...options, profile: "queue-state", assumeAccessPlatform: true });
   using virtio = new VirtioDevice(transport);
