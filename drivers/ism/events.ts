@@ -12,48 +12,7 @@ import {
   ISM_QUEUE,
 } from "../../lib/virtio/constants/ism.ts";
 import type { IsmInfo } from "./config.ts";
-import type { IsmRegion } from "./region.ts";
-
-/** Somebody has notified a region. */
-export interface IsmUpdateEvent {
-  /** Which event it is. */
-  readonly type: "update";
-  /** The region; undefined when it was detached meanwhile. */
-  readonly region: IsmRegion | undefined;
-  /** Who; undefined when the update came by a vector, which does not say. */
-  readonly devid: bigint | undefined;
-}
-
-/** Somebody has attached or detached a region, or is gone. */
-export interface IsmPeerEvent {
-  /** Which event it is. */
-  readonly type: "attach" | "detach";
-  /** The region; undefined when it was detached meanwhile. */
-  readonly region: IsmRegion | undefined;
-  /** Who. */
-  readonly devid: bigint;
-  /** References to the region that are left, without this driver's. */
-  readonly peers: bigint;
-}
-
-/** The device needs a buffer no longer (without DEV_MEM). The driver has freed it; a region that was attached with it has ended. */
-export interface IsmBufferFreeEvent {
-  /** Which event it is. */
-  readonly type: "buffer-free";
-  /** Its IOVA. */
-  readonly buffer: bigint;
-}
-
-/** The device has sent an event that cannot be. The rest of its buffer was left alone. */
-export interface IsmFaultEvent {
-  /** Which event it is. */
-  readonly type: "fault";
-  /** What was wrong. */
-  readonly error: DeviceError;
-}
-
-/** What happens to regions. */
-export type IsmEvent = IsmUpdateEvent | IsmPeerEvent | IsmBufferFreeEvent | IsmFaultEvent;
+import type { IsmEvent } from "./region.ts";
 
 /** An event of a region, as it is in the buffer. */
 export type RawRegionEvent =

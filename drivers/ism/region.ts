@@ -4,9 +4,8 @@
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
-import { ClosedError } from "../../lib/errors/mod.ts";
+import { ClosedError, type DeviceError } from "../../lib/errors/mod.ts";
 import { ISM_KICK } from "../../lib/virtio/constants/ism.ts";
-import type { IsmEvent } from "./events.ts";
 import type { IsmRights, IsmSegment, RegionMemory } from "./region_memory.ts";
 
 /** What a region needs of its driver. */
@@ -233,3 +232,44 @@ export class IsmRegion implements AsyncDisposable {
     throw new ClosedError(this.#name);
   }
 }
+
+/** Somebody has notified a region. */
+export interface IsmUpdateEvent {
+  /** Which event it is. */
+  readonly type: "update";
+  /** The region; undefined when it was detached meanwhile. */
+  readonly region: IsmRegion | undefined;
+  /** Who; undefined when the update came by a vector, which does not say. */
+  readonly devid: bigint | undefined;
+}
+
+/** Somebody has attached or detached a region, or is gone. */
+export interface IsmPeerEvent {
+  /** Which event it is. */
+  readonly type: "attach" | "detach";
+  /** The region; undefined when it was detached meanwhile. */
+  readonly region: IsmRegion | undefined;
+  /** Who. */
+  readonly devid: bigint;
+  /** References to the region that are left, without this driver's. */
+  readonly peers: bigint;
+}
+
+/** The device needs a buffer no longer (without DEV_MEM). The driver has freed it; a region that was attached with it has ended. */
+export interface IsmBufferFreeEvent {
+  /** Which event it is. */
+  readonly type: "buffer-free";
+  /** Its IOVA. */
+  readonly buffer: bigint;
+}
+
+/** The device has sent an event that cannot be. The rest of its buffer was left alone. */
+export interface IsmFaultEvent {
+  /** Which event it is. */
+  readonly type: "fault";
+  /** What was wrong. */
+  readonly error: DeviceError;
+}
+
+/** What happens to regions. */
+export type IsmEvent = IsmUpdateEvent | IsmPeerEvent | IsmBufferFreeEvent | IsmFaultEvent;

@@ -15,9 +15,9 @@ import { type ChunkReply, IsmCommands } from "./commands.ts";
 import { type IsmAreas, type IsmInfo, ismWishes, readIsm } from "./config.ts";
 import { IsmError } from "./error.ts";
 import { EventQueue } from "./event_queue.ts";
-import { EventParser, type IsmEvent, type RawEvent, type RawRegionEvent } from "./events.ts";
+import { EventParser, type RawEvent, type RawRegionEvent } from "./events.ts";
 import type { VirtioIsmOptions } from "./options.ts";
-import { IsmRegion, type RegionOwner } from "./region.ts";
+import { type IsmEvent, IsmRegion, type RegionOwner } from "./region.ts";
 import { type IsmRights, RegionMemory } from "./region_memory.ts";
 
 const CONTROL_QUEUE_SIZE = 16;

@@ -17,13 +17,10 @@ import type { CommandSite } from "../../../lib/virtio/control/engine.ts";
 import type { QueueState } from "../../../lib/virtio/queue/queue_state.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import type { Virtqueue } from "../../../lib/virtio/queue/virtqueue.ts";
-import type { SavedRing } from "./saved.ts";
+import type { ReceiveFilter, SavedRing } from "./saved.ts";
 
 /** Of a command, class and command number included. */
 const MOST_BYTES = 4032;
-
-/** Receive filters that are one byte: off or on. */
-export type ReceiveFilter = "promisc" | "allmulti" | "alluni" | "nomulti" | "nouni" | "nobcast";
 
 /** The commands of a network device. */
 export class NetControl implements Disposable {

@@ -8,7 +8,9 @@ import { array, integer, object } from "../../../lib/errors/records.ts";
 import { checkQueueState, type QueueState } from "../../../lib/virtio/queue/queue_state.ts";
 import { checkSavedQueue, type SavedQueue } from "../../../lib/virtio/queue/saved_queue.ts";
 import type { Profile } from "../../../lib/virtio/transport/transport.ts";
-import type { ReceiveFilter } from "./control.ts";
+
+/** Receive filters that are one byte: off or on. */
+export type ReceiveFilter = "promisc" | "allmulti" | "alluni" | "nomulti" | "nouni" | "nobcast";
 
 /** One queue. */
 export interface SavedRing {

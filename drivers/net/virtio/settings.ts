@@ -8,7 +8,8 @@ import { NET_FEATURE } from "../../../lib/virtio/constants/net.ts";
 import type { VirtioDevice } from "../../../lib/virtio/device.ts";
 import { featureNames } from "../../../lib/virtio/features.ts";
 import { canWriteMac, formatMac, writeMac } from "./config.ts";
-import { checkMac, type NetControl, type ReceiveFilter } from "./control.ts";
+import { checkMac, type NetControl } from "./control.ts";
+import type { ReceiveFilter } from "./saved.ts";
 import { decodeMac, type SavedNet } from "./saved.ts";
 
 /** The device's own address; known after it is closed, too. */

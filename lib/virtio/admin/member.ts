@@ -6,32 +6,14 @@
 import { typedErrors } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import type { DevicePart } from "../constants/device_parts.ts";
-import type { AdminCapabilities } from "./capabilities.ts";
 import { modeSetCall, type PartsObjectKind } from "./calls.ts";
 import { AdminTimeoutError } from "./error.ts";
 import type { AdminCommand, AdminReply } from "./frame.ts";
-import type { AdminCallOptions, AdminGroup } from "./group.ts";
+import type { AdminCallOptions } from "./group.ts";
 import type { LegacyRegisterAccess } from "./legacy_access.ts";
 import { AsyncLegacyRegisters, MemberLegacyRegisters } from "./legacy_registers.ts";
+import type { MemberContext } from "./member_context.ts";
 import { checkPartOrder, PartsObject } from "./parts_object.ts";
-
-/** What the owner's driver remembers of a member, from one reset of the owner to the next. */
-export interface MemberRecord {
-  /** As DEV_MODE_SET last had it; undefined: never sent, or not answered. */
-  stopped: boolean | undefined;
-  /** DEV_PARTS objects by id. */
-  readonly objects: Map<number, PartsObjectKind>;
-}
-
-/** What members stand on. */
-export interface MemberContext {
-  /** The SR-IOV group. */
-  readonly group: AdminGroup;
-  /** Of the self group. */
-  readonly capabilities: AdminCapabilities;
-  /** The record of now: another one after a reset. */
-  readonly record: () => MemberRecord;
-}
 
 /** A VF. It outlives resets of the owner. */
 export class AdminMember {

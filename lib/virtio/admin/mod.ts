@@ -13,6 +13,7 @@ export type * from "./id_bitmap.ts";
 export * from "./legacy_access.ts";
 export type * from "./legacy_registers.ts";
 export type * from "./member.ts";
+export type * from "./member_context.ts";
 export type * from "./notify_info.ts";
 export type { AdminQueueOptions } from "./options.ts";
 export type * from "./owner.ts";

@@ -10,7 +10,8 @@ import type { VirtioTransport } from "../transport/transport.ts";
 import { AdminCapabilities } from "./capabilities.ts";
 import type { AdminCommand, AdminReply } from "./frame.ts";
 import { type AdminCallOptions, AdminGroup, type AdminNowOptions, isNoSuchGroup } from "./group.ts";
-import { AdminMember, type MemberRecord } from "./member.ts";
+import { AdminMember } from "./member.ts";
+import type { MemberRecord } from "./member_context.ts";
 import type { AdminQueueOptions } from "./options.ts";
 import type { AdminQueues, AdminStatistics } from "./queues.ts";
 

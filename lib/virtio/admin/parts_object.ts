@@ -17,7 +17,7 @@ import {
   partsSetCall,
 } from "./calls.ts";
 import { AdminCommandError } from "./error.ts";
-import type { AdminMember, MemberContext, MemberRecord } from "./member.ts";
+import type { MemberContext, MemberName, MemberRecord } from "./member_context.ts";
 
 export type { PartsObjectKind } from "./calls.ts";
 
@@ -35,7 +35,7 @@ export class PartsObject implements AsyncDisposable {
   }
 
   /** The VF that it belongs to. */
-  readonly member: AdminMember;
+  readonly member: MemberName;
   /** What it is for. */
   readonly kind: PartsObjectKind;
   /** The lowest one that was free. */
@@ -43,7 +43,7 @@ export class PartsObject implements AsyncDisposable {
   readonly #context: MemberContext;
   readonly #record: MemberRecord;
 
-  private constructor(context: MemberContext, member: AdminMember, kind: PartsObjectKind, id: number) {
+  private constructor(context: MemberContext, member: MemberName, kind: PartsObjectKind, id: number) {
     this.#context = context;
     this.#record = context.record();
     this.member = member;
@@ -54,7 +54,7 @@ export class PartsObject implements AsyncDisposable {
   /** See `AdminMember.createPartsObject`. */
   static async create(
     context: MemberContext,
-    member: AdminMember,
+    member: MemberName,
     kind: PartsObjectKind,
   ): Promise<PartsObject> {
     const limits = await context.capabilities.useParts();

@@ -49,6 +49,20 @@ Deno.test("imports point down the list of layers", () => {
   assertEquals(edges > 100, true, `only ${edges} imports seen`);
 });
 
+Deno.test("no files import each other in a circle, types included", () => {
+  const graph = new Map(files.map(({ path, text }) => [path, imports(path, text)]));
+  const done = new Set<string>(), circles: string[] = [];
+  const visit = (path: string, trail: readonly string[]): void => {
+    const at = trail.indexOf(path);
+    if (at >= 0) circles.push([...trail.slice(at), path].join(" -> "));
+    if (at >= 0 || done.has(path)) return;
+    for (const target of graph.get(path) ?? []) visit(target, [...trail, path]);
+    done.add(path);
+  };
+  for (const path of graph.keys()) visit(path, []);
+  assertEquals(circles, []);
+});
+
 Deno.test("drivers and lib/virtio never import the device side, and the device side takes only constants from lib/virtio", () => {
   const wrong: string[] = [];
   for (const { path, text } of files) {
