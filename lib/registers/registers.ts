@@ -36,7 +36,7 @@ export interface RegisterPlace {
 export interface RegisterAccess {
   /** Which way. */
   readonly kind: "read" | "write";
-  /** The table's name for it, with its number where it is one of several: `queue_size`, `table[3]`. */
+  /** The table's name for it, with its number where it is one of several, and bytes from its start: `queue_size`, `table[3]`, `queue_desc+4`. */
   readonly register: string;
   /** Bytes from the table's start. */
   readonly offset: number;
@@ -189,7 +189,9 @@ export class TracedSpace implements RegisterSpace {
 
 function nameAt(table: RegisterTable, offset: number): string | undefined {
   for (const [name, { offset: start, width, strideBytes }] of Object.entries(table)) {
-    if (offset >= start && offset < start + width) return name;
+    if (offset >= start && offset < start + width) {
+      return offset === start ? name : `${name}+${offset - start}`;
+    }
     if (strideBytes === undefined || offset < start) continue;
     if ((offset - start) % strideBytes < width) {
       return `${name}[${Math.floor((offset - start) / strideBytes)}]`;

@@ -110,7 +110,7 @@ Deno.test("TracedSpace: each access is told by the register's name after it was 
   assertEquals(told, [
     { kind: "read", register: "byte", offset: 7, width: 1, value: 9 },
     { kind: "write", register: "ring", offset: 8, width: 4, value: 5 },
-    { kind: "write", register: "ring", offset: 12, width: 4, value: 0 },
+    { kind: "write", register: "ring+4", offset: 12, width: 4, value: 0 },
     { kind: "write", register: "vector[2]", offset: 32, width: 2, value: 3 },
   ]);
   assertEquals(seen.length, 5);
