@@ -64,3 +64,9 @@ export function campaign(name: string, test: () => void | Promise<void>): Deno.T
     },
   };
 }
+
+/** A campaign that is long and has no smaller size: `test:fuzz` runs it, ordinary tests say that they left it out. */
+export function onlyInFull(name: string, test: () => void | Promise<void>): Deno.TestDefinition {
+  const whole = campaign(name, test);
+  return full ? whole : { ...whole, name: `${whole.name} (skipped: test:fuzz runs it)`, ignore: true };
+}

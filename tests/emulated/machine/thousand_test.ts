@@ -7,6 +7,7 @@ import type { Host } from "../../../lib/host/mod.ts";
 import { SocketSysfs } from "../../../lib/host/socket_sysfs.ts";
 import { PciAddress } from "../../../lib/pci/address.ts";
 import { REGION } from "../../../lib/vfio/device.ts";
+import { onlyInFull } from "../../random.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 
 const PF = "0000:01:00.0";
@@ -143,38 +144,43 @@ Deno.test("a thousand VFs: enabled, listed, a sample driven, a client killed, re
   assertEquals(await descriptorsOf(pid), serverFds);
 });
 
-Deno.test("VF Enable cleared under a thousand VFs and their clients: each sees its peer go, and the machine goes on", async () => {
-  await using served = await start();
-  const { host } = served;
-  host.bind(PF);
-  {
-    await using stack = new AsyncDisposableStack();
-    const pf = stack.use(host.open(PF));
-    host.setVfCount(PF, COUNT);
-    const devices = SAMPLE.map((i) => stack.use(host.open(VFS[i]!)));
-    const reached = stack.use(served.reach(VFS[500]!));
-    const rng = stack.use(VirtioRng.open(reached.transport, { interrupts: "msix", timeoutMs: 2000 }));
-    await rng.read(100);
-    pf.writeRegion(REGION.config, SRIOV_CONTROL, Uint8Array.of(0, 0));
-    for (const device of devices) {
-      assertThrows(() => device.readRegion(REGION.config, 0, new Uint8Array(4)), PeerGoneError);
-    }
-    await assertRejects(() => rng.read(100), RingsideError);
-    assertThrows(() => reached.transport.readStatus(), PeerGoneError);
-    assertEquals(host.list().map((one) => one.address), [PF]);
-    assertEquals(sockets(served.directory), [`${PF}.sock`, "host.sock"].sort());
-    const id = new Uint8Array(4);
-    pf.readRegion(REGION.config, 0, id);
-    assertEquals([...id], [0xf4, 0x1a, 0x44, 0x10]);
-  }
-  host.setVfCount(PF, 3);
-  {
-    using reached = served.reach(VFS[2]!);
-    await using rng = VirtioRng.open(reached.transport, { interrupts: "msix" });
-    assertEquals((await rng.read(100)).length, 100);
-  }
-  assertEquals(host.restore().failed, []);
-});
+Deno.test(
+  onlyInFull(
+    "VF Enable cleared under a thousand VFs and their clients: each sees its peer go, and the machine goes on",
+    async () => {
+      await using served = await start();
+      const { host } = served;
+      host.bind(PF);
+      {
+        await using stack = new AsyncDisposableStack();
+        const pf = stack.use(host.open(PF));
+        host.setVfCount(PF, COUNT);
+        const devices = SAMPLE.map((i) => stack.use(host.open(VFS[i]!)));
+        const reached = stack.use(served.reach(VFS[500]!));
+        const rng = stack.use(VirtioRng.open(reached.transport, { interrupts: "msix", timeoutMs: 2000 }));
+        await rng.read(100);
+        pf.writeRegion(REGION.config, SRIOV_CONTROL, Uint8Array.of(0, 0));
+        for (const device of devices) {
+          assertThrows(() => device.readRegion(REGION.config, 0, new Uint8Array(4)), PeerGoneError);
+        }
+        await assertRejects(() => rng.read(100), RingsideError);
+        assertThrows(() => reached.transport.readStatus(), PeerGoneError);
+        assertEquals(host.list().map((one) => one.address), [PF]);
+        assertEquals(sockets(served.directory), [`${PF}.sock`, "host.sock"].sort());
+        const id = new Uint8Array(4);
+        pf.readRegion(REGION.config, 0, id);
+        assertEquals([...id], [0xf4, 0x1a, 0x44, 0x10]);
+      }
+      host.setVfCount(PF, 3);
+      {
+        using reached = served.reach(VFS[2]!);
+        await using rng = VirtioRng.open(reached.transport, { interrupts: "msix" });
+        assertEquals((await rng.read(100)).length, 100);
+      }
+      assertEquals(host.restore().failed, []);
+    },
+  ),
+);
 
 Deno.test("more VFs than the host's process has descriptors for: ExhaustedError, VF Enable clear, and fewer VFs fit", async () => {
   await using served = await start(300);
