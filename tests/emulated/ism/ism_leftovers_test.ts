@@ -1,6 +1,7 @@
 /** What a killed driver leaves in the process of the devices, and in those of its peers: descriptors and mappings, as the kernel lists them. */
 import { assert, assertEquals } from "@std/assert";
-import { accessible, isErrno, readDirectory, readLink, readText } from "../../../ffi/mod.ts";
+import { accessible } from "../../../ffi/mod.ts";
+import { holdings } from "../../holdings.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 import { IsmPeer, type RegionReport } from "./ism_peer.ts";
 
@@ -8,31 +9,12 @@ const A = "0000:01:00.0", B = "0000:02:00.0", C = "0000:03:00.0";
 const BOTH = { read: true, write: true } as const;
 const LOOKS = 500;
 
-/** Memory files, eventfds and epoll sets of a process, and its mappings of memory files: each kind, and how many. */
-function holdings(pid: number): Record<string, number> {
-  const counts: Record<string, number> = {};
-  const count = (what: string) => counts[what] = (counts[what] ?? 0) + 1;
-  for (const { name } of readDirectory(`/proc/${pid}/fd`)) {
-    if (!/^[0-9]+$/.test(name)) continue;
-    try {
-      const path = readLink(`/proc/${pid}/fd/${name}`);
-      // Sockets, pipes and files come and go with the runtime, too.
-      if (/^\/memfd:|^anon_inode:/.test(path)) count(`fd ${path}`);
-    } catch (error) {
-      // Closed meanwhile.
-      if (!isErrno(error, "ENOENT")) throw error;
-    }
-  }
-  for (const line of readText(`/proc/${pid}/maps`).split("\n")) {
-    const [, path] = / (\/memfd:.*)$/.exec(line) ?? [];
-    if (path !== undefined) count(`map ${path}`);
-  }
-  return Object.fromEntries(Object.entries(counts).sort(([a], [b]) => a < b ? -1 : 1));
-}
+/** Memory files, eventfds and epoll sets of a process, and its mappings of memory files. */
+const MEMORY_AND_EVENTS = /^fd \/memfd:|^fd anon_inode|^map \/memfd/;
 
 /** Regions of device memory: `ism`, and the domain. */
 function regionFiles(pid: number): number {
-  return Object.entries(holdings(pid)).reduce(
+  return Object.entries(holdings(pid, MEMORY_AND_EVENTS)).reduce(
     (sum, [what, n]) => what.includes("memfd:ism") ? sum + n : sum,
     0,
   );
@@ -57,9 +39,9 @@ for (const devMem of [true, false]) {
       await using b = await IsmPeer.start(served, B);
       const { token } = await a.get<RegionReport>({ op: "alloc", sizeBytes: 10_000 });
       await b.get({ op: "attach", token, read: true, write: false });
-      const quiet = holdings(served.pid);
+      const quiet = holdings(served.pid, MEMORY_AND_EVENTS);
       assert(regionFiles(served.pid) > 0 && regionFiles(b.pid) > 0, JSON.stringify(quiet));
-      const peers = [holdings(a.pid), holdings(b.pid)];
+      const peers = [holdings(a.pid, MEMORY_AND_EVENTS), holdings(b.pid, MEMORY_AND_EVENTS)];
 
       const c = await IsmPeer.start(served, C, { devMem });
       const { devid } = await c.get<{ devid: string }>({ op: "info" });
@@ -74,7 +56,7 @@ for (const devMem of [true, false]) {
       await c.get({ op: "attach", token: sent.token, read: false, write: true });
       await c.get({ op: "write", token: sent.token, offset: 4999, bytes: [9] });
       assert(
-        Object.values(holdings(served.pid)).reduce((x, y) => x + y) >
+        Object.values(holdings(served.pid, MEMORY_AND_EVENTS)).reduce((x, y) => x + y) >
           Object.values(quiet).reduce((x, y) => x + y) + 4,
       );
       await a.get({ op: "events", count: 2 });
@@ -95,7 +77,7 @@ for (const devMem of [true, false]) {
       await b.get({ op: "detach", token: shared.token });
       assertEquals(await a.refused({ op: "query", token: shared.token }), "ENOENT");
 
-      const rest = () => [served.pid, a.pid, b.pid].map(holdings);
+      const rest = () => [served.pid, a.pid, b.pid].map((pid) => holdings(pid, MEMORY_AND_EVENTS));
       await until(
         "the processes hold more than before",
         () => JSON.stringify(rest()) === JSON.stringify([quiet, ...peers]),

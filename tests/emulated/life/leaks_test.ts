@@ -1,35 +1,14 @@
-import { assert, assertEquals } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
-import { mappingCount, openFdCount, readDirectory, readText } from "../../../ffi/mod.ts";
+import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
+import { assertNothingLeft, settledHoldings } from "../../holdings.ts";
 import { campaign, rounds } from "../../random.ts";
 import { openHost } from "../../../lib/host/mod.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 
 const RNG = "0000:02:00.0";
 const CYCLES = rounds(10_000);
-
-/** What a process holds, as the kernel counts it. */
-function held(pid: number | "self"): { fds: number; mappings: number } {
-  return {
-    fds: readDirectory(`/proc/${pid}/fd`).length,
-    mappings:
-      readText(`/proc/${pid}/maps`).split("\n").filter((line) => /memfd|anon_inode/.test(line)).length,
-  };
-}
-
-/** What a process holds once it holds the same for a while: a server lets go of a client a little after the client has closed. */
-async function settled(pid: number): Promise<{ fds: number; mappings: number }> {
-  const QUIET = 10;
-  let last = held(pid);
-  for (let same = 0, looks = 0; same < QUIET && looks < 500; looks++) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    const now = held(pid);
-    same = now.fds === last.fds && now.mappings === last.mappings ? same + 1 : 0;
-    last = now;
-  }
-  return last;
-}
 
 const NAME = `${CYCLES} open and close cycles leak no descriptor, no mapping, no IOVA: on either side`;
 
@@ -53,8 +32,8 @@ Deno.test(campaign(NAME, async () => {
     for (let i = 0; i < 20; i++) await cycle(i % 2 === 0);
     const fds = openFdCount();
     const mappings = mappingCount();
-    const self = held("self");
-    const server = await settled(emulated.pid);
+    const self = await settledHoldings("self");
+    const server = await settledHoldings(emulated.pid);
     let firstIova: bigint | undefined;
     for (let i = 0; i < CYCLES; i++) {
       await cycle(i % 20 === 0);
@@ -67,12 +46,8 @@ Deno.test(campaign(NAME, async () => {
     }
     assertEquals(openFdCount(), fds);
     assertEquals(mappingCount(), mappings);
-    assertEquals(held("self"), self);
-    const after = await settled(emulated.pid);
-    assert(
-      after.fds <= server.fds && after.mappings <= server.mappings,
-      `${JSON.stringify({ server, after })}`,
-    );
+    assertNothingLeft(await settledHoldings("self"), self, "of the driver");
+    assertNothingLeft(await settledHoldings(emulated.pid), server, "of the embedded host");
     assertEquals(emulated.violations(), []);
   } finally {
     await emulated.stop();

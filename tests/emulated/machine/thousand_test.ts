@@ -7,6 +7,7 @@ import type { Host } from "../../../lib/host/mod.ts";
 import { SocketSysfs } from "../../../lib/host/socket_sysfs.ts";
 import { PciAddress } from "../../../lib/pci/address.ts";
 import { REGION } from "../../../lib/vfio/device.ts";
+import { assertNothingLeft, settledHoldings } from "../../holdings.ts";
 import { onlyInFull } from "../../random.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 
@@ -46,19 +47,6 @@ function stateOf(host: Host, sysfs: SocketSysfs): unknown {
   };
 }
 
-/** Descriptors of the serving process, once it has let go of what it is about to let go of. */
-async function descriptorsOf(pid: number): Promise<number> {
-  let same = 0;
-  let last = -1;
-  while (same < 10) {
-    const now = readDirectory(`/proc/${pid}/fd`).length;
-    same = now === last ? same + 1 : 0;
-    last = now;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  return last;
-}
-
 function sockets(directory: string): string[] {
   return readDirectory(directory).map(({ name }) => name).filter((name) => name.endsWith(".sock"));
 }
@@ -68,7 +56,7 @@ Deno.test("a thousand VFs: enabled, listed, a sample driven, a client killed, re
   const { host, directory, pid } = served;
   using sysfs = new SocketSysfs(`${directory}/host.sock`, 20_000);
   const before = stateOf(host, sysfs);
-  const serverFds = await descriptorsOf(pid);
+  const holds = await settledHoldings(pid);
   const fds = openFdCount();
 
   host.bind(PF);
@@ -141,7 +129,7 @@ Deno.test("a thousand VFs: enabled, listed, a sample driven, a client killed, re
   assertEquals(stateOf(host, sysfs), before);
   assertEquals(sysfs.readText("/ringside/violations"), "");
   assertEquals(openFdCount(), fds);
-  assertEquals(await descriptorsOf(pid), serverFds);
+  assertNothingLeft(await settledHoldings(pid), holds, "of the embedded host");
 });
 
 Deno.test(

@@ -8,12 +8,12 @@ import {
   MappedMemory,
   mappingCount,
   openFdCount,
-  readDirectory,
   removeFile,
 } from "../../../ffi/mod.ts";
 import { PeerGoneError, RefusedError, TimeoutError } from "../../../lib/errors/mod.ts";
 import { IRQ } from "../../../lib/vfio/device.ts";
 import { VfioUserDevice, type VfioUserOptions } from "../../../lib/vfio/vfio_user/mod.ts";
+import { assertNothingLeft, settledHoldings } from "../../holdings.ts";
 import { campaign, rounds } from "../../random.ts";
 import { BAR2_AREAS, REGISTER } from "../../unit/vfio_user/fake_device.ts";
 import { testSocketPath } from "../../unit/vfio_user/raw_client.ts";
@@ -252,7 +252,6 @@ const CONNECTIONS = rounds(6000);
 Deno.test(
   campaign(`two processes: ${CONNECTIONS} connections leave nothing behind on either side`, async () => {
     await using served = await serve();
-    const descriptors = (pid: number | "self") => readDirectory(`/proc/${pid}/fd`).length;
     const cycle = (): void => {
       using device = served.connect();
       const memory = device.dma.allocate(4096);
@@ -263,15 +262,12 @@ Deno.test(
       memory.bytes()[0] = 1;
     };
     cycle();
-    const before = [openFdCount(), mappingCount().mappings, descriptors("self")];
-    const settled = () => {
-      // The server has let the last client go when it takes the next.
-      using _last = served.connect();
-      return descriptors(served.process.pid);
-    };
-    const serverBefore = settled();
+    const before = [openFdCount(), mappingCount().mappings];
+    const self = await settledHoldings("self");
+    const server = await settledHoldings(served.process.pid);
     for (let i = 0; i < CONNECTIONS; i++) cycle();
-    assertEquals([openFdCount(), mappingCount().mappings, descriptors("self")], before);
-    assertEquals(settled(), serverBefore);
+    assertEquals([openFdCount(), mappingCount().mappings], before);
+    assertNothingLeft(await settledHoldings("self"), self, "of the client");
+    assertNothingLeft(await settledHoldings(served.process.pid), server, "of the server");
   }),
 );

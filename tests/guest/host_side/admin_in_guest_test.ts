@@ -8,7 +8,7 @@ import { EmulatedHost } from "../../../lib/host/mod.ts";
 import type { AdminEnd, AdminReport, AdminStart, AdminTask, AdminWay } from "./admin_job.ts";
 import { bootJob, kernelPaths, whyNoGuest } from "./job_guest.ts";
 import { checkLspci, UNNAMED } from "./lspci.ts";
-import { settledResources } from "./serving_process.ts";
+import { assertNothingLeft, settledHoldings } from "../../holdings.ts";
 
 const PF = "0000:01:00.0";
 const VFS = 3;
@@ -47,7 +47,7 @@ Deno.test({
         vfs = host.setVfCount(PF, VFS);
         for (const vf of vfs) host.bind(vf);
       }
-      const idle = await settledResources(served.pid);
+      const idle = await settledHoldings(served.pid);
       const ways = waysFor(kernelPaths());
       const reports: unknown[] = [];
       const { exitCode, console } = await bootJob({
@@ -68,7 +68,11 @@ Deno.test({
       const { complaints, kept: [before, after] } = reports.at(-1) as AdminEnd;
       assertEquals(complaints, []);
       assertEquals(after, before, "the process in the guest keeps descriptors or mappings");
-      assertEquals(await settledResources(served.pid), idle, "the emulated host keeps what a client left");
+      assertNothingLeft(
+        await settledHoldings(served.pid),
+        idle,
+        "the embedded host keeps what a client left",
+      );
     } finally {
       await served.stop();
       await Deno.remove(topology);

@@ -15,7 +15,7 @@ import { exists, SYSROOT_LOADER } from "../rig/paths.ts";
 import { vfioUserGuest } from "../rig/vfio_user.ts";
 import { type EchoTask, IcmpPeer } from "./icmp_peer.ts";
 import { checkLspci, UNNAMED } from "./lspci.ts";
-import { settledResources } from "./serving_process.ts";
+import { assertNothingLeft, settledHoldings } from "../../holdings.ts";
 import { Random } from "../../random.ts";
 
 const PF = "0000:01:00.0";
@@ -260,10 +260,14 @@ async function serving(
       for (const address of FUNCTIONS) host.bind(address);
       for (const vf of host.setVfCount(PF, 1)) host.bind(vf);
     }
-    const idle = await settledResources(served.pid);
+    const idle = await settledHoldings(served.pid);
     const fine = async (): Promise<void> => {
       assertEquals(served.violations(), []);
-      assertEquals(await settledResources(served.pid), idle, "the emulated host keeps what a client left");
+      assertNothingLeft(
+        await settledHoldings(served.pid),
+        idle,
+        "the embedded host keeps what a client left",
+      );
     };
     await body({
       served,
