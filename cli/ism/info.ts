@@ -6,7 +6,7 @@
 import { IsmError, type VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
 import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
-import { ISM_SHM } from "../../lib/virtio/constants/ism.ts";
+import { ISM_SHM } from "../../lib/virtio/spec/ism.ts";
 import { bytesText, countText, print, printJson } from "../output.ts";
 import type { Of } from "../parser.ts";
 import { openIsm } from "./opening.ts";

@@ -11,7 +11,7 @@ import type { AdminGroup } from "../../lib/virtio/admin/group.ts";
 import type { AdminMember } from "../../lib/virtio/admin/member.ts";
 import { adminQueueNumbers, GroupOwner, type GroupOwnerOptions } from "../../lib/virtio/admin/owner.ts";
 import type { AdminQueues } from "../../lib/virtio/admin/queues.ts";
-import { FEATURE } from "../../lib/virtio/constants/features.ts";
+import { FEATURE } from "../../lib/virtio/spec/features.ts";
 import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";
 import { VirtioDriver } from "../driver.ts";
 import { type DriverKind, DriverLife, type DriverParts } from "../driver_life.ts";
@@ -44,7 +44,7 @@ export type {
   LegacyRegisterAccess,
   LegacyWidth,
 } from "../../lib/virtio/admin/legacy_access.ts";
-export type { DevicePart, DevicePartHeader } from "../../lib/virtio/constants/device_parts.ts";
+export type { DevicePart, DevicePartHeader } from "../../lib/virtio/spec/device_parts.ts";
 export type { RingOptions } from "../../lib/virtio/features.ts";
 export type { InterruptChoice } from "../../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../../lib/virtio/transport/transport.ts";

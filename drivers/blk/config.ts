@@ -4,7 +4,7 @@
  * @module
  */
 import { DeviceError } from "../../lib/errors/mod.ts";
-import { BLK_CONFIG, BLK_FEATURE, BLK_SECTOR_BYTES } from "../../lib/virtio/constants/blk.ts";
+import { BLK_CONFIG, BLK_FEATURE, BLK_SECTOR_BYTES } from "../../lib/virtio/spec/blk.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
 
 /** Limits of one kind of range request. */

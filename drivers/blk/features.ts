@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { BLK_FEATURE } from "../../lib/virtio/constants/blk.ts";
+import { BLK_FEATURE } from "../../lib/virtio/spec/blk.ts";
 import type { FeatureWishes } from "../../lib/virtio/features.ts";
 
 /** Wishes for `Session.negotiate`. LIFETIME, SECURE_ERASE and ZONED are not accepted: there are no calls for them. */

@@ -15,7 +15,7 @@ import {
   BLK_STATUS,
   BLK_TYPE,
   blkTypeName,
-} from "../../lib/virtio/constants/blk.ts";
+} from "../../lib/virtio/spec/blk.ts";
 import { BufferPool, type BufferPoolOptions } from "../../lib/virtio/queue/buffer_pool.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { ClosedError, DeviceError, TimeoutError } from "../../lib/errors/mod.ts";
-import { BLK_STATUS, blkTypeName } from "../../lib/virtio/constants/blk.ts";
+import { BLK_STATUS, blkTypeName } from "../../lib/virtio/spec/blk.ts";
 import type { Waiter } from "../../lib/wait/waiter.ts";
 import type { BlockQueue } from "./queue.ts";
 

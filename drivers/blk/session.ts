@@ -4,8 +4,8 @@
  * @module
  */
 import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
-import { BLK_FEATURE, BLK_SECTOR_BYTES } from "../../lib/virtio/constants/blk.ts";
-import { FEATURE } from "../../lib/virtio/constants/features.ts";
+import { BLK_FEATURE, BLK_SECTOR_BYTES } from "../../lib/virtio/spec/blk.ts";
+import { FEATURE } from "../../lib/virtio/spec/features.ts";
 import type { DriverParts } from "../driver_life.ts";
 import type { Listeners } from "../listeners.ts";
 import type { Session } from "../session.ts";

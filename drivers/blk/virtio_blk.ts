@@ -16,8 +16,8 @@ import {
   BLK_SECTOR_BYTES,
   BLK_TYPE,
   blkTypeName,
-} from "../../lib/virtio/constants/blk.ts";
-import { DEVICE_ID } from "../../lib/virtio/constants/device_id.ts";
+} from "../../lib/virtio/spec/blk.ts";
+import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
 import { featureNames } from "../../lib/virtio/features.ts";
 import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";
 import { newBytes, stillThere } from "../caller_bytes.ts";
@@ -36,7 +36,7 @@ export type { RingOptions } from "../../lib/virtio/features.ts";
 export type { InterruptChoice } from "../../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../../lib/virtio/transport/transport.ts";
 export type { WaitMode, WaitTarget } from "../../lib/wait/waiter.ts";
-export { BLK_STATUS, BLK_TYPE } from "../../lib/virtio/constants/blk.ts";
+export { BLK_STATUS, BLK_TYPE } from "../../lib/virtio/spec/blk.ts";
 export type { VirtioDriver } from "../driver.ts";
 export type { DriverOptions } from "../driver_options.ts";
 export type { BlkConfig, RangeLimits } from "./config.ts";

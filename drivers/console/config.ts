@@ -4,7 +4,7 @@
  * @module
  */
 import { DeviceError } from "../../lib/errors/mod.ts";
-import { CONSOLE_CONFIG, CONSOLE_FEATURE } from "../../lib/virtio/constants/console.ts";
+import { CONSOLE_CONFIG, CONSOLE_FEATURE } from "../../lib/virtio/spec/console.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
 import type { FeatureWishes } from "../../lib/virtio/features.ts";
 import type { VirtioConsoleOptions } from "./options.ts";

@@ -5,7 +5,7 @@
  */
 import { DeviceError } from "../../lib/errors/mod.ts";
 import type { DmaSpace } from "../../lib/memory/mod.ts";
-import { CONSOLE_CONTROL, CONSOLE_CONTROL_BYTES } from "../../lib/virtio/constants/console.ts";
+import { CONSOLE_CONTROL, CONSOLE_CONTROL_BYTES } from "../../lib/virtio/spec/console.ts";
 import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../lib/wait/waiter.ts";
 import { PortBuffers } from "./port_buffers.ts";

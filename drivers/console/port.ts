@@ -5,7 +5,7 @@
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError, shown, TimeoutError, UsageError } from "../../lib/errors/mod.ts";
-import { CONSOLE_EVENT } from "../../lib/virtio/constants/console.ts";
+import { CONSOLE_EVENT } from "../../lib/virtio/spec/console.ts";
 import type { Waiter, WaitTarget } from "../../lib/wait/waiter.ts";
 import { newBytes, stillThere } from "../caller_bytes.ts";
 import type { ConsoleSize } from "./config.ts";

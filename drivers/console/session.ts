@@ -10,7 +10,7 @@ import {
   CONSOLE_FEATURE,
   CONSOLE_RESIZE,
   consoleQueues,
-} from "../../lib/virtio/constants/console.ts";
+} from "../../lib/virtio/spec/console.ts";
 import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { DriverParts } from "../driver_life.ts";
 import type { Listeners } from "../listeners.ts";

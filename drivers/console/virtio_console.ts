@@ -6,8 +6,8 @@
  */
 import { requireType, typedErrors } from "../../lib/errors/doors.ts";
 import { shown, TimeoutError, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
-import { CONSOLE_CONFIG, CONSOLE_FEATURE } from "../../lib/virtio/constants/console.ts";
-import { DEVICE_ID } from "../../lib/virtio/constants/device_id.ts";
+import { CONSOLE_CONFIG, CONSOLE_FEATURE } from "../../lib/virtio/spec/console.ts";
+import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
 import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";
 import { VirtioDriver } from "../driver.ts";
 import { checkKind, type DriverKind, DriverLife } from "../driver_life.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { DeviceError } from "../../lib/errors/mod.ts";
-import { ISM_QUEUE } from "../../lib/virtio/constants/ism.ts";
+import { ISM_QUEUE } from "../../lib/virtio/spec/ism.ts";
 import type { IsmInfo } from "./config.ts";
 
 /** `token` or `size`, and `num`, in front of the list. */

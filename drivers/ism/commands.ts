@@ -19,7 +19,7 @@ import {
   ISM_QUEUE,
   ISM_TOKEN,
   type IsmCommandName,
-} from "../../lib/virtio/constants/ism.ts";
+} from "../../lib/virtio/spec/ism.ts";
 import { ControlQueue } from "../../lib/virtio/control/control_queue.ts";
 import type { CommandSite } from "../../lib/virtio/control/engine.ts";
 import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";

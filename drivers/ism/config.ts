@@ -4,7 +4,7 @@
  * @module
  */
 import { DeviceError } from "../../lib/errors/mod.ts";
-import { ISM_CONFIG, ISM_FEATURE, ISM_SHM } from "../../lib/virtio/constants/ism.ts";
+import { ISM_CONFIG, ISM_FEATURE, ISM_SHM } from "../../lib/virtio/spec/ism.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
 import type { FeatureWishes } from "../../lib/virtio/features.ts";
 import type { SharedMemory } from "../../lib/virtio/transport/transport.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { DeviceError } from "../../lib/errors/mod.ts";
-import { ISM_ACK, ISM_QUEUE, type IsmAckName, type IsmCommandName } from "../../lib/virtio/constants/ism.ts";
+import { ISM_ACK, ISM_QUEUE, type IsmAckName, type IsmCommandName } from "../../lib/virtio/spec/ism.ts";
 
 const NAMES: ReadonlyMap<number, IsmAckName> = new Map(
   (Object.keys(ISM_ACK) as IsmAckName[]).map((name) => [ISM_ACK[name], name]),

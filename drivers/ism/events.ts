@@ -10,7 +10,7 @@ import {
   ISM_EVENT_BUFFER_FREE,
   ISM_EVENT_UPDATE,
   ISM_QUEUE,
-} from "../../lib/virtio/constants/ism.ts";
+} from "../../lib/virtio/spec/ism.ts";
 import type { IsmInfo } from "./config.ts";
 import type { IsmEvent } from "./region.ts";
 

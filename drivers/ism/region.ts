@@ -5,7 +5,7 @@
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError, type DeviceError } from "../../lib/errors/mod.ts";
-import { ISM_KICK } from "../../lib/virtio/constants/ism.ts";
+import { ISM_KICK } from "../../lib/virtio/spec/ism.ts";
 import type { IsmRights, IsmSegment, RegionMemory } from "./region_memory.ts";
 
 /** What a region needs of its driver. */

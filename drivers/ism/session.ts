@@ -5,7 +5,7 @@
  */
 import { ClosedError, DeviceError, UsageError } from "../../lib/errors/mod.ts";
 import type { DmaMemory } from "../../lib/memory/mod.ts";
-import { ISM_PERM, ISM_QUEUE } from "../../lib/virtio/constants/ism.ts";
+import { ISM_PERM, ISM_QUEUE } from "../../lib/virtio/spec/ism.ts";
 import type { WaitTarget } from "../../lib/wait/waiter.ts";
 import type { DriverParts } from "../driver_life.ts";
 import type { Session } from "../session.ts";

@@ -6,8 +6,8 @@
  */
 import { requireType, typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError, UsageError } from "../../lib/errors/mod.ts";
-import { DEVICE_ID } from "../../lib/virtio/constants/device_id.ts";
-import { ISM_PERM } from "../../lib/virtio/constants/ism.ts";
+import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
+import { ISM_PERM } from "../../lib/virtio/spec/ism.ts";
 import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";
 import type { WaitTarget } from "../../lib/wait/waiter.ts";
 import { VirtioDriver } from "../driver.ts";
@@ -19,8 +19,8 @@ import type { IsmEvent, IsmRegion } from "./region.ts";
 import type { IsmRights } from "./region_memory.ts";
 import { type IsmCounts, IsmSession, waitTarget } from "./session.ts";
 
-export { ISM_DEFAULT_PERMISSIONS, ISM_PERM } from "../../lib/virtio/constants/ism.ts";
-export type { IsmAckName, IsmCommandName } from "../../lib/virtio/constants/ism.ts";
+export { ISM_DEFAULT_PERMISSIONS, ISM_PERM } from "../../lib/virtio/spec/ism.ts";
+export type { IsmAckName, IsmCommandName } from "../../lib/virtio/spec/ism.ts";
 export type { RingOptions } from "../../lib/virtio/features.ts";
 export type { InterruptChoice } from "../../lib/virtio/interrupts.ts";
 export type { InterruptKind, VirtioTransport } from "../../lib/virtio/transport/transport.ts";

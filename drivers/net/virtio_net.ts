@@ -9,7 +9,7 @@
 import { typedErrors } from "../../lib/errors/doors.ts";
 import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import { GroupOwner } from "../../lib/virtio/admin/owner.ts";
-import { DEVICE_ID } from "../../lib/virtio/constants/device_id.ts";
+import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
 import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";
 import type { WaitTarget } from "../../lib/wait/waiter.ts";
 import { VirtioDriver } from "../driver.ts";

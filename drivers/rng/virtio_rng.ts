@@ -5,8 +5,8 @@
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
 import { DeviceError, shown, TimeoutError, UsageError } from "../../lib/errors/mod.ts";
-import { DEVICE_ID } from "../../lib/virtio/constants/device_id.ts";
-import { ENTROPY_QUEUE } from "../../lib/virtio/constants/entropy.ts";
+import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
+import { ENTROPY_QUEUE } from "../../lib/virtio/spec/entropy.ts";
 import { BufferPool } from "../../lib/virtio/queue/buffer_pool.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";

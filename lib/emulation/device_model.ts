@@ -7,7 +7,7 @@ import type { OwnedFd } from "../../ffi/mod.ts";
 import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
 import type { RegionArea } from "../vfio/device.ts";
 import type { ServedMapping } from "../vfio/vfio_user/served_device.ts";
-import type { DevicePart } from "../virtio/constants/device_parts.ts";
+import type { DevicePart } from "../virtio/spec/device_parts.ts";
 import type { DeviceQueue } from "./virtio/queue/device_queue.ts";
 
 /** Something that a driver did and that the standard forbids, or that a device model could not carry out. */

@@ -5,8 +5,8 @@
  */
 import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../errors/mod.ts";
-import { FEATURE, featureNames } from "./constants/features.ts";
-import { describeStatus, STATUS } from "./constants/status.ts";
+import { FEATURE, featureNames } from "./spec/features.ts";
+import { describeStatus, STATUS } from "./spec/status.ts";
 import { chooseFeatures, type FeatureWishes, hasQueueState } from "./features.ts";
 import { createVirtqueue, enableVirtqueue, type VirtqueueOptions } from "./queue/create.ts";
 import type { NotifyGate } from "./queue/driver_ring.ts";

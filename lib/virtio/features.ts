@@ -5,10 +5,10 @@
  */
 import { requireType, typedCall } from "../errors/doors.ts";
 import { shown, UnsupportedError, UsageError } from "../errors/mod.ts";
-import { DRAFT_FEATURE_BIT, FEATURE, featureNames } from "./constants/features.ts";
+import { DRAFT_FEATURE_BIT, FEATURE, featureNames } from "./spec/features.ts";
 import type { Profile, VirtioTransport } from "./transport/transport.ts";
 
-export { featureBit, featureName, featureNames } from "./constants/features.ts";
+export { featureBit, featureName, featureNames } from "./spec/features.ts";
 
 /** A feature that may be accepted only together with all bits of one of several sets. */
 export interface FeatureDependency {

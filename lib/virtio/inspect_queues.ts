@@ -7,8 +7,8 @@ import { DeviceError, shown, UnsupportedError, UsageError } from "../errors/mod.
 import { requireType } from "../errors/doors.ts";
 import { isList, object } from "../errors/records.ts";
 import type { VfioDevice } from "../vfio/device.ts";
-import { FEATURE } from "./constants/features.ts";
-import type { FunctionQueues } from "./constants/queue_view.ts";
+import { FEATURE } from "./spec/features.ts";
+import type { FunctionQueues } from "./view/queue_view.ts";
 import { VirtioDevice } from "./device.ts";
 import { hasQueueState } from "./features.ts";
 import { checkQueueState, type QueueState } from "./queue/queue_state.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-export * from "./constants/mod.ts";
+export * from "./spec/mod.ts";
 export * from "./device.ts";
 export {
   baseFeatures,
@@ -40,6 +40,8 @@ export * from "./transport/movable.ts";
 export * from "./transport/open.ts";
 export type { PciModernOptions } from "./transport/pci_modern.ts";
 export * from "./transport/transport.ts";
+export * from "./view/queue_view.ts";
+export type * from "./view/ring_image.ts";
 export * from "../wait/waiter.ts";
 export type * from "../wait/interrupt_vector.ts";
 export type * from "../wait/lifeline.ts";

@@ -13,7 +13,7 @@ import { type Observer, vfToVf } from "../../examples/vf_to_vf.ts";
 import { RefusedError, TimeoutError, UnsupportedError } from "../../lib/errors/mod.ts";
 import type { LinuxHost } from "../../lib/host/mod.ts";
 import { InterruptSet, IRQ } from "../../lib/vfio/mod.ts";
-import { FEATURE } from "../../lib/virtio/constants/mod.ts";
+import { FEATURE } from "../../lib/virtio/spec/mod.ts";
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 import {
   anyPathTest,

@@ -5,7 +5,7 @@
  */
 import { requireType } from "../../../lib/errors/doors.ts";
 import { DeviceError } from "../../../lib/errors/mod.ts";
-import { MAC_BYTES, NET_CONFIG, NET_FEATURE, NET_STATUS } from "../../../lib/virtio/constants/net.ts";
+import { MAC_BYTES, NET_CONFIG, NET_FEATURE, NET_STATUS } from "../../../lib/virtio/spec/net.ts";
 import type { VirtioDevice } from "../../../lib/virtio/device.ts";
 
 /** What the device says of itself; fields whose feature was not negotiated have the value that the standard implies. */

@@ -11,7 +11,7 @@ import {
   NET_CTRL_MAC,
   NET_CTRL_MQ,
   NET_CTRL_RX,
-} from "../../../lib/virtio/constants/net.ts";
+} from "../../../lib/virtio/spec/net.ts";
 import { ACK_NOT_WRITTEN, ControlQueue } from "../../../lib/virtio/control/control_queue.ts";
 import type { CommandSite } from "../../../lib/virtio/control/engine.ts";
 import type { QueueState } from "../../../lib/virtio/queue/queue_state.ts";

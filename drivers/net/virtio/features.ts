@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { NET_FEATURE, NET_FEATURE_REQUIRES } from "../../../lib/virtio/constants/net.ts";
-import { FEATURE } from "../../../lib/virtio/constants/features.ts";
+import { NET_FEATURE, NET_FEATURE_REQUIRES } from "../../../lib/virtio/spec/net.ts";
+import { FEATURE } from "../../../lib/virtio/spec/features.ts";
 import type { FeatureWishes } from "../../../lib/virtio/features.ts";
 import type { VirtioNetOptions } from "./options.ts";
 

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { FEATURE } from "../../../lib/virtio/constants/features.ts";
-import { NET_FEATURE, NET_HDR_BYTES, NET_HDR_LEGACY_BYTES } from "../../../lib/virtio/constants/net.ts";
+import { FEATURE } from "../../../lib/virtio/spec/features.ts";
+import { NET_FEATURE, NET_HDR_BYTES, NET_HDR_LEGACY_BYTES } from "../../../lib/virtio/spec/net.ts";
 import type { VirtioDevice } from "../../../lib/virtio/device.ts";
 import type { BufferPool } from "../../../lib/virtio/queue/buffer_pool.ts";
 

@@ -5,7 +5,7 @@
  */
 import { typedErrors } from "../../../lib/errors/doors.ts";
 import { ClosedError, DeviceError, shown, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
-import { NET_HDR } from "../../../lib/virtio/constants/net.ts";
+import { NET_HDR } from "../../../lib/virtio/spec/net.ts";
 import type { BufferPool } from "../../../lib/virtio/queue/buffer_pool.ts";
 import type { QueueState } from "../../../lib/virtio/queue/queue_state.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";

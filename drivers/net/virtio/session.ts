@@ -5,13 +5,13 @@
  */
 import { UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { adminQueueNumbers, type GroupOwner } from "../../../lib/virtio/admin/owner.ts";
-import { FEATURE } from "../../../lib/virtio/constants/features.ts";
+import { FEATURE } from "../../../lib/virtio/spec/features.ts";
 import {
   ETHERNET_HEADER_BYTES,
   NET_FEATURE,
   netControlQueue,
   netQueues,
-} from "../../../lib/virtio/constants/net.ts";
+} from "../../../lib/virtio/spec/net.ts";
 import type { VirtioDevice } from "../../../lib/virtio/device.ts";
 import { hasQueueState } from "../../../lib/virtio/features.ts";
 import { BufferPool } from "../../../lib/virtio/queue/buffer_pool.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
-import { NET_FEATURE } from "../../../lib/virtio/constants/net.ts";
+import { NET_FEATURE } from "../../../lib/virtio/spec/net.ts";
 import type { VirtioDevice } from "../../../lib/virtio/device.ts";
 import { featureNames } from "../../../lib/virtio/features.ts";
 import { canWriteMac, formatMac, writeMac } from "./config.ts";

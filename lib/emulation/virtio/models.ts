@@ -5,8 +5,8 @@
  */
 import { typedErrors } from "../../errors/doors.ts";
 import { NotFoundError, UsageError } from "../../errors/mod.ts";
-import { DEVICE_ID } from "../../virtio/constants/device_id.ts";
-import { FEATURE_BIT, featureBit } from "../../virtio/constants/features.ts";
+import { DEVICE_ID } from "../../virtio/spec/device_id.ts";
+import { FEATURE_BIT, featureBit } from "../../virtio/spec/features.ts";
 import type { DeviceModel } from "../device_model.ts";
 import { AdminController } from "./admin/controller.ts";
 import { ADMIN_FAMILY, isAdminLie, LyingAdminController } from "./lies/admin.ts";

@@ -23,7 +23,7 @@ import {
   RESOURCE_OBJ_DEV_PARTS,
   RESOURCE_OBJ_HEADER,
   RESOURCE_OBJ_TYPE,
-} from "../constants/admin.ts";
+} from "../spec/admin.ts";
 import {
   decodePartHeaders,
   decodeParts,
@@ -32,7 +32,7 @@ import {
   encodePartHeaders,
   encodeParts,
   partBytes,
-} from "../constants/device_parts.ts";
+} from "../spec/device_parts.ts";
 import { adminGroupName, describeAdminCommand } from "./error.ts";
 import type { AdminCommand, AdminReply } from "./frame.ts";
 import { decodeIdBitmap, encodeIdBitmap } from "./id_bitmap.ts";

@@ -5,7 +5,7 @@
  */
 import { typedErrors } from "../../errors/doors.ts";
 import { UnsupportedError, UsageError } from "../../errors/mod.ts";
-import { ADMIN_CAP, adminCapName, DEV_PARTS_CAP } from "../constants/admin.ts";
+import { ADMIN_CAP, adminCapName, DEV_PARTS_CAP } from "../spec/admin.ts";
 import { capGetCall, capListCall, capSetCall } from "./calls.ts";
 import type { AdminGroup } from "./group.ts";
 

@@ -13,7 +13,7 @@ import {
   adminQualifierName,
   type AdminStatusName,
   adminStatusName,
-} from "../constants/admin.ts";
+} from "../spec/admin.ts";
 
 /** A command, for messages. */
 export interface AdminCommandPlace {

@@ -4,7 +4,7 @@
  * @module
  */
 import { DeviceError, UsageError } from "../../errors/mod.ts";
-import { ADMIN_CMD, ADMIN_CMD_STATUS, ADMIN_OPCODE } from "../constants/admin.ts";
+import { ADMIN_CMD, ADMIN_CMD_STATUS, ADMIN_OPCODE } from "../spec/admin.ts";
 import type { AdminCommandPlace } from "./error.ts";
 import { describeAdminCommand } from "./error.ts";
 

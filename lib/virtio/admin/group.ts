@@ -5,7 +5,7 @@
  */
 import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
-import { ADMIN_GROUP, ADMIN_OPCODE, adminOpcodeName } from "../constants/admin.ts";
+import { ADMIN_GROUP, ADMIN_OPCODE, adminOpcodeName } from "../spec/admin.ts";
 import { type AdminCall, listQueryCall, listUseCall } from "./calls.ts";
 import { AdminCommandError, adminGroupName } from "./error.ts";
 import type { AdminCommand, AdminReply } from "./frame.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { typedErrors } from "../../errors/doors.ts";
-import { ADMIN_OPCODE } from "../constants/admin.ts";
+import { ADMIN_OPCODE } from "../spec/admin.ts";
 import { legacyReadCall, legacyWriteCall, notifyInfoCall } from "./calls.ts";
 import type { AdminGroup } from "./group.ts";
 import type { LegacyNotifyArea, LegacyRegisterAccess, LegacyWidth } from "./legacy_access.ts";

@@ -5,7 +5,7 @@
  */
 import { typedErrors } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
-import type { DevicePart } from "../constants/device_parts.ts";
+import type { DevicePart } from "../spec/device_parts.ts";
 import { modeSetCall, type PartsObjectKind } from "./calls.ts";
 import { AdminTimeoutError } from "./error.ts";
 import type { AdminCommand, AdminReply } from "./frame.ts";

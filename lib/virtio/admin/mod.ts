@@ -5,6 +5,7 @@
  */
 export type * from "./calls.ts";
 export type * from "./capabilities.ts";
+export * from "./device_part_text.ts";
 export * from "./error.ts";
 export type * from "./frame.ts";
 export type * from "./group.ts";

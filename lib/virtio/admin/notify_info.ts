@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { LEGACY_NOTIFY_ENTRIES, LEGACY_NOTIFY_FLAG, LEGACY_NOTIFY_INFO } from "../constants/admin.ts";
+import { LEGACY_NOTIFY_ENTRIES, LEGACY_NOTIFY_FLAG, LEGACY_NOTIFY_INFO } from "../spec/admin.ts";
 import type { LegacyNotifyArea } from "./legacy_access.ts";
 
 /** Bytes of the result. */

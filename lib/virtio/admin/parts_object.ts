@@ -5,8 +5,8 @@
  */
 import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, DeviceError, ExhaustedError, UsageError } from "../../errors/mod.ts";
-import { DEV_PART } from "../constants/admin.ts";
-import { type DevicePart, type DevicePartHeader, partOrderProblem } from "../constants/device_parts.ts";
+import { DEV_PART } from "../spec/admin.ts";
+import { type DevicePart, type DevicePartHeader, partOrderProblem } from "../spec/device_parts.ts";
 import {
   partsGetCall,
   partsListCall,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ADMIN_OPCODE } from "../constants/admin.ts";
+import { ADMIN_OPCODE } from "../spec/admin.ts";
 import { Command } from "../control/command.ts";
 import type { AdminCommandPlace } from "./error.ts";
 import {

@@ -5,7 +5,7 @@
  */
 import { typedErrors } from "../../errors/doors.ts";
 import { UnsupportedError, UsageError } from "../../errors/mod.ts";
-import { ADMIN_GROUP, ADMIN_STATUS } from "../constants/admin.ts";
+import { ADMIN_GROUP, ADMIN_STATUS } from "../spec/admin.ts";
 import type { Virtqueue } from "../queue/virtqueue.ts";
 import type { CommandRoom } from "../control/lane.ts";
 import { CommandEngine, type CommandPolicy, type CommandSite } from "../control/engine.ts";

@@ -5,8 +5,8 @@
  */
 import { requireType, typedCall } from "../../errors/doors.ts";
 import { DeviceError, UnsupportedError, UsageError } from "../../errors/mod.ts";
-import { FEATURE } from "../constants/features.ts";
-import { QUEUE_SIZE_MAX } from "../constants/ring.ts";
+import { FEATURE } from "../spec/features.ts";
+import { QUEUE_SIZE_MAX } from "../spec/ring.ts";
 import { hasQueueState } from "../features.ts";
 import { requireQueueState } from "../transport/pci_queue_state.ts";
 import type { VirtioTransport } from "../transport/transport.ts";

@@ -12,9 +12,9 @@
  */
 import { ClosedError, DeviceError, ExhaustedError, UsageError } from "../../errors/mod.ts";
 import type { DmaMemory } from "../../memory/mod.ts";
-import { DESC_FLAG } from "../constants/ring.ts";
+import { DESC_FLAG } from "../spec/ring.ts";
 import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
-import { decodeRing, ringAreas, type RingImage } from "../constants/ring_image.ts";
+import { decodeRing, ringAreas, type RingImage } from "../view/ring_image.ts";
 import { checkQueueState, type QueueState } from "./queue_state.ts";
 import {
   placeChains,

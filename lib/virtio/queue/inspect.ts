@@ -4,7 +4,7 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import type { RingImage } from "../constants/ring_image.ts";
+import type { RingImage } from "../view/ring_image.ts";
 import type { SavedChain } from "./saved_queue.ts";
 import type { QueueSnapshot, Virtqueue } from "./virtqueue.ts";
 

@@ -5,8 +5,8 @@
  */
 import { requireType } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
-import { legacyRingLayout } from "../constants/legacy.ts";
-import { QUEUE_SIZE_MAX, splitRingBytes, VIRTQ_DESC } from "../constants/ring.ts";
+import { legacyRingLayout } from "../spec/legacy.ts";
+import { QUEUE_SIZE_MAX, splitRingBytes, VIRTQ_DESC } from "../spec/ring.ts";
 
 /** Bytes of a descriptor, of either layout. */
 export const DESCRIPTOR_BYTES: number = VIRTQ_DESC.sizeBytes;

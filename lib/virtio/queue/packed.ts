@@ -12,7 +12,7 @@
  * @module
  */
 import { UsageError } from "../../errors/mod.ts";
-import { DESC_FLAG, EVENT_SUPPRESS, QUEUE_SIZE_MAX } from "../constants/ring.ts";
+import { DESC_FLAG, EVENT_SUPPRESS, QUEUE_SIZE_MAX } from "../spec/ring.ts";
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import { usedIdWrong, usedLengthWrong, usedWithoutChain } from "./faults.ts";
 import { DESCRIPTOR_BYTES, type RingLayout } from "./layout.ts";

@@ -3,4 +3,4 @@
  *
  * @module
  */
-export * from "../constants/queue_state.ts";
+export * from "../spec/queue_state.ts";

@@ -6,7 +6,7 @@
 import { requireType } from "../../errors/doors.ts";
 import { shown, UsageError } from "../../errors/mod.ts";
 import { array, integer, object } from "../../errors/records.ts";
-import { QUEUE_SIZE_MAX } from "../constants/ring.ts";
+import { QUEUE_SIZE_MAX } from "../spec/ring.ts";
 import { checkQueueState, type QueueState } from "./queue_state.ts";
 
 /** One part of a chain. */

@@ -12,7 +12,7 @@
  * @module
  */
 import { UsageError } from "../../errors/mod.ts";
-import { AVAIL_NO_INTERRUPT, DESC_FLAG, QUEUE_SIZE_MAX, USED_NO_NOTIFY } from "../constants/ring.ts";
+import { AVAIL_NO_INTERRUPT, DESC_FLAG, QUEUE_SIZE_MAX, USED_NO_NOTIFY } from "../spec/ring.ts";
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import type { QueueState, SplitQueueState } from "./queue_state.ts";
 import { usedBatchWrong, usedIdWrong, usedIndexJump, usedLengthWrong } from "./faults.ts";

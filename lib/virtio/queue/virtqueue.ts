@@ -4,7 +4,7 @@
  * @module
  */
 import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
-import type { RingImage } from "../constants/ring_image.ts";
+import type { RingImage } from "../view/ring_image.ts";
 import type { QueueState } from "./queue_state.ts";
 import type { SavedChain, SavedQueue } from "./saved_queue.ts";
 

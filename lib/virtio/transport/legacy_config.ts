@@ -7,10 +7,10 @@
  */
 import { requireType } from "../../errors/doors.ts";
 import type { LegacyWidth } from "../admin/legacy_access.ts";
-import { BLK_CONFIG } from "../constants/blk.ts";
-import { CONSOLE_CONFIG } from "../constants/console.ts";
-import { DEVICE_ID } from "../constants/device_id.ts";
-import { NET_CONFIG } from "../constants/net.ts";
+import { BLK_CONFIG } from "../spec/blk.ts";
+import { CONSOLE_CONFIG } from "../spec/console.ts";
+import { DEVICE_ID } from "../spec/device_id.ts";
+import { NET_CONFIG } from "../spec/net.ts";
 import { FIELD_BYTES, type Fields } from "../../wire/mod.ts";
 
 /** A run of bytes that is accessed as one field, or in parts of it. */

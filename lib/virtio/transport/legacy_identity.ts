@@ -4,8 +4,8 @@
  * @module
  */
 import { UnsupportedError } from "../../errors/mod.ts";
-import { DEVICE_ID, deviceTypeName, VIRTIO_PCI_VENDOR_ID } from "../constants/device_id.ts";
-import { LEGACY_CFG_BYTES } from "../constants/legacy.ts";
+import { DEVICE_ID, deviceTypeName, VIRTIO_PCI_VENDOR_ID } from "../spec/device_id.ts";
+import { LEGACY_CFG_BYTES } from "../spec/legacy.ts";
 import { legacyConfigBytes } from "./legacy_config.ts";
 
 /** Configuration space fields of a transitional function, and its BAR 0. */

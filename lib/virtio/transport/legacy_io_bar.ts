@@ -7,7 +7,7 @@
 import { requireType, typedErrors } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import type { LegacyRegisterAccess, LegacyWidth } from "../admin/legacy_access.ts";
-import { LEGACY_CFG, LEGACY_CFG_BYTES } from "../constants/legacy.ts";
+import { LEGACY_CFG, LEGACY_CFG_BYTES } from "../spec/legacy.ts";
 import type { RegisterDeclaration } from "../../registers/declaration.ts";
 import { alignedWidth, legacyConfigBytes, legacyConfigField } from "./legacy_config.ts";
 import { legacyIoBarBytes } from "./legacy_identity.ts";

@@ -7,7 +7,7 @@ import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError } from "../../errors/mod.ts";
 import { REGION, REGION_FLAG, type VfioDevice } from "../../vfio/device.ts";
 import type { LegacyNotifyArea, LegacyRegisterAccess } from "../admin/legacy_access.ts";
-import { LEGACY_CFG } from "../constants/legacy.ts";
+import { LEGACY_CFG } from "../spec/legacy.ts";
 import { BarSet } from "./pci_registers.ts";
 
 /** The functions whose BARs can be written: without one, its notify addresses are passed over. */

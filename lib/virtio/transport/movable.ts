@@ -8,10 +8,10 @@ import { EventFd, type OwnedFd } from "../../../ffi/mod.ts";
 import { requireType, typedErrors } from "../../errors/doors.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { SharedDmaSpace } from "../../memory/mod.ts";
-import { FEATURE, featureNames } from "../constants/features.ts";
+import { FEATURE, featureNames } from "../spec/features.ts";
 import type { InterruptVector } from "../../wait/interrupt_vector.ts";
 import type { Lifeline } from "../../wait/lifeline.ts";
-import type { QueueView } from "../constants/queue_view.ts";
+import type { QueueView } from "../view/queue_view.ts";
 import type {
   Doorbell,
   InterruptKind,

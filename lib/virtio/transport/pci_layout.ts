@@ -7,12 +7,8 @@ import { requireType } from "../../errors/doors.ts";
 import { DeviceError, UnsupportedError } from "../../errors/mod.ts";
 import { ConfigSpace, findCapability, type VirtioCapability, walkCapabilities } from "../../pci/mod.ts";
 import { findSharedMemory } from "../../pci/capability/virtio.ts";
-import { COMMON_CFG_BYTES } from "../constants/pci.ts";
-import {
-  VIRTIO_PCI_MODERN_BASE,
-  VIRTIO_PCI_TRANSITIONAL,
-  VIRTIO_PCI_VENDOR_ID,
-} from "../constants/device_id.ts";
+import { COMMON_CFG_BYTES } from "../spec/pci.ts";
+import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_TRANSITIONAL, VIRTIO_PCI_VENDOR_ID } from "../spec/device_id.ts";
 
 /** Part of a BAR that lies wholly inside it, whatever its capability says. */
 export interface StructurePlace {

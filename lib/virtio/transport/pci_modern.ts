@@ -15,9 +15,9 @@ import {
 import { ConfigAccess } from "../../vfio/config_access.ts";
 import { REGION, type VfioDevice } from "../../vfio/device.ts";
 import { InterruptSet } from "../../vfio/interrupts.ts";
-import { DRAFT_FEATURE, FEATURE, featureNames } from "../constants/features.ts";
-import { type CommonRegisterName, NO_VECTOR } from "../constants/pci.ts";
-import type { QueueView } from "../constants/queue_view.ts";
+import { DRAFT_FEATURE, FEATURE, featureNames } from "../spec/features.ts";
+import { type CommonRegisterName, NO_VECTOR } from "../spec/pci.ts";
+import type { QueueView } from "../view/queue_view.ts";
 import { meansStandard } from "../features.ts";
 import { quietly, restoreCommand } from "./letting_go.ts";
 import { findVirtioLayout, type VirtioPciLayout } from "./pci_layout.ts";

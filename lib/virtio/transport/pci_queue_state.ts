@@ -5,14 +5,14 @@
  */
 import { DeviceError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { Registers } from "../../registers/registers.ts";
-import { DRAFT_FEATURE } from "../constants/features.ts";
+import { DRAFT_FEATURE } from "../spec/features.ts";
 import {
   checkQueueState,
   type QueueState,
   queueStateFromWords,
   queueStateToWords,
-} from "../constants/queue_state.ts";
-import { describeStatus, STATUS } from "../constants/status.ts";
+} from "../spec/queue_state.ts";
+import { describeStatus, STATUS } from "../spec/status.ts";
 import type { COMMON_REGISTERS } from "./pci_registers.ts";
 import type { QueueStateAccess, VirtioTransport } from "./transport.ts";
 

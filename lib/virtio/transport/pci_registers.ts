@@ -7,7 +7,7 @@ import { ClosedError } from "../../errors/mod.ts";
 import { Bar } from "../../vfio/bar.ts";
 import type { VfioDevice } from "../../vfio/device.ts";
 import type { BarDoorbell } from "../../vfio/doorbell.ts";
-import { COMMON_CFG, QUEUE_STATE_CFG } from "../constants/pci.ts";
+import { COMMON_CFG, QUEUE_STATE_CFG } from "../spec/pci.ts";
 import type { Doorbell } from "./transport.ts";
 
 /** The BARs that hold the structures; one object for each. */

@@ -13,9 +13,9 @@ import type { Registers, RegisterSpace } from "../../registers/registers.ts";
 import type { InterruptVector } from "../../wait/interrupt_vector.ts";
 import type { Lifeline } from "../../wait/lifeline.ts";
 import type { InterruptSet } from "../../vfio/interrupts.ts";
-import { NO_VECTOR } from "../constants/pci.ts";
-import type { QueueView } from "../constants/queue_view.ts";
-import { describeStatus } from "../constants/status.ts";
+import { NO_VECTOR } from "../spec/pci.ts";
+import type { QueueView } from "../view/queue_view.ts";
+import { describeStatus } from "../spec/status.ts";
 import { quietly } from "./letting_go.ts";
 import type { Doorbell, InterruptKind, Profile, QueueAddresses, VirtioTransport } from "./transport.ts";
 

@@ -12,7 +12,7 @@ import {
   messageHeader,
   OWN_COMMAND,
 } from "../../../lib/vfio/vfio_user/protocol.ts";
-import { ISM_SHM } from "../../../lib/virtio/constants/mod.ts";
+import { ISM_SHM } from "../../../lib/virtio/spec/mod.ts";
 import { message } from "../../unit/vfio_user/raw_client.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 

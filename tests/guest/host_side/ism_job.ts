@@ -6,7 +6,7 @@ import { VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
 import { LinuxHost } from "../../../lib/host/mod.ts";
 import { REGION, type VfioDevice } from "../../../lib/vfio/device.ts";
-import { ISM_SHM } from "../../../lib/virtio/constants/ism.ts";
+import { ISM_SHM } from "../../../lib/virtio/spec/ism.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import type { Request } from "../../emulated/ism/ism_peer.ts";
 import { answering, IsmRequests } from "../../emulated/ism/ism_requests.ts";

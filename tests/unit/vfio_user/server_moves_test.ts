@@ -9,7 +9,7 @@ import {
   MIGRATION_STATE,
   migrationData,
 } from "../../../lib/vfio/vfio_user/protocol.ts";
-import { FEATURE } from "../../../lib/virtio/constants/mod.ts";
+import { FEATURE } from "../../../lib/virtio/spec/mod.ts";
 import { BASE, FakeClient, FakeRing, type Part } from "../emulation/virtio/fake_client.ts";
 import { BROADCAST, frame, mac } from "../emulation/virtio/fake_nic.ts";
 import { FakePackedRing } from "../emulation/virtio/fake_packed_ring.ts";

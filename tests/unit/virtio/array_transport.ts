@@ -11,7 +11,7 @@ import { type DmaAccess, type DmaMapper, DmaSpace } from "../../../lib/memory/mo
 import { type AccessWidth, Registers, type RegisterSpace } from "../../../lib/registers/mod.ts";
 import { partOf } from "../../../lib/registers/registers.ts";
 import { DmaRegion, DmaTable } from "../../../lib/vfio/vfio_user/dma_table.ts";
-import type { QueueView } from "../../../lib/virtio/constants/queue_view.ts";
+import type { QueueView } from "../../../lib/virtio/view/queue_view.ts";
 import { RegisterTransport } from "../../../lib/virtio/transport/register_transport.ts";
 import type { Doorbell, QueueAddresses } from "../../../lib/virtio/transport/transport.ts";
 

@@ -16,8 +16,8 @@ import type {
   SharedMemory,
   VirtioTransport,
 } from "../../../lib/virtio/transport/transport.ts";
-import { FEATURE } from "../../../lib/virtio/constants/features.ts";
-import type { QueueView } from "../../../lib/virtio/constants/queue_view.ts";
+import { FEATURE } from "../../../lib/virtio/spec/features.ts";
+import type { QueueView } from "../../../lib/virtio/view/queue_view.ts";
 import type { InterruptVector } from "../../../lib/wait/interrupt_vector.ts";
 import { FakeIommu } from "./fake_iommu.ts";
 import {

@@ -9,7 +9,7 @@ import {
   ADMIN_OPCODE,
   ADMIN_QUALIFIER,
   ADMIN_STATUS,
-} from "../../../virtio/constants/admin.ts";
+} from "../../../virtio/spec/admin.ts";
 import type { Chain } from "../queue/chain.ts";
 import type { AdminOutcome } from "./handler.ts";
 

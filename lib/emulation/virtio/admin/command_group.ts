@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ADMIN_OPCODE } from "../../../virtio/constants/admin.ts";
+import { ADMIN_OPCODE } from "../../../virtio/spec/admin.ts";
 import type { AdminHandler, AdminOutcome } from "./handler.ts";
 import { INVALID_FIELD, OK } from "./outcomes.ts";
 

@@ -10,8 +10,8 @@ import {
   ADMIN_GROUP,
   ADMIN_OPCODE,
   adminOpcodeName,
-} from "../../../virtio/constants/admin.ts";
-import { FEATURE } from "../../../virtio/constants/features.ts";
+} from "../../../virtio/spec/admin.ts";
+import { FEATURE } from "../../../virtio/spec/features.ts";
 import type { DeviceCore } from "../../device_model.ts";
 import type { LegacyNotifyPlace } from "../../topology_admin.ts";
 import { Chain } from "../queue/chain.ts";

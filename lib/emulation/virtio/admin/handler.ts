@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { DevicePart } from "../../../virtio/constants/device_parts.ts";
-import type { AdminQualifierName, AdminStatusName } from "../../../virtio/constants/admin.ts";
+import type { DevicePart } from "../../../virtio/spec/device_parts.ts";
+import type { AdminQualifierName, AdminStatusName } from "../../../virtio/spec/admin.ts";
 
 /** Where the index of a queue can be written, as 16 bits, to notify it. */
 export interface NotifyArea {

@@ -9,7 +9,7 @@ import {
   LEGACY_NOTIFY_FLAG,
   LEGACY_NOTIFY_INFO,
   LEGACY_WRITE_DATA,
-} from "../../../virtio/constants/admin.ts";
+} from "../../../virtio/spec/admin.ts";
 import type { LegacyNotifyPlace } from "../../topology_admin.ts";
 import type { AdminHandlers } from "./command_group.ts";
 import type { AdminHandler, AdminOutcome, AdminRequest, MemberLegacy } from "./handler.ts";

@@ -15,7 +15,7 @@ import {
   DEV_PARTS_REQUEST,
   DEV_PARTS_WANTED,
   RESOURCE_OBJ_HEADER,
-} from "../../../virtio/constants/admin.ts";
+} from "../../../virtio/spec/admin.ts";
 import {
   decodePartHeaders,
   decodeParts,
@@ -24,7 +24,7 @@ import {
   encodePartHeaders,
   encodeParts,
   partHeader,
-} from "../../../virtio/constants/device_parts.ts";
+} from "../../../virtio/spec/device_parts.ts";
 import type { AdminHandlers } from "./command_group.ts";
 import type { AdminHandler, AdminOutcome, AdminRequest, MemberParts } from "./handler.ts";
 import { BUSY, INVALID_FIELD, INVALID_MEMBER, NO_ROOM, NO_SUCH_ID, OK } from "./outcomes.ts";

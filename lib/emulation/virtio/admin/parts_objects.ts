@@ -16,7 +16,7 @@ import {
   RESOURCE_OBJ_DEV_PARTS,
   RESOURCE_OBJ_HEADER,
   RESOURCE_OBJ_TYPE,
-} from "../../../virtio/constants/admin.ts";
+} from "../../../virtio/spec/admin.ts";
 import { type AdminHandlers, idBitmap } from "./command_group.ts";
 import type { AdminHandler, AdminOutcome, AdminRequest } from "./handler.ts";
 import { BUSY, INVALID_FIELD, NO_SUCH_ID, OK } from "./outcomes.ts";

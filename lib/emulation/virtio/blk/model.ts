@@ -12,8 +12,8 @@ import {
   BLK_ID_BYTES,
   BLK_SECTOR_BYTES,
   BLK_STATUS,
-} from "../../../virtio/constants/blk.ts";
-import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
+} from "../../../virtio/spec/blk.ts";
+import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
 import type { DeviceCore, DeviceModel, ModelParts } from "../../device_model.ts";
 import type { BlockTopology } from "../../topology_devices.ts";
 import { BLK_FAMILY, type BlkLie } from "../lies/blk.ts";

@@ -14,7 +14,7 @@ import {
   BLK_STATUS,
   BLK_TYPE,
   blkTypeName,
-} from "../../../virtio/constants/blk.ts";
+} from "../../../virtio/spec/blk.ts";
 import type { BlkStorage } from "./storage.ts";
 import type { Chain } from "../queue/chain.ts";
 

@@ -15,7 +15,7 @@ import {
   zeroRange,
 } from "../../../../ffi/mod.ts";
 import { RingsideError, UsageError } from "../../../errors/mod.ts";
-import { BLK_SECTOR_BYTES } from "../../../virtio/constants/blk.ts";
+import { BLK_SECTOR_BYTES } from "../../../virtio/spec/blk.ts";
 import type { BlockTopology } from "../../topology_devices.ts";
 
 const ZEROES_BYTES = 1 << 20;

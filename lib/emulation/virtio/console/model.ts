@@ -14,8 +14,8 @@ import {
   CONSOLE_FEATURE,
   CONSOLE_RESIZE,
   consoleQueues,
-} from "../../../virtio/constants/console.ts";
-import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
+} from "../../../virtio/spec/console.ts";
+import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
 import type { ConsoleTopology } from "../../topology_devices.ts";
 import type { DeviceCore, DeviceModel } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";

@@ -19,10 +19,10 @@
  */
 import type { OwnedFd } from "../../../../ffi/mod.ts";
 import { UnsupportedError } from "../../../errors/mod.ts";
-import { decodeParts, encodeParts } from "../../../virtio/constants/device_parts.ts";
-import type { FunctionQueues } from "../../../virtio/constants/queue_view.ts";
-import { describeStatus, STATUS } from "../../../virtio/constants/status.ts";
-import { NO_VECTOR } from "../../../virtio/constants/pci.ts";
+import { decodeParts, encodeParts } from "../../../virtio/spec/device_parts.ts";
+import type { FunctionQueues } from "../../../virtio/view/queue_view.ts";
+import { describeStatus, STATUS } from "../../../virtio/spec/status.ts";
+import { NO_VECTOR } from "../../../virtio/spec/pci.ts";
 import type { ServedMigration } from "../../../vfio/vfio_user/served_device.ts";
 import type { DeviceCore, DeviceModel } from "../../device_model.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";

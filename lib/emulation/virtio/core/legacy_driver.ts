@@ -8,9 +8,9 @@
  * @module
  */
 import { UsageError } from "../../../errors/mod.ts";
-import { FEATURE } from "../../../virtio/constants/features.ts";
-import { legacyRingLayout } from "../../../virtio/constants/legacy.ts";
-import { describeStatus } from "../../../virtio/constants/status.ts";
+import { FEATURE } from "../../../virtio/spec/features.ts";
+import { legacyRingLayout } from "../../../virtio/spec/legacy.ts";
+import { describeStatus } from "../../../virtio/spec/status.ts";
 import { hasLegacyInterface } from "./legacy_fields.ts";
 import { ONE_INTERFACE, type VirtioCore } from "./core.ts";
 import { type CoreQueue, splitSize } from "./queue.ts";

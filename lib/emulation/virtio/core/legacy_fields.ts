@@ -4,10 +4,10 @@
  * @module
  */
 import { FIELD_BYTES, type Fields } from "../../../wire/mod.ts";
-import { BLK_CONFIG } from "../../../virtio/constants/blk.ts";
-import { CONSOLE_CONFIG } from "../../../virtio/constants/console.ts";
-import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
-import { MAC_BYTES, NET_CONFIG } from "../../../virtio/constants/net.ts";
+import { BLK_CONFIG } from "../../../virtio/spec/blk.ts";
+import { CONSOLE_CONFIG } from "../../../virtio/spec/console.ts";
+import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
+import { MAC_BYTES, NET_CONFIG } from "../../../virtio/spec/net.ts";
 
 /** Offset and bytes of each field, in order. */
 type Bounds = readonly (readonly [offset: number, sizeBytes: number])[];

@@ -4,7 +4,7 @@
  * @module
  */
 import { UsageError } from "../../../errors/mod.ts";
-import { DRAFT_FEATURE, FEATURE } from "../../../virtio/constants/features.ts";
+import { DRAFT_FEATURE, FEATURE } from "../../../virtio/spec/features.ts";
 import type { AdminEngine } from "../admin/engine.ts";
 import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "../queue/device_queue.ts";
 

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { DEV_PART, DEV_PART_OPTIONAL } from "../../../virtio/constants/admin.ts";
+import { DEV_PART, DEV_PART_OPTIONAL } from "../../../virtio/spec/admin.ts";
 import {
   commonCfgPart,
   featuresPart,
@@ -20,7 +20,7 @@ import {
   type VqCfgPart,
   vqCfgPart,
   vqNotifyCfgPart,
-} from "../../../virtio/constants/device_part_values.ts";
+} from "../../../virtio/spec/device_part_values.ts";
 import {
   DEV_PART_OF_TYPE,
   type DevicePart,
@@ -28,10 +28,10 @@ import {
   partLabel,
   partOrderProblem,
   partProblem,
-} from "../../../virtio/constants/device_parts.ts";
-import { FEATURE } from "../../../virtio/constants/features.ts";
-import { NO_VECTOR } from "../../../virtio/constants/pci.ts";
-import { describeStatus, STATUS } from "../../../virtio/constants/status.ts";
+} from "../../../virtio/spec/device_parts.ts";
+import { FEATURE } from "../../../virtio/spec/features.ts";
+import { NO_VECTOR } from "../../../virtio/spec/pci.ts";
+import { describeStatus, STATUS } from "../../../virtio/spec/status.ts";
 import type { MemberParts } from "../admin/handler.ts";
 import { queueSetup } from "../queue/setup.ts";
 import type { CoreQueue } from "./queue.ts";

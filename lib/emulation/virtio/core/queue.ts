@@ -4,11 +4,11 @@
  *
  * @module
  */
-import { FEATURE } from "../../../virtio/constants/features.ts";
-import { NO_VECTOR } from "../../../virtio/constants/pci.ts";
-import { queueStateToWords, type QueueStateWords } from "../../../virtio/constants/queue_state.ts";
-import { QUEUE_SIZE_MAX } from "../../../virtio/constants/ring.ts";
-import { STATUS } from "../../../virtio/constants/status.ts";
+import { FEATURE } from "../../../virtio/spec/features.ts";
+import { NO_VECTOR } from "../../../virtio/spec/pci.ts";
+import { queueStateToWords, type QueueStateWords } from "../../../virtio/spec/queue_state.ts";
+import { QUEUE_SIZE_MAX } from "../../../virtio/spec/ring.ts";
+import { STATUS } from "../../../virtio/spec/status.ts";
 import type { DmaTable } from "../../../vfio/vfio_user/dma_table.ts";
 import type { DeviceQueue, DeviceQueueOwner } from "../queue/device_queue.ts";
 import { honestQueue, queueSetup, type RingPlace } from "../queue/setup.ts";

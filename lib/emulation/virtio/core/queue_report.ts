@@ -3,16 +3,16 @@
  *
  * @module
  */
-import { FEATURE } from "../../../virtio/constants/features.ts";
-import { NO_VECTOR } from "../../../virtio/constants/pci.ts";
-import type { FunctionQueues, QueueView, RingView } from "../../../virtio/constants/queue_view.ts";
+import { FEATURE } from "../../../virtio/spec/features.ts";
+import { NO_VECTOR } from "../../../virtio/spec/pci.ts";
+import type { FunctionQueues, QueueView, RingView } from "../../../virtio/view/queue_view.ts";
 import {
   decodeRing,
   type RingAreas,
   ringBytes,
   type RingImage,
   type RingShape,
-} from "../../../virtio/constants/ring_image.ts";
+} from "../../../virtio/view/ring_image.ts";
 import type { DmaTable } from "../../../vfio/vfio_user/dma_table.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import type { CoreQueue } from "./queue.ts";

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { DRAFT_FEATURE, FEATURE, featureNames } from "../../../virtio/constants/features.ts";
-import { NO_VECTOR } from "../../../virtio/constants/pci.ts";
-import { STATUS } from "../../../virtio/constants/status.ts";
+import { DRAFT_FEATURE, FEATURE, featureNames } from "../../../virtio/spec/features.ts";
+import { NO_VECTOR } from "../../../virtio/spec/pci.ts";
+import { STATUS } from "../../../virtio/spec/status.ts";
 import type { DmaTable } from "../../../vfio/vfio_user/dma_table.ts";
 import type { DeviceModel } from "../../device_model.ts";
 import type { AdminEngine } from "../admin/engine.ts";

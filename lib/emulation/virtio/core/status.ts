@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { STATUS } from "../../../virtio/constants/status.ts";
+import { STATUS } from "../../../virtio/spec/status.ts";
 
 /** Bits that this device knows: SUSPEND needs a feature that it does not offer. */
 const KNOWN = STATUS.acknowledge | STATUS.driver | STATUS.driverOk | STATUS.featuresOk |

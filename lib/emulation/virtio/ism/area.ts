@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ISM_PERM, ISM_SHM } from "../../../virtio/constants/ism.ts";
+import { ISM_PERM, ISM_SHM } from "../../../virtio/spec/ism.ts";
 import type { RegionArea } from "../../../vfio/device.ts";
 import type { ServedMapping } from "../../../vfio/vfio_user/served_device.ts";
 import type { ModelSharedMemory, SharedMemoryArea } from "../../device_model.ts";

@@ -18,8 +18,8 @@ import {
   ISM_QUERY_REPLY,
   ISM_TOKEN,
   type IsmCommandName,
-} from "../../../virtio/constants/ism.ts";
-import { NO_VECTOR } from "../../../virtio/constants/pci.ts";
+} from "../../../virtio/spec/ism.ts";
+import { NO_VECTOR } from "../../../virtio/spec/pci.ts";
 import type { DeviceCore } from "../../device_model.ts";
 import type { Chain } from "../queue/chain.ts";
 import type { IsmDomain, IsmMemorySource, IsmRefusal } from "./domain.ts";

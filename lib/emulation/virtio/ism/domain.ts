@@ -5,7 +5,7 @@
  */
 import { errnoNumber, SyscallError } from "../../../../ffi/mod.ts";
 import { RingsideError, UsageError } from "../../../errors/mod.ts";
-import { ISM_ACK, ISM_PERM } from "../../../virtio/constants/ism.ts";
+import { ISM_ACK, ISM_PERM } from "../../../virtio/spec/ism.ts";
 import { RegionMemory } from "./memory.ts";
 import { ALLOCATOR_PERMISSIONS, type Attachment, type IsmDriver, IsmMember, IsmRegion } from "./region.ts";
 

@@ -8,7 +8,7 @@ import {
   ISM_EVENT_ATTACH_DETACH,
   ISM_EVENT_BUFFER_FREE,
   ISM_EVENT_UPDATE,
-} from "../../../virtio/constants/ism.ts";
+} from "../../../virtio/spec/ism.ts";
 
 /** An event, as its fields go into the driver's buffer. */
 export type IsmEvent =

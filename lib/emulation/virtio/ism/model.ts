@@ -5,8 +5,8 @@
  */
 import { UsageError } from "../../../errors/mod.ts";
 import { integer } from "../../../errors/records.ts";
-import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
-import { ISM_CONFIG, ISM_FEATURE, ISM_QUEUE } from "../../../virtio/constants/ism.ts";
+import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
+import { ISM_CONFIG, ISM_FEATURE, ISM_QUEUE } from "../../../virtio/spec/ism.ts";
 import type { IsmTopology } from "../../topology_ism.ts";
 import type { DeviceCore, DeviceModel } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ISM_DEFAULT_PERMISSIONS, ISM_PERM } from "../../../virtio/constants/ism.ts";
+import { ISM_DEFAULT_PERMISSIONS, ISM_PERM } from "../../../virtio/spec/ism.ts";
 import { ChunkMap } from "./chunks.ts";
 import { EventBacklog, type IsmEvent } from "./events.ts";
 import type { RegionMemory } from "./memory.ts";

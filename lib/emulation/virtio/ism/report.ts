@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ISM_PERM } from "../../../virtio/constants/ism.ts";
+import { ISM_PERM } from "../../../virtio/spec/ism.ts";
 import type { IsmDomain } from "./domain.ts";
 
 /** A device of a domain. */

@@ -9,7 +9,7 @@ import {
   LEGACY_NOTIFY_ENTRIES,
   LEGACY_NOTIFY_FLAG,
   LEGACY_NOTIFY_INFO,
-} from "../../../virtio/constants/admin.ts";
+} from "../../../virtio/spec/admin.ts";
 import type { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import { type AdminCommand, encodeOutcome, writeAnswer } from "../admin/command_chain.ts";

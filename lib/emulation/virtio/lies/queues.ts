@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { DESC_FLAG } from "../../../virtio/constants/ring.ts";
+import { DESC_FLAG } from "../../../virtio/spec/ring.ts";
 import type { Chain } from "../queue/chain.ts";
 import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "../queue/device_queue.ts";
 import { PackedDeviceQueue } from "../queue/packed.ts";

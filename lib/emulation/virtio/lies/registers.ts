@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { STATUS } from "../../../virtio/constants/status.ts";
+import { STATUS } from "../../../virtio/spec/status.ts";
 import type { ServedDoorbell } from "../../../vfio/vfio_user/served_device.ts";
 import type { DeviceModel } from "../../device_model.ts";
 import type { ResetKind, VendorCapability } from "../../pci_function.ts";

@@ -11,7 +11,7 @@ import {
   NET_CTRL_MQ,
   NET_CTRL_RX,
   NET_FEATURE,
-} from "../../../virtio/constants/net.ts";
+} from "../../../virtio/spec/net.ts";
 import type { Chain } from "../queue/chain.ts";
 import { macHigh, macLow } from "./mac_address.ts";
 import type { ReceiveFilter } from "./filter.ts";

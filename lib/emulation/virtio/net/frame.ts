@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { NET_HDR_BYTES } from "../../../virtio/constants/net.ts";
+import { NET_HDR_BYTES } from "../../../virtio/spec/net.ts";
 import { Chain } from "../queue/chain.ts";
 import { macHigh, macLow } from "./mac_address.ts";
 

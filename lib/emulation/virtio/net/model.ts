@@ -7,7 +7,7 @@
  * @module
  */
 import { integer } from "../../../errors/records.ts";
-import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
+import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
 import {
   ETHERNET_HEADER_BYTES,
   MAC_BYTES,
@@ -21,7 +21,7 @@ import {
   netControlQueue,
   type NetFeatureName,
   netQueues,
-} from "../../../virtio/constants/net.ts";
+} from "../../../virtio/spec/net.ts";
 import type { DeviceCore, DeviceModel, ModelParts } from "../../device_model.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import { LegacyFraming } from "../queue/legacy_framing.ts";

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { netCvqCfgPart, readNetCvqCfgPart } from "../../../virtio/constants/device_part_values.ts";
-import { type DevicePart, partBytes } from "../../../virtio/constants/device_parts.ts";
+import { netCvqCfgPart, readNetCvqCfgPart } from "../../../virtio/spec/device_part_values.ts";
+import { type DevicePart, partBytes } from "../../../virtio/spec/device_parts.ts";
 import {
   NET_CTRL_CLASS,
   NET_CTRL_MAC,
@@ -12,7 +12,7 @@ import {
   NET_CTRL_RX,
   NET_CTRL_VLAN,
   NET_FEATURE,
-} from "../../../virtio/constants/net.ts";
+} from "../../../virtio/spec/net.ts";
 import type { ModelParts } from "../../device_model.ts";
 import { carryOut, type ControlBytes, type NetControlTarget } from "./control.ts";
 import { AddressTable, ReceiveFilter } from "./filter.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { NET_HDR } from "../../../virtio/constants/net.ts";
+import { NET_HDR } from "../../../virtio/spec/net.ts";
 import type { DmaRegion } from "../../../vfio/vfio_user/dma_table.ts";
 import { Chain } from "../queue/chain.ts";
 import { copyChain } from "../queue/chain_copy.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { DmaTable } from "../../../vfio/vfio_user/dma_table.ts";
-import type { QueueState } from "../../../virtio/constants/queue_state.ts";
+import type { QueueState } from "../../../virtio/spec/queue_state.ts";
 import type { Chain } from "./chain.ts";
 
 /** What a queue needs of the device that it belongs to. */

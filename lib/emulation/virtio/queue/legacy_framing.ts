@@ -5,9 +5,9 @@
  *
  * @module
  */
-import { BLK_HEADER_BYTES } from "../../../virtio/constants/blk.ts";
-import { FEATURE } from "../../../virtio/constants/features.ts";
-import { NET_CTRL_CLASS, NET_CTRL_MAC } from "../../../virtio/constants/net.ts";
+import { BLK_HEADER_BYTES } from "../../../virtio/spec/blk.ts";
+import { FEATURE } from "../../../virtio/spec/features.ts";
+import { NET_CTRL_CLASS, NET_CTRL_MAC } from "../../../virtio/spec/net.ts";
 import type { DeviceCore } from "../../device_model.ts";
 import type { Chain } from "./chain.ts";
 

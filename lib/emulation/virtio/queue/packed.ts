@@ -4,8 +4,8 @@
  * @module
  */
 import { UsageError } from "../../../errors/mod.ts";
-import type { QueueState } from "../../../virtio/constants/queue_state.ts";
-import { DESC_FLAG, EVENT_SUPPRESS, PACKED_ALIGN, QUEUE_SIZE_MAX } from "../../../virtio/constants/ring.ts";
+import type { QueueState } from "../../../virtio/spec/queue_state.ts";
+import { DESC_FLAG, EVENT_SUPPRESS, PACKED_ALIGN, QUEUE_SIZE_MAX } from "../../../virtio/spec/ring.ts";
 import type { Chain } from "./chain.ts";
 import type { DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
 import { DeviceRing, misaligned } from "./ring.ts";

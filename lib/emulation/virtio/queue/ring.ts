@@ -5,8 +5,8 @@
  */
 import { UsageError } from "../../../errors/mod.ts";
 import type { DmaRegion, DmaTable } from "../../../vfio/vfio_user/dma_table.ts";
-import type { QueueState } from "../../../virtio/constants/queue_state.ts";
-import { DESC_FLAG } from "../../../virtio/constants/ring.ts";
+import type { QueueState } from "../../../virtio/spec/queue_state.ts";
+import { DESC_FLAG } from "../../../virtio/spec/ring.ts";
 import type { Chain } from "./chain.ts";
 import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
 

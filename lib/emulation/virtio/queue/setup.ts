@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { FEATURE } from "../../../virtio/constants/features.ts";
+import { FEATURE } from "../../../virtio/spec/features.ts";
 import {
   type QueueState,
   queueStateFromWords,
   type QueueStateWords,
-} from "../../../virtio/constants/queue_state.ts";
+} from "../../../virtio/spec/queue_state.ts";
 import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
 import { checkPackedSetup, checkPackedState, PackedDeviceQueue } from "./packed.ts";
 import { checkSplitSetup, SplitDeviceQueue } from "./split.ts";

@@ -4,14 +4,14 @@
  * @module
  */
 import { UsageError } from "../../../errors/mod.ts";
-import type { QueueState } from "../../../virtio/constants/queue_state.ts";
+import type { QueueState } from "../../../virtio/spec/queue_state.ts";
 import {
   AVAIL_NO_INTERRUPT,
   DESC_FLAG,
   QUEUE_SIZE_MAX,
   SPLIT_ALIGN,
   USED_NO_NOTIFY,
-} from "../../../virtio/constants/ring.ts";
+} from "../../../virtio/spec/ring.ts";
 import type { Chain } from "./chain.ts";
 import type { DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
 import { DeviceRing, misaligned } from "./ring.ts";

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { DEVICE_ID } from "../../../virtio/constants/device_id.ts";
-import { ENTROPY_CONFIG_BYTES, ENTROPY_QUEUE } from "../../../virtio/constants/entropy.ts";
+import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
+import { ENTROPY_CONFIG_BYTES, ENTROPY_QUEUE } from "../../../virtio/spec/entropy.ts";
 import type { DeviceCore, DeviceModel, ModelParts } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";
 

@@ -2,7 +2,7 @@
 import type { DeviceCore, DeviceModel } from "../../../../lib/emulation/device_model.ts";
 import { Chain } from "../../../../lib/emulation/virtio/queue/chain.ts";
 import { PciView, type PciViewOptions } from "../../../../lib/emulation/virtio/views/pci/view.ts";
-import { FEATURE } from "../../../../lib/virtio/constants/mod.ts";
+import { FEATURE } from "../../../../lib/virtio/spec/mod.ts";
 import { FakeFunction } from "./fake_machine.ts";
 
 export const RULES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;

@@ -7,7 +7,7 @@ import { assertEquals } from "@std/assert";
 import { NetModel, type NetModelOptions } from "../../../../lib/emulation/virtio/net/model.ts";
 import type { NetSwitch } from "../../../../lib/emulation/virtio/net/switch.ts";
 import { PciView } from "../../../../lib/emulation/virtio/views/pci/view.ts";
-import { FEATURE, NET_FEATURE, netControlQueue } from "../../../../lib/virtio/constants/mod.ts";
+import { FEATURE, NET_FEATURE, netControlQueue } from "../../../../lib/virtio/spec/mod.ts";
 import type { FakeRing } from "./fake_client.ts";
 import { FakeFunction } from "./fake_machine.ts";
 

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { NotFoundError, UsageError } from "../../../../lib/errors/mod.ts";
 import { createVirtioModels } from "../../../../lib/emulation/virtio/models.ts";
 import { LyingPciView } from "../../../../lib/emulation/virtio/lies/registers.ts";
-import { FEATURE, NET_FEATURE } from "../../../../lib/virtio/constants/mod.ts";
+import { FEATURE, NET_FEATURE } from "../../../../lib/virtio/spec/mod.ts";
 import { FakeFunction } from "./fake_machine.ts";
 import { mac } from "./fake_nic.ts";
 

@@ -6,7 +6,7 @@ import {
   ADMIN_QUALIFIER,
   ADMIN_STATUS,
   adminOpcodeName,
-} from "../../../../lib/virtio/constants/admin.ts";
+} from "../../../../lib/virtio/spec/admin.ts";
 import { AdminCommandError } from "../../../../lib/virtio/admin/error.ts";
 import { FakeOwner, FIRST, standardAnswer } from "./fake_owner.ts";
 

@@ -15,7 +15,7 @@ import {
 import { AdminCommandError, AdminTimeoutError } from "../../../../lib/virtio/admin/error.ts";
 import { adminFrameSize, decodeAdminReply, prepareAdminReply } from "../../../../lib/virtio/admin/frame.ts";
 import type { LegacyNotifyArea } from "../../../../lib/virtio/admin/legacy_access.ts";
-import { encodePartHeaders, encodeParts, partHeader } from "../../../../lib/virtio/constants/device_parts.ts";
+import { encodePartHeaders, encodeParts, partHeader } from "../../../../lib/virtio/spec/device_parts.ts";
 import { campaign, Random, rounds } from "../../../random.ts";
 import {
   ALL_OPCODES,

@@ -13,7 +13,7 @@ import {
   encodePartHeaders,
   encodeParts,
   partHeader,
-} from "../../../../lib/virtio/constants/device_parts.ts";
+} from "../../../../lib/virtio/spec/device_parts.ts";
 import {
   ALL_OPCODES,
   type FakeAnswer,

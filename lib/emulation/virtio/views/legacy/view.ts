@@ -8,8 +8,8 @@ import {
   LEGACY_CFG_BYTES,
   LEGACY_RING_ALIGN,
   type LegacyRegisterName,
-} from "../../../../virtio/constants/legacy.ts";
-import { NO_VECTOR } from "../../../../virtio/constants/pci.ts";
+} from "../../../../virtio/spec/legacy.ts";
+import { NO_VECTOR } from "../../../../virtio/spec/pci.ts";
 import type { MemberLegacy, NotifyArea } from "../../admin/handler.ts";
 import type { VirtioCore } from "../../core/core.ts";
 import { LEGACY_BLOCK, LegacyDriver, type LegacyOptions } from "../../core/legacy_driver.ts";

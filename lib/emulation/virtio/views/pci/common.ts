@@ -11,7 +11,7 @@ import {
   NO_VECTOR,
   QUEUE_STATE_CFG,
   type QueueStateRegisterName,
-} from "../../../../virtio/constants/pci.ts";
+} from "../../../../virtio/spec/pci.ts";
 import type { VirtioCore } from "../../core/core.ts";
 import type { Selectors } from "../../core/view.ts";
 import { byByte } from "../by_byte.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ISR, NO_VECTOR } from "../../../../virtio/constants/pci.ts";
+import { ISR, NO_VECTOR } from "../../../../virtio/spec/pci.ts";
 import type { PciFunctionPort } from "../../../pci_function.ts";
 
 /** The ISR byte, and who hears of it. */

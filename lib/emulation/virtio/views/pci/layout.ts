@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { COMMON_CFG, COMMON_CFG_BYTES } from "../../../../virtio/constants/pci.ts";
+import { COMMON_CFG, COMMON_CFG_BYTES } from "../../../../virtio/spec/pci.ts";
 import type { BarDeclaration, MsixDeclaration, VendorCapability } from "../../../pci_function.ts";
 
 /** BAR of the virtio structures: 64 bits wide, prefetchable, so that VFs' BARs may lie above 4 GiB. */

@@ -6,10 +6,10 @@
  */
 import type { OwnedFd } from "../../../../../ffi/mod.ts";
 import { UsageError } from "../../../../errors/mod.ts";
-import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_VENDOR_ID } from "../../../../virtio/constants/device_id.ts";
-import { FEATURE } from "../../../../virtio/constants/features.ts";
-import type { FunctionQueues } from "../../../../virtio/constants/queue_view.ts";
-import { STATUS } from "../../../../virtio/constants/status.ts";
+import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_VENDOR_ID } from "../../../../virtio/spec/device_id.ts";
+import { FEATURE } from "../../../../virtio/spec/features.ts";
+import type { FunctionQueues } from "../../../../virtio/view/queue_view.ts";
+import { STATUS } from "../../../../virtio/spec/status.ts";
 import type { DmaTable } from "../../../../vfio/vfio_user/dma_table.ts";
 import type {
   ServedDoorbell,

@@ -15,7 +15,7 @@ import type {
 } from "../../../../../lib/emulation/virtio/admin/handler.ts";
 import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { RngModel } from "../../../../../lib/emulation/virtio/rng/model.ts";
-import type { DevicePart } from "../../../../../lib/virtio/constants/device_parts.ts";
+import type { DevicePart } from "../../../../../lib/virtio/spec/device_parts.ts";
 import { FakeFunction } from "../fake_machine.ts";
 
 /** VERSION_1, ACCESS_PLATFORM, SR_IOV, ADMIN_VQ. */

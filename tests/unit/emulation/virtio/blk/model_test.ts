@@ -3,7 +3,7 @@ import { O, OwnedFd, readFile, removeFile, resizeFile } from "../../../../../ffi
 import { BlkModel, type BlkModelOptions } from "../../../../../lib/emulation/virtio/blk/model.ts";
 import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { UsageError } from "../../../../../lib/errors/mod.ts";
-import { BLK_FEATURE, FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
+import { BLK_FEATURE, FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { Random } from "../../../../random.ts";
 import { FakeFunction } from "../fake_machine.ts";
 

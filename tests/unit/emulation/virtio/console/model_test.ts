@@ -2,7 +2,7 @@ import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { UnsupportedError, UsageError } from "../../../../../lib/errors/mod.ts";
 import { ConsoleModel, type ConsoleModelOptions } from "../../../../../lib/emulation/virtio/console/model.ts";
 import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
-import { CONSOLE_FEATURE, FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
+import { CONSOLE_FEATURE, FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { FakeFunction } from "../fake_machine.ts";
 
 const RULES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;

@@ -6,7 +6,7 @@ import { VirtioCore } from "../../../../../lib/emulation/virtio/core/core.ts";
 import { LegacyDriver } from "../../../../../lib/emulation/virtio/core/legacy_driver.ts";
 import type { VirtioView } from "../../../../../lib/emulation/virtio/core/view.ts";
 import { RngModel } from "../../../../../lib/emulation/virtio/rng/model.ts";
-import { FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
+import { FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { FakeClient, FakeRing } from "../fake_client.ts";
 
 const RULES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;

@@ -26,7 +26,7 @@ import {
   statusPart,
   vqCfgPart,
   vqNotifyCfgPart,
-} from "../../../../../lib/virtio/constants/mod.ts";
+} from "../../../../../lib/virtio/spec/mod.ts";
 import { BASE } from "../fake_client.ts";
 import { Random } from "../../../../random.ts";
 import { FakeFunction } from "../fake_machine.ts";

@@ -11,7 +11,7 @@ import {
   resizeFile,
 } from "../../../../../ffi/mod.ts";
 import { IsmDomains } from "../../../../../lib/emulation/virtio/ism/domain.ts";
-import { ISM_FEATURE } from "../../../../../lib/virtio/constants/ism.ts";
+import { ISM_FEATURE } from "../../../../../lib/virtio/spec/ism.ts";
 import { DmaRegion, DmaTable } from "../../../../../lib/vfio/vfio_user/dma_table.ts";
 import { mapDma } from "../../../../../lib/vfio/vfio_user/server_dma.ts";
 import { DMA_MAP_FLAG, dmaMap } from "../../../../../lib/vfio/vfio_user/protocol.ts";

@@ -7,7 +7,7 @@ import { createMemfd, MappedMemory } from "../../../../../ffi/mod.ts";
 import { IsmDomains } from "../../../../../lib/emulation/virtio/ism/domain.ts";
 import { IsmModel, type IsmModelOptions } from "../../../../../lib/emulation/virtio/ism/model.ts";
 import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
-import { FEATURE, ISM_FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
+import { FEATURE, ISM_FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { DmaRegion } from "../../../../../lib/vfio/vfio_user/dma_table.ts";
 import { FakeFunction } from "../fake_machine.ts";
 

@@ -4,7 +4,7 @@ import { DEVICE_FAMILY, type DeviceLie } from "../../../../../lib/emulation/virt
 import { parseLie } from "../../../../../lib/emulation/virtio/lies/lie.ts";
 import { PACKED_LIES, QUEUE_LIES } from "../../../../../lib/emulation/virtio/lies/queues.ts";
 import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
-import { FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
+import { FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { FakeFunction } from "../fake_machine.ts";
 import { mac } from "../fake_nic.ts";
 import { capabilityBytes } from "../capability_bytes.ts";

@@ -3,7 +3,7 @@ import { UsageError } from "../../../../../lib/errors/mod.ts";
 import { NetModel } from "../../../../../lib/emulation/virtio/net/model.ts";
 import { FILTER_ENTRIES } from "../../../../../lib/emulation/virtio/net/filter.ts";
 import { NetSwitch } from "../../../../../lib/emulation/virtio/net/switch.ts";
-import { FEATURE, NET_FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
+import { FEATURE, NET_FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { FakeNic, FEATURES, frame, mac, macBytes, udp } from "../fake_nic.ts";
 
 const MQ = FEATURES | NET_FEATURE.MQ;

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { NetModel } from "../../../../../lib/emulation/virtio/net/model.ts";
 import { NetSwitch } from "../../../../../lib/emulation/virtio/net/switch.ts";
 import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
-import { DRAFT_FEATURE, FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
+import { DRAFT_FEATURE, FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { FakeClient, FakeRing } from "../fake_client.ts";
 import { campaign, Random, rounds } from "../../../../random.ts";
 import { FakePort } from "../fake_machine.ts";

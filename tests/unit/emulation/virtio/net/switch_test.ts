@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { NetSwitch } from "../../../../../lib/emulation/virtio/net/switch.ts";
-import { FEATURE, NET_FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
+import { FEATURE, NET_FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { Random } from "../../../../random.ts";
 import { BROADCAST, FakeNic, FEATURES, frame, mac } from "../fake_nic.ts";
 

@@ -14,7 +14,7 @@ import { SplitDeviceQueue } from "../../../../../lib/emulation/virtio/queue/spli
 import type { DmaAccess } from "../../../../../lib/memory/mod.ts";
 import { DmaRegion, DmaTable } from "../../../../../lib/vfio/vfio_user/dma_table.ts";
 import { CopiedFile } from "../../../../../lib/vfio/vfio_user/far_memory.ts";
-import { FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
+import { FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { createVirtqueue } from "../../../../../lib/virtio/queue/create.ts";
 import { usedBurst } from "../../../../../lib/virtio/queue/used_burst.ts";
 import { FakeTransport } from "../../../virtio/fake_transport.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { RngModel } from "../../../../../lib/emulation/virtio/rng/model.ts";
 import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
-import { FEATURE } from "../../../../../lib/virtio/constants/mod.ts";
+import { FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { FakeFunction } from "../fake_machine.ts";
 import { capabilityBytes } from "../capability_bytes.ts";
 

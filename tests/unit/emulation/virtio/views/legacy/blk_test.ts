@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { BlkModel, type BlkModelOptions } from "../../../../../../lib/emulation/virtio/blk/model.ts";
-import { BLK_FEATURE, FEATURE } from "../../../../../../lib/virtio/constants/mod.ts";
+import { BLK_FEATURE, FEATURE } from "../../../../../../lib/virtio/spec/mod.ts";
 import { Random } from "../../../../../random.ts";
 import { FakeLegacy } from "../../fake_legacy.ts";
 

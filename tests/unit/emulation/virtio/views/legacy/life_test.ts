@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { RngModel } from "../../../../../../lib/emulation/virtio/rng/model.ts";
-import { commonCfgPart, featuresPart } from "../../../../../../lib/virtio/constants/device_part_values.ts";
-import { DEV_PART, FEATURE } from "../../../../../../lib/virtio/constants/mod.ts";
+import { commonCfgPart, featuresPart } from "../../../../../../lib/virtio/spec/device_part_values.ts";
+import { DEV_PART, FEATURE } from "../../../../../../lib/virtio/spec/mod.ts";
 import { FakeRing } from "../../fake_client.ts";
 import { FakeLegacy } from "../../fake_legacy.ts";
 

@@ -1,7 +1,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { NetModel, type NetModelOptions } from "../../../../../../lib/emulation/virtio/net/model.ts";
 import { NetSwitch } from "../../../../../../lib/emulation/virtio/net/switch.ts";
-import { FEATURE, NET_FEATURE } from "../../../../../../lib/virtio/constants/mod.ts";
+import { FEATURE, NET_FEATURE } from "../../../../../../lib/virtio/spec/mod.ts";
 import { Random } from "../../../../../random.ts";
 import { FakeLegacy } from "../../fake_legacy.ts";
 import { BROADCAST, FakeNic, frame, mac, macBytes, udp } from "../../fake_nic.ts";

@@ -7,7 +7,7 @@ import { NetModel } from "../../../../../../lib/emulation/virtio/net/model.ts";
 import { NetSwitch } from "../../../../../../lib/emulation/virtio/net/switch.ts";
 import { PciView } from "../../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { RngModel } from "../../../../../../lib/emulation/virtio/rng/model.ts";
-import { FEATURE, NET_FEATURE } from "../../../../../../lib/virtio/constants/mod.ts";
+import { FEATURE, NET_FEATURE } from "../../../../../../lib/virtio/spec/mod.ts";
 import { campaign, Random, rounds } from "../../../../../random.ts";
 import { FakeLegacy } from "../../fake_legacy.ts";
 import { mac } from "../../fake_nic.ts";

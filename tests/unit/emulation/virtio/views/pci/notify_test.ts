@@ -1,6 +1,6 @@
 /** The PCI front: interrupts and doorbells. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { FEATURE } from "../../../../../../lib/virtio/constants/mod.ts";
+import { FEATURE } from "../../../../../../lib/virtio/spec/mod.ts";
 import type { FakeFunction } from "../../fake_machine.ts";
 import { echo, RULES } from "../../echo.ts";
 

@@ -1,6 +1,6 @@
 /** The PCI front: registers of queues, reset of one queue, vectors. */
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { FEATURE } from "../../../../../../lib/virtio/constants/mod.ts";
+import { FEATURE } from "../../../../../../lib/virtio/spec/mod.ts";
 import { echo, RULES } from "../../echo.ts";
 
 Deno.test("2.2 queue_size takes powers of two up to the maximum, while the queue is disabled", () => {

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { createVirtioModels } from "../../../../../../lib/emulation/virtio/models.ts";
 import type { BehaviourOptions } from "../../../../../../lib/emulation/pci_function.ts";
-import { DRAFT_FEATURE, FEATURE } from "../../../../../../lib/virtio/constants/mod.ts";
+import { DRAFT_FEATURE, FEATURE } from "../../../../../../lib/virtio/spec/mod.ts";
 import { FakeRing } from "../../fake_client.ts";
 import { FakeFunction } from "../../fake_machine.ts";
 import { FakePackedRing } from "../../fake_packed_ring.ts";

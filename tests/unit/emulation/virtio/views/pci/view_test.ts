@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { UsageError } from "../../../../../../lib/errors/mod.ts";
 import { PciView } from "../../../../../../lib/emulation/virtio/views/pci/view.ts";
-import { FEATURE } from "../../../../../../lib/virtio/constants/mod.ts";
+import { FEATURE } from "../../../../../../lib/virtio/spec/mod.ts";
 import { FakeRing } from "../../fake_client.ts";
 import { Echo, echo, RULES } from "../../echo.ts";
 import { capabilityBytes } from "../../capability_bytes.ts";

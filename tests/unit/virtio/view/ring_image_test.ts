@@ -1,8 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { UsageError } from "../../../lib/errors/mod.ts";
-import { decodeRing, ringBytes, type RingShape } from "../../../lib/virtio/constants/ring_image.ts";
-import type { QueueState } from "../../../lib/virtio/mod.ts";
-import { campaign, Random, rounds } from "../../random.ts";
+import { UsageError } from "../../../../lib/errors/mod.ts";
+import { decodeRing, ringBytes, type RingShape } from "../../../../lib/virtio/view/ring_image.ts";
+import type { QueueState } from "../../../../lib/virtio/mod.ts";
+import { campaign, Random, rounds } from "../../../random.ts";
 
 function areas(shape: RingShape) {
   const bytes = ringBytes(shape);

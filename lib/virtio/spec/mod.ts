@@ -7,7 +7,6 @@ export * from "./admin.ts";
 export * from "./blk.ts";
 export * from "./console.ts";
 export * from "./device_id.ts";
-export * from "./device_part_text.ts";
 export * from "./device_part_values.ts";
 export * from "./device_parts.ts";
 export * from "./entropy.ts";
@@ -17,9 +16,7 @@ export * from "./legacy.ts";
 export * from "./net.ts";
 export * from "./pci.ts";
 export * from "./queue_state.ts";
-export * from "./queue_view.ts";
 export * from "./ring.ts";
-export type * from "./ring_image.ts";
 export * from "./status.ts";
 // What the tables above are made of.
 export type { Profile } from "../transport/transport.ts";

@@ -7,7 +7,7 @@
  * @module
  */
 import { UsageError } from "../../errors/mod.ts";
-import type { QueueState } from "./queue_state.ts";
+import type { QueueState } from "../spec/queue_state.ts";
 import {
   AVAIL_OFFSET,
   DESC_FLAG,
@@ -15,7 +15,7 @@ import {
   packedRingBytes,
   splitRingBytes,
   USED_OFFSET,
-} from "./ring.ts";
+} from "../spec/ring.ts";
 
 /** A ring's three areas, as bytes; a copy, or memory that the other side changes meanwhile. */
 export interface RingAreas {

@@ -16,7 +16,7 @@ import {
   consoleQueues,
   featureBit,
   featureName,
-} from "../../../../lib/virtio/constants/mod.ts";
+} from "../../../../lib/virtio/spec/mod.ts";
 
 function layout(struct: { sizeBytes: number; fields: object }): Record<string, string> {
   const fields = Object.entries(struct.fields) as [string, { offset: number; type: string }][];

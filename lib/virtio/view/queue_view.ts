@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { QueueState } from "./queue_state.ts";
+import type { QueueState } from "../spec/queue_state.ts";
 import type { RingImage } from "./ring_image.ts";
 
 /** One queue. */

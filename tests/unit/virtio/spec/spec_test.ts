@@ -23,7 +23,7 @@ import {
   statusNames,
   USED_OFFSET,
   VIRTQ_DESC,
-} from "../../../../lib/virtio/constants/mod.ts";
+} from "../../../../lib/virtio/spec/mod.ts";
 
 Deno.test("1.1 status bits by name", () => {
   assertEquals(statusNames(0), []);

@@ -6,9 +6,9 @@
 import { requireType } from "../../errors/doors.ts";
 import { shown, UsageError } from "../../errors/mod.ts";
 import { integer, isList, object } from "../../errors/records.ts";
-import { DEV_PART, DEV_PART_OPTIONAL, devPartName } from "./admin.ts";
-import { deviceTypeName } from "./device_id.ts";
-import { checkPart, type DevicePart, partOrderProblem, partProblem } from "./device_parts.ts";
+import { DEV_PART, DEV_PART_OPTIONAL, devPartName } from "../spec/admin.ts";
+import { deviceTypeName } from "../spec/device_id.ts";
+import { checkPart, type DevicePart, partOrderProblem, partProblem } from "../spec/device_parts.ts";
 import {
   readCommonCfgPart,
   readFeaturesPart,
@@ -16,8 +16,8 @@ import {
   readStatusPart,
   readVqCfgPart,
   readVqNotifyCfgPart,
-} from "./device_part_values.ts";
-import { featureNames } from "./features.ts";
+} from "../spec/device_part_values.ts";
+import { featureNames } from "../spec/features.ts";
 import {
   MAC_BYTES,
   NET_CTRL_ANNOUNCE,
@@ -26,8 +26,8 @@ import {
   NET_CTRL_MQ,
   NET_CTRL_RX,
   NET_CTRL_VLAN,
-} from "./net.ts";
-import { describeStatus } from "./status.ts";
+} from "../spec/net.ts";
+import { describeStatus } from "../spec/status.ts";
 
 /** One part in words. */
 export interface DevicePartView {

@@ -1,11 +1,10 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { ProtocolError, UsageError } from "../../../lib/errors/mod.ts";
+import { ProtocolError, UsageError } from "../../../../lib/errors/mod.ts";
 import {
   checkParts,
   commonCfgPart,
   decodePartHeaders,
   decodeParts,
-  describeParts,
   DEV_PART,
   DEV_PART_OPTIONAL,
   DEVICE_ID,
@@ -15,7 +14,6 @@ import {
   encodeParts,
   FEATURE,
   featuresPart,
-  loadParts,
   NET_FEATURE,
   netCvqCfgPart,
   orderParts,
@@ -27,11 +25,11 @@ import {
   readStatusPart,
   readVqCfgPart,
   readVqNotifyCfgPart,
-  saveParts,
   statusPart,
   vqCfgPart,
   vqNotifyCfgPart,
-} from "../../../lib/virtio/constants/mod.ts";
+} from "../../../../lib/virtio/spec/mod.ts";
+import { describeParts, loadParts, saveParts } from "../../../../lib/virtio/admin/device_part_text.ts";
 
 const NET = DEVICE_ID.net;
 const QUEUE = {
