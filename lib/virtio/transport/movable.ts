@@ -11,16 +11,59 @@ import { SharedDmaSpace } from "../../memory/mod.ts";
 import { FEATURE, featureNames } from "../spec/features.ts";
 import type { InterruptVector } from "../../wait/interrupt_vector.ts";
 import type { Lifeline } from "../../wait/lifeline.ts";
-import type { QueueView } from "../view/queue_view.ts";
-import type {
-  Doorbell,
-  InterruptKind,
-  Profile,
-  QueueAddresses,
-  QueueStateAccess,
-  SharedMemory,
-  VirtioTransport,
-} from "./transport.ts";
+import type { Doorbell, InterruptKind, SharedMemory, VirtioTransport } from "./transport.ts";
+
+/** What is asked of the function that is the current one, and is for it to answer or to refuse: whatever this class does not do itself. */
+const FORWARDED: Readonly<Record<Exclude<keyof VirtioTransport, Own>, true>> = {
+  kind: true,
+  legacy: true,
+  profile: true,
+  deviceId: true,
+  ownFeatures: true,
+  name: true,
+  closed: true,
+  queueCount: true,
+  adminQueues: true,
+  vfMigrationCapable: true,
+  needsAccessPlatform: true,
+  readDeviceFeatures: true,
+  writeDriverFeatures: true,
+  driverFeatures: true,
+  readStatus: true,
+  writeStatus: true,
+  reset: true,
+  configSizeBytes: true,
+  configGeneration: true,
+  readConfig: true,
+  writeConfig: true,
+  queueMaxSize: true,
+  enableQueue: true,
+  queueEnabled: true,
+  resetQueue: true,
+  queueView: true,
+  queueState: true,
+  notifyPlace: true,
+  interruptCount: true,
+  setConfigVector: true,
+  setQueueVector: true,
+  readInterruptStatus: true,
+};
+type Own =
+  | "dma"
+  | "lifeline"
+  | "adoptDriverFeatures"
+  | "doorbell"
+  | "enableInterrupts"
+  | "disableInterrupts"
+  | "sharedMemory"
+  | "close"
+  | typeof Symbol.dispose;
+
+/** A transport, of which `FORWARDED` is the current function's. */
+export interface MovableTransport extends VirtioTransport {
+  /** Of the current function, under a driver that was opened on another. A driver that may move is not moved to. */
+  readonly adoptDriverFeatures?: never;
+}
 
 /**
  * Registers, doorbells, interrupts and memory of the function that is the current one.
@@ -32,18 +75,17 @@ import type {
  */
 export class MovableTransport implements VirtioTransport {
   static {
+    for (const name of Object.keys(FORWARDED) as (keyof typeof FORWARDED)[]) {
+      Object.defineProperty(this.prototype, name, {
+        get(this: MovableTransport): unknown {
+          const found: unknown = this.#current[name];
+          return typeof found === "function" ? found.bind(this.#current) : found;
+        },
+      });
+    }
     typedErrors(this);
   }
 
-  /** That of every function that it can be on. */
-  readonly kind: VirtioTransport["kind"];
-  /** Likewise. */
-  readonly legacy: boolean;
-  /** Likewise. */
-  readonly ownFeatures: bigint;
-  /** Meaning of bits 39–42. */
-  readonly profile: Profile;
-  readonly deviceId: number;
   /** Memory that every function reaches in its turn, at the same addresses. */
   readonly dma: SharedDmaSpace;
   readonly #doorbells = new Map<number, MovableDoorbell>();
@@ -53,17 +95,11 @@ export class MovableTransport implements VirtioTransport {
   /** Of the current function, as it gave them. */
   #vectors: readonly InterruptVector[] = [];
   #sharedMemoryUsed = false;
-  #closed = false;
 
   /** Begins on a function that no driver uses yet. The transport is this object's from now on, until it has moved away from it. */
   constructor(first: VirtioTransport) {
     requireType(first, "object", "new MovableTransport: first", "dma", "close", "enableInterrupts");
     this.#current = first;
-    this.kind = first.kind;
-    this.legacy = first.legacy;
-    this.ownFeatures = first.ownFeatures ?? 0n;
-    this.profile = first.profile;
-    this.deviceId = first.deviceId;
     this.dma = new SharedDmaSpace(first.dma);
   }
 
@@ -72,44 +108,9 @@ export class MovableTransport implements VirtioTransport {
     return this.#current;
   }
 
-  /** Address of the current function. */
-  get name(): string {
-    return this.#current.name;
-  }
-
-  /** True after `close`, here or of the current function. */
-  get closed(): boolean {
-    return this.#closed || this.#current.closed;
-  }
-
   /** That of the current function, whichever it is. */
   get lifeline(): Lifeline | undefined {
     return this.#current.lifeline === undefined ? undefined : this.#lifeline;
-  }
-
-  /** Queues, admin queues not counted. */
-  get queueCount(): number {
-    return this.#open().queueCount;
-  }
-
-  /** See `VirtioTransport`. */
-  get adminQueues(): { readonly first: number; readonly count: number } {
-    return this.#open().adminQueues ?? { first: 0, count: 0 };
-  }
-
-  /** See `VirtioTransport`. */
-  get vfMigrationCapable(): boolean {
-    return this.#open().vfMigrationCapable ?? false;
-  }
-
-  /** See `VirtioTransport`. */
-  get needsAccessPlatform(): boolean {
-    return this.#current.needsAccessPlatform ?? false;
-  }
-
-  /** As written last. */
-  get driverFeatures(): bigint {
-    return this.#current.driverFeatures;
   }
 
   /**
@@ -119,7 +120,7 @@ export class MovableTransport implements VirtioTransport {
    * ExhaustedError (an address is in use there), SyscallError
    */
   moveTo(to: VirtioTransport): void {
-    const from = this.#open();
+    const from = this.#current;
     this.#checkTarget(from, to);
     const { attached } = this.dma;
     // Functions of one IOMMU context reach the memory already.
@@ -165,15 +166,17 @@ export class MovableTransport implements VirtioTransport {
    */
   ringAll(): void {
     // With NOTIFICATION_DATA a notification says how far the ring is filled. What was said before the stop may be rounds ago, and mean something else by now.
-    const anyTime = (this.#open().driverFeatures & FEATURE.NOTIFICATION_DATA) === 0n;
+    this.#requireOpen();
+    const anyTime = (this.driverFeatures & FEATURE.NOTIFICATION_DATA) === 0n;
     for (const [queue, doorbell] of this.#doorbells) {
       // A queue that was reset meanwhile must not be notified.
-      if ((anyTime || doorbell.rung) && this.#current.queueEnabled(queue)) doorbell.repeat();
+      if ((anyTime || doorbell.rung) && this.queueEnabled(queue)) doorbell.repeat();
     }
     for (const eventFd of this.#interrupts?.eventFds ?? []) eventFd.signal();
   }
 
   #checkTarget(from: VirtioTransport, to: VirtioTransport): void {
+    this.#requireOpen();
     if (to === from) throw new UsageError(`${to.name} is the current function`);
     if (to.closed) throw new ClosedError(`virtio transport ${to.name}`);
     if (to.deviceId !== this.deviceId || to.profile !== this.profile || to.kind !== this.kind) {
@@ -209,87 +212,9 @@ export class MovableTransport implements VirtioTransport {
     }
   }
 
-  // ---- forwarded ----
-
-  /** See `VirtioTransport`. */
-  readDeviceFeatures(): bigint {
-    return this.#open().readDeviceFeatures();
-  }
-
-  /** See `VirtioTransport`. */
-  writeDriverFeatures(bits: bigint): void {
-    this.#open().writeDriverFeatures(bits);
-  }
-
-  /** See `VirtioTransport`. */
-  readStatus(): number {
-    return this.#open().readStatus();
-  }
-
-  /** See `VirtioTransport`. */
-  writeStatus(status: number): void {
-    this.#open().writeStatus(status);
-  }
-
-  /** See `VirtioTransport`. */
-  reset(timeoutMs?: number): void {
-    this.#open().reset(timeoutMs);
-  }
-
-  /** See `VirtioTransport`. */
-  get configSizeBytes(): number {
-    return this.#current.configSizeBytes;
-  }
-
-  /** See `VirtioTransport`. */
-  configGeneration(): number {
-    return this.#open().configGeneration();
-  }
-
-  /** See `VirtioTransport`. */
-  readConfig(offset: number, width: 1 | 2 | 4): number {
-    return this.#open().readConfig(offset, width);
-  }
-
-  /** See `VirtioTransport`. */
-  writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
-    this.#open().writeConfig(offset, width, value);
-  }
-
-  /** See `VirtioTransport`. */
-  queueMaxSize(queue: number): number {
-    return this.#open().queueMaxSize(queue);
-  }
-
-  /** See `VirtioTransport`. */
-  enableQueue(queue: number, addresses: QueueAddresses): void {
-    this.#open().enableQueue(queue, addresses);
-  }
-
-  /** See `VirtioTransport`. */
-  queueEnabled(queue: number): boolean {
-    return this.#open().queueEnabled(queue);
-  }
-
-  /** Registers of a queue as they stand. */
-  queueView(queue: number): QueueView {
-    return this.#open().queueView(queue);
-  }
-
-  /** See `VirtioTransport`. */
-  get resetQueue(): VirtioTransport["resetQueue"] {
-    const current = this.#open();
-    return current.resetQueue?.bind(current);
-  }
-
-  /** See `VirtioTransport`. */
-  get queueState(): QueueStateAccess | undefined {
-    return this.#open().queueState;
-  }
-
   /** See `VirtioTransport`. It rings wherever the device is. */
   doorbell(queue: number): Doorbell {
-    const target = this.#open().doorbell(queue);
+    const target = this.#current.doorbell(queue);
     const known = this.#doorbells.get(queue);
     if (known !== undefined) {
       known.target = target;
@@ -300,22 +225,17 @@ export class MovableTransport implements VirtioTransport {
     return made;
   }
 
-  /** See `VirtioTransport`. */
-  interruptCount(kind: InterruptKind): number {
-    return this.#open().interruptCount(kind);
-  }
-
   /** See `VirtioTransport`. The eventfds stay the same ones when the function is another. */
   enableInterrupts(kind: InterruptKind, count: number, given?: readonly EventFd[]): InterruptVector[] {
     const eventFds: EventFd[] = [...given ?? []];
     try {
-      const current = this.#open();
+      this.#requireOpen();
       if (kind === "none") {
         for (const one of eventFds) one.close();
         return [];
       }
       if (given === undefined) { while (eventFds.length < count) eventFds.push(new EventFd()); }
-      const vectors = current.enableInterrupts(kind, count, duplicates(eventFds));
+      const vectors = this.#current.enableInterrupts(kind, count, duplicates(eventFds));
       // The function may have been turned off without this object: then those of before are still open here.
       this.#closeEventFds();
       this.#vectors = vectors;
@@ -332,9 +252,9 @@ export class MovableTransport implements VirtioTransport {
 
   /** See `VirtioTransport`. */
   disableInterrupts(): void {
-    const current = this.#open();
+    this.#requireOpen();
     try {
-      current.disableInterrupts();
+      this.#current.disableInterrupts();
     } finally {
       this.#closeEventFds();
     }
@@ -346,32 +266,15 @@ export class MovableTransport implements VirtioTransport {
     this.#vectors = [];
   }
 
-  /** See `VirtioTransport`. */
-  setConfigVector(vector: number | null): void {
-    this.#open().setConfigVector(vector);
-  }
-
-  /** See `VirtioTransport`. */
-  setQueueVector(queue: number, vector: number | null): void {
-    this.#open().setQueueVector(queue, vector);
-  }
-
-  /** See `VirtioTransport`. */
-  readInterruptStatus(): number {
-    return this.#open().readInterruptStatus();
-  }
-
   /** See `VirtioTransport`. A function whose shared memory is in use cannot be left. */
   sharedMemory(id: number): SharedMemory | undefined {
-    const found = this.#open().sharedMemory?.(id);
+    const found = this.#current.sharedMemory?.(id);
     if (found !== undefined) this.#sharedMemoryUsed = true;
     return found;
   }
 
   /** Closes the current transport, which resets the device, then frees the memory. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
     try {
       this.#current.close();
     } finally {
@@ -385,9 +288,8 @@ export class MovableTransport implements VirtioTransport {
     this.close();
   }
 
-  #open(): VirtioTransport {
-    if (this.#closed) throw new ClosedError(`virtio transport ${this.name}`);
-    return this.#current;
+  #requireOpen(): void {
+    if (this.closed) throw new ClosedError(`virtio transport ${this.name}`);
   }
 }
 

@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { openFdCount, UnixSocket } from "../../../ffi/mod.ts";
-import { PeerGoneError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { ClosedError, PeerGoneError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import type { Lifeline } from "../../../lib/wait/lifeline.ts";
 import { MovableTransport } from "../../../lib/virtio/transport/movable.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
@@ -123,4 +123,17 @@ Deno.test("movable: from a process to the kernel there is no move", () => {
   using movable = new MovableTransport(PciModernTransport.open(one));
   using to = PciModernTransport.open(new FakeFunction());
   assertThrows(() => movable.moveTo(to), UnsupportedError, "the kernel");
+});
+
+Deno.test("movable: whatever a transport can have is there, if the current function's has it", () => {
+  using one = new FakeFunction();
+  const transport = PciModernTransport.open(one);
+  using movable = new MovableTransport(transport);
+  assertEquals(
+    [movable.kind, movable.name, movable.ownFeatures, movable.notifyPlace, movable.readStatus()],
+    [transport.kind, transport.name, transport.ownFeatures, undefined, 0],
+  );
+  movable.close();
+  assertThrows(() => movable.readStatus(), ClosedError, movable.name);
+  assertThrows(() => movable.enableInterrupts("msix", 1), ClosedError, movable.name);
 });
