@@ -13,7 +13,7 @@
  * console.log(await rng.read(16));
  * ```
  *
- * The parts have doors of their own: `/host`, `/vfio`, `/virtio`, `/emulation`, `/drivers/virtio-net`, `/drivers/virtio-rng`,
+ * The parts have doors of their own: `/host`, `/vfio`, `/vfio-user`, `/virtio`, `/emulation`, `/drivers/virtio-net`, `/drivers/virtio-rng`,
  * `/drivers/virtio-blk`, `/drivers/virtio-console`, `/cli`.
  *
  * @module
@@ -21,6 +21,7 @@
 export * from "./lib/errors/mod.ts";
 export * from "./lib/host/mod.ts";
 export * from "./lib/vfio/mod.ts";
+export * from "./lib/sockets/vfio_user/mod.ts";
 export * from "./lib/virtio/mod.ts";
 export * from "./drivers/net/virtio_net.ts";
 export * from "./drivers/rng/virtio_rng.ts";

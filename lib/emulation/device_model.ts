@@ -4,9 +4,9 @@
  * @module
  */
 import type { OwnedFd } from "../../ffi/mod.ts";
-import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
+import type { DmaTable } from "../sockets/vfio_user/server/dma_table.ts";
 import type { RegionArea } from "../vfio/device.ts";
-import type { ServedMapping } from "../vfio/vfio_user/served_device.ts";
+import type { ServedMapping } from "../sockets/vfio_user/server/served_device.ts";
 import type { DevicePart } from "../virtio/spec/device_parts.ts";
 import type { DeviceQueue } from "./virtio/queue/device_queue.ts";
 

@@ -15,7 +15,7 @@ import {
   type RegionInfo,
   type VfioDeviceInfo,
 } from "../vfio/device.ts";
-import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
+import type { DmaTable } from "../sockets/vfio_user/server/dma_table.ts";
 import type {
   ServedDevice,
   ServedDoorbell,
@@ -23,7 +23,7 @@ import type {
   ServedMapping,
   ServedMigration,
   ServedRegion,
-} from "../vfio/vfio_user/served_device.ts";
+} from "../sockets/vfio_user/server/served_device.ts";
 import type { Violation } from "./device_model.ts";
 import { type AssignedBar, type ConfigEvents, FunctionConfig, type SriovShape } from "./function_config.ts";
 import { FunctionInterrupts, pbaBytes } from "./function_interrupts.ts";

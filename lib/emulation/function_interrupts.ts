@@ -7,7 +7,7 @@ import type { EventFd } from "../../ffi/mod.ts";
 import { UsageError } from "../errors/mod.ts";
 import { MSIX_ENTRY_BYTES } from "../pci/capability/msix.ts";
 import { IRQ, IRQ_FLAG, type IrqInfo } from "../vfio/device.ts";
-import type { ServedIrqRequest } from "../vfio/vfio_user/served_device.ts";
+import type { ServedIrqRequest } from "../sockets/vfio_user/server/served_device.ts";
 import type { MsixDeclaration } from "./pci_function.ts";
 
 const NO_IRQ = (index: number): IrqInfo => ({ index, flags: 0, count: 0 });

@@ -10,8 +10,8 @@ import { BusAddresses } from "./bus_addresses.ts";
 import type { EmulatedFunction } from "./emulated_function.ts";
 import { EventDispatcher } from "./event_dispatcher.ts";
 import type { AssignedBar, SriovShape } from "./function_config.ts";
-import { AnswerBudget } from "../vfio/vfio_user/answer_budget.ts";
-import type { UnsealedFiles } from "../vfio/vfio_user/server_dma.ts";
+import { AnswerBudget } from "../sockets/vfio_user/server/answer_budget.ts";
+import type { UnsealedFiles } from "../sockets/vfio_user/server/dma.ts";
 import {
   MachineFunction,
   type MachineFunctionOptions,

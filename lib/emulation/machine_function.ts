@@ -5,7 +5,7 @@
  */
 import { errnoNumber, isErrno, openFdCount, resourceLimit, RLIMIT, SyscallError } from "../../ffi/mod.ts";
 import { ExhaustedError } from "../errors/mod.ts";
-import { VfioUserServer, type VfioUserServerOptions } from "../vfio/vfio_user/server.ts";
+import { VfioUserServer, type VfioUserServerOptions } from "../sockets/vfio_user/server/server.ts";
 import { barResources } from "./bus_addresses.ts";
 import {
   EmulatedFunction,

@@ -36,11 +36,11 @@ export { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "./sysfs_protocol.ts";
 export type { EventFd, MappedMemory, OwnedFd, SyscallError } from "../../ffi/mod.ts";
 export { RingsideError, UsageError } from "../errors/mod.ts";
 export type { IrqInfo, RegionArea, RegionInfo, VfioDeviceInfo } from "../vfio/device.ts";
-export type { DmaFile, DmaRegion, DmaTable } from "../vfio/vfio_user/dma_table.ts";
+export type { DmaFile, DmaRegion, DmaTable } from "../sockets/vfio_user/server/dma_table.ts";
 export type {
   ServedDevice,
   ServedDoorbell,
   ServedIrqRequest,
   ServedMapping,
   ServedRegion,
-} from "../vfio/vfio_user/served_device.ts";
+} from "../sockets/vfio_user/server/served_device.ts";

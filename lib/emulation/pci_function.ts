@@ -9,8 +9,12 @@
 import type { VendorSpecificDeclaration, VirtioDeclaration } from "../pci/capability_builder.ts";
 import type { OwnedFd } from "../../ffi/mod.ts";
 import type { RegionArea } from "../vfio/device.ts";
-import type { DmaTable } from "../vfio/vfio_user/dma_table.ts";
-import type { ServedDoorbell, ServedMapping, ServedMigration } from "../vfio/vfio_user/served_device.ts";
+import type { DmaTable } from "../sockets/vfio_user/server/dma_table.ts";
+import type {
+  ServedDoorbell,
+  ServedMapping,
+  ServedMigration,
+} from "../sockets/vfio_user/server/served_device.ts";
 import type { FunctionQueues } from "../virtio/view/queue_view.ts";
 import type { Violation } from "./device_model.ts";
 import type { FunctionTopology } from "./topology.ts";

@@ -18,7 +18,7 @@ import type { Violation } from "./device_model.ts";
 import { EmulatedMachine } from "./machine.ts";
 import type { FunctionModels } from "./pci_function.ts";
 import { CONTROL_SOCKET } from "./sysfs_protocol.ts";
-import type { UnsealedFiles } from "../vfio/vfio_user/server_dma.ts";
+import type { UnsealedFiles } from "../sockets/vfio_user/server/dma.ts";
 import { defaultTopology, type Topology } from "./topology.ts";
 import { createVirtioModels } from "./virtio/models.ts";
 

@@ -6,7 +6,7 @@
 import { isErrno } from "../../ffi/mod.ts";
 import { typedErrors } from "../errors/doors.ts";
 import { NotFoundError, PeerGoneError } from "../errors/mod.ts";
-import { VfioUserDevice } from "../vfio/vfio_user/client.ts";
+import { VfioUserDevice } from "../sockets/vfio_user/client/device.ts";
 import type { FunctionAttributes, StepHook } from "./attributes.ts";
 import { commonFindings } from "./doctor.ts";
 import type { Finding, Host } from "./host.ts";

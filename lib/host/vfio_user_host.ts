@@ -17,7 +17,7 @@ import {
 import { PciAddress } from "../pci/address.ts";
 import { DEVICE_FLAG, REGION } from "../vfio/device.ts";
 import type { VfioPciDevice } from "../vfio/pci_device.ts";
-import { VfioUserDevice } from "../vfio/vfio_user/client.ts";
+import { VfioUserDevice } from "../sockets/vfio_user/client/device.ts";
 import { VFIO_USER } from "./driver_binding.ts";
 import type { Finding, FunctionInfo, Host, OpenOptions } from "./host.ts";
 import { PciIdsNames } from "./names.ts";

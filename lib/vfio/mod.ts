@@ -1,6 +1,6 @@
 /**
- * A PCI function opened for userspace: regions, interrupts, DMA, reset; through kernel VFIO (group or character device)
- * or from a vfio-user server.
+ * A function opened for userspace: regions, interrupts, DMA, reset; through kernel VFIO (group or character device). The door
+ * `vfio-user` has the same from a vfio-user server.
  *
  * @module
  */
@@ -17,4 +17,3 @@ export * from "./interrupts.ts";
 export * from "./uuid.ts";
 export type * from "../wait/lifeline.ts";
 export { type KernelOpenOptions, openKernelDevice } from "./kernel/open.ts";
-export * from "./vfio_user/mod.ts";

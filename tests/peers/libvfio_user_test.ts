@@ -6,8 +6,8 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { accessible, EventFd, readText } from "../../ffi/mod.ts";
 import { UnsupportedError } from "../../lib/errors/mod.ts";
 import { openHost } from "../../lib/host/mod.ts";
-import { VfioUserDevice } from "../../lib/vfio/vfio_user/mod.ts";
-import { testSocketPath } from "../unit/vfio_user/raw_client.ts";
+import { VfioUserDevice } from "../../lib/sockets/vfio_user/mod.ts";
+import { testSocketPath } from "../unit/sockets/vfio_user/raw_client.ts";
 
 const samples = Deno.env.get("LIBVFIO_USER_SAMPLES") ?? "";
 

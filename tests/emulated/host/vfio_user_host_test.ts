@@ -14,7 +14,7 @@ import {
 import { type EmulatedHost, openHost, VfioUserHost } from "../../../lib/host/mod.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
-import { testSocketPath } from "../../unit/vfio_user/raw_client.ts";
+import { testSocketPath } from "../../unit/sockets/vfio_user/raw_client.ts";
 import { cli } from "../cli/run_cli.ts";
 import { ServedHost } from "./served_host.ts";
 

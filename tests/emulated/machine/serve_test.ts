@@ -14,7 +14,7 @@ import {
 import { PeerGoneError } from "../../../lib/errors/mod.ts";
 import { SocketSysfs } from "../../../lib/host/socket_sysfs.ts";
 import { IRQ, REGION } from "../../../lib/vfio/device.ts";
-import { VfioUserDevice } from "../../../lib/vfio/vfio_user/client.ts";
+import { VfioUserDevice } from "../../../lib/sockets/vfio_user/client/device.ts";
 import { DOORBELL_OFFSET, RAISE_OFFSET, RINGS_OFFSET } from "../../unit/emulation/machine_scratch.ts";
 
 const PF = "0000:01:00.0";

@@ -12,11 +12,11 @@ import {
 } from "../../../ffi/mod.ts";
 import { PeerGoneError, RefusedError, TimeoutError } from "../../../lib/errors/mod.ts";
 import { IRQ } from "../../../lib/vfio/device.ts";
-import { VfioUserDevice, type VfioUserOptions } from "../../../lib/vfio/vfio_user/mod.ts";
+import { VfioUserDevice, type VfioUserOptions } from "../../../lib/sockets/vfio_user/mod.ts";
 import { assertNothingLeft, settledHoldings } from "../../holdings.ts";
 import { campaign, rounds } from "../../random.ts";
-import { BAR2_AREAS, REGISTER } from "../../unit/vfio_user/fake_device.ts";
-import { testSocketPath } from "../../unit/vfio_user/raw_client.ts";
+import { BAR2_AREAS, REGISTER } from "../../unit/sockets/vfio_user/fake_device.ts";
+import { testSocketPath } from "../../unit/sockets/vfio_user/raw_client.ts";
 
 interface Served extends AsyncDisposable {
   readonly path: string;

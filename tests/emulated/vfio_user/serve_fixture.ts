@@ -4,8 +4,8 @@
  * @module
  */
 import { EPOLL, Epoll } from "../../../ffi/mod.ts";
-import { VfioUserServer } from "../../../lib/vfio/vfio_user/mod.ts";
-import { FakeDevice } from "../../unit/vfio_user/fake_device.ts";
+import { VfioUserServer } from "../../../lib/sockets/vfio_user/mod.ts";
+import { FakeDevice } from "../../unit/sockets/vfio_user/fake_device.ts";
 
 const TAG = { listener: 0, connection: 1, doorbell: 2 } as const;
 

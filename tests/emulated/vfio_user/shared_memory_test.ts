@@ -4,16 +4,16 @@ import { VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
 import { UnixSocket } from "../../../ffi/mod.ts";
 import { UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { REGION } from "../../../lib/vfio/device.ts";
-import { encodeVersion } from "../../../lib/vfio/vfio_user/capabilities.ts";
+import { encodeVersion } from "../../../lib/sockets/vfio_user/capabilities.ts";
 import {
   COMMAND,
   HEADER_BYTES,
   mapArea,
   messageHeader,
   OWN_COMMAND,
-} from "../../../lib/vfio/vfio_user/protocol.ts";
+} from "../../../lib/sockets/vfio_user/protocol.ts";
 import { ISM_SHM } from "../../../lib/virtio/spec/mod.ts";
-import { message } from "../../unit/vfio_user/raw_client.ts";
+import { message } from "../../unit/sockets/vfio_user/raw_client.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 
 const CHUNK = 65536;

@@ -5,8 +5,8 @@
  * @module
  */
 import { sleepBlocking, UnixListener, type UnixSocket } from "../../../ffi/mod.ts";
-import { COMMAND, messageHeader, userDeviceInfo } from "../../../lib/vfio/vfio_user/protocol.ts";
-import { message, versionPayload } from "../../unit/vfio_user/raw_client.ts";
+import { COMMAND, messageHeader, userDeviceInfo } from "../../../lib/sockets/vfio_user/protocol.ts";
+import { message, versionPayload } from "../../unit/sockets/vfio_user/raw_client.ts";
 
 const REPLY = 1;
 const NO_REPLY = 0x10;

@@ -5,8 +5,8 @@
  */
 import { EventFd, processId, sendSignal, UnixSocket } from "../../../ffi/mod.ts";
 import { IRQ } from "../../../lib/vfio/device.ts";
-import { VfioUserDevice } from "../../../lib/vfio/vfio_user/mod.ts";
-import { message } from "../../unit/vfio_user/raw_client.ts";
+import { VfioUserDevice } from "../../../lib/sockets/vfio_user/mod.ts";
+import { message } from "../../unit/sockets/vfio_user/raw_client.ts";
 
 const SIGKILL = 9;
 const socket = UnixSocket.connect(Deno.args[0]!);

@@ -10,6 +10,8 @@ const LAYERS: readonly (readonly string[])[] = [
   ["lib/registers"],
   ["lib/pci"],
   ["lib/vfio"],
+  // Above it, since the vfio-user client is a `VfioDevice`.
+  ["lib/sockets"],
   ["lib/host"],
   ["lib/virtio"],
   ["lib/emulation"],

@@ -4,10 +4,10 @@ import { makeDirectory, removeDirectory } from "../../../ffi/mod.ts";
 import { EmulatedMachine, readTopology } from "../../../lib/emulation/mod.ts";
 import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
 import { AnswerBudget } from "../../../lib/vfio/vfio_user/mod.ts";
-import { COMMAND } from "../../../lib/vfio/vfio_user/protocol.ts";
+import { COMMAND } from "../../../lib/sockets/vfio_user/protocol.ts";
 import { FEATURE } from "../../../lib/virtio/spec/mod.ts";
-import { access, map } from "../vfio_user/server_bench.ts";
-import { WireFunction } from "../vfio_user/wire_function.ts";
+import { access, map } from "../sockets/vfio_user/server/bench.ts";
+import { WireFunction } from "../sockets/vfio_user/wire_function.ts";
 
 const LIMIT = 10;
 

@@ -4,9 +4,9 @@ import { makeDirectory, removeDirectory, UnixSocket } from "../../../ffi/mod.ts"
 import { EmulatedMachine, readTopology } from "../../../lib/emulation/mod.ts";
 import { encodeFrame, FrameReader } from "../../../lib/emulation/sysfs_protocol.ts";
 import { REGION } from "../../../lib/vfio/device.ts";
-import { COMMAND, messageHeader } from "../../../lib/vfio/vfio_user/protocol.ts";
-import { message, versionPayload } from "../vfio_user/raw_client.ts";
-import { access } from "../vfio_user/server_bench.ts";
+import { COMMAND, messageHeader } from "../../../lib/sockets/vfio_user/protocol.ts";
+import { message, versionPayload } from "../sockets/vfio_user/raw_client.ts";
+import { access } from "../sockets/vfio_user/server/bench.ts";
 import { ScratchModels } from "./machine_scratch.ts";
 
 /** A machine with two functions on vfio-pci and its sockets, in this process. */

@@ -16,7 +16,7 @@ import {
   type SwitchPortState,
   type VendorCapability,
 } from "../../../lib/emulation/mod.ts";
-import type { ServedDoorbell } from "../../../lib/vfio/vfio_user/served_device.ts";
+import type { ServedDoorbell } from "../../../lib/sockets/vfio_user/server/served_device.ts";
 
 /** Where the doorbell of a scratch function is in BAR 0. */
 export const DOORBELL_OFFSET = 0x100;

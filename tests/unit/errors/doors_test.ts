@@ -6,7 +6,8 @@ import { requireType, typedErrors } from "../../../lib/errors/doors.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
 import { readTopology, vfMac } from "../../../lib/emulation/mod.ts";
 import { isVfioDriver, KernelUsage } from "../../../lib/host/mod.ts";
-import { AnswerBudget, Bar, DmaSpace } from "../../../lib/vfio/mod.ts";
+import { AnswerBudget } from "../../../lib/sockets/vfio_user/mod.ts";
+import { Bar, DmaSpace } from "../../../lib/vfio/mod.ts";
 import {
   checkQueueState,
   checkQueueStates,

@@ -23,7 +23,7 @@ import { decodeParts, encodeParts } from "../../../virtio/spec/device_parts.ts";
 import type { FunctionQueues } from "../../../virtio/view/queue_view.ts";
 import { describeStatus, STATUS } from "../../../virtio/spec/status.ts";
 import { NO_VECTOR } from "../../../virtio/spec/pci.ts";
-import type { ServedMigration } from "../../../vfio/vfio_user/served_device.ts";
+import type { ServedMigration } from "../../../sockets/vfio_user/server/served_device.ts";
 import type { DeviceCore, DeviceModel } from "../../device_model.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import type { CoreOptions } from "./options.ts";

@@ -9,7 +9,7 @@ import { NO_VECTOR } from "../../../virtio/spec/pci.ts";
 import { queueStateToWords, type QueueStateWords } from "../../../virtio/spec/queue_state.ts";
 import { QUEUE_SIZE_MAX } from "../../../virtio/spec/ring.ts";
 import { STATUS } from "../../../virtio/spec/status.ts";
-import type { DmaTable } from "../../../vfio/vfio_user/dma_table.ts";
+import type { DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
 import type { DeviceQueue, DeviceQueueOwner } from "../queue/device_queue.ts";
 import { honestQueue, queueSetup, type RingPlace } from "../queue/setup.ts";
 import type { CoreOptions } from "./options.ts";

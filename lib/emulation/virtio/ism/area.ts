@@ -5,7 +5,7 @@
  */
 import { ISM_PERM, ISM_SHM } from "../../../virtio/spec/ism.ts";
 import type { RegionArea } from "../../../vfio/device.ts";
-import type { ServedMapping } from "../../../vfio/vfio_user/served_device.ts";
+import type { ServedMapping } from "../../../sockets/vfio_user/server/served_device.ts";
 import type { ModelSharedMemory, SharedMemoryArea } from "../../device_model.ts";
 import { accessDenied } from "./domain.ts";
 import type { Attachment, IsmMember } from "./region.ts";

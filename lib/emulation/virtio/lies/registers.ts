@@ -4,7 +4,7 @@
  * @module
  */
 import { STATUS } from "../../../virtio/spec/status.ts";
-import type { ServedDoorbell } from "../../../vfio/vfio_user/served_device.ts";
+import type { ServedDoorbell } from "../../../sockets/vfio_user/server/served_device.ts";
 import type { DeviceModel } from "../../device_model.ts";
 import type { ResetKind, VendorCapability } from "../../pci_function.ts";
 import type { VirtioCore } from "../core/core.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { MappedMemory, type OwnedFd } from "../../../../ffi/mod.ts";
-import { DmaRegion, DmaTable } from "../../../../lib/vfio/vfio_user/dma_table.ts";
+import { DmaRegion, DmaTable } from "../../../../lib/sockets/vfio_user/server/dma_table.ts";
 import type {
   DeviceQueueOwner,
   DeviceQueueSetup,

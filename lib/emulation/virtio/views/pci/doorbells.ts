@@ -5,7 +5,7 @@
  */
 import { EventFd } from "../../../../../ffi/mod.ts";
 import type { RegionArea } from "../../../../vfio/device.ts";
-import type { ServedDoorbell } from "../../../../vfio/vfio_user/served_device.ts";
+import type { ServedDoorbell } from "../../../../sockets/vfio_user/server/served_device.ts";
 import { FEATURE } from "../../../../virtio/spec/features.ts";
 import type { CoreQueue } from "../../core/queue.ts";
 import { NOTIFY_AT, NOTIFY_MULTIPLIER } from "./layout.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { ServedMapping } from "../../../../vfio/vfio_user/served_device.ts";
+import type { ServedMapping } from "../../../../sockets/vfio_user/server/served_device.ts";
 import type { ModelSharedMemory } from "../../../device_model.ts";
 import type { BarDeclaration, VendorCapability } from "../../../pci_function.ts";
 import { PciDoorbells } from "./doorbells.ts";

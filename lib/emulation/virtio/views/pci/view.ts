@@ -10,12 +10,12 @@ import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_VENDOR_ID } from "../../../../virtio
 import { FEATURE } from "../../../../virtio/spec/features.ts";
 import type { FunctionQueues } from "../../../../virtio/view/queue_view.ts";
 import { STATUS } from "../../../../virtio/spec/status.ts";
-import type { DmaTable } from "../../../../vfio/vfio_user/dma_table.ts";
+import type { DmaTable } from "../../../../sockets/vfio_user/server/dma_table.ts";
 import type {
   ServedDoorbell,
   ServedMapping,
   ServedMigration,
-} from "../../../../vfio/vfio_user/served_device.ts";
+} from "../../../../sockets/vfio_user/server/served_device.ts";
 import type { DeviceModel, Violation } from "../../../device_model.ts";
 import type {
   BarDeclaration,

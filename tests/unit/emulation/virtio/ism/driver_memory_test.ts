@@ -12,9 +12,9 @@ import {
 } from "../../../../../ffi/mod.ts";
 import { IsmDomains } from "../../../../../lib/emulation/virtio/ism/domain.ts";
 import { ISM_FEATURE } from "../../../../../lib/virtio/spec/ism.ts";
-import { DmaRegion, DmaTable } from "../../../../../lib/vfio/vfio_user/dma_table.ts";
-import { mapDma } from "../../../../../lib/vfio/vfio_user/server_dma.ts";
-import { DMA_MAP_FLAG, dmaMap } from "../../../../../lib/vfio/vfio_user/protocol.ts";
+import { DmaRegion, DmaTable } from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { mapDma } from "../../../../../lib/sockets/vfio_user/server/dma.ts";
+import { DMA_MAP_FLAG, dmaMap } from "../../../../../lib/sockets/vfio_user/protocol.ts";
 import { CHUNK, ENOMEM, ENOSPC, ERR, IsmRig, OK, READ, type Rigs, rigs, words, WRITE } from "./rig.ts";
 
 const IOVA = 0x7000_0000n;

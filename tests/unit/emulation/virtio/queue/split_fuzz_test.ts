@@ -3,7 +3,7 @@ import { MappedMemory } from "../../../../../ffi/mod.ts";
 import { Chain } from "../../../../../lib/emulation/virtio/queue/chain.ts";
 import { SplitDeviceQueue } from "../../../../../lib/emulation/virtio/queue/split.ts";
 import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
-import { DmaRegion } from "../../../../../lib/vfio/vfio_user/dma_table.ts";
+import { DmaRegion } from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
 import { FEATURE, NET_FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { FakeClient, FakeOwner, FakeRing } from "../fake_client.ts";
 import { campaign, Random, rounds } from "../../../../random.ts";

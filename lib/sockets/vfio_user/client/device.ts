@@ -1,0 +1,375 @@
+/**
+ * A PCI function that another process serves over the vfio-user protocol.
+ *
+ * @module
+ */
+import { typedErrors } from "../../../errors/doors.ts";
+import type { Lifeline } from "../../../wait/lifeline.ts";
+import { ClosedError, ExhaustedError, UnsupportedError, UsageError } from "../../../errors/mod.ts";
+import { type EventFd, isErrno, type MappedMemory, type OwnedFd, UnixSocket } from "../../../../ffi/mod.ts";
+import { type DmaAccess, type DmaMapper, DmaSpace, type IovaRange } from "../../../memory/mod.ts";
+import {
+  DEVICE_FEATURE,
+  DEVICE_FLAG,
+  type IrqInfo,
+  type IrqRequest,
+  type RegionArea,
+  type RegionInfo,
+  type VfioDeviceInfo,
+} from "../../../vfio/device.ts";
+import type { HotResetInfo, VfioPciDevice } from "../../../vfio/pci_device.ts";
+import { parseVfToken } from "../../../vfio/uuid.ts";
+import type { PeerCapabilities } from "../capabilities.ts";
+import { ClientChannel } from "./channel.ts";
+import { sendIrqRequest } from "./irqs.ts";
+import { ClientMemory } from "./memory.ts";
+import { negotiate } from "./version.ts";
+import { type FeatureAction, readMigrationData, requestFeature, writeMigrationData } from "./features.ts";
+import { ClientRegions, type RegionWrite } from "./regions.ts";
+import {
+  COMMAND,
+  DMA_MAP_FLAG,
+  dmaMap,
+  dmaUnmap,
+  HEADER_BYTES,
+  LIMIT,
+  userDeviceInfo,
+  userIrqInfo,
+} from "../protocol.ts";
+
+/** How to connect. */
+export interface VfioUserOptions {
+  /** Name of the function, such as its PCI address; default the socket's path. */
+  readonly name?: string;
+  /** How long a call may wait for the server, in milliseconds; default 5000. A call that waits longer breaks the connection. */
+  readonly timeoutMs?: number;
+  /** Map only files that are sealed against shrinking (F_SEAL_SHRINK); default false. A server that truncates a mapped file ends this process. */
+  readonly requireSealed?: boolean;
+}
+
+/**
+ * IOVAs that are used: the 48 bits that common IOMMUs translate, without page 0 and without the window in which x86 machines take
+ * memory writes for interrupts (a server that hands them to a virtual machine's IOMMU would meet it).
+ */
+export const VFIO_USER_IOVA_RANGES: readonly IovaRange[] = [
+  { start: 0x1000n, last: 0xfedf_ffffn },
+  { start: 0xfef0_0000n, last: (1n << 48n) - 1n },
+];
+
+/**
+ * The client side of a vfio-user connection.
+ *
+ * Calls block this thread until the server has answered, for `timeoutMs` at most. When the server is gone, silent or breaks the
+ * protocol, the call throws `PeerGoneError`, `TimeoutError` or `ProtocolError`, and so does every later call; `close()` still
+ * releases everything.
+ */
+export class VfioUserDevice implements VfioPciDevice, DmaMapper {
+  static {
+    typedErrors(this);
+  }
+
+  readonly name: string;
+  readonly path = "vfio-user";
+  readonly info: VfioDeviceInfo;
+  readonly dma: DmaSpace;
+  readonly iovaRanges: readonly IovaRange[] = VFIO_USER_IOVA_RANGES;
+  readonly pageSizes: bigint;
+  readonly needsFile = true;
+  /** What the server takes. */
+  readonly serverCapabilities: PeerCapabilities;
+
+  readonly #channel: ClientChannel;
+  readonly #memory: ClientMemory;
+  readonly #regions: ClientRegions;
+  readonly #irqs: (IrqInfo | undefined)[] = [];
+  #closed = false;
+
+  private constructor(channel: ClientChannel, memory: ClientMemory, requireSealed: boolean) {
+    this.#channel = channel;
+    this.#memory = memory;
+    this.name = channel.name;
+    this.serverCapabilities = negotiate(channel);
+    this.pageSizes = BigInt(this.serverCapabilities.pageSizes);
+    this.info = this.#deviceInfo();
+    this.#regions = new ClientRegions(channel, {
+      count: this.info.numRegions,
+      chunkBytes: Math.min(this.serverCapabilities.maxDataTransferBytes, LIMIT.dataTransferBytes),
+      writesMany: this.serverCapabilities.writeMultiple,
+      requireSealed,
+      mapsAreas: this.serverCapabilities.mapArea ?? false,
+    });
+    this.dma = new DmaSpace(this);
+  }
+
+  /**
+   * Connects to a served function.
+   * @throws SyscallError (nobody listens), RefusedError (another client is connected), PeerGoneError, TimeoutError, ProtocolError
+   */
+  static connect(socketPath: string, options: VfioUserOptions = {}): VfioUserDevice {
+    const socket = UnixSocket.connect(socketPath, timeoutOf(options));
+    return VfioUserDevice.fromSocket(socket, { name: socketPath, ...options });
+  }
+
+  /** As `connect`, on a socket that is connected. It is taken over, and closed when this throws. */
+  static fromSocket(socket: UnixSocket, options: VfioUserOptions = {}): VfioUserDevice {
+    const memory = new ClientMemory();
+    try {
+      const timeoutMs = timeoutOf(options);
+      socket.setTimeoutMs(timeoutMs);
+      const channel = new ClientChannel(socket, options.name ?? socket.fd.target, timeoutMs, memory);
+      try {
+        return new VfioUserDevice(channel, memory, options.requireSealed ?? false);
+      } catch (error) {
+        channel.close();
+        throw error;
+      }
+    } catch (error) {
+      socket.close();
+      throw error;
+    }
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Ends with the server. Whoever blocks this thread for long by other means than a call of the device calls its `check` now and then. */
+  get lifeline(): Lifeline {
+    return this.#channel.lifeline;
+  }
+
+  /** Why the connection is unusable, or null while it is fine. */
+  get broken(): Error | null {
+    return this.#channel.broken;
+  }
+
+  #open(): ClientChannel {
+    if (this.#closed) throw new ClosedError(this.name);
+    return this.#channel;
+  }
+
+  #openRegions(): ClientRegions {
+    if (this.#closed) throw new ClosedError(this.name);
+    return this.#regions;
+  }
+
+  #deviceInfo(): VfioDeviceInfo {
+    const channel = this.#open();
+    userDeviceInfo.encodeInto(channel.out.bytes, HEADER_BYTES, EMPTY_INFO);
+    channel.request(COMMAND.deviceGetInfo, userDeviceInfo.sizeBytes);
+    channel.expectAtLeast(userDeviceInfo.sizeBytes);
+    const { flags, numRegions, numIrqs } = userDeviceInfo.decode(channel.in.payload);
+    if (numRegions > LIMIT.regions) {
+      throw channel.malformed(`reply to DEVICE_GET_INFO: num_regions is ${numRegions}`);
+    }
+    if (numIrqs > LIMIT.irqIndices) {
+      throw channel.malformed(`reply to DEVICE_GET_INFO: num_irqs is ${numIrqs}`);
+    }
+    return { flags, numRegions, numIrqs };
+  }
+
+  regionInfo(index: number): RegionInfo {
+    return this.#openRegions().info(index);
+  }
+
+  readRegion(index: number, offset: number, into: Uint8Array<ArrayBuffer>): void {
+    this.#openRegions().read(index, offset, into);
+  }
+
+  writeRegion(index: number, offset: number, from: Uint8Array<ArrayBuffer>): void {
+    this.#openRegions().write(index, offset, from);
+  }
+
+  /**
+   * Several short writes in order, by REGION_WRITE_MULTI where the server takes it, else one message each.
+   * @throws UsageError before the first is sent; SyscallError when the server refuses: those of earlier messages (200 writes each) are done
+   */
+  writeRegions(writes: readonly RegionWrite[]): void {
+    this.#openRegions().writeMany(writes);
+  }
+
+  mapRegion(index: number, area: RegionArea, options: { writable?: boolean } = {}): MappedMemory {
+    return this.#openRegions().map(index, area, options);
+  }
+
+  doorbellFd(
+    index: number,
+    offset: number,
+    sizeBytes: number,
+    value?: number,
+  ): { fd: EventFd; value?: number } | undefined {
+    return this.#openRegions().doorbell(index, offset, sizeBytes, value);
+  }
+
+  irqInfo(index: number): IrqInfo {
+    const channel = this.#open();
+    const known = this.#irqs[index];
+    if (known !== undefined) return known;
+    if (!Number.isInteger(index) || index < 0 || index >= this.info.numIrqs) {
+      throw new UsageError(`${this.name}: interrupt index ${index} of ${this.info.numIrqs}`);
+    }
+    const request = { argsz: userIrqInfo.sizeBytes, flags: 0, index, count: 0 };
+    userIrqInfo.encodeInto(channel.out.bytes, HEADER_BYTES, request);
+    channel.request(COMMAND.deviceGetIrqInfo, userIrqInfo.sizeBytes);
+    channel.expectAtLeast(userIrqInfo.sizeBytes);
+    const reply = userIrqInfo.decode(channel.in.payload);
+    if (reply.index !== index) {
+      throw channel.malformed(`reply to DEVICE_GET_IRQ_INFO: index is ${reply.index} instead of ${index}`);
+    }
+    if (reply.count > LIMIT.vectors) {
+      throw channel.malformed(`reply to DEVICE_GET_IRQ_INFO: count is ${reply.count}`);
+    }
+    return this.#irqs[index] = { index, flags: reply.flags, count: reply.count };
+  }
+
+  setIrqs(request: IrqRequest): void {
+    const channel = this.#open();
+    sendIrqRequest(channel, request, this.irqInfo(request.index), this.serverCapabilities.maxMessageFds);
+  }
+
+  reset(): void {
+    const channel = this.#open();
+    if ((this.info.flags & DEVICE_FLAG.reset) === 0) {
+      throw new UnsupportedError(`${this.name}: the served function has no reset`);
+    }
+    channel.request(COMMAND.deviceReset, 0);
+  }
+
+  hotResetInfo(): HotResetInfo {
+    this.#open();
+    throw new UnsupportedError(`${this.name}: the vfio-user protocol has no hot reset`, {
+      hint: "use reset()",
+    });
+  }
+
+  hotReset(): void {
+    this.hotResetInfo();
+  }
+
+  probeFeature(feature: number, direction?: "get" | "set"): boolean {
+    try {
+      this.deviceFeature(feature, direction === undefined ? "probe" : `probe-${direction}`);
+      return true;
+    } catch (error) {
+      if (isErrno(error, ...NO_FEATURE)) return false;
+      throw error;
+    }
+  }
+
+  setVfToken(token: string): void {
+    const bytes = parseVfToken(token);
+    try {
+      this.deviceFeature(DEVICE_FEATURE.pciVfToken, "set", bytes);
+    } catch (error) {
+      if (!isErrno(error, ...NO_FEATURE)) throw error;
+      throw new UnsupportedError(`${this.name}: the server takes no VF token`, { cause: error });
+    }
+  }
+
+  /**
+   * DEVICE_FEATURE as it is, for features that have no call of their own: data is what linux/vfio.h says of the feature.
+   *
+   * @param feature a `DEVICE_FEATURE` number @param data what a `set` writes, and the arguments of a `get`
+   * @param answerBytes room for what a `get` answers @returns that answer; nothing for the other actions
+   * @throws UsageError, SyscallError with the server's errno (ENOTTY, EINVAL: it has no such feature), ProtocolError
+   */
+  deviceFeature(
+    feature: number,
+    action: FeatureAction,
+    data: Uint8Array<ArrayBuffer> = new Uint8Array(),
+    answerBytes = 0,
+  ): Uint8Array<ArrayBuffer> {
+    return requestFeature(this.#open(), feature, action, data, answerBytes);
+  }
+
+  /**
+   * The next part of the device's state while it is saved (device state STOP_COPY or PRE_COPY, set by feature 2), at most `maxBytes`, which the
+   * server's `max_data_xfer_size` limits further. @returns none at the end @throws UsageError, SyscallError, ProtocolError
+   */
+  readMigrationData(maxBytes: number = LIMIT.dataTransferBytes): Uint8Array<ArrayBuffer> {
+    const most = Math.min(this.serverCapabilities.maxDataTransferBytes, LIMIT.dataTransferBytes);
+    return readMigrationData(this.#open(), Math.min(maxBytes, most));
+  }
+
+  /** Gives the device the next part of a saved state (device state RESUMING), in messages that the server takes. @throws SyscallError */
+  writeMigrationData(data: Uint8Array<ArrayBuffer>): void {
+    const most = Math.min(this.serverCapabilities.maxDataTransferBytes, LIMIT.writeBytes);
+    for (let at = 0; at < data.byteLength; at += most) {
+      writeMigrationData(this.#open(), data.subarray(at, at + most));
+    }
+  }
+
+  /** Called by `dma`. @throws ExhaustedError when the server takes no more mappings */
+  mapDma(
+    memory: MappedMemory,
+    file: OwnedFd | null,
+    iova: bigint,
+    sizeBytes: number,
+    access: DmaAccess,
+  ): void {
+    const channel = this.#open();
+    if (file === null) {
+      throw new UsageError(`${this.name}: DMA memory without a file cannot be passed to the server`);
+    }
+    if (this.#memory.count >= this.serverCapabilities.maxDmaMaps) {
+      throw new ExhaustedError(`${this.name}: the server takes ${this.#memory.count} DMA mappings at a time`);
+    }
+    dmaMap.encodeInto(channel.out.bytes, HEADER_BYTES, {
+      argsz: dmaMap.sizeBytes,
+      flags: (access.deviceReads ? DMA_MAP_FLAG.read : 0) | (access.deviceWrites ? DMA_MAP_FLAG.write : 0),
+      offset: 0n,
+      address: iova,
+      size: BigInt(sizeBytes),
+    });
+    channel.request(COMMAND.dmaMap, dmaMap.sizeBytes, [file]);
+    this.#memory.add(iova, sizeBytes, memory, access);
+    channel.lookForCommands();
+  }
+
+  /** Called by `dma`. On a closed or broken connection there is nothing left to unmap: it only forgets the range. */
+  unmapDma(iova: bigint, sizeBytes: number): void {
+    if (!this.#memory.has(iova, sizeBytes)) {
+      throw new UsageError(
+        `${this.name}: no DMA mapping of ${sizeBytes} bytes at IOVA 0x${iova.toString(16)}`,
+      );
+    }
+    this.#memory.remove(iova);
+    const channel = this.#channel;
+    if (this.#closed || channel.broken !== null) return;
+    dmaUnmap.encodeInto(channel.out.bytes, HEADER_BYTES, {
+      argsz: dmaUnmap.sizeBytes,
+      flags: 0,
+      address: iova,
+      size: BigInt(sizeBytes),
+    });
+    channel.request(COMMAND.dmaUnmap, dmaUnmap.sizeBytes);
+  }
+
+  /**
+   * Closes the connection and everything that came from it. The server lets go of our memory when the connection ends, so no
+   * message is sent, and a dead server cannot hold this up.
+   */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#channel.close();
+    this.dma.close();
+    this.#memory.clear();
+    this.#regions.close();
+  }
+
+  /** Same as `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** libvfio-user says EINVAL of a feature that it does not have, where the kernel says ENOTTY. */
+const NO_FEATURE = ["ENOTTY", "EINVAL", "ENOTSUP", "ENOSYS"] as const;
+const EMPTY_INFO = { argsz: userDeviceInfo.sizeBytes, flags: 0, numRegions: 0, numIrqs: 0 };
+
+function timeoutOf(options: VfioUserOptions): number {
+  const timeoutMs = options.timeoutMs ?? 5000;
+  if (!(timeoutMs > 0)) throw new UsageError(`a timeout of ${timeoutMs} ms`);
+  return timeoutMs;
+}

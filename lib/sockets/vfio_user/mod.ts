@@ -1,0 +1,26 @@
+/**
+ * The vfio-user protocol: a PCI function served by one process and driven by another, over a UNIX socket.
+ *
+ * `VfioUserDevice` is the client, a `VfioDevice` like those of the kernel. `VfioUserServer` serves a `ServedDevice` to such clients,
+ * and to QEMU's `vfio-user-pci`.
+ *
+ * @module
+ */
+export { AnswerBudget } from "./server/answer_budget.ts";
+export { VFIO_USER_IOVA_RANGES, VfioUserDevice, type VfioUserOptions } from "./client/device.ts";
+export type { FeatureAction } from "./client/features.ts";
+export type { RegionWrite } from "./client/regions.ts";
+export type { PeerCapabilities } from "./capabilities.ts";
+export { type DmaBytes, DmaFault, type DmaFile, type DmaRegion, type DmaTable } from "./server/dma_table.ts";
+export type { FarMemory } from "./server/far_memory.ts";
+export { RequestRefused } from "./server/refusal.ts";
+export type {
+  ServedDevice,
+  ServedDoorbell,
+  ServedIrqRequest,
+  ServedMapping,
+  ServedMigration,
+  ServedRegion,
+} from "./server/served_device.ts";
+export type { UnsealedFiles } from "./server/dma.ts";
+export { type ServerWatcher, VfioUserServer, type VfioUserServerOptions } from "./server/server.ts";

@@ -1,0 +1,633 @@
+/**
+ * One client's connection, from the server's side: every message checked, carried out on the device, and answered.
+ *
+ * @module
+ */
+import { PeerGoneError, ProtocolError, TimeoutError } from "../../../errors/mod.ts";
+import { errnoNumber, type OwnedFd, type UnixSocket } from "../../../../ffi/mod.ts";
+import { DEVICE_FLAG, REGION_FLAG } from "../../../vfio/device.ts";
+import { regionInfo } from "../../../vfio/kernel/abi.ts";
+import type { AnswerBudget } from "./answer_budget.ts";
+import { decodeVersion, encodeVersion } from "../capabilities.ts";
+import { IncomingMessages, OutgoingMessage } from "../connection.ts";
+import type { DmaTable } from "./dma_table.ts";
+import {
+  COMMAND,
+  commandName,
+  deviceFeature,
+  dmaUnmap,
+  HEADER_BYTES,
+  LIMIT,
+  maxMessageBytes,
+  MESSAGE_FLAG,
+  OWN_COMMAND,
+  PROTOCOL_VERSION,
+  regionAccess,
+  regionIoFds,
+  userDeviceInfo,
+  userIrqInfo,
+  writeMulti,
+  writeMultiEntry,
+} from "../protocol.ts";
+import { replyErrorNumber, RequestRefused } from "./refusal.ts";
+import { encodeRegionInfo } from "./region_reply.ts";
+import { encodeRegionIoFds, type IoEventFdArea } from "../region_io_fds.ts";
+import type { ServedDevice } from "./served_device.ts";
+import { serveMapArea } from "./map_area.ts";
+import { type DmaLimits, mapDma, unmapDma } from "./dma.ts";
+import { ServerMessages } from "./messages.ts";
+import { ServerMigration } from "./migration.ts";
+import { setIrqs } from "./irqs.ts";
+
+/** Limits of a server. */
+export interface ConnectionLimits extends DmaLimits {
+  /** Told when memory of a client is refused. */
+  readonly refused: (reason: Error) => void;
+  /** How long answers to DMA_READ and DMA_WRITE may take. */
+  readonly answers: AnswerBudget;
+  /** Data bytes in one transfer message. */
+  readonly maxDataTransferBytes: number;
+  /** Descriptors in one message. */
+  readonly maxMessageFds: number;
+  /** How long the client may take to read the next byte of a reply. */
+  readonly sendTimeoutMs: number;
+  /** How long the client may take for its VERSION, and for a message from its first byte to its last. */
+  readonly messageTimeoutMs: number;
+}
+
+/** How `ServerConnection.serve` left the connection. */
+export type Served =
+  /** All that was there is done; more may come. */
+  | "open"
+  /** The client is gone, or had to be let go: see `reason`. */
+  | "ended";
+
+// So that one client's stream of messages does not keep the host from its other devices; what is left in the socket wakes it again.
+const FILLS_A_CALL = 16;
+const MESSAGES_A_CALL = 256;
+/** QEMU refuses an answer above its own 16, and a client that named fewer may still send so many. */
+const LEAST_MESSAGE_FDS = 16;
+const SMALL_ACCESS_BYTES = 8;
+const DATA_OFFSET = HEADER_BYTES + regionAccess.sizeBytes;
+const EINVAL = "EINVAL";
+
+/** A client. */
+export class ServerConnection {
+  readonly #socket: UnixSocket;
+  readonly #device: ServedDevice;
+  readonly #table: DmaTable;
+  readonly #limits: ConnectionLimits;
+  readonly #in: IncomingMessages;
+  readonly #out: OutgoingMessage;
+  readonly #messages: ServerMessages;
+  readonly #migration: ServerMigration | null;
+  /** Messages that were carried out. */
+  #handled = 0;
+  /** More were there than one call carries out. */
+  #interrupted = false;
+  /** What the client owes, since which message, and until when. */
+  #owes: "nothing" | "version" | "message" | "reading" = "nothing";
+  #owesSince = -1;
+  #dueAt = Infinity;
+  /** Descriptors that the client takes in one message. */
+  #clientFds = 0;
+  /** A file of the client was refused, which is said once. */
+  #refusedMemory = false;
+  /** MAP_AREA was negotiated. */
+  #mapsAreas = false;
+  #attached = false;
+  /** Why the connection ended; null when the client closed it between two messages. */
+  reason: Error | null = null;
+  // Views for small accesses, made once: of the reply's data by length, and of a copy of a request's data.
+  #replyViews: Uint8Array<ArrayBuffer>[] = [];
+  #replyBuffer: ArrayBuffer | null = null;
+  readonly #writeViews: Uint8Array<ArrayBuffer>[];
+  #replyFds: readonly OwnedFd[] | undefined;
+
+  /** Made for an accepted socket, which is this object's from now on. */
+  constructor(socket: UnixSocket, device: ServedDevice, table: DmaTable, limits: ConnectionLimits) {
+    this.#socket = socket;
+    this.#device = device;
+    this.#table = table;
+    this.#limits = limits;
+    this.#in = new IncomingMessages(socket, `client of ${device.name}`, {
+      messageBytes: maxMessageBytes(limits.maxDataTransferBytes),
+      messageFds: limits.maxMessageFds,
+    });
+    this.#out = new OutgoingMessage(socket);
+    this.#migration = device.migration === undefined ? null : new ServerMigration(device.migration);
+    this.#messages = new ServerMessages(socket, this.#in, this.#out, limits.answers);
+    const scratch = new ArrayBuffer(SMALL_ACCESS_BYTES);
+    this.#writeViews = Array.from(
+      { length: SMALL_ACCESS_BYTES + 1 },
+      (_, n) => new Uint8Array(scratch, 0, n),
+    );
+  }
+
+  /** The descriptor to wait on for more. */
+  get fd(): OwnedFd {
+    return this.#socket.fd;
+  }
+
+  /** True between a successful VERSION and the end. */
+  get attached(): boolean {
+    return this.#attached;
+  }
+
+  /** Messages have been received that were not carried out, and no descriptor tells of them any more: `serve` is to be called. */
+  get hasArrivals(): boolean {
+    return this.#messages.readAhead || this.#interrupted;
+  }
+
+  /** A reply waits until the client reads: the descriptor is to be watched for writing, and no more is read from it. */
+  get blocked(): boolean {
+    return this.#out.waiting;
+  }
+
+  /** When the client is to be let go unless it does something, in milliseconds of `performance.now`; `Infinity`: never. */
+  get dueAt(): number {
+    return this.#messages.failure === null ? this.#dueAt : 0;
+  }
+
+  /** Ends the connection when its client is overdue. */
+  expire(nowMs: number): Served {
+    if (this.#messages.failure !== null) return this.#end(this.#messages.failure);
+    return nowMs < this.#dueAt ? "open" : this.#end(new TimeoutError(this.#overdue()));
+  }
+
+  #overdue(): string {
+    const what = `client of ${this.#device.name}`;
+    const { sendTimeoutMs, messageTimeoutMs } = this.#limits;
+    if (this.blocked) return `${what}: it has read nothing of a reply for ${sendTimeoutMs} ms`;
+    if (!this.#attached) return `${what}: it has not sent its VERSION within ${messageTimeoutMs} ms`;
+    return `${what}: the message that it began ${messageTimeoutMs} ms ago is not complete`;
+  }
+
+  /** See `ServerMessages.exhausted`. */
+  get exhausted(): boolean {
+    return this.#messages.exhausted;
+  }
+
+  /**
+   * Does what has arrived, without waiting for more or for the client to read its replies. While one reply waits nothing more is read, so that
+   * a client which sends without reading costs one message of memory.
+   * @throws what the device throws by mistake (no error of this library); the connection has ended then.
+   */
+  serve(): Served {
+    if (this.#messages.failure !== null) return this.#end(this.#messages.failure);
+    this.#interrupted = false;
+    const served = this.#serve();
+    this.#messages.readAhead = false;
+    if (served === "open") this.#setDeadline();
+    return served;
+  }
+
+  #serve(): Served {
+    if (this.#out.waiting) {
+      try {
+        // Whatever the client takes shows that it is alive.
+        if (this.#out.flush() > 0) this.#dueAt = Infinity;
+      } catch (error) {
+        return this.#end(error as Error);
+      }
+      if (this.#out.waiting) return "open";
+    }
+    const most = this.#handled + MESSAGES_A_CALL;
+    for (let i = 0;; i++) {
+      while (this.#nextMessage()) {
+        this.#handled++;
+        const goesOn = this.#handle();
+        if (this.#messages.failure !== null) return this.#end(this.#messages.failure);
+        if (!goesOn) return "ended";
+        if (this.#out.waiting) return "open";
+        if (this.#handled === most) {
+          this.#interrupted = true;
+          return "open";
+        }
+      }
+      if (this.reason !== null) return "ended";
+      if (i === FILLS_A_CALL) return "open";
+      try {
+        const filled = this.#in.fill(false);
+        if (filled === "nothing") return "open";
+        if (filled === "end") return this.#end(this.#in.pendingBytes > 0 ? this.#in.endOfStream() : null);
+      } catch (error) {
+        return this.#end(
+          error instanceof PeerGoneError && this.#in.pendingBytes === 0 ? null : error as Error,
+        );
+      }
+    }
+  }
+
+  /** What the client owes now, and until when. */
+  #setDeadline(): void {
+    const owes = this.#out.waiting
+      ? "reading"
+      : !this.#attached
+      ? "version"
+      : this.#in.pendingBytes > 0
+      ? "message"
+      : "nothing";
+    const since = owes === "message" ? this.#handled : -1;
+    if (owes === this.#owes && since === this.#owesSince && this.#dueAt !== Infinity) return;
+    this.#owes = owes;
+    this.#owesSince = since;
+    if (owes === "nothing") this.#dueAt = Infinity;
+    else {
+      this.#dueAt = performance.now() +
+        (owes === "reading" ? this.#limits.sendTimeoutMs : this.#limits.messageTimeoutMs);
+    }
+  }
+
+  #end(reason: Error | null): Served {
+    this.reason = reason;
+    return "ended";
+  }
+
+  #nextMessage(): boolean {
+    try {
+      return this.#in.next();
+    } catch (error) {
+      this.reason = error as Error;
+      const tooLarge = this.#in.messageBytes > this.#in.limits.messageBytes;
+      if (!this.#in.isReply) this.#replyErrorQuietly(errnoNumber[tooLarge ? "EMSGSIZE" : EINVAL]!);
+      return false;
+    }
+  }
+
+  /** @returns false when the connection has ended. */
+  #handle(): boolean {
+    const { command, flags, messageId, isReply } = this.#in;
+    if (isReply) {
+      if (this.#messages.isLate(this.#in.messageId, command)) return true;
+      this.reason = new ProtocolError(
+        `client of ${this.#device.name}: a reply to ${commandName(command)}, which was not sent`,
+      );
+      return false;
+    }
+    const silent = (flags & MESSAGE_FLAG.noReply) !== 0;
+    this.#replyFds = undefined;
+    let replyBytes: number;
+    try {
+      replyBytes = this.#carryOut(command, flags);
+    } catch (error) {
+      const known = replyErrorNumber(error);
+      const fatal = known === undefined || !this.#attached;
+      if (fatal) this.reason = error as Error;
+      else if (command === COMMAND.dmaMap && error instanceof ProtocolError && !this.#refusedMemory) {
+        this.#refusedMemory = true;
+        this.#limits.refused(error);
+      }
+      if (!silent) this.#replyErrorQuietly(known ?? errnoNumber.EIO!);
+      if (known === undefined) throw error;
+      return this.reason === null;
+    }
+    if (silent) return true;
+    try {
+      this.#out.sendNow(messageId, command, MESSAGE_FLAG.typeReply, 0, replyBytes, this.#replyFds);
+    } catch (error) {
+      this.reason = error as Error;
+      return false;
+    }
+    return true;
+  }
+
+  #replyErrorQuietly(error: number): void {
+    const { command, messageId } = this.#in;
+    try {
+      this.#out.sendNow(messageId, command, MESSAGE_FLAG.typeReply | MESSAGE_FLAG.error, error, 0);
+    } catch (failure) {
+      this.reason ??= failure as Error;
+    }
+  }
+
+  /** Does one command and builds its reply. @returns the reply's payload size */
+  #carryOut(command: number, flags: number): number {
+    if ((flags & ~(MESSAGE_FLAG.known & ~MESSAGE_FLAG.error)) !== 0) {
+      throw this.#refuse(EINVAL, `flags 0x${flags.toString(16)}`);
+    }
+    if ((command === COMMAND.version) === this.#attached) {
+      throw this.#refuse(EINVAL, this.#attached ? "the version is negotiated" : "VERSION must come first");
+    }
+    // Descriptors that a command has no use for are closed with its message: SPDK sends one with every DMA_UNMAP.
+    switch (command) {
+      case COMMAND.regionRead:
+        return this.#regionRead();
+      case COMMAND.regionWrite:
+        return this.#regionWrite();
+      case COMMAND.regionWriteMulti:
+        return this.#regionWriteMulti();
+      case COMMAND.version:
+        return this.#version();
+      case COMMAND.dmaMap:
+        mapDma(this.#table, this.#in.payload, this.#in.fds, {
+          limits: this.#limits,
+          what: `client of ${this.#device.name}`,
+          keepFiles: this.#device.keepsDmaFiles ?? false,
+          messages: this.#messages,
+        });
+        return 0;
+      case COMMAND.dmaUnmap:
+        unmapDma(this.#table, this.#device, this.#in.payload);
+        this.#out.put(this.#in.payload);
+        return dmaUnmap.sizeBytes;
+      case COMMAND.deviceGetInfo:
+        return this.#deviceInfo();
+      case COMMAND.deviceGetRegionInfo:
+        return this.#regionInfo();
+      case COMMAND.deviceGetRegionIoFds:
+        return this.#regionIoFds();
+      case COMMAND.deviceGetIrqInfo:
+        return this.#irqInfo();
+      case COMMAND.deviceSetIrqs:
+        setIrqs(this.#device, this.#in.payload, this.#in.fds.length, () => this.#in.takeFds());
+        return 0;
+      case COMMAND.deviceReset:
+        return this.#reset();
+      case OWN_COMMAND.mapArea: {
+        if (!this.#mapsAreas) throw this.#refuse("ENOTSUP", "the capability was not negotiated");
+        const { bytes, file } = serveMapArea(this.#device, this.#in.payload);
+        this.#replyFds = [file];
+        this.#out.put(bytes);
+        return bytes.byteLength;
+      }
+      case COMMAND.deviceFeature:
+        return this.#feature();
+      case COMMAND.migDataRead: {
+        if (this.#migration === null) throw this.#refuse("ENOTSUP", "the device cannot be moved");
+        const reply = this.#migration.read(this.#in.payload, this.#limits.maxDataTransferBytes);
+        this.#out.put(reply);
+        return reply.byteLength;
+      }
+      case COMMAND.migDataWrite:
+        if (this.#migration === null) throw this.#refuse("ENOTSUP", "the device cannot be moved");
+        this.#migration.write(this.#in.payload);
+        return 0;
+      default:
+        throw this.#refuse("ENOTSUP", "no such command of a client");
+    }
+  }
+
+  #refuse(code: string, text: string): RequestRefused {
+    return new RequestRefused(
+      code,
+      `client of ${this.#device.name}: ${commandName(this.#in.command)}: ${text}`,
+    );
+  }
+
+  #requireBytes(bytes: number): void {
+    if (this.#in.payloadBytes < bytes) {
+      throw this.#refuse(EINVAL, `${this.#in.payloadBytes} of ${bytes} bytes`);
+    }
+  }
+
+  #version(): number {
+    const offer = decodeVersion(this.#in.payload, `client of ${this.#device.name}`);
+    if (offer.major !== PROTOCOL_VERSION.major) {
+      throw this.#refuse(EINVAL, `version ${offer.major}.${offer.minor}`);
+    }
+    const { maxMessageFds } = offer.capabilities;
+    this.#mapsAreas = (offer.capabilities.mapArea ?? false) && this.#device.mapArea !== undefined &&
+      maxMessageFds > 0;
+    const answer = encodeVersion(
+      Math.min(offer.minor, PROTOCOL_VERSION.minor),
+      {
+        maxMessageFds: Math.min(this.#limits.maxMessageFds, Math.max(maxMessageFds, LEAST_MESSAGE_FDS)),
+        maxDataTransferBytes: this.#limits.maxDataTransferBytes,
+        maxDmaMaps: this.#limits.maxDmaMaps,
+        pageSizes: LIMIT.pageSizes,
+        writeMultiple: true,
+        ...(this.#mapsAreas ? { mapArea: true } : {}),
+      },
+      offer.named,
+    );
+    this.#clientFds = maxMessageFds;
+    this.#messages.dataBytes = Math.min(
+      this.#limits.maxDataTransferBytes,
+      offer.capabilities.maxDataTransferBytes,
+    );
+    this.#device.attached(this.#table);
+    this.#attached = true;
+    this.#out.put(answer);
+    return answer.byteLength;
+  }
+
+  #deviceInfo(): number {
+    this.#requireBytes(userDeviceInfo.sizeBytes);
+    const { argsz } = userDeviceInfo.decode(this.#in.payload);
+    if (argsz < userDeviceInfo.sizeBytes) throw this.#refuse(EINVAL, `argsz ${argsz}`);
+    this.#out.put(userDeviceInfo.encode({ argsz: userDeviceInfo.sizeBytes, ...this.#device.info }));
+    return userDeviceInfo.sizeBytes;
+  }
+
+  #regionInfo(): number {
+    this.#requireBytes(regionInfo.sizeBytes);
+    const { argsz, index } = regionInfo.decode(this.#in.payload);
+    if (argsz < regionInfo.sizeBytes) throw this.#refuse(EINVAL, `argsz ${argsz}`);
+    this.#requireRegion(index);
+    const region = this.#device.region(index);
+    const { bytes, complete, mappable } = encodeRegionInfo(region, argsz);
+    if (complete && mappable && this.#clientFds > 0) this.#replyFds = [region.file!];
+    this.#out.put(bytes);
+    return bytes.byteLength;
+  }
+
+  #requireRegion(index: number): void {
+    const { numRegions } = this.#device.info;
+    if (index >= numRegions) throw this.#refuse(EINVAL, `region ${index} of ${numRegions}`);
+  }
+
+  #regionIoFds(): number {
+    this.#requireBytes(regionIoFds.sizeBytes);
+    const { argsz, flags, index, count } = regionIoFds.decode(this.#in.payload);
+    if (flags !== 0 || count !== 0) {
+      throw this.#refuse(EINVAL, `flags 0x${flags.toString(16)}, count ${count}`);
+    }
+    if (argsz < regionIoFds.sizeBytes) throw this.#refuse(EINVAL, `argsz ${argsz}`);
+    this.#requireRegion(index);
+    const fds: OwnedFd[] = [];
+    const areas: IoEventFdArea[] = [];
+    for (const doorbell of this.#device.doorbells(index)) {
+      const { fd } = doorbell.fd;
+      let fdIndex = fds.indexOf(fd);
+      if (fdIndex < 0) {
+        // Doorbells are optional: those that the client's limit on descriptors leaves out are written to as registers.
+        if (fds.length === this.#clientFds) continue;
+        fdIndex = fds.push(fd) - 1;
+      }
+      const area = { offset: doorbell.offset, sizeBytes: doorbell.sizeBytes, fdIndex };
+      areas.push(doorbell.value === undefined ? area : { ...area, value: doorbell.value });
+    }
+    const { bytes, complete } = encodeRegionIoFds(index, areas, argsz);
+    if (complete && fds.length > 0) this.#replyFds = fds;
+    this.#out.put(bytes);
+    return bytes.byteLength;
+  }
+
+  #irqInfo(): number {
+    this.#requireBytes(userIrqInfo.sizeBytes);
+    const { argsz, index } = userIrqInfo.decode(this.#in.payload);
+    if (argsz < userIrqInfo.sizeBytes) throw this.#refuse(EINVAL, `argsz ${argsz}`);
+    const { numIrqs } = this.#device.info;
+    if (index >= numIrqs) throw this.#refuse(EINVAL, `interrupt index ${index} of ${numIrqs}`);
+    const { flags, count } = this.#device.irq(index);
+    this.#out.put(userIrqInfo.encode({ argsz: userIrqInfo.sizeBytes, flags, index, count }));
+    return userIrqInfo.sizeBytes;
+  }
+
+  #reset(): number {
+    if (this.#in.payloadBytes !== 0) throw this.#refuse(EINVAL, `${this.#in.payloadBytes} bytes of payload`);
+    if ((this.#device.info.flags & DEVICE_FLAG.reset) === 0) throw this.#refuse("ENOTSUP", "no reset");
+    this.#device.reset();
+    this.#migration?.reset();
+    return 0;
+  }
+
+  /** Beside migration no feature of the kernel's list has a meaning here; ENOTTY is what the kernel says of one that a device lacks. */
+  #feature(): number {
+    this.#requireBytes(deviceFeature.sizeBytes);
+    const { argsz, flags } = deviceFeature.decode(this.#in.payload);
+    if (argsz < deviceFeature.sizeBytes) throw this.#refuse(EINVAL, `argsz ${argsz}`);
+    const reply = this.#migration?.feature(this.#in.payload);
+    if (reply !== undefined) {
+      this.#out.put(reply);
+      return reply.byteLength;
+    }
+    throw this.#refuse("ENOTTY", `feature ${flags & 0xffff} is not there`);
+  }
+
+  /** Checks one access. @returns its offset in the region */
+  #checkAccess(at: number, count: number, flag: number): number {
+    const { view } = this.#in;
+    const index = view.getUint32(at + regionAccess.fields.region.offset, true);
+    this.#requireRegion(index);
+    const region = this.#device.region(index);
+    // Exact below 2^53, and above it still larger than any region.
+    const offset = view.getUint32(at + 4, true) * 4294967296 + view.getUint32(at, true);
+    if (offset + count > region.sizeBytes) {
+      throw this.#refuse(
+        EINVAL,
+        `[${offset}, +${count}) is outside region ${index} of ${region.sizeBytes} bytes`,
+      );
+    }
+    if ((region.flags & flag) === 0) {
+      throw this.#refuse(
+        EINVAL,
+        `region ${index} cannot be ${flag === REGION_FLAG.read ? "read" : "written"}`,
+      );
+    }
+    return offset;
+  }
+
+  #accessCount(): number {
+    this.#requireBytes(regionAccess.sizeBytes);
+    const { view, payloadOffset } = this.#in;
+    const count = view.getUint32(payloadOffset + regionAccess.fields.count.offset, true);
+    if (count > this.#limits.maxDataTransferBytes) throw this.#refuse(EINVAL, `count ${count}`);
+    return count;
+  }
+
+  /** Starts a reply with the request's offset, region and count. */
+  #echoAccess(): void {
+    const { bytes, payloadOffset } = this.#in;
+    const out = this.#out.bytes;
+    for (let i = 0; i < regionAccess.sizeBytes; i++) out[HEADER_BYTES + i] = bytes[payloadOffset + i]!;
+  }
+
+  #regionRead(): number {
+    const count = this.#accessCount();
+    const { view, payloadOffset, payloadBytes } = this.#in;
+    if (payloadBytes !== regionAccess.sizeBytes) {
+      throw this.#refuse(EINVAL, `${payloadBytes} bytes of payload`);
+    }
+    const offset = this.#checkAccess(payloadOffset, count, REGION_FLAG.read);
+    const index = view.getUint32(payloadOffset + regionAccess.fields.region.offset, true);
+    this.#out.reserve(regionAccess.sizeBytes + count);
+    this.#echoAccess();
+    const into = this.#replyData(count);
+    // A device that fills less than it was asked for must not send what an earlier reply held.
+    into.fill(0);
+    if (count > 0) this.#device.readRegion(index, offset, into);
+    return regionAccess.sizeBytes + count;
+  }
+
+  #replyData(count: number): Uint8Array<ArrayBuffer> {
+    const out = this.#out.bytes;
+    if (count > SMALL_ACCESS_BYTES) return out.subarray(DATA_OFFSET, DATA_OFFSET + count);
+    if (this.#replyBuffer !== out.buffer) {
+      this.#replyBuffer = out.buffer;
+      this.#replyViews = [];
+    }
+    return this.#replyViews[count] ??= out.subarray(DATA_OFFSET, DATA_OFFSET + count);
+  }
+
+  #regionWrite(): number {
+    const count = this.#accessCount();
+    const { payloadOffset, payloadBytes } = this.#in;
+    if (payloadBytes !== regionAccess.sizeBytes + count) {
+      throw this.#refuse(EINVAL, `${payloadBytes} bytes of payload with count ${count}`);
+    }
+    const offset = this.#checkAccess(payloadOffset, count, REGION_FLAG.write);
+    this.#write(payloadOffset, offset, count);
+    this.#echoAccess();
+    return regionAccess.sizeBytes;
+  }
+
+  #write(at: number, offset: number, count: number): void {
+    if (count === 0) return;
+    const { view, bytes } = this.#in;
+    const index = view.getUint32(at + regionAccess.fields.region.offset, true);
+    const data = at + regionAccess.sizeBytes;
+    if (count > SMALL_ACCESS_BYTES) {
+      this.#device.writeRegion(index, offset, bytes.subarray(data, data + count));
+      return;
+    }
+    const from = this.#writeViews[count]!;
+    for (let i = 0; i < count; i++) from[i] = bytes[data + i]!;
+    this.#device.writeRegion(index, offset, from);
+  }
+
+  #regionWriteMulti(): number {
+    this.#requireBytes(writeMulti.sizeBytes);
+    const { payloadBytes } = this.#in;
+    const { writeCount } = writeMulti.decode(this.#in.payload);
+    if (writeCount > BigInt(LIMIT.multiWrites)) throw this.#refuse(EINVAL, `wr_cnt ${writeCount}`);
+    const writes = Number(writeCount);
+    if (payloadBytes !== writeMulti.sizeBytes + writes * writeMultiEntry.sizeBytes) {
+      throw this.#refuse(EINVAL, `${payloadBytes} bytes of payload with wr_cnt ${writes}`);
+    }
+    const countAt = (at: number): number =>
+      this.#in.view.getUint32(at + writeMultiEntry.fields.count.offset, true);
+    // Asked for each time: a device that reads its client's memory meanwhile may move the message.
+    const entryAt = (i: number): number =>
+      this.#in.payloadOffset + writeMulti.sizeBytes + i * writeMultiEntry.sizeBytes;
+    // All are checked before the first is done.
+    for (let i = 0; i < writes; i++) {
+      const count = countAt(entryAt(i));
+      if (count > SMALL_ACCESS_BYTES) throw this.#refuse(EINVAL, `a write of ${count} bytes`);
+      this.#checkAccess(entryAt(i), count, REGION_FLAG.write);
+    }
+    for (let i = 0; i < writes; i++) {
+      const at = entryAt(i);
+      const count = countAt(at);
+      this.#write(at, this.#checkAccess(at, count, REGION_FLAG.write), count);
+    }
+    this.#out.put(writeMulti.encode({ writeCount }));
+    return writeMulti.sizeBytes;
+  }
+
+  /** Tells the device, lets go of the client's memory, and closes. The device is told once, also when it throws. */
+  close(): void {
+    const attached = this.#attached;
+    this.#attached = false;
+    try {
+      if (attached) this.#device.detached();
+    } finally {
+      this.#table.clear();
+      this.#out.close();
+      this.#messages.close();
+      this.#in.close();
+      this.#socket.close();
+    }
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * DMA_MAP and DMA_UNMAP as a server carries them out.
+ *
+ * @module
+ */
+import { isSealedAgainstShrinking, MappedMemory, type OwnedFd, pageSizeBytes } from "../../../../ffi/mod.ts";
+import { DmaRegion, type DmaTable } from "./dma_table.ts";
+import { CopiedFile, type DmaMessages, type FarRange, MessageMemory } from "./far_memory.ts";
+import { checkPassedFile } from "../passed_fd.ts";
+import { DMA_MAP_FLAG, DMA_UNMAP_FLAG, dmaMap, dmaUnmap } from "../protocol.ts";
+import { RequestRefused } from "./refusal.ts";
+import type { ServedDevice } from "./served_device.ts";
+
+/** Limits on what a client may map. */
+export interface DmaLimits {
+  /** Mappings at a time. */
+  readonly maxDmaMaps: number;
+  /** What becomes of a file that its owner can shrink. */
+  readonly unsealed: UnsealedFiles;
+}
+
+/**
+ * What a server does with a client's file that is not sealed against shrinking (F_SEAL_SHRINK), and so could be cut under a mapping, which
+ * would end the server's process: `copy` it (only the kernel touches it; slower), `map` it all the same, or `refuse` it.
+ */
+export type UnsealedFiles = "copy" | "map" | "refuse";
+
+/** Whose memory is mapped, and how. */
+export interface DmaMapContext {
+  /** Limits of the server. */
+  readonly limits: DmaLimits;
+  /** For messages: the client. */
+  readonly what: string;
+  /** Keep a descriptor of each file. */
+  readonly keepFiles: boolean;
+  /** How memory without a file is reached. */
+  readonly messages: DmaMessages;
+}
+
+const KNOWN_FLAGS = DMA_MAP_FLAG.read | DMA_MAP_FLAG.write | DMA_MAP_FLAG.mmap | DMA_MAP_FLAG.fileIo;
+
+/**
+ * Maps a range. A file that cannot shrink is mapped, also when the client suggests file I/O; others go by `DmaLimits.unsealed`. Memory
+ * without a file is reached by messages.
+ *
+ * @param payload of the DMA_MAP message.
+ * @param fds stay the caller's.
+ * @throws RequestRefused, ProtocolError (the file is too small), SyscallError
+ */
+export function mapDma(
+  table: DmaTable,
+  payload: Uint8Array,
+  fds: readonly OwnedFd[],
+  { limits, what, keepFiles, messages }: DmaMapContext,
+): void {
+  if (payload.byteLength !== dmaMap.sizeBytes) throw invalid(`${payload.byteLength} bytes`);
+  const { argsz, flags, offset, address, size } = dmaMap.decode(payload);
+  if (argsz < dmaMap.sizeBytes) throw invalid(`argsz ${argsz}`);
+  if ((flags & ~KNOWN_FLAGS) !== 0 || (flags & (DMA_MAP_FLAG.read | DMA_MAP_FLAG.write)) === 0) {
+    throw invalid(`flags 0x${flags.toString(16)}`);
+  }
+  if (fds.length > 1) throw invalid(`${fds.length} descriptors`);
+  const page = BigInt(pageSizeBytes);
+  if (size === 0n || address % page !== 0n || size % page !== 0n || offset % page !== 0n) {
+    throw invalid(`IOVA 0x${address.toString(16)}, size ${size}, offset ${offset} are not whole pages`);
+  }
+  if (address + size > 1n << 64n) throw invalid(`IOVA 0x${address.toString(16)} + ${size} passes 2^64`);
+  if (table.count >= limits.maxDmaMaps) {
+    throw new RequestRefused("ENOSPC", `DMA_MAP: ${table.count} mappings are the limit`);
+  }
+  try {
+    table.checkFree(address, size);
+  } catch (error) {
+    throw new RequestRefused("EEXIST", `DMA_MAP: ${(error as Error).message}`);
+  }
+  if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw invalid(`size ${size}`);
+  const sizeBytes = Number(size);
+  const range: FarRange = {
+    iova: address,
+    sizeBytes,
+    deviceReads: (flags & DMA_MAP_FLAG.read) !== 0,
+    deviceWrites: (flags & DMA_MAP_FLAG.write) !== 0,
+  };
+  const [file] = fds;
+  if (file === undefined) {
+    if ((flags & (DMA_MAP_FLAG.mmap | DMA_MAP_FLAG.fileIo)) !== 0) {
+      throw invalid("a file is announced, none came");
+    }
+    table.addFar(new MessageMemory(range, messages));
+    return;
+  }
+  if (offset > BigInt(Number.MAX_SAFE_INTEGER)) throw invalid(`offset ${offset}`);
+  checkPassedFile(file, offset, sizeBytes, limits.unsealed === "refuse", what);
+  const memory = MappedMemory.map(file, sizeBytes, { offset });
+  if (limits.unsealed === "copy" && !isSealedAgainstShrinking(file)) {
+    table.addFar(new CopiedFile(range, memory));
+    return;
+  }
+  let kept: OwnedFd | undefined;
+  try {
+    // A mapping needs its file no longer.
+    if (keepFiles) kept = file.duplicate();
+    const backing = kept === undefined ? undefined : { fd: kept, offset: Number(offset) };
+    table.add(new DmaRegion(address, memory, range, backing));
+  } catch (error) {
+    kept?.close();
+    memory.close();
+    throw error;
+  }
+}
+
+function invalid(text: string): RequestRefused {
+  return new RequestRefused("EINVAL", `DMA_MAP: ${text}`);
+}
+
+/**
+ * Unmaps one range, or all. The device is told first; the memory goes even when it objects.
+ *
+ * @param payload of the DMA_UNMAP message; the reply repeats it.
+ * @throws RequestRefused, and what the device throws
+ */
+export function unmapDma(table: DmaTable, device: ServedDevice, payload: Uint8Array): void {
+  const refuse = (code: string, text: string) => new RequestRefused(code, `DMA_UNMAP: ${text}`);
+  if (payload.byteLength < dmaUnmap.sizeBytes) throw refuse("EINVAL", `${payload.byteLength} bytes`);
+  const { argsz, flags, address, size } = dmaUnmap.decode(payload);
+  if (argsz < dmaUnmap.sizeBytes) throw refuse("EINVAL", `argsz ${argsz}`);
+  if (flags === DMA_UNMAP_FLAG.getDirtyBitmap) throw refuse("ENOTSUP", "dirty pages are not tracked");
+  if (flags !== 0 && flags !== DMA_UNMAP_FLAG.all) throw refuse("EINVAL", `flags 0x${flags.toString(16)}`);
+  if (payload.byteLength !== dmaUnmap.sizeBytes) throw refuse("EINVAL", `${payload.byteLength} bytes`);
+  if (flags === DMA_UNMAP_FLAG.all) {
+    if (address !== 0n || size !== 0n) throw refuse("EINVAL", "all, but address and size are not 0");
+    return unmapAll(table, device);
+  }
+  if (!table.has(address, size)) {
+    throw refuse("ENOENT", `no mapping at 0x${address.toString(16)} of ${size} bytes`);
+  }
+  try {
+    device.dmaWillUnmap(address, Number(size));
+  } finally {
+    table.remove(address, size);
+  }
+}
+
+/** Every range is announced, whatever the device says of one; the first objection is thrown when all are gone. */
+function unmapAll(table: DmaTable, device: ServedDevice): void {
+  let objection: unknown;
+  for (const region of table.ranges) {
+    try {
+      device.dmaWillUnmap(region.iova, region.sizeBytes);
+    } catch (error) {
+      objection ??= error;
+    }
+  }
+  table.clear();
+  if (objection !== undefined) throw objection;
+}
