@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { makeDirectory, removeDirectory } from "../../../ffi/mod.ts";
 import { EmulatedMachine, readTopology } from "../../../lib/emulation/mod.ts";
 import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
-import { AnswerBudget } from "../../../lib/vfio/vfio_user/mod.ts";
+import { AnswerBudget } from "../../../lib/sockets/vfio_user/mod.ts";
 import { COMMAND } from "../../../lib/sockets/vfio_user/protocol.ts";
 import { FEATURE } from "../../../lib/virtio/spec/mod.ts";
 import { access, map } from "../sockets/vfio_user/server/bench.ts";
