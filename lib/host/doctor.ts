@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { FunctionAttributes } from "./attributes.ts";
+import type { FunctionAttributes } from "./sysfs/attributes.ts";
 import type { Finding, FunctionInfo, Host } from "./host.ts";
 
 /** The machine, as far as sysfs does not tell. */

@@ -7,13 +7,13 @@ import { isErrno } from "../../ffi/mod.ts";
 import { typedErrors } from "../errors/doors.ts";
 import { NotFoundError, PeerGoneError } from "../errors/mod.ts";
 import { VfioUserDevice } from "../sockets/vfio_user/client/device.ts";
-import type { FunctionAttributes, StepHook } from "./attributes.ts";
+import type { FunctionAttributes, StepHook } from "./sysfs/attributes.ts";
 import { commonFindings } from "./doctor.ts";
 import type { Finding, Host } from "./host.ts";
-import { SocketSysfs } from "./socket_sysfs.ts";
-import type { Sysfs } from "./sysfs.ts";
+import { SocketSysfs } from "./sysfs/socket_sysfs.ts";
+import type { Sysfs } from "./sysfs/sysfs.ts";
 import { SysfsHost } from "./sysfs_host.ts";
-import { TreeUsage } from "./tree_usage.ts";
+import { TreeUsage } from "./functions/tree_usage.ts";
 
 /** How to connect. */
 export interface EmulatedHostOptions {

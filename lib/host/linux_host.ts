@@ -14,10 +14,10 @@ import {
 } from "../../ffi/mod.ts";
 import { RefusedError } from "../errors/mod.ts";
 import { openKernelDevice } from "../vfio/kernel/open.ts";
-import type { StepHook } from "./attributes.ts";
+import type { StepHook } from "./sysfs/attributes.ts";
 import { examineLinux, type Machine } from "./doctor.ts";
-import { KernelSysfs } from "./kernel_sysfs.ts";
-import { KernelUsage } from "./kernel_usage.ts";
+import { KernelSysfs } from "./sysfs/kernel_sysfs.ts";
+import { KernelUsage } from "./functions/kernel_usage.ts";
 import { SysfsHost } from "./sysfs_host.ts";
 
 /** Where root keeps the journal and the locks: gone with a reboot, as are the changes. */

@@ -8,10 +8,10 @@ import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
 import { PciAddress } from "../pci/address.ts";
 import type { VfioPciDevice } from "../vfio/pci_device.ts";
-import { FunctionAttributes, type StepHook } from "./attributes.ts";
-import { checkBindable, isVfioDriver, notTakenBack, rebind, VFIO_PCI } from "./driver_binding.ts";
-import { FunctionReader } from "./function_reader.ts";
-import { Guards } from "./guards.ts";
+import { FunctionAttributes, type StepHook } from "./sysfs/attributes.ts";
+import { checkBindable, isVfioDriver, notTakenBack, rebind, VFIO_PCI } from "./changes/driver_binding.ts";
+import { FunctionReader } from "./functions/reader.ts";
+import { Guards } from "./functions/guards.ts";
 import type {
   BindOptions,
   Finding,
@@ -23,16 +23,16 @@ import type {
   RestoreReport,
   SriovOptions,
 } from "./host.ts";
-import type { HostUsage } from "./host_usage.ts";
-import { type Change, Journal } from "./journal.ts";
-import { FileJournalStore, type JournalStore } from "./journal_store.ts";
-import { FunctionLocks } from "./lock.ts";
-import { LockedDevice } from "./locked_device.ts";
-import { type NameSource, PciIdsNames } from "./names.ts";
-import { putBack } from "./put_back.ts";
-import { pending, restore } from "./restore.ts";
-import type { Sysfs } from "./sysfs.ts";
-import { checkVfCount, vfStates, writeVfCount } from "./vf_count.ts";
+import type { HostUsage } from "./functions/host_usage.ts";
+import { type Change, Journal } from "./journal/journal.ts";
+import { FileJournalStore, type JournalStore } from "./journal/store.ts";
+import { FunctionLocks } from "./functions/lock.ts";
+import { LockedDevice } from "./functions/locked_device.ts";
+import { type NameSource, PciIdsNames } from "./functions/names.ts";
+import { putBack } from "./plan/put_back.ts";
+import { pending, restore } from "./plan/restore.ts";
+import type { Sysfs } from "./sysfs/sysfs.ts";
+import { checkVfCount, vfStates, writeVfCount } from "./changes/vf_count.ts";
 
 /** What an opener is told. */
 export interface OpenRequest {

@@ -18,9 +18,9 @@ import { PciAddress } from "../pci/address.ts";
 import { DEVICE_FLAG, REGION } from "../vfio/device.ts";
 import type { VfioPciDevice } from "../vfio/pci_device.ts";
 import { VfioUserDevice } from "../sockets/vfio_user/client/device.ts";
-import { VFIO_USER } from "./driver_binding.ts";
+import { VFIO_USER } from "./changes/driver_binding.ts";
 import type { Finding, FunctionInfo, Host, OpenOptions } from "./host.ts";
-import { PciIdsNames } from "./names.ts";
+import { PciIdsNames } from "./functions/names.ts";
 
 /** The protocol has no address; this is the function's. */
 const ADDRESS = "0000:00:00.0";

@@ -5,7 +5,7 @@
  */
 import { VirtioAdmin, type VirtioAdminOptions } from "../../../drivers/admin/virtio_admin.ts";
 import type { Host } from "../../../lib/host/mod.ts";
-import { SocketSysfs } from "../../../lib/host/socket_sysfs.ts";
+import { SocketSysfs } from "../../../lib/host/sysfs/socket_sysfs.ts";
 import { PciAddress } from "../../../lib/pci/address.ts";
 import { type Reached, type ReportedViolation, TopologyHost } from "../drivers/topology_host.ts";
 

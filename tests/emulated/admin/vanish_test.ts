@@ -12,7 +12,7 @@ import {
   RingsideError,
   UsageError,
 } from "../../../lib/errors/mod.ts";
-import { SocketSysfs } from "../../../lib/host/socket_sysfs.ts";
+import { SocketSysfs } from "../../../lib/host/sysfs/socket_sysfs.ts";
 import { ConfigAccess, REGION } from "../../../lib/vfio/mod.ts";
 import type { LegacyRegisterAccess } from "../../../lib/virtio/mod.ts";
 import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";

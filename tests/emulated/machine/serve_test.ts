@@ -12,7 +12,7 @@ import {
   UnixSocket,
 } from "../../../ffi/mod.ts";
 import { PeerGoneError } from "../../../lib/errors/mod.ts";
-import { SocketSysfs } from "../../../lib/host/socket_sysfs.ts";
+import { SocketSysfs } from "../../../lib/host/sysfs/socket_sysfs.ts";
 import { IRQ, REGION } from "../../../lib/vfio/device.ts";
 import { VfioUserDevice } from "../../../lib/sockets/vfio_user/client/device.ts";
 import { DOORBELL_OFFSET, RAISE_OFFSET, RINGS_OFFSET } from "../../unit/emulation/machine_scratch.ts";

@@ -4,7 +4,7 @@ import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { openFdCount, readDirectory, readText, SyscallError } from "../../../ffi/mod.ts";
 import { ExhaustedError, PeerGoneError, RefusedError, RingsideError } from "../../../lib/errors/mod.ts";
 import type { Host } from "../../../lib/host/mod.ts";
-import { SocketSysfs } from "../../../lib/host/socket_sysfs.ts";
+import { SocketSysfs } from "../../../lib/host/sysfs/socket_sysfs.ts";
 import { PciAddress } from "../../../lib/pci/address.ts";
 import { REGION } from "../../../lib/vfio/device.ts";
 import { assertNothingLeft, settledHoldings } from "../../holdings.ts";

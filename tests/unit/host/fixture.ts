@@ -3,9 +3,9 @@ import { makeDirectory } from "../../../ffi/mod.ts";
 import { UnsupportedError } from "../../../lib/errors/mod.ts";
 import type { FunctionAttributes, HostUsage } from "../../../lib/host/mod.ts";
 import { SysfsHost, type SysfsHostParts } from "../../../lib/host/sysfs_host.ts";
-import { MemoryJournalStore } from "./memory_journal_store.ts";
+import { MemoryJournalStore } from "./journal/memory_store.ts";
 import { SCRATCH } from "./temporary.ts";
-import { type FakeDriver, type FakeFunction, MemorySysfs } from "./memory_sysfs.ts";
+import { type FakeDriver, type FakeFunction, MemorySysfs } from "./sysfs/memory_sysfs.ts";
 
 export const PF = "0000:01:00.0";
 export const VF0 = "0000:01:10.0";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { processId } from "../../../ffi/mod.ts";
 import { RefusedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
-import { LockedDevice } from "../../../lib/host/locked_device.ts";
+import { LockedDevice } from "../../../lib/host/functions/locked_device.ts";
 import type { OpenRequest } from "../../../lib/host/sysfs_host.ts";
 import type { VfioPciDevice } from "../../../lib/vfio/pci_device.ts";
 import { fakeDevice } from "./fake_device.ts";

@@ -1,0 +1,129 @@
+/**
+ * Giving a function to a driver: unbind, `driver_override`, probe, and a look at what came of it.
+ *
+ * @module
+ */
+import { isErrno } from "../../../ffi/mod.ts";
+import { requireType } from "../../errors/doors.ts";
+import {
+  ExhaustedError,
+  NotFoundError,
+  RingsideError,
+  UnsupportedError,
+  UsageError,
+} from "../../errors/mod.ts";
+import type { FunctionAttributes } from "../sysfs/attributes.ts";
+import { PCI_DEVICES, PCI_DRIVERS } from "../sysfs/sysfs.ts";
+
+/** Driver that hands functions to userspace. */
+export const VFIO_PCI = "vfio-pci";
+/** What a function has for a driver that is only reached by a vfio-user socket. */
+export const VFIO_USER = "vfio-user";
+/** What a kernel without an IOMMU says yes to when a function shall be opened without one. */
+const NO_IOMMU_PARAMETER = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+
+const HEADER_TYPE_AT = 0x0e;
+const HEADER_TYPE_MASK = 0x7f;
+
+/**
+ * Whether a driver is one of those that hand functions to userspace: `vfio-pci` and its variants (`virtio_vfio_pci`, …), or `vfio-user`, which is
+ * none of the kernel's.
+ */
+export function isVfioDriver(driver: string): boolean {
+  requireType(driver, "string", "isVfioDriver: driver");
+  return driver === VFIO_USER || /(^|[-_])vfio[-_]pci$/.test(driver);
+}
+
+/**
+ * Looks before anything is changed whether a function can be given to a driver.
+ * @throws UsageError, NotFoundError (driver not loaded), UnsupportedError (bridge, no IOMMU)
+ */
+export function checkBindable(attributes: FunctionAttributes, address: string, driver: string): void {
+  if (!/^[\w.-]+$/.test(driver)) {
+    throw new UsageError(`${JSON.stringify(driver)} is not the name of a driver`);
+  }
+  if (!attributes.driverExists(driver)) throw driverMissing(attributes, driver);
+  if (!isVfioDriver(driver)) return;
+  const config = attributes.sysfs.readBytes(`${PCI_DEVICES}/${address}/config`);
+  if (((config[HEADER_TYPE_AT] ?? 0) & HEADER_TYPE_MASK) !== 0) {
+    throw new UnsupportedError(`${address} is a bridge, and ${driver} takes only endpoints`);
+  }
+  const group = attributes.optionalLink(`${PCI_DEVICES}/${address}/iommu_group`);
+  if (group === undefined && attributes.optional(NO_IOMMU_PARAMETER) !== "Y") {
+    throw new UnsupportedError(`${address} has no IOMMU group, so ${driver} cannot take it`, {
+      hint: "turn the IOMMU on in the firmware and boot with intel_iommu=on (Intel) or amd_iommu=on (AMD)",
+    });
+  }
+}
+
+/**
+ * Makes `target` the function's driver (empty: none) and `override` its `driver_override`. What is so already is left alone.
+ * @throws NotFoundError before any change when the driver is not there; UnsupportedError when it did not take the function, which
+ * then has no driver; SyscallError
+ */
+export function rebind(
+  attributes: FunctionAttributes,
+  address: string,
+  target: string,
+  override: string,
+): void {
+  const current = attributes.driver(address);
+  if (current !== target) {
+    if (target !== "" && !attributes.driverExists(target)) throw driverMissing(attributes, target);
+    if (current !== "") attributes.unbind(address, current);
+    if (target !== "") bindUnbound(attributes, address, target);
+  }
+  if (attributes.driverOverride(address) !== override) attributes.setDriverOverride(address, override);
+}
+
+function bindUnbound(attributes: FunctionAttributes, address: string, driver: string): void {
+  // The override also lets a VF be probed whose PF has sriov_drivers_autoprobe off.
+  if (attributes.driverOverride(address) !== driver) attributes.setDriverOverride(address, driver);
+  let cause: unknown;
+  try {
+    attributes.probe(address);
+  } catch (error) {
+    if (isErrno(error, "EMFILE", "ENFILE")) {
+      throw new ExhaustedError(`${address}: the emulated host cannot offer one more function`, {
+        hint: error.hint,
+        cause: error,
+      });
+    }
+    if (!isErrno(error, "ENODEV", "EINVAL", "EIO", "EBUSY", "EPERM", "ENOMEM")) throw error;
+    cause = error;
+  }
+  const now = attributes.driver(address);
+  if (now === driver) return;
+  throw new UnsupportedError(
+    `${address}: ${driver} did not take the function, which is ${
+      now === "" ? "left without a driver" : `bound to ${now}`
+    }`,
+    {
+      hint:
+        "the kernel's log (dmesg) says why; usual reasons: no IOMMU, a VF still enabled, a device on vfio-pci's deny list " +
+        "(modprobe vfio-pci disable_denylist=1), or a driver of another kind of device",
+      cause,
+    },
+  );
+}
+
+/** A driver's name is not always its module's: `modprobe` takes both signs, the driver core only the right one. */
+function driverMissing(attributes: FunctionAttributes, driver: string): NotFoundError {
+  const plain = (name: string): string => name.replaceAll("_", "-");
+  const similar = attributes.optionalList(PCI_DRIVERS).find((name) => plain(name) === plain(driver));
+  return new NotFoundError(`the kernel has no PCI driver ${driver}`, {
+    hint: similar === undefined
+      ? `load its module: modprobe ${driver}`
+      : `the driver's name is ${similar}; hyphens and underscores count`,
+  });
+}
+
+/** An error that also says that taking a change back did not work. */
+export function notTakenBack(error: unknown, undo: readonly Error[]): RingsideError {
+  const message = error instanceof Error ? error.message : String(error);
+  const reasons = undo.map((one) => one.message).join("; ");
+  return new RingsideError(`${message}; and what was changed before could not all be put back: ${reasons}`, {
+    hint: "ringside restore tries again",
+    cause: error,
+  });
+}

@@ -1,0 +1,150 @@
+/**
+ * What sysfs says of a PCI function.
+ *
+ * @module
+ */
+import { NotFoundError } from "../../errors/mod.ts";
+import { PciAddress } from "../../pci/address.ts";
+import { type AttachedDevices, attachedDevices, attachedTo } from "./attached_devices.ts";
+import { baseName, type FunctionAttributes } from "../sysfs/attributes.ts";
+import type { FunctionInfo } from "../host.ts";
+import type { FunctionLocks } from "./lock.ts";
+import type { NameSource } from "./names.ts";
+import { PCI_DEVICES } from "../sysfs/sysfs.ts";
+
+/** Number of base address registers and the ROM, the first lines of `resource`. */
+const RESOURCES = 7;
+const NO_DEVICES: AttachedDevices = { netInterfaces: [], blockDevices: [] };
+
+/** Reads functions. Only reads: nothing here changes the host. */
+export class FunctionReader {
+  readonly #attributes: FunctionAttributes;
+  readonly #names: NameSource;
+  readonly #locks: FunctionLocks;
+
+  /** Puts the parts together; nothing is read yet. */
+  constructor(attributes: FunctionAttributes, names: NameSource, locks: FunctionLocks) {
+    this.#attributes = attributes;
+    this.#names = names;
+    this.#locks = locks;
+  }
+
+  /**
+   * The full address of a function that is there.
+   * @param text full or short address.
+   * @throws UsageError when it is no address, NotFoundError when no function has it.
+   */
+  locate(text: string): string {
+    const address = PciAddress.parse(text).toString();
+    if (!this.#attributes.exists(address)) {
+      throw new NotFoundError(`there is no PCI function ${address}`, {
+        hint: "ringside list shows the functions of this host",
+      });
+    }
+    return address;
+  }
+
+  /** All functions, by address. */
+  list(): FunctionInfo[] {
+    const attached = attachedDevices(this.#attributes);
+    return this.#attributes.optionalList(PCI_DEVICES)
+      .map((name) => PciAddress.tryParse(name))
+      .filter((address) => address !== undefined)
+      .sort(PciAddress.compare)
+      .flatMap((address) => {
+        const name = address.toString();
+        try {
+          return [this.#read(name, attached.get(name) ?? NO_DEVICES)];
+        } catch (error) {
+          // A VF may go while the list is made.
+          if (!this.#attributes.exists(name)) return [];
+          throw error;
+        }
+      });
+  }
+
+  /** One function, by full address. @throws SyscallError */
+  describe(address: string): FunctionInfo {
+    return this.#read(address, attachedTo(this.#attributes, address));
+  }
+
+  #read(address: string, attached: AttachedDevices): FunctionInfo {
+    const vendorId = this.#number(address, "vendor");
+    const deviceId = this.#number(address, "device");
+    const classCode = this.#number(address, "class");
+    const driver = this.#attributes.driver(address);
+    const driverOverride = this.#attributes.driverOverride(address);
+    const group = this.#attributes.linkName(`${PCI_DEVICES}/${address}/iommu_group`);
+    const physicalFunction = this.#attributes.physicalFunction(address);
+    const vfioCdev = this.#vfioCdev(address);
+    const heldBy = this.#locks.holder(address);
+    const sriov = this.#sriov(address);
+    return {
+      address,
+      vendorId,
+      deviceId,
+      subsystemVendorId: this.#number(address, "subsystem_vendor"),
+      subsystemId: this.#number(address, "subsystem_device"),
+      revision: this.#number(address, "revision"),
+      classCode,
+      ...this.#names.namesOf(vendorId, deviceId, classCode),
+      ...(driver === "" ? {} : { driver }),
+      ...(driverOverride === "" ? {} : { driverOverride }),
+      ...(group === undefined ? {} : { iommuGroup: Number(group) }),
+      groupMembers: group === undefined ? [] : this.#groupMembers(group, address),
+      numaNode: Number(this.#attributes.optional(`${PCI_DEVICES}/${address}/numa_node`) ?? "-1"),
+      ...(sriov === undefined ? {} : { sriov }),
+      ...(physicalFunction === undefined ? {} : { physicalFunction }),
+      netInterfaces: attached.netInterfaces,
+      blockDevices: attached.blockDevices,
+      ...(vfioCdev === undefined ? {} : { vfioCdev }),
+      ...(heldBy === undefined ? {} : { heldBy }),
+    };
+  }
+
+  #number(address: string, attribute: string): number {
+    return Number(this.#attributes.optional(`${PCI_DEVICES}/${address}/${attribute}`) ?? "0");
+  }
+
+  #sriov(address: string): FunctionInfo["sriov"] {
+    const totalVfs = this.#attributes.totalVfs(address);
+    if (totalVfs === undefined) return undefined;
+    return {
+      totalVfs,
+      numVfs: this.#attributes.numVfs(address),
+      driversAutoprobe: this.#attributes.read(address, "sriov_drivers_autoprobe") !== "0",
+      vfs: this.#attributes.vfs(address),
+    };
+  }
+
+  #groupMembers(group: string, address: string): string[] {
+    return this.#attributes.optionalList(`/sys/kernel/iommu_groups/${group}/devices`)
+      .filter((name) => name !== address);
+  }
+
+  /** The kernel names a cdev in sysfs even where it was built without cdevs, so only a device node counts. */
+  #vfioCdev(address: string): string | undefined {
+    return this.#attributes.optionalList(`${PCI_DEVICES}/${address}/vfio-dev`)
+      .map(baseName)
+      .find((name) => this.#attributes.sysfs.exists(`/dev/vfio/devices/${name}`));
+  }
+
+  /** Bytes of configuration space that this user may see. @throws SyscallError */
+  readConfig(address: string): Uint8Array<ArrayBuffer> {
+    return this.#attributes.sysfs.readBytes(`${PCI_DEVICES}/${address}/config`);
+  }
+
+  /**
+   * Sizes of BAR 0–5 and ROM in bytes, from `resource`: a line each with first and last address and flags, all zero for none.
+   * @throws SyscallError
+   */
+  barSizes(address: string): number[] {
+    const lines = this.#attributes.sysfs.readText(`${PCI_DEVICES}/${address}/resource`).split("\n");
+    return Array.from({ length: RESOURCES }, (_, index) => {
+      const [first, last] = (lines[index] ?? "").trim().split(/\s+/);
+      if (first === undefined || last === undefined || !/^0x[0-9a-f]+$/i.test(first)) return 0;
+      const size = BigInt(last) - BigInt(first) + 1n;
+      return BigInt(last) === 0n || size < 0n ? 0 : Number(size);
+    });
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * Putting the host back as the journal says.
+ *
+ * @module
+ */
+import type { FunctionAttributes } from "../sysfs/attributes.ts";
+import type { Guards } from "../functions/guards.ts";
+import type { RestoreReport } from "../host.ts";
+import type { Journal, JournalRecord } from "../journal/journal.ts";
+import type { FunctionLocks } from "../functions/lock.ts";
+import { putBack } from "./put_back.ts";
+
+/** What a restore works on. */
+export interface RestoreParts {
+  /** What is written to. */
+  readonly attributes: FunctionAttributes;
+  /** What says which values to write. */
+  readonly journal: Journal;
+  /** Taken for each function while it is put back. */
+  readonly locks: FunctionLocks;
+  /** Asked before a function of the host loses its driver. */
+  readonly guards: Guards;
+}
+
+/** Entries that have to be put back together: those of a PF and its VFs, or those of one function. */
+interface Unit {
+  readonly owner: string;
+  readonly functions: readonly string[];
+}
+
+/**
+ * Puts back what the journal holds: for a PF with its VFs, for a single VF, or (no address) for all. What could not be put back stays
+ * in the journal. A second run has nothing to do, or goes on where the first one ended.
+ * @throws ProtocolError when the journal is damaged; every other failure is in the report.
+ */
+export function restore(parts: RestoreParts, address?: string, force = false): RestoreReport {
+  const done: JournalRecord[] = [];
+  const failed: { entry: JournalRecord; error: Error }[] = [];
+  for (const unit of unitsOf(parts.journal.entries(), address)) {
+    const result = restoreUnit(parts, unit, force);
+    done.push(...result.done);
+    failed.push(...result.failed);
+  }
+  return {
+    done: done.map(entryOf),
+    failed: failed.map(({ entry, error }) => ({ entry: entryOf(entry), error })),
+  };
+}
+
+/** Entries that a restore would act on: not those whose value is back, nor those of VFs that are gone with their PF's count. */
+export function pending(attributes: FunctionAttributes, records: readonly JournalRecord[]): JournalRecord[] {
+  return records.filter((record) => {
+    if (!attributes.exists(record.function)) {
+      const pf = record.physicalFunction;
+      return !records.some((one) =>
+        one.function === pf && one.attribute === "sriov_numvfs" && one.before === "0"
+      );
+    }
+    return attributes.read(record.function, record.attribute) !== record.before;
+  });
+}
+
+function ownerOf(record: JournalRecord): string {
+  return record.physicalFunction ?? record.function;
+}
+
+function unitsOf(records: readonly JournalRecord[], address: string | undefined): Unit[] {
+  const units: Unit[] = [];
+  for (const owner of new Set(records.map(ownerOf))) {
+    const functions = [
+      ...new Set(records.filter((one) => ownerOf(one) === owner).map((one) => one.function)),
+    ];
+    const vfs = functions.filter((name) => name !== owner);
+    if (address === owner || (address === undefined && functions.includes(owner))) {
+      units.push({ owner, functions: [owner, ...vfs] });
+    } else {
+      for (const vf of vfs) {
+        if (address === undefined || address === vf) units.push({ owner, functions: [vf] });
+      }
+    }
+  }
+  return units;
+}
+
+function restoreUnit(
+  parts: RestoreParts,
+  unit: Unit,
+  force: boolean,
+): {
+  done: readonly JournalRecord[];
+  failed: readonly { readonly entry: JournalRecord; readonly error: Error }[];
+} {
+  const { attributes, journal, guards } = parts;
+  const select = (): JournalRecord[] =>
+    journal.entries().filter((one) => unit.functions.includes(one.function));
+  try {
+    const current = unit.functions.includes(unit.owner) ? attributes.vfs(unit.owner) : [];
+    using _held = parts.locks.acquireAll([...new Set([...unit.functions, ...current])]);
+    // Read again: another process may have been at work until it let go of the locks.
+    const result = putBack(attributes, unit.owner, select(), {
+      record: (changes) => journal.record(changes),
+      guard: (addresses) => {
+        if (force) return;
+        guards.refuseIfUsed(
+          addresses,
+          `put back ${unit.owner}`,
+          "take the device out of use, or restore with --force",
+        );
+      },
+    });
+    for (const mark of result.marks) journal.rollBack(mark);
+    const kept = keptForPf(journal, unit);
+    journal.forget(result.done.filter((one) => !kept(one)));
+    return result;
+  } catch (error) {
+    const cause = error instanceof Error ? error : new Error(String(error));
+    return { done: [], failed: select().map((entry) => ({ entry, error: cause })) };
+  }
+}
+
+/**
+ * A VF that is put back alone must keep its entry while the VF count of its PF is still to be put back: then the VF is made anew,
+ * and has to become again what it was.
+ */
+function keptForPf(journal: Journal, unit: Unit): (record: JournalRecord) => boolean {
+  if (unit.functions.includes(unit.owner)) return () => false;
+  const kept = journal.entries().some((one) =>
+    one.function === unit.owner && one.attribute === "sriov_numvfs"
+  );
+  return () => kept;
+}
+
+function entryOf(record: JournalRecord): JournalRecord {
+  const { physicalFunction: _, ...entry } = record;
+  return entry;
+}

@@ -1,0 +1,206 @@
+/**
+ * The sysfs attributes of a function that this project changes, and nothing else that writes to sysfs.
+ *
+ * @module
+ */
+import { isErrno, sleepBlocking } from "../../../ffi/mod.ts";
+import { typedErrors } from "../../errors/doors.ts";
+import { TimeoutError } from "../../errors/mod.ts";
+import type { JournalEntry } from "../host.ts";
+import { PCI_DEVICES, PCI_DRIVERS, type Sysfs } from "./sysfs.ts";
+
+/** An attribute that the journal records. */
+export type Attribute = JournalEntry["attribute"];
+
+/**
+ * Called before and after each write, to sysfs or to the journal, with `before …` or `after …` and what is written. For tests
+ * that end the process at a chosen point: a hook that throws has the effect of a failed write.
+ */
+export type StepHook = (step: string) => void;
+
+const VF_WAIT_MS = 5000;
+const VF_POLL_MS = 2;
+
+/** Last component of a path. */
+export function baseName(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
+}
+
+/** Reads and writes the changeable attributes. Values are text, empty for "none". Failures are `SyscallError`s. */
+export class FunctionAttributes {
+  static {
+    typedErrors(this);
+  }
+
+  /** The tree below. */
+  readonly sysfs: Sysfs;
+  readonly #step: StepHook;
+
+  /** Works on `sysfs`, and tells `onStep` of each write. */
+  constructor(sysfs: Sysfs, onStep: StepHook = () => {}) {
+    this.sysfs = sysfs;
+    this.#step = onStep;
+  }
+
+  /** Whether the bus has the function. `address` is a full address. */
+  exists(address: string): boolean {
+    return this.sysfs.exists(`${PCI_DEVICES}/${address}`);
+  }
+
+  /** Whether a driver of this name is registered on the PCI bus. */
+  driverExists(driver: string): boolean {
+    return this.sysfs.exists(`${PCI_DRIVERS}/${driver}`);
+  }
+
+  /** Current value; undefined when the function has no such attribute. */
+  read(address: string, attribute: Attribute): string | undefined {
+    switch (attribute) {
+      case "driver":
+        return this.driver(address);
+      case "driver_override":
+        return this.driverOverride(address);
+      default:
+        return this.optional(`${PCI_DEVICES}/${address}/${attribute}`);
+    }
+  }
+
+  /** Driver that the function is bound to. */
+  driver(address: string): string {
+    return this.linkName(`${PCI_DEVICES}/${address}/driver`) ?? "";
+  }
+
+  /** Driver that alone may bind the function. */
+  driverOverride(address: string): string {
+    const text = this.optional(`${PCI_DEVICES}/${address}/driver_override`) ?? "";
+    // What the kernel's printf makes of a pointer that is not set.
+    return text === "(null)" ? "" : text;
+  }
+
+  /** NumVFs; 0 on a function without SR-IOV. */
+  numVfs(address: string): number {
+    return Number(this.optional(`${PCI_DEVICES}/${address}/sriov_numvfs`) ?? "0");
+  }
+
+  /** TotalVFs; undefined on a function that is not a PF. */
+  totalVfs(address: string): number | undefined {
+    const text = this.optional(`${PCI_DEVICES}/${address}/sriov_totalvfs`);
+    return text === undefined ? undefined : Number(text);
+  }
+
+  /** Addresses of the enabled VFs, in VF order. */
+  vfs(address: string): string[] {
+    const found: string[] = [];
+    const count = this.numVfs(address);
+    if (count === 0) return found;
+    const links = this.optionalLinks(`${PCI_DEVICES}/${address}`);
+    for (let i = 0; i < count; i++) {
+      const target = links.get(`virtfn${i}`);
+      if (target !== undefined) found.push(baseName(target));
+    }
+    return found;
+  }
+
+  /** PF of a VF; undefined on any other function. */
+  physicalFunction(address: string): string | undefined {
+    return this.linkName(`${PCI_DEVICES}/${address}/physfn`);
+  }
+
+  /** Text of an attribute that need not be there. */
+  optional(path: string): string | undefined {
+    try {
+      return this.sysfs.readText(path);
+    } catch (error) {
+      if (isErrno(error, "ENOENT", "ENOTDIR", "ENODEV", "EINVAL", "EIO")) return undefined;
+      throw error;
+    }
+  }
+
+  /** Last component of a link's target; undefined when there is no such link. */
+  linkName(path: string): string | undefined {
+    const target = this.optionalLink(path);
+    return target === undefined ? undefined : baseName(target);
+  }
+
+  /** A link's target; undefined when there is no such link. */
+  optionalLink(path: string): string | undefined {
+    try {
+      return this.sysfs.readLink(path);
+    } catch (error) {
+      if (isErrno(error, "ENOENT", "ENOTDIR", "EINVAL")) return undefined;
+      throw error;
+    }
+  }
+
+  /** Names in a directory; none when there is no such directory. */
+  optionalList(path: string): string[] {
+    try {
+      return this.sysfs.list(path);
+    } catch (error) {
+      if (isErrno(error, "ENOENT", "ENOTDIR", "EINVAL")) return [];
+      throw error;
+    }
+  }
+
+  /** Links of a directory with their targets; none when there is no such directory. */
+  optionalLinks(path: string): Map<string, string> {
+    try {
+      return this.sysfs.links(path);
+    } catch (error) {
+      if (isErrno(error, "ENOENT", "ENOTDIR", "EINVAL")) return new Map();
+      throw error;
+    }
+  }
+
+  /** Takes the function from its driver. */
+  unbind(address: string, driver: string): void {
+    this.#write(`${PCI_DRIVERS}/${driver}/unbind`, address, `unbind ${address} from ${driver}`);
+  }
+
+  /** Lets the kernel look for a driver, as it does for a new function. */
+  probe(address: string): void {
+    this.#write("/sys/bus/pci/drivers_probe", address, `probe ${address}`);
+  }
+
+  /** Names the one driver that may bind the function; empty for any. */
+  setDriverOverride(address: string, driver: string): void {
+    // A write of no bytes would not reach the kernel; an empty line clears the value.
+    const text = driver === "" ? "\n" : driver;
+    this.#write(`${PCI_DEVICES}/${address}/driver_override`, text, `driver_override ${address} ${driver}`);
+  }
+
+  /** Whether the kernel binds new VFs without a `driver_override`: `0` or `1`. */
+  setAutoprobe(address: string, value: string): void {
+    const path = `${PCI_DEVICES}/${address}/sriov_drivers_autoprobe`;
+    this.#write(path, value, `sriov_drivers_autoprobe ${address} ${value}`);
+  }
+
+  /** Enables VFs (from none) or removes all (0). */
+  setNumVfs(address: string, count: number): void {
+    this.#write(`${PCI_DEVICES}/${address}/sriov_numvfs`, `${count}`, `sriov_numvfs ${address} ${count}`);
+  }
+
+  /**
+   * Waits till all enabled VFs have their own sysfs entries.
+   * @returns their addresses, in VF order.
+   * @throws TimeoutError
+   */
+  awaitVfs(address: string, count: number): string[] {
+    for (let waitedMs = 0;; waitedMs += VF_POLL_MS) {
+      const vfs = this.vfs(address);
+      const there = new Set(this.sysfs.list(PCI_DEVICES));
+      if (vfs.length === count && vfs.every((vf) => there.has(vf))) return vfs;
+      if (waitedMs >= VF_WAIT_MS) {
+        throw new TimeoutError(`${address}: only ${vfs.length} of ${count} VFs appeared in sysfs`, {
+          hint: "look at the kernel's log (dmesg)",
+        });
+      }
+      sleepBlocking(VF_POLL_MS);
+    }
+  }
+
+  #write(path: string, text: string, step: string): void {
+    this.#step(`before ${step}`);
+    this.sysfs.writeText(path, text);
+    this.#step(`after ${step}`);
+  }
+}
