@@ -27,3 +27,4 @@ export * from "./drivers/net/virtio_net.ts";
 export * from "./drivers/rng/virtio_rng.ts";
 export * from "./drivers/blk/virtio_blk.ts";
 export * from "./drivers/console/virtio_console.ts";
+export { type AdminMember, VirtioAdmin } from "./drivers/admin/virtio_admin.ts";

@@ -4,8 +4,6 @@
  * @module
  */
 import { VirtioRng } from "../drivers/rng/virtio_rng.ts";
-import { stepText } from "../examples/step_text.ts";
-import { vfToVf } from "../examples/vf_to_vf.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
@@ -13,11 +11,14 @@ import { type EmulatedProcess, startEmulatedHost } from "./emulated_process.ts";
 import { interruption } from "./interruption.ts";
 import { hexText, print, printJson, type Progress, progress } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { vfToVf } from "./vf_to_vf.ts";
 
 /** PCI device id of a modern virtio entropy device: 0x1040 and its virtio device id. */
 const VIRTIO_RNG = 0x1044;
 const RANDOM_BYTES = 32;
 const DEFAULT_TOTAL_VFS = 4;
+const LABEL_COLUMNS = 11;
+const LINE_COLUMNS = 100;
 
 type Step = (what: string, found: string) => void;
 
@@ -140,4 +141,18 @@ class Bars implements Disposable {
   [Symbol.dispose](): void {
     this.end();
   }
+}
+
+/** `bind        0000:01:00.0 to vfio-pci`: a label and what was found, folded at spaces, with the lines below one another. */
+function stepText(what: string, found: string): string {
+  const lines: string[] = [];
+  let line = what.padEnd(LABEL_COLUMNS);
+  for (const word of found.split(" ")) {
+    if (line.trimEnd().length > LABEL_COLUMNS && line.length + 1 + word.length > LINE_COLUMNS) {
+      lines.push(line);
+      line = " ".repeat(LABEL_COLUMNS);
+    }
+    line += ` ${word}`;
+  }
+  return [...lines, line].join("\n");
 }

@@ -7,20 +7,20 @@
  *
  * @module
  */
-import { VirtioAdmin } from "../drivers/admin/virtio_admin.ts";
-import { FrameBurst, VirtioNet } from "../drivers/net/virtio_net.ts";
-import { DeviceError, UsageError } from "../lib/errors/mod.ts";
-import { type Host, openHost } from "../lib/host/mod.ts";
 import {
   type AdminMember,
-  type DevicePart,
-  MovableTransport,
+  DeviceError,
+  type Host,
+  openHost,
   openTransport,
+  UsageError,
+  VirtioAdmin,
+  VirtioNet,
   type VirtioTransport,
-} from "../lib/virtio/mod.ts";
-import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
-import { takeInOrder } from "./take_in_order.ts";
-import { TestFrames } from "../drivers/net/virtio/test_frames.ts";
+} from "@ringside/ringside";
+import { FrameCheck, TestFrames } from "@ringside/ringside/drivers/virtio-net-exchange";
+import { type DevicePart, MovableTransport } from "@ringside/ringside/virtio";
+import { EventLoopTurns } from "@ringside/ringside/wait";
 
 /** A VF to move to: opened, and driven by nobody. */
 export interface MoveTarget {
@@ -70,18 +70,8 @@ export async function migrateParts(
   return parts;
 }
 
-/** What was seen. */
-export interface MovesResult {
-  readonly frames: number;
-  readonly moves: number;
-  /** Parts that moved each time. */
-  readonly parts: number;
-  /** Frames that had been sent and not received when a move began, over all moves. */
-  readonly underWay: number;
-}
-
 /** Moves a receiver under traffic, there and back. @throws DeviceError when a frame is lost, doubled, changed or out of order */
-export async function migrateUnderTraffic(host: Host, pf: string, moves: number): Promise<MovesResult> {
+async function migrateUnderTraffic(host: Host, pf: string, moves: number): Promise<string> {
   await using stack = new AsyncDisposableStack();
   const open = (address: string) => {
     if (host.describe(address).driver !== "vfio-pci") host.bind(address);
@@ -99,18 +89,20 @@ export async function migrateUnderTraffic(host: Host, pf: string, moves: number)
   const receiver = stack.use(await VirtioNet.open(transport, { interrupts: "none" }));
 
   const frames = new TestFrames(receiver.mac, sender.mac, 60, 1514);
-  const burst = new FrameBurst(32);
-  let sent = 0, received = 0, underWay = 0, parts = 0, moving = true;
+  const check = new FrameCheck(frames);
+  let sent = 0, underWay = 0, parts = 0, moving = true;
   const traffic = async () => {
     const turns = new EventLoopTurns();
+    const tx = sender.tx[0]!;
     let idleSince = performance.now();
-    while (moving || received < sent) {
-      if (moving) sent = send(sender, frames, sent);
-      const before = received;
-      received = takeInOrder(receiver, frames, burst, received);
-      if (received > before) idleSince = performance.now();
+    while (moving || check.frames < sent) {
+      for (let slot = moving ? tx.reserve() : -1; slot >= 0; slot = tx.reserve()) {
+        tx.send(slot, frames.fill(sent++, tx.frame(slot)));
+      }
+      tx.flush();
+      if (check.take(receiver) > 0) idleSince = performance.now();
       else if (performance.now() - idleSince > 5000) {
-        throw new DeviceError(`frame ${received} of ${sent} never came`, { function: transport.name });
+        throw new DeviceError(`frame ${check.frames} of ${sent} never came`, { function: transport.name });
       }
       await turns.take();
     }
@@ -118,35 +110,23 @@ export async function migrateUnderTraffic(host: Host, pf: string, moves: number)
   const move = async () => {
     try {
       for (let i = 0; i < moves; i++) {
-        underWay += sent - received;
-        const moved = await migrateParts(transport, places[i % 2]!.member, places[(i + 1) % 2]!);
-        parts = moved.length;
+        underWay += sent - check.frames;
+        parts = (await migrateParts(transport, places[i % 2]!.member, places[(i + 1) % 2]!)).length;
       }
     } finally {
       moving = false;
     }
   };
   await Promise.all([traffic(), move()]);
-  return { frames: received, moves, parts, underWay };
-}
-
-function send(net: VirtioNet, frames: TestFrames, sent: number): number {
-  const tx = net.tx[0]!;
-  for (let slot = tx.reserve(); slot >= 0; slot = tx.reserve()) {
-    tx.send(slot, frames.fill(sent++, tx.frame(slot)));
-  }
-  tx.flush();
-  return sent;
+  return `${moves} moves of ${parts} parts; ${check.frames} frames, each once and in order, ${underWay} under way when moves began`;
 }
 
 if (import.meta.main) {
   const [name, pf, moves = "10"] = Deno.args;
   if (name === undefined || pf === undefined || !/^[1-9]\d*$/.test(moves)) {
-    throw new UsageError("usage: migrate_parts.ts HOST PF [MOVES]");
+    console.error("usage: migrate_parts.ts HOST PF [MOVES]");
+    Deno.exit(2);
   }
   using host = openHost(name);
-  const result = await migrateUnderTraffic(host, pf, Number(moves));
-  console.log(
-    `${result.moves} moves of ${result.parts} parts; ${result.frames} frames, each once and in order, ${result.underWay} under way when moves began`,
-  );
+  console.log(await migrateUnderTraffic(host, pf, Number(moves)));
 }

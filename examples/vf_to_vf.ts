@@ -1,145 +1,54 @@
 /**
- * The main job: give a virtio-net PF to vfio-pci, enable VFs, open two of them, send checked frames from one to the other by polling
- * and by interrupt, and put the host back.
+ * The main job: gives a virtio-net PF to vfio-pci, enables two VFs, sends checked frames from one to the other by polling and by interrupt, and puts the
+ * host back.
  *
  * Run it: `deno run --allow-ffi examples/vf_to_vf.ts HOST PF`, with HOST `linux` or an emulated host's directory.
  *
  * @module
  */
-import { VirtioNet } from "../drivers/net/virtio_net.ts";
-import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
-import { type Host, openHost, type OpenOptions } from "../lib/host/mod.ts";
-import { openTransport } from "../lib/virtio/mod.ts";
+import { DEVICE_FEATURE, openHost, openTransport, VirtioNet } from "@ringside/ringside";
 import {
   exchangeByInterrupt,
-  type ExchangeOptions,
   exchangePolled,
   type ExchangeResult,
-} from "../drivers/net/virtio/exchange.ts";
-import { type Observer, puttingBack, resultText, withToken } from "./host_steps.ts";
-import { stepText } from "./step_text.ts";
-import { TestFrames } from "../drivers/net/virtio/test_frames.ts";
+  TestFrames,
+} from "@ringside/ringside/drivers/virtio-net-exchange";
 
-export type { Observer };
-
-/** What to do. */
-export interface VfToVfOptions {
-  /** PCI address of the PF. */
-  readonly pf: string;
-  /** VFs to enable, at least 2. */
-  readonly vfs: number;
-  /** Frames by polling. */
-  readonly frames: number;
-  /** Frames by interrupt. */
-  readonly interruptFrames: number;
-  /** How to open functions. A VF token is made up when the kernel wants one. */
-  readonly open?: OpenOptions;
-  /** Leave bindings and VFs as they are at the end. Default false: they are put back. */
-  readonly keep?: boolean;
-  /** Ends it early: the host is put back, and the reason thrown. */
-  readonly signal?: AbortSignal;
-  readonly observer: Observer;
+const [hostName, pf] = Deno.args;
+if (hostName === undefined || pf === undefined) {
+  console.error("usage: vf_to_vf.ts HOST PF   (HOST: linux, or an emulated host's directory)");
+  Deno.exit(2);
 }
 
-/** What it found. */
-export interface VfToVfResult {
-  readonly vfs: readonly string[];
-  readonly polled: ExchangeResult;
-  readonly byInterrupt: ExchangeResult;
-  /** Interrupts that the receiving side took during the exchange by interrupt. */
-  readonly interrupts: number;
-}
-
-/** Does it. Whatever happens, the host is put back (unless `keep`). @throws what its steps throw */
-export async function vfToVf(host: Host, options: VfToVfOptions): Promise<VfToVfResult> {
-  const { observer } = options;
-  const before = host.describe(options.pf);
-  const pf = before.address;
-  if (before.sriov === undefined) throw new UnsupportedError(`${pf} has no SR-IOV capability`);
-  if (options.vfs < 2) {
-    throw new UsageError(`${options.vfs} VFs: two are needed to send from one to the other`);
-  }
-  observer.step(
-    "PF",
-    `${pf} ${before.deviceName}, driver ${before.driver ?? "none"}, up to ${before.sriov.totalVfs} VFs`,
-  );
-  return await puttingBack(host, pf, options, () => onVfs(host, pf, options));
-}
-
-async function onVfs(host: Host, pf: string, options: VfToVfOptions): Promise<VfToVfResult> {
-  const { observer } = options;
+using host = openHost(hostName);
+try {
   host.bind(pf);
-  observer.step("bind", `${pf} to ${host.describe(pf).driver}`);
-  // The PF stays open while its VFs are used: it holds the VF token, and closing it resets it.
-  using device = host.open(pf, options.open);
-  const vfOpen = withToken(device, options.open ?? {}, observer);
-  const vfs = host.setVfCount(pf, options.vfs);
-  observer.step("VFs", vfs.join(", "));
-  return await drive(host, vfs, vfOpen, options);
-}
-
-async function drive(
-  host: Host,
-  vfs: readonly string[],
-  open: OpenOptions,
-  options: VfToVfOptions,
-): Promise<VfToVfResult> {
-  const { observer, signal } = options;
-  const watched = (label: string, total: number): ExchangeOptions => ({
-    onProgress: (done) => observer.progress(label, done, total),
-    ...(signal === undefined ? {} : { signal }),
-  });
-  for (const vf of vfs) host.bind(vf);
-  using senderDevice = host.open(vfs[0]!, open);
-  using receiverDevice = host.open(vfs[1]!, open);
-  observer.step("open", `${vfs[0]} and ${vfs[1]} by ${senderDevice.path}`);
-  using senderTransport = openTransport(senderDevice);
-  using receiverTransport = openTransport(receiverDevice);
-  // Without `eventfd` a wait would spin first, and a fast device would never be slept for.
-  await using sender = await VirtioNet.open(senderTransport, { interrupts: "auto", wait: "eventfd" });
-  await using receiver = await VirtioNet.open(receiverTransport, { interrupts: "auto", wait: "eventfd" });
-  observer.step(
-    "virtio-net",
-    `MAC ${sender.macText} and ${receiver.macText}, MTU ${sender.mtu}, link ${
-      receiver.linkUp ? "up" : "down"
-    }, ${receiver.interruptKind}`,
-  );
-  observer.step("features", receiver.featureNames.join(" "));
-  const frames = new TestFrames(receiver.mac, sender.mac, 64, Math.min(sender.maxFrameBytes, 1514));
-  const polled = await exchangePolled(
-    sender,
-    receiver,
-    frames,
-    options.frames,
-    watched("polling", options.frames),
-  );
-  observer.step("polling", resultText(polled));
-  const interruptsBefore = receiver.statistics().interrupts;
-  const byInterrupt = await exchangeByInterrupt(
-    sender,
-    receiver,
-    frames,
-    options.interruptFrames,
-    watched("interrupts", options.interruptFrames),
-  );
-  const interrupts = receiver.statistics().interrupts - interruptsBefore;
-  observer.step(
-    "interrupts",
-    `${resultText(byInterrupt)}, ${interrupts} interrupts by ${receiver.interruptKind}`,
-  );
-  return { vfs, polled, byInterrupt, interrupts };
-}
-
-if (import.meta.main) {
-  const [hostName, pf] = Deno.args;
-  if (hostName === undefined || pf === undefined) {
-    console.error("usage: vf_to_vf.ts HOST PF   (HOST: linux, or an emulated host's directory)");
-    Deno.exit(2);
+  // The PF stays open while its VFs are used: it holds their token, and closing it resets it.
+  using device = host.open(pf);
+  const vfToken = crypto.randomUUID();
+  if (device.path !== "vfio-user" && device.probeFeature(DEVICE_FEATURE.pciVfToken, "set")) {
+    device.setVfToken(vfToken);
   }
-  using host = openHost(hostName);
-  const observer: Observer = {
-    step: (what, found) => console.log(stepText(what, found)),
-    progress: () => {},
+  const vfs = host.setVfCount(pf, 2);
+  await using stack = new AsyncDisposableStack();
+  const open = async (vf: string) => {
+    host.bind(vf);
+    const transport = stack.use(openTransport(stack.use(host.open(vf, { vfToken }))));
+    // Without `eventfd` a wait would spin first, and a fast device would never be slept for.
+    return stack.use(await VirtioNet.open(transport, { interrupts: "auto", wait: "eventfd" }));
   };
-  await vfToVf(host, { pf, vfs: 2, frames: 100_000, interruptFrames: 1000, observer });
+  const [sender, receiver] = [await open(vfs[0]!), await open(vfs[1]!)];
+  console.log(`from ${sender.macText} to ${receiver.macText}, ${receiver.interruptKind}`);
+  const frames = new TestFrames(receiver.mac, sender.mac, 64, Math.min(sender.maxFrameBytes, 1514));
+  report("polling", await exchangePolled(sender, receiver, frames, 100_000));
+  report("interrupts", await exchangeByInterrupt(sender, receiver, frames, 1000));
+} finally {
+  const { done, failed } = host.restore(pf);
+  console.log(`restore     ${done.length} changes undone`);
+  for (const { entry, error } of failed) console.error(`${entry.function}: ${error.message}`);
+}
+
+function report(how: string, { frames, bytes, milliseconds }: ExchangeResult): void {
+  const rate = Math.round(frames / (milliseconds / 1000));
+  console.log(`${how.padEnd(11)} ${frames} frames, ${bytes} bytes, all as sent; ${rate} frames/s`);
 }

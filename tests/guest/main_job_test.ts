@@ -9,7 +9,7 @@ import {
 } from "@std/assert";
 import { VirtioNet } from "../../drivers/net/virtio_net.ts";
 import { TestFrames } from "../../drivers/net/virtio/test_frames.ts";
-import { type Observer, vfToVf } from "../../examples/vf_to_vf.ts";
+import { type Observer, vfToVf } from "../../cli/vf_to_vf.ts";
 import { RefusedError, TimeoutError, UnsupportedError } from "../../lib/errors/mod.ts";
 import type { LinuxHost } from "../../lib/host/mod.ts";
 import { InterruptSet, IRQ } from "../../lib/vfio/mod.ts";

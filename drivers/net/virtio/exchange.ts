@@ -1,12 +1,21 @@
 /**
  * Sends numbered frames from one network function to another and checks every byte that arrives.
  *
+ * ```ts
+ * import { exchangePolled, TestFrames } from "@ringside/ringside/drivers/virtio-net-exchange";
+ *
+ * const frames = new TestFrames(receiver.mac, sender.mac, 64, 1514); // two opened `VirtioNet`
+ * const { milliseconds } = await exchangePolled(sender, receiver, frames, 100_000);
+ * ```
+ *
  * @module
  */
 import { FrameBurst, type VirtioNet } from "../virtio_net.ts";
 import { DeviceError, TimeoutError } from "../../../lib/errors/mod.ts";
 import { EventLoopTurns } from "../../../lib/wait/event_loop_turns.ts";
 import type { FrameStream } from "./test_frames.ts";
+
+export { type FrameStream, TestFrames } from "./test_frames.ts";
 
 const BURST = 32;
 /** Frames on their way at once, below what any receive queue holds: no device has a reason to drop one. */
@@ -15,8 +24,11 @@ const PATIENCE_MS = 15_000;
 
 /** What an exchange found. */
 export interface ExchangeResult {
+  /** Frames that arrived. */
   readonly frames: number;
+  /** Their bytes, Ethernet headers included. */
   readonly bytes: number;
+  /** From the first frame's sending on. */
   readonly milliseconds: number;
   /** Frames of others that arrived on the receiving function. */
   readonly foreign: number;
@@ -40,8 +52,7 @@ export async function exchangePolled(
 ): Promise<ExchangeResult> {
   const tx = from.tx[0]!;
   const rx = to.rx[0]!;
-  const burst = new FrameBurst(BURST);
-  const check = new Checker(to, frames);
+  const check = new FrameCheck(frames);
   const turns = new EventLoopTurns();
   const window = Math.min(WINDOW, to.rx[0]!.views.length >> 1 || 1);
   const start = performance.now();
@@ -59,9 +70,7 @@ export async function exchangePolled(
       queued++;
     }
     if (queued > 0) tx.flush();
-    if (rx.receiveBurst(burst) > 0) {
-      check.burst(burst);
-      rx.recycle(burst);
+    if (check.take(to) > 0) {
       quietSince = performance.now();
       options.onProgress?.(check.frames);
     } else if (performance.now() - quietSince > PATIENCE_MS) {
@@ -84,9 +93,7 @@ export async function exchangeByInterrupt(
   options: ExchangeOptions = {},
 ): Promise<ExchangeResult> {
   const tx = from.tx[0]!;
-  const rx = to.rx[0]!;
-  const burst = new FrameBurst(BURST);
-  const check = new Checker(to, frames);
+  const check = new FrameCheck(frames);
   const turns = new EventLoopTurns();
   const start = performance.now();
   for (let number = 0; number < count; number++) {
@@ -100,10 +107,7 @@ export async function exchangeByInterrupt(
     tx.flush();
     for (;;) {
       if (!(await arrival)) throw stalled(from, to, number + 1, check.frames, count);
-      if (rx.receiveBurst(burst) > 0) {
-        check.burst(burst);
-        rx.recycle(burst);
-      }
+      check.take(to);
       if (check.frames > number) break;
       arrival = to.waitReceive(PATIENCE_MS);
     }
@@ -113,33 +117,44 @@ export async function exchangeByInterrupt(
   return check.result(start);
 }
 
-/** Compares what arrives, in order, with what was sent. */
-class Checker {
+/** The receiving end: every frame once, in order, byte for byte. */
+export class FrameCheck {
+  /** Frames that were right. */
   frames = 0;
+  /** Their bytes. */
   bytes = 0;
+  /** Frames of others. */
   foreign = 0;
-  readonly #to: VirtioNet;
   readonly #expected: FrameStream;
+  readonly #burst: FrameBurst = new FrameBurst(BURST);
   readonly #scratch = new Uint8Array(65536);
 
-  constructor(to: VirtioNet, expected: FrameStream) {
-    this.#to = to;
+  /** Of a stream from its first frame on. */
+  constructor(expected: FrameStream) {
     this.#expected = expected;
   }
 
-  burst(burst: FrameBurst): void {
-    const rx = this.#to.rx[0]!;
-    for (let frame = 0; frame < burst.frames; frame++) {
+  /**
+   * Takes a burst from the first receive queue, looks at all of it, and gives its buffers back.
+   * @returns how many frames there were @throws DeviceError for a frame that is lost, doubled, changed or out of order
+   */
+  take(net: VirtioNet): number {
+    const rx = net.rx[0]!, burst = this.#burst;
+    const got = rx.receiveBurst(burst);
+    if (got === 0) return 0;
+    for (let frame = 0; frame < got; frame++) {
       const first = burst.first[frame]!;
       if (burst.first[frame + 1]! - first === 1) {
-        this.#one(rx.views[burst.slots[first]!]!, burst.offsets[first]!, burst.lengths[first]!);
+        this.#one(net, rx.views[burst.slots[first]!]!, burst.offsets[first]!, burst.lengths[first]!);
       } else {
-        this.#one(this.#scratch, 0, rx.copyFrame(burst, frame, this.#scratch));
+        this.#one(net, this.#scratch, 0, rx.copyFrame(burst, frame, this.#scratch));
       }
     }
+    rx.recycle(burst);
+    return got;
   }
 
-  #one(bytes: Uint8Array, offset: number, length: number): void {
+  #one(net: VirtioNet, bytes: Uint8Array, offset: number, length: number): void {
     if (!this.#expected.isOurs(bytes, offset, length)) {
       this.foreign++;
       return;
@@ -150,13 +165,14 @@ class Checker {
         `frame ${this.frames} is wrong from byte ${wrong} on (${length} bytes arrived, ${
           this.#expected.lengthOf(this.frames)
         } were sent)`,
-        { function: this.#to.transport.name, queue: this.#to.rx[0]!.index },
+        { function: net.transport.name, queue: net.rx[0]!.index },
       );
     }
     this.frames++;
     this.bytes += length;
   }
 
+  /** What came of it since `start`, by `performance.now()`. */
   result(start: number): ExchangeResult {
     const { frames, bytes, foreign } = this;
     return { frames, bytes, foreign, milliseconds: performance.now() - start };

@@ -4,14 +4,9 @@
  * @module
  */
 import { formatMac } from "./config.ts";
-import { LEGACY_CFG, type LegacyWidth, MAC_BYTES, NET_CONFIG, NET_FEATURE } from "../../../lib/virtio/mod.ts";
-
-/** Legacy registers of a VF: `member.legacy` and `member.legacyAsync` are such. */
-export interface LegacyReader {
-  readCommon(offset: number, width: LegacyWidth): number | Promise<number>;
-  writeCommon(offset: number, width: LegacyWidth, value: number): void | Promise<void>;
-  readDevice(offset: number, width: LegacyWidth): number | Promise<number>;
-}
+import type { LegacyRegisterAccess } from "../../../lib/virtio/admin/legacy_access.ts";
+import type { AsyncLegacyRegisters } from "../../../lib/virtio/admin/legacy_registers.ts";
+import { LEGACY_CFG, MAC_BYTES, NET_CONFIG, NET_FEATURE } from "../../../lib/virtio/mod.ts";
 
 /** Who it is. */
 export interface LegacyVfIdentity {
@@ -30,8 +25,10 @@ export interface LegacyVfIdentity {
 /** Nothing but a size of 0 ends the queues, and the device is not to be trusted to have one. */
 const QUEUES_LOOKED_FOR = 1024;
 
-/** Reads it; changes `queue_select` alone. Some 20 commands, one after the other. @throws as the commands */
-export async function readLegacyVfIdentity(registers: LegacyReader): Promise<LegacyVfIdentity> {
+/** Reads it by `member.legacy` or `member.legacyAsync`; changes `queue_select` alone. Some 20 commands, one after the other. @throws as the commands */
+export async function readLegacyVfIdentity(
+  registers: LegacyRegisterAccess | AsyncLegacyRegisters,
+): Promise<LegacyVfIdentity> {
   const { device_features, queue_select, queue_size } = LEGACY_CFG;
   const features = BigInt(await registers.readCommon(device_features.offset, device_features.width));
   const has = (feature: bigint) => (features & feature) !== 0n;

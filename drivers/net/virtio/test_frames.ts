@@ -27,7 +27,7 @@ export class TestFrames implements FrameStream {
   readonly #minBytes: number;
   readonly #spread: number;
 
-  /** @param to, from MAC addresses (6 bytes) @param minBytes, maxBytes frame lengths; equal for one length */
+  /** Frames between two MAC addresses (6 bytes each), of lengths from `minBytes` to `maxBytes`: equal for one length. */
   constructor(to: Uint8Array, from: Uint8Array, minBytes: number, maxBytes: number) {
     this.#header = new Uint8Array(14);
     this.#header.set(to, 0);

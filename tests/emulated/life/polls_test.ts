@@ -7,7 +7,7 @@ import { VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
 import { IsmChannel } from "../../../drivers/ism/ism_channel.ts";
 import { FrameBurst, VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
-import { vfToVf } from "../../../examples/vf_to_vf.ts";
+import { vfToVf } from "../../../cli/vf_to_vf.ts";
 import { removeFile, sendSignal } from "../../../ffi/mod.ts";
 import { PeerGoneError } from "../../../lib/errors/mod.ts";
 import { EmulatedHost } from "../../../lib/host/mod.ts";

@@ -5,14 +5,15 @@ import { TopologyHost } from "../drivers/topology_host.ts";
 const SCRIPT = new URL("../../../examples/migrate.ts", import.meta.url).pathname;
 const FUNCTIONS = ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0"];
 
-Deno.test("examples/migrate.ts moves a receiver under traffic, with --allow-ffi alone", async () => {
+Deno.test("examples/migrate.ts moves a receiver under traffic, with --allow-ffi and its file alone", async () => {
   const profile = "queue-state";
   await using served = await TopologyHost.start(
     FUNCTIONS.map((address) => ({ address, kind: "virtio-net", totalVfs: 0, profile })),
   );
   const file = `/tmp/ringside-migrate-${crypto.randomUUID()}.json`;
+  const permissions = ["--allow-ffi", `--allow-read=${file}`, `--allow-write=${file}`];
   const command = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-check", "--allow-ffi", SCRIPT, served.host.name, ...FUNCTIONS, file],
+    args: ["run", "--quiet", "--no-check", ...permissions, SCRIPT, served.host.name, ...FUNCTIONS, file],
     stdin: "null",
     env: { NO_COLOR: "1" },
   });

@@ -16,7 +16,6 @@ const LAYERS: readonly (readonly string[])[] = [
   ["lib/virtio"],
   ["lib/emulation"],
   ["drivers"],
-  ["examples"],
   ["cli"],
 ];
 
@@ -124,4 +123,14 @@ Deno.test("the library reads no file through Deno: --allow-ffi is enough", () =>
     )
     .map(({ path }) => path);
   assertEquals(wrong, []);
+});
+
+Deno.test("examples go by the public doors alone, and nothing but tests goes by examples", () => {
+  const all = walk(root);
+  const inside = all.filter(({ path }) => path.startsWith("examples/"))
+    .flatMap(({ path, text }) => imports(path, text).map((target) => `${path} -> ${target}`));
+  const outside = all.filter(({ path }) => !path.startsWith("tests/"))
+    .flatMap(({ path, text }) => imports(path, text).map((target) => `${path} -> ${target}`))
+    .filter((edge) => edge.includes("-> examples/"));
+  assertEquals([...inside, ...outside], []);
 });

@@ -1,0 +1,168 @@
+/**
+ * The main job of `ringside demo`: give a virtio-net PF to vfio-pci, enable VFs, open two of them, send checked frames from one to the other
+ * by polling and by interrupt, and put the host back.
+ *
+ * @module
+ */
+import { VirtioNet } from "../drivers/net/virtio_net.ts";
+import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
+import type { Host, OpenOptions } from "../lib/host/mod.ts";
+import { DEVICE_FEATURE, type VfioPciDevice } from "../lib/vfio/mod.ts";
+import { openTransport } from "../lib/virtio/mod.ts";
+import {
+  exchangeByInterrupt,
+  type ExchangeOptions,
+  exchangePolled,
+  type ExchangeResult,
+} from "../drivers/net/virtio/exchange.ts";
+import { TestFrames } from "../drivers/net/virtio/test_frames.ts";
+
+/** Who watches. */
+export interface Observer {
+  /** A step is done; `found` says what it showed. */
+  step(what: string, found: string): void;
+  progress(label: string, done: number, total: number): void;
+}
+
+/** What to do. */
+export interface VfToVfOptions {
+  /** PCI address of the PF. */
+  readonly pf: string;
+  /** VFs to enable, at least 2. */
+  readonly vfs: number;
+  /** Frames by polling. */
+  readonly frames: number;
+  /** Frames by interrupt. */
+  readonly interruptFrames: number;
+  /** How to open functions. A VF token is made up when the kernel wants one. */
+  readonly open?: OpenOptions;
+  /** Ends it early: the host is put back, and the reason thrown. */
+  readonly signal?: AbortSignal;
+  readonly observer: Observer;
+}
+
+/** What it found. */
+export interface VfToVfResult {
+  readonly vfs: readonly string[];
+  readonly polled: ExchangeResult;
+  readonly byInterrupt: ExchangeResult;
+  /** Interrupts that the receiving side took during the exchange by interrupt. */
+  readonly interrupts: number;
+}
+
+/** Does it. Whatever happens, the host is put back. @throws what its steps throw */
+export async function vfToVf(host: Host, options: VfToVfOptions): Promise<VfToVfResult> {
+  const { observer } = options;
+  const before = host.describe(options.pf);
+  const pf = before.address;
+  if (before.sriov === undefined) throw new UnsupportedError(`${pf} has no SR-IOV capability`);
+  if (options.vfs < 2) {
+    throw new UsageError(`${options.vfs} VFs: two are needed to send from one to the other`);
+  }
+  observer.step(
+    "PF",
+    `${pf} ${before.deviceName}, driver ${before.driver ?? "none"}, up to ${before.sriov.totalVfs} VFs`,
+  );
+  let result: VfToVfResult;
+  try {
+    result = await onVfs(host, pf, options);
+  } catch (error) {
+    // The first error is the one to tell; `restore` says again what could not be put back.
+    try {
+      putBack(host, pf, observer);
+    } catch (second) {
+      observer.step("restore", `failed: ${second instanceof Error ? second.message : second}`);
+    }
+    throw error;
+  }
+  putBack(host, pf, observer);
+  return result;
+}
+
+function putBack(host: Host, pf: string, observer: Observer): void {
+  const { done, failed } = host.restore(pf);
+  if (failed.length > 0) throw failed[0]!.error;
+  observer.step(
+    "restore",
+    `${done.length} changes undone; ${pf} is on ${host.describe(pf).driver ?? "no driver"}`,
+  );
+}
+
+async function onVfs(host: Host, pf: string, options: VfToVfOptions): Promise<VfToVfResult> {
+  const { observer } = options;
+  host.bind(pf);
+  observer.step("bind", `${pf} to ${host.describe(pf).driver}`);
+  // The PF stays open while its VFs are used: it holds the VF token, and closing it resets it.
+  using device = host.open(pf, options.open);
+  const vfOpen = withToken(device, options.open ?? {}, observer);
+  const vfs = host.setVfCount(pf, options.vfs);
+  observer.step("VFs", vfs.join(", "));
+  return await drive(host, vfs, vfOpen, options);
+}
+
+async function drive(
+  host: Host,
+  vfs: readonly string[],
+  open: OpenOptions,
+  options: VfToVfOptions,
+): Promise<VfToVfResult> {
+  const { observer, signal } = options;
+  const watched = (label: string, total: number): ExchangeOptions => ({
+    onProgress: (done) => observer.progress(label, done, total),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  for (const vf of vfs) host.bind(vf);
+  using senderDevice = host.open(vfs[0]!, open);
+  using receiverDevice = host.open(vfs[1]!, open);
+  observer.step("open", `${vfs[0]} and ${vfs[1]} by ${senderDevice.path}`);
+  using senderTransport = openTransport(senderDevice);
+  using receiverTransport = openTransport(receiverDevice);
+  // Without `eventfd` a wait would spin first, and a fast device would never be slept for.
+  await using sender = await VirtioNet.open(senderTransport, { interrupts: "auto", wait: "eventfd" });
+  await using receiver = await VirtioNet.open(receiverTransport, { interrupts: "auto", wait: "eventfd" });
+  observer.step(
+    "virtio-net",
+    `MAC ${sender.macText} and ${receiver.macText}, MTU ${sender.mtu}, link ${
+      receiver.linkUp ? "up" : "down"
+    }, ${receiver.interruptKind}`,
+  );
+  observer.step("features", receiver.featureNames.join(" "));
+  const frames = new TestFrames(receiver.mac, sender.mac, 64, Math.min(sender.maxFrameBytes, 1514));
+  const polled = await exchangePolled(
+    sender,
+    receiver,
+    frames,
+    options.frames,
+    watched("polling", options.frames),
+  );
+  observer.step("polling", resultText(polled));
+  const interruptsBefore = receiver.statistics().interrupts;
+  const byInterrupt = await exchangeByInterrupt(
+    sender,
+    receiver,
+    frames,
+    options.interruptFrames,
+    watched("interrupts", options.interruptFrames),
+  );
+  const interrupts = receiver.statistics().interrupts - interruptsBefore;
+  observer.step(
+    "interrupts",
+    `${resultText(byInterrupt)}, ${interrupts} interrupts by ${receiver.interruptKind}`,
+  );
+  return { vfs, polled, byInterrupt, interrupts };
+}
+
+/** How to open the VFs of an opened PF: with a token, made up if need be, where the kernel wants one. */
+function withToken(pf: VfioPciDevice, open: OpenOptions, observer: Observer): OpenOptions {
+  if (pf.path === "vfio-user" || !pf.probeFeature(DEVICE_FEATURE.pciVfToken, "set")) return open;
+  const vfToken = open.vfToken ?? crypto.randomUUID();
+  pf.setVfToken(vfToken);
+  observer.step("VF token", vfToken);
+  return { ...open, vfToken };
+}
+
+/** `100000 frames, 8000000 bytes, all as sent; 90000 frames/s` */
+function resultText(result: ExchangeResult): string {
+  const rate = Math.round(result.frames / (result.milliseconds / 1000));
+  return `${result.frames} frames, ${result.bytes} bytes, all as sent; ${rate} frames/s`;
+}
