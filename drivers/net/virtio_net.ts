@@ -34,11 +34,7 @@ export type { VirtioDriver } from "../driver.ts";
 export type { DriverOptions } from "../driver_options.ts";
 export { FrameBurst } from "./virtio/frame_burst.ts";
 export { formatMac } from "./virtio/config.ts";
-export {
-  type LegacyReader,
-  type LegacyVfIdentity,
-  readLegacyVfIdentity,
-} from "./virtio/legacy_vf_identity.ts";
+export { type LegacyVfIdentity, readLegacyVfIdentity } from "./virtio/legacy_vf_identity.ts";
 export type { ReceiveFilter } from "./virtio/saved.ts";
 export type { ResumeNetOptions, VirtioNetOptions } from "./virtio/options.ts";
 export type { ReceiveQueue } from "./virtio/receive.ts";
