@@ -5,6 +5,7 @@ import "./admin/lies_test.ts";
 import "./admin/queues_test.ts";
 import "./admin/thousand_test.ts";
 import "./admin/vanish_test.ts";
+import "./architecture/paths_test.ts";
 import "./blk/virtio_blk_test.ts";
 import "./console/virtio_console_test.ts";
 import "./drivers/virtio_net_test.ts";
