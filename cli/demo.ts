@@ -6,15 +6,14 @@
 import { VirtioRng } from "../drivers/rng/virtio_rng.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
-import { openTransport } from "../lib/virtio/mod.ts";
+import { virtioTypeOf } from "../lib/pci/mod.ts";
+import { DEVICE_ID, openTransport } from "../lib/virtio/mod.ts";
 import { type EmulatedProcess, startEmulatedHost } from "./emulated_process.ts";
 import { interruption } from "./interruption.ts";
 import { hexText, print, printJson, type Progress, progress } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { vfToVf } from "./vf_to_vf.ts";
 
-/** PCI device id of a modern virtio entropy device: 0x1040 and its virtio device id. */
-const VIRTIO_RNG = 0x1044;
 const RANDOM_BYTES = 32;
 const DEFAULT_TOTAL_VFS = 4;
 const LABEL_COLUMNS = 11;
@@ -59,7 +58,7 @@ async function onHost(
     step("function", `${one.address} ${one.vendorName} ${one.deviceName}, driver ${one.driver ?? "none"}`);
   }
   const pf = functions.find((one) => one.sriov !== undefined);
-  const random = functions.find((one) => one.deviceId === VIRTIO_RNG);
+  const random = functions.find((one) => virtioTypeOf(one) === DEVICE_ID.entropy);
   if (pf === undefined || random === undefined) {
     throw new DeviceError("the embedded host lacks its PF or its virtio-rng function");
   }

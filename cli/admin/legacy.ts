@@ -5,6 +5,7 @@
  */
 import { UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
+import { virtioTypeOf } from "../../lib/pci/mod.ts";
 import {
   describeStatus,
   deviceTypeName,
@@ -18,8 +19,6 @@ import {
   type LegacyRegisterName,
   type LegacyWidth,
   NO_VECTOR,
-  VIRTIO_PCI_MODERN_BASE,
-  VIRTIO_PCI_TRANSITIONAL,
 } from "../../lib/virtio/mod.ts";
 import { AdminCommandError } from "../../drivers/admin/virtio_admin.ts";
 import { hex, print, printJson, printTable, remark } from "../output.ts";
@@ -42,7 +41,7 @@ export async function adminLegacyDump(host: Host, options: Of<"admin legacy dump
   const { owner, info } = await openOwner(host, options, stack);
   const address = vfAddress(info, options.vf);
   const { legacy } = owner.member(options.vf);
-  const deviceId = virtioId(host, address);
+  const deviceId = virtioTypeOf(host.describe(address)) ?? 0;
   const rows = [...commonRows(legacy, deviceId), ...deviceRows(legacy, deviceId)];
   if (options.json) {
     printJson({ function: info.address, vf: options.vf, address, deviceId, registers: rows });
@@ -99,13 +98,6 @@ function numberOf(text: string, width: LegacyWidth): number {
   throw new UsageError(`${JSON.stringify(text)} is no value of ${width} bytes`, {
     hint: "decimal, or hexadecimal as 0x12",
   });
-}
-
-/** Virtio device id of a VF, by its PCI ids. */
-function virtioId(host: Host, address: string): number {
-  const { deviceId, subsystemId } = host.describe(address);
-  const { first, last } = VIRTIO_PCI_TRANSITIONAL;
-  return deviceId >= first && deviceId <= last ? subsystemId : deviceId - VIRTIO_PCI_MODERN_BASE;
 }
 
 function commonRows(legacy: LegacyRegisterAccess, deviceId: number): Row[] {

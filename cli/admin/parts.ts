@@ -7,13 +7,13 @@ import type { AdminMember } from "../../drivers/admin/virtio_admin.ts";
 import { O, OwnedFd, readText, writeAll } from "../../ffi/mod.ts";
 import { UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
+import { virtioTypeOf } from "../../lib/pci/mod.ts";
 import {
   describeParts,
   type DevicePartView,
   deviceTypeName,
   loadParts,
   saveParts,
-  VIRTIO_PCI_MODERN_BASE,
 } from "../../lib/virtio/mod.ts";
 import { countText, print, printJson, printTable, remark } from "../output.ts";
 import type { Of } from "../parser.ts";
@@ -107,7 +107,7 @@ function valueText(value: DevicePartView["value"], selector: string): string {
 }
 
 function virtioId(host: Host, address: string): number {
-  return host.describe(address).deviceId - VIRTIO_PCI_MODERN_BASE;
+  return virtioTypeOf(host.describe(address)) ?? 0;
 }
 
 function readFile(path: string): unknown {

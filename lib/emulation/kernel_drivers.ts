@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { VIRTIO_VENDOR_ID } from "../pci/capability/virtio.ts";
+import { VIRTIO_VENDOR_ID } from "../pci/virtio_ids.ts";
 import type { PciIdentity } from "./pci_function.ts";
 import type { Fail } from "./sysfs_tree.ts";
 import type { KernelDriverName } from "./topology.ts";

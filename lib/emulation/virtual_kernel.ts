@@ -11,6 +11,7 @@ import { addFunctionAttributes, type KernelState } from "./kernel_attributes.ts"
 import { DriverIds } from "./kernel_drivers.ts";
 import type { KernelFunction } from "./kernel_function.ts";
 import { type Fail, sysfsError, SysfsTree } from "./sysfs_tree.ts";
+import { virtioTypeOf } from "../pci/virtio_ids.ts";
 import { KERNEL_DRIVERS, type KernelDriverName } from "./topology.ts";
 
 const DEVICES = "/sys/bus/pci/devices";
@@ -351,8 +352,10 @@ export class VirtualKernel implements KernelState {
     one.children = { virtio };
     const device = `${one.path}/virtio${virtio}`;
     this.tree.constant(`${device}/vendor`, `0x${identity.vendorId.toString(16)}\n`);
-    const id = identity.deviceId >= 0x1040 ? identity.deviceId - 0x1040 : identity.subsystemId;
-    this.tree.constant(`${device}/device`, `0x${id.toString(16).padStart(4, "0")}\n`);
+    this.tree.constant(
+      `${device}/device`,
+      `0x${(virtioTypeOf(identity) ?? identity.subsystemId).toString(16).padStart(4, "0")}\n`,
+    );
     if (netInterface === undefined) return;
     const net = this.#netNumbers.take();
     one.children = { virtio, net };

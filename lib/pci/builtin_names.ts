@@ -6,6 +6,7 @@
  */
 
 import { parsePciIds, type PciNames } from "./ids.ts";
+import { VIRTIO_MODERN_BASE, VIRTIO_TRANSITIONAL_IDS, VIRTIO_TYPE_NAMES } from "./virtio_ids.ts";
 
 const VENDORS = `
 1022  Advanced Micro Devices, Inc. [AMD]
@@ -127,31 +128,17 @@ C 40  Coprocessor
 C ff  Unassigned class
 `;
 
-/** Virtio device types (virtio 1.2 §5; kernel header `linux/virtio_ids.h`). The PCI device ID of a modern function is 0x1040 more (§4.1.2). */
-const VIRTIO_TYPES = `
-1 network device, 2 block device, 3 console, 4 entropy source, 5 memory balloon (traditional),
-6 I/O memory, 7 remote processor messaging, 8 SCSI host, 9 9P transport, 10 mac80211 wireless LAN,
-11 remote processor serial link, 12 CAIF, 13 memory balloon, 16 GPU, 17 timer and clock, 18 input device,
-19 socket device, 20 crypto device, 21 signal distribution module, 22 persistent store, 23 IOMMU,
-24 memory device, 25 sound device, 26 file system, 27 persistent memory, 28 replay protected memory block,
-29 mac80211 simulator, 30 video encoder, 31 video decoder, 32 SCMI, 33 Nitro secure module, 34 I2C adapter,
-35 watchdog, 36 CAN controller, 37 DMA buffer sharing, 38 parameter server, 39 audio policy, 40 Bluetooth,
-41 GPIO, 42 RDMA, 43 camera, 44 internal shared memory
-`;
-
-/** Last hexadecimal digit of a transitional function's PCI device ID 0x100… with the virtio device type. */
-const VIRTIO_TRANSITIONAL = [[0, 1], [1, 2], [2, 5], [3, 3], [4, 8], [5, 4], [9, 9]] as const;
-
 function virtioLines(): string {
-  const titles = new Map(
-    VIRTIO_TYPES.trim().split(/,\s/).map((type) => [parseInt(type), type.replace(/^\d+ /, "")]),
+  const transitional = Array.from(
+    VIRTIO_TRANSITIONAL_IDS,
+    ([id, device]) => [device, `Virtio ${VIRTIO_TYPE_NAMES.get(id)}`],
   );
-  return [
-    "1af4  Red Hat, Inc.",
-    ...VIRTIO_TRANSITIONAL.map(([digit, id]) => `\t100${digit}  Virtio ${titles.get(id)}`),
-    ...Array.from(titles, ([id, title]) => `\t${(0x1040 + id).toString(16)}  Virtio 1.0 ${title}`),
-    "",
-  ].join("\n");
+  const modern = Array.from(
+    VIRTIO_TYPE_NAMES,
+    ([id, name]) => [VIRTIO_MODERN_BASE + id, `Virtio 1.0 ${name}`],
+  );
+  const lines = [...transitional, ...modern].map(([device, name]) => `\t${device!.toString(16)}  ${name}`);
+  return ["1af4  Red Hat, Inc.", ...lines, ""].join("\n");
 }
 
 /** The built-in names. */

@@ -113,7 +113,6 @@ export {
   VIRTIO,
   VIRTIO_CFG_TYPE,
   VIRTIO_STRUCTURE_REGISTERS,
-  VIRTIO_VENDOR_ID,
   type VirtioCapability,
   type VirtioPlace,
   type VirtioStructure,
@@ -156,3 +155,4 @@ export type {
   RegisterValues,
   ValueOf,
 } from "../registers/declaration.ts";
+export * from "./virtio_ids.ts";

@@ -6,7 +6,7 @@
 import { isErrno } from "../../ffi/mod.ts";
 import { UnsupportedError } from "../errors/mod.ts";
 import type { IrqInfo, RegionInfo, VfioDevice, VfioPath } from "../vfio/mod.ts";
-import { deviceTypeName } from "./spec/device_id.ts";
+import { deviceTypeName } from "./spec/device_types.ts";
 import { featureNames } from "./spec/features.ts";
 import { openTransport, type TransportOptions } from "./transport/open.ts";
 import type { Profile, VirtioTransport } from "./transport/transport.ts";

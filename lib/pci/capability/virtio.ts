@@ -7,11 +7,9 @@
 
 import type { RegisterTable } from "../../registers/declaration.ts";
 import type { CapabilityDeclaration, Decoded } from "./declaration.ts";
+import { VIRTIO_VENDOR_ID } from "../virtio_ids.ts";
 import { statedLength } from "./vendor_specific.ts";
 import { type CapabilityWindow, WindowOverrun } from "./window.ts";
-
-/** PCI vendor ID of virtio functions (Red Hat, formerly Qumranet). */
-export const VIRTIO_VENDOR_ID = 0x1af4;
 
 /** `cfg_type` values of `struct virtio_pci_cap`. */
 export const VIRTIO_CFG_TYPE = {

@@ -7,7 +7,7 @@ import { requireType } from "../../errors/doors.ts";
 import { shown, UsageError } from "../../errors/mod.ts";
 import { integer, isList, object } from "../../errors/records.ts";
 import { DEV_PART, DEV_PART_OPTIONAL, devPartName } from "../spec/admin.ts";
-import { deviceTypeName } from "../spec/device_id.ts";
+import { deviceTypeName } from "../spec/device_types.ts";
 import { checkPart, type DevicePart, partOrderProblem, partProblem } from "../spec/device_parts.ts";
 import {
   readCommonCfgPart,

@@ -5,6 +5,9 @@
  */
 import { requireType } from "../../errors/doors.ts";
 import { type Field, Struct, u16, u32, u64, u8 } from "../../wire/mod.ts";
+import { DEVICE_ID } from "./device_id.ts";
+import type { DeviceType } from "./device_type.ts";
+import { masks } from "./masks.ts";
 
 /** Bit numbers of `VIRTIO_BLK_F_*`. */
 export const BLK_FEATURE_BIT = {
@@ -28,9 +31,7 @@ export const BLK_FEATURE_BIT = {
 export type BlkFeatureName = keyof typeof BLK_FEATURE_BIT;
 
 /** The same as masks: `BLK_FEATURE.FLUSH` is `1n << 9n`. */
-export const BLK_FEATURE: Readonly<Record<BlkFeatureName, bigint>> = Object.fromEntries(
-  Object.entries(BLK_FEATURE_BIT).map(([name, bit]) => [name, 1n << BigInt(bit)]),
-) as Record<BlkFeatureName, bigint>;
+export const BLK_FEATURE: Readonly<Record<BlkFeatureName, bigint>> = masks(BLK_FEATURE_BIT);
 
 /** Type of `BLK_CONFIG`. */
 export type BlkConfigStruct = Struct<{
@@ -185,3 +186,13 @@ export function blkTypeName(type: number): string {
   requireType(type, "number", "blkTypeName: type");
   return TYPE_NAMES[type] ?? `request of type ${type}`;
 }
+
+/** The device type. */
+export const BLK_DEVICE: DeviceType = {
+  id: DEVICE_ID.block,
+  prefix: "VIRTIO_BLK_F_",
+  featureBits: BLK_FEATURE_BIT,
+  config: BLK_CONFIG.fields,
+  // Up to the fields of SECURE_ERASE (bit 16). Those of ZONED (17) follow, which legacy devices must not offer (§5.2.5.2).
+  legacyConfigBytes: 72,
+};

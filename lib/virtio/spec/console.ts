@@ -5,6 +5,9 @@
  */
 import { requireType } from "../../errors/doors.ts";
 import { type Field, Struct, u16, u32 } from "../../wire/mod.ts";
+import { DEVICE_ID } from "./device_id.ts";
+import type { DeviceType } from "./device_type.ts";
+import { masks } from "./masks.ts";
 
 /** Bit numbers of `VIRTIO_CONSOLE_F_*`. */
 export const CONSOLE_FEATURE_BIT = { SIZE: 0, MULTIPORT: 1, EMERG_WRITE: 2 } as const;
@@ -13,11 +16,7 @@ export const CONSOLE_FEATURE_BIT = { SIZE: 0, MULTIPORT: 1, EMERG_WRITE: 2 } as 
 export type ConsoleFeatureName = keyof typeof CONSOLE_FEATURE_BIT;
 
 /** The same as masks. */
-export const CONSOLE_FEATURE: Readonly<Record<ConsoleFeatureName, bigint>> = {
-  SIZE: 1n << 0n,
-  MULTIPORT: 1n << 1n,
-  EMERG_WRITE: 1n << 2n,
-};
+export const CONSOLE_FEATURE: Readonly<Record<ConsoleFeatureName, bigint>> = masks(CONSOLE_FEATURE_BIT);
 
 /** Type of `CONSOLE_CONFIG`. */
 export type ConsoleConfigStruct = Struct<{
@@ -92,3 +91,12 @@ export function consoleQueues(port: number): { receive: number; transmit: number
   const receive = port === 0 ? 0 : 2 * port + 2;
   return { receive, transmit: receive + 1 };
 }
+
+/** The device type. */
+export const CONSOLE_DEVICE: DeviceType = {
+  id: DEVICE_ID.console,
+  prefix: "VIRTIO_CONSOLE_F_",
+  featureBits: CONSOLE_FEATURE_BIT,
+  config: CONSOLE_CONFIG.fields,
+  legacyConfigBytes: 12,
+};

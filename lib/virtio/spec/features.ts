@@ -8,10 +8,8 @@
 import { requireType } from "../../errors/doors.ts";
 import { shown, UsageError } from "../../errors/mod.ts";
 import type { Profile } from "../transport/transport.ts";
-import { DEVICE_ID } from "./device_id.ts";
-import { BLK_FEATURE_BIT } from "./blk.ts";
-import { CONSOLE_FEATURE_BIT } from "./console.ts";
-import { NET_FEATURE_BIT } from "./net.ts";
+import { deviceFeatureName } from "./device_types.ts";
+import { masks } from "./masks.ts";
 
 /** Bit numbers of the reserved feature bits, as profile `spec` has them. */
 export const FEATURE_BIT = {
@@ -55,19 +53,6 @@ export const DRAFT_FEATURE: Readonly<Record<keyof typeof DRAFT_FEATURE_BIT, bigi
   DRAFT_FEATURE_BIT,
 );
 
-/** Turns a table of bit numbers into one of masks. */
-export function masks<K extends string>(bits: Readonly<Record<K, number>>): Readonly<Record<K, bigint>> {
-  requireType(bits, "object", "masks: bits");
-  for (const bit of Object.values(bits)) {
-    if (!Number.isInteger(bit) || (bit as number) < 0 || (bit as number) > 63) {
-      throw new UsageError(`masks: bit ${shown(bit)}`);
-    }
-  }
-  const out = {} as Record<K, bigint>;
-  for (const name in bits) out[name] = 1n << BigInt(bits[name]);
-  return out;
-}
-
 /** Highest and lowest bit of the device type's own ranges, up to 63 (virtio 1.2 §2.2). */
 const DEVICE_TYPE_BITS = mask(0, 23) | mask(50, 63);
 
@@ -98,17 +83,6 @@ const PROFILE_NAMES: Readonly<Record<Profile, ReadonlyMap<number, string | undef
   ]),
 };
 
-const DEVICE_NAMES: ReadonlyMap<number, ReadonlyMap<number, string>> = new Map([
-  [DEVICE_ID.net, named("VIRTIO_NET_F_", NET_FEATURE_BIT)],
-  [DEVICE_ID.block, named("VIRTIO_BLK_F_", BLK_FEATURE_BIT)],
-  [DEVICE_ID.console, named("VIRTIO_CONSOLE_F_", CONSOLE_FEATURE_BIT)],
-  [DEVICE_ID.ism, new Map([[0, "VIRTIO_ISM_F_DEV_MEM"]])],
-]);
-
-function named(prefix: string, bits: Readonly<Record<string, number>>): ReadonlyMap<number, string> {
-  return new Map(Object.entries(bits).map(([name, bit]) => [bit, prefix + name]));
-}
-
 /** The name of one feature bit of a device type under a profile; `bit 49` when it has none. */
 export function featureName(bit: number, deviceId: number, profile: Profile = "spec"): string {
   if (typeof profile !== "string" || !Object.hasOwn(PROFILE_NAMES, profile)) {
@@ -117,7 +91,7 @@ export function featureName(bit: number, deviceId: number, profile: Profile = "s
   requireType(bit, "number", "featureName: bit");
   const drafts = PROFILE_NAMES[profile];
   const name = drafts.has(bit) ? drafts.get(bit) : RESERVED_NAMES.get(bit);
-  return name ?? DEVICE_NAMES.get(deviceId)?.get(bit) ?? `bit ${bit}`;
+  return name ?? deviceFeatureName(bit, deviceId) ?? `bit ${bit}`;
 }
 
 /** Names of all bits of a set, lowest first. */

@@ -4,7 +4,9 @@
  * @module
  */
 import { type Field, Struct, u64, u8 } from "../../wire/mod.ts";
-import { masks } from "./features.ts";
+import { DEVICE_ID } from "./device_id.ts";
+import type { DeviceType } from "./device_type.ts";
+import { masks } from "./masks.ts";
 
 /** Feature bits of the device type. */
 export const ISM_FEATURE_BIT = {
@@ -164,3 +166,11 @@ export const ISM_EVENT_BUFFER_FREE: Struct<{
 
 /** What a driver writes to a notify address: 8 bits wide (reference 5.6). */
 export const ISM_KICK = 1;
+
+/** The device type. */
+export const ISM_DEVICE: DeviceType = {
+  id: DEVICE_ID.ism,
+  prefix: "VIRTIO_ISM_F_",
+  featureBits: ISM_FEATURE_BIT,
+  config: ISM_CONFIG.fields,
+};

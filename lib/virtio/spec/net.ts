@@ -5,6 +5,9 @@
  */
 import { requireType } from "../../errors/doors.ts";
 import { type Field, Struct, u16, u32, u8 } from "../../wire/mod.ts";
+import { DEVICE_ID } from "./device_id.ts";
+import type { DeviceType } from "./device_type.ts";
+import { masks } from "./masks.ts";
 
 /** Bit numbers of `VIRTIO_NET_F_*` below 64. */
 export const NET_FEATURE_BIT = {
@@ -49,9 +52,7 @@ export const NET_FEATURE_BIT = {
 export type NetFeatureName = keyof typeof NET_FEATURE_BIT;
 
 /** The same as masks: `NET_FEATURE.MAC` is `1n << 5n`. */
-export const NET_FEATURE: Readonly<Record<NetFeatureName, bigint>> = Object.fromEntries(
-  Object.entries(NET_FEATURE_BIT).map(([name, bit]) => [name, 1n << BigInt(bit)]),
-) as Record<NetFeatureName, bigint>;
+export const NET_FEATURE: Readonly<Record<NetFeatureName, bigint>> = masks(NET_FEATURE_BIT);
 
 /**
  * Bits that need other bits (virtio 1.4 §5.1.3.1): `requires` lists alternatives, each a set that must be there as a whole.
@@ -217,3 +218,15 @@ export function netControlQueue(maxPairs: number, mqNegotiated: boolean): number
   requireType(maxPairs, "number", "netControlQueue: maxPairs");
   return mqNegotiated ? 2 * maxPairs : 2;
 }
+
+/** The device type. */
+export const NET_DEVICE: DeviceType = {
+  id: DEVICE_ID.net,
+  prefix: "VIRTIO_NET_F_",
+  featureBits: NET_FEATURE_BIT,
+  config: NET_CONFIG.fields,
+  // SPEED_DUPLEX is bit 63: mtu is the last field that a legacy device can have.
+  legacyConfigBytes: 12,
+  // `mac` is an array of six bytes.
+  arrays: [[0, MAC_BYTES]],
+};

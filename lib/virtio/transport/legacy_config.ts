@@ -7,11 +7,8 @@
  */
 import { requireType } from "../../errors/doors.ts";
 import type { LegacyWidth } from "../admin/legacy_access.ts";
-import { BLK_CONFIG } from "../spec/blk.ts";
-import { CONSOLE_CONFIG } from "../spec/console.ts";
-import { DEVICE_ID } from "../spec/device_id.ts";
-import { NET_CONFIG } from "../spec/net.ts";
-import { FIELD_BYTES, type Fields } from "../../wire/mod.ts";
+import { deviceType } from "../spec/device_types.ts";
+import { FIELD_BYTES } from "../../wire/mod.ts";
 
 /** A run of bytes that is accessed as one field, or in parts of it. */
 export interface LegacyField {
@@ -26,41 +23,27 @@ export interface LegacyField {
 /** The legacy register commands reach no further: their offset is one byte. */
 const REACH_BYTES = 256;
 
-interface LegacyConfig {
-  readonly sizeBytes: number;
-  readonly fields: readonly LegacyField[];
-}
-
-function upTo(sizeBytes: number, fields: Fields): LegacyConfig {
-  const inside = Object.entries(fields)
-    .map(([name, { offset, type }]) => ({ name, offset, sizeBytes: FIELD_BYTES[type] }))
-    .filter((field) => field.offset + field.sizeBytes <= sizeBytes);
-  return { sizeBytes, fields: inside };
-}
-
-const CONFIGS: ReadonlyMap<number, LegacyConfig> = new Map([
-  // SPEED_DUPLEX is bit 63: mtu is the last field that a legacy device can have.
-  [DEVICE_ID.net, upTo(12, NET_CONFIG.fields)],
-  // Up to the fields of SECURE_ERASE (bit 16). Those of ZONED (17) follow, which legacy devices must not offer (§5.2.5.2).
-  [DEVICE_ID.block, upTo(72, BLK_CONFIG.fields)],
-  [DEVICE_ID.console, upTo(12, CONSOLE_CONFIG.fields)],
-  [DEVICE_ID.entropy, { sizeBytes: 0, fields: [] }],
-]);
-
 /**
  * Bytes of a device type's legacy configuration with every field that it can have; how much of it a device has follows from its features. 256,
  * which is what the commands reach, for a type that this library does not know.
  */
 export function legacyConfigBytes(deviceId: number): number {
-  return CONFIGS.get(deviceId)?.sizeBytes ?? REACH_BYTES;
+  return deviceType(deviceId)?.legacyConfigBytes ?? REACH_BYTES;
 }
 
 /** The field that a byte belongs to: undefined for padding. Of a type that is not known, every aligned 32 bits count as one. */
-export function legacyConfigField(deviceId: number, offset: number): LegacyField | undefined {
-  requireType(offset, "number", "legacyConfigField: offset");
-  const config = CONFIGS.get(deviceId);
-  if (config === undefined) return { name: "", offset: offset - offset % 4, sizeBytes: 4 };
-  return config.fields.find((field) => offset >= field.offset && offset < field.offset + field.sizeBytes);
+export function legacyConfigField(deviceId: number, at: number): LegacyField | undefined {
+  requireType(at, "number", "legacyConfigField: at");
+  const { config, legacyConfigBytes } = deviceType(deviceId) ?? {};
+  if (config === undefined || legacyConfigBytes === undefined) {
+    return { name: "", offset: at - at % 4, sizeBytes: 4 };
+  }
+  for (const [name, { offset, type }] of Object.entries(config)) {
+    const sizeBytes = FIELD_BYTES[type];
+    const end = offset + sizeBytes;
+    if (at >= offset && at < end && end <= legacyConfigBytes) return { name, offset, sizeBytes };
+  }
+  return undefined;
 }
 
 /** The widest aligned access from `offset` on that needs no more than `atMost` bytes, of which there is one at least. */

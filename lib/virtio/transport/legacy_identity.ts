@@ -4,7 +4,8 @@
  * @module
  */
 import { UnsupportedError } from "../../errors/mod.ts";
-import { DEVICE_ID, deviceTypeName, VIRTIO_PCI_VENDOR_ID } from "../spec/device_id.ts";
+import { VIRTIO_TRANSITIONAL_IDS, VIRTIO_VENDOR_ID } from "../../pci/virtio_ids.ts";
+import { deviceTypeName } from "../spec/device_types.ts";
 import { LEGACY_CFG_BYTES } from "../spec/legacy.ts";
 import { legacyConfigBytes } from "./legacy_config.ts";
 
@@ -26,31 +27,20 @@ export interface TransitionalIdentity {
   readonly bar0SizeMask: number;
 }
 
-/** The ids that the standard lists; other types never had a legacy interface on PCI. */
-const TRANSITIONAL_IDS: ReadonlyMap<number, number> = new Map([
-  [DEVICE_ID.net, 0x1000],
-  [DEVICE_ID.block, 0x1001],
-  [DEVICE_ID.balloon, 0x1002],
-  [DEVICE_ID.console, 0x1003],
-  [DEVICE_ID.scsi, 0x1004],
-  [DEVICE_ID.entropy, 0x1005],
-  [9, 0x1009],
-]);
-
 const IO_SPACE = 1;
 
 /** What to show for a virtio device type. @throws UnsupportedError for a type without transitional id */
 export function transitionalIdentity(virtioDeviceId: number): TransitionalIdentity {
-  const deviceId = TRANSITIONAL_IDS.get(virtioDeviceId);
+  const deviceId = VIRTIO_TRANSITIONAL_IDS.get(virtioDeviceId);
   if (deviceId === undefined) {
     throw new UnsupportedError(`a ${deviceTypeName(virtioDeviceId)} has no transitional PCI device id`);
   }
   const bar0SizeBytes = legacyIoBarBytes(virtioDeviceId);
   return {
-    vendorId: VIRTIO_PCI_VENDOR_ID,
+    vendorId: VIRTIO_VENDOR_ID,
     deviceId,
     revisionId: 0,
-    subsystemVendorId: VIRTIO_PCI_VENDOR_ID,
+    subsystemVendorId: VIRTIO_VENDOR_ID,
     subsystemId: virtioDeviceId,
     bar0SizeBytes,
     bar0SizeMask: (~(bar0SizeBytes - 1) | IO_SPACE) >>> 0,

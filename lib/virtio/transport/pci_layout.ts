@@ -8,7 +8,7 @@ import { DeviceError, UnsupportedError } from "../../errors/mod.ts";
 import { ConfigSpace, findCapability, type VirtioCapability, walkCapabilities } from "../../pci/mod.ts";
 import { findSharedMemory } from "../../pci/capability/virtio.ts";
 import { COMMON_CFG_BYTES } from "../spec/pci.ts";
-import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_TRANSITIONAL, VIRTIO_PCI_VENDOR_ID } from "../spec/device_id.ts";
+import { VIRTIO_VENDOR_ID, virtioTypeOf } from "../../pci/virtio_ids.ts";
 
 /** Part of a BAR that lies wholly inside it, whatever its capability says. */
 export interface StructurePlace {
@@ -118,16 +118,13 @@ export function findVirtioLayout(
 
 /** Virtio device id of a PCI function. @throws UnsupportedError when it is none of virtio's */
 export function virtioDeviceId(name: string, config: ConfigSpace): number {
-  if (config.vendorId !== VIRTIO_PCI_VENDOR_ID) {
+  if (config.vendorId !== VIRTIO_VENDOR_ID) {
     throw new UnsupportedError(
       `${name} is not a virtio function: its vendor id is 0x${config.vendorId.toString(16)}`,
     );
   }
-  const { first, last } = VIRTIO_PCI_TRANSITIONAL;
-  if (config.deviceId >= first && config.deviceId <= last) return config.subsystem?.deviceId ?? 0;
-  if (config.deviceId > VIRTIO_PCI_MODERN_BASE && config.deviceId <= VIRTIO_PCI_MODERN_BASE + 0x3f) {
-    return config.deviceId - VIRTIO_PCI_MODERN_BASE;
-  }
+  const found = virtioTypeOf({ deviceId: config.deviceId, subsystemId: config.subsystem?.deviceId });
+  if (found !== undefined) return found;
   throw new UnsupportedError(
     `${name}: PCI device id 0x${config.deviceId.toString(16)} is no virtio device's`,
   );

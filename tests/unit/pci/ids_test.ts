@@ -82,7 +82,7 @@ Deno.test("built-in names cover what this project meets", () => {
       [0x1af4, 0x1000, "Virtio network device"],
       [0x1af4, 0x1009, "Virtio 9P transport"],
       [0x1af4, 0x1041, "Virtio 1.0 network device"],
-      [0x1af4, 0x106c, "Virtio 1.0 internal shared memory"],
+      [0x1af4, 0x106c, "Virtio 1.0 internal shared memory (ISM) device"],
       [0x8086, 0x10c9, "82576 Gigabit Network Connection"],
       [0x8086, 0x10ca, "82576 Virtual Function"],
       [0x8086, 0x10d3, "82574L Gigabit Network Connection"],

@@ -8,10 +8,11 @@
  * @module
  */
 import { UsageError } from "../../../errors/mod.ts";
+import type { DeviceType } from "../../../virtio/spec/device_type.ts";
+import { deviceType } from "../../../virtio/spec/device_types.ts";
 import { FEATURE } from "../../../virtio/spec/features.ts";
 import { legacyRingLayout } from "../../../virtio/spec/legacy.ts";
 import { describeStatus } from "../../../virtio/spec/status.ts";
-import { hasLegacyInterface } from "./legacy_fields.ts";
 import { ONE_INTERFACE, type VirtioCore } from "./core.ts";
 import { type CoreQueue, splitSize } from "./queue.ts";
 
@@ -30,6 +31,8 @@ export interface LegacyOptions {
 
 /** See the module. */
 export class LegacyDriver {
+  /** Its type. */
+  readonly type: DeviceType;
   /** Features 0–31 that are offered. */
   readonly offered: bigint;
   /** Queues that it can use: administration queues are not there. */
@@ -39,11 +42,13 @@ export class LegacyDriver {
   /** Beside a device after reset. @throws UsageError for a device type that has no legacy interface */
   constructor(core: VirtioCore, options: LegacyOptions = {}) {
     const { deviceId, queueSizes } = core.model;
-    if (!hasLegacyInterface(deviceId)) {
+    const type = deviceType(deviceId);
+    if (type?.legacyConfigBytes === undefined) {
       throw new UsageError(`virtio device type ${deviceId} has no legacy interface`, {
         hint: "network, block, console and entropy devices have one",
       });
     }
+    this.type = type;
     this.#core = core;
     this.queues = core.queues.slice(0, queueSizes.length);
     this.offered = core.offered & LOW_BITS | (options.anyLayout ?? true ? FEATURE.ANY_LAYOUT : 0n);

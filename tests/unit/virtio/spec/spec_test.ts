@@ -87,11 +87,11 @@ Deno.test("feature names and back", () => {
 });
 
 Deno.test("5 device types", () => {
-  assertEquals([1, 4, 44, 37, 999].map(deviceTypeName), [
+  assertEquals([1, 4, 44, 60, 999].map(deviceTypeName), [
     "network device",
     "entropy source",
-    "ISM device",
-    "device type 37",
+    "internal shared memory (ISM) device",
+    "device type 60",
     "device type 999",
   ]);
 });

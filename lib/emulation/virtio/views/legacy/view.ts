@@ -55,8 +55,7 @@ export class LegacyView implements MemberLegacy {
 
   /** True when [offset, +length) is one field of the device-specific configuration, or lies inside one. */
   isDeviceField(offset: number, length: number): boolean {
-    const { deviceId, configSizeBytes } = this.#core.model;
-    return insideConfigField(deviceId, configSizeBytes, offset, length);
+    return insideConfigField(this.driver.type, this.#core.model.configSizeBytes, offset, length);
   }
 
   /** Reads a register, or part of one. What is no register reads as ones. */

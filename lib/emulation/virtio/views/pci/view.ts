@@ -6,7 +6,7 @@
  */
 import type { OwnedFd } from "../../../../../ffi/mod.ts";
 import { UsageError } from "../../../../errors/mod.ts";
-import { VIRTIO_PCI_MODERN_BASE, VIRTIO_PCI_VENDOR_ID } from "../../../../virtio/spec/device_id.ts";
+import { VIRTIO_MODERN_BASE, VIRTIO_VENDOR_ID } from "../../../../pci/virtio_ids.ts";
 import { FEATURE } from "../../../../virtio/spec/features.ts";
 import type { FunctionQueues } from "../../../../virtio/view/queue_view.ts";
 import { STATUS } from "../../../../virtio/spec/status.ts";
@@ -93,9 +93,9 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
     this.#group = options.group;
     const queueCount = core.queues.length;
     this.identity = {
-      vendorId: VIRTIO_PCI_VENDOR_ID,
-      deviceId: VIRTIO_PCI_MODERN_BASE + model.deviceId,
-      subsystemVendorId: VIRTIO_PCI_VENDOR_ID,
+      vendorId: VIRTIO_VENDOR_ID,
+      deviceId: VIRTIO_MODERN_BASE + model.deviceId,
+      subsystemVendorId: VIRTIO_VENDOR_ID,
       subsystemId: 0x1100,
       revision: 1,
       classCode: model.classCode,

@@ -1,0 +1,46 @@
+/**
+ * The registry of device types: those of this library, and what was added to them.
+ *
+ * @module
+ */
+import { requireType } from "../../errors/doors.ts";
+import { UsageError } from "../../errors/mod.ts";
+import { VIRTIO_TYPE_NAMES } from "../../pci/virtio_ids.ts";
+import { BLK_DEVICE } from "./blk.ts";
+import { CONSOLE_DEVICE } from "./console.ts";
+import type { DeviceType } from "./device_type.ts";
+import { ENTROPY_DEVICE } from "./entropy.ts";
+import { ISM_DEVICE } from "./ism.ts";
+import { NET_DEVICE } from "./net.ts";
+
+const TYPES = new Map<number, DeviceType>();
+for (const type of [NET_DEVICE, BLK_DEVICE, CONSOLE_DEVICE, ENTROPY_DEVICE, ISM_DEVICE]) {
+  registerDeviceType(type);
+}
+
+/** Makes a device type known by name, in this process. @throws UsageError when another one has its id */
+export function registerDeviceType(type: DeviceType): void {
+  requireType(type, "object", "registerDeviceType: type", "id", "prefix", "featureBits", "config");
+  if ((TYPES.get(type.id) ?? type) !== type) {
+    throw new UsageError(`${deviceTypeName(type.id)} has device id ${type.id}`);
+  }
+  TYPES.set(type.id, type);
+}
+
+/** The device type of an id; undefined for one that this library does not know. */
+export function deviceType(deviceId: number): DeviceType | undefined {
+  return TYPES.get(deviceId);
+}
+
+/** A device type in words, or `device type 99`. */
+export function deviceTypeName(deviceId: number): string {
+  requireType(deviceId, "number", "deviceTypeName: deviceId");
+  return TYPES.get(deviceId)?.name ?? VIRTIO_TYPE_NAMES.get(deviceId) ?? `device type ${deviceId}`;
+}
+
+/** The name of a feature bit of the type's own. */
+export function deviceFeatureName(bit: number, deviceId: number): string | undefined {
+  const { prefix, featureBits } = TYPES.get(deviceId) ?? { prefix: "", featureBits: {} };
+  const found = Object.entries(featureBits).find(([, one]) => one === bit);
+  return found && prefix + found[0];
+}
