@@ -25,7 +25,8 @@ import type {
   ServedRegion,
 } from "../sockets/vfio_user/server/served_device.ts";
 import type { Violation } from "./device_model.ts";
-import { type AssignedBar, type ConfigEvents, FunctionConfig, type SriovShape } from "./function_config.ts";
+import type { SriovShape } from "../pci/capability_builder.ts";
+import { type AssignedBar, type ConfigEvents, FunctionConfig } from "./function_config.ts";
 import { FunctionInterrupts, pbaBytes } from "./function_interrupts.ts";
 import type { BarDeclaration, PciFunctionBehaviour, PciFunctionPort } from "./pci_function.ts";
 
@@ -442,10 +443,10 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     const end = offset + bytes.byteLength;
     if (msix !== undefined) {
       const parts = [
-        [msix.tableBar, msix.tableOffset, msix.vectors * MSIX_ENTRY_BYTES, true],
-        [msix.pbaBar, msix.pbaOffset, pbaBytes(msix.vectors), false],
+        [msix.table, msix.vectors * MSIX_ENTRY_BYTES, true],
+        [msix.pendingBits, pbaBytes(msix.vectors), false],
       ] as const;
-      for (const [bar, start, size, isTable] of parts) {
+      for (const [{ bar, offset: start }, size, isTable] of parts) {
         if (bar !== index || end <= start || offset >= start + size) continue;
         const [from, to] = [Math.max(offset, start), Math.min(end, start + size)];
         if (offset < from) this.#accessBar(index, offset, bytes.subarray(0, from - offset), write);

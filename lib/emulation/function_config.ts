@@ -4,32 +4,22 @@
  * @module
  */
 import { UsageError } from "../errors/mod.ts";
-import type { BarDeclaration as ConfigBar } from "../pci/bar_builder.ts";
-import {
-  type ExtendedCapabilityDeclaration,
-  layOutCapability,
-  type StandardCapabilityDeclaration,
-} from "../pci/capability_builder.ts";
-import { VIRTIO_STRUCTURE_REGISTERS as WINDOW } from "../pci/capability/virtio.ts";
-import { buildConfigSpace, placedOffset } from "../pci/config_builder.ts";
+import * as build from "../pci/capability_builder.ts";
+import { findVirtioStructure, VIRTIO_STRUCTURE_REGISTERS as WINDOW } from "../pci/capability/virtio.ts";
+import { buildConfigSpace } from "../pci/config_builder.ts";
 import type { ConfigSpaceImage } from "../pci/config_writer.ts";
-import { EXPRESS, EXTENDED_BYTES, HEADER, MSIX, POWER_MANAGEMENT, SRIOV } from "../pci/mod.ts";
+import {
+  EXPRESS,
+  EXTENDED_BYTES,
+  findCapability,
+  HEADER,
+  MSIX,
+  POWER_MANAGEMENT,
+  SRIOV,
+  walkCapabilities,
+} from "../pci/mod.ts";
 import { fieldMask } from "../registers/declaration.ts";
 import type { BarDeclaration, PciFunctionBehaviour } from "./pci_function.ts";
-
-/** SR-IOV of a PF, as its capability will say. */
-export interface SriovShape {
-  /** TotalVFs and InitialVFs. */
-  readonly totalVfs: number;
-  /** First VF Offset. */
-  readonly firstVfOffset: number;
-  /** VF Stride. */
-  readonly vfStride: number;
-  /** VF Device ID. */
-  readonly vfDeviceId: number;
-  /** BARs of each VF. */
-  readonly vfBars: readonly BarDeclaration[];
-}
 
 /** What a write to config space sets off. Called after the write took effect. */
 export interface ConfigEvents {
@@ -87,33 +77,31 @@ export class FunctionConfig {
    */
   constructor(
     behaviour: PciFunctionBehaviour,
-    shape: { readonly sriov?: SriovShape; readonly isVf?: boolean },
+    shape: { readonly sriov?: build.SriovShape; readonly isVf?: boolean },
     events: ConfigEvents,
   ) {
     const { identity } = behaviour;
     this.#isVf = shape.isVf ?? false;
     this.#events = events;
-    const built = buildConfigSpace({
-      shape: this.#isVf ? "vf-for-user" : "function",
+    this.#image = buildConfigSpace({
+      isVf: this.#isVf,
+      hasIntx: behaviour.interruptPin === 1 && !this.#isVf,
       vendorId: identity.vendorId,
       deviceId: identity.deviceId,
       revisionId: identity.revision,
       classCode: identity.classCode,
       subsystemVendorId: identity.subsystemVendorId,
       subsystemId: identity.subsystemId,
-      ...(behaviour.interruptPin === 1 && !this.#isVf ? { interruptPin: "A" } : {}),
-      bars: behaviour.bars.map(configBar),
+      bars: behaviour.bars,
       capabilities: standardCapabilities(behaviour),
       extendedCapabilities: extendedCapabilities(shape.sriov),
     });
-    this.#image = built.image;
-    this.#msix = placedOffset(built, "msi-x");
-    this.#express = placedOffset(built, "express")!;
-    this.#power = placedOffset(built, "power-management")!;
-    this.#sriov = placedOffset(built, "sr-iov");
-    this.#window = built.placed.find(({ declaration }) =>
-      declaration.kind === "virtio" && declaration.structure === "pciCfg"
-    )?.offset;
+    const { capabilities } = walkCapabilities(this.#image.config);
+    this.#msix = findCapability(capabilities, "msi-x")?.offset;
+    this.#express = findCapability(capabilities, "express")!.offset;
+    this.#power = findCapability(capabilities, "power-management")!.offset;
+    this.#sriov = findCapability(capabilities, "sr-iov")?.offset;
+    this.#window = findVirtioStructure(capabilities, "pciCfg")?.offset;
   }
 
   /** Bytes of the config region. */
@@ -213,7 +201,7 @@ export class FunctionConfig {
   /** Everything as at power-on but SR-IOV, which outlives the user of a PF. */
   powerOn(): void {
     const kept = this.#sriov === undefined ? undefined : this.#image.read(this.#sriov, SRIOV.lengthBytes);
-    this.#image.reset("conventional");
+    this.#image.reset();
     if (kept !== undefined) kept.forEach((byte, i) => this.#image.set(this.#sriov! + i, 1, byte));
     this.#events.controlsChanged();
   }
@@ -258,7 +246,7 @@ export class FunctionConfig {
 
   #writeDword(offset: number, from: Uint8Array): void {
     const wasEnabled = this.vfEnable;
-    const { triggered } = this.#image.write(offset, from);
+    const triggered = this.#image.write(offset, from);
     const reset = this.#express + DEVICE_CONTROL.offset + 1;
     if (triggered.some((bits) => bits.offset === reset)) {
       this.#events.functionLevelReset();
@@ -330,42 +318,24 @@ export class FunctionConfig {
   }
 }
 
-function configBar(bar: BarDeclaration): ConfigBar {
-  const { index, sizeBytes, kind, prefetchable } = bar;
-  if (kind === "io") return { index, sizeBytes, space: "io" };
-  return { index, sizeBytes, addressBits: kind === "mem64" ? 64 : 32, prefetchable };
-}
-
-function standardCapabilities(behaviour: PciFunctionBehaviour): StandardCapabilityDeclaration[] {
-  const { msix } = behaviour;
-  const vendorBytes = behaviour.vendorCapabilities.map(layOutCapability)
-    .reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+function standardCapabilities({ msix, vendorCapabilities }: PciFunctionBehaviour): build.CapabilityLayout[] {
+  const vendor = vendorCapabilities.map(build.vendorCapability);
+  const vendorBytes = vendor.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
   return [
-    { kind: "power-management" },
-    ...(msix === undefined ? [] : [
-      {
-        kind: "msi-x",
-        vectors: msix.vectors,
-        table: { bar: msix.tableBar, offset: msix.tableOffset },
-        pendingBits: { bar: msix.pbaBar, offset: msix.pbaOffset },
-      } as const,
-    ]),
+    build.powerManagement(),
+    ...(msix === undefined ? [] : [build.msix(msix)]),
     // Two shared memory regions leave no room for the longer structure in the 192 bytes of capabilities.
-    vendorBytes > VENDOR_BYTES_BESIDE_EXPRESS_2
-      ? { kind: "express", structureVersion: 1 }
-      : { kind: "express" },
-    ...behaviour.vendorCapabilities,
+    build.express(vendorBytes > VENDOR_BYTES_BESIDE_EXPRESS_2 ? 1 : 2),
+    ...vendor,
   ];
 }
 
-function extendedCapabilities(sriov: SriovShape | undefined): ExtendedCapabilityDeclaration[] {
+function extendedCapabilities(sriov: build.SriovShape | undefined): build.CapabilityLayout[] {
   return [
-    { kind: "advanced-error-reporting" },
-    { kind: "alternative-routing-id" },
-    { kind: "address-translation" },
-    ...(sriov === undefined ? [] : [
-      { kind: "sr-iov", ...sriov, vfBars: sriov.vfBars.map(configBar) } as const,
-    ]),
+    build.advancedErrorReporting(),
+    build.alternativeRoutingId(),
+    build.addressTranslation(),
+    ...(sriov === undefined ? [] : [build.sriov(sriov)]),
   ];
 }
 

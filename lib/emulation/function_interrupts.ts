@@ -6,9 +6,9 @@
 import type { EventFd } from "../../ffi/mod.ts";
 import { UsageError } from "../errors/mod.ts";
 import { MSIX_ENTRY_BYTES } from "../pci/capability/msix.ts";
+import type { MsixShape } from "../pci/capability_builder.ts";
 import { IRQ, IRQ_FLAG, type IrqInfo } from "../vfio/device.ts";
 import type { ServedIrqRequest } from "../sockets/vfio_user/server/served_device.ts";
-import type { MsixDeclaration } from "./pci_function.ts";
 
 const NO_IRQ = (index: number): IrqInfo => ({ index, flags: 0, count: 0 });
 const VECTOR_CONTROL = 12;
@@ -46,7 +46,7 @@ export class FunctionInterrupts {
    * @param onResampleChange the eventfd that unmasks INTx changed: watch the new one and call `unmaskIntx` when it is signalled
    */
   constructor(
-    msix: MsixDeclaration | undefined,
+    msix: MsixShape | undefined,
     pin: 0 | 1,
     onResampleChange: (before: EventFd | null, now: EventFd | null) => void = () => {},
   ) {

@@ -9,7 +9,8 @@ import { NotFoundError } from "../errors/mod.ts";
 import { BusAddresses } from "./bus_addresses.ts";
 import type { EmulatedFunction } from "./emulated_function.ts";
 import { EventDispatcher } from "./event_dispatcher.ts";
-import type { AssignedBar, SriovShape } from "./function_config.ts";
+import type { SriovShape } from "../pci/capability_builder.ts";
+import type { AssignedBar } from "./function_config.ts";
 import { AnswerBudget } from "../sockets/vfio_user/server/answer_budget.ts";
 import type { UnsealedFiles } from "../sockets/vfio_user/server/dma.ts";
 import {

@@ -13,7 +13,8 @@ import {
   type FunctionSurroundings,
 } from "./emulated_function.ts";
 import type { EventDispatcher } from "./event_dispatcher.ts";
-import type { AssignedBar, SriovShape } from "./function_config.ts";
+import type { SriovShape } from "../pci/capability_builder.ts";
+import type { AssignedBar } from "./function_config.ts";
 import type { FunctionTurns } from "./function_turns.ts";
 import type { KernelFunction, KernelResource, KernelSriov } from "./kernel_function.ts";
 import type { PciIdentity } from "./pci_function.ts";

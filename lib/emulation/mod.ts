@@ -13,7 +13,13 @@ export type * from "./kernel_attributes.ts";
 export type * from "./kernel_function.ts";
 export * from "./machine.ts";
 export type * from "./pci_function.ts";
-export type { Placement, VendorSpecificDeclaration, VirtioDeclaration } from "../pci/capability_builder.ts";
+export type { BarShape } from "../pci/bar_builder.ts";
+export type {
+  MsixShape,
+  SriovShape,
+  VendorSpecificDeclaration,
+  VirtioDeclaration,
+} from "../pci/capability_builder.ts";
 export * from "./serve.ts";
 export type * from "./sysfs_tree.ts";
 export * from "./topology.ts";

@@ -6,7 +6,8 @@
  *
  * @module
  */
-import type { VendorSpecificDeclaration, VirtioDeclaration } from "../pci/capability_builder.ts";
+import type { BarShape } from "../pci/bar_builder.ts";
+import type { MsixShape, VendorSpecificDeclaration, VirtioDeclaration } from "../pci/capability_builder.ts";
 import type { OwnedFd } from "../../ffi/mod.ts";
 import type { RegionArea } from "../vfio/device.ts";
 import type { DmaTable } from "../sockets/vfio_user/server/dma_table.ts";
@@ -37,15 +38,7 @@ export interface PciIdentity {
 }
 
 /** One base address register. */
-export interface BarDeclaration {
-  /** 0–5; a `mem64` BAR takes the next index too. */
-  readonly index: number;
-  /** A power of two, at least 16 (memory) or 4 (I/O). */
-  readonly sizeBytes: number;
-  /** Space and width. */
-  readonly kind: "mem32" | "mem64" | "io";
-  /** Reads have no side effects (memory only). */
-  readonly prefetchable: boolean;
+export interface BarDeclaration extends BarShape {
   /**
    * Memory behind parts of the BAR that clients may map: at `fileOffset` + area offset of `file`. The behaviour keeps the file; the machine
    * borrows it. Accesses that a client sends as messages still go to `readBar`/`writeBar`. Without it every access is a message.
@@ -55,20 +48,6 @@ export interface BarDeclaration {
     readonly fileOffset: number;
     readonly areas: readonly RegionArea[];
   };
-}
-
-/** Where MSI-X table and PBA lie. The machine answers for both ranges; the behaviour never sees accesses to them. */
-export interface MsixDeclaration {
-  /** 1–2048. */
-  readonly vectors: number;
-  /** BAR of the table (BIR). */
-  readonly tableBar: number;
-  /** A multiple of 8; the table takes 16 bytes a vector. */
-  readonly tableOffset: number;
-  /** BAR of the PBA (BIR). */
-  readonly pbaBar: number;
-  /** A multiple of 8; the PBA takes 8 bytes for every 64 vectors. */
-  readonly pbaOffset: number;
 }
 
 /**
@@ -127,8 +106,11 @@ export interface PciFunctionBehaviour {
   readonly identity: PciIdentity;
   /** Its BARs; those of a PF's VFs must all be alike. */
   readonly bars: readonly BarDeclaration[];
-  /** Undefined: no MSI-X capability. */
-  readonly msix?: MsixDeclaration;
+  /**
+   * Where MSI-X table and PBA lie: the machine answers for both ranges, and the behaviour never sees accesses to them. Undefined: no MSI-X
+   * capability.
+   */
+  readonly msix?: MsixShape;
   /** 1: INTA#; 0: no INTx. Ignored on a VF, which has none. */
   readonly interruptPin: 0 | 1;
   /** In the order in which they shall be listed. */

@@ -8,17 +8,15 @@ import { UsageError } from "../errors/mod.ts";
 import type { ConfigSpaceImage } from "./config_writer.ts";
 
 /** A BAR to be built. */
-export interface BarDeclaration {
-  /** Index 0 … 5; a 64-bit BAR also takes the next one. */
+export interface BarShape {
+  /** 0–5; a `mem64` BAR takes the next index too. */
   readonly index: number;
-  /** Size in bytes: a power of two, at least 16 for memory and 4 for I/O. */
+  /** A power of two, at least 16 (memory) or 4 (I/O). */
   readonly sizeBytes: number;
-  /** Memory, the default, or I/O ports. */
-  readonly space?: "memory" | "io";
-  /** Width of the address in bits; memory only. Default 32. */
-  readonly addressBits?: 32 | 64;
-  /** Reads have no side effects; memory only. Default `false`. */
-  readonly prefetchable?: boolean;
+  /** Space and width. */
+  readonly kind: "mem32" | "mem64" | "io";
+  /** Reads have no side effects (memory only). */
+  readonly prefetchable: boolean;
 }
 
 /** Largest size of a BAR with a 32-bit address: one bit has to be left to write. */
@@ -35,7 +33,7 @@ const LARGEST_IO = 256;
 export function buildBars(
   image: ConfigSpaceImage,
   firstOffset: number,
-  bars: readonly BarDeclaration[],
+  bars: readonly BarShape[],
 ): void {
   const taken = new Set<number>();
   for (const bar of bars) {
@@ -44,12 +42,12 @@ export function buildBars(
     taken.add(bar.index);
     const offset = firstOffset + 4 * bar.index;
     const lower = -bar.sizeBytes % 2 ** 32;
-    if (bar.space === "io") {
+    if (bar.kind === "io") {
       image.set(offset, 4, 1);
       image.addMask(image.writeMask, offset, 4, lower & ~3);
       continue;
     }
-    const is64 = bar.addressBits === 64;
+    const is64 = bar.kind === "mem64";
     image.set(offset, 4, (is64 ? 4 : 0) | (bar.prefetchable ? 8 : 0));
     image.addMask(image.writeMask, offset, 4, lower & ~0xf);
     if (!is64) continue;
@@ -58,9 +56,9 @@ export function buildBars(
   }
 }
 
-function problemOf(bar: BarDeclaration, taken: ReadonlySet<number>): string | undefined {
-  const { index, sizeBytes, space = "memory", addressBits = 32, prefetchable = false } = bar;
-  const isIo = space === "io", is64 = addressBits === 64;
+function problemOf(bar: BarShape, taken: ReadonlySet<number>): string | undefined {
+  const { index, sizeBytes, kind, prefetchable } = bar;
+  const isIo = kind === "io", is64 = kind === "mem64";
   if (!Number.isInteger(index) || index < 0 || index > (is64 ? 4 : 5)) {
     return is64 ? "a 64-bit BAR takes two registers, so its index is 0 … 4" : "the index is 0 … 5";
   }
@@ -68,7 +66,7 @@ function problemOf(bar: BarDeclaration, taken: ReadonlySet<number>): string | un
   if (!Number.isSafeInteger(sizeBytes) || 2 ** Math.round(Math.log2(sizeBytes)) !== sizeBytes) {
     return `${sizeBytes} bytes is no power of two`;
   }
-  if (isIo && (is64 || prefetchable)) return "an I/O BAR is neither 64 bits wide nor prefetchable";
+  if (isIo && prefetchable) return "an I/O BAR is not prefetchable";
   const smallest = isIo ? 4 : 16;
   const largest = isIo ? LARGEST_IO : is64 ? 2 ** 52 : LARGEST_32_BIT;
   if (sizeBytes < smallest || sizeBytes > largest) return `its size is ${smallest} … ${largest} bytes`;

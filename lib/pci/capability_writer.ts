@@ -62,17 +62,12 @@ export class CapabilityWriter<const T extends RegisterTable> {
     image.addMask(image.writeMask, at, width, masks.write);
     image.addMask(image.w1cMask, at, width, masks.writeOneToClear);
     image.addMask(image.triggerMask, at, width, masks.trigger);
-    image.addMask(image.stickyMask, at, width, masks.sticky);
   }
 
   /** Lets software write these bits of a register of up to 32 bits. */
   allow(name: keyof T, bits: number): void {
-    this.#addMask(this.image.writeMask, name, bits);
-  }
-
-  /** Keeps these bits of a register through a function level reset. */
-  keepThroughFlr(name: keyof T, bits: number): void {
-    this.#addMask(this.image.stickyMask, name, bits);
+    const { offset, width } = this.#table[name]!;
+    this.image.addMask(this.image.writeMask, this.offset + offset, width, bits);
   }
 
   /** Restricts the values that bits of a register's first byte can take. */
@@ -87,10 +82,5 @@ export class CapabilityWriter<const T extends RegisterTable> {
       const mask = (bits >>> (8 * i)) & 0xff;
       if (mask !== 0) this.image.lockRules.push({ offset: this.offset + offset + i, mask, whileSet });
     }
-  }
-
-  #addMask(mask: Uint8Array, name: keyof T, bits: number): void {
-    const { offset, width } = this.#table[name]!;
-    this.image.addMask(mask, this.offset + offset, width, bits);
   }
 }

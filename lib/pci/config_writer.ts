@@ -10,28 +10,12 @@ import { EXTENDED_BYTES } from "./header.ts";
 import type { AccessWidth, RegisterTable } from "../registers/declaration.ts";
 import { Registers } from "../registers/registers.ts";
 
-/** A run of bytes. */
-export interface ByteRange {
-  /** Byte offset in configuration space. */
-  readonly offset: number;
-  /** Number of bytes. */
-  readonly length: number;
-}
-
 /** A byte in which software wrote 1 to bits that start something. */
 export interface TriggeredBits {
   /** Byte offset in configuration space. */
   readonly offset: number;
   /** The bits of that byte. */
   readonly mask: number;
-}
-
-/** What a software write did. */
-export interface WriteOutcome {
-  /** Runs of bytes that now read differently, in ascending order. */
-  readonly changed: readonly ByteRange[];
-  /** Bits such as Initiate Function Level Reset that were written as 1. They still read 0. */
-  readonly triggered: readonly TriggeredBits[];
 }
 
 /** Bits of one byte that a write may set to certain values only; any other value leaves them as they are. */
@@ -54,9 +38,6 @@ export interface LockRule {
   readonly whileSet: TriggeredBits;
 }
 
-/** How much a reset covers. */
-export type ResetKind = "conventional" | "function-level";
-
 /**
  * Configuration space of an emulated function.
  *
@@ -73,8 +54,6 @@ export class ConfigSpaceImage {
   readonly w1cMask: Uint8Array;
   /** Bits that read 0 and report a written 1. */
   readonly triggerMask: Uint8Array;
-  /** Bits that a function level reset leaves alone (sticky bits, and those of PCIe 6.0 §6.6.2). */
-  readonly stickyMask: Uint8Array;
   /** Rules on values. */
   readonly valueRules: ValueRule[] = [];
   /** Rules on locked bits. */
@@ -95,7 +74,6 @@ export class ConfigSpaceImage {
     this.writeMask = new Uint8Array(sizeBytes);
     this.w1cMask = new Uint8Array(sizeBytes);
     this.triggerMask = new Uint8Array(sizeBytes);
-    this.stickyMask = new Uint8Array(sizeBytes);
     this.#view = new DataView(this.bytes.buffer);
     this.#resetBytes = this.bytes.slice();
   }
@@ -110,30 +88,21 @@ export class ConfigSpaceImage {
    * A software write of any length and alignment, byte by byte. Value rules look at each byte as it would become,
    * lock rules at the state before the write.
    *
+   * @returns bits such as Initiate Function Level Reset that were written as 1. They still read 0
    * @throws {UsageError} outside the space
    */
-  write(offset: number, data: Uint8Array): WriteOutcome {
+  write(offset: number, data: Uint8Array): TriggeredBits[] {
     this.#check(offset, data.length);
-    const changed: { offset: number; length: number }[] = [];
     const triggered: TriggeredBits[] = [];
     const locks = this.lockRules.filter(({ whileSet }) =>
       (this.#byte(whileSet.offset) & whileSet.mask) !== 0
     );
-    for (let i = 0; i < data.length; i++) {
-      const at = offset + i, written = data[i] ?? 0;
-      const trigger = written & (this.triggerMask[at] ?? 0);
+    data.forEach((written, i) => {
+      const at = offset + i, trigger = written & (this.triggerMask[at] ?? 0);
       if (trigger !== 0) triggered.push({ offset: at, mask: trigger });
-      if (!this.#writeByte(at, written, locks)) continue;
-      const last = changed.at(-1);
-      if (last !== undefined && last.offset + last.length === at) last.length++;
-      else changed.push({ offset: at, length: 1 });
-    }
-    return { changed, triggered };
-  }
-
-  /** A software write of 1, 2 or 4 bytes given as a number. @throws {UsageError} outside the space */
-  writeValue(offset: number, bytes: 1 | 2 | 4, value: number): WriteOutcome {
-    return this.write(offset, Uint8Array.from({ length: bytes }, (_, i) => (value >>> (8 * i)) & 0xff));
+      this.#writeByte(at, written, locks);
+    });
+    return triggered;
   }
 
   /** Sets 8, 16 or 32 bits from the device's side, whatever the masks. @throws {UsageError} outside the space */
@@ -158,12 +127,9 @@ export class ConfigSpaceImage {
     this.#resetBytes = this.bytes.slice();
   }
 
-  /** Brings the reset state back. A function level reset leaves sticky bits alone; a conventional one does not. */
-  reset(kind: ResetKind): void {
-    for (let at = 0; at < this.bytes.length; at++) {
-      const kept = kind === "function-level" ? this.stickyMask[at] ?? 0 : 0;
-      this.bytes[at] = (this.#byte(at) & kept) | ((this.#resetBytes[at] ?? 0) & ~kept);
-    }
+  /** Brings the reset state back. */
+  reset(): void {
+    this.bytes.set(this.#resetBytes);
   }
 
   /** Adds bits to a mask, little-endian over `bytes` bytes. */
@@ -172,7 +138,7 @@ export class ConfigSpaceImage {
     for (let i = 0; i < bytes; i++) mask[offset + i] = (mask[offset + i] ?? 0) | ((bits >>> (8 * i)) & 0xff);
   }
 
-  #writeByte(at: number, written: number, locks: readonly LockRule[]): boolean {
+  #writeByte(at: number, written: number, locks: readonly LockRule[]): void {
     const before = this.#byte(at);
     let writable = this.writeMask[at] ?? 0;
     for (const lock of locks) if (lock.offset === at) writable &= ~lock.mask;
@@ -183,7 +149,6 @@ export class ConfigSpaceImage {
     }
     after &= ~(written & (this.w1cMask[at] ?? 0));
     this.bytes[at] = after;
-    return after !== before;
   }
 
   #byte(at: number): number {

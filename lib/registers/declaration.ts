@@ -86,8 +86,6 @@ export interface AccessMasks {
   readonly writeOneToClear: number;
   /** Bits that start something when 1 is written and always read 0 (RWZ). */
   readonly trigger: number;
-  /** Bits that a function level reset leaves alone (ROS, RWS, RW1CS). */
-  readonly sticky: number;
 }
 
 /** Position of a field's lowest bit. */
@@ -137,19 +135,13 @@ export function encodeRegister<const R extends RegisterDeclaration>(
 
 /** Derives from the declared access which bits react to a software write. */
 export function accessMasks(register: RegisterDeclaration): AccessMasks {
-  let write = 0, writeOneToClear = 0, trigger = 0, sticky = 0;
+  let write = 0, writeOneToClear = 0, trigger = 0;
   for (const field of Object.values(register.fields ?? {})) {
     if (field.access === "RW" || field.access === "RWS") write |= fieldMask(field);
     else if (field.access === "RW1C" || field.access === "RW1CS") writeOneToClear |= fieldMask(field);
     else if (field.access === "RWZ") trigger |= fieldMask(field);
-    if (field.access.endsWith("S")) sticky |= fieldMask(field);
   }
-  return {
-    write: write >>> 0,
-    writeOneToClear: writeOneToClear >>> 0,
-    trigger: trigger >>> 0,
-    sticky: sticky >>> 0,
-  };
+  return { write: write >>> 0, writeOneToClear: writeOneToClear >>> 0, trigger: trigger >>> 0 };
 }
 
 /**

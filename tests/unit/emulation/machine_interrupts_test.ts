@@ -6,7 +6,7 @@ import { IRQ, REGION } from "../../../lib/vfio/device.ts";
 import type { EmulatedFunction } from "../../../lib/emulation/mod.ts";
 import { scratchMachine } from "./machine_scratch.ts";
 
-const MSIX = { vectors: 4, tableBar: 0, tableOffset: 0, pbaBar: 0, pbaOffset: 0x800 };
+const MSIX = { vectors: 4, table: { bar: 0, offset: 0 }, pendingBits: { bar: 0, offset: 0x800 } };
 const ON = { busMaster: true, intxDisable: false, msixEnable: false };
 
 function pba(interrupts: FunctionInterrupts): number {

@@ -7,7 +7,7 @@ import {
   type BehaviourOptions,
   EmulatedMachine,
   type FunctionModels,
-  type MsixDeclaration,
+  type MsixShape,
   type PciFunctionBehaviour,
   type PciFunctionPort,
   type PciIdentity,
@@ -33,12 +33,10 @@ export class ScratchBehaviour implements PciFunctionBehaviour {
     { index: 0, sizeBytes: 4096, kind: "mem32", prefetchable: false },
     { index: 2, sizeBytes: 8192, kind: "mem64", prefetchable: true },
   ];
-  readonly msix: MsixDeclaration = {
+  readonly msix: MsixShape = {
     vectors: 4,
-    tableBar: 2,
-    tableOffset: 0x10,
-    pbaBar: 2,
-    pbaOffset: 0x800,
+    table: { bar: 2, offset: 0x10 },
+    pendingBits: { bar: 2, offset: 0x800 },
   };
   readonly interruptPin = 1;
   readonly vendorCapabilities: readonly VendorCapability[] = [

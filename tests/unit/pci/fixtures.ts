@@ -1,5 +1,6 @@
 // Configuration spaces written by hand, field by field, from the layouts in the standards and in kernel headers.
 
+import type { ConfigSpaceImage, TriggeredBits } from "../../../lib/pci/config_writer.ts";
 import { ConfigSpace } from "../../../lib/pci/mod.ts";
 
 /** A configuration space of zeros with hexadecimal bytes at the given offsets. */
@@ -37,3 +38,13 @@ export const IGB: Readonly<Record<number, string>> = {
   0x160: "10 00 01 00 00000000 0900 0000 0800 0800 0200 0000 8000 0200 0000 ca10 53050000 01000000",
   0x184: "0c00c0fb 02000000 00000000 0c00c2fb 02000000",
 };
+
+/** A software write of 1, 2 or 4 bytes given as a number. @returns what it triggered */
+export function writeValue(
+  image: ConfigSpaceImage,
+  offset: number,
+  bytes: 1 | 2 | 4,
+  value: number,
+): TriggeredBits[] {
+  return image.write(offset, Uint8Array.from({ length: bytes }, (_, i) => (value >>> (8 * i)) & 0xff));
+}

@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { sriov, vendorCapability } from "../../../lib/pci/capability_builder.ts";
 import { buildConfigSpace } from "../../../lib/pci/config_builder.ts";
 import { fill } from "../../../lib/pci/format/text.ts";
 import { describeFunction, formatFunction, HEADER, PciAddress } from "../../../lib/pci/mod.ts";
@@ -105,19 +106,15 @@ Deno.test("known sizes, host facts and a domain are printed where lspci has them
 });
 
 Deno.test("a VF BAR without an address prints its zeros, a BAR says <unassigned>, as lspci does", () => {
-  const { image } = buildConfigSpace({
+  const bar = { index: 0, sizeBytes: 0x4000, kind: "mem64", prefetchable: false } as const;
+  const image = buildConfigSpace({
     vendorId: 0x8086,
     deviceId: 0x10c9,
     classCode: 0x020000,
-    bars: [{ index: 0, sizeBytes: 0x4000, addressBits: 64 }],
-    extendedCapabilities: [{
-      kind: "sr-iov",
-      totalVfs: 8,
-      firstVfOffset: 128,
-      vfStride: 2,
-      vfDeviceId: 0x10ca,
-      vfBars: [{ index: 0, sizeBytes: 0x4000, addressBits: 64 }],
-    }],
+    bars: [bar],
+    extendedCapabilities: [
+      sriov({ totalVfs: 8, firstVfOffset: 128, vfStride: 2, vfDeviceId: 0x10ca, vfBars: [bar] }),
+    ],
   });
   const regions = formatFunction(image.config).filter((line) => line.includes("Region 0"));
   assertEquals(regions, [
@@ -140,21 +137,27 @@ Deno.test("names: class, vendor or device unknown", () => {
 });
 
 Deno.test("2.1 virtio structures print their place, and unusable ones why they are ignored", () => {
-  const { image } = buildConfigSpace({
+  const image = buildConfigSpace({
     vendorId: 0x1af4,
     deviceId: 0x1041,
     revisionId: 1,
     classCode: 0x020000,
     capabilities: [
-      {
+      vendorCapability({
         kind: "virtio",
         structure: "notify",
         bar: 4,
         regionOffset: 0x3000,
         regionLength: 0x1000,
         notifyOffMultiplier: 4,
-      },
-      { kind: "virtio", structure: "sharedMemory", bar: 2, structureId: 3, regionLength: 2 ** 30 },
+      }),
+      vendorCapability({
+        kind: "virtio",
+        structure: "sharedMemory",
+        bar: 2,
+        structureId: 3,
+        regionLength: 2 ** 30,
+      }),
     ],
   });
   const lines = formatFunction(image.config).slice(-4);

@@ -59,7 +59,6 @@ Deno.test("masks follow from the declared access", () => {
     write: 0x80000401,
     writeOneToClear: 0x900,
     trigger: 0x200,
-    sticky: 0xc00,
   });
 });
 

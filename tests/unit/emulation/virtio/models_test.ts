@@ -113,7 +113,7 @@ Deno.test("many queue pairs: doorbells, vectors and MSI-X table still fit their 
     const bar = (index: number) => one.bars.find((bar) => bar.index === index)!.sizeBytes;
     assertEquals(one.msix!.vectors, queues + 1);
     assert(bar(4) >= 0x3000 + 4 * queues);
-    assert(one.msix!.pbaOffset >= 16 * (queues + 1));
-    assert(bar(1) >= one.msix!.pbaOffset + 8 * Math.ceil((queues + 1) / 64));
+    assert(one.msix!.pendingBits.offset >= 16 * (queues + 1));
+    assert(bar(1) >= one.msix!.pendingBits.offset + 8 * Math.ceil((queues + 1) / 64));
   }
 });

@@ -3,8 +3,9 @@
  *
  * @module
  */
+import type { MsixShape } from "../../../../pci/capability_builder.ts";
 import { COMMON_CFG, COMMON_CFG_BYTES } from "../../../../virtio/spec/pci.ts";
-import type { BarDeclaration, MsixDeclaration, VendorCapability } from "../../../pci_function.ts";
+import type { BarDeclaration, VendorCapability } from "../../../pci_function.ts";
 
 /** BAR of the virtio structures: 64 bits wide, prefetchable, so that VFs' BARs may lie above 4 GiB. */
 export const STRUCTURES_BAR = 4;
@@ -43,13 +44,11 @@ export function structureBars(queueCount: number, vectors: number, bytesBehind =
 }
 
 /** MSI-X of a function: the table in the first half of its BAR, the PBA in the second. */
-export function msixOf(vectors: number): MsixDeclaration {
+export function msixOf(vectors: number): MsixShape {
   return {
     vectors,
-    tableBar: MSIX_BAR,
-    tableOffset: 0,
-    pbaBar: MSIX_BAR,
-    pbaOffset: msixBytes(vectors) / 2,
+    table: { bar: MSIX_BAR, offset: 0 },
+    pendingBits: { bar: MSIX_BAR, offset: msixBytes(vectors) / 2 },
   };
 }
 

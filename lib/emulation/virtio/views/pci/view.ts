@@ -6,6 +6,7 @@
  */
 import type { OwnedFd } from "../../../../../ffi/mod.ts";
 import { UsageError } from "../../../../errors/mod.ts";
+import type { MsixShape } from "../../../../pci/capability_builder.ts";
 import { VIRTIO_MODERN_BASE, VIRTIO_VENDOR_ID } from "../../../../pci/virtio_ids.ts";
 import { FEATURE } from "../../../../virtio/spec/features.ts";
 import type { FunctionQueues } from "../../../../virtio/view/queue_view.ts";
@@ -19,7 +20,6 @@ import type {
 import type { DeviceModel, Violation } from "../../../device_model.ts";
 import type {
   BarDeclaration,
-  MsixDeclaration,
   PciFunctionBehaviour,
   PciFunctionPort,
   PciIdentity,
@@ -69,7 +69,7 @@ export interface PciViewOptions extends CoreOptions {
 export class PciView implements PciFunctionBehaviour, VirtioView {
   readonly identity: PciIdentity;
   readonly bars: readonly BarDeclaration[];
-  readonly msix: MsixDeclaration;
+  readonly msix: MsixShape;
   readonly interruptPin = 1;
   readonly vendorCapabilities: readonly VendorCapability[];
   readonly netInterface?: { readonly mac: string; readonly mtu: number };

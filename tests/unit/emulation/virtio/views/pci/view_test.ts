@@ -42,9 +42,9 @@ Deno.test("2.1 capabilities: layout byte by byte, all structures inside their BA
   ]);
   for (const one of found) assert(one.offset + one.length <= bar.sizeBytes);
   const msix = f.behaviour.msix!;
-  assertEquals([msix.vectors, msix.tableBar, msix.pbaBar], [4, 1, 1]);
-  assert(msix.tableOffset + 16 * msix.vectors <= msix.pbaOffset);
-  assert(msix.pbaOffset + 8 <= f.behaviour.bars.find((one) => one.index === 1)!.sizeBytes);
+  assertEquals([msix.vectors, msix.table.bar, msix.pendingBits.bar], [4, 1, 1]);
+  assert(msix.table.offset + 16 * msix.vectors <= msix.pendingBits.offset);
+  assert(msix.pendingBits.offset + 8 <= f.behaviour.bars.find((one) => one.index === 1)!.sizeBytes);
 });
 
 Deno.test("2.2 every field of the common configuration after reset, by offset and width", () => {
