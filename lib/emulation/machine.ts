@@ -11,7 +11,7 @@ import type { EmulatedFunction } from "./emulated_function.ts";
 import { EventDispatcher } from "./event_dispatcher.ts";
 import type { SriovShape } from "../pci/capability_builder.ts";
 import type { AssignedBar } from "./function_config.ts";
-import { AnswerBudget } from "../sockets/vfio_user/server/answer_budget.ts";
+import { AnswerBudget } from "../sockets/answer_budget.ts";
 import type { UnsealedFiles } from "../sockets/vfio_user/server/dma.ts";
 import {
   MachineFunction,

@@ -6,7 +6,7 @@
  *
  * @module
  */
-export { AnswerBudget } from "./server/answer_budget.ts";
+export { AnswerBudget } from "../answer_budget.ts";
 export { VFIO_USER_IOVA_RANGES, VfioUserDevice, type VfioUserOptions } from "./client/device.ts";
 export type { FeatureAction } from "./client/features.ts";
 export type { RegionWrite } from "./client/regions.ts";

@@ -5,30 +5,49 @@
  */
 import { errnoNumber, type UnixSocket } from "../../../../ffi/mod.ts";
 import type { ClientMemory } from "./memory.ts";
-import { IncomingMessages, OutgoingMessage } from "../connection.ts";
-import { COMMAND, dmaAccess, HEADER_BYTES, LIMIT, maxMessageBytes, MESSAGE_FLAG } from "../protocol.ts";
+import type { Way } from "../../channel.ts";
+import { UserMessage, UserMessages } from "../messages.ts";
+import {
+  COMMAND,
+  commandName,
+  dmaAccess,
+  HEADER_BYTES,
+  LIMIT,
+  maxMessageBytes,
+  MESSAGE_FLAG,
+} from "../protocol.ts";
 
 /** A socket on which the server sends: the connection, or its twin. */
-export class CommandWay {
+export class CommandWay implements Way {
   /** The socket. */
   readonly socket: UnixSocket;
   /** Messages of the server. */
-  readonly in: IncomingMessages;
+  readonly in: UserMessages;
   /** Messages to the server. */
-  readonly out: OutgoingMessage;
+  readonly out: UserMessage;
 
-  /** Takes the socket over. @param name for messages: the server. */
-  constructor(socket: UnixSocket, name: string) {
+  readonly #memory: ClientMemory;
+
+  /** Takes the socket over. @param name for messages: the server. @param memory what the server may read and write */
+  constructor(socket: UnixSocket, name: string, memory: ClientMemory) {
     this.socket = socket;
-    this.in = new IncomingMessages(socket, name, {
+    this.#memory = memory;
+    this.in = new UserMessages(socket, name, {
       messageBytes: maxMessageBytes(LIMIT.dataTransferBytes),
       messageFds: LIMIT.messageFds,
     });
-    this.out = new OutgoingMessage(socket);
+    this.out = new UserMessage(socket);
   }
 
-  /** Answers the command that is current in `in`. @throws PeerGoneError, TimeoutError, SyscallError when the answer cannot be sent */
-  answer(memory: ClientMemory): void {
+  get isReply(): boolean {
+    return this.in.isReply;
+  }
+
+  get title(): string {
+    return commandName(this.in.command);
+  }
+
+  answer(): void {
     const { command, flags, messageId, payloadOffset, payloadBytes, view } = this.in;
     const wantsReply = (flags & MESSAGE_FLAG.noReply) === 0;
     const writes = command === COMMAND.dmaWrite;
@@ -40,7 +59,7 @@ export class CommandWay {
     if (count > LIMIT.dataTransferBytes || payloadBytes !== expected) {
       return this.#refuse(errnoNumber.EINVAL!);
     }
-    const bytes = memory.view(address, count, writes);
+    const bytes = this.#memory.view(address, count, writes);
     if (bytes === undefined) return this.#refuse(errnoNumber.EFAULT!);
     if (writes) bytes.set(this.in.payload.subarray(dmaAccess.sizeBytes));
     if (!wantsReply) return;
@@ -57,7 +76,6 @@ export class CommandWay {
     this.out.send(messageId, command, MESSAGE_FLAG.typeReply | MESSAGE_FLAG.error, error, 0);
   }
 
-  /** Closes the socket, and every descriptor that nobody took. */
   close(): void {
     this.in.close();
     this.socket.close();

@@ -9,7 +9,7 @@ import { REGION_FLAG, type RegionArea, type RegionInfo } from "../../../vfio/dev
 import { regionInfo as regionInfoStruct } from "../../../vfio/kernel/abi.ts";
 import { decodeRegionInfo, type RegionAnswer } from "../../../vfio/region_answer.ts";
 import type { ClientChannel } from "./channel.ts";
-import { checkPassedFile, passedEventFd } from "../passed_fd.ts";
+import { checkPassedFile, passedEventFd } from "../../passed_fd.ts";
 import {
   COMMAND,
   HEADER_BYTES,

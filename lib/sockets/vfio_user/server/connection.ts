@@ -7,9 +7,9 @@ import { PeerGoneError, ProtocolError, TimeoutError } from "../../../errors/mod.
 import { errnoNumber, type OwnedFd, type UnixSocket } from "../../../../ffi/mod.ts";
 import { DEVICE_FLAG, REGION_FLAG } from "../../../vfio/device.ts";
 import { regionInfo } from "../../../vfio/kernel/abi.ts";
-import type { AnswerBudget } from "./answer_budget.ts";
+import type { AnswerBudget } from "../../answer_budget.ts";
 import { decodeVersion, encodeVersion } from "../capabilities.ts";
-import { IncomingMessages, OutgoingMessage } from "../connection.ts";
+import { UserMessage, UserMessages } from "../messages.ts";
 import type { DmaTable } from "./dma_table.ts";
 import {
   COMMAND,
@@ -35,7 +35,7 @@ import { encodeRegionIoFds, type IoEventFdArea } from "../region_io_fds.ts";
 import type { ServedDevice } from "./served_device.ts";
 import { serveMapArea } from "./map_area.ts";
 import { type DmaLimits, mapDma, unmapDma } from "./dma.ts";
-import { ServerMessages } from "./messages.ts";
+import { ServerMessages } from "./dma_messages.ts";
 import { ServerMigration } from "./migration.ts";
 import { setIrqs } from "./irqs.ts";
 
@@ -77,8 +77,8 @@ export class ServerConnection {
   readonly #device: ServedDevice;
   readonly #table: DmaTable;
   readonly #limits: ConnectionLimits;
-  readonly #in: IncomingMessages;
-  readonly #out: OutgoingMessage;
+  readonly #in: UserMessages;
+  readonly #out: UserMessage;
   readonly #messages: ServerMessages;
   readonly #migration: ServerMigration | null;
   /** Messages that were carried out. */
@@ -110,11 +110,11 @@ export class ServerConnection {
     this.#device = device;
     this.#table = table;
     this.#limits = limits;
-    this.#in = new IncomingMessages(socket, `client of ${device.name}`, {
+    this.#in = new UserMessages(socket, `client of ${device.name}`, {
       messageBytes: maxMessageBytes(limits.maxDataTransferBytes),
       messageFds: limits.maxMessageFds,
     });
-    this.#out = new OutgoingMessage(socket);
+    this.#out = new UserMessage(socket);
     this.#migration = device.migration === undefined ? null : new ServerMigration(device.migration);
     this.#messages = new ServerMessages(socket, this.#in, this.#out, limits.answers);
     const scratch = new ArrayBuffer(SMALL_ACCESS_BYTES);

@@ -6,7 +6,7 @@
 import { isSealedAgainstShrinking, MappedMemory, type OwnedFd, pageSizeBytes } from "../../../../ffi/mod.ts";
 import { DmaRegion, type DmaTable } from "./dma_table.ts";
 import { CopiedFile, type DmaMessages, type FarRange, MessageMemory } from "./far_memory.ts";
-import { checkPassedFile } from "../passed_fd.ts";
+import { checkPassedFile } from "../../passed_fd.ts";
 import { DMA_MAP_FLAG, DMA_UNMAP_FLAG, dmaMap, dmaUnmap } from "../protocol.ts";
 import { RequestRefused } from "./refusal.ts";
 import type { ServedDevice } from "./served_device.ts";

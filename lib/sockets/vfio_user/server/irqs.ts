@@ -5,7 +5,7 @@
  */
 import type { EventFd, OwnedFd } from "../../../../ffi/mod.ts";
 import { IRQ_FLAG, IRQ_SET, type IrqInfo } from "../../../vfio/device.ts";
-import { passedEventFd } from "../passed_fd.ts";
+import { passedEventFd } from "../../passed_fd.ts";
 import { userIrqSet } from "../protocol.ts";
 import { RequestRefused } from "./refusal.ts";
 import type { ServedDevice, ServedIrqRequest } from "./served_device.ts";

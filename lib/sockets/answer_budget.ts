@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { requireType } from "../../../errors/doors.ts";
+import { requireType } from "../errors/doors.ts";
 
 /**
  * At most half of the time, and never longer than a limit at once. All servers of a thread share one, since all of them stand still while one

@@ -5,18 +5,18 @@
  */
 import { PeerGoneError, TimeoutError } from "../../../errors/mod.ts";
 import { type UnixSocket, waitReady } from "../../../../ffi/mod.ts";
-import type { AnswerBudget } from "./answer_budget.ts";
-import { type IncomingMessages, OutgoingMessage } from "../connection.ts";
+import type { AnswerBudget } from "../../answer_budget.ts";
+import { UserMessage, type UserMessages } from "../messages.ts";
 import type { DmaMessages } from "./far_memory.ts";
 import { COMMAND, commandName, dmaAccess, HEADER_BYTES, MESSAGE_FLAG } from "../protocol.ts";
 
 /** See the module. */
 export class ServerMessages implements DmaMessages {
   readonly #socket: UnixSocket;
-  readonly #in: IncomingMessages;
+  readonly #in: UserMessages;
   /** What the connection sends: no command of ours may come into the middle of a reply. */
-  readonly #replies: OutgoingMessage;
-  readonly #out: OutgoingMessage;
+  readonly #replies: UserMessage;
+  readonly #out: UserMessage;
   readonly #budget: AnswerBudget;
   #nextId = 0;
   /** The one command that the client did not answer in time; after it no other is sent. −1: all were answered. */
@@ -35,14 +35,14 @@ export class ServerMessages implements DmaMessages {
   /** Shares the connection's socket and its two halves. */
   constructor(
     socket: UnixSocket,
-    incoming: IncomingMessages,
-    replies: OutgoingMessage,
+    incoming: UserMessages,
+    replies: UserMessage,
     budget: AnswerBudget,
   ) {
     this.#socket = socket;
     this.#in = incoming;
     this.#replies = replies;
-    this.#out = new OutgoingMessage(socket);
+    this.#out = new UserMessage(socket);
     this.#budget = budget;
   }
 
@@ -143,7 +143,7 @@ export class ServerMessages implements DmaMessages {
     }
   }
 
-  #flush(out: OutgoingMessage, deadline: number): boolean {
+  #flush(out: UserMessage, deadline: number): boolean {
     for (;;) {
       out.flush();
       if (!out.waiting) return true;

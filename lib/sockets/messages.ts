@@ -1,14 +1,13 @@
 /**
  * Messages on a stream socket: cutting the stream into messages, and giving each the descriptors that came with it.
  *
- * Client and server share this. Nothing is allocated for a message that fits the buffer, but for what the socket itself
- * allocates.
+ * A protocol says how its header is read and written; both of its sides share this. Nothing is allocated for a message that fits
+ * the buffer, but for what the socket itself allocates.
  *
  * @module
  */
-import { PeerGoneError, ProtocolError } from "../../errors/mod.ts";
-import type { OwnedFd, UnixSocket } from "../../../ffi/mod.ts";
-import { commandName, HEADER_BYTES, MESSAGE_FLAG, messageHeader } from "./protocol.ts";
+import { PeerGoneError, ProtocolError } from "../errors/mod.ts";
+import type { OwnedFd, UnixSocket } from "../../ffi/mod.ts";
 
 /** What a peer may send. */
 export interface StreamLimits {
@@ -26,18 +25,18 @@ const DONT_WAIT = { wait: false } as const;
 const WAIT = { wait: true } as const;
 const NO_FDS: readonly OwnedFd[] = [];
 const NOTHING = new Uint8Array(0);
-const { messageId, command, messageBytes, flags, errorNumber } = messageHeader.fields;
 
 /**
  * The incoming half of a connection.
  *
- * `next()` makes the next complete message current: its header fields and payload are read from this object until `next()` is
- * called again. Descriptors of the current message that were not taken by then are closed.
+ * `next()` makes the next complete message current: its payload is read from this object until `next()` is called again, and so are
+ * the header fields that a protocol's class adds. Descriptors of the current message that were not taken by then are closed.
  */
-export class IncomingMessages {
+export abstract class IncomingMessages {
   readonly #socket: UnixSocket;
   /** For messages: the peer. */
   readonly #what: string;
+  readonly #headerBytes: number;
   /** What the peer may send. */
   readonly limits: StreamLimits;
   #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(new ArrayBuffer(FIRST_BUFFER_BYTES));
@@ -55,27 +54,29 @@ export class IncomingMessages {
   #passedCount = 0;
   #fds: OwnedFd[] = [];
 
-  /** Header of the current message: its id, which a reply echoes. */
-  messageId = 0;
-  /** `COMMAND` number. */
-  command = 0;
-  /** Size with the header. */
+  /** Size of the current message with its header. */
   messageBytes = 0;
-  /** `MESSAGE_FLAG` bits. */
-  flags = 0;
-  /** Error of a reply that has the error flag. */
-  errorNumber = 0;
   /** Where the current message's payload starts in `bytes`. */
   payloadOffset = 0;
   /** Size of the payload. */
   payloadBytes = 0;
 
   /** Reads from a socket, which stays the caller's. @param what for messages: the peer. */
-  constructor(socket: UnixSocket, what: string, limits: StreamLimits) {
+  constructor(socket: UnixSocket, what: string, limits: StreamLimits, headerBytes: number) {
     this.#socket = socket;
     this.#what = what;
+    this.#headerBytes = headerBytes;
     this.limits = limits;
   }
+
+  /** Size of the message, header included, whose header is at `at` of `view`. */
+  protected abstract sizeAt(at: number): number;
+
+  /** Takes the fields of the header at `at` of `view`. @returns what is wrong with it; undefined: nothing */
+  protected abstract takeHeader(at: number): string | undefined;
+
+  /** What the message is whose header was taken, for errors. */
+  protected abstract get title(): string;
 
   /** The buffer that `payloadOffset` counts in. It is replaced when a larger message comes: fetch it after each `next()`. */
   get bytes(): Uint8Array<ArrayBuffer> {
@@ -90,11 +91,6 @@ export class IncomingMessages {
   /** The current message's payload as a view: valid until the next `next()` or `fill()`. */
   get payload(): Uint8Array<ArrayBuffer> {
     return this.#bytes.subarray(this.payloadOffset, this.payloadOffset + this.payloadBytes);
-  }
-
-  /** True when the current message is a reply. */
-  get isReply(): boolean {
-    return (this.flags & MESSAGE_FLAG.typeMask) === MESSAGE_FLAG.typeReply;
   }
 
   /** Descriptors of the current message; they stay with this object until they are taken. */
@@ -142,9 +138,7 @@ export class IncomingMessages {
       return this.#bytes;
     }
     const have = this.#end - this.#start;
-    const need = have >= HEADER_BYTES
-      ? this.#view.getUint32(this.#start + messageBytes.offset, true)
-      : HEADER_BYTES;
+    const need = have >= this.#headerBytes ? this.sizeAt(this.#start) : this.#headerBytes;
     const keep = this.#start - from;
     const room = keep + Math.max(need, have + 1);
     if (from + room > this.#bytes.byteLength) {
@@ -167,7 +161,7 @@ export class IncomingMessages {
   }
 
   /**
-   * While true the current message stays what it is through `fill`, and those behind it wait: for `takeReply`.
+   * While true the current message stays what it is through `fill`, and those behind it wait: for `takeAhead`.
    * @param held false: go on with `next`
    */
   hold(held: boolean): void {
@@ -175,40 +169,30 @@ export class IncomingMessages {
   }
 
   /**
-   * Takes the reply to a command of ours from among the messages that have arrived behind the current one, which stay in order.
-   * @returns its flags and payload, or undefined when it has not arrived @throws ProtocolError when too much else has
+   * Takes one message from among those that have arrived behind the current one, which stay in order.
+   * @param is tells it by the header at an offset of `view` @param what for messages: what it is
+   * @returns the whole of it, or undefined when it has not arrived @throws ProtocolError when too much else has
    */
-  takeReply(
-    id: number,
-    commandNumber: number,
-  ): { flags: number; payload: Uint8Array<ArrayBuffer> } | undefined {
-    for (let at = this.#start; this.#end - at >= HEADER_BYTES;) {
-      const size = this.#view.getUint32(at + messageBytes.offset, true);
+  protected takeAhead(is: (at: number) => boolean, what: string): Uint8Array<ArrayBuffer> | undefined {
+    for (let at = this.#start; this.#end - at >= this.#headerBytes;) {
+      const size = this.sizeAt(at);
       // A message that cannot be is found by `next`, in its turn.
-      if (size < HEADER_BYTES || size > this.limits.messageBytes || this.#end - at < size) break;
-      const flagBits = this.#view.getUint32(at + flags.offset, true);
-      const is = (flagBits & MESSAGE_FLAG.typeMask) === MESSAGE_FLAG.typeReply &&
-        this.#view.getUint16(at + messageId.offset, true) === id &&
-        this.#view.getUint16(at + command.offset, true) === commandNumber;
-      if (!is) {
+      if (size < this.#headerBytes || size > this.limits.messageBytes || this.#end - at < size) break;
+      if (!is(at)) {
         at += size;
         continue;
       }
-      const payload = this.#bytes.slice(at + HEADER_BYTES, at + size);
+      const message = this.#bytes.slice(at, at + size);
       this.#bytes.copyWithin(at, at + size, this.#end);
       this.#end -= size;
       for (const passed of this.#passed) {
-        // Descriptors beside the reply itself, which should have none, go to the next message and are closed with it.
+        // Descriptors beside this message itself, which should have none, go to the next message and are closed with it.
         if (passed.at >= this.#base + at) passed.at = Math.max(this.#base + at, passed.at - size);
       }
-      return { flags: flagBits, payload };
+      return message;
     }
-    if (this.#end - this.#start > 2 * this.limits.messageBytes) {
-      throw new ProtocolError(
-        `${this.#what}: ${this.#end - this.#start} bytes of messages instead of a reply to ${
-          commandName(commandNumber)
-        }`,
-      );
+    if (this.pendingBytes > 2 * this.limits.messageBytes) {
+      throw new ProtocolError(`${this.#what}: ${this.pendingBytes} bytes of messages instead of ${what}`);
     }
     return undefined;
   }
@@ -220,27 +204,21 @@ export class IncomingMessages {
   next(): boolean {
     if (this.#fds.length > 0) this.#closeCurrentFds();
     const at = this.#start;
-    if (this.#end - at < HEADER_BYTES) return false;
-    const size = this.#view.getUint32(at + messageBytes.offset, true);
-    this.messageId = this.#view.getUint16(at + messageId.offset, true);
-    this.command = this.#view.getUint16(at + command.offset, true);
-    this.flags = this.#view.getUint32(at + flags.offset, true);
-    this.errorNumber = this.#view.getUint32(at + errorNumber.offset, true);
+    if (this.#end - at < this.#headerBytes) return false;
+    const wrong = this.takeHeader(at);
+    const size = this.sizeAt(at);
     this.messageBytes = size;
-    this.payloadOffset = at + HEADER_BYTES;
+    this.payloadOffset = at + this.#headerBytes;
     this.payloadBytes = 0;
-    if (size < HEADER_BYTES) {
-      throw this.#malformed(`message size ${size} is below the header's ${HEADER_BYTES} bytes`);
+    if (size < this.#headerBytes) {
+      throw this.#malformed(`message size ${size} is below the header's ${this.#headerBytes} bytes`);
     }
     if (size > this.limits.messageBytes) {
       throw this.#malformed(`message size ${size} is above the limit of ${this.limits.messageBytes} bytes`);
     }
-    const type = this.flags & MESSAGE_FLAG.typeMask;
-    if (type !== MESSAGE_FLAG.typeCommand && type !== MESSAGE_FLAG.typeReply) {
-      throw this.#malformed(`flags 0x${this.flags.toString(16)} have message type ${type}`);
-    }
+    if (wrong !== undefined) throw this.#malformed(wrong);
     if (this.#end - at < size) return false;
-    this.payloadBytes = size - HEADER_BYTES;
+    this.payloadBytes = size - this.#headerBytes;
     this.#start = at + size;
     this.#mark = at;
     if (this.#passed.length > 0) this.#assignFds();
@@ -261,7 +239,7 @@ export class IncomingMessages {
   }
 
   #malformed(text: string): ProtocolError {
-    return new ProtocolError(`${this.#what}: ${commandName(this.command)} ${this.messageId}: ${text}`);
+    return new ProtocolError(`${this.#what}: ${this.title}: ${text}`);
   }
 
   #closeCurrentFds(): void {
@@ -301,12 +279,15 @@ export class OutgoingMessage {
   /** Views of the buffer's start by length, for the lengths that register accesses have. */
   #prefixes: (Uint8Array<ArrayBuffer> | undefined)[] = [];
 
+  readonly #headerBytes: number;
+
   /** Writes to a socket, which stays the caller's. */
-  constructor(socket: UnixSocket) {
+  constructor(socket: UnixSocket, headerBytes: number) {
     this.#socket = socket;
+    this.#headerBytes = headerBytes;
   }
 
-  /** The message; its payload starts at `HEADER_BYTES`. Replaced by `reserve`. */
+  /** The message; its payload starts behind the header. Replaced by `reserve`. */
   get bytes(): Uint8Array<ArrayBuffer> {
     return this.#bytes;
   }
@@ -318,7 +299,7 @@ export class OutgoingMessage {
 
   /** Makes room for a payload; what was in the buffer is not kept. */
   reserve(payloadBytes: number): void {
-    const size = HEADER_BYTES + payloadBytes;
+    const size = this.#headerBytes + payloadBytes;
     if (size <= this.#bytes.byteLength) return;
     this.#bytes = new Uint8Array(new ArrayBuffer(roundUp(size)));
     this.#view = new DataView(this.#bytes.buffer);
@@ -328,38 +309,21 @@ export class OutgoingMessage {
   /** Copies a payload in. */
   put(payload: Uint8Array): void {
     this.reserve(payload.byteLength);
-    this.#bytes.set(payload, HEADER_BYTES);
+    this.#bytes.set(payload, this.#headerBytes);
+  }
+
+  /** Sends the message, whose header has been written. @throws PeerGoneError, TimeoutError, SyscallError */
+  protected transmit(payloadBytes: number, fds?: readonly OwnedFd[]): void {
+    this.#socket.send(this.#prefix(payloadBytes), fds);
   }
 
   /**
-   * Writes the header and sends the message.
-   * @throws PeerGoneError, TimeoutError, SyscallError
-   */
-  send(
-    id: number,
-    commandNumber: number,
-    flagBits: number,
-    error: number,
-    payloadBytes: number,
-    fds?: readonly OwnedFd[],
-  ): void {
-    this.#socket.send(this.#finish(id, commandNumber, flagBits, error, payloadBytes), fds);
-  }
-
-  /**
-   * As `send`, without waiting: what the peer does not take now stays here, and is sent by `flush`. Until then `waiting` is true, and the buffer
-   * must be left alone. The descriptors stay the caller's, whatever becomes of the message.
+   * As `transmit`, without waiting: what the peer does not take now stays here, and is sent by `flush`. Until then `waiting` is true, and the
+   * buffer must be left alone. The descriptors stay the caller's, whatever becomes of the message.
    * @throws PeerGoneError, SyscallError
    */
-  sendNow(
-    id: number,
-    commandNumber: number,
-    flagBits: number,
-    error: number,
-    payloadBytes: number,
-    fds: readonly OwnedFd[] = NO_FDS,
-  ): void {
-    const bytes = this.#finish(id, commandNumber, flagBits, error, payloadBytes);
+  protected transmitNow(payloadBytes: number, fds: readonly OwnedFd[] = NO_FDS): void {
+    const bytes = this.#prefix(payloadBytes);
     const sent = this.#socket.sendSome(bytes, fds);
     if (sent === bytes.byteLength) return;
     this.#rest = bytes.subarray(sent);
@@ -396,24 +360,9 @@ export class OutgoingMessage {
     this.#restFds = [];
   }
 
-  #finish(
-    id: number,
-    commandNumber: number,
-    flagBits: number,
-    error: number,
-    payloadBytes: number,
-  ): Uint8Array<ArrayBuffer> {
-    const size = HEADER_BYTES + payloadBytes;
-    this.#view.setUint16(messageId.offset, id, true);
-    this.#view.setUint16(command.offset, commandNumber, true);
-    this.#view.setUint32(messageBytes.offset, size, true);
-    this.#view.setUint32(flags.offset, flagBits, true);
-    this.#view.setUint32(errorNumber.offset, error, true);
-    return this.#prefix(size);
-  }
-
-  #prefix(size: number): Uint8Array<ArrayBuffer> {
+  #prefix(payloadBytes: number): Uint8Array<ArrayBuffer> {
     const CACHED = 64;
+    const size = this.#headerBytes + payloadBytes;
     if (size > CACHED) return this.#bytes.subarray(0, size);
     return this.#prefixes[size] ??= this.#bytes.subarray(0, size);
   }

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { ProtocolError } from "../../errors/mod.ts";
-import { EventFd, fileSeals, fileSizeBytes, isErrno, type OwnedFd, readLink } from "../../../ffi/mod.ts";
+import { ProtocolError } from "../errors/mod.ts";
+import { EventFd, fileSeals, fileSizeBytes, isErrno, type OwnedFd, readLink } from "../../ffi/mod.ts";
 
 const F_SEAL_SHRINK = 2;
 

@@ -2,15 +2,15 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { EventFd, openFdCount, UnixSocket } from "../../../../ffi/mod.ts";
 import { PeerGoneError, ProtocolError } from "../../../../lib/errors/mod.ts";
-import { IncomingMessages, OutgoingMessage } from "../../../../lib/sockets/vfio_user/connection.ts";
+import { UserMessage, UserMessages } from "../../../../lib/sockets/vfio_user/messages.ts";
 import { message } from "./raw_client.ts";
 import { Random } from "../../../random.ts";
 
 const LIMITS = { messageBytes: 16384, messageFds: 4 };
 
-function pair(): { peer: UnixSocket; incoming: IncomingMessages; socket: UnixSocket } & Disposable {
+function pair(): { peer: UnixSocket; incoming: UserMessages; socket: UnixSocket } & Disposable {
   const [peer, socket] = UnixSocket.pair();
-  const incoming = new IncomingMessages(socket, "peer", { ...LIMITS });
+  const incoming = new UserMessages(socket, "peer", { ...LIMITS });
   const close = () => {
     incoming.close();
     peer.close();
@@ -224,8 +224,8 @@ Deno.test("stream: descriptors that nobody takes are closed with the next messag
 
 Deno.test("stream: an outgoing message is header and payload, of any length", () => {
   const [a, b] = UnixSocket.pair();
-  const out = new OutgoingMessage(a);
-  const incoming = new IncomingMessages(b, "peer", { ...LIMITS });
+  const out = new UserMessage(a);
+  const incoming = new UserMessages(b, "peer", { ...LIMITS });
   for (const size of [0, 1, 48, 49, 4096, 10000, 3]) {
     const sent = Uint8Array.from({ length: size }, (_, i) => i * 3);
     out.put(sent);
