@@ -1,7 +1,7 @@
 /**
  * Ringside: a userspace driver stack for PCI and virtio functions.
  *
- * A host is opened by name, a function of it is opened for userspace, a virtio transport is found in the function, and a driver feeds it:
+ * A host is opened by name, a function of it for userspace; a virtio transport is found in the function, and a driver feeds it:
  *
  * ```ts
  * import { openHost, openTransport, VirtioRng } from "@ringside/ringside";
@@ -19,12 +19,14 @@
  * @module
  */
 export * from "./lib/errors/mod.ts";
-export * from "./lib/host/mod.ts";
-export * from "./lib/vfio/mod.ts";
-export * from "./lib/sockets/vfio_user/mod.ts";
-export * from "./lib/virtio/mod.ts";
-export * from "./drivers/net/virtio_net.ts";
-export * from "./drivers/rng/virtio_rng.ts";
-export * from "./drivers/blk/virtio_blk.ts";
-export * from "./drivers/console/virtio_console.ts";
+export { SyscallError } from "./ffi/syscall_error.ts";
+export { type Host, openHost } from "./lib/host/mod.ts";
+export { DEVICE_FEATURE, type VfioDevice, type VfioPciDevice } from "./lib/vfio/mod.ts";
+export { FEATURE, openTransport, type VirtioTransport } from "./lib/virtio/mod.ts";
 export { type AdminMember, VirtioAdmin } from "./drivers/admin/virtio_admin.ts";
+export { VirtioBlk } from "./drivers/blk/virtio_blk.ts";
+export { VirtioConsole } from "./drivers/console/virtio_console.ts";
+export { IsmChannel } from "./drivers/ism/ism_channel.ts";
+export { VirtioIsm } from "./drivers/ism/virtio_ism.ts";
+export { VirtioNet } from "./drivers/net/virtio_net.ts";
+export { VirtioRng } from "./drivers/rng/virtio_rng.ts";

@@ -23,7 +23,7 @@ import {
   type UnixSocket,
 } from "../ffi/mod.ts";
 import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";
-import { EmulatedHost } from "../lib/host/mod.ts";
+import { EmulatedHost } from "../lib/host/emulated_host.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
 import type { BenchRun } from "./bench_run.ts";
 import {

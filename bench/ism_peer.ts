@@ -6,7 +6,7 @@
 import { VirtioIsm } from "../drivers/ism/virtio_ism.ts";
 import { IsmChannel } from "../drivers/ism/ism_channel.ts";
 import { O, OwnedFd, UnixSocket } from "../ffi/mod.ts";
-import { EmulatedHost } from "../lib/host/mod.ts";
+import { EmulatedHost } from "../lib/host/emulated_host.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
 import {
   ChannelMedium,

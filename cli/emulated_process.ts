@@ -5,7 +5,7 @@
  */
 import { accessible } from "../ffi/mod.ts";
 import { RingsideError, TimeoutError } from "../lib/errors/mod.ts";
-import { SocketSysfs } from "../lib/host/mod.ts";
+import { SocketSysfs } from "../lib/host/sysfs/socket_sysfs.ts";
 import { makeTemporaryDirectory, removeTree } from "./temporary_directory.ts";
 
 /** A running embedded host. */

@@ -5,23 +5,27 @@
  */
 import { isErrno, O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
 import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
-import { EmulatedHost, type Host, SocketSysfs } from "../lib/host/mod.ts";
+import type { Host } from "../lib/host/mod.ts";
+import { EmulatedHost } from "../lib/host/emulated_host.ts";
+import { SocketSysfs } from "../lib/host/sysfs/socket_sysfs.ts";
 import {
-  checkQueueStates,
   describeStatus,
   deviceTypeName,
   featureNames,
   type FunctionQueues,
   type ImageChain,
   inspectQueues,
-  type QueueStates,
   type QueueView,
-  readQueueStates,
   type RingEvent,
   type RingPlace,
   STATUS,
-  tryQueueStates,
 } from "../lib/virtio/mod.ts";
+import {
+  checkQueueStates,
+  type QueueStates,
+  readQueueStates,
+  tryQueueStates,
+} from "../lib/virtio/inspect_queues.ts";
 import { countText, print, printJson, printTable, remark } from "./output.ts";
 import { openOptions, transportOptions } from "./opening.ts";
 import type { Of } from "./parser.ts";

@@ -3,7 +3,9 @@
  *
  * @module
  */
-import { type FunctionInfo, type Host, isVfioDriver, readPciNames } from "../lib/host/mod.ts";
+import type { FunctionInfo, Host } from "../lib/host/mod.ts";
+import { isVfioDriver } from "../lib/host/changes/driver_binding.ts";
+import { readPciNames } from "../lib/host/functions/names.ts";
 import { RingsideError } from "../lib/errors/mod.ts";
 import { ConfigSpace, describeFunction, formatFunction, PciAddress } from "../lib/pci/mod.ts";
 import { REGION_FLAG, type RegionInfo } from "../lib/vfio/mod.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Host } from "../lib/host/mod.ts";
-import { formatVfToken, parseVfToken } from "../lib/vfio/mod.ts";
+import { formatVfToken, parseVfToken } from "../lib/vfio/uuid.ts";
 import { failureText } from "./failure.ts";
 import { countText, print, printJson, remark } from "./output.ts";
 import type { Of } from "./parser.ts";

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { type Host, isVfioDriver } from "../lib/host/mod.ts";
+import type { Host } from "../lib/host/mod.ts";
+import { isVfioDriver } from "../lib/host/changes/driver_binding.ts";
 import { print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { describeEntry } from "./restore.ts";

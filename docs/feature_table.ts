@@ -11,14 +11,8 @@ import { O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
 import { type BehaviourOptions, createVirtioModels } from "../lib/emulation/mod.ts";
 import { PciView } from "../lib/emulation/virtio/views/pci/view.ts";
 import { UsageError } from "../lib/errors/mod.ts";
-import {
-  chooseFeatures,
-  DEVICE_ID,
-  FEATURE,
-  featureName,
-  type FeatureWishes,
-  type Profile,
-} from "../lib/virtio/mod.ts";
+import { DEVICE_ID, FEATURE, featureName, type FeatureWishes, type Profile } from "../lib/virtio/mod.ts";
+import { chooseFeatures } from "../lib/virtio/features.ts";
 
 const BEGIN = "<!-- features: written by deno task docs:features -->";
 const END = "<!-- /features -->";

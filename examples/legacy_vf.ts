@@ -17,6 +17,7 @@ import {
   VirtioAdmin,
   VirtioNet,
 } from "@ringside/ringside";
+import { adminOpcodeName } from "@ringside/ringside/drivers/virtio-admin";
 import { type LegacyVfIdentity, readLegacyVfIdentity } from "@ringside/ringside/drivers/virtio-net";
 import {
   exchangeByInterrupt,
@@ -25,7 +26,6 @@ import {
   TestFrames,
 } from "@ringside/ringside/drivers/virtio-net-exchange";
 import {
-  adminOpcodeName,
   DEVICE_ID,
   deviceTypeName,
   featureNames,

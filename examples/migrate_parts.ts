@@ -18,8 +18,9 @@ import {
   VirtioNet,
   type VirtioTransport,
 } from "@ringside/ringside";
+import type { DevicePart } from "@ringside/ringside/drivers/virtio-admin";
 import { FrameCheck, TestFrames } from "@ringside/ringside/drivers/virtio-net-exchange";
-import { type DevicePart, MovableTransport } from "@ringside/ringside/virtio";
+import { MovableTransport } from "@ringside/ringside/virtio";
 import { EventLoopTurns } from "@ringside/ringside/wait";
 
 /** A VF to move to: opened, and driven by nobody. */

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Host } from "../../lib/host/mod.ts";
-import { ADMIN_CAP, adminCapName, DEV_PARTS_CAP } from "../../lib/virtio/mod.ts";
+import { ADMIN_CAP, adminCapName, DEV_PARTS_CAP } from "../../lib/virtio/spec/admin.ts";
 import { countText, hex, hexText, print, printJson, printTable } from "../output.ts";
 import type { Of } from "../parser.ts";
 import { openOwner } from "./owner.ts";

@@ -12,14 +12,12 @@ import {
   featureNames,
   LEGACY_CFG,
   LEGACY_CFG_BYTES,
-  LEGACY_RING_ALIGN,
-  legacyConfigBytes,
-  legacyConfigField,
   type LegacyRegisterAccess,
-  type LegacyRegisterName,
   type LegacyWidth,
-  NO_VECTOR,
 } from "../../lib/virtio/mod.ts";
+import { LEGACY_RING_ALIGN, type LegacyRegisterName } from "../../lib/virtio/spec/legacy.ts";
+import { legacyConfigBytes, legacyConfigField } from "../../lib/virtio/transport/legacy_config.ts";
+import { NO_VECTOR } from "../../lib/virtio/spec/pci.ts";
 import { AdminCommandError } from "../../drivers/admin/virtio_admin.ts";
 import { hex, print, printJson, printTable, remark } from "../output.ts";
 import type { Of } from "../parser.ts";

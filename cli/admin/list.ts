@@ -6,7 +6,8 @@
 import type { AdminGroup, AdminGroupName } from "../../drivers/admin/virtio_admin.ts";
 import { RingsideError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
-import { adminOpcodeName, KNOWN_ADMIN_OPCODES } from "../../lib/virtio/mod.ts";
+import { adminOpcodeName } from "../../lib/virtio/spec/admin.ts";
+import { KNOWN_ADMIN_OPCODES } from "../../lib/virtio/admin/group.ts";
 import { hex, print, printJson, printTable, remark } from "../output.ts";
 import type { Of } from "../parser.ts";
 import { openOwner } from "./owner.ts";

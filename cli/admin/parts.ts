@@ -8,13 +8,13 @@ import { O, OwnedFd, readText, writeAll } from "../../ffi/mod.ts";
 import { UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
 import { virtioTypeOf } from "../../lib/pci/mod.ts";
+import { deviceTypeName } from "../../lib/virtio/mod.ts";
 import {
   describeParts,
   type DevicePartView,
-  deviceTypeName,
   loadParts,
   saveParts,
-} from "../../lib/virtio/mod.ts";
+} from "../../lib/virtio/admin/device_part_text.ts";
 import { countText, print, printJson, printTable, remark } from "../output.ts";
 import type { Of } from "../parser.ts";
 import { openOwner, vfAddress } from "./owner.ts";

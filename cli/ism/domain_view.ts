@@ -7,7 +7,9 @@ import type { VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
 import { isErrno } from "../../ffi/mod.ts";
 import type { IsmDomainState } from "../../lib/emulation/mod.ts";
 import { UnsupportedError } from "../../lib/errors/mod.ts";
-import { EmulatedHost, type Host, SocketSysfs } from "../../lib/host/mod.ts";
+import type { Host } from "../../lib/host/mod.ts";
+import { EmulatedHost } from "../../lib/host/emulated_host.ts";
+import { SocketSysfs } from "../../lib/host/sysfs/socket_sysfs.ts";
 
 /** What an emulated host says of the domain of a function, whoever drives it; undefined on another host. @throws UnsupportedError */
 export function domainOfHost(host: Host, address: string): IsmDomainState | undefined {

@@ -33,6 +33,25 @@ export type { AdminCallOptions, AdminGroupName, AdminNowOptions } from "../../li
 export type { AdminMember } from "../../lib/virtio/admin/member.ts";
 export type { AdminCapabilities } from "../../lib/virtio/admin/capabilities.ts";
 export type { PartsLimits } from "../../lib/virtio/admin/capabilities.ts";
+export type { AsyncLegacyRegisters } from "../../lib/virtio/admin/legacy_registers.ts";
+export type { MemberName } from "../../lib/virtio/admin/member_context.ts";
+export {
+  ADMIN_CAP,
+  ADMIN_GROUP,
+  ADMIN_OPCODE,
+  ADMIN_QUALIFIER,
+  ADMIN_STATUS,
+  adminOpcodeName,
+  type AdminQualifierName,
+  type AdminStatusName,
+} from "../../lib/virtio/spec/admin.ts";
+export {
+  describeParts,
+  type DevicePartView,
+  loadParts,
+  type SavedParts,
+  saveParts,
+} from "../../lib/virtio/admin/device_part_text.ts";
 export type { PartsObject } from "../../lib/virtio/admin/parts_object.ts";
 export type { PartsObjectKind } from "../../lib/virtio/admin/calls.ts";
 export type { AdminQueues } from "../../lib/virtio/admin/queues.ts";

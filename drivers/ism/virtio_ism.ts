@@ -19,7 +19,7 @@ import type { IsmEvent, IsmRegion } from "./region.ts";
 import type { IsmRights } from "./region_memory.ts";
 import { type IsmCounts, IsmSession, waitTarget } from "./session.ts";
 
-export { ISM_DEFAULT_PERMISSIONS, ISM_PERM } from "../../lib/virtio/spec/ism.ts";
+export { ISM_ACK, ISM_COMMAND, ISM_DEFAULT_PERMISSIONS, ISM_PERM } from "../../lib/virtio/spec/ism.ts";
 export type { IsmAckName, IsmCommandName } from "../../lib/virtio/spec/ism.ts";
 export type { RingOptions } from "../../lib/virtio/features.ts";
 export type { InterruptChoice } from "../../lib/virtio/interrupts.ts";

@@ -149,7 +149,10 @@ export class DmaSpace implements Disposable {
     return this.#closed;
   }
 
-  /** What is allocated now, and how it was: for spaces that share memory. */
+  /**
+   * What is allocated now, and how it was: for spaces that share memory.
+   * @internal
+   */
   protected get live(): ReadonlyMap<DmaMemory, DmaBacking> {
     return this.#live;
   }
@@ -184,6 +187,7 @@ export class DmaSpace implements Disposable {
   /**
    * Makes memory of another space reachable for this function, too, at an IOVA that was reserved here. It is not counted in `usage`.
    * @throws SyscallError, UnsupportedError, ClosedError
+   * @internal
    */
   lend(memory: MappedMemory, { file, access }: DmaBacking, iova: bigint): void {
     this.#open();

@@ -1,55 +1,78 @@
 /**
- * How a virtio device is reached and fed: transports, queues, negotiation, waiting.
+ * How a virtio device is reached and fed: a transport, the life of a device, its queues.
+ *
+ * A driver of a device type that has none stands on these:
+ *
+ * ```ts
+ * import { FEATURE, openTransport, usedBurst, VirtioDevice } from "@ringside/ringside/virtio";
+ * import { Waiter } from "@ringside/ringside/wait";
+ *
+ * using transport = openTransport(device); // an opened function
+ * using virtio = new VirtioDevice(transport);
+ * virtio.negotiate({ wanted: FEATURE.EVENT_IDX });
+ * const queue = virtio.createQueue(0, { size: 64 });
+ * virtio.driverOk();
+ *
+ * using buffer = transport.dma.allocate(4096);
+ * queue.addSingle(buffer.iovaLo, buffer.iovaHi, 4096, true);
+ * queue.flush();
+ * using waiter = new Waiter({ mode: "poll" });
+ * if (await waiter.wait(queue, 1000)) queue.takeUsed(usedBurst(64));
+ * ```
  *
  * @module
  */
-export * from "./spec/mod.ts";
-export * from "./device.ts";
-export {
-  baseFeatures,
-  chooseFeatures,
-  type FeatureDependency,
-  type FeatureWishes,
-  hasQueueState,
-  refusedRingFeatures,
-  type RingOptions,
-} from "./features.ts";
-export * from "./inspect.ts";
-export * from "./inspect_queues.ts";
-export * from "./interrupts.ts";
-export * from "./queue/create.ts";
-export type * from "./queue/driver_ring.ts";
-export * from "./queue/inspect.ts";
-export type * from "./queue/packed.ts";
-export * from "./queue/queue_state.ts";
-export * from "./queue/remains.ts";
-export * from "./queue/saved_queue.ts";
-export type * from "./queue/split.ts";
-export type { QueuePlace } from "./queue/faults.ts";
-export * from "./queue/layout.ts";
-export * from "./queue/used_burst.ts";
-export * from "./queue/virtqueue.ts";
-export * from "./admin/mod.ts";
-export { legacyConfigBytes, legacyConfigField, type LegacyField } from "./transport/legacy_config.ts";
-export * from "./transport/legacy_identity.ts";
-export * from "./transport/legacy_io_bar.ts";
-export * from "./transport/legacy_notify.ts";
+// Reaching a device.
+export { openTransport, type TransportOptions } from "./transport/open.ts";
 export type { LegacyAdminOptions } from "./transport/pci_legacy_admin.ts";
-export { findVirtioLayout, type StructurePlace, type VirtioPciLayout } from "./transport/pci_layout.ts";
-export * from "./transport/movable.ts";
-export * from "./transport/open.ts";
 export type { PciModernOptions } from "./transport/pci_modern.ts";
-export * from "./transport/transport.ts";
-export * from "./view/queue_view.ts";
-export type * from "./view/ring_image.ts";
-export * from "../wait/waiter.ts";
-export type * from "../wait/interrupt_vector.ts";
-export type * from "../wait/lifeline.ts";
-// What the types above are made of.
-export type { DeviceError } from "../errors/mod.ts";
-export type { EventFd } from "../../ffi/mod.ts";
-export type { DmaMemory, DmaSpace, MappedMemory, SharedDmaSpace } from "../memory/mod.ts";
-export type { IrqInfo, RegionInfo, VfioDevice, VfioPath } from "../vfio/mod.ts";
-export type { RegisterAccess } from "../registers/registers.ts";
-export type { AccessWidth } from "../registers/declaration.ts";
-export type { Field, Fields, FieldType, Struct, Values } from "../wire/mod.ts";
+export type {
+  Doorbell,
+  InterruptKind,
+  Profile,
+  QueueAddresses,
+  QueueStateAccess,
+  SharedMemory,
+  VirtioTransport,
+} from "./transport/transport.ts";
+export { MovableTransport } from "./transport/movable.ts";
+export { LegacyIoBar, type LegacyIoBarOptions } from "./transport/legacy_io_bar.ts";
+export { type LegacyDoorbell, LegacyNotify, type LegacyNotifyFunctions } from "./transport/legacy_notify.ts";
+export { type TransitionalIdentity, transitionalIdentity } from "./transport/legacy_identity.ts";
+export type { LegacyNotifyArea, LegacyRegisterAccess, LegacyWidth } from "./admin/legacy_access.ts";
+// Its life.
+export { type DeviceState, type ResumeOptions, VirtioDevice, type VirtioDeviceOptions } from "./device.ts";
+export type { FeatureDependency, FeatureWishes, RingOptions } from "./features.ts";
+export { refusedRingFeatures } from "./features.ts";
+export { bindInterrupts, type BoundInterrupts, type InterruptChoice } from "./interrupts.ts";
+// Its queues.
+export type { VirtqueueOptions } from "./queue/create.ts";
+export type { NotifyGate } from "./queue/driver_ring.ts";
+export type { CompletedChain, QueueRemains } from "./queue/remains.ts";
+export { checkSavedQueue, type SavedChain, type SavedPart, type SavedQueue } from "./queue/saved_queue.ts";
+export { usedBurst } from "./queue/used_burst.ts";
+export type { EventSetting, QueueSnapshot, RingPosition, UsedBurst, Virtqueue } from "./queue/virtqueue.ts";
+// Looking at it.
+export { type FunctionFacts, inspect, type VirtioFacts } from "./inspect.ts";
+export { inspectQueues } from "./inspect_queues.ts";
+export { inspectQueue, type QueueInspection } from "./queue/inspect.ts";
+export type { ImageChain, ImagePart, RingEvent, RingImage, RingPlace } from "./view/ring_image.ts";
+export type { FunctionQueues, QueueView, RingView } from "./view/queue_view.ts";
+// Numbers of the standard, and their names.
+export { DEVICE_ID } from "./spec/device_id.ts";
+export { deviceTypeName } from "./spec/device_types.ts";
+export {
+  FEATURE,
+  FEATURE_BIT,
+  featureBit,
+  type FeatureName,
+  featureName,
+  featureNames,
+} from "./spec/features.ts";
+export { BLK_FEATURE, BLK_FEATURE_BIT, type BlkFeatureName } from "./spec/blk.ts";
+export { CONSOLE_FEATURE, CONSOLE_FEATURE_BIT, type ConsoleFeatureName } from "./spec/console.ts";
+export { ISM_FEATURE } from "./spec/ism.ts";
+export { NET_FEATURE, NET_FEATURE_BIT, type NetFeatureName } from "./spec/net.ts";
+export { LEGACY_CFG, LEGACY_CFG_BYTES } from "./spec/legacy.ts";
+export type { PackedQueueState, QueueState, SplitQueueState } from "./spec/queue_state.ts";
+export { describeStatus, STATUS } from "./spec/status.ts";

@@ -8,7 +8,7 @@ import { VirtioRng } from "../../drivers/rng/virtio_rng.ts";
 import { libc } from "../../ffi/libc.ts";
 import { errnoNumber, mappingCount, openFdCount, removeFile } from "../../ffi/mod.ts";
 import { RingsideError } from "../../lib/errors/mod.ts";
-import { EmulatedHost } from "../../lib/host/mod.ts";
+import { EmulatedHost } from "../../lib/host/emulated_host.ts";
 import type { VirtioTransport } from "../../lib/virtio/mod.ts";
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 import { TopologyHost } from "../emulated/drivers/topology_host.ts";

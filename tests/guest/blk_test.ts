@@ -10,7 +10,7 @@ import {
 import { BLK_WISHES } from "../../drivers/blk/features.ts";
 import { BlockQueue } from "../../drivers/blk/queue.ts";
 import { counters } from "../../drivers/blk/statistics.ts";
-import type { LinuxHost } from "../../lib/host/mod.ts";
+import type { LinuxHost } from "../../lib/host/linux_host.ts";
 import { BLK_FEATURE, FEATURE, refusedRingFeatures, VirtioDevice } from "../../lib/virtio/mod.ts";
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 import { type DiskQueue, queueOf, readPart, writeAll } from "./disk_driving.ts";

@@ -13,7 +13,7 @@ import { type ConsolePort, VirtioConsole } from "../../drivers/console/virtio_co
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 import { guestTest, PATHS } from "./guest_host.ts";
 import { inGuest } from "./rig/in_guest.ts";
-import { LinuxHost } from "../../lib/host/mod.ts";
+import { LinuxHost } from "../../lib/host/linux_host.ts";
 
 const ID = "0x1043";
 const SYSFS = "/sys/bus/pci/devices";

@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { mappingCount, openFdCount } from "../../ffi/mod.ts";
 import { NotFoundError } from "../../lib/errors/mod.ts";
-import { LinuxHost } from "../../lib/host/mod.ts";
+import { LinuxHost } from "../../lib/host/linux_host.ts";
 import { guestHasCdev, inGuest } from "./rig/in_guest.ts";
 
 const PCI = "/sys/bus/pci/devices";

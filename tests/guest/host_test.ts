@@ -2,7 +2,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { makeDirectory, openFdCount, readText } from "../../ffi/mod.ts";
 import { NotFoundError, RefusedError, UsageError } from "../../lib/errors/mod.ts";
-import { type FunctionInfo, LinuxHost } from "../../lib/host/mod.ts";
+import type { FunctionInfo } from "../../lib/host/mod.ts";
+import { LinuxHost } from "../../lib/host/linux_host.ts";
 import { bringUp, ownership } from "../emulated/host/served_host.ts";
 import { inGuest } from "./rig/in_guest.ts";
 

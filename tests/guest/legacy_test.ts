@@ -3,7 +3,7 @@ import { assert, assertEquals, assertGreaterOrEqual, assertRejects } from "@std/
 import { VirtioBlk } from "../../drivers/blk/virtio_blk.ts";
 import { VirtioNet, type VirtioNetOptions } from "../../drivers/net/virtio_net.ts";
 import { UnsupportedError } from "../../lib/errors/mod.ts";
-import type { LinuxHost } from "../../lib/host/mod.ts";
+import type { LinuxHost } from "../../lib/host/linux_host.ts";
 import { ConfigAccess } from "../../lib/vfio/config_access.ts";
 import { FEATURE, STATUS, VirtioDevice, type VirtioTransport } from "../../lib/virtio/mod.ts";
 import { LegacyAdminTransport } from "../../lib/virtio/transport/pci_legacy_admin.ts";

@@ -11,7 +11,7 @@ import { VirtioNet } from "../../drivers/net/virtio_net.ts";
 import { TestFrames } from "../../drivers/net/virtio/test_frames.ts";
 import { type Observer, vfToVf } from "../../cli/vf_to_vf.ts";
 import { RefusedError, TimeoutError, UnsupportedError } from "../../lib/errors/mod.ts";
-import type { LinuxHost } from "../../lib/host/mod.ts";
+import type { LinuxHost } from "../../lib/host/linux_host.ts";
 import { InterruptSet, IRQ } from "../../lib/vfio/mod.ts";
 import { FEATURE } from "../../lib/virtio/spec/mod.ts";
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";

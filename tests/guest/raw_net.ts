@@ -5,9 +5,7 @@ import { TimeoutError } from "../../lib/errors/mod.ts";
 import type { DmaMemory } from "../../lib/memory/mod.ts";
 import {
   FEATURE,
-  NET_CONFIG,
   NET_FEATURE,
-  NET_HDR_BYTES,
   refusedRingFeatures,
   type RingOptions,
   type UsedBurst,
@@ -15,6 +13,7 @@ import {
   VirtioDevice,
   type Virtqueue,
 } from "../../lib/virtio/mod.ts";
+import { NET_CONFIG, NET_HDR_BYTES } from "../../lib/virtio/spec/net.ts";
 import type { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 
 const RECEIVE = 0;

@@ -4,7 +4,7 @@ import { VirtioNet } from "../../drivers/net/virtio_net.ts";
 import { VirtioRng } from "../../drivers/rng/virtio_rng.ts";
 import { TestFrames } from "../../drivers/net/virtio/test_frames.ts";
 import { TimeoutError } from "../../lib/errors/mod.ts";
-import type { LinuxHost } from "../../lib/host/mod.ts";
+import type { LinuxHost } from "../../lib/host/linux_host.ts";
 import { FEATURE, type RingOptions } from "../../lib/virtio/mod.ts";
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 import { groupTest, type KernelPath, pathTest, rng, withAllRings } from "./guest_host.ts";

@@ -6,7 +6,8 @@
 import { formatMac } from "./config.ts";
 import type { LegacyRegisterAccess } from "../../../lib/virtio/admin/legacy_access.ts";
 import type { AsyncLegacyRegisters } from "../../../lib/virtio/admin/legacy_registers.ts";
-import { LEGACY_CFG, MAC_BYTES, NET_CONFIG, NET_FEATURE } from "../../../lib/virtio/mod.ts";
+import { LEGACY_CFG, NET_FEATURE } from "../../../lib/virtio/mod.ts";
+import { MAC_BYTES, NET_CONFIG } from "../../../lib/virtio/spec/net.ts";
 
 /** Who it is. */
 export interface LegacyVfIdentity {

@@ -119,6 +119,7 @@ export class ReceiveQueue implements WaitTarget {
    * Frames that the device delivered and that were not given out, and where the queue stands. The device must be stopped; nothing can be received
    * afterwards.
    * @param device where the device says that it stands @throws DeviceError
+   * @internal
    */
   save(device: QueueState | null): SavedReceive {
     this.#stopped = true;

@@ -146,6 +146,7 @@ export class TransmitQueue implements WaitTarget {
    * What was sent and has not been returned, with its bytes. The device must be stopped; slots that are reserved only are the caller's and are not
    * in it.
    * @param device where the device says that it stands @throws DeviceError
+   * @internal
    */
   save(device: QueueState | null): SavedTransmit {
     while (this.reclaim() > 0);

@@ -48,7 +48,7 @@ export interface AdminCall<T> {
 }
 
 /** What a DEV_PARTS object is for. */
-export type PartsObjectKind = keyof typeof DEV_PARTS_OBJ_TYPE;
+export type PartsObjectKind = "get" | "set";
 
 /** Most that a device may say its state takes, in bytes. */
 const PARTS_BYTES_MAX = 16 << 20;

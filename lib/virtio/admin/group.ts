@@ -172,14 +172,20 @@ export class AdminGroup {
     this.#checkStarted("a command");
   }
 
-  /** Sends a call. @throws UsageError (N-3.1), UnsupportedError (not among the commands of this device), and as `AdminQueues` */
+  /**
+   * Sends a call. @throws UsageError (N-3.1), UnsupportedError (not among the commands of this device), and as `AdminQueues`
+   * @internal
+   */
   async run<T>(call: AdminCall<T>, options: AdminCallOptions = {}): Promise<T> {
     if (this.#used === null && this.#parts.lists === "auto") await this.start();
     this.check(call.command.opcode);
     return call.read(await this.#queues.execute(call.command, options), this.name);
   }
 
-  /** As `run`, in this thread. */
+  /**
+   * As `run`, in this thread.
+   * @internal
+   */
   runNow<T>(call: AdminCall<T>, options: AdminNowOptions = {}): T {
     if (this.#used === null && this.#parts.lists === "auto") this.readyNow(options);
     this.check(call.command.opcode);

@@ -15,7 +15,7 @@ export const ISM_FEATURE_BIT = {
 } as const;
 
 /** The same as masks. */
-export const ISM_FEATURE: Readonly<Record<keyof typeof ISM_FEATURE_BIT, bigint>> = masks(ISM_FEATURE_BIT);
+export const ISM_FEATURE: Readonly<Record<"DEV_MEM", bigint>> = masks(ISM_FEATURE_BIT);
 
 /** Queue numbers. */
 export const ISM_QUEUE = { control: 0, event: 1 } as const;

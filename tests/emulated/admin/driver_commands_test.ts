@@ -1,14 +1,8 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { AdminCommandError, type VirtioAdminOptions } from "../../../drivers/admin/virtio_admin.ts";
 import { UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
-import {
-  ADMIN_GROUP,
-  ADMIN_OPCODE,
-  DEV_PART,
-  DEV_PARTS_CAP,
-  encodePartHeaders,
-  partHeader,
-} from "../../../lib/virtio/mod.ts";
+import { ADMIN_GROUP, ADMIN_OPCODE, DEV_PART, DEV_PARTS_CAP } from "../../../lib/virtio/spec/admin.ts";
+import { encodePartHeaders, partHeader } from "../../../lib/virtio/spec/device_parts.ts";
 import { GroupHost } from "./group_host.ts";
 
 /** Ways in which the queues are fed and waited for. */

@@ -11,7 +11,7 @@ import { exchangePolled } from "../../../drivers/net/virtio/exchange.ts";
 import { readLegacyVfIdentity } from "../../../drivers/net/virtio/legacy_vf_identity.ts";
 import { TestFrames } from "../../../drivers/net/virtio/test_frames.ts";
 import { DeviceError } from "../../../lib/errors/mod.ts";
-import { ADMIN_OPCODE, ADMIN_QUALIFIER, ADMIN_STATUS } from "../../../lib/virtio/mod.ts";
+import { ADMIN_OPCODE, ADMIN_QUALIFIER, ADMIN_STATUS } from "../../../lib/virtio/spec/admin.ts";
 import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";
 import { type Reached, TopologyHost } from "../drivers/topology_host.ts";
 import { GroupHost } from "./group_host.ts";

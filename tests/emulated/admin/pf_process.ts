@@ -4,7 +4,7 @@
  */
 import { VirtioAdmin } from "../../../drivers/admin/virtio_admin.ts";
 import { UnixListener } from "../../../ffi/mod.ts";
-import { EmulatedHost } from "../../../lib/host/mod.ts";
+import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { answer, receiveAll, REQUEST_BYTES } from "./register_wire.ts";
 

@@ -5,7 +5,7 @@ import { exchangeByInterrupt, exchangePolled } from "../../../drivers/net/virtio
 import { readLegacyVfIdentity } from "../../../drivers/net/virtio/legacy_vf_identity.ts";
 import { TestFrames } from "../../../drivers/net/virtio/test_frames.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
-import { ADMIN_GROUP, ADMIN_OPCODE, DEV_PART } from "../../../lib/virtio/mod.ts";
+import { ADMIN_GROUP, ADMIN_OPCODE, DEV_PART } from "../../../lib/virtio/spec/admin.ts";
 import { GroupHost, PF, vfAddress } from "./group_host.ts";
 
 const MACS = (vf: number) => `52:54:00:01:00:${(vf + 1).toString(16).padStart(2, "0")}`;

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { readLegacyVfIdentity } from "../../../drivers/net/virtio/legacy_vf_identity.ts";
-import { NET_CONFIG } from "../../../lib/virtio/mod.ts";
+import { NET_CONFIG } from "../../../lib/virtio/spec/net.ts";
 import { onlyInFull } from "../../random.ts";
 import { GroupHost, PF, vfAddress } from "./group_host.ts";
 

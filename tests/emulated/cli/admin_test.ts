@@ -4,7 +4,8 @@ import { exchangePolled } from "../../../drivers/net/virtio/exchange.ts";
 import { TestFrames } from "../../../drivers/net/virtio/test_frames.ts";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
 import { O, OwnedFd, readText, writeAll } from "../../../ffi/mod.ts";
-import { KNOWN_ADMIN_OPCODES, loadParts } from "../../../lib/virtio/mod.ts";
+import { KNOWN_ADMIN_OPCODES } from "../../../lib/virtio/admin/group.ts";
+import { loadParts } from "../../../lib/virtio/admin/device_part_text.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 import { cli, type CliResult, startCli } from "./run_cli.ts";
 

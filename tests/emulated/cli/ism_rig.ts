@@ -3,7 +3,7 @@ import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
 import { O, OwnedFd, writeAll } from "../../../ffi/mod.ts";
 import type { IsmDomainState } from "../../../lib/emulation/mod.ts";
-import { SocketSysfs } from "../../../lib/host/mod.ts";
+import { SocketSysfs } from "../../../lib/host/sysfs/socket_sysfs.ts";
 import { cli, shell, startCli } from "./run_cli.ts";
 
 export const [ONE, TWO, THREE, STRANGER, RNG] = [1, 2, 3, 4, 5].map((bus) => `0000:0${bus}:00.0`) as [

@@ -12,7 +12,7 @@ import {
   removeFile,
   sendSignal,
 } from "../../../ffi/mod.ts";
-import { EmulatedHost } from "../../../lib/host/mod.ts";
+import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 

@@ -3,7 +3,8 @@
  * steps there were. Arguments: host, step, then calls such as `bind=0000:01:00.0` and `sriov=0000:01:00.0,2`.
  */
 import { processId, sendSignal } from "../../../ffi/mod.ts";
-import { EmulatedHost, LinuxHost } from "../../../lib/host/mod.ts";
+import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
+import { LinuxHost } from "../../../lib/host/linux_host.ts";
 
 const [name = "", at = "-1", ...calls] = Deno.args;
 const SIGKILL = 9;

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { PeerGoneError, RefusedError, UsageError } from "../../../lib/errors/mod.ts";
-import { openHost, SocketSysfs } from "../../../lib/host/mod.ts";
+import { openHost } from "../../../lib/host/mod.ts";
+import { SocketSysfs } from "../../../lib/host/sysfs/socket_sysfs.ts";
 import { bringUp, ownership, ServedHost } from "./served_host.ts";
 import { campaign, rounds } from "../../random.ts";
 

@@ -1,6 +1,7 @@
 /** An emulated host in a process of its own, in a directory of its own. */
 import { accessible, makeDirectory, readDirectory, removeDirectory, removeFile } from "../../../ffi/mod.ts";
-import { EmulatedHost, type Host } from "../../../lib/host/mod.ts";
+import type { Host } from "../../../lib/host/mod.ts";
+import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
 
 const DIRECTORY = 4;
 const ATTEMPTS = 3000;

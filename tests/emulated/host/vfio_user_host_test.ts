@@ -11,7 +11,9 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../lib/errors/mod.ts";
-import { type EmulatedHost, openHost, VfioUserHost } from "../../../lib/host/mod.ts";
+import { openHost } from "../../../lib/host/mod.ts";
+import type { EmulatedHost } from "../../../lib/host/emulated_host.ts";
+import { VfioUserHost } from "../../../lib/host/vfio_user_host.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { testSocketPath } from "../../unit/sockets/vfio_user/raw_client.ts";

@@ -3,7 +3,7 @@
  * request, each line of its output the answer: values as JSON, 64-bit numbers as decimal text.
  */
 import { VirtioIsm, type VirtioIsmOptions } from "../../../drivers/ism/virtio_ism.ts";
-import { EmulatedHost } from "../../../lib/host/mod.ts";
+import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import type { Request } from "./ism_peer.ts";
 import { IsmRequests } from "./ism_requests.ts";

@@ -5,7 +5,8 @@ import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { ClosedError, RingsideError } from "../../../lib/errors/mod.ts";
 import { openHost } from "../../../lib/host/mod.ts";
 import { Bar, ConfigAccess, InterruptSet, REGION } from "../../../lib/vfio/mod.ts";
-import { createVirtqueue, usedBurst, VirtioDevice } from "../../../lib/virtio/mod.ts";
+import { usedBurst, VirtioDevice } from "../../../lib/virtio/mod.ts";
+import { createVirtqueue } from "../../../lib/virtio/queue/create.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 
 /** Calls every method and getter of an object's prototype with harmless arguments; none may crash, all that touch the device must throw. */

@@ -2,7 +2,7 @@ import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { ClosedError, PeerGoneError } from "../../../lib/errors/mod.ts";
-import { EmulatedHost } from "../../../lib/host/mod.ts";
+import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import type { WaitMode } from "../../../lib/wait/waiter.ts";
 

@@ -10,7 +10,7 @@ import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { vfToVf } from "../../../cli/vf_to_vf.ts";
 import { removeFile, sendSignal } from "../../../ffi/mod.ts";
 import { PeerGoneError } from "../../../lib/errors/mod.ts";
-import { EmulatedHost } from "../../../lib/host/mod.ts";
+import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
 import type { VirtioTransport } from "../../../lib/virtio/mod.ts";
 import { type Reached, TopologyHost } from "../drivers/topology_host.ts";
 

@@ -1,6 +1,6 @@
 /** Drives a virtio-rng function (second argument) of an emulated host (first argument) until it is killed; says so once it has bytes. */
 import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
-import { EmulatedHost } from "../../../lib/host/mod.ts";
+import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 
 const [directory = "", address = ""] = Deno.args;

@@ -4,7 +4,8 @@ import { VirtioNet, type VirtioNetOptions } from "../../../drivers/net/virtio_ne
 import { VirtioAdmin } from "../../../drivers/admin/virtio_admin.ts";
 import { ExhaustedError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
-import { DEV_PART, MovableTransport } from "../../../lib/virtio/mod.ts";
+import { MovableTransport } from "../../../lib/virtio/mod.ts";
+import { DEV_PART } from "../../../lib/virtio/spec/admin.ts";
 import type { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { campaign, Random, rounds } from "../../random.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";

@@ -5,7 +5,7 @@
  */
 import { FrameBurst } from "../../../drivers/net/virtio_net.ts";
 import { createMemfd, EventFd, OwnedFd } from "../../../ffi/mod.ts";
-import { FileJournalStore } from "../../../lib/host/mod.ts";
+import { FileJournalStore } from "../../../lib/host/journal/store.ts";
 import { parseTopology } from "../../../lib/emulation/mod.ts";
 import { usedBurst } from "../../../lib/virtio/mod.ts";
 import type { Parameter } from "./doors.ts";

@@ -4,7 +4,7 @@
  */
 import { assert, assertEquals, assertGreater, assertGreaterOrEqual } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
-import { EmulatedHost } from "../../../lib/host/mod.ts";
+import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
 import type { AdminEnd, AdminReport, AdminStart, AdminTask, AdminWay } from "./admin_job.ts";
 import { bootJob, kernelPaths, whyNoGuest } from "./job_guest.ts";
 import { checkLspci, UNNAMED } from "./lspci.ts";

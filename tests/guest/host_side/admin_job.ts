@@ -8,12 +8,9 @@ import {
   readLegacyVfIdentity,
 } from "../../../drivers/net/virtio/legacy_vf_identity.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
-import { LinuxHost } from "../../../lib/host/mod.ts";
-import {
-  adminOpcodeName,
-  type LegacyNotifyArea,
-  type LegacyRegisterAccess,
-} from "../../../lib/virtio/mod.ts";
+import { LinuxHost } from "../../../lib/host/linux_host.ts";
+import type { LegacyNotifyArea, LegacyRegisterAccess } from "../../../lib/virtio/mod.ts";
+import { adminOpcodeName } from "../../../lib/virtio/spec/admin.ts";
 import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { functions, ID, type KernelPath } from "../guest_host.ts";

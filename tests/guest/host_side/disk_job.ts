@@ -3,7 +3,7 @@
  * list of `DiskTask` as its argument; says a line of JSON for each disk, and then waits to be killed.
  */
 import { VirtioBlk } from "../../../drivers/blk/virtio_blk.ts";
-import { LinuxHost } from "../../../lib/host/mod.ts";
+import { LinuxHost } from "../../../lib/host/linux_host.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { queueOf, readPart, writeAll } from "../disk_driving.ts";
 import { type DiskWrite, overlappingWrites, separateWrites, sha256 } from "../disk_writes.ts";

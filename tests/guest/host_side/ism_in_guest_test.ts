@@ -6,7 +6,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { ISM_PERM, IsmError, VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
 import { IsmChannel } from "../../../drivers/ism/ism_channel.ts";
-import { EmulatedHost } from "../../../lib/host/mod.ts";
+import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import type { Answer, RegionReport } from "../../emulated/ism/ism_peer.ts";
 import { eventText, receivePattern, sendPattern } from "../../emulated/ism/ism_requests.ts";

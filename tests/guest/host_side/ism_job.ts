@@ -4,7 +4,7 @@
  */
 import { VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
-import { LinuxHost } from "../../../lib/host/mod.ts";
+import { LinuxHost } from "../../../lib/host/linux_host.ts";
 import { REGION, type VfioDevice } from "../../../lib/vfio/device.ts";
 import { ISM_SHM } from "../../../lib/virtio/spec/ism.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";

@@ -4,7 +4,7 @@
  */
 import { FrameBurst, VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { NotFoundError, TimeoutError } from "../../../lib/errors/mod.ts";
-import { LinuxHost } from "../../../lib/host/mod.ts";
+import { LinuxHost } from "../../../lib/host/linux_host.ts";
 import type { RingOptions } from "../../../lib/virtio/mod.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { functions, ID, type KernelPath } from "../guest_host.ts";

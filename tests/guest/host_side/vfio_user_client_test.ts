@@ -6,7 +6,7 @@ import { assert, assertEquals, assertGreater, assertGreaterOrEqual, assertReject
 import { type EmulatedProcess, startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { type Observer, vfToVf } from "../../../cli/vf_to_vf.ts";
-import { EmulatedHost } from "../../../lib/host/mod.ts";
+import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { sha256 } from "../disk_writes.ts";
 import { bootGuest, type GuestOptions } from "../rig/guest.ts";

@@ -5,25 +5,19 @@ import { EventFd } from "../../../ffi/mod.ts";
 import { requireType, typedErrors } from "../../../lib/errors/doors.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
 import { readTopology, vfMac } from "../../../lib/emulation/mod.ts";
-import { isVfioDriver, KernelUsage } from "../../../lib/host/mod.ts";
+import { isVfioDriver } from "../../../lib/host/changes/driver_binding.ts";
+import { KernelUsage } from "../../../lib/host/functions/kernel_usage.ts";
 import { AnswerBudget } from "../../../lib/sockets/vfio_user/mod.ts";
 import { Bar, DmaSpace } from "../../../lib/vfio/mod.ts";
-import {
-  checkQueueState,
-  checkQueueStates,
-  checkSavedQueue,
-  chooseFeatures,
-  createVirtqueue,
-  decodeParts,
-  encodeParts,
-  featureNames,
-  legacySplitLayout,
-  loadParts,
-  MovableTransport,
-  queueStateToWords,
-  VirtioDevice,
-  Waiter,
-} from "../../../lib/virtio/mod.ts";
+import { checkSavedQueue, featureNames, MovableTransport, VirtioDevice } from "../../../lib/virtio/mod.ts";
+import { checkQueueState, queueStateToWords } from "../../../lib/virtio/spec/queue_state.ts";
+import { checkQueueStates } from "../../../lib/virtio/inspect_queues.ts";
+import { chooseFeatures } from "../../../lib/virtio/features.ts";
+import { createVirtqueue } from "../../../lib/virtio/queue/create.ts";
+import { decodeParts, encodeParts } from "../../../lib/virtio/spec/device_parts.ts";
+import { legacySplitLayout } from "../../../lib/virtio/queue/layout.ts";
+import { loadParts } from "../../../lib/virtio/admin/device_part_text.ts";
+import { Waiter } from "../../../lib/wait/waiter.ts";
 import { FakeIommu } from "../virtio/fake_iommu.ts";
 
 // deno-lint-ignore no-explicit-any -- callers without types: what they pass is none of what the signature says

@@ -1,7 +1,8 @@
 /** A host over the fake tree: one igb-like PF, a virtio-net function, a disk, a bridge. */
 import { makeDirectory } from "../../../ffi/mod.ts";
 import { UnsupportedError } from "../../../lib/errors/mod.ts";
-import type { FunctionAttributes, HostUsage } from "../../../lib/host/mod.ts";
+import type { FunctionAttributes } from "../../../lib/host/sysfs/attributes.ts";
+import type { HostUsage } from "../../../lib/host/functions/host_usage.ts";
 import { SysfsHost, type SysfsHostParts } from "../../../lib/host/sysfs_host.ts";
 import { MemoryJournalStore } from "./journal/memory_store.ts";
 import { SCRATCH } from "./temporary.ts";

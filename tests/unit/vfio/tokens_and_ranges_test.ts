@@ -6,7 +6,7 @@ import {
   parseReservedRegions,
 } from "../../../lib/vfio/iova_defaults.ts";
 import { checkDmaRange, checkUnmapped } from "../../../lib/vfio/kernel/dma_range.ts";
-import { formatVfToken, parseVfToken } from "../../../lib/vfio/mod.ts";
+import { formatVfToken, parseVfToken } from "../../../lib/vfio/uuid.ts";
 
 Deno.test("a VF token's bytes are in the order of its text, and come back as it in lower case", () => {
   const text = "BD8D9D2B-5A5F-4F5A-A211-F591514BA1F3";

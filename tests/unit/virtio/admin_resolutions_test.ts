@@ -3,6 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { VirtioAdmin } from "../../../drivers/admin/virtio_admin.ts";
 import { adminFrameSize } from "../../../lib/virtio/admin/frame.ts";
 import { parseNotifyInfo } from "../../../lib/virtio/admin/notify_info.ts";
+import { featureBit, featureNames } from "../../../lib/virtio/mod.ts";
 import {
   ADMIN_OPCODE,
   ADMIN_OPCODE_V7_ALIAS,
@@ -10,14 +11,12 @@ import {
   adminOpcodeName,
   adminStatusName,
   DEV_MODE_STOPPED,
-  encodeParts,
-  featureBit,
-  featureNames,
   LEGACY_NOTIFY_ENTRIES,
   LEGACY_NOTIFY_INFO,
   LEGACY_READ_DATA,
   LEGACY_WRITE_DATA,
-} from "../../../lib/virtio/mod.ts";
+} from "../../../lib/virtio/spec/admin.ts";
+import { encodeParts } from "../../../lib/virtio/spec/device_parts.ts";
 import { ALL_OPCODES, type FakeAnswer, FakeOwner, type SeenCommand, words } from "./admin/fake_owner.ts";
 
 const OPCODES: readonly (readonly [string, number])[] = Object.entries(ADMIN_OPCODE);

@@ -1,7 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { RefusedError } from "../../../../lib/errors/mod.ts";
 import { FunctionAttributes } from "../../../../lib/host/sysfs/attributes.ts";
-import { KernelUsage, TreeUsage } from "../../../../lib/host/mod.ts";
+import { KernelUsage } from "../../../../lib/host/functions/kernel_usage.ts";
+import { TreeUsage } from "../../../../lib/host/functions/tree_usage.ts";
 import { DISK, DRIVERS, fixture, FUNCTIONS, NET, PF } from "../fixture.ts";
 import { MemorySysfs } from "../sysfs/memory_sysfs.ts";
 

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { replaceFile } from "../../../../ffi/mod.ts";
-import { PciIdsNames } from "../../../../lib/host/mod.ts";
+import { PciIdsNames } from "../../../../lib/host/functions/names.ts";
 import { TemporaryDirectory } from "../temporary.ts";
 
 Deno.test("names: from the first file that is there, else built in, else the numbers", () => {

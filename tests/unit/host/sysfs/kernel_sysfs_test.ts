@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { openFdCount, readText, replaceFile, SyscallError } from "../../../../ffi/mod.ts";
-import { KernelSysfs, LinuxHost } from "../../../../lib/host/mod.ts";
+import { KernelSysfs } from "../../../../lib/host/sysfs/kernel_sysfs.ts";
+import { LinuxHost } from "../../../../lib/host/linux_host.ts";
 import { TemporaryDirectory } from "../temporary.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text) as Uint8Array<ArrayBuffer>;

@@ -7,7 +7,8 @@ import {
   UnixSocket,
 } from "../../../../ffi/mod.ts";
 import { UsageError } from "../../../../lib/errors/mod.ts";
-import { EmulatedHost, SocketSysfs } from "../../../../lib/host/mod.ts";
+import { EmulatedHost } from "../../../../lib/host/emulated_host.ts";
+import { SocketSysfs } from "../../../../lib/host/sysfs/socket_sysfs.ts";
 
 Deno.test("a host that this thread serves is refused: a call would wait for itself", () => {
   const directory = `/tmp/ringside-sysfs-${crypto.randomUUID()}`;
