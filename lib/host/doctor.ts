@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { PCI } from "../vfio/bus.ts";
 import type { FunctionAttributes } from "./sysfs/attributes.ts";
 import type { Finding, FunctionInfo, Host } from "./host.ts";
 
@@ -128,7 +129,7 @@ function interruptRemapping(attributes: FunctionAttributes, machine: Machine): F
 function modules(attributes: FunctionAttributes, machine: Machine): Finding[] {
   const loaded = (name: string): boolean => attributes.sysfs.exists(`/sys/module/${name}`);
   const group = machine.exists("/dev/vfio/vfio");
-  const driver = attributes.driverExists("vfio-pci");
+  const driver = attributes.sysfs.exists(`${PCI.drivers}/${PCI.vfioDriver}`);
   // /dev/iommu also comes with a kernel in which VFIO itself cannot use it: then no function gets a node of its own.
   const cdev = machine.exists("/dev/iommu");
   const type1 = loaded("vfio_iommu_type1") ||

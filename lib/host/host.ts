@@ -59,7 +59,7 @@ export interface FunctionInfo {
 
 /** How to bind. */
 export interface BindOptions {
-  /** Default `vfio-pci`. */
+  /** Default: the one of the bus that hands functions to userspace, `vfio-pci` or `vfio-platform`. */
   readonly driver?: string;
   /** Go on although the host uses the function. */
   readonly force?: boolean;
@@ -116,7 +116,8 @@ export interface RestoreReport {
 }
 
 /**
- * A host. Calls are synchronous. Errors: `NotFoundError` (no such function), `RefusedError` (guard or lock),
+ * A host. Calls are synchronous. Functions are named by address: a PCI address, or the name of a platform device (`a003e00.virtio_mmio`), which
+ * can be bound and restored; what only PCI has is an `UnsupportedError` there. Errors: `NotFoundError` (no such function), `RefusedError` (guard or lock),
  * `UnsupportedError` (no SR-IOV, no VFIO), `UsageError`, `SyscallError`.
  */
 export interface Host extends Disposable {
@@ -131,7 +132,7 @@ export interface Host extends Disposable {
   /** Sizes of BAR 0–5 and ROM in bytes, 0 for none. */
   barSizes(address: string): number[];
 
-  /** Gives the function to a driver (default vfio-pci), recording first what was there. */
+  /** Gives the function to a driver (default vfio-pci or vfio-platform), recording first what was there. */
   bind(address: string, options?: BindOptions): void;
   /** Sets NumVFs of a PF, recording first what was there. @returns addresses of the VFs. */
   setVfCount(address: string, count: number, options?: SriovOptions): string[];

@@ -6,10 +6,10 @@
 import type { FileLock } from "../../ffi/mod.ts";
 import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
-import { PciAddress } from "../pci/address.ts";
+import { busOf, parseAddress } from "../vfio/bus.ts";
 import type { VfioPciDevice } from "../vfio/pci_device.ts";
 import { FunctionAttributes, type StepHook } from "./sysfs/attributes.ts";
-import { checkBindable, isVfioDriver, notTakenBack, rebind, VFIO_PCI } from "./changes/driver_binding.ts";
+import { checkBindable, isVfioDriver, notTakenBack, rebind } from "./changes/driver_binding.ts";
 import { FunctionReader } from "./functions/reader.ts";
 import { Guards } from "./functions/guards.ts";
 import type {
@@ -130,7 +130,7 @@ export class SysfsHost implements Host {
   /** See `Host`. */
   bind(text: string, options: BindOptions = {}): void {
     const address = this.#locate(text);
-    const driver = options.driver ?? VFIO_PCI;
+    const driver = options.driver ?? busOf(address).vfioDriver;
     checkBindable(this.#attributes, address, driver);
     if (this.#attributes.driver(address) === driver) return;
     this.#parts.checkMayChange?.();
@@ -184,7 +184,7 @@ export class SysfsHost implements Host {
   restore(text?: string, options: RestoreOptions = {}): RestoreReport {
     this.#use();
     // The function may be gone, and its entries are still to be reported.
-    const address = text === undefined ? undefined : PciAddress.parse(text).toString();
+    const address = text === undefined ? undefined : parseAddress(text);
     const known = this.#journal.entries();
     const concerned = known.filter((one) =>
       address === undefined || one.function === address || one.physicalFunction === address
@@ -218,7 +218,7 @@ export class SysfsHost implements Host {
     if (info.driver === undefined || !isVfioDriver(info.driver)) {
       const state = info.driver === undefined ? "has no driver" : `is bound to ${info.driver}`;
       throw new UsageError(
-        `${address} ${state}; only a function that is bound to ${VFIO_PCI} can be opened`,
+        `${address} ${state}; only a function that is bound to ${busOf(address).vfioDriver} can be opened`,
         {
           hint: `ringside bind ${address}`,
         },

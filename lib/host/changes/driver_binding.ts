@@ -12,11 +12,9 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../errors/mod.ts";
+import { busOf, PCI, sysfsDirectory } from "../../vfio/bus.ts";
 import type { FunctionAttributes } from "../sysfs/attributes.ts";
-import { PCI_DEVICES, PCI_DRIVERS } from "../sysfs/sysfs.ts";
 
-/** Driver that hands functions to userspace. */
-export const VFIO_PCI = "vfio-pci";
 /** What a function has for a driver that is only reached by a vfio-user socket. */
 export const VFIO_USER = "vfio-user";
 /** What a kernel without an IOMMU says yes to when a function shall be opened without one. */
@@ -26,12 +24,12 @@ const HEADER_TYPE_AT = 0x0e;
 const HEADER_TYPE_MASK = 0x7f;
 
 /**
- * Whether a driver is one of those that hand functions to userspace: `vfio-pci` and its variants (`virtio_vfio_pci`, …), or `vfio-user`, which is
- * none of the kernel's.
+ * Whether a driver is one of those that hand functions to userspace: `vfio-pci` and its variants (`virtio_vfio_pci`, …), `vfio-platform`, or
+ * `vfio-user`, which is none of the kernel's.
  */
 export function isVfioDriver(driver: string): boolean {
   requireType(driver, "string", "isVfioDriver: driver");
-  return driver === VFIO_USER || /(^|[-_])vfio[-_]pci$/.test(driver);
+  return driver === VFIO_USER || /(^|[-_])vfio[-_](pci|platform)$/.test(driver);
 }
 
 /**
@@ -42,13 +40,14 @@ export function checkBindable(attributes: FunctionAttributes, address: string, d
   if (!/^[\w.-]+$/.test(driver)) {
     throw new UsageError(`${JSON.stringify(driver)} is not the name of a driver`);
   }
-  if (!attributes.driverExists(driver)) throw driverMissing(attributes, driver);
+  if (!attributes.driverExists(address, driver)) throw driverMissing(attributes, address, driver);
   if (!isVfioDriver(driver)) return;
-  const config = attributes.sysfs.readBytes(`${PCI_DEVICES}/${address}/config`);
+  const directory = sysfsDirectory(address);
+  const config = busOf(address) === PCI ? attributes.sysfs.readBytes(`${directory}/config`) : [];
   if (((config[HEADER_TYPE_AT] ?? 0) & HEADER_TYPE_MASK) !== 0) {
     throw new UnsupportedError(`${address} is a bridge, and ${driver} takes only endpoints`);
   }
-  const group = attributes.optionalLink(`${PCI_DEVICES}/${address}/iommu_group`);
+  const group = attributes.optionalLink(`${directory}/iommu_group`);
   if (group === undefined && attributes.optional(NO_IOMMU_PARAMETER) !== "Y") {
     throw new UnsupportedError(`${address} has no IOMMU group, so ${driver} cannot take it`, {
       hint: "turn the IOMMU on in the firmware and boot with intel_iommu=on (Intel) or amd_iommu=on (AMD)",
@@ -69,7 +68,9 @@ export function rebind(
 ): void {
   const current = attributes.driver(address);
   if (current !== target) {
-    if (target !== "" && !attributes.driverExists(target)) throw driverMissing(attributes, target);
+    if (target !== "" && !attributes.driverExists(address, target)) {
+      throw driverMissing(attributes, address, target);
+    }
     if (current !== "") attributes.unbind(address, current);
     if (target !== "") bindUnbound(attributes, address, target);
   }
@@ -108,10 +109,11 @@ function bindUnbound(attributes: FunctionAttributes, address: string, driver: st
 }
 
 /** A driver's name is not always its module's: `modprobe` takes both signs, the driver core only the right one. */
-function driverMissing(attributes: FunctionAttributes, driver: string): NotFoundError {
+function driverMissing(attributes: FunctionAttributes, address: string, driver: string): NotFoundError {
+  const bus = busOf(address);
   const plain = (name: string): string => name.replaceAll("_", "-");
-  const similar = attributes.optionalList(PCI_DRIVERS).find((name) => plain(name) === plain(driver));
-  return new NotFoundError(`the kernel has no PCI driver ${driver}`, {
+  const similar = attributes.optionalList(bus.drivers).find((name) => plain(name) === plain(driver));
+  return new NotFoundError(`the kernel has no ${bus.kind.split(" ")[0]} driver ${driver}`, {
     hint: similar === undefined
       ? `load its module: modprobe ${driver}`
       : `the driver's name is ${similar}; hyphens and underscores count`,

@@ -5,15 +5,18 @@
  */
 import { isErrno } from "../../../ffi/mod.ts";
 import { ExhaustedError, RingsideError, UnsupportedError, UsageError } from "../../errors/mod.ts";
+import { busOf, PCI } from "../../vfio/bus.ts";
 import type { Change } from "../journal/journal.ts";
 import type { FunctionAttributes } from "../sysfs/attributes.ts";
 import { isVfioDriver } from "./driver_binding.ts";
 
 /**
  * Looks before anything is changed whether a PF can have so many VFs.
- * @throws UnsupportedError (not a PF, no driver that can), UsageError (no count, or more than TotalVFs)
+ * @throws UnsupportedError (not a PF, not on PCI, no driver that can), UsageError (no count, or more than TotalVFs)
  */
 export function checkVfCount(attributes: FunctionAttributes, address: string, count: number): void {
+  const bus = busOf(address);
+  if (bus !== PCI) throw new UnsupportedError(`${address} is a ${bus.kind}, which has no VFs`);
   const total = attributes.totalVfs(address);
   if (total === undefined) {
     const pf = attributes.physicalFunction(address);

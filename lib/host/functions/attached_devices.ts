@@ -1,10 +1,10 @@
 /**
- * Which network interfaces and block devices hang on which PCI function.
+ * Which network interfaces and block devices hang on which function.
  *
  * @module
  */
+import { type Bus, busOf, isAddress } from "../../vfio/bus.ts";
 import type { FunctionAttributes } from "../sysfs/attributes.ts";
-import { PCI_DEVICES } from "../sysfs/sysfs.ts";
 
 /** Devices of one function. */
 export interface AttachedDevices {
@@ -15,7 +15,6 @@ export interface AttachedDevices {
 }
 
 const NONE: AttachedDevices = { netInterfaces: [], blockDevices: [] };
-const FUNCTION_IN_PATH = /\/([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?=\/)/g;
 
 /**
  * What hangs on functions, by full address; functions that nothing hangs on are left out.
@@ -27,12 +26,14 @@ export function attachedDevices(
 ): Map<string, AttachedDevices> {
   const found = new Map<string, { netInterfaces: string[]; blockDevices: string[] }>();
   const wanted = of === undefined ? undefined : new Set(of);
-  let functions: Set<string> | undefined;
+  const functions = new Map<Bus, Set<string>>();
   const ownerOf = (target: string): string | undefined => {
     const owner = functionAbove(target);
     if (owner === undefined || (wanted !== undefined && !wanted.has(owner))) return undefined;
-    functions ??= new Set(attributes.optionalList(PCI_DEVICES));
-    return functions.has(owner) ? owner : undefined;
+    const bus = busOf(owner);
+    let known = functions.get(bus);
+    if (known === undefined) functions.set(bus, known = new Set(attributes.optionalList(bus.devices)));
+    return known.has(owner) ? owner : undefined;
   };
   const add = (address: string, kind: "netInterfaces" | "blockDevices", name: string): void => {
     const devices = found.get(address) ?? { netInterfaces: [], blockDevices: [] };
@@ -61,9 +62,9 @@ export function attachedTo(attributes: FunctionAttributes, address: string): Att
 }
 
 /**
- * The nearest PCI function above a class device. The class entry is a link to the device's place in the tree, such as
+ * The nearest function above a class device. The class entry is a link to the device's place in the tree, such as
  * `../../devices/pci0000:00/0000:00:01.0/0000:01:00.0/virtio3/net/eth0`; a device that has no function above it is virtual.
  */
 function functionAbove(target: string): string | undefined {
-  return [...target.matchAll(FUNCTION_IN_PATH)].at(-1)?.[1];
+  return target.split("/").slice(0, -1).findLast(isAddress);
 }

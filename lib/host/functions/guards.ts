@@ -4,11 +4,11 @@
  * @module
  */
 import { RefusedError } from "../../errors/mod.ts";
+import { sysfsDirectory } from "../../vfio/bus.ts";
 import { attachedDevices } from "./attached_devices.ts";
 import type { FunctionAttributes } from "../sysfs/attributes.ts";
 import { isVfioDriver } from "../changes/driver_binding.ts";
 import type { HostUsage } from "./host_usage.ts";
-import { PCI_DEVICES } from "../sysfs/sysfs.ts";
 
 /** Another function of an IOMMU group that keeps userspace from using the group. */
 export interface GroupBlocker {
@@ -63,7 +63,7 @@ export class Guards {
 
   /** Functions of the same IOMMU group whose drivers keep userspace out of it. */
   groupBlockers(address: string): GroupBlocker[] {
-    const group = this.#attributes.linkName(`${PCI_DEVICES}/${address}/iommu_group`);
+    const group = this.#attributes.linkName(`${sysfsDirectory(address)}/iommu_group`);
     if (group === undefined) return [];
     return this.#attributes.optionalList(`/sys/kernel/iommu_groups/${group}/devices`).flatMap((member) => {
       const driver = this.#attributes.driver(member);
@@ -77,7 +77,7 @@ export class Guards {
   refuseIfGroupShared(address: string): void {
     const blockers = this.groupBlockers(address);
     if (blockers.length === 0) return;
-    const group = this.#attributes.linkName(`${PCI_DEVICES}/${address}/iommu_group`);
+    const group = this.#attributes.linkName(`${sysfsDirectory(address)}/iommu_group`);
     const members = blockers.map((one) => `${one.address} is bound to ${one.driver}`).join(", ");
     const uses = blockers.flatMap((one) => one.uses);
     const warning = uses.length === 0 ? "" : ` (careful: ${uses.join("; ")})`;

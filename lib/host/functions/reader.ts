@@ -3,14 +3,14 @@
  *
  * @module
  */
-import { NotFoundError } from "../../errors/mod.ts";
+import { NotFoundError, UnsupportedError } from "../../errors/mod.ts";
 import { PciAddress } from "../../pci/address.ts";
+import { busOf, parseAddress, PCI, sysfsDirectory } from "../../vfio/bus.ts";
 import { type AttachedDevices, attachedDevices, attachedTo } from "./attached_devices.ts";
 import { baseName, type FunctionAttributes } from "../sysfs/attributes.ts";
 import type { FunctionInfo } from "../host.ts";
 import type { FunctionLocks } from "./lock.ts";
 import type { NameSource } from "./names.ts";
-import { PCI_DEVICES } from "../sysfs/sysfs.ts";
 
 /** Number of base address registers and the ROM, the first lines of `resource`. */
 const RESOURCES = 7;
@@ -35,9 +35,9 @@ export class FunctionReader {
    * @throws UsageError when it is no address, NotFoundError when no function has it.
    */
   locate(text: string): string {
-    const address = PciAddress.parse(text).toString();
+    const address = parseAddress(text);
     if (!this.#attributes.exists(address)) {
-      throw new NotFoundError(`there is no PCI function ${address}`, {
+      throw new NotFoundError(`there is no ${busOf(address).kind} ${address}`, {
         hint: "ringside list shows the functions of this host",
       });
     }
@@ -47,7 +47,7 @@ export class FunctionReader {
   /** All functions, by address. */
   list(): FunctionInfo[] {
     const attached = attachedDevices(this.#attributes);
-    return this.#attributes.optionalList(PCI_DEVICES)
+    return this.#attributes.optionalList(PCI.devices)
       .map((name) => PciAddress.tryParse(name))
       .filter((address) => address !== undefined)
       .sort(PciAddress.compare)
@@ -63,8 +63,9 @@ export class FunctionReader {
       });
   }
 
-  /** One function, by full address. @throws SyscallError */
+  /** One function, by full address. @throws UnsupportedError when it is no PCI function, SyscallError */
   describe(address: string): FunctionInfo {
+    requirePci(address, "vendor and device ID");
     return this.#read(address, attachedTo(this.#attributes, address));
   }
 
@@ -74,7 +75,7 @@ export class FunctionReader {
     const classCode = this.#number(address, "class");
     const driver = this.#attributes.driver(address);
     const driverOverride = this.#attributes.driverOverride(address);
-    const group = this.#attributes.linkName(`${PCI_DEVICES}/${address}/iommu_group`);
+    const group = this.#attributes.linkName(`${sysfsDirectory(address)}/iommu_group`);
     const physicalFunction = this.#attributes.physicalFunction(address);
     const vfioCdev = this.#vfioCdev(address);
     const heldBy = this.#locks.holder(address);
@@ -92,7 +93,7 @@ export class FunctionReader {
       ...(driverOverride === "" ? {} : { driverOverride }),
       ...(group === undefined ? {} : { iommuGroup: Number(group) }),
       groupMembers: group === undefined ? [] : this.#groupMembers(group, address),
-      numaNode: Number(this.#attributes.optional(`${PCI_DEVICES}/${address}/numa_node`) ?? "-1"),
+      numaNode: Number(this.#attributes.optional(`${sysfsDirectory(address)}/numa_node`) ?? "-1"),
       ...(sriov === undefined ? {} : { sriov }),
       ...(physicalFunction === undefined ? {} : { physicalFunction }),
       netInterfaces: attached.netInterfaces,
@@ -103,7 +104,7 @@ export class FunctionReader {
   }
 
   #number(address: string, attribute: string): number {
-    return Number(this.#attributes.optional(`${PCI_DEVICES}/${address}/${attribute}`) ?? "0");
+    return Number(this.#attributes.optional(`${sysfsDirectory(address)}/${attribute}`) ?? "0");
   }
 
   #sriov(address: string): FunctionInfo["sriov"] {
@@ -124,22 +125,24 @@ export class FunctionReader {
 
   /** The kernel names a cdev in sysfs even where it was built without cdevs, so only a device node counts. */
   #vfioCdev(address: string): string | undefined {
-    return this.#attributes.optionalList(`${PCI_DEVICES}/${address}/vfio-dev`)
+    return this.#attributes.optionalList(`${sysfsDirectory(address)}/vfio-dev`)
       .map(baseName)
       .find((name) => this.#attributes.sysfs.exists(`/dev/vfio/devices/${name}`));
   }
 
-  /** Bytes of configuration space that this user may see. @throws SyscallError */
+  /** Bytes of configuration space that this user may see. @throws UnsupportedError when it is no PCI function, SyscallError */
   readConfig(address: string): Uint8Array<ArrayBuffer> {
-    return this.#attributes.sysfs.readBytes(`${PCI_DEVICES}/${address}/config`);
+    requirePci(address, "configuration space");
+    return this.#attributes.sysfs.readBytes(`${sysfsDirectory(address)}/config`);
   }
 
   /**
    * Sizes of BAR 0–5 and ROM in bytes, from `resource`: a line each with first and last address and flags, all zero for none.
-   * @throws SyscallError
+   * @throws UnsupportedError when it is no PCI function, SyscallError
    */
   barSizes(address: string): number[] {
-    const lines = this.#attributes.sysfs.readText(`${PCI_DEVICES}/${address}/resource`).split("\n");
+    requirePci(address, "base address registers");
+    const lines = this.#attributes.sysfs.readText(`${sysfsDirectory(address)}/resource`).split("\n");
     return Array.from({ length: RESOURCES }, (_, index) => {
       const [first, last] = (lines[index] ?? "").trim().split(/\s+/);
       if (first === undefined || last === undefined || !/^0x[0-9a-f]+$/i.test(first)) return 0;
@@ -147,4 +150,10 @@ export class FunctionReader {
       return BigInt(last) === 0n || size < 0n ? 0 : Number(size);
     });
   }
+}
+
+/** @throws UnsupportedError saying what a function of another bus has not */
+function requirePci(address: string, what: string): void {
+  const bus = busOf(address);
+  if (bus !== PCI) throw new UnsupportedError(`${address} is a ${bus.kind}, which has no ${what}`);
 }

@@ -9,7 +9,7 @@
  */
 import { processId } from "../../../ffi/mod.ts";
 import { ProtocolError } from "../../errors/mod.ts";
-import { PciAddress } from "../../pci/address.ts";
+import { isAddress } from "../../vfio/bus.ts";
 import type { Attribute, StepHook } from "../sysfs/attributes.ts";
 import type { JournalEntry } from "../host.ts";
 import type { JournalStore } from "./store.ts";
@@ -190,17 +190,17 @@ function parseRecord(line: string): JournalRecord | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   const fields = value as Readonly<Record<string, unknown>>;
   const { before, after, pid, time, attribute, physicalFunction } = fields;
-  if (!isAddress(fields["function"]) || !isAttribute(attribute)) return undefined;
+  if (!isFunction(fields["function"]) || !isAttribute(attribute)) return undefined;
   if (typeof before !== "string" || typeof after !== "string" || typeof time !== "string") return undefined;
   if (typeof pid !== "number" || !Number.isInteger(pid)) return undefined;
   if (!isValueOf(attribute, before)) return undefined;
   const record = { function: fields["function"], attribute, before, after, pid, time };
   if (physicalFunction === undefined) return record;
-  return isAddress(physicalFunction) ? { ...record, physicalFunction } : undefined;
+  return isFunction(physicalFunction) ? { ...record, physicalFunction } : undefined;
 }
 
-function isAddress(value: unknown): value is string {
-  return typeof value === "string" && PciAddress.tryParse(value)?.toString() === value;
+function isFunction(value: unknown): value is string {
+  return typeof value === "string" && isAddress(value);
 }
 
 function isAttribute(value: unknown): value is Attribute {

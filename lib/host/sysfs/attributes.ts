@@ -6,8 +6,9 @@
 import { isErrno, sleepBlocking } from "../../../ffi/mod.ts";
 import { typedErrors } from "../../errors/doors.ts";
 import { TimeoutError } from "../../errors/mod.ts";
+import { busOf, sysfsDirectory } from "../../vfio/bus.ts";
 import type { JournalEntry } from "../host.ts";
-import { PCI_DEVICES, PCI_DRIVERS, type Sysfs } from "./sysfs.ts";
+import type { Sysfs } from "./sysfs.ts";
 
 /** An attribute that the journal records. */
 export type Attribute = JournalEntry["attribute"];
@@ -44,12 +45,12 @@ export class FunctionAttributes {
 
   /** Whether the bus has the function. `address` is a full address. */
   exists(address: string): boolean {
-    return this.sysfs.exists(`${PCI_DEVICES}/${address}`);
+    return this.sysfs.exists(sysfsDirectory(address));
   }
 
-  /** Whether a driver of this name is registered on the PCI bus. */
-  driverExists(driver: string): boolean {
-    return this.sysfs.exists(`${PCI_DRIVERS}/${driver}`);
+  /** Whether a driver of this name is registered on a function's bus. */
+  driverExists(address: string, driver: string): boolean {
+    return this.sysfs.exists(`${busOf(address).drivers}/${driver}`);
   }
 
   /** Current value; undefined when the function has no such attribute. */
@@ -60,30 +61,30 @@ export class FunctionAttributes {
       case "driver_override":
         return this.driverOverride(address);
       default:
-        return this.optional(`${PCI_DEVICES}/${address}/${attribute}`);
+        return this.optional(`${sysfsDirectory(address)}/${attribute}`);
     }
   }
 
   /** Driver that the function is bound to. */
   driver(address: string): string {
-    return this.linkName(`${PCI_DEVICES}/${address}/driver`) ?? "";
+    return this.linkName(`${sysfsDirectory(address)}/driver`) ?? "";
   }
 
   /** Driver that alone may bind the function. */
   driverOverride(address: string): string {
-    const text = this.optional(`${PCI_DEVICES}/${address}/driver_override`) ?? "";
+    const text = this.optional(`${sysfsDirectory(address)}/driver_override`) ?? "";
     // What the kernel's printf makes of a pointer that is not set.
     return text === "(null)" ? "" : text;
   }
 
   /** NumVFs; 0 on a function without SR-IOV. */
   numVfs(address: string): number {
-    return Number(this.optional(`${PCI_DEVICES}/${address}/sriov_numvfs`) ?? "0");
+    return Number(this.optional(`${sysfsDirectory(address)}/sriov_numvfs`) ?? "0");
   }
 
   /** TotalVFs; undefined on a function that is not a PF. */
   totalVfs(address: string): number | undefined {
-    const text = this.optional(`${PCI_DEVICES}/${address}/sriov_totalvfs`);
+    const text = this.optional(`${sysfsDirectory(address)}/sriov_totalvfs`);
     return text === undefined ? undefined : Number(text);
   }
 
@@ -92,7 +93,7 @@ export class FunctionAttributes {
     const found: string[] = [];
     const count = this.numVfs(address);
     if (count === 0) return found;
-    const links = this.optionalLinks(`${PCI_DEVICES}/${address}`);
+    const links = this.optionalLinks(sysfsDirectory(address));
     for (let i = 0; i < count; i++) {
       const target = links.get(`virtfn${i}`);
       if (target !== undefined) found.push(baseName(target));
@@ -102,7 +103,7 @@ export class FunctionAttributes {
 
   /** PF of a VF; undefined on any other function. */
   physicalFunction(address: string): string | undefined {
-    return this.linkName(`${PCI_DEVICES}/${address}/physfn`);
+    return this.linkName(`${sysfsDirectory(address)}/physfn`);
   }
 
   /** Text of an attribute that need not be there. */
@@ -153,30 +154,30 @@ export class FunctionAttributes {
 
   /** Takes the function from its driver. */
   unbind(address: string, driver: string): void {
-    this.#write(`${PCI_DRIVERS}/${driver}/unbind`, address, `unbind ${address} from ${driver}`);
+    this.#write(`${busOf(address).drivers}/${driver}/unbind`, address, `unbind ${address} from ${driver}`);
   }
 
   /** Lets the kernel look for a driver, as it does for a new function. */
   probe(address: string): void {
-    this.#write("/sys/bus/pci/drivers_probe", address, `probe ${address}`);
+    this.#write(busOf(address).probe, address, `probe ${address}`);
   }
 
   /** Names the one driver that may bind the function; empty for any. */
   setDriverOverride(address: string, driver: string): void {
     // A write of no bytes would not reach the kernel; an empty line clears the value.
     const text = driver === "" ? "\n" : driver;
-    this.#write(`${PCI_DEVICES}/${address}/driver_override`, text, `driver_override ${address} ${driver}`);
+    this.#write(`${sysfsDirectory(address)}/driver_override`, text, `driver_override ${address} ${driver}`);
   }
 
   /** Whether the kernel binds new VFs without a `driver_override`: `0` or `1`. */
   setAutoprobe(address: string, value: string): void {
-    const path = `${PCI_DEVICES}/${address}/sriov_drivers_autoprobe`;
+    const path = `${sysfsDirectory(address)}/sriov_drivers_autoprobe`;
     this.#write(path, value, `sriov_drivers_autoprobe ${address} ${value}`);
   }
 
   /** Enables VFs (from none) or removes all (0). */
   setNumVfs(address: string, count: number): void {
-    this.#write(`${PCI_DEVICES}/${address}/sriov_numvfs`, `${count}`, `sriov_numvfs ${address} ${count}`);
+    this.#write(`${sysfsDirectory(address)}/sriov_numvfs`, `${count}`, `sriov_numvfs ${address} ${count}`);
   }
 
   /**
@@ -187,7 +188,7 @@ export class FunctionAttributes {
   awaitVfs(address: string, count: number): string[] {
     for (let waitedMs = 0;; waitedMs += VF_POLL_MS) {
       const vfs = this.vfs(address);
-      const there = new Set(this.sysfs.list(PCI_DEVICES));
+      const there = new Set(this.sysfs.list(busOf(address).devices));
       if (vfs.length === count && vfs.every((vf) => there.has(vf))) return vfs;
       if (waitedMs >= VF_WAIT_MS) {
         throw new TimeoutError(`${address}: only ${vfs.length} of ${count} VFs appeared in sysfs`, {

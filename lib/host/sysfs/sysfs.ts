@@ -1,5 +1,5 @@
 /**
- * The PCI part of sysfs as a seam: the kernel's own tree, or the one that an emulated host serves.
+ * Sysfs as a seam: the kernel's own tree, or the one that an emulated host serves.
  *
  * Host logic (listing, binding, journal, guards, VF count) is written once, over this interface; so what is tried on the
  * emulated host is what runs on a real one.
@@ -27,8 +27,3 @@ export interface Sysfs extends Disposable {
   /** Whether the path leads somewhere, links followed. */
   exists(path: string): boolean;
 }
-
-/** Where PCI functions are listed. */
-export const PCI_DEVICES = "/sys/bus/pci/devices";
-/** Where PCI drivers are listed. */
-export const PCI_DRIVERS = "/sys/bus/pci/drivers";

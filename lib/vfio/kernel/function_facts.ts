@@ -6,9 +6,8 @@
 import { isErrno } from "../../../ffi/mod.ts";
 import { NotFoundError, UsageError } from "../../errors/mod.ts";
 import { PciAddress } from "../../pci/address.ts";
+import { sysfsDirectory } from "../bus.ts";
 import type { KernelCalls } from "./kernel_calls.ts";
-
-const DEVICES = "/sys/bus/pci/devices";
 
 /** Facts about one function. */
 export interface FunctionFacts {
@@ -31,7 +30,7 @@ export interface FunctionFacts {
 /** Reads the facts. @throws NotFoundError, UsageError when the text is no address, SyscallError */
 export function readFunctionFacts(kernel: KernelCalls, text: string): FunctionFacts {
   const address = PciAddress.parse(text).toString();
-  const directory = `${DEVICES}/${address}`;
+  const directory = sysfsDirectory(address);
   if (!kernel.exists(directory)) {
     throw new NotFoundError(`there is no PCI function ${address}`, {
       hint: "lspci -D lists those that there are",
@@ -55,7 +54,7 @@ export function readFunctionFacts(kernel: KernelCalls, text: string): FunctionFa
 
 /** A function of an IOMMU group, and its driver. */
 export interface GroupMember {
-  /** Full PCI address. */
+  /** Full address, of whatever bus. */
   readonly address: string;
   /** Driver that it is bound to. */
   readonly driver?: string;
@@ -64,7 +63,7 @@ export interface GroupMember {
 /** The functions of an IOMMU group. @throws SyscallError */
 export function readGroupMembers(kernel: KernelCalls, group: number): GroupMember[] {
   return entries(kernel, `/sys/kernel/iommu_groups/${group}/devices`).map((address) => {
-    const driver = linkName(kernel, `${DEVICES}/${address}/driver`);
+    const driver = linkName(kernel, `${sysfsDirectory(address)}/driver`);
     return driver === undefined ? { address } : { address, driver };
   });
 }

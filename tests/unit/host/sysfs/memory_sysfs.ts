@@ -6,11 +6,12 @@ import { errnoNumber, SyscallError } from "../../../../ffi/mod.ts";
 import type { Sysfs } from "../../../../lib/host/sysfs/sysfs.ts";
 import { PciAddress } from "../../../../lib/pci/address.ts";
 
-const DEVICES = "/sys/bus/pci/devices";
-const DRIVERS = "/sys/bus/pci/drivers";
+type BusName = "pci" | "platform";
 
 export interface FakeDriver {
   readonly name: string;
+  /** Default PCI. */
+  readonly bus?: "platform";
   /** Device ids that it matches without an override. */
   readonly ids?: readonly number[];
   /** Lets the VF count be set. */
@@ -34,6 +35,8 @@ export interface FakeSriov {
 
 export interface FakeFunction {
   readonly address: string;
+  /** Default PCI. */
+  readonly bus?: "platform";
   readonly device: number;
   readonly vendor?: number;
   readonly classCode?: number;
@@ -195,10 +198,10 @@ export class MemorySysfs implements Sysfs {
     this.writes.push(`${path} ${text.trim()}`);
     this.#tree = undefined;
     const value = text.replace(/\n$/, "");
-    if (path === "/sys/bus/pci/drivers_probe") return this.#probe(this.#live(value, path));
-    const driver = /^\/sys\/bus\/pci\/drivers\/([^/]+)\/unbind$/.exec(path)?.[1];
+    if (/^\/sys\/bus\/\w+\/drivers_probe$/.test(path)) return this.#probe(this.#live(value, path));
+    const driver = /^\/sys\/bus\/\w+\/drivers\/([^/]+)\/unbind$/.exec(path)?.[1];
     if (driver !== undefined) return this.#unbind(this.#live(value, path), driver, path);
-    const [, address = "", attribute] = /^\/sys\/bus\/pci\/devices\/([^/]+)\/(\w+)$/.exec(path) ?? [];
+    const [, address = "", attribute] = /^\/sys\/bus\/\w+\/devices\/([^/]+)\/(\w+)$/.exec(path) ?? [];
     const live = this.#live(address, path);
     switch (attribute) {
       case "driver_override":
@@ -240,6 +243,7 @@ export class MemorySysfs implements Sysfs {
       const matches = live.override === ""
         ? (driver.ids ?? []).includes(live.spec.device)
         : driver.name === live.override;
+      if (driver.bus !== live.spec.bus) continue;
       if (!matches || !(driver.takes?.(live.spec.address) ?? true)) continue;
       // vfio-pci: "Cannot bind to PF with SRIOV enabled", and it needs a group.
       if (driver.name === "vfio-pci" && (live.vfs.length > 0 || live.spec.group === null)) {
@@ -337,22 +341,25 @@ export class MemorySysfs implements Sysfs {
       }
       tree.set(path, node);
     };
-    put(DEVICES, "directory");
+    put("/sys/bus/pci/devices", "directory");
     put("/sys/class/net", "directory");
     put("/sys/class/block", "directory");
-    put("/sys/bus/pci/drivers_probe", { text: "" });
-    for (const name of this.#drivers.keys()) put(`${DRIVERS}/${name}/unbind`, { text: "" });
+    for (const bus of ["pci", "platform"]) put(`/sys/bus/${bus}/drivers_probe`, { text: "" });
+    for (const { name, bus = "pci" } of this.#drivers.values()) {
+      put(`/sys/bus/${bus}/drivers/${name}/unbind`, { text: "" });
+    }
     for (const live of this.#functions.values()) this.#putFunction(live, put);
     for (const [path, text] of this.extra) put(path, { text });
     for (const [path, link] of this.extraLinks) put(path, { link });
     return this.#tree = tree;
   }
 
-  #putFunction(live: Live, put: (path: string, node: Node) => void): void {
-    const { spec } = live;
-    const at = `/sys/devices/pci0000:00/${spec.address}`;
-    put(`${DEVICES}/${spec.address}`, { link: `../../../devices/pci0000:00/${spec.address}` });
-    const text = (name: string, value: string): void => put(`${at}/${name}`, { text: `${value}\n` });
+  #putPci(
+    spec: FakeFunction,
+    at: string,
+    text: (name: string, value: string) => void,
+    put: (path: string, node: Node) => void,
+  ): void {
     text("vendor", `0x${(spec.vendor ?? 0x8086).toString(16).padStart(4, "0")}`);
     text("device", `0x${spec.device.toString(16).padStart(4, "0")}`);
     text("subsystem_vendor", "0x1af4");
@@ -360,23 +367,29 @@ export class MemorySysfs implements Sysfs {
     text("revision", "0x01");
     text("class", `0x${(spec.classCode ?? 0x020000).toString(16).padStart(6, "0")}`);
     text("numa_node", `${spec.numaNode ?? -1}`);
-    text("driver_override", live.override === "" ? "(null)" : live.override);
     text("resource", RESOURCE);
     const config = new Uint8Array(256);
     config[0x0e] = spec.headerType ?? 0;
     put(`${at}/config`, { text: config });
-    const group = spec.group === undefined ? PciAddress.parse(spec.address).routingId : spec.group;
-    if (group !== null) {
+  }
+
+  #putFunction(live: Live, put: (path: string, node: Node) => void): void {
+    const { spec } = live;
+    const bus: BusName = spec.bus ?? "pci";
+    const place = `devices/${bus === "pci" ? "pci0000:00" : "platform"}/${spec.address}`;
+    const at = `/sys/${place}`;
+    put(`/sys/bus/${bus}/devices/${spec.address}`, { link: `../../../${place}` });
+    const text = (name: string, value: string): void => put(`${at}/${name}`, { text: `${value}\n` });
+    text("driver_override", live.override === "" ? "(null)" : live.override);
+    if (bus === "pci") this.#putPci(spec, at, text, put);
+    const group = spec.group ?? (bus === "pci" ? PciAddress.parse(spec.address).routingId : undefined);
+    if (group !== undefined && spec.group !== null) {
       put(`${at}/iommu_group`, { link: `../../../kernel/iommu_groups/${group}` });
-      put(`/sys/kernel/iommu_groups/${group}/devices/${spec.address}`, {
-        link: `../../../../devices/pci0000:00/${spec.address}`,
-      });
+      put(`/sys/kernel/iommu_groups/${group}/devices/${spec.address}`, { link: `../../../../${place}` });
     }
     if (live.driver !== "") {
-      put(`${at}/driver`, { link: `../../../bus/pci/drivers/${live.driver}` });
-      put(`${DRIVERS}/${live.driver}/${spec.address}`, {
-        link: `../../../../devices/pci0000:00/${spec.address}`,
-      });
+      put(`${at}/driver`, { link: `../../../bus/${bus}/drivers/${live.driver}` });
+      put(`/sys/bus/${bus}/drivers/${live.driver}/${spec.address}`, { link: `../../../../${place}` });
     }
     if (live.pf !== undefined) put(`${at}/physfn`, { link: `../${live.pf}` });
     if (spec.sriov !== undefined) {
@@ -386,7 +399,7 @@ export class MemorySysfs implements Sysfs {
       live.vfs.forEach((vf, i) => put(`${at}/virtfn${i}`, { link: `../${vf}` }));
     }
     if (this.#drivers.get(live.driver)?.isHostDriver !== true) return;
-    const below = `../../devices/pci0000:00/${spec.address}`;
+    const below = `../../${place}`;
     if (spec.net !== undefined) {
       put(`${at}/virtio0/net/${spec.net}/mtu`, { text: "1500\n" });
       put(`/sys/class/net/${spec.net}`, { link: `${below}/virtio0/net/${spec.net}` });

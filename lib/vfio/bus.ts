@@ -1,0 +1,62 @@
+/**
+ * Buses whose functions VFIO hands out: how a function is named on each, and where sysfs has it.
+ *
+ * @module
+ */
+import { PciAddress } from "../pci/address.ts";
+
+/** A bus. */
+export interface Bus {
+  /** What a function of it is called. */
+  readonly kind: string;
+  /** Directory of its functions. */
+  readonly devices: string;
+  /** Directory of its drivers. */
+  readonly drivers: string;
+  /** Attribute that lets the kernel look for a function's driver. */
+  readonly probe: string;
+  /** Driver that hands its functions to userspace. */
+  readonly vfioDriver: string;
+}
+
+/** PCI: `0000:01:00.0`. */
+export const PCI: Bus = busAt("pci", "PCI function", "vfio-pci");
+/** Devices that firmware describes: `a003e00.virtio_mmio` (unit address and name, from a device tree), `LNRO0005:00` (ACPI). */
+export const PLATFORM: Bus = busAt("platform", "platform device", "vfio-platform");
+
+const PCI_NAME = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
+const PLATFORM_NAME = /^([0-9a-f]+\.[a-zA-Z][\w,+-]*|[A-Z]{3,4}[0-9A-F]{4}:[0-9a-f]{2})$/;
+
+function busAt(name: string, kind: string, vfioDriver: string): Bus {
+  const directory = `/sys/bus/${name}`;
+  return {
+    kind,
+    devices: `${directory}/devices`,
+    drivers: `${directory}/drivers`,
+    probe: `${directory}/drivers_probe`,
+    vfioDriver,
+  };
+}
+
+/**
+ * The full address of a function, of whatever bus, as people write it.
+ * @throws UsageError when it is none
+ */
+export function parseAddress(text: string): string {
+  return PLATFORM_NAME.test(text) ? text : PciAddress.parse(text).toString();
+}
+
+/** Whether a text is a function's full address. */
+export function isAddress(text: string): boolean {
+  return PLATFORM_NAME.test(text) || PciAddress.tryParse(text)?.toString() === text;
+}
+
+/** The bus that a function is on, by its full address. */
+export function busOf(address: string): Bus {
+  return PCI_NAME.test(address) ? PCI : PLATFORM;
+}
+
+/** Directory of a function in sysfs. */
+export function sysfsDirectory(address: string): string {
+  return `${busOf(address).devices}/${address}`;
+}
