@@ -116,23 +116,6 @@ export const userDeviceInfo = new Struct("vfio_user_device_info", 16, {
   numIrqs: u32(12),
 });
 
-/** `struct vfio_irq_info`. */
-export const userIrqInfo = new Struct("vfio_irq_info", 16, {
-  argsz: u32(0),
-  flags: u32(4),
-  index: u32(8),
-  count: u32(12),
-});
-
-/** `struct vfio_irq_set`; with DATA_BOOL one byte a vector follows, eventfds come beside the message. */
-export const userIrqSet = new Struct("vfio_irq_set", 20, {
-  argsz: u32(0),
-  flags: u32(4),
-  index: u32(8),
-  start: u32(12),
-  count: u32(16),
-});
-
 /** `struct vfio_user_region_access`; data follows in a write and in the reply to a read. */
 export const regionAccess = new Struct("vfio_user_region_access", 16, {
   offset: u64(0),
@@ -206,9 +189,6 @@ export const mapArea = new Struct("ringside_map_area", 40, {
 
 /** `ringside_map_area.flags`. In the request: the client will map it writable. In the reply: the file is open for that. */
 export const MAP_AREA_FLAG = { write: 1 } as const;
-
-/** DEVICE_FEATURE: `struct vfio_device_feature`; data follows. */
-export const deviceFeature = new Struct("vfio_user_device_feature", 8, { argsz: u32(0), flags: u32(4) });
 
 /** DEVICE_FEATURE MIG_DEVICE_STATE (2): `struct vfio_user_device_feature_mig_state`. */
 export const migrationState = new Struct("vfio_user_device_feature_mig_state", 8, {

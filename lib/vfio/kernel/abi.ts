@@ -37,8 +37,6 @@ export const GROUP_IOCTL = {
   getStatus: request("GROUP_GET_STATUS", 3),
   /** Pointer to the container's descriptor, an s32. */
   setContainer: request("GROUP_SET_CONTAINER", 4),
-  /** No argument. */
-  unsetContainer: request("GROUP_UNSET_CONTAINER", 5),
   /** C string: the function's address, with `vf_token=` for an SR-IOV function; returns a descriptor. */
   getDeviceFd: request("GROUP_GET_DEVICE_FD", 6),
 } as const;
@@ -59,35 +57,23 @@ export const DEVICE_IOCTL = {
   getPciHotResetInfo: request("DEVICE_GET_PCI_HOT_RESET_INFO", 12),
   /** `vfio_pci_hot_reset` and its array. */
   pciHotReset: request("DEVICE_PCI_HOT_RESET", 13),
-  /** `vfio_device_ioeventfd`. */
-  ioeventfd: request("DEVICE_IOEVENTFD", 16),
   /** `vfio_device_feature` and its data. */
   feature: request("DEVICE_FEATURE", 17),
   /** `vfio_device_bind_iommufd`; on a character device only. */
   bindIommufd: request("DEVICE_BIND_IOMMUFD", 18),
   /** `vfio_device_attach_iommufd_pt`; on a character device only. */
   attachIommufdPt: request("DEVICE_ATTACH_IOMMUFD_PT", 19),
-  /** `vfio_device_detach_iommufd_pt`; on a character device only. */
-  detachIommufdPt: request("DEVICE_DETACH_IOMMUFD_PT", 20),
 } as const;
 
 /** What CHECK_EXTENSION and SET_IOMMU take. */
-export const EXTENSION = {
-  type1: 1,
-  type1v2: 3,
-  dmaCacheCoherent: 4,
-  type1Nesting: 6,
-  noIommu: 8,
-  unmapAll: 9,
-  updateVaddr: 10,
-} as const;
+export const EXTENSION = { type1v2: 3, noIommu: 8 } as const;
 
 /** `vfio_group_status.flags`. */
 export const GROUP_FLAG = { viable: 1, containerSet: 2 } as const;
 /** `vfio_iommu_type1_info.flags`. */
 export const IOMMU_INFO_FLAG = { pageSizes: 1, caps: 2 } as const;
 /** Capability ids in the answer to IOMMU_GET_INFO. */
-export const IOMMU_CAP = { iovaRange: 1, migration: 2, dmaAvailable: 3 } as const;
+export const IOMMU_CAP = { iovaRange: 1 } as const;
 /** Capability ids in the answer to DEVICE_GET_REGION_INFO. */
 export const REGION_CAP = { sparseMmap: 1, type: 2, msixMappable: 3 } as const;
 /** `vfio_iommu_type1_dma_map.flags`: what the device may do. */
@@ -102,12 +88,6 @@ export const HOT_RESET_DEVICE_ID = { owned: 0, notOwned: 0xffff_ffff } as const;
 export const FEATURE_FLAG = { get: 1 << 16, set: 1 << 17, probe: 1 << 18 } as const;
 /** `vfio_device_bind_iommufd.flags`. */
 export const BIND_FLAG = { token: 1 } as const;
-/** `vfio_device_ioeventfd.flags`: the width of the write that is replaced. */
-export const IOEVENTFD_FLAG = { bits8: 1, bits16: 2, bits32: 4, bits64: 8 } as const;
-
-/** `struct vfio_info_cap_header`; `next` counts from the start of the info buffer, 0 ends the chain. */
-export const capHeader = new Struct("vfio_info_cap_header", 8, { id: u16(0), version: u16(2), next: u32(4) });
-
 /** `struct vfio_group_status`. */
 export const groupStatus = new Struct("vfio_group_status", 8, { argsz: u32(0), flags: u32(4) });
 
@@ -163,7 +143,9 @@ export const irqInfo = new Struct("vfio_irq_info", 16, {
   count: u32(12),
 });
 
-/** `struct vfio_irq_set`; data follows: nothing, one u8 a vector, or one s32 descriptor a vector. */
+/**
+ * `struct vfio_irq_set`; data follows: nothing, one u8 a vector, or one s32 descriptor a vector (beside the message over vfio-user).
+ */
 export const irqSet = new Struct("vfio_irq_set", 20, {
   argsz: u32(0),
   flags: u32(4),
@@ -190,16 +172,6 @@ export const hotResetInfo = new Struct("vfio_pci_hot_reset_info", 12, {
 /** `struct vfio_pci_hot_reset`; `count` group descriptors (s32) follow, none on the character device path. */
 export const hotReset = new Struct("vfio_pci_hot_reset", 12, { argsz: u32(0), flags: u32(4), count: u32(8) });
 
-/** `struct vfio_device_ioeventfd`. */
-export const deviceIoeventfd = new Struct("vfio_device_ioeventfd", 32, {
-  argsz: u32(0),
-  flags: u32(4),
-  offset: u64(8),
-  data: u64(16),
-  fd: s32(24),
-  reserved: u32(28),
-});
-
 /** `struct vfio_device_feature`; the feature's data follows. */
 export const deviceFeature = new Struct("vfio_device_feature", 8, { argsz: u32(0), flags: u32(4) });
 
@@ -219,12 +191,6 @@ export const attachIommufdPt = new Struct("vfio_device_attach_iommufd_pt", 12, {
   argsz: u32(0),
   flags: u32(4),
   ptId: u32(8),
-});
-
-/** `struct vfio_device_detach_iommufd_pt` without `pasid`, as every kernel takes it (12 bytes with it). */
-export const detachIommufdPt = new Struct("vfio_device_detach_iommufd_pt", 8, {
-  argsz: u32(0),
-  flags: u32(4),
 });
 
 /** `struct vfio_iommu_type1_info`; capabilities follow. */
@@ -247,24 +213,6 @@ export const iovaRangeCap = new Struct("vfio_iommu_type1_info_cap_iova_range", 1
 
 /** `struct vfio_iova_range`, both ends included. */
 export const iovaRange = new Struct("vfio_iova_range", 16, { start: u64(0), end: u64(8) });
-
-/** `struct vfio_iommu_type1_info_cap_migration`. */
-export const migrationCap = new Struct("vfio_iommu_type1_info_cap_migration", 32, {
-  id: u16(0),
-  version: u16(2),
-  next: u32(4),
-  flags: u32(8),
-  pgsizeBitmap: u64(16),
-  maxDirtyBitmapSize: u64(24),
-});
-
-/** `struct vfio_iommu_type1_info_dma_avail`. */
-export const dmaAvailableCap = new Struct("vfio_iommu_type1_info_dma_avail", 12, {
-  id: u16(0),
-  version: u16(2),
-  next: u32(4),
-  avail: u32(8),
-});
 
 /** `struct vfio_iommu_type1_dma_map`. */
 export const dmaMap = new Struct("vfio_iommu_type1_dma_map", 32, {

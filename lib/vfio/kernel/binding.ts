@@ -3,12 +3,27 @@
  *
  * @module
  */
-import type { OwnedFd } from "../../../ffi/mod.ts";
+import { OwnedFd } from "../../../ffi/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
-import { CharacterDevice } from "./cdev.ts";
-import { type GroupContext, GroupRegistry } from "./group.ts";
-import { type AddressSpace, AddressSpaceRegistry } from "./iommufd.ts";
-import type { KernelCalls } from "./kernel_calls.ts";
+import {
+  attachIommufdPt,
+  BIND_FLAG,
+  BIND_IOMMUFD_ORIGINAL_BYTES,
+  bindIommufd,
+  DEVICE_IOCTL,
+  GROUP_IOCTL,
+} from "./abi.ts";
+import { explaining, NODE_HINTS } from "./explain.ts";
+import { type Group, openGroup } from "./group.ts";
+import { AddressSpace } from "./iommufd.ts";
+import { ioctlStruct, type KernelCalls } from "./kernel_calls.ts";
+import { Shared } from "./shared.ts";
+
+/** Where the kernel makes the nodes of functions' own character devices, `vfioN`. */
+export const CDEV_NODES = "/dev/vfio/devices";
+
+const groups = new Shared<Group>();
+const spaces = new Shared<AddressSpace>();
 
 /** What differs between the two kernel paths, after opening. */
 export interface IommuBinding {
@@ -26,7 +41,7 @@ export interface IommuBinding {
 
 /**
  * Opens a function by its group.
- * @param deviceName address, with the VF token behind it when one is sent. @throws as `GroupContext.open`
+ * @param deviceName address, with ` vf_token=<uuid>` behind it when one is sent. @throws SyscallError, and as `openGroup`
  */
 export function bindByGroup(
   kernel: KernelCalls,
@@ -35,40 +50,25 @@ export function bindByGroup(
   address: string,
   noIommu: boolean,
 ): IommuBinding {
-  const registry = GroupRegistry.of(kernel);
-  const context = registry.acquire(kernel, group, noIommu);
+  const context = groups.acquire(kernel, group, () => openGroup(kernel, group, noIommu));
   try {
-    return new GroupBinding(registry, context, context.openFunction(kernel, deviceName, address));
+    const argument = new TextEncoder().encode(`${deviceName}\0`) as Uint8Array<ArrayBuffer>;
+    const number = kernel.ioctlBuffer(context.fd, GROUP_IOCTL.getDeviceFd, argument);
+    const fd = new OwnedFd(number, `function ${address}`);
+    return {
+      path: "group",
+      fd,
+      dma: context.dma,
+      groupFd: (other) => groups.find(kernel, other)?.fd.number,
+      close(): void {
+        // The function first: closing it stops its DMA, which must be over before its memory is unmapped.
+        fd.close();
+        groups.release(kernel, group);
+      },
+    };
   } catch (error) {
-    registry.release(context);
+    groups.release(kernel, group);
     throw error;
-  }
-}
-
-class GroupBinding implements IommuBinding {
-  readonly path = "group";
-  readonly fd: OwnedFd;
-  readonly #registry: GroupRegistry;
-  readonly #context: GroupContext;
-
-  constructor(registry: GroupRegistry, context: GroupContext, fd: OwnedFd) {
-    this.#registry = registry;
-    this.#context = context;
-    this.fd = fd;
-  }
-
-  get dma(): DmaSpace {
-    return this.#context.dma;
-  }
-
-  groupFd(group: number): number | undefined {
-    return this.#registry.find(group)?.fd.number;
-  }
-
-  close(): void {
-    // The function first: closing it stops its DMA, which must be over before its memory is unmapped.
-    this.fd.close();
-    this.#registry.release(this.#context);
   }
 }
 
@@ -82,46 +82,47 @@ export function bindByCdev(
   group: number,
   token: Uint8Array<ArrayBuffer> | undefined,
 ): IommuBinding {
-  const registry = AddressSpaceRegistry.of(kernel);
-  const space = registry.acquire(kernel, group);
-  let device: CharacterDevice | undefined;
+  const space = spaces.acquire(kernel, group, () => new AddressSpace(kernel, group));
+  let opened: OwnedFd | undefined;
   try {
-    device = new CharacterDevice(kernel, cdev);
-    device.bind(space.iommufd, token);
-    device.attach(space.id);
-    return new CdevBinding(registry, space, device, space.dma);
+    const fd = opened = explaining(NODE_HINTS, () => kernel.openNode(`${CDEV_NODES}/${cdev}`));
+    takeForIommufd(kernel, fd, space.iommufd, token);
+    ioctlStruct(kernel, fd, DEVICE_IOCTL.attachIommufdPt, attachIommufdPt, { ptId: space.id });
+    return {
+      path: "cdev",
+      fd,
+      dma: space.dma,
+      groupFd: () => undefined,
+      close(): void {
+        // Closing the function stops its DMA and detaches it; an address space with a function attached cannot be destroyed.
+        fd.close();
+        spaces.release(kernel, group);
+      },
+    };
   } catch (error) {
-    device?.close();
-    registry.release(space);
+    opened?.close();
+    spaces.release(kernel, group);
     throw error;
   }
 }
 
-class CdevBinding implements IommuBinding {
-  readonly path = "cdev";
-  readonly dma: DmaSpace;
-  readonly #registry: AddressSpaceRegistry;
-  readonly #space: AddressSpace;
-  readonly #device: CharacterDevice;
-
-  constructor(registry: AddressSpaceRegistry, space: AddressSpace, device: CharacterDevice, dma: DmaSpace) {
-    this.#registry = registry;
-    this.#space = space;
-    this.#device = device;
-    this.dma = dma;
+/**
+ * BIND: nothing else works on a character device before. It works once; closing the device unbinds and detaches.
+ * @param token the VF token's 16 bytes, in an ArrayBuffer of their own; only for a function that takes one.
+ */
+function takeForIommufd(
+  kernel: KernelCalls,
+  fd: OwnedFd,
+  iommufd: OwnedFd,
+  token: Uint8Array<ArrayBuffer> | undefined,
+): void {
+  if (token !== undefined) {
+    const values = { argsz: bindIommufd.sizeBytes, flags: BIND_FLAG.token, iommufd: iommufd.number };
+    const at = bindIommufd.fields.tokenUuidPtr.offset;
+    kernel.ioctlPointing(fd, DEVICE_IOCTL.bindIommufd, bindIommufd.encode(values), at, token);
+    return;
   }
-
-  get fd(): OwnedFd {
-    return this.#device.fd;
-  }
-
-  groupFd(_group: number): undefined {
-    return undefined;
-  }
-
-  close(): void {
-    // Closing the function stops its DMA and detaches it; an address space with a function attached cannot be destroyed.
-    this.#device.close();
-    this.#registry.release(this.#space);
-  }
+  // Only the first 16 bytes are announced: a kernel from before the token takes no more.
+  const argument = bindIommufd.encode({ argsz: BIND_IOMMUFD_ORIGINAL_BYTES, iommufd: iommufd.number });
+  kernel.ioctlBuffer(fd, DEVICE_IOCTL.bindIommufd, argument);
 }

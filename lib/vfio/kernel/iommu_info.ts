@@ -6,15 +6,7 @@
 import { ProtocolError } from "../../errors/mod.ts";
 import type { IovaRange } from "../../memory/mod.ts";
 import { requireCapabilityBytes, walkCapabilities } from "../capability_chain.ts";
-import {
-  dmaAvailableCap,
-  IOMMU_CAP,
-  IOMMU_INFO_FLAG,
-  iommuInfo,
-  iovaRange,
-  iovaRangeCap,
-  migrationCap,
-} from "./abi.ts";
+import { IOMMU_CAP, IOMMU_INFO_FLAG, iommuInfo, iovaRange, iovaRangeCap } from "./abi.ts";
 
 /** What a Type1 container says of its IOMMU. */
 export interface Type1Info {
@@ -22,10 +14,6 @@ export interface Type1Info {
   readonly pageSizes?: bigint;
   /** Usable IOVAs; undefined when the kernel does not say. */
   readonly iovaRanges?: readonly IovaRange[];
-  /** How many more mappings the container takes. */
-  readonly mappingsLeft?: number;
-  /** Dirty-page tracking: page sizes, and the largest bitmap in bytes. */
-  readonly migration?: { readonly pageSizes: bigint; readonly maxBitmapBytes: bigint };
 }
 
 /**
@@ -46,13 +34,6 @@ export function decodeType1Info(bytes: Uint8Array, what: string): Type1Info {
   for (const { id, offset } of walkCapabilities(bytes, first, iommuInfo.sizeBytes, what)) {
     if (id === IOMMU_CAP.iovaRange) {
       info.iovaRanges = decodeRanges(bytes, offset, what);
-    } else if (id === IOMMU_CAP.dmaAvailable) {
-      requireCapabilityBytes(bytes, offset, dmaAvailableCap.sizeBytes, what);
-      info.mappingsLeft = dmaAvailableCap.decode(bytes, offset).avail;
-    } else if (id === IOMMU_CAP.migration) {
-      requireCapabilityBytes(bytes, offset, migrationCap.sizeBytes, what);
-      const cap = migrationCap.decode(bytes, offset);
-      info.migration = { pageSizes: cap.pgsizeBitmap, maxBitmapBytes: cap.maxDirtyBitmapSize };
     }
   }
   return info;

@@ -7,7 +7,7 @@
  * @module
  */
 import type { IoctlRequest } from "../../../ffi/mod.ts";
-import { Struct, u16, u32, u64 } from "../../wire/mod.ts";
+import { Struct, u32, u64 } from "../../wire/mod.ts";
 
 const request = (name: string, n: number): IoctlRequest => ({
   name: `IOMMU_${name}`,
@@ -20,20 +20,12 @@ export const IOMMUFD_IOCTL = {
   destroy: request("DESTROY", 0),
   /** `iommu_ioas_alloc`. */
   ioasAlloc: request("IOAS_ALLOC", 1),
-  /** `iommu_ioas_allow_iovas`. */
-  ioasAllowIovas: request("IOAS_ALLOW_IOVAS", 2),
-  /** `iommu_ioas_copy`. */
-  ioasCopy: request("IOAS_COPY", 3),
   /** `iommu_ioas_iova_ranges`. */
   ioasIovaRanges: request("IOAS_IOVA_RANGES", 4),
   /** `iommu_ioas_map`. */
   ioasMap: request("IOAS_MAP", 5),
   /** `iommu_ioas_unmap`. */
   ioasUnmap: request("IOAS_UNMAP", 6),
-  /** `iommu_option`. */
-  option: request("OPTION", 7),
-  /** `iommu_vfio_ioas`. */
-  vfioIoas: request("VFIO_IOAS", 8),
 } as const;
 
 /** `iommu_ioas_map.flags`: a fixed IOVA, and what the device may do. */
@@ -47,26 +39,6 @@ export const ioasAlloc = new Struct("iommu_ioas_alloc", 12, {
   size: u32(0),
   flags: u32(4),
   outIoasId: u32(8),
-});
-
-/** `struct iommu_ioas_allow_iovas`. */
-export const ioasAllowIovas = new Struct("iommu_ioas_allow_iovas", 24, {
-  size: u32(0),
-  ioasId: u32(4),
-  numIovas: u32(8),
-  reserved: u32(12),
-  allowedIovas: u64(16),
-});
-
-/** `struct iommu_ioas_copy`. */
-export const ioasCopy = new Struct("iommu_ioas_copy", 40, {
-  size: u32(0),
-  flags: u32(4),
-  dstIoasId: u32(8),
-  srcIoasId: u32(12),
-  length: u64(16),
-  dstIova: u64(24),
-  srcIova: u64(32),
 });
 
 /** `struct iommu_ioas_iova_ranges`; `numIovas` is the array's length going in and the count coming out. */
@@ -99,22 +71,4 @@ export const ioasUnmap = new Struct("iommu_ioas_unmap", 24, {
   ioasId: u32(4),
   iova: u64(8),
   length: u64(16),
-});
-
-/** `struct iommu_option`. */
-export const option = new Struct("iommu_option", 24, {
-  size: u32(0),
-  optionId: u32(4),
-  op: u16(8),
-  reserved: u16(10),
-  objectId: u32(12),
-  val64: u64(16),
-});
-
-/** `struct iommu_vfio_ioas`. */
-export const vfioIoas = new Struct("iommu_vfio_ioas", 12, {
-  size: u32(0),
-  ioasId: u32(4),
-  op: u16(8),
-  reserved: u16(10),
 });

@@ -19,6 +19,7 @@ import {
   readLink,
   readText,
 } from "../../../ffi/mod.ts";
+import type { Fields, Struct, Values } from "../../wire/mod.ts";
 
 /** What this folder asks of the kernel. Failures are `SyscallError`s. */
 export interface KernelCalls {
@@ -47,7 +48,6 @@ export interface KernelCalls {
   /** Reads at an offset. @returns how many bytes were read. */
   pread(fd: OwnedFd, into: Uint8Array<ArrayBuffer>, offset: bigint): number;
   /** Writes at an offset. @returns how many bytes were written. */
-  /** Writes the value. */
   pwrite(fd: OwnedFd, from: Uint8Array<ArrayBuffer>, offset: bigint): number;
   /** Maps a part of a device, shared. */
   map(fd: OwnedFd, sizeBytes: number, offset: bigint, writable: boolean): MappedMemory;
@@ -72,3 +72,17 @@ export const runningKernel: KernelCalls = {
   pwrite,
   map: (fd, sizeBytes, offset, writable) => MappedMemory.map(fd, sizeBytes, { offset, writable }),
 };
+
+/** A request about one structure, whose first field is its size. @returns the structure as the kernel left it @throws SyscallError, ClosedError */
+export function ioctlStruct<F extends Fields>(
+  kernel: KernelCalls,
+  fd: OwnedFd,
+  request: IoctlRequest,
+  struct: Struct<F>,
+  values: Partial<Values<F>> = {},
+): Values<F> {
+  const argument = struct.encode(values);
+  new DataView(argument.buffer).setUint32(0, struct.sizeBytes, true);
+  kernel.ioctlBuffer(fd, request, argument);
+  return struct.decode(argument);
+}

@@ -27,7 +27,7 @@ import { explaining } from "./explain.ts";
 import { performHotReset, queryHotReset } from "./hot_reset.ts";
 import { infoCall } from "./info_call.ts";
 import { IrqControl } from "./irq_control.ts";
-import type { KernelCalls } from "./kernel_calls.ts";
+import { ioctlStruct, type KernelCalls } from "./kernel_calls.ts";
 import { MemoryDecoding } from "./memory_decoding.ts";
 
 const MAX_FEATURE = 0xffff;
@@ -71,9 +71,12 @@ export class KernelDevice implements VfioPciDevice {
     this.name = name;
     this.path = binding.path;
     try {
-      const answer = deviceInfo.encode({ argsz: deviceInfo.sizeBytes });
-      kernel.ioctlBuffer(binding.fd, DEVICE_IOCTL.getInfo, answer);
-      const { flags, numRegions, numIrqs } = deviceInfo.decode(answer);
+      const { flags, numRegions, numIrqs } = ioctlStruct(
+        kernel,
+        binding.fd,
+        DEVICE_IOCTL.getInfo,
+        deviceInfo,
+      );
       if ((flags & DEVICE_FLAG.pci) === 0) {
         throw new UnsupportedError(`${name} is not a PCI function to VFIO (flags ${flags})`);
       }
@@ -110,11 +113,10 @@ export class KernelDevice implements VfioPciDevice {
     const known = this.#irqInfos.get(index);
     if (known !== undefined) return known;
     this.#checkIndex("interrupt index", index, this.info.numIrqs);
-    const argument = irqInfo.encode({ argsz: irqInfo.sizeBytes, index });
     let info: IrqInfo;
     try {
-      this.#kernel.ioctlBuffer(this.#binding.fd, DEVICE_IOCTL.getIrqInfo, argument);
-      const { flags, count } = irqInfo.decode(argument);
+      const { fd } = this.#binding;
+      const { flags, count } = ioctlStruct(this.#kernel, fd, DEVICE_IOCTL.getIrqInfo, irqInfo, { index });
       info = { index, flags, count };
     } catch (error) {
       // The kernel's answer for an index that the function could have and has not (error interrupts of conventional PCI).
@@ -219,9 +221,8 @@ export class KernelDevice implements VfioPciDevice {
       throw new UsageError(`${this.name}: device feature ${feature} is not a 16-bit number`);
     }
     const flags = feature | FEATURE_FLAG.probe | (direction === undefined ? 0 : FEATURE_FLAG[direction]);
-    const argument = deviceFeature.encode({ argsz: deviceFeature.sizeBytes, flags });
     try {
-      this.#kernel.ioctlBuffer(this.#binding.fd, DEVICE_IOCTL.feature, argument);
+      ioctlStruct(this.#kernel, this.#binding.fd, DEVICE_IOCTL.feature, deviceFeature, { flags });
       return true;
     } catch (error) {
       // ENOTTY: no such feature here; EINVAL: not in this direction; ENOTSUP: known, not on this function.

@@ -26,16 +26,8 @@ import { ClientMemory } from "./memory.ts";
 import { negotiate } from "./version.ts";
 import { type FeatureAction, readMigrationData, requestFeature, writeMigrationData } from "./features.ts";
 import { ClientRegions, type RegionWrite } from "./regions.ts";
-import {
-  COMMAND,
-  DMA_MAP_FLAG,
-  dmaMap,
-  dmaUnmap,
-  HEADER_BYTES,
-  LIMIT,
-  userDeviceInfo,
-  userIrqInfo,
-} from "../protocol.ts";
+import { irqInfo } from "../../../vfio/kernel/abi.ts";
+import { COMMAND, DMA_MAP_FLAG, dmaMap, dmaUnmap, HEADER_BYTES, LIMIT, userDeviceInfo } from "../protocol.ts";
 
 /** How to connect. */
 export interface VfioUserOptions {
@@ -208,11 +200,11 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
     if (!Number.isInteger(index) || index < 0 || index >= this.info.numIrqs) {
       throw new UsageError(`${this.name}: interrupt index ${index} of ${this.info.numIrqs}`);
     }
-    const request = { argsz: userIrqInfo.sizeBytes, flags: 0, index, count: 0 };
-    userIrqInfo.encodeInto(channel.out.bytes, HEADER_BYTES, request);
-    channel.request(COMMAND.deviceGetIrqInfo, userIrqInfo.sizeBytes);
-    channel.expectAtLeast(userIrqInfo.sizeBytes);
-    const reply = userIrqInfo.decode(channel.in.payload);
+    const request = { argsz: irqInfo.sizeBytes, flags: 0, index, count: 0 };
+    irqInfo.encodeInto(channel.out.bytes, HEADER_BYTES, request);
+    channel.request(COMMAND.deviceGetIrqInfo, irqInfo.sizeBytes);
+    channel.expectAtLeast(irqInfo.sizeBytes);
+    const reply = irqInfo.decode(channel.in.payload);
     if (reply.index !== index) {
       throw channel.malformed(`reply to DEVICE_GET_IRQ_INFO: index is ${reply.index} instead of ${index}`);
     }

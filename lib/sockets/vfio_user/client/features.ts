@@ -4,9 +4,9 @@
  * @module
  */
 import { UsageError } from "../../../errors/mod.ts";
-import { FEATURE_FLAG } from "../../../vfio/kernel/abi.ts";
+import { deviceFeature, FEATURE_FLAG } from "../../../vfio/kernel/abi.ts";
 import type { ClientChannel } from "./channel.ts";
-import { COMMAND, deviceFeature, HEADER_BYTES, LIMIT, migrationData } from "../protocol.ts";
+import { COMMAND, HEADER_BYTES, LIMIT, migrationData } from "../protocol.ts";
 
 /** What DEVICE_FEATURE does: look whether it could, read, or write. */
 export type FeatureAction = "probe" | "probe-get" | "probe-set" | "get" | "set";

@@ -7,7 +7,8 @@ import { ClosedError, UnsupportedError, UsageError } from "../../../errors/mod.t
 import type { EventFd, OwnedFd } from "../../../../ffi/mod.ts";
 import { IRQ_FLAG, IRQ_SET, type IrqInfo, type IrqRequest } from "../../../vfio/device.ts";
 import type { ClientChannel } from "./channel.ts";
-import { COMMAND, HEADER_BYTES, userIrqSet } from "../protocol.ts";
+import { irqSet } from "../../../vfio/kernel/abi.ts";
+import { COMMAND, HEADER_BYTES } from "../protocol.ts";
 
 const { dataNone, dataBool, dataEventfd, actionMask, actionUnmask, actionTrigger } = IRQ_SET;
 
@@ -33,10 +34,10 @@ export function sendIrqRequest(
     fds?: readonly OwnedFd[],
     which: readonly boolean[] = [],
   ): void => {
-    const argsz = userIrqSet.sizeBytes + which.length;
+    const argsz = irqSet.sizeBytes + which.length;
     channel.out.reserve(argsz);
-    userIrqSet.encodeInto(channel.out.bytes, HEADER_BYTES, { argsz, flags, index, start, count });
-    channel.out.bytes.set(which.map(Number), HEADER_BYTES + userIrqSet.sizeBytes);
+    irqSet.encodeInto(channel.out.bytes, HEADER_BYTES, { argsz, flags, index, start, count });
+    channel.out.bytes.set(which.map(Number), HEADER_BYTES + irqSet.sizeBytes);
     channel.request(COMMAND.deviceSetIrqs, argsz, fds);
   };
   const checkRange = (start: number, count: number): void => {

@@ -6,7 +6,7 @@
 import { PeerGoneError, ProtocolError, TimeoutError } from "../../../errors/mod.ts";
 import { errnoNumber, type OwnedFd, type UnixSocket } from "../../../../ffi/mod.ts";
 import { DEVICE_FLAG, REGION_FLAG } from "../../../vfio/device.ts";
-import { regionInfo } from "../../../vfio/kernel/abi.ts";
+import { deviceFeature, irqInfo, regionInfo } from "../../../vfio/kernel/abi.ts";
 import type { AnswerBudget } from "../../answer_budget.ts";
 import { decodeVersion, encodeVersion } from "../capabilities.ts";
 import { UserMessage, UserMessages } from "../messages.ts";
@@ -14,7 +14,6 @@ import type { DmaTable } from "./dma_table.ts";
 import {
   COMMAND,
   commandName,
-  deviceFeature,
   dmaUnmap,
   HEADER_BYTES,
   LIMIT,
@@ -25,7 +24,6 @@ import {
   regionAccess,
   regionIoFds,
   userDeviceInfo,
-  userIrqInfo,
   writeMulti,
   writeMultiEntry,
 } from "../protocol.ts";
@@ -465,14 +463,14 @@ export class ServerConnection {
   }
 
   #irqInfo(): number {
-    this.#requireBytes(userIrqInfo.sizeBytes);
-    const { argsz, index } = userIrqInfo.decode(this.#in.payload);
-    if (argsz < userIrqInfo.sizeBytes) throw this.#refuse(EINVAL, `argsz ${argsz}`);
+    this.#requireBytes(irqInfo.sizeBytes);
+    const { argsz, index } = irqInfo.decode(this.#in.payload);
+    if (argsz < irqInfo.sizeBytes) throw this.#refuse(EINVAL, `argsz ${argsz}`);
     const { numIrqs } = this.#device.info;
     if (index >= numIrqs) throw this.#refuse(EINVAL, `interrupt index ${index} of ${numIrqs}`);
     const { flags, count } = this.#device.irq(index);
-    this.#out.put(userIrqInfo.encode({ argsz: userIrqInfo.sizeBytes, flags, index, count }));
-    return userIrqInfo.sizeBytes;
+    this.#out.put(irqInfo.encode({ argsz: irqInfo.sizeBytes, flags, index, count }));
+    return irqInfo.sizeBytes;
   }
 
   #reset(): number {

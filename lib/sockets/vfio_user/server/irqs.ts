@@ -6,7 +6,7 @@
 import type { EventFd, OwnedFd } from "../../../../ffi/mod.ts";
 import { IRQ_FLAG, IRQ_SET, type IrqInfo } from "../../../vfio/device.ts";
 import { passedEventFd } from "../../passed_fd.ts";
-import { userIrqSet } from "../protocol.ts";
+import { irqSet } from "../../../vfio/kernel/abi.ts";
 import { RequestRefused } from "./refusal.ts";
 import type { ServedDevice, ServedIrqRequest } from "./served_device.ts";
 
@@ -28,9 +28,9 @@ export function setIrqs(
   fdCount: number,
   takeFds: () => OwnedFd[],
 ): void {
-  if (payload.byteLength < userIrqSet.sizeBytes) throw refuse(`${payload.byteLength} bytes`);
-  const { argsz, flags, index, start, count } = userIrqSet.decode(payload);
-  if (argsz < userIrqSet.sizeBytes) throw refuse(`argsz ${argsz}`);
+  if (payload.byteLength < irqSet.sizeBytes) throw refuse(`${payload.byteLength} bytes`);
+  const { argsz, flags, index, start, count } = irqSet.decode(payload);
+  if (argsz < irqSet.sizeBytes) throw refuse(`argsz ${argsz}`);
   const data = flags & DATA;
   const action = flags & ACTION;
   const isOne = (bits: number) => bits !== 0 && (bits & (bits - 1)) === 0;
@@ -43,7 +43,7 @@ export function setIrqs(
     throw refuse(`vectors [${start}, +${count}) of index ${index}, which has ${info.count}`);
   }
   const dataBytes = data === IRQ_SET.dataBool ? count : 0;
-  if (payload.byteLength !== userIrqSet.sizeBytes + dataBytes) throw refuse(`${payload.byteLength} bytes`);
+  if (payload.byteLength !== irqSet.sizeBytes + dataBytes) throw refuse(`${payload.byteLength} bytes`);
   if (fdCount > 0 && data !== IRQ_SET.dataEventfd) {
     throw refuse(`${fdCount} descriptors without DATA_EVENTFD`);
   }
@@ -59,7 +59,7 @@ export function setIrqs(
   const name = action === IRQ_SET.actionTrigger ? "fire" : action === IRQ_SET.actionMask ? "mask" : "unmask";
   if (data === IRQ_SET.dataNone) return device.setIrqs(index, { action: name, start, count });
   for (let i = 0; i < count; i++) {
-    if (payload[userIrqSet.sizeBytes + i] === 0) continue;
+    if (payload[irqSet.sizeBytes + i] === 0) continue;
     device.setIrqs(index, { action: name, start: start + i, count: 1 });
   }
 }

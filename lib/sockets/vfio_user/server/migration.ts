@@ -4,15 +4,8 @@
  *
  * @module
  */
-import { FEATURE_FLAG } from "../../../vfio/kernel/abi.ts";
-import {
-  deviceFeature,
-  LIMIT,
-  MIGRATION_FLAG,
-  MIGRATION_STATE,
-  migrationData,
-  migrationState,
-} from "../protocol.ts";
+import { deviceFeature, FEATURE_FLAG } from "../../../vfio/kernel/abi.ts";
+import { LIMIT, MIGRATION_FLAG, MIGRATION_STATE, migrationData, migrationState } from "../protocol.ts";
 import { RequestRefused } from "./refusal.ts";
 import type { ServedMigration } from "./served_device.ts";
 

@@ -9,18 +9,15 @@ import {
   UnixSocket,
 } from "../../../../ffi/mod.ts";
 import { RingsideError } from "../../../../lib/errors/mod.ts";
-import { regionInfo } from "../../../../lib/vfio/kernel/abi.ts";
+import { deviceFeature, irqInfo, irqSet, regionInfo } from "../../../../lib/vfio/kernel/abi.ts";
 import {
   COMMAND,
-  deviceFeature,
   dmaMap,
   dmaUnmap,
   messageHeader,
   regionAccess,
   regionIoFds,
   userDeviceInfo,
-  userIrqInfo,
-  userIrqSet,
   writeMulti,
   writeMultiEntry,
 } from "../../../../lib/sockets/vfio_user/protocol.ts";
@@ -51,12 +48,12 @@ function templates(): Uint8Array<ArrayBuffer>[] {
     message(COMMAND.deviceGetInfo, userDeviceInfo.encode({ argsz: 16 })),
     message(COMMAND.deviceGetRegionInfo, regionInfo.encode({ argsz: 4096, index: 2 })),
     message(COMMAND.deviceGetRegionIoFds, regionIoFds.encode({ argsz: 4096 })),
-    message(COMMAND.deviceGetIrqInfo, userIrqInfo.encode({ argsz: 16, index: 2 })),
-    message(COMMAND.deviceSetIrqs, userIrqSet.encode({ argsz: 20, flags: 36, index: 2, start: 1, count: 2 })),
-    message(COMMAND.deviceSetIrqs, userIrqSet.encode({ argsz: 20, flags: 33, index: 2 })),
+    message(COMMAND.deviceGetIrqInfo, irqInfo.encode({ argsz: 16, index: 2 })),
+    message(COMMAND.deviceSetIrqs, irqSet.encode({ argsz: 20, flags: 36, index: 2, start: 1, count: 2 })),
+    message(COMMAND.deviceSetIrqs, irqSet.encode({ argsz: 20, flags: 33, index: 2 })),
     message(
       COMMAND.deviceSetIrqs,
-      withData(userIrqSet.encode({ argsz: 22, flags: 34, index: 2, count: 2 }), 20, [1, 0]),
+      withData(irqSet.encode({ argsz: 22, flags: 34, index: 2, count: 2 }), 20, [1, 0]),
     ),
     message(COMMAND.regionRead, regionAccess.encode({ offset: 0x20n, region: 2, count: 64 })),
     message(COMMAND.regionWrite, withData(write, 16, [1, 2, 3, 4])),

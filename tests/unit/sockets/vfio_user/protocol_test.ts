@@ -3,6 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ProtocolError } from "../../../../lib/errors/mod.ts";
 import { decodeVersion, encodeVersion } from "../../../../lib/sockets/vfio_user/capabilities.ts";
 import * as protocol from "../../../../lib/sockets/vfio_user/protocol.ts";
+import * as abi from "../../../../lib/vfio/kernel/abi.ts";
 import type { Fields, Struct } from "../../../../lib/wire/mod.ts";
 
 /** `name@offset:type` of every field, and the size. */
@@ -20,9 +21,9 @@ Deno.test("vfio-user structures have the published sizes and offsets", () => {
   assertEquals(layout(protocol.dmaMap), "32 argsz@0:u32 flags@4:u32 offset@8:u64 address@16:u64 size@24:u64");
   assertEquals(layout(protocol.dmaUnmap), "24 argsz@0:u32 flags@4:u32 address@8:u64 size@16:u64");
   assertEquals(layout(protocol.userDeviceInfo), "16 argsz@0:u32 flags@4:u32 numRegions@8:u32 numIrqs@12:u32");
-  assertEquals(layout(protocol.userIrqInfo), "16 argsz@0:u32 flags@4:u32 index@8:u32 count@12:u32");
+  assertEquals(layout(abi.irqInfo), "16 argsz@0:u32 flags@4:u32 index@8:u32 count@12:u32");
   assertEquals(
-    layout(protocol.userIrqSet),
+    layout(abi.irqSet),
     "20 argsz@0:u32 flags@4:u32 index@8:u32 start@12:u32 count@16:u32",
   );
   assertEquals(layout(protocol.regionAccess), "16 offset@0:u64 region@8:u32 count@12:u32");
@@ -39,7 +40,7 @@ Deno.test("vfio-user structures have the published sizes and offsets", () => {
     "48 offset@0:u64 size@8:u64 fdIndex@16:u32 type@20:u32 flags@24:u32 shadowFdIndex@28:u32 " +
       "shadowOffset@32:u64 dataMatch@40:u64",
   );
-  assertEquals(layout(protocol.deviceFeature), "8 argsz@0:u32 flags@4:u32");
+  assertEquals(layout(abi.deviceFeature), "8 argsz@0:u32 flags@4:u32");
 });
 
 Deno.test("vfio-user commands and flags have the published numbers", () => {

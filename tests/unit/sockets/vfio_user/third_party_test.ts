@@ -4,13 +4,11 @@
  */
 import { assertEquals } from "@std/assert";
 import { createMemfd, EventFd, O, OwnedFd, removeFile, resizeFile } from "../../../../ffi/mod.ts";
-import { regionInfo } from "../../../../lib/vfio/kernel/abi.ts";
+import { deviceFeature, irqInfo, regionInfo } from "../../../../lib/vfio/kernel/abi.ts";
 import {
   COMMAND,
-  deviceFeature,
   dmaUnmap,
   userDeviceInfo,
-  userIrqInfo,
   versionMessage,
 } from "../../../../lib/sockets/vfio_user/protocol.ts";
 import { message, RawClient, testSocketPath } from "./raw_client.ts";
@@ -120,7 +118,7 @@ Deno.test("QEMU: version 0.0, memory with and without a file, information twice,
     { command: COMMAND.deviceGetRegionInfo, payload: region(2, 32), bytes: 32 },
     { command: COMMAND.deviceGetRegionInfo, payload: region(2, 80), bytes: 80, files: 1 },
     { command: COMMAND.deviceGetRegionInfo, payload: region(7, 32), bytes: 32 },
-    { command: COMMAND.deviceGetIrqInfo, payload: userIrqInfo.encode({ argsz: 16, index: 3 }), bytes: 16 },
+    { command: COMMAND.deviceGetIrqInfo, payload: irqInfo.encode({ argsz: 16, index: 3 }), bytes: 16 },
     { command: COMMAND.regionRead, payload: config(0, 256), bytes: 272 },
     { command: COMMAND.regionWrite, payload: config(0x10, 4, [255, 255, 255, 255]), bytes: 16 },
     { command: COMMAND.regionRead, payload: config(0x10, 4), bytes: 20 },

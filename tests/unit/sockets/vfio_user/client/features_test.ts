@@ -3,7 +3,8 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { SyscallError } from "../../../../../ffi/mod.ts";
 import { ProtocolError, UsageError } from "../../../../../lib/errors/mod.ts";
 import { DEVICE_FEATURE } from "../../../../../lib/vfio/device.ts";
-import { COMMAND, deviceFeature, migrationData } from "../../../../../lib/sockets/vfio_user/protocol.ts";
+import { deviceFeature } from "../../../../../lib/vfio/kernel/abi.ts";
+import { COMMAND, migrationData } from "../../../../../lib/sockets/vfio_user/protocol.ts";
 import { EINVAL, FAILED, type Fixed, reply, session } from "./session.ts";
 
 const { migDeviceState } = DEVICE_FEATURE;

@@ -3,11 +3,12 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { EventFd, SyscallError } from "../../../../../ffi/mod.ts";
 import { ClosedError, ProtocolError, UnsupportedError, UsageError } from "../../../../../lib/errors/mod.ts";
 import { IRQ_FLAG } from "../../../../../lib/vfio/device.ts";
-import { COMMAND, userIrqInfo, userIrqSet } from "../../../../../lib/sockets/vfio_user/protocol.ts";
+import { irqInfo, irqSet } from "../../../../../lib/vfio/kernel/abi.ts";
+import { COMMAND } from "../../../../../lib/sockets/vfio_user/protocol.ts";
 import { EINVAL, FAILED, type Fixed, reply, session } from "./session.ts";
 
 function irqAnswer(id: number, index: number, count: number, flags: number = IRQ_FLAG.eventfd): Fixed {
-  return reply(COMMAND.deviceGetIrqInfo, id, userIrqInfo.encode({ argsz: 16, flags, index, count }));
+  return reply(COMMAND.deviceGetIrqInfo, id, irqInfo.encode({ argsz: 16, flags, index, count }));
 }
 
 Deno.test("client SET_IRQS: eventfds and gaps go in runs, no message above the server's limit", () => {
@@ -20,7 +21,7 @@ Deno.test("client SET_IRQS: eventfds and gaps go in runs, no message above the s
     start: 1,
     eventFds: [event, event, event, null, null, event],
   });
-  const sent = s.requests().slice(3).map((bytes) => userIrqSet.decode(bytes, 16));
+  const sent = s.requests().slice(3).map((bytes) => irqSet.decode(bytes, 16));
   assertEquals(sent.map(({ flags, start, count }) => [flags, start, count]), [
     [36, 1, 2],
     [36, 3, 1],
@@ -43,7 +44,7 @@ Deno.test("client SET_IRQS: a refusal half-way takes out what was set before it"
     SyscallError,
     "EINVAL",
   );
-  const last = userIrqSet.decode(s.requests().at(-1)!, 16);
+  const last = irqSet.decode(s.requests().at(-1)!, 16);
   assertEquals(last, { argsz: 20, flags: 36, index: 2, start: 0, count: 2 });
 });
 
@@ -70,7 +71,7 @@ Deno.test("client SET_IRQS: the other actions, and what cannot be", () => {
   s.device.setIrqs({ index: 0, action: "mask", start: 0, count: 1 });
   s.device.setIrqs({ index: 0, action: "unmask", start: 0, count: 1 });
   s.device.setIrqs({ index: 0, action: "unmask-on", start: 0, eventFd: event });
-  const sent = s.requests().slice(3).map((bytes) => userIrqSet.decode(bytes, 16));
+  const sent = s.requests().slice(3).map((bytes) => irqSet.decode(bytes, 16));
   assertEquals(sent.map(({ flags, start, count }) => [flags, start, count]), [
     [33, 0, 0],
     [33, 0, 1],
@@ -106,7 +107,7 @@ Deno.test("client SET_IRQS: some vectors of a range go by DATA_BOOL", () => {
     s.device.setIrqs({ index: 2, action, start: 4, which });
   }
   const sent = s.requests().slice(3);
-  assertEquals(sent.map((bytes) => userIrqSet.decode(bytes, 16).flags), [34, 10, 18]);
+  assertEquals(sent.map((bytes) => irqSet.decode(bytes, 16).flags), [34, 10, 18]);
   assertEquals([...sent[0]!.subarray(16)], [
     ...[23, 0, 0, 0, 34, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0],
     ...[1, 0, 1],

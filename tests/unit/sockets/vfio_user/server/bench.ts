@@ -10,7 +10,8 @@ import {
   resizeFile,
 } from "../../../../../ffi/mod.ts";
 import { IRQ_SET } from "../../../../../lib/vfio/device.ts";
-import { dmaMap, regionAccess, userIrqSet } from "../../../../../lib/sockets/vfio_user/protocol.ts";
+import { irqSet } from "../../../../../lib/vfio/kernel/abi.ts";
+import { dmaMap, regionAccess } from "../../../../../lib/sockets/vfio_user/protocol.ts";
 import { VfioUserServer, type VfioUserServerOptions } from "../../../../../lib/sockets/vfio_user/mod.ts";
 import { FakeDevice } from "../fake_device.ts";
 import { RawClient, testSocketPath } from "../raw_client.ts";
@@ -57,9 +58,9 @@ export function irqs(
   count: number,
   data: number[] = [],
 ): Uint8Array<ArrayBuffer> {
-  const argsz = userIrqSet.sizeBytes + data.length;
-  const bytes = userIrqSet.encode({ argsz, flags, index, start, count }, data.length);
-  bytes.set(data, userIrqSet.sizeBytes);
+  const argsz = irqSet.sizeBytes + data.length;
+  const bytes = irqSet.encode({ argsz, flags, index, start, count }, data.length);
+  bytes.set(data, irqSet.sizeBytes);
   return bytes;
 }
 

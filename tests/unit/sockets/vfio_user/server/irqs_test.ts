@@ -1,7 +1,8 @@
 /** The vfio-user server: SET_IRQS. */
 import { assertEquals } from "@std/assert";
 import { createMemfd, EventFd, openFdCount } from "../../../../../ffi/mod.ts";
-import { COMMAND, userIrqSet } from "../../../../../lib/sockets/vfio_user/protocol.ts";
+import { irqSet } from "../../../../../lib/vfio/kernel/abi.ts";
+import { COMMAND } from "../../../../../lib/sockets/vfio_user/protocol.ts";
 import {
   actionMask,
   actionTrigger,
@@ -74,7 +75,7 @@ Deno.test("server SET_IRQS: everything else is refused, and the descriptors are 
     [ENOTTY, irqs(dataNone | actionMask, 2, 0, 1), 0],
     [ENOTSUP, irqs(dataEventfd | actionMask, 0, 0, 1), 1],
     [ENOTSUP, irqs(dataEventfd | actionUnmask, 0, 0, 1), 0],
-    [EINVAL, userIrqSet.encode({ argsz: 19, flags: dataNone | actionTrigger, index: 2 }), 0],
+    [EINVAL, irqSet.encode({ argsz: 19, flags: dataNone | actionTrigger, index: 2 }), 0],
     [EINVAL, new Uint8Array(19), 0],
   ];
   for (const [error, payload, fds] of bad) {

@@ -5,9 +5,9 @@ import { EmulatedMachine, readTopology } from "../../../../../lib/emulation/mod.
 import { STRUCTURES_BAR } from "../../../../../lib/emulation/virtio/views/pci/layout.ts";
 import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
 import { UsageError } from "../../../../../lib/errors/mod.ts";
+import { deviceFeature } from "../../../../../lib/vfio/kernel/abi.ts";
 import {
   COMMAND,
-  deviceFeature,
   MIGRATION_STATE,
   migrationData,
   migrationState,

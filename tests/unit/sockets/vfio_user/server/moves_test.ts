@@ -3,12 +3,8 @@ import { assert, assertEquals } from "@std/assert";
 import { createMemfd, makeDirectory, removeDirectory, removeFile } from "../../../../../ffi/mod.ts";
 import { EmulatedMachine, readTopology } from "../../../../../lib/emulation/mod.ts";
 import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
-import {
-  COMMAND,
-  deviceFeature,
-  MIGRATION_STATE,
-  migrationData,
-} from "../../../../../lib/sockets/vfio_user/protocol.ts";
+import { deviceFeature } from "../../../../../lib/vfio/kernel/abi.ts";
+import { COMMAND, MIGRATION_STATE, migrationData } from "../../../../../lib/sockets/vfio_user/protocol.ts";
 import { FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { BASE, FakeClient, FakeRing, type Part } from "../../../emulation/virtio/fake_client.ts";
 import { BROADCAST, frame, mac } from "../../../emulation/virtio/fake_nic.ts";

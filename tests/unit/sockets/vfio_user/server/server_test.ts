@@ -12,14 +12,12 @@ import { ClosedError, ProtocolError, UsageError } from "../../../../../lib/error
 import { decodeVersion } from "../../../../../lib/sockets/vfio_user/capabilities.ts";
 import {
   COMMAND,
-  deviceFeature,
   messageHeader,
   userDeviceInfo,
-  userIrqInfo,
   versionMessage,
 } from "../../../../../lib/sockets/vfio_user/protocol.ts";
 import { decodeRegionInfo } from "../../../../../lib/vfio/region_answer.ts";
-import { regionInfo } from "../../../../../lib/vfio/kernel/abi.ts";
+import { deviceFeature, irqInfo, regionInfo } from "../../../../../lib/vfio/kernel/abi.ts";
 import { VfioUserServer } from "../../../../../lib/sockets/vfio_user/mod.ts";
 import { FakeDevice, REGISTER } from "../fake_device.ts";
 import { message, RawClient, testSocketPath, versionPayload } from "../raw_client.ts";
@@ -91,14 +89,14 @@ Deno.test("server DEVICE_GET_INFO, GET_IRQ_INFO: answers, and refusals of a shor
   assertEquals(userDeviceInfo.decode(info.payload), { argsz: 16, flags: 3, numRegions: 9, numIrqs: 5 });
   assertEquals(b.client.call(COMMAND.deviceGetInfo, userDeviceInfo.encode({ argsz: 15 })).error, EINVAL);
   assertEquals(b.client.call(COMMAND.deviceGetInfo, new Uint8Array(15)).error, EINVAL);
-  const irq = b.client.call(COMMAND.deviceGetIrqInfo, userIrqInfo.encode({ argsz: 16, index: 2 }));
-  assertEquals(userIrqInfo.decode(irq.payload), { argsz: 16, flags: 9, index: 2, count: 8 });
+  const irq = b.client.call(COMMAND.deviceGetIrqInfo, irqInfo.encode({ argsz: 16, index: 2 }));
+  assertEquals(irqInfo.decode(irq.payload), { argsz: 16, flags: 9, index: 2, count: 8 });
   assertEquals(
-    b.client.call(COMMAND.deviceGetIrqInfo, userIrqInfo.encode({ argsz: 16, index: 5 })).error,
+    b.client.call(COMMAND.deviceGetIrqInfo, irqInfo.encode({ argsz: 16, index: 5 })).error,
     EINVAL,
   );
   assertEquals(
-    b.client.call(COMMAND.deviceGetIrqInfo, userIrqInfo.encode({ argsz: 0, index: 1 })).error,
+    b.client.call(COMMAND.deviceGetIrqInfo, irqInfo.encode({ argsz: 0, index: 1 })).error,
     EINVAL,
   );
 });
