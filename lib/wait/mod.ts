@@ -3,7 +3,6 @@
  *
  * @module
  */
-export { EventLoopTurns } from "./event_loop_turns.ts";
 export type * from "./interrupt_vector.ts";
 export type * from "./lifeline.ts";
 export * from "./waiter.ts";

@@ -11,6 +11,7 @@
  * @module
  */
 import { FrameBurst, type VirtioNet } from "../virtio_net.ts";
+import { requireType, typedErrors } from "../../../lib/errors/doors.ts";
 import { DeviceError, TimeoutError } from "../../../lib/errors/mod.ts";
 import { EventLoopTurns } from "../../../lib/wait/event_loop_turns.ts";
 import type { FrameStream } from "./test_frames.ts";
@@ -119,6 +120,10 @@ export async function exchangeByInterrupt(
 
 /** The receiving end: every frame once, in order, byte for byte. */
 export class FrameCheck {
+  static {
+    typedErrors(this);
+  }
+
   /** Frames that were right. */
   frames = 0;
   /** Their bytes. */
@@ -131,6 +136,7 @@ export class FrameCheck {
 
   /** Of a stream from its first frame on. */
   constructor(expected: FrameStream) {
+    requireType(expected, "object", "FrameCheck: expected", "isOurs", "mismatch");
     this.#expected = expected;
   }
 

@@ -4,6 +4,7 @@
  * @module
  */
 import { formatMac } from "./config.ts";
+import { requireType } from "../../../lib/errors/doors.ts";
 import type { LegacyRegisterAccess } from "../../../lib/virtio/admin/legacy_access.ts";
 import type { AsyncLegacyRegisters } from "../../../lib/virtio/admin/legacy_registers.ts";
 import { LEGACY_CFG, NET_FEATURE } from "../../../lib/virtio/mod.ts";
@@ -30,6 +31,8 @@ const QUEUES_LOOKED_FOR = 1024;
 export async function readLegacyVfIdentity(
   registers: LegacyRegisterAccess | AsyncLegacyRegisters,
 ): Promise<LegacyVfIdentity> {
+  const needed = ["readCommon", "writeCommon", "readDevice"];
+  requireType(registers, "object", "readLegacyVfIdentity: registers", ...needed);
   const { device_features, queue_select, queue_size } = LEGACY_CFG;
   const features = BigInt(await registers.readCommon(device_features.offset, device_features.width));
   const has = (feature: bigint) => (features & feature) !== 0n;

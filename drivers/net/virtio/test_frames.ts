@@ -4,10 +4,14 @@
  * @module
  */
 
+import { requireType, typedErrors } from "../../../lib/errors/doors.ts";
+import { UsageError } from "../../../lib/errors/mod.ts";
+
 /** IEEE 802 local experimental EtherType 1. */
 const ETHERTYPE = 0x88b5;
 /** Ethernet header and the frame's number. */
-export const MIN_TEST_FRAME_BYTES = 18;
+const MIN_TEST_FRAME_BYTES = 18;
+const MAX_TEST_FRAME_BYTES = 65535;
 
 /** Frames by number, and what a receiver must see. */
 export interface FrameStream {
@@ -23,12 +27,21 @@ export interface FrameStream {
 
 /** Frames made up, each from its number alone. */
 export class TestFrames implements FrameStream {
+  static {
+    typedErrors(this);
+  }
+
   readonly #header: Uint8Array;
   readonly #minBytes: number;
   readonly #spread: number;
 
-  /** Frames between two MAC addresses (6 bytes each), of lengths from `minBytes` to `maxBytes`: equal for one length. */
+  /** Frames between two MAC addresses (6 bytes each), of lengths from `minBytes` to `maxBytes`: equal for one length. @throws UsageError */
   constructor(to: Uint8Array, from: Uint8Array, minBytes: number, maxBytes: number) {
+    requireType(to, "bytes", "TestFrames: to");
+    requireType(from, "bytes", "TestFrames: from");
+    if (to.length !== 6 || from.length !== 6 || !(Math.max(minBytes, maxBytes) <= MAX_TEST_FRAME_BYTES)) {
+      throw new UsageError(`no frames of ${minBytes} to ${maxBytes} bytes between addresses of 6 bytes`);
+    }
     this.#header = new Uint8Array(14);
     this.#header.set(to, 0);
     this.#header.set(from, 6);

@@ -34,11 +34,9 @@ type Callable = (...values: unknown[]) => unknown;
  * The machine's own tree: a random address could be a real function's. A number of a descriptor that is somebody else's: closing it closes theirs.
  */
 const SHUT: Record<string, string> = {
-  LinuxHost: "changes this machine",
-  KernelSysfs: "changes this machine",
+  exchangePolled: "goes on for as many frames as it is told",
+  exchangeByInterrupt: "goes on for as many frames as it is told",
   openKernelDevice: "opens this machine's functions",
-  "new OwnedFd": "would close a descriptor of somebody else's",
-  "OwnedFd.standard": "would close standard input",
   "OwnedFd#release": "gives the descriptor away: a leak by intention",
 };
 
