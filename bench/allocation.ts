@@ -6,7 +6,9 @@
  * @module
  */
 import { VirtioNet } from "../drivers/net/virtio_net.ts";
-import { createVirtioModels, EmulatedMachine, readTopology } from "../lib/emulation/mod.ts";
+import { readTopology } from "../lib/emulation/mod.ts";
+import { createVirtioModels } from "../lib/emulation/virtio/models.ts";
+import { EmulatedMachine } from "../lib/emulation/machine.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
 import { type BenchRun, rate } from "./bench_run.ts";

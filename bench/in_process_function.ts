@@ -6,7 +6,7 @@
  * @module
  */
 import { EventFd, MappedMemory, type OwnedFd } from "../ffi/mod.ts";
-import type { EmulatedFunction } from "../lib/emulation/mod.ts";
+import type { EmulatedFunction } from "../lib/emulation/emulated_function.ts";
 import { ClosedError, UnsupportedError } from "../lib/errors/mod.ts";
 import { type DmaAccess, type DmaMapper, DmaSpace } from "../lib/memory/mod.ts";
 import type { IrqInfo, IrqRequest, RegionInfo, VfioDevice, VfioDeviceInfo } from "../lib/vfio/mod.ts";

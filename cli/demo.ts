@@ -6,7 +6,7 @@
 import { VirtioRng } from "../drivers/rng/virtio_rng.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
-import { virtioTypeOf } from "../lib/pci/mod.ts";
+import { virtioTypeOf } from "../lib/pci/virtio_ids.ts";
 import { DEVICE_ID, openTransport } from "../lib/virtio/mod.ts";
 import { type EmulatedProcess, startEmulatedHost } from "./emulated_process.ts";
 import { interruption } from "./interruption.ts";

@@ -4,13 +4,8 @@
  * @module
  */
 import { accessible, readDirectory, readText } from "../ffi/mod.ts";
-import {
-  createVirtioModels,
-  defaultTopology,
-  parseTopology,
-  serveEmulatedHost,
-  type Topology,
-} from "../lib/emulation/mod.ts";
+import { defaultTopology, parseTopology, serveEmulatedHost, type Topology } from "../lib/emulation/mod.ts";
+import { createVirtioModels } from "../lib/emulation/virtio/models.ts";
 import { RefusedError, UsageError } from "../lib/errors/mod.ts";
 import { interruption } from "./interruption.ts";
 import { countText, jsonText, OutputClosedError, print, remark } from "./output.ts";

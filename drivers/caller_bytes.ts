@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { shown, UsageError } from "../lib/errors/mod.ts";
+import { UsageError } from "../lib/errors/mod.ts";
+import { shown } from "../lib/errors/shown.ts";
 
 /**
  * The caller's array, if its first `lengthBytes` are still there.

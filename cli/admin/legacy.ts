@@ -5,7 +5,7 @@
  */
 import { UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
-import { virtioTypeOf } from "../../lib/pci/mod.ts";
+import { virtioTypeOf } from "../../lib/pci/virtio_ids.ts";
 import {
   describeStatus,
   deviceTypeName,

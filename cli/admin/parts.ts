@@ -7,7 +7,7 @@ import type { AdminMember } from "../../drivers/admin/virtio_admin.ts";
 import { O, OwnedFd, readText, writeAll } from "../../ffi/mod.ts";
 import { UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
-import { virtioTypeOf } from "../../lib/pci/mod.ts";
+import { virtioTypeOf } from "../../lib/pci/virtio_ids.ts";
 import { deviceTypeName } from "../../lib/virtio/mod.ts";
 import {
   describeParts,

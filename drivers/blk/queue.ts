@@ -4,7 +4,8 @@
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
-import { ClosedError, DeviceError, shown, UsageError } from "../../lib/errors/mod.ts";
+import { ClosedError, DeviceError, UsageError } from "../../lib/errors/mod.ts";
+import { shown } from "../../lib/errors/shown.ts";
 import type { DmaSpace } from "../../lib/memory/mod.ts";
 import {
   BLK_HEADER_BYTES,

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { shown, UsageError } from "../../lib/errors/mod.ts";
+import { UsageError } from "../../lib/errors/mod.ts";
+import { shown } from "../../lib/errors/shown.ts";
 
 /** Filled by `BlockQueue.complete`; made once and used for every call. */
 export class RequestBurst {

@@ -4,7 +4,8 @@
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
-import { ClosedError, shown, TimeoutError, UsageError } from "../../lib/errors/mod.ts";
+import { ClosedError, TimeoutError, UsageError } from "../../lib/errors/mod.ts";
+import { shown } from "../../lib/errors/shown.ts";
 import { CONSOLE_EVENT } from "../../lib/virtio/spec/console.ts";
 import type { Waiter, WaitTarget } from "../../lib/wait/waiter.ts";
 import { newBytes, stillThere } from "../caller_bytes.ts";

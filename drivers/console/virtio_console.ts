@@ -5,7 +5,8 @@
  * @module
  */
 import { requireType, typedErrors } from "../../lib/errors/doors.ts";
-import { shown, TimeoutError, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
+import { TimeoutError, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
+import { shown } from "../../lib/errors/shown.ts";
 import { CONSOLE_CONFIG, CONSOLE_FEATURE } from "../../lib/virtio/spec/console.ts";
 import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
 import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";

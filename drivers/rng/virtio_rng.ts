@@ -4,7 +4,8 @@
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
-import { DeviceError, shown, TimeoutError, UsageError } from "../../lib/errors/mod.ts";
+import { DeviceError, TimeoutError, UsageError } from "../../lib/errors/mod.ts";
+import { shown } from "../../lib/errors/shown.ts";
 import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
 import { ENTROPY_QUEUE } from "../../lib/virtio/spec/entropy.ts";
 import { BufferPool } from "../../lib/virtio/queue/buffer_pool.ts";

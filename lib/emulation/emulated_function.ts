@@ -5,7 +5,7 @@
  */
 import { typedErrors } from "../errors/doors.ts";
 import { errnoNumber, type EventFd, type OwnedFd, SyscallError } from "../../ffi/mod.ts";
-import { MSIX_ENTRY_BYTES } from "../pci/mod.ts";
+import { MSIX_ENTRY_BYTES } from "../pci/capability/msix.ts";
 import {
   DEVICE_FLAG,
   IRQ,

@@ -41,7 +41,7 @@ export interface ServeOptions {
   /** Default: a virtio-net PF with four VFs, and virtio-rng. */
   readonly topology?: Topology;
   /** Called once everything can be opened. */
-  readonly onReady?: (machine: EmulatedMachine) => void;
+  readonly onReady?: () => void;
   /** What becomes of memory of users that they could truncate; default `copy`. */
   readonly clientMemory?: UnsealedFiles;
   /** Told of each violation at once. */
@@ -95,7 +95,7 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
         `${directory}/${READY_FILE}`,
         new TextEncoder().encode(`${processId()}\n`) as Uint8Array<ArrayBuffer>,
       );
-      onReady?.(machine);
+      onReady?.();
       await machine.run();
     } finally {
       signal?.removeEventListener("abort", stop);

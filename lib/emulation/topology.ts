@@ -4,7 +4,8 @@
  * @module
  */
 import { isOfType, requireType } from "../errors/doors.ts";
-import { shown, UsageError } from "../errors/mod.ts";
+import { UsageError } from "../errors/mod.ts";
+import { shown } from "../errors/shown.ts";
 import { isList } from "../errors/records.ts";
 import { PciAddress } from "../pci/address.ts";
 import { ADMIN_FIELDS, type AdminTopology, readAdmin } from "./topology_admin.ts";

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { shown, UsageError } from "../errors/mod.ts";
+import { UsageError } from "../errors/mod.ts";
+import { shown } from "../errors/shown.ts";
 
 /** A topology that cannot be: `field` says where, as in `functions[1].mac`. */
 export class TopologyError extends UsageError {

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { shown, UsageError } from "./mod.ts";
+import { UsageError } from "./mod.ts";
+import { shown } from "./shown.ts";
 
 /** Where the code of this library is: an error that was thrown elsewhere, in a callback or getter of the caller's, stays the caller's. */
 const OURS = new URL("../../", import.meta.url).href;

@@ -5,7 +5,8 @@
  * @module
  */
 import { isOfType } from "./doors.ts";
-import { shown, UsageError } from "./mod.ts";
+import { UsageError } from "./mod.ts";
+import { shown } from "./shown.ts";
 
 /** A list that can be looked at. */
 export function isList(value: unknown): value is unknown[] {

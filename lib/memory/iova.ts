@@ -4,7 +4,8 @@
  * @module
  */
 import { typedErrors } from "../errors/doors.ts";
-import { ExhaustedError, shown, UsageError } from "../errors/mod.ts";
+import { ExhaustedError, UsageError } from "../errors/mod.ts";
+import { shown } from "../errors/shown.ts";
 
 /** A range of IOVAs, both ends included (as the kernel reports them). */
 export interface IovaRange {

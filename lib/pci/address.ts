@@ -6,7 +6,8 @@
  */
 
 import { requireType, typedErrors } from "../errors/doors.ts";
-import { shown, UsageError } from "../errors/mod.ts";
+import { UsageError } from "../errors/mod.ts";
+import { shown } from "../errors/shown.ts";
 
 /** Text that {@linkcode PciAddress.parse} accepts, for messages and help pages. */
 export const PCI_ADDRESS_FORMS: string =

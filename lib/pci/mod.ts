@@ -31,49 +31,26 @@
  * @module
  */
 
-export { PCI_ADDRESS_FORMS, PciAddress, type PciAddressParts, type VfPlacement } from "./address.ts";
+export { PciAddress, type PciAddressParts, type VfPlacement } from "./address.ts";
 export type { BaseAddress, ExpansionRom } from "./base_address.ts";
 export {
   type CapabilityFinding,
   type CapabilityList,
-  findCapabilities,
   findCapability,
   walkCapabilities,
   type WalkOptions,
 } from "./capabilities.ts";
+export * from "./capability/all.ts";
+export type { CapabilityDeclaration, Decoded, DerivedOf } from "./capability/declaration.ts";
+export type { BarPlace } from "./capability/msix.ts";
 export { ACCESS_CONTROL } from "./capability/access_control.ts";
 export { ADDRESS_TRANSLATION } from "./capability/address_translation.ts";
-export {
-  ADVANCED_ERROR_REPORTING,
-  type ErrorDetails,
-  ROOT_ERROR_REGISTERS,
-} from "./capability/advanced_error_reporting.ts";
+export { ADVANCED_ERROR_REPORTING, ROOT_ERROR_REGISTERS } from "./capability/advanced_error_reporting.ts";
 export { ADVANCED_FEATURES } from "./capability/advanced_features.ts";
-export {
-  CAPABILITIES,
-  type Capability,
-  type CapabilityOf,
-  type MalformedCapability,
-  type NullCapability,
-  type OtherCapability,
-} from "./capability/all.ts";
 export { ALTERNATIVE_ROUTING_ID } from "./capability/alternative_routing_id.ts";
-export type { CapabilityDeclaration, Decoded, DerivedOf } from "./capability/declaration.ts";
 export { DOWNSTREAM_PORT_CONTAINMENT } from "./capability/downstream_port_containment.ts";
-export {
-  ENHANCED_ALLOCATION,
-  type EnhancedAllocationEntry,
-  type EnhancedAllocations,
-} from "./capability/enhanced_allocation.ts";
-export {
-  EXPRESS,
-  EXPRESS_TYPE,
-  type ExpressCapability,
-  type ExpressFacts,
-  type ExpressLink,
-  type ExpressType,
-  type Link,
-} from "./capability/express.ts";
+export { ENHANCED_ALLOCATION } from "./capability/enhanced_allocation.ts";
+export { EXPRESS } from "./capability/express.ts";
 export {
   EXPRESS_DEVICE_2,
   EXPRESS_LINK,
@@ -84,46 +61,31 @@ export {
 } from "./capability/express_registers.ts";
 export {
   DESIGNATED_VENDOR_SPECIFIC,
-  type DvsecContents,
   EXTENDED_VENDOR_SPECIFIC,
-  type VsecContents,
 } from "./capability/extended_vendor_specific.ts";
-export { L1_SUBSTATES, type L1SubstatesTimes } from "./capability/l1_substates.ts";
-export { LATENCY_TOLERANCE, type LatencyLimits } from "./capability/latency_tolerance.ts";
-export { MSI, MSI_MESSAGE_32, MSI_MESSAGE_64, type MsiFacts } from "./capability/msi.ts";
-export { type BarPlace, MSIX, MSIX_ENTRY_BYTES, type MsixFacts } from "./capability/msix.ts";
-export type { CapabilityListName } from "./capability/names.ts";
+export { L1_SUBSTATES } from "./capability/l1_substates.ts";
+export { LATENCY_TOLERANCE } from "./capability/latency_tolerance.ts";
+export { MSI, MSI_MESSAGE_32, MSI_MESSAGE_64 } from "./capability/msi.ts";
+export { MSIX } from "./capability/msix.ts";
 export { PAGE_REQUEST } from "./capability/page_request.ts";
 export { PASID } from "./capability/pasid.ts";
-export { POWER_MANAGEMENT, type PowerFacts } from "./capability/power_management.ts";
+export { POWER_MANAGEMENT } from "./capability/power_management.ts";
 export { PRECISION_TIME_MEASUREMENT } from "./capability/precision_time_measurement.ts";
-export {
-  RESIZABLE_BAR,
-  type ResizableBar,
-  type ResizableBars,
-  VF_RESIZABLE_BAR,
-} from "./capability/resizable_bar.ts";
+export { RESIZABLE_BAR, VF_RESIZABLE_BAR } from "./capability/resizable_bar.ts";
 export { SECONDARY_EXPRESS } from "./capability/secondary_express.ts";
-export { SERIAL_NUMBER, type SerialNumberText } from "./capability/serial_number.ts";
-export { enabledVfAddresses, SRIOV, type SriovCapability, type SriovFacts } from "./capability/sriov.ts";
-export { SUBSYSTEM_ID, type SubsystemFacts } from "./capability/subsystem_id.ts";
-export { TPH_REQUESTER, type TphFacts } from "./capability/tph_requester.ts";
-export { VENDOR_SPECIFIC, type VendorSpecificData } from "./capability/vendor_specific.ts";
-export {
-  VIRTIO,
-  VIRTIO_CFG_TYPE,
-  VIRTIO_STRUCTURE_REGISTERS,
-  type VirtioCapability,
-  type VirtioPlace,
-  type VirtioStructure,
-} from "./capability/virtio.ts";
+export { SERIAL_NUMBER } from "./capability/serial_number.ts";
+export { SRIOV } from "./capability/sriov.ts";
+export { SUBSYSTEM_ID } from "./capability/subsystem_id.ts";
+export { TPH_REQUESTER } from "./capability/tph_requester.ts";
+export { VENDOR_SPECIFIC } from "./capability/vendor_specific.ts";
+export { VIRTIO, VIRTIO_CFG_TYPE } from "./capability/virtio.ts";
 export {
   VIRTUAL_CHANNEL,
   VIRTUAL_CHANNEL_RESOURCE,
   VIRTUAL_CHANNEL_WITH_MFVC,
-  type VirtualChannels,
 } from "./capability/virtual_channel.ts";
 export { VITAL_PRODUCT_DATA } from "./capability/vital_product_data.ts";
+export type { CapabilityListName } from "./capability/names.ts";
 export type { CapabilityHeader, CapabilityWindow } from "./capability/window.ts";
 export {
   type BridgeHeader,
@@ -141,18 +103,5 @@ export {
 } from "./describe.ts";
 export { formatFunction } from "./format.ts";
 export type { FormatOptions, HostFacts } from "./format/options.ts";
-export { BRIDGE, CARD_BUS, CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER, HEADER_BYTES } from "./header.ts";
+export { BRIDGE, CARD_BUS, CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER } from "./header.ts";
 export type { BaseClassNames, DeviceNames, PciNames, SubclassNames, VendorNames } from "./ids.ts";
-export type {
-  AccessWidth,
-  FieldAccess,
-  FieldBits,
-  FieldDeclaration,
-  FieldsOf,
-  RegisterDeclaration,
-  RegisterTable,
-  RegisterValue,
-  RegisterValues,
-  ValueOf,
-} from "../registers/declaration.ts";
-export * from "./virtio_ids.ts";

@@ -4,7 +4,8 @@
  * @module
  */
 import { requireType, typedErrors } from "../errors/doors.ts";
-import { shown, UsageError } from "../errors/mod.ts";
+import { UsageError } from "../errors/mod.ts";
+import { shown } from "../errors/shown.ts";
 import {
   type AccessWidth,
   decodeRegister,

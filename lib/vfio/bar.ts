@@ -13,7 +13,8 @@
  */
 import { type MappedMemory, pageSizeBytes } from "../../ffi/mod.ts";
 import { requireType, typedErrors } from "../errors/doors.ts";
-import { ClosedError, shown, UsageError } from "../errors/mod.ts";
+import { ClosedError, UsageError } from "../errors/mod.ts";
+import { shown } from "../errors/shown.ts";
 import type { AccessWidth } from "../registers/declaration.ts";
 import { type RegisterSpace, requireFit } from "../registers/registers.ts";
 import { REGION, REGION_FLAG, type RegionInfo, type VfioDevice } from "./device.ts";

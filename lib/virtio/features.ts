@@ -4,7 +4,8 @@
  * @module
  */
 import { requireType, typedCall } from "../errors/doors.ts";
-import { shown, UnsupportedError, UsageError } from "../errors/mod.ts";
+import { UnsupportedError, UsageError } from "../errors/mod.ts";
+import { shown } from "../errors/shown.ts";
 import { DRAFT_FEATURE_BIT, FEATURE, featureNames } from "./spec/features.ts";
 import type { Profile, VirtioTransport } from "./transport/transport.ts";
 

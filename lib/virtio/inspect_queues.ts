@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { DeviceError, shown, UnsupportedError, UsageError } from "../errors/mod.ts";
+import { DeviceError, UnsupportedError, UsageError } from "../errors/mod.ts";
+import { shown } from "../errors/shown.ts";
 import { requireType } from "../errors/doors.ts";
 import { isList, object } from "../errors/records.ts";
 import type { VfioDevice } from "../vfio/device.ts";

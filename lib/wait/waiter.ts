@@ -6,7 +6,8 @@
 import { setImmediate } from "node:timers";
 import { Epoll } from "../../ffi/mod.ts";
 import { requireType, typedErrors } from "../errors/doors.ts";
-import { ClosedError, shown, UsageError } from "../errors/mod.ts";
+import { ClosedError, UsageError } from "../errors/mod.ts";
+import { shown } from "../errors/shown.ts";
 import type { InterruptVector } from "./interrupt_vector.ts";
 import type { Lifeline } from "./lifeline.ts";
 

@@ -7,7 +7,8 @@
  * @module
  */
 import { requireType } from "../errors/doors.ts";
-import { shown, UsageError } from "../errors/mod.ts";
+import { UsageError } from "../errors/mod.ts";
+import { shown } from "../errors/shown.ts";
 
 /** Field types: unsigned and signed integers by width; `u64` values are `bigint`, the rest `number`. */
 export type FieldType = "u8" | "u16" | "u32" | "s32" | "u64";

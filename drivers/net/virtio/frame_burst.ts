@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { shown, UsageError } from "../../../lib/errors/mod.ts";
+import { UsageError } from "../../../lib/errors/mod.ts";
+import { shown } from "../../../lib/errors/shown.ts";
 
 /**
  * Up to `capacity` received frames. A frame is one part or, with mergeable buffers, several; parts are in order:

@@ -4,7 +4,8 @@
  * @module
  */
 import { typedErrors } from "../../../lib/errors/doors.ts";
-import { ClosedError, DeviceError, shown, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { shown } from "../../../lib/errors/shown.ts";
 import { NET_HDR } from "../../../lib/virtio/spec/net.ts";
 import type { BufferPool } from "../../../lib/virtio/queue/buffer_pool.ts";
 import type { QueueState } from "../../../lib/virtio/queue/queue_state.ts";

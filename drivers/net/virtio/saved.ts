@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { shown, UsageError } from "../../../lib/errors/mod.ts";
+import { UsageError } from "../../../lib/errors/mod.ts";
+import { shown } from "../../../lib/errors/shown.ts";
 import { array, integer, object } from "../../../lib/errors/records.ts";
 import { checkQueueState, type QueueState } from "../../../lib/virtio/queue/queue_state.ts";
 import { checkSavedQueue, type SavedQueue } from "../../../lib/virtio/queue/saved_queue.ts";

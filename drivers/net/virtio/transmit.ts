@@ -4,7 +4,8 @@
  * @module
  */
 import { typedErrors } from "../../../lib/errors/doors.ts";
-import { ClosedError, shown, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { ClosedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { shown } from "../../../lib/errors/shown.ts";
 import { ETHERNET_HEADER_BYTES } from "../../../lib/virtio/spec/net.ts";
 import type { BufferPool } from "../../../lib/virtio/queue/buffer_pool.ts";
 import type { QueueState } from "../../../lib/virtio/queue/queue_state.ts";

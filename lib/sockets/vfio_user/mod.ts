@@ -4,15 +4,22 @@
  * `VfioUserDevice` is the client, a `VfioDevice` like those of the kernel. `VfioUserServer` serves a `ServedDevice` to such clients,
  * and to QEMU's `vfio-user-pci`.
  *
+ * ```ts
+ * import { VfioUserDevice } from "@ringside/ringside/vfio-user";
+ *
+ * using device = VfioUserDevice.connect("/tmp/host/0000:01:00.0.sock");
+ * console.log(device.info, device.regionInfo(0));
+ * ```
+ *
  * @module
  */
 export { AnswerBudget } from "../answer_budget.ts";
-export { VFIO_USER_IOVA_RANGES, VfioUserDevice, type VfioUserOptions } from "./client/device.ts";
+export { VfioUserDevice, type VfioUserOptions } from "./client/device.ts";
 export type { FeatureAction } from "./client/features.ts";
 export type { RegionWrite } from "./client/regions.ts";
+export type { FarMemory } from "./server/far_memory.ts";
 export type { PeerCapabilities } from "./capabilities.ts";
 export { type DmaBytes, DmaFault, type DmaFile, type DmaRegion, type DmaTable } from "./server/dma_table.ts";
-export type { FarMemory } from "./server/far_memory.ts";
 export { RequestRefused } from "./server/refusal.ts";
 export type {
   ServedDevice,

@@ -4,7 +4,8 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { shown, UsageError } from "../../errors/mod.ts";
+import { UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 import { integer, isList, object } from "../../errors/records.ts";
 import { DEV_PART, DEV_PART_OPTIONAL, devPartName } from "../spec/admin.ts";
 import { deviceTypeName } from "../spec/device_types.ts";

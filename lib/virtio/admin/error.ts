@@ -4,7 +4,8 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { DeviceError, shown, TimeoutError } from "../../errors/mod.ts";
+import { DeviceError, TimeoutError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 import {
   ADMIN_GROUP,
   ADMIN_OPCODE,

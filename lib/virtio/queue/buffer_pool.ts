@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { shown, UsageError } from "../../errors/mod.ts";
+import { UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 import type { DmaAccess, DmaMemory, DmaSpace } from "../../memory/mod.ts";
 import type { UsedBurst, Virtqueue } from "./virtqueue.ts";
 

@@ -4,7 +4,8 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { shown, UsageError } from "../../errors/mod.ts";
+import { UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 import { array, integer, object } from "../../errors/records.ts";
 import { QUEUE_SIZE_MAX } from "../spec/ring.ts";
 import { checkQueueState, type QueueState } from "./queue_state.ts";

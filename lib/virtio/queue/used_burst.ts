@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { shown, UsageError } from "../../errors/mod.ts";
+import { UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 import type { UsedBurst } from "./virtqueue.ts";
 
 /** Arrays for up to `capacity` returned chains, made once and used for every call. @throws UsageError */

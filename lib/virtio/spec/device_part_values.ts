@@ -4,7 +4,8 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { ProtocolError, shown, UsageError } from "../../errors/mod.ts";
+import { ProtocolError, UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 import { type Field, Struct, u16 } from "../../wire/mod.ts";
 import { DEV_PART, DEV_PART_OPTIONAL, DEV_PART_VQ_CFG } from "./admin.ts";
 import { checkPart, type DevicePart, partLabel, partValueBytes } from "./device_parts.ts";

@@ -5,7 +5,8 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { ProtocolError, shown, UsageError } from "../../errors/mod.ts";
+import { ProtocolError, UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 import { DEV_PART, DEV_PART_HEADER, DEV_PART_OPTIONAL, DEV_PART_VQ_CFG, devPartName } from "./admin.ts";
 import { DEVICE_ID } from "./device_id.ts";
 import { COMMON_CFG } from "./pci.ts";

@@ -6,7 +6,8 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { shown, UsageError } from "../../errors/mod.ts";
+import { UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 import type { Profile } from "../transport/transport.ts";
 import { deviceFeatureName } from "./device_types.ts";
 import { masks } from "./masks.ts";

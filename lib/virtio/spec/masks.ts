@@ -4,7 +4,8 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { shown, UsageError } from "../../errors/mod.ts";
+import { UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 
 /** Turns a table of bit numbers into one of masks. */
 export function masks<K extends string>(bits: Readonly<Record<K, number>>): Readonly<Record<K, bigint>> {

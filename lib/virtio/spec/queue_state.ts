@@ -4,7 +4,8 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { shown, UsageError } from "../../errors/mod.ts";
+import { UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 import { object } from "../../errors/records.ts";
 
 /** State of a split queue: the next available index that the device will read. Used indices are in the ring itself (§6.1). */

@@ -5,8 +5,8 @@
  */
 import { requireType } from "../../errors/doors.ts";
 import { DeviceError, UnsupportedError } from "../../errors/mod.ts";
-import { ConfigSpace, findCapability, type VirtioCapability, walkCapabilities } from "../../pci/mod.ts";
-import { findSharedMemory } from "../../pci/capability/virtio.ts";
+import { ConfigSpace, findCapability, walkCapabilities } from "../../pci/mod.ts";
+import { findSharedMemory, type VirtioCapability } from "../../pci/capability/virtio.ts";
 import { COMMON_CFG_BYTES } from "../spec/pci.ts";
 import { VIRTIO_VENDOR_ID, virtioTypeOf } from "../../pci/virtio_ids.ts";
 

@@ -6,7 +6,8 @@
  */
 import { type EventFd, sleepBlocking } from "../../../ffi/mod.ts";
 import { typedErrors } from "../../errors/doors.ts";
-import { ClosedError, DeviceError, shown, TimeoutError, UsageError } from "../../errors/mod.ts";
+import { ClosedError, DeviceError, TimeoutError, UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import type { AccessWidth, RegisterDeclaration, RegisterTable } from "../../registers/declaration.ts";
 import type { Registers, RegisterSpace } from "../../registers/registers.ts";

@@ -4,7 +4,8 @@
  * nothing is served there any more, there is a file `ended`.
  */
 import { O, OwnedFd, writeAll } from "../../../ffi/mod.ts";
-import { createVirtioModels, parseTopology, serveEmulatedHost } from "../../../lib/emulation/mod.ts";
+import { parseTopology, serveEmulatedHost } from "../../../lib/emulation/mod.ts";
+import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
 
 interface Line {
   readonly directory: string;

@@ -9,7 +9,7 @@ import {
   setSoftLimit,
   SyscallError,
 } from "../../../ffi/mod.ts";
-import { createVirtioModels } from "../../../lib/emulation/mod.ts";
+import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
 import { EmulatedFunction } from "../../../lib/emulation/emulated_function.ts";
 import { DmaTable } from "../../../lib/sockets/vfio_user/server/dma_table.ts";
 

@@ -1,7 +1,8 @@
 /** Users that are asked for their memory and do not answer: how long the machine waits for all of them together. */
 import { assert, assertEquals } from "@std/assert";
 import { makeDirectory, removeDirectory } from "../../../ffi/mod.ts";
-import { EmulatedMachine, readTopology } from "../../../lib/emulation/mod.ts";
+import { readTopology } from "../../../lib/emulation/mod.ts";
+import { EmulatedMachine } from "../../../lib/emulation/machine.ts";
 import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
 import { AnswerBudget } from "../../../lib/sockets/vfio_user/mod.ts";
 import { COMMAND } from "../../../lib/sockets/vfio_user/protocol.ts";

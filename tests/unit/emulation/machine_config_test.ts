@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { SyscallError } from "../../../ffi/mod.ts";
-import type { EmulatedFunction } from "../../../lib/emulation/mod.ts";
+import type { EmulatedFunction } from "../../../lib/emulation/emulated_function.ts";
 import { ConfigSpace, findCapability, walkCapabilities } from "../../../lib/pci/mod.ts";
 import { REGION } from "../../../lib/vfio/device.ts";
 import { DmaTable } from "../../../lib/sockets/vfio_user/server/dma_table.ts";

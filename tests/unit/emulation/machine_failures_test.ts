@@ -1,12 +1,8 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { openFdCount } from "../../../ffi/mod.ts";
-import {
-  createVirtioModels,
-  EmulatedMachine,
-  type FunctionModels,
-  readTopology,
-  serveEmulatedHost,
-} from "../../../lib/emulation/mod.ts";
+import { type FunctionModels, readTopology, serveEmulatedHost } from "../../../lib/emulation/mod.ts";
+import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
+import { EmulatedMachine } from "../../../lib/emulation/machine.ts";
 import { ExhaustedError, UsageError } from "../../../lib/errors/mod.ts";
 
 const disk = { address: "0000:01:00.0", kind: "virtio-blk", sizeBytes: 1 << 20 };

@@ -3,7 +3,7 @@ import { EventFd, openFdCount } from "../../../ffi/mod.ts";
 import { FunctionInterrupts } from "../../../lib/emulation/function_interrupts.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
 import { IRQ, REGION } from "../../../lib/vfio/device.ts";
-import type { EmulatedFunction } from "../../../lib/emulation/mod.ts";
+import type { EmulatedFunction } from "../../../lib/emulation/emulated_function.ts";
 import { scratchMachine } from "./machine_scratch.ts";
 
 const MSIX = { vectors: 4, table: { bar: 0, offset: 0 }, pendingBits: { bar: 0, offset: 0x800 } };

@@ -1,7 +1,8 @@
 /** The machine and users that do not read what they asked for: nobody else waits for them. */
 import { assert, assertEquals } from "@std/assert";
 import { makeDirectory, removeDirectory, UnixSocket } from "../../../ffi/mod.ts";
-import { EmulatedMachine, readTopology } from "../../../lib/emulation/mod.ts";
+import { readTopology } from "../../../lib/emulation/mod.ts";
+import { EmulatedMachine } from "../../../lib/emulation/machine.ts";
 import { encodeFrame, FrameReader } from "../../../lib/emulation/sysfs_protocol.ts";
 import { REGION } from "../../../lib/vfio/device.ts";
 import { COMMAND, messageHeader } from "../../../lib/sockets/vfio_user/protocol.ts";

@@ -5,7 +5,6 @@ import { EventFd } from "../../../ffi/mod.ts";
 import {
   type BarDeclaration,
   type BehaviourOptions,
-  EmulatedMachine,
   type FunctionModels,
   type MsixShape,
   type PciFunctionBehaviour,
@@ -16,6 +15,7 @@ import {
   type SwitchPortState,
   type VendorCapability,
 } from "../../../lib/emulation/mod.ts";
+import { EmulatedMachine } from "../../../lib/emulation/machine.ts";
 import type { ServedDoorbell } from "../../../lib/sockets/vfio_user/server/served_device.ts";
 
 /** Where the doorbell of a scratch function is in BAR 0. */

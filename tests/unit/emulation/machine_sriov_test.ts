@@ -1,8 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { SyscallError } from "../../../ffi/mod.ts";
-import type { EmulatedFunction } from "../../../lib/emulation/mod.ts";
+import { openFdCount, SyscallError } from "../../../ffi/mod.ts";
+import type { EmulatedFunction } from "../../../lib/emulation/emulated_function.ts";
 import { REGION } from "../../../lib/vfio/device.ts";
-import { openFdCount } from "../../../ffi/mod.ts";
 import { scratchMachine } from "./machine_scratch.ts";
 
 const PF = "0000:01:00.0";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { SyscallError } from "../../../ffi/mod.ts";
 import { DmaTable } from "../../../lib/sockets/vfio_user/server/dma_table.ts";
-import type { EmulatedMachine } from "../../../lib/emulation/mod.ts";
+import type { EmulatedMachine } from "../../../lib/emulation/machine.ts";
 import { scratchMachine } from "./machine_scratch.ts";
 
 const PF = "0000:01:00.0";

@@ -10,12 +10,9 @@ import {
   RLIMIT,
   setSoftLimit,
 } from "../../../ffi/mod.ts";
-import {
-  createVirtioModels,
-  defaultTopology,
-  EmulatedMachine,
-  readTopology,
-} from "../../../lib/emulation/mod.ts";
+import { defaultTopology, readTopology } from "../../../lib/emulation/mod.ts";
+import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
+import { EmulatedMachine } from "../../../lib/emulation/machine.ts";
 import type { SysfsTree } from "../../../lib/emulation/sysfs_tree.ts";
 import { ExhaustedError } from "../../../lib/errors/mod.ts";
 import { PciAddress } from "../../../lib/pci/address.ts";

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { createVirtioModels, EmulatedMachine } from "../../../lib/emulation/mod.ts";
+import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
+import { EmulatedMachine } from "../../../lib/emulation/machine.ts";
 import { readTopology, TopologyError } from "../../../lib/emulation/topology.ts";
 import { findSharedMemory } from "../../../lib/pci/capability/virtio.ts";
 import { ConfigSpace, findCapability, walkCapabilities } from "../../../lib/pci/mod.ts";

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { shown } from "../../../lib/errors/mod.ts";
+import { shown } from "../../../lib/errors/shown.ts";
 
 Deno.test("a message can show whatever a caller passed", () => {
   const shownAs: [unknown, string][] = [

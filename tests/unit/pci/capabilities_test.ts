@@ -3,13 +3,13 @@ import {
   CAPABILITIES,
   type Capability,
   type CapabilityDeclaration,
-  enabledVfAddresses,
-  findCapabilities,
   findCapability,
   PciAddress,
   SRIOV,
   walkCapabilities,
 } from "../../../lib/pci/mod.ts";
+import { enabledVfAddresses } from "../../../lib/pci/capability/sriov.ts";
+import { findCapabilities } from "../../../lib/pci/capabilities.ts";
 import { Registers } from "../../../lib/registers/mod.ts";
 import { configFrom, IGB } from "./fixtures.ts";
 

@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { type Capability, findCapabilities, walkCapabilities } from "../../../lib/pci/mod.ts";
+import { type Capability, walkCapabilities } from "../../../lib/pci/mod.ts";
+import { findCapabilities } from "../../../lib/pci/capabilities.ts";
 import { findSharedMemory, findVirtioStructure } from "../../../lib/pci/capability/virtio.ts";
 import { configFrom } from "./fixtures.ts";
 

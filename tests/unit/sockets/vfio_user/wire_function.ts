@@ -1,7 +1,7 @@
 /** A virtio function of a machine in this process, driven message by message: what a third-party client does, with every register in sight. */
 import { assertEquals } from "@std/assert";
 import { type OwnedFd, UnixSocket } from "../../../../ffi/mod.ts";
-import type { EmulatedMachine } from "../../../../lib/emulation/mod.ts";
+import type { EmulatedMachine } from "../../../../lib/emulation/machine.ts";
 import { STRUCTURES_BAR } from "../../../../lib/emulation/virtio/views/pci/layout.ts";
 import { REGION } from "../../../../lib/vfio/device.ts";
 import { COMMAND, MESSAGE_FLAG, messageHeader } from "../../../../lib/sockets/vfio_user/protocol.ts";

@@ -1,7 +1,8 @@
 /** The vfio-user server: a device that is moved. */
 import { assert, assertEquals } from "@std/assert";
-import { makeDirectory, removeDirectory } from "../../../../../ffi/mod.ts";
-import { EmulatedMachine, readTopology } from "../../../../../lib/emulation/mod.ts";
+import { errnoNumber, makeDirectory, removeDirectory, UnixSocket } from "../../../../../ffi/mod.ts";
+import { readTopology } from "../../../../../lib/emulation/mod.ts";
+import { EmulatedMachine } from "../../../../../lib/emulation/machine.ts";
 import { STRUCTURES_BAR } from "../../../../../lib/emulation/virtio/views/pci/layout.ts";
 import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
 import { UsageError } from "../../../../../lib/errors/mod.ts";
@@ -12,7 +13,6 @@ import {
   migrationData,
   migrationState,
 } from "../../../../../lib/sockets/vfio_user/protocol.ts";
-import { errnoNumber, UnixSocket } from "../../../../../ffi/mod.ts";
 import { message, RawClient, type Reply, versionPayload } from "../raw_client.ts";
 import { access, bench, EINVAL, EIO, ENOTSUP, ENOTTY } from "./bench.ts";
 

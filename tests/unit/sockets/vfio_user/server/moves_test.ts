@@ -1,7 +1,8 @@
 /** Moves over the wire of functions whose rings are in use: MIG_DATA carries where the device stood, and each request is done once. */
 import { assert, assertEquals } from "@std/assert";
 import { createMemfd, makeDirectory, removeDirectory, removeFile } from "../../../../../ffi/mod.ts";
-import { EmulatedMachine, readTopology } from "../../../../../lib/emulation/mod.ts";
+import { readTopology } from "../../../../../lib/emulation/mod.ts";
+import { EmulatedMachine } from "../../../../../lib/emulation/machine.ts";
 import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
 import { deviceFeature } from "../../../../../lib/vfio/kernel/abi.ts";
 import { COMMAND, MIGRATION_STATE, migrationData } from "../../../../../lib/sockets/vfio_user/protocol.ts";
