@@ -16,6 +16,7 @@ import { EXTENDED_FORMATS } from "./format/extended.ts";
 import { formatHeaderRegisters, formatRegions, formatTitle } from "./format/header.ts";
 import type { CapabilityFormats, FormatContext, FormatOptions } from "./format/options.ts";
 import { STANDARD_FORMATS } from "./format/standard.ts";
+import { declaredLines } from "./format/declared.ts";
 import { hex } from "./format/text.ts";
 
 /** Lines of a function, without line ends; details are indented by tabs. */
@@ -47,7 +48,7 @@ function functionLines(config: ConfigSpace, options: FormatOptions): string[] {
 function formatCapability(cap: Capability, context: FormatContext): string[] {
   // The table holds for each kind what takes a capability of this kind, which the compiler cannot follow.
   const format = FORMATS[cap.kind] as CapabilityFormats["other"];
-  const [title = "", ...details] = format?.(cap as OtherCapability, context) ?? [cap.name];
+  const [title = "", ...details] = format?.(cap as OtherCapability, context) ?? declaredLines(cap);
   const place = cap.list === "standard" ? hex(cap.offset, 2) : `${hex(cap.offset, 3)} v${cap.version}`;
   return [`\tCapabilities: [${place}] ${title}`, ...details];
 }

@@ -44,6 +44,8 @@ export interface RegisterDeclaration {
   readonly fields?: Readonly<Record<string, FieldDeclaration>>;
   /** For one of an array of registers: bytes from each to the next. */
   readonly strideBytes?: number;
+  /** Its lines as `lspci -vv` prints them, with places for fields and values: `lib/pci/format/text.ts` says which. */
+  readonly text?: string;
   /** Feature bit that must be offered for it to exist (virtio). */
   readonly feature?: number;
 }
@@ -142,22 +144,4 @@ export function accessMasks(register: RegisterDeclaration): AccessMasks {
     else if (field.access === "RWZ") trigger |= fieldMask(field);
   }
   return { write: write >>> 0, writeOneToClear: writeOneToClear >>> 0, trigger: trigger >>> 0 };
-}
-
-/**
- * Prints single-bit fields the way `lspci` does: `Label+` when set, `Label-` when clear.
- *
- * Without `names`, every single-bit field of the table is printed in declaration order.
- */
-export function formatFlags<const R extends RegisterDeclaration>(
-  register: R,
-  value: RegisterValue<R>,
-  names?: readonly (keyof FieldsOf<R> & string)[],
-): string {
-  const values = value as Readonly<Record<string, number | boolean>>;
-  const chosen = names ??
-    Object.keys(register.fields ?? {}).filter((name) => typeof register.fields?.[name]?.bits === "number");
-  return chosen.map((name) => `${register.fields?.[name]?.label ?? name}${values[name] ? "+" : "-"}`).join(
-    " ",
-  );
 }

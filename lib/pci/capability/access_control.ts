@@ -5,8 +5,20 @@
  * @module
  */
 
-import type { CapabilityDeclaration } from "./declaration.ts";
+import { type CapabilityDeclaration, repeated } from "./declaration.ts";
 import type { CapabilityWindow } from "./window.ts";
+
+/** What a function can do, and what is enabled of it. */
+const FLAGS = {
+  sourceValidation: { bits: 0, access: "RO", label: "SrcValid" },
+  translationBlocking: { bits: 1, access: "RO", label: "TransBlk" },
+  requestRedirect: { bits: 2, access: "RO", label: "ReqRedir" },
+  completionRedirect: { bits: 3, access: "RO", label: "CmpltRedir" },
+  upstreamForwarding: { bits: 4, access: "RO", label: "UpstreamFwd" },
+  egressControl: { bits: 5, access: "RO", label: "EgressCtrl" },
+  directTranslated: { bits: 6, access: "RO", label: "DirectTrans" },
+} as const;
+const FLAGS_TEXT = "SrcValid± TransBlk± ReqRedir± CmpltRedir± UpstreamFwd± EgressCtrl± DirectTrans±";
 
 /** Access Control Services. The length includes the egress control vector. */
 export const ACCESS_CONTROL = {
@@ -25,14 +37,9 @@ export const ACCESS_CONTROL = {
     capabilities: {
       offset: 4,
       width: 2,
+      text: `ACSCap:\t${FLAGS_TEXT}`,
       fields: {
-        sourceValidation: { bits: 0, access: "RO", label: "SrcValid" },
-        translationBlocking: { bits: 1, access: "RO", label: "TransBlk" },
-        requestRedirect: { bits: 2, access: "RO", label: "ReqRedir" },
-        completionRedirect: { bits: 3, access: "RO", label: "CmpltRedir" },
-        upstreamForwarding: { bits: 4, access: "RO", label: "UpstreamFwd" },
-        egressControl: { bits: 5, access: "RO", label: "EgressCtrl" },
-        directTranslated: { bits: 6, access: "RO", label: "DirectTrans" },
+        ...FLAGS,
         enhanced: { bits: 7, access: "RO", label: "Enhanced" },
         egressVectorSize: { bits: [15, 8], access: "HwInit" },
       },
@@ -41,15 +48,8 @@ export const ACCESS_CONTROL = {
     control: {
       offset: 6,
       width: 2,
-      fields: {
-        sourceValidation: { bits: 0, access: "RW", label: "SrcValid" },
-        translationBlocking: { bits: 1, access: "RW", label: "TransBlk" },
-        requestRedirect: { bits: 2, access: "RW", label: "ReqRedir" },
-        completionRedirect: { bits: 3, access: "RW", label: "CmpltRedir" },
-        upstreamForwarding: { bits: 4, access: "RW", label: "UpstreamFwd" },
-        egressControl: { bits: 5, access: "RW", label: "EgressCtrl" },
-        directTranslated: { bits: 6, access: "RW", label: "DirectTrans" },
-      },
+      text: `ACSCtl:\t${FLAGS_TEXT}`,
+      fields: repeated(FLAGS, "RW"),
     },
   },
 } as const satisfies CapabilityDeclaration;

@@ -19,6 +19,7 @@ export const ADDRESS_TRANSLATION = {
     capabilities: {
       offset: 4,
       width: 2,
+      text: "ATSCap:\tInvalidate Queue Depth: {invalidateQueueDepth:2}",
       fields: {
         /** Invalidations that the function can queue; 0 stands for 32. */
         invalidateQueueDepth: { bits: [4, 0], access: "RO" },
@@ -31,6 +32,7 @@ export const ADDRESS_TRANSLATION = {
     control: {
       offset: 6,
       width: 2,
+      text: "ATSCtl:\tEnable±, Smallest Translation Unit: {smallestTranslationUnit:2}",
       fields: {
         /** Smallest Translation Unit: 2^(value + 12) bytes. */
         smallestTranslationUnit: { bits: [4, 0], access: "RW" },

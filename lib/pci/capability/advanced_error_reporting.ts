@@ -5,7 +5,7 @@
  */
 
 import type { RegisterTable, RegisterValues } from "../../registers/declaration.ts";
-import type { CapabilityDeclaration } from "./declaration.ts";
+import { type CapabilityDeclaration, type Repeated, repeated } from "./declaration.ts";
 import type { CapabilityWindow } from "./window.ts";
 
 /** Uncorrectable errors, as the status register has them. Mask and severity have the same bits. */
@@ -27,7 +27,7 @@ const UNCORRECTABLE = {
   atomicOpBlocked: { bits: 24, access: "RW1CS", label: "AtomicOpBlocked" },
   tlpPrefixBlocked: { bits: 25, access: "RW1CS", label: "TLPBlockedErr" },
   poisonedTlpBlocked: { bits: 26, access: "RW1CS", label: "PoisonTLPBlocked" },
-} as const satisfies StatusFields;
+} as const;
 
 /** Correctable errors, as the status register has them. The mask has the same bits. */
 const CORRECTABLE = {
@@ -39,25 +39,15 @@ const CORRECTABLE = {
   advisoryNonFatal: { bits: 13, access: "RW1CS", label: "AdvNonFatalErr" },
   correctedInternal: { bits: 14, access: "RW1CS", label: "CorrIntErr" },
   headerLogOverflow: { bits: 15, access: "RW1CS", label: "HeaderOF" },
-} as const satisfies StatusFields;
+} as const;
 
-type StatusFields = Readonly<
-  Record<string, { readonly bits: number; readonly access: "RW1CS"; readonly label: string }>
->;
-
-/** The bits of a status register in those that repeat it: plain sticky read-write ones. */
-export type StickyFields<F> = {
-  readonly [K in keyof F]: { readonly bits: number; readonly label: string; readonly access: "RWS" };
-};
-
-const UNCORRECTABLE_STICKY: StickyFields<typeof UNCORRECTABLE> = sticky(UNCORRECTABLE);
-const CORRECTABLE_STICKY: StickyFields<typeof CORRECTABLE> = sticky(CORRECTABLE);
-
-function sticky<F extends StatusFields>(status: F): StickyFields<F> {
-  return Object.fromEntries(
-    Object.entries(status).map(([name, field]) => [name, { ...field, access: "RWS" }]),
-  ) as StickyFields<F>;
-}
+/** Errors that `lspci` names; it leaves later additions out. */
+const UNCORRECTABLE_FLAGS =
+  "DLP± SDES± TLP± FCP± CmpltTO± CmpltAbrt± UnxCmplt± RxOF± MalfTLP± ECRC± UnsupReq± ACSViol±";
+const CORRECTABLE_FLAGS = "RxErr± BadTLP± BadDLLP± Rollover± Timeout± AdvNonFatalErr±";
+// In the registers that repeat the bits of a status register they are plain sticky read-write ones.
+const UNCORRECTABLE_STICKY: Repeated<typeof UNCORRECTABLE, "RWS"> = repeated(UNCORRECTABLE, "RWS");
+const CORRECTABLE_STICKY: Repeated<typeof CORRECTABLE, "RWS"> = repeated(CORRECTABLE, "RWS");
 
 /** Registers that only root ports and event collectors have. */
 export const ROOT_ERROR_REGISTERS = {
@@ -65,6 +55,7 @@ export const ROOT_ERROR_REGISTERS = {
   command: {
     offset: 0x2c,
     width: 4,
+    text: "RootCmd: CERptEn± NFERptEn± FERptEn±",
     fields: {
       correctable: { bits: 0, access: "RW", label: "CERptEn" },
       nonFatal: { bits: 1, access: "RW", label: "NFERptEn" },
@@ -75,6 +66,8 @@ export const ROOT_ERROR_REGISTERS = {
   status: {
     offset: 0x30,
     width: 4,
+    text:
+      "RootSta: CERcvd± MultCERcvd± UERcvd± MultUERcvd±\n\t FirstFatal± NonFatalMsg± FatalMsg± IntMsg {interruptMessageNumber}",
     fields: {
       correctableReceived: { bits: 0, access: "RW1CS", label: "CERcvd" },
       multipleCorrectable: { bits: 1, access: "RW1CS", label: "MultCERcvd" },
@@ -87,7 +80,11 @@ export const ROOT_ERROR_REGISTERS = {
     },
   },
   /** Routing ID of the sender of the first correctable error. */
-  correctableSource: { offset: 0x34, width: 2 },
+  correctableSource: {
+    offset: 0x34,
+    width: 2,
+    text: "ErrorSrc: ERR_COR: {correctableSource:4} ERR_FATAL/NONFATAL: {uncorrectableSource:4}",
+  },
   /** Routing ID of the sender of the first uncorrectable error. */
   uncorrectableSource: { offset: 0x36, width: 2 },
 } as const satisfies RegisterTable;
@@ -115,19 +112,41 @@ export const ADVANCED_ERROR_REPORTING = {
   },
   registers: {
     /** Errors seen. */
-    uncorrectableStatus: { offset: 0x04, width: 4, fields: UNCORRECTABLE },
+    uncorrectableStatus: {
+      offset: 0x04,
+      width: 4,
+      fields: UNCORRECTABLE,
+      text: `UESta:\t${UNCORRECTABLE_FLAGS}`,
+    },
     /** Errors not reported. */
-    uncorrectableMask: { offset: 0x08, width: 4, fields: UNCORRECTABLE_STICKY },
+    uncorrectableMask: {
+      offset: 0x08,
+      width: 4,
+      fields: UNCORRECTABLE_STICKY,
+      text: `UEMsk:\t${UNCORRECTABLE_FLAGS}`,
+    },
     /** Errors that count as fatal. */
-    uncorrectableSeverity: { offset: 0x0c, width: 4, fields: UNCORRECTABLE_STICKY },
+    uncorrectableSeverity: {
+      offset: 0x0c,
+      width: 4,
+      fields: UNCORRECTABLE_STICKY,
+      text: `UESvrt:\t${UNCORRECTABLE_FLAGS}`,
+    },
     /** Correctable errors seen. */
-    correctableStatus: { offset: 0x10, width: 4, fields: CORRECTABLE },
+    correctableStatus: { offset: 0x10, width: 4, fields: CORRECTABLE, text: `CESta:\t${CORRECTABLE_FLAGS}` },
     /** Correctable errors not reported. */
-    correctableMask: { offset: 0x14, width: 4, fields: CORRECTABLE_STICKY },
+    correctableMask: {
+      offset: 0x14,
+      width: 4,
+      fields: CORRECTABLE_STICKY,
+      text: `CEMsk:\t${CORRECTABLE_FLAGS}`,
+    },
     /** Advanced Error Capabilities and Control. */
     control: {
       offset: 0x18,
       width: 4,
+      text:
+        "AERCap:\tFirst Error Pointer: {firstErrorPointer:2}, ECRCGenCap± ECRCGenEn± ECRCChkCap± ECRCChkEn±\n\tMultHdrRecCap± MultHdrRecEn± TLPPfxPres± HdrLogCap±",
       fields: {
         firstErrorPointer: { bits: [4, 0], access: "ROS" },
         ecrcGenerationCapable: { bits: 5, access: "RO", label: "ECRCGenCap" },

@@ -18,6 +18,7 @@ export const ADVANCED_FEATURES = {
     capabilities: {
       offset: 3,
       width: 1,
+      text: "AFCap: TP± FLR±",
       fields: {
         transactionsPending: { bits: 0, access: "HwInit", label: "TP" },
         functionLevelReset: { bits: 1, access: "HwInit", label: "FLR" },
@@ -27,12 +28,14 @@ export const ADVANCED_FEATURES = {
     control: {
       offset: 4,
       width: 1,
+      text: "AFCtrl: FLR±",
       fields: { initiateFunctionLevelReset: { bits: 0, access: "RWZ", label: "FLR" } },
     },
     /** AF Status. */
     status: {
       offset: 5,
       width: 1,
+      text: "AFStatus: TP±",
       fields: { transactionsPending: { bits: 0, access: "RO", label: "TP" } },
     },
   },

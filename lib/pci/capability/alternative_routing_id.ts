@@ -20,6 +20,7 @@ export const ALTERNATIVE_ROUTING_ID = {
     capabilities: {
       offset: 4,
       width: 2,
+      text: "ARICap:\tMFVC± ACS±, Next Function: {nextFunction}",
       fields: {
         mfvcFunctionGroups: { bits: 0, access: "RO", label: "MFVC" },
         acsFunctionGroups: { bits: 1, access: "RO", label: "ACS" },
@@ -31,6 +32,7 @@ export const ALTERNATIVE_ROUTING_ID = {
     control: {
       offset: 6,
       width: 2,
+      text: "ARICtl:\tMFVC± ACS±, Function Group: {functionGroup}",
       fields: {
         mfvcFunctionGroups: { bits: 0, access: "RW", label: "MFVC" },
         acsFunctionGroups: { bits: 1, access: "RW", label: "ACS" },

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { RegisterTable, ValueOf } from "../../registers/declaration.ts";
+import type { FieldAccess, FieldDeclaration, RegisterTable, ValueOf } from "../../registers/declaration.ts";
 import type { CapabilityListName } from "./names.ts";
 import type { CapabilityHeader, CapabilityWindow } from "./window.ts";
 
@@ -21,6 +21,8 @@ export interface CapabilityDeclaration {
   readonly kind: string;
   /** Name of the ID, as `lspci` prints it. */
   readonly title: string;
+  /** Its title as `lspci -vv` prints it, with places for values. Default: its name. */
+  readonly heading?: string;
   /** Bytes that the structure occupies; where they depend on its contents, worked out before any register is read. */
   readonly lengthBytes: number | ((window: CapabilityWindow) => number);
   /** Registers that every such capability has; offsets count from its start. */
@@ -60,4 +62,19 @@ export function decodeCapability<const C extends CapabilityDeclaration>(
     ...window.registers(registers),
     ...derive?.(window),
   } as Decoded<C>;
+}
+
+/** The fields of a register in one that repeats its bits. */
+export type Repeated<F, A extends FieldAccess> = {
+  readonly [K in keyof F]: Omit<F[K], "access"> & { readonly access: A };
+};
+
+/** The bits of a register that another one repeats, by the access that they have there. */
+export function repeated<const F extends Readonly<Record<string, FieldDeclaration>>, A extends FieldAccess>(
+  fields: F,
+  access: A,
+): Repeated<F, A> {
+  return Object.fromEntries(
+    Object.entries(fields).map(([name, field]) => [name, { ...field, access }]),
+  ) as Repeated<F, A>;
 }

@@ -19,6 +19,8 @@ export const DOWNSTREAM_PORT_CONTAINMENT = {
     capabilities: {
       offset: 4,
       width: 2,
+      text:
+        "DpcCap:\tINT Msg #{interruptMessageNumber}, RPExt± PoisonedTLP± SwTrigger± RP PIO Log {rpPioLogSize}, DL_ActiveErr±",
       fields: {
         interruptMessageNumber: { bits: [4, 0], access: "RO" },
         rootPortExtensions: { bits: 5, access: "RO", label: "RPExt" },
@@ -32,6 +34,7 @@ export const DOWNSTREAM_PORT_CONTAINMENT = {
     control: {
       offset: 6,
       width: 2,
+      text: "DpcCtl:\tTrigger:{triggerEnable} Cmpl± INT± ErrCor± PoisonedTLP± SwTrigger± DL_ActiveErr±",
       fields: {
         triggerEnable: { bits: [1, 0], access: "RW" },
         completionControl: { bits: 2, access: "RW", label: "Cmpl" },
@@ -46,6 +49,8 @@ export const DOWNSTREAM_PORT_CONTAINMENT = {
     status: {
       offset: 8,
       width: 2,
+      text:
+        "DpcSta:\tTrigger± Reason:{triggerReason:2} INT± RPBusy± TriggerExt:{triggerReasonExtension:2} RP PIO ErrPtr:{rpPioFirstErrorPointer:2}",
       fields: {
         trigger: { bits: 0, access: "RW1CS", label: "Trigger" },
         triggerReason: { bits: [2, 1], access: "ROS" },
@@ -56,6 +61,6 @@ export const DOWNSTREAM_PORT_CONTAINMENT = {
       },
     },
     /** Routing ID of the sender of the message that triggered containment. */
-    source: { offset: 0x0a, width: 2 },
+    source: { offset: 0x0a, width: 2, text: "Source:\t{source:4}" },
   },
 } as const satisfies CapabilityDeclaration;

@@ -37,6 +37,7 @@ export const EXTENDED_VENDOR_SPECIFIC = {
   id: 0x000b,
   kind: "extended-vendor-specific",
   title: "Vendor Specific Information",
+  heading: "Vendor Specific Information: ID={vsecId:4} Rev={revision} Len={lengthBytes:3} <?>",
   lengthBytes: (window: CapabilityWindow): number => statedLength(window, 8),
   registers: {},
   derive: (window: CapabilityWindow): VsecContents => {
@@ -61,6 +62,8 @@ export const DESIGNATED_VENDOR_SPECIFIC = {
   id: 0x0023,
   kind: "designated-vendor-specific",
   title: "Designated Vendor-Specific",
+  heading:
+    "Designated Vendor-Specific: Vendor={dvsecVendorId:4} ID={dvsecId:4} Rev={revision} Len={lengthBytes} <?>",
   lengthBytes: (window: CapabilityWindow): number => statedLength(window, 10),
   registers: {
     /** ID that the vendor gave to the structure. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { CapabilityDeclaration } from "./declaration.ts";
+import { type CapabilityDeclaration, repeated } from "./declaration.ts";
 import type { CapabilityWindow } from "./window.ts";
 
 /** Times that the registers of L1 PM Substates hold as value and scale. */
@@ -16,6 +16,14 @@ export interface L1SubstatesTimes {
   /** Latency tolerance below which L1.2 is not entered, in nanoseconds. */
   readonly ltrThresholdNs: number;
 }
+
+/** What the port can do, and what is enabled of it. */
+const FLAGS = {
+  pciPmL12: { bits: 0, access: "HwInit", label: "PCI-PM_L1.2" },
+  pciPmL11: { bits: 1, access: "HwInit", label: "PCI-PM_L1.1" },
+  aspmL12: { bits: 2, access: "HwInit", label: "ASPM_L1.2" },
+  aspmL11: { bits: 3, access: "HwInit", label: "ASPM_L1.1" },
+} as const;
 
 /** L1 PM Substates. */
 export const L1_SUBSTATES = {
@@ -31,10 +39,7 @@ export const L1_SUBSTATES = {
       offset: 4,
       width: 4,
       fields: {
-        pciPmL12: { bits: 0, access: "HwInit", label: "PCI-PM_L1.2" },
-        pciPmL11: { bits: 1, access: "HwInit", label: "PCI-PM_L1.1" },
-        aspmL12: { bits: 2, access: "HwInit", label: "ASPM_L1.2" },
-        aspmL11: { bits: 3, access: "HwInit", label: "ASPM_L1.1" },
+        ...FLAGS,
         l1Substates: { bits: 4, access: "HwInit", label: "L1_PM_Substates" },
         commonModeRestoreTimeUs: { bits: [15, 8], access: "HwInit" },
         powerOnScale: { bits: [17, 16], access: "HwInit" },
@@ -46,10 +51,7 @@ export const L1_SUBSTATES = {
       offset: 8,
       width: 4,
       fields: {
-        pciPmL12: { bits: 0, access: "RW", label: "PCI-PM_L1.2" },
-        pciPmL11: { bits: 1, access: "RW", label: "PCI-PM_L1.1" },
-        aspmL12: { bits: 2, access: "RW", label: "ASPM_L1.2" },
-        aspmL11: { bits: 3, access: "RW", label: "ASPM_L1.1" },
+        ...repeated(FLAGS, "RW"),
         commonModeRestoreTimeUs: { bits: [15, 8], access: "RW" },
         ltrThresholdValue: { bits: [25, 16], access: "RW" },
         ltrThresholdScale: { bits: [31, 29], access: "RW" },

@@ -24,9 +24,19 @@ export const LATENCY_TOLERANCE = {
   lengthBytes: 8,
   registers: {
     /** Max Snoop Latency: value and scale. */
-    maxSnoopLatencyNs: { offset: 4, width: 2, access: "RW" },
+    maxSnoopLatencyNs: {
+      offset: 4,
+      width: 2,
+      access: "RW",
+      text: "Max snoop latency: {maxSnoopLatencyNs}ns",
+    },
     /** Max No-Snoop Latency: value and scale. */
-    maxNoSnoopLatencyNs: { offset: 6, width: 2, access: "RW" },
+    maxNoSnoopLatencyNs: {
+      offset: 6,
+      width: 2,
+      access: "RW",
+      text: "Max no snoop latency: {maxNoSnoopLatencyNs}ns",
+    },
   },
   derive: (window: CapabilityWindow): LatencyLimits => {
     const { maxSnoopLatencyNs, maxNoSnoopLatencyNs } = window.registers(LATENCY_TOLERANCE.registers);

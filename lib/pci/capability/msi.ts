@@ -47,6 +47,8 @@ export const MSI = {
   id: 0x05,
   kind: "msi",
   title: "MSI",
+  heading:
+    "MSI: Enable{control.enable} Count={vectorsEnabled}/{vectorsCapable} Maskable{control.perVectorMasking} 64bit{control.address64}",
   lengthBytes: (window: CapabilityWindow): number => {
     const { address64, perVectorMasking } = window.register(MSI.registers.control);
     return msiBytes(address64, perVectorMasking);

@@ -39,6 +39,7 @@ export const MSIX = {
   id: 0x11,
   kind: "msi-x",
   title: "MSI-X",
+  heading: "MSI-X: Enable{control.enable} Count={vectorCount} Masked{control.functionMask}",
   lengthBytes: 12,
   registers: {
     /** Message Control. */
@@ -53,9 +54,9 @@ export const MSIX = {
       },
     },
     /** Table Offset in the upper bits, Table BIR in the lower three. */
-    table: { offset: 4, width: 4 },
+    table: { offset: 4, width: 4, text: "Vector table: BAR={table.bar} offset={table.offset:8}" },
     /** PBA Offset in the upper bits, PBA BIR in the lower three. */
-    pendingBits: { offset: 8, width: 4 },
+    pendingBits: { offset: 8, width: 4, text: "PBA: BAR={pendingBits.bar} offset={pendingBits.offset:8}" },
   },
   derive: (window: CapabilityWindow): MsixFacts => {
     const { control, table, pendingBits } = window.registers(MSIX.registers);

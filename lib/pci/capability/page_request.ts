@@ -18,6 +18,7 @@ export const PAGE_REQUEST = {
     control: {
       offset: 4,
       width: 2,
+      text: "PRICtl: Enable± Reset±",
       fields: {
         enable: { bits: 0, access: "RW", label: "Enable" },
         reset: { bits: 1, access: "RWZ", label: "Reset" },
@@ -27,6 +28,7 @@ export const PAGE_REQUEST = {
     status: {
       offset: 6,
       width: 2,
+      text: "PRISta: RF± UPRGI± Stopped±",
       fields: {
         responseFailure: { bits: 0, access: "RW1C", label: "RF" },
         unexpectedGroupIndex: { bits: 1, access: "RW1C", label: "UPRGI" },
@@ -35,7 +37,11 @@ export const PAGE_REQUEST = {
       },
     },
     /** Outstanding requests that the function can have. */
-    capacity: { offset: 8, width: 4 },
+    capacity: {
+      offset: 8,
+      width: 4,
+      text: "Page Request Capacity: {capacity:8}, Page Request Allocation: {allocation:8}",
+    },
     /** Outstanding requests that software allows. */
     allocation: { offset: 12, width: 4, access: "RW" },
   },

@@ -19,6 +19,7 @@ export const PASID = {
     capabilities: {
       offset: 4,
       width: 2,
+      text: "PASIDCap: Exec± Priv±, Max PASID Width: {maxPasidWidth:2}",
       fields: {
         executePermission: { bits: 1, access: "RO", label: "Exec" },
         privilegedMode: { bits: 2, access: "RO", label: "Priv" },
@@ -30,6 +31,7 @@ export const PASID = {
     control: {
       offset: 6,
       width: 2,
+      text: "PASIDCtl: Enable± Exec± Priv±",
       fields: {
         enable: { bits: 0, access: "RW", label: "Enable" },
         executePermission: { bits: 1, access: "RW", label: "Exec" },

@@ -23,6 +23,7 @@ export const POWER_MANAGEMENT = {
   id: 0x01,
   kind: "power-management",
   title: "Power Management",
+  heading: "Power Management version {capabilities.version}",
   lengthBytes: 8,
   /** What the function can do; control and status. */
   registers: {
@@ -30,6 +31,8 @@ export const POWER_MANAGEMENT = {
     capabilities: {
       offset: 2,
       width: 2,
+      text:
+        "Flags: PMEClk± DSI± D1± D2± AuxCurrent={auxiliaryCurrentMilliamperes}mA PME(D0±,D1{pmeFromD1},D2{pmeFromD2},D3hot±,D3cold±)",
       fields: {
         version: { bits: [2, 0], access: "RO" },
         pmeClock: { bits: 3, access: "RO", label: "PMEClk" },
@@ -49,6 +52,7 @@ export const POWER_MANAGEMENT = {
     control: {
       offset: 4,
       width: 2,
+      text: "Status: D{powerState} NoSoftRst± PME-Enable± DSel={dataSelect} DScale={dataScale} PME±",
       fields: {
         powerState: { bits: [1, 0], access: "RW" },
         noSoftReset: { bits: 3, access: "RO", label: "NoSoftRst" },

@@ -55,6 +55,7 @@ export const VF_RESIZABLE_BAR = {
   ...RESIZABLE_BAR,
   id: 0x0024,
   title: "VF Resizable BAR",
+  heading: "Virtual Resizable BAR",
 } as const satisfies CapabilityDeclaration;
 
 /** Only the first control register holds the count. */

@@ -19,6 +19,7 @@ export const SECONDARY_EXPRESS = {
     linkControl3: {
       offset: 4,
       width: 4,
+      text: "LnkCtl3: LnkEquIntrruptEn± PerformEqu±",
       fields: {
         performEqualization: { bits: 0, access: "RW", label: "PerformEqu" },
         equalizationRequestInterrupt: { bits: 1, access: "RW", label: "LnkEquIntrruptEn" },

@@ -19,6 +19,7 @@ export const SERIAL_NUMBER = {
   id: 0x0003,
   kind: "device-serial-number",
   title: "Device Serial Number",
+  heading: "Device Serial Number {text}",
   lengthBytes: 12,
   registers: {
     /** The 64-bit number. */

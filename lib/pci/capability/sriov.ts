@@ -34,6 +34,7 @@ export const SRIOV = {
     capabilities: {
       offset: 0x04,
       width: 4,
+      text: "IOVCap:\tMigration± 10BitTagReq± Interrupt Message Number: {migrationInterruptMessageNumber:3}",
       fields: {
         vfMigration: { bits: 0, access: "RO", label: "Migration" },
         ariCapableHierarchyPreserved: { bits: 1, access: "RO", label: "ARIPreserved" },
@@ -45,6 +46,7 @@ export const SRIOV = {
     control: {
       offset: 0x08,
       width: 2,
+      text: "IOVCtl:\tEnable± Migration± Interrupt± MSE± ARIHierarchy± 10BitTagReq±",
       fields: {
         vfEnable: { bits: 0, access: "RW", label: "Enable" },
         vfMigrationEnable: { bits: 1, access: "RW", label: "Migration" },
@@ -58,10 +60,16 @@ export const SRIOV = {
     status: {
       offset: 0x0a,
       width: 2,
+      text: "IOVSta:\tMigration±",
       fields: { vfMigration: { bits: 0, access: "RW1C", label: "Migration" } },
     },
     /** VFs initially associated with the PF. */
-    initialVfs: { offset: 0x0c, width: 2 },
+    initialVfs: {
+      offset: 0x0c,
+      width: 2,
+      text:
+        "Initial VFs: {initialVfs}, Total VFs: {totalVfs}, Number of VFs: {numVfs}, Function Dependency Link: {functionDependencyLink:2}",
+    },
     /** Most VFs that the PF could ever have; equals InitialVFs without VF migration. */
     totalVfs: { offset: 0x0e, width: 2 },
     /** VFs that software has asked for. */
@@ -69,13 +77,21 @@ export const SRIOV = {
     /** PF that this one depends on, as a function number; its own when there is none. */
     functionDependencyLink: { offset: 0x12, width: 1 },
     /** From the PF's routing ID to that of the first VF. May change with NumVFs and ARI Capable Hierarchy. */
-    firstVfOffset: { offset: 0x14, width: 2 },
+    firstVfOffset: {
+      offset: 0x14,
+      width: 2,
+      text: "VF offset: {firstVfOffset}, stride: {vfStride}, Device ID: {vfDeviceId:4}",
+    },
     /** From one VF's routing ID to the next. May change with NumVFs and ARI Capable Hierarchy. */
     vfStride: { offset: 0x16, width: 2 },
     /** Device ID of the VFs; their vendor ID is the PF's. */
     vfDeviceId: { offset: 0x1a, width: 2 },
     /** Bit n: a page of 2^(n+12) bytes is supported. */
-    supportedPageSizes: { offset: 0x1c, width: 4 },
+    supportedPageSizes: {
+      offset: 0x1c,
+      width: 4,
+      text: "Supported Page Size: {supportedPageSizes:8}, System Page Size: {systemPageSize:8}",
+    },
     /** The one bit that software has chosen out of Supported Page Sizes. */
     systemPageSize: { offset: 0x20, width: 4 },
     /** VF BAR 0 to VF BAR 5. */

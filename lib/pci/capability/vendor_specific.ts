@@ -27,6 +27,7 @@ export const VENDOR_SPECIFIC = {
   id: 0x09,
   kind: "vendor-specific",
   title: "Vendor Specific Information",
+  heading: "Vendor Specific Information: Len={lengthBytes:2} <?>",
   lengthBytes: statedLength,
   registers: {},
   derive: (window: CapabilityWindow): VendorSpecificData => ({

@@ -8,6 +8,14 @@ import type { RegisterTable, RegisterValues } from "../../registers/declaration.
 import type { CapabilityDeclaration } from "./declaration.ts";
 import type { CapabilityWindow } from "./window.ts";
 
+/** Ways to choose among channels and among ports. */
+const ARBITRATIONS = {
+  fixed: { bits: 0, access: "RO", label: "Fixed" },
+  wrr32: { bits: 1, access: "RO", label: "WRR32" },
+  wrr64: { bits: 2, access: "RO", label: "WRR64" },
+  wrr128: { bits: 3, access: "RO", label: "WRR128" },
+} as const;
+
 /** The registers of each channel, 12 bytes from one to the next. */
 export const VIRTUAL_CHANNEL_RESOURCE = {
   /** VC Resource Capability. */
@@ -15,10 +23,7 @@ export const VIRTUAL_CHANNEL_RESOURCE = {
     offset: 0,
     width: 4,
     fields: {
-      fixed: { bits: 0, access: "RO", label: "Fixed" },
-      wrr32: { bits: 1, access: "RO", label: "WRR32" },
-      wrr64: { bits: 2, access: "RO", label: "WRR64" },
-      wrr128: { bits: 3, access: "RO", label: "WRR128" },
+      ...ARBITRATIONS,
       timeBasedWrr128: { bits: 4, access: "RO", label: "TWRR128" },
       wrr256: { bits: 5, access: "RO", label: "WRR256" },
       rejectSnoop: { bits: 15, access: "HwInit", label: "RejSnoopTrans" },
@@ -88,10 +93,7 @@ export const VIRTUAL_CHANNEL = {
       offset: 0x08,
       width: 4,
       fields: {
-        fixed: { bits: 0, access: "RO", label: "Fixed" },
-        wrr32: { bits: 1, access: "RO", label: "WRR32" },
-        wrr64: { bits: 2, access: "RO", label: "WRR64" },
-        wrr128: { bits: 3, access: "RO", label: "WRR128" },
+        ...ARBITRATIONS,
         /** Offset of the VC arbitration table in units of 16 bytes; 0 when there is none. */
         arbitrationTableOffset: { bits: [31, 24], access: "RO" },
       },

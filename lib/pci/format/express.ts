@@ -14,7 +14,7 @@ import {
   EXPRESS_SLOT as SLOT,
 } from "../capability/express_registers.ts";
 import type { FormatContext } from "./options.ts";
-import { fill, flag, when } from "./text.ts";
+import { flag, hex, registerLines, when } from "./text.ts";
 
 const TYPE_NAMES: Readonly<Record<Exclude<ExpressType, "reserved">, string>> = {
   endpoint: "Endpoint",
@@ -86,22 +86,24 @@ export function formatExpress(cap: ExpressCapability, { config, options }: Forma
     ...deviceLines(cap),
     ...linkLines(cap),
     ...slotLines(cap),
-    ...rootLines(cap),
+    ...(cap.root === undefined ? [] : registerLines(ROOT, cap.root, ROOT_TEXTS)),
     ...device2Lines(cap, hasMemoryBar),
     ...link2Lines(cap, isSecondary && is(cap, "endpoint", "legacyEndpoint")),
   ];
 }
 
+const ROOT_TEXTS = {
+  capabilities: "RootCap: CRSVisible±",
+  control: "RootCtl: ErrCorrectable± ErrNon-Fatal± ErrFatal± PMEIntEna± CRSVisible±",
+  status: "RootSta: PME ReqID {pmeRequesterId:4}, PMEStatus± PMEPending±",
+};
+
 function title(cap: ExpressCapability): string {
-  const code = cap.capabilities.deviceType;
+  const { deviceType: code, interruptMessageNumber } = cap.capabilities;
   const type = cap.deviceType === "reserved" ? `Unknown type ${code}` : TYPE_NAMES[cap.deviceType];
   const hasSlotField = is(cap, "rootPort", "downstreamPort", "pciToExpressBridge");
-  return fill(
-    `Express (v${cap.structureVersion}) ${type}${when(hasSlotField, " (Slot±)")}, ` +
-      "MSI {interruptMessageNumber:2}",
-    EXPRESS.capabilities,
-    cap.capabilities,
-  );
+  const slot = when(hasSlotField, ` (Slot${flag(cap.capabilities.slotImplemented)})`);
+  return `Express (v${cap.structureVersion}) ${type}${slot}, MSI ${hex(interruptMessageNumber, 2)}`;
 }
 
 function is(cap: ExpressCapability, ...types: ExpressType[]): boolean {
@@ -125,28 +127,15 @@ function deviceLines(cap: ExpressCapability): string[] {
   // Bit 15 of Device Control is Bridge Configuration Retry Enable on such a bridge, and FLR on an endpoint.
   const retry = when(is(cap, "expressToPciBridge"), ` BrConfRtry${flag((control.raw & 0x8000) !== 0)}`);
   const reset = when(hasReset && c.functionLevelReset, " FLReset±");
-  return [
-    `\t\tDevCap:\tMaxPayload ${cap.maxPayloadSupportedBytes} bytes, PhantFunc ${
+  return registerLines(EXPRESS, cap, {
+    deviceCapabilities: `DevCap:\tMaxPayload {maxPayloadSupportedBytes} bytes, PhantFunc ${
       (1 << c.phantomFunctions) - 1
-    }${when(isEndpoint, latencies)}`,
-    fill(
-      `\t\t\tExtTag±${buttons} RBE±${when(hasReset, " FLReset±")}${power}`,
-      EXPRESS.deviceCapabilities,
-      c,
-    ),
-    fill("\t\tDevCtl:\tCorrErr± NonFatalErr± FatalErr± UnsupReq±", EXPRESS.deviceControl, control),
-    fill(
-      `\t\t\tRlxdOrd± ExtTag± PhantFunc± AuxPwr± NoSnoop±${retry}${reset}`,
-      EXPRESS.deviceControl,
-      control,
-    ),
-    `\t\t\tMaxPayload ${cap.maxPayloadBytes} bytes, MaxReadReq ${cap.maxReadRequestBytes} bytes`,
-    fill(
-      "\t\tDevSta:\tCorrErr± NonFatalErr± FatalErr± UnsupReq± AuxPwr± TransPend±",
-      EXPRESS.deviceStatus,
-      cap.deviceStatus,
-    ),
-  ];
+    }${when(isEndpoint, latencies)}\n\tExtTag±${buttons} RBE±${when(hasReset, " FLReset±")}${power}`,
+    deviceControl: "DevCtl:\tCorrErr± NonFatalErr± FatalErr± UnsupReq±\n" +
+      `\tRlxdOrd± ExtTag± PhantFunc± AuxPwr± NoSnoop±${retry}${reset}\n` +
+      "\tMaxPayload {maxPayloadBytes} bytes, MaxReadReq {maxReadRequestBytes} bytes",
+    deviceStatus: "DevSta:\tCorrErr± NonFatalErr± FatalErr± UnsupReq± AuxPwr± TransPend±",
+  });
 }
 
 const POWER_SCALES = [1, 0.1, 0.01, 0.001];
@@ -180,64 +169,33 @@ function linkLines(cap: ExpressCapability): string[] {
     is(cap, "rootPort", "endpoint", "legacyEndpoint", "expressToPciBridge"),
     ` RCB ${control.readCompletionBoundary128 ? 128 : 64} bytes,`,
   );
-  return [
-    `\t\tLnkCap:\tPort #${c.portNumber}, Speed ${speedText(c.maxSpeed)}, Width x${c.maxWidth}, ` +
-    `ASPM ${ASPM_SUPPORT[c.aspmSupport]}${when(exits.length > 0, `, Exit Latency ${exits.join(", ")}`)}`,
-    fill("\t\t\tClockPM± Surprise± LLActRep± BwNot± ASPMOptComp±", LINK.capabilities, c),
-    fill(
-      `\t\tLnkCtl:\tASPM ${ASPM_CONTROL[control.aspmControl]};${rcb} Disabled± CommClk±`,
-      LINK.control,
-      control,
-    ),
-    fill("\t\t\tExtSynch± ClockPM± AutWidDis± BWInt± AutBWInt±", LINK.control, control),
-    `\t\tLnkSta:\tSpeed ${speedText(status.speed)}${comparison(cap, status.speed, c.maxSpeed)}, ` +
-    `Width x${status.width}${comparison(cap, status.width, c.maxWidth)}`,
-    fill("\t\t\tTrErr± Train± SlotClk± DLActive± BWMgmt± ABWMgmt±", LINK.status, status),
-  ];
+  return registerLines(LINK, cap.link, {
+    capabilities: `LnkCap:\tPort #{portNumber}, Speed ${speedText(c.maxSpeed)}, Width x{maxWidth}, ` +
+      `ASPM ${ASPM_SUPPORT[c.aspmSupport]}${when(exits.length > 0, `, Exit Latency ${exits.join(", ")}`)}\n` +
+      "\tClockPM± Surprise± LLActRep± BwNot± ASPMOptComp±",
+    control: `LnkCtl:\tASPM ${ASPM_CONTROL[control.aspmControl]};${rcb} Disabled± CommClk±\n` +
+      "\tExtSynch± ClockPM± AutWidDis± BWInt± AutBWInt±",
+    status: `LnkSta:\tSpeed ${speedText(status.speed)}${comparison(cap, status.speed, c.maxSpeed)}, ` +
+      `Width x{width}${comparison(cap, status.width, c.maxWidth)}\n` +
+      "\tTrErr± Train± SlotClk± DLActive± BWMgmt± ABWMgmt±",
+  });
 }
 
 function slotLines({ slot }: ExpressCapability): string[] {
   if (slot === undefined) return [];
-  const { capabilities: c, control, status } = slot;
-  return [
-    fill("\t\tSltCap:\tAttnBtn± PwrCtrl± MRL± AttnInd± PwrInd± HotPlug± Surprise±", SLOT.capabilities, c),
-    fill(
-      `\t\t\tSlot #{slotNumber}, PowerLimit ${powerText(c.powerLimitValue, c.powerLimitScale)}; ` +
-        "Interlock± NoCompl±",
-      SLOT.capabilities,
-      c,
-    ),
-    fill(
-      "\t\tSltCtl:\tEnable: AttnBtn± PwrFlt± MRL± PresDet± CmdCplt± HPIrq± LinkChg±",
-      SLOT.control,
-      control,
-    ),
-    fill(
-      `\t\t\tControl: AttnInd ${INDICATORS[control.attentionIndicator]}, ` +
-        `PwrInd ${INDICATORS[control.powerIndicator]}, Power± Interlock±`,
-      SLOT.control,
-      control,
-    ),
-    fill(
-      "\t\tSltSta:\tStatus: AttnBtn± PowerFlt± MRL{mrlSensorState} CmdCplt± PresDet{presenceDetect} Interlock±",
-      SLOT.status,
-      status,
-    ),
-    fill("\t\t\tChanged: MRL± PresDet± LinkState±", SLOT.status, status),
-  ];
-}
-
-function rootLines({ root }: ExpressCapability): string[] {
-  if (root === undefined) return [];
-  return [
-    fill("\t\tRootCap: CRSVisible±", ROOT.capabilities, root.capabilities),
-    fill(
-      "\t\tRootCtl: ErrCorrectable± ErrNon-Fatal± ErrFatal± PMEIntEna± CRSVisible±",
-      ROOT.control,
-      root.control,
-    ),
-    fill("\t\tRootSta: PME ReqID {pmeRequesterId:4}, PMEStatus± PMEPending±", ROOT.status, root.status),
-  ];
+  const { capabilities: c, control } = slot;
+  return registerLines(SLOT, slot, {
+    capabilities: "SltCap:\tAttnBtn± PwrCtrl± MRL± AttnInd± PwrInd± HotPlug± Surprise±\n" +
+      `\tSlot #{slotNumber}, PowerLimit ${
+        powerText(c.powerLimitValue, c.powerLimitScale)
+      }; Interlock± NoCompl±`,
+    control: "SltCtl:\tEnable: AttnBtn± PwrFlt± MRL± PresDet± CmdCplt± HPIrq± LinkChg±\n" +
+      `\tControl: AttnInd ${INDICATORS[control.attentionIndicator]}, ` +
+      `PwrInd ${INDICATORS[control.powerIndicator]}, Power± Interlock±`,
+    status:
+      "SltSta:\tStatus: AttnBtn± PowerFlt± MRL{mrlSensorState} CmdCplt± PresDet{presenceDetect} Interlock±\n" +
+      "\tChanged: MRL± PresDet± LinkState±",
+  });
 }
 
 function device2Lines(cap: ExpressCapability, hasMemoryBar: boolean): string[] {
@@ -245,7 +203,6 @@ function device2Lines(cap: ExpressCapability, hasMemoryBar: boolean): string[] {
   const { capabilities: c, control } = cap.device2;
   const isPort = is(cap, "rootPort", "downstreamPort");
   const isRouter = isPort || is(cap, "upstreamPort");
-  const lines = (texts: string[]) => texts.map((text) => fill(text, DEVICE_2.capabilities, c));
   const prefixes = when(c.endToEndTlpPrefix, `, MaxEETLPPrefixes ${c.maxEndToEndTlpPrefixes || 4}`);
   const cacheLines = when(is(cap, "rootPort"), ` LN System CLS ${LN_CACHE_LINES[c.lnSystemCls]},`);
   // Bit 0: TPH, bit 1: extended TPH. Extended without plain is a reserved combination.
@@ -256,24 +213,19 @@ function device2Lines(cap: ExpressCapability, hasMemoryBar: boolean): string[] {
     when(is(cap, "rootPort") || hasMemoryBar, " 32bit± 64bit± 128bitCAS±");
   const atomics = when(is(cap, "rootPort", "endpoint", "rootComplexEndpoint", "legacyEndpoint"), " ReqEn±") +
     when(isRouter, " EgressBlck±");
-  return [
-    ...lines([
-      `\t\tDevCap2: Completion Timeout: ${TIMEOUT_RANGES[c.completionTimeoutRanges] ?? "Unknown"}, ` +
-      "TimeoutDis± NROPrPrP± LTR±",
-      `\t\t\t 10BitTagComp± 10BitTagReq± OBFF ${OBFF_SUPPORT[c.obff]}, ExtFmt± EETLPPrefix±${prefixes}`,
-      `\t\t\t EmergencyPowerReduction ${POWER_REDUCTION[c.emergencyPowerReduction]}, ` +
-      "EmergencyPowerReductionInit±",
-      `\t\t\t FRS±${cacheLines}${when(is(cap, "rootPort", "endpoint"), hints)}${when(isPort, " ARIFwd±")}`,
-      ...(operations === "" ? [] : [`\t\t\t AtomicOpsCap:${operations}`]),
-    ]),
-    fill(
-      `\t\tDevCtl2: Completion Timeout: ${TIMEOUTS[control.completionTimeout] ?? "Unknown"}, ` +
-        `TimeoutDis± LTR± 10BitTagReq± OBFF ${OBFF_CONTROL[control.obff]},${when(isPort, " ARIFwd±")}`,
-      DEVICE_2.control,
-      control,
-    ),
-    ...(atomics === "" ? [] : [fill(`\t\t\t AtomicOpsCtl:${atomics}`, DEVICE_2.control, control)]),
-  ];
+  return registerLines(DEVICE_2, cap.device2, {
+    capabilities: `DevCap2: Completion Timeout: ${TIMEOUT_RANGES[c.completionTimeoutRanges] ?? "Unknown"}, ` +
+      "TimeoutDis± NROPrPrP± LTR±\n" +
+      `\t 10BitTagComp± 10BitTagReq± OBFF ${OBFF_SUPPORT[c.obff]}, ExtFmt± EETLPPrefix±${prefixes}\n` +
+      `\t EmergencyPowerReduction ${
+        POWER_REDUCTION[c.emergencyPowerReduction]
+      }, EmergencyPowerReductionInit±\n` +
+      `\t FRS±${cacheLines}${when(is(cap, "rootPort", "endpoint"), hints)}${when(isPort, " ARIFwd±")}` +
+      when(operations !== "", `\n\t AtomicOpsCap:${operations}`),
+    control: `DevCtl2: Completion Timeout: ${TIMEOUTS[control.completionTimeout] ?? "Unknown"}, ` +
+      `TimeoutDis± LTR± 10BitTagReq± OBFF ${OBFF_CONTROL[control.obff]},${when(isPort, " ARIFwd±")}` +
+      when(atomics !== "", `\n\t AtomicOpsCtl:${atomics}`),
+  });
 }
 
 function supportedSpeedsText(vector: number): string {
@@ -292,38 +244,21 @@ function link2Lines(cap: ExpressCapability, repeatsTheFirst: boolean): string[] 
     is(cap, "downstreamPort"),
     `, Selectable De-emphasis: ${deEmphasisText(control.selectableDeEmphasis)}`,
   );
-  const own = [
-    fill(
-      `\t\tLnkCtl2: Target Link Speed: ${target}, EnterCompliance± SpeedDis±${deEmphasis}`,
-      LINK_2.control,
-      control,
-    ),
-    fill(
-      `\t\t\t Transmit Margin: ${margin}, EnterModifiedCompliance± ComplianceSOS±`,
-      LINK_2.control,
-      control,
-    ),
-    `\t\t\t Compliance Preset/De-emphasis: ${PRESETS[control.compliancePreset] ?? "Unknown"}`,
-  ];
-  if (c.raw !== 0) {
-    const supported = supportedSpeedsText(c.supportedSpeeds);
-    own.unshift(
-      fill(
-        `\t\tLnkCap2: Supported Link Speeds: ${supported}, Crosslink± Retimer± 2Retimers± DRS±`,
-        LINK_2.capabilities,
-        c,
-      ),
-    );
-  }
-  return [
-    ...(repeatsTheFirst ? [] : own),
-    ...[
-      `\t\tLnkSta2: Current De-emphasis Level: ${deEmphasisText(status.currentDeEmphasis)}, ` +
-      "EqualizationComplete± EqualizationPhase1±",
-      "\t\t\t EqualizationPhase2± EqualizationPhase3± LinkEqualizationRequest±",
-      `\t\t\t Retimer± 2Retimers± CrosslinkRes: ${CROSSLINKS[status.crosslinkResolution]}`,
-    ].map((text) => fill(text, LINK_2.status, status)),
-  ];
+  const supported = supportedSpeedsText(c.supportedSpeeds);
+  return registerLines(LINK_2, cap.link2, {
+    capabilities: repeatsTheFirst || c.raw === 0
+      ? undefined
+      : `LnkCap2: Supported Link Speeds: ${supported}, Crosslink± Retimer± 2Retimers± DRS±`,
+    control: repeatsTheFirst
+      ? undefined
+      : `LnkCtl2: Target Link Speed: ${target}, EnterCompliance± SpeedDis±${deEmphasis}\n` +
+        `\t Transmit Margin: ${margin}, EnterModifiedCompliance± ComplianceSOS±\n` +
+        `\t Compliance Preset/De-emphasis: ${PRESETS[control.compliancePreset] ?? "Unknown"}`,
+    status: `LnkSta2: Current De-emphasis Level: ${deEmphasisText(status.currentDeEmphasis)}, ` +
+      "EqualizationComplete± EqualizationPhase1±\n" +
+      "\t EqualizationPhase2± EqualizationPhase3± LinkEqualizationRequest±\n" +
+      `\t Retimer± 2Retimers± CrosslinkRes: ${CROSSLINKS[status.crosslinkResolution]}`,
+  });
 }
 
 function deEmphasisText(low: boolean): string {

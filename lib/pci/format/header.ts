@@ -8,7 +8,6 @@ import type { PciAddress } from "../address.ts";
 import type { BridgeWindow, ConfigSpace, SubsystemId } from "../config_space.ts";
 import { BRIDGE, DEVICE_SELECT_TIMINGS, HEADER } from "../header.ts";
 import { lookup, lookupClass, lookupSubsystem, type PciNames } from "../ids.ts";
-import { formatFlags } from "../../registers/declaration.ts";
 import { formatBaseAddress } from "./base_address.ts";
 import type { HostFacts } from "./options.ts";
 import { fill, hex, sizeText } from "./text.ts";
@@ -72,16 +71,13 @@ export function formatHeaderRegisters(
   if (subsystem !== undefined && subsystem.vendorId !== 0 && subsystem.vendorId !== 0xffff) {
     lines.push(`\tSubsystem: ${subsystemText(config, names, subsystem.vendorId, subsystem.deviceId)}`);
   }
-  lines.push(`\tControl: ${formatFlags(HEADER.command, config.command)}`);
+  const control =
+    "I/O± Mem± BusMaster± SpecCycle± MemWINV± VGASnoop± ParErr± Stepping± SERR± FastB2B± DisINTx±";
+  lines.push(`\tControl: ${fill(control, config, HEADER.command, config.command)}`);
   const { status } = config, timing = DEVICE_SELECT_TIMINGS[status.deviceSelectTiming];
-  lines.push(
-    fill(
-      `\tStatus: Cap± 66MHz± UDF± FastB2B± ParErr± DEVSEL=${timing} ` +
-        ">TAbort± <TAbort± <MAbort± >SERR± <PERR± INTx±",
-      HEADER.status,
-      status,
-    ),
-  );
+  const flags =
+    `Cap± 66MHz± UDF± FastB2B± ParErr± DEVSEL=${timing} >TAbort± <TAbort± <MAbort± >SERR± <PERR± INTx±`;
+  lines.push(`\tStatus: ${fill(flags, config, HEADER.status, status)}`);
   if (config.command.busMaster) lines.push(`\tLatency: ${latencyText(config)}`);
   const irq = host.irq ?? config.interruptLine;
   if (config.interruptPin !== undefined || irq !== 0) {
@@ -144,17 +140,13 @@ function bridgeLines(config: ConfigSpace): string[] {
   const bridge = config.bridge;
   if (bridge === undefined) return [];
   const timing = DEVICE_SELECT_TIMINGS[bridge.secondaryStatus.deviceSelectTiming];
+  const flags = `66MHz± FastB2B± ParErr± DEVSEL=${timing} >TAbort± <TAbort± <MAbort± <SERR± <PERR±`;
   return [
     busLine(bridge.primaryBus, bridge.secondaryBus, bridge.subordinateBus, bridge.secondaryLatencyTimer),
     windowLine("I/O", bridge.io),
     windowLine("Memory", bridge.memory),
     windowLine("Prefetchable memory", bridge.prefetchable),
-    fill(
-      `\tSecondary status: 66MHz± FastB2B± ParErr± DEVSEL=${timing} ` +
-        ">TAbort± <TAbort± <MAbort± <SERR± <PERR±",
-      BRIDGE.secondaryStatus,
-      bridge.secondaryStatus,
-    ),
+    `\tSecondary status: ${fill(flags, bridge, BRIDGE.secondaryStatus, bridge.secondaryStatus)}`,
   ];
 }
 
@@ -173,14 +165,9 @@ function windowLine(what: string, window: BridgeWindow): string {
 }
 
 function bridgeControlLines(config: ConfigSpace): string[] {
-  const control = config.bridge?.control;
-  if (control === undefined) return [];
-  return [
-    fill(
-      "\tBridgeCtl: Parity± SERR± NoISA± VGA± VGA16± MAbort± >Reset± FastB2B±",
-      BRIDGE.control,
-      control,
-    ),
-    fill("\t\tPriDiscTmr± SecDiscTmr± DiscTmrStat± DiscTmrSERREn±", BRIDGE.control, control),
-  ];
+  const { bridge } = config;
+  if (bridge === undefined) return [];
+  const flags = "Parity± SERR± NoISA± VGA± VGA16± MAbort± >Reset± FastB2B±\n" +
+    "\t\tPriDiscTmr± SecDiscTmr± DiscTmrStat± DiscTmrSERREn±";
+  return `\tBridgeCtl: ${fill(flags, bridge, BRIDGE.control, bridge.control)}`.split("\n");
 }

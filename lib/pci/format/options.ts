@@ -49,7 +49,7 @@ export interface FormatContext {
   readonly options: FormatOptions;
 }
 
-/** Lines of a capability by its kind: the title first, the details after it. A kind that is left out has its name only. */
+/** Lines of a capability by its kind: the title first, the details after it. A kind that is left out prints as its declaration says. */
 export type CapabilityFormats = {
   readonly [K in Capability["kind"]]?: (capability: CapabilityOf<K>, context: FormatContext) => string[];
 };

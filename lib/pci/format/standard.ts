@@ -4,61 +4,28 @@
  * @module
  */
 
-import { ADVANCED_FEATURES } from "../capability/advanced_features.ts";
 import type { EnhancedAllocationEntry } from "../capability/enhanced_allocation.ts";
-import { MSI } from "../capability/msi.ts";
-import { MSIX } from "../capability/msix.ts";
-import { POWER_MANAGEMENT } from "../capability/power_management.ts";
 import type { VirtioCapability, VirtioStructure } from "../capability/virtio.ts";
+import { declaredLines } from "./declared.ts";
 import { formatExpress } from "./express.ts";
 import { subsystemText } from "./header.ts";
 import type { CapabilityFormats } from "./options.ts";
-import { fill, flag, hex } from "./text.ts";
+import { flag, hex } from "./text.ts";
 
-/** The standard list. */
+/** What the declarations of the standard list do not say. */
 export const STANDARD_FORMATS: CapabilityFormats = {
-  "power-management": ({ capabilities, control, powerState, auxiliaryCurrentMilliamperes }) => [
-    `Power Management version ${capabilities.version}`,
-    fill(
-      `\t\tFlags: PMEClk± DSI± D1± D2± AuxCurrent=${auxiliaryCurrentMilliamperes}mA ` +
-        "PME(D0±,D1{pmeFromD1},D2{pmeFromD2},D3hot±,D3cold±)",
-      POWER_MANAGEMENT.registers.capabilities,
-      capabilities,
-    ),
-    fill(
-      `\t\tStatus: D${powerState} NoSoftRst± PME-Enable± DSel={dataSelect} DScale={dataScale} PME±`,
-      POWER_MANAGEMENT.registers.control,
-      control,
-    ),
-  ],
   msi: (cap) => [
-    fill(
-      `MSI: Enable± Count=${cap.vectorsEnabled}/${cap.vectorsCapable} Maskable± 64bit±`,
-      MSI.registers.control,
-      cap.control,
-    ),
+    ...declaredLines(cap),
     `\t\tAddress: ${hex(cap.address, cap.control.address64 ? 16 : 8)}  Data: ${hex(cap.data, 4)}`,
     ...(cap.mask === undefined || cap.pending === undefined
       ? []
       : [`\t\tMasking: ${hex(cap.mask, 8)}  Pending: ${hex(cap.pending, 8)}`]),
   ],
-  "msi-x": ({ control, vectorCount, table, pendingBits }) => [
-    fill(`MSI-X: Enable± Count=${vectorCount} Masked±`, MSIX.registers.control, control),
-    `\t\tVector table: BAR=${table.bar} offset=${hex(table.offset, 8)}`,
-    `\t\tPBA: BAR=${pendingBits.bar} offset=${hex(pendingBits.offset, 8)}`,
-  ],
-  "vendor-specific": (cap) => [`Vendor Specific Information: Len=${hex(cap.lengthBytes, 2)} <?>`],
   virtio: virtioLines,
   "subsystem-id": ({ subsystem }, { config, names }) => [
     `Subsystem: ${subsystemText(config, names, subsystem.vendorId, subsystem.deviceId)}`,
   ],
   express: formatExpress,
-  "advanced-features": ({ name, capabilities, control, status }) => [
-    name,
-    fill("\t\tAFCap: TP± FLR±", ADVANCED_FEATURES.registers.capabilities, capabilities),
-    fill("\t\tAFCtrl: FLR±", ADVANCED_FEATURES.registers.control, control),
-    fill("\t\tAFStatus: TP±", ADVANCED_FEATURES.registers.status, status),
-  ],
   "enhanced-allocation": ({ name, fixedBuses, entries }) => {
     const buses = fixedBuses === undefined
       ? ""

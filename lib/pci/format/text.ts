@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { RegisterDeclaration } from "../../registers/declaration.ts";
+import type { RegisterDeclaration, RegisterTable } from "../../registers/declaration.ts";
 
 /** Hexadecimal digits without prefix, padded with zeros. */
 export function hex(value: number | bigint, digits: number = 1): string {
@@ -22,24 +22,48 @@ export function when(condition: boolean, text: string): string {
 }
 
 /**
- * Fills the fields of a register into a line. `Label±` becomes `Label+` or `Label-`, by the first single bit with that label. `{field}` is the sign
- * of a bit, or a number in decimal; `{field:4}` a number in at least four hexadecimal digits.
+ * Fills values into a line. `Label±` becomes `Label+` or `Label-`, by the first single bit of the register with that label. `{name}` is a field
+ * of the register, or else a value of the structure that holds it (`{table.offset}` one of its parts): the sign of a bit, a number in decimal,
+ * or a text; `{name:4}` is a number in at least four hexadecimal digits.
+ *
+ * @param register whose fields `value` has, where the line has labels
  */
-export function fill(line: string, register: RegisterDeclaration, value: { readonly raw: number }): string {
-  const fields = Object.entries(register.fields ?? {});
-  const values = value as Readonly<Record<string, number | boolean>>;
-  return line.replaceAll(/([^\s,;:()=]+)±|\{(\w+)(?::(\d+))?\}/g, (_, label, name, digits) => {
+export function fill(line: string, values: object, register?: RegisterDeclaration, value?: unknown): string {
+  const fields = Object.entries(register?.fields ?? {});
+  const own = (typeof value === "object" ? value : {}) as Readonly<Record<string, unknown>>;
+  return line.replaceAll(/([^\s,;:()=]+)±|\{([\w.]+)(?::(\d+))?\}/g, (_, label, name, digits) => {
     if (label !== undefined) {
       const found = fields.find(([, field]) => field.label === label && typeof field.bits === "number");
-      return found === undefined ? `${label}?` : label + flag(values[found[0]] === true);
+      return found === undefined ? `${label}?` : label + flag(own[found[0]] === true);
     }
-    const one = values[name];
-    return typeof one === "boolean"
-      ? flag(one)
-      : digits === undefined
-      ? `${one}`
-      : hex(one ?? 0, Number(digits));
+    const one = own[name] ?? valueAt(values, name);
+    if (typeof one === "boolean") return flag(one);
+    return digits === undefined ? `${one}` : hex(one as number | bigint, Number(digits));
   });
+}
+
+function valueAt(values: unknown, path: string): unknown {
+  return path.split(".").reduce((value, name) => (value as Readonly<Record<string, unknown>>)[name], values);
+}
+
+/** Texts by register. */
+export type Texts<T extends RegisterTable> = { readonly [N in keyof T]?: string | undefined };
+
+/** The lines of a table's registers, by the texts that its declarations have, or by these. @param values of the registers, and what else the texts name */
+export function registerLines<const T extends RegisterTable>(
+  table: T,
+  values: object,
+  texts: Texts<T> = textsOf(table),
+): string[] {
+  return Object.entries<string | undefined>(texts).flatMap(([name, text]) =>
+    text === undefined
+      ? []
+      : fill(text, values, table[name], valueAt(values, name)).split("\n").map((line) => `\t\t${line}`)
+  );
+}
+
+function textsOf<T extends RegisterTable>(table: T): Texts<T> {
+  return Object.fromEntries(Object.entries(table).map(([name, { text }]) => [name, text])) as Texts<T>;
 }
 
 const SIZE_UNITS = ["", "K", "M", "G", "T", "P"];

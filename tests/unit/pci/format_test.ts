@@ -222,10 +222,11 @@ Deno.test("the JSON form is plain data with hexadecimal text where people expect
 
 Deno.test("a line is filled by label, by field, and in digits; what no register has shows", () => {
   const status = { ...configFrom(64, { 0x06: "1082" }).status, raw: 0 };
-  assertEquals(fill("Cap± UDF±, <PERR±", HEADER.status, status), "Cap+ UDF-, <PERR+");
+  assertEquals(fill("Cap± UDF±, <PERR±", {}, HEADER.status, status), "Cap+ UDF-, <PERR+");
   assertEquals(
-    fill("{capabilitiesList} {deviceSelectTiming} {deviceSelectTiming:2}", HEADER.status, status),
+    fill("{capabilitiesList} {deviceSelectTiming} {deviceSelectTiming:2}", {}, HEADER.status, status),
     "+ 1 01",
   );
-  assertEquals(fill("Nothing±", HEADER.status, status), "Nothing?");
+  assertEquals(fill("{name} {table.offset:3}", { name: "x", table: { offset: 16n } }), "x 010");
+  assertEquals(fill("Nothing±", {}, HEADER.status, status), "Nothing?");
 });
