@@ -7,120 +7,70 @@
 
 import type { ClassCode, SubsystemId } from "./config_space.ts";
 
-/** A device with its subsystems. */
-export interface DeviceNames {
-  /** Name of the device. */
+/** A name, and what is told apart below it. */
+export interface IdNames {
+  /** The name. */
   readonly name: string;
-  /** Names by `subsystemKey(vendor, device)`. */
-  readonly subsystems: ReadonlyMap<number, string>;
-}
-
-/** A vendor with its devices. */
-export interface VendorNames {
-  /** Name of the vendor. */
-  readonly name: string;
-  /** Devices by device ID. */
-  readonly devices: ReadonlyMap<number, DeviceNames>;
-}
-
-/** A subclass with its programming interfaces. */
-export interface SubclassNames {
-  /** Name of the subclass. */
-  readonly name: string;
-  /** Names by programming interface. */
-  readonly interfaces: ReadonlyMap<number, string>;
-}
-
-/** A base class with its subclasses. */
-export interface BaseClassNames {
-  /** Name of the base class. */
-  readonly name: string;
-  /** Subclasses by number. */
-  readonly subclasses: ReadonlyMap<number, SubclassNames>;
+  /** Devices of a vendor, subsystems of a device (by 2^16 × vendor + device), subclasses of a class, or interfaces of a subclass. */
+  readonly below: ReadonlyMap<number, IdNames>;
 }
 
 /** All names of one source. */
 export interface PciNames {
   /** Vendors by vendor ID. */
-  readonly vendors: ReadonlyMap<number, VendorNames>;
+  readonly vendors: ReadonlyMap<number, IdNames>;
   /** Base classes by number. */
-  readonly classes: ReadonlyMap<number, BaseClassNames>;
+  readonly classes: ReadonlyMap<number, IdNames>;
 }
 
-/** Outcome of {@linkcode lookup}: a name is absent when the source has none. */
+/** Outcome of {@linkcode lookup}: a name is undefined when the source has none. */
 export interface FunctionNames {
   /** Vendor name. */
-  readonly vendor?: string;
+  readonly vendor: string | undefined;
   /** Device name. */
-  readonly device?: string;
+  readonly device: string | undefined;
 }
 
-const VENDOR_LINE = /^([0-9a-f]{4})\s+(.+)$/i;
-const DEVICE_LINE = /^\t([0-9a-f]{4})\s+(.+)$/i;
-const SUBSYSTEM_LINE = /^\t\t([0-9a-f]{4})\s+([0-9a-f]{4})\s+(.+)$/i;
-const CLASS_LINE = /^C\s+([0-9a-f]{2})\s+(.+)$/i;
-const SUBCLASS_LINE = /^\t([0-9a-f]{2})\s+(.+)$/i;
-const INTERFACE_LINE = /^\t\t([0-9a-f]{2})\s+(.+)$/i;
+/** Lines of each block by their tabs; the numbers come before the name. */
+const LINES = {
+  vendors: [
+    /^([0-9a-f]{4})\s+(.+)$/i,
+    /^\t([0-9a-f]{4})\s+(.+)$/i,
+    /^\t\t([0-9a-f]{4}\s+[0-9a-f]{4})\s+(.+)$/i,
+  ],
+  classes: [/^C\s+([0-9a-f]{2})\s+(.+)$/i, /^\t([0-9a-f]{2})\s+(.+)$/i, /^\t\t([0-9a-f]{2})\s+(.+)$/i],
+} as const;
+const BLOCKS = ["classes", "vendors"] as const;
 
 /**
  * Reads the text of a `pci.ids` file. Lines that fit neither a vendor nor a class block are skipped, because the
  * file also holds other lists and gains new ones.
  */
 export function parsePciIds(text: string): PciNames {
-  const vendors = new Map<number, VendorNames & { devices: Map<number, DeviceNames> }>();
-  const classes = new Map<number, BaseClassNames & { subclasses: Map<number, SubclassNames> }>();
-  let devices: Map<number, DeviceNames> | undefined;
-  let subsystems: Map<number, string> | undefined;
-  let subclasses: Map<number, SubclassNames> | undefined;
-  let interfaces: Map<number, string> | undefined;
+  const names = { vendors: new Map<number, IdNames>(), classes: new Map<number, IdNames>() };
+  let block: keyof typeof names | undefined;
+  /** What a line of each depth goes into. */
+  let open: Map<number, IdNames>[] = [];
   for (const line of text.split(/\r?\n/)) {
     if (line === "" || line.startsWith("#")) continue;
-    let match: RegExpExecArray | null;
-    if (!line.startsWith("\t")) {
-      devices =
-        subsystems =
-        subclasses =
-        interfaces =
-          undefined;
-      if ((match = CLASS_LINE.exec(line)) !== null) {
-        subclasses = new Map();
-        classes.set(hex(match[1]), { name: match[2] ?? "", subclasses });
-      } else if ((match = VENDOR_LINE.exec(line)) !== null) {
-        devices = new Map();
-        vendors.set(hex(match[1]), { name: match[2] ?? "", devices });
-      }
-    } else if (devices !== undefined) {
-      if ((match = SUBSYSTEM_LINE.exec(line)) !== null) {
-        subsystems?.set(subsystemKey(hex(match[1]), hex(match[2])), match[3] ?? "");
-      } else if ((match = DEVICE_LINE.exec(line)) !== null) {
-        subsystems = new Map();
-        devices.set(hex(match[1]), { name: match[2] ?? "", subsystems });
-      }
-    } else if (subclasses !== undefined) {
-      if ((match = INTERFACE_LINE.exec(line)) !== null) {
-        interfaces?.set(hex(match[1]), match[2] ?? "");
-      } else if ((match = SUBCLASS_LINE.exec(line)) !== null) {
-        interfaces = new Map();
-        subclasses.set(hex(match[1]), { name: match[2] ?? "", interfaces });
-      }
+    const depth = line.startsWith("\t\t") ? 2 : line.startsWith("\t") ? 1 : 0;
+    if (depth === 0) {
+      block = BLOCKS.find((one) => LINES[one][0].test(line));
+      open = block === undefined ? [] : [names[block]];
     }
+    const match = block === undefined ? null : LINES[block][depth].exec(line);
+    if (match === null) continue;
+    const below = new Map<number, IdNames>(), [, digits = "", name = ""] = match;
+    open[depth]?.set(parseInt(digits.replace(/\s/g, ""), 16), { name, below });
+    open[depth + 1] = below;
   }
-  return { vendors, classes };
-}
-
-/** Key of a subsystem in {@linkcode DeviceNames.subsystems}. */
-export function subsystemKey(vendorId: number, deviceId: number): number {
-  return vendorId * 0x10000 + deviceId;
+  return names;
 }
 
 /** Names of a vendor and one of its devices. */
 export function lookup(names: PciNames, vendorId: number, deviceId: number): FunctionNames {
   const vendor = names.vendors.get(vendorId);
-  const device = vendor?.devices.get(deviceId)?.name;
-  return {
-    ...(vendor === undefined ? {} : { vendor: vendor.name }),
-    ...(device === undefined ? {} : { device }),
-  };
+  return { vendor: vendor?.name, device: vendor?.below.get(deviceId)?.name };
 }
 
 /**
@@ -133,39 +83,31 @@ export function lookupSubsystem(
   deviceId: number,
   subsystem: SubsystemId,
 ): FunctionNames {
-  const vendor = names.vendors.get(subsystem.vendorId)?.name;
-  const chip = names.vendors.get(vendorId)?.devices.get(deviceId);
-  const device = chip?.subsystems.get(subsystemKey(subsystem.vendorId, subsystem.deviceId)) ??
-    (subsystem.vendorId === vendorId && subsystem.deviceId === deviceId ? chip?.name : undefined);
+  const chip = names.vendors.get(vendorId)?.below.get(deviceId);
+  const isChip = subsystem.vendorId === vendorId && subsystem.deviceId === deviceId;
   return {
-    ...(vendor === undefined ? {} : { vendor }),
-    ...(device === undefined ? {} : { device }),
+    vendor: names.vendors.get(subsystem.vendorId)?.name,
+    device: chip?.below.get(subsystem.vendorId * 0x10000 + subsystem.deviceId)?.name ??
+      (isChip ? chip?.name : undefined),
   };
 }
 
 /** Names of a class code. */
 export interface ClassNames {
   /** Most exact name of the class: that of the subclass, or else of the base class. */
-  readonly name?: string;
+  readonly name: string | undefined;
   /** The name is only the base class's. */
   readonly isBaseOnly: boolean;
   /** Name of the programming interface. */
-  readonly programmingInterface?: string;
+  readonly programmingInterface: string | undefined;
 }
 
 /** Names of a class code. */
 export function lookupClass(names: PciNames, classCode: ClassCode): ClassNames {
-  const base = names.classes.get(classCode.base);
-  const sub = base?.subclasses.get(classCode.sub);
-  const programmingInterface = sub?.interfaces.get(classCode.programmingInterface);
-  const name = sub?.name ?? base?.name;
+  const base = names.classes.get(classCode.base), sub = base?.below.get(classCode.sub);
   return {
-    ...(name === undefined ? {} : { name }),
+    name: sub?.name ?? base?.name,
     isBaseOnly: sub === undefined,
-    ...(programmingInterface === undefined ? {} : { programmingInterface }),
+    programmingInterface: sub?.below.get(classCode.programmingInterface)?.name,
   };
-}
-
-function hex(digits: string | undefined): number {
-  return parseInt(digits ?? "0", 16);
 }

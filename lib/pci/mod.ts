@@ -104,4 +104,4 @@ export {
 export { formatFunction } from "./format.ts";
 export type { FormatOptions, HostFacts } from "./format/options.ts";
 export { BRIDGE, CARD_BUS, CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER } from "./header.ts";
-export type { BaseClassNames, DeviceNames, PciNames, SubclassNames, VendorNames } from "./ids.ts";
+export type { IdNames, PciNames } from "./ids.ts";

@@ -30,8 +30,8 @@ Deno.test("pci.ids: vendors and devices", () => {
     vendor: "Red Hat, Inc.",
     device: "Virtio 1.0 network device",
   });
-  assertEquals(lookup(names, 0x1af4, 0x9999), { vendor: "Red Hat, Inc." });
-  assertEquals(lookup(names, 0x9999, 0x1041), {});
+  assertEquals(lookup(names, 0x1af4, 0x9999), { vendor: "Red Hat, Inc.", device: undefined });
+  assertEquals(lookup(names, 0x9999, 0x1041), { vendor: undefined, device: undefined });
 });
 
 Deno.test("pci.ids: subsystems belong to their device, and a board with the chip's own IDs has its name", () => {
@@ -41,10 +41,12 @@ Deno.test("pci.ids: subsystems belong to their device, and a board with the chip
     device: "Gigabit ET Dual Port Server Adapter",
   });
   assertEquals(lookupSubsystem(names, 0x8086, 0x10c9, { vendorId: 0x103c, deviceId: 0x31ef }), {
+    vendor: undefined,
     device: "NC362i Integrated Dual Port Gigabit Server Adapter",
   });
   assertEquals(lookupSubsystem(names, 0x1af4, 0x1041, { vendorId: 0x8086, deviceId: 0xa03c }), {
     vendor: "Intel Corporation",
+    device: undefined,
   });
   assertEquals(
     lookupSubsystem(names, 0x1af4, 0x1041, { vendorId: 0x1af4, deviceId: 0x1041 }).device,
@@ -62,13 +64,22 @@ Deno.test("pci.ids: classes, subclasses and programming interfaces", () => {
   assertEquals(lookupClass(names, classCode(1, 0x77, 0)), {
     name: "Mass storage controller",
     isBaseOnly: true,
+    programmingInterface: undefined,
   });
-  assertEquals(lookupClass(names, classCode(0x55, 0, 0)), { isBaseOnly: true });
+  assertEquals(lookupClass(names, classCode(0x55, 0, 0)), {
+    name: undefined,
+    isBaseOnly: true,
+    programmingInterface: undefined,
+  });
 });
 
 Deno.test("pci.ids: an unknown list does not spill into the one before it", () => {
   const names = parsePciIds(SAMPLE);
-  assertEquals(lookupClass(names, classCode(0xff, 0x34, 0)), { name: "Unassigned class", isBaseOnly: true });
+  assertEquals(lookupClass(names, classCode(0xff, 0x34, 0)), {
+    name: "Unassigned class",
+    isBaseOnly: true,
+    programmingInterface: undefined,
+  });
 });
 
 Deno.test("pci.ids: carriage returns and hostile text do no harm", () => {
