@@ -41,6 +41,8 @@ const LINES = {
   classes: [/^C\s+([0-9a-f]{2})\s+(.+)$/i, /^\t([0-9a-f]{2})\s+(.+)$/i, /^\t\t([0-9a-f]{2})\s+(.+)$/i],
 } as const;
 const BLOCKS = ["classes", "vendors"] as const;
+/** Below the last of three names. */
+const NOTHING: Map<number, IdNames> = new Map();
 
 /**
  * Reads the text of a `pci.ids` file. Lines that fit neither a vendor nor a class block are skipped, because the
@@ -60,11 +62,17 @@ export function parsePciIds(text: string): PciNames {
     }
     const match = block === undefined ? null : LINES[block][depth].exec(line);
     if (match === null) continue;
-    const below = new Map<number, IdNames>(), [, digits = "", name = ""] = match;
-    open[depth]?.set(parseInt(digits.replace(/\s/g, ""), 16), { name, below });
+    const below = depth === 2 ? NOTHING : new Map<number, IdNames>();
+    open[depth]?.set(numberOf(match[1]!), { name: match[2]!, below });
     open[depth + 1] = below;
   }
   return names;
+}
+
+/** Of one number, or of a subsystem's two. */
+function numberOf(digits: string): number {
+  const second = digits.length <= 4 ? "" : digits.slice(-4);
+  return parseInt(digits.slice(0, 4) + second, 16);
 }
 
 /** Names of a vendor and one of its devices. */
