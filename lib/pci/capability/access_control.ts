@@ -5,7 +5,7 @@
  * @module
  */
 
-import { type CapabilityDeclaration, repeated } from "./declaration.ts";
+import { type CapabilityDeclaration, type Repeated, repeated } from "./declaration.ts";
 import type { CapabilityWindow } from "./window.ts";
 
 /** What a function can do, and what is enabled of it. */
@@ -18,6 +18,7 @@ const FLAGS = {
   egressControl: { bits: 5, access: "RO", label: "EgressCtrl" },
   directTranslated: { bits: 6, access: "RO", label: "DirectTrans" },
 } as const;
+const ENABLED: Repeated<typeof FLAGS, "RW"> = repeated(FLAGS, "RW");
 const FLAGS_TEXT = "SrcValid± TransBlk± ReqRedir± CmpltRedir± UpstreamFwd± EgressCtrl± DirectTrans±";
 
 /** Access Control Services. The length includes the egress control vector. */
@@ -49,7 +50,7 @@ export const ACCESS_CONTROL = {
       offset: 6,
       width: 2,
       text: `ACSCtl:\t${FLAGS_TEXT}`,
-      fields: repeated(FLAGS, "RW"),
+      fields: ENABLED,
     },
   },
 } as const satisfies CapabilityDeclaration;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type CapabilityDeclaration, repeated } from "./declaration.ts";
+import { type CapabilityDeclaration, type Repeated, repeated } from "./declaration.ts";
 import type { CapabilityWindow } from "./window.ts";
 
 /** Times that the registers of L1 PM Substates hold as value and scale. */
@@ -24,6 +24,7 @@ const FLAGS = {
   aspmL12: { bits: 2, access: "HwInit", label: "ASPM_L1.2" },
   aspmL11: { bits: 3, access: "HwInit", label: "ASPM_L1.1" },
 } as const;
+const ENABLED: Repeated<typeof FLAGS, "RW"> = repeated(FLAGS, "RW");
 
 /** L1 PM Substates. */
 export const L1_SUBSTATES = {
@@ -51,7 +52,7 @@ export const L1_SUBSTATES = {
       offset: 8,
       width: 4,
       fields: {
-        ...repeated(FLAGS, "RW"),
+        ...ENABLED,
         commonModeRestoreTimeUs: { bits: [15, 8], access: "RW" },
         ltrThresholdValue: { bits: [25, 16], access: "RW" },
         ltrThresholdScale: { bits: [31, 29], access: "RW" },
