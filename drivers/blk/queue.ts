@@ -362,12 +362,10 @@ export class BlockQueue implements WaitTarget, Disposable {
     return this.#answeredCount > 0 || this.#fault !== null || this.#queue.hasUsed();
   }
 
-  /** See `Virtqueue`. */
   suppressInterrupts(): void {
     this.#queue.suppressInterrupts();
   }
 
-  /** See `Virtqueue`. */
   enableInterrupts(): boolean {
     return this.#queue.enableInterrupts() || this.#answeredCount > 0;
   }

@@ -69,12 +69,10 @@ export class ControlQueues implements WaitTarget, Disposable {
     return this.#buffers.readable;
   }
 
-  /** See `Virtqueue`. */
   suppressInterrupts(): void {
     this.#buffers.receiveQueue.suppressInterrupts();
   }
 
-  /** See `Virtqueue`. */
   enableInterrupts(): boolean {
     return this.#buffers.receiveQueue.enableInterrupts() || this.#buffers.readable;
   }

@@ -97,7 +97,6 @@ export class RegionMemory {
     }
   }
 
-  /** See `IsmSegment`. */
   get segments(): readonly IsmSegment[] {
     return this.#parts.map(({ offset, sizeBytes, areaOffset, mapped }) => ({
       offset,

@@ -100,20 +100,15 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     numRegions: NUM_REGIONS,
     numIrqs: NUM_IRQS,
   };
-  /** See `ServedDevice`. */
   readonly keepsDmaFiles: boolean;
-  /** See `ServedDevice`. */
   readonly mapArea?: (
     index: number,
     offset: number,
     sizeBytes: number,
     writable: boolean,
   ) => ServedMapping | undefined;
-  /** See `ServedDevice`. */
   readonly migration: ServedMigration | undefined;
-  /** See `PciFunctionPort`. */
   readonly watch?: (fd: OwnedFd, handler: () => void) => void;
-  /** See `PciFunctionPort`. */
   readonly unwatch?: (fd: OwnedFd) => void;
   readonly #bars: readonly (BarDeclaration | undefined)[];
   readonly #isVf: boolean;
@@ -168,32 +163,26 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     return this.#dma !== null;
   }
 
-  /** See `PciFunctionPort`. */
   get dma(): DmaTable | null {
     return this.#dma;
   }
 
-  /** See `PciFunctionPort`. */
   get busMaster(): boolean {
     return this.#busMaster;
   }
 
-  /** See `PciFunctionPort`. */
   get msixEnabled(): boolean {
     return this.interrupts.msixEnabled;
   }
 
-  /** See `PciFunctionPort`. */
   raiseMsix(vector: number): boolean {
     return this.interrupts.raiseMsix(vector);
   }
 
-  /** See `PciFunctionPort`. */
   setIntx(asserted: boolean): void {
     this.interrupts.setIntxLevel(asserted);
   }
 
-  /** See `PciFunctionPort`. */
   report(violation: Violation): void {
     this.#around.violation(violation);
   }
@@ -233,7 +222,6 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     return doorbells;
   }
 
-  /** See `PciFunctionPort`. */
   wake(): void {
     this.#around.touched?.();
   }

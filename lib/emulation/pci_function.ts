@@ -123,12 +123,12 @@ export interface PciFunctionBehaviour {
   /** The function is gone (VF disabled, machine stopped): leave the switch, close descriptors. May be called twice, or without `connect`. */
   close(): void;
 
-  /** See `ServedDevice.keepsDmaFiles`. */
+  /** `DmaRegion.file` is wanted: for devices that share their user's memory with others. Default false. */
   readonly keepsDmaFiles?: boolean;
-  /** See `ServedDevice.mapArea`: for BARs of which parts can be mapped for a while, or not by everybody. */
+  /** Gives a user a mapping of part of a BAR (`ServedDevice.mapArea`): for BARs of which parts can be mapped for a while, or not by everybody. */
   mapArea?(bar: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined;
 
-  /** See `ServedDevice.migration`. */
+  /** State that moves to another function; absent where none does. */
   readonly migration?: ServedMigration | undefined;
 
   /** Fills `into` from the BAR. */

@@ -147,40 +147,33 @@ export class VirtualKernel implements KernelState {
     } else this.#updateGroup(group);
   }
 
-  /** See `KernelState`. */
   driverOf(address: string): KernelDriverName | null {
     return this.#functions.get(address)?.driver ?? null;
   }
 
-  /** See `KernelState`. */
   overrideOf(address: string): string | null {
     return this.#functions.get(address)?.override ?? null;
   }
 
-  /** See `KernelState`. */
   setOverride(address: string, driver: string | null): void {
     const one = this.#functions.get(address);
     if (one !== undefined) one.override = driver;
   }
 
-  /** See `KernelState`. */
   autoprobeOf(address: string): boolean {
     return this.#functions.get(address)?.autoprobe ?? true;
   }
 
-  /** See `KernelState`. */
   setAutoprobe(address: string, value: boolean): void {
     const one = this.#functions.get(address);
     if (one !== undefined) one.autoprobe = value;
   }
 
-  /** See `KernelState`. */
   enableCountOf(address: string): number {
     const one = this.#functions.get(address);
     return one === undefined ? 0 : one.enables + (one.driver === null || one.driver === "pci-stub" ? 0 : 1);
   }
 
-  /** See `KernelState`. */
   setEnable(address: string, value: boolean, fail: Fail): void {
     const one = this.#functions.get(address)!;
     if (one.driver !== null) fail("EBUSY", `${one.driver} has ${address}`);

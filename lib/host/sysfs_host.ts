@@ -46,7 +46,6 @@ export interface OpenRequest {
 
 /** What a `SysfsHost` is made of. */
 export interface SysfsHostParts {
-  /** See `Host.name`. */
   readonly name: string;
   /** The host owns it and disposes of it. */
   readonly sysfs: Sysfs;
@@ -78,7 +77,6 @@ export class SysfsHost implements Host {
     typedErrors(this);
   }
 
-  /** See `Host`. */
   readonly name: string;
   readonly #parts: SysfsHostParts;
   readonly #attributes: FunctionAttributes;
@@ -106,28 +104,23 @@ export class SysfsHost implements Host {
     );
   }
 
-  /** See `Host`. */
   list(): FunctionInfo[] {
     this.#use();
     return this.#reader.list();
   }
 
-  /** See `Host`. */
   describe(address: string): FunctionInfo {
     return this.#reader.describe(this.#locate(address));
   }
 
-  /** See `Host`. */
   readConfig(address: string): Uint8Array<ArrayBuffer> {
     return this.#reader.readConfig(this.#locate(address));
   }
 
-  /** See `Host`. */
   barSizes(address: string): number[] {
     return this.#reader.barSizes(this.#locate(address));
   }
 
-  /** See `Host`. */
   bind(text: string, options: BindOptions = {}): void {
     const address = this.#locate(text);
     const driver = options.driver ?? busOf(address).vfioDriver;
@@ -151,7 +144,6 @@ export class SysfsHost implements Host {
     });
   }
 
-  /** See `Host`. */
   setVfCount(text: string, count: number, options: SriovOptions = {}): string[] {
     const address = this.#locate(text);
     checkVfCount(this.#attributes, address, count);
@@ -180,7 +172,6 @@ export class SysfsHost implements Host {
     });
   }
 
-  /** See `Host`. */
   restore(text?: string, options: RestoreOptions = {}): RestoreReport {
     this.#use();
     // The function may be gone, and its entries are still to be reported.
@@ -203,7 +194,6 @@ export class SysfsHost implements Host {
     return restore(parts, address, options.force ?? false);
   }
 
-  /** See `Host`. */
   journal(): JournalEntry[] {
     this.#use();
     return pending(this.#attributes, this.#journal.entries()).map(({ physicalFunction: _, ...entry }) =>
@@ -211,7 +201,6 @@ export class SysfsHost implements Host {
     );
   }
 
-  /** See `Host`. */
   open(text: string, options: OpenOptions = {}): VfioPciDevice {
     const address = this.#locate(text);
     const info = this.#reader.describe(address);
@@ -240,7 +229,6 @@ export class SysfsHost implements Host {
     }
   }
 
-  /** See `Host`. */
   examine(): Finding[] {
     this.#use();
     return this.#parts.examine(this, this.#attributes);

@@ -74,7 +74,6 @@ export class VfioUserHost implements Host {
     }
   }
 
-  /** See `Host`. */
   list(): FunctionInfo[] {
     return [this.describe(ADDRESS)];
   }
@@ -109,7 +108,6 @@ export class VfioUserHost implements Host {
     return this.#config.slice();
   }
 
-  /** See `Host`. */
   barSizes(address: string): number[] {
     this.#locate(address);
     return [...this.#barSizes];
@@ -129,7 +127,6 @@ export class VfioUserHost implements Host {
     return this.#open;
   }
 
-  /** See `Host`. */
   examine(): Finding[] {
     this.#locate(ADDRESS);
     return [{ what: "vfio-user socket", state: "ok", detail: `${this.#path} answers, 1 function` }];

@@ -168,14 +168,12 @@ export class TracedSpace implements RegisterSpace {
     this.#start = place.offset ?? 0;
   }
 
-  /** See `RegisterSpace`. */
   read(offset: number, width: AccessWidth): number {
     const value = this.#space.read(offset, width);
     this.#tell("read", offset, width, value);
     return value;
   }
 
-  /** See `RegisterSpace`. */
   write(offset: number, width: AccessWidth, value: number): void {
     this.#space.write(offset, width, value);
     this.#tell("write", offset, width, value);

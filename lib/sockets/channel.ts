@@ -193,7 +193,6 @@ export abstract class RequestChannel<W extends Way> implements Disposable {
     }
   }
 
-  /** See `VfioDevice`. */
   get lifeline(): Lifeline {
     return this.#lifeline ??= {
       // Readable when one of its sockets is.

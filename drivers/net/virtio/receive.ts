@@ -264,12 +264,10 @@ export class ReceiveQueue implements WaitTarget {
     return this.#usedAt !== this.#usedCount || this.#queue.hasUsed();
   }
 
-  /** See `Virtqueue`. */
   suppressInterrupts(): void {
     this.#queue.suppressInterrupts();
   }
 
-  /** See `Virtqueue`. */
   enableInterrupts(): boolean {
     return this.#queue.enableInterrupts() || this.hasUsed();
   }

@@ -37,21 +37,18 @@ export class NetSettings {
     this.#own = own;
   }
 
-  /** See `VirtioNet.setFilter`. */
   async setFilter(filter: ReceiveFilter, on: boolean): Promise<void> {
     const extra = filter !== "promisc" && filter !== "allmulti";
     await this.#commands(extra ? NET_FEATURE.CTRL_RX_EXTRA : NET_FEATURE.CTRL_RX).setFilter(filter, on);
     this.#filters.set(filter, on);
   }
 
-  /** See `VirtioNet.setMacTable`. */
   async setMacTable(unicast: readonly Uint8Array[], multicast: readonly Uint8Array[]): Promise<void> {
     const table = { unicast: unicast.map(formatMac), multicast: multicast.map(formatMac) };
     await this.#commands(NET_FEATURE.CTRL_RX).setMacTable(unicast, multicast);
     this.#macTable = table;
   }
 
-  /** See `VirtioNet.setMac`. */
   async setMac(mac: Uint8Array): Promise<void> {
     const copy = checkMac(mac).slice();
     if (canWriteMac(this.#device)) writeMac(this.#device, copy);
@@ -59,7 +56,6 @@ export class NetSettings {
     this.#own.mac = copy;
   }
 
-  /** See `VirtioNet.setQueuePairs`. */
   async setQueuePairs(pairs: number): Promise<void> {
     if (!Number.isInteger(pairs) || pairs < 1 || pairs > this.#pairs) {
       throw new UsageError(

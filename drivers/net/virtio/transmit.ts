@@ -202,12 +202,10 @@ export class TransmitQueue implements WaitTarget {
     return this.#queue.hasUsed();
   }
 
-  /** See `Virtqueue`. */
   suppressInterrupts(): void {
     this.#queue.suppressInterrupts();
   }
 
-  /** See `Virtqueue`. */
   enableInterrupts(): boolean {
     return this.#queue.enableInterrupts();
   }

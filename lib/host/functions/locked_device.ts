@@ -33,62 +33,50 @@ export class LockedDevice implements VfioPciDevice {
     this.#release = release;
   }
 
-  /** See `VfioPciDevice`. */
   get name(): string {
     return this.#device.name;
   }
 
-  /** See `VfioPciDevice`. */
   get path(): VfioPath {
     return this.#device.path;
   }
 
-  /** See `VfioPciDevice`. */
   get info(): VfioDeviceInfo {
     return this.#device.info;
   }
 
-  /** See `VfioPciDevice`. */
   get closed(): boolean {
     return this.#device.closed;
   }
 
-  /** See `VfioPciDevice`. */
   get lifeline(): Lifeline | undefined {
     return this.#device.lifeline;
   }
 
-  /** See `VfioPciDevice`. */
   get dma(): DmaSpace {
     return this.#device.dma;
   }
 
-  /** See `VfioPciDevice`. */
   regionInfo(index: number): RegionInfo {
     return this.#device.regionInfo(index);
   }
 
-  /** See `VfioPciDevice`. */
   irqInfo(index: number): IrqInfo {
     return this.#device.irqInfo(index);
   }
 
-  /** See `VfioPciDevice`. */
   readRegion(index: number, offset: number, into: Uint8Array<ArrayBuffer>): void {
     this.#device.readRegion(index, offset, into);
   }
 
-  /** See `VfioPciDevice`. */
   writeRegion(index: number, offset: number, from: Uint8Array<ArrayBuffer>): void {
     this.#device.writeRegion(index, offset, from);
   }
 
-  /** See `VfioPciDevice`. */
   mapRegion(index: number, area: RegionArea, options?: { writable?: boolean }): MappedMemory {
     return this.#device.mapRegion(index, area, options);
   }
 
-  /** See `VfioPciDevice`. */
   doorbellFd(
     index: number,
     offset: number,
@@ -98,32 +86,26 @@ export class LockedDevice implements VfioPciDevice {
     return this.#device.doorbellFd(index, offset, sizeBytes, value);
   }
 
-  /** See `VfioPciDevice`. */
   setIrqs(request: IrqRequest): void {
     this.#device.setIrqs(request);
   }
 
-  /** See `VfioPciDevice`. */
   reset(): void {
     this.#device.reset();
   }
 
-  /** See `VfioPciDevice`. */
   hotResetInfo(): HotResetInfo {
     return this.#device.hotResetInfo();
   }
 
-  /** See `VfioPciDevice`. */
   hotReset(): void {
     this.#device.hotReset();
   }
 
-  /** See `VfioPciDevice`. */
   probeFeature(feature: number, direction?: "get" | "set"): boolean {
     return this.#device.probeFeature(feature, direction);
   }
 
-  /** See `VfioPciDevice`. */
   setVfToken(token: string): void {
     this.#device.setVfToken(token);
   }

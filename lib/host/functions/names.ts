@@ -41,7 +41,6 @@ export class PciIdsNames implements NameSource {
     this.#paths = paths;
   }
 
-  /** See `NameSource`. */
   namesOf(vendorId: number, deviceId: number, classCode: number): ShownNames {
     if (this.#names === undefined) {
       const file = readPciIds(this.#paths);

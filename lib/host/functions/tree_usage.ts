@@ -23,12 +23,10 @@ export class TreeUsage implements HostUsage {
     this.#attributes = attributes;
   }
 
-  /** See `HostUsage`. */
   netInterface(name: string): string[] {
     return this.#uses(`/sys/class/net/${name}/host_use`);
   }
 
-  /** See `HostUsage`. */
   blockDevice(name: string): string[] {
     return this.#uses(`/sys/class/block/${name}/host_use`);
   }

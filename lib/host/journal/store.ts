@@ -41,7 +41,6 @@ export class FileJournalStore implements JournalStore {
     typedErrors(this);
   }
 
-  /** See `JournalStore`. */
   readonly path: string;
   readonly #directory: string;
   readonly #lockWaitMs: number;
@@ -54,24 +53,20 @@ export class FileJournalStore implements JournalStore {
     this.path = `${directory}/journal.jsonl`;
   }
 
-  /** See `JournalStore`. */
   read(): Uint8Array<ArrayBuffer> | undefined {
     return readIfThere(this.path);
   }
 
-  /** See `JournalStore`. */
   append(bytes: Uint8Array<ArrayBuffer>): void {
     makeDirectory(this.#directory);
     appendDurably(this.path, bytes);
   }
 
-  /** See `JournalStore`. */
   replace(bytes: Uint8Array<ArrayBuffer>): void {
     makeDirectory(this.#directory);
     replaceFile(this.path, bytes);
   }
 
-  /** See `JournalStore`. */
   keepCopy(bytes: Uint8Array<ArrayBuffer>): string | undefined {
     try {
       for (let number = 1;; number++) {
@@ -88,7 +83,6 @@ export class FileJournalStore implements JournalStore {
     }
   }
 
-  /** See `JournalStore`. */
   exclusively<T>(work: () => T): T {
     makeDirectory(this.#directory);
     for (let waitedMs = 0;; waitedMs += LOCK_POLL_MS) {

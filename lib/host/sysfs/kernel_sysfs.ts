@@ -24,27 +24,22 @@ export class KernelSysfs implements Sysfs {
     typedErrors(this);
   }
 
-  /** See `Sysfs`. */
   readText(path: string): string {
     return readText(path).trimEnd();
   }
 
-  /** See `Sysfs`. */
   readBytes(path: string): Uint8Array<ArrayBuffer> {
     return readFile(path);
   }
 
-  /** See `Sysfs`. */
   writeText(path: string, text: string): void {
     writeAttribute(path, text);
   }
 
-  /** See `Sysfs`. */
   list(path: string): string[] {
     return readDirectory(path).map((entry) => entry.name);
   }
 
-  /** See `Sysfs`. */
   readLink(path: string): string {
     return readLinkTarget(path);
   }
@@ -63,7 +58,6 @@ export class KernelSysfs implements Sysfs {
     return found;
   }
 
-  /** See `Sysfs`. */
   exists(path: string): boolean {
     return accessible(path);
   }

@@ -15,7 +15,6 @@ export class MemberLegacyRegisters implements LegacyRegisterAccess {
     typedErrors(this);
   }
 
-  /** See `LegacyRegisterAccess.name`. */
   readonly name: string;
   readonly #group: AdminGroup;
   readonly #memberId: bigint;

@@ -51,7 +51,10 @@ export class PartsObject implements AsyncDisposable {
     this.id = id;
   }
 
-  /** See `AdminMember.createPartsObject`. */
+  /**
+   * Made by `AdminMember.createPartsObject`.
+   * @internal
+   */
   static async create(
     context: MemberContext,
     member: MemberName,

@@ -26,9 +26,9 @@ export interface QueueSnapshot {
   readonly size: number;
   /** Descriptors that can still be added. */
   readonly freeDescriptors: number;
-  /** Chains that were committed and have not come back; `unpublished` of them are not visible to the device yet. */
+  /** Chains that were committed and have not come back. */
   readonly inFlight: number;
-  /** See `inFlight`. */
+  /** Those of them that the device does not see yet. */
   readonly unpublished: number;
   /** Where the device finds the next chain: free-running index (split), or slot and wrap counter (packed). */
   readonly available: RingPosition;

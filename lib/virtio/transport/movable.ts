@@ -250,7 +250,6 @@ export class MovableTransport implements VirtioTransport {
     }));
   }
 
-  /** See `VirtioTransport`. */
   disableInterrupts(): void {
     this.#requireOpen();
     try {

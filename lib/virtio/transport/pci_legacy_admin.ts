@@ -225,7 +225,6 @@ export class LegacyAdminTransport extends RegisterTransport<typeof LEGACY_CFG> {
     return this.registers.read("queue_pfn") !== 0;
   }
 
-  /** See `VirtioTransport`. */
   queueView(queue: number): QueueView {
     this.select(queue);
     const size = this.registers.read("queue_size");

@@ -60,7 +60,6 @@ export class PciModernTransport extends RegisterTransport<typeof COMMON_REGISTER
   readonly kind = "pci-modern";
   /** Modern. */
   readonly legacy = false;
-  /** See `VirtioTransport`. */
   readonly ownFeatures: bigint = FEATURE.SR_IOV | FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA;
   /** See `VirtioTransport`; read when the function was opened, since it never changes. */
   readonly vfMigrationCapable: boolean;
@@ -263,7 +262,6 @@ export class PciModernTransport extends RegisterTransport<typeof COMMON_REGISTER
     return this.registers.read("queue_enable") === 1;
   }
 
-  /** See `VirtioTransport`. */
   queueView(queue: number): QueueView {
     this.select(queue);
     const { registers } = this;

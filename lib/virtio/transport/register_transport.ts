@@ -54,9 +54,7 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
     typedErrors(this);
   }
 
-  /** See `VirtioTransport`. */
   abstract readonly kind: VirtioTransport["kind"];
-  /** See `VirtioTransport`. */
   abstract readonly legacy: boolean;
   /** Function or path. */
   readonly name: string;
@@ -84,25 +82,16 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
     this.#device = device;
   }
 
-  /** See `VirtioTransport`. */
   abstract readonly queueCount: number;
-  /** See `VirtioTransport`. */
   abstract readonly configSizeBytes: number;
   /** The registers of a queue as they stand, for people who look at them. */
   abstract queueView(queue: number): QueueView;
-  /** See `VirtioTransport`. */
   abstract readDeviceFeatures(): bigint;
-  /** See `VirtioTransport`. */
   abstract configGeneration(): number;
-  /** See `VirtioTransport`. */
   abstract queueMaxSize(queue: number): number;
-  /** See `VirtioTransport`. */
   abstract enableQueue(queue: number, addresses: QueueAddresses): void;
-  /** See `VirtioTransport`. */
   abstract queueEnabled(queue: number): boolean;
-  /** See `VirtioTransport`. */
   abstract doorbell(queue: number): Doorbell;
-  /** See `VirtioTransport`. */
   abstract readInterruptStatus(): number;
 
   /** That these bits can be carried. @throws UsageError */

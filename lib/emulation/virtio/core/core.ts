@@ -57,17 +57,14 @@ export class VirtioCore extends DeviceState implements DeviceCore {
 
   // ---- DeviceCore ----
 
-  /** See `DeviceCore`. */
   get vectors(): number {
     return this.view.usesVectors ? this.vectorCount : 0;
   }
 
-  /** See `DeviceCore`. */
   raiseVector(vector: number): boolean {
     return this.live && this.view.usesVectors && this.view.raiseVector(vector);
   }
 
-  /** See `DeviceCore`. */
   get stopped(): boolean {
     return this.running && this.stoppedByOwner;
   }
@@ -77,12 +74,10 @@ export class VirtioCore extends DeviceState implements DeviceCore {
     return this.live ? this.queues[index]?.ring : undefined;
   }
 
-  /** See `DeviceCore`. */
   get watch(): ((fd: OwnedFd, handler: () => void) => void) | undefined {
     return this.view.watch;
   }
 
-  /** See `DeviceCore`. */
   get unwatch(): ((fd: OwnedFd) => void) | undefined {
     return this.view.unwatch;
   }

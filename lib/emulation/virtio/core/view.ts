@@ -41,8 +41,6 @@ export interface VirtioView {
   wake(): void;
   /** Puts a violation into the machine's list. */
   report(violation: Violation): void;
-  /** See `DeviceCore`. */
   readonly watch: ((fd: OwnedFd, handler: () => void) => void) | undefined;
-  /** See `DeviceCore`. */
   readonly unwatch: ((fd: OwnedFd) => void) | undefined;
 }

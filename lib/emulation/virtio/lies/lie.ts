@@ -26,7 +26,6 @@ export interface LieFamily<Name extends string> {
 export interface LiePlan<Name extends string> {
   /** Which. */
   readonly lie: Name;
-  /** See `LieFamily.numbers`. */
   readonly numbers: readonly [number, number];
   /** Only about commands with this opcode; absent: all. */
   readonly opcode?: number;

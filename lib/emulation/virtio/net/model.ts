@@ -453,7 +453,6 @@ export class NetModel implements DeviceModel, SwitchPort {
     return outcome;
   }
 
-  /** See `SwitchPort`. */
   wake(): void {
     this.#core?.wake?.();
   }

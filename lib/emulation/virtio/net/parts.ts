@@ -25,9 +25,7 @@ export interface NetPartsTarget {
   readonly offered: bigint;
   /** Queue pairs in use. */
   readonly activePairs: number;
-  /** See `ModelParts`. */
   restored(): void;
-  /** See `ModelParts`. */
   stopChanged(): void;
 }
 
@@ -118,12 +116,10 @@ export class NetParts implements ModelParts {
     carryOut(new PartBytes(part), this.#target.control);
   }
 
-  /** See `ModelParts`. */
   restored(): void {
     this.#target.restored();
   }
 
-  /** See `ModelParts`. */
   stopChanged(): void {
     this.#target.stopChanged();
   }

@@ -13,7 +13,6 @@ import type { ClientMemory } from "./memory.ts";
 
 const NO_FDS: readonly OwnedFd[] = [];
 
-/** See `RequestChannel`. */
 export class ClientChannel extends RequestChannel<CommandWay> {
   /** Build a request's payload here, from `HEADER_BYTES` on. */
   readonly out: UserMessage;

@@ -161,7 +161,6 @@ export class ServerConnection {
     return `${what}: the message that it began ${messageTimeoutMs} ms ago is not complete`;
   }
 
-  /** See `ServerMessages.exhausted`. */
   get exhausted(): boolean {
     return this.#messages.exhausted;
   }

@@ -51,7 +51,6 @@ export class ServerMessages implements DmaMessages {
     return this.#asked && this.#budget.exhausted;
   }
 
-  /** See `DmaMessages`. */
   dmaRead(address: bigint, into: Uint8Array<ArrayBuffer>): boolean {
     for (let done = 0; done < into.byteLength;) {
       const count = Math.min(this.dataBytes, into.byteLength - done);
@@ -65,7 +64,6 @@ export class ServerMessages implements DmaMessages {
     return true;
   }
 
-  /** See `DmaMessages`. */
   dmaWrite(address: bigint, from: Uint8Array<ArrayBuffer>): boolean {
     for (let done = 0; done < from.byteLength;) {
       const count = Math.min(this.dataBytes, from.byteLength - done);

@@ -75,7 +75,6 @@ export class PciSharedMemory {
     return written === bytes.byteLength;
   }
 
-  /** See `ServedDevice.mapArea`. */
   map(offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined {
     const area = this.#areas.find(({ start, sizeBytes: size }) =>
       offset >= start && offset + sizeBytes <= start + size

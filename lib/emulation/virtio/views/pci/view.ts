@@ -134,65 +134,53 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
     return this.#port?.name ?? "function without a machine";
   }
 
-  /** See `VirtioView`. */
   get selectors(): Selectors {
     return this.#common.selectors;
   }
 
-  /** See `VirtioView`. */
   get dma(): DmaTable | null {
     return this.#port?.dma ?? null;
   }
 
-  /** See `VirtioView`. */
   get mayTouchMemory(): boolean {
     const port = this.#port;
     return port !== null && port.busMaster && port.dma !== null;
   }
 
-  /** See `VirtioView`. */
   get usesVectors(): boolean {
     return this.#interrupts.usesVectors;
   }
 
-  /** See `VirtioView`. */
   interruptQueue(_queue: number, vector: number): void {
     this.#interrupts.queue(vector);
   }
 
-  /** See `VirtioView`. */
   interruptConfig(vector: number): void {
     this.#interrupts.config(vector);
   }
 
-  /** See `VirtioView`. */
   raiseVector(vector: number): boolean {
     return this.#port?.raiseMsix(vector) ?? false;
   }
 
-  /** See `VirtioView`. */
   cleared(): void {
     this.#common.cleared();
     this.memberLegacy?.cleared();
     this.#interrupts.clear();
   }
 
-  /** See `VirtioView`. */
   report(violation: Violation): void {
     this.#port?.report(violation);
   }
 
-  /** See `VirtioView`. */
   get watch(): ((fd: OwnedFd, handler: () => void) => void) | undefined {
     return this.#port?.watch;
   }
 
-  /** See `VirtioView`. */
   get unwatch(): ((fd: OwnedFd) => void) | undefined {
     return this.#port?.unwatch;
   }
 
-  /** See `VirtioView`. */
   wake(): void {
     this.#port?.wake?.();
   }
@@ -242,12 +230,10 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
     this.#closeDoorbells();
   }
 
-  /** See `PciFunctionBehaviour`. */
   get migration(): ServedMigration | undefined {
     return this.core.migration;
   }
 
-  /** See `PciFunctionBehaviour`. */
   queueReport(): FunctionQueues {
     return this.core.queueReport();
   }
@@ -334,7 +320,6 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
     else this.core.rang(index);
   }
 
-  /** See `PciFunctionBehaviour`. */
   get keepsDmaFiles(): boolean {
     return this.core.model.keepsDmaFiles ?? false;
   }
