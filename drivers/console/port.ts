@@ -17,7 +17,7 @@ import type { PortBuffers } from "./port_buffers.ts";
 const READ_BYTES = 65536;
 
 /** What a port needs of its console. */
-export interface PortOwner {
+export interface PortHolder {
   /** Function, for messages. */
   readonly name: string;
   readonly waiter: Waiter;
@@ -45,7 +45,7 @@ export class ConsolePort {
 
   /** Number. */
   readonly index: number;
-  readonly #owner: PortOwner;
+  readonly #holder: PortHolder;
   readonly #buffers: PortBuffers;
   readonly #incoming: WaitTarget;
   readonly #outgoing: WaitTarget;
@@ -61,12 +61,12 @@ export class ConsolePort {
   #writing: Promise<unknown> = Promise.resolve();
 
   /** Made by its console. */
-  constructor(index: number, owner: PortOwner, buffers: PortBuffers) {
+  constructor(index: number, holder: PortHolder, buffers: PortBuffers) {
     this.index = index;
-    this.#owner = owner;
+    this.#holder = holder;
     this.#buffers = buffers;
-    this.#opened = owner.control === undefined;
-    this.#peerOpen = owner.control === undefined;
+    this.#opened = holder.control === undefined;
+    this.#peerOpen = holder.control === undefined;
     this.#incoming = this.#target(buffers.receiveQueue, () => buffers.readable);
     this.#outgoing = this.#target(buffers.transmitQueue, () => buffers.transmitQueue.hasUsed());
   }
@@ -111,15 +111,15 @@ export class ConsolePort {
     this.#check();
     if (this.#opened) return;
     this.#opened = true;
-    this.#owner.control?.send(this.index, CONSOLE_EVENT.portOpen, 1);
+    this.#holder.control?.send(this.index, CONSOLE_EVENT.portOpen, 1);
   }
 
   /** Closes this end. Without MULTIPORT there is nothing to tell. */
   hangUp(): void {
     this.#check();
-    if (!this.#opened || this.#owner.control === undefined) return;
+    if (!this.#opened || this.#holder.control === undefined) return;
     this.#opened = false;
-    this.#owner.control.send(this.index, CONSOLE_EVENT.portOpen, 0);
+    this.#holder.control.send(this.index, CONSOLE_EVENT.portOpen, 0);
   }
 
   /** Copies what has come in, without waiting. @returns bytes; 0: nothing */
@@ -188,37 +188,37 @@ export class ConsolePort {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       this.#check();
-      this.#owner.service();
+      this.#holder.service();
       if (this.#peerOpen) return true;
-      if (!await this.#wait(this.#owner.control ?? this.#incoming, deadline)) return this.#peerOpen;
+      if (!await this.#wait(this.#holder.control ?? this.#incoming, deadline)) return this.#peerOpen;
     }
   }
 
-  /** The device says that the other end is open or not. For the owner. */
+  /** The device says that the other end is open or not. For the holder. */
   setPeerOpen(open: boolean): void {
     this.#hungUp = this.#peerOpen && !open || this.#hungUp && !open;
     this.#peerOpen = open;
   }
 
-  /** The device says what it is called. For the owner. */
+  /** The device says what it is called. For the holder. */
   setName(name: string): void {
     this.#name = name;
   }
 
-  /** The device says that it is a console. For the owner. */
+  /** The device says that it is a console. For the holder. */
   setConsole(): void {
     this.#console = true;
     // The standard demands the answer, whether it was open before or not.
     this.#opened = true;
-    this.#owner.control?.send(this.index, CONSOLE_EVENT.portOpen, 1);
+    this.#holder.control?.send(this.index, CONSOLE_EVENT.portOpen, 1);
   }
 
-  /** The device says how large it is. For the owner. */
+  /** The device says how large it is. For the holder. */
   setSize(size: ConsoleSize | undefined): void {
     this.#size = size;
   }
 
-  /** The device pulled it out. For the owner. */
+  /** The device pulled it out. For the holder. */
   setRemoved(): void {
     this.#removed = true;
     this.#peerOpen = false;
@@ -233,9 +233,9 @@ export class ConsolePort {
     for (;;) {
       this.#checkOpen();
       // Control messages first: what came before the peer closed is then there to be read.
-      this.#owner.service();
+      this.#holder.service();
       const hungUp = this.#hungUp;
-      const turn = this.#owner.waiter.turnIfDue();
+      const turn = this.#holder.waiter.turnIfDue();
       if (turn !== null) await turn;
       this.#checkOpen();
       const count = this.#buffers.read(into);
@@ -250,8 +250,8 @@ export class ConsolePort {
     there(0);
     for (let at = 0; at < lengthBytes;) {
       this.#checkOpen();
-      this.#owner.service();
-      const turn = this.#owner.waiter.turnIfDue();
+      this.#holder.service();
+      const turn = this.#holder.waiter.turnIfDue();
       if (turn !== null) await turn;
       const count = this.tryWrite(there(at).subarray(at, lengthBytes));
       at += count;
@@ -270,14 +270,14 @@ export class ConsolePort {
   /** @returns false at the deadline */
   async #wait(target: WaitTarget, deadline: number): Promise<boolean> {
     const leftMs = Math.max(deadline - performance.now(), 0);
-    if (await this.#owner.waiter.wait(orHandled(this.#owner, target), leftMs)) return true;
-    if (leftMs > 0 && !this.closed) this.#owner.checkAlive();
+    if (await this.#holder.waiter.wait(orHandled(this.#holder, target), leftMs)) return true;
+    if (leftMs > 0 && !this.closed) this.#holder.checkAlive();
     return false;
   }
 
   /** A queue together with the control messages, and with the port's being pulled out. */
   #target(queue: WaitTarget, ready: () => boolean): WaitTarget {
-    const { control } = this.#owner;
+    const { control } = this.#holder;
     return {
       hasUsed: () => this.#removed || ready() || (control?.hasUsed() ?? false),
       suppressInterrupts: () => {
@@ -293,11 +293,11 @@ export class ConsolePort {
   }
 
   get #where(): string {
-    return `${this.#owner.name}, port ${this.index}`;
+    return `${this.#holder.name}, port ${this.index}`;
   }
 
   #check(): void {
-    if (this.closed) throw new ClosedError(`port ${this.index} of ${this.#owner.name}`);
+    if (this.closed) throw new ClosedError(`port ${this.index} of ${this.#holder.name}`);
   }
 
   #checkOpen(): void {

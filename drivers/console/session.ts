@@ -19,7 +19,7 @@ import { consoleWishes, readMaxPorts, readSize } from "./config.ts";
 import { type ControlMessage, ControlQueues } from "./control.ts";
 import { orHandled } from "./message_target.ts";
 import type { VirtioConsoleOptions } from "./options.ts";
-import { ConsolePort, type PortOwner } from "./port.ts";
+import { ConsolePort, type PortHolder } from "./port.ts";
 import { PortBuffers } from "./port_buffers.ts";
 
 /** What happened to a port. */
@@ -45,7 +45,7 @@ interface PortQueues {
 }
 
 /** See the module's text. */
-export class ConsoleSession implements DriverParts, PortOwner {
+export class ConsoleSession implements DriverParts, PortHolder {
   readonly name: string;
   readonly control: ControlQueues | undefined;
   /** Ports that the device has room for. */

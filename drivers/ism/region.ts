@@ -9,7 +9,7 @@ import { ISM_KICK } from "../../lib/virtio/spec/ism.ts";
 import type { IsmRights, IsmSegment, RegionMemory } from "./region_memory.ts";
 
 /** What a region needs of its driver. */
-export interface RegionOwner {
+export interface RegionHolder {
   /** Sends DETACH and forgets it. */
   detach(region: IsmRegion): Promise<void>;
   /** Waits until `updates` has changed. */
@@ -50,7 +50,7 @@ export class IsmRegion implements AsyncDisposable {
   readonly allocated: boolean;
   /** What may be done with its bytes here. */
   readonly rights: IsmRights;
-  readonly #owner: RegionOwner;
+  readonly #holder: RegionHolder;
   readonly #memory: RegionMemory;
   readonly #notify: { write(value: number): void };
   #closed = false;
@@ -60,8 +60,8 @@ export class IsmRegion implements AsyncDisposable {
   #listener: ((event: IsmEvent) => void) | null = null;
 
   /** Made by `VirtioIsm.alloc` and `attach`. */
-  constructor(owner: RegionOwner, parts: RegionParts) {
-    this.#owner = owner;
+  constructor(holder: RegionHolder, parts: RegionParts) {
+    this.#holder = holder;
     this.token = parts.token;
     this.sizeBytes = parts.sizeBytes;
     this.chunks = parts.chunks;
@@ -178,12 +178,12 @@ export class IsmRegion implements AsyncDisposable {
    */
   waitUpdate(timeoutMs: number = Infinity, since: number = this.#updates): Promise<boolean> {
     if (this.closed) return Promise.reject(new ClosedError(this.#name));
-    return this.#owner.waitUpdate(this, since, timeoutMs);
+    return this.#holder.waitUpdate(this, since, timeoutMs);
   }
 
   /** Unmaps it and sends DETACH. A region that is closed already is fine. @throws IsmError, TimeoutError */
   async detach(): Promise<void> {
-    if (!this.#closed) await this.#owner.detach(this);
+    if (!this.#closed) await this.#holder.detach(this);
   }
 
   /** As `detach`. */

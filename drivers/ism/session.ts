@@ -17,7 +17,7 @@ import { IsmError } from "./error.ts";
 import { EventQueue } from "./event_queue.ts";
 import { EventParser, type RawEvent, type RawRegionEvent } from "./events.ts";
 import type { VirtioIsmOptions } from "./options.ts";
-import { type IsmEvent, IsmRegion, type RegionOwner } from "./region.ts";
+import { type IsmEvent, IsmRegion, type RegionHolder } from "./region.ts";
 import { type IsmRights, RegionMemory } from "./region_memory.ts";
 
 const CONTROL_QUEUE_SIZE = 16;
@@ -43,7 +43,7 @@ export interface IsmCounts {
 }
 
 /** See the module's text. */
-export class IsmSession implements DriverParts, RegionOwner {
+export class IsmSession implements DriverParts, RegionHolder {
   readonly info: IsmInfo;
   readonly counts: IsmCounts;
   readonly commands: IsmCommands;

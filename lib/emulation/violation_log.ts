@@ -1,5 +1,5 @@
 /**
- * What drivers did against the standard, for those who ask later.
+ * What drivers did against the standard, kept until it is asked for.
  *
  * @module
  */

@@ -169,13 +169,13 @@ export class DmaSpace implements Disposable {
 
   /** Finds an IOVA that is free here, and keeps it. It ends with `releaseIova`. @throws ExhaustedError, ClosedError */
   reserveAnyIova(sizeBytes: number, request: IovaRequest = {}): bigint {
-    this.#open();
+    this.#requireOpen();
     return this.#iova.allocate(sizeBytes, request);
   }
 
   /** Keeps exactly this IOVA. @throws ExhaustedError when it is not free here; UsageError, ClosedError */
   reserveIova(iova: bigint, sizeBytes: number): void {
-    this.#open();
+    this.#requireOpen();
     this.#iova.reserve(iova, sizeBytes);
   }
 
@@ -190,7 +190,7 @@ export class DmaSpace implements Disposable {
    * @internal
    */
   lend(memory: MappedMemory, { file, access }: DmaBacking, iova: bigint): void {
-    this.#open();
+    this.#requireOpen();
     if (this.#mapper.needsFile && file === null) {
       throw new UnsupportedError(`${this.#mapper.name} can only be given memory that has a file behind it`, {
         hint: "allocate it for a function that is served over a socket, or for both together",
@@ -208,7 +208,7 @@ export class DmaSpace implements Disposable {
     this.#mapper.unmapDma(iova, sizeBytes);
   }
 
-  #open(): void {
+  #requireOpen(): void {
     if (this.#closed) throw new ClosedError(`DMA space of ${this.#mapper.name}`);
   }
 
@@ -227,7 +227,7 @@ export class DmaSpace implements Disposable {
    * @throws ExhaustedError (no IOVA, more than the machine has free), SyscallError (no memory, lock limit), UsageError, ClosedError
    */
   allocate(sizeBytes: number, options: DmaOptions = {}): DmaMemory {
-    this.#open();
+    this.#requireOpen();
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0) {
       throw new UsageError(`DMA memory of ${sizeBytes} bytes`);
     }

@@ -130,7 +130,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
    */
   createQueue(index: number, options: Omit<VirtqueueOptions, "gate"> = {}): Virtqueue {
     if (!(this.#state === "live" && this.#resetQueues.has(index))) this.#require("negotiated", "createQueue");
-    this.#open();
+    this.#requireOpen();
     if (this.#queues.has(index)) {
       throw new UsageError(`${this.transport.name}: queue ${index} is set up already`);
     }
@@ -250,7 +250,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
 
   /** True when the device asks for a reset (DEVICE_NEEDS_RESET), or is gone. */
   get needsReset(): boolean {
-    this.#open();
+    this.#requireOpen();
     return (this.transport.readStatus() & STATUS.deviceNeedsReset) !== 0;
   }
 
@@ -266,7 +266,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
 
   /** Tells the device that its driver gave up. Only `reset` and `close` help afterwards. */
   fail(): void {
-    this.#open();
+    this.#requireOpen();
     this.#state = "failed";
     this.transport.writeStatus(this.transport.readStatus() | STATUS.failed);
   }
@@ -276,7 +276,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
    * @throws TimeoutError when the reset never ends; the queues are closed then, too (the IOMMU keeps the device off their memory)
    */
   reset(): void {
-    this.#open();
+    this.#requireOpen();
     this.#state = "failed";
     this.#features = 0n;
     try {
@@ -296,7 +296,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
 
   /** One register of the config space; see `VirtioTransport.readConfig`. */
   readConfig(offset: number, width: 1 | 2 | 4): number {
-    this.#open();
+    this.#requireOpen();
     const value = this.transport.readConfig(offset, width);
     this.#readings?.push(value);
     return value;
@@ -307,7 +307,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
    * @throws UsageError before FEATURES_OK (1.1), which a legacy device does not ask for, or as `VirtioTransport.writeConfig`
    */
   writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
-    this.#open();
+    this.#requireOpen();
     if (!this.transport.legacy && this.#state !== "negotiated" && this.#state !== "live") {
       throw new UsageError(`${this.transport.name}: config written before FEATURES_OK (1.1)`);
     }
@@ -320,7 +320,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
    * @param read reads by `readConfig` of this object @throws DeviceError when it never settles
    */
   readConsistent<T>(read: () => T): T {
-    this.#open();
+    this.#requireOpen();
     if (this.transport.legacy) return this.#readUntilAlike(read);
     for (let tries = 0; tries < GENERATION_TRIES; tries++) {
       const before = this.transport.configGeneration();
@@ -440,14 +440,14 @@ export class VirtioDevice implements NotifyGate, Disposable {
     return new DeviceError(message, { function: this.transport.name, field }, { hint: "reset the device" });
   }
 
-  #open(): void {
+  #requireOpen(): void {
     if (this.#state === "closed" || this.transport.closed) {
       throw new ClosedError(`virtio device ${this.transport.name}`);
     }
   }
 
   #require(state: DeviceState, call: string): void {
-    this.#open();
+    this.#requireOpen();
     if (this.#state !== state) {
       throw new UsageError(
         `${this.transport.name}: ${call} in state "${this.#state}", it needs "${state}" (1.1)`,

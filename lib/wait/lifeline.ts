@@ -11,7 +11,7 @@ export interface Lifeline {
   readonly fd: OwnedFd;
   /** Does what the process asks (it reads and writes DMA memory by message), without waiting. When it is gone, the connection ends with this. */
   answer(): void;
-  /** As `answer`, for those who look again and again and never sleep: throws `reason` when nothing comes any more. */
+  /** As `answer`, for polling: throws `reason` when nothing comes any more. */
   check(): void;
   /** Why nothing comes any more, as later calls throw it; before the connection has ended, that the other end is gone. */
   reason(): Error;

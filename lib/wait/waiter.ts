@@ -113,7 +113,7 @@ export class Waiter implements Disposable {
    * vector was acknowledged; what it throws ends all waits with that error.
    */
   watch(vector: InterruptVector, onSignal?: (isr: number) => void): void {
-    this.#open();
+    this.#requireOpen();
     requireType(vector, "object", "watch: vector", "eventFd", "acknowledge");
     if (onSignal !== undefined) requireType(onSignal, "function", "watch: onSignal");
     this.#epoll.add(vector.eventFd.fd, this.#sources.length);
@@ -125,7 +125,7 @@ export class Waiter implements Disposable {
    * process asks for is answered by whoever waits. At most one.
    */
   watchLifeline(lifeline: Lifeline): void {
-    this.#open();
+    this.#requireOpen();
     const watch = () => {
       if (!this.#closed) this.#epoll.add(lifeline.fd, LIFELINE_TAG);
     };
@@ -225,7 +225,7 @@ export class Waiter implements Disposable {
 
   /** Takes the interrupts that are pending now, without waiting: config changes are seen by this, too. @returns how many vectors had fired */
   service(): number {
-    this.#open();
+    this.#requireOpen();
     // While somebody sleeps, the pump takes them.
     return this.#pumping !== null ? 0 : this.#take(this.#epoll.waitBlocking(0));
   }
@@ -274,7 +274,7 @@ export class Waiter implements Disposable {
     }
   }
 
-  /** For those who do not sleep. */
+  /** While nobody sleeps: by polling. */
   #checkLifeline(): void {
     if (this.#lifeline !== null && this.#pumping === null) this.#take(this.#epoll.waitBlocking(0));
     if (this.#lost !== null) throw this.#lost;
@@ -302,7 +302,7 @@ export class Waiter implements Disposable {
     this.#naps.add(nap);
     await nap;
     this.#naps.delete(nap);
-    this.#open();
+    this.#requireOpen();
   }
 
   /** Sleeps for all sleepers, as long as there are any. */
@@ -366,7 +366,7 @@ export class Waiter implements Disposable {
   }
 
   #check(timeoutMs: number): void {
-    this.#open();
+    this.#requireOpen();
     if (!(timeoutMs >= 0)) throw new UsageError(`a timeout of ${timeoutMs} ms`);
     if (this.mode !== "poll" && this.#sources.length === 0) {
       throw new UsageError(`a waiter in mode "${this.mode}" with no interrupt to wait for`, {
@@ -375,7 +375,7 @@ export class Waiter implements Disposable {
     }
   }
 
-  #open(): void {
+  #requireOpen(): void {
     if (this.#closed) throw new ClosedError("waiter");
   }
 }

@@ -108,7 +108,7 @@ export class AdminQueues implements Disposable {
   }
 
   /**
-   * As `execute`, in this thread: spins, and naps when it takes long. Answers to others that come meanwhile reach those who await them.
+   * As `execute`, in this thread: spins, and naps when it takes long. Answers that come meanwhile settle the calls that they answer.
    * @param options `pump` is called while spinning, for a device that lives in this thread
    * @throws UsageError also while somebody has the queues quiet or waits for that: it would hold this thread up, and wait for itself
    */

@@ -1,5 +1,5 @@
 /**
- * Sends commands over one or more virtqueues, several in flight, and gives their answers to those who await them. Every wait has an end; the memory
+ * Sends commands over one or more virtqueues, several in flight, and settles each call with its answer. Every wait has an end; the memory
  * of a command that was not answered stays the device's until it is reset.
  *
  * @module
@@ -187,7 +187,7 @@ export class CommandEngine<C extends Command> {
   }
 
   /**
-   * As `execute`, in this thread: spins, and naps when it takes long. Answers to others that come meanwhile reach those who await them.
+   * As `execute`, in this thread: spins, and naps when it takes long. Answers that come meanwhile settle the calls that they answer.
    * @param pump is called while spinning, for a device that lives in this thread
    * @throws UsageError also while somebody has the queues quiet or waits for that: it would hold this thread up, and wait for itself
    */

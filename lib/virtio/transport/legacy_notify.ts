@@ -52,7 +52,7 @@ export class LegacyNotify implements Disposable {
    * notification is a command. @throws ClosedError, and what `LegacyRegisterAccess.notifyAreas` throws
    */
   get place(): LegacyNotifyArea | null {
-    this.#open();
+    this.#requireOpen();
     if (this.#place === undefined) {
       this.#place = this.#registers.notifyAreas().find((area) => this.#usable(area)) ?? null;
     }
@@ -90,13 +90,13 @@ export class LegacyNotify implements Disposable {
     return {
       kind,
       ring: () => {
-        this.#open();
+        this.#requireOpen();
         write();
       },
     };
   }
 
-  #open(): void {
+  #requireOpen(): void {
     if (this.#closed) throw new ClosedError(`notify addresses of ${this.#registers.name}`);
   }
 

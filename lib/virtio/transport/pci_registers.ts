@@ -46,24 +46,24 @@ export class QueueDoorbell implements Doorbell {
   readonly #register: BarDoorbell;
   readonly #identifier: number;
   readonly #withData: boolean;
-  readonly #owner: { readonly closed: boolean; readonly name: string };
+  readonly #holder: { readonly closed: boolean; readonly name: string };
 
   /** @param identifier queue index, or what the device gave with NOTIF_CONFIG_DATA */
   constructor(
     register: BarDoorbell,
     identifier: number,
     withData: boolean,
-    owner: { readonly closed: boolean; readonly name: string },
+    holder: { readonly closed: boolean; readonly name: string },
   ) {
     this.#register = register;
     this.#identifier = identifier;
     this.#withData = withData;
-    this.#owner = owner;
+    this.#holder = holder;
   }
 
   /** One write. @throws ClosedError */
   ring(nextOffset: number, nextWrap: number): void {
-    if (this.#owner.closed) throw new ClosedError(this.#owner.name);
+    if (this.#holder.closed) throw new ClosedError(this.#holder.name);
     this.#register.write(
       this.#withData
         ? (this.#identifier | ((nextOffset & 0x7fff) << 16) | (nextWrap << 31)) >>> 0

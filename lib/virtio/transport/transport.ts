@@ -104,7 +104,7 @@ export interface VirtioTransport extends Disposable {
   readonly needsAccessPlatform?: boolean;
   /** True after `close`. */
   readonly closed: boolean;
-  /** Of a device that another process serves: a `Waiter` watches it for those who sleep, a queue that is found empty for those who poll. */
+  /** Of a device that another process serves: a `Waiter` watches it during a sleep, a queue that is found empty while polling. */
   readonly lifeline?: Lifeline | undefined;
 
   /** Features offered, as far as this transport can carry them. */

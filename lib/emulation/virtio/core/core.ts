@@ -136,7 +136,7 @@ export class VirtioCore extends DeviceState implements DeviceCore {
     };
   }
 
-  /** Its queues, for those who look at it from outside. */
+  /** Its queues, as they look from outside. */
   queueReport(): FunctionQueues {
     return reportQueues(this, this.queues);
   }

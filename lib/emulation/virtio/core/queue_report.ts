@@ -1,5 +1,5 @@
 /**
- * The queues of an emulated function for those who look at it from outside, with the rings decoded from the client's memory.
+ * The queues of an emulated function as they look from outside, with the rings decoded from the client's memory.
  *
  * @module
  */

@@ -26,7 +26,7 @@ export interface IsmAreaShape {
 }
 
 /** What the areas are in front of. */
-export interface IsmAreaOwner {
+export interface IsmAreaHolder {
   /** The device in its domain; null before `connect`. */
   readonly member: IsmMember | null;
   /** Notes something that the driver must not do. */
@@ -41,13 +41,13 @@ export class IsmAreas implements ModelSharedMemory {
   /** Chunks between two doorbells. */
   readonly stride: number;
   readonly #shape: IsmAreaShape;
-  readonly #owner: IsmAreaOwner;
+  readonly #holder: IsmAreaHolder;
   readonly #doorbells: readonly RegionArea[];
 
   /** Areas of this shape. */
-  constructor(shape: IsmAreaShape, owner: IsmAreaOwner) {
+  constructor(shape: IsmAreaShape, holder: IsmAreaHolder) {
     this.#shape = shape;
-    this.#owner = owner;
+    this.#holder = holder;
     const { chunkSizeBytes, chunks, notifySizeBytes } = shape;
     this.stride = Math.ceil(chunks / DOORBELLS_MAX);
     this.#doorbells = Array.from(
@@ -86,19 +86,19 @@ export class IsmAreas implements ModelSharedMemory {
       const count = Math.min(bytes.byteLength - done, chunkSizeBytes - inChunk);
       const part = bytes.subarray(done, done + count);
       done += count;
-      const attachment = this.#owner.member?.chunks.ownerOf(chunk);
+      const attachment = this.#holder.member?.chunks.holderOf(chunk);
       if (attachment === undefined) {
-        this.#owner.report("N-5.3", `chunk ${chunk} is ${verb}, no region refers to it`);
+        this.#holder.report("N-5.3", `chunk ${chunk} is ${verb}, no region refers to it`);
         continue;
       }
       if ((attachment.rights & right) === 0) {
-        this.#owner.report("N-5.9", `chunk ${chunk} is ${verb}, the region was not attached for that`);
+        this.#holder.report("N-5.9", `chunk ${chunk} is ${verb}, the region was not attached for that`);
         continue;
       }
       const { memory } = attachment.region;
       const place = attachment.member.chunks.placeOf(chunk) * chunkSizeBytes + inChunk;
       if (place + count > memory.sizeBytes) {
-        this.#owner.report("N-5.14", `chunk ${chunk} is ${verb} past the end of its region`);
+        this.#holder.report("N-5.14", `chunk ${chunk} is ${verb} past the end of its region`);
         continue;
       }
       if (right === ISM_PERM.READ) memory.read(place, part);
@@ -109,30 +109,30 @@ export class IsmAreas implements ModelSharedMemory {
   #notify(offset: number, width: number): void {
     const { notifySizeBytes } = this.#shape;
     if (offset % notifySizeBytes !== 0 || (width !== 1 && width !== 2 && width !== 4)) {
-      this.#owner.report("5.6", `a kick of ${width} bytes at ${offset} of the notify area`);
+      this.#holder.report("5.6", `a kick of ${width} bytes at ${offset} of the notify area`);
       return;
     }
     const chunk = offset / notifySizeBytes;
-    const attachment = this.#owner.member?.chunks.ownerOf(chunk);
+    const attachment = this.#holder.member?.chunks.holderOf(chunk);
     if (attachment === undefined || attachment.chunks[0] !== chunk) {
-      this.#owner.report("N-5.2", `a kick at the address of chunk ${chunk}, which is no region's first`);
+      this.#holder.report("N-5.2", `a kick at the address of chunk ${chunk}, which is no region's first`);
       return;
     }
-    this.#owner.kicked(attachment);
+    this.#holder.kicked(attachment);
   }
 
   /** The file of a region, when the pages lie one behind the other in it, and the rights allow it. @throws SyscallError EACCES */
   map(id: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined {
-    const { member } = this.#owner;
+    const { member } = this.#holder;
     if (id !== ISM_SHM.regions || member === null) return undefined;
     const { chunkSizeBytes } = this.#shape;
     const first = Math.floor(offset / chunkSizeBytes);
     const last = Math.floor((offset + sizeBytes - 1) / chunkSizeBytes);
-    const attachment = member.chunks.ownerOf(first);
+    const attachment = member.chunks.holderOf(first);
     if (attachment === undefined) return undefined;
     const place = member.chunks.placeOf(first);
     for (let chunk = first + 1; chunk <= last; chunk++) {
-      const follows = member.chunks.ownerOf(chunk) === attachment &&
+      const follows = member.chunks.holderOf(chunk) === attachment &&
         member.chunks.placeOf(chunk) === place + chunk - first;
       if (!follows) return undefined;
     }
@@ -163,7 +163,7 @@ export class IsmAreas implements ModelSharedMemory {
   rang(id: number, offset: number): void {
     if (id !== ISM_SHM.notify) return;
     const chunk = offset / this.#shape.notifySizeBytes;
-    const attachment = this.#owner.member?.chunks.ownerOf(chunk);
-    if (attachment !== undefined && attachment.chunks[0] === chunk) this.#owner.kicked(attachment);
+    const attachment = this.#holder.member?.chunks.holderOf(chunk);
+    if (attachment !== undefined && attachment.chunks[0] === chunk) this.#holder.kicked(attachment);
   }
 }

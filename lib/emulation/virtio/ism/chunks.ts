@@ -4,13 +4,13 @@
  * @module
  */
 
-/** Free chunks, and the owners of the others. */
-export class ChunkMap<Owner> {
+/** Free chunks, and the holders of the others. */
+export class ChunkMap<Holder> {
   /** Chunks of the area. */
   readonly count: number;
   /** Chunks whose notify address has an eventfd are this far apart: where regions begin if they can. */
   readonly stride: number;
-  readonly #owners: (Owner | undefined)[];
+  readonly #holders: (Holder | undefined)[];
   /** For a taken chunk: which one of its region it is. */
   readonly #places: Uint32Array;
   #free: number;
@@ -19,7 +19,7 @@ export class ChunkMap<Owner> {
   constructor(count: number, stride: number) {
     this.count = count;
     this.stride = stride;
-    this.#owners = new Array<Owner | undefined>(count).fill(undefined);
+    this.#holders = new Array<Holder | undefined>(count).fill(undefined);
     this.#places = new Uint32Array(count);
     this.#free = count;
   }
@@ -30,8 +30,8 @@ export class ChunkMap<Owner> {
   }
 
   /** Who has a chunk; undefined for a free one, and past the end. */
-  ownerOf(chunk: number): Owner | undefined {
-    return this.#owners[chunk];
+  holderOf(chunk: number): Holder | undefined {
+    return this.#holders[chunk];
   }
 
   /** Which of its region's chunks a taken one is, 0 for the first. */
@@ -51,12 +51,12 @@ export class ChunkMap<Owner> {
     if (run >= 0) return chunks.map((_, i) => run + i);
     let first = -1;
     for (let chunk = 0; chunk < this.count && first < 0; chunk += this.stride) {
-      if (this.#owners[chunk] === undefined) first = chunk;
+      if (this.#holders[chunk] === undefined) first = chunk;
     }
     let found = 0;
     if (first >= 0) chunks[found++] = first;
     for (let chunk = 0; found < num; chunk++) {
-      if (this.#owners[chunk] === undefined && chunk !== first) chunks[found++] = chunk;
+      if (this.#holders[chunk] === undefined && chunk !== first) chunks[found++] = chunk;
     }
     return chunks;
   }
@@ -66,7 +66,7 @@ export class ChunkMap<Owner> {
     let start = 0;
     let anywhere = -1;
     for (let chunk = 0; chunk < this.count; chunk++) {
-      if (this.#owners[chunk] !== undefined) {
+      if (this.#holders[chunk] !== undefined) {
         start = chunk + 1;
         continue;
       }
@@ -78,10 +78,10 @@ export class ChunkMap<Owner> {
     return anywhere;
   }
 
-  /** Gives free chunks to an owner, in this order. */
-  take(chunks: Uint32Array, owner: Owner): void {
+  /** Gives free chunks to an holder, in this order. */
+  take(chunks: Uint32Array, holder: Holder): void {
     chunks.forEach((chunk, place) => {
-      this.#owners[chunk] = owner;
+      this.#holders[chunk] = holder;
       this.#places[chunk] = place;
     });
     this.#free -= chunks.length;
@@ -89,7 +89,7 @@ export class ChunkMap<Owner> {
 
   /** Frees chunks that were taken together. */
   release(chunks: Uint32Array): void {
-    for (const chunk of chunks) this.#owners[chunk] = undefined;
+    for (const chunk of chunks) this.#holders[chunk] = undefined;
     this.#free += chunks.length;
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Communication domains as plain data, for those who look at the machine from outside.
+ * Communication domains as plain data, to be looked at from outside the machine.
  *
  * @module
  */
@@ -34,7 +34,7 @@ export interface IsmAttachmentState {
   readonly vector?: number;
 }
 
-/** A region. Its token is a secret of those who may attach, so only its first digits are shown. */
+/** A region. Its token is a secret of whoever may attach, so only its first digits are shown. */
 export interface IsmRegionState {
   /** First 4 of the token's 16 hexadecimal digits, and `…`. */
   readonly token: string;

@@ -119,13 +119,13 @@ export class NetSwitch {
   /** Ports to which something was delivered that is not published yet: a thousand idle ports are not looked at for every burst. */
   readonly #dirty: PortState[] = [];
   /**
-   * Owners of destinations, found by one sender since the last `flush`. Within a burst no filter changes; a port that no longer receives
+   * Holders of destinations, found by one sender since the last `flush`. Within a burst no filter changes; a port that no longer receives
    * is noticed. Slots by the last byte of the address.
    */
-  readonly #ownerHigh = new Uint32Array(REMEMBERED);
-  readonly #ownerLow = new Uint32Array(REMEMBERED);
-  readonly #ownerBurst = new Float64Array(REMEMBERED).fill(-1);
-  readonly #owners = new Array<PortState | null>(REMEMBERED).fill(null);
+  readonly #holderHigh = new Uint32Array(REMEMBERED);
+  readonly #holderLow = new Uint32Array(REMEMBERED);
+  readonly #holderBurst = new Float64Array(REMEMBERED).fill(-1);
+  readonly #holders = new Array<PortState | null>(REMEMBERED).fill(null);
   #burst = 0;
   #burstOf: PortState | null = null;
 
@@ -205,8 +205,8 @@ export class NetSwitch {
     if (from === undefined) return true;
     const high = frame.destinationHigh, low = frame.destinationLow;
     if ((high & 0x100) === 0) {
-      const owner = this.#remembered(from, high, low) ?? this.#owner(from, high, low);
-      if (owner !== null) return this.#toOwner(from, lane, owner, frame);
+      const holder = this.#remembered(from, high, low) ?? this.#holder(from, high, low);
+      if (holder !== null) return this.#toHolder(from, lane, holder, frame);
     }
     this.#wait(from, lane, null);
     let taken = 0;
@@ -224,8 +224,8 @@ export class NetSwitch {
   }
 
   /** The port that a unicast address belongs to: one that receives, else one that is suspended, else any; the first of each. */
-  #owner(from: PortState, high: number, low: number): PortState | null {
-    let owner: PortState | null = null;
+  #holder(from: PortState, high: number, low: number): PortState | null {
+    let holder: PortState | null = null;
     for (let i = 0; i < this.#ports.length; i++) {
       const to = this.#ports[i]!;
       if (to === from || !to.port.filter.owns(high, low)) continue;
@@ -233,35 +233,35 @@ export class NetSwitch {
         this.#remember(from, high, low, to);
         return to;
       }
-      if (owner === null || (to.port.suspended === true && owner.port.suspended !== true)) owner = to;
+      if (holder === null || (to.port.suspended === true && holder.port.suspended !== true)) holder = to;
     }
-    return owner;
+    return holder;
   }
 
-  #remember(from: PortState, high: number, low: number, owner: PortState): void {
+  #remember(from: PortState, high: number, low: number, holder: PortState): void {
     if (this.#burstOf !== from) {
       this.#burstOf = from;
       this.#burst++;
     }
     const slot = low & (REMEMBERED - 1);
-    this.#ownerHigh[slot] = high;
-    this.#ownerLow[slot] = low;
-    this.#ownerBurst[slot] = this.#burst;
-    this.#owners[slot] = owner;
+    this.#holderHigh[slot] = high;
+    this.#holderLow[slot] = low;
+    this.#holderBurst[slot] = this.#burst;
+    this.#holders[slot] = holder;
   }
 
   #remembered(from: PortState, high: number, low: number): PortState | null {
     const slot = low & (REMEMBERED - 1);
-    if (this.#burstOf !== from || this.#ownerBurst[slot] !== this.#burst) return null;
-    if (this.#ownerHigh[slot] !== high >>> 0 || this.#ownerLow[slot] !== low >>> 0) return null;
-    const owner = this.#owners[slot]!;
-    return owner.port.receiving ? owner : null;
+    if (this.#burstOf !== from || this.#holderBurst[slot] !== this.#burst) return null;
+    if (this.#holderHigh[slot] !== high >>> 0 || this.#holderLow[slot] !== low >>> 0) return null;
+    const holder = this.#holders[slot]!;
+    return holder.port.receiving ? holder : null;
   }
 
-  #toOwner(from: PortState, lane: number, to: PortState, frame: NetFrame): boolean {
+  #toHolder(from: PortState, lane: number, to: PortState, frame: NetFrame): boolean {
     const { port } = to;
     let outcome: number = DELIVERY.notReceiving;
-    // An owner may still refuse unicast (NOUNI); then the frame was not meant to arrive anywhere.
+    // A holder may still refuse unicast (NOUNI); then the frame was not meant to arrive anywhere.
     if (port.receiving && port.filter.accepts(frame.destinationHigh, frame.destinationLow)) {
       outcome = port.deliver(frame);
     } else if (port.suspended === true && port.filter.accepts(frame.destinationHigh, frame.destinationLow)) {

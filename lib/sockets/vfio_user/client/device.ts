@@ -135,7 +135,7 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
     return this.#channel.broken;
   }
 
-  #open(): ClientChannel {
+  #requireOpen(): ClientChannel {
     if (this.#closed) throw new ClosedError(this.name);
     return this.#channel;
   }
@@ -146,7 +146,7 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
   }
 
   #deviceInfo(): VfioDeviceInfo {
-    const channel = this.#open();
+    const channel = this.#requireOpen();
     userDeviceInfo.encodeInto(channel.out.bytes, HEADER_BYTES, EMPTY_INFO);
     channel.request(COMMAND.deviceGetInfo, userDeviceInfo.sizeBytes);
     channel.expectAtLeast(userDeviceInfo.sizeBytes);
@@ -194,7 +194,7 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
   }
 
   irqInfo(index: number): IrqInfo {
-    const channel = this.#open();
+    const channel = this.#requireOpen();
     const known = this.#irqs[index];
     if (known !== undefined) return known;
     if (!Number.isInteger(index) || index < 0 || index >= this.info.numIrqs) {
@@ -215,12 +215,12 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
   }
 
   setIrqs(request: IrqRequest): void {
-    const channel = this.#open();
+    const channel = this.#requireOpen();
     sendIrqRequest(channel, request, this.irqInfo(request.index), this.serverCapabilities.maxMessageFds);
   }
 
   reset(): void {
-    const channel = this.#open();
+    const channel = this.#requireOpen();
     if ((this.info.flags & DEVICE_FLAG.reset) === 0) {
       throw new UnsupportedError(`${this.name}: the served function has no reset`);
     }
@@ -228,7 +228,7 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
   }
 
   hotResetInfo(): HotResetInfo {
-    this.#open();
+    this.#requireOpen();
     throw new UnsupportedError(`${this.name}: the vfio-user protocol has no hot reset`, {
       hint: "use reset()",
     });
@@ -271,7 +271,7 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
     data: Uint8Array<ArrayBuffer> = new Uint8Array(),
     answerBytes = 0,
   ): Uint8Array<ArrayBuffer> {
-    return requestFeature(this.#open(), feature, action, data, answerBytes);
+    return requestFeature(this.#requireOpen(), feature, action, data, answerBytes);
   }
 
   /**
@@ -280,14 +280,14 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
    */
   readMigrationData(maxBytes: number = LIMIT.dataTransferBytes): Uint8Array<ArrayBuffer> {
     const most = Math.min(this.serverCapabilities.maxDataTransferBytes, LIMIT.dataTransferBytes);
-    return readMigrationData(this.#open(), Math.min(maxBytes, most));
+    return readMigrationData(this.#requireOpen(), Math.min(maxBytes, most));
   }
 
   /** Gives the device the next part of a saved state (device state RESUMING), in messages that the server takes. @throws SyscallError */
   writeMigrationData(data: Uint8Array<ArrayBuffer>): void {
     const most = Math.min(this.serverCapabilities.maxDataTransferBytes, LIMIT.writeBytes);
     for (let at = 0; at < data.byteLength; at += most) {
-      writeMigrationData(this.#open(), data.subarray(at, at + most));
+      writeMigrationData(this.#requireOpen(), data.subarray(at, at + most));
     }
   }
 
@@ -299,7 +299,7 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
     sizeBytes: number,
     access: DmaAccess,
   ): void {
-    const channel = this.#open();
+    const channel = this.#requireOpen();
     if (file === null) {
       throw new UsageError(`${this.name}: DMA memory without a file cannot be passed to the server`);
     }

@@ -142,7 +142,7 @@ export class DmaTable {
     return this.#regions.length + this.#far.length;
   }
 
-  /** All ranges, for those who say good-bye to each. */
+  /** All ranges, to be said good-bye to one by one. */
   get ranges(): readonly { readonly iova: bigint; readonly sizeBytes: number }[] {
     return [...this.#regions, ...this.#far];
   }

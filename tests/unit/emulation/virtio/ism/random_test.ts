@@ -265,7 +265,7 @@ Deno.test(campaign(
           const map = rigs[i]!.model.member!.chunks;
           assertEquals(map.free, CHUNKS - used.size);
           for (let chunk = 0; chunk < CHUNKS; chunk++) {
-            assertEquals(map.ownerOf(chunk) !== undefined, used.has(chunk), `chunk ${chunk}`);
+            assertEquals(map.holderOf(chunk) !== undefined, used.has(chunk), `chunk ${chunk}`);
           }
         }
       }
