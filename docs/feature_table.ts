@@ -10,6 +10,8 @@ import { netWishes } from "../drivers/net/virtio/features.ts";
 import { O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
 import type { BehaviourOptions } from "../lib/emulation/mod.ts";
 import { createVirtioModels } from "../lib/emulation/virtio/models.ts";
+import type { DeviceKind } from "../lib/emulation/device_kind.ts";
+import { VIRTIO_KINDS } from "../lib/emulation/virtio/kinds.ts";
 import { PciView } from "../lib/emulation/virtio/views/pci/view.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import { DEVICE_ID, FEATURE, featureName, type FeatureWishes, type Profile } from "../lib/virtio/mod.ts";
@@ -25,52 +27,46 @@ const LEGACY_BITS = [24, 27];
 /** What drives the queues of bit 41 is a driver of its own, for a PF of any type. */
 const ADMIN_BIT = 41;
 
-interface Kind {
-  readonly name: "net" | "blk" | "console" | "rng" | "ism";
-  readonly deviceId: number;
+/** What a driver wishes for, and topologies whose functions offer, all together, everything that the model can. */
+interface Row {
   readonly wishes: FeatureWishes;
   /** With all options that add features. */
   readonly onDemand?: FeatureWishes;
-  /** Topologies whose functions offer, all together, everything that the model can. */
-  readonly topologies: readonly Partial<BehaviourOptions>[];
+  readonly topologies?: readonly Partial<BehaviourOptions>[];
 }
 
-const KINDS: readonly Kind[] = [
-  {
-    name: "net",
-    deviceId: DEVICE_ID.net,
+const ROWS: Readonly<Record<string, Row>> = {
+  "virtio-net": {
     wishes: netWishes({}),
     onDemand: netWishes({ admin: true }),
     topologies: [{ mac: "52:54:00:00:00:01" }],
   },
-  {
-    name: "blk",
-    deviceId: DEVICE_ID.block,
+  "virtio-blk": {
     wishes: BLK_WISHES,
     topologies: [
-      { block: { sizeBytes: 1 << 20, queues: 2, blockSize: 512, sizeMax: 4096, segMax: 4 } },
-      { block: { sizeBytes: 1 << 20, readOnly: true } },
+      { sizeBytes: 1 << 20, queues: 2, blockSize: 512, sizeMax: 4096, segMax: 4 },
+      { sizeBytes: 1 << 20, readOnly: true },
     ],
   },
-  {
-    name: "console",
-    deviceId: DEVICE_ID.console,
-    wishes: consoleWishes({}),
-    topologies: [{ console: { ports: 2, cols: 80, rows: 25 } }, {}],
-  },
-  {
-    name: "rng",
-    deviceId: DEVICE_ID.entropy,
-    wishes: {},
-    topologies: [{}],
-  },
-  {
-    name: "ism",
-    deviceId: DEVICE_ID.ism,
-    wishes: ismWishes({}),
-    topologies: [{}],
-  },
-];
+  "virtio-console": { wishes: consoleWishes({}), topologies: [{ ports: 2, cols: 80, rows: 25 }, {}] },
+  "virtio-rng": { wishes: {} },
+  "virtio-ism": { wishes: ismWishes({}) },
+};
+
+interface Kind extends Required<Row> {
+  readonly kind: string;
+  /** In the table. */
+  readonly name: string;
+  readonly deviceId: number;
+  /** What its PFs and VFs have of administration. */
+  readonly admin: DeviceKind["admin"] | undefined;
+}
+
+const KINDS: readonly Kind[] = ["net", "blk", "console", "rng", "ism"].map((name) => {
+  const { name: kind, type, admin } = VIRTIO_KINDS.find((one) => one.name === `virtio-${name}`)!;
+  const { wishes, onDemand = wishes, topologies = [{}] } = ROWS[kind]!;
+  return { kind, name, deviceId: type.id, admin, wishes, onDemand, topologies };
+});
 
 /** What the modern PCI transport has by itself (`PciModernTransport.ownFeatures`). */
 const PCI_FEATURES = FEATURE.SR_IOV | FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA;
@@ -82,13 +78,13 @@ function accepted({ deviceId }: Kind, wishes: FeatureWishes, profile: Profile): 
 
 /** What functions of the embedded host offer unasked, and what they can be told to. */
 function offered(
-  { name, topologies }: Kind,
+  { kind, admin, topologies }: Kind,
   profile: "spec" | "queue-state",
 ): { always: bigint; asked: bigint } {
   const models = createVirtioModels();
   const offer = (more: Partial<BehaviourOptions>): bigint => {
-    const front = models.createBehaviour(`virtio-${name}`, { address: "0000:01:00.0", profile, ...more });
-    if (!(front instanceof PciView)) throw new UsageError(`${name} is no honest function`);
+    const front = models.createBehaviour(kind, { address: "0000:01:00.0", profile, ...more });
+    if (!(front instanceof PciView)) throw new UsageError(`${kind} is no honest function`);
     const { offered } = front.core;
     front.close();
     return offered;
@@ -99,7 +95,7 @@ function offered(
       ...one,
       totalVfs: 1,
       // Whoever has VFs can have administration queues.
-      ...(name === "ism" ? {} : { admin: { queues: 1, legacyVfs: false, legacyNotify: "member" } }),
+      ...(admin === undefined ? {} : { admin: { queues: 1, legacyVfs: false, legacyNotify: "member" } }),
       featuresOn: ["VIRTIO_F_NOTIFICATION_DATA"],
     })
   );
@@ -108,7 +104,7 @@ function offered(
 }
 
 /** Types that drive the legacy interface; the other drivers refuse it. */
-const LEGACY_KINDS = KINDS.filter(({ name }) => name === "net" || name === "blk");
+const LEGACY_KINDS = KINDS.filter(({ admin }) => admin === "legacy");
 
 /** A bit that only the legacy interface has: reached by a PF's administration queue. */
 function legacyRow(bit: number): string[] {
@@ -117,15 +113,15 @@ function legacyRow(bit: number): string[] {
     const transport = { legacy: true, name: "table", deviceId, profile: "spec" } as const;
     return has(chooseFeatures(transport, ALL & 0xffff_ffffn, wishes));
   });
-  const device = LEGACY_KINDS.filter(({ name, topologies: [one] }) => {
+  const device = LEGACY_KINDS.filter(({ kind, topologies: [one] }) => {
     const admin = { queues: 1, legacyVfs: true, legacyNotify: "member" } as const;
-    const front = createVirtioModels().createBehaviour(`virtio-${name}`, {
+    const front = createVirtioModels().createBehaviour(kind, {
       address: "0000:01:00.1",
       vfIndex: 0,
       admin,
       ...one,
     });
-    if (!(front instanceof PciView)) throw new UsageError(`${name} is no honest function`);
+    if (!(front instanceof PciView)) throw new UsageError(`${kind} is no honest function`);
     const offered = front.memberLegacy?.driver.offered ?? 0n;
     front.close();
     return has(offered);
@@ -142,7 +138,7 @@ function legacyRow(bit: number): string[] {
 
 function row(bit: number, kinds: readonly Kind[], profile: "spec" | "queue-state" = "spec"): string[] {
   const has = (bits: bigint) => (bits >> BigInt(bit) & 1n) === 1n;
-  const drivers = kinds.filter((kind) => has(accepted(kind, kind.onDemand ?? kind.wishes, profile)));
+  const drivers = kinds.filter((kind) => has(accepted(kind, kind.onDemand, profile)));
   const unasked = drivers.every((kind) => has(accepted(kind, kind.wishes, profile)));
   const device = kinds.filter((kind) => has(offered(kind, profile).asked));
   const always = device.every((kind) => has(offered(kind, profile).always));

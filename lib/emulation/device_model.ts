@@ -22,6 +22,16 @@ export interface Violation {
   readonly message: string;
 }
 
+/** A network interface, as the emulated kernel shows it. */
+export interface NetInterface {
+  /** `52:54:00:12:34:56` */
+  readonly mac: string;
+  /** In bytes. */
+  readonly mtu: number;
+  /** What the host uses it for, one phrase each. */
+  readonly hostUse?: readonly string[];
+}
+
 /** What the core offers its model. */
 export interface DeviceCore {
   /** PCI address of the function. */
@@ -123,7 +133,7 @@ export interface DeviceModel {
   /** Class code of the PCI function that carries it. */
   readonly classCode: number;
   /** Shown by sysfs, for network devices. */
-  readonly netInterface?: { readonly mac: string; readonly mtu: number };
+  readonly netInterface?: NetInterface;
   /** Its state as device parts. Absent: parts do not hold all of it, and a running device cannot be restored from them. */
   readonly parts?: ModelParts;
   /** Its shared memory regions, if it has any. */

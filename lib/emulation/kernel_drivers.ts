@@ -6,7 +6,7 @@
 import { VIRTIO_VENDOR_ID } from "../pci/virtio_ids.ts";
 import type { PciIdentity } from "./pci_function.ts";
 import type { Fail } from "./sysfs_tree.ts";
-import type { KernelDriverName } from "./topology.ts";
+import type { KernelDriverName } from "./function_topology.ts";
 
 const ANY = 0xffff_ffff;
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { NetInterface } from "./device_model.ts";
 import type { PciIdentity } from "./pci_function.ts";
 
 /** One line of the `resource` attribute. */
@@ -62,9 +63,7 @@ export interface KernelFunction {
   /** Which of its PF's VFs it is, 0 for the first; undefined on any other function. */
   readonly vfIndex?: number;
   /** Network interface that the default driver makes of it. */
-  readonly netInterface?: { readonly mac: string; readonly mtu: number };
-  /** What the host uses that interface for, one phrase each. */
-  readonly hostUse: readonly string[];
+  readonly netInterface?: NetInterface;
   /** SR-IOV, on a PF. */
   readonly sriov?: KernelSriov;
   /** A user holds it (a client is connected). */

@@ -22,7 +22,8 @@ import { MachineLoop } from "./machine_loop.ts";
 import type { BehaviourOptions, FunctionModels, PciFunctionBehaviour } from "./pci_function.ts";
 import { SysfsServer } from "./sysfs_server.ts";
 import { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "./sysfs_protocol.ts";
-import { type FunctionTopology, type Topology, vfAddress, vfMac } from "./topology.ts";
+import type { FunctionTopology, Topology } from "./function_topology.ts";
+import { vfAddress } from "./topology.ts";
 import { ViolationLog } from "./violation_log.ts";
 import type { Violation } from "./device_model.ts";
 import { VirtualKernel } from "./virtual_kernel.ts";
@@ -79,7 +80,7 @@ export class EmulatedMachine implements Disposable {
     requireType(options, "object", "new EmulatedMachine: options", "topology", "models");
     requireType(options.topology, "object", "new EmulatedMachine: topology", "functions");
     requireType(options.topology.functions, "array", "new EmulatedMachine: topology.functions");
-    requireType(options.models, "object", "new EmulatedMachine: models", "createBehaviour");
+    requireType(options.models, "object", "new EmulatedMachine: models", "createBehaviour", "reports");
     this.#options = options;
     this.#answers = options.answers ?? new AnswerBudget(500);
     this.violations = new ViolationLog(options.onViolation);
@@ -164,7 +165,7 @@ export class EmulatedMachine implements Disposable {
   }
 
   #addFunction(topology: FunctionTopology, iommuGroup: number): void {
-    const { address, numaNode, totalVfs, hostUse } = topology;
+    const { address, numaNode, totalVfs } = topology;
     const sriov = totalVfs === 0 ? undefined : this.#sriovShape(topology);
     let vfBars: readonly AssignedBar[] = [];
     const fn = this.#make(topology, topology, this.#surroundings(address), (behaviour) => {
@@ -177,7 +178,6 @@ export class EmulatedMachine implements Disposable {
         vfBars,
         iommuGroup,
         numaNode,
-        hostUse,
         ...(sriov === undefined ? {} : { sriov }),
       };
     });
@@ -314,12 +314,11 @@ export class EmulatedMachine implements Disposable {
         this.violations.clear();
       },
     });
-    tree.attribute("/ringside/switch", {
-      read: () => this.#options.models.switchPorts().map((port) => `${JSON.stringify(port)}\n`).join(""),
-    });
-    tree.attribute("/ringside/ism", {
-      read: () => this.#options.models.ismDomains?.().map((one) => `${JSON.stringify(one)}\n`).join("") ?? "",
-    });
+    for (const [name, report] of Object.entries(this.#options.models.reports)) {
+      tree.attribute(`/ringside/${name}`, {
+        read: () => report().map((one) => `${JSON.stringify(one)}\n`).join(""),
+      });
+    }
     tree.attribute("/ringside/stop", { write: () => this.stop() });
   }
 }
@@ -342,11 +341,5 @@ function assignGroups(topology: Topology): Map<string, number> {
 }
 
 function vfOptions(topology: FunctionTopology, index: number): BehaviourOptions {
-  const options = {
-    ...topology,
-    address: vfAddress(topology, index),
-    vfIndex: index,
-    totalVfs: 0,
-  };
-  return topology.mac === undefined ? options : { ...options, mac: vfMac(topology.mac, index) };
+  return { ...topology, address: vfAddress(topology, index), vfIndex: index, totalVfs: 0 };
 }

@@ -17,6 +17,7 @@ import type { SriovShape } from "../pci/capability_builder.ts";
 import type { AssignedBar } from "./function_config.ts";
 import type { FunctionTurns } from "./function_turns.ts";
 import type { KernelFunction, KernelResource, KernelSriov } from "./kernel_function.ts";
+import type { NetInterface } from "./device_model.ts";
 import type { PciIdentity } from "./pci_function.ts";
 
 /** What `MachineFunction` is made from, beside the function's own options. */
@@ -29,8 +30,6 @@ export interface MachineFunctionOptions extends EmulatedFunctionOptions {
   readonly physicalFunction?: string;
   /** Which of its PF's VFs it is, 0 for the first. */
   readonly vfIndex?: number;
-  /** What the host uses its network interface for. */
-  readonly hostUse?: readonly string[];
   /** How its vfio-user server deals with its clients. */
   readonly serving?: Pick<VfioUserServerOptions, "unsealed" | "answers">;
   /** Path of its vfio-user socket; undefined: it has none, as in tests without processes. */
@@ -58,9 +57,7 @@ export class MachineFunction implements KernelFunction, Disposable {
   /** Which of its PF's VFs it is, 0 for the first. */
   readonly vfIndex?: number;
   /** Network interface that the default driver makes of it. */
-  readonly netInterface?: { readonly mac: string; readonly mtu: number };
-  /** What the host uses it for. */
-  readonly hostUse: readonly string[];
+  readonly netInterface?: NetInterface;
   /** SR-IOV, on a PF. */
   readonly sriov?: KernelSriov;
   /** Addresses of its enabled VFs, kept by the machine. */
@@ -88,7 +85,6 @@ export class MachineFunction implements KernelFunction, Disposable {
     if (options.physicalFunction !== undefined) this.physicalFunction = options.physicalFunction;
     if (options.vfIndex !== undefined) this.vfIndex = options.vfIndex;
     if (options.behaviour.netInterface !== undefined) this.netInterface = options.behaviour.netInterface;
-    this.hostUse = options.hostUse ?? [];
     this.#events = events;
     this.#turns = turns;
     this.#bars = options.bars ?? [];

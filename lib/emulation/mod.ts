@@ -17,23 +17,26 @@
 export { serveEmulatedHost, type ServeOptions } from "./serve.ts";
 export {
   type AdminTopology,
-  type BlockTopology,
-  type ConsoleTopology,
-  defaultTopology,
   type FunctionTopology,
-  type IsmTopology,
   KERNEL_DRIVERS,
   type KernelDriverName,
   LEGACY_NOTIFY_PLACES,
   type LegacyNotifyPlace,
-  parseTopology,
-  readTopology,
   type Topology,
   TOPOLOGY_PROFILES,
-  TopologyError,
   type TopologyProfile,
-} from "./topology.ts";
-export type { Violation } from "./device_model.ts";
+} from "./function_topology.ts";
+export { parseTopology, readTopology } from "./topology.ts";
+export { TopologyError } from "./topology_fields.ts";
+export type { FunctionPlace, Schema, TopologyKind } from "./topology_kind.ts";
+export { defaultTopology } from "./virtio/default_topology.ts";
+export type { BlkFields } from "./virtio/blk/model.ts";
+export type { StorageFields } from "./virtio/blk/storage.ts";
+export type { ConsoleFields } from "./virtio/console/model.ts";
+export type { IsmFields } from "./virtio/ism/model.ts";
+export type { NetFields } from "./virtio/net/model.ts";
+export type { SwitchPortState } from "./virtio/net/kind.ts";
+export type { NetInterface, Violation } from "./device_model.ts";
 export type {
   BarDeclaration,
   BehaviourOptions,
@@ -42,7 +45,6 @@ export type {
   PciFunctionPort,
   PciIdentity,
   ResetKind,
-  SwitchPortState,
   VendorCapability,
 } from "./pci_function.ts";
 export type { BarShape } from "../pci/bar_builder.ts";

@@ -17,9 +17,8 @@ import type {
   ServedMigration,
 } from "../sockets/vfio_user/server/served_device.ts";
 import type { FunctionQueues } from "../virtio/view/queue_view.ts";
-import type { Violation } from "./device_model.ts";
-import type { FunctionTopology } from "./topology.ts";
-import type { IsmDomainState } from "./virtio/ism/report.ts";
+import type { NetInterface, Violation } from "./device_model.ts";
+import type { FunctionTopology } from "./function_topology.ts";
 
 /** What the function's header says. Numbers as the registers hold them. */
 export interface PciIdentity {
@@ -115,8 +114,8 @@ export interface PciFunctionBehaviour {
   readonly interruptPin: 0 | 1;
   /** In the order in which they shall be listed. */
   readonly vendorCapabilities: readonly VendorCapability[];
-  /** Shown by sysfs as a network interface while the kernel's driver is bound. `mac` as `52:54:00:12:34:56`. */
-  readonly netInterface?: { readonly mac: string; readonly mtu: number };
+  /** Shown by sysfs as a network interface while the kernel's driver is bound. */
+  readonly netInterface?: NetInterface;
 
   /** Called once. From now on it may own descriptors and take its place in a switch. */
   connect(port: PciFunctionPort): void;
@@ -167,7 +166,7 @@ export interface PciFunctionBehaviour {
   vfsEnabled?(count: number): void;
 }
 
-/** What a behaviour is made from: one entry of the topology, or one VF of it. VFs have the fields of their PF, and a MAC address of their own. */
+/** What a behaviour is made from: one entry of the topology, or one VF of it, which has the fields of its PF. */
 export interface BehaviourOptions extends Partial<FunctionTopology> {
   /** PCI address of the function. */
   readonly address: string;
@@ -179,37 +178,13 @@ export interface BehaviourOptions extends Partial<FunctionTopology> {
   readonly directory?: string;
 }
 
-/** One port of an embedded switch, for `/ringside/switch`. */
-export interface SwitchPortState {
-  /** Name of the switch. */
-  readonly switch: string;
-  /** PCI address of the function behind the port. */
-  readonly function: string;
-  /** MAC address of the function now. */
-  readonly mac: string;
-  /** Frames that the function sent into the switch. */
-  readonly framesIn: number;
-  /** Frames that it got from the switch. */
-  readonly framesOut: number;
-  /** Bytes of `framesIn`, without virtio headers. */
-  readonly bytesIn: number;
-  /** Bytes of `framesOut`, without virtio headers. */
-  readonly bytesOut: number;
-  /** Frames for this port that found no room or no running driver. */
-  readonly dropped: number;
-}
-
 /**
- * Makes behaviours, one instance for one machine: it holds what behaviours share (the embedded switches).
+ * Makes behaviours, one instance for one machine: it holds what behaviours share, such as embedded switches.
  * The virtio half provides it: `createVirtioModels(): FunctionModels` in `lib/emulation/virtio/models.ts`.
  */
 export interface FunctionModels {
-  /** Kinds that `createBehaviour` knows: `virtio-net`, `virtio-rng`. */
-  readonly kinds: readonly string[];
+  /** What `/ringside/<name>` says beside what the machine itself does: objects, of which each becomes a line of JSON. */
+  readonly reports: Readonly<Record<string, () => readonly object[]>>;
   /** Makes one that touches nothing shared before `connect`. @throws UsageError for an unknown kind or an option that cannot be */
   createBehaviour(kind: string, options: BehaviourOptions): PciFunctionBehaviour;
-  /** All switch ports, in order of their functions' addresses. */
-  switchPorts(): readonly SwitchPortState[];
-  /** Communication domains of virtio-ism functions, for `/ringside/ism`. */
-  ismDomains?(): readonly IsmDomainState[];
 }

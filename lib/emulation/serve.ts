@@ -19,7 +19,8 @@ import { EmulatedMachine } from "./machine.ts";
 import type { FunctionModels } from "./pci_function.ts";
 import { CONTROL_SOCKET } from "./sysfs_protocol.ts";
 import type { UnsealedFiles } from "../sockets/vfio_user/server/dma.ts";
-import { defaultTopology, type Topology } from "./topology.ts";
+import type { Topology } from "./function_topology.ts";
+import { defaultTopology } from "./virtio/default_topology.ts";
 import { createVirtioModels } from "./virtio/models.ts";
 
 /** File that is there while the host serves; it holds the process id. */

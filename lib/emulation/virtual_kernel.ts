@@ -12,7 +12,7 @@ import { DriverIds } from "./kernel_drivers.ts";
 import type { KernelFunction } from "./kernel_function.ts";
 import { type Fail, sysfsError, SysfsTree } from "./sysfs_tree.ts";
 import { virtioTypeOf } from "../pci/virtio_ids.ts";
-import { KERNEL_DRIVERS, type KernelDriverName } from "./topology.ts";
+import { KERNEL_DRIVERS, type KernelDriverName } from "./function_topology.ts";
 
 const DEVICES = "/sys/bus/pci/devices";
 const DRIVERS = "/sys/bus/pci/drivers";
@@ -359,7 +359,8 @@ export class VirtualKernel implements KernelState {
     this.tree.constant(`${path}/flags`, "0x1002\n");
     this.tree.constant(`${path}/type`, "1\n");
     this.tree.constant(`${path}/ifindex`, `${net + 2}\n`);
-    if (one.fn.hostUse.length > 0) this.tree.constant(`${path}/host_use`, `${one.fn.hostUse.join("\n")}\n`);
+    const { hostUse = [] } = netInterface;
+    if (hostUse.length > 0) this.tree.constant(`${path}/host_use`, `${hostUse.join("\n")}\n`);
     this.tree.link(`${path}/device`, `../../../virtio${virtio}`);
     this.tree.link(`/sys/class/net/eth${net}`, `../..${path.slice("/sys".length)}`);
   }

@@ -5,55 +5,30 @@
  */
 import { typedErrors } from "../../errors/doors.ts";
 import { NotFoundError, UsageError } from "../../errors/mod.ts";
-import { DEVICE_ID } from "../../virtio/spec/device_id.ts";
-import { FEATURE_BIT, featureBit } from "../../virtio/spec/features.ts";
-import type { DeviceModel } from "../device_model.ts";
+import { registerDeviceType } from "../../virtio/spec/device_types.ts";
+import { FEATURE, featureBit } from "../../virtio/spec/features.ts";
+import type { DeviceKind, KindDevices } from "../device_kind.ts";
+import type { BehaviourOptions, FunctionModels, PciFunctionBehaviour } from "../pci_function.ts";
+import { modelFields } from "../topology.ts";
+import { read, record } from "../topology_fields.ts";
 import { AdminController } from "./admin/controller.ts";
-import { ADMIN_FAMILY, isAdminLie, LyingAdminController } from "./lies/admin.ts";
-import { BlkModel } from "./blk/model.ts";
-import { ConsoleModel } from "./console/model.ts";
-import type {
-  BehaviourOptions,
-  FunctionModels,
-  PciFunctionBehaviour,
-  SwitchPortState,
-} from "../pci_function.ts";
-import { IsmDomains } from "./ism/domain.ts";
-import { IsmModel } from "./ism/model.ts";
-import { type IsmDomainState, reportDomain } from "./ism/report.ts";
+import { VIRTIO_KINDS } from "./kinds.ts";
+import { ADMIN_FAMILY, LyingAdminController } from "./lies/admin.ts";
 import { DEVICE_FAMILY, lyingView } from "./lies/device.ts";
 import { parseLie } from "./lies/lie.ts";
-import { NetModel } from "./net/model.ts";
-import { COUNTER, type CounterName, NetSwitch, type SwitchOptions } from "./net/switch.ts";
 import { PciView, type PciViewOptions } from "./views/pci/view.ts";
-import { RngModel } from "./rng/model.ts";
-
-const KINDS = ["virtio-net", "virtio-rng", "virtio-blk", "virtio-console", "virtio-ism"] as const;
-type Kind = typeof KINDS[number];
-const DEVICE_IDS: Readonly<Record<Kind, number>> = {
-  "virtio-net": DEVICE_ID.net,
-  "virtio-rng": DEVICE_ID.entropy,
-  "virtio-blk": DEVICE_ID.block,
-  "virtio-console": DEVICE_ID.console,
-  "virtio-ism": DEVICE_ID.ism,
-};
-/** How the lies begin that a kind tells itself. */
-const LIES_OF_KIND: Readonly<Partial<Record<Kind, string>>> = { "virtio-blk": "blk-", "virtio-ism": "ism-" };
-const DEFAULT_SWITCH = "s0";
 
 /** The virtio models of one machine. */
 export interface VirtioModels extends FunctionModels {
-  /** The switch of that name; undefined when no function is a port of it. */
-  switchNamed(name: string): NetSwitch | undefined;
-  /** Counters of a port by name, as plain data. @throws NotFoundError when the function is no port */
-  portStats(address: string): Record<CounterName, number>;
-  /** Plugs the cable of a network function in or out. @throws NotFoundError when the function is no port */
-  setLink(address: string, up: boolean): void;
+  /** Kinds that `createBehaviour` knows. */
+  readonly kinds: readonly DeviceKind[];
+  /** What the machine's devices of one kind share. @throws NotFoundError for a kind that was not given to `createVirtioModels` */
+  of<Devices>(kind: { readonly name: string; devices(): Devices }): Devices;
 }
 
-/** Makes the models of one machine. `options` are those of its switches. */
-export function createVirtioModels(options: SwitchOptions = {}): VirtioModels {
-  return new Models(options);
+/** Makes the models of one machine. `kinds` are known by their names in this process from then on, as `registerDeviceType` has it. */
+export function createVirtioModels(kinds: readonly DeviceKind[] = VIRTIO_KINDS): VirtioModels {
+  return new Models(kinds);
 }
 
 class Models implements VirtioModels {
@@ -61,36 +36,41 @@ class Models implements VirtioModels {
     typedErrors(this);
   }
 
-  readonly kinds: readonly string[] = KINDS;
-  readonly #options: SwitchOptions;
-  readonly #switches = new Map<string, NetSwitch>();
-  readonly #ism = new IsmDomains();
+  readonly kinds: readonly DeviceKind[];
+  readonly reports: Readonly<Record<string, () => readonly object[]>>;
+  readonly #devices: ReadonlyMap<string, KindDevices<object>>;
   /** Of PFs, by what the machine knows them by. */
   readonly #controllers = new WeakMap<PciFunctionBehaviour, AdminController>();
 
-  constructor(options: SwitchOptions) {
-    this.#options = options;
+  constructor(kinds: readonly DeviceKind[]) {
+    this.kinds = kinds;
+    for (const { type } of kinds) registerDeviceType(type);
+    this.#devices = new Map(kinds.map((kind) => [kind.name, kind.devices()]));
+    this.reports = Object.assign({}, ...[...this.#devices.values()].map(({ reports }) => reports));
   }
 
-  createBehaviour(kind: string, options: BehaviourOptions): PciFunctionBehaviour {
-    const known = KINDS.find((one) => one === kind);
-    if (known === undefined) {
-      throw new UsageError(`there is no device of kind ${JSON.stringify(kind)}`, {
-        hint: `one of ${KINDS.join(", ")}`,
+  of<Devices>({ name }: { readonly name: string; devices(): Devices }): Devices {
+    const found = this.#devices.get(name);
+    if (found === undefined) throw new NotFoundError(`there are no devices of kind ${name}`);
+    return found as Devices;
+  }
+
+  createBehaviour(name: string, options: BehaviourOptions): PciFunctionBehaviour {
+    const kind = this.kinds.find((one) => one.name === name);
+    if (kind === undefined) {
+      throw new UsageError(`there is no device of kind ${JSON.stringify(name)}`, {
+        hint: `one of ${this.kinds.map((one) => one.name).join(", ")}`,
       });
     }
-    const featuresOff = readFeatures(options.featuresOff ?? [], known, options);
-    const featuresOn = readFeatures(options.featuresOn ?? [], known, options);
-    const notificationData = 1n << BigInt(FEATURE_BIT.NOTIFICATION_DATA);
-    if ((featuresOn & ~notificationData) !== 0n) {
-      throw new UsageError(`${options.address}: only VIRTIO_F_NOTIFICATION_DATA can be switched on`);
+    const { address, lie, physicalFunction: pf, vfIndex, directory } = options;
+    const featuresOff = readFeatures(options.featuresOff, kind, options);
+    const featuresOn = readFeatures(options.featuresOn, kind, options);
+    if ((featuresOn & ~FEATURE.NOTIFICATION_DATA) !== 0n) {
+      throw new UsageError(`${address}: only VIRTIO_F_NOTIFICATION_DATA can be switched on`);
     }
-    const { lie, physicalFunction: pf, vfIndex } = options;
-    const plan = lie === undefined || isAdminLie(lie) || isLieOf(known, lie)
-      ? undefined
-      : parseLie(lie, DEVICE_FAMILY);
-    const admin = this.#controller(options);
-    const place: PciViewOptions = {
+    const liar = [kind.lies, ADMIN_FAMILY, DEVICE_FAMILY].find((one) => lie?.startsWith(one?.prefix ?? "?"));
+    const admin = this.#controller(options, liar === ADMIN_FAMILY ? lie : undefined);
+    const view: PciViewOptions = {
       featuresOff,
       notificationData: featuresOn !== 0n,
       profile: options.profile,
@@ -102,114 +82,52 @@ class Models implements VirtioModels {
         : this.#controllers.get(pf)?.place(vfIndex),
       legacy: vfIndex !== undefined && (options.admin?.legacyVfs ?? false),
     };
-    const model = this.#model(known, options, featuresOff);
-    const behaviour = plan === undefined ? new PciView(model, place) : lyingView(model, place, plan);
+    const ownLie = liar === kind.lies ? lie : undefined;
+    const { queueSize, ...own } = readOwn(kind, options);
+    kind.check?.(own, { at: address, address, totalVfs: options.totalVfs ?? 0 });
+    const place = { address, vfIndex, directory, queueSize, featuresOff, lie: ownLie };
+    const model = this.#devices.get(name)!.model(own, place);
+    const behaviour = liar === DEVICE_FAMILY
+      ? lyingView(model, view, parseLie(lie!, DEVICE_FAMILY))
+      : new PciView(model, view);
     if (admin !== undefined) this.#controllers.set(behaviour, admin);
     return behaviour;
   }
 
   /** What answers the administration queues of a PF; undefined for one without, and for VFs. */
-  #controller({ address, admin, lie, totalVfs, vfIndex }: BehaviourOptions): AdminController | undefined {
+  #controller(
+    { address, admin, totalVfs = 0, vfIndex }: BehaviourOptions,
+    lie: string | undefined,
+  ): AdminController | undefined {
     if (vfIndex !== undefined) return undefined;
-    const plan = lie !== undefined && isAdminLie(lie) ? parseLie(lie, ADMIN_FAMILY) : undefined;
+    const plan = lie === undefined ? undefined : parseLie(lie, ADMIN_FAMILY);
     if (admin === undefined || admin.queues === 0) {
       if (plan === undefined) return undefined;
       throw new UsageError(`${address}: ${plan.lie} is a lie of administration queues, it has none`, {
         hint: "set adminQueues",
       });
     }
-    const { queues, legacyVfs, legacyNotify } = admin;
-    const of = { queues, totalVfs: totalVfs ?? 0, legacyVfs, legacyNotify };
+    const of = { ...admin, totalVfs };
     return plan === undefined ? new AdminController(of) : new LyingAdminController(of, plan);
   }
-
-  #model(kind: Kind, options: BehaviourOptions, featuresOff: bigint): DeviceModel {
-    const { address, queueSize, lie, directory, mac, mtu, queuePairs } = options;
-    const all = { queueSize, featuresOff };
-    const own = { ...all, lie: isLieOf(kind, lie) ? lie : undefined };
-    switch (kind) {
-      case "virtio-rng":
-        return new RngModel(all);
-      case "virtio-blk":
-        return new BlkModel({ ...options.block, ...own });
-      case "virtio-console":
-        return new ConsoleModel({ ...options.console, ...all, directory });
-      case "virtio-ism":
-        return new IsmModel(this.#ism, { ...options.ism, ...own });
-    }
-    if (mac === undefined) throw new UsageError(`${address}: a virtio-net function needs a MAC address`);
-    return new NetModel(this.#switch(options.switch ?? DEFAULT_SWITCH), { mac, mtu, queuePairs, ...all });
-  }
-
-  #switch(name: string): NetSwitch {
-    let found = this.#switches.get(name);
-    if (found === undefined) {
-      found = new NetSwitch(name, this.#options);
-      this.#switches.set(name, found);
-    }
-    return found;
-  }
-
-  switchNamed(name: string): NetSwitch | undefined {
-    return this.#switches.get(name);
-  }
-
-  switchPorts(): readonly SwitchPortState[] {
-    const states = [...this.#switches.values()].flatMap((one) =>
-      one.ports.map((port) => portState(one, port as NetModel))
-    );
-    return states.sort((a, b) => a.function < b.function ? -1 : a.function > b.function ? 1 : 0);
-  }
-
-  ismDomains(): readonly IsmDomainState[] {
-    return this.#ism.list.map(reportDomain);
-  }
-
-  portStats(address: string): Record<CounterName, number> {
-    return this.#port(address).stats();
-  }
-
-  setLink(address: string, up: boolean): void {
-    this.#port(address).setLink(up);
-  }
-
-  #port(address: string): NetModel {
-    for (const one of this.#switches.values()) {
-      for (const port of one.ports) if (port.name === address) return port as NetModel;
-    }
-    throw new NotFoundError(`${address} is no port of an embedded switch`);
-  }
 }
 
-/** A lie that the kind's model tells. */
-function isLieOf(kind: Kind, lie: string | undefined): boolean {
-  const prefix = LIES_OF_KIND[kind];
-  return prefix !== undefined && lie !== undefined && lie.startsWith(prefix);
-}
-
-function portState(net: NetSwitch, port: NetModel): SwitchPortState {
-  const { counters } = port;
-  return {
-    switch: net.name,
-    function: port.name,
-    mac: port.mac,
-    framesIn: counters[COUNTER.framesIn]!,
-    framesOut: counters[COUNTER.framesOut]!,
-    bytesIn: counters[COUNTER.bytesIn]!,
-    bytesOut: counters[COUNTER.bytesOut]!,
-    dropped: counters[COUNTER.noRoom]! + counters[COUNTER.tooLong]! + counters[COUNTER.notReceiving]!,
-  };
+/** The kind's own fields, and its queues' size. */
+function readOwn(kind: DeviceKind, options: BehaviourOptions): { queueSize?: number | undefined } {
+  const fields = modelFields(kind);
+  const given = Object.entries(options).filter(([name]) => Object.hasOwn(fields, name));
+  return read(record(fields, ""), Object.fromEntries(given), options.address);
 }
 
 function readFeatures(
-  names: readonly string[],
-  kind: Kind,
+  names: readonly string[] = [],
+  kind: DeviceKind,
   { address, profile }: Pick<BehaviourOptions, "address" | "profile">,
 ): bigint {
   let features = 0n;
   for (const name of names) {
-    const bit = featureBit(name, DEVICE_IDS[kind], profile);
-    if (bit === undefined) throw new UsageError(`${address}: a ${kind} function has no feature ${name}`);
+    const bit = featureBit(name, kind.type.id, profile);
+    if (bit === undefined) throw new UsageError(`${address}: a ${kind.name} function has no feature ${name}`);
     features |= 1n << BigInt(bit);
   }
   return features;

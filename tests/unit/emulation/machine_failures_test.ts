@@ -12,8 +12,7 @@ Deno.test("a function that cannot be made has its behaviour closed, and the mach
   const closed: string[] = [];
   const models = createVirtioModels();
   const tooLarge: FunctionModels = {
-    kinds: models.kinds,
-    switchPorts: () => [],
+    reports: {},
     createBehaviour: (kind, options) =>
       Object.assign(models.createBehaviour(kind, options), {
         bars: [{ index: 0, sizeBytes: 2 ** 40, kind: "mem32", prefetchable: false }],

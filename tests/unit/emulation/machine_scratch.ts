@@ -7,14 +7,16 @@ import {
   type BehaviourOptions,
   type FunctionModels,
   type MsixShape,
+  type NetFields,
+  type NetInterface,
   type PciFunctionBehaviour,
   type PciFunctionPort,
   type PciIdentity,
   readTopology,
   type ResetKind,
-  type SwitchPortState,
   type VendorCapability,
 } from "../../../lib/emulation/mod.ts";
+import { vfMac } from "../../../lib/emulation/virtio/net/mac_address.ts";
 import { EmulatedMachine } from "../../../lib/emulation/machine.ts";
 import type { ServedDoorbell } from "../../../lib/sockets/vfio_user/server/served_device.ts";
 
@@ -42,7 +44,7 @@ export class ScratchBehaviour implements PciFunctionBehaviour {
   readonly vendorCapabilities: readonly VendorCapability[] = [
     { kind: "virtio", structure: "pciCfg" },
   ];
-  readonly netInterface?: { readonly mac: string; readonly mtu: number };
+  readonly netInterface?: NetInterface;
   readonly options: BehaviourOptions;
   /** Everything that happened, in order. */
   readonly log: string[] = [];
@@ -62,7 +64,11 @@ export class ScratchBehaviour implements PciFunctionBehaviour {
       revision: 1,
       classCode: kind === "virtio-rng" ? 0x00ff00 : 0x020000,
     };
-    if (options.mac !== undefined) this.netInterface = { mac: options.mac, mtu: options.mtu ?? 1500 };
+    const { mac, mtu = 1500, hostUse, vfIndex } = options as BehaviourOptions & NetFields;
+    if (mac === undefined) return;
+    this.netInterface = vfIndex === undefined
+      ? { mac, mtu, ...(hostUse && { hostUse }) }
+      : { mac: vfMac(mac, vfIndex), mtu };
   }
 
   connect(port: PciFunctionPort): void {
@@ -138,17 +144,13 @@ export class ScratchBehaviour implements PciFunctionBehaviour {
 
 /** Makes scratch functions, whatever the kind, and keeps them by address. */
 export class ScratchModels implements FunctionModels {
-  readonly kinds: readonly string[] = ["virtio-net", "virtio-rng"];
+  readonly reports = {};
   readonly made = new Map<string, ScratchBehaviour>();
 
   createBehaviour(kind: string, options: BehaviourOptions): PciFunctionBehaviour {
     const behaviour = new ScratchBehaviour(kind, options);
     this.made.set(options.address, behaviour);
     return behaviour;
-  }
-
-  switchPorts(): readonly SwitchPortState[] {
-    return [];
   }
 }
 

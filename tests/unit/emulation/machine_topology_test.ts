@@ -1,12 +1,9 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import {
-  defaultTopology,
-  parseTopology,
-  readTopology,
-  TopologyError,
-  vfAddress,
-  vfMac,
-} from "../../../lib/emulation/topology.ts";
+import { defaultTopology, parseTopology, readTopology, TopologyError } from "../../../lib/emulation/mod.ts";
+import { vfAddress } from "../../../lib/emulation/topology.ts";
+import { vfMac } from "../../../lib/emulation/virtio/net/mac_address.ts";
+import { NET_KIND } from "../../../lib/emulation/virtio/net/kind.ts";
+import { RNG_KIND } from "../../../lib/emulation/virtio/rng/kind.ts";
 
 const net = { address: "0000:01:00.0", kind: "virtio-net" };
 
@@ -43,7 +40,7 @@ Deno.test("a topology that cannot be names the field", () => {
     [{ functions: [{ ...net, address: "ff:1f.6" }] }, "functions[0].totalVfs"],
   ];
   for (const [value, field] of cases) {
-    const error = assertThrows(() => readTopology(value, ["virtio-net", "virtio-rng"]), TopologyError);
+    const error = assertThrows(() => readTopology(value, [NET_KIND, RNG_KIND]), TopologyError);
     assertEquals(error.field, field, error.message);
     assert(error.message.includes(field));
   }

@@ -5,7 +5,7 @@ import { EventFd } from "../../../ffi/mod.ts";
 import { requireType, typedErrors } from "../../../lib/errors/doors.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
 import { readTopology } from "../../../lib/emulation/mod.ts";
-import { vfMac } from "../../../lib/emulation/topology.ts";
+import { vfMac } from "../../../lib/emulation/virtio/net/mac_address.ts";
 import { isVfioDriver } from "../../../lib/host/changes/driver_binding.ts";
 import { KernelUsage } from "../../../lib/host/functions/kernel_usage.ts";
 import { AnswerBudget } from "../../../lib/sockets/vfio_user/mod.ts";

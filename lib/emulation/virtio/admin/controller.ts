@@ -13,7 +13,7 @@ import {
 } from "../../../virtio/spec/admin.ts";
 import { FEATURE } from "../../../virtio/spec/features.ts";
 import type { DeviceCore } from "../../device_model.ts";
-import type { LegacyNotifyPlace } from "../../topology_admin.ts";
+import type { LegacyNotifyPlace } from "../../function_topology.ts";
 import { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import { type AdminCommand, AdminCommandReader, encodeOutcome, writeAnswer } from "./command_chain.ts";

@@ -10,7 +10,7 @@ import {
   LEGACY_NOTIFY_INFO,
   LEGACY_WRITE_DATA,
 } from "../../../virtio/spec/admin.ts";
-import type { LegacyNotifyPlace } from "../../topology_admin.ts";
+import type { LegacyNotifyPlace } from "../../function_topology.ts";
 import type { AdminHandlers } from "./command_group.ts";
 import type { AdminHandler, AdminOutcome, AdminRequest, MemberLegacy } from "./handler.ts";
 import { INVALID_FIELD, INVALID_MEMBER, OK } from "./outcomes.ts";

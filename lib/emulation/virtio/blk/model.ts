@@ -3,8 +3,6 @@
  *
  * @module
  */
-import { UsageError } from "../../../errors/mod.ts";
-import { integer } from "../../../errors/records.ts";
 import {
   BLK_CONFIG,
   BLK_FEATURE,
@@ -14,33 +12,43 @@ import {
   BLK_STATUS,
 } from "../../../virtio/spec/blk.ts";
 import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
+import type { ModelOptions } from "../../device_kind.ts";
 import type { DeviceCore, DeviceModel, ModelParts } from "../../device_model.ts";
-import type { BlockTopology } from "../../topology_devices.ts";
 import { BLK_FAMILY, type BlkLie } from "../lies/blk.ts";
 import { Occasions, parseLie } from "../lies/lie.ts";
 import { type BlkRequestContext, BlkRequests } from "./request.ts";
-import { BlkStorage } from "./storage.ts";
+import { BlkStorage, type StorageFields } from "./storage.ts";
 import { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import { LegacyFraming } from "../queue/legacy_framing.ts";
 
 /** Up to and with the write zeroes fields. */
 const CONFIG_BYTES = 60;
-const QUEUES_MAX = 64;
 /** Bytes that one `poll` may move: files are read and written in this thread. */
 const POLL_BYTES = 8 << 20;
 const ALWAYS = BLK_FEATURE.SIZE_MAX | BLK_FEATURE.SEG_MAX | BLK_FEATURE.GEOMETRY | BLK_FEATURE.BLK_SIZE |
   BLK_FEATURE.FLUSH | BLK_FEATURE.TOPOLOGY | BLK_FEATURE.CONFIG_WCE;
 
-/** How a block device differs from the default. */
-export interface BlkModelOptions extends BlockTopology {
-  /** Entries of each queue, a power of two. Default 128. */
-  readonly queueSize?: number | undefined;
-  /** Bits not to offer. */
-  readonly featuresOff?: bigint;
-  /** One of `BLK_LIES`, with `:after:times`. */
-  readonly lie?: string | undefined;
+/** Own fields of a virtio-blk function. One of `file` and `sizeBytes` is there; what else is not has the model's default. */
+export interface BlkFields extends StorageFields {
+  /** Request queues. Default 1; with more MQ is offered. */
+  readonly queues?: number;
+  /** Bytes of a logical block, a power of two from 512 to 65536. Default 512. */
+  readonly blockSize?: number;
+  /** Most bytes of one data segment. Default 1 MiB. */
+  readonly sizeMax?: number;
+  /** Most data segments of one request. Default 126. */
+  readonly segMax?: number;
+  /** Most sectors of one segment of a discard or write zeroes request. Default 131072 (64 MiB). */
+  readonly rangeSectors?: number;
+  /** Most segments of a discard or write zeroes request. Default 16. */
+  readonly ranges?: number;
+  /** What GET_ID answers: ASCII, up to 20 characters. Default: the address of the function. */
+  readonly serial?: string;
 }
+
+/** What a block device is made from. */
+export type BlkModelOptions = BlkFields & ModelOptions;
 
 /** The device. */
 export class BlkModel implements DeviceModel {
@@ -80,24 +88,8 @@ export class BlkModel implements DeviceModel {
 
   /** A device whose storage is opened by `connect`. @throws UsageError for options that cannot be */
   constructor(options: BlkModelOptions) {
-    const { queues = 1, queueSize = 128, blockSize = 512, sizeMax = 1 << 20, segMax = 126 } = options;
+    const { queues = 1, queueSize = 128, sizeMax = 1 << 20, segMax = 126 } = options;
     const { rangeSectors = 131072, ranges = 16 } = options;
-    integer(queues, 1, QUEUES_MAX, "queues");
-    integer(queueSize, 2, 32768, "queueSize");
-    integer(blockSize, 512, 65536, "blockSize");
-    integer(sizeMax, 1, 0x7fff_ffff, "sizeMax");
-    integer(segMax, 1, 32766, "segMax");
-    integer(rangeSectors, 1, 0xffff_ffff, "rangeSectors");
-    integer(ranges, 1, 256, "ranges");
-    for (const [what, value] of [["queueSize", queueSize], ["blockSize", blockSize]] as const) {
-      if ((value & (value - 1)) !== 0) throw new UsageError(`${what} ${value} is not a power of two`);
-    }
-    if (sizeMax * segMax < BLK_SECTOR_BYTES) {
-      throw new UsageError(`sizeMax ${sizeMax} and segMax ${segMax} leave no room for one sector`);
-    }
-    if (options.serial !== undefined && !/^[\x20-\x7e]{0,20}$/.test(options.serial)) {
-      throw new UsageError(`serial ${JSON.stringify(options.serial)} is not ASCII of up to 20 characters`);
-    }
     this.#options = options;
     this.#limits = { sizeMax, segMax, rangeSectors, ranges };
     this.queueSizes = new Array<number>(queues).fill(queueSize);

@@ -16,10 +16,19 @@ import {
 } from "../../../../ffi/mod.ts";
 import { RingsideError, UsageError } from "../../../errors/mod.ts";
 import { BLK_SECTOR_BYTES } from "../../../virtio/spec/blk.ts";
-import type { BlockTopology } from "../../topology_devices.ts";
 
 const ZEROES_BYTES = 1 << 20;
 let zeroes: Uint8Array<ArrayBuffer> | null = null;
+
+/** Where sectors are. */
+export interface StorageFields {
+  /** Path of the image; one that is not there is made when `sizeBytes` is given, too. */
+  readonly file?: string;
+  /** Bytes, a multiple of 512. Without `file`: of memory that lasts as long as the device. */
+  readonly sizeBytes?: number;
+  /** It offers RO, and a file is opened for reading alone. */
+  readonly readOnly?: boolean;
+}
 
 /** The file became shorter while it was in use. */
 class ShortFileError extends RingsideError {
@@ -38,7 +47,7 @@ export class BlkStorage implements Disposable {
   }
 
   /** Opens or makes it. @throws SyscallError, UsageError for a size that cannot be, or that is not the file's */
-  static open(options: BlockTopology, name: string): BlkStorage {
+  static open(options: StorageFields, name: string): BlkStorage {
     const { file, sizeBytes, readOnly = false } = options;
     if (sizeBytes !== undefined) checkSize(name, sizeBytes);
     if (file === undefined) {

@@ -4,7 +4,6 @@
  * @module
  */
 import { UsageError } from "../../../errors/mod.ts";
-import { integer } from "../../../errors/records.ts";
 import {
   CONSOLE_CONFIG,
   CONSOLE_CONTROL,
@@ -16,26 +15,31 @@ import {
   consoleQueues,
 } from "../../../virtio/spec/console.ts";
 import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
-import type { ConsoleTopology } from "../../topology_devices.ts";
+import type { ModelOptions } from "../../device_kind.ts";
 import type { DeviceCore, DeviceModel } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";
 import { type ConsolePeer, LoopbackPeer, SocketPeer } from "./peer.ts";
 import { ConsoleModelPort } from "./port.ts";
 
-const PORTS_MAX = 64;
-const NAME_BYTES_MAX = 64;
 const DATA_RULE = "virtio 1.2 §5.3.6.1";
 const CONTROL_RULE = "virtio 1.2 §5.3.6.2";
 
-/** How a console differs from the default. */
-export interface ConsoleModelOptions extends ConsoleTopology {
-  /** For `socket`: port n listens at `<directory>/<address>.port<n>`. */
-  readonly directory?: string | undefined;
-  /** Entries of each queue, a power of two. Default 64. */
-  readonly queueSize?: number | undefined;
-  /** Bits not to offer. */
-  readonly featuresOff?: bigint;
+/** Own fields of a virtio-console function. */
+export interface ConsoleFields {
+  /** Ports. Default 1; with more MULTIPORT is offered. */
+  readonly ports?: number;
+  /** Names of the ports, by number; an empty one is not sent. */
+  readonly portNames?: readonly string[];
+  /** The other end of each port: itself (default), or whoever connects to `<directory>/<address>.port<n>`. */
+  readonly peer?: "loopback" | "socket";
+  /** Columns of port 0. Default 80. */
+  readonly cols?: number;
+  /** Rows of port 0. Default 25. */
+  readonly rows?: number;
 }
+
+/** What a console is made from. */
+export type ConsoleModelOptions = ConsoleFields & ModelOptions;
 
 /** The device. */
 export class ConsoleModel implements DeviceModel {
@@ -64,20 +68,7 @@ export class ConsoleModel implements DeviceModel {
 
   /** A console whose sockets are made by `connect`. @throws UsageError for options that cannot be */
   constructor(options: ConsoleModelOptions = {}) {
-    const { ports = 1, portNames = [], peer = "loopback", cols = 80, rows = 25, queueSize = 64 } = options;
-    integer(ports, 1, PORTS_MAX, "ports");
-    integer(cols, 0, 65535, "cols");
-    integer(rows, 0, 65535, "rows");
-    integer(queueSize, 2, 32768, "queueSize");
-    if ((queueSize & (queueSize - 1)) !== 0) {
-      throw new UsageError(`queueSize ${queueSize} is not a power of two`);
-    }
-    if (portNames.length > ports) throw new UsageError(`${portNames.length} names for ${ports} ports`);
-    for (const name of portNames) {
-      if (new TextEncoder().encode(name).length > NAME_BYTES_MAX) {
-        throw new UsageError(`port name ${JSON.stringify(name)} is longer than ${NAME_BYTES_MAX} bytes`);
-      }
-    }
+    const { ports = 1, peer = "loopback", cols = 80, rows = 25, queueSize = 64 } = options;
     if (peer === "socket" && options.directory === undefined) {
       throw new UsageError("ports with sockets need a directory", {
         hint: "serve the host from a directory, or use loopback ports",

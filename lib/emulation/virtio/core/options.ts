@@ -5,6 +5,7 @@
  */
 import { UsageError } from "../../../errors/mod.ts";
 import { DRAFT_FEATURE, FEATURE } from "../../../virtio/spec/features.ts";
+import type { TopologyProfile } from "../../function_topology.ts";
 import type { AdminEngine } from "../admin/engine.ts";
 import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "../queue/device_queue.ts";
 
@@ -13,13 +14,10 @@ const RING_FEATURES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDE
   FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.RING_PACKED | FEATURE.IN_ORDER |
   FEATURE.NOTIF_CONFIG_DATA;
 
-/** A profile that a function of the emulated host can have: what bit 40 and the registers past the standard's mean. */
-export type DeviceProfile = "spec" | "queue-state";
-
 /** How a device differs from the default. */
 export interface CoreOptions {
   /** Default `spec`: RING_RESET is offered. `queue-state`: QUEUE_STATE is, in its place. */
-  readonly profile?: DeviceProfile | undefined;
+  readonly profile?: TopologyProfile | undefined;
   /** With IN_ORDER, what is returned in one burst goes into as few used elements as the standard lets it. Default false. */
   readonly usedBatches?: boolean | undefined;
   /** Bits not to offer. VERSION_1 cannot be switched off. */

@@ -9,7 +9,8 @@ import { STATUS } from "../../../virtio/spec/status.ts";
 import type { DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
 import type { DeviceModel } from "../../device_model.ts";
 import type { AdminEngine } from "../admin/engine.ts";
-import { type CoreOptions, type DeviceProfile, offeredFeatures } from "./options.ts";
+import type { TopologyProfile } from "../../function_topology.ts";
+import { type CoreOptions, offeredFeatures } from "./options.ts";
 import type { VirtioView } from "./view.ts";
 
 /** A driver gone wild shall not fill the machine's memory with reports. */
@@ -26,7 +27,7 @@ export class DeviceState {
   /** What it does. */
   readonly model: DeviceModel;
   /** What bit 40 means. */
-  readonly profile: DeviceProfile;
+  readonly profile: TopologyProfile;
   /** All features that it offers. */
   readonly offered: bigint;
   /** What answers its administration queues, which are its last ones; null when it has none. */

@@ -3,11 +3,9 @@
  *
  * @module
  */
-import { UsageError } from "../../../errors/mod.ts";
-import { integer } from "../../../errors/records.ts";
 import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
 import { ISM_CONFIG, ISM_FEATURE, ISM_QUEUE } from "../../../virtio/spec/ism.ts";
-import type { IsmTopology } from "../../topology_ism.ts";
+import type { ModelOptions } from "../../device_kind.ts";
 import type { DeviceCore, DeviceModel } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";
 import { IsmAreas } from "./area.ts";
@@ -18,18 +16,25 @@ import { ISM_FAMILY, type IsmLie } from "../lies/ism.ts";
 import { Occasions, parseLie } from "../lies/lie.ts";
 import type { IsmMember } from "./region.ts";
 
-/** How a virtio-ism device differs from the default. */
-export interface IsmModelOptions extends IsmTopology {
-  /** Entries of each queue. Default 64. */
-  readonly queueSize?: number | undefined;
-  /** Bits not to offer. */
-  readonly featuresOff?: bigint;
-  /** Makes it lie; see `ISM_LIES`. */
-  readonly lie?: string | undefined;
+/** Own fields of a virtio-ism function. What is not there has the model's default. */
+export interface IsmFields {
+  /** Name of its communication domain. Default `d0`. */
+  readonly domain?: string;
+  /** Bytes of a chunk, a power of two from 4096 on. Default 65536. */
+  readonly chunkSize?: number;
+  /** Chunks of its area, 1 to 65536. Default 4096. */
+  readonly chunks?: number;
+  /** Bytes of a notify address, 1 to 4096. Default 4. */
+  readonly notifySize?: number;
+  /** Bytes of memory for the regions of its domain. Default 1 GiB. */
+  readonly memory?: number;
 }
 
+/** What a virtio-ism device is made from. */
+export type IsmModelOptions = IsmFields & ModelOptions;
+
 /** Defaults of a device. */
-export const ISM_DEFAULTS: Required<IsmTopology> = {
+export const ISM_DEFAULTS: Required<IsmFields> = {
   domain: "d0",
   chunkSize: 65536,
   chunks: 4096,
@@ -56,7 +61,7 @@ export class IsmModel implements DeviceModel {
   readonly keepsDmaFiles = true;
   readonly sharedMemory: IsmAreas;
   readonly #domains: IsmDomains;
-  readonly #options: Required<IsmTopology>;
+  readonly #options: Required<IsmFields>;
   readonly #lies: Occasions<IsmLie> | undefined;
   readonly #chain: Chain;
   readonly #scratch = new Uint8Array(EVENT_BUFFER_BYTES);
@@ -68,15 +73,7 @@ export class IsmModel implements DeviceModel {
   constructor(domains: IsmDomains, options: IsmModelOptions = {}) {
     this.#domains = domains;
     const { queueSize = 64, featuresOff = 0n } = options;
-    const settings = { ...ISM_DEFAULTS, ...options };
-    const { domain, chunkSize, chunks, notifySize, memory } = settings;
-    integer(chunkSize, 4096, 2 ** 40, "virtio-ism chunkSize");
-    if (2 ** Math.round(Math.log2(chunkSize)) !== chunkSize) {
-      throw new UsageError(`virtio-ism chunkSize ${chunkSize} is not a power of two`);
-    }
-    integer(chunks, 1, 65536, "virtio-ism chunks");
-    integer(notifySize, 1, 4096, "virtio-ism notifySize");
-    integer(memory, 0, Number.MAX_SAFE_INTEGER, "virtio-ism memory");
+    const { domain, chunkSize, chunks, notifySize, memory } = { ...ISM_DEFAULTS, ...options };
     this.#options = { domain, chunkSize, chunks, notifySize, memory };
     this.#lies = options.lie === undefined ? undefined : new Occasions(parseLie(options.lie, ISM_FAMILY));
     this.features = ISM_FEATURE.DEV_MEM & ~featuresOff;

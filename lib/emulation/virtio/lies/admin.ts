@@ -39,14 +39,10 @@ export const ADMIN_LIES = {
 /** Name of such a lie. */
 export type AdminLieName = keyof typeof ADMIN_LIES;
 
-/** Whether a lie is one of administration queues. */
-export function isAdminLie(text: string): boolean {
-  return text.startsWith("admin-");
-}
-
 /** All of them, told about commands. */
 export const ADMIN_FAMILY: LieFamily<AdminLieName> = {
   who: "administration queues",
+  prefix: "admin-",
   names: Object.keys(ADMIN_LIES) as AdminLieName[],
   numbers: (lie) => [ADMIN_LIES[lie], 0],
   then: ":number, and @ with the name of an opcode",

@@ -27,4 +27,9 @@ export const BLK_LIES = [
 export type BlkLie = typeof BLK_LIES[number];
 
 /** All of them. */
-export const BLK_FAMILY: LieFamily<BlkLie> = { who: "a block device", names: BLK_LIES, numbers: () => ONCE };
+export const BLK_FAMILY: LieFamily<BlkLie> = {
+  who: "a block device",
+  prefix: "blk-",
+  names: BLK_LIES,
+  numbers: () => ONCE,
+};

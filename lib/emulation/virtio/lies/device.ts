@@ -15,6 +15,7 @@ export type DeviceLie = QueueLie | RegisterLie;
 /** Lies of queues and registers: once each, but for those of registers that are not about a reset. */
 export const DEVICE_FAMILY: LieFamily<DeviceLie> = {
   who: "a device",
+  prefix: "",
   names: [...QUEUE_LIES, ...PACKED_LIES, ...REGISTER_LIES],
   numbers: (lie) => isRegisterLie(lie) && lie !== "reset-never-finishes" ? [0, Infinity] : ONCE,
 };

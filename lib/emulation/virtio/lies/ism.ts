@@ -35,6 +35,7 @@ export type IsmLie = typeof ISM_LIES[number];
 /** All of them. */
 export const ISM_FAMILY: LieFamily<IsmLie> = {
   who: "a virtio-ism device",
+  prefix: "ism-",
   names: ISM_LIES,
   numbers: () => ONCE,
 };

@@ -12,6 +12,8 @@ import { UsageError } from "../../../errors/mod.ts";
 export interface LieFamily<Name extends string> {
   /** Who tells them: `a block device`. */
   readonly who: string;
+  /** What all their names begin with; of the family that any device has nothing. */
+  readonly prefix: string;
   /** Their names. */
   readonly names: readonly Name[];
   /** What a name stands with when its text has no numbers. Where nothing else is said: how many occasions pass first, how many are lied about. */

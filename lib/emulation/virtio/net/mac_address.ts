@@ -3,7 +3,9 @@
  *
  * @module
  */
+import { requireType } from "../../../errors/doors.ts";
 import { UsageError } from "../../../errors/mod.ts";
+import { shown } from "../../../errors/shown.ts";
 
 const TEXT = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
 
@@ -29,4 +31,14 @@ export function macHigh(bytes: Uint8Array, at: number): number {
 /** The last four bytes of the address at `at`, as a number in network order. */
 export function macLow(bytes: Uint8Array, at: number): number {
   return (bytes[at + 2]! << 24 | bytes[at + 3]! << 16 | bytes[at + 4]! << 8 | bytes[at + 5]!) >>> 0;
+}
+
+/** MAC address of VF `index` of a PF: the PF's plus `index` + 1 in its low 24 bits. @throws UsageError */
+export function vfMac(pfMac: string, index: number): string {
+  requireType(index, "number", "vfMac: index");
+  requireType(pfMac, "string", "vfMac: pfMac");
+  if (!TEXT.test(pfMac)) throw new UsageError(`${shown(pfMac)} is not a MAC address`);
+  const high = parseInt(pfMac.replaceAll(":", "").slice(0, 6), 16);
+  const low = parseInt(pfMac.replaceAll(":", "").slice(6), 16) + index + 1 & 0xff_ffff;
+  return formatMac(high >>> 8, ((high & 0xff) << 24 | low) >>> 0);
 }

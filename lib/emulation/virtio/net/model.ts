@@ -6,7 +6,6 @@
  *
  * @module
  */
-import { integer } from "../../../errors/records.ts";
 import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
 import {
   ETHERNET_HEADER_BYTES,
@@ -22,7 +21,8 @@ import {
   type NetFeatureName,
   netQueues,
 } from "../../../virtio/spec/net.ts";
-import type { DeviceCore, DeviceModel, ModelParts } from "../../device_model.ts";
+import type { ModelOptions } from "../../device_kind.ts";
+import type { DeviceCore, DeviceModel, ModelParts, NetInterface } from "../../device_model.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import { LegacyFraming } from "../queue/legacy_framing.ts";
 import { formatMac, macHigh, macLow, parseMac } from "./mac_address.ts";
@@ -44,19 +44,22 @@ const OFFERED = NET_FEATURE.MAC | NET_FEATURE.MTU | NET_FEATURE.STATUS | NET_FEA
 const TRANSMIT_RULE = "virtio 1.2 §5.1.6.2";
 const RECEIVE_RULE = "virtio 1.2 §5.1.6.3";
 
-/** How a network device differs from the default. */
-export interface NetModelOptions {
-  /** Its address, such as `52:54:00:12:34:56`. */
-  readonly mac: string;
-  /** Default 1500; 68 to 65535. */
+/** Own fields of a virtio-net function. */
+export interface NetFields {
+  /** Its address, such as `52:54:00:12:34:56`. VF n has it plus n + 1 in the low 24 bits. Default: one of its own. */
+  readonly mac?: string;
+  /** Bytes, 68 to 65535. Default 1500. */
   readonly mtu?: number | undefined;
   /** Largest number of queue pairs. Default 4; with 1, MQ is not offered. */
   readonly queuePairs?: number | undefined;
-  /** Entries of each queue, 1 to 32768. Default 256. */
-  readonly queueSize?: number | undefined;
-  /** Bits not to offer; those that need them go too. */
-  readonly featuresOff?: bigint;
+  /** Embedded switch that it and its VFs are ports of. Default `s0`. */
+  readonly switch?: string;
+  /** What the host uses its network interface for, as guards would find it: `carries the default route`. */
+  readonly hostUse?: readonly string[];
 }
+
+/** What a network device is made from; its switch is given beside. */
+export type NetModelOptions = Omit<NetFields, "mac" | "switch"> & ModelOptions & { readonly mac: string };
 
 /** The device. */
 export class NetModel implements DeviceModel, SwitchPort {
@@ -65,7 +68,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   readonly configSizeBytes: number = CONFIG_BYTES;
   readonly features: bigint;
   readonly queueSizes: readonly number[];
-  readonly netInterface: { readonly mac: string; readonly mtu: number };
+  readonly netInterface: NetInterface;
   /** Largest number of queue pairs. */
   readonly maxPairs: number;
   /** The switch that it is a port of. */
@@ -105,9 +108,6 @@ export class NetModel implements DeviceModel, SwitchPort {
   /** A device that is on no switch before `connect`. @throws UsageError for options that cannot be */
   constructor(net: NetSwitch, options: NetModelOptions) {
     const { mtu = 1500, queuePairs = 4, queueSize = 256 } = options;
-    integer(mtu, 68, 65535, "mtu");
-    integer(queuePairs, 1, 512, "queuePairs");
-    integer(queueSize, 1, 32768, "queueSize");
     this.net = net;
     this.#mac = parseMac(options.mac);
     this.#mtu = mtu;
@@ -115,7 +115,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     this.features = offeredFeatures(options.featuresOff ?? 0n, queuePairs);
     const hasControl = (this.features & NET_FEATURE.CTRL_VQ) !== 0n;
     this.queueSizes = new Array<number>(2 * queuePairs + (hasControl ? 1 : 0)).fill(queueSize);
-    this.netInterface = { mac: options.mac, mtu };
+    this.netInterface = { mac: options.mac, mtu, ...(options.hostUse && { hostUse: options.hostUse }) };
     this.#frame = new NetFrame(queueSize);
     this.#receiver = new NetReceiver(queueSize);
     this.#unpublished = new Uint8Array(queuePairs);

@@ -5,6 +5,7 @@
  */
 import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
 import { ENTROPY_CONFIG_BYTES, ENTROPY_QUEUE } from "../../../virtio/spec/entropy.ts";
+import type { ModelOptions } from "../../device_kind.ts";
 import type { DeviceCore, DeviceModel, ModelParts } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";
 
@@ -12,12 +13,6 @@ import { Chain } from "../queue/chain.ts";
 const REQUEST_BYTES_MAX = 65536;
 /** `crypto.getRandomValues` gives at most so many at a time. */
 const POOL_BYTES = 65536;
-
-/** How an entropy device differs from the default. */
-export interface RngModelOptions {
-  /** Entries of its queue, 1 to 32768. Default 64. */
-  readonly queueSize?: number | undefined;
-}
 
 /** The device. */
 export class RngModel implements DeviceModel {
@@ -36,7 +31,7 @@ export class RngModel implements DeviceModel {
   #bytes = 0;
 
   /** With one queue. */
-  constructor(options: RngModelOptions = {}) {
+  constructor(options: ModelOptions = {}) {
     const { queueSize = 64 } = options;
     this.queueSizes = [queueSize];
     this.#chain = new Chain(queueSize);

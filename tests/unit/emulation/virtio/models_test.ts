@@ -1,6 +1,10 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { NotFoundError, UsageError } from "../../../../lib/errors/mod.ts";
 import { createVirtioModels } from "../../../../lib/emulation/virtio/models.ts";
+import { NET_KIND } from "../../../../lib/emulation/virtio/net/kind.ts";
+import { NetModel } from "../../../../lib/emulation/virtio/net/model.ts";
+import { NetSwitch } from "../../../../lib/emulation/virtio/net/switch.ts";
+import { PciView } from "../../../../lib/emulation/virtio/views/pci/view.ts";
 import { LyingPciView } from "../../../../lib/emulation/virtio/lies/registers.ts";
 import { FEATURE, NET_FEATURE } from "../../../../lib/virtio/spec/mod.ts";
 import { FakeFunction } from "./fake_machine.ts";
@@ -8,7 +12,13 @@ import { mac } from "./fake_nic.ts";
 
 Deno.test("kinds, and what cannot be made", () => {
   const models = createVirtioModels();
-  assertEquals(models.kinds, ["virtio-net", "virtio-rng", "virtio-blk", "virtio-console", "virtio-ism"]);
+  assertEquals(models.kinds.map(({ name }) => name), [
+    "virtio-net",
+    "virtio-rng",
+    "virtio-blk",
+    "virtio-console",
+    "virtio-ism",
+  ]);
   const address = "0000:01:00.0";
   assertThrows(() => models.createBehaviour("virtio-toaster", { address }), UsageError, "virtio-toaster");
   assertThrows(() => models.createBehaviour("virtio-net", { address }), UsageError, "needs a MAC address");
@@ -49,6 +59,7 @@ Deno.test("features by name; SR_IOV for a PF with VFs only", () => {
 
 Deno.test("functions join the switch of their name when they connect and leave it when they close", () => {
   const models = createVirtioModels();
+  const net = models.of(NET_KIND);
   const make = (n: number, switchName?: string) =>
     models.createBehaviour("virtio-net", {
       address: `0000:01:00.${n}`,
@@ -56,33 +67,34 @@ Deno.test("functions join the switch of their name when they connect and leave i
       ...(switchName === undefined ? {} : { switch: switchName }),
     });
   const second = make(2), first = make(1), apart = make(3, "s1");
-  assertEquals(models.switchPorts(), [], "nothing shared before connect");
+  assertEquals(net.reports.switch(), [], "nothing shared before connect");
   using b = new FakeFunction(second, "0000:01:00.2");
   using _a = new FakeFunction(first, "0000:01:00.1");
   using _c = new FakeFunction(apart, "0000:01:00.3");
-  assertEquals(models.switchPorts().map((one) => [one.switch, one.function, one.mac]), [
+  assertEquals(net.reports.switch().map((one) => [one.switch, one.function, one.mac]), [
     ["s0", "0000:01:00.1", mac(1)],
     ["s0", "0000:01:00.2", mac(2)],
     ["s1", "0000:01:00.3", mac(3)],
   ]);
-  assertEquals(models.switchNamed("s0")!.ports.length, 2);
-  assertEquals(models.switchNamed("s9"), undefined);
-  models.setLink("0000:01:00.2", false);
+  assertEquals(net.switchNamed("s0")!.ports.length, 2);
+  assertEquals(net.switchNamed("s9"), undefined);
+  net.setLink("0000:01:00.2", false);
   assertEquals(b.read(0x2006, 2), 0);
-  assertEquals(models.portStats("0000:01:00.2").framesIn, 0);
-  assertThrows(() => models.setLink("0000:09:00.0", true), NotFoundError, "0000:09:00.0");
+  assertEquals(net.portStats("0000:01:00.2").framesIn, 0);
+  assertThrows(() => net.setLink("0000:09:00.0", true), NotFoundError, "0000:09:00.0");
   b.behaviour.close();
   b.behaviour.close();
-  assertEquals(models.switchPorts().length, 2);
+  assertEquals(net.reports.switch().length, 2);
 });
 
 Deno.test("a behaviour that was never connected owns nothing and can be closed", () => {
   const models = createVirtioModels();
-  for (const kind of models.kinds) {
+  for (const { name: kind } of models.kinds) {
     for (const lie of [undefined, "used-twice", "queue-size-zero"]) {
       const one = models.createBehaviour(kind, {
         address: "0000:01:00.0",
         mac: mac(1),
+        sizeBytes: 512,
         ...(lie ? { lie } : {}),
       });
       assertEquals(one instanceof LyingPciView, lie === "queue-size-zero");
@@ -101,14 +113,9 @@ Deno.test("netInterface says what sysfs shows", () => {
 });
 
 Deno.test("many queue pairs: doorbells, vectors and MSI-X table still fit their BARs", () => {
-  const models = createVirtioModels();
+  const net = new NetSwitch("s0");
   for (const queuePairs of [1, 64, 200, 512]) {
-    const one = models.createBehaviour("virtio-net", {
-      address: "0000:01:00.0",
-      mac: mac(1),
-      queuePairs,
-      queueSize: 2,
-    });
+    const one = new PciView(new NetModel(net, { mac: mac(1), queuePairs, queueSize: 2 }));
     const queues = 2 * queuePairs + 1;
     const bar = (index: number) => one.bars.find((bar) => bar.index === index)!.sizeBytes;
     assertEquals(one.msix!.vectors, queues + 1);

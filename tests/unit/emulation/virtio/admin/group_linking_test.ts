@@ -57,7 +57,6 @@ for (const lie of [undefined, "generation-never-settles"]) {
           vfIndex,
           totalVfs: 0,
           physicalFunction: behaviour,
-          mac: mac(vfIndex + 2),
         }),
       )
     );
@@ -148,7 +147,7 @@ Deno.test("device parts of a VF by commands of its PF: DEV_FEATURES first, and t
   using _vf = new FakeFunction(
     models.createBehaviour("virtio-net", {
       address: "0000:01:00.1",
-      mac: mac(2),
+      mac: mac(1),
       admin,
       vfIndex: 0,
       physicalFunction: behaviour,

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { O, OwnedFd, readFile, removeFile, resizeFile } from "../../../../../ffi/mod.ts";
+import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
 import { BlkModel, type BlkModelOptions } from "../../../../../lib/emulation/virtio/blk/model.ts";
 import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { UsageError } from "../../../../../lib/errors/mod.ts";
@@ -361,6 +362,12 @@ Deno.test("options that cannot be", () => {
       { lie: "blk-nonsense" },
       { lie: "blk-io-error:x" },
     ]
-  ) assertThrows(() => new BlkModel({ sizeBytes: 512, ...options }), UsageError);
+  ) {
+    const place = { address: "0000:01:00.0", sizeBytes: 512 };
+    assertThrows(
+      () => createVirtioModels().createBehaviour("virtio-blk", { ...place, ...options }),
+      UsageError,
+    );
+  }
   assertThrows(() => new Blk({ sizeBytes: 100 }), UsageError, "whole number of sectors");
 });

@@ -1,5 +1,6 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { UnsupportedError, UsageError } from "../../../../../lib/errors/mod.ts";
+import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
 import { ConsoleModel, type ConsoleModelOptions } from "../../../../../lib/emulation/virtio/console/model.ts";
 import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { CONSOLE_FEATURE, FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
@@ -214,7 +215,13 @@ Deno.test("options that cannot be", () => {
       { peer: "socket" },
       { portNames: ["x".repeat(65)] },
     ] as const
-  ) assertThrows(() => new ConsoleModel(options), UsageError);
+  ) {
+    const place = { address: "0000:01:00.0" };
+    assertThrows(
+      () => createVirtioModels().createBehaviour("virtio-console", { ...place, ...options }),
+      UsageError,
+    );
+  }
   assertThrows(
     () => new Driver({ peer: "socket", directory: "/tmp" }),
     UnsupportedError,

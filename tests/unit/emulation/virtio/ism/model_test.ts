@@ -1,4 +1,5 @@
 /** The virtio-ism device against its rules (reference 5): commands, permissions, memory. */
+import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import {
   errnoNumber,
@@ -9,7 +10,6 @@ import {
 } from "../../../../../ffi/mod.ts";
 import { UsageError } from "../../../../../lib/errors/mod.ts";
 import { IsmDomains } from "../../../../../lib/emulation/virtio/ism/domain.ts";
-import { IsmModel } from "../../../../../lib/emulation/virtio/ism/model.ts";
 import { reportDomain } from "../../../../../lib/emulation/virtio/ism/report.ts";
 import {
   ATTACH,
@@ -71,7 +71,11 @@ Deno.test("N-5.1 A-5.1 options that cannot be, and functions of a domain that di
       { lie: "ism-nothing" },
     ]
   ) {
-    assertThrows(() => new IsmModel(domains, options), UsageError);
+    const place = { address: "0000:01:00.0" };
+    assertThrows(
+      () => createVirtioModels().createBehaviour("virtio-ism", { ...place, ...options }),
+      UsageError,
+    );
   }
   using _a = new IsmRig(domains);
   for (

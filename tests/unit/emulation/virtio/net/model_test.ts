@@ -3,6 +3,7 @@ import { UsageError } from "../../../../../lib/errors/mod.ts";
 import { NetModel } from "../../../../../lib/emulation/virtio/net/model.ts";
 import { FILTER_ENTRIES } from "../../../../../lib/emulation/virtio/net/filter.ts";
 import { NetSwitch } from "../../../../../lib/emulation/virtio/net/switch.ts";
+import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
 import { FEATURE, NET_FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { FakeNic, FEATURES, frame, mac, macBytes, udp } from "../fake_nic.ts";
 
@@ -53,7 +54,6 @@ Deno.test("5.1.3.1 a feature without the one that it needs is refused", () => {
 });
 
 Deno.test("options that cannot be", () => {
-  const net = new NetSwitch("s0");
   for (
     const bad of [
       { mac: "52:54:00" },
@@ -64,7 +64,10 @@ Deno.test("options that cannot be", () => {
       { mac: mac(1), queueSize: 0 },
       { mac: mac(1), queueSize: 65536 },
     ]
-  ) assertThrows(() => new NetModel(net, bad), UsageError);
+  ) {
+    const place = { address: "0000:01:00.0" };
+    assertThrows(() => createVirtioModels().createBehaviour("virtio-net", { ...place, ...bad }), UsageError);
+  }
 });
 
 Deno.test("5.1.6.5 a command that the device does not know, or for a feature not negotiated, gets an error", () => {

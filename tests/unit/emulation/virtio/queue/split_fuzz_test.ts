@@ -3,6 +3,8 @@ import { MappedMemory } from "../../../../../ffi/mod.ts";
 import { Chain } from "../../../../../lib/emulation/virtio/queue/chain.ts";
 import { SplitDeviceQueue } from "../../../../../lib/emulation/virtio/queue/split.ts";
 import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
+import { netKind } from "../../../../../lib/emulation/virtio/net/kind.ts";
+import { RNG_KIND } from "../../../../../lib/emulation/virtio/rng/kind.ts";
 import { DmaRegion } from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
 import { FEATURE, NET_FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { FakeClient, FakeOwner, FakeRing } from "../fake_client.ts";
@@ -225,7 +227,7 @@ Deno.test(campaign(
   "fuzz: whole functions survive random registers, rings and mappings, and write only where they may",
   () => {
     const random = new Random(0xf00d);
-    const models = createVirtioModels({ holdMs: 0 });
+    const models = createVirtioModels([netKind({ holdMs: 0 }), RNG_KIND]);
     const functions = [1, 2].map((n) =>
       new FakeFunction(
         models.createBehaviour("virtio-net", {

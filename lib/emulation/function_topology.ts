@@ -1,0 +1,75 @@
+/**
+ * What a topology says of a function, whatever its kind.
+ *
+ * @module
+ */
+
+/** Drivers of the emulated host's kernel. */
+export const KERNEL_DRIVERS = ["virtio-pci", "vfio-pci", "pci-stub"] as const;
+
+/** Name of a driver of the emulated host's kernel. */
+export type KernelDriverName = typeof KERNEL_DRIVERS[number];
+
+/** Profiles that a function can have (reference R-0): what bit 40 and the registers past the standard's mean. */
+export const TOPOLOGY_PROFILES = ["spec", "queue-state"] as const;
+
+/** Name of a profile that a function can have. */
+export type TopologyProfile = typeof TOPOLOGY_PROFILES[number];
+
+/** Where drivers of the legacy interface can notify a VF (LEGACY_NOTIFY_INFO; reference 3.3). */
+export const LEGACY_NOTIFY_PLACES = ["member", "owner", "both", "none"] as const;
+
+/** `member`: in the VF's BAR, `owner`: in the PF's, `both`: the VF's is preferred, `none`: by command only. */
+export type LegacyNotifyPlace = typeof LEGACY_NOTIFY_PLACES[number];
+
+/** Administration of a PF and its VFs. A VF has the fields of its PF. */
+export interface AdminTopology {
+  /** Administration queues of the PF; 0: it does not offer ADMIN_VQ. */
+  readonly queues: number;
+  /** Its VFs have legacy registers, which the PF reaches by command. */
+  readonly legacyVfs: boolean;
+  /** Where their notify addresses are. */
+  readonly legacyNotify: LegacyNotifyPlace;
+}
+
+/** One function of a topology, with every default filled in. */
+export interface FunctionTopology {
+  /** PCI address in its long form. */
+  readonly address: string;
+  /** Kind of device, as the models name it: `virtio-net`. */
+  readonly kind: string;
+  /** Most VFs that it can have; 0: no SR-IOV capability. */
+  readonly totalVfs: number;
+  /** From the PF's routing ID to that of VF 0. */
+  readonly firstVfOffset: number;
+  /** From one VF's routing ID to the next. */
+  readonly vfStride: number;
+  /** Driver that it is bound to at the start; null: none. */
+  readonly driver: KernelDriverName | null;
+  /** NUMA node; −1: not said. */
+  readonly numaNode: number;
+  /** IOMMU group; undefined: one of its own. */
+  readonly iommuGroup?: number;
+  /** Entries of each queue, 1 to 32768. Where it is no power of two, a split ring has the next smaller one. */
+  readonly queueSize?: number;
+  /** What bit 40 and the registers past the standard's mean; default `spec`. */
+  readonly profile?: TopologyProfile;
+  /** With IN_ORDER, what is returned in one burst goes into as few used elements as the standard lets it; default false. */
+  readonly usedBatches?: boolean;
+  /** Features that it must not offer, by the standard's names. */
+  readonly featuresOff: readonly string[];
+  /** Features that it offers only on demand. */
+  readonly featuresOn: readonly string[];
+  /** Way in which it breaks the standard, for tests of drivers. */
+  readonly lie?: string;
+  /** Administration queues, and the legacy interface of its VFs; undefined: it has none. */
+  readonly admin?: AdminTopology;
+  /** Fields of its kind. */
+  readonly [field: string]: unknown;
+}
+
+/** An emulated host's functions, in order of their addresses. */
+export interface Topology {
+  /** The PFs and plain functions; VFs come out of their PFs. */
+  readonly functions: readonly FunctionTopology[];
+}

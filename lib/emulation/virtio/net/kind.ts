@@ -1,0 +1,154 @@
+/**
+ * virtio-net in an emulated host: the switches of a machine, and their ports.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import { typedErrors } from "../../../errors/doors.ts";
+import { NotFoundError, UsageError } from "../../../errors/mod.ts";
+import { PciAddress } from "../../../pci/address.ts";
+import { NET_DEVICE } from "../../../virtio/spec/net.ts";
+import type { DeviceModel } from "../../device_model.ts";
+import type { DeviceKind, KindDevices, ModelPlace } from "../../device_kind.ts";
+import { listOf, text, which, whole } from "../../topology_fields.ts";
+import { vfMac } from "./mac_address.ts";
+import { type NetFields, NetModel } from "./model.ts";
+import { COUNTER, type CounterName, NetSwitch, type SwitchOptions } from "./switch.ts";
+
+const DEFAULT_SWITCH = "s0";
+
+/** One port of an embedded switch, for `/ringside/switch`. */
+export interface SwitchPortState {
+  /** Name of the switch. */
+  readonly switch: string;
+  /** PCI address of the function behind the port. */
+  readonly function: string;
+  /** MAC address of the function now. */
+  readonly mac: string;
+  /** Frames that the function sent into the switch. */
+  readonly framesIn: number;
+  /** Frames that it got from the switch. */
+  readonly framesOut: number;
+  /** Bytes of `framesIn`, without virtio headers. */
+  readonly bytesIn: number;
+  /** Bytes of `framesOut`, without virtio headers. */
+  readonly bytesOut: number;
+  /** Frames for this port that found no room or no running driver. */
+  readonly dropped: number;
+}
+
+/** The network devices of a machine. */
+export class NetDevices implements KindDevices<NetFields> {
+  static {
+    typedErrors(this);
+  }
+
+  /** `/ringside/switch`: all ports, in order of their functions' addresses. */
+  readonly reports: { readonly switch: () => readonly SwitchPortState[] } = { switch: () => this.#states() };
+  readonly #options: SwitchOptions;
+  readonly #switches = new Map<string, NetSwitch>();
+
+  /** None yet. */
+  constructor(options: SwitchOptions) {
+    this.#options = options;
+  }
+
+  /** See `KindDevices`. */
+  model({ mac, switch: name = DEFAULT_SWITCH, ...own }: NetFields, place: ModelPlace): DeviceModel {
+    const { address, vfIndex } = place;
+    if (mac === undefined) throw new UsageError(`${address}: a virtio-net function needs a MAC address`);
+    const options = vfIndex === undefined ? { mac } : { mac: vfMac(mac, vfIndex), hostUse: [] };
+    return new NetModel(this.#switch(name), { ...own, ...options, ...place });
+  }
+
+  #switch(name: string): NetSwitch {
+    let found = this.#switches.get(name);
+    if (found === undefined) {
+      found = new NetSwitch(name, this.#options);
+      this.#switches.set(name, found);
+    }
+    return found;
+  }
+
+  /** The switch of that name; undefined when no function is a port of it. */
+  switchNamed(name: string): NetSwitch | undefined {
+    return this.#switches.get(name);
+  }
+
+  /** Counters of a port by name, as plain data. @throws NotFoundError when the function is no port */
+  portStats(address: string): Record<CounterName, number> {
+    return this.#port(address).stats();
+  }
+
+  /** Plugs the cable of a network function in or out. @throws NotFoundError when the function is no port */
+  setLink(address: string, up: boolean): void {
+    this.#port(address).setLink(up);
+  }
+
+  get #ports(): NetModel[] {
+    return [...this.#switches.values()].flatMap((one) => one.ports as readonly NetModel[]);
+  }
+
+  #port(address: string): NetModel {
+    const found = this.#ports.find((port) => port.name === address);
+    if (found === undefined) throw new NotFoundError(`${address} is no port of an embedded switch`);
+    return found;
+  }
+
+  #states(): readonly SwitchPortState[] {
+    return this.#ports.map(portState).sort((a, b) => a.function < b.function ? -1 : 1);
+  }
+}
+
+function portState({ net, name, mac, counters }: NetModel): SwitchPortState {
+  return {
+    switch: net.name,
+    function: name,
+    mac,
+    framesIn: counters[COUNTER.framesIn]!,
+    framesOut: counters[COUNTER.framesOut]!,
+    bytesIn: counters[COUNTER.bytesIn]!,
+    bytesOut: counters[COUNTER.bytesOut]!,
+    dropped: counters[COUNTER.noRoom]! + counters[COUNTER.tooLong]! + counters[COUNTER.notReceiving]!,
+  };
+}
+
+/** Its record, with switches that behave so. */
+export function netKind(options: SwitchOptions = {}): DeviceKind<NetFields, NetDevices> {
+  return {
+    name: "virtio-net",
+    type: NET_DEVICE,
+    fields: {
+      mac: v.optional(v.pipe(
+        which(
+          text(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i, "a MAC address", 'write it as "52:54:00:12:34:56"'),
+          (mac) => (parseInt(mac, 16) & 1) === 0,
+          (mac) => `${mac} is a multicast address`,
+        ),
+        v.toLowerCase(),
+      )),
+      mtu: v.optional(whole(68, 65535)),
+      queuePairs: v.optional(whole(1, 64)),
+      switch: v.optional(
+        text(/^[A-Za-z0-9_.-]{1,32}$/, "a switch name", "1 to 32 letters, digits, _ . or -"),
+        DEFAULT_SWITCH,
+      ),
+      hostUse: v.optional(listOf(text(/^[^\n]+$/, "a phrase of one line"))),
+    },
+    totalVfs: 4,
+    admin: "legacy",
+    fill: ({ mac, ...own }, { address }) => ({ ...own, mac: mac ?? localMac(address) }),
+    devices: () => new NetDevices(options),
+  };
+}
+
+/** Locally administered, and different for every function: bus and devfn, with a byte left for VFs. */
+function localMac(address: string): string {
+  const { domain, bus, devfn } = PciAddress.parse(address);
+  return [0x52, 0x54, domain & 0xff, bus, devfn, 0].map((byte) => byte.toString(16).padStart(2, "0")).join(
+    ":",
+  );
+}
+
+/** Its record. */
+export const NET_KIND: DeviceKind<NetFields, NetDevices> = netKind();
