@@ -13,8 +13,16 @@
  * console.log(await rng.read(16));
  * ```
  *
- * The parts have doors of their own: `/host`, `/vfio`, `/vfio-user`, `/virtio`, `/emulation`, `/drivers/virtio-net`, `/drivers/virtio-rng`,
- * `/drivers/virtio-blk`, `/drivers/virtio-console`, `/cli`.
+ * The parts have doors of their own, with all that belongs to them:
+ *
+ * - `/host`: which functions there are, binding, VFs, the journal
+ * - `/vfio`, `/vfio-user`: an opened function: regions, interrupts, DMA
+ * - `/pci`, `/registers`: configuration space, capabilities, registers by name
+ * - `/virtio`: transports, devices and queues, for drivers of one's own
+ * - `/wait`: by polling, sleeping, or both
+ * - `/drivers/virtio-net`, `-rng`, `-blk`, `-console`, `-ism`, `-ism-channel`, `-admin`, and `/drivers/virtio-net-exchange` for checked frames
+ * - `/emulation`: the embedded host
+ * - `/errors`, `/cli`
  *
  * @module
  */

@@ -3,6 +3,16 @@
  *
  * A PF that is to carry traffic as well is opened by the driver of its type: `VirtioNet.open(transport, { admin: true })` has the same as `net.admin`.
  *
+ * ```ts
+ * import { VirtioAdmin } from "@ringside/ringside/drivers/virtio-admin";
+ *
+ * await using pf = await VirtioAdmin.open(transport); // of the PF
+ * const vf = pf.member(3); // VF 3, also while somebody else drives it
+ * console.log(vf.legacy.readCommon(18, 1)); // its legacy device_status
+ * await vf.setMode(true); // stopped
+ * const parts = await vf.saveParts();
+ * ```
+ *
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";

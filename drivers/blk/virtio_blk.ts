@@ -4,6 +4,15 @@
  * The short way: `read`, `write`, `flush`, `discard`, `writeZeroes` and `id`, which copy, and run as many requests at once as it takes. The
  * fast way: `blk.queues[i].reserve` / `submit` / `notify` / `complete`, which copy and allocate nothing.
  *
+ * ```ts
+ * import { VirtioBlk } from "@ringside/ringside/drivers/virtio-blk";
+ *
+ * await using blk = await VirtioBlk.open(transport); // of `openTransport`
+ * await blk.write(2048, bytes); // whole sectors of 512 bytes
+ * await blk.flush();
+ * const back = await blk.read(2048, bytes.length / 512);
+ * ```
+ *
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";

@@ -2,6 +2,16 @@
  * Driver of the virtio console (id 3; virtio 1.4 §5.3), whatever transport its function is reached through: one port, or several that
  * come and go.
  *
+ * ```ts
+ * import { VirtioConsole } from "@ringside/ringside/drivers/virtio-console";
+ *
+ * await using device = await VirtioConsole.open(transport); // of `openTransport`
+ * const port = await device.waitPort(0, 1000);
+ * port.open();
+ * await port.write(new TextEncoder().encode("hello\n"), 1000);
+ * for await (const bytes of port) console.log(bytes); // until the peer closes
+ * ```
+ *
  * @module
  */
 import { requireType, typedErrors } from "../../lib/errors/doors.ts";

@@ -1,7 +1,16 @@
 /**
  * A byte channel between two processes, in a shared memory region of a virtio-ism device: a ring each way, one writer and one reader each.
  *
- * Bytes move by loads and stores; the device is asked only to wake a side that sleeps. Region layout: `virtio_ism_channel/layout.ts`.
+ * Bytes move by loads and stores; the device is asked only to wake a side that sleeps.
+ *
+ * ```ts
+ * import { IsmChannel } from "@ringside/ringside/drivers/virtio-ism-channel";
+ *
+ * await using channel = await IsmChannel.create(ism, { peer: 2n }); // the other process connects with its token
+ * await channel.waitPeer();
+ * await channel.writeAll(bytes);
+ * const count = await channel.readSome(into); // 0: the peer has closed its side
+ * ```
  *
  * @module
  */

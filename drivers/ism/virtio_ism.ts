@@ -2,6 +2,16 @@
  * Driver of virtio-ism (id 44; draft version 3, reference 5): memory shared between the functions of a communication domain,
  * whatever process or guest drives them.
  *
+ * ```ts
+ * import { VirtioIsm } from "@ringside/ringside/drivers/virtio-ism";
+ *
+ * await using ism = await VirtioIsm.open(transport); // of `openTransport`
+ * const region = await ism.alloc(1 << 20); // its `token` goes to the other side, which attaches it
+ * region.setUint32(0, 42);
+ * region.notify(); // whoever has attached it gets an update
+ * for await (const event of ism.events()) console.log(event.type);
+ * ```
+ *
  * @module
  */
 import { requireType, typedErrors } from "../../lib/errors/doors.ts";

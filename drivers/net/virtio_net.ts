@@ -4,6 +4,14 @@
  * The fast way: `net.rx[i].receiveBurst` / `recycle` and `net.tx[i].reserve` / `frame` / `send` / `flush`, which copy and allocate nothing. The short
  * way: `send`, `receive` and `frames`, one frame at a time, copied.
  *
+ * ```ts
+ * import { VirtioNet } from "@ringside/ringside/drivers/virtio-net";
+ *
+ * await using net = await VirtioNet.open(transport, { queueSize: 256 }); // of `openTransport`
+ * net.send(frame);
+ * const answer = await net.receive(1000);
+ * ```
+ *
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";

@@ -1,6 +1,13 @@
 /**
  * Driver of the virtio entropy device (id 4; virtio 1.4 §5.4): random bytes, as many as asked for.
  *
+ * ```ts
+ * import { VirtioRng } from "@ringside/ringside/drivers/virtio-rng";
+ *
+ * await using rng = VirtioRng.open(transport); // of `openTransport`
+ * const seed = await rng.read(32);
+ * ```
+ *
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";

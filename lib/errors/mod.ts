@@ -1,8 +1,20 @@
 /**
- * The error types that every layer throws. They form the lowest layer: this folder imports nothing.
+ * The errors that every call throws on purpose. Each says what was wrong, where (which function, queue or field) and, when there is
+ * one, what to do about it (`hint`).
  *
- * Every error says what was wrong, where (which function, queue or field) and, when there is one, what to do
- * about it (`hint`). `SyscallError`, the one that carries an errno, lives in `ffi/` beside the call that made it.
+ * ```ts
+ * import { DeviceError, RingsideError } from "@ringside/ringside/errors";
+ *
+ * try {
+ *   await net.receive(1000);
+ * } catch (error) {
+ *   if (error instanceof DeviceError) await net.reset(); // the device lies: error.location names queue and field
+ *   else if (error instanceof RingsideError) console.error(error.message, error.hint);
+ *   else throw error;
+ * }
+ * ```
+ *
+ * A failed system call is a `SyscallError` (door `vfio`, or the main one), which has the errno, and the call's name.
  *
  * @module
  */

@@ -1,6 +1,14 @@
 /**
  * Waiting: for a queue or anything else that fills, by polling, by sleeping on eventfds, or first the one and then the other.
  *
+ * ```ts
+ * import { Waiter } from "@ringside/ringside/wait";
+ *
+ * using waiter = new Waiter({ mode: "eventfd" });
+ * waiter.watch(vector); // of an `InterruptSet`; `poll` needs none
+ * if (await waiter.wait(queue, 1000)) console.log("there is something");
+ * ```
+ *
  * @module
  */
 export type * from "./interrupt_vector.ts";

@@ -1,4 +1,5 @@
 import "./architecture/layers_test.ts";
+import "./architecture/public_doors_test.ts";
 import "./architecture/test_lists_test.ts";
 import "./architecture/wide_numbers_test.ts";
 import "./capture/capture_test.ts";
