@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { type Field, Struct, u32, u64 } from "../../../lib/wire/mod.ts";
+import { Struct, u32, u64 } from "../../../lib/wire/mod.ts";
 
 /** First word of every channel. */
 export const CHANNEL_MAGIC = 0x4e435352;
@@ -15,14 +15,7 @@ export const CHANNEL_MAGIC = 0x4e435352;
 export const CHANNEL_VERSION = 1;
 
 /** The first 64 bytes. */
-export const CHANNEL_HEADER: Struct<{
-  readonly magic: Field<"u32">;
-  readonly version: Field<"u32">;
-  readonly capacity: Field<"u32">;
-  readonly state: Field<"u32">;
-  readonly creator: Field<"u64">;
-  readonly connector: Field<"u64">;
-}> = new Struct("channel_header", 64, {
+export const CHANNEL_HEADER = new Struct("channel_header", 64, {
   magic: u32(0),
   version: u32(4),
   /** Bytes of each ring: a power of two. */
@@ -39,14 +32,7 @@ export const CHANNEL_HEADER: Struct<{
 export const CHANNEL_STATE = { open: 1, connecting: 2, connected: 3 } as const;
 
 /** Positions of one ring, 512 bytes. They count bytes and wrap at 2^32. */
-export const RING_CONTROL: Struct<{
-  readonly head: Field<"u32">;
-  readonly tail: Field<"u32">;
-  readonly producer: Field<"u32">;
-  readonly producerSleeps: Field<"u32">;
-  readonly consumer: Field<"u32">;
-  readonly consumerSleeps: Field<"u32">;
-}> = new Struct("ring_control", 512, {
+export const RING_CONTROL = new Struct("ring_control", 512, {
   /** Bytes that the producer has written. */
   head: u32(0),
   /** Bytes that the consumer has read. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { type Field, Struct, u16, u32, u64, u8 } from "../../wire/mod.ts";
+import { Struct, u16, u32, u64, u8 } from "../../wire/mod.ts";
 
 /** Group types: who the members of a group are. */
 export const ADMIN_GROUP = {
@@ -105,39 +105,38 @@ function nameOf<K extends string>(table: Readonly<Record<K, number>>, value: num
 }
 
 /** Device-readable head of `struct virtio_admin_cmd`; `command_specific_data` follows at 24. */
-export const ADMIN_CMD: Struct<{
-  readonly opcode: Field<"u16">;
-  readonly group_type: Field<"u16">;
-  /** 1 to NumVFs in the SR-IOV group; 0 where it is not used. */
-  readonly group_member_id: Field<"u64">;
-}> = new Struct("virtio_admin_cmd", 24, { opcode: u16(0), group_type: u16(2), group_member_id: u64(16) });
+export const ADMIN_CMD = new Struct("virtio_admin_cmd", 24, {
+  opcode: u16(0),
+  group_type: u16(2),
+  group_member_id: u64(16),
+});
 
 /** Device-writable head of `struct virtio_admin_cmd`; `command_specific_result` follows at 8. */
-export const ADMIN_CMD_STATUS: Struct<{
-  readonly status: Field<"u16">;
-  readonly status_qualifier: Field<"u16">;
-}> = new Struct("virtio_admin_cmd (device-writable)", 8, { status: u16(0), status_qualifier: u16(2) });
+export const ADMIN_CMD_STATUS = new Struct("virtio_admin_cmd (device-writable)", 8, {
+  status: u16(0),
+  status_qualifier: u16(2),
+});
 
 /** `struct virtio_admin_cmd_legacy_common_cfg_wr_data` and its DEV_CFG twin: data follows at 8, as many bytes as the access is wide. */
-export const LEGACY_WRITE_DATA: Struct<{ readonly offset: Field<"u8"> }> = new Struct(
+export const LEGACY_WRITE_DATA = new Struct(
   "virtio_admin_cmd_legacy_common_cfg_wr_data",
   8,
   { offset: u8(0) },
 );
 
 /** `struct virtio_admin_cmd_legacy_common_cfg_rd_data` and its DEV_CFG twin: one byte, not padded (A-3.1). */
-export const LEGACY_READ_DATA: Struct<{ readonly offset: Field<"u8"> }> = new Struct(
+export const LEGACY_READ_DATA = new Struct(
   "virtio_admin_cmd_legacy_common_cfg_rd_data",
   1,
   { offset: u8(0) },
 );
 
 /** `struct virtio_pci_legacy_notify_info`; the result of LEGACY_NOTIFY_INFO has `LEGACY_NOTIFY_ENTRIES` of them. */
-export const LEGACY_NOTIFY_INFO: Struct<{
-  readonly flags: Field<"u8">;
-  readonly bar: Field<"u8">;
-  readonly offset: Field<"u64">;
-}> = new Struct("virtio_pci_legacy_notify_info", 16, { flags: u8(0), bar: u8(1), offset: u64(8) });
+export const LEGACY_NOTIFY_INFO = new Struct("virtio_pci_legacy_notify_info", 16, {
+  flags: u8(0),
+  bar: u8(1),
+  offset: u64(8),
+});
 
 /** Entries in the result of LEGACY_NOTIFY_INFO. */
 export const LEGACY_NOTIFY_ENTRIES = 4;
@@ -153,14 +152,14 @@ export const LEGACY_NOTIFY_FLAG = {
 } as const;
 
 /** `struct virtio_admin_cmd_cap_get_data`. */
-export const CAP_GET_DATA: Struct<{ readonly id: Field<"u16"> }> = new Struct(
+export const CAP_GET_DATA = new Struct(
   "virtio_admin_cmd_cap_get_data",
   8,
   { id: u16(0) },
 );
 
 /** `struct virtio_admin_cmd_cap_set_data`; the capability's bytes follow at 8. */
-export const CAP_SET_DATA: Struct<{ readonly id: Field<"u16"> }> = new Struct(
+export const CAP_SET_DATA = new Struct(
   "virtio_admin_cmd_cap_set_data",
   8,
   { id: u16(0) },
@@ -178,30 +177,29 @@ export function adminCapName(id: number): string {
 }
 
 /** `struct virtio_dev_parts_cap`: how many DEV_PARTS objects of each kind there may be. */
-export const DEV_PARTS_CAP: Struct<{
-  readonly get_parts_resource_objects_limit: Field<"u8">;
-  readonly set_parts_resource_objects_limit: Field<"u8">;
-}> = new Struct("virtio_dev_parts_cap", 2, {
+export const DEV_PARTS_CAP = new Struct("virtio_dev_parts_cap", 2, {
   get_parts_resource_objects_limit: u8(0),
   set_parts_resource_objects_limit: u8(1),
 });
 
 /** `struct virtio_admin_cmd_resource_obj_cmd_hdr`. */
-export const RESOURCE_OBJ_HEADER: Struct<{ readonly type: Field<"u16">; readonly id: Field<"u32"> }> =
-  new Struct("virtio_admin_cmd_resource_obj_cmd_hdr", 8, { type: u16(0), id: u32(4) });
+export const RESOURCE_OBJ_HEADER = new Struct("virtio_admin_cmd_resource_obj_cmd_hdr", 8, {
+  type: u16(0),
+  id: u32(4),
+});
 
 /** Head of RESOURCE_OBJ_CREATE and MODIFY; `resource_obj_specific_data` follows at 16. */
-export const RESOURCE_OBJ_CREATE: Struct<{
-  readonly type: Field<"u16">;
-  readonly id: Field<"u32">;
-  readonly flags: Field<"u64">;
-}> = new Struct("virtio_admin_cmd_resource_obj_create_data", 16, { type: u16(0), id: u32(4), flags: u64(8) });
+export const RESOURCE_OBJ_CREATE = new Struct("virtio_admin_cmd_resource_obj_create_data", 16, {
+  type: u16(0),
+  id: u32(4),
+  flags: u64(8),
+});
 
 /** Types of resource objects. */
 export const RESOURCE_OBJ_TYPE = { DEV_PARTS: 0 } as const;
 
 /** `struct virtio_resource_obj_dev_parts`: what an object of type DEV_PARTS is for. */
-export const RESOURCE_OBJ_DEV_PARTS: Struct<{ readonly type: Field<"u8"> }> = new Struct(
+export const RESOURCE_OBJ_DEV_PARTS = new Struct(
   "virtio_resource_obj_dev_parts",
   8,
   { type: u8(0) },
@@ -211,17 +209,17 @@ export const RESOURCE_OBJ_DEV_PARTS: Struct<{ readonly type: Field<"u8"> }> = ne
 export const DEV_PARTS_OBJ_TYPE = { get: 0, set: 1 } as const;
 
 /** `struct virtio_admin_cmd_dev_parts_metadata_data` and `…_get_data`: header and what is wanted; part headers follow at 16. */
-export const DEV_PARTS_REQUEST: Struct<{
-  readonly type: Field<"u16">;
-  readonly id: Field<"u32">;
-  readonly wanted: Field<"u8">;
-}> = new Struct("virtio_admin_cmd_dev_parts_get_data", 16, { type: u16(0), id: u32(4), wanted: u8(8) });
+export const DEV_PARTS_REQUEST = new Struct("virtio_admin_cmd_dev_parts_get_data", 16, {
+  type: u16(0),
+  id: u32(4),
+  wanted: u8(8),
+});
 
 /** `wanted` of DEV_PARTS_METADATA_GET. */
 export const DEV_PARTS_METADATA = { size: 0, count: 1, list: 2 } as const;
 
 /** Result of DEV_PARTS_METADATA_GET; with `list` the headers follow at 8. */
-export const DEV_PARTS_METADATA_RESULT: Struct<{ readonly value: Field<"u32"> }> = new Struct(
+export const DEV_PARTS_METADATA_RESULT = new Struct(
   "virtio_admin_cmd_dev_parts_metadata_result",
   8,
   { value: u32(0) },
@@ -231,15 +229,10 @@ export const DEV_PARTS_METADATA_RESULT: Struct<{ readonly value: Field<"u32"> }>
 export const DEV_PARTS_WANTED = { selected: 0, all: 1 } as const;
 
 /** `struct virtio_dev_part_hdr`; `length` bytes of value follow at 16. */
-export const DEV_PART_HEADER: Struct<{
-  readonly part_type: Field<"u16">;
-  readonly flags: Field<"u8">;
-  /** Meaning by type: PCI common cfg le32 offset, virtqueue le16 index, CVQ part class and command. */
-  readonly selector: Field<"u64">;
-  readonly length: Field<"u32">;
-}> = new Struct("virtio_dev_part_hdr", 16, {
+export const DEV_PART_HEADER = new Struct("virtio_dev_part_hdr", 16, {
   part_type: u16(0),
   flags: u8(2),
+  /** Meaning by type: PCI common cfg le32 offset, virtqueue le16 index, CVQ part class and command. */
   selector: u64(4),
   length: u32(12),
 });
@@ -269,14 +262,7 @@ export function devPartName(type: number): string {
 }
 
 /** Value of a VQ_CFG part, 32 bytes. */
-export const DEV_PART_VQ_CFG: Struct<{
-  readonly size: Field<"u16">;
-  readonly vector: Field<"u16">;
-  readonly enabled: Field<"u16">;
-  readonly desc: Field<"u64">;
-  readonly driver: Field<"u64">;
-  readonly device: Field<"u64">;
-}> = new Struct("virtio_dev_part_vq_cfg", 32, {
+export const DEV_PART_VQ_CFG = new Struct("virtio_dev_part_vq_cfg", 32, {
   size: u16(0),
   vector: u16(2),
   enabled: u16(4),

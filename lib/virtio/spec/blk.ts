@@ -4,7 +4,7 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { type Field, Struct, u16, u32, u64, u8 } from "../../wire/mod.ts";
+import { Struct, u16, u32, u64, u8 } from "../../wire/mod.ts";
 import { DEVICE_ID } from "./device_id.ts";
 import type { DeviceType } from "./device_type.ts";
 import { masks } from "./masks.ts";
@@ -33,78 +33,45 @@ export type BlkFeatureName = keyof typeof BLK_FEATURE_BIT;
 /** The same as masks: `BLK_FEATURE.FLUSH` is `1n << 9n`. */
 export const BLK_FEATURE: Readonly<Record<BlkFeatureName, bigint>> = masks(BLK_FEATURE_BIT);
 
-/** Type of `BLK_CONFIG`. */
-export type BlkConfigStruct = Struct<{
-  /** In sectors of 512 bytes. */
-  readonly capacity: Field<"u64">;
-  /** With SIZE_MAX: most bytes of one data segment. */
-  readonly size_max: Field<"u32">;
-  /** With SEG_MAX: most data segments of one request. */
-  readonly seg_max: Field<"u32">;
-  readonly geometry_cylinders: Field<"u16">;
-  readonly geometry_heads: Field<"u8">;
-  readonly geometry_sectors: Field<"u8">;
-  /** With BLK_SIZE: bytes of a logical block. */
-  readonly blk_size: Field<"u32">;
-  /** With TOPOLOGY: logical blocks of a physical one, as power of two. */
-  readonly physical_block_exp: Field<"u8">;
-  /** Logical block that is the first aligned one. */
-  readonly alignment_offset: Field<"u8">;
-  /** In logical blocks. */
-  readonly min_io_size: Field<"u16">;
-  /** In logical blocks. */
-  readonly opt_io_size: Field<"u32">;
-  /** With CONFIG_WCE: 0 writethrough, 1 writeback. The only writable field. */
-  readonly writeback: Field<"u8">;
-  readonly unused0: Field<"u8">;
-  /** With MQ. */
-  readonly num_queues: Field<"u16">;
-  /** With DISCARD: most sectors of a segment, most segments of a request, and how to align them when splitting. */
-  readonly max_discard_sectors: Field<"u32">;
-  readonly max_discard_seg: Field<"u32">;
-  readonly discard_sector_alignment: Field<"u32">;
-  /** With WRITE_ZEROES. */
-  readonly max_write_zeroes_sectors: Field<"u32">;
-  readonly max_write_zeroes_seg: Field<"u32">;
-  readonly write_zeroes_may_unmap: Field<"u8">;
-  /** With SECURE_ERASE. */
-  readonly max_secure_erase_sectors: Field<"u32">;
-  readonly max_secure_erase_seg: Field<"u32">;
-  readonly secure_erase_sector_alignment: Field<"u32">;
-  /** With ZONED. */
-  readonly zone_sectors: Field<"u32">;
-  readonly max_open_zones: Field<"u32">;
-  readonly max_active_zones: Field<"u32">;
-  readonly max_append_sectors: Field<"u32">;
-  readonly write_granularity: Field<"u32">;
-  readonly zone_model: Field<"u8">;
-}>;
-
 /** `struct virtio_blk_config`, 96 bytes with every field; the structures in it are laid out flat. */
-export const BLK_CONFIG: BlkConfigStruct = new Struct("virtio_blk_config", 96, {
+export const BLK_CONFIG = new Struct("virtio_blk_config", 96, {
+  /** In sectors of 512 bytes. */
   capacity: u64(0),
+  /** With SIZE_MAX: most bytes of one data segment. */
   size_max: u32(8),
+  /** With SEG_MAX: most data segments of one request. */
   seg_max: u32(12),
   geometry_cylinders: u16(16),
   geometry_heads: u8(18),
   geometry_sectors: u8(19),
+  /** With BLK_SIZE: bytes of a logical block. */
   blk_size: u32(20),
+  /** With TOPOLOGY: logical blocks of a physical one, as power of two. */
   physical_block_exp: u8(24),
+  /** Logical block that is the first aligned one. */
   alignment_offset: u8(25),
+  /** In logical blocks. */
   min_io_size: u16(26),
+  /** In logical blocks. */
   opt_io_size: u32(28),
+  /** With CONFIG_WCE: 0 writethrough, 1 writeback. The only writable field. */
   writeback: u8(32),
   unused0: u8(33),
+  /** With MQ. */
   num_queues: u16(34),
+  /** With DISCARD: most sectors of a segment, most segments of a request, and how to align them when splitting. */
   max_discard_sectors: u32(36),
   max_discard_seg: u32(40),
   discard_sector_alignment: u32(44),
+  /** With WRITE_ZEROES. */
   max_write_zeroes_sectors: u32(48),
   max_write_zeroes_seg: u32(52),
   write_zeroes_may_unmap: u8(56),
+  /** With SECURE_ERASE. */
   max_secure_erase_sectors: u32(60),
   max_secure_erase_seg: u32(64),
   secure_erase_sector_alignment: u32(68),
+  /** With ZONED. */
   zone_sectors: u32(72),
   max_open_zones: u32(76),
   max_active_zones: u32(80),
@@ -113,33 +80,19 @@ export const BLK_CONFIG: BlkConfigStruct = new Struct("virtio_blk_config", 96, {
   zone_model: u8(92),
 });
 
-/** Type of `BLK_REQUEST`. */
-export type BlkRequestStruct = Struct<{
-  readonly type: Field<"u32">;
-  readonly reserved: Field<"u32">;
-  /** For reads and writes; else 0. */
-  readonly sector: Field<"u64">;
-}>;
-
 /** The device-readable start of `struct virtio_blk_req`; data follows it, and the last device-writable byte is the status. */
-export const BLK_REQUEST: BlkRequestStruct = new Struct("virtio_blk_req", 16, {
+export const BLK_REQUEST = new Struct("virtio_blk_req", 16, {
   type: u32(0),
   reserved: u32(4),
+  /** For reads and writes; else 0. */
   sector: u64(8),
 });
 
-/** Type of `BLK_RANGE`. */
-export type BlkRangeStruct = Struct<{
-  readonly sector: Field<"u64">;
-  readonly num_sectors: Field<"u32">;
-  /** Bit 0: unmap (write zeroes only); the rest is reserved. */
-  readonly flags: Field<"u32">;
-}>;
-
 /** `struct virtio_blk_discard_write_zeroes`: one segment of a discard, write zeroes or secure erase request. */
-export const BLK_RANGE: BlkRangeStruct = new Struct("virtio_blk_discard_write_zeroes", 16, {
+export const BLK_RANGE = new Struct("virtio_blk_discard_write_zeroes", 16, {
   sector: u64(0),
   num_sectors: u32(8),
+  /** Bit 0: unmap (write zeroes only); the rest is reserved. */
   flags: u32(12),
 });
 

@@ -4,7 +4,7 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { type Field, Struct, u16, u32 } from "../../wire/mod.ts";
+import { Struct, u16, u32 } from "../../wire/mod.ts";
 import { DEVICE_ID } from "./device_id.ts";
 import type { DeviceType } from "./device_type.ts";
 import { masks } from "./masks.ts";
@@ -18,48 +18,27 @@ export type ConsoleFeatureName = keyof typeof CONSOLE_FEATURE_BIT;
 /** The same as masks. */
 export const CONSOLE_FEATURE: Readonly<Record<ConsoleFeatureName, bigint>> = masks(CONSOLE_FEATURE_BIT);
 
-/** Type of `CONSOLE_CONFIG`. */
-export type ConsoleConfigStruct = Struct<{
-  /** With SIZE: of port 0, in characters. */
-  readonly cols: Field<"u16">;
-  readonly rows: Field<"u16">;
-  /** With MULTIPORT. */
-  readonly max_nr_ports: Field<"u32">;
-  /** With EMERG_WRITE: the low byte of what is written here is put out, whatever state the device is in. */
-  readonly emerg_wr: Field<"u32">;
-}>;
-
 /** `struct virtio_console_config`. */
-export const CONSOLE_CONFIG: ConsoleConfigStruct = new Struct("virtio_console_config", 12, {
+export const CONSOLE_CONFIG = new Struct("virtio_console_config", 12, {
+  /** With SIZE: of port 0, in characters. */
   cols: u16(0),
   rows: u16(2),
+  /** With MULTIPORT. */
   max_nr_ports: u32(4),
+  /** With EMERG_WRITE: the low byte of what is written here is put out, whatever state the device is in. */
   emerg_wr: u32(8),
 });
 
-/** Type of `CONSOLE_CONTROL`. */
-export type ConsoleControlStruct = Struct<{
-  /** Port. */
-  readonly id: Field<"u32">;
-  readonly event: Field<"u16">;
-  readonly value: Field<"u16">;
-}>;
-
 /** `struct virtio_console_control`; a name or a `CONSOLE_RESIZE` follows where the event says so. */
-export const CONSOLE_CONTROL: ConsoleControlStruct = new Struct("virtio_console_control", 8, {
+export const CONSOLE_CONTROL = new Struct("virtio_console_control", 8, {
+  /** Port. */
   id: u32(0),
   event: u16(4),
   value: u16(6),
 });
 
-/** Type of `CONSOLE_RESIZE`. */
-export type ConsoleResizeStruct = Struct<{
-  readonly cols: Field<"u16">;
-  readonly rows: Field<"u16">;
-}>;
-
 /** `struct virtio_console_resize`, behind a control message of event `resize`. */
-export const CONSOLE_RESIZE: ConsoleResizeStruct = new Struct("virtio_console_resize", 4, {
+export const CONSOLE_RESIZE = new Struct("virtio_console_resize", 4, {
   cols: u16(0),
   rows: u16(2),
 });

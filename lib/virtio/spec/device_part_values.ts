@@ -6,16 +6,13 @@
 import { requireType } from "../../errors/doors.ts";
 import { ProtocolError, UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
-import { type Field, Struct, u16 } from "../../wire/mod.ts";
+import { Struct, u16 } from "../../wire/mod.ts";
 import { DEV_PART, DEV_PART_OPTIONAL, DEV_PART_VQ_CFG } from "./admin.ts";
 import { checkPart, type DevicePart, partLabel, partValueBytes } from "./device_parts.ts";
 import { COMMON_CFG, type CommonRegisterName, NO_VECTOR } from "./pci.ts";
 
 /** Value of a VQ_NOTIFY_CFG part, 8 bytes. */
-export const DEV_PART_VQ_NOTIFY_CFG: Struct<{
-  readonly queue_notify_off: Field<"u16">;
-  readonly queue_notif_config_data: Field<"u16">;
-}> = new Struct("virtio_dev_part_vq_notify_data", 8, {
+export const DEV_PART_VQ_NOTIFY_CFG = new Struct("virtio_dev_part_vq_notify_data", 8, {
   queue_notify_off: u16(0),
   queue_notif_config_data: u16(2),
 });

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Field, Struct, u64, u8 } from "../../wire/mod.ts";
+import { Struct, u64, u8 } from "../../wire/mod.ts";
 import { DEVICE_ID } from "./device_id.ts";
 import type { DeviceType } from "./device_type.ts";
 import { masks } from "./masks.ts";
@@ -21,13 +21,7 @@ export const ISM_FEATURE: Readonly<Record<"DEV_MEM", bigint>> = masks(ISM_FEATUR
 export const ISM_QUEUE = { control: 0, event: 1 } as const;
 
 /** `struct virtio_ism_config`, 40 bytes. The 16 bytes of `cdid` are opaque, compared bytewise (A-5.7). */
-export const ISM_CONFIG: Struct<{
-  readonly cdidLow: Field<"u64">;
-  readonly cdidHigh: Field<"u64">;
-  readonly devid: Field<"u64">;
-  readonly chunk_size: Field<"u64">;
-  readonly notify_size: Field<"u64">;
-}> = new Struct("virtio_ism_config", 40, {
+export const ISM_CONFIG = new Struct("virtio_ism_config", 40, {
   cdidLow: u64(0),
   cdidHigh: u64(8),
   devid: u64(16),
@@ -69,56 +63,59 @@ export const ISM_COMMAND = {
 export type IsmCommandName = keyof typeof ISM_COMMAND;
 
 /** First two bytes of a control command; data, `ack` and reply are elements of their own (A-5.8). */
-export const ISM_CTRL: Struct<{ readonly class: Field<"u8">; readonly command: Field<"u8"> }> = new Struct(
+export const ISM_CTRL = new Struct(
   "virtio_ism_ctrl",
   2,
   { class: u8(0), command: u8(1) },
 );
 
 /** ALLOC_REGION; the buffer's address follows at 8 without DEV_MEM (A-5.3). */
-export const ISM_ALLOC: Struct<{ readonly size: Field<"u64"> }> = new Struct("virtio_ism_ctrl_alloc", 8, {
+export const ISM_ALLOC = new Struct("virtio_ism_ctrl_alloc", 8, {
   size: u64(0),
 });
 /** Its reply; `num` chunk offsets, le64 each, follow at 16. */
-export const ISM_ALLOC_REPLY: Struct<{ readonly token: Field<"u64">; readonly num: Field<"u64"> }> =
-  new Struct(
-    "virtio_ism_ctrl_alloc_reply",
-    16,
-    { token: u64(0), num: u64(8) },
-  );
+export const ISM_ALLOC_REPLY = new Struct(
+  "virtio_ism_ctrl_alloc_reply",
+  16,
+  { token: u64(0), num: u64(8) },
+);
 /** QUERY_INFO, DETACH_REGION. */
-export const ISM_TOKEN: Struct<{ readonly token: Field<"u64"> }> = new Struct("virtio_ism_ctrl_query", 8, {
+export const ISM_TOKEN = new Struct("virtio_ism_ctrl_query", 8, {
   token: u64(0),
 });
 /** Reply to QUERY_INFO. */
-export const ISM_QUERY_REPLY: Struct<{ readonly size: Field<"u64">; readonly permissions: Field<"u64"> }> =
-  new Struct("virtio_ism_ctrl_query_reply", 16, { size: u64(0), permissions: u64(8) });
+export const ISM_QUERY_REPLY = new Struct("virtio_ism_ctrl_query_reply", 16, {
+  size: u64(0),
+  permissions: u64(8),
+});
 /** ATTACH_REGION; the buffer's address follows at 16 without DEV_MEM. */
-export const ISM_ATTACH: Struct<{ readonly token: Field<"u64">; readonly rw_perm: Field<"u64"> }> =
-  new Struct(
-    "virtio_ism_ctrl_attach",
-    16,
-    { token: u64(0), rw_perm: u64(8) },
-  );
+export const ISM_ATTACH = new Struct(
+  "virtio_ism_ctrl_attach",
+  16,
+  { token: u64(0), rw_perm: u64(8) },
+);
 /** Its reply; `num` chunk offsets follow at 16. */
-export const ISM_ATTACH_REPLY: Struct<{ readonly size: Field<"u64">; readonly num: Field<"u64"> }> =
-  new Struct(
-    "virtio_ism_ctrl_attach_reply",
-    16,
-    { size: u64(0), num: u64(8) },
-  );
+export const ISM_ATTACH_REPLY = new Struct(
+  "virtio_ism_ctrl_attach_reply",
+  16,
+  { size: u64(0), num: u64(8) },
+);
 /** GRANT_SET_DEFAULT. */
-export const ISM_GRANT_DEFAULT: Struct<{ readonly token: Field<"u64">; readonly permissions: Field<"u64"> }> =
-  new Struct("virtio_ism_ctrl_grant_default", 16, { token: u64(0), permissions: u64(8) });
+export const ISM_GRANT_DEFAULT = new Struct("virtio_ism_ctrl_grant_default", 16, {
+  token: u64(0),
+  permissions: u64(8),
+});
 /** GRANT_SET_FOR_DEVICE. */
-export const ISM_GRANT_FOR_DEVICE: Struct<{
-  readonly token: Field<"u64">;
-  readonly permissions: Field<"u64">;
-  readonly peer_devid: Field<"u64">;
-}> = new Struct("virtio_ism_ctrl_grant", 24, { token: u64(0), permissions: u64(8), peer_devid: u64(16) });
+export const ISM_GRANT_FOR_DEVICE = new Struct("virtio_ism_ctrl_grant", 24, {
+  token: u64(0),
+  permissions: u64(8),
+  peer_devid: u64(16),
+});
 /** EVENT_VECTOR_SET; vector 0xffff takes the binding back (A-5.12). */
-export const ISM_EVENT_VECTOR: Struct<{ readonly token: Field<"u64">; readonly vector: Field<"u64"> }> =
-  new Struct("virtio_ism_ctrl_irq_vector", 16, { token: u64(0), vector: u64(8) });
+export const ISM_EVENT_VECTOR = new Struct("virtio_ism_ctrl_irq_vector", 16, {
+  token: u64(0),
+  vector: u64(8),
+});
 
 /** Permissions of a device on a region. */
 export const ISM_PERM = {
@@ -139,19 +136,14 @@ export const ISM_DEFAULT_PERMISSIONS: number = ISM_PERM.READ | ISM_PERM.WRITE | 
 export const ISM_EVENT = { UPDATE: 1, ATTACH: 2, DETACH: 4, BUFFER_FREE: 8 } as const;
 
 /** Event UPDATE, 24 bytes. `offset`: of the region's first chunk in the receiver's area. `devid`: the originator. */
-export const ISM_EVENT_UPDATE: Struct<{
-  readonly ev_type: Field<"u64">;
-  readonly offset: Field<"u64">;
-  readonly devid: Field<"u64">;
-}> = new Struct("virtio_ism_event_update", 24, { ev_type: u64(0), offset: u64(8), devid: u64(16) });
+export const ISM_EVENT_UPDATE = new Struct("virtio_ism_event_update", 24, {
+  ev_type: u64(0),
+  offset: u64(8),
+  devid: u64(16),
+});
 
 /** Events ATTACH and DETACH, 32 bytes. `peers`: references to the region without the receiver's. */
-export const ISM_EVENT_ATTACH_DETACH: Struct<{
-  readonly ev_type: Field<"u64">;
-  readonly offset: Field<"u64">;
-  readonly devid: Field<"u64">;
-  readonly peers: Field<"u64">;
-}> = new Struct("virtio_ism_event_attach_detach", 32, {
+export const ISM_EVENT_ATTACH_DETACH = new Struct("virtio_ism_event_attach_detach", 32, {
   ev_type: u64(0),
   offset: u64(8),
   devid: u64(16),
@@ -159,10 +151,10 @@ export const ISM_EVENT_ATTACH_DETACH: Struct<{
 });
 
 /** Event BUFFER_FREE, 16 bytes. `buffer`: the address that was given with ALLOC or ATTACH. */
-export const ISM_EVENT_BUFFER_FREE: Struct<{
-  readonly ev_type: Field<"u64">;
-  readonly buffer: Field<"u64">;
-}> = new Struct("virtio_ism_event_buffer_free", 16, { ev_type: u64(0), buffer: u64(8) });
+export const ISM_EVENT_BUFFER_FREE = new Struct("virtio_ism_event_buffer_free", 16, {
+  ev_type: u64(0),
+  buffer: u64(8),
+});
 
 /** What a driver writes to a notify address: 8 bits wide (reference 5.6). */
 export const ISM_KICK = 1;

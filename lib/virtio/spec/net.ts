@@ -4,7 +4,7 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { type Field, Struct, u16, u32, u8 } from "../../wire/mod.ts";
+import { Struct, u16, u32, u8 } from "../../wire/mod.ts";
 import { DEVICE_ID } from "./device_id.ts";
 import type { DeviceType } from "./device_type.ts";
 import { masks } from "./masks.ts";
@@ -85,42 +85,23 @@ export const NET_FEATURE_REQUIRES: readonly {
   { feature: "HASH_TUNNEL", requires: [["CTRL_VQ", "RSS"], ["CTRL_VQ", "HASH_REPORT"]] },
 ];
 
-/** Type of `NET_CONFIG`. */
-export type NetConfigStruct = Struct<{
-  readonly mac0: Field<"u8">;
-  readonly mac1: Field<"u8">;
-  readonly mac2: Field<"u8">;
-  readonly mac3: Field<"u8">;
-  readonly mac4: Field<"u8">;
-  readonly mac5: Field<"u8">;
-  /** With STATUS: bit 0 link up, bit 1 announce. */
-  readonly status: Field<"u16">;
-  /** With MQ or RSS: 1 to 0x8000. */
-  readonly max_virtqueue_pairs: Field<"u16">;
-  /** With MTU: 68 to 65535 bytes. */
-  readonly mtu: Field<"u16">;
-  /** With SPEED_DUPLEX: Mbit/s, 0xffffffff unknown. */
-  readonly speed: Field<"u32">;
-  /** With SPEED_DUPLEX: 1 full, 0 half, 0xff unknown. */
-  readonly duplex: Field<"u8">;
-  readonly rss_max_key_size: Field<"u8">;
-  readonly rss_max_indirection_table_length: Field<"u16">;
-  readonly supported_hash_types: Field<"u32">;
-  readonly supported_tunnel_types: Field<"u32">;
-}>;
-
 /** `struct virtio_net_config`, 28 bytes with every field; `mac` as six bytes. */
-export const NET_CONFIG: NetConfigStruct = new Struct("virtio_net_config", 28, {
+export const NET_CONFIG = new Struct("virtio_net_config", 28, {
   mac0: u8(0),
   mac1: u8(1),
   mac2: u8(2),
   mac3: u8(3),
   mac4: u8(4),
   mac5: u8(5),
+  /** With STATUS: bit 0 link up, bit 1 announce. */
   status: u16(6),
+  /** With MQ or RSS: 1 to 0x8000. */
   max_virtqueue_pairs: u16(8),
+  /** With MTU: 68 to 65535 bytes. */
   mtu: u16(10),
+  /** With SPEED_DUPLEX: Mbit/s, 0xffffffff unknown. */
   speed: u32(12),
+  /** With SPEED_DUPLEX: 1 full, 0 half, 0xff unknown. */
   duplex: u8(16),
   rss_max_key_size: u8(17),
   rss_max_indirection_table_length: u16(18),
@@ -131,26 +112,15 @@ export const NET_CONFIG: NetConfigStruct = new Struct("virtio_net_config", 28, {
 /** `virtio_net_config.status`. */
 export const NET_STATUS = { linkUp: 1, announce: 2 } as const;
 
-/** Type of `NET_HDR`. */
-export type NetHdrStruct = Struct<{
-  readonly flags: Field<"u8">;
-  readonly gso_type: Field<"u8">;
-  readonly hdr_len: Field<"u16">;
-  readonly gso_size: Field<"u16">;
-  readonly csum_start: Field<"u16">;
-  readonly csum_offset: Field<"u16">;
-  /** Receive: number of buffers that the frame takes; 1 without MRG_RXBUF. Transmit: 0. */
-  readonly num_buffers: Field<"u16">;
-}>;
-
 /** `struct virtio_net_hdr` with VERSION_1 and without HASH_REPORT: 12 bytes before every frame, both ways. */
-export const NET_HDR: NetHdrStruct = new Struct("virtio_net_hdr", 12, {
+export const NET_HDR = new Struct("virtio_net_hdr", 12, {
   flags: u8(0),
   gso_type: u8(1),
   hdr_len: u16(2),
   gso_size: u16(4),
   csum_start: u16(6),
   csum_offset: u16(8),
+  /** Receive: number of buffers that the frame takes; 1 without MRG_RXBUF. Transmit: 0. */
   num_buffers: u16(10),
 });
 

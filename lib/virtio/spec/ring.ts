@@ -4,7 +4,7 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { type Field, Struct, u16, u32, u64 } from "../../wire/mod.ts";
+import { Struct, u16, u32, u64 } from "../../wire/mod.ts";
 
 /** `virtq_desc.flags` and `pvirtq_desc.flags`. */
 export const DESC_FLAG = {
@@ -28,20 +28,20 @@ export const USED_NO_NOTIFY = 1;
 export const QUEUE_SIZE_MAX = 32768;
 
 /** `struct virtq_desc`, 16 bytes. `addr` is an IOVA, `len` in bytes. */
-export const VIRTQ_DESC: Struct<{
-  readonly addr: Field<"u64">;
-  readonly len: Field<"u32">;
-  readonly flags: Field<"u16">;
-  readonly next: Field<"u16">;
-}> = new Struct("virtq_desc", 16, { addr: u64(0), len: u32(8), flags: u16(12), next: u16(14) });
+export const VIRTQ_DESC = new Struct("virtq_desc", 16, {
+  addr: u64(0),
+  len: u32(8),
+  flags: u16(12),
+  next: u16(14),
+});
 
 /** `struct pvirtq_desc`, 16 bytes. */
-export const PVIRTQ_DESC: Struct<{
-  readonly addr: Field<"u64">;
-  readonly len: Field<"u32">;
-  readonly id: Field<"u16">;
-  readonly flags: Field<"u16">;
-}> = new Struct("pvirtq_desc", 16, { addr: u64(0), len: u32(8), id: u16(12), flags: u16(14) });
+export const PVIRTQ_DESC = new Struct("pvirtq_desc", 16, {
+  addr: u64(0),
+  len: u32(8),
+  id: u16(12),
+  flags: u16(14),
+});
 
 /** Flags of a packed ring's event suppression structures: bits 16–17 of their four bytes; 3 is reserved. */
 export const EVENT_SUPPRESS = { enable: 0, disable: 1, descriptor: 2 } as const;
