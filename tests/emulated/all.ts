@@ -8,6 +8,7 @@ import "./admin/vanish_test.ts";
 import "./architecture/paths_test.ts";
 import "./blk/virtio_blk_test.ts";
 import "./console/virtio_console_test.ts";
+import "./drivers/echo_test.ts";
 import "./drivers/virtio_net_test.ts";
 import "./drivers/virtio_rng_test.ts";
 import "./host/kill_test.ts";

@@ -5,7 +5,11 @@
  */
 import { O, OwnedFd, writeAll } from "../../../ffi/mod.ts";
 import { parseTopology, serveEmulatedHost } from "../../../lib/emulation/mod.ts";
+import { VIRTIO_KINDS } from "../../../lib/emulation/virtio/kinds.ts";
 import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
+import { ECHO_KIND } from "./echo_kind.ts";
+
+const KINDS = [...VIRTIO_KINDS, ECHO_KIND];
 
 interface Line {
   readonly directory: string;
@@ -23,8 +27,8 @@ async function serve(directory: string, topology: unknown, signal: AbortSignal):
   try {
     await serveEmulatedHost({
       directory,
-      models: createVirtioModels(),
-      topology: parseTopology(JSON.stringify(topology)),
+      models: createVirtioModels(KINDS),
+      topology: parseTopology(JSON.stringify(topology), KINDS),
       onViolation: (violation) => append(`${directory}/violations`, `${JSON.stringify(violation)}\n`),
       signal,
     });
