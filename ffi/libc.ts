@@ -76,6 +76,7 @@ const declared = {
   getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   sysconf: { parameters: ["i32"], result: "i32" },
+  strerror: { parameters: ["i32"], result: "pointer" },
   uname: { parameters: ["buffer"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
@@ -124,6 +125,8 @@ export const libc = {
   geteuid: (): number => symbols.geteuid(),
   /** The work is done by another thread, whose errno is lost: for waiting only, -1 says that it ended early. */
   epoll_wait_async: symbols.epoll_wait_async,
+  /** What it says of an error number, in English: nobody here sets a locale. */
+  strerror: (number: number): string => Deno.UnsafePointerView.getCString(symbols.strerror(number)!),
   /** A mapping's address. */
   mmap(
     sizeBytes: bigint,

@@ -5,7 +5,7 @@
  * import { Waiter } from "@ringside/ringside/wait";
  *
  * using waiter = new Waiter({ mode: "eventfd" });
- * waiter.watch(vector); // of an `InterruptSet`; `poll` needs none
+ * waiter.watch(vector); // an `InterruptVector`; polling needs none
  * if (await waiter.wait(queue, 1000)) console.log("there is something");
  * ```
  *

@@ -1,5 +1,5 @@
 import { assertEquals, assertMatch } from "@std/assert";
-import { errnoNumber } from "../../../ffi/mod.ts";
+import { errnoName, errnoNumber, errnoText } from "../../../ffi/mod.ts";
 import { callLength, libc } from "../../../ffi/libc.ts";
 import { fromFileUrl, walk } from "../architecture/source_files.ts";
 
@@ -17,7 +17,7 @@ Deno.test("a call that fails returns its error number, negative", () => {
 });
 
 Deno.test("every call of the C library is made through what returns -errno, and errno is read there only", () => {
-  const unable = ["geteuid", "epoll_wait_async"];
+  const unable = ["geteuid", "epoll_wait_async", "strerror"];
   for (const [name, call] of Object.entries(libc)) {
     if (!unable.includes(name)) assertMatch(String(call), /-(errno\[0\]|number) \|\| -/, name);
   }
@@ -42,4 +42,14 @@ Deno.test("no result is 64 bits wide, but for a file's size: making a BigInt of 
 Deno.test("a buffer of 2 GiB or more is offered to a call in parts", () => {
   assertEquals(callLength({ byteLength: 2 ** 31 } as Uint8Array), 0x7fff_f000n);
   assertEquals(callLength(new Uint8Array(12)), 12n);
+});
+
+Deno.test("error numbers have the names and texts of Linux; one that has none is told by its number", () => {
+  assertEquals([errnoName(2), errnoText(2)], ["ENOENT", "No such file or directory"]);
+  assertEquals([errnoName(132), errnoText(132)], ["ERFKILL", "Operation not possible due to RF-kill"]);
+  assertEquals([41, 58, 4095].map(errnoName), ["errno 41", "errno 58", "errno 4095"]);
+  assertEquals(errnoText(4095), "Unknown error 4095");
+  const last = { EAGAIN: 11, ENOTSUP: 95, ECANCELED: 125 };
+  for (const [name, number] of Object.entries(last)) assertEquals(errnoNumber[name], number);
+  assertEquals(Object.keys(errnoNumber).length, 130);
 });
