@@ -231,7 +231,7 @@ export class IsmChannel implements AsyncDisposable {
     this.#requireOpen();
     checkRange(bytes, start, end);
     if (this.#writeClosed) throw new UsageError(`${this.#name}: closed for writing`);
-    if (this.#producer.consumerSays !== 0) throw this.#unread();
+    if (this.#producer.peerSays !== 0) throw this.#unread();
     if (++this.#writes >= WRITES) {
       // Not counted anew when it throws: so does every write from then on.
       this.#ism.transport.lifeline?.check();
@@ -397,7 +397,7 @@ export class IsmChannel implements AsyncDisposable {
     // A DETACH that came before this channel listened.
     if (this.region.peers === 0n) this.#peerGone = true;
     if (!this.#peerGone) return this.#notify();
-    if ((this.#consumer.producerSays & SIDE.closed) === 0) {
+    if ((this.#consumer.peerSays & SIDE.closed) === 0) {
       throw new PeerGoneError(`${this.#name}: its creator is gone`);
     }
   }
@@ -414,7 +414,7 @@ export class IsmChannel implements AsyncDisposable {
   #nothingToRead(): void {
     if (this.#ended) return;
     this.#ism.service();
-    const says = this.#consumer.producerSays;
+    const says = this.#consumer.peerSays;
     if (says === 0 && !this.#peerGone) return;
     // What was written before is to be read first.
     if (this.#guard(this.#availableNow) > 0) return;
@@ -427,7 +427,7 @@ export class IsmChannel implements AsyncDisposable {
 
   #noReader(): boolean {
     this.#ism.service();
-    return this.#peerGone || this.#producer.consumerSays !== 0;
+    return this.#peerGone || this.#producer.peerSays !== 0;
   }
 
   #unread(): PeerGoneError {
@@ -439,7 +439,7 @@ export class IsmChannel implements AsyncDisposable {
 
   readonly #reading: Look = {
     glance: () => !this.#alive() || this.#consumer.available() > 0,
-    ready: () => this.#reading.glance() || this.#consumer.producerSays !== 0 || this.#gone(),
+    ready: () => this.#reading.glance() || this.#consumer.peerSays !== 0 || this.#gone(),
     wish: new WakeWish((wishes) => this.#consumer.sleep(wishes)),
     patience: new Patience(),
   };
