@@ -6,7 +6,7 @@
 import { typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError, type DeviceError } from "../../lib/errors/mod.ts";
 import { ISM_KICK } from "../../lib/virtio/spec/ism.ts";
-import type { IsmRights, IsmSegment, RegionMemory } from "./region_memory.ts";
+import { RegionMemory } from "./region_memory.ts";
 
 /** What a region needs of its driver. */
 export interface RegionHolder {
@@ -19,11 +19,8 @@ export interface RegionHolder {
 /** What a region is made of. */
 export interface RegionParts {
   readonly token: bigint;
-  readonly sizeBytes: number;
   readonly chunks: readonly number[];
   readonly allocated: boolean;
-  readonly rights: IsmRights;
-  readonly memory: RegionMemory;
   readonly notify: { write(value: number): void };
 }
 
@@ -35,65 +32,36 @@ export interface RegionParts {
  * Errors of every access: `UsageError` (outside of `sizeBytes`, or without the right), `ClosedError` after `detach`, or after a reset or
  * `close` of the driver; then every view is detached, too.
  */
-export class IsmRegion implements AsyncDisposable {
+export class IsmRegion extends RegionMemory implements AsyncDisposable {
   static {
     typedErrors(this);
   }
 
   /** What other devices of the domain find it by. */
   readonly token: bigint;
-  /** Its size. The last chunk may have more, which is not reached (N-5.14). */
-  readonly sizeBytes: number;
   /** Offset of each chunk in this device's area. */
   readonly chunks: readonly number[];
   /** This device has allocated it; else it has attached it. */
   readonly allocated: boolean;
-  /** What may be done with its bytes here. */
-  readonly rights: IsmRights;
   readonly #holder: RegionHolder;
-  readonly #memory: RegionMemory;
   readonly #notify: { write(value: number): void };
-  #closed = false;
   #updates = 0;
   #peers: bigint | undefined;
   #vector: number | null = null;
   #listener: ((event: IsmEvent) => void) | null = null;
 
-  /** Made by `VirtioIsm.alloc` and `attach`. */
-  constructor(holder: RegionHolder, parts: RegionParts) {
+  /** Made by `VirtioIsm.alloc` and `attach`. @param memory as for `RegionMemory` */
+  constructor(
+    holder: RegionHolder,
+    parts: RegionParts,
+    ...memory: ConstructorParameters<typeof RegionMemory>
+  ) {
+    super(...memory);
     this.#holder = holder;
     this.token = parts.token;
-    this.sizeBytes = parts.sizeBytes;
     this.chunks = parts.chunks;
     this.allocated = parts.allocated;
-    this.rights = parts.rights;
-    this.#memory = parts.memory;
     this.#notify = parts.notify;
-  }
-
-  /** True when the region can no longer be used. */
-  get closed(): boolean {
-    return this.#closed || this.#memory.closed;
-  }
-
-  /** Its parts whose bytes follow each other in the device's memory. */
-  get segments(): readonly IsmSegment[] {
-    return this.#memory.segments;
-  }
-
-  /** One segment holds all of it. */
-  get contiguous(): boolean {
-    return this.#memory.segments.length === 1;
-  }
-
-  /** All of it is mapped: accesses are loads and stores. */
-  get mapped(): boolean {
-    return this.#memory.segments.every(({ mapped }) => mapped);
-  }
-
-  /** Bytes of this process's mappings. */
-  get mappedBytes(): number {
-    return this.#memory.mappedBytes;
   }
 
   /** Updates seen so far, by event or vector. */
@@ -111,64 +79,9 @@ export class IsmRegion implements AsyncDisposable {
     return this.#vector;
   }
 
-  /** A view of bytes that lie in one segment. @throws also UsageError when they do not, or are not mapped, or may not be written or not be read */
-  bytes(offset = 0, lengthBytes: number = this.sizeBytes - offset): Uint8Array<ArrayBuffer> {
-    return this.#live.bytes(offset, lengthBytes);
-  }
-
-  /** Copies out `into.length` bytes. */
-  read(offset: number, into: Uint8Array): void {
-    this.#live.read(offset, into);
-  }
-
-  /** Copies `from` in. */
-  write(offset: number, from: Uint8Array): void {
-    this.#live.write(offset, from);
-  }
-
-  /** One byte. Like all `get` and `set`: not atomic, wherever it lies. */
-  getUint8(offset: number): number {
-    return this.#live.getUint8(offset);
-  }
-
-  /** Two bytes. */
-  getUint16(offset: number): number {
-    return this.#live.getUint16(offset);
-  }
-
-  /** Four bytes. */
-  getUint32(offset: number): number {
-    return this.#live.getUint32(offset);
-  }
-
-  /** Eight bytes. */
-  getBigUint64(offset: number): bigint {
-    return this.#live.getBigUint64(offset);
-  }
-
-  /** One byte. */
-  setUint8(offset: number, value: number): void {
-    this.#live.setUint8(offset, value);
-  }
-
-  /** Two bytes. */
-  setUint16(offset: number, value: number): void {
-    this.#live.setUint16(offset, value);
-  }
-
-  /** Four bytes. */
-  setUint32(offset: number, value: number): void {
-    this.#live.setUint32(offset, value);
-  }
-
-  /** Eight bytes. */
-  setBigUint64(offset: number, value: bigint): void {
-    this.#live.setBigUint64(offset, value);
-  }
-
   /** Tells all other devices that have the region: they get UPDATE (reference 5.6). */
   notify(): void {
-    if (this.closed) this.#gone();
+    if (this.closed) throw new ClosedError(this.#name);
     this.#notify.write(ISM_KICK);
   }
 
@@ -183,7 +96,7 @@ export class IsmRegion implements AsyncDisposable {
 
   /** Unmaps it and sends DETACH. A region that is closed already is fine. @throws IsmError, TimeoutError */
   async detach(): Promise<void> {
-    if (!this.#closed) await this.#holder.detach(this);
+    if (!this.closed) await this.#holder.detach(this);
   }
 
   /** As `detach`. */
@@ -197,12 +110,6 @@ export class IsmRegion implements AsyncDisposable {
    */
   listen(listener: ((event: IsmEvent) => void) | null): void {
     this.#listener = listener;
-  }
-
-  /** For the driver: unmaps. */
-  release(): void {
-    this.#closed = true;
-    this.#memory.close();
   }
 
   /** For the driver: notes the event. @returns true when the region's listener has it */
@@ -221,15 +128,6 @@ export class IsmRegion implements AsyncDisposable {
 
   get #name(): string {
     return `region 0x${this.token.toString(16)}`;
-  }
-
-  get #live(): RegionMemory {
-    if (this.#closed) this.#gone();
-    return this.#memory;
-  }
-
-  #gone(): never {
-    throw new ClosedError(this.#name);
   }
 }
 

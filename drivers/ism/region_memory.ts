@@ -4,6 +4,7 @@
  * @module
  */
 import { type MappedMemory, pageSizeBytes } from "../../ffi/mod.ts";
+import { typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import type { SharedMemory } from "../../lib/virtio/transport/transport.ts";
 import type { ChunkRun } from "./chunks.ts";
@@ -44,10 +45,17 @@ interface Part extends IsmSegment {
  * for another side, too: V8 may drop or merge plain loads, not those of `Atomics`. Any other access may touch its bytes one by one.
  */
 export class RegionMemory {
+  static {
+    // Callers have regions, which it is a part of.
+    typedErrors({ prototype: this.prototype, name: "IsmRegion" });
+  }
+
+  /** Its size. The last chunk may have more, which is not reached (N-5.14). */
+  readonly sizeBytes: number;
+  /** What may be done with its bytes here. */
+  readonly rights: IsmRights;
   readonly #area: SharedMemory;
   readonly #what: string;
-  readonly #rights: IsmRights;
-  readonly #sizeBytes: number;
   readonly #parts: Part[] = [];
   readonly #scratch = new Uint8Array(8);
   readonly #scratchView: DataView<ArrayBuffer> = new DataView(this.#scratch.buffer);
@@ -67,8 +75,8 @@ export class RegionMemory {
   ) {
     this.#area = area;
     this.#what = what;
-    this.#rights = rights;
-    this.#sizeBytes = sizeBytes;
+    this.rights = rights;
+    this.sizeBytes = sizeBytes;
     let offset = 0;
     try {
       for (const run of runs) {
@@ -92,11 +100,12 @@ export class RegionMemory {
         offset += used;
       }
     } catch (error) {
-      this.close();
+      this.release();
       throw error;
     }
   }
 
+  /** Its parts whose bytes follow each other in the device's memory. */
   get segments(): readonly IsmSegment[] {
     return this.#parts.map(({ offset, sizeBytes, areaOffset, mapped }) => ({
       offset,
@@ -106,22 +115,32 @@ export class RegionMemory {
     }));
   }
 
-  /** Bytes of mappings. */
+  /** One segment holds all of it. */
+  get contiguous(): boolean {
+    return this.#parts.length === 1;
+  }
+
+  /** All of it is mapped: accesses are loads and stores. */
+  get mapped(): boolean {
+    return this.#parts.every(({ mapped }) => mapped);
+  }
+
+  /** Bytes of this process's mappings. */
   get mappedBytes(): number {
     return this.#parts.reduce((sum, { memory }) => sum + (memory?.sizeBytes ?? 0), 0);
   }
 
-  /** True after `close`, and when the function was closed underneath. */
+  /** True when the region can no longer be used. */
   get closed(): boolean {
     return this.#closed || this.#parts.some(({ memory }) => memory?.closed);
   }
 
-  /** A view. @throws ClosedError, UsageError: not in one segment, not mapped, or not to be written */
-  bytes(offset: number, lengthBytes: number): Uint8Array<ArrayBuffer> {
+  /** A view of bytes that lie in one segment. @throws also UsageError when they do not, or are not mapped, or may not be written or not be read */
+  bytes(offset = 0, lengthBytes: number = this.sizeBytes - offset): Uint8Array<ArrayBuffer> {
     this.#check(offset, lengthBytes);
-    if (!this.#rights.read || !this.#rights.write) {
-      throw new UsageError(`${this.#what} may not be ${this.#rights.read ? "written" : "read"}`, {
-        hint: `there is no view of it; use ${this.#rights.read ? "read()" : "write()"}`,
+    if (!this.rights.read || !this.rights.write) {
+      throw new UsageError(`${this.#what} may not be ${this.rights.read ? "written" : "read"}`, {
+        hint: `there is no view of it; use ${this.rights.read ? "read()" : "write()"}`,
       });
     }
     const part = this.#find(offset);
@@ -136,7 +155,7 @@ export class RegionMemory {
     return part.memory.bytes(offset - part.offset, lengthBytes);
   }
 
-  /** Copies out. @throws ClosedError, UsageError, and what messages throw */
+  /** Copies out `into.length` bytes. @throws also what messages throw */
   read(offset: number, into: Uint8Array): void {
     this.#check(offset, into.length);
     this.#mayRead();
@@ -155,7 +174,7 @@ export class RegionMemory {
     }
   }
 
-  /** Copies in. @throws ClosedError, UsageError, and what messages throw */
+  /** Copies `from` in. @throws also what messages throw */
   write(offset: number, from: Uint8Array): void {
     this.#check(offset, from.length);
     this.#mayWrite();
@@ -172,47 +191,62 @@ export class RegionMemory {
     }
   }
 
+  /** One byte. Like all `get` and `set`: not atomic, wherever it lies. */
   getUint8(offset: number): number {
     const part = this.#whole(offset, 1, true);
     if (part === null) return this.#load(offset, 1).getUint8(0);
     return Atomics.load(part.u8!, offset - part.offset);
   }
+
+  /** Two bytes. */
   getUint16(offset: number): number {
     const part = this.#whole(offset, 2, true);
     if (part === null) return this.#load(offset, 2).getUint16(0, true);
     const at = offset - part.offset;
     return at % 2 === 0 ? Atomics.load(part.u16!, at / 2) : part.view!.getUint16(at, true);
   }
+
+  /** Four bytes. */
   getUint32(offset: number): number {
     const part = this.#whole(offset, 4, true);
     if (part === null) return this.#load(offset, 4).getUint32(0, true);
     const at = offset - part.offset;
     return at % 4 === 0 ? Atomics.load(part.u32!, at / 4) : part.view!.getUint32(at, true);
   }
+
+  /** Eight bytes. */
   getBigUint64(offset: number): bigint {
     const part = this.#whole(offset, 8, true);
     if (part === null) return this.#load(offset, 8).getBigUint64(0, true);
     const at = offset - part.offset;
     return at % 8 === 0 ? Atomics.load(part.u64!, at / 8) : part.view!.getBigUint64(at, true);
   }
+
+  /** One byte. */
   setUint8(offset: number, value: number): void {
     const part = this.#whole(offset, 1, false);
     if (part !== null) return part.view!.setUint8(offset - part.offset, value);
     this.#scratchView.setUint8(0, value);
     this.#store(offset, 1);
   }
+
+  /** Two bytes. */
   setUint16(offset: number, value: number): void {
     const part = this.#whole(offset, 2, false);
     if (part !== null) return part.view!.setUint16(offset - part.offset, value, true);
     this.#scratchView.setUint16(0, value, true);
     this.#store(offset, 2);
   }
+
+  /** Four bytes. */
   setUint32(offset: number, value: number): void {
     const part = this.#whole(offset, 4, false);
     if (part !== null) return part.view!.setUint32(offset - part.offset, value, true);
     this.#scratchView.setUint32(0, value, true);
     this.#store(offset, 4);
   }
+
+  /** Eight bytes. */
   setBigUint64(offset: number, value: bigint): void {
     const part = this.#whole(offset, 8, false);
     if (part !== null) return part.view!.setBigUint64(offset - part.offset, value, true);
@@ -220,8 +254,8 @@ export class RegionMemory {
     this.#store(offset, 8);
   }
 
-  /** Unmaps; every view is detached. Never throws, since nothing can be done about it. */
-  close(): void {
+  /** For the driver: unmaps; every view is detached. Never throws, since nothing can be done about it. */
+  release(): void {
     if (this.#closed) return;
     this.#closed = true;
     for (const { memory } of this.#parts) {
@@ -265,20 +299,20 @@ export class RegionMemory {
   }
 
   #mayRead(): void {
-    if (!this.#rights.read) throw new UsageError(`${this.#what} is attached without the right to read`);
+    if (!this.rights.read) throw new UsageError(`${this.#what} is attached without the right to read`);
   }
 
   #mayWrite(): void {
-    if (!this.#rights.write) throw new UsageError(`${this.#what} is attached without the right to write`);
+    if (!this.rights.write) throw new UsageError(`${this.#what} is attached without the right to write`);
   }
 
   #check(offset: number, lengthBytes: number): void {
     if (this.#closed) throw new ClosedError(this.#what);
     const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(lengthBytes) && offset >= 0 &&
       lengthBytes >= 0;
-    if (whole && offset + lengthBytes <= this.#sizeBytes) return;
+    if (whole && offset + lengthBytes <= this.sizeBytes) return;
     throw new UsageError(
-      `${this.#what}: [${offset}, +${lengthBytes}) is outside its ${this.#sizeBytes} bytes (N-5.14)`,
+      `${this.#what}: [${offset}, +${lengthBytes}) is outside its ${this.sizeBytes} bytes (N-5.14)`,
     );
   }
 }

@@ -18,7 +18,7 @@ import { EventQueue } from "./event_queue.ts";
 import { EventParser, type RawEvent, type RawRegionEvent } from "./events.ts";
 import type { VirtioIsmOptions } from "./options.ts";
 import { type IsmEvent, IsmRegion, type RegionHolder } from "./region.ts";
-import { type IsmRights, RegionMemory } from "./region_memory.ts";
+import type { IsmRights } from "./region_memory.ts";
 
 const CONTROL_QUEUE_SIZE = 16;
 /** Elements of a command: class and command, data, ack, reply. */
@@ -341,8 +341,8 @@ export class IsmSession implements DriverParts, RegionHolder {
         );
       }
       const notify = this.#areas.notify.doorbell(place, 1);
-      const memory = new RegionMemory(this.#areas.regions, runs, sizeBytes, rights, what);
-      const region = new IsmRegion(this, { token, sizeBytes, chunks, allocated, rights, memory, notify });
+      const parts = { token, chunks, allocated, notify };
+      const region = new IsmRegion(this, parts, this.#areas.regions, runs, sizeBytes, rights, what);
       this.#regions.set(token, region);
       this.#byOffset.set(chunks[0]!, region);
       this.#deliverEarly(region);

@@ -42,7 +42,7 @@ export { IsmError } from "./error.ts";
 export type { IsmBufferFreeEvent, IsmEvent, IsmFaultEvent, IsmPeerEvent, IsmUpdateEvent } from "./region.ts";
 export type { VirtioIsmOptions } from "./options.ts";
 export type { IsmRegion } from "./region.ts";
-export type { IsmRights, IsmSegment } from "./region_memory.ts";
+export type { IsmRights, IsmSegment, RegionMemory } from "./region_memory.ts";
 
 /** What a device says of a region and of this device's permissions on it. */
 export interface IsmQuery {

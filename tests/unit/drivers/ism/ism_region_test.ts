@@ -197,5 +197,5 @@ Deno.test("a region of 6 GiB in two pieces: values, ranges and views on both sid
   assertEquals(back, across);
   using first = MappedMemory.map(file, 4096, { offset: BigInt(5 * GIB) });
   assertEquals(first.bytes(0, 8), across.subarray(8));
-  region.close();
+  region.release();
 });
