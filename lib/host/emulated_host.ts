@@ -33,11 +33,8 @@ export class EmulatedHost extends SysfsHost {
       sysfs,
       stateDirectory: `${directory}/state`,
       lockDirectory: `${directory}/state/locks`,
-      opener: ({ address, options }) =>
-        VfioUserDevice.connect(`${directory}/${address}.sock`, {
-          name: address,
-          ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
-        }),
+      opener: ({ address, options, onClosed }) =>
+        VfioUserDevice.connect(`${directory}/${address}.sock`, { ...options, name: address, onClosed }),
       usage: (attributes) => new TreeUsage(attributes),
       examine: examineEmulated,
       ...(options.onStep === undefined ? {} : { onStep: options.onStep }),

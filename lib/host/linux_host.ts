@@ -49,15 +49,10 @@ export class LinuxHost extends SysfsHost {
       stateDirectory: options.stateDirectory ?? ROOT_DIRECTORY,
       lockDirectory,
       otherLockDirectories: lockDirectory === rootLocks ? [] : [rootLocks],
-      opener: ({ address, info, options }) =>
-        openKernelDevice(address, {
-          ...(options.path === undefined ? {} : { path: options.path }),
-          ...(options.vfToken === undefined ? {} : { vfToken: options.vfToken }),
-          ...(options.enableUnsafeNoIommuMode === undefined
-            ? {}
-            : { enableUnsafeNoIommuMode: options.enableUnsafeNoIommuMode }),
-          isSriov: info.sriov !== undefined || info.physicalFunction !== undefined,
-        }),
+      opener: ({ address, info, options, onClosed }) => {
+        const isSriov = info.sriov !== undefined || info.physicalFunction !== undefined;
+        return openKernelDevice(address, { ...options, isSriov, onClosed });
+      },
       usage: (attributes) => new KernelUsage(attributes),
       examine: (host, attributes) => examineLinux(host, attributes, THIS_MACHINE),
       checkMayChange,

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import type { FileLock } from "../../ffi/mod.ts";
 import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
 import { busOf, parseAddress } from "../vfio/bus.ts";
@@ -27,7 +26,6 @@ import type { HostUsage } from "./functions/host_usage.ts";
 import { type Change, Journal } from "./journal/journal.ts";
 import { FileJournalStore, type JournalStore } from "./journal/store.ts";
 import { FunctionLocks } from "./functions/lock.ts";
-import { LockedDevice } from "./functions/locked_device.ts";
 import { type NameSource, PciIdsNames } from "./functions/names.ts";
 import { putBack } from "./plan/put_back.ts";
 import { pending, restore } from "./plan/restore.ts";
@@ -42,6 +40,8 @@ export interface OpenRequest {
   readonly info: FunctionInfo;
   /** What the caller asked for. */
   readonly options: OpenOptions;
+  /** The device calls it when it has been closed: the function's lock is let go of. */
+  readonly onClosed: () => void;
 }
 
 /** What a `SysfsHost` is made of. */
@@ -84,8 +84,8 @@ export class SysfsHost implements Host {
   readonly #locks: FunctionLocks;
   readonly #guards: Guards;
   readonly #journal: Journal;
-  /** Locks of the functions that this host has open. */
-  readonly #open = new Map<string, FileLock>();
+  /** Functions that this host has open. */
+  readonly #open = new Set<string>();
   #closed = false;
 
   /** Puts the parts together; nothing is read or changed. */
@@ -214,17 +214,17 @@ export class SysfsHost implements Host {
       );
     }
     const lock = this.#locks.acquire(address);
-    const release = (): void => {
+    const onClosed = (): void => {
       this.#open.delete(address);
       lock.release();
     };
     try {
       this.#guards.refuseIfGroupShared(address);
-      const device = this.#parts.opener({ address, info, options });
-      this.#open.set(address, lock);
-      return new LockedDevice(device, release);
+      const device = this.#parts.opener({ address, info, options, onClosed });
+      this.#open.add(address);
+      return device;
     } catch (error) {
-      release();
+      onClosed();
       throw error;
     }
   }

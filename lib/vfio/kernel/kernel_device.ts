@@ -59,13 +59,15 @@ export class KernelDevice implements VfioPciDevice {
   readonly #irqInfos = new Map<number, IrqInfo>();
   readonly #mappings = new Set<MappedMemory>();
   readonly #decoding: MemoryDecoding;
+  readonly #onClosed: (() => void) | undefined;
   #closed = false;
 
   /**
    * Takes over `binding`, and closes it when the function's facts cannot be read.
    * @throws SyscallError, UnsupportedError when it is no PCI function
    */
-  constructor(kernel: KernelCalls, name: string, binding: IommuBinding) {
+  constructor(kernel: KernelCalls, name: string, binding: IommuBinding, onClosed?: () => void) {
+    this.#onClosed = onClosed;
     this.#kernel = kernel;
     this.#binding = binding;
     this.name = name;
@@ -253,7 +255,11 @@ export class KernelDevice implements VfioPciDevice {
     try {
       this.#unmapAll();
     } finally {
-      this.#binding.close();
+      try {
+        this.#binding.close();
+      } finally {
+        this.#onClosed?.();
+      }
     }
   }
 

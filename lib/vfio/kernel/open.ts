@@ -23,6 +23,8 @@ export interface KernelOpenOptions {
   readonly isSriov?: boolean;
   /** Opens without an IOMMU: the device reaches all memory. The full name is the consent. */
   readonly enableUnsafeNoIommuMode?: boolean;
+  /** Called once, when the device has been closed. */
+  readonly onClosed?: () => void;
 }
 
 /**
@@ -49,7 +51,7 @@ export function openOn(kernel: KernelCalls, address: string, options: KernelOpen
       ? bindByCdev(kernel, facts.cdev!, facts.group!, sent)
       : byGroup(kernel, facts, facts.group!, sent, options.enableUnsafeNoIommuMode ?? false);
   });
-  return new KernelDevice(kernel, facts.address, binding);
+  return new KernelDevice(kernel, facts.address, binding, options.onClosed);
 }
 
 function requireVfio(kernel: KernelCalls, facts: FunctionFacts): void {

@@ -2,7 +2,7 @@ import { ClosedError } from "../../../lib/errors/mod.ts";
 import type { VfioPciDevice } from "../../../lib/vfio/pci_device.ts";
 
 /** A device that can only be closed; `log` gets the names of the calls. */
-export function fakeDevice(address: string, log: string[] = []): VfioPciDevice {
+export function fakeDevice(address: string, log: string[] = [], onClosed = () => {}): VfioPciDevice {
   let closed = false;
   return new Proxy({}, {
     get: (_, name) => {
@@ -11,8 +11,10 @@ export function fakeDevice(address: string, log: string[] = []): VfioPciDevice {
       if (name === "closed") return closed;
       return (...args: unknown[]) => {
         log.push([String(name), ...args.map(String)].join(" "));
-        if (name === "close") closed = true;
-        else if (closed) throw new ClosedError(address);
+        if (name === "close" || name === Symbol.dispose) {
+          if (!closed) onClosed();
+          closed = true;
+        } else if (closed) throw new ClosedError(address);
         return name;
       };
     },

@@ -1,14 +1,12 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { processId } from "../../../ffi/mod.ts";
 import { RefusedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
-import { LockedDevice } from "../../../lib/host/functions/locked_device.ts";
 import type { OpenRequest } from "../../../lib/host/sysfs_host.ts";
-import type { VfioPciDevice } from "../../../lib/vfio/pci_device.ts";
 import { fakeDevice } from "./fake_device.ts";
 import { fixture, FUNCTIONS, NET, PF, VF0 } from "./fixture.ts";
 
 function opening(made: ReturnType<typeof fixture>, log: string[] = []): ReturnType<typeof fixture>["host"] {
-  return made.another({ opener: ({ address }) => fakeDevice(address, log) });
+  return made.another({ opener: ({ address, onClosed }) => fakeDevice(address, log, onClosed) });
 }
 
 Deno.test("1.8 open: not on a VFIO driver, with the command that binds", () => {
@@ -29,7 +27,7 @@ Deno.test("open: the opener gets the full address, the facts and the options", (
   using host = made.another({
     opener: (request) => {
       seen.push(request);
-      return fakeDevice(request.address);
+      return fakeDevice(request.address, [], request.onClosed);
     },
   });
   using _device = host.open("02:00.0", { path: "group", vfToken: "t" });
@@ -60,46 +58,17 @@ Deno.test("open: the lock is held until the device is closed, and names this pro
   other.bind(NET, { driver: "pci-stub" });
 });
 
-Deno.test("open: the lock is let go of also when the device was closed underneath", () => {
+Deno.test("open: a lock is let go of once: closing again does not take it from whoever opened the function next", () => {
   using made = fixture();
   made.host.bind(NET);
-  const inner: VfioPciDevice[] = [];
-  using host = made.another({
-    opener: ({ address }) => {
-      const device = fakeDevice(address);
-      inner.push(device);
-      return device;
-    },
-  });
+  using host = opening(made);
   const device = host.open(NET);
-  inner[0]!.close();
-  assertEquals(device.closed, true);
-  assert(host.describe(NET).heldBy !== undefined, "its holder has not let go yet");
   device.close();
-  assertEquals(host.describe(NET).heldBy, undefined);
-  // A second close must not let go of the lock of whoever opened it next.
+  assertEquals([device.closed, host.describe(NET).heldBy], [true, undefined]);
   using next = host.open(NET);
   device.close();
+  device[Symbol.dispose]();
   assert(host.describe(next.name).heldBy !== undefined);
-});
-
-Deno.test("open: what is closed again and again lets go once, also when closing fails", () => {
-  for (const fails of [false, true]) {
-    let closes = 0, released = 0;
-    const close = () => {
-      closes++;
-      if (fails) throw new UsageError("cannot be closed");
-    };
-    const device = new LockedDevice({ close } as Partial<VfioPciDevice> as VfioPciDevice, () => released++);
-    for (let i = 0; i < 3; i++) {
-      try {
-        device.close();
-      } catch (error) {
-        assert(fails && i === 0 && error instanceof UsageError);
-      }
-    }
-    assertEquals([closes, released], [1, 1]);
-  }
 });
 
 Deno.test("open: a failing opener leaves no lock behind", () => {
@@ -107,36 +76,6 @@ Deno.test("open: a failing opener leaves no lock behind", () => {
   made.host.bind(NET);
   assertThrows(() => made.host.open(NET), UnsupportedError);
   assertEquals(made.host.describe(NET).heldBy, undefined);
-});
-
-Deno.test("open: every call reaches the device, also after it is closed", () => {
-  using made = fixture();
-  made.host.bind(NET);
-  const log: string[] = [];
-  using host = opening(made, log);
-  using device = host.open(NET);
-  const calls: [string, (one: VfioPciDevice) => unknown][] = [
-    ["regionInfo 3", (one) => one.regionInfo(3)],
-    ["irqInfo 2", (one) => one.irqInfo(2)],
-    ["readRegion 0 8 0,0", (one) => one.readRegion(0, 8, new Uint8Array(2))],
-    ["writeRegion 0 4 7", (one) => one.writeRegion(0, 4, new Uint8Array([7]))],
-    ["mapRegion 1 [object Object] ", (one) => one.mapRegion(1, { offset: 0, sizeBytes: 1 })],
-    ["doorbellFd 1 2 4 7", (one) => one.doorbellFd(1, 2, 4, 7)],
-    ["setIrqs [object Object]", (one) => one.setIrqs({ index: 0, action: "disable" })],
-    ["reset", (one) => one.reset()],
-    ["hotResetInfo", (one) => one.hotResetInfo()],
-    ["hotReset", (one) => one.hotReset()],
-    ["probeFeature 1 get", (one) => one.probeFeature(1, "get")],
-    ["setVfToken x", (one) => one.setVfToken("x")],
-  ];
-  for (const [expected, call] of calls) {
-    call(device);
-    assertEquals(log.at(-1)?.replace(" undefined", " "), expected);
-  }
-  assertEquals([device.name, device.path, device.closed], [NET, "vfio-user", false]);
-  device.close();
-  assertEquals([device.closed, log.filter((name) => name === "close").length], [true, 1]);
-  for (const [, call] of calls) assertThrows(() => call(device));
 });
 
 Deno.test("open: a group that serves the host names the sibling, its driver and what is at stake", () => {

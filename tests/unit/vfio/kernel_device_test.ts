@@ -382,3 +382,23 @@ Deno.test("after close every call is a ClosedError, and close may be called agai
     }, { path });
   }
 });
+
+Deno.test("whoever is told that a device is closed is told once, also when closing fails", () => {
+  for (const failing of ["", "IOMMU_DESTROY"]) {
+    const kernel = new FakeKernel();
+    kernel.add(fn);
+    const told: boolean[] = [];
+    const device: VfioPciDevice = openOn(kernel, NAME, {
+      path: "cdev",
+      onClosed: () => told.push(device.closed),
+    });
+    if (failing === "") device.close();
+    else {
+      kernel.failOnce.set(failing, "EBUSY");
+      assertThrows(() => device.close(), SyscallError);
+    }
+    device.close();
+    device[Symbol.dispose]();
+    assertEquals(told, [true]);
+  }
+});

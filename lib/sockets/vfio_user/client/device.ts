@@ -37,6 +37,8 @@ export interface VfioUserOptions {
   readonly timeoutMs?: number;
   /** Map only files that are sealed against shrinking (F_SEAL_SHRINK); default false. A server that truncates a mapped file ends this process. */
   readonly requireSealed?: boolean;
+  /** Called once, when the device has been closed. */
+  readonly onClosed?: () => void;
 }
 
 /**
@@ -74,9 +76,11 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
   readonly #memory: ClientMemory;
   readonly #regions: ClientRegions;
   readonly #irqs: (IrqInfo | undefined)[] = [];
+  readonly #onClosed: (() => void) | undefined;
   #closed = false;
 
-  private constructor(channel: ClientChannel, memory: ClientMemory, requireSealed: boolean) {
+  private constructor(channel: ClientChannel, memory: ClientMemory, options: VfioUserOptions) {
+    this.#onClosed = options.onClosed;
     this.#channel = channel;
     this.#memory = memory;
     this.name = channel.name;
@@ -87,7 +91,7 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
       count: this.info.numRegions,
       chunkBytes: Math.min(this.serverCapabilities.maxDataTransferBytes, LIMIT.dataTransferBytes),
       writesMany: this.serverCapabilities.writeMultiple,
-      requireSealed,
+      requireSealed: options.requireSealed ?? false,
       mapsAreas: this.serverCapabilities.mapArea ?? false,
     });
     this.dma = new DmaSpace(this);
@@ -110,7 +114,7 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
       socket.setTimeoutMs(timeoutMs);
       const channel = new ClientChannel(socket, options.name ?? socket.fd.target, timeoutMs, memory);
       try {
-        return new VfioUserDevice(channel, memory, options.requireSealed ?? false);
+        return new VfioUserDevice(channel, memory, options);
       } catch (error) {
         channel.close();
         throw error;
@@ -344,10 +348,14 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#channel.close();
-    this.dma.close();
-    this.#memory.clear();
-    this.#regions.close();
+    try {
+      this.#channel.close();
+      this.dma.close();
+      this.#memory.clear();
+      this.#regions.close();
+    } finally {
+      this.#onClosed?.();
+    }
   }
 
   /** Same as `close`. */

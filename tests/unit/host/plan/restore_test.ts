@@ -167,5 +167,5 @@ Deno.test("journal: what is back in place by other means is not listed", () => {
 });
 
 function openable(made: ReturnType<typeof fixture>): ReturnType<typeof fixture>["host"] {
-  return made.another({ opener: ({ address }) => fakeDevice(address) });
+  return made.another({ opener: ({ address, onClosed }) => fakeDevice(address, [], onClosed) });
 }

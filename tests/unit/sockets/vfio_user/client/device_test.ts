@@ -217,6 +217,17 @@ Deno.test("client: facilities that are not there are UnsupportedErrors", () => {
   peer.close();
 });
 
+Deno.test("client: who lent the socket is told once that the device is closed, also when the peer is gone", () => {
+  for (const gone of [false, true]) {
+    const told: boolean[] = [];
+    using s = session([], { onClosed: () => told.push(s.device.closed) });
+    if (gone) s.peer.shutdown();
+    for (let i = 0; i < 3; i++) s.device.close();
+    s.device[Symbol.dispose]();
+    assertEquals(told, [true]);
+  }
+});
+
 Deno.test("client: after close every call is a ClosedError; closing a broken device releases its memory", () => {
   using s = session([reply(COMMAND.dmaMap, 2)]);
   const memory = s.device.dma.allocate(4096);
