@@ -6,7 +6,6 @@
 import { PeerGoneError, ProtocolError, TimeoutError } from "../../../errors/mod.ts";
 import { errnoNumber, type OwnedFd, type UnixSocket } from "../../../../ffi/mod.ts";
 import { DEVICE_FLAG, REGION_FLAG } from "../../../vfio/device.ts";
-import { deviceFeature, irqInfo, regionInfo } from "../../../vfio/kernel/abi.ts";
 import type { AnswerBudget } from "../../answer_budget.ts";
 import { decodeVersion, encodeVersion } from "../capabilities.ts";
 import { UserMessage, UserMessages } from "../messages.ts";
@@ -14,7 +13,6 @@ import type { DmaTable } from "./dma_table.ts";
 import {
   COMMAND,
   commandName,
-  dmaUnmap,
   HEADER_BYTES,
   LIMIT,
   maxMessageBytes,
@@ -22,14 +20,11 @@ import {
   OWN_COMMAND,
   PROTOCOL_VERSION,
   regionAccess,
-  regionIoFds,
-  userDeviceInfo,
   writeMulti,
   writeMultiEntry,
 } from "../protocol.ts";
 import { replyErrorNumber, RequestRefused } from "./refusal.ts";
-import { encodeRegionInfo } from "./region_reply.ts";
-import { encodeRegionIoFds, type IoEventFdArea } from "../region_io_fds.ts";
+import { type Answer, QUERIES, regionOf } from "./queries.ts";
 import type { ServedDevice } from "./served_device.ts";
 import { serveMapArea } from "./map_area.ts";
 import { type DmaLimits, mapDma, unmapDma } from "./dma.ts";
@@ -78,7 +73,7 @@ export class ServerConnection {
   readonly #in: UserMessages;
   readonly #out: UserMessage;
   readonly #messages: ServerMessages;
-  readonly #migration: ServerMigration | null;
+  readonly #migration: ServerMigration;
   /** Messages that were carried out. */
   #handled = 0;
   /** More were there than one call carries out. */
@@ -113,7 +108,7 @@ export class ServerConnection {
       messageFds: limits.maxMessageFds,
     });
     this.#out = new UserMessage(socket);
-    this.#migration = device.migration === undefined ? null : new ServerMigration(device.migration);
+    this.#migration = new ServerMigration(device.migration);
     this.#messages = new ServerMessages(socket, this.#in, this.#out, limits.answers);
     const scratch = new ArrayBuffer(SMALL_ACCESS_BYTES);
     this.#writeViews = Array.from(
@@ -326,43 +321,38 @@ export class ServerConnection {
         return 0;
       case COMMAND.dmaUnmap:
         unmapDma(this.#table, this.#device, this.#in.payload);
-        this.#out.put(this.#in.payload);
-        return dmaUnmap.sizeBytes;
-      case COMMAND.deviceGetInfo:
-        return this.#deviceInfo();
-      case COMMAND.deviceGetRegionInfo:
-        return this.#regionInfo();
-      case COMMAND.deviceGetRegionIoFds:
-        return this.#regionIoFds();
-      case COMMAND.deviceGetIrqInfo:
-        return this.#irqInfo();
+        return this.#put(this.#in.payload);
       case COMMAND.deviceSetIrqs:
         setIrqs(this.#device, this.#in.payload, this.#in.fds.length, () => this.#in.takeFds());
         return 0;
       case COMMAND.deviceReset:
         return this.#reset();
-      case OWN_COMMAND.mapArea: {
+      case OWN_COMMAND.mapArea:
         if (!this.#mapsAreas) throw this.#refuse("ENOTSUP", "the capability was not negotiated");
-        const { bytes, file } = serveMapArea(this.#device, this.#in.payload);
-        this.#replyFds = [file];
-        this.#out.put(bytes);
-        return bytes.byteLength;
-      }
+        return this.#answer(serveMapArea(this.#device, this.#in.payload));
       case COMMAND.deviceFeature:
-        return this.#feature();
-      case COMMAND.migDataRead: {
-        if (this.#migration === null) throw this.#refuse("ENOTSUP", "the device cannot be moved");
-        const reply = this.#migration.read(this.#in.payload, this.#limits.maxDataTransferBytes);
-        this.#out.put(reply);
-        return reply.byteLength;
-      }
+        return this.#put(this.#migration.feature(this.#in.payload));
+      case COMMAND.migDataRead:
+        return this.#put(this.#migration.read(this.#in.payload, this.#limits.maxDataTransferBytes));
       case COMMAND.migDataWrite:
-        if (this.#migration === null) throw this.#refuse("ENOTSUP", "the device cannot be moved");
         this.#migration.write(this.#in.payload);
         return 0;
-      default:
-        throw this.#refuse("ENOTSUP", "no such command of a client");
+      default: {
+        const query = QUERIES.get(command);
+        if (query === undefined) throw this.#refuse("ENOTSUP", "no such command of a client");
+        return this.#answer(query(this.#device, this.#in.payload, this.#clientFds));
+      }
     }
+  }
+
+  #answer({ bytes, fds }: Answer): number {
+    this.#replyFds = fds;
+    return this.#put(bytes);
+  }
+
+  #put(payload: Uint8Array): number {
+    this.#out.put(payload);
+    return payload.byteLength;
   }
 
   #refuse(code: string, text: string): RequestRefused {
@@ -405,100 +395,22 @@ export class ServerConnection {
     );
     this.#device.attached(this.#table);
     this.#attached = true;
-    this.#out.put(answer);
-    return answer.byteLength;
-  }
-
-  #deviceInfo(): number {
-    this.#requireBytes(userDeviceInfo.sizeBytes);
-    const { argsz } = userDeviceInfo.decode(this.#in.payload);
-    if (argsz < userDeviceInfo.sizeBytes) throw this.#refuse(EINVAL, `argsz ${argsz}`);
-    this.#out.put(userDeviceInfo.encode({ argsz: userDeviceInfo.sizeBytes, ...this.#device.info }));
-    return userDeviceInfo.sizeBytes;
-  }
-
-  #regionInfo(): number {
-    this.#requireBytes(regionInfo.sizeBytes);
-    const { argsz, index } = regionInfo.decode(this.#in.payload);
-    if (argsz < regionInfo.sizeBytes) throw this.#refuse(EINVAL, `argsz ${argsz}`);
-    this.#requireRegion(index);
-    const region = this.#device.region(index);
-    const { bytes, complete, mappable } = encodeRegionInfo(region, argsz);
-    if (complete && mappable && this.#clientFds > 0) this.#replyFds = [region.file!];
-    this.#out.put(bytes);
-    return bytes.byteLength;
-  }
-
-  #requireRegion(index: number): void {
-    const { numRegions } = this.#device.info;
-    if (index >= numRegions) throw this.#refuse(EINVAL, `region ${index} of ${numRegions}`);
-  }
-
-  #regionIoFds(): number {
-    this.#requireBytes(regionIoFds.sizeBytes);
-    const { argsz, flags, index, count } = regionIoFds.decode(this.#in.payload);
-    if (flags !== 0 || count !== 0) {
-      throw this.#refuse(EINVAL, `flags 0x${flags.toString(16)}, count ${count}`);
-    }
-    if (argsz < regionIoFds.sizeBytes) throw this.#refuse(EINVAL, `argsz ${argsz}`);
-    this.#requireRegion(index);
-    const fds: OwnedFd[] = [];
-    const areas: IoEventFdArea[] = [];
-    for (const doorbell of this.#device.doorbells(index)) {
-      const { fd } = doorbell.fd;
-      let fdIndex = fds.indexOf(fd);
-      if (fdIndex < 0) {
-        // Doorbells are optional: those that the client's limit on descriptors leaves out are written to as registers.
-        if (fds.length === this.#clientFds) continue;
-        fdIndex = fds.push(fd) - 1;
-      }
-      const area = { offset: doorbell.offset, sizeBytes: doorbell.sizeBytes, fdIndex };
-      areas.push(doorbell.value === undefined ? area : { ...area, value: doorbell.value });
-    }
-    const { bytes, complete } = encodeRegionIoFds(index, areas, argsz);
-    if (complete && fds.length > 0) this.#replyFds = fds;
-    this.#out.put(bytes);
-    return bytes.byteLength;
-  }
-
-  #irqInfo(): number {
-    this.#requireBytes(irqInfo.sizeBytes);
-    const { argsz, index } = irqInfo.decode(this.#in.payload);
-    if (argsz < irqInfo.sizeBytes) throw this.#refuse(EINVAL, `argsz ${argsz}`);
-    const { numIrqs } = this.#device.info;
-    if (index >= numIrqs) throw this.#refuse(EINVAL, `interrupt index ${index} of ${numIrqs}`);
-    const { flags, count } = this.#device.irq(index);
-    this.#out.put(irqInfo.encode({ argsz: irqInfo.sizeBytes, flags, index, count }));
-    return irqInfo.sizeBytes;
+    return this.#put(answer);
   }
 
   #reset(): number {
     if (this.#in.payloadBytes !== 0) throw this.#refuse(EINVAL, `${this.#in.payloadBytes} bytes of payload`);
     if ((this.#device.info.flags & DEVICE_FLAG.reset) === 0) throw this.#refuse("ENOTSUP", "no reset");
     this.#device.reset();
-    this.#migration?.reset();
+    this.#migration.reset();
     return 0;
-  }
-
-  /** Beside migration no feature of the kernel's list has a meaning here; ENOTTY is what the kernel says of one that a device lacks. */
-  #feature(): number {
-    this.#requireBytes(deviceFeature.sizeBytes);
-    const { argsz, flags } = deviceFeature.decode(this.#in.payload);
-    if (argsz < deviceFeature.sizeBytes) throw this.#refuse(EINVAL, `argsz ${argsz}`);
-    const reply = this.#migration?.feature(this.#in.payload);
-    if (reply !== undefined) {
-      this.#out.put(reply);
-      return reply.byteLength;
-    }
-    throw this.#refuse("ENOTTY", `feature ${flags & 0xffff} is not there`);
   }
 
   /** Checks one access. @returns its offset in the region */
   #checkAccess(at: number, count: number, flag: number): number {
     const { view } = this.#in;
     const index = view.getUint32(at + regionAccess.fields.region.offset, true);
-    this.#requireRegion(index);
-    const region = this.#device.region(index);
+    const region = regionOf(this.#device, index, commandName(this.#in.command));
     // Exact below 2^53, and above it still larger than any region.
     const offset = view.getUint32(at + 4, true) * 4294967296 + view.getUint32(at, true);
     if (offset + count > region.sizeBytes) {
@@ -609,8 +521,7 @@ export class ServerConnection {
       const count = countAt(at);
       this.#write(at, this.#checkAccess(at, count, REGION_FLAG.write), count);
     }
-    this.#out.put(writeMulti.encode({ writeCount }));
-    return writeMulti.sizeBytes;
+    return this.#put(writeMulti.encode({ writeCount }));
   }
 
   /** Tells the device, lets go of the client's memory, and closes. The device is told once, also when it throws. */

@@ -8,7 +8,7 @@ import { DmaRegion, type DmaTable } from "./dma_table.ts";
 import { CopiedFile, type DmaMessages, type FarRange, MessageMemory } from "./far_memory.ts";
 import { checkPassedFile } from "../../passed_fd.ts";
 import { DMA_MAP_FLAG, DMA_UNMAP_FLAG, dmaMap, dmaUnmap } from "../protocol.ts";
-import { RequestRefused } from "./refusal.ts";
+import { decodeRequest, invalid, RequestRefused } from "./refusal.ts";
 import type { ServedDevice } from "./served_device.ts";
 
 /** Limits on what a client may map. */
@@ -53,18 +53,18 @@ export function mapDma(
   fds: readonly OwnedFd[],
   { limits, what, keepFiles, messages }: DmaMapContext,
 ): void {
-  if (payload.byteLength !== dmaMap.sizeBytes) throw invalid(`${payload.byteLength} bytes`);
-  const { argsz, flags, offset, address, size } = dmaMap.decode(payload);
-  if (argsz < dmaMap.sizeBytes) throw invalid(`argsz ${argsz}`);
+  const refuse = (text: string): RequestRefused => invalid("DMA_MAP", text);
+  const { flags, offset, address, size } = decodeRequest(dmaMap, payload, "DMA_MAP");
+  if (payload.byteLength !== dmaMap.sizeBytes) throw refuse(`${payload.byteLength} bytes`);
   if ((flags & ~KNOWN_FLAGS) !== 0 || (flags & (DMA_MAP_FLAG.read | DMA_MAP_FLAG.write)) === 0) {
-    throw invalid(`flags 0x${flags.toString(16)}`);
+    throw refuse(`flags 0x${flags.toString(16)}`);
   }
-  if (fds.length > 1) throw invalid(`${fds.length} descriptors`);
+  if (fds.length > 1) throw refuse(`${fds.length} descriptors`);
   const page = BigInt(pageSizeBytes);
   if (size === 0n || address % page !== 0n || size % page !== 0n || offset % page !== 0n) {
-    throw invalid(`IOVA 0x${address.toString(16)}, size ${size}, offset ${offset} are not whole pages`);
+    throw refuse(`IOVA 0x${address.toString(16)}, size ${size}, offset ${offset} are not whole pages`);
   }
-  if (address + size > 1n << 64n) throw invalid(`IOVA 0x${address.toString(16)} + ${size} passes 2^64`);
+  if (address + size > 1n << 64n) throw refuse(`IOVA 0x${address.toString(16)} + ${size} passes 2^64`);
   if (table.count >= limits.maxDmaMaps) {
     throw new RequestRefused("ENOSPC", `DMA_MAP: ${table.count} mappings are the limit`);
   }
@@ -73,7 +73,7 @@ export function mapDma(
   } catch (error) {
     throw new RequestRefused("EEXIST", `DMA_MAP: ${(error as Error).message}`);
   }
-  if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw invalid(`size ${size}`);
+  if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw refuse(`size ${size}`);
   const sizeBytes = Number(size);
   const range: FarRange = {
     iova: address,
@@ -84,12 +84,12 @@ export function mapDma(
   const [file] = fds;
   if (file === undefined) {
     if ((flags & (DMA_MAP_FLAG.mmap | DMA_MAP_FLAG.fileIo)) !== 0) {
-      throw invalid("a file is announced, none came");
+      throw refuse("a file is announced, none came");
     }
     table.addFar(new MessageMemory(range, messages));
     return;
   }
-  if (offset > BigInt(Number.MAX_SAFE_INTEGER)) throw invalid(`offset ${offset}`);
+  if (offset > BigInt(Number.MAX_SAFE_INTEGER)) throw refuse(`offset ${offset}`);
   checkPassedFile(file, offset, sizeBytes, limits.unsealed === "refuse", what);
   const memory = MappedMemory.map(file, sizeBytes, { offset });
   if (limits.unsealed === "copy" && !isSealedAgainstShrinking(file)) {
@@ -109,10 +109,6 @@ export function mapDma(
   }
 }
 
-function invalid(text: string): RequestRefused {
-  return new RequestRefused("EINVAL", `DMA_MAP: ${text}`);
-}
-
 /**
  * Unmaps one range, or all. The device is told first; the memory goes even when it objects.
  *
@@ -121,9 +117,7 @@ function invalid(text: string): RequestRefused {
  */
 export function unmapDma(table: DmaTable, device: ServedDevice, payload: Uint8Array): void {
   const refuse = (code: string, text: string) => new RequestRefused(code, `DMA_UNMAP: ${text}`);
-  if (payload.byteLength < dmaUnmap.sizeBytes) throw refuse("EINVAL", `${payload.byteLength} bytes`);
-  const { argsz, flags, address, size } = dmaUnmap.decode(payload);
-  if (argsz < dmaUnmap.sizeBytes) throw refuse("EINVAL", `argsz ${argsz}`);
+  const { flags, address, size } = decodeRequest(dmaUnmap, payload, "DMA_UNMAP");
   if (flags === DMA_UNMAP_FLAG.getDirtyBitmap) throw refuse("ENOTSUP", "dirty pages are not tracked");
   if (flags !== 0 && flags !== DMA_UNMAP_FLAG.all) throw refuse("EINVAL", `flags 0x${flags.toString(16)}`);
   if (payload.byteLength !== dmaUnmap.sizeBytes) throw refuse("EINVAL", `${payload.byteLength} bytes`);

@@ -7,7 +7,7 @@ import type { EventFd, OwnedFd } from "../../../../ffi/mod.ts";
 import { IRQ_FLAG, IRQ_SET, type IrqInfo } from "../../../vfio/device.ts";
 import { passedEventFd } from "../../passed_fd.ts";
 import { irqSet } from "../../../vfio/kernel/abi.ts";
-import { RequestRefused } from "./refusal.ts";
+import { decodeRequest, invalid, RequestRefused } from "./refusal.ts";
 import type { ServedDevice, ServedIrqRequest } from "./served_device.ts";
 
 const DATA = IRQ_SET.dataNone | IRQ_SET.dataBool | IRQ_SET.dataEventfd;
@@ -28,9 +28,7 @@ export function setIrqs(
   fdCount: number,
   takeFds: () => OwnedFd[],
 ): void {
-  if (payload.byteLength < irqSet.sizeBytes) throw refuse(`${payload.byteLength} bytes`);
-  const { argsz, flags, index, start, count } = irqSet.decode(payload);
-  if (argsz < irqSet.sizeBytes) throw refuse(`argsz ${argsz}`);
+  const { flags, index, start, count } = decodeRequest(irqSet, payload, "SET_IRQS");
   const data = flags & DATA;
   const action = flags & ACTION;
   const isOne = (bits: number) => bits !== 0 && (bits & (bits - 1)) === 0;
@@ -98,5 +96,5 @@ function assign(
 }
 
 function refuse(text: string): RequestRefused {
-  return new RequestRefused("EINVAL", `SET_IRQS: ${text}`);
+  return invalid("SET_IRQS", text);
 }

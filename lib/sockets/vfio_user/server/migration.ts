@@ -6,7 +6,7 @@
  */
 import { deviceFeature, FEATURE_FLAG } from "../../../vfio/kernel/abi.ts";
 import { LIMIT, MIGRATION_FLAG, MIGRATION_STATE, migrationData, migrationState } from "../protocol.ts";
-import { RequestRefused } from "./refusal.ts";
+import { decodeRequest, RequestRefused } from "./refusal.ts";
 import type { ServedMigration } from "./served_device.ts";
 
 const FEATURE = { migration: 1, deviceState: 2 } as const;
@@ -16,14 +16,14 @@ const NOTHING = new Uint8Array(0);
 
 /** Of one connection. */
 export class ServerMigration {
-  readonly #device: ServedMigration;
+  readonly #device: ServedMigration | undefined;
   #state: number = running;
   /** STOP_COPY: the state, and how much of it was read. RESUMING: what has been written up to the position, and room for more. */
   #data: Uint8Array = NOTHING;
   #position = 0;
 
-  /** For a device that runs. */
-  constructor(device: ServedMigration) {
+  /** For a device that runs. @param device undefined when it cannot be moved */
+  constructor(device: ServedMigration | undefined) {
     this.#device = device;
   }
 
@@ -38,14 +38,17 @@ export class ServerMigration {
     this.#position = 0;
   }
 
-  /** One DEVICE_FEATURE message. @returns the reply's payload; undefined when the feature is none of migration @throws RequestRefused */
-  feature(payload: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
-    const { argsz, flags } = deviceFeature.decode(payload);
+  /** One DEVICE_FEATURE message. @returns the reply's payload @throws RequestRefused */
+  feature(payload: Uint8Array): Uint8Array<ArrayBuffer> {
+    const { argsz, flags } = decodeRequest(deviceFeature, payload, "DEVICE_FEATURE");
     const feature = flags & 0xffff;
+    // No other feature of the kernel's list has a meaning here; ENOTTY is what the kernel says of one that a device lacks.
+    if (this.#device === undefined || (feature !== FEATURE.migration && feature !== FEATURE.deviceState)) {
+      throw new RequestRefused("ENOTTY", `DEVICE_FEATURE: feature ${feature} is not there`);
+    }
     const [get, set, probe] = [FEATURE_FLAG.get, FEATURE_FLAG.set, FEATURE_FLAG.probe].map((bit) =>
       (flags & bit) !== 0
     );
-    if (feature !== FEATURE.migration && feature !== FEATURE.deviceState) return undefined;
     if ((set && feature === FEATURE.migration) || (!get && !set && !probe) || (get && set && !probe)) {
       throw refuse("EINVAL", `flags 0x${flags.toString(16)}`);
     }
@@ -73,7 +76,7 @@ export class ServerMigration {
     if (this.#state === error) throw refuse("EIO", "the device is in its error state: reset it");
     if (this.#state === to) return;
     if (this.#state !== stop) this.#toStop();
-    const device = this.#device;
+    const device = this.#moved();
     if (to === running) {
       device.setStopped(false);
       this.#enter(running, NOTHING);
@@ -81,13 +84,24 @@ export class ServerMigration {
     else if (to === resuming) this.#enter(resuming, NOTHING);
   }
 
+  #moved(): ServedMigration {
+    if (this.#device === undefined) throw refuse("ENOTSUP", "the device cannot be moved");
+    return this.#device;
+  }
+
+  #header(payload: Uint8Array): { argsz: number; size: number } {
+    this.#moved();
+    if (payload.byteLength < migrationData.sizeBytes) throw refuse("EINVAL", `${payload.byteLength} bytes`);
+    return migrationData.decode(payload);
+  }
+
   #toStop(): void {
-    if (this.#state === running) this.#device.setStopped(true);
+    if (this.#state === running) this.#moved().setStopped(true);
     const [was, data] = [this.#state, this.#data.subarray(0, this.#position)];
     this.#enter(stop, NOTHING);
     if (was !== resuming) return;
     try {
-      this.#device.load(data);
+      this.#moved().load(data);
     } catch (failure) {
       // A device that got half of what it needs must not run.
       this.#state = error;
@@ -97,7 +111,7 @@ export class ServerMigration {
 
   /** MIG_DATA_READ. @returns the reply's payload, without data at the end of the state @throws RequestRefused */
   read(payload: Uint8Array, mostBytes: number): Uint8Array<ArrayBuffer> {
-    const { argsz, size } = header(payload);
+    const { argsz, size } = this.#header(payload);
     if (this.#state !== stopCopy) throw refuse("EINVAL", "the device is not in STOP_COPY");
     if (size > mostBytes || argsz < migrationData.sizeBytes + size) {
       throw refuse("EINVAL", `size ${size}, argsz ${argsz}`);
@@ -114,7 +128,7 @@ export class ServerMigration {
 
   /** MIG_DATA_WRITE. @throws RequestRefused */
   write(payload: Uint8Array): void {
-    const { size } = header(payload);
+    const { size } = this.#header(payload);
     if (this.#state !== resuming) throw refuse("EINVAL", "the device is not in RESUMING");
     const data = payload.subarray(migrationData.sizeBytes);
     if (data.byteLength !== size) throw refuse("EINVAL", `${data.byteLength} bytes with size ${size}`);
@@ -131,11 +145,6 @@ export class ServerMigration {
     this.#data.set(data, this.#position);
     this.#position = end;
   }
-}
-
-function header(payload: Uint8Array): { argsz: number; size: number } {
-  if (payload.byteLength < migrationData.sizeBytes) throw refuse("EINVAL", `${payload.byteLength} bytes`);
-  return migrationData.decode(payload);
 }
 
 function refuse(code: string, text: string): RequestRefused {

@@ -1,10 +1,11 @@
 /**
- * How a served request is refused: as an errno in its reply.
+ * What a request begins with, and how one is refused: as an errno in its reply.
  *
  * @module
  */
 import { RingsideError, UnsupportedError } from "../../../errors/mod.ts";
 import { errnoName, errnoNumber, SyscallError } from "../../../../ffi/mod.ts";
+import type { Field, Fields, Struct, Values } from "../../../wire/mod.ts";
 
 /** A request of a client that the server refuses, with the errno that its reply carries. */
 export class RequestRefused extends RingsideError {
@@ -26,4 +27,25 @@ export function replyErrorNumber(error: unknown): number | undefined {
   if (error instanceof UnsupportedError) return errnoNumber.ENOTSUP!;
   if (error instanceof RingsideError) return errnoNumber.EINVAL!;
   return undefined;
+}
+
+/** Refuses as an argument that cannot be. */
+export function invalid(command: string, text: string): RequestRefused {
+  return new RequestRefused("EINVAL", `${command}: ${text}`);
+}
+
+/**
+ * Decodes the structure that a request begins with.
+ * @param command for messages @throws RequestRefused when it is cut short, or `argsz` does not count all of it
+ */
+export function decodeRequest<F extends Fields & { readonly argsz: Field<"u32"> }>(
+  struct: Struct<F>,
+  payload: Uint8Array,
+  command: string,
+): Values<F> {
+  const { sizeBytes } = struct;
+  if (payload.byteLength < sizeBytes) throw invalid(command, `${payload.byteLength} of ${sizeBytes} bytes`);
+  const values = struct.decode(payload);
+  if (values.argsz < sizeBytes) throw invalid(command, `argsz ${values.argsz}`);
+  return values;
 }
