@@ -5,6 +5,7 @@
  */
 import { PeerGoneError, ProtocolError } from "../../../errors/mod.ts";
 import { errnoNumber, type OwnedFd, SyscallError, type UnixSocket } from "../../../../ffi/mod.ts";
+import type { Field, Fields, Struct, Values } from "../../../wire/mod.ts";
 import { RequestChannel } from "../../channel.ts";
 import type { UserMessage, UserMessages } from "../messages.ts";
 import { COMMAND, commandName, MAX_ERROR_NUMBER, MESSAGE_FLAG } from "../protocol.ts";
@@ -12,6 +13,7 @@ import { CommandWay } from "./answers.ts";
 import type { ClientMemory } from "./memory.ts";
 
 const NO_FDS: readonly OwnedFd[] = [];
+const NOTHING = new Uint8Array();
 
 export class ClientChannel extends RequestChannel<CommandWay> {
   /** Build a request's payload here, from `HEADER_BYTES` on. */
@@ -62,6 +64,32 @@ export class ClientChannel extends RequestChannel<CommandWay> {
       // An error reply need not say which error.
       throw new SyscallError(`vfio-user ${commandName(command)}`, this.name, errorNumber || errnoNumber.EIO!);
     }
+  }
+
+  /**
+   * As `request`, with a structure that has its `argsz` (all that is sent, when not given), and `data` behind it.
+   * @throws what `request` throws
+   */
+  ask<F extends Fields & { readonly argsz: Field<"u32"> }>(
+    command: number,
+    struct: Struct<F>,
+    values: Partial<Values<F>>,
+    beside: { readonly data?: Uint8Array; readonly fds?: readonly OwnedFd[]; readonly replyFds?: number } =
+      {},
+  ): void {
+    const { data = NOTHING, fds, replyFds } = beside;
+    const argsz = struct.sizeBytes + data.byteLength;
+    const payload = struct.encode({ argsz, ...values }, data.byteLength);
+    payload.set(data, struct.sizeBytes);
+    this.out.put(payload);
+    this.request(command, argsz, fds, replyFds);
+  }
+
+  /** The structure that the reply begins with. @param exactly nothing is behind it @throws ProtocolError */
+  replied<F extends Fields>(struct: Struct<F>, exactly = false): Values<F> {
+    if (exactly) this.expectExactly(struct.sizeBytes);
+    else this.expectAtLeast(struct.sizeBytes);
+    return struct.decode(this.in.payload);
   }
 
   #checkReply(id: number, command: number, maxReplyFds: number): void {

@@ -27,7 +27,7 @@ import { negotiate } from "./version.ts";
 import { type FeatureAction, readMigrationData, requestFeature, writeMigrationData } from "./features.ts";
 import { ClientRegions, type RegionWrite } from "./regions.ts";
 import { irqInfo } from "../../../vfio/kernel/abi.ts";
-import { COMMAND, DMA_MAP_FLAG, dmaMap, dmaUnmap, HEADER_BYTES, LIMIT, userDeviceInfo } from "../protocol.ts";
+import { COMMAND, DMA_MAP_FLAG, dmaMap, dmaUnmap, LIMIT, userDeviceInfo } from "../protocol.ts";
 
 /** How to connect. */
 export interface VfioUserOptions {
@@ -151,10 +151,8 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
 
   #deviceInfo(): VfioDeviceInfo {
     const channel = this.#requireOpen();
-    userDeviceInfo.encodeInto(channel.out.bytes, HEADER_BYTES, EMPTY_INFO);
-    channel.request(COMMAND.deviceGetInfo, userDeviceInfo.sizeBytes);
-    channel.expectAtLeast(userDeviceInfo.sizeBytes);
-    const { flags, numRegions, numIrqs } = userDeviceInfo.decode(channel.in.payload);
+    channel.ask(COMMAND.deviceGetInfo, userDeviceInfo, {});
+    const { flags, numRegions, numIrqs } = channel.replied(userDeviceInfo);
     if (numRegions > LIMIT.regions) {
       throw channel.malformed(`reply to DEVICE_GET_INFO: num_regions is ${numRegions}`);
     }
@@ -204,11 +202,8 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
     if (!Number.isInteger(index) || index < 0 || index >= this.info.numIrqs) {
       throw new UsageError(`${this.name}: interrupt index ${index} of ${this.info.numIrqs}`);
     }
-    const request = { argsz: irqInfo.sizeBytes, flags: 0, index, count: 0 };
-    irqInfo.encodeInto(channel.out.bytes, HEADER_BYTES, request);
-    channel.request(COMMAND.deviceGetIrqInfo, irqInfo.sizeBytes);
-    channel.expectAtLeast(irqInfo.sizeBytes);
-    const reply = irqInfo.decode(channel.in.payload);
+    channel.ask(COMMAND.deviceGetIrqInfo, irqInfo, { index });
+    const reply = channel.replied(irqInfo);
     if (reply.index !== index) {
       throw channel.malformed(`reply to DEVICE_GET_IRQ_INFO: index is ${reply.index} instead of ${index}`);
     }
@@ -310,14 +305,10 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
     if (this.#memory.count >= this.serverCapabilities.maxDmaMaps) {
       throw new ExhaustedError(`${this.name}: the server takes ${this.#memory.count} DMA mappings at a time`);
     }
-    dmaMap.encodeInto(channel.out.bytes, HEADER_BYTES, {
-      argsz: dmaMap.sizeBytes,
-      flags: (access.deviceReads ? DMA_MAP_FLAG.read : 0) | (access.deviceWrites ? DMA_MAP_FLAG.write : 0),
-      offset: 0n,
-      address: iova,
-      size: BigInt(sizeBytes),
-    });
-    channel.request(COMMAND.dmaMap, dmaMap.sizeBytes, [file]);
+    const flags = (access.deviceReads ? DMA_MAP_FLAG.read : 0) |
+      (access.deviceWrites ? DMA_MAP_FLAG.write : 0);
+    const range = { flags, address: iova, size: BigInt(sizeBytes) };
+    channel.ask(COMMAND.dmaMap, dmaMap, range, { fds: [file] });
     this.#memory.add(iova, sizeBytes, memory, access);
     channel.lookForCommands();
   }
@@ -332,13 +323,7 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
     this.#memory.remove(iova);
     const channel = this.#channel;
     if (this.#closed || channel.broken !== null) return;
-    dmaUnmap.encodeInto(channel.out.bytes, HEADER_BYTES, {
-      argsz: dmaUnmap.sizeBytes,
-      flags: 0,
-      address: iova,
-      size: BigInt(sizeBytes),
-    });
-    channel.request(COMMAND.dmaUnmap, dmaUnmap.sizeBytes);
+    channel.ask(COMMAND.dmaUnmap, dmaUnmap, { address: iova, size: BigInt(sizeBytes) });
   }
 
   /**
@@ -366,7 +351,6 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
 
 /** libvfio-user says EINVAL of a feature that it does not have, where the kernel says ENOTTY. */
 const NO_FEATURE = ["ENOTTY", "EINVAL", "ENOTSUP", "ENOSYS"] as const;
-const EMPTY_INFO = { argsz: userDeviceInfo.sizeBytes, flags: 0, numRegions: 0, numIrqs: 0 };
 
 function timeoutOf(options: VfioUserOptions): number {
   const timeoutMs = options.timeoutMs ?? 5000;

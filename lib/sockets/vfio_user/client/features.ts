@@ -6,7 +6,7 @@
 import { UsageError } from "../../../errors/mod.ts";
 import { deviceFeature, FEATURE_FLAG } from "../../../vfio/kernel/abi.ts";
 import type { ClientChannel } from "./channel.ts";
-import { COMMAND, HEADER_BYTES, LIMIT, migrationData } from "../protocol.ts";
+import { COMMAND, LIMIT, migrationData } from "../protocol.ts";
 
 /** What DEVICE_FEATURE does: look whether it could, read, or write. */
 export type FeatureAction = "probe" | "probe-get" | "probe-set" | "get" | "set";
@@ -43,16 +43,11 @@ export function requestFeature(
       });
     }
   }
-  const flags = feature | FLAGS[action];
-  channel.out.reserve(header + data.byteLength);
   const argsz = header + Math.max(data.byteLength, answerBytes);
-  deviceFeature.encodeInto(channel.out.bytes, HEADER_BYTES, { argsz, flags });
-  channel.out.bytes.set(data, HEADER_BYTES + header);
-  channel.request(COMMAND.deviceFeature, header + data.byteLength);
+  channel.ask(COMMAND.deviceFeature, deviceFeature, { argsz, flags: feature | FLAGS[action] }, { data });
   if (action !== "get") return new Uint8Array();
-  channel.expectAtLeast(header);
+  const reply = channel.replied(deviceFeature);
   const { payload } = channel.in;
-  const reply = deviceFeature.decode(payload);
   if ((reply.flags & 0xffff) !== feature) {
     throw channel.malformed(`reply to DEVICE_FEATURE: it is about feature ${reply.flags & 0xffff}`);
   }
@@ -71,11 +66,9 @@ export function readMigrationData(channel: ClientChannel, maxBytes: number): Uin
     throw new UsageError(`${channel.name}: ${maxBytes} bytes of migration data`);
   }
   const header = migrationData.sizeBytes;
-  migrationData.encodeInto(channel.out.bytes, HEADER_BYTES, { argsz: header + maxBytes, size: maxBytes });
-  channel.request(COMMAND.migDataRead, header);
-  channel.expectAtLeast(header);
+  channel.ask(COMMAND.migDataRead, migrationData, { argsz: header + maxBytes, size: maxBytes });
+  const { size } = channel.replied(migrationData);
   const { payload } = channel.in;
-  const { size } = migrationData.decode(payload);
   // libvfio-user's answer is as long as what was asked for, whatever it holds.
   if (size > maxBytes || header + size > payload.byteLength) {
     throw channel.malformed(`reply to MIG_DATA_READ: size is ${size} in ${payload.byteLength} bytes`);
@@ -85,12 +78,5 @@ export function readMigrationData(channel: ClientChannel, maxBytes: number): Uin
 
 /** MIG_DATA_WRITE. @throws what `ClientChannel.request` throws */
 export function writeMigrationData(channel: ClientChannel, data: Uint8Array<ArrayBuffer>): void {
-  const header = migrationData.sizeBytes;
-  channel.out.reserve(header + data.byteLength);
-  migrationData.encodeInto(channel.out.bytes, HEADER_BYTES, {
-    argsz: header + data.byteLength,
-    size: data.byteLength,
-  });
-  channel.out.bytes.set(data, HEADER_BYTES + header);
-  channel.request(COMMAND.migDataWrite, header + data.byteLength);
+  channel.ask(COMMAND.migDataWrite, migrationData, { size: data.byteLength }, { data });
 }

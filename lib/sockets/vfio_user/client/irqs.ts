@@ -8,7 +8,7 @@ import type { EventFd, OwnedFd } from "../../../../ffi/mod.ts";
 import { IRQ_FLAG, IRQ_SET, type IrqInfo, type IrqRequest } from "../../../vfio/device.ts";
 import type { ClientChannel } from "./channel.ts";
 import { irqSet } from "../../../vfio/kernel/abi.ts";
-import { COMMAND, HEADER_BYTES } from "../protocol.ts";
+import { COMMAND } from "../protocol.ts";
 
 const { dataNone, dataBool, dataEventfd, actionMask, actionUnmask, actionTrigger } = IRQ_SET;
 
@@ -31,14 +31,11 @@ export function sendIrqRequest(
     flags: number,
     start: number,
     count: number,
-    fds?: readonly OwnedFd[],
+    fds: readonly OwnedFd[] = [],
     which: readonly boolean[] = [],
   ): void => {
-    const argsz = irqSet.sizeBytes + which.length;
-    channel.out.reserve(argsz);
-    irqSet.encodeInto(channel.out.bytes, HEADER_BYTES, { argsz, flags, index, start, count });
-    channel.out.bytes.set(which.map(Number), HEADER_BYTES + irqSet.sizeBytes);
-    channel.request(COMMAND.deviceSetIrqs, argsz, fds);
+    const data = Uint8Array.from(which, Number);
+    channel.ask(COMMAND.deviceSetIrqs, irqSet, { flags, index, start, count }, { data, fds });
   };
   const checkRange = (start: number, count: number): void => {
     const whole = Number.isSafeInteger(start) && Number.isSafeInteger(count);
@@ -62,7 +59,7 @@ export function sendIrqRequest(
       if (request.action !== "fire") requireMaskable(channel, info);
       const action = ACTION[request.action];
       return "which" in request
-        ? send(dataBool | action, start, count, undefined, request.which)
+        ? send(dataBool | action, start, count, [], request.which)
         : send(dataNone | action, start, count);
     }
     case "unmask-on": {
@@ -79,7 +76,7 @@ export function sendIrqRequest(
       try {
         while (sent < eventFds.length) {
           const run = nextRun(eventFds, sent, maxMessageFds);
-          const fds = run[0] === null ? undefined : run.map((one) => one!.fd);
+          const fds = run[0] === null ? [] : run.map((one) => one!.fd);
           send(dataEventfd | actionTrigger, start + sent, run.length, fds);
           sent += run.length;
         }

@@ -6,7 +6,7 @@
 import { UnsupportedError, UsageError } from "../../../errors/mod.ts";
 import { type EventFd, isErrno, MappedMemory, type OwnedFd, pageSizeBytes } from "../../../../ffi/mod.ts";
 import { REGION_FLAG, type RegionArea, type RegionInfo } from "../../../vfio/device.ts";
-import { regionInfo as regionInfoStruct } from "../../../vfio/kernel/abi.ts";
+import { regionInfo } from "../../../vfio/kernel/abi.ts";
 import { decodeRegionInfo, type RegionAnswer } from "../../../vfio/region_answer.ts";
 import type { ClientChannel } from "./channel.ts";
 import { checkPassedFile, passedEventFd } from "../../passed_fd.ts";
@@ -59,17 +59,12 @@ const FIRST_INFO_BYTES = 1024;
 const MOST_OF_MANY = 8;
 const REGION_COUNT = regionAccess.fields.count.offset;
 const REGION_INDEX = regionAccess.fields.region.offset;
-const EMPTY_REGION = { flags: 0, capOffset: 0, size: 0n, offset: 0n };
 
 /** Regions by index. The methods are those of `VfioDevice`. */
 export class ClientRegions {
   readonly #channel: ClientChannel;
   readonly #name: string;
-  readonly #count: number;
-  readonly #chunkBytes: number;
-  readonly #writesMany: boolean;
-  readonly #requireSealed: boolean;
-  readonly #mapsAreas: boolean;
+  readonly #options: ClientRegionsOptions;
   readonly #regions: (RegionInfo | undefined)[] = [];
   readonly #doorbells: (Doorbells | undefined)[] = [];
   #mappings: MappedMemory[] = [];
@@ -78,11 +73,7 @@ export class ClientRegions {
   constructor(channel: ClientChannel, options: ClientRegionsOptions) {
     this.#channel = channel;
     this.#name = channel.name;
-    this.#count = options.count;
-    this.#chunkBytes = options.chunkBytes;
-    this.#writesMany = options.writesMany;
-    this.#requireSealed = options.requireSealed;
-    this.#mapsAreas = options.mapsAreas;
+    this.#options = options;
   }
 
   /** What a region is; asked for once. @throws UsageError, ProtocolError */
@@ -98,16 +89,14 @@ export class ClientRegions {
   /** The server's answer, and the file behind the mappable parts, which is the caller's to close. */
   #askRegion(index: number): { answer: RegionAnswer; fd: OwnedFd | undefined } {
     const channel = this.#channel;
-    if (!Number.isInteger(index) || index < 0 || index >= this.#count) {
-      throw new UsageError(`${this.#name}: region ${index} of ${this.#count}`);
+    if (!Number.isInteger(index) || index < 0 || index >= this.#options.count) {
+      throw new UsageError(`${this.#name}: region ${index} of ${this.#options.count}`);
     }
     for (let argsz = FIRST_INFO_BYTES;;) {
-      regionInfoStruct.encodeInto(channel.out.bytes, HEADER_BYTES, { ...EMPTY_REGION, argsz, index });
-      channel.request(COMMAND.deviceGetRegionInfo, regionInfoStruct.sizeBytes, undefined, 1);
-      channel.expectAtLeast(regionInfoStruct.sizeBytes);
+      channel.ask(COMMAND.deviceGetRegionInfo, regionInfo, { argsz, index }, { replyFds: 1 });
+      const { argsz: needed } = channel.replied(regionInfo);
       const { payload } = channel.in;
-      const needed = regionInfoStruct.decode(payload).argsz;
-      if (needed < regionInfoStruct.sizeBytes || needed > LIMIT.infoBytes) {
+      if (needed < regionInfo.sizeBytes || needed > LIMIT.infoBytes) {
         throw this.#channel.malformed(`reply to DEVICE_GET_REGION_INFO: argsz is ${needed}`);
       }
       if (needed > argsz) {
@@ -135,7 +124,7 @@ export class ClientRegions {
     const channel = this.#channel;
     this.#checkAccess(index, offset, into.byteLength, REGION_FLAG.read);
     for (let done = 0; done < into.byteLength;) {
-      const count = Math.min(into.byteLength - done, this.#chunkBytes);
+      const count = Math.min(into.byteLength - done, this.#options.chunkBytes);
       this.#putAccess(index, offset + done, count);
       channel.request(COMMAND.regionRead, regionAccess.sizeBytes);
       this.#checkAccessReply("REGION_READ", index, offset + done, count, count);
@@ -155,7 +144,7 @@ export class ClientRegions {
   write(index: number, offset: number, from: Uint8Array<ArrayBuffer>): void {
     const channel = this.#channel;
     this.#checkAccess(index, offset, from.byteLength, REGION_FLAG.write);
-    const chunkBytes = Math.min(this.#chunkBytes, LIMIT.writeBytes);
+    const chunkBytes = Math.min(this.#options.chunkBytes, LIMIT.writeBytes);
     for (let done = 0; done < from.byteLength;) {
       const count = Math.min(from.byteLength - done, chunkBytes);
       channel.out.reserve(regionAccess.sizeBytes + count);
@@ -185,7 +174,7 @@ export class ClientRegions {
         hint: `1 to ${MOST_OF_MANY} bytes go into one; writeRegion takes more`,
       });
     }
-    if (!this.#writesMany) {
+    if (!this.#options.writesMany) {
       for (const { index, offset, data } of writes) this.write(index, offset, data);
       return;
     }
@@ -207,8 +196,7 @@ export class ClientRegions {
       channel.out.bytes.set(data, at + writeMultiEntry.fields.data.offset);
     });
     channel.request(COMMAND.regionWriteMulti, payloadBytes);
-    channel.expectExactly(writeMulti.sizeBytes);
-    const { writeCount } = writeMulti.decode(channel.in.payload);
+    const { writeCount } = channel.replied(writeMulti, true);
     if (writeCount === count.writeCount) return;
     throw channel.malformed(`reply to REGION_WRITE_MULTI: ${writeCount} of ${writes.length} writes`);
   }
@@ -272,7 +260,7 @@ export class ClientRegions {
       if (offset < 0 || offset + sizeBytes > info.sizeBytes) {
         throw new UsageError(`${where} is outside its ${info.sizeBytes} bytes`);
       }
-      if (!this.#mapsAreas) throw new UnsupportedError(`${where} may not be mapped`);
+      if (!this.#options.mapsAreas) throw new UnsupportedError(`${where} may not be mapped`);
       const writable = options.writable ?? (info.flags & REGION_FLAG.write) !== 0;
       return this.#mapByMessage(index, area, writable, where);
     }
@@ -282,7 +270,7 @@ export class ClientRegions {
     try {
       const at = answer.fileOffset + BigInt(offset);
       this.#channel.decode(() =>
-        checkPassedFile(fd, at, sizeBytes, this.#requireSealed, `${this.#name} region ${index}`)
+        checkPassedFile(fd, at, sizeBytes, this.#options.requireSealed, `${this.#name} region ${index}`)
       );
       const writable = options.writable ?? (answer.info.flags & REGION_FLAG.write) !== 0;
       return this.#keep(MappedMemory.map(fd, sizeBytes, { offset: at, writable }));
@@ -301,17 +289,13 @@ export class ClientRegions {
   #mapByMessage(index: number, area: RegionArea, writable: boolean, where: string): MappedMemory {
     const channel = this.#channel;
     const request = {
-      argsz: mapArea.sizeBytes,
       flags: writable ? MAP_AREA_FLAG.write : 0,
       index,
-      reserved: 0,
       offset: BigInt(area.offset),
       size: BigInt(area.sizeBytes),
-      fileOffset: 0n,
     };
-    mapArea.encodeInto(channel.out.bytes, HEADER_BYTES, request);
     try {
-      channel.request(OWN_COMMAND.mapArea, mapArea.sizeBytes, undefined, 1);
+      channel.ask(OWN_COMMAND.mapArea, mapArea, request, { replyFds: 1 });
     } catch (error) {
       if (!isErrno(error, "ENOTSUP", "ENXIO", "EACCES")) throw error;
       const how = writable && isErrno(error, "EACCES") ? " writable" : "";
@@ -320,8 +304,7 @@ export class ClientRegions {
         cause: error,
       });
     }
-    channel.expectExactly(mapArea.sizeBytes);
-    const reply = mapArea.decode(channel.in.payload);
+    const reply = channel.replied(mapArea, true);
     const [fd] = channel.in.takeFds();
     try {
       if (reply.index !== index || reply.offset !== request.offset || reply.size !== request.size) {
@@ -333,10 +316,10 @@ export class ClientRegions {
       if (writable && (reply.flags & MAP_AREA_FLAG.write) === 0) {
         throw channel.malformed("reply to MAP_AREA: the file is not writable");
       }
-      channel.decode(() => checkPassedFile(fd, reply.fileOffset, area.sizeBytes, this.#requireSealed, where));
-      return this.#keep(
-        MappedMemory.map(fd, area.sizeBytes, { offset: reply.fileOffset, writable }),
+      channel.decode(() =>
+        checkPassedFile(fd, reply.fileOffset, area.sizeBytes, this.#options.requireSealed, where)
       );
+      return this.#keep(MappedMemory.map(fd, area.sizeBytes, { offset: reply.fileOffset, writable }));
     } finally {
       fd?.close();
     }
@@ -368,9 +351,9 @@ export class ClientRegions {
     const { sizeBytes } = this.info(index);
     const channel = this.#channel;
     for (let argsz = FIRST_INFO_BYTES;;) {
-      regionIoFds.encodeInto(channel.out.bytes, HEADER_BYTES, { argsz, flags: 0, index, count: 0 });
       try {
-        channel.request(COMMAND.deviceGetRegionIoFds, regionIoFds.sizeBytes, undefined, LIMIT.messageFds);
+        const beside = { replyFds: LIMIT.messageFds };
+        channel.ask(COMMAND.deviceGetRegionIoFds, regionIoFds, { argsz, index }, beside);
       } catch (error) {
         // The message is optional, and a region without sub-regions may be refused.
         if (isErrno(error, "EINVAL", "ENOTSUP", "ENOSYS", "ENOTTY")) return { areas: [], fds: [] };
