@@ -3,7 +3,8 @@
  *
  * @module
  */
-import type { KernelFunction, KernelResource } from "./kernel_function.ts";
+import type { KernelResource } from "./kernel_function.ts";
+import type { MachineFunction } from "./machine_function.ts";
 import type { Fail, SysfsTree } from "./sysfs_tree.ts";
 
 /** What the attributes need of the kernel: the state that is the kernel's, not the function's. */
@@ -32,7 +33,7 @@ const PAGE_BYTES = 4096;
 export function addFunctionAttributes(
   tree: SysfsTree,
   path: string,
-  fn: KernelFunction,
+  fn: MachineFunction,
   kernel: KernelState,
 ): void {
   const { identity, address } = fn;
@@ -76,7 +77,7 @@ export function addFunctionAttributes(
   if (fn.sriov !== undefined) addSriovAttributes(tree, path, fn, kernel);
 }
 
-function addSriovAttributes(tree: SysfsTree, path: string, fn: KernelFunction, kernel: KernelState): void {
+function addSriovAttributes(tree: SysfsTree, path: string, fn: MachineFunction, kernel: KernelState): void {
   const sriov = fn.sriov!;
   const { address } = fn;
   tree.constant(`${path}/sriov_totalvfs`, `${sriov.totalVfs}\n`);
@@ -123,7 +124,7 @@ export function hex(value: number | bigint, digits: number): string {
   return value.toString(16).padStart(digits, "0");
 }
 
-function modalias(fn: KernelFunction): string {
+function modalias(fn: MachineFunction): string {
   const { vendorId, deviceId, subsystemVendorId, subsystemId, classCode } = fn.identity;
   const upper = (value: number, digits: number) => hex(value, digits).toUpperCase();
   return `pci:v${upper(vendorId, 8)}d${upper(deviceId, 8)}sv${upper(subsystemVendorId, 8)}sd${
@@ -131,7 +132,7 @@ function modalias(fn: KernelFunction): string {
   }bc${upper(classCode >> 16, 2)}sc${upper((classCode >> 8) & 0xff, 2)}i${upper(classCode & 0xff, 2)}`;
 }
 
-function uevent(fn: KernelFunction, driver: string | null): string {
+function uevent(fn: MachineFunction, driver: string | null): string {
   const { vendorId, deviceId, subsystemVendorId, subsystemId, classCode } = fn.identity;
   const id = (a: number, b: number) => `${hex(a, 4)}:${hex(b, 4)}`.toUpperCase();
   const lines = [

@@ -1,10 +1,8 @@
 /**
- * The seam between the emulated kernel and a function of the emulated machine: what a kernel knows of and does to hardware.
+ * What the emulated kernel shows of a function's resources, and how it makes VFs.
  *
  * @module
  */
-import type { NetInterface } from "./device_model.ts";
-import type { PciIdentity } from "./pci_function.ts";
 
 /** One line of the `resource` attribute. */
 export interface KernelResource {
@@ -46,41 +44,4 @@ export interface KernelSriov {
   enable(count: number): void;
   /** Clears VF Enable. */
   disable(): void;
-}
-
-/** A function as the emulated kernel uses it. */
-export interface KernelFunction {
-  /** `0000:01:00.0` */
-  readonly address: string;
-  /** Header fields; those of a VF as the kernel fills them in. */
-  readonly identity: PciIdentity;
-  /** IOMMU group. */
-  readonly iommuGroup: number;
-  /** NUMA node, −1 when not said. */
-  readonly numaNode: number;
-  /** Address of its PF, on a VF. */
-  readonly physicalFunction?: string;
-  /** Which of its PF's VFs it is, 0 for the first; undefined on any other function. */
-  readonly vfIndex?: number;
-  /** Network interface that the default driver makes of it. */
-  readonly netInterface?: NetInterface;
-  /** SR-IOV, on a PF. */
-  readonly sriov?: KernelSriov;
-  /** A user holds it (a client is connected). */
-  readonly inUse: boolean;
-
-  /** `RESOURCE_COUNT` lines. */
-  resources(): readonly KernelResource[];
-  /** All of config space as the hardware has it: on a VF, vendor and device read 0xffff. */
-  readConfig(): Uint8Array<ArrayBuffer>;
-  /** FLR with state saved and restored, VFs included. */
-  resetByKernel(): void;
-  /** A kernel driver takes or leaves it: memory decoding and bus mastering go on or off. */
-  setHostDriver(active: boolean): void;
-  /** Users may open it from now on. @throws SyscallError when its socket cannot be made */
-  offer(): void;
-  /** Users may no longer open it; a client that is there loses it. */
-  withdraw(): void;
-  /** Asks the user to give it back. */
-  requestRelease(): void;
 }

@@ -72,6 +72,7 @@ export class EmulatedMachine implements Disposable {
   readonly #slots = new Map<string, Slot>();
   readonly #functions = new Map<string, MachineFunction>();
   readonly #loop: MachineLoop;
+  readonly #around: MachineSurroundings;
   #control: SysfsServer | null = null;
   #closed = false;
 
@@ -88,6 +89,16 @@ export class EmulatedMachine implements Disposable {
     this.#loop = new MachineLoop(this.#events, this.violations, (nowMs) => {
       for (const fn of this.#functions.values()) fn.expire(nowMs);
     });
+    this.#around = {
+      events: this.#events,
+      turns: this.#loop.turns,
+      violation: (violation) => this.violations.add(violation),
+      vfsAppear: (pf, count) => this.#addVfs(pf, count),
+      vfsDisappear: (pf) => this.#removeVfs(pf),
+      vfsReset: (pf) => {
+        for (const vf of this.#function(pf).vfs) this.#function(vf).device.resetByPf();
+      },
+    };
     try {
       this.#addMachineAttributes();
       const groups = assignGroups(options.topology);
@@ -165,41 +176,29 @@ export class EmulatedMachine implements Disposable {
   }
 
   #addFunction(topology: FunctionTopology, iommuGroup: number): void {
-    const { address, numaNode, totalVfs } = topology;
+    const { totalVfs } = topology;
     const sriov = totalVfs === 0 ? undefined : this.#sriovShape(topology);
     let vfBars: readonly AssignedBar[] = [];
-    const fn = this.#make(topology, topology, this.#surroundings(address), (behaviour) => {
+    const fn = this.#make(topology, (behaviour) => {
       const bars = this.#addresses.assign(behaviour.bars);
       if (sriov !== undefined) vfBars = this.#addresses.assign(sriov.vfBars, sriov.totalVfs);
-      return {
-        address,
-        behaviour,
-        bars,
-        vfBars,
-        iommuGroup,
-        numaNode,
-        ...(sriov === undefined ? {} : { sriov }),
-      };
+      return { bars, vfBars, iommuGroup, ...(sriov === undefined ? {} : { sriov }) };
     });
-    this.#slots.set(address, { topology, fn, vfBars });
+    this.#slots.set(topology.address, { topology, fn, vfBars });
   }
 
   /** A function with its behaviour, which is closed when there is none. */
   #make(
-    { kind }: FunctionTopology,
-    options: BehaviourOptions,
-    around: MachineSurroundings,
-    shape: (behaviour: PciFunctionBehaviour) => MachineFunctionOptions,
+    options: BehaviourOptions & FunctionTopology,
+    shape: (
+      behaviour: PciFunctionBehaviour,
+    ) => Omit<MachineFunctionOptions, "address" | "behaviour" | "numaNode">,
   ): MachineFunction {
+    const { kind, address, numaNode } = options;
     const behaviour = this.#options.models.createBehaviour(kind, { ...options, ...this.#directory() });
     try {
-      const { address } = options;
-      const fn = new MachineFunction(
-        { ...shape(behaviour), ...this.#serving(address) },
-        around,
-        this.#events,
-        this.#loop.turns,
-      );
+      const place = { address, behaviour, numaNode, ...this.#serving(address) };
+      const fn = new MachineFunction({ ...place, ...shape(behaviour) }, this.#around);
       this.#functions.set(address, fn);
       this.#addQueues(fn);
       return fn;
@@ -223,18 +222,6 @@ export class EmulatedMachine implements Disposable {
     }
   }
 
-  #surroundings(pf: string): MachineSurroundings {
-    return {
-      violation: (violation) => this.violations.add(violation),
-      vfsAppear: (count) => this.#addVfs(pf, count),
-      vfsDisappear: () => this.#removeVfs(pf),
-      vfsReset: () => {
-        for (const vf of this.#function(pf).vfs) this.#function(vf).device.resetByPf();
-      },
-      vfMemorySpace: () => true,
-    };
-  }
-
   #addVfs(address: string, count: number): void {
     const slot = this.#slots.get(address)!;
     // Removal on failure goes by this list, so it is filled first: a VF that was not reached yet is not there to be removed.
@@ -247,28 +234,14 @@ export class EmulatedMachine implements Disposable {
     }
   }
 
-  #addVf({ topology, fn: pf, vfBars }: Slot, index: number): void {
-    const address = vfAddress(topology, index);
+  #addVf({ topology, fn: pf, vfBars }: Slot, vfIndex: number): void {
     const bars = vfBars.map(({ bar, address: first }) => ({
       bar,
-      address: first + BigInt(index * bar.sizeBytes),
+      address: first + BigInt(vfIndex * bar.sizeBytes),
     }));
-    const around = {
-      ...this.#surroundings(address),
-      vfMemorySpace: () => pf.device.config.vfMemorySpace,
-    };
-    const options = { ...vfOptions(topology, index), physicalFunction: pf.device.behaviour };
-    const fn = this.#make(topology, options, around, (behaviour) => ({
-      address,
-      behaviour,
-      bars,
-      isVf: true,
-      physicalFunction: pf.address,
-      vfIndex: index,
-      iommuGroup: this.kernel.freeGroup(),
-      numaNode: topology.numaNode,
-    }));
-    this.kernel.addFunction(fn);
+    const options = { ...vfOptions(topology, vfIndex), physicalFunction: pf.device.behaviour };
+    const shape = () => ({ bars, isVf: true, pf, vfIndex, iommuGroup: this.kernel.freeGroup() });
+    this.kernel.addFunction(this.#make(options, shape));
   }
 
   #addQueues({ address, device: { behaviour } }: MachineFunction): void {
@@ -340,6 +313,6 @@ function assignGroups(topology: Topology): Map<string, number> {
   return groups;
 }
 
-function vfOptions(topology: FunctionTopology, index: number): BehaviourOptions {
+function vfOptions(topology: FunctionTopology, index: number): BehaviourOptions & FunctionTopology {
   return { ...topology, address: vfAddress(topology, index), vfIndex: index, totalVfs: 0 };
 }

@@ -7,17 +7,13 @@ import { errnoNumber, isErrno, openFdCount, resourceLimit, RLIMIT, SyscallError 
 import { ExhaustedError } from "../errors/mod.ts";
 import { VfioUserServer, type VfioUserServerOptions } from "../sockets/vfio_user/server/server.ts";
 import { barResources } from "./bus_addresses.ts";
-import {
-  EmulatedFunction,
-  type EmulatedFunctionOptions,
-  type FunctionSurroundings,
-} from "./emulated_function.ts";
+import { EmulatedFunction, type EmulatedFunctionOptions } from "./emulated_function.ts";
 import type { EventDispatcher } from "./event_dispatcher.ts";
 import type { SriovShape } from "../pci/capability_builder.ts";
 import type { AssignedBar } from "./function_config.ts";
 import type { FunctionTurns } from "./function_turns.ts";
-import type { KernelFunction, KernelResource, KernelSriov } from "./kernel_function.ts";
-import type { NetInterface } from "./device_model.ts";
+import type { KernelResource, KernelSriov } from "./kernel_function.ts";
+import type { NetInterface, Violation } from "./device_model.ts";
 import type { PciIdentity } from "./pci_function.ts";
 
 /** What `MachineFunction` is made from, beside the function's own options. */
@@ -26,8 +22,8 @@ export interface MachineFunctionOptions extends EmulatedFunctionOptions {
   readonly iommuGroup: number;
   /** NUMA node, −1 when not said. */
   readonly numaNode: number;
-  /** Address of its PF, on a VF. */
-  readonly physicalFunction?: string;
+  /** Its PF, on a VF. */
+  readonly pf?: MachineFunction;
   /** Which of its PF's VFs it is, 0 for the first. */
   readonly vfIndex?: number;
   /** How its vfio-user server deals with its clients. */
@@ -36,14 +32,24 @@ export interface MachineFunctionOptions extends EmulatedFunctionOptions {
   readonly socketPath?: string;
 }
 
-/** What a function asks of its machine; the rest of `FunctionSurroundings` it does itself. */
-export type MachineSurroundings = Omit<
-  FunctionSurroundings,
-  "resampleChanged" | "watch" | "unwatch" | "userChanged" | "touched"
->;
+/** What a function asks of its machine. */
+export interface MachineSurroundings {
+  /** Where its descriptors are watched. */
+  readonly events: EventDispatcher;
+  /** Where it says that it has work. */
+  readonly turns: FunctionTurns;
+  /** See `FunctionSurroundings`. */
+  violation(violation: Violation): void;
+  /** See `FunctionSurroundings`. @param pf address */
+  vfsAppear(pf: string, count: number): void;
+  /** See `FunctionSurroundings`. @param pf address */
+  vfsDisappear(pf: string): void;
+  /** See `FunctionSurroundings`. @param pf address */
+  vfsReset(pf: string): void;
+}
 
 /** See the module. */
-export class MachineFunction implements KernelFunction, Disposable {
+export class MachineFunction implements Disposable {
   /** Address. */
   readonly address: string;
   /** The function itself. */
@@ -73,16 +79,13 @@ export class MachineFunction implements KernelFunction, Disposable {
   #offered = false;
 
   /** Makes the function. @throws what `EmulatedFunction` throws */
-  constructor(
-    options: MachineFunctionOptions,
-    around: MachineSurroundings,
-    events: EventDispatcher,
-    turns: FunctionTurns,
-  ) {
-    this.address = options.address;
+  constructor(options: MachineFunctionOptions, around: MachineSurroundings) {
+    const { address, pf } = options;
+    const { events, turns } = around;
+    this.address = address;
     this.iommuGroup = options.iommuGroup;
     this.numaNode = options.numaNode;
-    if (options.physicalFunction !== undefined) this.physicalFunction = options.physicalFunction;
+    if (pf !== undefined) this.physicalFunction = pf.address;
     if (options.vfIndex !== undefined) this.vfIndex = options.vfIndex;
     if (options.behaviour.netInterface !== undefined) this.netInterface = options.behaviour.netInterface;
     this.#events = events;
@@ -94,10 +97,10 @@ export class MachineFunction implements KernelFunction, Disposable {
     this.#serving = options.serving ?? {};
     this.device = new EmulatedFunction(options, {
       violation: (violation) => around.violation(violation),
-      vfsAppear: (count) => around.vfsAppear(count),
-      vfsDisappear: () => around.vfsDisappear(),
-      vfsReset: () => around.vfsReset(),
-      vfMemorySpace: () => around.vfMemorySpace(),
+      vfsAppear: (count) => around.vfsAppear(address, count),
+      vfsDisappear: () => around.vfsDisappear(address),
+      vfsReset: () => around.vfsReset(address),
+      vfMemorySpace: () => pf?.device.config.vfMemorySpace ?? true,
       watch: (fd, handler) => {
         events.watch(fd, () => {
           turns.touched(this);

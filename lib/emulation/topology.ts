@@ -126,7 +126,7 @@ class FunctionReader {
     const { adminQueues, legacyVfs, legacyNotify, ...fields } = read(this.#schema(name, kind), value, at);
     const { address, totalVfs = kind?.totalVfs ?? 0 } = fields as Partial<FunctionTopology>;
     const place = { at, address: address!, totalVfs };
-    const admin = adminOf({ adminQueues, legacyVfs, legacyNotify } as AdminFields, name, kind?.admin, place);
+    const admin = adminOf({ adminQueues, legacyVfs, legacyNotify } as AdminFields, name, this.#kinds, place);
     kind?.check?.(fields, place);
     const filled = kind?.fill?.(fields, place) ?? fields;
     return { ...filled, totalVfs, ...(admin && { admin }) } as FunctionTopology;

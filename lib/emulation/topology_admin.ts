@@ -32,9 +32,10 @@ export interface AdminFields {
 export function adminOf(
   fields: AdminFields,
   kind: string,
-  can: TopologyKind["admin"],
+  kinds: readonly TopologyKind[],
   { at, totalVfs }: FunctionPlace,
 ): AdminTopology | undefined {
+  const can = kinds.find(({ name }) => name === kind)?.admin;
   const queues = fields.adminQueues ?? (totalVfs > 0 && can !== undefined ? 1 : 0);
   if (queues > 0 && can === undefined) {
     throw new TopologyError(`${at}.adminQueues`, `a ${kind} function has none`);
@@ -47,7 +48,9 @@ export function adminOf(
       can === "legacy"
         ? "legacy registers of VFs are reached through administration queues of their PF"
         : `a ${kind} function has no legacy interface here`,
-      can === "legacy" ? "set adminQueues and totalVfs" : "network and block functions have one",
+      `set adminQueues and totalVfs of a ${
+        kinds.filter(({ admin }) => admin === "legacy").map(({ name }) => name).join(" or ")
+      } function`,
     );
   }
   if (legacyNotify !== undefined && legacyNotify !== "none" && !legacyVfs) {

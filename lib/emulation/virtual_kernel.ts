@@ -9,7 +9,7 @@ import { PciAddress } from "../pci/address.ts";
 import { FreeNumbers } from "./free_numbers.ts";
 import { addFunctionAttributes, type KernelState } from "./kernel_attributes.ts";
 import { DriverIds } from "./kernel_drivers.ts";
-import type { KernelFunction } from "./kernel_function.ts";
+import type { MachineFunction } from "./machine_function.ts";
 import { type Fail, sysfsError, SysfsTree } from "./sysfs_tree.ts";
 import { virtioTypeOf } from "../pci/virtio_ids.ts";
 import { KERNEL_DRIVERS, type KernelDriverName } from "./function_topology.ts";
@@ -22,7 +22,7 @@ const GROUPS = "/sys/kernel/iommu_groups";
 const HOST_DMA_DRIVERS: readonly KernelDriverName[] = ["virtio-pci"];
 
 interface Bound {
-  readonly fn: KernelFunction;
+  readonly fn: MachineFunction;
   readonly path: string;
   driver: KernelDriverName | null;
   override: string | null;
@@ -89,7 +89,7 @@ export class VirtualKernel implements KernelState {
    * A function appeared. It is probed as the kernel does on hot-plug, unless `driver` says which one (null: none) it gets.
    * @throws SyscallError when a given driver does not take it
    */
-  addFunction(fn: KernelFunction, driver?: KernelDriverName | null): void {
+  addFunction(fn: MachineFunction, driver?: KernelDriverName | null): void {
     const pf = fn.physicalFunction === undefined ? undefined : this.#functions.get(fn.physicalFunction);
     const { domain, bus } = PciAddress.parse(fn.physicalFunction ?? fn.address);
     const root = `pci${domain.toString(16).padStart(4, "0")}:${bus.toString(16).padStart(2, "0")}`;

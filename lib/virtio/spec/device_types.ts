@@ -27,6 +27,11 @@ export function registerDeviceType(type: DeviceType): void {
   TYPES.set(type.id, type);
 }
 
+/** All device types that are known. */
+export function deviceTypes(): DeviceType[] {
+  return [...TYPES.values()];
+}
+
 /** The device type of an id; undefined for one that this library does not know. */
 export function deviceType(deviceId: number): DeviceType | undefined {
   return TYPES.get(deviceId);

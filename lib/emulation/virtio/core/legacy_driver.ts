@@ -9,7 +9,7 @@
  */
 import { UsageError } from "../../../errors/mod.ts";
 import type { DeviceType } from "../../../virtio/spec/device_type.ts";
-import { deviceType } from "../../../virtio/spec/device_types.ts";
+import { deviceType, deviceTypeName, deviceTypes } from "../../../virtio/spec/device_types.ts";
 import { FEATURE } from "../../../virtio/spec/features.ts";
 import { legacyRingLayout } from "../../../virtio/spec/legacy.ts";
 import { describeStatus } from "../../../virtio/spec/status.ts";
@@ -44,8 +44,9 @@ export class LegacyDriver {
     const { deviceId, queueSizes } = core.model;
     const type = deviceType(deviceId);
     if (type?.legacyConfigBytes === undefined) {
+      const others = deviceTypes().filter((one) => one.legacyConfigBytes !== undefined);
       throw new UsageError(`virtio device type ${deviceId} has no legacy interface`, {
-        hint: "network, block, console and entropy devices have one",
+        hint: `these have one: ${others.map(({ id }) => deviceTypeName(id)).join(", ")}`,
       });
     }
     this.type = type;
