@@ -5,7 +5,6 @@
  */
 import {
   MAC_BYTES,
-  NET_CTRL_ACK,
   NET_CTRL_CLASS,
   NET_CTRL_MAC,
   NET_CTRL_MQ,
@@ -14,28 +13,12 @@ import {
 } from "../../../virtio/spec/net.ts";
 import type { Chain } from "../queue/chain.ts";
 import { macHigh, macLow } from "./mac_address.ts";
-import type { ReceiveFilter } from "./filter.ts";
+import { FILTER_MODES, type ReceiveFilter } from "./filter.ts";
+import type { NetSettings } from "./settings.ts";
 
 /** Class, command and data of a command, wherever they lie. */
 export type ControlBytes = Pick<Chain, "readableBytes" | "readByte" | "peek">;
 
-/** What the commands change. */
-export interface NetControlTarget {
-  /** Features that were negotiated. */
-  readonly negotiatedFeatures: bigint;
-  /** Receive filter. */
-  readonly filter: ReceiveFilter;
-  /** Largest number of queue pairs. */
-  readonly maxPairs: number;
-  /** Uses so many queue pairs from now on. */
-  setPairs(pairs: number): void;
-  /** Changes the device's own address. */
-  setMac(high: number, low: number): void;
-  /** A command that the driver must not give. */
-  report(rule: string, message: string): void;
-}
-
-const RULE = "virtio 1.2 §5.1.6.5";
 const HEADER_BYTES = 2;
 const NEEDS: ReadonlyMap<number, bigint> = new Map([
   [NET_CTRL_CLASS.rx, NET_FEATURE.CTRL_RX],
@@ -45,24 +28,11 @@ const NEEDS: ReadonlyMap<number, bigint> = new Map([
 /**
  * Carries a command out.
  * @param chain class, command and data in its device-readable part
- * @returns the ack byte
- */
-export function runControlCommand(chain: ControlBytes, target: NetControlTarget): number {
-  const kind = chain.readByte(0), command = chain.readByte(1);
-  const problem = carryOut(chain, target);
-  if (problem === undefined) return NET_CTRL_ACK.ok;
-  if (problem !== "") target.report(RULE, `control command ${kind}.${command}: ${problem}`);
-  return NET_CTRL_ACK.err;
-}
-
-/**
- * Carries a command out.
  * @returns undefined when done, what is wrong otherwise; empty for a command that the device just does not know
  */
-export function carryOut(chain: ControlBytes, target: NetControlTarget): string | undefined {
+export function carryOut(chain: ControlBytes, target: NetSettings): string | undefined {
   const kind = chain.readByte(0), command = chain.readByte(1);
-  const needs = NEEDS.get(kind) ?? 0n;
-  if ((target.negotiatedFeatures & needs) !== needs) return "its feature was not negotiated";
+  if (!target.has(NEEDS.get(kind) ?? 0n)) return "its feature was not negotiated";
   if (kind === NET_CTRL_CLASS.rx) return receiveMode(command, chain, target);
   if (kind === NET_CTRL_CLASS.mac) return macCommand(command, chain, target);
   if (kind === NET_CTRL_CLASS.mq && command === NET_CTRL_MQ.vqPairsSet) {
@@ -78,40 +48,32 @@ export function carryOut(chain: ControlBytes, target: NetControlTarget): string 
   return "";
 }
 
-function receiveMode(command: number, chain: ControlBytes, target: NetControlTarget): string | undefined {
+function receiveMode(command: number, chain: ControlBytes, target: NetSettings): string | undefined {
   const length = chain.readableBytes - HEADER_BYTES;
   if (command > NET_CTRL_RX.nobcast) return "";
-  if (command > NET_CTRL_RX.allmulti && (target.negotiatedFeatures & NET_FEATURE.CTRL_RX_EXTRA) === 0n) {
+  if (command > NET_CTRL_RX.allmulti && !target.has(NET_FEATURE.CTRL_RX_EXTRA)) {
     return "CTRL_RX_EXTRA was not negotiated";
   }
   if (length !== 1) return `on or off in ${length} bytes`;
   const value = chain.readByte(2);
   if (value > 1) return `${value} is neither 0 (off) nor 1 (on)`;
-  const on = value === 1;
-  const { filter } = target;
-  if (command === NET_CTRL_RX.promisc) filter.promiscuous = on;
-  else if (command === NET_CTRL_RX.allmulti) filter.allMulticast = on;
-  else if (command === NET_CTRL_RX.alluni) filter.allUnicast = on;
-  else if (command === NET_CTRL_RX.nomulti) filter.noMulticast = on;
-  else if (command === NET_CTRL_RX.nouni) filter.noUnicast = on;
-  else filter.noBroadcast = on;
+  target.filter[FILTER_MODES[command]!] = value === 1;
   return undefined;
 }
 
-function macCommand(command: number, chain: ControlBytes, target: NetControlTarget): string | undefined {
-  const features = target.negotiatedFeatures;
+function macCommand(command: number, chain: ControlBytes, target: NetSettings): string | undefined {
   if (command === NET_CTRL_MAC.addrSet) {
-    if ((features & NET_FEATURE.CTRL_MAC_ADDR) === 0n) return "CTRL_MAC_ADDR was not negotiated";
+    if (!target.has(NET_FEATURE.CTRL_MAC_ADDR)) return "CTRL_MAC_ADDR was not negotiated";
     const length = chain.readableBytes - HEADER_BYTES;
     if (length !== MAC_BYTES) return `an address of ${length} bytes`;
     const mac = new Uint8Array(MAC_BYTES);
     chain.peek(mac, HEADER_BYTES);
     if ((mac[0]! & 1) !== 0) return "a multicast address cannot be the device's own";
-    target.setMac(macHigh(mac, 0), macLow(mac, 0));
+    target.setMac(mac);
     return undefined;
   }
   if (command !== NET_CTRL_MAC.tableSet) return "";
-  if ((features & NET_FEATURE.CTRL_RX) === 0n) return "CTRL_RX was not negotiated";
+  if (!target.has(NET_FEATURE.CTRL_RX)) return "CTRL_RX was not negotiated";
   return setTables(chain, target.filter);
 }
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { macHigh, macLow } from "./mac_address.ts";
 
 /** Entries that a table holds; a driver that gives more gets all unicast, or all multicast, frames. */
 export const FILTER_ENTRIES = 64;
@@ -66,6 +67,16 @@ export class AddressTable {
   }
 }
 
+/** Switches of a filter, in the order of the commands that set them (`NET_CTRL_RX`). */
+export const FILTER_MODES = [
+  "promiscuous",
+  "allMulticast",
+  "allUnicast",
+  "noMulticast",
+  "noUnicast",
+  "noBroadcast",
+] as const;
+
 /** Receive filter of one port. Addresses are the two numbers of `mac_address.ts`. */
 export class ReceiveFilter {
   /** First two bytes of the port's own address. */
@@ -89,16 +100,22 @@ export class ReceiveFilter {
   /** Multicast addresses. */
   readonly multicast: AddressTable = new AddressTable();
 
+  /** The port's own address. */
+  get mac(): Uint8Array<ArrayBuffer> {
+    const { macHigh: high, macLow: low } = this;
+    return Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low);
+  }
+
+  /** Changes the port's own address, to six bytes. */
+  set mac(mac: Uint8Array) {
+    this.macHigh = macHigh(mac, 0);
+    this.macLow = macLow(mac, 0);
+  }
+
   /** As after a device reset: the port's own address, broadcasts, and nothing else. */
-  reset(macHigh: number, macLow: number): void {
-    this.macHigh = macHigh;
-    this.macLow = macLow;
-    this.promiscuous = false;
-    this.allMulticast = false;
-    this.allUnicast = false;
-    this.noMulticast = false;
-    this.noUnicast = false;
-    this.noBroadcast = false;
+  reset(mac: Uint8Array): void {
+    this.mac = mac;
+    for (const mode of FILTER_MODES) this[mode] = false;
     this.unicast.clear();
     this.multicast.clear();
   }
@@ -107,12 +124,7 @@ export class ReceiveFilter {
   copy(from: ReceiveFilter): void {
     this.macHigh = from.macHigh;
     this.macLow = from.macLow;
-    this.promiscuous = from.promiscuous;
-    this.allMulticast = from.allMulticast;
-    this.allUnicast = from.allUnicast;
-    this.noMulticast = from.noMulticast;
-    this.noUnicast = from.noUnicast;
-    this.noBroadcast = from.noBroadcast;
+    for (const mode of FILTER_MODES) this[mode] = from[mode];
     this.unicast.copy(from.unicast);
     this.multicast.copy(from.multicast);
   }

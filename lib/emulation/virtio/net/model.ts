@@ -11,6 +11,7 @@ import {
   ETHERNET_HEADER_BYTES,
   MAC_BYTES,
   NET_CONFIG,
+  NET_CTRL_ACK,
   NET_FEATURE,
   NET_FEATURE_BIT,
   NET_FEATURE_REQUIRES,
@@ -25,12 +26,13 @@ import type { ModelOptions } from "../../device_kind.ts";
 import type { DeviceCore, DeviceModel, ModelParts, NetInterface } from "../../device_model.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import { LegacyFraming } from "../queue/legacy_framing.ts";
-import { formatMac, macHigh, macLow, parseMac } from "./mac_address.ts";
-import { type NetControlTarget, runControlCommand } from "./control.ts";
+import { formatMac, parseMac } from "./mac_address.ts";
+import { carryOut } from "./control.ts";
 import { ReceiveFilter } from "./filter.ts";
 import { NetFrame } from "./frame.ts";
 import { NetParts } from "./parts.ts";
 import { NetReceiver } from "./receiver.ts";
+import { NetSettings } from "./settings.ts";
 import { COUNTER, type CounterName, COUNTERS, DELIVERY, type NetSwitch, type SwitchPort } from "./switch.ts";
 
 /** Fields up to `mtu`: the later ones belong to features that are not offered. */
@@ -42,6 +44,7 @@ const OFFERED = NET_FEATURE.MAC | NET_FEATURE.MTU | NET_FEATURE.STATUS | NET_FEA
   NET_FEATURE.CTRL_VQ | NET_FEATURE.CTRL_RX | NET_FEATURE.CTRL_RX_EXTRA | NET_FEATURE.CTRL_MAC_ADDR |
   NET_FEATURE.MQ;
 const TRANSMIT_RULE = "virtio 1.2 §5.1.6.2";
+const CONTROL_RULE = "virtio 1.2 §5.1.6.5";
 const RECEIVE_RULE = "virtio 1.2 §5.1.6.3";
 
 /** Own fields of a virtio-net function. */
@@ -75,7 +78,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   readonly net: NetSwitch;
   readonly counters: Float64Array = new Float64Array(COUNTERS);
   /** What the driver set, and while suspended what it had set before. */
-  readonly #filter: ReceiveFilter = new ReceiveFilter();
+  readonly #settings: NetSettings;
   readonly #kept: ReceiveFilter = new ReceiveFilter();
   #suspended = false;
   readonly #mac: Uint8Array;
@@ -89,9 +92,6 @@ export class NetModel implements DeviceModel, SwitchPort {
   #headerBytes = NET_HDR_BYTES;
   readonly #framing = new LegacyFraming();
   #controlQueue = -1;
-  #activePairs = 1;
-  /** Pairs that were ever active since reset: what was queued before fewer were asked for is still sent. */
-  #usedPairs = 1;
 
   // Of the hot path; all made once.
   readonly #frame: NetFrame;
@@ -102,7 +102,6 @@ export class NetModel implements DeviceModel, SwitchPort {
   readonly #unpublished: Uint8Array;
   /** Buffers that a receive queue had when they were too few; −1: it was not short since. */
   readonly #short: Int32Array;
-  readonly #control: NetControlTarget;
   readonly parts: ModelParts;
 
   /** A device that is on no switch before `connect`. @throws UsageError for options that cannot be */
@@ -120,8 +119,20 @@ export class NetModel implements DeviceModel, SwitchPort {
     this.#receiver = new NetReceiver(queueSize);
     this.#unpublished = new Uint8Array(queuePairs);
     this.#short = new Int32Array(queuePairs).fill(-1);
-    this.#control = this.#controlTarget();
-    this.parts = this.#makeParts();
+    this.#settings = new NetSettings(
+      queuePairs,
+      () => this.#core?.negotiatedFeatures ?? 0n,
+      () => this.#core?.configChanged(),
+    );
+    this.parts = new NetParts(this.#settings, this.features, {
+      restored: () => {
+        this.#suspended = false;
+        this.#short.fill(-1);
+        // Which pairs were in use before is not in the parts; what is queued on any is still sent.
+        this.#settings.usedPairs = this.#settings.has(NET_FEATURE.MQ) ? this.maxPairs : 1;
+      },
+      stopChanged: () => this.net.portsChanged(),
+    });
     this.#forget();
   }
 
@@ -134,12 +145,13 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   /** Its address now, as text. */
   get mac(): string {
-    return formatMac(this.#filter.macHigh, this.#filter.macLow);
+    const { macHigh, macLow } = this.#settings.filter;
+    return formatMac(macHigh, macLow);
   }
 
   /** Queue pairs in use. */
   get activePairs(): number {
-    return this.#activePairs;
+    return this.#settings.activePairs;
   }
 
   /** Whether its link is up; it is at first. */
@@ -192,23 +204,17 @@ export class NetModel implements DeviceModel, SwitchPort {
       max_virtqueue_pairs: this.maxPairs,
       mtu: this.#mtu,
     });
-    bytes.set(this.#macBytes());
+    bytes.set(this.#settings.filter.mac);
     return bytes;
-  }
-
-  #macBytes(): Uint8Array {
-    const { macHigh: high, macLow: low } = this.#filter;
-    return Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low);
   }
 
   /** Reports the write: there is nothing to write, except for a legacy driver its address, as a whole or byte by byte. */
   writeConfig(offset: number, from: Uint8Array): void {
     if (this.#core?.legacy && offset + from.length <= MAC_BYTES) {
-      const mac = this.#macBytes();
+      const { mac } = this.#settings.filter;
       mac.set(from, offset);
       if ((mac[0]! & 1) === 0) {
-        this.#filter.macHigh = macHigh(mac, 0);
-        this.#filter.macLow = macLow(mac, 0);
+        this.#settings.filter.mac = mac;
         return;
       }
       this.#core.report("virtio 1.2 §5.1.4.3", "a multicast address cannot be the device's own");
@@ -247,20 +253,18 @@ export class NetModel implements DeviceModel, SwitchPort {
     this.#headerBytes = NET_HDR_BYTES;
     this.#framing.stop();
     this.#controlQueue = -1;
-    this.#activePairs = 1;
-    this.#usedPairs = 1;
     this.#flows.fill(0);
     this.#unpublished.fill(0);
     this.#short.fill(-1);
-    this.#filter.reset(macHigh(this.#mac, 0), macLow(this.#mac, 0));
+    this.#settings.reset(this.#mac);
   }
 
   /** Reports notifications of queues that are not in use; the work is done in `poll`. */
   notified(queue: number): void {
-    if (queue % 2 === 1 && queue > 2 * this.#usedPairs && queue !== this.#controlQueue) {
+    if (queue % 2 === 1 && queue > 2 * this.#settings.usedPairs && queue !== this.#controlQueue) {
       this.#core?.report(
         "virtio 1.2 §5.1.6.5.5",
-        `transmit queue ${queue} was notified, ${this.#activePairs} queue pairs are in use`,
+        `transmit queue ${queue} was notified, ${this.#settings.activePairs} queue pairs are in use`,
         queue,
       );
     }
@@ -281,7 +285,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     const core = this.#core;
     if (core === null) return false;
     let work = false;
-    for (let pair = 0; pair < this.#usedPairs; pair++) {
+    for (let pair = 0; pair < this.#settings.usedPairs; pair++) {
       const queue = core.queue(2 * pair + 1);
       // What a full receiver holds up goes on with the receiver's doorbell, not with this one.
       if (queue !== undefined && !this.net.waiting(this, pair) && queue.arm()) work = true;
@@ -309,7 +313,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     const core = this.#core;
     if (core === null) return 0;
     let moved = 0;
-    for (let pair = 0; pair < this.#usedPairs && moved < budget; pair++) {
+    for (let pair = 0; pair < this.#settings.usedPairs && moved < budget; pair++) {
       const queue = core.queue(2 * pair + 1);
       if (queue !== undefined) moved += this.#transmitQueue(queue, pair, budget - moved);
     }
@@ -329,7 +333,7 @@ export class NetModel implements DeviceModel, SwitchPort {
       if (frame.lengthBytes < ETHERNET_HEADER_BYTES) this.#count(COUNTER.runt);
       else if (!this.#linkUp) this.#count(COUNTER.linkDown);
       else {
-        if (this.#activePairs > 1) this.#flows[frame.flow & (FLOWS - 1)] = pair + 1;
+        if (this.#settings.activePairs > 1) this.#flows[frame.flow & (FLOWS - 1)] = pair + 1;
         if (!this.net.forward(this, pair, frame)) {
           queue.unpop();
           break;
@@ -372,7 +376,7 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   /** Which frames it takes, or would take if it were not suspended. */
   get filter(): ReceiveFilter {
-    return this.#suspended ? this.#kept : this.#filter;
+    return this.#suspended ? this.#kept : this.#settings.filter;
   }
 
   /** A driver runs, with receive buffers at least once since it was suspended, and the link is up. */
@@ -423,7 +427,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     if (this.#mtuAgreed && frame.lengthBytes > this.#mtu + ETHERNET_HEADER_BYTES + tag) {
       return DELIVERY.tooLong;
     }
-    const pairs = this.#activePairs;
+    const pairs = this.#settings.activePairs;
     let pair = 0;
     if (pairs > 1) {
       const flow = frame.flow;
@@ -480,60 +484,24 @@ export class NetModel implements DeviceModel, SwitchPort {
       if (id < 0) break;
       if (chain.readableBytes < 2 || chain.writableBytes < 1) {
         core.violation(
-          "virtio 1.2 §5.1.6.5",
+          CONTROL_RULE,
           `a control command of ${chain.readableBytes} readable and ${chain.writableBytes} writable bytes`,
           queue.index,
         );
         break;
       }
       this.#framing.control(chain, queue.index);
-      chain.writeByte(0, runControlCommand(chain, this.#control));
+      const problem = carryOut(chain, this.#settings);
+      if (problem) {
+        const command = `${chain.readByte(0)}.${chain.readByte(1)}`;
+        core.report(CONTROL_RULE, `control command ${command}: ${problem}`, queue.index);
+      }
+      chain.writeByte(0, problem === undefined ? NET_CTRL_ACK.ok : NET_CTRL_ACK.err);
       queue.pushUsed(id, 1);
       moved++;
     }
     if (moved > 0) queue.publish();
     return moved;
-  }
-
-  #makeParts(): ModelParts {
-    const active = () => this.#activePairs;
-    return new NetParts({
-      control: this.#control,
-      offered: this.features,
-      get activePairs(): number {
-        return active();
-      },
-      restored: () => {
-        this.#suspended = false;
-        this.#short.fill(-1);
-        // Which pairs were in use before is not in the parts; what is queued on any is still sent.
-        this.#usedPairs = ((this.#core?.negotiatedFeatures ?? 0n) & NET_FEATURE.MQ) === 0n
-          ? 1
-          : this.maxPairs;
-      },
-      stopChanged: () => this.net.portsChanged(),
-    });
-  }
-
-  #controlTarget(): NetControlTarget {
-    const features = () => this.#core?.negotiatedFeatures ?? 0n;
-    return {
-      get negotiatedFeatures(): bigint {
-        return features();
-      },
-      filter: this.#filter,
-      maxPairs: this.maxPairs,
-      setPairs: (pairs) => {
-        this.#activePairs = pairs;
-        this.#usedPairs = Math.max(this.#usedPairs, pairs);
-      },
-      setMac: (high, low) => {
-        this.#filter.macHigh = high;
-        this.#filter.macLow = low;
-        this.#core?.configChanged();
-      },
-      report: (rule, message) => this.#core?.report(rule, message, this.#controlQueue),
-    };
   }
 }
 

@@ -14,20 +14,9 @@ import {
   NET_FEATURE,
 } from "../../../virtio/spec/net.ts";
 import type { ModelParts } from "../../device_model.ts";
-import { carryOut, type ControlBytes, type NetControlTarget } from "./control.ts";
-import { AddressTable, ReceiveFilter } from "./filter.ts";
-
-/** The device that the parts are of. */
-export interface NetPartsTarget {
-  /** What control commands change. */
-  readonly control: NetControlTarget;
-  /** Features that it offers. */
-  readonly offered: bigint;
-  /** Queue pairs in use. */
-  readonly activePairs: number;
-  restored(): void;
-  stopChanged(): void;
-}
+import { carryOut, type ControlBytes } from "./control.ts";
+import { AddressTable, FILTER_MODES } from "./filter.ts";
+import { NetSettings } from "./settings.ts";
 
 /** Commands that a part can stand for. */
 const SELECTORS: ReadonlySet<number> = new Set([
@@ -40,50 +29,55 @@ const SELECTORS: ReadonlySet<number> = new Set([
 
 /** Parts of a network device. */
 export class NetParts implements ModelParts {
-  readonly #target: NetPartsTarget;
+  readonly restored: () => void;
+  readonly stopChanged: () => void;
+  readonly #settings: NetSettings;
+  readonly #offered: bigint;
 
-  /** Of one device. */
-  constructor(target: NetPartsTarget) {
-    this.#target = target;
+  /** Of one device, that offers these features. */
+  constructor(
+    settings: NetSettings,
+    offered: bigint,
+    { restored, stopChanged }: Required<Pick<ModelParts, "restored" | "stopChanged">>,
+  ) {
+    this.#settings = settings;
+    this.#offered = offered;
+    this.restored = restored;
+    this.stopChanged = stopChanged;
   }
 
   /** Every configuration that the driver's features let it make, as it is now. */
   get(): readonly DevicePart[] {
-    const { filter, negotiatedFeatures } = this.#target.control;
-    return this.#parts(negotiatedFeatures, filter.unicast.encode(), filter.multicast.encode());
+    const { filter } = this.#settings;
+    return this.#parts(
+      (feature) => this.#settings.has(feature),
+      filter.unicast.encode(),
+      filter.multicast.encode(),
+    );
   }
 
   /** With every feature in use, and full tables. */
   get mostBytes(): number {
     const full = new Uint8Array(AddressTable.mostBytes);
-    return this.#parts(this.#target.offered, full, full).reduce((sum, part) => sum + partBytes(part), 0);
+    const parts = this.#parts((feature) => (this.#offered & feature) !== 0n, full, full);
+    return parts.reduce((sum, part) => sum + partBytes(part), 0);
   }
 
-  #parts(features: bigint, unicast: Uint8Array, multicast: Uint8Array): DevicePart[] {
-    const { control: { filter }, activePairs } = this.#target;
-    const has = (feature: bigint) => (features & feature) !== 0n;
+  #parts(has: (feature: bigint) => boolean, unicast: Uint8Array, multicast: Uint8Array): DevicePart[] {
+    const { filter, activePairs } = this.#settings;
     const parts: DevicePart[] = [];
     const add = (kind: number, command: number, data: Uint8Array) =>
       void parts.push(netCvqCfgPart({ class: kind, command, data }));
-    const mode = (command: number, on: boolean) => add(NET_CTRL_CLASS.rx, command, Uint8Array.of(on ? 1 : 0));
     if (has(NET_FEATURE.CTRL_RX)) {
-      mode(NET_CTRL_RX.promisc, filter.promiscuous);
-      mode(NET_CTRL_RX.allmulti, filter.allMulticast);
-      if (has(NET_FEATURE.CTRL_RX_EXTRA)) {
-        mode(NET_CTRL_RX.alluni, filter.allUnicast);
-        mode(NET_CTRL_RX.nomulti, filter.noMulticast);
-        mode(NET_CTRL_RX.nouni, filter.noUnicast);
-        mode(NET_CTRL_RX.nobcast, filter.noBroadcast);
-      }
+      const modes = has(NET_FEATURE.CTRL_RX_EXTRA) ? FILTER_MODES : FILTER_MODES.slice(0, 2);
+      modes.forEach((mode, command) => add(NET_CTRL_CLASS.rx, command, Uint8Array.of(filter[mode] ? 1 : 0)));
       const tables = new Uint8Array(unicast.length + multicast.length);
       tables.set(unicast);
       tables.set(multicast, unicast.length);
       add(NET_CTRL_CLASS.mac, NET_CTRL_MAC.tableSet, tables);
     }
     if (has(NET_FEATURE.CTRL_MAC_ADDR)) {
-      const { macHigh: high, macLow: low } = filter;
-      const mac = Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low);
-      add(NET_CTRL_CLASS.mac, NET_CTRL_MAC.addrSet, mac);
+      add(NET_CTRL_CLASS.mac, NET_CTRL_MAC.addrSet, filter.mac);
     }
     if (has(NET_FEATURE.MQ)) {
       add(NET_CTRL_CLASS.mq, NET_CTRL_MQ.vqPairsSet, Uint8Array.of(activePairs, activePairs >> 8));
@@ -97,31 +91,15 @@ export class NetParts implements ModelParts {
     if (part.selector > 0xffffn || !SELECTORS.has(selector(kind, command))) {
       return "no configuration that a part can stand for";
     }
-    const { maxPairs } = this.#target.control;
     // Carried out on nothing: what a command may be is known in one place.
-    const trial: NetControlTarget = {
-      negotiatedFeatures: accepted,
-      filter: new ReceiveFilter(),
-      maxPairs,
-      setPairs: () => {},
-      setMac: () => {},
-      report: () => {},
-    };
+    const trial = new NetSettings(this.#settings.maxPairs, () => accepted);
     const problem = carryOut(new PartBytes(part), trial);
     return problem === "" ? "this device knows no such command" : problem;
   }
 
   /** Carries the command out. */
   set(part: DevicePart): void {
-    carryOut(new PartBytes(part), this.#target.control);
-  }
-
-  restored(): void {
-    this.#target.restored();
-  }
-
-  stopChanged(): void {
-    this.#target.stopChanged();
+    carryOut(new PartBytes(part), this.#settings);
   }
 }
 

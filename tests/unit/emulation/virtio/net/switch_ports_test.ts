@@ -23,7 +23,7 @@ class Port implements SwitchPort {
 
   constructor(net: NetSwitch, number: number) {
     this.name = `port ${number}`;
-    this.filter.reset(0x5254, number);
+    this.filter.reset(Uint8Array.of(0x52, 0x54, 0, 0, number >> 8, number));
     net.add(this, 2);
   }
 
