@@ -115,7 +115,7 @@ async function roundTrip(run: BenchRun, pair: Pair): Promise<Section> {
     name: MEDIA[medium]!,
     value: of(medium),
     beside: beside.map((other) => compare(of(medium), MEDIA[other]!, of(other))),
-    ...(note === undefined ? {} : { note }),
+    note,
   });
   const share = (pair.asleep.statistics.sleeps - slept) / (count + block);
   return {

@@ -31,7 +31,7 @@ async function withBlk(
   using transport = openTransport(device, transportOptions(device, options));
   const driving: VirtioBlkOptions = {
     interrupts: options.interrupts,
-    ...(options.queueSize === undefined ? {} : { queueSize: options.queueSize }),
+    queueSize: options.queueSize,
   };
   await using blk = await VirtioBlk.open(transport, driving);
   await use(blk, stop.signal);

@@ -23,7 +23,7 @@ export async function openNet(
   const transport = stack.use(openTransport(device, transportOptions(device, options)));
   const driving: VirtioNetOptions = {
     interrupts: options.interrupts,
-    ...(options.queueSize === undefined ? {} : { queueSize: options.queueSize }),
+    queueSize: options.queueSize,
   };
   return stack.use(await VirtioNet.open(transport, driving));
 }

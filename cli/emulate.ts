@@ -38,7 +38,7 @@ export async function emulate(options: Of<"emulate">): Promise<void> {
       directory,
       models,
       topology,
-      ...(options.clientMemory === undefined ? {} : { clientMemory: options.clientMemory }),
+      clientMemory: options.clientMemory,
       signal: AbortSignal.any([stop.signal, parent.signal]),
       onViolation: (violation) => {
         violations++;

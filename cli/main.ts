@@ -64,7 +64,7 @@ function parse(args: readonly string[]): Invocation | number {
       commandList: "top-level",
       usageLine: COMMAND_USAGE,
       termWidth: "auto",
-      ...(columns === undefined ? {} : { maxWidth: columns }),
+      maxWidth: columns,
       aboveError: "none",
       onError: (_, error): undefined => {
         message = error;

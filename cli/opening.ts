@@ -11,8 +11,8 @@ import type { Of } from "./parser.ts";
 /** What `Host.open` takes, from the command line. */
 export function openOptions(options: Pick<Of<"show">, "path" | "vfToken" | "unsafe">): OpenOptions {
   return {
-    ...(options.path === undefined ? {} : { path: options.path }),
-    ...(options.vfToken === undefined ? {} : { vfToken: options.vfToken }),
+    path: options.path,
+    vfToken: options.vfToken,
     ...(options.unsafe ? { enableUnsafeNoIommuMode: true } : {}),
   };
 }

@@ -42,9 +42,9 @@ export function show(host: Host, options: Of<"show">): void {
     barSizes: sizes.slice(0, 6),
     ...(sizes[6] ? { romBytes: sizes[6] } : {}),
     host: {
-      ...(about.driver === undefined ? {} : { driver: about.driver }),
-      ...(about.iommuGroup === undefined ? {} : { iommuGroup: about.iommuGroup }),
-      ...(about.numaNode < 0 ? {} : { numaNode: about.numaNode }),
+      driver: about.driver,
+      iommuGroup: about.iommuGroup,
+      numaNode: about.numaNode < 0 ? undefined : about.numaNode,
     },
   });
   for (const line of lines) print(line);

@@ -15,7 +15,7 @@ export function sriov(host: Host, options: Of<"sriov">): void {
   const token = options.vfToken === undefined ? undefined : formatVfToken(parseVfToken(options.vfToken));
   const vfs = host.setVfCount(address, options.count, {
     force: options.force,
-    ...(options.autoprobe === undefined ? {} : { driversAutoprobe: options.autoprobe === "on" }),
+    driversAutoprobe: options.autoprobe === undefined ? undefined : options.autoprobe === "on",
   });
   if (token !== undefined) {
     try {

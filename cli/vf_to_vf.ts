@@ -109,7 +109,7 @@ async function drive(
   const { observer, signal } = options;
   const watched = (label: string, total: number): ExchangeOptions => ({
     onProgress: (done) => observer.progress(label, done, total),
-    ...(signal === undefined ? {} : { signal }),
+    signal,
   });
   for (const vf of vfs) host.bind(vf);
   using senderDevice = host.open(vfs[0]!, open);

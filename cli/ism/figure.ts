@@ -31,7 +31,7 @@ export async function ismFigure(host: Host, options: Of<"ism figure">): Promise<
   }
   if (options.json) {
     if (output !== "-") {
-      printJson({ function: address, source, ...domain, ...(output === undefined ? {} : { output }) });
+      printJson({ function: address, source, ...domain, output });
     }
     return;
   }

@@ -86,9 +86,9 @@ async function listen(
   stack: AsyncDisposableStack,
 ): Promise<IsmChannel> {
   const settings: IsmChannelCreateOptions = {
-    ...(options.wait === undefined ? {} : { wait: options.wait }),
-    ...(options.bytes === undefined ? {} : { capacityBytes: options.bytes }),
-    ...(options.peer === undefined ? {} : { peer: options.peer }),
+    wait: options.wait,
+    capacityBytes: options.bytes,
+    peer: options.peer,
   };
   const channel = await IsmChannel.create(ism, settings);
   const token = tokenText(channel.token);
@@ -102,7 +102,7 @@ async function listen(
 }
 
 async function connect(ism: VirtioIsm, { token, wait }: Options): Promise<IsmChannel> {
-  return await IsmChannel.connect(ism, token!, wait === undefined ? {} : { wait });
+  return await IsmChannel.connect(ism, token!, { wait });
 }
 
 async function pump(
@@ -139,7 +139,7 @@ function tell(
       seconds,
       notifications,
       sleeps,
-      ...(sha256 === undefined ? {} : { sha256 }),
+      sha256,
     }));
     return;
   }

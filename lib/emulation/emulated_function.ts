@@ -147,7 +147,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
       this.#isVf ? 0 : options.behaviour.interruptPin,
       (before, now) => around.resampleChanged(before, now),
     );
-    const shape = { isVf: this.#isVf, ...(options.sriov === undefined ? {} : { sriov: options.sriov }) };
+    const shape = { isVf: this.#isVf, sriov: options.sriov };
     this.config = new FunctionConfig(options.behaviour, shape, this.#configEvents());
     this.config.assignAddresses(options.bars ?? [], options.vfBars ?? []);
     try {

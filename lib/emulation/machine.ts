@@ -182,7 +182,7 @@ export class EmulatedMachine implements Disposable {
     const fn = this.#make(topology, (behaviour) => {
       const bars = this.#addresses.assign(behaviour.bars);
       if (sriov !== undefined) vfBars = this.#addresses.assign(sriov.vfBars, sriov.totalVfs);
-      return { bars, vfBars, iommuGroup, ...(sriov === undefined ? {} : { sriov }) };
+      return { bars, vfBars, iommuGroup, sriov };
     });
     this.#slots.set(topology.address, { topology, fn, vfBars });
   }
@@ -195,7 +195,7 @@ export class EmulatedMachine implements Disposable {
     ) => Omit<MachineFunctionOptions, "address" | "behaviour" | "numaNode">,
   ): MachineFunction {
     const { kind, address, numaNode } = options;
-    const behaviour = this.#options.models.createBehaviour(kind, { ...options, ...this.#directory() });
+    const behaviour = this.#options.models.createBehaviour(kind, { ...options, directory: this.#options.directory });
     try {
       const place = { address, behaviour, numaNode, ...this.#serving(address) };
       const fn = new MachineFunction({ ...place, ...shape(behaviour) }, this.#around);
@@ -212,7 +212,7 @@ export class EmulatedMachine implements Disposable {
   #sriovShape(topology: FunctionTopology): SriovShape {
     const sample = this.#options.models.createBehaviour(topology.kind, {
       ...vfOptions(topology, 0),
-      ...this.#directory(),
+      directory: this.#options.directory,
     });
     try {
       const { totalVfs, firstVfOffset, vfStride } = topology;
@@ -263,17 +263,11 @@ export class EmulatedMachine implements Disposable {
     vfs.length = 0;
   }
 
-  #directory(): { directory?: string } {
-    const { directory } = this.#options;
-    return directory === undefined ? {} : { directory };
-  }
-
   #serving(address: string): Pick<MachineFunctionOptions, "socketPath" | "serving"> {
     const { directory, clientMemory } = this.#options;
     if (directory === undefined) return {};
     const socketPath = `${directory}/${address}.sock`;
-    const unsealed = clientMemory === undefined ? {} : { unsealed: clientMemory };
-    return { socketPath, serving: { answers: this.#answers, ...unsealed } };
+    return { socketPath, serving: { answers: this.#answers, unsealed: clientMemory } };
   }
 
   #addMachineAttributes(): void {

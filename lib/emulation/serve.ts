@@ -85,8 +85,8 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
       topology: options.topology ?? defaultTopology(),
       models: options.models ?? createVirtioModels(),
       directory,
-      ...(options.clientMemory === undefined ? {} : { clientMemory: options.clientMemory }),
-      ...(options.onViolation === undefined ? {} : { onViolation: options.onViolation }),
+      clientMemory: options.clientMemory,
+      onViolation: options.onViolation,
     });
     const stop = () => machine.stop();
     try {

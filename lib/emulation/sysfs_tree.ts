@@ -23,7 +23,7 @@ export type SysfsErrno =
 
 /** The `SyscallError` that a call on an attribute ends with; `why` becomes its hint. */
 export function sysfsError(errno: SysfsErrno, call: string, path: string, why = ""): SyscallError {
-  return new SyscallError(call, path, errnoNumber[errno]!, why === "" ? {} : { hint: why });
+  return new SyscallError(call, path, errnoNumber[errno]!, { hint: why || undefined });
 }
 
 /** What an attribute does. A missing `read` or `write` is a file without that permission: EACCES. */

@@ -71,7 +71,7 @@ function finding(
   options: { mend?: string } = {},
 ): Finding {
   if (good) return { what, state: "ok", detail };
-  return { what, state: otherwise, detail, ...(options.mend === undefined ? {} : { mend: options.mend }) };
+  return { what, state: otherwise, detail, mend: options.mend };
 }
 
 function iommu(attributes: FunctionAttributes, machine: Machine): Finding[] {

@@ -37,7 +37,7 @@ export class EmulatedHost extends SysfsHost {
         VfioUserDevice.connect(`${directory}/${address}.sock`, { ...options, name: address, onClosed }),
       usage: (attributes) => new TreeUsage(attributes),
       examine: examineEmulated,
-      ...(options.onStep === undefined ? {} : { onStep: options.onStep }),
+      onStep: options.onStep,
     });
   }
 

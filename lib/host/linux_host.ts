@@ -56,7 +56,7 @@ export class LinuxHost extends SysfsHost {
       usage: (attributes) => new KernelUsage(attributes),
       examine: (host, attributes) => examineLinux(host, attributes, THIS_MACHINE),
       checkMayChange,
-      ...(options.onStep === undefined ? {} : { onStep: options.onStep }),
+      onStep: options.onStep,
     });
   }
 }

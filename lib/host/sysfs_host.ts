@@ -263,7 +263,7 @@ export class SysfsHost implements Host {
       attribute,
       before,
       after,
-      ...(physicalFunction === undefined ? {} : { physicalFunction }),
+      physicalFunction,
     };
   }
 

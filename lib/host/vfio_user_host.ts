@@ -181,9 +181,8 @@ function connect(path: string, timeoutMs?: number): VfioUserDevice {
   if (path === "") {
     throw new UsageError("a vfio-user host is named by its socket", { hint: "vfio-user:/path/of/socket" });
   }
-  const limit = timeoutMs === undefined ? {} : { timeoutMs };
   try {
-    return VfioUserDevice.connect(path, { name: ADDRESS, ...limit });
+    return VfioUserDevice.connect(path, { name: ADDRESS, timeoutMs });
   } catch (error) {
     const cause = { cause: error };
     if (isErrno(error, "ENOENT", "ENOTDIR")) throw new NotFoundError(`there is no socket ${path}`, cause);

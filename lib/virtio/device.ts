@@ -136,7 +136,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
     }
     // The reset of a queue takes its vector away (1.5).
     const vector = options.vector === undefined ? this.#vectors.get(index) : options.vector;
-    const driven = { ...options, ...(vector === undefined ? {} : { vector }), gate: this };
+    const driven = { ...options, vector, gate: this };
     const queue = this.#orFail(() => createVirtqueue(this.transport, index, driven));
     this.#queues.set(index, queue);
     this.#resetQueues.delete(index);

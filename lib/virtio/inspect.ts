@@ -58,7 +58,7 @@ export function inspect(device: VfioDevice, options: TransportOptions = {}): Fun
     interrupts: indices(device.info.numIrqs)
       .map((index) => unlessAbsent(() => device.irqInfo(index)))
       .filter((one) => one !== undefined && one.count > 0) as IrqInfo[],
-    ...(virtio === undefined ? {} : { virtio }),
+    virtio,
   };
 }
 

@@ -181,7 +181,7 @@ export class SocketSysfs implements Sysfs {
     this.close();
     return new ProtocolError(`${this.#path}: the peer sent ${what}`, {
       hint: "is this the control socket of an emulated host of the same version?",
-      ...(cause === undefined ? {} : { cause }),
+      cause,
     });
   }
 }

@@ -42,10 +42,10 @@ export function readFunctionFacts(kernel: KernelCalls, text: string): FunctionFa
   const physicalFunction = linkName(kernel, `${directory}/physfn`);
   return {
     address,
-    ...(driver === undefined ? {} : { driver }),
-    ...(group === undefined ? {} : { group: groupNumber(group, address) }),
-    ...(cdev === undefined ? {} : { cdev }),
-    ...(physicalFunction === undefined ? {} : { physicalFunction }),
+    driver,
+    group: group === undefined ? undefined : groupNumber(group, address),
+    cdev,
+    physicalFunction,
     isSriov: physicalFunction !== undefined || kernel.exists(`${directory}/sriov_totalvfs`),
     // Variant drivers carry vfio in their names (virtio_vfio_pci, mlx5-vfio-pci); the directory tells of any other.
     onVfio: driver !== undefined && (driver.includes("vfio") || cdev !== undefined),

@@ -295,7 +295,8 @@ export function partsGetCall(
     read: ({ result, writtenBytes }, name) => {
       const wrong = (message: string, cause?: ProtocolError) =>
         new DeviceError(`${describe(command)}: ${message}`, { function: name, field: "parts" }, {
-          ...(cause === undefined ? {} : { cause, hint: cause.hint }),
+          cause,
+          hint: cause?.hint,
         });
       try {
         const parts = decodeParts(withoutTail(result.subarray(0, writtenBytes)));

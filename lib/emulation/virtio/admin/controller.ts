@@ -207,7 +207,7 @@ export class AdminController implements AdminEngine {
     if (group === this.#sriov ? member === undefined : memberId !== 0n) return INVALID_MEMBER;
     if (command.tooLong) return NO_ROOM;
     try {
-      return group.handler(opcode)!({ ...command, ...(member === undefined ? {} : { member }) });
+      return group.handler(opcode)!({ ...command, member });
     } catch (error) {
       if (!(error instanceof RingsideError)) throw error;
       this.#owner?.report(

@@ -109,7 +109,7 @@ export class DeviceState {
     const last = this.#reports === REPORTS_MAX ? " (no further reports until the client is gone)" : "";
     this.view.report({
       function: this.name,
-      ...(queue === undefined ? {} : { queue }),
+      queue,
       rule,
       message: message + last,
     });

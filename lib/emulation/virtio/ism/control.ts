@@ -205,7 +205,7 @@ function refusal(
   fixed: (num: bigint) => Uint8Array,
 ): Answer {
   const reply = num === undefined || roomOf(chain) < 0 ? {} : { reply: fixed(BigInt(num)) };
-  return { ack, ...reply, ...(problem === undefined ? {} : { problem }) };
+  return { ack, ...reply, problem };
 }
 
 /** `fixed` has everything but `num`, which both replies have at 8. */

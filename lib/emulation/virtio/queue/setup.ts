@@ -56,7 +56,7 @@ export function queueSetup(
     eventIndex: (features & FEATURE.EVENT_IDX) !== 0n,
     inOrder: (features & FEATURE.IN_ORDER) !== 0n,
     usedBatches,
-    ...(known === undefined ? {} : { state: known }),
+    state: known,
   };
   const problem = layout === "split" ? checkSplitSetup(setup) : checkPackedSetup(setup);
   return problem === undefined ? setup : { rule: layout === "split" ? "1.3" : "1.4", problem };

@@ -141,7 +141,7 @@ Deno.test("guards: bind refuses, changes nothing, and does it when forced", () =
     { address: DISK, uses: { sda: ["is mounted on /"] }, text: "disk sda of 0000:03:00.0 is mounted on /" },
   ];
   for (const { address, uses, text } of cases) {
-    using made = fixture({ uses: uses as Record<string, string[]> });
+    using made = fixture({ uses: uses as unknown as Record<string, string[]> });
     const before = made.sysfs.snapshot();
     const error = assertThrows(() => made.host.bind(address), RefusedError, text);
     assertEquals(error.hint, "--force does it nevertheless");

@@ -190,7 +190,7 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
   /** This VF, as the administration commands of its PF reach it. */
   get groupMember(): GroupMember {
     const { memberLegacy: legacy } = this;
-    return { name: this.name, parts: this.core.parts, ...(legacy === undefined ? {} : { legacy }) };
+    return { name: this.name, parts: this.core.parts, legacy };
   }
 
   /** Takes its place; called once. */
