@@ -195,7 +195,10 @@ export class EmulatedMachine implements Disposable {
     ) => Omit<MachineFunctionOptions, "address" | "behaviour" | "numaNode">,
   ): MachineFunction {
     const { kind, address, numaNode } = options;
-    const behaviour = this.#options.models.createBehaviour(kind, { ...options, directory: this.#options.directory });
+    const behaviour = this.#options.models.createBehaviour(kind, {
+      ...options,
+      directory: this.#options.directory,
+    });
     try {
       const place = { address, behaviour, numaNode, ...this.#serving(address) };
       const fn = new MachineFunction({ ...place, ...shape(behaviour) }, this.#around);
