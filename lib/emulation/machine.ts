@@ -21,7 +21,7 @@ import {
 import { MachineLoop } from "./machine_loop.ts";
 import type { BehaviourOptions, FunctionModels, PciFunctionBehaviour } from "./pci_function.ts";
 import { SysfsServer } from "./sysfs_server.ts";
-import { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "./sysfs_protocol.ts";
+import { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "../host/sysfs/control.ts";
 import type { FunctionTopology, Topology } from "./function_topology.ts";
 import { vfAddress } from "./topology.ts";
 import { ViolationLog } from "./violation_log.ts";

@@ -17,7 +17,7 @@ import { RefusedError, UsageError } from "../errors/mod.ts";
 import type { Violation } from "./device_model.ts";
 import { EmulatedMachine } from "./machine.ts";
 import type { FunctionModels } from "./pci_function.ts";
-import { CONTROL_SOCKET } from "./sysfs_protocol.ts";
+import { CONTROL_SOCKET } from "../host/sysfs/control.ts";
 import type { UnsealedFiles } from "../sockets/vfio_user/server/dma.ts";
 import type { Topology } from "./function_topology.ts";
 import { defaultTopology } from "./virtio/default_topology.ts";

@@ -8,15 +8,15 @@ import { ExhaustedError, ProtocolError, RingsideError } from "../errors/mod.ts";
 import type { EventDispatcher } from "./event_dispatcher.ts";
 import {
   asControlRequest,
+  ControlFrame,
+  ControlFrames,
   type ControlRequest,
   type ControlResponse,
-  encodeFrame,
-  FrameReader,
+  MAX_REQUEST_BYTES,
   MAX_RESPONSE_BYTES,
-} from "./sysfs_protocol.ts";
+} from "../host/sysfs/control.ts";
 import type { SysfsTree } from "./sysfs_tree.ts";
 
-const READ_BYTES = 16384;
 /** Bytes of `readBytes` or text that fit a frame once they are base64 or JSON. */
 const MAX_CONTENT_BYTES = MAX_RESPONSE_BYTES / 4;
 
@@ -24,12 +24,10 @@ type Answer = Extract<ControlResponse, { readonly ok: unknown }>["ok"];
 
 interface Client {
   readonly socket: UnixSocket;
-  readonly frames: FrameReader;
-  /** Of an answer that the client does not take yet: until it does, no more requests are read. */
-  rest: Uint8Array<ArrayBuffer>;
+  readonly requests: ControlFrames;
+  /** Until the client takes an answer no more requests are read. */
+  readonly answers: ControlFrame;
 }
-
-const NOTHING = new Uint8Array(0);
 
 /** The control socket of an emulated host. */
 export class SysfsServer implements Disposable {
@@ -37,7 +35,6 @@ export class SysfsServer implements Disposable {
   readonly #events: EventDispatcher;
   readonly #listener: UnixListener;
   readonly #clients = new Set<Client>();
-  readonly #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(READ_BYTES);
 
   /** Listens on `path`; a socket file that nobody answers on is replaced. @throws SyscallError */
   constructor(path: string, tree: SysfsTree, events: EventDispatcher) {
@@ -74,7 +71,8 @@ export class SysfsServer implements Disposable {
     const socket = this.#listener.accept();
     if (socket === undefined) return;
     try {
-      const client: Client = { socket, frames: new FrameReader(), rest: NOTHING };
+      const requests = new ControlFrames(socket, "client of the control socket", MAX_REQUEST_BYTES);
+      const client: Client = { socket, requests, answers: new ControlFrame(socket) };
       this.#events.watch(socket.fd, () => this.#serve(client));
       this.#clients.add(client);
     } catch {
@@ -86,12 +84,9 @@ export class SysfsServer implements Disposable {
   #serve(client: Client): void {
     try {
       if (!this.#answerAll(client)) return;
-      const received = client.socket.receive(this.#buffer, { wait: false });
-      if (received === undefined) return;
-      for (const fd of received.fds) fd.close();
-      if (received.length === 0) return this.#drop(client);
-      client.frames.push(this.#buffer.subarray(0, received.length));
-      this.#answerAll(client);
+      const filled = client.requests.fill(false);
+      if (filled === "end") this.#drop(client);
+      else if (filled === "data") this.#answerAll(client);
     } catch (error) {
       // A malformed request or a client that is gone costs that client its connection.
       if (!(error instanceof RingsideError)) throw error;
@@ -101,19 +96,16 @@ export class SysfsServer implements Disposable {
 
   /** Answers what has been read, without waiting for the client. @returns false when the client must read first */
   #answerAll(client: Client): boolean {
-    const { socket, frames } = client;
-    const wasBlocked = client.rest.byteLength > 0;
+    const { socket, requests, answers } = client;
+    const wasBlocked = answers.waiting;
     for (;;) {
-      if (client.rest.byteLength > 0) {
-        client.rest = client.rest.subarray(socket.sendSome(client.rest));
-        if (client.rest.byteLength > 0) {
-          if (!wasBlocked) this.#events.watchWriting(socket.fd, true);
-          return false;
-        }
+      answers.flush();
+      if (answers.waiting) {
+        if (!wasBlocked) this.#events.watchWriting(socket.fd, true);
+        return false;
       }
-      const value = frames.next();
-      if (value === undefined) break;
-      client.rest = encodeFrame(this.#answer(asControlRequest(value)));
+      if (!requests.next()) break;
+      answers.sendNow(this.#answer(asControlRequest(requests.value)));
     }
     if (wasBlocked) this.#events.watchWriting(socket.fd, false);
     return true;
@@ -160,6 +152,7 @@ export class SysfsServer implements Disposable {
   #drop(client: Client): void {
     if (!this.#clients.delete(client)) return;
     this.#events.unwatch(client.socket.fd);
+    client.requests.close();
     client.socket.close();
   }
 }

@@ -211,12 +211,12 @@ export abstract class IncomingMessages {
     this.payloadOffset = at + this.#headerBytes;
     this.payloadBytes = 0;
     if (size < this.#headerBytes) {
-      throw this.#malformed(`message size ${size} is below the header's ${this.#headerBytes} bytes`);
+      throw this.malformed(`message size ${size} is below the header's ${this.#headerBytes} bytes`);
     }
     if (size > this.limits.messageBytes) {
-      throw this.#malformed(`message size ${size} is above the limit of ${this.limits.messageBytes} bytes`);
+      throw this.malformed(`message size ${size} is above the limit of ${this.limits.messageBytes} bytes`);
     }
-    if (wrong !== undefined) throw this.#malformed(wrong);
+    if (wrong !== undefined) throw this.malformed(wrong);
     if (this.#end - at < size) return false;
     this.payloadBytes = size - this.#headerBytes;
     this.#start = at + size;
@@ -238,8 +238,9 @@ export abstract class IncomingMessages {
     }
   }
 
-  #malformed(text: string): ProtocolError {
-    return new ProtocolError(`${this.#what}: ${this.title}: ${text}`);
+  /** An error about the current message. */
+  protected malformed(text: string, cause?: unknown): ProtocolError {
+    return new ProtocolError(`${this.#what}: ${this.title}: ${text}`, { cause });
   }
 
   #closeCurrentFds(): void {

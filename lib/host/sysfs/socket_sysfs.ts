@@ -1,21 +1,17 @@
 /**
  * The sysfs tree of an emulated host, reached through its control socket.
  *
- * A frame is a 32-bit little-endian length and that many bytes of JSON: `{"op","path","text"?}` there, `{"ok"}` or `{"errno"}` back.
- *
  * @module
  */
 import { requireType, typedErrors } from "../../errors/doors.ts";
 import { ClosedError, PeerGoneError, ProtocolError, TimeoutError, UsageError } from "../../errors/mod.ts";
 import { errnoNumber, SyscallError, UnixListener, UnixSocket } from "../../../ffi/mod.ts";
+import { ControlFrame, ControlFrames, type ControlOperation, MAX_RESPONSE_BYTES } from "./control.ts";
 import type { Sysfs } from "./sysfs.ts";
 
-/** Room for the names of all functions that a domain can have. */
-const MAX_FRAME_BYTES = 1 << 24;
 /** One write may make a thousand VFs. A host that is gone is known at once: its end of the connection is closed. */
 const DEFAULT_TIMEOUT_MS = 30_000;
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const HINT = "is this the control socket of an emulated host of the same version?";
 
 /**
  * A client of `<directory>/host.sock`. Every call blocks this thread until the emulated host has answered.
@@ -31,7 +27,8 @@ export class SocketSysfs implements Sysfs {
   readonly #socket: UnixSocket;
   readonly #path: string;
   readonly #timeoutMs: number;
-  readonly #head: Uint8Array<ArrayBuffer> = new Uint8Array(4);
+  readonly #requests: ControlFrame;
+  readonly #answers: ControlFrames;
 
   /**
    * Connects.
@@ -52,6 +49,8 @@ export class SocketSysfs implements Sysfs {
     this.#path = path;
     this.#timeoutMs = timeoutMs;
     this.#socket = UnixSocket.connect(path, timeoutMs);
+    this.#requests = new ControlFrame(this.#socket);
+    this.#answers = new ControlFrames(this.#socket, path, MAX_RESPONSE_BYTES);
   }
 
   /** Text of an attribute, without trailing white space. */
@@ -106,6 +105,7 @@ export class SocketSysfs implements Sysfs {
 
   /** Closes the connection; may be called again. */
   close(): void {
+    this.#answers.close();
     this.#socket.close();
   }
 
@@ -120,19 +120,16 @@ export class SocketSysfs implements Sysfs {
   }
 
   /** After a failure half-way an answer could be taken for that of the next request, so the connection is over. */
-  #call(op: string, path: string, text?: string): unknown {
+  #call(op: ControlOperation, path: string, text?: string): unknown {
     if (this.#socket.fd.closed) throw new ClosedError(`connection to ${this.#path}`);
     let answer: unknown;
     try {
-      const body = encoder.encode(JSON.stringify({ op, path, text }));
-      const frame = new Uint8Array(4 + body.byteLength);
-      new DataView(frame.buffer).setUint32(0, body.byteLength, true);
-      frame.set(body, 4);
-      this.#socket.send(frame);
+      this.#requests.send({ op, path, text });
       answer = this.#receive();
     } catch (error) {
       this.close();
-      throw error;
+      if (!(error instanceof ProtocolError)) throw error;
+      throw new ProtocolError(error.message, { hint: HINT, cause: error });
     }
     if (typeof answer !== "object" || answer === null) throw this.#broken("an answer that is not an object");
     const { ok, errno, call, hint } = answer as Record<string, unknown>;
@@ -152,35 +149,22 @@ export class SocketSysfs implements Sysfs {
 
   #receive(): unknown {
     const deadline = performance.now() + this.#timeoutMs;
-    this.#fill(this.#head, deadline);
-    const length = new DataView(this.#head.buffer).getUint32(0, true);
-    if (length > MAX_FRAME_BYTES) throw this.#broken(`a frame of ${length} bytes`);
-    const body = new Uint8Array(length);
-    this.#fill(body, deadline);
-    try {
-      return JSON.parse(decoder.decode(body));
-    } catch (cause) {
-      throw this.#broken("a frame that is not JSON", cause);
-    }
-  }
-
-  #fill(into: Uint8Array<ArrayBuffer>, deadline: number): void {
-    for (let at = 0; at < into.byteLength;) {
+    while (!this.#answers.next()) {
       // A peer that sends a byte now and then never lets the socket's own limit expire.
       if (performance.now() > deadline) {
         throw new TimeoutError(`${this.#path}: no answer within ${this.#timeoutMs} ms`);
       }
-      const { length, fds } = this.#socket.receive(into.subarray(at))!;
-      for (const fd of fds) fd.close();
-      if (length === 0) throw new PeerGoneError(`${this.#path}: the emulated host closed the connection`);
-      at += length;
+      if (this.#answers.fill(true) === "end") {
+        throw new PeerGoneError(`${this.#path}: the emulated host closed the connection`);
+      }
     }
+    return this.#answers.value;
   }
 
   #broken(what: string, cause?: unknown): ProtocolError {
     this.close();
     return new ProtocolError(`${this.#path}: the peer sent ${what}`, {
-      hint: "is this the control socket of an emulated host of the same version?",
+      hint: HINT,
       cause,
     });
   }

@@ -12,7 +12,7 @@ import { DriverIds } from "../../../lib/emulation/kernel_drivers.ts";
 import { BusAddresses } from "../../../lib/emulation/bus_addresses.ts";
 import { ExhaustedError } from "../../../lib/errors/mod.ts";
 import { SysfsServer } from "../../../lib/emulation/sysfs_server.ts";
-import { encodeFrame, FrameReader } from "../../../lib/emulation/sysfs_protocol.ts";
+import { encodeFrame, FrameReader } from "./control_frames.ts";
 import { type SysfsErrno, sysfsError, SysfsTree } from "../../../lib/emulation/sysfs_tree.ts";
 
 Deno.test("a descriptor is not reported after unwatch, though its open file lives on elsewhere", () => {

@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { makeDirectory, removeDirectory, UnixSocket } from "../../../ffi/mod.ts";
 import { readTopology } from "../../../lib/emulation/mod.ts";
 import { EmulatedMachine } from "../../../lib/emulation/machine.ts";
-import { encodeFrame, FrameReader } from "../../../lib/emulation/sysfs_protocol.ts";
+import { encodeFrame, FrameReader } from "./control_frames.ts";
 import { REGION } from "../../../lib/vfio/device.ts";
 import { COMMAND, messageHeader } from "../../../lib/sockets/vfio_user/protocol.ts";
 import { message, versionPayload } from "../sockets/vfio_user/raw_client.ts";

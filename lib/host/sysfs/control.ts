@@ -1,12 +1,13 @@
 /**
  * What travels on an emulated host's control socket: frames of a 32-bit little-endian length and that many bytes of JSON.
  *
- * A client sends a request and waits for its response; responses come in the order of the requests. The client is
- * `SocketSysfs` of lib/host, which spells the same few names out for itself because lib/host lies below this folder.
+ * A client sends a request and waits for its response; responses come in the order of the requests.
  *
  * @module
  */
-import { ProtocolError } from "../errors/mod.ts";
+import type { UnixSocket } from "../../../ffi/mod.ts";
+import { ProtocolError } from "../../errors/mod.ts";
+import { IncomingMessages, OutgoingMessage } from "../../sockets/messages.ts";
 
 /** File name of the control socket in an emulated host's directory. */
 export const CONTROL_SOCKET = "host.sock";
@@ -27,7 +28,7 @@ export interface ControlRequest {
   /** Absolute path. */
   readonly path: string;
   /** What to write (`write` only). */
-  readonly text?: string;
+  readonly text?: string | undefined;
 }
 
 /**
@@ -40,48 +41,63 @@ export type ControlResponse =
   | { readonly errno: string; readonly call?: string; readonly hint?: string };
 
 const OPERATIONS: readonly string[] = ["read", "readBytes", "write", "list", "links", "readlink", "exists"];
+const LENGTH_BYTES = 4;
+/** Descriptors beside a frame; they are closed. */
+const MOST_FDS = 64;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
-/** A frame that carries `value`. @throws ProtocolError when it is too large */
-export function encodeFrame(value: ControlRequest | ControlResponse): Uint8Array<ArrayBuffer> {
-  const text = encoder.encode(JSON.stringify(value));
-  if (text.byteLength > MAX_RESPONSE_BYTES) {
-    throw new ProtocolError(`a control frame of ${text.byteLength} bytes`);
+/** Frames that come in. */
+export class ControlFrames extends IncomingMessages {
+  /** Reads from a socket, which stays the caller's. @param what for messages: the peer. @param mostBytes of JSON in a frame */
+  constructor(socket: UnixSocket, what: string, mostBytes: number) {
+    super(socket, what, { messageBytes: LENGTH_BYTES + mostBytes, messageFds: MOST_FDS }, LENGTH_BYTES);
   }
-  const frame = new Uint8Array(4 + text.byteLength);
-  new DataView(frame.buffer).setUint32(0, text.byteLength, true);
-  frame.set(text, 4);
-  return frame;
+
+  protected override sizeAt(at: number): number {
+    return LENGTH_BYTES + this.view.getUint32(at, true);
+  }
+
+  protected override takeHeader(): undefined {}
+
+  protected override get title(): string {
+    return "a control frame";
+  }
+
+  /** What the current frame says. @throws ProtocolError */
+  get value(): unknown {
+    try {
+      return JSON.parse(decoder.decode(this.payload));
+    } catch (cause) {
+      throw this.malformed("it is not JSON", cause);
+    }
+  }
 }
 
-/** Puts frames together from what arrives in pieces. */
-export class FrameReader {
-  #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(0);
-
-  /** Takes what arrived. */
-  push(bytes: Uint8Array): void {
-    const all = new Uint8Array(this.#bytes.byteLength + bytes.byteLength);
-    all.set(this.#bytes);
-    all.set(bytes, this.#bytes.byteLength);
-    this.#bytes = all;
+/** Frames that go out. */
+export class ControlFrame extends OutgoingMessage {
+  /** Writes to a socket, which stays the caller's. */
+  constructor(socket: UnixSocket) {
+    super(socket, LENGTH_BYTES);
   }
 
-  /** The next whole frame's JSON, or undefined when none is there yet. @throws ProtocolError */
-  next(): unknown {
-    if (this.#bytes.byteLength < 4) return undefined;
-    const length = new DataView(this.#bytes.buffer, this.#bytes.byteOffset).getUint32(0, true);
-    if (length > MAX_REQUEST_BYTES) {
-      throw new ProtocolError(`a control frame says that it has ${length} bytes`);
-    }
-    if (this.#bytes.byteLength < 4 + length) return undefined;
-    const text = this.#bytes.subarray(4, 4 + length);
-    this.#bytes = this.#bytes.slice(4 + length);
-    try {
-      return JSON.parse(decoder.decode(text));
-    } catch (cause) {
-      throw new ProtocolError("a control frame is not JSON", { cause });
-    }
+  /** Sends a frame, and waits until it is sent. @throws ProtocolError when it is too large, PeerGoneError, TimeoutError, SyscallError */
+  send(value: ControlRequest): void {
+    this.transmit(this.#encode(value));
+  }
+
+  /** As `send`, without waiting: see `waiting`. */
+  sendNow(value: ControlResponse): void {
+    this.transmitNow(this.#encode(value));
+  }
+
+  #encode(value: ControlRequest | ControlResponse): number {
+    const text = encoder.encode(JSON.stringify(value));
+    const { byteLength } = text;
+    if (byteLength > MAX_RESPONSE_BYTES) throw new ProtocolError(`a control frame of ${byteLength} bytes`);
+    this.put(text);
+    this.view.setUint32(0, byteLength, true);
+    return byteLength;
   }
 }
 
