@@ -5,36 +5,30 @@
  */
 import type { KernelResource } from "./kernel_function.ts";
 import type { MachineFunction } from "./machine_function.ts";
+import type { KernelDriverName } from "./function_topology.ts";
 import type { Fail, SysfsTree } from "./sysfs_tree.ts";
 
-/** What the attributes need of the kernel: the state that is the kernel's, not the function's. */
-export interface KernelState {
+/** What is the kernel's of a function, not the function's. */
+export interface FunctionState {
   /** Driver that the function is bound to. */
-  driverOf(address: string): string | null;
+  driver: KernelDriverName | null;
   /** `driver_override`. */
-  overrideOf(address: string): string | null;
-  /** Sets or clears it. */
-  setOverride(address: string, driver: string | null): void;
+  override: string | null;
   /** `sriov_drivers_autoprobe` of a PF. */
-  autoprobeOf(address: string): boolean;
-  /** Sets it. */
-  setAutoprobe(address: string, value: boolean): void;
-  /** Carries a write of `sriov_numvfs` out. */
-  setNumVfs(address: string, count: number, fail: Fail): void;
-  /** `enable`: how often the function was enabled. */
-  enableCountOf(address: string): number;
-  /** Carries a write of `enable` out. */
-  setEnable(address: string, value: boolean, fail: Fail): void;
+  autoprobe: boolean;
+  /** How often it was enabled through the `enable` attribute. */
+  enables: number;
 }
 
 const PAGE_BYTES = 4096;
 
-/** Adds the attributes of a function under its directory. */
+/** Adds the attributes of a function under its directory. @param disableVfs removes the VFs of a PF */
 export function addFunctionAttributes(
   tree: SysfsTree,
   path: string,
   fn: MachineFunction,
-  kernel: KernelState,
+  state: FunctionState,
+  disableVfs: (fail: Fail) => void,
 ): void {
   const { identity, address } = fn;
   const number = (name: string, value: number, digits: number) =>
@@ -51,13 +45,13 @@ export function addFunctionAttributes(
   tree.constant(`${path}/ari_enabled`, "1\n");
   tree.attribute(`${path}/config`, { read: () => fn.readConfig() });
   tree.attribute(`${path}/resource`, { read: () => fn.resources().map(resourceLine).join("") });
-  tree.attribute(`${path}/uevent`, { read: () => uevent(fn, kernel.driverOf(address)) });
+  tree.attribute(`${path}/uevent`, { read: () => uevent(fn, state.driver) });
   tree.attribute(`${path}/driver_override`, {
-    read: () => `${kernel.overrideOf(address) ?? "(null)"}\n`,
+    read: () => `${state.override ?? "(null)"}\n`,
     write: (text, fail) => {
       if (text.length >= PAGE_BYTES - 1) fail("EINVAL");
       const name = text.split("\n")[0]!;
-      kernel.setOverride(address, name === "" ? null : name);
+      state.override = name === "" ? null : name;
     },
   });
   tree.attribute(`${path}/reset`, {
@@ -67,17 +61,27 @@ export function addFunctionAttributes(
     },
   });
   tree.attribute(`${path}/enable`, {
-    read: () => `${kernel.enableCountOf(address)}\n`,
+    read: () => `${state.enables + (state.driver === null || state.driver === "pci-stub" ? 0 : 1)}\n`,
     write: (text, fail) => {
       const value = unsigned(text);
       if (value === undefined) fail("EINVAL");
-      kernel.setEnable(address, value !== 0, fail);
+      if (state.driver !== null) fail("EBUSY", `${state.driver} has ${address}`);
+      if (value !== 0) state.enables++;
+      else if (state.enables === 0) fail("EIO", `${address} is not enabled`);
+      else state.enables--;
+      fn.setHostDriver(state.enables > 0);
     },
   });
-  if (fn.sriov !== undefined) addSriovAttributes(tree, path, fn, kernel);
+  if (fn.sriov !== undefined) addSriovAttributes(tree, path, fn, state, disableVfs);
 }
 
-function addSriovAttributes(tree: SysfsTree, path: string, fn: MachineFunction, kernel: KernelState): void {
+function addSriovAttributes(
+  tree: SysfsTree,
+  path: string,
+  fn: MachineFunction,
+  state: FunctionState,
+  disableVfs: (fail: Fail) => void,
+): void {
   const sriov = fn.sriov!;
   const { address } = fn;
   tree.constant(`${path}/sriov_totalvfs`, `${sriov.totalVfs}\n`);
@@ -91,15 +95,21 @@ function addSriovAttributes(tree: SysfsTree, path: string, fn: MachineFunction, 
       if (count === undefined || count > 0xffff) {
         fail("EINVAL", `${JSON.stringify(text.trim())} is not a number of VFs`);
       }
-      kernel.setNumVfs(address, count!, fail);
+      // sriov_numvfs_store of Linux, in its order.
+      if (count! > sriov.totalVfs) fail("ERANGE", `${address} has at most ${sriov.totalVfs} VFs`);
+      if (count === sriov.numVfs) return;
+      if (state.driver === null) fail("ENOENT", `${address} has no driver, so nothing can configure SR-IOV`);
+      if (count === 0) return disableVfs(fail);
+      if (sriov.numVfs > 0) fail("EBUSY", `${address} has ${sriov.numVfs} VFs: write 0 first`);
+      sriov.enable(count!);
     },
   });
   tree.attribute(`${path}/sriov_drivers_autoprobe`, {
-    read: () => `${kernel.autoprobeOf(address) ? 1 : 0}\n`,
+    read: () => `${state.autoprobe ? 1 : 0}\n`,
     write: (text, fail) => {
       const value = boolean(text);
       if (value === undefined) fail("EINVAL", "write 0 or 1");
-      kernel.setAutoprobe(address, value!);
+      state.autoprobe = value!;
     },
   });
 }

@@ -7,7 +7,7 @@
 import { ExhaustedError } from "../errors/mod.ts";
 import { PciAddress } from "../pci/address.ts";
 import { FreeNumbers } from "./free_numbers.ts";
-import { addFunctionAttributes, type KernelState } from "./kernel_attributes.ts";
+import { addFunctionAttributes, type FunctionState } from "./kernel_attributes.ts";
 import { DriverIds } from "./kernel_drivers.ts";
 import type { MachineFunction } from "./machine_function.ts";
 import { type Fail, sysfsError, SysfsTree } from "./sysfs_tree.ts";
@@ -21,14 +21,9 @@ const GROUPS = "/sys/kernel/iommu_groups";
 /** Drivers that use DMA on the host's behalf: with one of them in a group, no member can be given to a user. */
 const HOST_DMA_DRIVERS: readonly KernelDriverName[] = ["virtio-pci"];
 
-interface Bound {
+interface Bound extends FunctionState {
   readonly fn: MachineFunction;
   readonly path: string;
-  driver: KernelDriverName | null;
-  override: string | null;
-  autoprobe: boolean;
-  /** Enabled through the `enable` attribute. */
-  enables: number;
   /** Network interface and virtio device, while the default driver has it. */
   children: { virtio: number; net?: number } | null;
   offered: boolean;
@@ -40,7 +35,7 @@ interface Bound {
  * Where Linux would block until a user lets go of a function (unbinding vfio-pci, removing a VF), this kernel asks the user to release it
  * and answers EBUSY.
  */
-export class VirtualKernel implements KernelState {
+export class VirtualKernel {
   /** Its sysfs, and whatever else is put beside it. */
   readonly tree: SysfsTree = new SysfsTree();
   readonly #functions = new Map<string, Bound>();
@@ -108,7 +103,7 @@ export class VirtualKernel implements KernelState {
     this.#groupNumbers.hold(fn.iommuGroup);
     const members = this.#groups.get(fn.iommuGroup) ?? new Set();
     this.#groups.set(fn.iommuGroup, members.add(one));
-    addFunctionAttributes(this.tree, one.path, fn, this);
+    addFunctionAttributes(this.tree, one.path, fn, one, (fail) => this.#disableVfs(one, fail));
     this.tree.link(`${DEVICES}/${fn.address}`, `../../../devices/${root}/${fn.address}`);
     this.tree.link(`${one.path}/subsystem`, "../../../bus/pci");
     this.tree.link(`${one.path}/iommu_group`, `../../../kernel/iommu_groups/${fn.iommuGroup}`);
@@ -145,54 +140,6 @@ export class VirtualKernel implements KernelState {
       this.#groups.delete(group);
       this.tree.remove(`${GROUPS}/${group}`);
     } else this.#updateGroup(group);
-  }
-
-  driverOf(address: string): KernelDriverName | null {
-    return this.#functions.get(address)?.driver ?? null;
-  }
-
-  overrideOf(address: string): string | null {
-    return this.#functions.get(address)?.override ?? null;
-  }
-
-  setOverride(address: string, driver: string | null): void {
-    const one = this.#functions.get(address);
-    if (one !== undefined) one.override = driver;
-  }
-
-  autoprobeOf(address: string): boolean {
-    return this.#functions.get(address)?.autoprobe ?? true;
-  }
-
-  setAutoprobe(address: string, value: boolean): void {
-    const one = this.#functions.get(address);
-    if (one !== undefined) one.autoprobe = value;
-  }
-
-  enableCountOf(address: string): number {
-    const one = this.#functions.get(address);
-    return one === undefined ? 0 : one.enables + (one.driver === null || one.driver === "pci-stub" ? 0 : 1);
-  }
-
-  setEnable(address: string, value: boolean, fail: Fail): void {
-    const one = this.#functions.get(address)!;
-    if (one.driver !== null) fail("EBUSY", `${one.driver} has ${address}`);
-    if (value) one.enables++;
-    else if (one.enables === 0) fail("EIO", `${address} is not enabled`);
-    else one.enables--;
-    one.fn.setHostDriver(one.enables > 0);
-  }
-
-  /** See `KernelState`: sriov_numvfs_store of Linux, in its order. */
-  setNumVfs(address: string, count: number, fail: Fail): void {
-    const one = this.#functions.get(address)!;
-    const sriov = one.fn.sriov!;
-    if (count > sriov.totalVfs) fail("ERANGE", `${address} has at most ${sriov.totalVfs} VFs`);
-    if (count === sriov.numVfs) return;
-    if (one.driver === null) fail("ENOENT", `${address} has no driver, so nothing can configure SR-IOV`);
-    if (count === 0) return this.#disableVfs(one, fail);
-    if (sriov.numVfs > 0) fail("EBUSY", `${address} has ${sriov.numVfs} VFs: write 0 first`);
-    sriov.enable(count);
   }
 
   #addDriver(name: KernelDriverName): void {

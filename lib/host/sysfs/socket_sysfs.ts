@@ -128,7 +128,7 @@ export class SocketSysfs implements Sysfs {
       answer = this.#receive();
     } catch (error) {
       this.close();
-      if (!(error instanceof ProtocolError)) throw error;
+      if (!(error instanceof ProtocolError) || error instanceof PeerGoneError) throw error;
       throw new ProtocolError(error.message, { hint: HINT, cause: error });
     }
     if (typeof answer !== "object" || answer === null) throw this.#broken("an answer that is not an object");
