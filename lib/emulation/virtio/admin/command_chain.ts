@@ -73,14 +73,3 @@ export function encodeOutcome({ status, qualifier = "OK", result }: AdminOutcome
   if (result !== undefined) bytes.set(result, STATUS_BYTES);
   return bytes;
 }
-
-/** Writes the start of the device-writable part; what does not fit is discarded. @returns bytes written */
-export function writeAnswer(chain: Chain, bytes: Uint8Array): number {
-  let done = 0;
-  for (let i = chain.readableCount; i < chain.count && done < bytes.length; i++) {
-    const part = Math.min(chain.lengths[i]!, bytes.length - done);
-    chain.regions[i]!.bytes.set(bytes.subarray(done, done + part), chain.offsets[i]!);
-    done += part;
-  }
-  return done;
-}

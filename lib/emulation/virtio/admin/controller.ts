@@ -16,7 +16,7 @@ import type { DeviceCore } from "../../device_model.ts";
 import type { LegacyNotifyPlace } from "../../function_topology.ts";
 import { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
-import { type AdminCommand, AdminCommandReader, encodeOutcome, writeAnswer } from "./command_chain.ts";
+import { type AdminCommand, AdminCommandReader, encodeOutcome } from "./command_chain.ts";
 import { CommandGroup } from "./command_group.ts";
 import type { AdminEngine, GroupPlace } from "./engine.ts";
 import type { AdminOutcome, GroupMember, NotifyArea } from "./handler.ts";
@@ -191,7 +191,7 @@ export class AdminController implements AdminEngine {
 
   /** Carries a command out and returns its chain. */
   protected answer(queue: DeviceQueue, id: number, chain: Chain, command: AdminCommand): void {
-    queue.pushUsed(id, writeAnswer(chain, encodeOutcome(this.carryOut(command))));
+    queue.pushUsed(id, chain.write(encodeOutcome(this.carryOut(command))));
   }
 
   /** Checks a command, and has it carried out. */

@@ -284,7 +284,7 @@ export class ConsoleModel implements DeviceModel {
         );
         return moved + told;
       }
-      message.forEach((byte, at) => chain.writeByte(at, byte));
+      chain.write(message);
       into.pushUsed(id, message.length);
       told++;
     }

@@ -84,7 +84,7 @@ export function runIsmCommand(chain: Chain, by: IsmCommander): number {
   if (answer.problem !== undefined) by.core.report("5.3", `${name ?? "command"}: ${answer.problem}`, 0);
   chain.writeByte(0, by.lies?.take("ism-bad-ack") ? BAD_ACK : answer.ack);
   const reply = answer.reply?.subarray(0, chain.writableBytes - ACK_BYTES) ?? new Uint8Array();
-  writeAt(chain, ACK_BYTES, reply);
+  chain.write(reply, ACK_BYTES);
   return ACK_BYTES + reply.length;
 }
 
@@ -231,20 +231,4 @@ function chunksAnswer(
     view.setBigUint64(REPLY_BYTES + CHUNK_BYTES, view.getBigUint64(REPLY_BYTES, true), true);
   }
   return { ack: ISM_ACK.OK, reply };
-}
-
-/** Copies bytes to a position of the device-writable part, which reaches that far. */
-export function writeAt(chain: Chain, position: number, bytes: Uint8Array): void {
-  let done = 0;
-  for (let i = chain.readableCount; i < chain.count && done < bytes.length; i++) {
-    const length = chain.lengths[i]!;
-    if (position >= length) {
-      position -= length;
-      continue;
-    }
-    const part = Math.min(length - position, bytes.length - done);
-    chain.regions[i]!.bytes.set(bytes.subarray(done, done + part), chain.offsets[i]! + position);
-    done += part;
-    position = 0;
-  }
 }

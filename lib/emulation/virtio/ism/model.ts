@@ -9,7 +9,7 @@ import type { ModelOptions } from "../../device_kind.ts";
 import type { DeviceCore, DeviceModel } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";
 import { IsmAreas } from "./area.ts";
-import { type IsmCommander, runIsmCommand, writeAt } from "./control.ts";
+import { type IsmCommander, runIsmCommand } from "./control.ts";
 import type { IsmDomain, IsmDomains } from "./domain.ts";
 import { encodeEvent, eventBytes, ISM_EVENT_BYTES_MAX, type IsmEvent } from "./events.ts";
 import { ISM_FAMILY, type IsmLie } from "../lies/ism.ts";
@@ -227,7 +227,7 @@ export class IsmModel implements DeviceModel {
         ISM_QUEUE.event,
       );
     }
-    writeAt(chain, 0, this.#scratch.subarray(0, length));
+    chain.write(this.#scratch.subarray(0, length));
     return length > 0 && this.#lies?.take("ism-short-event") ? length - SHORT_BY : length;
   }
 

@@ -12,7 +12,7 @@ import {
 } from "../../../virtio/spec/admin.ts";
 import type { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
-import { type AdminCommand, encodeOutcome, writeAnswer } from "../admin/command_chain.ts";
+import { type AdminCommand, encodeOutcome } from "../admin/command_chain.ts";
 import type { LieFamily, LiePlan } from "./lie.ts";
 import { AdminController, type AdminControllerOptions } from "../admin/controller.ts";
 
@@ -94,13 +94,13 @@ export class LyingAdminController extends AdminController {
         this.#left--;
         queue.pushUsed(
           id,
-          writeAnswer(chain, encodeOutcome({ status: "EAGAIN", qualifier: "TRYAGAIN" })),
+          chain.write(encodeOutcome({ status: "EAGAIN", qualifier: "TRYAGAIN" })),
         );
         return;
       case "admin-status":
         queue.pushUsed(
           id,
-          writeAnswer(chain, Uint8Array.of(number, number >> 8, second, second >> 8, 0, 0, 0, 0)),
+          chain.write(Uint8Array.of(number, number >> 8, second, second >> 8, 0, 0, 0, 0)),
         );
         return;
       case "admin-garbage":
@@ -108,7 +108,7 @@ export class LyingAdminController extends AdminController {
         return;
       case "admin-short": {
         const bytes = encodeOutcome(this.carryOut(command));
-        queue.pushUsed(id, writeAnswer(chain, bytes.subarray(0, number)));
+        queue.pushUsed(id, chain.write(bytes.subarray(0, number)));
         return;
       }
       case "admin-silence":
@@ -117,11 +117,11 @@ export class LyingAdminController extends AdminController {
         break;
       case "admin-list-long":
         if (command.opcode !== ADMIN_OPCODE.LIST_QUERY) break;
-        queue.pushUsed(id, writeAnswer(chain, this.#longList(command)));
+        queue.pushUsed(id, chain.write(this.#longList(command)));
         return;
       case "admin-notify-wild":
         if (command.opcode !== ADMIN_OPCODE.LEGACY_NOTIFY_INFO) break;
-        queue.pushUsed(id, writeAnswer(chain, encodeOutcome({ status: "OK", result: wildEntries() })));
+        queue.pushUsed(id, chain.write(encodeOutcome({ status: "OK", result: wildEntries() })));
         return;
       default:
     }
@@ -131,7 +131,7 @@ export class LyingAdminController extends AdminController {
   #garbage(chain: Chain): number {
     const bytes = new Uint8Array(Math.min(chain.writableBytes, 4096));
     for (let i = 0; i < bytes.length; i++) bytes[i] = this.#random();
-    writeAnswer(chain, bytes);
+    chain.write(bytes);
     return this.#random() % (bytes.length + 1);
   }
 

@@ -148,6 +148,23 @@ export class Chain {
     return false;
   }
 
+  /** Writes bytes to a position of the device-writable part; what does not fit is discarded. @returns bytes written */
+  write(bytes: Uint8Array, position = 0): number {
+    let done = 0;
+    for (let i = this.readableCount; i < this.count && done < bytes.length; i++) {
+      const length = this.lengths[i]!;
+      if (position >= length) {
+        position -= length;
+        continue;
+      }
+      const part = Math.min(length - position, bytes.length - done);
+      this.regions[i]!.bytes.set(bytes.subarray(done, done + part), this.offsets[i]! + position);
+      done += part;
+      position = 0;
+    }
+    return done;
+  }
+
   /** Writes one byte of the device-writable part; past its end nothing happens. */
   writeByte(position: number, value: number): void {
     if (this.locate(position)) this.foundRegion!.bytes[this.foundOffset] = value;
