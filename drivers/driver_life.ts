@@ -5,7 +5,7 @@
  */
 import { ClosedError, DeviceError, UnsupportedError } from "../lib/errors/mod.ts";
 import { VirtioDevice } from "../lib/virtio/device.ts";
-import type { QueueState } from "../lib/virtio/queue/queue_state.ts";
+import type { QueueState } from "../lib/virtio/spec/queue_state.ts";
 import type { InterruptKind, VirtioTransport } from "../lib/virtio/transport/transport.ts";
 import type { Waiter, WaitTarget } from "../lib/wait/waiter.ts";
 import type { DriverOptions } from "./driver_options.ts";

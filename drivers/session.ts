@@ -8,7 +8,7 @@ import type { CommandSite } from "../lib/virtio/control/engine.ts";
 import type { VirtioDevice } from "../lib/virtio/device.ts";
 import { type FeatureWishes, refusedRingFeatures } from "../lib/virtio/features.ts";
 import { bindInterrupts, type BoundInterrupts } from "../lib/virtio/interrupts.ts";
-import type { QueueState } from "../lib/virtio/queue/queue_state.ts";
+import type { QueueState } from "../lib/virtio/spec/queue_state.ts";
 import type { Virtqueue } from "../lib/virtio/queue/virtqueue.ts";
 import type { InterruptKind } from "../lib/virtio/transport/transport.ts";
 import { Waiter } from "../lib/wait/waiter.ts";

@@ -10,7 +10,7 @@ import { describeStatus, STATUS } from "./spec/status.ts";
 import { chooseFeatures, type FeatureWishes, hasQueueState } from "./features.ts";
 import { createVirtqueue, enableVirtqueue, type VirtqueueOptions } from "./queue/create.ts";
 import type { NotifyGate } from "./queue/driver_ring.ts";
-import { initialQueueState, type QueueState } from "./queue/queue_state.ts";
+import { initialQueueState, type QueueState } from "./spec/queue_state.ts";
 import { type QueueRemains, queueRemains } from "./queue/remains.ts";
 import type { Virtqueue } from "./queue/virtqueue.ts";
 import { requireQueueState } from "./transport/pci_queue_state.ts";

@@ -6,13 +6,13 @@
 import { DeviceError, UnsupportedError, UsageError } from "../errors/mod.ts";
 import { shown } from "../errors/shown.ts";
 import { requireType } from "../errors/doors.ts";
-import { isList, object } from "../errors/records.ts";
+import { integer, isList, object } from "../errors/records.ts";
 import type { VfioDevice } from "../vfio/device.ts";
 import { FEATURE } from "./spec/features.ts";
 import type { FunctionQueues } from "./view/queue_view.ts";
 import { VirtioDevice } from "./device.ts";
 import { hasQueueState } from "./features.ts";
-import { checkQueueState, type QueueState } from "./queue/queue_state.ts";
+import { checkQueueState, type QueueState } from "./spec/queue_state.ts";
 import { openTransport, type TransportOptions } from "./transport/open.ts";
 import { requireQueueState } from "./transport/pci_queue_state.ts";
 
@@ -135,21 +135,11 @@ export function checkQueueStates(value: unknown): QueueStates {
   const list = saved.device === undefined ? saved.queues : ringsOf(saved);
   if (!isList(list) || list.length === 0) throw new UsageError("queue states: queues is not a list");
   const queues = list.map((one: unknown, at): QueueStateEntry => {
-    const { queue, size, state } = object(one, `queue states: queues[${at}]`);
-    const number = (what: string, given: unknown, least: number, most: number): number => {
-      if (typeof given === "number" && Number.isInteger(given) && given >= least && given <= most) {
-        return given;
-      }
-      throw new UsageError(
-        `queue states: queues[${at}].${what} ${JSON.stringify(given)} is not in ${least} … ${most}`,
-      );
-    };
-    const checked = number("size", size, 1, 32768);
-    return {
-      queue: number("queue", queue, 0, 0xffff),
-      size: checked,
-      state: checkQueueState(state, checked),
-    };
+    const where = `queue states: queues[${at}]`;
+    const given = object(one, where);
+    const size = integer(given.size, 1, 32768, `${where}.size`);
+    const queue = integer(given.queue, 0, 0xffff, `${where}.queue`);
+    return { queue, size, state: checkQueueState(given.state, size) };
   });
   const { layout } = queues[0]!.state;
   queues.forEach(({ queue, state }, at) => {

@@ -14,7 +14,7 @@ import {
 } from "../../../lib/virtio/spec/net.ts";
 import { ACK_NOT_WRITTEN, ControlQueue } from "../../../lib/virtio/control/control_queue.ts";
 import type { CommandSite } from "../../../lib/virtio/control/engine.ts";
-import type { QueueState } from "../../../lib/virtio/queue/queue_state.ts";
+import type { QueueState } from "../../../lib/virtio/spec/queue_state.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import type { Virtqueue } from "../../../lib/virtio/queue/virtqueue.ts";
 import type { ReceiveFilter, SavedRing } from "./saved.ts";

@@ -6,7 +6,7 @@
 import { UsageError } from "../../../lib/errors/mod.ts";
 import { shown } from "../../../lib/errors/shown.ts";
 import { array, integer, object } from "../../../lib/errors/records.ts";
-import { checkQueueState, type QueueState } from "../../../lib/virtio/queue/queue_state.ts";
+import { checkQueueState, type QueueState } from "../../../lib/virtio/spec/queue_state.ts";
 import { checkSavedQueue, type SavedQueue } from "../../../lib/virtio/queue/saved_queue.ts";
 import type { Profile } from "../../../lib/virtio/transport/transport.ts";
 

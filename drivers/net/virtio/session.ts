@@ -15,7 +15,7 @@ import {
 import type { VirtioDevice } from "../../../lib/virtio/device.ts";
 import { hasQueueState } from "../../../lib/virtio/features.ts";
 import { BufferPool } from "../../../lib/virtio/queue/buffer_pool.ts";
-import type { QueueState } from "../../../lib/virtio/queue/queue_state.ts";
+import type { QueueState } from "../../../lib/virtio/spec/queue_state.ts";
 import type { Virtqueue } from "../../../lib/virtio/queue/virtqueue.ts";
 import type { DriverParts } from "../../driver_life.ts";
 import type { Listeners } from "../../listeners.ts";

@@ -8,7 +8,7 @@ import { ClosedError, UnsupportedError, UsageError } from "../../../lib/errors/m
 import { shown } from "../../../lib/errors/shown.ts";
 import { ETHERNET_HEADER_BYTES } from "../../../lib/virtio/spec/net.ts";
 import type { BufferPool } from "../../../lib/virtio/queue/buffer_pool.ts";
-import type { QueueState } from "../../../lib/virtio/queue/queue_state.ts";
+import type { QueueState } from "../../../lib/virtio/spec/queue_state.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../../lib/wait/waiter.ts";

@@ -12,7 +12,7 @@ import { requireQueueState } from "../transport/pci_queue_state.ts";
 import type { VirtioTransport } from "../transport/transport.ts";
 import type { NotifyGate } from "./driver_ring.ts";
 import { PackedQueue } from "./packed.ts";
-import { checkQueueState, initialQueueState, type QueueState } from "./queue_state.ts";
+import { checkQueueState, initialQueueState, type QueueState } from "../spec/queue_state.ts";
 import { SplitQueue } from "./split.ts";
 import { legacySplitLayout, packedLayout, splitLayout } from "./layout.ts";
 import type { Virtqueue } from "./virtqueue.ts";

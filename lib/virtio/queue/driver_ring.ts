@@ -15,7 +15,7 @@ import type { DmaMemory } from "../../memory/mod.ts";
 import { DESC_FLAG } from "../spec/ring.ts";
 import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
 import { decodeRing, ringAreas, type RingImage } from "../view/ring_image.ts";
-import { checkQueueState, type QueueState } from "./queue_state.ts";
+import { checkQueueState, type QueueState } from "../spec/queue_state.ts";
 import {
   placeChains,
   SAVED_QUEUE_VERSION,

@@ -16,7 +16,7 @@ import { DESC_FLAG, EVENT_SUPPRESS, QUEUE_SIZE_MAX } from "../spec/ring.ts";
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import { usedIdWrong, usedLengthWrong, usedWithoutChain } from "./faults.ts";
 import { DESCRIPTOR_BYTES, type RingLayout } from "./layout.ts";
-import type { PackedQueueState, QueueState } from "./queue_state.ts";
+import type { PackedQueueState, QueueState } from "../spec/queue_state.ts";
 import type { EventSetting, QueueSnapshot, UsedBurst } from "./virtqueue.ts";
 
 /** Parts that a `PackedQueue` is made of; `createVirtqueue` puts them together. */

@@ -8,7 +8,7 @@ import { UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
 import { array, integer, object } from "../../errors/records.ts";
 import { QUEUE_SIZE_MAX } from "../spec/ring.ts";
-import { checkQueueState, type QueueState } from "./queue_state.ts";
+import { checkQueueState, type QueueState } from "../spec/queue_state.ts";
 
 /** One part of a chain. */
 export interface SavedPart {

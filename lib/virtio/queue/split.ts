@@ -14,7 +14,7 @@
 import { UsageError } from "../../errors/mod.ts";
 import { AVAIL_NO_INTERRUPT, DESC_FLAG, QUEUE_SIZE_MAX, USED_NO_NOTIFY } from "../spec/ring.ts";
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
-import type { QueueState, SplitQueueState } from "./queue_state.ts";
+import type { QueueState, SplitQueueState } from "../spec/queue_state.ts";
 import { usedBatchWrong, usedIdWrong, usedIndexJump, usedLengthWrong } from "./faults.ts";
 import { DESCRIPTOR_BYTES, type RingLayout } from "./layout.ts";
 import type { EventSetting, QueueSnapshot, UsedBurst } from "./virtqueue.ts";

@@ -5,7 +5,7 @@
  */
 import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
 import type { RingImage } from "../view/ring_image.ts";
-import type { QueueState } from "./queue_state.ts";
+import type { QueueState } from "../spec/queue_state.ts";
 import type { SavedChain, SavedQueue } from "./saved_queue.ts";
 
 /** Something a burst call fills: ids of used buffers and the bytes that the device wrote into each. */

@@ -6,7 +6,7 @@
 import { requireType } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
-import { object } from "../../errors/records.ts";
+import { integer, object } from "../../errors/records.ts";
 
 /** State of a split queue: the next available index that the device will read. Used indices are in the ring itself (§6.1). */
 export interface SplitQueueState {
@@ -55,27 +55,21 @@ export function initialQueueState(layout: "split" | "packed"): QueueState {
  */
 export function checkQueueState(value: unknown, size: number): QueueState {
   const state = object(value, "a queue state");
+  const below = (field: string, limit: number) =>
+    integer(state[field], 0, limit - 1, `queue state: ${field}`);
   if (state.layout === "split") {
-    return { layout: "split", availableIndex: integer(state, "availableIndex", 0x10000) };
+    return { layout: "split", availableIndex: below("availableIndex", 0x10000) };
   }
   if (state.layout === "packed") {
     return {
       layout: "packed",
-      availableSlot: integer(state, "availableSlot", size),
-      availableWrap: integer(state, "availableWrap", 2) as 0 | 1,
-      usedSlot: integer(state, "usedSlot", size),
-      usedWrap: integer(state, "usedWrap", 2) as 0 | 1,
+      availableSlot: below("availableSlot", size),
+      availableWrap: below("availableWrap", 2) as 0 | 1,
+      usedSlot: below("usedSlot", size),
+      usedWrap: below("usedWrap", 2) as 0 | 1,
     };
   }
   throw new UsageError(`queue state: layout ${shown(state.layout)} is neither "split" nor "packed"`);
-}
-
-function integer(state: Record<string, unknown>, field: string, below: number): number {
-  const value = state[field];
-  if (typeof value !== "number" || !Number.isInteger(value) || value < 0 || value >= below) {
-    throw new UsageError(`queue state: ${field} ${shown(value)} is not in 0 … ${below - 1}`);
-  }
-  return value;
 }
 
 /** The state as words (§6.1, A-6.8): packed is slot in bits 0–14 and wrap counter in bit 15. */

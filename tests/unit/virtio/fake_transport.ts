@@ -20,11 +20,7 @@ import { FEATURE } from "../../../lib/virtio/spec/features.ts";
 import type { QueueView } from "../../../lib/virtio/view/queue_view.ts";
 import type { InterruptVector } from "../../../lib/wait/interrupt_vector.ts";
 import { FakeIommu } from "./fake_iommu.ts";
-import {
-  checkQueueState,
-  initialQueueState,
-  type QueueState,
-} from "../../../lib/virtio/queue/queue_state.ts";
+import { checkQueueState, initialQueueState, type QueueState } from "../../../lib/virtio/spec/queue_state.ts";
 import { ModelPackedRing } from "./model_packed_ring.ts";
 import { ModelRing } from "./model_ring.ts";
 

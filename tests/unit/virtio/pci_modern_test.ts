@@ -11,7 +11,7 @@ import {
 } from "../../../lib/errors/mod.ts";
 import { VirtioDevice } from "../../../lib/virtio/device.ts";
 import { findVirtioLayout } from "../../../lib/virtio/transport/pci_layout.ts";
-import type { QueueState } from "../../../lib/virtio/queue/queue_state.ts";
+import type { QueueState } from "../../../lib/virtio/spec/queue_state.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { type FakeCapability, FakeFunction, USUAL } from "./fake_function.ts";
 

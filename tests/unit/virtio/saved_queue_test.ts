@@ -6,7 +6,7 @@ import {
   type QueueState,
   queueStateFromWords,
   queueStateToWords,
-} from "../../../lib/virtio/queue/queue_state.ts";
+} from "../../../lib/virtio/spec/queue_state.ts";
 import { checkSavedChains, checkSavedQueue } from "../../../lib/virtio/queue/saved_queue.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import { ahead } from "./model_packed_ring.ts";
@@ -38,7 +38,11 @@ Deno.test("6.1 A-6.8 state words: split is the index; packed is slot in bits 0â€
 
 Deno.test("A-6.6 a packed slot outside the queue is refused before it reaches a device", () => {
   for (const words of [{ available: 5, used: 0 }, { available: 0, used: 0x8005 }]) {
-    assertThrows(() => queueStateFromWords("packed", 5, words), UsageError, "Slot 5 is not in 0 â€¦ 4");
+    assertThrows(
+      () => queueStateFromWords("packed", 5, words),
+      UsageError,
+      "Slot 5 is not an integer from 0 to 4",
+    );
   }
   const good = { layout: "packed", availableSlot: 4, availableWrap: 0, usedSlot: 4, usedWrap: 0 };
   assertEquals(checkQueueState({ ...good, more: 1 }, 5), good as QueueState);
