@@ -7,8 +7,26 @@
  */
 import { ExhaustedError } from "../errors/mod.ts";
 import type { AssignedBar } from "./function_config.ts";
-import { type KernelResource, RESOURCE_FLAG } from "./kernel_function.ts";
 import type { BarDeclaration } from "./pci_function.ts";
+
+/** One line of the `resource` attribute. */
+export interface KernelResource {
+  /** First bus address. */
+  readonly start: bigint;
+  /** Size in bytes; 0: the line reads all zero. */
+  readonly sizeBytes: bigint;
+  /** IORESOURCE_* flags (linux/ioport.h), the low four as in the BAR. */
+  readonly flags: number;
+}
+
+/** IORESOURCE_* flags that BARs have. */
+const RESOURCE_FLAG = {
+  io: 0x100,
+  memory: 0x200,
+  prefetch: 0x2000,
+  sizeAligned: 0x40000,
+  memory64: 0x100000,
+} as const;
 
 const WINDOWS = {
   io: { start: 0xc000n, end: 0x10000n },

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import type { KernelResource } from "./kernel_function.ts";
+import type { KernelResource } from "./bus_addresses.ts";
+import type { SriovShape } from "../pci/capability_builder.ts";
 import type { MachineFunction } from "./machine_function.ts";
 import type { KernelDriverName } from "./function_topology.ts";
 import type { Fail, SysfsTree } from "./sysfs_tree.ts";
@@ -72,24 +73,24 @@ export function addFunctionAttributes(
       fn.setHostDriver(state.enables > 0);
     },
   });
-  if (fn.sriov !== undefined) addSriovAttributes(tree, path, fn, state, disableVfs);
+  if (fn.sriov !== undefined) addSriovAttributes(tree, path, fn, fn.sriov, state, disableVfs);
 }
 
 function addSriovAttributes(
   tree: SysfsTree,
   path: string,
   fn: MachineFunction,
+  sriov: SriovShape,
   state: FunctionState,
   disableVfs: (fail: Fail) => void,
 ): void {
-  const sriov = fn.sriov!;
-  const { address } = fn;
+  const { address, vfs } = fn;
   tree.constant(`${path}/sriov_totalvfs`, `${sriov.totalVfs}\n`);
   tree.constant(`${path}/sriov_vf_device`, `${hex(sriov.vfDeviceId, 4)}\n`);
   tree.attribute(`${path}/sriov_offset`, { read: () => `${sriov.firstVfOffset}\n` });
   tree.attribute(`${path}/sriov_stride`, { read: () => `${sriov.vfStride}\n` });
   tree.attribute(`${path}/sriov_numvfs`, {
-    read: () => `${sriov.numVfs}\n`,
+    read: () => `${vfs.length}\n`,
     write: (text, fail) => {
       const count = unsigned(text);
       if (count === undefined || count > 0xffff) {
@@ -97,11 +98,11 @@ function addSriovAttributes(
       }
       // sriov_numvfs_store of Linux, in its order.
       if (count! > sriov.totalVfs) fail("ERANGE", `${address} has at most ${sriov.totalVfs} VFs`);
-      if (count === sriov.numVfs) return;
+      if (count === vfs.length) return;
       if (state.driver === null) fail("ENOENT", `${address} has no driver, so nothing can configure SR-IOV`);
       if (count === 0) return disableVfs(fail);
-      if (sriov.numVfs > 0) fail("EBUSY", `${address} has ${sriov.numVfs} VFs: write 0 first`);
-      sriov.enable(count!);
+      if (vfs.length > 0) fail("EBUSY", `${address} has ${vfs.length} VFs: write 0 first`);
+      fn.enableVfs(count!);
     },
   });
   tree.attribute(`${path}/sriov_drivers_autoprobe`, {

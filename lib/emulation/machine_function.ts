@@ -6,13 +6,12 @@
 import { errnoNumber, isErrno, openFdCount, resourceLimit, RLIMIT, SyscallError } from "../../ffi/mod.ts";
 import { ExhaustedError } from "../errors/mod.ts";
 import { VfioUserServer, type VfioUserServerOptions } from "../sockets/vfio_user/server/server.ts";
-import { barResources } from "./bus_addresses.ts";
+import { barResources, type KernelResource } from "./bus_addresses.ts";
 import { EmulatedFunction, type EmulatedFunctionOptions } from "./emulated_function.ts";
 import type { EventDispatcher } from "./event_dispatcher.ts";
 import type { SriovShape } from "../pci/capability_builder.ts";
 import type { AssignedBar } from "./function_config.ts";
 import type { FunctionTurns } from "./function_turns.ts";
-import type { KernelResource, KernelSriov } from "./kernel_function.ts";
 import type { NetInterface, Violation } from "./device_model.ts";
 import type { PciIdentity } from "./pci_function.ts";
 
@@ -65,14 +64,13 @@ export class MachineFunction implements Disposable {
   /** Network interface that the default driver makes of it. */
   readonly netInterface?: NetInterface;
   /** SR-IOV, on a PF. */
-  readonly sriov?: KernelSriov;
+  readonly sriov?: SriovShape;
   /** Addresses of its enabled VFs, kept by the machine. */
   readonly vfs: string[] = [];
   readonly #events: EventDispatcher;
   readonly #turns: FunctionTurns;
   readonly #bars: readonly AssignedBar[];
   readonly #vfBars: readonly AssignedBar[];
-  readonly #totalVfs: number;
   readonly #socketPath: string | undefined;
   readonly #serving: Pick<VfioUserServerOptions, "unsealed" | "answers">;
   #server: VfioUserServer | null = null;
@@ -92,7 +90,7 @@ export class MachineFunction implements Disposable {
     this.#turns = turns;
     this.#bars = options.bars ?? [];
     this.#vfBars = options.vfBars ?? [];
-    this.#totalVfs = options.sriov?.totalVfs ?? 0;
+    if (options.sriov !== undefined) this.sriov = options.sriov;
     this.#socketPath = options.socketPath;
     this.#serving = options.serving ?? {};
     this.device = new EmulatedFunction(options, {
@@ -115,7 +113,6 @@ export class MachineFunction implements Disposable {
         if (now !== null) events.watch(now.fd, () => this.device.interrupts.resampled());
       },
     });
-    if (options.sriov !== undefined) this.sriov = this.#kernelSriov(options.sriov);
   }
 
   /** Header fields. */
@@ -136,7 +133,7 @@ export class MachineFunction implements Disposable {
   /** Lines of `resource`. */
   resources(): readonly KernelResource[] {
     const rom: KernelResource = { start: 0n, sizeBytes: 0n, flags: 0 };
-    return [...barResources(this.#bars), rom, ...barResources(this.#vfBars, this.#totalVfs)];
+    return [...barResources(this.#bars), rom, ...barResources(this.#vfBars, this.sriov?.totalVfs)];
   }
 
   /** Config space as the hardware has it. */
@@ -152,6 +149,16 @@ export class MachineFunction implements Disposable {
   /** A driver of the host's kernel takes or leaves it. */
   setHostDriver(active: boolean): void {
     this.device.setHostDriver(active);
+  }
+
+  /** Writes NumVFs and VF Enable; the VFs are there when it returns. @throws SyscallError, RingsideError */
+  enableVfs(count: number): void {
+    const { config } = this.device;
+    config.writeSriov(count);
+    if (config.vfEnable) return;
+    throw new SyscallError("enable SR-IOV", this.address, errnoNumber.EIO!, {
+      hint: "the function did not take VF Enable: see /ringside/violations",
+    });
   }
 
   /** Makes the socket. @throws ExhaustedError when there are no more descriptors; SyscallError, UsageError */
@@ -239,30 +246,6 @@ export class MachineFunction implements Disposable {
   /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
-  }
-
-  #kernelSriov(shape: SriovShape): KernelSriov {
-    const { vfs, device } = this;
-    return {
-      totalVfs: shape.totalVfs,
-      firstVfOffset: shape.firstVfOffset,
-      vfStride: shape.vfStride,
-      vfDeviceId: shape.vfDeviceId,
-      get numVfs(): number {
-        return vfs.length;
-      },
-      get vfs(): readonly string[] {
-        return vfs;
-      },
-      enable: (count) => {
-        device.config.writeSriov(count);
-        if (device.config.vfEnable) return;
-        throw new SyscallError("enable SR-IOV", this.address, errnoNumber.EIO!, {
-          hint: "the function did not take VF Enable: see /ringside/violations",
-        });
-      },
-      disable: () => device.config.writeSriov(0),
-    };
   }
 
   #reportBreak(reason: Error): void {

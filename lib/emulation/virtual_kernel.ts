@@ -241,7 +241,7 @@ export class VirtualKernel {
       fail("EBUSY", `a user holds ${one.fn.address}: close it first`);
     }
     // virtio-pci and vfio-pci disable SR-IOV when they are removed; pci-stub leaves it as it is.
-    if (one.driver !== "pci-stub" && (one.fn.sriov?.numVfs ?? 0) > 0) this.#disableVfs(one, fail);
+    if (one.driver !== "pci-stub" && one.fn.vfs.length > 0) this.#disableVfs(one, fail);
     this.#letGo(one);
   }
 
@@ -257,15 +257,14 @@ export class VirtualKernel {
   }
 
   #disableVfs(one: Bound, fail: Fail): void {
-    const sriov = one.fn.sriov!;
-    for (const address of sriov.vfs) {
+    for (const address of one.fn.vfs) {
       const vf = this.#functions.get(address);
       if (vf?.fn.inUse) {
         vf.fn.requestRelease();
         fail("EBUSY", `a user holds ${address}: close it first`);
       }
     }
-    sriov.disable();
+    one.fn.device.config.writeSriov(0);
   }
 
   #members(group: number): Bound[] {
