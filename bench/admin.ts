@@ -10,7 +10,9 @@ import { LEGACY_CFG, openTransport, type VirtioTransport } from "../lib/virtio/m
 import { ADMIN_QUEUES, useGroup } from "./admin_group.ts";
 import { benchAdminVfs } from "./admin_vfs.ts";
 import type { BenchRun } from "./bench_run.ts";
-import { compare, type Figure, rounds, samples, type Section, single, type Statistic } from "./report.ts";
+import { allocatedBytes, objectBytes } from "./heap.ts";
+import { beside } from "./in_turn.ts";
+import { compare, type Figure, samples, type Section, single } from "./report.ts";
 
 /** Commands in flight, each to a VF of its own: those to one VF wait for each other. */
 const DEPTH = 16;
@@ -50,27 +52,19 @@ async function benchCommands(run: BenchRun): Promise<Section[]> {
   const vf = stack.use(openTransport(stack.use(host.open(vfs[0]!))));
   const count = run.pick(5000, 1000);
   const rates: Figure[] = [], heap: Figure[] = [];
-  const small = await heapBytesEach(run, count, () => {
-    for (let i = 0; i < count; i++) sink = { id: i, length: 64 };
-    return Promise.resolve();
-  });
-  if (sink === undefined) throw new DeviceError("nothing was allocated");
+  const small = single("bytes", await objectBytes(run, count) / count);
   let access: Section | undefined;
   for (const { name, options, depth } of WAYS) {
     await using admin = await open(options);
     const work = (commands: number) =>
       depth === 0 ? synchronous(admin, commands) : asynchronous(admin, commands, depth);
     await work(run.pick(2 * count, count));
-    const commands: number[] = [], plain: number[] = [];
-    for (let round = 0; round < run.pick(5, 3); round++) {
-      commands.push(await perSecond(count, () => work(count)));
-      await run.turn();
-      plain.push(await perSecond(count, () => reads(vf, count)));
-      await run.turn();
-    }
-    const value = rounds("per second", commands);
-    rates.push({ name, value, beside: [compare(value, PLAIN, rounds("per second", plain))] });
-    const bytes = await heapBytesEach(run, count, () => work(count));
+    const works = {
+      commands: () => perSecond(count, () => work(count)),
+      [PLAIN]: () => perSecond(count, () => reads(vf, count)),
+    };
+    rates.push(await beside(run, name, "per second", works, { count: run.pick(5, 3), warmUps: 0 }));
+    const bytes = single("bytes", await allocatedBytes(run, () => work(count)) / count);
     heap.push({ name, value: bytes, beside: [compare(bytes, "a small object", small)] });
     if (depth === 0) access = await benchAccess(run, admin, vf);
   }
@@ -159,16 +153,4 @@ async function perSecond(count: number, work: () => Promise<void>): Promise<numb
   const start = performance.now();
   await work();
   return count / ((performance.now() - start) / 1000);
-}
-
-/** Kept outside, so that the compiler cannot remove what is stored. */
-let sink: { id: number; length: number } | undefined;
-
-async function heapBytesEach(run: BenchRun, count: number, work: () => Promise<void>): Promise<Statistic> {
-  await run.turn();
-  const { gc } = globalThis as { gc?: () => void };
-  gc?.();
-  const before = Deno.memoryUsage().heapUsed;
-  await work();
-  return single("bytes", (Deno.memoryUsage().heapUsed - before) / count);
 }

@@ -3,14 +3,12 @@
  *
  * @module
  */
-import { startEmulatedHost } from "../cli/emulated_process.ts";
-import { makeTemporaryDirectory, removeTree } from "../cli/temporary_directory.ts";
 import { VirtioAdmin, type VirtioAdminOptions } from "../drivers/admin/virtio_admin.ts";
-import { O, OwnedFd, writeAll } from "../ffi/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
 import type { BenchRun } from "./bench_run.ts";
 import { findPf } from "./opened_functions.ts";
+import { useEmulatedHost } from "./processes.ts";
 
 /** Administration queues of the PF. */
 export const ADMIN_QUEUES = 4;
@@ -30,22 +28,13 @@ export async function useGroup(
   run: BenchRun,
   vfCount: number,
 ): Promise<AdminGroupUnderTest> {
-  const directory = makeTemporaryDirectory();
-  stack.defer(() => removeTree(directory));
-  const topology = `${directory}/topology.json`;
-  {
-    const pf = {
-      address: "0000:01:00.0",
-      kind: "virtio-net",
-      totalVfs: vfCount,
-      queuePairs: 1,
-      adminQueues: ADMIN_QUEUES,
-    };
-    using file = OwnedFd.open(topology, O.WRONLY | O.CREAT, 0o600);
-    writeAll(file, new TextEncoder().encode(JSON.stringify({ functions: [pf] })));
-  }
-  const emulated = await startEmulatedHost({ topology, signal: run.signal });
-  stack.defer(() => emulated.stop());
+  const emulated = await useEmulatedHost(stack, run, [{
+    address: "0000:01:00.0",
+    kind: "virtio-net",
+    totalVfs: vfCount,
+    queuePairs: 1,
+    adminQueues: ADMIN_QUEUES,
+  }]);
   const host = stack.use(openHost(emulated.directory));
   const pf = findPf(host);
   stack.defer(() => void host.restore(pf));

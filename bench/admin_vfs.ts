@@ -8,6 +8,7 @@ import { type LegacyVfIdentity, readLegacyVfIdentity } from "../drivers/net/virt
 import { DeviceError } from "../lib/errors/mod.ts";
 import { ADMIN_QUEUES, useGroup } from "./admin_group.ts";
 import type { BenchRun } from "./bench_run.ts";
+import { inTurn } from "./in_turn.ts";
 import { compare, type Figure, rounds, type Section } from "./report.ts";
 
 const MANY = 1000;
@@ -24,23 +25,20 @@ export async function benchAdminVfs(run: BenchRun): Promise<Section> {
   const many = run.pick(MANY, MANY_SHORT);
   await using stack = new AsyncDisposableStack();
   const { open } = await useGroup(stack, run, many);
-  const times: number[][] = WAYS.map(() => []);
   let commands = 0;
-  for (let round = 0; round <= 3; round++) {
-    for (const [i, { adminQueues, atOnce }] of WAYS.entries()) {
-      await using admin = await open({ adminQueues, timeoutMs: 60_000 });
-      const before = admin.admin.statistics.sent;
-      const start = performance.now();
-      const found = await (atOnce ? allAtOnce : oneByOne)(run, admin, many);
-      // The first round is for the compiler.
-      if (round > 0) times[i]!.push(performance.now() - start);
-      commands = admin.admin.statistics.sent - before;
-      if (new Set(found.map(({ mac }) => mac)).size !== many) {
-        throw new DeviceError("two VFs have the same MAC address");
-      }
-      await run.turn();
+  const works = Object.fromEntries(WAYS.map(({ name, adminQueues, atOnce }) => [name, async () => {
+    await using admin = await open({ adminQueues, timeoutMs: 60_000 });
+    const before = admin.admin.statistics.sent;
+    const start = performance.now();
+    const found = await (atOnce ? allAtOnce : oneByOne)(run, admin, many);
+    const took = performance.now() - start;
+    commands = admin.admin.statistics.sent - before;
+    if (new Set(found.map(({ mac }) => mac)).size !== many) {
+      throw new DeviceError("two VFs have the same MAC address");
     }
-  }
+    return took;
+  }]));
+  const times = Object.values(await inTurn(run, works, { count: 3 }));
   const last = rounds("milliseconds", times.at(-1)!);
   const figures = WAYS.slice(0, -1).map(({ name }, i): Figure => {
     const value = rounds("milliseconds", times[i]!);

@@ -14,7 +14,9 @@ import { openTransport } from "../lib/virtio/mod.ts";
 import { type BenchRun, rate } from "./bench_run.ts";
 import { BURST, FramePair } from "./frame_pair.ts";
 import { InProcessFunction } from "./in_process_function.ts";
-import { compare, type Figure, rounds, type Section, single } from "./report.ts";
+import { allocatedBytes, objectBytes } from "./heap.ts";
+import { beside } from "./in_turn.ts";
+import { compare, type Figure, type Section, single } from "./report.ts";
 import { RingPair } from "./ring_pair.ts";
 
 const MILLION = 1_000_000;
@@ -25,16 +27,14 @@ const BUDGET = 256;
 export async function benchAllocation(run: BenchRun): Promise<Section[]> {
   const warmUp = run.pick(MILLION, 500_000);
   const packets = run.pick(MILLION, 200_000);
-  const objects = await perMillion(run, packets, () => {
-    for (let i = 0; i < packets; i++) sink = { id: i, length: 64 };
-  });
-  if (sink === undefined) throw new DeviceError("nothing was allocated");
+  const perMillion = (bytes: number) => single("bytes", Math.round(bytes * MILLION / packets));
+  const objects = perMillion(await objectBytes(run, packets));
   const name = "a small object a packet";
   const figures: Figure[] = [];
   for (const layout of ["split", "packed"] as const) {
     using pair = new RingPair({ layout, eventIndex: true, indirect: false, inOrder: false });
     pair.turn(warmUp, BURST);
-    const value = await perMillion(run, packets, () => pair.turn(packets, BURST));
+    const value = perMillion(await allocatedBytes(run, () => pair.turn(packets, BURST)));
     figures.push({ name: `${layout} ring, burst ${BURST}`, value, beside: [compare(value, name, objects)] });
   }
   const rates: Figure[] = [];
@@ -43,26 +43,22 @@ export async function benchAllocation(run: BenchRun): Promise<Section[]> {
   for (const lengthBytes of [64, 1514]) {
     const template = pair.template(lengthBytes);
     pair.oneWay(template, warmUp);
-    const value = await perMillion(run, packets, () => pair.oneWay(template, packets));
+    const value = perMillion(await allocatedBytes(run, () => pair.oneWay(template, packets)));
     figures.push({
       name: `VirtioNet to VirtioNet, ${lengthBytes} bytes`,
       value,
       beside: [compare(value, name, objects)],
       note: "transmit, device, switch, receive",
     });
-    const perSecond: number[] = [], copies: number[] = [];
     const target = new Uint8Array(lengthBytes);
-    for (let round = 0; round < run.pick(7, 3); round++) {
-      perSecond.push(rate(packets / 4, () => pair.oneWay(template, packets / 4)));
-      copies.push(rate(packets / 4, () => copyTwice(template, target, packets / 4)));
-      await run.turn();
-    }
-    const speed = rounds("per second", perSecond);
-    rates.push({
-      name: `VirtioNet to VirtioNet, ${lengthBytes} bytes`,
-      value: speed,
-      beside: [compare(speed, "copied twice", rounds("per second", copies))],
-    });
+    const works = {
+      frames: () => rate(packets / 4, () => pair.oneWay(template, packets / 4)),
+      "copied twice": () => rate(packets / 4, () => copyTwice(template, target, packets / 4)),
+    };
+    const how = { count: run.pick(7, 3), warmUps: 0 };
+    rates.push(
+      await beside(run, `VirtioNet to VirtioNet, ${lengthBytes} bytes`, "per second", works, how),
+    );
   }
   return [{
     title: "Heap bytes allocated for a million packets, driver and device in one process",
@@ -76,9 +72,6 @@ export async function benchAllocation(run: BenchRun): Promise<Section[]> {
     ],
   }];
 }
-
-/** Kept outside, so that the compiler cannot remove what is stored. */
-let sink: { id: number; length: number } | undefined;
 
 function copyTwice(from: Uint8Array, to: Uint8Array, count: number): void {
   const between = new Uint8Array(from.length);
@@ -117,14 +110,4 @@ async function pairInProcess(stack: AsyncDisposableStack): Promise<FramePair> {
     first.poll(BUDGET);
     second.poll(BUDGET);
   });
-}
-
-async function perMillion(run: BenchRun, packets: number, work: () => void) {
-  await run.turn();
-  const { gc } = globalThis as { gc?: () => void };
-  gc?.();
-  const before = Deno.memoryUsage().heapUsed;
-  work();
-  const after = Deno.memoryUsage().heapUsed;
-  return single("bytes", Math.round((after - before) * MILLION / packets));
 }

@@ -7,7 +7,8 @@ import { type BenchRun, rate } from "./bench_run.ts";
 import { FramePair, numberOf, putNumber } from "./frame_pair.ts";
 import { useVfs } from "./opened_functions.ts";
 import { useEmulatedHost, usePeer } from "./processes.ts";
-import { compare, type Figure, rounds, type Section, type Statistic } from "./report.ts";
+import { beside } from "./in_turn.ts";
+import type { Figure, Section } from "./report.ts";
 import { SocketPair } from "./socket_pair.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 
@@ -15,13 +16,6 @@ const SIZES = [64, 1514];
 const SLOTS = 256;
 /** Rounds that are not counted: both processes compile the loops. */
 const WARM_UPS = 3;
-
-/** One thing that moves frames; `perRound` frames take about as long as those of the others. */
-interface Mover {
-  readonly name: string;
-  readonly perRound: number;
-  move(count: number): void;
-}
 
 /** Measures both sizes, one way and out and back. */
 export async function benchFrames(run: BenchRun): Promise<Section[]> {
@@ -34,32 +28,23 @@ export async function benchFrames(run: BenchRun): Promise<Section[]> {
   const copies = new Copies(Math.max(...SIZES));
   const figures: Figure[] = [];
   const frames = run.pick(50_000, 5000);
+  const how = { count: run.pick(9, 3), warmUps: WARM_UPS };
   for (const size of SIZES) {
     const template = vfs.template(size);
+    const [oneWay, outAndBack] = [`${size} bytes, one way`, `${size} bytes, out and back`];
+    const moved = (count: number, move: (count: number) => void) => () => rate(count, () => move(count));
     figures.push(
-      await inTurn(run, `${size} bytes, one way`, [
-        { name: "VF to VF", perRound: frames, move: (count) => vfs.oneWay(template, count) },
-        {
-          name: "socket, 32 frames a write",
-          perRound: frames,
-          move: (count) => sockets.oneWay(template, count),
-        },
-        {
-          name: "socket, 1 frame a write",
-          perRound: frames,
-          move: (count) => sockets.oneWay(template, count, 1),
-        },
-        { name: "2 copies here", perRound: 8 * frames, move: (count) => copies.move(template, count, 1) },
-      ]),
-      await inTurn(run, `${size} bytes, out and back`, [
-        { name: "VF to VF", perRound: frames, move: (count) => vfs.outAndBack(template, count) },
-        {
-          name: "socket, 32 frames a write",
-          perRound: frames,
-          move: (count) => sockets.outAndBack(template, count),
-        },
-        { name: "4 copies here", perRound: 8 * frames, move: (count) => copies.move(template, count, 3) },
-      ]),
+      await beside(run, oneWay, "per second", {
+        "VF to VF": moved(frames, (count) => vfs.oneWay(template, count)),
+        "socket, 32 frames a write": moved(frames, (count) => sockets.oneWay(template, count)),
+        "socket, 1 frame a write": moved(frames, (count) => sockets.oneWay(template, count, 1)),
+        "2 copies here": moved(8 * frames, (count) => copies.move(template, count, 1)),
+      }, how),
+      await beside(run, outAndBack, "per second", {
+        "VF to VF": moved(frames, (count) => vfs.outAndBack(template, count)),
+        "socket, 32 frames a write": moved(frames, (count) => sockets.outAndBack(template, count)),
+        "4 copies here": moved(8 * frames, (count) => copies.move(template, count, 3)),
+      }, how),
     );
   }
   const violations = emulated.violations();
@@ -76,29 +61,6 @@ export async function benchFrames(run: BenchRun): Promise<Section[]> {
 }
 
 const POLLING = { interrupts: "none", wait: "poll" } as const;
-
-/** Measures in turn, so that what else the machine does meets all of them. The first is measured beside the others. */
-async function inTurn(run: BenchRun, what: string, movers: readonly Mover[]): Promise<Figure> {
-  const rates: number[][] = movers.map(() => []);
-  for (const { move, perRound } of movers) {
-    for (let i = 0; i < WARM_UPS; i++) {
-      move(perRound);
-      await run.turn();
-    }
-  }
-  for (let round = 0; round < run.pick(9, 3); round++) {
-    for (const [i, { move, perRound }] of movers.entries()) {
-      rates[i]!.push(rate(perRound, () => move(perRound)));
-      await run.turn();
-    }
-  }
-  const [mine, ...others] = rates.map((one): Statistic => rounds("per second", one));
-  return {
-    name: what,
-    value: mine!,
-    beside: others.map((other, i) => compare(mine!, movers[i + 1]!.name, other)),
-  };
-}
 
 /** Frames written into one buffer and copied from buffer to buffer. */
 class Copies {

@@ -7,22 +7,10 @@
  *
  * @module
  */
-import { startEmulatedHost } from "../cli/emulated_process.ts";
 import { VirtioIsm } from "../drivers/ism/virtio_ism.ts";
 import { IsmChannel } from "../drivers/ism/ism_channel.ts";
-import {
-  makeDirectory,
-  O,
-  OwnedFd,
-  processId,
-  readText,
-  removeDirectory,
-  removeFile,
-  replaceFile,
-  UnixListener,
-  type UnixSocket,
-} from "../ffi/mod.ts";
-import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";
+import { O, OwnedFd, processId, UnixListener, type UnixSocket } from "../ffi/mod.ts";
+import { DeviceError } from "../lib/errors/mod.ts";
 import { EmulatedHost } from "../lib/host/emulated_host.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
 import type { BenchRun } from "./bench_run.ts";
@@ -36,12 +24,12 @@ import {
   SocketMedium,
   type Task,
 } from "./ism_media.ts";
-import { endProcess, startScript } from "./processes.ts";
+import { anonymousBytes, liveHeapBytes } from "./heap.ts";
+import { inTurn } from "./in_turn.ts";
+import { accept, endProcess, startScript, useDirectory, useEmulatedHost } from "./processes.ts";
 import { compare, type Figure, rounds, samples, type Section, single } from "./report.ts";
 
 const HERE = "0000:01:00.0", THERE = "0000:02:00.0";
-const PATIENCE_MS = 30_000;
-const CALL_MS = 20_000;
 const KIB = 1024, MIB = 1024 * KIB;
 const SIZES = [64, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB];
 const ROUND_TRIP_BYTES = 64;
@@ -70,16 +58,11 @@ async function oneWay(run: BenchRun, pair: Pair): Promise<Section> {
     const most = run.pick(256, 8) * MIB;
     const total = size * Math.ceil(Math.min(most, size * run.pick(200_000, 5000)) / size);
     const message = new Uint8Array(size).map((_, i) => i * 7);
-    const measured = new Map<number, number[]>(compared.map((medium) => [medium, []]));
-    // One round more, which warms up.
-    for (let round = 0; round <= run.pick(5, 1); round++) {
-      for (const medium of compared) {
-        const seconds = send(pair, medium, message, total);
-        if (round > 0) measured.get(medium)!.push(total / seconds);
-        await run.turn();
-      }
-    }
-    const speed = (medium: number) => rounds("bytes per second", measured.get(medium)!);
+    const works = Object.fromEntries(
+      compared.map((medium) => [medium, () => total / send(pair, medium, message, total)]),
+    );
+    const measured = await inTurn(run, works, { count: run.pick(5, 1) });
+    const speed = (medium: number) => rounds("bytes per second", measured[medium]!);
     for (const medium of [POLLED, ASLEEP]) {
       figures.push({
         name: `${sizeText(size)}, ${MEDIA[medium]}`,
@@ -134,7 +117,7 @@ async function memory(run: BenchRun, pair: Pair): Promise<Section> {
   const messages = run.pick(1_000_000, 50_000);
   const message = new Uint8Array(4 * KIB);
   const state = () => ({
-    heap: liveHeap(),
+    heap: liveHeapBytes(),
     own: anonymousBytes(processId()),
     peer: anonymousBytes(pair.pids.peer),
     device: anonymousBytes(pair.pids.device),
@@ -204,26 +187,17 @@ function end(pair: Pair): void {
 
 /** Two functions of a domain, one in this process and one in another, until the stack is disposed of. */
 async function usePair(stack: AsyncDisposableStack, run: BenchRun): Promise<Pair> {
-  const directory = `/tmp/ringside-bench-${processId()}-${crypto.randomUUID().slice(0, 8)}`;
-  makeDirectory(directory, 0o700);
-  stack.defer(() => removeDirectory(directory));
-  const file = (name: string): string => {
-    stack.defer(() => removeFile(`${directory}/${name}`));
-    return `${directory}/${name}`;
-  };
-  const topology = file("topology.json");
+  const directory = useDirectory(stack);
   const functions = [HERE, THERE].map((address) => ({ address, kind: "virtio-ism" }));
-  replaceFile(topology, new TextEncoder().encode(JSON.stringify({ functions })) as Uint8Array<ArrayBuffer>);
-  const emulated = await startEmulatedHost({ topology, signal: run.signal });
-  stack.defer(() => emulated.stop());
+  const emulated = await useEmulatedHost(stack, run, functions);
   const host = stack.use(EmulatedHost.connect(emulated.directory));
   for (const address of [HERE, THERE]) host.bind(address);
   const transport = stack.use(openTransport(stack.use(host.open(HERE))));
   const ism = stack.use(await VirtioIsm.open(transport, { regionVectors: 1 }));
   const polled = stack.use(await IsmChannel.create(ism, { wait: "poll" }));
   const asleep = stack.use(await IsmChannel.create(ism, { wait: "event", vector: ism.regionVectors[0]! }));
-  const there = await pipe(file("there")), back = await pipe(file("back"));
-  const path = file("peer.sock");
+  const there = await pipe(`${directory}/there`), back = await pipe(`${directory}/back`);
+  const path = `${directory}/peer.sock`;
   const listener = stack.use(UnixListener.listen(path));
   const tokens = [polled.token, asleep.token].map(String);
   const child = startScript("./ism_peer.ts", {
@@ -231,19 +205,18 @@ async function usePair(stack: AsyncDisposableStack, run: BenchRun): Promise<Pair
     flags: ["--allow-ffi", "--v8-flags=--min-semi-space-size=256,--max-semi-space-size=256"],
   });
   stack.defer(() => endProcess(child));
-  const control = stack.use(await accept(listener));
-  const socket = stack.use(await accept(listener));
+  const [control, socket] = await accept(stack, listener, 2);
   const [out, incoming] = [there, back].map((name) => stack.use(OwnedFd.open(name, O.RDWR)));
   return {
     media: [
       new ChannelMedium(polled),
       new ChannelMedium(asleep),
-      new SocketMedium(socket, true),
-      new SocketMedium(socket, false),
+      new SocketMedium(socket!, true),
+      new SocketMedium(socket!, false),
       new PipeMedium(out!, incoming!),
     ],
     asleep,
-    control,
+    control: control!,
     pids: { peer: child.pid, device: emulated.pid },
   };
 }
@@ -252,34 +225,6 @@ async function pipe(path: string): Promise<string> {
   const { success } = await new Deno.Command("mkfifo", { args: ["-m", "600", path] }).output();
   if (!success) throw new DeviceError(`mkfifo ${path} failed`);
   return path;
-}
-
-async function accept(listener: UnixListener): Promise<UnixSocket> {
-  const deadline = performance.now() + PATIENCE_MS;
-  for (;;) {
-    const socket = listener.accept();
-    if (socket !== undefined) {
-      socket.setTimeoutMs(CALL_MS);
-      return socket;
-    }
-    if (performance.now() > deadline) {
-      throw new TimeoutError(`ism_peer.ts did not connect within ${PATIENCE_MS / 1000} s`);
-    }
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
-
-function liveHeap(): number {
-  const { gc } = globalThis as { gc?: () => void };
-  // The second collection takes what finalizers of the first let go of.
-  gc?.();
-  gc?.();
-  return Deno.memoryUsage().heapUsed;
-}
-
-/** Anonymous memory of a process, in bytes. */
-function anonymousBytes(pid: number): number {
-  return 1024 * Number(/^RssAnon:\s+(\d+) kB$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? NaN);
 }
 
 function sizeText(bytes: number): string {

@@ -5,7 +5,8 @@
  *
  * @module
  */
-import { processId, readText } from "../ffi/mod.ts";
+import { processId } from "../ffi/mod.ts";
+import { anonymousBytes, liveHeapBytes } from "./heap.ts";
 import { FramePair } from "./frame_pair.ts";
 import { useVfs } from "./opened_functions.ts";
 
@@ -29,18 +30,8 @@ export interface MemoryReport {
 const FRAME_BYTES = 1514;
 const CHUNK = 20_000;
 
-/** Anonymous memory of a process, in bytes: what a leak makes grow. */
-function anonymousBytes(pid: number): number {
-  const match = /^RssAnon:\s+(\d+) kB$/m.exec(readText(`/proc/${pid}/status`));
-  return 1024 * Number(match?.[1] ?? NaN);
-}
-
 function memoryState(): MemoryState {
-  const { gc } = globalThis as { gc?: () => void };
-  // The second collection takes what finalizers of the first let go of.
-  gc?.();
-  gc?.();
-  return { privateBytes: anonymousBytes(processId()), heapBytes: Deno.memoryUsage().heapUsed };
+  return { heapBytes: liveHeapBytes(), privateBytes: anonymousBytes(processId()) };
 }
 
 async function move(pair: FramePair, template: Uint8Array, count: number): Promise<void> {

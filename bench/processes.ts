@@ -3,21 +3,19 @@
  *
  * @module
  */
+import { O, OwnedFd, UnixListener, type UnixSocket, writeAll } from "../ffi/mod.ts";
 import {
-  makeDirectory,
-  processId,
-  removeDirectory,
-  removeFile,
-  UnixListener,
-  type UnixSocket,
-} from "../ffi/mod.ts";
-import { type EmulatedProcess, startEmulatedHost } from "../cli/emulated_process.ts";
+  type EmulatedProcess,
+  type EmulatedProcessOptions,
+  startEmulatedHost,
+} from "../cli/emulated_process.ts";
+import { makeTemporaryDirectory, removeTree } from "../cli/temporary_directory.ts";
 import type { BenchRun } from "./bench_run.ts";
 import { TimeoutError } from "../lib/errors/mod.ts";
 
 const PATIENCE_MS = 30_000;
 /** A call on a peer's socket that takes longer has lost its peer. */
-const CALL_MS = 5000;
+const CALL_MS = 20_000;
 
 /** A process that was started from a script of this folder. */
 export function startScript(script: string, options: {
@@ -45,13 +43,32 @@ export async function endProcess(child: Deno.ChildProcess): Promise<void> {
   await child.status;
 }
 
-/** An emulated host, until the stack is disposed of. */
+/** A directory, until the stack is disposed of, which removes all that is in it. */
+export function useDirectory(stack: AsyncDisposableStack): string {
+  const directory = makeTemporaryDirectory();
+  stack.defer(() => removeTree(directory));
+  return directory;
+}
+
+/**
+ * An emulated host, until the stack is disposed of.
+ * @param serve TotalVFs of the default topology's PF, or the functions of another topology
+ */
 export async function useEmulatedHost(
   stack: AsyncDisposableStack,
   run: BenchRun,
-  totalVfs: number,
+  serve: number | readonly Readonly<Record<string, unknown>>[],
 ): Promise<EmulatedProcess> {
-  const emulated = await startEmulatedHost({ totalVfs, signal: run.signal });
+  const { signal } = run;
+  let options: EmulatedProcessOptions;
+  if (typeof serve === "number") options = { totalVfs: serve, signal };
+  else {
+    const topology = `${useDirectory(stack)}/topology.json`;
+    using file = OwnedFd.open(topology, O.WRONLY | O.CREAT, 0o600);
+    writeAll(file, new TextEncoder().encode(JSON.stringify({ functions: serve })));
+    options = { topology, signal };
+  }
+  const emulated = await startEmulatedHost(options);
   stack.defer(() => emulated.stop());
   return emulated;
 }
@@ -62,14 +79,19 @@ export async function usePeer(
   mode: "echo" | "signal",
   connections: number,
 ): Promise<UnixSocket[]> {
-  const directory = `/tmp/ringside-bench-${processId()}-${crypto.randomUUID().slice(0, 8)}`;
-  makeDirectory(directory, 0o700);
-  stack.defer(() => removeDirectory(directory));
-  const path = `${directory}/peer.sock`;
+  const path = `${useDirectory(stack)}/peer.sock`;
   const listener = stack.use(UnixListener.listen(path));
-  stack.defer(() => removeFile(path));
   const child = startScript("./peer.ts", { args: [mode, path, String(connections)], flags: ["--allow-ffi"] });
   stack.defer(() => endProcess(child));
+  return await accept(stack, listener, connections);
+}
+
+/** Connections of a script that was started. @throws TimeoutError */
+export async function accept(
+  stack: AsyncDisposableStack,
+  listener: UnixListener,
+  connections: number,
+): Promise<UnixSocket[]> {
   const sockets: UnixSocket[] = [];
   const deadline = performance.now() + PATIENCE_MS;
   while (sockets.length < connections) {
@@ -78,7 +100,7 @@ export async function usePeer(
       socket.setTimeoutMs(CALL_MS);
       sockets.push(stack.use(socket));
     } else if (performance.now() > deadline) {
-      throw new TimeoutError(`peer.ts did not connect within ${PATIENCE_MS / 1000} s`);
+      throw new TimeoutError(`the other process did not connect within ${PATIENCE_MS / 1000} s`);
     } else await new Promise((resolve) => setTimeout(resolve, 5));
   }
   return sockets;

@@ -6,7 +6,8 @@
 import { createMemfd, MappedMemory, pageSizeBytes } from "../ffi/mod.ts";
 import { Bar, REGION_FLAG, type VfioDevice } from "../lib/vfio/mod.ts";
 import { type BenchRun, rate } from "./bench_run.ts";
-import { compare, type Figure, rounds, type Section } from "./report.ts";
+import { beside, withNanoseconds } from "./in_turn.ts";
+import type { Figure, Section } from "./report.ts";
 
 /** Measures loads of ordinary memory: a device's answer over PCI Express takes about a microsecond more. */
 export async function benchRegisters(run: BenchRun): Promise<Section[]> {
@@ -45,20 +46,12 @@ export async function benchRegisters(run: BenchRun): Promise<Section[]> {
       "n",
       "let sum = 0; while (n-- > 0) sum += words[n & 15]; return sum;",
     );
-    const reads: number[] = [], loads: number[] = [];
-    for (let round = 0; round < run.pick(7, 3); round++) {
-      reads.push(rate(count, () => made(read, count)));
-      loads.push(rate(count, () => plain(words, count)));
-      await run.turn();
-    }
-    const value = rounds("per second", reads);
-    const nanoseconds = 1e9 / (value.kind === "rounds" ? value.median : NaN);
-    figures.push({
-      name,
-      value,
-      beside: [compare(value, "plain load", rounds("per second", loads))],
-      note: `${nanoseconds.toFixed(0)} ns each`,
-    });
+    const works = {
+      read: () => rate(count, () => made(read, count)),
+      "plain load": () => rate(count, () => plain(words, count)),
+    };
+    const how = { count: run.pick(7, 3), warmUps: 0 };
+    figures.push(withNanoseconds(await beside(run, name, "per second", works, how)));
   }
   return [{
     title: "Register reads, mapped",

@@ -7,7 +7,8 @@
  */
 import { type BenchRun, rate } from "./bench_run.ts";
 import { PlainRing } from "./plain_ring.ts";
-import { compare, type Figure, rounds, type Section } from "./report.ts";
+import { beside, withNanoseconds } from "./in_turn.ts";
+import type { Figure, Section } from "./report.ts";
 import { RING_SIZE, RingPair, type RingVariant } from "./ring_pair.ts";
 
 const BURSTS = [1, 8, 32, 128];
@@ -30,22 +31,13 @@ export async function benchRing(run: BenchRun): Promise<Section[]> {
   for (const variant of VARIANTS) {
     using pair = new RingPair(variant);
     for (const burst of BURSTS) {
-      pair.turn(count, burst);
-      plain.turn(count, burst);
-      const ring: number[] = [], least: number[] = [];
-      for (let round = 0; round < run.pick(7, 3); round++) {
-        ring.push(rate(count, () => pair.turn(count, burst)));
-        least.push(rate(count, () => plain.turn(count, burst)));
-        await run.turn();
-      }
-      const value = rounds("per second", ring);
-      const nanoseconds = 1e9 / (value.kind === "rounds" ? value.median : NaN);
-      figures.push({
-        name: `${variant.name}, burst ${burst}`,
-        value,
-        beside: [compare(value, "plain ring", rounds("per second", least))],
-        note: `${nanoseconds.toFixed(0)} ns each`,
-      });
+      const works = {
+        ring: () => rate(count, () => pair.turn(count, burst)),
+        "plain ring": () => rate(count, () => plain.turn(count, burst)),
+      };
+      const name = `${variant.name}, burst ${burst}`;
+      const how = { count: run.pick(7, 3) };
+      figures.push(withNanoseconds(await beside(run, name, "per second", works, how)));
     }
   }
   return [{

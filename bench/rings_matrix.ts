@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { DeviceError } from "../lib/errors/mod.ts";
 import { type BenchRun, rate } from "./bench_run.ts";
-import { compare, type Figure, rounds, type Section, single, type Statistic } from "./report.ts";
+import { allocatedBytes, objectBytes } from "./heap.ts";
+import { beside } from "./in_turn.ts";
+import { compare, type Figure, type Section, single } from "./report.ts";
 import { RING_SIZE, RingPair } from "./ring_pair.ts";
 
 const BURSTS = [1, 8, 32, 128];
@@ -25,32 +26,22 @@ export async function benchRingsMatrix(run: BenchRun): Promise<Section[]> {
   const chains = run.pick(MILLION, 200_000);
   const figures: Figure[] = [];
   const heap: Figure[] = [];
-  const objects = await perMillion(run, chains, () => {
-    for (let i = 0; i < chains; i++) sink = { id: i, length: 64 };
-  });
-  if (sink === undefined) throw new DeviceError("nothing was allocated");
+  const perMillion = (bytes: number) => single("bytes", Math.round(bytes * MILLION / chains));
+  const objects = perMillion(await objectBytes(run, chains));
   for (const { name, ...use } of KINDS) {
     using split = new RingPair({ layout: "split", inOrder: false, ...use });
     using packed = new RingPair({ layout: "packed", inOrder: false, ...use });
     for (const burst of BURSTS) {
-      const times: { split: number[]; packed: number[] } = { split: [], packed: [] };
-      split.turn(count, burst);
-      packed.turn(count, burst);
-      for (let round = 0; round < run.pick(7, 3); round++) {
-        times.split.push(nanoseconds(count, () => split.turn(count, burst)));
-        times.packed.push(nanoseconds(count, () => packed.turn(count, burst)));
-        await run.turn();
-      }
-      const value = rounds("nanoseconds", times.packed);
-      figures.push({
-        name: `packed, ${name}, burst ${burst}`,
-        value,
-        beside: [compare(value, "split", rounds("nanoseconds", times.split))],
-      });
+      const works = {
+        packed: () => 1e9 / rate(count, () => packed.turn(count, burst)),
+        split: () => 1e9 / rate(count, () => split.turn(count, burst)),
+      };
+      const how = { count: run.pick(7, 3) };
+      figures.push(await beside(run, `packed, ${name}, burst ${burst}`, "nanoseconds", works, how));
     }
     for (const [layout, pair] of [["split", split], ["packed", packed]] as const) {
       pair.turn(chains, HEAP_BURST);
-      const value = await perMillion(run, chains, () => pair.turn(chains, HEAP_BURST));
+      const value = perMillion(await allocatedBytes(run, () => pair.turn(chains, HEAP_BURST)));
       heap.push({
         name: `${layout}, ${name}`,
         value,
@@ -73,20 +64,4 @@ export async function benchRingsMatrix(run: BenchRun): Promise<Section[]> {
       "a few hundred bytes to a few KiB are what reading the figure costs: 0.003 bytes a chain and less",
     ],
   }];
-}
-
-/** Kept outside, so that the compiler cannot remove what is stored. */
-let sink: { id: number; length: number } | undefined;
-
-function nanoseconds(count: number, work: () => void): number {
-  return 1e9 / rate(count, work);
-}
-
-async function perMillion(run: BenchRun, count: number, work: () => void): Promise<Statistic> {
-  await run.turn();
-  const { gc } = globalThis as { gc?: () => void };
-  gc?.();
-  const before = Deno.memoryUsage().heapUsed;
-  work();
-  return single("bytes", Math.round((Deno.memoryUsage().heapUsed - before) * MILLION / count));
 }
