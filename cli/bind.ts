@@ -13,8 +13,11 @@ export function bind(host: Host, options: Of<"bind">): void {
   host.bind(before.address, { driver: options.driver, force: options.force });
   const after = host.describe(before.address);
   if (options.json) {
-    printJson({ function: after.address, before: before.driver ?? null, driver: after.driver ?? null });
-    return;
+    return printJson({
+      function: after.address,
+      before: before.driver ?? null,
+      driver: after.driver ?? null,
+    });
   }
   if (before.driver === after.driver) print(`${after.address} is on ${after.driver} already`);
   else print(`${after.address}: ${before.driver ?? "no driver"} -> ${after.driver ?? "no driver"}`);

@@ -3,20 +3,18 @@
  *
  * @module
  */
-import { VirtioBlk, type VirtioBlkOptions } from "../drivers/blk/virtio_blk.ts";
-import { O, OwnedFd, read, SyscallError, writeAll } from "../ffi/mod.ts";
+import { VirtioBlk } from "../drivers/blk/virtio_blk.ts";
+import { O, OwnedFd, read } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
-import { openTransport } from "../lib/virtio/mod.ts";
 import { interruption } from "./interruption.ts";
-import { openOptions, transportOptions } from "./opening.ts";
-import { bytesText, countText, hexText, jsonText, print, printJson, progress, remark } from "./output.ts";
+import { reach } from "./opening.ts";
+import { bytesText, countText, print, printJson, progress, remark } from "./output.ts";
 import type { Invocation, Of } from "./parser.ts";
+import { RawOutput, readerLeft } from "./raw_output.ts";
 
 const SECTOR_BYTES = 512;
 const PIECE_SECTORS = 4096;
-const LINE_BYTES = 32;
-const MOST_JSON_SECTORS = 32768;
 
 /** What all `blk` commands have in common. */
 type Blk = Extract<Invocation, { command: `blk ${string}` }>;
@@ -27,13 +25,9 @@ async function withBlk(
   use: (blk: VirtioBlk, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
   using stop = interruption();
-  using device = host.open(options.function, openOptions(options));
-  using transport = openTransport(device, transportOptions(device, options));
-  const driving: VirtioBlkOptions = {
-    interrupts: options.interrupts,
-    queueSize: options.queueSize,
-  };
-  await using blk = await VirtioBlk.open(transport, driving);
+  await using stack = new AsyncDisposableStack();
+  const { interrupts, queueSize } = options;
+  const blk = stack.use(await VirtioBlk.open(reach(host, options, stack), { interrupts, queueSize }));
   await use(blk, stop.signal);
 }
 
@@ -98,39 +92,23 @@ export function blkId(host: Host, options: Of<"blk id">): Promise<void> {
 
 /** Reads sectors: in hexadecimal, or raw into a file. */
 export function blkRead(host: Host, options: Of<"blk read">): Promise<void> {
-  if (options.json && options.output === undefined && options.count > MOST_JSON_SECTORS) {
-    throw new UsageError(`${options.count} sectors as JSON: at most ${MOST_JSON_SECTORS}`, {
-      hint: "write them to a file: --output FILE",
-    });
-  }
+  const { sector, count } = options;
+  const shown = new RawOutput(options, count * SECTOR_BYTES, countText(count, "sector"));
   return withBlk(host, options, async (blk, signal) => {
-    using file = openOutput(options.output);
-    using bar = progress("reading", options.count, "sectors", options.json || file === undefined);
-    let text = "";
+    using output = shown;
+    using bar = progress("reading", count, "sectors", output.quiet);
     try {
-      for (let done = 0; done < options.count; done += PIECE_SECTORS) {
+      for (let done = 0; done < count; done += PIECE_SECTORS) {
         signal.throwIfAborted();
-        const bytes = await blk.read(options.sector + done, Math.min(PIECE_SECTORS, options.count - done));
-        if (file !== undefined) writeAll(file, bytes);
-        else if (options.json) text += hexText(bytes);
-        else printHex(bytes, (options.sector + done) * SECTOR_BYTES);
+        const bytes = await blk.read(sector + done, Math.min(PIECE_SECTORS, count - done));
+        output.write(bytes, (sector + done) * SECTOR_BYTES);
         bar.update(done);
       }
     } catch (error) {
-      // Who reads our pipe has seen enough, as with `| head`.
-      if (options.output === "-" && error instanceof SyscallError && error.code === "EPIPE") return;
+      if (readerLeft(error, options.output)) return;
       throw error;
     }
-    if (options.json) {
-      const result = {
-        function: blk.transport.name,
-        sector: options.sector,
-        sectors: options.count,
-        ...(options.output === undefined ? { hex: text } : { output: options.output }),
-      };
-      if (options.output === "-") remark(jsonText(result));
-      else printJson(result);
-    } else if (file !== undefined) remark(`${countText(options.count, "sector")} in ${file.target}`);
+    output.tell({ function: blk.transport.name, sector, sectors: count }, countText(count, "sector"));
   });
 }
 
@@ -192,12 +170,6 @@ function limit(value: number): number | null {
   return value === Infinity ? null : value;
 }
 
-function openOutput(path: string | undefined): OwnedFd | undefined {
-  if (path === undefined) return undefined;
-  if (path === "-") return OwnedFd.standard("output");
-  return OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC, 0o600);
-}
-
 /** Up to `most` bytes; fewer only at the end, since a pipe gives what it has. */
 function readPiece(file: OwnedFd, most: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(most);
@@ -208,11 +180,4 @@ function readPiece(file: OwnedFd, most: number): Uint8Array<ArrayBuffer> {
     filled += count;
   }
   return bytes.subarray(0, filled);
-}
-
-function printHex(bytes: Uint8Array, offset: number): void {
-  for (let at = 0; at < bytes.length; at += LINE_BYTES) {
-    const address = (offset + at).toString(16).padStart(10, "0");
-    print(`${address}  ${hexText(bytes.subarray(at, at + LINE_BYTES))}`);
-  }
 }

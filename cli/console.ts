@@ -5,9 +5,8 @@
  */
 import { type ConsolePort, VirtioConsole } from "../drivers/console/virtio_console.ts";
 import type { Host } from "../lib/host/mod.ts";
-import { openTransport } from "../lib/virtio/mod.ts";
 import { interruption } from "./interruption.ts";
-import { openOptions, transportOptions } from "./opening.ts";
+import { reach } from "./opening.ts";
 import { OutputClosedError, print, printJson, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 
@@ -20,9 +19,9 @@ const LEAVE = 0x1d;
 /** Connects standard input and output to a port. */
 export async function consoleBridge(host: Host, options: Of<"console">): Promise<number> {
   using stop = interruption();
-  using device = host.open(options.function, openOptions(options));
-  using transport = openTransport(device, transportOptions(device, options));
-  await using console = await VirtioConsole.open(transport, { interrupts: options.interrupts });
+  await using stack = new AsyncDisposableStack();
+  const { interrupts } = options;
+  const console = stack.use(await VirtioConsole.open(reach(host, options, stack), { interrupts }));
   if (options.list) {
     await list(console, options.json);
     return 0;

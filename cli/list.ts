@@ -15,10 +15,7 @@ export function list(host: Host, options: Of<"list">): void {
   const functions = host.list()
     .filter((one) => !options.sriov || one.sriov !== undefined)
     .filter((one) => options.driver === undefined || one.driver === options.driver);
-  if (options.json) {
-    printJson(functions);
-    return;
-  }
+  if (options.json) return printJson(functions);
   if (functions.length === 0) {
     print("no PCI functions" + (options.sriov || options.driver !== undefined ? " match" : ""));
     return;

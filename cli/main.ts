@@ -17,7 +17,7 @@ import {
   remark,
   terminalColumns,
 } from "./output.ts";
-import { COMMAND_USAGE, type Invocation, parser } from "./parser.ts";
+import { COMMAND_USAGE, type Invocation, type Of, parser } from "./parser.ts";
 import manifest from "../deno.json" with { type: "json" };
 
 export type { Output };
@@ -99,7 +99,8 @@ async function dispatch(invocation: Invocation): Promise<number | void> {
       : await (await import("./demo.ts")).demo(invocation);
   }
   using host = openHost(invocation.host ?? "linux");
-  return await onHost(host, invocation);
+  const command: (host: Host, how: never) => Promise<number | void> = COMMANDS[invocation.command];
+  return await command(host, invocation as never);
 }
 
 function ownHost(command: "demo" | "emulate"): UsageError {
@@ -110,96 +111,59 @@ function ownHost(command: "demo" | "emulate"): UsageError {
   });
 }
 
+/** What a command does: it gets the host that it is about. */
+type Commands = {
+  readonly [C in Exclude<Invocation["command"], "emulate" | "demo">]: (
+    host: Host,
+    how: Of<C>,
+  ) => Promise<number | void>;
+};
+
 /** Each command is loaded when it is asked for: most need little of what there is. */
-async function onHost(
-  host: Host,
-  invocation: Exclude<Invocation, { command: "emulate" | "demo" }>,
-): Promise<number | void> {
-  switch (invocation.command) {
-    case "list":
-      return (await import("./list.ts")).list(host, invocation);
-    case "show":
-      return (await import("./show.ts")).show(host, invocation);
-    case "bind":
-      return (await import("./bind.ts")).bind(host, invocation);
-    case "restore":
-      return (await import("./restore.ts")).restore(host, invocation);
-    case "sriov":
-      return (await import("./sriov.ts")).sriov(host, invocation);
-    case "status":
-      return (await import("./status.ts")).status(host, invocation);
-    case "doctor":
-      return (await import("./doctor.ts")).doctor(host, invocation);
-    case "admin list":
-      return (await import("./admin/list.ts")).adminList(host, invocation);
-    case "admin legacy dump":
-      return (await import("./admin/legacy.ts")).adminLegacyDump(host, invocation);
-    case "admin legacy read":
-      return (await import("./admin/legacy.ts")).adminLegacyRead(host, invocation);
-    case "admin legacy write":
-      return (await import("./admin/legacy.ts")).adminLegacyWrite(host, invocation);
-    case "admin notify-info":
-      return (await import("./admin/notify_info.ts")).adminNotifyInfo(host, invocation);
-    case "admin caps":
-      return (await import("./admin/caps.ts")).adminCaps(host, invocation);
-    case "admin parts show":
-      return (await import("./admin/parts.ts")).adminPartsShow(host, invocation);
-    case "admin parts save":
-      return (await import("./admin/parts.ts")).adminPartsSave(host, invocation);
-    case "admin parts load":
-      return (await import("./admin/parts.ts")).adminPartsLoad(host, invocation);
-    case "admin mode stop":
-    case "admin mode resume":
-      return (await import("./admin/mode.ts")).adminMode(host, invocation);
-    case "ism info":
-      return (await import("./ism/info.ts")).ismInfo(host, invocation);
-    case "ism alloc":
-      return (await import("./ism/alloc.ts")).ismAlloc(host, invocation);
-    case "ism query":
-      return (await import("./ism/query.ts")).ismQuery(host, invocation);
-    case "ism attach":
-      return (await import("./ism/attach.ts")).ismAttach(host, invocation);
-    case "ism detach":
-      return (await import("./ism/detach.ts")).ismDetach(host, invocation);
-    case "ism grant":
-      return (await import("./ism/grant.ts")).ismGrant(host, invocation);
-    case "ism watch":
-      return (await import("./ism/watch.ts")).ismWatch(host, invocation);
-    case "ism pipe":
-      return (await import("./ism/pipe.ts")).ismPipe(host, invocation);
-    case "ism figure":
-      return (await import("./ism/figure.ts")).ismFigure(host, invocation);
-    case "queue":
-      return (await import("./queue.ts")).queue(host, invocation);
-    case "queue save":
-      return (await import("./queue.ts")).queueSave(host, invocation);
-    case "queue load":
-      return (await import("./queue.ts")).queueLoad(host, invocation);
-    case "blk info":
-      return (await import("./blk.ts")).blkInfo(host, invocation);
-    case "blk id":
-      return (await import("./blk.ts")).blkId(host, invocation);
-    case "blk read":
-      return (await import("./blk.ts")).blkRead(host, invocation);
-    case "blk write":
-      return (await import("./blk.ts")).blkWrite(host, invocation);
-    case "blk flush":
-      return (await import("./blk.ts")).blkFlush(host, invocation);
-    case "blk discard":
-      return (await import("./blk.ts")).blkDiscard(host, invocation);
-    case "blk zero":
-      return (await import("./blk.ts")).blkZero(host, invocation);
-    case "console":
-      return (await import("./console.ts")).consoleBridge(host, invocation);
-    case "rng":
-      return (await import("./rng.ts")).rng(host, invocation);
-    case "net send":
-      return (await import("./net_send.ts")).netSend(host, invocation);
-    case "net receive":
-      return (await import("./net_receive.ts")).netReceive(host, invocation);
-    case "net loop":
-      return (await import("./net_loop.ts")).netLoop(host, invocation);
-  }
-}
+const COMMANDS: Commands = {
+  list: async (host, how) => (await import("./list.ts")).list(host, how),
+  show: async (host, how) => (await import("./show.ts")).show(host, how),
+  bind: async (host, how) => (await import("./bind.ts")).bind(host, how),
+  restore: async (host, how) => (await import("./restore.ts")).restore(host, how),
+  sriov: async (host, how) => (await import("./sriov.ts")).sriov(host, how),
+  status: async (host, how) => (await import("./status.ts")).status(host, how),
+  doctor: async (host, how) => (await import("./doctor.ts")).doctor(host, how),
+  "admin list": async (host, how) => (await import("./admin/list.ts")).adminList(host, how),
+  "admin legacy dump": async (host, how) => (await import("./admin/legacy.ts")).adminLegacyDump(host, how),
+  "admin legacy read": async (host, how) => (await import("./admin/legacy.ts")).adminLegacyRead(host, how),
+  "admin legacy write": async (host, how) => (await import("./admin/legacy.ts")).adminLegacyWrite(host, how),
+  "admin notify-info": async (host, how) =>
+    (await import("./admin/notify_info.ts")).adminNotifyInfo(host, how),
+  "admin caps": async (host, how) => (await import("./admin/caps.ts")).adminCaps(host, how),
+  "admin parts show": async (host, how) => (await import("./admin/parts.ts")).adminPartsShow(host, how),
+  "admin parts save": async (host, how) => (await import("./admin/parts.ts")).adminPartsSave(host, how),
+  "admin parts load": async (host, how) => (await import("./admin/parts.ts")).adminPartsLoad(host, how),
+  "admin mode stop": async (host, how) => (await import("./admin/mode.ts")).adminMode(host, how),
+  "admin mode resume": async (host, how) => (await import("./admin/mode.ts")).adminMode(host, how),
+  "ism info": async (host, how) => (await import("./ism/info.ts")).ismInfo(host, how),
+  "ism alloc": async (host, how) => (await import("./ism/alloc.ts")).ismAlloc(host, how),
+  "ism query": async (host, how) => (await import("./ism/query.ts")).ismQuery(host, how),
+  "ism attach": async (host, how) => (await import("./ism/attach.ts")).ismAttach(host, how),
+  "ism detach": async (host, how) => (await import("./ism/detach.ts")).ismDetach(host, how),
+  "ism grant": async (host, how) => (await import("./ism/grant.ts")).ismGrant(host, how),
+  "ism watch": async (host, how) => (await import("./ism/watch.ts")).ismWatch(host, how),
+  "ism pipe": async (host, how) => (await import("./ism/pipe.ts")).ismPipe(host, how),
+  "ism figure": async (host, how) => (await import("./ism/figure.ts")).ismFigure(host, how),
+  queue: async (host, how) => (await import("./queue.ts")).queue(host, how),
+  "queue save": async (host, how) => (await import("./queue.ts")).queueSave(host, how),
+  "queue load": async (host, how) => (await import("./queue.ts")).queueLoad(host, how),
+  "blk info": async (host, how) => (await import("./blk.ts")).blkInfo(host, how),
+  "blk id": async (host, how) => (await import("./blk.ts")).blkId(host, how),
+  "blk read": async (host, how) => (await import("./blk.ts")).blkRead(host, how),
+  "blk write": async (host, how) => (await import("./blk.ts")).blkWrite(host, how),
+  "blk flush": async (host, how) => (await import("./blk.ts")).blkFlush(host, how),
+  "blk discard": async (host, how) => (await import("./blk.ts")).blkDiscard(host, how),
+  "blk zero": async (host, how) => (await import("./blk.ts")).blkZero(host, how),
+  console: async (host, how) => (await import("./console.ts")).consoleBridge(host, how),
+  rng: async (host, how) => (await import("./rng.ts")).rng(host, how),
+  "net send": async (host, how) => (await import("./net_send.ts")).netSend(host, how),
+  "net receive": async (host, how) => (await import("./net_receive.ts")).netReceive(host, how),
+  "net loop": async (host, how) => (await import("./net_loop.ts")).netLoop(host, how),
+};
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -45,7 +45,7 @@ export async function netLoop(host: Host, options: Of<"net loop">): Promise<void
   })();
   const rate = Math.round(result.frames / (result.milliseconds / 1000));
   if (options.json) {
-    printJson({
+    return printJson({
       from: from.transport.name,
       to: to.transport.name,
       ...result,
@@ -53,7 +53,6 @@ export async function netLoop(host: Host, options: Of<"net loop">): Promise<void
       interruptKind: to.interruptKind,
       interrupts: to.statistics().interrupts,
     });
-    return;
   }
   const how = polled ? "polled" : `each awaited by ${to.interruptKind}`;
   print(

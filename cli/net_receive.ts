@@ -5,13 +5,13 @@
  */
 import { FrameBurst, type VirtioNet } from "../drivers/net/virtio_net.ts";
 import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
-import { SyscallError } from "../ffi/mod.ts";
 import { CaptureWriter } from "../lib/capture/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { openNet } from "./driving.ts";
 import { interruption } from "./interruption.ts";
 import { countText, jsonText, print, progress, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { readerLeft } from "./raw_output.ts";
 
 /** How long a wait may last before Ctrl-C is looked at. */
 const SLICE_MS = 100;
@@ -32,8 +32,7 @@ export async function netReceive(host: Host, options: Of<"net receive">): Promis
     await receive(net, writer, options, stop.signal, counted);
     writer.close();
   } catch (error) {
-    // Who reads our pipe has seen enough, as with `| head`.
-    if (!(options.capture === "-" && error instanceof SyscallError && error.code === "EPIPE")) throw error;
+    if (!readerLeft(error, options.capture)) throw error;
   }
   const seconds = (performance.now() - start) / 1000;
   if (options.json) {

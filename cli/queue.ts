@@ -37,10 +37,7 @@ export function queue(host: Host, options: Of<"queue">): void {
   const { address } = host.describe(options.function);
   const fromDevice = deviceView(host, address);
   const view = fromDevice ?? registersOf(host, options);
-  if (options.json) {
-    printJson({ ...view, source: fromDevice === undefined ? "registers" : "device" });
-    return;
-  }
+  if (options.json) return printJson({ ...view, source: fromDevice === undefined ? "registers" : "device" });
   const running = `status ${describeStatus(view.status)}, profile ${view.profile}`;
   print(`${view.function}: ${deviceTypeName(view.deviceId)}, ${running}`);
   const features = featureNames(BigInt(view.features), view.deviceId, view.profile);

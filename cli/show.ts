@@ -28,13 +28,12 @@ export function show(host: Host, options: Of<"show">): void {
   const address = PciAddress.parse(about.address);
   const opened = openedFacts(host, options, about.driver);
   if (options.json) {
-    printJson({
+    return printJson({
       ...about,
       config: describeFunction(space, { address, names, barSizes: sizes.slice(0, 6) }),
       ...(options.hex ? { bytes: hexText(config) } : {}),
       ...("facts" in opened ? { vfio: opened.facts } : { vfioClosed: opened.why }),
     });
-    return;
   }
   const lines = formatFunction(space, {
     address,

@@ -35,7 +35,7 @@ export function sriov(host: Host, options: Of<"sriov">): void {
   const wanted = new Set(vfs);
   const found = vfs.length === 0 ? [] : host.list().filter((one) => wanted.has(one.address));
   if (options.json) {
-    printJson({
+    return printJson({
       function: address,
       numVfs: found.length,
       vfs: found.map((vf) => ({
@@ -44,7 +44,6 @@ export function sriov(host: Host, options: Of<"sriov">): void {
         iommuGroup: vf.iommuGroup ?? null,
       })),
     });
-    return;
   }
   print(`${address}: ${countText(found.length, "VF")}`);
   for (const vf of found) {

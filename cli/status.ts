@@ -16,7 +16,7 @@ export function status(host: Host, options: Of<"status">): void {
   const held = functions.filter((one) => one.heldBy !== undefined);
   const vfio = functions.filter((one) => one.driver !== undefined && isVfioDriver(one.driver));
   if (options.json) {
-    printJson({
+    return printJson({
       journal,
       held: held.map((one) => ({ function: one.address, holder: one.heldBy })),
       vfio: vfio.map((one) => ({
@@ -25,7 +25,6 @@ export function status(host: Host, options: Of<"status">): void {
         iommuGroup: one.iommuGroup ?? null,
       })),
     });
-    return;
   }
   print(journal.length === 0 ? "restore would change nothing" : "restore would put back:");
   for (const entry of journal) {

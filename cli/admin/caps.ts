@@ -18,10 +18,7 @@ export async function adminCaps(host: Host, options: Of<"admin caps">): Promise<
     const bytes = await owner.capabilities.get(id);
     caps.push({ id, name: adminCapName(id), bytes: hexText(bytes), meaning: meaningOf(id, bytes) });
   }
-  if (options.json) {
-    printJson({ function: info.address, capabilities: caps });
-    return;
-  }
+  if (options.json) return printJson({ function: info.address, capabilities: caps });
   print(`${info.address}: ${countText(caps.length, "capability").replace("capabilitys", "capabilities")}`);
   if (caps.length === 0) return;
   printTable(

@@ -42,8 +42,7 @@ export async function adminLegacyDump(host: Host, options: Of<"admin legacy dump
   const deviceId = virtioTypeOf(host.describe(address)) ?? 0;
   const rows = [...commonRows(legacy, deviceId), ...deviceRows(legacy, deviceId)];
   if (options.json) {
-    printJson({ function: info.address, vf: options.vf, address, deviceId, registers: rows });
-    return;
+    return printJson({ function: info.address, vf: options.vf, address, deviceId, registers: rows });
   }
   print(`${address}: ${deviceTypeName(deviceId)}, legacy registers by way of ${info.address}`);
   printTable(

@@ -22,10 +22,7 @@ export async function adminList(host: Host, options: Of<"admin list">): Promise<
   for (const name of options.group === undefined ? GROUPS : [options.group]) {
     groups.push(await listGroup(owner.admin.group(name), name, options.group !== undefined));
   }
-  if (options.json) {
-    printJson({ function: info.address, queues: owner.queueNumbers, groups });
-    return;
-  }
+  if (options.json) return printJson({ function: info.address, queues: owner.queueNumbers, groups });
   print(`${info.address}: admin queues ${owner.queueNumbers.join(", ")}`);
   const rows = groups.flatMap(({ group, commands }) =>
     commands.map(({ opcode, name, supported, used }) => [

@@ -14,10 +14,7 @@ export async function adminNotifyInfo(host: Host, options: Of<"admin notify-info
   const { owner, info } = await openOwner(host, options, stack);
   const address = vfAddress(info, options.vf);
   const areas = owner.member(options.vf).legacy.notifyAreas();
-  if (options.json) {
-    printJson({ function: info.address, vf: options.vf, address, areas });
-    return;
-  }
+  if (options.json) return printJson({ function: info.address, vf: options.vf, address, areas });
   if (areas.length === 0) {
     remark(`${address} has no notify address: a notification is a write of queue_notify, by command`);
     return;

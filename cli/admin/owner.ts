@@ -6,20 +6,13 @@
 import { VirtioAdmin } from "../../drivers/admin/virtio_admin.ts";
 import { NotFoundError, UnsupportedError } from "../../lib/errors/mod.ts";
 import type { FunctionInfo, Host } from "../../lib/host/mod.ts";
-import { openTransport } from "../../lib/virtio/mod.ts";
-import { openOptions, transportOptions } from "../opening.ts";
+import { reach, type Reaching } from "../opening.ts";
 import type { Of } from "../parser.ts";
-
-/** Options of every `admin` command. */
-export type AdminOptions = Pick<
-  Of<"admin list">,
-  "function" | "interrupts" | "path" | "vfToken" | "unsafe" | "assumeAccessPlatform" | "trace" | "json"
->;
 
 /** Opens a PF for nothing but its administration queues; `stack` closes it with all below it. */
 export async function openOwner(
   host: Host,
-  options: AdminOptions,
+  options: Reaching & Pick<Of<"admin list">, "interrupts">,
   stack: AsyncDisposableStack,
 ): Promise<{ readonly owner: VirtioAdmin; readonly info: FunctionInfo }> {
   const info = host.describe(options.function);
@@ -29,8 +22,7 @@ export async function openOwner(
       hint: of === undefined ? "a PF administers its VFs" : `it is a VF: its PF is ${of}`,
     });
   }
-  const device = stack.use(host.open(info.address, openOptions(options)));
-  const transport = stack.use(openTransport(device, transportOptions(device, options)));
+  const transport = reach(host, options, stack, info.address);
   const owner = stack.use(
     await VirtioAdmin.open(transport, {
       interrupts: options.interrupts,

@@ -28,10 +28,7 @@ export async function adminPartsShow(host: Host, options: Of<"admin parts show">
   const address = vfAddress(info, options.vf);
   const deviceId = virtioId(host, address);
   const parts = describeParts(await owner.member(options.vf).saveParts(), deviceId);
-  if (options.json) {
-    printJson({ function: info.address, vf: options.vf, address, deviceId, parts });
-    return;
-  }
+  if (options.json) return printJson({ function: info.address, vf: options.vf, address, deviceId, parts });
   print(`${address}: ${deviceTypeName(deviceId)}, ${countText(parts.length, "part")}`);
   printTable(
     ["PART", "OF", "VALUE", "OPTIONAL"],

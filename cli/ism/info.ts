@@ -19,7 +19,7 @@ export async function ismInfo(host: Host, options: Of<"ism info">): Promise<void
   const regionsMapped = await mapsRegions(ism);
   const notifyMapped = mapsNotify(ism);
   if (options.json) {
-    printJson({
+    return printJson({
       function: ism.transport.name,
       domain: info.cdidText,
       devid: info.devid,
@@ -34,7 +34,6 @@ export async function ismInfo(host: Host, options: Of<"ism info">): Promise<void
       features: ism.featureNames,
       interruptKind: ism.interruptKind,
     });
-    return;
   }
   const chunks = `${countText(info.maxChunks, "chunk")} of ${bytesText(info.chunkSizeBytes)}`;
   // A-5.25: there may be fewer than chunks.

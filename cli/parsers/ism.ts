@@ -4,68 +4,59 @@
  * @module
  */
 import { merge, object, or } from "@optique/core/constructs";
-import { message } from "@optique/core/message";
+import { type Message, message } from "@optique/core/message";
 import { multiple, optional } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
-import { choice, integer, string, type ValueParser } from "@optique/core/valueparser";
+import { choice, integer, string, type ValueParser, type ValueParserResult } from "@optique/core/valueparser";
 import { parseSize } from "../ism/byte_size.ts";
 import { parsePermissions, permissionsText } from "../ism/permissions.ts";
 import { parseToken, tokenText } from "../ism/token.ts";
 import { functionArgument, interrupts, noCommand, opening, seconds } from "./shared.ts";
 
-const tokenValue: ValueParser<"sync", bigint> = {
-  mode: "sync",
-  metavar: "TOKEN",
-  placeholder: 0n,
-  parse(input) {
-    const value = parseToken(input);
-    if (value !== undefined) return { success: true, value };
-    return {
-      success: false,
-      error: message`${input} is no token: 64 bits, in hexadecimal as 0x… or in decimal.`,
-    };
-  },
-  format: tokenText,
-};
+/** Values of a kind of this command's own. @param read undefined for what is none */
+function valueParser<T>(
+  metavar: ValueParser<"sync", T>["metavar"],
+  placeholder: T,
+  read: (input: string) => T | undefined,
+  wrong: (input: string) => Message,
+  format: (value: T) => string = String,
+): ValueParser<"sync", T> {
+  const parse = (input: string): ValueParserResult<T> => {
+    const value = read(input);
+    return value === undefined ? { success: false, error: wrong(input) } : { success: true, value };
+  };
+  return { mode: "sync", metavar, placeholder, parse, format };
+}
 
-const permissionsValue: ValueParser<"sync", number> = {
-  mode: "sync",
-  metavar: "PERMISSIONS",
-  placeholder: 0,
-  parse(input) {
-    const value = parsePermissions(input);
-    if (value !== undefined) return { success: true, value };
-    return {
-      success: false,
-      error: message`${input} are no permissions: some of read,write,attach,manage, or none.`,
-    };
-  },
-  format: permissionsText,
-};
+const tokenValue = valueParser(
+  "TOKEN",
+  0n,
+  parseToken,
+  (input) => message`${input} is no token: 64 bits, in hexadecimal as 0x… or in decimal.`,
+  tokenText,
+);
 
-const sizeValue: ValueParser<"sync", number> = {
-  mode: "sync",
-  metavar: "BYTES",
-  placeholder: 1,
-  parse(input) {
-    const value = parseSize(input);
-    if (value !== undefined && value > 0) return { success: true, value };
-    return { success: false, error: message`${input} is no size: a number of bytes, or of K, M or G.` };
-  },
-  format: String,
-};
+const permissionsValue = valueParser(
+  "PERMISSIONS",
+  0,
+  parsePermissions,
+  (input) => message`${input} are no permissions: some of read,write,attach,manage, or none.`,
+  permissionsText,
+);
 
-const devidValue: ValueParser<"sync", bigint> = {
-  mode: "sync",
-  metavar: "N",
-  placeholder: 1n,
-  parse(input) {
-    const value = parseToken(input);
-    if (value !== undefined && value > 0n) return { success: true, value };
-    return { success: false, error: message`${input} is no device id: 1 or more, as ${"info"} shows it.` };
-  },
-  format: String,
-};
+const sizeValue = valueParser(
+  "BYTES",
+  1,
+  (input) => parseSize(input) || undefined,
+  (input) => message`${input} is no size: a number of bytes, or of K, M or G.`,
+);
+
+const devidValue = valueParser(
+  "N",
+  1n,
+  (input) => parseToken(input) || undefined,
+  (input) => message`${input} is no device id: 1 or more, as ${"info"} shows it.`,
+);
 
 const token = argument(tokenValue, { description: message`Token of a region.` });
 
