@@ -17,7 +17,6 @@ const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const SO_RCVTIMEO = 20;
 const SO_SNDTIMEO = 21;
-const SO_PEERCRED = 17;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_DONTWAIT = 0x40;
 const MSG_CMSG_CLOEXEC = 0x40000000;
@@ -143,18 +142,6 @@ export class UnixSocket implements Disposable {
     const bytes = new Uint8Array(timeval.buffer);
     check(libc.setsockopt(this.fd.number, SOL_SOCKET, SO_RCVTIMEO, bytes, 16), "setsockopt", this.fd.target);
     check(libc.setsockopt(this.fd.number, SOL_SOCKET, SO_SNDTIMEO, bytes, 16), "setsockopt", this.fd.target);
-  }
-
-  /** Process that connected. @throws SyscallError */
-  peerProcess(): { pid: number; uid: number } {
-    const credentials = new Int32Array(3);
-    const length = new Uint8Array(new Uint32Array([12]).buffer);
-    check(
-      libc.getsockopt(this.fd.number, SOL_SOCKET, SO_PEERCRED, new Uint8Array(credentials.buffer), length),
-      "getsockopt SO_PEERCRED",
-      this.fd.target,
-    );
-    return { pid: credentials[0]!, uid: credentials[1]! };
   }
 
   /**

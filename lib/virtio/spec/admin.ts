@@ -39,9 +39,6 @@ export const ADMIN_OPCODE = {
   DEV_MODE_SET: 0x0011,
 } as const;
 
-/** Name of an opcode, without its `VIRTIO_ADMIN_CMD_`. */
-export type AdminOpcodeName = keyof typeof ADMIN_OPCODE;
-
 const OPCODE_NAMES: ReadonlyMap<number, string> = new Map(
   Object.entries(ADMIN_OPCODE).map(([name, opcode]) => [opcode, name]),
 );
@@ -251,9 +248,6 @@ export const DEV_PART = {
   /** virtio-net: what one control queue command configured; the selector is its class and command (virtio 1.4 §5.1.8). */
   NET_CVQ_CFG: 0x200,
 } as const;
-
-/** Name of a part type. */
-export type DevPartName = keyof typeof DEV_PART;
 
 /** Name of a part type without its prefix; `part 0x0999` for one without a name. */
 export function devPartName(type: number): string {

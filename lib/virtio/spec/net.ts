@@ -130,11 +130,6 @@ export const NET_HDR_BYTES = 12;
 /** Bytes of `virtio_net_hdr` of a legacy device without MRG_RXBUF: it ends before `num_buffers` (virtio 1.4 §5.1.6.1). */
 export const NET_HDR_LEGACY_BYTES = 10;
 
-/** `virtio_net_hdr.flags`. */
-export const NET_HDR_FLAG = { needsCsum: 1, dataValid: 2, rscInfo: 4 } as const;
-/** `virtio_net_hdr.gso_type`. */
-export const NET_HDR_GSO = { none: 0, tcpv4: 1, udp: 3, tcpv6: 4, udpL4: 5, ecn: 0x80 } as const;
-
 /** Class of a control command: the first byte of the device-readable part; the command is the second. */
 export const NET_CTRL_CLASS = {
   rx: 0,

@@ -113,7 +113,6 @@ Deno.test("a stale socket file is replaced, a served one is not", () => {
   const first = UnixListener.listen(path);
   assertThrows(() => UnixListener.listen(path), Error, "EADDRINUSE");
   using client = UnixSocket.connect(path);
-  assertEquals(client.peerProcess().pid, processId());
   using server = first.accept();
   assert(server !== undefined);
   // As after kill -9: the descriptor is gone, the file is still there.
