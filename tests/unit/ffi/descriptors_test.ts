@@ -112,7 +112,7 @@ Deno.test("a stale socket file is replaced, a served one is not", () => {
   const path = scratch();
   const first = UnixListener.listen(path);
   assertThrows(() => UnixListener.listen(path), Error, "EADDRINUSE");
-  using client = UnixSocket.connect(path);
+  using _client = UnixSocket.connect(path);
   using server = first.accept();
   assert(server !== undefined);
   // As after kill -9: the descriptor is gone, the file is still there.
