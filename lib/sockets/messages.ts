@@ -314,7 +314,7 @@ export class OutgoingMessage {
   }
 
   /** Sends the message, whose header has been written. @throws PeerGoneError, TimeoutError, SyscallError */
-  protected transmit(payloadBytes: number, fds?: readonly OwnedFd[]): void {
+  transmit(payloadBytes: number, fds?: readonly OwnedFd[]): void {
     this.#socket.send(this.#prefix(payloadBytes), fds);
   }
 
@@ -323,7 +323,7 @@ export class OutgoingMessage {
    * buffer must be left alone. The descriptors stay the caller's, whatever becomes of the message.
    * @throws PeerGoneError, SyscallError
    */
-  protected transmitNow(payloadBytes: number, fds: readonly OwnedFd[] = NO_FDS): void {
+  transmitNow(payloadBytes: number, fds: readonly OwnedFd[] = NO_FDS): void {
     const bytes = this.#prefix(payloadBytes);
     const sent = this.#socket.sendSome(bytes, fds);
     if (sent === bytes.byteLength) return;

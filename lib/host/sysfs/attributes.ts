@@ -108,12 +108,7 @@ export class FunctionAttributes {
 
   /** Text of an attribute that need not be there. */
   optional(path: string): string | undefined {
-    try {
-      return this.sysfs.readText(path);
-    } catch (error) {
-      if (isErrno(error, "ENOENT", "ENOTDIR", "ENODEV", "EINVAL", "EIO")) return undefined;
-      throw error;
-    }
+    return ifThere(() => this.sysfs.readText(path), undefined, "ENODEV", "EIO");
   }
 
   /** Last component of a link's target; undefined when there is no such link. */
@@ -124,32 +119,17 @@ export class FunctionAttributes {
 
   /** A link's target; undefined when there is no such link. */
   optionalLink(path: string): string | undefined {
-    try {
-      return this.sysfs.readLink(path);
-    } catch (error) {
-      if (isErrno(error, "ENOENT", "ENOTDIR", "EINVAL")) return undefined;
-      throw error;
-    }
+    return ifThere(() => this.sysfs.readLink(path), undefined);
   }
 
   /** Names in a directory; none when there is no such directory. */
   optionalList(path: string): string[] {
-    try {
-      return this.sysfs.list(path);
-    } catch (error) {
-      if (isErrno(error, "ENOENT", "ENOTDIR", "EINVAL")) return [];
-      throw error;
-    }
+    return ifThere(() => this.sysfs.list(path), []);
   }
 
   /** Links of a directory with their targets; none when there is no such directory. */
   optionalLinks(path: string): Map<string, string> {
-    try {
-      return this.sysfs.links(path);
-    } catch (error) {
-      if (isErrno(error, "ENOENT", "ENOTDIR", "EINVAL")) return new Map();
-      throw error;
-    }
+    return ifThere(() => this.sysfs.links(path), new Map());
   }
 
   /** Takes the function from its driver. */
@@ -203,5 +183,15 @@ export class FunctionAttributes {
     this.#step(`before ${step}`);
     this.sysfs.writeText(path, text);
     this.#step(`after ${step}`);
+  }
+}
+
+/** What a call reads, or `otherwise` when there is nothing of the kind. @param also further errors that mean so */
+function ifThere<T>(read: () => T, otherwise: T, ...also: string[]): T {
+  try {
+    return read();
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "ENOTDIR", "EINVAL", ...also)) return otherwise;
+    throw error;
   }
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { OwnedFd, UnixSocket } from "../../../ffi/mod.ts";
+import type { UnixSocket } from "../../../ffi/mod.ts";
 import { IncomingMessages, OutgoingMessage, type StreamLimits } from "../messages.ts";
 import { commandName, HEADER_BYTES, MESSAGE_FLAG, messageHeader } from "./protocol.ts";
 
@@ -74,33 +74,8 @@ export class UserMessage extends OutgoingMessage {
     super(socket, HEADER_BYTES);
   }
 
-  /** Writes the header and sends the message. @throws PeerGoneError, TimeoutError, SyscallError */
-  send(
-    id: number,
-    command: number,
-    flags: number,
-    error: number,
-    payloadBytes: number,
-    fds?: readonly OwnedFd[],
-  ): void {
-    this.#putHeader(id, command, flags, error, payloadBytes);
-    this.transmit(payloadBytes, fds);
-  }
-
-  /** As `send`, without waiting: see `transmitNow`. @throws PeerGoneError, SyscallError */
-  sendNow(
-    id: number,
-    command: number,
-    flags: number,
-    error: number,
-    payloadBytes: number,
-    fds?: readonly OwnedFd[],
-  ): void {
-    this.#putHeader(id, command, flags, error, payloadBytes);
-    this.transmitNow(payloadBytes, fds);
-  }
-
-  #putHeader(id: number, number: number, bits: number, error: number, payloadBytes: number): void {
+  /** Writes the header of a message, which `transmit` or `transmitNow` then sends. */
+  header(id: number, number: number, bits: number, payloadBytes: number, error = 0): void {
     const { view } = this;
     view.setUint16(messageId.offset, id, true);
     view.setUint16(command.offset, number, true);

@@ -6,9 +6,9 @@
 import type { EventFd } from "../../../ffi/mod.ts";
 import { UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { IRQ, IRQ_FLAG, IRQ_SET, type IrqInfo, type IrqRequest } from "../device.ts";
+import { IRQ_NAMES, irqName, requireMaskable, requireVectors } from "../irq_checks.ts";
 import { irqSet } from "./abi.ts";
 
-const NAMES: readonly string[] = ["INTx", "MSI", "MSI-X", "error", "request"];
 const DESCRIPTOR_BYTES = 4;
 /** Only one of these can be on at a time (PCIe 6.0 §6.1.4). */
 const EXCLUSIVE: readonly number[] = [IRQ.intx, IRQ.msi, IRQ.msix];
@@ -83,18 +83,20 @@ export class IrqControl {
   apply(request: IrqRequest): void {
     const info = this.#info(request.index);
     if (request.action === "disable") return this.#disable(request.index);
-    if (info.count === 0) throw new UnsupportedError(`${this.#where(request.index)}: the function has none`);
+    if (info.count === 0) {
+      throw new UnsupportedError(`${irqName(this.#name, request.index)}: the function has none`);
+    }
     switch (request.action) {
       case "trigger":
         return this.#trigger(info, request.start, request.eventFds);
       case "fire":
       case "mask":
       case "unmask": {
-        if (request.action !== "fire") this.#requireMaskable(info);
+        if (request.action !== "fire") requireMaskable(this.#name, info);
         const { index, start } = request;
         const which = "which" in request ? request.which : undefined;
         const count = "which" in request ? request.which.length : request.count;
-        this.#checkRange(info, start, count);
+        requireVectors(this.#name, info, start, count);
         this.#requireEnabled(index, start + count);
         const action = ACTION[request.action];
         return this.#issue(
@@ -104,8 +106,8 @@ export class IrqControl {
         );
       }
       case "unmask-on":
-        this.#requireMaskable(info);
-        this.#checkRange(info, request.start, 1);
+        requireMaskable(this.#name, info);
+        requireVectors(this.#name, info, request.start, 1);
         this.#requireEnabled(request.index, request.start + 1);
         return this.#issue(
           encodeIrqSetFds(IRQ_SET.dataEventfd | IRQ_SET.actionUnmask, request.index, request.start, [
@@ -124,13 +126,13 @@ export class IrqControl {
 
   #trigger(info: IrqInfo, start: number, eventFds: readonly (EventFd | null)[]): void {
     const { index } = info;
-    this.#checkRange(info, start, eventFds.length);
+    requireVectors(this.#name, info, start, eventFds.length);
     const other = EXCLUSIVE.includes(index)
       ? EXCLUSIVE.find((one) => one !== index && this.#enabled.has(one))
       : undefined;
     if (other !== undefined) {
-      throw new UsageError(`${this.#where(index)}: ${NAMES[other]} is on`, {
-        hint: `a function uses one kind of interrupt at a time: disable ${NAMES[other]} first`,
+      throw new UsageError(`${irqName(this.#name, index)}: ${IRQ_NAMES[other]} is on`, {
+        hint: `a function uses one kind of interrupt at a time: disable ${IRQ_NAMES[other]} first`,
       });
     }
     const before = this.#enabled.get(index);
@@ -187,40 +189,15 @@ export class IrqControl {
     }
   }
 
-  #checkRange(info: IrqInfo, start: number, count: number): void {
-    if (
-      !Number.isInteger(start) || !Number.isInteger(count) || start < 0 || count < 1 ||
-      start + count > info.count
-    ) {
-      throw new UsageError(
-        `${this.#where(info.index)}: vectors [${start}, +${count}) are not among its ${info.count}`,
-      );
-    }
-  }
-
   #requireEnabled(index: number, end: number): void {
     const vectors = this.#enabled.get(index)?.length ?? 0;
     if (end <= vectors) return;
     throw new UsageError(
-      `${this.#where(index)}: ${vectors === 0 ? "is off" : `only ${vectors} vectors are on`}`,
+      `${irqName(this.#name, index)}: ${vectors === 0 ? "is off" : `only ${vectors} vectors are on`}`,
       {
         hint: "give its vectors eventfds first (action trigger)",
       },
     );
-  }
-
-  #requireMaskable(info: IrqInfo): void {
-    if ((info.flags & IRQ_FLAG.maskable) !== 0) return;
-    throw new UnsupportedError(
-      `${this.#where(info.index)} cannot be masked: only INTx is maskable through VFIO`,
-      {
-        hint: "let the driver suppress the interrupt in its queues instead",
-      },
-    );
-  }
-
-  #where(index: number): string {
-    return `${this.#name} ${NAMES[index] ?? `interrupt index ${index}`}`;
   }
 }
 

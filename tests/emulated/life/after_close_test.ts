@@ -133,7 +133,7 @@ Deno.test("after close every use of device, BAR, config, interrupts, transport, 
     assertThrows(() => config.read32(0), ClosedError);
     assertThrows(() => bar.read32(0), ClosedError);
     assertThrows(() => interrupts.enable("msix", 1), ClosedError);
-    everyMember(device, [...REMEMBERED, "name", "path", "info", "dma", "lifeline"]);
+    everyMember(device, [...REMEMBERED, "name", "path", "info", "dma", "lifeline", "broken"]);
 
     const rngDevice = host.open("02:00.0");
     const rngTransport = PciModernTransport.open(rngDevice);

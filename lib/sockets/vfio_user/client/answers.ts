@@ -67,13 +67,15 @@ export class CommandWay implements Way {
     this.out.reserve(replyBytes);
     dmaAccess.encodeInto(this.out.bytes, HEADER_BYTES, { address, count: BigInt(count) });
     if (!writes) this.out.bytes.set(bytes, HEADER_BYTES + dmaAccess.sizeBytes);
-    this.out.send(messageId, command, MESSAGE_FLAG.typeReply, 0, replyBytes);
+    this.out.header(messageId, command, MESSAGE_FLAG.typeReply, replyBytes);
+    this.out.transmit(replyBytes);
   }
 
   #refuse(error: number): void {
     const { command, flags, messageId } = this.in;
     if ((flags & MESSAGE_FLAG.noReply) !== 0) return;
-    this.out.send(messageId, command, MESSAGE_FLAG.typeReply | MESSAGE_FLAG.error, error, 0);
+    this.out.header(messageId, command, MESSAGE_FLAG.typeReply | MESSAGE_FLAG.error, 0, error);
+    this.out.transmit(0);
   }
 
   close(): void {

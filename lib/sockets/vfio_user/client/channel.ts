@@ -49,7 +49,8 @@ export class ClientChannel extends RequestChannel<CommandWay> {
     try {
       const deadline = performance.now() + this.timeoutMs;
       try {
-        this.out.send(id, command, MESSAGE_FLAG.typeCommand, 0, payloadBytes, fds);
+        this.out.header(id, command, MESSAGE_FLAG.typeCommand, payloadBytes);
+        this.out.transmit(payloadBytes, fds);
       } catch (error) {
         // A server that refuses us has said why before it closed.
         if (!(error instanceof PeerGoneError) || command !== COMMAND.version) throw error;

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { ClosedError, UnsupportedError, UsageError } from "../../../errors/mod.ts";
+import { ClosedError, UnsupportedError } from "../../../errors/mod.ts";
 import type { EventFd, OwnedFd } from "../../../../ffi/mod.ts";
-import { IRQ_FLAG, IRQ_SET, type IrqInfo, type IrqRequest } from "../../../vfio/device.ts";
+import { IRQ_SET, type IrqInfo, type IrqRequest } from "../../../vfio/device.ts";
+import { requireMaskable, requireVectors } from "../../../vfio/irq_checks.ts";
 import type { ClientChannel } from "./channel.ts";
 import { irqSet } from "../../../vfio/kernel/abi.ts";
 import { COMMAND } from "../protocol.ts";
@@ -37,14 +38,6 @@ export function sendIrqRequest(
     const data = Uint8Array.from(which, Number);
     channel.ask(COMMAND.deviceSetIrqs, irqSet, { flags, index, start, count }, { data, fds });
   };
-  const checkRange = (start: number, count: number): void => {
-    const whole = Number.isSafeInteger(start) && Number.isSafeInteger(count);
-    if (!whole || start < 0 || count <= 0 || start + count > info.count) {
-      throw new UsageError(
-        `${channel.name}: vectors [${start}, +${count}) of interrupt index ${index}, which has ${info.count}`,
-      );
-    }
-  };
   switch (request.action) {
     case "disable":
       // There is nothing to turn off, and libvfio-user refuses to.
@@ -55,22 +48,22 @@ export function sendIrqRequest(
     case "unmask": {
       const { start } = request;
       const count = "which" in request ? request.which.length : request.count;
-      checkRange(start, count);
-      if (request.action !== "fire") requireMaskable(channel, info);
+      requireVectors(channel.name, info, start, count);
+      if (request.action !== "fire") requireMaskable(channel.name, info);
       const action = ACTION[request.action];
       return "which" in request
         ? send(dataBool | action, start, count, [], request.which)
         : send(dataNone | action, start, count);
     }
     case "unmask-on": {
-      checkRange(request.start, 1);
-      requireMaskable(channel, info);
+      requireVectors(channel.name, info, request.start, 1);
+      requireMaskable(channel.name, info);
       requireOpen(channel, [request.eventFd], maxMessageFds);
       return send(dataEventfd | actionUnmask, request.start, 1, [request.eventFd.fd]);
     }
     case "trigger": {
       const { start, eventFds } = request;
-      checkRange(start, eventFds.length);
+      requireVectors(channel.name, info, start, eventFds.length);
       requireOpen(channel, eventFds, maxMessageFds);
       let sent = 0;
       try {
@@ -98,14 +91,6 @@ function nextRun(
   let end = from + 1;
   while (end < eventFds.length && (eventFds[end] === null) === empty) end++;
   return eventFds.slice(from, empty ? end : Math.min(end, from + maxMessageFds));
-}
-
-function requireMaskable(channel: ClientChannel, info: IrqInfo): void {
-  if ((info.flags & IRQ_FLAG.maskable) === 0) {
-    throw new UnsupportedError(
-      `${channel.name}: interrupt index ${info.index} cannot be masked through VFIO`,
-    );
-  }
 }
 
 function requireOpen(

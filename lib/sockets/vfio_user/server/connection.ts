@@ -276,7 +276,8 @@ export class ServerConnection {
     }
     if (silent) return true;
     try {
-      this.#out.sendNow(messageId, command, MESSAGE_FLAG.typeReply, 0, replyBytes, this.#replyFds);
+      this.#out.header(messageId, command, MESSAGE_FLAG.typeReply, replyBytes);
+      this.#out.transmitNow(replyBytes, this.#replyFds);
     } catch (error) {
       this.reason = error as Error;
       return false;
@@ -287,7 +288,8 @@ export class ServerConnection {
   #replyErrorQuietly(error: number): void {
     const { command, messageId } = this.#in;
     try {
-      this.#out.sendNow(messageId, command, MESSAGE_FLAG.typeReply | MESSAGE_FLAG.error, error, 0);
+      this.#out.header(messageId, command, MESSAGE_FLAG.typeReply | MESSAGE_FLAG.error, 0, error);
+      this.#out.transmitNow(0);
     } catch (failure) {
       this.reason ??= failure as Error;
     }

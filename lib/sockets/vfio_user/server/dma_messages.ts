@@ -110,7 +110,8 @@ export class ServerMessages implements DmaMessages {
     this.#in.hold(true);
     try {
       if (!this.#flush(this.#replies, deadline)) return this.#giveUp(id);
-      this.#out.sendNow(id, command, MESSAGE_FLAG.typeCommand, 0, payloadBytes);
+      this.#out.header(id, command, MESSAGE_FLAG.typeCommand, payloadBytes);
+      this.#out.transmitNow(payloadBytes);
       if (!this.#flush(this.#out, deadline)) {
         throw new TimeoutError(
           `${this.#socket.fd.target}: the client does not take a ${commandName(command)}`,

@@ -17,6 +17,16 @@ import { type ConnectionLimits, ServerConnection } from "./connection.ts";
 import type { UnsealedFiles } from "./dma.ts";
 
 const CLIENTS_A_CALL = 8;
+const LONGEST_MS = 3_600_000;
+/** Default, least and most of each setting that is a number. */
+const SETTINGS = {
+  maxDataTransferBytes: [LIMIT.dataTransferBytes, 8, LIMIT.largestDataTransferBytes],
+  maxMessageFds: [LIMIT.messageFds, 1, LIMIT.messageFds],
+  maxDmaMaps: [32768, 1, LIMIT.dmaMaps],
+  dmaTimeoutMs: [500, 1, LONGEST_MS],
+  sendTimeoutMs: [10_000, 1, LONGEST_MS],
+  messageTimeoutMs: [10_000, 1, LONGEST_MS],
+} as const;
 
 /** What the host's loop wants to hear. */
 export interface ServerWatcher {
@@ -88,29 +98,22 @@ export class VfioUserServer implements Disposable {
       "object",
       "new VfioUserServer: device",
       "name",
-      "region",
       "readRegion",
       "writeRegion",
+      "region",
     );
     requireType(listener, "object", "new VfioUserServer: listener", "fd", "accept", "close");
     this.device = device;
     this.#listener = listener;
     this.#limits = {
-      maxDataTransferBytes: within(
-        "maxDataTransferBytes",
-        options.maxDataTransferBytes,
-        LIMIT.dataTransferBytes,
-        8,
-        LIMIT.largestDataTransferBytes,
-      ),
-      maxMessageFds: within("maxMessageFds", options.maxMessageFds, LIMIT.messageFds, 1, LIMIT.messageFds),
-      maxDmaMaps: within("maxDmaMaps", options.maxDmaMaps, 32768, 1, LIMIT.dmaMaps),
+      maxDataTransferBytes: settingOf(options, "maxDataTransferBytes"),
+      maxMessageFds: settingOf(options, "maxMessageFds"),
+      maxDmaMaps: settingOf(options, "maxDmaMaps"),
       unsealed: options.unsealed ?? "copy",
       refused: (reason) => this.#watcher.refused?.(reason),
-      answers: options.answers ??
-        new AnswerBudget(within("dmaTimeoutMs", options.dmaTimeoutMs, 500, 1, 3_600_000)),
-      sendTimeoutMs: within("sendTimeoutMs", options.sendTimeoutMs, 10_000, 1, 3_600_000),
-      messageTimeoutMs: within("messageTimeoutMs", options.messageTimeoutMs, 10_000, 1, 3_600_000),
+      answers: options.answers ?? new AnswerBudget(settingOf(options, "dmaTimeoutMs")),
+      sendTimeoutMs: settingOf(options, "sendTimeoutMs"),
+      messageTimeoutMs: settingOf(options, "messageTimeoutMs"),
     };
     this.#watcher = options.watcher ?? {};
     this.dma.rests = () => this.exhausted;
@@ -288,14 +291,9 @@ export class VfioUserServer implements Disposable {
   }
 }
 
-function within(
-  name: string,
-  value: number | undefined,
-  fallback: number,
-  least: number,
-  most: number,
-): number {
-  const chosen = value ?? fallback;
+function settingOf(options: VfioUserServerOptions, name: keyof typeof SETTINGS): number {
+  const [fallback, least, most] = SETTINGS[name];
+  const chosen = options[name] ?? fallback;
   if (!Number.isSafeInteger(chosen) || chosen < least || chosen > most) {
     throw new UsageError(`${name} ${chosen} is not between ${least} and ${most}`);
   }

@@ -229,7 +229,8 @@ Deno.test("stream: an outgoing message is header and payload, of any length", ()
   for (const size of [0, 1, 48, 49, 4096, 10000, 3]) {
     const sent = Uint8Array.from({ length: size }, (_, i) => i * 3);
     out.put(sent);
-    out.send(size, 7, 0x21, 22, size);
+    out.header(size, 7, 0x21, size, 22);
+    out.transmit(size);
     while (!incoming.next()) incoming.fill(false);
     assertEquals([incoming.messageId, incoming.command, incoming.flags, incoming.errorNumber], [
       size,
