@@ -86,12 +86,8 @@ export class FunctionConfig {
     this.#image = buildConfigSpace({
       isVf: this.#isVf,
       hasIntx: behaviour.interruptPin === 1 && !this.#isVf,
-      vendorId: identity.vendorId,
-      deviceId: identity.deviceId,
+      ...identity,
       revisionId: identity.revision,
-      classCode: identity.classCode,
-      subsystemVendorId: identity.subsystemVendorId,
-      subsystemId: identity.subsystemId,
       bars: behaviour.bars,
       capabilities: standardCapabilities(behaviour),
       extendedCapabilities: extendedCapabilities(shape.sriov),
