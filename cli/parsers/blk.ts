@@ -15,84 +15,70 @@ const firstSector = argument(integer({ min: 0, metavar: "SECTOR" }), {
 });
 const sectorCount = argument(integer({ min: 1, metavar: "COUNT" }), { description: message`Sectors.` });
 
-/** `blk …` */
-export const blk = or(
+const commands = or(
   command(
     "info",
-    merge(object({ command: constant("blk info"), function: functionArgument }), driving, opening),
+    object({ command: constant("blk info"), function: functionArgument }),
     { description: message`Size, limits, cache, id and features.` },
   ),
   command(
     "id",
-    merge(object({ command: constant("blk id"), function: functionArgument }), driving, opening),
+    object({ command: constant("blk id"), function: functionArgument }),
     { description: message`Print the device's id.` },
   ),
   command(
     "read",
-    merge(
-      object({
-        command: constant("blk read"),
-        function: functionArgument,
-        sector: firstSector,
-        count: sectorCount,
-        output: optional(option("-o", "--output", string({ metavar: "FILE" }), {
-          description: message`Write raw bytes to a file (- is standard output) instead of hexadecimal.`,
-        })),
-      }),
-      driving,
-      opening,
-    ),
+    object({
+      command: constant("blk read"),
+      function: functionArgument,
+      sector: firstSector,
+      count: sectorCount,
+      output: optional(option("-o", "--output", string({ metavar: "FILE" }), {
+        description: message`Write raw bytes to a file (- is standard output) instead of hexadecimal.`,
+      })),
+    }),
     { description: message`Read sectors.` },
   ),
   command(
     "write",
-    merge(
-      object({
-        command: constant("blk write"),
-        function: functionArgument,
-        sector: firstSector,
-        file: argument(string({ metavar: "FILE" }), {
-          description: message`Whole sectors to write; - is standard input.`,
-        }),
+    object({
+      command: constant("blk write"),
+      function: functionArgument,
+      sector: firstSector,
+      file: argument(string({ metavar: "FILE" }), {
+        description: message`Whole sectors to write; - is standard input.`,
       }),
-      driving,
-      opening,
-    ),
+    }),
     { description: message`Write a file to sectors, and flush.` },
   ),
   command(
     "flush",
-    merge(object({ command: constant("blk flush"), function: functionArgument }), driving, opening),
+    object({ command: constant("blk flush"), function: functionArgument }),
     { description: message`Put what is in the device's write cache on the disk.` },
   ),
   command(
     "discard",
-    merge(
-      object({
-        command: constant("blk discard"),
-        function: functionArgument,
-        sector: firstSector,
-        count: sectorCount,
-      }),
-      driving,
-      opening,
-    ),
+    object({
+      command: constant("blk discard"),
+      function: functionArgument,
+      sector: firstSector,
+      count: sectorCount,
+    }),
     { description: message`Give sectors back; what they then read as is not known.` },
   ),
   command(
     "zero",
-    merge(
-      object({
-        command: constant("blk zero"),
-        function: functionArgument,
-        sector: firstSector,
-        count: sectorCount,
-        unmap: option("--unmap", { description: message`The device may give the sectors back.` }),
-      }),
-      driving,
-      opening,
-    ),
+    object({
+      command: constant("blk zero"),
+      function: functionArgument,
+      sector: firstSector,
+      count: sectorCount,
+      unmap: option("--unmap", { description: message`The device may give the sectors back.` }),
+    }),
     { description: message`Make sectors read as zero, and flush.` },
   ),
   { errors: noCommand },
 );
+
+/** `blk …` */
+export const blk = merge(commands, driving, opening);

@@ -10,75 +10,65 @@ import { argument, command, constant, option } from "@optique/core/primitives";
 import { integer, string } from "@optique/core/valueparser";
 import { count, driving, functionArgument, noCommand, opening, seconds } from "./shared.ts";
 
-/** `net …` */
-export const net = or(
+const commands = or(
   command(
     "send",
-    merge(
-      object({
-        command: constant("net send"),
-        function: functionArgument,
-        capture: argument(string({ metavar: "CAPTURE" }), {
-          description: message`pcap or pcapng file to send; - is standard input.`,
-        }),
-        count,
-        repeat: withDefault(
-          option("--repeat", integer({ min: 1, metavar: "N" }), {
-            description: message`Send the file N times.`,
-          }),
-          1,
-        ),
-        rate: optional(option("--rate", integer({ min: 1, metavar: "FPS" }), {
-          description: message`Frames a second at most.`,
-        })),
+    object({
+      command: constant("net send"),
+      function: functionArgument,
+      capture: argument(string({ metavar: "CAPTURE" }), {
+        description: message`pcap or pcapng file to send; - is standard input.`,
       }),
-      driving,
-      opening,
-    ),
+      count,
+      repeat: withDefault(
+        option("--repeat", integer({ min: 1, metavar: "N" }), {
+          description: message`Send the file N times.`,
+        }),
+        1,
+      ),
+      rate: optional(option("--rate", integer({ min: 1, metavar: "FPS" }), {
+        description: message`Frames a second at most.`,
+      })),
+    }),
     { description: message`Send the frames of a capture file.` },
   ),
   command(
     "receive",
-    merge(
-      object({
-        command: constant("net receive"),
-        function: functionArgument,
-        capture: argument(string({ metavar: "CAPTURE" }), {
-          description: message`File to write: pcapng when its name ends so, else pcap; - is standard output.`,
-        }),
-        count,
-        seconds,
-        promiscuous: option("--promiscuous", { description: message`Take frames for other addresses too.` }),
+    object({
+      command: constant("net receive"),
+      function: functionArgument,
+      capture: argument(string({ metavar: "CAPTURE" }), {
+        description: message`File to write: pcapng when its name ends so, else pcap; - is standard output.`,
       }),
-      driving,
-      opening,
-    ),
+      count,
+      seconds,
+      promiscuous: option("--promiscuous", { description: message`Take frames for other addresses too.` }),
+    }),
     { description: message`Write received frames to a capture file.` },
   ),
   command(
     "loop",
-    merge(
-      object({
-        command: constant("net loop"),
-        function: functionArgument,
-        receiver: argument(string({ metavar: "RECEIVER" }), {
-          description: message`Function that receives.`,
-        }),
-        capture: optional(option("--capture", string({ metavar: "CAPTURE" }), {
-          description: message`Send this file's frames, instead of frames made up.`,
-        })),
-        count,
-        frameBytes: withDefault(
-          option("--frame-bytes", integer({ min: 64, max: 9000, metavar: "N" }), {
-            description: message`Length of the frames made up; default 64.`,
-          }),
-          64,
-        ),
+    object({
+      command: constant("net loop"),
+      function: functionArgument,
+      receiver: argument(string({ metavar: "RECEIVER" }), {
+        description: message`Function that receives.`,
       }),
-      driving,
-      opening,
-    ),
+      capture: optional(option("--capture", string({ metavar: "CAPTURE" }), {
+        description: message`Send this file's frames, instead of frames made up.`,
+      })),
+      count,
+      frameBytes: withDefault(
+        option("--frame-bytes", integer({ min: 64, max: 9000, metavar: "N" }), {
+          description: message`Length of the frames made up; default 64.`,
+        }),
+        64,
+      ),
+    }),
     { description: message`Send from one function to another and check every byte.` },
   ),
   { errors: noCommand },
 );
+
+/** `net …` */
+export const net = merge(commands, driving, opening);
