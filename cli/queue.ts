@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { isErrno, O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
-import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
+import { isErrno } from "../ffi/mod.ts";
+import { UnsupportedError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { EmulatedHost } from "../lib/host/emulated_host.ts";
 import { SocketSysfs } from "../lib/host/sysfs/socket_sysfs.ts";
@@ -26,11 +26,10 @@ import {
   readQueueStates,
   tryQueueStates,
 } from "../lib/virtio/inspect_queues.ts";
+import { readJsonFile, writeJsonFile } from "./json_file.ts";
 import { countText, print, printJson, printTable, remark } from "./output.ts";
 import { openOptions, transportOptions } from "./opening.ts";
 import type { Of } from "./parser.ts";
-
-const encoder = new TextEncoder();
 
 /** Shows the queues of a function. */
 export function queue(host: Host, options: Of<"queue">): void {
@@ -86,15 +85,14 @@ export function queueSave(host: Host, options: Of<"queue save">): void {
     states = readQueueStates(device, options.layout, transportOptions(device, options));
     remark(`${address} was not driven: these are the states that it kept over its last reset`);
   }
-  using file = OwnedFd.open(options.file, O.WRONLY | O.CREAT | O.TRUNC, 0o600);
-  writeAll(file, encoder.encode(`${JSON.stringify(states, null, 2)}\n`));
+  writeJsonFile(options.file, states);
   if (options.json) printJson({ function: address, file: options.file, ...states });
   else print(`${countText(states.queues.length, "state")} of ${states.layout} queues in ${options.file}`);
 }
 
 /** Tries whether a function takes the states of a file. */
 export function queueLoad(host: Host, options: Of<"queue load">): void {
-  const states = readStates(options.file);
+  const states = checkQueueStates(readJsonFile(options.file));
   const { address } = host.describe(options.function);
   using device = host.open(address, openOptions(options));
   const taken = tryQueueStates(device, states, transportOptions(device, options));
@@ -137,17 +135,6 @@ function statesOf(view: FunctionQueues): QueueStates {
   );
   const layout = driven[0]!.state.layout;
   return { version: 1, profile: "queue-state", layout, queues: driven };
-}
-
-function readStates(path: string): QueueStates {
-  let value: unknown;
-  try {
-    value = JSON.parse(readText(path));
-  } catch (error) {
-    if (error instanceof SyntaxError) throw new UsageError(`${path} is not JSON: ${error.message}`);
-    throw error;
-  }
-  return checkQueueStates(value);
 }
 
 function row({ queue, size, enabled, vector, ring }: QueueView): string[] {

@@ -5,7 +5,6 @@
  */
 import { UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
-import { virtioTypeOf } from "../../lib/pci/virtio_ids.ts";
 import {
   describeStatus,
   deviceTypeName,
@@ -21,7 +20,7 @@ import { NO_VECTOR } from "../../lib/virtio/spec/pci.ts";
 import { AdminCommandError } from "../../drivers/admin/virtio_admin.ts";
 import { hex, print, printJson, printTable, remark } from "../output.ts";
 import type { Of } from "../parser.ts";
-import { openOwner, vfAddress } from "./owner.ts";
+import { openMember } from "./owner.ts";
 
 interface Row {
   readonly part: "common" | "device";
@@ -36,15 +35,12 @@ interface Row {
 /** Reads and decodes everything. */
 export async function adminLegacyDump(host: Host, options: Of<"admin legacy dump">): Promise<void> {
   await using stack = new AsyncDisposableStack();
-  const { owner, info } = await openOwner(host, options, stack);
-  const address = vfAddress(info, options.vf);
-  const { legacy } = owner.member(options.vf);
-  const deviceId = virtioTypeOf(host.describe(address)) ?? 0;
+  const { member: { legacy }, address, deviceId, pf, about } = await openMember(host, options, stack);
   const rows = [...commonRows(legacy, deviceId), ...deviceRows(legacy, deviceId)];
   if (options.json) {
-    return printJson({ function: info.address, vf: options.vf, address, deviceId, registers: rows });
+    return printJson({ ...about, deviceId, registers: rows });
   }
-  print(`${address}: ${deviceTypeName(deviceId)}, legacy registers by way of ${info.address}`);
+  print(`${address}: ${deviceTypeName(deviceId)}, legacy registers by way of ${pf}`);
   printTable(
     ["PART", "OFFSET", "WIDTH", "REGISTER", "VALUE", "MEANING"],
     rows.map(({ part, offset, width, name, value, meaning }) => [
@@ -62,15 +58,12 @@ export async function adminLegacyDump(host: Host, options: Of<"admin legacy dump
 /** Reads one register. */
 export async function adminLegacyRead(host: Host, options: Of<"admin legacy read">): Promise<void> {
   await using stack = new AsyncDisposableStack();
-  const { owner, info } = await openOwner(host, options, stack);
-  const address = vfAddress(info, options.vf);
-  const { legacy } = owner.member(options.vf);
+  const { member: { legacy }, about } = await openMember(host, options, stack);
   const width = Number(options.width) as LegacyWidth;
   const { offset, part } = options;
   const value = part === "common" ? legacy.readCommon(offset, width) : legacy.readDevice(offset, width);
-  if (options.json) {
-    printJson({ function: info.address, vf: options.vf, address, part, offset, width, value });
-  } else print(`0x${hex(value, 2 * width)}`);
+  if (options.json) printJson({ ...about, part, offset, width, value });
+  else print(`0x${hex(value, 2 * width)}`);
 }
 
 /** Writes one register. */
@@ -78,15 +71,12 @@ export async function adminLegacyWrite(host: Host, options: Of<"admin legacy wri
   const width = Number(options.width) as LegacyWidth;
   const value = numberOf(options.value, width);
   await using stack = new AsyncDisposableStack();
-  const { owner, info } = await openOwner(host, options, stack);
-  const address = vfAddress(info, options.vf);
-  const { legacy } = owner.member(options.vf);
+  const { member: { legacy }, address, about } = await openMember(host, options, stack);
   const { offset, part } = options;
   if (part === "common") legacy.writeCommon(offset, width, value);
   else legacy.writeDevice(offset, width, value);
-  if (options.json) {
-    printJson({ function: info.address, vf: options.vf, address, part, offset, width, value });
-  } else remark(`wrote 0x${hex(value, 2 * width)} to offset ${offset} of the ${part} part of ${address}`);
+  if (options.json) printJson({ ...about, part, offset, width, value });
+  else remark(`wrote 0x${hex(value, 2 * width)} to offset ${offset} of the ${part} part of ${address}`);
 }
 
 function numberOf(text: string, width: LegacyWidth): number {

@@ -6,15 +6,14 @@
 import type { Host } from "../../lib/host/mod.ts";
 import { print, printJson, printTable, remark } from "../output.ts";
 import type { Of } from "../parser.ts";
-import { openOwner, vfAddress } from "./owner.ts";
+import { openMember } from "./owner.ts";
 
 /** Shows where a VF's legacy driver may notify. */
 export async function adminNotifyInfo(host: Host, options: Of<"admin notify-info">): Promise<void> {
   await using stack = new AsyncDisposableStack();
-  const { owner, info } = await openOwner(host, options, stack);
-  const address = vfAddress(info, options.vf);
-  const areas = owner.member(options.vf).legacy.notifyAreas();
-  if (options.json) return printJson({ function: info.address, vf: options.vf, address, areas });
+  const { member, address, pf, about } = await openMember(host, options, stack);
+  const areas = member.legacy.notifyAreas();
+  if (options.json) return printJson({ ...about, areas });
   if (areas.length === 0) {
     remark(`${address} has no notify address: a notification is a write of queue_notify, by command`);
     return;
@@ -23,7 +22,7 @@ export async function adminNotifyInfo(host: Host, options: Of<"admin notify-info
   printTable(
     ["BAR OF", "BAR", "OFFSET"],
     areas.map(({ whose, bar, offset }) => [
-      whose === "owner" ? info.address : address,
+      whose === "owner" ? pf : address,
       `${bar}`,
       `0x${offset.toString(16)}`,
     ]),

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { VirtioAdmin } from "../../drivers/admin/virtio_admin.ts";
+import { type AdminMember, VirtioAdmin } from "../../drivers/admin/virtio_admin.ts";
 import { NotFoundError, UnsupportedError } from "../../lib/errors/mod.ts";
 import type { FunctionInfo, Host } from "../../lib/host/mod.ts";
+import { virtioTypeOf } from "../../lib/pci/virtio_ids.ts";
 import { reach, type Reaching } from "../opening.ts";
 import type { Of } from "../parser.ts";
 
@@ -34,8 +35,35 @@ export async function openOwner(
   return { owner, info };
 }
 
+/** A VF that a command is about. */
+export interface OpenedMember {
+  readonly pf: string;
+  readonly address: string;
+  readonly deviceId: number;
+  readonly member: AdminMember;
+  /** What begins each answer in JSON. */
+  readonly about: { readonly function: string; readonly vf: number; readonly address: string };
+}
+
+/** As `openOwner`, for a command about one VF. */
+export async function openMember(
+  host: Host,
+  options: Reaching & Pick<Of<"admin legacy dump">, "interrupts" | "vf">,
+  stack: AsyncDisposableStack,
+): Promise<OpenedMember> {
+  const { owner, info } = await openOwner(host, options, stack);
+  const address = vfAddress(info, options.vf);
+  return {
+    pf: info.address,
+    address,
+    deviceId: virtioTypeOf(host.describe(address)) ?? 0,
+    member: owner.member(options.vf),
+    about: { function: info.address, vf: options.vf, address },
+  };
+}
+
 /** Address of a VF of a PF. @throws NotFoundError when it is not enabled */
-export function vfAddress({ address, sriov }: FunctionInfo, vf: number): string {
+function vfAddress({ address, sriov }: FunctionInfo, vf: number): string {
   const found = sriov?.vfs[vf];
   if (found !== undefined) return found;
   const count = sriov?.numVfs ?? 0;

@@ -4,10 +4,7 @@
  * @module
  */
 import type { AdminMember } from "../../drivers/admin/virtio_admin.ts";
-import { O, OwnedFd, readText, writeAll } from "../../ffi/mod.ts";
-import { UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
-import { virtioTypeOf } from "../../lib/pci/virtio_ids.ts";
 import { deviceTypeName } from "../../lib/virtio/mod.ts";
 import {
   describeParts,
@@ -15,20 +12,17 @@ import {
   loadParts,
   saveParts,
 } from "../../lib/virtio/admin/device_part_text.ts";
+import { readJsonFile, writeJsonFile } from "../json_file.ts";
 import { countText, print, printJson, printTable, remark } from "../output.ts";
 import type { Of } from "../parser.ts";
-import { openOwner, vfAddress } from "./owner.ts";
-
-const encoder = new TextEncoder();
+import { openMember } from "./owner.ts";
 
 /** Shows a VF's parts. */
 export async function adminPartsShow(host: Host, options: Of<"admin parts show">): Promise<void> {
   await using stack = new AsyncDisposableStack();
-  const { owner, info } = await openOwner(host, options, stack);
-  const address = vfAddress(info, options.vf);
-  const deviceId = virtioId(host, address);
-  const parts = describeParts(await owner.member(options.vf).saveParts(), deviceId);
-  if (options.json) return printJson({ function: info.address, vf: options.vf, address, deviceId, parts });
+  const { member, address, deviceId, about } = await openMember(host, options, stack);
+  const parts = describeParts(await member.saveParts(), deviceId);
+  if (options.json) return printJson({ ...about, deviceId, parts });
   print(`${address}: ${deviceTypeName(deviceId)}, ${countText(parts.length, "part")}`);
   printTable(
     ["PART", "OF", "VALUE", "OPTIONAL"],
@@ -45,36 +39,23 @@ export async function adminPartsShow(host: Host, options: Of<"admin parts show">
 /** Saves a VF's parts. */
 export async function adminPartsSave(host: Host, options: Of<"admin parts save">): Promise<void> {
   await using stack = new AsyncDisposableStack();
-  const { owner, info } = await openOwner(host, options, stack);
-  const address = vfAddress(info, options.vf);
-  const member = owner.member(options.vf);
+  const { member, address, deviceId, about } = await openMember(host, options, stack);
   const parts = await stopped(member, () => member.saveParts());
-  using file = OwnedFd.open(options.file, O.WRONLY | O.CREAT | O.TRUNC, 0o600);
-  writeAll(file, encoder.encode(`${JSON.stringify(saveParts(parts, virtioId(host, address)), null, 2)}\n`));
-  if (options.json) {
-    printJson({ function: info.address, vf: options.vf, address, file: options.file, parts: parts.length });
-  } else print(`${countText(parts.length, "part")} of ${address} in ${options.file}`);
+  writeJsonFile(options.file, saveParts(parts, deviceId));
+  if (options.json) printJson({ ...about, file: options.file, parts: parts.length });
+  else print(`${countText(parts.length, "part")} of ${address} in ${options.file}`);
 }
 
 /** Loads parts into a VF. */
 export async function adminPartsLoad(host: Host, options: Of<"admin parts load">): Promise<void> {
-  const saved = readFile(options.file);
+  const saved = readJsonFile(options.file);
   await using stack = new AsyncDisposableStack();
-  const { owner, info } = await openOwner(host, options, stack);
-  const address = vfAddress(info, options.vf);
-  const { parts } = loadParts(saved, virtioId(host, address));
-  const member = owner.member(options.vf);
+  const { member, address, deviceId, about } = await openMember(host, options, stack);
+  const { parts } = loadParts(saved, deviceId);
   if (options.keepStopped) await member.loadParts(parts);
   else await stopped(member, () => member.loadParts(parts));
   if (options.json) {
-    printJson({
-      function: info.address,
-      vf: options.vf,
-      address,
-      file: options.file,
-      parts: parts.length,
-      stopped: options.keepStopped,
-    });
+    printJson({ ...about, file: options.file, parts: parts.length, stopped: options.keepStopped });
   } else {
     print(`${countText(parts.length, "part")} of ${options.file} in ${address}`);
     if (options.keepStopped) remark(`${address} is stopped`);
@@ -101,17 +82,4 @@ function valueText(value: DevicePartView["value"], selector: string): string {
     const text = one === null ? "none" : Array.isArray(one) ? one.join(" ") : `${one}`;
     return name === selector ? text : `${name} ${text}`.trimEnd();
   }).join(", ");
-}
-
-function virtioId(host: Host, address: string): number {
-  return virtioTypeOf(host.describe(address)) ?? 0;
-}
-
-function readFile(path: string): unknown {
-  try {
-    return JSON.parse(readText(path));
-  } catch (error) {
-    if (error instanceof SyntaxError) throw new UsageError(`${path} is not JSON: ${error.message}`);
-    throw error;
-  }
 }
