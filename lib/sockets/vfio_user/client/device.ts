@@ -284,9 +284,10 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
 
   /** Gives the device the next part of a saved state (device state RESUMING), in messages that the server takes. @throws SyscallError */
   writeMigrationData(data: Uint8Array<ArrayBuffer>): void {
+    const channel = this.#requireOpen();
     const most = Math.min(this.serverCapabilities.maxDataTransferBytes, LIMIT.writeBytes);
     for (let at = 0; at < data.byteLength; at += most) {
-      writeMigrationData(this.#requireOpen(), data.subarray(at, at + most));
+      writeMigrationData(channel, data.subarray(at, at + most));
     }
   }
 
