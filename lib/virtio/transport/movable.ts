@@ -345,18 +345,21 @@ class MovableLifeline implements Lifeline {
   }
 
   onEnd(handler: () => void): () => void {
+    requireType(handler, "function", "Lifeline.onEnd: handler");
     this.#ends.add(handler);
     if (this.#forget === null) this.#listen();
     return () => void this.#ends.delete(handler);
   }
 
   onMove(handler: () => () => void): () => void {
+    requireType(handler, "function", "Lifeline.onMove: handler");
     this.#moves.add(handler);
     return () => void this.#moves.delete(handler);
   }
 
   /** Whoever watches lets go of the old one before `act`, and takes hold of the new one after it. */
   move(act: () => void): void {
+    requireType(act, "function", "Lifeline.move: act");
     const after = [...this.#moves].map((before) => before());
     this.#forget?.();
     act();
