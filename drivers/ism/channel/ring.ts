@@ -38,8 +38,10 @@ abstract class RingEnd {
   protected readonly pieceBytes: number;
   protected head: number;
   protected tail: number;
-  readonly #own: EndWords;
-  readonly #peer: EndWords;
+  readonly #says: number;
+  readonly #sleeps: number;
+  readonly #peerSays: number;
+  readonly #peerSleeps: number;
   readonly #region: IsmRegion;
   readonly #at: number;
   /** All bytes of the ring when they are in one piece. */
@@ -61,8 +63,10 @@ abstract class RingEnd {
     this.pieceBytes = Math.min(Math.max(capacity / 16, PIECE_BYTES.least), PIECE_BYTES.most);
     this.head = position;
     this.tail = position;
-    this.#own = own;
-    this.#peer = peer;
+    this.#says = own.says;
+    this.#sleeps = own.sleeps;
+    this.#peerSays = peer.says;
+    this.#peerSleeps = peer.sleeps;
     this.#region = region;
     this.#at = RINGS_AT + ring * capacity;
     const whole = region.segments.some(({ offset, sizeBytes, mapped }) =>
@@ -78,27 +82,27 @@ abstract class RingEnd {
 
   /** Says `SIDE` bits. */
   say(bits: number): void {
-    Atomics.or(this.words, this.#own.says, bits);
+    Atomics.or(this.words, this.#says, bits);
   }
 
   /** What the other end says. */
   get peerSays(): number {
-    return Atomics.load(this.words, this.#peer.says);
+    return Atomics.load(this.words, this.#peerSays);
   }
 
   /** Asks for a notification when there is something to do, or takes that back. */
   sleep(sleeps: boolean): void {
-    Atomics.store(this.words, this.#own.sleeps, sleeps ? 1 : 0);
+    Atomics.store(this.words, this.#sleeps, sleeps ? 1 : 0);
   }
 
   /** The other end has asked for a notification. */
   protected get peerSleeps(): boolean {
-    return Atomics.load(this.words, this.#peer.sleeps) !== 0;
+    return Atomics.load(this.words, this.#peerSleeps) !== 0;
   }
 
   /** True once when the other end asked for a notification. After something was published or said. */
-  wakes(): boolean {
-    return this.peerSleeps && Atomics.exchange(this.words, this.#peer.sleeps, 0) !== 0;
+  protected wake(): boolean {
+    return this.peerSleeps && Atomics.exchange(this.words, this.#peerSleeps, 0) !== 0;
   }
 
   /** Copies into the ring; the range does not wrap. */
@@ -159,6 +163,11 @@ export class RingProducer extends RingEnd {
     }
     return count;
   }
+
+  /** True once when the consumer asked for a notification. After something was published or said. */
+  wakes(): boolean {
+    return this.wake();
+  }
 }
 
 /** The side that reads. */
@@ -204,10 +213,10 @@ export class RingConsumer extends RingEnd {
    * With less, more can be read, and the producer is woken then.
    * @param always however little was read
    */
-  override wakes(always = false): boolean {
+  wakes(always = false): boolean {
     if (!this.peerSleeps) return false;
     const left = (Atomics.load(this.words, HEAD) - this.tail) >>> 0;
     if (!always && left !== 0 && this.capacity - left < this.capacity / 4) return false;
-    return super.wakes();
+    return this.wake();
   }
 }
