@@ -89,6 +89,14 @@ export function listUseCall(groupType: number, opcodes: Iterable<number>): Admin
 
 /** Parts of a function's legacy registers. */
 export type LegacySpace = "common" | "device";
+const LEGACY_READ = {
+  common: ADMIN_OPCODE.LEGACY_COMMON_CFG_READ,
+  device: ADMIN_OPCODE.LEGACY_DEV_CFG_READ,
+} as const;
+const LEGACY_WRITE = {
+  common: ADMIN_OPCODE.LEGACY_COMMON_CFG_WRITE,
+  device: ADMIN_OPCODE.LEGACY_DEV_CFG_WRITE,
+} as const;
 
 /** LEGACY_COMMON_CFG_READ or LEGACY_DEV_CFG_READ. @throws UsageError */
 export function legacyReadCall(
@@ -99,14 +107,7 @@ export function legacyReadCall(
 ): AdminCall<number> {
   const detail = checkLegacy(space, offset, width);
   return {
-    command: {
-      opcode: space === "common" ? ADMIN_OPCODE.LEGACY_COMMON_CFG_READ : ADMIN_OPCODE.LEGACY_DEV_CFG_READ,
-      groupType: ADMIN_GROUP.sriov,
-      memberId,
-      data: LEGACY_READ_DATA.encode({ offset }),
-      resultBytes: width,
-      detail,
-    },
+    command: ofMember(LEGACY_READ[space], memberId, LEGACY_READ_DATA.encode({ offset }), width, detail),
     read: ({ result }) => {
       let value = 0;
       for (let at = width - 1; at >= 0; at--) value = value * 256 + result[at]!;
@@ -129,16 +130,7 @@ export function legacyWriteCall(
   }
   const data = LEGACY_WRITE_DATA.encode({ offset }, width);
   for (let at = 0; at < width; at++) data[LEGACY_WRITE_DATA.sizeBytes + at] = value / 256 ** at;
-  return {
-    command: {
-      opcode: space === "common" ? ADMIN_OPCODE.LEGACY_COMMON_CFG_WRITE : ADMIN_OPCODE.LEGACY_DEV_CFG_WRITE,
-      groupType: ADMIN_GROUP.sriov,
-      memberId,
-      data,
-      detail,
-    },
-    read: NOTHING,
-  };
+  return { command: ofMember(LEGACY_WRITE[space], memberId, data, 0, detail), read: NOTHING };
 }
 
 function checkLegacy(space: LegacySpace, offset: number, width: number): string {
@@ -156,12 +148,7 @@ function checkLegacy(space: LegacySpace, offset: number, width: number): string 
 /** LEGACY_NOTIFY_INFO. */
 export function notifyInfoCall(memberId: bigint): AdminCall<LegacyNotifyArea[]> {
   return {
-    command: {
-      opcode: ADMIN_OPCODE.LEGACY_NOTIFY_INFO,
-      groupType: ADMIN_GROUP.sriov,
-      memberId,
-      resultBytes: NOTIFY_INFO_BYTES,
-    },
+    command: ofMember(ADMIN_OPCODE.LEGACY_NOTIFY_INFO, memberId, undefined, NOTIFY_INFO_BYTES),
     read: ({ result }) => parseNotifyInfo(result),
   };
 }
@@ -322,16 +309,8 @@ export function partsSetCall(memberId: bigint, id: number, parts: readonly Devic
 
 /** DEV_MODE_SET. */
 export function modeSetCall(memberId: bigint, stopped: boolean): AdminCall<void> {
-  return {
-    command: {
-      opcode: ADMIN_OPCODE.DEV_MODE_SET,
-      groupType: ADMIN_GROUP.sriov,
-      memberId,
-      data: Uint8Array.of(stopped ? DEV_MODE_STOPPED : 0),
-      detail: stopped ? "stop" : "resume",
-    },
-    read: NOTHING,
-  };
+  const data = Uint8Array.of(stopped ? DEV_MODE_STOPPED : 0), detail = stopped ? "stop" : "resume";
+  return { command: ofMember(ADMIN_OPCODE.DEV_MODE_SET, memberId, data, 0, detail), read: NOTHING };
 }
 
 function objectCommand(
@@ -343,6 +322,16 @@ function objectCommand(
   what?: string,
 ): AdminCommand {
   const detail = what === undefined ? `object ${id}` : `object ${id}, ${what}`;
+  return ofMember(opcode, memberId, data, resultBytes, detail);
+}
+
+function ofMember(
+  opcode: number,
+  memberId: bigint,
+  data?: Uint8Array,
+  resultBytes?: number,
+  detail?: string,
+): AdminCommand {
   return { opcode, groupType: ADMIN_GROUP.sriov, memberId, data, resultBytes, detail };
 }
 

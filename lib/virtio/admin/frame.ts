@@ -15,13 +15,13 @@ export interface AdminCommand {
   /** Group type: `ADMIN_GROUP`, or another 16-bit number. */
   readonly groupType: number;
   /** `group_member_id`: VF index + 1 in the SR-IOV group. Default 0. */
-  readonly memberId?: bigint;
+  readonly memberId?: bigint | undefined;
   /** `command_specific_data`. Default: none. */
-  readonly data?: Uint8Array;
+  readonly data?: Uint8Array | undefined;
   /** Bytes of `command_specific_result` that are of interest. Default 0. */
-  readonly resultBytes?: number;
+  readonly resultBytes?: number | undefined;
   /** For messages: what it is about, such as `offset 18, 1 byte`. */
-  readonly detail?: string;
+  readonly detail?: string | undefined;
 }
 
 /** What came back for a command. */
