@@ -45,5 +45,5 @@ export function queueRemains(queue: Virtqueue): QueueRemains {
     if (!(error instanceof DeviceError)) throw error;
     fault = error;
   }
-  return { completed, inFlight: queue.saveInFlight(), fault };
+  return { completed, inFlight: queue.saveInFlight(), ...(fault === undefined ? {} : { fault }) };
 }
