@@ -3,12 +3,13 @@
  *
  * @module
  */
-import { DeviceError } from "../../lib/errors/mod.ts";
-import { ISM_QUEUE } from "../../lib/virtio/spec/ism.ts";
+import type { DeviceError } from "../../lib/errors/mod.ts";
+import { ISM_CHUNKS_REPLY } from "../../lib/virtio/spec/ism.ts";
 import type { IsmInfo } from "./config.ts";
+import { ismLie } from "./error.ts";
 
-/** `token` or `size`, and `num`, in front of the list. */
-export const REPLY_HEADER_BYTES = 16;
+/** In front of the list. */
+export const REPLY_HEADER_BYTES: number = ISM_CHUNKS_REPLY.sizeBytes;
 const OFFSET_BYTES = 8;
 
 /** Chunks that follow each other in the region and in the area: one mapping. */
@@ -100,7 +101,7 @@ export class ChunkMap {
   }
 
   #lie(field: string, message: string): DeviceError {
-    return new DeviceError(message, { function: this.#name, queue: ISM_QUEUE.control, field });
+    return ismLie(this.#name, field, message);
   }
 }
 

@@ -3,37 +3,28 @@
  *
  * @module
  */
-import { DeviceError } from "../../lib/errors/mod.ts";
 import {
   ISM_ACK,
-  ISM_ALLOC,
-  ISM_ALLOC_REPLY,
-  ISM_ATTACH,
-  ISM_ATTACH_REPLY,
+  ISM_CHUNKS_REPLY,
   ISM_COMMAND,
+  ISM_COMMAND_DATA,
   ISM_CTRL,
-  ISM_EVENT_VECTOR,
-  ISM_GRANT_DEFAULT,
-  ISM_GRANT_FOR_DEVICE,
   ISM_QUERY_REPLY,
-  ISM_QUEUE,
-  ISM_TOKEN,
   type IsmCommandName,
 } from "../../lib/virtio/spec/ism.ts";
+import { NO_VECTOR } from "../../lib/virtio/spec/pci.ts";
 import { ControlQueue } from "../../lib/virtio/control/control_queue.ts";
 import type { CommandSite } from "../../lib/virtio/control/engine.ts";
 import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import { type ChunkMap, chunksOf, REPLY_HEADER_BYTES, replyBytes } from "./chunks.ts";
 import type { IsmInfo } from "./config.ts";
-import { IsmError } from "./error.ts";
+import { IsmError, ismLie } from "./error.ts";
 
-/** Takes a region back to the event queue (A-5.12). */
-const NO_VECTOR = 0xffffn;
 /** Each try has room for what the one before asked for; a device that asks for more again and again is not served. */
 const MOST_TRIES = 3;
 const ADDRESS_BYTES = 8;
-/** Room for the reply to a command that does not know how long it will be. */
-const REPLY_BYTES = 3904;
+/** Chunks that the reply to a command has room for that does not know how many there will be. */
+const MOST_UNASKED = 486;
 
 /** A reply with a list of chunks. */
 export interface ChunkReply {
@@ -75,49 +66,39 @@ export class IsmCommands implements Disposable {
 
   /** @param buffer IOVA of the memory, without DEV_MEM (A-5.3) */
   alloc(sizeBytes: number, buffer: bigint | undefined): Promise<ChunkReply> {
-    const data = withBuffer(ISM_ALLOC.encode({ size: BigInt(sizeBytes) }), buffer);
-    const { token, num } = ISM_ALLOC_REPLY.fields;
-    const expected = Math.min(chunksOf(sizeBytes, this.#info), this.#info.maxChunks);
-    return this.#chunkCommand("ALLOC_REGION", data, expected, token.offset, num.offset);
+    const data = withBuffer(ISM_COMMAND_DATA.ALLOC_REGION.encode({ size: BigInt(sizeBytes) }), buffer);
+    return this.#chunkCommand("ALLOC_REGION", data, chunksOf(sizeBytes, this.#info));
   }
 
   /** @param permissions READ, WRITE @param buffer as `alloc` */
   attach(token: bigint, permissions: number, buffer: bigint | undefined): Promise<ChunkReply> {
-    const data = withBuffer(ISM_ATTACH.encode({ token, rw_perm: BigInt(permissions) }), buffer);
-    const { size, num } = ISM_ATTACH_REPLY.fields;
-    const room = Math.floor((REPLY_BYTES - REPLY_HEADER_BYTES) / 8);
-    const expected = Math.min(room, this.#info.maxChunks);
-    return this.#chunkCommand("ATTACH_REGION", data, expected, size.offset, num.offset, token);
+    const fixed = ISM_COMMAND_DATA.ATTACH_REGION.encode({ token, rw_perm: BigInt(permissions) });
+    return this.#chunkCommand("ATTACH_REGION", withBuffer(fixed, buffer), MOST_UNASKED, token);
   }
 
   /** Size and this device's permissions. */
   async query(token: bigint): Promise<{ size: bigint; permissions: bigint }> {
-    const reply = await this.#simple(
-      "QUERY_INFO",
-      token,
-      ISM_TOKEN.encode({ token }),
-      ISM_QUERY_REPLY.sizeBytes,
-    );
-    return ISM_QUERY_REPLY.decode(reply);
+    const data = ISM_COMMAND_DATA.QUERY_INFO.encode({ token });
+    return ISM_QUERY_REPLY.decode(await this.#simple("QUERY_INFO", token, data, ISM_QUERY_REPLY.sizeBytes));
   }
 
   async detach(token: bigint): Promise<void> {
-    await this.#simple("DETACH_REGION", token, ISM_TOKEN.encode({ token }), 0);
+    await this.#simple("DETACH_REGION", token, ISM_COMMAND_DATA.DETACH_REGION.encode({ token }));
   }
 
   async grantDefault(token: bigint, permissions: number): Promise<void> {
-    const data = ISM_GRANT_DEFAULT.encode({ token, permissions: BigInt(permissions) });
-    await this.#simple("GRANT_SET_DEFAULT", token, data, 0);
+    const values = { token, permissions: BigInt(permissions) };
+    await this.#simple("GRANT_SET_DEFAULT", token, ISM_COMMAND_DATA.GRANT_SET_DEFAULT.encode(values));
   }
 
   async grantFor(token: bigint, devid: bigint, permissions: number): Promise<void> {
-    const data = ISM_GRANT_FOR_DEVICE.encode({ token, permissions: BigInt(permissions), peer_devid: devid });
-    await this.#simple("GRANT_SET_FOR_DEVICE", token, data, 0);
+    const values = { token, permissions: BigInt(permissions), peer_devid: devid };
+    await this.#simple("GRANT_SET_FOR_DEVICE", token, ISM_COMMAND_DATA.GRANT_SET_FOR_DEVICE.encode(values));
   }
 
   async setEventVector(token: bigint, vector: number | null): Promise<void> {
-    const data = ISM_EVENT_VECTOR.encode({ token, vector: vector === null ? NO_VECTOR : BigInt(vector) });
-    await this.#simple("EVENT_VECTOR_SET", token, data, 0);
+    const values = { token, vector: BigInt(vector ?? NO_VECTOR) };
+    await this.#simple("EVENT_VECTOR_SET", token, ISM_COMMAND_DATA.EVENT_VECTOR_SET.encode(values));
   }
 
   async #send(
@@ -129,11 +110,7 @@ export class IsmCommands implements Disposable {
     const head = ISM_CTRL.encode({ class: commandClass, command: number });
     const answer = await this.#control.send(command, head, [data], replySizeBytes);
     if (answer.writtenBytes === 0) {
-      throw new DeviceError(`the device returned ${command} without acknowledging`, {
-        function: this.#name,
-        queue: ISM_QUEUE.control,
-        field: "ack",
-      });
+      throw ismLie(this.#name, "ack", `the device returned ${command} without acknowledging`);
     }
     this.answered++;
     return answer;
@@ -143,7 +120,7 @@ export class IsmCommands implements Disposable {
     command: IsmCommandName,
     token: bigint,
     data: Uint8Array,
-    replySizeBytes: number,
+    replySizeBytes = 0,
   ): Promise<Uint8Array<ArrayBuffer>> {
     const { ack, reply } = await this.#send(command, data, replySizeBytes);
     if (ack !== ISM_ACK.OK) throw new IsmError(this.#name, command, ack, token);
@@ -156,22 +133,18 @@ export class IsmCommands implements Disposable {
     command: IsmCommandName,
     data: Uint8Array,
     expected: number,
-    firstAt: number,
-    numAt: number,
     token?: bigint,
   ): Promise<ChunkReply> {
-    let room = expected;
+    let room = Math.min(expected, this.#info.maxChunks);
     for (let tries = 1;; tries++) {
       const { ack, reply } = await this.#send(command, data, replyBytes(room));
-      if (ack !== ISM_ACK.OK && ack !== ISM_ACK.E2BIG) throw new IsmError(this.#name, command, ack, token);
       // A-5.6: without the header there is nothing to go by.
-      if (ack === ISM_ACK.E2BIG && (reply.length < REPLY_HEADER_BYTES || tries === MOST_TRIES)) {
-        throw new IsmError(this.#name, command, ack, token);
-      }
+      const more = ack === ISM_ACK.E2BIG && reply.length >= REPLY_HEADER_BYTES && tries < MOST_TRIES;
+      if (ack !== ISM_ACK.OK && !more) throw new IsmError(this.#name, command, ack, token);
       this.#checkReply(command, reply, REPLY_HEADER_BYTES);
-      const view = new DataView(reply.buffer);
-      const num = this.#chunks.checkCount(view.getBigUint64(numAt, true));
-      if (ack === ISM_ACK.OK) return { first: view.getBigUint64(firstAt, true), num, bytes: reply };
+      const { first, num: chunks } = ISM_CHUNKS_REPLY.decode(reply);
+      const num = this.#chunks.checkCount(chunks);
+      if (!more) return { first, num, bytes: reply };
       if (num <= room) throw new IsmError(this.#name, command, ack, token);
       room = num;
     }
@@ -179,11 +152,8 @@ export class IsmCommands implements Disposable {
 
   #checkReply(command: IsmCommandName, reply: Uint8Array, sizeBytes: number): void {
     if (reply.length >= sizeBytes) return;
-    throw new DeviceError(`the reply to ${command} has ${reply.length} of ${sizeBytes} bytes`, {
-      function: this.#name,
-      queue: ISM_QUEUE.control,
-      field: "used.len",
-    });
+    const message = `the reply to ${command} has ${reply.length} of ${sizeBytes} bytes`;
+    throw ismLie(this.#name, "used.len", message);
   }
 }
 

@@ -61,3 +61,13 @@ export class IsmError extends DeviceError {
     this.token = token;
   }
 }
+
+/** That the device says what cannot be. @param functionName and the other places: as in `DeviceLocation` */
+export function ismLie(
+  functionName: string,
+  field: string,
+  message: string,
+  queue: number = ISM_QUEUE.control,
+): DeviceError {
+  return new DeviceError(message, { function: functionName, queue, field });
+}

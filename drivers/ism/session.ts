@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ClosedError, DeviceError, UsageError } from "../../lib/errors/mod.ts";
+import { ClosedError, type DeviceError, UsageError } from "../../lib/errors/mod.ts";
 import type { DmaMemory } from "../../lib/memory/mod.ts";
 import { ISM_PERM, ISM_QUEUE } from "../../lib/virtio/spec/ism.ts";
 import type { WaitTarget } from "../../lib/wait/waiter.ts";
@@ -13,9 +13,9 @@ import { BufferLoans } from "./buffer_loans.ts";
 import { ChunkMap, chunkRuns } from "./chunks.ts";
 import { type ChunkReply, IsmCommands } from "./commands.ts";
 import { type IsmAreas, type IsmInfo, ismWishes, readIsm } from "./config.ts";
-import { IsmError } from "./error.ts";
+import { IsmError, ismLie } from "./error.ts";
 import { EventQueue } from "./event_queue.ts";
-import { EventParser, type RawEvent, type RawRegionEvent } from "./events.ts";
+import { type EventBacklog, type RawEvent, type RawRegionEvent, readEvents } from "./events.ts";
 import type { VirtioIsmOptions } from "./options.ts";
 import { type IsmEvent, IsmRegion, type RegionHolder } from "./region.ts";
 import type { IsmRights } from "./region_memory.ts";
@@ -26,34 +26,16 @@ const CONTROL_PARTS = 4;
 /** Events of regions whose ALLOC or ATTACH is under way, for regions that this driver does not know yet. */
 const MOST_EARLY = 256;
 
-/** Where events go that no region's listener takes. */
-export interface EventSink {
-  /** Keeps it. */
-  push(event: IsmEvent): void;
-}
-
-/** What a session has counted. */
-export interface IsmCounts {
-  updates: number;
-  vectorUpdates: number;
-  attaches: number;
-  detaches: number;
-  buffersFreed: number;
-  faults: number;
-}
-
 /** See the module's text. */
 export class IsmSession implements DriverParts, RegionHolder {
   readonly info: IsmInfo;
-  readonly counts: IsmCounts;
   readonly commands: IsmCommands;
   readonly #name: string;
   readonly #session: Session;
   readonly #areas: IsmAreas;
   readonly #chunks: ChunkMap;
   readonly #events: EventQueue;
-  readonly #parser: EventParser;
-  readonly #sink: EventSink;
+  readonly #backlog: EventBacklog;
   readonly #loans: BufferLoans | null;
   readonly #regions = new Map<bigint, IsmRegion>();
   readonly #byOffset = new Map<number, IsmRegion>();
@@ -61,16 +43,14 @@ export class IsmSession implements DriverParts, RegionHolder {
   readonly #early: RawRegionEvent[] = [];
   #making = 0;
   #servicing = false;
-  #waiting = 0;
   #ended = false;
 
   /** Brings the device up to DRIVER_OK. */
-  constructor(session: Session, options: VirtioIsmOptions, sink: EventSink, counts: IsmCounts) {
+  constructor(session: Session, options: VirtioIsmOptions, backlog: EventBacklog) {
     const { device } = session;
     const { transport } = device;
     this.#session = session;
-    this.#sink = sink;
-    this.counts = counts;
+    this.#backlog = backlog;
     this.#name = transport.name;
     const whole = (what: string, value: number, low: number, high: number) => {
       if (Number.isInteger(value) && value >= low && value <= high) return value;
@@ -97,7 +77,6 @@ export class IsmSession implements DriverParts, RegionHolder {
     const asleep = session.interruptKind !== "none";
     this.#events = session.own(new EventQueue(events, dma, eventBytes, asleep));
     this.#loans = info.devMem ? null : session.own(new BufferLoans(dma, () => commands.stuck));
-    this.#parser = new EventParser(this.#name, info);
     device.driverOk();
     this.#events.start();
   }
@@ -166,7 +145,7 @@ export class IsmSession implements DriverParts, RegionHolder {
         const region = await this.#undoing(token, () => {
           const sizeBytes = this.#checkSize(reply.first);
           if (expected !== undefined && sizeBytes !== expected) {
-            throw this.#lie("size", `${sizeBytes} bytes; the query before said ${expected}`);
+            throw ismLie(this.#name, "size", `${sizeBytes} bytes; the query before said ${expected}`);
           }
           return this.#register(token, sizeBytes, reply, rights, false);
         });
@@ -260,24 +239,27 @@ export class IsmSession implements DriverParts, RegionHolder {
     this.service();
   }
 
-  async wait(target: WaitTarget, timeoutMs: number): Promise<boolean> {
-    this.#waiting++;
-    try {
-      return await this.#session.waiter.wait(target, timeoutMs);
-    } finally {
-      this.#waiting--;
-    }
+  /** Waits until `ready`, which is asked with all events handed out. Interrupts of the event queue stay as they are. */
+  wait(ready: () => boolean, timeoutMs: number): Promise<boolean> {
+    return this.#session.waiter.wait(this.#target(ready), timeoutMs);
   }
 
-  waitBlocking(target: WaitTarget, timeoutMs: number): boolean {
-    return this.#session.waiter.waitBlocking(target, timeoutMs);
+  /** As `wait`, blocking this thread. */
+  waitBlocking(ready: () => boolean, timeoutMs: number): boolean {
+    return this.#session.waiter.waitBlocking(this.#target(ready), timeoutMs);
+  }
+
+  #target(ready: () => boolean): WaitTarget {
+    const look = (): boolean => {
+      this.service();
+      return ready();
+    };
+    return { hasUsed: look, suppressInterrupts: () => {}, enableInterrupts: look };
   }
 
   /** Has everybody who sleeps look again. */
   nudge(): void {
-    if (this.#waiting === 0 || this.#ended) return;
-    // A wait of no time makes the waiter go through all others.
-    this.#session.waiter.wait(NOTHING, 0).catch(() => {});
+    this.#session.waiter.wake();
   }
 
   /** True when waits can sleep. */
@@ -286,11 +268,7 @@ export class IsmSession implements DriverParts, RegionHolder {
   }
 
   async waitUpdate(region: IsmRegion, since: number, timeoutMs: number): Promise<boolean> {
-    const ready = (): boolean => {
-      this.service();
-      return region.updates !== since || region.closed;
-    };
-    const woken = await this.wait(waitTarget(ready), timeoutMs);
+    const woken = await this.wait(() => region.updates !== since || region.closed, timeoutMs);
     if (region.closed) throw new ClosedError(`region 0x${region.token.toString(16)}`);
     return woken;
   }
@@ -325,7 +303,11 @@ export class IsmSession implements DriverParts, RegionHolder {
     allocated: boolean,
   ): IsmRegion {
     if (this.#regions.has(token)) {
-      throw this.#lie("token", `0x${token.toString(16)} is the token of another region of this driver`);
+      throw ismLie(
+        this.#name,
+        "token",
+        `0x${token.toString(16)} is the token of another region of this driver`,
+      );
     }
     const chunks = this.#chunks.take(reply.bytes, reply.num, sizeBytes);
     try {
@@ -335,7 +317,8 @@ export class IsmSession implements DriverParts, RegionHolder {
       const place = chunks[0]! / chunkSizeBytes * notifySizeBytes;
       if (place + notifySizeBytes > notifyAreaBytes) {
         const addresses = Math.floor(notifyAreaBytes / notifySizeBytes);
-        throw this.#lie(
+        throw ismLie(
+          this.#name,
           "chunks[0]",
           `chunk ${chunks[0]! / chunkSizeBytes}; there are ${addresses} notify addresses (N-5.2)`,
         );
@@ -371,11 +354,11 @@ export class IsmSession implements DriverParts, RegionHolder {
 
   #checkSize(size: bigint): number {
     if (size >= 1n && size <= BigInt(this.info.regionsAreaBytes)) return Number(size);
-    throw this.#lie("size", `a region of ${size} bytes in an area of ${this.info.regionsAreaBytes}`);
+    throw ismLie(this.#name, "size", `a region of ${size} bytes in an area of ${this.info.regionsAreaBytes}`);
   }
 
   readonly #read = (buffer: Uint8Array<ArrayBuffer>, lengthBytes: number): void => {
-    const fault = this.#parser.parse(buffer, lengthBytes, this.#arrived);
+    const fault = readEvents(this.#name, this.info, buffer, lengthBytes, this.#arrived);
     if (fault !== undefined) this.#fault(fault);
   };
 
@@ -395,46 +378,35 @@ export class IsmSession implements DriverParts, RegionHolder {
 
   #deliver(raw: RawRegionEvent, region: IsmRegion | undefined): void {
     if (raw.type === "update") {
-      this.counts.updates++;
+      this.#backlog.counts.updates++;
       return this.#tell({ type: "update", region, devid: raw.devid }, region);
     }
-    if (raw.type === "attach") this.counts.attaches++;
-    else this.counts.detaches++;
+    if (raw.type === "attach") this.#backlog.counts.attaches++;
+    else this.#backlog.counts.detaches++;
     this.#tell({ type: raw.type, region, devid: raw.devid, peers: raw.peers }, region);
   }
 
   #signalled(vector: number): void {
     for (const region of this.#byVector.get(vector) ?? []) {
-      this.counts.vectorUpdates++;
+      this.#backlog.counts.vectorUpdates++;
       this.#tell({ type: "update", region, devid: undefined }, region);
     }
   }
 
   #bufferFree(buffer: bigint): void {
     const found = this.#loans?.freed(buffer);
-    if (typeof found === "string") return this.#fault(this.#lie("buffer", found, ISM_QUEUE.event));
+    if (typeof found === "string") return this.#fault(ismLie(this.#name, "buffer", found, ISM_QUEUE.event));
     if (found && !found.closed) this.#let(found);
-    this.counts.buffersFreed++;
-    this.#sink.push({ type: "buffer-free", buffer });
+    this.#backlog.counts.buffersFreed++;
+    this.#backlog.push({ type: "buffer-free", buffer });
   }
 
   #fault(error: DeviceError): void {
-    this.counts.faults++;
-    this.#sink.push({ type: "fault", error });
+    this.#backlog.counts.faults++;
+    this.#backlog.push({ type: "fault", error });
   }
 
   #tell(event: IsmEvent, region: IsmRegion | undefined): void {
-    if (region === undefined || !region.tell(event)) this.#sink.push(event);
-  }
-
-  #lie(field: string, message: string, queue: number = ISM_QUEUE.control): DeviceError {
-    return new DeviceError(message, { function: this.#name, queue, field });
+    if (region === undefined || !region.tell(event)) this.#backlog.push(event);
   }
 }
-
-/** A target that keeps interrupts of the event queue as they are. */
-export function waitTarget(ready: () => boolean): WaitTarget {
-  return { hasUsed: ready, suppressInterrupts: () => {}, enableInterrupts: ready };
-}
-
-const NOTHING: WaitTarget = waitTarget(() => false);

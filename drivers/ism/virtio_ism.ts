@@ -19,7 +19,6 @@ import { ClosedError, UsageError } from "../../lib/errors/mod.ts";
 import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
 import { ISM_PERM } from "../../lib/virtio/spec/ism.ts";
 import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";
-import type { WaitTarget } from "../../lib/wait/waiter.ts";
 import { VirtioDriver } from "../driver.ts";
 import { type DriverKind, DriverLife } from "../driver_life.ts";
 import type { IsmInfo } from "./config.ts";
@@ -27,7 +26,7 @@ import { EventBacklog } from "./events.ts";
 import type { VirtioIsmOptions } from "./options.ts";
 import type { IsmEvent, IsmRegion } from "./region.ts";
 import type { IsmRights } from "./region_memory.ts";
-import { type IsmCounts, IsmSession, waitTarget } from "./session.ts";
+import { IsmSession } from "./session.ts";
 
 export { ISM_ACK, ISM_COMMAND, ISM_DEFAULT_PERMISSIONS, ISM_PERM } from "../../lib/virtio/spec/ism.ts";
 export type { IsmAckName, IsmCommandName } from "../../lib/virtio/spec/ism.ts";
@@ -106,13 +105,11 @@ export class VirtioIsm extends VirtioDriver {
 
   readonly #life: DriverLife<IsmSession>;
   readonly #backlog: EventBacklog;
-  readonly #counts: IsmCounts;
 
-  private constructor(life: DriverLife<IsmSession>, backlog: EventBacklog, counts: IsmCounts) {
+  private constructor(life: DriverLife<IsmSession>, backlog: EventBacklog) {
     super(life);
     this.#life = life;
     this.#backlog = backlog;
-    this.#counts = counts;
   }
 
   /**
@@ -121,23 +118,15 @@ export class VirtioIsm extends VirtioDriver {
    * @throws UnsupportedError (no ISM device), DeviceError, TimeoutError, UsageError, ExhaustedError, SyscallError
    */
   static async open(transport: VirtioTransport, options: VirtioIsmOptions = {}): Promise<VirtioIsm> {
-    const counts: IsmCounts = {
-      updates: 0,
-      vectorUpdates: 0,
-      attaches: 0,
-      detaches: 0,
-      buffersFreed: 0,
-      faults: 0,
-    };
     const backlog = new EventBacklog(options.eventBacklog ?? 1024, transport.name);
     const spinMicroseconds = options.spinMicroseconds ?? (options.wait === undefined ? 0 : 50);
     const life = new DriverLife(
       transport,
       KIND,
       { ...options, spinMicroseconds },
-      (session) => new IsmSession(session, options, backlog, counts),
+      (session) => new IsmSession(session, options, backlog),
     );
-    return await life.open(new VirtioIsm(life, backlog, counts));
+    return await life.open(new VirtioIsm(life, backlog));
   }
 
   /** What the device says of itself. */
@@ -222,7 +211,7 @@ export class VirtioIsm extends VirtioDriver {
   /** Waits until an event can be taken. @returns false after `timeoutMs` @throws DeviceError when the device has stopped meanwhile */
   async waitEvent(timeoutMs: number = Infinity): Promise<boolean> {
     const session = this.#life.live;
-    if (await session.wait(this.#target(session), timeoutMs)) return true;
+    if (await session.wait(() => this.#backlog.length > 0, timeoutMs)) return true;
     if (this.#life.isLive(session)) this.#life.device.checkAlive();
     return false;
   }
@@ -236,13 +225,9 @@ export class VirtioIsm extends VirtioDriver {
     const nudge = () => session.nudge();
     signal?.addEventListener("abort", nudge);
     try {
-      const ready = (): boolean => {
-        session.service();
-        return this.#backlog.length > 0 || signal?.aborted === true;
-      };
-      const target = waitTarget(ready);
+      const ready = (): boolean => this.#backlog.length > 0 || signal?.aborted === true;
       while (this.#life.isLive(session)) {
-        await session.wait(target, Infinity);
+        await session.wait(ready, Infinity);
         if (signal?.aborted) return;
         const event = this.#backlog.take();
         if (event !== undefined) yield event;
@@ -260,14 +245,12 @@ export class VirtioIsm extends VirtioDriver {
    * @returns false after `timeoutMs`
    */
   async waitFor(ready: () => boolean, timeoutMs: number): Promise<boolean> {
-    const session = this.#life.live;
-    return await session.wait(this.#serviced(session, ready), timeoutMs);
+    return await this.#life.live.wait(ready, timeoutMs);
   }
 
   /** As `waitFor`, blocking this thread. @throws UsageError also while an asynchronous wait is under way */
   waitForBlocking(ready: () => boolean, timeoutMs: number): boolean {
-    const session = this.#life.live;
-    return session.waitBlocking(this.#serviced(session, ready), timeoutMs);
+    return this.#life.live.waitBlocking(ready, timeoutMs);
   }
 
   /** Hands events out that have come; quicker than `pollEvents`, since no vector is looked at while somebody sleeps for it. */
@@ -290,7 +273,7 @@ export class VirtioIsm extends VirtioDriver {
     const session = this.#life.live;
     return {
       commands: session.commands.answered,
-      ...this.#counts,
+      ...this.#backlog.counts,
       eventsLost: this.#backlog.lost,
       regions: session.regions.length,
       mappedBytes: session.regions.reduce((sum, { mappedBytes }) => sum + mappedBytes, 0),
@@ -298,17 +281,6 @@ export class VirtioIsm extends VirtioDriver {
       interrupts: this.interrupts,
       resets: this.resets,
     };
-  }
-
-  #target(session: IsmSession): WaitTarget {
-    return this.#serviced(session, () => this.#backlog.length > 0);
-  }
-
-  #serviced(session: IsmSession, ready: () => boolean): WaitTarget {
-    return waitTarget(() => {
-      session.service();
-      return ready();
-    });
   }
 }
 

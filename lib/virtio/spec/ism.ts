@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Struct, u64, u8 } from "../../wire/mod.ts";
+import { type Fields, Struct, u64, u8 } from "../../wire/mod.ts";
 import { DEVICE_ID } from "./device_id.ts";
 import type { DeviceType } from "./device_type.ts";
 import { masks } from "./masks.ts";
@@ -69,53 +69,35 @@ export const ISM_CTRL = new Struct(
   { class: u8(0), command: u8(1) },
 );
 
-/** ALLOC_REGION; the buffer's address follows at 8 without DEV_MEM (A-5.3). */
-export const ISM_ALLOC = new Struct("virtio_ism_ctrl_alloc", 8, {
-  size: u64(0),
-});
-/** Its reply; `num` chunk offsets, le64 each, follow at 16. */
-export const ISM_ALLOC_REPLY = new Struct(
-  "virtio_ism_ctrl_alloc_reply",
-  16,
-  { token: u64(0), num: u64(8) },
-);
-/** QUERY_INFO, DETACH_REGION. */
-export const ISM_TOKEN = new Struct("virtio_ism_ctrl_query", 8, {
-  token: u64(0),
-});
+const TOKEN = new Struct("virtio_ism_ctrl_query", 8, { token: u64(0) });
+
+/** What follows class and command. Without DEV_MEM the buffer's address follows that of ALLOC_REGION and ATTACH_REGION (A-5.3). */
+export const ISM_COMMAND_DATA = {
+  ALLOC_REGION: new Struct("virtio_ism_ctrl_alloc", 8, { size: u64(0) }),
+  QUERY_INFO: TOKEN,
+  ATTACH_REGION: new Struct("virtio_ism_ctrl_attach", 16, { token: u64(0), rw_perm: u64(8) }),
+  DETACH_REGION: TOKEN,
+  GRANT_SET_DEFAULT: new Struct("virtio_ism_ctrl_grant_default", 16, { token: u64(0), permissions: u64(8) }),
+  GRANT_SET_FOR_DEVICE: new Struct("virtio_ism_ctrl_grant", 24, {
+    token: u64(0),
+    permissions: u64(8),
+    peer_devid: u64(16),
+  }),
+  /** Vector 0xffff takes the binding back (A-5.12). */
+  EVENT_VECTOR_SET: new Struct("virtio_ism_ctrl_irq_vector", 16, { token: u64(0), vector: u64(8) }),
+} as const satisfies Record<IsmCommandName, Struct<Fields>>;
+
 /** Reply to QUERY_INFO. */
 export const ISM_QUERY_REPLY = new Struct("virtio_ism_ctrl_query_reply", 16, {
   size: u64(0),
   permissions: u64(8),
 });
-/** ATTACH_REGION; the buffer's address follows at 16 without DEV_MEM. */
-export const ISM_ATTACH = new Struct(
-  "virtio_ism_ctrl_attach",
-  16,
-  { token: u64(0), rw_perm: u64(8) },
-);
-/** Its reply; `num` chunk offsets follow at 16. */
-export const ISM_ATTACH_REPLY = new Struct(
-  "virtio_ism_ctrl_attach_reply",
-  16,
-  { size: u64(0), num: u64(8) },
-);
-/** GRANT_SET_DEFAULT. */
-export const ISM_GRANT_DEFAULT = new Struct("virtio_ism_ctrl_grant_default", 16, {
-  token: u64(0),
-  permissions: u64(8),
-});
-/** GRANT_SET_FOR_DEVICE. */
-export const ISM_GRANT_FOR_DEVICE = new Struct("virtio_ism_ctrl_grant", 24, {
-  token: u64(0),
-  permissions: u64(8),
-  peer_devid: u64(16),
-});
-/** EVENT_VECTOR_SET; vector 0xffff takes the binding back (A-5.12). */
-export const ISM_EVENT_VECTOR = new Struct("virtio_ism_ctrl_irq_vector", 16, {
-  token: u64(0),
-  vector: u64(8),
-});
+
+/**
+ * Reply to ALLOC_REGION and ATTACH_REGION; `num` chunk offsets, le64 each, follow at 16. `first` is the token of what was allocated, the size of what was
+ * attached.
+ */
+export const ISM_CHUNKS_REPLY = new Struct("virtio_ism_ctrl_alloc_reply", 16, { first: u64(0), num: u64(8) });
 
 /** Permissions of a device on a region. */
 export const ISM_PERM = {
@@ -131,9 +113,6 @@ export const ISM_PERM = {
 
 /** What everybody may do with a new region, until its allocator says otherwise. */
 export const ISM_DEFAULT_PERMISSIONS: number = ISM_PERM.READ | ISM_PERM.WRITE | ISM_PERM.ATTACH;
-
-/** Event types: exactly one value, although they look like bits (A-5.9). */
-export const ISM_EVENT = { UPDATE: 1, ATTACH: 2, DETACH: 4, BUFFER_FREE: 8 } as const;
 
 /** Event UPDATE, 24 bytes. `offset`: of the region's first chunk in the receiver's area. `devid`: the originator. */
 export const ISM_EVENT_UPDATE = new Struct("virtio_ism_event_update", 24, {
@@ -155,6 +134,17 @@ export const ISM_EVENT_BUFFER_FREE = new Struct("virtio_ism_event_buffer_free", 
   ev_type: u64(0),
   buffer: u64(8),
 });
+
+/** Events: `ev_type`, which is exactly one of these values although they look like bits (A-5.9), and what follows. */
+export const ISM_EVENTS = {
+  update: { code: 1n, layout: ISM_EVENT_UPDATE },
+  attach: { code: 2n, layout: ISM_EVENT_ATTACH_DETACH },
+  detach: { code: 4n, layout: ISM_EVENT_ATTACH_DETACH },
+  "buffer-free": { code: 8n, layout: ISM_EVENT_BUFFER_FREE },
+} as const;
+
+/** Name of an event. */
+export type IsmEventName = keyof typeof ISM_EVENTS;
 
 /** What a driver writes to a notify address: 8 bits wide (reference 5.6). */
 export const ISM_KICK = 1;

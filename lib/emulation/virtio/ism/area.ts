@@ -3,58 +3,38 @@
  *
  * @module
  */
+import { errnoNumber, SyscallError } from "../../../../ffi/mod.ts";
 import { ISM_PERM, ISM_SHM } from "../../../virtio/spec/ism.ts";
 import type { RegionArea } from "../../../vfio/device.ts";
 import type { ServedMapping } from "../../../sockets/vfio_user/server/served_device.ts";
 import type { ModelSharedMemory, SharedMemoryArea } from "../../device_model.ts";
-import { accessDenied } from "./domain.ts";
 import type { Attachment, IsmMember } from "./region.ts";
 
 /** Eventfds of a function's notify addresses; the others are written to. */
 const DOORBELLS_MAX = 32;
 
-/** Measures of the areas. */
-export interface IsmAreaShape {
-  /** Bytes of a chunk. */
-  readonly chunkSizeBytes: number;
-  /** Chunks of the area of regions. */
-  readonly chunks: number;
-  /** Bytes of a notify address. */
-  readonly notifySizeBytes: number;
-  /** There are none, as a lie. */
-  readonly hidden?: boolean;
-}
-
-/** What the areas are in front of. */
-export interface IsmAreaHolder {
-  /** The device in its domain; null before `connect`. */
-  readonly member: IsmMember | null;
-  /** Notes something that the driver must not do. */
-  report(rule: string, message: string): void;
-  /** The driver kicked a region. */
-  kicked(attachment: Attachment): void;
-}
-
-/** The areas. */
+/** The areas of one function. */
 export class IsmAreas implements ModelSharedMemory {
   readonly areas: readonly SharedMemoryArea[];
   /** Chunks between two doorbells. */
   readonly stride: number;
-  readonly #shape: IsmAreaShape;
-  readonly #holder: IsmAreaHolder;
+  /** Whose they are; null before `connect`, and when the function is gone. */
+  member: IsmMember | null = null;
+  readonly #chunkSizeBytes: number;
+  readonly #notifySizeBytes: number;
   readonly #doorbells: readonly RegionArea[];
 
-  /** Areas of this shape. */
-  constructor(shape: IsmAreaShape, holder: IsmAreaHolder) {
-    this.#shape = shape;
-    this.#holder = holder;
-    const { chunkSizeBytes, chunks, notifySizeBytes } = shape;
-    this.stride = Math.ceil(chunks / DOORBELLS_MAX);
+  /** @param chunks of the area of regions @param notifySizeBytes of a notify address @param hidden there are none, as a lie */
+  constructor(chunks: number, chunkSizeBytes: number, notifySizeBytes: number, hidden: boolean) {
+    this.#chunkSizeBytes = chunkSizeBytes;
+    this.#notifySizeBytes = notifySizeBytes;
+    const stride = Math.ceil(chunks / DOORBELLS_MAX);
+    this.stride = stride;
     this.#doorbells = Array.from(
-      { length: Math.ceil(chunks / this.stride) },
-      (_, i) => ({ offset: i * this.stride * notifySizeBytes, sizeBytes: 0 }),
+      { length: hidden ? 0 : Math.ceil(chunks / stride) },
+      (_, i) => ({ offset: i * stride * notifySizeBytes, sizeBytes: 0 }),
     );
-    this.areas = shape.hidden ? [] : [
+    this.areas = hidden ? [] : [
       { id: ISM_SHM.regions, sizeBytes: chunks * chunkSizeBytes },
       { id: ISM_SHM.notify, sizeBytes: chunks * notifySizeBytes },
     ];
@@ -77,7 +57,7 @@ export class IsmAreas implements ModelSharedMemory {
   }
 
   #access(offset: number, bytes: Uint8Array, right: number): void {
-    const { chunkSizeBytes } = this.#shape;
+    const chunkSizeBytes = this.#chunkSizeBytes;
     const verb = right === ISM_PERM.READ ? "read" : "written";
     for (let done = 0; done < bytes.byteLength;) {
       const at = offset + done;
@@ -86,19 +66,19 @@ export class IsmAreas implements ModelSharedMemory {
       const count = Math.min(bytes.byteLength - done, chunkSizeBytes - inChunk);
       const part = bytes.subarray(done, done + count);
       done += count;
-      const attachment = this.#holder.member?.chunks.holderOf(chunk);
+      const attachment = this.member?.chunks.holderOf(chunk);
       if (attachment === undefined) {
-        this.#holder.report("N-5.3", `chunk ${chunk} is ${verb}, no region refers to it`);
+        this.#report("N-5.3", `chunk ${chunk} is ${verb}, no region refers to it`);
         continue;
       }
       if ((attachment.rights & right) === 0) {
-        this.#holder.report("N-5.9", `chunk ${chunk} is ${verb}, the region was not attached for that`);
+        this.#report("N-5.9", `chunk ${chunk} is ${verb}, the region was not attached for that`);
         continue;
       }
       const { memory } = attachment.region;
       const place = attachment.member.chunks.placeOf(chunk) * chunkSizeBytes + inChunk;
       if (place + count > memory.sizeBytes) {
-        this.#holder.report("N-5.14", `chunk ${chunk} is ${verb} past the end of its region`);
+        this.#report("N-5.14", `chunk ${chunk} is ${verb} past the end of its region`);
         continue;
       }
       if (right === ISM_PERM.READ) memory.read(place, part);
@@ -107,25 +87,25 @@ export class IsmAreas implements ModelSharedMemory {
   }
 
   #notify(offset: number, width: number): void {
-    const { notifySizeBytes } = this.#shape;
+    const notifySizeBytes = this.#notifySizeBytes;
     if (offset % notifySizeBytes !== 0 || (width !== 1 && width !== 2 && width !== 4)) {
-      this.#holder.report("5.6", `a kick of ${width} bytes at ${offset} of the notify area`);
+      this.#report("5.6", `a kick of ${width} bytes at ${offset} of the notify area`);
       return;
     }
     const chunk = offset / notifySizeBytes;
-    const attachment = this.#holder.member?.chunks.holderOf(chunk);
+    const attachment = this.member?.chunks.holderOf(chunk);
     if (attachment === undefined || attachment.chunks[0] !== chunk) {
-      this.#holder.report("N-5.2", `a kick at the address of chunk ${chunk}, which is no region's first`);
+      this.#report("N-5.2", `a kick at the address of chunk ${chunk}, which is no region's first`);
       return;
     }
-    this.#holder.kicked(attachment);
+    kick(attachment);
   }
 
   /** The file of a region, when the pages lie one behind the other in it, and the rights allow it. @throws SyscallError EACCES */
   map(id: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined {
-    const { member } = this.#holder;
+    const { member } = this;
     if (id !== ISM_SHM.regions || member === null) return undefined;
-    const { chunkSizeBytes } = this.#shape;
+    const chunkSizeBytes = this.#chunkSizeBytes;
     const first = Math.floor(offset / chunkSizeBytes);
     const last = Math.floor((offset + sizeBytes - 1) / chunkSizeBytes);
     const attachment = member.chunks.holderOf(first);
@@ -140,8 +120,11 @@ export class IsmAreas implements ModelSharedMemory {
     // A processor cannot write to a page that it may not read.
     const needed = writable ? ISM_PERM.READ | ISM_PERM.WRITE : ISM_PERM.READ;
     if ((rights & needed) !== needed) {
-      throw accessDenied(
-        `${member.name}, chunk ${first}${writable ? ", for writing" : ""}: attached with rights ${rights}`,
+      const what = `${member.core.name}, chunk ${first}${writable ? ", for writing" : ""}`;
+      throw new SyscallError(
+        "map a virtio-ism region",
+        `${what}: attached with rights ${rights}`,
+        errnoNumber.EACCES!,
       );
     }
     const { memory } = region;
@@ -154,7 +137,7 @@ export class IsmAreas implements ModelSharedMemory {
 
   /** Some of the notify addresses have one: for writes of any width and value (reference 5.6). */
   doorbells(id: number): readonly RegionArea[] {
-    return id === ISM_SHM.notify && !this.#shape.hidden ? this.#doorbells : [];
+    return id === ISM_SHM.notify ? this.#doorbells : [];
   }
 
   /**
@@ -162,8 +145,16 @@ export class IsmAreas implements ModelSharedMemory {
    */
   rang(id: number, offset: number): void {
     if (id !== ISM_SHM.notify) return;
-    const chunk = offset / this.#shape.notifySizeBytes;
-    const attachment = this.#holder.member?.chunks.holderOf(chunk);
-    if (attachment !== undefined && attachment.chunks[0] === chunk) this.#holder.kicked(attachment);
+    const chunk = offset / this.#notifySizeBytes;
+    const attachment = this.member?.chunks.holderOf(chunk);
+    if (attachment !== undefined && attachment.chunks[0] === chunk) kick(attachment);
   }
+
+  #report(rule: string, message: string): void {
+    this.member?.core.report(rule, message);
+  }
+}
+
+function kick(attachment: Attachment): void {
+  if (attachment.member.core.live) attachment.region.update(attachment);
 }

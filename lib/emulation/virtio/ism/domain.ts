@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { errnoNumber, SyscallError } from "../../../../ffi/mod.ts";
 import { RingsideError, UsageError } from "../../../errors/mod.ts";
+import type { DeviceCore } from "../../device_model.ts";
 import { ISM_ACK, ISM_PERM } from "../../../virtio/spec/ism.ts";
 import { RegionMemory } from "./memory.ts";
-import { ALLOCATOR_PERMISSIONS, type Attachment, type IsmDriver, IsmMember, IsmRegion } from "./region.ts";
+import { ALLOCATOR_PERMISSIONS, type Attachment, IsmMember, IsmRegion } from "./region.ts";
 
 /** What all devices of a domain have in common. */
 export interface IsmDomainSettings {
@@ -27,10 +27,13 @@ export interface IsmRefusal {
   readonly num?: number;
 }
 
-/** Where a new region's memory comes from: the device, or the driver's buffer at an IOVA. */
-export type IsmMemorySource =
-  | { readonly kind: "device" }
-  | { readonly kind: "driver"; readonly buffer: bigint; readonly share: () => RegionMemory };
+/** A driver's buffer for a new region. */
+export interface LentBuffer {
+  /** Its IOVA. */
+  readonly buffer: bigint;
+  /** Its memory as the region's. @throws UsageError, SyscallError */
+  share(): RegionMemory;
+}
 
 /** BUFFER_FREE events that may wait for a driver before it gets no more regions. */
 const BUFFER_FREES_MAX = 4096;
@@ -66,8 +69,8 @@ export class IsmDomain {
   }
 
   /** A new device (N-5.1). @param stride of its doorbells, in chunks */
-  join(name: string, chunks: number, stride: number, driver: IsmDriver): IsmMember {
-    const member = new IsmMember(name, this.#nextDevid++, chunks, stride, driver);
+  join(core: DeviceCore, chunks: number, stride: number): IsmMember {
+    const member = new IsmMember(core, this.#nextDevid++, chunks, stride);
     this.members.set(member.devid, member);
     return member;
   }
@@ -93,37 +96,33 @@ export class IsmDomain {
 
   /**
    * ALLOC_REGION (N-5.4, N-5.5, A-5.5, A-5.19).
-   * @param room chunk offsets that the reply has room for
+   * @param lent undefined: the device supplies the memory @param room chunk offsets that the reply has room for
    */
   allocate(
     member: IsmMember,
     sizeBytes: bigint,
-    source: IsmMemorySource,
+    lent: LentBuffer | undefined,
     room: number,
   ): Attachment | IsmRefusal {
     if (sizeBytes === 0n) return refuse("ERR", "a region of 0 bytes (A-5.19)");
     const { chunkSizeBytes, memoryBytes } = this.settings;
-    const num = this.#chunksOf(sizeBytes);
-    const chunks = num > BigInt(member.chunks.count) ? undefined : member.chunks.find(Number(num));
+    const chunks = member.chunks.find(this.#chunksOf(sizeBytes));
     if (chunks === undefined) return refuse("ENOSPC");
-    const deviceBytes = source.kind === "device" ? chunks.length * chunkSizeBytes : 0;
+    const deviceBytes = lent === undefined ? chunks.length * chunkSizeBytes : 0;
     if (this.#memoryUsed + deviceBytes > memoryBytes) return refuse("ENOMEM");
-    if (source.kind === "driver" && member.events.bufferFrees >= BUFFER_FREES_MAX) {
+    if (lent !== undefined && member.events.bufferFrees >= BUFFER_FREES_MAX) {
       return refuse("ENOMEM", `${BUFFER_FREES_MAX} events BUFFER_FREE wait for event buffers`);
     }
     if (room < chunks.length) return { ack: ISM_ACK.E2BIG, num: chunks.length };
     let memory: RegionMemory;
     try {
-      memory = source.kind === "device"
-        ? RegionMemory.create(`ism ${this.name}`, deviceBytes)
-        : source.share();
+      memory = lent?.share() ?? RegionMemory.create(`ism ${this.name}`, deviceBytes);
     } catch (error) {
       if (!(error instanceof RingsideError)) throw error;
-      return refuse("ENOMEM", source.kind === "device" ? error.message : `the buffer: ${error.message}`);
+      return refuse("ENOMEM", lent === undefined ? error.message : `the buffer: ${error.message}`);
     }
     this.#memoryUsed += deviceBytes;
-    const buffer = source.kind === "driver" ? source.buffer : undefined;
-    const region = new IsmRegion(this.#newToken(), sizeBytes, memory, member, buffer);
+    const region = new IsmRegion(this.#newToken(), sizeBytes, memory, member, lent?.buffer);
     this.regions.set(region.token, region);
     return this.#refer(region, member, chunks, RIGHTS);
   }
@@ -157,8 +156,7 @@ export class IsmDomain {
     if ((may & ISM_PERM.ATTACH) === 0) return refuse("PERM_EATTACH");
     if ((rights & ~may & ISM_PERM.READ) !== 0) return refuse("PERM_EREAD");
     if ((rights & ~may & ISM_PERM.WRITE) !== 0) return refuse("PERM_EWRITE");
-    const num = this.#chunksOf(region.sizeBytes);
-    const chunks = num > BigInt(member.chunks.count) ? undefined : member.chunks.find(Number(num));
+    const chunks = member.chunks.find(this.#chunksOf(region.sizeBytes));
     if (chunks === undefined) return refuse("ENOSPC");
     if (room < chunks.length) return { ack: ISM_ACK.E2BIG, num: chunks.length };
     const problem = checkBuffer(region.sizeBytes);
@@ -226,20 +224,11 @@ export class IsmDomain {
     return undefined;
   }
 
-  /** The region was updated, says one that refers to it: the others hear of it (A-5.16). */
-  update(from: Attachment): void {
-    for (const [member, attachment] of from.region.attachments) {
-      if (attachment === from) continue;
-      if (attachment.vector !== undefined) member.driver.raise(attachment.vector);
-      else member.tell({ type: "update", offset: attachment.offset, devid: from.member.devid });
-    }
-  }
-
   // ---- inside ----
 
-  #chunksOf(sizeBytes: bigint): bigint {
+  #chunksOf(sizeBytes: bigint): number {
     const chunk = BigInt(this.settings.chunkSizeBytes);
-    return (sizeBytes + chunk - 1n) / chunk;
+    return Number((sizeBytes + chunk - 1n) / chunk);
   }
 
   #managed(member: IsmMember, token: bigint): IsmRegion | IsmRefusal {
@@ -284,7 +273,7 @@ export class IsmDomain {
   #tellPeers({ region, member }: Attachment, type: "attach" | "detach"): void {
     for (const [peer, { offset }] of region.attachments) {
       if (peer === member) continue;
-      peer.tell({ type, offset, devid: member.devid, peers: region.attachments.size - 1 });
+      peer.tell({ type, offset, devid: member.devid, peers: BigInt(region.attachments.size - 1) });
     }
   }
 
@@ -322,11 +311,6 @@ export class IsmDomains {
     }
     return found;
   }
-}
-
-/** EACCES, for a mapping that the rights of an attachment do not allow. */
-export function accessDenied(what: string): SyscallError {
-  return new SyscallError("map a virtio-ism region", what, errnoNumber.EACCES!);
 }
 
 function refuse(name: keyof typeof ISM_ACK, problem?: string): IsmRefusal {

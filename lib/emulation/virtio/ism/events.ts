@@ -3,28 +3,19 @@
  *
  * @module
  */
-import {
-  ISM_EVENT,
-  ISM_EVENT_ATTACH_DETACH,
-  ISM_EVENT_BUFFER_FREE,
-  ISM_EVENT_UPDATE,
-} from "../../../virtio/spec/ism.ts";
-
-/** An event, as its fields go into the driver's buffer. */
+/** An event: which of `ISM_EVENTS`, and the fields that go into the driver's buffer. */
 export type IsmEvent =
   | { readonly type: "update"; readonly offset: bigint; readonly devid: bigint }
   | {
     readonly type: "attach" | "detach";
     readonly offset: bigint;
     readonly devid: bigint;
-    readonly peers: number;
+    readonly peers: bigint;
   }
   | { readonly type: "buffer-free"; readonly buffer: bigint };
 
 /** From here on peers that come and go unseen leave one trace, not many. */
 const CROWDED = 1024;
-/** The largest event. */
-export const ISM_EVENT_BYTES_MAX: number = ISM_EVENT_ATTACH_DETACH.sizeBytes;
 
 /**
  * Oldest first. An update that waits already is not added again: it says that something changed, not how often. Attaches and detaches are all
@@ -97,33 +88,4 @@ export class EventBacklog {
     this.#updates.clear();
     this.#bufferFrees = 0;
   }
-}
-
-/** Bytes of an event on the wire. */
-export function eventBytes(event: IsmEvent): number {
-  if (event.type === "update") return ISM_EVENT_UPDATE.sizeBytes;
-  return event.type === "buffer-free" ? ISM_EVENT_BUFFER_FREE.sizeBytes : ISM_EVENT_ATTACH_DETACH.sizeBytes;
-}
-
-/** Writes an event at `at`. */
-export function encodeEvent(event: IsmEvent, into: Uint8Array, at: number): void {
-  if (event.type === "buffer-free") {
-    ISM_EVENT_BUFFER_FREE.encodeInto(into, at, {
-      ev_type: BigInt(ISM_EVENT.BUFFER_FREE),
-      buffer: event.buffer,
-    });
-    return;
-  }
-  const { offset, devid } = event;
-  if (event.type === "update") {
-    ISM_EVENT_UPDATE.encodeInto(into, at, { ev_type: BigInt(ISM_EVENT.UPDATE), offset, devid });
-    return;
-  }
-  const type = event.type === "attach" ? ISM_EVENT.ATTACH : ISM_EVENT.DETACH;
-  ISM_EVENT_ATTACH_DETACH.encodeInto(into, at, {
-    ev_type: BigInt(type),
-    offset,
-    devid,
-    peers: BigInt(event.peers),
-  });
 }

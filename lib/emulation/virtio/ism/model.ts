@@ -4,14 +4,14 @@
  * @module
  */
 import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
-import { ISM_CONFIG, ISM_FEATURE, ISM_QUEUE } from "../../../virtio/spec/ism.ts";
+import { ISM_CONFIG, ISM_EVENTS, ISM_FEATURE, ISM_QUEUE } from "../../../virtio/spec/ism.ts";
 import type { ModelOptions } from "../../device_kind.ts";
 import type { DeviceCore, DeviceModel } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";
 import { IsmAreas } from "./area.ts";
-import { type IsmCommander, runIsmCommand } from "./control.ts";
+import { IsmControl } from "./control.ts";
 import type { IsmDomain, IsmDomains } from "./domain.ts";
-import { encodeEvent, eventBytes, ISM_EVENT_BYTES_MAX, type IsmEvent } from "./events.ts";
+import type { IsmEvent } from "./events.ts";
 import { ISM_FAMILY, type IsmLie } from "../lies/ism.ts";
 import { Occasions, parseLie } from "../lies/lie.ts";
 import type { IsmMember } from "./region.ts";
@@ -65,9 +65,8 @@ export class IsmModel implements DeviceModel {
   readonly #lies: Occasions<IsmLie> | undefined;
   readonly #chain: Chain;
   readonly #scratch = new Uint8Array(EVENT_BUFFER_BYTES);
-  #core: DeviceCore | null = null;
   #domain: IsmDomain | null = null;
-  #member: IsmMember | null = null;
+  #control: IsmControl | null = null;
 
   /** A device that joins its domain with `connect`. @throws UsageError for options that cannot be */
   constructor(domains: IsmDomains, options: IsmModelOptions = {}) {
@@ -79,22 +78,7 @@ export class IsmModel implements DeviceModel {
     this.features = ISM_FEATURE.DEV_MEM & ~featuresOff;
     this.queueSizes = [queueSize, queueSize];
     this.#chain = new Chain(queueSize);
-    const shape = {
-      chunkSizeBytes: chunkSize,
-      chunks,
-      notifySizeBytes: notifySize,
-      hidden: this.#lies?.lie === "ism-no-shm",
-    };
-    const member = () => this.#member;
-    this.sharedMemory = new IsmAreas(shape, {
-      get member() {
-        return member();
-      },
-      report: (rule, message) => this.#core?.report(rule, message),
-      kicked: (attachment) => {
-        if (this.#core?.live) this.#domain?.update(attachment);
-      },
-    });
+    this.sharedMemory = new IsmAreas(chunks, chunkSize, notifySize, this.#lies?.lie === "ism-no-shm");
   }
 
   /** Its domain, from `connect` on. */
@@ -104,32 +88,30 @@ export class IsmModel implements DeviceModel {
 
   /** Its place in the domain, from `connect` on. */
   get member(): IsmMember | null {
-    return this.#member;
+    return this.sharedMemory.member;
   }
 
   /** Joins its domain. @throws UsageError when the domain's devices have other settings */
   connect(core: DeviceCore): void {
     const { domain: name, chunkSize, chunks, memory } = this.#options;
     const domain = this.#domains.domain(name, { chunkSizeBytes: chunkSize, memoryBytes: memory });
-    this.#core = core;
+    const member = domain.join(core, chunks, this.sharedMemory.stride);
     this.#domain = domain;
-    this.#member = domain.join(core.name, chunks, this.sharedMemory.stride, {
-      raise: (vector) => void core.raiseVector(vector),
-      wake: () => core.wake?.(),
-    });
+    this.#control = new IsmControl(domain, member, this.#lies);
+    this.sharedMemory.member = member;
   }
 
   /** Leaves the domain: its regions live on with those that refer to them. May be called again. */
   close(): void {
-    if (this.#member !== null) this.#domain?.leave(this.#member);
-    this.#member = null;
+    if (this.member !== null) this.#domain?.leave(this.member);
+    this.sharedMemory.member = null;
   }
 
   /** `struct virtio_ism_config`. */
   config(): Uint8Array {
     const { chunkSize, notifySize } = this.#options;
     const bytes = ISM_CONFIG.encode({
-      devid: this.#member?.devid ?? 0n,
+      devid: this.member?.devid ?? 0n,
       chunk_size: BigInt(this.#lies?.lie === "ism-chunk-size" ? 3 * chunkSize : chunkSize),
       notify_size: BigInt(notifySize),
     });
@@ -139,12 +121,12 @@ export class IsmModel implements DeviceModel {
 
   /** There is nothing to write. */
   writeConfig(_offset: number, _from: Uint8Array): void {
-    this.#core?.report("5.1", "the configuration space was written: all of it is for reading");
+    this.member?.core.report("5.1", "the configuration space was written: all of it is for reading");
   }
 
   /** References to regions go; whoever shared them hears of it (A-5.20). */
   reset(): void {
-    if (this.#member !== null) this.#domain!.reset(this.#member);
+    if (this.member !== null) this.#domain!.reset(this.member);
   }
 
   /** Carries out commands, and gives events to buffers, at most `budget` of both. @returns how many were moved */
@@ -155,52 +137,42 @@ export class IsmModel implements DeviceModel {
 
   /** Asks for notifications: of commands, and of event buffers while events wait. @returns true when work is there already */
   arm(): boolean {
-    const core = this.#core;
-    if (core === null) return false;
+    const { member } = this;
+    if (member === null) return false;
+    const { core, events } = member;
     const commands = core.queue(ISM_QUEUE.control)?.arm() ?? false;
-    const waiting = (this.#member?.events.size ?? 0) > 0;
-    return waiting && core.queue(ISM_QUEUE.event)?.arm() === true || commands;
+    return events.size > 0 && core.queue(ISM_QUEUE.event)?.arm() === true || commands;
   }
 
   #commands(budget: number): number {
-    const queue = this.#core?.queue(ISM_QUEUE.control);
-    if (queue === undefined || this.#member === null) return 0;
+    const queue = this.member?.core.queue(ISM_QUEUE.control);
+    if (queue === undefined) return 0;
     let moved = 0;
     while (moved < budget) {
       const id = queue.pop(this.#chain);
       if (id < 0) break;
-      queue.pushUsed(id, runIsmCommand(this.#chain, this.#commander()));
+      queue.pushUsed(id, this.#control!.run(this.#chain));
       moved++;
     }
     if (moved > 0) queue.publish();
     return moved;
   }
 
-  #commander(): IsmCommander {
-    const core = this.#core!;
-    return {
-      core,
-      domain: this.#domain!,
-      member: this.#member!,
-      deviceMemory: (core.negotiatedFeatures & ISM_FEATURE.DEV_MEM) !== 0n,
-      lies: this.#lies,
-    };
-  }
-
   #events(budget: number): number {
-    const events = this.#member?.events;
-    if (events === undefined || events.size === 0 || budget <= 0) return 0;
-    const queue = this.#core?.queue(ISM_QUEUE.event);
+    const { member } = this;
+    if (member === null || member.events.size === 0 || budget <= 0) return 0;
+    const { core, events } = member;
+    const queue = core.queue(ISM_QUEUE.event);
     if (queue === undefined) return 0;
     let moved = 0;
     while (moved < budget && events.size > 0) {
       const id = queue.pop(this.#chain);
       if (id < 0) break;
       if (this.#chain.readableCount > 0) {
-        this.#core!.violation("5.4", "an event buffer is device-readable", queue.index);
+        core.violation("5.4", "an event buffer is device-readable", queue.index);
         break;
       }
-      queue.pushUsed(id, this.#fill(this.#chain));
+      queue.pushUsed(id, this.#fill(this.#chain, member));
       moved++;
     }
     if (moved > 0) queue.publish();
@@ -209,21 +181,21 @@ export class IsmModel implements DeviceModel {
   }
 
   /** Fills one buffer with as many events as fit. @returns the used length */
-  #fill(chain: Chain): number {
-    const events = this.#member!.events;
+  #fill(chain: Chain, { core, events }: IsmMember): number {
     const room = Math.min(chain.writableBytes, EVENT_BUFFER_BYTES);
     let length = 0;
     for (let event = events.first(); event !== undefined; event = events.first()) {
-      const bytes = eventBytes(event);
+      const bytes = ISM_EVENTS[event.type].layout.sizeBytes;
       if (length + bytes > room) break;
       this.#encode(event, length);
       events.remove(event);
       length += bytes;
     }
     if (length === 0) {
-      this.#core!.report(
+      const most = ISM_EVENTS.attach.layout.sizeBytes;
+      core.report(
         "5.4",
-        `an event buffer of ${chain.writableBytes} bytes, the largest event has ${ISM_EVENT_BYTES_MAX}`,
+        `an event buffer of ${chain.writableBytes} bytes, the largest event has ${most}`,
         ISM_QUEUE.event,
       );
     }
@@ -231,9 +203,9 @@ export class IsmModel implements DeviceModel {
     return length > 0 && this.#lies?.take("ism-short-event") ? length - SHORT_BY : length;
   }
 
-  #encode(event: IsmEvent, at: number): void {
-    encodeEvent(event, this.#scratch, at);
-    if (!this.#lies?.take("ism-unknown-event")) return;
-    new DataView(this.#scratch.buffer).setBigUint64(at, UNKNOWN_EVENT, true);
+  #encode({ type, ...fields }: IsmEvent, at: number): void {
+    const { code, layout } = ISM_EVENTS[type];
+    const ev_type = this.#lies?.take("ism-unknown-event") ? UNKNOWN_EVENT : code;
+    layout.encodeInto(this.#scratch, at, { ev_type, ...fields });
   }
 }

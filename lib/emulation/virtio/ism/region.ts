@@ -4,6 +4,7 @@
  * @module
  */
 import { ISM_DEFAULT_PERMISSIONS, ISM_PERM } from "../../../virtio/spec/ism.ts";
+import type { DeviceCore } from "../../device_model.ts";
 import { ChunkMap } from "./chunks.ts";
 import { EventBacklog, type IsmEvent } from "./events.ts";
 import type { RegionMemory } from "./memory.ts";
@@ -11,18 +12,10 @@ import type { RegionMemory } from "./memory.ts";
 /** What the device that allocated a region may always do with it. */
 export const ALLOCATOR_PERMISSIONS: number = ISM_DEFAULT_PERMISSIONS | ISM_PERM.MANAGE;
 
-/** A device's driver, as the domain reaches it. */
-export interface IsmDriver {
-  /** Sends an MSI-X vector. */
-  raise(vector: number): void;
-  /** There are events for it. */
-  wake(): void;
-}
-
 /** A device in a domain. */
 export class IsmMember {
-  /** PCI address. */
-  readonly name: string;
+  /** The function, by which its driver is reached. */
+  readonly core: DeviceCore;
   /** Its id: not 0, no other device's, the same for as long as the function is there. */
   readonly devid: bigint;
   /** Its area. */
@@ -31,29 +24,20 @@ export class IsmMember {
   readonly attachments: Map<bigint, Attachment> = new Map();
   /** Events for its driver. */
   readonly events: EventBacklog = new EventBacklog();
-  /** Its driver. */
-  readonly driver: IsmDriver;
   /** Counts resets: what an earlier driver was promised is not the next one's. */
   life = 0;
 
   /** A device without regions. @param stride of its doorbells, in chunks */
-  constructor(
-    name: string,
-    devid: bigint,
-    chunks: number,
-    stride: number,
-    driver: IsmDriver,
-  ) {
-    this.name = name;
+  constructor(core: DeviceCore, devid: bigint, chunks: number, stride: number) {
+    this.core = core;
     this.devid = devid;
     this.chunks = new ChunkMap(chunks, stride);
-    this.driver = driver;
   }
 
   /** An event for its driver. */
   tell(event: IsmEvent): void {
     this.events.add(event);
-    this.driver.wake();
+    this.core.wake?.();
   }
 }
 
@@ -111,5 +95,14 @@ export class IsmRegion {
   /** What a device may do. */
   permissionsOf(devid: bigint): number {
     return this.dedicated.get(devid) ?? this.defaultPermissions;
+  }
+
+  /** It was updated, says one that refers to it: the others hear of it. */
+  update(from: Attachment): void {
+    for (const [member, attachment] of this.attachments) {
+      if (attachment === from) continue;
+      if (attachment.vector !== undefined) member.core.raiseVector(attachment.vector);
+      else member.tell({ type: "update", offset: attachment.offset, devid: from.member.devid });
+    }
   }
 }

@@ -81,8 +81,8 @@ export function reportDomain(domain: IsmDomain): IsmDomainState {
     chunkSize: settings.chunkSizeBytes,
     memory: settings.memoryBytes,
     memoryUsed: domain.memoryUsedBytes,
-    functions: [...domain.members.values()].map(({ name, devid, chunks, events }) => ({
-      function: name,
+    functions: [...domain.members.values()].map(({ core, devid, chunks, events }) => ({
+      function: core.name,
       devid: `${devid}`,
       chunks: chunks.count,
       chunksUsed: chunks.count - chunks.free,
@@ -100,7 +100,7 @@ export function reportDomain(domain: IsmDomain): IsmDomainState {
         permissions: permissionText(permissions),
       })),
       attached: [...region.attachments.values()].map(({ member, rights, chunks, vector }) => ({
-        function: member.name,
+        function: member.core.name,
         devid: `${member.devid}`,
         rights: permissionText(rights),
         chunks: runsOf(chunks),
@@ -111,7 +111,7 @@ export function reportDomain(domain: IsmDomain): IsmDomainState {
 }
 
 function uuidText(bytes: Uint8Array): string {
-  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const hex = bytes.toHex();
   return [8, 12, 16, 20, 32].map((end, i, ends) => hex.slice(ends[i - 1] ?? 0, end)).join("-");
 }
 

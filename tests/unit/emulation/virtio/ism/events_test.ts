@@ -214,7 +214,7 @@ Deno.test("5.4 a peer that comes and goes for ever fills nothing: past a thousan
 Deno.test("5.4 the last DETACH of a crowded list is told, whatever is taken together", () => {
   const backlog = new EventBacklog();
   const event = (type: "attach" | "detach", devid: bigint) =>
-    ({ type, offset: 0n, devid, peers: 1 }) as const;
+    ({ type, offset: 0n, devid, peers: 1n }) as const;
   for (let i = 0; i < 1024; i++) backlog.add(event("attach", BigInt(1000 + i)));
   backlog.add(event("attach", 1n));
   backlog.add(event("detach", 1n));
