@@ -18,12 +18,12 @@ import { typedErrors } from "../../lib/errors/doors.ts";
 import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import { GroupOwner } from "../../lib/virtio/admin/owner.ts";
 import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
+import { formatMac } from "../../lib/virtio/spec/net.ts";
 import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";
 import type { WaitTarget } from "../../lib/wait/waiter.ts";
 import { VirtioDriver } from "../driver.ts";
 import { type DriverKind, DriverLife } from "../driver_life.ts";
 import { Listeners } from "../listeners.ts";
-import { formatMac } from "./virtio/config.ts";
 import type { ReceiveFilter } from "./virtio/saved.ts";
 import { FrameBurst } from "./virtio/frame_burst.ts";
 import type { ResumeNetOptions, VirtioNetOptions } from "./virtio/options.ts";
@@ -41,7 +41,7 @@ export type { WaitMode, WaitTarget } from "../../lib/wait/waiter.ts";
 export type { VirtioDriver } from "../driver.ts";
 export type { DriverOptions } from "../driver_options.ts";
 export { FrameBurst } from "./virtio/frame_burst.ts";
-export { formatMac } from "./virtio/config.ts";
+export { formatMac } from "../../lib/virtio/spec/net.ts";
 export { type LegacyVfIdentity, readLegacyVfIdentity } from "./virtio/legacy_vf_identity.ts";
 export type { ReceiveFilter } from "./virtio/saved.ts";
 export type { ResumeNetOptions, VirtioNetOptions } from "./virtio/options.ts";
@@ -324,7 +324,7 @@ export class VirtioNet extends VirtioDriver {
    */
   async suspend(): Promise<SavedNet> {
     const session = this.#life.live;
-    await session.control?.idle();
+    await session.settings.idle();
     if (!this.#life.isLive(session)) throw this.#life.gone();
     const { features } = this;
     return this.#life.suspend((parts, states) => ({

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { requireType } from "../../../lib/errors/doors.ts";
 import { DeviceError } from "../../../lib/errors/mod.ts";
 import { MAC_BYTES, NET_CONFIG, NET_FEATURE, NET_STATUS } from "../../../lib/virtio/spec/net.ts";
 import type { VirtioDevice } from "../../../lib/virtio/device.ts";
@@ -80,10 +79,4 @@ function readSpeed(device: VirtioDevice): Pick<NetConfig, "speedMbps" | "fullDup
     speedMbps: speed > 0x7fff_ffff || speed === SPEED_UNKNOWN ? undefined : speed,
     fullDuplex: duplex === 1 ? true : duplex === 0 ? false : undefined,
   };
-}
-
-/** `02:00:00:00:00:01`. */
-export function formatMac(mac: Uint8Array): string {
-  requireType(mac, "bytes", "formatMac: mac");
-  return [...mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
 }

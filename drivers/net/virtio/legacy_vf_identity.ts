@@ -3,12 +3,11 @@
  *
  * @module
  */
-import { formatMac } from "./config.ts";
 import { requireType } from "../../../lib/errors/doors.ts";
 import type { LegacyRegisterAccess } from "../../../lib/virtio/admin/legacy_access.ts";
 import type { AsyncLegacyRegisters } from "../../../lib/virtio/admin/legacy_registers.ts";
 import { LEGACY_CFG, NET_FEATURE } from "../../../lib/virtio/mod.ts";
-import { MAC_BYTES, NET_CONFIG } from "../../../lib/virtio/spec/net.ts";
+import { formatMac, MAC_BYTES, NET_CONFIG } from "../../../lib/virtio/spec/net.ts";
 
 /** Who it is. */
 export interface LegacyVfIdentity {

@@ -20,6 +20,7 @@ import {
 } from "../spec/device_part_values.ts";
 import { featureNames } from "../spec/features.ts";
 import {
+  formatMac,
   MAC_BYTES,
   NET_CTRL_ANNOUNCE,
   NET_CTRL_CLASS,
@@ -105,35 +106,26 @@ function describe(
 }
 
 const COMMANDS: ReadonlyMap<number, readonly [string, Readonly<Record<string, number>>]> = new Map([
-  [NET_CTRL_CLASS.rx, ["RX", {
-    PROMISC: NET_CTRL_RX.promisc,
-    ALLMULTI: NET_CTRL_RX.allmulti,
-    ALLUNI: NET_CTRL_RX.alluni,
-    NOMULTI: NET_CTRL_RX.nomulti,
-    NOUNI: NET_CTRL_RX.nouni,
-    NOBCAST: NET_CTRL_RX.nobcast,
-  }]],
-  [NET_CTRL_CLASS.mac, ["MAC", { TABLE_SET: NET_CTRL_MAC.tableSet, ADDR_SET: NET_CTRL_MAC.addrSet }]],
-  [NET_CTRL_CLASS.vlan, ["VLAN", { ADD: NET_CTRL_VLAN.add }]],
-  [NET_CTRL_CLASS.announce, ["ANNOUNCE", { ACK: NET_CTRL_ANNOUNCE.ack }]],
-  [NET_CTRL_CLASS.mq, ["MQ", {
-    VQ_PAIRS_SET: NET_CTRL_MQ.vqPairsSet,
-    RSS_CONFIG: NET_CTRL_MQ.rssConfig,
-    HASH_CONFIG: NET_CTRL_MQ.hashConfig,
-  }]],
+  [NET_CTRL_CLASS.rx, ["RX", NET_CTRL_RX]],
+  [NET_CTRL_CLASS.mac, ["MAC", NET_CTRL_MAC]],
+  [NET_CTRL_CLASS.vlan, ["VLAN", NET_CTRL_VLAN]],
+  [NET_CTRL_CLASS.announce, ["ANNOUNCE", NET_CTRL_ANNOUNCE]],
+  [NET_CTRL_CLASS.mq, ["MQ", NET_CTRL_MQ]],
 ]);
 
 function describeNet(part: DevicePart): Pick<DevicePartView, "selector" | "value"> {
   const { class: kind, command, data } = readNetCvqCfgPart(part);
   const [name, commands] = COMMANDS.get(kind) ?? [`class ${kind}`, {}];
   const found = Object.keys(commands).find((one) => commands[one] === command);
-  return { selector: `${name}.${found ?? `command ${command}`}`, value: netValue(kind, command, data) };
+  // As the standard spells it: TABLE_SET.
+  const spelled = found?.replace(/[A-Z]/g, "_$&").toUpperCase();
+  return { selector: `${name}.${spelled ?? `command ${command}`}`, value: netValue(kind, command, data) };
 }
 
 function netValue(kind: number, command: number, data: Uint8Array): DevicePartView["value"] {
   if (kind === NET_CTRL_CLASS.rx && data.length === 1 && data[0]! <= 1) return { on: data[0] === 1 };
   if (kind === NET_CTRL_CLASS.mac) {
-    if (command === NET_CTRL_MAC.addrSet && data.length === MAC_BYTES) return { mac: macText(data, 0) };
+    if (command === NET_CTRL_MAC.addrSet && data.length === MAC_BYTES) return { mac: formatMac(data) };
     const tables = command === NET_CTRL_MAC.tableSet ? macTables(data) : undefined;
     if (tables !== undefined) return tables;
   }
@@ -153,17 +145,13 @@ function macTables(data: Uint8Array): { unicast: string[]; multicast: string[] }
     const count = view.getUint32(at, true);
     at += 4;
     if (at + MAC_BYTES * count > data.length) return undefined;
-    const from = at;
-    tables.push(Array.from({ length: count }, (_, j) => macText(data, from + MAC_BYTES * j)));
-    at += MAC_BYTES * count;
+    const table: string[] = [];
+    for (const end = at + MAC_BYTES * count; at < end; at += MAC_BYTES) {
+      table.push(formatMac(data.subarray(at, at + MAC_BYTES)));
+    }
+    tables.push(table);
   }
   return at === data.length ? { unicast: tables[0]!, multicast: tables[1]! } : undefined;
-}
-
-function macText(bytes: Uint8Array, at: number): string {
-  return Array.from(bytes.subarray(at, at + MAC_BYTES), (byte) => byte.toString(16).padStart(2, "0")).join(
-    ":",
-  );
 }
 
 function hex(value: bigint): string {

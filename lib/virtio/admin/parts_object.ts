@@ -6,7 +6,7 @@
 import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, DeviceError, ExhaustedError, UsageError } from "../../errors/mod.ts";
 import { DEV_PART } from "../spec/admin.ts";
-import { type DevicePart, type DevicePartHeader, partOrderProblem } from "../spec/device_parts.ts";
+import { checkPart, type DevicePart, type DevicePartHeader, partOrderProblem } from "../spec/device_parts.ts";
 import {
   partsGetCall,
   partsListCall,
@@ -193,8 +193,9 @@ export class PartsObject implements AsyncDisposable {
   }
 }
 
-/** Parts are set in their order. @throws UsageError */
+/** Parts are set in their order. @throws UsageError, also for what are no parts */
 export function checkPartOrder(name: string, parts: readonly DevicePart[]): void {
+  parts.forEach(checkPart);
   const problem = partOrderProblem(parts, [DEV_PART.DEV_FEATURES]);
   if (problem !== undefined) throw new UsageError(`${name}: device parts: ${problem}`);
 }

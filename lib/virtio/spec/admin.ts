@@ -167,7 +167,6 @@ export const ADMIN_CAP = { DEV_PARTS: 0 } as const;
 
 /** Name of a capability; `capability 0x0801` for one without a name. */
 export function adminCapName(id: number): string {
-  requireType(id, "number", "adminCapName: id");
   return id === ADMIN_CAP.DEV_PARTS
     ? "VIRTIO_DEV_PARTS_CAP"
     : `capability 0x${id.toString(16).padStart(4, "0")}`;
@@ -251,7 +250,6 @@ export const DEV_PART = {
 
 /** Name of a part type without its prefix; `part 0x0999` for one without a name. */
 export function devPartName(type: number): string {
-  requireType(type, "number", "devPartName: type");
   return nameOf(DEV_PART, type) ?? `part 0x${type.toString(16).padStart(4, "0")}`;
 }
 
@@ -263,6 +261,12 @@ export const DEV_PART_VQ_CFG = new Struct("virtio_dev_part_vq_cfg", 32, {
   desc: u64(8),
   driver: u64(16),
   device: u64(24),
+});
+
+/** Value of a VQ_NOTIFY_CFG part, 8 bytes. */
+export const DEV_PART_VQ_NOTIFY_CFG = new Struct("virtio_dev_part_vq_notify_data", 8, {
+  queue_notify_off: u16(0),
+  queue_notif_config_data: u16(2),
 });
 
 /** DEV_MODE_SET: one byte; this bit stops the member, 0 resumes it. */

@@ -3,19 +3,10 @@
  *
  * @module
  */
-import { requireType } from "../../errors/doors.ts";
 import { ProtocolError, UsageError } from "../../errors/mod.ts";
-import { shown } from "../../errors/shown.ts";
-import { Struct, u16 } from "../../wire/mod.ts";
-import { DEV_PART, DEV_PART_OPTIONAL, DEV_PART_VQ_CFG } from "./admin.ts";
-import { checkPart, type DevicePart, partLabel, partValueBytes } from "./device_parts.ts";
+import { DEV_PART, DEV_PART_OPTIONAL, DEV_PART_VQ_CFG, DEV_PART_VQ_NOTIFY_CFG } from "./admin.ts";
+import { COMMON_FIELDS, type DevicePart, partLabel, partValueProblem } from "./device_parts.ts";
 import { COMMON_CFG, type CommonRegisterName, NO_VECTOR } from "./pci.ts";
-
-/** Value of a VQ_NOTIFY_CFG part, 8 bytes. */
-export const DEV_PART_VQ_NOTIFY_CFG = new Struct("virtio_dev_part_vq_notify_data", 8, {
-  queue_notify_off: u16(0),
-  queue_notif_config_data: u16(2),
-});
 
 /** Registers of one queue, as a VQ_CFG part has them. */
 export interface VqCfgPart {
@@ -55,84 +46,54 @@ export interface NetCvqCfgPart {
   readonly data: Uint8Array;
 }
 
-/** A DEV_FEATURES or DRV_FEATURES part; the first is optional. @param words le64 words, 1 by default */
+/** A DEV_FEATURES or DRV_FEATURES part of 64 bits; the first is optional. @throws UsageError for more */
 export function featuresPart(
   type: typeof DEV_PART.DEV_FEATURES | typeof DEV_PART.DRV_FEATURES,
   features: bigint,
-  words = 1,
 ): DevicePart {
-  requireType(features, "bigint", "featuresPart: features");
-  if (!Number.isInteger(words) || words < 1 || words > 512) {
-    throw new UsageError(`featuresPart: ${shown(words)} words`);
+  if (BigInt.asUintN(64, features) !== features) {
+    throw new UsageError(`features 0x${features.toString(16)} are not of 64 bits`);
   }
-  const value = new Uint8Array(8 * words);
-  if (features < 0n || features >> BigInt(64 * words) !== 0n) {
-    throw new UsageError(`features 0x${features.toString(16)} do not fit ${words} words of 64 bits`);
-  }
-  const view = new DataView(value.buffer);
-  for (let i = 0; i < words; i++) {
-    view.setBigUint64(8 * i, features >> BigInt(64 * i) & 0xffff_ffff_ffff_ffffn, true);
-  }
+  const value = new Uint8Array(8);
+  new DataView(value.buffer).setBigUint64(0, features, true);
   const flags = type === DEV_PART.DEV_FEATURES ? DEV_PART_OPTIONAL : 0;
   return { type, flags, selector: 0n, value };
 }
 
 /** Features of a DEV_FEATURES or DRV_FEATURES part, of however many words. @throws ProtocolError */
 export function readFeaturesPart(part: DevicePart): bigint {
-  checkPart(part);
-  const { value } = part;
-  if (value.length === 0 || value.length % 8 !== 0) throw wrong(part, "no le64 words");
-  const view = new DataView(value.buffer, value.byteOffset, value.length);
-  let features = 0n;
-  for (let at = 0; at < value.length; at += 8) features |= view.getBigUint64(at, true) << BigInt(8 * at);
-  return features;
+  return wide(checkValue(part));
 }
-
-const COMMON_NAMES: ReadonlyMap<bigint, CommonRegisterName> = new Map(
-  (Object.keys(COMMON_CFG) as CommonRegisterName[]).map((name) => [BigInt(COMMON_CFG[name].offset), name]),
-);
 
 /** A PCI_COMMON_CFG part. @throws UsageError for a value that does not fit the register */
 export function commonCfgPart(register: CommonRegisterName, value: number | bigint): DevicePart {
-  if (typeof register !== "string" || !Object.hasOwn(COMMON_CFG, register)) {
-    throw new UsageError(`${shown(register)} is no common register`);
-  }
   const { offset, width } = COMMON_CFG[register];
-  const wide = integer(value, register);
-  if (wide < 0n || wide >> BigInt(8 * width) !== 0n) {
+  const bits = BigInt(value);
+  if (BigInt.asUintN(8 * width, bits) !== bits) {
     throw new UsageError(`${register}: ${value} does not fit ${width} bytes`);
   }
-  const bytes = Uint8Array.from({ length: width }, (_, i) => Number(wide >> BigInt(8 * i) & 0xffn));
+  const bytes = Uint8Array.from({ length: width }, (_, i) => Number(bits >> BigInt(8 * i) & 0xffn));
   return { type: DEV_PART.PCI_COMMON_CFG, flags: 0, selector: BigInt(offset), value: bytes };
 }
 
 /** The register of a PCI_COMMON_CFG part, and its value. @throws ProtocolError when no register begins there, or its width is another */
 export function readCommonCfgPart(part: DevicePart): { register: CommonRegisterName; value: bigint } {
-  checkPart(part);
-  const register = COMMON_NAMES.get(part.selector);
-  if (register === undefined) throw wrong(part, "no field of virtio_pci_common_cfg begins there");
-  checkLength(part);
-  return {
-    register,
-    value: part.value.reduce((sum, byte, i) => sum | BigInt(byte) << BigInt(8 * i), 0n),
-  };
+  const value = wide(checkValue(part));
+  return { register: COMMON_FIELDS.get(part.selector)!, value };
 }
 
 /** A DEVICE_STATUS part. */
 export function statusPart(status: number): DevicePart {
-  requireType(status, "number", "statusPart: status");
   return { type: DEV_PART.DEVICE_STATUS, flags: 0, selector: 0n, value: Uint8Array.of(status) };
 }
 
 /** `device_status` of a DEVICE_STATUS part. @throws ProtocolError */
 export function readStatusPart(part: DevicePart): number {
-  checkLength(part);
-  return part.value[0]!;
+  return checkValue(part)[0]!;
 }
 
 /** A VQ_CFG part. @throws UsageError for what does not fit */
 export function vqCfgPart(cfg: VqCfgPart): DevicePart {
-  requireType(cfg, "object", "vqCfgPart: cfg");
   const value = DEV_PART_VQ_CFG.encode({
     size: cfg.size,
     vector: cfg.vector ?? NO_VECTOR,
@@ -141,17 +102,15 @@ export function vqCfgPart(cfg: VqCfgPart): DevicePart {
     driver: cfg.driverArea,
     device: cfg.deviceArea,
   });
-  return { type: DEV_PART.VQ_CFG, flags: 0, selector: integer(cfg.queue, "queue"), value };
+  return { type: DEV_PART.VQ_CFG, flags: 0, selector: BigInt(cfg.queue), value };
 }
 
 /** Registers of a VQ_CFG part. @throws ProtocolError for another length, queue number, or `enabled` that is neither 0 nor 1 */
 export function readVqCfgPart(part: DevicePart): VqCfgPart {
-  checkLength(part);
-  const queue = queueOf(part);
-  const { size, vector, enabled, desc, driver, device } = DEV_PART_VQ_CFG.decode(part.value);
-  if (enabled > 1) throw wrong(part, `enabled is ${enabled}, neither 0 nor 1`);
+  const { size, vector, enabled, desc, driver, device } = DEV_PART_VQ_CFG.decode(checkValue(part));
+  if (enabled > 1) throw wrong(`${partLabel(part)}: enabled is ${enabled}, neither 0 nor 1`);
   return {
-    queue,
+    queue: queueOf(part),
     size,
     vector: vector === NO_VECTOR ? null : vector,
     enabled: enabled === 1,
@@ -162,59 +121,47 @@ export function readVqCfgPart(part: DevicePart): VqCfgPart {
 }
 
 /** A VQ_NOTIFY_CFG part. @throws UsageError for what does not fit */
-export function vqNotifyCfgPart(cfg: VqNotifyCfgPart): DevicePart {
-  requireType(cfg, "object", "vqNotifyCfgPart: cfg");
-  const { queue, notifyOff, notifyData } = cfg;
+export function vqNotifyCfgPart({ queue, notifyOff, notifyData }: VqNotifyCfgPart): DevicePart {
   const value = DEV_PART_VQ_NOTIFY_CFG.encode({
     queue_notify_off: notifyOff,
     queue_notif_config_data: notifyData,
   });
-  return { type: DEV_PART.VQ_NOTIFY_CFG, flags: 0, selector: integer(queue, "queue"), value };
+  return { type: DEV_PART.VQ_NOTIFY_CFG, flags: 0, selector: BigInt(queue), value };
 }
 
 /** Doorbell of a VQ_NOTIFY_CFG part. @throws ProtocolError for another length or queue number */
 export function readVqNotifyCfgPart(part: DevicePart): VqNotifyCfgPart {
-  checkLength(part);
-  const { queue_notify_off, queue_notif_config_data } = DEV_PART_VQ_NOTIFY_CFG.decode(part.value);
+  const { queue_notify_off, queue_notif_config_data } = DEV_PART_VQ_NOTIFY_CFG.decode(checkValue(part));
   return { queue: queueOf(part), notifyOff: queue_notify_off, notifyData: queue_notif_config_data };
 }
 
 /** A NET_CVQ_CFG part. */
-export function netCvqCfgPart(cfg: NetCvqCfgPart): DevicePart {
-  requireType(cfg, "object", "netCvqCfgPart: cfg");
-  const { class: kind, command, data } = cfg;
-  requireType(data, "bytes", "netCvqCfgPart: data");
-  integer(kind, "class");
-  integer(command, "command");
+export function netCvqCfgPart({ class: kind, command, data }: NetCvqCfgPart): DevicePart {
   return { type: DEV_PART.NET_CVQ_CFG, flags: 0, selector: BigInt(kind | command << 8), value: data };
 }
 
 /** Class, command and data of a NET_CVQ_CFG part. */
-export function readNetCvqCfgPart(part: DevicePart): NetCvqCfgPart {
-  checkPart(part);
-  const { selector, value } = part;
+export function readNetCvqCfgPart({ selector, value }: DevicePart): NetCvqCfgPart {
   return { class: Number(selector & 0xffn), command: Number(selector >> 8n & 0xffn), data: value };
 }
 
-/** @throws UsageError for what is no whole number */
-function integer(value: number | bigint, field: string): bigint {
-  if (typeof value === "bigint" || Number.isInteger(value)) return BigInt(value);
-  throw new UsageError(`${field}: ${shown(value)} is no whole number`);
-}
-
 function queueOf(part: DevicePart): number {
-  if (part.selector > 0xffffn) throw wrong(part, "the selector is no queue number");
-  return Number(part.selector);
+  if (part.selector <= 0xffffn) return Number(part.selector);
+  throw wrong(`${partLabel(part)}: the selector is no queue number`);
 }
 
-function checkLength(part: DevicePart): void {
-  checkPart(part);
-  const expected = partValueBytes(part);
-  if (expected !== part.value.length) {
-    throw wrong(part, `a value of ${part.value.length} bytes, it must have ${expected}`);
-  }
+/** @returns the part's value @throws ProtocolError for a length that it cannot have */
+function checkValue(part: DevicePart): Uint8Array {
+  const problem = partValueProblem(part);
+  if (problem === undefined) return part.value;
+  throw wrong(problem);
 }
 
-function wrong(part: DevicePart, message: string): ProtocolError {
-  return new ProtocolError(`device parts: ${partLabel(part)}: ${message}`);
+/** A number of however many bytes, the lowest first. */
+function wide(bytes: Uint8Array): bigint {
+  return bytes.reduce((sum, byte, i) => sum | BigInt(byte) << BigInt(8 * i), 0n);
+}
+
+function wrong(message: string): ProtocolError {
+  return new ProtocolError(`device parts: ${message}`);
 }

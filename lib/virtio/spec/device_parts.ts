@@ -5,11 +5,17 @@
  * @module
  */
 import { requireType } from "../../errors/doors.ts";
-import { ProtocolError, UsageError } from "../../errors/mod.ts";
-import { shown } from "../../errors/shown.ts";
-import { DEV_PART, DEV_PART_HEADER, DEV_PART_OPTIONAL, DEV_PART_VQ_CFG, devPartName } from "./admin.ts";
+import { ProtocolError } from "../../errors/mod.ts";
+import {
+  DEV_PART,
+  DEV_PART_HEADER,
+  DEV_PART_OPTIONAL,
+  DEV_PART_VQ_CFG,
+  DEV_PART_VQ_NOTIFY_CFG,
+  devPartName,
+} from "./admin.ts";
 import { DEVICE_ID } from "./device_id.ts";
-import { COMMON_CFG } from "./pci.ts";
+import { COMMON_CFG, type CommonRegisterName } from "./pci.ts";
 
 /** One part. */
 export interface DevicePart {
@@ -42,68 +48,59 @@ const PADDING_BYTES_MAX = 7;
 /** First and last type of the parts that belong to one type of device; types past them are reserved. */
 export const DEV_PART_OF_TYPE = { first: 0x200, last: 0x5ff } as const;
 
-/** Parts that stand before a part, when both are exchanged (virtio 1.4, table "Device parts order"). */
-export const DEV_PART_BEFORE: ReadonlyMap<number, readonly number[]> = new Map([
-  [DEV_PART.DEV_FEATURES, []],
-  [DEV_PART.DRV_FEATURES, []],
-  [DEV_PART.PCI_COMMON_CFG, [DEV_PART.DEV_FEATURES, DEV_PART.DRV_FEATURES]],
-  [DEV_PART.DEVICE_STATUS, [DEV_PART.DEV_FEATURES, DEV_PART.DRV_FEATURES, DEV_PART.PCI_COMMON_CFG]],
-  [DEV_PART.VQ_CFG, [
-    DEV_PART.DEV_FEATURES,
-    DEV_PART.DRV_FEATURES,
-    DEV_PART.PCI_COMMON_CFG,
-    DEV_PART.DEVICE_STATUS,
-  ]],
-  [DEV_PART.VQ_NOTIFY_CFG, [
-    DEV_PART.DEV_FEATURES,
-    DEV_PART.DRV_FEATURES,
-    DEV_PART.PCI_COMMON_CFG,
-    DEV_PART.DEVICE_STATUS,
-    DEV_PART.VQ_CFG,
-  ]],
+/**
+ * Parts of devices of all types, in the order in which they are exchanged. Where one is there, those before it must be, too; only the two of features
+ * do not need each other (virtio 1.4, table "Device parts order").
+ */
+const COMMON_PARTS: readonly number[] = [
+  DEV_PART.DEV_FEATURES,
+  DEV_PART.DRV_FEATURES,
+  DEV_PART.PCI_COMMON_CFG,
+  DEV_PART.DEVICE_STATUS,
+  DEV_PART.VQ_CFG,
+  DEV_PART.VQ_NOTIFY_CFG,
+];
+
+const KNOWN_PARTS: ReadonlySet<number> = new Set(Object.values(DEV_PART));
+
+/** Bytes of values whose length the type alone says. */
+const VALUE_BYTES: ReadonlyMap<number, number> = new Map([
+  [DEV_PART.DEVICE_STATUS, 1],
+  [DEV_PART.VQ_CFG, DEV_PART_VQ_CFG.sizeBytes],
+  [DEV_PART.VQ_NOTIFY_CFG, DEV_PART_VQ_NOTIFY_CFG.sizeBytes],
 ]);
 
+/** Fields of `virtio_pci_common_cfg`, by the selector of their parts: their offset. */
+export const COMMON_FIELDS: ReadonlyMap<bigint, CommonRegisterName> = new Map(
+  (Object.keys(COMMON_CFG) as CommonRegisterName[]).map((name) => [BigInt(COMMON_CFG[name].offset), name]),
+);
+
 /** The header of a part. */
-export function partHeader(part: DevicePart): DevicePartHeader {
-  checkPart(part);
-  const { type, flags, selector, value } = part;
+export function partHeader({ type, flags, selector, value }: DevicePart): DevicePartHeader {
   return { type, flags, selector, length: value.length };
 }
 
 /** Makes sure of the types of a part that a caller passed. @throws UsageError for what is no part */
 export function checkPart(part: DevicePart): void {
-  requirePart(part);
-  requireType(part.value, "bytes", "a device part: value");
-}
-
-/** @throws UsageError for what is neither a part nor a header of one */
-function requirePart(part: { readonly type: number; readonly selector: bigint }): void {
   requireType(part, "object", "a device part", "type", "selector");
   requireType(part.type, "number", "a device part: type");
   requireType(part.selector, "bigint", "a device part: selector");
+  requireType(part.value, "bytes", "a device part: value");
 }
 
 /** Bytes that a part takes, header included. */
-export function partBytes(part: DevicePart): number {
-  checkPart(part);
-  return HEADER_BYTES + part.value.length;
+export function partBytes({ value }: DevicePart): number {
+  return HEADER_BYTES + value.length;
 }
 
-/** `struct virtio_dev_part`. @throws UsageError for a field that does not fit */
-export function encodePart(part: DevicePart): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(partBytes(part));
-  putHeader(bytes, 0, partHeader(part));
-  bytes.set(part.value, HEADER_BYTES);
-  return bytes;
-}
-
-/** Parts, one behind the other, without padding. @throws UsageError for a field that does not fit */
+/** `struct virtio_dev_part`, one behind the other, without padding. @throws UsageError for a field that does not fit */
 export function encodeParts(parts: readonly DevicePart[]): Uint8Array<ArrayBuffer> {
   requireType(parts, "array", "encodeParts: parts");
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + partBytes(part), 0));
   let at = 0;
   for (const part of parts) {
-    bytes.set(encodePart(part), at);
+    putHeader(bytes, at, partHeader(part));
+    bytes.set(part.value, at + HEADER_BYTES);
     at += partBytes(part);
   }
   return bytes;
@@ -111,7 +108,6 @@ export function encodeParts(parts: readonly DevicePart[]): Uint8Array<ArrayBuffe
 
 /** Headers, 16 bytes each. @throws UsageError for a field that does not fit */
 export function encodePartHeaders(headers: readonly DevicePartHeader[]): Uint8Array<ArrayBuffer> {
-  requireType(headers, "array", "encodePartHeaders: headers");
   const bytes = new Uint8Array(HEADER_BYTES * headers.length);
   headers.forEach((header, i) => putHeader(bytes, HEADER_BYTES * i, header));
   return bytes;
@@ -149,8 +145,6 @@ export function decodeParts(bytes: Uint8Array): DevicePart[] {
  * @throws ProtocolError for a header that is cut off, or fewer than `count`
  */
 export function decodePartHeaders(bytes: Uint8Array, count?: number): DevicePartHeader[] {
-  requireType(bytes, "bytes", "decodePartHeaders: bytes");
-  if (count !== undefined) requireType(count, "number", "decodePartHeaders: count");
   const headers: DevicePartHeader[] = [];
   while (count === undefined ? !isPadding(bytes, HEADER_BYTES * headers.length) : headers.length < count) {
     headers.push(takeHeader(bytes, HEADER_BYTES * headers.length, headers.length));
@@ -159,9 +153,7 @@ export function decodePartHeaders(bytes: Uint8Array, count?: number): DevicePart
 }
 
 /** A name for one part, for messages: `VQ_CFG of queue 3`. */
-export function partLabel(part: { readonly type: number; readonly selector: bigint }): string {
-  requirePart(part);
-  const { type, selector } = part;
+export function partLabel({ type, selector }: DevicePartHeader | DevicePart): string {
   const name = devPartName(type);
   switch (type) {
     case DEV_PART.PCI_COMMON_CFG:
@@ -176,13 +168,6 @@ export function partLabel(part: { readonly type: number; readonly selector: bigi
   }
 }
 
-/** Puts parts into the order in which they are exchanged: by type; those of one type stay as they are. */
-export function orderParts<T extends DevicePartHeader | DevicePart>(parts: readonly T[]): T[] {
-  requireType(parts, "array", "orderParts: parts");
-  parts.forEach(requirePart);
-  return [...parts].sort((a, b) => a.type - b.type);
-}
-
 /**
  * What is wrong with the order of parts that are exchanged together; undefined when nothing is. The types follow the table, none comes twice with
  * the same selector, and none lacks a part that stands before it.
@@ -192,22 +177,17 @@ export function partOrderProblem(
   parts: readonly (DevicePartHeader | DevicePart)[],
   there: Iterable<number> = [],
 ): string | undefined {
-  requireType(parts, "array", "partOrderProblem: parts");
-  if (typeof there !== "object" || there === null || !(Symbol.iterator in there)) {
-    throw new UsageError(`partOrderProblem: ${shown(there)} are no types`);
-  }
   const present = new Set<number>(there);
   const seen = new Set<string>();
   let last: DevicePartHeader | DevicePart | undefined;
   for (const part of parts) {
-    requirePart(part);
     if (last !== undefined && part.type < last.type) {
       return `${partLabel(part)} comes after ${partLabel(last)}, it belongs before`;
     }
     const key = `${part.type} ${part.selector}`;
     if (seen.has(key)) return `${partLabel(part)} comes twice`;
     seen.add(key);
-    const missing = (DEV_PART_BEFORE.get(part.type) ?? []).find((type) => !present.has(type));
+    const missing = partsBefore(part.type).find((type) => !present.has(type));
     if (missing !== undefined) return `${partLabel(part)} needs ${devPartName(missing)} before it`;
     present.add(part.type);
     last = part;
@@ -215,76 +195,42 @@ export function partOrderProblem(
   return undefined;
 }
 
-/**
- * Bytes that the value of a part must have; undefined when that depends on the device.
- * @returns −1 for a type that the standard does not know
- */
-export function partValueBytes(part: DevicePartHeader | DevicePart): number | undefined {
-  requirePart(part);
-  const { type, selector } = part;
-  switch (type) {
-    case DEV_PART.DEV_FEATURES:
-    case DEV_PART.DRV_FEATURES:
-      return undefined;
-    case DEV_PART.PCI_COMMON_CFG:
-      return COMMON_WIDTHS.get(selector);
-    case DEV_PART.DEVICE_STATUS:
-      return 1;
-    case DEV_PART.VQ_CFG:
-      return DEV_PART_VQ_CFG.sizeBytes;
-    case DEV_PART.VQ_NOTIFY_CFG:
-      return 8;
-    case DEV_PART.NET_CVQ_CFG:
-      return undefined;
-    default:
-      return -1;
-  }
+function partsBefore(type: number): readonly number[] {
+  return type === DEV_PART.DRV_FEATURES ? [] : COMMON_PARTS.slice(0, Math.max(0, COMMON_PARTS.indexOf(type)));
 }
 
-/** Widths of the fields of `virtio_pci_common_cfg`, by offset. */
-const COMMON_WIDTHS: ReadonlyMap<bigint, number> = new Map(
-  Object.values(COMMON_CFG).map(({ offset, width }) => [BigInt(offset), width]),
-);
-
-/**
- * Checks parts that were received, for a device of a type: their order, that each is known, and that its value has a length that it can have.
- * Parts that are unknown and optional may be there.
- * @throws ProtocolError naming the part
- */
-export function checkParts(parts: readonly DevicePart[], deviceId: number): void {
-  requireType(parts, "array", "checkParts: parts");
-  const problem = partOrderProblem(parts, [DEV_PART.DEV_FEATURES]) ??
-    parts.map((part) => partProblem(part, deviceId)).find((one) => one !== undefined);
-  if (problem !== undefined) throw new ProtocolError(`device parts: ${problem}`);
-}
-
-/** What is wrong with one part by itself; undefined when nothing is, or when it is unknown and optional. */
+/** What is wrong with one part by itself, for a device of a type; undefined when nothing is, or when it is unknown and optional. */
 export function partProblem(part: DevicePart, deviceId: number): string | undefined {
-  checkPart(part);
-  const expected = partValueBytes(part);
-  const alien = expected === -1 || (part.type === DEV_PART.NET_CVQ_CFG && deviceId !== DEVICE_ID.net);
-  if (alien) {
-    return (part.flags & DEV_PART_OPTIONAL) !== 0
-      ? undefined
-      : `${partLabel(part)} is unknown, and not optional`;
+  const { type, flags } = part;
+  if (KNOWN_PARTS.has(type) && (type !== DEV_PART.NET_CVQ_CFG || deviceId === DEVICE_ID.net)) {
+    return partValueProblem(part);
   }
-  const { length } = part.value;
-  if (part.type === DEV_PART.DEV_FEATURES || part.type === DEV_PART.DRV_FEATURES) {
+  return (flags & DEV_PART_OPTIONAL) !== 0 ? undefined : `${partLabel(part)} is unknown, and not optional`;
+}
+
+/** What is wrong with the length of a known part's value, or with the place that it is for; undefined when nothing is. */
+export function partValueProblem(part: DevicePart): string | undefined {
+  const { type, selector, value: { length } } = part;
+  if (type === DEV_PART.DEV_FEATURES || type === DEV_PART.DRV_FEATURES) {
     return length > 0 && length % 8 === 0
       ? undefined
       : `${partLabel(part)}: ${length} bytes are no le64 words`;
   }
-  if (part.type === DEV_PART.PCI_COMMON_CFG && expected === undefined) {
+  const field = COMMON_FIELDS.get(selector);
+  if (type === DEV_PART.PCI_COMMON_CFG && field === undefined) {
     return `${partLabel(part)}: no field of virtio_pci_common_cfg begins there`;
   }
+  const expected = type === DEV_PART.PCI_COMMON_CFG ? COMMON_CFG[field!].width : VALUE_BYTES.get(type);
   return expected === undefined || expected === length
     ? undefined
     : `${partLabel(part)} has a value of ${length} bytes, it must have ${expected}`;
 }
 
-function putHeader(bytes: Uint8Array, at: number, header: DevicePartHeader): void {
-  requireType(header, "object", "a part's header", "type", "selector");
-  const { type, flags, selector, length } = header;
+function putHeader(
+  bytes: Uint8Array,
+  at: number,
+  { type, flags, selector, length }: DevicePartHeader,
+): void {
   DEV_PART_HEADER.encodeInto(bytes, at, { part_type: type, flags, selector, length });
 }
 

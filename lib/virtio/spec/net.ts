@@ -169,18 +169,22 @@ export const NET_CTRL_ACK = { ok: 0, err: 1 } as const;
 
 /** Bytes of a MAC address. */
 export const MAC_BYTES = 6;
+/** `02:00:00:00:00:01`. */
+export function formatMac(mac: Uint8Array): string {
+  requireType(mac, "bytes", "formatMac: mac");
+  return [...mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
+}
+
 /** Bytes of an Ethernet header without VLAN tag. */
 export const ETHERNET_HEADER_BYTES = 14;
 
 /** Queue numbers (virtio 1.2 §5.1.2): receive 0, 2, …; transmit 1, 3, …; control after the last pair of the maximum. */
 export function netQueues(pair: number): { receive: number; transmit: number } {
-  requireType(pair, "number", "netQueues: pair");
   return { receive: 2 * pair, transmit: 2 * pair + 1 };
 }
 
 /** Number of the control queue: 2 × `max_virtqueue_pairs` with MQ negotiated, else 2. */
 export function netControlQueue(maxPairs: number, mqNegotiated: boolean): number {
-  requireType(maxPairs, "number", "netControlQueue: maxPairs");
   return mqNegotiated ? 2 * maxPairs : 2;
 }
 
