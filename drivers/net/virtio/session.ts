@@ -13,6 +13,7 @@ import {
   netQueues,
 } from "../../../lib/virtio/spec/net.ts";
 import type { VirtioDevice } from "../../../lib/virtio/device.ts";
+import { ControlQueue } from "../../../lib/virtio/control/control_queue.ts";
 import { hasQueueState } from "../../../lib/virtio/features.ts";
 import { BufferPool } from "../../../lib/virtio/queue/buffer_pool.ts";
 import type { QueueState } from "../../../lib/virtio/spec/queue_state.ts";
@@ -22,7 +23,6 @@ import type { Listeners } from "../../listeners.ts";
 import type { Session } from "../../session.ts";
 import { buildAdminQueues } from "../../admin/session.ts";
 import { type NetConfig, readLinkUp, readNetConfig } from "./config.ts";
-import { NetControl } from "./control.ts";
 import { netWishes } from "./features.ts";
 import { type NetFraming, netFraming } from "./framing.ts";
 import type { VirtioNetOptions } from "./options.ts";
@@ -73,8 +73,6 @@ export class NetSession implements DriverParts {
   readonly receive: readonly ReceiveQueue[];
   /** By pair. */
   readonly transmit: readonly TransmitQueue[];
-  /** Undefined without CTRL_VQ. */
-  readonly control: NetControl | undefined;
   readonly settings: NetSettings;
   /** Of a session that goes on with a saved one: whether its rings do, or start at the beginning. */
   readonly rings: "continued" | "fresh";
@@ -159,12 +157,14 @@ export class NetSession implements DriverParts {
     }
     this.receive = receive;
     this.transmit = transmit;
+    let control: ControlQueue | undefined;
     if (controlIndex !== undefined) {
       const state = start(resume?.saved.control?.ring.state);
       const queue = session.queue(controlIndex, CONTROL_QUEUE_SIZE, CONTROL_SEGMENTS, state);
       const timeoutMs = options.controlTimeoutMs ?? 2000;
-      this.control = session.own(new NetControl(session.site, queue, timeoutMs, framing.headerApart));
+      control = session.own(new ControlQueue(session.site, queue, timeoutMs, framing.headerApart));
     }
+    this.settings = new NetSettings(device, control, pairs, context);
     if (adminNumbers !== undefined) {
       context.admin!.attach(buildAdminQueues(session, adminNumbers, adminOptions!));
     }
@@ -173,7 +173,6 @@ export class NetSession implements DriverParts {
     for (const queue of [...transmit, ...receive]) queue.suppressInterrupts();
     if (resume === undefined) { for (const queue of receive) queue.start(); }
     context.mac = config.mac === undefined ? madeUpMac() : Uint8Array.from(config.mac);
-    this.settings = new NetSettings(device, this.control, pairs, context);
     this.linkUp = config.linkUp;
     this.#generation = transport.configGeneration();
   }
@@ -209,17 +208,16 @@ export class NetSession implements DriverParts {
     SavedNet,
     "mtu" | "bufferBytes" | "mac" | "filters" | "macTable" | "activePairs" | "pairs" | "control"
   > {
-    const { receive, transmit, control } = this;
+    const { receive, transmit } = this;
     const stateOf = (index: number) => states.get(index) ?? null;
     return {
       mtu: this.config.mtu,
       bufferBytes: this.bufferBytes,
-      ...this.settings.save(),
+      ...this.settings.save(stateOf),
       pairs: receive.map((queue, pair) => ({
         receive: queue.save(stateOf(queue.index)),
         transmit: transmit[pair]!.save(stateOf(transmit[pair]!.index)),
       })),
-      control: control === undefined ? null : control.save(stateOf(control.index)),
     };
   }
 }

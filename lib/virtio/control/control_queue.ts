@@ -63,6 +63,8 @@ class ControlCommand extends Command {
 
 /** Sends one command at a time; those that are called meanwhile wait for their turn. */
 export class ControlQueue implements CommandPolicy<ControlCommand>, Disposable {
+  /** Its virtqueue. */
+  readonly queue: Virtqueue;
   readonly #where: string;
   readonly #timeoutMs: number;
   readonly #partsApart: boolean;
@@ -74,6 +76,7 @@ export class ControlQueue implements CommandPolicy<ControlCommand>, Disposable {
    * of their own @throws ExhaustedError, SyscallError
    */
   constructor(site: CommandSite, queue: Virtqueue, timeoutMs: number, partsApart: boolean) {
+    this.queue = queue;
     this.#where = `${site.name}, queue ${queue.index}`;
     this.#timeoutMs = timeoutMs;
     this.#partsApart = partsApart;
