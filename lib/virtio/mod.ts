@@ -51,7 +51,7 @@ export type { NotifyGate } from "./queue/driver_ring.ts";
 export type { CompletedChain, QueueRemains } from "./queue/remains.ts";
 export { checkSavedQueue, type SavedChain, type SavedPart, type SavedQueue } from "./queue/saved_queue.ts";
 export { usedBurst } from "./queue/used_burst.ts";
-export type { EventSetting, QueueSnapshot, RingPosition, UsedBurst, Virtqueue } from "./queue/virtqueue.ts";
+export type { QueueSnapshot, UsedBurst, Virtqueue } from "./queue/virtqueue.ts";
 // Looking at it.
 export { type FunctionFacts, inspect, type VirtioFacts } from "./inspect.ts";
 export { inspectQueues } from "./inspect_queues.ts";

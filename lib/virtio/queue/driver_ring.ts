@@ -14,7 +14,7 @@ import { ClosedError, DeviceError, ExhaustedError, UsageError } from "../../erro
 import type { DmaMemory } from "../../memory/mod.ts";
 import { DESC_FLAG } from "../spec/ring.ts";
 import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
-import { decodeRing, ringAreas, type RingImage } from "../view/ring_image.ts";
+import { decodeRing, type RingAreas, ringAreas, ringEvents, type RingImage } from "../view/ring_image.ts";
 import { checkQueueState, type QueueState } from "../spec/queue_state.ts";
 import {
   placeChains,
@@ -312,7 +312,8 @@ export abstract class DriverRing implements Virtqueue {
   abstract takeUsed(into: UsedBurst, max?: number): number;
   abstract suppressInterrupts(): void;
   abstract enableInterrupts(): boolean;
-  abstract snapshot(): QueueSnapshot;
+  /** Where the device finds the next chain, and where this side looks for the next return. */
+  protected abstract readonly places: Pick<QueueSnapshot, "available" | "used">;
 
   flush(): boolean {
     if (!this.publish()) return false;
@@ -485,11 +486,14 @@ export abstract class DriverRing implements Virtqueue {
   }
 
   image(atMost: number = 32): RingImage {
-    return decodeRing(this, ringAreas(this, this.memory.buffer, this.#offsets), this.position, atMost);
+    return decodeRing(this, this.#areas, this.position, atMost);
   }
 
-  /** What a display needs, but for the places and events. */
-  protected summary(): Omit<QueueSnapshot, "available" | "used" | "driverEvent" | "deviceEvent"> {
+  get #areas(): RingAreas {
+    return ringAreas(this, this.memory.buffer, this.#offsets);
+  }
+
+  snapshot(): QueueSnapshot {
     if (this.closed) throw this.#closedError();
     return {
       queue: this.index,
@@ -502,6 +506,8 @@ export abstract class DriverRing implements Virtqueue {
       inOrder: this.inOrder,
       tableSegments: this.tableSegments,
       ...(this.#fault === null ? {} : { fault: this.#fault.message }),
+      ...this.places,
+      ...ringEvents(this, this.#areas),
     };
   }
 

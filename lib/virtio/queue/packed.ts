@@ -17,7 +17,7 @@ import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import { usedIdWrong, usedLengthWrong, usedWithoutChain } from "./faults.ts";
 import { DESCRIPTOR_BYTES, type RingLayout } from "./layout.ts";
 import type { PackedQueueState, QueueState } from "../spec/queue_state.ts";
-import type { EventSetting, QueueSnapshot, UsedBurst } from "./virtqueue.ts";
+import type { QueueSnapshot, UsedBurst } from "./virtqueue.ts";
 
 /** Parts that a `PackedQueue` is made of; `createVirtqueue` puts them together. */
 export interface PackedQueueParts extends DriverRingParts {
@@ -340,21 +340,11 @@ export class PackedQueue extends DriverRing {
     return (slot - this.#nextUsed + (wrap === this.#usedWrap ? 0 : this.size) + laps) % laps;
   }
 
-  /** The queue as it is now, for display. */
-  snapshot(): QueueSnapshot {
+  /** As `DriverRing.places`. */
+  protected override get places(): Pick<QueueSnapshot, "available" | "used"> {
     return {
-      ...this.summary(),
       available: { index: this.#published, wrap: this.#publishedWrap },
       used: { index: this.#nextUsed, wrap: this.#usedWrap },
-      driverEvent: eventSetting(this.#driverEvent[0]!),
-      deviceEvent: eventSetting(this.#deviceEvent[0]!),
     };
   }
-}
-
-function eventSetting(word: number): EventSetting {
-  const wish = (word >>> 16) & 3;
-  if (wish === EVENT_SUPPRESS.disable) return "never";
-  if (wish !== EVENT_SUPPRESS.descriptor) return "always";
-  return { index: word & 0x7fff, wrap: (word >>> 15 & 1) as 0 | 1 };
 }

@@ -17,7 +17,7 @@ import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import type { QueueState, SplitQueueState } from "../spec/queue_state.ts";
 import { usedBatchWrong, usedIdWrong, usedIndexJump, usedLengthWrong } from "./faults.ts";
 import { DESCRIPTOR_BYTES, type RingLayout } from "./layout.ts";
-import type { EventSetting, QueueSnapshot, UsedBurst } from "./virtqueue.ts";
+import type { QueueSnapshot, UsedBurst } from "./virtqueue.ts";
 
 export type { NotifyGate } from "./driver_ring.ts";
 
@@ -280,18 +280,8 @@ export class SplitQueue extends DriverRing {
     );
   }
 
-  /** The queue as it is now, for display. */
-  snapshot(): QueueSnapshot {
-    const available = this.#available;
-    const used = this.#used;
-    const event = (flag: number, index: number): EventSetting =>
-      this.eventIndex ? { index } : (flag & 1) === 1 ? "never" : "always";
-    return {
-      ...this.summary(),
-      available: { index: this.#published },
-      used: { index: this.#nextUsed },
-      driverEvent: event(available[0]!, available[this.#usedEventAt]!),
-      deviceEvent: event(used[0]!, used[this.#availableEventAt]!),
-    };
+  /** As `DriverRing.places`. */
+  protected override get places(): Pick<QueueSnapshot, "available" | "used"> {
+    return { available: { index: this.#published }, used: { index: this.#nextUsed } };
   }
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
-import type { RingImage } from "../view/ring_image.ts";
+import type { RingEvent, RingImage, RingPlace } from "../view/ring_image.ts";
 import type { QueueState } from "../spec/queue_state.ts";
 import type { SavedChain, SavedQueue } from "./saved_queue.ts";
 
@@ -31,9 +31,9 @@ export interface QueueSnapshot {
   /** Those of them that the device does not see yet. */
   readonly unpublished: number;
   /** Where the device finds the next chain: free-running index (split), or slot and wrap counter (packed). */
-  readonly available: RingPosition;
+  readonly available: RingPlace;
   /** Where the driver looks for the next return. */
-  readonly used: RingPosition;
+  readonly used: RingPlace;
   /** EVENT_IDX is in force. */
   readonly eventIndex: boolean;
   /** IN_ORDER is in force. */
@@ -41,23 +41,12 @@ export interface QueueSnapshot {
   /** Descriptors in each indirect table; 0 without. */
   readonly tableSegments: number;
   /** When the driver asks to be interrupted. */
-  readonly driverEvent: EventSetting;
+  readonly driverEvent: RingEvent;
   /** When the device asks to be notified, as its memory says now. */
-  readonly deviceEvent: EventSetting;
+  readonly deviceEvent: RingEvent;
   /** Why the queue is broken; undefined when it is not. */
   readonly fault?: string;
 }
-
-/** A place in a ring. The wrap counter is there for a packed ring only. */
-export interface RingPosition {
-  /** Free-running 16-bit index (split), or slot (packed). */
-  readonly index: number;
-  /** Ring wrap counter. */
-  readonly wrap?: 0 | 1;
-}
-
-/** One side's wish to be told: always, never, or at a place in the ring. */
-export type EventSetting = "always" | "never" | RingPosition;
 
 /**
  * The driver's side of one virtqueue. Hot calls allocate nothing; an IOVA travels as two unsigned 32-bit halves.

@@ -124,18 +124,21 @@ export function decodeRing(shape: RingShape, areas: RingAreas, from: QueueState,
     if (areas[area].length >= bytes[area]) continue;
     throw new UsageError(`${area}: ${areas[area].length} bytes of ${bytes[area]}`);
   }
-  const view = (area: Uint8Array) => new DataView(area.buffer, area.byteOffset, area.byteLength);
   const views: Views = {
-    descriptors: view(areas.descriptorArea),
-    driver: view(areas.driverArea),
-    device: view(areas.deviceArea),
+    descriptors: viewOf(areas.descriptorArea),
+    driver: viewOf(areas.driverArea),
+    device: viewOf(areas.deviceArea),
   };
-  if (shape.layout === "split" && from.layout === "split") {
-    return decodeSplit(shape, views, from.availableIndex, atMost);
+  if (shape.layout !== from.layout) {
+    throw new UsageError(`the place of a ${from.layout} ring in a ${shape.layout} one`);
   }
-  if (shape.layout === "packed" && from.layout === "packed") return decodePacked(shape, views, from, atMost);
-  throw new UsageError(`the place of a ${from.layout} ring in a ${shape.layout} one`);
+  const { available, used, ...found } = from.layout === "split"
+    ? decodeSplit(shape.size, views, from.availableIndex, atMost)
+    : decodePacked(shape.size, views.descriptors, from, atMost);
+  return { available, used, ...ringEvents(shape, areas), ...found };
 }
+
+type DecodedRing = Omit<RingImage, "driverEvent" | "deviceEvent">;
 
 interface Views {
   readonly descriptors: DataView;
@@ -143,11 +146,30 @@ interface Views {
   readonly device: DataView;
 }
 
-function decodeSplit({ size, eventIndex }: RingShape, views: Views, from: number, atMost: number): RingImage {
+function viewOf(area: Uint8Array): DataView {
+  return new DataView(area.buffer, area.byteOffset, area.byteLength);
+}
+
+/** When each side of a ring asks to be told, as its memory says. */
+export function ringEvents(
+  { layout, size, eventIndex }: RingShape,
+  { driverArea, deviceArea }: Pick<RingAreas, "driverArea" | "deviceArea">,
+): Pick<RingImage, "driverEvent" | "deviceEvent"> {
+  const event = (area: Uint8Array, flagsAt: number, eventAt: number): RingEvent => {
+    const view = viewOf(area);
+    if (layout === "packed") return suppression(view.getUint32(0, true));
+    if (eventIndex) return { index: view.getUint16(eventAt, true) };
+    return (view.getUint16(flagsAt, true) & 1) === 1 ? "never" : "always";
+  };
+  return {
+    driverEvent: event(driverArea, AVAIL_OFFSET.flags, AVAIL_OFFSET.ring + 2 * size),
+    deviceEvent: event(deviceArea, USED_OFFSET.flags, USED_OFFSET.ring + USED_OFFSET.elementBytes * size),
+  };
+}
+
+function decodeSplit(size: number, views: Views, from: number, atMost: number): DecodedRing {
   const { driver, device } = views;
   const available = driver.getUint16(AVAIL_OFFSET.idx, true);
-  const event = (view: DataView, flags: number, at: number): RingEvent =>
-    eventIndex ? { index: view.getUint16(at, true) } : (flags & 1) === 1 ? "never" : "always";
   const count = (available - from) & 0xffff;
   const chains: ImageChain[] = [];
   for (let n = 0; n < Math.min(count, size, atMost); n++) {
@@ -158,12 +180,6 @@ function decodeSplit({ size, eventIndex }: RingShape, views: Views, from: number
   return {
     available: { index: available },
     used: { index: device.getUint16(USED_OFFSET.idx, true) },
-    driverEvent: event(driver, driver.getUint16(AVAIL_OFFSET.flags, true), AVAIL_OFFSET.ring + 2 * size),
-    deviceEvent: event(
-      device,
-      device.getUint16(USED_OFFSET.flags, true),
-      USED_OFFSET.ring + USED_OFFSET.elementBytes * size,
-    ),
     waiting: count,
     chains,
     ...(count > size
@@ -188,11 +204,11 @@ function splitChain(descriptors: DataView, size: number, slot: number, head: num
 }
 
 function decodePacked(
-  { size }: RingShape,
-  { descriptors, driver, device }: Views,
+  size: number,
+  descriptors: DataView,
   from: Extract<QueueState, { layout: "packed" }>,
   atMost: number,
-): RingImage {
+): DecodedRing {
   let slot = from.availableSlot;
   let wrap = from.availableWrap;
   let waiting = 0;
@@ -229,8 +245,6 @@ function decodePacked(
   return {
     available: { index: slot, wrap },
     used: { index: from.usedSlot, wrap: from.usedWrap },
-    driverEvent: suppression(driver.getUint32(0, true)),
-    deviceEvent: suppression(device.getUint32(0, true)),
     waiting,
     chains,
   };
