@@ -66,6 +66,7 @@ export type { PartsObject } from "../../lib/virtio/admin/parts_object.ts";
 export type { PartsObjectKind } from "../../lib/virtio/admin/calls.ts";
 export type { AdminQueues } from "../../lib/virtio/admin/queues.ts";
 export type { AdminStatistics } from "../../lib/virtio/admin/queues.ts";
+export type { CommandCounts } from "../../lib/virtio/control/engine.ts";
 export type { AdminQueueOptions } from "../../lib/virtio/admin/options.ts";
 export type { AdminCommand, AdminReply } from "../../lib/virtio/admin/frame.ts";
 export type {

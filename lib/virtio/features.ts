@@ -5,8 +5,7 @@
  */
 import { requireType, typedCall } from "../errors/doors.ts";
 import { UnsupportedError, UsageError } from "../errors/mod.ts";
-import { shown } from "../errors/shown.ts";
-import { DRAFT_FEATURE_BIT, FEATURE, featureNames } from "./spec/features.ts";
+import { DRAFT_FEATURE, FEATURE, featureNames, takenByDraft } from "./spec/features.ts";
 import type { Profile, VirtioTransport } from "./transport/transport.ts";
 
 export { featureBit, featureName, featureNames } from "./spec/features.ts";
@@ -30,17 +29,6 @@ export interface FeatureWishes {
   /** A wanted bit whose needs are not met is left out (1.1: a driver must not accept it). */
   readonly dependencies?: readonly FeatureDependency[];
 }
-
-const QUEUE_STATE = 1n << BigInt(DRAFT_FEATURE_BIT.QUEUE_STATE);
-
-/** Bits that the drafts under a profile gave another meaning: the standard's names do not hold for them. */
-const TAKEN_BY_DRAFT: Readonly<Record<Profile, bigint>> = {
-  "spec": 0n,
-  "queue-state": FEATURE.RING_RESET,
-  "transport-vq": 0n,
-  "mmio-v3": 0n,
-  "mmio-msi-v2": FEATURE.NOTIF_CONFIG_DATA | FEATURE.RING_RESET,
-};
 
 /**
  * Ring features, each accepted when the device offers it unless it is turned off here. Shared by the options of all drivers.
@@ -69,11 +57,6 @@ const RING_OPTION_FEATURES: readonly (readonly [keyof RingOptions, bigint])[] = 
   ["ringReset", FEATURE.RING_RESET],
 ];
 
-function takenByDraft(profile: Profile): bigint {
-  if (typeof profile === "string" && Object.hasOwn(TAKEN_BY_DRAFT, profile)) return TAKEN_BY_DRAFT[profile];
-  throw new UsageError(`${shown(profile)} is no profile`);
-}
-
 /**
  * What ring options turn off, for `FeatureWishes.refused`.
  * @param profile where bit 40 is another feature, `ringReset: false` does not touch it
@@ -91,18 +74,16 @@ export function refusedRingFeatures(options: RingOptions, profile: Profile = "sp
  * the rings are then used as it demands. On the legacy interface these are INDIRECT_DESC, EVENT_IDX and ANY_LAYOUT, which a driver must accept
  * (SPEC "Legacy Interface: Reserved Feature Bits").
  */
-export function baseFeatures(
+function baseFeatures(
   transport: Pick<VirtioTransport, "profile"> & Partial<Pick<VirtioTransport, "legacy" | "ownFeatures">>,
 ): bigint {
-  requireType(transport, "object", "baseFeatures: transport", "profile");
   const { ownFeatures = 0n } = transport;
-  requireType(ownFeatures, "bigint", "baseFeatures: transport.ownFeatures");
   // NOTIFY_ON_EMPTY would only bring interrupts that nobody waits for; bit 30 is not to be negotiated.
   if (transport.legacy) return FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.ANY_LAYOUT;
   const rings = FEATURE.RING_PACKED | FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.IN_ORDER |
     FEATURE.RING_RESET;
   const all = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM | rings | ownFeatures;
-  const draft = transport.profile === "queue-state" ? QUEUE_STATE : 0n;
+  const draft = transport.profile === "queue-state" ? DRAFT_FEATURE.QUEUE_STATE : 0n;
   return (all & ~takenByDraft(transport.profile)) | draft;
 }
 
@@ -113,8 +94,7 @@ export function meansStandard(profile: Profile, feature: bigint): boolean {
 
 /** True when the state of queues is read and written: profile `queue-state`, with its bit 40 among `features` (A-6.1). */
 export function hasQueueState(profile: Profile, features: bigint): boolean {
-  requireType(features, "bigint", "hasQueueState: features");
-  return profile === "queue-state" && (features & QUEUE_STATE) !== 0n;
+  return profile === "queue-state" && (features & DRAFT_FEATURE.QUEUE_STATE) !== 0n;
 }
 
 /**
@@ -134,9 +114,6 @@ export function chooseFeatures(
 }
 
 function choose(...[transport, offered, wishes]: Parameters<typeof chooseFeatures>): bigint {
-  requireType(transport, "object", "chooseFeatures: transport", "profile", "name", "deviceId");
-  requireType(offered, "bigint", "chooseFeatures: offered");
-  requireType(wishes, "object", "chooseFeatures: wishes");
   for (const bits of ["refused", "required", "wanted"] as const) {
     if (wishes[bits] !== undefined) requireType(wishes[bits], "bigint", `chooseFeatures: ${bits}`);
   }

@@ -34,17 +34,9 @@ export interface AdminQueueOptions {
 }
 
 /** The same with defaults. */
-export interface AdminSettings {
-  readonly timeoutMs: number;
-  readonly retries: number;
-  readonly backoffMs: number;
-  readonly maxBackoffMs: number;
-  readonly depth: number;
-  readonly memberOrder: "serial" | "pipelined";
-  readonly padReads: boolean;
-  readonly pump: (() => void) | undefined;
-  readonly vfCount: (() => number) | undefined;
-}
+export type AdminSettings =
+  & Required<Omit<AdminQueueOptions, "pump" | "vfCount">>
+  & Pick<AdminQueueOptions, "pump" | "vfCount">;
 
 /** Fills in defaults. @throws UsageError */
 export function adminSettings(options: AdminQueueOptions): AdminSettings {

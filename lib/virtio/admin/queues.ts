@@ -8,7 +8,12 @@ import { UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { ADMIN_GROUP, ADMIN_STATUS } from "../spec/admin.ts";
 import type { Virtqueue } from "../queue/virtqueue.ts";
 import type { CommandRoom } from "../control/lane.ts";
-import { CommandEngine, type CommandPolicy, type CommandSite } from "../control/engine.ts";
+import {
+  type CommandCounts,
+  CommandEngine,
+  type CommandPolicy,
+  type CommandSite,
+} from "../control/engine.ts";
 import { AdminCommandError, AdminTimeoutError, describeAdminCommand } from "./error.ts";
 import { type AdminCommand, type AdminReply, decodeAdminReply } from "./frame.ts";
 import { type AdminQueueOptions, type AdminSettings, adminSettings, checkTimeout } from "./options.ts";
@@ -23,20 +28,7 @@ export interface AdminQueueParts extends CommandSite {
 }
 
 /** What became of commands so far. */
-export interface AdminStatistics {
-  /** Frames sent, repetitions included. */
-  readonly sent: number;
-  /** Commands that were answered with OK. */
-  readonly succeeded: number;
-  /** Commands that ended with an error. */
-  readonly failed: number;
-  /** Frames sent again after EAGAIN. */
-  readonly retried: number;
-  /** Of `failed`: not answered, or not sent, in time. */
-  readonly timedOut: number;
-  /** Answers that came after their command was given up. */
-  readonly late: number;
-}
+export type AdminStatistics = Readonly<CommandCounts>;
 
 const ROOM: CommandRoom = {
   label: "administration commands",

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { requireType, typedCall } from "../../errors/doors.ts";
+import { typedCall } from "../../errors/doors.ts";
 import { DeviceError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { FEATURE } from "../spec/features.ts";
 import { QUEUE_SIZE_MAX } from "../spec/ring.ts";
@@ -57,16 +57,6 @@ export function createVirtqueue(
 }
 
 function create(transport: VirtioTransport, index: number, options: VirtqueueOptions): Virtqueue {
-  requireType(options, "object", "createVirtqueue: options");
-  requireType(
-    transport,
-    "object",
-    "createVirtqueue: transport",
-    "name",
-    "dma",
-    "queueMaxSize",
-    "enableQueue",
-  );
   const features = transport.driverFeatures;
   const packed = (features & FEATURE.RING_PACKED) !== 0n;
   const maximum = transport.queueMaxSize(index);
@@ -116,16 +106,6 @@ export function enableVirtqueue(
   state: QueueState,
   vector?: number | null,
 ): void {
-  requireType(queue, "object", "enableVirtqueue: queue", "index", "size", "addresses");
-  requireType(
-    transport,
-    "object",
-    "enableVirtqueue: transport",
-    "name",
-    "dma",
-    "queueMaxSize",
-    "enableQueue",
-  );
   const { index, size, addresses } = queue;
   if (vector !== undefined) transport.setQueueVector(index, vector);
   if (hasQueueState(transport.profile, transport.driverFeatures)) {

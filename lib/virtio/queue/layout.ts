@@ -40,7 +40,6 @@ export interface RingLayout {
  * @throws UsageError for a size that is no power of two up to 32768, or more table segments than the queue size
  */
 export function splitLayout(size: number, tableSegments = 0): RingLayout {
-  requireType(size, "number", "splitLayout: size");
   if (!Number.isInteger(size) || size < 1 || size > QUEUE_SIZE_MAX || (size & (size - 1)) !== 0) {
     throw new UsageError(`a split queue cannot have ${size} descriptors`, {
       hint: "the size is a power of two up to 32768",
@@ -57,7 +56,6 @@ export function splitLayout(size: number, tableSegments = 0): RingLayout {
  * @throws UsageError for a size outside 1 … 32768, or more table segments than the queue size
  */
 export function packedLayout(size: number, tableSegments = 0): RingLayout {
-  requireType(size, "number", "packedLayout: size");
   if (!Number.isInteger(size) || size < 1 || size > QUEUE_SIZE_MAX) {
     throw new UsageError(`a packed queue cannot have ${size} descriptors`, {
       hint: `the size is a whole number from 1 to ${QUEUE_SIZE_MAX}`,

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { requireType } from "../../errors/doors.ts";
 import { DeviceError } from "../../errors/mod.ts";
 import type { SavedChain } from "./saved_queue.ts";
 import { usedBurst } from "./used_burst.ts";
@@ -31,7 +30,6 @@ const BURST = 64;
 
 /** Takes everything that the device returned, and lists the rest. The queue must be out of its device's reach. @throws ClosedError */
 export function queueRemains(queue: Virtqueue): QueueRemains {
-  requireType(queue, "object", "queueRemains: queue", "takeUsed", "saveInFlight");
   const completed: CompletedChain[] = [];
   const into = usedBurst(BURST);
   let fault: DeviceError | undefined;

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { requireType } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
 import { array, integer, object } from "../../errors/records.ts";
@@ -88,8 +87,6 @@ export function checkSavedQueue(value: unknown): SavedQueue {
 
 /** Checks a list of chains for a queue of `size` descriptors. @param where for messages @throws UsageError naming the field */
 export function checkSavedChains(value: unknown, size: number, where = "chains"): SavedChain[] {
-  requireType(size, "number", "checkSavedChains: size");
-  requireType(where, "string", "checkSavedChains: where");
   const list = array(value, where);
   if (list.length > size) throw new UsageError(`${where}: ${list.length} chains in a queue of ${size}`);
   return list.map((one, at) => checkChain(one, size, `${where}[${at}]`));

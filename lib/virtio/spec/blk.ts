@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { requireType } from "../../errors/doors.ts";
 import { Struct, u16, u32, u64, u8 } from "../../wire/mod.ts";
 import { DEVICE_ID } from "./device_id.ts";
 import type { DeviceType } from "./device_type.ts";
@@ -136,7 +135,6 @@ const TYPE_NAMES: Readonly<Record<number, string>> = {
 
 /** A request type in words, for messages. */
 export function blkTypeName(type: number): string {
-  requireType(type, "number", "blkTypeName: type");
   return TYPE_NAMES[type] ?? `request of type ${type}`;
 }
 

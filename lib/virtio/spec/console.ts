@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { requireType } from "../../errors/doors.ts";
 import { Struct, u16, u32 } from "../../wire/mod.ts";
 import { DEVICE_ID } from "./device_id.ts";
 import type { DeviceType } from "./device_type.ts";
@@ -66,7 +65,6 @@ export const CONSOLE_CONTROL_QUEUE = { receive: 2, transmit: 3 } as const;
 
 /** Queue numbers of a port: 0 and 1 for port 0; 4 and 5 for port 1, behind the control queues. */
 export function consoleQueues(port: number): { receive: number; transmit: number } {
-  requireType(port, "number", "consoleQueues: port");
   const receive = port === 0 ? 0 : 2 * port + 2;
   return { receive, transmit: receive + 1 };
 }

@@ -54,25 +54,12 @@ export const DRAFT_FEATURE: Readonly<Record<keyof typeof DRAFT_FEATURE_BIT, bigi
   DRAFT_FEATURE_BIT,
 );
 
-/** Highest and lowest bit of the device type's own ranges, up to 63 (virtio 1.2 §2.2). */
-const DEVICE_TYPE_BITS = mask(0, 23) | mask(50, 63);
-
-function mask(first: number, last: number): bigint {
-  return ((1n << BigInt(last - first + 1)) - 1n) << BigInt(first);
-}
-
-/** The bits of a set that belong to the device type: 0–23 and 50–63. */
-export function deviceTypeFeatures(features: bigint): bigint {
-  requireType(features, "bigint", "deviceTypeFeatures: features");
-  return features & DEVICE_TYPE_BITS;
-}
-
 const RESERVED_NAMES: ReadonlyMap<number, string> = new Map(
   Object.entries(FEATURE_BIT).map(([name, bit]) => [bit, `VIRTIO_F_${name}`]),
 );
 
-/** What a profile calls bits that the standard calls otherwise; `undefined` for a bit that has no meaning there. */
-const PROFILE_NAMES: Readonly<Record<Profile, ReadonlyMap<number, string | undefined>>> = {
+/** What a profile calls bits that the standard calls otherwise. */
+const DRAFT_NAMES: Readonly<Record<Profile, ReadonlyMap<number, string>>> = {
   "spec": new Map(),
   "queue-state": new Map([[DRAFT_FEATURE_BIT.QUEUE_STATE, "VIRTIO_F_QUEUE_STATE"]]),
   // The numbers of the transport virtqueue's own bits are not in any stored text: the caller gives them, so they have no name here.
@@ -84,15 +71,26 @@ const PROFILE_NAMES: Readonly<Record<Profile, ReadonlyMap<number, string | undef
   ]),
 };
 
+/** All profiles. */
+export const PROFILES: readonly string[] = Object.keys(DRAFT_NAMES);
+
+function draftNames(profile: Profile): ReadonlyMap<number, string> {
+  if (typeof profile === "string" && PROFILES.includes(profile)) return DRAFT_NAMES[profile];
+  throw new UsageError(`${shown(profile)} is no profile`);
+}
+
+/** Bits that the drafts under a profile gave another meaning: the standard's names do not hold for them. @throws UsageError for what is no profile */
+export function takenByDraft(profile: Profile): bigint {
+  let taken = 0n;
+  for (const bit of draftNames(profile).keys()) taken |= 1n << BigInt(bit);
+  return taken;
+}
+
 /** The name of one feature bit of a device type under a profile; `bit 49` when it has none. */
 export function featureName(bit: number, deviceId: number, profile: Profile = "spec"): string {
-  if (typeof profile !== "string" || !Object.hasOwn(PROFILE_NAMES, profile)) {
-    throw new UsageError(`${shown(profile)} is no profile`);
-  }
+  const draft = draftNames(profile).get(bit);
   requireType(bit, "number", "featureName: bit");
-  const drafts = PROFILE_NAMES[profile];
-  const name = drafts.has(bit) ? drafts.get(bit) : RESERVED_NAMES.get(bit);
-  return name ?? deviceFeatureName(bit, deviceId) ?? `bit ${bit}`;
+  return draft ?? RESERVED_NAMES.get(bit) ?? deviceFeatureName(bit, deviceId) ?? `bit ${bit}`;
 }
 
 /** Names of all bits of a set, lowest first. */

@@ -7,7 +7,6 @@
  * @module
  */
 import { QUEUE_SIZE_MAX } from "./ring.ts";
-import { requireType } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import type { RegisterTable } from "../../registers/declaration.ts";
 
@@ -49,7 +48,6 @@ export interface LegacyRingLayout {
 
 /** Where the parts of a legacy ring lie: one contiguous area. @throws UsageError for a size that is no power of two up to 32768 */
 export function legacyRingLayout(size: number): LegacyRingLayout {
-  requireType(size, "number", "legacyRingLayout: size");
   if (!Number.isInteger(size) || size < 1 || size > QUEUE_SIZE_MAX || (size & (size - 1)) !== 0) {
     throw new UsageError(`a legacy queue cannot have ${size} descriptors`, {
       hint: "the size is a power of two up to 32768",

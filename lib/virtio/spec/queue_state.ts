@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { requireType } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
 import { integer, object } from "../../errors/records.ts";
@@ -88,9 +87,6 @@ export function queueStateFromWords(
   size: number,
   words: QueueStateWords,
 ): QueueState {
-  requireType(words, "object", "queueStateFromWords: words", "available", "used");
-  requireType(words.available, "number", "queueStateFromWords: available");
-  requireType(words.used, "number", "queueStateFromWords: used");
   const { available, used } = words;
   return checkQueueState(
     layout === "split" ? { layout, availableIndex: available } : {

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { requireType } from "../../errors/doors.ts";
 import { Struct, u16, u32, u64 } from "../../wire/mod.ts";
 
 /** `virtq_desc.flags` and `pvirtq_desc.flags`. */
@@ -35,14 +34,6 @@ export const VIRTQ_DESC = new Struct("virtq_desc", 16, {
   next: u16(14),
 });
 
-/** `struct pvirtq_desc`, 16 bytes. */
-export const PVIRTQ_DESC = new Struct("pvirtq_desc", 16, {
-  addr: u64(0),
-  len: u32(8),
-  id: u16(12),
-  flags: u16(14),
-});
-
 /** Flags of a packed ring's event suppression structures: bits 16–17 of their four bytes; 3 is reserved. */
 export const EVENT_SUPPRESS = { enable: 0, disable: 1, descriptor: 2 } as const;
 
@@ -53,7 +44,6 @@ export const PACKED_ALIGN = { descriptorArea: 16, driverArea: 4, deviceArea: 4 }
 export function packedRingBytes(
   size: number,
 ): { descriptorArea: number; driverArea: number; deviceArea: number } {
-  requireType(size, "number", "packedRingBytes: size");
   return { descriptorArea: 16 * size, driverArea: 4, deviceArea: 4 };
 }
 
@@ -64,7 +54,6 @@ export const SPLIT_ALIGN = { descriptorArea: 16, driverArea: 2, deviceArea: 4 } 
 export function splitRingBytes(
   size: number,
 ): { descriptorArea: number; driverArea: number; deviceArea: number } {
-  requireType(size, "number", "splitRingBytes: size");
   return { descriptorArea: 16 * size, driverArea: 6 + 2 * size, deviceArea: 6 + 8 * size };
 }
 

@@ -5,7 +5,6 @@
  *
  * @module
  */
-import { requireType } from "../../errors/doors.ts";
 import type { LegacyWidth } from "../admin/legacy_access.ts";
 import { deviceType } from "../spec/device_types.ts";
 import { FIELD_BYTES } from "../../wire/mod.ts";
@@ -33,7 +32,6 @@ export function legacyConfigBytes(deviceId: number): number {
 
 /** The field that a byte belongs to: undefined for padding. Of a type that is not known, every aligned 32 bits count as one. */
 export function legacyConfigField(deviceId: number, at: number): LegacyField | undefined {
-  requireType(at, "number", "legacyConfigField: at");
   const { config, legacyConfigBytes } = deviceType(deviceId) ?? {};
   if (config === undefined || legacyConfigBytes === undefined) {
     return { name: "", offset: at - at % 4, sizeBytes: 4 };

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { requireType } from "../../errors/doors.ts";
 import { DeviceError, UnsupportedError } from "../../errors/mod.ts";
 import { ConfigSpace, findCapability, walkCapabilities } from "../../pci/mod.ts";
 import { findSharedMemory, type VirtioCapability } from "../../pci/capability/virtio.ts";
@@ -67,7 +66,6 @@ export function findVirtioLayout(
   config: Uint8Array,
   barBytes: (bar: number) => number,
 ): VirtioPciLayout {
-  requireType(barBytes, "function", "findVirtioLayout: barBytes");
   const space = new ConfigSpace(config);
   const deviceId = virtioDeviceId(name, space);
   const { capabilities } = walkCapabilities(space);
