@@ -56,11 +56,6 @@ export class FunctionTurns {
     return this.#awake.length > 0;
   }
 
-  /** How many functions are awake. */
-  get awakeCount(): number {
-    return this.#awake.length;
-  }
-
   /** A function got a user. */
   came(fn: Polled): void {
     if (this.#turns.has(fn)) return;

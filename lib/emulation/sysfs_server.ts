@@ -49,11 +49,6 @@ export class SysfsServer implements Disposable {
     }
   }
 
-  /** How many clients are connected. */
-  get clientCount(): number {
-    return this.#clients.size;
-  }
-
   /** Lets all clients go, and removes the socket. */
   close(): void {
     if (this.#listener.fd.closed) return;

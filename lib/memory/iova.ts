@@ -125,11 +125,6 @@ export class IovaAllocator {
     this.#used.set(iova, size);
   }
 
-  /** Size of the range that starts at `iova`, or undefined when none does. */
-  sizeOf(iova: bigint): bigint | undefined {
-    return this.#used.get(iova);
-  }
-
   /** Gives a range back. @throws UsageError when no range starts there. */
   free(iova: bigint): void {
     const size = this.#used.get(iova);

@@ -87,7 +87,7 @@ export class KernelDevice implements VfioPciDevice {
       binding.close();
       throw error;
     }
-    this.#decoding = new MemoryDecoding((offset, into) => this.readRegion(REGION.config, offset, into));
+    this.#decoding = new MemoryDecoding(this);
     this.#irqs = new IrqControl(name, (index) => this.irqInfo(index), (argument) => {
       kernel.ioctlBuffer(binding.fd, DEVICE_IOCTL.setIrqs, argument);
     });

@@ -8,6 +8,8 @@
  */
 import { POWER_MANAGEMENT } from "../../pci/capability/power_management.ts";
 import { HEADER } from "../../pci/header.ts";
+import { ConfigAccess } from "../config_access.ts";
+import type { VfioDevice } from "../device.ts";
 
 const COMMAND_MEMORY = 1 << 1;
 const STATUS_CAPABILITIES = 1 << 4;
@@ -18,37 +20,36 @@ const D3_HOT = 3;
 
 /** Watches one function's configuration space. */
 export class MemoryDecoding {
-  readonly #read: (offset: number, into: Uint8Array<ArrayBuffer>) => void;
-  readonly #word: Uint16Array<ArrayBuffer> = new Uint16Array(1);
-  readonly #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(this.#word.buffer);
+  readonly #device: VfioDevice;
+  #access: ConfigAccess | undefined;
   /** Offset of the power management capability; 0 when there is none; undefined before it is looked for. */
   #powerManagement: number | undefined;
 
-  /** Reads nothing yet. @param read reads configuration space */
-  constructor(read: (offset: number, into: Uint8Array<ArrayBuffer>) => void) {
-    this.#read = read;
+  /** Reads nothing yet. */
+  constructor(device: VfioDevice) {
+    this.#device = device;
+  }
+
+  get #config(): ConfigAccess {
+    return this.#access ??= new ConfigAccess(this.#device);
   }
 
   /** True when memory space is enabled and the function is not in D3hot. @throws SyscallError */
   get on(): boolean {
-    if ((this.#read16(HEADER.command.offset) & COMMAND_MEMORY) === 0) return false;
+    if ((this.#config.read16(HEADER.command.offset) & COMMAND_MEMORY) === 0) return false;
     const at = this.#powerManagement ??= this.#findPowerManagement();
-    return at === 0 || (this.#read16(at + POWER_MANAGEMENT.registers.control.offset) & D3_HOT) !== D3_HOT;
+    return at === 0 ||
+      (this.#config.read16(at + POWER_MANAGEMENT.registers.control.offset) & D3_HOT) !== D3_HOT;
   }
 
   #findPowerManagement(): number {
-    if ((this.#read16(HEADER.status.offset) & STATUS_CAPABILITIES) === 0) return 0;
-    let at = this.#read16(HEADER.capabilitiesPointer.offset) & 0xfc;
+    if ((this.#config.read16(HEADER.status.offset) & STATUS_CAPABILITIES) === 0) return 0;
+    let at = this.#config.read16(HEADER.capabilitiesPointer.offset) & 0xfc;
     for (let i = 0; i < MAX_CAPABILITIES && at >= FIRST_CAPABILITY; i++) {
-      const header = this.#read16(at);
+      const header = this.#config.read16(at);
       if ((header & 0xff) === POWER_MANAGEMENT.id) return at;
       at = (header >> 8) & 0xfc;
     }
     return 0;
-  }
-
-  #read16(offset: number): number {
-    this.#read(offset, this.#bytes);
-    return this.#word[0]!;
   }
 }

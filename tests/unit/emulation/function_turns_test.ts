@@ -72,7 +72,7 @@ Deno.test("turns: a thousand idle functions are armed once and polled no more; o
   busy.work = 1000;
   assertEquals(turns.poll(), 0, "nobody said so");
   turns.touched(busy);
-  assertEquals(turns.awakeCount, 1);
+  assertEquals(turns.anyAwake, true);
   assertEquals(turns.poll(), 256, "the budget of one turn");
   assertEquals(untilAsleep(turns), 744);
   assertEquals(busy.arms, 2);
@@ -93,7 +93,7 @@ Deno.test("turns: a look at all finds work that nobody announced", () => {
   untilAsleep(turns);
   b.work = 5;
   assertEquals(turns.pollAll(), 5);
-  assertEquals(turns.awakeCount, 1, "and it may have more");
+  assertEquals(turns.anyAwake, true, "and it may have more");
   untilAsleep(turns);
   assertEquals([a.arms, b.arms], [1, 2]);
 });
@@ -109,13 +109,13 @@ Deno.test("turns: a sleeper with a deadline is due then, once", () => {
   const until = turns.untilDueMs(before);
   assertEquals(until >= 1000 && until <= Math.ceil(after - before) + 1001, true);
   turns.wakeDue(before + 999);
-  assertEquals(turns.awakeCount, 0);
+  assertEquals(turns.anyAwake, false);
   turns.wakeDue(after + 1001);
-  assertEquals(turns.awakeCount, 1);
+  assertEquals(turns.anyAwake, true);
   a.dueMs = undefined;
   untilAsleep(turns);
   turns.wakeDue(after + 1001);
-  assertEquals(turns.awakeCount, 0);
+  assertEquals(turns.anyAwake, false);
   turns.left(b);
   assertEquals(turns.untilDueMs(0), Infinity);
 });
@@ -155,7 +155,7 @@ Deno.test("turns: a function that must rest is neither polled nor asked to arm, 
   const turns = turnsOf(a, b);
   a.work = 3;
   for (let round = 0; round < 200; round++) turns.poll();
-  assertEquals([turns.pollAll(), a.polls, a.arms, b.arms, turns.awakeCount], [0, 0, 0, 1, 1]);
+  assertEquals([turns.pollAll(), a.polls, a.arms, b.arms, turns.anyAwake], [0, 0, 0, 1, true]);
   rests = false;
   assertEquals([untilAsleep(turns), resting.address, a.arms], [3, "a", 1]);
 });

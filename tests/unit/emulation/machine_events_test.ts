@@ -76,7 +76,7 @@ Deno.test("the control socket: answers come in order, also to requests that arri
     dispatch();
     client.send(all.subarray(7));
     dispatch();
-    assertEquals(server.clientCount, 1);
+    assertEquals(events.size, 2);
     const answers = new FrameReader();
     const buffer = new Uint8Array(4096);
     answers.push(buffer.subarray(0, client.receive(buffer)!.length));
@@ -85,7 +85,7 @@ Deno.test("the control socket: answers come in order, also to requests that arri
     assertEquals(answers.next(), { ok: btoa("one\n") });
     client.close();
     dispatch();
-    assertEquals([server.clientCount, events.size], [0, 1]);
+    assertEquals(events.size, 1);
     server.close();
     assertEquals(events.size, 0);
   }

@@ -59,7 +59,7 @@ Deno.test("offsets that are outside or not aligned are UsageErrors; a closed dev
   for (const offset of [-1, 1, 2, 4096, 4094, 0.5, NaN]) {
     assertThrows(() => config.read32(offset), UsageError);
   }
-  assertThrows(() => config.write16(3, 0), UsageError, "16-bit register at offset 3");
+  assertThrows(() => config.write16(3, 0), UsageError, "configuration space offset 3: no 16-bit register");
   assertThrows(() => config.write8(4096, 0), UsageError);
   assertEquals(device.accesses, []);
   device.close();

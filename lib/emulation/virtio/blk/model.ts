@@ -83,7 +83,6 @@ export class BlkModel implements DeviceModel {
   #writeback = true;
   #usedQueues = 1;
   #queue = 0;
-  #requestsDone = 0;
   #silent = false;
 
   /** A device whose storage is opened by `connect`. @throws UsageError for options that cannot be */
@@ -96,11 +95,6 @@ export class BlkModel implements DeviceModel {
     this.features = offered(options, queues);
     this.#lie = options.lie === undefined ? null : new Occasions(parseLie(options.lie, BLK_FAMILY));
     this.#chain = new Chain(queueSize);
-  }
-
-  /** Requests that were answered since the machine started. */
-  get requestsDone(): number {
-    return this.#requestsDone;
   }
 
   /** Takes its place and opens the storage; called once. @throws SyscallError, UsageError */
@@ -245,7 +239,6 @@ export class BlkModel implements DeviceModel {
     if (lie === "blk-status-unwritten") chain.writeByte(last, before);
     const length = lie === "blk-length-short" ? last : lie === "blk-length-zero" ? 0 : last + 1;
     queue.pushUsed(id, length);
-    this.#requestsDone++;
     return true;
   }
 

@@ -23,10 +23,6 @@ export class ConsoleModelPort {
   toldOpen = false;
   /** `peer.connected` has changed since. */
   changed = false;
-  /** Bytes that the driver sent. */
-  sentBytes = 0;
-  /** Bytes that the driver received. */
-  receivedBytes = 0;
   /** Bytes of the transmit chain at the head of the queue that the peer has taken already. */
   #taken = 0;
 
@@ -66,7 +62,6 @@ export class ConsoleModelPort {
         const from = chain.offsets[i]! + skip;
         const count = this.peer.write(chain.regions[i]!.bytes.subarray(from, from + length - skip));
         this.#taken += count;
-        this.sentBytes += count;
         stuck = count < length - skip;
         skip = 0;
       }
@@ -101,7 +96,6 @@ export class ConsoleModelPort {
         queue.unpop();
         break;
       }
-      this.receivedBytes += filled;
       queue.pushUsed(id, filled);
       moved++;
     }

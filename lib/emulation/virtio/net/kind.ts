@@ -70,11 +70,6 @@ export class NetDevices implements KindDevices<NetFields> {
     return found;
   }
 
-  /** The switch of that name; undefined when no function is a port of it. */
-  switchNamed(name: string): NetSwitch | undefined {
-    return this.#switches.get(name);
-  }
-
   /** Counters of a port by name, as plain data. @throws NotFoundError when the function is no port */
   portStats(address: string): Record<CounterName, number> {
     return this.#port(address).stats();

@@ -28,18 +28,12 @@ export class RngModel implements DeviceModel {
   readonly #pool = new Uint8Array(POOL_BYTES);
   #used = POOL_BYTES;
   #core: DeviceCore | null = null;
-  #bytes = 0;
 
   /** With one queue. */
   constructor(options: ModelOptions = {}) {
     const { queueSize = 64 } = options;
     this.queueSizes = [queueSize];
     this.#chain = new Chain(queueSize);
-  }
-
-  /** Random bytes given away since the machine started. */
-  get bytesGiven(): number {
-    return this.#bytes;
   }
 
   /** Takes its place; called once. */
@@ -82,7 +76,6 @@ export class RngModel implements DeviceModel {
       this.#fillSegment(chain.regions[i]!.bytes, chain.offsets[i]!, part);
       left -= part;
     }
-    this.#bytes += filled;
     return filled;
   }
 
