@@ -3,6 +3,7 @@ import { cacheForGuest, denoEnvironment, denoForGuest } from "../rig/deno_in_gue
 import { bootGuest } from "../rig/guest.ts";
 import { inGuest } from "../rig/in_guest.ts";
 import { preparedKernel } from "../rig/kernel.ts";
+import { DEFAULT_MODULES } from "../rig/modules.ts";
 import { exists, SYSROOT_LOADER } from "../rig/paths.ts";
 
 /** What to boot. */
@@ -52,7 +53,12 @@ export function kernelPaths(): ("group" | "cdev")[] {
   return preparedKernel().builtin.includes("iommufd") ? ["group", "cdev"] : ["group"];
 }
 
-/** Boots it, behind an IOMMU, and waits for its end. */
+/**
+ * Boots it, behind an IOMMU, and waits for its end.
+ *
+ * Functions that no one has open stay in D0: a VF is in D0 after each reset of its PF, which QEMU, to whom they are unrelated, does not hear of. It would
+ * keep the BARs of one that was in D3hot unmapped, since the kernel does not write D0 to a function that says it is there.
+ */
 export async function bootJob(guest: JobGuest): Promise<JobResult> {
   await cacheForGuest([guest.job]);
   let console = "";
@@ -64,6 +70,9 @@ export async function bootJob(guest: JobGuest): Promise<JobResult> {
     ],
     env: denoEnvironment(),
     devices: guest.sockets.map((socket) => ({ kind: "vfio-user", socket })),
+    modules: DEFAULT_MODULES.map((load) =>
+      load.name === "vfio_pci" ? { ...load, parameters: `${load.parameters} disable_idle_d3=1` } : load
+    ),
     timeoutMs: 120_000,
     ...(guest.signal === undefined ? {} : { signal: guest.signal }),
     onConsole: (text) => {
