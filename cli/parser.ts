@@ -7,7 +7,7 @@ import { merge, object, or } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import type { InferValue } from "@optique/core/parser";
-import { argument, command, constant, option } from "@optique/core/primitives";
+import { command, constant, option } from "@optique/core/primitives";
 import { choice, integer, string } from "@optique/core/valueparser";
 import { admin } from "./parsers/admin.ts";
 import { blk } from "./parsers/blk.ts";
@@ -21,7 +21,12 @@ import {
   globals,
   interrupts,
   noCommand,
+  numberArgument,
+  numberOption,
   opening,
+  rawOutput,
+  textArgument,
+  textOption,
   vfTokenOfPf,
 } from "./parsers/shared.ts";
 
@@ -74,9 +79,7 @@ const commands = or(
     object({
       command: constant("list"),
       sriov: option("--sriov", { description: message`Only functions with an SR-IOV capability.` }),
-      driver: optional(option("--driver", string({ metavar: "DRIVER" }), {
-        description: message`Only functions on this driver.`,
-      })),
+      driver: optional(textOption("--driver", "DRIVER", message`Only functions on this driver.`)),
     }),
     { description: message`List PCI functions: names, driver, IOMMU group, SR-IOV, who uses them.` },
   ),
@@ -98,9 +101,7 @@ const commands = or(
       command: constant("bind"),
       function: functionArgument,
       driver: withDefault(
-        option("--driver", string({ metavar: "DRIVER" }), {
-          description: message`Driver to give it to; default vfio-pci.`,
-        }),
+        textOption("--driver", "DRIVER", message`Driver to give it to; default vfio-pci.`),
         "vfio-pci",
       ),
       force,
@@ -111,9 +112,7 @@ const commands = or(
     "restore",
     object({
       command: constant("restore"),
-      function: optional(argument(string({ metavar: "FUNCTION" }), {
-        description: message`Only this function and its VFs; default all.`,
-      })),
+      function: optional(textArgument("FUNCTION", message`Only this function and its VFs; default all.`)),
       force,
     }),
     { description: message`Put back drivers, overrides, autoprobe and VF counts as they were before.` },
@@ -122,10 +121,8 @@ const commands = or(
     "sriov",
     object({
       command: constant("sriov"),
-      function: argument(string({ metavar: "PF" }), { description: message`Physical function.` }),
-      count: argument(integer({ min: 0, max: 65535, metavar: "N" }), {
-        description: message`Number of VFs.`,
-      }),
+      function: textArgument("PF", message`Physical function.`),
+      count: numberArgument("N", { min: 0, max: 65535 }, message`Number of VFs.`),
       vfToken: vfTokenOfPf,
       autoprobe: optional(option("--autoprobe", choice(["on", "off"], { metavar: "WHEN" }), {
         description:
@@ -147,12 +144,7 @@ const commands = or(
       object({
         command: constant("console"),
         function: functionArgument,
-        port: withDefault(
-          option("--port", integer({ min: 0, max: 65535, metavar: "N" }), {
-            description: message`Port; default 0.`,
-          }),
-          0,
-        ),
+        port: withDefault(numberOption("--port", { min: 0, max: 65535 }, message`Port; default 0.`), 0),
         list: option("--list", { description: message`List the ports instead.` }),
         lingerMs: withDefault(
           option("--linger", integer({ min: 0, metavar: "MS" }), {
@@ -172,15 +164,8 @@ const commands = or(
       object({
         command: constant("rng"),
         function: functionArgument,
-        bytes: withDefault(
-          argument(integer({ min: 1, max: 1 << 30, metavar: "BYTES" }), {
-            description: message`Default 32.`,
-          }),
-          32,
-        ),
-        output: optional(option("-o", "--output", string({ metavar: "FILE" }), {
-          description: message`Write raw bytes to a file (- is standard output) instead of hexadecimal.`,
-        })),
+        bytes: withDefault(numberArgument("BYTES", { min: 1, max: 1 << 30 }, message`Default 32.`), 32),
+        output: rawOutput,
         interrupts,
       }),
       opening,
@@ -191,9 +176,7 @@ const commands = or(
     "emulate",
     object({
       command: constant("emulate"),
-      directory: argument(string({ metavar: "DIRECTORY" }), {
-        description: message`Where the sockets go; --host takes it.`,
-      }),
+      directory: textArgument("DIRECTORY", message`Where the sockets go; --host takes it.`),
       topology: optional(option("--topology", string({ metavar: "FILE" }), {
         description: message`JSON file with the functions; default one virtio-net PF and one virtio-rng.`,
       })),
@@ -218,23 +201,14 @@ const commands = or(
     object({
       command: constant("demo"),
       frames: withDefault(
-        option("--frames", integer({ min: 1, metavar: "N" }), {
-          description: message`Frames sent by polling; default 100000.`,
-        }),
+        numberOption("--frames", { min: 1 }, message`Frames sent by polling; default 100000.`),
         100_000,
       ),
       interruptFrames: withDefault(
-        option("--interrupt-frames", integer({ min: 1, metavar: "N" }), {
-          description: message`Frames sent by interrupt; default 1000.`,
-        }),
+        numberOption("--interrupt-frames", { min: 1 }, message`Frames sent by interrupt; default 1000.`),
         1000,
       ),
-      vfs: withDefault(
-        option("--vfs", integer({ min: 2, max: 64, metavar: "N" }), {
-          description: message`VFs; default 2.`,
-        }),
-        2,
-      ),
+      vfs: withDefault(numberOption("--vfs", { min: 2, max: 64 }, message`VFs; default 2.`), 2),
     }),
     { description: message`The main job on an embedded host of its own, which is put back afterwards.` },
   ),

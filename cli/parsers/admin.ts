@@ -7,12 +7,10 @@ import { merge, object, or } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
-import { choice, integer, string } from "@optique/core/valueparser";
-import { COMMAND_USAGE, interrupts, noCommand, opening } from "./shared.ts";
+import { choice, integer } from "@optique/core/valueparser";
+import { COMMAND_USAGE, interrupts, noCommand, numberArgument, opening, textArgument } from "./shared.ts";
 
-const pf = argument(string({ metavar: "PF" }), {
-  description: message`Physical function that offers VIRTIO_F_ADMIN_VQ, on vfio-pci.`,
-});
+const pf = textArgument("PF", message`Physical function that offers VIRTIO_F_ADMIN_VQ, on vfio-pci.`);
 
 const vf = option("--vf", integer({ min: 0, max: 65534, metavar: "N" }), {
   description: message`VF by its index, from 0; member N + 1 of the group.`,
@@ -25,14 +23,12 @@ const part = withDefault(
   "common" as const,
 );
 
-const offset = argument(integer({ min: 0, max: 255, metavar: "OFFSET" }), {
-  description: message`Bytes from the start of the part.`,
-});
+const offset = numberArgument("OFFSET", { min: 0, max: 255 }, message`Bytes from the start of the part.`);
 const width = argument(choice(["1", "2", "4"], { metavar: "WIDTH" }), {
   description: message`Bytes of the access: 1, 2 or 4.`,
 });
 
-const file = argument(string({ metavar: "FILE" }), { description: message`JSON file of device parts.` });
+const file = textArgument("FILE", message`JSON file of device parts.`);
 
 const legacy = or(
   command("dump", object({ command: constant("admin legacy dump"), vf }), {
@@ -50,9 +46,7 @@ const legacy = or(
       part,
       offset,
       width,
-      value: argument(string({ metavar: "VALUE" }), {
-        description: message`Decimal, or hexadecimal as 0x….`,
-      }),
+      value: textArgument("VALUE", message`Decimal, or hexadecimal as 0x….`),
     }),
     { description: message`Write one register.` },
   ),

@@ -5,15 +5,19 @@
  */
 import { merge, object, or } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
-import { optional } from "@optique/core/modifiers";
-import { argument, command, constant, option } from "@optique/core/primitives";
-import { integer, string } from "@optique/core/valueparser";
-import { driving, functionArgument, noCommand, opening } from "./shared.ts";
+import { command, constant, option } from "@optique/core/primitives";
+import {
+  driving,
+  functionArgument,
+  noCommand,
+  numberArgument,
+  opening,
+  rawOutput,
+  textArgument,
+} from "./shared.ts";
 
-const firstSector = argument(integer({ min: 0, metavar: "SECTOR" }), {
-  description: message`First sector, of 512 bytes.`,
-});
-const sectorCount = argument(integer({ min: 1, metavar: "COUNT" }), { description: message`Sectors.` });
+const firstSector = numberArgument("SECTOR", { min: 0 }, message`First sector, of 512 bytes.`);
+const sectorCount = numberArgument("COUNT", { min: 1 }, message`Sectors.`);
 
 const commands = or(
   command(
@@ -33,9 +37,7 @@ const commands = or(
       function: functionArgument,
       sector: firstSector,
       count: sectorCount,
-      output: optional(option("-o", "--output", string({ metavar: "FILE" }), {
-        description: message`Write raw bytes to a file (- is standard output) instead of hexadecimal.`,
-      })),
+      output: rawOutput,
     }),
     { description: message`Read sectors.` },
   ),
@@ -45,9 +47,7 @@ const commands = or(
       command: constant("blk write"),
       function: functionArgument,
       sector: firstSector,
-      file: argument(string({ metavar: "FILE" }), {
-        description: message`Whole sectors to write; - is standard input.`,
-      }),
+      file: textArgument("FILE", message`Whole sectors to write; - is standard input.`),
     }),
     { description: message`Write a file to sectors, and flush.` },
   ),

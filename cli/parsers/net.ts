@@ -8,7 +8,17 @@ import { message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
 import { integer, string } from "@optique/core/valueparser";
-import { count, driving, functionArgument, noCommand, opening, seconds } from "./shared.ts";
+import {
+  count,
+  driving,
+  functionArgument,
+  noCommand,
+  numberOption,
+  opening,
+  seconds,
+  textArgument,
+  textOption,
+} from "./shared.ts";
 
 const commands = or(
   command(
@@ -16,19 +26,10 @@ const commands = or(
     object({
       command: constant("net send"),
       function: functionArgument,
-      capture: argument(string({ metavar: "CAPTURE" }), {
-        description: message`pcap or pcapng file to send; - is standard input.`,
-      }),
+      capture: textArgument("CAPTURE", message`pcap or pcapng file to send; - is standard input.`),
       count,
-      repeat: withDefault(
-        option("--repeat", integer({ min: 1, metavar: "N" }), {
-          description: message`Send the file N times.`,
-        }),
-        1,
-      ),
-      rate: optional(option("--rate", integer({ min: 1, metavar: "FPS" }), {
-        description: message`Frames a second at most.`,
-      })),
+      repeat: withDefault(numberOption("--repeat", { min: 1 }, message`Send the file N times.`), 1),
+      rate: optional(numberOption("--rate", { min: 1, metavar: "FPS" }, message`Frames a second at most.`)),
     }),
     { description: message`Send the frames of a capture file.` },
   ),
@@ -51,12 +52,10 @@ const commands = or(
     object({
       command: constant("net loop"),
       function: functionArgument,
-      receiver: argument(string({ metavar: "RECEIVER" }), {
-        description: message`Function that receives.`,
-      }),
-      capture: optional(option("--capture", string({ metavar: "CAPTURE" }), {
-        description: message`Send this file's frames, instead of frames made up.`,
-      })),
+      receiver: textArgument("RECEIVER", message`Function that receives.`),
+      capture: optional(
+        textOption("--capture", "CAPTURE", message`Send this file's frames, instead of frames made up.`),
+      ),
       count,
       frameBytes: withDefault(
         option("--frame-bytes", integer({ min: 64, max: 9000, metavar: "N" }), {

@@ -6,13 +6,11 @@
 import { merge, object, or } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
 import { withDefault } from "@optique/core/modifiers";
-import { argument, command, constant, option } from "@optique/core/primitives";
-import { choice, string } from "@optique/core/valueparser";
-import { functionArgument, opening } from "./shared.ts";
+import { command, constant, option } from "@optique/core/primitives";
+import { choice } from "@optique/core/valueparser";
+import { functionArgument, opening, textArgument } from "./shared.ts";
 
-const stateFile = argument(string({ metavar: "FILE" }), {
-  description: message`JSON file of queue states.`,
-});
+const stateFile = textArgument("FILE", message`JSON file of queue states.`);
 
 /** `queue …` */
 export const queue = or(

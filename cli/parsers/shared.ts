@@ -4,11 +4,36 @@
  * @module
  */
 import { object } from "@optique/core/constructs";
-import { message } from "@optique/core/message";
+import { type Message, message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, option } from "@optique/core/primitives";
-import type { Usage } from "@optique/core/usage";
+import type { NonEmptyString } from "@optique/core/nonempty";
+import type { OptionName, Usage } from "@optique/core/usage";
 import { choice, integer, string } from "@optique/core/valueparser";
+
+interface Range {
+  readonly min?: number;
+  readonly max?: number;
+}
+
+/** An argument of any text. */
+export const textArgument = (metavar: NonEmptyString, description: Message) =>
+  argument(string({ metavar }), { description });
+
+/** An option with any text. */
+export const textOption = (name: OptionName, metavar: NonEmptyString, description: Message) =>
+  option(name, string({ metavar }), { description });
+
+/** An argument that is a whole number. */
+export const numberArgument = (metavar: NonEmptyString, range: Range, description: Message) =>
+  argument(integer({ ...range, metavar }), { description });
+
+/** An option with a whole number, which help calls N if nothing else is said. */
+export const numberOption = (
+  name: OptionName,
+  { metavar = "N", ...range }: Range & { readonly metavar?: NonEmptyString },
+  description: Message,
+) => option(name, integer({ ...range, metavar }), { description });
 
 /** Options that every command has. */
 export const globals = object("Everywhere", {
@@ -20,9 +45,7 @@ export const globals = object("Everywhere", {
 });
 
 /** The function that a command is about. */
-export const functionArgument = argument(string({ metavar: "FUNCTION" }), {
-  description: message`PCI address, as 0000:01:00.0 or 01:00.0.`,
-});
+export const functionArgument = textArgument("FUNCTION", message`PCI address, as 0000:01:00.0 or 01:00.0.`);
 
 /** Go on in spite of the guards. */
 export const force = option("--force", {
@@ -35,9 +58,9 @@ export const opening = object("Opening a function", {
   path: optional(option("--path", choice(["group", "cdev"], { metavar: "PATH" }), {
     description: message`group or cdev; default cdev where the kernel has it, else group.`,
   })),
-  vfToken: optional(option("--vf-token", string({ metavar: "UUID" }), {
-    description: message`Token of the PF, for a VF whose PF is on vfio-pci.`,
-  })),
+  vfToken: optional(
+    textOption("--vf-token", "UUID", message`Token of the PF, for a VF whose PF is on vfio-pci.`),
+  ),
   unsafe: option("--enable-unsafe-noiommu-mode", {
     description: message`Open without an IOMMU: the device can then reach all of memory.`,
   }),
@@ -66,10 +89,15 @@ export const interrupts = withDefault(
 /** How to drive a function. */
 export const driving = object("Driving", {
   interrupts,
-  queueSize: optional(option("--queue-size", integer({ min: 2, max: 32768, metavar: "N" }), {
-    description: message`Descriptors a queue; a power of two.`,
-  })),
+  queueSize: optional(
+    numberOption("--queue-size", { min: 2, max: 32768 }, message`Descriptors a queue; a power of two.`),
+  ),
 });
+
+/** Raw bytes into a file. */
+export const rawOutput = optional(option("-o", "--output", string({ metavar: "FILE" }), {
+  description: message`Write raw bytes to a file (- is standard output) instead of hexadecimal.`,
+}));
 
 /** Stop after a number of frames. */
 export const count = optional(option("-n", "--count", integer({ min: 1, metavar: "N" }), {
