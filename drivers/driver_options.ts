@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { UsageError } from "../lib/errors/mod.ts";
 import type { RingOptions } from "../lib/virtio/features.ts";
 import type { InterruptChoice } from "../lib/virtio/interrupts.ts";
 import type { WaitMode } from "../lib/wait/waiter.ts";
@@ -19,4 +20,10 @@ export interface DriverOptions extends RingOptions {
   readonly resetTimeoutMs?: number;
   /** Feature bits that are not accepted, whatever the rest says. */
   readonly refusedFeatures?: bigint;
+}
+
+/** A number that an option may have. @param what it counts, for messages @throws UsageError */
+export function checkCount(name: string, what: string, value: number, least: number, most: number): number {
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new UsageError(`${name}: ${value} ${what}`, { hint: `${least} to ${most}` });
 }

@@ -5,6 +5,7 @@
  */
 import { DeviceError } from "../../lib/errors/mod.ts";
 import { BLK_CONFIG, BLK_FEATURE, BLK_SECTOR_BYTES } from "../../lib/virtio/spec/blk.ts";
+import { checkField, readField } from "../config_field.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
 
 /** Limits of one kind of range request. */
@@ -51,7 +52,7 @@ const U32_MAX = 0xffff_ffff;
 /** Reads all fields that the negotiated features give a meaning. @throws DeviceError for values that cannot be */
 export function readBlkConfig(device: VirtioDevice): BlkConfig {
   const { BLK_SIZE, SIZE_MAX, SEG_MAX, GEOMETRY, TOPOLOGY, MQ, DISCARD, WRITE_ZEROES } = BLK_FEATURE;
-  const read = (field: keyof typeof BLK_CONFIG.fields) => readField(device, field);
+  const read = (field: keyof typeof BLK_CONFIG.fields) => readField(device, BLK_CONFIG.fields, field);
   return device.readConsistent((): BlkConfig => {
     const blockBytes = device.has(BLK_SIZE) ? read("blk_size") : BLK_SECTOR_BYTES;
     const power = blockBytes >= BLK_SECTOR_BYTES && (blockBytes & (blockBytes - 1)) === 0;
@@ -106,27 +107,10 @@ export function readBlkConfig(device: VirtioDevice): BlkConfig {
 /** Capacity alone, for config changes. The caller reads it within `readConsistent`. @throws DeviceError */
 export function readCapacity(device: VirtioDevice): number {
   const { offset } = BLK_CONFIG.fields.capacity;
-  if (device.transport.configSizeBytes < offset + 8) throw short(device, "capacity");
+  checkField(device, "capacity", offset + 8);
   const capacity = device.readConfig(offset, 4) + 4294967296 * device.readConfig(offset + 4, 4);
   if (Number.isSafeInteger(capacity * BLK_SECTOR_BYTES)) return capacity;
   throw bad(device, "capacity", `${capacity} sectors are more than 2^53 bytes`);
-}
-
-/** One field of up to 32 bits. @throws DeviceError when the config space ends before it */
-export function readField(device: VirtioDevice, field: keyof typeof BLK_CONFIG.fields): number {
-  const { offset, type } = BLK_CONFIG.fields[field];
-  const width = type === "u8" ? 1 : type === "u16" ? 2 : 4;
-  if (device.transport.configSizeBytes < offset + width) throw short(device, field);
-  return device.readConfig(offset, width);
-}
-
-function short(device: VirtioDevice, field: string): DeviceError {
-  const bytes = device.transport.configSizeBytes;
-  return bad(
-    device,
-    field,
-    `the config space has ${bytes} bytes and ends before it, but its feature was offered`,
-  );
 }
 
 function bad(device: VirtioDevice, field: string, message: string): DeviceError {

@@ -74,9 +74,6 @@ export interface BlockQueueParts {
   readonly looseLengths?: boolean;
 }
 
-/** Told of the answer to a request that was submitted for it, instead of `complete`. */
-export type AnswerListener = (slot: number, status: number) => void;
-
 /**
  * `reserve` a slot, fill `data(slot)` when there is something to write, `submit` it, and `notify` once for all. `complete` takes what the
  * device answered; then the slot is the caller's again, to read `data(slot)`, to submit once more or to `release`.
@@ -100,7 +97,7 @@ export class BlockQueue implements WaitTarget, Disposable {
   /** Called when a slot has become free; for the owner. */
   onFree: (() => void) | null = null;
   /** Told of answers to what was submitted with `listened`; for the owner. */
-  onAnswer: AnswerListener | null = null;
+  onAnswer: ((slot: number, status: number) => void) | null = null;
   readonly #name: string;
   readonly #queue: Virtqueue;
   readonly #limits: BlockLimits;
@@ -222,7 +219,7 @@ export class BlockQueue implements WaitTarget, Disposable {
    */
   writeRange(slot: number, at: number, sector: number, sectors: number, unmap = false): void {
     this.#own(slot);
-    this.#checkSectors(BLK_TYPE.writeZeroes, sector, sectors);
+    checkSectors(this.#name, this.#limits, BLK_TYPE.writeZeroes, sector, sectors);
     const words = this.#words[slot]!;
     const offset = at * BLK_RANGE_BYTES;
     if (!(at >= 0 && offset + BLK_RANGE_BYTES <= this.requestBytes) || sectors > 0xffff_ffff) {
@@ -392,8 +389,8 @@ export class BlockQueue implements WaitTarget, Disposable {
             hint: `a multiple of ${BLK_SECTOR_BYTES}, up to ${this.requestBytes} in one request`,
           });
         }
-        this.#checkSectors(type, sector, lengthBytes / BLK_SECTOR_BYTES);
-        if (type === BLK_TYPE.out && limits.readOnly) this.#readOnly(type);
+        checkSectors(this.#name, limits, type, sector, lengthBytes / BLK_SECTOR_BYTES);
+        if (type === BLK_TYPE.out) checkWritable(this.#name, limits, type);
         return;
       case BLK_TYPE.flush:
         if (sector === 0 && lengthBytes === 0 && limits.flush) return;
@@ -403,7 +400,7 @@ export class BlockQueue implements WaitTarget, Disposable {
         break;
       case BLK_TYPE.discard:
       case BLK_TYPE.writeZeroes: {
-        if (limits.readOnly) this.#readOnly(type);
+        checkWritable(this.#name, limits, type);
         const most = type === BLK_TYPE.discard ? limits.discardSegments : limits.writeZeroesSegments;
         const fits = lengthBytes <= most * BLK_RANGE_BYTES && lengthBytes <= this.requestBytes;
         if (sector === 0 && lengthBytes > 0 && fits && lengthBytes % BLK_RANGE_BYTES === 0) return;
@@ -415,21 +412,6 @@ export class BlockQueue implements WaitTarget, Disposable {
       `${this.#name}: ${blkTypeName(type)} with sector ${sector} and ${lengthBytes} bytes of data`,
       { hint: "a feature was not negotiated, or this is not what such a request consists of" },
     );
-  }
-
-  #checkSectors(type: number, sector: number, sectors: number): void {
-    const { capacitySectors } = this.#limits;
-    if (
-      Number.isInteger(sector) && sector >= 0 && Number.isInteger(sectors) && sectors >= 0 &&
-      sector + sectors <= capacitySectors
-    ) return;
-    throw new UsageError(
-      `${this.#name}: ${blkTypeName(type)} of ${sectors} sectors at ${sector}; there are ${capacitySectors}`,
-    );
-  }
-
-  #readOnly(type: number): never {
-    throw new UsageError(`${this.#name}: ${blkTypeName(type)} on a read-only device`);
   }
 
   #count(type: number, lengthBytes: number): void {
@@ -477,4 +459,26 @@ export class BlockQueue implements WaitTarget, Disposable {
   #gone(): never {
     throw new ClosedError(`request queue ${this.index} of ${this.#name}`);
   }
+}
+
+/** @throws UsageError for what the device has not */
+export function checkSectors(
+  name: string,
+  { capacitySectors }: BlockLimits,
+  type: number,
+  sector: number,
+  sectors: number,
+): void {
+  if (
+    Number.isInteger(sector) && sector >= 0 && Number.isInteger(sectors) && sectors >= 0 &&
+    sector + sectors <= capacitySectors
+  ) return;
+  throw new UsageError(
+    `${name}: ${blkTypeName(type)} of ${sectors} sectors at ${sector}; there are ${capacitySectors}`,
+  );
+}
+
+/** @throws UsageError for a device that takes no writes */
+export function checkWritable(name: string, { readOnly }: BlockLimits, type: number): void {
+  if (readOnly) throw new UsageError(`${name}: ${blkTypeName(type)} on a read-only device`);
 }

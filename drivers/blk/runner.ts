@@ -4,8 +4,8 @@
  * @module
  */
 import { ClosedError, DeviceError, TimeoutError } from "../../lib/errors/mod.ts";
+import type { CommandSite } from "../../lib/virtio/control/engine.ts";
 import { BLK_STATUS, blkTypeName } from "../../lib/virtio/spec/blk.ts";
-import type { Waiter } from "../../lib/wait/waiter.ts";
 import type { BlockQueue } from "./queue.ts";
 
 /** One request. */
@@ -30,20 +30,12 @@ interface Pending {
   readonly reject: (error: unknown) => void;
 }
 
-/** What a runner needs of its driver. */
-export interface RunnerParts {
-  /** Function, for messages. */
-  readonly name: string;
-  readonly queue: BlockQueue;
-  readonly waiter: Waiter;
-  readonly timeoutMs: number;
-  /** Throws when the device has stopped. */
-  readonly checkAlive: () => void;
-}
-
 /** Runs requests; more than there are slots wait for their turn. */
 export class RequestRunner implements Disposable {
-  readonly #parts: RunnerParts;
+  /** Its queue. */
+  readonly queue: BlockQueue;
+  readonly #site: CommandSite;
+  readonly #timeoutMs: number;
   /** By slot. */
   readonly #pending: (Pending | undefined)[];
   readonly #waiting: ((slot: number) => void)[] = [];
@@ -56,10 +48,12 @@ export class RequestRunner implements Disposable {
   #failure: { readonly error: unknown } | null = null;
 
   /** Takes over `onFree` and `onAnswer` of the queue. */
-  constructor(parts: RunnerParts) {
-    this.#parts = parts;
-    this.#pending = new Array<Pending | undefined>(parts.queue.slotCount).fill(undefined);
-    parts.queue.onAnswer = (slot, status) => this.#answered(slot, status);
+  constructor(site: CommandSite, queue: BlockQueue, timeoutMs: number) {
+    this.queue = queue;
+    this.#site = site;
+    this.#timeoutMs = timeoutMs;
+    this.#pending = new Array<Pending | undefined>(queue.slotCount).fill(undefined);
+    queue.onAnswer = (slot, status) => this.#answered(slot, status);
   }
 
   /** Requests in flight or waiting for a slot. */
@@ -69,7 +63,7 @@ export class RequestRunner implements Disposable {
 
   /** Resolves when the device has answered OK. @throws DeviceError, TimeoutError, UsageError, ClosedError */
   async run(request: Request): Promise<void> {
-    const { queue } = this.#parts;
+    const { queue } = this;
     const slot = await this.#acquire();
     try {
       request.prepare?.(slot, queue.data(slot));
@@ -87,12 +81,12 @@ export class RequestRunner implements Disposable {
 
   /** Ends everything under way with `ClosedError`. */
   [Symbol.dispose](): void {
-    this.#fail(new ClosedError(`block device ${this.#parts.name}`));
+    this.#fail(new ClosedError(`block device ${this.#site.name}`));
   }
 
   #acquire(): Promise<number> | number {
     if (this.#failure !== null) throw this.#failure.error;
-    const { queue } = this.#parts;
+    const { queue } = this;
     const slot = this.#waiting.length > 0 ? -1 : queue.reserve();
     if (slot >= 0) return slot;
     return new Promise<number>((resolve, reject) => {
@@ -103,7 +97,7 @@ export class RequestRunner implements Disposable {
   }
 
   #slotFree(): void {
-    const { queue } = this.#parts;
+    const { queue } = this;
     const next = this.#waiting.shift();
     this.#turnedAway.shift();
     if (this.#waiting.length === 0) queue.onFree = null;
@@ -117,7 +111,7 @@ export class RequestRunner implements Disposable {
     queueMicrotask(() => {
       this.#notifyDue = false;
       try {
-        this.#parts.queue.notify();
+        this.queue.notify();
       } catch (error) {
         return this.#fail(error);
       }
@@ -127,7 +121,9 @@ export class RequestRunner implements Disposable {
 
   /** Waits for answers as long as there are any to come. */
   async #pump(): Promise<void> {
-    const { name, queue, waiter, timeoutMs, checkAlive } = this.#parts;
+    const { queue } = this;
+    const { name, waiter, alive } = this.#site;
+    const timeoutMs = this.#timeoutMs;
     this.#pumping = true;
     try {
       while (this.#inFlight > 0) {
@@ -135,7 +131,7 @@ export class RequestRunner implements Disposable {
         // A lie that was found behind honest answers is still to be thrown.
         if (queue.fault !== null || await waiter.wait(queue.ring, timeoutMs)) queue.reap();
         else if (this.#answers === before) {
-          checkAlive();
+          alive?.();
           throw new TimeoutError(
             `${name}, queue ${queue.index}: ${this.#inFlight} requests, and no answer in ${timeoutMs} ms`,
             { hint: "reset the device" },
@@ -150,7 +146,7 @@ export class RequestRunner implements Disposable {
   }
 
   #answered(slot: number, status: number): void {
-    const { queue, name } = this.#parts;
+    const { queue } = this;
     const pending = this.#pending[slot];
     if (pending === undefined) return;
     this.#pending[slot] = undefined;
@@ -170,7 +166,7 @@ export class RequestRunner implements Disposable {
       const answer = status === BLK_STATUS.ioErr ? "IOERR" : "UNSUPP";
       reject(
         new DeviceError(`${what}: the device answered ${answer}`, {
-          function: name,
+          function: this.#site.name,
           queue: queue.index,
           field: "status",
         }),
@@ -181,8 +177,7 @@ export class RequestRunner implements Disposable {
 
   /** Ends everything under way. Slots of requests that the device has stay with it. */
   #fail(error: unknown): void {
-    const { name } = this.#parts;
-    const told = error instanceof ClosedError ? new ClosedError(`block device ${name}`) : error;
+    const told = error instanceof ClosedError ? new ClosedError(`block device ${this.#site.name}`) : error;
     this.#failure ??= { error: told };
     this.#inFlight = 0;
     for (const [slot, pending] of this.#pending.entries()) {

@@ -7,6 +7,7 @@ import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import { BLK_FEATURE, BLK_SECTOR_BYTES } from "../../lib/virtio/spec/blk.ts";
 import { FEATURE } from "../../lib/virtio/spec/features.ts";
 import type { DriverParts } from "../driver_life.ts";
+import { checkCount } from "../driver_options.ts";
 import type { Listeners } from "../listeners.ts";
 import type { Session } from "../session.ts";
 import { type BlkConfig, readBlkConfig, readCapacity } from "./config.ts";
@@ -44,7 +45,7 @@ export function buildSession(
   session.negotiate(BLK_WISHES);
   const config = readBlkConfig(device);
   const count = options.queues ?? 1;
-  checkCount(name, "queues", count, 65535);
+  checkCount(name, "queues", count, 1, 65535);
   if (count > config.queues) {
     throw new UnsupportedError(
       `${name} has ${config.queues} request ${config.queues === 1 ? "queue" : "queues"}, ${count} are wanted`,
@@ -75,7 +76,7 @@ export function buildSession(
     }
     const room = device.has(FEATURE.INDIRECT_DESC) ? queue.size : Math.floor(queue.size / chain);
     const depth = options.depth ?? Math.min(DEFAULT_DEPTH, room);
-    checkCount(name, "requests in flight", depth, room);
+    checkCount(name, "requests in flight", depth, 1, room);
     const blocks = session.own(
       new BlockQueue({
         name,
@@ -89,9 +90,7 @@ export function buildSession(
       }),
     );
     queues.push(blocks);
-    const { waiter } = session;
-    const checkAlive = () => device.checkAlive();
-    runners.push(session.own(new RequestRunner({ name, queue: blocks, waiter, timeoutMs, checkAlive })));
+    runners.push(session.own(new RequestRunner(session.site, blocks, timeoutMs)));
   }
   device.driverOk();
   for (const queue of queues) queue.suppressInterrupts();
@@ -131,9 +130,4 @@ function sizes(
     });
   }
   return { requestBytes, segmentBytes };
-}
-
-function checkCount(name: string, what: string, value: number, most: number): void {
-  if (Number.isInteger(value) && value >= 1 && value <= most) return;
-  throw new UsageError(`${name}: ${value} ${what}`, { hint: `1 to ${most}` });
 }

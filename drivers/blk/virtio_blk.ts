@@ -16,7 +16,7 @@
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
-import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
+import { UsageError } from "../../lib/errors/mod.ts";
 import {
   BLK_CONFIG,
   BLK_FEATURE,
@@ -24,20 +24,19 @@ import {
   BLK_RANGE_BYTES,
   BLK_SECTOR_BYTES,
   BLK_TYPE,
-  blkTypeName,
 } from "../../lib/virtio/spec/blk.ts";
 import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
-import { featureNames } from "../../lib/virtio/features.ts";
 import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";
 import { newBytes, stillThere } from "../caller_bytes.ts";
+import { readField } from "../config_field.ts";
 import { VirtioDriver } from "../driver.ts";
 import { type DriverKind, DriverLife } from "../driver_life.ts";
 import { Listeners } from "../listeners.ts";
-import { type BlkConfig, type RangeLimits, readField } from "./config.ts";
+import type { BlkConfig, RangeLimits } from "./config.ts";
 import type { VirtioBlkOptions } from "./options.ts";
-import type { BlockQueue } from "./queue.ts";
+import { type BlockQueue, checkSectors, checkWritable } from "./queue.ts";
 import type { Session } from "../session.ts";
-import type { RequestRunner } from "./runner.ts";
+import type { Request, RequestRunner } from "./runner.ts";
 import { type BlkSession, buildSession } from "./session.ts";
 import { type BlkStatistics, COUNT, counters } from "./statistics.ts";
 
@@ -50,7 +49,7 @@ export type { VirtioDriver } from "../driver.ts";
 export type { DriverOptions } from "../driver_options.ts";
 export type { BlkConfig, RangeLimits } from "./config.ts";
 export type { VirtioBlkOptions } from "./options.ts";
-export type { AnswerListener, BlockLimits, BlockQueue, BlockQueueParts } from "./queue.ts";
+export type { BlockLimits, BlockQueue, BlockQueueParts } from "./queue.ts";
 export { RequestBurst } from "./request_burst.ts";
 export type { BlkStatistics } from "./statistics.ts";
 
@@ -126,7 +125,9 @@ export class VirtioBlk extends VirtioDriver {
   get writeback(): boolean {
     const { limits } = this.#life.live;
     const { device } = this.#life;
-    return device.has(BLK_FEATURE.CONFIG_WCE) ? readField(device, "writeback") !== 0 : limits.flush;
+    return device.has(BLK_FEATURE.CONFIG_WCE)
+      ? readField(device, BLK_CONFIG.fields, "writeback") !== 0
+      : limits.flush;
   }
 
   /**
@@ -142,30 +143,21 @@ export class VirtioBlk extends VirtioDriver {
     const total = sectors * BLK_SECTOR_BYTES;
     const call = `${this.transport.name}, read`;
     const bytes = typeof into === "number" ? newBytes(total, call) : stillThere(into, total, call);
-    await this.#pieces(total, choice, (runner, at, lengthBytes) =>
-      runner.run({
-        type: BLK_TYPE.in,
-        sector: sector + at / BLK_SECTOR_BYTES,
-        lengthBytes,
-        finish: (data) => stillThere(bytes, total, call).set(data.subarray(0, lengthBytes), at),
-      }));
+    await this.#pieces(BLK_TYPE.in, sector, total, choice, (at, lengthBytes) => ({
+      finish: (data) => stillThere(bytes, total, call).set(data.subarray(0, lengthBytes), at),
+    }));
     return bytes;
   }
 
   /** Writes whole sectors. `bytes` must stay as they are until the promise is settled. */
   async write(sector: number, bytes: Uint8Array, choice: QueueChoice = {}): Promise<void> {
     this.#checkRange(BLK_TYPE.out, sector, this.#sectorsOf(bytes));
-    this.#checkWritable(BLK_TYPE.out);
     const total = bytes.length;
     const call = `${this.transport.name}, write`;
     stillThere(bytes, total, call);
-    await this.#pieces(total, choice, (runner, at, lengthBytes) =>
-      runner.run({
-        type: BLK_TYPE.out,
-        sector: sector + at / BLK_SECTOR_BYTES,
-        lengthBytes,
-        prepare: (_slot, data) => data.set(stillThere(bytes, total, call).subarray(at, at + lengthBytes)),
-      }));
+    await this.#pieces(BLK_TYPE.out, sector, total, choice, (at, lengthBytes) => ({
+      prepare: (_slot, data) => data.set(stillThere(bytes, total, call).subarray(at, at + lengthBytes)),
+    }));
   }
 
   /** Resolves when every write whose promise has resolved before is on the disk. Without FLUSH a device has no cache: there is nothing to do. */
@@ -178,8 +170,8 @@ export class VirtioBlk extends VirtioDriver {
   /** Tells the device that sectors are not needed; what they read as afterwards is not known. @throws UnsupportedError without DISCARD */
   async discard(sector: number, sectors: number, choice: QueueChoice = {}): Promise<void> {
     const { discard } = this.#life.live.config;
-    if (discard === undefined) this.#missing(BLK_FEATURE.DISCARD);
-    await this.#ranges(BLK_TYPE.discard, sector, sectors, discard, false, choice);
+    this.#life.device.checkNegotiated(BLK_FEATURE.DISCARD);
+    await this.#ranges(BLK_TYPE.discard, sector, sectors, discard!, false, choice);
   }
 
   /**
@@ -192,8 +184,8 @@ export class VirtioBlk extends VirtioDriver {
     options: QueueChoice & { readonly unmap?: boolean } = {},
   ): Promise<void> {
     const { writeZeroes } = this.#life.live.config;
-    if (writeZeroes === undefined) this.#missing(BLK_FEATURE.WRITE_ZEROES);
-    await this.#ranges(BLK_TYPE.writeZeroes, sector, sectors, writeZeroes, options.unmap ?? false, options);
+    this.#life.device.checkNegotiated(BLK_FEATURE.WRITE_ZEROES);
+    await this.#ranges(BLK_TYPE.writeZeroes, sector, sectors, writeZeroes!, options.unmap ?? false, options);
   }
 
   /** The device's id, up to 20 characters; what is not printable ASCII is shown as `?`. */
@@ -214,29 +206,18 @@ export class VirtioBlk extends VirtioDriver {
   /** Switches the device's cache on (writeback) or off (writethrough). What is in the cache stays there until `flush`. @throws UnsupportedError without CONFIG_WCE */
   setWriteback(on: boolean): void {
     const { device } = this.#life;
-    if (this.#life.live !== undefined && !device.has(BLK_FEATURE.CONFIG_WCE)) {
-      this.#missing(BLK_FEATURE.CONFIG_WCE);
-    }
+    if (this.#life.live !== undefined) device.checkNegotiated(BLK_FEATURE.CONFIG_WCE);
     device.writeConfig(BLK_CONFIG.fields.writeback.offset, 1, on ? 1 : 0);
   }
 
   /** Waits until `complete` of a queue has something. @returns false after `timeoutMs` @throws DeviceError when the device stopped */
   async waitComplete(timeoutMs: number, queue = 0): Promise<boolean> {
-    const session = this.#life.live;
-    const target = session.queues[queue];
-    if (target === undefined) {
-      throw new UsageError(`${this.transport.name}: there is no request queue ${queue}`);
-    }
-    return await this.#life.wait(target, timeoutMs);
+    return await this.#life.wait(this.#ofQueue(this.#life.live.queues, queue), timeoutMs);
   }
 
   /** As `waitComplete`, blocking this thread. */
   waitCompleteBlocking(timeoutMs: number, queue = 0): boolean {
-    const target = this.#life.live.queues[queue];
-    if (target === undefined) {
-      throw new UsageError(`${this.transport.name}: there is no request queue ${queue}`);
-    }
-    return this.#life.waiter.waitBlocking(target, timeoutMs);
+    return this.#life.waiter.waitBlocking(this.#ofQueue(this.#life.live.queues, queue), timeoutMs);
   }
 
   /** Calls `listener` with the new capacity in sectors when it changes. @returns what takes it off again */
@@ -271,27 +252,35 @@ export class VirtioBlk extends VirtioDriver {
 
   #runner({ queue }: QueueChoice): RequestRunner {
     const { runners } = this.#life.live;
-    if (queue !== undefined) {
-      const runner = runners[queue];
-      if (runner === undefined) {
-        throw new UsageError(`${this.transport.name}: there is no request queue ${queue}`);
-      }
-      return runner;
-    }
+    if (queue !== undefined) return this.#ofQueue(runners, queue);
     return runners.reduce((least, one) => one.load < least.load ? one : least);
+  }
+
+  #ofQueue<T>(all: readonly T[], queue: number): T {
+    const found = all[queue];
+    if (found !== undefined) return found;
+    throw new UsageError(`${this.transport.name}: there is no request queue ${queue}`);
   }
 
   /** Runs one request for each `requestBytes`, so many at once as there are slots. Settles when all are over. */
   async #pieces(
+    type: number,
+    sector: number,
     totalBytes: number,
     choice: QueueChoice,
-    run: (runner: RequestRunner, at: number, lengthBytes: number) => Promise<void>,
+    moving: (at: number, lengthBytes: number) => Pick<Request, "prepare" | "finish">,
   ): Promise<void> {
     const runner = this.#runner(choice);
-    const { requestBytes, slotCount } = this.#life.live.queues[0]!;
+    const { requestBytes, slotCount } = runner.queue;
     await this.#inParallel(Math.ceil(totalBytes / requestBytes), slotCount, (piece) => {
       const at = piece * requestBytes;
-      return run(runner, at, Math.min(requestBytes, totalBytes - at));
+      const lengthBytes = Math.min(requestBytes, totalBytes - at);
+      return runner.run({
+        type,
+        sector: sector + at / BLK_SECTOR_BYTES,
+        lengthBytes,
+        ...moving(at, lengthBytes),
+      });
     });
   }
 
@@ -304,15 +293,12 @@ export class VirtioBlk extends VirtioDriver {
     choice: QueueChoice,
   ): Promise<void> {
     this.#checkRange(type, sector, sectors);
-    this.#checkWritable(type);
     const runner = this.#runner(choice);
-    const session = this.#life.live;
-    const [first] = session.queues;
+    const { queue } = runner;
     const parts = split(sector, sectors, limits);
-    const most = Math.min(limits.segments, Math.floor(first!.requestBytes / BLK_RANGE_BYTES));
-    await this.#inParallel(Math.ceil(parts.length / most), first!.slotCount, (request) => {
+    const most = Math.min(limits.segments, Math.floor(queue.requestBytes / BLK_RANGE_BYTES));
+    await this.#inParallel(Math.ceil(parts.length / most), queue.slotCount, (request) => {
       const mine = parts.slice(request * most, (request + 1) * most);
-      const queue = session.queues[session.runners.indexOf(runner)]!;
       return runner.run({
         type,
         sector: 0,
@@ -349,26 +335,9 @@ export class VirtioBlk extends VirtioDriver {
   }
 
   #checkRange(type: number, sector: number, sectors: number): void {
-    const { capacitySectors } = this.#life.live.limits;
-    if (
-      Number.isSafeInteger(sector) && sector >= 0 && Number.isSafeInteger(sectors) && sectors >= 0 &&
-      sector + sectors <= capacitySectors
-    ) return;
-    throw new UsageError(
-      `${this.transport.name}: ${
-        blkTypeName(type)
-      } of ${sectors} sectors at ${sector}; there are ${capacitySectors}`,
-    );
-  }
-
-  #checkWritable(type: number): void {
-    if (!this.#life.live.limits.readOnly) return;
-    throw new UsageError(`${this.transport.name}: ${blkTypeName(type)} on a read-only device`);
-  }
-
-  #missing(feature: bigint): never {
-    const names = featureNames(feature, this.transport.deviceId, this.transport.profile).join(", ");
-    throw new UnsupportedError(`${this.transport.name}: ${names} was not negotiated`);
+    const { limits } = this.#life.live;
+    checkSectors(this.transport.name, limits, type, sector, sectors);
+    if (type !== BLK_TYPE.in) checkWritable(this.transport.name, limits, type);
   }
 }
 

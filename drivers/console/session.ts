@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { DeviceError, UsageError } from "../../lib/errors/mod.ts";
+import { DeviceError } from "../../lib/errors/mod.ts";
 import {
   CONSOLE_CONTROL_QUEUE,
   CONSOLE_EVENT,
@@ -13,6 +13,7 @@ import {
 } from "../../lib/virtio/spec/console.ts";
 import type { Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { DriverParts } from "../driver_life.ts";
+import { checkCount } from "../driver_options.ts";
 import type { Listeners } from "../listeners.ts";
 import type { Session } from "../session.ts";
 import { consoleWishes, readMaxPorts, readSize } from "./config.ts";
@@ -65,11 +66,11 @@ export class ConsoleSession implements DriverParts, PortHolder {
     this.#session = session;
     this.#listeners = listeners;
     this.name = transport.name;
-    this.#bufferBytes = count(this.name, "bytes a buffer", options.bufferBytes ?? 4096, 1, 1 << 20);
+    this.#bufferBytes = checkCount(this.name, "bytes a buffer", options.bufferBytes ?? 4096, 1, 1 << 20);
     session.negotiate(consoleWishes(options));
     this.maxPorts = readMaxPorts(device);
     const multiport = device.has(CONSOLE_FEATURE.MULTIPORT);
-    const most = count(this.name, "ports", options.maxPorts ?? this.maxPorts, 1, 0xffff_ffff);
+    const most = checkCount(this.name, "ports", options.maxPorts ?? this.maxPorts, 1, 0xffff_ffff);
     const numbers = Array.from({ length: Math.min(this.maxPorts, most) }, (_, port) => consoleQueues(port));
     const indices = numbers.flatMap(({ receive, transmit }) => [receive, transmit]);
     const { receive, transmit } = CONSOLE_CONTROL_QUEUE;
@@ -233,9 +234,4 @@ export class ConsoleSession implements DriverParts, PortHolder {
       { hint: "reset the device" },
     );
   }
-}
-
-function count(name: string, what: string, value: number, low: number, high: number): number {
-  if (Number.isInteger(value) && value >= low && value <= high) return value;
-  throw new UsageError(`${name}: ${value} ${what}`, { hint: `${low} to ${high}` });
 }

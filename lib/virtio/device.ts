@@ -90,6 +90,14 @@ export class VirtioDevice implements NotifyGate, Disposable {
     return (this.#features & mask) === mask;
   }
 
+  /** That all bits of `mask` were negotiated. @throws UnsupportedError naming those that were not */
+  checkNegotiated(mask: bigint): void {
+    if (this.has(mask)) return;
+    const { name, deviceId, profile } = this.transport;
+    const missing = featureNames(mask & ~this.#features, deviceId, profile).join(", ");
+    throw new UnsupportedError(`${name}: ${missing} was not negotiated`);
+  }
+
   /**
    * Reset, ACKNOWLEDGE, DRIVER, features, FEATURES_OK, in this order; without FEATURES_OK on the legacy interface (SPEC "Legacy Interface: Device
    * Initialization"). On any failure FAILED is set, as the standard asks.

@@ -4,7 +4,8 @@
  * @module
  */
 import { DeviceError } from "../../../lib/errors/mod.ts";
-import { MAC_BYTES, NET_CONFIG, NET_FEATURE, NET_STATUS } from "../../../lib/virtio/spec/net.ts";
+import { NET_CONFIG, NET_FEATURE, NET_STATUS } from "../../../lib/virtio/spec/net.ts";
+import { readField } from "../../config_field.ts";
 import type { VirtioDevice } from "../../../lib/virtio/device.ts";
 
 /** What the device says of itself; fields whose feature was not negotiated have the value that the standard implies. */
@@ -31,14 +32,14 @@ const PAIRS_MAXIMUM = 0x8000;
 
 /** Reads all fields that the negotiated features give a meaning. @throws DeviceError for values that cannot be */
 export function readNetConfig(device: VirtioDevice): NetConfig {
-  const { fields } = NET_CONFIG;
+  const read = (field: keyof typeof NET_CONFIG.fields) => readField(device, NET_CONFIG.fields, field);
   const config = device.readConsistent((): NetConfig => ({
     mac: device.has(NET_FEATURE.MAC)
-      ? Uint8Array.from({ length: MAC_BYTES }, (_, i) => device.readConfig(fields.mac0.offset + i, 1))
+      ? Uint8Array.of(read("mac0"), read("mac1"), read("mac2"), read("mac3"), read("mac4"), read("mac5"))
       : undefined,
     linkUp: readLinkUp(device),
-    maxQueuePairs: device.has(NET_FEATURE.MQ) ? device.readConfig(fields.max_virtqueue_pairs.offset, 2) : 1,
-    mtu: device.has(NET_FEATURE.MTU) ? device.readConfig(fields.mtu.offset, 2) : DEFAULT_MTU,
+    maxQueuePairs: device.has(NET_FEATURE.MQ) ? read("max_virtqueue_pairs") : 1,
+    mtu: device.has(NET_FEATURE.MTU) ? read("mtu") : DEFAULT_MTU,
     ...readSpeed(device),
   }));
   const where = { function: device.transport.name };
@@ -57,7 +58,7 @@ export function readNetConfig(device: VirtioDevice): NetConfig {
 /** Link status alone, for config changes: one field of one access needs no generation. */
 export function readLinkUp(device: VirtioDevice): boolean {
   if (!device.has(NET_FEATURE.STATUS)) return true;
-  return (device.readConfig(NET_CONFIG.fields.status.offset, 2) & NET_STATUS.linkUp) !== 0;
+  return (readField(device, NET_CONFIG.fields, "status") & NET_STATUS.linkUp) !== 0;
 }
 
 /** A legacy device's address is set in the config space when there is no CTRL_MAC_ADDR (virtio 1.4 §5.1.4, "Legacy Interface"). */
@@ -72,8 +73,8 @@ export function writeMac(device: VirtioDevice, mac: Uint8Array): void {
 
 function readSpeed(device: VirtioDevice): Pick<NetConfig, "speedMbps" | "fullDuplex"> {
   if (!device.has(NET_FEATURE.SPEED_DUPLEX)) return { speedMbps: undefined, fullDuplex: undefined };
-  const speed = device.readConfig(NET_CONFIG.fields.speed.offset, 4);
-  const duplex = device.readConfig(NET_CONFIG.fields.duplex.offset, 1);
+  const speed = readField(device, NET_CONFIG.fields, "speed");
+  const duplex = readField(device, NET_CONFIG.fields, "duplex");
   return {
     // Values above 2^31 − 1 are reserved but for "unknown"; both say nothing.
     speedMbps: speed > 0x7fff_ffff || speed === SPEED_UNKNOWN ? undefined : speed,

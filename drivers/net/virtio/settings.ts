@@ -3,10 +3,9 @@
  *
  * @module
  */
-import { DeviceError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { DeviceError, UsageError } from "../../../lib/errors/mod.ts";
 import { ACK_NOT_WRITTEN, type ControlQueue } from "../../../lib/virtio/control/control_queue.ts";
 import type { VirtioDevice } from "../../../lib/virtio/device.ts";
-import { featureNames } from "../../../lib/virtio/features.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import {
   formatMac,
@@ -123,11 +122,9 @@ export class NetSettings {
    * @throws UnsupportedError without `feature`, DeviceError (refused), TimeoutError (no answer: reset the device), UsageError (too long), ClosedError
    */
   async #command(feature: bigint, kind: number, command: number, ...data: Uint8Array[]): Promise<void> {
-    const { name, deviceId, profile } = this.#device.transport;
-    if (this.#control === undefined || !this.#device.has(feature)) {
-      const names = featureNames(feature, deviceId, profile).join(", ");
-      throw new UnsupportedError(`${name}: ${names} was not negotiated`);
-    }
+    const { name } = this.#device.transport;
+    this.#device.checkNegotiated(NET_FEATURE.CTRL_VQ | feature);
+    const control = this.#control!;
     const head = Uint8Array.of(kind, command);
     const dataBytes = data.reduce((sum, one) => sum + one.length, 0);
     if (head.length + dataBytes > MOST_BYTES) {
@@ -136,7 +133,7 @@ export class NetSettings {
       });
     }
     const what = `control command class ${kind} command ${command}`;
-    const { ack } = await this.#control.send(what, head, data);
+    const { ack } = await control.send(what, head, data);
     if (ack === NET_CTRL_ACK.ok) return;
     throw new DeviceError(
       ack === NET_CTRL_ACK.err
@@ -144,7 +141,7 @@ export class NetSettings {
         : ack === ACK_NOT_WRITTEN
         ? `the device returned without acknowledging ${what}`
         : `the device acknowledged ${what} with ${ack}`,
-      { function: name, queue: this.#control.queue.index, field: "ack" },
+      { function: name, queue: control.queue.index, field: "ack" },
     );
   }
 }
