@@ -54,12 +54,14 @@ export class Struct<F extends Fields> {
   }
 
   /**
-   * Encodes into a new buffer of `sizeBytes + tailBytes`; fields that are not given are zero.
+   * Encodes into a new buffer; fields that are not given are zero.
+   * @param tail what stands behind the fixed part; a number: so many zero bytes
    * @throws UsageError when a value does not fit its field.
    */
-  encode(values: Partial<Values<F>>, tailBytes = 0): Uint8Array<ArrayBuffer> {
-    const bytes = new Uint8Array(this.sizeBytes + tailBytes);
+  encode(values: Partial<Values<F>>, tail: number | Uint8Array = 0): Uint8Array<ArrayBuffer> {
+    const bytes = new Uint8Array(this.sizeBytes + (typeof tail === "number" ? tail : tail.byteLength));
     this.encodeInto(bytes, 0, values);
+    if (typeof tail !== "number") bytes.set(tail, this.sizeBytes);
     return bytes;
   }
 

@@ -67,10 +67,8 @@ export function encodeVersion(
     if (value !== undefined && (only === undefined || only.has(NAME[key]))) members[NAME[key]] = value;
   }
   if (capabilities.twinSocket === "offered") members[TWIN_SOCKET] = { supported: true };
-  const json = encoder.encode(JSON.stringify({ capabilities: members }));
-  const bytes = versionMessage.encode({ major: PROTOCOL_VERSION.major, minor }, json.byteLength + 1);
-  bytes.set(json, versionMessage.sizeBytes);
-  return bytes;
+  const json = encoder.encode(`${JSON.stringify({ capabilities: members })}\0`);
+  return versionMessage.encode({ major: PROTOCOL_VERSION.major, minor }, json);
 }
 
 /**

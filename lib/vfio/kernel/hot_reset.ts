@@ -20,7 +20,6 @@ import type { KernelCalls } from "./kernel_calls.ts";
 
 const MAX_DEPENDENTS = 1 << 16;
 const MAX_TRIES = 8;
-const DESCRIPTOR_BYTES = 4;
 
 /**
  * Decodes `vfio_pci_hot_reset_info` with its array.
@@ -101,10 +100,7 @@ export function performHotReset(kernel: KernelCalls, fd: OwnedFd, binding: Iommu
   }
   const groups = new Set(info.dependents.flatMap((one) => one.group ?? []));
   // On the character device path no dependent has a group: the kernel knows the owner from the iommufd, and takes none.
-  const fds = [...groups].map((group) => binding.groupFd(group)!);
-  const tail = fds.length * DESCRIPTOR_BYTES;
-  const bytes = hotReset.encode({ argsz: hotReset.sizeBytes + tail, count: fds.length }, tail);
-  const view = new DataView(bytes.buffer);
-  fds.forEach((number, i) => view.setInt32(hotReset.sizeBytes + i * DESCRIPTOR_BYTES, number, true));
-  kernel.ioctlBuffer(fd, DEVICE_IOCTL.pciHotReset, bytes);
+  const fds = Int32Array.from(groups, (group) => binding.groupFd(group)!);
+  const values = { argsz: hotReset.sizeBytes + fds.byteLength, count: fds.length };
+  kernel.ioctlBuffer(fd, DEVICE_IOCTL.pciHotReset, hotReset.encode(values, new Uint8Array(fds.buffer)));
 }

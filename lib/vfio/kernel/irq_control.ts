@@ -6,55 +6,26 @@
 import type { EventFd } from "../../../ffi/mod.ts";
 import { UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { IRQ, IRQ_FLAG, IRQ_SET, type IrqInfo, type IrqRequest } from "../device.ts";
-import { IRQ_NAMES, irqName, requireMaskable, requireVectors } from "../irq_checks.ts";
+import { IRQ_NAMES, irqName, type IrqRange, irqRange } from "../irq_checks.ts";
 import { irqSet } from "./abi.ts";
 
-const DESCRIPTOR_BYTES = 4;
 /** Only one of these can be on at a time (PCIe 6.0 §6.1.4). */
 const EXCLUSIVE: readonly number[] = [IRQ.intx, IRQ.msi, IRQ.msix];
+/** Gives eventfds to vectors, or takes them out. */
+const SET_EVENT_FDS = IRQ_SET.dataEventfd | IRQ_SET.actionTrigger;
 
-const ACTION = {
-  fire: IRQ_SET.actionTrigger,
-  mask: IRQ_SET.actionMask,
-  unmask: IRQ_SET.actionUnmask,
-} as const;
-
-/** Encodes `vfio_irq_set` with no data. */
+/** Encodes `vfio_irq_set`. @param data of the vectors: nothing, a byte or a descriptor each */
 export function encodeIrqSet(
-  flags: number,
   index: number,
-  start: number,
-  count: number,
+  range: IrqRange,
+  data: Uint8Array = new Uint8Array(),
 ): Uint8Array<ArrayBuffer> {
-  return irqSet.encode({ argsz: irqSet.sizeBytes, flags, index, start, count });
+  return irqSet.encode({ argsz: irqSet.sizeBytes + data.byteLength, index, ...range }, data);
 }
 
-/** Encodes `vfio_irq_set` with one descriptor a vector; −1 takes a vector out. */
-export function encodeIrqSetFds(
-  flags: number,
-  index: number,
-  start: number,
-  fds: readonly number[],
-): Uint8Array<ArrayBuffer> {
-  const tail = fds.length * DESCRIPTOR_BYTES;
-  const values = { argsz: irqSet.sizeBytes + tail, flags, index, start, count: fds.length };
-  const bytes = irqSet.encode(values, tail);
-  const view = new DataView(bytes.buffer);
-  fds.forEach((fd, i) => view.setInt32(irqSet.sizeBytes + i * DESCRIPTOR_BYTES, fd, true));
-  return bytes;
-}
-
-/** Encodes `vfio_irq_set` with one byte a vector: 1 for those that it is about. */
-export function encodeIrqSetBools(
-  flags: number,
-  index: number,
-  start: number,
-  which: readonly boolean[],
-): Uint8Array<ArrayBuffer> {
-  const values = { argsz: irqSet.sizeBytes + which.length, flags, index, start, count: which.length };
-  const bytes = irqSet.encode(values, which.length);
-  bytes.set(which.map(Number), irqSet.sizeBytes);
-  return bytes;
+/** One descriptor a vector; −1 takes a vector out. */
+export function descriptors(fds: readonly number[]): Uint8Array {
+  return new Uint8Array(Int32Array.from(fds).buffer);
 }
 
 /** The interrupts of one open function. */
@@ -86,47 +57,27 @@ export class IrqControl {
     if (info.count === 0) {
       throw new UnsupportedError(`${irqName(this.#name, request.index)}: the function has none`);
     }
-    switch (request.action) {
-      case "trigger":
-        return this.#trigger(info, request.start, request.eventFds);
-      case "fire":
-      case "mask":
-      case "unmask": {
-        if (request.action !== "fire") requireMaskable(this.#name, info);
-        const { index, start } = request;
-        const which = "which" in request ? request.which : undefined;
-        const count = "which" in request ? request.which.length : request.count;
-        requireVectors(this.#name, info, start, count);
-        this.#requireEnabled(index, start + count);
-        const action = ACTION[request.action];
-        return this.#issue(
-          which === undefined
-            ? encodeIrqSet(IRQ_SET.dataNone | action, index, start, count)
-            : encodeIrqSetBools(IRQ_SET.dataBool | action, index, start, which),
-        );
-      }
-      case "unmask-on":
-        requireMaskable(this.#name, info);
-        requireVectors(this.#name, info, request.start, 1);
-        this.#requireEnabled(request.index, request.start + 1);
-        return this.#issue(
-          encodeIrqSetFds(IRQ_SET.dataEventfd | IRQ_SET.actionUnmask, request.index, request.start, [
-            request.eventFd.fd.number,
-          ]),
-        );
+    const range = irqRange(this.#name, info, request);
+    if (request.action === "trigger") {
+      return this.#trigger(request.index, range.start, request.eventFds, info);
     }
+    this.#requireEnabled(request.index, range.start + range.count);
+    const data = "which" in request
+      ? Uint8Array.from(request.which, Number)
+      : request.action === "unmask-on"
+      ? descriptors([request.eventFd.fd.number])
+      : undefined;
+    this.#issue(encodeIrqSet(request.index, range, data));
   }
 
   #disable(index: number): void {
     // The kernel calls it an error to turn off what is not on.
     if (!this.#enabled.has(index)) return;
-    this.#issue(encodeIrqSet(IRQ_SET.dataNone | IRQ_SET.actionTrigger, index, 0, 0));
+    this.#issue(encodeIrqSet(index, { flags: IRQ_SET.dataNone | IRQ_SET.actionTrigger, start: 0, count: 0 }));
     this.#enabled.delete(index);
   }
 
-  #trigger(info: IrqInfo, start: number, eventFds: readonly (EventFd | null)[]): void {
-    const { index } = info;
-    requireVectors(this.#name, info, start, eventFds.length);
+  #trigger(index: number, start: number, eventFds: readonly (EventFd | null)[], info: IrqInfo): void {
     const other = EXCLUSIVE.includes(index)
       ? EXCLUSIVE.find((one) => one !== index && this.#enabled.has(one))
       : undefined;
@@ -145,7 +96,7 @@ export class IrqControl {
     const grows = before !== undefined && after.length > before.length;
     if (grows && (info.flags & IRQ_FLAG.noResize) !== 0) return this.#reenable(index, before, after);
     try {
-      this.#issue(encodeIrqSetFds(IRQ_SET.dataEventfd | IRQ_SET.actionTrigger, index, start, fds));
+      this.#setEventFds(index, start, fds);
     } catch (error) {
       if (before !== undefined) this.#putBack(index, start, before);
       throw error;
@@ -173,9 +124,12 @@ export class IrqControl {
   }
 
   #enableAll(index: number, eventFds: (EventFd | null)[]): void {
-    const fds = eventFds.map(liveNumber);
-    this.#issue(encodeIrqSetFds(IRQ_SET.dataEventfd | IRQ_SET.actionTrigger, index, 0, fds));
+    this.#setEventFds(index, 0, eventFds.map(liveNumber));
     this.#enabled.set(index, eventFds);
+  }
+
+  #setEventFds(index: number, start: number, fds: readonly number[]): void {
+    this.#issue(encodeIrqSet(index, { flags: SET_EVENT_FDS, start, count: fds.length }, descriptors(fds)));
   }
 
   /** After a failure in the middle the kernel has taken out the vectors that it had set before the one that failed. */
@@ -183,7 +137,7 @@ export class IrqControl {
     const fds = before.slice(start).map(liveNumber);
     if (fds.length === 0) return;
     try {
-      this.#issue(encodeIrqSetFds(IRQ_SET.dataEventfd | IRQ_SET.actionTrigger, index, start, fds));
+      this.#setEventFds(index, start, fds);
     } catch {
       // The first error says more.
     }

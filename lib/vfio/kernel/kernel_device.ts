@@ -328,10 +328,5 @@ export class KernelDevice implements VfioPciDevice {
 /** The feature request that sets a VF token: header, then the 16 bytes (24 in all). */
 export function encodeVfToken(token: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   const argsz = deviceFeature.sizeBytes + token.byteLength;
-  const argument = deviceFeature.encode(
-    { argsz, flags: FEATURE_FLAG.set | DEVICE_FEATURE.pciVfToken },
-    token.byteLength,
-  );
-  argument.set(token, deviceFeature.sizeBytes);
-  return argument;
+  return deviceFeature.encode({ argsz, flags: FEATURE_FLAG.set | DEVICE_FEATURE.pciVfToken }, token);
 }

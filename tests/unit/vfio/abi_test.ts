@@ -3,7 +3,7 @@ import type { Fields, Struct } from "../../../lib/wire/mod.ts";
 import * as abi from "../../../lib/vfio/kernel/abi.ts";
 import * as iommufd from "../../../lib/vfio/kernel/iommufd_abi.ts";
 import { encodeVfToken } from "../../../lib/vfio/kernel/kernel_device.ts";
-import { encodeIrqSetBools, encodeIrqSetFds } from "../../../lib/vfio/kernel/irq_control.ts";
+import { descriptors, encodeIrqSet } from "../../../lib/vfio/kernel/irq_control.ts";
 import { parseVfToken } from "../../../lib/vfio/uuid.ts";
 
 const numbers = (table: Readonly<Record<string, { name: string; number: bigint }>>) =>
@@ -144,7 +144,7 @@ Deno.test("8.3, 10 the VF token is set with 24 bytes: flags 0x20000, the UUID's 
 });
 
 Deno.test("8.2 SET_IRQS with eventfds: one s32 a vector from offset 20, argsz counts them", () => {
-  assertEquals([...encodeIrqSetFds(4 | 32, 2, 1, [7, -1])], [
+  assertEquals([...encodeIrqSet(2, { flags: 4 | 32, start: 1, count: 2 }, descriptors([7, -1]))], [
     ...[28, 0, 0, 0],
     ...[36, 0, 0, 0],
     ...[2, 0, 0, 0],
@@ -156,7 +156,7 @@ Deno.test("8.2 SET_IRQS with eventfds: one s32 a vector from offset 20, argsz co
 });
 
 Deno.test("8.2 SET_IRQS for some vectors: DATA_BOOL, a byte a vector from offset 20, argsz counts them", () => {
-  assertEquals([...encodeIrqSetBools(2 | 32, 2, 1, [true, false, true])], [
+  assertEquals([...encodeIrqSet(2, { flags: 2 | 32, start: 1, count: 3 }, Uint8Array.of(1, 0, 1))], [
     ...[23, 0, 0, 0],
     ...[34, 0, 0, 0],
     ...[2, 0, 0, 0],

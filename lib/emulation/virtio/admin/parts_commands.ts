@@ -66,11 +66,9 @@ function metadata({ data, resultRoom }: AdminRequest, parts: MemberParts): Admin
   const all = parts.get();
   const value = wanted === size ? parts.mostBytes : all.length;
   const headers = wanted === list ? encodePartHeaders(all.map(partHeader)) : new Uint8Array(0);
-  const result = DEV_PARTS_METADATA_RESULT.encode({ value }, headers.length);
+  const result = DEV_PARTS_METADATA_RESULT.encode({ value }, headers);
   // Here the standard wants an error, and not the general rule that what does not fit is discarded.
-  if (result.length > resultRoom) return NO_ROOM;
-  result.set(headers, DEV_PARTS_METADATA_RESULT.sizeBytes);
-  return { status: "OK", result };
+  return result.length > resultRoom ? NO_ROOM : { status: "OK", result };
 }
 
 /** What does not fit is discarded, as with every command whose text does not say otherwise. */

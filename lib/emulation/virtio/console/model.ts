@@ -339,11 +339,7 @@ export class ConsoleModel implements DeviceModel {
     this.#send(id, CONSOLE_EVENT.resize, 0, CONSOLE_RESIZE.encode({ cols: this.#cols, rows: this.#rows }));
   }
 
-  #send(id: number, event: number, value: number, more: Uint8Array = new Uint8Array(0)): void {
-    if (!this.#multiport) return;
-    const message = new Uint8Array(CONSOLE_CONTROL_BYTES + more.length);
-    message.set(CONSOLE_CONTROL.encode({ id, event, value }));
-    message.set(more, CONSOLE_CONTROL_BYTES);
-    this.#messages.push(message);
+  #send(id: number, event: number, value: number, more?: Uint8Array): void {
+    if (this.#multiport) this.#messages.push(CONSOLE_CONTROL.encode({ id, event, value }, more));
   }
 }

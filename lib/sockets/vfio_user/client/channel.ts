@@ -80,9 +80,7 @@ export class ClientChannel extends RequestChannel<CommandWay> {
   ): void {
     const { data = NOTHING, fds, replyFds } = beside;
     const argsz = struct.sizeBytes + data.byteLength;
-    const payload = struct.encode({ argsz, ...values }, data.byteLength);
-    payload.set(data, struct.sizeBytes);
-    this.out.put(payload);
+    this.out.put(struct.encode({ argsz, ...values }, data));
     this.request(command, argsz, fds, replyFds);
   }
 

@@ -5,15 +5,11 @@
  */
 import { ClosedError, UnsupportedError } from "../../../errors/mod.ts";
 import type { EventFd, OwnedFd } from "../../../../ffi/mod.ts";
-import { IRQ_SET, type IrqInfo, type IrqRequest } from "../../../vfio/device.ts";
-import { requireMaskable, requireVectors } from "../../../vfio/irq_checks.ts";
+import type { IrqInfo, IrqRequest } from "../../../vfio/device.ts";
+import { type IrqRange, irqRange } from "../../../vfio/irq_checks.ts";
 import type { ClientChannel } from "./channel.ts";
 import { irqSet } from "../../../vfio/kernel/abi.ts";
 import { COMMAND } from "../protocol.ts";
-
-const { dataNone, dataBool, dataEventfd, actionMask, actionUnmask, actionTrigger } = IRQ_SET;
-
-const ACTION = { fire: actionTrigger, mask: actionMask, unmask: actionUnmask } as const;
 
 /**
  * Checks a request against what the server said of the index, and sends it, in as many messages as it takes.
@@ -27,57 +23,31 @@ export function sendIrqRequest(
   info: IrqInfo,
   maxMessageFds: number,
 ): void {
-  const { index } = request;
-  const send = (
-    flags: number,
-    start: number,
-    count: number,
-    fds: readonly OwnedFd[] = [],
-    which: readonly boolean[] = [],
-  ): void => {
-    const data = Uint8Array.from(which, Number);
-    channel.ask(COMMAND.deviceSetIrqs, irqSet, { flags, index, start, count }, { data, fds });
-  };
-  switch (request.action) {
-    case "disable":
-      // There is nothing to turn off, and libvfio-user refuses to.
-      if (info.count === 0) return;
-      return send(dataNone | actionTrigger, 0, 0);
-    case "fire":
-    case "mask":
-    case "unmask": {
-      const { start } = request;
-      const count = "which" in request ? request.which.length : request.count;
-      requireVectors(channel.name, info, start, count);
-      if (request.action !== "fire") requireMaskable(channel.name, info);
-      const action = ACTION[request.action];
-      return "which" in request
-        ? send(dataBool | action, start, count, [], request.which)
-        : send(dataNone | action, start, count);
+  // There is nothing to turn off, and libvfio-user refuses to.
+  if (request.action === "disable" && info.count === 0) return;
+  const range = irqRange(channel.name, info, request);
+  const { flags, start } = range;
+  const send = (part: IrqRange, fds?: readonly OwnedFd[], data?: Uint8Array): void =>
+    channel.ask(COMMAND.deviceSetIrqs, irqSet, { index: request.index, ...part }, { data, fds });
+  if ("which" in request) return send(range, undefined, Uint8Array.from(request.which, Number));
+  if (request.action === "unmask-on") {
+    requireOpen(channel, [request.eventFd], maxMessageFds);
+    return send(range, [request.eventFd.fd]);
+  }
+  if (request.action !== "trigger") return send(range);
+  const { eventFds } = request;
+  requireOpen(channel, eventFds, maxMessageFds);
+  let sent = 0;
+  try {
+    while (sent < eventFds.length) {
+      const run = nextRun(eventFds, sent, maxMessageFds);
+      const fds = run[0] === null ? [] : run.map((one) => one!.fd);
+      send({ flags, start: start + sent, count: run.length }, fds);
+      sent += run.length;
     }
-    case "unmask-on": {
-      requireVectors(channel.name, info, request.start, 1);
-      requireMaskable(channel.name, info);
-      requireOpen(channel, [request.eventFd], maxMessageFds);
-      return send(dataEventfd | actionUnmask, request.start, 1, [request.eventFd.fd]);
-    }
-    case "trigger": {
-      const { start, eventFds } = request;
-      requireVectors(channel.name, info, start, eventFds.length);
-      requireOpen(channel, eventFds, maxMessageFds);
-      let sent = 0;
-      try {
-        while (sent < eventFds.length) {
-          const run = nextRun(eventFds, sent, maxMessageFds);
-          const fds = run[0] === null ? [] : run.map((one) => one!.fd);
-          send(dataEventfd | actionTrigger, start + sent, run.length, fds);
-          sent += run.length;
-        }
-      } catch (error) {
-        if (sent > 0 && channel.broken === null) send(dataEventfd | actionTrigger, start, sent);
-        throw error;
-      }
-    }
+  } catch (error) {
+    if (sent > 0 && channel.broken === null) send({ flags, start, count: sent });
+    throw error;
   }
 }
 

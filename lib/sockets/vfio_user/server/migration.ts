@@ -118,12 +118,8 @@ export class ServerMigration {
     }
     const data = this.#data.subarray(this.#position, this.#position + size);
     this.#position += data.byteLength;
-    const reply = migrationData.encode(
-      { argsz: migrationData.sizeBytes + data.byteLength, size: data.byteLength },
-      data.byteLength,
-    );
-    reply.set(data, migrationData.sizeBytes);
-    return reply;
+    const values = { argsz: migrationData.sizeBytes + data.byteLength, size: data.byteLength };
+    return migrationData.encode(values, data);
   }
 
   /** MIG_DATA_WRITE. @throws RequestRefused */
