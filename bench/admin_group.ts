@@ -4,10 +4,10 @@
  * @module
  */
 import { VirtioAdmin, type VirtioAdminOptions } from "../drivers/admin/virtio_admin.ts";
-import { type Host, openHost } from "../lib/host/mod.ts";
+import type { Host } from "../lib/host/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
 import type { BenchRun } from "./bench_run.ts";
-import { findPf } from "./opened_functions.ts";
+import { usePf } from "./opened_functions.ts";
 import { useEmulatedHost } from "./processes.ts";
 
 /** Administration queues of the PF. */
@@ -35,10 +35,7 @@ export async function useGroup(
     queuePairs: 1,
     adminQueues: ADMIN_QUEUES,
   }]);
-  const host = stack.use(openHost(emulated.directory));
-  const pf = findPf(host);
-  stack.defer(() => void host.restore(pf));
-  host.bind(pf);
+  const { host, pf } = usePf(stack, emulated.directory);
   const transport = stack.use(openTransport(stack.use(host.open(pf))));
   return { host, vfs: host.setVfCount(pf, vfCount), open: (options) => VirtioAdmin.open(transport, options) };
 }

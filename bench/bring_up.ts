@@ -4,14 +4,14 @@
  * @module
  */
 import { VirtioNet } from "../drivers/net/virtio_net.ts";
-import { RefusedError } from "../lib/errors/mod.ts";
 import { type Host, openHost } from "../lib/host/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
 import type { BenchRun } from "./bench_run.ts";
 import { benchManyVfs } from "./many_vfs.ts";
-import { findPf } from "./opened_functions.ts";
+import { findPf, requireRestored } from "./opened_functions.ts";
 import { endProcess, startScript, useEmulatedHost } from "./processes.ts";
 import { compare, type Figure, rounds, type Section } from "./report.ts";
+import { Stopwatch } from "./stopwatch.ts";
 
 const VF_COUNTS = [1, 4];
 const PHASES = ["bind", "VFs", "open", "negotiate", "close", "restore"] as const;
@@ -37,14 +37,11 @@ async function benchDrivenVfs(run: BenchRun): Promise<Section> {
   const host = stack.use(openHost(emulated.directory));
   const pf = findPf(host);
   const idle: number[] = [];
-  const times = VF_COUNTS.map(() => new Map<Phase, number[]>(PHASES.map((phase) => [phase, []])));
-  const totals = VF_COUNTS.map((): number[] => []);
+  const took = VF_COUNTS.map((): Stopwatch<Phase>["took"][] => []);
   for (const count of VF_COUNTS) await bringUp(host, pf, count);
   for (let round = 0; round < run.pick(20, 10); round++) {
     for (const [i, count] of VF_COUNTS.entries()) {
-      const took = await bringUp(host, pf, count);
-      for (const phase of PHASES) times[i]!.get(phase)!.push(took[phase]);
-      totals[i]!.push(took.bind + took.VFs + took.open + took.negotiate);
+      took[i]!.push(await bringUp(host, pf, count));
       await run.turn();
     }
     idle.push(await startNothing());
@@ -54,11 +51,13 @@ async function benchDrivenVfs(run: BenchRun): Promise<Section> {
   const name = "a Deno process that does nothing";
   const figures = VF_COUNTS.flatMap((count, i): Figure[] => {
     const what = `${count} VF${count === 1 ? "" : "s"}`;
-    const total = rounds("milliseconds", totals[i]!);
+    const timesOf = (...phases: Phase[]) =>
+      rounds("milliseconds", took[i]!.map((one) => phases.reduce((sum, phase) => sum + one[phase], 0)));
+    const total = timesOf("bind", "VFs", "open", "negotiate");
     return [
       { name: `${what}: bind to negotiate`, value: total, beside: [compare(total, name, nothing)] },
       ...PHASES.map((phase): Figure => {
-        const value = rounds("milliseconds", times[i]!.get(phase)!);
+        const value = timesOf(phase);
         return { name: `  ${phase}`, value, beside: [compare(value, "all of it", total)], note: WHAT[phase] };
       }),
     ];
@@ -73,36 +72,29 @@ async function benchDrivenVfs(run: BenchRun): Promise<Section> {
   };
 }
 
-async function bringUp(host: Host, pf: string, count: number): Promise<Record<Phase, number>> {
-  const took: Record<Phase, number> = { bind: 0, VFs: 0, open: 0, negotiate: 0, close: 0, restore: 0 };
-  let since = performance.now();
-  const done = (phase: Phase) => {
-    const now = performance.now();
-    took[phase] = now - since;
-    since = now;
-  };
+async function bringUp(host: Host, pf: string, count: number): Promise<Stopwatch<Phase>["took"]> {
+  const watch = new Stopwatch(PHASES);
   try {
     await using stack = new AsyncDisposableStack();
     host.bind(pf);
-    done("bind");
+    watch.done("bind");
     stack.use(host.open(pf));
     const vfs = host.setVfCount(pf, count);
-    done("VFs");
+    watch.done("VFs");
     const transports = vfs.map((vf) => stack.use(openTransport(stack.use(host.open(vf)))));
-    done("open");
+    watch.done("open");
     for (const transport of transports) stack.use(await VirtioNet.open(transport, { interrupts: "msix" }));
-    done("negotiate");
+    watch.done("negotiate");
     await stack.disposeAsync();
-    done("close");
+    watch.done("close");
   } catch (error) {
     host.restore(pf);
     throw error;
   }
-  const { failed } = host.restore(pf);
-  done("restore");
-  if (failed.length > 0) throw failed[0]!.error;
-  if (host.journal().length > 0) throw new RefusedError("the journal is not empty after restore");
-  return took;
+  const restored = host.restore(pf);
+  watch.done("restore");
+  requireRestored(host, restored);
+  return watch.took;
 }
 
 async function startNothing(): Promise<number> {

@@ -5,11 +5,11 @@
  *
  * @module
  */
-import { EventFd, MappedMemory, type OwnedFd } from "../ffi/mod.ts";
+import { MappedMemory, type OwnedFd } from "../ffi/mod.ts";
 import type { EmulatedFunction } from "../lib/emulation/emulated_function.ts";
 import { ClosedError, UnsupportedError } from "../lib/errors/mod.ts";
 import { type DmaAccess, type DmaMapper, DmaSpace } from "../lib/memory/mod.ts";
-import type { IrqInfo, IrqRequest, RegionInfo, VfioDevice, VfioDeviceInfo } from "../lib/vfio/mod.ts";
+import type { IrqInfo, RegionInfo, VfioDevice, VfioDeviceInfo } from "../lib/vfio/mod.ts";
 import { DmaRegion, DmaTable } from "../lib/sockets/vfio_user/server/dma_table.ts";
 
 /** See the module. */
@@ -64,18 +64,8 @@ export class InProcessFunction implements VfioDevice, DmaMapper {
     return undefined;
   }
 
-  setIrqs(request: IrqRequest): void {
-    const { index, ...rest } = request;
-    if (rest.action === "trigger") {
-      this.#live().setIrqs(index, { ...rest, eventFds: rest.eventFds.map(duplicate) });
-    } else if (rest.action === "unmask-on") {
-      this.#live().setIrqs(index, { ...rest, eventFd: duplicate(rest.eventFd)! });
-    } else if ("which" in rest) {
-      const { which, ...one } = rest;
-      which.forEach((yes, i) =>
-        yes && this.#live().setIrqs(index, { ...one, start: one.start + i, count: 1 })
-      );
-    } else this.#live().setIrqs(index, rest);
+  setIrqs(): void {
+    throw new UnsupportedError(`${this.name}: who polls needs no interrupts`);
   }
 
   reset(): void {
@@ -117,9 +107,4 @@ export class InProcessFunction implements VfioDevice, DmaMapper {
     if (this.#closed) throw new ClosedError(this.name);
     return this.#function;
   }
-}
-
-/** The function owns what it is given. */
-function duplicate(eventFd: EventFd | null): EventFd | null {
-  return eventFd === null ? null : new EventFd(eventFd.fd.duplicate());
 }

@@ -4,13 +4,13 @@
  * @module
  */
 import { readText } from "../ffi/mod.ts";
-import { RefusedError } from "../lib/errors/mod.ts";
-import { type Host, openHost } from "../lib/host/mod.ts";
+import type { Host } from "../lib/host/mod.ts";
 import { REGION, type VfioDevice } from "../lib/vfio/mod.ts";
 import type { BenchRun } from "./bench_run.ts";
-import { findPf } from "./opened_functions.ts";
+import { requireRestored, usePf } from "./opened_functions.ts";
 import { useEmulatedHost } from "./processes.ts";
 import { compare, type Figure, rounds, type Section, single } from "./report.ts";
+import { Stopwatch } from "./stopwatch.ts";
 
 const FEW = 10;
 const MANY = 1000;
@@ -32,11 +32,8 @@ export async function benchManyVfs(run: BenchRun): Promise<Section> {
   await using stack = new AsyncDisposableStack();
   const many = run.pick(MANY, MANY_SHORT);
   const emulated = await useEmulatedHost(stack, run, many);
-  const host = stack.use(openHost(emulated.directory));
-  const pf = findPf(host);
-  stack.defer(() => void host.restore(pf));
-  host.bind(pf);
-  const times = [FEW, many].map(() => new Map<Phase, number[]>(PHASES.map((phase) => [phase, []])));
+  const { host, pf } = usePf(stack, emulated.directory);
+  const took = [FEW, many].map((): Stopwatch<Phase>["took"][] => []);
   const residentBytes = () =>
     Number(/VmRSS:\s+(\d+)/.exec(readText(`/proc/${emulated.pid}/status`))![1]) * 1024;
   const bare = residentBytes();
@@ -44,18 +41,14 @@ export async function benchManyVfs(run: BenchRun): Promise<Section> {
   for (const count of [FEW, many]) cycle(host, pf, count);
   for (let round = 0; round < run.pick(5, 3); round++) {
     for (const [i, count] of [FEW, many].entries()) {
-      const took = cycle(host, pf, count, () => grown = Math.max(grown, residentBytes()));
-      for (const phase of PHASES) times[i]!.get(phase)!.push(took[phase]);
+      took[i]!.push(cycle(host, pf, count, () => grown = Math.max(grown, residentBytes())));
       await run.turn();
     }
   }
-  const { failed } = host.restore(pf);
-  if (failed.length > 0) throw failed[0]!.error;
-  if (host.journal().length > 0) throw new RefusedError("the journal is not empty after restore");
+  requireRestored(host, host.restore(pf));
   const figures = PHASES.map((phase): Figure => {
-    const value = rounds("microseconds", times[1]!.get(phase)!);
-    const few = rounds("microseconds", times[0]!.get(phase)!);
-    return { name: phase, value, beside: [compare(value, `with ${FEW}`, few)], note: WHAT[phase] };
+    const [few, value] = took.map((rows) => rounds("microseconds", rows.map((one) => 1000 * one[phase])));
+    return { name: phase, value: value!, beside: [compare(value!, `with ${FEW}`, few!)], note: WHAT[phase] };
   });
   const memory = single("bytes", (grown - bare) / many);
   const process = single("bytes", bare);
@@ -71,32 +64,31 @@ export async function benchManyVfs(run: BenchRun): Promise<Section> {
   };
 }
 
-function cycle(host: Host, pf: string, count: number, whileOpen = (): void => {}): Record<Phase, number> {
-  const took = Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<Phase, number>;
-  let since = performance.now();
-  const done = (phase: Phase, times: number) => {
-    const now = performance.now();
-    took[phase] = (now - since) * 1000 / times;
-    since = now;
-  };
+function cycle(
+  host: Host,
+  pf: string,
+  count: number,
+  whileOpen = (): void => {},
+): Stopwatch<Phase>["took"] {
+  const watch = new Stopwatch(PHASES);
   const vfs = host.setVfCount(pf, count);
-  done("enabled", count);
+  watch.done("enabled", count);
   host.list();
-  done("listed", count);
+  watch.done("listed", count);
   {
     using devices = new DisposableStack();
     let last: VfioDevice | undefined;
     for (const vf of vfs) last = devices.use(host.open(vf));
-    done("opened", count);
+    watch.done("opened", count);
     const bytes = new Uint8Array(4);
     for (let i = 0; i < READS; i++) last!.readRegion(REGION.config, 0, bytes);
-    done("read", READS);
+    watch.done("read", READS);
     whileOpen();
-    since = performance.now();
+    watch.skip();
     devices.dispose();
-    done("closed", count);
+    watch.done("closed", count);
   }
   host.setVfCount(pf, 0);
-  done("removed", count);
-  return took;
+  watch.done("removed", count);
+  return watch.took;
 }

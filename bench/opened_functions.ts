@@ -4,8 +4,8 @@
  * @module
  */
 import { VirtioNet, type VirtioNetOptions } from "../drivers/net/virtio_net.ts";
-import { NotFoundError } from "../lib/errors/mod.ts";
-import { type Host, openHost } from "../lib/host/mod.ts";
+import { NotFoundError, RefusedError } from "../lib/errors/mod.ts";
+import { type Host, openHost, type RestoreReport } from "../lib/host/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
 
 /** The function with SR-IOV. @throws NotFoundError */
@@ -15,16 +15,31 @@ export function findPf(host: Host): string {
   return pf.address;
 }
 
+/** The PF of an emulated host, bound to vfio-pci until the stack is disposed of; then the host is put back. */
+export function usePf(
+  stack: AsyncDisposableStack,
+  directory: string,
+): { readonly host: Host; readonly pf: string } {
+  const host = stack.use(openHost(directory));
+  const pf = findPf(host);
+  stack.defer(() => void host.restore(pf));
+  host.bind(pf);
+  return { host, pf };
+}
+
+/** @throws what could not be put back, RefusedError when something is left */
+export function requireRestored(host: Host, { failed }: RestoreReport): void {
+  if (failed.length > 0) throw failed[0]!.error;
+  if (host.journal().length > 0) throw new RefusedError("the journal is not empty after restore");
+}
+
 /** One opened VF for each of `options`, until the stack is disposed of; then the host is put back. */
 export async function useVfs(
   stack: AsyncDisposableStack,
   directory: string,
   options: readonly VirtioNetOptions[],
 ): Promise<VirtioNet[]> {
-  const host = stack.use(openHost(directory));
-  const pf = findPf(host);
-  stack.defer(() => void host.restore(pf));
-  host.bind(pf);
+  const { host, pf } = usePf(stack, directory);
   stack.use(host.open(pf));
   const opened: VirtioNet[] = [];
   for (const [index, vf] of host.setVfCount(pf, options.length).entries()) {

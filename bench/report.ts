@@ -134,26 +134,22 @@ function statisticText(statistic: Statistic): string {
   return `p50 ${quantity(unit, p50)} / p99 ${quantity(unit, p99)} / max ${quantity(unit, max)}`;
 }
 
+/** From which number on a quantity is written in which unit, the largest first; what is below all is written in the last. */
+const SCALES: Readonly<Record<Unit, readonly (readonly [from: number, suffix: string])[]>> = {
+  "per second": [[1e6, "M/s"], [1e3, "k/s"], [1, "/s"]],
+  "bytes per second": [[1e9, "GB/s"], [1e6, "MB/s"], [1e3, "kB/s"]],
+  "bytes": [[1 << 20, "MiB"], [1024, "KiB"], [1, "B"]],
+  "nanoseconds": [[1, "ns"]],
+  "microseconds": [[1, "us"]],
+  "milliseconds": [[1, "ms"]],
+  "percent": [[1, "%"]],
+};
+
 function quantity(unit: Unit, value: number): string {
-  switch (unit) {
-    case "per second":
-      if (value >= 1e6) return `${significant(value / 1e6)} M/s`;
-      return value >= 1e3 ? `${significant(value / 1e3)} k/s` : `${significant(value)} /s`;
-    case "bytes per second":
-      if (value >= 1e9) return `${significant(value / 1e9)} GB/s`;
-      return value >= 1e6 ? `${significant(value / 1e6)} MB/s` : `${significant(value / 1e3)} kB/s`;
-    case "bytes":
-      if (Math.abs(value) >= 1 << 20) return `${significant(value / (1 << 20))} MiB`;
-      return Math.abs(value) >= 1024 ? `${significant(value / 1024)} KiB` : `${value.toFixed(0)} B`;
-    case "nanoseconds":
-      return `${significant(value)} ns`;
-    case "microseconds":
-      return `${significant(value)} us`;
-    case "milliseconds":
-      return `${significant(value)} ms`;
-    case "percent":
-      return `${value.toFixed(0)} %`;
-  }
+  const scales = SCALES[unit];
+  const [from, suffix] = scales.find(([least]) => Math.abs(value) >= least) ?? scales.at(-1)!;
+  const whole = suffix === "B" || suffix === "%";
+  return `${whole ? value.toFixed(0) : significant(value / from)} ${suffix}`;
 }
 
 /** Three digits that matter. */
