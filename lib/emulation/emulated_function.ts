@@ -37,24 +37,24 @@ const NUM_IRQS = 5;
 export interface FunctionSurroundings {
   /** A violation to be listed. */
   violation(violation: Violation): void;
-  /** VF Enable was set with this many VFs, at most TotalVFs: bring them up. */
-  vfsAppear(count: number): void;
-  /** VF Enable was cleared: the VFs are gone. */
-  vfsDisappear(): void;
-  /** The PF was reset and its VFs with it, but they stay. */
-  vfsReset(): void;
+  /** VF Enable was set with this many VFs, at most TotalVFs: bring them up. @param pf address */
+  vfsAppear(pf: string, count: number): void;
+  /** VF Enable was cleared: the VFs are gone. @param pf address */
+  vfsDisappear(pf: string): void;
+  /** The PF was reset and its VFs with it, but they stay. @param pf address */
+  vfsReset(pf: string): void;
   /** On a VF: whether its PF lets VFs answer to memory accesses (VF MSE). */
   vfMemorySpace(): boolean;
   /** Another eventfd unmasks INTx: stop watching one, watch the other and call `interrupts.resampled`. */
   resampleChanged(before: EventFd | null, now: EventFd | null): void;
   /** Descriptors that the behaviour wants watched; see `PciFunctionPort`. */
-  readonly watch?: (fd: OwnedFd, handler: () => void) => void;
+  readonly watch: (fd: OwnedFd, handler: () => void) => void;
   /** Ends the watching of a descriptor. */
-  readonly unwatch?: (fd: OwnedFd) => void;
+  readonly unwatch: (fd: OwnedFd) => void;
   /** A user came, or is gone. */
-  readonly userChanged?: (there: boolean) => void;
+  userChanged(there: boolean): void;
   /** The function may have work, or something else to wait for; see `PciFunctionPort.wake`. */
-  readonly touched?: () => void;
+  touched(): void;
 }
 
 /** How a function is made. */
@@ -108,8 +108,8 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     writable: boolean,
   ) => ServedMapping | undefined;
   readonly migration: ServedMigration | undefined;
-  readonly watch?: (fd: OwnedFd, handler: () => void) => void;
-  readonly unwatch?: (fd: OwnedFd) => void;
+  readonly watch: (fd: OwnedFd, handler: () => void) => void;
+  readonly unwatch: (fd: OwnedFd) => void;
   readonly #bars: readonly (BarDeclaration | undefined)[];
   readonly #isVf: boolean;
   readonly #totalVfs: number;
@@ -125,8 +125,8 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     this.name = options.address;
     this.behaviour = options.behaviour;
     this.#around = around;
-    if (around.watch !== undefined) this.watch = around.watch;
-    if (around.unwatch !== undefined) this.unwatch = around.unwatch;
+    this.watch = around.watch;
+    this.unwatch = around.unwatch;
     const { behaviour } = options;
     this.migration = behaviour.migration;
     this.keepsDmaFiles = behaviour.keepsDmaFiles ?? false;
@@ -223,7 +223,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
   }
 
   wake(): void {
-    this.#around.touched?.();
+    this.#around.touched();
   }
 
   /** A user's read. @throws SyscallError EIO while the function does not answer to it */
@@ -251,13 +251,8 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     this.#reset("device");
   }
 
-  /** Reset by the host's kernel. */
-  resetByKernel(): void {
-    this.#reset("flr");
-  }
-
-  /** The PF was reset while its VFs stay: they come out of it as after an FLR. */
-  resetByPf(): void {
+  /** Reset by the host's kernel; or its PF was reset while its VFs stay: they come out of it as after an FLR. */
+  resetByHost(): void {
     this.#reset("flr");
   }
 
@@ -266,7 +261,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     this.#dma = dma;
     this.config.setCommand({ memorySpace: this.#hasSpace("mem"), ioSpace: this.#hasSpace("io") });
     this.behaviour.attached();
-    this.#around.userChanged?.(true);
+    this.#around.userChanged(true);
   }
 
   /** Part of the user's memory goes away. */
@@ -281,7 +276,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
       this.behaviour.reset("detached");
     } finally {
       this.#dma = null;
-      this.#around.userChanged?.(false);
+      this.#around.userChanged(false);
       for (const index of [...this.#rung.keys()]) this.#unwatchDoorbells(index);
       this.interrupts.detach();
       this.config.powerOn();
@@ -326,7 +321,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
         // One eventfd may stand for writes at several addresses.
         if (watched.has(fd.fd)) continue;
         watched.add(fd.fd);
-        this.watch?.(fd.fd, () => {
+        this.watch(fd.fd, () => {
           if (!fd.closed && fd.take() > 0) this.behaviour.rang(index, offset);
         });
       }
@@ -338,7 +333,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
 
   /** The user holds the same open files: closing alone would leave them in the epoll set. */
   #unwatchDoorbells(index: number): void {
-    for (const { fd } of this.#rung.get(index) ?? []) this.unwatch?.(fd.fd);
+    for (const { fd } of this.#rung.get(index) ?? []) this.unwatch(fd.fd);
     this.#rung.delete(index);
   }
 
@@ -380,13 +375,13 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
       });
       return false;
     }
-    this.#around.vfsAppear(count);
+    this.#around.vfsAppear(this.name, count);
     this.behaviour.vfsEnabled?.(count);
     return true;
   }
 
   #disableVfs(): void {
-    this.#around.vfsDisappear();
+    this.#around.vfsDisappear(this.name);
     this.behaviour.vfsEnabled?.(0);
   }
 
@@ -395,7 +390,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     this.behaviour.reset(kind);
     this.interrupts.reset();
     this.#controlsChanged();
-    if (this.config.vfEnable) this.#around.vfsReset();
+    if (this.config.vfEnable) this.#around.vfsReset(this.name);
   }
 
   #live(): { interrupt: boolean; msixOn: boolean } {

@@ -4,6 +4,7 @@
  * @module
  */
 import type { KernelResource } from "./bus_addresses.ts";
+import { hex } from "../pci/hex.ts";
 import type { SriovShape } from "../pci/capability_builder.ts";
 import type { MachineFunction } from "./machine_function.ts";
 import type { KernelDriverName } from "./function_topology.ts";
@@ -44,7 +45,7 @@ export function addFunctionAttributes(
   tree.constant(`${path}/numa_node`, `${fn.numaNode}\n`);
   tree.constant(`${path}/reset_method`, "flr\n");
   tree.constant(`${path}/ari_enabled`, "1\n");
-  tree.attribute(`${path}/config`, { read: () => fn.readConfig() });
+  tree.attribute(`${path}/config`, { read: () => fn.device.readHardwareConfig() });
   tree.attribute(`${path}/resource`, { read: () => fn.resources().map(resourceLine).join("") });
   tree.attribute(`${path}/uevent`, { read: () => uevent(fn, state.driver) });
   tree.attribute(`${path}/driver_override`, {
@@ -58,7 +59,7 @@ export function addFunctionAttributes(
   tree.attribute(`${path}/reset`, {
     write: (text, fail) => {
       if (unsigned(text) !== 1) fail("EINVAL", "write 1 to reset the function");
-      fn.resetByKernel();
+      fn.device.resetByHost();
     },
   });
   tree.attribute(`${path}/enable`, {
@@ -70,7 +71,7 @@ export function addFunctionAttributes(
       if (value !== 0) state.enables++;
       else if (state.enables === 0) fail("EIO", `${address} is not enabled`);
       else state.enables--;
-      fn.setHostDriver(state.enables > 0);
+      fn.device.setHostDriver(state.enables > 0);
     },
   });
   if (fn.sriov !== undefined) addSriovAttributes(tree, path, fn, fn.sriov, state, disableVfs);
@@ -128,11 +129,6 @@ export function boolean(text: string): boolean | undefined {
   if (/^[yYtT1]/.test(text) || /^o[nN]/i.test(text)) return true;
   if (/^[nNfF0]/.test(text) || /^of/i.test(text)) return false;
   return undefined;
-}
-
-/** Lower-case hexadecimal digits. */
-export function hex(value: number | bigint, digits: number): string {
-  return value.toString(16).padStart(digits, "0");
 }
 
 function modalias(fn: MachineFunction): string {

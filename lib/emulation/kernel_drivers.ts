@@ -10,14 +10,18 @@ import type { KernelDriverName } from "./function_topology.ts";
 
 const ANY = 0xffff_ffff;
 
-interface DynamicId {
-  readonly vendor: number;
-  readonly device: number;
-  readonly subvendor: number;
-  readonly subdevice: number;
-  readonly classCode: number;
-  readonly classMask: number;
-}
+/** As `new_id` takes it. */
+type DynamicId = readonly [
+  vendor: number,
+  device: number,
+  subvendor: number,
+  subdevice: number,
+  classCode: number,
+  classMask: number,
+];
+
+/** What is not written of one. */
+const DEFAULTS: DynamicId = [ANY, ANY, ANY, ANY, 0, 0];
 
 /** Id tables of all drivers: virtio-pci has one of its own, vfio-pci and pci-stub only what `new_id` gave them. */
 export class DriverIds {
@@ -33,18 +37,16 @@ export class DriverIds {
 
   /** A write of `new_id`: vendor, device and optionally subvendor, subdevice, class and class mask, in hexadecimal. */
   add(driver: KernelDriverName, text: string, fail: Fail): void {
-    const id = parse(text);
-    if (id === undefined) fail("EINVAL", "write vendor and device id in hexadecimal: 1af4 1041");
-    if (this.#of(driver).some((other) => same(other, id!))) fail("EEXIST");
-    this.#of(driver).push(id!);
+    const id = parse(text, fail);
+    if (this.#of(driver).some((other) => same(other, id))) fail("EEXIST");
+    this.#of(driver).push(id);
   }
 
   /** A write of `remove_id`. */
   remove(driver: KernelDriverName, text: string, fail: Fail): void {
-    const id = parse(text);
-    if (id === undefined) fail("EINVAL", "write vendor and device id in hexadecimal: 1af4 1041");
+    const id = parse(text, fail);
     const ids = this.#of(driver);
-    const at = ids.findIndex((other) => same(other, id!));
+    const at = ids.findIndex((other) => same(other, id));
     if (at < 0) fail("ENODEV", `${driver} has no such id`);
     ids.splice(at, 1);
   }
@@ -56,28 +58,24 @@ export class DriverIds {
   }
 }
 
-function parse(text: string): DynamicId | undefined {
+function parse(text: string, fail: Fail): DynamicId {
   const words = text.trim().split(/\s+/);
-  if (words.length < 2 || !words.every((word) => /^(0x)?[0-9a-f]{1,8}$/i.test(word))) return undefined;
-  const numbers = words.map((word) => parseInt(word, 16));
-  return {
-    vendor: numbers[0]!,
-    device: numbers[1]!,
-    subvendor: numbers[2] ?? ANY,
-    subdevice: numbers[3] ?? ANY,
-    classCode: numbers[4] ?? 0,
-    classMask: numbers[5] ?? 0,
-  };
+  if (words.length < 2 || !words.every((word) => /^(0x)?[0-9a-f]{1,8}$/i.test(word))) {
+    fail("EINVAL", "write vendor and device id in hexadecimal: 1af4 1041");
+  }
+  return DEFAULTS.map((other, i) =>
+    i < words.length ? parseInt(words[i]!, 16) : other
+  ) as unknown as DynamicId;
 }
 
 function covers(id: DynamicId, identity: PciIdentity): boolean {
+  const [vendor, device, subvendor, subdevice, classCode, classMask] = id;
   const is = (wanted: number, actual: number) => wanted === ANY || wanted === actual;
-  return is(id.vendor, identity.vendorId) && is(id.device, identity.deviceId) &&
-    is(id.subvendor, identity.subsystemVendorId) && is(id.subdevice, identity.subsystemId) &&
-    ((id.classCode ^ identity.classCode) & id.classMask) === 0;
+  return is(vendor, identity.vendorId) && is(device, identity.deviceId) &&
+    is(subvendor, identity.subsystemVendorId) && is(subdevice, identity.subsystemId) &&
+    ((classCode ^ identity.classCode) & classMask) === 0;
 }
 
 function same(a: DynamicId, b: DynamicId): boolean {
-  return a.vendor === b.vendor && a.device === b.device && a.subvendor === b.subvendor &&
-    a.subdevice === b.subdevice && a.classCode === b.classCode && a.classMask === b.classMask;
+  return a.every((number, i) => number === b[i]);
 }

@@ -96,7 +96,7 @@ export class EmulatedMachine implements Disposable {
       vfsAppear: (pf, count) => this.#addVfs(pf, count),
       vfsDisappear: (pf) => this.#removeVfs(pf),
       vfsReset: (pf) => {
-        for (const vf of this.#function(pf).vfs) this.#function(vf).device.resetByPf();
+        for (const vf of this.#function(pf).vfs) this.#function(vf).device.resetByHost();
       },
     };
     try {

@@ -7,12 +7,16 @@ import { errnoNumber, isErrno, openFdCount, resourceLimit, RLIMIT, SyscallError 
 import { ExhaustedError } from "../errors/mod.ts";
 import { VfioUserServer, type VfioUserServerOptions } from "../sockets/vfio_user/server/server.ts";
 import { barResources, type KernelResource } from "./bus_addresses.ts";
-import { EmulatedFunction, type EmulatedFunctionOptions } from "./emulated_function.ts";
+import {
+  EmulatedFunction,
+  type EmulatedFunctionOptions,
+  type FunctionSurroundings,
+} from "./emulated_function.ts";
 import type { EventDispatcher } from "./event_dispatcher.ts";
 import type { SriovShape } from "../pci/capability_builder.ts";
 import type { AssignedBar } from "./function_config.ts";
 import type { FunctionTurns } from "./function_turns.ts";
-import type { NetInterface, Violation } from "./device_model.ts";
+import type { NetInterface } from "./device_model.ts";
 import type { PciIdentity } from "./pci_function.ts";
 
 /** What `MachineFunction` is made from, beside the function's own options. */
@@ -32,19 +36,12 @@ export interface MachineFunctionOptions extends EmulatedFunctionOptions {
 }
 
 /** What a function asks of its machine. */
-export interface MachineSurroundings {
+export interface MachineSurroundings
+  extends Pick<FunctionSurroundings, "violation" | "vfsAppear" | "vfsDisappear" | "vfsReset"> {
   /** Where its descriptors are watched. */
   readonly events: EventDispatcher;
   /** Where it says that it has work. */
   readonly turns: FunctionTurns;
-  /** See `FunctionSurroundings`. */
-  violation(violation: Violation): void;
-  /** See `FunctionSurroundings`. @param pf address */
-  vfsAppear(pf: string, count: number): void;
-  /** See `FunctionSurroundings`. @param pf address */
-  vfsDisappear(pf: string): void;
-  /** See `FunctionSurroundings`. @param pf address */
-  vfsReset(pf: string): void;
 }
 
 /** See the module. */
@@ -94,10 +91,7 @@ export class MachineFunction implements Disposable {
     this.#socketPath = options.socketPath;
     this.#serving = options.serving ?? {};
     this.device = new EmulatedFunction(options, {
-      violation: (violation) => around.violation(violation),
-      vfsAppear: (count) => around.vfsAppear(address, count),
-      vfsDisappear: () => around.vfsDisappear(address),
-      vfsReset: () => around.vfsReset(address),
+      ...around,
       vfMemorySpace: () => pf?.device.config.vfMemorySpace ?? true,
       watch: (fd, handler) => {
         events.watch(fd, () => {
@@ -120,11 +114,6 @@ export class MachineFunction implements Disposable {
     return this.device.behaviour.identity;
   }
 
-  /** A user holds it. */
-  get inUse(): boolean {
-    return this.device.inUse;
-  }
-
   /** Users may open it now. */
   get offered(): boolean {
     return this.#offered;
@@ -134,21 +123,6 @@ export class MachineFunction implements Disposable {
   resources(): readonly KernelResource[] {
     const rom: KernelResource = { start: 0n, sizeBytes: 0n, flags: 0 };
     return [...barResources(this.#bars), rom, ...barResources(this.#vfBars, this.sriov?.totalVfs)];
-  }
-
-  /** Config space as the hardware has it. */
-  readConfig(): Uint8Array<ArrayBuffer> {
-    return this.device.readHardwareConfig();
-  }
-
-  /** Reset by the host's kernel. */
-  resetByKernel(): void {
-    this.device.resetByKernel();
-  }
-
-  /** A driver of the host's kernel takes or leaves it. */
-  setHostDriver(active: boolean): void {
-    this.device.setHostDriver(active);
   }
 
   /** Writes NumVFs and VF Enable; the VFs are there when it returns. @throws SyscallError, RingsideError */
@@ -230,11 +204,6 @@ export class MachineFunction implements Disposable {
   /** Lets the client go and waits for the next. */
   disconnect(): void {
     this.#server?.disconnect();
-  }
-
-  /** Signals the request interrupt, as vfio-pci does when it is unbound. */
-  requestRelease(): void {
-    this.device.interrupts.requestRelease();
   }
 
   /** Takes it all down. May be called twice. */

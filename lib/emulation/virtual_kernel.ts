@@ -62,9 +62,7 @@ export class VirtualKernel {
     });
     this.tree.attribute("/sys/bus/pci/drivers_probe", {
       write: (text, fail) => {
-        const one = this.#functions.get(line(text));
-        if (one === undefined) fail("ENODEV", `there is no function ${line(text)}`);
-        this.#probe(one!);
+        this.#probe(this.#named(text, fail));
       },
     });
     for (const driver of KERNEL_DRIVERS) this.#addDriver(driver);
@@ -146,14 +144,9 @@ export class VirtualKernel {
     const path = `${DRIVERS}/${name}`;
     this.tree.attribute(`${path}/bind`, {
       write: (text, fail) => {
-        const one = this.#functions.get(line(text));
-        if (one === undefined || !this.#matches(one, name)) {
-          fail(
-            "ENODEV",
-            one === undefined ? `there is no function ${line(text)}` : `${name} does not match ${line(text)}`,
-          );
-        }
-        this.#attach(one!, name, "write");
+        const one = this.#named(text, fail);
+        if (!this.#matches(one, name)) fail("ENODEV", `${name} does not match ${line(text)}`);
+        this.#attach(one, name, "write");
       },
     });
     this.tree.attribute(`${path}/unbind`, {
@@ -174,6 +167,11 @@ export class VirtualKernel {
     this.tree.attribute(`${path}/remove_id`, {
       write: (text, fail) => this.#ids.remove(name, line(text), fail),
     });
+  }
+
+  /** The function whose address was written. */
+  #named(text: string, fail: Fail): Bound {
+    return this.#functions.get(line(text)) ?? fail("ENODEV", `there is no function ${line(text)}`);
   }
 
   /** pci_match_device: an override alone decides, and needs no id. */
@@ -216,7 +214,9 @@ export class VirtualKernel {
         `sriov_drivers_autoprobe of ${pf.fn.address} is 0, and ${fn.address} has no driver_override`,
       );
     }
-    if (HOST_DMA_DRIVERS.includes(driver) && this.#members(fn.iommuGroup).some((other) => other.fn.inUse)) {
+    if (
+      HOST_DMA_DRIVERS.includes(driver) && this.#members(fn.iommuGroup).some((other) => other.fn.device.inUse)
+    ) {
       refuse("EBUSY", `a user holds a function of IOMMU group ${fn.iommuGroup}`);
     }
     one.driver = driver;
@@ -230,14 +230,14 @@ export class VirtualKernel {
     this.tree.link(`${one.path}/driver`, `../../../bus/pci/drivers/${driver}`);
     this.tree.link(`${DRIVERS}/${driver}/${fn.address}`, `../../../..${one.path.slice("/sys".length)}`);
     if (driver === "virtio-pci") {
-      fn.setHostDriver(true);
+      fn.device.setHostDriver(true);
       this.#addChildren(one);
     }
   }
 
   #detach(one: Bound, fail: Fail): void {
-    if (one.fn.inUse) {
-      one.fn.requestRelease();
+    if (one.fn.device.inUse) {
+      one.fn.device.interrupts.requestRelease();
       fail("EBUSY", `a user holds ${one.fn.address}: close it first`);
     }
     // virtio-pci and vfio-pci disable SR-IOV when they are removed; pci-stub leaves it as it is.
@@ -252,15 +252,15 @@ export class VirtualKernel {
     this.tree.remove(`${one.path}/driver`);
     this.tree.remove(`${DRIVERS}/${driver}/${one.fn.address}`);
     this.#removeChildren(one);
-    if (driver === "virtio-pci") one.fn.setHostDriver(one.enables > 0);
+    if (driver === "virtio-pci") one.fn.device.setHostDriver(one.enables > 0);
     this.#updateGroup(one.fn.iommuGroup);
   }
 
   #disableVfs(one: Bound, fail: Fail): void {
     for (const address of one.fn.vfs) {
       const vf = this.#functions.get(address);
-      if (vf?.fn.inUse) {
-        vf.fn.requestRelease();
+      if (vf?.fn.device.inUse) {
+        vf.fn.device.interrupts.requestRelease();
         fail("EBUSY", `a user holds ${address}: close it first`);
       }
     }

@@ -8,6 +8,7 @@
 import { requireType, typedErrors } from "../errors/doors.ts";
 import { UsageError } from "../errors/mod.ts";
 import { shown } from "../errors/shown.ts";
+import { hex } from "./hex.ts";
 
 /** Text that {@linkcode PciAddress.parse} accepts, for messages and help pages. */
 export const PCI_ADDRESS_FORMS: string =
@@ -181,8 +182,4 @@ function check(what: string, value: number, max: number): void {
       hint: `an integer from 0 to 0x${max.toString(16)} is needed`,
     });
   }
-}
-
-function hex(value: number, digits: number): string {
-  return value.toString(16).padStart(digits, "0");
 }

@@ -11,6 +11,7 @@ import { BUILTIN_NAMES } from "./builtin_names.ts";
 import { walkCapabilities } from "./capabilities.ts";
 import type { ConfigSpace } from "./config_space.ts";
 import { lookup, lookupClass, type PciNames } from "./ids.ts";
+import { hex } from "./hex.ts";
 
 /** Anything that JSON can hold. */
 export type JsonValue = null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue };
@@ -71,12 +72,12 @@ export function describeFunction(config: ConfigSpace, options: DescribeOptions =
     const names = options.names ?? BUILTIN_NAMES;
     return toJson({
       address: options.address?.toString(),
-      vendorId: hexText(config.vendorId, 4),
-      deviceId: hexText(config.deviceId, 4),
+      vendorId: `0x${hex(config.vendorId, 4)}`,
+      deviceId: `0x${hex(config.deviceId, 4)}`,
       ...lookup(names, config.vendorId, config.deviceId),
-      classCode: hexText(config.classCode.value, 6),
+      classCode: `0x${hex(config.classCode.value, 6)}`,
       class: lookupClass(names, config.classCode).name,
-      revision: hexText(config.revisionId, 2),
+      revision: `0x${hex(config.revisionId, 2)}`,
       headerType: config.headerType,
       multiFunction: config.isMultiFunction,
       subsystem: config.subsystem,
@@ -102,8 +103,8 @@ const HEX_FIELDS: ReadonlySet<string> = new Set(
 
 /** Turns decoded data into JSON values: see {@linkcode HEX_FIELDS}; bytes become a string of hex digits. */
 function toJson(value: unknown, field: string = ""): JsonValue {
-  if (typeof value === "bigint") return hexText(value, 1);
-  if (typeof value === "number") return HEX_FIELDS.has(field) ? hexText(value, 1) : value;
+  if (typeof value === "bigint") return `0x${hex(value, 1)}`;
+  if (typeof value === "number") return HEX_FIELDS.has(field) ? `0x${hex(value, 1)}` : value;
   if (typeof value === "boolean" || typeof value === "string") return value;
   if (value instanceof Uint8Array) return value.toHex();
   if (Array.isArray(value)) return value.map((item) => toJson(item, field));
@@ -111,8 +112,4 @@ function toJson(value: unknown, field: string = ""): JsonValue {
   const result: { [key: string]: JsonValue } = {};
   for (const [key, item] of Object.entries(value)) if (item !== undefined) result[key] = toJson(item, key);
   return result;
-}
-
-function hexText(value: number | bigint, digits: number): string {
-  return `0x${value.toString(16).padStart(digits, "0")}`;
 }

@@ -17,7 +17,7 @@ import { formatHeaderRegisters, formatRegions, formatTitle } from "./format/head
 import type { CapabilityFormats, FormatContext, FormatOptions } from "./format/options.ts";
 import { STANDARD_FORMATS } from "./format/standard.ts";
 import { declaredLines } from "./format/declared.ts";
-import { hex } from "./format/text.ts";
+import { hex } from "./hex.ts";
 
 /** Lines of a function, without line ends; details are indented by tabs. */
 export function formatFunction(config: ConfigSpace, options: FormatOptions = {}): string[] {

@@ -7,6 +7,7 @@ import { requireType, typedErrors } from "../../errors/doors.ts";
 import { readTextIfAny } from "../../../ffi/mod.ts";
 import { BUILTIN_NAMES } from "../../pci/builtin_names.ts";
 import { lookup, lookupClass, parsePciIds, type PciNames } from "../../pci/ids.ts";
+import { hex } from "../../pci/hex.ts";
 
 /** Where distributions keep the file. */
 const PCI_IDS_PATHS: readonly string[] = ["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids"];
@@ -81,8 +82,4 @@ function readPciIds(paths: readonly string[]): PciNames | undefined {
     if (text !== undefined) return parsePciIds(text);
   }
   return undefined;
-}
-
-function hex(value: number, digits: number): string {
-  return value.toString(16).padStart(digits, "0");
 }

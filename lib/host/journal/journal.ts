@@ -20,19 +20,8 @@ export interface JournalRecord extends JournalEntry {
   readonly physicalFunction?: string;
 }
 
-/** A change that is about to be made. */
-export interface Change {
-  /** Full address. */
-  readonly function: string;
-  /** Which attribute. */
-  readonly attribute: Attribute;
-  /** Value now; empty for "none". */
-  readonly before: string;
-  /** Value that is about to be written; empty for "none". */
-  readonly after: string;
-  /** PF, when the function is a VF. */
-  readonly physicalFunction?: string;
-}
+/** A change that is about to be made: `before` is the value now, `after` the one that is about to be written. */
+export type Change = Omit<JournalRecord, "pid" | "time">;
 
 /** Names an entry. */
 export type EntryKey = Pick<JournalEntry, "function" | "attribute">;

@@ -14,17 +14,8 @@ import { isVfioDriver, rebind } from "../changes/driver_binding.ts";
 import type { Change, JournalMark } from "../journal/journal.ts";
 import { writeVfCount } from "../changes/vf_count.ts";
 
-/** An attribute and the value it gets. */
-export interface Original {
-  /** Full address. */
-  readonly function: string;
-  /** Which attribute. */
-  readonly attribute: Attribute;
-  /** Value that it gets; empty for "none". */
-  readonly before: string;
-  /** PF, when the function is a VF. */
-  readonly physicalFunction?: string;
-}
+/** An attribute; `before` is the value that it gets. */
+export type Original = Omit<Change, "after">;
 
 /** What putting back needs beside the attributes. */
 export interface PutBackHelp {

@@ -5,7 +5,8 @@
  */
 
 import type { BaseAddress } from "../base_address.ts";
-import { hex, sizeText } from "./text.ts";
+import { hex } from "../hex.ts";
+import { sizeText } from "./text.ts";
 
 /** What the text depends on besides the register. */
 export interface BaseAddressFormatOptions {

@@ -14,7 +14,8 @@ import {
   EXPRESS_SLOT as SLOT,
 } from "../capability/express_registers.ts";
 import type { FormatContext } from "./options.ts";
-import { flag, hex, registerLines, when } from "./text.ts";
+import { hex } from "../hex.ts";
+import { flag, registerLines, when } from "./text.ts";
 
 const TYPE_NAMES: Readonly<Record<Exclude<ExpressType, "reserved">, string>> = {
   endpoint: "Endpoint",

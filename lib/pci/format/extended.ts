@@ -11,7 +11,8 @@ import { VIRTUAL_CHANNEL as VC, VIRTUAL_CHANNEL_RESOURCE } from "../capability/v
 import { formatBaseAddress } from "./base_address.ts";
 import { declaredLines } from "./declared.ts";
 import type { CapabilityFormats } from "./options.ts";
-import { flag, hex, registerLines, when } from "./text.ts";
+import { hex } from "../hex.ts";
+import { flag, registerLines, when } from "./text.ts";
 
 const L1_FLAGS = "PCI-PM_L1.2± PCI-PM_L1.1± ASPM_L1.2± ASPM_L1.1±";
 const PORT_ARBITRATIONS = ["Fixed", "WRR32", "WRR64", "WRR128"];

@@ -10,7 +10,8 @@ import { BRIDGE, DEVICE_SELECT_TIMINGS, HEADER } from "../header.ts";
 import { lookup, lookupClass, lookupSubsystem, type PciNames } from "../ids.ts";
 import { formatBaseAddress } from "./base_address.ts";
 import type { HostFacts } from "./options.ts";
-import { fill, hex, sizeText } from "./text.ts";
+import { hex } from "../hex.ts";
+import { fill, sizeText } from "./text.ts";
 
 /** The line that names a function: address, class, vendor, device, revision and programming interface. */
 export function formatTitle(config: ConfigSpace, names: PciNames, address?: PciAddress): string {

@@ -10,7 +10,8 @@ import { declaredLines } from "./declared.ts";
 import { formatExpress } from "./express.ts";
 import { subsystemText } from "./header.ts";
 import type { CapabilityFormats } from "./options.ts";
-import { flag, hex } from "./text.ts";
+import { hex } from "../hex.ts";
+import { flag } from "./text.ts";
 
 /** What the declarations of the standard list do not say. */
 export const STANDARD_FORMATS: CapabilityFormats = {

@@ -5,11 +5,7 @@
  */
 
 import type { RegisterDeclaration, RegisterTable } from "../../registers/declaration.ts";
-
-/** Hexadecimal digits without prefix, padded with zeros. */
-export function hex(value: number | bigint, digits: number = 1): string {
-  return value.toString(16).padStart(digits, "0");
-}
+import { hex } from "../hex.ts";
 
 /** `+` for a set flag, `-` for a clear one. */
 export function flag(value: boolean): string {

@@ -39,6 +39,7 @@ function networkFunction(): { fn: EmulatedFunction; watched: Map<OwnedFd, () => 
       watched.delete(fd);
       log.push(fd.closed ? "closed before it was let go" : "let go");
     },
+    touched: () => {},
     userChanged: (there) => log.push(there ? "came" : "left"),
   });
   return { fn, watched, log };

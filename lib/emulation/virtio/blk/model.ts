@@ -16,7 +16,7 @@ import type { ModelOptions } from "../../device_kind.ts";
 import type { DeviceCore, DeviceModel, ModelParts } from "../../device_model.ts";
 import { BLK_FAMILY, type BlkLie } from "../lies/blk.ts";
 import { Occasions, parseLie } from "../lies/lie.ts";
-import { type BlkRequestContext, BlkRequests } from "./request.ts";
+import { type BlkLimits, type BlkRequestContext, BlkRequests } from "./request.ts";
 import { BlkStorage, type StorageFields } from "./storage.ts";
 import { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
@@ -70,12 +70,7 @@ export class BlkModel implements DeviceModel {
   readonly #requests = new BlkRequests();
   readonly #framing = new LegacyFraming();
   readonly #lie: Occasions<BlkLie> | null;
-  readonly #limits: {
-    readonly sizeMax: number;
-    readonly segMax: number;
-    readonly rangeSectors: number;
-    readonly ranges: number;
-  };
+  readonly #limits: BlkLimits;
   #core: DeviceCore | null = null;
   #storage: BlkStorage | null = null;
   #context: BlkRequestContext | null = null;

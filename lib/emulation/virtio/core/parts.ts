@@ -36,10 +36,8 @@ import type { MemberParts } from "../admin/handler.ts";
 import { queueSetup } from "../queue/setup.ts";
 import type { CoreQueue } from "./queue.ts";
 import type { DeviceState } from "./state.ts";
+import { STATUS_KNOWN } from "./status.ts";
 
-/** `device_status` as registers have it. */
-const STATUS_KNOWN = STATUS.acknowledge | STATUS.driver | STATUS.driverOk | STATUS.featuresOk |
-  STATUS.deviceNeedsReset | STATUS.failed;
 const FIELDS = [
   "device_feature_select",
   "driver_feature_select",
@@ -145,29 +143,11 @@ export class DeviceParts implements MemberParts {
     return [
       featuresPart(DEV_PART.DEV_FEATURES, offered),
       featuresPart(DEV_PART.DRV_FEATURES, driverFeatures),
-      ...fields.map((name) => commonCfgPart(name, this.#field(name))),
+      ...fields.map((name) => commonCfgPart(name, this.#device.field(name))),
       statusPart(status),
       ...queues.map((queue) => vqCfgPart(queueCfg(queue))),
       ...queues.map((queue) => vqNotifyCfgPart(doorbell(queue))),
     ];
-  }
-
-  #field(name: typeof FIELDS[number] | typeof ADMIN_FIELDS[number]): number {
-    const { model, admin, configVector, generation, view } = this.#device;
-    switch (name) {
-      case "config_msix_vector":
-        return configVector;
-      case "num_queues":
-        return model.queueSizes.length;
-      case "admin_queue_index":
-        return admin === null ? 0 : model.queueSizes.length;
-      case "admin_queue_num":
-        return admin?.queueSizes.length ?? 0;
-      case "config_generation":
-        return generation;
-      default:
-        return view.selectors[name];
-    }
   }
 
   // ---- set ----
@@ -320,7 +300,7 @@ export class DeviceParts implements MemberParts {
       case "num_queues":
       case "admin_queue_index":
       case "admin_queue_num": {
-        const own = this.#field(register);
+        const own = this.#device.field(register);
         return number === own ? undefined : `${register} is ${number}, this device's is ${own}`;
       }
       default:

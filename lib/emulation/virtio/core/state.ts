@@ -11,7 +11,7 @@ import type { DeviceModel } from "../../device_model.ts";
 import type { AdminEngine } from "../admin/engine.ts";
 import type { TopologyProfile } from "../../function_topology.ts";
 import { type CoreOptions, offeredFeatures } from "./options.ts";
-import type { VirtioView } from "./view.ts";
+import type { Selectors, VirtioView } from "./view.ts";
 
 /** A driver gone wild shall not fill the machine's memory with reports. */
 const REPORTS_MAX = 256;
@@ -19,6 +19,15 @@ const REPORTS_MAX = 256;
 const INDISPENSABLE = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;
 /** After a violation, or when its driver gave up, a device stays as it is until it is reset. */
 export const DEAD: number = STATUS.deviceNeedsReset | STATUS.failed;
+
+/** Registers of the common configuration that belong to no queue, and that device parts hold one by one. */
+export type CommonField =
+  | keyof Selectors
+  | "config_msix_vector"
+  | "num_queues"
+  | "config_generation"
+  | "admin_queue_index"
+  | "admin_queue_num";
 
 /** See the module. */
 export class DeviceState {
@@ -100,6 +109,24 @@ export class DeviceState {
   /** The device may touch memory. */
   get live(): boolean {
     return this.running && !this.stoppedByOwner && (this.status & DEAD) === 0 && this.view.mayTouchMemory;
+  }
+
+  /** What a register reads. */
+  field(name: CommonField): number {
+    switch (name) {
+      case "config_msix_vector":
+        return this.configVector;
+      case "num_queues":
+        return this.model.queueSizes.length;
+      case "admin_queue_index":
+        return this.admin === null ? 0 : this.model.queueSizes.length;
+      case "admin_queue_num":
+        return this.admin?.queueSizes.length ?? 0;
+      case "config_generation":
+        return this.generation;
+      default:
+        return this.view.selectors[name];
+    }
   }
 
   /** Notes what does no more harm than to be ignored. */

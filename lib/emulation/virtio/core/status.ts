@@ -5,8 +5,8 @@
  */
 import { STATUS } from "../../../virtio/spec/status.ts";
 
-/** Bits that this device knows: SUSPEND needs a feature that it does not offer. */
-const KNOWN = STATUS.acknowledge | STATUS.driver | STATUS.driverOk | STATUS.featuresOk |
+/** Bits of `device_status` that this device knows: SUSPEND needs a feature that it does not offer. */
+export const STATUS_KNOWN: number = STATUS.acknowledge | STATUS.driver | STATUS.driverOk | STATUS.featuresOk |
   STATUS.deviceNeedsReset | STATUS.failed;
 
 /** Outcome of a write that is not a reset. */
@@ -18,7 +18,7 @@ export interface StatusStep {
 }
 
 /** Bits that legacy drivers know: there was no FEATURES_OK. */
-const KNOWN_LEGACY = KNOWN & ~STATUS.featuresOk;
+const KNOWN_LEGACY = STATUS_KNOWN & ~STATUS.featuresOk;
 
 /**
  * Judges a write of `value` ≠ 0 while the status is `before`.
@@ -27,7 +27,7 @@ const KNOWN_LEGACY = KNOWN & ~STATUS.featuresOk;
  */
 export function stepStatus(before: number, value: number, legacy = false): StatusStep {
   const problems: string[] = [];
-  const known = legacy ? KNOWN_LEGACY : KNOWN;
+  const known = legacy ? KNOWN_LEGACY : STATUS_KNOWN;
   const unknown = value & ~known;
   if (unknown !== 0) problems.push(`bits 0x${unknown.toString(16)} have no meaning for this device`);
   const cleared = before & ~value & ~STATUS.deviceNeedsReset;

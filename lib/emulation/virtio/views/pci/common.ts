@@ -86,22 +86,12 @@ export class PciCommon {
     const { core, selectors } = this;
     const queue = core.queues[selectors.queue_select];
     switch (name) {
-      case "device_feature_select":
-      case "driver_feature_select":
-      case "queue_select":
-        return selectors[name];
       case "device_feature":
         return word(core.offered, selectors.device_feature_select);
       case "driver_feature":
         return word(core.driverFeatures, selectors.driver_feature_select);
-      case "config_msix_vector":
-        return core.configVector;
-      case "num_queues":
-        return core.model.queueSizes.length;
       case "device_status":
         return core.status;
-      case "config_generation":
-        return core.generation;
       case "queue_size":
         return queue?.size ?? 0;
       case "queue_msix_vector":
@@ -120,13 +110,11 @@ export class PciCommon {
         return queue?.readState().available ?? 0;
       case "queue_used_state":
         return queue?.readState().used ?? 0;
-      case "admin_queue_index":
-        return core.admin === null ? 0 : core.model.queueSizes.length;
-      case "admin_queue_num":
-        return core.admin?.queueSizes.length ?? 0;
       // A queue reset ends before the write returns.
       case "queue_reset":
         return 0;
+      default:
+        return core.field(name);
     }
   }
 
