@@ -23,6 +23,7 @@ import {
   TimeoutError,
   UsageError,
 } from "../../lib/errors/mod.ts";
+import { shown } from "../../lib/errors/shown.ts";
 import { stillThere } from "../caller_bytes.ts";
 import { ISM_PERM, type IsmEvent, type IsmRegion, type VirtioIsm } from "./virtio_ism.ts";
 import {
@@ -33,12 +34,12 @@ import {
   CHANNEL_VERSION,
   channelBytes,
   isCapacity,
+  readHeader,
   RINGS_AT,
   SIDE,
 } from "./channel/layout.ts";
 import type { ChannelWait, IsmChannelCreateOptions, IsmChannelOptions } from "./channel/options.ts";
 import { RingConsumer, RingProducer } from "./channel/ring.ts";
-import { readableOf, writableOf } from "./channel/streams.ts";
 import { type Look, Patience, poll, spin, WakeWish } from "./channel/waiting.ts";
 
 export type { IsmRegion, VirtioIsm } from "./virtio_ism.ts";
@@ -58,6 +59,8 @@ export interface IsmChannelStatistics {
 
 /** Writes between two looks whether the device's host is still there: who always finds room hears of its end in no other way. */
 const WRITES = 1024;
+/** Most of a piece that `readable` gives. */
+const STREAM_BYTES = 64 * 1024;
 
 const STATE_WORD = CHANNEL_HEADER.fields.state.offset / 4;
 /**
@@ -68,7 +71,9 @@ const STATE_WORD = CHANNEL_HEADER.fields.state.offset / 4;
  */
 export class IsmChannel implements AsyncDisposable {
   static {
-    typedErrors(this);
+    // `read` and `write` are called for each message, and look at their arguments themselves.
+    const waits = ["waitReadable", "waitWritable", "waitReadableBlocking", "waitWritableBlocking"];
+    typedErrors(this, ["create", "connect", "readSome", "writeAll", ...waits, "waitPeer", "drained"]);
   }
 
   /** The region; the channel's. */
@@ -209,27 +214,27 @@ export class IsmChannel implements AsyncDisposable {
   }
 
   /** Copies out what has come. @returns bytes; 0: nothing now, or nothing more, which `ended` tells */
-  read(into: Uint8Array, start = 0, end: number = into.length): number {
+  read(into: Uint8Array, start = 0, end?: number): number {
     this.#requireOpen();
-    checkRange(into, start, end);
+    const last = endOf(into, start, end);
     let count: number;
     try {
-      count = this.#consumer.read(into, start, end);
+      count = this.#consumer.read(into, start, last);
     } catch (error) {
       this.#broken(error);
     }
     if (count > 0) {
       this.#counts.bytesRead += count;
       if (this.#consumer.wakes()) this.#notify();
-    } else if (end > start) this.#nothingToRead();
+    } else if (last > start) this.#nothingToRead();
     else stillThere(into, into.length, `${this.#name}, read`);
     return count;
   }
 
   /** Copies in what there is room for. @returns bytes taken; 0: the ring is full */
-  write(bytes: Uint8Array, start = 0, end: number = bytes.length): number {
+  write(bytes: Uint8Array, start = 0, end?: number): number {
     this.#requireOpen();
-    checkRange(bytes, start, end);
+    const last = endOf(bytes, start, end);
     if (this.#writeClosed) throw new UsageError(`${this.#name}: closed for writing`);
     if (this.#producer.peerSays !== 0) throw this.#unread();
     if (++this.#writes >= WRITES) {
@@ -239,14 +244,14 @@ export class IsmChannel implements AsyncDisposable {
     }
     let count: number;
     try {
-      count = this.#producer.write(bytes, start, end);
+      count = this.#producer.write(bytes, start, last);
     } catch (error) {
       this.#broken(error);
     }
     if (count > 0) {
       this.#counts.bytesWritten += count;
       if (this.#producer.wakes()) this.#notify();
-    } else if (end === start) stillThere(bytes, bytes.length, `${this.#name}, write`);
+    } else if (last === start) stillThere(bytes, bytes.length, `${this.#name}, write`);
     else if (this.#noReader()) throw this.#unread();
     return count;
   }
@@ -365,17 +370,33 @@ export class IsmChannel implements AsyncDisposable {
 
   /** What the peer writes, as a stream; its `cancel` is `closeRead`. Instead of `read`. */
   get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
-    return this.#readable ??= readableOf(this);
+    return this.#readable ??= this.#incoming();
   }
 
   /** What the peer reads, as a stream; its `close` is `closeWrite`, its `abort` is `abort`. Instead of `write`. */
   get writable(): WritableStream<Uint8Array> {
-    return this.#writable ??= writableOf(this);
+    return this.#writable ??= new WritableStream({
+      write: (bytes) => this.writeAll(bytes),
+      close: () => this.closeWrite(),
+      abort: () => this.abort(),
+    });
   }
 
   /** As `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  #incoming(): ReadableStream<Uint8Array<ArrayBuffer>> {
+    const buffer = new Uint8Array(STREAM_BYTES);
+    return new ReadableStream({
+      pull: async (controller) => {
+        const count = await this.readSome(buffer);
+        if (count === 0) controller.close();
+        else controller.enqueue(buffer.slice(0, count));
+      },
+      cancel: () => this.closeRead(),
+    }, { highWaterMark: 0 });
   }
 
   async #start(options: IsmChannelOptions): Promise<void> {
@@ -563,36 +584,24 @@ export class IsmChannel implements AsyncDisposable {
   }
 }
 
-/** @returns bytes of each ring @throws ProtocolError when there is no channel, or one that does not fit */
-function readHeader(region: IsmRegion): number {
-  const what = `region 0x${region.token.toString(16)}`;
-  if (region.sizeBytes < RINGS_AT) {
-    throw new ProtocolError(`${what} is no channel: it has ${region.sizeBytes} bytes`);
-  }
-  const { magic, version, capacity } = CHANNEL_HEADER.decode(region.bytes(0, CHANNEL_HEADER.sizeBytes));
-  if (magic !== CHANNEL_MAGIC) {
-    throw new ProtocolError(`${what} is no channel: it begins with 0x${magic.toString(16)}`);
-  }
-  if (version !== CHANNEL_VERSION) {
-    throw new ProtocolError(`${what} is a channel of version ${version}; this is version ${CHANNEL_VERSION}`);
-  }
-  if (!isCapacity(capacity) || channelBytes(capacity) > region.sizeBytes) {
-    throw new ProtocolError(`${what}: rings of ${capacity} bytes in a region of ${region.sizeBytes}`);
-  }
-  return capacity;
-}
-
 async function giveUp(region: IsmRegion): Promise<void> {
   region.listen(null);
   // The first error says more.
   await region.detach().catch(() => {});
 }
 
-function checkRange(bytes: Uint8Array, start: number, end: number): void {
-  if (Number.isInteger(start) && Number.isInteger(end) && start >= 0 && start <= end && end <= bytes.length) {
-    return;
+/** Where a range of the caller's array ends. @throws UsageError when it is no range, or that no array */
+function endOf(bytes: Uint8Array, start: number, end: number | undefined): number {
+  // Anything else may be a proxy that throws when it is looked at.
+  if (!(ArrayBuffer.isView(bytes) && bytes instanceof Uint8Array)) {
+    throw new UsageError(`${shown(bytes)} is not of type bytes`);
   }
-  throw new UsageError(`[${start}, ${end}) of ${bytes.length} bytes`);
+  const { length } = bytes;
+  const last = end === undefined ? length : end;
+  if (Number.isInteger(start) && Number.isInteger(last) && start >= 0 && start <= last && last <= length) {
+    return last;
+  }
+  throw new UsageError(`[${shown(start)}, ${shown(last)}) of ${length} bytes`);
 }
 
 function checkTimeout(timeoutMs: number): void {

@@ -7,7 +7,9 @@
  *
  * @module
  */
+import { ProtocolError } from "../../../lib/errors/mod.ts";
 import { Struct, u32, u64 } from "../../../lib/wire/mod.ts";
+import type { IsmRegion } from "../region.ts";
 
 /** First word of every channel. */
 export const CHANNEL_MAGIC = 0x4e435352;
@@ -73,4 +75,23 @@ export function isCapacity(capacity: number): boolean {
   return Number.isInteger(capacity) && capacity >= CAPACITY_LIMITS.least &&
     capacity <= CAPACITY_LIMITS.most &&
     (capacity & (capacity - 1)) === 0;
+}
+
+/** @returns bytes of each ring @throws ProtocolError when there is no channel, or one that does not fit */
+export function readHeader(region: IsmRegion): number {
+  const what = `region 0x${region.token.toString(16)}`;
+  if (region.sizeBytes < RINGS_AT) {
+    throw new ProtocolError(`${what} is no channel: it has ${region.sizeBytes} bytes`);
+  }
+  const { magic, version, capacity } = CHANNEL_HEADER.decode(region.bytes(0, CHANNEL_HEADER.sizeBytes));
+  if (magic !== CHANNEL_MAGIC) {
+    throw new ProtocolError(`${what} is no channel: it begins with 0x${magic.toString(16)}`);
+  }
+  if (version !== CHANNEL_VERSION) {
+    throw new ProtocolError(`${what} is a channel of version ${version}; this is version ${CHANNEL_VERSION}`);
+  }
+  if (!isCapacity(capacity) || channelBytes(capacity) > region.sizeBytes) {
+    throw new ProtocolError(`${what}: rings of ${capacity} bytes in a region of ${region.sizeBytes}`);
+  }
+  return capacity;
 }
