@@ -14,6 +14,7 @@ import { hold } from "./holding.ts";
 import { openIsm } from "./opening.ts";
 import { permissionNames, permissionsText } from "./permissions.ts";
 import { regionReport, regionText } from "./region_report.ts";
+import { tokenText } from "./token.ts";
 
 /** Allocates a region and holds it: it lives for as long as somebody refers to it. @returns the exit status */
 export async function ismAlloc(host: Host, options: Of<"ism alloc">): Promise<number> {
@@ -31,7 +32,7 @@ export async function ismAlloc(host: Host, options: Of<"ism alloc">): Promise<nu
     const defaultPermissions = permissionNames(granted);
     print(jsonText({ function: name, ...regionReport(region, ism.info), defaultPermissions }, 0));
   } else {
-    print(regionReport(region, ism.info).token);
+    print(tokenText(region.token));
     remark(`${regionText(region, ism.info)}; others may: ${permissionsText(granted)}`);
     remark(holdText(options.shell));
   }

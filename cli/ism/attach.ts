@@ -15,6 +15,7 @@ import { hold } from "./holding.ts";
 import { openIsm } from "./opening.ts";
 import { permissionNames } from "./permissions.ts";
 import { regionReport, regionText } from "./region_report.ts";
+import { tokenText } from "./token.ts";
 
 const LINE_BYTES = 16;
 const PIECE_BYTES = 64 << 10;
@@ -42,7 +43,7 @@ export async function ismAttach(host: Host, options: Of<"ism attach">): Promise<
     };
     print(jsonText(report, holds ? 0 : 2));
   } else {
-    print(`${regionReport(region, ism.info).token}: ${regionText(region, ism.info)}`);
+    print(`${tokenText(region.token)}: ${regionText(region, ism.info)}`);
     dump(region, dumped, stop.signal);
   }
   if (!holds) return 0;

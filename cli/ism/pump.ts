@@ -5,10 +5,11 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import type { IsmChannel } from "../../drivers/ism/ism_channel.ts";
+import { OwnedFd, read, waitReady } from "../../ffi/mod.ts";
 import { EventLoopTurns } from "../../lib/wait/event_loop_turns.ts";
 import { PeerGoneError, UsageError } from "../../lib/errors/mod.ts";
 import type { Meter } from "./meter.ts";
-import { PatientInput, PatientOutput } from "./standard_streams.ts";
+import { PatientOutput } from "./patient_output.ts";
 
 /** What a pump is given. */
 export interface PumpOptions {
@@ -29,24 +30,23 @@ export interface Passed {
 const PIECE_BYTES = 256 << 10;
 /** This thread sleeps so long at most before the event loop has a turn. */
 const BLOCK_MS = 5;
-/** How often a side that waits looks whether the other one is still there. */
+/** How often a side that waits looks whether the other one is still there, and whether there was a signal that did not end the wait. */
 const LOOK_MS = 100;
 
 /** Sends all of standard input. Returns when the other side has written all of it, and says so by closing. */
 export async function sendInput({ channel, meter, signal, sha256 }: PumpOptions): Promise<Passed> {
-  using input = new PatientInput();
+  using input = OwnedFd.standard("input");
   const count = new Count(sha256);
   const buffer = new Uint8Array(PIECE_BYTES);
   const turns = new EventLoopTurns();
   for (;;) {
     if (turns.due()) await turns.take(signal);
-    if (!input.ready) {
-      await input.wait(LOOK_MS);
-      signal.throwIfAborted();
+    if (!waitReady(input, "readable", LOOK_MS)) {
+      await turns.take(signal);
       stillReads(channel, count.bytes);
       continue;
     }
-    const got = input.read(buffer);
+    const got = read(input, buffer);
     if (got === 0) break;
     count.add(buffer, got);
     for (let at = 0; at < got;) {
@@ -80,9 +80,7 @@ export async function receiveOutput({ channel, meter, signal, sha256 }: PumpOpti
     for (let at = 0; at < got;) {
       const taken = output.write(at === 0 && got === buffer.length ? buffer : buffer.subarray(at, got));
       at += taken;
-      if (taken > 0) continue;
-      await output.wait(LOOK_MS);
-      if (turns.due()) await turns.take(signal);
+      if (taken === 0 && (!output.wait(LOOK_MS) || turns.due())) await turns.take(signal);
     }
     meter.update(count.bytes);
   }

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { stdin } from "node:process";
+import { createInterface } from "node:readline";
 import type { IsmRegion, VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
 import { UsageError } from "../../lib/errors/mod.ts";
 import { failureJson, failureText } from "../failure.ts";
@@ -31,7 +33,6 @@ interface Verb {
 }
 
 const MOST_READ_BYTES = 1 << 20;
-const encoder = new TextEncoder();
 
 const VERBS: Readonly<Record<string, Verb>> = {
   grant: {
@@ -87,7 +88,7 @@ export async function runShell(
   signal: AbortSignal,
 ): Promise<number> {
   let failed = 0;
-  for await (const line of inputLines()) {
+  for await (const line of createInterface({ input: stdin })) {
     if (signal.aborted) break;
     const words = line.split(/\s+/).filter((word) => word !== "");
     const name = words[0];
@@ -160,8 +161,8 @@ function write({ region }: Place, words: readonly string[], rest: string): Answe
 
 function bytesOf(text: string): Uint8Array {
   const hex = /^0x((?:[0-9a-f]{2})+)$/i.exec(text)?.[1];
-  if (hex === undefined) return encoder.encode(text);
-  return Uint8Array.from(hex.match(/../g)!, (digits) => parseInt(digits, 16));
+  if (hex === undefined) return new TextEncoder().encode(text);
+  return Uint8Array.fromHex(hex);
 }
 
 async function query({ ism, region }: Place, words: readonly string[]): Promise<Answer> {
@@ -181,21 +182,4 @@ function help(): Answer {
     text: verbs.map(({ usage, does }) => `${usage.padEnd(width)}  ${does}`).join("\n"),
     json: { verbs },
   };
-}
-
-/** Lines of standard input, without their ends; the last one need not have any. */
-async function* inputLines(): AsyncGenerator<string, void, undefined> {
-  const decoder = new TextDecoder();
-  const bytes = new Uint8Array(4096);
-  let text = "";
-  for (;;) {
-    const count = await Deno.stdin.read(bytes);
-    text += count === null ? decoder.decode() : decoder.decode(bytes.subarray(0, count), { stream: true });
-    const lines = text.split(/\r?\n/);
-    text = lines.pop()!;
-    yield* lines;
-    if (count !== null) continue;
-    if (text !== "") yield text;
-    return;
-  }
 }
