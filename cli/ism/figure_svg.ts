@@ -10,50 +10,71 @@ import { standingOf } from "./domain_view.ts";
 type FunctionState = IsmDomainState["functions"][number];
 type RegionState = IsmDomainState["regions"][number];
 
+/** Boxes one below the other. */
+interface Column {
+  readonly x: number;
+  readonly width: number;
+  /** Of each box. */
+  readonly height: number;
+  readonly gap: number;
+}
+
 const MARGIN = 24;
 const HEAD = 64;
-const FUNCTION = { x: MARGIN, width: 210, height: 58, gap: 26 } as const;
-const REGION = { x: 560, width: 270, leastHeight: 78, gap: 22 } as const;
+const FUNCTIONS: Column = { x: MARGIN, width: 210, height: 58, gap: 26 };
+const REGIONS: Column = { x: 560, width: 270, height: 78, gap: 22 };
 /** Between the lines of two functions, where they meet a region. */
 const LINE_GAP = 15;
-const WIDTH = REGION.x + REGION.width + MARGIN;
-const LEGEND = 58;
-const LEGEND_AT = [0, 160, 250, 350] as const;
+const WIDTH = REGIONS.x + REGIONS.width + MARGIN;
+const LEGEND_HEIGHT = 58;
 
-/** How a line looks: by what the device is attached for, or may attach for. */
-const LINES = {
-  rw: { colour: "#1b5e20", text: "read and write" },
-  r: { colour: "#0d47a1", text: "read" },
-  w: { colour: "#b71c1c", text: "write" },
-  none: { colour: "#757575", text: "neither" },
+/** Of a line, by what the device is attached for, or may attach for. */
+const COLOURS: Readonly<Record<string, string>> = { rw: "#1b5e20", r: "#0d47a1", w: "#b71c1c" };
+const LOOKS = {
+  allocated: 'stroke-width="3.5"',
+  attached: 'stroke-width="2"',
+  might: 'stroke-dasharray="3 5" stroke-width="1.2"',
 } as const;
+
+/** What lines mean, side by side. */
+const LEGEND: readonly (readonly [x: number, rights: string, look: keyof typeof LOOKS, says: string])[] = [
+  [0, "rw", "attached", "read and write"],
+  [160, "r", "attached", "read"],
+  [250, "w", "attached", "write"],
+  [350, "rw", "allocated", "has allocated it"],
+  [520, "rw", "might", "may attach, has not"],
+];
 
 /** The picture as SVG text. @param note a line below the title; may be empty */
 export function domainSvg(domain: IsmDomainState, note: string): string {
-  const regionHeight = Math.max(REGION.leastHeight, LINE_GAP * (domain.functions.length + 1));
-  const regionColumn = { height: regionHeight, gap: REGION.gap };
-  const rows = Math.max(
-    columnHeight(domain.functions.length, FUNCTION),
-    columnHeight(domain.regions.length, regionColumn),
-    40,
-  );
-  const height = HEAD + rows + LEGEND + MARGIN;
-  const functionY = placer(domain.functions.length, FUNCTION, rows);
-  const regionY = placer(domain.regions.length, regionColumn, rows);
+  const { functions, regions } = domain;
+  const regionColumn = { ...REGIONS, height: Math.max(REGIONS.height, LINE_GAP * (functions.length + 1)) };
+  const heights = [heightOf(FUNCTIONS, functions.length), heightOf(regionColumn, regions.length)];
+  const rows = Math.max(...heights, 40);
+  const height = HEAD + rows + LEGEND_HEIGHT + MARGIN;
+  const from = placesOf(FUNCTIONS, functions.length, rows);
+  const to = placesOf(regionColumn, regions.length, rows);
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif" font-size="13">`,
     `<title>${escape(titleOf(domain))}</title>`,
     `<rect width="${WIDTH}" height="${height}" fill="#ffffff"/>`,
     text(MARGIN, 28, titleOf(domain), 'font-size="16" font-weight="bold"'),
     text(MARGIN, 47, note === "" ? subtitleOf(domain) : note, 'fill="#555555"'),
-    ...lines(domain, functionY, regionY, regionHeight),
-    ...domain.functions.map((one, i) => functionBox(one, functionY(i))),
-    ...domain.regions.map((one, i) => regionBox(one, regionY(i), regionHeight)),
-    ...(domain.regions.length === 0 ? [text(REGION.x, HEAD + rows / 2, "no regions", 'fill="#555555"')] : []),
-    ...legend(HEAD + rows + 30),
+    ...regions.flatMap((region, r) =>
+      functions.map((one, f) => {
+        // Ends are spread over the sides of the boxes, so that lines stay apart.
+        const y1 = from[f]! + FUNCTIONS.height * (r + 1) / (regions.length + 1);
+        const y2 = to[r]! + regionColumn.height * (f + 1) / (functions.length + 1);
+        return line(region, one, round(y1), round(y2));
+      })
+    ),
+    ...functions.map((one, i) => functionBox(one, from[i]!)),
+    ...regions.map((region, i) => regionBox(region, to[i]!, regionColumn.height)),
+    regions.length === 0 ? text(REGIONS.x, HEAD + rows / 2, "no regions", 'fill="#555555"') : "",
+    legend(HEAD + rows + 30),
     "</svg>",
   ];
-  return `${parts.join("\n")}\n`;
+  return `${parts.filter((part) => part !== "").join("\n")}\n`;
 }
 
 function titleOf({ domain, cdid }: IsmDomainState): string {
@@ -64,22 +85,18 @@ function subtitleOf({ chunkSize, memory, memoryUsed }: IsmDomainState): string {
   return `chunks of ${bytesText(chunkSize)}; ${bytesText(memoryUsed)} of ${bytesText(memory)} in use`;
 }
 
-function columnHeight(count: number, box: { readonly height: number; readonly gap: number }): number {
-  return count * (box.height + box.gap) - (count === 0 ? 0 : box.gap);
+function heightOf({ height, gap }: Column, count: number): number {
+  return Math.max(0, count * (height + gap) - gap);
 }
 
 /** Where the boxes of a column begin, which is centred. */
-function placer(
-  count: number,
-  box: { readonly height: number; readonly gap: number },
-  rows: number,
-): (index: number) => number {
-  const top = HEAD + (rows - columnHeight(count, box)) / 2;
-  return (index) => top + index * (box.height + box.gap);
+function placesOf(column: Column, count: number, rows: number): number[] {
+  const top = HEAD + (rows - heightOf(column, count)) / 2;
+  return Array.from({ length: count }, (_, i) => top + i * (column.height + column.gap));
 }
 
 function functionBox({ function: name, devid, chunks, chunksUsed }: FunctionState, y: number): string {
-  const { x, width, height } = FUNCTION;
+  const { x, width, height } = FUNCTIONS;
   const bar = width - 24;
   const used = chunks === 0 ? 0 : chunksUsed === 0 ? 0 : Math.max(2, Math.round(bar * chunksUsed / chunks));
   return [
@@ -92,7 +109,7 @@ function functionBox({ function: name, devid, chunks, chunksUsed }: FunctionStat
 }
 
 function regionBox(region: RegionState, y: number, height: number): string {
-  const { x, width } = REGION;
+  const { x, width } = REGIONS;
   const { token, size, chunks, allocator, defaultPermissions, permissions, driverMemory } = region;
   const own = permissions.filter(({ devid }) => devid !== allocator)
     .map((one) => `device ${one.devid}: ${one.permissions || "nothing"}`);
@@ -109,72 +126,42 @@ function regionBox(region: RegionState, y: number, height: number): string {
   ].join("\n");
 }
 
-function lines(
-  { functions, regions }: IsmDomainState,
-  functionY: (index: number) => number,
-  regionY: (index: number) => number,
-  regionHeight: number,
-): string[] {
-  const x1 = FUNCTION.x + FUNCTION.width;
-  const x2 = REGION.x;
-  return regions.flatMap((region, to) =>
-    functions.flatMap((one, from) => {
-      const { permissions, attached, allocator } = standingOf(region, one.devid);
-      const may = permissions.includes("a") ? permissions.replace(/[am]/g, "") : "";
-      if (attached === undefined && may === "") return [];
-      // Ends are spread over the sides of the boxes, so that lines stay apart.
-      const y1 = functionY(from) + FUNCTION.height * (to + 1) / (regions.length + 1);
-      const y2 = regionY(to) + regionHeight * (from + 1) / (functions.length + 1);
-      const { colour } = lineOf(attached ?? may);
-      const look = attached === undefined
-        ? 'stroke-dasharray="3 5" stroke-width="1.2"'
-        : `stroke-width="${allocator ? 3.5 : 2}"`;
-      const bend = (x2 - x1) / 2;
-      return [
-        `<path d="M ${x1} ${round(y1)} C ${x1 + bend} ${round(y1)} ${x2 - bend} ${round(y2)} ${x2} ${
-          round(y2)
-        }" fill="none" stroke="${colour}" ${look}><title>${
-          escape(
-            `${one.function}: ${
-              attached === undefined ? "not attached" : `attached for ${attached || "nothing"}`
-            }, may ${permissions || "nothing"}`,
-          )
-        }</title></path>`,
-        text(
-          x2 - 8,
-          y2 - 4,
-          attached === undefined ? `(${may || "-"})` : attached || "-",
-          `font-size="11" text-anchor="end" fill="${colour}"`,
-        ),
-      ];
-    })
-  );
-}
-
-function lineOf(rights: string): { readonly colour: string; readonly text: string } {
-  return rights === "rw" || rights === "r" || rights === "w" ? LINES[rights] : LINES.none;
-}
-
-function legend(y: number): string[] {
-  const kinds = [LINES.rw, LINES.r, LINES.w];
-  const solid = kinds.map(({ colour, text: label }, i) => {
-    const x = MARGIN + LEGEND_AT[i]!;
-    return `<path d="M ${x} ${y} h 30" stroke="${colour}" stroke-width="2"/>\n${text(x + 38, y + 4, label)}`;
-  });
-  const x = MARGIN + LEGEND_AT[3]!;
+/** Nothing where the device is not attached and may not attach. */
+function line(region: RegionState, one: FunctionState, y1: number, y2: number): string {
+  const { permissions, attached, allocator } = standingOf(region, one.devid);
+  const may = permissions.includes("a") ? permissions.replace(/[am]/g, "") : "";
+  if (attached === undefined && may === "") return "";
+  const colour = COLOURS[attached ?? may] ?? "#757575";
+  const look = LOOKS[attached === undefined ? "might" : allocator ? "allocated" : "attached"];
+  const does = attached === undefined ? "not attached" : `attached for ${attached || "nothing"}`;
+  const [x1, x2] = [FUNCTIONS.x + FUNCTIONS.width, REGIONS.x];
+  const middle = (x1 + x2) / 2;
   return [
-    ...solid,
-    `<path d="M ${x} ${y} h 30" stroke="#1b5e20" stroke-width="3.5"/>`,
-    text(x + 38, y + 4, "has allocated it"),
-    `<path d="M ${x + 170} ${y} h 30" stroke="#1b5e20" stroke-width="1.2" stroke-dasharray="3 5"/>`,
-    text(x + 208, y + 4, "may attach, has not"),
+    `<path d="M ${x1} ${y1} C ${middle} ${y1} ${middle} ${y2} ${x2} ${y2}" fill="none" stroke="${colour}" ${look}>`,
+    `<title>${escape(`${one.function}: ${does}, may ${permissions || "nothing"}`)}</title></path>`,
+    text(
+      x2 - 8,
+      y2 - 4,
+      attached === undefined ? `(${may})` : attached || "-",
+      `font-size="11" text-anchor="end" fill="${colour}"`,
+    ),
+  ].join("");
+}
+
+function legend(y: number): string {
+  return [
+    ...LEGEND.map(([at, rights, look, says]) => {
+      const x = MARGIN + at;
+      const stroke = `<path d="M ${x} ${y} h 30" stroke="${COLOURS[rights]}" ${LOOKS[look]}/>`;
+      return `${stroke}${text(x + 38, y + 4, says)}`;
+    }),
     text(
       MARGIN,
       y + 26,
       "r read, w write, a attach, m manage; in brackets: might, but has not attached. Of tokens the first digits only.",
       'fill="#555555"',
     ),
-  ];
+  ].join("\n");
 }
 
 function text(x: number, y: number, content: string, attributes = ""): string {
@@ -192,6 +179,5 @@ function round(value: number): number {
 }
 
 function escape(content: string): string {
-  const names: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
-  return content.replace(/[&<>"]/g, (one) => names[one]!);
+  return content.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
