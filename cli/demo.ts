@@ -10,7 +10,7 @@ import { virtioTypeOf } from "../lib/pci/virtio_ids.ts";
 import { DEVICE_ID, openTransport } from "../lib/virtio/mod.ts";
 import { type EmulatedProcess, startEmulatedHost } from "./emulated_process.ts";
 import { interruption } from "./interruption.ts";
-import { hexText, print, printJson, type Progress, progress } from "./output.ts";
+import { hexText, print, printJson, progress } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { vfToVf } from "./vf_to_vf.ts";
 
@@ -62,23 +62,14 @@ async function onHost(
   if (pf === undefined || random === undefined) {
     throw new DeviceError("the embedded host lacks its PF or its virtio-rng function");
   }
-  {
-    using bars = new Bars(options.json);
-    await vfToVf(host, {
-      pf: pf.address,
-      vfs: options.vfs,
-      frames: options.frames,
-      interruptFrames: options.interruptFrames,
-      signal,
-      observer: {
-        step: (what, found) => {
-          bars.end();
-          step(what, found);
-        },
-        progress: (label, done, total) => bars.update(label, done, total),
-      },
-    });
-  }
+  await vfToVf(host, {
+    pf: pf.address,
+    vfs: options.vfs,
+    frames: options.frames,
+    interruptFrames: options.interruptFrames,
+    signal,
+    observer: { step, frames: (label, total) => progress(label, total, "frames", options.json) },
+  });
   await readRandom(host, random.address, step);
   if (snapshot(host) !== before) throw new DeviceError("the host is not as it was before");
   step("host", "as it was: same drivers, overrides and VF counts, empty journal");
@@ -110,36 +101,6 @@ function snapshot(host: Host): string {
     sriov,
   }));
   return JSON.stringify({ functions, journal: host.journal() });
-}
-
-/** One bar at a time, by label. */
-class Bars implements Disposable {
-  readonly #quiet: boolean;
-  #label = "";
-  #bar: Progress | null = null;
-
-  constructor(quiet: boolean) {
-    this.#quiet = quiet;
-  }
-
-  update(label: string, done: number, total: number): void {
-    if (label !== this.#label) {
-      this.end();
-      this.#label = label;
-      this.#bar = progress(label, total, "frames", this.#quiet);
-    }
-    if (done % 512 === 0) this.#bar?.update(done);
-  }
-
-  end(): void {
-    this.#bar?.[Symbol.dispose]();
-    this.#bar = null;
-    this.#label = "";
-  }
-
-  [Symbol.dispose](): void {
-    this.end();
-  }
 }
 
 /** `bind        0000:01:00.0 to vfio-pci`: a label and what was found, folded at spaces, with the lines below one another. */

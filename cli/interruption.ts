@@ -24,7 +24,6 @@ export class InterruptedError extends RingsideError {
 export interface Interruption extends Disposable {
   /** Aborted, with an `InterruptedError`, by the first signal. */
   readonly signal: AbortSignal;
-  readonly raised: boolean;
   /** Exit status for work that was cut short: 0 when it was not. */
   readonly exitStatus: number;
 }
@@ -42,9 +41,6 @@ export function interruption(): Interruption {
   });
   return {
     signal: controller.signal,
-    get raised() {
-      return controller.signal.aborted;
-    },
     get exitStatus() {
       const { reason } = controller.signal;
       return reason instanceof InterruptedError ? reason.exitStatus : 0;

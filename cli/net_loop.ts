@@ -38,18 +38,14 @@ export async function netLoop(host: Host, options: Of<"net loop">): Promise<void
     using bar = progress("looping", count, "frames", options.json);
     return await exchange(from, to, frames, count, {
       signal: stop.signal,
-      onProgress: (done) => {
-        if (done % 256 === 0) bar.update(done);
-      },
+      onProgress: (done) => bar.update(done),
     });
   })();
-  const rate = Math.round(result.frames / (result.milliseconds / 1000));
   if (options.json) {
     return printJson({
       from: from.transport.name,
       to: to.transport.name,
       ...result,
-      framesPerSecond: rate,
       interruptKind: to.interruptKind,
       interrupts: to.statistics().interrupts,
     });
@@ -58,7 +54,7 @@ export async function netLoop(host: Host, options: Of<"net loop">): Promise<void
   print(
     `${from.transport.name} -> ${to.transport.name}: ${countText(result.frames, "frame")}, ${
       countText(result.bytes, "byte")
-    }, every byte as sent; ${rate} frames/s, ${how}`,
+    }, every byte as sent; ${result.framesPerSecond} frames/s, ${how}`,
   );
 }
 

@@ -36,7 +36,7 @@ export async function netSend(host: Host, options: Of<"net send">): Promise<numb
   {
     using bar = progress("sending", total ?? 0, "frames", options.json || total === undefined);
     const turns = new EventLoopTurns();
-    const done = () => stop?.raised === true || (total !== undefined && sender.sent >= total);
+    const done = () => stop?.signal.aborted || (total !== undefined && sender.sent >= total);
     for (let round = 0; round < options.repeat && !done(); round++) {
       using again = round === 0 ? undefined : CaptureReader.open(options.capture);
       for (const frame of again ?? first) {

@@ -16,6 +16,7 @@ import { net } from "./parsers/net.ts";
 import { queue } from "./parsers/queue.ts";
 import {
   COMMAND_USAGE,
+  commandUsage,
   force,
   functionArgument,
   globals,
@@ -37,26 +38,12 @@ const groups = or(
   command("admin", admin, {
     description:
       message`Group administration by a PF's admin queues: list, legacy, notify-info, caps, parts, mode.`,
-    usageLine: [{
-      type: "sequence",
-      terms: [
-        { type: "argument", metavar: "PF" },
-        { type: "argument", metavar: "COMMAND" },
-        { type: "ellipsis" },
-      ],
-    }],
+    usageLine: commandUsage("PF"),
   }),
   command("ism", ism, {
     description:
       message`Shared memory regions of virtio-ism: info, alloc, query, attach, detach, grant, watch, pipe, figure.`,
-    usageLine: [{
-      type: "sequence",
-      terms: [
-        { type: "argument", metavar: "FUNCTION" },
-        { type: "argument", metavar: "COMMAND" },
-        { type: "ellipsis" },
-      ],
-    }],
+    usageLine: commandUsage("FUNCTION"),
   }),
   command("queue", queue, {
     description:

@@ -9,19 +9,16 @@ import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import type { Host, OpenOptions } from "../lib/host/mod.ts";
 import { DEVICE_FEATURE, type VfioPciDevice } from "../lib/vfio/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
-import {
-  exchangeByInterrupt,
-  type ExchangeOptions,
-  exchangePolled,
-  type ExchangeResult,
-} from "../drivers/net/virtio/exchange.ts";
+import { exchangeByInterrupt, exchangePolled, type ExchangeResult } from "../drivers/net/virtio/exchange.ts";
 import { TestFrames } from "../drivers/net/virtio/test_frames.ts";
+import type { Progress } from "./output.ts";
 
 /** Who watches. */
 export interface Observer {
   /** A step is done; `found` says what it showed. */
   step(what: string, found: string): void;
-  progress(label: string, done: number, total: number): void;
+  /** Frames begin to be exchanged; disposed of when they have been. */
+  frames(label: string, total: number): Progress;
 }
 
 /** What to do. */
@@ -107,10 +104,6 @@ async function drive(
   options: VfToVfOptions,
 ): Promise<VfToVfResult> {
   const { observer, signal } = options;
-  const watched = (label: string, total: number): ExchangeOptions => ({
-    onProgress: (done) => observer.progress(label, done, total),
-    signal,
-  });
   for (const vf of vfs) host.bind(vf);
   using senderDevice = host.open(vfs[0]!, open);
   using receiverDevice = host.open(vfs[1]!, open);
@@ -128,22 +121,17 @@ async function drive(
   );
   observer.step("features", receiver.featureNames.join(" "));
   const frames = new TestFrames(receiver.mac, sender.mac, 64, Math.min(sender.maxFrameBytes, 1514));
-  const polled = await exchangePolled(
-    sender,
-    receiver,
-    frames,
-    options.frames,
-    watched("polling", options.frames),
-  );
+  const exchanged = async (label: string, exchange: typeof exchangePolled, count: number) => {
+    using bar = observer.frames(label, count);
+    return await exchange(sender, receiver, frames, count, {
+      onProgress: (done) => bar.update(done),
+      signal,
+    });
+  };
+  const polled = await exchanged("polling", exchangePolled, options.frames);
   observer.step("polling", resultText(polled));
   const interruptsBefore = receiver.statistics().interrupts;
-  const byInterrupt = await exchangeByInterrupt(
-    sender,
-    receiver,
-    frames,
-    options.interruptFrames,
-    watched("interrupts", options.interruptFrames),
-  );
+  const byInterrupt = await exchanged("interrupts", exchangeByInterrupt, options.interruptFrames);
   const interrupts = receiver.statistics().interrupts - interruptsBefore;
   observer.step(
     "interrupts",
@@ -162,7 +150,6 @@ function withToken(pf: VfioPciDevice, open: OpenOptions, observer: Observer): Op
 }
 
 /** `100000 frames, 8000000 bytes, all as sent; 90000 frames/s` */
-function resultText(result: ExchangeResult): string {
-  const rate = Math.round(result.frames / (result.milliseconds / 1000));
-  return `${result.frames} frames, ${result.bytes} bytes, all as sent; ${rate} frames/s`;
+function resultText({ frames, bytes, framesPerSecond }: ExchangeResult): string {
+  return `${frames} frames, ${bytes} bytes, all as sent; ${framesPerSecond} frames/s`;
 }

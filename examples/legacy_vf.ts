@@ -147,8 +147,7 @@ async function onPf(host: Host, pf: string, options: LegacyVfOptions): Promise<L
       const longest = Math.min(from.maxFrameBytes, to.maxFrameBytes, 1514);
       const stream = new TestFrames(to.mac, from.mac, 60, longest);
       const result = await exchange(from, to, stream, count, signal && { signal });
-      const { frames, bytes, milliseconds } = result;
-      const rate = Math.round(frames / (milliseconds / 1000));
+      const { frames, bytes, framesPerSecond: rate } = result;
       step(label, `to the ${way} VF: ${frames} frames, ${bytes} bytes, all as sent; ${rate} frames/s`);
       results.push(result);
     }

@@ -48,7 +48,6 @@ try {
   for (const { entry, error } of failed) console.error(`${entry.function}: ${error.message}`);
 }
 
-function report(how: string, { frames, bytes, milliseconds }: ExchangeResult): void {
-  const rate = Math.round(frames / (milliseconds / 1000));
-  console.log(`${how.padEnd(11)} ${frames} frames, ${bytes} bytes, all as sent; ${rate} frames/s`);
+function report(how: string, { frames, bytes, framesPerSecond }: ExchangeResult): void {
+  console.log(`${how.padEnd(11)} ${frames} frames, ${bytes} bytes, all as sent; ${framesPerSecond} frames/s`);
 }

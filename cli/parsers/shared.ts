@@ -111,8 +111,13 @@ export const seconds = optional(option("-t", "--seconds", integer({ min: 1, meta
 /** Said when a group of commands is given none. */
 export const noCommand = { noMatch: message`No command; --help lists them.` };
 
-/** Usage of what has commands below it: their own help has the rest. */
-export const COMMAND_USAGE: Usage = [{
+/** Usage of what has commands below it, behind what they are `about`: their own help has the rest. */
+export const commandUsage = (...about: NonEmptyString[]): Usage => [{
   type: "sequence",
-  terms: [{ type: "argument", metavar: "COMMAND" }, { type: "ellipsis" }],
+  terms: [...about, "COMMAND" as const]
+    .map((metavar): Usage[number] => ({ type: "argument", metavar }))
+    .concat({ type: "ellipsis" }),
 }];
+
+/** The same of what stands alone. */
+export const COMMAND_USAGE: Usage = commandUsage();

@@ -27,7 +27,10 @@ import {
 import { bothWays, drive } from "./net_pair.ts";
 
 const TOKEN = "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
-const SILENT: Observer = { step: () => {}, progress: () => {} };
+const SILENT: Observer = {
+  step: () => {},
+  frames: () => ({ update: () => {}, [Symbol.dispose]: () => {} }),
+};
 
 /** The PF and two VFs on vfio-pci, all open. Closed with the stack; the caller restores the host. */
 function openVfs(host: LinuxHost, path: KernelPath, stack: AsyncDisposableStack) {

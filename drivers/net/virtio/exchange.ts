@@ -31,6 +31,8 @@ export interface ExchangeResult {
   readonly bytes: number;
   /** From the first frame's sending on. */
   readonly milliseconds: number;
+  /** Over that time, rounded. */
+  readonly framesPerSecond: number;
   /** Frames of others that arrived on the receiving function. */
   readonly foreign: number;
 }
@@ -181,7 +183,14 @@ export class FrameCheck {
   /** What came of it since `start`, by `performance.now()`. */
   result(start: number): ExchangeResult {
     const { frames, bytes, foreign } = this;
-    return { frames, bytes, foreign, milliseconds: performance.now() - start };
+    const milliseconds = performance.now() - start;
+    return {
+      frames,
+      bytes,
+      foreign,
+      milliseconds,
+      framesPerSecond: Math.round(1000 * frames / milliseconds),
+    };
   }
 }
 

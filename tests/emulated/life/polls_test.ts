@@ -223,11 +223,14 @@ Deno.test("VF to VF, polled: a host that is killed is blamed, at once, and not t
     let killed = false;
     const observer = {
       step: () => {},
-      progress: () => {
-        if (killed) return;
-        killed = true;
-        sendSignal(served.pid, 9);
-      },
+      frames: () => ({
+        update: () => {
+          if (killed) return;
+          killed = true;
+          sendSignal(served.pid, 9);
+        },
+        [Symbol.dispose]: () => {},
+      }),
     };
     const options = { pf: ADDRESS, vfs: 2, frames: 1e9, interruptFrames: 1, observer };
     await assertRejects(() => vfToVf(host, options), PeerGoneError);

@@ -46,7 +46,10 @@ const topologyWith = (file: string) => ({
     { address: DISK, kind: "virtio-blk", file },
   ],
 });
-const SILENT: Observer = { step: () => {}, progress: () => {} };
+const SILENT: Observer = {
+  step: () => {},
+  frames: () => ({ update: () => {}, [Symbol.dispose]: () => {} }),
+};
 /** The guest's interfaces: the PF's, that of its VF, and one with split rings. */
 const LINKS = [
   { link: "eth0", guest: "192.0.2.2", ringside: "192.0.2.1" },
