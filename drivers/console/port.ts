@@ -6,15 +6,26 @@
 import { typedErrors } from "../../lib/errors/doors.ts";
 import { ClosedError, TimeoutError, UsageError } from "../../lib/errors/mod.ts";
 import { shown } from "../../lib/errors/shown.ts";
-import { CONSOLE_EVENT } from "../../lib/virtio/spec/console.ts";
+import { CONSOLE_EVENT, CONSOLE_RESIZE } from "../../lib/virtio/spec/console.ts";
 import type { Waiter, WaitTarget } from "../../lib/wait/waiter.ts";
 import { newBytes, stillThere } from "../caller_bytes.ts";
 import type { ConsoleSize } from "./config.ts";
-import type { ControlQueues } from "./control.ts";
+import type { ControlMessage, ControlQueues } from "./control.ts";
 import { orHandled } from "./message_target.ts";
 import type { PortBuffers } from "./port_buffers.ts";
 
 const READ_BYTES = 65536;
+const decoder = new TextDecoder();
+
+/** What happened to a port. */
+export type PortChange =
+  | "added"
+  | "removed"
+  | "peer-opened"
+  | "peer-closed"
+  | "named"
+  | "resized"
+  | "console";
 
 /** What a port needs of its console. */
 export interface PortHolder {
@@ -194,34 +205,40 @@ export class ConsolePort {
     }
   }
 
-  /** The device says that the other end is open or not. For the holder. */
-  setPeerOpen(open: boolean): void {
-    this.#hungUp = this.#peerOpen && !open || this.#hungUp && !open;
-    this.#peerOpen = open;
+  /** The device says something of it. For the holder. @returns what changed; undefined for what this driver need not know of */
+  handle({ event, value, more }: ControlMessage): PortChange | undefined {
+    switch (event) {
+      case CONSOLE_EVENT.deviceRemove:
+        this.#removed = true;
+        this.#peerOpen = false;
+        return "removed";
+      case CONSOLE_EVENT.consolePort:
+        this.#console = true;
+        // The standard demands the answer, whether it was open before or not.
+        this.#opened = true;
+        this.#holder.control?.send(this.index, CONSOLE_EVENT.portOpen, 1);
+        return "console";
+      case CONSOLE_EVENT.portOpen:
+        this.#hungUp = value === 0 && (this.#peerOpen || this.#hungUp);
+        this.#peerOpen = value !== 0;
+        return this.#peerOpen ? "peer-opened" : "peer-closed";
+      case CONSOLE_EVENT.portName: {
+        // Some devices end the name with NUL.
+        const end = more.indexOf(0);
+        this.#name = decoder.decode(end < 0 ? more : more.subarray(0, end));
+        return "named";
+      }
+      case CONSOLE_EVENT.resize:
+        this.#size = CONSOLE_RESIZE.decode(more);
+        return "resized";
+      default:
+        return undefined;
+    }
   }
 
-  /** The device says what it is called. For the holder. */
-  setName(name: string): void {
-    this.#name = name;
-  }
-
-  /** The device says that it is a console. For the holder. */
-  setConsole(): void {
-    this.#console = true;
-    // The standard demands the answer, whether it was open before or not.
-    this.#opened = true;
-    this.#holder.control?.send(this.index, CONSOLE_EVENT.portOpen, 1);
-  }
-
-  /** The device says how large it is. For the holder. */
+  /** The config space says how large it is. For the holder. */
   setSize(size: ConsoleSize | undefined): void {
     this.#size = size;
-  }
-
-  /** The device pulled it out. For the holder. */
-  setRemoved(): void {
-    this.#removed = true;
-    this.#peerOpen = false;
   }
 
   async #read(timeoutMs: number, maxBytes: number): Promise<Uint8Array<ArrayBuffer> | undefined> {

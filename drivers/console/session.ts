@@ -20,23 +20,11 @@ import { consoleWishes, readMaxPorts, readSize } from "./config.ts";
 import { type ControlMessage, ControlQueues } from "./control.ts";
 import { orHandled } from "./message_target.ts";
 import type { VirtioConsoleOptions } from "./options.ts";
-import { ConsolePort, type PortHolder } from "./port.ts";
+import { ConsolePort, type PortChange, type PortHolder } from "./port.ts";
 import { PortBuffers } from "./port_buffers.ts";
 
-/** What happened to a port. */
-export type PortChange =
-  | "added"
-  | "removed"
-  | "peer-opened"
-  | "peer-closed"
-  | "named"
-  | "resized"
-  | "console";
-
-/** Who is told of it. */
+/** Who is told of what happens to ports. */
 export type PortListeners = Listeners<[change: PortChange, port: ConsolePort]>;
-
-const decoder = new TextDecoder();
 
 interface PortQueues {
   readonly receive: Virtqueue;
@@ -160,7 +148,7 @@ export class ConsoleSession implements DriverParts, PortHolder {
   }
 
   #handle(message: ControlMessage): void {
-    const { port: index, event, value, more } = message;
+    const { port: index, event, more } = message;
     if (event === CONSOLE_EVENT.deviceAdd) return this.#added(index);
     const port = this.#ports[index];
     if (port === undefined) {
@@ -171,32 +159,13 @@ export class ConsoleSession implements DriverParts, PortHolder {
       if (index < this.maxPorts) return;
       throw this.#lie(`event ${event} for port ${index} of ${this.maxPorts}`);
     }
-    switch (event) {
-      case CONSOLE_EVENT.deviceRemove:
-        this.#ports[index] = undefined;
-        port.setRemoved();
-        return this.#listeners.tell("removed", port);
-      case CONSOLE_EVENT.consolePort:
-        port.setConsole();
-        return this.#listeners.tell("console", port);
-      case CONSOLE_EVENT.portOpen:
-        port.setPeerOpen(value !== 0);
-        return this.#listeners.tell(value !== 0 ? "peer-opened" : "peer-closed", port);
-      case CONSOLE_EVENT.portName: {
-        // Some devices end the name with NUL.
-        const end = more.indexOf(0);
-        port.setName(decoder.decode(end < 0 ? more : more.subarray(0, end)));
-        return this.#listeners.tell("named", port);
-      }
-      case CONSOLE_EVENT.resize:
-        if (more.length < CONSOLE_RESIZE.sizeBytes) {
-          throw this.#lie(`a resize message with ${more.length} bytes of size`);
-        }
-        port.setSize(CONSOLE_RESIZE.decode(more));
-        return this.#listeners.tell("resized", port);
-      default:
-        // Nothing that this driver knows of, and nothing that it must know of.
+    if (event === CONSOLE_EVENT.resize && more.length < CONSOLE_RESIZE.sizeBytes) {
+      throw this.#lie(`a resize message with ${more.length} bytes of size`);
     }
+    const change = port.handle(message);
+    if (change === undefined) return;
+    if (change === "removed") this.#ports[index] = undefined;
+    this.#listeners.tell(change, port);
   }
 
   #added(index: number): void {

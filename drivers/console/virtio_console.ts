@@ -25,8 +25,8 @@ import { checkKind, type DriverKind, DriverLife } from "../driver_life.ts";
 import { Listeners } from "../listeners.ts";
 import type { Session } from "../session.ts";
 import type { VirtioConsoleOptions } from "./options.ts";
-import type { ConsolePort } from "./port.ts";
-import { ConsoleSession, type PortChange, type PortListeners } from "./session.ts";
+import type { ConsolePort, PortChange } from "./port.ts";
+import { ConsoleSession, type PortListeners } from "./session.ts";
 
 export type { RingOptions } from "../../lib/virtio/features.ts";
 export type { InterruptChoice } from "../../lib/virtio/interrupts.ts";
@@ -36,8 +36,7 @@ export type { VirtioDriver } from "../driver.ts";
 export type { DriverOptions } from "../driver_options.ts";
 export type { ConsoleSize } from "./config.ts";
 export type { VirtioConsoleOptions } from "./options.ts";
-export type { ConsolePort } from "./port.ts";
-export type { PortChange } from "./session.ts";
+export type { ConsolePort, PortChange } from "./port.ts";
 
 const CONSOLE: DriverKind = { what: "console", deviceId: DEVICE_ID.console };
 const KIND: DriverKind = { ...CONSOLE, modernOnly: "only the used length says how many bytes came in" };
