@@ -1,10 +1,10 @@
 /**
- * Counters of a block device, in an array so that counting allocates nothing.
+ * Counters of a block device.
  *
  * @module
  */
 
-/** Places in the counter array. */
+/** Their places. */
 export const COUNT = {
   reads: 0,
   readBytes: 1,
@@ -38,9 +38,4 @@ export interface BlkStatistics {
   readonly interrupts: number;
   /** Times that the device was reset after the first start. */
   readonly resets: number;
-}
-
-/** A fresh counter array; a double counts exactly up to 2^53. */
-export function counters(): Float64Array<ArrayBuffer> {
-  return new Float64Array(8);
 }

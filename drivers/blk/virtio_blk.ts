@@ -29,6 +29,7 @@ import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
 import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";
 import { newBytes, stillThere } from "../caller_bytes.ts";
 import { readField } from "../config_field.ts";
+import { byName, counters } from "../counters.ts";
 import { VirtioDriver } from "../driver.ts";
 import { type DriverKind, DriverLife } from "../driver_life.ts";
 import { Listeners } from "../listeners.ts";
@@ -38,7 +39,7 @@ import { type BlockQueue, checkSectors, checkWritable } from "./queue.ts";
 import type { Session } from "../session.ts";
 import type { Request, RequestRunner } from "./runner.ts";
 import { type BlkSession, buildSession } from "./session.ts";
-import { type BlkStatistics, COUNT, counters } from "./statistics.ts";
+import { type BlkStatistics, COUNT } from "./statistics.ts";
 
 export type { RingOptions } from "../../lib/virtio/features.ts";
 export type { InterruptChoice } from "../../lib/virtio/interrupts.ts";
@@ -94,7 +95,7 @@ export class VirtioBlk extends VirtioDriver {
    * @throws UnsupportedError (no block device, feature or queues missing), DeviceError, TimeoutError, UsageError, ExhaustedError, SyscallError
    */
   static async open(transport: VirtioTransport, options: VirtioBlkOptions = {}): Promise<VirtioBlk> {
-    const counts = counters();
+    const counts = counters(COUNT);
     const listeners = new Listeners<[sectors: number]>();
     const build = (session: Session) => buildSession(session, options, counts, listeners);
     const life = new DriverLife(transport, KIND, options, build);
@@ -235,19 +236,7 @@ export class VirtioBlk extends VirtioDriver {
 
   /** Counters since `open`. */
   statistics(): BlkStatistics {
-    const counts = this.#counts;
-    return {
-      reads: counts[COUNT.reads]!,
-      readBytes: counts[COUNT.readBytes]!,
-      writes: counts[COUNT.writes]!,
-      writtenBytes: counts[COUNT.writtenBytes]!,
-      flushes: counts[COUNT.flushes]!,
-      others: counts[COUNT.others]!,
-      failures: counts[COUNT.failures]!,
-      notifications: counts[COUNT.notifications]!,
-      interrupts: this.interrupts,
-      resets: this.resets,
-    };
+    return { ...byName(COUNT, this.#counts), interrupts: this.interrupts, resets: this.resets };
   }
 
   #runner({ queue }: QueueChoice): RequestRunner {

@@ -21,6 +21,7 @@ import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
 import { formatMac } from "../../lib/virtio/spec/net.ts";
 import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";
 import type { WaitTarget } from "../../lib/wait/waiter.ts";
+import { byName, counters } from "../counters.ts";
 import { VirtioDriver } from "../driver.ts";
 import { type DriverKind, DriverLife } from "../driver_life.ts";
 import { Listeners } from "../listeners.ts";
@@ -30,7 +31,7 @@ import type { ResumeNetOptions, VirtioNetOptions } from "./virtio/options.ts";
 import type { ReceiveQueue } from "./virtio/receive.ts";
 import { checkSavedNet, SAVED_NET_VERSION, type SavedNet } from "./virtio/saved.ts";
 import { type NetContext, NetSession, type ResumePlan } from "./virtio/session.ts";
-import { COUNT, counters, type NetStatistics, queueStatistics } from "./virtio/statistics.ts";
+import { COUNT, type NetStatistics } from "./virtio/statistics.ts";
 import type { TransmitQueue } from "./virtio/transmit.ts";
 
 export type { GroupOwner, GroupOwnerOptions } from "../../lib/virtio/admin/owner.ts";
@@ -116,8 +117,8 @@ export class VirtioNet extends VirtioDriver {
     const admin = options.admin === true ? {} : options.admin || undefined;
     const context: NetContext = {
       options,
-      receiveCounts: counters(),
-      transmitCounts: counters(),
+      receiveCounts: counters(COUNT),
+      transmitCounts: counters(COUNT),
       listeners: new Listeners(),
       admin: admin && new GroupOwner(transport.name, admin),
       resume,
@@ -307,8 +308,8 @@ export class VirtioNet extends VirtioDriver {
   /** Counters since `open`. */
   statistics(): NetStatistics {
     return {
-      received: queueStatistics(this.#context.receiveCounts),
-      transmitted: queueStatistics(this.#context.transmitCounts),
+      received: byName(COUNT, this.#context.receiveCounts),
+      transmitted: byName(COUNT, this.#context.transmitCounts),
       interrupts: this.interrupts,
       resets: this.resets,
     };

@@ -9,7 +9,8 @@ import {
 } from "../../drivers/blk/virtio_blk.ts";
 import { BLK_WISHES } from "../../drivers/blk/features.ts";
 import { BlockQueue } from "../../drivers/blk/queue.ts";
-import { counters } from "../../drivers/blk/statistics.ts";
+import { COUNT } from "../../drivers/blk/statistics.ts";
+import { counters } from "../../drivers/counters.ts";
 import type { LinuxHost } from "../../lib/host/linux_host.ts";
 import { BLK_FEATURE, FEATURE, refusedRingFeatures, VirtioDevice } from "../../lib/virtio/mod.ts";
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
@@ -196,7 +197,7 @@ for (const packed of [true, false]) {
           writeZeroesSegments: 0,
           segmentBytes: SIZES.segmentBytes,
         },
-        counts: counters(),
+        counts: counters(COUNT),
       });
       return { queue, wait: (timeoutMs) => polled(queue, timeoutMs), [Symbol.dispose]: () => queue.close() };
     };

@@ -1,10 +1,10 @@
 /**
- * Counters of a network device, in arrays so that counting allocates nothing.
+ * Counters of a network device.
  *
  * @module
  */
 
-/** Places in a queue's counter array. */
+/** Places of those of one direction. */
 export const COUNT = { frames: 0, bytes: 1, dropped: 2, notifications: 3 } as const;
 
 /** Counters of one direction. */
@@ -29,19 +29,4 @@ export interface NetStatistics {
   readonly interrupts: number;
   /** Times that the device was reset after the first start. */
   readonly resets: number;
-}
-
-/** A fresh counter array; a double counts exactly up to 2^53. */
-export function counters(): Float64Array<ArrayBuffer> {
-  return new Float64Array(4);
-}
-
-/** The counters by name. */
-export function queueStatistics(counts: Float64Array): QueueStatistics {
-  return {
-    frames: counts[COUNT.frames]!,
-    bytes: counts[COUNT.bytes]!,
-    dropped: counts[COUNT.dropped]!,
-    notifications: counts[COUNT.notifications]!,
-  };
 }

@@ -162,22 +162,31 @@ const DATA_FIELD: Readonly<Record<number, string>> = {
 
 const PARTS_READS: readonly number[] = [ADMIN_OPCODE.DEV_PARTS_METADATA_GET, ADMIN_OPCODE.DEV_PARTS_GET];
 
+/** Fields that qualifiers are about, whatever the opcode. */
+const QUALIFIED_FIELD: Partial<Record<AdminQualifierName, string>> = {
+  INVALID_OPCODE: "opcode",
+  INVALID_GROUP: "group_type",
+  INVALID_MEMBER: "group_member_id",
+};
+
 function fieldOf(opcode: number, status: AdminStatusName, qualifier: AdminQualifierName): string {
-  switch (qualifier) {
-    case "INVALID_OPCODE":
-      return "opcode";
-    case "INVALID_GROUP":
-      return "group_type";
-    case "INVALID_MEMBER":
-      return "group_member_id";
-    case "INVALID_FIELD":
-      return DATA_FIELD[opcode] ?? "command_specific_data";
-  }
+  const field = QUALIFIED_FIELD[qualifier];
+  if (field !== undefined) return field;
+  if (qualifier === "INVALID_FIELD") return DATA_FIELD[opcode] ?? "command_specific_data";
   // ENXIO and EEXIST are about the id of a capability or an object; ENOMEM of these two is about room for the result.
   if (status === "ENXIO" || status === "EEXIST") return "id";
   if (status === "ENOMEM" && PARTS_READS.includes(opcode)) return "command_specific_result";
   return "status";
 }
+
+const STATUS_HINT: Partial<Record<AdminStatusName, string>> = {
+  EAGAIN: "the device was busy all the time: try again later, or allow more retries",
+  EBUSY: "something that exists depends on it, or the device is in use: finish or destroy that first",
+  ENOMEM: "the device is short of resources: nothing was changed, so it may be tried again",
+  ENOSPC: "the device has no more of them: destroy some first",
+  EEXIST: "an object with this id exists: destroy it first, or take another id",
+  ENXIO: "there is no capability or object with this id: list what there is",
+};
 
 function hintFor(
   opcode: number,
@@ -198,26 +207,12 @@ function hintFor(
     case "INVALID_OPCODE":
       return "the device does not know the command, or LIST_USE does not include it: after a reset, LIST_USE comes first";
   }
-  switch (status) {
-    case "EAGAIN":
-      return "the device was busy all the time: try again later, or allow more retries";
-    case "EBUSY":
-      return "something that exists depends on it, or the device is in use: finish or destroy that first";
-    case "ENOMEM":
-      return PARTS_READS.includes(opcode)
-        ? "the state grew meanwhile, or is larger than said: ask for its size again"
-        : "the device is short of resources: nothing was changed, so it may be tried again";
-    case "ENOSPC":
-      return "the device has no more of them: destroy some first";
-    case "EEXIST":
-      return "an object with this id exists: destroy it first, or take another id";
-    case "ENXIO":
-      return "there is no capability or object with this id: list what there is";
+  if (status === "ENOMEM" && PARTS_READS.includes(opcode)) {
+    return "the state grew meanwhile, or is larger than said: ask for its size again";
   }
-  if (qualifier === "INVALID_FIELD") {
-    return DATA_FIELD[opcode] === "offset"
-      ? "an access is to one field, wholly inside the structure"
-      : "the device does not accept this value, or not now";
-  }
-  return "";
+  const hint = STATUS_HINT[status];
+  if (hint !== undefined || qualifier !== "INVALID_FIELD") return hint ?? "";
+  return DATA_FIELD[opcode] === "offset"
+    ? "an access is to one field, wholly inside the structure"
+    : "the device does not accept this value, or not now";
 }
