@@ -205,7 +205,10 @@ export class ConsolePort {
     }
   }
 
-  /** The device says something of it. For the holder. @returns what changed; undefined for what this driver need not know of */
+  /**
+   * The device says something of it. For the holder. @returns what changed; undefined for what this driver need not know of
+   * @internal
+   */
   handle({ event, value, more }: ControlMessage): PortChange | undefined {
     switch (event) {
       case CONSOLE_EVENT.deviceRemove:
