@@ -4,8 +4,8 @@ import { VirtioBlk } from "../../../drivers/blk/virtio_blk.ts";
 import { VirtioConsole } from "../../../drivers/console/virtio_console.ts";
 import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { UsageError } from "../../../lib/errors/mod.ts";
-import { FakeTransport } from "../virtio/fake_transport.ts";
-import type { Chain } from "../virtio/model_ring.ts";
+import { FakeTransport } from "../virtio/transport/fake_transport.ts";
+import type { Chain } from "../virtio/queue/model_ring.ts";
 import { pattern, withChannel } from "./ism/ism_channels.ts";
 import { ModelConsole } from "./console/model_console.ts";
 

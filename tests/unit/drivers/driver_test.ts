@@ -6,7 +6,7 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../lib/errors/mod.ts";
-import { FakeTransport } from "../virtio/fake_transport.ts";
+import { FakeTransport } from "../virtio/transport/fake_transport.ts";
 import { ECHO_ID, MOST_BYTES, VirtioEcho } from "./echo_driver.ts";
 
 const BYTES = Uint8Array.of(3, 1, 4, 1, 5);

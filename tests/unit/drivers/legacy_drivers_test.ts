@@ -6,9 +6,9 @@ import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
 import { DeviceError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";
-import { LegacyModel } from "../virtio/legacy_model.ts";
+import { LegacyModel } from "../virtio/transport/legacy_model.ts";
 import { testFrame } from "../virtio/model_net.ts";
-import type { Chain, Part } from "../virtio/model_ring.ts";
+import type { Chain, Part } from "../virtio/queue/model_ring.ts";
 
 const bit = (n: number) => (1 << n) >>> 0;
 const MTU = bit(3), MAC = bit(5), MRG = bit(15), STATUS = bit(16), CTRL_VQ = bit(17), CTRL_RX = bit(18);

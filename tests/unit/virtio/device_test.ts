@@ -9,7 +9,7 @@ import {
 import { VirtioDevice } from "../../../lib/virtio/device.ts";
 import { chooseFeatures, refusedRingFeatures } from "../../../lib/virtio/features.ts";
 import { bindInterrupts } from "../../../lib/virtio/interrupts.ts";
-import { FakeTransport } from "./fake_transport.ts";
+import { FakeTransport } from "./transport/fake_transport.ts";
 
 const bit = (n: number) => 1n << BigInt(n);
 const VERSION_1 = bit(32);

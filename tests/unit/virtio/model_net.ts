@@ -4,8 +4,8 @@
  * @module
  */
 import type { Profile } from "../../../lib/virtio/transport/transport.ts";
-import { FakeTransport } from "./fake_transport.ts";
-import type { Chain } from "./model_ring.ts";
+import { FakeTransport } from "./transport/fake_transport.ts";
+import type { Chain } from "./queue/model_ring.ts";
 
 const bit = (n: number) => 1n << BigInt(n);
 /** Feature bits by their standard numbers. */

@@ -3,8 +3,8 @@ import { VirtioBlk, type VirtioBlkOptions } from "../../../../drivers/blk/virtio
 import { mappingCount, openFdCount } from "../../../../ffi/mod.ts";
 import { DeviceError, ExhaustedError, UnsupportedError, UsageError } from "../../../../lib/errors/mod.ts";
 import { BlockQueue } from "../../../../drivers/blk/queue.ts";
-import { ringFixture } from "../../virtio/ring_fixture.ts";
-import { FakeTransport } from "../../virtio/fake_transport.ts";
+import { ringFixture } from "../../virtio/queue/ring_fixture.ts";
+import { FakeTransport } from "../../virtio/transport/fake_transport.ts";
 
 const bit = (n: number) => 1n << BigInt(n);
 const VERSION_1 = bit(32), INDIRECT = bit(28);

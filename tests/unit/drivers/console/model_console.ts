@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { FakeTransport } from "../../virtio/fake_transport.ts";
+import { FakeTransport } from "../../virtio/transport/fake_transport.ts";
 
 /** See the module's text. */
 export class ModelConsole {

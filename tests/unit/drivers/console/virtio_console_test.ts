@@ -11,7 +11,7 @@ import {
 import { ConsolePort } from "../../../../drivers/console/port.ts";
 import type { PortBuffers } from "../../../../drivers/console/port_buffers.ts";
 import { Waiter } from "../../../../lib/wait/waiter.ts";
-import { FakeTransport } from "../../virtio/fake_transport.ts";
+import { FakeTransport } from "../../virtio/transport/fake_transport.ts";
 import { ModelConsole } from "./model_console.ts";
 
 const ADD = 1, REMOVE = 2, READY = 3, CONSOLE = 4, RESIZE = 5, OPEN = 6, NAME = 7;

@@ -9,7 +9,7 @@ import {
   UsageError,
 } from "../../../../lib/errors/mod.ts";
 import { ISM_ACK } from "../../../../lib/virtio/spec/ism.ts";
-import { FakeTransport } from "../../virtio/fake_transport.ts";
+import { FakeTransport } from "../../virtio/transport/fake_transport.ts";
 import { withIsm } from "./ism_driven.ts";
 import { CDID, type Heard, ModelIsm, type ModelIsmOptions } from "./model_ism.ts";
 

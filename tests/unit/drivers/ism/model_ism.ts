@@ -7,8 +7,8 @@
 import { createMemfd, MappedMemory, type OwnedFd } from "../../../../ffi/mod.ts";
 import { UnsupportedError } from "../../../../lib/errors/mod.ts";
 import type { SharedMemory } from "../../../../lib/virtio/transport/transport.ts";
-import { FakeTransport } from "../../virtio/fake_transport.ts";
-import type { Chain } from "../../virtio/model_ring.ts";
+import { FakeTransport } from "../../virtio/transport/fake_transport.ts";
+import type { Chain } from "../../virtio/queue/model_ring.ts";
 
 /** A v4 UUID in the order in which it is written. */
 export const CDID = [

@@ -8,7 +8,7 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../../lib/errors/mod.ts";
-import { FakeTransport } from "../../virtio/fake_transport.ts";
+import { FakeTransport } from "../../virtio/transport/fake_transport.ts";
 import { ModelNet, NET, testFrame } from "../../virtio/model_net.ts";
 
 Deno.test("open: features, MAC, MTU, link, queues in place and buffers given before the first frame", async () => {

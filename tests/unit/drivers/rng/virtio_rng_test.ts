@@ -8,7 +8,7 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../../lib/errors/mod.ts";
-import { FakeTransport } from "../../virtio/fake_transport.ts";
+import { FakeTransport } from "../../virtio/transport/fake_transport.ts";
 
 /** An entropy device that counts, `most` bytes at a time. */
 function entropy(options: { vectors?: number; pin?: boolean } = {}) {

@@ -3,7 +3,7 @@ import { ClosedError, DeviceError, TimeoutError } from "../../../../lib/errors/m
 import { ACK_NOT_WRITTEN, ControlQueue } from "../../../../lib/virtio/control/control_queue.ts";
 import { VirtioDevice } from "../../../../lib/virtio/device.ts";
 import { Waiter } from "../../../../lib/wait/waiter.ts";
-import { FakeTransport } from "../fake_transport.ts";
+import { FakeTransport } from "../transport/fake_transport.ts";
 
 const HEAD = Uint8Array.of(7, 9);
 

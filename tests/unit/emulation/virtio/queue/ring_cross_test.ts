@@ -17,7 +17,7 @@ import { CopiedFile } from "../../../../../lib/sockets/vfio_user/server/far_memo
 import { FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { createVirtqueue } from "../../../../../lib/virtio/queue/create.ts";
 import { usedBurst } from "../../../../../lib/virtio/queue/used_burst.ts";
-import { FakeTransport } from "../../../virtio/fake_transport.ts";
+import { FakeTransport } from "../../../virtio/transport/fake_transport.ts";
 import { FakeOwner } from "../fake_client.ts";
 import { campaign, Random, rounds } from "../../../../random.ts";
 

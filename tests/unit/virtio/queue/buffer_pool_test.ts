@@ -1,0 +1,82 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { UsageError } from "../../../../lib/errors/mod.ts";
+import { VirtioDevice } from "../../../../lib/virtio/device.ts";
+import { BufferPool } from "../../../../lib/virtio/queue/buffer_pool.ts";
+import { usedBurst } from "../../../../lib/virtio/queue/used_burst.ts";
+import type { SavedChain } from "../../../../lib/virtio/queue/saved_queue.ts";
+import { FakeTransport } from "../transport/fake_transport.ts";
+import { FakeIommu } from "../fake_iommu.ts";
+
+const PAGE = 4096;
+
+function queued() {
+  const transport = new FakeTransport({ features: 1n << 32n, queueSizes: [8] });
+  const device = new VirtioDevice(transport);
+  device.negotiate();
+  const queue = device.createQueue(0, { size: 8 });
+  device.driverOk();
+  return { transport, device, queue, ring: transport.ring(0) };
+}
+
+Deno.test("slots are taken, added, returned under their own numbers and given back, whatever ids the ring gave them", () => {
+  const { transport, queue, ring } = queued();
+  using pool = new BufferPool(queue, transport.dma, { label: "buffers", slotBytes: 100 });
+  assertEquals([pool.count, pool.free], [8, 8]);
+  assertEquals(transport.dma.usage.labels.at(-1), "queue 0 buffers");
+  const slots = Array.from({ length: 8 }, () => pool.take());
+  assertEquals([slots, pool.take()], [[0, 1, 2, 3, 4, 5, 6, 7], -1]);
+  for (const slot of slots) {
+    pool.views[slot]![0] = slot;
+    pool.add(slot, 100, false);
+  }
+  queue.flush();
+  const heads = slots.map(() => ring.pop()!);
+  const seen = heads.map(({ parts: [one] }) => transport.iommu.at(one!.iova, 100, false).getUint8(0));
+  assertEquals(seen, slots);
+  const used = usedBurst(8);
+  // Two come back and are added again at once: their ids now stand for each other's slots.
+  for (const slot of [5, 2]) ring.push(heads[slot]!.head, 0);
+  assertEquals([pool.takeUsed(used), ...used.ids.subarray(0, 2)], [2, 5, 2]);
+  for (const slot of [5, 2]) pool.add(slot, 100, false);
+  queue.flush();
+  const [first, second] = [ring.pop()!, ring.pop()!];
+  for (const { head } of [second, first]) ring.push(head, 0);
+  assertEquals([pool.takeUsed(used), ...used.ids.subarray(0, 2)], [2, 2, 5]);
+  pool.give(5);
+  assertEquals([pool.free, pool.take()], [1, 5]);
+  pool[Symbol.dispose]();
+  assertEquals([pool.closed, pool.views[0]!.length], [true, 0]);
+  transport.close();
+});
+
+Deno.test("a slot across 4 GiB: the low half carries into the high one", () => {
+  const start = 0xffff_e000n;
+  const iommu = new FakeIommu([{ start, last: 0x1_0010_0000n }]);
+  const { transport, queue } = queued();
+  const options = { label: "buffers", count: 2, slotBytes: 3 * PAGE, alignBytes: PAGE };
+  using pool = new BufferPool(queue, iommu.space, options);
+  pool.queue.begin(2, 2);
+  pool.addPart(0, 0, 64);
+  pool.addPart(0, 2 * PAGE - 1, 1);
+  pool.addPart(0, 2 * PAGE, 64);
+  pool.addPart(1, 8, 16);
+  pool.commit(1);
+  const [{ readable, writable }] = queue.saveInFlight() as [SavedChain];
+  assertEquals([...readable, ...writable].map(({ iova }) => BigInt(iova)), [
+    start,
+    0xffff_ffffn,
+    0x1_0000_0000n,
+    0x1_0000_1008n,
+  ]);
+  transport.close();
+});
+
+Deno.test("slots of no size are refused, and nothing is allocated", () => {
+  const { transport, queue } = queued();
+  const before = transport.dma.usage.allocations;
+  for (const slotBytes of [0, -1, 1.5, NaN]) {
+    assertThrows(() => new BufferPool(queue, transport.dma, { label: "x", slotBytes }), UsageError);
+  }
+  assertEquals(transport.dma.usage.allocations, before);
+  transport.close();
+});

@@ -1,0 +1,292 @@
+import { assert } from "@std/assert";
+import { DeviceError } from "../../../../lib/errors/mod.ts";
+import type { DmaMemory } from "../../../../lib/memory/mod.ts";
+import type { DriverRingParts } from "../../../../lib/virtio/queue/driver_ring.ts";
+import { PackedQueue } from "../../../../lib/virtio/queue/packed.ts";
+import { packedLayout, type RingLayout, splitLayout } from "../../../../lib/virtio/queue/layout.ts";
+import { SplitQueue } from "../../../../lib/virtio/queue/split.ts";
+import { usedBurst } from "../../../../lib/virtio/queue/used_burst.ts";
+import type { Virtqueue } from "../../../../lib/virtio/queue/virtqueue.ts";
+import { FakeIommu } from "../fake_iommu.ts";
+import { campaign, Random, rounds } from "../../../random.ts";
+
+interface Target {
+  readonly layout: "split" | "packed";
+  readonly size: number;
+  readonly inOrder: boolean;
+  readonly eventIndex: boolean;
+}
+
+interface Chain {
+  readonly room: number;
+  readonly need: number;
+  readonly serial: number;
+}
+
+const FIELDS = ["used.idx", "used.id", "used.len", "used.flags"];
+const SEGMENTS = 2;
+
+/** The driver, a device that writes anything anywhere, and the list of what is in flight that judges the driver. */
+class Fuzz {
+  readonly target: Target;
+  readonly seed: number;
+  readonly random: Random;
+  readonly memory: DmaMemory;
+  readonly view: DataView;
+  readonly map: RingLayout;
+  readonly into = usedBurst(16);
+  readonly faults = new Map<string, number>();
+  queue!: Virtqueue;
+  chains = new Map<number, Chain>();
+  unpublished: number[] = [];
+  serial = 0;
+  taken = 0;
+  notifications = 0;
+  lives = 0;
+
+  constructor(target: Target, seed: number, memory: DmaMemory) {
+    this.target = target;
+    this.seed = seed;
+    this.random = new Random(seed);
+    this.memory = memory;
+    this.view = new DataView(memory.buffer);
+    const segments = Math.min(SEGMENTS, target.size);
+    this.map = target.layout === "split"
+      ? splitLayout(target.size, segments)
+      : packedLayout(target.size, segments);
+    this.restart();
+  }
+
+  fail(message: string): never {
+    throw new Error(`seed ${this.seed}, ${JSON.stringify(this.target)}: ${message}`);
+  }
+
+  /** A new queue in the same memory; the one before is let go of without closing it. */
+  restart(): void {
+    const { layout, inOrder, eventIndex } = this.target;
+    new Uint8Array(this.memory.buffer, 0, this.map.totalBytes).fill(0);
+    const parts: DriverRingParts = {
+      function: "fuzzed",
+      index: 5,
+      memory: this.memory,
+      doorbell: { ring: () => void this.notifications++ },
+      eventIndex,
+      inOrder,
+    };
+    this.queue = layout === "split"
+      ? new SplitQueue({ ...parts, layout: this.map })
+      : new PackedQueue({ ...parts, layout: this.map });
+    this.chains = new Map();
+    this.unpublished = [];
+    this.lives++;
+  }
+
+  /** One write of the device: any value or a likely one, at a field of its own, or anywhere. */
+  lie(): void {
+    const { random, view, map } = this;
+    const { size } = this.target;
+    const value = () => {
+      const kind = random.below(6);
+      return kind < 3
+        ? random.below(size + 2)
+        : kind === 3
+        ? random.next() & 0xffff
+        : kind === 4
+        ? random.next()
+        : this.serial + random.below(3);
+    };
+    if (random.below(16) === 0) {
+      view.setUint8(random.below(map.totalBytes), random.next());
+      return;
+    }
+    if (this.target.layout === "split") {
+      const used = map.deviceOffset;
+      switch (random.below(5)) {
+        case 0:
+        case 1:
+          return view.setUint16(
+            used + 2,
+            (this.queue.snapshot().used.index + random.below(3)) & 0xffff,
+            true,
+          );
+        case 2:
+          return view.setUint32(used + 4 + 8 * random.below(size), value(), true);
+        case 3:
+          return view.setUint32(used + 8 + 8 * random.below(size), value(), true);
+        default:
+          return view.setUint16(used + [0, 2, 4 + 8 * size][random.below(3)]!, value(), true);
+      }
+    }
+    const slot = map.descriptorOffset + 16 * random.below(size);
+    switch (random.below(5)) {
+      case 0:
+      case 1:
+        return view.setUint16(
+          slot + 14,
+          random.below(2) === 0 ? 0x8080 : random.below(4) * 0x40 & 0x8082,
+          true,
+        );
+      case 2:
+        return view.setUint16(slot + 12, value(), true);
+      case 3:
+        return view.setUint32(slot + 8, value(), true);
+      default:
+        return view.setUint32(map.deviceOffset, random.next(), true);
+    }
+  }
+
+  /** A return as it should be, of a chain that is published: else the fuzzer would hardly ever get past the first check. */
+  honest(): void {
+    const published = [...this.chains].filter(([id]) => !this.unpublished.includes(id))
+      .sort(([, a], [, b]) => a.serial - b.serial);
+    if (published.length === 0) return;
+    const [id, { room }] = published[this.target.inOrder ? 0 : this.random.below(published.length)]!;
+    const length = room === 0 ? 0 : this.random.below(room + 1);
+    const { used } = this.queue.snapshot();
+    if (this.target.layout === "split") {
+      const at = this.map.deviceOffset + 4 + 8 * (used.index % this.target.size);
+      this.view.setUint32(at, id, true);
+      this.view.setUint32(at + 4, length, true);
+      this.view.setUint16(this.map.deviceOffset + 2, (used.index + 1) & 0xffff, true);
+    } else {
+      const at = this.map.descriptorOffset + 16 * used.index;
+      this.view.setUint32(at + 8, length, true);
+      this.view.setUint16(at + 12, id, true);
+      this.view.setUint16(at + 14, used.wrap === 1 ? 0x8082 : 0x0002, true);
+    }
+  }
+
+  /** One call of the driver, checked. */
+  call(): void {
+    const { queue, random } = this;
+    switch (random.below(8)) {
+      case 0:
+      case 1:
+      case 2:
+        return this.take();
+      case 3:
+      case 4:
+        return this.add();
+      case 5:
+        queue.flush();
+        this.unpublished = [];
+        return;
+      case 6:
+        if (typeof queue.enableInterrupts() !== "boolean") this.fail("enableInterrupts");
+        return;
+      default:
+        if (random.below(2) === 0) queue.suppressInterrupts();
+        else if (typeof queue.hasUsed() !== "boolean") this.fail("hasUsed");
+    }
+  }
+
+  add(): void {
+    const { queue, random } = this;
+    const total = 1 + random.below(Math.min(3, this.target.size));
+    const readable = random.below(total + 1);
+    const need = total > 1 && total <= SEGMENTS ? 1 : total;
+    const free = this.target.size - [...this.chains.values()].reduce((sum, chain) => sum + chain.need, 0);
+    if (queue.begin(readable, total - readable) !== need <= free) this.fail(`begin with ${free} free`);
+    if (need > free) return;
+    for (let part = 0; part < total; part++) queue.segment(random.next(), random.next(), 1 + part);
+    const id = queue.commit();
+    if (!(id >= 0 && id < this.target.size) || this.chains.has(id)) this.fail(`id ${id} given out`);
+    let room = 0;
+    for (let part = readable; part < total; part++) room += 1 + part;
+    this.chains.set(id, { room, need, serial: this.serial++ });
+    this.unpublished.push(id);
+  }
+
+  take(): void {
+    const { ids, lengths } = this.into;
+    const max = 1 + this.random.below(16);
+    const n = this.queue.takeUsed(this.into, max);
+    if (!(n >= 0 && n <= max && n <= this.chains.size)) this.fail(`took ${n}`);
+    for (let at = 0; at < n; at++) {
+      const chain = this.chains.get(ids[at]!);
+      if (chain === undefined) return this.fail(`${ids[at]} was not in flight`);
+      if (this.unpublished.includes(ids[at]!)) this.fail(`${ids[at]} was not published`);
+      if (lengths[at]! > chain.room) this.fail(`${lengths[at]} bytes in a room of ${chain.room}`);
+      if (this.target.inOrder && [...this.chains.values()].some(({ serial }) => serial < chain.serial)) {
+        this.fail(`${ids[at]} came back before an older one`);
+      }
+      this.chains.delete(ids[at]!);
+      this.taken++;
+    }
+  }
+
+  /** A case: a lie or an honest return, then a call, which works or ends the queue with an error that says where. */
+  step(): void {
+    if (this.random.below(5) < 2) this.lie();
+    else this.honest();
+    try {
+      this.call();
+      if (this.queue.inFlight !== this.chains.size) this.fail(`in flight: ${this.queue.inFlight}`);
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error;
+      const { function: name, queue, field } = error.location;
+      if (name !== "fuzzed" || queue !== 5 || !FIELDS.includes(field!)) this.fail(`says ${error.message}`);
+      this.faults.set(field!, (this.faults.get(field!) ?? 0) + 1);
+      this.buried(error);
+      this.restart();
+    }
+  }
+
+  /** A broken queue stays broken, and still knows what it had. */
+  buried(error: DeviceError): void {
+    for (const call of [() => this.queue.publish(), () => this.queue.takeUsed(this.into)]) {
+      try {
+        call();
+        this.fail("a broken queue works");
+      } catch (again) {
+        if (again !== error) throw again;
+      }
+    }
+    const ids = this.queue.inFlightIds();
+    if (ids.length !== this.chains.size || !ids.every((id) => this.chains.has(id))) {
+      this.fail("what is in flight");
+    }
+    if (this.random.below(16) !== 0) return;
+    const saved = this.queue.saveInFlight();
+    const serials = saved.map(({ id }) => this.chains.get(id)!.serial);
+    if (serials.some((serial, at) => at > 0 && serial <= serials[at - 1]!)) {
+      this.fail("order of what is in flight");
+    }
+  }
+}
+
+for (const layout of ["split", "packed"] as const) {
+  Deno.test(campaign(
+    `hostile device, ${layout}: 1,600,000 cases of lies into rings and events end in typed errors or nothing`,
+    () => {
+      const iommu = new FakeIommu();
+      const memory = iommu.space.allocate(8192);
+      const faults = new Map<string, number>();
+      let taken = 0;
+      let lives = 0;
+      let seed = 77;
+      const sizes = layout === "split" ? [1, 2, 8, 16] : [1, 3, 7, 16];
+      for (const size of sizes) {
+        for (const inOrder of [false, true]) {
+          for (const eventIndex of [false, true]) {
+            const fuzz = new Fuzz({ layout, size, inOrder, eventIndex }, seed++, memory);
+            for (let n = 0; n < rounds(1_600_000) / 16; n++) fuzz.step();
+            for (const [field, count] of fuzz.faults) faults.set(field, (faults.get(field) ?? 0) + count);
+            taken += fuzz.taken;
+            lives += fuzz.lives;
+          }
+        }
+      }
+      // It is worth something only when it got everywhere, and mostly past the first check.
+      const wanted = layout === "split"
+        ? ["used.idx", "used.id", "used.len"]
+        : ["used.flags", "used.id", "used.len"];
+      for (const field of wanted) {
+        assert((faults.get(field) ?? 0) > rounds(2_000), `${field}: ${faults.get(field)} of ${[...faults]}`);
+      }
+      assert(taken > rounds(100_000), `taken ${taken}`);
+      assert(lives > rounds(20_000), `lives ${lives}`);
+      iommu.space.close();
+    },
+  ));
+}
