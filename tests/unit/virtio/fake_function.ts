@@ -29,6 +29,11 @@ export const USUAL: readonly FakeCapability[] = [
   { type: 2, bar: 4, offset: 0x3000, length: 0x1000, multiplier: 4 },
 ];
 
+/** The usual capabilities with one of them changed. */
+export function changed(type: number, change: Partial<FakeCapability>): FakeCapability[] {
+  return USUAL.map((one) => one.type === type ? { ...one, ...change } : one);
+}
+
 interface FakeQueue {
   max: number;
   size: number;
