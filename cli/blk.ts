@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { VirtioBlk } from "../drivers/blk/virtio_blk.ts";
+import { type RangeLimits, VirtioBlk } from "../drivers/blk/virtio_blk.ts";
 import { O, OwnedFd, read } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
@@ -54,29 +54,15 @@ export function blkInfo(host: Host, options: Of<"blk info">): Promise<void> {
     };
     if (options.json) return printJson(info);
     print(`${info.function}  ${info.id === "" ? "no id" : `id ${info.id}`}`);
-    print(
-      `  ${bytesText(info.bytes)}: ${
-        countText(info.sectors, "sector")
-      } of ${SECTOR_BYTES} bytes, blocks of ${info.blockBytes}`,
-    );
-    print(
-      `  ${
-        info.readOnly ? "read-only" : `read and write, ${info.writeback ? "with" : "without"} a write cache`
-      }`,
-    );
+    const sectors = countText(info.sectors, "sector");
+    print(`  ${bytesText(info.bytes)}: ${sectors} of ${SECTOR_BYTES} bytes, blocks of ${info.blockBytes}`);
+    const cache = info.writeback ? "with a write cache" : "without a write cache";
+    print(info.readOnly ? "  read-only" : `  read and write, ${cache}`);
     print(`  ${countText(info.queues, "request queue")}`);
-    print(
-      `  data: ${info.segments ?? "any number of"} segments of ${
-        info.segmentBytes ?? "any number of"
-      } bytes a request`,
-    );
-    for (
-      const [name, range] of [["discard", config.discard], ["write zeroes", config.writeZeroes]] as const
-    ) {
-      print(
-        `  ${name}: ${range === undefined ? "no" : `${range.segments} segments of ${range.sectors} sectors`}`,
-      );
-    }
+    const any = "any number of";
+    print(`  data: ${info.segments ?? any} segments of ${info.segmentBytes ?? any} bytes a request`);
+    print(`  discard: ${rangeText(config.discard)}`);
+    print(`  write zeroes: ${rangeText(config.writeZeroes)}`);
     print(`  ${info.features.join(" ")}`);
   });
 }
@@ -163,6 +149,10 @@ export function blkZero(host: Host, options: Of<"blk zero">): Promise<void> {
 function done(options: Blk, blk: VirtioBlk, sector: number, sectors: number, what: string): void {
   if (options.json) printJson({ function: blk.transport.name, sector, sectors });
   else remark(`${countText(sectors, "sector")} ${what}`);
+}
+
+function rangeText(range: RangeLimits | undefined): string {
+  return range === undefined ? "no" : `${range.segments} segments of ${range.sectors} sectors`;
 }
 
 /** A limit that is none is null, since JSON has no Infinity. */

@@ -51,11 +51,9 @@ export async function netLoop(host: Host, options: Of<"net loop">): Promise<void
     });
   }
   const how = polled ? "polled" : `each awaited by ${to.interruptKind}`;
-  print(
-    `${from.transport.name} -> ${to.transport.name}: ${countText(result.frames, "frame")}, ${
-      countText(result.bytes, "byte")
-    }, every byte as sent; ${result.framesPerSecond} frames/s, ${how}`,
-  );
+  const what = `${countText(result.frames, "frame")}, ${countText(result.bytes, "byte")}, every byte as sent`;
+  const way = `${from.transport.name} -> ${to.transport.name}`;
+  print(`${way}: ${what}; ${result.framesPerSecond} frames/s, ${how}`);
 }
 
 function readFrames(path: string): RecordedFrames {

@@ -47,11 +47,8 @@ export async function netReceive(host: Host, options: Of<"net receive">): Promis
     }));
     return;
   }
-  say(
-    `${net.transport.name}: ${countText(writer.frames, "frame")}, ${
-      countText(counted.bytes, "byte")
-    } in ${writer.path} after ${seconds.toFixed(2)} s`,
-  );
+  const what = `${countText(writer.frames, "frame")}, ${countText(counted.bytes, "byte")}`;
+  say(`${net.transport.name}: ${what} in ${writer.path} after ${seconds.toFixed(2)} s`);
 }
 
 async function receive(

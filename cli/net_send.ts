@@ -59,17 +59,12 @@ export async function netSend(host: Host, options: Of<"net send">): Promise<numb
     return status;
   }
   if (skipped > 0) {
-    remark(
-      `${
-        countText(skipped, "frame")
-      } left out: cut in the capture, or not of 14 to ${net.maxFrameBytes} bytes`,
-    );
+    const left = countText(skipped, "frame");
+    remark(`${left} left out: cut in the capture, or not of 14 to ${net.maxFrameBytes} bytes`);
   }
-  print(
-    `${name}: ${countText(sent, "frame")}, ${countText(bytes, "byte")} sent in ${seconds.toFixed(2)} s${
-      status === 0 ? "" : ", then interrupted"
-    }`,
-  );
+  const what = `${countText(sent, "frame")}, ${countText(bytes, "byte")}`;
+  const end = status === 0 ? "" : ", then interrupted";
+  print(`${name}: ${what} sent in ${seconds.toFixed(2)} s${end}`);
   return status;
 }
 
@@ -133,10 +128,9 @@ class Sender {
   }
 
   #stuck(): TimeoutError {
+    const { name } = this.#net.transport;
     return new TimeoutError(
-      `${this.#net.transport.name}: the device took no frame for ${
-        PATIENCE_MS / 1000
-      } s (${this.sent} queued)`,
+      `${name}: the device took no frame for ${PATIENCE_MS / 1000} s (${this.sent} queued)`,
       { hint: "is its link up, and does somebody receive?" },
     );
   }

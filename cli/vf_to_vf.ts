@@ -113,12 +113,9 @@ async function drive(
   // Without `eventfd` a wait would spin first, and a fast device would never be slept for.
   await using sender = await VirtioNet.open(senderTransport, { interrupts: "auto", wait: "eventfd" });
   await using receiver = await VirtioNet.open(receiverTransport, { interrupts: "auto", wait: "eventfd" });
-  observer.step(
-    "virtio-net",
-    `MAC ${sender.macText} and ${receiver.macText}, MTU ${sender.mtu}, link ${
-      receiver.linkUp ? "up" : "down"
-    }, ${receiver.interruptKind}`,
-  );
+  const macs = `MAC ${sender.macText} and ${receiver.macText}`;
+  const link = `link ${receiver.linkUp ? "up" : "down"}`;
+  observer.step("virtio-net", `${macs}, MTU ${sender.mtu}, ${link}, ${receiver.interruptKind}`);
   observer.step("features", receiver.featureNames.join(" "));
   const frames = new TestFrames(receiver.mac, sender.mac, 64, Math.min(sender.maxFrameBytes, 1514));
   const exchanged = async (label: string, exchange: typeof exchangePolled, count: number) => {
