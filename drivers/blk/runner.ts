@@ -38,8 +38,7 @@ export class RequestRunner implements Disposable {
   readonly #timeoutMs: number;
   /** By slot. */
   readonly #pending: (Pending | undefined)[];
-  readonly #waiting: ((slot: number) => void)[] = [];
-  readonly #turnedAway: ((error: unknown) => void)[] = [];
+  readonly #waiting: PromiseWithResolvers<number>[] = [];
   #inFlight = 0;
   #answers = 0;
   #notifyDue = false;
@@ -89,19 +88,17 @@ export class RequestRunner implements Disposable {
     const { queue } = this;
     const slot = this.#waiting.length > 0 ? -1 : queue.reserve();
     if (slot >= 0) return slot;
-    return new Promise<number>((resolve, reject) => {
-      this.#waiting.push(resolve);
-      this.#turnedAway.push(reject);
-      queue.onFree = () => this.#slotFree();
-    });
+    const turn = Promise.withResolvers<number>();
+    this.#waiting.push(turn);
+    queue.onFree = () => this.#slotFree();
+    return turn.promise;
   }
 
   #slotFree(): void {
     const { queue } = this;
     const next = this.#waiting.shift();
-    this.#turnedAway.shift();
     if (this.#waiting.length === 0) queue.onFree = null;
-    next?.(queue.reserve());
+    next?.resolve(queue.reserve());
   }
 
   /** Requests that are made in one turn are shown to the device together. */
@@ -184,7 +181,6 @@ export class RequestRunner implements Disposable {
       this.#pending[slot] = undefined;
       pending?.reject(told);
     }
-    this.#waiting.length = 0;
-    for (const reject of this.#turnedAway.splice(0)) reject(told);
+    for (const turn of this.#waiting.splice(0)) turn.reject(told);
   }
 }

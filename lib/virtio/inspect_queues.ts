@@ -5,7 +5,6 @@
  */
 import { DeviceError, UnsupportedError, UsageError } from "../errors/mod.ts";
 import { shown } from "../errors/shown.ts";
-import { requireType } from "../errors/doors.ts";
 import { integer, isList, object } from "../errors/records.ts";
 import type { VfioDevice } from "../vfio/device.ts";
 import { FEATURE } from "./spec/features.ts";
@@ -63,7 +62,6 @@ export function readQueueStates(
   layout: "split" | "packed",
   options: TransportOptions = {},
 ): QueueStates {
-  requireType(options, "object", "readQueueStates: options");
   using transport = openTransport(device, { ...options, profile: "queue-state" });
   transport.reset();
   const queues: QueueStateEntry[] = [];
@@ -86,7 +84,6 @@ export function tryQueueStates(
   options: TransportOptions = {},
 ): number {
   const { layout, queues } = checkQueueStates(states);
-  requireType(options, "object", "tryQueueStates: options");
   // It is given no address.
   using transport = openTransport(device, { ...options, profile: "queue-state", assumeAccessPlatform: true });
   using virtio = new VirtioDevice(transport);

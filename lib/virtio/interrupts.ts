@@ -41,15 +41,9 @@ export function bindInterrupts(
   requireType(transport, "object", "bindInterrupts: transport", "name", "interruptCount", "enableInterrupts");
   requireType(queues, "array", "bindInterrupts: queues");
   const kind = choice === "auto" ? best(transport) : choice;
-  if (kind === "none") {
-    return {
-      kind,
-      vectors: [],
-      queueVector: () => undefined,
-      carriesConfig: () => false,
-      spareVectors: [],
-    };
-  }
+  // Without MSI-X, nothing is bound to a vector.
+  const unbound = { kind, queueVector: () => undefined, spareVectors: [] };
+  if (kind === "none") return { ...unbound, vectors: [], carriesConfig: () => false };
   const available = transport.interruptCount(kind);
   if (available === 0) {
     throw new UnsupportedError(`${transport.name} has no ${kind === "msix" ? "MSI-X" : "INTx"}`, {
@@ -57,8 +51,7 @@ export function bindInterrupts(
     });
   }
   if (kind === "intx") {
-    const vectors = transport.enableInterrupts("intx", 1);
-    return { kind, vectors, queueVector: () => undefined, carriesConfig: () => true, spareVectors: [] };
+    return { ...unbound, vectors: transport.enableInterrupts("intx", 1), carriesConfig: () => true };
   }
   const wanted = 1 + queues.length;
   const count = available >= wanted ? wanted : Math.min(available, 2);

@@ -6,6 +6,8 @@
 import { UsageError } from "../../../lib/errors/mod.ts";
 import { shown } from "../../../lib/errors/shown.ts";
 import { array, integer, object } from "../../../lib/errors/records.ts";
+import { PROFILES } from "../../../lib/virtio/spec/features.ts";
+import { NET_CTRL_RX } from "../../../lib/virtio/spec/net.ts";
 import { checkQueueState, type QueueState } from "../../../lib/virtio/spec/queue_state.ts";
 import { checkSavedQueue, type SavedQueue } from "../../../lib/virtio/queue/saved_queue.ts";
 import type { Profile } from "../../../lib/virtio/transport/transport.ts";
@@ -77,8 +79,7 @@ export interface SavedNet {
 /** Version that `VirtioNet.suspend` writes and `VirtioNet.resume` takes. */
 export const SAVED_NET_VERSION = 1;
 
-const PROFILES: readonly string[] = ["spec", "queue-state", "transport-vq", "mmio-v3", "mmio-msi-v2"];
-const FILTERS: readonly string[] = ["promisc", "allmulti", "alluni", "nomulti", "nouni", "nobcast"];
+const FILTERS: readonly string[] = Object.keys(NET_CTRL_RX);
 const MAC_PATTERN = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
 const FEATURES_PATTERN = /^0x[0-9a-f]{1,16}$/;
 /** A VLAN tag is not counted in the MTU. */

@@ -36,14 +36,6 @@ export interface AdminReply {
   readonly writtenBytes: number;
 }
 
-/** Sizes of the two parts of a frame, in bytes. */
-export interface AdminFrameSize {
-  /** Device-readable. */
-  readonly readable: number;
-  /** Device-writable. */
-  readonly writable: number;
-}
-
 /** A reserved status, and what the device finds in place of one: an unwritten status cannot pass for OK. */
 const NOT_WRITTEN = 0xffff;
 const MAX_PART_BYTES = 64 << 20;
@@ -58,11 +50,14 @@ function isLegacyRead(opcode: number): boolean {
 }
 
 /**
- * Sizes of a command's frame: multiples of 8 (N-3.3), but exact for 0x0002 to 0x0005, since there the length is the width of the access (A-3.1).
+ * Bytes of the device-readable and the device-writable part of a command's frame: multiples of 8 (N-3.3), but exact for 0x0002 to 0x0005, since there the length is the width of the access (A-3.1).
  * @param padReads pad the device-readable part of legacy reads, too, whose width is that of the result
  * @throws UsageError for what is no command
  */
-export function adminFrameSize(command: AdminCommand, padReads = false): AdminFrameSize {
+export function adminFrameSize(
+  command: AdminCommand,
+  padReads = false,
+): { readonly readable: number; readonly writable: number } {
   const { opcode, groupType, memberId = 0n, resultBytes = 0 } = command;
   if (!Number.isInteger(opcode) || opcode < 0 || opcode > 0x7fff) {
     throw new UsageError(`administration opcode ${opcode}`, {

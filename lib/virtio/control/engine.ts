@@ -8,18 +8,10 @@ import { sleepBlocking } from "../../../ffi/mod.ts";
 import { ClosedError, UsageError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import type { Virtqueue } from "../queue/virtqueue.ts";
-import type { WaitTarget } from "../../wait/waiter.ts";
+import type { Waiter, WaitTarget } from "../../wait/waiter.ts";
 import type { Command } from "./command.ts";
 import { CommandLane, type CommandRoom } from "./lane.ts";
 import { TurnOrder } from "./turn_order.ts";
-
-/** How a sleeping session is woken. A `Waiter` is one. */
-export interface CommandWaiter {
-  /** As `Waiter.wait`. */
-  wait(target: WaitTarget, timeoutMs: number): Promise<boolean>;
-  /** As `Waiter.wake`. */
-  wake(): void;
-}
 
 /** What commands of one kind are like. */
 export interface CommandPolicy<C extends Command> {
@@ -44,7 +36,7 @@ export interface CommandSite {
   /** Memory for commands. */
   readonly dma: DmaSpace;
   /** The session's. */
-  readonly waiter: CommandWaiter;
+  readonly waiter: Pick<Waiter, "wait" | "wake">;
   /** Throws why the device stopped; asked when a command is not answered. */
   readonly alive?: () => void;
 }

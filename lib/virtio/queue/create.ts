@@ -79,6 +79,8 @@ function create(transport: VirtioTransport, index: number, options: VirtqueueOpt
       function: transport.name,
       index,
       memory,
+      layout,
+      start,
       // A queue is there before its doorbell is: where that lies is known when the queue is enabled.
       doorbell: { ring: () => {} },
       eventIndex: (features & FEATURE.EVENT_IDX) !== 0n,
@@ -86,8 +88,8 @@ function create(transport: VirtioTransport, index: number, options: VirtqueueOpt
       gate: options.gate,
     };
     const queue = start.layout === "packed"
-      ? new PackedQueue({ ...parts, layout, start })
-      : new SplitQueue({ ...parts, layout, start, looseLengths: transport.legacy });
+      ? new PackedQueue(parts)
+      : new SplitQueue({ ...parts, looseLengths: transport.legacy });
     enableVirtqueue(transport, queue, start, options.vector);
     return queue;
   } catch (error) {

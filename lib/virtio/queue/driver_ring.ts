@@ -51,6 +51,10 @@ export interface DriverRingParts {
   readonly inOrder?: boolean;
   /** Without one, the queue may always notify. */
   readonly gate?: NotifyGate | undefined;
+  /** Where in the memory what lies. */
+  readonly layout: RingLayout;
+  /** Where the ring starts; the used part of a packed one is the same place. Default: the beginning. */
+  readonly start?: QueueState;
 }
 
 const MAX_CHAIN_BYTES = 2 ** 32;
@@ -127,8 +131,8 @@ export abstract class DriverRing implements Virtqueue {
   #emptyLooks = 0;
 
   /** Takes over `parts.memory`, which must be zeroed. */
-  constructor(parts: DriverRingParts, layout: RingLayout) {
-    const { memory } = parts;
+  constructor(parts: DriverRingParts) {
+    const { memory, layout } = parts;
     const { size, tableSegments } = layout;
     this.#offsets = layout;
     this.index = parts.index;

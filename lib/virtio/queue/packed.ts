@@ -15,17 +15,9 @@ import { UsageError } from "../../errors/mod.ts";
 import { DESC_FLAG, EVENT_SUPPRESS, QUEUE_SIZE_MAX } from "../spec/ring.ts";
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import { usedIdWrong, usedLengthWrong, usedWithoutChain } from "./faults.ts";
-import { DESCRIPTOR_BYTES, type RingLayout } from "./layout.ts";
+import { DESCRIPTOR_BYTES } from "./layout.ts";
 import type { PackedQueueState, QueueState } from "../spec/queue_state.ts";
 import type { QueueSnapshot, UsedBurst } from "./virtqueue.ts";
-
-/** Parts that a `PackedQueue` is made of; `createVirtqueue` puts them together. */
-export interface PackedQueueParts extends DriverRingParts {
-  /** Ring layout. */
-  readonly layout: RingLayout;
-  /** Where the ring starts; its used part is the same place. Default: slot 0, wrap counter 1. */
-  readonly start?: PackedQueueState;
-}
 
 const { avail: AVAIL, used: USED } = DESC_FLAG;
 const BOTH = AVAIL | USED;
@@ -60,9 +52,9 @@ export class PackedQueue extends DriverRing {
   #usedWrap: 0 | 1 = 1;
 
   /** Takes over `parts.memory`, which must be zeroed. @throws UsageError for a start with a used part of its own, or of another layout */
-  constructor(parts: PackedQueueParts) {
+  constructor(parts: DriverRingParts) {
     const { layout, memory } = parts;
-    super(parts, layout);
+    super(parts);
     const { buffer } = memory;
     this.#ring = new Uint32Array(buffer, layout.descriptorOffset, layout.size * 4);
     this.#halves = new Uint16Array(buffer, layout.descriptorOffset, layout.size * HALF_WORDS);

@@ -16,17 +16,13 @@ import { AVAIL_NO_INTERRUPT, DESC_FLAG, QUEUE_SIZE_MAX, USED_NO_NOTIFY } from ".
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import type { QueueState, SplitQueueState } from "../spec/queue_state.ts";
 import { usedBatchWrong, usedIdWrong, usedIndexJump, usedLengthWrong } from "./faults.ts";
-import { DESCRIPTOR_BYTES, type RingLayout } from "./layout.ts";
+import { DESCRIPTOR_BYTES } from "./layout.ts";
 import type { QueueSnapshot, UsedBurst } from "./virtqueue.ts";
 
 export type { NotifyGate } from "./driver_ring.ts";
 
 /** Parts that a `SplitQueue` is made of; `createVirtqueue` puts them together. */
 export interface SplitQueueParts extends DriverRingParts {
-  /** Ring layout. */
-  readonly layout: RingLayout;
-  /** Where the ring starts. Default: index 0. */
-  readonly start?: SplitQueueState;
   /**
    * The device's used lengths are not to be relied on, as those of legacy devices (SPEC "Legacy Interface: The Virtqueue Used Ring"): one beyond what
    * the chain has for the device counts as all of that, and is no lie. Default false.
@@ -60,7 +56,7 @@ export class SplitQueue extends DriverRing {
   /** Takes over `parts.memory`, which must be zeroed. @throws UsageError for a start of another layout */
   constructor(parts: SplitQueueParts) {
     const { layout, memory } = parts;
-    super(parts, layout);
+    super(parts);
     const { size } = layout;
     this.#mask = size - 1;
     this.#looseLengths = parts.looseLengths ?? false;

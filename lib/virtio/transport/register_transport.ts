@@ -13,6 +13,7 @@ import type { AccessWidth, RegisterDeclaration, RegisterTable } from "../../regi
 import type { Registers, RegisterSpace } from "../../registers/registers.ts";
 import type { InterruptVector } from "../../wait/interrupt_vector.ts";
 import type { Lifeline } from "../../wait/lifeline.ts";
+import type { VfioDevice } from "../../vfio/device.ts";
 import type { InterruptSet } from "../../vfio/interrupts.ts";
 import { NO_VECTOR } from "../spec/pci.ts";
 import type { QueueView } from "../view/queue_view.ts";
@@ -31,12 +32,7 @@ export type CoreRegister = "device_status" | "queue_select" | "config_msix_vecto
 /** What a transport is made of. */
 export interface RegisterTransportParts<T extends RegisterTable> {
   /** What is driven; stays its owner's. */
-  readonly device: {
-    readonly name: string;
-    readonly dma: DmaSpace;
-    readonly closed: boolean;
-    readonly lifeline?: Lifeline | undefined;
-  };
+  readonly device: Pick<VfioDevice, "name" | "dma" | "closed" | "lifeline">;
   /** Bound to whatever carries them. */
   readonly registers: Registers<T>;
   /** Its interrupts. */

@@ -11,9 +11,8 @@ import { ClosedError, DeviceError } from "../../../../lib/errors/mod.ts";
 import { AdminCommandError, AdminTimeoutError } from "../../../../lib/virtio/admin/error.ts";
 import type { AdminReply } from "../../../../lib/virtio/admin/frame.ts";
 import { AdminQueues } from "../../../../lib/virtio/admin/queues.ts";
-import type { CommandWaiter } from "../../../../lib/virtio/control/engine.ts";
 import { createVirtqueue } from "../../../../lib/virtio/queue/create.ts";
-import type { WaitTarget } from "../../../../lib/wait/waiter.ts";
+import type { Waiter, WaitTarget } from "../../../../lib/wait/waiter.ts";
 import { FakeOwner, FIRST, standardAnswer } from "./fake_owner.ts";
 import { LISTS, opened, RAW, turns } from "./held_owner.ts";
 
@@ -250,7 +249,7 @@ Deno.test("commands without a turn that can come end in time: nothing waits for 
 });
 
 /** A waiter that sleeps until it is woken and the target has something. */
-class SleepyWaiter implements CommandWaiter {
+class SleepyWaiter implements Pick<Waiter, "wait" | "wake"> {
   sleeping: WaitTarget | null = null;
   timeouts: number[] = [];
   #resolve = (_ready: boolean) => {};

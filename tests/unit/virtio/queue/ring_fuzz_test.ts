@@ -72,10 +72,9 @@ class Fuzz {
       doorbell: { ring: () => void this.notifications++ },
       eventIndex,
       inOrder,
+      layout: this.map,
     };
-    this.queue = layout === "split"
-      ? new SplitQueue({ ...parts, layout: this.map })
-      : new PackedQueue({ ...parts, layout: this.map });
+    this.queue = layout === "split" ? new SplitQueue(parts) : new PackedQueue(parts);
     this.chains = new Map();
     this.unpublished = [];
     this.lives++;
