@@ -11,7 +11,7 @@ import { libc } from "./libc.ts";
 import { check, checkUnless } from "./syscall_error.ts";
 
 const EPOLL_CLOEXEC = 0o2000000;
-const CTL = { add: 1, delete: 2, modify: 3 } as const;
+const CTL = { ADD: 1, DEL: 2, MOD: 3 } as const;
 const MAX_EVENTS = 64;
 // struct epoll_event is packed on x86-64 (12 bytes) and naturally aligned elsewhere (16).
 const STRIDE = Deno.build.arch === "x86_64" ? 12 : 16;
@@ -56,22 +56,28 @@ export class Epoll implements Disposable {
 
   /** Watches a descriptor; `tag` below 2^32 − 1. @throws SyscallError */
   add(fd: OwnedFd, tag: number, events: number = EPOLL.in): void {
-    this.#controlView.setUint32(0, events, true);
-    this.#controlView.setUint32(DATA, tag, true);
-    check(libc.epoll_ctl(this.#fd.number, CTL.add, fd.number, this.#control), "epoll_ctl ADD", fd.target);
+    this.#set("ADD", fd, tag, events);
   }
 
   /** Changes what is watched for. @throws SyscallError */
   modify(fd: OwnedFd, tag: number, events: number): void {
+    this.#set("MOD", fd, tag, events);
+  }
+
+  #set(what: "ADD" | "MOD", fd: OwnedFd, tag: number, events: number): void {
     this.#controlView.setUint32(0, events, true);
     this.#controlView.setUint32(DATA, tag, true);
-    check(libc.epoll_ctl(this.#fd.number, CTL.modify, fd.number, this.#control), "epoll_ctl MOD", fd.target);
+    check(
+      libc.epoll_ctl(this.#fd.number, CTL[what], fd.number, this.#control),
+      `epoll_ctl ${what}`,
+      fd.target,
+    );
   }
 
   /** Stops watching; a descriptor that is not watched is fine. @throws SyscallError */
   remove(fd: OwnedFd): void {
     checkUnless(
-      libc.epoll_ctl(this.#fd.number, CTL.delete, fd.number, this.#control),
+      libc.epoll_ctl(this.#fd.number, CTL.DEL, fd.number, this.#control),
       errnoNumber.ENOENT!,
       "epoll_ctl DEL",
       fd.target,

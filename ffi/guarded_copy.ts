@@ -6,6 +6,7 @@
  */
 import { UsageError } from "../lib/errors/mod.ts";
 import { errnoNumber } from "./errno.ts";
+import { addressOf } from "./ioctl.ts";
 import { libc } from "./libc.ts";
 import type { MappedMemory } from "./memory.ts";
 import { check } from "./syscall_error.ts";
@@ -42,7 +43,7 @@ function copy(memory: MappedMemory, offset: number, bytes: Uint8Array<ArrayBuffe
   const mapping = memory.address + BigInt(offset);
   for (let done = 0; done < total;) {
     const length = BigInt(Math.min(total - done, CALL_BYTES));
-    here[0] = Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes)) + BigInt(done);
+    here[0] = addressOf(bytes) + BigInt(done);
     there[0] = mapping + BigInt(done);
     here[1] = there[1] = length;
     const copied = call(pid, hereBytes, 1n, thereBytes, 1n, 0n);

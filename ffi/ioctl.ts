@@ -29,6 +29,6 @@ export function ioctlBuffer(fd: OwnedFd, request: IoctlRequest, argument: Uint8A
  * Address of a buffer, for structures that point to another one. Keep the buffer referenced until the call is over,
  * and never give it to a device: it is JavaScript heap.
  */
-export function addressOf(bytes: Uint8Array<ArrayBuffer>): bigint {
+export function addressOf(bytes: Uint8Array<ArrayBuffer> | BigUint64Array<ArrayBuffer>): bigint {
   return Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes));
 }

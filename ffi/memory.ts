@@ -130,11 +130,9 @@ export class MappedMemory implements Disposable {
 
   /** The whole mapping. @throws ClosedError, UsageError when it is read-only */
   get buffer(): ArrayBuffer {
-    if (this.#buffer === null) throw new ClosedError(this.target);
-    if (!this.writable) {
-      throw new UsageError(`${this.target} is mapped read-only`, { hint: "use copy(), or map it writable" });
-    }
-    return this.#buffer;
+    const buffer = this.#live;
+    if (this.writable) return buffer;
+    throw new UsageError(`${this.target} is mapped read-only`, { hint: "use copy(), or map it writable" });
   }
 
   /** True after `close`. */
@@ -157,15 +155,13 @@ export class MappedMemory implements Disposable {
   /** A copy of a range: works on read-only mappings too. @throws ClosedError, UsageError */
   copy(offset = 0, length: number = this.sizeBytes - offset): Uint8Array<ArrayBuffer> {
     this.#checkRange(offset, length);
-    if (this.#buffer === null) throw new ClosedError(this.target);
-    return new Uint8Array(this.#buffer, offset, length).slice();
+    return new Uint8Array(this.#live, offset, length).slice();
   }
 
   /** Copies a range into `into`, as many bytes as it has: works on read-only mappings too. @throws ClosedError, UsageError */
   copyInto(offset: number, into: Uint8Array): void {
     this.#checkRange(offset, into.length);
-    if (this.#buffer === null) throw new ClosedError(this.target);
-    into.set(new Uint8Array(this.#buffer, offset, into.length));
+    into.set(new Uint8Array(this.#live, offset, into.length));
   }
 
   /** Keeps the pages in memory. @throws SyscallError with what to do when the limit is too low. */
@@ -176,6 +172,11 @@ export class MappedMemory implements Disposable {
         hint: "raise the limit on locked memory (ulimit -l), or run as root",
       });
     }
+  }
+
+  get #live(): ArrayBuffer {
+    if (this.#buffer === null) throw new ClosedError(this.target);
+    return this.#buffer;
   }
 
   #checkRange(offset: number, length: number): void {
@@ -211,25 +212,23 @@ const MFD_HUGETLB = 4;
 /** An anonymous file of `sizeBytes` zero bytes that can be passed to another process. @throws SyscallError */
 export function createMemfd(name: string, sizeBytes: number, options: { huge?: boolean } = {}): OwnedFd {
   const flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (options.huge ? MFD_HUGETLB | MAP_HUGE_2MB : 0);
-  const fd = new OwnedFd(
-    check(libc.memfd_create(cString(name), flags), "memfd_create", name),
-    `memfd ${name}`,
-  );
-  try {
-    check(libc.ftruncate64(fd.number, BigInt(sizeBytes)), "ftruncate", fd.target);
-    sealSize(fd);
-    return fd;
-  } catch (error) {
-    fd.close();
-    throw error;
-  }
+  const number = check(libc.memfd_create(cString(name), flags), "memfd_create", name);
+  using opened = new DisposableStack();
+  const fd = opened.use(new OwnedFd(number, `memfd ${name}`));
+  check(libc.ftruncate64(fd.number, BigInt(sizeBytes)), "ftruncate", fd.target);
+  // Without a shrink seal a peer could truncate the file and our next access would be a bus error.
+  addSeals(fd, SEAL.shrink);
+  opened.move();
+  return fd;
 }
 
-/** Without a shrink seal a peer could truncate the file and our next access would be a bus error. */
-function sealSize(fd: OwnedFd): void {
+/** Seals of a memfd (F_SEAL_*). */
+export const SEAL = { shrink: 2, grow: 4 } as const;
+
+/** Forbids some changes of an open memfd for good. @param seals `SEAL` bits @throws SyscallError */
+export function addSeals(fd: OwnedFd, seals: number): void {
   const F_ADD_SEALS = 1033;
-  const F_SEAL_SHRINK = 2n;
-  check(libc.fcntlValue(fd.number, F_ADD_SEALS, F_SEAL_SHRINK), "fcntl F_ADD_SEALS", fd.target);
+  check(libc.fcntlValue(fd.number, F_ADD_SEALS, BigInt(seals)), "fcntl F_ADD_SEALS", fd.target);
 }
 
 /** Size of an open file, in bytes. @throws SyscallError */

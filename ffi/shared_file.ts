@@ -5,11 +5,8 @@
  */
 import { O, OwnedFd } from "./fd.ts";
 import { libc } from "./libc.ts";
-import { createMemfd, fileSeals } from "./memory.ts";
+import { addSeals, createMemfd, fileSeals, SEAL } from "./memory.ts";
 import { check } from "./syscall_error.ts";
-
-/** Seals of a memfd (F_SEAL_*). */
-export const SEAL = { shrink: 2, grow: 4 } as const;
 
 /**
  * An anonymous file of `sizeBytes` zero bytes, whose size is sealed, and which only this user may open anew: another user who was given a
@@ -17,16 +14,12 @@ export const SEAL = { shrink: 2, grow: 4 } as const;
  * @throws SyscallError
  */
 export function createSharedFile(name: string, sizeBytes: number): OwnedFd {
-  const fd = createMemfd(name, sizeBytes);
-  try {
-    const F_ADD_SEALS = 1033;
-    check(libc.fcntlValue(fd.number, F_ADD_SEALS, BigInt(SEAL.grow)), "fcntl F_ADD_SEALS", fd.target);
-    check(libc.fchmod(fd.number, 0o600), "fchmod", fd.target);
-    return fd;
-  } catch (error) {
-    fd.close();
-    throw error;
-  }
+  using opened = new DisposableStack();
+  const fd = opened.use(createMemfd(name, sizeBytes));
+  addSeals(fd, SEAL.grow);
+  check(libc.fchmod(fd.number, 0o600), "fchmod", fd.target);
+  opened.move();
+  return fd;
 }
 
 /**

@@ -6,6 +6,7 @@
 import { PeerGoneError, ProtocolError, TimeoutError, UsageError } from "../lib/errors/mod.ts";
 import { OwnedFd } from "./fd.ts";
 import { errnoNumber } from "./errno.ts";
+import { addressOf } from "./ioctl.ts";
 import { callLength, cString, libc } from "./libc.ts";
 import { check, SyscallError } from "./syscall_error.ts";
 
@@ -68,10 +69,6 @@ class MessageHeader {
   }
 }
 
-function addressOf(bytes: Uint8Array<ArrayBuffer> | BigUint64Array<ArrayBuffer>): bigint {
-  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes));
-}
-
 /** struct sockaddr_un. */
 function socketAddress(path: string): Uint8Array<ArrayBuffer> {
   const name = cString(path);
@@ -106,21 +103,18 @@ export class UnixSocket implements Disposable {
   static connect(path: string, timeoutMs = 0): UnixSocket {
     const address = socketAddress(path);
     const fd = new OwnedFd(check(libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket", path), path);
-    try {
-      const socket = new UnixSocket(fd);
-      if (timeoutMs > 0) socket.setTimeoutMs(timeoutMs);
-      const connected = libc.connect(fd.number, address, address.byteLength);
-      if (connected < 0) {
-        if (connected === -errnoNumber.EAGAIN!) socket.#fail("connect", -connected);
-        throw new SyscallError("connect", path, -connected, {
-          hint: "is the server running, and is this its socket?",
-        });
-      }
-      return socket;
-    } catch (error) {
-      fd.close();
-      throw error;
+    using opened = new DisposableStack();
+    const socket = opened.use(new UnixSocket(fd));
+    if (timeoutMs > 0) socket.setTimeoutMs(timeoutMs);
+    const connected = libc.connect(fd.number, address, address.byteLength);
+    if (connected < 0) {
+      if (connected === -errnoNumber.EAGAIN!) socket.#fail("connect", -connected);
+      throw new SyscallError("connect", path, -connected, {
+        hint: "is the server running, and is this its socket?",
+      });
     }
+    opened.move();
+    return socket;
   }
 
   /** Two connected sockets. @throws SyscallError */
@@ -286,22 +280,19 @@ export class UnixListener implements Disposable {
   static listen(path: string, backlog = 16): UnixListener {
     const address = socketAddress(path);
     const flags = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
-    const fd = new OwnedFd(check(libc.socket(AF_UNIX, flags, 0), "socket", path), path);
-    try {
-      let bound = libc.bind(fd.number, address, address.byteLength);
-      if (bound === -errnoNumber.EADDRINUSE! && isStale(path)) {
-        libc.unlink(cString(path));
-        bound = libc.bind(fd.number, address, address.byteLength);
-      }
-      check(bound, "bind", path);
-      check(libc.listen(fd.number, backlog), "listen", path);
-      listening.add(path);
-      keepSpare();
-      return new UnixListener(path, fd);
-    } catch (error) {
-      fd.close();
-      throw error;
+    using opened = new DisposableStack();
+    const fd = opened.use(new OwnedFd(check(libc.socket(AF_UNIX, flags, 0), "socket", path), path));
+    let bound = libc.bind(fd.number, address, address.byteLength);
+    if (bound === -errnoNumber.EADDRINUSE! && isStale(path)) {
+      libc.unlink(cString(path));
+      bound = libc.bind(fd.number, address, address.byteLength);
     }
+    check(bound, "bind", path);
+    check(libc.listen(fd.number, backlog), "listen", path);
+    listening.add(path);
+    keepSpare();
+    opened.move();
+    return new UnixListener(path, fd);
   }
 
   /** Whether somebody of this very thread listens there: who blocks the thread for an answer waits for himself. */

@@ -149,7 +149,8 @@ export class MachineFunction implements Disposable {
   }
 
   #listen(path: string): void {
-    const server = VfioUserServer.listen(path, this.device, {
+    using opened = new DisposableStack();
+    const server = opened.use(VfioUserServer.listen(path, this.device, {
       ...this.#serving,
       watcher: {
         connected: (fd) => {
@@ -166,13 +167,9 @@ export class MachineFunction implements Disposable {
         refused: (reason) => this.#reportBreak(reason),
         blocked: (fd, blocked) => this.#events.watchWriting(fd, blocked),
       },
-    });
-    try {
-      this.#events.watch(server.listenerFd, () => server.handleListener());
-    } catch (error) {
-      server.close();
-      throw error;
-    }
+    }));
+    this.#events.watch(server.listenerFd, () => server.handleListener());
+    opened.move();
     this.#server = server;
   }
 

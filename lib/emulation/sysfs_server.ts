@@ -40,13 +40,10 @@ export class SysfsServer implements Disposable {
   constructor(path: string, tree: SysfsTree, events: EventDispatcher) {
     this.#tree = tree;
     this.#events = events;
-    this.#listener = UnixListener.listen(path);
-    try {
-      events.watch(this.#listener.fd, () => this.#accept());
-    } catch (error) {
-      this.#listener.close();
-      throw error;
-    }
+    using opened = new DisposableStack();
+    this.#listener = opened.use(UnixListener.listen(path));
+    events.watch(this.#listener.fd, () => this.#accept());
+    opened.move();
   }
 
   /** Lets all clients go, and removes the socket. */

@@ -47,13 +47,10 @@ export class EmulatedHost extends SysfsHost {
    */
   static connect(directory: string, options: EmulatedHostOptions = {}): EmulatedHost {
     const path = directory.length > 1 ? directory.replace(/\/+$/, "") : directory;
-    const sysfs = connectSysfs(path);
-    try {
-      return new EmulatedHost(path, sysfs, options);
-    } catch (error) {
-      sysfs[Symbol.dispose]();
-      throw error;
-    }
+    using opened = new DisposableStack();
+    const host = new EmulatedHost(path, opened.use(connectSysfs(path)), options);
+    opened.move();
+    return host;
   }
 }
 

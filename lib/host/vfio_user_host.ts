@@ -65,13 +65,10 @@ export class VfioUserHost implements Host {
    * ProtocolError (another protocol or version), TimeoutError, UnsupportedError (no PCI function), SyscallError
    */
   static connect(path: string, timeoutMs?: number): VfioUserHost {
-    const device = connect(path, timeoutMs);
-    try {
-      return new VfioUserHost(path, device);
-    } catch (error) {
-      device.close();
-      throw error;
-    }
+    using opened = new DisposableStack();
+    const host = new VfioUserHost(path, opened.use(connect(path, timeoutMs)));
+    opened.move();
+    return host;
   }
 
   list(): FunctionInfo[] {

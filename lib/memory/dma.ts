@@ -271,13 +271,11 @@ export class DmaSpace implements Disposable {
   #map(sizeBytes: number, huge: boolean, label: string): { memory: MappedMemory; file: OwnedFd | null } {
     // Kernel VFIO pins what it maps, so pages need no mlock of their own; a vfio-user server maps the memfd itself.
     if (!this.#mapper.needsFile) return { memory: MappedMemory.anonymous(sizeBytes, { huge }), file: null };
-    const file = createMemfd(`ringside ${label}`, sizeBytes, { huge });
-    try {
-      return { memory: MappedMemory.map(file, sizeBytes, { populate: true }), file };
-    } catch (error) {
-      file.close();
-      throw error;
-    }
+    using opened = new DisposableStack();
+    const file = opened.use(createMemfd(`ringside ${label}`, sizeBytes, { huge }));
+    const memory = MappedMemory.map(file, sizeBytes, { populate: true });
+    opened.move();
+    return { memory, file };
   }
 
   /** Called by `DmaMemory.close`. */

@@ -88,11 +88,7 @@ export class IovaAllocator {
       const start = roundUp(hole.start, alignment > this.pageSizeBytes ? alignment : this.pageSizeBytes);
       const end = start + size;
       if (end > hole.end || end > limit) continue;
-      const rest: { start: bigint; end: bigint }[] = [];
-      if (hole.start < start) rest.push({ start: hole.start, end: start });
-      if (end < hole.end) rest.push({ start: end, end: hole.end });
-      this.#free.splice(i, 1, ...rest);
-      this.#used.set(start, size);
+      this.#cut(i, start, size);
       return start;
     }
     throw new ExhaustedError(
@@ -112,17 +108,20 @@ export class IovaAllocator {
     }
     const end = iova + size;
     const i = this.#free.findIndex((hole) => hole.start <= iova && end <= hole.end);
-    const hole = this.#free[i];
-    if (hole === undefined) {
+    if (i < 0) {
       throw new ExhaustedError(
         `IOVA 0x${iova.toString(16)} and the ${size} bytes from there on are not free`,
       );
     }
-    const rest: { start: bigint; end: bigint }[] = [];
-    if (hole.start < iova) rest.push({ start: hole.start, end: iova });
-    if (end < hole.end) rest.push({ start: end, end: hole.end });
-    this.#free.splice(i, 1, ...rest);
-    this.#used.set(iova, size);
+    this.#cut(i, iova, size);
+  }
+
+  /** Takes a part of a free range. */
+  #cut(index: number, start: bigint, size: bigint): void {
+    const hole = this.#free[index]!;
+    const rest = [{ start: hole.start, end: start }, { start: start + size, end: hole.end }];
+    this.#free.splice(index, 1, ...rest.filter((one) => one.start < one.end));
+    this.#used.set(start, size);
   }
 
   /** Gives a range back. @throws UsageError when no range starts there. */

@@ -298,7 +298,8 @@ export function sriov(
 /** Bit n: pages of 2^(n+12) bytes. The six sizes that the standard requires. */
 const SUPPORTED_PAGE_SIZES = 0x553;
 
-function range(what: string, value: number, min: number, max: number): number {
+/** A number, checked. @throws {UsageError} */
+export function range(what: string, value: number, min: number, max: number): number {
   if (!Number.isInteger(value) || value < min || value > max) {
     throw new UsageError(`${what} ${value} is out of range`, {
       hint: `it is an integer from ${min} to ${max}`,

@@ -6,7 +6,7 @@
 
 import { UsageError } from "../errors/mod.ts";
 import { type BarShape, buildBars } from "./bar_builder.ts";
-import type { CapabilityLayout } from "./capability_builder.ts";
+import { type CapabilityLayout, range } from "./capability_builder.ts";
 import { CapabilityWriter } from "./capability_writer.ts";
 import { ConfigSpaceImage } from "./config_writer.ts";
 import { CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER, HEADER_BYTES } from "./header.ts";
@@ -67,11 +67,7 @@ function writeHeader(image: ConfigSpaceImage, declaration: FunctionDeclaration):
     ["subsystem vendor ID", declaration.subsystemVendorId ?? 0, 0xffff],
     ["subsystem ID", declaration.subsystemId ?? 0, 0xffff],
   ];
-  for (const [what, value, max] of limits) {
-    if (!Number.isInteger(value) || value < 0 || value > max) {
-      throw new UsageError(`${what} ${value} is out of range`, { hint: `at most 0x${max.toString(16)}` });
-    }
-  }
+  for (const [what, value, max] of limits) range(what, value, 0, max);
   if (isVf && hasIntx) throw new UsageError("a VF has no INTx wire");
 
   const header = new CapabilityWriter(image, 0, HEADER);

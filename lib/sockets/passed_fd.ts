@@ -4,9 +4,14 @@
  * @module
  */
 import { ProtocolError } from "../errors/mod.ts";
-import { EventFd, fileSeals, fileSizeBytes, isErrno, type OwnedFd, readLink } from "../../ffi/mod.ts";
-
-const F_SEAL_SHRINK = 2;
+import {
+  EventFd,
+  fileSizeBytes,
+  isErrno,
+  isSealedAgainstShrinking,
+  type OwnedFd,
+  readLink,
+} from "../../ffi/mod.ts";
 
 /**
  * Wraps an eventfd that a peer passed. A pipe or file in its place could block or fill a disk, and one that blocks could stop
@@ -49,7 +54,7 @@ export function checkPassedFile(
       `${what}: the file passed has ${fileBytes} bytes, which end before offset ${offset} + ${sizeBytes}`,
     );
   }
-  if (sealed && (fileSeals(fd) & F_SEAL_SHRINK) === 0) {
+  if (sealed && !isSealedAgainstShrinking(fd)) {
     throw new ProtocolError(`${what}: the file passed is not sealed against shrinking`, {
       hint: "pass a memfd with F_SEAL_SHRINK (QEMU: memory-backend-memfd with seal=on)",
     });

@@ -58,15 +58,10 @@ export class FunctionLocks {
   }
 
   /** Takes the locks of several functions, or none. @throws RefusedError naming the first holder, SyscallError */
-  acquireAll(addresses: readonly string[]): HeldLocks {
-    const held: FileLock[] = [];
-    try {
-      for (const address of addresses) held.push(this.acquire(address));
-      return new HeldLocks(held);
-    } catch (error) {
-      new HeldLocks(held)[Symbol.dispose]();
-      throw error;
-    }
+  acquireAll(addresses: readonly string[]): Disposable {
+    using held = new DisposableStack();
+    for (const address of addresses) held.use(this.acquire(address));
+    return held.move();
   }
 
   /** Who holds a function's lock; undefined when it is free. */
@@ -99,21 +94,6 @@ export class FunctionLocks {
 
   #path(directory: string, address: string): string {
     return `${directory}/${address}.lock`;
-  }
-}
-
-/** Locks that are let go together. */
-export class HeldLocks implements Disposable {
-  readonly #locks: readonly FileLock[];
-
-  /** Takes the locks over. */
-  constructor(locks: readonly FileLock[]) {
-    this.#locks = locks;
-  }
-
-  /** Lets go of all. */
-  [Symbol.dispose](): void {
-    for (const lock of this.#locks) lock.release();
   }
 }
 

@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { requestHead } from "../../vfio/kernel/abi.ts";
 import { Struct, u16, u32, u64 } from "../../wire/mod.ts";
 
 /** Protocol version offered and accepted: the major must be equal, the lower minor counts. QEMU 11.1 speaks 0.0. */
@@ -86,8 +87,7 @@ export const versionMessage = new Struct("vfio_user_version", 4, { major: u16(0)
 
 /** `struct vfio_user_dma_map`. */
 export const dmaMap = new Struct("vfio_user_dma_map", 32, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   /** In the file that comes along; 0 without one. */
   offset: u64(8),
   address: u64(16),
@@ -99,8 +99,7 @@ export const DMA_MAP_FLAG = { read: 1, write: 2, mmap: 4, fileIo: 8 } as const;
 
 /** `struct vfio_user_dma_unmap`; the reply repeats it. */
 export const dmaUnmap = new Struct("vfio_user_dma_unmap", 24, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   address: u64(8),
   size: u64(16),
 });
@@ -110,8 +109,7 @@ export const DMA_UNMAP_FLAG = { getDirtyBitmap: 1, all: 2 } as const;
 
 /** `struct vfio_user_device_info`: the kernel's without its capabilities. */
 export const userDeviceInfo = new Struct("vfio_user_device_info", 16, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   numRegions: u32(8),
   numIrqs: u32(12),
 });
@@ -139,30 +137,30 @@ export const writeMultiEntry = new Struct("vfio_user_region_write_one", 24, {
 
 /** GET_REGION_IO_FDS, request and fixed part of the reply; sub-regions follow. */
 export const regionIoFds = new Struct("vfio_user_region_io_fds", 16, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   index: u32(8),
   count: u32(12),
 });
 
-/** A sub-region with an ioeventfd, as the specification has it: 40 bytes. libvfio-user's has 48, see `ioEventFdShadow`. */
-export const ioEventFd = new Struct("vfio_user_sub_region_ioeventfd", 40, {
+/** What both layouts of a sub-region begin with. */
+const subRegionHead = {
   offset: u64(0),
   size: u64(8),
   fdIndex: u32(16),
   type: u32(20),
   flags: u32(24),
+} as const;
+
+/** A sub-region with an ioeventfd, as the specification has it: 40 bytes. libvfio-user's has 48, see `ioEventFdShadow`. */
+export const ioEventFd = new Struct("vfio_user_sub_region_ioeventfd", 40, {
+  ...subRegionHead,
   padding: u32(28),
   dataMatch: u64(32),
 });
 
 /** The same in libvfio-user since it has shadow ioeventfds: `dataMatch` moved. */
 export const ioEventFdShadow = new Struct("vfio_user_sub_region_ioeventfd (shadow)", 48, {
-  offset: u64(0),
-  size: u64(8),
-  fdIndex: u32(16),
-  type: u32(20),
-  flags: u32(24),
+  ...subRegionHead,
   shadowFdIndex: u32(28),
   shadowOffset: u64(32),
   dataMatch: u64(40),
@@ -175,8 +173,7 @@ export const IO_EVENT_FD_FLAG = { dataMatch: 1, pio: 2 } as const;
 
 /** MAP_AREA, request and reply. The reply has the file beside it, and in `fileOffset` where the area begins in it. */
 export const mapArea = new Struct("ringside_map_area", 40, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   index: u32(8),
   /** 0. */
   reserved: u32(12),

@@ -88,13 +88,18 @@ export const HOT_RESET_DEVICE_ID = { owned: 0, notOwned: 0xffff_ffff } as const;
 export const FEATURE_FLAG = { get: 1 << 16, set: 1 << 17, probe: 1 << 18 } as const;
 /** `vfio_device_bind_iommufd.flags`. */
 export const BIND_FLAG = { token: 1 } as const;
+
+/** What every structure of a request begins with. */
+export const requestHead = { argsz: u32(0), flags: u32(4) } as const;
+/** What every capability of an answer begins with: `struct vfio_info_cap_header`. */
+const capabilityHead = { id: u16(0), version: u16(2), next: u32(4) } as const;
+
 /** `struct vfio_group_status`. */
-export const groupStatus = new Struct("vfio_group_status", 8, { argsz: u32(0), flags: u32(4) });
+export const groupStatus = new Struct("vfio_group_status", 8, requestHead);
 
 /** `struct vfio_device_info` (20 bytes before `pad` was added). */
 export const deviceInfo = new Struct("vfio_device_info", 24, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   numRegions: u32(8),
   numIrqs: u32(12),
   capOffset: u32(16),
@@ -103,8 +108,7 @@ export const deviceInfo = new Struct("vfio_device_info", 24, {
 
 /** `struct vfio_region_info`; capabilities follow. */
 export const regionInfo = new Struct("vfio_region_info", 32, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   index: u32(8),
   capOffset: u32(12),
   size: u64(16),
@@ -113,9 +117,7 @@ export const regionInfo = new Struct("vfio_region_info", 32, {
 
 /** `struct vfio_region_info_cap_sparse_mmap`; areas follow. */
 export const sparseMmapCap = new Struct("vfio_region_info_cap_sparse_mmap", 16, {
-  id: u16(0),
-  version: u16(2),
-  next: u32(4),
+  ...capabilityHead,
   nrAreas: u32(8),
   reserved: u32(12),
 });
@@ -128,17 +130,14 @@ export const sparseMmapArea = new Struct("vfio_region_sparse_mmap_area", 16, {
 
 /** `struct vfio_region_info_cap_type`. */
 export const regionTypeCap = new Struct("vfio_region_info_cap_type", 16, {
-  id: u16(0),
-  version: u16(2),
-  next: u32(4),
+  ...capabilityHead,
   type: u32(8),
   subtype: u32(12),
 });
 
 /** `struct vfio_irq_info`. */
 export const irqInfo = new Struct("vfio_irq_info", 16, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   index: u32(8),
   count: u32(12),
 });
@@ -147,8 +146,7 @@ export const irqInfo = new Struct("vfio_irq_info", 16, {
  * `struct vfio_irq_set`; data follows: nothing, one u8 a vector, or one s32 descriptor a vector (beside the message over vfio-user).
  */
 export const irqSet = new Struct("vfio_irq_set", 20, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   index: u32(8),
   start: u32(12),
   count: u32(16),
@@ -164,21 +162,19 @@ export const dependentDevice = new Struct("vfio_pci_dependent_device", 8, {
 
 /** `struct vfio_pci_hot_reset_info`; `count` dependent devices follow. */
 export const hotResetInfo = new Struct("vfio_pci_hot_reset_info", 12, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   count: u32(8),
 });
 
 /** `struct vfio_pci_hot_reset`; `count` group descriptors (s32) follow, none on the character device path. */
-export const hotReset = new Struct("vfio_pci_hot_reset", 12, { argsz: u32(0), flags: u32(4), count: u32(8) });
+export const hotReset = new Struct("vfio_pci_hot_reset", 12, { ...requestHead, count: u32(8) });
 
 /** `struct vfio_device_feature`; the feature's data follows. */
-export const deviceFeature = new Struct("vfio_device_feature", 8, { argsz: u32(0), flags: u32(4) });
+export const deviceFeature = new Struct("vfio_device_feature", 8, requestHead);
 
 /** `struct vfio_device_bind_iommufd` with a VF token. */
 export const bindIommufd = new Struct("vfio_device_bind_iommufd", 24, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   iommufd: s32(8),
   outDevid: u32(12),
   tokenUuidPtr: u64(16),
@@ -188,15 +184,13 @@ export const BIND_IOMMUFD_ORIGINAL_BYTES = 16;
 
 /** `struct vfio_device_attach_iommufd_pt` without `pasid`, as every kernel takes it (16 bytes with it). */
 export const attachIommufdPt = new Struct("vfio_device_attach_iommufd_pt", 12, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   ptId: u32(8),
 });
 
 /** `struct vfio_iommu_type1_info`; capabilities follow. */
 export const iommuInfo = new Struct("vfio_iommu_type1_info", 24, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   iovaPgsizes: u64(8),
   capOffset: u32(16),
   pad: u32(20),
@@ -204,9 +198,7 @@ export const iommuInfo = new Struct("vfio_iommu_type1_info", 24, {
 
 /** `struct vfio_iommu_type1_info_cap_iova_range`; ranges follow. */
 export const iovaRangeCap = new Struct("vfio_iommu_type1_info_cap_iova_range", 16, {
-  id: u16(0),
-  version: u16(2),
-  next: u32(4),
+  ...capabilityHead,
   nrIovas: u32(8),
   reserved: u32(12),
 });
@@ -216,8 +208,7 @@ export const iovaRange = new Struct("vfio_iova_range", 16, { start: u64(0), end:
 
 /** `struct vfio_iommu_type1_dma_map`. */
 export const dmaMap = new Struct("vfio_iommu_type1_dma_map", 32, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   vaddr: u64(8),
   iova: u64(16),
   size: u64(24),
@@ -225,8 +216,7 @@ export const dmaMap = new Struct("vfio_iommu_type1_dma_map", 32, {
 
 /** `struct vfio_iommu_type1_dma_unmap`; the kernel writes back to `size` what it unmapped. */
 export const dmaUnmap = new Struct("vfio_iommu_type1_dma_unmap", 24, {
-  argsz: u32(0),
-  flags: u32(4),
+  ...requestHead,
   iova: u64(8),
   size: u64(16),
 });

@@ -25,15 +25,12 @@ const SET_IOMMU_HINTS: Readonly<Record<string, string>> = {
 
 /** Opens one and checks its version. @throws SyscallError, UnsupportedError when the version is not 0 */
 export function openContainer(kernel: KernelCalls): OwnedFd {
-  const fd = explaining(NODE_HINTS, () => kernel.openNode(NODE));
-  try {
-    const version = kernel.ioctlValue(fd, CONTAINER_IOCTL.getApiVersion);
-    if (version !== 0) throw new UnsupportedError(`${NODE} speaks VFIO API version ${version}, not 0`);
-    return fd;
-  } catch (error) {
-    fd.close();
-    throw error;
-  }
+  using opened = new DisposableStack();
+  const fd = opened.use(explaining(NODE_HINTS, () => kernel.openNode(NODE)));
+  const version = kernel.ioctlValue(fd, CONTAINER_IOCTL.getApiVersion);
+  if (version !== 0) throw new UnsupportedError(`${NODE} speaks VFIO API version ${version}, not 0`);
+  opened.move();
+  return fd;
 }
 
 /**

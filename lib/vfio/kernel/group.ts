@@ -38,38 +38,25 @@ export interface Group {
  * @throws RefusedError when the group is not viable: names each member in the way, SyscallError, UnsupportedError
  */
 export function openGroup(kernel: KernelCalls, number: number, noIommu: boolean): Group {
-  const container = openContainer(kernel);
-  let fd: OwnedFd | undefined;
-  try {
-    const group = fd = explaining(
-      OPEN_HINTS,
-      () => kernel.openNode(noIommu ? `/dev/vfio/noiommu-${number}` : `/dev/vfio/${number}`),
-    );
-    requireViable(kernel, group, number);
-    // A fresh ArrayBuffer, and a signed number: the kernel reads an int through the pointer.
-    const containerFd = new Int32Array([container.number]);
-    kernel.ioctlBuffer(group, GROUP_IOCTL.setContainer, new Uint8Array(containerFd.buffer));
-    setIommu(kernel, container, noIommu ? EXTENSION.noIommu : EXTENSION.type1v2);
-    const name = `IOMMU group ${number}`;
-    const dma = new DmaSpace(
+  using opened = new DisposableStack();
+  const container = opened.use(openContainer(kernel));
+  const node = noIommu ? `/dev/vfio/noiommu-${number}` : `/dev/vfio/${number}`;
+  const group = opened.use(explaining(OPEN_HINTS, () => kernel.openNode(node)));
+  requireViable(kernel, group, number);
+  // A fresh ArrayBuffer, and a signed number: the kernel reads an int through the pointer.
+  const containerFd = new Int32Array([container.number]);
+  kernel.ioctlBuffer(group, GROUP_IOCTL.setContainer, new Uint8Array(containerFd.buffer));
+  setIommu(kernel, container, noIommu ? EXTENSION.noIommu : EXTENSION.type1v2);
+  const name = `IOMMU group ${number}`;
+  const dma = opened.use(
+    new DmaSpace(
       noIommu
         ? new NoIommuMapper(name)
         : new Type1Mapper(kernel, container, name, reservedWindows(kernel, number)),
-    );
-    const close = (): void => {
-      try {
-        dma.close();
-      } finally {
-        group.close();
-        container.close();
-      }
-    };
-    return { fd: group, dma, close };
-  } catch (error) {
-    fd?.close();
-    container.close();
-    throw error;
-  }
+    ),
+  );
+  const all = opened.move();
+  return { fd: group, dma, close: () => all.dispose() };
 }
 
 function requireViable(kernel: KernelCalls, group: OwnedFd, number: number): void {

@@ -55,22 +55,19 @@ export class BlkStorage implements Disposable {
       return new BlkStorage(createMemfd(`sectors of ${name}`, sizeBytes), sizeBytes);
     }
     const create = sizeBytes === undefined || readOnly ? 0 : O.CREAT;
-    const fd = OwnedFd.open(file, (readOnly ? O.RDONLY : O.RDWR) | create);
-    try {
-      const found = fileSizeBytes(fd);
-      if (found === 0 && create !== 0) resizeFile(fd, sizeBytes!);
-      else if (sizeBytes !== undefined && found !== sizeBytes) {
-        throw new UsageError(`${name}: ${file} has ${found} bytes, not ${sizeBytes}`, {
-          hint: "leave sizeBytes out to take the file as it is",
-        });
-      }
-      const whole = (sizeBytes ?? found) - (sizeBytes ?? found) % BLK_SECTOR_BYTES;
-      checkSize(`${name}: ${file}`, whole);
-      return new BlkStorage(fd, whole);
-    } catch (error) {
-      fd.close();
-      throw error;
+    using opened = new DisposableStack();
+    const fd = opened.use(OwnedFd.open(file, (readOnly ? O.RDONLY : O.RDWR) | create));
+    const found = fileSizeBytes(fd);
+    if (found === 0 && create !== 0) resizeFile(fd, sizeBytes!);
+    else if (sizeBytes !== undefined && found !== sizeBytes) {
+      throw new UsageError(`${name}: ${file} has ${found} bytes, not ${sizeBytes}`, {
+        hint: "leave sizeBytes out to take the file as it is",
+      });
     }
+    const whole = (sizeBytes ?? found) - (sizeBytes ?? found) % BLK_SECTOR_BYTES;
+    checkSize(`${name}: ${file}`, whole);
+    opened.move();
+    return new BlkStorage(fd, whole);
   }
 
   /** Fills `into`. @throws SyscallError, RingsideError when the file has become too short */

@@ -11,7 +11,7 @@ import { NET_DEVICE } from "../../../virtio/spec/net.ts";
 import type { DeviceModel } from "../../device_model.ts";
 import type { DeviceKind, KindDevices, ModelPlace } from "../../device_kind.ts";
 import { listOf, text, which, whole } from "../../topology_fields.ts";
-import { vfMac } from "./mac_address.ts";
+import { formatMac, vfMac } from "./mac_address.ts";
 import { type NetFields, NetModel } from "./model.ts";
 import { COUNTER, type CounterName, NetSwitch, type SwitchOptions } from "./switch.ts";
 
@@ -140,9 +140,7 @@ export function netKind(options: SwitchOptions = {}): DeviceKind<NetFields, NetD
 /** Locally administered, and different for every function: bus and devfn, with a byte left for VFs. */
 function localMac(address: string): string {
   const { domain, bus, devfn } = PciAddress.parse(address);
-  return [0x52, 0x54, domain & 0xff, bus, devfn, 0].map((byte) => byte.toString(16).padStart(2, "0")).join(
-    ":",
-  );
+  return formatMac(0x5254, ((domain & 0xff) << 24 | bus << 16 | devfn << 8) >>> 0);
 }
 
 /** Its record. */

@@ -109,20 +109,15 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
   /** As `connect`, on a socket that is connected. It is taken over, and closed when this throws. */
   static fromSocket(socket: UnixSocket, options: VfioUserOptions = {}): VfioUserDevice {
     const memory = new ClientMemory();
-    try {
-      const timeoutMs = timeoutOf(options);
-      socket.setTimeoutMs(timeoutMs);
-      const channel = new ClientChannel(socket, options.name ?? socket.fd.target, timeoutMs, memory);
-      try {
-        return new VfioUserDevice(channel, memory, options);
-      } catch (error) {
-        channel.close();
-        throw error;
-      }
-    } catch (error) {
-      socket.close();
-      throw error;
-    }
+    using opened = new DisposableStack();
+    opened.use(socket);
+    const timeoutMs = timeoutOf(options);
+    socket.setTimeoutMs(timeoutMs);
+    const name = options.name ?? socket.fd.target;
+    const channel = opened.use(new ClientChannel(socket, name, timeoutMs, memory));
+    const device = new VfioUserDevice(channel, memory, options);
+    opened.move();
+    return device;
   }
 
   get closed(): boolean {

@@ -268,18 +268,18 @@ export class ClientRegions {
     const { answer, fd } = this.#askRegion(index);
     if (fd === undefined) throw new UnsupportedError(`${this.#name}: region ${index} is no longer mappable`);
     try {
-      const at = answer.fileOffset + BigInt(offset);
-      this.#channel.decode(() =>
-        checkPassedFile(fd, at, sizeBytes, this.#options.requireSealed, `${this.#name} region ${index}`)
-      );
       const writable = options.writable ?? (answer.info.flags & REGION_FLAG.write) !== 0;
-      return this.#keep(MappedMemory.map(fd, sizeBytes, { offset: at, writable }));
+      const at = answer.fileOffset + BigInt(offset);
+      return this.#mapFile(fd, at, sizeBytes, writable, `${this.#name} region ${index}`);
     } finally {
       fd.close();
     }
   }
 
-  #keep(memory: MappedMemory): MappedMemory {
+  /** Maps a part of a file that the server passed, and keeps the mapping. */
+  #mapFile(fd: OwnedFd, offset: bigint, sizeBytes: number, writable: boolean, what: string): MappedMemory {
+    this.#channel.decode(() => checkPassedFile(fd, offset, sizeBytes, this.#options.requireSealed, what));
+    const memory = MappedMemory.map(fd, sizeBytes, { offset, writable });
     this.#mappings = this.#mappings.filter((one) => !one.closed);
     this.#mappings.push(memory);
     return memory;
@@ -316,10 +316,7 @@ export class ClientRegions {
       if (writable && (reply.flags & MAP_AREA_FLAG.write) === 0) {
         throw channel.malformed("reply to MAP_AREA: the file is not writable");
       }
-      channel.decode(() =>
-        checkPassedFile(fd, reply.fileOffset, area.sizeBytes, this.#options.requireSealed, where)
-      );
-      return this.#keep(MappedMemory.map(fd, area.sizeBytes, { offset: reply.fileOffset, writable }));
+      return this.#mapFile(fd, reply.fileOffset, area.sizeBytes, writable, where);
     } finally {
       fd?.close();
     }

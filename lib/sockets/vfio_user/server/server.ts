@@ -121,13 +121,10 @@ export class VfioUserServer implements Disposable {
 
   /** Listens on `path`; a stale socket file is replaced. @throws SyscallError, UsageError */
   static listen(path: string, device: ServedDevice, options: VfioUserServerOptions = {}): VfioUserServer {
-    const listener = UnixListener.listen(path);
-    try {
-      return new VfioUserServer(device, listener, options);
-    } catch (error) {
-      listener.close();
-      throw error;
-    }
+    using opened = new DisposableStack();
+    const server = new VfioUserServer(device, opened.use(UnixListener.listen(path)), options);
+    opened.move();
+    return server;
   }
 
   /** Path of the socket. */
