@@ -11,7 +11,7 @@ import { choice, integer, string, type ValueParser, type ValueParserResult } fro
 import { parseSize } from "../ism/byte_size.ts";
 import { parsePermissions, permissionsText } from "../ism/permissions.ts";
 import { parseToken, tokenText } from "../ism/token.ts";
-import { functionArgument, interrupts, noCommand, opening, seconds } from "./shared.ts";
+import { functionArgument, interrupts, noCommand, opening, seconds, textOption } from "./shared.ts";
 
 /** Values of a kind of this command's own. @param read undefined for what is none */
 function valueParser<T>(
@@ -77,12 +77,8 @@ const commands = or(
         description:
           message`What devices without permissions of their own may do: some of read,write,attach,manage, or none; default read,write,attach.`,
       })),
-      fill: optional(option("--fill", string({ metavar: "TEXT" }), {
-        description: message`Text to put at its beginning.`,
-      })),
-      fillFrom: optional(option("--fill-from", string({ metavar: "FILE" }), {
-        description: message`File to put at its beginning.`,
-      })),
+      fill: optional(textOption("--fill", "TEXT", message`Text to put at its beginning.`)),
+      fillFrom: optional(textOption("--fill-from", "FILE", message`File to put at its beginning.`)),
       shell,
     }),
     { description: message`Allocate a region, and hold it and print its events until interrupted.` },

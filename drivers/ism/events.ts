@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { type DeviceError, UsageError } from "../../lib/errors/mod.ts";
+import type { DeviceError } from "../../lib/errors/mod.ts";
 import { ISM_EVENTS, ISM_QUEUE, type IsmEventName } from "../../lib/virtio/spec/ism.ts";
+import { checkCount } from "../driver_options.ts";
 import type { IsmInfo } from "./config.ts";
 import { ismLie } from "./error.ts";
 import type { IsmEvent } from "./region.ts";
@@ -90,10 +91,7 @@ export class EventBacklog {
 
   /** @param capacity most events that are kept @param name function, for messages @throws UsageError */
   constructor(capacity: number, name: string) {
-    if (!Number.isInteger(capacity) || capacity < 1 || capacity > 1 << 20) {
-      throw new UsageError(`${name}: a backlog of ${capacity} events`, { hint: "1 to 1048576" });
-    }
-    this.#capacity = capacity;
+    this.#capacity = checkCount(name, "events kept", capacity, 1, 1 << 20);
   }
 
   /** Events that wait. */

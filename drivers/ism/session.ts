@@ -8,6 +8,7 @@ import type { DmaMemory } from "../../lib/memory/mod.ts";
 import { ISM_PERM, ISM_QUEUE } from "../../lib/virtio/spec/ism.ts";
 import type { WaitTarget } from "../../lib/wait/waiter.ts";
 import type { DriverParts } from "../driver_life.ts";
+import { checkCount } from "../driver_options.ts";
 import type { Session } from "../session.ts";
 import { BufferLoans } from "./buffer_loans.ts";
 import { ChunkMap, chunkRuns } from "./chunks.ts";
@@ -51,20 +52,18 @@ export class IsmSession implements DriverParts, RegionHolder {
     const { transport } = device;
     this.#session = session;
     this.#backlog = backlog;
-    this.#name = transport.name;
-    const whole = (what: string, value: number, low: number, high: number) => {
-      if (Number.isInteger(value) && value >= low && value <= high) return value;
-      throw new UsageError(`${transport.name}: ${value} ${what}`, { hint: `${low} to ${high}` });
-    };
-    const eventBuffers = whole("event buffers", options.eventBuffers ?? 32, 1, 32768);
-    const eventBytes = whole("bytes an event buffer", options.eventBufferBytes ?? 256, 32, 1 << 20);
-    const spare = whole("vectors of regions", options.regionVectors ?? 0, 0, 2048);
+    const { name } = transport;
+    this.#name = name;
+    const { eventBuffers = 32, eventBufferBytes = 256, regionVectors = 0 } = options;
+    checkCount(name, "event buffers", eventBuffers, 1, 32768);
+    checkCount(name, "bytes an event buffer", eventBufferBytes, 32, 1 << 20);
+    checkCount(name, "vectors of regions", regionVectors, 0, 2048);
     session.negotiate(ismWishes(options));
     const { info, areas } = readIsm(device);
     this.info = info;
     this.#areas = areas;
     session.listen([ISM_QUEUE.control, ISM_QUEUE.event], {
-      count: spare,
+      count: regionVectors,
       onSignal: (vector) => this.#signalled(vector),
     });
     const control = session.queue(ISM_QUEUE.control, CONTROL_QUEUE_SIZE, CONTROL_PARTS);
@@ -75,7 +74,7 @@ export class IsmSession implements DriverParts, RegionHolder {
     const commands = session.own(new IsmCommands(session.site, control, timeoutMs, info, this.#chunks));
     this.commands = commands;
     const asleep = session.interruptKind !== "none";
-    this.#events = session.own(new EventQueue(events, dma, eventBytes, asleep));
+    this.#events = session.own(new EventQueue(events, dma, eventBufferBytes, asleep));
     this.#loans = info.devMem ? null : session.own(new BufferLoans(dma, () => commands.stuck));
     device.driverOk();
     this.#events.start();
