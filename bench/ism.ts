@@ -9,6 +9,7 @@
  */
 import { VirtioIsm } from "../drivers/ism/virtio_ism.ts";
 import { IsmChannel } from "../drivers/ism/ism_channel.ts";
+import { bytesText } from "../cli/output.ts";
 import { O, OwnedFd, processId, UnixListener, type UnixSocket } from "../ffi/mod.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import { EmulatedHost } from "../lib/host/emulated_host.ts";
@@ -65,7 +66,7 @@ async function oneWay(run: BenchRun, pair: Pair): Promise<Section> {
     const speed = (medium: number) => rounds("bytes per second", measured[medium]!);
     for (const medium of [POLLED, ASLEEP]) {
       figures.push({
-        name: `${sizeText(size)}, ${MEDIA[medium]}`,
+        name: `${bytesText(size)}, ${MEDIA[medium]}`,
         value: speed(medium),
         beside: [SOCKET, PIPE].map((other) => compare(speed(medium), MEDIA[other]!, speed(other))),
       });
@@ -225,9 +226,4 @@ async function pipe(path: string): Promise<string> {
   const { success } = await new Deno.Command("mkfifo", { args: ["-m", "600", path] }).output();
   if (!success) throw new DeviceError(`mkfifo ${path} failed`);
   return path;
-}
-
-function sizeText(bytes: number): string {
-  if (bytes >= MIB) return `${bytes / MIB} MiB`;
-  return bytes >= KIB ? `${bytes / KIB} KiB` : `${bytes} B`;
 }

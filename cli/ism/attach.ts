@@ -70,8 +70,6 @@ function dump(region: IsmRegion, count: number, signal: AbortSignal): void {
 /** `00000010  68 65 6c 6c 6f …  |hello…|`, as `hexdump -C` prints it. */
 function printLine(offset: number, bytes: Uint8Array): void {
   const digits = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
-  const text = Array.from(bytes, (byte) => byte >= 32 && byte < 127 ? String.fromCharCode(byte) : ".").join(
-    "",
-  );
+  const text = String.fromCharCode(...bytes).replace(/[^ -~]/g, ".");
   print(`${offset.toString(16).padStart(8, "0")}  ${digits.padEnd(LINE_BYTES * 3 - 1)}  |${text}|`);
 }

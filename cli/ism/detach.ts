@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { IsmError, type VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
+import { IsmError } from "../../drivers/ism/virtio_ism.ts";
 import type { Host } from "../../lib/host/mod.ts";
 import { print, printJson } from "../output.ts";
 import type { Of } from "../parser.ts";
@@ -19,8 +19,8 @@ export async function ismDetach(host: Host, options: Of<"ism detach">): Promise<
   const ism = await openIsm(host, options, stack);
   // Says what is wrong with a token that names nothing.
   await ism.query(options.token);
-  const detached = await tryDetach(ism, options.token);
-  const left = await isLeft(ism, options.token);
+  const detached = await unlessNoEntry(ism.detach(options.token));
+  const left = await unlessNoEntry(ism.query(options.token));
   const token = tokenText(options.token);
   const { name } = ism.transport;
   if (options.json) return printJson({ function: name, token, detached, regionLeft: left });
@@ -31,18 +31,10 @@ export async function ismDetach(host: Host, options: Of<"ism detach">): Promise<
   );
 }
 
-/** @returns false when the device says that there was nothing to detach */
-async function tryDetach(ism: VirtioIsm, token: bigint): Promise<boolean> {
-  return await unlessNoEntry(async () => await ism.detach(token));
-}
-
-async function isLeft(ism: VirtioIsm, token: bigint): Promise<boolean> {
-  return await unlessNoEntry(async () => void await ism.query(token));
-}
-
-async function unlessNoEntry(act: () => Promise<void>): Promise<boolean> {
+/** @returns false when the device says that there is no such region, or that it was not attached */
+async function unlessNoEntry(answer: Promise<unknown>): Promise<boolean> {
   try {
-    await act();
+    await answer;
     return true;
   } catch (error) {
     if (error instanceof IsmError && error.ackName === "ENOENT") return false;

@@ -30,9 +30,7 @@ export async function ismFigure(host: Host, options: Of<"ism figure">): Promise<
     writeAll(file, new TextEncoder().encode(domainSvg(domain, note)) as Uint8Array<ArrayBuffer>);
   }
   if (options.json) {
-    if (output !== "-") {
-      printJson({ function: address, source, ...domain, output });
-    }
+    if (output !== "-") printJson({ function: address, source, ...domain, output });
     return;
   }
   if (source === "function") remark(ONLY_ITSELF);

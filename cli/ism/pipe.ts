@@ -4,7 +4,7 @@
  * @module
  */
 import type { VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
-import { IsmChannel, type IsmChannelCreateOptions } from "../../drivers/ism/ism_channel.ts";
+import { IsmChannel } from "../../drivers/ism/ism_channel.ts";
 import { removeFile, replaceFile, SyscallError } from "../../ffi/mod.ts";
 import { UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
@@ -21,15 +21,12 @@ type Options = Of<"ism pipe">;
 
 /** Moves standard input of one process to standard output of another. @returns the exit status */
 export async function ismPipe(host: Host, options: Options): Promise<number> {
-  const sends = direction(options) === "send";
-  if (sends) {
-    await run(host, options, true);
-    return EXIT.ok;
-  }
+  const sends = isSender(options);
   try {
-    await run(host, options, false);
+    await run(host, options, sends);
     return EXIT.ok;
   } catch (error) {
+    if (sends) throw error;
     // Who reads our pipe has seen enough, as with `| head`.
     if (error instanceof SyscallError && error.code === "EPIPE" && error.call === "write") return EXIT.ok;
     // Standard output is the stream: nothing is said there.
@@ -39,7 +36,7 @@ export async function ismPipe(host: Host, options: Options): Promise<number> {
   }
 }
 
-function direction({ token, listen, send, receive, tokenFile, bytes, peer }: Options): "send" | "receive" {
+function isSender({ token, listen, send, receive, tokenFile, bytes, peer }: Options): boolean {
   if (listen === (token !== undefined)) {
     throw new UsageError(listen ? "--listen makes a token and takes none" : "a pipe has two sides", {
       hint: "one side has --listen, the other one the TOKEN that it prints",
@@ -49,7 +46,7 @@ function direction({ token, listen, send, receive, tokenFile, bytes, peer }: Opt
     throw new UsageError("--token-file, --bytes and --peer go with --listen");
   }
   if (send && receive) throw new UsageError("--send and --receive exclude each other");
-  return send || (!receive && !listen) ? "send" : "receive";
+  return send || (!receive && !listen);
 }
 
 async function run(host: Host, options: Options, sends: boolean): Promise<void> {
@@ -57,13 +54,15 @@ async function run(host: Host, options: Options, sends: boolean): Promise<void> 
   await using stack = new AsyncDisposableStack();
   const ism = await openIsm(host, options, stack);
   try {
-    const channel = await (options.token === undefined ? listen(ism, options, stack) : connect(ism, options));
+    const { token, wait } = options;
+    const channel =
+      await (token === undefined ? listen(ism, options, stack) : IsmChannel.connect(ism, token, { wait }));
     // Signals end waits by ending what is waited for; the other side is told that this is not all.
     const giveUp = () => channel.abort();
     stop.signal.addEventListener("abort", giveUp);
     try {
       stop.signal.throwIfAborted();
-      if (options.token === undefined) await channel.waitPeer();
+      if (token === undefined) await channel.waitPeer();
       const startMs = performance.now();
       const passed = await pump(channel, options, sends, stop.signal);
       await channel.close();
@@ -82,27 +81,17 @@ async function run(host: Host, options: Options, sends: boolean): Promise<void> 
 
 async function listen(
   ism: VirtioIsm,
-  options: Options,
+  { wait, bytes, peer, tokenFile: file, json }: Options,
   stack: AsyncDisposableStack,
 ): Promise<IsmChannel> {
-  const settings: IsmChannelCreateOptions = {
-    wait: options.wait,
-    capacityBytes: options.bytes,
-    peer: options.peer,
-  };
-  const channel = await IsmChannel.create(ism, settings);
+  const channel = await IsmChannel.create(ism, { wait, capacityBytes: bytes, peer });
   const token = tokenText(channel.token);
-  const file = options.tokenFile;
   if (file !== undefined) {
     replaceFile(file, new TextEncoder().encode(`${token}\n`), 0o600);
     stack.defer(() => removeFile(file));
   }
-  remark(options.json ? jsonText({ token }, 0) : `token ${token}`);
+  remark(json ? jsonText({ token }, 0) : `token ${token}`);
   return channel;
-}
-
-async function connect(ism: VirtioIsm, { token, wait }: Options): Promise<IsmChannel> {
-  return await IsmChannel.connect(ism, token!, { wait });
 }
 
 async function pump(

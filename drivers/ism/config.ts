@@ -6,9 +6,7 @@
 import { DeviceError } from "../../lib/errors/mod.ts";
 import { ISM_CONFIG, ISM_FEATURE, ISM_SHM } from "../../lib/virtio/spec/ism.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
-import type { FeatureWishes } from "../../lib/virtio/features.ts";
 import type { SharedMemory } from "../../lib/virtio/transport/transport.ts";
-import type { VirtioIsmOptions } from "./options.ts";
 
 const CDID_BYTES = 16;
 const WORD_BYTES = 4;
@@ -43,11 +41,6 @@ export interface IsmAreas {
   readonly notify: SharedMemory;
 }
 
-/** Wishes for `Session.negotiate`. */
-export function ismWishes({ devMem }: VirtioIsmOptions): FeatureWishes {
-  return devMem === false ? { refused: ISM_FEATURE.DEV_MEM } : { wanted: ISM_FEATURE.DEV_MEM };
-}
-
 /** Reads and checks everything (N-5.1, N-5.2). @throws DeviceError when it cannot be */
 export function readIsm(device: VirtioDevice): { info: IsmInfo; areas: IsmAreas } {
   const { transport } = device;
@@ -71,7 +64,7 @@ export function readIsm(device: VirtioDevice): { info: IsmInfo; areas: IsmAreas 
   const cdid = bytes.slice(0, CDID_BYTES);
   const cdidText = uuidText(cdid);
   if (cdidText === undefined) {
-    throw wrong("cdid", `${hex(cdid)} is no UUID of version 4 in either byte order`);
+    throw wrong("cdid", `${cdid.toHex()} is no UUID of version 4 in either byte order`);
   }
   if (devid === 0n) throw wrong("devid", "0, which no device may have");
   if (chunk_size === 0n || (chunk_size & (chunk_size - 1n)) !== 0n) {
@@ -117,9 +110,5 @@ function uuidText(cdid: Uint8Array): string | undefined {
   const fitting = [cdid, swapped].filter((bytes) => bytes[6]! >> 4 === 4);
   const best = fitting.find((bytes) => bytes[8]! >> 6 === 2) ?? fitting[0];
   if (best === undefined) return undefined;
-  return hex(best).replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
-}
-
-function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return best.toHex().replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }

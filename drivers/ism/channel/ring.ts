@@ -101,7 +101,7 @@ abstract class RingEnd {
   }
 
   /** True once when the other end asked for a notification. After something was published or said. */
-  protected wake(): boolean {
+  wakes(): boolean {
     return this.peerSleeps && Atomics.exchange(this.words, this.#peerSleeps, 0) !== 0;
   }
 
@@ -163,11 +163,6 @@ export class RingProducer extends RingEnd {
     }
     return count;
   }
-
-  /** True once when the consumer asked for a notification. After something was published or said. */
-  wakes(): boolean {
-    return this.wake();
-  }
 }
 
 /** The side that reads. */
@@ -213,10 +208,10 @@ export class RingConsumer extends RingEnd {
    * With less, more can be read, and the producer is woken then.
    * @param always however little was read
    */
-  wakes(always = false): boolean {
+  override wakes(always = false): boolean {
     if (!this.peerSleeps) return false;
     const left = (Atomics.load(this.words, HEAD) - this.tail) >>> 0;
     if (!always && left !== 0 && this.capacity - left < this.capacity / 4) return false;
-    return this.wake();
+    return super.wakes();
   }
 }
