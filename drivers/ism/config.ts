@@ -6,7 +6,9 @@
 import { DeviceError } from "../../lib/errors/mod.ts";
 import { ISM_CONFIG, ISM_FEATURE, ISM_SHM } from "../../lib/virtio/spec/ism.ts";
 import type { VirtioDevice } from "../../lib/virtio/device.ts";
+import type { FeatureWishes } from "../../lib/virtio/features.ts";
 import type { SharedMemory } from "../../lib/virtio/transport/transport.ts";
+import type { VirtioIsmOptions } from "./options.ts";
 
 const CDID_BYTES = 16;
 const WORD_BYTES = 4;
@@ -39,6 +41,11 @@ export interface IsmAreas {
   readonly regions: SharedMemory;
   /** Notify addresses. */
   readonly notify: SharedMemory;
+}
+
+/** Wishes for `Session.negotiate`. */
+export function ismWishes({ devMem }: VirtioIsmOptions): FeatureWishes {
+  return devMem === false ? { refused: ISM_FEATURE.DEV_MEM } : { wanted: ISM_FEATURE.DEV_MEM };
 }
 
 /** Reads and checks everything (N-5.1, N-5.2). @throws DeviceError when it cannot be */

@@ -5,7 +5,7 @@
  */
 import { ClosedError, type DeviceError, UsageError } from "../../lib/errors/mod.ts";
 import type { DmaMemory } from "../../lib/memory/mod.ts";
-import { ISM_FEATURE, ISM_PERM, ISM_QUEUE } from "../../lib/virtio/spec/ism.ts";
+import { ISM_PERM, ISM_QUEUE } from "../../lib/virtio/spec/ism.ts";
 import type { WaitTarget } from "../../lib/wait/waiter.ts";
 import type { DriverParts } from "../driver_life.ts";
 import { checkCount } from "../driver_options.ts";
@@ -13,7 +13,7 @@ import type { Session } from "../session.ts";
 import { BufferLoans } from "./buffer_loans.ts";
 import { ChunkMap, chunkRuns } from "./chunks.ts";
 import { type ChunkReply, IsmCommands } from "./commands.ts";
-import { type IsmAreas, type IsmInfo, readIsm } from "./config.ts";
+import { type IsmAreas, type IsmInfo, ismWishes, readIsm } from "./config.ts";
 import { IsmError, ismLie } from "./error.ts";
 import { EventQueue } from "./event_queue.ts";
 import { type EventBacklog, type RawEvent, type RawRegionEvent, readEvents } from "./events.ts";
@@ -21,7 +21,6 @@ import type { VirtioIsmOptions } from "./options.ts";
 import { type IsmEvent, IsmRegion, type RegionHolder } from "./region.ts";
 import type { IsmRights } from "./region_memory.ts";
 
-const { DEV_MEM } = ISM_FEATURE;
 const CONTROL_QUEUE_SIZE = 16;
 /** Elements of a command: class and command, data, ack, reply. */
 const CONTROL_PARTS = 4;
@@ -59,7 +58,7 @@ export class IsmSession implements DriverParts, RegionHolder {
     checkCount(name, "event buffers", eventBuffers, 1, 32768);
     checkCount(name, "bytes an event buffer", eventBufferBytes, 32, 1 << 20);
     checkCount(name, "vectors of regions", regionVectors, 0, 2048);
-    session.negotiate(options.devMem === false ? { refused: DEV_MEM } : { wanted: DEV_MEM });
+    session.negotiate(ismWishes(options));
     const { info, areas } = readIsm(device);
     this.info = info;
     this.#areas = areas;
