@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { requireType, typedCall } from "../errors/doors.ts";
+import { requireType } from "../errors/doors.ts";
 import { UnsupportedError, UsageError } from "../errors/mod.ts";
 import { DRAFT_FEATURE, FEATURE, featureNames, takenByDraft } from "./spec/features.ts";
 import type { Profile, VirtioTransport } from "./transport/transport.ts";
@@ -110,10 +110,6 @@ export function chooseFeatures(
   offered: bigint,
   wishes: FeatureWishes,
 ): bigint {
-  return typedCall("chooseFeatures", [transport, offered, wishes], () => choose(transport, offered, wishes));
-}
-
-function choose(...[transport, offered, wishes]: Parameters<typeof chooseFeatures>): bigint {
   for (const bits of ["refused", "required", "wanted"] as const) {
     if (wishes[bits] !== undefined) requireType(wishes[bits], "bigint", `chooseFeatures: ${bits}`);
   }

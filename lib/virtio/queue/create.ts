@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { typedCall } from "../../errors/doors.ts";
 import { DeviceError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { FEATURE } from "../spec/features.ts";
 import { QUEUE_SIZE_MAX } from "../spec/ring.ts";
@@ -53,10 +52,6 @@ export function createVirtqueue(
   index: number,
   options: VirtqueueOptions = {},
 ): Virtqueue {
-  return typedCall("createVirtqueue", [transport, index, options], () => create(transport, index, options));
-}
-
-function create(transport: VirtioTransport, index: number, options: VirtqueueOptions): Virtqueue {
   const features = transport.driverFeatures;
   const packed = (features & FEATURE.RING_PACKED) !== 0n;
   const maximum = transport.queueMaxSize(index);

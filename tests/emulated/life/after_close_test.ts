@@ -74,7 +74,7 @@ const RING_INTERNALS = [
   "markPublished",
 ]
   .concat(["holder", "release", "batchSize", "startBatch", "inBatch", "nextOfBatch", "tableLo", "tableHi"])
-  .concat(["break", "give", "stateError", "empty"]);
+  .concat(["break", "give", "stateError", "empty", "places"]);
 
 Deno.test("after close every use of device, BAR, config, interrupts, transport, queue and driver is an error", async () => {
   const emulated = await startEmulatedHost();

@@ -13,13 +13,12 @@ import { Bar, DmaSpace } from "../../../lib/vfio/mod.ts";
 import { checkSavedQueue, featureNames, MovableTransport, VirtioDevice } from "../../../lib/virtio/mod.ts";
 import { checkQueueState, queueStateToWords } from "../../../lib/virtio/spec/queue_state.ts";
 import { checkQueueStates } from "../../../lib/virtio/inspect_queues.ts";
-import { chooseFeatures } from "../../../lib/virtio/features.ts";
-import { createVirtqueue } from "../../../lib/virtio/queue/create.ts";
 import { decodeParts, encodeParts } from "../../../lib/virtio/spec/device_parts.ts";
 import { legacySplitLayout } from "../../../lib/virtio/queue/layout.ts";
 import { loadParts } from "../../../lib/virtio/admin/device_part_text.ts";
 import { Waiter } from "../../../lib/wait/waiter.ts";
 import { FakeIommu } from "../virtio/fake_iommu.ts";
+import { FakeTransport } from "../virtio/transport/fake_transport.ts";
 
 // deno-lint-ignore no-explicit-any -- callers without types: what they pass is none of what the signature says
 const wrong = (value: unknown): any => value;
@@ -110,16 +109,12 @@ Deno.test("what cannot even be looked at is a wrong value like any other", () =>
   revoke();
   const bare = Object.create(null);
   const detached = new Uint8Array(8);
-  const dma = {};
-  const transport = {
-    name: "t",
-    kind: "k",
-    profile: "spec",
-    deviceId: 1,
-    legacy: true,
-    dma,
-    enableQueue: () => {},
+  const negotiated = () => {
+    const device = new VirtioDevice(new FakeTransport());
+    device.negotiate();
+    return device;
   };
+  const transport = { name: "t", kind: "k", profile: "spec", legacy: true };
   structuredClone(detached, { transfer: [detached.buffer] });
   for (const value of [proxy, bare, detached, Symbol("s"), 1n, null].map(wrong)) {
     const calls: (() => unknown)[] = [
@@ -133,9 +128,9 @@ Deno.test("what cannot even be looked at is a wrong value like any other", () =>
       () => checkSavedNet(value),
       () => loadParts(value),
       () => legacySplitLayout(128, value),
-      () => chooseFeatures(wrong({ ...transport }), 0n, { dependencies: value ?? 1 }),
-      () => chooseFeatures(wrong({ ...transport }), 0n, { dependencies: [value] }),
-      () => createVirtqueue(wrong({ ...transport, queueMaxSize: () => 8 }), 0, { size: value ?? 0 }),
+      () => new VirtioDevice(new FakeTransport()).negotiate({ dependencies: value ?? 1 }),
+      () => new VirtioDevice(new FakeTransport()).negotiate({ dependencies: [value] }),
+      () => negotiated().createQueue(0, { size: value ?? 0 }),
       () => emergencyWrite(wrong({ ...transport, deviceId: 3, readStatus: () => 0 }), value),
       () => isVfioDriver(value),
       () => new Waiter({ spinMicroseconds: value ?? "" }),
