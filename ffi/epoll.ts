@@ -37,16 +37,12 @@ export class Epoll implements Disposable {
   readonly readiness: Uint32Array = new Uint32Array(MAX_EVENTS);
 
   constructor() {
-    this.#fd = new OwnedFd(check(libc.epoll_create1(EPOLL_CLOEXEC), "epoll_create1", ""), "epoll");
-    let wake: EventFd | undefined;
-    try {
-      this.#wake = wake = new EventFd();
-      this.add(wake.fd, Epoll.#WAKE_TAG);
-    } catch (error) {
-      wake?.close();
-      this.#fd.close();
-      throw error;
-    }
+    using opened = new DisposableStack();
+    const number = check(libc.epoll_create1(EPOLL_CLOEXEC), "epoll_create1", "");
+    this.#fd = opened.use(new OwnedFd(number, "epoll"));
+    this.#wake = opened.use(new EventFd());
+    this.add(this.#wake.fd, Epoll.#WAKE_TAG);
+    opened.move();
   }
 
   /** Readable while something is ready: another set may watch it. */

@@ -29,22 +29,18 @@ export class FileLock implements Disposable {
    * @throws SyscallError
    */
   static tryAcquire(path: string, holder: string): FileLock | { heldBy: string } {
-    const fd = OwnedFd.open(path, O.RDWR | O.CREAT);
-    try {
-      const got = checkUnless(libc.flock(fd.number, LOCK_EX | LOCK_NB), errnoNumber.EAGAIN!, "flock", path);
-      if (got < 0) {
-        const text = new Uint8Array(256);
-        const n = pread(fd, text, 0n);
-        fd.close();
-        return { heldBy: new TextDecoder().decode(text.subarray(0, n)).trim() };
-      }
-      check(libc.ftruncate64(fd.number, 0n), "ftruncate", path);
-      writeAll(fd, new TextEncoder().encode(holder) as Uint8Array<ArrayBuffer>);
-      return new FileLock(path, fd);
-    } catch (error) {
-      fd.close();
-      throw error;
+    using opened = new DisposableStack();
+    const fd = opened.use(OwnedFd.open(path, O.RDWR | O.CREAT));
+    const got = checkUnless(libc.flock(fd.number, LOCK_EX | LOCK_NB), errnoNumber.EAGAIN!, "flock", path);
+    if (got < 0) {
+      const text = new Uint8Array(256);
+      const n = pread(fd, text, 0n);
+      return { heldBy: new TextDecoder().decode(text.subarray(0, n)).trim() };
     }
+    check(libc.ftruncate64(fd.number, 0n), "ftruncate", path);
+    writeAll(fd, new TextEncoder().encode(holder) as Uint8Array<ArrayBuffer>);
+    opened.move();
+    return new FileLock(path, fd);
   }
 
   /** Lets go. The file stays: removing it would let two processes lock two files of one name. */

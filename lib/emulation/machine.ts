@@ -199,16 +199,14 @@ export class EmulatedMachine implements Disposable {
       ...options,
       directory: this.#options.directory,
     });
-    try {
-      const place = { address, behaviour, numaNode, ...this.#serving(address) };
-      const fn = new MachineFunction({ ...place, ...shape(behaviour) }, this.#around);
-      this.#functions.set(address, fn);
-      this.#addQueues(fn);
-      return fn;
-    } catch (error) {
-      behaviour.close();
-      throw error;
-    }
+    using opened = new DisposableStack();
+    opened.defer(() => behaviour.close());
+    const place = { address, behaviour, numaNode, ...this.#serving(address) };
+    const fn = new MachineFunction({ ...place, ...shape(behaviour) }, this.#around);
+    this.#functions.set(address, fn);
+    this.#addQueues(fn);
+    opened.move();
+    return fn;
   }
 
   /** All VFs of a PF are alike, so one that is never connected shows what they will be. */

@@ -79,32 +79,29 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
       hint: "stop that emulated host first, or use another directory",
     });
   }
+  using _held = lock;
+  removeRemains(directory);
+  const machine = new EmulatedMachine({
+    topology: options.topology ?? defaultTopology(),
+    models: options.models ?? createVirtioModels(),
+    directory,
+    clientMemory: options.clientMemory,
+    onViolation: options.onViolation,
+  });
+  const stop = () => machine.stop();
   try {
-    removeRemains(directory);
-    const machine = new EmulatedMachine({
-      topology: options.topology ?? defaultTopology(),
-      models: options.models ?? createVirtioModels(),
-      directory,
-      clientMemory: options.clientMemory,
-      onViolation: options.onViolation,
-    });
-    const stop = () => machine.stop();
-    try {
-      signal?.addEventListener("abort", stop);
-      if (signal?.aborted) return machine.close();
-      replaceFile(
-        `${directory}/${READY_FILE}`,
-        new TextEncoder().encode(`${processId()}\n`) as Uint8Array<ArrayBuffer>,
-      );
-      onReady?.();
-      await machine.run();
-    } finally {
-      signal?.removeEventListener("abort", stop);
-      machine.close();
-      removeFile(`${directory}/${READY_FILE}`);
-    }
+    signal?.addEventListener("abort", stop);
+    if (signal?.aborted) return machine.close();
+    replaceFile(
+      `${directory}/${READY_FILE}`,
+      new TextEncoder().encode(`${processId()}\n`) as Uint8Array<ArrayBuffer>,
+    );
+    onReady?.();
+    await machine.run();
   } finally {
-    lock.release();
+    signal?.removeEventListener("abort", stop);
+    machine.close();
+    removeFile(`${directory}/${READY_FILE}`);
   }
 }
 

@@ -218,15 +218,13 @@ export class SysfsHost implements Host {
       this.#open.delete(address);
       lock.release();
     };
-    try {
-      this.#guards.refuseIfGroupShared(address);
-      const device = this.#parts.opener({ address, info, options, onClosed });
-      this.#open.add(address);
-      return device;
-    } catch (error) {
-      onClosed();
-      throw error;
-    }
+    using opened = new DisposableStack();
+    opened.defer(onClosed);
+    this.#guards.refuseIfGroupShared(address);
+    const device = this.#parts.opener({ address, info, options, onClosed });
+    this.#open.add(address);
+    opened.move();
+    return device;
   }
 
   examine(): Finding[] {

@@ -234,20 +234,14 @@ export class DmaSpace implements Disposable {
     const label = options.label ?? "DMA memory";
     const { memory, file } = this.#pages(sizeBytes, options.huge ?? "try", label);
     const access = options.access ?? { deviceReads: true, deviceWrites: true };
-    let iova: bigint | undefined;
-    try {
-      const alignment = memory.sizeBytes % HUGE_PAGE_BYTES === 0 ? BigInt(HUGE_PAGE_BYTES) : undefined;
-      iova = this.takeIova(memory.sizeBytes, {
-        alignment,
-        addressBits: options.addressBits,
-      });
-      this.#mapper.mapDma(memory, file, iova, memory.sizeBytes, access);
-    } catch (error) {
-      if (iova !== undefined) this.giveIova(iova);
-      memory.close();
-      file?.close();
-      throw error;
-    }
+    using opened = new DisposableStack();
+    opened.use(file);
+    opened.use(memory);
+    const alignment = memory.sizeBytes % HUGE_PAGE_BYTES === 0 ? BigInt(HUGE_PAGE_BYTES) : undefined;
+    const iova = this.takeIova(memory.sizeBytes, { alignment, addressBits: options.addressBits });
+    opened.defer(() => this.giveIova(iova));
+    this.#mapper.mapDma(memory, file, iova, memory.sizeBytes, access);
+    opened.move();
     const owned = new DmaMemory(this, memory, iova, label);
     this.#live.set(owned, { file, access });
     return owned;

@@ -55,16 +55,13 @@ export class InterruptSet implements Disposable {
    * @throws UsageError when some are on already, UnsupportedError when the function has fewer, SyscallError, ClosedError
    */
   enable(kind: VectorKind, count = 1, given?: readonly EventFd[]): readonly EventFd[] {
-    const eventFds: EventFd[] = [...given ?? []];
-    try {
-      this.#checkEnable(kind, count, given?.length ?? count);
-      while (eventFds.length < count) eventFds.push(new EventFd());
-      this.#automasked = (this.#device.irqInfo(IRQ[kind]).flags & IRQ_FLAG.automasked) !== 0;
-      this.#device.setIrqs({ index: IRQ[kind], action: "trigger", start: 0, eventFds });
-    } catch (error) {
-      for (const one of eventFds) one.close();
-      throw error;
-    }
+    using opened = new DisposableStack();
+    const eventFds: EventFd[] = [...given ?? []].map((one) => opened.use(one));
+    this.#checkEnable(kind, count, given?.length ?? count);
+    while (eventFds.length < count) eventFds.push(opened.use(new EventFd()));
+    this.#automasked = (this.#device.irqInfo(IRQ[kind]).flags & IRQ_FLAG.automasked) !== 0;
+    this.#device.setIrqs({ index: IRQ[kind], action: "trigger", start: 0, eventFds });
+    opened.move();
     this.#kind = kind;
     this.#eventFds = eventFds;
     return eventFds;

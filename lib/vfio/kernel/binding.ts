@@ -50,26 +50,21 @@ export function bindByGroup(
   address: string,
   noIommu: boolean,
 ): IommuBinding {
+  using opened = new DisposableStack();
   const context = groups.acquire(kernel, group, () => openGroup(kernel, group, noIommu));
-  try {
-    const argument = new TextEncoder().encode(`${deviceName}\0`) as Uint8Array<ArrayBuffer>;
-    const number = kernel.ioctlBuffer(context.fd, GROUP_IOCTL.getDeviceFd, argument);
-    const fd = new OwnedFd(number, `function ${address}`);
-    return {
-      path: "group",
-      fd,
-      dma: context.dma,
-      groupFd: (other) => groups.find(kernel, other)?.fd.number,
-      close(): void {
-        // The function first: closing it stops its DMA, which must be over before its memory is unmapped.
-        fd.close();
-        groups.release(kernel, group);
-      },
-    };
-  } catch (error) {
-    groups.release(kernel, group);
-    throw error;
-  }
+  opened.defer(() => groups.release(kernel, group));
+  const argument = new TextEncoder().encode(`${deviceName}\0`) as Uint8Array<ArrayBuffer>;
+  const number = kernel.ioctlBuffer(context.fd, GROUP_IOCTL.getDeviceFd, argument);
+  // It goes first: closing it stops its DMA, which must be over before its memory is unmapped.
+  const fd = opened.use(new OwnedFd(number, `function ${address}`));
+  const all = opened.move();
+  return {
+    path: "group",
+    fd,
+    dma: context.dma,
+    groupFd: (other) => groups.find(kernel, other)?.fd.number,
+    close: () => all.dispose(),
+  };
 }
 
 /**
@@ -82,28 +77,16 @@ export function bindByCdev(
   group: number,
   token: Uint8Array<ArrayBuffer> | undefined,
 ): IommuBinding {
+  using opened = new DisposableStack();
   const space = spaces.acquire(kernel, group, () => new AddressSpace(kernel, group));
-  let opened: OwnedFd | undefined;
-  try {
-    const fd = opened = explaining(NODE_HINTS, () => kernel.openNode(`${CDEV_NODES}/${cdev}`));
-    takeForIommufd(kernel, fd, space.iommufd, token);
-    ioctlStruct(kernel, fd, DEVICE_IOCTL.attachIommufdPt, attachIommufdPt, { ptId: space.id });
-    return {
-      path: "cdev",
-      fd,
-      dma: space.dma,
-      groupFd: () => undefined,
-      close(): void {
-        // Closing the function stops its DMA and detaches it; an address space with a function attached cannot be destroyed.
-        fd.close();
-        spaces.release(kernel, group);
-      },
-    };
-  } catch (error) {
-    opened?.close();
-    spaces.release(kernel, group);
-    throw error;
-  }
+  opened.defer(() => spaces.release(kernel, group));
+  // It goes first: closing it stops its DMA and detaches it; an address space with a function attached cannot be destroyed.
+  const fd = opened.use(explaining(NODE_HINTS, () => kernel.openNode(`${CDEV_NODES}/${cdev}`)));
+  takeForIommufd(kernel, fd, space.iommufd, token);
+  ioctlStruct(kernel, fd, DEVICE_IOCTL.attachIommufdPt, attachIommufdPt, { ptId: space.id });
+  const { dma } = space;
+  const all = opened.move();
+  return { path: "cdev", fd, dma, groupFd: () => undefined, close: () => all.dispose() };
 }
 
 /**

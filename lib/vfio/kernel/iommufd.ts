@@ -113,12 +113,10 @@ export class AddressSpace {
     this.#kernel = kernel;
     this.#group = group;
     this.iommufd = iommufds.acquire(kernel, 0, () => explaining(NO_NODE, () => kernel.openNode(IOMMU_NODE)));
-    try {
-      this.id = ioctlStruct(kernel, this.iommufd, IOMMUFD_IOCTL.ioasAlloc, ioasAlloc).outIoasId;
-    } catch (error) {
-      iommufds.release(kernel, 0);
-      throw error;
-    }
+    using opened = new DisposableStack();
+    opened.defer(() => iommufds.release(kernel, 0));
+    this.id = ioctlStruct(kernel, this.iommufd, IOMMUFD_IOCTL.ioasAlloc, ioasAlloc).outIoasId;
+    opened.move();
   }
 
   /** DMA memory in it. Ask after the first function is attached, which is when its IOVA ranges are known. */

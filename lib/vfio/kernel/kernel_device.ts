@@ -72,21 +72,14 @@ export class KernelDevice implements VfioPciDevice {
     this.#binding = binding;
     this.name = name;
     this.path = binding.path;
-    try {
-      const { flags, numRegions, numIrqs } = ioctlStruct(
-        kernel,
-        binding.fd,
-        DEVICE_IOCTL.getInfo,
-        deviceInfo,
-      );
-      if ((flags & DEVICE_FLAG.pci) === 0) {
-        throw new UnsupportedError(`${name} is not a PCI function to VFIO (flags ${flags})`);
-      }
-      this.info = { flags, numRegions, numIrqs };
-    } catch (error) {
-      binding.close();
-      throw error;
+    using opened = new DisposableStack();
+    opened.defer(() => binding.close());
+    const { flags, numRegions, numIrqs } = ioctlStruct(kernel, binding.fd, DEVICE_IOCTL.getInfo, deviceInfo);
+    if ((flags & DEVICE_FLAG.pci) === 0) {
+      throw new UnsupportedError(`${name} is not a PCI function to VFIO (flags ${flags})`);
     }
+    this.info = { flags, numRegions, numIrqs };
+    opened.move();
     this.#decoding = new MemoryDecoding(this);
     this.#irqs = new IrqControl(name, (index) => this.irqInfo(index), (argument) => {
       kernel.ioctlBuffer(binding.fd, DEVICE_IOCTL.setIrqs, argument);

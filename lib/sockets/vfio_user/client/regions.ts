@@ -267,13 +267,10 @@ export class ClientRegions {
     // Asked for anew, since the file is not kept open meanwhile.
     const { answer, fd } = this.#askRegion(index);
     if (fd === undefined) throw new UnsupportedError(`${this.#name}: region ${index} is no longer mappable`);
-    try {
-      const writable = options.writable ?? (answer.info.flags & REGION_FLAG.write) !== 0;
-      const at = answer.fileOffset + BigInt(offset);
-      return this.#mapFile(fd, at, sizeBytes, writable, `${this.#name} region ${index}`);
-    } finally {
-      fd.close();
-    }
+    using _passed = fd;
+    const writable = options.writable ?? (answer.info.flags & REGION_FLAG.write) !== 0;
+    const at = answer.fileOffset + BigInt(offset);
+    return this.#mapFile(fd, at, sizeBytes, writable, `${this.#name} region ${index}`);
   }
 
   /** Maps a part of a file that the server passed, and keeps the mapping. */
@@ -306,20 +303,17 @@ export class ClientRegions {
     }
     const reply = channel.replied(mapArea, true);
     const [fd] = channel.in.takeFds();
-    try {
-      if (reply.index !== index || reply.offset !== request.offset || reply.size !== request.size) {
-        throw channel.malformed(
-          `reply to MAP_AREA: it is about [${reply.offset}, +${reply.size}) of region ${reply.index}`,
-        );
-      }
-      if (fd === undefined) throw channel.malformed("reply to MAP_AREA: no file came along");
-      if (writable && (reply.flags & MAP_AREA_FLAG.write) === 0) {
-        throw channel.malformed("reply to MAP_AREA: the file is not writable");
-      }
-      return this.#mapFile(fd, reply.fileOffset, area.sizeBytes, writable, where);
-    } finally {
-      fd?.close();
+    using _passed = fd;
+    if (reply.index !== index || reply.offset !== request.offset || reply.size !== request.size) {
+      throw channel.malformed(
+        `reply to MAP_AREA: it is about [${reply.offset}, +${reply.size}) of region ${reply.index}`,
+      );
     }
+    if (fd === undefined) throw channel.malformed("reply to MAP_AREA: no file came along");
+    if (writable && (reply.flags & MAP_AREA_FLAG.write) === 0) {
+      throw channel.malformed("reply to MAP_AREA: the file is not writable");
+    }
+    return this.#mapFile(fd, reply.fileOffset, area.sizeBytes, writable, where);
   }
 
   /**

@@ -96,17 +96,12 @@ export function mapDma(
     table.addFar(new CopiedFile(range, memory));
     return;
   }
-  let kept: OwnedFd | undefined;
-  try {
-    // A mapping needs its file no longer.
-    if (keepFiles) kept = file.duplicate();
-    const backing = kept === undefined ? undefined : { fd: kept, offset: Number(offset) };
-    table.add(new DmaRegion(address, memory, range, backing));
-  } catch (error) {
-    kept?.close();
-    memory.close();
-    throw error;
-  }
+  using opened = new DisposableStack();
+  opened.use(memory);
+  // A mapping needs its file no longer.
+  const backing = keepFiles ? { fd: opened.use(file.duplicate()), offset: Number(offset) } : undefined;
+  table.add(new DmaRegion(address, memory, range, backing));
+  opened.move();
 }
 
 /**
