@@ -25,7 +25,7 @@ export async function ismAlloc(host: Host, options: Of<"ism alloc">): Promise<nu
   // Given up with the function, which is reset when it is closed.
   const region = await ism.alloc(options.bytes);
   if (options.grant !== undefined) await ism.grantDefault(region, options.grant);
-  if (content !== undefined) region.write(0, content);
+  region.write(0, content);
   const granted = options.grant ?? ISM_DEFAULT_PERMISSIONS;
   if (options.json) {
     const { name } = ism.transport;
@@ -44,16 +44,14 @@ export function holdText(shell: boolean): string {
   return shell ? "commands by line; help lists them" : "held until interrupted; events follow";
 }
 
-function contentOf({ fill, fillFrom, bytes }: Of<"ism alloc">): Uint8Array | undefined {
+function contentOf({ fill, fillFrom, bytes }: Of<"ism alloc">): Uint8Array {
   if (fill !== undefined && fillFrom !== undefined) {
     throw new UsageError("--fill and --fill-from exclude each other");
   }
-  const content = fillFrom !== undefined
-    ? readFile(fillFrom, Math.max(bytes, 1))
-    : fill === undefined
-    ? undefined
-    : new TextEncoder().encode(fill);
-  if (content !== undefined && content.length > bytes) {
+  const content = fillFrom === undefined
+    ? new TextEncoder().encode(fill)
+    : readFile(fillFrom, Math.max(bytes, 1));
+  if (content.length > bytes) {
     throw new UsageError(`${content.length} bytes do not fit a region of ${bytes}`);
   }
   return content;

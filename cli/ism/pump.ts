@@ -58,7 +58,8 @@ export async function sendInput({ channel, meter, signal, sha256 }: PumpOptions)
   }
   channel.closeWrite();
   await channel.drained();
-  await lastWord(channel);
+  // What the other side has read it may fail to write: it closes when it has.
+  while (!hasEnded(channel)) await channel.waitReadable();
   return count.result();
 }
 
@@ -100,23 +101,17 @@ async function room(
   while (!await channel.waitWritable(LOOK_MS)) stillReads(channel, bytes);
 }
 
-/** Nothing is to come from there while this side sends. */
-function stillReads(channel: IsmChannel, bytes: number): void {
-  const scratch = new Uint8Array(1);
-  if (channel.read(scratch) > 0) {
+/** Nothing is to come from there while this side sends. @returns whether it has said that nothing will */
+function hasEnded(channel: IsmChannel): boolean {
+  if (channel.read(new Uint8Array(1)) > 0) {
     throw new UsageError("both sides send", { hint: "one of the two takes --receive" });
   }
-  if (channel.ended) {
-    throw new PeerGoneError(`the other side has stopped reading, after ${bytes} bytes at most`);
-  }
+  return channel.ended;
 }
 
-/** What the other side has read it may fail to write: it closes when it has. */
-async function lastWord(channel: IsmChannel): Promise<void> {
-  const scratch = new Uint8Array(1);
-  if (await channel.readSome(scratch) > 0) {
-    throw new UsageError("both sides send", { hint: "one of the two takes --receive" });
-  }
+function stillReads(channel: IsmChannel, bytes: number): void {
+  if (!hasEnded(channel)) return;
+  throw new PeerGoneError(`the other side has stopped reading, after ${bytes} bytes at most`);
 }
 
 class Count {
