@@ -78,7 +78,7 @@ export class RingPair implements Disposable {
       eventIndex,
       inOrder,
     };
-    const owner = {
+    const device = {
       dma,
       violation: (rule: string, message: string) => {
         throw new DeviceError(`${message} (${rule})`, { queue: 0 });
@@ -87,10 +87,10 @@ export class RingPair implements Disposable {
     };
     if (variant.layout === "packed") {
       this.#queue = new PackedQueue({ ...parts, layout });
-      this.#device = new PackedDeviceQueue(setup, owner);
+      this.#device = new PackedDeviceQueue(setup, device);
     } else {
       this.#queue = new SplitQueue({ ...parts, layout });
-      this.#device = new SplitDeviceQueue(setup, owner);
+      this.#device = new SplitDeviceQueue(setup, device);
     }
     this.#queue.suppressInterrupts();
     this.#device.suppress();

@@ -40,31 +40,32 @@ export class CaptureReader implements Disposable, Iterable<CapturedFrame> {
 
   /** Opens a file (`-`: standard input) and reads its header. @throws SyscallError, ProtocolError (no capture file), UnsupportedError (not Ethernet) */
   static open(path: string): CaptureReader {
-    const source = new ByteSource(path);
-    try {
-      const magic = source.take(4);
-      if (magic.byteLength < 4) throw notACapture(source.path);
-      const view = new DataView(magic.buffer, magic.byteOffset, 4);
-      for (const littleEndian of [true, false]) {
-        const value = view.getUint32(0, littleEndian);
-        if (value === PCAP_MICROSECONDS || value === PCAP_NANOSECONDS) {
-          const reader = new CaptureReader(source, "pcap");
-          reader.#littleEndian = littleEndian;
-          reader.#ticksPerSecond = value === PCAP_MICROSECONDS ? 1_000_000n : 1_000_000_000n;
-          reader.#readPcapHeader();
-          return reader;
-        }
-      }
-      if (view.getUint32(0, true) === SECTION_HEADER) {
-        const reader = new CaptureReader(source, "pcapng");
-        reader.#readSectionHeader();
+    using opened = new DisposableStack();
+    const reader = CaptureReader.#begin(opened.use(new ByteSource(path)));
+    opened.move();
+    return reader;
+  }
+
+  static #begin(source: ByteSource): CaptureReader {
+    const magic = source.take(4);
+    if (magic.byteLength < 4) throw notACapture(source.path);
+    const view = new DataView(magic.buffer, magic.byteOffset, 4);
+    for (const littleEndian of [true, false]) {
+      const value = view.getUint32(0, littleEndian);
+      if (value === PCAP_MICROSECONDS || value === PCAP_NANOSECONDS) {
+        const reader = new CaptureReader(source, "pcap");
+        reader.#littleEndian = littleEndian;
+        reader.#ticksPerSecond = value === PCAP_MICROSECONDS ? 1_000_000n : 1_000_000_000n;
+        reader.#readPcapHeader();
         return reader;
       }
-      throw notACapture(source.path);
-    } catch (error) {
-      source[Symbol.dispose]();
-      throw error;
     }
+    if (view.getUint32(0, true) === SECTION_HEADER) {
+      const reader = new CaptureReader(source, "pcapng");
+      reader.#readSectionHeader();
+      return reader;
+    }
+    throw notACapture(source.path);
   }
 
   /** The next frame; undefined at the end. @throws ProtocolError when the file is cut or broken, UnsupportedError */

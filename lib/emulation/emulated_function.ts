@@ -150,12 +150,10 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     const shape = { isVf: this.#isVf, sriov: options.sriov };
     this.config = new FunctionConfig(options.behaviour, shape, this.#configEvents());
     this.config.assignAddresses(options.bars ?? [], options.vfBars ?? []);
-    try {
-      this.behaviour.connect(this);
-    } catch (error) {
-      this.behaviour.close();
-      throw error;
-    }
+    using opened = new DisposableStack();
+    opened.defer(() => this.behaviour.close());
+    this.behaviour.connect(this);
+    opened.move();
   }
 
   /** A user is there. */
@@ -355,10 +353,10 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
 
   #controlsChanged(): void {
     const awake = !this.config.asleep;
-    const busMaster = this.config.busMaster && awake;
+    const busMaster = this.config.command("busMaster") && awake;
     this.interrupts.setControls({
       busMaster,
-      intxDisable: this.config.intxDisable,
+      intxDisable: this.config.command("interruptDisable"),
       msixEnable: this.config.msixEnable,
     });
     if (busMaster === this.#busMaster) return;
@@ -403,8 +401,8 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
 
   #decodes(bar: BarDeclaration): boolean {
     if (this.config.asleep) return false;
-    if (bar.kind === "io") return this.config.ioSpace;
-    return this.config.memorySpace && (!this.#isVf || this.#around.vfMemorySpace());
+    if (bar.kind === "io") return this.config.command("ioSpace");
+    return this.config.command("memorySpace") && (!this.#isVf || this.#around.vfMemorySpace());
   }
 
   #reachable(index: number, offset: number, length: number): boolean {

@@ -105,24 +105,9 @@ export class FunctionConfig {
     return EXTENDED_BYTES;
   }
 
-  /** Bus Master Enable. */
-  get busMaster(): boolean {
-    return this.#bit(COMMAND.offset, fieldMask(COMMAND.fields.busMaster));
-  }
-
-  /** Memory Space Enable. */
-  get memorySpace(): boolean {
-    return this.#bit(COMMAND.offset, fieldMask(COMMAND.fields.memorySpace));
-  }
-
-  /** I/O Space Enable. */
-  get ioSpace(): boolean {
-    return this.#bit(COMMAND.offset, fieldMask(COMMAND.fields.ioSpace));
-  }
-
-  /** Interrupt Disable. */
-  get intxDisable(): boolean {
-    return this.#bit(COMMAND.offset, fieldMask(COMMAND.fields.interruptDisable));
+  /** A bit of the Command register. */
+  command(name: keyof typeof COMMAND.fields): boolean {
+    return this.#bit(COMMAND.offset, fieldMask(COMMAND.fields[name]));
   }
 
   /** MSI-X Enable, as written. */

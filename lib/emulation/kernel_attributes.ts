@@ -42,7 +42,7 @@ export function addFunctionAttributes(
   number("revision", identity.revision, 2);
   number("class", identity.classCode, 6);
   tree.constant(`${path}/modalias`, `${modalias(fn)}\n`);
-  tree.constant(`${path}/numa_node`, `${fn.numaNode}\n`);
+  tree.constant(`${path}/numa_node`, `${fn.options.numaNode}\n`);
   tree.constant(`${path}/reset_method`, "flr\n");
   tree.constant(`${path}/ari_enabled`, "1\n");
   tree.attribute(`${path}/config`, { read: () => fn.device.readHardwareConfig() });
@@ -74,7 +74,8 @@ export function addFunctionAttributes(
       fn.device.setHostDriver(state.enables > 0);
     },
   });
-  if (fn.sriov !== undefined) addSriovAttributes(tree, path, fn, fn.sriov, state, disableVfs);
+  const { sriov } = fn.options;
+  if (sriov !== undefined) addSriovAttributes(tree, path, fn, sriov, state, disableVfs);
 }
 
 function addSriovAttributes(

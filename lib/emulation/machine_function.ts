@@ -13,10 +13,7 @@ import {
   type FunctionSurroundings,
 } from "./emulated_function.ts";
 import type { EventDispatcher } from "./event_dispatcher.ts";
-import type { SriovShape } from "../pci/capability_builder.ts";
-import type { AssignedBar } from "./function_config.ts";
 import type { FunctionTurns } from "./function_turns.ts";
-import type { NetInterface } from "./device_model.ts";
 import type { PciIdentity } from "./pci_function.ts";
 
 /** What `MachineFunction` is made from, beside the function's own options. */
@@ -50,26 +47,12 @@ export class MachineFunction implements Disposable {
   readonly address: string;
   /** The function itself. */
   readonly device: EmulatedFunction;
-  /** IOMMU group. */
-  readonly iommuGroup: number;
-  /** NUMA node. */
-  readonly numaNode: number;
-  /** Address of its PF, on a VF. */
-  readonly physicalFunction?: string;
-  /** Which of its PF's VFs it is, 0 for the first. */
-  readonly vfIndex?: number;
-  /** Network interface that the default driver makes of it. */
-  readonly netInterface?: NetInterface;
-  /** SR-IOV, on a PF. */
-  readonly sriov?: SriovShape;
+  /** What it was made from. */
+  readonly options: MachineFunctionOptions;
   /** Addresses of its enabled VFs, kept by the machine. */
   readonly vfs: string[] = [];
   readonly #events: EventDispatcher;
   readonly #turns: FunctionTurns;
-  readonly #bars: readonly AssignedBar[];
-  readonly #vfBars: readonly AssignedBar[];
-  readonly #socketPath: string | undefined;
-  readonly #serving: Pick<VfioUserServerOptions, "unsealed" | "answers">;
   #server: VfioUserServer | null = null;
   #offered = false;
 
@@ -78,18 +61,9 @@ export class MachineFunction implements Disposable {
     const { address, pf } = options;
     const { events, turns } = around;
     this.address = address;
-    this.iommuGroup = options.iommuGroup;
-    this.numaNode = options.numaNode;
-    if (pf !== undefined) this.physicalFunction = pf.address;
-    if (options.vfIndex !== undefined) this.vfIndex = options.vfIndex;
-    if (options.behaviour.netInterface !== undefined) this.netInterface = options.behaviour.netInterface;
+    this.options = options;
     this.#events = events;
     this.#turns = turns;
-    this.#bars = options.bars ?? [];
-    this.#vfBars = options.vfBars ?? [];
-    if (options.sriov !== undefined) this.sriov = options.sriov;
-    this.#socketPath = options.socketPath;
-    this.#serving = options.serving ?? {};
     this.device = new EmulatedFunction(options, {
       ...around,
       vfMemorySpace: () => pf?.device.config.vfMemorySpace ?? true,
@@ -122,7 +96,8 @@ export class MachineFunction implements Disposable {
   /** Lines of `resource`. */
   resources(): readonly KernelResource[] {
     const rom: KernelResource = { start: 0n, sizeBytes: 0n, flags: 0 };
-    return [...barResources(this.#bars), rom, ...barResources(this.#vfBars, this.sriov?.totalVfs)];
+    const { bars = [], vfBars = [], sriov } = this.options;
+    return [...barResources(bars), rom, ...barResources(vfBars, sriov?.totalVfs)];
   }
 
   /** Writes NumVFs and VF Enable; the VFs are there when it returns. @throws SyscallError, RingsideError */
@@ -138,9 +113,10 @@ export class MachineFunction implements Disposable {
   /** Makes the socket. @throws ExhaustedError when there are no more descriptors; SyscallError, UsageError */
   offer(): void {
     if (this.#offered) return;
-    if (this.#socketPath !== undefined) {
+    const { socketPath } = this.options;
+    if (socketPath !== undefined) {
       try {
-        this.#listen(this.#socketPath);
+        this.#listen(socketPath);
       } catch (error) {
         throw isErrno(error, "EMFILE", "ENFILE") ? outOfDescriptors(this.address, error) : error;
       }
@@ -151,7 +127,7 @@ export class MachineFunction implements Disposable {
   #listen(path: string): void {
     using opened = new DisposableStack();
     const server = opened.use(VfioUserServer.listen(path, this.device, {
-      ...this.#serving,
+      ...this.options.serving,
       watcher: {
         connected: (fd) => {
           this.#events.watch(fd, () => {

@@ -115,9 +115,7 @@ export class SysfsTree {
 
   /** Names in a directory, sorted. @throws SyscallError */
   list(path: string): string[] {
-    const node = this.#find(path, true, "open");
-    if (node.type !== "directory") throw sysfsError("ENOTDIR", "open", path);
-    return [...node.entries.keys()].sort();
+    return [...this.#entries(path).keys()].sort();
   }
 
   /** Target of a link, as written in it. @throws SyscallError (EINVAL when it is no link) */
@@ -129,10 +127,10 @@ export class SysfsTree {
 
   /** Links in a directory with their targets, sorted by name. @throws SyscallError */
   links(path: string): [string, string][] {
-    const node = this.#find(path, true, "open");
-    if (node.type !== "directory") throw sysfsError("ENOTDIR", "open", path);
     const found: [string, string][] = [];
-    for (const [name, entry] of node.entries) if (entry.type === "link") found.push([name, entry.target]);
+    for (const [name, entry] of this.#entries(path)) {
+      if (entry.type === "link") found.push([name, entry.target]);
+    }
     return found.sort(([a], [b]) => a < b ? -1 : 1);
   }
 
@@ -145,6 +143,12 @@ export class SysfsTree {
       if (error instanceof SyscallError) return false;
       throw error;
     }
+  }
+
+  #entries(path: string): Map<string, Node> {
+    const node = this.#find(path, true, "open");
+    if (node.type !== "directory") throw sysfsError("ENOTDIR", "open", path);
+    return node.entries;
   }
 
   #read(path: string): string | Uint8Array<ArrayBuffer> {

@@ -83,8 +83,9 @@ export class VirtualKernel {
    * @throws SyscallError when a given driver does not take it
    */
   addFunction(fn: MachineFunction, driver?: KernelDriverName | null): void {
-    const pf = fn.physicalFunction === undefined ? undefined : this.#functions.get(fn.physicalFunction);
-    const { domain, bus } = PciAddress.parse(fn.physicalFunction ?? fn.address);
+    const { iommuGroup, vfIndex } = fn.options;
+    const pf = this.#pfOf(fn);
+    const { domain, bus } = PciAddress.parse(pf?.fn.address ?? fn.address);
     const root = `pci${domain.toString(16).padStart(4, "0")}:${bus.toString(16).padStart(2, "0")}`;
     const one: Bound = {
       fn,
@@ -98,20 +99,20 @@ export class VirtualKernel {
       offered: false,
     };
     this.#functions.set(fn.address, one);
-    this.#groupNumbers.hold(fn.iommuGroup);
-    const members = this.#groups.get(fn.iommuGroup) ?? new Set();
-    this.#groups.set(fn.iommuGroup, members.add(one));
+    this.#groupNumbers.hold(iommuGroup);
+    const members = this.#groups.get(iommuGroup) ?? new Set();
+    this.#groups.set(iommuGroup, members.add(one));
     addFunctionAttributes(this.tree, one.path, fn, one, (fail) => this.#disableVfs(one, fail));
     this.tree.link(`${DEVICES}/${fn.address}`, `../../../devices/${root}/${fn.address}`);
     this.tree.link(`${one.path}/subsystem`, "../../../bus/pci");
-    this.tree.link(`${one.path}/iommu_group`, `../../../kernel/iommu_groups/${fn.iommuGroup}`);
-    const group = `${GROUPS}/${fn.iommuGroup}`;
+    this.tree.link(`${one.path}/iommu_group`, `../../../kernel/iommu_groups/${iommuGroup}`);
+    const group = `${GROUPS}/${iommuGroup}`;
     this.tree.link(`${group}/devices/${fn.address}`, `../../../../devices/${root}/${fn.address}`);
     this.tree.constant(`${group}/type`, "DMA-FQ\n");
     this.tree.constant(`${group}/reserved_regions`, "0x00000000fee00000 0x00000000feefffff msi\n");
     if (pf !== undefined) {
       this.tree.link(`${one.path}/physfn`, `../${pf.fn.address}`);
-      if (fn.vfIndex !== undefined) this.tree.link(`${pf.path}/virtfn${fn.vfIndex}`, `../${fn.address}`);
+      if (vfIndex !== undefined) this.tree.link(`${pf.path}/virtfn${vfIndex}`, `../${fn.address}`);
     }
     if (driver === undefined) {
       if (this.#autoprobe) this.#probe(one);
@@ -124,12 +125,11 @@ export class VirtualKernel {
     if (one === undefined) return;
     this.#letGo(one);
     this.#functions.delete(address);
-    const { physicalFunction, vfIndex } = one.fn;
-    const pf = physicalFunction === undefined ? undefined : this.#functions.get(physicalFunction);
+    const { vfIndex, iommuGroup: group } = one.fn.options;
+    const pf = this.#pfOf(one.fn);
     if (pf !== undefined && vfIndex !== undefined) this.tree.remove(`${pf.path}/virtfn${vfIndex}`);
     this.tree.remove(`${DEVICES}/${address}`);
     this.tree.remove(one.path);
-    const group = one.fn.iommuGroup;
     this.tree.remove(`${GROUPS}/${group}/devices/${address}`);
     this.#groupNumbers.release(group);
     const members = this.#groups.get(group)!;
@@ -167,6 +167,10 @@ export class VirtualKernel {
     this.tree.attribute(`${path}/remove_id`, {
       write: (text, fail) => this.#ids.remove(name, line(text), fail),
     });
+  }
+
+  #pfOf({ options: { pf } }: MachineFunction): Bound | undefined {
+    return pf && this.#functions.get(pf.address);
   }
 
   /** The function whose address was written. */
@@ -207,7 +211,8 @@ export class VirtualKernel {
       throw sysfsError(errno, call, `${DRIVERS}/${driver}/bind`, why);
     };
     if (one.driver !== null) refuse("EBUSY", `${one.driver} has ${fn.address}`);
-    const pf = fn.physicalFunction === undefined ? undefined : this.#functions.get(fn.physicalFunction);
+    const { iommuGroup } = fn.options;
+    const pf = this.#pfOf(fn);
     if (pf !== undefined && !pf.autoprobe && one.override === null) {
       refuse(
         "ENODEV",
@@ -215,16 +220,16 @@ export class VirtualKernel {
       );
     }
     if (
-      HOST_DMA_DRIVERS.includes(driver) && this.#members(fn.iommuGroup).some((other) => other.fn.device.inUse)
+      HOST_DMA_DRIVERS.includes(driver) && this.#members(iommuGroup).some((other) => other.fn.device.inUse)
     ) {
-      refuse("EBUSY", `a user holds a function of IOMMU group ${fn.iommuGroup}`);
+      refuse("EBUSY", `a user holds a function of IOMMU group ${iommuGroup}`);
     }
     one.driver = driver;
     try {
-      this.#updateGroup(fn.iommuGroup);
+      this.#updateGroup(iommuGroup);
     } catch (error) {
       one.driver = null;
-      this.#updateGroup(fn.iommuGroup);
+      this.#updateGroup(iommuGroup);
       throw error;
     }
     this.tree.link(`${one.path}/driver`, `../../../bus/pci/drivers/${driver}`);
@@ -253,7 +258,7 @@ export class VirtualKernel {
     this.tree.remove(`${DRIVERS}/${driver}/${one.fn.address}`);
     this.#removeChildren(one);
     if (driver === "virtio-pci") one.fn.device.setHostDriver(one.enables > 0);
-    this.#updateGroup(one.fn.iommuGroup);
+    this.#updateGroup(one.fn.options.iommuGroup);
   }
 
   #disableVfs(one: Bound, fail: Fail): void {
@@ -286,7 +291,7 @@ export class VirtualKernel {
 
   /** What virtio-pci makes of a function: a virtio device, and a network interface when it is one. */
   #addChildren(one: Bound): void {
-    const { netInterface, identity } = one.fn;
+    const { identity, netInterface } = one.fn.device.behaviour;
     const virtio = this.#virtioNumbers.take();
     one.children = { virtio };
     const device = `${one.path}/virtio${virtio}`;

@@ -7,7 +7,7 @@ import { UsageError } from "../../../errors/mod.ts";
 import { DRAFT_FEATURE, FEATURE } from "../../../virtio/spec/features.ts";
 import type { TopologyProfile } from "../../function_topology.ts";
 import type { AdminEngine } from "../admin/engine.ts";
-import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "../queue/device_queue.ts";
+import type { DeviceQueue, DeviceQueueSetup, QueueDevice } from "../queue/device_queue.ts";
 
 /** Ring and transport features that are offered unless switched off. */
 const RING_FEATURES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM |
@@ -32,7 +32,7 @@ export interface CoreOptions {
   /** Answers administration queues: offer ADMIN_VQ. */
   readonly admin?: AdminEngine | undefined;
   /** Makes the queues; default: honest ones. */
-  readonly makeQueue?: ((setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue) | undefined;
+  readonly makeQueue?: ((setup: DeviceQueueSetup, device: QueueDevice) => DeviceQueue) | undefined;
 }
 
 /** What a device offers with a model of these features. @throws UsageError when VERSION_1 shall not be offered */

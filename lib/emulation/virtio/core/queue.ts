@@ -10,7 +10,7 @@ import { queueStateToWords, type QueueStateWords } from "../../../virtio/spec/qu
 import { QUEUE_SIZE_MAX } from "../../../virtio/spec/ring.ts";
 import { STATUS } from "../../../virtio/spec/status.ts";
 import type { DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
-import type { DeviceQueue, DeviceQueueOwner } from "../queue/device_queue.ts";
+import type { DeviceQueue, QueueDevice } from "../queue/device_queue.ts";
 import { honestQueue, queueSetup, type RingPlace } from "../queue/setup.ts";
 import type { CoreOptions } from "./options.ts";
 import type { DeviceState } from "./state.ts";
@@ -27,7 +27,7 @@ export function splitSize(size: number): number {
 export type Area = 0 | 1 | 2;
 
 /** See the module. What it says of a wrong write names the register of `virtio_pci_common_cfg`. */
-export class CoreQueue implements DeviceQueueOwner, RingPlace {
+export class CoreQueue implements QueueDevice, RingPlace {
   /** Its number. */
   readonly index: number;
   /** It is an administration queue. */
@@ -254,7 +254,7 @@ export class CoreQueue implements DeviceQueueOwner, RingPlace {
     return this.#availableState < 0 || (packed && this.#usedState < 0);
   }
 
-  // ---- DeviceQueueOwner ----
+  // ---- QueueDevice ----
 
   /** The driver's memory: there is some when a ring is made. */
   get dma(): DmaTable {

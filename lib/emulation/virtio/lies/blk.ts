@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type LieFamily, ONCE } from "./lie.ts";
+import type { LieFamily } from "./lie.ts";
 
 /** What a block device can be told to do wrong, once each unless told otherwise. */
 export const BLK_LIES = [
@@ -31,5 +31,4 @@ export const BLK_FAMILY: LieFamily<BlkLie> = {
   who: "a block device",
   prefix: "blk-",
   names: BLK_LIES,
-  numbers: () => ONCE,
 };

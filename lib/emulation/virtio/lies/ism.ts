@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type LieFamily, ONCE } from "./lie.ts";
+import type { LieFamily } from "./lie.ts";
 
 /** What a virtio-ism device can be told to do wrong, once each unless told otherwise; the last two always. */
 export const ISM_LIES = [
@@ -37,5 +37,4 @@ export const ISM_FAMILY: LieFamily<IsmLie> = {
   who: "a virtio-ism device",
   prefix: "ism-",
   names: ISM_LIES,
-  numbers: () => ONCE,
 };

@@ -16,8 +16,8 @@ export interface LieFamily<Name extends string> {
   readonly prefix: string;
   /** Their names. */
   readonly names: readonly Name[];
-  /** What a name stands with when its text has no numbers. Where nothing else is said: how many occasions pass first, how many are lied about. */
-  numbers(name: Name): readonly [number, number];
+  /** What a name stands with when its text has no numbers. Where nothing else is said: how many occasions pass first, how many are lied about. Default `ONCE`. */
+  numbers?(name: Name): readonly [number, number];
   /** What may follow a name, as a hint. Default `:after:times`. */
   readonly then?: string;
   /** Opcodes by name, of lies that may be told about one alone. */
@@ -55,7 +55,7 @@ export function parseLie<Name extends string>(text: string, family: LieFamily<Na
       hint: `one of ${names.join(", ")}; then optionally ${then}`,
     });
   }
-  const [first, second] = family.numbers(lie);
+  const [first, second] = family.numbers?.(lie) ?? ONCE;
   return {
     lie,
     numbers: [Number(numbers[0] ?? first), Number(numbers[1] ?? second)],

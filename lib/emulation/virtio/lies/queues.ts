@@ -5,7 +5,7 @@
  */
 import { DESC_FLAG } from "../../../virtio/spec/ring.ts";
 import type { Chain } from "../queue/chain.ts";
-import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "../queue/device_queue.ts";
+import type { DeviceQueue, DeviceQueueSetup, QueueDevice } from "../queue/device_queue.ts";
 import { PackedDeviceQueue } from "../queue/packed.ts";
 import { SplitDeviceQueue } from "../queue/split.ts";
 import { type LiePlan, Occasions } from "./lie.ts";
@@ -44,12 +44,12 @@ export type QueueLie = typeof QUEUE_LIES[number] | typeof PACKED_LIES[number];
 /** The queues of a lying function, for `CoreOptions.makeQueue`. */
 export function lyingQueues(
   plan: LiePlan<QueueLie>,
-): (setup: DeviceQueueSetup, owner: DeviceQueueOwner) => DeviceQueue {
+): (setup: DeviceQueueSetup, device: QueueDevice) => DeviceQueue {
   const occasions = new Occasions(plan);
-  return (setup, owner) =>
+  return (setup, device) =>
     setup.layout === "packed"
-      ? new LyingPackedQueue(setup, owner, occasions)
-      : new LyingSplitQueue(setup, owner, occasions);
+      ? new LyingPackedQueue(setup, device, occasions)
+      : new LyingSplitQueue(setup, device, occasions);
 }
 
 /** A split ring whose used ring is not to be believed. */
@@ -57,8 +57,8 @@ class LyingSplitQueue extends SplitDeviceQueue {
   readonly #occasions: Occasions<QueueLie>;
   readonly #writable: Float64Array;
 
-  constructor(setup: DeviceQueueSetup, owner: DeviceQueueOwner, occasions: Occasions<QueueLie>) {
-    super(setup, owner);
+  constructor(setup: DeviceQueueSetup, device: QueueDevice, occasions: Occasions<QueueLie>) {
+    super(setup, device);
     this.#occasions = occasions;
     this.#writable = new Float64Array(setup.size);
   }
@@ -105,8 +105,8 @@ class LyingPackedQueue extends PackedDeviceQueue {
   /** Device-writable bytes by id. */
   readonly #writable = new Float64Array(65536);
 
-  constructor(setup: DeviceQueueSetup, owner: DeviceQueueOwner, occasions: Occasions<QueueLie>) {
-    super(setup, owner);
+  constructor(setup: DeviceQueueSetup, device: QueueDevice, occasions: Occasions<QueueLie>) {
+    super(setup, device);
     this.#occasions = occasions;
   }
 

@@ -8,7 +8,7 @@ import type { QueueState } from "../../../virtio/spec/queue_state.ts";
 import type { Chain } from "./chain.ts";
 
 /** What a queue needs of the device that it belongs to. */
-export interface DeviceQueueOwner {
+export interface QueueDevice {
   /** The client's memory. */
   readonly dma: DmaTable;
   /** The driver broke rule `rule`: stop the device. The queue is broken already. */
@@ -50,7 +50,7 @@ export interface DeviceQueueSetup {
 }
 
 /**
- * The device's side of one queue. No call allocates or throws on what the driver did: a violation is told to the owner, the queue is
+ * The device's side of one queue. No call allocates or throws on what the driver did: a violation is told to the device, the queue is
  * broken from then on, and a broken queue is empty and takes nothing.
  *
  * A burst is: `pop` … `pushUsed` …, then one `publish`. Before sleeping: `arm`. While busy: `suppress`.

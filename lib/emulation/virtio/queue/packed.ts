@@ -7,7 +7,7 @@ import { UsageError } from "../../../errors/mod.ts";
 import type { QueueState } from "../../../virtio/spec/queue_state.ts";
 import { DESC_FLAG, EVENT_SUPPRESS, PACKED_ALIGN, QUEUE_SIZE_MAX } from "../../../virtio/spec/ring.ts";
 import type { Chain } from "./chain.ts";
-import type { DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
+import type { DeviceQueueSetup, QueueDevice } from "./device_queue.ts";
 import { DeviceRing, misaligned } from "./ring.ts";
 
 const NONE16 = new Uint16Array(0);
@@ -103,8 +103,8 @@ export class PackedDeviceQueue extends DeviceRing {
   #reservedFlagsSeen = false;
 
   /** A queue that was just enabled. @throws UsageError for a setup that `checkPackedSetup` finds fault with */
-  constructor(setup: DeviceQueueSetup, owner: DeviceQueueOwner) {
-    super(setup, owner, DRIVER_RULE, checkPackedSetup(setup));
+  constructor(setup: DeviceQueueSetup, device: QueueDevice) {
+    super(setup, device, DRIVER_RULE, checkPackedSetup(setup));
     this.#slots = new Uint16Array(setup.size);
     this.#order = new Uint16Array(setup.size);
     this.#writable = this.batches ? new Float64Array(setup.size) : NONE64;

@@ -8,7 +8,7 @@ import type { DmaRegion, DmaTable } from "../../../sockets/vfio_user/server/dma_
 import type { QueueState } from "../../../virtio/spec/queue_state.ts";
 import { DESC_FLAG } from "../../../virtio/spec/ring.ts";
 import type { Chain } from "./chain.ts";
-import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
+import type { DeviceQueue, DeviceQueueSetup, QueueDevice } from "./device_queue.ts";
 
 /** Longest chain in bytes (§2.7.4.2: a driver must not add more than 2^32). */
 const CHAIN_BYTES_MAX = 2 ** 32;
@@ -88,7 +88,7 @@ export abstract class DeviceRing implements DeviceQueue {
   /** What to store when a chain is returned, by its id. */
   readonly #lent = new Map<number, Lent[]>();
 
-  readonly #owner: DeviceQueueOwner;
+  readonly #device: QueueDevice;
   readonly #rule: string;
   #broken = false;
   /** The client's mappings that were looked at last; −1: none yet. */
@@ -99,12 +99,12 @@ export abstract class DeviceRing implements DeviceQueue {
   #mayRest = false;
 
   /** A ring that was just enabled. @param problem what is wrong with the setup @param rule where the rules of the layout are @throws UsageError when there is a problem */
-  constructor(setup: DeviceQueueSetup, owner: DeviceQueueOwner, rule: string, problem: string | undefined) {
+  constructor(setup: DeviceQueueSetup, device: QueueDevice, rule: string, problem: string | undefined) {
     if (problem !== undefined) throw new UsageError(`queue ${setup.index}: ${problem}`);
     this.setup = setup;
-    this.#owner = owner;
+    this.#device = device;
     this.#rule = rule;
-    this.dma = owner.dma;
+    this.dma = device.dma;
     this.index = setup.index;
     this.size = setup.size;
     this.indirect = setup.indirect;
@@ -153,7 +153,7 @@ export abstract class DeviceRing implements DeviceQueue {
 
   /** Sends a used buffer notification. */
   protected interrupt(): void {
-    this.#owner.interrupt(this.index);
+    this.#device.interrupt(this.index);
   }
 
   /**
@@ -232,7 +232,7 @@ export abstract class DeviceRing implements DeviceQueue {
   /** Breaks the queue. */
   protected fail(rule: string, message: string): -1 {
     this.#broken = true;
-    this.#owner.violation(rule, message, this.index);
+    this.#device.violation(rule, message, this.index);
     return -1;
   }
 
@@ -244,7 +244,7 @@ export abstract class DeviceRing implements DeviceQueue {
 
   /** Notes what does no harm. */
   protected report(chain: number, message: string): void {
-    this.#owner.report?.(this.#rule, `${this.nameOf(chain)}: ${message}`, this.index);
+    this.#device.report?.(this.#rule, `${this.nameOf(chain)}: ${message}`, this.index);
   }
 
   /** The chain has more descriptors than the queue. */

@@ -9,7 +9,7 @@ import {
   queueStateFromWords,
   type QueueStateWords,
 } from "../../../virtio/spec/queue_state.ts";
-import type { DeviceQueue, DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
+import type { DeviceQueue, DeviceQueueSetup, QueueDevice } from "./device_queue.ts";
 import { checkPackedSetup, checkPackedState, PackedDeviceQueue } from "./packed.ts";
 import { checkSplitSetup, SplitDeviceQueue } from "./split.ts";
 
@@ -63,6 +63,8 @@ export function queueSetup(
 }
 
 /** A queue that keeps to the standard. */
-export function honestQueue(setup: DeviceQueueSetup, owner: DeviceQueueOwner): DeviceQueue {
-  return setup.layout === "packed" ? new PackedDeviceQueue(setup, owner) : new SplitDeviceQueue(setup, owner);
+export function honestQueue(setup: DeviceQueueSetup, device: QueueDevice): DeviceQueue {
+  return setup.layout === "packed"
+    ? new PackedDeviceQueue(setup, device)
+    : new SplitDeviceQueue(setup, device);
 }

@@ -13,7 +13,7 @@ import {
   USED_NO_NOTIFY,
 } from "../../../virtio/spec/ring.ts";
 import type { Chain } from "./chain.ts";
-import type { DeviceQueueOwner, DeviceQueueSetup } from "./device_queue.ts";
+import type { DeviceQueueSetup, QueueDevice } from "./device_queue.ts";
 import { DeviceRing, misaligned } from "./ring.ts";
 
 const NONE16 = new Uint16Array(0);
@@ -76,8 +76,8 @@ export class SplitDeviceQueue extends DeviceRing {
   #headNext = 0;
 
   /** A queue that was just enabled. @throws UsageError for a setup that `checkSplitSetup` finds fault with */
-  constructor(setup: DeviceQueueSetup, owner: DeviceQueueOwner) {
-    super(setup, owner, "1.3", checkSplitSetup(setup));
+  constructor(setup: DeviceQueueSetup, device: QueueDevice) {
+    super(setup, device, "1.3", checkSplitSetup(setup));
     this.#mask = setup.size - 1;
     this.#held = new Uint8Array(setup.size);
     this.#popped = new Uint16Array(setup.size);

@@ -5,10 +5,7 @@
  */
 import { MappedMemory, type OwnedFd } from "../../../../ffi/mod.ts";
 import { DmaRegion, DmaTable } from "../../../../lib/sockets/vfio_user/server/dma_table.ts";
-import type {
-  DeviceQueueOwner,
-  DeviceQueueSetup,
-} from "../../../../lib/emulation/virtio/queue/device_queue.ts";
+import type { DeviceQueueSetup, QueueDevice } from "../../../../lib/emulation/virtio/queue/device_queue.ts";
 
 /** IOVA of the first byte: above 4 GiB, so that both halves of addresses matter. */
 export const BASE = 0x1_2345_0000n;
@@ -198,7 +195,7 @@ export class FakeRing {
 }
 
 /** The device around a queue: notes what it is told. */
-export class FakeOwner implements DeviceQueueOwner {
+export class FakeOwner implements QueueDevice {
   readonly dma: DmaTable;
   readonly violations: { rule: string; message: string; queue: number }[] = [];
   interrupts = 0;

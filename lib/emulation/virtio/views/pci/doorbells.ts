@@ -25,14 +25,12 @@ export class PciDoorbells {
   /** All of them. @throws SyscallError */
   list(): readonly ServedDoorbell[] {
     if (this.#list.length > 0) return this.#list;
-    try {
-      for (const { offset, sizeBytes } of this.#places) {
-        this.#list.push({ offset, sizeBytes, fd: new EventFd() });
-      }
-    } catch (error) {
-      this.close();
-      throw error;
+    using opened = new DisposableStack();
+    opened.defer(() => this.close());
+    for (const { offset, sizeBytes } of this.#places) {
+      this.#list.push({ offset, sizeBytes, fd: new EventFd() });
     }
+    opened.move();
     const offset = this.#legacyAt;
     if (offset !== undefined) {
       this.#list.push(...this.#list.map(({ sizeBytes, fd }, value) => ({ offset, sizeBytes, fd, value })));
