@@ -89,10 +89,10 @@ export function typedCall<T>(label: string, values: readonly unknown[], action: 
   }
 }
 
-/** A `UsageError` for an error of the language that code of this library threw; any other as it is. */
+/** A `UsageError` for an error of the language that code of this library threw, and the first of two errors that it threw; any other as it is. */
 export function typedError(error: unknown, label: string, values: readonly unknown[]): unknown {
   const ofTheLanguage = error instanceof TypeError || error instanceof RangeError ||
-    error instanceof SyntaxError;
+    error instanceof SyntaxError || error instanceof SuppressedError;
   if (!ofTheLanguage) return error;
   const frame = FRAME.exec(error.stack ?? "")?.[1];
   if (
@@ -101,6 +101,8 @@ export function typedError(error: unknown, label: string, values: readonly unkno
   ) {
     return error;
   }
+  // What is let go on the way out may fail in turn: what went wrong first is what the caller has to know.
+  if (error instanceof SuppressedError) return typedError(error.suppressed, label, values);
   return new UsageError(`${label}(${values.map(shown).join(", ")}): ${error.message}`, {
     hint: "look at the types of the arguments; if they are right, `cause` says where this library is wrong",
     cause: error,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { typedErrors } from "../errors/doors.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER } from "../pci/header.ts";
 import { REGION, type VfioDevice } from "./device.ts";
 import { RegionRegisters } from "./region_registers.ts";
@@ -32,6 +32,15 @@ export class ConfigAccess extends RegionRegisters {
 
   /** Of 256 bytes (conventional) or 4096 (PCI Express). @param device an open function; stays the caller's */
   constructor(device: VfioDevice) {
+    requireType(
+      device,
+      "object",
+      "new ConfigAccess: device",
+      "name",
+      "regionInfo",
+      "readRegion",
+      "writeRegion",
+    );
     const { sizeBytes } = device.regionInfo(REGION.config);
     const there = sizeBytes >= EXTENDED_BYTES ? EXTENDED_BYTES : Math.min(sizeBytes, CONVENTIONAL_BYTES);
     super(device, REGION.config, "configuration space", there);

@@ -2,14 +2,14 @@ import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows }
 import { emergencyWrite } from "../../../drivers/console/virtio_console.ts";
 import { checkSavedNet, FrameBurst } from "../../../drivers/net/virtio_net.ts";
 import { EventFd } from "../../../ffi/mod.ts";
-import { requireType, typedErrors } from "../../../lib/errors/doors.ts";
-import { UsageError } from "../../../lib/errors/mod.ts";
+import { requireType, typedError, typedErrors } from "../../../lib/errors/doors.ts";
+import { DeviceError, UsageError } from "../../../lib/errors/mod.ts";
 import { readTopology } from "../../../lib/emulation/mod.ts";
 import { vfMac } from "../../../lib/emulation/virtio/net/mac_address.ts";
 import { isVfioDriver } from "../../../lib/host/changes/driver_binding.ts";
 import { KernelUsage } from "../../../lib/host/functions/kernel_usage.ts";
 import { AnswerBudget } from "../../../lib/sockets/vfio_user/mod.ts";
-import { Bar, DmaSpace } from "../../../lib/vfio/mod.ts";
+import { Bar, ConfigAccess, DmaSpace } from "../../../lib/vfio/mod.ts";
 import { checkSavedQueue, featureNames, MovableTransport, VirtioDevice } from "../../../lib/virtio/mod.ts";
 import { checkQueueState, queueStateToWords } from "../../../lib/virtio/spec/queue_state.ts";
 import { checkQueueStates } from "../../../lib/virtio/inspect_queues.ts";
@@ -31,6 +31,7 @@ Deno.test("an argument of another type is a UsageError that names the call: meth
       UsageError,
     );
     assertThrows(() => new Bar(wrong(value), 0), UsageError, "new Bar: device");
+    assertThrows(() => new ConfigAccess(wrong(value)), UsageError, "new ConfigAccess: device");
     assertThrows(() => new FrameBurst(wrong(value)), UsageError);
     assertThrows(() => new FrameBurst(4).frameBytes(wrong(value)), UsageError);
     assertThrows(() => encodeParts(wrong(value)), UsageError, "encodeParts: parts");
@@ -45,6 +46,36 @@ Deno.test("an argument of another type is a UsageError that names the call: meth
     );
     assertThrows(() => new EventFd(wrong(value ?? 0)), UsageError);
   }
+});
+
+Deno.test("where letting go fails, too, what went wrong first is thrown, typed", () => {
+  class Calls {
+    static {
+      typedErrors(this);
+    }
+    /** Opens something that cannot be closed, and then fails. */
+    open(first: Error): void {
+      using opened = new DisposableStack();
+      opened.defer(() => {
+        throw new DeviceError("it cannot be closed", { function: "f" });
+      });
+      opened.defer(() => {
+        throw new DeviceError("nor this", { function: "f" });
+      });
+      throw first;
+    }
+  }
+  // The class of the test is none of this library's: its errors are its own.
+  assertThrows(() => new Calls().open(new UsageError("first")), SuppressedError);
+  const first = new UsageError("first");
+  const ours = new SuppressedError(new DeviceError("second", { function: "f" }), first);
+  ours.stack = `SuppressedError: x\n    at g (${new URL("../../../lib/x.ts", import.meta.url).href}:1:1)`;
+  assertStrictEquals(typedError(ours, "g", []), first);
+  const language = new SuppressedError(ours, new TypeError("x is no function"));
+  language.stack = ours.stack;
+  (language.suppressed as Error).stack = ours.stack;
+  const typed = typedError(language, "g", [1]);
+  assert(typed instanceof UsageError && typed.message.includes("g(1): x is no function"), String(typed));
 });
 
 Deno.test("a call that goes through several guarded ones settles as soon as through one, and is named by the outermost", async () => {
