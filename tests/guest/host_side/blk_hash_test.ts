@@ -66,7 +66,7 @@ async function runJob(devices: readonly GuestDevice[], tasks: readonly DiskTask[
     ],
     env: denoEnvironment(),
     devices,
-    timeoutMs: 120_000,
+    timeoutMs: 400_000,
     signal: kill.signal,
     onConsole: (text) => {
       console += text;

@@ -73,7 +73,7 @@ export async function bootJob(guest: JobGuest): Promise<JobResult> {
     modules: DEFAULT_MODULES.map((load) =>
       load.name === "vfio_pci" ? { ...load, parameters: `${load.parameters} disable_idle_d3=1` } : load
     ),
-    timeoutMs: 120_000,
+    timeoutMs: 400_000,
     ...(guest.signal === undefined ? {} : { signal: guest.signal }),
     onConsole: (text) => {
       console += text;

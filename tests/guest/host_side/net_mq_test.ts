@@ -54,7 +54,7 @@ Deno.test({
       env: denoEnvironment(),
       devices: [{ kind: "virtio-net-multiqueue", queuePairs: PAIRS, script, rings: ALL_RING_FEATURES }],
       ownNetwork: true,
-      timeoutMs: 120_000,
+      timeoutMs: 400_000,
       onConsole: () => {},
     });
     assertEquals(exitCode, 0, console);

@@ -114,7 +114,7 @@ async function guestOptions(host: EmulatedProcess, more: GuestOptions): Promise<
       iommu: iommu ?? false,
     }),
     onConsole: () => {},
-    timeoutMs: 180_000,
+    timeoutMs: 400_000,
     ...rest,
   };
 }

@@ -46,7 +46,7 @@ export async function vfioUserGuest(guest: VfioUserGuest): Promise<GuestOptions>
     memoryMiB: 512,
     cpus: 1,
     hugepages: 0,
-    timeoutMs: 60_000,
+    timeoutMs: 300_000,
   };
 }
 
