@@ -12,9 +12,10 @@ import type { DeviceType } from "./device_type.ts";
 import { ENTROPY_DEVICE } from "./entropy.ts";
 import { ISM_DEVICE } from "./ism.ts";
 import { NET_DEVICE } from "./net.ts";
+import { MANAGEMENT_DEVICE } from "./transport_vq.ts";
 
 const TYPES = new Map<number, DeviceType>();
-for (const type of [NET_DEVICE, BLK_DEVICE, CONSOLE_DEVICE, ENTROPY_DEVICE, ISM_DEVICE]) {
+for (const type of [NET_DEVICE, BLK_DEVICE, CONSOLE_DEVICE, ENTROPY_DEVICE, ISM_DEVICE, MANAGEMENT_DEVICE]) {
   registerDeviceType(type);
 }
 

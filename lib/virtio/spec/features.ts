@@ -47,6 +47,10 @@ export const DRAFT_FEATURE_BIT = {
   MMIO_NOTIFICATION: 39,
   /** Profile `mmio-msi-v2`; collides with RING_RESET. */
   MMIO_MSI: 40,
+  /** Profile `transport-vq`: a transport virtqueue. No stored text has the number; 44 is unused in the standard, and an option where it matters. */
+  TRANSPT_VQ: 44,
+  /** Profile `transport-vq`: managed devices, only with TRANSPT_VQ (N-4.1). The number as above. */
+  TRANSPT_VQ_MDEV: 45,
 } as const;
 
 /** The same as masks. */
@@ -62,8 +66,10 @@ const RESERVED_NAMES: ReadonlyMap<number, string> = new Map(
 const DRAFT_NAMES: Readonly<Record<Profile, ReadonlyMap<number, string>>> = {
   "spec": new Map(),
   "queue-state": new Map([[DRAFT_FEATURE_BIT.QUEUE_STATE, "VIRTIO_F_QUEUE_STATE"]]),
-  // The numbers of the transport virtqueue's own bits are not in any stored text: the caller gives them, so they have no name here.
-  "transport-vq": new Map(),
+  "transport-vq": new Map([
+    [DRAFT_FEATURE_BIT.TRANSPT_VQ, "VIRTIO_F_TRANSPT_VQ"],
+    [DRAFT_FEATURE_BIT.TRANSPT_VQ_MDEV, "VIRTIO_F_TRANSPT_VQ_MDEV"],
+  ]),
   "mmio-v3": new Map(),
   "mmio-msi-v2": new Map([
     [DRAFT_FEATURE_BIT.MMIO_NOTIFICATION, "VIRTIO_F_MMIO_NOTIFICATION"],

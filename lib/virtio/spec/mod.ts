@@ -21,6 +21,9 @@ export * from "./pci.ts";
 export * from "./queue_state.ts";
 export * from "./ring.ts";
 export * from "./status.ts";
+export * from "./transport_vq.ts";
+export * from "./transport_vq_header.ts";
+export * from "./transport_vq_payloads.ts";
 // What the tables above are made of.
 export type { Profile } from "../transport/transport.ts";
 export type { Field, Fields, FieldType, Struct, Values } from "../../wire/mod.ts";
