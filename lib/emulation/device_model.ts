@@ -12,7 +12,7 @@ import type { DeviceQueue } from "./virtio/queue/device_queue.ts";
 
 /** Something that a driver did and that the standard forbids, or that a device model could not carry out. */
 export interface Violation {
-  /** PCI address of the function. */
+  /** PCI address of the function; of a managed device that of its management function, and its id: `0000:01:00.0/5`. */
   readonly function: string;
   /** Virtqueue, when it concerns one. */
   readonly queue?: number;
@@ -43,6 +43,8 @@ export interface DeviceCore {
    * (virtio 1.2 §2.2.3, §3.1.2). True from its first write on, false again after a reset. Absent: never.
    */
   readonly legacy?: boolean;
+  /** All features that it offers, those of rings and transport included. */
+  readonly offered: bigint;
   /** True while the device may touch memory: from DRIVER_OK (on the legacy interface: from first use) to reset or violation, with a client and Bus Master Enable. */
   readonly live: boolean;
   /** The client's memory; null while no client is attached. Its ranges may change between two calls of the model. */
@@ -53,6 +55,8 @@ export interface DeviceCore {
   raiseVector(vector: number): boolean;
   /** The owner of the function stopped it while a driver ran (device parts): that driver may go on, here or on another function. Absent: never. */
   readonly stopped?: boolean;
+  /** Where `DeviceModel.notifyArea` begins on the platform; undefined or absent where that is not known. */
+  readonly notifyAddress?: bigint | undefined;
   /** The enabled queue; undefined when there is none or the device is not live. */
   queue(index: number): DeviceQueue | undefined;
   /** The model changed its config space: bump the generation, raise the config interrupt. */
@@ -62,8 +66,8 @@ export interface DeviceCore {
    * polled and armed again. Absent where everything is polled.
    */
   wake?(): void;
-  /** Notes something that the driver must not do and that the device can live with. */
-  report(rule: string, message: string, queue?: number): void;
+  /** Notes something that the driver must not do and that the device can live with. @param of the device that it is about, where it is not this one */
+  report(rule: string, message: string, queue?: number, of?: string): void;
   /** Reports, sets DEVICE_NEEDS_RESET and stops the device. */
   violation(rule: string, message: string, queue?: number): void;
   /**
@@ -102,6 +106,18 @@ export interface ModelSharedMemory {
   rang(id: number, offset: number): void;
 }
 
+/** Places in a BAR where a driver notifies queues of other devices than this one: those that it manages. Offsets count from its start. */
+export interface ModelNotifyArea {
+  /** In bytes. */
+  readonly sizeBytes: number;
+  /** Where eventfds stand for writes; constant. One eventfd for each list. */
+  readonly doorbells: readonly (readonly RegionArea[])[];
+  /** A driver wrote there. */
+  written(offset: number, from: Uint8Array): void;
+  /** The doorbell of the list that begins at `offset` was rung at least once. */
+  rang(offset: number): void;
+}
+
 /** The state of a device type as device parts (virtio 1.4 §2.13). Queues, features and status are the core's. */
 export interface ModelParts {
   /** What a driver that accepted these features can have set and no part holds; undefined when parts hold all. */
@@ -138,6 +154,8 @@ export interface DeviceModel {
   readonly parts?: ModelParts;
   /** Its shared memory regions, if it has any. */
   readonly sharedMemory?: ModelSharedMemory;
+  /** Where queues of other devices are notified, if it manages some. */
+  readonly notifyArea?: ModelNotifyArea;
   /** MSI-X vectors for `raiseVector`, beside those of the queues and of config changes. Default 0. */
   readonly extraVectors?: number;
   /** It shares its driver's memory with others: `DmaRegion.file` is wanted. Default false. */

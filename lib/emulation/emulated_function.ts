@@ -177,6 +177,10 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     return this.interrupts.raiseMsix(vector);
   }
 
+  barAddress(bar: number): bigint | undefined {
+    return this.config.barAddress(bar);
+  }
+
   setIntx(asserted: boolean): void {
     this.interrupts.setIntxLevel(asserted);
   }

@@ -4,6 +4,7 @@
  * @module
  */
 import { UsageError } from "../errors/mod.ts";
+import { decodeBaseAddresses } from "../pci/base_address.ts";
 import * as build from "../pci/capability_builder.ts";
 import { findVirtioStructure, VIRTIO_STRUCTURE_REGISTERS as WINDOW } from "../pci/capability/virtio.ts";
 import { buildConfigSpace } from "../pci/config_builder.ts";
@@ -51,6 +52,7 @@ const MSIX_CONTROL = MSIX.registers.control;
 const POWER_CONTROL = POWER_MANAGEMENT.registers.control;
 const { control: SRIOV_CONTROL, numVfs: NUM_VFS, vfBars: VF_BARS } = SRIOV.registers;
 const DWORD = 4;
+const BARS = 6;
 /** Of 192 bytes power management takes 8, MSI-X 12 and PCI Express 60. */
 const VENDOR_BYTES_BESIDE_EXPRESS_2 = 112;
 
@@ -137,6 +139,12 @@ export class FunctionConfig {
   /** VF MSE: VFs answer to memory accesses. */
   get vfMemorySpace(): boolean {
     return this.#sriovControl(fieldMask(SRIOV_CONTROL.fields.vfMemorySpaceEnable));
+  }
+
+  /** Where the host has put a BAR, as the registers have it; undefined when there is no such BAR. */
+  barAddress(bar: number): bigint | undefined {
+    const read = (offset: number) => this.#image.config.read32(offset);
+    return decodeBaseAddresses(read, HEADER.bars.offset, BARS).find(({ index }) => index === bar)?.address;
   }
 
   /**

@@ -10,8 +10,8 @@ export const KERNEL_DRIVERS = ["virtio-pci", "vfio-pci", "pci-stub"] as const;
 /** Name of a driver of the emulated host's kernel. */
 export type KernelDriverName = typeof KERNEL_DRIVERS[number];
 
-/** Profiles that a function can have (reference R-0): what bit 40 and the registers past the standard's mean. */
-export const TOPOLOGY_PROFILES = ["spec", "queue-state"] as const;
+/** Profiles that a function can have (reference R-0): what bits 40, 44 and 45 and the registers past the standard's mean. */
+export const TOPOLOGY_PROFILES = ["spec", "queue-state", "transport-vq"] as const;
 
 /** Name of a profile that a function can have. */
 export type TopologyProfile = typeof TOPOLOGY_PROFILES[number];

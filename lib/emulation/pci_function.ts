@@ -78,6 +78,8 @@ export interface PciFunctionPort {
    * @returns true when it was delivered now.
    */
   raiseMsix(vector: number): boolean;
+  /** Where the host has put a BAR; undefined when the function has no such BAR. Absent in a machine without addresses. */
+  barAddress?(bar: number): bigint | undefined;
   /** Sets the level of the INTx line. The machine masks and resends as VFIO's automasking asks for; ignored without an interrupt pin. */
   setIntx(asserted: boolean): void;
   /** Calls `handler` whenever `fd` is readable (level-triggered). Absent in a machine without a loop. The descriptor stays the caller's. */

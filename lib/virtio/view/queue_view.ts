@@ -44,8 +44,8 @@ export interface FunctionQueues {
   readonly function: string;
   /** Virtio device id. */
   readonly deviceId: number;
-  /** Meaning of bit 40. */
-  readonly profile: "spec" | "queue-state";
+  /** Meaning of bits that drafts use, too. */
+  readonly profile: "spec" | "queue-state" | "transport-vq";
   /** `device_status`. */
   readonly status: number;
   /** Features in force, hexadecimal; `0x0` before FEATURES_OK. */

@@ -74,6 +74,10 @@ export class VirtioCore extends DeviceState implements DeviceCore {
     return this.live ? this.queues[index]?.ring : undefined;
   }
 
+  get notifyAddress(): bigint | undefined {
+    return this.view.notifyAddress;
+  }
+
   get watch(): ((fd: OwnedFd, handler: () => void) => void) | undefined {
     return this.view.watch;
   }

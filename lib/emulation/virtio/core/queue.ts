@@ -6,12 +6,16 @@
  */
 import { FEATURE } from "../../../virtio/spec/features.ts";
 import { NO_VECTOR } from "../../../virtio/spec/pci.ts";
-import { queueStateToWords, type QueueStateWords } from "../../../virtio/spec/queue_state.ts";
+import {
+  type QueueState,
+  queueStateToWords,
+  type QueueStateWords,
+} from "../../../virtio/spec/queue_state.ts";
 import { QUEUE_SIZE_MAX } from "../../../virtio/spec/ring.ts";
 import { STATUS } from "../../../virtio/spec/status.ts";
 import type { DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
-import type { DeviceQueue, QueueDevice } from "../queue/device_queue.ts";
-import { honestQueue, queueSetup, type RingPlace } from "../queue/setup.ts";
+import type { DeviceQueue, DeviceQueueSetup, QueueDevice } from "../queue/device_queue.ts";
+import { honestQueue, queueSetup, type QueueSetupProblem, type RingPlace } from "../queue/setup.ts";
 import type { CoreOptions } from "./options.ts";
 import type { DeviceState } from "./state.ts";
 
@@ -42,7 +46,7 @@ export class CoreQueue implements QueueDevice, RingPlace {
   vector: number = NO_VECTOR;
   /** `queue_enable`. */
   enabled = false;
-  /** It was enabled and reset by `queue_reset` since the device was reset: then it may be enabled after DRIVER_OK. */
+  /** It was enabled, and reset or disabled, since the device was reset: then it may be enabled after DRIVER_OK. */
   wasReset = false;
   /** Low and high half of each area's IOVA. */
   readonly addresses: Uint32Array<ArrayBuffer> = new Uint32Array(6);
@@ -50,7 +54,7 @@ export class CoreQueue implements QueueDevice, RingPlace {
   ring: DeviceQueue | undefined;
   readonly #device: DeviceState;
   readonly #options: CoreOptions;
-  /** `queue_avail_state` and `queue_used_state` as written or saved (profile `queue-state`); −1: neither. */
+  /** `queue_avail_state` and `queue_used_state` as written or saved (profile `queue-state`), or where it was disabled; −1: neither. */
   #availableState = -1;
   #usedState = -1;
 
@@ -102,14 +106,19 @@ export class CoreQueue implements QueueDevice, RingPlace {
 
   /** Entries. */
   setSize(value: number): void {
-    const { packed } = this.#device;
     if (!this.#changeable("queue_size")) return;
+    const problem = this.sizeProblem(value);
+    if (problem === undefined) this.size = value;
+    else this.report("2.2", `queue_size ${value} is ${problem}`);
+  }
+
+  /** Why it cannot have so many entries; undefined when it can. */
+  sizeProblem(value: number): string | undefined {
+    const { packed } = this.#device;
     if (value === 0 || value > QUEUE_SIZE_MAX || (!packed && (value & (value - 1)) !== 0)) {
-      const what = packed ? `from 1 to ${QUEUE_SIZE_MAX}` : "a power of two";
-      this.report("2.2", `queue_size ${value} is not ${what}`);
-    } else if (value > this.maximum) {
-      this.report("2.2", `queue_size ${value} is above the maximum of ${this.maximum}`);
-    } else this.size = value;
+      return `not ${packed ? `from 1 to ${QUEUE_SIZE_MAX}` : "a power of two"}`;
+    }
+    return value > this.maximum ? `above the maximum of ${this.maximum}` : undefined;
   }
 
   /** Half of an area's IOVA. */
@@ -147,18 +156,46 @@ export class CoreQueue implements QueueDevice, RingPlace {
 
   /** `queue_enable`: size and addresses are there. */
   enable(value: number): void {
+    if (value !== 1) return this.report("1.5", `${value} was written to queue_enable: only 1 is allowed`);
+    if (this.enabled) return this.violation("2.2", "the queue was enabled twice");
+    const wrong = this.enableProblem();
+    if (wrong === undefined) this.makeRing(this.#device.negotiatedFeatures);
+    else if (wrong.fatal) this.violation(wrong.rule, wrong.problem);
+    else this.report(wrong.rule, wrong.problem);
+  }
+
+  /** Why it cannot be enabled now; undefined when it can. `fatal`: a device of which registers ask for it stops. */
+  enableProblem(): QueueSetupProblem & { readonly fatal: boolean } | undefined {
     const { status, driverFeatures, negotiatedFeatures } = this.#device;
-    if (value !== 1) {
-      this.report("1.5", `${value} was written to queue_enable: only 1 is allowed`);
-    } else if (this.enabled) {
-      this.violation("2.2", "the queue was enabled twice");
-    } else if ((status & STATUS.featuresOk) === 0) {
-      this.report("1.1", "the queue was enabled before FEATURES_OK");
-    } else if (this.ofAdmin && (driverFeatures & FEATURE.ADMIN_VQ) === 0n) {
-      this.report("2.2", "an administration queue was enabled, ADMIN_VQ was not negotiated");
-    } else if ((status & STATUS.driverOk) !== 0 && !this.wasReset) {
-      this.violation("1.1", "the queue was enabled after DRIVER_OK, and had not been reset");
-    } else this.makeRing(negotiatedFeatures);
+    const wrong = (fatal: boolean, rule: string, problem: string) => ({ fatal, rule, problem });
+    if ((status & STATUS.featuresOk) === 0) {
+      return wrong(false, "1.1", "the queue was enabled before FEATURES_OK");
+    }
+    if (this.ofAdmin && (driverFeatures & FEATURE.ADMIN_VQ) === 0n) {
+      return wrong(false, "2.2", "an administration queue was enabled, ADMIN_VQ was not negotiated");
+    }
+    if ((status & STATUS.driverOk) !== 0 && !this.wasReset) {
+      return wrong(true, "1.1", "the queue was enabled after DRIVER_OK, and had not been reset");
+    }
+    const setup = this.#setup(negotiatedFeatures);
+    return "rule" in setup ? { fatal: true, ...setup } : undefined;
+  }
+
+  /**
+   * Stops it where the transport lets a driver do so (A-4.17): it keeps its size, its areas and its place in the ring, and goes on there when it
+   * is enabled again.
+   */
+  disable(): void {
+    if (this.ring === undefined) return;
+    ({ available: this.#availableState, used: this.#usedState } = this.state());
+    this.ring = undefined;
+    this.enabled = false;
+    this.wasReset = true;
+  }
+
+  /** Where it goes on when it is enabled, for a transport that says so by other means than `queue_avail_state`. The queue is not enabled. */
+  restoreState(state: QueueState): void {
+    ({ available: this.#availableState, used: this.#usedState } = queueStateToWords(state));
   }
 
   /** `queue_reset`. It is reset when this returns. */
@@ -170,6 +207,7 @@ export class CoreQueue implements QueueDevice, RingPlace {
       this.report("1.5", `${value} was written to queue_reset: only 1 is allowed`);
     } else {
       this.wasReset ||= this.enabled;
+      this.forgetState();
       this.clear();
     }
   }
@@ -190,13 +228,18 @@ export class CoreQueue implements QueueDevice, RingPlace {
     const device = this.#device;
     this.enabled = false;
     device.wake();
-    if (device.dma === null) return this.violation("DMA", "a queue was enabled without a client's memory");
-    const written = device.keepsState && (this.#availableState >= 0 || this.#usedState >= 0);
-    const state = written ? this.state() : undefined;
-    const setup = queueSetup(this.index, this, features, state, this.#options.usedBatches ?? false);
+    const setup = this.#setup(features);
     if ("rule" in setup) return this.violation(setup.rule, setup.problem);
     this.ring = (this.#options.makeQueue ?? honestQueue)(left ? { ...setup, left } : setup, this);
     this.enabled = true;
+  }
+
+  #setup(features: bigint): DeviceQueueSetup | QueueSetupProblem {
+    if (this.memory === null) {
+      return { rule: "DMA", problem: "a queue was enabled without a client's memory" };
+    }
+    const state = this.#availableState >= 0 || this.#usedState >= 0 ? this.state() : undefined;
+    return queueSetup(this.index, this, features, state, this.#options.usedBatches ?? false);
   }
 
   /** To the values after a queue reset. The ring is not touched any more. */
@@ -210,10 +253,10 @@ export class CoreQueue implements QueueDevice, RingPlace {
 
   /**
    * To the values after a reset.
-   * @param keepState with QUEUE_STATE its state outlives a device reset (N-6.3), but not one of the function
+   * @param keepState with QUEUE_STATE its state outlives a device reset (N-6.3), but not one of the function; without it neither (A-6.9)
    */
   clearAll(keepState: boolean): void {
-    if (!keepState) this.forgetState();
+    if (!keepState || this.#device.profile !== "queue-state") this.forgetState();
     else if (this.#device.keepsState) {
       ({ available: this.#availableState, used: this.#usedState } = this.state());
     }
@@ -258,7 +301,13 @@ export class CoreQueue implements QueueDevice, RingPlace {
 
   /** The driver's memory: there is some when a ring is made. */
   get dma(): DmaTable {
-    return this.#device.dma!;
+    return this.memory!;
+  }
+
+  /** The memory that it may access; null without a driver. */
+  get memory(): DmaTable | null {
+    const { view } = this.#device;
+    return view.queueMemory === undefined ? view.dma : view.queueMemory(this.index);
   }
 
   /** A wrong access that does no more harm than to be ignored. */

@@ -25,7 +25,7 @@ const PARTS_IN_ALL = 2048;
 
 /** The report. The driver may go on meanwhile; this is one moment. */
 export function reportQueues(device: DeviceState, all: readonly CoreQueue[]): FunctionQueues {
-  const { negotiatedFeatures: negotiated, dma, profile, status } = device;
+  const { negotiatedFeatures: negotiated, profile, status } = device;
   const atMost = Math.max(1, Math.floor(CHAINS_IN_ALL / Math.max(1, all.length)));
   const left = { parts: PARTS_IN_ALL };
   return {
@@ -43,7 +43,7 @@ export function reportQueues(device: DeviceState, all: readonly CoreQueue[]): Fu
       driverArea: hex(one.driverArea),
       deviceArea: hex(one.deviceArea),
       ...(one.ring === undefined ? {} : {
-        ring: viewRing(one.ring, one, dma, (negotiated & FEATURE.EVENT_IDX) !== 0n, atMost, left),
+        ring: viewRing(one.ring, one, (negotiated & FEATURE.EVENT_IDX) !== 0n, atMost, left),
       }),
     })),
   };
@@ -52,7 +52,6 @@ export function reportQueues(device: DeviceState, all: readonly CoreQueue[]): Fu
 function viewRing(
   queue: DeviceQueue,
   place: CoreQueue,
-  dma: DmaTable | null,
   eventIndex: boolean,
   atMost: number,
   left: { parts: number },
@@ -60,7 +59,7 @@ function viewRing(
   const { layout, size } = queue;
   const state = queue.state();
   const shape: RingShape = { layout, size, eventIndex };
-  const areas = dma === null ? null : findAreas(shape, place, dma);
+  const areas = place.memory === null ? null : findAreas(shape, place, place.memory);
   const image = areas === null ? null : shorten(decodeRing(shape, areas, state, atMost), left);
   return { layout, state, held: queue.inFlight, image };
 }

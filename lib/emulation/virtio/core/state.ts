@@ -129,13 +129,13 @@ export class DeviceState {
     }
   }
 
-  /** Notes what does no more harm than to be ignored. */
-  report(rule: string, message: string, queue?: number): void {
+  /** Notes what does no more harm than to be ignored. @param of what it is about, where that is not this device */
+  report(rule: string, message: string, queue?: number, of?: string): void {
     if (this.#reports >= REPORTS_MAX) return;
     this.#reports++;
     const last = this.#reports === REPORTS_MAX ? " (no further reports until the client is gone)" : "";
     this.view.report({
-      function: this.name,
+      function: of ?? this.name,
       queue,
       rule,
       message: message + last,

@@ -25,6 +25,8 @@ export interface VirtioView {
   readonly selectors: Selectors;
   /** The driver's memory; null without a driver. */
   readonly dma: DmaTable | null;
+  /** The memory of one queue, where queues have address spaces of their own. Absent: all have `dma`. */
+  queueMemory?(queue: number): DmaTable | null;
   /** The device may touch that memory now (PCI: Bus Master Enable). False without memory. */
   readonly mayTouchMemory: boolean;
   /** Interrupt vectors are in use, and the driver names those of queues and configuration (PCI: MSI-X). */
@@ -41,6 +43,8 @@ export interface VirtioView {
   wake(): void;
   /** Puts a violation into the machine's list. */
   report(violation: Violation): void;
+  /** Where the model's `notifyArea` begins on the platform; undefined or absent where that is not known. */
+  readonly notifyAddress?: bigint | undefined;
   readonly watch: ((fd: OwnedFd, handler: () => void) => void) | undefined;
   readonly unwatch: ((fd: OwnedFd) => void) | undefined;
 }

@@ -12,12 +12,15 @@ import { NOTIFY_AT, NOTIFY_MULTIPLIER } from "./layout.ts";
 
 /** Eventfds that stand for writes to places in one BAR, made when a client asks for them. */
 export class PciDoorbells {
-  readonly #places: readonly RegionArea[];
+  readonly #places: readonly (readonly RegionArea[])[];
   readonly #legacyAt: number | undefined;
   #list: ServedDoorbell[] = [];
 
-  /** None yet. @param legacyAt notify address of the legacy interface, if the function has one: the same again, told apart by what is written */
-  constructor(places: readonly RegionArea[], legacyAt?: number) {
+  /**
+   * None yet. @param places one eventfd for each list of them
+   * @param legacyAt notify address of the legacy interface, if the function has one: the same again, told apart by what is written
+   */
+  constructor(places: readonly (readonly RegionArea[])[], legacyAt?: number) {
     this.#places = places;
     this.#legacyAt = legacyAt;
   }
@@ -27,8 +30,9 @@ export class PciDoorbells {
     if (this.#list.length > 0) return this.#list;
     using opened = new DisposableStack();
     opened.defer(() => this.close());
-    for (const { offset, sizeBytes } of this.#places) {
-      this.#list.push({ offset, sizeBytes, fd: new EventFd() });
+    for (const shared of this.#places) {
+      const fd = new EventFd();
+      for (const { offset, sizeBytes } of shared) this.#list.push({ offset, sizeBytes, fd });
     }
     opened.move();
     const offset = this.#legacyAt;
@@ -46,11 +50,11 @@ export class PciDoorbells {
 }
 
 /** Places of the queues' doorbells: of the 2 bytes that drivers without NOTIFICATION_DATA write, since an eventfd would lose the data of the others. */
-export function queueDoorbells(queueCount: number): readonly RegionArea[] {
-  return Array.from({ length: queueCount }, (_, i) => ({
+export function queueDoorbells(queueCount: number): readonly (readonly RegionArea[])[] {
+  return Array.from({ length: queueCount }, (_, i) => [{
     offset: NOTIFY_AT + i * NOTIFY_MULTIPLIER,
     sizeBytes: 2,
-  }));
+  }]);
 }
 
 /** What is wrong with a notification of `queue` by register write; undefined when nothing is. @param offset from the queue's doorbell */

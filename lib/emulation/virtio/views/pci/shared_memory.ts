@@ -44,7 +44,7 @@ export class PciSharedMemory {
     this.bars = end === 0 ? [] : [{ index: SHARED_MEMORY_BAR, sizeBytes, kind: "mem64", prefetchable: true }];
     this.doorbells = new PciDoorbells(
       this.#areas.flatMap(({ id, start }) =>
-        model.doorbells(id).map(({ offset, sizeBytes }) => ({ offset: start + offset, sizeBytes }))
+        model.doorbells(id).map(({ offset, sizeBytes }) => [{ offset: start + offset, sizeBytes }])
       ),
     );
     this.capabilities = this.#areas.map(({ id, start, sizeBytes }) => ({

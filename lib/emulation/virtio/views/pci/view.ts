@@ -102,13 +102,17 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
     };
     this.#notifyArea = { bar: STRUCTURES_BAR, offset: behindDoorbells(queueCount) };
     this.memberLegacy = this.#legacy(options);
+    const behind = this.#notifyArea.offset;
+    const managed = model.notifyArea?.doorbells.map((shared) =>
+      shared.map(({ offset, sizeBytes }) => ({ offset: behind + offset, sizeBytes }))
+    );
     this.#doorbells = new PciDoorbells(
-      queueDoorbells(queueCount),
-      this.memberLegacy && this.#notifyArea.offset,
+      [...queueDoorbells(queueCount), ...managed ?? []],
+      this.memberLegacy && behind,
     );
     this.#shared = model.sharedMemory === undefined ? null : new PciSharedMemory(model.sharedMemory);
     this.bars = [
-      ...structureBars(queueCount, core.vectorCount, this.memberLegacy ? PAGE : core.admin?.notifyBytes),
+      ...structureBars(queueCount, core.vectorCount, this.memberLegacy ? PAGE : this.#notifyBytes),
       ...this.#shared?.bars ?? [],
     ];
     this.msix = msixOf(core.vectorCount);
@@ -117,6 +121,12 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
       ...structureCapabilities(queueCount, model.configSizeBytes, NOTIFY_AT, this.#common.sizeBytes),
     ];
     if (model.netInterface !== undefined) this.netInterface = model.netInterface;
+  }
+
+  /** Of members or managed devices; a function has not both. */
+  get #notifyBytes(): number {
+    const { admin, model } = this.core;
+    return model.notifyArea?.sizeBytes ?? admin?.notifyBytes ?? 0;
   }
 
   #legacy({ legacy = false, admin, featuresOff = 0n }: PciViewOptions): LegacyView | undefined {
@@ -183,6 +193,11 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
 
   wake(): void {
     this.#port?.wake?.();
+  }
+
+  get notifyAddress(): bigint | undefined {
+    const bar = this.#port?.barAddress?.(STRUCTURES_BAR);
+    return bar === undefined ? undefined : bar + BigInt(this.#notifyArea.offset);
   }
 
   // ---- PciFunctionBehaviour: life ----
@@ -283,8 +298,10 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
       this.#notifyWritten(offset - NOTIFY_AT, from);
     } else if (inside(offset, from.length, DEVICE_AT, core.model.configSizeBytes)) {
       core.writeConfig(offset - DEVICE_AT, from);
-    } else if (inside(offset, from.length, this.#notifyArea.offset, core.admin?.notifyBytes ?? 0)) {
-      core.admin!.notifyWritten(offset - this.#notifyArea.offset, from);
+    } else if (inside(offset, from.length, this.#notifyArea.offset, this.#notifyBytes)) {
+      const at = offset - this.#notifyArea.offset;
+      if (core.model.notifyArea !== undefined) core.model.notifyArea.written(at, from);
+      else core.admin!.notifyWritten(at, from);
     } else {
       core.report("2.1", `write of ${from.length} bytes at 0x${offset.toString(16)}: there is nothing`);
     }
@@ -315,6 +332,9 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
   rang(bar: number, offset: number): void {
     if (bar === SHARED_MEMORY_BAR) this.#shared?.rang(offset);
     if (bar !== STRUCTURES_BAR) return;
+    if (offset >= this.#notifyArea.offset) {
+      return this.core.model.notifyArea?.rang(offset - this.#notifyArea.offset);
+    }
     const index = (offset - NOTIFY_AT) / NOTIFY_MULTIPLIER;
     if (this.core.legacy) this.memberLegacy!.driver.rang(index);
     else this.core.rang(index);
