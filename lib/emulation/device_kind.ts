@@ -28,6 +28,30 @@ export interface ModelPlace extends ModelOptions {
   readonly vfIndex?: number | undefined;
 }
 
+/** What a management device shall make. */
+export interface ManagedWish {
+  /** Virtio device id. */
+  readonly type: number;
+  /** Features of the device type that it shall offer. */
+  readonly features: bigint;
+  /** What its configuration shall be, longer than any type's: zeros where nothing was given. */
+  readonly config: Uint8Array;
+  /** Virtqueues that it shall have where its configuration does not say how many (A-4.16). */
+  readonly queues: number;
+  /** Its id. */
+  readonly id: bigint;
+  /** PCI address of its management function. */
+  readonly management: string;
+  /** Embedded switch of network devices. Default: theirs. */
+  readonly switch?: string | undefined;
+}
+
+/** The models of one machine, for a device that carries others. */
+export interface MachineModels {
+  /** A model that touches nothing shared before `connect`; undefined for a type that cannot be managed. @throws UsageError for a configuration that cannot be */
+  managed(wish: ManagedWish, place: ModelPlace): DeviceModel | undefined;
+}
+
 /** The devices of one kind in one machine: what they share. */
 export interface KindDevices<Own extends object> {
   /** A model that touches nothing shared before `connect`. @throws UsageError for fields that cannot be */
@@ -43,6 +67,8 @@ export interface DeviceKind<Own extends object = object, Devices extends KindDev
   readonly type: DeviceType;
   /** Lies that its model tells. */
   readonly lies?: LieFamily<string>;
-  /** Begins a machine. */
-  devices(): Devices;
+  /** Its own fields as a managed device. Absent: there is none of this kind. @throws UsageError for a configuration that cannot be */
+  managed?(wish: ManagedWish): Own;
+  /** Begins a machine. @param models of all of its kinds, once it has begun */
+  devices(models: MachineModels): Devices;
 }

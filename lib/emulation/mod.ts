@@ -34,6 +34,7 @@ export type { BlkFields } from "./virtio/blk/model.ts";
 export type { StorageFields } from "./virtio/blk/storage.ts";
 export type { ConsoleFields } from "./virtio/console/model.ts";
 export type { IsmFields } from "./virtio/ism/model.ts";
+export type { ManagedDeviceState, ManagementFields } from "./virtio/management/kind.ts";
 export type { NetFields } from "./virtio/net/model.ts";
 export type { SwitchPortState } from "./virtio/net/kind.ts";
 export type { NetInterface, Violation } from "./device_model.ts";

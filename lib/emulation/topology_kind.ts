@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { TopologyProfile } from "./function_topology.ts";
 
 /** Where a function is in its topology. */
 export interface FunctionPlace {
@@ -34,6 +35,8 @@ export interface TopologyKind<Own extends object = object> {
   readonly queueSize?: Schema<number>;
   /** VFs when a topology does not say. Default 0. */
   readonly totalVfs?: number;
+  /** What profile its functions have when a topology does not say. Default `spec`. */
+  readonly profile?: TopologyProfile;
   /** Its PFs can have administration queues; `legacy`: and VFs with legacy registers. */
   readonly admin?: "modern" | "legacy";
   /** Checks fields against each other. @throws TopologyError */

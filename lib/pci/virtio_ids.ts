@@ -9,6 +9,7 @@ export const VIRTIO_VENDOR_ID = 0x1af4;
 /** PCI device ID of a modern virtio function is this plus its virtio device id. */
 export const VIRTIO_MODERN_BASE = 0x1040;
 
+/** 63 is no standard's: the transport virtqueue's draft has no number for a function that has nothing else. */
 const NAMES = `
 1 network device, 2 block device, 3 console, 4 entropy source, 5 memory balloon (traditional),
 6 I/O memory, 7 remote processor messaging, 8 SCSI host, 9 9P transport, 10 mac80211 wireless LAN,
@@ -17,7 +18,7 @@ const NAMES = `
 24 memory device, 25 sound device, 26 file system, 27 persistent memory, 28 replay protected memory block,
 29 mac80211 simulator, 30 video encoder, 31 video decoder, 32 SCMI, 33 Nitro secure module, 34 I2C adapter,
 35 watchdog, 36 CAN controller, 37 DMA buffer sharing, 38 parameter server, 39 audio policy, 40 Bluetooth,
-41 GPIO, 42 RDMA, 43 camera, 44 internal shared memory (ISM) device
+41 GPIO, 42 RDMA, 43 camera, 44 internal shared memory (ISM) device, 63 management device (provisional)
 `;
 
 /** Device types by virtio device id. */

@@ -7,10 +7,12 @@ import { typedErrors } from "../../errors/doors.ts";
 import { NotFoundError, UsageError } from "../../errors/mod.ts";
 import { registerDeviceType } from "../../virtio/spec/device_types.ts";
 import { FEATURE, featureBit } from "../../virtio/spec/features.ts";
-import type { DeviceKind, KindDevices } from "../device_kind.ts";
+import type { DeviceKind, KindDevices, MachineModels, ManagedWish, ModelPlace } from "../device_kind.ts";
+import type { DeviceModel } from "../device_model.ts";
+import type { TopologyProfile } from "../function_topology.ts";
 import type { BehaviourOptions, FunctionModels, PciFunctionBehaviour } from "../pci_function.ts";
 import { modelFields } from "../topology.ts";
-import { read, record } from "../topology_fields.ts";
+import { type FieldSchemas, read, record } from "../topology_fields.ts";
 import { AdminController } from "./admin/controller.ts";
 import { VIRTIO_KINDS } from "./kinds.ts";
 import { ADMIN_FAMILY, LyingAdminController } from "./lies/admin.ts";
@@ -23,7 +25,7 @@ export interface VirtioModels extends FunctionModels {
   /** Kinds that `createBehaviour` knows. */
   readonly kinds: readonly DeviceKind[];
   /** What the machine's devices of one kind share. @throws NotFoundError for a kind that was not given to `createVirtioModels` */
-  of<Devices>(kind: { readonly name: string; devices(): Devices }): Devices;
+  of<Devices>(kind: { readonly name: string; devices(models: MachineModels): Devices }): Devices;
 }
 
 /** Makes the models of one machine. `kinds` are known by their names in this process from then on, as `registerDeviceType` has it. */
@@ -31,7 +33,7 @@ export function createVirtioModels(kinds: readonly DeviceKind[] = VIRTIO_KINDS):
   return new Models(kinds);
 }
 
-class Models implements VirtioModels {
+class Models implements VirtioModels, MachineModels {
   static {
     typedErrors(this);
   }
@@ -45,11 +47,11 @@ class Models implements VirtioModels {
   constructor(kinds: readonly DeviceKind[]) {
     this.kinds = kinds;
     for (const { type } of kinds) registerDeviceType(type);
-    this.#devices = new Map(kinds.map((kind) => [kind.name, kind.devices()]));
+    this.#devices = new Map(kinds.map((kind) => [kind.name, kind.devices(this)]));
     this.reports = Object.assign({}, ...[...this.#devices.values()].map(({ reports }) => reports));
   }
 
-  of<Devices>({ name }: { readonly name: string; devices(): Devices }): Devices {
+  of<Devices>({ name }: { readonly name: string; devices(models: MachineModels): Devices }): Devices {
     const found = this.#devices.get(name);
     if (found === undefined) throw new NotFoundError(`there are no devices of kind ${name}`);
     return found as Devices;
@@ -63,8 +65,9 @@ class Models implements VirtioModels {
       });
     }
     const { address, lie, physicalFunction: pf, vfIndex, directory } = options;
-    const featuresOff = readFeatures(options.featuresOff, kind, options);
-    const featuresOn = readFeatures(options.featuresOn, kind, options);
+    const profile = options.profile ?? kind.profile;
+    const featuresOff = readFeatures(options.featuresOff, kind, address, profile);
+    const featuresOn = readFeatures(options.featuresOn, kind, address, profile);
     if ((featuresOn & ~FEATURE.NOTIFICATION_DATA) !== 0n) {
       throw new UsageError(`${address}: only VIRTIO_F_NOTIFICATION_DATA can be switched on`);
     }
@@ -73,7 +76,7 @@ class Models implements VirtioModels {
     const view: PciViewOptions = {
       featuresOff,
       notificationData: featuresOn !== 0n,
-      profile: options.profile,
+      profile,
       usedBatches: options.usedBatches,
       sriov: (options.totalVfs ?? 0) > 0 && vfIndex === undefined,
       admin,
@@ -92,6 +95,14 @@ class Models implements VirtioModels {
       : new PciView(model, view);
     if (admin !== undefined) this.#controllers.set(behaviour, admin);
     return behaviour;
+  }
+
+  managed(wish: ManagedWish, place: ModelPlace): DeviceModel | undefined {
+    const kind = this.kinds.find(({ type }) => type.id === wish.type);
+    if (kind?.managed === undefined) return undefined;
+    const own = read(record(kind.fields as FieldSchemas, ""), kind.managed(wish), place.address);
+    kind.check?.(own, { at: place.address, address: place.address, totalVfs: 0 });
+    return this.#devices.get(kind.name)!.model(own, place);
   }
 
   /** What answers the administration queues of a PF; undefined for one without, and for VFs. */
@@ -122,7 +133,8 @@ function readOwn(kind: DeviceKind, options: BehaviourOptions): { queueSize?: num
 function readFeatures(
   names: readonly string[] = [],
   kind: DeviceKind,
-  { address, profile }: Pick<BehaviourOptions, "address" | "profile">,
+  address: string,
+  profile: TopologyProfile | undefined,
 ): bigint {
   let features = 0n;
   for (const name of names) {

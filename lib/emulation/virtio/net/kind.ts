@@ -7,11 +7,11 @@ import * as v from "valibot";
 import { typedErrors } from "../../../errors/doors.ts";
 import { NotFoundError, UsageError } from "../../../errors/mod.ts";
 import { PciAddress } from "../../../pci/address.ts";
-import { NET_DEVICE } from "../../../virtio/spec/net.ts";
+import { MAC_BYTES, NET_CONFIG, NET_DEVICE, NET_FEATURE } from "../../../virtio/spec/net.ts";
 import type { DeviceModel } from "../../device_model.ts";
 import type { DeviceKind, KindDevices, ModelPlace } from "../../device_kind.ts";
 import { listOf, text, which, whole } from "../../topology_fields.ts";
-import { formatMac, vfMac } from "./mac_address.ts";
+import { formatMac, macHigh, macLow, vfMac } from "./mac_address.ts";
 import { type NetFields, NetModel } from "./model.ts";
 import { COUNTER, type CounterName, NetSwitch, type SwitchOptions } from "./switch.ts";
 
@@ -132,6 +132,20 @@ export function netKind(options: SwitchOptions = {}): DeviceKind<NetFields, NetD
     },
     totalVfs: 4,
     admin: "legacy",
+    managed({ features, config, queues, management, id, switch: name = DEFAULT_SWITCH }) {
+      const { MAC, MQ, MTU, CTRL_VQ } = NET_FEATURE;
+      const { max_virtqueue_pairs, mtu } = NET_CONFIG.decode(config);
+      const mac = config.subarray(0, MAC_BYTES);
+      const own = (features & MAC) === 0n || mac.every((byte) => byte === 0);
+      const control = (features & CTRL_VQ) === 0n ? 0 : 1;
+      const pairs = max_virtqueue_pairs || Math.max(1, Math.floor((queues - control) / 2));
+      return {
+        mac: own ? managedMac(management, id) : formatMac(macHigh(mac, 0), macLow(mac, 0)),
+        queuePairs: (features & MQ) === 0n ? 1 : pairs,
+        switch: name,
+        ...((features & MTU) !== 0n && mtu > 0 && { mtu }),
+      };
+    },
     fill: ({ mac, ...own }, { address }) => ({ ...own, mac: mac ?? localMac(address) }),
     devices: () => new NetDevices(options),
   };
@@ -141,6 +155,12 @@ export function netKind(options: SwitchOptions = {}): DeviceKind<NetFields, NetD
 function localMac(address: string): string {
   const { domain, bus, devfn } = PciAddress.parse(address);
   return formatMac(0x5254, ((domain & 0xff) << 24 | bus << 16 | devfn << 8) >>> 0);
+}
+
+/** The same for a managed device: apart from those of functions, and different for the last 65536 of one management function. */
+function managedMac(management: string, id: bigint): string {
+  const { domain, bus, devfn } = PciAddress.parse(management);
+  return formatMac(0x5600 | domain & 0xff, (bus << 24 | devfn << 16 | Number(id & 0xffffn)) >>> 0);
 }
 
 /** Its record. */

@@ -13,5 +13,6 @@ export const RNG_KIND: DeviceKind = {
   type: ENTROPY_DEVICE,
   fields: {},
   admin: "modern",
+  managed: () => ({}),
   devices: () => ({ model: (_own, place) => new RngModel(place) }),
 };
