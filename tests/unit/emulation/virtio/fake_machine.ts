@@ -9,6 +9,9 @@ import type { PciFunctionBehaviour, PciFunctionPort } from "../../../../lib/emul
 import { FakeClient, FakeRing } from "./fake_client.ts";
 import { FakePackedRing } from "./fake_packed_ring.ts";
 
+/** Where the host has put the virtio structures. */
+export const BAR_ADDRESS = 0x38_1234_0000n;
+
 /** What the machine offers, with everything noted. */
 export class FakePort implements PciFunctionPort {
   dma: DmaTable | null;
@@ -27,6 +30,10 @@ export class FakePort implements PciFunctionPort {
   raiseMsix(vector: number): boolean {
     this.vectors.push(vector);
     return true;
+  }
+
+  barAddress(bar: number): bigint | undefined {
+    return bar === BAR ? BAR_ADDRESS : undefined;
   }
 
   setIntx(asserted: boolean): void {
