@@ -181,21 +181,31 @@ export class VirtioDevice implements NotifyGate, Disposable {
   /**
    * Stops a running device by a reset, and keeps its queues with all that is in flight. Returns of before the reset can still be taken; take them
    * all. Then either `Virtqueue.save` each queue and go on with another device, or `resume` this one.
-   * @returns the state of each queue as the device reports it (QUEUE_STATE; N-6.2), for `Virtqueue.save`; empty without QUEUE_STATE
+   * @returns the state of each queue as the device reports it (QUEUE_STATE, N-6.2; transport virtqueue), for `Virtqueue.save`; else empty
    * @throws TimeoutError (reset), DeviceError (a state that cannot be); the queues are closed then. UsageError unless live
    */
   suspend(): Map<number, QueueState> {
     this.#require("live", "suspend");
     const states = new Map<number, QueueState>();
     const features = this.#features;
+    const { transport } = this;
+    const read = () => {
+      if (!hasQueueState(transport, features)) return;
+      const access = requireQueueState(transport);
+      for (const [index, { layout, size }] of this.#queues) {
+        states.set(index, access.read(index, layout, size));
+      }
+    };
     this.#state = "failed";
     try {
-      this.#resetTransport();
-      if (hasQueueState(this.transport.profile, features)) {
-        const access = requireQueueState(this.transport);
-        for (const [index, { layout, size }] of this.#queues) {
-          states.set(index, access.read(index, layout, size));
-        }
+      // States outlive a reset, or the disabling of their queues.
+      if (transport.disableQueue !== undefined) {
+        for (const index of this.#queues.keys()) transport.disableQueue(index);
+        read();
+        this.#resetTransport();
+      } else {
+        this.#resetTransport();
+        read();
       }
       this.#state = "suspended";
       return states;
@@ -233,7 +243,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
       }
       this.#accept(features);
       if (options.configVector !== undefined) transport.setConfigVector(options.configVector);
-      const goOn = hasQueueState(transport.profile, features);
+      const goOn = hasQueueState(transport, features);
       for (const queue of this.#queues.values()) {
         const state = queue.restart(goOn ? queue.position : initialQueueState(queue.layout));
         enableVirtqueue(transport, queue, state, this.#vectors.get(queue.index));
@@ -388,7 +398,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
 
   /** N-6.1: every queue has its state written, also those that the driver does not use, administration queues among them. */
   #writeOtherStates(): void {
-    if (!hasQueueState(this.transport.profile, this.#features)) return;
+    if (this.transport.profile !== "queue-state" || !hasQueueState(this.transport, this.#features)) return;
     const layout = this.has(FEATURE.RING_PACKED) ? "packed" : "split";
     const { queueCount } = this.transport;
     const none = { first: 0, count: 0 };

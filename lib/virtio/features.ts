@@ -92,9 +92,15 @@ export function meansStandard(profile: Profile, feature: bigint): boolean {
   return (takenByDraft(profile) & feature) === 0n;
 }
 
-/** True when the state of queues is read and written: profile `queue-state`, with its bit 40 among `features` (A-6.1). */
-export function hasQueueState(profile: Profile, features: bigint): boolean {
-  return profile === "queue-state" && (features & DRAFT_FEATURE.QUEUE_STATE) !== 0n;
+/**
+ * True when the state of queues is read and written: profile `queue-state`, with its bit 40 among `features` (A-6.1), and everywhere behind a transport
+ * virtqueue, which has commands for it.
+ */
+export function hasQueueState(
+  { kind, profile }: Pick<VirtioTransport, "kind" | "profile">,
+  features: bigint,
+): boolean {
+  return kind === "transport-vq" || profile === "queue-state" && (features & DRAFT_FEATURE.QUEUE_STATE) !== 0n;
 }
 
 /**

@@ -89,7 +89,7 @@ export function tryQueueStates(
   using virtio = new VirtioDevice(transport);
   const packed = FEATURE.RING_PACKED;
   virtio.negotiate(layout === "packed" ? { required: packed } : { refused: packed });
-  if (!hasQueueState("queue-state", virtio.features)) {
+  if (!hasQueueState(transport, virtio.features)) {
     throw new UnsupportedError(`${transport.name} does not offer VIRTIO_F_QUEUE_STATE`);
   }
   for (const { queue, size, state } of queues) {

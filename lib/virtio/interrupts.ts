@@ -47,7 +47,7 @@ export function bindInterrupts(
   const available = transport.interruptCount(kind);
   if (available === 0) {
     throw new UnsupportedError(`${transport.name} has no ${kind === "msix" ? "MSI-X" : "INTx"}`, {
-      hint: 'use interrupts: "auto", or "none" to poll',
+      hint: transport.interruptLack ?? 'use interrupts: "auto", or "none" to poll',
     });
   }
   if (kind === "intx") {

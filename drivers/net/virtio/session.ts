@@ -233,7 +233,7 @@ function chooseRings(
   const { transport } = device;
   const layout = device.has(FEATURE.RING_PACKED) ? "packed" : "split";
   const all = saved.pairs.flatMap(({ receive, transmit }) => [receive.ring, transmit.ring]);
-  const problem = !hasQueueState(transport.profile, device.features)
+  const problem = !hasQueueState(transport, device.features)
     ? 'VIRTIO_F_QUEUE_STATE was not negotiated; open the transport with profile "queue-state"'
     : all[0]!.state.layout !== layout
     ? `the rings are ${all[0]!.state.layout}, ${layout} was negotiated`

@@ -4,6 +4,7 @@
  * @module
  */
 import { UsageError } from "../../errors/mod.ts";
+import { checkTimeout } from "../control/command.ts";
 
 /** Options of administration queues. */
 export interface AdminQueueOptions {
@@ -61,10 +62,4 @@ export function adminSettings(options: AdminQueueOptions): AdminSettings {
     throw new UsageError(`${settings.depth} administration commands in flight`, { hint: "1 to 1024" });
   }
   return settings;
-}
-
-/** @throws UsageError for what is no time; Infinity is one */
-export function checkTimeout(timeoutMs: number): number {
-  if (!(timeoutMs >= 0)) throw new UsageError(`a timeout of ${timeoutMs} ms`);
-  return timeoutMs;
 }

@@ -7,6 +7,7 @@ import { typedErrors } from "../../errors/doors.ts";
 import { UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { ADMIN_GROUP, ADMIN_STATUS } from "../spec/admin.ts";
 import type { Virtqueue } from "../queue/virtqueue.ts";
+import { checkTimeout } from "../control/command.ts";
 import type { CommandRoom } from "../control/lane.ts";
 import {
   type CommandCounts,
@@ -16,7 +17,7 @@ import {
 } from "../control/engine.ts";
 import { AdminCommandError, AdminTimeoutError, describeAdminCommand } from "./error.ts";
 import { type AdminCommand, type AdminReply, decodeAdminReply } from "./frame.ts";
-import { type AdminQueueOptions, type AdminSettings, adminSettings, checkTimeout } from "./options.ts";
+import { type AdminQueueOptions, type AdminSettings, adminSettings } from "./options.ts";
 import { QueuedCommand } from "./queued_command.ts";
 
 /** What administration queues stand on. */

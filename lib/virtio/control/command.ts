@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 import type { BufferPool } from "../queue/buffer_pool.ts";
 
 /** One descriptor. */
@@ -76,4 +78,10 @@ export abstract class Command {
 
   /** Fills both parts in before it is sent, each time. */
   abstract encode(readable: Uint8Array, writable: Uint8Array): void;
+}
+
+/** @throws UsageError for what is no time in milliseconds; Infinity is one */
+export function checkTimeout(timeoutMs: number): number {
+  if (timeoutMs >= 0) return timeoutMs;
+  throw new UsageError(`a timeout of ${shown(timeoutMs)} ms`);
 }

@@ -105,7 +105,7 @@ export function enableVirtqueue(
 ): void {
   const { index, size, addresses } = queue;
   if (vector !== undefined) transport.setQueueVector(index, vector);
-  if (hasQueueState(transport.profile, transport.driverFeatures)) {
+  if (hasQueueState(transport, transport.driverFeatures)) {
     requireQueueState(transport).write(index, state, size);
   }
   transport.enableQueue(index, addresses);
@@ -146,7 +146,7 @@ function chooseStart(
     );
   }
   if (JSON.stringify(start) === JSON.stringify(beginning)) return beginning;
-  if (!hasQueueState(transport.profile, transport.driverFeatures)) {
+  if (!hasQueueState(transport, transport.driverFeatures)) {
     throw new UnsupportedError(
       `${transport.name}, queue ${index}: a start other than the beginning needs VIRTIO_F_QUEUE_STATE`,
       { hint: 'open it with profile "queue-state", or start at the beginning and offer what was in flight' },

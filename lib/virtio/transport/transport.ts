@@ -55,12 +55,16 @@ export interface SharedMemory {
   doorbell(offset: number, width: 1 | 2 | 4): { write(value: number): void };
 }
 
-/** The states of a device's queues, which outlive its reset (profile `queue-state`; reference 6). */
+/**
+ * The states of a device's queues: in profile `queue-state` they outlive its reset (reference 6), behind a transport virtqueue the disabling of a queue
+ * (class VQ_STATE; reference 4.1).
+ */
 export interface QueueStateAccess {
   /**
-   * The state of a queue that the device kept over its reset.
+   * The state of a queue that was stopped.
    * @param size descriptors that the queue had
-   * @throws UnsupportedError (not offered), UsageError before a reset or after ACKNOWLEDGE (N-6.2, N-6.3), DeviceError for a state that cannot be
+   * @throws UnsupportedError (not offered), UsageError (profile `queue-state`: before a reset or after ACKNOWLEDGE; N-6.2, N-6.3), DeviceError for a
+   * state that cannot be
    */
   read(queue: number, layout: "split" | "packed", size: number): QueueState;
   /**
@@ -141,17 +145,21 @@ export interface VirtioTransport extends Disposable {
   enableQueue(queue: number, addresses: QueueAddresses): void;
   /** Whether the queue is set up. */
   queueEnabled(queue: number): boolean;
+  /** Stops a queue, which keeps where it stands until the device is reset. Absent where only a reset stops one. */
+  disableQueue?(queue: number): void;
   /** Resets one queue and waits (RING_RESET negotiated). It has no vector afterwards. Absent where no queue can be reset alone. @throws UnsupportedError, TimeoutError */
   readonly resetQueue?: ((queue: number, timeoutMs?: number) => void) | undefined;
   /** The registers of a queue as they stand, for people who look at them. */
   queueView(queue: number): QueueView;
-  /** Profile `queue-state` (reference 6). Absent where states can neither be read nor written: `requireQueueState` says why. */
+  /** Profile `queue-state` (reference 6), and behind a transport virtqueue. Absent where states can neither be read nor written: `requireQueueState` says why. */
   readonly queueState?: QueueStateAccess | undefined;
   /** Of a VF that is driven through its owner: where it is notified; null for commands. Absent elsewhere. */
   readonly notifyPlace?: LegacyNotifyArea | null;
   /** After `enableQueue`. */
   doorbell(queue: number): Doorbell;
 
+  /** Why it has no interrupts, where it could have some by its nature; else undefined. */
+  readonly interruptLack?: string | undefined;
   /** Vectors that the device has of a kind; 1 for INTx when it has a pin. */
   interruptCount(kind: InterruptKind): number;
   /**

@@ -1,0 +1,353 @@
+/**
+ * The transport of a managed device: all of it but notifications and interrupts goes by commands of its management device (reference 4).
+ *
+ * @module
+ */
+import type { OwnedFd } from "../../../ffi/mod.ts";
+import { typedErrors } from "../../errors/doors.ts";
+import { UnsupportedError, UsageError } from "../../errors/mod.ts";
+import type { DmaSpace } from "../../memory/mod.ts";
+import type { AccessWidth } from "../../registers/declaration.ts";
+import {
+  type RegisterAccess,
+  Registers,
+  type RegisterSpace,
+  requireFit,
+  TracedSpace,
+} from "../../registers/registers.ts";
+import type { Lifeline } from "../../wait/lifeline.ts";
+import { FIELD_BYTES } from "../../wire/mod.ts";
+import { ManagementCommandError, saysNoQueue } from "../management/error.ts";
+import type { ManagedDevice } from "../management/managed_device.ts";
+import type { MsiAddresses } from "../management/msi_addresses.ts";
+import type { NotifyAreas } from "../management/notify_areas.ts";
+import { deviceType } from "../spec/device_types.ts";
+import { FEATURE, featureNames } from "../spec/features.ts";
+import { checkQueueState, initialQueueState, type QueueState } from "../spec/queue_state.ts";
+import { TVQ_ACK } from "../spec/transport_vq_header.ts";
+import type { QueueView } from "../view/queue_view.ts";
+import { MANAGED_REGISTERS, ManagedInterrupts, ManagedRegisters } from "./managed_registers.ts";
+import { QueueDoorbell } from "./pci_registers.ts";
+import { NO_VECTOR } from "../spec/pci.ts";
+import { RegisterTransport } from "./register_transport.ts";
+import type { Doorbell, QueueAddresses, QueueStateAccess } from "./transport.ts";
+
+/** What a managed device is driven by. */
+export interface ManagedTransportParts {
+  /** The device. */
+  readonly device: ManagedDevice;
+  /** Its management function: what reaches its memory reaches that of its managed devices (address space 0). */
+  readonly management: {
+    readonly dma: DmaSpace;
+    readonly closed: boolean;
+    readonly lifeline?: Lifeline | undefined;
+    readonly needsAccessPlatform?: boolean;
+  };
+  /** Whose messages its interrupts are. */
+  readonly msi: MsiAddresses;
+  /** What makes doorbells of its notify addresses. */
+  readonly notifyAreas: NotifyAreas;
+}
+
+/** How to open. */
+export interface ManagedTransportOptions {
+  /** Features that the driver is shown, of those that the device offers (N-4.6). Default: all that the transport carries. */
+  readonly features?: bigint;
+  /** Told of each access to a register, after it was made. */
+  readonly trace?: (access: RegisterAccess) => void;
+}
+
+/** What no command carries: notifications are 16 bits, and a managed device is no PCI function. */
+const NOT_CARRIED = FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA | FEATURE.ADMIN_VQ | FEATURE.SR_IOV;
+const ALL = (1n << 64n) - 1n;
+/** Queues that are looked for at most: no command says how many there are. */
+const QUEUES_LOOKED_FOR = 1024;
+/** Of a device type that this library does not know. */
+const CONFIG_LOOKED_FOR = 4096;
+
+/** See the module's text. The device stays its management device's: closing the transport resets it, and it can be opened again. */
+export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS> {
+  static {
+    typedErrors(this);
+  }
+
+  /** Discriminator. */
+  readonly kind = "transport-vq";
+  /** Modern. */
+  readonly legacy = false;
+  readonly needsAccessPlatform: boolean;
+  /** The handle: commands that no driver needs. */
+  readonly device: ManagedDevice;
+  /** Why it has no interrupts, where that is so. */
+  readonly interruptLack: string | undefined;
+  /** Class VQ_STATE. */
+  readonly queueState: QueueStateAccess;
+  protected readonly configSpace: RegisterSpace;
+  /** Each read is a command. */
+  protected override readonly eagerReads = 10;
+  readonly #notifyAreas: NotifyAreas;
+  readonly #shown: bigint;
+  /** As this transport set them: no command reads them. */
+  readonly #areas = new Map<number, QueueAddresses>();
+  #queueCount: number | undefined;
+  #configBytes: number | undefined;
+
+  /** Sends nothing. */
+  constructor(parts: ManagedTransportParts, options: ManagedTransportOptions = {}) {
+    const { device, management, msi, notifyAreas } = parts;
+    const { trace, features = ALL } = options;
+    const interrupts = new ManagedInterrupts(device, msi);
+    const space = new ManagedRegisters(device, interrupts);
+    super({
+      device: {
+        name: device.name,
+        dma: management.dma,
+        get closed() {
+          return device.destroyed || management.closed;
+        },
+        lifeline: management.lifeline && new ManagedLifeline(device, management.lifeline),
+      },
+      registers: new Registers(
+        MANAGED_REGISTERS,
+        trace === undefined ? space : new TracedSpace(space, MANAGED_REGISTERS, trace),
+      ),
+      interrupts,
+      deviceId: device.type,
+      profile: "transport-vq",
+    });
+    this.device = device;
+    this.needsAccessPlatform = management.needsAccessPlatform ?? false;
+    this.interruptLack = msi.lack;
+    this.queueState = new ManagedQueueState(device);
+    this.configSpace = new ManagedConfig(device);
+    this.#notifyAreas = notifyAreas;
+    this.#shown = features & ~NOT_CARRIED;
+  }
+
+  /** Queues from 0 up to the first that the device does not have: no command says how many. Counted at the first call; not more than 1024 are looked for. */
+  get queueCount(): number {
+    this.requireOpen();
+    let count = this.#queueCount;
+    if (count === undefined) {
+      for (count = 0; count < QUEUES_LOOKED_FOR && this.queueMaxSize(count) > 0;) count++;
+      this.#queueCount = count;
+    }
+    return count;
+  }
+
+  /** FEAT_DEVICE_GET, without what this transport does not carry and what the driver is not shown (N-4.6). */
+  readDeviceFeatures(): bigint {
+    this.requireOpen();
+    return this.registers.read64("device_feature") & this.#shown;
+  }
+
+  protected requireCarried(bits: bigint): void {
+    if (bits < 0n || bits > ALL) throw new UsageError(`${this.name}: feature bits above 63`);
+    const others = bits & ~this.#shown;
+    if (others === 0n) return;
+    const names = featureNames(others, this.deviceId, this.profile).join(", ");
+    throw new UsageError(`${this.name}: ${names} cannot be had behind this transport virtqueue`);
+  }
+
+  /** FEAT_DRIVER_SET. */
+  protected putDriverFeatures(bits: bigint): void {
+    this.registers.write64("driver_feature", bits);
+  }
+
+  /** STATUS_SET 0, whose success means that it is done (N-4.7, N-4.8); and a look that it is. */
+  override reset(timeoutMs?: number): void {
+    super.reset(timeoutMs);
+    this.#areas.clear();
+  }
+
+  /**
+   * As long as the whole config space of the device type, or as much of that as CONFIG_GET gives: no command says how long it is. Looked for at the
+   * first call.
+   */
+  get configSizeBytes(): number {
+    this.requireOpen();
+    return this.#configBytes ??= this.#findConfigBytes();
+  }
+
+  /** GENERATION_GET. */
+  configGeneration(): number {
+    return this.get("config_generation");
+  }
+
+  /** VQ_SIZE_GET: the largest size after a reset (N-4.16). */
+  queueMaxSize(queue: number): number {
+    this.select(queue);
+    try {
+      return this.registers.read("queue_size");
+    } catch (error) {
+      if (saysNoQueue(error)) return 0;
+      throw error;
+    }
+  }
+
+  /** VQ_SIZE_SET, VQ_ADDR_SET, and at last VQ_ENABLE_SET (N-4.15). */
+  enableQueue(queue: number, addresses: QueueAddresses): void {
+    this.select(queue);
+    this.registers.write("queue_size", addresses.size);
+    this.device.now.setQueueAreas(queue, addresses);
+    this.registers.write("queue_enable", 1);
+    this.#areas.set(queue, addresses);
+  }
+
+  /** VQ_ENABLE_GET. */
+  queueEnabled(queue: number): boolean {
+    this.select(queue);
+    return this.registers.read("queue_enable") === 1;
+  }
+
+  /** VQ_ENABLE_SET with DISABLE: the queue keeps where it stands until the device is reset (N-4.14, A-4.17). */
+  disableQueue(queue: number): void {
+    this.select(queue);
+    this.registers.write("queue_enable", 0);
+  }
+
+  /** VQ_RESET_DO, whose success means that it is done (A-4.23); and a look that it is (N-4.20). */
+  resetQueue(queue: number): void {
+    this.requireOpen();
+    if ((this.driverFeatures & FEATURE.RING_RESET) === 0n) {
+      throw new UnsupportedError(`${this.name}: VIRTIO_F_RING_RESET was not negotiated`, {
+        hint: "reset the device",
+      });
+    }
+    this.select(queue);
+    this.registers.write("queue_reset", 1);
+    this.#areas.delete(queue);
+    if (this.registers.read("queue_enable") === 0) return;
+    throw this.error(queue, "queue_enable", "still set after VQ_RESET_DO");
+  }
+
+  /** Areas as this transport set them. */
+  queueView(queue: number): QueueView {
+    this.select(queue);
+    const vector = this.registers.read("queue_msix_vector");
+    const { descriptorArea = 0n, driverArea = 0n, deviceArea = 0n } = this.#areas.get(queue) ?? {};
+    return {
+      queue,
+      size: this.registers.read("queue_size"),
+      enabled: this.registers.read("queue_enable") === 1,
+      vector: vector === NO_VECTOR ? null : vector,
+      descriptorArea: `0x${descriptorArea.toString(16)}`,
+      driverArea: `0x${driverArea.toString(16)}`,
+      deviceArea: `0x${deviceArea.toString(16)}`,
+    };
+  }
+
+  /** VQ_NOTIFY_GET, and what can be written there. */
+  doorbell(queue: number): Doorbell {
+    this.requireQueue(queue);
+    const register = this.#notifyAreas.doorbell(this.device.now.notifyArea(queue), queue, this.name);
+    return new QueueDoorbell(register, queue, false, this);
+  }
+
+  /** 3: a managed device has no ISR. */
+  readInterruptStatus(): number {
+    this.requireOpen();
+    return 3;
+  }
+
+  /** Nothing is mapped here, and messages were given back. */
+  protected release(): void {}
+
+  #findConfigBytes(): number {
+    const known = deviceType(this.deviceId)?.config;
+    const most = known === undefined
+      ? CONFIG_LOOKED_FOR
+      : Object.values(known).reduce((end, { offset, type }) => Math.max(end, offset + FIELD_BYTES[type]), 0);
+    let least = 0;
+    for (let bytes = most, above = most + 1; bytes > least; bytes = Math.floor((least + above) / 2)) {
+      if (this.#hasConfig(bytes)) least = bytes;
+      else above = bytes;
+    }
+    return least;
+  }
+
+  #hasConfig(bytes: number): boolean {
+    try {
+      this.device.now.readConfig(0, bytes);
+      return true;
+    } catch (error) {
+      const tooMany = error instanceof ManagementCommandError &&
+        (error.ack === TVQ_ACK.CONFIG || error.ackName === "ERR");
+      if (tooMany) return false;
+      throw error;
+    }
+  }
+}
+
+/** The config space, a command an access. */
+class ManagedConfig implements RegisterSpace {
+  readonly #device: ManagedDevice;
+
+  constructor(device: ManagedDevice) {
+    this.#device = device;
+  }
+
+  read(offset: number, width: AccessWidth): number {
+    const bytes = this.#device.now.readConfig(offset, width);
+    return bytes.reduceRight((value, byte) => value * 256 + byte, 0);
+  }
+
+  write(offset: number, width: AccessWidth, value: number): void {
+    requireFit(value, width);
+    this.#device.now.writeConfig(offset, new Uint8Array(Uint32Array.of(value).buffer, 0, width));
+  }
+}
+
+/** States of queues that are disabled. */
+class ManagedQueueState implements QueueStateAccess {
+  readonly #device: ManagedDevice;
+
+  constructor(device: ManagedDevice) {
+    this.#device = device;
+  }
+
+  /** VQ_STATE_GET. */
+  read(queue: number, layout: "split" | "packed", size: number): QueueState {
+    return this.#device.now.queueState(queue, layout, size);
+  }
+
+  /** VQ_STATE_SET, unless that is where a queue stands anyway. */
+  write(queue: number, state: QueueState, size: number): void {
+    const checked = checkQueueState(state, size);
+    if (JSON.stringify(checked) === JSON.stringify(initialQueueState(checked.layout))) return;
+    this.#device.now.setQueueState(queue, checked, size);
+  }
+}
+
+/** That of the management function's process; ends also with the device. */
+class ManagedLifeline implements Lifeline {
+  readonly #device: ManagedDevice;
+  readonly #management: Lifeline;
+
+  constructor(device: ManagedDevice, management: Lifeline) {
+    this.#device = device;
+    this.#management = management;
+  }
+
+  get fd(): OwnedFd {
+    return this.#management.fd;
+  }
+
+  answer(): void {
+    this.#management.answer();
+  }
+
+  check(): void {
+    if (this.#device.destroyed) throw this.#device.gone();
+    this.#management.check();
+  }
+
+  reason(): Error {
+    return this.#device.destroyed ? this.#device.gone() : this.#management.reason();
+  }
+
+  onEnd(handler: () => void): () => void {
+    const forget = [this.#device.onEnd(handler), this.#management.onEnd(handler)];
+    return () => forget.forEach((one) => one());
+  }
+}
