@@ -279,8 +279,11 @@ export class VirtioManagement extends VirtioDriver {
     return await this.#queue.execute(command, options);
   }
 
-  /** As `execute`, in this thread. */
-  executeNow(command: ManagementCommand, options: ManagementCallOptions = {}): Uint8Array<ArrayBuffer> {
+  /** As `execute`, in this thread. @param options `pump` is called while it spins */
+  executeNow(
+    command: ManagementCommand,
+    options: ManagementCallOptions & { readonly pump?: () => void } = {},
+  ): Uint8Array<ArrayBuffer> {
     return this.#queue.executeNow(command, options);
   }
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { DeviceError, UsageError } from "../../errors/mod.ts";
+import { DeviceError } from "../../errors/mod.ts";
 import { requireType } from "../../errors/doors.ts";
 import { TVQ_COMMAND } from "../spec/transport_vq.ts";
 import { TVQ_MDEV_ATTRIBUTE, type TvqLayout } from "../spec/transport_vq_payloads.ts";
@@ -94,11 +94,8 @@ export function createCall(
   };
 }
 
-/** MDEV_DESTROY. @throws UsageError */
+/** MDEV_DESTROY. Only a created device has an id: never 0 (N-4.4). */
 export function destroyCall(id: bigint): ManagementCall<void> {
-  if (id === 0n) {
-    throw new UsageError("device 0 is the management device itself, which cannot be destroyed (N-4.4)");
-  }
   return { command: { ...TVQ_COMMAND.MDEV_DESTROY, deviceId: id, out: undefined }, read: () => {} };
 }
 
