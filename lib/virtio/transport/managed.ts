@@ -17,14 +17,13 @@ import {
 } from "../../registers/registers.ts";
 import type { Lifeline } from "../../wait/lifeline.ts";
 import { FIELD_BYTES } from "../../wire/mod.ts";
-import { ManagementCommandError, saysNoQueue } from "../management/error.ts";
+import { saysNoQueue } from "../management/error.ts";
 import type { ManagedDevice } from "../management/managed_device.ts";
 import type { MsiAddresses } from "../management/msi_addresses.ts";
 import type { NotifyAreas } from "../management/notify_areas.ts";
 import { deviceType } from "../spec/device_types.ts";
 import { FEATURE, featureNames } from "../spec/features.ts";
 import { checkQueueState, initialQueueState, type QueueState } from "../spec/queue_state.ts";
-import { TVQ_ACK } from "../spec/transport_vq_header.ts";
 import type { QueueView } from "../view/queue_view.ts";
 import { MANAGED_REGISTERS, ManagedInterrupts, ManagedRegisters } from "./managed_registers.ts";
 import { QueueDoorbell } from "./pci_registers.ts";
@@ -62,8 +61,8 @@ const NOT_CARRIED = FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA | FEAT
 const ALL = (1n << 64n) - 1n;
 /** Queues that are looked for at most: no command says how many there are. */
 const QUEUES_LOOKED_FOR = 1024;
-/** Of a device type that this library does not know. */
-const CONFIG_LOOKED_FOR = 4096;
+/** Bytes of config space of a device type that this library does not know. */
+const CONFIG_REACH = 4096;
 
 /** See the module's text. The device stays its management device's: closing the transport resets it, and it can be opened again. */
 export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS> {
@@ -90,7 +89,6 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
   /** As this transport set them: no command reads them. */
   readonly #areas = new Map<number, QueueAddresses>();
   #queueCount: number | undefined;
-  #configBytes: number | undefined;
 
   /** Sends nothing. */
   constructor(parts: ManagedTransportParts, options: ManagedTransportOptions = {}) {
@@ -160,13 +158,15 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
     this.#areas.clear();
   }
 
-  /**
-   * As long as the whole config space of the device type, or as much of that as CONFIG_GET gives: no command says how long it is. Looked for at the
-   * first call.
-   */
+  /** By the device type, for no command says it; a device may have less, and refuses what lies outside (N-4.10). */
   get configSizeBytes(): number {
     this.requireOpen();
-    return this.#configBytes ??= this.#findConfigBytes();
+    const known = deviceType(this.deviceId)?.config;
+    if (known === undefined) return CONFIG_REACH;
+    return Object.values(known).reduce(
+      (end, { offset, type }) => Math.max(end, offset + FIELD_BYTES[type]),
+      0,
+    );
   }
 
   /** GENERATION_GET. */
@@ -252,31 +252,6 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
 
   /** Nothing is mapped here, and messages were given back. */
   protected release(): void {}
-
-  #findConfigBytes(): number {
-    const known = deviceType(this.deviceId)?.config;
-    const most = known === undefined
-      ? CONFIG_LOOKED_FOR
-      : Object.values(known).reduce((end, { offset, type }) => Math.max(end, offset + FIELD_BYTES[type]), 0);
-    let least = 0;
-    for (let bytes = most, above = most + 1; bytes > least; bytes = Math.floor((least + above) / 2)) {
-      if (this.#hasConfig(bytes)) least = bytes;
-      else above = bytes;
-    }
-    return least;
-  }
-
-  #hasConfig(bytes: number): boolean {
-    try {
-      this.device.now.readConfig(0, bytes);
-      return true;
-    } catch (error) {
-      const tooMany = error instanceof ManagementCommandError &&
-        (error.ack === TVQ_ACK.CONFIG || error.ackName === "ERR");
-      if (tooMany) return false;
-      throw error;
-    }
-  }
 }
 
 /** The config space, a command an access. */

@@ -14,7 +14,7 @@ import {
 } from "../../../ffi/mod.ts";
 import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
-import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
+import { type PciModernOptions, PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 
 const DIRECTORY = 4;
 const SIGKILL = 9;
@@ -134,11 +134,11 @@ export class TopologyHost implements AsyncDisposable {
   }
 
   /** Binds, opens and reaches a function. */
-  reach(address: string): Reached {
+  reach(address: string, options: PciModernOptions = {}): Reached {
     if (this.host.describe(address).driver !== "vfio-pci") this.host.bind(address);
     const device = this.host.open(address);
     try {
-      const transport = PciModernTransport.open(device);
+      const transport = PciModernTransport.open(device, options);
       return {
         device,
         transport,
