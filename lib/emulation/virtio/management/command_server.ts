@@ -9,7 +9,6 @@ import {
   TVQ_COMMAND,
   type TvqCommand,
   tvqCommand,
-  tvqCommandName,
 } from "../../../virtio/spec/transport_vq.ts";
 import {
   TVQ_ACK,

@@ -18,6 +18,7 @@ Deno.test("kinds, and what cannot be made", () => {
     "virtio-blk",
     "virtio-console",
     "virtio-ism",
+    "virtio-management",
   ]);
   const address = "0000:01:00.0";
   assertThrows(() => models.createBehaviour("virtio-toaster", { address }), UsageError, "virtio-toaster");

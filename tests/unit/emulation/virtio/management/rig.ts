@@ -134,7 +134,10 @@ export const aligned = {
     ...u64(device),
     ...u64(driver),
   ],
-  state: (queue: number, ...words: readonly number[]) => [...u16(queue), ...words.flatMap(u16), ...le(0, 6)],
+  state: (queue: number, ...words: readonly number[]) => {
+    const fields = [queue, ...words].flatMap(u16);
+    return [...fields, ...le(0, 8 * Math.ceil(fields.length / 8) - fields.length)];
+  },
   asid: (queue: number, asid: number) => [...u16(queue), ...u16(0), ...u32(asid)],
 };
 
@@ -202,7 +205,8 @@ export class ManagementRig implements Disposable {
 
   /** A command by its name. @param room for in-data: more than any needs */
   command(name: CommandName, device: bigint | number = 0, out: readonly number[] = [], room = 64): Answer {
-    return this.raw([...header(...CMD[name], device), ...out], 8 + room);
+    const [ofClass, number] = CMD[name];
+    return this.raw([...header(ofClass, number, device), ...out], 8 + room);
   }
 
   /** The same; it must succeed. @returns in-data */
