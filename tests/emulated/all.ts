@@ -23,6 +23,8 @@ import "./life/leaks_test.ts";
 import "./life/polls_test.ts";
 import "./machine/serve_test.ts";
 import "./machine/thousand_test.ts";
+import "./management/drivers_test.ts";
+import "./management/strictness_test.ts";
 import "./migration/example_test.ts";
 import "./migration/parts_moves_test.ts";
 import "./migration/rounds_test.ts";
