@@ -59,6 +59,8 @@ export interface DeviceCore {
   readonly notifyAddress?: bigint | undefined;
   /** The enabled queue; undefined when there is none or the device is not live. */
   queue(index: number): DeviceQueue | undefined;
+  /** The driver of a live device disabled the queue, and may go on with it, here or on another device. Absent: no transport can do that. */
+  paused?(index: number): boolean;
   /** The model changed its config space: bump the generation, raise the config interrupt. */
   configChanged(): void;
   /**

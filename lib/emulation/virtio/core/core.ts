@@ -74,6 +74,10 @@ export class VirtioCore extends DeviceState implements DeviceCore {
     return this.live ? this.queues[index]?.ring : undefined;
   }
 
+  paused(index: number): boolean {
+    return this.live && (this.queues[index]?.paused ?? false);
+  }
+
   get notifyAddress(): bigint | undefined {
     return this.view.notifyAddress;
   }

@@ -48,6 +48,8 @@ export class CoreQueue implements QueueDevice, RingPlace {
   enabled = false;
   /** It was enabled, and reset or disabled, since the device was reset: then it may be enabled after DRIVER_OK. */
   wasReset = false;
+  /** It was disabled by `disable`, and its driver may go on with it. */
+  paused = false;
   /** Low and high half of each area's IOVA. */
   readonly addresses: Uint32Array<ArrayBuffer> = new Uint32Array(6);
   /** What it is while it is enabled. */
@@ -190,7 +192,7 @@ export class CoreQueue implements QueueDevice, RingPlace {
     ({ available: this.#availableState, used: this.#usedState } = this.state());
     this.ring = undefined;
     this.enabled = false;
-    this.wasReset = true;
+    this.wasReset = this.paused = true;
   }
 
   /** Where it goes on when it is enabled, for a transport that says so by other means than `queue_avail_state`. The queue is not enabled. */
@@ -232,6 +234,7 @@ export class CoreQueue implements QueueDevice, RingPlace {
     if ("rule" in setup) return this.violation(setup.rule, setup.problem);
     this.ring = (this.#options.makeQueue ?? honestQueue)(left ? { ...setup, left } : setup, this);
     this.enabled = true;
+    this.paused = false;
   }
 
   #setup(features: bigint): DeviceQueueSetup | QueueSetupProblem {
@@ -247,7 +250,7 @@ export class CoreQueue implements QueueDevice, RingPlace {
     this.ring = undefined;
     this.size = this.maximum;
     this.vector = NO_VECTOR;
-    this.enabled = false;
+    this.enabled = this.paused = false;
     this.addresses.fill(0);
   }
 

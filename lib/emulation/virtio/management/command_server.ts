@@ -5,11 +5,7 @@
  * @module
  */
 import { RingsideError } from "../../../errors/mod.ts";
-import {
-  TVQ_COMMAND,
-  type TvqCommand,
-  tvqCommand,
-} from "../../../virtio/spec/transport_vq.ts";
+import { TVQ_COMMAND, type TvqCommand, tvqCommand } from "../../../virtio/spec/transport_vq.ts";
 import {
   TVQ_ACK,
   TVQ_PADDED_HEADER,

@@ -409,7 +409,7 @@ export class NetModel implements DeviceModel, SwitchPort {
       if (had < 0) continue;
       short = true;
       const queue = core.queue(2 * pair);
-      if (queue === undefined || queue.available(had + 1) > had) return true;
+      if (queue === undefined ? !core.paused?.(2 * pair) : queue.available(had + 1) > had) return true;
     }
     return !short;
   }
@@ -417,7 +417,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   /**
    * Puts a frame into a receive queue. @returns one of `DELIVERY`
    * Steering: the pair that the driver last sent the same flow on; a flow that it never sent on goes to pair `flow mod pairs`. A pair whose
-   * receive queue is being reset gives way to the next one that is not.
+   * receive queue is being reset or disabled gives way to the next one that is not. With all of them disabled the device is one without buffers.
    */
   deliver(frame: NetFrame): number {
     const core = this.#core;
@@ -434,12 +434,17 @@ export class NetModel implements DeviceModel, SwitchPort {
       const remembered = this.#flows[flow & (FLOWS - 1)]!;
       pair = remembered > 0 && remembered <= pairs ? remembered - 1 : flow % pairs;
     }
+    let paused = false;
     for (let tries = 0; tries < pairs; tries++) {
       const queue = core.queue(2 * pair);
       if (queue !== undefined) return this.#deliverTo(queue, pair, frame);
+      if (core.paused?.(2 * pair)) {
+        paused = true;
+        this.#short[pair] = 0;
+      }
       pair = (pair + 1) % pairs;
     }
-    return DELIVERY.notReceiving;
+    return paused ? DELIVERY.noRoom : DELIVERY.notReceiving;
   }
 
   #deliverTo(queue: DeviceQueue, pair: number, frame: NetFrame): number {
