@@ -64,6 +64,7 @@ import "./emulation/virtio/management/creation_test.ts";
 import "./emulation/virtio/management/device_commands_test.ts";
 import "./emulation/virtio/management/msi_test.ts";
 import "./emulation/virtio/management/queue_commands_test.ts";
+import "./emulation/virtio/management/traffic_test.ts";
 import "./emulation/virtio/models_test.ts";
 import "./emulation/virtio/net/model_test.ts";
 import "./emulation/virtio/net/resume_test.ts";
