@@ -110,7 +110,9 @@ export class VirtioCore extends DeviceState implements DeviceCore {
    */
   reset(byDriver: boolean): void {
     const { status, legacy } = this;
-    const suspended = byDriver && this.keepsState && (status & STATUS.driverOk) !== 0;
+    // Its driver can go on, here or on another device: the states outlive the reset, or it has read them of queues that it disabled.
+    const mayGoOn = this.keepsState || this.queues.some(({ paused }) => paused);
+    const suspended = byDriver && mayGoOn && (status & STATUS.driverOk) !== 0;
     for (const queue of this.queues) queue.clearAll(byDriver);
     this.status = 0;
     this.driverFeatures = 0n;

@@ -385,7 +385,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   }
 
   /**
-   * Its owner stopped it, or its driver reset it and may go on (QUEUE_STATE). The latter ends with the first receive buffers rather than with DRIVER_OK, since a driver needs
+   * Its owner stopped it, or its driver reset it and may go on (QUEUE_STATE, or queues that it disabled before). The latter ends with the first receive buffers rather than with DRIVER_OK, since a driver needs
    * its control queue, and so a running device, to put addresses and filters back.
    */
   get suspended(): boolean {

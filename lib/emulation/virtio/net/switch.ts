@@ -11,7 +11,7 @@
  * Back-pressure: a unicast frame whose port has no receive buffers stays in the sender's transmit queue, with what is behind it, until
  * there are buffers. That is lossless as long as the receiver runs, and bounded: a receiver that offers no buffer for `holdMs` counts as
  * stalled, and frames for it are dropped and counted until it offers one again. Flooded frames are dropped at ports without buffers.
- * A port that is suspended (its driver reset it with QUEUE_STATE negotiated, or its owner stopped it) is treated as one without buffers.
+ * A port that is suspended (its driver reset it with QUEUE_STATE negotiated or with queues disabled, or its owner stopped it) is treated as one without buffers.
  *
  * @module
  */

@@ -74,34 +74,38 @@ Deno.test("A-4.17: frames for a device whose receive queue is disabled wait with
   assertEquals(rig.rules(), []);
 });
 
-Deno.test("A-4.17, class 12: a receiver moves to another managed device under its address: nothing is lost, nothing twice", () => {
-  using rig = new ManagementRig();
-  const a = new Nic(rig, 1), b = new Nic(rig, 2);
-  b.post(32);
-  const got: number[] = [];
-  let seed = 0;
-  for (let round = 0; round < 5; round++) {
-    a.send(address(2), address(1), ++seed);
-    for (const queue of [0, 1]) rig.ok("setEnable", b.id, aligned.byte(queue, 0));
-    a.send(address(2), address(1), ++seed);
-    got.push(...b.received());
-    const states = [0, 1].map((queue) => rig.ok("getState", b.id, u16(queue)));
-    const next = rig.create(NET, FEATURES, macBytes(address(2)));
-    rig.negotiate(next, FEATURES);
-    b.rings.forEach((ring, queue) => {
-      rig.program(next, queue, ring);
-      rig.ok("setState", next, [...u16(queue), ...states[queue]!, 0, 0, 0, 0]);
-      rig.ok("setEnable", next, aligned.byte(queue, 1));
-    });
-    rig.ok("setStatus", next, u8(15));
-    rig.ok("destroy", b.id);
-    Object.assign(b, { id: next });
-    b.wake();
-    a.wake();
-    got.push(...b.received());
-    a.send(address(2), address(1), ++seed);
-    got.push(...b.received());
-  }
-  assertEquals(got, Array.from({ length: 15 }, (_, i) => i + 1));
-  assertEquals(rig.rules(), []);
-});
+for (const reset of [false, true]) {
+  Deno.test(`A-4.17, class 12: a receiver moves to another managed device under its address, ${reset ? "reset before it" : "disabled"}: nothing is lost, nothing twice`, () => {
+    using rig = new ManagementRig();
+    const a = new Nic(rig, 1), b = new Nic(rig, 2);
+    b.post(32);
+    const got: number[] = [];
+    let seed = 0;
+    for (let round = 0; round < 5; round++) {
+      a.send(address(2), address(1), ++seed);
+      for (const queue of [0, 1]) rig.ok("setEnable", b.id, aligned.byte(queue, 0));
+      a.send(address(2), address(1), ++seed);
+      got.push(...b.received());
+      const states = [0, 1].map((queue) => rig.ok("getState", b.id, u16(queue)));
+      if (reset) rig.ok("setStatus", b.id, u8(0));
+      a.send(address(2), address(1), ++seed);
+      const next = rig.create(NET, FEATURES, macBytes(address(2)));
+      rig.negotiate(next, FEATURES);
+      b.rings.forEach((ring, queue) => {
+        rig.program(next, queue, ring);
+        rig.ok("setState", next, [...u16(queue), ...states[queue]!, 0, 0, 0, 0]);
+        rig.ok("setEnable", next, aligned.byte(queue, 1));
+      });
+      rig.ok("setStatus", next, u8(15));
+      rig.ok("destroy", b.id);
+      Object.assign(b, { id: next });
+      b.wake();
+      a.wake();
+      got.push(...b.received());
+      a.send(address(2), address(1), ++seed);
+      got.push(...b.received());
+    }
+    assertEquals(got, Array.from({ length: 20 }, (_, i) => i + 1));
+    assertEquals(rig.rules(), []);
+  });
+}
