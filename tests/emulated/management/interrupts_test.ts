@@ -143,7 +143,7 @@ Deno.test("vectors are allotted and given back: devices that are opened one afte
   assertEquals(await host.stop(), []);
 });
 
-Deno.test("N-4.17: each queue has an address of its own in a BAR of the management function, rung by an eventfd", async () => {
+Deno.test("N-4.13, N-4.17: each queue has an address of its own in a BAR of the management function, rung by an eventfd", async () => {
   await using host = await ManagementHost.start();
   const device = await host.net();
   using areas = new FunctionNotifyAreas(host.function.device);
@@ -154,7 +154,9 @@ Deno.test("N-4.17: each queue has an address of its own in a BAR of the manageme
     assertEquals(areas.doorbell(area, queue, device.name).kind, "eventfd");
   }
   assertEquals(places.size, 3);
+  // N-4.13. Queues are counted by VQ_SIZE_GET, since nothing says how many there are: that breaks no rule.
+  assertEquals(host.transport(device).queueCount, 3);
   const error = await assertRejects(() => device.notifyArea(3), ManagementCommandError);
   assertEquals([error.ackName, error.queue], ["QUEUE_INDEX", 3]);
-  await host.stop();
+  assertEquals((await host.stop()).map(({ rule }) => rule), ["N-4.13"]);
 });

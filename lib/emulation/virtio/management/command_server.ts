@@ -152,7 +152,9 @@ export class CommandServer {
     const index = Number(request.values.queue_index);
     const queue = device.core.queues[index];
     if (queue === undefined || queue.maxSize === 0) {
-      return new Refusal("QUEUE_INDEX", "N-4.13", `there is no queue ${index}`);
+      // Nothing says how many queues there are: who asks for a size finds out, and breaks no rule.
+      const rule = command === TVQ_COMMAND.VQ_SIZE_GET ? undefined : "N-4.13";
+      return new Refusal("QUEUE_INDEX", rule, `there is no queue ${index}`);
     }
     const answer = this.#run(ofQueue, { device, queue }, request);
     return answer instanceof Refusal ? answer.of(index) : answer;

@@ -44,7 +44,8 @@ Deno.test("N-4.13, A-4.20, A-4.30: a queue that the device has not is refused by
   for (const [name, out] of OF_QUEUES) {
     for (const queue of [2, 3, 0xffff]) {
       assertEquals(rig.ack(name, id, out(queue)), ACK.queue, `${name} ${queue}`);
-      assertEquals(rig.rules(), ["N-4.13"]);
+      // Asking for a size is how a driver finds out how many there are.
+      assertEquals(rig.rules(), name === "getSize" ? [] : ["N-4.13"]);
     }
     assertEquals(rig.ack(name, id, out(1)), ACK.ok, name);
   }
