@@ -182,6 +182,8 @@ export interface DeviceModel {
    * @param suspended it is a device reset of a running driver that negotiated QUEUE_STATE: the queues' states are kept (N-6.3), so it may be back soon
    */
   reset?(suspended?: boolean): void;
+  /** The device may touch memory again, though its driver did nothing to it: Bus Master Enable was set. It is polled; others that it carries are not. */
+  resumed?(): void;
   /** The driver notified this queue. Work is done in `poll`. */
   notified?(queue: number): void;
   /** Does pending work of all queues, at most `budget` buffers. @returns how many were moved; 0 means idle. */

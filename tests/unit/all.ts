@@ -63,6 +63,7 @@ import "./emulation/virtio/management/accounting_test.ts";
 import "./emulation/virtio/management/command_fuzz_test.ts";
 import "./emulation/virtio/management/creation_test.ts";
 import "./emulation/virtio/management/device_commands_test.ts";
+import "./emulation/virtio/management/life_test.ts";
 import "./emulation/virtio/management/msi_test.ts";
 import "./emulation/virtio/management/queue_commands_test.ts";
 import "./emulation/virtio/management/traffic_test.ts";

@@ -38,7 +38,7 @@ export interface ManagementFields {
   /** How payloads lie in commands (A-4.7). Default `aligned`. */
   readonly layout?: "aligned" | "packed" | undefined;
   /** How a command begins (reference 4.2). Default `padded`. */
-  readonly header?: keyof typeof HEADERS | undefined;
+  readonly header?: "padded" | "tight" | undefined;
   /** Bit of VIRTIO_F_TRANSPT_VQ. Default 44. */
   readonly transportBit?: number | undefined;
   /** Bit of VIRTIO_F_TRANSPT_VQ_MDEV. Default 45. */

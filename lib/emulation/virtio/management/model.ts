@@ -119,6 +119,11 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
     for (const device of [...this.#devices.values()]) this.#remove(device);
   }
 
+  /** All its devices look for what came meanwhile. */
+  resumed(): void {
+    for (const device of this.#devices.values()) this.touched(device);
+  }
+
   /** Carries commands out, and lets every device with work do some: the budget is the transport virtqueue's, and each device's own. */
   poll(budget: number): number {
     const queue = this.#core?.queue(MANAGEMENT_QUEUE.transport);

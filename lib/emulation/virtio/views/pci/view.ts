@@ -231,6 +231,11 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
     this.core.attached();
   }
 
+  /** Devices behind this one sleep by themselves. */
+  busMasterChanged(enabled: boolean): void {
+    if (enabled) this.core.model.resumed?.();
+  }
+
   /** Nothing to do: no address is kept between calls, and the rings' views go by `DmaTable.generation`. */
   dmaWillUnmap(_iova: bigint, _sizeBytes: number): void {}
 

@@ -151,6 +151,8 @@ export interface RigOptions extends ManagementFields {
   readonly address?: string;
   /** Features of the management device that are not offered. */
   readonly featuresOff?: readonly string[];
+  /** Features of the management device that are offered on demand. */
+  readonly featuresOn?: readonly string[];
 }
 
 /** The function and its driver. Rings of managed devices lie in the same memory. */
