@@ -82,13 +82,8 @@ export type {
   ManagementStatistics,
 } from "../../lib/virtio/management/queue.ts";
 export type { ManagementCommand } from "../../lib/virtio/management/queued_command.ts";
-export {
-  MANAGEMENT_DEVICE,
-  TVQ_CLASS,
-  TVQ_COMMAND,
-  type TvqCommand,
-  tvqCommandName,
-} from "../../lib/virtio/spec/transport_vq.ts";
+export type { CommandCounts } from "../../lib/virtio/control/engine.ts";
+export { TVQ_CLASS, tvqCommandName } from "../../lib/virtio/spec/transport_vq.ts";
 export {
   TVQ_ACK,
   TVQ_PADDED_HEADER,
@@ -97,12 +92,8 @@ export {
   type TvqHeader,
   type TvqHeaderCodec,
 } from "../../lib/virtio/spec/transport_vq_header.ts";
-export type { TvqFields, TvqLayout, TvqPayload } from "../../lib/virtio/spec/transport_vq_payloads.ts";
-export type {
-  ManagedTransport,
-  ManagedTransportOptions,
-  ManagedTransportParts,
-} from "../../lib/virtio/transport/managed.ts";
+export type { TvqLayout } from "../../lib/virtio/spec/transport_vq_payloads.ts";
+export type { ManagedTransportOptions } from "../../lib/virtio/transport/managed.ts";
 export type { VirtioDriver } from "../driver.ts";
 export type { DriverOptions } from "../driver_options.ts";
 
@@ -255,7 +246,7 @@ export class VirtioManagement extends VirtioDriver {
    * A transport for the driver of a managed device. Nothing is sent yet. Closing it resets the managed device. @throws NotFoundError, UsageError (it has
    * one that is open)
    */
-  openTransport(id: bigint, options: ManagedTransportOptions = {}): ManagedTransport {
+  openTransport(id: bigint, options: ManagedTransportOptions = {}): VirtioTransport {
     const device = this.device(id);
     if (this.#transports.get(id)?.closed === false) {
       throw new UsageError(`${device.name} is driven by another transport`, { hint: "close that one first" });

@@ -5,8 +5,7 @@
  */
 import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError } from "../../errors/mod.ts";
-import type { Lifeline } from "../../wait/lifeline.ts";
-import { type Answer, type CallMode, type CommandTarget, ManagedCommands } from "./managed_commands.ts";
+import { type CallMode, type CommandTarget, ManagedCommands } from "./managed_commands.ts";
 import { MsiRecord, type MsiSettings } from "./msi_record.ts";
 import type { ManagementQueue } from "./queue.ts";
 

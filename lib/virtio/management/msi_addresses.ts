@@ -48,7 +48,7 @@ export class FunctionMsi implements MsiAddresses {
   readonly #first: number;
   readonly #taken = new Set<number>();
 
-  /** @param device the management function @param first vectors below are the function's own */
+  /** Allots none yet. @param device the management function @param first vectors below are the function's own */
   constructor(device: VfioDevice, first: number) {
     requireType(device, "object", "new FunctionMsi: device", "name", "irqInfo", "setIrqs");
     if (!Number.isInteger(first) || first < 0) throw new UsageError(`new FunctionMsi: first ${first}`);

@@ -18,20 +18,17 @@ export type TvqLayout = "aligned" | "packed";
 export type TvqFields = Readonly<Record<string, FieldType>>;
 
 /** A payload in both layouts. */
-export type TvqPayload<D extends TvqFields = TvqFields> = Readonly<
-  Record<TvqLayout, Struct<{ readonly [N in keyof D]: Field<D[N]> }>>
->;
+export class TvqPayload<const D extends TvqFields = TvqFields> {
+  /** With padding. */
+  readonly aligned: Struct<{ readonly [N in keyof D]: Field<D[N]> }>;
+  /** Without. */
+  readonly packed: Struct<{ readonly [N in keyof D]: Field<D[N]> }>;
 
-function payload<const D extends TvqFields>(name: string, fields: D): TvqPayload<D> {
-  return { aligned: laidOut(name, fields, true, 8), packed: laidOut(name, fields, false, 1) };
-}
-
-/** A payload of one field, which has no structure in the draft. @internal */
-export function scalar<const N extends string, const T extends FieldType>(name: N, type: T): TvqPayload<
-  { readonly [_ in N]: T }
-> {
-  const fields = { [name]: type } as { [_ in N]: T };
-  return { aligned: laidOut(name, fields, true, 1), packed: laidOut(name, fields, false, 1) };
+  /** Declares it. @param kind `scalar`: one field that has no structure in the draft, and so no padding either */
+  constructor(name: string, fields: D, kind: "struct" | "scalar" = "struct") {
+    this.aligned = laidOut(name, fields, true, kind === "struct" ? 8 : 1);
+    this.packed = laidOut(name, fields, false, 1);
+  }
 }
 
 function laidOut<D extends TvqFields>(
@@ -43,7 +40,7 @@ function laidOut<D extends TvqFields>(
   const fields = {} as { [N in keyof D]: Field<D[N]> };
   let end = 0;
   for (const field in declared) {
-    const type = declared[field];
+    const type = declared[field]!;
     const bytes = FIELD_BYTES[type as FieldType];
     const offset = natural ? Math.ceil(end / bytes) * bytes : end;
     fields[field] = { offset, type };
@@ -53,10 +50,10 @@ function laidOut<D extends TvqFields>(
 }
 
 /** No data. */
-export const TVQ_NO_DATA = payload("no data", {});
+export const TVQ_NO_DATA = new TvqPayload("no data", {});
 
 /** `struct mgmt_dev_avail_res`: what of the management device's resources is not assigned now (A-4.13). */
-export const TVQ_AVAIL_RES = payload("mgmt_dev_avail_res", {
+export const TVQ_AVAIL_RES = new TvqPayload("mgmt_dev_avail_res", {
   /** Virtqueues. */
   num_avail_vqs: "u16",
   min_mdev_vqs: "u16",
@@ -66,50 +63,50 @@ export const TVQ_AVAIL_RES = payload("mgmt_dev_avail_res", {
 });
 
 /** `struct transportq_ctrl_mdev_attribute`; `dev_config` follows, as long as the command is. */
-export const TVQ_MDEV_ATTRIBUTE = payload("transportq_ctrl_mdev_attribute", {
+export const TVQ_MDEV_ATTRIBUTE = new TvqPayload("transportq_ctrl_mdev_attribute", {
   virtio_device_id: "u32",
   device_features: "u64",
 });
 
 /** `struct transportq_ctrl_mdev_config_get`. */
-export const TVQ_CONFIG_GET = payload(
+export const TVQ_CONFIG_GET = new TvqPayload(
   "transportq_ctrl_mdev_config_get",
   { offset: "u32", size: "u32" },
 );
 
 /** `struct transportq_ctrl_mdev_config_set`; `size` bytes of `data` follow. */
-export const TVQ_CONFIG_SET = payload(
+export const TVQ_CONFIG_SET = new TvqPayload(
   "transportq_ctrl_mdev_config_set",
   { offset: "u32", size: "u32" },
 );
 
 /** `struct transportq_ctrl_mdev_msi_vq_config`. */
-export const TVQ_MSI_VQ_CONFIG = payload("transportq_ctrl_mdev_msi_vq_config", {
+export const TVQ_MSI_VQ_CONFIG = new TvqPayload("transportq_ctrl_mdev_msi_vq_config", {
   queue_index: "u16",
   address: "u64",
   data: "u32",
 });
 
 /** `struct transportq_ctrl_mdev_msi_vq_enable`. */
-export const TVQ_MSI_VQ_ENABLE = payload(
+export const TVQ_MSI_VQ_ENABLE = new TvqPayload(
   "transportq_ctrl_mdev_msi_vq_enable",
   { queue_index: "u16", enable: "u8" },
 );
 
 /** `struct transportq_ctrl_mdev_msi_vq_mask`; `mask` is 0 for masked (`tvqMask`). */
-export const TVQ_MSI_VQ_MASK = payload(
+export const TVQ_MSI_VQ_MASK = new TvqPayload(
   "transportq_ctrl_mdev_msi_vq_mask",
   { queue_index: "u16", mask: "u8" },
 );
 
 /** `struct transportq_ctrl_mdev_msi_config`. */
-export const TVQ_MSI_CONFIG = payload(
+export const TVQ_MSI_CONFIG = new TvqPayload(
   "transportq_ctrl_mdev_msi_config",
   { address: "u64", data: "u32" },
 );
 
 /** `struct transportq_ctrl_mdev_vq_addr`: the device area precedes the driver area, unlike on PCI. */
-export const TVQ_VQ_ADDR = payload("transportq_ctrl_mdev_vq_addr", {
+export const TVQ_VQ_ADDR = new TvqPayload("transportq_ctrl_mdev_vq_addr", {
   queue_index: "u16",
   descriptor_area: "u64",
   device_area: "u64",
@@ -117,43 +114,40 @@ export const TVQ_VQ_ADDR = payload("transportq_ctrl_mdev_vq_addr", {
 });
 
 /** `struct transportq_ctrl_mdev_vq_status_set` (the text has another name for it, too: A-4.18). */
-export const TVQ_VQ_STATUS_SET = payload(
+export const TVQ_VQ_STATUS_SET = new TvqPayload(
   "transportq_ctrl_mdev_vq_status_set",
   { queue_index: "u16", status: "u8" },
 );
 
 /** `struct transportq_ctrl_mdev_vq_size_set`. */
-export const TVQ_VQ_SIZE_SET = payload(
+export const TVQ_VQ_SIZE_SET = new TvqPayload(
   "transportq_ctrl_mdev_vq_size_set",
   { queue_index: "u16", size: "u16" },
 );
 
 /** `struct transportq_ctrl_mdev_vq_notification_area`: an address of the platform (A-4.28), and bytes. */
-export const TVQ_VQ_NOTIFICATION_AREA = payload(
+export const TVQ_VQ_NOTIFICATION_AREA = new TvqPayload(
   "transportq_ctrl_mdev_vq_notification_area",
   { address: "u64", size: "u64" },
 );
 
 /** `struct transportq_ctrl_mdev_split_vq_state_set`. */
-export const TVQ_SPLIT_VQ_STATE_SET = payload(
+export const TVQ_SPLIT_VQ_STATE_SET = new TvqPayload(
   "transportq_ctrl_mdev_split_vq_state_set",
   { queue_index: "u16", avail_index: "u16" },
 );
 
 /** What VQ_STATE_GET answers for a split queue. */
-export const TVQ_SPLIT_VQ_STATE_GET = scalar(
-  "avail_index",
-  "u16",
-);
+export const TVQ_SPLIT_VQ_STATE_GET = new TvqPayload("avail_index", { avail_index: "u16" }, "scalar");
 
 /** `struct transportq_ctrl_mdev_packed_vq_state_get`: without the queue's number (A-4.21). */
-export const TVQ_PACKED_VQ_STATE_GET = payload(
+export const TVQ_PACKED_VQ_STATE_GET = new TvqPayload(
   "transportq_ctrl_mdev_packed_vq_state_get",
   { avail_counter: "u16", avail_index: "u16", used_counter: "u16", used_index: "u16" },
 );
 
 /** `struct transportq_ctrl_mdev_packed_vq_state_set`. */
-export const TVQ_PACKED_VQ_STATE_SET = payload("transportq_ctrl_mdev_packed_vq_state_set", {
+export const TVQ_PACKED_VQ_STATE_SET = new TvqPayload("transportq_ctrl_mdev_packed_vq_state_set", {
   queue_index: "u16",
   avail_counter: "u16",
   avail_index: "u16",
@@ -162,7 +156,7 @@ export const TVQ_PACKED_VQ_STATE_SET = payload("transportq_ctrl_mdev_packed_vq_s
 });
 
 /** `struct transportq_ctrl_mdev_vq_asid_set`. */
-export const TVQ_VQ_ASID_SET = payload(
+export const TVQ_VQ_ASID_SET = new TvqPayload(
   "transportq_ctrl_mdev_vq_asid_set",
   { queue_index: "u16", asid: "u32" },
 );

@@ -74,6 +74,7 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
   readonly kind = "transport-vq";
   /** Modern. */
   readonly legacy = false;
+  /** As its management function's. */
   readonly needsAccessPlatform: boolean;
   /** The handle: commands that no driver needs. */
   readonly device: ManagedDevice;
@@ -81,6 +82,7 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
   readonly interruptLack: string | undefined;
   /** Class VQ_STATE. */
   readonly queueState: QueueStateAccess;
+  /** By commands. */
   protected readonly configSpace: RegisterSpace;
   /** Each read is a command. */
   protected override readonly eagerReads = 10;
@@ -139,6 +141,7 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
     return this.registers.read64("device_feature") & this.#shown;
   }
 
+  /** Bits that the driver is shown. */
   protected requireCarried(bits: bigint): void {
     if (bits < 0n || bits > ALL) throw new UsageError(`${this.name}: feature bits above 63`);
     const others = bits & ~this.#shown;

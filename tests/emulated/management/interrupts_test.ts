@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { ManagementCommandError } from "../../../drivers/management/virtio_management.ts";
 import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import type { EventFd } from "../../../ffi/mod.ts";
-import { type DmaMemory } from "../../../lib/memory/mod.ts";
+import type { DmaMemory } from "../../../lib/memory/mod.ts";
 import { usedBurst, VirtioDevice } from "../../../lib/virtio/mod.ts";
 import { FunctionNotifyAreas } from "../../../drivers/management/virtio_management.ts";
 import { ManagementHost } from "./management_host.ts";

@@ -86,7 +86,7 @@ export class ManagementHost implements AsyncDisposable {
 
   /** The transport of a device, closed with this. */
   transport({ id }: ManagedDevice, options: ManagedTransportOptions = {}): ManagedTransport {
-    return this.use(this.management.openTransport(id, options));
+    return this.use(this.management.openTransport(id, options) as ManagedTransport);
   }
 
   /** Ends it all. @returns what the devices had to say about their drivers */

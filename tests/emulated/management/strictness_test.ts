@@ -2,9 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
   type ManagedDevice,
   ManagementCommandError,
-  TVQ_COMMAND,
   type TvqAckName,
-  type TvqCommand,
   type VirtioManagement,
 } from "../../../drivers/management/virtio_management.ts";
 import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
@@ -12,6 +10,7 @@ import { EventFd } from "../../../ffi/mod.ts";
 import { DEVICE_ID } from "../../../lib/virtio/spec/device_id.ts";
 import { FEATURE } from "../../../lib/virtio/spec/features.ts";
 import { STATUS } from "../../../lib/virtio/spec/status.ts";
+import { TVQ_COMMAND, type TvqCommand } from "../../../lib/virtio/spec/transport_vq.ts";
 import { Random } from "../../random.ts";
 import { MANAGEMENT, ManagementHost, RINGS } from "./management_host.ts";
 

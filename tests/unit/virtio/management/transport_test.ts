@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { EventFd } from "../../../../ffi/mod.ts";
 import { VirtioRng } from "../../../../drivers/rng/virtio_rng.ts";
 import {
@@ -50,7 +50,10 @@ async function driven(type = 1, options: { features?: bigint; lack?: string } = 
   if (options.lack !== undefined) Object.assign(msi, { lack: options.lack, available: 0 });
   const fixture = await opened(model.answer, { type, msi, notifyAreas });
   const { features } = options;
-  const transport = fixture.management.openTransport(7n, features === undefined ? {} : { features });
+  const transport = fixture.management.openTransport(
+    7n,
+    features === undefined ? {} : { features },
+  ) as ManagedTransport;
   return { ...fixture, model, msi, notifyAreas, transport };
 }
 
@@ -300,7 +303,7 @@ Deno.test("a refused FEATURES_OK, and a device that is gone in mid-flight, come 
     model.status &= ~8;
     return answer;
   };
-  using driver = new VirtioDevice(transport as ManagedTransport);
+  using driver = new VirtioDevice(transport);
   assertThrows(() => driver.negotiate(), DeviceError, "refuses FEATURES_OK");
   device.answer = () => ({ ack: 3 });
   const error = assertThrows(() => driver.negotiate(), ManagementCommandError);
