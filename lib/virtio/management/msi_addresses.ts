@@ -7,6 +7,7 @@ import { EventFd } from "../../../ffi/mod.ts";
 import { requireType, typedErrors } from "../../errors/doors.ts";
 import { ExhaustedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { IRQ, type VfioDevice } from "../../vfio/device.ts";
+import { TVQ_VECTOR_ADDRESS } from "../spec/transport_vq.ts";
 
 /** A message that was allotted. */
 export interface MsiMessage extends Disposable {
@@ -31,9 +32,6 @@ export interface MsiAddresses {
    */
   allot(eventFd?: EventFd): MsiMessage;
 }
-
-/** MSI of x86: any write in this range is an interrupt, and never reaches memory. */
-const MSI_ADDRESS = 0xfee0_0000n;
 
 /**
  * MSI-X vectors of the management function itself, of one that a vfio-user server serves: a managed device that writes a vector's number at 0xfee00000 has
@@ -73,7 +71,7 @@ export class FunctionMsi implements MsiAddresses {
       this.#taken.add(vector);
       return {
         eventFd,
-        address: MSI_ADDRESS,
+        address: TVQ_VECTOR_ADDRESS,
         data: vector,
         [Symbol.dispose]: () => {
           this.#release(vector);

@@ -13,6 +13,7 @@ import {
   MANAGEMENT_DEVICE,
   MANAGEMENT_QUEUE,
   TVQ_COMMAND,
+  TVQ_VECTOR_ADDRESS,
   tvqCommandName,
 } from "../../../virtio/spec/transport_vq.ts";
 import type { TvqHeader } from "../../../virtio/spec/transport_vq_header.ts";
@@ -22,7 +23,7 @@ import { FunctionTurns } from "../../function_turns.ts";
 import { DONE, on, Refusal, type TvqHandler } from "./command.ts";
 import { type CommandFormat, type CommandOwner, CommandServer } from "./command_server.ts";
 import { ManagedDevice, managedName, type Management } from "./managed_device.ts";
-import { EMULATED_MSI_ADDRESS, type MsiMessage } from "./msi.ts";
+import type { MsiMessage } from "./msi.ts";
 import { NotifyArea, PLACE_BYTES } from "./notify_area.ts";
 import { type ManagementLimits, ManagementResources } from "./resources.ts";
 
@@ -177,7 +178,7 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
   send({ address, data }: MsiMessage, device: ManagedDevice): void {
     const core = this.#core;
     if (core === null) return;
-    if (address === EMULATED_MSI_ADDRESS) {
+    if (address === TVQ_VECTOR_ADDRESS) {
       if (data < core.vectors) core.raiseVector(data);
       else {this.report("N-4.12", `MSI data ${data}: the function uses ${core.vectors} vectors`, {
           function: device.name,

@@ -4,9 +4,6 @@
  * @module
  */
 
-/** A write of a vector's number there raises that MSI-X vector of the management function: on x86 interrupt controllers begin here. */
-export const EMULATED_MSI_ADDRESS = 0xfee0_0000n;
-
 /** Where a message goes. */
 export interface MsiMessage {
   /** Address of the platform, or of the driver's memory; a multiple of 4. */
