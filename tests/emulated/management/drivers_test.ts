@@ -42,6 +42,10 @@ for (const mode of MODES) {
     await blk.write(17, bytes);
     await blk.flush();
     assertEquals(await blk.read(17, 300), bytes);
+    // Many requests: the last few may be answered before the driver has taken an interrupt.
+    for (let sector = 0; sector < 50; sector++) {
+      assertEquals(await blk.read(17 + sector, 1), bytes.subarray(512 * sector, 512 * (sector + 1)));
+    }
     if (mode.interrupts === "msix") assert(blk.interrupts > 0);
     blk.close();
     await blk.settled;
