@@ -13,7 +13,7 @@ import {
 import type { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import { type AdminCommand, encodeOutcome } from "../admin/command_chain.ts";
-import type { LieFamily, LiePlan } from "./lie.ts";
+import { type LieFamily, type LiePlan, xorshift } from "./lie.ts";
 import { AdminController, type AdminControllerOptions } from "../admin/controller.ts";
 
 /** Names, what their number means, and its default. The second number is the qualifier of `admin-status`. */
@@ -157,14 +157,4 @@ function wildEntries(): Uint8Array {
   const bytes = new Uint8Array(LEGACY_NOTIFY_ENTRIES * size);
   entries.forEach((entry, i) => LEGACY_NOTIFY_INFO.encodeInto(bytes, i * size, entry));
   return bytes;
-}
-
-function xorshift(seed: number): () => number {
-  let state = seed >>> 0 || 1;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state >>> 0;
-  };
 }

@@ -88,3 +88,14 @@ export class Occasions<Name extends string> {
     return true;
   }
 }
+
+/** Numbers of 32 bits for lies that are random: the same for the same seed. */
+export function xorshift(seed: number): () => number {
+  let state = seed >>> 0 || 1;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return state >>> 0;
+  };
+}

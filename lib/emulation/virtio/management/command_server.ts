@@ -55,7 +55,8 @@ const OF_PACKED_QUEUES: Handlers<ManagedQueue> = new Map([...OF_QUEUES, ...byCom
 /** See the module. */
 export class CommandServer {
   readonly #layout: TvqLayout;
-  readonly #codec: TvqHeaderCodec;
+  /** How a command begins. */
+  protected readonly codec: TvqHeaderCodec;
   readonly #owner: CommandOwner;
   readonly #own: Handlers<void>;
   readonly #ofDevices: Handlers<ManagedDevice>;
@@ -69,7 +70,7 @@ export class CommandServer {
     owner: CommandOwner,
   ) {
     this.#layout = layout;
-    this.#codec = header;
+    this.codec = header;
     this.#owner = owner;
     this.#own = byCommand(owner.ownCommands);
     this.#ofDevices = byCommand([...DEVICE_COMMANDS, ...owner.managedCommands]);
@@ -85,28 +86,38 @@ export class CommandServer {
       const id = queue.pop(chain);
       if (id < 0) break;
       if (done === 0) queue.suppress();
-      queue.pushUsed(id, chain.write(this.#answer(chain)));
+      this.answer(queue, id, chain);
       done++;
     }
     if (done > 0) queue.publish();
     return done;
   }
 
-  /** Acknowledgement and in-data: with an acknowledgement other than OK there is none. */
-  #answer(chain: Chain): Uint8Array {
-    const { headerBytes, ackBytes } = this.#codec;
-    const header = chain.peek(this.#head) < headerBytes ? undefined : this.#codec.decodeHeader(this.#head);
+  /** Carries a command out and returns its chain. */
+  protected answer(queue: DeviceQueue, id: number, chain: Chain): void {
+    queue.pushUsed(id, chain.write(this.reply(chain)));
+  }
+
+  /** The header of a command; undefined when there is not all of it. */
+  protected header(chain: Chain): TvqHeader | undefined {
+    return chain.peek(this.#head) < this.codec.headerBytes ? undefined : this.codec.decodeHeader(this.#head);
+  }
+
+  /** Carries a command out. @returns acknowledgement and in-data: with an acknowledgement other than OK there is none */
+  protected reply(chain: Chain): Uint8Array {
+    const { ackBytes } = this.codec;
+    const header = this.header(chain);
     const data = this.#carryOut(header, chain);
     const refused = data instanceof Refusal;
     const bytes = new Uint8Array(ackBytes + (refused ? 0 : data.length));
-    this.#codec.encodeAck(refused ? TVQ_ACK[data.ack] : TVQ_ACK.OK, bytes);
+    this.codec.encodeAck(refused ? TVQ_ACK[data.ack] : TVQ_ACK.OK, bytes);
     if (refused) this.#owner.refused(data, header);
     else bytes.set(data, ackBytes);
     return bytes;
   }
 
   #carryOut(header: TvqHeader | undefined, chain: Chain): Uint8Array | Refusal {
-    const { headerBytes, ackBytes } = this.#codec;
+    const { headerBytes, ackBytes } = this.codec;
     if (header === undefined || chain.writableBytes < ackBytes) {
       const { readableBytes, writableBytes } = chain;
       return new Refusal(
@@ -162,7 +173,7 @@ export class CommandServer {
 
   /** Out-data of a command, which may be longer than it needs, and whether its in-data has room. */
   #read<About>({ command }: TvqHandler<About>, chain: Chain): TvqRequest | Refusal {
-    const { headerBytes, ackBytes } = this.#codec;
+    const { headerBytes, ackBytes } = this.codec;
     const [out, into] = [command.out[this.#layout], command.in[this.#layout]];
     const there = chain.readableBytes - headerBytes;
     if (there < out.sizeBytes) {

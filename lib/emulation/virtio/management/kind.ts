@@ -9,6 +9,7 @@ import { DRAFT_FEATURE_BIT } from "../../../virtio/spec/features.ts";
 import { TVQ_PADDED_HEADER, TVQ_TIGHT_HEADER } from "../../../virtio/spec/transport_vq_header.ts";
 import type { DeviceKind, KindDevices, MachineModels, ModelPlace } from "../../device_kind.ts";
 import { oneOf, text, TopologyError, whole } from "../../topology_fields.ts";
+import { MANAGEMENT_FAMILY } from "../lies/management.ts";
 import type { ManagedDevice } from "./managed_device.ts";
 import { ManagementModel } from "./model.ts";
 
@@ -145,6 +146,7 @@ export const MANAGEMENT_KIND: DeviceKind<ManagementFields, ManagementDevices> = 
     transportBit: v.optional(whole(BIT_MIN, BIT_MAX)),
     managedBit: v.optional(whole(BIT_MIN, BIT_MAX)),
   },
+  lies: MANAGEMENT_FAMILY,
   check(own, { at, totalVfs }) {
     const { virtqueues, minQueues, maxQueues } = limitsOf(own);
     const { transportBit, managedBit } = bitsOf(own);

@@ -20,6 +20,8 @@ import type { TvqHeader } from "../../../virtio/spec/transport_vq_header.ts";
 import type { MachineModels, ModelPlace } from "../../device_kind.ts";
 import type { DeviceCore, DeviceModel, ModelNotifyArea, Violation } from "../../device_model.ts";
 import { FunctionTurns } from "../../function_turns.ts";
+import { parseLie } from "../lies/lie.ts";
+import { LyingCommandServer, MANAGEMENT_FAMILY } from "../lies/management.ts";
 import { DONE, on, Refusal, type TvqHandler } from "./command.ts";
 import { type CommandFormat, type CommandOwner, CommandServer } from "./command_server.ts";
 import { ManagedDevice, managedName, type Management } from "./managed_device.ts";
@@ -80,7 +82,7 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
   constructor(
     options: ManagementOptions,
     models: MachineModels,
-    { queueSize = QUEUE_SIZE }: Partial<ModelPlace> = {},
+    { queueSize = QUEUE_SIZE, lie }: Partial<ModelPlace> = {},
   ) {
     const { TRANSPT_VQ, TRANSPT_VQ_MDEV } = DRAFT_FEATURE_BIT;
     this.#options = options;
@@ -93,7 +95,9 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
     this.resources = new ManagementResources(options);
     this.devices = this.#devices;
     this.#notify = new NotifyArea(options.virtqueues, (message) => this.#core?.report("N-4.17", message));
-    this.#commands = new CommandServer(options, queueSize, this);
+    this.#commands = lie === undefined
+      ? new CommandServer(options, queueSize, this)
+      : new LyingCommandServer(options, queueSize, this, parseLie(lie, MANAGEMENT_FAMILY));
   }
 
   /** N-4.1. */
