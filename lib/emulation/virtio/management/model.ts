@@ -7,7 +7,7 @@
 import type { OwnedFd } from "../../../../ffi/mod.ts";
 import { RingsideError, UsageError } from "../../../errors/mod.ts";
 import { DmaFault, DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
-import { deviceTypeFeatures, DRAFT_FEATURE_BIT, FEATURE } from "../../../virtio/spec/features.ts";
+import { DRAFT_FEATURE_BIT, FEATURE } from "../../../virtio/spec/features.ts";
 import { deviceTypeName } from "../../../virtio/spec/device_types.ts";
 import {
   MANAGEMENT_DEVICE,
@@ -33,6 +33,8 @@ const QUEUE_SIZE = 128;
 /** Bytes of `dev_config` that a kind is given: zeros where the command ended before. */
 const CONFIG_BYTES = 256;
 const ALL_FEATURES = 2n ** 64n - 1n;
+/** Feature bits that are the device type's own: 0 to 23, 50 to 63 (A-4.14). */
+const DEVICE_TYPE_BITS = 2n ** 24n - 1n | ALL_FEATURES & ~(2n ** 50n - 1n);
 /** What means something on PCI only. A managed device never offers it, whatever is asked for. */
 const PCI_ONLY = FEATURE.SR_IOV | FEATURE.NOTIF_CONFIG_DATA | FEATURE.ADMIN_VQ;
 
@@ -266,7 +268,7 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
     const core = this.#core!;
     // A-4.14: the transport's own bits mean nothing to a managed device.
     const features = asked & ~this.features & ~PCI_ONLY;
-    const ofType = deviceTypeFeatures(features);
+    const ofType = features & DEVICE_TYPE_BITS;
     const alien = features & ~ofType & ~core.offered;
     if (alien !== 0n) return exceeds(alien, "the management device does not offer them");
     if ((features & FEATURE.VERSION_1) === 0n) {
