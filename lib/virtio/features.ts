@@ -100,7 +100,8 @@ export function hasQueueState(
   { kind, profile }: Pick<VirtioTransport, "kind" | "profile">,
   features: bigint,
 ): boolean {
-  return kind === "transport-vq" || profile === "queue-state" && (features & DRAFT_FEATURE.QUEUE_STATE) !== 0n;
+  return kind === "transport-vq" ||
+    profile === "queue-state" && (features & DRAFT_FEATURE.QUEUE_STATE) !== 0n;
 }
 
 /**

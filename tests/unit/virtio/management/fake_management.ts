@@ -8,8 +8,8 @@ import {
   VirtioManagement,
   type VirtioManagementOptions,
 } from "../../../../drivers/management/virtio_management.ts";
-import { FakeTransport } from "../fake_transport.ts";
-import type { Chain } from "../model_ring.ts";
+import { FakeTransport } from "../transport/fake_transport.ts";
+import type { Chain } from "../queue/model_ring.ts";
 
 /** A command as the device sees it. */
 export interface SeenCommand {

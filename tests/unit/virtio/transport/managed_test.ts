@@ -12,8 +12,8 @@ import type { BarDoorbell } from "../../../../lib/vfio/doorbell.ts";
 import { VirtioDevice } from "../../../../lib/virtio/device.ts";
 import { bindInterrupts } from "../../../../lib/virtio/interrupts.ts";
 import type { ManagedTransport } from "../../../../lib/virtio/transport/managed.ts";
-import { opened } from "./fake_management.ts";
-import { ManagedModel } from "./managed_model.ts";
+import { opened } from "../management/fake_management.ts";
+import { ManagedModel } from "../management/managed_model.ts";
 
 const RING_RESET = 1n << 40n;
 
