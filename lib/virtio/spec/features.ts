@@ -58,15 +58,6 @@ export const DRAFT_FEATURE: Readonly<Record<keyof typeof DRAFT_FEATURE_BIT, bigi
   DRAFT_FEATURE_BIT,
 );
 
-/** The device type's own ranges, up to 63: 0 to 23, and 50 to 63 (virtio 1.2 §2.2). */
-const DEVICE_TYPE_BITS = 0xfffc_0000_00ff_ffffn;
-
-/** The bits of a set that belong to the device type. */
-export function deviceTypeFeatures(features: bigint): bigint {
-  requireType(features, "bigint", "deviceTypeFeatures: features");
-  return features & DEVICE_TYPE_BITS;
-}
-
 const RESERVED_NAMES: ReadonlyMap<number, string> = new Map(
   Object.entries(FEATURE_BIT).map(([name, bit]) => [bit, `VIRTIO_F_${name}`]),
 );
