@@ -151,6 +151,8 @@ export interface RigOptions extends ManagementFields {
   readonly address?: string;
   /** Features of the management device that are not offered. */
   readonly featuresOff?: readonly string[];
+  /** A lie of the management device. */
+  readonly lie?: string;
   /** Features of the management device that are offered on demand. */
   readonly featuresOn?: readonly string[];
 }
