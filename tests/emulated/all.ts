@@ -25,6 +25,7 @@ import "./machine/serve_test.ts";
 import "./machine/thousand_test.ts";
 import "./management/drivers_test.ts";
 import "./management/interrupts_test.ts";
+import "./management/lies_test.ts";
 import "./management/life_test.ts";
 import "./management/queue_state_test.ts";
 import "./management/strictness_test.ts";

@@ -59,6 +59,7 @@ import "./emulation/virtio/ism/random_test.ts";
 import "./emulation/virtio/lies/admin_test.ts";
 import "./emulation/virtio/lies/device_test.ts";
 import "./emulation/virtio/lies/ism_test.ts";
+import "./emulation/virtio/lies/management_test.ts";
 import "./emulation/virtio/management/accounting_test.ts";
 import "./emulation/virtio/management/command_fuzz_test.ts";
 import "./emulation/virtio/management/creation_test.ts";
