@@ -5,7 +5,6 @@
  */
 import type { OwnedFd } from "../../../ffi/mod.ts";
 import { typedErrors } from "../../errors/doors.ts";
-import { UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import type { AccessWidth } from "../../registers/declaration.ts";
 import {
@@ -22,12 +21,10 @@ import type { ManagedDevice } from "../management/managed_device.ts";
 import type { MsiAddresses } from "../management/msi_addresses.ts";
 import type { NotifyAreas } from "../management/notify_areas.ts";
 import { deviceType } from "../spec/device_types.ts";
-import { FEATURE, featureNames } from "../spec/features.ts";
+import { FEATURE } from "../spec/features.ts";
 import { checkQueueState, initialQueueState, type QueueState } from "../spec/queue_state.ts";
-import type { QueueView } from "../view/queue_view.ts";
 import { MANAGED_REGISTERS, ManagedInterrupts, ManagedRegisters } from "./managed_registers.ts";
 import { QueueDoorbell } from "./pci_registers.ts";
-import { NO_VECTOR } from "../spec/pci.ts";
 import { RegisterTransport } from "./register_transport.ts";
 import type { Doorbell, QueueAddresses, QueueStateAccess } from "./transport.ts";
 
@@ -59,8 +56,6 @@ export interface ManagedTransportOptions {
 /** What no command carries: notifications are 16 bits, and a managed device is no PCI function. */
 const NOT_CARRIED = FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA | FEATURE.ADMIN_VQ | FEATURE.SR_IOV;
 const ALL = (1n << 64n) - 1n;
-/** Queues that are looked for at most: no command says how many there are. */
-const QUEUES_LOOKED_FOR = 1024;
 /** Bytes of config space of a device type that this library does not know. */
 const CONFIG_REACH = 4096;
 
@@ -82,15 +77,14 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
   readonly interruptLack: string | undefined;
   /** Class VQ_STATE. */
   readonly queueState: QueueStateAccess;
+  /** What the driver is shown (N-4.6). */
+  protected readonly carried: bigint;
   /** By commands. */
   protected readonly configSpace: RegisterSpace;
   /** Each read is a command. */
   protected override readonly eagerReads = 10;
   readonly #notifyAreas: NotifyAreas;
-  readonly #shown: bigint;
-  /** As this transport set them: no command reads them. */
   readonly #areas = new Map<number, QueueAddresses>();
-  #queueCount: number | undefined;
 
   /** Sends nothing. */
   constructor(parts: ManagedTransportParts, options: ManagedTransportOptions = {}) {
@@ -121,33 +115,18 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
     this.queueState = new ManagedQueueState(device);
     this.configSpace = new ManagedConfig(device);
     this.#notifyAreas = notifyAreas;
-    this.#shown = features & ~NOT_CARRIED;
+    this.carried = features & ~NOT_CARRIED;
   }
 
-  /** Queues from 0 up to the first that the device does not have: no command says how many. Counted at the first call; not more than 1024 are looked for. */
+  /** No command says how many: see `countQueues`. */
   get queueCount(): number {
-    this.requireOpen();
-    let count = this.#queueCount;
-    if (count === undefined) {
-      for (count = 0; count < QUEUES_LOOKED_FOR && this.queueMaxSize(count) > 0;) count++;
-      this.#queueCount = count;
-    }
-    return count;
+    return this.countQueues();
   }
 
   /** FEAT_DEVICE_GET, without what this transport does not carry and what the driver is not shown (N-4.6). */
   readDeviceFeatures(): bigint {
     this.requireOpen();
-    return this.registers.read64("device_feature") & this.#shown;
-  }
-
-  /** Bits that the driver is shown. */
-  protected requireCarried(bits: bigint): void {
-    if (bits < 0n || bits > ALL) throw new UsageError(`${this.name}: feature bits above 63`);
-    const others = bits & ~this.#shown;
-    if (others === 0n) return;
-    const names = featureNames(others, this.deviceId, this.profile).join(", ");
-    throw new UsageError(`${this.name}: ${names} cannot be had behind this transport virtqueue`);
+    return this.registers.read64("device_feature") & this.carried;
   }
 
   /** FEAT_DRIVER_SET. */
@@ -211,12 +190,7 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
 
   /** VQ_RESET_DO, whose success means that it is done (A-4.23); and a look that it is (N-4.20). */
   resetQueue(queue: number): void {
-    this.requireOpen();
-    if ((this.driverFeatures & FEATURE.RING_RESET) === 0n) {
-      throw new UnsupportedError(`${this.name}: VIRTIO_F_RING_RESET was not negotiated`, {
-        hint: "reset the device",
-      });
-    }
+    this.requireRingReset();
     this.select(queue);
     this.registers.write("queue_reset", 1);
     this.#areas.delete(queue);
@@ -224,20 +198,10 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
     throw this.error(queue, "queue_enable", "still set after VQ_RESET_DO");
   }
 
-  /** Areas as this transport set them. */
-  queueView(queue: number): QueueView {
-    this.select(queue);
-    const vector = this.registers.read("queue_msix_vector");
+  /** As this transport set them: no command reads them. */
+  protected queueAreas(queue: number): readonly [bigint, bigint, bigint] {
     const { descriptorArea = 0n, driverArea = 0n, deviceArea = 0n } = this.#areas.get(queue) ?? {};
-    return {
-      queue,
-      size: this.registers.read("queue_size"),
-      enabled: this.registers.read("queue_enable") === 1,
-      vector: vector === NO_VECTOR ? null : vector,
-      descriptorArea: `0x${descriptorArea.toString(16)}`,
-      driverArea: `0x${driverArea.toString(16)}`,
-      deviceArea: `0x${deviceArea.toString(16)}`,
-    };
+    return [descriptorArea, driverArea, deviceArea];
   }
 
   /** VQ_NOTIFY_GET, and what can be written there. */

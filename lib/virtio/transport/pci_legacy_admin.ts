@@ -20,10 +20,7 @@ import { ConfigAccess } from "../../vfio/config_access.ts";
 import type { VfioDevice } from "../../vfio/device.ts";
 import { InterruptSet } from "../../vfio/interrupts.ts";
 import type { LegacyNotifyArea, LegacyRegisterAccess } from "../admin/legacy_access.ts";
-import { featureNames } from "../spec/features.ts";
 import { LEGACY_CFG, LEGACY_RING_ALIGN, legacyRingLayout } from "../spec/legacy.ts";
-import { NO_VECTOR } from "../spec/pci.ts";
-import type { QueueView } from "../view/queue_view.ts";
 import { legacyConfigBytes } from "./legacy_config.ts";
 import { LegacyNotify } from "./legacy_notify.ts";
 import { quietly, restoreCommand } from "./letting_go.ts";
@@ -42,7 +39,6 @@ export interface LegacyAdminOptions {
 /** `queue_pfn` has 32 bits and counts pages of 4096 bytes. */
 const PFN_LIMIT = 1n << 44n;
 /** Queues that are looked for at most: nothing but a size of 0 says where they end. */
-const QUEUES_LOOKED_FOR = 1024;
 const LOW_32 = 0xffff_ffffn;
 
 /**
@@ -60,12 +56,13 @@ export class LegacyAdminTransport extends RegisterTransport<typeof LEGACY_CFG> {
   readonly legacy = true;
   /** Each read is a command. */
   protected override readonly eagerReads = 10;
+  /** Bits 0–31. */
+  protected readonly carried = LOW_32;
   /** The device-specific part, by commands. */
   protected readonly configSpace: RegisterSpace;
   readonly #config: ConfigAccess;
   readonly #notify: LegacyNotify;
   readonly #commandBefore: number;
-  #queueCount: number | undefined;
   /** Bus mastering is off since a reset failed. */
   #keptFromDma = false;
 
@@ -118,34 +115,14 @@ export class LegacyAdminTransport extends RegisterTransport<typeof LEGACY_CFG> {
     return new LegacyAdminTransport(device, registers, options, config, deviceId);
   }
 
-  /**
-   * Queues from 0 up to the first whose `queue_size` is 0: there is no register for their number. Counted at the first call, two commands a queue;
-   * not more than 1024 are looked for.
-   */
+  /** There is no register for their number: see `countQueues`. Two commands a queue. */
   get queueCount(): number {
-    this.requireOpen();
-    let count = this.#queueCount;
-    if (count === undefined) {
-      for (count = 0; count < QUEUES_LOOKED_FOR && this.queueMaxSize(count) > 0;) count++;
-      this.#queueCount = count;
-    }
-    return count;
+    return this.countQueues();
   }
 
   /** Bits 0–31. */
   readDeviceFeatures(): bigint {
     return BigInt(this.get("device_features"));
-  }
-
-  /** Bits 0–31: the legacy interface cannot carry others. */
-  protected requireCarried(bits: bigint): void {
-    const above = bits & ~LOW_32;
-    if (bits >= 0n && above === 0n) return;
-    const names = featureNames(above & ((1n << 64n) - 1n), this.deviceId, this.profile);
-    throw new UsageError(
-      `${this.name}: the legacy interface has 32 feature bits, not ${names.join(", ")}`,
-      { hint: "leave out what is above bit 31" },
-    );
   }
 
   /** In one register. */
@@ -225,23 +202,15 @@ export class LegacyAdminTransport extends RegisterTransport<typeof LEGACY_CFG> {
     return this.registers.read("queue_pfn") !== 0;
   }
 
-  queueView(queue: number): QueueView {
-    this.select(queue);
+  /** In one piece, as `legacyRingLayout` has it; nowhere while `queue_pfn` is 0. */
+  protected queueAreas(): readonly [bigint, bigint, bigint] {
     const size = this.registers.read("queue_size");
     const pfn = this.registers.read("queue_pfn");
-    const vector = this.#msix ? this.registers.read("queue_msix_vector") : NO_VECTOR;
-    const start = pfn * LEGACY_RING_ALIGN;
     const powerOfTwo = size > 0 && size <= 32768 && (size & (size - 1)) === 0;
     const layout = powerOfTwo ? legacyRingLayout(size) : { availableOffset: 0, usedOffset: 0 };
-    return {
-      queue,
-      size,
-      enabled: pfn !== 0,
-      vector: vector === NO_VECTOR ? null : vector,
-      descriptorArea: `0x${start.toString(16)}`,
-      driverArea: `0x${(pfn === 0 ? 0 : start + layout.availableOffset).toString(16)}`,
-      deviceArea: `0x${(pfn === 0 ? 0 : start + layout.usedOffset).toString(16)}`,
-    };
+    const start = BigInt(pfn * LEGACY_RING_ALIGN);
+    const at = (offset: number) => pfn === 0 ? 0n : start + BigInt(offset);
+    return [start, at(layout.availableOffset), at(layout.usedOffset)];
   }
 
   /** Where notifications go: a place in a BAR, or null for commands. */
@@ -268,11 +237,8 @@ export class LegacyAdminTransport extends RegisterTransport<typeof LEGACY_CFG> {
   }
 
   /** The vector registers are there while MSI-X is on. */
-  protected override requireVectors(register: string): void {
-    if (this.#msix) return;
-    throw new UsageError(`${this.name}: ${register} is there only while MSI-X is enabled (2.3)`, {
-      hint: 'call enableInterrupts("msix", …) first',
-    });
+  protected override get hasVectors(): boolean {
+    return this.interrupts.kind === "msix";
   }
 
   /**
@@ -282,10 +248,6 @@ export class LegacyAdminTransport extends RegisterTransport<typeof LEGACY_CFG> {
   protected release(stopped: boolean | undefined): void {
     if (stopped !== undefined) quietly(() => restoreCommand(this.#config, this.#commandBefore, stopped));
     this.#notify.close();
-  }
-
-  get #msix(): boolean {
-    return this.interrupts.kind === "msix";
   }
 
   #pageOf(queue: number, { size, descriptorArea, driverArea, deviceArea }: QueueAddresses): number {

@@ -4,7 +4,7 @@
  * @module
  */
 import { typedErrors } from "../../errors/doors.ts";
-import { DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../errors/mod.ts";
+import { DeviceError, TimeoutError } from "../../errors/mod.ts";
 import {
   partOf,
   type RegisterAccess,
@@ -15,9 +15,8 @@ import {
 import { ConfigAccess } from "../../vfio/config_access.ts";
 import { REGION, type VfioDevice } from "../../vfio/device.ts";
 import { InterruptSet } from "../../vfio/interrupts.ts";
-import { DRAFT_FEATURE, FEATURE, featureNames } from "../spec/features.ts";
-import { type CommonRegisterName, NO_VECTOR } from "../spec/pci.ts";
-import type { QueueView } from "../view/queue_view.ts";
+import { DRAFT_FEATURE, FEATURE } from "../spec/features.ts";
+import type { CommonRegisterName } from "../spec/pci.ts";
 import { meansStandard } from "../features.ts";
 import { quietly, restoreCommand } from "./letting_go.ts";
 import { findVirtioLayout, type VirtioPciLayout } from "./pci_layout.ts";
@@ -191,14 +190,9 @@ export class PciModernTransport extends RegisterTransport<typeof COMMON_REGISTER
     return bits;
   }
 
-  /** Bits 0–63 without those in `unusableFeatures`. */
-  protected requireCarried(bits: bigint): void {
-    if (bits < 0n || bits >= 1n << 64n) throw new UsageError(`${this.name}: feature bits above 63`);
-    const unusable = bits & this.unusableFeatures;
-    if (unusable === 0n) return;
-    throw new UsageError(
-      `${this.name} has no registers for ${featureNames(unusable, this.deviceId, this.profile).join(", ")}`,
-    );
+  /** All without those in `unusableFeatures`. */
+  protected get carried(): bigint {
+    return ~this.unusableFeatures;
   }
 
   /** In two halves. */
@@ -262,32 +256,19 @@ export class PciModernTransport extends RegisterTransport<typeof COMMON_REGISTER
     return this.registers.read("queue_enable") === 1;
   }
 
-  queueView(queue: number): QueueView {
-    this.select(queue);
+  /** As they read. */
+  protected queueAreas(): readonly [bigint, bigint, bigint] {
     const { registers } = this;
-    const vector = registers.read("queue_msix_vector");
-    const area = (name: "queue_desc" | "queue_driver" | "queue_device") =>
-      `0x${registers.read64(name).toString(16)}`;
-    return {
-      queue,
-      size: registers.read("queue_size"),
-      enabled: registers.read("queue_enable") === 1,
-      vector: vector === NO_VECTOR ? null : vector,
-      descriptorArea: area("queue_desc"),
-      driverArea: area("queue_driver"),
-      deviceArea: area("queue_device"),
-    };
+    return [
+      registers.read64("queue_desc"),
+      registers.read64("queue_driver"),
+      registers.read64("queue_device"),
+    ];
   }
 
   /** Writes `queue_reset`, waits, and checks that the queue is disabled (1.5). Default `timeoutMs` 5000. */
   resetQueue(queue: number, timeoutMs: number = PATIENT_RESET_MS): void {
-    this.requireOpen();
-    const { RING_RESET } = FEATURE;
-    if (!meansStandard(this.profile, RING_RESET) || (this.driverFeatures & RING_RESET) === 0n) {
-      throw new UnsupportedError(`${this.name}: VIRTIO_F_RING_RESET was not negotiated`, {
-        hint: "reset the device",
-      });
-    }
+    this.requireRingReset();
     this.select(queue);
     this.registers.write("queue_reset", 1);
     if (this.readUntil("queue_reset", 0, timeoutMs) !== 0) {

@@ -6,7 +6,7 @@
  */
 import { type EventFd, sleepBlocking } from "../../../ffi/mod.ts";
 import { typedErrors } from "../../errors/doors.ts";
-import { ClosedError, DeviceError, TimeoutError, UsageError } from "../../errors/mod.ts";
+import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import type { AccessWidth, RegisterDeclaration, RegisterTable } from "../../registers/declaration.ts";
@@ -15,6 +15,8 @@ import type { InterruptVector } from "../../wait/interrupt_vector.ts";
 import type { Lifeline } from "../../wait/lifeline.ts";
 import type { VfioDevice } from "../../vfio/device.ts";
 import type { InterruptSet } from "../../vfio/interrupts.ts";
+import { meansStandard } from "../features.ts";
+import { FEATURE, featureNames } from "../spec/features.ts";
 import { NO_VECTOR } from "../spec/pci.ts";
 import type { QueueView } from "../view/queue_view.ts";
 import { describeStatus } from "../spec/status.ts";
@@ -25,9 +27,17 @@ import type { Doorbell, InterruptKind, Profile, QueueAddresses, VirtioTransport 
 export const PATIENT_RESET_MS = 5000;
 /** MSI-X has so many vectors at most (PCIe 6.0 §7.7.2). */
 const VECTORS_MAX = 2048;
+/** Queues that are looked for at most where nothing says how many there are. */
+const QUEUES_LOOKED_FOR = 1024;
+const ALL_FEATURES = (1n << 64n) - 1n;
 
 /** Registers that every table has under these names; a table of another text names its own as `name`. */
-export type CoreRegister = "device_status" | "queue_select" | "config_msix_vector" | "queue_msix_vector";
+export type CoreRegister =
+  | "device_status"
+  | "queue_select"
+  | "queue_size"
+  | "config_msix_vector"
+  | "queue_msix_vector";
 
 /** What a transport is made of. */
 export interface RegisterTransportParts<T extends RegisterTable> {
@@ -66,6 +76,7 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
   protected readonly eagerReads: number = 100;
   readonly #device: RegisterTransportParts<T>["device"];
   #driverFeatures = 0n;
+  #queueCount: number | undefined;
   #closed = false;
 
   /** Touches no register. */
@@ -80,8 +91,6 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
 
   abstract readonly queueCount: number;
   abstract readonly configSizeBytes: number;
-  /** The registers of a queue as they stand, for people who look at them. */
-  abstract queueView(queue: number): QueueView;
   abstract readDeviceFeatures(): bigint;
   abstract configGeneration(): number;
   abstract queueMaxSize(queue: number): number;
@@ -90,8 +99,10 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
   abstract doorbell(queue: number): Doorbell;
   abstract readInterruptStatus(): number;
 
-  /** That these bits can be carried. @throws UsageError */
-  protected abstract requireCarried(bits: bigint): void;
+  /** Feature bits that it can carry, of 64. */
+  protected abstract readonly carried: bigint;
+  /** Areas of the selected queue as they stand: descriptor, driver, device. */
+  protected abstract queueAreas(queue: number): readonly [bigint, bigint, bigint];
   /** Writes the driver's features into their registers. */
   protected abstract putDriverFeatures(bits: bigint): void;
   /** The config space, from its own offset 0 on. Asked for only where it has bytes. */
@@ -122,7 +133,7 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
   /** Writes what the driver accepts. @throws UsageError for bits that cannot be carried */
   writeDriverFeatures(bits: bigint): void {
     this.requireOpen();
-    this.requireCarried(bits);
+    this.#requireCarried(bits);
     this.putDriverFeatures(bits);
     this.#driverFeatures = bits;
   }
@@ -133,7 +144,7 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
    */
   adoptDriverFeatures(bits: bigint): void {
     this.requireOpen();
-    this.requireCarried(bits);
+    this.#requireCarried(bits);
     this.#driverFeatures = bits;
   }
 
@@ -169,6 +180,25 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
   writeConfig(offset: number, width: AccessWidth, value: number): void {
     this.#requireConfig(offset, width);
     this.configSpace.write(offset, width, value);
+  }
+
+  /** The registers of a queue as they stand, for people who look at them. */
+  queueView(queue: number): QueueView {
+    const enabled = this.queueEnabled(queue);
+    const size = this.registers.read("queue_size");
+    const vector = this.hasVectors ? this.registers.read("queue_msix_vector") : NO_VECTOR;
+    const [descriptorArea, driverArea, deviceArea] = this.queueAreas(queue).map((iova) =>
+      `0x${iova.toString(16)}`
+    ) as [string, string, string];
+    return {
+      queue,
+      size,
+      enabled,
+      vector: vector === NO_VECTOR ? null : vector,
+      descriptorArea,
+      driverArea,
+      deviceArea,
+    };
   }
 
   /** Vectors of a kind. */
@@ -260,8 +290,31 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
     if (this.closed) throw new ClosedError(`virtio transport ${this.name}`);
   }
 
-  /** The vector registers are there. @throws UsageError */
-  protected requireVectors(_register: string): void {}
+  /** The vector registers are there. */
+  protected get hasVectors(): boolean {
+    return true;
+  }
+
+  /** Queues from 0 up to the first of size 0, where no register says how many there are. Counted at the first call; not more than 1024 are looked for. */
+  protected countQueues(): number {
+    this.requireOpen();
+    let count = this.#queueCount;
+    if (count === undefined) {
+      for (count = 0; count < QUEUES_LOOKED_FOR && this.queueMaxSize(count) > 0;) count++;
+      this.#queueCount = count;
+    }
+    return count;
+  }
+
+  /** One queue can be reset alone. @throws UnsupportedError, ClosedError */
+  protected requireRingReset(): void {
+    this.requireOpen();
+    const { RING_RESET } = FEATURE;
+    if (meansStandard(this.profile, RING_RESET) && (this.#driverFeatures & RING_RESET) !== 0n) return;
+    throw new UnsupportedError(`${this.name}: VIRTIO_F_RING_RESET was not negotiated`, {
+      hint: "reset the device",
+    });
+  }
 
   /** That the device contradicts itself in a register of a queue. */
   protected error(queue: number, field: keyof T & string, message: string): DeviceError {
@@ -273,7 +326,11 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
     vector: number | null,
     queue?: number,
   ): void {
-    this.requireVectors(register);
+    if (!this.hasVectors) {
+      throw new UsageError(`${this.name}: ${register} is there only while MSI-X is enabled (2.3)`, {
+        hint: 'call enableInterrupts("msix", …) first',
+      });
+    }
     if (vector !== null && !(Number.isInteger(vector) && vector >= 0 && vector < VECTORS_MAX)) {
       throw new UsageError(`there is no MSI-X vector ${shown(vector)}`);
     }
@@ -293,6 +350,16 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
     const isr = this.readInterruptStatus();
     this.interrupts.rearm();
     return isr;
+  }
+
+  #requireCarried(bits: bigint): void {
+    if (bits < 0n || bits > ALL_FEATURES) throw new UsageError(`${this.name}: feature bits above 63`);
+    const others = bits & ~this.carried;
+    if (others === 0n) return;
+    const names = featureNames(others, this.deviceId, this.profile).join(", ");
+    throw new UsageError(`${this.name}: no driver can have ${names} by ${this.kind}`, {
+      hint: "accept no more than `readDeviceFeatures` gives",
+    });
   }
 
   #requireConfig(offset: number, width: AccessWidth): void {

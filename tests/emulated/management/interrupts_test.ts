@@ -68,40 +68,6 @@ Deno.test("N-4.11, A-4.4: an interrupt of a masked queue is kept, once, and come
   assertEquals(await host.stop(), []);
 });
 
-Deno.test("A-4.4: interrupts of a disabled queue are lost", async () => {
-  await using host = await ManagementHost.start();
-  const { device, eventFd, use } = await interrupting(host);
-  await device.enableQueueMsi(0, false);
-  await use();
-  await device.enableQueueMsi(0, true);
-  assertEquals(await signalled(eventFd, 30), false);
-  await use();
-  assert(await signalled(eventFd));
-  assertEquals(await host.stop(), []);
-});
-
-Deno.test("N-4.11: a reset of the device disables its MSI", async () => {
-  await using host = await ManagementHost.start();
-  const { device, transport, eventFd, use } = await interrupting(host);
-  await use();
-  assert(await signalled(eventFd));
-  await device.setStatus(0);
-  assertEquals(device.queueMsi(0), { address: 0n, data: 0, enabled: false, masked: false });
-  using virtio = new VirtioDevice(transport);
-  virtio.negotiate();
-  const queue = virtio.createQueue(0, { size: 8 });
-  virtio.driverOk();
-  using buffer = transport.dma.allocate(4096);
-  queue.enableInterrupts();
-  queue.addSingle(buffer.iovaLo, buffer.iovaHi, 64, true);
-  queue.flush();
-  const burst = usedBurst(8);
-  while (queue.takeUsed(burst) === 0) await new Promise((resolve) => setTimeout(resolve, 2));
-  assertEquals(await signalled(eventFd, 30), false);
-  virtio.close();
-  assertEquals(await host.stop(), []);
-});
-
 Deno.test("N-4.12: a message to the driver's memory is a write of four bytes there, which a driver may poll; elsewhere it is a violation", async () => {
   await using host = await ManagementHost.start();
   const { device, buffer, eventFd, use } = await interrupting(host);

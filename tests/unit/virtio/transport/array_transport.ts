@@ -11,7 +11,6 @@ import { type DmaAccess, type DmaMapper, DmaSpace } from "../../../../lib/memory
 import { type AccessWidth, Registers, type RegisterSpace } from "../../../../lib/registers/mod.ts";
 import { partOf } from "../../../../lib/registers/registers.ts";
 import { DmaRegion, DmaTable } from "../../../../lib/sockets/vfio_user/server/dma_table.ts";
-import type { QueueView } from "../../../../lib/virtio/view/queue_view.ts";
 import { RegisterTransport } from "../../../../lib/virtio/transport/register_transport.ts";
 import type { Doorbell, QueueAddresses } from "../../../../lib/virtio/transport/transport.ts";
 
@@ -127,6 +126,7 @@ export class ArrayTransport extends RegisterTransport<typeof TABLE> {
   readonly queueCount: number;
   readonly configSizeBytes: number;
   protected readonly configSpace: RegisterSpace;
+  protected readonly carried = (1n << 64n) - 1n;
 
   constructor(device: ArrayDevice) {
     const none = () => {
@@ -149,7 +149,6 @@ export class ArrayTransport extends RegisterTransport<typeof TABLE> {
       return bits << 32n | BigInt(this.get("device_feature"));
     }, 0n);
   }
-  protected requireCarried(): void {}
   protected putDriverFeatures(bits: bigint): void {
     for (const half of [0, 1]) {
       this.put("feature_select", half);
@@ -174,20 +173,8 @@ export class ArrayTransport extends RegisterTransport<typeof TABLE> {
     this.select(queue);
     return this.get("queue_enable") === 1;
   }
-  queueView(queue: number): QueueView {
-    const size = this.queueMaxSize(queue), enabled = this.queueEnabled(queue);
-    const [descriptorArea, driverArea, deviceArea] = [0, 1, 2].map((at) =>
-      `0x${this.registers.read64("areas", at).toString(16)}`
-    );
-    return {
-      queue,
-      size,
-      enabled,
-      vector: null,
-      descriptorArea: descriptorArea!,
-      driverArea: driverArea!,
-      deviceArea: deviceArea!,
-    };
+  protected queueAreas(): readonly [bigint, bigint, bigint] {
+    return [0, 1, 2].map((at) => this.registers.read64("areas", at)) as [bigint, bigint, bigint];
   }
   doorbell(queue: number): Doorbell {
     return { ring: () => this.put("notify", queue) };

@@ -216,8 +216,8 @@ Deno.test("features above bit 31 are a UsageError and reach no register", () => 
   using one = open();
   const { model, transport } = one;
   assertThrows(() => transport.writeDriverFeatures(1n << 32n), UsageError, "VIRTIO_F_VERSION_1");
-  assertThrows(() => transport.writeDriverFeatures(1n << 64n), UsageError, "32 feature bits");
-  assertThrows(() => transport.writeDriverFeatures(-1n), UsageError, "32 feature bits");
+  assertThrows(() => transport.writeDriverFeatures(1n << 64n), UsageError, "bits above 63");
+  assertThrows(() => transport.writeDriverFeatures(-1n), UsageError, "bits above 63");
   assertEquals(model.log, []);
   transport.writeDriverFeatures(0xffff_ffffn);
   assertEquals([model.driverFeatures, transport.driverFeatures], [0xffff_ffff, 0xffff_ffffn]);
