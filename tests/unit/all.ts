@@ -173,6 +173,7 @@ import "./virtio/device_suspend_test.ts";
 import "./virtio/device_test.ts";
 import "./virtio/management/commands_test.ts";
 import "./virtio/management/function_test.ts";
+import "./virtio/management/fuzz_test.ts";
 import "./virtio/management/queue_test.ts";
 import "./virtio/queue/buffer_pool_test.ts";
 import "./virtio/queue/empty_polls_test.ts";

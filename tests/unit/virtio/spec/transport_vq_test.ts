@@ -181,6 +181,15 @@ Deno.test("A-4.2, A-4.3: values of class MSI are no commands, and a mask is inve
   assertEquals(TVQ_VQ_STATUS, { ENABLE: 1, DISABLE: 0 });
 });
 
+Deno.test("A-4.18, A-4.19, A-4.29: one structure and one flag, whatever headings and texts call them; sizes have a class of their own", () => {
+  assertEquals(TVQ_COMMAND.VQ_ENABLE_SET.out.packed.name, "transportq_ctrl_mdev_vq_status_set");
+  assertEquals(Object.keys(TVQ_COMMAND.VQ_ENABLE_SET.out.packed.fields), ["queue_index", "status"]);
+  assertEquals(Object.keys(TVQ_COMMAND.VQ_ENABLE_GET.in.packed.fields), ["status"]);
+  assertEquals(TVQ_VQ_STATUS, { ENABLE: 1, DISABLE: 0 });
+  assertEquals([TVQ_COMMAND.VQ_ENABLE_SET.class, TVQ_COMMAND.VQ_SIZE_SET.class], [9, 10]);
+  assertEquals(TVQ_COMMAND.VQ_SIZE_SET.out.packed.name, "transportq_ctrl_mdev_vq_size_set");
+});
+
 Deno.test("A-4.21, A-4.22: a packed state's counters stand alone, and GET has no queue number", () => {
   const state = { layout: "packed", availableSlot: 5, availableWrap: 0, usedSlot: 3, usedWrap: 1 } as const;
   const set = TVQ_PACKED_STATE.SET.out.packed.encode({ queue_index: 7, ...packedStateToTvq(state) });
