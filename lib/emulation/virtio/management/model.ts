@@ -183,24 +183,21 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
   /** A message to the interrupt controller is one of the function's vectors; any other is a write into the driver's memory. */
   send({ address, data }: MsiMessage, device: ManagedDevice): void {
     const core = this.#core;
-    if (core === null) return;
+    if (core === null || !core.live) return;
+    const of = { function: device.name };
     if (address === TVQ_VECTOR_ADDRESS) {
       if (data < core.vectors) core.raiseVector(data);
-      else {this.report("N-4.12", `MSI data ${data}: the function uses ${core.vectors} vectors`, {
-          function: device.name,
-        });}
+      else this.report("N-4.12", `MSI data ${data}: the function uses ${core.vectors} vectors`, of);
       return;
     }
-    if (core.dma === null || !core.live) return;
     try {
-      const { region, offset } = core.dma.resolve(address, 4, true);
-      new DataView(region.memory.buffer).setUint32(offset, data, true);
+      const { region, offset } = core.dma!.resolve(address, 4, true);
+      // In one piece, for a driver that polls it: both are multiples of 4, since mappings are of pages.
+      Atomics.store(region.words32, offset / 4, data);
       region.store(offset, 4);
     } catch (error) {
       if (!(error instanceof DmaFault)) throw error;
-      this.report("DMA", `MSI address 0x${address.toString(16)}: ${error.message}`, {
-        function: device.name,
-      });
+      this.report("DMA", `MSI address 0x${address.toString(16)}: ${error.message}`, of);
     }
   }
 
