@@ -9,6 +9,8 @@
  * - Writes: `writeStatus`, `acceptFeatures`, `configVector = core.vector(value)`, `writeConfig`, and of the queue that `existing` finds
  *   `setSize`, `setAddress`, `setVector`, `enable`, `reset`, `setState`. What is wrong with a value the core says; what is wrong with an
  *   access (width, place, a register that cannot be written) is the view's to `report`.
+ * - A view that answers its driver asks before it writes: `sizeProblem`, `enableProblem`. One whose driver may disable queues has `disable` and
+ *   `restoreState`, and may give each queue a memory of its own (`queueMemory`).
  * - Notifications: `notify` for a write, `rang` for an eventfd.
  * - Interrupts: the core asks for `interruptQueue` and `interruptConfig`; by which wire is the view's.
  * - Life: `connect` once, `attached` when a driver's process is there, `reset(false)` when the function is reset or the driver gone, `close`.
