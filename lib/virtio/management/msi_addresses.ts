@@ -45,13 +45,16 @@ export class FunctionMsi implements MsiAddresses {
   readonly #device: VfioDevice;
   readonly #first: number;
   readonly #taken = new Set<number>();
+  /** Those that were given back, and behind them the first that nobody had yet: a thousand devices are not searched through for each vector. */
+  readonly #free: number[] = [];
+  #fresh: number;
 
   /** Allots none yet. @param device the management function @param first vectors below are the function's own */
   constructor(device: VfioDevice, first: number) {
     requireType(device, "object", "new FunctionMsi: device", "name", "irqInfo", "setIrqs");
     if (!Number.isInteger(first) || first < 0) throw new UsageError(`new FunctionMsi: first ${first}`);
     this.#device = device;
-    this.#first = first;
+    this.#first = this.#fresh = first;
   }
 
   get available(): number {
@@ -66,9 +69,11 @@ export class FunctionMsi implements MsiAddresses {
 
   allot(eventFd: EventFd = new EventFd()): MsiMessage {
     try {
-      const vector = this.#free();
+      const vector = this.#next();
       this.#device.setIrqs({ index: IRQ.msix, action: "trigger", start: vector, eventFds: [eventFd] });
       this.#taken.add(vector);
+      if (vector === this.#fresh) this.#fresh++;
+      else this.#free.pop();
       return {
         eventFd,
         address: TVQ_VECTOR_ADDRESS,
@@ -88,19 +93,20 @@ export class FunctionMsi implements MsiAddresses {
     return this.#device.irqInfo(IRQ.msix).count;
   }
 
-  #free(): number {
+  /** It is free until it is taken. */
+  #next(): number {
     if (this.lack !== undefined) throw new UnsupportedError(this.lack);
-    for (let vector = this.#first; vector < this.#count; vector++) {
-      if (!this.#taken.has(vector)) return vector;
-    }
+    const count = this.#count, vector = this.#free.at(-1) ?? this.#fresh;
+    if (vector < count) return vector;
     throw new ExhaustedError(
-      `${this.#device.name}: all ${this.#count} MSI-X vectors are in use; the first ${this.#first} are its own`,
+      `${this.#device.name}: all ${count} MSI-X vectors are in use; the first ${this.#first} are its own`,
       { hint: "open devices with fewer vectors, or poll" },
     );
   }
 
   #release(vector: number): void {
     if (!this.#taken.delete(vector)) return;
+    this.#free.push(vector);
     try {
       this.#device.setIrqs({ index: IRQ.msix, action: "trigger", start: vector, eventFds: [null] });
     } catch {

@@ -78,6 +78,34 @@ Deno.test("N-4.12: MSIs of managed devices are vectors of the function beyond it
   second[Symbol.dispose]();
 });
 
+Deno.test("vectors are not searched through: as many questions and calls for each of thousands, also when they are given back in another order", () => {
+  const COUNT = 2046;
+  const device = placed();
+  let asked = 0;
+  device.irqInfo = (index) => {
+    asked++;
+    return { index, flags: 1, count: 2 + COUNT };
+  };
+  const setIrqs = device.setIrqs.bind(device);
+  const calls: number[] = [];
+  device.setIrqs = (request) => {
+    setIrqs(request);
+    calls.push(asked);
+  };
+  const msi = new FunctionMsi(device, 2);
+  for (let round = 0; round < 2; round++) {
+    const messages = Array.from({ length: COUNT }, () => msi.allot());
+    assertEquals(new Set(messages.map(({ data }) => data)).size, COUNT);
+    assertEquals(Math.max(...messages.map(({ data }) => data)), COUNT + 1);
+    assertEquals(msi.available, 0);
+    // Every third first.
+    for (const rest of [0, 1, 2]) messages.forEach((one, at) => at % 3 === rest && one[Symbol.dispose]());
+    assertEquals(msi.available, COUNT);
+  }
+  assertEquals(calls.length, 4 * COUNT);
+  assert(asked <= 2 * COUNT + 4, `${asked} questions`);
+});
+
 Deno.test("N-4.12: kernel VFIO gives no address for an MSI: there are none, and the error says so", () => {
   const msi = new FunctionMsi(Object.assign(placed(), { path: "cdev" as "vfio-user" }), 2);
   assertEquals(msi.available, 0);
