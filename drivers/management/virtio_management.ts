@@ -94,6 +94,7 @@ export {
 } from "../../lib/virtio/spec/transport_vq_header.ts";
 export type { TvqLayout } from "../../lib/virtio/spec/transport_vq_payloads.ts";
 export type { ManagedTransportOptions } from "../../lib/virtio/transport/managed.ts";
+export { moveManaged } from "../../lib/virtio/transport/move_managed.ts";
 export type { VirtioDriver } from "../driver.ts";
 export type { DriverOptions } from "../driver_options.ts";
 

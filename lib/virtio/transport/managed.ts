@@ -25,6 +25,7 @@ import { FEATURE } from "../spec/features.ts";
 import { checkQueueState, initialQueueState, type QueueState } from "../spec/queue_state.ts";
 import { MANAGED_REGISTERS, ManagedInterrupts, ManagedRegisters } from "./managed_registers.ts";
 import { QueueDoorbell } from "./pci_registers.ts";
+import { NO_VECTOR } from "../spec/pci.ts";
 import { RegisterTransport } from "./register_transport.ts";
 import type { Doorbell, QueueAddresses, QueueStateAccess } from "./transport.ts";
 
@@ -51,6 +52,20 @@ export interface ManagedTransportOptions {
   readonly features?: bigint;
   /** Told of each access to a register, after it was made. */
   readonly trace?: (access: RegisterAccess) => void;
+}
+
+/** How a driver has set a managed device up. */
+export interface ManagedSetup {
+  /** Features that it accepted. */
+  readonly features: bigint;
+  /** Vector of changes of the config space; null: none. */
+  readonly configVector: number | null;
+  /** Queues that it enabled. */
+  readonly queues: readonly {
+    readonly queue: number;
+    readonly addresses: QueueAddresses;
+    readonly vector: number | null;
+  }[];
 }
 
 /** What no command carries: notifications are 16 bits, and a managed device is no PCI function. */
@@ -196,6 +211,21 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
     this.#areas.delete(queue);
     if (this.registers.read("queue_enable") === 0) return;
     throw this.error(queue, "queue_enable", "still set after VQ_RESET_DO");
+  }
+
+  /** How its driver has set it up, for another device to go on with. @internal */
+  get setup(): ManagedSetup {
+    this.requireOpen();
+    const vectorOf = (register: "queue_msix_vector" | "config_msix_vector"): number | null => {
+      const vector = this.registers.read(register);
+      return vector === NO_VECTOR ? null : vector;
+    };
+    const configVector = vectorOf("config_msix_vector");
+    const queues = [...this.#areas].map(([queue, addresses]) => {
+      this.select(queue);
+      return { queue, addresses, vector: vectorOf("queue_msix_vector") };
+    });
+    return { features: this.driverFeatures, configVector, queues };
   }
 
   /** As this transport set them: no command reads them. */
