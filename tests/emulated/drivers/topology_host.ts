@@ -97,13 +97,19 @@ addEventListener("unload", () => shared.child.kill("SIGKILL"));
 
 /** See the module's text. */
 export class TopologyHost implements AsyncDisposable {
-  readonly host: EmulatedHost;
+  host: EmulatedHost;
   readonly directory: string;
-  readonly #process: ServingProcess;
+  readonly #functions: readonly Record<string, unknown>[];
+  #process: ServingProcess;
   #ended: ReportedViolation[] | undefined;
 
-  private constructor(directory: string, process: ServingProcess) {
+  private constructor(
+    directory: string,
+    functions: readonly Record<string, unknown>[],
+    process: ServingProcess,
+  ) {
     this.directory = directory;
+    this.#functions = functions;
     this.#process = process;
     this.host = EmulatedHost.connect(directory);
   }
@@ -119,7 +125,7 @@ export class TopologyHost implements AsyncDisposable {
     try {
       await process.tell(directory, functions);
       await process.file(`${directory}/ready`);
-      return new TopologyHost(directory, process);
+      return new TopologyHost(directory, functions, process);
     } catch (error) {
       if (process !== shared) await process.end();
       removeAll(directory);
@@ -157,6 +163,19 @@ export class TopologyHost implements AsyncDisposable {
   async kill(): Promise<void> {
     sendSignal(this.pid, SIGKILL);
     await this.#process.status;
+  }
+
+  /** Serves the same functions in the same directory, after `kill` or the like, by another process. */
+  async again(): Promise<void> {
+    await this.#process.status;
+    this.host[Symbol.dispose]();
+    await this.#process.end();
+    this.#process = new ServingProcess();
+    // The other one's, if it came so far.
+    removeFile(`${this.directory}/ready`);
+    await this.#process.tell(this.directory, this.#functions);
+    await this.#process.file(`${this.directory}/ready`);
+    this.host = EmulatedHost.connect(this.directory);
   }
 
   /** Ends the host. @returns what its devices had to say about their drivers */

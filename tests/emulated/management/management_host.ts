@@ -8,24 +8,18 @@ import {
   VirtioManagement,
   type VirtioManagementOptions,
 } from "../../../drivers/management/virtio_management.ts";
-import { BLK_CONFIG, BLK_FEATURE } from "../../../lib/virtio/spec/blk.ts";
+import { BLK_CONFIG } from "../../../lib/virtio/spec/blk.ts";
 import { DEVICE_ID } from "../../../lib/virtio/spec/device_id.ts";
-import { FEATURE } from "../../../lib/virtio/spec/features.ts";
-import { NET_FEATURE } from "../../../lib/virtio/spec/net.ts";
 import type { ManagedTransport, ManagedTransportOptions } from "../../../lib/virtio/transport/managed.ts";
-import { type Reached, type ReportedViolation, TopologyHost } from "../drivers/topology_host.ts";
+import {
+  type Reached,
+  type ReportedViolation,
+  TopologyHost,
+  type TopologyHostOptions,
+} from "../drivers/topology_host.ts";
+import { BLK, MANAGEMENT, NET, RINGS } from "./managed_types.ts";
 
-export const MANAGEMENT = "0000:05:00.0";
-
-/** What rings can do here. */
-export const RINGS: bigint = FEATURE.VERSION_1 | FEATURE.EVENT_IDX | FEATURE.INDIRECT_DESC |
-  FEATURE.RING_PACKED |
-  FEATURE.IN_ORDER | FEATURE.RING_RESET;
-const { MAC, STATUS, MRG_RXBUF, CTRL_VQ, CTRL_RX, CTRL_MAC_ADDR } = NET_FEATURE;
-/** Of managed network devices. */
-export const NET: bigint = RINGS | MAC | STATUS | MRG_RXBUF | CTRL_VQ | CTRL_RX | CTRL_MAC_ADDR;
-/** Of managed block devices. */
-export const BLK: bigint = RINGS | BLK_FEATURE.FLUSH;
+export { MANAGEMENT, NET, RINGS } from "./managed_types.ts";
 
 /** See the module's text. */
 export class ManagementHost implements AsyncDisposable {
@@ -45,11 +39,12 @@ export class ManagementHost implements AsyncDisposable {
     fields: Record<string, unknown> = {},
     options: VirtioManagementOptions = {},
     others: readonly Record<string, unknown>[] = [],
+    how: TopologyHostOptions = {},
   ): Promise<ManagementHost> {
     const served = await TopologyHost.start([
       { address: MANAGEMENT, kind: "virtio-management", switch: "s0", ...fields },
       ...others,
-    ]);
+    ], how);
     try {
       const fn = served.reach(MANAGEMENT, { profile: "transport-vq" });
       return new ManagementHost(
