@@ -13,13 +13,21 @@ export class AddressTable {
   readonly #high = new Uint16Array(FILTER_ENTRIES);
   readonly #low = new Uint32Array(FILTER_ENTRIES);
   #count = 0;
+  readonly #changed: () => void;
   /** More addresses were added than fit. */
   overflow: boolean = false;
 
+  /** Empty. @param changed told when its addresses are others */
+  constructor(changed: () => void = () => {}) {
+    this.#changed = changed;
+  }
+
   /** Empties it. */
   clear(): void {
-    this.#count = 0;
     this.overflow = false;
+    if (this.#count === 0) return;
+    this.#count = 0;
+    this.#changed();
   }
 
   /** Takes over another table. */
@@ -28,6 +36,7 @@ export class AddressTable {
     this.#low.set(from.#low);
     this.#count = from.#count;
     this.overflow = from.overflow;
+    this.#changed();
   }
 
   /** Appends an address. */
@@ -39,6 +48,12 @@ export class AddressTable {
     this.#high[this.#count] = high;
     this.#low[this.#count] = low;
     this.#count++;
+    this.#changed();
+  }
+
+  /** Calls for each address. */
+  each(call: (high: number, low: number) => void): void {
+    for (let i = 0; i < this.#count; i++) call(this.#high[i]!, this.#low[i]!);
   }
 
   /** The list as `struct virtio_net_ctrl_mac`. Of one that overflowed the rest is not known: the first stands once more for it. */
@@ -79,10 +94,10 @@ export const FILTER_MODES = [
 
 /** Receive filter of one port. Addresses are the two numbers of `mac_address.ts`. */
 export class ReceiveFilter {
-  /** First two bytes of the port's own address. */
-  macHigh = 0;
-  /** Last four bytes of the port's own address. */
-  macLow = 0;
+  #macHigh = 0;
+  #macLow = 0;
+  /** Told when its unicast addresses are others. One may be told. */
+  changed: () => void = () => {};
   /** Takes everything. */
   promiscuous = false;
   /** Takes all multicast frames. */
@@ -96,9 +111,19 @@ export class ReceiveFilter {
   /** Takes no broadcasts. */
   noBroadcast = false;
   /** Further unicast addresses. */
-  readonly unicast: AddressTable = new AddressTable();
+  readonly unicast: AddressTable = new AddressTable(() => this.changed());
   /** Multicast addresses. */
   readonly multicast: AddressTable = new AddressTable();
+
+  /** First two bytes of the port's own address. */
+  get macHigh(): number {
+    return this.#macHigh;
+  }
+
+  /** Last four bytes of the port's own address. */
+  get macLow(): number {
+    return this.#macLow;
+  }
 
   /** The port's own address. */
   get mac(): Uint8Array<ArrayBuffer> {
@@ -108,8 +133,14 @@ export class ReceiveFilter {
 
   /** Changes the port's own address, to six bytes. */
   set mac(mac: Uint8Array) {
-    this.macHigh = macHigh(mac, 0);
-    this.macLow = macLow(mac, 0);
+    this.#setMac(macHigh(mac, 0), macLow(mac, 0));
+  }
+
+  #setMac(high: number, low: number): void {
+    if (high === this.#macHigh && low === this.#macLow) return;
+    this.#macHigh = high;
+    this.#macLow = low;
+    this.changed();
   }
 
   /** As after a device reset: the port's own address, broadcasts, and nothing else. */
@@ -122,8 +153,7 @@ export class ReceiveFilter {
 
   /** Takes over another filter. */
   copy(from: ReceiveFilter): void {
-    this.macHigh = from.macHigh;
-    this.macLow = from.macLow;
+    this.#setMac(from.#macHigh, from.#macLow);
     for (const mode of FILTER_MODES) this[mode] = from[mode];
     this.unicast.copy(from.unicast);
     this.multicast.copy(from.multicast);
@@ -131,7 +161,13 @@ export class ReceiveFilter {
 
   /** The unicast address is one of the port's: frames for it go there and nowhere else. */
   owns(high: number, low: number): boolean {
-    return (high === this.macHigh && low === this.macLow) || this.unicast.has(high, low);
+    return (high === this.#macHigh && low === this.#macLow) || this.unicast.has(high, low);
+  }
+
+  /** Calls for each unicast address that it owns. */
+  eachAddress(call: (high: number, low: number) => void): void {
+    call(this.#macHigh, this.#macLow);
+    this.unicast.each(call);
   }
 
   /** Whether a frame to this address is taken. */

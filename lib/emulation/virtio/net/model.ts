@@ -379,6 +379,11 @@ export class NetModel implements DeviceModel, SwitchPort {
     return this.#suspended ? this.#kept : this.#settings.filter;
   }
 
+  /** Both that `filter` may be. */
+  get filters(): readonly ReceiveFilter[] {
+    return [this.#settings.filter, this.#kept];
+  }
+
   /** A driver runs, with receive buffers at least once since it was suspended, and the link is up. */
   get receiving(): boolean {
     return this.#core !== null && this.#core.live && this.#linkUp && !this.#suspended;

@@ -15,6 +15,7 @@
  *
  * @module
  */
+import { AddressOwners } from "./address_owners.ts";
 import type { NetFrame } from "./frame.ts";
 import type { ReceiveFilter } from "./filter.ts";
 
@@ -62,6 +63,8 @@ export interface SwitchPort {
   readonly name: string;
   /** What it takes. */
   readonly filter: ReceiveFilter;
+  /** All that `filter` may be, always the same ones. Default: that one. */
+  readonly filters?: readonly ReceiveFilter[];
   /** By `COUNTER`. */
   readonly counters: Float64Array;
   /** Its driver runs and its link is up. */
@@ -83,6 +86,8 @@ export interface SwitchPort {
 /** What the switch keeps of a port. */
 interface PortState {
   readonly port: SwitchPort;
+  /** The more, the later it was connected. */
+  readonly order: number;
   /** For each of its transmit queues: the port whose buffers the head of the queue waits for. */
   readonly waits: (PortState | null)[];
   /** Since when somebody has been waiting for this port's buffers (ms of the clock); −1: nobody is. */
@@ -114,8 +119,10 @@ export class NetSwitch {
   readonly name: string;
   readonly #holdMs: number;
   readonly #now: () => number;
-  readonly #ports: PortState[] = [];
+  /** In order of connection. */
   readonly #states = new Map<SwitchPort, PortState>();
+  readonly #owners = new AddressOwners<PortState>();
+  #connected = 0;
   /** Ports to which something was delivered that is not published yet: a thousand idle ports are not looked at for every burst. */
   readonly #dirty: PortState[] = [];
   /**
@@ -138,16 +145,27 @@ export class NetSwitch {
 
   /** The ports, in order of connection. */
   get ports(): readonly SwitchPort[] {
-    return this.#ports.map((state) => state.port);
+    return [...this.#states.keys()];
   }
 
   /** Adds a port with `lanes` transmit queues; one that is there already stays. */
   add(port: SwitchPort, lanes: number): void {
     if (this.#state(port) !== undefined) return;
     const waits = new Array<PortState | null>(lanes).fill(null);
-    const state: PortState = { port, waits, waitedSince: -1, stalled: false, dirty: false, waiters: 0 };
-    this.#ports.push(state);
+    const state: PortState = {
+      port,
+      order: this.#connected++,
+      waits,
+      waitedSince: -1,
+      stalled: false,
+      dirty: false,
+      waiters: 0,
+    };
     this.#states.set(port, state);
+    const filters = port.filters ?? [port.filter];
+    const note = () => this.#owners.set(state, filters);
+    for (const filter of filters) filter.changed = note;
+    note();
     this.#burst++;
   }
 
@@ -156,9 +174,9 @@ export class NetSwitch {
     const state = this.#state(port);
     if (state === undefined) return;
     this.stopped(port);
-    // VFs go last first.
-    this.#ports.splice(this.#ports.lastIndexOf(state), 1);
     this.#states.delete(port);
+    this.#owners.delete(state);
+    for (const filter of port.filters ?? [port.filter]) filter.changed = () => {};
     this.#burst++;
   }
 
@@ -171,7 +189,7 @@ export class NetSwitch {
     state.dirty = false;
     this.#burst++;
     if (state.waiters === 0) return;
-    for (const other of this.#ports) {
+    for (const other of this.#states.values()) {
       for (let lane = 0; lane < other.waits.length; lane++) {
         if (other.waits[lane] === state) this.#wait(other, lane, null);
       }
@@ -181,7 +199,7 @@ export class NetSwitch {
   /** A port took over an address, or stopped or goes on receiving: who waits for a port looks again which one it is. */
   portsChanged(): void {
     this.#burst++;
-    for (const { port, waits } of this.#ports) if (waits.some((to) => to !== null)) port.wake?.();
+    for (const { port, waits } of this.#states.values()) if (waits.some((to) => to !== null)) port.wake?.();
   }
 
   /** Notes whom a transmit queue waits for. The clock of a port that nobody waits for any more starts afresh. */
@@ -210,8 +228,7 @@ export class NetSwitch {
     }
     this.#wait(from, lane, null);
     let taken = 0;
-    for (let i = 0; i < this.#ports.length; i++) {
-      const to = this.#ports[i]!;
+    for (const to of this.#states.values()) {
       if (to === from || !to.port.receiving || !to.port.filter.accepts(high, low)) continue;
       taken++;
       const outcome = to.port.deliver(frame);
@@ -226,8 +243,7 @@ export class NetSwitch {
   /** The port that a unicast address belongs to: one that receives, else one that is suspended, else any; the first of each. */
   #holder(from: PortState, high: number, low: number): PortState | null {
     let holder: PortState | null = null;
-    for (let i = 0; i < this.#ports.length; i++) {
-      const to = this.#ports[i]!;
+    for (const to of this.#owners.of(high, low)) {
       if (to === from || !to.port.filter.owns(high, low)) continue;
       if (to.port.receiving) {
         this.#remember(from, high, low, to);
@@ -335,8 +351,8 @@ export class NetSwitch {
   resume(port: SwitchPort, budget: number): number {
     if (this.#state(port)?.waiters === 0) return 0;
     let moved = 0;
-    for (let i = 0; i < this.#ports.length && moved < budget; i++) {
-      const state = this.#ports[i]!;
+    for (const state of this.#states.values()) {
+      if (moved >= budget) break;
       if (!waitsFor(state, port)) continue;
       if (port.hasRoom || !port.receiving) moved += state.port.transmit(budget - moved);
     }

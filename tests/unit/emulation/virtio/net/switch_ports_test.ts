@@ -71,6 +71,49 @@ Deno.test("switch of 1000 ports: each frame to its owner, only those that got on
   }
 });
 
+Deno.test("switch of 1000 ports: a burst asks those that have the address alone, also while ports come, change their addresses and go", () => {
+  const net = new NetSwitch("s0");
+  const all = ports(net, 1000);
+  let asked = 0;
+  for (const port of all) {
+    const owns = port.filter.owns.bind(port.filter);
+    port.filter.owns = (high, low) => {
+      asked++;
+      return owns(high, low);
+    };
+  }
+  for (let i = 0; i < 1000; i++) {
+    net.forward(all[i]!, 0, to((i + 1) % 1000));
+    net.flush();
+  }
+  // Whose it is, and whether it is taken.
+  assertEquals([asked, all.every(({ delivered }) => delivered === 1)], [2000, true]);
+  asked = 0;
+  // Twenty have one address, under their own or in their tables; the first that receives gets the frames.
+  for (const port of all.slice(10, 20)) port.filter.mac = Uint8Array.of(0x52, 0x54, 1, 0, 0, 0);
+  for (const port of all.slice(0, 10).reverse()) port.filter.unicast.add(0x5254, 0x100_0000);
+  const before = all.map(({ delivered }) => delivered);
+  for (let gone = 0; gone < 20; gone++) {
+    net.forward(all[999]!, 0, to(0x100_0000));
+    net.flush();
+    if (gone % 3 === 0) net.remove(all[gone]!);
+    else if (gone % 3 === 1) all[gone]!.filter.reset(Uint8Array.of(0x52, 0x54, 0, 0, 0, gone));
+    else all[gone]!.receiving = false;
+  }
+  assertEquals(all.map(({ delivered }, at) => delivered - before[at]!).slice(0, 22), [
+    ...new Array(20).fill(1),
+    0,
+    0,
+  ]);
+  // Those that no longer receive are still asked.
+  assertEquals(asked, 40 + Array.from({ length: 20 }, (_, at) => Math.floor(at / 3)).reduce((a, b) => a + b));
+  net.forward(all[999]!, 0, to(0x100_0000));
+  net.remove(all[0]!);
+  all[0]!.filter.mac = Uint8Array.of(0x52, 0x54, 9, 9, 9, 9);
+  net.forward(all[999]!, 0, to(0x909_0909));
+  assertEquals([all[0]!.delivered, all[999]!.counters[6]], [before[0]! + 1, 1]);
+});
+
 Deno.test("switch: an owner is remembered for one burst of one sender; the next one sees who took the address over", () => {
   const net = new NetSwitch("s0");
   const [a, b, c, d] = ports(net, 4) as [Port, Port, Port, Port];
