@@ -45,6 +45,7 @@ export async function migrateParts(
   const before = transport.current;
   if (to.transport === before) throw new UsageError(`${before.name} is the function that the driver is on`);
   if (to.transport.readStatus() !== 0) throw new UsageError(`${to.transport.name} has a driver already`);
+  const { driverFeatures } = transport;
   let parts: DevicePart[];
   try {
     await from.setMode(true);
@@ -56,7 +57,11 @@ export async function migrateParts(
   } catch (error) {
     // Whether it was resumed is not known when its answer is missing.
     to.transport.reset();
-    if (transport.current !== before) transport.moveTo(before);
+    if (transport.current !== before) {
+      // The reset has made it forget what the driver goes back with.
+      to.transport.adoptDriverFeatures?.(driverFeatures);
+      transport.moveTo(before);
+    }
     await from.setMode(false);
     transport.ringAll();
     // Left stopped, nobody would find out why it does nothing; when that fails, too, the first error says why.
