@@ -285,6 +285,13 @@ Deno.test("a move that fails anywhere leaves the driver where it was, and runnin
   moveManaged(transport, to);
   assertEquals([transport.current, first.readStatus()], [to, 0]);
   await goesOn();
+  // On the same function, too; and back to a device that it had left.
+  for (const next of [await target(), to]) {
+    traffic.send(peer, 20);
+    back.send(net, 20);
+    moveManaged(transport, next);
+    await goesOn();
+  }
   for (const one of [net, peer]) {
     one.close();
     await one.settled;
