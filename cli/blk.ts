@@ -8,10 +8,10 @@ import { O, OwnedFd, read } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { interruption } from "./interruption.ts";
-import { reach } from "./opening.ts";
 import { bytesText, countText, print, printJson, progress, remark } from "./output.ts";
 import type { Invocation, Of } from "./parser.ts";
 import { RawOutput, readerLeft } from "./raw_output.ts";
+import { reach } from "./reaching.ts";
 
 const SECTOR_BYTES = 512;
 const PIECE_SECTORS = 4096;
@@ -27,7 +27,7 @@ async function withBlk(
   using stop = interruption();
   await using stack = new AsyncDisposableStack();
   const { interrupts, queueSize } = options;
-  const blk = stack.use(await VirtioBlk.open(reach(host, options, stack), { interrupts, queueSize }));
+  const blk = stack.use(await VirtioBlk.open(await reach(host, options, stack), { interrupts, queueSize }));
   await use(blk, stop.signal);
 }
 

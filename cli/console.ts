@@ -6,9 +6,9 @@
 import { type ConsolePort, VirtioConsole } from "../drivers/console/virtio_console.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { interruption } from "./interruption.ts";
-import { reach } from "./opening.ts";
 import { OutputClosedError, print, printJson, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { reach } from "./reaching.ts";
 
 const PORT_WAIT_MS = 5000;
 /** How often a read looks whether the command shall end. */
@@ -21,7 +21,7 @@ export async function consoleBridge(host: Host, options: Of<"console">): Promise
   using stop = interruption();
   await using stack = new AsyncDisposableStack();
   const { interrupts } = options;
-  const console = stack.use(await VirtioConsole.open(reach(host, options, stack), { interrupts }));
+  const console = stack.use(await VirtioConsole.open(await reach(host, options, stack), { interrupts }));
   if (options.list) {
     await list(console, options.json);
     return 0;

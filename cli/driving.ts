@@ -1,20 +1,32 @@
 /**
- * What the `net` commands share: a function opened and driven.
+ * What the `net` commands share: functions opened and driven.
  *
  * @module
  */
 import { VirtioNet } from "../drivers/net/virtio_net.ts";
 import type { Host } from "../lib/host/mod.ts";
-import { reach, type Reaching } from "./opening.ts";
 import type { Of } from "./parser.ts";
+import { reachAll, type Reaching } from "./reaching.ts";
 
-/** Opens a virtio-net function; `stack` closes it with all below it. */
-export async function openNet(
+type Driving = Reaching & Pick<Of<"net send">, "interrupts" | "queueSize">;
+
+/** Opens the virtio-net function that a command is about; `stack` closes it with all below it. */
+export async function openNet(host: Host, options: Driving, stack: AsyncDisposableStack): Promise<VirtioNet> {
+  const [net] = await openNets(host, options, stack, [options.function]);
+  return net!;
+}
+
+/** As `openNet`, of several. */
+export async function openNets(
   host: Host,
-  address: string,
-  options: Reaching & Pick<Of<"net send">, "interrupts" | "queueSize">,
+  options: Driving,
   stack: AsyncDisposableStack,
-): Promise<VirtioNet> {
+  names: readonly string[],
+): Promise<VirtioNet[]> {
   const { interrupts, queueSize } = options;
-  return stack.use(await VirtioNet.open(reach(host, options, stack, address), { interrupts, queueSize }));
+  const nets: VirtioNet[] = [];
+  for (const transport of await reachAll(host, options, stack, names)) {
+    nets.push(stack.use(await VirtioNet.open(transport, { interrupts, queueSize })));
+  }
+  return nets;
 }

@@ -28,6 +28,14 @@ export interface Interruption extends Disposable {
   readonly exitStatus: number;
 }
 
+/** Resolves when a signal has come. */
+export function interrupted({ signal }: Interruption): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
 /** Listens for signals. The second one ends the process at once: something does not come to an end. */
 export function interruption(): Interruption {
   const controller = new AbortController();

@@ -80,7 +80,10 @@ function parse(args: readonly string[]): Invocation | number {
 
 /** The parser allows an argument of a group of commands anywhere, and lists it last; where it belongs is before the group's command. */
 function ownerFirst(help: string): string {
-  return help.replace(/^(Usage: ringside (?:admin|ism) )(?!PF |FUNCTION )(.*) (PF|FUNCTION)$/m, "$1$3 $2");
+  return help.replace(
+    /^(Usage: ringside (?:admin|ism|tvq) )(?!PF |FUNCTION )(.*) (PF|FUNCTION)$/m,
+    "$1$3 $2",
+  );
 }
 
 function tryPrintJson(value: unknown): void {
@@ -140,6 +143,15 @@ const COMMANDS: Commands = {
   "admin parts load": async (host, how) => (await import("./admin/parts.ts")).adminPartsLoad(host, how),
   "admin mode stop": async (host, how) => (await import("./admin/mode.ts")).adminMode(host, how),
   "admin mode resume": async (host, how) => (await import("./admin/mode.ts")).adminMode(host, how),
+  "tvq resources": async (host, how) => (await import("./tvq/resources.ts")).tvqResources(host, how),
+  "tvq create": async (host, how) => (await import("./tvq/create.ts")).tvqCreate(host, how),
+  "tvq destroy": async (host, how) => (await import("./tvq/create.ts")).tvqDestroy(host, how),
+  "tvq list": async (host, how) => (await import("./tvq/list.ts")).tvqList(host, how),
+  "tvq show": async (host, how) => (await import("./tvq/show.ts")).tvqShow(host, how),
+  "tvq features": async (host, how) => (await import("./tvq/features.ts")).tvqFeatures(host, how),
+  "tvq config": async (host, how) => (await import("./tvq/config.ts")).tvqConfig(host, how),
+  "tvq queues": async (host, how) => (await import("./tvq/queues.ts")).tvqQueues(host, how),
+  "tvq notify-area": async (host, how) => (await import("./tvq/queues.ts")).tvqNotifyArea(host, how),
   "ism info": async (host, how) => (await import("./ism/info.ts")).ismInfo(host, how),
   "ism alloc": async (host, how) => (await import("./ism/alloc.ts")).ismAlloc(host, how),
   "ism query": async (host, how) => (await import("./ism/query.ts")).ismQuery(host, how),

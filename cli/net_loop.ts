@@ -4,14 +4,16 @@
  * @module
  */
 import { exchangeByInterrupt, exchangePolled } from "../drivers/net/virtio/exchange.ts";
+import type { VirtioNet } from "../drivers/net/virtio_net.ts";
 import { type FrameStream, RecordedFrames, TestFrames } from "../drivers/net/virtio/test_frames.ts";
 import { CaptureReader } from "../lib/capture/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
-import { openNet } from "./driving.ts";
+import { openNets } from "./driving.ts";
 import { interruption } from "./interruption.ts";
 import { countText, print, printJson, progress } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { isManaged } from "./reaching.ts";
 
 const DEFAULT_COUNT = 10_000;
 
@@ -19,15 +21,17 @@ const DEFAULT_COUNT = 10_000;
 export async function netLoop(host: Host, options: Of<"net loop">): Promise<void> {
   const recorded = options.capture === undefined ? undefined : readFrames(options.capture);
   const count = options.count ?? recorded?.count ?? DEFAULT_COUNT;
-  if (host.describe(options.function).address === host.describe(options.receiver).address) {
-    throw new UsageError(`${options.receiver} cannot receive what it sends itself`, {
+  const { function: sender, receiver } = options;
+  const same = (one: string, other: string) => host.describe(one).address === host.describe(other).address;
+  // Managed devices are two, each made for this.
+  if (!isManaged(sender) && !isManaged(receiver) && same(sender, receiver)) {
+    throw new UsageError(`${receiver} cannot receive what it sends itself`, {
       hint: "name two functions of one switch, such as two VFs of a PF",
     });
   }
   using stop = interruption();
   await using stack = new AsyncDisposableStack();
-  const from = await openNet(host, options.function, options, stack);
-  const to = await openNet(host, options.receiver, options, stack);
+  const [from, to] = await openNets(host, options, stack, [sender, receiver]) as [VirtioNet, VirtioNet];
   // Recorded frames carry addresses of their own.
   if (recorded !== undefined) await to.setPromiscuous(true);
   const bytes = options.frameBytes;

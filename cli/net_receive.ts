@@ -23,7 +23,7 @@ export async function netReceive(host: Host, options: Of<"net receive">): Promis
   const say = options.capture === "-" ? remark : print;
   using stop = interruption();
   await using stack = new AsyncDisposableStack();
-  const net = await openNet(host, options.function, options, stack);
+  const net = await openNet(host, options, stack);
   if (options.promiscuous) await net.setPromiscuous(true);
   const writer = stack.use(new CaptureWriter(options.capture));
   const start = performance.now();

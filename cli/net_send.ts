@@ -29,7 +29,7 @@ export async function netSend(host: Host, options: Of<"net send">): Promise<numb
   // Reading a pipe blocks this thread, and a signal could not be told: it ends the process instead.
   using stop = piped ? undefined : interruption();
   await using stack = new AsyncDisposableStack();
-  const net = await openNet(host, options.function, options, stack);
+  const net = await openNet(host, options, stack);
   const sender = new Sender(net, options.rate, piped);
   const total = options.count;
   const start = performance.now();

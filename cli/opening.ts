@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Host, OpenOptions } from "../lib/host/mod.ts";
-import { openTransport, type TransportOptions, type VirtioTransport } from "../lib/virtio/mod.ts";
+import type { OpenOptions } from "../lib/host/mod.ts";
+import type { TransportOptions } from "../lib/virtio/mod.ts";
 import { remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 
@@ -28,21 +28,4 @@ export function transportOptions(
     trace: ({ kind, register, width, value }) =>
       remark(`${name} ${kind.padEnd(5)} ${register} 0x${value.toString(16).padStart(2 * width, "0")}`),
   };
-}
-
-/** Options of every command that reaches a virtio device. */
-export type Reaching = Pick<
-  Of<"show">,
-  "function" | "path" | "vfToken" | "unsafe" | "assumeAccessPlatform" | "trace"
->;
-
-/** Opens a function and reaches its virtio device; `stack` closes both. */
-export function reach(
-  host: Host,
-  options: Reaching,
-  stack: AsyncDisposableStack,
-  address: string = options.function,
-): VirtioTransport {
-  const device = stack.use(host.open(address, openOptions(options)));
-  return stack.use(openTransport(device, transportOptions(device, options)));
 }

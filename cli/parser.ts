@@ -14,9 +14,11 @@ import { blk } from "./parsers/blk.ts";
 import { ism } from "./parsers/ism.ts";
 import { net } from "./parsers/net.ts";
 import { queue } from "./parsers/queue.ts";
+import { tvq } from "./parsers/tvq.ts";
 import {
   COMMAND_USAGE,
   commandUsage,
+  drivenArgument,
   force,
   functionArgument,
   globals,
@@ -39,6 +41,11 @@ const groups = or(
     description:
       message`Group administration by a PF's admin queues: list, legacy, notify-info, caps, parts, mode.`,
     usageLine: commandUsage("PF"),
+  }),
+  command("tvq", tvq, {
+    description:
+      message`Managed devices of a management function: resources, create, destroy, list, show, features, config, queues, notify-area.`,
+    usageLine: commandUsage("FUNCTION"),
   }),
   command("ism", ism, {
     description:
@@ -75,7 +82,7 @@ const commands = or(
     merge(
       object({
         command: constant("show"),
-        function: functionArgument,
+        function: drivenArgument,
         hex: option("-x", "--hex", { description: message`Add the configuration space in hexadecimal.` }),
       }),
       opening,
@@ -150,7 +157,7 @@ const commands = or(
     merge(
       object({
         command: constant("rng"),
-        function: functionArgument,
+        function: drivenArgument,
         bytes: withDefault(numberArgument("BYTES", { min: 1, max: 1 << 30 }, message`Default 32.`), 32),
         output: rawOutput,
         interrupts,

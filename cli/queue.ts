@@ -3,18 +3,14 @@
  *
  * @module
  */
-import { isErrno } from "../ffi/mod.ts";
 import { UnsupportedError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
-import { EmulatedHost } from "../lib/host/emulated_host.ts";
-import { SocketSysfs } from "../lib/host/sysfs/socket_sysfs.ts";
 import {
   describeStatus,
   deviceTypeName,
   featureNames,
   type FunctionQueues,
   type ImageChain,
-  inspectQueues,
   type QueueView,
   type RingEvent,
   type RingPlace,
@@ -24,18 +20,22 @@ import {
   checkQueueStates,
   type QueueStates,
   readQueueStates,
+  registerQueues,
   tryQueueStates,
 } from "../lib/virtio/inspect_queues.ts";
+import { hostRecords } from "./host_report.ts";
 import { readJsonFile, writeJsonFile } from "./json_file.ts";
 import { countText, print, printJson, printTable, remark } from "./output.ts";
 import { openOptions, transportOptions } from "./opening.ts";
 import type { Of } from "./parser.ts";
+import { isManaged, reach } from "./reaching.ts";
 
 /** Shows the queues of a function. */
-export function queue(host: Host, options: Of<"queue">): void {
-  const { address } = host.describe(options.function);
-  const fromDevice = deviceView(host, address);
-  const view = fromDevice ?? registersOf(host, options);
+export async function queue(host: Host, options: Of<"queue">): Promise<void> {
+  const fromDevice = isManaged(options.function)
+    ? undefined
+    : deviceView(host, host.describe(options.function).address);
+  const view = fromDevice ?? await registersOf(host, options);
   if (options.json) return printJson({ ...view, source: fromDevice === undefined ? "registers" : "device" });
   const running = `status ${describeStatus(view.status)}, profile ${view.profile}`;
   print(`${view.function}: ${deviceTypeName(view.deviceId)}, ${running}`);
@@ -107,20 +107,13 @@ export function queueLoad(host: Host, options: Of<"queue load">): void {
 
 /** What an emulated host shows of a function, whoever drives it; undefined elsewhere. */
 function deviceView(host: Host, address: string): FunctionQueues | undefined {
-  if (!(host instanceof EmulatedHost)) return undefined;
-  using sysfs = new SocketSysfs(`${host.name}/host.sock`);
-  try {
-    return JSON.parse(sysfs.readText(`/ringside/queues/${address}`));
-  } catch (error) {
-    // A host of an older version.
-    if (isErrno(error, "ENOENT")) return undefined;
-    throw error;
-  }
+  const [view] = hostRecords<FunctionQueues>(host, `queues/${address}`) ?? [];
+  return view;
 }
 
-function registersOf(host: Host, options: Of<"queue">): FunctionQueues {
-  using device = host.open(options.function, openOptions(options));
-  return inspectQueues(device, transportOptions(device, options));
+async function registersOf(host: Host, options: Of<"queue">): Promise<FunctionQueues> {
+  await using stack = new AsyncDisposableStack();
+  return registerQueues(await reach(host, options, stack));
 }
 
 /** @throws UnsupportedError when the function has another profile */

@@ -7,10 +7,10 @@ import { VirtioRng } from "../drivers/rng/virtio_rng.ts";
 import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { interruption } from "./interruption.ts";
-import { reach } from "./opening.ts";
 import { countText, progress } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { RawOutput, readerLeft } from "./raw_output.ts";
+import { reach } from "./reaching.ts";
 
 const PIECE_BYTES = 4096;
 
@@ -20,7 +20,7 @@ export async function rng(host: Host, options: Of<"rng">): Promise<void> {
   using stop = interruption();
   await using stack = new AsyncDisposableStack();
   const { interrupts } = options;
-  const entropy = stack.use(VirtioRng.open(reach(host, options, stack), { interrupts }));
+  const entropy = stack.use(VirtioRng.open(await reach(host, options, stack), { interrupts }));
   try {
     using bar = progress("reading", options.bytes, "bytes", output.quiet);
     const turns = new EventLoopTurns();

@@ -9,17 +9,21 @@ import { readPciNames } from "../lib/host/functions/names.ts";
 import { RingsideError } from "../lib/errors/mod.ts";
 import { ConfigSpace, describeFunction, formatFunction, PciAddress } from "../lib/pci/mod.ts";
 import { REGION_FLAG, type RegionInfo } from "../lib/vfio/mod.ts";
-import { describeStatus, type FunctionFacts, inspect } from "../lib/virtio/mod.ts";
+import { type FunctionFacts, inspect } from "../lib/virtio/mod.ts";
 import { forHost } from "./failure.ts";
 import { bytesText, hex, hexText, print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { openOptions, transportOptions } from "./opening.ts";
+import { isManaged } from "./reaching.ts";
+import { showManaged } from "./tvq/show.ts";
+import { printVirtioFacts } from "./virtio_facts.ts";
 
 const REGION_NAMES = ["BAR0", "BAR1", "BAR2", "BAR3", "BAR4", "BAR5", "ROM", "config", "VGA"];
 const IRQ_NAMES = ["INTx", "MSI", "MSI-X", "error", "request"];
 
-/** Decodes a function. */
-export function show(host: Host, options: Of<"show">): void {
+/** Decodes a function, or a managed device that is made for it. */
+export async function show(host: Host, options: Of<"show">): Promise<void> {
+  if (isManaged(options.function)) return await showManaged(host, options);
   const about = host.describe(options.function);
   const config = host.readConfig(about.address);
   const sizes = host.barSizes(about.address);
@@ -90,13 +94,7 @@ function printFacts(facts: FunctionFacts): void {
   }
   const { virtio } = facts;
   if (virtio === undefined) return;
-  print(
-    `\tVirtio: device ${virtio.deviceId} (${virtio.deviceType}), status ${describeStatus(virtio.status)}`,
-  );
-  print(`\t\tQueues: ${virtio.queueSizes.map((size, index) => `${index}: ${size}`).join(", ") || "none"}`);
-  print(`\t\tDevice configuration: ${virtio.configSizeBytes} bytes`);
-  print(`\t\tFeatures 0x${virtio.features.toString(16)} (profile ${virtio.profile}):`);
-  for (const name of virtio.featureNames) print(`\t\t\t${name}`);
+  printVirtioFacts(virtio);
 }
 
 function regionText(region: RegionInfo): string {

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Host } from "../../lib/host/mod.ts";
-import { interruption } from "../interruption.ts";
+import { interrupted, interruption } from "../interruption.ts";
 import { print, printJson, remark } from "../output.ts";
 import type { Of } from "../parser.ts";
 import { openMember } from "./owner.ts";
@@ -24,14 +24,7 @@ export async function adminMode(
   if (!stopped) return;
   if (options.command === "admin mode stop" && options.hold) {
     remark(`${pf} is held; an interrupt lets ${address} go on`);
-    await raised(stop.signal);
+    await interrupted(stop);
     await member.setMode(false);
   } else remark(`where closing ${pf} resets its VFs, ${address} goes on: --hold keeps it stopped`);
-}
-
-function raised(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }

@@ -7,8 +7,8 @@ import { type AdminMember, VirtioAdmin } from "../../drivers/admin/virtio_admin.
 import { NotFoundError, UnsupportedError } from "../../lib/errors/mod.ts";
 import type { FunctionInfo, Host } from "../../lib/host/mod.ts";
 import { virtioTypeOf } from "../../lib/pci/virtio_ids.ts";
-import { reach, type Reaching } from "../opening.ts";
 import type { Of } from "../parser.ts";
+import { reach, type Reaching } from "../reaching.ts";
 
 /** Opens a PF for nothing but its administration queues; `stack` closes it with all below it. */
 export async function openOwner(
@@ -23,7 +23,7 @@ export async function openOwner(
       hint: of === undefined ? "a PF administers its VFs" : `it is a VF: its PF is ${of}`,
     });
   }
-  const transport = reach(host, options, stack, info.address);
+  const transport = await reach(host, options, stack, info.address);
   const owner = stack.use(
     await VirtioAdmin.open(transport, {
       interrupts: options.interrupts,

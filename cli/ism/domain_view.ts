@@ -4,28 +4,15 @@
  * @module
  */
 import type { VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
-import { isErrno } from "../../ffi/mod.ts";
 import type { IsmDomainState } from "../../lib/emulation/mod.ts";
 import { UnsupportedError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
-import { EmulatedHost } from "../../lib/host/emulated_host.ts";
-import { SocketSysfs } from "../../lib/host/sysfs/socket_sysfs.ts";
+import { hostRecords } from "../host_report.ts";
 
 /** What an emulated host says of the domain of a function, whoever drives it; undefined on another host. @throws UnsupportedError */
 export function domainOfHost(host: Host, address: string): IsmDomainState | undefined {
-  if (!(host instanceof EmulatedHost)) return undefined;
-  using sysfs = new SocketSysfs(`${host.name}/host.sock`);
-  let text: string;
-  try {
-    text = sysfs.readText("/ringside/ism");
-  } catch (error) {
-    // A host of an older version.
-    if (isErrno(error, "ENOENT")) return undefined;
-    throw error;
-  }
-  const domains: IsmDomainState[] = text.split("\n").filter((line) => line !== "").map((line) =>
-    JSON.parse(line)
-  );
+  const domains = hostRecords<IsmDomainState>(host, "ism");
+  if (domains === undefined) return undefined;
   const found = domains.find(({ functions }) => functions.some((one) => one.function === address));
   if (found !== undefined) return found;
   throw new UnsupportedError(`${address} is no virtio-ism function of this host`, {

@@ -5,8 +5,8 @@
  */
 import { VirtioIsm, type VirtioIsmOptions } from "../../drivers/ism/virtio_ism.ts";
 import type { Host } from "../../lib/host/mod.ts";
-import { reach, type Reaching } from "../opening.ts";
 import type { Of } from "../parser.ts";
+import { reach, type Reaching } from "../reaching.ts";
 
 /** Opens a virtio-ism function; `stack` closes it with all below it, and its regions with it. */
 export async function openIsm(
@@ -15,6 +15,6 @@ export async function openIsm(
   stack: AsyncDisposableStack,
   driving: VirtioIsmOptions = {},
 ): Promise<VirtioIsm> {
-  const transport = reach(host, options, stack);
+  const transport = await reach(host, options, stack);
   return stack.use(await VirtioIsm.open(transport, { interrupts: options.interrupts, ...driving }));
 }

@@ -7,8 +7,8 @@ import { merge, object, or } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
 import { command, constant, option } from "@optique/core/primitives";
 import {
+  drivenArgument,
   driving,
-  functionArgument,
   noCommand,
   numberArgument,
   opening,
@@ -22,19 +22,19 @@ const sectorCount = numberArgument("COUNT", { min: 1 }, message`Sectors.`);
 const commands = or(
   command(
     "info",
-    object({ command: constant("blk info"), function: functionArgument }),
+    object({ command: constant("blk info"), function: drivenArgument }),
     { description: message`Size, limits, cache, id and features.` },
   ),
   command(
     "id",
-    object({ command: constant("blk id"), function: functionArgument }),
+    object({ command: constant("blk id"), function: drivenArgument }),
     { description: message`Print the device's id.` },
   ),
   command(
     "read",
     object({
       command: constant("blk read"),
-      function: functionArgument,
+      function: drivenArgument,
       sector: firstSector,
       count: sectorCount,
       output: rawOutput,
@@ -45,7 +45,7 @@ const commands = or(
     "write",
     object({
       command: constant("blk write"),
-      function: functionArgument,
+      function: drivenArgument,
       sector: firstSector,
       file: textArgument("FILE", message`Whole sectors to write; - is standard input.`),
     }),
@@ -53,14 +53,14 @@ const commands = or(
   ),
   command(
     "flush",
-    object({ command: constant("blk flush"), function: functionArgument }),
+    object({ command: constant("blk flush"), function: drivenArgument }),
     { description: message`Put what is in the device's write cache on the disk.` },
   ),
   command(
     "discard",
     object({
       command: constant("blk discard"),
-      function: functionArgument,
+      function: drivenArgument,
       sector: firstSector,
       count: sectorCount,
     }),
@@ -70,7 +70,7 @@ const commands = or(
     "zero",
     object({
       command: constant("blk zero"),
-      function: functionArgument,
+      function: drivenArgument,
       sector: firstSector,
       count: sectorCount,
       unmap: option("--unmap", { description: message`The device may give the sectors back.` }),

@@ -10,8 +10,8 @@ import { argument, command, constant, option } from "@optique/core/primitives";
 import { integer, string } from "@optique/core/valueparser";
 import {
   count,
+  drivenArgument,
   driving,
-  functionArgument,
   noCommand,
   numberOption,
   opening,
@@ -25,7 +25,7 @@ const commands = or(
     "send",
     object({
       command: constant("net send"),
-      function: functionArgument,
+      function: drivenArgument,
       capture: textArgument("CAPTURE", message`pcap or pcapng file to send; - is standard input.`),
       count,
       repeat: withDefault(numberOption("--repeat", { min: 1 }, message`Send the file N times.`), 1),
@@ -37,7 +37,7 @@ const commands = or(
     "receive",
     object({
       command: constant("net receive"),
-      function: functionArgument,
+      function: drivenArgument,
       capture: argument(string({ metavar: "CAPTURE" }), {
         description: message`File to write: pcapng when its name ends so, else pcap; - is standard output.`,
       }),
@@ -51,8 +51,8 @@ const commands = or(
     "loop",
     object({
       command: constant("net loop"),
-      function: functionArgument,
-      receiver: textArgument("RECEIVER", message`Function that receives.`),
+      function: drivenArgument,
+      receiver: textArgument("RECEIVER", message`Function that receives, named as the other one.`),
       capture: optional(
         textOption("--capture", "CAPTURE", message`Send this file's frames, instead of frames made up.`),
       ),

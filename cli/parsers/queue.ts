@@ -8,7 +8,7 @@ import { message } from "@optique/core/message";
 import { withDefault } from "@optique/core/modifiers";
 import { command, constant, option } from "@optique/core/primitives";
 import { choice } from "@optique/core/valueparser";
-import { functionArgument, opening, textArgument } from "./shared.ts";
+import { drivenArgument, functionArgument, opening, textArgument } from "./shared.ts";
 
 const stateFile = textArgument("FILE", message`JSON file of queue states.`);
 
@@ -49,7 +49,7 @@ export const queue = or(
   merge(
     object({
       command: constant("queue"),
-      function: functionArgument,
+      function: drivenArgument,
       chains: option("--chains", { description: message`List the chains that the device has not read.` }),
     }),
     opening,

@@ -47,6 +47,12 @@ export const globals = object("Everywhere", {
 /** The function that a command is about. */
 export const functionArgument = textArgument("FUNCTION", message`PCI address, as 0000:01:00.0 or 01:00.0.`);
 
+/** The same of a command that drives devices, also managed ones. */
+export const drivenArgument = textArgument(
+  "FUNCTION",
+  message`PCI address, as 0000:01:00.0 or 01:00.0; or 03:00.0/net: a managed device that is made for the command.`,
+);
+
 /** Go on in spite of the guards. */
 export const force = option("--force", {
   description:
@@ -71,6 +77,13 @@ export const opening = object("Opening a function", {
   trace: option("--trace", {
     description: message`Each access to a virtio register, by name, on standard error.`,
   }),
+  tvq: optional(
+    textOption(
+      "--tvq",
+      "SETTINGS",
+      message`How a management function differs: layout=packed,header=tight,….`,
+    ),
+  ),
 });
 
 /** Token that a PF gets. */

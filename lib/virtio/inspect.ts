@@ -85,18 +85,23 @@ function inspectVirtio(device: VfioDevice, options: TransportOptions): VirtioFac
     throw error;
   }
   try {
-    const features = transport.readDeviceFeatures();
-    return {
-      deviceId: transport.deviceId,
-      deviceType: deviceTypeName(transport.deviceId),
-      profile: transport.profile,
-      features,
-      featureNames: featureNames(features, transport.deviceId, transport.profile),
-      status: transport.readStatus(),
-      queueSizes: indices(transport.queueCount).map((queue) => transport.queueMaxSize(queue)),
-      configSizeBytes: transport.configSizeBytes,
-    };
+    return virtioFacts(transport);
   } finally {
     transport.close();
   }
+}
+
+/** What a device says of itself that nobody drives. @throws what the device throws */
+export function virtioFacts(transport: VirtioTransport): VirtioFacts {
+  const features = transport.readDeviceFeatures();
+  return {
+    deviceId: transport.deviceId,
+    deviceType: deviceTypeName(transport.deviceId),
+    profile: transport.profile,
+    features,
+    featureNames: featureNames(features, transport.deviceId, transport.profile),
+    status: transport.readStatus(),
+    queueSizes: indices(transport.queueCount).map((queue) => transport.queueMaxSize(queue)),
+    configSizeBytes: transport.configSizeBytes,
+  };
 }

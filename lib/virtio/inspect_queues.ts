@@ -13,6 +13,7 @@ import { VirtioDevice } from "./device.ts";
 import { hasQueueState } from "./features.ts";
 import { checkQueueState, type QueueState } from "./spec/queue_state.ts";
 import { openTransport, type TransportOptions } from "./transport/open.ts";
+import type { VirtioTransport } from "./transport/transport.ts";
 import { requireQueueState } from "./transport/pci_queue_state.ts";
 
 /** The state of one queue. */
@@ -43,10 +44,15 @@ export function inspectQueues(
   options: TransportOptions & { readonly profile?: "spec" | "queue-state" } = {},
 ): FunctionQueues {
   using transport = openTransport(device, options);
+  return registerQueues(transport);
+}
+
+/** As `inspectQueues`, of a device that is reached already. */
+export function registerQueues(transport: VirtioTransport): FunctionQueues {
   return {
     function: transport.name,
     deviceId: transport.deviceId,
-    profile: options.profile ?? "spec",
+    profile: transport.profile,
     status: transport.readStatus(),
     features: "0x0",
     queues: Array.from({ length: transport.queueCount }, (_, queue) => transport.queueView(queue)),

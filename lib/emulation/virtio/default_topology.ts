@@ -10,20 +10,23 @@ import { readTopology } from "../topology.ts";
 import { TopologyError } from "../topology_fields.ts";
 
 /**
- * A virtio-net PF on switch `s0`, and a virtio-rng function on the first bus that none of the PF's VFs can be on: 02, with up to 254 VFs.
+ * A virtio-net PF on switch `s0`; and on the first buses that none of the PF's VFs can be on, 02 and 03 with up to 254 VFs, a virtio-rng function, and a
+ * management function whose network devices are on the same switch.
  * @throws TopologyError for more VFs than the domain has buses for
  */
 export function defaultTopology(totalVfs = 4): Topology {
   requireType(totalVfs, "number", "defaultTopology: totalVfs");
   const pf = new PciAddress({ bus: 1, device: 0, function: 0 });
-  const rngBus = ((pf.routingId + totalVfs) >>> 8) + 1;
-  if (rngBus > 0xff) {
-    throw new TopologyError("functions[0].totalVfs", `${totalVfs} VFs leave no bus for another function`);
+  const free = ((pf.routingId + totalVfs) >>> 8) + 1;
+  const bus = (number: number) => new PciAddress({ bus: number, device: 0, function: 0 }).toString();
+  if (free + 1 > 0xff) {
+    throw new TopologyError("functions[0].totalVfs", `${totalVfs} VFs leave no buses for other functions`);
   }
   return readTopology({
     functions: [
       { address: pf.toString(), kind: "virtio-net", totalVfs, switch: "s0" },
-      { address: new PciAddress({ bus: rngBus, device: 0, function: 0 }).toString(), kind: "virtio-rng" },
+      { address: bus(free), kind: "virtio-rng" },
+      { address: bus(free + 1), kind: "virtio-management", switch: "s0" },
     ],
   });
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import type { QueueState } from "../spec/queue_state.ts";
+import type { Profile } from "../transport/transport.ts";
 import type { RingImage } from "./ring_image.ts";
 
 /** One queue. */
@@ -45,7 +46,7 @@ export interface FunctionQueues {
   /** Virtio device id. */
   readonly deviceId: number;
   /** Meaning of bits that drafts use, too. */
-  readonly profile: "spec" | "queue-state" | "transport-vq";
+  readonly profile: Profile;
   /** `device_status`. */
   readonly status: number;
   /** Features in force, hexadecimal; `0x0` before FEATURES_OK. */
