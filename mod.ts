@@ -36,5 +36,6 @@ export { VirtioBlk } from "./drivers/blk/virtio_blk.ts";
 export { VirtioConsole } from "./drivers/console/virtio_console.ts";
 export { IsmChannel } from "./drivers/ism/ism_channel.ts";
 export { VirtioIsm } from "./drivers/ism/virtio_ism.ts";
+export { VirtioManagement } from "./drivers/management/virtio_management.ts";
 export { VirtioNet } from "./drivers/net/virtio_net.ts";
 export { VirtioRng } from "./drivers/rng/virtio_rng.ts";

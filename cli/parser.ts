@@ -172,7 +172,8 @@ const commands = or(
       command: constant("emulate"),
       directory: textArgument("DIRECTORY", message`Where the sockets go; --host takes it.`),
       topology: optional(option("--topology", string({ metavar: "FILE" }), {
-        description: message`JSON file with the functions; default one virtio-net PF and one virtio-rng.`,
+        description:
+          message`JSON file with the functions; default a virtio-net PF, virtio-rng, and a management function.`,
       })),
       totalVfs: optional(option("--total-vfs", integer({ min: 0, max: 4096, metavar: "N" }), {
         description: message`TotalVFs of the default topology's PF; default 4.`,

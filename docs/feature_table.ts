@@ -11,11 +11,13 @@ import { O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
 import type { BehaviourOptions } from "../lib/emulation/mod.ts";
 import { createVirtioModels } from "../lib/emulation/virtio/models.ts";
 import type { DeviceKind } from "../lib/emulation/device_kind.ts";
+import type { TopologyProfile } from "../lib/emulation/function_topology.ts";
 import { VIRTIO_KINDS } from "../lib/emulation/virtio/kinds.ts";
 import { PciView } from "../lib/emulation/virtio/views/pci/view.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import { DEVICE_ID, FEATURE, featureName, type FeatureWishes, type Profile } from "../lib/virtio/mod.ts";
 import { chooseFeatures } from "../lib/virtio/features.ts";
+import { DRAFT_FEATURE, DRAFT_FEATURE_BIT } from "../lib/virtio/spec/features.ts";
 
 const BEGIN = "<!-- features: written by deno task docs:features -->";
 const END = "<!-- /features -->";
@@ -51,6 +53,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   "virtio-console": { wishes: consoleWishes({}), topologies: [{ ports: 2, cols: 80, rows: 25 }, {}] },
   "virtio-rng": { wishes: {} },
   "virtio-ism": { wishes: ismWishes({}) },
+  "virtio-management": { wishes: { required: DRAFT_FEATURE.TRANSPT_VQ | DRAFT_FEATURE.TRANSPT_VQ_MDEV } },
 };
 
 interface Kind extends Required<Row> {
@@ -62,11 +65,15 @@ interface Kind extends Required<Row> {
   readonly admin: DeviceKind["admin"] | undefined;
 }
 
-const KINDS: readonly Kind[] = ["net", "blk", "console", "rng", "ism"].map((name) => {
+const KINDS: readonly Kind[] = ["net", "blk", "console", "rng", "ism"].map(kindOf);
+/** Only its own two bits are looked at: they mean nothing elsewhere. */
+const MANAGEMENT = kindOf("management");
+
+function kindOf(name: string): Kind {
   const { name: kind, type, admin } = VIRTIO_KINDS.find((one) => one.name === `virtio-${name}`)!;
   const { wishes, onDemand = wishes, topologies = [{}] } = ROWS[kind]!;
   return { kind, name, deviceId: type.id, admin, wishes, onDemand, topologies };
-});
+}
 
 /** What the modern PCI transport has by itself (`PciModernTransport.ownFeatures`). */
 const PCI_FEATURES = FEATURE.SR_IOV | FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA;
@@ -79,7 +86,7 @@ function accepted({ deviceId }: Kind, wishes: FeatureWishes, profile: Profile): 
 /** What functions of the embedded host offer unasked, and what they can be told to. */
 function offered(
   { kind, admin, topologies }: Kind,
-  profile: "spec" | "queue-state",
+  profile: TopologyProfile,
 ): { always: bigint; asked: bigint } {
   const models = createVirtioModels();
   const offer = (more: Partial<BehaviourOptions>): bigint => {
@@ -93,7 +100,8 @@ function offered(
   const asked = topologies.map((one) =>
     offer({
       ...one,
-      totalVfs: 1,
+      // A management function has none.
+      ...(profile === "transport-vq" ? {} : { totalVfs: 1 }),
       // Whoever has VFs can have administration queues.
       ...(admin === undefined ? {} : { admin: { queues: 1, legacyVfs: false, legacyNotify: "member" } }),
       featuresOn: ["VIRTIO_F_NOTIFICATION_DATA"],
@@ -136,7 +144,7 @@ function legacyRow(bit: number): string[] {
   ];
 }
 
-function row(bit: number, kinds: readonly Kind[], profile: "spec" | "queue-state" = "spec"): string[] {
+function row(bit: number, kinds: readonly Kind[], profile: TopologyProfile = "spec"): string[] {
   const has = (bits: bigint) => (bits >> BigInt(bit) & 1n) === 1n;
   const drivers = kinds.filter((kind) => has(accepted(kind, kind.onDemand, profile)));
   const unasked = drivers.every((kind) => has(accepted(kind, kind.wishes, profile)));
@@ -172,6 +180,8 @@ export function featureTable(): string {
     rows.push(LEGACY_BITS.includes(bit) ? legacyRow(bit) : row(bit, KINDS));
     if (bit === QUEUE_STATE_BIT) rows.push(row(bit, KINDS, "queue-state"));
   }
+  const { TRANSPT_VQ, TRANSPT_VQ_MDEV } = DRAFT_FEATURE_BIT;
+  for (const bit of [TRANSPT_VQ, TRANSPT_VQ_MDEV]) rows.push(row(bit, [MANAGEMENT], "transport-vq"));
   for (const kind of KINDS) {
     for (let bit = 0; bit < 64; bit++) {
       const ofType = bit < 24 || bit >= 50;

@@ -13,6 +13,11 @@ const management = textArgument("FUNCTION", message`Management function, on vfio
 
 const device = textArgument("DEVICE", message`net, blk or rng, with attributes as in net:mtu=9000.`);
 
+const devices = multiple(device, {
+  min: 1,
+  errors: { tooFew: message`No DEVICE, such as net or blk:sectors=4096.` },
+});
+
 const drive = option("--drive", {
   description: message`Bring it up with its driver first, and look at it while it runs.`,
 });
@@ -27,7 +32,7 @@ const commands = or(
   }),
   command(
     "create",
-    object({ command: constant("tvq create"), devices: multiple(device, { min: 1 }), hold }),
+    object({ command: constant("tvq create"), devices, hold }),
     {
       description:
         message`Create devices. They end with the reset of their management device, which VFIO does when its process closes it: so all commands make what they work on.`,
@@ -35,7 +40,7 @@ const commands = or(
   ),
   command(
     "destroy",
-    object({ command: constant("tvq destroy"), devices: multiple(device, { min: 1 }) }),
+    object({ command: constant("tvq destroy"), devices }),
     { description: message`Create devices and destroy them: what they took comes back.` },
   ),
   command(

@@ -33,7 +33,10 @@ function tell(
   source: string,
 ): void {
   if (options.json) return printJson({ function: name, source, devices });
-  if (devices.length === 0) return print(`${name}: no managed devices`);
+  if (devices.length === 0) {
+    print(`${name}: no managed devices`);
+    return;
+  }
   printTable(
     ["DEVICE", "TYPE", "STATUS", "FEATURES", "QUEUES", "ENABLED"],
     devices.map(({ id, deviceId, status, features, queues, enabled }) => [

@@ -39,7 +39,7 @@ export interface ServeOptions {
   readonly directory: string;
   /** What stands behind the functions. Default: the virtio devices. */
   readonly models?: FunctionModels;
-  /** Default: a virtio-net PF with four VFs, and virtio-rng. */
+  /** Default: `defaultTopology`. */
   readonly topology?: Topology;
   /** Called once everything can be opened. */
   readonly onReady?: () => void;

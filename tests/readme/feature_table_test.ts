@@ -28,6 +28,9 @@ Deno.test("the table knows drivers, embedded devices, and what is missing at eit
   assertEquals(of("VIRTIO_F_QUEUE_STATE"), ["all", "all", ""]);
   assertEquals(of("VIRTIO_F_NOTIFICATION_DATA"), ["all", "all: by topology", ""]);
   assertEquals(of("VIRTIO_F_ADMIN_VQ"), ["admin; net: by option", "net, blk, console, rng: by topology", ""]);
+  for (const own of ["VIRTIO_F_TRANSPT_VQ", "VIRTIO_F_TRANSPT_VQ_MDEV"]) {
+    assertEquals(of(own), ["management", "management", ""]);
+  }
   assertEquals(of("VIRTIO_F_SUSPEND"), ["–", "–", "missing"]);
   assertEquals(of("VIRTIO_F_ANY_LAYOUT"), ["net, blk", "net, blk", ""]);
   assertEquals(of("VIRTIO_ISM_F_DEV_MEM"), ["ism", "ism", ""]);

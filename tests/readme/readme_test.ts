@@ -43,6 +43,21 @@ const PRINTS: readonly [RegExp, RegExp][] = [
   [/ show 01:00\.1$/, /Virtio 1\.0 network device[\s\S]*VIRTIO_NET_F_MAC/],
   [/ status$/, /restore would put back:[\s\S]*sriov_numvfs: 2 -> 0/],
   [/ net loop 01:00\.1 01:00\.2 --count 10000$/, /10000 frames, .* every byte as sent/],
+  [/ bind 03:00\.0$/, /0000:03:00\.0: virtio-pci -> vfio-pci/],
+  [/ tvq 03:00\.0 resources$/, /0000:03:00\.0: 64 virtqueues left, 1 to 16 a device; room for 64 devices/],
+  [
+    / tvq 03:00\.0 show net:mtu=9000 --drive$/,
+    /status .*DRIVER_OK[\s\S]*mtu +9000 [\s\S]*\n0 +256 +yes +message /,
+  ],
+  [
+    / net loop 03:00\.0\/net 01:00\.1 --count 1000$/,
+    /\/\d+ -> 0000:01:00\.1: 1000 frames, .* every byte as sent/,
+  ],
+  [/ rng 03:00\.0\/rng 16$/, /^[0-9a-f]{32}$/m],
+  [
+    /managed_devices\.ts \S+ 03:00\.0$/,
+    /40000 frames, .* all as sent[\s\S]*0000:03:00\.0\/9 +2048 sectors +128 /,
+  ],
   [/ bind 02:00\.0$/, /0000:02:00\.0: virtio-pci -> vfio-pci/],
   [/ rng 02:00\.0 16$/, /^[0-9a-f]{32}$/m],
   [/ restore$/, /0000:01:00\.0 driver: vfio-pci -> virtio-pci/],

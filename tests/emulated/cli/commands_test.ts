@@ -7,6 +7,7 @@ import { cli, type CliResult, startCli } from "./run_cli.ts";
 const PF = "0000:01:00.0";
 const VFS = ["0000:01:00.1", "0000:01:00.2"] as const;
 const RNG = "0000:02:00.0";
+const MANAGEMENT = "0000:03:00.0";
 
 function json(result: CliResult): Record<string, unknown> {
   assertEquals(result.code, 0, result.err);
@@ -24,7 +25,7 @@ Deno.test("the commands on the embedded host, in the order of a bring-up, as tex
       assertMatch(result.out, /^FUNCTION +ID +CLASS +NAME +DRIVER +GROUP +NUMA +VFS +IN USE BY\n/);
       assertMatch(result.out, /0000:01:00\.0 +1af4:1041 .*virtio-pci .*0\/4/);
       const listed = JSON.parse((await run("list", "--json")).out) as { address: string }[];
-      assertEquals(listed.map((one) => one.address), [PF, RNG]);
+      assertEquals(listed.map((one) => one.address), [PF, RNG, MANAGEMENT]);
       const onlyPf = JSON.parse((await run("list", "--json", "--sriov")).out) as { address: string }[];
       assertEquals(onlyPf.map((one) => one.address), [PF]);
     });
