@@ -184,11 +184,16 @@ Deno.test("VF addresses of every offset and stride are the standard's, and a col
 
 Deno.test("the default host has room for its VFs, however many", () => {
   for (const totalVfs of [0, 4, 254, 255, 256, 1000, 4096]) {
-    const [pf, rng] = defaultTopology(totalVfs).functions;
+    const [pf, rng, management] = defaultTopology(totalVfs).functions;
     assertEquals([pf!.address, pf!.totalVfs], [PF, totalVfs]);
     assert(PciAddress.parse(rng!.address).routingId > 0x100 + totalVfs);
+    assert(PciAddress.parse(management!.address).routingId > PciAddress.parse(rng!.address).routingId);
   }
-  assertEquals(defaultTopology().functions[1]!.address, "0000:02:00.0");
+  assertEquals(defaultTopology().functions.map(({ address }) => address), [
+    PF,
+    "0000:02:00.0",
+    "0000:03:00.0",
+  ]);
   assertThrows(() => defaultTopology(0xffff));
 });
 
