@@ -8,9 +8,11 @@
 import { requireType } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
-import type { Profile } from "../transport/transport.ts";
 import { deviceFeatureName } from "./device_types.ts";
 import { masks } from "./masks.ts";
+
+/** Which text gives bits 39–42 and the later registers their meaning (reference R-0). Chosen by the caller, never guessed. */
+export type Profile = "spec" | "queue-state" | "transport-vq" | "mmio-v3" | "mmio-msi-v2";
 
 /** Bit numbers of the reserved feature bits, as profile `spec` has them. */
 export const FEATURE_BIT = {

@@ -9,11 +9,11 @@ import type { RegionArea } from "../../vfio/device.ts";
 import type { InterruptVector } from "../../wait/interrupt_vector.ts";
 import type { Lifeline } from "../../wait/lifeline.ts";
 import type { LegacyNotifyArea } from "../admin/legacy_access.ts";
+import type { Profile } from "../spec/features.ts";
 import type { QueueState } from "../spec/queue_state.ts";
 import type { QueueView } from "../view/queue_view.ts";
 
-/** Which text gives bits 39–42 and the later registers their meaning (reference R-0). Chosen by the caller, never guessed. */
-export type Profile = "spec" | "queue-state" | "transport-vq" | "mmio-v3" | "mmio-msi-v2";
+export type { Profile };
 
 /** Kind of interrupt in use. */
 export type InterruptKind = "msix" | "msi" | "intx" | "none";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { QueueState } from "../spec/queue_state.ts";
-import type { Profile } from "../transport/transport.ts";
+import type { Profile } from "../spec/features.ts";
 import type { RingImage } from "./ring_image.ts";
 
 /** One queue. */

@@ -138,7 +138,8 @@ Deno.test("the commands on the embedded host, in the order of a bring-up, as tex
       assert(restored.done.length >= 5);
       assertEquals((await run("restore")).out, "nothing to put back\n");
       const listed = JSON.parse((await run("list", "--json")).out) as { address: string; driver: string }[];
-      assertEquals(listed.map((one) => [one.address, one.driver]), [[PF, "virtio-pci"], [RNG, "virtio-pci"]]);
+      const there = [PF, RNG, MANAGEMENT].map((address) => [address, "virtio-pci"]);
+      assertEquals(listed.map((one) => [one.address, one.driver]), there);
     });
     await t.step("no violation was reported", () => assertEquals(host.violations(), []));
   } finally {
