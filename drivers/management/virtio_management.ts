@@ -196,20 +196,12 @@ export class VirtioManagement extends VirtioDriver {
    * exist all the same, without an id that anybody knows: only a reset ends it.
    */
   async create(request: ManagedDeviceRequest, options?: ManagementCallOptions): Promise<ManagedDevice> {
-    const parts = this.#life.live;
-    const id = await this.#execute(this.#createCall(request), options);
-    // A reset that came between answer and here has ended it.
-    const device = this.#made(id, request.type);
-    if (!this.#life.isLive(parts)) device.end();
-    else this.#devices.set(id, device);
-    return device;
+    return await this.#execute(this.#creation(request), options);
   }
 
   /** As `create`, in this thread. */
   createNow(request: ManagedDeviceRequest, options?: ManagementCallOptions): ManagedDevice {
-    const device = this.#made(this.#executeNow(this.#createCall(request), options), request.type);
-    this.#devices.set(device.id, device);
-    return device;
+    return this.#executeNow(this.#creation(request), options);
   }
 
   /**
@@ -306,25 +298,41 @@ export class VirtioManagement extends VirtioDriver {
     return read(this.#queue.executeNow(command, options));
   }
 
-  #createCall(request: ManagedDeviceRequest): ManagementCall<bigint> {
+  /** A device is noted as its id is read: the next answer may be read before whoever awaits this one goes on. */
+  #creation(request: ManagedDeviceRequest): ManagementCall<ManagedDevice> {
     requireType(request, "object", "create: request", "type", "features");
-    return createCall(this.#queue.layout, request, this.#name, (id) => this.#devices.has(id));
-  }
-
-  #made(id: bigint, type: number): ManagedDevice {
-    return new ManagedDevice({
-      function: this.#name,
-      id,
-      type,
-      queue: () => this.#queue,
-      lastAddressSpace: this.#lastAddressSpace,
-    });
+    const parts = this.#life.live;
+    const { type } = request;
+    const { command, read } = createCall(
+      parts.queue.layout,
+      request,
+      this.#name,
+      (id) => this.#devices.has(id),
+    );
+    return {
+      command,
+      read: (data) => {
+        const id = read(data);
+        const device = new ManagedDevice({
+          function: this.#name,
+          id,
+          type,
+          queue: () => this.#queue,
+          lastAddressSpace: this.#lastAddressSpace,
+        });
+        // A reset that came between answer and here has ended it.
+        if (this.#life.isLive(parts)) this.#devices.set(id, device);
+        else device.end();
+        return device;
+      },
+    };
   }
 
   #ended(device: ManagedDevice): void {
     device.end();
-    // After a reset another device may have the id.
-    if (this.#devices.get(device.id) === device) this.#devices.delete(device.id);
+    // Another device may have the id by now, and be driven.
+    if (this.#devices.get(device.id) !== device) return;
+    this.#devices.delete(device.id);
     this.#transports.delete(device.id);
   }
 }

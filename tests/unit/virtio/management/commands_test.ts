@@ -159,6 +159,30 @@ Deno.test("A-4.13: resources that contradict themselves are a DeviceError", asyn
   assertEquals(error.location.field, "min_mdev_vqs");
 });
 
+Deno.test("A-4.10: two creations that the device answers with one id: one of them fails, however close they are", async () => {
+  for (let turns = 0; turns < 8; turns++) {
+    await using fixture = await opened(() => undefined);
+    const { device, management } = fixture;
+    const request = { type: 4, features: 0n };
+    const first = management.create(request).catch((error) => error);
+    device.answer = () => ({ data: bytes([8, 9n]) });
+    device.release({ data: bytes([8, 9n]) });
+    // Takes the answer, with its own.
+    management.executeNow({ deviceId: 3n, class: 4, command: 1 });
+    for (let turn = 0; turn < turns; turn++) await null;
+    let second: unknown;
+    try {
+      second = management.createNow(request);
+    } catch (error) {
+      second = error;
+    }
+    const both = [await first, second];
+    const made = both.filter((one) => !(one instanceof Error));
+    assertEquals(management.devices.filter(({ id }) => id === 9n), made, `after ${turns} turns: ${both}`);
+    assertEquals(made.length, 1);
+  }
+});
+
 Deno.test("A-4.10: id 0 and the id of another device are refused", async () => {
   await using fixture = await opened();
   const { device, management } = fixture;
