@@ -85,35 +85,52 @@ Deno.test("A-4.32, A-4.35: an answer that ends early is no answer, whether its a
 });
 
 Deno.test("a driver of a managed device whose registers are not to be believed fails with a typed error, and in time", async () => {
-  const fails = (lie: string, of: "rng" | "net", judge: (error: Error) => void) => ({
+  type Kind = abstract new (...args: never[]) => Error;
+  /** `said` is what the message has behind the name of the device; with `field` also the error says of which device and field it is. */
+  const fails = (lie: string, of: "rng" | "net", kind: Kind, field: string | undefined, said = "") => ({
     lie,
     options: { timeoutMs: 500 },
     use: async (management: VirtioManagement) => {
       const request = of === "rng" ? RNG : { type: DEVICE_ID.net, features: NET };
-      using transport = management.openTransport((await management.create(request)).id);
+      const device = await management.create(request);
+      using transport = management.openTransport(device.id);
       const error = await assertRejects(async () => {
         await using driver = of === "rng"
           ? await VirtioRng.open(transport, { timeoutMs: 500, resetTimeoutMs: 500 })
           : await VirtioNet.open(transport);
         if (driver instanceof VirtioRng) await driver.read(16);
+        transport.resetQueue!(0);
       }, RingsideError);
-      judge(error);
+      assert(error instanceof kind, `${lie}: ${error}`);
+      if (error instanceof DeviceError) {
+        assertEquals(error.location.field, field, lie);
+        if (error instanceof ManagementCommandError) assertEquals(error.deviceId, device.id, lie);
+        else assertEquals(error.location.function, device.name, lie);
+      } else assert(error.message.startsWith(`${device.name}${said}`), `${lie}: ${error.message}`);
     },
   });
-  const is = (type: abstract new (...args: never[]) => Error) => (error: Error) =>
-    assert(error instanceof type, `${error}`);
   await withLies([
-    fails("tvq-data:255@STATUS_GET", "rng", is(TimeoutError)),
+    fails("tvq-data:255@STATUS_GET", "rng", TimeoutError, undefined, ": reset not finished"),
     // It is told that the bits which it set are not there, and so does not set them again with the next.
-    fails("tvq-data:0@STATUS_GET", "rng", is(ManagementCommandError)),
-    fails("tvq-data:0@FEAT_DEVICE_GET", "rng", is(UnsupportedError)),
-    fails("tvq-ack@FEAT_DRIVER_SET", "rng", is(ManagementCommandError)),
-    fails("tvq-data:0@VQ_SIZE_GET", "rng", is(UnsupportedError)),
-    fails("tvq-data:1@VQ_NOTIFY_GET", "rng", is(DeviceError)),
-    fails("tvq-data:2@VQ_NOTIFY_GET", "rng", is(UnsupportedError)),
-    fails("tvq-ack@VQ_ENABLE_SET", "rng", is(ManagementCommandError)),
-    fails("tvq-short:8@CONFIG_GET", "net", is(DeviceError)),
-    fails("tvq-ack:8@CONFIG_GET", "net", is(DeviceError)),
+    fails("tvq-data:0@STATUS_GET", "rng", ManagementCommandError, "status"),
+    fails(
+      "tvq-data:0@FEAT_DEVICE_GET",
+      "rng",
+      UnsupportedError,
+      undefined,
+      " does not offer VIRTIO_F_VERSION_1",
+    ),
+    fails("tvq-ack:7@FEAT_DRIVER_SET", "rng", ManagementCommandError, "features"),
+    fails("tvq-data:0@VQ_SIZE_GET", "rng", UnsupportedError, undefined, " has no queue 0"),
+    fails("tvq-ack:9@VQ_SIZE_SET", "rng", ManagementCommandError, "size"),
+    fails("tvq-short:9@VQ_SIZE_GET", "rng", DeviceError, "VQ_SIZE_GET"),
+    fails("tvq-data:1@VQ_NOTIFY_GET", "rng", DeviceError, "VQ_NOTIFY_GET"),
+    fails("tvq-data:2@VQ_NOTIFY_GET", "rng", UnsupportedError, undefined, ", queue 0: notified at 0x2020202"),
+    fails("tvq-ack:10@VQ_ENABLE_SET", "rng", ManagementCommandError, "status"),
+    fails("tvq-data:1@VQ_ENABLE_GET", "rng", DeviceError, "queue_enable"),
+    fails("tvq-short:8@CONFIG_GET", "net", DeviceError, "CONFIG_GET"),
+    fails("tvq-ack:8@CONFIG_GET", "net", ManagementCommandError, "size"),
+    fails("tvq-drift@GENERATION_GET", "net", DeviceError, "config_generation"),
   ], [`${address(2)}/1`]);
 });
 

@@ -16,6 +16,8 @@ export const MANAGEMENT_LIES = {
   "tvq-ack": TVQ_ACK.ERR,
   /** Commands are carried out; each byte of their in-data is this one. */
   "tvq-data": 0xff,
+  /** The first byte of in-data is another one each time, from this one on; the rest is right. */
+  "tvq-drift": 0,
   /** Answers are right, but end after so many bytes. */
   "tvq-short": 0,
   /** So many commands are answered; no other ever is. */
@@ -51,12 +53,13 @@ export class LyingCommandServer extends CommandServer {
   readonly #random: () => number;
   /** Commands that are still to be answered; they are counted through resets. */
   #left: number;
+  #drift: number;
 
   /** A server that tells this lie. */
   constructor(format: CommandFormat, queueSize: number, owner: CommandOwner, plan: LiePlan<ManagementLie>) {
     super(format, queueSize, owner);
     this.#plan = plan;
-    this.#left = plan.numbers[0];
+    this.#left = this.#drift = plan.numbers[0];
     this.#random = xorshift(plan.numbers[0]);
   }
 
@@ -78,6 +81,12 @@ export class LyingCommandServer extends CommandServer {
       case "tvq-data":
         queue.pushUsed(id, chain.write(this.reply(chain).fill(number, this.codec.ackBytes)));
         return;
+      case "tvq-drift": {
+        const bytes = this.reply(chain);
+        if (bytes.length > this.codec.ackBytes) bytes[this.codec.ackBytes] = this.#drift++;
+        queue.pushUsed(id, chain.write(bytes));
+        return;
+      }
       case "tvq-short":
         queue.pushUsed(id, chain.write(this.reply(chain).subarray(0, number)));
         return;

@@ -37,6 +37,17 @@ Deno.test("tvq-data: carried out, with in-data of one byte's value", () => {
   assertEquals(new Set(other.ok("getNotify", id, u16(0))), new Set([255]));
 });
 
+Deno.test("tvq-drift: the first byte of in-data counts, the rest is right; what has no in-data is left alone", () => {
+  using rig = new ManagementRig({ lie: "tvq-drift:254@AVAIL_RES_GET" });
+  const answers = [254, 255, 0, 1].map((first) => [first, 0, 1, 0, 16, 0, 64, 0]);
+  for (const answer of answers) assertEquals([...rig.ok("availRes")], answer);
+  using other = new ManagementRig({ lie: "tvq-drift" });
+  assertEquals([number(other.ok("create", 0, aligned.attribute(ENTROPY, RULES))), other.ack("destroy", 1)], [
+    0n,
+    ACK.ok,
+  ]);
+});
+
 Deno.test("tvq-short: the answer ends early", () => {
   for (const bytes of [0, 1, 8, 12]) {
     using rig = new ManagementRig({ lie: `tvq-short:${bytes}@AVAIL_RES_GET` });
