@@ -1,49 +1,16 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { EventFd } from "../../../../ffi/mod.ts";
 import { VirtioRng } from "../../../../drivers/rng/virtio_rng.ts";
-import {
-  ManagementCommandError,
-  type MsiAddresses,
-  type NotifyArea,
-  type NotifyAreas,
-} from "../../../../drivers/management/virtio_management.ts";
+import { ManagementCommandError } from "../../../../drivers/management/virtio_management.ts";
 import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../../../lib/errors/mod.ts";
-import type { BarDoorbell } from "../../../../lib/vfio/doorbell.ts";
 import { VirtioDevice } from "../../../../lib/virtio/device.ts";
 import { bindInterrupts } from "../../../../lib/virtio/interrupts.ts";
 import type { ManagedTransport } from "../../../../lib/virtio/transport/managed.ts";
 import { opened } from "../management/fake_management.ts";
 import { ManagedModel } from "../management/managed_model.ts";
+import { TestAreas, TestMsi } from "../management/test_areas.ts";
 
 const RING_RESET = 1n << 40n;
-
-/** Messages that arrive at eventfds of the test. */
-class TestMsi implements MsiAddresses {
-  available = 3;
-  lack: string | undefined;
-  readonly allotted: EventFd[] = [];
-  allot(eventFd: EventFd = new EventFd()) {
-    const data = 10 + this.allotted.push(eventFd);
-    this.available--;
-    return {
-      eventFd,
-      address: 0xfee0_0000n,
-      data,
-      [Symbol.dispose]: () => {
-        eventFd.close();
-        this.available++;
-      },
-    };
-  }
-}
-
-/** What was written where. */
-class TestAreas implements NotifyAreas {
-  readonly writes: [bigint, number][] = [];
-  doorbell({ address }: NotifyArea): BarDoorbell {
-    return { kind: "access", write: (value) => void this.writes.push([address, value]) };
-  }
-}
 
 async function driven(type = 1, options: { features?: bigint; lack?: string } = {}) {
   const model = new ManagedModel(), msi = new TestMsi(), notifyAreas = new TestAreas();
