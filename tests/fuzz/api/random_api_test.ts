@@ -9,7 +9,7 @@ const HANG_MS = 60_000;
 const LINES_SHOWN = 30;
 /** With so many it must have been everywhere. */
 const ENOUGH_OPERATIONS = 100_000;
-const DRIVERS = ["VirtioNet", "VirtioRng", "VirtioBlk", "VirtioConsole", "VirtioIsm"];
+const DRIVERS = ["VirtioNet", "VirtioRng", "VirtioBlk", "VirtioConsole", "VirtioIsm", "VirtioManagement"];
 
 const FUNCTIONS = [
   { address: "0000:01:00.0", kind: "virtio-net", totalVfs: 4, switch: "s0", adminQueues: 2, legacyVfs: true },
@@ -18,6 +18,7 @@ const FUNCTIONS = [
   { address: "0000:04:00.0", kind: "virtio-console" },
   { address: "0000:05:00.0", kind: "virtio-ism" },
   { address: "0000:06:00.0", kind: "virtio-ism" },
+  { address: "0000:07:00.0", kind: "virtio-management", switch: "s0" },
 ];
 
 interface Outcome {

@@ -8,11 +8,13 @@ import { mappingCount, openFdCount, readDirectory, readLink } from "../../../ffi
 import { VirtioBlk } from "../../../drivers/blk/virtio_blk.ts";
 import { VirtioConsole } from "../../../drivers/console/virtio_console.ts";
 import { VirtioIsm } from "../../../drivers/ism/virtio_ism.ts";
+import { VirtioManagement } from "../../../drivers/management/virtio_management.ts";
 import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { RingsideError } from "../../../lib/errors/mod.ts";
 import type { Host } from "../../../lib/host/mod.ts";
 import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
+import { FEATURE } from "../../../lib/virtio/spec/features.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
 import { Random } from "../../random.ts";
 import { type Door, doorsOf, freeDoors, nameOf, publicModules, readMarks } from "./doors.ts";
@@ -228,6 +230,7 @@ const DRIVERS = [
   VirtioConsole,
   VirtioIsm,
   VirtioIsm,
+  VirtioManagement,
 ] as const;
 const ADDRESSES = [
   "01:00.0",
@@ -238,7 +241,12 @@ const ADDRESSES = [
   "04:00.0",
   "05:00.0",
   "06:00.0",
+  "07:00.0",
 ] as const;
+/** Which of them is the management function; it gets devices of these types. */
+const MANAGEMENT = 8;
+const MANAGED = [VirtioNet, VirtioRng] as const;
+const MANAGED_TYPES = [1, 4] as const;
 const live: (Disposable[])[] = ADDRESSES.map(() => []);
 
 /** Opens a function and drives it, when nobody does: the walk closes whatever it meets. */
@@ -252,15 +260,35 @@ async function revive(at: number): Promise<void> {
     if (host.describe(address).driver !== "vfio-pci") host.bind(address);
     const device = host.open(address);
     live[at]!.push(device);
-    const transport = PciModernTransport.open(device);
+    const transport = PciModernTransport.open(device, at === MANAGEMENT ? { profile: "transport-vq" } : {});
     live[at]!.push(transport);
-    const driver = await DRIVERS[at]!.open(transport, at === 0 ? { admin: true } as never : {});
-    live[at]!.push(driver);
-    (drivers[nameOf(driver)] ??= { opened: 0, used: 0 }).opened++;
-    idle.add(driver);
+    const options = at === 0
+      ? { admin: true }
+      : at === MANAGEMENT
+      ? { function: device, timeoutMs: 500 }
+      : {};
+    const driver = await DRIVERS[at]!.open(transport, options as never);
+    opened(at, driver);
+    if (driver instanceof VirtioManagement) await reviveManaged(driver);
     for (const one of live[at]!) collect(one);
   } catch (error) {
     if (!(error instanceof RingsideError)) judge("revive", error, []);
+  }
+}
+
+function opened(at: number, driver: Disposable): void {
+  live[at]!.push(driver);
+  (drivers[nameOf(driver)] ??= { opened: 0, used: 0 }).opened++;
+  idle.add(driver);
+}
+
+/** Devices of a management device, each with its driver. */
+async function reviveManaged(management: VirtioManagement): Promise<void> {
+  for (const [i, Driver] of MANAGED.entries()) {
+    const { id } = await management.create({ type: MANAGED_TYPES[i]!, features: FEATURE.VERSION_1 });
+    const transport = management.openTransport(id);
+    live[MANAGEMENT]!.push(transport);
+    opened(MANAGEMENT, await Driver.open(transport));
   }
 }
 
