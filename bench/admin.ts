@@ -9,7 +9,7 @@ import { DeviceError } from "../lib/errors/mod.ts";
 import { LEGACY_CFG, openTransport, type VirtioTransport } from "../lib/virtio/mod.ts";
 import { ADMIN_QUEUES, useGroup } from "./admin_group.ts";
 import { benchAdminVfs } from "./admin_vfs.ts";
-import type { BenchRun } from "./bench_run.ts";
+import { type BenchRun, inFlight, perSecond } from "./bench_run.ts";
 import { allocatedBytes, objectBytes } from "./heap.ts";
 import { beside } from "./in_turn.ts";
 import { compare, type Figure, samples, type Section, single } from "./report.ts";
@@ -130,14 +130,13 @@ function synchronous(admin: VirtioAdmin, count: number): Promise<void> {
   return Promise.resolve();
 }
 
-async function asynchronous(admin: VirtioAdmin, count: number, depth: number): Promise<void> {
+function asynchronous(admin: VirtioAdmin, count: number, depth: number): Promise<void> {
   const { offset, width } = LEGACY_CFG.device_features;
-  let left = count;
-  const one = async (vf: number) => {
-    const { legacyAsync } = admin.member(vf);
-    while (left-- > 0) check(await legacyAsync.readCommon(offset, width));
-  };
-  await Promise.all(Array.from({ length: depth }, (_, vf) => one(vf)));
+  return inFlight(
+    count,
+    depth,
+    async (vf) => check(await admin.member(vf).legacyAsync.readCommon(offset, width)),
+  );
 }
 
 function reads(vf: VirtioTransport, count: number): Promise<void> {
@@ -147,10 +146,4 @@ function reads(vf: VirtioTransport, count: number): Promise<void> {
 
 function check(value: number): void {
   if (value === 0) throw new DeviceError("a register that is not 0 reads 0");
-}
-
-async function perSecond(count: number, work: () => Promise<void>): Promise<number> {
-  const start = performance.now();
-  await work();
-  return count / ((performance.now() - start) / 1000);
 }

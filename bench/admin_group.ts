@@ -22,11 +22,15 @@ export interface AdminGroupUnderTest {
   readonly open: (options: VirtioAdminOptions) => Promise<VirtioAdmin>;
 }
 
-/** A virtio-net PF with as many VFs, served by another process, until the stack is disposed of; then the host is put back. */
+/**
+ * A virtio-net PF with as many VFs, served by another process, until the stack is disposed of; then the host is put back.
+ * @param others functions that the host has besides
+ */
 export async function useGroup(
   stack: AsyncDisposableStack,
   run: BenchRun,
   vfCount: number,
+  others: readonly Readonly<Record<string, unknown>>[] = [],
 ): Promise<AdminGroupUnderTest> {
   const emulated = await useEmulatedHost(stack, run, [{
     address: "0000:01:00.0",
@@ -34,7 +38,7 @@ export async function useGroup(
     totalVfs: vfCount,
     queuePairs: 1,
     adminQueues: ADMIN_QUEUES,
-  }]);
+  }, ...others]);
   const { host, pf } = usePf(stack, emulated.directory);
   const transport = stack.use(openTransport(stack.use(host.open(pf))));
   return { host, vfs: host.setVfCount(pf, vfCount), open: (options) => VirtioAdmin.open(transport, options) };

@@ -57,3 +57,23 @@ export function rate(count: number, work: () => void): number {
   work();
   return count / ((performance.now() - start) / 1000);
 }
+
+/** As `rate`, of work that is waited for. */
+export async function perSecond(count: number, work: () => Promise<void>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return count / ((performance.now() - start) / 1000);
+}
+
+/** Does `one` so many times, `depth` at once. @param one gets the line that it stands in, from 0 */
+export async function inFlight(
+  count: number,
+  depth: number,
+  one: (line: number) => Promise<void>,
+): Promise<void> {
+  let left = count;
+  const line = async (number: number) => {
+    while (left-- > 0) await one(number);
+  };
+  await Promise.all(Array.from({ length: depth }, (_, number) => line(number)));
+}

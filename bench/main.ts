@@ -13,6 +13,7 @@ import { BenchRun, Interrupted } from "./bench_run.ts";
 import { benchBringUp } from "./bring_up.ts";
 import { benchFrames } from "./frames.ts";
 import { benchIsm } from "./ism.ts";
+import { benchManagement } from "./management.ts";
 import { benchMemory } from "./memory.ts";
 import { type Section, sectionText } from "./report.ts";
 import { benchRegisters } from "./registers.ts";
@@ -28,6 +29,7 @@ const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> 
   frames: benchFrames,
   wake: benchWake,
   admin: benchAdmin,
+  management: benchManagement,
   ism: benchIsm,
   "bring-up": benchBringUp,
   memory: benchMemory,

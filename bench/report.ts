@@ -12,7 +12,8 @@ export type Unit =
   | "microseconds"
   | "milliseconds"
   | "bytes"
-  | "percent";
+  | "percent"
+  | "commands";
 
 /** A measured value: the median of several rounds, quantiles of many samples, or a plain number. */
 export type Statistic =
@@ -143,6 +144,7 @@ const SCALES: Readonly<Record<Unit, readonly (readonly [from: number, suffix: st
   "microseconds": [[1, "us"]],
   "milliseconds": [[1, "ms"]],
   "percent": [[1, "%"]],
+  "commands": [[1, "commands"]],
 };
 
 function quantity(unit: Unit, value: number): string {
