@@ -145,6 +145,13 @@ class Hostile {
     }
   }
 
+  /** In up to six parts, wherever: in the middle of a header, an acknowledgement, or a field. */
+  #cut(bytes: number): number[] {
+    const cuts = Array.from({ length: this.random.below(6) }, () => this.random.below(bytes + 1));
+    const at = [...new Set([0, ...cuts, bytes])].sort((a, b) => a - b);
+    return at.slice(1).map((end, i) => end - at[i]!);
+  }
+
   /** One command, and what must be true after it. */
   step(): void {
     const { random, rig } = this;
@@ -164,7 +171,9 @@ class Hostile {
     // There is no chain without a descriptor.
     if (readable.length + writable === 0) return;
     const before = allOf(rig);
-    const { ack, used } = rig.raw(readable, writable);
+    const { ack, used } = random.below(3) === 0
+      ? rig.raw(readable, writable, (bytes) => this.#cut(bytes))
+      : rig.raw(readable, writable);
     if (writable < 8) {
       assertEquals([used, allOf(rig)], [writable, before], "no room to answer: not carried out");
     } else if (ack !== ACK.ok) {

@@ -83,6 +83,9 @@ export interface Answer {
   readonly data: Uint8Array;
 }
 
+/** Lengths of parts that are so many bytes together. */
+export type Cut = (bytes: number) => readonly number[];
+
 const CANARY = 0xa5;
 const ARENA_BYTES = 1 << 16;
 const GAP = 8;
@@ -181,18 +184,27 @@ export class ManagementRig implements Disposable {
     this.fn.bringUp(this.#accepted, [0], 64);
   }
 
-  /** One command in one descriptor each way, with a header of 16 bytes and an acknowledgement of 8. */
-  raw(readable: ArrayLike<number>, writable: number): Answer {
+  /**
+   * One command, with a header of 16 bytes and an acknowledgement of 8. @param cut lengths of the descriptors that so many bytes are in; default: one each
+   * way
+   */
+  raw(readable: ArrayLike<number>, writable: number, cut: Cut = (bytes) => bytes > 0 ? [bytes] : []): Answer {
     const { client } = this.fn;
     const at = this.#arena;
     const answer = at + readable.length + GAP;
     client.bytes.set(Array.from(readable), at);
     client.bytes.fill(CANARY, answer, answer + writable + GAP);
     const ring = this.fn.rings.get(0)!;
-    const parts = [
-      ...(readable.length > 0 ? [{ iova: client.at(at), length: readable.length }] : []),
-      ...(writable > 0 ? [{ iova: client.at(answer), length: writable, write: true }] : []),
-    ];
+    const parts = ([[at, readable.length, false], [answer, writable, true]] as const).flatMap(
+      ([from, bytes, write]) => {
+        let next = from;
+        return cut(bytes).map((length) => {
+          const iova = client.at(next);
+          next += length;
+          return { iova, length, write };
+        });
+      },
+    );
     const head = ring.add(parts);
     ring.publish();
     this.fn.notify(0);
