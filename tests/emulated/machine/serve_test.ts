@@ -20,6 +20,7 @@ import { DOORBELL_OFFSET, RAISE_OFFSET, RINGS_OFFSET } from "../../unit/emulatio
 const PF = "0000:01:00.0";
 const VF = "0000:01:00.1";
 const RNG = "0000:02:00.0";
+const MANAGEMENT = "0000:03:00.0";
 const SRIOV_CONTROL = 0x158 + 8;
 const NUM_VFS = 0x158 + 0x10;
 const DEVICES = "/sys/bus/pci/devices";
@@ -112,7 +113,7 @@ Deno.test("a served host is listed, bound, given VFs, opened, and stops without 
   const { child, status } = await rig.start();
   {
     using sysfs = rig.sysfs();
-    assertEquals(sysfs.list(DEVICES), [PF, RNG]);
+    assertEquals(sysfs.list(DEVICES), [PF, RNG, MANAGEMENT]);
     assertEquals(sysfs.readText(`${DEVICES}/${PF}/class`), "0x020000");
     assertEquals(sysfs.readBytes(`${DEVICES}/${PF}/config`).byteLength, 4096);
     assertEquals(sysfs.readText("/ringside/pid"), `${child.pid}`);
@@ -202,7 +203,7 @@ Deno.test("kill -9, then a restart in the same directory: what was left behind i
   removeFile(`${rig.directory}/ready`);
   const second = await rig.start();
   using sysfs = rig.sysfs();
-  assertEquals(sysfs.list(DEVICES), [PF, RNG]);
+  assertEquals(sysfs.list(DEVICES), [PF, RNG, MANAGEMENT]);
   assertEquals(rig.names, ["host.lock", "host.sock", "ready"], "no socket of a function that nobody offers");
   bind(sysfs, PF);
   rig.open(PF).close();
