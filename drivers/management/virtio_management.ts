@@ -20,6 +20,7 @@
 import { requireType, typedErrors } from "../../lib/errors/doors.ts";
 import { NotFoundError, UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
 import { shown } from "../../lib/errors/shown.ts";
+import type { AddressSpaces, DmaSpace } from "../../lib/memory/mod.ts";
 import type { VfioDevice } from "../../lib/vfio/device.ts";
 import { COMMAND_PARTS } from "../../lib/virtio/control/lane.ts";
 import {
@@ -112,8 +113,6 @@ export interface VirtioManagementOptions extends ManagementQueueOptions, DriverO
   readonly deviceId?: number;
   /** Number of its transport virtqueue. Default 0. */
   readonly queue?: number;
-  /** Address spaces that were attached to the function beside 0: queues can be put in those up to this id. Default 0: none. */
-  readonly lastAddressSpace?: number;
 }
 
 /** Vectors of the management function that its own driver may use: config space, transport virtqueue. */
@@ -129,7 +128,7 @@ interface ManagementParts extends DriverParts {
  * Errors of commands: `ManagementCommandError` (the device refuses), `ManagementTimeoutError`, `DeviceError` (an answer that cannot be; `reset()` brings the
  * device back), `UsageError`, `ClosedError`.
  */
-export class VirtioManagement extends VirtioDriver {
+export class VirtioManagement extends VirtioDriver implements AddressSpaces {
   static {
     typedErrors(this);
   }
@@ -137,7 +136,7 @@ export class VirtioManagement extends VirtioDriver {
   readonly #life: DriverLife<ManagementParts>;
   readonly #devices: Map<bigint, ManagedDevice>;
   readonly #transports = new Map<bigint, ManagedTransport>();
-  readonly #lastAddressSpace: number;
+  readonly #function: VfioDevice | undefined;
   readonly #msi: MsiAddresses;
   readonly #notifyAreas: NotifyAreas;
   readonly #ownAreas: FunctionNotifyAreas | undefined;
@@ -151,8 +150,8 @@ export class VirtioManagement extends VirtioDriver {
     const { name } = life.transport;
     this.#life = life;
     this.#devices = devices;
-    this.#lastAddressSpace = options.lastAddressSpace ?? 0;
     const { function: fn } = options;
+    this.#function = fn;
     this.#msi = options.msi ?? (fn === undefined ? new NoFunction(name) : new FunctionMsi(fn, OWN_VECTORS));
     this.#ownAreas = fn && new FunctionNotifyAreas(fn);
     this.#notifyAreas = options.notifyAreas ?? this.#ownAreas ?? new NoFunction(name);
@@ -247,12 +246,25 @@ export class VirtioManagement extends VirtioDriver {
     const parts = {
       device,
       management: this.transport,
+      addressSpaces: this,
       msi: this.#msi,
       notifyAreas: this.#notifyAreas,
     };
     const transport = new ManagedTransport(parts, options);
     this.#transports.set(id, transport);
     return transport;
+  }
+
+  /** Memory of an address space of `function` other than 0: managed devices reach it by queues that are put there. @throws UnsupportedError, UsageError */
+  addressSpace(id: number): DmaSpace {
+    if (this.#function?.addressSpace !== undefined) return this.#function.addressSpace(id);
+    const what = this.#function === undefined
+      ? "it is not known which function has them"
+      : "the function has none";
+    throw new UnsupportedError(`${this.#name}: no address space ${id} beside 0: ${what}`, {
+      hint:
+        "give `function` to VirtioManagement.open: one that is served with address spaces, or a cdev with PASIDs",
+    });
   }
 
   /** A command made by hand. Nothing is checked but its frame, and nothing noted. @returns command-in-data, `inBytes` at most */
@@ -318,7 +330,7 @@ export class VirtioManagement extends VirtioDriver {
           id,
           type,
           queue: () => this.#queue,
-          lastAddressSpace: this.#lastAddressSpace,
+          addressSpaces: this,
         });
         // A reset that came between answer and here has ended it.
         if (this.#life.isLive(parts)) this.#devices.set(id, device);

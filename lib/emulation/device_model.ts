@@ -162,6 +162,8 @@ export interface DeviceModel {
   readonly extraVectors?: number;
   /** It shares its driver's memory with others: `DmaRegion.file` is wanted. Default false. */
   readonly keepsDmaFiles?: boolean;
+  /** Address spaces of its driver beside `DeviceCore.dma`, by id from 1 on: filled by that driver. Absent: none. */
+  readonly addressSpaces?: readonly DmaTable[];
 
   /** Called once, before anything else. */
   connect(core: DeviceCore): void;

@@ -101,6 +101,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     numIrqs: NUM_IRQS,
   };
   readonly keepsDmaFiles: boolean;
+  readonly addressSpaces: readonly DmaTable[] | undefined;
   readonly mapArea?: (
     index: number,
     offset: number,
@@ -130,6 +131,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     const { behaviour } = options;
     this.migration = behaviour.migration;
     this.keepsDmaFiles = behaviour.keepsDmaFiles ?? false;
+    this.addressSpaces = behaviour.addressSpaces;
     if (behaviour.mapArea !== undefined) {
       this.mapArea = (index, offset, sizeBytes, writable) => {
         if (this.#bars[index] === undefined) return undefined;

@@ -126,6 +126,8 @@ export interface PciFunctionBehaviour {
 
   /** `DmaRegion.file` is wanted: for devices that share their user's memory with others. Default false. */
   readonly keepsDmaFiles?: boolean;
+  /** See `ServedDevice`. */
+  readonly addressSpaces?: readonly DmaTable[] | undefined;
   /** Gives a user a mapping of part of a BAR (`ServedDevice.mapArea`): for BARs of which parts can be mapped for a while, or not by everybody. */
   mapArea?(bar: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined;
 

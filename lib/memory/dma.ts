@@ -40,6 +40,15 @@ export interface DmaAccess {
   readonly deviceWrites: boolean;
 }
 
+/** Address spaces that a device can be told to use beside the one of its `dma` (ASIDs, PASIDs): the same IOVA is other memory in each. */
+export interface AddressSpaces {
+  /**
+   * Memory of address space `id`, which is 1 or more. It is made when it is first asked for, and closed with the device.
+   * @throws UnsupportedError where there is none, which says why; UsageError, ClosedError
+   */
+  addressSpace(id: number): DmaSpace;
+}
+
 /** How to allocate DMA memory. */
 export interface DmaOptions {
   /** For messages and accounting, such as `queue 0 rings`. */

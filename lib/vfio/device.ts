@@ -6,7 +6,7 @@
  */
 import type { EventFd, MappedMemory } from "../../ffi/mod.ts";
 import type { Lifeline } from "../wait/lifeline.ts";
-import type { DmaSpace } from "../memory/mod.ts";
+import type { AddressSpaces, DmaSpace } from "../memory/mod.ts";
 
 /** Region indices of a PCI function (linux/vfio.h, VFIO_PCI_*_REGION_INDEX). */
 export const REGION = {
@@ -125,7 +125,7 @@ export const DEVICE_FEATURE = {
  * `ProtocolError`/`PeerGoneError`/`TimeoutError` for what the kernel or the peer answers; `UnsupportedError` for a facility
  * that the function or path lacks.
  */
-export interface VfioDevice extends Disposable {
+export interface VfioDevice extends Disposable, Partial<AddressSpaces> {
   /** Address, as the host lists it. */
   readonly name: string;
   /** How it was opened. */

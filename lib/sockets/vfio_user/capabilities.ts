@@ -20,6 +20,8 @@ export interface PeerCapabilities {
   readonly writeMultiple: boolean;
   /** MAP_AREA, an extension of this library, is understood; absent: it is not. */
   readonly mapArea?: boolean;
+  /** Address spaces beside 0, an extension of this library: as many as both sides take, 1 and up; absent: none. */
+  readonly addressSpaces?: number;
   /**
    * In an offer: the client takes the server's commands on a second socket. In a reply: that socket comes beside it, at this index among the
    * descriptors. Absent: they come on the connection.
@@ -49,6 +51,7 @@ const NAME = {
   pageSizes: "pgsizes",
   writeMultiple: "write_multiple",
   mapArea: "ringside_map_area",
+  addressSpaces: "ringside_address_spaces",
 } as const;
 const TWIN_SOCKET = "twin_socket";
 
@@ -98,6 +101,7 @@ export function decodeVersion(bytes: Uint8Array, what: string): VersionOffer {
     if (typeof value === "boolean") return value;
     throw new ProtocolError(`${what}: VERSION ${name} is ${JSON.stringify(value)}`);
   };
+  const addressSpaces = whole(NAME.addressSpaces, 0, 0, LIMIT.addressSpaces);
   const capabilities: PeerCapabilities = {
     maxMessageFds: whole(NAME.maxMessageFds, LIMIT.defaultMessageFds, 0, LIMIT.messageFds),
     maxDataTransferBytes: whole(
@@ -110,6 +114,7 @@ export function decodeVersion(bytes: Uint8Array, what: string): VersionOffer {
     pageSizes,
     writeMultiple: flag(NAME.writeMultiple),
     ...(flag(NAME.mapArea) ? { mapArea: true } : {}),
+    ...(addressSpaces > 0 ? { addressSpaces } : {}),
     ...twinSocket(members[TWIN_SOCKET], what),
   };
   return { major, minor, capabilities, named: new Set(Object.keys(members)) };

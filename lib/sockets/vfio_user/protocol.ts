@@ -41,6 +41,10 @@ export const OWN_COMMAND = {
    * With the capability `ringside_map_area`: the file behind a part of a region that can be mapped for a while only, or not by everybody.
    */
   mapArea: 0xf5a1,
+  /** With the capability `ringside_address_spaces`: DMA_MAP into another address space than 0, which `addressSpaceTail` names. */
+  spaceMap: 0xf5a2,
+  /** The same for DMA_UNMAP. */
+  spaceUnmap: 0xf5a3,
 } as const;
 
 const NAMES: ReadonlyMap<number, string> = new Map(
@@ -93,6 +97,9 @@ export const dmaMap = new Struct("vfio_user_dma_map", 32, {
   address: u64(16),
   size: u64(24),
 });
+
+/** What stands behind `vfio_user_dma_map` or `vfio_user_dma_unmap` in SPACE_MAP and SPACE_UNMAP; their `argsz` counts it. */
+export const addressSpaceTail = new Struct("ringside_address_space", 8, { id: u32(0), reserved: u32(4) });
 
 /** `vfio_user_dma_map.flags`; `mmap` and `fileIo` are libvfio-user's, and say how to use the file. */
 export const DMA_MAP_FLAG = { read: 1, write: 2, mmap: 4, fileIo: 8 } as const;
@@ -228,6 +235,8 @@ export const LIMIT = {
   messageFds: 64,
   /** DMA mappings at a time when the peer does not say. */
   dmaMaps: 65535,
+  /** Address spaces beside 0 that are taken. */
+  addressSpaces: 1024,
   /** Page sizes when the peer does not say. */
   pageSizes: 4096,
   /** JSON of a VERSION message. */

@@ -88,6 +88,8 @@ export const HOT_RESET_DEVICE_ID = { owned: 0, notOwned: 0xffff_ffff } as const;
 export const FEATURE_FLAG = { get: 1 << 16, set: 1 << 17, probe: 1 << 18 } as const;
 /** `vfio_device_bind_iommufd.flags`. */
 export const BIND_FLAG = { token: 1 } as const;
+/** `vfio_device_attach_iommufd_pt.flags`. */
+export const ATTACH_FLAG = { pasid: 1 } as const;
 
 /** What every structure of a request begins with. */
 export const requestHead = { argsz: u32(0), flags: u32(4) } as const;
@@ -186,6 +188,11 @@ export const BIND_IOMMUFD_ORIGINAL_BYTES = 16;
 export const attachIommufdPt = new Struct("vfio_device_attach_iommufd_pt", 12, {
   ...requestHead,
   ptId: u32(8),
+});
+/** The same with `pasid`, for `ATTACH_FLAG.pasid` (Linux 6.16). */
+export const attachPasid = new Struct("vfio_device_attach_iommufd_pt", 16, {
+  ...attachIommufdPt.fields,
+  pasid: u32(12),
 });
 
 /** `struct vfio_iommu_type1_info`; capabilities follow. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { OwnedFd } from "../../../ffi/mod.ts";
-import type { DmaSpace } from "../../memory/mod.ts";
+import type { AddressSpaces, DmaSpace } from "../../memory/mod.ts";
 import {
   attachIommufdPt,
   BIND_FLAG,
@@ -17,6 +17,7 @@ import { explaining, NODE_HINTS } from "./explain.ts";
 import { type Group, openGroup } from "./group.ts";
 import { AddressSpace } from "./iommufd.ts";
 import { ioctlStruct, type KernelCalls } from "./kernel_calls.ts";
+import { PasidSpaces } from "./pasid_spaces.ts";
 import { Shared } from "./shared.ts";
 
 /** Where the kernel makes the nodes of functions' own character devices, `vfioN`. */
@@ -33,6 +34,8 @@ export interface IommuBinding {
   readonly fd: OwnedFd;
   /** DMA memory that the function reaches. */
   readonly dma: DmaSpace;
+  /** Others that it can be told to use; absent on the group path. */
+  readonly addressSpaces?: AddressSpaces;
   /** Descriptor number of an open group that shows ownership in a hot reset; undefined when it is not open here. */
   groupFd(group: number): number | undefined;
   /** Closes the function, then lets go of the address space that it shared. */
@@ -69,43 +72,49 @@ export function bindByGroup(
 
 /**
  * Opens a function by its character device.
- * @param cdev `vfioN`. @param token 16 bytes when one is sent. @throws SyscallError, ProtocolError
+ * @param cdev `vfioN`. @param address for messages. @param token 16 bytes when one is sent. @throws SyscallError, ProtocolError
  */
 export function bindByCdev(
   kernel: KernelCalls,
   cdev: string,
   group: number,
+  address: string,
   token: Uint8Array<ArrayBuffer> | undefined,
 ): IommuBinding {
   using opened = new DisposableStack();
-  const space = spaces.acquire(kernel, group, () => new AddressSpace(kernel, group));
+  const space = spaces.acquire(kernel, group, () => new AddressSpace(kernel, `IOMMU group ${group}`));
   opened.defer(() => spaces.release(kernel, group));
+  const afterwards = opened.use(new DisposableStack());
   // It goes first: closing it stops its DMA and detaches it; an address space with a function attached cannot be destroyed.
   const fd = opened.use(explaining(NODE_HINTS, () => kernel.openNode(`${CDEV_NODES}/${cdev}`)));
-  takeForIommufd(kernel, fd, space.iommufd, token);
+  const id = takeForIommufd(kernel, fd, space.iommufd, token);
   ioctlStruct(kernel, fd, DEVICE_IOCTL.attachIommufdPt, attachIommufdPt, { ptId: space.id });
   const { dma } = space;
+  const addressSpaces = new PasidSpaces(kernel, { name: address, fd, id, space }, afterwards);
   const all = opened.move();
-  return { path: "cdev", fd, dma, groupFd: () => undefined, close: () => all.dispose() };
+  return { path: "cdev", fd, dma, addressSpaces, groupFd: () => undefined, close: () => all.dispose() };
 }
 
 /**
  * BIND: nothing else works on a character device before. It works once; closing the device unbinds and detaches.
  * @param token the VF token's 16 bytes, in an ArrayBuffer of their own; only for a function that takes one.
+ * @returns its id in the iommufd
  */
 function takeForIommufd(
   kernel: KernelCalls,
   fd: OwnedFd,
   iommufd: OwnedFd,
   token: Uint8Array<ArrayBuffer> | undefined,
-): void {
+): number {
   if (token !== undefined) {
     const values = { argsz: bindIommufd.sizeBytes, flags: BIND_FLAG.token, iommufd: iommufd.number };
+    const argument = bindIommufd.encode(values);
     const at = bindIommufd.fields.tokenUuidPtr.offset;
-    kernel.ioctlPointing(fd, DEVICE_IOCTL.bindIommufd, bindIommufd.encode(values), at, token);
-    return;
+    kernel.ioctlPointing(fd, DEVICE_IOCTL.bindIommufd, argument, at, token);
+    return bindIommufd.decode(argument).outDevid;
   }
   // Only the first 16 bytes are announced: a kernel from before the token takes no more.
   const argument = bindIommufd.encode({ argsz: BIND_IOMMUFD_ORIGINAL_BYTES, iommufd: iommufd.number });
   kernel.ioctlBuffer(fd, DEVICE_IOCTL.bindIommufd, argument);
+  return bindIommufd.decode(argument).outDevid;
 }

@@ -98,20 +98,20 @@ class IoasMapper extends KernelMapper {
   }
 }
 
-/** The address space of an IOMMU group's functions. */
+/** An address space: that of an IOMMU group's functions, or one with a PASID. */
 export class AddressSpace {
   /** The `/dev/iommu` that it is in. */
   readonly iommufd: OwnedFd;
   /** Id of its kind. */
   readonly id: number;
   readonly #kernel: KernelCalls;
-  readonly #group: number;
+  readonly #name: string;
   #dma: DmaSpace | null = null;
 
-  /** Makes an address space for the functions of an IOMMU group. @throws SyscallError */
-  constructor(kernel: KernelCalls, group: number) {
+  /** Makes one. @param name for messages @throws SyscallError */
+  constructor(kernel: KernelCalls, name: string) {
     this.#kernel = kernel;
-    this.#group = group;
+    this.#name = name;
     this.iommufd = iommufds.acquire(kernel, 0, () => explaining(NO_NODE, () => kernel.openNode(IOMMU_NODE)));
     using opened = new DisposableStack();
     opened.defer(() => iommufds.release(kernel, 0));
@@ -121,8 +121,7 @@ export class AddressSpace {
 
   /** DMA memory in it. Ask after the first function is attached, which is when its IOVA ranges are known. */
   get dma(): DmaSpace {
-    const name = `IOMMU group ${this.#group}`;
-    return this.#dma ??= new DmaSpace(new IoasMapper(this.#kernel, this.iommufd, this.id, name));
+    return this.#dma ??= new DmaSpace(new IoasMapper(this.#kernel, this.iommufd, this.id, this.#name));
   }
 
   /** Unmaps everything and frees the id; no function may be attached any more. @throws SyscallError (EBUSY while one is) */

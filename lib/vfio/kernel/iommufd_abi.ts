@@ -26,10 +26,15 @@ export const IOMMUFD_IOCTL = {
   ioasMap: request("IOAS_MAP", 5),
   /** `iommu_ioas_unmap`. */
   ioasUnmap: request("IOAS_UNMAP", 6),
+  /** `iommu_hwpt_alloc`. */
+  hwptAlloc: request("HWPT_ALLOC", 9),
 } as const;
 
 /** `iommu_ioas_map.flags`: a fixed IOVA, and what the device may do. */
 export const IOAS_MAP_FLAG = { fixedIova: 1, writeable: 2, readable: 4 } as const;
+
+/** `iommu_hwpt_alloc.flags`: a page table that goes with PASIDs. */
+export const HWPT_FLAG = { pasid: 8 } as const;
 
 /** `struct iommu_destroy`. */
 export const destroy = new Struct("iommu_destroy", 8, { size: u32(0), id: u32(4) });
@@ -71,4 +76,17 @@ export const ioasUnmap = new Struct("iommu_ioas_unmap", 24, {
   ioasId: u32(4),
   iova: u64(8),
   length: u64(16),
+});
+
+/** `struct iommu_hwpt_alloc`, as far as every kernel with the request takes it: a page table (HWPT) of a device over an IOAS. */
+export const hwptAlloc = new Struct("iommu_hwpt_alloc", 40, {
+  size: u32(0),
+  flags: u32(4),
+  devId: u32(8),
+  ptId: u32(12),
+  outHwptId: u32(16),
+  reserved: u32(20),
+  dataType: u32(24),
+  dataLen: u32(28),
+  dataUptr: u64(32),
 });

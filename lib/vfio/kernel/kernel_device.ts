@@ -97,6 +97,16 @@ export class KernelDevice implements VfioPciDevice {
     return this.#binding.dma;
   }
 
+  /** By PASID. */
+  addressSpace(id: number): DmaSpace {
+    this.#requireOpen();
+    const { addressSpaces } = this.#binding;
+    if (addressSpaces !== undefined) return addressSpaces.addressSpace(id);
+    throw new UnsupportedError(`${this.name} has no address space ${id}: it was opened by its group`, {
+      hint: "PASIDs are attached through iommufd: open it by its character device (path cdev)",
+    });
+  }
+
   /** As `VfioDevice.regionInfo`. */
   regionInfo(index: number): RegionInfo {
     return this.#region(index).info;

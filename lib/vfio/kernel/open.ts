@@ -48,7 +48,7 @@ export function openOn(kernel: KernelCalls, address: string, options: KernelOpen
   const path = choosePath(kernel, facts, options);
   const binding = explainingToken(facts, sent !== undefined, path, () => {
     return path === "cdev"
-      ? bindByCdev(kernel, facts.cdev!, facts.group!, sent)
+      ? bindByCdev(kernel, facts.cdev!, facts.group!, facts.address, sent)
       : byGroup(kernel, facts, facts.group!, sent, options.enableUnsafeNoIommuMode ?? false);
   });
   return new KernelDevice(kernel, facts.address, binding, options.onClosed);

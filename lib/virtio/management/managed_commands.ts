@@ -4,7 +4,8 @@
  * @module
  */
 import { typedErrors } from "../../errors/doors.ts";
-import { DeviceError, UnsupportedError } from "../../errors/mod.ts";
+import { DeviceError } from "../../errors/mod.ts";
+import type { AddressSpaces } from "../../memory/mod.ts";
 import type { Values } from "../../wire/mod.ts";
 import { checkQueueState, type QueueState } from "../spec/queue_state.ts";
 import {
@@ -48,8 +49,8 @@ export interface CommandTarget<M extends CallMode> {
   readonly deviceId: bigint;
   /** Layout of payloads. */
   readonly layout: () => TvqLayout;
-  /** Address spaces beside 0 that queues can be put in: ids up to this one. */
-  readonly lastAddressSpace: number;
+  /** Those of the management function. */
+  readonly addressSpaces: AddressSpaces;
   /** Sends. What `make` throws comes as what the call throws. */
   readonly send: <T>(make: () => ManagementCall<T>) => Answer<M, T>;
 }
@@ -278,20 +279,12 @@ export class ManagedCommands<M extends CallMode> {
       : this.#do(TVQ_PACKED_STATE.GET, values, (fields) => checked(packedStateFromTvq(fields)), queue);
   }
 
-  /** VQ_ASID_SET: the address space that all accesses of the queue use from now on (N-4.18). @throws UnsupportedError where there is none but 0 */
+  /** VQ_ASID_SET: the address space that all accesses of the queue use from now on (N-4.18); it is made if need be. @throws UnsupportedError where there is none but 0 */
   setQueueAsid(queue: number, asid: number): Answer<M, void> {
     return this.#do(
       TVQ_COMMAND.VQ_ASID_SET,
       () => {
-        const { lastAddressSpace, name } = this.#target;
-        if (asid > lastAddressSpace) {
-          throw new UnsupportedError(
-            `${name}, queue ${queue}: memory can be given to the device in address space 0${
-              lastAddressSpace === 0 ? " only" : ` to ${lastAddressSpace}`
-            }, not ${asid}`,
-            { hint: "say with `lastAddressSpace` what was attached to the device" },
-          );
-        }
+        if (asid !== 0) this.#target.addressSpaces.addressSpace(asid);
         return { queue_index: queue, asid };
       },
       NOTHING,

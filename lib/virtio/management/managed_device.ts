@@ -5,6 +5,7 @@
  */
 import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError } from "../../errors/mod.ts";
+import type { AddressSpaces } from "../../memory/mod.ts";
 import { type CallMode, type CommandTarget, ManagedCommands } from "./managed_commands.ts";
 import { MsiRecord, type MsiSettings } from "./msi_record.ts";
 import type { ManagementQueue } from "./queue.ts";
@@ -19,8 +20,8 @@ export interface ManagedDeviceParts {
   readonly type: number;
   /** The queue of now. @throws ClosedError when there is none */
   readonly queue: () => ManagementQueue;
-  /** As `CommandTarget.lastAddressSpace`. */
-  readonly lastAddressSpace: number;
+  /** As `CommandTarget.addressSpaces`. */
+  readonly addressSpaces: AddressSpaces;
 }
 
 /** See the module's text. Its commands resolve to their answers; `now` has the same in this thread. */
@@ -42,10 +43,10 @@ export class ManagedDevice extends ManagedCommands<"later"> {
   #destroyed = false;
 
   /** Made when the device is created. */
-  constructor({ function: owner, id, type, queue, lastAddressSpace }: ManagedDeviceParts) {
+  constructor({ function: owner, id, type, queue, addressSpaces }: ManagedDeviceParts) {
     const name = `${owner}/${id}`, msi = new MsiRecord();
     const target = <M extends CallMode>(send: CommandTarget<M>["send"]): CommandTarget<M> => {
-      return { name, deviceId: id, lastAddressSpace, layout: () => queue().layout, send };
+      return { name, deviceId: id, addressSpaces, layout: () => queue().layout, send };
     };
     const requireAlive = () => {
       if (this.#destroyed) throw this.gone();

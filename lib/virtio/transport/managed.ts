@@ -5,7 +5,7 @@
  */
 import type { OwnedFd } from "../../../ffi/mod.ts";
 import { typedErrors } from "../../errors/doors.ts";
-import type { DmaSpace } from "../../memory/mod.ts";
+import type { AddressSpaces, DmaSpace } from "../../memory/mod.ts";
 import type { AccessWidth } from "../../registers/declaration.ts";
 import {
   type RegisterAccess,
@@ -40,6 +40,8 @@ export interface ManagedTransportParts {
     readonly lifeline?: Lifeline | undefined;
     readonly needsAccessPlatform?: boolean;
   };
+  /** Those of the management function. */
+  readonly addressSpaces: AddressSpaces;
   /** Whose messages its interrupts are. */
   readonly msi: MsiAddresses;
   /** What makes doorbells of its notify addresses. */
@@ -50,6 +52,8 @@ export interface ManagedTransportParts {
 export interface ManagedTransportOptions {
   /** Features that the driver is shown, of those that the device offers (N-4.6). Default: all that the transport carries. */
   readonly features?: bigint;
+  /** Address space of the management function that its queues, and all memory of its driver, are in (N-4.18). Default 0: that of the function itself. */
+  readonly addressSpace?: number;
   /** Told of each access to a register, after it was made. */
   readonly trace?: (access: RegisterAccess) => void;
 }
@@ -100,17 +104,18 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
   protected override readonly eagerReads = 10;
   readonly #notifyAreas: NotifyAreas;
   readonly #areas = new Map<number, QueueAddresses>();
+  readonly #addressSpace: number;
 
-  /** Sends nothing. */
+  /** Sends nothing. @throws UnsupportedError where the management function has no such address space */
   constructor(parts: ManagedTransportParts, options: ManagedTransportOptions = {}) {
-    const { device, management, msi, notifyAreas } = parts;
-    const { trace, features = ALL } = options;
+    const { device, management, addressSpaces, msi, notifyAreas } = parts;
+    const { trace, features = ALL, addressSpace = 0 } = options;
     const interrupts = new ManagedInterrupts(device, msi);
     const space = new ManagedRegisters(device, interrupts);
     super({
       device: {
         name: device.name,
-        dma: management.dma,
+        dma: addressSpace === 0 ? management.dma : addressSpaces.addressSpace(addressSpace),
         get closed() {
           return device.destroyed || management.closed;
         },
@@ -129,6 +134,7 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
     this.interruptLack = msi.lack;
     this.queueState = new ManagedQueueState(device);
     this.configSpace = new ManagedConfig(device);
+    this.#addressSpace = addressSpace;
     this.#notifyAreas = notifyAreas;
     this.carried = features & ~NOT_CARRIED;
   }
@@ -182,11 +188,13 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
     }
   }
 
-  /** VQ_SIZE_SET, VQ_ADDR_SET, and at last VQ_ENABLE_SET (N-4.15). */
+  /** VQ_SIZE_SET, VQ_ADDR_SET, VQ_ASID_SET where it is not 0, and at last VQ_ENABLE_SET (N-4.15). */
   enableQueue(queue: number, addresses: QueueAddresses): void {
     this.select(queue);
     this.registers.write("queue_size", addresses.size);
     this.device.now.setQueueAreas(queue, addresses);
+    // A reset of the queue or of the device leads it back to 0.
+    if (this.#addressSpace !== 0) this.device.now.setQueueAsid(queue, this.#addressSpace);
     this.registers.write("queue_enable", 1);
     this.#areas.set(queue, addresses);
   }

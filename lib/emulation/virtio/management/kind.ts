@@ -5,6 +5,7 @@
  */
 import * as v from "valibot";
 import { MANAGEMENT_DEVICE } from "../../../virtio/spec/transport_vq.ts";
+import { LIMIT } from "../../../sockets/vfio_user/protocol.ts";
 import { DRAFT_FEATURE_BIT } from "../../../virtio/spec/features.ts";
 import { TVQ_PADDED_HEADER, TVQ_TIGHT_HEADER } from "../../../virtio/spec/transport_vq_header.ts";
 import type { DeviceKind, KindDevices, MachineModels, ModelPlace } from "../../device_kind.ts";
@@ -15,6 +16,7 @@ import { ManagementModel } from "./model.ts";
 
 const HEADERS = { padded: TVQ_PADDED_HEADER, tight: TVQ_TIGHT_HEADER };
 const VIRTQUEUES = 64;
+const ADDRESS_SPACES = 16;
 /** Most virtqueues of a device, where a topology does not say and there are so many. */
 const MAX_QUEUES = 16;
 /** MSI-X has as many; two of them are the function's own. */
@@ -34,6 +36,8 @@ export interface ManagementFields {
   readonly devices?: number | undefined;
   /** MSI-X vectors for managed devices. Default: one a virtqueue and one a device, as far as MSI-X has them. */
   readonly vectors?: number | undefined;
+  /** Address spaces for queues of managed devices, beside the function's own. Default 16. */
+  readonly addressSpaces?: number | undefined;
   /** Embedded switch of its network devices. Default: theirs. */
   readonly switch?: string | undefined;
   /** How payloads lie in commands (A-4.7). Default `aligned`. */
@@ -88,6 +92,7 @@ export class ManagementDevices implements KindDevices<ManagementFields> {
       ...limits,
       ...bitsOf(own),
       vectors,
+      addressSpaces: own.addressSpaces ?? ADDRESS_SPACES,
       layout: own.layout,
       header: header && HEADERS[header],
     };
@@ -140,6 +145,7 @@ export const MANAGEMENT_KIND: DeviceKind<ManagementFields, ManagementDevices> = 
     maxQueues: v.optional(whole(1, 0xffff)),
     devices: v.optional(whole(1, 0xffff)),
     vectors: v.optional(whole(0, VECTORS_MAX)),
+    addressSpaces: v.optional(whole(0, LIMIT.addressSpaces)),
     switch: v.optional(text(/^[A-Za-z0-9_.-]{1,32}$/, "a switch name", "1 to 32 letters, digits, _ . or -")),
     layout: v.optional(oneOf(["aligned", "packed"], "a layout")),
     header: v.optional(oneOf(["padded", "tight"], "a header")),

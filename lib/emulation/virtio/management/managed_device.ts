@@ -133,8 +133,12 @@ export class ManagedDevice implements VirtioView {
     this.#management.touched(this);
   }
 
+  /** Of memory that a queue could not reach it names the address space. */
   report({ rule, message, queue }: Violation): void {
-    this.#management.report(rule, message, { function: this.name, ...(queue !== undefined && { queue }) });
+    const of = { function: this.name, ...(queue !== undefined && { queue }) };
+    const asid = rule === "DMA" && queue !== undefined ? this.#asids[queue]! : 0;
+    if (asid === 0) this.#management.report(rule, message, of);
+    else this.#management.report("N-4.18", `address space ${asid}: ${message}`, of);
   }
 
   get watch(): ((fd: OwnedFd, handler: () => void) => void) | undefined {

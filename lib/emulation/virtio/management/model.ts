@@ -46,6 +46,8 @@ export interface ManagementOptions extends ManagementLimits, CommandFormat {
   readonly transportBit?: number;
   /** Bit of VIRTIO_F_TRANSPT_VQ_MDEV. Default 45. */
   readonly managedBit?: number;
+  /** Address spaces beside the function's own. */
+  readonly addressSpaces: number;
   /** Embedded switch that its network devices are ports of. */
   readonly switch?: string;
 }
@@ -59,6 +61,7 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
   readonly features: bigint;
   readonly queueSizes: readonly number[];
   readonly extraVectors: number;
+  readonly addressSpaces: readonly DmaTable[];
   /** What it has to give. */
   readonly resources: ManagementResources;
   /** Its devices, by their ids. */
@@ -70,7 +73,6 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
   readonly #managed: bigint;
   readonly #commands: CommandServer;
   readonly #notify: NotifyArea;
-  readonly #spaces = new Map<number, DmaTable>();
   readonly #nothing = new DmaTable();
   /** What fails here fails for the function, which knows what to do. */
   readonly #turns = new FunctionTurns((_, error) => {
@@ -94,6 +96,7 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
     this.features = this.#transport | this.#managed;
     this.queueSizes = [queueSize];
     this.extraVectors = options.vectors;
+    this.addressSpaces = Array.from({ length: options.addressSpaces }, () => new DmaTable());
     this.resources = new ManagementResources(options);
     this.devices = this.#devices;
     this.#notify = new NotifyArea(options.virtqueues, (message) => this.#core?.report("N-4.17", message));
@@ -166,18 +169,7 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
   }
 
   space(asid: number): DmaTable | null {
-    return asid === 0 ? this.#core?.dma ?? null : this.#spaces.get(asid) ?? this.#nothing;
-  }
-
-  /** An address space other than the function's own, to be filled by whoever translates for it. Queues that were enabled before do not see one that is made. */
-  addressSpace(asid: number): DmaTable {
-    if (asid === 0) throw new UsageError("address space 0 is the function's own");
-    let found = this.#spaces.get(asid);
-    if (found === undefined) {
-      found = new DmaTable();
-      this.#spaces.set(asid, found);
-    }
-    return found;
+    return asid === 0 ? this.#core?.dma ?? null : this.addressSpaces[asid - 1] ?? this.#nothing;
   }
 
   /** A message to the interrupt controller is one of the function's vectors; any other is a write into the driver's memory. */

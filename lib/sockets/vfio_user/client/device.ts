@@ -5,9 +5,9 @@
  */
 import { typedErrors } from "../../../errors/doors.ts";
 import type { Lifeline } from "../../../wait/lifeline.ts";
-import { ClosedError, ExhaustedError, UnsupportedError, UsageError } from "../../../errors/mod.ts";
-import { type EventFd, isErrno, type MappedMemory, type OwnedFd, UnixSocket } from "../../../../ffi/mod.ts";
-import { type DmaAccess, type DmaMapper, DmaSpace, type IovaRange } from "../../../memory/mod.ts";
+import { ClosedError, UnsupportedError, UsageError } from "../../../errors/mod.ts";
+import { type EventFd, isErrno, type MappedMemory, UnixSocket } from "../../../../ffi/mod.ts";
+import { DmaSpace } from "../../../memory/mod.ts";
 import {
   DEVICE_FEATURE,
   DEVICE_FLAG,
@@ -22,12 +22,13 @@ import { parseVfToken } from "../../../vfio/uuid.ts";
 import type { PeerCapabilities } from "../capabilities.ts";
 import { ClientChannel } from "./channel.ts";
 import { sendIrqRequest } from "./irqs.ts";
+import { type MappingLimits, UserMapper } from "./mapper.ts";
 import { ClientMemory } from "./memory.ts";
 import { negotiate } from "./version.ts";
 import { type FeatureAction, readMigrationData, requestFeature, writeMigrationData } from "./features.ts";
 import { ClientRegions, type RegionWrite } from "./regions.ts";
 import { irqInfo } from "../../../vfio/kernel/abi.ts";
-import { COMMAND, DMA_MAP_FLAG, dmaMap, dmaUnmap, LIMIT, userDeviceInfo } from "../protocol.ts";
+import { COMMAND, LIMIT, userDeviceInfo } from "../protocol.ts";
 
 /** How to connect. */
 export interface VfioUserOptions {
@@ -42,22 +43,13 @@ export interface VfioUserOptions {
 }
 
 /**
- * IOVAs that are used: the 48 bits that common IOMMUs translate, without page 0 and without the window in which x86 machines take
- * memory writes for interrupts (a server that hands them to a virtual machine's IOMMU would meet it).
- */
-export const VFIO_USER_IOVA_RANGES: readonly IovaRange[] = [
-  { start: 0x1000n, last: 0xfedf_ffffn },
-  { start: 0xfef0_0000n, last: (1n << 48n) - 1n },
-];
-
-/**
  * The client side of a vfio-user connection.
  *
  * Calls block this thread until the server has answered, for `timeoutMs` at most. When the server is gone, silent or breaks the
  * protocol, the call throws `PeerGoneError`, `TimeoutError` or `ProtocolError`, and so does every later call; `close()` still
  * releases everything.
  */
-export class VfioUserDevice implements VfioPciDevice, DmaMapper {
+export class VfioUserDevice implements VfioPciDevice {
   static {
     typedErrors(this);
   }
@@ -66,14 +58,13 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
   readonly path = "vfio-user";
   readonly info: VfioDeviceInfo;
   readonly dma: DmaSpace;
-  readonly iovaRanges: readonly IovaRange[] = VFIO_USER_IOVA_RANGES;
-  readonly pageSizes: bigint;
-  readonly needsFile = true;
   /** What the server takes. */
   readonly serverCapabilities: PeerCapabilities;
 
   readonly #channel: ClientChannel;
-  readonly #memory: ClientMemory;
+  readonly #mapping: MappingLimits;
+  readonly #mapper: UserMapper;
+  readonly #spaces = new Map<number, { readonly mapper: UserMapper; readonly dma: DmaSpace }>();
   readonly #regions: ClientRegions;
   readonly #irqs: (IrqInfo | undefined)[] = [];
   readonly #onClosed: (() => void) | undefined;
@@ -82,10 +73,10 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
   private constructor(channel: ClientChannel, memory: ClientMemory, options: VfioUserOptions) {
     this.#onClosed = options.onClosed;
     this.#channel = channel;
-    this.#memory = memory;
     this.name = channel.name;
     this.serverCapabilities = negotiate(channel);
-    this.pageSizes = BigInt(this.serverCapabilities.pageSizes);
+    this.#mapping = { ...this.serverCapabilities, count: 0 };
+    this.#mapper = new UserMapper(channel, this.#mapping, memory);
     this.info = this.#deviceInfo();
     this.#regions = new ClientRegions(channel, {
       count: this.info.numRegions,
@@ -94,7 +85,7 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
       requireSealed: options.requireSealed ?? false,
       mapsAreas: this.serverCapabilities.mapArea ?? false,
     });
-    this.dma = new DmaSpace(this);
+    this.dma = new DmaSpace(this.#mapper);
   }
 
   /**
@@ -213,12 +204,14 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
     sendIrqRequest(channel, request, this.irqInfo(request.index), this.serverCapabilities.maxMessageFds);
   }
 
+  /** Memory of other address spaces than 0 is gone with it, and they can be asked for again. */
   reset(): void {
     const channel = this.#requireOpen();
     if ((this.info.flags & DEVICE_FLAG.reset) === 0) {
       throw new UnsupportedError(`${this.name}: the served function has no reset`);
     }
     channel.request(COMMAND.deviceReset, 0);
+    this.#endSpaces();
   }
 
   hotResetInfo(): HotResetInfo {
@@ -286,40 +279,32 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
     }
   }
 
-  /** Called by `dma`. @throws ExhaustedError when the server takes no more mappings */
-  mapDma(
-    memory: MappedMemory,
-    file: OwnedFd | null,
-    iova: bigint,
-    sizeBytes: number,
-    access: DmaAccess,
-  ): void {
+  addressSpace(id: number): DmaSpace {
     const channel = this.#requireOpen();
-    if (file === null) {
-      throw new UsageError(`${this.name}: DMA memory without a file cannot be passed to the server`);
+    const { addressSpaces: most = 0 } = this.serverCapabilities;
+    if (most === 0) {
+      throw new UnsupportedError(`${this.name} has no address space ${id} beside 0: its server offers none`, {
+        hint: "the vfio-user protocol has none; an emulated management function of this library does",
+      });
     }
-    if (this.#memory.count >= this.serverCapabilities.maxDmaMaps) {
-      throw new ExhaustedError(`${this.name}: the server takes ${this.#memory.count} DMA mappings at a time`);
+    if (!Number.isInteger(id) || id < 1 || id > most) {
+      throw new UsageError(`${this.name}: address space ${id} is not one of the server's, 1 to ${most}`);
     }
-    const flags = (access.deviceReads ? DMA_MAP_FLAG.read : 0) |
-      (access.deviceWrites ? DMA_MAP_FLAG.write : 0);
-    const range = { flags, address: iova, size: BigInt(sizeBytes) };
-    channel.ask(COMMAND.dmaMap, dmaMap, range, { fds: [file] });
-    this.#memory.add(iova, sizeBytes, memory, access);
-    channel.lookForCommands();
+    const known = this.#spaces.get(id);
+    if (known !== undefined) return known.dma;
+    const mapper = new UserMapper(channel, this.#mapping, new ClientMemory(), id);
+    const dma = new DmaSpace(mapper);
+    this.#spaces.set(id, { mapper, dma });
+    return dma;
   }
 
-  /** Called by `dma`. On a closed or broken connection there is nothing left to unmap: it only forgets the range. */
-  unmapDma(iova: bigint, sizeBytes: number): void {
-    if (!this.#memory.has(iova, sizeBytes)) {
-      throw new UsageError(
-        `${this.name}: no DMA mapping of ${sizeBytes} bytes at IOVA 0x${iova.toString(16)}`,
-      );
+  /** The server has let go of them. */
+  #endSpaces(): void {
+    for (const { mapper, dma } of this.#spaces.values()) {
+      mapper.end();
+      dma.close();
     }
-    this.#memory.remove(iova);
-    const channel = this.#channel;
-    if (this.#closed || channel.broken !== null) return;
-    channel.ask(COMMAND.dmaUnmap, dmaUnmap, { address: iova, size: BigInt(sizeBytes) });
+    this.#spaces.clear();
   }
 
   /**
@@ -331,8 +316,9 @@ export class VfioUserDevice implements VfioPciDevice, DmaMapper {
     this.#closed = true;
     try {
       this.#channel.close();
+      this.#mapper.end();
       this.dma.close();
-      this.#memory.clear();
+      this.#endSpaces();
       this.#regions.close();
     } finally {
       this.#onClosed?.();

@@ -24,6 +24,7 @@ export function negotiate(channel: ClientChannel): PeerCapabilities {
     pageSizes: LIMIT.pageSizes,
     writeMultiple: true,
     mapArea: true,
+    addressSpaces: LIMIT.addressSpaces,
     twinSocket: "offered",
   });
   channel.out.put(offer);

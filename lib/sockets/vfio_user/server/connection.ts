@@ -11,6 +11,7 @@ import { decodeVersion, encodeVersion } from "../capabilities.ts";
 import { UserMessage, UserMessages } from "../messages.ts";
 import type { DmaTable } from "./dma_table.ts";
 import {
+  addressSpaceTail,
   COMMAND,
   commandName,
   HEADER_BYTES,
@@ -28,6 +29,7 @@ import { type Answer, QUERIES, regionOf } from "./queries.ts";
 import type { ServedDevice } from "./served_device.ts";
 import { serveMapArea } from "./map_area.ts";
 import { type DmaLimits, mapDma, unmapDma } from "./dma.ts";
+import type { DmaMessages } from "./far_memory.ts";
 import { ServerMessages } from "./dma_messages.ts";
 import { ServerMigration } from "./migration.ts";
 import { setIrqs } from "./irqs.ts";
@@ -63,6 +65,7 @@ const LEAST_MESSAGE_FDS = 16;
 const SMALL_ACCESS_BYTES = 8;
 const DATA_OFFSET = HEADER_BYTES + regionAccess.sizeBytes;
 const EINVAL = "EINVAL";
+const MAPS: readonly number[] = [COMMAND.dmaMap, OWN_COMMAND.spaceMap];
 
 /** A client. */
 export class ServerConnection {
@@ -88,6 +91,8 @@ export class ServerConnection {
   #refusedMemory = false;
   /** MAP_AREA was negotiated. */
   #mapsAreas = false;
+  /** Address spaces that were negotiated. */
+  #spaces: readonly DmaTable[] = [];
   #attached = false;
   /** Why the connection ended; null when the client closed it between two messages. */
   reason: Error | null = null;
@@ -266,7 +271,7 @@ export class ServerConnection {
       const known = replyErrorNumber(error);
       const fatal = known === undefined || !this.#attached;
       if (fatal) this.reason = error as Error;
-      else if (command === COMMAND.dmaMap && error instanceof ProtocolError && !this.#refusedMemory) {
+      else if (MAPS.includes(command) && error instanceof ProtocolError && !this.#refusedMemory) {
         this.#refusedMemory = true;
         this.#limits.refused(error);
       }
@@ -314,16 +319,20 @@ export class ServerConnection {
       case COMMAND.version:
         return this.#version();
       case COMMAND.dmaMap:
-        mapDma(this.#table, this.#in.payload, this.#in.fds, {
-          limits: this.#limits,
-          what: `client of ${this.#device.name}`,
-          keepFiles: this.#device.keepsDmaFiles ?? false,
-          messages: this.#messages,
-        });
-        return 0;
+        return this.#map(this.#table, this.#in.payload, this.#messages);
       case COMMAND.dmaUnmap:
-        unmapDma(this.#table, this.#device, this.#in.payload);
+        unmapDma(this.#table, this.#device, this.#in.payload, this.#spaces);
         return this.#put(this.#in.payload);
+      case OWN_COMMAND.spaceMap: {
+        const { table, request } = this.#ofSpace();
+        // DMA_READ and DMA_WRITE name no address space.
+        return this.#map(table, request, null);
+      }
+      case OWN_COMMAND.spaceUnmap: {
+        const { table, request } = this.#ofSpace();
+        unmapDma(table, null, request);
+        return this.#put(this.#in.payload);
+      }
       case COMMAND.deviceSetIrqs:
         setIrqs(this.#device, this.#in.payload, this.#in.fds.length, () => this.#in.takeFds());
         return 0;
@@ -345,6 +354,35 @@ export class ServerConnection {
         return this.#answer(query(this.#device, this.#in.payload, this.#clientFds));
       }
     }
+  }
+
+  #map(table: DmaTable, request: Uint8Array, messages: DmaMessages | null): number {
+    mapDma(table, request, this.#in.fds, {
+      limits: this.#limits,
+      what: `client of ${this.#device.name}`,
+      mappings: this.#spaces.reduce((sum, { count }) => sum + count, this.#table.count),
+      keepFiles: this.#device.keepsDmaFiles ?? false,
+      messages,
+    });
+    return 0;
+  }
+
+  /** The address space that a request ends with, and what comes before. */
+  #ofSpace(): { table: DmaTable; request: Uint8Array } {
+    if (this.#spaces.length === 0) throw this.#refuse("ENOTSUP", "the capability was not negotiated");
+    this.#requireBytes(addressSpaceTail.sizeBytes);
+    const { payload } = this.#in;
+    const at = payload.byteLength - addressSpaceTail.sizeBytes;
+    const { id, reserved } = addressSpaceTail.decode(payload, at);
+    const table = this.#spaces[id - 1];
+    if (table === undefined || reserved !== 0) {
+      throw this.#refuse(EINVAL, `address space ${id} of ${this.#spaces.length}, reserved ${reserved}`);
+    }
+    return { table, request: payload.subarray(0, at) };
+  }
+
+  #clearSpaces(): void {
+    for (const table of this.#spaces) table.clear();
   }
 
   #answer({ bytes, fds }: Answer): number {
@@ -378,6 +416,8 @@ export class ServerConnection {
     const { maxMessageFds } = offer.capabilities;
     this.#mapsAreas = (offer.capabilities.mapArea ?? false) && this.#device.mapArea !== undefined &&
       maxMessageFds > 0;
+    const { addressSpaces = 0 } = offer.capabilities;
+    this.#spaces = this.#device.addressSpaces?.slice(0, addressSpaces) ?? [];
     const answer = encodeVersion(
       Math.min(offer.minor, PROTOCOL_VERSION.minor),
       {
@@ -387,6 +427,7 @@ export class ServerConnection {
         pageSizes: LIMIT.pageSizes,
         writeMultiple: true,
         ...(this.#mapsAreas ? { mapArea: true } : {}),
+        ...(this.#spaces.length > 0 ? { addressSpaces: this.#spaces.length } : {}),
       },
       offer.named,
     );
@@ -404,6 +445,7 @@ export class ServerConnection {
     if (this.#in.payloadBytes !== 0) throw this.#refuse(EINVAL, `${this.#in.payloadBytes} bytes of payload`);
     if ((this.#device.info.flags & DEVICE_FLAG.reset) === 0) throw this.#refuse("ENOTSUP", "no reset");
     this.#device.reset();
+    this.#clearSpaces();
     this.#migration.reset();
     return 0;
   }
@@ -534,6 +576,7 @@ export class ServerConnection {
       if (attached) this.#device.detached();
     } finally {
       this.#table.clear();
+      this.#clearSpaces();
       this.#out.close();
       this.#messages.close();
       this.#in.close();

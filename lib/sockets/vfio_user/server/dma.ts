@@ -31,10 +31,12 @@ export interface DmaMapContext {
   readonly limits: DmaLimits;
   /** For messages: the client. */
   readonly what: string;
+  /** Mappings of the client, in all of its address spaces. */
+  readonly mappings: number;
   /** Keep a descriptor of each file. */
   readonly keepFiles: boolean;
-  /** How memory without a file is reached. */
-  readonly messages: DmaMessages;
+  /** How memory without a file is reached; null where it cannot be. */
+  readonly messages: DmaMessages | null;
 }
 
 const KNOWN_FLAGS = DMA_MAP_FLAG.read | DMA_MAP_FLAG.write | DMA_MAP_FLAG.mmap | DMA_MAP_FLAG.fileIo;
@@ -51,7 +53,7 @@ export function mapDma(
   table: DmaTable,
   payload: Uint8Array,
   fds: readonly OwnedFd[],
-  { limits, what, keepFiles, messages }: DmaMapContext,
+  { limits, what, mappings, keepFiles, messages }: DmaMapContext,
 ): void {
   const refuse = (text: string): RequestRefused => invalid("DMA_MAP", text);
   const { flags, offset, address, size } = decodeRequest(dmaMap, payload, "DMA_MAP");
@@ -65,8 +67,8 @@ export function mapDma(
     throw refuse(`IOVA 0x${address.toString(16)}, size ${size}, offset ${offset} are not whole pages`);
   }
   if (address + size > 1n << 64n) throw refuse(`IOVA 0x${address.toString(16)} + ${size} passes 2^64`);
-  if (table.count >= limits.maxDmaMaps) {
-    throw new RequestRefused("ENOSPC", `DMA_MAP: ${table.count} mappings are the limit`);
+  if (mappings >= limits.maxDmaMaps) {
+    throw new RequestRefused("ENOSPC", `DMA_MAP: ${mappings} mappings are the limit`);
   }
   try {
     table.checkFree(address, size);
@@ -85,6 +87,12 @@ export function mapDma(
   if (file === undefined) {
     if ((flags & (DMA_MAP_FLAG.mmap | DMA_MAP_FLAG.fileIo)) !== 0) {
       throw refuse("a file is announced, none came");
+    }
+    if (messages === null) {
+      throw new RequestRefused(
+        "ENOTSUP",
+        "DMA_MAP: no message reaches memory without a file in this address space",
+      );
     }
     table.addFar(new MessageMemory(range, messages));
     return;
@@ -107,10 +115,17 @@ export function mapDma(
 /**
  * Unmaps one range, or all. The device is told first; the memory goes even when it objects.
  *
+ * @param device null where the table's `generation` alone tells it
  * @param payload of the DMA_UNMAP message; the reply repeats it.
+ * @param others are emptied with it when all is unmapped
  * @throws RequestRefused, and what the device throws
  */
-export function unmapDma(table: DmaTable, device: ServedDevice, payload: Uint8Array): void {
+export function unmapDma(
+  table: DmaTable,
+  device: ServedDevice | null,
+  payload: Uint8Array,
+  others: readonly DmaTable[] = [],
+): void {
   const refuse = (code: string, text: string) => new RequestRefused(code, `DMA_UNMAP: ${text}`);
   const { flags, address, size } = decodeRequest(dmaUnmap, payload, "DMA_UNMAP");
   if (flags === DMA_UNMAP_FLAG.getDirtyBitmap) throw refuse("ENOTSUP", "dirty pages are not tracked");
@@ -118,24 +133,25 @@ export function unmapDma(table: DmaTable, device: ServedDevice, payload: Uint8Ar
   if (payload.byteLength !== dmaUnmap.sizeBytes) throw refuse("EINVAL", `${payload.byteLength} bytes`);
   if (flags === DMA_UNMAP_FLAG.all) {
     if (address !== 0n || size !== 0n) throw refuse("EINVAL", "all, but address and size are not 0");
+    for (const other of others) other.clear();
     return unmapAll(table, device);
   }
   if (!table.has(address, size)) {
     throw refuse("ENOENT", `no mapping at 0x${address.toString(16)} of ${size} bytes`);
   }
   try {
-    device.dmaWillUnmap(address, Number(size));
+    device?.dmaWillUnmap(address, Number(size));
   } finally {
     table.remove(address, size);
   }
 }
 
 /** Every range is announced, whatever the device says of one; the first objection is thrown when all are gone. */
-function unmapAll(table: DmaTable, device: ServedDevice): void {
+function unmapAll(table: DmaTable, device: ServedDevice | null): void {
   let objection: unknown;
   for (const region of table.ranges) {
     try {
-      device.dmaWillUnmap(region.iova, region.sizeBytes);
+      device?.dmaWillUnmap(region.iova, region.sizeBytes);
     } catch (error) {
       objection ??= error;
     }

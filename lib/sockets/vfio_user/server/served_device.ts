@@ -76,6 +76,12 @@ export interface ServedDevice {
    */
   mapArea?(index: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined;
 
+  /**
+   * Address spaces beside the client's memory that `attached` is given: at index 0 the one with id 1. The server keeps them up to date, too; what
+   * goes away there is not announced by `dmaWillUnmap`, but changes the `generation` of the table. Absent: there are none.
+   */
+  readonly addressSpaces?: readonly DmaTable[] | undefined;
+
   /** Absent: it cannot be moved. */
   readonly migration?: ServedMigration | undefined;
 

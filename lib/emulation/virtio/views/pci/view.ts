@@ -349,6 +349,10 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
     return this.core.model.keepsDmaFiles ?? false;
   }
 
+  get addressSpaces(): readonly DmaTable[] | undefined {
+    return this.core.model.addressSpaces;
+  }
+
   /** See `PciFunctionBehaviour`: shared memory. */
   mapArea(bar: number, offset: number, sizeBytes: number, writable: boolean): ServedMapping | undefined {
     return bar === SHARED_MEMORY_BAR ? this.#shared?.map(offset, sizeBytes, writable) : undefined;

@@ -303,7 +303,7 @@ Deno.test("N-4.17: eventfds stand for notifications, at most 60 for however many
 Deno.test("N-4.18: a queue with an ASID has that address space, for its ring and for its buffers", () => {
   using rig = new ManagementRig();
   const { client } = rig.fn;
-  const space = rig.model.addressSpace(5);
+  const space = rig.model.addressSpaces[4]!;
   // The same addresses as in the function's own memory, and other bytes.
   using apart = new FakeClient(1 << 16);
   assertEquals(apart.iova, client.iova);
