@@ -265,7 +265,9 @@ export abstract class DeviceRing implements DeviceQueue {
     if (!dma.find(low >>> 0, hi + Math.floor(low / 4294967296), 16, false)) {
       return this.bad(
         chain,
-        `entry ${index} of the indirect table lies in no mapping that the device may read`,
+        `entry ${index} of the indirect table at IOVA 0x${
+          hex64(lo, hi)
+        } lies in no mapping that the device may read`,
         "DMA",
       );
     }

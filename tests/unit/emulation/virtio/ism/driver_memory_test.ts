@@ -244,10 +244,10 @@ Deno.test("DMA_MAP: a server keeps a descriptor of each file when its device ask
     });
   const table = new DmaTable();
   const messages = { dmaRead: () => false, dmaWrite: () => false };
-  mapDma(table, payload(IOVA), [file], { limits, what: "client", keepFiles: false, messages });
+  mapDma(table, payload(IOVA), [file], { limits, what: "client", mappings: 0, keepFiles: false, messages });
   assertEquals(table.regions[0]!.file, undefined);
   assertEquals(openFdCount() - before[0]!, 1);
-  mapDma(table, payload(IOVA + 0x10000n), [file], { limits, what: "client", keepFiles: true, messages });
+  mapDma(table, payload(IOVA + 0x10000n), [file], { limits, what: "client", mappings: 1, keepFiles: true, messages });
   assertEquals(openFdCount() - before[0]!, 2);
   file.close();
   const { file: kept } = table.regions[1]!;

@@ -51,7 +51,8 @@ Deno.test("client: what it sends at first is VERSION 0.1 with its limits, then D
   assertEquals([offered.max_msg_fds, offered.max_data_xfer_size], [64, 1048576]);
   assertEquals([...info!], [...message(4, userDeviceInfo.encode({ argsz: 16 }), { id: 1 })]);
   assertEquals(s.device.info, { flags: 3, numRegions: 9, numIrqs: 5 });
-  assertEquals([s.device.path, s.device.needsFile, s.device.pageSizes], ["vfio-user", true, 4096n]);
+  const { needsFile, pageSizes } = s.device.dma.mapper;
+  assertEquals([s.device.path, needsFile, pageSizes], ["vfio-user", true, 4096n]);
   assert(!s.device.dma.mapper.iommu, "the peer knows the memory by these addresses");
 });
 
