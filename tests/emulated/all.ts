@@ -23,6 +23,7 @@ import "./life/leaks_test.ts";
 import "./life/polls_test.ts";
 import "./machine/serve_test.ts";
 import "./machine/thousand_test.ts";
+import "./management/address_spaces_test.ts";
 import "./management/drivers_test.ts";
 import "./management/interrupts_test.ts";
 import "./management/killed_test.ts";

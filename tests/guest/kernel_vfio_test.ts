@@ -434,3 +434,16 @@ guestTest("a function on its own driver, and one held by someone else, are not o
     assertThrows(() => openKernelDevice(first(EDU.id), { path: path === "group" ? "cdev" : "group" }));
   });
 });
+
+guestTest("a function without PASIDs has no other address spaces, says why, and goes on", (path) => {
+  const address = first(EDU.id);
+  withDevice(address, { path }, (device) => {
+    const error = assertThrows(
+      () => device.addressSpace!(1),
+      UnsupportedError,
+      `${address} has no address space 1: `,
+    );
+    assert(error.message.includes(path === "group" ? "opened by its group" : "ioctl IOMMU_HWPT_ALLOC fails"));
+    device.dma.allocate(pageSizeBytes).close();
+  });
+});

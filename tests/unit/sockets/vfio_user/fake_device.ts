@@ -8,13 +8,13 @@ import { DEVICE_FLAG, IRQ_FLAG, type IrqInfo, REGION_FLAG } from "../../../../li
 import {
   DmaFault,
   type DmaRegion,
-  type DmaTable,
   type ServedDevice,
   type ServedDoorbell,
   type ServedIrqRequest,
   type ServedMigration,
   type ServedRegion,
 } from "../../../../lib/sockets/vfio_user/mod.ts";
+import { DmaTable } from "../../../../lib/sockets/vfio_user/server/dma_table.ts";
 
 export const BAR0_BYTES = 0x4000;
 export const BAR2_BYTES = 0x10000;
@@ -233,4 +233,9 @@ export class FakeDevice implements ServedDevice, Disposable {
     this.doorbell.close();
     this.matched.close();
   }
+}
+
+/** The same with two address spaces beside its client's memory. */
+export class SpacesDevice extends FakeDevice {
+  readonly addressSpaces = [new DmaTable(), new DmaTable()] as const;
 }

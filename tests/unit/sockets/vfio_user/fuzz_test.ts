@@ -11,10 +11,12 @@ import {
 import { RingsideError } from "../../../../lib/errors/mod.ts";
 import { deviceFeature, irqInfo, irqSet, regionInfo } from "../../../../lib/vfio/kernel/abi.ts";
 import {
+  addressSpaceTail,
   COMMAND,
   dmaMap,
   dmaUnmap,
   messageHeader,
+  OWN_COMMAND,
   regionAccess,
   regionIoFds,
   userDeviceInfo,
@@ -22,12 +24,13 @@ import {
   writeMultiEntry,
 } from "../../../../lib/sockets/vfio_user/protocol.ts";
 import { VfioUserServer } from "../../../../lib/sockets/vfio_user/mod.ts";
-import { FakeDevice, REGISTER } from "./fake_device.ts";
+import { REGISTER, SpacesDevice } from "./fake_device.ts";
 import { message, testSocketPath, versionPayload } from "./raw_client.ts";
 import { campaign, Random, rounds } from "../../../random.ts";
 
 const MESSAGES = rounds(120_000);
 const MESSAGES_A_CONNECTION = 400;
+const MAPS: readonly number[] = [COMMAND.dmaMap, OWN_COMMAND.spaceMap];
 
 function templates(): Uint8Array<ArrayBuffer>[] {
   const withData = (bytes: Uint8Array<ArrayBuffer>, at: number, data: number[]): Uint8Array<ArrayBuffer> => {
@@ -41,7 +44,7 @@ function templates(): Uint8Array<ArrayBuffer>[] {
   writeMultiEntry.encodeInto(multi, 32, { offset: 4n, region: 7, count: 2, data: 6n });
   const write = regionAccess.encode({ offset: BigInt(REGISTER.fill), region: 0, count: 4 });
   return [
-    message(COMMAND.version, versionPayload()),
+    message(COMMAND.version, versionPayload(1, 16, 2)),
     message(COMMAND.dmaMap, dmaMap.encode({ argsz: 32, flags: 3, address: 0x10000n, size: 0x4000n })),
     message(COMMAND.dmaUnmap, dmaUnmap.encode({ argsz: 24, address: 0x10000n, size: 0x4000n })),
     message(COMMAND.dmaUnmap, dmaUnmap.encode({ argsz: 24, flags: 2 })),
@@ -60,6 +63,17 @@ function templates(): Uint8Array<ArrayBuffer>[] {
     message(COMMAND.deviceReset),
     message(COMMAND.regionWriteMulti, multi),
     message(COMMAND.deviceFeature, deviceFeature.encode({ argsz: 8, flags: (1 << 18) | 1 })),
+    message(
+      OWN_COMMAND.spaceMap,
+      dmaMap.encode(
+        { argsz: 40, flags: 3, address: 0x10000n, size: 0x4000n },
+        addressSpaceTail.encode({ id: 1 }),
+      ),
+    ),
+    message(
+      OWN_COMMAND.spaceUnmap,
+      dmaUnmap.encode({ argsz: 32, address: 0x10000n, size: 0x4000n }, addressSpaceTail.encode({ id: 1 })),
+    ),
   ];
 }
 
@@ -149,8 +163,9 @@ Deno.test(campaign(`server: ${MESSAGES} mutated messages, no crash and no leak`,
   const valid = templates();
   let connections = 0;
   let answered = 0;
+  let filled = 0;
   {
-    using device = new FakeDevice();
+    using device = new SpacesDevice();
     using server = VfioUserServer.listen(testSocketPath(), device);
     using file = createMemfd("memory", 0x4000);
     using one = new EventFd();
@@ -178,7 +193,7 @@ Deno.test(campaign(`server: ${MESSAGES} mutated messages, no crash and no leak`,
       const command = messageHeader.decode(template).command;
       const bytes = mutate(template, random);
       let fds: OwnedFd[] = [];
-      if (command === COMMAND.dmaMap && random.below(8) !== 0) fds = choices[0]!;
+      if (MAPS.includes(command) && random.below(8) !== 0) fds = choices[0]!;
       else if (command === COMMAND.deviceSetIrqs && random.below(4) !== 0) {
         fds = choices[1 + random.below(2)]!;
       } else if (random.below(40) === 0) fds = choices[random.below(choices.length)]!;
@@ -187,6 +202,7 @@ Deno.test(campaign(`server: ${MESSAGES} mutated messages, no crash and no leak`,
         sentHere = MESSAGES_A_CONNECTION;
       } else socket.send(bytes, fds);
       server.handleReadable();
+      filled += device.addressSpaces[0]!.count > 0 ? 1 : 0;
       const { open, bytes: replied } = drain(socket, buffer);
       if (replied > 0) answered++;
       if (!open || ++sentHere >= MESSAGES_A_CONNECTION) {
@@ -194,6 +210,7 @@ Deno.test(campaign(`server: ${MESSAGES} mutated messages, no crash and no leak`,
         socket = null;
         server.handleReadable();
         assertEquals([server.connectionFd, server.dma.count, device.eventFdCount], [null, 0, 0]);
+        assertEquals(device.addressSpaces.map(({ count }) => count), [0, 0]);
         assertEquals(openFdCount(), base, `message ${sent}`);
       }
     }
@@ -208,6 +225,7 @@ Deno.test(campaign(`server: ${MESSAGES} mutated messages, no crash and no leak`,
     socket.close();
     server.handleReadable();
   }
+  assert(filled > MESSAGES / 100, `${filled} times there was memory in address space 1`);
   assert(
     connections >= MESSAGES / MESSAGES_A_CONNECTION && answered > MESSAGES / 2,
     `${connections} connections, ${answered} answers`,

@@ -33,13 +33,18 @@ export function message(
 }
 
 /** What a client of this library offers. */
-export function versionPayload(minor = 1, maxMessageFds = 16): Uint8Array<ArrayBuffer> {
+export function versionPayload(
+  minor = 1,
+  maxMessageFds = 16,
+  addressSpaces?: number,
+): Uint8Array<ArrayBuffer> {
   return encodeVersion(minor, {
     maxMessageFds,
     maxDataTransferBytes: LIMIT.dataTransferBytes,
     maxDmaMaps: LIMIT.dmaMaps,
     pageSizes: 4096,
     writeMultiple: true,
+    ...(addressSpaces === undefined ? {} : { addressSpaces }),
   });
 }
 
@@ -61,12 +66,16 @@ export class RawClient implements Disposable {
   #have = 0;
   #fds: OwnedFd[] = [];
 
-  constructor(server: VfioUserServer, options: { negotiate?: boolean; maxMessageFds?: number } = {}) {
+  constructor(
+    server: VfioUserServer,
+    options: { negotiate?: boolean; maxMessageFds?: number; addressSpaces?: number } = {},
+  ) {
     this.#server = server;
     this.socket = UnixSocket.connect(server.path);
     server.handleReadable();
     if (options.negotiate === false) return;
-    const reply = this.call(COMMAND.version, versionPayload(1, options.maxMessageFds));
+    const { maxMessageFds, addressSpaces } = options;
+    const reply = this.call(COMMAND.version, versionPayload(1, maxMessageFds, addressSpaces));
     if (reply.error !== 0) throw new Error(`VERSION failed with ${reply.error}`);
   }
 

@@ -50,6 +50,7 @@ Deno.test("8.1 request numbers", () => {
 Deno.test("8.4 iommufd request numbers", () => {
   assertEquals(numbers(iommufd.IOMMUFD_IOCTL), {
     IOMMU_DESTROY: 0x3b80,
+    IOMMU_HWPT_ALLOC: 0x3b89,
     IOMMU_IOAS_ALLOC: 0x3b81,
     IOMMU_IOAS_IOVA_RANGES: 0x3b84,
     IOMMU_IOAS_MAP: 0x3b85,
@@ -86,6 +87,7 @@ Deno.test("8.2 structures: size, and offset and type of every field", () => {
     [abi.deviceFeature, 8, { ...argsz }],
     [abi.bindIommufd, 24, { ...argsz, iommufd: "8 s32", outDevid: "12 u32", tokenUuidPtr: "16 u64" }],
     [abi.attachIommufdPt, 12, { ...argsz, ptId: "8 u32" }],
+    [abi.attachPasid, 16, { ...argsz, ptId: "8 u32", pasid: "12 u32" }],
     [abi.iommuInfo, 24, { ...argsz, iovaPgsizes: "8 u64", capOffset: "16 u32", pad: "20 u32" }],
     [abi.iovaRangeCap, 16, { ...cap, nrIovas: "8 u32", reserved: "12 u32" }],
     [abi.iovaRange, 16, { start: "0 u64", end: "8 u64" }],
@@ -117,6 +119,17 @@ Deno.test("8.4 iommufd structures: size, and offset and type of every field", ()
       length: "24 u64",
       iova: "32 u64",
     }],
+    [iommufd.hwptAlloc, 40, {
+      size: "0 u32",
+      flags: "4 u32",
+      devId: "8 u32",
+      ptId: "12 u32",
+      outHwptId: "16 u32",
+      reserved: "20 u32",
+      dataType: "24 u32",
+      dataLen: "28 u32",
+      dataUptr: "32 u64",
+    }],
     [iommufd.ioasUnmap, 24, { size: "0 u32", ioasId: "4 u32", iova: "8 u64", length: "16 u64" }],
   ]);
 });
@@ -130,7 +143,8 @@ Deno.test("8.2 flags and ids", () => {
   assertEquals(abi.DMA_UNMAP_FLAG, { getDirtyBitmap: 1, all: 2, vaddr: 4 });
   assertEquals(abi.HOT_RESET_FLAG, { deviceId: 1, deviceIdOwned: 2 });
   assertEquals(abi.FEATURE_FLAG, { get: 0x10000, set: 0x20000, probe: 0x40000 });
-  assertEquals(abi.BIND_FLAG, { token: 1 });
+  assertEquals([abi.BIND_FLAG, abi.ATTACH_FLAG], [{ token: 1 }, { pasid: 1 }]);
+  assertEquals(iommufd.HWPT_FLAG, { pasid: 8 });
   assertEquals(iommufd.IOAS_MAP_FLAG, { fixedIova: 1, writeable: 2, readable: 4 });
 });
 

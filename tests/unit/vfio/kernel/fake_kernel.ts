@@ -34,8 +34,13 @@ export interface FakeFunction {
 interface OpenFile {
   readonly path: string;
   container?: Container;
+  /** What it is attached to: the id of an IOAS or of a page table. */
   ioas?: number;
+  /** The same by PASID. */
+  pasids?: Map<number, number>;
   bound?: boolean;
+  /** In the iommufd. */
+  id?: number;
   readonly fn?: FakeFunction;
 }
 
@@ -64,6 +69,10 @@ export class FakeKernel implements KernelCalls {
   readonly deviceNames: string[] = [];
   /** Arguments by request name, as they came in. */
   readonly arguments = new Map<string, Bytes[]>();
+  /** Page tables for PASIDs, with the IOAS that each is over. */
+  readonly pageTables = new Map<number, number>();
+  /** PASIDs that functions have. */
+  lastPasid = 255;
   /** Config space of every function. */
   readonly config: Bytes = new Uint8Array(256);
   extensions: readonly number[] = [1, 3, 9];
@@ -279,8 +288,20 @@ export class FakeKernel implements KernelCalls {
       IOMMU_IOAS_ALLOC: (a) => view(a).setUint32(8, this.#nextId++, true),
       IOMMU_DESTROY: (a) => {
         const id = view(a).getUint32(4, true);
-        if ([...this.#live()].some((one) => one.ioas === id)) fail("ioctl IOMMU_DESTROY", file.path, "EBUSY");
+        const uses = (one: OpenFile) => one.ioas === id || [...one.pasids?.values() ?? []].includes(id);
+        if ([...this.#live()].some(uses) || [...this.pageTables.values()].includes(id)) {
+          fail("ioctl IOMMU_DESTROY", file.path, "EBUSY");
+        }
+        this.pageTables.delete(id);
         this.log.push(`destroyed ${id}`);
+      },
+      IOMMU_HWPT_ALLOC: (a) => {
+        const v = view(a), device = v.getUint32(8, true);
+        if (v.getUint32(4, true) !== 8 || ![...this.#live()].some((one) => one.id === device)) {
+          fail("ioctl IOMMU_HWPT_ALLOC", file.path, "EINVAL");
+        }
+        v.setUint32(16, this.#nextId, true);
+        this.pageTables.set(this.#nextId++, v.getUint32(12, true));
       },
       IOMMU_IOAS_IOVA_RANGES: (a, array) => {
         const v = view(a);
@@ -318,10 +339,17 @@ export class FakeKernel implements KernelCalls {
         if (this.#files.get(view(a).getInt32(8, true))?.path !== "/dev/iommu") fail(call, file.path, "EBADF");
         this.#checkToken(fn, token && [...token].map((b) => b.toString(16).padStart(2, "0")).join(""), call);
         file.bound = true;
-        view(a).setUint32(12, this.#nextId++, true);
+        file.id = this.#nextId++;
+        view(a).setUint32(12, file.id, true);
       },
       VFIO_DEVICE_ATTACH_IOMMUFD_PT: (a) => {
-        file.ioas = view(a).getUint32(8, true);
+        const v = view(a), pt = v.getUint32(8, true);
+        if (v.getUint32(4, true) === 0) file.ioas = pt;
+        else if (
+          v.getUint32(0, true) < 16 || v.getUint32(12, true) > this.lastPasid ||
+          ![pt, file.ioas!].every((one) => this.pageTables.has(one))
+        ) fail("ioctl VFIO_DEVICE_ATTACH_IOMMUFD_PT", file.path, "EINVAL");
+        else (file.pasids ??= new Map()).set(v.getUint32(12, true), pt);
       },
       VFIO_DEVICE_DETACH_IOMMUFD_PT: () => {
         delete file.ioas;

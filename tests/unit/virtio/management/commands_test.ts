@@ -1,8 +1,10 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { VirtioManagement } from "../../../../drivers/management/virtio_management.ts";
 import { DeviceError, UnsupportedError, UsageError } from "../../../../lib/errors/mod.ts";
+import type { DmaSpace } from "../../../../lib/memory/mod.ts";
 import type { ManagedCommands } from "../../../../lib/virtio/management/managed_commands.ts";
 import { TVQ_COMMAND, TVQ_TIGHT_HEADER } from "../../../../lib/virtio/spec/mod.ts";
+import { FakeDevice } from "../../vfio/fake_device.ts";
 import { bytes, FakeManagement, opened, type SeenCommand } from "./fake_management.ts";
 
 const hex = (data: Uint8Array) => data.toHex();
@@ -295,18 +297,36 @@ Deno.test("a queue state that cannot be is refused, from the caller and from the
   assertEquals(error.location.queue, 0);
 });
 
-Deno.test("N-4.18: another address space than 0 needs one that the caller attached", async () => {
+Deno.test("N-4.18: another address space than 0 needs one of the management function", async () => {
   {
     await using fixture = await opened();
-    const error = await assertRejects(() => fixture.managed.setQueueAsid(1, 3), UnsupportedError, "not 3");
-    assert(error.hint.includes("lastAddressSpace"));
-    assertThrows(() => fixture.managed.now.setQueueAsid(1, 3), UnsupportedError);
-    assertEquals(fixture.device.seen.length, 0);
+    const { managed, management, device } = fixture;
+    await managed.setQueueAsid(1, 0);
+    device.seen.length = 0;
+    await assertRejects(
+      () => managed.setQueueAsid(1, 3),
+      UnsupportedError,
+      "fake 0: no address space 3 beside 0",
+    );
+    assertThrows(() => managed.now.setQueueAsid(1, 3), UnsupportedError, "not known which function");
+    assertThrows(() => management.openTransport(7n, { addressSpace: 3 }), UnsupportedError, "fake 0");
+    assertEquals(device.seen.length, 0);
+    management.openTransport(7n).close();
   }
-  await using fixture = await opened(() => ({}), { lastAddressSpace: 3 });
+  {
+    await using fixture = await opened(() => ({}), { function: new FakeDevice({}) });
+    assertThrows(() => fixture.managed.now.setQueueAsid(1, 3), UnsupportedError, "the function has none");
+  }
+  const asked: number[] = [];
+  const fn = Object.assign(new FakeDevice({}), {
+    addressSpace: (id: number): DmaSpace => {
+      asked.push(id);
+      return fixture.device.transport.dma;
+    },
+  });
+  await using fixture = await opened(() => ({}), { function: fn });
   await fixture.managed.setQueueAsid(1, 3);
-  assertEquals(hex(fixture.device.seen[0]!.data), "0100000003000000");
-  await assertRejects(() => fixture.managed.setQueueAsid(1, 4), UnsupportedError, "0 to 3, not 4");
+  assertEquals([hex(fixture.device.seen[0]!.data), asked], ["0100000003000000", [3]]);
 });
 
 Deno.test("what does not fit a field is a UsageError before anything is sent, thrown as the call gives its result", async () => {

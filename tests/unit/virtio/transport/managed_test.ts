@@ -6,7 +6,9 @@ import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../..
 import { VirtioDevice } from "../../../../lib/virtio/device.ts";
 import { bindInterrupts } from "../../../../lib/virtio/interrupts.ts";
 import type { ManagedTransport } from "../../../../lib/virtio/transport/managed.ts";
+import { FakeDevice } from "../../vfio/fake_device.ts";
 import { opened } from "../management/fake_management.ts";
+import { FakeTransport } from "./fake_transport.ts";
 import { ManagedModel } from "../management/managed_model.ts";
 import { TestAreas, TestMsi } from "../management/test_areas.ts";
 
@@ -286,4 +288,27 @@ Deno.test("a trace tells each register by its name", async () => {
   transport.queueEnabled(2);
   transport.writeStatus(3);
   assertEquals(seen, ["write queue_select 2", "read queue_enable 0", "write device_status 3"]);
+});
+
+Deno.test("N-4.18: with an address space memory comes from there, and VQ_ASID_SET precedes every enable", async () => {
+  const spaces = new Map([[5, new FakeTransport({ deviceId: 1, features: 0n, queueSizes: [] }).dma]]);
+  const fn = Object.assign(new FakeDevice({}), { addressSpace: (id: number) => spaces.get(id)! });
+  const model = new ManagedModel();
+  await using fixture = await opened((one) => one.is === "13.1" ? {} : model.answer(one), {
+    function: fn,
+    msi: new TestMsi(),
+    notifyAreas: new TestAreas(),
+  });
+  const { management, device } = fixture;
+  assertEquals(management.addressSpace(5), spaces.get(5)!);
+  using transport = management.openTransport(7n, { addressSpace: 5 }) as ManagedTransport;
+  assertEquals(transport.dma, spaces.get(5)!);
+  assertEquals(device.seen.length, 0);
+  const addresses = { size: 8, descriptorArea: 0x1000n, driverArea: 0x2000n, deviceArea: 0x3000n };
+  transport.reset();
+  device.seen.length = 0;
+  for (const queue of [0, 1]) transport.enableQueue(queue, addresses);
+  assertEquals(device.commands, ["10.0", "8.0", "13.1", "9.0", "10.0", "8.0", "13.1", "9.0"]);
+  const sets = device.seen.filter(({ is }) => is === "13.1").map(({ data }) => data.toHex());
+  assertEquals(sets, ["0000000005000000", "0100000005000000"]);
 });

@@ -247,7 +247,13 @@ Deno.test("DMA_MAP: a server keeps a descriptor of each file when its device ask
   mapDma(table, payload(IOVA), [file], { limits, what: "client", mappings: 0, keepFiles: false, messages });
   assertEquals(table.regions[0]!.file, undefined);
   assertEquals(openFdCount() - before[0]!, 1);
-  mapDma(table, payload(IOVA + 0x10000n), [file], { limits, what: "client", mappings: 1, keepFiles: true, messages });
+  mapDma(table, payload(IOVA + 0x10000n), [file], {
+    limits,
+    what: "client",
+    mappings: 1,
+    keepFiles: true,
+    messages,
+  });
   assertEquals(openFdCount() - before[0]!, 2);
   file.close();
   const { file: kept } = table.regions[1]!;
