@@ -17,7 +17,14 @@ export { EventFd } from "../../ffi/event_fd.ts";
 export type { OwnedFd } from "../../ffi/fd.ts";
 export type { MappedMemory } from "../../ffi/memory.ts";
 export { SyscallError } from "../../ffi/syscall_error.ts";
-export { type DmaAccess, type DmaMapper, type DmaMemory, type DmaOptions, DmaSpace } from "../memory/dma.ts";
+export {
+  type AddressSpaces,
+  type DmaAccess,
+  type DmaMapper,
+  type DmaMemory,
+  type DmaOptions,
+  DmaSpace,
+} from "../memory/dma.ts";
 export type { IovaRange, IovaRequest } from "../memory/iova.ts";
 export type { SharedDmaSpace } from "../memory/shared_dma.ts";
 export type { Lifeline } from "../wait/lifeline.ts";

@@ -279,6 +279,7 @@ export class VfioUserDevice implements VfioPciDevice {
     }
   }
 
+  /** See SPACE_MAP in docs/vfio_user.md. @throws UnsupportedError when the server has none, UsageError, ClosedError */
   addressSpace(id: number): DmaSpace {
     const channel = this.#requireOpen();
     const { addressSpaces: most = 0 } = this.serverCapabilities;

@@ -6,15 +6,7 @@
 import { ExhaustedError, UsageError } from "../../../errors/mod.ts";
 import type { MappedMemory, OwnedFd } from "../../../../ffi/mod.ts";
 import type { DmaAccess, DmaMapper, IovaRange } from "../../../memory/mod.ts";
-import {
-  addressSpaceTail,
-  COMMAND,
-  DMA_MAP_FLAG,
-  dmaMap,
-  dmaUnmap,
-  LIMIT,
-  OWN_COMMAND,
-} from "../protocol.ts";
+import { addressSpaceTail, COMMAND, DMA_MAP_FLAG, dmaMap, dmaUnmap, OWN_COMMAND } from "../protocol.ts";
 import type { ClientChannel } from "./channel.ts";
 import { ClientMemory } from "./memory.ts";
 
