@@ -76,7 +76,7 @@ export class VfioUserDevice implements VfioPciDevice {
     this.name = channel.name;
     this.serverCapabilities = negotiate(channel);
     this.#mapping = { ...this.serverCapabilities, count: 0 };
-    this.#mapper = new UserMapper(channel, this.#mapping, memory);
+    this.#mapper = new UserMapper(channel, this.#mapping, 0, memory);
     this.info = this.#deviceInfo();
     this.#regions = new ClientRegions(channel, {
       count: this.info.numRegions,
@@ -293,7 +293,7 @@ export class VfioUserDevice implements VfioPciDevice {
     }
     const known = this.#spaces.get(id);
     if (known !== undefined) return known.dma;
-    const mapper = new UserMapper(channel, this.#mapping, new ClientMemory(), id);
+    const mapper = new UserMapper(channel, this.#mapping, id);
     const dma = new DmaSpace(mapper);
     this.#spaces.set(id, { mapper, dma });
     return dma;

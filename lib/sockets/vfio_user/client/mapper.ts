@@ -42,12 +42,12 @@ export class UserMapper implements DmaMapper {
   readonly #tail: Uint8Array | undefined;
   #ended = false;
 
-  /** @param memory what is mapped, empty as yet @param id of the address space: 0 is the one of which the protocol knows */
+  /** @param id of the address space: 0 is the one of which the protocol knows @param memory what is mapped, empty as yet */
   constructor(
     channel: ClientChannel,
     limits: MappingLimits,
-    memory: ClientMemory = new ClientMemory(),
     id = 0,
+    memory: ClientMemory = new ClientMemory(),
   ) {
     this.name = id === 0 ? channel.name : `${channel.name}, address space ${id}`;
     this.pageSizes = BigInt(limits.pageSizes);
