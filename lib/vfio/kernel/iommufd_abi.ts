@@ -7,7 +7,7 @@
  * @module
  */
 import type { IoctlRequest } from "../../../ffi/mod.ts";
-import { Struct, u32, u64 } from "../../wire/mod.ts";
+import { Struct, u32, u64, u8 } from "../../wire/mod.ts";
 
 const request = (name: string, n: number): IoctlRequest => ({
   name: `IOMMU_${name}`,
@@ -28,6 +28,8 @@ export const IOMMUFD_IOCTL = {
   ioasUnmap: request("IOAS_UNMAP", 6),
   /** `iommu_hwpt_alloc`. */
   hwptAlloc: request("HWPT_ALLOC", 9),
+  /** `iommu_hw_info`. */
+  hwInfo: request("GET_HW_INFO", 0xa),
 } as const;
 
 /** `iommu_ioas_map.flags`: a fixed IOVA, and what the device may do. */
@@ -89,4 +91,16 @@ export const hwptAlloc = new Struct("iommu_hwpt_alloc", 40, {
   dataType: u32(24),
   dataLen: u32(28),
   dataUptr: u64(32),
+});
+
+/** `struct iommu_hw_info`, without data of the IOMMU; `outMaxPasidLog2` is 0 for a device without PASIDs, and before Linux 6.16. */
+export const hwInfo = new Struct("iommu_hw_info", 40, {
+  size: u32(0),
+  flags: u32(4),
+  devId: u32(8),
+  dataLen: u32(12),
+  dataUptr: u64(16),
+  outDataType: u32(24),
+  outMaxPasidLog2: u8(28),
+  outCapabilities: u64(32),
 });

@@ -2,8 +2,8 @@
  * Address spaces of a function beside its own, each with a PASID: an IOAS of its own, attached by VFIO_DEVICE_ATTACH_IOMMUFD_PT (Linux 6.16).
  *
  * iommufd attaches a PASID only to a page table that was allocated for that, and only while the function's own page table was, too
- * (IOMMU_HWPT_ALLOC_PASID in linux/iommufd.h). So the function's own address space gets such a table first. Whether kernel, IOMMU and function can
- * do all that is found by trying.
+ * (IOMMU_HWPT_ALLOC_PASID in linux/iommufd.h). So the function's own address space gets such a table first. Whether kernel and IOMMU can do all that
+ * is found by trying; but they also attach PASIDs to a function that can send none, so the function is asked about before.
  *
  * @module
  */
@@ -12,13 +12,16 @@ import { UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { AddressSpaces, DmaSpace } from "../../memory/mod.ts";
 import { ATTACH_FLAG, attachIommufdPt, attachPasid, DEVICE_IOCTL } from "./abi.ts";
 import { AddressSpace } from "./iommufd.ts";
-import { destroy, HWPT_FLAG, hwptAlloc, IOMMUFD_IOCTL } from "./iommufd_abi.ts";
+import { destroy, hwInfo, HWPT_FLAG, hwptAlloc, IOMMUFD_IOCTL } from "./iommufd_abi.ts";
 import { ioctlStruct, type KernelCalls } from "./kernel_calls.ts";
 
 /** PASIDs have 20 bits; 0 stands for requests without one. */
 const LAST_PASID = (1 << 20) - 1;
 /** ENOTTY: a kernel without such page tables; EINVAL: without PASIDs in VFIO, or a PASID beyond what function and IOMMU have. */
 const LACKS = ["ENOTSUP", "ENOTTY", "EINVAL"] as const;
+
+const WHAT_IT_TAKES =
+  "this takes Linux 6.16, an IOMMU that translates by PASID, and a function with the PASID capability";
 
 /** What the function is bound to. */
 export interface PasidFunction {
@@ -56,6 +59,7 @@ export class PasidSpaces implements AddressSpaces {
     const known = this.#made.get(pasid);
     if (known !== undefined) return known;
     try {
+      if (!this.#ready) this.#requirePasids();
       if (!this.#ready) this.#keep((opened) => this.#attach(own, opened));
       this.#ready = true;
       const dma = this.#keep((opened) => {
@@ -70,13 +74,18 @@ export class PasidSpaces implements AddressSpaces {
       if (!isErrno(error, ...LACKS)) throw error;
       throw new UnsupportedError(
         `${name} has no address space ${pasid}: ${error.call} fails with ${error.code}`,
-        {
-          hint:
-            "this takes Linux 6.16, an IOMMU that translates by PASID, and a function with the PASID capability",
-          cause: error,
-        },
+        { hint: WHAT_IT_TAKES, cause: error },
       );
     }
+  }
+
+  #requirePasids(): void {
+    const { name, id: devId, space: { iommufd } } = this.#fn;
+    const { outMaxPasidLog2 } = ioctlStruct(this.#kernel, iommufd, IOMMUFD_IOCTL.hwInfo, hwInfo, { devId });
+    if (outMaxPasidLog2 > 0) return;
+    throw new UnsupportedError(`${name} has no address space beside 0: the kernel knows of no PASIDs of it`, {
+      hint: WHAT_IT_TAKES,
+    });
   }
 
   /** What `open` opens is let go of when it throws, else afterwards. */

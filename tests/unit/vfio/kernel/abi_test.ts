@@ -50,6 +50,7 @@ Deno.test("8.1 request numbers", () => {
 Deno.test("8.4 iommufd request numbers", () => {
   assertEquals(numbers(iommufd.IOMMUFD_IOCTL), {
     IOMMU_DESTROY: 0x3b80,
+    IOMMU_GET_HW_INFO: 0x3b8a,
     IOMMU_HWPT_ALLOC: 0x3b89,
     IOMMU_IOAS_ALLOC: 0x3b81,
     IOMMU_IOAS_IOVA_RANGES: 0x3b84,
@@ -118,6 +119,16 @@ Deno.test("8.4 iommufd structures: size, and offset and type of every field", ()
       userVa: "16 u64",
       length: "24 u64",
       iova: "32 u64",
+    }],
+    [iommufd.hwInfo, 40, {
+      size: "0 u32",
+      flags: "4 u32",
+      devId: "8 u32",
+      dataLen: "12 u32",
+      dataUptr: "16 u64",
+      outDataType: "24 u32",
+      outMaxPasidLog2: "28 u8",
+      outCapabilities: "32 u64",
     }],
     [iommufd.hwptAlloc, 40, {
       size: "0 u32",

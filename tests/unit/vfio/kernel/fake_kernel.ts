@@ -295,6 +295,7 @@ export class FakeKernel implements KernelCalls {
         this.pageTables.delete(id);
         this.log.push(`destroyed ${id}`);
       },
+      IOMMU_GET_HW_INFO: (a) => view(a).setUint8(28, Math.ceil(Math.log2(this.lastPasid + 1))),
       IOMMU_HWPT_ALLOC: (a) => {
         const v = view(a), device = v.getUint32(8, true);
         if (v.getUint32(4, true) !== 8 || ![...this.#live()].some((one) => one.id === device)) {

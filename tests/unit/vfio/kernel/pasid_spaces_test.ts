@@ -32,6 +32,7 @@ Deno.test("8.4 a PASID: one IOAS each, page tables that go with PASIDs, bytes of
     const since = kernel.log.length;
     const space = device.addressSpace!(7);
     assertEquals(kernel.log.slice(since), [
+      "/dev/iommu IOMMU_GET_HW_INFO",
       "/dev/iommu IOMMU_HWPT_ALLOC",
       `${NODE} VFIO_DEVICE_ATTACH_IOMMUFD_PT`,
       "/dev/iommu IOMMU_IOAS_ALLOC",
@@ -40,6 +41,7 @@ Deno.test("8.4 a PASID: one IOAS each, page tables that go with PASIDs, bytes of
       "/dev/iommu IOMMU_IOAS_IOVA_RANGES",
       "/dev/iommu IOMMU_IOAS_IOVA_RANGES",
     ]);
+    assertEquals(words(kernel.arguments.get("IOMMU_GET_HW_INFO")![0]!), [40, 0, id, 0, 0, 0, 0, 0, 0, 0]);
     // Page table 3 over the function's own IOAS, IOAS 4 and page table 5 over it.
     assertEquals(kernel.arguments.get("IOMMU_HWPT_ALLOC")!.map(words), [
       [40, 8, id, ioas, 0, 0, 0, 0, 0, 0],
@@ -70,6 +72,7 @@ Deno.test("8.4 a PASID: one IOAS each, page tables that go with PASIDs, bytes of
 
 for (
   const [request, code, lacks] of [
+    ["IOMMU_GET_HW_INFO", "ENOTTY", "a kernel before 6.7"],
     ["IOMMU_HWPT_ALLOC", "ENOTTY", "a kernel without page tables of their own"],
     ["IOMMU_HWPT_ALLOC", "ENOTSUP", "an IOMMU or a function without PASIDs"],
     ["VFIO_DEVICE_ATTACH_IOMMUFD_PT", "EINVAL", "a kernel before 6.16"],
@@ -94,6 +97,18 @@ for (
     });
   });
 }
+
+Deno.test("8.4 a function that can send no PASID is refused, though the kernel would attach one: nothing is changed", () => {
+  balanced(() => {
+    const kernel = kernelWithPf();
+    kernel.lastPasid = 0;
+    using device = openOn(kernel, PF, { path: "cdev" });
+    const since = kernel.log.length;
+    assertThrows(() => device.addressSpace!(1), UnsupportedError, "the kernel knows of no PASIDs of it");
+    assertEquals(kernel.log.slice(since), ["/dev/iommu IOMMU_GET_HW_INFO"]);
+    device.dma.allocate(4096);
+  });
+});
 
 Deno.test("8.4 PASIDs beyond the function's, numbers that are none, and the group path", () => {
   balanced(() => {
