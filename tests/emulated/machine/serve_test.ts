@@ -121,7 +121,7 @@ Deno.test("a served host is listed, bound, given VFs, opened, and stops without 
     assertEquals(errno(() => rig.open(PF)), "ENOENT", "there is no socket before vfio-pci has it");
     bind(sysfs, PF);
     sysfs.writeText(`${DEVICES}/${PF}/sriov_numvfs`, "2");
-    assertEquals(sysfs.list(DEVICES), [PF, VF, "0000:01:00.2", RNG]);
+    assertEquals(sysfs.list(DEVICES), [PF, VF, "0000:01:00.2", RNG, MANAGEMENT]);
     assertEquals(errno(() => sysfs.writeText(`${DEVICES}/${PF}/sriov_numvfs`, "1")), "EBUSY");
     for (const address of [PF, VF]) {
       using device = rig.open(address);
