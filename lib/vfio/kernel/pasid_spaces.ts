@@ -9,6 +9,7 @@
  */
 import { isErrno, type OwnedFd } from "../../../ffi/mod.ts";
 import { UnsupportedError, UsageError } from "../../errors/mod.ts";
+import { typedErrors } from "../../errors/doors.ts";
 import type { AddressSpaces, DmaSpace } from "../../memory/mod.ts";
 import { ATTACH_FLAG, attachIommufdPt, attachPasid, DEVICE_IOCTL } from "./abi.ts";
 import { AddressSpace } from "./iommufd.ts";
@@ -37,6 +38,10 @@ export interface PasidFunction {
 
 /** See the module's text. */
 export class PasidSpaces implements AddressSpaces {
+  static {
+    typedErrors(this);
+  }
+
   readonly #kernel: KernelCalls;
   readonly #fn: PasidFunction;
   /** What is let go of when the function is closed, and so detached. */

@@ -30,8 +30,9 @@ export interface ManagementCommandPlace {
 export function describeManagementCommand(place: Omit<ManagementCommandPlace, "function">): string {
   requireType(place, "object", "describeManagementCommand: place", "deviceId", "class", "command");
   const { deviceId, queue, detail } = place;
+  requireType(detail ?? "", "string", "describeManagementCommand: place.detail");
   const device = deviceId === 0n ? "" : ` of device ${shown(deviceId)}`;
-  const about = [queue === undefined ? undefined : `queue ${queue}`, detail].filter((one) =>
+  const about = [queue === undefined ? undefined : `queue ${shown(queue)}`, detail].filter((one) =>
     one !== undefined
   );
   return tvqCommandName(place.class, place.command) + device +

@@ -6,6 +6,7 @@
 import { EventFd } from "../../../ffi/mod.ts";
 import { requireType, typedErrors } from "../../errors/doors.ts";
 import { ExhaustedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 import { IRQ, type VfioDevice } from "../../vfio/device.ts";
 import { TVQ_VECTOR_ADDRESS } from "../spec/transport_vq.ts";
 
@@ -52,7 +53,7 @@ export class FunctionMsi implements MsiAddresses {
   /** Allots none yet. @param device the management function @param first vectors below are the function's own */
   constructor(device: VfioDevice, first: number) {
     requireType(device, "object", "new FunctionMsi: device", "name", "irqInfo", "setIrqs");
-    if (!Number.isInteger(first) || first < 0) throw new UsageError(`new FunctionMsi: first ${first}`);
+    if (!Number.isInteger(first) || first < 0) throw new UsageError(`new FunctionMsi: first ${shown(first)}`);
     this.#device = device;
     this.#first = this.#fresh = first;
   }

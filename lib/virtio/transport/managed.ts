@@ -261,6 +261,10 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
 
 /** The config space, a command an access. */
 class ManagedConfig implements RegisterSpace {
+  static {
+    typedErrors(this);
+  }
+
   readonly #device: ManagedDevice;
 
   constructor(device: ManagedDevice) {
@@ -280,6 +284,10 @@ class ManagedConfig implements RegisterSpace {
 
 /** States of queues that are disabled. */
 class ManagedQueueState implements QueueStateAccess {
+  static {
+    typedErrors(this);
+  }
+
   readonly #device: ManagedDevice;
 
   constructor(device: ManagedDevice) {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { DeviceError, UsageError } from "../../errors/mod.ts";
 import { FEATURE } from "../spec/features.ts";
 import type { QueueState } from "../spec/queue_state.ts";
@@ -31,6 +32,8 @@ const RUNNING = DRIVER | STATUS.featuresOk | STATUS.driverOk;
  * `MovableTransport.moveTo` and commands throw
  */
 export function moveManaged(transport: MovableTransport, to: VirtioTransport): void {
+  requireType(transport, "object", "moveManaged: transport", "current", "moveTo");
+  requireType(to, "object", "moveManaged: to", "name", "kind");
   const from = transport.current;
   for (const one of [from, to]) {
     if (one instanceof ManagedTransport) continue;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { typedErrors } from "../../../errors/doors.ts";
 import { ExhaustedError, UsageError } from "../../../errors/mod.ts";
 import type { MappedMemory, OwnedFd } from "../../../../ffi/mod.ts";
 import type { DmaAccess, DmaMapper, IovaRange } from "../../../memory/mod.ts";
@@ -31,6 +32,10 @@ export interface MappingLimits {
 
 /** See the module's text. */
 export class UserMapper implements DmaMapper {
+  static {
+    typedErrors(this);
+  }
+
   readonly name: string;
   readonly iovaRanges: readonly IovaRange[] = VFIO_USER_IOVA_RANGES;
   readonly pageSizes: bigint;
