@@ -240,14 +240,16 @@ export class DmaSpace implements Disposable {
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0) {
       throw new UsageError(`DMA memory of ${sizeBytes} bytes`);
     }
+    // All of the caller's fields are read before there is anything to be let go of: reading one may throw.
     const label = options.label ?? "DMA memory";
-    const { memory, file } = this.#pages(sizeBytes, options.huge ?? "try", label);
     const access = options.access ?? { deviceReads: true, deviceWrites: true };
+    const { addressBits, huge } = options;
+    const { memory, file } = this.#pages(sizeBytes, huge ?? "try", label);
     using opened = new DisposableStack();
     opened.use(file);
     opened.use(memory);
     const alignment = memory.sizeBytes % HUGE_PAGE_BYTES === 0 ? BigInt(HUGE_PAGE_BYTES) : undefined;
-    const iova = this.takeIova(memory.sizeBytes, { alignment, addressBits: options.addressBits });
+    const iova = this.takeIova(memory.sizeBytes, { alignment, addressBits });
     opened.defer(() => this.giveIova(iova));
     this.#mapper.mapDma(memory, file, iova, memory.sizeBytes, access);
     opened.move();

@@ -64,6 +64,20 @@ for (const needsFile of [false, true]) {
   });
 }
 
+for (const field of ["label", "huge", "access", "addressBits"]) {
+  Deno.test(`an option that cannot be read leaves nothing: ${field}`, () => {
+    const [fds, maps] = [openFdCount(), mappingCount()];
+    using space = new DmaSpace(mapper(true).one);
+    const options = {
+      get [field](): never {
+        throw new UsageError("unreadable");
+      },
+    };
+    assertThrows(() => space.allocate(4096, options), UsageError, "unreadable");
+    assertEquals([openFdCount(), mappingCount()], [fds, maps]);
+  });
+}
+
 Deno.test("out of IOVA space and nonsense sizes are typed errors", () => {
   using space = new DmaSpace(mapper(false).one);
   assertThrows(() => space.allocate(0x200_0000, { huge: "never" }), ExhaustedError);
