@@ -62,7 +62,6 @@ export function kernelPaths(): ("group" | "cdev")[] {
 export async function bootJob(guest: JobGuest): Promise<JobResult> {
   await cacheForGuest([guest.job]);
   let console = "";
-  let seen = 0;
   const { exitCode } = await bootGuest({
     command: [
       await denoForGuest(),
@@ -75,11 +74,9 @@ export async function bootJob(guest: JobGuest): Promise<JobResult> {
     ),
     timeoutMs: 400_000,
     ...(guest.signal === undefined ? {} : { signal: guest.signal }),
-    onConsole: (text) => {
-      console += text;
-      for (let end = console.indexOf("\n", seen); end >= 0; end = console.indexOf("\n", seen)) {
-        const line = console.slice(seen, end).trimEnd();
-        seen = end + 1;
+    onConsole: (lines) => {
+      console += lines;
+      for (const line of lines.split("\n")) {
         if (line.startsWith(REPORT)) guest.onReport?.(JSON.parse(line.slice(REPORT.length)));
       }
     },

@@ -1,28 +1,30 @@
-/** Keeps the end of a guest's console, and passes it on without the carriage returns serial lines add. */
+/**
+ * Puts together what several streams of a guest say, line by line: a message that comes in the middle of a line of another stream waits for its end. Keeps
+ * the end of it all, and passes it on without the carriage returns that serial lines add.
+ */
 export class ConsoleStream {
   #tail = "";
-  /** Carriage returns at the end of what came so far: the line feed they belong to may follow. */
-  #pending = "";
-  readonly #decoder = new TextDecoder();
   readonly #sink: (text: string) => void;
   readonly #keep: number;
 
-  /** Text goes to `sink` as it arrives; about `keep` characters are remembered. */
+  /** Lines go to `sink` as they arrive; about `keep` characters are remembered. */
   constructor(sink: (text: string) => void, keep = 256 * 1024) {
     this.#sink = sink;
     this.#keep = keep;
   }
 
-  /** Takes one chunk of console output. */
-  push(chunk: Uint8Array): void {
-    this.#emit(this.#decoder.decode(chunk, { stream: true }));
-  }
-
-  /** Says that no more output comes. */
-  end(): void {
-    this.#emit(this.#decoder.decode());
-    this.#pass(this.#pending);
-    this.#pending = "";
+  /** Takes the lines of one stream until it ends; a last line without an end gets one. `edit` may change them. */
+  async drain(stream: ReadableStream<Uint8Array>, edit = (lines: string): string => lines): Promise<void> {
+    const decoder = new TextDecoder();
+    let rest = "";
+    for await (const chunk of stream) {
+      rest += decoder.decode(chunk, { stream: true });
+      const end = rest.lastIndexOf("\n") + 1;
+      this.#pass(edit(withoutReturns(rest.slice(0, end))));
+      rest = rest.slice(end);
+    }
+    rest += decoder.decode();
+    if (rest !== "") this.#pass(edit(withoutReturns(`${rest}\n`)));
   }
 
   /** What is remembered of the console. */
@@ -35,17 +37,13 @@ export class ConsoleStream {
     return this.#tail.trimEnd().split("\n").slice(-lines).join("\n");
   }
 
-  #emit(text: string): void {
-    if (text === "") return;
-    const whole = this.#pending + text;
-    const end = whole.length - (/\r*$/.exec(whole)?.[0].length ?? 0);
-    this.#pending = whole.slice(end);
-    this.#pass(whole.slice(0, end).replace(/\r+\n/g, "\n"));
-  }
-
   #pass(text: string): void {
     if (text === "") return;
     this.#tail = (this.#tail + text).slice(-this.#keep);
     this.#sink(text);
   }
+}
+
+function withoutReturns(text: string): string {
+  return text.replace(/\r+\n/g, "\n");
 }

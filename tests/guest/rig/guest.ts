@@ -51,7 +51,7 @@ export interface GuestOptions {
   readonly timeoutMs?: number;
   /** Kills QEMU when it is aborted; `bootGuest` then throws the signal's reason and keeps nothing. */
   readonly signal?: AbortSignal;
-  /** Receives the console as it comes; without it the console goes to standard output. */
+  /** Receives the console line by line, as lines come; without it the console goes to standard output. */
   readonly onConsole?: (text: string) => void;
   /** Keep the run's folder (initramfs, console log, status) also after success. */
   readonly keepRun?: boolean;
@@ -185,26 +185,21 @@ async function runQemu(
   const onAbort = (): void => child.kill("SIGKILL");
   if (signal?.aborted) onAbort();
   signal?.addEventListener("abort", onAbort);
-  const drainConsole = async (): Promise<void> => {
-    for await (const chunk of child.stdout) stream.push(chunk);
-  };
-  const drainMessages = async (): Promise<void> => {
-    const encoder = new TextEncoder();
-    for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
-      // A hub among the guest's own functions is meant to have no way out.
-      const kept = text.replace(/^.*warning: hub \d+ is not connected to host network\r?\n/gm, "");
-      if (kept !== "") stream.push(encoder.encode(kept));
+  const [status] = await Promise.all([
+    child.status,
+    stream.drain(child.stdout),
+    stream.drain(child.stderr, (lines) => {
       // QEMU then stops the machine but stays; waiting for the timeout would gain nothing.
-      if (text.includes("KVM internal error")) {
-        stream.push(encoder.encode("guest: KVM does not work on this machine; use the accelerator tcg\n"));
+      if (lines.includes("KVM internal error")) {
         child.kill("SIGKILL");
+        return `${lines}guest: KVM does not work on this machine; use the accelerator tcg\n`;
       }
-    }
-  };
-  const [status] = await Promise.all([child.status, drainConsole(), drainMessages()]);
+      // A hub among the guest's own functions is meant to have no way out.
+      return lines.replace(/^.*warning: hub \d+ is not connected to host network\n/gm, "");
+    }),
+  ]);
   clearTimeout(timer);
   signal?.removeEventListener("abort", onAbort);
-  stream.end();
   return { code: status.code, timedOut, firstOutputMs, console: stream };
 }
 

@@ -19,7 +19,8 @@ const HOST = "/host";
  * The initramfs's `/init`.
  *
  * It reports on the second serial port, so that neither kernel messages nor the task's own output can garble the
- * exit status, and so that a guest without any file share can report too.
+ * exit status, and so that a guest without any file share can report too. The task's output goes to the third one, where no kernel message can
+ * fall into the middle of a line.
  */
 export function initScript(task: GuestTask, modules: readonly ModuleStep[]): string {
   const lines = [
@@ -32,7 +33,7 @@ export function initScript(task: GuestTask, modules: readonly ModuleStep[]): str
     'phase() { read -r up _ < /proc/uptime; echo "phase $up $*" > /dev/ttyS1; }',
     // The only end of a guest: what the caches of the file share hold must be written first.
     'finish() { sync; echo "exit $1" > /dev/ttyS1; poweroff -f; sleep 60; }',
-    "stty -F /dev/ttyS1 -opost 2>/dev/null",
+    "for port in 1 2; do stty -F /dev/ttyS$port -opost 2>/dev/null; done",
     "phase kernel",
     ...["pts", "shm", "hugepages", "mqueue"].map((name) => `mkdir -p /dev/${name}`),
     "mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts",
@@ -105,7 +106,7 @@ function scriptLines(): string[] {
 function runTask(start: string): string[] {
   return [
     "mkfifo /output",
-    "cat < /output & reader=$!",
+    "cat < /output > /dev/ttyS2 & reader=$!",
     `${start} < /dev/null > /output 2>&1`,
     "code=$?",
     "for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $reader 2>/dev/null || break; usleep 200000; done",

@@ -83,8 +83,10 @@ export function qemuCommand(options: MachineOptions): QemuCommand {
     ...["-machine", `q35,kernel-irqchip=split${shared ? ",memory-backend=ram" : ""}`],
     ...(shared ? ["-object", `memory-backend-memfd,id=ram,size=${options.memoryMiB}M,share=on`] : []),
     ...(options.iommu ? ["-device", "intel-iommu,intremap=on,caching-mode=on,device-iotlb=on"] : []),
-    ...["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"],
+    // Kernel messages and QEMU's own go together; what the task says has a stream of its own, so that neither falls into its lines.
+    ...["-chardev", "file,id=console,path=/dev/stderr", "-serial", "chardev:console"],
     ...["-chardev", `file,id=status,path=${comma(options.statusFile)}`, "-serial", "chardev:status"],
+    ...["-chardev", "stdio,id=task,signal=off", "-serial", "chardev:task"],
     ...(options.shareHost ? [...share9p("/", "host", true), ...share9p(PROJECT_ROOT, "project", false)] : []),
     ...options.uplinks.flatMap(({ hub, netdev }, index) => [
       "-netdev",

@@ -88,14 +88,34 @@ Deno.test("modules: names and dependencies are read from files", () => {
   assertEquals(moduleDepends(new TextEncoder().encode("\0depends=\0")), []);
 });
 
-Deno.test("console: carriage returns of line ends go, also when a chunk ends between them", () => {
+Deno.test("console: carriage returns of line ends go, also when a chunk ends between them", async () => {
   let seen = "";
   const stream = new ConsoleStream((text) => seen += text, 8);
-  const bytes = new TextEncoder().encode("one\r\ntwo\r\r\n50%\r100% é\r\n");
-  for (const byte of bytes) stream.push(Uint8Array.of(byte));
-  stream.end();
-  assertEquals(seen, "one\ntwo\n50%\r100% é\n");
-  assertEquals(stream.tail(), "\r100% é");
+  const bytes = new TextEncoder().encode("one\r\ntwo\r\r\n50%\r100% é\r\nend");
+  await stream.drain(ReadableStream.from(Array.from(bytes, (byte) => Uint8Array.of(byte))));
+  assertEquals(seen, "one\ntwo\n50%\r100% é\nend\n");
+  assertEquals(stream.tail(), "% é\nend");
+});
+
+Deno.test("console: a message of one stream does not fall into a line of another", async () => {
+  let seen = "";
+  const console = new ConsoleStream((text) => seen += text);
+  const [task, kernel] = [
+    new TransformStream<Uint8Array, Uint8Array>(),
+    new TransformStream<Uint8Array, Uint8Array>(),
+  ];
+  const drained = Promise.all([
+    console.drain(task.readable),
+    console.drain(kernel.readable, (text) => `[${text}`),
+  ]);
+  const [taskWriter, kernelWriter] = [task.writable.getWriter(), kernel.writable.getWriter()];
+  const encoder = new TextEncoder();
+  await taskWriter.write(encoder.encode('report: {"a":'));
+  await kernelWriter.write(encoder.encode("vfio: odd\n"));
+  await taskWriter.write(encoder.encode("1}\n"));
+  await Promise.all([taskWriter.close(), kernelWriter.close()]);
+  await drained;
+  assertEquals(seen.split("\n").sort(), ["", "[vfio: odd", 'report: {"a":1}'].sort());
 });
 
 Deno.test("task script: words survive the shell", () => {
