@@ -25,7 +25,7 @@ const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset;
  */
 export class ReceiveQueue implements WaitTarget {
   static {
-    typedErrors(this, ["receiveBurst", "recycle", "copyFrame", "load", "save"]);
+    typedErrors(this, ["receiveBurst", "recycle", "load", "save"]);
   }
 
   /** Virtqueue number. */
@@ -216,6 +216,12 @@ export class ReceiveQueue implements WaitTarget {
 
   /** Copies a frame of a burst out of its slots. @returns its bytes @throws UsageError when `into` is too short */
   copyFrame(burst: FrameBurst, frame: number, into: Uint8Array): number {
+    // Called for each frame, so it looks at its arguments itself.
+    if (!(burst instanceof FrameBurst && into instanceof Uint8Array)) {
+      throw new UsageError(
+        `${this.#name}, queue ${this.index}: copyFrame(${shown(burst)}, ${shown(frame)}, ${shown(into)})`,
+      );
+    }
     const bytes = burst.frameBytes(frame);
     if (bytes > into.length) throw new UsageError(`a frame of ${bytes} bytes into ${into.length}`);
     if (this.#pool.closed) this.#gone();

@@ -26,7 +26,7 @@ const SENT = 2;
  */
 export class TransmitQueue implements WaitTarget {
   static {
-    typedErrors(this, ["reoffer", "save", "transmitBurst", "checkLength"]);
+    typedErrors(this, ["reoffer", "save", "transmitBurst"]);
   }
 
   /** Virtqueue number. */
@@ -188,10 +188,10 @@ export class TransmitQueue implements WaitTarget {
   /** Checks a frame's length. @throws UsageError for a frame that is too short or too long for this device */
   checkLength(lengthBytes: number): void {
     if (
-      lengthBytes >= ETHERNET_HEADER_BYTES && lengthBytes <= this.maxFrameBytes &&
-      Number.isInteger(lengthBytes)
+      Number.isInteger(lengthBytes) && lengthBytes >= ETHERNET_HEADER_BYTES &&
+      lengthBytes <= this.maxFrameBytes
     ) return;
-    throw new UsageError(`${this.#name}: a frame of ${lengthBytes} bytes`, {
+    throw new UsageError(`${this.#name}: a frame of ${shown(lengthBytes)} bytes`, {
       hint:
         `frames are ${ETHERNET_HEADER_BYTES} to ${this.maxFrameBytes} bytes here, without checksum at the end`,
     });
