@@ -80,9 +80,10 @@ export class FunctionTurns {
     if (turn !== undefined) this.#wake(turn);
   }
 
-  /** Wakes the sleepers whose time has come. */
-  wakeDue(nowMs: number): void {
+  /** Wakes the sleepers whose time has come. The clock is read only when there are any. */
+  wakeDue(nowMs?: number): void {
     if (this.#timed.size === 0) return;
+    nowMs ??= performance.now();
     for (const turn of this.#timed) if (turn.dueAt <= nowMs) this.#wake(turn);
   }
 

@@ -138,7 +138,7 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
   poll(budget: number): number {
     const queue = this.#core?.queue(MANAGEMENT_QUEUE.transport);
     const commands = queue === undefined ? 0 : this.#commands.serve(queue, budget);
-    this.#turns.wakeDue(performance.now());
+    this.#turns.wakeDue();
     return commands + this.#turns.poll();
   }
 
