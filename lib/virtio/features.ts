@@ -92,16 +92,12 @@ export function meansStandard(profile: Profile, feature: bigint): boolean {
   return (takenByDraft(profile) & feature) === 0n;
 }
 
-/**
- * True when the state of queues is read and written: profile `queue-state`, with its bit 40 among `features` (A-6.1), and everywhere behind a transport
- * virtqueue, which has commands for it.
- */
+/** True when the state of queues is read and written: the transport has it, and what it needs is among `features`. */
 export function hasQueueState(
-  { kind, profile }: Pick<VirtioTransport, "kind" | "profile">,
+  { queueState }: Pick<VirtioTransport, "queueState">,
   features: bigint,
 ): boolean {
-  return kind === "transport-vq" ||
-    profile === "queue-state" && (features & DRAFT_FEATURE.QUEUE_STATE) !== 0n;
+  return queueState !== undefined && (features & queueState.feature) === queueState.feature;
 }
 
 /**

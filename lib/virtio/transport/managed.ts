@@ -288,6 +288,8 @@ class ManagedQueueState implements QueueStateAccess {
     typedErrors(this);
   }
 
+  /** Class VQ_STATE is always there. */
+  readonly feature = 0n;
   readonly #device: ManagedDevice;
 
   constructor(device: ManagedDevice) {

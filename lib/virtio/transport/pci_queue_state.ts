@@ -35,6 +35,8 @@ export function requireQueueState(
 
 /** See the module. */
 export class PciQueueState implements QueueStateAccess {
+  /** */
+  readonly feature = DRAFT_FEATURE.QUEUE_STATE;
   readonly #transport: Pick<VirtioTransport, "name" | "readDeviceFeatures" | "driverFeatures" | "readStatus">;
   readonly #registers: Registers<typeof COMMON_REGISTERS>;
   readonly #select: (queue: number) => void;

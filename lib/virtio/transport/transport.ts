@@ -60,6 +60,8 @@ export interface SharedMemory {
  * (class VQ_STATE; reference 4.1).
  */
 export interface QueueStateAccess {
+  /** The feature that has to be negotiated for it; 0n: none. */
+  readonly feature: bigint;
   /**
    * The state of a queue that was stopped.
    * @param size descriptors that the queue had

@@ -185,6 +185,7 @@ export class FakeTransport implements VirtioTransport {
     this.queueVectors.delete(queue);
   }
   readonly queueState = {
+    feature: 1n << 40n,
     read: (queue: number, layout: "split" | "packed"): QueueState => {
       this.#open(`read state ${queue}`);
       return this.states.get(queue) ?? initialQueueState(layout);
