@@ -36,28 +36,38 @@ export const LEGACY_CFG_BYTES = { plain: 20, msix: 24 } as const;
 /** Alignment of the used ring, and unit of `queue_pfn`, in bytes. */
 export const LEGACY_RING_ALIGN = 4096;
 
-/** Byte offsets of the parts of a legacy ring, from its start, which is a multiple of `LEGACY_RING_ALIGN`. */
+/** Byte offsets of the parts of a legacy ring, from its start, which is a multiple of its alignment. */
 export interface LegacyRingLayout {
   /** Available ring, behind the descriptor table of 16 bytes an entry. */
   readonly availableOffset: number;
-  /** Used ring, on the next page. */
+  /** Used ring, on the next multiple of the alignment. */
   readonly usedOffset: number;
   /** All of it. */
   readonly totalBytes: number;
 }
 
-/** Where the parts of a legacy ring lie: one contiguous area. @throws UsageError for a size that is no power of two up to 32768 */
-export function legacyRingLayout(size: number): LegacyRingLayout {
-  if (!Number.isInteger(size) || size < 1 || size > QUEUE_SIZE_MAX || (size & (size - 1)) !== 0) {
+/**
+ * Where the parts of a legacy ring lie: one contiguous area.
+ * @param alignBytes of the used ring; a driver of virtio-mmio chooses it (virtio 1.2 §4.2.4). Default: PCI's
+ * @throws UsageError for a size that is no power of two up to 32768, an alignment that is no power of two
+ */
+export function legacyRingLayout(size: number, alignBytes: number = LEGACY_RING_ALIGN): LegacyRingLayout {
+  if (!isPowerOfTwo(size) || size > QUEUE_SIZE_MAX) {
     throw new UsageError(`a legacy queue cannot have ${size} descriptors`, {
       hint: "the size is a power of two up to 32768",
     });
   }
+  if (!isPowerOfTwo(alignBytes)) {
+    throw new UsageError(`a legacy ring cannot be aligned to ${alignBytes} bytes`, {
+      hint: "the alignment is a power of two",
+    });
+  }
+  const align = (bytes: number) => Math.ceil(bytes / alignBytes) * alignBytes;
   const availableOffset = 16 * size;
   const usedOffset = align(availableOffset + 6 + 2 * size);
   return { availableOffset, usedOffset, totalBytes: usedOffset + align(6 + 8 * size) };
 }
 
-function align(bytes: number): number {
-  return Math.ceil(bytes / LEGACY_RING_ALIGN) * LEGACY_RING_ALIGN;
+function isPowerOfTwo(value: number): boolean {
+  return Number.isInteger(value) && value >= 1 && Number.isInteger(Math.log2(value));
 }

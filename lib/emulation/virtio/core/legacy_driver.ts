@@ -93,8 +93,15 @@ export class LegacyDriver {
     return this.#core.legacy && enabled ? descriptorArea : 0n;
   }
 
-  /** Sets a queue's ring up at an IOVA; 0 ends it. */
-  setRing(queue: CoreQueue, iova: bigint): void {
+  /**
+   * Sets a queue's ring up at an IOVA; 0 ends it.
+   * @param shape entries and alignment, where the driver chooses them: both powers of two, not too many entries. Default: what PCI has
+   */
+  setRing(
+    queue: CoreQueue,
+    iova: bigint,
+    shape?: { readonly size: number; readonly alignBytes: number },
+  ): void {
     if (iova === 0n) {
       queue.ring = undefined;
       queue.enabled = false;
@@ -105,8 +112,8 @@ export class LegacyDriver {
       queue.report(LEGACY_BLOCK, "queue_pfn was written while the queue is in use");
       return;
     }
-    queue.size = splitSize(queue.maxSize);
-    const { availableOffset, usedOffset } = legacyRingLayout(queue.size);
+    queue.size = shape?.size ?? splitSize(queue.maxSize);
+    const { availableOffset, usedOffset } = legacyRingLayout(queue.size, shape?.alignBytes);
     queue.place(0, iova);
     queue.place(1, iova + BigInt(availableOffset));
     queue.place(2, iova + BigInt(usedOffset));

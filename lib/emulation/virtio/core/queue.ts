@@ -200,6 +200,14 @@ export class CoreQueue implements QueueDevice, RingPlace {
     ({ available: this.#availableState, used: this.#usedState } = queueStateToWords(state));
   }
 
+  /** Stops it for good, where the transport lets a driver do so (MMIO: QueueReady 0): enabled again, it begins a fresh ring. */
+  stop(): void {
+    this.wasReset ||= this.enabled;
+    this.forgetState();
+    this.ring = undefined;
+    this.enabled = this.paused = false;
+  }
+
   /** `queue_reset`. It is reset when this returns. */
   reset(value: number): void {
     const { profile, negotiatedFeatures } = this.#device;
@@ -208,8 +216,7 @@ export class CoreQueue implements QueueDevice, RingPlace {
     } else if (value !== 1) {
       this.report("1.5", `${value} was written to queue_reset: only 1 is allowed`);
     } else {
-      this.wasReset ||= this.enabled;
-      this.forgetState();
+      this.stop();
       this.clear();
     }
   }
