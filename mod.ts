@@ -29,7 +29,7 @@
 export * from "./lib/errors/mod.ts";
 export { SyscallError } from "./ffi/syscall_error.ts";
 export { type Host, openHost } from "./lib/host/mod.ts";
-export { DEVICE_FEATURE, type VfioDevice, type VfioPciDevice } from "./lib/vfio/mod.ts";
+export { DEVICE_FEATURE, isPciDevice, type VfioDevice, type VfioPciDevice } from "./lib/vfio/mod.ts";
 export { FEATURE, openTransport, type VirtioTransport } from "./lib/virtio/mod.ts";
 export { type AdminMember, VirtioAdmin } from "./drivers/admin/virtio_admin.ts";
 export { VirtioBlk } from "./drivers/blk/virtio_blk.ts";

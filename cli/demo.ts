@@ -55,10 +55,11 @@ async function onHost(
   const functions = host.list();
   const before = snapshot(host);
   for (const one of functions) {
-    step("function", `${one.address} ${one.vendorName} ${one.deviceName}, driver ${one.driver ?? "none"}`);
+    const vendor = one.bus === "pci" ? `${one.vendorName} ` : "";
+    step("function", `${one.address} ${vendor}${one.deviceName}, driver ${one.driver ?? "none"}`);
   }
   const pf = functions.find((one) => one.sriov !== undefined);
-  const random = functions.find((one) => virtioTypeOf(one) === DEVICE_ID.entropy);
+  const random = functions.find((one) => one.bus === "pci" && virtioTypeOf(one) === DEVICE_ID.entropy);
   if (pf === undefined || random === undefined) {
     throw new DeviceError("the embedded host lacks its PF or its virtio-rng function");
   }

@@ -24,8 +24,8 @@ export function list(host: Host, options: Of<"list">): void {
     HEAD,
     functions.map((one) => [
       one.address,
-      `${hex(one.vendorId, 4)}:${hex(one.deviceId, 4)}`,
-      one.className,
+      one.bus === "pci" ? `${hex(one.vendorId, 4)}:${hex(one.deviceId, 4)}` : "-",
+      one.bus === "pci" ? one.className : "-",
       one.deviceName,
       driver(one),
       one.iommuGroup === undefined ? "-" : group(one),

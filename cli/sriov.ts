@@ -4,6 +4,7 @@
  * @module
  */
 import type { Host } from "../lib/host/mod.ts";
+import { requirePciDevice } from "../lib/vfio/mod.ts";
 import { formatVfToken, parseVfToken } from "../lib/vfio/uuid.ts";
 import { failureText } from "./failure.ts";
 import { countText, print, printJson, remark } from "./output.ts";
@@ -21,7 +22,7 @@ export function sriov(host: Host, options: Of<"sriov">): void {
     try {
       // The kernel keeps the token after the PF is closed, until the PF leaves vfio-pci.
       using pf = host.open(address, { vfToken: token });
-      if (pf.path !== "vfio-user") pf.setVfToken(token);
+      if (pf.path !== "vfio-user") requirePciDevice(pf, "VF token").setVfToken(token);
     } catch (error) {
       try {
         host.setVfCount(address, before?.numVfs ?? 0, { force: options.force });

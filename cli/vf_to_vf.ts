@@ -7,7 +7,7 @@
 import { VirtioNet } from "../drivers/net/virtio_net.ts";
 import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import type { Host, OpenOptions } from "../lib/host/mod.ts";
-import { DEVICE_FEATURE, type VfioPciDevice } from "../lib/vfio/mod.ts";
+import { DEVICE_FEATURE, isPciDevice, type VfioDevice } from "../lib/vfio/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
 import { exchangeByInterrupt, exchangePolled, type ExchangeResult } from "../drivers/net/virtio/exchange.ts";
 import { TestFrames } from "../drivers/net/virtio/test_frames.ts";
@@ -138,8 +138,10 @@ async function drive(
 }
 
 /** How to open the VFs of an opened PF: with a token, made up if need be, where the kernel wants one. */
-function withToken(pf: VfioPciDevice, open: OpenOptions, observer: Observer): OpenOptions {
-  if (pf.path === "vfio-user" || !pf.probeFeature(DEVICE_FEATURE.pciVfToken, "set")) return open;
+function withToken(pf: VfioDevice, open: OpenOptions, observer: Observer): OpenOptions {
+  if (!isPciDevice(pf) || pf.path === "vfio-user" || !pf.probeFeature(DEVICE_FEATURE.pciVfToken, "set")) {
+    return open;
+  }
   const vfToken = open.vfToken ?? crypto.randomUUID();
   pf.setVfToken(vfToken);
   observer.step("VF token", vfToken);

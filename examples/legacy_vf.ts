@@ -11,6 +11,7 @@
 import {
   DEVICE_FEATURE,
   type Host,
+  isPciDevice,
   openHost,
   openTransport,
   UnsupportedError,
@@ -83,7 +84,9 @@ async function onPf(host: Host, pf: string, options: LegacyVfOptions): Promise<L
   host.bind(pf);
   const owner = stack.use(host.open(pf));
   const vfToken = crypto.randomUUID();
-  if (owner.path !== "vfio-user" && owner.probeFeature(DEVICE_FEATURE.pciVfToken, "set")) {
+  if (
+    isPciDevice(owner) && owner.path !== "vfio-user" && owner.probeFeature(DEVICE_FEATURE.pciVfToken, "set")
+  ) {
     owner.setVfToken(vfToken);
   }
   const transport = stack.use(openTransport(owner));

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { DEVICE_FEATURE, openHost, openTransport, VirtioNet } from "@ringside/ringside";
+import { DEVICE_FEATURE, isPciDevice, openHost, openTransport, VirtioNet } from "@ringside/ringside";
 import {
   exchangeByInterrupt,
   exchangePolled,
@@ -26,7 +26,10 @@ try {
   // The PF stays open while its VFs are used: it holds their token, and closing it resets it.
   using device = host.open(pf);
   const vfToken = crypto.randomUUID();
-  if (device.path !== "vfio-user" && device.probeFeature(DEVICE_FEATURE.pciVfToken, "set")) {
+  if (
+    isPciDevice(device) && device.path !== "vfio-user" &&
+    device.probeFeature(DEVICE_FEATURE.pciVfToken, "set")
+  ) {
     device.setVfToken(vfToken);
   }
   const vfs = host.setVfCount(pf, 2);

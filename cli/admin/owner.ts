@@ -56,10 +56,14 @@ export async function openMember(
   return {
     pf: info.address,
     address,
-    deviceId: virtioTypeOf(host.describe(address)) ?? 0,
+    deviceId: virtioDeviceId(host.describe(address)),
     member: owner.member(options.vf),
     about: { function: info.address, vf: options.vf, address },
   };
+}
+
+function virtioDeviceId(info: FunctionInfo): number {
+  return (info.bus === "pci" ? virtioTypeOf(info) : info.virtioType) ?? 0;
 }
 
 /** Address of a VF of a PF. @throws NotFoundError when it is not enabled */

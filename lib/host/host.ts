@@ -3,12 +3,38 @@
  *
  * @module
  */
-import type { VfioPciDevice } from "../vfio/pci_device.ts";
+import type { VfioDevice } from "../vfio/device.ts";
 
-/** What `Host.list` says of a function, read from sysfs. */
-export interface FunctionInfo {
-  /** `0000:01:00.0` */
+/** What `Host.list` says of a function on any bus, read from sysfs. */
+export interface AnyFunctionInfo {
+  /** Full address, `0000:01:00.0` or `a003e00.virtio_mmio`. */
   readonly address: string;
+  /** Name for people; a number or the firmware's word where no better one is known. */
+  readonly deviceName: string;
+  /** Driver that it is bound to now; undefined when none. */
+  readonly driver?: string;
+  /** `driver_override`; undefined when not set. */
+  readonly driverOverride?: string;
+  /** Number of its IOMMU group; undefined without an IOMMU. */
+  readonly iommuGroup?: number;
+  /** Other functions of the group. */
+  readonly groupMembers: readonly string[];
+  /** −1 when the platform does not say. */
+  readonly numaNode: number;
+  /** Network interfaces that hang on it. */
+  readonly netInterfaces: readonly string[];
+  /** Block devices that hang on it. */
+  readonly blockDevices: readonly string[];
+  /** `vfioN` when the kernel has a character device for it (a node exists in /dev/vfio/devices). */
+  readonly vfioCdev?: string;
+  /** Process that holds the function's lock; undefined when free. */
+  readonly heldBy?: string;
+}
+
+/** A PCI function. */
+export interface PciFunctionInfo extends AnyFunctionInfo {
+  /** Always. */
+  readonly bus: "pci";
   /** Vendor ID, 16 bits. */
   readonly vendorId: number;
   /** Device ID, 16 bits. */
@@ -24,19 +50,7 @@ export interface FunctionInfo {
   /** Name, or the number when no name is known. */
   readonly vendorName: string;
   /** Name, or the number when no name is known. */
-  readonly deviceName: string;
-  /** Name, or the number when no name is known. */
   readonly className: string;
-  /** Driver that it is bound to now; undefined when none. */
-  readonly driver?: string;
-  /** `driver_override`; undefined when not set. */
-  readonly driverOverride?: string;
-  /** Number of its IOMMU group; undefined without an IOMMU. */
-  readonly iommuGroup?: number;
-  /** Other functions of the group. */
-  readonly groupMembers: readonly string[];
-  /** −1 when the platform does not say. */
-  readonly numaNode: number;
   /** Present on a PF. */
   readonly sriov?: {
     readonly totalVfs: number;
@@ -47,15 +61,33 @@ export interface FunctionInfo {
   };
   /** PF of a VF. */
   readonly physicalFunction?: string;
-  /** Network interfaces that hang on it. */
-  readonly netInterfaces: readonly string[];
-  /** Block devices that hang on it. */
-  readonly blockDevices: readonly string[];
-  /** `vfioN` when the kernel has a character device for it (a node exists in /dev/vfio/devices). */
-  readonly vfioCdev?: string;
-  /** Process that holds the function's lock; undefined when free. */
-  readonly heldBy?: string;
 }
+
+/** A platform device: nothing on it can be asked what it is, so firmware says it. */
+export interface PlatformDeviceInfo extends AnyFunctionInfo {
+  /** Always. */
+  readonly bus: "platform";
+  /** What it is compatible with by the device tree, the most special first; empty where ACPI or the kernel itself named it. */
+  readonly compatible: readonly string[];
+  /** What the kernel matches its modules by; undefined when sysfs does not say. */
+  readonly modalias?: string;
+  /** Where its registers are, in physical memory, when the device tree says. */
+  readonly registers?: {
+    /** Physical address. */
+    readonly address: number;
+    /** In bytes. */
+    readonly sizeBytes: number;
+  };
+  /** Type of its virtio device while virtio-mmio has it: 4 is an entropy source. */
+  readonly virtioType?: number;
+  /** PCI's alone. */
+  readonly sriov?: undefined;
+  /** PCI's alone. */
+  readonly physicalFunction?: undefined;
+}
+
+/** What `Host.list` says of a function, read from sysfs. `bus` tells which it is. */
+export type FunctionInfo = PciFunctionInfo | PlatformDeviceInfo;
 
 /** How to bind. */
 export interface BindOptions {
@@ -141,8 +173,11 @@ export interface Host extends Disposable {
   /** What `restore` would put back. */
   journal(): JournalEntry[];
 
-  /** Opens the function for userspace and takes its lock until the device is closed. */
-  open(address: string, options?: OpenOptions): VfioPciDevice;
+  /**
+   * Opens the function for userspace and takes its lock until the device is closed. `isPciDevice` of the door `vfio` says whether it is a PCI function,
+   * which has more.
+   */
+  open(address: string, options?: OpenOptions): VfioDevice;
   /** Problems and mends, for `doctor`. */
   examine(): Finding[];
 }

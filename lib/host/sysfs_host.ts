@@ -6,7 +6,7 @@
 import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
 import { busOf, parseAddress } from "../vfio/bus.ts";
-import type { VfioPciDevice } from "../vfio/pci_device.ts";
+import type { VfioDevice } from "../vfio/device.ts";
 import { FunctionAttributes, type StepHook } from "./sysfs/attributes.ts";
 import { checkBindable, isVfioDriver, notTakenBack, rebind } from "./changes/driver_binding.ts";
 import { FunctionReader } from "./functions/reader.ts";
@@ -56,7 +56,7 @@ export interface SysfsHostParts {
   /** Further lock directories that `heldBy` looks in. */
   readonly otherLockDirectories?: readonly string[];
   /** Opens a function that is bound to a VFIO driver and locked. */
-  readonly opener: (request: OpenRequest) => VfioPciDevice;
+  readonly opener: (request: OpenRequest) => VfioDevice;
   /** How to find out whether the host uses a function. */
   readonly usage: (attributes: FunctionAttributes) => HostUsage;
   /** Findings of `doctor`. */
@@ -201,7 +201,7 @@ export class SysfsHost implements Host {
     );
   }
 
-  open(text: string, options: OpenOptions = {}): VfioPciDevice {
+  open(text: string, options: OpenOptions = {}): VfioDevice {
     const address = this.#locate(text);
     const info = this.#reader.describe(address);
     if (info.driver === undefined || !isVfioDriver(info.driver)) {

@@ -15,11 +15,10 @@ import {
   UsageError,
 } from "../errors/mod.ts";
 import { PciAddress } from "../pci/address.ts";
-import { DEVICE_FLAG, REGION } from "../vfio/device.ts";
-import type { VfioPciDevice } from "../vfio/pci_device.ts";
+import { DEVICE_FLAG, REGION, type VfioDevice } from "../vfio/device.ts";
 import { VfioUserDevice } from "../sockets/vfio_user/client/device.ts";
 import { VFIO_USER } from "./changes/driver_binding.ts";
-import type { Finding, FunctionInfo, Host, OpenOptions } from "./host.ts";
+import type { Finding, FunctionInfo, Host, OpenOptions, PciFunctionInfo } from "./host.ts";
 import { PciIdsNames } from "./functions/names.ts";
 
 /** The protocol has no address; this is the function's. */
@@ -76,7 +75,7 @@ export class VfioUserHost implements Host {
   }
 
   /** See `Host`. The driver is `vfio-user`. */
-  describe(address: string): FunctionInfo {
+  describe(address: string): PciFunctionInfo {
     this.#locate(address);
     const view = new DataView(this.#config.buffer);
     const vendorId = view.getUint16(0, true);
@@ -84,6 +83,7 @@ export class VfioUserHost implements Host {
     const classCode = view.getUint32(8, true) >>> 8;
     return {
       address: ADDRESS,
+      bus: "pci",
       vendorId,
       deviceId,
       subsystemVendorId: view.getUint16(0x2c, true),
@@ -111,7 +111,7 @@ export class VfioUserHost implements Host {
   }
 
   /** See `Host`. A `timeoutMs` makes a new connection. */
-  open(address: string, options: OpenOptions = {}): VfioPciDevice {
+  open(address: string, options: OpenOptions = {}): VfioDevice {
     this.#locate(address);
     if (this.#open !== null && !this.#open.closed) {
       throw new RefusedError(`${ADDRESS} is in use by this process`, {

@@ -6,6 +6,7 @@
 import { requireType, typedErrors } from "../errors/doors.ts";
 import { CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER } from "../pci/header.ts";
 import { REGION, type VfioDevice } from "./device.ts";
+import { requirePciDevice } from "./pci_device.ts";
 import { RegionRegisters } from "./region_registers.ts";
 
 /** Bits of the Command register (PCIe 6.0 §7.5.1.1.3) that a userspace driver sets itself. */
@@ -30,17 +31,22 @@ export class ConfigAccess extends RegionRegisters {
     typedErrors(this);
   }
 
-  /** Of 256 bytes (conventional) or 4096 (PCI Express). @param device an open function; stays the caller's */
+  /**
+   * Of 256 bytes (conventional) or 4096 (PCI Express). @param device an open function; stays the caller's
+   * @throws UnsupportedError for a platform device: it has none
+   */
   constructor(device: VfioDevice) {
     requireType(
       device,
       "object",
       "new ConfigAccess: device",
       "name",
+      "info",
       "regionInfo",
       "readRegion",
       "writeRegion",
     );
+    requirePciDevice(device, "configuration space");
     const { sizeBytes } = device.regionInfo(REGION.config);
     const there = sizeBytes >= EXTENDED_BYTES ? EXTENDED_BYTES : Math.min(sizeBytes, CONVENTIONAL_BYTES);
     super(device, REGION.config, "configuration space", there);

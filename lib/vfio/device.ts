@@ -8,7 +8,7 @@ import type { EventFd, MappedMemory } from "../../ffi/mod.ts";
 import type { Lifeline } from "../wait/lifeline.ts";
 import type { AddressSpaces, DmaSpace } from "../memory/mod.ts";
 
-/** Region indices of a PCI function (linux/vfio.h, VFIO_PCI_*_REGION_INDEX). */
+/** Region indices of a PCI function (linux/vfio.h, VFIO_PCI_*_REGION_INDEX). Those of a platform device are its register windows, in firmware's order. */
 export const REGION = {
   bar0: 0,
   bar1: 1,
@@ -24,8 +24,14 @@ export const REGION = {
 /** Interrupt indices of a PCI function (VFIO_PCI_*_IRQ_INDEX). */
 export const IRQ = { intx: 0, msi: 1, msix: 2, error: 3, request: 4 } as const;
 
+/**
+ * Interrupt indices of a platform device: its lines, by their order in firmware, of one vector each. Over vfio-user from this library's emulated
+ * host index 1 is something else: the messages that the device sends, as many vectors as it has. The kernel has no messages of platform devices.
+ */
+export const PLATFORM_IRQ = { line: 0, messages: 1 } as const;
+
 /** `vfio_device_info.flags`. */
-export const DEVICE_FLAG = { reset: 1, pci: 2 } as const;
+export const DEVICE_FLAG = { reset: 1, pci: 2, platform: 4 } as const;
 /** `vfio_region_info.flags`. */
 export const REGION_FLAG = { read: 1, write: 2, mmap: 4, caps: 8 } as const;
 /** `vfio_irq_info.flags`. */
@@ -63,7 +69,7 @@ export interface RegionArea {
 
 /** `vfio_region_info` with its capabilities. */
 export interface RegionInfo {
-  /** `REGION` number. */
+  /** `REGION` number; of a platform device, that of its register window. */
   readonly index: number;
   /** `REGION_FLAG` bits. */
   readonly flags: number;
@@ -79,7 +85,7 @@ export interface RegionInfo {
 
 /** `vfio_irq_info`. */
 export interface IrqInfo {
-  /** `IRQ` number. */
+  /** `IRQ` number; of a platform device, that of its line (`PLATFORM_IRQ`). */
   readonly index: number;
   /** `IRQ_FLAG` bits. */
   readonly flags: number;

@@ -6,15 +6,19 @@
 import { EventFd } from "../../ffi/mod.ts";
 import { typedErrors } from "../errors/doors.ts";
 import { UnsupportedError, UsageError } from "../errors/mod.ts";
-import { IRQ, IRQ_FLAG, type VfioDevice } from "./device.ts";
+import { IRQ, IRQ_FLAG, PLATFORM_IRQ, type VfioDevice } from "./device.ts";
+import { isPciDevice } from "./pci_device.ts";
 
-/** Kinds of interrupt that signal work, and the two that signal trouble and a wish to have the function back. */
+/**
+ * Kinds of interrupt that signal work, and the two that signal trouble and a wish to have the function back. `intx` is the interrupt line: INTx of a PCI
+ * function, the first line of a platform device. `msi` of a platform device are its messages, which the kernel does not have.
+ */
 export type VectorKind = "msix" | "msi" | "intx" | "error" | "request";
 
 /**
  * One kind of interrupt of an opened function: makes an eventfd a vector, owns them, and closes them when it is disabled.
  *
- * INTx of the kernel masks itself when it fires: handle it, then `rearm()`.
+ * A line that is not by edges (INTx, or a platform device's) is masked by the kernel when it fires: handle it, then `rearm()`.
  */
 export class InterruptSet implements Disposable {
   static {
@@ -23,6 +27,8 @@ export class InterruptSet implements Disposable {
 
   readonly #device: VfioDevice;
   #kind: VectorKind | null = null;
+  /** That of the kind that is on. */
+  #index = 0;
   #eventFds: readonly EventFd[] = [];
   #automasked = false;
 
@@ -43,8 +49,15 @@ export class InterruptSet implements Disposable {
 
   /** How many vectors of a kind the function has. @throws ClosedError, SyscallError */
   available(kind: VectorKind): number {
-    const index = IRQ[kind];
+    const index = this.#indexOf(kind);
     return index < this.#device.info.numIrqs ? this.#device.irqInfo(index).count : 0;
+  }
+
+  /** Past all that there are for a kind that the bus has not: the kernel's index 1 of a platform device is its second line, not messages. */
+  #indexOf(kind: VectorKind): number {
+    if (isPciDevice(this.#device)) return IRQ[kind];
+    if (kind === "intx") return PLATFORM_IRQ.line;
+    return kind === "msi" && this.#device.path === "vfio-user" ? PLATFORM_IRQ.messages : Infinity;
   }
 
   /**
@@ -59,9 +72,11 @@ export class InterruptSet implements Disposable {
     const eventFds: EventFd[] = [...given ?? []].map((one) => opened.use(one));
     this.#checkEnable(kind, count, given?.length ?? count);
     while (eventFds.length < count) eventFds.push(opened.use(new EventFd()));
-    this.#automasked = (this.#device.irqInfo(IRQ[kind]).flags & IRQ_FLAG.automasked) !== 0;
-    this.#device.setIrqs({ index: IRQ[kind], action: "trigger", start: 0, eventFds });
+    const index = this.#indexOf(kind);
+    this.#automasked = (this.#device.irqInfo(index).flags & IRQ_FLAG.automasked) !== 0;
+    this.#device.setIrqs({ index, action: "trigger", start: 0, eventFds });
     opened.move();
+    this.#index = index;
     this.#kind = kind;
     this.#eventFds = eventFds;
     return eventFds;
@@ -93,7 +108,7 @@ export class InterruptSet implements Disposable {
     this.#eventFds = [];
     try {
       // Closing the device has turned them off already.
-      if (!this.#device.closed) this.#device.setIrqs({ index: IRQ[kind], action: "disable" });
+      if (!this.#device.closed) this.#device.setIrqs({ index: this.#index, action: "disable" });
     } finally {
       for (const one of eventFds) one.close();
     }
@@ -109,24 +124,24 @@ export class InterruptSet implements Disposable {
 
   /** Lets a masked interrupt through again. @throws UnsupportedError, UsageError */
   unmask(vector = 0): void {
-    this.#device.setIrqs({ index: this.#index(), action: "unmask", start: vector, count: 1 });
+    this.#device.setIrqs({ index: this.#enabledIndex(), action: "unmask", start: vector, count: 1 });
   }
 
-  /** Holds an interrupt back. @throws UnsupportedError for anything but INTx on kernel VFIO, UsageError */
+  /** Holds an interrupt back. @throws UnsupportedError for anything but a line on kernel VFIO, UsageError */
   mask(vector = 0): void {
-    this.#device.setIrqs({ index: this.#index(), action: "mask", start: vector, count: 1 });
+    this.#device.setIrqs({ index: this.#enabledIndex(), action: "mask", start: vector, count: 1 });
   }
 
   /** Raises a vector by software, as if the device had: a test of everything behind the device. @throws UsageError */
   fire(vector = 0): void {
-    this.#device.setIrqs({ index: this.#index(), action: "fire", start: vector, count: 1 });
+    this.#device.setIrqs({ index: this.#enabledIndex(), action: "fire", start: vector, count: 1 });
   }
 
-  #index(): number {
+  #enabledIndex(): number {
     if (this.#kind === null) {
       throw new UsageError(`${this.#device.name}: no interrupts are on`, { hint: "enable() some first" });
     }
-    return IRQ[this.#kind];
+    return this.#index;
   }
 
   /** Same as `close`. */

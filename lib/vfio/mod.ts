@@ -35,4 +35,4 @@ export type { BarDoorbell, DoorbellWidth } from "./doorbell.ts";
 export type { RegionRegisters, RegionWindow } from "./region_registers.ts";
 export { InterruptSet, type VectorKind } from "./interrupts.ts";
 export { type KernelOpenOptions, openKernelDevice } from "./kernel/open.ts";
-export type * from "./pci_device.ts";
+export * from "./pci_device.ts";

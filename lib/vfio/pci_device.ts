@@ -3,7 +3,9 @@
  *
  * @module
  */
-import type { VfioDevice } from "./device.ts";
+import { requireType } from "../errors/doors.ts";
+import { UnsupportedError } from "../errors/mod.ts";
+import { DEVICE_FLAG, type VfioDevice } from "./device.ts";
 
 /** A function that a hot reset would also reset. */
 export interface HotResetDependent {
@@ -33,4 +35,23 @@ export interface VfioPciDevice extends VfioDevice {
   hotReset(): void;
   /** Sets the VF token of a PF, as the text of a UUID; VFs then open with this token only. */
   setVfToken(token: string): void;
+}
+
+/** Whether an opened function is one of PCI: it says so itself (VFIO_DEVICE_FLAGS_PCI). */
+export function isPciDevice(device: VfioDevice): device is VfioPciDevice {
+  requireType(device, "object", "isPciDevice: device", "info");
+  return (device.info.flags & DEVICE_FLAG.pci) !== 0;
+}
+
+/**
+ * The same device, where it must be a PCI function.
+ * @param what is needed of it and PCI's alone, such as `configuration space`: for the message
+ * @throws UnsupportedError when it is on another bus
+ */
+export function requirePciDevice(device: VfioDevice, what: string): VfioPciDevice {
+  if (isPciDevice(device)) return device;
+  const bus = (device.info.flags & DEVICE_FLAG.platform) !== 0 ? "a platform device" : "no PCI function";
+  throw new UnsupportedError(`${device.name} is ${bus}, which has no ${what}`, {
+    hint: "only a PCI function has it",
+  });
 }

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { makeDirectory, openFdCount, readText } from "../../ffi/mod.ts";
 import { NotFoundError, RefusedError, UsageError } from "../../lib/errors/mod.ts";
-import type { FunctionInfo } from "../../lib/host/mod.ts";
+import type { PciFunctionInfo } from "../../lib/host/mod.ts";
 import { LinuxHost } from "../../lib/host/linux_host.ts";
 import { bringUp, ownership } from "../emulated/host/served_host.ts";
 import { inGuest } from "./rig/in_guest.ts";
@@ -32,17 +32,17 @@ function guestTest(name: string, body: (host: LinuxHost) => void | Promise<void>
   });
 }
 
-function find(host: LinuxHost, vendorId: number, deviceId: number, pf = false): FunctionInfo {
-  const found = host.list().find((one) =>
+function find(host: LinuxHost, vendorId: number, deviceId: number, pf = false): PciFunctionInfo {
+  const found = host.list().filter((one) => one.bus === "pci").find((one) =>
     one.vendorId === vendorId && one.deviceId === deviceId && (!pf || one.sriov !== undefined)
   );
   if (found === undefined) throw new NotFoundError("no such function in this guest");
   return found;
 }
 
-const virtioPf = (host: LinuxHost): FunctionInfo => find(host, 0x1af4, 0x1041, true);
-const igb = (host: LinuxHost): FunctionInfo => find(host, 0x8086, 0x10c9);
-const disk = (host: LinuxHost): FunctionInfo => find(host, 0x1af4, 0x1042);
+const virtioPf = (host: LinuxHost): PciFunctionInfo => find(host, 0x1af4, 0x1041, true);
+const igb = (host: LinuxHost): PciFunctionInfo => find(host, 0x8086, 0x10c9);
+const disk = (host: LinuxHost): PciFunctionInfo => find(host, 0x1af4, 0x1042);
 
 async function run(...words: string[]): Promise<void> {
   const [program = "", ...args] = words;

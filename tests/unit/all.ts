@@ -160,6 +160,7 @@ import "./vfio/kernel/kernel_device_test.ts";
 import "./vfio/kernel/open_test.ts";
 import "./vfio/kernel/pasid_spaces_test.ts";
 import "./vfio/kernel/tokens_and_ranges_test.ts";
+import "./vfio/pci_device_test.ts";
 import "./virtio/admin/error_test.ts";
 import "./virtio/admin/frame_test.ts";
 import "./virtio/admin/fuzz_test.ts";

@@ -8,7 +8,7 @@ import { PciAddress } from "../../pci/address.ts";
 import { busOf, parseAddress, PCI, sysfsDirectory } from "../../vfio/bus.ts";
 import { type AttachedDevices, attachedDevices, attachedTo } from "./attached_devices.ts";
 import { baseName, type FunctionAttributes } from "../sysfs/attributes.ts";
-import type { FunctionInfo } from "../host.ts";
+import type { FunctionInfo, PciFunctionInfo } from "../host.ts";
 import type { FunctionLocks } from "./lock.ts";
 import type { NameSource } from "./names.ts";
 
@@ -64,12 +64,12 @@ export class FunctionReader {
   }
 
   /** One function, by full address. @throws UnsupportedError when it is no PCI function, SyscallError */
-  describe(address: string): FunctionInfo {
+  describe(address: string): PciFunctionInfo {
     requirePci(address, "vendor and device ID");
     return this.#read(address, attachedTo(this.#attributes, address));
   }
 
-  #read(address: string, attached: AttachedDevices): FunctionInfo {
+  #read(address: string, attached: AttachedDevices): PciFunctionInfo {
     const vendorId = this.#number(address, "vendor");
     const deviceId = this.#number(address, "device");
     const classCode = this.#number(address, "class");
@@ -82,6 +82,7 @@ export class FunctionReader {
     const sriov = this.#sriov(address);
     return {
       address,
+      bus: "pci",
       vendorId,
       deviceId,
       subsystemVendorId: this.#number(address, "subsystem_vendor"),
@@ -107,7 +108,7 @@ export class FunctionReader {
     return Number(this.#attributes.optional(`${sysfsDirectory(address)}/${attribute}`) ?? "0");
   }
 
-  #sriov(address: string): FunctionInfo["sriov"] {
+  #sriov(address: string): PciFunctionInfo["sriov"] {
     const totalVfs = this.#attributes.totalVfs(address);
     if (totalVfs === undefined) return undefined;
     return {

@@ -1,4 +1,5 @@
 import { ClosedError } from "../../../lib/errors/mod.ts";
+import { DEVICE_FLAG } from "../../../lib/vfio/device.ts";
 import type { VfioPciDevice } from "../../../lib/vfio/pci_device.ts";
 
 /** A device that can only be closed; `log` gets the names of the calls. */
@@ -8,6 +9,7 @@ export function fakeDevice(address: string, log: string[] = [], onClosed = () =>
     get: (_, name) => {
       if (name === "name") return address;
       if (name === "path") return "vfio-user";
+      if (name === "info") return { flags: DEVICE_FLAG.reset | DEVICE_FLAG.pci, numRegions: 9, numIrqs: 5 };
       if (name === "closed") return closed;
       return (...args: unknown[]) => {
         log.push([String(name), ...args.map(String)].join(" "));

@@ -3,6 +3,7 @@ import { createMemfd, type EventFd, MappedMemory, type OwnedFd, pageSizeBytes } 
 import { ClosedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import type { DmaSpace } from "../../../lib/memory/mod.ts";
 import {
+  DEVICE_FLAG,
   IRQ_FLAG,
   type IrqInfo,
   type IrqRequest,
@@ -11,6 +12,8 @@ import {
   type RegionArea,
   type RegionInfo,
   type VfioDevice,
+  type VfioDeviceInfo,
+  type VfioPath,
 } from "../../../lib/vfio/device.ts";
 
 /** A region of the fake. */
@@ -34,8 +37,8 @@ const NO_REGION: RegionInfo = { index: 0, flags: 0, sizeBytes: 0, mmapAreas: [],
 /** The device. Regions not given do not exist; config space is 4096 zero bytes unless given. */
 export class FakeDevice implements VfioDevice {
   readonly name = "0000:0f:00.0";
-  readonly path = "vfio-user";
-  readonly info = { flags: 3, numRegions: 9, numIrqs: 5 };
+  path: VfioPath = "vfio-user";
+  info: VfioDeviceInfo = { flags: DEVICE_FLAG.reset | DEVICE_FLAG.pci, numRegions: 9, numIrqs: 5 };
   closed = false;
   /** Every region access through the server, in order. */
   readonly accesses: Access[] = [];

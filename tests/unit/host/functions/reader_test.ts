@@ -20,6 +20,7 @@ Deno.test("describe: ids, class, group, node, driver; short addresses too", () =
     functions: [...FUNCTIONS, { address: "0000:01:00.1", device: 0x10c9, group: 0x100, driver: "igb" }],
   });
   const info = made.host.describe("01:00.0");
+  if (info.bus !== "pci") throw new Error(info.bus);
   assertEquals(info, made.host.describe(PF));
   assertEquals([info.vendorId, info.deviceId, info.revision, info.classCode], [0x8086, 0x10c9, 1, 0x020000]);
   assertEquals([info.subsystemVendorId, info.subsystemId], [0x1af4, 0x1100]);
