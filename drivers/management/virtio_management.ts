@@ -32,7 +32,7 @@ import {
 } from "../../lib/virtio/management/calls.ts";
 import type { ManagementCall } from "../../lib/virtio/management/managed_commands.ts";
 import { ManagedDevice } from "../../lib/virtio/management/managed_device.ts";
-import { FunctionMsi, type MsiAddresses } from "../../lib/virtio/management/msi_addresses.ts";
+import { FunctionMsi, type MsiAddresses } from "../../lib/vfio/msi_addresses.ts";
 import { FunctionNotifyAreas, type NotifyAreas } from "../../lib/virtio/management/notify_areas.ts";
 import type { ManagementCommand } from "../../lib/virtio/management/queued_command.ts";
 import {
@@ -73,7 +73,7 @@ export {
   FunctionMsi,
   type MsiAddresses,
   type MsiMessage,
-} from "../../lib/virtio/management/msi_addresses.ts";
+} from "../../lib/vfio/msi_addresses.ts";
 export type { MsiSettings } from "../../lib/virtio/management/msi_record.ts";
 export { FunctionNotifyAreas, type NotifyAreas } from "../../lib/virtio/management/notify_areas.ts";
 export type {

@@ -192,6 +192,7 @@ import "./virtio/queue/split_rules_test.ts";
 import "./virtio/spec/blk_console_test.ts";
 import "./virtio/spec/device_parts_test.ts";
 import "./virtio/spec/legacy_layout_test.ts";
+import "./virtio/spec/mmio_test.ts";
 import "./virtio/spec/spec_test.ts";
 import "./virtio/spec/transport_vq_test.ts";
 import "./virtio/transport/array_transport_test.ts";

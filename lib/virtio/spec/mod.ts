@@ -16,6 +16,7 @@ export * from "./features.ts";
 export * from "./ism.ts";
 export * from "./legacy.ts";
 export * from "./masks.ts";
+export * from "./mmio.ts";
 export * from "./net.ts";
 export * from "./pci.ts";
 export * from "./queue_state.ts";

@@ -195,12 +195,6 @@ export const TVQ_MSI_STATE = {
 /** Values of class VQ_ENABLE. */
 export const TVQ_VQ_STATUS = { ENABLE: 1, DISABLE: 0 } as const;
 
-/**
- * Where an embedded host's managed device writes a number for that MSI-X vector of its management function to be raised: the draft leaves messages to
- * the platform, and on x86 interrupt controllers begin here.
- */
-export const TVQ_VECTOR_ADDRESS = 0xfee0_0000n;
-
 /** `mask` on the wire: inverted (A-4.3). */
 export function tvqMask(masked: boolean): number {
   return masked ? TVQ_MSI_STATE.VQ_MASK : TVQ_MSI_STATE.VQ_UNMASK;

@@ -14,19 +14,19 @@ import {
   requireFit,
   TracedSpace,
 } from "../../registers/registers.ts";
+import type { MsiAddresses } from "../../vfio/msi_addresses.ts";
 import type { Lifeline } from "../../wait/lifeline.ts";
 import { FIELD_BYTES } from "../../wire/mod.ts";
 import { saysNoQueue } from "../management/error.ts";
 import type { ManagedDevice } from "../management/managed_device.ts";
-import type { MsiAddresses } from "../management/msi_addresses.ts";
 import type { NotifyAreas } from "../management/notify_areas.ts";
 import { deviceType } from "../spec/device_types.ts";
 import { FEATURE } from "../spec/features.ts";
 import { checkQueueState, initialQueueState, type QueueState } from "../spec/queue_state.ts";
 import { MANAGED_REGISTERS, ManagedInterrupts, ManagedRegisters } from "./managed_registers.ts";
-import { QueueDoorbell } from "./pci_registers.ts";
+import { MsixTransport } from "./msix_transport.ts";
+import { QueueDoorbell } from "./queue_doorbell.ts";
 import { NO_VECTOR } from "../spec/pci.ts";
-import { RegisterTransport } from "./register_transport.ts";
 import type { Doorbell, QueueAddresses, QueueStateAccess } from "./transport.ts";
 
 /** What a managed device is driven by. */
@@ -79,7 +79,7 @@ const ALL = (1n << 64n) - 1n;
 const CONFIG_REACH = 4096;
 
 /** See the module's text. The device stays its management device's: closing the transport resets it, and it can be opened again. */
-export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS> {
+export class ManagedTransport extends MsixTransport<typeof MANAGED_REGISTERS> {
   static {
     typedErrors(this);
   }
@@ -236,10 +236,10 @@ export class ManagedTransport extends RegisterTransport<typeof MANAGED_REGISTERS
     return { features: this.driverFeatures, configVector, queues };
   }
 
-  /** As this transport set them: no command reads them. */
-  protected queueAreas(queue: number): readonly [bigint, bigint, bigint] {
-    const { descriptorArea = 0n, driverArea = 0n, deviceArea = 0n } = this.#areas.get(queue) ?? {};
-    return [descriptorArea, driverArea, deviceArea];
+  /** Areas as this transport set them: no command reads them. */
+  protected queueAreas(queue: number): QueueAddresses {
+    const none = { descriptorArea: 0n, driverArea: 0n, deviceArea: 0n };
+    return { ...none, ...this.#areas.get(queue), size: this.registers.read("queue_size") };
   }
 
   /** VQ_NOTIFY_GET, and what can be written there. */

@@ -9,8 +9,8 @@ import { UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { AccessWidth, RegisterTable } from "../../registers/declaration.ts";
 import type { RegisterSpace } from "../../registers/registers.ts";
 import type { InterruptSet, VectorKind } from "../../vfio/interrupts.ts";
+import { MessageVectors, type MsiAddresses } from "../../vfio/msi_addresses.ts";
 import type { ManagedDevice } from "../management/managed_device.ts";
-import type { MsiAddresses, MsiMessage } from "../management/msi_addresses.ts";
 import type { MsiSource } from "../management/msi_record.ts";
 import { NO_VECTOR } from "../spec/pci.ts";
 
@@ -113,50 +113,34 @@ export class ManagedRegisters implements RegisterSpace {
 export class ManagedInterrupts
   implements Pick<InterruptSet, "available" | "enable" | "disable" | "rearm" | "kind"> {
   readonly #device: ManagedDevice;
-  readonly #addresses: MsiAddresses;
-  #messages: readonly MsiMessage[] = [];
+  readonly #vectors: MessageVectors;
 
   /** Allots nothing. */
   constructor(device: ManagedDevice, addresses: MsiAddresses) {
     this.#device = device;
-    this.#addresses = addresses;
+    this.#vectors = new MessageVectors(addresses, device.name);
   }
 
   /** MSI-X stands for messages of its own for each source, which is what managed devices have; null while there are none. */
   get kind(): VectorKind | null {
-    return this.#messages.length > 0 ? "msix" : null;
+    return this.#vectors.messages.length > 0 ? "msix" : null;
   }
 
   /** How many can be had. */
   available(kind: VectorKind): number {
-    return kind === "msix" ? this.#addresses.available + this.#messages.length : 0;
+    return kind === "msix" ? this.#vectors.available : 0;
   }
 
   /** Allots. @throws UnsupportedError with the reason why there can be none, ExhaustedError, UsageError */
   enable(kind: VectorKind, count = 1, given: readonly EventFd[] = []): readonly EventFd[] {
-    const { name } = this.#device;
-    const messages: MsiMessage[] = [];
-    let taken = 0;
-    try {
-      if (kind !== "msix") throw new UnsupportedError(`${name}: a managed device has MSIs, and no ${kind}`);
-      if (this.#messages.length > 0) throw new UsageError(`${name}: msix interrupts are on already`);
-      if (given.length > 0 && given.length !== count) {
-        throw new UsageError(`${name}: ${given.length} eventfds for ${count} vectors`);
-      }
-      while (messages.length < count) messages.push(this.#addresses.allot(given[taken++]));
-    } catch (error) {
-      for (const one of messages) one[Symbol.dispose]();
-      for (const one of given.slice(taken)) one.close();
-      throw error;
-    }
-    this.#messages = messages;
-    return messages.map(({ eventFd }) => eventFd);
+    if (kind === "msix") return this.#vectors.allot(count, given);
+    for (const one of given) one.close();
+    throw new UnsupportedError(`${this.#device.name}: a managed device has MSIs, and no ${kind}`);
   }
 
   /** Gives all back and closes their eventfds. */
   disable(): void {
-    for (const one of this.#messages) one[Symbol.dispose]();
-    this.#messages = [];
+    this.#vectors.giveBack();
   }
 
   /** Messages need none. */
@@ -165,7 +149,7 @@ export class ManagedInterrupts
   /** Tells the device which message a source has; NO_VECTOR disables it. A vector that was not allotted changes nothing. */
   bind(source: MsiSource, vector: number): void {
     const { now } = this.#device;
-    const message = this.#messages[vector];
+    const message = this.#vectors.messages[vector];
     const enable = (enabled: boolean) =>
       source === "config" ? now.enableConfigMsi(enabled) : now.enableQueueMsi(source, enabled);
     if (vector === NO_VECTOR && this.#settings(source).enabled) enable(false);
@@ -178,7 +162,7 @@ export class ManagedInterrupts
   /** The vector of a source, as the driver set it (A-4.5); NO_VECTOR while it is disabled. */
   vectorOf(source: MsiSource): number {
     const { enabled, address, data } = this.#settings(source);
-    const vector = this.#messages.findIndex((one) => one.address === address && one.data === data);
+    const vector = this.#vectors.messages.findIndex((one) => one.address === address && one.data === data);
     return enabled && vector >= 0 ? vector : NO_VECTOR;
   }
 

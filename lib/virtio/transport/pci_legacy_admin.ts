@@ -20,12 +20,14 @@ import { ConfigAccess } from "../../vfio/config_access.ts";
 import type { VfioDevice } from "../../vfio/device.ts";
 import { InterruptSet } from "../../vfio/interrupts.ts";
 import type { LegacyNotifyArea, LegacyRegisterAccess } from "../admin/legacy_access.ts";
-import { LEGACY_CFG, LEGACY_RING_ALIGN, legacyRingLayout } from "../spec/legacy.ts";
+import { LEGACY_CFG } from "../spec/legacy.ts";
 import { legacyConfigBytes } from "./legacy_config.ts";
 import { LegacyNotify } from "./legacy_notify.ts";
+import { legacyAreas, legacyPageOf } from "./legacy_rings.ts";
 import { quietly, restoreCommand } from "./letting_go.ts";
+import { MsixTransport } from "./msix_transport.ts";
 import { virtioDeviceId } from "./pci_layout.ts";
-import { PATIENT_RESET_MS, RegisterTransport } from "./register_transport.ts";
+import { PATIENT_RESET_MS } from "./register_transport.ts";
 import type { Doorbell, QueueAddresses } from "./transport.ts";
 
 /** How to open. */
@@ -36,16 +38,13 @@ export interface LegacyAdminOptions {
   readonly trace?: (access: RegisterAccess) => void;
 }
 
-/** `queue_pfn` has 32 bits and counts pages of 4096 bytes. */
-const PFN_LIMIT = 1n << 44n;
-/** Queues that are looked for at most: nothing but a size of 0 says where they end. */
 const LOW_32 = 0xffff_ffffn;
 
 /**
  * A VF driven as a legacy device. `VfioDevice`, register access and owner stay their owners'; closing the transport stops the virtio device, turns
  * interrupts off and unmaps what it mapped. One at a time may drive a VF's registers: `queue_select` is shared by all who do.
  */
-export class LegacyAdminTransport extends RegisterTransport<typeof LEGACY_CFG> {
+export class LegacyAdminTransport extends MsixTransport<typeof LEGACY_CFG> {
   static {
     typedErrors(this);
   }
@@ -171,7 +170,7 @@ export class LegacyAdminTransport extends RegisterTransport<typeof LEGACY_CFG> {
    */
   enableQueue(queue: number, addresses: QueueAddresses): void {
     this.select(queue);
-    const pfn = this.#pageOf(queue, addresses);
+    const pfn = legacyPageOf(this.name, queue, addresses);
     const size = this.registers.read("queue_size");
     if (size !== addresses.size) {
       throw new UsageError(
@@ -203,14 +202,8 @@ export class LegacyAdminTransport extends RegisterTransport<typeof LEGACY_CFG> {
   }
 
   /** In one piece, as `legacyRingLayout` has it; nowhere while `queue_pfn` is 0. */
-  protected queueAreas(): readonly [bigint, bigint, bigint] {
-    const size = this.registers.read("queue_size");
-    const pfn = this.registers.read("queue_pfn");
-    const powerOfTwo = size > 0 && size <= 32768 && (size & (size - 1)) === 0;
-    const layout = powerOfTwo ? legacyRingLayout(size) : { availableOffset: 0, usedOffset: 0 };
-    const start = BigInt(pfn * LEGACY_RING_ALIGN);
-    const at = (offset: number) => pfn === 0 ? 0n : start + BigInt(offset);
-    return [start, at(layout.availableOffset), at(layout.usedOffset)];
+  protected queueAreas(): QueueAddresses {
+    return legacyAreas(this.registers.read("queue_size"), this.registers.read("queue_pfn"));
   }
 
   /** Where notifications go: a place in a BAR, or null for commands. */
@@ -248,28 +241,5 @@ export class LegacyAdminTransport extends RegisterTransport<typeof LEGACY_CFG> {
   protected release(stopped: boolean | undefined): void {
     if (stopped !== undefined) quietly(() => restoreCommand(this.#config, this.#commandBefore, stopped));
     this.#notify.close();
-  }
-
-  #pageOf(queue: number, { size, descriptorArea, driverArea, deviceArea }: QueueAddresses): number {
-    const { availableOffset, usedOffset, totalBytes } = legacyRingLayout(size);
-    const where = `${this.name}, queue ${queue}: a ring at 0x${descriptorArea.toString(16)}`;
-    const align = BigInt(LEGACY_RING_ALIGN);
-    if (
-      descriptorArea === 0n || descriptorArea % align !== 0n ||
-      driverArea !== descriptorArea + BigInt(availableOffset) ||
-      deviceArea !== descriptorArea + BigInt(usedOffset)
-    ) {
-      throw new UsageError(
-        `${where} is not one legacy area that begins a page of ${LEGACY_RING_ALIGN} bytes`,
-        { hint: "use createVirtqueue, which lays it out" },
-      );
-    }
-    if (descriptorArea + BigInt(totalBytes) > PFN_LIMIT) {
-      throw new UsageError(`${where}: queue_pfn has 32 bits and reaches addresses below 2^44`, {
-        hint:
-          "the IOMMU leaves no lower addresses free: allocate less, or drive the function by the modern interface",
-      });
-    }
-    return Number(descriptorArea / align);
   }
 }

@@ -19,11 +19,13 @@ import { DRAFT_FEATURE, FEATURE } from "../spec/features.ts";
 import type { CommonRegisterName } from "../spec/pci.ts";
 import { meansStandard } from "../features.ts";
 import { quietly, restoreCommand } from "./letting_go.ts";
+import { MsixTransport } from "./msix_transport.ts";
 import { findVirtioLayout, type VirtioPciLayout } from "./pci_layout.ts";
 import { PciQueueState } from "./pci_queue_state.ts";
-import { BarSet, COMMON_REGISTERS, QueueDoorbell } from "./pci_registers.ts";
+import { BarSet, COMMON_REGISTERS } from "./pci_registers.ts";
 import { PciSharedMemory } from "./pci_shared_memory.ts";
-import { PATIENT_RESET_MS, RegisterTransport } from "./register_transport.ts";
+import { QueueDoorbell } from "./queue_doorbell.ts";
+import { PATIENT_RESET_MS } from "./register_transport.ts";
 import type { Doorbell, Profile, QueueAddresses, QueueStateAccess, SharedMemory } from "./transport.ts";
 
 /** How to open. */
@@ -50,7 +52,7 @@ const NEEDS_REGISTER: readonly (readonly [bigint, CommonRegisterName])[] = [
  * A virtio function with the modern interface. The `VfioDevice` stays its owner's; closing the transport stops the virtio device, turns
  * interrupts off and unmaps the registers.
  */
-export class PciModernTransport extends RegisterTransport<typeof COMMON_REGISTERS> {
+export class PciModernTransport extends MsixTransport<typeof COMMON_REGISTERS> {
   static {
     typedErrors(this);
   }
@@ -257,13 +259,14 @@ export class PciModernTransport extends RegisterTransport<typeof COMMON_REGISTER
   }
 
   /** As they read. */
-  protected queueAreas(): readonly [bigint, bigint, bigint] {
+  protected queueAreas(): QueueAddresses {
     const { registers } = this;
-    return [
-      registers.read64("queue_desc"),
-      registers.read64("queue_driver"),
-      registers.read64("queue_device"),
-    ];
+    return {
+      size: registers.read("queue_size"),
+      descriptorArea: registers.read64("queue_desc"),
+      driverArea: registers.read64("queue_driver"),
+      deviceArea: registers.read64("queue_device"),
+    };
   }
 
   /** Writes `queue_reset`, waits, and checks that the queue is disabled (1.5). Default `timeoutMs` 5000. */

@@ -1,6 +1,6 @@
 /**
  * What transports over registers do alike, whatever carries the registers and wherever the table has them: status and reset with waiting,
- * features, config space, the selected queue, vectors that are read back, interrupts, and being closed.
+ * features, config space, the selected queue, interrupts, and being closed.
  *
  * @module
  */
@@ -17,7 +17,6 @@ import type { VfioDevice } from "../../vfio/device.ts";
 import type { InterruptSet } from "../../vfio/interrupts.ts";
 import { meansStandard } from "../features.ts";
 import { FEATURE, featureNames } from "../spec/features.ts";
-import { NO_VECTOR } from "../spec/pci.ts";
 import type { QueueView } from "../view/queue_view.ts";
 import { describeStatus } from "../spec/status.ts";
 import { quietly } from "./letting_go.ts";
@@ -25,19 +24,12 @@ import type { Doorbell, InterruptKind, Profile, QueueAddresses, VirtioTransport 
 
 /** How long a reset may take, of the device or of a queue. */
 export const PATIENT_RESET_MS = 5000;
-/** MSI-X has so many vectors at most (PCIe 6.0 §7.7.2). */
-const VECTORS_MAX = 2048;
 /** Queues that are looked for at most where nothing says how many there are. */
 const QUEUES_LOOKED_FOR = 1024;
 const ALL_FEATURES = (1n << 64n) - 1n;
 
 /** Registers that every table has under these names; a table of another text names its own as `name`. */
-export type CoreRegister =
-  | "device_status"
-  | "queue_select"
-  | "queue_size"
-  | "config_msix_vector"
-  | "queue_msix_vector";
+export type CoreRegister = "device_status" | "queue_select";
 
 /** What a transport is made of. */
 export interface RegisterTransportParts<T extends RegisterTable> {
@@ -98,11 +90,13 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
   abstract queueEnabled(queue: number): boolean;
   abstract doorbell(queue: number): Doorbell;
   abstract readInterruptStatus(): number;
+  abstract setConfigVector(vector: number | null): void;
+  abstract setQueueVector(queue: number, vector: number | null): void;
 
   /** Feature bits that it can carry, of 64. */
   protected abstract readonly carried: bigint;
-  /** Areas of the selected queue as they stand: descriptor, driver, device. */
-  protected abstract queueAreas(queue: number): readonly [bigint, bigint, bigint];
+  /** Size and areas of the selected queue as they stand. */
+  protected abstract queueAreas(queue: number): QueueAddresses;
   /** Writes the driver's features into their registers. */
   protected abstract putDriverFeatures(bits: bigint): void;
   /** The config space, from its own offset 0 on. Asked for only where it has bytes. */
@@ -185,19 +179,16 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
   /** The registers of a queue as they stand, for people who look at them. */
   queueView(queue: number): QueueView {
     const enabled = this.queueEnabled(queue);
-    const size = this.registers.read("queue_size");
-    const vector = this.hasVectors ? this.registers.read("queue_msix_vector") : NO_VECTOR;
-    const [descriptorArea, driverArea, deviceArea] = this.queueAreas(queue).map((iova) =>
-      `0x${iova.toString(16)}`
-    ) as [string, string, string];
+    const vector = this.queueVector(queue);
+    const { size, descriptorArea, driverArea, deviceArea } = this.queueAreas(queue);
     return {
       queue,
       size,
       enabled,
-      vector: vector === NO_VECTOR ? null : vector,
-      descriptorArea,
-      driverArea,
-      deviceArea,
+      vector,
+      descriptorArea: hex(descriptorArea),
+      driverArea: hex(driverArea),
+      deviceArea: hex(deviceArea),
     };
   }
 
@@ -212,7 +203,7 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
     if (kind === "none" || this.closed) { for (const one of given ?? []) one.close(); }
     this.requireOpen();
     if (kind === "none") return [];
-    const acknowledge = kind === "intx" ? () => this.#acknowledgeIntx() : () => 3;
+    const acknowledge = () => this.interrupts.kind === "intx" ? this.#acknowledgeLine() : 3;
     return this.interrupts.enable(kind, count, given).map((eventFd) => ({ eventFd, acknowledge }));
   }
 
@@ -220,18 +211,6 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
   disableInterrupts(): void {
     this.requireOpen();
     this.interrupts.disable();
-  }
-
-  /** `config_msix_vector`, read back. */
-  setConfigVector(vector: number | null): void {
-    this.requireOpen();
-    this.#setVector("config_msix_vector", vector);
-  }
-
-  /** `queue_msix_vector`, read back. */
-  setQueueVector(queue: number, vector: number | null): void {
-    this.select(queue);
-    this.#setVector("queue_msix_vector", vector, queue);
   }
 
   /** Resets the virtio device (without waiting), turns interrupts off, and lets go of what carries the registers. */
@@ -290,9 +269,9 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
     if (this.closed) throw new ClosedError(`virtio transport ${this.name}`);
   }
 
-  /** The vector registers are there. */
-  protected get hasVectors(): boolean {
-    return true;
+  /** Vector of the selected queue; null for none. */
+  protected queueVector(_queue: number): number | null {
+    return null;
   }
 
   /** Queues from 0 up to the first of size 0, where no register says how many there are. Counted at the first call; not more than 1024 are looked for. */
@@ -321,32 +300,8 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
     return new DeviceError(message, { function: this.name, queue, field });
   }
 
-  #setVector(
-    register: "config_msix_vector" | "queue_msix_vector",
-    vector: number | null,
-    queue?: number,
-  ): void {
-    if (!this.hasVectors) {
-      throw new UsageError(`${this.name}: ${register} is there only while MSI-X is enabled (2.3)`, {
-        hint: 'call enableInterrupts("msix", …) first',
-      });
-    }
-    if (vector !== null && !(Number.isInteger(vector) && vector >= 0 && vector < VECTORS_MAX)) {
-      throw new UsageError(`there is no MSI-X vector ${shown(vector)}`);
-    }
-    const value = vector ?? NO_VECTOR;
-    this.registers.write(register, value);
-    const readBack = this.registers.read(register);
-    if (readBack === value) return;
-    const got = readBack === NO_VECTOR ? "the device refuses it" : `${readBack} reads back`;
-    const where = { function: this.name, ...(queue === undefined ? {} : { queue }), field: register };
-    throw new DeviceError(`vector ${vector} was written, ${got}`, where, {
-      hint: "ask for fewer vectors, or poll",
-    });
-  }
-
   /** Reading the ISR lowers the line; then it may fire again. */
-  #acknowledgeIntx(): number {
+  #acknowledgeLine(): number {
     const isr = this.readInterruptStatus();
     this.interrupts.rearm();
     return isr;
@@ -374,4 +329,8 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
       } of the config space's ${configSizeBytes} bytes`,
     );
   }
+}
+
+function hex(iova: bigint): string {
+  return `0x${iova.toString(16)}`;
 }

@@ -7,13 +7,13 @@
 import type { OwnedFd } from "../../../../ffi/mod.ts";
 import { RingsideError, UsageError } from "../../../errors/mod.ts";
 import { DmaFault, DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
+import { VECTOR_MESSAGE_ADDRESS } from "../../../vfio/msi_addresses.ts";
 import { DRAFT_FEATURE_BIT, FEATURE } from "../../../virtio/spec/features.ts";
 import { deviceTypeName } from "../../../virtio/spec/device_types.ts";
 import {
   MANAGEMENT_DEVICE,
   MANAGEMENT_QUEUE,
   TVQ_COMMAND,
-  TVQ_VECTOR_ADDRESS,
   tvqCommandName,
 } from "../../../virtio/spec/transport_vq.ts";
 import type { TvqHeader } from "../../../virtio/spec/transport_vq_header.ts";
@@ -177,7 +177,7 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
     const core = this.#core;
     if (core === null || !core.live) return;
     const of = { function: device.name };
-    if (address === TVQ_VECTOR_ADDRESS) {
+    if (address === VECTOR_MESSAGE_ADDRESS) {
       if (data < core.vectors) core.raiseVector(data);
       else this.report("N-4.12", `MSI data ${data}: the function uses ${core.vectors} vectors`, of);
       return;

@@ -61,7 +61,7 @@ Deno.test("N-4.12: MSIs of managed devices are vectors of the function beyond it
   const first = msi.allot(given), second = msi.allot();
   assertEquals([first.address, first.data, second.data, msi.available], [0xfee0_0000n, 2, 3, 0]);
   assertEquals(first.eventFd, given);
-  assertThrows(() => msi.allot(), ExhaustedError, "all 4 MSI-X vectors");
+  assertThrows(() => msi.allot(), ExhaustedError, "all 4 vectors");
   const refused = new EventFd();
   assertThrows(() => msi.allot(refused), ExhaustedError);
   assertEquals(refused.closed, true);

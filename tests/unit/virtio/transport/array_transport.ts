@@ -16,7 +16,7 @@ import type { Doorbell, QueueAddresses } from "../../../../lib/virtio/transport/
 
 /** One word each, in this order. */
 const WORDS = [
-  ...["device_status", "queue_select", "config_msix_vector", "queue_msix_vector", "device_feature"] as const,
+  ...["device_status", "queue_select", "device_feature"] as const,
   ...[
     "driver_feature",
     "feature_select",
@@ -173,8 +173,22 @@ export class ArrayTransport extends RegisterTransport<typeof TABLE> {
     this.select(queue);
     return this.get("queue_enable") === 1;
   }
-  protected queueAreas(): readonly [bigint, bigint, bigint] {
-    return [0, 1, 2].map((at) => this.registers.read64("areas", at)) as [bigint, bigint, bigint];
+  protected queueAreas(): QueueAddresses {
+    const [descriptorArea, driverArea, deviceArea] = [0, 1, 2].map((at) =>
+      this.registers.read64("areas", at)
+    );
+    return {
+      size: this.get("queue_size"),
+      descriptorArea: descriptorArea!,
+      driverArea: driverArea!,
+      deviceArea: deviceArea!,
+    };
+  }
+  setConfigVector(): void {
+    throw new UnsupportedError("an array has no interrupts");
+  }
+  setQueueVector(): void {
+    throw new UnsupportedError("an array has no interrupts");
   }
   doorbell(queue: number): Doorbell {
     return { ring: () => this.put("notify", queue) };

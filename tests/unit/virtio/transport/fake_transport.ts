@@ -7,7 +7,7 @@ import { EventFd } from "../../../../ffi/mod.ts";
 import { ClosedError, DeviceError, TimeoutError, UsageError } from "../../../../lib/errors/mod.ts";
 import type { DmaSpace } from "../../../../lib/memory/mod.ts";
 import type { BarDoorbell } from "../../../../lib/vfio/doorbell.ts";
-import { QueueDoorbell } from "../../../../lib/virtio/transport/pci_registers.ts";
+import { QueueDoorbell } from "../../../../lib/virtio/transport/queue_doorbell.ts";
 import type {
   Doorbell,
   InterruptKind,
