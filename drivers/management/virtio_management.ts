@@ -69,11 +69,7 @@ export type {
   NotifyArea,
 } from "../../lib/virtio/management/managed_commands.ts";
 export type { ManagedDevice, ManagedDeviceParts } from "../../lib/virtio/management/managed_device.ts";
-export {
-  FunctionMsi,
-  type MsiAddresses,
-  type MsiMessage,
-} from "../../lib/vfio/msi_addresses.ts";
+export { FunctionMsi, type MsiAddresses, type MsiMessage } from "../../lib/vfio/msi_addresses.ts";
 export type { MsiSettings } from "../../lib/virtio/management/msi_record.ts";
 export { FunctionNotifyAreas, type NotifyAreas } from "../../lib/virtio/management/notify_areas.ts";
 export type {
