@@ -4,28 +4,19 @@
  * @module
  */
 import { typedErrors } from "../errors/doors.ts";
-import { errnoNumber, type EventFd, type OwnedFd, SyscallError } from "../../ffi/mod.ts";
+import { errnoNumber, SyscallError } from "../../ffi/mod.ts";
 import { MSIX_ENTRY_BYTES } from "../pci/capability/msix.ts";
 import {
   DEVICE_FLAG,
   IRQ,
-  type IrqInfo,
   REGION,
   REGION_FLAG,
   type RegionInfo,
   type VfioDeviceInfo,
 } from "../vfio/device.ts";
-import type { DmaTable } from "../sockets/vfio_user/server/dma_table.ts";
-import type {
-  ServedDevice,
-  ServedDoorbell,
-  ServedIrqRequest,
-  ServedMapping,
-  ServedMigration,
-  ServedRegion,
-} from "../sockets/vfio_user/server/served_device.ts";
-import type { Violation } from "./device_model.ts";
+import type { ServedIrqRequest, ServedRegion } from "../sockets/vfio_user/server/served_device.ts";
 import type { SriovShape } from "../pci/capability_builder.ts";
+import { type DeviceSurroundings, EmulatedDevice } from "./emulated_device.ts";
 import { type AssignedBar, type ConfigEvents, FunctionConfig } from "./function_config.ts";
 import { FunctionInterrupts, pbaBytes } from "./function_interrupts.ts";
 import type { BarDeclaration, PciFunctionBehaviour, PciFunctionPort } from "./pci_function.ts";
@@ -33,10 +24,8 @@ import type { BarDeclaration, PciFunctionBehaviour, PciFunctionPort } from "./pc
 const NUM_REGIONS = 9;
 const NUM_IRQS = 5;
 
-/** What a function needs of the machine around it. */
-export interface FunctionSurroundings {
-  /** A violation to be listed. */
-  violation(violation: Violation): void;
+/** What a PCI function needs of the machine around it. */
+export interface FunctionSurroundings extends DeviceSurroundings {
   /** VF Enable was set with this many VFs, at most TotalVFs: bring them up. @param pf address */
   vfsAppear(pf: string, count: number): void;
   /** VF Enable was cleared: the VFs are gone. @param pf address */
@@ -45,16 +34,6 @@ export interface FunctionSurroundings {
   vfsReset(pf: string): void;
   /** On a VF: whether its PF lets VFs answer to memory accesses (VF MSE). */
   vfMemorySpace(): boolean;
-  /** Another eventfd unmasks INTx: stop watching one, watch the other and call `interrupts.resampled`. */
-  resampleChanged(before: EventFd | null, now: EventFd | null): void;
-  /** Descriptors that the behaviour wants watched; see `PciFunctionPort`. */
-  readonly watch: (fd: OwnedFd, handler: () => void) => void;
-  /** Ends the watching of a descriptor. */
-  readonly unwatch: (fd: OwnedFd) => void;
-  /** A user came, or is gone. */
-  userChanged(there: boolean): void;
-  /** The function may have work, or something else to wait for; see `PciFunctionPort.wake`. */
-  touched(): void;
 }
 
 /** How a function is made. */
@@ -81,15 +60,11 @@ export interface EmulatedFunctionOptions {
  *   Reset written into Device Control is such a reset: vfio-pci does not pass the bit on but resets the function itself.
  * - BAR accesses while memory decoding is off, or in D3hot, fail with EIO.
  */
-export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposable {
+export class EmulatedFunction extends EmulatedDevice<PciFunctionBehaviour> implements PciFunctionPort {
   static {
     typedErrors(this);
   }
 
-  /** PCI address. */
-  readonly name: string;
-  /** What stands behind the BARs. */
-  readonly behaviour: PciFunctionBehaviour;
   /** Config space. */
   readonly config: FunctionConfig;
   /** Interrupts. */
@@ -100,45 +75,16 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     numRegions: NUM_REGIONS,
     numIrqs: NUM_IRQS,
   };
-  readonly keepsDmaFiles: boolean;
-  readonly addressSpaces: readonly DmaTable[] | undefined;
-  readonly mapArea?: (
-    index: number,
-    offset: number,
-    sizeBytes: number,
-    writable: boolean,
-  ) => ServedMapping | undefined;
-  readonly migration: ServedMigration | undefined;
-  readonly watch: (fd: OwnedFd, handler: () => void) => void;
-  readonly unwatch: (fd: OwnedFd) => void;
   readonly #bars: readonly (BarDeclaration | undefined)[];
   readonly #isVf: boolean;
   readonly #totalVfs: number;
   readonly #around: FunctionSurroundings;
-  /** Doorbells that are watched: those of the BARs that the user asked for. */
-  readonly #rung = new Map<number, readonly ServedDoorbell[]>();
-  #dma: DmaTable | null = null;
   #busMaster = false;
-  #closed = false;
 
   /** Builds the function and connects its behaviour. @throws UsageError when the behaviour's declarations do not fit together */
   constructor(options: EmulatedFunctionOptions, around: FunctionSurroundings) {
-    this.name = options.address;
-    this.behaviour = options.behaviour;
+    super(options.address, options.behaviour, around);
     this.#around = around;
-    this.watch = around.watch;
-    this.unwatch = around.unwatch;
-    const { behaviour } = options;
-    this.migration = behaviour.migration;
-    this.keepsDmaFiles = behaviour.keepsDmaFiles ?? false;
-    this.addressSpaces = behaviour.addressSpaces;
-    if (behaviour.mapArea !== undefined) {
-      this.mapArea = (index, offset, sizeBytes, writable) => {
-        if (this.#bars[index] === undefined) return undefined;
-        this.#checkDecoding(index, "map");
-        return behaviour.mapArea!(index, offset, sizeBytes, writable);
-      };
-    }
     this.#isVf = options.isVf ?? false;
     this.#totalVfs = options.sriov?.totalVfs ?? 0;
     const bars: (BarDeclaration | undefined)[] = new Array(6).fill(undefined);
@@ -156,15 +102,6 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     opened.defer(() => this.behaviour.close());
     this.behaviour.connect(this);
     opened.move();
-  }
-
-  /** A user is there. */
-  get inUse(): boolean {
-    return this.#dma !== null;
-  }
-
-  get dma(): DmaTable | null {
-    return this.#dma;
   }
 
   get busMaster(): boolean {
@@ -187,10 +124,6 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     this.interrupts.setIntxLevel(asserted);
   }
 
-  report(violation: Violation): void {
-    this.#around.violation(violation);
-  }
-
   /** `vfio_region_info`, with the file behind what may be mapped. */
   region(index: number): ServedRegion {
     const none: RegionInfo = { index, flags: 0, sizeBytes: 0, mmapAreas: [], msixMappable: false };
@@ -210,47 +143,26 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     };
   }
 
-  /** `vfio_irq_info`. */
-  irq(index: number): IrqInfo {
-    return this.interrupts.info(index);
-  }
-
-  /**
-   * Doorbells of a BAR, watched from now on until the user goes: a function that nobody drives has none.
-   * @throws SyscallError when there are no more descriptors
-   */
-  doorbells(index: number): readonly ServedDoorbell[] {
-    if (this.#bars[index] === undefined) return [];
-    const doorbells = this.behaviour.doorbells(index);
-    if (this.#rung.get(index) !== doorbells) this.#watchDoorbells(index, doorbells);
-    return doorbells;
-  }
-
-  wake(): void {
-    this.#around.touched();
-  }
-
   /** A user's read. @throws SyscallError EIO while the function does not answer to it */
   readRegion(index: number, offset: number, into: Uint8Array): void {
     if (index === REGION.config) return this.config.read(offset, into, this.#live());
-    this.#checkDecoding(index, "read");
+    this.checkAnswers(index, "read");
     this.#accessBar(index, offset, into, false);
   }
 
   /** A user's write. @throws SyscallError EIO while the function does not answer to it */
   writeRegion(index: number, offset: number, from: Uint8Array): void {
     if (index === REGION.config) return this.config.write(offset, from);
-    this.#checkDecoding(index, "write");
+    this.checkAnswers(index, "write");
     this.#accessBar(index, offset, from, true);
   }
 
-  /** SET_IRQS. */
-  setIrqs(index: number, request: ServedIrqRequest): void {
-    this.interrupts.set(index, request);
+  override setIrqs(index: number, request: ServedIrqRequest): void {
+    super.setIrqs(index, request);
     if (index === IRQ.msix) this.#controlsChanged();
   }
 
-  /** Reset by a VFIO user (VFIO_DEVICE_RESET): the host saves and restores around it, SR-IOV included. */
+  /** The host saves and restores around it, SR-IOV included. */
   reset(): void {
     this.#reset("device");
   }
@@ -260,32 +172,16 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     this.#reset("flr");
   }
 
-  /** A user is there. */
-  attached(dma: DmaTable): void {
-    this.#dma = dma;
+  protected override opened(): void {
     this.config.setCommand({ memorySpace: this.#hasSpace("mem"), ioSpace: this.#hasSpace("io") });
-    this.behaviour.attached();
-    this.#around.userChanged(true);
   }
 
-  /** Part of the user's memory goes away. */
-  dmaWillUnmap(iova: bigint, sizeBytes: number): void {
-    this.behaviour.dmaWillUnmap(iova, sizeBytes);
+  protected override powerOn(): void {
+    this.config.powerOn();
   }
 
-  /** The user is gone. */
-  detached(): void {
-    if (this.#dma === null) return;
-    try {
-      this.behaviour.reset("detached");
-    } finally {
-      this.#dma = null;
-      this.#around.userChanged(false);
-      for (const index of [...this.#rung.keys()]) this.#unwatchDoorbells(index);
-      this.interrupts.detach();
-      this.config.powerOn();
-      this.behaviour.detached();
-    }
+  protected override hasRegisters(index: number): boolean {
+    return this.#bars[index] !== undefined;
   }
 
   /** A driver of the host's kernel takes or leaves the function. */
@@ -302,43 +198,8 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     return this.config.readHardware(this.#live());
   }
 
-  /** The function is gone. May be called twice. */
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.detached();
-    this.interrupts.detach();
-    this.behaviour.close();
-  }
-
-  /** As `close`. */
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #watchDoorbells(index: number, doorbells: readonly ServedDoorbell[]): void {
-    this.#unwatchDoorbells(index);
-    this.#rung.set(index, doorbells);
-    try {
-      const watched = new Set<OwnedFd>();
-      for (const { fd, offset } of doorbells) {
-        // One eventfd may stand for writes at several addresses.
-        if (watched.has(fd.fd)) continue;
-        watched.add(fd.fd);
-        this.watch(fd.fd, () => {
-          if (!fd.closed && fd.take() > 0) this.behaviour.rang(index, offset);
-        });
-      }
-    } catch (error) {
-      this.#unwatchDoorbells(index);
-      throw error;
-    }
-  }
-
-  /** The user holds the same open files: closing alone would leave them in the epoll set. */
-  #unwatchDoorbells(index: number): void {
-    for (const { fd } of this.#rung.get(index) ?? []) this.unwatch(fd.fd);
-    this.#rung.delete(index);
+  requestRelease(): void {
+    this.interrupts.requestRelease();
   }
 
   #configEvents(): ConfigEvents {
@@ -398,7 +259,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
   }
 
   #live(): { interrupt: boolean; msixOn: boolean } {
-    return { interrupt: this.interrupts.intxAsserted, msixOn: this.interrupts.msixTriggersSet };
+    return { interrupt: this.interrupts.line.asserted, msixOn: this.interrupts.msixTriggersSet };
   }
 
   #hasSpace(kind: "mem" | "io"): boolean {
@@ -416,7 +277,7 @@ export class EmulatedFunction implements ServedDevice, PciFunctionPort, Disposab
     return bar !== undefined && this.#decodes(bar) && offset + length <= bar.sizeBytes;
   }
 
-  #checkDecoding(index: number, call: string): void {
+  protected override checkAnswers(index: number, call: string): void {
     const bar = this.#bars[index];
     if (bar !== undefined && this.#decodes(bar)) return;
     throw new SyscallError(`${call} BAR ${index}`, this.name, errnoNumber.EIO!, {

@@ -9,6 +9,8 @@ import { MSIX_ENTRY_BYTES } from "../pci/capability/msix.ts";
 import type { MsixShape } from "../pci/capability_builder.ts";
 import { IRQ, IRQ_FLAG, type IrqInfo } from "../vfio/device.ts";
 import type { ServedIrqRequest } from "../sockets/vfio_user/server/served_device.ts";
+import { LineInterrupt } from "./line_interrupt.ts";
+import { closeEventFds, requestEnd, VectorEventFds } from "./vector_eventfds.ts";
 
 const NO_IRQ = (index: number): IrqInfo => ({ index, flags: 0, count: 0 });
 const VECTOR_CONTROL = 12;
@@ -20,58 +22,45 @@ const VECTOR_CONTROL = 12;
  * table is kept so that it reads back as written; the PBA shows vectors that were raised while nobody listened.
  */
 export class FunctionInterrupts {
-  readonly #vectors: number;
+  /** INTx. */
+  readonly line: LineInterrupt;
+  readonly #vectors: VectorEventFds;
   readonly #pin: 0 | 1;
   readonly #table: Uint8Array<ArrayBuffer>;
   readonly #pba: Uint8Array<ArrayBuffer>;
-  readonly #triggers: (EventFd | null)[];
-  #triggersSet = false;
   #msixEnableBit = false;
   #busMaster = false;
 
-  #intx: EventFd | null = null;
-  #intxEnabled = false;
-  #intxAsserted = false;
-  #intxMasked = false;
-  #intxDisableBit = false;
-  #resample: EventFd | null = null;
-
   readonly #single: (EventFd | null)[] = [null, null];
-  readonly #onResampleChange: (before: EventFd | null, now: EventFd | null) => void;
 
   /**
    * Everything off, nothing pending.
    * @param msix the function's MSI-X capability, if it has one
    * @param pin 1 when it has an INTx pin
-   * @param onResampleChange the eventfd that unmasks INTx changed: watch the new one and call `unmaskIntx` when it is signalled
+   * @param onResampleChange the eventfd that unmasks INTx changed: watch the new one and call `line.resampled` when it is signalled
    */
   constructor(
     msix: MsixShape | undefined,
     pin: 0 | 1,
     onResampleChange: (before: EventFd | null, now: EventFd | null) => void = () => {},
   ) {
-    this.#vectors = msix?.vectors ?? 0;
+    const vectors = msix?.vectors ?? 0;
+    this.line = new LineInterrupt(onResampleChange);
+    this.#vectors = new VectorEventFds(vectors, "MSI-X vectors");
     this.#pin = pin;
-    this.#table = new Uint8Array(this.#vectors * MSIX_ENTRY_BYTES);
-    this.#pba = new Uint8Array(pbaBytes(this.#vectors));
-    this.#triggers = new Array<EventFd | null>(this.#vectors).fill(null);
-    this.#onResampleChange = onResampleChange;
+    this.#table = new Uint8Array(vectors * MSIX_ENTRY_BYTES);
+    this.#pba = new Uint8Array(pbaBytes(vectors));
     this.reset();
   }
 
   /** MSI-X is in use: INTx must not be. */
   get msixEnabled(): boolean {
-    return this.#triggersSet || this.#msixEnableBit;
+    return this.#vectors.enabled || this.#msixEnableBit;
   }
 
   /** The vectors were set up by SET_IRQS: the Enable bit then reads 1, as the kernel sets it. */
   get msixTriggersSet(): boolean {
-    return this.#triggersSet;
-  }
-
-  /** Level of the INTx line: bit 3 of the Status register. */
-  get intxAsserted(): boolean {
-    return this.#intxAsserted;
+    return this.#vectors.enabled;
   }
 
   /** Table entry or PBA bit: true when the vector was raised and nobody was told. */
@@ -81,11 +70,9 @@ export class FunctionInterrupts {
 
   /** `vfio_irq_info`. */
   info(index: number): IrqInfo {
-    if (index === IRQ.intx && this.#pin === 1) {
-      return { index, flags: IRQ_FLAG.eventfd | IRQ_FLAG.maskable | IRQ_FLAG.automasked, count: 1 };
-    }
-    if (index === IRQ.msix && this.#vectors > 0) {
-      return { index, flags: IRQ_FLAG.eventfd, count: this.#vectors };
+    if (index === IRQ.intx && this.#pin === 1) return this.line.info(index);
+    if (index === IRQ.msix && this.#vectors.count > 0) {
+      return { index, flags: IRQ_FLAG.eventfd, count: this.#vectors.count };
     }
     if (index === IRQ.error || index === IRQ.request) {
       return { index, flags: IRQ_FLAG.eventfd | IRQ_FLAG.noResize, count: 1 };
@@ -95,20 +82,14 @@ export class FunctionInterrupts {
 
   /** SET_IRQS; takes ownership of the eventfds, also when it fails. @throws UsageError */
   set(index: number, request: ServedIrqRequest): void {
-    const last = "eventFds" in request
-      ? request.start + request.eventFds.length
-      : "count" in request
-      ? request.start + request.count
-      : request.action === "unmask-on"
-      ? request.start + 1
-      : 0;
-    if (last > this.info(index).count) {
-      closeAll(request);
-      throw new UsageError(`interrupt index ${index} has no vector ${last - 1}`);
+    const end = requestEnd(request);
+    if (end > this.info(index).count) {
+      closeEventFds(request);
+      throw new UsageError(`interrupt index ${index} has no vector ${end - 1}`);
     }
     switch (index) {
       case IRQ.intx:
-        return this.#setIntx(request);
+        return this.line.set(request);
       case IRQ.msix:
         return this.#setMsix(request);
       case IRQ.error:
@@ -117,7 +98,7 @@ export class FunctionInterrupts {
         return this.#setSingle(1, request);
       default:
         // No vectors: turning the index off is all that can be asked.
-        closeAll(request);
+        closeEventFds(request);
     }
   }
 
@@ -125,17 +106,15 @@ export class FunctionInterrupts {
   setControls(controls: { busMaster: boolean; intxDisable: boolean; msixEnable: boolean }): void {
     this.#busMaster = controls.busMaster;
     this.#msixEnableBit = controls.msixEnable;
-    this.#intxDisableBit = controls.intxDisable;
     this.#sendPending();
-    this.#tellIntx();
+    this.line.hold(controls.intxDisable);
   }
 
   /** Sends a vector, or marks it pending. @returns true when it was delivered now. */
   raiseMsix(vector: number): boolean {
-    if (vector < 0 || vector >= this.#vectors || !this.msixEnabled) return false;
-    const trigger = this.#triggers[vector];
-    if (trigger && this.#busMaster) {
-      trigger.signal();
+    if (vector < 0 || vector >= this.#vectors.count || !this.msixEnabled) return false;
+    if (this.#busMaster && this.#vectors.heard(vector)) {
+      this.#vectors.signal(vector);
       return true;
     }
     this.#pba[vector >> 3]! |= 1 << (vector & 7);
@@ -144,21 +123,7 @@ export class FunctionInterrupts {
 
   /** Drives the INTx line. */
   setIntxLevel(asserted: boolean): void {
-    if (this.#pin === 0) return;
-    this.#intxAsserted = asserted;
-    if (asserted) this.#tellIntx();
-  }
-
-  /** The user handled INTx: if the line is still asserted, it is told again. */
-  unmaskIntx(): void {
-    this.#intxMasked = false;
-    this.#tellIntx();
-  }
-
-  /** The eventfd that unmasks INTx was signalled. */
-  resampled(): void {
-    if (this.#resample === null || this.#resample.closed) return;
-    if (this.#resample.take() > 0) this.unmaskIntx();
+    if (this.#pin === 1) this.line.setLevel(asserted);
   }
 
   /** Asks the user to give the function back, as the kernel does before it unbinds vfio-pci. */
@@ -192,17 +157,16 @@ export class FunctionInterrupts {
   reset(): void {
     this.#pba.fill(0);
     this.#table.fill(0);
-    for (let vector = 0; vector < this.#vectors; vector++) {
+    for (let vector = 0; vector < this.#vectors.count; vector++) {
       this.#table[vector * MSIX_ENTRY_BYTES + VECTOR_CONTROL] = 1;
     }
-    this.#intxAsserted = false;
-    this.#intxMasked = false;
+    this.line.reset();
   }
 
   /** The client is gone: closes every eventfd. */
   detach(): void {
-    this.#disableMsix();
-    this.#disableIntx();
+    this.#vectors.detach();
+    this.line.detach();
     this.#single.forEach((fd, i) => {
       fd?.close();
       this.#single[i] = null;
@@ -211,57 +175,9 @@ export class FunctionInterrupts {
   }
 
   #setMsix(request: ServedIrqRequest): void {
-    switch (request.action) {
-      case "trigger":
-        request.eventFds.forEach((fd, i) => {
-          this.#triggers[request.start + i]?.close();
-          this.#triggers[request.start + i] = fd;
-        });
-        this.#triggersSet = true;
-        this.#sendPending();
-        return;
-      case "disable":
-        return this.#disableMsix();
-      case "fire":
-        for (let i = 0; i < request.count; i++) this.#triggers[request.start + i]?.signal();
-        return;
-      default:
-        closeAll(request);
-        throw new UsageError("MSI-X vectors cannot be masked by SET_IRQS", {
-          hint: "VFIO_IRQ_INFO_MASKABLE is not set",
-        });
-    }
-  }
-
-  #setIntx(request: ServedIrqRequest): void {
-    switch (request.action) {
-      case "trigger": {
-        const before = this.#intx;
-        this.#intx = request.eventFds[0] ?? null;
-        before?.close();
-        // An exchange of the eventfd keeps the mask, a first one starts unmasked (vfio_pci_intrs.c).
-        if (!this.#intxEnabled) this.#intxMasked = false;
-        this.#intxEnabled = true;
-        this.#tellIntx();
-        return;
-      }
-      case "disable":
-        return this.#disableIntx();
-      case "fire":
-        this.#intx?.signal();
-        return;
-      case "mask":
-        this.#intxMasked = true;
-        return;
-      case "unmask":
-        return this.unmaskIntx();
-      case "unmask-on": {
-        const before = this.#resample;
-        this.#resample = request.eventFd;
-        this.#onResampleChange(before, this.#resample);
-        before?.close();
-      }
-    }
+    this.#vectors.set(request);
+    if (request.action === "disable") this.#pba.fill(0);
+    else this.#sendPending();
   }
 
   #setSingle(slot: 0 | 1, request: ServedIrqRequest): void {
@@ -270,7 +186,7 @@ export class FunctionInterrupts {
       return;
     }
     if (request.action !== "trigger" && request.action !== "disable") {
-      closeAll(request);
+      closeEventFds(request);
       throw new UsageError("this interrupt cannot be masked");
     }
     if (request.action === "trigger" && request.eventFds.length === 0) return;
@@ -278,42 +194,12 @@ export class FunctionInterrupts {
     this.#single[slot] = request.action === "trigger" ? request.eventFds[0] ?? null : null;
   }
 
-  #disableMsix(): void {
-    this.#triggers.forEach((fd, i) => {
-      fd?.close();
-      this.#triggers[i] = null;
-    });
-    this.#triggersSet = false;
-    this.#pba.fill(0);
-  }
-
-  #disableIntx(): void {
-    const resample = this.#resample;
-    this.#resample = null;
-    if (resample !== null) {
-      this.#onResampleChange(resample, null);
-      resample.close();
-    }
-    this.#intx?.close();
-    this.#intx = null;
-    this.#intxEnabled = false;
-    this.#intxMasked = false;
-  }
-
-  #tellIntx(): void {
-    if (!this.#intxAsserted || this.#intxMasked || this.#intxDisableBit || this.#intx === null) return;
-    // Masked until the user says that it looked: a level that stays up must not signal without end.
-    this.#intxMasked = true;
-    this.#intx.signal();
-  }
-
   #sendPending(): void {
     if (!this.#busMaster || !this.msixEnabled) return;
-    for (let vector = 0; vector < this.#vectors; vector++) {
-      const trigger = this.#triggers[vector];
-      if (!trigger || !this.pending(vector)) continue;
+    for (let vector = 0; vector < this.#vectors.count; vector++) {
+      if (!this.#vectors.heard(vector) || !this.pending(vector)) continue;
       this.#pba[vector >> 3]! &= ~(1 << (vector & 7));
-      trigger.signal();
+      this.#vectors.signal(vector);
     }
   }
 }
@@ -321,9 +207,4 @@ export class FunctionInterrupts {
 /** Size of the PBA for this many vectors, in bytes: whole 64-bit words. */
 export function pbaBytes(vectors: number): number {
   return Math.ceil(vectors / 64) * 8;
-}
-
-function closeAll(request: ServedIrqRequest): void {
-  if (request.action === "trigger") { for (const fd of request.eventFds) fd?.close(); }
-  if (request.action === "unmask-on") request.eventFd.close();
 }

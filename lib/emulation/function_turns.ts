@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { PciFunctionBehaviour } from "./pci_function.ts";
+import type { DeviceBehaviour } from "./device_behaviour.ts";
 
 /** Buffers that one function may move before it is the next one's turn. */
 const BUDGET = 256;
@@ -18,7 +18,7 @@ export interface Polled {
   /** PCI address. */
   readonly address: string;
   /** What stands behind it. */
-  readonly device: { readonly behaviour: Pick<PciFunctionBehaviour, "poll" | "arm" | "wakeAfterMs"> };
+  readonly device: { readonly behaviour: Pick<DeviceBehaviour, "poll" | "arm" | "wakeAfterMs"> };
   /** Whether it may be polled now; while it may not it stays awake. Absent: always. */
   mayPoll?(): boolean;
   /** Lets its user go. */

@@ -1,96 +1,57 @@
 /**
- * A function of the machine with all that hangs on it: its socket, its doorbells, its side of the emulated kernel.
+ * A PCI function of the machine: its VFs, its side of the emulated kernel.
  *
  * @module
  */
-import { errnoNumber, isErrno, openFdCount, resourceLimit, RLIMIT, SyscallError } from "../../ffi/mod.ts";
-import { ExhaustedError } from "../errors/mod.ts";
-import { VfioUserServer, type VfioUserServerOptions } from "../sockets/vfio_user/server/server.ts";
+import { errnoNumber, SyscallError } from "../../ffi/mod.ts";
 import { barResources, type KernelResource } from "./bus_addresses.ts";
 import {
   EmulatedFunction,
   type EmulatedFunctionOptions,
   type FunctionSurroundings,
 } from "./emulated_function.ts";
-import type { EventDispatcher } from "./event_dispatcher.ts";
-import type { FunctionTurns } from "./function_turns.ts";
+import { type DeviceMachine, MachineDevice, type MachineDeviceOptions } from "./machine_device.ts";
 import type { PciIdentity } from "./pci_function.ts";
 
 /** What `MachineFunction` is made from, beside the function's own options. */
-export interface MachineFunctionOptions extends EmulatedFunctionOptions {
-  /** IOMMU group. */
-  readonly iommuGroup: number;
-  /** NUMA node, −1 when not said. */
-  readonly numaNode: number;
+export interface MachineFunctionOptions extends EmulatedFunctionOptions, MachineDeviceOptions {
+  /** PCI address. */
+  readonly address: string;
   /** Its PF, on a VF. */
   readonly pf?: MachineFunction;
   /** Which of its PF's VFs it is, 0 for the first. */
   readonly vfIndex?: number;
-  /** How its vfio-user server deals with its clients. */
-  readonly serving?: Pick<VfioUserServerOptions, "unsealed" | "answers">;
-  /** Path of its vfio-user socket; undefined: it has none, as in tests without processes. */
-  readonly socketPath?: string;
 }
 
-/** What a function asks of its machine. */
+/** What a PCI function asks of its machine. */
 export interface MachineSurroundings
-  extends Pick<FunctionSurroundings, "violation" | "vfsAppear" | "vfsDisappear" | "vfsReset"> {
-  /** Where its descriptors are watched. */
-  readonly events: EventDispatcher;
-  /** Where it says that it has work. */
-  readonly turns: FunctionTurns;
-}
+  extends DeviceMachine, Pick<FunctionSurroundings, "vfsAppear" | "vfsDisappear" | "vfsReset"> {}
 
 /** See the module. */
-export class MachineFunction implements Disposable {
-  /** Address. */
-  readonly address: string;
-  /** The function itself. */
+export class MachineFunction extends MachineDevice {
   readonly device: EmulatedFunction;
-  /** What it was made from. */
   readonly options: MachineFunctionOptions;
   /** Addresses of its enabled VFs, kept by the machine. */
   readonly vfs: string[] = [];
-  readonly #events: EventDispatcher;
-  readonly #turns: FunctionTurns;
-  #server: VfioUserServer | null = null;
-  #offered = false;
 
   /** Makes the function. @throws what `EmulatedFunction` throws */
   constructor(options: MachineFunctionOptions, around: MachineSurroundings) {
-    const { address, pf } = options;
-    const { events, turns } = around;
-    this.address = address;
+    super(options.address, around);
+    const { pf } = options;
+    const { vfsAppear, vfsDisappear, vfsReset } = around;
     this.options = options;
-    this.#events = events;
-    this.#turns = turns;
     this.device = new EmulatedFunction(options, {
-      ...around,
+      ...this.surroundings(around),
+      vfsAppear,
+      vfsDisappear,
+      vfsReset,
       vfMemorySpace: () => pf?.device.config.vfMemorySpace ?? true,
-      watch: (fd, handler) => {
-        events.watch(fd, () => {
-          turns.touched(this);
-          handler();
-        });
-      },
-      unwatch: (fd) => events.unwatch(fd),
-      touched: () => turns.touched(this),
-      userChanged: (there) => there ? turns.came(this) : turns.left(this),
-      resampleChanged: (before, now) => {
-        if (before !== null) events.unwatch(before.fd);
-        if (now !== null) events.watch(now.fd, () => this.device.interrupts.resampled());
-      },
     });
   }
 
   /** Header fields. */
   get identity(): PciIdentity {
     return this.device.behaviour.identity;
-  }
-
-  /** Users may open it now. */
-  get offered(): boolean {
-    return this.#offered;
   }
 
   /** Lines of `resource`. */
@@ -109,100 +70,4 @@ export class MachineFunction implements Disposable {
       hint: "the function did not take VF Enable: see /ringside/violations",
     });
   }
-
-  /** Makes the socket. @throws ExhaustedError when there are no more descriptors; SyscallError, UsageError */
-  offer(): void {
-    if (this.#offered) return;
-    const { socketPath } = this.options;
-    if (socketPath !== undefined) {
-      try {
-        this.#listen(socketPath);
-      } catch (error) {
-        throw isErrno(error, "EMFILE", "ENFILE") ? outOfDescriptors(this.address, error) : error;
-      }
-    }
-    this.#offered = true;
-  }
-
-  #listen(path: string): void {
-    using opened = new DisposableStack();
-    const server = opened.use(VfioUserServer.listen(path, this.device, {
-      ...this.options.serving,
-      watcher: {
-        connected: (fd) => {
-          this.#events.watch(fd, () => {
-            // Whatever the user asks for may be work, or change what the function waits for.
-            this.#turns.touched(this);
-            server.handleConnection();
-          });
-        },
-        disconnecting: (fd, reason) => {
-          this.#events.unwatch(fd);
-          if (reason !== null) this.#reportBreak(reason);
-        },
-        refused: (reason) => this.#reportBreak(reason),
-        blocked: (fd, blocked) => this.#events.watchWriting(fd, blocked),
-      },
-    }));
-    this.#events.watch(server.listenerFd, () => server.handleListener());
-    opened.move();
-    this.#server = server;
-  }
-
-  /** Removes the socket; a client that is there loses its connection. */
-  withdraw(): void {
-    const server = this.#server;
-    this.#server = null;
-    this.#offered = false;
-    if (server === null) return;
-    this.#events.unwatch(server.listenerFd);
-    server.close();
-  }
-
-  /** See `Polled`. What its user asked for while it was asked for its memory is done before. */
-  mayPoll(): boolean {
-    const server = this.#server;
-    if (server === null) return true;
-    this.expire();
-    return !server.exhausted;
-  }
-
-  /** Lets a client go that is overdue with what it owes; what it sent and was not carried out yet is work. */
-  expire(nowMs?: number): void {
-    if (this.#server?.dueAt === 0) this.#turns.touched(this);
-    else if (nowMs === undefined) return;
-    this.#server?.expire(nowMs);
-  }
-
-  /** Lets the client go and waits for the next. */
-  disconnect(): void {
-    this.#server?.disconnect();
-  }
-
-  /** Takes it all down. May be called twice. */
-  close(): void {
-    this.withdraw();
-    this.device.close();
-  }
-
-  /** As `close`. */
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #reportBreak(reason: Error): void {
-    this.device.report({ function: this.address, rule: "vfio-user", message: reason.message });
-  }
-}
-
-function outOfDescriptors(address: string, cause: SyscallError): ExhaustedError {
-  const { soft, hard } = resourceLimit(RLIMIT.openFiles);
-  const more = soft < hard ? `, which may be raised to ${hard}` : "";
-  return new ExhaustedError(
-    `no descriptor is left for the socket of ${address}: this host's process has ${openFdCount()} open, and its limit is ${soft}${more}`,
-    {
-      hint: "ask for fewer VFs, close functions, or start the emulated host with a higher limit (ulimit -n)",
-      cause,
-    },
-  );
 }

@@ -38,6 +38,7 @@ export type { ManagedDeviceState, ManagementFields } from "./virtio/management/k
 export type { NetFields } from "./virtio/net/model.ts";
 export type { SwitchPortState } from "./virtio/net/kind.ts";
 export type { NetInterface, Violation } from "./device_model.ts";
+export type { DeviceBehaviour, DevicePort, ResetKind } from "./device_behaviour.ts";
 export type {
   BarDeclaration,
   BehaviourOptions,
@@ -45,7 +46,6 @@ export type {
   PciFunctionBehaviour,
   PciFunctionPort,
   PciIdentity,
-  ResetKind,
   VendorCapability,
 } from "./pci_function.ts";
 export type { BarShape } from "../pci/bar_builder.ts";

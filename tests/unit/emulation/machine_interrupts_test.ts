@@ -77,7 +77,7 @@ Deno.test("INTx: told once and masked; unmasking while the line is up tells agai
   assertEquals(fd.take(), 0);
   interrupts.set(IRQ.intx, { action: "mask", start: 0, count: 1 });
   interrupts.setIntxLevel(true);
-  assertEquals([fd.take(), interrupts.intxAsserted], [0, true]);
+  assertEquals([fd.take(), interrupts.line.asserted], [0, true]);
 });
 
 Deno.test("INTx: a first eventfd starts unmasked, an exchange of it keeps the mask", () => {
@@ -116,10 +116,10 @@ Deno.test("INTx: an eventfd that unmasks is reported for watching, and does unma
   interrupts.set(IRQ.intx, { action: "unmask-on", start: 0, eventFd: resample });
   interrupts.setIntxLevel(true);
   assertEquals(fd.take(), 1);
-  interrupts.resampled();
+  interrupts.line.resampled();
   assertEquals(fd.take(), 0, "the eventfd was not signalled");
   resample.signal();
-  interrupts.resampled();
+  interrupts.line.resampled();
   assertEquals(fd.take(), 1);
   interrupts.detach();
   assertEquals(changes, ["none>fd", "fd>none"]);

@@ -6,7 +6,8 @@
 import { STATUS } from "../../../virtio/spec/status.ts";
 import type { ServedDoorbell } from "../../../sockets/vfio_user/server/served_device.ts";
 import type { DeviceModel } from "../../device_model.ts";
-import type { ResetKind, VendorCapability } from "../../pci_function.ts";
+import type { ResetKind } from "../../device_behaviour.ts";
+import type { VendorCapability } from "../../pci_function.ts";
 import type { VirtioCore } from "../core/core.ts";
 import { type CommonName, PciCommon } from "../views/pci/common.ts";
 import { structureCapabilities, STRUCTURES_BAR } from "../views/pci/layout.ts";

@@ -17,13 +17,13 @@ import type {
   ServedMapping,
   ServedMigration,
 } from "../../../../sockets/vfio_user/server/served_device.ts";
+import type { ResetKind } from "../../../device_behaviour.ts";
 import type { DeviceModel, Violation } from "../../../device_model.ts";
 import type {
   BarDeclaration,
   PciFunctionBehaviour,
   PciFunctionPort,
   PciIdentity,
-  ResetKind,
   VendorCapability,
 } from "../../../pci_function.ts";
 import type { GroupPlace } from "../../admin/engine.ts";
