@@ -4,11 +4,14 @@
  * @module
  */
 
-/** Drivers of the emulated host's kernel. */
+/** PCI drivers of the emulated host's kernel. */
 export const KERNEL_DRIVERS = ["virtio-pci", "vfio-pci", "pci-stub"] as const;
 
+/** Drivers of platform devices of the emulated host's kernel. */
+export const PLATFORM_KERNEL_DRIVERS = ["virtio-mmio", "vfio-platform"] as const;
+
 /** Name of a driver of the emulated host's kernel. */
-export type KernelDriverName = typeof KERNEL_DRIVERS[number];
+export type KernelDriverName = (typeof KERNEL_DRIVERS | typeof PLATFORM_KERNEL_DRIVERS)[number];
 
 /** Profiles that a function can have (reference R-0): what bits 40, 44 and 45 and the registers past the standard's mean. */
 export const TOPOLOGY_PROFILES = ["spec", "queue-state", "transport-vq"] as const;

@@ -1,5 +1,5 @@
 /**
- * The attributes of one function in the emulated kernel's sysfs (Linux: drivers/pci/pci-sysfs.c, drivers/pci/iov.c).
+ * The attributes of one PCI function in the emulated kernel's sysfs (Linux: drivers/pci/pci-sysfs.c, drivers/pci/iov.c).
  *
  * @module
  */
@@ -7,20 +7,8 @@ import type { KernelResource } from "./bus_addresses.ts";
 import { hex } from "../pci/hex.ts";
 import type { SriovShape } from "../pci/capability_builder.ts";
 import type { MachineFunction } from "./machine_function.ts";
-import type { KernelDriverName } from "./function_topology.ts";
+import type { FunctionState } from "./kernel_function.ts";
 import type { Fail, SysfsTree } from "./sysfs_tree.ts";
-
-/** What is the kernel's of a function, not the function's. */
-export interface FunctionState {
-  /** Driver that the function is bound to. */
-  driver: KernelDriverName | null;
-  /** `driver_override`. */
-  override: string | null;
-  /** `sriov_drivers_autoprobe` of a PF. */
-  autoprobe: boolean;
-  /** How often it was enabled through the `enable` attribute. */
-  enables: number;
-}
 
 const PAGE_BYTES = 4096;
 
@@ -48,14 +36,7 @@ export function addFunctionAttributes(
   tree.attribute(`${path}/config`, { read: () => fn.device.readHardwareConfig() });
   tree.attribute(`${path}/resource`, { read: () => fn.resources().map(resourceLine).join("") });
   tree.attribute(`${path}/uevent`, { read: () => uevent(fn, state.driver) });
-  tree.attribute(`${path}/driver_override`, {
-    read: () => `${state.override ?? "(null)"}\n`,
-    write: (text, fail) => {
-      if (text.length >= PAGE_BYTES - 1) fail("EINVAL");
-      const name = text.split("\n")[0]!;
-      state.override = name === "" ? null : name;
-    },
-  });
+  addDriverOverride(tree, path, state);
   tree.attribute(`${path}/reset`, {
     write: (text, fail) => {
       if (unsigned(text) !== 1) fail("EINVAL", "write 1 to reset the function");
@@ -76,6 +57,18 @@ export function addFunctionAttributes(
   });
   const { sriov } = fn.options;
   if (sriov !== undefined) addSriovAttributes(tree, path, fn, sriov, state, disableVfs);
+}
+
+/** Adds `driver_override`, which each bus has alike (driver_set_override). */
+export function addDriverOverride(tree: SysfsTree, path: string, state: FunctionState): void {
+  tree.attribute(`${path}/driver_override`, {
+    read: () => `${state.override ?? "(null)"}\n`,
+    write: (text, fail) => {
+      if (text.length >= PAGE_BYTES - 1) fail("EINVAL");
+      const name = text.split("\n")[0]!;
+      state.override = name === "" ? null : name;
+    },
+  });
 }
 
 function addSriovAttributes(

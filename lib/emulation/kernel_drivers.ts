@@ -1,5 +1,6 @@
 /**
- * Which ids the emulated kernel's PCI drivers match (Linux: pci_match_device, new_id_store and remove_id_store of pci-driver.c).
+ * The emulated kernel's drivers, and which functions they match (Linux: pci_match_device, new_id_store and remove_id_store of pci-driver.c;
+ * platform_match of drivers/base/platform.c).
  *
  * @module
  */
@@ -7,6 +8,37 @@ import { VIRTIO_VENDOR_ID } from "../pci/virtio_ids.ts";
 import type { PciIdentity } from "./pci_function.ts";
 import type { Fail } from "./sysfs_tree.ts";
 import type { KernelDriverName } from "./function_topology.ts";
+import { type Bus, PCI, PLATFORM } from "../vfio/bus.ts";
+
+/** A driver of the emulated kernel. */
+export interface KernelDriver {
+  /** Bus that it is registered on. */
+  readonly bus: Bus;
+  /**
+   * `virtio`: it drives the function for the host, with DMA, so that no function of its group can be given to a user; `vfio`: it hands the
+   * function to users; `stub`: it only keeps others away.
+   */
+  readonly role: "virtio" | "vfio" | "stub";
+}
+
+/** The drivers by name, in the order in which the kernel asks them. */
+export const DRIVERS: Readonly<Record<KernelDriverName, KernelDriver>> = {
+  "virtio-pci": { bus: PCI, role: "virtio" },
+  "vfio-pci": { bus: PCI, role: "vfio" },
+  "pci-stub": { bus: PCI, role: "stub" },
+  "virtio-mmio": { bus: PLATFORM, role: "virtio" },
+  "vfio-platform": { bus: PLATFORM, role: "vfio" },
+};
+
+/** Names of the drivers of a bus. */
+export function driversOf(bus: Bus): KernelDriverName[] {
+  return (Object.keys(DRIVERS) as KernelDriverName[]).filter((name) => DRIVERS[name].bus === bus);
+}
+
+/** Whether a platform driver's own table covers a device: virtio-mmio has one, vfio-platform takes only what `driver_override` names it for. */
+export function matchesPlatform(driver: KernelDriverName, compatible: string): boolean {
+  return driver === "virtio-mmio" && compatible === "virtio,mmio";
+}
 
 const ANY = 0xffff_ffff;
 

@@ -22,6 +22,7 @@ export {
   type KernelDriverName,
   LEGACY_NOTIFY_PLACES,
   type LegacyNotifyPlace,
+  PLATFORM_KERNEL_DRIVERS,
   type Topology,
   TOPOLOGY_PROFILES,
   type TopologyProfile,

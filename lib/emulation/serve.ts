@@ -14,6 +14,7 @@ import {
 } from "../../ffi/mod.ts";
 import { requireType } from "../errors/doors.ts";
 import { RefusedError, UsageError } from "../errors/mod.ts";
+import { isAddress } from "../vfio/bus.ts";
 import type { Violation } from "./device_model.ts";
 import { EmulatedMachine } from "./machine.ts";
 import type { FunctionModels } from "./pci_function.ts";
@@ -30,8 +31,9 @@ export const LOCK_FILE = "host.lock";
 
 /** `sun_path` without its end mark. */
 const LONGEST_SOCKET_PATH = 107;
-const LONGEST_NAME = "00000000:00:00.0.sock".length;
-const SOCKET = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\.sock$/;
+const SUFFIX = ".sock";
+/** Of a PCI function, VFs included. */
+const LONGEST_PCI_ADDRESS = "00000000:00:00.0";
 
 /** How to serve. */
 export interface ServeOptions {
@@ -65,7 +67,9 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
     requireType(signal, "object", "serveEmulatedHost: signal", "addEventListener", "removeEventListener");
   }
   if (onReady !== undefined) requireType(onReady, "function", "serveEmulatedHost: onReady");
-  const longest = LONGEST_SOCKET_PATH - LONGEST_NAME - 1;
+  const topology = options.topology ?? defaultTopology();
+  const names = [LONGEST_PCI_ADDRESS, ...topology.functions.map(({ address }) => address)];
+  const longest = LONGEST_SOCKET_PATH - Math.max(...names.map((one) => one.length)) - SUFFIX.length - 1;
   if (new TextEncoder().encode(directory).byteLength > longest) {
     throw new UsageError(`${directory}: its sockets' paths would be longer than the kernel takes`, {
       hint: `use a directory with a path of at most ${longest} bytes`,
@@ -82,7 +86,7 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
   using _held = lock;
   removeRemains(directory);
   const machine = new EmulatedMachine({
-    topology: options.topology ?? defaultTopology(),
+    topology,
     models: options.models ?? createVirtioModels(),
     directory,
     clientMemory: options.clientMemory,
@@ -109,6 +113,7 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
 function removeRemains(directory: string): void {
   removeFile(`${directory}/${READY_FILE}`);
   for (const { name } of readDirectory(directory)) {
-    if (name === CONTROL_SOCKET || SOCKET.test(name)) removeFile(`${directory}/${name}`);
+    const isFunction = name.endsWith(SUFFIX) && isAddress(name.slice(0, -SUFFIX.length));
+    if (name === CONTROL_SOCKET || isFunction) removeFile(`${directory}/${name}`);
   }
 }

@@ -1,31 +1,30 @@
 /**
  * The emulated host's kernel: which driver has which function, IOMMU groups, VFs coming and going; all of it through a sysfs tree
- * with Linux's semantics (drivers/base/bus.c, dd.c; drivers/pci/pci-driver.c, iov.c; drivers/vfio/pci).
+ * with Linux's semantics (drivers/base/{bus,dd,platform}.c; drivers/pci/{pci-driver,iov}.c; drivers/vfio/{pci,platform}; drivers/virtio/virtio_mmio.c).
  *
  * @module
  */
 import { ExhaustedError } from "../errors/mod.ts";
 import { PciAddress } from "../pci/address.ts";
+import { type Bus, busOf, PCI, PLATFORM } from "../vfio/bus.ts";
 import { FreeNumbers } from "./free_numbers.ts";
-import { addFunctionAttributes, type FunctionState } from "./kernel_attributes.ts";
-import { DriverIds } from "./kernel_drivers.ts";
+import { addFunctionAttributes } from "./kernel_attributes.ts";
+import { DriverIds, DRIVERS, driversOf, matchesPlatform } from "./kernel_drivers.ts";
+import type { FunctionState, KernelPlatformDevice } from "./kernel_function.ts";
 import type { MachineFunction } from "./machine_function.ts";
+import { addPlatformAttributes, removeDeviceTreeNode } from "./platform_attributes.ts";
 import { type Fail, sysfsError, SysfsTree } from "./sysfs_tree.ts";
-import { virtioTypeOf } from "../pci/virtio_ids.ts";
-import { KERNEL_DRIVERS, type KernelDriverName } from "./function_topology.ts";
+import { VirtioChildren } from "./virtio_children.ts";
+import type { KernelDriverName } from "./function_topology.ts";
 
-const DEVICES = "/sys/bus/pci/devices";
-const DRIVERS = "/sys/bus/pci/drivers";
 const GROUPS = "/sys/kernel/iommu_groups";
 
-/** Drivers that use DMA on the host's behalf: with one of them in a group, no member can be given to a user. */
-const HOST_DMA_DRIVERS: readonly KernelDriverName[] = ["virtio-pci"];
-
 interface Bound extends FunctionState {
-  readonly fn: MachineFunction;
+  readonly fn: MachineFunction | KernelPlatformDevice;
+  /** The same on PCI, else undefined. */
+  readonly pci: MachineFunction | undefined;
+  readonly bus: Bus;
   readonly path: string;
-  /** Network interface and virtio device, while the default driver has it. */
-  children: { virtio: number; net?: number } | null;
   offered: boolean;
 }
 
@@ -42,30 +41,20 @@ export class VirtualKernel {
   /** Members of each IOMMU group that has any. */
   readonly #groups = new Map<number, Set<Bound>>();
   readonly #groupNumbers = new FreeNumbers();
-  readonly #virtioNumbers = new FreeNumbers();
-  readonly #netNumbers = new FreeNumbers();
+  readonly #children = new VirtioChildren(this.tree);
   readonly #ids = new DriverIds();
-  #autoprobe = true;
+  /** `drivers_autoprobe` of each bus. */
+  readonly #autoprobe = new Map<Bus, boolean>();
 
   /** Makes a kernel with its drivers and no functions. */
   constructor() {
-    this.tree.directory(DEVICES);
     this.tree.directory(GROUPS);
     this.tree.directory("/sys/class/net");
     // With this off, vfio-pci refuses to enable VFs of a PF that it has.
     this.tree.constant("/sys/module/vfio_pci/parameters/enable_sriov", "Y\n");
-    this.tree.attribute("/sys/bus/pci/drivers_autoprobe", {
-      read: () => `${this.#autoprobe ? 1 : 0}\n`,
-      write: (text) => {
-        this.#autoprobe = !text.startsWith("0");
-      },
-    });
-    this.tree.attribute("/sys/bus/pci/drivers_probe", {
-      write: (text, fail) => {
-        this.#probe(this.#named(text, fail));
-      },
-    });
-    for (const driver of KERNEL_DRIVERS) this.#addDriver(driver);
+    // With this on, vfio-platform takes only devices that the kernel has a reset function for.
+    this.tree.constant("/sys/module/vfio_platform/parameters/reset_required", "N\n");
+    for (const bus of [PCI, PLATFORM]) this.#addBus(bus);
   }
 
   /** Addresses of all functions, sorted. */
@@ -82,40 +71,50 @@ export class VirtualKernel {
    * A function appeared. It is probed as the kernel does on hot-plug, unless `driver` says which one (null: none) it gets.
    * @throws SyscallError when a given driver does not take it
    */
-  addFunction(fn: MachineFunction, driver?: KernelDriverName | null): void {
-    const { iommuGroup, vfIndex } = fn.options;
-    const pf = this.#pfOf(fn);
-    const { domain, bus } = PciAddress.parse(pf?.fn.address ?? fn.address);
-    const root = `pci${domain.toString(16).padStart(4, "0")}:${bus.toString(16).padStart(2, "0")}`;
+  addFunction(fn: MachineFunction | KernelPlatformDevice, driver?: KernelDriverName | null): void {
+    const { address, options: { iommuGroup } } = fn;
+    const bus = busOf(address);
+    const pci = bus === PCI ? fn as MachineFunction : undefined;
+    const pf = this.#pfOf(pci);
+    const place = pci === undefined
+      ? `devices/platform/${address}`
+      : `devices/${rootOf(pf?.fn.address ?? address)}/${address}`;
     const one: Bound = {
       fn,
-      path: `/sys/devices/${root}/${fn.address}`,
+      pci,
+      bus,
+      path: `/sys/${place}`,
       driver: null,
       // A PF on vfio-pci captures its VFs, so that no host driver gets at a device that a user controls (vfio_pci_core.c).
       override: pf?.driver === "vfio-pci" ? "vfio-pci" : null,
       autoprobe: true,
       enables: 0,
-      children: null,
       offered: false,
     };
-    this.#functions.set(fn.address, one);
+    this.#functions.set(address, one);
     this.#groupNumbers.hold(iommuGroup);
     const members = this.#groups.get(iommuGroup) ?? new Set();
     this.#groups.set(iommuGroup, members.add(one));
-    addFunctionAttributes(this.tree, one.path, fn, one, (fail) => this.#disableVfs(one, fail));
-    this.tree.link(`${DEVICES}/${fn.address}`, `../../../devices/${root}/${fn.address}`);
-    this.tree.link(`${one.path}/subsystem`, "../../../bus/pci");
+    if (pci !== undefined) {
+      addFunctionAttributes(this.tree, one.path, pci, one, (fail) => this.#disableVfs(pci, fail));
+    } else addPlatformAttributes(this.tree, one.path, fn as KernelPlatformDevice, one);
+    this.tree.link(`${bus.devices}/${address}`, `../../../${place}`);
+    this.tree.link(
+      `${one.path}/subsystem`,
+      `../../..${bus.devices.slice("/sys".length, -"/devices".length)}`,
+    );
     this.tree.link(`${one.path}/iommu_group`, `../../../kernel/iommu_groups/${iommuGroup}`);
     const group = `${GROUPS}/${iommuGroup}`;
-    this.tree.link(`${group}/devices/${fn.address}`, `../../../../devices/${root}/${fn.address}`);
+    this.tree.link(`${group}/devices/${address}`, `../../../../${place}`);
     this.tree.constant(`${group}/type`, "DMA-FQ\n");
     this.tree.constant(`${group}/reserved_regions`, "0x00000000fee00000 0x00000000feefffff msi\n");
+    const vfIndex = pci?.options.vfIndex;
     if (pf !== undefined) {
       this.tree.link(`${one.path}/physfn`, `../${pf.fn.address}`);
-      if (vfIndex !== undefined) this.tree.link(`${pf.path}/virtfn${vfIndex}`, `../${fn.address}`);
+      if (vfIndex !== undefined) this.tree.link(`${pf.path}/virtfn${vfIndex}`, `../${address}`);
     }
     if (driver === undefined) {
-      if (this.#autoprobe) this.#probe(one);
+      if (this.#autoprobe.get(bus)) this.#probe(one);
     } else if (driver !== null) this.#attach(one, driver, "bind");
   }
 
@@ -125,10 +124,12 @@ export class VirtualKernel {
     if (one === undefined) return;
     this.#letGo(one);
     this.#functions.delete(address);
-    const { vfIndex, iommuGroup: group } = one.fn.options;
-    const pf = this.#pfOf(one.fn);
+    const group = one.fn.options.iommuGroup;
+    const pf = this.#pfOf(one.pci);
+    const vfIndex = one.pci?.options.vfIndex;
     if (pf !== undefined && vfIndex !== undefined) this.tree.remove(`${pf.path}/virtfn${vfIndex}`);
-    this.tree.remove(`${DEVICES}/${address}`);
+    if (one.bus === PLATFORM) removeDeviceTreeNode(this.tree, address);
+    this.tree.remove(`${one.bus.devices}/${address}`);
     this.tree.remove(one.path);
     this.tree.remove(`${GROUPS}/${group}/devices/${address}`);
     this.#groupNumbers.release(group);
@@ -140,11 +141,28 @@ export class VirtualKernel {
     } else this.#updateGroup(group);
   }
 
-  #addDriver(name: KernelDriverName): void {
-    const path = `${DRIVERS}/${name}`;
+  #addBus(bus: Bus): void {
+    this.tree.directory(bus.devices);
+    this.#autoprobe.set(bus, true);
+    this.tree.attribute(bus.devices.replace(/devices$/, "drivers_autoprobe"), {
+      read: () => `${this.#autoprobe.get(bus) ? 1 : 0}\n`,
+      write: (text) => {
+        this.#autoprobe.set(bus, !text.startsWith("0"));
+      },
+    });
+    this.tree.attribute(bus.probe, {
+      write: (text, fail) => {
+        this.#probe(this.#named(bus, text, fail));
+      },
+    });
+    for (const driver of driversOf(bus)) this.#addDriver(bus, driver);
+  }
+
+  #addDriver(bus: Bus, name: KernelDriverName): void {
+    const path = `${bus.drivers}/${name}`;
     this.tree.attribute(`${path}/bind`, {
       write: (text, fail) => {
-        const one = this.#named(text, fail);
+        const one = this.#named(bus, text, fail);
         if (!this.#matches(one, name)) fail("ENODEV", `${name} does not match ${line(text)}`);
         this.#attach(one, name, "write");
       },
@@ -156,11 +174,12 @@ export class VirtualKernel {
         this.#detach(one!, fail);
       },
     });
+    if (bus !== PCI) return;
     this.tree.attribute(`${path}/new_id`, {
       write: (text, fail) => {
         this.#ids.add(name, line(text), fail);
         for (const one of this.#functions.values()) {
-          if (one.driver === null && this.#matches(one, name)) this.#tryAttach(one, name);
+          if (one.bus === bus && one.driver === null && this.#matches(one, name)) this.#tryAttach(one, name);
         }
       },
     });
@@ -169,24 +188,28 @@ export class VirtualKernel {
     });
   }
 
-  #pfOf({ options: { pf } }: MachineFunction): Bound | undefined {
+  #pfOf(fn: MachineFunction | undefined): Bound | undefined {
+    const pf = fn?.options.pf;
     return pf && this.#functions.get(pf.address);
   }
 
-  /** The function whose address was written. */
-  #named(text: string, fail: Fail): Bound {
-    return this.#functions.get(line(text)) ?? fail("ENODEV", `there is no function ${line(text)}`);
+  /** The function of a bus whose address was written. */
+  #named(bus: Bus, text: string, fail: Fail): Bound {
+    const one = this.#functions.get(line(text));
+    return one?.bus === bus ? one : fail("ENODEV", `there is no ${bus.kind} ${line(text)}`);
   }
 
-  /** pci_match_device: an override alone decides, and needs no id. */
+  /** pci_match_device, platform_match: an override alone decides, and needs no id. */
   #matches(one: Bound, driver: KernelDriverName): boolean {
+    if (DRIVERS[driver].bus !== one.bus) return false;
     if (one.override !== null) return one.override === driver;
-    return this.#ids.match(driver, one.fn.identity);
+    if (one.pci !== undefined) return this.#ids.match(driver, one.pci.identity);
+    return matchesPlatform(driver, (one.fn as KernelPlatformDevice).device.behaviour.compatible);
   }
 
   #probe(one: Bound): void {
     if (one.driver !== null) return;
-    for (const driver of KERNEL_DRIVERS) {
+    for (const driver of driversOf(one.bus)) {
       if (this.#matches(one, driver) && this.#tryAttach(one, driver)) return;
     }
   }
@@ -207,21 +230,23 @@ export class VirtualKernel {
 
   #attach(one: Bound, driver: KernelDriverName, call: string): void {
     const { fn } = one;
+    const { bus, role } = DRIVERS[driver];
     const refuse = (errno: "EBUSY" | "ENODEV", why: string) => {
-      throw sysfsError(errno, call, `${DRIVERS}/${driver}/bind`, why);
+      throw sysfsError(errno, call, `${bus.drivers}/${driver}/bind`, why);
     };
     if (one.driver !== null) refuse("EBUSY", `${one.driver} has ${fn.address}`);
     const { iommuGroup } = fn.options;
-    const pf = this.#pfOf(fn);
+    const pf = this.#pfOf(one.pci);
     if (pf !== undefined && !pf.autoprobe && one.override === null) {
       refuse(
         "ENODEV",
         `sriov_drivers_autoprobe of ${pf.fn.address} is 0, and ${fn.address} has no driver_override`,
       );
     }
-    if (
-      HOST_DMA_DRIVERS.includes(driver) && this.#members(iommuGroup).some((other) => other.fn.device.inUse)
-    ) {
+    if (driver === "virtio-mmio" && (fn as KernelPlatformDevice).device.behaviour.deviceId === 0) {
+      refuse("ENODEV", `${fn.address} is a placeholder: no virtio device is there`);
+    }
+    if (role === "virtio" && this.#members(iommuGroup).some((other) => other.fn.device.inUse)) {
       refuse("EBUSY", `a user holds a function of IOMMU group ${iommuGroup}`);
     }
     one.driver = driver;
@@ -232,21 +257,24 @@ export class VirtualKernel {
       this.#updateGroup(iommuGroup);
       throw error;
     }
-    this.tree.link(`${one.path}/driver`, `../../../bus/pci/drivers/${driver}`);
-    this.tree.link(`${DRIVERS}/${driver}/${fn.address}`, `../../../..${one.path.slice("/sys".length)}`);
-    if (driver === "virtio-pci") {
+    this.tree.link(`${one.path}/driver`, `../../..${bus.drivers.slice("/sys".length)}/${driver}`);
+    this.tree.link(`${bus.drivers}/${driver}/${fn.address}`, `../../../..${one.path.slice("/sys".length)}`);
+    if (role === "virtio") {
       fn.device.setHostDriver(true);
-      this.#addChildren(one);
+      this.#children.add(fn, one.path);
     }
   }
 
   #detach(one: Bound, fail: Fail): void {
     if (one.fn.device.inUse) {
-      one.fn.device.interrupts.requestRelease();
+      // vfio-platform has no interrupt that asks for it.
+      one.pci?.device.interrupts.requestRelease();
       fail("EBUSY", `a user holds ${one.fn.address}: close it first`);
     }
     // virtio-pci and vfio-pci disable SR-IOV when they are removed; pci-stub leaves it as it is.
-    if (one.driver !== "pci-stub" && one.fn.vfs.length > 0) this.#disableVfs(one, fail);
+    if (one.driver !== "pci-stub" && one.pci !== undefined && one.pci.vfs.length > 0) {
+      this.#disableVfs(one.pci, fail);
+    }
     this.#letGo(one);
   }
 
@@ -255,78 +283,46 @@ export class VirtualKernel {
     const driver = one.driver;
     one.driver = null;
     this.tree.remove(`${one.path}/driver`);
-    this.tree.remove(`${DRIVERS}/${driver}/${one.fn.address}`);
-    this.#removeChildren(one);
-    if (driver === "virtio-pci") one.fn.device.setHostDriver(one.enables > 0);
+    this.tree.remove(`${one.bus.drivers}/${driver}/${one.fn.address}`);
+    this.#children.remove(one.fn, one.path);
+    if (DRIVERS[driver].role === "virtio") one.fn.device.setHostDriver(one.enables > 0);
     this.#updateGroup(one.fn.options.iommuGroup);
   }
 
-  #disableVfs(one: Bound, fail: Fail): void {
-    for (const address of one.fn.vfs) {
-      const vf = this.#functions.get(address);
-      if (vf?.fn.device.inUse) {
-        vf.fn.device.interrupts.requestRelease();
+  #disableVfs(pf: MachineFunction, fail: Fail): void {
+    for (const address of pf.vfs) {
+      const vf = this.#functions.get(address)?.pci;
+      if (vf?.device.inUse) {
+        vf.device.interrupts.requestRelease();
         fail("EBUSY", `a user holds ${address}: close it first`);
       }
     }
-    one.fn.device.config.writeSriov(0);
+    pf.device.config.writeSriov(0);
   }
 
   #members(group: number): Bound[] {
     return [...this.#groups.get(group) ?? []];
   }
 
-  /** A function can be opened while vfio-pci has it and no member of its group is in the hands of a host driver. */
+  /** A function can be opened while VFIO has it and no member of its group is in the hands of a host driver. */
   #updateGroup(group: number): void {
     const members = this.#members(group);
-    const viable = !members.some((one) => one.driver !== null && HOST_DMA_DRIVERS.includes(one.driver));
+    const roleOf = ({ driver }: Bound) => driver === null ? undefined : DRIVERS[driver].role;
+    const viable = !members.some((one) => roleOf(one) === "virtio");
     for (const one of members) {
-      const offer = viable && one.driver === "vfio-pci";
+      const offer = viable && roleOf(one) === "vfio";
       if (offer === one.offered) continue;
       if (offer) one.fn.offer();
       else one.fn.withdraw();
       one.offered = offer;
     }
   }
+}
 
-  /** What virtio-pci makes of a function: a virtio device, and a network interface when it is one. */
-  #addChildren(one: Bound): void {
-    const { identity, netInterface } = one.fn.device.behaviour;
-    const virtio = this.#virtioNumbers.take();
-    one.children = { virtio };
-    const device = `${one.path}/virtio${virtio}`;
-    this.tree.constant(`${device}/vendor`, `0x${identity.vendorId.toString(16)}\n`);
-    this.tree.constant(
-      `${device}/device`,
-      `0x${(virtioTypeOf(identity) ?? identity.subsystemId).toString(16).padStart(4, "0")}\n`,
-    );
-    if (netInterface === undefined) return;
-    const net = this.#netNumbers.take();
-    one.children = { virtio, net };
-    const path = `${device}/net/eth${net}`;
-    this.tree.constant(`${path}/address`, `${netInterface.mac}\n`);
-    this.tree.constant(`${path}/mtu`, `${netInterface.mtu}\n`);
-    this.tree.constant(`${path}/operstate`, "down\n");
-    this.tree.constant(`${path}/flags`, "0x1002\n");
-    this.tree.constant(`${path}/type`, "1\n");
-    this.tree.constant(`${path}/ifindex`, `${net + 2}\n`);
-    const { hostUse = [] } = netInterface;
-    if (hostUse.length > 0) this.tree.constant(`${path}/host_use`, `${hostUse.join("\n")}\n`);
-    this.tree.link(`${path}/device`, `../../../virtio${virtio}`);
-    this.tree.link(`/sys/class/net/eth${net}`, `../..${path.slice("/sys".length)}`);
-  }
-
-  #removeChildren(one: Bound): void {
-    if (one.children === null) return;
-    const { virtio, net } = one.children;
-    this.tree.remove(`${one.path}/virtio${virtio}`);
-    this.#virtioNumbers.release(virtio);
-    if (net !== undefined) {
-      this.tree.remove(`/sys/class/net/eth${net}`);
-      this.#netNumbers.release(net);
-    }
-    one.children = null;
-  }
+/** Directory of the root bus that a PCI function is under. */
+function rootOf(address: string): string {
+  const { domain, bus } = PciAddress.parse(address);
+  return `pci${domain.toString(16).padStart(4, "0")}:${bus.toString(16).padStart(2, "0")}`;
 }
 
 function line(text: string): string {

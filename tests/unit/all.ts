@@ -35,6 +35,7 @@ import "./emulation/machine_sriov_test.ts";
 import "./emulation/machine_sysfs_test.ts";
 import "./emulation/machine_thousand_test.ts";
 import "./emulation/machine_topology_test.ts";
+import "./emulation/platform_bus_test.ts";
 import "./emulation/topology_admin_test.ts";
 import "./emulation/topology_devices_test.ts";
 import "./emulation/topology_ism_test.ts";
