@@ -19,13 +19,16 @@ export interface PackageVersion {
   readonly version: string;
 }
 
-/** Makes the private apt state and fetches its package lists. Returns the archive used. */
-export async function prepareApt(log: (line: string) => void): Promise<string> {
+/** Makes the private apt state and fetches its package lists, for the host and other architectures. Returns the archive used. */
+export async function prepareApt(
+  log: (line: string) => void,
+  foreign: readonly string[] = [],
+): Promise<string> {
   const keyring = KEYRINGS.find(exists);
   if (keyring === undefined) {
     throw new SetupError(`${KEYRINGS[0]} is missing: install the package debian-archive-keyring`);
   }
-  await writeConfig();
+  await writeConfig(["amd64", ...foreign]);
   const mirrors = await findMirrors();
   const failures: string[] = [];
   for (const mirror of mirrors) {
@@ -100,7 +103,7 @@ export async function download(packages: readonly (PackageVersion | string)[]): 
     files.filter((file) => exists(file.path) && Deno.statSync(file.path).size === file.sizeBytes)
       .map((file) => file.path.slice(PATHS.debs.length + 1).split("_")[0]),
   );
-  const missing = specs.filter((spec) => !present.has(spec.split("=")[0]));
+  const missing = specs.filter((spec) => !present.has(spec.split(/[:=]/)[0]));
   if (missing.length > 0) {
     await apt("apt-get", ["-q", "download", ...missing], PATHS.debs);
   }
@@ -120,7 +123,7 @@ function apt(program: string, args: readonly string[], cwd?: string): Promise<st
   });
 }
 
-async function writeConfig(): Promise<void> {
+async function writeConfig(architectures: readonly string[]): Promise<void> {
   for (const folder of ["state/lists/partial", "cache/archives/partial", "etc", "log"]) {
     await Deno.mkdir(`${PATHS.apt}/${folder}`, { recursive: true });
   }
@@ -151,7 +154,13 @@ async function writeConfig(): Promise<void> {
   const lines = Object.entries(own).map(([key, value]) => `${key} "${value}";`);
   await Deno.writeTextFile(
     CONFIG,
-    [...acquire, "#clear APT::Architectures;", 'APT::Architectures { "amd64"; };', ...lines, ""].join("\n"),
+    [
+      ...acquire,
+      "#clear APT::Architectures;",
+      `APT::Architectures { ${architectures.map((name) => `"${name}"; `).join("")}};`,
+      ...lines,
+      "",
+    ].join("\n"),
   );
 }
 

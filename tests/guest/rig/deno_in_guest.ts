@@ -1,12 +1,14 @@
 import { runCommand } from "./command.ts";
 import { GuestOptionsError } from "./errors.ts";
+import type { Architecture } from "./machines.ts";
 import { exists, PATHS, PROJECT_ROOT } from "./paths.ts";
 
 /** Folders of the host that the guest covers with its own. */
 const COVERED = ["/tmp/", "/run/", "/dev/", "/proc/", "/sys/"];
 
 /** Path of a Deno the guest can start: the one that runs now, or a copy where the guest would not see that one. */
-export async function denoForGuest(): Promise<string> {
+export async function denoForGuest(architecture: Architecture = "x86_64"): Promise<string> {
+  if (architecture !== "x86_64") return "/usr/bin/deno";
   const running = await Deno.realPath(Deno.execPath());
   if (running.startsWith(`${PROJECT_ROOT}/`) || !COVERED.some((folder) => running.startsWith(folder))) {
     return running;
@@ -26,19 +28,27 @@ export async function denoForGuest(): Promise<string> {
  *
  * The guest has no network, and under TCG it would spend seconds on what takes the host milliseconds.
  */
-export async function cacheForGuest(entryPoints: readonly string[]): Promise<void> {
-  await Deno.mkdir(PATHS.denoDir, { recursive: true });
+export async function cacheForGuest(
+  entryPoints: readonly string[],
+  architecture: Architecture = "x86_64",
+): Promise<void> {
+  const folder = denoDir(architecture);
+  await Deno.mkdir(folder, { recursive: true });
   if (entryPoints.length === 0) return;
   await runCommand([Deno.execPath(), "cache", "--quiet", ...entryPoints], {
     cwd: PROJECT_ROOT,
-    env: { DENO_DIR: PATHS.denoDir },
+    env: { DENO_DIR: folder },
   });
 }
 
+function denoDir(architecture: Architecture): string {
+  return architecture === "x86_64" ? PATHS.denoDir : `${PATHS.denoDir}-${architecture}`;
+}
+
 /** Variables that make Deno use the prepared cache and nothing else. */
-export function denoEnvironment(): Record<string, string> {
+export function denoEnvironment(architecture: Architecture = "x86_64"): Record<string, string> {
   return {
-    DENO_DIR: PATHS.denoDir,
+    DENO_DIR: denoDir(architecture),
     DENO_NO_UPDATE_CHECK: "1",
     ...(Deno.stdout.isTerminal() ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }),
   };

@@ -7,15 +7,18 @@ import type { GuestTask } from "./init_script.ts";
 import { buildInitramfs } from "./initramfs.ts";
 import { preparedKernel } from "./kernel.ts";
 import type { GuestKernel, KernelFlavour } from "./kernel.ts";
+import { MACHINES } from "./machines.ts";
+import type { Accelerator, Machine, MachineKind } from "./machines.ts";
 import { BOOT_MODULES, builtinParameters, DEFAULT_MODULES } from "./modules.ts";
 import type { ModuleLoad } from "./modules.ts";
 import type { ArchiveEntry } from "./newc.ts";
-import { exists, PATHS, SYSROOT_LOADER } from "./paths.ts";
+import { exists, guestRoot, PATHS, PROJECT_ROOT, SYSROOT_LOADER } from "./paths.ts";
 import { qemuCommand } from "./qemu.ts";
-import type { Accelerator } from "./qemu.ts";
 
 /** Options of `bootGuest`. Exactly one of `command` and `script` is given. */
 export interface GuestOptions {
+  /** Default `q35`. */
+  readonly machine?: MachineKind;
   /** Program and arguments, run as root in the host's root file system with the project as working folder. */
   readonly command?: readonly string[];
   /** Busybox shell script, run in the initramfs with no file share at all. */
@@ -32,7 +35,7 @@ export interface GuestOptions {
   readonly qemuArgs?: readonly string[];
   /** RAM as shared memory (implied by a `vfio-user` device). */
   readonly sharedMemory?: boolean;
-  /** False leaves out the IOMMU: for devices that do not offer VIRTIO_F_ACCESS_PLATFORM. */
+  /** False leaves out the IOMMU (a microvm has none): for devices that do not offer VIRTIO_F_ACCESS_PLATFORM. */
   readonly iommu?: boolean;
   /**
    * Run QEMU in a network namespace of its own, in which it may make TAP devices; they go with it. Without being root that needs unprivileged user
@@ -81,24 +84,33 @@ export interface GuestResult {
 /** Boots a guest, runs one task in it and waits for its end. */
 export async function bootGuest(options: GuestOptions): Promise<GuestResult> {
   if (!exists(SYSROOT_LOADER)) throw new NotSetUpError(PATHS.sysroot);
-  const kernel = preparedKernel(options.kernel);
-  const task = guestTask(options, kernel);
+  const machine = MACHINES[options.machine ?? "q35"];
+  const kernel = preparedKernel(options.kernel, machine.architecture);
+  const task = guestTask(options, kernel, machine);
   const loads = options.modules ?? DEFAULT_MODULES;
   const boot = task.kind === "command" ? BOOT_MODULES : BOOT_MODULES.slice(0, 1);
-  const bootLoads = boot.map((name) => ({ name }));
+  const bootLoads = [...boot, ...machine.bootModules].map((name) => ({ name }));
   const timeoutMs = options.timeoutMs ?? 300_000;
 
   const runFolder = await makeRunFolder();
   const initramfs = `${runFolder}/initramfs.cpio`;
   const statusFile = `${runFolder}/status`;
-  await Deno.writeFile(initramfs, buildInitramfs(kernel, [...bootLoads, ...loads], task, options.files));
+  if (task.kind === "command" && machine.architecture !== "x86_64") {
+    // The root is shared read-only, so the place to mount the project at must be there.
+    await Deno.mkdir(`${guestRoot(machine.architecture)}${PROJECT_ROOT}`, { recursive: true });
+  }
+  await Deno.writeFile(
+    initramfs,
+    buildInitramfs(machine, kernel, [...bootLoads, ...loads], task, options.files),
+  );
   const qemu = qemuCommand({
+    machine,
     accel: options.accel ?? "tcg",
     cpus: options.cpus ?? 2,
     memoryMiB: options.memoryMiB ?? 1024,
     sharedMemory: options.sharedMemory ?? false,
-    iommu: options.iommu ?? true,
-    devices: options.devices ?? STANDARD_DEVICES,
+    iommu: machine.hasIommu && (options.iommu ?? true),
+    devices: options.devices ?? (options.machine === "microvm" ? [] : STANDARD_DEVICES),
     uplinks: options.uplinks ?? [],
     ownNetwork: options.ownNetwork ?? false,
     shareHost: task.kind === "command",
@@ -140,14 +152,14 @@ export async function bootGuest(options: GuestOptions): Promise<GuestResult> {
   };
 }
 
-function guestTask(options: GuestOptions, kernel: GuestKernel): GuestTask {
+function guestTask(options: GuestOptions, kernel: GuestKernel, machine: Machine): GuestTask {
   if ((options.command === undefined) === (options.script === undefined)) {
     throw new GuestOptionsError("bootGuest: give either `command` or `script`");
   }
   if (options.script !== undefined) return { kind: "script", text: options.script };
   const argv = options.command ?? [];
   if (argv.length === 0) throw new GuestOptionsError("bootGuest: `command` is empty");
-  return { kind: "command", argv, env: { ...baseEnvironment(kernel.moduleFolder), ...options.env } };
+  return { kind: "command", argv, env: { ...baseEnvironment(kernel.moduleFolder, machine), ...options.env } };
 }
 
 interface QemuEnd {

@@ -1,3 +1,4 @@
+import type { Machine } from "./machines.ts";
 import type { ModuleStep } from "./modules.ts";
 import { PATHS, PROJECT_ROOT } from "./paths.ts";
 
@@ -18,11 +19,15 @@ const HOST = "/host";
 /**
  * The initramfs's `/init`.
  *
- * It reports on the second serial port, so that neither kernel messages nor the task's own output can garble the
- * exit status, and so that a guest without any file share can report too. The task's output goes to the third one, where no kernel message can
+ * It reports on a serial port of its own, so that neither kernel messages nor the task's own output can garble the
+ * exit status, and so that a guest without any file share can report too. The task's output goes to a third one, where no kernel message can
  * fall into the middle of a line.
  */
-export function initScript(task: GuestTask, modules: readonly ModuleStep[]): string {
+export function initScript(
+  task: GuestTask,
+  modules: readonly ModuleStep[],
+  consoles: Machine["consoles"],
+): string {
   const lines = [
     "#!/bin/busybox sh",
     "/bin/busybox --install -s /bin",
@@ -30,10 +35,9 @@ export function initScript(task: GuestTask, modules: readonly ModuleStep[]): str
     "mount -t proc -o nosuid,nodev,noexec proc /proc",
     "mount -t sysfs -o nosuid,nodev,noexec sysfs /sys",
     "mount -t devtmpfs -o mode=0755 devtmpfs /dev 2>/dev/null",
-    'phase() { read -r up _ < /proc/uptime; echo "phase $up $*" > /dev/ttyS1; }',
+    `phase() { read -r up _ < /proc/uptime; echo "phase $up $*" > /dev/${consoles.status}; }`,
     // The only end of a guest: what the caches of the file share hold must be written first.
-    'finish() { sync; echo "exit $1" > /dev/ttyS1; poweroff -f; sleep 60; }',
-    "for port in 1 2; do stty -F /dev/ttyS$port -opost 2>/dev/null; done",
+    `finish() { sync; echo "exit $1" > /dev/${consoles.status}; poweroff -f; sleep 60; }`,
     "phase kernel",
     ...["pts", "shm", "hugepages", "mqueue"].map((name) => `mkdir -p /dev/${name}`),
     "mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts",
@@ -48,8 +52,9 @@ export function initScript(task: GuestTask, modules: readonly ModuleStep[]): str
     ...modules.map((step) =>
       `insmod /modules/${step.file} ${step.parameters} || echo "guest: cannot load ${step.name}"`
     ),
+    `for port in ${consoles.status} ${consoles.task}; do stty -F /dev/$port -opost 2>/dev/null; done`,
     "phase modules",
-    ...(task.kind === "command" ? commandLines() : scriptLines()),
+    ...(task.kind === "command" ? commandLines(consoles.task) : scriptLines(consoles.task)),
   ];
   return lines.join("\n") + "\n";
 }
@@ -66,7 +71,7 @@ export function commandScript(argv: readonly string[], env: Readonly<Record<stri
   ].join("\n");
 }
 
-function commandLines(): string[] {
+function commandLines(output: string): string[] {
   // cache=none would make every page of a program a round trip: starting Deno takes 24 s then.
   const options = "trans=virtio,version=9p2000.L,msize=1048576,cache=loose";
   const project = quote(`${HOST}${PROJECT_ROOT}`);
@@ -84,16 +89,16 @@ function commandLines(): string[] {
     `mount -t 9p -o rw,${options} project ${project} || { echo "guest: no project share"; finish 126; }`,
     `cp /task ${HOST}/run/task`,
     "phase shares",
-    ...runTask(`chroot ${HOST} /bin/sh /run/task`),
+    ...runTask(`chroot ${HOST} /bin/sh /run/task`, output),
     `sync; umount ${project} 2>/dev/null`,
     "finish $code",
   ];
 }
 
-function scriptLines(): string[] {
+function scriptLines(output: string): string[] {
   return [
     "phase shares",
-    ...runTask("sh /task"),
+    ...runTask("sh /task", output),
     "finish $code",
   ];
 }
@@ -103,10 +108,10 @@ function scriptLines(): string[] {
  *
  * Nothing waits for the pipe's end beyond two seconds, because a process the task left behind may hold it open.
  */
-function runTask(start: string): string[] {
+function runTask(start: string, output: string): string[] {
   return [
     "mkfifo /output",
-    "cat < /output > /dev/ttyS2 & reader=$!",
+    `cat < /output > /dev/${output} & reader=$!`,
     `${start} < /dev/null > /output 2>&1`,
     "code=$?",
     "for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $reader 2>/dev/null || break; usleep 200000; done",
@@ -115,12 +120,14 @@ function runTask(start: string): string[] {
 }
 
 /** Variables every task finds set. */
-export function baseEnvironment(moduleFolder: string): Record<string, string> {
+export function baseEnvironment(moduleFolder: string, machine: Machine): Record<string, string> {
+  // The rig's tools are programs of the host's.
+  const tools = machine.architecture === "x86_64" ? `${PATHS.bin}:` : "";
   return {
     HOME: "/run/home",
     TERM: "dumb",
     LANG: "C.UTF-8",
-    PATH: `${PATHS.bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
+    PATH: `${tools}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
     RINGSIDE_GUEST: "1",
     RINGSIDE_GUEST_MODULES: moduleFolder,
   };

@@ -2,6 +2,7 @@ import { zstdDecompressSync } from "node:zlib";
 import { dependencyOf, download, GUEST_SUITE, resolveClosure, unpack } from "./apt.ts";
 import { runCommand, runCommandBytes } from "./command.ts";
 import { NotSetUpError, SetupError } from "./errors.ts";
+import type { Architecture } from "./machines.ts";
 import { GUEST_MODULES, moduleDepends, moduleName } from "./modules.ts";
 import type { ModuleFile, ModuleIndex } from "./modules.ts";
 import { exists, PATHS, PROJECT_ROOT, RIG_DIR } from "./paths.ts";
@@ -23,69 +24,104 @@ export interface GuestKernel extends ModuleIndex {
   readonly moduleFolder: string;
 }
 
-/** Folder with a ready kernel (`bzImage`, `modules.tar.zst`), or undefined when this machine has none. */
-export function readyKernelFolder(): string | undefined {
-  const named = Deno.env.get("RINGSIDE_GUEST_KERNEL");
+/** Where a ready kernel of an architecture is looked for: a variable that names a folder, else these; and what its image is called there. */
+const READY = {
+  x86_64: {
+    variable: "RINGSIDE_GUEST_KERNEL",
+    folders: [`${RIG_DIR}/kernel-build/out`, `${PROJECT_ROOT}/../shared/guest`],
+    image: "bzImage",
+  },
+  aarch64: {
+    variable: "RINGSIDE_GUEST_KERNEL_AARCH64",
+    folders: [`${PROJECT_ROOT}/../shared/guest/arm64-4k`],
+    image: "Image.gz",
+  },
+} as const;
+
+/** Folder with a ready kernel (its image and `modules.tar.zst`), or undefined when this machine has none. */
+export function readyKernelFolder(architecture: Architecture = "x86_64"): string | undefined {
+  const { variable, folders, image } = READY[architecture];
+  const named = Deno.env.get(variable);
   if (named !== undefined && named !== "") {
-    if (!exists(`${named}/bzImage`)) {
-      throw new SetupError(`RINGSIDE_GUEST_KERNEL is "${named}", but there is no bzImage in it`);
+    if (!exists(`${named}/${image}`)) {
+      throw new SetupError(`${variable} is "${named}", but there is no ${image} in it`);
     }
     return named;
   }
-  const candidates = [`${RIG_DIR}/kernel-build/out`, `${PROJECT_ROOT}/../shared/guest`];
-  return candidates.find((folder) => exists(`${folder}/bzImage`));
+  return folders.find((folder) => exists(`${folder}/${image}`));
 }
 
 /** Loads a kernel the set-up has prepared; without a flavour the ready one is preferred. */
-export function preparedKernel(flavour?: KernelFlavour): GuestKernel {
+export function preparedKernel(
+  flavour?: KernelFlavour,
+  architecture: Architecture = "x86_64",
+): GuestKernel {
   for (const name of flavour === undefined ? ["ready", "debian"] as const : [flavour]) {
-    const path = `${PATHS.kernels}/${name}/kernel.json`;
+    const path = `${kernelFolder(name, architecture)}/kernel.json`;
     if (exists(path)) return JSON.parse(Deno.readTextFileSync(path)) as GuestKernel;
   }
-  throw new NotSetUpError(`guest kernel${flavour === undefined ? "" : ` "${flavour}"`} in ${PATHS.kernels}`);
+  const what = flavour === undefined ? architecture : `${architecture} "${flavour}"`;
+  throw new NotSetUpError(`guest kernel ${what} in ${PATHS.kernels}`);
+}
+
+/** Whether a kernel of the architecture was prepared. */
+export function hasKernel(architecture: Architecture): boolean {
+  return (["ready", "debian"] as const).some((flavour) =>
+    exists(`${kernelFolder(flavour, architecture)}/kernel.json`)
+  );
+}
+
+function kernelFolder(flavour: KernelFlavour, architecture: Architecture): string {
+  return `${PATHS.kernels}/${flavour}${architecture === "x86_64" ? "" : `-${architecture}`}`;
 }
 
 /** Prepares the ready kernel of a folder. Returns false when that was already done. */
-export async function prepareReadyKernel(folder: string): Promise<boolean> {
+export async function prepareReadyKernel(
+  folder: string,
+  architecture: Architecture = "x86_64",
+): Promise<boolean> {
+  const image = `${folder}/${READY[architecture].image}`;
+  const target = kernelFolder("ready", architecture);
   const archive = `${folder}/modules.tar.zst`;
-  const stamps = [`${folder}/bzImage`, archive].map((file) => {
+  const stamps = [image, archive].map((file) => {
     const info = Deno.statSync(file);
     return `${file}:${info.size}:${info.mtime?.getTime()}`;
   });
   const signature = stamps.join(" ");
-  if (isPrepared("ready", signature)) return false;
-  const tree = `${PATHS.kernels}/ready.unpack`;
+  if (isPrepared(target, signature)) return false;
+  const tree = `${target}.unpack`;
   await startAfresh(tree);
   await Deno.writeFile(`${tree}/modules.tar`, zstdDecompressSync(await Deno.readFile(archive)));
   await runCommand(["tar", "-xf", `${tree}/modules.tar`, "-C", tree]);
-  await prepare("ready", signature, `${folder}/bzImage`, tree);
+  await prepare("ready", target, signature, image, tree);
   return true;
 }
 
 /** Downloads and prepares the distribution's kernel. Returns false when that was already done. */
 export async function prepareDebianKernel(log: (line: string) => void): Promise<boolean> {
   const name = await dependencyOf("linux-image-amd64", /^linux-image-\d/, GUEST_SUITE);
-  if (isPrepared("debian", name)) return false;
+  const target = kernelFolder("debian", "x86_64");
+  if (isPrepared(target, name)) return false;
   const image = (await resolveClosure([name], GUEST_SUITE)).filter((entry) => entry.name === name);
   log(`downloading ${name} (about 100 MB)`);
   const files = await download(image.length > 0 ? image : [name]);
-  const tree = `${PATHS.kernels}/debian.unpack`;
+  const tree = `${target}.unpack`;
   await startAfresh(tree);
   await unpack(files, tree);
   const boot = [...Deno.readDirSync(`${tree}/boot`)].find((entry) => entry.name.startsWith("vmlinuz-"));
   if (boot === undefined) throw new SetupError(`${name} holds no boot/vmlinuz-*`);
   log("preparing its modules");
-  await prepare("debian", name, `${tree}/boot/${boot.name}`, tree);
+  await prepare("debian", target, name, `${tree}/boot/${boot.name}`, tree);
   return true;
 }
 
-function isPrepared(flavour: KernelFlavour, signature: string): boolean {
-  const path = `${PATHS.kernels}/${flavour}/kernel.json`;
+function isPrepared(folder: string, signature: string): boolean {
+  const path = `${folder}/kernel.json`;
   if (!exists(path)) return false;
   const kernel = JSON.parse(Deno.readTextFileSync(path)) as GuestKernel;
   // Scripts and folders move with a checkout; absolute paths in an old record do not.
   return kernel.signature === signature && exists(kernel.image) &&
-    kernel.moduleFolder === `${PATHS.kernels}/${flavour}/modules`;
+    kernel.moduleFolder === `${folder}/modules`;
 }
 
 async function startAfresh(folder: string): Promise<void> {
@@ -96,11 +132,11 @@ async function startAfresh(folder: string): Promise<void> {
 /** Copies image and modules out of an unpacked tree, and removes the tree. */
 async function prepare(
   flavour: KernelFlavour,
+  folder: string,
   signature: string,
   image: string,
   tree: string,
 ): Promise<void> {
-  const folder = `${PATHS.kernels}/${flavour}`;
   await startAfresh(folder);
   const modulesRoot = [`${tree}/lib/modules`, `${tree}/usr/lib/modules`].find(exists);
   const release = modulesRoot === undefined

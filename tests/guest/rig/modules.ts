@@ -40,6 +40,8 @@ export const GUEST_MODULES: readonly string[] = [
   "virtio_blk",
   "virtio_rng",
   "virtio_mmio",
+  "virtio_console",
+  "vfio_platform",
   "igb",
   "igbvf",
   "e1000e",

@@ -1,5 +1,6 @@
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { Architecture } from "./machines.ts";
 
 const here = dirname(fileURLToPath(import.meta.url));
 
@@ -17,9 +18,11 @@ export const PATHS = {
   debs: `${RIG_DIR}/debs`,
   /** Tree of unpacked packages: QEMU, busybox, lspci and the libraries they need. */
   sysroot: `${RIG_DIR}/sysroot`,
+  /** Tree of unpacked AArch64 packages: what Deno needs, and Deno. */
+  aarch64: `${RIG_DIR}/aarch64`,
   /** One folder per prepared kernel, each with `bzImage` and `modules/`. */
   kernels: `${RIG_DIR}/kernels`,
-  /** DENO_DIR of the guest, filled outside it. */
+  /** DENO_DIR of the guest, filled outside it; one for each architecture, since compiled code is kept there. */
   denoDir: `${RIG_DIR}/deno-dir`,
   /** Programs copied for the guest. */
   bin: `${RIG_DIR}/bin`,
@@ -29,11 +32,16 @@ export const PATHS = {
   kernelFragment: `${here}/kernel.fragment`,
 } as const;
 
-/** Library folder below the sysroot (the rig is x86-64 only, as QEMU's intel-iommu is). */
+/** Library folder below the sysroot, whose programs run on the host. */
 export const SYSROOT_LIB: string = `${PATHS.sysroot}/usr/lib/x86_64-linux-gnu`;
 
 /** The sysroot's own dynamic loader, so that its programs never meet the host's libraries. */
 export const SYSROOT_LOADER: string = `${SYSROOT_LIB}/ld-linux-x86-64.so.2`;
+
+/** What a guest of that architecture has for its root: the host's, or a tree of its own. */
+export function guestRoot(architecture: Architecture): string {
+  return architecture === "aarch64" ? PATHS.aarch64 : "/";
+}
 
 /** True when a file or folder exists. */
 export function exists(path: string): boolean {

@@ -1,17 +1,16 @@
 import { deviceArguments } from "./devices.ts";
 import type { GuestDevice } from "./devices.ts";
-import { PATHS, PROJECT_ROOT, SYSROOT_LIB, sysrootCommand } from "./paths.ts";
-
-/** How the guest's instructions are executed. */
-export type Accelerator = "tcg" | "kvm";
+import type { Accelerator, Machine } from "./machines.ts";
+import { guestRoot, PATHS, PROJECT_ROOT, SYSROOT_LIB, sysrootCommand } from "./paths.ts";
 
 /** What `qemuCommand` needs to know. */
 export interface MachineOptions {
+  readonly machine: Machine;
   readonly accel: Accelerator;
   readonly cpus: number;
   readonly memoryMiB: number;
   readonly sharedMemory: boolean;
-  /** Put every function behind an Intel IOMMU with interrupt remapping. */
+  /** Put every function behind an IOMMU with interrupt remapping; without meaning on a machine that has none. */
   readonly iommu: boolean;
   readonly devices: readonly GuestDevice[];
   /** Netdev descriptions without an id, e.g. `user` or `dgram,…`, each plugged into a hub. */
@@ -35,15 +34,12 @@ export interface QemuCommand {
   readonly env: Readonly<Record<string, string>>;
 }
 
-/** Fixed kernel arguments. Layout randomisation and mitigations cost minutes under TCG and gain nothing here. */
+/** Kernel arguments on every machine. Layout randomisation and mitigations cost minutes under TCG and gain nothing here. */
 const KERNEL_ARGS = [
-  "console=ttyS0",
   "quiet",
   "panic=-1",
-  "intel_iommu=on",
   "mitigations=off",
   "nokaslr",
-  "tsc=reliable",
   "random.trust_cpu=on",
 ];
 
@@ -70,6 +66,7 @@ export function hasOwnNetworks(): boolean {
 
 /** Builds QEMU's command line; it runs through the sysroot's loader, so the host's libraries do not matter. */
 export function qemuCommand(options: MachineOptions): QemuCommand {
+  const { machine } = options;
   const devices = deviceArguments(options.devices, options.runFolder);
   const shared = options.sharedMemory || devices.sharedMemory;
   const share = `${PATHS.sysroot}/usr/share`;
@@ -78,16 +75,21 @@ export function qemuCommand(options: MachineOptions): QemuCommand {
     ...["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
     // A rig that is killed must not leave a machine behind that spins on a shared host.
     ...["-run-with", "exit-with-parent=on"],
-    ...accelerator(options.accel),
+    ...accelerator(options.accel, machine),
     ...["-smp", String(options.cpus), "-m", String(options.memoryMiB)],
-    ...["-machine", `q35,kernel-irqchip=split${shared ? ",memory-backend=ram" : ""}`],
+    ...machine.arguments(options.iommu, shared ? ",memory-backend=ram" : ""),
     ...(shared ? ["-object", `memory-backend-memfd,id=ram,size=${options.memoryMiB}M,share=on`] : []),
-    ...(options.iommu ? ["-device", "intel-iommu,intremap=on,caching-mode=on,device-iotlb=on"] : []),
     // Kernel messages and QEMU's own go together; what the task says has a stream of its own, so that neither falls into its lines.
-    ...["-chardev", "file,id=console,path=/dev/stderr", "-serial", "chardev:console"],
-    ...["-chardev", `file,id=status,path=${comma(options.statusFile)}`, "-serial", "chardev:status"],
-    ...["-chardev", "stdio,id=task,signal=off", "-serial", "chardev:task"],
-    ...(options.shareHost ? [...share9p("/", "host", true), ...share9p(PROJECT_ROOT, "project", false)] : []),
+    ...["-chardev", "file,id=console,path=/dev/stderr"],
+    ...["-chardev", `file,id=status,path=${comma(options.statusFile)}`],
+    ...["-chardev", "stdio,id=task,signal=off"],
+    ...machine.serialPorts,
+    ...(options.shareHost
+      ? [
+        ...share9p(guestRoot(machine.architecture), "host", true),
+        ...share9p(PROJECT_ROOT, "project", false),
+      ]
+      : []),
     ...options.uplinks.flatMap(({ hub, netdev }, index) => [
       "-netdev",
       `${netdev},id=uplink${index}`,
@@ -97,22 +99,24 @@ export function qemuCommand(options: MachineOptions): QemuCommand {
     ...devices.args,
     ...options.extraArgs,
     ...["-kernel", options.kernelImage, "-initrd", options.initramfs],
-    ...["-append", [...KERNEL_ARGS, ...options.kernelArgs].join(" ")],
+    "-append",
+    [`console=${machine.consoles.kernel}`, ...KERNEL_ARGS, ...machine.kernelArgs, ...options.kernelArgs].join(
+      " ",
+    ),
   ];
   return {
     argv: [
       ...(options.ownNetwork ? OWN_NETWORK : []),
-      ...sysrootCommand("/usr/bin/qemu-system-x86_64", args),
+      ...sysrootCommand(`/usr/bin/qemu-system-${machine.architecture}`, args),
     ],
     // Without it QEMU loads the modules of an installed QEMU of another version, and aborts.
     env: { QEMU_MODULE_DIR: `${SYSROOT_LIB}/qemu` },
   };
 }
 
-function accelerator(accel: Accelerator): string[] {
+function accelerator(accel: Accelerator, machine: Machine): string[] {
   if (accel === "kvm") return ["-accel", "kvm", "-cpu", "host"];
-  // The features left out make TCG flush its translations on every kernel entry.
-  return ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max,-la57,-pku,-smap,-smep,-umip"];
+  return ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", machine.cpu];
 }
 
 function share9p(path: string, tag: string, readOnly: boolean): string[] {

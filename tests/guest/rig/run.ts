@@ -14,6 +14,8 @@ import { bootGuest } from "./guest.ts";
 import type { GuestOptions } from "./guest.ts";
 import { preparedKernel } from "./kernel.ts";
 import type { GuestKernel, KernelFlavour } from "./kernel.ts";
+import { MACHINES } from "./machines.ts";
+import type { Architecture, MachineKind } from "./machines.ts";
 import { exists, PATHS, PROJECT_ROOT, SYSROOT_LOADER } from "./paths.ts";
 import { TestSummary } from "./test_summary.ts";
 
@@ -33,7 +35,7 @@ const HOST_SIDE = `${PROJECT_ROOT}/tests/guest/host_side/`;
 export async function runTests(run: TestRun): Promise<number> {
   if (!exists(SYSROOT_LOADER)) throw new NotSetUpError(PATHS.sysroot);
   // Asked for first, so that a kernel that is missing is told before anything runs.
-  const kernel = preparedKernel(run.guest.kernel);
+  const kernel = preparedKernel(run.guest.kernel, architectureOf(run));
   const files = testFiles(run.selection);
   if (files.length === 0) {
     throw new GuestOptionsError(`no test files in ${run.selection.join(" ")} (looked for *_test.ts)`);
@@ -55,14 +57,15 @@ async function runInGuest(
   summary: TestSummary,
 ): Promise<number> {
   // Tests start the command line as a process.
-  await cacheForGuest([...files, `${PROJECT_ROOT}/cli/main.ts`]);
-  const deno = await denoForGuest();
+  const architecture = architectureOf(run);
+  await cacheForGuest([...files, `${PROJECT_ROOT}/cli/main.ts`], architecture);
+  const deno = await denoForGuest(architecture);
   const started = performance.now();
   const result = await bootGuest({
     ...run.guest,
     command: [deno, "test", "--no-check", "--cached-only", "-A", ...run.denoArgs, ...files],
     env: {
-      ...denoEnvironment(),
+      ...denoEnvironment(architecture),
       RINGSIDE_GUEST_CDEV: kernel.builtin.includes("iommufd") ? "1" : "0",
       ...run.guest.env,
     },
@@ -96,12 +99,27 @@ async function runOnHost(run: TestRun, files: readonly string[], summary: TestSu
 }
 
 /** Runs one program in the guest; the word `deno` stands for a Deno the guest can start. */
-async function runProgram({ denoArgs, guest }: TestRun): Promise<number> {
+async function runProgram(run: TestRun): Promise<number> {
+  const { denoArgs, guest } = run;
+  const architecture = architectureOf(run);
   const [program, ...args] = denoArgs;
   if (program === undefined) throw new GuestOptionsError("--exec needs a program after --");
-  const command = [program === "deno" ? await denoForGuest() : program, ...args];
-  const result = await bootGuest({ ...guest, command, env: { ...denoEnvironment(), ...guest.env } });
+  const command = [program === "deno" ? await denoForGuest(architecture) : program, ...args];
+  const result = await bootGuest({
+    ...guest,
+    command,
+    env: { ...denoEnvironment(architecture), ...guest.env },
+  });
   return result.exitCode;
+}
+
+function architectureOf({ guest }: TestRun): Architecture {
+  return MACHINES[guest.machine ?? "q35"].architecture;
+}
+
+function parseMachine(value: string | undefined): MachineKind | undefined {
+  if (value === undefined || Object.hasOwn(MACHINES, value)) return value as MachineKind | undefined;
+  throw new GuestOptionsError(`--machine is "${value}"; it can be ${Object.keys(MACHINES).join(", ")}`);
 }
 
 function parseFlavour(value: string | undefined): KernelFlavour | undefined {
@@ -124,6 +142,7 @@ function parseWords(args: readonly string[]) {
       args: [...args],
       allowPositionals: true,
       options: {
+        machine: { type: "string" },
         accel: { type: "string", default: "tcg" },
         kernel: { type: "string" },
         timeout: { type: "string", default: "1200" },
@@ -156,6 +175,7 @@ function parseCommandLine(args: readonly string[]): Invocation {
   if (values.accel !== "tcg" && values.accel !== "kvm") {
     throw new GuestOptionsError(`--accel is "${values.accel}"; it can be tcg or kvm`);
   }
+  const machine = parseMachine(values.machine);
   const kernel = parseFlavour(values.kernel);
   const env = Object.fromEntries(values.env.map((pair): [string, string] => {
     const equals = pair.indexOf("=");
@@ -167,6 +187,7 @@ function parseCommandLine(args: readonly string[]): Invocation {
     selection: positionals.length > 0 ? positionals : [`${PROJECT_ROOT}/tests/guest`],
     denoArgs: separator < 0 ? [] : args.slice(separator + 1),
     guest: {
+      ...(machine === undefined ? {} : { machine }),
       accel: values.accel,
       ...(kernel === undefined ? {} : { kernel }),
       timeoutMs: positive("timeout", values.timeout) * 1000,

@@ -2,9 +2,11 @@
  * Sets up the guest rig: `deno task guest:setup [--kernel ready|debian|both]`.
  *
  * Downloads QEMU and a few tools as Debian packages, unpacks them below `.rig/` without installing anything, and
- * prepares a kernel. It can be run again at any time and then does only what is missing.
+ * prepares a kernel. Where there is a ready kernel for AArch64, too, it prepares for guests of that architecture: the distribution's own has no
+ * VFIO for platform devices, which is what such a guest is for. It can be run again at any time and then does only what is missing.
  */
 import { parseArgs } from "node:util";
+import { hasAarch64Root, prepareAarch64Root } from "./aarch64.ts";
 import { download, prepareApt, resolveClosure, unpack } from "./apt.ts";
 import { runCommand } from "./command.ts";
 import { RigError, SetupError } from "./errors.ts";
@@ -13,6 +15,8 @@ import { exists, PATHS, sysrootCommand } from "./paths.ts";
 import { writeToolScripts } from "./tools.ts";
 
 const PACKAGES = ["qemu-system-x86", "busybox-static", "pciutils", "iproute2"];
+/** For guests of the other architecture. */
+const AARCH64_PACKAGES = ["qemu-system-arm"];
 /** Says which packages the sysroot was unpacked for; written when all are there. */
 const STAMP = `${PATHS.sysroot}.json`;
 const MINIMUM_QEMU = 11;
@@ -27,23 +31,25 @@ export async function setup(choice: KernelChoice, log: (line: string) => void): 
       `the guest rig runs on x86-64 Linux only; this is ${Deno.build.os} on ${Deno.build.arch}`,
     );
   }
+  const aarch64 = readyKernelFolder("aarch64");
+  const packages = [...PACKAGES, ...(aarch64 === undefined ? [] : AARCH64_PACKAGES)];
   let aptReady = false;
   const needApt = async (): Promise<void> => {
-    if (!aptReady) await prepareApt(log);
+    if (!aptReady) await prepareApt(log, aarch64 === undefined ? [] : ["arm64"]);
     aptReady = true;
   };
 
-  if (exists(STAMP) && Deno.readTextFileSync(STAMP) === JSON.stringify(PACKAGES)) {
+  if (exists(STAMP) && Deno.readTextFileSync(STAMP) === JSON.stringify(packages)) {
     log("QEMU and tools: already unpacked");
   } else {
     await needApt();
-    const closure = await resolveClosure(PACKAGES);
+    const closure = await resolveClosure(packages);
     log(`downloading ${closure.length} packages (about 40 MB)`);
     const files = await download(closure);
     log("unpacking them");
     if (exists(PATHS.sysroot)) await Deno.remove(PATHS.sysroot, { recursive: true });
     await unpack(files, PATHS.sysroot);
-    await Deno.writeTextFile(STAMP, JSON.stringify(PACKAGES));
+    await Deno.writeTextFile(STAMP, JSON.stringify(packages));
   }
   await writeToolScripts();
   log(`QEMU ${await qemuVersion()} works`);
@@ -65,6 +71,16 @@ export async function setup(choice: KernelChoice, log: (line: string) => void): 
       await prepareDebianKernel(log);
     }
     log('kernel "debian" (VFIO groups only, no IOMMUFD): prepared');
+  }
+  if (aarch64 === undefined) {
+    log("AArch64: no ready kernel for it, so no guests");
+  } else {
+    await prepareReadyKernel(aarch64, "aarch64");
+    if (!hasAarch64Root()) {
+      await needApt();
+      await prepareAarch64Root(log);
+    }
+    log("AArch64: kernel and root are prepared");
   }
   log("the guest rig is ready: deno task test:guest");
 }
