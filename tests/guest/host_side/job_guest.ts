@@ -1,8 +1,9 @@
-/** A guest whose functions are served by the embedded host, and a script of ours that drives them in it by kernel VFIO. */
+/** A guest with a script of ours in it, which drives functions that the embedded host serves, or others. */
 import { cacheForGuest, denoEnvironment, denoForGuest } from "../rig/deno_in_guest.ts";
-import { bootGuest } from "../rig/guest.ts";
+import { bootGuest, type GuestOptions } from "../rig/guest.ts";
 import { inGuest } from "../rig/in_guest.ts";
-import { preparedKernel } from "../rig/kernel.ts";
+import { hasKernel, preparedKernel } from "../rig/kernel.ts";
+import { type Architecture, MACHINES } from "../rig/machines.ts";
 import { DEFAULT_MODULES } from "../rig/modules.ts";
 import { exists, SYSROOT_LOADER } from "../rig/paths.ts";
 
@@ -13,7 +14,9 @@ export interface JobGuest {
   /** Its only argument, as JSON. */
   readonly task: unknown;
   /** Sockets of the functions, which are on buses 1, 2, … in the guest. */
-  readonly sockets: readonly string[];
+  readonly sockets?: readonly string[];
+  /** What is not as `bootJob` has it: another machine, devices, modules. */
+  readonly guest?: Omit<GuestOptions, "command" | "script" | "files" | "signal" | "onConsole">;
   /** Told of each report as it comes. */
   readonly onReport?: (report: unknown) => void;
   /** Kills the guest: then `bootJob` throws the signal's reason. */
@@ -43,9 +46,12 @@ export function kernelComplaints(): string[] {
 }
 
 /** Why there can be no such guest; undefined when there can. */
-export function whyNoGuest(): string | undefined {
+export function whyNoGuest(architecture: Architecture = "x86_64"): string | undefined {
   if (inGuest()) return "boots a guest of its own";
-  return exists(SYSROOT_LOADER) ? undefined : "the guest rig is not set up: deno task guest:setup";
+  if (!exists(SYSROOT_LOADER)) return "the guest rig is not set up: deno task guest:setup";
+  return hasKernel(architecture)
+    ? undefined
+    : `there is no ${architecture} kernel with VFIO for platform devices: set RINGSIDE_GUEST_KERNEL_AARCH64 for the set-up`;
 }
 
 /** The kernel's ways to a function. */
@@ -60,19 +66,21 @@ export function kernelPaths(): ("group" | "cdev")[] {
  * keep the BARs of one that was in D3hot unmapped, since the kernel does not write D0 to a function that says it is there.
  */
 export async function bootJob(guest: JobGuest): Promise<JobResult> {
-  await cacheForGuest([guest.job]);
+  const { architecture } = MACHINES[guest.guest?.machine ?? "q35"];
+  await cacheForGuest([guest.job], architecture);
   let console = "";
   const { exitCode } = await bootGuest({
     command: [
-      await denoForGuest(),
+      await denoForGuest(architecture),
       ...["run", "--no-check", "--cached-only", "-A", guest.job, JSON.stringify(guest.task)],
     ],
-    env: denoEnvironment(),
-    devices: guest.sockets.map((socket) => ({ kind: "vfio-user", socket })),
+    env: denoEnvironment(architecture),
+    devices: (guest.sockets ?? []).map((socket) => ({ kind: "vfio-user", socket })),
     modules: DEFAULT_MODULES.map((load) =>
       load.name === "vfio_pci" ? { ...load, parameters: `${load.parameters} disable_idle_d3=1` } : load
     ),
     timeoutMs: 400_000,
+    ...guest.guest,
     ...(guest.signal === undefined ? {} : { signal: guest.signal }),
     onConsole: (lines) => {
       console += lines;
