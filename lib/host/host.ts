@@ -89,6 +89,15 @@ export interface PlatformDeviceInfo extends AnyFunctionInfo {
 /** What `Host.list` says of a function, read from sysfs. `bus` tells which it is. */
 export type FunctionInfo = PciFunctionInfo | PlatformDeviceInfo;
 
+/** What to list. */
+export interface ListOptions {
+  /**
+   * Also platform devices that nothing speaks for. Default: of those only what is in an IOMMU group, on virtio-mmio or a VFIO driver, or has a
+   * `driver_override`; the rest of that bus is mostly what the machine itself needs.
+   */
+  readonly all?: boolean;
+}
+
 /** How to bind. */
 export interface BindOptions {
   /** Default: the one of the bus that hands functions to userspace, `vfio-pci` or `vfio-platform`. */
@@ -155,13 +164,13 @@ export interface RestoreReport {
 export interface Host extends Disposable {
   /** `linux`, or the emulated host's directory. */
   readonly name: string;
-  /** All functions, by address. */
-  list(): FunctionInfo[];
+  /** All PCI functions, by address, then the platform devices that could be of use here. */
+  list(options?: ListOptions): FunctionInfo[];
   /** Takes full and short addresses. @throws NotFoundError */
   describe(address: string): FunctionInfo;
-  /** Config space as sysfs shows it: 64 (unprivileged), 256 or 4096 bytes. */
+  /** Config space of a PCI function as sysfs shows it: 64 (unprivileged), 256 or 4096 bytes. */
   readConfig(address: string): Uint8Array<ArrayBuffer>;
-  /** Sizes of BAR 0–5 and ROM in bytes, 0 for none. */
+  /** Sizes of BAR 0–5 and ROM of a PCI function in bytes, 0 for none. */
   barSizes(address: string): number[];
 
   /** Gives the function to a driver (default vfio-pci or vfio-platform), recording first what was there. */

@@ -17,6 +17,7 @@ import type {
   FunctionInfo,
   Host,
   JournalEntry,
+  ListOptions,
   OpenOptions,
   RestoreOptions,
   RestoreReport,
@@ -104,9 +105,9 @@ export class SysfsHost implements Host {
     );
   }
 
-  list(): FunctionInfo[] {
+  list(options: ListOptions = {}): FunctionInfo[] {
     this.#use();
-    return this.#reader.list();
+    return this.#reader.list(options.all ?? false);
   }
 
   describe(address: string): FunctionInfo {

@@ -7,6 +7,8 @@ import { PciAddress } from "../pci/address.ts";
 
 /** A bus. */
 export interface Bus {
+  /** Its name in sysfs. */
+  readonly name: "pci" | "platform";
   /** What a function of it is called. */
   readonly kind: string;
   /** Directory of its functions. */
@@ -21,15 +23,21 @@ export interface Bus {
 
 /** PCI: `0000:01:00.0`. */
 export const PCI: Bus = busAt("pci", "PCI function", "vfio-pci");
-/** Devices that firmware describes: `a003e00.virtio_mmio` (unit address and name, from a device tree), `LNRO0005:00` (ACPI). */
+/**
+ * Devices that firmware describes: `a003e00.virtio_mmio` (unit address and name, from a device tree), `LNRO0005:00` (ACPI); and `virtio-mmio.0`, which
+ * the kernel's command line describes in firmware's place (virtio_mmio.device=, on machines with neither). Other names of the bus are no places of
+ * hardware (`pcspkr`, `serial8250`, `coretemp.0`): no driver of ours takes those, and they are not taken for addresses where a path is searched for one.
+ */
 export const PLATFORM: Bus = busAt("platform", "platform device", "vfio-platform");
 
 const PCI_NAME = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
-const PLATFORM_NAME = /^([0-9a-f]+\.[a-zA-Z][\w,+-]*|[A-Z]{3,4}[0-9A-F]{4}:[0-9a-f]{2})$/;
+const PLATFORM_NAME =
+  /^([0-9a-f]+\.[a-zA-Z][\w,+-]*|([A-Z]{3}|[0-9A-Z]{4})[0-9A-F]{4}:[0-9a-f]{2,}|virtio-mmio\.\d+)$/;
 
-function busAt(name: string, kind: string, vfioDriver: string): Bus {
+function busAt(name: Bus["name"], kind: string, vfioDriver: string): Bus {
   const directory = `/sys/bus/${name}`;
   return {
+    name,
     kind,
     devices: `${directory}/devices`,
     drivers: `${directory}/drivers`,

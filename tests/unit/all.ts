@@ -104,6 +104,7 @@ import "./host/doctor_test.ts";
 import "./host/functions/guards_test.ts";
 import "./host/functions/lock_test.ts";
 import "./host/functions/names_test.ts";
+import "./host/functions/platform_test.ts";
 import "./host/functions/reader_test.ts";
 import "./host/journal/journal_test.ts";
 import "./host/open_test.ts";

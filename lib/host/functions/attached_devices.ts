@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Bus, busOf, isAddress } from "../../vfio/bus.ts";
+import { type Bus, busOf, isAddress, PLATFORM } from "../../vfio/bus.ts";
 import type { FunctionAttributes } from "../sysfs/attributes.ts";
 
 /** Devices of one function. */
@@ -27,31 +27,32 @@ export function attachedDevices(
   const found = new Map<string, { netInterfaces: string[]; blockDevices: string[] }>();
   const wanted = of === undefined ? undefined : new Set(of);
   const functions = new Map<Bus, Set<string>>();
-  const ownerOf = (target: string): string | undefined => {
-    const owner = functionAbove(target);
-    if (owner === undefined || (wanted !== undefined && !wanted.has(owner))) return undefined;
+  const isThere = (owner: string): boolean => {
     const bus = busOf(owner);
     let known = functions.get(bus);
     if (known === undefined) functions.set(bus, known = new Set(attributes.optionalList(bus.devices)));
-    return known.has(owner) ? owner : undefined;
+    return known.has(owner);
   };
+  const ownersOf = (target: string): string[] =>
+    functionsAbove(target).filter((owner) => (wanted === undefined || wanted.has(owner)) && isThere(owner));
   const add = (address: string, kind: "netInterfaces" | "blockDevices", name: string): void => {
     const devices = found.get(address) ?? { netInterfaces: [], blockDevices: [] };
     if (!devices[kind].includes(name)) devices[kind].push(name);
     found.set(address, devices);
   };
   for (const [name, target] of attributes.optionalLinks("/sys/class/net")) {
-    const owner = ownerOf(target);
-    if (owner !== undefined) add(owner, "netInterfaces", name);
+    for (const owner of ownersOf(target)) add(owner, "netInterfaces", name);
   }
   for (const [name, target] of attributes.optionalLinks("/sys/class/block")) {
-    const owner = ownerOf(target);
-    if (owner === undefined || attributes.sysfs.exists(`/sys/class/block/${name}/partition`)) continue;
-    add(owner, "blockDevices", name);
+    const owners = ownersOf(target);
+    if (owners.length === 0 || attributes.sysfs.exists(`/sys/class/block/${name}/partition`)) continue;
     // With native multipath the controller holds a hidden path (nvme0c1n1); what is mounted is the head (nvme0n1),
     // which hangs on no function.
     const path = /^(nvme\d+)c\d+(n\d+)$/.exec(name);
-    if (path !== null) add(owner, "blockDevices", `${path[1]}${path[2]}`);
+    for (const owner of owners) {
+      add(owner, "blockDevices", name);
+      if (path !== null) add(owner, "blockDevices", `${path[1]}${path[2]}`);
+    }
   }
   return found;
 }
@@ -62,9 +63,11 @@ export function attachedTo(attributes: FunctionAttributes, address: string): Att
 }
 
 /**
- * The nearest function above a class device. The class entry is a link to the device's place in the tree, such as
- * `../../devices/pci0000:00/0000:00:01.0/0000:01:00.0/virtio3/net/eth0`; a device that has no function above it is virtual.
+ * The functions that a class device hangs on, from its place in the tree, such as `../../devices/pci0000:00/0000:00:01.0/0000:01:00.0/virtio3/net/eth0`;
+ * none for a virtual one. The nearest, and each platform device above it: a PCI bridge is never given away, while a platform device that is one
+ * (`4010000000.pcie`) takes all below it along.
  */
-function functionAbove(target: string): string | undefined {
-  return target.split("/").slice(0, -1).findLast(isAddress);
+function functionsAbove(target: string): string[] {
+  const above = target.split("/").slice(0, -1).filter(isAddress);
+  return above.filter((one, i) => i === above.length - 1 || busOf(one) === PLATFORM);
 }

@@ -1,16 +1,17 @@
 /**
- * What sysfs says of a PCI function.
+ * What sysfs says of a function.
  *
  * @module
  */
 import { NotFoundError, UnsupportedError } from "../../errors/mod.ts";
 import { PciAddress } from "../../pci/address.ts";
-import { busOf, parseAddress, PCI, sysfsDirectory } from "../../vfio/bus.ts";
+import { busOf, isAddress, parseAddress, PCI, PLATFORM, sysfsDirectory } from "../../vfio/bus.ts";
 import { type AttachedDevices, attachedDevices, attachedTo } from "./attached_devices.ts";
 import { baseName, type FunctionAttributes } from "../sysfs/attributes.ts";
-import type { FunctionInfo, PciFunctionInfo } from "../host.ts";
+import type { AnyFunctionInfo, FunctionInfo, PciFunctionInfo } from "../host.ts";
 import type { FunctionLocks } from "./lock.ts";
 import type { NameSource } from "./names.ts";
+import { comparePlatformNames, isOfUse, readPlatform } from "./platform.ts";
 
 /** Number of base address registers and the ROM, the first lines of `resource`. */
 const RESOURCES = 7;
@@ -44,44 +45,68 @@ export class FunctionReader {
     return address;
   }
 
-  /** All functions, by address. */
-  list(): FunctionInfo[] {
+  /**
+   * All PCI functions, by address, and platform devices.
+   * @param all also those platform devices that `isOfUse` leaves out
+   */
+  list(all = false): FunctionInfo[] {
     const attached = attachedDevices(this.#attributes);
-    return this.#attributes.optionalList(PCI.devices)
+    const read = (address: string): FunctionInfo[] => {
+      try {
+        return [this.#read(address, attached.get(address) ?? NO_DEVICES)];
+      } catch (error) {
+        // A VF may go while the list is made.
+        if (!this.#attributes.exists(address)) return [];
+        throw error;
+      }
+    };
+    const pci = this.#attributes.optionalList(PCI.devices)
       .map((name) => PciAddress.tryParse(name))
       .filter((address) => address !== undefined)
       .sort(PciAddress.compare)
-      .flatMap((address) => {
-        const name = address.toString();
-        try {
-          return [this.#read(name, attached.get(name) ?? NO_DEVICES)];
-        } catch (error) {
-          // A VF may go while the list is made.
-          if (!this.#attributes.exists(name)) return [];
-          throw error;
-        }
-      });
+      .flatMap((address) => read(address.toString()));
+    const platform = this.#attributes.optionalList(PLATFORM.devices)
+      .filter(isAddress)
+      .sort(comparePlatformNames)
+      .flatMap(read);
+    return [...pci, ...platform.filter((one) => all || isOfUse(one))];
   }
 
-  /** One function, by full address. @throws UnsupportedError when it is no PCI function, SyscallError */
-  describe(address: string): PciFunctionInfo {
-    requirePci(address, "vendor and device ID");
+  /** One function, by full address. @throws SyscallError */
+  describe(address: string): FunctionInfo {
     return this.#read(address, attachedTo(this.#attributes, address));
   }
 
-  #read(address: string, attached: AttachedDevices): PciFunctionInfo {
-    const vendorId = this.#number(address, "vendor");
-    const deviceId = this.#number(address, "device");
-    const classCode = this.#number(address, "class");
+  #read(address: string, attached: AttachedDevices): FunctionInfo {
     const driver = this.#attributes.driver(address);
     const driverOverride = this.#attributes.driverOverride(address);
     const group = this.#attributes.linkName(`${sysfsDirectory(address)}/iommu_group`);
-    const physicalFunction = this.#attributes.physicalFunction(address);
     const vfioCdev = this.#vfioCdev(address);
     const heldBy = this.#locks.holder(address);
+    const common = {
+      address,
+      ...(driver === "" ? {} : { driver }),
+      ...(driverOverride === "" ? {} : { driverOverride }),
+      ...(group === undefined ? {} : { iommuGroup: Number(group) }),
+      groupMembers: group === undefined ? [] : this.#groupMembers(group, address),
+      numaNode: Number(this.#attributes.optional(`${sysfsDirectory(address)}/numa_node`) ?? "-1"),
+      netInterfaces: attached.netInterfaces,
+      blockDevices: attached.blockDevices,
+      ...(vfioCdev === undefined ? {} : { vfioCdev }),
+      ...(heldBy === undefined ? {} : { heldBy }),
+    };
+    return busOf(address) === PCI
+      ? { ...common, ...this.#readPci(address) }
+      : { ...common, ...readPlatform(this.#attributes, address) };
+  }
+
+  #readPci(address: string): Omit<PciFunctionInfo, Exclude<keyof AnyFunctionInfo, "deviceName">> {
+    const vendorId = this.#number(address, "vendor");
+    const deviceId = this.#number(address, "device");
+    const classCode = this.#number(address, "class");
+    const physicalFunction = this.#attributes.physicalFunction(address);
     const sriov = this.#sriov(address);
     return {
-      address,
       bus: "pci",
       vendorId,
       deviceId,
@@ -90,17 +115,8 @@ export class FunctionReader {
       revision: this.#number(address, "revision"),
       classCode,
       ...this.#names.namesOf(vendorId, deviceId, classCode),
-      ...(driver === "" ? {} : { driver }),
-      ...(driverOverride === "" ? {} : { driverOverride }),
-      ...(group === undefined ? {} : { iommuGroup: Number(group) }),
-      groupMembers: group === undefined ? [] : this.#groupMembers(group, address),
-      numaNode: Number(this.#attributes.optional(`${sysfsDirectory(address)}/numa_node`) ?? "-1"),
       ...(sriov === undefined ? {} : { sriov }),
       ...(physicalFunction === undefined ? {} : { physicalFunction }),
-      netInterfaces: attached.netInterfaces,
-      blockDevices: attached.blockDevices,
-      ...(vfioCdev === undefined ? {} : { vfioCdev }),
-      ...(heldBy === undefined ? {} : { heldBy }),
     };
   }
 
@@ -156,5 +172,7 @@ export class FunctionReader {
 /** @throws UnsupportedError saying what a function of another bus has not */
 function requirePci(address: string, what: string): void {
   const bus = busOf(address);
-  if (bus !== PCI) throw new UnsupportedError(`${address} is a ${bus.kind}, which has no ${what}`);
+  if (bus !== PCI) {
+    throw new UnsupportedError(`${address} is a ${bus.kind}, which has no ${what}`);
+  }
 }

@@ -111,6 +111,11 @@ export class FunctionAttributes {
     return ifThere(() => this.sysfs.readText(path), undefined, "ENODEV", "EIO");
   }
 
+  /** Bytes of an attribute that need not be there. */
+  optionalBytes(path: string): Uint8Array<ArrayBuffer> | undefined {
+    return ifThere(() => this.sysfs.readBytes(path), undefined, "ENODEV", "EIO");
+  }
+
   /** Last component of a link's target; undefined when there is no such link. */
   linkName(path: string): string | undefined {
     const target = this.optionalLink(path);

@@ -7,6 +7,7 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../lib/errors/mod.ts";
+import { fakeDevice } from "./fake_device.ts";
 import { FunctionLocks } from "../../../lib/host/functions/lock.ts";
 import { DRIVERS, fixture, type FixtureOptions, FUNCTIONS, LOCKS, NET } from "./fixture.ts";
 import { Crash } from "./sysfs/memory_sysfs.ts";
@@ -108,11 +109,42 @@ Deno.test("platform: what only PCI has is an UnsupportedError that says so", () 
       [() => made.host.setVfCount(MMIO, 1), "VFs"],
       [() => made.host.readConfig(MMIO), "configuration space"],
       [() => made.host.barSizes(MMIO), "base address registers"],
-      [() => made.host.describe(MMIO), "vendor and device ID"],
-      [() => made.host.open(MMIO), "vendor and device ID"],
     ] as const
   ) assertThrows(call, UnsupportedError, `${kind} ${what}`);
-  assertEquals(made.host.list().some(({ address }) => address === MMIO), false);
+});
+
+Deno.test("platform: a device is listed beside the PCI functions, and opened once it is on vfio-platform", () => {
+  const opened: string[] = [];
+  using made = fixture({
+    ...HOST,
+    parts: {
+      opener: ({ address, info, onClosed }) => {
+        opened.push(`${address} on ${info.bus}`);
+        return fakeDevice(address, [], onClosed);
+      },
+    },
+  });
+  const found = made.host.list().find(({ address }) => address === MMIO);
+  assertEquals([found?.bus, found?.driver, found?.iommuGroup, found?.netInterfaces], [
+    "platform",
+    "virtio-mmio",
+    40,
+    ["eth7"],
+  ]);
+  assertEquals(found, made.host.describe(MMIO));
+  assertThrows(
+    () => made.host.open(MMIO),
+    UsageError,
+    `${MMIO} is bound to virtio-mmio; only a function that is bound to vfio-platform can be opened`,
+  );
+  made.host.bind(MMIO);
+  {
+    using _device = made.host.open(MMIO);
+    assertEquals(opened, [`${MMIO} on platform`]);
+    assert(made.host.describe(MMIO).heldBy?.startsWith("pid "));
+    assertThrows(() => made.host.open(MMIO), RefusedError, `${MMIO} is in use`);
+  }
+  assertEquals(made.host.describe(MMIO).heldBy, undefined);
 });
 
 Deno.test("platform: devices and drivers that are not there are named with their bus", () => {
