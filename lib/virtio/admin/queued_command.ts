@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { ADMIN_OPCODE } from "../spec/admin.ts";
 import { Command } from "../control/command.ts";
 import type { AdminCommandPlace } from "./error.ts";
@@ -16,6 +17,14 @@ import {
 
 const NOTHING = { readable: 0, writable: 0 };
 
+/** Read once: the caller's object and bytes may change before it is sent. */
+function copyOf(given: AdminCommand): AdminCommand {
+  const { ...command } = given;
+  if (command.data === undefined) return command;
+  requireType(command.data, "bytes", "execute: command.data");
+  return { ...command, data: command.data.slice() };
+}
+
 /** See the module's text. Its line is its member: commands of one member keep their order (N-3.6). LIST_USE goes alone (N-3.2, N-3.7). */
 export class QueuedCommand extends Command {
   /** Undefined for one that only wants the queues to be quiet. */
@@ -24,13 +33,13 @@ export class QueuedCommand extends Command {
   reply: AdminReply | undefined;
 
   /** @param padReads as `AdminQueueOptions` @throws UsageError for what is no command */
-  constructor(command: AdminCommand | undefined, timeoutMs: number, padReads: boolean) {
+  constructor(given: AdminCommand | undefined, timeoutMs: number, padReads: boolean) {
+    const command = given && copyOf(given);
     const { readable, writable } = command === undefined ? NOTHING : adminFrameSize(command, padReads);
     const member = command === undefined ? "" : `${command.groupType}:${command.memberId ?? 0n}`;
     const alone = command === undefined || command.opcode === ADMIN_OPCODE.LIST_USE;
     super(member, alone, timeoutMs, readable, writable);
-    // The caller's bytes may change before it is sent.
-    this.command = command?.data === undefined ? command : { ...command, data: command.data.slice() };
+    this.command = command;
   }
 
   override encode(readable: Uint8Array, writable: Uint8Array): void {

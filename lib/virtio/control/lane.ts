@@ -66,13 +66,20 @@ export class CommandLane<C extends Command> implements Disposable {
 
   /**
    * Adds a command; not visible before `notify`. There must be room.
-   * @throws ExhaustedError, SyscallError, UsageError (a ring too small for a chain); nothing is changed then
+   * @throws ExhaustedError, SyscallError, UsageError (a ring too small for a chain), what `encode` throws; nothing is changed then
    */
   add(command: C): void {
     const { readableBytes, writableBytes, readableCuts, writableCuts } = command;
     this.#place(command);
+    const { pool, slot, writableAt } = command;
     let begun = false;
     try {
+      // Before the chain is begun: what a caller's own codec throws must not leave one that is never committed.
+      const bytes = pool!.views[slot]!;
+      command.encode(
+        bytes.subarray(0, readableBytes),
+        bytes.subarray(writableAt, writableAt + writableBytes),
+      );
       begun = this.queue.begin(readableCuts.length / 2 + 1, writableCuts.length / 2 + 1);
     } finally {
       if (!begun) this.#takeBack(command);
@@ -82,12 +89,6 @@ export class CommandLane<C extends Command> implements Disposable {
         hint: "others use the queue, too; reset the device",
       });
     }
-    const { pool, slot, writableAt } = command;
-    const bytes = pool!.views[slot]!;
-    command.encode(
-      bytes.subarray(0, readableBytes),
-      bytes.subarray(writableAt, writableAt + writableBytes),
-    );
     addParts(pool!, slot, 0, readableBytes, readableCuts);
     addParts(pool!, slot, writableAt, writableBytes, writableCuts);
     this.#held[this.queue.commit()] = command;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
 import { Command } from "../control/command.ts";
@@ -25,7 +26,8 @@ const PART_BYTES_MAX = 1 << 20;
 
 /** See the module's text. Its line is the device it is for: one at a time is outstanding for each (A-4.27). */
 export class QueuedManagementCommand extends Command {
-  readonly command: ManagementCommand;
+  /** Without its data. */
+  readonly command: Omit<ManagementCommand, "out" | "inBytes">;
   /** After success: what the device wrote behind the ack. A copy. */
   reply: Uint8Array<ArrayBuffer> = new Uint8Array();
   readonly #codec: TvqHeaderCodec;
@@ -33,14 +35,17 @@ export class QueuedManagementCommand extends Command {
 
   /** @throws UsageError for what is no command */
   constructor(command: ManagementCommand, timeoutMs: number, codec: TvqHeaderCodec) {
-    const { deviceId, out, inBytes = 0 } = command;
+    requireType(command, "object", "execute: command", "deviceId", "class", "command");
+    // Read once, and copied: the caller's object and bytes may change before it is sent.
+    const { deviceId, class: ofClass, command: number, out, inBytes = 0, queue, detail } = command;
     if (typeof deviceId !== "bigint" || deviceId < 0n || deviceId >= 1n << 64n) {
       throw new UsageError(`managed device ${shown(deviceId)}`, { hint: "a bigint of 64 bits" });
     }
-    for (const number of [command.class, command.command]) {
-      if (Number.isInteger(number) && number >= 0 && number <= 0xffff) continue;
-      throw new UsageError(`class or command ${shown(number)}`, { hint: "16 bits each" });
+    for (const one of [ofClass, number]) {
+      if (Number.isInteger(one) && one >= 0 && one <= 0xffff) continue;
+      throw new UsageError(`class or command ${shown(one)}`, { hint: "16 bits each" });
     }
+    if (out !== undefined) requireType(out, "bytes", "execute: command.out");
     if (!Number.isInteger(inBytes) || inBytes < 0 || inBytes > PART_BYTES_MAX) {
       throw new UsageError(`an answer of ${shown(inBytes)} bytes`, { hint: `0 to ${PART_BYTES_MAX}` });
     }
@@ -49,9 +54,8 @@ export class QueuedManagementCommand extends Command {
       throw new UsageError(`a command with ${outBytes} bytes of data`, { hint: `${PART_BYTES_MAX} at most` });
     }
     super(`${deviceId}`, false, timeoutMs, codec.headerBytes + outBytes, codec.ackBytes + inBytes);
-    this.command = command;
+    this.command = { deviceId, class: ofClass, command: number, queue, detail };
     this.#codec = codec;
-    // The caller's bytes may change before it is sent.
     this.#out = out?.slice();
   }
 

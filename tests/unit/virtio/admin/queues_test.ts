@@ -435,3 +435,20 @@ Deno.test("N-3.2 LIST_USE does not overtake a command that waits to be repeated"
   await Promise.all([pf.member(0).setMode(true), pf.sriov.listUse([0, 1])]);
   assertEquals(device.opcodes, [0x11, 0x11, 1]);
 });
+
+Deno.test("a command is what it was when it was asked for, whatever becomes of the caller's object while it waits for its turn", async () => {
+  await using fixture = await opened();
+  const { device, pf } = fixture;
+  const reused = { ...RAW, memberId: 3n };
+  const all = [pf.admin.execute(reused), pf.admin.execute(reused)];
+  Object.assign(reused, { opcode: 0x7000, memberId: 9n });
+  await turns();
+  device.release();
+  while (device.held.length === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  device.release();
+  await Promise.all(all);
+  assertEquals(device.seen.slice(-2).map(({ opcode, memberId }) => [opcode, memberId]), [
+    [RAW.opcode, 3n],
+    [RAW.opcode, 3n],
+  ]);
+});

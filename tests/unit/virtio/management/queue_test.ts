@@ -6,7 +6,13 @@ import {
   VirtioManagement,
 } from "../../../../drivers/management/virtio_management.ts";
 import { ClosedError, DeviceError, UsageError } from "../../../../lib/errors/mod.ts";
-import { TVQ_ACK, TVQ_COMMAND, type TvqAckName } from "../../../../lib/virtio/spec/mod.ts";
+import {
+  TVQ_ACK,
+  TVQ_COMMAND,
+  TVQ_PADDED_HEADER,
+  type TvqAckName,
+  type TvqHeaderCodec,
+} from "../../../../lib/virtio/spec/mod.ts";
 import { bytes, FakeManagement, opened } from "./fake_management.ts";
 
 /** Only what is not to be answered has so little time: the rest is not quick on a busy machine. */
@@ -215,4 +221,43 @@ Deno.test("after close everything is a ClosedError; options that cannot be are U
     assertEquals(device.transport.iommu.mapped.length, 0, "DMA memory is given back");
     device.transport.close();
   }
+});
+
+Deno.test("a command is what it was when it was asked for, whatever becomes of the caller's object while it waits for its turn", async () => {
+  await using fixture = await three();
+  const { device, management } = fixture;
+  const { class: ofClass, command } = TVQ_COMMAND.STATUS_SET;
+  const reused = { deviceId: 7n, class: ofClass, command, out: bytes([1, 1]) };
+  const first = management.execute(reused);
+  reused.out[0] = 3;
+  const second = management.execute(reused);
+  Object.assign(reused, { deviceId: 8n, class: 99, command: 5 });
+  await turns();
+  device.answer = () => ({});
+  device.release();
+  await Promise.all([first, second]);
+  assertEquals(device.seen.map(({ deviceId, is, data }) => [deviceId, is, data[0]]), [
+    [7n, "4.0", 1],
+    [7n, "4.0", 3],
+  ]);
+});
+
+Deno.test("a codec of the caller's that throws ends its own command, and no other", async () => {
+  const mine = new Error("mine");
+  let throws = false;
+  const header = {
+    ...TVQ_PADDED_HEADER,
+    encodeHeader(...[head, into]: Parameters<TvqHeaderCodec["encodeHeader"]>) {
+      if (throws) throw mine;
+      TVQ_PADDED_HEADER.encodeHeader(head, into);
+    },
+  };
+  await using fixture = await opened(() => ({ data: bytes([1, 15]) }), { header });
+  const { managed, management } = fixture;
+  throws = true;
+  assertStrictEquals(await assertRejects(() => managed.status()), mine);
+  assertStrictEquals(assertThrows(() => managed.now.status()), mine);
+  throws = false;
+  assertEquals([await managed.status(), managed.now.status()], [15, 15]);
+  assertEquals(management.statistics.failed, 2);
 });
