@@ -120,7 +120,15 @@ export function typedError(error: unknown, label: string, values: readonly unkno
 }
 
 /** What `requireType` knows. `object`: with the members that are named. */
-export type ArgumentType = "number" | "bigint" | "string" | "function" | "bytes" | "array" | "object";
+export type ArgumentType =
+  | "number"
+  | "bigint"
+  | "string"
+  | "boolean"
+  | "function"
+  | "bytes"
+  | "array"
+  | "object";
 
 /**
  * Says which argument is none of what it must be.

@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { typedErrors } from "../../errors/doors.ts";
-import { DeviceError } from "../../errors/mod.ts";
+import { requireType, typedErrors } from "../../errors/doors.ts";
+import { DeviceError, UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
 import type { AddressSpaces } from "../../memory/mod.ts";
-import type { Values } from "../../wire/mod.ts";
+import type { Fields, Struct, Values } from "../../wire/mod.ts";
 import { checkQueueState, type QueueState } from "../spec/queue_state.ts";
 import {
   TVQ_COMMAND,
@@ -133,7 +134,7 @@ export class ManagedCommands<M extends CallMode> {
   readConfig(offset: number, size: number): Answer<M, Uint8Array<ArrayBuffer>> {
     const { CONFIG_GET } = TVQ_COMMAND;
     return this.#target.send(() => {
-      const out = TVQ_CONFIG_GET[this.#target.layout()].encode({ offset, size });
+      const out = this.#encode(CONFIG_GET, TVQ_CONFIG_GET[this.#target.layout()], { offset, size });
       const command = this.#command(CONFIG_GET, out, size, undefined, range(offset, size));
       return {
         command,
@@ -149,9 +150,9 @@ export class ManagedCommands<M extends CallMode> {
   writeConfig(offset: number, bytes: Uint8Array): Answer<M, void> {
     const { CONFIG_SET } = TVQ_COMMAND;
     return this.#target.send(() => {
+      requireType(bytes, "bytes", "writeConfig: bytes");
       const head = TVQ_CONFIG_SET[this.#target.layout()];
-      const out = head.encode({ offset, size: bytes.length }, bytes.length);
-      out.set(bytes, head.sizeBytes);
+      const out = this.#encode(CONFIG_SET, head, { offset, size: bytes.length }, bytes);
       return {
         command: this.#command(CONFIG_SET, out, 0, undefined, range(offset, bytes.length)),
         read: NOTHING,
@@ -160,57 +161,72 @@ export class ManagedCommands<M extends CallMode> {
   }
 
   /** MSI_VQ_SET: the message that an interrupt of a queue is. */
-  setQueueMsi(queue: number, { address, data }: Pick<MsiSettings, "address" | "data">): Answer<M, void> {
-    const values = { queue_index: queue, address, data };
-    return this.#do(TVQ_COMMAND.MSI_VQ_SET, values, () => this.#msi.note(queue, { address, data }), queue);
+  setQueueMsi(queue: number, message: Pick<MsiSettings, "address" | "data">): Answer<M, void> {
+    return this.#do(
+      TVQ_COMMAND.MSI_VQ_SET,
+      () => ({ queue_index: queue, ...parts(message, "setQueueMsi: message") }),
+      (_, { address, data }) => this.#msi.note(queue, { address, data }),
+      queue,
+    );
   }
 
   /** MSI_VQ_ENABLE. While it is disabled, interrupts are lost (A-4.4). */
   enableQueueMsi(queue: number, enabled: boolean): Answer<M, void> {
-    const values = { queue_index: queue, enable: Number(enabled) };
+    const values = () => ({ queue_index: queue, enable: Number(flag(enabled, "enableQueueMsi: enabled")) });
     return this.#do(TVQ_COMMAND.MSI_VQ_ENABLE, values, () => this.#msi.note(queue, { enabled }), queue);
   }
 
   /** MSI_VQ_MASK. While it is masked, one interrupt is kept, and comes when it is unmasked and enabled (A-4.4, N-4.11). */
   maskQueueMsi(queue: number, masked: boolean): Answer<M, void> {
-    const values = { queue_index: queue, mask: tvqMask(masked) };
+    const values = () => ({ queue_index: queue, mask: tvqMask(flag(masked, "maskQueueMsi: masked")) });
     return this.#do(TVQ_COMMAND.MSI_VQ_MASK, values, () => this.#msi.note(queue, { masked }), queue);
   }
 
   /** MSI_CONFIG_SET: as `setQueueMsi`, for changes of the config space. */
-  setConfigMsi({ address, data }: Pick<MsiSettings, "address" | "data">): Answer<M, void> {
-    const note = () => this.#msi.note("config", { address, data });
-    return this.#do(TVQ_COMMAND.MSI_CONFIG_SET, { address, data }, note);
+  setConfigMsi(message: Pick<MsiSettings, "address" | "data">): Answer<M, void> {
+    return this.#do(
+      TVQ_COMMAND.MSI_CONFIG_SET,
+      () => parts(message, "setConfigMsi: message"),
+      (_, { address, data }) => this.#msi.note("config", { address, data }),
+    );
   }
 
   /** MSI_CONFIG_ENABLE. */
   enableConfigMsi(enabled: boolean): Answer<M, void> {
     const note = () => this.#msi.note("config", { enabled });
-    return this.#do(TVQ_COMMAND.MSI_CONFIG_ENABLE, { enable: Number(enabled) }, note);
+    const values = () => ({ enable: Number(flag(enabled, "enableConfigMsi: enabled")) });
+    return this.#do(TVQ_COMMAND.MSI_CONFIG_ENABLE, values, note);
   }
 
   /** MSI_CONFIG_MASK. */
   maskConfigMsi(masked: boolean): Answer<M, void> {
     const note = () => this.#msi.note("config", { masked });
-    return this.#do(TVQ_COMMAND.MSI_CONFIG_MASK, { mask: tvqMask(masked) }, note);
+    const values = () => ({ mask: tvqMask(flag(masked, "maskConfigMsi: masked")) });
+    return this.#do(TVQ_COMMAND.MSI_CONFIG_MASK, values, note);
   }
 
   /** VQ_ADDR_SET, of a queue that is disabled (A-4.30). */
   setQueueAreas(queue: number, areas: ManagedQueueAreas): Answer<M, void> {
-    const { descriptorArea, driverArea, deviceArea } = areas;
-    const values = {
-      queue_index: queue,
-      descriptor_area: descriptorArea,
-      device_area: deviceArea,
-      driver_area: driverArea,
+    const values = () => {
+      requireType(areas, "object", "setQueueAreas: areas", "descriptorArea", "driverArea", "deviceArea");
+      const { descriptorArea, driverArea, deviceArea } = areas;
+      return {
+        queue_index: queue,
+        descriptor_area: descriptorArea,
+        device_area: deviceArea,
+        driver_area: driverArea,
+      };
     };
     return this.#do(TVQ_COMMAND.VQ_ADDR_SET, values, NOTHING, queue);
   }
 
   /** VQ_ENABLE_SET, after all else of the queue is set (N-4.15). A queue that is disabled keeps where it stands (A-4.17). */
   enableQueue(queue: number, enabled: boolean): Answer<M, void> {
-    const status = enabled ? TVQ_VQ_STATUS.ENABLE : TVQ_VQ_STATUS.DISABLE;
-    return this.#do(TVQ_COMMAND.VQ_ENABLE_SET, { queue_index: queue, status }, NOTHING, queue);
+    const values = () => ({
+      queue_index: queue,
+      status: flag(enabled, "enableQueue: enabled") ? TVQ_VQ_STATUS.ENABLE : TVQ_VQ_STATUS.DISABLE,
+    });
+    return this.#do(TVQ_COMMAND.VQ_ENABLE_SET, values, NOTHING, queue);
   }
 
   /** VQ_ENABLE_GET. */
@@ -237,20 +253,19 @@ export class ManagedCommands<M extends CallMode> {
 
   /** VQ_STATE_SET, of a queue that is disabled (A-4.30): where it goes on. @param size descriptors that it has or will have */
   setQueueState(queue: number, state: QueueState, size: number): Answer<M, void> {
-    const checked = () => checkQueueState(state, size);
-    return state.layout === "split"
+    const of = <L extends QueueState["layout"]>(layout: L) => {
+      return checkQueueState(state, queueSize(size)) as QueueState & { readonly layout: L };
+    };
+    return state?.layout === "packed"
       ? this.#do(
-        TVQ_COMMAND.VQ_STATE_SET,
-        () => ({ queue_index: queue, avail_index: (checked() as { availableIndex: number }).availableIndex }),
+        TVQ_PACKED_STATE.SET,
+        () => ({ queue_index: queue, ...packedStateToTvq(of("packed")) }),
         NOTHING,
         queue,
       )
       : this.#do(
-        TVQ_PACKED_STATE.SET,
-        () => {
-          checked();
-          return { queue_index: queue, ...packedStateToTvq(state) };
-        },
+        TVQ_COMMAND.VQ_STATE_SET,
+        () => ({ queue_index: queue, avail_index: of("split").availableIndex }),
         NOTHING,
         queue,
       );
@@ -268,7 +283,11 @@ export class ManagedCommands<M extends CallMode> {
         throw this.#error((error as Error).message, queue, "VQ_STATE_GET");
       }
     };
-    const values = { queue_index: queue };
+    const values = () => {
+      queueSize(size);
+      if (layout === "split" || layout === "packed") return { queue_index: queue };
+      throw new UsageError(`queueState: layout ${shown(layout)}`, { hint: "split or packed" });
+    };
     return layout === "split"
       ? this.#do(
         TVQ_COMMAND.VQ_STATE_GET,
@@ -304,8 +323,8 @@ export class ManagedCommands<M extends CallMode> {
 
   #do<O extends TvqFields, I extends TvqFields, T>(
     command: TvqCommand<O, I>,
-    values: Partial<FieldValues<O>> | (() => Partial<FieldValues<O>>),
-    read: (fields: FieldValues<I>) => T,
+    values: FieldValues<O> | (() => FieldValues<O>),
+    read: (fields: FieldValues<I>, given: FieldValues<O>) => T,
     queue?: number,
   ): Answer<M, T> {
     return this.#target.send(() => {
@@ -313,13 +332,36 @@ export class ManagedCommands<M extends CallMode> {
       const given = typeof values === "function" ? values() : values;
       const into = command.in[layout];
       return {
-        command: this.#command(command, command.out[layout].encode(given), into.sizeBytes, queue),
+        command: this.#command(
+          command,
+          this.#encode(command, command.out[layout], given),
+          into.sizeBytes,
+          queue,
+        ),
         read: (data) => {
           this.#requireLength(command, data, into.sizeBytes, queue);
-          return read(into.decode(data));
+          return read(into.decode(data), given);
         },
       };
     });
+  }
+
+  /** @throws UsageError that names the device; also for a value that was not given, which the codec takes for 0 */
+  #encode<F extends Fields>(
+    { name }: Pick<TvqCommand, "name">,
+    payload: Struct<F>,
+    given: Values<F>,
+    tail?: Uint8Array,
+  ): Uint8Array {
+    try {
+      for (const field in given) {
+        if (given[field] === undefined) throw new UsageError(`${field} is not given`);
+      }
+      return payload.encode(given, tail);
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      throw new UsageError(`${this.#target.name}, ${name}: ${error.message}`, { cause: error });
+    }
   }
 
   #command(
@@ -340,6 +382,24 @@ export class ManagedCommands<M extends CallMode> {
   #error(message: string, queue: number | undefined, field: string): DeviceError {
     return new DeviceError(message, { function: this.#target.name, queue, field });
   }
+}
+
+/** What a caller without types may take for one: "off" is not false. @throws UsageError */
+function flag(value: boolean, what: string): boolean {
+  requireType(value, "boolean", what);
+  return value;
+}
+
+function parts(message: Pick<MsiSettings, "address" | "data">, what: string) {
+  requireType(message, "object", what, "address", "data");
+  const { address, data } = message;
+  return { address, data };
+}
+
+/** @throws UsageError */
+function queueSize(size: number): number {
+  if (Number.isInteger(size) && size >= 1 && size <= 0x8000) return size;
+  throw new UsageError(`a queue of ${shown(size)} descriptors`, { hint: "1 to 32768" });
 }
 
 function range(offset: number, size: number): string {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { typedErrors } from "../../errors/doors.ts";
+import { requireType, typedErrors } from "../../errors/doors.ts";
 import { ClosedError } from "../../errors/mod.ts";
 import type { AddressSpaces } from "../../memory/mod.ts";
 import { type CallMode, type CommandTarget, ManagedCommands } from "./managed_commands.ts";
@@ -70,6 +70,7 @@ export class ManagedDevice extends ManagedCommands<"later"> {
 
   /** The MSI of a queue, as it was set last. */
   queueMsi(queue: number): MsiSettings {
+    requireType(queue, "number", "queueMsi: queue");
     return this.#msi.of(queue);
   }
 

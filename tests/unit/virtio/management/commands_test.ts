@@ -349,3 +349,55 @@ Deno.test("what does not fit a field is a UsageError before anything is sent, th
   assertThrows(() => management.executeNow({ deviceId: 0n, class: 1, command: 0, inBytes: -1 }), UsageError);
   assertEquals(device.seen.length, 0);
 });
+
+Deno.test("an argument that is left out, or of another type, is a UsageError that names device and command, and is not taken for 0, no or the device's fault", async () => {
+  await using fixture = await opened();
+  const { device, managed } = fixture;
+  // deno-lint-ignore no-explicit-any -- as a caller without types
+  const later = managed as any, now = managed.now as any;
+  const areas = { descriptorArea: 1n, driverArea: undefined, deviceArea: 3n };
+  const split = { layout: "split", availableIndex: 1 };
+  const calls: readonly (readonly [method: string, values: readonly unknown[], names: string])[] = [
+    ["setDriverFeatures", [], "fake 0/7, FEAT_DRIVER_SET: features"],
+    ["setStatus", [], "fake 0/7, STATUS_SET: status"],
+    ["readConfig", [], "fake 0/7, CONFIG_GET: offset"],
+    ["readConfig", [0], "fake 0/7, CONFIG_GET: size"],
+    ["writeConfig", [0], "bytes"],
+    ["writeConfig", [0, 1], "bytes"],
+    ["writeConfig", [undefined, Uint8Array.of(1)], "offset"],
+    ["setQueueMsi", [0], "message"],
+    ["setQueueMsi", [0, 5], "message"],
+    ["setQueueMsi", [0, { address: 1n }], "message"],
+    ["setQueueMsi", [undefined, { address: 1n, data: 1 }], "queue_index"],
+    ["setConfigMsi", ["x"], "message"],
+    ["enableQueueMsi", [0], "enabled"],
+    ["enableQueueMsi", [0, 1], "enabled"],
+    ["maskQueueMsi", [0, "off"], "masked"],
+    ["enableConfigMsi", [null], "enabled"],
+    ["maskConfigMsi", [], "masked"],
+    ["setQueueAreas", [0], "areas"],
+    ["setQueueAreas", [0, areas], "areas"],
+    ["enableQueue", [0], "enabled"],
+    ["enableQueue", [undefined, true], "queue_index"],
+    ["queueEnabled", [], "queue_index"],
+    ["setQueueSize", [0], "fake 0/7, VQ_SIZE_SET: size"],
+    ["queueSize", [], "queue_index"],
+    ["notifyArea", [], "queue_index"],
+    ["setQueueState", [0, undefined, 8], "queue state"],
+    ["setQueueState", [0, { layout: "ring" }, 8], "layout"],
+    ["setQueueState", [0, split], "descriptors"],
+    ["queueState", [0, "ring", 8], "layout"],
+    ["queueState", [0, "packed"], "descriptors"],
+    ["queueState", [0, "split", 0], "descriptors"],
+    ["setQueueAsid", [undefined, 0], "queue_index"],
+    ["resetQueue", [], "queue_index"],
+    ["queueSize", ["0"], "fake 0/7, VQ_SIZE_GET: queue_index"],
+  ];
+  for (const [method, values, names] of calls) {
+    const rejected: Promise<unknown> = later[method](...values);
+    await assertRejects(() => rejected, UsageError, names);
+    assertThrows(() => now[method](...values), UsageError, names);
+  }
+  assertThrows(() => later.queueMsi("config"), UsageError, "queueMsi: queue");
+  assertEquals(device.seen.length, 0);
+});
