@@ -30,6 +30,7 @@ import {
   type ManagementResources,
   resourcesCall,
 } from "../../lib/virtio/management/calls.ts";
+import { saysNoDevice } from "../../lib/virtio/management/error.ts";
 import type { ManagementCall } from "../../lib/virtio/management/managed_commands.ts";
 import { ManagedDevice } from "../../lib/virtio/management/managed_device.ts";
 import { FunctionMsi, type MsiAddresses } from "../../lib/vfio/msi_addresses.ts";
@@ -201,18 +202,27 @@ export class VirtioManagement extends VirtioDriver implements AddressSpaces {
 
   /**
    * Destroys a managed device (MDEV_DESTROY), also one that is in use: its transport counts as closed then, and calls of its driver and waits for it
-   * end with `ClosedError`. @throws NotFoundError, and as all commands
+   * end with `ClosedError`. One that the device does not have any more is as good: a DESTROY that was not answered in time may have been carried out.
+   * @throws NotFoundError, and as all commands
    */
   async destroy(id: bigint, options?: ManagementCallOptions): Promise<void> {
     const device = this.device(id);
-    await this.#execute(destroyCall(id), options);
+    try {
+      await this.#execute(destroyCall(id), options);
+    } catch (error) {
+      if (!saysNoDevice(error)) throw error;
+    }
     this.#ended(device);
   }
 
   /** As `destroy`, in this thread. */
   destroyNow(id: bigint, options?: ManagementCallOptions): void {
     const device = this.device(id);
-    this.#executeNow(destroyCall(id), options);
+    try {
+      this.#executeNow(destroyCall(id), options);
+    } catch (error) {
+      if (!saysNoDevice(error)) throw error;
+    }
     this.#ended(device);
   }
 
@@ -354,8 +364,10 @@ function build(
   const { queue: index = MANAGEMENT_QUEUE.transport } = options;
   const { vq = DRAFT_FEATURE_BIT.TRANSPT_VQ, mdev = DRAFT_FEATURE_BIT.TRANSPT_VQ_MDEV } =
     options.featureBits ?? {};
+  const bits = featureMask(vq) | featureMask(mdev);
+  if (vq === mdev) throw new UsageError(`featureBits: ${vq} is both of them`);
   // N-4.1: never one without the other.
-  session.negotiate({ required: 1n << BigInt(vq) | 1n << BigInt(mdev) });
+  session.negotiate({ required: bits });
   session.listen([index]);
   const depth = managementDepth(options.depth ?? MANAGEMENT_DEPTH);
   const queue = session.own(
@@ -370,6 +382,11 @@ function build(
       devices.clear();
     },
   };
+}
+
+function featureMask(bit: number): bigint {
+  if (Number.isInteger(bit) && bit >= 0 && bit <= 63) return 1n << BigInt(bit);
+  throw new UsageError(`featureBits: ${shown(bit)}`, { hint: "0 to 63" });
 }
 
 /** What there is of interrupts and notify addresses where nobody said which function the transport reaches. */

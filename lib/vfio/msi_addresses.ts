@@ -80,6 +80,7 @@ export class FunctionMsi implements MsiAddresses {
   }
 
   allot(eventFd: EventFd = new EventFd()): MsiMessage {
+    requireType(eventFd, "object", "allot: eventFd", "fd", "close");
     try {
       const vector = this.#next();
       this.#device.setIrqs({ index: this.#index, action: "trigger", start: vector, eventFds: [eventFd] });

@@ -59,9 +59,12 @@ export class ManagementCommandError extends DeviceError {
   /** Takes an ack other than OK. */
   constructor(place: ManagementCommandPlace, ack: number) {
     const known = tvqAckName(ack);
-    const { field, hint } = REASONS[known ?? "ERR"] ?? REASONS.ERR!;
+    const name = tvqCommandName(place.class, place.command);
+    const { field, hint } = REASONS_OF[name]?.[known ?? "ERR"] ?? REASONS[known ?? "ERR"] ?? REASONS.ERR!;
     super(
-      `${describeManagementCommand(place)}: ${known ?? `${ack} (a code of the device's own, taken as ERR)`}`,
+      `${describeManagementCommand(place)}: ${
+        known ?? `${shown(ack)} (a code of the device's own, taken as ERR)`
+      }`,
       {
         function: place.function,
         queue: place.queue,
@@ -71,7 +74,7 @@ export class ManagementCommandError extends DeviceError {
     );
     this.class = place.class;
     this.command = place.command;
-    this.commandName = tvqCommandName(place.class, place.command);
+    this.commandName = name;
     this.deviceId = place.deviceId;
     this.ack = ack;
     this.ackName = known ?? "ERR";
@@ -112,7 +115,9 @@ export class ManagementTimeoutError extends TimeoutError {
 }
 
 /** Field that an ack is about; empty: the value, which is the last field of the command. And what to do. */
-const REASONS: Readonly<Partial<Record<TvqAckName, { readonly field: string; readonly hint: string }>>> = {
+type Reasons = Readonly<Partial<Record<TvqAckName, { readonly field: string; readonly hint: string }>>>;
+
+const REASONS: Reasons = {
   COMMAND: { field: "class", hint: "the device has no such command" },
   DEVICE_ID: {
     field: "device_id",
@@ -134,8 +139,25 @@ const REASONS: Readonly<Partial<Record<TvqAckName, { readonly field: string; rea
   },
   RESOURCES: { field: "num_avail_vqs", hint: "destroy a device first; AVAIL_RES_GET says what is left" },
   DEVICE_TYPE: { field: "virtio_device_id", hint: "the device cannot create this type" },
-  NOT_NEGOTIATED: { field: "", hint: "the managed device did not negotiate the feature that it needs" },
+  NOT_NEGOTIATED: { field: "", hint: "the command needs a feature that the driver did not negotiate" },
   ERR: { field: "ack", hint: "the device does not say why: nothing was changed" },
+};
+
+/** Where a command means something of its own. */
+const REASONS_OF: Readonly<Record<string, Reasons>> = {
+  MDEV_CREATE: {
+    FEATURES: {
+      field: "device_features",
+      hint:
+        "ask for no more than is offered, and for VIRTIO_F_VERSION_1 (N-4.3, A-4.14); or the device has another layout: open it with `layout`",
+    },
+    CONFIG: { field: "dev_config", hint: "no device of this type can have this config space (A-4.16)" },
+    NOT_NEGOTIATED: {
+      field: "class",
+      hint: "VIRTIO_F_TRANSPT_VQ_MDEV is not in force: look at `featureBits`",
+    },
+  },
+  CONFIG_SET: { STATE: { field: "", hint: "the config space is written after FEATURES_OK" } },
 };
 
 function lastField(place: ManagementCommandPlace): string {
@@ -147,4 +169,9 @@ function lastField(place: ManagementCommandPlace): string {
 export function saysNoQueue(error: unknown): boolean {
   return error instanceof ManagementCommandError &&
     (error.ack === TVQ_ACK.QUEUE_INDEX || error.ackName === "ERR");
+}
+
+/** The device has no such managed device (any more). */
+export function saysNoDevice(error: unknown): boolean {
+  return error instanceof ManagementCommandError && error.ack === TVQ_ACK.NO_DEVICE;
 }

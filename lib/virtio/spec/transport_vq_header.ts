@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { requireType } from "../../errors/doors.ts";
 import { Struct, u16, u64, u8 } from "../../wire/mod.ts";
 
 /** Whom a command is for, and which one it is. */
@@ -42,7 +43,10 @@ function codec(headerBytes: number, ackBytes: number): TvqHeaderCodec {
   return {
     headerBytes,
     ackBytes,
-    encodeHeader: ({ deviceId, class: ofClass, command }, into) => {
+    encodeHeader: (header, into) => {
+      requireType(header, "object", "encodeHeader: header", "deviceId", "class", "command");
+      requireType(into, "bytes", "encodeHeader: into");
+      const { deviceId, class: ofClass, command } = header;
       into.fill(0, 0, headerBytes);
       head.encodeInto(into, 0, { device_id: deviceId, class: ofClass, command });
     },
@@ -51,6 +55,8 @@ function codec(headerBytes: number, ackBytes: number): TvqHeaderCodec {
       return { deviceId: device_id, class: ofClass, command };
     },
     encodeAck: (ack, into) => {
+      requireType(ack, "number", "encodeAck: ack");
+      requireType(into, "bytes", "encodeAck: into");
       into.fill(0, 0, ackBytes);
       tail.encodeInto(into, 0, { ack });
     },

@@ -65,6 +65,9 @@ Deno.test("N-4.12: MSIs of managed devices are vectors of the function beyond it
   const refused = new EventFd();
   assertThrows(() => msi.allot(refused), ExhaustedError);
   assertEquals(refused.closed, true);
+  const taken = device.irqs.length;
+  assertThrows(() => msi.allot(null as never), UsageError, "allot: eventFd");
+  assertEquals(device.irqs.length, taken);
   first[Symbol.dispose]();
   first[Symbol.dispose]();
   assertEquals([given.closed, msi.available], [true, 1]);

@@ -138,11 +138,23 @@ Deno.test("4.2: each ack but OK is an error that names class, command, device, q
     ManagementCommandError,
   );
   assertEquals([created.deviceId, created.queue, created.commandName], [0n, undefined, "MDEV_CREATE"]);
+  const own: readonly (readonly [TvqAckName, () => Promise<unknown>, string, string])[] = [
+    ["CONFIG", () => management.create({ type: 1, features: 2n }), "dev_config", "A-4.16"],
+    ["FEATURES", () => management.create({ type: 1, features: 2n }), "device_features", "VERSION_1"],
+    ["NOT_NEGOTIATED", () => management.create({ type: 1, features: 2n }), "class", "featureBits"],
+    ["STATE", () => managed.writeConfig(0, Uint8Array.of(1)), "size", "after FEATURES_OK"],
+  ];
+  for (const [name, call, field, hint] of own) {
+    device.answer = () => ({ ack: TVQ_ACK[name] });
+    const error = await assertRejects(call, ManagementCommandError);
+    assertEquals([error.ackName, error.field], [name, field]);
+    assert(error.hint.includes(hint), error.hint);
+  }
   assertEquals(
     describeManagementCommand({ deviceId: 5n, class: 6, command: 0, detail: "offset 6, 2 bytes" }),
     "CONFIG_GET of device 5 (offset 6, 2 bytes)",
   );
-  assertEquals(management.statistics.failed, 256);
+  assertEquals(management.statistics.failed, 256 + own.length);
 });
 
 Deno.test("an answer that is none: used lengths that cannot be, and an ack that was not written", async () => {
@@ -209,13 +221,37 @@ Deno.test("a device that was destroyed is spoken to no more; one whose DESTROY f
   await assertRejects(() => management.destroy(7n), Error, "no managed device 7");
 });
 
+Deno.test("A-4.33: a device that its management device does not have any more counts as destroyed when it is to be: a DESTROY that timed out may have been carried out", async () => {
+  for (const how of ["destroy", "destroyNow"] as const) {
+    await using fixture = await opened(() => undefined);
+    const { device, management, managed } = fixture;
+    await assertRejects(() => management.destroy(7n, SOON), ManagementTimeoutError);
+    assertEquals([managed.destroyed, management.devices], [false, [managed]]);
+    device.release();
+    device.answer = () => ({ ack: TVQ_ACK.NO_DEVICE });
+    await assertRejects(() => managed.status(), ManagementCommandError);
+    await management[how](7n);
+    assertEquals([managed.destroyed, management.devices], [true, []]);
+  }
+});
+
 Deno.test("after close everything is a ClosedError; options that cannot be are UsageErrors", async () => {
   const fixture = await opened();
   await fixture[Symbol.asyncDispose]();
   await assertRejects(() => fixture.management.resources(), ClosedError);
   await assertRejects(() => fixture.managed.status(), ClosedError);
   assertThrows(() => fixture.management.resourcesNow(), ClosedError);
-  for (const wrong of [{ depth: 0 }, { timeoutMs: -1 }, { layout: "natural" as "packed" }]) {
+  const options = [
+    { depth: 0 },
+    { timeoutMs: -1 },
+    { layout: "natural" as "packed" },
+    { featureBits: { vq: 44, mdev: 44 } },
+    { featureBits: { vq: -1, mdev: 44 } },
+    { featureBits: { vq: 64, mdev: 44 } },
+    { featureBits: { vq: 44 } as { vq: number; mdev: number }, timeoutMs: NaN },
+    { featureBits: { vq: 44, mdev: "45" as unknown as number } },
+  ];
+  for (const wrong of options) {
     const device = new FakeManagement();
     await assertRejects(() => VirtioManagement.open(device.transport, wrong), UsageError);
     assertEquals(device.transport.iommu.mapped.length, 0, "DMA memory is given back");

@@ -219,6 +219,13 @@ Deno.test("4.2, A-4.9: the header, padded and tight", () => {
     assertEquals(hex(answer), "ff" + "00".repeat(ackBytes - 1) + "ee");
     assertEquals(codec.decodeAck(answer), 255);
     assertThrows(() => codec.decodeAck(new Uint8Array()), UsageError);
+    for (const wrong of [undefined, null, 5, "x", {}, new Uint8Array()]) {
+      const no = wrong as never;
+      assertThrows(() => codec.encodeHeader(no, into), UsageError);
+      assertThrows(() => codec.encodeHeader(header, no), UsageError);
+      assertThrows(() => codec.encodeAck(1, no), UsageError);
+      if (typeof wrong !== "number") assertThrows(() => codec.encodeAck(no, answer), UsageError);
+    }
   }
 });
 
