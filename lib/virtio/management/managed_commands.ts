@@ -8,7 +8,12 @@ import { DeviceError, UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
 import type { AddressSpaces } from "../../memory/mod.ts";
 import type { Fields, Struct, Values } from "../../wire/mod.ts";
-import { checkQueueState, type QueueState } from "../spec/queue_state.ts";
+import {
+  checkQueueState,
+  type PackedQueueState,
+  type QueueState,
+  type SplitQueueState,
+} from "../spec/queue_state.ts";
 import {
   TVQ_COMMAND,
   TVQ_PACKED_STATE,
@@ -253,19 +258,17 @@ export class ManagedCommands<M extends CallMode> {
 
   /** VQ_STATE_SET, of a queue that is disabled: where it goes on. @param size descriptors that it has or will have */
   setQueueState(queue: number, state: QueueState, size: number): Answer<M, void> {
-    const of = <L extends QueueState["layout"]>(layout: L) => {
-      return checkQueueState(state, queueSize(size)) as QueueState & { readonly layout: L };
-    };
+    const checked = () => checkQueueState(state, queueSize(size));
     return state?.layout === "packed"
       ? this.#do(
         TVQ_PACKED_STATE.SET,
-        () => ({ queue_index: queue, ...packedStateToTvq(of("packed")) }),
+        () => ({ queue_index: queue, ...packedStateToTvq(checked() as PackedQueueState) }),
         NOTHING,
         queue,
       )
       : this.#do(
         TVQ_COMMAND.VQ_STATE_SET,
-        () => ({ queue_index: queue, avail_index: of("split").availableIndex }),
+        () => ({ queue_index: queue, avail_index: (checked() as SplitQueueState).availableIndex }),
         NOTHING,
         queue,
       );
