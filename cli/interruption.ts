@@ -28,12 +28,21 @@ export interface Interruption extends Disposable {
   readonly exitStatus: number;
 }
 
-/** Resolves when a signal has come. */
-export function interrupted({ signal }: Interruption): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
+const LOOK_MS = 1000;
+
+/** Resolves when a signal has come. @param look at what is held meanwhile, once a second: what it throws is thrown */
+export async function interrupted({ signal }: Interruption, look: () => unknown): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const signalled = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
+  try {
+    while (!signal.aborted) {
+      await look();
+      const aWhile = new Promise<void>((resolve) => void (timer = setTimeout(resolve, LOOK_MS)));
+      await Promise.race([signalled, aWhile]);
+    }
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Listens for signals. The second one ends the process at once: something does not come to an end. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UnsupportedError } from "../lib/errors/mod.ts";
+import { NotFoundError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import {
   describeStatus,
@@ -32,9 +32,7 @@ import { isManaged, reach } from "./reaching.ts";
 
 /** Shows the queues of a function. */
 export async function queue(host: Host, options: Of<"queue">): Promise<void> {
-  const fromDevice = isManaged(options.function)
-    ? undefined
-    : deviceView(host, host.describe(options.function).address);
+  const fromDevice = deviceView(host, options.function);
   const view = fromDevice ?? await registersOf(host, options);
   if (options.json) return printJson({ ...view, source: fromDevice === undefined ? "registers" : "device" });
   const running = `status ${describeStatus(view.status)}, profile ${view.profile}`;
@@ -69,7 +67,7 @@ export async function queue(host: Host, options: Of<"queue">): Promise<void> {
 
 /** Saves where the device stands in its queues. */
 export function queueSave(host: Host, options: Of<"queue save">): void {
-  const { address } = host.describe(options.function);
+  const { address } = host.describe(requireFunction(options.function));
   const view = deviceView(host, address);
   const rings = view?.queues.some(({ ring }) => ring !== undefined) ?? false;
   let states: QueueStates;
@@ -92,8 +90,8 @@ export function queueSave(host: Host, options: Of<"queue save">): void {
 
 /** Tries whether a function takes the states of a file. */
 export function queueLoad(host: Host, options: Of<"queue load">): void {
+  const { address } = host.describe(requireFunction(options.function));
   const states = checkQueueStates(readJsonFile(options.file));
-  const { address } = host.describe(options.function);
   using device = host.open(address, openOptions(options));
   const taken = tryQueueStates(device, states, transportOptions(device, options));
   if (options.json) printJson({ function: address, file: options.file, taken, ...states });
@@ -105,10 +103,31 @@ export function queueLoad(host: Host, options: Of<"queue load">): void {
   }
 }
 
-/** What an emulated host shows of a function, whoever drives it; undefined elsewhere. */
-function deviceView(host: Host, address: string): FunctionQueues | undefined {
-  const [view] = hostRecords<FunctionQueues>(host, `queues/${address}`) ?? [];
-  return view;
+/** What an emulated host shows of a function, or of a managed device by its id, whoever drives it; undefined elsewhere, and of a device that is to be made. */
+function deviceView(host: Host, name: string): FunctionQueues | undefined {
+  const slash = name.indexOf("/");
+  const of = slash < 0 ? name : name.slice(0, slash), id = name.slice(of.length + 1);
+  const { address } = host.describe(of);
+  if (slash < 0) return hostRecords<FunctionQueues>(host, `queues/${address}`)?.[0];
+  if (!/^[0-9]+$/.test(id)) return undefined;
+  const views = hostRecords<FunctionQueues>(host, "managed-queues");
+  if (views === undefined) {
+    throw new UnsupportedError(`only the process that drives ${address} knows of its managed devices`, {
+      hint: `${of}/net is one that is made, shown, and ended`,
+    });
+  }
+  const view = views.find((one) => one.function === `${address}/${id}`);
+  if (view !== undefined) return view;
+  throw new NotFoundError(`${address} has no managed device ${id}`, { hint: `tvq ${of} list lists them` });
+}
+
+/** @throws UsageError */
+function requireFunction(name: string): string {
+  if (!isManaged(name)) return name;
+  throw new UsageError(
+    `${name}: queue states that outlive a reset belong to a function of profile queue-state; a managed device ends with its process`,
+    { hint: "VirtioNet.suspend and moveManaged carry its states on" },
+  );
 }
 
 async function registersOf(host: Host, options: Of<"queue">): Promise<FunctionQueues> {

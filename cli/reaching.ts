@@ -56,7 +56,7 @@ export async function reachAll(
       management = await openManagement(host, options, stack, address);
       managements.set(address, management);
     }
-    reached.push(stack.use(management.transport(await management.create(device))));
+    reached.push(stack.use(management.transport(await management.create(device), device)));
   }
   return reached;
 }

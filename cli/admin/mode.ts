@@ -16,7 +16,7 @@ export async function adminMode(
 ): Promise<void> {
   using stop = interruption();
   await using stack = new AsyncDisposableStack();
-  const { member, address, pf, about } = await openMember(host, options, stack);
+  const { member, address, pf, about, owner } = await openMember(host, options, stack);
   const stopped = options.command === "admin mode stop";
   await member.setMode(stopped);
   if (options.json) printJson({ ...about, stopped });
@@ -24,7 +24,7 @@ export async function adminMode(
   if (!stopped) return;
   if (options.command === "admin mode stop" && options.hold) {
     remark(`${pf} is held; an interrupt lets ${address} go on`);
-    await interrupted(stop);
+    await interrupted(stop, () => owner.transport.readStatus());
     await member.setMode(false);
   } else remark(`where closing ${pf} resets its VFs, ${address} goes on: --hold keeps it stopped`);
 }

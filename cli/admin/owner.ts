@@ -37,6 +37,7 @@ export async function openOwner(
 
 /** A VF that a command is about. */
 export interface OpenedMember {
+  readonly owner: VirtioAdmin;
   readonly pf: string;
   readonly address: string;
   readonly deviceId: number;
@@ -54,6 +55,7 @@ export async function openMember(
   const { owner, info } = await openOwner(host, options, stack);
   const address = vfAddress(info, options.vf);
   return {
+    owner,
     pf: info.address,
     address,
     deviceId: virtioDeviceId(host.describe(address)),

@@ -27,7 +27,7 @@ export async function tvqCreate(host: Host, options: Of<"tvq create">): Promise<
     return remark(`they end with this command: a closed function is reset; --hold keeps them`);
   }
   remark(`${countText(made.length, "device")} held until interrupted`);
-  await interrupted(stop);
+  await interrupted(stop, () => driver.resources());
 }
 
 /** Creates devices and destroys them one by one: what they took is there again. */

@@ -17,6 +17,8 @@ export interface DeviceText {
   readonly type: number;
   /** Its config space. */
   readonly config: Uint8Array<ArrayBuffer>;
+  /** Address space that its queues are in; 0: the function's own. */
+  readonly addressSpace: number;
   /** Features to ask for, of those that the management device offers. */
   features(offered: bigint): bigint;
 }
@@ -80,8 +82,8 @@ const TYPES: Readonly<Record<string, Type>> = {
   },
 };
 
-/** Attribute of all types: the features to ask for, instead of those that are chosen. */
-const FEATURES = "features";
+/** Attributes of all types: the features to ask for, instead of those that are chosen; and the address space of the queues. */
+const FEATURES = "features", ASID = "asid";
 
 /** Reads it. @throws UsageError */
 export function parseDevice(text: string): DeviceText {
@@ -93,11 +95,11 @@ export function parseDevice(text: string): DeviceText {
       hint: `${Object.keys(TYPES).join(", ")}, with attributes as in net:mtu=9000`,
     });
   }
-  const known = [...Object.keys(type.attributes), FEATURES];
+  const known = [...Object.keys(type.attributes), FEATURES, ASID];
   const given = parseAttributes(colon < 0 ? "" : text.slice(colon + 1), known, name);
   let fields = type.fields, { features } = type;
   for (const [attribute, value] of given) {
-    if (attribute === FEATURES) continue;
+    if (attribute === FEATURES || attribute === ASID) continue;
     const { features: needed, fields: read } = type.attributes[attribute]!;
     fields = { ...fields, ...read(value) };
     features |= needed;
@@ -108,6 +110,7 @@ export function parseDevice(text: string): DeviceText {
     text,
     type: type.id,
     config: type.config(fields),
+    addressSpace: Number(parseNumber(given.get(ASID) ?? "0", 0n, 0xffff_ffffn, ASID)),
     features: (offered) => exact ?? (offered & SHARED | features),
   };
 }

@@ -41,7 +41,7 @@ export async function makeDevices(
   const made: MadeDevice[] = [];
   for (const one of wanted) {
     const device = await management.create(one);
-    const transport = stack.use(management.transport(device));
+    const transport = stack.use(management.transport(device, one));
     made.push({ owner: address, device, asked: management.asked(one), transport });
   }
   return { management, made };

@@ -58,9 +58,9 @@ export class Management {
   }
 
   /** For the driver of a device; the caller closes it. */
-  transport(device: ManagedDevice): VirtioTransport {
+  transport(device: ManagedDevice, { addressSpace }: Pick<DeviceText, "addressSpace">): VirtioTransport {
     const { trace } = transportOptions(device, this.#options);
-    return this.driver.openTransport(device.id, trace && { trace });
+    return this.driver.openTransport(device.id, { addressSpace, ...(trace && { trace }) });
   }
 }
 

@@ -119,6 +119,15 @@ export function typedError(error: unknown, label: string, values: readonly unkno
   });
 }
 
+/** As `instanceof`, where each frame must not cost a guard: a proxy that was revoked is of no class. */
+export function isInstance<T>(value: unknown, of: new (...values: never[]) => T): value is T {
+  try {
+    return value instanceof of;
+  } catch {
+    return false;
+  }
+}
+
 /** What `requireType` knows. `object`: with the members that are named. */
 export type ArgumentType =
   | "number"

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { typedErrors } from "../../../lib/errors/doors.ts";
+import { isInstance, typedErrors } from "../../../lib/errors/doors.ts";
 import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { shown } from "../../../lib/errors/shown.ts";
 import { NET_HDR } from "../../../lib/virtio/spec/net.ts";
@@ -217,7 +217,7 @@ export class ReceiveQueue implements WaitTarget {
   /** Copies a frame of a burst out of its slots. @returns its bytes @throws UsageError when `into` is too short */
   copyFrame(burst: FrameBurst, frame: number, into: Uint8Array): number {
     // Called for each frame, so it looks at its arguments itself.
-    if (!(burst instanceof FrameBurst && into instanceof Uint8Array)) {
+    if (!(isInstance(burst, FrameBurst) && isInstance(into, Uint8Array))) {
       throw new UsageError(
         `${this.#name}, queue ${this.index}: copyFrame(${shown(burst)}, ${shown(frame)}, ${shown(into)})`,
       );

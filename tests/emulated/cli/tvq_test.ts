@@ -76,9 +76,10 @@ Deno.test("tvq on the embedded host, command by command", async (t) => {
     failed(await run("create", "net:mtu=9"), 2, /mtu: "9" \(a whole number from 68 to 65535\)/);
     failed(await run("create", "net:mtu=99,mtu=100"), 2, /net: mtu is there twice/);
     failed(await run("create", "net:mac=52-54"), 2, /mac: "52-54" \(write it as 52:54:/);
+    failed(await run("create", "rng:asid=-1"), 2, /asid: "-1" \(a whole number from 0 to 4294967295\)/);
     failed(await run("create", "blk:sectors"), 2, /sectors: "" \(a whole number from 1 to/);
     failed(await run("create", "blk:readonly=yes"), 2, /readonly takes no value/);
-    failed(await run("create", "rng:sectors=1"), 2, /rng has no attribute "sectors" \(features\)/);
+    failed(await run("create", "rng:sectors=1"), 2, /rng has no attribute "sectors" \(features, asid\)/);
     failed(
       await run("create", "net", "--tvq", "layout=wide"),
       2,
@@ -105,7 +106,16 @@ Deno.test("tvq on the embedded host, command by command", async (t) => {
       /device_features: MDEV_CREATE \(.*\): FEATURES/,
     );
     failed(await run("create", "rng:features=0"), 1, /MDEV_CREATE \(device type 4, features 0x0\): FEATURES/);
-    failed(await run("show", "blk:sectors=0x10000000"), 1, /MDEV_CREATE \(device type 2, .*\): CONFIG/);
+    failed(
+      await run("show", "blk:sectors=0x10000000"),
+      1,
+      /dev_config: MDEV_CREATE \(device type 2, .*\): CONFIG/,
+    );
+    failed(
+      await run("create", "rng:asid=17"),
+      2,
+      /0000:03:00\.0: address space 17 is not one of the server's/,
+    );
     const many = Array.from({ length: 65 }, () => "rng");
     const { code, out } = await run("create", ...many, "--json");
     assertEquals(code, 1);
@@ -177,6 +187,15 @@ Deno.test("tvq on the embedded host, command by command", async (t) => {
     const rows = devices.map(({ deviceId, status, queues, enabled }) => [deviceId, status, queues, enabled]);
     assertEquals(rows, [[1, 0, 3, 0], [4, 0, 1, 0]]);
     failed(await run("resources"), 1, /0000:03:00\.0/);
+    const net = (json<{ devices: { id: string }[] }>(await run("list", "--json"))).devices[0]!.id;
+    const view = json(await all("queue", `03:00.0/${net}`, "--json"));
+    assertEquals([view.function, view.deviceId, view.source], [`${MANAGEMENT}/${net}`, 1, "device"]);
+    assertEquals((view.queues as object[]).length, 3);
+    failed(
+      await all("queue", "03:00.0/99999"),
+      2,
+      /0000:03:00\.0 has no managed device 99999 \(tvq 03:00\.0 list/,
+    );
     holding.kill("SIGINT");
     const { code } = await holding.status;
     await reader.cancel();
@@ -285,6 +304,26 @@ Deno.test("tvq on the embedded host, command by command", async (t) => {
     assertMatch(text(await all("rng", `${OTHER}/rng`, "8", ...settings)), /^[0-9a-f]{16}\n$/);
   });
 
+  await t.step("whoever holds devices hears it when the process that serves them is gone", async () => {
+    await using mortal = await TopologyHost.start([{ address: MANAGEMENT, kind: "virtio-management" }], {
+      alone: true,
+    });
+    mortal.host.bind(MANAGEMENT);
+    const holding = startCli({}, "--host", mortal.host.name, "tvq", MANAGEMENT, "create", "rng", "--hold");
+    const reader = holding.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    let out = "";
+    while (!out.includes("room for")) out += (await reader.read()).value;
+    await mortal.kill();
+    const { code } = await holding.status;
+    await reader.cancel();
+    const err = await new Response(holding.stderr).text();
+    assertEquals(code, 1);
+    assertMatch(
+      err,
+      /held until interrupted\nringside: 0000:03:00\.0: the process that serves it .* is gone\n$/,
+    );
+  });
+
   const ends = await served.stop();
   // What was refused above, and the end of a config space, which is found by going beyond it.
   assertEquals([...new Set(ends.map(({ rule }) => rule))].sort(), ["A-4.16", "N-4.10", "N-4.3"]);
@@ -316,6 +355,19 @@ Deno.test("commands that drive functions drive managed devices", async (t) => {
     failed(await run("net", "loop", vf!, vf!), 2, /cannot receive what it sends itself/);
   });
 
+  await t.step("N-4.18: in address spaces of their own", async () => {
+    const done = await run(
+      "net",
+      "loop",
+      "03:00.0/net:asid=1",
+      "03:00.0/net:asid=2",
+      "--count",
+      "100",
+    );
+    assertEquals(done.code, 0, done.err);
+    assertMatch(done.out, /: 100 frames, 6400 bytes, every byte as sent/);
+  });
+
   await t.step("blk, rng, queue", async () => {
     const info = json<Record<string, unknown>>(
       await run("blk", "info", "03:00.0/blk:sectors=2048,readonly", "--json"),
@@ -323,6 +375,13 @@ Deno.test("commands that drive functions drive managed devices", async (t) => {
     assertEquals([info.sectors, info.readOnly], [2048, true]);
     assertMatch(text(await run("blk", "read", "03:00.0/blk", "0", "1")), /^0{10} {2}0{64}\n/);
     assertMatch(text(await run("rng", "03:00.0/rng", "16")), /^[0-9a-f]{32}\n$/);
+    for (const verb of ["save", "load"]) {
+      failed(
+        await run("queue", verb, "03:00.0/net", "states.json"),
+        2,
+        /03:00\.0\/net: queue states that outlive a reset .* \(VirtioNet\.suspend and moveManaged/,
+      );
+    }
     const queues = await run("queue", "03:00.0/net", "--json");
     const { deviceId, profile, source, queues: list } = json<Record<string, unknown>>(queues);
     assertEquals([deviceId, profile, source], [1, "transport-vq", "registers"]);

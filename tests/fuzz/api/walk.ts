@@ -146,16 +146,20 @@ function run(label: string, action: () => unknown, given: readonly unknown[] = [
     judge(label, error, given);
     return undefined;
   }
-  try {
-    follow(label, result, given, target);
-  } catch {
-    // One of the walk's own values came back, and would not be looked at.
-  }
+  follow(label, result, given, target);
   return result;
 }
 
-/** What comes of a result. */
+/** What comes of a result, at once or when its promise settles. */
 function follow(label: string, result: unknown, given: readonly unknown[], target?: object): void {
+  try {
+    lookAt(label, result, given, target);
+  } catch {
+    // One of the walk's own values came back, and would not be looked at.
+  }
+}
+
+function lookAt(label: string, result: unknown, given: readonly unknown[], target?: object): void {
   if (result instanceof Promise) {
     const done = result.then(
       (value) => follow(label, value, given, target),

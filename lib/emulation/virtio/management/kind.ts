@@ -8,6 +8,7 @@ import { MANAGEMENT_DEVICE } from "../../../virtio/spec/transport_vq.ts";
 import { LIMIT } from "../../../sockets/vfio_user/protocol.ts";
 import { DRAFT_FEATURE_BIT } from "../../../virtio/spec/features.ts";
 import { TVQ_PADDED_HEADER, TVQ_TIGHT_HEADER } from "../../../virtio/spec/transport_vq_header.ts";
+import type { FunctionQueues } from "../../../virtio/view/queue_view.ts";
 import type { DeviceKind, KindDevices, MachineModels, ModelPlace } from "../../device_kind.ts";
 import { oneOf, text, TopologyError, whole } from "../../topology_fields.ts";
 import { MANAGEMENT_FAMILY } from "../lies/management.ts";
@@ -70,10 +71,12 @@ export interface ManagedDeviceState {
 
 /** The management devices of a machine. */
 export class ManagementDevices implements KindDevices<ManagementFields> {
-  /** `/ringside/managed`: all managed devices. */
-  readonly reports: { readonly managed: () => readonly ManagedDeviceState[] } = {
-    managed: () =>
+  /** `/ringside/managed` and `/ringside/managed-queues`: all managed devices, and their queues. */
+  readonly reports = {
+    "managed": (): ManagedDeviceState[] =>
       this.#made.flatMap((model) => [...model.devices.values()].map((one) => stateOf(model, one))),
+    "managed-queues": (): FunctionQueues[] =>
+      this.#made.flatMap((model) => [...model.devices.values()].map(({ core }) => core.queueReport())),
   };
   readonly #models: MachineModels;
   readonly #made: ManagementModel[] = [];

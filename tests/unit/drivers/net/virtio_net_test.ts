@@ -152,6 +152,10 @@ Deno.test("MRG_RXBUF: a frame over several buffers comes in parts, and in one pi
     assertEquals(into.subarray(0, lengths[i]), testFrame(lengths[i]!, i));
   }
   assertThrows(() => queue.copyFrame(burst, 3, new Uint8Array(499)), UsageError);
+  const revoked = Proxy.revocable({}, {});
+  revoked.revoke();
+  assertThrows(() => queue.copyFrame(revoked.proxy as FrameBurst, 0, into), UsageError);
+  assertThrows(() => queue.copyFrame(burst, 0, revoked.proxy as Uint8Array), UsageError);
   assertThrows(() => burst.frameBytes(4), UsageError);
   for (const no of [-1, 0.5, NaN, "0", Symbol("0"), Object.create(null), undefined, 1n]) {
     assertThrows(() => burst.frameBytes(no as number), UsageError, "of a burst of 4");
