@@ -35,9 +35,26 @@ export interface AdminTopology {
   readonly legacyNotify: LegacyNotifyPlace;
 }
 
+/** Forms of virtio-mmio (reference 7): the standard's version 2 and version 1, and the two drafts with MSI. */
+export const MMIO_FORMS = ["modern", "legacy", "v3", "msi-v2"] as const;
+
+/** A virtio-mmio device. */
+export interface MmioTopology {
+  /** Which registers it has. */
+  readonly form: typeof MMIO_FORMS[number];
+  /** Forms with MSI: how many vectors. Default: one a queue, one for the configuration, and what the kind wants besides. */
+  readonly vectors?: number | undefined;
+  /** Forms with MSI: where its doorbells are. Default: all in one, at QueueNotify. */
+  readonly notify?: { readonly base: number; readonly multiplier: number } | undefined;
+  /** Form `msi-v2`: events are mapped to vectors by commands. Default false. */
+  readonly sharing?: boolean | undefined;
+  /** Form `msi-v2`: which bits MsiState has (A-7.9). Default `draft`. */
+  readonly stateBits?: "draft" | "linux" | undefined;
+}
+
 /** One function of a topology, with every default filled in. */
 export interface FunctionTopology {
-  /** PCI address in its long form. */
+  /** Full address: of a PCI function in its long form, or a platform device's name. */
   readonly address: string;
   /** Kind of device, as the models name it: `virtio-net`. */
   readonly kind: string;
@@ -67,6 +84,8 @@ export interface FunctionTopology {
   readonly lie?: string;
   /** Administration queues, and the legacy interface of its VFs; undefined: it has none. */
   readonly admin?: AdminTopology;
+  /** Of a platform device: which virtio-mmio device it is. */
+  readonly mmio?: MmioTopology | undefined;
   /** Fields of its kind. */
   readonly [field: string]: unknown;
 }

@@ -5,7 +5,8 @@
  */
 import { processId } from "../../ffi/mod.ts";
 import { requireType, typedErrors } from "../errors/doors.ts";
-import { NotFoundError } from "../errors/mod.ts";
+import { NotFoundError, UsageError } from "../errors/mod.ts";
+import { busOf, PLATFORM, unitAddress } from "../vfio/bus.ts";
 import { BusAddresses } from "./bus_addresses.ts";
 import type { EmulatedFunction } from "./emulated_function.ts";
 import { EventDispatcher } from "./event_dispatcher.ts";
@@ -13,12 +14,15 @@ import type { SriovShape } from "../pci/capability_builder.ts";
 import type { AssignedBar } from "./function_config.ts";
 import { AnswerBudget } from "../sockets/answer_budget.ts";
 import type { UnsealedFiles } from "../sockets/vfio_user/server/dma.ts";
+import type { MachineDevice, MachineDeviceOptions } from "./machine_device.ts";
 import {
   MachineFunction,
   type MachineFunctionOptions,
   type MachineSurroundings,
 } from "./machine_function.ts";
 import { MachineLoop } from "./machine_loop.ts";
+import { MachinePlatformDevice } from "./machine_platform_device.ts";
+import type { EmulatedPlatformDevice } from "./platform_device.ts";
 import type { BehaviourOptions, FunctionModels, PciFunctionBehaviour } from "./pci_function.ts";
 import { SysfsServer } from "./sysfs_server.ts";
 import { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "../host/sysfs/control.ts";
@@ -47,7 +51,7 @@ export interface MachineOptions {
   readonly onViolation?: (violation: Violation) => void;
 }
 
-/** A function as the topology describes it, with what its VFs need. */
+/** A PCI function as the topology describes it, with what its VFs need. */
 interface Slot {
   readonly topology: FunctionTopology;
   readonly fn: MachineFunction;
@@ -71,6 +75,7 @@ export class EmulatedMachine implements Disposable {
   readonly #addresses = new BusAddresses();
   readonly #slots = new Map<string, Slot>();
   readonly #functions = new Map<string, MachineFunction>();
+  readonly #platform = new Map<string, MachinePlatformDevice>();
   readonly #loop: MachineLoop;
   readonly #around: MachineSurroundings;
   #control: SysfsServer | null = null;
@@ -87,7 +92,7 @@ export class EmulatedMachine implements Disposable {
     this.violations = new ViolationLog(options.onViolation);
     this.#events = new EventDispatcher();
     this.#loop = new MachineLoop(this.#events, this.violations, (nowMs) => {
-      for (const fn of this.#functions.values()) fn.expire(nowMs);
+      for (const fn of this.#all) fn.expire(nowMs);
     });
     this.#around = {
       events: this.#events,
@@ -102,8 +107,14 @@ export class EmulatedMachine implements Disposable {
     try {
       this.#addMachineAttributes();
       const groups = assignGroups(options.topology);
-      for (const one of options.topology.functions) this.#addFunction(one, groups.get(one.address)!);
-      for (const { topology, fn } of this.#slots.values()) this.kernel.addFunction(fn, topology.driver);
+      for (const one of options.topology.functions) {
+        const group = groups.get(one.address)!;
+        if (busOf(one.address) === PLATFORM) this.#addPlatformDevice(one, group);
+        else this.#addFunction(one, group);
+      }
+      for (const { address, driver } of options.topology.functions) {
+        this.kernel.addFunction(this.#slots.get(address)?.fn ?? this.#platform.get(address)!, driver);
+      }
       if (options.directory !== undefined) {
         this.#control = new SysfsServer(
           `${options.directory}/${CONTROL_SOCKET}`,
@@ -122,14 +133,21 @@ export class EmulatedMachine implements Disposable {
     return this.kernel.addresses;
   }
 
-  /** A function's registers and interrupts, by full address. @throws NotFoundError */
+  /** A PCI function's registers and interrupts, by full address. @throws NotFoundError */
   device(address: string): EmulatedFunction {
     return this.#function(address).device;
   }
 
-  /** Whether a user could open the function now. @throws NotFoundError */
+  /** A platform device's registers and interrupts, by its name. @throws NotFoundError */
+  platformDevice(name: string): EmulatedPlatformDevice {
+    const found = this.#platform.get(name);
+    if (found === undefined) throw new NotFoundError(`the emulated machine has no platform device ${name}`);
+    return found.device;
+  }
+
+  /** Whether a user could open the function now, on whatever bus it is. @throws NotFoundError */
   offered(address: string): boolean {
-    return this.#function(address).offered;
+    return (this.#platform.get(address) ?? this.#function(address)).offered;
   }
 
   /** One round without waiting: what is ready is served, what is pending is done. @returns how much that was; 0: idle */
@@ -158,8 +176,9 @@ export class EmulatedMachine implements Disposable {
     this.#closed = true;
     this.#loop.stop();
     this.#control?.close();
-    for (const fn of [...this.#functions.values()].reverse()) fn.close();
+    for (const fn of this.#all.reverse()) fn.close();
     this.#functions.clear();
+    this.#platform.clear();
     this.#slots.clear();
     this.#events.close();
   }
@@ -167,6 +186,10 @@ export class EmulatedMachine implements Disposable {
   /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  get #all(): MachineDevice[] {
+    return [...this.#functions.values(), ...this.#platform.values()];
   }
 
   #function(address: string): MachineFunction {
@@ -185,6 +208,22 @@ export class EmulatedMachine implements Disposable {
       return { bars, vfBars, iommuGroup, sriov };
     });
     this.#slots.set(topology.address, { topology, fn, vfBars });
+  }
+
+  #addPlatformDevice(topology: FunctionTopology, iommuGroup: number): void {
+    const { kind, address, numaNode } = topology;
+    const { models, directory } = this.#options;
+    if (models.createPlatformBehaviour === undefined) {
+      throw new UsageError(`${address}: the models of this machine make no platform devices`);
+    }
+    const behaviour = models.createPlatformBehaviour(kind, { ...topology, directory });
+    using opened = new DisposableStack();
+    opened.defer(() => behaviour.close());
+    const place = { address, behaviour, iommuGroup, numaNode, windowAddress: unitAddress(address) ?? 0n };
+    const fn = new MachinePlatformDevice({ ...place, ...this.#serving(address) }, this.#around);
+    this.#platform.set(address, fn);
+    this.#addQueues(fn);
+    opened.move();
   }
 
   /** A function with its behaviour, which is closed when there is none. */
@@ -245,7 +284,7 @@ export class EmulatedMachine implements Disposable {
     this.kernel.addFunction(this.#make(options, shape));
   }
 
-  #addQueues({ address, device: { behaviour } }: MachineFunction): void {
+  #addQueues({ address, device: { behaviour } }: MachineDevice): void {
     if (behaviour.queueReport === undefined) return;
     this.kernel.tree.attribute(`${QUEUES}/${address}`, {
       read: () => `${JSON.stringify(behaviour.queueReport!())}\n`,
@@ -264,7 +303,7 @@ export class EmulatedMachine implements Disposable {
     vfs.length = 0;
   }
 
-  #serving(address: string): Pick<MachineFunctionOptions, "socketPath" | "serving"> {
+  #serving(address: string): Pick<MachineDeviceOptions, "socketPath" | "serving"> {
     const { directory, clientMemory } = this.#options;
     if (directory === undefined) return {};
     const socketPath = `${directory}/${address}.sock`;

@@ -22,6 +22,8 @@ export {
   type KernelDriverName,
   LEGACY_NOTIFY_PLACES,
   type LegacyNotifyPlace,
+  MMIO_FORMS,
+  type MmioTopology,
   PLATFORM_KERNEL_DRIVERS,
   type Topology,
   TOPOLOGY_PROFILES,
@@ -49,6 +51,7 @@ export type {
   PciIdentity,
   VendorCapability,
 } from "./pci_function.ts";
+export type { PlatformBehaviour, PlatformPort } from "./platform_behaviour.ts";
 export type { BarShape } from "../pci/bar_builder.ts";
 export type { MsixShape, VendorSpecificDeclaration, VirtioDeclaration } from "../pci/capability_builder.ts";
 export type {

@@ -11,6 +11,7 @@ import type { MsixShape, VendorSpecificDeclaration, VirtioDeclaration } from "..
 import type { OwnedFd } from "../../ffi/mod.ts";
 import type { RegionArea } from "../vfio/device.ts";
 import type { DeviceBehaviour, DevicePort } from "./device_behaviour.ts";
+import type { PlatformBehaviour } from "./platform_behaviour.ts";
 import type { FunctionTopology } from "./function_topology.ts";
 
 /** What the function's header says. Numbers as the registers hold them. */
@@ -102,7 +103,7 @@ export interface PciFunctionBehaviour extends DeviceBehaviour {
 
 /** What a behaviour is made from: one entry of the topology, or one VF of it, which has the fields of its PF. */
 export interface BehaviourOptions extends Partial<FunctionTopology> {
-  /** PCI address of the function. */
+  /** Full address of the function. */
   readonly address: string;
   /** Set for a VF: 0 for the first. */
   readonly vfIndex?: number;
@@ -121,4 +122,6 @@ export interface FunctionModels {
   readonly reports: Readonly<Record<string, () => readonly object[]>>;
   /** Makes one that touches nothing shared before `connect`. @throws UsageError for an unknown kind or an option that cannot be */
   createBehaviour(kind: string, options: BehaviourOptions): PciFunctionBehaviour;
+  /** The same for a platform device. Absent: there are none. */
+  createPlatformBehaviour?(kind: string, options: BehaviourOptions): PlatformBehaviour;
 }

@@ -14,6 +14,7 @@ import {
   TOPOLOGY_PROFILES,
 } from "./function_topology.ts";
 import { ADMIN_FIELDS, type AdminFields, adminOf } from "./topology_admin.ts";
+import { checkMmio, isPlatformName, MMIO_FIELDS } from "./topology_mmio.ts";
 import {
   anyRecord,
   type FieldSchema,
@@ -34,16 +35,26 @@ import { VIRTIO_KINDS } from "./virtio/kinds.ts";
 
 const FEATURES = v.optional(listOf(text(/^[A-Z][A-Z0-9_]*$/, "a feature name")), []);
 
-/** Fields of a function of any kind. */
+/** Fields of a function of any kind, on any bus. */
 const COMMON: FieldSchemas = {
+  kind: v.string(),
+  numaNode: v.optional(whole(-1, 1023), -1),
+  iommuGroup: v.optional(whole(0, 0xffff)),
+  usedBatches: v.optional(flag),
+  featuresOff: FEATURES,
+  featuresOn: FEATURES,
+  lie: v.optional(text(/./, "the name of a lie")),
+};
+
+/** Fields of a PCI function. */
+const PCI_FIELDS: FieldSchemas = {
   address: v.pipe(
     fits<string>(
       (value) => typeof value === "string" && PciAddress.tryParse(value) !== undefined,
-      not("a PCI address", 'write it as "0000:01:00.0"'),
+      not("an address", 'write it as "0000:01:00.0", or a platform device as "a003e00.virtio_mmio"'),
     ),
     v.transform((address) => PciAddress.parse(address).toString()),
   ),
-  kind: v.string(),
   totalVfs: v.optional(whole(0, 0xffff)),
   firstVfOffset: v.optional(whole(1, 0xffff), 1),
   vfStride: v.optional(whole(1, 0xffff), 1),
@@ -51,13 +62,8 @@ const COMMON: FieldSchemas = {
     v.nullable(oneOf(KERNEL_DRIVERS, "a driver of the emulated kernel", "null")),
     "virtio-pci",
   ),
-  numaNode: v.optional(whole(-1, 1023), -1),
-  iommuGroup: v.optional(whole(0, 0xffff)),
   profile: v.optional(oneOf(TOPOLOGY_PROFILES, "a profile of emulated functions")),
-  usedBatches: v.optional(flag),
-  featuresOff: FEATURES,
-  featuresOn: FEATURES,
-  lie: v.optional(text(/./, "the name of a lie")),
+  ...ADMIN_FIELDS,
 };
 
 const TOPOLOGY = record(
@@ -94,9 +100,15 @@ export function readTopology(value: unknown, kinds?: readonly TopologyKind[]): T
       functions.map((own, i) => ({ own, at: `functions[${i}]` })).filter(({ own }) => own.kind === kind.name),
     );
   }
-  const order = (a: FunctionTopology, b: FunctionTopology) =>
-    PciAddress.compare(PciAddress.parse(a.address), PciAddress.parse(b.address));
-  return { functions: functions.sort(order) };
+  return { functions: functions.sort(inOrder) };
+}
+
+/** PCI functions by their addresses, then platform devices by their names. */
+function inOrder({ address: a }: FunctionTopology, { address: b }: FunctionTopology): number {
+  const [first, second] = [PciAddress.tryParse(a), PciAddress.tryParse(b)];
+  if (first !== undefined && second !== undefined) return PciAddress.compare(first, second);
+  if (first !== undefined || second !== undefined) return first === undefined ? 1 : -1;
+  return a < b ? -1 : 1;
 }
 
 /** Address of VF `index` (0 for the first) of a PF. @throws UsageError when it would lie past the last bus */
@@ -117,13 +129,25 @@ class FunctionReader {
   }
 
   read(value: unknown, at: string): FunctionTopology {
-    const { kind: name } = read(anyRecord, value, at);
+    const { kind: name, address: given, mmio } = read(anyRecord, value, at);
     const kind = this.#kinds.find((one) => one.name === name);
     if (typeof name !== "string" || name === "" || (this.#onlyThese && kind === undefined)) {
       const known = `one of ${this.#kinds.map((one) => one.name).join(", ")}`;
       throw new TopologyError(`${at}.kind`, `${show(name)} is not a kind of device`, known);
     }
-    const { adminQueues, legacyVfs, legacyNotify, ...fields } = read(this.#schema(name, kind), value, at);
+    if (isPlatformName(given)) return this.#platform(value, at, name, kind);
+    if (mmio !== undefined && PciAddress.tryParse(given as string) !== undefined) {
+      throw new TopologyError(
+        `${at}.mmio`,
+        `${given} is a PCI function: a virtio-mmio device is a platform device`,
+        'name it as "a003e00.virtio_mmio"',
+      );
+    }
+    const { adminQueues, legacyVfs, legacyNotify, ...fields } = read(
+      this.#schema(name, kind, "function"),
+      value,
+      at,
+    );
     const { address, totalVfs = kind?.totalVfs ?? 0 } = fields as Partial<FunctionTopology>;
     const place = { at, address: address!, totalVfs };
     const admin = adminOf({ adminQueues, legacyVfs, legacyNotify } as AdminFields, name, this.#kinds, place);
@@ -132,13 +156,35 @@ class FunctionReader {
     return { ...filled, totalVfs, ...(admin && { admin }) } as FunctionTopology;
   }
 
-  #schema(name: string, kind: TopologyKind | undefined): FieldSchema<Record<string, unknown>> {
-    let schema = this.#schemas.get(name);
+  #platform(value: unknown, at: string, name: string, kind: TopologyKind | undefined): FunctionTopology {
+    if (kind?.pciOnly !== undefined) {
+      throw new TopologyError(`${at}.address`, `a ${name} cannot be a platform device: ${kind.pciOnly}`);
+    }
+    const fields = read(this.#schema(name, kind, "platform device"), value, at);
+    const { address, mmio } = fields as unknown as FunctionTopology;
+    const place = { at, address, totalVfs: 0 };
+    checkMmio(mmio!, place);
+    kind?.check?.(fields, place);
+    const filled = kind?.fill?.(fields, place) ?? fields;
+    return { ...filled, totalVfs: 0, firstVfOffset: 1, vfStride: 1 } as unknown as FunctionTopology;
+  }
+
+  #schema(
+    name: string,
+    kind: TopologyKind | undefined,
+    what: "function" | "platform device",
+  ): FieldSchema<Record<string, unknown>> {
+    const key = `${name} ${what}`;
+    let schema = this.#schemas.get(key);
     if (schema === undefined) {
-      const fields = { ...COMMON, ...ADMIN_FIELDS, ...modelFields(kind) };
+      const fields = {
+        ...what === "function" ? PCI_FIELDS : MMIO_FIELDS,
+        ...COMMON,
+        ...modelFields(kind),
+      };
       const there = `there are ${Object.keys(fields).join(", ")}`;
-      schema = record(fields, `a ${name} function has no such field\n${there}`);
-      this.#schemas.set(name, schema);
+      schema = record(fields, `a ${name} ${what} has no such field\n${there}`);
+      this.#schemas.set(key, schema);
     }
     return schema;
   }

@@ -9,7 +9,7 @@ import type { TopologyProfile } from "./function_topology.ts";
 export interface FunctionPlace {
   /** Path: `functions[1]`. */
   readonly at: string;
-  /** PCI address. */
+  /** Full address. */
   readonly address: string;
   /** Most VFs that it can have. */
   readonly totalVfs: number;
@@ -37,6 +37,8 @@ export interface TopologyKind<Own extends object = object> {
   readonly totalVfs?: number;
   /** What profile its functions have when a topology does not say. Default `spec`. */
   readonly profile?: TopologyProfile;
+  /** Why it cannot be a platform device, as the end of a sentence. Absent: it can. */
+  readonly pciOnly?: string;
   /** Its PFs can have administration queues; `legacy`: and VFs with legacy registers. */
   readonly admin?: "modern" | "legacy";
   /** Checks fields against each other. @throws TopologyError */

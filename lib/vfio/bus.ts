@@ -59,6 +59,12 @@ export function isAddress(text: string): boolean {
   return PLATFORM_NAME.test(text) || PciAddress.tryParse(text)?.toString() === text;
 }
 
+/** Where the registers of a platform device begin, as its name has it; undefined for a name without a unit address. */
+export function unitAddress(address: string): bigint | undefined {
+  const [unit, name] = address.split(".");
+  return name !== undefined && /^[0-9a-f]+$/.test(unit!) ? BigInt(`0x${unit}`) : undefined;
+}
+
 /** The bus that a function is on, by its full address. */
 export function busOf(address: string): Bus {
   return PCI_NAME.test(address) ? PCI : PLATFORM;

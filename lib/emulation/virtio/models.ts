@@ -6,18 +6,21 @@
 import { typedErrors } from "../../errors/doors.ts";
 import { NotFoundError, UsageError } from "../../errors/mod.ts";
 import { registerDeviceType } from "../../virtio/spec/device_types.ts";
-import { FEATURE, featureBit } from "../../virtio/spec/features.ts";
+import { FEATURE, featureBit, type Profile } from "../../virtio/spec/features.ts";
 import type { DeviceKind, KindDevices, MachineModels, ManagedWish, ModelPlace } from "../device_kind.ts";
 import type { DeviceModel } from "../device_model.ts";
-import type { TopologyProfile } from "../function_topology.ts";
 import type { BehaviourOptions, FunctionModels, PciFunctionBehaviour } from "../pci_function.ts";
+import type { PlatformBehaviour } from "../platform_behaviour.ts";
 import { modelFields } from "../topology.ts";
 import { type FieldSchemas, read, record } from "../topology_fields.ts";
 import { AdminController } from "./admin/controller.ts";
 import { VIRTIO_KINDS } from "./kinds.ts";
 import { ADMIN_FAMILY, LyingAdminController } from "./lies/admin.ts";
 import { DEVICE_FAMILY, lyingView } from "./lies/device.ts";
-import { parseLie } from "./lies/lie.ts";
+import { type LieFamily, parseLie } from "./lies/lie.ts";
+import { lyingMmioView, MMIO_FAMILY } from "./lies/mmio.ts";
+import { MMIO_PROFILES, type MmioViewOptions } from "./views/mmio/options.ts";
+import { MmioView } from "./views/mmio/view.ts";
 import { PciView, type PciViewOptions } from "./views/pci/view.ts";
 
 /** The virtio models of one machine. */
@@ -58,24 +61,14 @@ class Models implements VirtioModels, MachineModels {
   }
 
   createBehaviour(name: string, options: BehaviourOptions): PciFunctionBehaviour {
-    const kind = this.kinds.find((one) => one.name === name);
-    if (kind === undefined) {
-      throw new UsageError(`there is no device of kind ${JSON.stringify(name)}`, {
-        hint: `one of ${this.kinds.map((one) => one.name).join(", ")}`,
-      });
-    }
-    const { address, lie, physicalFunction: pf, vfIndex, directory } = options;
+    const kind = this.#kind(name);
+    const { lie, physicalFunction: pf, vfIndex } = options;
     const profile = options.profile ?? kind.profile;
-    const featuresOff = readFeatures(options.featuresOff, kind, address, profile);
-    const featuresOn = readFeatures(options.featuresOn, kind, address, profile);
-    if ((featuresOn & ~FEATURE.NOTIFICATION_DATA) !== 0n) {
-      throw new UsageError(`${address}: only VIRTIO_F_NOTIFICATION_DATA can be switched on`);
-    }
-    const liar = [kind.lies, ADMIN_FAMILY, DEVICE_FAMILY].find((one) => lie?.startsWith(one?.prefix ?? "?"));
+    const offers = readOffers(options, kind, profile);
+    const liar = liarOf(lie, [kind.lies, ADMIN_FAMILY, DEVICE_FAMILY]);
     const admin = this.#controller(options, liar === ADMIN_FAMILY ? lie : undefined);
     const view: PciViewOptions = {
-      featuresOff,
-      notificationData: featuresOn !== 0n,
+      ...offers,
       profile,
       usedBatches: options.usedBatches,
       sriov: (options.totalVfs ?? 0) > 0 && vfIndex === undefined,
@@ -85,16 +78,55 @@ class Models implements VirtioModels, MachineModels {
         : this.#controllers.get(pf)?.place(vfIndex),
       legacy: vfIndex !== undefined && (options.admin?.legacyVfs ?? false),
     };
-    const ownLie = liar === kind.lies ? lie : undefined;
-    const { queueSize, ...own } = readOwn(kind, options);
-    kind.check?.(own, { at: address, address, totalVfs: options.totalVfs ?? 0 });
-    const place = { address, vfIndex, directory, queueSize, featuresOff, lie: ownLie };
-    const model = this.#devices.get(name)!.model(own, place);
+    const model = this.#model(kind, options, offers.featuresOff, liar === kind.lies ? lie : undefined);
     const behaviour = liar === DEVICE_FAMILY
       ? lyingView(model, view, parseLie(lie!, DEVICE_FAMILY))
       : new PciView(model, view);
     if (admin !== undefined) this.#controllers.set(behaviour, admin);
     return behaviour;
+  }
+
+  createPlatformBehaviour(name: string, options: BehaviourOptions): PlatformBehaviour {
+    const kind = this.#kind(name);
+    const { address, lie, usedBatches, mmio = { form: "modern" } } = options;
+    if (kind.pciOnly !== undefined) {
+      throw new UsageError(`${address}: a ${name} cannot be a platform device: ${kind.pciOnly}`);
+    }
+    const offers = readOffers(options, kind, MMIO_PROFILES[mmio.form]);
+    const liar = liarOf(lie, [kind.lies, MMIO_FAMILY, DEVICE_FAMILY]);
+    const model = this.#model(kind, options, offers.featuresOff, liar === kind.lies ? lie : undefined);
+    const view: MmioViewOptions = { ...offers, mmio, usedBatches };
+    try {
+      return liar === MMIO_FAMILY
+        ? lyingMmioView(model, view, parseLie(lie!, MMIO_FAMILY))
+        : liar === DEVICE_FAMILY
+        ? lyingMmioView(model, view, parseLie(lie!, DEVICE_FAMILY))
+        : new MmioView(model, view);
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      throw new UsageError(`${address}: ${error.message}`, { hint: error.hint, cause: error });
+    }
+  }
+
+  #kind(name: string): DeviceKind {
+    const kind = this.kinds.find((one) => one.name === name);
+    if (kind !== undefined) return kind;
+    throw new UsageError(`there is no device of kind ${JSON.stringify(name)}`, {
+      hint: `one of ${this.kinds.map((one) => one.name).join(", ")}`,
+    });
+  }
+
+  #model(
+    kind: DeviceKind,
+    options: BehaviourOptions,
+    featuresOff: bigint,
+    lie: string | undefined,
+  ): DeviceModel {
+    const { address, vfIndex, directory } = options;
+    const { queueSize, ...own } = readOwn(kind, options);
+    kind.check?.(own, { at: address, address, totalVfs: options.totalVfs ?? 0 });
+    const place = { address, vfIndex, directory, queueSize, featuresOff, lie };
+    return this.#devices.get(kind.name)!.model(own, place);
   }
 
   managed(wish: ManagedWish, place: ModelPlace): DeviceModel | undefined {
@@ -130,11 +162,33 @@ function readOwn(kind: DeviceKind, options: BehaviourOptions): { queueSize?: num
   return read(record(fields, ""), Object.fromEntries(given), options.address);
 }
 
+/** The family that a lie belongs to, by its prefix. */
+function liarOf<Family extends LieFamily<string>>(
+  lie: string | undefined,
+  families: readonly (Family | undefined)[],
+): Family | undefined {
+  return families.find((one) => lie?.startsWith(one?.prefix ?? "?"));
+}
+
+/** What a device offers otherwise than by default. @throws UsageError */
+function readOffers(
+  { address, ...options }: BehaviourOptions,
+  kind: DeviceKind,
+  profile: Profile | undefined,
+): { readonly featuresOff: bigint; readonly notificationData: boolean } {
+  const featuresOn = readFeatures(options.featuresOn, kind, address, profile);
+  if ((featuresOn & ~FEATURE.NOTIFICATION_DATA) !== 0n) {
+    throw new UsageError(`${address}: only VIRTIO_F_NOTIFICATION_DATA can be switched on`);
+  }
+  const featuresOff = readFeatures(options.featuresOff, kind, address, profile);
+  return { featuresOff, notificationData: featuresOn !== 0n };
+}
+
 function readFeatures(
   names: readonly string[] = [],
   kind: DeviceKind,
   address: string,
-  profile: TopologyProfile | undefined,
+  profile: Profile | undefined,
 ): bigint {
   let features = 0n;
   for (const name of names) {

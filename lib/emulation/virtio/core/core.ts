@@ -7,12 +7,13 @@
  * - Reads: `status`, `offered` and `driverFeatures` (by its own selectors), `configVector`, `generation`, `queues[n]` with `size`, `vector`,
  *   `enabled`, the areas' addresses, `notifyData` and `readState()`, `readConfig()`.
  * - Writes: `writeStatus`, `acceptFeatures`, `configVector = core.vector(value)`, `writeConfig`, and of the queue that `existing` finds
- *   `setSize`, `setAddress`, `setVector`, `enable`, `reset`, `setState`. What is wrong with a value the core says; what is wrong with an
+ *   `setSize`, `setAddress`, `setVector`, `enable`, `stop`, `reset`, `setState`. What is wrong with a value the core says; what is wrong with an
  *   access (width, place, a register that cannot be written) is the view's to `report`.
  * - A view that answers its driver asks before it writes: `sizeProblem`, `enableProblem`. One whose driver may disable queues has `disable` and
  *   `restoreState`, and may give each queue a memory of its own (`queueMemory`).
  * - Notifications: `notify` for a write, `rang` for an eventfd.
  * - Interrupts: the core asks for `interruptQueue` and `interruptConfig`; by which wire is the view's.
+ * - Rules: what is wrong with a register of the core's has the view's `registerRule`.
  * - Life: `connect` once, `attached` when a driver's process is there, `reset(false)` when the function is reset or the driver gone, `close`.
  * - The legacy interface is a `LegacyDriver` beside it, by which a legacy view calls the same core. While the core is `legacy`, a view of the
  *   modern one lets a reset through, and gives every other write to `refuseModern`.
@@ -60,7 +61,7 @@ export class VirtioCore extends DeviceState implements DeviceCore {
   // ---- DeviceCore ----
 
   get vectors(): number {
-    return this.view.usesVectors ? this.vectorCount : 0;
+    return this.view.usesVectors ? this.view.vectorCount ?? this.vectorCount : 0;
   }
 
   raiseVector(vector: number): boolean {
@@ -219,7 +220,7 @@ export class VirtioCore extends DeviceState implements DeviceCore {
   }
 
   /** The queue, for a write to one of its registers; one that does not exist is reported. */
-  existing(index: number, register: string, rule = "2.2"): CoreQueue | undefined {
+  existing(index: number, register: string, rule: string = this.registerRule): CoreQueue | undefined {
     const queue = this.queues[index];
     if (queue !== undefined && queue.maxSize > 0) return queue;
     this.report(rule, `${register} was written for a queue that does not exist`, index);
@@ -258,7 +259,7 @@ export class VirtioCore extends DeviceState implements DeviceCore {
     if ((this.status & STATUS.driverOk) === 0) {
       this.violation("1.1", "the driver notified before DRIVER_OK", index);
     } else if (ring === undefined) {
-      this.violation("2.2", "the driver notified a queue that is not enabled", index);
+      this.violation(this.registerRule, "the driver notified a queue that is not enabled", index);
     } else if (this.live) {
       if (position !== undefined) {
         const problem = ring.checkNotification(position & 0x7fff, position >> 15);

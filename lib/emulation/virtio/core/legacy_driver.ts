@@ -22,6 +22,8 @@ const LOW_BITS = 0xffff_ffffn;
 
 /** How the legacy interface of a function differs from the default. */
 export interface LegacyOptions {
+  /** Rule of everything about its registers. Default that of PCI. */
+  readonly rule?: string;
   /**
    * Offer ANY_LAYOUT, as the standard demands of a transitional device. Default true. A driver that does not accept it must put headers into
    * descriptors of their own.
@@ -38,6 +40,7 @@ export class LegacyDriver {
   /** Queues that it can use: administration queues are not there. */
   readonly queues: readonly CoreQueue[];
   readonly #core: VirtioCore;
+  readonly #rule: string;
 
   /** Beside a device after reset. @throws UsageError for a device type that has no legacy interface */
   constructor(core: VirtioCore, options: LegacyOptions = {}) {
@@ -51,6 +54,7 @@ export class LegacyDriver {
     }
     this.type = type;
     this.#core = core;
+    this.#rule = options.rule ?? LEGACY_BLOCK;
     this.queues = core.queues.slice(0, queueSizes.length);
     this.offered = core.offered & LOW_BITS | (options.anyLayout ?? true ? FEATURE.ANY_LAYOUT : 0n);
   }
@@ -109,7 +113,7 @@ export class LegacyDriver {
       return;
     }
     if (queue.enabled && this.#core.started) {
-      queue.report(LEGACY_BLOCK, "queue_pfn was written while the queue is in use");
+      queue.report(this.#rule, "queue_pfn was written while the queue is in use");
       return;
     }
     queue.size = shape?.size ?? splitSize(queue.maxSize);
@@ -126,7 +130,7 @@ export class LegacyDriver {
     if (!core.legacy) {
       core.report(ONE_INTERFACE, `notification of queue ${index}, no driver uses the legacy interface`);
     } else if (this.queues[index]?.enabled !== true) {
-      core.report(LEGACY_BLOCK, `queue ${index} was notified, it has no ring`);
+      core.report(this.#rule, `queue ${index} was notified, it has no ring`);
     } else this.#use(index);
   }
 

@@ -4,20 +4,28 @@
  * @module
  */
 import { UsageError } from "../../../errors/mod.ts";
-import { DRAFT_FEATURE, FEATURE } from "../../../virtio/spec/features.ts";
-import type { TopologyProfile } from "../../function_topology.ts";
+import { DRAFT_FEATURE, FEATURE, type Profile } from "../../../virtio/spec/features.ts";
 import type { AdminEngine } from "../admin/engine.ts";
 import type { DeviceQueue, DeviceQueueSetup, QueueDevice } from "../queue/device_queue.ts";
 
 /** Ring and transport features that are offered unless switched off. */
 const RING_FEATURES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM |
-  FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.RING_PACKED | FEATURE.IN_ORDER |
-  FEATURE.NOTIF_CONFIG_DATA;
+  FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.RING_PACKED | FEATURE.IN_ORDER;
+
+/** What bits 39 and 40 mean, and are offered for, by profile (reference 0.3). */
+const BITS_39_AND_40: Readonly<Record<Profile, bigint>> = {
+  "spec": FEATURE.NOTIF_CONFIG_DATA | FEATURE.RING_RESET,
+  "queue-state": FEATURE.NOTIF_CONFIG_DATA | DRAFT_FEATURE.QUEUE_STATE,
+  "transport-vq": FEATURE.NOTIF_CONFIG_DATA | FEATURE.RING_RESET,
+  // A-7.3: what would be QueueReset is MsiStatus there.
+  "mmio-v3": 0n,
+  "mmio-msi-v2": DRAFT_FEATURE.MMIO_NOTIFICATION | DRAFT_FEATURE.MMIO_MSI,
+};
 
 /** How a device differs from the default. */
 export interface CoreOptions {
-  /** Default `spec`: RING_RESET is offered. `queue-state`: QUEUE_STATE is, in its place. */
-  readonly profile?: TopologyProfile | undefined;
+  /** What bits 39 and 40 mean. Default `spec`: NOTIF_CONFIG_DATA and RING_RESET. */
+  readonly profile?: Profile | undefined;
   /** With IN_ORDER, what is returned in one burst goes into as few used elements as the standard lets it. Default false. */
   readonly usedBatches?: boolean | undefined;
   /** Bits not to offer. VERSION_1 cannot be switched off. */
@@ -40,11 +48,11 @@ export function offeredFeatures(ofModel: bigint, options: CoreOptions): bigint {
   const off = options.featuresOff ?? 0n;
   if ((off & FEATURE.VERSION_1) !== 0n) {
     throw new UsageError("VIRTIO_F_VERSION_1 cannot be switched off", {
-      hint: "a modern PCI function has nothing else to offer",
+      hint: "a modern device has nothing else to offer",
     });
   }
-  const bit40 = options.profile === "queue-state" ? DRAFT_FEATURE.QUEUE_STATE : FEATURE.RING_RESET;
-  return (ofModel | RING_FEATURES | bit40 | (options.sriov ? FEATURE.SR_IOV : 0n) |
+  return (ofModel | RING_FEATURES | BITS_39_AND_40[options.profile ?? "spec"] |
+    (options.sriov ? FEATURE.SR_IOV : 0n) |
     (options.admin === undefined ? 0n : FEATURE.ADMIN_VQ) |
     (options.notificationData ? FEATURE.NOTIFICATION_DATA : 0n)) & ~off;
 }

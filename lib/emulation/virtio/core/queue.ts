@@ -90,7 +90,8 @@ export class CoreQueue implements QueueDevice, RingPlace {
    * would go unnoticed. 0 when that is not offered.
    */
   get notifyData(): number {
-    const named = (this.#device.offered & FEATURE.NOTIF_CONFIG_DATA) !== 0n;
+    const { offered, profile } = this.#device;
+    const named = profile !== "mmio-msi-v2" && (offered & FEATURE.NOTIF_CONFIG_DATA) !== 0n;
     return named ? (0x1dea + 0x41 * this.index) & 0xffff : 0;
   }
 
@@ -111,7 +112,7 @@ export class CoreQueue implements QueueDevice, RingPlace {
     if (!this.#changeable("queue_size")) return;
     const problem = this.sizeProblem(value);
     if (problem === undefined) this.size = value;
-    else this.report("2.2", `queue_size ${value} is ${problem}`);
+    else this.report(this.#device.registerRule, `queue_size ${value} is ${problem}`);
   }
 
   /** Why it cannot have so many entries; undefined when it can. */
@@ -152,14 +153,16 @@ export class CoreQueue implements QueueDevice, RingPlace {
 
   /** Size and addresses are fixed while the queue is enabled. */
   #changeable(name: string): boolean {
-    if (this.enabled) this.report("2.2", `${name} was written while the queue is enabled`);
+    if (this.enabled) {
+      this.report(this.#device.registerRule, `${name} was written while the queue is enabled`);
+    }
     return !this.enabled;
   }
 
   /** `queue_enable`: size and addresses are there. */
   enable(value: number): void {
     if (value !== 1) return this.report("1.5", `${value} was written to queue_enable: only 1 is allowed`);
-    if (this.enabled) return this.violation("2.2", "the queue was enabled twice");
+    if (this.enabled) return this.violation(this.#device.registerRule, "the queue was enabled twice");
     const wrong = this.enableProblem();
     if (wrong === undefined) this.makeRing(this.#device.negotiatedFeatures);
     else if (wrong.fatal) this.violation(wrong.rule, wrong.problem);
@@ -174,7 +177,11 @@ export class CoreQueue implements QueueDevice, RingPlace {
       return wrong(false, "1.1", "the queue was enabled before FEATURES_OK");
     }
     if (this.ofAdmin && (driverFeatures & FEATURE.ADMIN_VQ) === 0n) {
-      return wrong(false, "2.2", "an administration queue was enabled, ADMIN_VQ was not negotiated");
+      return wrong(
+        false,
+        this.#device.registerRule,
+        "an administration queue was enabled, ADMIN_VQ was not negotiated",
+      );
     }
     if ((status & STATUS.driverOk) !== 0 && !this.wasReset) {
       return wrong(true, "1.1", "the queue was enabled after DRIVER_OK, and had not been reset");

@@ -3,13 +3,12 @@
  *
  * @module
  */
-import { DRAFT_FEATURE, FEATURE, featureNames } from "../../../virtio/spec/features.ts";
+import { DRAFT_FEATURE, FEATURE, featureNames, type Profile } from "../../../virtio/spec/features.ts";
 import { NO_VECTOR } from "../../../virtio/spec/pci.ts";
 import { STATUS } from "../../../virtio/spec/status.ts";
 import type { DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
 import type { DeviceModel } from "../../device_model.ts";
 import type { AdminEngine } from "../admin/engine.ts";
-import type { TopologyProfile } from "../../function_topology.ts";
 import { type CoreOptions, offeredFeatures } from "./options.ts";
 import type { Selectors, VirtioView } from "./view.ts";
 
@@ -35,8 +34,8 @@ export class DeviceState {
   readonly view: VirtioView;
   /** What it does. */
   readonly model: DeviceModel;
-  /** What bit 40 means. */
-  readonly profile: TopologyProfile;
+  /** What bits 39 and 40 mean. */
+  readonly profile: Profile;
   /** All features that it offers. */
   readonly offered: bigint;
   /** What answers its administration queues, which are its last ones; null when it has none. */
@@ -77,6 +76,11 @@ export class DeviceState {
   /** What the function is called. */
   get name(): string {
     return this.view.name;
+  }
+
+  /** Section of the reference that has the registers which its driver writes. */
+  get registerRule(): string {
+    return this.view.registerRule ?? "2.2";
   }
 
   /** The driver's memory; null without a driver. */

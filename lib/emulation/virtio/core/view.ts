@@ -19,7 +19,7 @@ export interface Selectors {
 
 /** Carries the registers of a device to its driver; see `VirtioCore` for what it must do. */
 export interface VirtioView {
-  /** What the function is called: a PCI address. */
+  /** What the function is called: its full address. */
   readonly name: string;
   /** They move with the device's parts. */
   readonly selectors: Selectors;
@@ -31,6 +31,10 @@ export interface VirtioView {
   readonly mayTouchMemory: boolean;
   /** Interrupt vectors are in use, and the driver names those of queues and configuration (PCI: MSI-X). */
   readonly usesVectors: boolean;
+  /** How many vectors its driver can name, where that is less than the device would use. Absent: as many as the device would use. */
+  readonly vectorCount?: number | undefined;
+  /** Section of the reference that has its registers, for reports of wrong values. Absent: 2.2, those of PCI. */
+  readonly registerRule?: string;
   /** A used buffer notification. @param vector what the driver bound to the queue */
   interruptQueue(queue: number, vector: number): void;
   /** A configuration change notification. @param vector what the driver bound to it */

@@ -142,6 +142,7 @@ export const MANAGEMENT_KIND: DeviceKind<ManagementFields, ManagementDevices> = 
   name: "virtio-management",
   type: MANAGEMENT_DEVICE,
   profile: "transport-vq",
+  pciOnly: "its managed devices are notified in a BAR, and interrupt by its vectors",
   fields: {
     virtqueues: v.optional(whole(1, 0xffff)),
     minQueues: v.optional(whole(1, 0xffff)),

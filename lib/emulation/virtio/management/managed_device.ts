@@ -9,7 +9,7 @@ import type { DeviceModel, Violation } from "../../device_model.ts";
 import { VirtioCore } from "../core/core.ts";
 import type { CoreOptions } from "../core/options.ts";
 import type { Selectors, VirtioView } from "../core/view.ts";
-import { MsiEntry, type MsiMessage } from "./msi.ts";
+import { MsiEntry, type MsiMessage } from "../msi/entry.ts";
 import type { Share } from "./resources.ts";
 
 /** What a managed device has of its management device. */

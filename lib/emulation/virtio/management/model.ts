@@ -6,8 +6,7 @@
  */
 import type { OwnedFd } from "../../../../ffi/mod.ts";
 import { RingsideError, UsageError } from "../../../errors/mod.ts";
-import { DmaFault, DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
-import { VECTOR_MESSAGE_ADDRESS } from "../../../vfio/msi_addresses.ts";
+import { DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
 import { DRAFT_FEATURE_BIT, FEATURE } from "../../../virtio/spec/features.ts";
 import { deviceTypeName } from "../../../virtio/spec/device_types.ts";
 import {
@@ -25,7 +24,8 @@ import { LyingCommandServer, MANAGEMENT_FAMILY } from "../lies/management.ts";
 import { DONE, on, Refusal, type TvqHandler } from "./command.ts";
 import { type CommandFormat, type CommandOwner, CommandServer } from "./command_server.ts";
 import { ManagedDevice, managedName, type Management } from "./managed_device.ts";
-import type { MsiMessage } from "./msi.ts";
+import { deliverMsi } from "../msi/deliver.ts";
+import type { MsiMessage } from "../msi/entry.ts";
 import { NotifyArea, PLACE_BYTES } from "./notify_area.ts";
 import { type ManagementLimits, ManagementResources } from "./resources.ts";
 
@@ -172,25 +172,12 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
     return asid === 0 ? this.#core?.dma ?? null : this.addressSpaces[asid - 1] ?? this.#nothing;
   }
 
-  /** A message to the interrupt controller is one of the function's vectors; any other is a write into the driver's memory. */
-  send({ address, data }: MsiMessage, device: ManagedDevice): void {
+  send(message: MsiMessage, device: ManagedDevice): void {
     const core = this.#core;
     if (core === null || !core.live) return;
-    const of = { function: device.name };
-    if (address === VECTOR_MESSAGE_ADDRESS) {
-      if (data < core.vectors) core.raiseVector(data);
-      else this.report("N-4.12", `MSI data ${data}: the function uses ${core.vectors} vectors`, of);
-      return;
-    }
-    try {
-      const { region, offset } = core.dma!.resolve(address, 4, true);
-      // In one piece, for a driver that polls it: both are multiples of 4, since mappings are of pages.
-      Atomics.store(region.words32, offset / 4, data);
-      region.store(offset, 4);
-    } catch (error) {
-      if (!(error instanceof DmaFault)) throw error;
-      this.report("DMA", `MSI address 0x${address.toString(16)}: ${error.message}`, of);
-    }
+    const raise = (vector: number) => void core.raiseVector(vector);
+    const wrong = deliverMsi(message, { vectors: core.vectors, raise, dma: core.dma }, "N-4.12");
+    if (wrong !== undefined) this.report(wrong.rule, wrong.problem, { function: device.name });
   }
 
   touched(device: ManagedDevice): void {

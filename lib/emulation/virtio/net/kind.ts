@@ -151,10 +151,19 @@ export function netKind(options: SwitchOptions = {}): DeviceKind<NetFields, NetD
   };
 }
 
-/** Locally administered, and different for every function: bus and devfn, with a byte left for VFs. */
+/** Locally administered, and different for every function: bus and devfn, with a byte left for VFs; of a platform device a hash of its name. */
 function localMac(address: string): string {
-  const { domain, bus, devfn } = PciAddress.parse(address);
+  const place = PciAddress.tryParse(address);
+  if (place === undefined) return formatMac(0x5a54, fnv1a(address));
+  const { domain, bus, devfn } = place;
   return formatMac(0x5254, ((domain & 0xff) << 24 | bus << 16 | devfn << 8) >>> 0);
+}
+
+/** 32 bits that differ for different texts, but for rare pairs. */
+function fnv1a(text: string): number {
+  let hash = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(text)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
+  return hash;
 }
 
 /** The same for a managed device: apart from those of functions, and different for the last 65536 of one management function. */

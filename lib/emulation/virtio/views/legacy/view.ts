@@ -13,7 +13,7 @@ import { NO_VECTOR } from "../../../../virtio/spec/pci.ts";
 import type { MemberLegacy, NotifyArea } from "../../admin/handler.ts";
 import type { VirtioCore } from "../../core/core.ts";
 import { LEGACY_BLOCK, LegacyDriver, type LegacyOptions } from "../../core/legacy_driver.ts";
-import { insideConfigField } from "../../core/legacy_fields.ts";
+import { insideConfigField } from "../../core/config_fields.ts";
 import { type CoreQueue, splitSize } from "../../core/queue.ts";
 import { byByte, type PlacedRegister } from "../by_byte.ts";
 import type { PciInterrupts } from "../pci/interrupts.ts";

@@ -1,53 +1,12 @@
 /**
- * Notifications of a virtio PCI function: eventfds that stand for them, and what a register write may say (virtio 1.2 §4.1.5.2; reference 1.6, 2.2).
+ * Notifications of a virtio PCI function: where eventfds stand for them, and what a register write may say (virtio 1.2 §4.1.5.2; reference 1.6, 2.2).
  *
  * @module
  */
-import { EventFd } from "../../../../../ffi/mod.ts";
 import type { RegionArea } from "../../../../vfio/device.ts";
-import type { ServedDoorbell } from "../../../../sockets/vfio_user/server/served_device.ts";
 import { FEATURE } from "../../../../virtio/spec/features.ts";
 import type { CoreQueue } from "../../core/queue.ts";
 import { NOTIFY_AT, NOTIFY_MULTIPLIER } from "./layout.ts";
-
-/** Eventfds that stand for writes to places in one BAR, made when a client asks for them. */
-export class PciDoorbells {
-  readonly #places: readonly (readonly RegionArea[])[];
-  readonly #legacyAt: number | undefined;
-  #list: ServedDoorbell[] = [];
-
-  /**
-   * None yet. @param places one eventfd for each list of them
-   * @param legacyAt notify address of the legacy interface, if the function has one: the same again, told apart by what is written
-   */
-  constructor(places: readonly (readonly RegionArea[])[], legacyAt?: number) {
-    this.#places = places;
-    this.#legacyAt = legacyAt;
-  }
-
-  /** All of them. @throws SyscallError */
-  list(): readonly ServedDoorbell[] {
-    if (this.#list.length > 0) return this.#list;
-    using opened = new DisposableStack();
-    opened.defer(() => this.close());
-    for (const shared of this.#places) {
-      const fd = new EventFd();
-      for (const { offset, sizeBytes } of shared) this.#list.push({ offset, sizeBytes, fd });
-    }
-    opened.move();
-    const offset = this.#legacyAt;
-    if (offset !== undefined) {
-      this.#list.push(...this.#list.map(({ sizeBytes, fd }, value) => ({ offset, sizeBytes, fd, value })));
-    }
-    return this.#list;
-  }
-
-  /** Closes them; the next `list` makes others. */
-  close(): void {
-    for (const { fd } of this.#list) fd.close();
-    this.#list = [];
-  }
-}
 
 /** Places of the queues' doorbells: of the 2 bytes that drivers without NOTIFICATION_DATA write, since an eventfd would lose the data of the others. */
 export function queueDoorbells(queueCount: number): readonly (readonly RegionArea[])[] {

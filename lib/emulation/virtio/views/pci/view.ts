@@ -34,7 +34,8 @@ import type { CoreOptions } from "../../core/options.ts";
 import type { Selectors, VirtioView } from "../../core/view.ts";
 import { LegacyView } from "../legacy/view.ts";
 import { PciCommon } from "./common.ts";
-import { notificationProblem, PciDoorbells, queueDoorbells } from "./doorbells.ts";
+import { DoorbellFds } from "../doorbell_fds.ts";
+import { notificationProblem, queueDoorbells } from "./doorbells.ts";
 import { PciInterrupts } from "./interrupts.ts";
 import {
   behindDoorbells,
@@ -82,7 +83,7 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
   readonly #notifyArea: NotifyArea;
   readonly #group: GroupPlace | undefined;
   readonly #shared: PciSharedMemory | null;
-  readonly #doorbells: PciDoorbells;
+  readonly #doorbells: DoorbellFds;
   readonly #interrupts = new PciInterrupts();
   #port: PciFunctionPort | null = null;
 
@@ -106,7 +107,7 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
     const managed = model.notifyArea?.doorbells.map((shared) =>
       shared.map(({ offset, sizeBytes }) => ({ offset: behind + offset, sizeBytes }))
     );
-    this.#doorbells = new PciDoorbells(
+    this.#doorbells = new DoorbellFds(
       [...queueDoorbells(queueCount), ...managed ?? []],
       this.memberLegacy && behind,
     );

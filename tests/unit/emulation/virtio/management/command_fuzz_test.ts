@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import type { MsiEntry } from "../../../../../lib/emulation/virtio/management/msi.ts";
+import type { MsiEntry } from "../../../../../lib/emulation/virtio/msi/entry.ts";
 import type { ManagedDevice } from "../../../../../lib/emulation/virtio/management/managed_device.ts";
 import { campaign, Random, rounds } from "../../../../random.ts";
 import {

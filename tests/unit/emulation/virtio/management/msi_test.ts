@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { MsiEntry, type MsiMessage } from "../../../../../lib/emulation/virtio/management/msi.ts";
+import { MsiEntry, type MsiMessage } from "../../../../../lib/emulation/virtio/msi/entry.ts";
 import { NET_KIND } from "../../../../../lib/emulation/virtio/net/kind.ts";
 import { ACK, aligned, ManagementRig, NET, RULES, u16, u8 } from "./rig.ts";
 
