@@ -10,7 +10,7 @@ import type { WaitMode } from "../lib/wait/waiter.ts";
 
 /** How a device is opened, whatever its type. Ring features are accepted when offered, unless turned off (`RingOptions`). */
 export interface DriverOptions extends RingOptions {
-  /** Default `auto`: MSI-X, else INTx, else polling. */
+  /** Default `auto`: MSI-X, else MSI, else the interrupt line, else polling. */
   readonly interrupts?: InterruptChoice;
   /** How waits wait. Default `adaptive`, or `poll` without interrupts. */
   readonly wait?: WaitMode;

@@ -93,8 +93,8 @@ export const vfTokenOfPf = optional(option("--vf-token", string({ metavar: "UUID
 
 /** Which interrupts to use. */
 export const interrupts = withDefault(
-  option("--interrupts", choice(["auto", "msix", "intx", "none"], { metavar: "KIND" }), {
-    description: message`auto (default), msix, intx, or none: poll.`,
+  option("--interrupts", choice(["auto", "msix", "msi", "intx", "none"], { metavar: "KIND" }), {
+    description: message`auto (default), msix, msi (virtio-mmio), intx: the interrupt line, or none: poll.`,
   }),
   "auto" as const,
 );

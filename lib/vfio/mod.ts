@@ -32,6 +32,7 @@ export { Bar } from "./bar.ts";
 export { type CommandChange, ConfigAccess } from "./config_access.ts";
 export * from "./device.ts";
 export type { BarDoorbell, DoorbellWidth } from "./doorbell.ts";
+export type { MappedRegion } from "./mapped_region.ts";
 export type { RegionRegisters, RegionWindow } from "./region_registers.ts";
 export { InterruptSet, type VectorKind } from "./interrupts.ts";
 export { type KernelOpenOptions, openKernelDevice } from "./kernel/open.ts";

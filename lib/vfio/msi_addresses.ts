@@ -62,7 +62,7 @@ export class FunctionMsi implements MsiAddresses {
    * @param device the function; stays the caller's @param first vectors below are the function's own @param index the interrupt index whose vectors they are
    */
   constructor(device: VfioDevice, first: number, index: number = IRQ.msix) {
-    requireType(device, "object", "new FunctionMsi: device", "name", "irqInfo", "setIrqs");
+    requireType(device, "object", "new FunctionMsi: device", "name", "info", "irqInfo", "setIrqs");
     if (!Number.isInteger(first) || first < 0) throw new UsageError(`new FunctionMsi: first ${shown(first)}`);
     this.#device = device;
     this.#index = index;
@@ -103,7 +103,7 @@ export class FunctionMsi implements MsiAddresses {
   }
 
   get #count(): number {
-    return this.#device.irqInfo(this.#index).count;
+    return this.#index < this.#device.info.numIrqs ? this.#device.irqInfo(this.#index).count : 0;
   }
 
   /** It is free until it is taken. */

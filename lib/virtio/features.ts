@@ -82,9 +82,10 @@ function baseFeatures(
   if (transport.legacy) return FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.ANY_LAYOUT;
   const rings = FEATURE.RING_PACKED | FEATURE.INDIRECT_DESC | FEATURE.EVENT_IDX | FEATURE.IN_ORDER |
     FEATURE.RING_RESET;
-  const all = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM | rings | ownFeatures;
+  const all = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM | FEATURE.ORDER_PLATFORM | rings;
   const draft = transport.profile === "queue-state" ? DRAFT_FEATURE.QUEUE_STATE : 0n;
-  return (all & ~takenByDraft(transport.profile)) | draft;
+  // A transport knows what its own bits mean under its profile.
+  return (all & ~takenByDraft(transport.profile)) | draft | ownFeatures;
 }
 
 /** Whether a bit means what the standard says, and not what the draft under a profile made of it (0.3). */

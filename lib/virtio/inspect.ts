@@ -4,7 +4,7 @@
  * @module
  */
 import { isErrno } from "../../ffi/mod.ts";
-import { UnsupportedError } from "../errors/mod.ts";
+import { NotFoundError, UnsupportedError } from "../errors/mod.ts";
 import type { IrqInfo, RegionInfo, VfioDevice, VfioPath } from "../vfio/mod.ts";
 import { deviceTypeName } from "./spec/device_types.ts";
 import { featureNames } from "./spec/features.ts";
@@ -41,7 +41,7 @@ export interface FunctionFacts {
   readonly regions: readonly RegionInfo[];
   /** Interrupt indices with vectors. */
   readonly interrupts: readonly IrqInfo[];
-  /** Undefined when the function has no modern virtio interface. */
+  /** Undefined when the function has no virtio interface that can be driven. */
   readonly virtio?: VirtioFacts;
 }
 
@@ -81,7 +81,8 @@ function inspectVirtio(device: VfioDevice, options: TransportOptions): VirtioFac
   try {
     transport = openTransport(device, options);
   } catch (error) {
-    if (error instanceof UnsupportedError) return undefined;
+    // No virtio function, or a register window that no device is behind.
+    if (error instanceof UnsupportedError || error instanceof NotFoundError) return undefined;
     throw error;
   }
   try {

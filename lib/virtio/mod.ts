@@ -26,6 +26,9 @@
 export { openTransport, type TransportOptions } from "./transport/open.ts";
 export type { LegacyAdminOptions } from "./transport/pci_legacy_admin.ts";
 export type { PciModernOptions } from "./transport/pci_modern.ts";
+export { openMmio } from "./transport/mmio_open.ts";
+export type { MmioOptions } from "./transport/mmio_transport.ts";
+export { type MmioWindow, platformWindow } from "./transport/mmio_window.ts";
 export type {
   Doorbell,
   InterruptKind,

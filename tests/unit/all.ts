@@ -203,6 +203,7 @@ import "./virtio/transport/array_transport_test.ts";
 import "./virtio/transport/legacy_io_bar_test.ts";
 import "./virtio/transport/legacy_rules_test.ts";
 import "./virtio/transport/managed_test.ts";
+import "./virtio/transport/mmio_test.ts";
 import "./virtio/transport/movable_test.ts";
 import "./virtio/transport/pci_layout_test.ts";
 import "./virtio/transport/pci_legacy_admin_test.ts";

@@ -20,7 +20,7 @@ import type { Virtqueue } from "./virtqueue.ts";
 export interface VirtqueueOptions {
   /**
    * Number of descriptors wanted; default 256. The queue gets the most up to this and the device's maximum: any number in a packed ring, a power of
-   * two in a split one. On the legacy interface it is the device's own size, whatever is wanted.
+   * two in a split one. On the legacy interface of PCI it is the device's own size, whatever is wanted.
    */
   readonly size?: number;
   /**
@@ -57,7 +57,7 @@ export function createVirtqueue(
   const maximum = transport.queueMaxSize(index);
   if (maximum === 0) throw new UnsupportedError(`${transport.name} has no queue ${index}`);
   const wanted = chooseSize(options.size ?? 256, maximum, packed);
-  const size = transport.legacy ? legacySize(transport, index, maximum) : wanted;
+  const size = transport.fixedQueueSizes ? legacySize(transport, index, maximum) : wanted;
   const start = chooseStart(transport, index, options.start, packed ? "packed" : "split", size);
   const segments = (features & FEATURE.INDIRECT_DESC) === 0n ? 0 : Math.min(options.maxSegments ?? 0, size);
   const layout = packed

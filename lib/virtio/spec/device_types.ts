@@ -6,6 +6,7 @@
 import { requireType } from "../../errors/doors.ts";
 import { UsageError } from "../../errors/mod.ts";
 import { VIRTIO_TYPE_NAMES } from "../../pci/virtio_ids.ts";
+import { FIELD_BYTES } from "../../wire/mod.ts";
 import { BLK_DEVICE } from "./blk.ts";
 import { CONSOLE_DEVICE } from "./console.ts";
 import type { DeviceType } from "./device_type.ts";
@@ -36,6 +37,16 @@ export function deviceTypes(): DeviceType[] {
 /** The device type of an id; undefined for one that this library does not know. */
 export function deviceType(deviceId: number): DeviceType | undefined {
   return TYPES.get(deviceId);
+}
+
+/** Bytes of a device type's configuration with every field that it can have; undefined for a type that this library does not know. */
+export function deviceConfigBytes(deviceId: number): number | undefined {
+  const fields = TYPES.get(deviceId)?.config;
+  if (fields === undefined) return undefined;
+  return Object.values(fields).reduce(
+    (end, { offset, type }) => Math.max(end, offset + FIELD_BYTES[type]),
+    0,
+  );
 }
 
 /** A device type in words, or `device type 99`. */

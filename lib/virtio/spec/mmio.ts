@@ -46,6 +46,9 @@ const COMMON = {
   device_status: { name: "Status", offset: 0x070, width: 4, access: "RW" },
 } as const satisfies RegisterTable;
 
+/** Name of a register that all forms have. */
+export type MmioRegisterName = keyof typeof COMMON;
+
 /** What version 2 and both drafts have. Registers of 64 bits are two of 32, low half first. */
 export const MMIO_MODERN_CFG = {
   ...COMMON,

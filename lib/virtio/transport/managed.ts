@@ -16,11 +16,10 @@ import {
 } from "../../registers/registers.ts";
 import type { MsiAddresses } from "../../vfio/msi_addresses.ts";
 import type { Lifeline } from "../../wait/lifeline.ts";
-import { FIELD_BYTES } from "../../wire/mod.ts";
 import { saysNoQueue } from "../management/error.ts";
 import type { ManagedDevice } from "../management/managed_device.ts";
 import type { NotifyAreas } from "../management/notify_areas.ts";
-import { deviceType } from "../spec/device_types.ts";
+import { deviceConfigBytes } from "../spec/device_types.ts";
 import { FEATURE } from "../spec/features.ts";
 import { checkQueueState, initialQueueState, type QueueState } from "../spec/queue_state.ts";
 import { MANAGED_REGISTERS, ManagedInterrupts, ManagedRegisters } from "./managed_registers.ts";
@@ -164,12 +163,7 @@ export class ManagedTransport extends MsixTransport<typeof MANAGED_REGISTERS> {
   /** By the device type, for no command says it; a device may have less, and refuses what lies outside (N-4.10). */
   get configSizeBytes(): number {
     this.requireOpen();
-    const known = deviceType(this.deviceId)?.config;
-    if (known === undefined) return CONFIG_REACH;
-    return Object.values(known).reduce(
-      (end, { offset, type }) => Math.max(end, offset + FIELD_BYTES[type]),
-      0,
-    );
+    return deviceConfigBytes(this.deviceId) ?? CONFIG_REACH;
   }
 
   /** GENERATION_GET. */

@@ -17,6 +17,7 @@ import type { Doorbell, InterruptKind, SharedMemory, VirtioTransport } from "./t
 const FORWARDED: Readonly<Record<Exclude<keyof VirtioTransport, Own>, true>> = {
   kind: true,
   legacy: true,
+  fixedQueueSizes: true,
   profile: true,
   deviceId: true,
   ownFeatures: true,
@@ -45,6 +46,7 @@ const FORWARDED: Readonly<Record<Exclude<keyof VirtioTransport, Own>, true>> = {
   queueState: true,
   notifyPlace: true,
   interruptLack: true,
+  interruptKind: true,
   interruptCount: true,
   setConfigVector: true,
   setQueueVector: true,

@@ -53,6 +53,8 @@ export class LegacyAdminTransport extends MsixTransport<typeof LEGACY_CFG> {
   readonly kind = "pci-legacy-admin";
   /** Legacy. */
   readonly legacy = true;
+  /** `queue_size` is read-only. */
+  readonly fixedQueueSizes = true;
   /** Each read is a command. */
   protected override readonly eagerReads = 10;
   /** Bits 0–31. */

@@ -23,8 +23,8 @@ import { MsixTransport } from "./msix_transport.ts";
 import { findVirtioLayout, type VirtioPciLayout } from "./pci_layout.ts";
 import { PciQueueState } from "./pci_queue_state.ts";
 import { BarSet, COMMON_REGISTERS } from "./pci_registers.ts";
-import { PciSharedMemory } from "./pci_shared_memory.ts";
 import { QueueDoorbell } from "./queue_doorbell.ts";
+import { RegionSharedMemory } from "./region_shared_memory.ts";
 import { PATIENT_RESET_MS } from "./register_transport.ts";
 import type { Doorbell, Profile, QueueAddresses, QueueStateAccess, SharedMemory } from "./transport.ts";
 
@@ -274,7 +274,7 @@ export class PciModernTransport extends MsixTransport<typeof COMMON_REGISTERS> {
     this.requireRingReset();
     this.select(queue);
     this.registers.write("queue_reset", 1);
-    if (this.readUntil("queue_reset", 0, timeoutMs) !== 0) {
+    if (this.readUntil(() => this.registers.read("queue_reset"), 0, timeoutMs) !== 0) {
       throw new TimeoutError(`${this.name}, queue ${queue}: queue_reset not finished after ${timeoutMs} ms`, {
         hint: "reset the device",
       });
@@ -318,7 +318,8 @@ export class PciModernTransport extends MsixTransport<typeof COMMON_REGISTERS> {
   sharedMemory(id: number): SharedMemory | undefined {
     this.requireOpen();
     const place = this.layout.sharedMemory.get(id);
-    return place === undefined ? undefined : new PciSharedMemory(this.#device, this.#bars, place, id);
+    if (place === undefined) return undefined;
+    return new RegionSharedMemory(this.#device, this.#bars.bar(place.bar), place, id);
   }
 
   /** Puts the Command register back, unmaps the registers. */

@@ -156,7 +156,7 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
   reset(timeoutMs: number = PATIENT_RESET_MS): void {
     this.put("device_status", 0);
     this.#driverFeatures = 0n;
-    const last = this.readUntil("device_status", 0, timeoutMs);
+    const last = this.readUntil(() => this.registers.read("device_status"), 0, timeoutMs);
     if (last === 0) return;
     throw new TimeoutError(
       `${this.name}: reset not finished after ${timeoutMs} ms; device_status reads ${describeStatus(last)}`,
@@ -248,10 +248,10 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
   }
 
   /** Reads a register until it has this value. @returns what it read last */
-  protected readUntil(name: keyof T & string, wanted: number, timeoutMs: number): number {
+  protected readUntil(read: () => number, wanted: number, timeoutMs: number): number {
     const deadline = performance.now() + timeoutMs;
     for (let reads = 1;; reads++) {
-      const value = this.registers.read(name);
+      const value = read();
       if (value === wanted || performance.now() >= deadline) return value;
       if (reads > this.eagerReads) sleepBlocking(1);
     }
@@ -297,7 +297,11 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
 
   /** That the device contradicts itself in a register of a queue. */
   protected error(queue: number, field: keyof T & string, message: string): DeviceError {
-    return new DeviceError(message, { function: this.name, queue, field });
+    return new DeviceError(message, {
+      function: this.name,
+      queue,
+      field: this.registers.table[field]!.name ?? field,
+    });
   }
 
   /** Reading the ISR lowers the line; then it may fire again. */

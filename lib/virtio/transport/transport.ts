@@ -15,7 +15,7 @@ import type { QueueView } from "../view/queue_view.ts";
 
 export type { Profile };
 
-/** Kind of interrupt in use. */
+/** Kind of interrupt in use. `intx` is the interrupt line, on any bus; `msi` are messages that the driver programs (virtio-mmio). */
 export type InterruptKind = "msix" | "msi" | "intx" | "none";
 
 /** Where the rings of a queue are, as IOVAs. */
@@ -87,10 +87,12 @@ export interface VirtioTransport extends Disposable {
   /** Meaning of bits 39–42. */
   readonly profile: Profile;
   /**
-   * The legacy interface (virtio 1.4 §2.2.3, §3.1.1): 32 feature bits, no VERSION_1 and no FEATURES_OK, rings in one contiguous area of the device's
-   * size, and the structures of the legacy device types.
+   * The legacy interface (virtio 1.4 §2.2.3, §3.1.1): 32 feature bits, no VERSION_1 and no FEATURES_OK, rings in one contiguous area, and the
+   * structures of the legacy device types.
    */
   readonly legacy: boolean;
+  /** Queues have the size that the device says, and no other: legacy PCI. Default: the driver chooses, up to that. */
+  readonly fixedQueueSizes?: boolean;
   /** Virtio device id: 1 net, 2 block, 4 entropy, … */
   readonly deviceId: number;
   /** Queues that the device has (admin queues not counted). */
@@ -162,7 +164,9 @@ export interface VirtioTransport extends Disposable {
 
   /** Why it has no interrupts, where it could have some by its nature; else undefined. */
   readonly interruptLack?: string | undefined;
-  /** Vectors that the device has of a kind; 1 for INTx when it has a pin. */
+  /** What is on now, where it may be another than was asked for: a device that takes no messages is driven by its line (N-7.3). Absent: what was asked for. */
+  readonly interruptKind?: InterruptKind;
+  /** Vectors that the device has of a kind; 1 for a line when it has one. */
   interruptCount(kind: InterruptKind): number;
   /**
    * Turns interrupts on: one vector object each.
@@ -171,11 +175,11 @@ export interface VirtioTransport extends Disposable {
   enableInterrupts(kind: InterruptKind, count: number, eventFds?: readonly EventFd[]): InterruptVector[];
   /** Turns them off and closes their eventfds. */
   disableInterrupts(): void;
-  /** Vector of configuration changes (MSI-X); null for none. Read back. @throws DeviceError when the device refuses. */
+  /** Vector of configuration changes (MSI-X, MSI); null for none. MSI-X is read back. @throws DeviceError when the device refuses. */
   setConfigVector(vector: number | null): void;
-  /** Vector of a queue (MSI-X); null for none. Read back. @throws DeviceError when the device refuses. */
+  /** Vector of a queue (MSI-X, MSI), set before it is enabled; null for none. MSI-X is read back. @throws DeviceError when the device refuses. */
   setQueueVector(queue: number, vector: number | null): void;
-  /** Reads and clears the ISR byte: 1 queue, 2 config. */
+  /** Reads and clears what the line was raised for: 1 queue, 2 config. */
   readInterruptStatus(): number;
 
   /** Shared memory region by id (reference 1.7); undefined when there is none. Absent where there can be none. */

@@ -1,0 +1,120 @@
+/**
+ * Which form of virtio-mmio a register window has.
+ *
+ * @module
+ */
+import { requireType } from "../../errors/doors.ts";
+import { NotFoundError, UnsupportedError, UsageError } from "../../errors/mod.ts";
+import { Registers } from "../../registers/registers.ts";
+import { PROFILES } from "../spec/features.ts";
+import {
+  MMIO_CFG,
+  MMIO_CONFIG_OFFSET,
+  MMIO_LEGACY_CFG,
+  MMIO_MAGIC,
+  MMIO_MSI_V2_CFG,
+  MMIO_V3_CFG,
+  MMIO_VERSION,
+  type MmioForm,
+} from "../spec/mmio.ts";
+import { MmioLegacyTransport } from "./mmio_legacy.ts";
+import { MmioModernTransport } from "./mmio_modern.ts";
+import { type MmioOptions, tracedWindow } from "./mmio_transport.ts";
+import type { MmioWindow } from "./mmio_window.ts";
+import type { Profile, VirtioTransport } from "./transport.ts";
+
+/** What each profile takes: by Version alone in the standard, and one Version in each draft (A-7.1, A-7.2, N-7.8). */
+const FORMS: Readonly<Partial<Record<Profile, readonly MmioForm[]>>> = {
+  "spec": ["modern", "legacy"],
+  "mmio-v3": ["v3"],
+  "mmio-msi-v2": ["msi-v2"],
+};
+const TABLES = { "modern": MMIO_CFG, "v3": MMIO_V3_CFG, "msi-v2": MMIO_MSI_V2_CFG } as const;
+
+/**
+ * Reaches the virtio device behind a register window: one of `platformWindow`, or of a caller's own mapping.
+ * @param window the transport's from now on, which closes it; still the caller's when this throws
+ * @throws UnsupportedError (no virtio-mmio device, or of a Version that is not the profile's), NotFoundError (a placeholder: DeviceID 0),
+ * UsageError (a profile that is not MMIO's, a window that is too small), ClosedError, and what the window throws
+ */
+export function openMmio(window: MmioWindow, options: MmioOptions = {}): VirtioTransport {
+  requireType(
+    window,
+    "object",
+    "openMmio: window",
+    "name",
+    "dma",
+    "space",
+    "sizeBytes",
+    "doorbell",
+    "interrupts",
+  );
+  requireType(options, "object", "openMmio: options");
+  // A getter may give something else the next time.
+  const { profile = "spec", assumeAccessPlatform, trace, msiEnableByStatus, msiStateBits } = options;
+  const chosen = {
+    profile,
+    ...(assumeAccessPlatform === undefined ? {} : { assumeAccessPlatform }),
+    ...(trace === undefined ? {} : { trace }),
+    ...(msiEnableByStatus === undefined ? {} : { msiEnableByStatus }),
+    ...(msiStateBits === undefined ? {} : { msiStateBits }),
+  } as const satisfies MmioOptions;
+  const { name, sizeBytes } = window;
+  const forms = FORMS[profile];
+  if (forms === undefined) {
+    throw new UsageError(
+      PROFILES.includes(profile)
+        ? `${name}: profile "${profile}" is not virtio-mmio's`
+        : `${name}: there is no such profile`,
+      { hint: `profiles are ${Object.keys(FORMS).join(", ")}` },
+    );
+  }
+  if (sizeBytes < MMIO_CONFIG_OFFSET) {
+    throw new UsageError(
+      `${name}: a window of ${sizeBytes} bytes; the registers have ${MMIO_CONFIG_OFFSET}`,
+    );
+  }
+  const { deviceId, form } = identify(window, forms, chosen);
+  if (form === "legacy") {
+    return new MmioLegacyTransport({ window, table: MMIO_LEGACY_CFG, form, deviceId, options: chosen });
+  }
+  return new MmioModernTransport({ window, table: TABLES[form], form, deviceId, options: chosen });
+}
+
+/** MagicValue, then Version, then DeviceID, as §4.2.3.1.1 has it. */
+function identify(
+  window: MmioWindow,
+  forms: readonly MmioForm[],
+  options: MmioOptions & { readonly profile: Profile },
+): { readonly deviceId: number; readonly form: MmioForm } {
+  const { name } = window;
+  const registers = new Registers(MMIO_CFG, tracedWindow(window, MMIO_CFG, options));
+  const magic = registers.read("magic_value");
+  if (magic !== MMIO_MAGIC) {
+    throw new UnsupportedError(
+      `${name} is no virtio-mmio device: MagicValue reads 0x${magic.toString(16)}, not 0x${
+        MMIO_MAGIC.toString(16)
+      }`,
+    );
+  }
+  const version = registers.read("version");
+  const form = forms.find((one) => MMIO_VERSION[one] === version);
+  if (form === undefined) {
+    const versions = forms.map((one) => MMIO_VERSION[one]).join(" and ");
+    throw new UnsupportedError(
+      `${name}: Version is ${version}; profile "${options.profile}" takes ${versions} (A-7.1)`,
+      { hint: HINTS.get(version) ?? "versions 1, 2 and, of a draft, 3 are known" },
+    );
+  }
+  const deviceId = registers.read("device_id");
+  if (deviceId === 0) {
+    throw new NotFoundError(`${name} is a placeholder: DeviceID is 0, and no device is behind it`);
+  }
+  return { deviceId, form };
+}
+
+const HINTS: ReadonlyMap<number, string> = new Map([
+  [1, 'version 1 is the legacy interface: open it with profile "spec"'],
+  [2, 'version 2 is the standard: open it with profile "spec", or "mmio-msi-v2" where it follows that draft'],
+  [3, 'version 3 is a draft: open it with profile "mmio-v3"'],
+]);
