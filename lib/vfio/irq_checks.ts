@@ -4,7 +4,7 @@
  * @module
  */
 import { UnsupportedError, UsageError } from "../errors/mod.ts";
-import { IRQ_FLAG, IRQ_SET, type IrqInfo, type IrqRequest } from "./device.ts";
+import { DEVICE_FLAG, IRQ_FLAG, IRQ_SET, type IrqInfo, type IrqRequest, type VfioDevice } from "./device.ts";
 
 const { dataNone, dataBool, dataEventfd, actionMask, actionUnmask, actionTrigger } = IRQ_SET;
 const ACTION = {
@@ -16,12 +16,21 @@ const ACTION = {
   "unmask-on": actionUnmask,
 } as const;
 
-/** Names of a PCI function's interrupt indices. */
-export const IRQ_NAMES: readonly string[] = ["INTx", "MSI", "MSI-X", "error", "request"];
+/** Names of a PCI function's interrupt indices; those of a platform device are numbers. */
+const PCI_IRQ_NAMES: readonly string[] = ["INTx", "MSI", "MSI-X", "error", "request"];
 
-/** For messages. @param name the function */
-export function irqName(name: string, index: number): string {
-  return `${name} ${IRQ_NAMES[index] ?? `interrupt index ${index}`}`;
+/** Whose interrupts they are. */
+export type IrqOwner = Pick<VfioDevice, "name" | "info">;
+
+/** The kind of interrupt that an index is, for messages. */
+export function irqKind({ info }: IrqOwner, index: number): string {
+  const names = (info.flags & DEVICE_FLAG.pci) !== 0 ? PCI_IRQ_NAMES : [];
+  return names[index] ?? `interrupt index ${index}`;
+}
+
+/** The same behind its owner's name. */
+export function irqName(owner: IrqOwner, index: number): string {
+  return `${owner.name} ${irqKind(owner, index)}`;
 }
 
 /** The fixed part of SET_IRQS. */
@@ -36,32 +45,35 @@ export interface IrqRange {
 
 /**
  * What a request is in SET_IRQS, checked against what is known of its index.
- * @param name the function @throws UsageError, UnsupportedError
+ * @throws UsageError, UnsupportedError
  */
-export function irqRange(name: string, info: IrqInfo, request: IrqRequest): IrqRange {
+export function irqRange(owner: IrqOwner, info: IrqInfo, request: IrqRequest): IrqRange {
   const action = ACTION[request.action];
   if (request.action === "disable") return { flags: dataNone | action, start: 0, count: 0 };
-  if (action !== actionTrigger) requireMaskable(name, info);
+  if (action !== actionTrigger) requireMaskable(owner, info);
   const { start } = request;
   const some = "which" in request ? request.which : "eventFds" in request ? request.eventFds : undefined;
   const count = some?.length ?? ("count" in request ? request.count : 1);
-  requireVectors(name, info, start, count);
+  requireVectors(owner, info, start, count);
   const data = "which" in request ? dataBool : "count" in request ? dataNone : dataEventfd;
   return { flags: data | action, start, count };
 }
 
-function requireVectors(name: string, info: IrqInfo, start: number, count: number): void {
+function requireVectors(owner: IrqOwner, info: IrqInfo, start: number, count: number): void {
   const whole = Number.isSafeInteger(start) && Number.isSafeInteger(count);
   if (whole && start >= 0 && count >= 1 && start + count <= info.count) return;
   throw new UsageError(
-    `${irqName(name, info.index)}: vectors [${start}, +${count}) are not among its ${info.count}`,
+    `${irqName(owner, info.index)}: vectors [${start}, +${count}) are not among its ${info.count}`,
   );
 }
 
-function requireMaskable(name: string, info: IrqInfo): void {
+function requireMaskable(owner: IrqOwner, info: IrqInfo): void {
   if ((info.flags & IRQ_FLAG.maskable) !== 0) return;
+  const isPci = (owner.info.flags & DEVICE_FLAG.pci) !== 0;
   throw new UnsupportedError(
-    `${irqName(name, info.index)} cannot be masked: only INTx is maskable through VFIO`,
+    `${irqName(owner, info.index)} cannot be masked: ${
+      isPci ? "only INTx is maskable through VFIO" : "only a line by level is maskable through VFIO"
+    }`,
     { hint: "let the driver suppress the interrupt in its queues instead" },
   );
 }

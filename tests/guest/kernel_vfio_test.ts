@@ -15,7 +15,7 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../lib/errors/mod.ts";
-import type { VfioPciDevice } from "../../lib/vfio/pci_device.ts";
+import { requirePciDevice, type VfioPciDevice } from "../../lib/vfio/pci_device.ts";
 import { DEVICE_FEATURE, DEVICE_FLAG, IRQ, REGION, type VfioDevice } from "../../lib/vfio/device.ts";
 import { Bar, ConfigAccess, InterruptSet, openKernelDevice } from "../../lib/vfio/mod.ts";
 import type { KernelOpenOptions } from "../../lib/vfio/mod.ts";
@@ -109,7 +109,7 @@ function withDevice(
   body: (device: VfioPciDevice) => void,
 ): void {
   onVfio(address, () => {
-    using device = openKernelDevice(address, options);
+    using device = requirePciDevice(openKernelDevice(address, options), "hot reset");
     assertEquals(device.path, options.path);
     body(device);
   });
@@ -333,7 +333,7 @@ guestTest("a VF opens with its PF's token, and not without it or with another", 
   const pf = first("1af4:1041");
   onVfio(pf, () => {
     try {
-      using owner = openKernelDevice(pf, { path, vfToken: TOKEN });
+      using owner = requirePciDevice(openKernelDevice(pf, { path, vfToken: TOKEN }), "VF token");
       assertEquals(owner.probeFeature(DEVICE_FEATURE.pciVfToken, "set"), true);
       Deno.writeTextFileSync(`${PCI}/${pf}/sriov_numvfs`, "1");
       const vf = Deno.readLinkSync(`${PCI}/${pf}/virtfn0`).split("/").at(-1)!;
@@ -387,7 +387,7 @@ guestTest("a token is not sent to a function that has nothing to do with SR-IOV"
 
 guestTest("after close every call is a ClosedError and every view is detached", (path) => {
   onVfio(first(EDU.id), () => {
-    const device = openKernelDevice(first(EDU.id), { path });
+    const device = requirePciDevice(openKernelDevice(first(EDU.id), { path }), "hot reset");
     const config = new ConfigAccess(device);
     const bar = new Bar(device, 0);
     const interrupts = new InterruptSet(device);

@@ -163,6 +163,7 @@ import "./vfio/kernel/info_answers_test.ts";
 import "./vfio/kernel/kernel_device_test.ts";
 import "./vfio/kernel/open_test.ts";
 import "./vfio/kernel/pasid_spaces_test.ts";
+import "./vfio/kernel/platform_device_test.ts";
 import "./vfio/kernel/tokens_and_ranges_test.ts";
 import "./vfio/pci_device_test.ts";
 import "./virtio/admin/error_test.ts";

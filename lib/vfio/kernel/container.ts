@@ -107,7 +107,8 @@ export class NoIommuMapper implements DmaMapper {
       `${this.name}: no DMA memory in no-IOMMU mode: the device would need physical addresses, which VFIO does not give`,
       {
         hint:
-          "switch the IOMMU on (intel_iommu=on or the firmware's setting) and open without enableUnsafeNoIommuMode",
+          "where the host has an IOMMU for this device (VT-d, AMD-Vi, SMMU), switch it on and open without " +
+          "enableUnsafeNoIommuMode; registers and interrupts work without DMA",
       },
     );
   }

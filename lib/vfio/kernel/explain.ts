@@ -34,6 +34,6 @@ export const NODE_HINTS: Readonly<Record<string, string>> = {
   EACCES: "run as root, or give this user the node (chown, or a udev rule)",
   EPERM: "run as root, or give this user the node (chown, or a udev rule)",
   EBUSY: "another process has it open: end that one first (fuser -v shows it)",
-  ENOENT: "load the module (modprobe vfio-pci)",
-  ENODEV: "load the module (modprobe vfio-pci)",
+  ENOENT: "load the module (modprobe vfio-pci, or vfio-platform)",
+  ENODEV: "load the module (modprobe vfio-pci, or vfio-platform)",
 };

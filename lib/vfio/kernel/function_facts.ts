@@ -5,13 +5,12 @@
  */
 import { isErrno } from "../../../ffi/mod.ts";
 import { NotFoundError, UsageError } from "../../errors/mod.ts";
-import { PciAddress } from "../../pci/address.ts";
-import { sysfsDirectory } from "../bus.ts";
+import { busOf, parseAddress, sysfsDirectory } from "../bus.ts";
 import type { KernelCalls } from "./kernel_calls.ts";
 
 /** Facts about one function. */
 export interface FunctionFacts {
-  /** Full address, `0000:01:00.0`. */
+  /** Full address. */
   readonly address: string;
   /** Driver that it is bound to. */
   readonly driver?: string;
@@ -29,11 +28,12 @@ export interface FunctionFacts {
 
 /** Reads the facts. @throws NotFoundError, UsageError when the text is no address, SyscallError */
 export function readFunctionFacts(kernel: KernelCalls, text: string): FunctionFacts {
-  const address = PciAddress.parse(text).toString();
+  const address = parseAddress(text);
   const directory = sysfsDirectory(address);
   if (!kernel.exists(directory)) {
-    throw new NotFoundError(`there is no PCI function ${address}`, {
-      hint: "lspci -D lists those that there are",
+    const { kind, devices } = busOf(address);
+    throw new NotFoundError(`there is no ${kind} ${address}`, {
+      hint: `ls ${devices} lists those that there are`,
     });
   }
   const driver = linkName(kernel, `${directory}/driver`);

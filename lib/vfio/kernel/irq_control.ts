@@ -5,11 +5,11 @@
  */
 import type { EventFd } from "../../../ffi/mod.ts";
 import { UnsupportedError, UsageError } from "../../errors/mod.ts";
-import { IRQ, IRQ_FLAG, IRQ_SET, type IrqInfo, type IrqRequest } from "../device.ts";
-import { IRQ_NAMES, irqName, type IrqRange, irqRange } from "../irq_checks.ts";
+import { DEVICE_FLAG, IRQ, IRQ_FLAG, IRQ_SET, type IrqInfo, type IrqRequest } from "../device.ts";
+import { irqKind, irqName, type IrqOwner, type IrqRange, irqRange } from "../irq_checks.ts";
 import { irqSet } from "./abi.ts";
 
-/** Only one of these can be on at a time (PCIe 6.0 §6.1.4). */
+/** Only one of these of a PCI function can be on at a time (PCIe 6.0 §6.1.4). Lines of a platform device know nothing of one another. */
 const EXCLUSIVE: readonly number[] = [IRQ.intx, IRQ.msi, IRQ.msix];
 /** Gives eventfds to vectors, or takes them out. */
 const SET_EVENT_FDS = IRQ_SET.dataEventfd | IRQ_SET.actionTrigger;
@@ -30,7 +30,7 @@ export function descriptors(fds: readonly number[]): Uint8Array {
 
 /** The interrupts of one open function. */
 export class IrqControl {
-  readonly #name: string;
+  readonly #owner: IrqOwner;
   readonly #info: (index: number) => IrqInfo;
   readonly #issue: (argument: Uint8Array<ArrayBuffer>) => void;
   /** What each index that is on delivers to; the array's length is the number of vectors that it was enabled with. */
@@ -38,14 +38,14 @@ export class IrqControl {
 
   /**
    * Nothing is on yet.
-   * @param name the function, for messages. @param info answers for an index. @param issue hands a structure to the kernel.
+   * @param owner the function. @param info answers for an index. @param issue hands a structure to the kernel.
    */
   constructor(
-    name: string,
+    owner: IrqOwner,
     info: (index: number) => IrqInfo,
     issue: (argument: Uint8Array<ArrayBuffer>) => void,
   ) {
-    this.#name = name;
+    this.#owner = owner;
     this.#info = info;
     this.#issue = issue;
   }
@@ -55,9 +55,9 @@ export class IrqControl {
     const info = this.#info(request.index);
     if (request.action === "disable") return this.#disable(request.index);
     if (info.count === 0) {
-      throw new UnsupportedError(`${irqName(this.#name, request.index)}: the function has none`);
+      throw new UnsupportedError(`${irqName(this.#owner, request.index)}: the function has none`);
     }
-    const range = irqRange(this.#name, info, request);
+    const range = irqRange(this.#owner, info, request);
     if (request.action === "trigger") {
       return this.#trigger(request.index, range.start, request.eventFds, info);
     }
@@ -78,12 +78,13 @@ export class IrqControl {
   }
 
   #trigger(index: number, start: number, eventFds: readonly (EventFd | null)[], info: IrqInfo): void {
-    const other = EXCLUSIVE.includes(index)
+    const isPci = (this.#owner.info.flags & DEVICE_FLAG.pci) !== 0;
+    const other = isPci && EXCLUSIVE.includes(index)
       ? EXCLUSIVE.find((one) => one !== index && this.#enabled.has(one))
       : undefined;
     if (other !== undefined) {
-      throw new UsageError(`${irqName(this.#name, index)}: ${IRQ_NAMES[other]} is on`, {
-        hint: `a function uses one kind of interrupt at a time: disable ${IRQ_NAMES[other]} first`,
+      throw new UsageError(`${irqName(this.#owner, index)}: ${irqKind(this.#owner, other)} is on`, {
+        hint: `a function uses one kind of interrupt at a time: disable ${irqKind(this.#owner, other)} first`,
       });
     }
     const before = this.#enabled.get(index);
@@ -147,7 +148,7 @@ export class IrqControl {
     const vectors = this.#enabled.get(index)?.length ?? 0;
     if (end <= vectors) return;
     throw new UsageError(
-      `${irqName(this.#name, index)}: ${vectors === 0 ? "is off" : `only ${vectors} vectors are on`}`,
+      `${irqName(this.#owner, index)}: ${vectors === 0 ? "is off" : `only ${vectors} vectors are on`}`,
       {
         hint: "give its vectors eventfds first (action trigger)",
       },

@@ -8,27 +8,22 @@ import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import {
-  DEVICE_FEATURE,
   DEVICE_FLAG,
   type IrqInfo,
   type IrqRequest,
-  REGION,
   REGION_FLAG,
   type RegionArea,
   type RegionInfo,
+  type VfioDevice,
   type VfioDeviceInfo,
 } from "../device.ts";
-import type { HotResetInfo, VfioPciDevice } from "../pci_device.ts";
 import { decodeRegionInfo, type RegionAnswer } from "../region_answer.ts";
-import { parseVfToken } from "../uuid.ts";
 import { DEVICE_IOCTL, deviceFeature, deviceInfo, FEATURE_FLAG, irqInfo, regionInfo } from "./abi.ts";
 import type { IommuBinding } from "./binding.ts";
 import { explaining } from "./explain.ts";
-import { performHotReset, queryHotReset } from "./hot_reset.ts";
 import { infoCall } from "./info_call.ts";
 import { IrqControl } from "./irq_control.ts";
 import { ioctlStruct, type KernelCalls } from "./kernel_calls.ts";
-import { MemoryDecoding } from "./memory_decoding.ts";
 
 const MAX_FEATURE = 0xffff;
 
@@ -37,12 +32,8 @@ const RESET_HINTS: Readonly<Record<string, string>> = {
   ENOTTY: "the kernel found no way to reset this function alone: use a hot reset",
 };
 
-const HOT_RESET_HINTS: Readonly<Record<string, string>> = {
-  ENODEV: "neither the slot nor the bus of this function can be reset (a function on the root bus has none)",
-};
-
-/** `VfioDevice` over a kernel descriptor. Made by `openKernelDevice`. */
-export class KernelDevice implements VfioPciDevice {
+/** `VfioDevice` over a kernel descriptor: all of a platform device, and what a PCI function has in common with it. Made by `openKernelDevice`. */
+export class KernelDevice implements VfioDevice {
   static {
     typedErrors(this);
   }
@@ -52,36 +43,43 @@ export class KernelDevice implements VfioPciDevice {
   readonly path: "group" | "cdev";
   /** As `VfioDevice.info`. */
   readonly info: VfioDeviceInfo;
-  readonly #kernel: KernelCalls;
-  readonly #binding: IommuBinding;
+  /** Takes all requests. */
+  protected readonly kernel: KernelCalls;
+  /** How it hangs on its IOMMU. */
+  protected readonly binding: IommuBinding;
   readonly #irqs: IrqControl;
   readonly #regions = new Map<number, RegionAnswer>();
   readonly #irqInfos = new Map<number, IrqInfo>();
   readonly #mappings = new Set<MappedMemory>();
-  readonly #decoding: MemoryDecoding;
   readonly #onClosed: (() => void) | undefined;
   #closed = false;
 
   /**
    * Takes over `binding`, and closes it when the function's facts cannot be read.
-   * @throws SyscallError, UnsupportedError when it is no PCI function
+   * @param bus the flag that the kernel must have for it @throws SyscallError, UnsupportedError when it is on another bus to VFIO
    */
-  constructor(kernel: KernelCalls, name: string, binding: IommuBinding, onClosed?: () => void) {
+  constructor(
+    kernel: KernelCalls,
+    name: string,
+    binding: IommuBinding,
+    bus: "pci" | "platform",
+    onClosed?: () => void,
+  ) {
     this.#onClosed = onClosed;
-    this.#kernel = kernel;
-    this.#binding = binding;
+    this.kernel = kernel;
+    this.binding = binding;
     this.name = name;
     this.path = binding.path;
     using opened = new DisposableStack();
     opened.defer(() => binding.close());
     const { flags, numRegions, numIrqs } = ioctlStruct(kernel, binding.fd, DEVICE_IOCTL.getInfo, deviceInfo);
-    if ((flags & DEVICE_FLAG.pci) === 0) {
-      throw new UnsupportedError(`${name} is not a PCI function to VFIO (flags ${flags})`);
+    if ((flags & DEVICE_FLAG[bus]) === 0) {
+      const kind = bus === "pci" ? "PCI function" : "platform device";
+      throw new UnsupportedError(`${name} is not a ${kind} to VFIO (flags ${flags})`);
     }
     this.info = { flags, numRegions, numIrqs };
     opened.move();
-    this.#decoding = new MemoryDecoding(this);
-    this.#irqs = new IrqControl(name, (index) => this.irqInfo(index), (argument) => {
+    this.#irqs = new IrqControl(this, (index) => this.irqInfo(index), (argument) => {
       kernel.ioctlBuffer(binding.fd, DEVICE_IOCTL.setIrqs, argument);
     });
   }
@@ -93,14 +91,14 @@ export class KernelDevice implements VfioPciDevice {
 
   /** Shared by the functions of an IOMMU group that this process has open. @throws ClosedError */
   get dma(): DmaSpace {
-    this.#requireOpen();
-    return this.#binding.dma;
+    this.requireOpen();
+    return this.binding.dma;
   }
 
   /** By PASID. */
   addressSpace(id: number): DmaSpace {
-    this.#requireOpen();
-    const { addressSpaces } = this.#binding;
+    this.requireOpen();
+    const { addressSpaces } = this.binding;
     if (addressSpaces !== undefined) return addressSpaces.addressSpace(id);
     throw new UnsupportedError(`${this.name} has no address space ${id}: it was opened by its group`, {
       hint: "PASIDs are attached through iommufd: open it by its character device (path cdev)",
@@ -114,14 +112,14 @@ export class KernelDevice implements VfioPciDevice {
 
   /** As `VfioDevice.irqInfo`. */
   irqInfo(index: number): IrqInfo {
-    this.#requireOpen();
+    this.requireOpen();
     const known = this.#irqInfos.get(index);
     if (known !== undefined) return known;
     this.#checkIndex("interrupt index", index, this.info.numIrqs);
     let info: IrqInfo;
     try {
-      const { fd } = this.#binding;
-      const { flags, count } = ioctlStruct(this.#kernel, fd, DEVICE_IOCTL.getIrqInfo, irqInfo, { index });
+      const { fd } = this.binding;
+      const { flags, count } = ioctlStruct(this.kernel, fd, DEVICE_IOCTL.getIrqInfo, irqInfo, { index });
       info = { index, flags, count };
     } catch (error) {
       // The kernel's answer for an index that the function could have and has not (error interrupts of conventional PCI).
@@ -136,7 +134,7 @@ export class KernelDevice implements VfioPciDevice {
     const base = this.#access(index, offset, into.byteLength, REGION_FLAG.read, "read");
     for (let done = 0; done < into.byteLength;) {
       const rest = done === 0 ? into : into.subarray(done);
-      const n = this.#kernel.pread(this.#binding.fd, rest, base + BigInt(offset + done));
+      const n = this.kernel.pread(this.binding.fd, rest, base + BigInt(offset + done));
       if (n <= 0) throw this.#ended("read", index, offset + done);
       done += n;
     }
@@ -146,14 +144,13 @@ export class KernelDevice implements VfioPciDevice {
     const base = this.#access(index, offset, from.byteLength, REGION_FLAG.write, "written");
     for (let done = 0; done < from.byteLength;) {
       const rest = done === 0 ? from : from.subarray(done);
-      const n = this.#kernel.pwrite(this.#binding.fd, rest, base + BigInt(offset + done));
+      const n = this.kernel.pwrite(this.binding.fd, rest, base + BigInt(offset + done));
       if (n <= 0) throw this.#ended("write", index, offset + done);
       done += n;
     }
-    if (index === REGION.config && this.#mappings.size > 0 && !this.#decoding.on) this.#unmapAll();
+    this.wrote(index);
   }
 
-  /** Also @throws UsageError while the function's memory decoding is off: a touch would end the process. */
   mapRegion(index: number, area: RegionArea, options: { writable?: boolean } = {}): MappedMemory {
     const { info, fileOffset } = this.#region(index);
     const { offset, sizeBytes } = area;
@@ -170,12 +167,8 @@ export class KernelDevice implements VfioPciDevice {
     if (writable && !mayWrite) {
       throw new UsageError(`${this.name} region ${index} cannot be mapped for writing: it is read-only`);
     }
-    if (index <= REGION.rom && !this.#decoding.on) {
-      throw new UsageError(`${this.name} region ${index} cannot be mapped now: memory decoding is off`, {
-        hint: "set the Memory Space bit of the Command register, and the power state to D0",
-      });
-    }
-    const memory = this.#kernel.map(this.#binding.fd, sizeBytes, fileOffset + BigInt(offset), writable);
+    this.requireMappable(index);
+    const memory = this.kernel.map(this.binding.fd, sizeBytes, fileOffset + BigInt(offset), writable);
     for (const one of this.#mappings) if (one.closed) this.#mappings.delete(one);
     this.#mappings.add(memory);
     return memory;
@@ -183,51 +176,32 @@ export class KernelDevice implements VfioPciDevice {
 
   /** Always undefined: the kernel offers none, its BARs are mapped instead. @throws ClosedError */
   doorbellFd(): undefined {
-    this.#requireOpen();
+    this.requireOpen();
     return undefined;
   }
 
   /** As `VfioDevice.setIrqs`. */
   setIrqs(request: IrqRequest): void {
-    this.#requireOpen();
+    this.requireOpen();
     this.#irqs.apply(request);
   }
 
   reset(): void {
-    this.#requireOpen();
+    this.requireOpen();
     if ((this.info.flags & DEVICE_FLAG.reset) === 0) {
-      throw new UnsupportedError(`${this.name} cannot be reset alone`, {
-        hint: "it has neither a function level reset nor another way that the kernel knows: use hotReset()",
-      });
+      throw new UnsupportedError(`${this.name} cannot be reset alone`, { hint: this.noResetHint });
     }
-    explaining(RESET_HINTS, () => this.#kernel.ioctlValue(this.#binding.fd, DEVICE_IOCTL.reset));
-  }
-
-  /** As `VfioPciDevice.hotResetInfo`. */
-  hotResetInfo(): HotResetInfo {
-    this.#requireOpen();
-    return explaining(
-      HOT_RESET_HINTS,
-      () => queryHotReset(this.#kernel, this.#binding.fd, this.#binding, this.name),
-    );
-  }
-
-  hotReset(): void {
-    this.#requireOpen();
-    explaining(
-      HOT_RESET_HINTS,
-      () => performHotReset(this.#kernel, this.#binding.fd, this.#binding, this.name),
-    );
+    explaining(RESET_HINTS, () => this.kernel.ioctlValue(this.binding.fd, DEVICE_IOCTL.reset));
   }
 
   probeFeature(feature: number, direction?: "get" | "set"): boolean {
-    this.#requireOpen();
+    this.requireOpen();
     if (!Number.isInteger(feature) || feature < 0 || feature > MAX_FEATURE) {
       throw new UsageError(`${this.name}: device feature ${feature} is not a 16-bit number`);
     }
     const flags = feature | FEATURE_FLAG.probe | (direction === undefined ? 0 : FEATURE_FLAG[direction]);
     try {
-      ioctlStruct(this.#kernel, this.#binding.fd, DEVICE_IOCTL.feature, deviceFeature, { flags });
+      ioctlStruct(this.kernel, this.binding.fd, DEVICE_IOCTL.feature, deviceFeature, { flags });
       return true;
     } catch (error) {
       // ENOTTY: no such feature here; EINVAL: not in this direction; ENOTSUP: known, not on this function.
@@ -236,30 +210,15 @@ export class KernelDevice implements VfioPciDevice {
     }
   }
 
-  setVfToken(token: string): void {
-    this.#requireOpen();
-    const argument = encodeVfToken(parseVfToken(token));
-    try {
-      this.#kernel.ioctlBuffer(this.#binding.fd, DEVICE_IOCTL.feature, argument);
-    } catch (error) {
-      if (!isErrno(error, "ENOTTY")) throw error;
-      throw new UnsupportedError(`${this.name} has no VF token`, {
-        hint:
-          "only a PF with SR-IOV has one, when its VFIO driver allows VFs (vfio_pci parameter enable_sriov)",
-        cause: error,
-      });
-    }
-  }
-
   /** Detaches and unmaps every mapping, then closes the function. DMA memory goes with the last function of the group. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     try {
-      this.#unmapAll();
+      this.unmapAll();
     } finally {
       try {
-        this.#binding.close();
+        this.binding.close();
       } finally {
         this.#onClosed?.();
       }
@@ -271,12 +230,35 @@ export class KernelDevice implements VfioPciDevice {
     this.close();
   }
 
-  #unmapAll(): void {
+  /** A region was written to. */
+  protected wrote(_index: number): void {}
+
+  /** @throws UsageError when a region must not be mapped now, though it can be */
+  protected requireMappable(_index: number): void {}
+
+  /** The kernel's EINVAL for a region means that the function has none of this number. */
+  protected isAbsent(_index: number): boolean {
+    return false;
+  }
+
+  /** What to do where the kernel cannot reset it. */
+  protected get noResetHint(): string {
+    return "the kernel has no reset function for this kind of device: reset it through its registers, as its driver does";
+  }
+
+  /** Something of it is mapped. */
+  protected get isMapped(): boolean {
+    return this.#mappings.size > 0;
+  }
+
+  /** Detaches and unmaps every mapping. */
+  protected unmapAll(): void {
     for (const memory of this.#mappings) memory.close();
     this.#mappings.clear();
   }
 
-  #requireOpen(): void {
+  /** @throws ClosedError */
+  protected requireOpen(): void {
     if (this.#closed) throw new ClosedError(`function ${this.name}`);
   }
 
@@ -287,23 +269,22 @@ export class KernelDevice implements VfioPciDevice {
   }
 
   #region(index: number): RegionAnswer {
-    this.#requireOpen();
+    this.requireOpen();
     const known = this.#regions.get(index);
     if (known !== undefined) return known;
     this.#checkIndex("region", index, this.info.numRegions);
     let answer: RegionAnswer;
     try {
       const bytes = infoCall(
-        this.#kernel,
-        this.#binding.fd,
+        this.kernel,
+        this.binding.fd,
         DEVICE_IOCTL.getRegionInfo,
         regionInfo.sizeBytes,
         (argsz) => regionInfo.encode({ argsz, index }, argsz - regionInfo.sizeBytes),
       );
       answer = decodeRegionInfo(bytes, index, this.name);
     } catch (error) {
-      // The kernel's answer for the VGA region of a function that is no VGA controller.
-      if (index !== REGION.vga || !isErrno(error, "EINVAL")) throw error;
+      if (!this.isAbsent(index) || !isErrno(error, "EINVAL")) throw error;
       const none: RegionInfo = { index, flags: 0, sizeBytes: 0, mmapAreas: [], msixMappable: false };
       answer = { info: none, fileOffset: 0n };
     }
@@ -326,10 +307,4 @@ export class KernelDevice implements VfioPciDevice {
   #ended(what: string, index: number, offset: number): DeviceError {
     return new DeviceError(`${what} of region ${index} ended at offset ${offset}`, { function: this.name });
   }
-}
-
-/** The feature request that sets a VF token: header, then the 16 bytes (24 in all). */
-export function encodeVfToken(token: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  const argsz = deviceFeature.sizeBytes + token.byteLength;
-  return deviceFeature.encode({ argsz, flags: FEATURE_FLAG.set | DEVICE_FEATURE.pciVfToken }, token);
 }

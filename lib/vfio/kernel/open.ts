@@ -5,13 +5,15 @@
  */
 import { isErrno } from "../../../ffi/mod.ts";
 import { RefusedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
-import type { VfioPciDevice } from "../pci_device.ts";
+import { busOf, PCI } from "../bus.ts";
+import type { VfioDevice } from "../device.ts";
 import { formatVfToken, parseVfToken } from "../uuid.ts";
 import { bindByCdev, bindByGroup, CDEV_NODES, type IommuBinding } from "./binding.ts";
 import { type FunctionFacts, readFunctionFacts } from "./function_facts.ts";
 import { IOMMU_NODE } from "./iommufd.ts";
 import { type KernelCalls, runningKernel } from "./kernel_calls.ts";
 import { KernelDevice } from "./kernel_device.ts";
+import { KernelPciDevice } from "./kernel_pci_device.ts";
 
 /** How to open. */
 export interface KernelOpenOptions {
@@ -30,16 +32,16 @@ export interface KernelOpenOptions {
 /**
  * Opens a function that is bound to a VFIO driver.
  *
- * @param address `0000:01:00.0` or `01:00.0`.
+ * @param address `0000:01:00.0` or `01:00.0`, which give a `VfioPciDevice`; `a003e00.virtio_mmio`.
  * @throws NotFoundError (no such function), UsageError (not on a VFIO driver, malformed token), RefusedError (group not viable,
  * VF token missing or wrong), UnsupportedError (no IOMMU, no VFIO, no such path), SyscallError
  */
-export function openKernelDevice(address: string, options: KernelOpenOptions = {}): VfioPciDevice {
+export function openKernelDevice(address: string, options: KernelOpenOptions = {}): VfioDevice {
   return openOn(runningKernel, address, options);
 }
 
 /** As `openKernelDevice`, on a kernel that need not be the running one. */
-export function openOn(kernel: KernelCalls, address: string, options: KernelOpenOptions): VfioPciDevice {
+export function openOn(kernel: KernelCalls, address: string, options: KernelOpenOptions): VfioDevice {
   const facts = readFunctionFacts(kernel, address);
   const token = options.vfToken === undefined ? undefined : parseVfToken(options.vfToken);
   requireVfio(kernel, facts);
@@ -51,21 +53,34 @@ export function openOn(kernel: KernelCalls, address: string, options: KernelOpen
       ? bindByCdev(kernel, facts.cdev!, facts.group!, facts.address, sent)
       : byGroup(kernel, facts, facts.group!, sent, options.enableUnsafeNoIommuMode ?? false);
   });
-  return new KernelDevice(kernel, facts.address, binding, options.onClosed);
+  const { address: name } = facts;
+  return busOf(name) === PCI
+    ? new KernelPciDevice(kernel, name, binding, options.onClosed)
+    : new KernelDevice(kernel, name, binding, "platform", options.onClosed);
 }
 
 function requireVfio(kernel: KernelCalls, facts: FunctionFacts): void {
   if (facts.onVfio) return;
   const { address, driver } = facts;
   const state = driver === undefined ? "bound to no driver" : `bound to ${driver}`;
-  const loaded = kernel.exists("/dev/vfio") ? "" : " (VFIO is not loaded: modprobe vfio-pci first)";
+  const module = busOf(address).vfioDriver;
+  const loaded = kernel.exists("/dev/vfio") ? "" : ` (VFIO is not loaded: modprobe ${module} first)`;
   throw new UsageError(`${address} is ${state}, not to a VFIO driver`, {
     hint: `ringside bind ${address}${loaded}`,
   });
 }
 
 function noIommu(facts: FunctionFacts): UnsupportedError {
-  return new UnsupportedError(`${facts.address} is in no IOMMU group: the host's IOMMU is off`, {
+  const { address } = facts;
+  if (busOf(address) !== PCI) {
+    return new UnsupportedError(
+      `${address} is in no IOMMU group: firmware describes no IOMMU in front of it`,
+      {
+        hint: "without one only no-IOMMU mode is left, in which the device has no DMA: see ringside doctor",
+      },
+    );
+  }
+  return new UnsupportedError(`${address} is in no IOMMU group: the host's IOMMU is off`, {
     hint: "switch it on in the firmware (VT-d, AMD-Vi, SMMU) and, on Intel, boot with intel_iommu=on",
   });
 }

@@ -1,5 +1,5 @@
 /**
- * A PCI function that another process serves over the vfio-user protocol.
+ * A function that another process serves over the vfio-user protocol: a PCI function, or a platform device.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import {
   type RegionInfo,
   type VfioDeviceInfo,
 } from "../../../vfio/device.ts";
-import type { HotResetInfo, VfioPciDevice } from "../../../vfio/pci_device.ts";
+import { type HotResetInfo, requirePciDevice, type VfioPciDevice } from "../../../vfio/pci_device.ts";
 import { parseVfToken } from "../../../vfio/uuid.ts";
 import type { PeerCapabilities } from "../capabilities.ts";
 import { ClientChannel } from "./channel.ts";
@@ -48,6 +48,8 @@ export interface VfioUserOptions {
  * Calls block this thread until the server has answered, for `timeoutMs` at most. When the server is gone, silent or breaks the
  * protocol, the call throws `PeerGoneError`, `TimeoutError` or `ProtocolError`, and so does every later call; `close()` still
  * releases everything.
+ *
+ * `isPciDevice` says whether it is a PCI function; what PCI alone has is an `UnsupportedError` of any other.
  */
 export class VfioUserDevice implements VfioPciDevice {
   static {
@@ -201,7 +203,8 @@ export class VfioUserDevice implements VfioPciDevice {
 
   setIrqs(request: IrqRequest): void {
     const channel = this.#requireOpen();
-    sendIrqRequest(channel, request, this.irqInfo(request.index), this.serverCapabilities.maxMessageFds);
+    const { maxMessageFds } = this.serverCapabilities;
+    sendIrqRequest(channel, this, request, this.irqInfo(request.index), maxMessageFds);
   }
 
   /** Memory of other address spaces than 0 is gone with it, and they can be asked for again. */
@@ -216,6 +219,7 @@ export class VfioUserDevice implements VfioPciDevice {
 
   hotResetInfo(): HotResetInfo {
     this.#requireOpen();
+    requirePciDevice(this, "hot reset");
     throw new UnsupportedError(`${this.name}: the vfio-user protocol has no hot reset`, {
       hint: "use reset()",
     });
@@ -236,6 +240,8 @@ export class VfioUserDevice implements VfioPciDevice {
   }
 
   setVfToken(token: string): void {
+    this.#requireOpen();
+    requirePciDevice(this, "VF token");
     const bytes = parseVfToken(token);
     try {
       this.deviceFeature(DEVICE_FEATURE.pciVfToken, "set", bytes);

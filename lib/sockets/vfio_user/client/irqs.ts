@@ -6,7 +6,7 @@
 import { ClosedError, UnsupportedError } from "../../../errors/mod.ts";
 import type { EventFd, OwnedFd } from "../../../../ffi/mod.ts";
 import type { IrqInfo, IrqRequest } from "../../../vfio/device.ts";
-import { type IrqRange, irqRange } from "../../../vfio/irq_checks.ts";
+import { type IrqOwner, type IrqRange, irqRange } from "../../../vfio/irq_checks.ts";
 import type { ClientChannel } from "./channel.ts";
 import { irqSet } from "../../../vfio/kernel/abi.ts";
 import { COMMAND } from "../protocol.ts";
@@ -19,13 +19,14 @@ import { COMMAND } from "../protocol.ts";
  */
 export function sendIrqRequest(
   channel: ClientChannel,
+  owner: IrqOwner,
   request: IrqRequest,
   info: IrqInfo,
   maxMessageFds: number,
 ): void {
   // There is nothing to turn off, and libvfio-user refuses to.
   if (request.action === "disable" && info.count === 0) return;
-  const range = irqRange(channel.name, info, request);
+  const range = irqRange(owner, info, request);
   const { flags, start } = range;
   const send = (part: IrqRange, fds?: readonly OwnedFd[], data?: Uint8Array): void =>
     channel.ask(COMMAND.deviceSetIrqs, irqSet, { index: request.index, ...part }, { data, fds });

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import type { Fields, Struct } from "../../../../lib/wire/mod.ts";
 import * as abi from "../../../../lib/vfio/kernel/abi.ts";
 import * as iommufd from "../../../../lib/vfio/kernel/iommufd_abi.ts";
-import { encodeVfToken } from "../../../../lib/vfio/kernel/kernel_device.ts";
+import { encodeVfToken } from "../../../../lib/vfio/kernel/kernel_pci_device.ts";
 import { descriptors, encodeIrqSet } from "../../../../lib/vfio/kernel/irq_control.ts";
 import { parseVfToken } from "../../../../lib/vfio/uuid.ts";
 

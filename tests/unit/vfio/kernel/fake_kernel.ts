@@ -28,7 +28,24 @@ export interface FakeFunction {
   readonly token?: string;
   /** Interrupt counts and flags by index. */
   readonly irqs?: readonly { readonly count: number; readonly flags: number }[];
+  /** It is a platform device, with these windows of registers in firmware's order. */
+  readonly windows?: readonly FakeWindow[];
+  /** The kernel has a reset function for such a platform device. */
+  readonly resettable?: boolean;
+  /** No IOMMU is in front of it. */
+  readonly noIommu?: boolean;
 }
+
+/** A resource of a platform device. */
+export interface FakeWindow {
+  readonly address: bigint;
+  readonly bytes: Bytes;
+  readonly isReadOnly?: boolean;
+}
+
+const PLATFORM = { flags: 4, reset: 1 } as const;
+const IRQ = { eventfd: 1, maskable: 2 } as const;
+const SET = { none: 1, eventfd: 4, mask: 8, unmask: 16, trigger: 32 } as const;
 
 /** An open file of the model. */
 interface OpenFile {
@@ -91,8 +108,8 @@ export class FakeKernel implements KernelCalls {
 
   add(fn: FakeFunction): void {
     this.functions.push(fn);
-    if (fn.driver === "vfio-pci") {
-      this.nodes.add(`/dev/vfio/${fn.group}`);
+    if (fn.driver === "vfio-pci" || fn.driver === "vfio-platform") {
+      this.nodes.add(`/dev/vfio/${fn.noIommu ? "noiommu-" : ""}${fn.group}`);
       if (fn.cdev !== undefined) {
         this.nodes.add(`/dev/vfio/devices/${fn.cdev}`);
         this.nodes.add("/dev/iommu");
@@ -124,8 +141,10 @@ export class FakeKernel implements KernelCalls {
 
   exists(path: string): boolean {
     if (this.nodes.has(path)) return true;
-    const match = /^\/sys\/bus\/pci\/devices\/([^/]+)(?:\/(.*))?$/.exec(path);
-    const fn = this.functions.find((one) => one.address === match?.[1]);
+    const match = /^\/sys\/bus\/(pci|platform)\/devices\/([^/]+)(?:\/(.*))?$/.exec(path)?.slice(1);
+    const fn = this.functions.find((one) =>
+      one.address === match?.[1] && (one.windows === undefined) === (match?.[0] === "pci")
+    );
     return fn !== undefined &&
       (match?.[2] === undefined || (match[2] === "sriov_totalvfs" && fn.isPf === true));
   }
@@ -152,7 +171,7 @@ export class FakeKernel implements KernelCalls {
     if (group !== undefined) {
       return this.functions.filter((one) => one.group === Number(group)).map((one) => one.address);
     }
-    const fn = this.functions.find((one) => path === `/sys/bus/pci/devices/${one.address}/vfio-dev`);
+    const fn = this.functions.find((one) => path.endsWith(`/devices/${one.address}/vfio-dev`));
     return fn?.cdev === undefined ? fail("open", path, "ENOENT") : [fn.cdev];
   }
 
@@ -170,6 +189,7 @@ export class FakeKernel implements KernelCalls {
         file.container.iommu = Number(value);
         return 0;
       case "VFIO_DEVICE_RESET":
+        if (file.fn?.windows !== undefined && !file.fn.resettable) fail(request.name, file.path, "EINVAL");
         return 0;
     }
     return fail(request.name, file.path, "ENOTTY");
@@ -190,7 +210,32 @@ export class FakeKernel implements KernelCalls {
     return this.#call(fd, request, argument);
   }
 
-  pread(_fd: OwnedFd, into: Bytes, offset: bigint): number {
+  /** The window that an access to a platform device is about; undefined for a PCI function. */
+  #window(fd: OwnedFd, offset: bigint, length: number): { window: FakeWindow; at: number } | undefined {
+    const windows = this.#files.get(fd.number)?.fn?.windows;
+    if (windows === undefined) return undefined;
+    const index = Number((offset - regionOffset(0)) >> 40n);
+    const window = windows[index] ?? fail("access", fd.target, "EINVAL");
+    const at = Number(offset - regionOffset(index));
+    return at + length <= window.bytes.length ? { window, at } : fail("access", fd.target, "EINVAL");
+  }
+
+  /** As vfio_platform_read_mmio: pieces of 4, 2 and 1 bytes, as the offset's alignment lets it. */
+  #pieces(what: string, at: number, length: number): void {
+    for (let done = 0; done < length;) {
+      const size = [4, 2, 1].find((one) => length - done >= one && (at + done) % one === 0)!;
+      this.log.push(`${what} ${(at + done).toString(16)} ${size}`);
+      done += size;
+    }
+  }
+
+  pread(fd: OwnedFd, into: Bytes, offset: bigint): number {
+    const mmio = this.#window(fd, offset, into.length);
+    if (mmio !== undefined) {
+      this.#pieces("ioread", mmio.at, into.length);
+      into.set(mmio.window.bytes.subarray(mmio.at, mmio.at + into.length));
+      return into.length;
+    }
     const at = Number(offset - regionOffset(7));
     this.log.push(`pread ${offset} ${into.length}`);
     if (at >= 0 && at < 256) {
@@ -202,14 +247,23 @@ export class FakeKernel implements KernelCalls {
     return into.fill(0xa5).length;
   }
 
-  pwrite(_fd: OwnedFd, from: Bytes, offset: bigint): number {
+  pwrite(fd: OwnedFd, from: Bytes, offset: bigint): number {
+    const mmio = this.#window(fd, offset, from.length);
+    if (mmio !== undefined) {
+      if (mmio.window.isReadOnly) fail("pwrite", fd.target, "EINVAL");
+      this.#pieces("iowrite", mmio.at, from.length);
+      mmio.window.bytes.set(from, mmio.at);
+      return from.length;
+    }
     const at = Number(offset - regionOffset(7));
     this.log.push(`pwrite ${offset} ${from.length}`);
     if (at >= 0 && at < 256) this.config.set(from, at);
     return from.length;
   }
 
-  map(_fd: OwnedFd, sizeBytes: number, offset: bigint, writable: boolean): MappedMemory {
+  map(fd: OwnedFd, sizeBytes: number, offset: bigint, writable: boolean): MappedMemory {
+    const mmio = this.#window(fd, offset, sizeBytes);
+    if (mmio !== undefined && !isMappable(mmio.window)) fail("mmap", fd.target, "EINVAL");
     this.log.push(`mmap ${offset} ${sizeBytes} ${writable}`);
     return MappedMemory.anonymous(sizeBytes);
   }
@@ -234,7 +288,9 @@ export class FakeKernel implements KernelCalls {
     if (device && !file.bound && request.name !== "VFIO_DEVICE_BIND_IOMMUFD") {
       fail(request.name, file.path, "EINVAL");
     }
-    const handlers: Record<string, Handler> = device ? this.#device(file) : this.#other(file);
+    const handlers: Record<string, Handler> = device
+      ? { ...this.#device(file), ...(file.fn.windows === undefined ? {} : this.#platform(file)) }
+      : this.#other(file);
     const handler = handlers[request.name] ?? fail(`ioctl ${request.name}`, file.path, "ENOTTY");
     return handler(argument, pointee) ?? 0;
   }
@@ -405,6 +461,43 @@ export class FakeKernel implements KernelCalls {
     };
   }
 
+  /** drivers/vfio/platform/vfio_platform_{common,irq}.c */
+  #platform(file: OpenFile): Record<string, Handler> {
+    const { irqs = [], windows = [], resettable } = file.fn!;
+    const invalid = (request: string) => fail(`ioctl ${request}`, file.path, "EINVAL");
+    const unknown = (request: string): Handler => () => fail(`ioctl ${request}`, file.path, "ENOTTY");
+    return {
+      VFIO_DEVICE_GET_INFO: (a) => {
+        const v = view(a);
+        v.setUint32(4, PLATFORM.flags | (resettable ? PLATFORM.reset : 0), true);
+        v.setUint32(8, windows.length, true);
+        v.setUint32(12, irqs.length, true);
+      },
+      VFIO_DEVICE_GET_REGION_INFO: (a) => {
+        const v = view(a);
+        const index = v.getUint32(8, true);
+        const window = windows[index] ?? invalid("VFIO_DEVICE_GET_REGION_INFO");
+        v.setUint32(4, 1 | (window.isReadOnly ? 0 : 2) | (isMappable(window) ? 4 : 0), true);
+        v.setBigUint64(16, BigInt(window.bytes.length), true);
+        v.setBigUint64(24, regionOffset(index), true);
+      },
+      VFIO_DEVICE_SET_IRQS: (a) => {
+        const request = "VFIO_DEVICE_SET_IRQS";
+        this.irqSets.push(a.slice());
+        const [, flags = 0, index = 0, start, count] = new Uint32Array(a.buffer, 0, 5);
+        const irq = irqs[index] ?? invalid(request);
+        // Turning a line off needs no range; everything else is about the one vector that it has.
+        if (count === 0 && flags === (SET.none | SET.trigger)) return;
+        if (start !== 0 || count !== 1) invalid(request);
+        if ((flags & (SET.mask | SET.unmask)) !== 0 && (irq.flags & IRQ.maskable) === 0) invalid(request);
+        if ((flags & SET.eventfd) !== 0 && (irq.flags & IRQ.eventfd) === 0) invalid(request);
+      },
+      VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: unknown("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO"),
+      VFIO_DEVICE_PCI_HOT_RESET: unknown("VFIO_DEVICE_PCI_HOT_RESET"),
+      VFIO_DEVICE_FEATURE: unknown("VFIO_DEVICE_FEATURE"),
+    };
+  }
+
   #requireIommu(file: OpenFile): void {
     if (!file.container?.iommu) fail("ioctl on container", file.path, "EINVAL");
   }
@@ -413,6 +506,11 @@ export class FakeKernel implements KernelCalls {
     if (fn.token === undefined && token !== undefined) fail(call, fn.address, "EINVAL");
     if (fn.token !== undefined && fn.token !== token) fail(call, fn.address, "EACCES");
   }
+}
+
+/** Only whole pages of registers may be mapped: what else is in a page is another device's. */
+function isMappable({ address, bytes }: FakeWindow): boolean {
+  return Number(address % BigInt(pageSizeBytes)) === 0 && bytes.length % pageSizeBytes === 0;
 }
 
 function view(bytes: Bytes): DataView {

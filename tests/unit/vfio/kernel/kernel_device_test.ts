@@ -8,8 +8,8 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../../lib/errors/mod.ts";
-import { DEVICE_FEATURE, IRQ, IRQ_FLAG, REGION } from "../../../../lib/vfio/device.ts";
-import type { VfioPciDevice } from "../../../../lib/vfio/pci_device.ts";
+import { DEVICE_FEATURE, IRQ, IRQ_FLAG, REGION, type VfioDevice } from "../../../../lib/vfio/device.ts";
+import { requirePciDevice, type VfioPciDevice } from "../../../../lib/vfio/pci_device.ts";
 import { openOn } from "../../../../lib/vfio/kernel/open.ts";
 import { ConfigAccess } from "../../../../lib/vfio/mod.ts";
 import { type FakeFunction, FakeKernel, regionOffset } from "./fake_kernel.ts";
@@ -39,7 +39,7 @@ function withKernel(
   kernel.config[4] = 0x06;
   change.kernel?.(kernel);
   {
-    using device = openOn(kernel, NAME, { path: change.path ?? "group" });
+    using device = requirePciDevice(openOn(kernel, NAME, { path: change.path ?? "group" }), "hot reset");
     kernel.log.length = 0;
     body(device, kernel);
   }
@@ -388,7 +388,7 @@ Deno.test("whoever is told that a device is closed is told once, also when closi
     const kernel = new FakeKernel();
     kernel.add(fn);
     const told: boolean[] = [];
-    const device: VfioPciDevice = openOn(kernel, NAME, {
+    const device: VfioDevice = openOn(kernel, NAME, {
       path: "cdev",
       onClosed: () => told.push(device.closed),
     });
