@@ -39,6 +39,7 @@ import "./migration/parts_moves_test.ts";
 import "./migration/rounds_test.ts";
 import "./migration/suspend_test.ts";
 import "./registers/reads_test.ts";
+import "./transports/matrix_test.ts";
 import "./vfio_user/client_and_server_test.ts";
 import "./vfio_user/shared_memory_test.ts";
 import "./virtio_device/wire_test.ts";

@@ -14,7 +14,9 @@ import {
 } from "../../../ffi/mod.ts";
 import { EmulatedHost } from "../../../lib/host/emulated_host.ts";
 import type { VfioDevice } from "../../../lib/vfio/mod.ts";
+import { openTransport, type TransportOptions } from "../../../lib/virtio/transport/open.ts";
 import { type PciModernOptions, PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
+import type { VirtioTransport } from "../../../lib/virtio/transport/transport.ts";
 
 const DIRECTORY = 4;
 const SIGKILL = 9;
@@ -32,9 +34,9 @@ export interface ReportedViolation {
 }
 
 /** A function that is opened and reached through its registers. */
-export interface Reached extends Disposable {
+export interface Reached<T extends VirtioTransport = PciModernTransport> extends Disposable {
   readonly device: VfioDevice;
-  readonly transport: PciModernTransport;
+  readonly transport: T;
 }
 
 /** How a host is served. */
@@ -139,12 +141,21 @@ export class TopologyHost implements AsyncDisposable {
     return this.#process.child.pid;
   }
 
-  /** Binds, opens and reaches a function. */
+  /** Binds, opens and reaches a PCI function. */
   reach(address: string, options: PciModernOptions = {}): Reached {
-    if (this.host.describe(address).driver !== "vfio-pci") this.host.bind(address);
+    return this.#reached(address, (device) => PciModernTransport.open(device, options));
+  }
+
+  /** The same of a device of any bus, by whatever transport it has. */
+  open(address: string, options: TransportOptions = {}): Reached<VirtioTransport> {
+    return this.#reached(address, (device) => openTransport(device, options));
+  }
+
+  #reached<T extends VirtioTransport>(address: string, reach: (device: VfioDevice) => T): Reached<T> {
+    if (!this.host.describe(address).driver?.startsWith("vfio-")) this.host.bind(address);
     const device = this.host.open(address);
     try {
-      const transport = PciModernTransport.open(device, options);
+      const transport = reach(device);
       return {
         device,
         transport,
