@@ -108,7 +108,7 @@ const COMMANDS: readonly (readonly [
 ];
 
 for (const layout of ["aligned", "packed"] as const) {
-  Deno.test(`4.1, 4.3: every command of a managed device on the wire, ${layout}, asynchronous and synchronous`, async () => {
+  Deno.test(`4.1, 4.3, A-4.3, A-4.7, A-4.8: every command of a managed device on the wire, ${layout}, asynchronous and synchronous`, async () => {
     await using fixture = await opened(() => ({}), { layout });
     const { device, managed } = fixture;
     const covered = new Set<string>();
@@ -155,10 +155,28 @@ Deno.test("N-4.2, N-4.4: AVAIL_RES_GET and CREATE go to device 0, DESTROY to the
   assertEquals(device.seen.length, 5);
 });
 
-Deno.test("A-4.13: resources that contradict themselves are a DeviceError", async () => {
+Deno.test("N-4.4, A-4.10: an id has 64 bits, and every one of them goes with each command for the device", async () => {
+  for (const id of [(1n << 64n) - 1n, 0x8000_0000_0000_0001n, 1n << 32n]) {
+    await using fixture = await opened(() => ({ data: bytes([8, id]) }));
+    const { device, management } = fixture;
+    const made = await management.create({ type: 4, features: 0n });
+    assertEquals([made.id, made.name, management.device(id)], [id, `fake 0/${id}`, made]);
+    device.answer = () => ({});
+    device.seen.length = 0;
+    await made.setStatus(1);
+    made.now.setStatus(3);
+    await management.destroy(id);
+    assertEquals(device.seen.map(({ deviceId }) => deviceId), [id, id, id]);
+  }
+});
+
+Deno.test("A-4.13, A-4.12: resources that contradict themselves are a DeviceError", async () => {
   await using fixture = await opened(() => ({ data: bytes([2, 60], [2, 9], [2, 1], [2, 20]) }));
   const error = await assertRejects(() => fixture.management.resources(), DeviceError, "max_mdev_vqs is 1");
   assertEquals(error.location.field, "min_mdev_vqs");
+  // A-4.12: all devices have as many.
+  fixture.device.answer = () => ({ data: bytes([2, 60], [2, 4], [2, 4], [2, 15]) });
+  assertEquals(await fixture.management.resources(), { queues: 60, minQueues: 4, maxQueues: 4, devices: 15 });
 });
 
 Deno.test("A-4.10: two creations that the device answers with one id: one of them fails, however close they are", async () => {
@@ -276,6 +294,8 @@ Deno.test("A-4.32: a driver reads only the natural size; less is a DeviceError t
   const { device, managed } = fixture;
   assertEquals(await managed.queueSize(1), 64);
   device.answer = () => ({ data: bytes([1, 64]) });
+  assertEquals(await managed.status(), 64);
+  assertEquals(device.seen.map(({ writable }) => writable), [8 + 2, 8 + 1], "there is room for no more");
   const error = await assertRejects(
     () => managed.queueSize(1),
     DeviceError,

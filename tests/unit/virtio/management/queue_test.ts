@@ -157,7 +157,7 @@ Deno.test("4.2: each ack but OK is an error that names class, command, device, q
   assertEquals(management.statistics.failed, 256 + own.length);
 });
 
-Deno.test("an answer that is none: used lengths that cannot be, and an ack that was not written", async () => {
+Deno.test("A-4.35: an answer that is none: used lengths that cannot be, and an ack that was not written", async () => {
   await using fixture = await opened();
   const { device, managed, management } = fixture;
   for (const used of [0, 1, 7]) {

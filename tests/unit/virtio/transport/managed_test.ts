@@ -17,13 +17,14 @@ const RING_RESET = 1n << 40n;
 async function driven(type = 1, options: { features?: bigint; lack?: string } = {}) {
   const model = new ManagedModel(), msi = new TestMsi(), notifyAreas = new TestAreas();
   if (options.lack !== undefined) Object.assign(msi, { lack: options.lack, available: 0 });
-  const fixture = await opened(model.answer, { type, msi, notifyAreas });
+  const pumped = { pump: () => {} };
+  const fixture = await opened(model.answer, { type, msi, notifyAreas, pump: () => pumped.pump() });
   const { features } = options;
   const transport = fixture.management.openTransport(
     7n,
     features === undefined ? {} : { features },
   ) as ManagedTransport;
-  return { ...fixture, model, msi, notifyAreas, transport };
+  return { ...fixture, pumped, model, msi, notifyAreas, transport };
 }
 
 /** Names of commands since the last call. */
@@ -86,6 +87,46 @@ Deno.test("N-4.7, N-4.8, N-4.15: bring-up in commands; size and addresses preced
   assertEquals(transport.queueView(1).descriptorArea, "0x0");
 });
 
+Deno.test("N-4.8: nothing is sent after STATUS_SET 0 before its success; without it the driver does not go on", async () => {
+  await using fixture = await driven();
+  const { transport, model, device } = fixture;
+  using virtio = new VirtioDevice(transport);
+  virtio.negotiate();
+  commands(fixture);
+  device.answer = (command) =>
+    command.is === "4.0" && command.data[0] === 0 ? { ack: 255 } : model.answer(command);
+  const refused = assertThrows(() => virtio.negotiate(), ManagementCommandError, "STATUS_SET");
+  assertEquals([refused.ackName, commands(fixture)], ["ERR", ["4.0"]]);
+  // Not answered, and answered when somebody looks for it.
+  device.answer = (command) => command.is === "4.0" ? undefined : model.answer(command);
+  const seen: string[][] = [];
+  fixture.pumped.pump = () => {
+    if (device.held.length === 0) return;
+    seen.push(device.commands);
+    if (seen.length < 3) return;
+    device.answer = model.answer;
+    device.release(model.answer(device.held[0]!.command));
+  };
+  transport.reset();
+  assertEquals(seen, [["4.0"], ["4.0"], ["4.0"]]);
+  assertEquals(commands(fixture), ["4.0", "4.1"]);
+});
+
+Deno.test("N-4.15: vectors, state, size, addresses, and only then VQ_ENABLE_SET", async () => {
+  await using fixture = await driven();
+  const { transport } = fixture;
+  using device = new VirtioDevice(transport);
+  device.negotiate();
+  bindInterrupts(transport, "auto", [0, 1]);
+  commands(fixture);
+  device.createQueue(1, { size: 32, vector: 1, start: { layout: "split", availableIndex: 5 } });
+  const sent = commands(fixture);
+  assertEquals(sent.filter((one) => one === "9.0").length, 1);
+  const before = sent.slice(0, sent.indexOf("9.0")), after = sent.slice(sent.indexOf("9.0") + 1);
+  assertEquals(new Set(before), new Set(["10.1", "7.0", "7.1", "12.0", "10.0", "8.0"]));
+  assertEquals(after, ["11.1"], "nothing of the queue is set while it is enabled");
+});
+
 Deno.test("N-4.17, A-4.28: a notification is the queue's index, 16 bits, at the address that the device gave", async () => {
   await using fixture = await driven();
   const { transport, notifyAreas } = fixture;
@@ -141,7 +182,7 @@ Deno.test("a device type without config space has none; of one that is not known
   assertThrows(() => fixture.transport.readConfig(20, 4), ManagementCommandError, "CONFIG");
 });
 
-Deno.test("N-4.6: the driver is shown what the caller lets it see, and can accept no more; what no command carries is never shown", async () => {
+Deno.test("N-4.6, A-4.15: the driver is shown what the caller lets it see, and can accept no more; what no command carries is never shown", async () => {
   await using fixture = await driven(1, { features: ~(1n << 29n) });
   const { transport, model } = fixture;
   model.features |= 1n << 37n | 1n << 38n | 1n << 39n | 1n << 41n;
@@ -264,7 +305,7 @@ Deno.test("destroyed while in use: the transport is closed, a driver's calls are
   assertEquals(device.seen.length, 0);
 });
 
-Deno.test("a refused FEATURES_OK, and a device that is gone in mid-flight, come as what they are", async () => {
+Deno.test("A-4.36: a refused FEATURES_OK, and a device that is gone in mid-flight, come as what they are", async () => {
   await using fixture = await driven();
   const { transport, model, device } = fixture;
   device.answer = (command) => {

@@ -1,10 +1,6 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { NET_KIND } from "../../../../../lib/emulation/virtio/net/kind.ts";
 import { ExhaustedError } from "../../../../../lib/errors/mod.ts";
-import type { DeviceKind } from "../../../../../lib/emulation/device_kind.ts";
-import { MANAGEMENT_KIND } from "../../../../../lib/emulation/virtio/management/kind.ts";
-import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
-import { RNG_KIND } from "../../../../../lib/emulation/virtio/rng/kind.ts";
 import { RngModel } from "../../../../../lib/emulation/virtio/rng/model.ts";
 import {
   ACK,
@@ -17,7 +13,9 @@ import {
   ManagementRig,
   NET,
   number,
+  OWN_TYPE,
   PACKED,
+  rigWith,
   RING_RESET,
   RULES,
   TRANSPT_VQ,
@@ -106,6 +104,28 @@ Deno.test("A-4.14: what the management device does not offer, its managed device
   }
 });
 
+Deno.test("A-4.14: bits 0 to 23 and 50 to 63 are compared with what the type's model has, 24 to 49 with the management device", () => {
+  const bits = [23, 24, 49, 50, 55, 63];
+  const taken = (features: bigint) => {
+    using rig = rigWith(() => Object.assign(new RngModel(), { features }));
+    return bits.filter((bit) => {
+      const { ack, data } = rig.command("create", 0, aligned.attribute(OWN_TYPE, RULES | 1n << BigInt(bit)));
+      if (ack !== ACK.ok) return false;
+      assertEquals(number(rig.ok("deviceFeatures", number(data))), RULES | 1n << BigInt(bit));
+      return true;
+    });
+  };
+  assertEquals(taken(bits.reduce((all, bit) => all | 1n << BigInt(bit), 0n)), [23, 50, 55, 63]);
+  assertEquals(taken(0n), []);
+});
+
+Deno.test("A-4.14: the transport's own bits are masked out first, also where they are chosen among a type's", () => {
+  const [transportBit, managedBit] = [50, 51];
+  const bits = 1n << 50n | 1n << 51n;
+  using rig = new ManagementRig({ transportBit, managedBit, accepted: RULES | bits });
+  assertEquals(number(rig.ok("deviceFeatures", rig.create(ENTROPY, RULES | bits))), RULES);
+});
+
 Deno.test("what only PCI knows a managed device never offers: SR_IOV, NOTIF_CONFIG_DATA, ADMIN_VQ", () => {
   using rig = new ManagementRig();
   const id = rig.create(ENTROPY, RULES | 1n << 37n | 1n << 39n | 1n << 41n);
@@ -153,8 +173,12 @@ Deno.test("A-4.26: a device that runs is reset by DESTROY: its queue is not touc
   const { id, ring } = rig.entropy();
   const other = rig.entropy();
   assertEquals(rig.draw(ring), 32);
+  const device = rig.model.devices.get(id)!;
   rig.ok("destroy", id);
-  assertEquals([rig.draw(ring), rig.draw(other.ring)], [0, 32]);
+  const { status, driverFeatures, live, queues: [queue] } = device.core;
+  assertEquals([status, driverFeatures, live, queue!.enabled], [0, 0n, false, false]);
+  device.wake();
+  assertEquals([rig.draw(ring), device.core.poll(16), rig.draw(other.ring)], [0, 0, 32]);
   assertEquals(rig.rules(), []);
 });
 
@@ -267,6 +291,11 @@ Deno.test("A-4.15: what is longer than it need be is cut: a configuration, out-d
   assertEquals([...rig.ok("getConfig", id, [...aligned.span(0, 8), 9, 9, 9])], u64(16));
   assertEquals(rig.command("setStatus", id, [...u8(1), 2, 3, 4]).used, 8);
   assertEquals(rig.status(id), 1);
+  // Features are 64 bits, whatever follows them.
+  const mask = 0x8123_4567_89ab_cdefn;
+  rig.ok("setFeatures", id, [...u64(mask), 0xff, 0xff]);
+  const features = rig.ok("driverFeatures", id);
+  assertEquals([features.length, number(features)], [8, mask]);
 });
 
 Deno.test("network devices are ports of the management function's switch, by their ids", () => {
@@ -310,17 +339,10 @@ Deno.test("a device that fails when it takes its place takes nothing with it, an
       closed++;
     }
   }
-  const kind: DeviceKind = {
-    name: "failing",
-    type: { id: 58, prefix: "", featureBits: {}, config: {} },
-    fields: {},
-    managed: () => ({}),
-    devices: () => ({ model: () => new Failing() }),
-  };
-  using rig = new ManagementRig({ models: createVirtioModels([MANAGEMENT_KIND, RNG_KIND, kind]) });
+  using rig = rigWith(() => new Failing());
   const before = rig.resources;
   for (let i = 0; i < 5; i++) {
-    assertEquals(rig.ack("create", 0, aligned.attribute(58, RULES)), ACK.resources);
+    assertEquals(rig.ack("create", 0, aligned.attribute(OWN_TYPE, RULES)), ACK.resources);
   }
   assertEquals([closed, rig.resources, rig.model.devices.size], [5, before, 0]);
   assert(rig.fn.port.take()[0]!.includes("no more room on this host"));

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { NET_KIND } from "../../../../../lib/emulation/virtio/net/kind.ts";
+import { RngModel } from "../../../../../lib/emulation/virtio/rng/model.ts";
 import {
   ACK,
   aligned,
@@ -11,7 +12,9 @@ import {
   ManagementRig,
   NET,
   number,
+  OWN_TYPE,
   PACKED,
+  rigWith,
   RULES,
   u16,
   u32,
@@ -121,8 +124,14 @@ Deno.test("A-4.35: a command without a whole header, or without room for an ackn
   const create = [...header(2, 0, 0), ...aligned.attribute(ENTROPY, RULES)];
   assertEquals(rig.raw(create.slice(0, 15), 8), { ack: ACK.outData, used: 8, data: new Uint8Array(0) });
   assertEquals(rig.raw([], 16).ack, ACK.outData);
-  for (let writable = 0; writable < 8; writable++) assertEquals(rig.raw(create, writable).used, writable);
-  assertEquals(rig.model.devices.size, 0);
+  const id = rig.create(ENTROPY);
+  const setStatus = [...header(4, 0, id), 1], destroy = header(2, 1, id);
+  for (let writable = 0; writable < 8; writable++) {
+    for (const command of [create, setStatus, destroy]) {
+      assertEquals(rig.raw(command, writable).used, writable);
+    }
+  }
+  assertEquals([rig.model.devices.size, rig.status(id)], [1, 0]);
   assertEquals(new Set(rig.rules()), new Set(["A-4.35"]));
 });
 
@@ -302,6 +311,34 @@ Deno.test("CONFIG_SET: after FEATURES_OK only, with all of its data; A-4.25: fie
   // Two aligned bytes are one write of a field that is not there.
   rig.ok("setConfig", id, aligned.span(WRITEBACK, 2, [0, 0]));
   assertEquals([writeback(), rig.rules().length], [1, 1]);
+});
+
+Deno.test("A-4.25: aligned 1, 2, 4 and 8 bytes are written in one piece, all else byte by byte", () => {
+  const pieces: number[][] = [], config = new Uint8Array(64);
+  using rig = rigWith(() =>
+    Object.assign(new RngModel(), {
+      configSizeBytes: config.length,
+      config: () => config,
+      writeConfig: (offset: number, from: Uint8Array) => {
+        pieces.push([offset, from.length]);
+        config.set(from, offset);
+      },
+    })
+  );
+  const id = rig.create(OWN_TYPE);
+  rig.negotiate(id);
+  const written = (offset: number, size: number) => {
+    pieces.length = 0;
+    const data = Array.from({ length: size }, (_, at) => offset + at + size);
+    rig.ok("setConfig", id, aligned.span(offset, size, data));
+    assertEquals([...rig.ok("getConfig", id, aligned.span(offset, size))], data);
+    return pieces;
+  };
+  for (const size of [1, 2, 4, 8]) assertEquals(written(3 * size, size), [[3 * size, size]]);
+  for (const [offset, size] of [[1, 2], [2, 4], [6, 4], [4, 8], [0, 3], [0, 6], [0, 16], [7, 9]] as const) {
+    assertEquals(written(offset, size), Array.from({ length: size }, (_, at) => [offset + at, 1]));
+  }
+  assertEquals(rig.rules(), []);
 });
 
 Deno.test("N-4.10, A-4.35: CONFIG_GET needs room for what it asks for", () => {

@@ -86,7 +86,7 @@ Deno.test("N-4.11, A-4.3, A-4.4: a queue's message is a vector of the management
   assertEquals(rig.rules(), []);
 });
 
-Deno.test("N-4.11: the configuration has an entry of its own", () => {
+Deno.test("N-4.11, A-4.3: the configuration has an entry of its own, and so has each queue", () => {
   using rig = new ManagementRig();
   const id = rig.create(NET, RULES | STATUS);
   rig.negotiate(id, RULES | STATUS);
@@ -108,6 +108,18 @@ Deno.test("N-4.11: the configuration has an entry of its own", () => {
   vectors.length = 0;
   rig.ok("configMsiMask", id, u8(UNMASK));
   assertEquals(vectors.filter((vector) => vector === 4), [4]);
+  // Each of the queues raises its own message, and that alone.
+  const device = rig.model.devices.get(id)!;
+  for (const queue of [0, 1]) {
+    rig.ok("msiSet", id, aligned.msi(queue, MSI, 5 + queue));
+    rig.ok("msiEnable", id, aligned.byte(queue, 1));
+  }
+  vectors.length = 0;
+  for (const queue of [1, 0, 1]) device.interruptQueue(queue);
+  assertEquals(vectors, [6, 5, 6]);
+  rig.ok("msiMask", id, aligned.byte(1, MASK));
+  for (const queue of [1, 0]) device.interruptQueue(queue);
+  assertEquals(vectors, [6, 5, 6, 5], "the mask of one is not the other's");
 });
 
 Deno.test("N-4.11: a reset of the device disables all its MSI, one of a queue that queue's, and neither leaves a mask", () => {
@@ -163,7 +175,7 @@ Deno.test("a message to another address is a write of its data into the driver's
   assertEquals(rig.rules(), []);
 });
 
-Deno.test("a message that leads nowhere is reported with the device that sent it, which goes on", () => {
+Deno.test("N-4.12: a message that leads nowhere is reported with the device that sent it, which goes on", () => {
   using rig = new ManagementRig({ vectors: 4 });
   const { id, ring } = rig.entropy();
   rig.ok("msiEnable", id, aligned.byte(0, 1));

@@ -3,6 +3,7 @@ import { DmaRegion } from "../../../../../lib/sockets/vfio_user/server/dma_table
 import { FakeClient, FakeRing } from "../fake_client.ts";
 import { FakePackedRing } from "../fake_packed_ring.ts";
 import { BAR_ADDRESS } from "../fake_machine.ts";
+import { RngModel } from "../../../../../lib/emulation/virtio/rng/model.ts";
 import {
   ACK,
   aligned,
@@ -12,7 +13,9 @@ import {
   ManagementRig,
   NET,
   number,
+  OWN_TYPE,
   PACKED,
+  rigWith,
   RING_RESET,
   RULES,
   u16,
@@ -48,6 +51,15 @@ Deno.test("N-4.13, A-4.20, A-4.30: a queue that the device has not is refused by
       assertEquals(rig.rules(), name === "getSize" ? [] : ["N-4.13"]);
     }
     assertEquals(rig.ack(name, id, out(1)), ACK.ok, name);
+  }
+});
+
+Deno.test("A-4.30: a queue whose largest size is 0 is none", () => {
+  using rig = rigWith(() => Object.assign(new RngModel(), { queueSizes: [64, 0, 64] }));
+  const id = rig.create(OWN_TYPE, RULES | RING_RESET);
+  rig.negotiate(id, RULES | RING_RESET);
+  for (const [name, out] of OF_QUEUES) {
+    assertEquals([0, 1, 2].map((queue) => rig.ack(name, id, out(queue))), [ACK.ok, ACK.queue, ACK.ok], name);
   }
 });
 
@@ -137,7 +149,10 @@ Deno.test("N-4.14, A-4.17: a disabled queue is not touched; enabled again, it go
   rig.ok("setEnable", id, aligned.byte(0, 0));
   assertEquals([...rig.ok("getState", id, u16(0))], u16(3));
   rig.ok("setEnable", id, aligned.byte(0, 1));
+  assertEquals([...rig.ok("getEnable", id, u16(0))], [1]);
   assertEquals(rig.draw(ring), 3 * 32, "those two, and this one");
+  rig.ok("setStatus", id, u8(0));
+  assertEquals([...rig.ok("getEnable", id, u16(0))], [0], "a reset of the device");
   assertEquals(rig.rules(), []);
 });
 
@@ -224,14 +239,20 @@ Deno.test("N-4.19, A-4.23, A-4.24: VQ_RESET needs RING_RESET of the managed devi
   assertEquals(rig.ack("reset", without.id, u16(0)), ACK.notNegotiated);
   assertEquals(rig.rules(), ["N-4.19"]);
   assertEquals(rig.draw(without.ring), 32, "it goes on");
+  const offered = rig.create(ENTROPY, RULES | RING_RESET);
+  rig.negotiate(offered, RULES);
+  assertEquals(rig.ack("reset", offered, u16(0)), ACK.notNegotiated, "offered is not negotiated");
+  assertEquals(rig.rules(), ["N-4.19"]);
 
   const { id, ring } = rig.entropy(RULES | RING_RESET);
   const device = rig.model.devices.get(id)!;
   assertEquals([rig.draw(ring), rig.draw(ring)], [32, 32]);
+  // An address space, too: of a queue that is enabled it cannot be set.
   rig.ok("setEnable", id, aligned.byte(0, 0));
   rig.ok("setAsid", id, aligned.asid(0, 3));
-  rig.ok("setAsid", id, aligned.asid(0, 0));
-  rig.ok("setEnable", id, aligned.byte(0, 1));
+  rig.ok("reset", id, u16(0));
+  assertEquals(device.asid(0), 0);
+  assertEquals(rig.draw(rig.enable(id, 0)), 32);
   rig.ok("reset", id, u16(0));
   assertEquals([...rig.ok("getEnable", id, u16(0))], [0]);
   assertEquals([...rig.ok("getSize", id, u16(0))], u16(64));
@@ -272,6 +293,14 @@ Deno.test("N-4.17, A-4.28: VQ_NOTIFY is an address in the function's BAR for eac
   notify(0, 4);
   rig.fn.write(places[1]!, 2, 0);
   assertEquals(rig.rules(), ["2.2", "2.2", "1.1"], "another queue, another width, a device without a driver");
+  // Each place is for its queue: at that of queue 1 queue 1 is notified, and no other.
+  rig.negotiate(nic);
+  for (const queue of [0, 1]) rig.enable(nic, queue);
+  rig.ok("setStatus", nic, u8(15));
+  for (const [place, queue] of [[1, 0], [2, 1], [1, 1], [2, 0]] as const) {
+    rig.fn.write(places[place]!, 2, queue);
+    assertEquals(rig.rules(), place - 1 === queue ? [] : ["2.2"], `queue ${queue} at place ${place}`);
+  }
   rig.ok("destroy", id);
   notify(0);
   assertEquals(rig.rules(), ["N-4.17"], "nobody's any more");
@@ -343,4 +372,16 @@ Deno.test("N-4.18: an access outside the address space is a violation of the man
   assertEquals(rig.draw(good.ring), 32);
   rig.ok("setStatus", id, u8(0));
   assertEquals(rig.model.devices.get(id)!.asid(0), 0, "a reset leads it back to address space 0");
+});
+
+Deno.test("N-4.18: an address space that the function does not have holds nothing: it is not the function's own", () => {
+  using rig = new ManagementRig({ addressSpaces: 2 });
+  for (const asid of [3, 0xffff_ffff]) {
+    const id = rig.create(ENTROPY);
+    rig.negotiate(id);
+    rig.ok("setAsid", id, aligned.asid(0, asid));
+    const ring = rig.enable(id, 0);
+    rig.ok("setStatus", id, u8(15));
+    assertEquals([rig.draw(ring), rig.status(id) & 64, rig.rules()], [0, 64, ["N-4.18"]], `${asid}`);
+  }
 });

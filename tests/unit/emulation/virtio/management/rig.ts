@@ -4,10 +4,14 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
+import type { DeviceKind } from "../../../../../lib/emulation/device_kind.ts";
+import type { DeviceModel } from "../../../../../lib/emulation/device_model.ts";
 import type { ManagementFields } from "../../../../../lib/emulation/mod.ts";
 import { MANAGEMENT_KIND } from "../../../../../lib/emulation/virtio/management/kind.ts";
 import type { ManagementModel } from "../../../../../lib/emulation/virtio/management/model.ts";
 import { createVirtioModels, type VirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
+import { RNG_KIND } from "../../../../../lib/emulation/virtio/rng/kind.ts";
+import type { DeviceType } from "../../../../../lib/virtio/spec/device_type.ts";
 import type { PciFunctionBehaviour } from "../../../../../lib/emulation/pci_function.ts";
 import { FakeRing } from "../fake_client.ts";
 import { FakePackedRing } from "../fake_packed_ring.ts";
@@ -312,6 +316,22 @@ export class ManagementRig implements Disposable {
   [Symbol.dispose](): void {
     this.fn[Symbol.dispose]();
   }
+}
+
+/** Virtio device id of what `rigWith` adds. */
+export const OWN_TYPE = 58;
+const OWN: DeviceType = { id: OWN_TYPE, prefix: "", featureBits: {}, config: {} };
+
+/** A rig whose management device can create a device of the test's own besides, of type `OWN_TYPE`. */
+export function rigWith(model: () => DeviceModel, options: RigOptions = {}): ManagementRig {
+  const kind: DeviceKind = {
+    name: "own",
+    type: OWN,
+    fields: {},
+    managed: () => ({}),
+    devices: () => ({ model }),
+  };
+  return new ManagementRig({ ...options, models: createVirtioModels([MANAGEMENT_KIND, RNG_KIND, kind]) });
 }
 
 /** device_id le64, class le16, command le16, 4 reserved (reference 4.2). */
