@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { ManagementCommandError, VirtioManagement } from "../../../drivers/management/virtio_management.ts";
 import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
@@ -29,6 +29,30 @@ Deno.test("N-4.7, N-4.8, N-4.14, N-4.16: a reset of a managed device leaves stat
   assertEquals([net.resets, await device.queueEnabled(0)], [1, true]);
   net.close();
   assertEquals(await device.status(), 0);
+  assertEquals(await host.stop(), []);
+});
+
+Deno.test("N-4.9: GENERATION_GET changes when what was read of the config space is another since, and at no other time", async () => {
+  await using host = await ManagementHost.start();
+  const device = await host.net(), other = await host.net();
+  const transport = host.transport(device);
+  await using net = await VirtioNet.open(transport, { interrupts: "none" });
+  const look = async () => [await device.generation(), transport.configGeneration()];
+  let [last] = await look();
+  for (let round = 1; round <= 3; round++) {
+    const before = await device.readConfig(0, 6);
+    assertEquals(before, net.mac);
+    assertEquals(await look(), [last, last], "reading changes nothing");
+    // The device's own address is in its config space; the driver sets it by the control queue.
+    await net.setMac(Uint8Array.of(2, 0, 0, 0, 0, round));
+    const [now, byTransport] = await look();
+    assertEquals(byTransport, now);
+    assertNotEquals(now, last);
+    last = now;
+    assertEquals(await device.readConfig(0, 6), Uint8Array.of(2, 0, 0, 0, 0, round));
+  }
+  assertEquals(await other.generation(), 0, "that of one device is not another's");
+  net.close();
   assertEquals(await host.stop(), []);
 });
 

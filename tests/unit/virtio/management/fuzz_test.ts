@@ -21,7 +21,7 @@ import { HostileAnswers, plausible } from "./hostile_answers.ts";
 import { ManagedModel } from "./managed_model.ts";
 import { TestAreas, TestMsi } from "./test_areas.ts";
 
-const CALLS = rounds(700_000);
+const CALLS = rounds(1_000_000);
 const DRIVEN = rounds(400_000);
 const VERSION_1 = 1n << 32n;
 /** Of commands; what is held is given up after it. */
@@ -144,7 +144,11 @@ async function command(random: Random, device: ManagedDevice): Promise<void> {
 }
 
 /** A management device that is driven, with everything that may happen to it. */
-async function callsSession(random: Random, wanted: number, outcomes: Outcomes): Promise<[number, number]> {
+async function callsSession(
+  random: Random,
+  wanted: number,
+  outcomes: Outcomes,
+): Promise<[number, number, number]> {
   const tight = random.below(2) === 0;
   const device = new FakeManagement(undefined, { tight });
   const options: VirtioManagementOptions = {
@@ -256,7 +260,7 @@ async function callsSession(random: Random, wanted: number, outcomes: Outcomes):
   await management.settled;
   assertEquals(device.transport.iommu.mapped.length, 0);
   device.transport.close();
-  return [sent, broken];
+  return [sent, broken, answers.changed];
 }
 
 /** The same error twice means that the queue is broken. */
@@ -275,12 +279,18 @@ Deno.test(campaign(
   `${CALLS} commands to a hostile management device: values in range or typed errors, no hang, and a reset always helps`,
   async () => {
     const outcomes = new Outcomes();
-    let sent = 0, broken = 0;
+    let sent = 0, broken = 0, changed = 0;
     for (let seed = 1; sent < CALLS; seed++) {
-      const [more, breaks] = await callsSession(new Random(seed), Math.min(CALLS - sent, 10_000), outcomes);
+      const [more, breaks, changes] = await callsSession(
+        new Random(seed),
+        Math.min(CALLS - sent, 10_000),
+        outcomes,
+      );
       sent += more;
       broken += breaks;
+      changed += changes;
     }
+    assert(changed > sent / 3, `${changed} of ${sent} answers were hostile`);
     assert(broken > sent / 5000, `the ring broke ${broken} times`);
     const names = ["value", "DeviceError", "ManagementCommandError", "ManagementTimeoutError"];
     outcomes.require(sent / 20_000, names);

@@ -18,6 +18,8 @@ export class HostileAnswers {
   oneIn = Infinity;
   /** One command in so many is held: answered late, out of order, or never. */
   heldOneIn = Infinity;
+  /** Answers that were not what they should have been. */
+  changed = 0;
 
   /** @param honest what they are made from */
   constructor(random: Random, honest: (command: SeenCommand) => FakeAnswer, tight: boolean) {
@@ -36,6 +38,7 @@ export class HostileAnswers {
 
   #changed({ writable }: SeenCommand, { ack = 0, data = new Uint8Array() }: FakeAnswer): FakeAnswer {
     const random = this.#random, room = writable - this.#ackBytes;
+    this.changed++;
     switch (random.below(6)) {
       case 0:
         return { ack: random.below(2) === 0 ? random.below(14) : random.below(256), data };

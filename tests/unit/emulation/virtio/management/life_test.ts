@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { MANAGEMENT_KIND } from "../../../../../lib/emulation/virtio/management/kind.ts";
 import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
 import { netKind } from "../../../../../lib/emulation/virtio/net/kind.ts";
@@ -76,7 +76,7 @@ Deno.test("1.6: a managed device with NOTIFICATION_DATA is notified with 4 bytes
   assertEquals(without.ack("create", 0, aligned.attribute(ENTROPY, RULES | NOTIFICATION_DATA)), ACK.features);
 });
 
-Deno.test("a managed device that waits has the function woken in time, and nothing else does", () => {
+Deno.test("A-4.26: a managed device that waits has the function woken in time; nothing else does, nor one that was destroyed", () => {
   let now = 0;
   const models = createVirtioModels([MANAGEMENT_KIND, netKind({ holdMs: 50, now: () => now })]);
   using rig = new ManagementRig({ models });
@@ -93,13 +93,16 @@ Deno.test("a managed device that waits has the function woken in time, and nothi
   idle();
   assertEquals(rig.fn.behaviour.wakeAfterMs, undefined, "until something rings");
   const { client } = rig.fn;
-  const at = client.allocate(72);
-  client.bytes.set(frame("52:54:00:00:00:02", "52:54:00:00:00:01", 60), at + 12);
-  from.rings[1]!.add([{ iova: client.at(at), length: 72 }]);
-  from.rings[1]!.publish();
-  rig.model.devices.get(from.id)!.wake();
-  rig.fn.run();
-  idle();
+  const send = (sender: typeof from, last: number, to: number) => {
+    const at = client.allocate(72);
+    client.bytes.set(frame(`52:54:00:00:00:0${to}`, `52:54:00:00:00:0${last}`, 60), at + 12);
+    sender.rings[1]!.add([{ iova: client.at(at), length: 72 }]);
+    sender.rings[1]!.publish();
+    rig.model.devices.get(sender.id)!.wake();
+    rig.fn.run();
+    idle();
+  };
+  send(from, 1, 2);
   const left = rig.fn.behaviour.wakeAfterMs;
   assert(
     left !== undefined && left <= 50,
@@ -113,5 +116,10 @@ Deno.test("a managed device that waits has the function woken in time, and nothi
   rig.fn.run();
   assertEquals(from.rings[1]!.takeUsed().length, 1, "dropped, and given back");
   idle();
+  assertEquals(rig.fn.behaviour.wakeAfterMs, undefined);
+  // A-4.26: one that is destroyed waits for nothing.
+  send(to, 2, 1);
+  assertNotEquals(rig.fn.behaviour.wakeAfterMs, undefined);
+  rig.ok("destroy", to.id);
   assertEquals(rig.fn.behaviour.wakeAfterMs, undefined);
 });
