@@ -16,12 +16,7 @@ const PAGE = 4096;
 
 /** What a device does with its queues: net to net, frames both ways. */
 async function exchange(from: VirtioNet, to: VirtioNet): Promise<void> {
-  const traffic = new Traffic(to.mac, from.mac, 7);
-  while (traffic.sent.frames < 200) {
-    if (traffic.sent.frames - traffic.received.frames < 32) traffic.send(from, 16);
-    if (traffic.receive(to) === 0) await to.waitReceive(5);
-  }
-  await traffic.drain(to);
+  const traffic = await new Traffic(to.mac, from.mac, 7).exchange(from, to, 200);
   assertEquals(traffic.received, traffic.sent);
 }
 

@@ -19,18 +19,6 @@ async function hash(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }
 
-/** Frames from one to the other, as many as may be on the way at a time. */
-async function exchange(from: VirtioNet, to: VirtioNet, seed: number): Promise<Traffic> {
-  const traffic = new Traffic(to.mac, from.mac, seed);
-  while (traffic.sent.frames < FRAMES) {
-    // An embedded switch drops what it cannot deliver.
-    if (traffic.sent.frames - traffic.received.frames < 32) traffic.send(from, 16);
-    if (traffic.receive(to) === 0) await to.waitReceive(5);
-  }
-  await traffic.drain(to);
-  return traffic;
-}
-
 /** The whole disk, written by many requests at once, and what is read back by as many. */
 async function fillDisk(blk: VirtioBlk, seed: number): Promise<[string, string]> {
   const bytes = new Random(seed).bytes(DISK_SECTORS * SECTOR), back = new Uint8Array(bytes.length);
@@ -90,7 +78,10 @@ for (
       for (let step = 1; step < all.length; step++) {
         flows.push(
           ...await Promise.all(
-            all.map((net, at) => exchange(net, all[(at + step) % all.length]!, 100 * step + at)),
+            all.map((net, at) => {
+              const to = all[(at + step) % all.length]!;
+              return new Traffic(to.mac, net.mac, 100 * step + at).exchange(net, to, FRAMES);
+            }),
           ),
         );
       }

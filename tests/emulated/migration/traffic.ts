@@ -84,6 +84,20 @@ export class Traffic {
     return done;
   }
 
+  /** Sends at least `frames` and receives them all, as many as may be on the way at a time: an embedded switch drops what it cannot deliver. */
+  async exchange(from: VirtioNet, to: VirtioNet, frames: number, timeoutMs = 30_000): Promise<this> {
+    const deadline = performance.now() + timeoutMs;
+    while (this.sent.frames < frames) {
+      if (performance.now() >= deadline) {
+        throw new UsageError(`${this.received.frames} of ${this.sent.frames} frames arrived`);
+      }
+      if (this.sent.frames - this.received.frames < 32) this.send(from, 16);
+      if (this.receive(to) === 0) await to.waitReceive(5);
+    }
+    await this.drain(to);
+    return this;
+  }
+
   /** Receives until everything that was sent is there. */
   async drain(net: VirtioNet, timeoutMs = 10_000): Promise<void> {
     const deadline = performance.now() + timeoutMs;
