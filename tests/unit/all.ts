@@ -215,6 +215,7 @@ import "./virtio/transport/legacy_rules_test.ts";
 import "./virtio/transport/managed_test.ts";
 import "./virtio/transport/mmio_test.ts";
 import "./virtio/transport/movable_test.ts";
+import "./virtio/transport/move_managed_test.ts";
 import "./virtio/transport/pci_layout_test.ts";
 import "./virtio/transport/pci_legacy_admin_test.ts";
 import "./virtio/transport/pci_modern_test.ts";

@@ -89,7 +89,9 @@ async function moves(
         on = device;
         // The control queue moved, too: the device answers there.
         if (i % 5 === 0) await net.setFilter("allmulti", i % 10 === 0);
-        for (const seen = there.received.frames; there.received.frames === seen;) {
+        const seen = there.received.frames, deadline = performance.now() + 10_000;
+        while (there.received.frames === seen) {
+          assert(performance.now() < deadline, `no frame came through after move ${i}`);
           await new Promise((resolve) => setTimeout(resolve, 0));
         }
       }
