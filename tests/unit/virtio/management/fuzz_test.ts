@@ -13,7 +13,7 @@ import { VirtioNet } from "../../../../drivers/net/virtio_net.ts";
 import { VirtioRng } from "../../../../drivers/rng/virtio_rng.ts";
 import { openFdCount } from "../../../../ffi/mod.ts";
 import { ClosedError, DeviceError, RingsideError } from "../../../../lib/errors/mod.ts";
-import { checkQueueState } from "../../../../lib/virtio/spec/queue_state.ts";
+import { checkQueueState, type QueueState } from "../../../../lib/virtio/spec/queue_state.ts";
 import type { ManagedTransport } from "../../../../lib/virtio/transport/managed.ts";
 import { campaign, Random, rounds } from "../../../random.ts";
 import { bytes, FakeManagement } from "./fake_management.ts";
@@ -71,6 +71,17 @@ function isU(value: number, bits: number): void {
 
 function isU64(value: bigint): void {
   assert(typeof value === "bigint" && value >= 0n && value < 1n << 64n);
+}
+
+/** Its own error would pass for one of a call. */
+function isState(state: QueueState, size: number): void {
+  try {
+    checkQueueState(state, size);
+  } catch (error) {
+    throw new Error(`a state that cannot be was given: ${JSON.stringify(state)} of ${size}`, {
+      cause: error,
+    });
+  }
 }
 
 /** What is known of a device's MSIs: what failed must not have changed it. */
@@ -132,7 +143,7 @@ async function command(random: Random, device: ManagedDevice): Promise<void> {
     case 18: {
       const layout = random.pick(["split", "packed"] as const);
       const state = now.queueState(queue, layout, size);
-      return void checkQueueState(state, size);
+      return isState(state, size);
     }
     case 19:
       return now.setQueueState(queue, { layout: "split", availableIndex: random.below(0x10000) }, 64);
@@ -321,7 +332,7 @@ async function use(random: Random, transport: ManagedTransport, driver: { reset(
       return transport.resetQueue(queue);
     case 6:
       transport.disableQueue(queue);
-      return void checkQueueState(transport.queueState.read(queue, "split", 16), 16);
+      return isState(transport.queueState.read(queue, "split", 16), 16);
     case 7:
       return transport.queueState.write(
         queue,
