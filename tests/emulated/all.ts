@@ -21,6 +21,7 @@ import "./life/after_close_test.ts";
 import "./life/host_gone_test.ts";
 import "./life/leaks_test.ts";
 import "./life/polls_test.ts";
+import "./life/unreadable_options_test.ts";
 import "./machine/serve_test.ts";
 import "./machine/thousand_test.ts";
 import "./management/address_spaces_test.ts";

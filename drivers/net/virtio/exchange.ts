@@ -68,7 +68,7 @@ export async function exchangePolled(
     while (queued < BURST && sent < count && sent - check.frames < window) {
       const slot = tx.reserve();
       if (slot < 0) break;
-      tx.send(slot, frames.fill(sent, tx.frame(slot)));
+      queueFrame(tx, slot, frames, sent);
       sent++;
       queued++;
     }
@@ -105,7 +105,7 @@ export async function exchangeByInterrupt(
       if (!(await from.waitTransmit(PATIENCE_MS))) throw stalled(from, to, number, check.frames, count);
       slot = tx.reserve();
     }
-    tx.send(slot, frames.fill(number, tx.frame(slot)));
+    queueFrame(tx, slot, frames, number);
     let arrival = to.waitReceive(PATIENCE_MS);
     tx.flush();
     for (;;) {
@@ -118,6 +118,16 @@ export async function exchangeByInterrupt(
     if (turns.due()) await turns.take(options.signal);
   }
   return check.result(start);
+}
+
+/** A frame that cannot be made or sent leaves its slot free. */
+function queueFrame(tx: VirtioNet["tx"][number], slot: number, frames: FrameStream, number: number): void {
+  try {
+    tx.send(slot, frames.fill(number, tx.frame(slot)));
+  } catch (error) {
+    tx.cancel(slot);
+    throw error;
+  }
 }
 
 /** The receiving end: every frame once, in order, byte for byte. */

@@ -43,6 +43,8 @@ export function openKernelDevice(address: string, options: KernelOpenOptions = {
 /** As `openKernelDevice`, on a kernel that need not be the running one. */
 export function openOn(kernel: KernelCalls, address: string, options: KernelOpenOptions): VfioDevice {
   const facts = readFunctionFacts(kernel, address);
+  // Read before there is anything to be let go of: reading it may throw.
+  const { onClosed } = options;
   const token = options.vfToken === undefined ? undefined : parseVfToken(options.vfToken);
   requireVfio(kernel, facts);
   if (facts.group === undefined) throw noIommu(facts);
@@ -55,8 +57,8 @@ export function openOn(kernel: KernelCalls, address: string, options: KernelOpen
   });
   const { address: name } = facts;
   return busOf(name) === PCI
-    ? new KernelPciDevice(kernel, name, binding, options.onClosed)
-    : new KernelDevice(kernel, name, binding, "platform", options.onClosed);
+    ? new KernelPciDevice(kernel, name, binding, onClosed)
+    : new KernelDevice(kernel, name, binding, "platform", onClosed);
 }
 
 function requireVfio(kernel: KernelCalls, facts: FunctionFacts): void {

@@ -95,8 +95,9 @@ export class VfioUserDevice implements VfioPciDevice {
    * @throws SyscallError (nobody listens), RefusedError (another client is connected), PeerGoneError, TimeoutError, ProtocolError
    */
   static connect(socketPath: string, options: VfioUserOptions = {}): VfioUserDevice {
-    const socket = UnixSocket.connect(socketPath, timeoutOf(options));
-    return VfioUserDevice.fromSocket(socket, { name: socketPath, ...options });
+    // All of the caller's fields are read before there is anything to be let go of: reading one may throw.
+    const given = { name: socketPath, ...options };
+    return VfioUserDevice.fromSocket(UnixSocket.connect(socketPath, timeoutOf(given)), given);
   }
 
   /** As `connect`, on a socket that is connected. It is taken over, and closed when this throws. */

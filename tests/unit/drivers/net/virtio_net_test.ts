@@ -1,4 +1,9 @@
 import { assert, assertEquals, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
+import {
+  exchangeByInterrupt,
+  exchangePolled,
+  type FrameStream,
+} from "../../../../drivers/net/virtio/exchange.ts";
 import { FrameBurst, VirtioNet } from "../../../../drivers/net/virtio_net.ts";
 import { mappingCount, openFdCount } from "../../../../ffi/mod.ts";
 import {
@@ -132,6 +137,27 @@ Deno.test("frames in: without a copy, from the slots that the burst names, and g
   const { received } = net.statistics();
   assertEquals([received.frames, received.bytes], [240, 240 * 60 + (240 * 239) / 2]);
   assertEquals(model.transport.ring(0).availableIndex, 8 + 240, "every buffer went back");
+});
+
+Deno.test("an exchange whose frame cannot be made or is too long leaves its slot free", async () => {
+  using model = new ModelNet({ queueSize: 16 });
+  await using net = await VirtioNet.open(model.transport);
+  const mine = new Error("mine");
+  const fills = [
+    () => {
+      throw mine;
+    },
+    () => 1,
+  ];
+  for (const fill of fills) {
+    const before = net.tx[0]!.freeSlots;
+    const frames: FrameStream = { fill, lengthOf: () => 60, isOurs: () => true, mismatch: () => -1 };
+    for (const exchange of [exchangePolled, exchangeByInterrupt]) {
+      const error = await assertRejects(() => exchange(net, net, frames, 1));
+      assert(error === mine || error instanceof UsageError);
+      assertEquals(net.tx[0]!.freeSlots, before);
+    }
+  }
 });
 
 Deno.test("MRG_RXBUF: a frame over several buffers comes in parts, and in one piece when copied", async () => {

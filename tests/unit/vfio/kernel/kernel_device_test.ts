@@ -46,6 +46,26 @@ function withKernel(
   assertEquals({ fds: openFdCount(), ...mappingCount() }, before);
 }
 
+for (const path of ["group", "cdev"] as const) {
+  Deno.test(`an option that cannot be read leaves nothing open: ${path}`, () => {
+    for (const field of ["vfToken", "isSriov", "path", "enableUnsafeNoIommuMode", "onClosed"]) {
+      const before = openFdCount();
+      const kernel = new FakeKernel();
+      kernel.add(fn);
+      const options = {
+        path,
+        get [field](): never {
+          throw new UsageError("unreadable");
+        },
+      };
+      // What one path does not ask for is not read.
+      if (path === "cdev" && field === "enableUnsafeNoIommuMode") continue;
+      assertThrows(() => openOn(kernel, NAME, options), UsageError, "unreadable");
+      assertEquals(openFdCount(), before, field);
+    }
+  });
+}
+
 Deno.test("8.3 region accesses go to the kernel's offset, past 2^53, and are completed when cut short", () => {
   withKernel((device, kernel) => {
     const word = new Uint8Array(4);
