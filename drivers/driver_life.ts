@@ -55,6 +55,8 @@ export class DriverLife<P extends DriverParts> {
   #parts: P | null = null;
   #interruptsBefore = 0;
   #resets = 0;
+  /** Calls of `reset` that have not ended. */
+  #resetting = 0;
   #settling: Promise<void> = Promise.resolve();
   #closed = false;
 
@@ -201,15 +203,20 @@ export class DriverLife<P extends DriverParts> {
   /** Ends the session, and begins another unless another reset has been quicker. @throws ClosedError, why the reset failed, as `start` */
   async reset(): Promise<void> {
     if (this.#closed) this.#refuse();
-    const failure = this.stop();
-    await this.#settling;
-    // Whoever waited may have closed it on hearing of the reset.
-    if (this.#closed) this.#refuse();
-    if (failure !== undefined) throw failure;
-    // Another reset that was called meanwhile has brought it up already.
-    if (this.#session !== null) return;
-    this.#resets++;
-    await this.start();
+    this.#resetting++;
+    try {
+      const failure = this.stop();
+      await this.#settling;
+      // Whoever waited may have closed it on hearing of the reset.
+      if (this.#closed) this.#refuse();
+      if (failure !== undefined) throw failure;
+      // Another reset that was called meanwhile has brought it up already.
+      if (this.#session !== null) return;
+      this.#resets++;
+      await this.start();
+    } finally {
+      this.#resetting--;
+    }
   }
 
   /** Ends the session for good. May be called again. */
@@ -231,8 +238,9 @@ export class DriverLife<P extends DriverParts> {
 
   #refuse(): never {
     if (this.#closed || this.transport.closed) throw this.gone();
-    throw new DeviceError("the device is stopped after a failed reset", { function: this.transport.name }, {
-      hint: "call reset() again, or close it",
-    });
+    const [why, hint] = this.#resetting > 0
+      ? ["the device is being reset", "wait for reset()"]
+      : ["the device is stopped after a failed reset", "call reset() again, or close it"];
+    throw new DeviceError(why!, { function: this.transport.name }, { hint: hint! });
   }
 }

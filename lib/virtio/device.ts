@@ -31,6 +31,8 @@ export interface VirtioDeviceOptions {
   readonly resetTimeoutMs?: number | undefined;
 }
 
+/** Who has negotiated with the device of a transport last. Another one's reset would stop it underneath whoever drives it. */
+const DRIVEN_BY = new WeakMap<VirtioTransport, VirtioDevice>();
 const GENERATION_TRIES = 100;
 /** A function that is gone, or whose memory decoding is off, reads as all ones. */
 const GONE = 0xff;
@@ -102,10 +104,12 @@ export class VirtioDevice implements NotifyGate, Disposable {
    * Reset, ACKNOWLEDGE, DRIVER, features, FEATURES_OK, in this order; without FEATURES_OK on the legacy interface (SPEC "Legacy Interface: Device
    * Initialization"). On any failure FAILED is set, as the standard asks.
    * @returns the features in force
-   * @throws UnsupportedError (what is required is not offered), DeviceError (the device refuses FEATURES_OK, or is gone), TimeoutError (reset), UsageError, ClosedError
+   * @throws UnsupportedError (what is required is not offered), DeviceError (the device refuses FEATURES_OK, or is gone), TimeoutError (reset), UsageError
+   * (another `VirtioDevice` drives it, which is not disturbed), ClosedError
    */
   negotiate(wishes: FeatureWishes = {}): bigint {
     this.reset();
+    DRIVEN_BY.set(this.transport, this);
     return this.#orFail(() => {
       this.#addStatus(STATUS.acknowledge);
       this.#addStatus(STATUS.driver);
@@ -291,10 +295,15 @@ export class VirtioDevice implements NotifyGate, Disposable {
 
   /**
    * Resets the device and closes all its queues: their ids are void, their memory is unmapped. `negotiate` starts over.
-   * @throws TimeoutError when the reset never ends; the queues are closed then, too (the IOMMU keeps the device off their memory)
+   * @throws UsageError as `negotiate`, TimeoutError when the reset never ends; the queues are closed then, too (the IOMMU keeps the device off their memory)
    */
   reset(): void {
     this.#requireOpen();
+    if (this.#drivenByAnother) {
+      throw new UsageError(`${this.transport.name} is driven already, by this transport`, {
+        hint: "close that driver first",
+      });
+    }
     this.#state = "failed";
     this.#features = 0n;
     try {
@@ -373,7 +382,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
   stop(): unknown {
     if (this.#state === "closed") return undefined;
     try {
-      if (this.transport.closed) return undefined;
+      if (this.transport.closed || this.#drivenByAnother) return undefined;
       if (this.#resetFailed) this.transport.reset(0);
       else this.reset();
       return undefined;
@@ -410,6 +419,11 @@ export class VirtioDevice implements NotifyGate, Disposable {
       const size = this.transport.queueMaxSize(index);
       if (size > 0) access.write(index, initialQueueState(layout), size);
     }
+  }
+
+  get #drivenByAnother(): boolean {
+    const other = DRIVEN_BY.get(this.transport);
+    return other !== undefined && other !== this && ["driver", "negotiated", "live"].includes(other.#state);
   }
 
   #closeQueues(): void {

@@ -41,6 +41,31 @@ Deno.test("1.1 initialisation: reset, ACKNOWLEDGE, DRIVER, features, FEATURES_OK
   device.close();
 });
 
+Deno.test("a device that is driven is not reset by another driver on its transport, nor by that one's closing", () => {
+  using transport = new FakeTransport({ queueSizes: [8] });
+  const device = new VirtioDevice(transport), other = new VirtioDevice(transport);
+  device.negotiate();
+  device.createQueue(0, { size: 8 });
+  device.driverOk();
+  const before = transport.log.length;
+  for (const call of [() => other.negotiate(), () => other.reset()]) {
+    const error = assertThrows(call, UsageError, "fake 0 is driven already");
+    assertEquals(error.hint, "close that driver first");
+  }
+  other.close();
+  assertEquals([transport.log.length, device.state], [before, "live"]);
+  device.close();
+  const next = new VirtioDevice(transport);
+  next.negotiate();
+  next.fail();
+  // One that gave up drives nothing.
+  const last = new VirtioDevice(transport);
+  last.negotiate();
+  next.close();
+  assertEquals([last.state, transport.status], ["negotiated", 11]);
+  last.close();
+});
+
 Deno.test("1.1 a device that refuses FEATURES_OK: DeviceError, FAILED, and no queue before a new start", () => {
   using transport = new FakeTransport();
   transport.onStatus = (status) => status & ~8;

@@ -302,6 +302,10 @@ Deno.test("two queue pairs: switched on by command, each with its queues, receiv
   assertEquals(model.commands.at(-1), [4, 0, 1, 0]);
   await assertRejects(() => net.setQueuePairs(3), UsageError);
   await assertRejects(() => net.waitReceive(1, 2), UsageError);
+  // Another driver of the same device is refused, and does not disturb this one.
+  await assertRejects(() => VirtioNet.open(model.transport), UsageError, "is driven already");
+  await net.setQueuePairs(2);
+  net.close();
   await assertRejects(
     () => VirtioNet.open(model.transport, { queuePairs: 5 }),
     UnsupportedError,

@@ -191,7 +191,14 @@ Deno.test("A-4.34: a reset of the management device ends commands, handles and t
   );
   await turns();
   device.answer = () => ({});
-  await management.reset();
+  const reset = management.reset();
+  const early = await assertRejects(
+    () => management.create({ type: 4, features: 0n }),
+    DeviceError,
+    "is being reset",
+  );
+  assertEquals(early.hint, "wait for reset()");
+  await reset;
   await Promise.all(under);
   assertEquals(heard, ["a"]);
   assertEquals([a.destroyed, b.destroyed, transport.closed, management.devices.length], [
