@@ -59,12 +59,10 @@ export class ManagementCommandError extends DeviceError {
   /** Takes an ack other than OK. */
   constructor(place: ManagementCommandPlace, ack: number) {
     const known = tvqAckName(ack);
-    const name = tvqCommandName(place.class, place.command);
+    const what = describeManagementCommand(place), name = tvqCommandName(place.class, place.command);
     const { field, hint } = REASONS_OF[name]?.[known ?? "ERR"] ?? REASONS[known ?? "ERR"] ?? REASONS.ERR!;
     super(
-      `${describeManagementCommand(place)}: ${
-        known ?? `${shown(ack)} (a code of the device's own, taken as ERR)`
-      }`,
+      `${what}: ${known ?? `${shown(ack)} (a code of the device's own, taken as ERR)`}`,
       {
         function: place.function,
         queue: place.queue,
