@@ -12,20 +12,19 @@ const GIVES_WAY = { drop: [HEAD.indexOf("CLASS"), HEAD.indexOf("NUMA")], shrink:
 
 /** Lists functions. */
 export function list(host: Host, options: Of<"list">): void {
-  const functions = host.list()
+  const functions = host.list({ all: options.all })
     .filter((one) => !options.sriov || one.sriov !== undefined)
     .filter((one) => options.driver === undefined || one.driver === options.driver);
   if (options.json) return printJson(functions);
   if (functions.length === 0) {
-    print("no PCI functions" + (options.sriov || options.driver !== undefined ? " match" : ""));
+    print("no functions" + (options.sriov || options.driver !== undefined ? " match" : ""));
     return;
   }
   printTable(
     HEAD,
     functions.map((one) => [
       one.address,
-      one.bus === "pci" ? `${hex(one.vendorId, 4)}:${hex(one.deviceId, 4)}` : "-",
-      one.bus === "pci" ? one.className : "-",
+      ...kind(one),
       one.deviceName,
       driver(one),
       one.iommuGroup === undefined ? "-" : group(one),
@@ -35,6 +34,13 @@ export function list(host: Host, options: Of<"list">): void {
     ]),
     GIVES_WAY,
   );
+}
+
+/** ID and class: what a PCI function says of itself, and what firmware says of a platform device. */
+function kind(one: FunctionInfo): [id: string, className: string] {
+  return one.bus === "pci"
+    ? [`${hex(one.vendorId, 4)}:${hex(one.deviceId, 4)}`, one.className]
+    : [one.compatible[0] ?? "-", "platform device"];
 }
 
 function driver(one: FunctionInfo): string {

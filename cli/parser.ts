@@ -74,8 +74,15 @@ const commands = or(
       command: constant("list"),
       sriov: option("--sriov", { description: message`Only functions with an SR-IOV capability.` }),
       driver: optional(textOption("--driver", "DRIVER", message`Only functions on this driver.`)),
+      all: option("--all", {
+        description:
+          message`Also the platform devices that are neither virtio-mmio's, nor in an IOMMU group, nor on VFIO.`,
+      }),
     }),
-    { description: message`List PCI functions: names, driver, IOMMU group, SR-IOV, who uses them.` },
+    {
+      description:
+        message`List PCI functions and platform devices: names, driver, IOMMU group, SR-IOV, who uses them.`,
+    },
   ),
   command(
     "show",
@@ -94,13 +101,16 @@ const commands = or(
     object({
       command: constant("bind"),
       function: functionArgument,
-      driver: withDefault(
-        textOption("--driver", "DRIVER", message`Driver to give it to; default vfio-pci.`),
-        "vfio-pci",
+      driver: optional(
+        textOption(
+          "--driver",
+          "DRIVER",
+          message`Driver to give it to; default vfio-pci, for a platform device vfio-platform.`,
+        ),
       ),
       force,
     }),
-    { description: message`Give a function to vfio-pci (or another driver), after noting what to put back.` },
+    { description: message`Give a function to VFIO (or another driver), after noting what to put back.` },
   ),
   command(
     "restore",

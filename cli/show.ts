@@ -3,11 +3,12 @@
  *
  * @module
  */
-import type { FunctionInfo, Host } from "../lib/host/mod.ts";
+import type { FunctionInfo, Host, PciFunctionInfo, PlatformDeviceInfo } from "../lib/host/mod.ts";
 import { isVfioDriver } from "../lib/host/changes/driver_binding.ts";
 import { readPciNames } from "../lib/host/functions/names.ts";
 import { RingsideError } from "../lib/errors/mod.ts";
 import { ConfigSpace, describeFunction, formatFunction, PciAddress } from "../lib/pci/mod.ts";
+import { busOf } from "../lib/vfio/bus.ts";
 import { REGION_FLAG, type RegionInfo } from "../lib/vfio/mod.ts";
 import { type FunctionFacts, inspect } from "../lib/virtio/mod.ts";
 import { forHost } from "./failure.ts";
@@ -25,12 +26,13 @@ const IRQ_NAMES = ["INTx", "MSI", "MSI-X", "error", "request"];
 export async function show(host: Host, options: Of<"show">): Promise<void> {
   if (isManaged(options.function)) return await showManaged(host, options);
   const about = host.describe(options.function);
+  if (about.bus === "platform") return showPlatform(host, options, about);
   const config = host.readConfig(about.address);
   const sizes = host.barSizes(about.address);
   const names = readPciNames();
   const space = new ConfigSpace(withIds(config, about));
   const address = PciAddress.parse(about.address);
-  const opened = openedFacts(host, options, about.driver);
+  const opened = openedFacts(host, options, about);
   if (options.json) {
     return printJson({
       ...about,
@@ -52,13 +54,39 @@ export async function show(host: Host, options: Of<"show">): Promise<void> {
   });
   for (const line of lines) print(line);
   if (config.length < 256) print("\t(only the first 64 bytes can be read: run as root for the capabilities)");
-  if ("facts" in opened) printFacts(opened.facts);
+  if ("facts" in opened) printFacts(opened.facts, [REGION_NAMES, IRQ_NAMES]);
   else print(`\tVFIO: ${opened.why}`);
   if (options.hex) printHex(config);
 }
 
+/** As `show`, of what has no configuration space. @throws UnsupportedError when its bytes are asked for */
+function showPlatform(host: Host, options: Of<"show">, about: PlatformDeviceInfo): void {
+  if (options.hex) host.readConfig(about.address);
+  const opened = openedFacts(host, options, about);
+  if (options.json) {
+    return printJson({
+      ...about,
+      ...("facts" in opened ? { vfio: opened.facts } : { vfioClosed: opened.why }),
+    });
+  }
+  print(`${about.address} platform device: ${about.deviceName}`);
+  if (about.compatible.length > 0) print(`\tCompatible: ${about.compatible.join(", ")}`);
+  else if (about.modalias !== undefined) print(`\tModule alias: ${about.modalias}`);
+  if (about.registers !== undefined) {
+    const { address, sizeBytes } = about.registers;
+    print(`\tRegisters: 0x${hex(address, 8)}, ${bytesText(sizeBytes)}`);
+  }
+  if (about.iommuGroup !== undefined) print(`\tIOMMU group: ${about.iommuGroup}`);
+  if (about.numaNode >= 0) print(`\tNUMA node: ${about.numaNode}`);
+  print(`\tKernel driver in use: ${about.driver ?? "none"}`);
+  const children = [...about.netInterfaces, ...about.blockDevices];
+  if (children.length > 0) print(`\tUsed as: ${children.join(", ")}`);
+  if ("facts" in opened) printFacts(opened.facts, []);
+  else print(`\tVFIO: ${opened.why}`);
+}
+
 /** A VF's own configuration space says ffff:ffff (SR-IOV §3.4.1); the kernel knows its ids from the PF. */
-function withIds(config: Uint8Array<ArrayBuffer>, about: FunctionInfo): Uint8Array<ArrayBuffer> {
+function withIds(config: Uint8Array<ArrayBuffer>, about: PciFunctionInfo): Uint8Array<ArrayBuffer> {
   if (about.physicalFunction === undefined) return config;
   const copy = config.slice();
   const view = new DataView(copy.buffer);
@@ -70,13 +98,16 @@ function withIds(config: Uint8Array<ArrayBuffer>, about: FunctionInfo): Uint8Arr
 function openedFacts(
   host: Host,
   options: Of<"show">,
-  driver: string | undefined,
+  { address, driver }: FunctionInfo,
 ): { facts: FunctionFacts } | { why: string } {
   if (driver === undefined || !isVfioDriver(driver)) {
-    return { why: "not opened: regions, vectors and virtio features show when the function is on vfio-pci" };
+    const { vfioDriver } = busOf(address);
+    return {
+      why: `not opened: regions, vectors and virtio features show when the function is on ${vfioDriver}`,
+    };
   }
   try {
-    using device = host.open(options.function, openOptions(options));
+    using device = host.open(address, openOptions(options));
     return { facts: inspect(device, transportOptions(device, options)) };
   } catch (error) {
     if (!(error instanceof RingsideError)) throw error;
@@ -85,11 +116,12 @@ function openedFacts(
   }
 }
 
-function printFacts(facts: FunctionFacts): void {
+/** @param names of regions and interrupts, where the bus gives them some */
+function printFacts(facts: FunctionFacts, [regions = [], irqs = []]: readonly (readonly string[])[]): void {
   print(`\tVFIO: by ${facts.path}${facts.resettable ? ", can be reset" : ""}`);
-  for (const region of facts.regions) print(`\t\tRegion ${regionText(region)}`);
+  for (const region of facts.regions) print(`\t\tRegion ${regionText(region, regions)}`);
   for (const irq of facts.interrupts) {
-    const name = IRQ_NAMES[irq.index] ?? `index ${irq.index}`;
+    const name = irqs[irq.index] ?? `index ${irq.index}`;
     print(`\t\tInterrupt ${name}: ${irq.count} vector${irq.count === 1 ? "" : "s"}`);
   }
   const { virtio } = facts;
@@ -97,8 +129,8 @@ function printFacts(facts: FunctionFacts): void {
   printVirtioFacts(virtio);
 }
 
-function regionText(region: RegionInfo): string {
-  const name = REGION_NAMES[region.index] ?? String(region.index);
+function regionText(region: RegionInfo, names: readonly string[]): string {
+  const name = names[region.index] ?? String(region.index);
   const access = [
     region.flags & REGION_FLAG.read ? "read" : "",
     region.flags & REGION_FLAG.write ? "write" : "",

@@ -30,11 +30,14 @@ export function status(host: Host, options: Of<"status">): void {
   for (const entry of journal) {
     print(`  ${describeEntry(entry)}  (since ${seconds(entry.time)}, pid ${entry.pid})`);
   }
-  print(vfio.length === 0 ? "no function is on vfio-pci" : "on vfio-pci:");
-  for (const one of vfio) {
-    print(
-      `  ${one.address}  ${one.deviceName}  ${one.heldBy === undefined ? "free" : `held by ${one.heldBy}`}`,
-    );
+  if (vfio.length === 0) print("no function is on a VFIO driver");
+  for (const driver of new Set(vfio.map((one) => one.driver!))) {
+    print(`on ${driver}:`);
+    for (const one of vfio.filter((one) => one.driver === driver)) {
+      print(
+        `  ${one.address}  ${one.deviceName}  ${one.heldBy === undefined ? "free" : `held by ${one.heldBy}`}`,
+      );
+    }
   }
   for (const one of held.filter((one) => !vfio.includes(one))) {
     print(`  ${one.address}  on ${one.driver ?? "no driver"}  held by ${one.heldBy}`);

@@ -17,6 +17,11 @@ export async function openOwner(
   stack: AsyncDisposableStack,
 ): Promise<{ readonly owner: VirtioAdmin; readonly info: FunctionInfo }> {
   const info = host.describe(options.function);
+  if (info.bus !== "pci") {
+    throw new UnsupportedError(`${info.address} is a platform device, which has no VFs to administer`, {
+      hint: "a PCI function with SR-IOV administers its VFs: ringside list --sriov",
+    });
+  }
   if (info.sriov === undefined) {
     const of = info.physicalFunction;
     throw new UnsupportedError(`${info.address} has no SR-IOV capability`, {

@@ -45,12 +45,15 @@ export const globals = object("Everywhere", {
 });
 
 /** The function that a command is about. */
-export const functionArgument = textArgument("FUNCTION", message`PCI address, as 0000:01:00.0 or 01:00.0.`);
+export const functionArgument = textArgument(
+  "FUNCTION",
+  message`PCI address, as 0000:01:00.0 or 01:00.0, or a platform device, as a003e00.virtio_mmio.`,
+);
 
 /** The same of a command that drives devices, also managed ones. */
 export const drivenArgument = textArgument(
   "FUNCTION",
-  message`PCI address, as 0000:01:00.0 or 01:00.0; or 03:00.0/net: a managed device that is made for the command.`,
+  message`PCI address, as 0000:01:00.0 or 01:00.0; a platform device, as a003e00.virtio_mmio; or 03:00.0/net: a managed device that is made for the command.`,
 );
 
 /** Go on in spite of the guards. */

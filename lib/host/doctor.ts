@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { PCI } from "../vfio/bus.ts";
+import { PCI, PLATFORM } from "../vfio/bus.ts";
+import { isVfioDriver, NO_IOMMU_PARAMETER } from "./changes/driver_binding.ts";
 import type { FunctionAttributes } from "./sysfs/attributes.ts";
-import type { Finding, FunctionInfo, Host } from "./host.ts";
+import type { Finding, FunctionInfo, Host, PlatformDeviceInfo } from "./host.ts";
 
 /** The machine, as far as sysfs does not tell. */
 export interface Machine {
@@ -37,7 +38,8 @@ export function examineLinux(host: Host, attributes: FunctionAttributes, machine
   const isRoot = machine.effectiveUserId() === 0;
   return [
     ...iommu(attributes, machine),
-    ...modules(attributes, machine),
+    ...modules(attributes, machine, functions),
+    ...platformDevices(attributes, functions.filter((one) => one.bus === "platform")),
     ...vfioParameters(attributes),
     ...nodes(attributes, machine, functions, isRoot),
     limits(machine, isRoot),
@@ -80,9 +82,11 @@ function iommu(attributes: FunctionAttributes, machine: Machine): Finding[] {
   const commandLine = machine.readText("/proc/cmdline") ?? "";
   const vendor = machine.readText("/proc/cpuinfo") ?? "";
   const argument = vendor.includes("GenuineIntel") ? "intel_iommu=on" : "amd_iommu=on";
+  // What /proc/cpuinfo of ARM processors has for a vendor.
+  const isArm = vendor.includes("CPU implementer");
   const asked = /\b(intel_iommu|amd_iommu|iommu)=(?!off)\S+/.test(commandLine);
   const off = `no IOMMU groups; the kernel was ${asked ? "" : "not "}asked for an IOMMU on its command line`;
-  const mend = asked
+  const mend = asked || isArm
     ? "turn VT-d, AMD-Vi or the SMMU on in the firmware, then reboot"
     : `turn the IOMMU on in the firmware, add ${argument} to the kernel's command line, then reboot`;
   const found = [
@@ -126,7 +130,11 @@ function interruptRemapping(attributes: FunctionAttributes, machine: Machine): F
   };
 }
 
-function modules(attributes: FunctionAttributes, machine: Machine): Finding[] {
+function modules(
+  attributes: FunctionAttributes,
+  machine: Machine,
+  functions: readonly FunctionInfo[],
+): Finding[] {
   const loaded = (name: string): boolean => attributes.sysfs.exists(`/sys/module/${name}`);
   const group = machine.exists("/dev/vfio/vfio");
   const driver = attributes.sysfs.exists(`${PCI.drivers}/${PCI.vfioDriver}`);
@@ -135,9 +143,14 @@ function modules(attributes: FunctionAttributes, machine: Machine): Finding[] {
   const type1 = loaded("vfio_iommu_type1") ||
     attributes.optionalList("/sys/module/vfio_iommu_type1/parameters").length > 0;
   const found = [
-    finding("vfio-pci", driver, "problem", driver ? "loaded" : "the driver is not loaded", {
-      mend: "modprobe vfio-pci",
-    }),
+    // A host may have nothing but platform devices to give away.
+    finding(
+      "vfio-pci",
+      driver,
+      functions.length === 0 || functions.some((one) => one.bus === "pci") ? "problem" : "warning",
+      driver ? "loaded" : "the driver is not loaded",
+      { mend: "modprobe vfio-pci" },
+    ),
     finding(
       "VFIO by group",
       group && type1,
@@ -155,6 +168,41 @@ function modules(attributes: FunctionAttributes, machine: Machine): Finding[] {
       },
     ),
   ];
+  return found;
+}
+
+/** What platform devices need; nothing is said on a host that has none to give away. */
+function platformDevices(
+  attributes: FunctionAttributes,
+  devices: readonly PlatformDeviceInfo[],
+): Finding[] {
+  if (devices.length === 0) return [];
+  const driver = attributes.sysfs.exists(`${PLATFORM.drivers}/${PLATFORM.vfioDriver}`);
+  const found = [
+    finding(
+      "vfio-platform",
+      driver,
+      "warning",
+      driver ? "loaded" : "the driver is not loaded: platform devices cannot be given to userspace",
+      { mend: "modprobe vfio-platform (kernels for ARM have it, with CONFIG_VFIO_PLATFORM)" },
+    ),
+  ];
+  if (attributes.optional("/sys/module/vfio_platform/parameters/reset_required") === "Y") {
+    found.push({
+      what: "reset of platform devices",
+      state: "warning",
+      detail:
+        "vfio-platform takes only devices that the kernel has a reset function for, and virtio-mmio is none",
+      mend: "modprobe -r vfio-platform && modprobe vfio-platform reset_required=0",
+    });
+  }
+  const bare = devices.filter((one) => one.iommuGroup === undefined);
+  const detail = bare.length === 0
+    ? "in front of each"
+    : `none in front of ${bare.map(({ address }) => address).join(", ")}`;
+  found.push(finding("IOMMU of platform devices", bare.length === 0, "warning", detail, {
+    mend: `without one a device has registers and interrupts, and no DMA: echo Y > ${NO_IOMMU_PARAMETER}`,
+  }));
   return found;
 }
 
@@ -194,7 +242,7 @@ function nodes(
   functions: readonly FunctionInfo[],
   isRoot: boolean,
 ): Finding[] {
-  return functions.filter((one) => one.driver === "vfio-pci").map((one) => {
+  return functions.filter((one) => one.driver !== undefined && isVfioDriver(one.driver)).map((one) => {
     const paths = [
       ...(one.iommuGroup === undefined
         ? []

@@ -6,6 +6,7 @@
 import { isErrno } from "../../ffi/mod.ts";
 import { typedErrors } from "../errors/doors.ts";
 import { NotFoundError, PeerGoneError } from "../errors/mod.ts";
+import { PCI, PLATFORM } from "../vfio/bus.ts";
 import { VfioUserDevice } from "../sockets/vfio_user/client/device.ts";
 import type { FunctionAttributes, StepHook } from "./sysfs/attributes.ts";
 import { commonFindings } from "./doctor.ts";
@@ -74,15 +75,17 @@ function connectSysfs(directory: string): Sysfs {
 
 function examineEmulated(host: Host, attributes: FunctionAttributes): Finding[] {
   const functions = host.list();
-  const drivers = attributes.optionalList("/sys/bus/pci/drivers");
-  const ready = drivers.includes("vfio-pci");
-  return [
-    { what: "emulated host", state: "ok", detail: `answers, ${functions.length} functions` },
-    {
-      what: "vfio-pci",
+  const drivers = [PCI, PLATFORM].map(({ drivers, vfioDriver }): Finding => {
+    const ready = attributes.optionalList(drivers).includes(vfioDriver);
+    return {
+      what: vfioDriver,
       state: ready ? "ok" : "problem",
       detail: ready ? "loaded" : "not among the emulated drivers",
-    },
+    };
+  });
+  return [
+    { what: "emulated host", state: "ok", detail: `answers, ${functions.length} functions` },
+    ...drivers,
     ...commonFindings(host, functions),
   ];
 }

@@ -12,6 +12,7 @@ import "./drivers/echo_test.ts";
 import "./drivers/virtio_net_test.ts";
 import "./drivers/virtio_rng_test.ts";
 import "./host/kill_test.ts";
+import "./host/platform_host_test.ts";
 import "./host/vfio_user_host_test.ts";
 import "./ism/ism_large_test.ts";
 import "./ism/ism_leftovers_test.ts";

@@ -18,7 +18,7 @@ import type { FunctionAttributes } from "../sysfs/attributes.ts";
 /** What a function has for a driver that is only reached by a vfio-user socket. */
 export const VFIO_USER = "vfio-user";
 /** What a kernel without an IOMMU says yes to when a function shall be opened without one. */
-const NO_IOMMU_PARAMETER = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+export const NO_IOMMU_PARAMETER = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
 
 const HEADER_TYPE_AT = 0x0e;
 const HEADER_TYPE_MASK = 0x7f;
@@ -50,7 +50,10 @@ export function checkBindable(attributes: FunctionAttributes, address: string, d
   const group = attributes.optionalLink(`${directory}/iommu_group`);
   if (group === undefined && attributes.optional(NO_IOMMU_PARAMETER) !== "Y") {
     throw new UnsupportedError(`${address} has no IOMMU group, so ${driver} cannot take it`, {
-      hint: "turn the IOMMU on in the firmware and boot with intel_iommu=on (Intel) or amd_iommu=on (AMD)",
+      hint: busOf(address) === PCI
+        ? "turn the IOMMU on in the firmware and boot with intel_iommu=on (Intel) or amd_iommu=on (AMD)"
+        : "firmware describes no IOMMU in front of it; in no-IOMMU mode its registers and interrupts can be used, without DMA: " +
+          `echo Y > ${NO_IOMMU_PARAMETER}`,
     });
   }
 }
@@ -100,12 +103,19 @@ function bindUnbound(attributes: FunctionAttributes, address: string, driver: st
       now === "" ? "left without a driver" : `bound to ${now}`
     }`,
     {
-      hint:
-        "the kernel's log (dmesg) says why; usual reasons: no IOMMU, a VF still enabled, a device on vfio-pci's deny list " +
-        "(modprobe vfio-pci disable_denylist=1), or a driver of another kind of device",
+      hint: `the kernel's log (dmesg) says why; usual reasons: ${usualReasons(address, driver)}`,
       cause,
     },
   );
+}
+
+function usualReasons(address: string, driver: string): string {
+  if (busOf(address) === PCI) {
+    return "no IOMMU, a VF still enabled, a device on vfio-pci's deny list (modprobe vfio-pci disable_denylist=1), or a driver of another kind of device";
+  }
+  if (!isVfioDriver(driver)) return "a driver of another kind of device, or a place where no device is";
+  return "no IOMMU, or a device that the kernel has no reset function for, which vfio-platform takes only when it is loaded so: " +
+    "modprobe -r vfio-platform && modprobe vfio-platform reset_required=0";
 }
 
 /** A driver's name is not always its module's: `modprobe` takes both signs, the driver core only the right one. */

@@ -60,11 +60,11 @@ export class SocketSysfs implements Sysfs {
 
   /** Bytes of an attribute. */
   readBytes(path: string): Uint8Array<ArrayBuffer> {
+    const text = this.#text(this.#call("readBytes", path));
     let binary: string;
     try {
-      binary = atob(this.#text(this.#call("readBytes", path)));
+      binary = atob(text);
     } catch (cause) {
-      if (cause instanceof ProtocolError) throw cause;
       throw this.#broken("bytes that are not base64", cause);
     }
     return Uint8Array.from(binary, (character) => character.charCodeAt(0));
