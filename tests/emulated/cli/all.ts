@@ -8,6 +8,7 @@ import "./ism_test.ts";
 import "./managed_example_test.ts";
 import "./opening_test.ts";
 import "./pipes_test.ts";
+import "./platform_test.ts";
 import "./queue_test.ts";
 import "./reference_test.ts";
 import "./tvq_test.ts";

@@ -2,6 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { examineLinux, type Machine } from "../../../lib/host/doctor.ts";
 import type { Finding } from "../../../lib/host/mod.ts";
 import { DRIVERS, fixture, FUNCTIONS, NET, PF } from "./fixture.ts";
+import type { FakeFunction } from "./sysfs/memory_sysfs.ts";
 
 const READY: Readonly<Record<string, string>> = {
   "/sys/class/iommu/dmar0/x": "",
@@ -22,6 +23,7 @@ interface Given {
   readonly prepare?: (made: ReturnType<typeof fixture>) => void;
   readonly hasIommu?: boolean;
   readonly hasVfio?: boolean;
+  readonly more?: readonly FakeFunction[];
 }
 
 function examine(given: Given = {}): Finding[] {
@@ -37,7 +39,10 @@ function examine(given: Given = {}): Finding[] {
   };
   using made = fixture({
     drivers: given.hasVfio === false ? DRIVERS.filter((one) => one.name !== "vfio-pci") : DRIVERS,
-    functions: given.hasIommu === false ? FUNCTIONS.map((one) => ({ ...one, group: null })) : FUNCTIONS,
+    functions: [
+      ...(given.hasIommu === false ? FUNCTIONS.map((one) => ({ ...one, group: null })) : FUNCTIONS),
+      ...given.more ?? [],
+    ],
     parts: { examine: (host, attributes) => examineLinux(host, attributes, machine) },
   });
   for (const [path, text] of Object.entries({ ...READY, ...given.files })) {
@@ -151,4 +156,54 @@ Deno.test("doctor: a damaged journal is a problem, not a crash", () => {
   const found = find(examine({ prepare: (made) => (made.store.text = "x\n") }), "changes of earlier runs");
   assertEquals(found.state, "problem");
   assert(found.detail.includes("line 1"));
+});
+
+const MMIO: FakeFunction = {
+  address: "a003e00.virtio_mmio",
+  bus: "platform",
+  device: 1,
+  driver: "virtio-mmio",
+  group: null,
+};
+const RESET_REQUIRED = "/sys/module/vfio_platform/parameters/reset_required";
+
+Deno.test("doctor: of platform devices nothing is said on a host that lists none", () => {
+  const what = examine({ files: { [RESET_REQUIRED]: "Y\n" } }).map((one) => one.what).join();
+  assert(!what.includes("platform"), what);
+});
+
+Deno.test("doctor: what platform devices need: the driver, no wish for a reset function, an IOMMU or the mode without", () => {
+  const bare = examine({ more: [MMIO], files: { [RESET_REQUIRED]: "Y\n" } });
+  const of = (what: string) => find(bare, what);
+  assertEquals([of("vfio-platform").state, of("vfio-platform").mend?.split(" (")[0]], [
+    "warning",
+    "modprobe vfio-platform",
+  ]);
+  assert(of("reset of platform devices").mend?.includes("reset_required=0"));
+  assertEquals(of("IOMMU of platform devices").detail, `none in front of ${MMIO.address}`);
+  assert(of("IOMMU of platform devices").mend?.includes("enable_unsafe_noiommu_mode"));
+  const good = examine({
+    more: [{ ...MMIO, group: 9 }],
+    files: { [RESET_REQUIRED]: "N\n", "/sys/bus/platform/drivers/vfio-platform/bind": "" },
+  });
+  assertEquals(good.filter((one) => one.what.includes("platform")).map((one) => [one.what, one.state]), [
+    ["vfio-platform", "ok"],
+    ["IOMMU of platform devices", "ok"],
+  ]);
+});
+
+Deno.test("doctor: access to a platform device's node is looked at as to a PCI function's", () => {
+  const given = {
+    more: [{ ...MMIO, group: 9, driver: "vfio-platform" }],
+    files: { "/dev/vfio/noiommu-9": "" },
+  };
+  assertEquals(find(examine(given), `access to ${MMIO.address}`).detail, "/dev/vfio/noiommu-9");
+  const closed = find(examine({ ...given, machine: { canOpen: () => false } }), `access to ${MMIO.address}`);
+  assertEquals([closed.state, closed.mend], ["problem", "chown $USER /dev/vfio/noiommu-9"]);
+});
+
+Deno.test("doctor: on ARM no argument of the kernel's command line turns an IOMMU on", () => {
+  const readText = (path: string) => path === "/proc/cpuinfo" ? "CPU implementer\t: 0x41" : undefined;
+  const { mend } = find(examine({ hasIommu: false, machine: { readText } }), "IOMMU");
+  assert(mend?.includes("SMMU") && !mend.includes("iommu=on"), mend);
 });

@@ -174,3 +174,33 @@ Deno.test("platform: a journal line about a name that no bus has is damage", () 
   made.store.text = good;
   assert(made.another().journal().length === 2);
 });
+
+Deno.test("platform: a device that vfio-platform does not take keeps its driver, and the usual reason is said", () => {
+  const drivers = HOST.drivers!.map((one) =>
+    one.name === "vfio-platform" ? { ...one, takes: () => false } : one
+  );
+  using made = fixture({ ...HOST, drivers });
+  const before = made.sysfs.snapshot();
+  const error = assertThrows(
+    () => made.host.bind(MMIO),
+    UnsupportedError,
+    `${MMIO}: vfio-platform did not take the function`,
+  ) as UnsupportedError;
+  assert(error.hint.includes("modprobe vfio-platform reset_required=0"), error.hint);
+  assertEquals([made.sysfs.snapshot(), made.store.text], [before, ""]);
+});
+
+Deno.test("platform: without an IOMMU a device is given away in no-IOMMU mode only, whose limit is said first", () => {
+  const functions = HOST.functions!.map((one) => one.address === MMIO ? { ...one, group: null } : one);
+  using made = fixture({ ...HOST, functions });
+  const error = assertThrows(
+    () => made.host.bind(MMIO),
+    UnsupportedError,
+    `${MMIO} has no IOMMU group, so vfio-platform cannot take it`,
+  ) as UnsupportedError;
+  assert(error.hint.includes("without DMA: echo Y > ") && !error.hint.includes("intel"), error.hint);
+  using willing = fixture({ ...HOST, functions });
+  willing.sysfs.extra.set("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
+  willing.host.bind(MMIO);
+  assertEquals(willing.sysfs.driverOf(MMIO), "vfio-platform");
+});
