@@ -183,7 +183,7 @@ const commands = or(
       directory: textArgument("DIRECTORY", message`Where the sockets go; --host takes it.`),
       topology: optional(option("--topology", string({ metavar: "FILE" }), {
         description:
-          message`JSON file with the functions; default a virtio-net PF, virtio-rng, and a management function.`,
+          message`JSON file with the functions; default a virtio-net PF, virtio-rng, a management function, and virtio-rng by virtio-mmio.`,
       })),
       totalVfs: optional(option("--total-vfs", integer({ min: 0, max: 4096, metavar: "N" }), {
         description: message`TotalVFs of the default topology's PF; default 4.`,

@@ -9,9 +9,12 @@ import type { Topology } from "../function_topology.ts";
 import { readTopology } from "../topology.ts";
 import { TopologyError } from "../topology_fields.ts";
 
+/** As the `virt` machine of QEMU names the last of its own. */
+const MMIO_DEVICE = "a003e00.virtio_mmio";
+
 /**
  * A virtio-net PF on switch `s0`; and on the first buses that none of the PF's VFs can be on, 02 and 03 with up to 254 VFs, a virtio-rng function, and a
- * management function whose network devices are on the same switch.
+ * management function whose network devices are on the same switch. Beside them a platform device, an entropy source by virtio-mmio.
  * @throws TopologyError for more VFs than the domain has buses for
  */
 export function defaultTopology(totalVfs = 4): Topology {
@@ -27,6 +30,7 @@ export function defaultTopology(totalVfs = 4): Topology {
       { address: pf.toString(), kind: "virtio-net", totalVfs, switch: "s0" },
       { address: bus(free), kind: "virtio-rng" },
       { address: bus(free + 1), kind: "virtio-management", switch: "s0" },
+      { address: MMIO_DEVICE, kind: "virtio-rng" },
     ],
   });
 }

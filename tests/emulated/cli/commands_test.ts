@@ -8,6 +8,7 @@ const PF = "0000:01:00.0";
 const VFS = ["0000:01:00.1", "0000:01:00.2"] as const;
 const RNG = "0000:02:00.0";
 const MANAGEMENT = "0000:03:00.0";
+const PLATFORM = "a003e00.virtio_mmio";
 
 function json(result: CliResult): Record<string, unknown> {
   assertEquals(result.code, 0, result.err);
@@ -25,7 +26,7 @@ Deno.test("the commands on the embedded host, in the order of a bring-up, as tex
       assertMatch(result.out, /^FUNCTION +ID +CLASS +NAME +DRIVER +GROUP +NUMA +VFS +IN USE BY\n/);
       assertMatch(result.out, /0000:01:00\.0 +1af4:1041 .*virtio-pci .*0\/4/);
       const listed = JSON.parse((await run("list", "--json")).out) as { address: string }[];
-      assertEquals(listed.map((one) => one.address), [PF, RNG, MANAGEMENT]);
+      assertEquals(listed.map((one) => one.address), [PF, RNG, MANAGEMENT, PLATFORM]);
       const onlyPf = JSON.parse((await run("list", "--json", "--sriov")).out) as { address: string }[];
       assertEquals(onlyPf.map((one) => one.address), [PF]);
     });
@@ -139,7 +140,7 @@ Deno.test("the commands on the embedded host, in the order of a bring-up, as tex
       assertEquals((await run("restore")).out, "nothing to put back\n");
       const listed = JSON.parse((await run("list", "--json")).out) as { address: string; driver: string }[];
       const there = [PF, RNG, MANAGEMENT].map((address) => [address, "virtio-pci"]);
-      assertEquals(listed.map((one) => [one.address, one.driver]), there);
+      assertEquals(listed.map((one) => [one.address, one.driver]), [...there, [PLATFORM, "virtio-mmio"]]);
     });
     await t.step("no violation was reported", () => assertEquals(host.violations(), []));
   } finally {

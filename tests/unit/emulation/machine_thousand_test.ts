@@ -193,6 +193,7 @@ Deno.test("the default host has room for its VFs, however many", () => {
     PF,
     "0000:02:00.0",
     "0000:03:00.0",
+    "a003e00.virtio_mmio",
   ]);
   assertThrows(() => defaultTopology(0xffff));
 });

@@ -48,7 +48,12 @@ Deno.test("a topology that cannot be names the field", () => {
 });
 
 Deno.test("defaults: four VFs on a network PF, none elsewhere, a MAC address of its own", () => {
-  const [pf, rng, management] = defaultTopology().functions;
+  const [pf, rng, management, platform] = defaultTopology().functions;
+  assertEquals([platform!.kind, platform!.driver, platform!.mmio], [
+    "virtio-rng",
+    "virtio-mmio",
+    { form: "modern" },
+  ]);
   assertEquals([management!.kind, management!.switch, management!.totalVfs], ["virtio-management", "s0", 0]);
   assertEquals([pf!.totalVfs, pf!.firstVfOffset, pf!.vfStride, pf!.driver], [4, 1, 1, "virtio-pci"]);
   assertEquals(pf!.switch, "s0");
