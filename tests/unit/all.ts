@@ -213,6 +213,7 @@ import "./virtio/transport/array_transport_test.ts";
 import "./virtio/transport/legacy_io_bar_test.ts";
 import "./virtio/transport/legacy_rules_test.ts";
 import "./virtio/transport/managed_test.ts";
+import "./virtio/transport/mmio_lies_test.ts";
 import "./virtio/transport/mmio_msi_test.ts";
 import "./virtio/transport/mmio_notify_test.ts";
 import "./virtio/transport/mmio_test.ts";

@@ -6,6 +6,7 @@
 import { requireType, typedErrors } from "../../errors/doors.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import type { RegisterSpace } from "../../registers/registers.ts";
+import { unitAddress } from "../../vfio/bus.ts";
 import { PLATFORM_IRQ, type VfioDevice } from "../../vfio/device.ts";
 import type { BarDoorbell } from "../../vfio/doorbell.ts";
 import { InterruptSet } from "../../vfio/interrupts.ts";
@@ -54,9 +55,6 @@ export interface MmioWindow {
   /** Unmaps, and nothing more: the device stays its owner's. May be called again. */
   close(): void;
 }
-
-/** A device tree's names begin with the address of the device's registers: `a003e00.virtio_mmio`. */
-const UNIT_ADDRESS = /^([0-9a-f]+)\./;
 
 /**
  * The window of an opened platform device: its region 0, mapped where it is whole pages, else by accesses through the server. Its line is the device's
@@ -109,9 +107,9 @@ class PlatformWindow implements MmioWindow {
 
   /** Where the window lies on the bus is in the device's name, if anywhere. */
   sharedMemory(address: bigint, sizeBytes: number, id: number): SharedMemory | undefined {
-    const start = UNIT_ADDRESS.exec(this.name)?.[1];
+    const start = unitAddress(this.name);
     if (start === undefined) return undefined;
-    const offset = address - BigInt(`0x${start}`);
+    const offset = address - start;
     if (offset < 0n || offset + BigInt(sizeBytes) > BigInt(this.sizeBytes)) return undefined;
     return new RegionSharedMemory(
       this.#device,

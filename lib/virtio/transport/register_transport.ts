@@ -156,6 +156,7 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
   reset(timeoutMs: number = PATIENT_RESET_MS): void {
     this.put("device_status", 0);
     this.#driverFeatures = 0n;
+    this.#queueCount = undefined;
     const last = this.readUntil(() => this.registers.read("device_status"), 0, timeoutMs);
     if (last === 0) return;
     throw new TimeoutError(
@@ -274,7 +275,7 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
     return null;
   }
 
-  /** Queues from 0 up to the first of size 0, where no register says how many there are. Counted at the first call; not more than 1024 are looked for. */
+  /** Queues from 0 up to the first of size 0, where no register says how many there are. Counted at the first call after a reset; not more than 1024 are looked for. */
   protected countQueues(): number {
     this.requireOpen();
     let count = this.#queueCount;
