@@ -42,6 +42,7 @@ import "./migration/rounds_test.ts";
 import "./migration/suspend_test.ts";
 import "./mmio/forms_test.ts";
 import "./mmio/kinds_test.ts";
+import "./mmio/storm_test.ts";
 import "./registers/reads_test.ts";
 import "./transports/matrix_test.ts";
 import "./vfio_user/client_and_server_test.ts";
