@@ -40,6 +40,7 @@ import "./migration/example_test.ts";
 import "./migration/parts_moves_test.ts";
 import "./migration/rounds_test.ts";
 import "./migration/suspend_test.ts";
+import "./mmio/doorbells_test.ts";
 import "./mmio/forms_test.ts";
 import "./mmio/kinds_test.ts";
 import "./mmio/storm_test.ts";

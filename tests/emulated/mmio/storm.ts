@@ -6,19 +6,13 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import type { EventFd } from "../../../ffi/mod.ts";
-import {
-  BLK_FEATURE,
-  FEATURE,
-  platformWindow,
-  usedBurst,
-  VirtioDevice,
-  type Virtqueue,
-} from "../../../lib/virtio/mod.ts";
+import { FEATURE, platformWindow, type Virtqueue } from "../../../lib/virtio/mod.ts";
 import { Registers } from "../../../lib/registers/registers.ts";
 import { MMIO_MSI_V2_CFG, MSI_V2_COMMAND } from "../../../lib/virtio/spec/mmio.ts";
 import type { VirtioTransport } from "../../../lib/virtio/transport/transport.ts";
 import { Random } from "../../random.ts";
 import type { Reached } from "../drivers/topology_host.ts";
+import { BlkByHand } from "./blk_by_hand.ts";
 
 /** Queues of the device; a vector each, and one for the configuration. */
 export const STORM_QUEUES = 15;
@@ -26,9 +20,6 @@ export const STORM_QUEUES = 15;
 const ACTIVE = 4;
 /** Operations between two balances. */
 const EPOCH = 48;
-const PATIENCE_MS = 10_000;
-const SECTOR = 512;
-const STATUS_AT = 16 + SECTOR;
 
 /** One queue that interrupts, and what it may have signalled since the last balance. */
 class Source {
@@ -77,9 +68,7 @@ export class Storm implements Disposable {
   readonly #owned = new DisposableStack();
   readonly #eventFds: readonly EventFd[];
   readonly #sources: readonly Source[];
-  readonly #low: number;
-  readonly #high: number;
-  readonly #burst = usedBurst(4);
+  readonly #blk: BlkByHand;
   /** Signals that the transport itself gave all vectors, since the last balance: version 3 turns MSI off to program one. */
   #nudges = 0;
   #spare: number[] = [];
@@ -88,11 +77,9 @@ export class Storm implements Disposable {
   constructor({ transport, device }: Reached<VirtioTransport>, seed: number) {
     this.#random = new Random(seed);
     this.#transport = transport;
-    const virtio = this.#owned.use(new VirtioDevice(transport));
-    virtio.negotiate({
-      wanted: BLK_FEATURE.MQ,
-      refused: FEATURE.EVENT_IDX | FEATURE.RING_PACKED | FEATURE.INDIRECT_DESC,
-    });
+    const blk = this.#blk = this.#owned.use(
+      new BlkByHand(transport, STORM_QUEUES, FEATURE.RING_PACKED | FEATURE.INDIRECT_DESC),
+    );
     assertEquals(transport.interruptCount("msi"), STORM_QUEUES + 1);
     const vectors = transport.enableInterrupts("msi", STORM_QUEUES + 1);
     this.#eventFds = vectors.map(({ eventFd }) => eventFd);
@@ -102,17 +89,12 @@ export class Storm implements Disposable {
     this.#masks = transport.profile === "mmio-msi-v2";
     this.#sharing = this.#masks && this.#registers.fields("msi_state").msi_sharing;
     transport.setConfigVector(0);
-    const memory = this.#owned.use(transport.dma.allocate(ACTIVE * 1024));
-    [this.#low, this.#high] = [memory.iovaLo, memory.iovaHi];
     // N-7.4: all vectors are configured before MSI is enabled, also those that a shared device maps later.
     for (let vector = this.#sharing ? 1 : STORM_QUEUES + 1; vector <= STORM_QUEUES; vector++) {
       transport.setQueueVector(0, vector);
     }
-    this.#sources = Array.from({ length: STORM_QUEUES }, (_, index) => {
-      const queue = virtio.createQueue(index, { size: 8, vector: index + 1 });
-      return new Source(queue, index + 1);
-    }).slice(0, ACTIVE);
-    virtio.driverOk();
+    blk.start(STORM_QUEUES, (queue) => queue + 1);
+    this.#sources = blk.queues.slice(0, ACTIVE).map((queue) => new Source(queue, queue.index + 1));
     assertEquals(transport.interruptKind, "msi");
     for (const { queue } of this.#sources) queue.enableInterrupts();
     this.#begin();
@@ -148,16 +130,8 @@ export class Storm implements Disposable {
 
   #fire(source: Source): void {
     if (source.inFlight) return;
-    const { queue } = source;
     this.#take(source);
-    const at = this.#low + queue.index * 1024;
-    assert(queue.begin(1, 2));
-    // Zeros: VIRTIO_BLK_T_IN of sector 0.
-    queue.segment(at, this.#high, 16);
-    queue.segment(at + 16, this.#high, SECTOR);
-    queue.segment(at + STATUS_AT, this.#high, 1);
-    queue.commit();
-    queue.flush();
+    this.#blk.request(source.queue);
     source.inFlight = true;
     source.touched = false;
     source.requests++;
@@ -168,12 +142,7 @@ export class Storm implements Disposable {
   /** Waits for what is in flight, and looks for its interrupt where that can be known. */
   async #settle(source: Source): Promise<void> {
     if (!source.inFlight) return;
-    const end = performance.now() + PATIENCE_MS;
-    for (let tries = 0; !source.queue.hasUsed(); tries++) {
-      assert(performance.now() < end, `queue ${source.queue.index} is not served`);
-      if (tries % 4096 === 4095) await new Promise((resolve) => setTimeout(resolve));
-    }
-    assertEquals(source.queue.takeUsed(this.#burst), 1);
+    await this.#blk.answer(source.queue);
     this.#barrier();
     source.inFlight = false;
     this.done.settle++;
