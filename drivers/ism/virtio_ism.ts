@@ -87,7 +87,11 @@ export interface GrantOptions {
   readonly cleanDefault?: boolean;
 }
 
-const KIND: DriverKind = { what: "ISM device", deviceId: DEVICE_ID.ism };
+const KIND: DriverKind = {
+  what: "ISM device",
+  deviceId: DEVICE_ID.ism,
+  modernOnly: "the legacy interface has no shared memory",
+};
 
 /**
  * An opened virtio-ism function. It owns its queues, and the regions that it allocates and attaches; the transport stays the caller's.

@@ -17,6 +17,7 @@ import "./drivers/ism/ism_driver_memory_test.ts";
 import "./drivers/ism/ism_driver_test.ts";
 import "./drivers/ism/ism_region_test.ts";
 import "./drivers/legacy_drivers_test.ts";
+import "./drivers/mmio_drivers_test.ts";
 import "./drivers/net/net_resume_test.ts";
 import "./drivers/net/saved_net_test.ts";
 import "./drivers/net/virtio_net_test.ts";
