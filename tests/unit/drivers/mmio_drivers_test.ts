@@ -24,7 +24,7 @@ interface Driven {
   readonly legacy: boolean;
   /** Bytes of its configuration by offset; all others are 0. */
   readonly config?: Readonly<Record<number, number>>;
-  open(transport: VirtioTransport, options: DriverOptions): Promise<VirtioDriver>;
+  open(transport: VirtioTransport, options: DriverOptions): VirtioDriver | Promise<VirtioDriver>;
 }
 
 /** A cdid of version 4, chunks of 4096 bytes, notify registers of 4. */
