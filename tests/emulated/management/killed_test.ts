@@ -84,6 +84,15 @@ Deno.test(
   ),
 );
 
+/** Fails instead of waiting for ever. */
+async function inTime(promise: Promise<unknown>, otherwise: string): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(otherwise)), 30_000);
+  });
+  await Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
 /** What a driver's process does with a management function, all at once. Each of it ends with an error only. */
 function work(management: VirtioManagement, owned: AsyncDisposableStack, round: number): Promise<never>[] {
   const interrupts = round % 2 === 0 ? "msix" : "none";
@@ -154,7 +163,7 @@ Deno.test(
         const ends = work(management, owned, round).map((one) =>
           assertRejects(() => one, PeerGoneError, MANAGEMENT)
         );
-        await Promise.all(ends);
+        await inTime(Promise.all(ends), `a wait or a call did not end with the host, round ${round}`);
         await killer.status;
         await assertRejects(() => management.resources(), PeerGoneError);
         assertThrows(() => management.resourcesNow(), PeerGoneError);

@@ -191,6 +191,11 @@ class Hostile {
     const taken = devices.reduce((sum, { share }) => sum + share.virtqueues, 0);
     assertEquals(available.num_avail_vqs, limits.virtqueues - taken);
     assertEquals(
+      taken <= limits.virtqueues && devices.length <= limits.devices,
+      true,
+      "no more is given than there is",
+    );
+    assertEquals(
       available.num_avail_mdev,
       Math.min(limits.devices - devices.length, Math.floor(available.num_avail_vqs / 2)),
     );
