@@ -98,6 +98,7 @@ import "./emulation/virtio/views/mmio/forms_test.ts";
 import "./emulation/virtio/views/mmio/fuzz_test.ts";
 import "./emulation/virtio/views/mmio/legacy_test.ts";
 import "./emulation/virtio/views/mmio/modern_test.ts";
+import "./emulation/virtio/views/mmio/msi_storm_test.ts";
 import "./emulation/virtio/views/mmio/msi_test.ts";
 import "./emulation/virtio/views/mmio/queues_test.ts";
 import "./emulation/virtio/views/pci/notify_test.ts";
