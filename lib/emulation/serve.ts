@@ -68,6 +68,12 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
   }
   if (onReady !== undefined) requireType(onReady, "function", "serveEmulatedHost: onReady");
   const topology = options.topology ?? defaultTopology();
+  requireType(topology, "object", "serveEmulatedHost: topology", "functions");
+  requireType(topology.functions, "array", "serveEmulatedHost: topology.functions");
+  for (const one of topology.functions) {
+    requireType(one, "object", "serveEmulatedHost: topology.functions", "address");
+    requireType(one.address, "string", "serveEmulatedHost: address of a function");
+  }
   const names = [LONGEST_PCI_ADDRESS, ...topology.functions.map(({ address }) => address)];
   const longest = LONGEST_SOCKET_PATH - Math.max(...names.map((one) => one.length)) - SUFFIX.length - 1;
   if (new TextEncoder().encode(directory).byteLength > longest) {
