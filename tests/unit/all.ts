@@ -219,6 +219,7 @@ import "./virtio/transport/mmio_lies_test.ts";
 import "./virtio/transport/mmio_msi_test.ts";
 import "./virtio/transport/mmio_notify_test.ts";
 import "./virtio/transport/mmio_test.ts";
+import "./virtio/transport/mmio_window_test.ts";
 import "./virtio/transport/movable_test.ts";
 import "./virtio/transport/move_managed_test.ts";
 import "./virtio/transport/pci_layout_test.ts";
