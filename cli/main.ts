@@ -81,7 +81,7 @@ function parse(args: readonly string[]): Invocation | number {
 /** The parser allows an argument of a group of commands anywhere, and lists it last; where it belongs is before the group's command. */
 function ownerFirst(help: string): string {
   return help.replace(
-    /^(Usage: ringside (?:admin|ism|tvq) )(?!PF |FUNCTION )(.*) (PF|FUNCTION)$/m,
+    /^(Usage: ringside (?:admin|ism|mmio|tvq) )(?!PF |FUNCTION |DEVICE )(.*) (PF|FUNCTION|DEVICE)$/m,
     "$1$3 $2",
   );
 }
@@ -161,6 +161,7 @@ const COMMANDS: Commands = {
   "ism watch": async (host, how) => (await import("./ism/watch.ts")).ismWatch(host, how),
   "ism pipe": async (host, how) => (await import("./ism/pipe.ts")).ismPipe(host, how),
   "ism figure": async (host, how) => (await import("./ism/figure.ts")).ismFigure(host, how),
+  "mmio show": async (host, how) => (await import("./mmio.ts")).mmioShow(host, how),
   queue: async (host, how) => (await import("./queue.ts")).queue(host, how),
   "queue save": async (host, how) => (await import("./queue.ts")).queueSave(host, how),
   "queue load": async (host, how) => (await import("./queue.ts")).queueLoad(host, how),

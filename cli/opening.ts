@@ -20,11 +20,12 @@ export function openOptions(options: Pick<Of<"show">, "path" | "vfToken" | "unsa
 /** What `openTransport` takes, from the command line. */
 export function transportOptions(
   { name }: { readonly name: string },
-  { assumeAccessPlatform, trace }: Pick<Of<"show">, "assumeAccessPlatform" | "trace">,
-): Pick<TransportOptions, "assumeAccessPlatform" | "trace"> {
-  if (!trace) return { assumeAccessPlatform };
+  { assumeAccessPlatform, profile, trace }: Pick<Of<"show">, "assumeAccessPlatform" | "profile" | "trace">,
+): Pick<TransportOptions, "assumeAccessPlatform" | "profile" | "trace"> {
+  const given = { assumeAccessPlatform, ...(profile === undefined ? {} : { profile }) };
+  if (!trace) return given;
   return {
-    assumeAccessPlatform,
+    ...given,
     trace: ({ kind, register, width, value }) =>
       remark(`${name} ${kind.padEnd(5)} ${register} 0x${value.toString(16).padStart(2 * width, "0")}`),
   };

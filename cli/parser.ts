@@ -12,6 +12,7 @@ import { choice, integer, string } from "@optique/core/valueparser";
 import { admin } from "./parsers/admin.ts";
 import { blk } from "./parsers/blk.ts";
 import { ism } from "./parsers/ism.ts";
+import { mmio } from "./parsers/mmio.ts";
 import { net } from "./parsers/net.ts";
 import { queue } from "./parsers/queue.ts";
 import { tvq } from "./parsers/tvq.ts";
@@ -51,6 +52,10 @@ const groups = or(
     description:
       message`Shared memory regions of virtio-ism: info, alloc, query, attach, detach, grant, watch, pipe, figure.`,
     usageLine: commandUsage("FUNCTION"),
+  }),
+  command("mmio", mmio, {
+    description: message`Registers of a virtio-mmio device: show.`,
+    usageLine: commandUsage("DEVICE"),
   }),
   command("queue", queue, {
     description:

@@ -77,6 +77,10 @@ export const opening = object("Opening a function", {
     description:
       message`Behind an IOMMU, drive also a device that does not offer ACCESS_PLATFORM: it is known to go through the IOMMU.`,
   }),
+  profile: optional(option("--profile", choice(["spec", "mmio-v3", "mmio-msi-v2"], { metavar: "PROFILE" }), {
+    description:
+      message`Text that the registers of a virtio-mmio device follow: spec (default), or the draft mmio-v3 or mmio-msi-v2.`,
+  })),
   trace: option("--trace", {
     description: message`Each access to a virtio register, by name, on standard error.`,
   }),

@@ -24,7 +24,7 @@ import type { DeviceText } from "./device_text.ts";
 
 /** Options of every command that may open a management function. */
 export type OpeningManagement =
-  & Pick<Of<"show">, "path" | "vfToken" | "unsafe" | "assumeAccessPlatform" | "trace" | "tvq">
+  & Pick<Of<"show">, "path" | "vfToken" | "unsafe" | "assumeAccessPlatform" | "profile" | "trace" | "tvq">
   & { readonly interrupts?: InterruptChoice };
 
 /** An opened management function. */

@@ -57,6 +57,7 @@ export { usedBurst } from "./queue/used_burst.ts";
 export type { QueueSnapshot, UsedBurst, Virtqueue } from "./queue/virtqueue.ts";
 // Looking at it.
 export { type FunctionFacts, inspect, type VirtioFacts } from "./inspect.ts";
+export { inspectMmio, type MmioFacts, type MmioRegister } from "./inspect_mmio.ts";
 export { inspectQueues } from "./inspect_queues.ts";
 export { inspectQueue, type QueueInspection } from "./queue/inspect.ts";
 export type { ImageChain, ImagePart, RingEvent, RingImage, RingPlace } from "./view/ring_image.ts";

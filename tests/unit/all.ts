@@ -190,6 +190,7 @@ import "./virtio/control/control_queue_test.ts";
 import "./virtio/control/turn_order_test.ts";
 import "./virtio/device_suspend_test.ts";
 import "./virtio/device_test.ts";
+import "./virtio/inspect_mmio_test.ts";
 import "./virtio/management/commands_test.ts";
 import "./virtio/management/function_test.ts";
 import "./virtio/management/fuzz_test.ts";

@@ -146,4 +146,17 @@ export const BLK_DEVICE: DeviceType = {
   config: BLK_CONFIG.fields,
   // Up to the fields of SECURE_ERASE (bit 16). Those of ZONED (17) follow, which legacy devices must not offer (§5.2.5.2).
   legacyConfigBytes: 72,
+  optionalConfig: [
+    ["SIZE_MAX", 8, 12],
+    ["SEG_MAX", 12, 16],
+    ["GEOMETRY", 16, 20],
+    ["BLK_SIZE", 20, 24],
+    ["TOPOLOGY", 24, 32],
+    ["CONFIG_WCE", 32, 33],
+    ["MQ", 34, 36],
+    ["DISCARD", 36, 48],
+    ["WRITE_ZEROES", 48, 57],
+    ["SECURE_ERASE", 60, 72],
+    ["ZONED", 72, 93],
+  ],
 };

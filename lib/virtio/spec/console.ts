@@ -76,4 +76,5 @@ export const CONSOLE_DEVICE: DeviceType = {
   featureBits: CONSOLE_FEATURE_BIT,
   config: CONSOLE_CONFIG.fields,
   legacyConfigBytes: 12,
+  optionalConfig: [["SIZE", 0, 4], ["MULTIPORT", 4, 8], ["EMERG_WRITE", 8, 12]],
 };

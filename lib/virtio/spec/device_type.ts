@@ -21,4 +21,6 @@ export interface DeviceType {
   readonly legacyConfigBytes?: number;
   /** Fields that are arrays, and stand in `config` element by element. */
   readonly arrays?: readonly (readonly [offset: number, sizeBytes: number])[];
+  /** Bytes of `config` that are there with a feature only, or with one of several. */
+  readonly optionalConfig?: readonly (readonly [feature: string, from: number, end: number])[];
 }

@@ -198,4 +198,15 @@ export const NET_DEVICE: DeviceType = {
   legacyConfigBytes: 12,
   // `mac` is an array of six bytes.
   arrays: [[0, MAC_BYTES]],
+  optionalConfig: [
+    ["STATUS", 6, 8],
+    ["MQ", 8, 10],
+    ["RSS", 8, 10],
+    ["MTU", 10, 12],
+    ["SPEED_DUPLEX", 12, 17],
+    ["RSS", 17, 24],
+    ["HASH_REPORT", 17, 18],
+    ["HASH_REPORT", 20, 24],
+    ["HASH_TUNNEL", 24, 28],
+  ],
 };

@@ -59,7 +59,20 @@ export function openMmio(window: MmioWindow, options: MmioOptions = {}): VirtioT
     ...(msiEnableByStatus === undefined ? {} : { msiEnableByStatus }),
     ...(msiStateBits === undefined ? {} : { msiStateBits }),
   } as const satisfies MmioOptions;
+  const { deviceId, form } = identifyMmio(window, chosen);
+  if (form === "legacy") {
+    return new MmioLegacyTransport({ window, table: MMIO_LEGACY_CFG, form, deviceId, options: chosen });
+  }
+  return new MmioModernTransport({ window, table: TABLES[form], form, deviceId, options: chosen });
+}
+
+/** MagicValue, then Version, then DeviceID, as §4.2.3.1.1 has it. @throws as `openMmio` */
+export function identifyMmio(
+  window: MmioWindow,
+  options: MmioOptions,
+): { readonly deviceId: number; readonly form: MmioForm } {
   const { name, sizeBytes } = window;
+  const { profile = "spec" } = options;
   const forms = FORMS[profile];
   if (forms === undefined) {
     throw new UsageError(
@@ -74,20 +87,6 @@ export function openMmio(window: MmioWindow, options: MmioOptions = {}): VirtioT
       `${name}: a window of ${sizeBytes} bytes; the registers have ${MMIO_CONFIG_OFFSET}`,
     );
   }
-  const { deviceId, form } = identify(window, forms, chosen);
-  if (form === "legacy") {
-    return new MmioLegacyTransport({ window, table: MMIO_LEGACY_CFG, form, deviceId, options: chosen });
-  }
-  return new MmioModernTransport({ window, table: TABLES[form], form, deviceId, options: chosen });
-}
-
-/** MagicValue, then Version, then DeviceID, as §4.2.3.1.1 has it. */
-function identify(
-  window: MmioWindow,
-  forms: readonly MmioForm[],
-  options: MmioOptions & { readonly profile: Profile },
-): { readonly deviceId: number; readonly form: MmioForm } {
-  const { name } = window;
   const registers = new Registers(MMIO_CFG, tracedWindow(window, MMIO_CFG, options));
   const magic = registers.read("magic_value");
   if (magic !== MMIO_MAGIC) {
@@ -102,7 +101,7 @@ function identify(
   if (form === undefined) {
     const versions = forms.map((one) => MMIO_VERSION[one]).join(" and ");
     throw new UnsupportedError(
-      `${name}: Version is ${version}; profile "${options.profile}" takes ${versions} (A-7.1)`,
+      `${name}: Version is ${version}; profile "${profile}" takes ${versions} (A-7.1)`,
       { hint: HINTS.get(version) ?? "versions 1, 2 and, of a draft, 3 are known" },
     );
   }

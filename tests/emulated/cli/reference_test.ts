@@ -11,7 +11,7 @@ import { cli } from "./run_cli.ts";
 
 const page = readText(fromFileUrl(new URL("../../../docs/cli.md", import.meta.url)));
 /** Groups of commands whose function stands before the command: `admin PF list`. */
-const FUNCTION_FIRST = /^ringside (admin|ism|tvq) [A-Z]+ /;
+const FUNCTION_FIRST = /^ringside (admin|ism|mmio|tvq) [A-Z]+ /;
 /** Text below each heading of the page, by heading. */
 const sections = new Map(
   page.split(/^## /m).slice(1).map((part) => [part.slice(0, part.indexOf("\n")), part] as const),
