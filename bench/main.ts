@@ -16,6 +16,7 @@ import { benchIsm } from "./ism.ts";
 import { benchManagement } from "./management.ts";
 import { benchMemory } from "./memory.ts";
 import { type Section, sectionText } from "./report.ts";
+import { benchMmio } from "./mmio.ts";
 import { benchRegisters } from "./registers.ts";
 import { benchRing } from "./ring.ts";
 import { benchRingsMatrix } from "./rings_matrix.ts";
@@ -30,6 +31,7 @@ const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> 
   wake: benchWake,
   admin: benchAdmin,
   management: benchManagement,
+  mmio: benchMmio,
   ism: benchIsm,
   "bring-up": benchBringUp,
   memory: benchMemory,

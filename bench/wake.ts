@@ -24,7 +24,7 @@ const PAUSE_MS = 1;
 const BLOCK = 100;
 
 /** One way to wait. */
-interface Probe {
+export interface Probe {
   readonly name: string;
   /** Its waits are asynchronous, which takes another thread. */
   readonly asynchronous: boolean;
@@ -58,7 +58,7 @@ export async function benchWake(run: BenchRun): Promise<Section[]> {
   ];
   const sections: Section[] = [];
   for (const asleep of [true, false]) {
-    const measured = await measure(run, [...baseline, ...probes], asleep);
+    const measured = await measureWakes(run, [...baseline, ...probes], asleep);
     const alone = measured.slice(0, baseline.length).map((one) => samples("microseconds", one.microseconds));
     const figures = measured.slice(baseline.length).map(({ microseconds, byInterrupt }, i): Figure => {
       const { name, asynchronous } = probes[i]!;
@@ -90,13 +90,20 @@ export async function benchWake(run: BenchRun): Promise<Section[]> {
 const SAMPLES = 3000;
 const SHORT_SAMPLES = 300;
 
-interface Measured {
+/** What a probe measured. */
+export interface Measured {
+  /** One for each sample. */
   readonly microseconds: number[];
   /** Percent of all samples. */
   readonly byInterrupt: string;
 }
 
-async function measure(run: BenchRun, probes: readonly Probe[], asleep: boolean): Promise<Measured[]> {
+/** Samples of each, in turn, in blocks. @param asleep after a pause in which everybody else falls asleep */
+export async function measureWakes(
+  run: BenchRun,
+  probes: readonly Probe[],
+  asleep: boolean,
+): Promise<Measured[]> {
   const count = run.pick(SAMPLES, SHORT_SAMPLES);
   const microseconds: number[][] = probes.map(() => []);
   const byInterrupt = probes.map(() => 0);
@@ -120,8 +127,8 @@ async function measure(run: BenchRun, probes: readonly Probe[], asleep: boolean)
   }));
 }
 
-/** A frame from one VF to another whose receive queue is waited for. */
-class FrameProbe implements Probe {
+/** A frame from one function to another whose receive queue is waited for. */
+export class FrameProbe implements Probe {
   readonly name: string;
   readonly asynchronous: boolean;
   readonly #mode: WaitMode;

@@ -6,6 +6,7 @@ import "./interruption_test.ts";
 import "./ism_pipe_test.ts";
 import "./ism_test.ts";
 import "./managed_example_test.ts";
+import "./mmio_example_test.ts";
 import "./mmio_test.ts";
 import "./opening_test.ts";
 import "./pipes_test.ts";
