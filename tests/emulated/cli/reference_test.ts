@@ -115,6 +115,10 @@ Deno.test("docs/cli.md has the JSON of each command", async () => {
       const command = args.slice(0, args[0] === "net" ? 2 : 1);
       assertEquals(keys(await shape(...args)), documentedKeys(command), command.join(" "));
     }
+    await shape("bind", "a003e00.virtio_mmio");
+    const window = await shape("mmio", "a003e00.virtio_mmio", "show");
+    assertEquals(keys(window), documentedKeys(["mmio", "show"]));
+    assertEquals(keys(window.registers[0]), documentedKeys(["mmio", "show"], 1));
     const [pf] = await shape("list");
     const always = documentedKeys(["list"]);
     assertEquals(always.filter((key) => !(key in pf)), []);
