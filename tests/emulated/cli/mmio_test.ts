@@ -177,6 +177,8 @@ Deno.test("virtio-mmio devices by the command line, on the embedded host", async
       (await run("queue", RNG)).out,
       /^a003e00\.virtio_mmio: entropy source, .*\n(.*\n)?QUEUE .*\n0 /,
     );
+    const shown = (await run("show", BLK, "--profile", "mmio-msi-v2")).out;
+    assertMatch(shown, /\(profile mmio-msi-v2\)[^]*VIRTIO_F_MMIO_MSI/);
     assertMatch((await run("ism", ISM, "info")).out, /^a003000\.virtio_mmio +device \d+ of domain /);
     const ports = await run("console", CONSOLE, "--list");
     assertEquals(ports.code, 0, ports.err);
