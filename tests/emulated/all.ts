@@ -43,6 +43,7 @@ import "./migration/suspend_test.ts";
 import "./mmio/doorbells_test.ts";
 import "./mmio/forms_test.ts";
 import "./mmio/kinds_test.ts";
+import "./mmio/lies_test.ts";
 import "./mmio/storm_test.ts";
 import "./registers/reads_test.ts";
 import "./transports/matrix_test.ts";
