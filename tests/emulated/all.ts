@@ -42,6 +42,7 @@ import "./migration/rounds_test.ts";
 import "./migration/suspend_test.ts";
 import "./mmio/doorbells_test.ts";
 import "./mmio/forms_test.ts";
+import "./mmio/killed_test.ts";
 import "./mmio/kinds_test.ts";
 import "./mmio/lies_test.ts";
 import "./mmio/storm_test.ts";

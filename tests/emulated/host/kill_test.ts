@@ -8,6 +8,7 @@ import { campaign, rounds } from "../../random.ts";
 const PF = "0000:01:00.0";
 const VF = "0000:01:00.1";
 const RNG = "0000:02:00.0";
+const PLATFORM_RNG = "a003e00.virtio_mmio";
 const DEVICES = "/sys/bus/pci/devices";
 
 /** Kills the bring-up at each of its steps; after each, this process restores. */
@@ -55,6 +56,13 @@ Deno.test(campaign("1.3 kill -9 at each step, on a host whose PF had VFs of diff
   }
   await killAtEachStep(served, [`bind=${VF}`, `sriov=${PF},3`, `bind=${PF}`], 18);
 }));
+
+Deno.test(
+  campaign("1.3 kill -9 at each step of a platform device's bring-up, beside a function's", async () => {
+    await using served = await ServedHost.start();
+    await killAtEachStep(served, [`bind=${PLATFORM_RNG}`, `bind=${RNG}`], 8);
+  }),
+);
 
 Deno.test("a function that one process has open is not bound, restored or opened by another", async () => {
   await using served = await ServedHost.start();
