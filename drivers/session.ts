@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { UsageError } from "../lib/errors/mod.ts";
+import { ClosedError, UsageError } from "../lib/errors/mod.ts";
 import type { CommandSite } from "../lib/virtio/control/engine.ts";
 import type { VirtioDevice } from "../lib/virtio/device.ts";
 import { type FeatureWishes, refusedRingFeatures } from "../lib/virtio/features.ts";
@@ -71,6 +71,10 @@ export class Session {
     }
     const waiter = this.own(new Waiter({ mode, spinMicroseconds: options.spinMicroseconds }));
     if (transport.lifeline !== undefined) waiter.watchLifeline(transport.lifeline);
+    const forget = transport.onClose?.(() =>
+      waiter.lose(new ClosedError(`virtio transport ${transport.name}`))
+    );
+    if (forget !== undefined) this.own({ [Symbol.dispose]: forget });
     this.#waiter = waiter;
     interrupts.vectors.forEach((vector, at) => {
       if (interrupts.carriesConfig(at)) {

@@ -373,15 +373,15 @@ function build(
   const queue = session.own(
     new ManagementQueue(session.site, session.queue(index, COMMAND_PARTS * depth, COMMAND_PARTS), options),
   );
-  device.driverOk();
-  return {
-    queue,
-    configChanged: () => device.checkAlive(),
-    end: () => {
-      for (const managed of devices.values()) managed.end();
-      devices.clear();
-    },
+  const end = () => {
+    for (const managed of devices.values()) managed.end();
+    devices.clear();
   };
+  // That resets the device, too.
+  const forget = device.transport.onClose?.(end);
+  if (forget !== undefined) session.own({ [Symbol.dispose]: forget });
+  device.driverOk();
+  return { queue, configChanged: () => device.checkAlive(), end };
 }
 
 function featureMask(bit: number): bigint {

@@ -160,6 +160,7 @@ export class MessageVectors {
    */
   allot(count: number, given: readonly EventFd[] = []): readonly EventFd[] {
     const messages: MsiMessage[] = [];
+    const eventFds: EventFd[] = [];
     let taken = 0;
     try {
       if (this.#messages.length > 0) throw new UsageError(`${this.#name}: its vectors are on already`);
@@ -170,13 +171,15 @@ export class MessageVectors {
         throw new UsageError(`${this.#name}: ${given.length} eventfds for ${count} vectors`);
       }
       while (messages.length < count) messages.push(this.#addresses.allot(given[taken++]));
+      // Addresses may be the caller's: what cannot be read is given back.
+      for (const { eventFd } of messages) eventFds.push(eventFd);
     } catch (error) {
       for (const one of messages) one[Symbol.dispose]();
       for (const one of given.slice(taken)) one.close();
       throw error;
     }
     this.#messages = messages;
-    return messages.map(({ eventFd }) => eventFd);
+    return eventFds;
   }
 
   /** Gives all back, and closes their eventfds. */

@@ -131,7 +131,7 @@ export class Waiter implements Disposable {
     };
     watch();
     this.#lifeline = lifeline;
-    const end = lifeline.onEnd(() => this.#lose(lifeline.reason()));
+    const end = lifeline.onEnd(() => this.lose(lifeline.reason()));
     const move = lifeline.onMove?.(() => {
       if (!this.#closed && !lifeline.fd.closed) this.#epoll.remove(lifeline.fd);
       return watch;
@@ -280,7 +280,9 @@ export class Waiter implements Disposable {
     if (this.#lost !== null) throw this.#lost;
   }
 
-  #lose(reason: Error): void {
+  /** Nothing will come any more: all waits, also later ones, end with `reason`, unless their targets have something. @internal */
+  lose(reason: Error): void {
+    if (this.#closed) return;
     this.#lost ??= reason;
     // What came before the end is still there to be taken.
     for (const sleeper of this.#sleepers) {

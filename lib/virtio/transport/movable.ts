@@ -61,6 +61,7 @@ type Own =
   | "disableInterrupts"
   | "sharedMemory"
   | "close"
+  | "onClose"
   | typeof Symbol.dispose;
 
 /** A transport, of which `FORWARDED` is the current function's. */
@@ -99,6 +100,7 @@ export class MovableTransport implements VirtioTransport {
   /** Of the current function, as it gave them. */
   #vectors: readonly InterruptVector[] = [];
   #sharedMemoryUsed = false;
+  readonly #ends = new Set<() => void>();
 
   /** Begins on a function that no driver uses yet. The transport is this object's from now on, until it has moved away from it. */
   constructor(first: VirtioTransport) {
@@ -283,7 +285,16 @@ export class MovableTransport implements VirtioTransport {
     } finally {
       this.#closeEventFds();
       this.dma.close();
+      for (const handler of [...this.#ends]) handler();
+      this.#ends.clear();
     }
+  }
+
+  /** See `VirtioTransport`. @internal */
+  onClose(handler: () => void): () => void {
+    requireType(handler, "function", "onClose: handler");
+    this.#ends.add(handler);
+    return () => void this.#ends.delete(handler);
   }
 
   /** As `close`. */

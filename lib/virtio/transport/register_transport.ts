@@ -5,7 +5,7 @@
  * @module
  */
 import { type EventFd, sleepBlocking } from "../../../ffi/mod.ts";
-import { typedErrors } from "../../errors/doors.ts";
+import { requireType, typedErrors } from "../../errors/doors.ts";
 import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
@@ -68,6 +68,7 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
   protected readonly eagerReads: number = 100;
   readonly #device: RegisterTransportParts<T>["device"];
   #driverFeatures = 0n;
+  readonly #ends = new Set<() => void>();
   #queueCount: number | undefined;
   #closed = false;
 
@@ -223,6 +224,14 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
     // Its eventfds are closed whatever the answer.
     quietly(() => this.interrupts.disable());
     this.release(stopped);
+    for (const handler of [...this.#ends]) handler();
+  }
+
+  /** See `VirtioTransport`. @internal */
+  onClose(handler: () => void): () => void {
+    requireType(handler, "function", "onClose: handler");
+    this.#ends.add(handler);
+    return () => void this.#ends.delete(handler);
   }
 
   /** As `close`. */

@@ -114,6 +114,8 @@ export interface VirtioTransport extends Disposable {
   readonly closed: boolean;
   /** Of a device that another process serves: a `Waiter` watches it during a sleep, a queue that is found empty while polling. */
   readonly lifeline?: Lifeline | undefined;
+  /** Calls `handler` once when this transport is closed: whoever waits for the device hears of it. @returns forgets it @internal */
+  onClose?(handler: () => void): () => void;
 
   /** Features offered, as far as this transport can carry them. */
   readDeviceFeatures(): bigint;

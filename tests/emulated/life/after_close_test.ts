@@ -1,13 +1,24 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { FrameBurst, VirtioNet } from "../../../drivers/net/virtio_net.ts";
+import { VirtioManagement } from "../../../drivers/management/virtio_management.ts";
 import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { ClosedError, RingsideError } from "../../../lib/errors/mod.ts";
 import { openHost } from "../../../lib/host/mod.ts";
 import { Bar, ConfigAccess, InterruptSet, REGION } from "../../../lib/vfio/mod.ts";
-import { usedBurst, VirtioDevice } from "../../../lib/virtio/mod.ts";
+import {
+  DEVICE_ID,
+  FEATURE,
+  MovableTransport,
+  NET_FEATURE,
+  openTransport,
+  usedBurst,
+  VirtioDevice,
+  type VirtioTransport,
+} from "../../../lib/virtio/mod.ts";
 import { createVirtqueue } from "../../../lib/virtio/queue/create.ts";
 import { PciModernTransport } from "../../../lib/virtio/transport/pci_modern.ts";
+import { TopologyHost } from "../drivers/topology_host.ts";
 
 /** Calls every method and getter of an object's prototype with harmless arguments; none may crash, all that touch the device must throw. */
 function everyMember(target: object, quiet: readonly string[]): void {
@@ -158,3 +169,43 @@ Deno.test("after close every use of device, BAR, config, interrupts, transport, 
     await emulated.stop();
   }
 });
+
+for (const interrupts of ["msix", "none"] as const) {
+  Deno.test(`whoever waits hears that a transport is closed, and so do managed devices of theirs: ${interrupts}`, async () => {
+    const [NET, MANAGEMENT] = ["0000:01:00.0", "0000:02:00.0"];
+    await using served = await TopologyHost.start([
+      { address: NET!, kind: "virtio-net" },
+      { address: MANAGEMENT!, kind: "virtio-management" },
+    ]);
+    for (const address of [NET!, MANAGEMENT!]) served.host.bind(address);
+    /** Waits without end: what ends it is what closes. */
+    const closing = async (transport: VirtioTransport, close: () => void) => {
+      await using net = await VirtioNet.open(transport, { interrupts });
+      const wait = net.receive(Infinity);
+      const ended = assertRejects(() => wait, ClosedError);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      close();
+      await ended;
+      await assertRejects(() => net.receive(Infinity), ClosedError);
+    };
+    using device = served.host.open(NET!);
+    const transport = openTransport(device);
+    await closing(transport, () => transport.close());
+    const movable = new MovableTransport(openTransport(device));
+    await closing(movable, () => movable.close());
+
+    using owner = served.host.open(MANAGEMENT!);
+    for (const which of ["managed", "management"] as const) {
+      const own = openTransport(owner, { profile: "transport-vq" });
+      await using management = await VirtioManagement.open(own, { function: owner, interrupts });
+      const features = FEATURE.VERSION_1 | NET_FEATURE.MAC;
+      const { id } = await management.create({ type: DEVICE_ID.net, features });
+      const managed = management.openTransport(id);
+      await closing(managed, () => (which === "managed" ? managed : own).close());
+      assertEquals(management.devices.length, which === "managed" ? 1 : 0);
+      managed.close();
+      own.close();
+    }
+    assertEquals(await served.stop(), []);
+  });
+}

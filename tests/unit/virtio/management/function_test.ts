@@ -2,6 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { EventFd } from "../../../../ffi/mod.ts";
 import { FunctionMsi, FunctionNotifyAreas } from "../../../../drivers/management/virtio_management.ts";
 import { DeviceError, ExhaustedError, UnsupportedError, UsageError } from "../../../../lib/errors/mod.ts";
+import { MessageVectors } from "../../../../lib/vfio/msi_addresses.ts";
 import { FakeFunction } from "../fake_function.ts";
 
 /** A function that notes what is written into its BARs. */
@@ -115,4 +116,21 @@ Deno.test("N-4.12: kernel VFIO gives no address for an MSI: there are none, and 
   assert(msi.lack!.includes("kernel VFIO gives no address"));
   assertThrows(() => msi.allot(), UnsupportedError, "poll instead");
   assertThrows(() => new FunctionMsi(placed(), -1), UsageError);
+});
+
+Deno.test("messages of a caller's that cannot be read are given back, all of them", () => {
+  let disposed = 0;
+  const vectors = new MessageVectors({
+    available: 3,
+    allot: () => ({
+      get eventFd(): EventFd {
+        throw new UnsupportedError("unreadable");
+      },
+      address: 1n,
+      data: 1,
+      [Symbol.dispose]: () => void disposed++,
+    }),
+  }, "fake 0/7");
+  assertThrows(() => vectors.allot(3), UnsupportedError, "unreadable");
+  assertEquals([disposed, vectors.messages.length], [3, 0]);
 });
