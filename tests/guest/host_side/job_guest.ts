@@ -48,10 +48,12 @@ export function kernelComplaints(): string[] {
 /** Why there can be no such guest; undefined when there can. */
 export function whyNoGuest(architecture: Architecture = "x86_64"): string | undefined {
   if (inGuest()) return "boots a guest of its own";
-  if (!exists(SYSROOT_LOADER)) return "the guest rig is not set up: deno task guest:setup";
+  if (!exists(SYSROOT_LOADER) || !hasKernel("x86_64")) {
+    return "the guest rig is not set up: deno task guest:setup";
+  }
   return hasKernel(architecture)
     ? undefined
-    : `there is no ${architecture} kernel with VFIO for platform devices: set RINGSIDE_GUEST_KERNEL_AARCH64 for the set-up`;
+    : "no ready AArch64 kernel (RINGSIDE_GUEST_KERNEL_AARCH64): Debian's has no VFIO for platform devices";
 }
 
 /** The kernel's ways to a function. */

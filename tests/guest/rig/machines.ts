@@ -62,7 +62,9 @@ export const MACHINES: Readonly<Record<MachineKind, Machine>> = {
       ...["-device", "isa-serial,chardev=status,index=1", "-device", "isa-serial,chardev=task,index=2"],
     ],
     // There is no timer that the kernel would measure the counter's rate by; TCG's counter is the host's.
-    kernelArgs: ["tsc=reliable", `tsc_early_khz=${hostKhz()}`],
+    get kernelArgs() {
+      return ["tsc=reliable", `tsc_early_khz=${hostKhz()}`];
+    },
   },
   virt: {
     architecture: "aarch64",

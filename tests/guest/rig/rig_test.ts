@@ -1,13 +1,16 @@
 /** The parts of the rig that need no guest. */
-import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { debianMirrors, parseDeb822, parseOneLine } from "./apt_sources.ts";
 import { ConsoleStream } from "./console_stream.ts";
 import { deviceArguments } from "./devices.ts";
 import { GuestOptionsError } from "./errors.ts";
-import { commandScript, quote } from "./init_script.ts";
+import { commandScript, initScript, quote } from "./init_script.ts";
+import { MACHINES } from "./machines.ts";
 import { builtinParameters, loadOrder, moduleDepends, moduleName } from "./modules.ts";
 import type { ModuleIndex } from "./modules.ts";
 import { writeNewc } from "./newc.ts";
+import { guestRoot } from "./paths.ts";
+import { qemuCommand } from "./qemu.ts";
 import { TestSummary } from "./test_summary.ts";
 
 Deno.test("apt sources: both styles are read, and Debian's own archive wins over others with its suite", () => {
@@ -122,6 +125,38 @@ Deno.test("task script: words survive the shell", () => {
   assertEquals(quote("it's"), `'it'\\''s'`);
   const script = commandScript(["echo", "$HOME"], { A: "b c" });
   assertEquals(script.includes("export A='b c'\nexec 'echo' '$HOME'\n"), true);
+});
+
+Deno.test("machines: each has the QEMU, the consoles, the root and the IOMMU of its own", () => {
+  const command = (kind: keyof typeof MACHINES, iommu: boolean): string =>
+    qemuCommand({
+      machine: MACHINES[kind],
+      ...{ accel: "tcg", cpus: 1, memoryMiB: 256, sharedMemory: true, iommu, devices: [], uplinks: [] },
+      ...{ ownNetwork: false, shareHost: true, kernelImage: "k", kernelArgs: ["last"], initramfs: "i" },
+      ...{ statusFile: "s", runFolder: "/none", extraArgs: [] },
+    }).argv.join(" ");
+  const q35 = command("q35", true);
+  for (
+    const part of ["qemu-system-x86_64", "intel-iommu", "local,path=/,", "console=ttyS0 ", "intel_iommu=on"]
+  ) {
+    assertStringIncludes(q35, part);
+  }
+  assertEquals(command("q35", false).includes("intel-iommu,"), false);
+  const microvm = command("microvm", true);
+  assertStringIncludes(microvm, "-machine microvm,acpi=on,pcie=on");
+  assertMatch(microvm, /memory-backend=ram .*tsc_early_khz=[1-9]\d{5,} last$/);
+  const virt = command("virt", true);
+  for (
+    const part of ["qemu-system-aarch64", "iommu=smmuv3", `path=${guestRoot("aarch64")},`, "console=ttyAMA0 "]
+  ) {
+    assertStringIncludes(virt, part);
+  }
+  assertEquals(command("virt", false).includes("smmu"), false);
+  for (const { consoles } of Object.values(MACHINES)) {
+    const script = initScript({ kind: "script", text: "" }, [], consoles);
+    assertStringIncludes(script, `> /dev/${consoles.status}`);
+    assertStringIncludes(script, `cat < /output > /dev/${consoles.task} `);
+  }
 });
 
 Deno.test("devices: VFs come before their PF, and every device has an id", () => {
