@@ -46,6 +46,7 @@ import "./mmio/killed_test.ts";
 import "./mmio/kinds_test.ts";
 import "./mmio/lies_test.ts";
 import "./mmio/storm_test.ts";
+import "./mmio/traffic_test.ts";
 import "./registers/reads_test.ts";
 import "./transports/matrix_test.ts";
 import "./vfio_user/client_and_server_test.ts";

@@ -5,6 +5,7 @@
  */
 import type { VirtioIsmOptions } from "../../../drivers/ism/virtio_ism.ts";
 import type { IsmChannelCreateOptions } from "../../../drivers/ism/ism_channel.ts";
+import type { Profile } from "../../../lib/virtio/mod.ts";
 import type { TopologyHost } from "../drivers/topology_host.ts";
 
 /** What such a process can be asked. Tokens and device numbers are decimal text. */
@@ -73,9 +74,11 @@ export class IsmPeer implements AsyncDisposable {
     served: TopologyHost,
     address: string,
     options: VirtioIsmOptions = {},
+    profile: Profile = "spec",
   ): Promise<IsmPeer> {
-    if (served.host.describe(address).driver !== "vfio-pci") served.host.bind(address);
-    const args = ["--no-check", "--allow-ffi", SCRIPT, served.directory, address, JSON.stringify(options)];
+    if (!served.host.describe(address).driver?.startsWith("vfio-")) served.host.bind(address);
+    const driven = [served.directory, address, JSON.stringify(options), profile];
+    const args = ["--no-check", "--allow-ffi", SCRIPT, ...driven];
     const peer = new IsmPeer(
       new Deno.Command(Deno.execPath(), {
         args: ["run", "--quiet", ...args],
