@@ -73,7 +73,10 @@ export function identifyMmio(
 ): { readonly deviceId: number; readonly form: MmioForm } {
   const { name, sizeBytes } = window;
   const { profile = "spec" } = options;
-  const forms = FORMS[profile];
+  requireType(sizeBytes, "number", "openMmio: window.sizeBytes");
+  requireType(window.dma, "object", "openMmio: window.dma", "mapper", "allocate");
+  // By value: what a caller without types gives may be a key of any object.
+  const forms = PROFILES.includes(profile) ? FORMS[profile] : undefined;
   if (forms === undefined) {
     throw new UsageError(
       PROFILES.includes(profile)

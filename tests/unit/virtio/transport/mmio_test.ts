@@ -56,6 +56,8 @@ Deno.test("7.1 wrong magic, version 4, DeviceID 0, a window too small, another p
     [{}, { profile: "queue-state" }, UsageError, "queue-state"],
     [{}, { profile: "transport-vq" }, UsageError, "transport-vq"],
     [{}, { profile: "mmio" as "spec" }, UsageError, "no such profile"],
+    [{}, { profile: "constructor" as "spec" }, UsageError, "no such profile"],
+    [{ sizeBytes: "512" as unknown as number }, {}, UsageError, "sizeBytes"],
   ];
   for (const [fields, options, kind, text] of refused) {
     using mmio = Object.assign(new FakeMmio(), fields);
