@@ -124,9 +124,9 @@ function printFacts(facts: FunctionFacts, [regions = [], irqs = []]: readonly (r
     const name = irqs[irq.index] ?? `index ${irq.index}`;
     print(`\t\tInterrupt ${name}: ${irq.count} vector${irq.count === 1 ? "" : "s"}`);
   }
-  const { virtio } = facts;
-  if (virtio === undefined) return;
-  printVirtioFacts(virtio);
+  const { virtio, virtioLack } = facts;
+  if (virtio !== undefined) printVirtioFacts(virtio);
+  else if (virtioLack !== undefined) print(`\tVirtio: ${virtioLack}`);
 }
 
 function regionText(region: RegionInfo, names: readonly string[]): string {

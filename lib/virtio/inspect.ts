@@ -5,7 +5,7 @@
  */
 import { isErrno } from "../../ffi/mod.ts";
 import { NotFoundError, UnsupportedError } from "../errors/mod.ts";
-import type { IrqInfo, RegionInfo, VfioDevice, VfioPath } from "../vfio/mod.ts";
+import { type IrqInfo, isPciDevice, type RegionInfo, type VfioDevice, type VfioPath } from "../vfio/mod.ts";
 import { deviceTypeName } from "./spec/device_types.ts";
 import { featureNames } from "./spec/features.ts";
 import { openTransport, type TransportOptions } from "./transport/open.ts";
@@ -43,12 +43,15 @@ export interface FunctionFacts {
   readonly interrupts: readonly IrqInfo[];
   /** Undefined when the function has no virtio interface that can be driven. */
   readonly virtio?: VirtioFacts;
+  /** Why a platform device has none. */
+  readonly virtioLack?: string;
 }
 
 /** Reads an opened function. Only the feature and queue selectors of a virtio function are written. @throws what the device throws */
 export function inspect(device: VfioDevice, options: TransportOptions = {}): FunctionFacts {
   const VFIO_DEVICE_FLAGS_RESET = 1;
   const virtio = inspectVirtio(device, options);
+  const lack = typeof virtio === "string" && !isPciDevice(device) ? { virtioLack: virtio } : {};
   return {
     path: device.path,
     resettable: (device.info.flags & VFIO_DEVICE_FLAGS_RESET) !== 0,
@@ -58,7 +61,8 @@ export function inspect(device: VfioDevice, options: TransportOptions = {}): Fun
     interrupts: indices(device.info.numIrqs)
       .map((index) => unlessAbsent(() => device.irqInfo(index)))
       .filter((one) => one !== undefined && one.count > 0) as IrqInfo[],
-    virtio,
+    virtio: typeof virtio === "string" ? undefined : virtio,
+    ...lack,
   };
 }
 
@@ -76,14 +80,15 @@ function unlessAbsent<T>(read: () => T): T | undefined {
   }
 }
 
-function inspectVirtio(device: VfioDevice, options: TransportOptions): VirtioFacts | undefined {
+/** Facts, or why there are none. */
+function inspectVirtio(device: VfioDevice, options: TransportOptions): VirtioFacts | string {
   let transport: VirtioTransport;
   try {
     transport = openTransport(device, options);
   } catch (error) {
     // No virtio function, or a register window that no device is behind.
-    if (error instanceof UnsupportedError || error instanceof NotFoundError) return undefined;
-    throw error;
+    if (!(error instanceof UnsupportedError || error instanceof NotFoundError)) throw error;
+    return error.hint === "" ? error.message : `${error.message} (${error.hint})`;
   }
   try {
     return virtioFacts(transport);

@@ -124,6 +124,8 @@ Deno.test("virtio-mmio devices by the command line, on the embedded host", async
       assert(!out.includes("QueueReady"));
       assertMatch(err, /it cannot be driven: .*Version is 3.*open it with profile "mmio-v3"/);
       assert(!err.includes("written"));
+      const shown = await run("show", V3_NETS[0]);
+      assertMatch(shown.out, /\n\tVirtio: a003800\.virtio_mmio: Version is 3.*\(.*profile "mmio-v3"\)\n/);
       const refused = await run("rng", RNG, "--profile", "mmio-v3");
       assertEquals([refused.code, /Version is 2.*profile "spec"/.test(refused.err)], [1, true], refused.err);
       const pci = await run("rng", PCI, "--profile", "mmio-v3");

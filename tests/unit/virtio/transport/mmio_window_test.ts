@@ -113,13 +113,15 @@ Deno.test("7.1 what is no virtio-mmio device, or a placeholder, is shown without
   device.mmio.deviceId = 0;
   assertThrows(() => openTransport(device), NotFoundError, "placeholder");
   assertEquals(inspect(device).virtio, undefined);
+  assertStringIncludes(inspect(device).virtioLack!, "is a placeholder");
   device.mmio.deviceId = 4;
   device.mmio.magic = 0;
   assertThrows(() => openTransport(device), UnsupportedError, "MagicValue");
   const facts = inspect(device);
   assertEquals([facts.virtio, facts.regions.map(({ index }) => index)], [undefined, [0]]);
   device.mmio.magic = 0x7472_6976;
-  assertEquals(inspect(device).virtio!.deviceType, "entropy source");
+  const found = inspect(device);
+  assertEquals([found.virtio!.deviceType, "virtioLack" in found], ["entropy source", false]);
   assertThrows(() => openTransport(device, { profile: "queue-state" }), UsageError, "not virtio-mmio's");
   using pci = new FakeFunction();
   for (const profile of ["mmio-v3", "mmio-msi-v2"] as const) {
