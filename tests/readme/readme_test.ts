@@ -60,6 +60,14 @@ const PRINTS: readonly [RegExp, RegExp][] = [
   ],
   [/ bind 02:00\.0$/, /0000:02:00\.0: virtio-pci -> vfio-pci/],
   [/ rng 02:00\.0 16$/, /^[0-9a-f]{32}$/m],
+  [/ bind a003e00\.virtio_mmio$/, /a003e00\.virtio_mmio: virtio-mmio -> vfio-platform/],
+  [/ mmio a003e00\.virtio_mmio show$/, /form modern\n[^]*QueueSizeMax +QueueSel 0 /],
+  [/ rng a003e00\.virtio_mmio 16$/, /^[0-9a-f]{32}$/m],
+  [/ restore a003e00\.virtio_mmio$/, /a003e00\.virtio_mmio driver: vfio-platform -> virtio-mmio/],
+  [
+    / mmio_window\.ts \S+ a003e00\.virtio_mmio$/,
+    /entropy source, \d+ registers\nrandom bytes: [0-9a-f]{32}\n/,
+  ],
   [/ restore$/, /0000:01:00\.0 driver: vfio-pci -> virtio-pci/],
   [
     / vf_to_vf\.ts \S+ 01:00\.0$|vf_to_vf\.ts \S+ 01:00\.0$/,
