@@ -25,10 +25,10 @@ import {
 import { ISR } from "./spec/pci.ts";
 import { describeStatus } from "./spec/status.ts";
 import { legacyConfigBytes } from "./transport/legacy_config.ts";
-import { notifyPlace } from "./transport/mmio_notify.ts";
-import { identifyMmio } from "./transport/mmio_open.ts";
-import { type MmioOptions, tracedWindow } from "./transport/mmio_transport.ts";
-import type { MmioWindow } from "./transport/mmio_window.ts";
+import { notifyPlace } from "./transport/mmio/notify.ts";
+import { identifyMmio } from "./transport/mmio/open.ts";
+import { type MmioOptions, tracedWindow } from "./transport/mmio/transport.ts";
+import type { MmioWindow } from "./transport/mmio/window.ts";
 
 /** A register, a doorbell, or a field of the config space. */
 export interface MmioRegister {

@@ -26,10 +26,10 @@
 export { openTransport, type TransportOptions } from "./transport/open.ts";
 export type { LegacyAdminOptions } from "./transport/pci_legacy_admin.ts";
 export type { PciModernOptions } from "./transport/pci_modern.ts";
-export { openMmio } from "./transport/mmio_open.ts";
-export type { MmioOptions } from "./transport/mmio_transport.ts";
+export { openMmio } from "./transport/mmio/open.ts";
+export type { MmioOptions } from "./transport/mmio/transport.ts";
 export type { MmioForm } from "./spec/mmio.ts";
-export { type MmioWindow, platformWindow } from "./transport/mmio_window.ts";
+export { type MmioWindow, platformWindow } from "./transport/mmio/window.ts";
 export type {
   Doorbell,
   InterruptKind,

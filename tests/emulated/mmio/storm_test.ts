@@ -5,7 +5,7 @@ import { PROFILE_OF } from "../transports/matrix.ts";
 import { Storm, STORM_QUEUES } from "./storm.ts";
 
 const DEVICE = "a000000.virtio_mmio";
-const OPERATIONS = rounds(100_000);
+const OPERATIONS = rounds(50_000);
 
 for (
   const [name, mmio, seed] of [

@@ -9,9 +9,9 @@ import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
 import { openFdCount } from "../../../ffi/mod.ts";
 import { UnsupportedError } from "../../../lib/errors/mod.ts";
-import { openMmio } from "../../../lib/virtio/transport/mmio_open.ts";
+import { openMmio } from "../../../lib/virtio/transport/mmio/open.ts";
 import type { VirtioTransport } from "../../../lib/virtio/transport/transport.ts";
-import { FakeMmio, type Form } from "../virtio/transport/fake_mmio.ts";
+import { FakeMmio, type Form } from "../virtio/transport/mmio/fake_mmio.ts";
 import { VirtioEcho } from "./echo_driver.ts";
 
 const bit = (n: number) => 1n << BigInt(n);

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { ClosedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { inspectMmio, type MmioFacts, type MmioRegister } from "../../../lib/virtio/inspect_mmio.ts";
 import { Random } from "../../random.ts";
-import { FakeMmio } from "./transport/fake_mmio.ts";
+import { FakeMmio } from "./transport/mmio/fake_mmio.ts";
 
 const bit = (n: number) => 1n << BigInt(n);
 

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { DeviceError } from "../../errors/mod.ts";
-import type { RegisterTable } from "../../registers/declaration.ts";
-import { MMIO_CONFIG_OFFSET } from "../spec/mmio.ts";
+import { DeviceError } from "../../../errors/mod.ts";
+import type { RegisterTable } from "../../../registers/declaration.ts";
+import { MMIO_CONFIG_OFFSET } from "../../spec/mmio.ts";
 
 /** A doorbell's place in the window. */
 export interface NotifyPlace {

@@ -3,15 +3,15 @@
  *
  * @module
  */
-import { typedErrors } from "../../errors/doors.ts";
-import { UsageError } from "../../errors/mod.ts";
-import { LEGACY_RING_ALIGN } from "../spec/legacy.ts";
-import { MMIO_CONFIG_OFFSET, type MMIO_LEGACY_CFG } from "../spec/mmio.ts";
-import { legacyConfigBytes } from "./legacy_config.ts";
-import { legacyAreas, legacyPageOf } from "./legacy_rings.ts";
-import { MmioTransport } from "./mmio_transport.ts";
-import { QueueDoorbell } from "./queue_doorbell.ts";
-import type { Doorbell, QueueAddresses } from "./transport.ts";
+import { typedErrors } from "../../../errors/doors.ts";
+import { UsageError } from "../../../errors/mod.ts";
+import { LEGACY_RING_ALIGN } from "../../spec/legacy.ts";
+import { MMIO_CONFIG_OFFSET, type MMIO_LEGACY_CFG } from "../../spec/mmio.ts";
+import { legacyConfigBytes } from "../legacy_config.ts";
+import { legacyAreas, legacyPageOf } from "../legacy_rings.ts";
+import { MmioTransport } from "./transport.ts";
+import { QueueDoorbell } from "../queue_doorbell.ts";
+import type { Doorbell, QueueAddresses } from "../transport.ts";
 
 /** Bits 0–31. */
 const LOW_32 = 0xffff_ffffn;

@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { EventFd } from "../../../ffi/mod.ts";
-import { typedErrors } from "../../errors/doors.ts";
-import { DeviceError, UnsupportedError, UsageError } from "../../errors/mod.ts";
-import { shown } from "../../errors/shown.ts";
-import type { InterruptSet, VectorKind } from "../../vfio/interrupts.ts";
-import { MessageVectors, type MsiMessage } from "../../vfio/msi_addresses.ts";
-import type { MmioWindow } from "./mmio_window.ts";
+import { EventFd } from "../../../../ffi/mod.ts";
+import { typedErrors } from "../../../errors/doors.ts";
+import { DeviceError, UnsupportedError, UsageError } from "../../../errors/mod.ts";
+import { shown } from "../../../errors/shown.ts";
+import type { InterruptSet, VectorKind } from "../../../vfio/interrupts.ts";
+import { MessageVectors, type MsiMessage } from "../../../vfio/msi_addresses.ts";
+import type { MmioWindow } from "./window.ts";
 
 /** What interrupts: a queue, or the config space. */
 export type MsiSource = number | "config";

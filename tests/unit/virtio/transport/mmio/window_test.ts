@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { ClosedError, NotFoundError, UnsupportedError, UsageError } from "../../../../lib/errors/mod.ts";
-import type { IrqInfo, IrqRequest, RegionInfo, VfioDevice } from "../../../../lib/vfio/device.ts";
-import { inspect } from "../../../../lib/virtio/inspect.ts";
-import { bindInterrupts } from "../../../../lib/virtio/interrupts.ts";
-import { platformWindow } from "../../../../lib/virtio/transport/mmio_window.ts";
-import { openTransport } from "../../../../lib/virtio/transport/open.ts";
-import { FakeFunction } from "../fake_function.ts";
+import { ClosedError, NotFoundError, UnsupportedError, UsageError } from "../../../../../lib/errors/mod.ts";
+import type { IrqInfo, IrqRequest, RegionInfo, VfioDevice } from "../../../../../lib/vfio/device.ts";
+import { inspect } from "../../../../../lib/virtio/inspect.ts";
+import { bindInterrupts } from "../../../../../lib/virtio/interrupts.ts";
+import { platformWindow } from "../../../../../lib/virtio/transport/mmio/window.ts";
+import { openTransport } from "../../../../../lib/virtio/transport/open.ts";
+import { FakeFunction } from "../../fake_function.ts";
 import { FakeMmio, type FakeMmioOptions } from "./fake_mmio.ts";
 
 /** A platform device whose region 0 is a register file of the tests. */

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { DeviceError, UsageError } from "../../../../lib/errors/mod.ts";
-import { openMmio } from "../../../../lib/virtio/transport/mmio_open.ts";
+import { DeviceError, UsageError } from "../../../../../lib/errors/mod.ts";
+import { openMmio } from "../../../../../lib/virtio/transport/mmio/open.ts";
 import { FakeMmio, type FakeMmioOptions } from "./fake_mmio.ts";
 
 const bit = (n: number) => 1n << BigInt(n);

@@ -4,14 +4,14 @@
  *
  * @module
  */
-import { EventFd } from "../../../../ffi/mod.ts";
-import { ClosedError } from "../../../../lib/errors/mod.ts";
-import type { DmaSpace } from "../../../../lib/memory/mod.ts";
-import type { AccessWidth, RegisterSpace } from "../../../../lib/registers/mod.ts";
-import type { VectorKind } from "../../../../lib/vfio/interrupts.ts";
-import type { MmioWindow } from "../../../../lib/virtio/transport/mmio_window.ts";
-import type { SharedMemory } from "../../../../lib/virtio/transport/transport.ts";
-import { FakeIommu } from "../fake_iommu.ts";
+import { EventFd } from "../../../../../ffi/mod.ts";
+import { ClosedError } from "../../../../../lib/errors/mod.ts";
+import type { DmaSpace } from "../../../../../lib/memory/mod.ts";
+import type { AccessWidth, RegisterSpace } from "../../../../../lib/registers/mod.ts";
+import type { VectorKind } from "../../../../../lib/vfio/interrupts.ts";
+import type { MmioWindow } from "../../../../../lib/virtio/transport/mmio/window.ts";
+import type { SharedMemory } from "../../../../../lib/virtio/transport/transport.ts";
+import { FakeIommu } from "../../fake_iommu.ts";
 
 export type Form = "modern" | "legacy" | "v3" | "msi-v2";
 

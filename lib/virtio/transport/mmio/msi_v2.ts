@@ -3,18 +3,18 @@
  *
  * @module
  */
-import { decodeRegister } from "../../registers/declaration.ts";
-import { Registers, type RegisterSpace } from "../../registers/registers.ts";
-import type { MsiMessage } from "../../vfio/msi_addresses.ts";
-import { DRAFT_FEATURE } from "../spec/features.ts";
+import { decodeRegister } from "../../../registers/declaration.ts";
+import { Registers, type RegisterSpace } from "../../../registers/registers.ts";
+import type { MsiMessage } from "../../../vfio/msi_addresses.ts";
+import { DRAFT_FEATURE } from "../../spec/features.ts";
 import {
   fixedMsiVector,
   MMIO_MSI_V2_CFG,
   MSI_V2_COMMAND,
   MSI_V2_NO_VECTOR,
   MSI_V2_STATE_LINUX,
-} from "../spec/mmio.ts";
-import type { MsiProgram, MsiSource } from "./mmio_interrupts.ts";
+} from "../../spec/mmio.ts";
+import type { MsiProgram, MsiSource } from "./interrupts.ts";
 
 /** Vectors are looked at no further: MsiVecNum is the device's word. */
 const VECTORS_MAX = 2048;

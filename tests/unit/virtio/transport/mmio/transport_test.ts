@@ -7,10 +7,10 @@ import {
   TimeoutError,
   UnsupportedError,
   UsageError,
-} from "../../../../lib/errors/mod.ts";
-import type { RegisterAccess } from "../../../../lib/registers/mod.ts";
-import { VirtioDevice } from "../../../../lib/virtio/device.ts";
-import { openMmio } from "../../../../lib/virtio/transport/mmio_open.ts";
+} from "../../../../../lib/errors/mod.ts";
+import type { RegisterAccess } from "../../../../../lib/registers/mod.ts";
+import { VirtioDevice } from "../../../../../lib/virtio/device.ts";
+import { openMmio } from "../../../../../lib/virtio/transport/mmio/open.ts";
 import { FakeMmio } from "./fake_mmio.ts";
 
 const bit = (n: number) => 1n << BigInt(n);

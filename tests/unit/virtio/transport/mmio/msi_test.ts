@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { openFdCount } from "../../../../ffi/mod.ts";
-import { DeviceError, UnsupportedError, UsageError } from "../../../../lib/errors/mod.ts";
-import { VirtioDevice } from "../../../../lib/virtio/device.ts";
-import { bindInterrupts } from "../../../../lib/virtio/interrupts.ts";
-import { openMmio } from "../../../../lib/virtio/transport/mmio_open.ts";
-import type { MmioOptions } from "../../../../lib/virtio/transport/mmio_transport.ts";
+import { openFdCount } from "../../../../../ffi/mod.ts";
+import { DeviceError, UnsupportedError, UsageError } from "../../../../../lib/errors/mod.ts";
+import { VirtioDevice } from "../../../../../lib/virtio/device.ts";
+import { bindInterrupts } from "../../../../../lib/virtio/interrupts.ts";
+import { openMmio } from "../../../../../lib/virtio/transport/mmio/open.ts";
+import type { MmioOptions } from "../../../../../lib/virtio/transport/mmio/transport.ts";
 import { FakeMmio, type FakeMmioOptions } from "./fake_mmio.ts";
 
 const bit = (n: number) => 1n << BigInt(n);

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { requireType } from "../../errors/doors.ts";
-import { NotFoundError, UnsupportedError, UsageError } from "../../errors/mod.ts";
-import { Registers } from "../../registers/registers.ts";
-import { PROFILES } from "../spec/features.ts";
+import { requireType } from "../../../errors/doors.ts";
+import { NotFoundError, UnsupportedError, UsageError } from "../../../errors/mod.ts";
+import { Registers } from "../../../registers/registers.ts";
+import { PROFILES } from "../../spec/features.ts";
 import {
   MMIO_CFG,
   MMIO_CONFIG_OFFSET,
@@ -16,12 +16,12 @@ import {
   MMIO_V3_CFG,
   MMIO_VERSION,
   type MmioForm,
-} from "../spec/mmio.ts";
-import { MmioLegacyTransport } from "./mmio_legacy.ts";
-import { MmioModernTransport } from "./mmio_modern.ts";
-import { type MmioOptions, tracedWindow } from "./mmio_transport.ts";
-import type { MmioWindow } from "./mmio_window.ts";
-import type { Profile, VirtioTransport } from "./transport.ts";
+} from "../../spec/mmio.ts";
+import { MmioLegacyTransport } from "./legacy.ts";
+import { MmioModernTransport } from "./modern.ts";
+import { type MmioOptions, tracedWindow } from "./transport.ts";
+import type { MmioWindow } from "./window.ts";
+import type { Profile, VirtioTransport } from "../transport.ts";
 
 /** What each profile takes: by Version alone in the standard, and one Version in each draft (A-7.1, A-7.2, N-7.8). */
 const FORMS: Readonly<Partial<Record<Profile, readonly MmioForm[]>>> = {

@@ -3,18 +3,18 @@
  *
  * @module
  */
-import { requireType, typedErrors } from "../../errors/doors.ts";
-import type { DmaSpace } from "../../memory/mod.ts";
-import type { RegisterSpace } from "../../registers/registers.ts";
-import { unitAddress } from "../../vfio/bus.ts";
-import { PLATFORM_IRQ, type VfioDevice } from "../../vfio/device.ts";
-import type { BarDoorbell } from "../../vfio/doorbell.ts";
-import { InterruptSet } from "../../vfio/interrupts.ts";
-import { MappedRegion } from "../../vfio/mapped_region.ts";
-import { FunctionMsi, type MsiAddresses } from "../../vfio/msi_addresses.ts";
-import type { Lifeline } from "../../wait/lifeline.ts";
-import { RegionSharedMemory } from "./region_shared_memory.ts";
-import type { SharedMemory } from "./transport.ts";
+import { requireType, typedErrors } from "../../../errors/doors.ts";
+import type { DmaSpace } from "../../../memory/mod.ts";
+import type { RegisterSpace } from "../../../registers/registers.ts";
+import { unitAddress } from "../../../vfio/bus.ts";
+import { PLATFORM_IRQ, type VfioDevice } from "../../../vfio/device.ts";
+import type { BarDoorbell } from "../../../vfio/doorbell.ts";
+import { InterruptSet } from "../../../vfio/interrupts.ts";
+import { MappedRegion } from "../../../vfio/mapped_region.ts";
+import { FunctionMsi, type MsiAddresses } from "../../../vfio/msi_addresses.ts";
+import type { Lifeline } from "../../../wait/lifeline.ts";
+import { RegionSharedMemory } from "../region_shared_memory.ts";
+import type { SharedMemory } from "../transport.ts";
 
 /**
  * A register window, whoever maps it: `platformWindow` has that of an opened platform device, and a caller may make one of a mapping of its own

@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { typedErrors } from "../../errors/doors.ts";
-import { DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../errors/mod.ts";
-import { shown } from "../../errors/shown.ts";
-import type { RegisterDeclaration } from "../../registers/declaration.ts";
-import { Registers, type RegisterSpace } from "../../registers/registers.ts";
-import { deviceConfigBytes } from "../spec/device_types.ts";
-import { DRAFT_FEATURE, FEATURE } from "../spec/features.ts";
+import { typedErrors } from "../../../errors/doors.ts";
+import { DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../../errors/mod.ts";
+import { shown } from "../../../errors/shown.ts";
+import type { RegisterDeclaration } from "../../../registers/declaration.ts";
+import { Registers, type RegisterSpace } from "../../../registers/registers.ts";
+import { deviceConfigBytes } from "../../spec/device_types.ts";
+import { DRAFT_FEATURE, FEATURE } from "../../spec/features.ts";
 import {
   MMIO_CFG,
   MMIO_CONFIG_OFFSET,
@@ -17,14 +17,14 @@ import {
   MMIO_NO_SHARED_MEMORY,
   MMIO_V3_CFG,
   type MmioForm,
-} from "../spec/mmio.ts";
-import { MsiV2 } from "./mmio_msi_v2.ts";
-import { MsiV3 } from "./mmio_msi_v3.ts";
-import { type NotifyConfig, notifyPlace } from "./mmio_notify.ts";
-import { type MmioParts, MmioTransport, tracedWindow } from "./mmio_transport.ts";
-import { QueueDoorbell } from "./queue_doorbell.ts";
-import { PATIENT_RESET_MS } from "./register_transport.ts";
-import type { Doorbell, QueueAddresses, SharedMemory } from "./transport.ts";
+} from "../../spec/mmio.ts";
+import { MsiV2 } from "./msi_v2.ts";
+import { MsiV3 } from "./msi_v3.ts";
+import { type NotifyConfig, notifyPlace } from "./notify.ts";
+import { type MmioParts, MmioTransport, tracedWindow } from "./transport.ts";
+import { QueueDoorbell } from "../queue_doorbell.ts";
+import { PATIENT_RESET_MS } from "../register_transport.ts";
+import type { Doorbell, QueueAddresses, SharedMemory } from "../transport.ts";
 
 /** What the three forms have in common; QueueNotify differs. */
 type ModernTable = Readonly<Record<keyof typeof MMIO_MODERN_CFG, RegisterDeclaration>>;

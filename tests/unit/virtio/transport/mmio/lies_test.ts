@@ -1,13 +1,13 @@
 /** Register windows that cannot be trusted: typed errors, and a driver that is usable after a reset. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { openFdCount } from "../../../../ffi/mod.ts";
-import { DeviceError, RingsideError, TimeoutError, UnsupportedError } from "../../../../lib/errors/mod.ts";
-import { VirtioDevice } from "../../../../lib/virtio/device.ts";
-import { bindInterrupts } from "../../../../lib/virtio/interrupts.ts";
-import { openMmio } from "../../../../lib/virtio/transport/mmio_open.ts";
-import type { MmioOptions } from "../../../../lib/virtio/transport/mmio_transport.ts";
-import type { VirtioTransport } from "../../../../lib/virtio/transport/transport.ts";
-import { campaign, Random, rounds } from "../../../random.ts";
+import { openFdCount } from "../../../../../ffi/mod.ts";
+import { DeviceError, RingsideError, TimeoutError, UnsupportedError } from "../../../../../lib/errors/mod.ts";
+import { VirtioDevice } from "../../../../../lib/virtio/device.ts";
+import { bindInterrupts } from "../../../../../lib/virtio/interrupts.ts";
+import { openMmio } from "../../../../../lib/virtio/transport/mmio/open.ts";
+import type { MmioOptions } from "../../../../../lib/virtio/transport/mmio/transport.ts";
+import type { VirtioTransport } from "../../../../../lib/virtio/transport/transport.ts";
+import { campaign, Random, rounds } from "../../../../random.ts";
 import { FakeMmio, type FakeMmioOptions, type Form } from "./fake_mmio.ts";
 
 const bit = (n: number) => 1n << BigInt(n);

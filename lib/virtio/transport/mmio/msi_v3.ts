@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { encodeRegister } from "../../registers/declaration.ts";
-import { Registers, type RegisterSpace } from "../../registers/registers.ts";
-import type { MsiMessage } from "../../vfio/msi_addresses.ts";
-import { fixedMsiVector, MMIO_V3_CFG, MSI_V3_OP } from "../spec/mmio.ts";
-import type { MsiProgram, MsiSource } from "./mmio_interrupts.ts";
-import { UnsupportedError } from "../../errors/mod.ts";
+import { encodeRegister } from "../../../registers/declaration.ts";
+import { Registers, type RegisterSpace } from "../../../registers/registers.ts";
+import type { MsiMessage } from "../../../vfio/msi_addresses.ts";
+import { fixedMsiVector, MMIO_V3_CFG, MSI_V3_OP } from "../../spec/mmio.ts";
+import type { MsiProgram, MsiSource } from "./interrupts.ts";
+import { UnsupportedError } from "../../../errors/mod.ts";
 
 const { msi_status, msi_cmd } = MMIO_V3_CFG;
 const ENABLED = 1 << msi_status.fields.msi_enabled.bits;

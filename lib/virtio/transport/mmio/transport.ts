@@ -3,22 +3,22 @@
  *
  * @module
  */
-import { typedErrors } from "../../errors/doors.ts";
-import type { RegisterDeclaration, RegisterTable } from "../../registers/declaration.ts";
+import { typedErrors } from "../../../errors/doors.ts";
+import type { RegisterDeclaration, RegisterTable } from "../../../registers/declaration.ts";
 import {
   partOf,
   type RegisterAccess,
   Registers,
   type RegisterSpace,
   TracedSpace,
-} from "../../registers/registers.ts";
-import { MMIO_CONFIG_OFFSET, type MmioForm, type MmioRegisterName } from "../spec/mmio.ts";
-import { ISR } from "../spec/pci.ts";
-import { STATUS } from "../spec/status.ts";
-import { MmioInterrupts } from "./mmio_interrupts.ts";
-import type { MmioWindow } from "./mmio_window.ts";
-import { RegisterTransport } from "./register_transport.ts";
-import type { InterruptKind, Profile } from "./transport.ts";
+} from "../../../registers/registers.ts";
+import { MMIO_CONFIG_OFFSET, type MmioForm, type MmioRegisterName } from "../../spec/mmio.ts";
+import { ISR } from "../../spec/pci.ts";
+import { STATUS } from "../../spec/status.ts";
+import { MmioInterrupts } from "./interrupts.ts";
+import type { MmioWindow } from "./window.ts";
+import { RegisterTransport } from "../register_transport.ts";
+import type { InterruptKind, Profile } from "../transport.ts";
 
 /** How to open. */
 export interface MmioOptions {
