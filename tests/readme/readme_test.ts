@@ -65,7 +65,7 @@ const PRINTS: readonly [RegExp, RegExp][] = [
   [/ rng a003e00\.virtio_mmio 16$/, /^[0-9a-f]{32}$/m],
   [/ restore a003e00\.virtio_mmio$/, /a003e00\.virtio_mmio driver: vfio-platform -> virtio-mmio/],
   [
-    / mmio_window\.ts \S+ a003e00\.virtio_mmio$/,
+    /mmio_window\.ts \S+ a003e00\.virtio_mmio$/,
     /entropy source, \d+ registers\nrandom bytes: [0-9a-f]{32}\n/,
   ],
   [/ restore$/, /0000:01:00\.0 driver: vfio-pci -> virtio-pci/],
