@@ -5,7 +5,8 @@
  */
 import { type ManagedDevice, ManagementCommandError } from "../../drivers/management/virtio_management.ts";
 import type { Host } from "../../lib/host/mod.ts";
-import { deviceType } from "../../lib/virtio/spec/device_types.ts";
+import type { VirtioTransport } from "../../lib/virtio/mod.ts";
+import { configFieldLack, deviceType } from "../../lib/virtio/spec/device_types.ts";
 import { FIELD_BYTES } from "../../lib/wire/mod.ts";
 import { hex, print, printJson, printTable } from "../output.ts";
 import type { Of } from "../parser.ts";
@@ -25,8 +26,8 @@ export interface ConfigField {
 /** Reads a device's config space, field by field. */
 export async function tvqConfig(host: Host, options: Of<"tvq config">): Promise<void> {
   await using stack = new AsyncDisposableStack();
-  const { device, owner } = await lookAt(host, options, stack);
-  const fields = await readFields(device);
+  const { device, owner, transport } = await lookAt(host, options, stack);
+  const fields = await readFields(device, transport);
   const generation = await device.generation();
   if (options.json) return printJson({ function: owner, ...deviceReport(device), generation, fields });
   print(`${deviceText(device)}, configuration of generation ${generation}`);
@@ -47,12 +48,20 @@ export function printFields(fields: readonly ConfigField[]): void {
   );
 }
 
-/** The fields that the device's type can have, each by a command, up to the end of the config space: no command says where that is. */
-export async function readFields(device: ManagedDevice): Promise<ConfigField[]> {
+/**
+ * The fields that a device with these features has, each by a command, up to the end of the config space: no command says where that is, and a device may
+ * have less.
+ */
+export async function readFields(
+  device: ManagedDevice,
+  transport: Pick<VirtioTransport, "readDeviceFeatures">,
+): Promise<ConfigField[]> {
+  const offered = transport.readDeviceFeatures();
   const { config = {}, arrays = [] } = deviceType(device.type) ?? {};
   const fields: ConfigField[] = [];
   for (const [name, { offset, type }] of Object.entries(config)) {
     if (arrays.some(([first, size]) => offset > first && offset < first + size)) continue;
+    if (configFieldLack(device.type, offered, offset) !== undefined) continue;
     const arrayBytes = arrays.find(([first]) => first === offset)?.[1];
     const width = arrayBytes ?? FIELD_BYTES[type];
     const bytes = await readField(device, offset, width);

@@ -20,7 +20,7 @@ export async function tvqShow(
   await using stack = new AsyncDisposableStack();
   const made = await lookAt(host, options, stack);
   const virtio = virtioFacts(made.transport);
-  const fields = await readFields(made.device);
+  const fields = await readFields(made.device, made.transport);
   const queues = await readQueues(made);
   if (options.json) {
     return printJson({

@@ -7,7 +7,7 @@ import { NotFoundError, UnsupportedError } from "../errors/mod.ts";
 import { decodeRegister, type RegisterDeclaration, type RegisterTable } from "../registers/declaration.ts";
 import { Registers, type RegisterSpace } from "../registers/registers.ts";
 import { FIELD_BYTES } from "../wire/mod.ts";
-import { deviceConfigBytes, deviceType, deviceTypeName } from "./spec/device_types.ts";
+import { configFieldLack, deviceConfigBytes, deviceType, deviceTypeName } from "./spec/device_types.ts";
 import { DRAFT_FEATURE, featureName, featureNames, type Profile } from "./spec/features.ts";
 import { LEGACY_RING_ALIGN } from "./spec/legacy.ts";
 import {
@@ -282,22 +282,13 @@ class WindowReader {
   /** One field, by accesses as wide as itself, or its elements, or half of 64 bits. */
   #field(title: string, at: number, width: number, step: 1 | 2 | 4): MmioRegister {
     const row = { offset: MMIO_CONFIG_OFFSET + at, width, name: `config.${title}`, select: null };
-    const lack = this.#fieldLack(at);
-    if (lack !== undefined) return { ...row, value: null, meaning: lack };
+    const lack = configFieldLack(this.#reading.deviceId, this.#features, at);
+    if (lack !== undefined) return { ...row, value: null, meaning: `not there: ${lack}` };
     let value = 0n;
     for (let part = 0; part < width; part += step) {
       value |= BigInt(this.#space.read(row.offset + part, step)) << BigInt(8 * part);
     }
     return { ...row, value, meaning: step === 1 && width > 1 ? bytesOf(value, width) : `${value}` };
-  }
-
-  /** Why the device does not have the field at this place of the config space. */
-  #fieldLack(at: number): string | undefined {
-    const { prefix = "", featureBits = {}, optionalConfig = [] } = deviceType(this.#reading.deviceId) ?? {};
-    const features = optionalConfig.filter(([, from, end]) => at >= from && at < end).map(([name]) => name);
-    const there = features.some((name) => (this.#features >> BigInt(featureBits[name]!) & 1n) === 1n);
-    if (features.length === 0 || there) return undefined;
-    return `not there: ${features.map((name) => prefix + name).join(" or ")} is not offered`;
   }
 
   get #configBytes(): number {

@@ -49,6 +49,15 @@ export function deviceConfigBytes(deviceId: number): number | undefined {
   );
 }
 
+/** Why a device that offers these features has no field at this place of its configuration, in words; undefined when it has one. */
+export function configFieldLack(deviceId: number, offered: bigint, at: number): string | undefined {
+  const { prefix = "", featureBits = {}, optionalConfig = [] } = TYPES.get(deviceId) ?? {};
+  const features = optionalConfig.filter(([, from, end]) => at >= from && at < end).map(([name]) => name);
+  const there = features.some((name) => (offered >> BigInt(featureBits[name]!) & 1n) === 1n);
+  if (features.length === 0 || there) return undefined;
+  return `${features.map((name) => prefix + name).join(" or ")} is not offered`;
+}
+
 /** A device type in words, or `device type 99`. */
 export function deviceTypeName(deviceId: number): string {
   requireType(deviceId, "number", "deviceTypeName: deviceId");
