@@ -14,7 +14,7 @@ import {
 } from "../../ffi/mod.ts";
 import { requireType } from "../errors/doors.ts";
 import { RefusedError, UsageError } from "../errors/mod.ts";
-import { isAddress } from "../vfio/bus.ts";
+import { busOf, isAddress, PCI } from "../vfio/bus.ts";
 import type { Violation } from "./device_model.ts";
 import { EmulatedMachine } from "./machine.ts";
 import type { FunctionModels } from "./pci_function.ts";
@@ -41,7 +41,7 @@ export interface ServeOptions {
   readonly directory: string;
   /** What stands behind the functions. Default: the virtio devices. */
   readonly models?: FunctionModels;
-  /** Default: `defaultTopology`. */
+  /** Default: `defaultTopology`, without platform devices where the models make none. */
   readonly topology?: Topology;
   /** Called once everything can be opened. */
   readonly onReady?: () => void;
@@ -67,7 +67,8 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
     requireType(signal, "object", "serveEmulatedHost: signal", "addEventListener", "removeEventListener");
   }
   if (onReady !== undefined) requireType(onReady, "function", "serveEmulatedHost: onReady");
-  const topology = options.topology ?? defaultTopology();
+  const models = options.models ?? createVirtioModels();
+  const topology = options.topology ?? topologyFor(models);
   requireType(topology, "object", "serveEmulatedHost: topology", "functions");
   requireType(topology.functions, "array", "serveEmulatedHost: topology.functions");
   for (const one of topology.functions) {
@@ -93,7 +94,7 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
   removeRemains(directory);
   const machine = new EmulatedMachine({
     topology,
-    models: options.models ?? createVirtioModels(),
+    models,
     directory,
     clientMemory: options.clientMemory,
     onViolation: options.onViolation,
@@ -122,4 +123,12 @@ function removeRemains(directory: string): void {
     const isFunction = name.endsWith(SUFFIX) && isAddress(name.slice(0, -SUFFIX.length));
     if (name === CONTROL_SOCKET || isFunction) removeFile(`${directory}/${name}`);
   }
+}
+
+/** What these models can serve of the default host. */
+function topologyFor(models: FunctionModels): Topology {
+  const { functions } = defaultTopology();
+  return models.createPlatformBehaviour === undefined
+    ? { functions: functions.filter(({ address }) => busOf(address) === PCI) }
+    : { functions };
 }

@@ -42,7 +42,7 @@ for (const [deviceId, words, run] of COMMANDS) {
       device.keep = { enable: 0 };
       const host = {
         open: () => device,
-        describe: () => ({ address: FUNCTION, sriov: { numVfs: 0, vfs: [] } }),
+        describe: () => ({ address: FUNCTION, bus: "pci", sriov: { numVfs: 0, vfs: [] } }),
       } as unknown as Host;
       const parsed = parse(parser, insist ? [...words, "--assume-access-platform"] : words);
       if (!parsed.success) throw new Error(`${words.join(" ")} is not understood`);
@@ -62,7 +62,7 @@ Deno.test("--trace: each access to a virtio register, by name, on standard error
     device.keep = { enable: 0 };
     const host = {
       open: () => device,
-      describe: () => ({ address: FUNCTION, sriov: { numVfs: 0, vfs: [] } }),
+      describe: () => ({ address: FUNCTION, bus: "pci", sriov: { numVfs: 0, vfs: [] } }),
     } as unknown as Host;
     const parsed = parse(parser, trace ? ["rng", FUNCTION, "--trace"] : ["rng", FUNCTION]);
     if (!parsed.success) throw new Error("rng is not understood");
