@@ -95,6 +95,9 @@ export class MmioInterrupts
         hint: "disable them first",
       });
     }
+    if (!Number.isInteger(count) || count < 1) {
+      throw new UsageError(`${this.#window.name}: ${shown(count)} ${kind} vectors`, { hint: "1 or more" });
+    }
     if (kind === "intx") {
       kept.move();
       return this.#window.interrupts.enable("intx", count, given);
@@ -145,9 +148,21 @@ export class MmioInterrupts
     if (this.vectorOf(source) === vector) return;
     const off = this.#on && !program.masks;
     if (off) this.#on = program.turn(false);
-    if (!program.bind(source, vector ?? 0, message)) return this.#fallBack();
+    let taken: boolean;
+    try {
+      taken = program.bind(source, vector ?? 0, message);
+    } catch (error) {
+      this.#goOn(off);
+      throw error;
+    }
+    if (!taken) return this.#fallBack();
     if (vector === null) this.#bound.delete(source);
     else this.#bound.set(source, vector);
+    this.#goOn(off);
+  }
+
+  /** Turns messages on again where a driver is at work. @param off they were turned off for a change */
+  #goOn(off: boolean): void {
     if (!this.#live || this.#on) return;
     this.start();
     // What happened meanwhile went to the line, which nobody watches: whoever waits looks once for nothing at worst.

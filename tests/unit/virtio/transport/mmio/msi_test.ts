@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { openFdCount } from "../../../../../ffi/mod.ts";
+import { EventFd, openFdCount } from "../../../../../ffi/mod.ts";
 import { DeviceError, UnsupportedError, UsageError } from "../../../../../lib/errors/mod.ts";
 import { VirtioDevice } from "../../../../../lib/virtio/device.ts";
 import { bindInterrupts } from "../../../../../lib/virtio/interrupts.ts";
@@ -141,6 +141,21 @@ Deno.test("N-7.5 no vector: sharing maps the source on NO_VECTOR, without it the
   assertEquals(told(v3.mmio), [], "it had none");
   v3.transport.setQueueVector(1, 0);
   assertThrows(() => v3.transport.setQueueVector(1, null), UnsupportedError, "takes a vector away");
+});
+
+Deno.test("N-7.4 version 3: a change of vectors that cannot be made leaves MSI on, and loses nothing", () => {
+  using t = negotiated(V3);
+  const { vectors } = t.start();
+  // An event of queue 0 comes after each write.
+  t.mmio.after = (entry) => {
+    if (entry.startsWith("w")) t.mmio.raise(0);
+  };
+  assertThrows(() => t.transport.setQueueVector(0, null), UnsupportedError, "takes a vector away");
+  t.mmio.after = () => {};
+  assertEquals([t.mmio.msiEnabled, t.transport.interruptKind], [true, "msi"]);
+  assert(counts(vectors)[1]! > 0, "what happened meanwhile");
+  t.mmio.raise(0);
+  assertEquals([counts(vectors)[1], t.transport.queueView(0).vector], [1, 1]);
 });
 
 Deno.test("N-7.2 with MSI on InterruptStatus and InterruptACK are left alone, and undefined bits of MsiStatus and MsiState mean nothing", () => {
@@ -363,6 +378,20 @@ Deno.test("7.2, 7.3 vectors that are none, kinds that are on already, eventfds o
     }
     assertThrows(() => t.transport.setQueueVector(-1, 0), UsageError);
   }
+});
+
+Deno.test("7.2, 7.3 counts that are none: a UsageError, and eventfds of the caller's are closed", () => {
+  const before = openFdCount();
+  for (const fake of [...DRAFTS, { form: "modern" }, { ...V2, messages: undefined }] as const) {
+    using t = negotiated(fake, fake.form === "modern" ? { profile: "spec" } : {});
+    for (const kind of ["msi", "intx", "msix"] as const) {
+      for (const count of [0, -1, 1.5, NaN, "1" as unknown as number]) {
+        assertThrows(() => t.transport.enableInterrupts(kind, count, [new EventFd()]), UsageError, "a003e00");
+      }
+    }
+    assertEquals(t.transport.interruptKind, "none");
+  }
+  assertEquals(openFdCount(), before);
 });
 
 Deno.test("A-7.3 what collides with the standard is refused by its two meanings", () => {
