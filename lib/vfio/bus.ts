@@ -32,7 +32,7 @@ export const PLATFORM: Bus = busAt("platform", "platform device", "vfio-platform
 
 const PCI_NAME = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
 const PLATFORM_NAME =
-  /^([0-9a-f]+\.[a-zA-Z][\w,+-]*|([A-Z]{3}|[0-9A-Z]{4})[0-9A-F]{4}:[0-9a-f]{2,}|virtio-mmio\.\d+)$/;
+  /^([0-9a-f]{1,16}\.[a-zA-Z][\w,+-]*|([A-Z]{3}|[0-9A-Z]{4})[0-9A-F]{4}:[0-9a-f]{2,}|virtio-mmio\.\d+)$/;
 
 function busAt(name: Bus["name"], kind: string, vfioDriver: string): Bus {
   const directory = `/sys/bus/${name}`;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireType, typedCall } from "../errors/doors.ts";
 import { NotFoundError, UnsupportedError } from "../errors/mod.ts";
 import { decodeRegister, type RegisterDeclaration, type RegisterTable } from "../registers/declaration.ts";
 import { Registers, type RegisterSpace } from "../registers/registers.ts";
@@ -25,8 +26,9 @@ import {
 import { ISR } from "./spec/pci.ts";
 import { describeStatus } from "./spec/status.ts";
 import { legacyConfigBytes } from "./transport/legacy_config.ts";
+import { quietly } from "./transport/letting_go.ts";
 import { notifyPlace } from "./transport/mmio/notify.ts";
-import { identifyMmio } from "./transport/mmio/open.ts";
+import { identifyMmio, requireWindow } from "./transport/mmio/open.ts";
 import { type MmioOptions, tracedWindow } from "./transport/mmio/transport.ts";
 import type { MmioWindow } from "./transport/mmio/window.ts";
 
@@ -86,6 +88,14 @@ const OF_REGION = new Set(["shm_length", "shm_base"]);
  * @throws UnsupportedError (no virtio-mmio device), UsageError (a profile that is not MMIO's, a window that is too small), and what the window throws
  */
 export function inspectMmio(window: MmioWindow, options: MmioOptions = {}): MmioFacts {
+  return typedCall("inspectMmio", [window, options], () => {
+    requireWindow(window, "inspectMmio");
+    requireType(options, "object", "inspectMmio: options");
+    return readWindow(window, options);
+  });
+}
+
+function readWindow(window: MmioWindow, options: MmioOptions): MmioFacts {
   const { profile = "spec", trace, msiStateBits = "spec" } = options;
   const chosen: MmioOptions = { profile, msiStateBits, ...(trace === undefined ? {} : { trace }) };
   let form: MmioForm | null = null;
@@ -105,8 +115,13 @@ export function inspectMmio(window: MmioWindow, options: MmioOptions = {}): Mmio
   const version = registers.read("version");
   const deviceId = registers.read("device_id");
   const reader = new WindowReader(window, space, { form, table, deviceId, options: chosen });
-  if (form === null) reader.readCommon();
-  else reader.readAll();
+  try {
+    if (form === null) reader.readCommon();
+    else reader.readAll();
+  } catch (error) {
+    quietly(() => reader.putBack());
+    throw error;
+  }
   return {
     device: window.name,
     profile,

@@ -223,8 +223,12 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
     const stopped = gone ? undefined : quietly(() => this.registers.write("device_status", 0));
     // Its eventfds are closed whatever the answer.
     quietly(() => this.interrupts.disable());
-    this.release(stopped);
-    for (const handler of [...this.#ends]) handler();
+    try {
+      this.release(stopped);
+    } finally {
+      // Whoever waits hears of it, whatever a caller's window says to being closed.
+      for (const handler of [...this.#ends]) handler();
+    }
   }
 
   /** See `VirtioTransport`. @internal */

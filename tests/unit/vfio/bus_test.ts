@@ -35,6 +35,8 @@ Deno.test("bus: what is no name of a function is a UsageError", () => {
       "a/b.c",
       "a003e00.",
       ".virtio_mmio",
+      // Past what an address is.
+      "10000000000000000.virtio_mmio",
       "eth0",
       "x\n01:00.0",
       // What the kernel makes for itself, or firmware without a place: no function.

@@ -114,6 +114,6 @@ export class MmioLegacyTransport extends MmioTransport<typeof MMIO_LEGACY_CFG> {
   doorbell(queue: number): Doorbell {
     this.requireQueue(queue);
     const { offset, width } = this.registers.table.queue_notify;
-    return new QueueDoorbell(this.window.doorbell(offset, width, { value: queue }), queue, false, this);
+    return new QueueDoorbell(this.register(offset, width, queue), queue, false, this);
   }
 }

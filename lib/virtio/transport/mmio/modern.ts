@@ -205,7 +205,7 @@ export class MmioModernTransport extends MmioTransport<ModernTable> {
       table: this.registers.table,
       configSizeBytes: this.configSizeBytes,
     });
-    const register = this.window.doorbell(offset, width, withData ? {} : { value: queue });
+    const register = this.register(offset, width, withData ? undefined : queue);
     return new QueueDoorbell(register, queue, withData, this);
   }
 

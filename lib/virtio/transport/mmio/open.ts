@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { requireType } from "../../../errors/doors.ts";
+import { requireType, typedCall } from "../../../errors/doors.ts";
 import { NotFoundError, UnsupportedError, UsageError } from "../../../errors/mod.ts";
+import { shown } from "../../../errors/shown.ts";
 import { Registers } from "../../../registers/registers.ts";
 import { PROFILES } from "../../spec/features.ts";
 import {
@@ -38,32 +39,37 @@ const TABLES = { "modern": MMIO_CFG, "v3": MMIO_V3_CFG, "msi-v2": MMIO_MSI_V2_CF
  * UsageError (a profile that is not MMIO's, a window that is too small), ClosedError, and what the window throws
  */
 export function openMmio(window: MmioWindow, options: MmioOptions = {}): VirtioTransport {
-  requireType(
-    window,
-    "object",
-    "openMmio: window",
-    "name",
-    "dma",
-    "space",
-    "sizeBytes",
-    "doorbell",
-    "interrupts",
-  );
-  requireType(options, "object", "openMmio: options");
-  // A getter may give something else the next time.
-  const { profile = "spec", assumeAccessPlatform, trace, msiEnableByStatus, msiStateBits } = options;
-  const chosen = {
-    profile,
-    ...(assumeAccessPlatform === undefined ? {} : { assumeAccessPlatform }),
-    ...(trace === undefined ? {} : { trace }),
-    ...(msiEnableByStatus === undefined ? {} : { msiEnableByStatus }),
-    ...(msiStateBits === undefined ? {} : { msiStateBits }),
-  } as const satisfies MmioOptions;
-  const { deviceId, form } = identifyMmio(window, chosen);
-  if (form === "legacy") {
-    return new MmioLegacyTransport({ window, table: MMIO_LEGACY_CFG, form, deviceId, options: chosen });
-  }
-  return new MmioModernTransport({ window, table: TABLES[form], form, deviceId, options: chosen });
+  return typedCall("openMmio", [window, options], () => {
+    requireWindow(window, "openMmio");
+    requireType(options, "object", "openMmio: options");
+    // A getter may give something else the next time.
+    const { profile = "spec", assumeAccessPlatform, trace, msiEnableByStatus, msiStateBits } = options;
+    const chosen = {
+      profile,
+      ...(assumeAccessPlatform === undefined ? {} : { assumeAccessPlatform }),
+      ...(trace === undefined ? {} : { trace }),
+      ...(msiEnableByStatus === undefined ? {} : { msiEnableByStatus }),
+      ...(msiStateBits === undefined ? {} : { msiStateBits }),
+    } as const satisfies MmioOptions;
+    const { deviceId, form } = identifyMmio(window, chosen);
+    if (form === "legacy") {
+      return new MmioLegacyTransport({ window, table: MMIO_LEGACY_CFG, form, deviceId, options: chosen });
+    }
+    return new MmioModernTransport({ window, table: TABLES[form], form, deviceId, options: chosen });
+  });
+}
+
+/** That it is a window: a caller may have made it. @param what function that was given it @throws UsageError */
+export function requireWindow(window: MmioWindow, what: string): void {
+  const members = ["name", "dma", "closed", "space", "sizeBytes", "doorbell", "interrupts", "close"];
+  requireType(window, "object", `${what}: window`, ...members);
+  requireType(window.dma, "object", `${what}: window.dma`, "mapper", "allocate");
+  requireType(window.space, "object", `${what}: window.space`, "read", "write");
+  const line = ["available", "enable", "disable", "rearm"];
+  requireType(window.interrupts, "object", `${what}: window.interrupts`, ...line);
+  const { sizeBytes } = window;
+  if (Number.isSafeInteger(sizeBytes) && sizeBytes >= 0) return;
+  throw new UsageError(`${what}: window.sizeBytes: ${shown(sizeBytes)} is no number of bytes`);
 }
 
 /** MagicValue, then Version, then DeviceID, as §4.2.3.1.1 has it. @throws as `openMmio` */
@@ -72,9 +78,10 @@ export function identifyMmio(
   options: MmioOptions,
 ): { readonly deviceId: number; readonly form: MmioForm } {
   const { name, sizeBytes } = window;
-  const { profile = "spec" } = options;
-  requireType(sizeBytes, "number", "openMmio: window.sizeBytes");
-  requireType(window.dma, "object", "openMmio: window.dma", "mapper", "allocate");
+  const { profile = "spec", msiStateBits = "spec" } = options;
+  if (msiStateBits !== "spec" && msiStateBits !== "linux") {
+    throw new UsageError(`${name}: msiStateBits: ${shown(msiStateBits)} is neither "spec" nor "linux"`);
+  }
   // By value: what a caller without types gives may be a key of any object.
   const forms = PROFILES.includes(profile) ? FORMS[profile] : undefined;
   if (forms === undefined) {

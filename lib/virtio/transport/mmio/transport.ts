@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { typedErrors } from "../../../errors/doors.ts";
+import { requireType, typedErrors } from "../../../errors/doors.ts";
 import type { RegisterDeclaration, RegisterTable } from "../../../registers/declaration.ts";
 import {
   partOf,
@@ -151,6 +151,13 @@ export abstract class MmioTransport<T extends RegisterTable & Record<MmioRegiste
     const status = this.registers.read("interrupt_status") & (ISR.queue | ISR.config);
     if (status !== 0) this.registers.write("interrupt_ack", status);
     return status;
+  }
+
+  /** A register of the window that is written to notify; a caller's window may give anything. @throws UsageError */
+  protected register(offset: number, width: 2 | 4, value?: number): ReturnType<MmioWindow["doorbell"]> {
+    const found = this.window.doorbell(offset, width, value === undefined ? {} : { value });
+    requireType(found, "object", `${this.name}: what window.doorbell gave`, "write");
+    return found;
   }
 
   /** Closes the window. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { requireType, typedErrors } from "../../../errors/doors.ts";
+import { UsageError } from "../../../errors/mod.ts";
 import type { DmaSpace } from "../../../memory/mod.ts";
 import type { RegisterSpace } from "../../../registers/registers.ts";
 import { unitAddress } from "../../../vfio/bus.ts";
@@ -12,6 +13,7 @@ import type { BarDoorbell } from "../../../vfio/doorbell.ts";
 import { InterruptSet } from "../../../vfio/interrupts.ts";
 import { MappedRegion } from "../../../vfio/mapped_region.ts";
 import { FunctionMsi, type MsiAddresses } from "../../../vfio/msi_addresses.ts";
+import { isPciDevice } from "../../../vfio/pci_device.ts";
 import type { Lifeline } from "../../../wait/lifeline.ts";
 import { RegionSharedMemory } from "../region_shared_memory.ts";
 import type { SharedMemory } from "../transport.ts";
@@ -59,10 +61,15 @@ export interface MmioWindow {
 /**
  * The window of an opened platform device: its region 0, mapped where it is whole pages, else by accesses through the server. Its line is the device's
  * first. Messages are a vfio-user server's; kernel VFIO has none for platform devices.
- * @param device stays the caller's @throws UsageError when it has no region 0, ClosedError, and what the device throws
+ * @param device stays the caller's @throws UsageError when it has no region 0 or is a PCI function, ClosedError, and what the device throws
  */
 export function platformWindow(device: VfioDevice): MmioWindow {
   requireType(device, "object", "platformWindow: device", "name", "info", "regionInfo", "irqInfo");
+  if (isPciDevice(device)) {
+    throw new UsageError(`${device.name} is a PCI function, which has no register window of virtio-mmio`, {
+      hint: "openTransport opens it",
+    });
+  }
   return new PlatformWindow(device);
 }
 

@@ -3,14 +3,16 @@ import {
   ClosedError,
   DeviceError,
   NotFoundError,
-  type RingsideError,
+  RingsideError,
   TimeoutError,
   UnsupportedError,
   UsageError,
 } from "../../../../../lib/errors/mod.ts";
 import type { RegisterAccess } from "../../../../../lib/registers/mod.ts";
 import { VirtioDevice } from "../../../../../lib/virtio/device.ts";
+import { inspectMmio } from "../../../../../lib/virtio/inspect_mmio.ts";
 import { openMmio } from "../../../../../lib/virtio/transport/mmio/open.ts";
+import type { MmioOptions } from "../../../../../lib/virtio/transport/mmio/transport.ts";
 import { FakeMmio } from "./fake_mmio.ts";
 
 const bit = (n: number) => 1n << BigInt(n);
@@ -355,4 +357,68 @@ Deno.test("7.1 each access is told by the standard's place, after it was made; a
   transport.close();
   assertThrows(() => transport.readStatus(), ClosedError);
   assertThrows(() => transport.doorbell(0), ClosedError);
+});
+
+Deno.test("7.1 what is no window, or no option, is refused by name before anything is read", () => {
+  const refused = (member: string, value: unknown, wanted: string): void => {
+    for (const door of [openMmio, inspectMmio]) {
+      const mmio = new FakeMmio();
+      Object.defineProperty(mmio, member, { value, configurable: true });
+      assertThrows(() => door(mmio), UsageError, wanted);
+      assertEquals(mmio.log, []);
+    }
+  };
+  for (const sizeBytes of [NaN, 1.5, -1, "512", 512n, Infinity, Symbol("512")]) {
+    refused("sizeBytes", sizeBytes, "window.sizeBytes");
+  }
+  for (const value of [null, 5, {}, []]) {
+    for (const member of ["dma", "space", "interrupts"]) refused(member, value, `window.${member}`);
+  }
+  for (const member of ["name", "closed", "doorbell", "close"]) refused(member, undefined, "with name");
+  for (const options of [null, 5, { msiStateBits: "top" }, { profile: Symbol("spec") }] as unknown[]) {
+    for (const door of [openMmio, inspectMmio]) {
+      using mmio = new FakeMmio();
+      assertThrows(() => door(mmio, options as MmioOptions), UsageError);
+      assertEquals(mmio.log, []);
+    }
+  }
+});
+
+Deno.test("7.1 a window that gives no doorbell is found out before it is rung", () => {
+  for (const form of ["modern", "legacy"] as const) {
+    for (const given of [undefined, null, 5, {}] as never[]) {
+      using mmio = new FakeMmio({ form });
+      using transport = openMmio(mmio);
+      mmio.doorbell = () => given;
+      assertThrows(() => transport.doorbell(0), UsageError, "a003e00.virtio_mmio: what window.doorbell gave");
+    }
+  }
+});
+
+Deno.test("7.1 a window that reads what is no number is a UsageError, at both doors", () => {
+  for (const value of [undefined, null, NaN, 1.5, "x", {}] as unknown as number[]) {
+    for (const door of [openMmio, inspectMmio]) {
+      using mmio = new FakeMmio();
+      mmio.read = () => value;
+      assertThrows(() => door(mmio), RingsideError);
+    }
+    using mmio = new FakeMmio();
+    const honest = mmio.read.bind(mmio);
+    mmio.read = (offset, width) => offset === 0x44 ? value : honest(offset, width);
+    assertThrows(() => inspectMmio(mmio), UsageError, "inspectMmio");
+    assertEquals(mmio.taken().slice(-2), ["w4@14=0", "w4@30=0"], "selectors are put back all the same");
+  }
+});
+
+Deno.test("7.1 who waits for a transport hears that it is closed, also where its window does not let itself be closed", () => {
+  using mmio = new FakeMmio();
+  const transport = openMmio(mmio);
+  let heard = 0;
+  transport.onClose!(() => heard++);
+  mmio.close = () => {
+    throw new Error("stays");
+  };
+  assertThrows(() => transport.close(), Error, "stays");
+  transport.close();
+  assertEquals([heard, transport.closed], [1, true]);
 });

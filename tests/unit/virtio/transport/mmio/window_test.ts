@@ -129,3 +129,10 @@ Deno.test("7.1 what is no virtio-mmio device, or a placeholder, is shown without
   }
   assert(!device.closed);
 });
+
+Deno.test("7.1 a PCI function has no register window, whatever its BAR 0 is", () => {
+  using device = new FakePlatform();
+  Object.defineProperty(device, "info", { value: { flags: 2, numRegions: 9, numIrqs: 5 } });
+  assertThrows(() => platformWindow(device), UsageError, "is a PCI function");
+  assertEquals(device.mmio.log, []);
+});
