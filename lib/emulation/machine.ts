@@ -219,7 +219,16 @@ export class EmulatedMachine implements Disposable {
     const behaviour = models.createPlatformBehaviour(kind, { ...topology, directory });
     using opened = new DisposableStack();
     opened.defer(() => behaviour.close());
-    const place = { address, behaviour, iommuGroup, numaNode, windowAddress: unitAddress(address) ?? 0n };
+    const windowAddress = unitAddress(address) ?? 0n;
+    if (windowAddress + BigInt(behaviour.windowBytes) > 1n << 64n) {
+      throw new UsageError(
+        `${address}: its ${behaviour.windowBytes} bytes of registers would end past address 2^64`,
+        {
+          hint: "name it after a lower address",
+        },
+      );
+    }
+    const place = { address, behaviour, iommuGroup, numaNode, windowAddress };
     const fn = new MachinePlatformDevice({ ...place, ...this.#serving(address) }, this.#around);
     this.#platform.set(address, fn);
     this.#addQueues(fn);

@@ -129,3 +129,21 @@ Deno.test("every kind but management is served in every form that it has; what c
     `${NAME}: the models of this machine make no platform devices`,
   );
 });
+
+Deno.test("registers end at 2^64 at the latest: addresses of shared memory are 64 bits", () => {
+  const make = (address: string, kind: string) => {
+    const topology = readTopology({ functions: [{ address, kind }] });
+    return new EmulatedMachine({ topology, models: createVirtioModels() });
+  };
+  for (
+    const [address, kind] of [
+      ["ffffffffffffffff.virtio_mmio", "virtio-rng"],
+      ["fffffffffffffe01.virtio_mmio", "virtio-rng"],
+      ["fffffffff0000000.virtio_mmio", "virtio-ism"],
+    ] as const
+  ) {
+    assertThrows(() => make(address, kind), UsageError, `${address}: its`);
+  }
+  using last = make("fffffffffffffe00.virtio_mmio", "virtio-rng");
+  assertEquals(last.platformDevice("fffffffffffffe00.virtio_mmio").windowAddress, 0xffff_ffff_ffff_fe00n);
+});
