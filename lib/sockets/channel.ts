@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { requireType } from "../errors/doors.ts";
 import { ClosedError, PeerGoneError, ProtocolError, TimeoutError } from "../errors/mod.ts";
 import { Epoll, type OwnedFd, UnixSocket } from "../../ffi/mod.ts";
+import { EndHandlers } from "../wait/end_handlers.ts";
 import type { Lifeline } from "../wait/lifeline.ts";
 import type { IncomingMessages } from "./messages.ts";
 
@@ -57,7 +57,7 @@ export abstract class RequestChannel<W extends Way> implements Disposable {
   #looking: ReturnType<typeof setInterval> | undefined;
   #lifeline: Lifeline | null = null;
   #broken: Error | null = null;
-  readonly #endHandlers = new Set<() => void>();
+  readonly #endHandlers = new EndHandlers();
 
   /** Takes the way over, whose socket's timeout must be set. */
   constructor(way: W, name: string, timeoutMs: number) {
@@ -203,11 +203,7 @@ export abstract class RequestChannel<W extends Way> implements Disposable {
         if (this.#broken !== null || this.way.socket.fd.closed) throw this.#reason();
       },
       reason: () => this.#reason(),
-      onEnd: (handler) => {
-        requireType(handler, "function", "onEnd: handler");
-        this.#endHandlers.add(handler);
-        return () => void this.#endHandlers.delete(handler);
-      },
+      onEnd: (handler) => this.#endHandlers.add(handler, "onEnd: handler"),
     };
   }
 
@@ -227,16 +223,7 @@ export abstract class RequestChannel<W extends Way> implements Disposable {
     this.way.close();
     this.#twin?.way.close();
     this.#twin?.epoll.close();
-    const handlers = [...this.#endHandlers];
-    this.#endHandlers.clear();
-    for (const handler of handlers) {
-      try {
-        handler();
-      } catch (error) {
-        // What a listener throws is its caller's, and keeps nothing from being closed.
-        reportError(error);
-      }
-    }
+    this.#endHandlers.tell();
   }
 
   /** Closes the connection, and every descriptor that nobody took. */

@@ -228,5 +228,6 @@ import "./virtio/transport/pci_legacy_admin_test.ts";
 import "./virtio/transport/pci_modern_test.ts";
 import "./virtio/transport/pci_queue_state_test.ts";
 import "./virtio/view/ring_image_test.ts";
+import "./wait/end_handlers_test.ts";
 import "./wait/waiter_test.ts";
 import "./wire/struct_test.ts";

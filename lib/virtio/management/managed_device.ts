@@ -6,6 +6,7 @@
 import { requireType, typedErrors } from "../../errors/doors.ts";
 import { ClosedError } from "../../errors/mod.ts";
 import type { AddressSpaces } from "../../memory/mod.ts";
+import { EndHandlers } from "../../wait/end_handlers.ts";
 import { type CallMode, type CommandTarget, ManagedCommands } from "./managed_commands.ts";
 import { MsiRecord, type MsiSettings } from "./msi_record.ts";
 import type { ManagementQueue } from "./queue.ts";
@@ -39,7 +40,7 @@ export class ManagedDevice extends ManagedCommands<"later"> {
   /** The same commands, each in this thread. */
   readonly now: ManagedCommands<"now">;
   readonly #msi: MsiRecord;
-  readonly #ends = new Set<() => void>();
+  readonly #ends = new EndHandlers();
   #destroyed = false;
 
   /** Made when the device is created. */
@@ -91,14 +92,13 @@ export class ManagedDevice extends ManagedCommands<"later"> {
 
   /** Calls `handler` once when it is gone. @returns forgets it @internal */
   onEnd(handler: () => void): () => void {
-    this.#ends.add(handler);
-    return () => void this.#ends.delete(handler);
+    return this.#ends.add(handler, "ManagedDevice.onEnd: handler");
   }
 
   /** The device is gone: nothing is sent to it any more, and whoever waits for it hears of it. @internal */
   end(): void {
     if (this.#destroyed) return;
     this.#destroyed = true;
-    for (const handler of [...this.#ends]) handler();
+    this.#ends.tell();
   }
 }

@@ -9,6 +9,7 @@ import { requireType, typedErrors } from "../../errors/doors.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { SharedDmaSpace } from "../../memory/mod.ts";
 import { FEATURE, featureNames } from "../spec/features.ts";
+import { EndHandlers } from "../../wait/end_handlers.ts";
 import type { InterruptVector } from "../../wait/interrupt_vector.ts";
 import type { Lifeline } from "../../wait/lifeline.ts";
 import type { Doorbell, InterruptKind, SharedMemory, VirtioTransport } from "./transport.ts";
@@ -100,7 +101,7 @@ export class MovableTransport implements VirtioTransport {
   /** Of the current function, as it gave them. */
   #vectors: readonly InterruptVector[] = [];
   #sharedMemoryUsed = false;
-  readonly #ends = new Set<() => void>();
+  readonly #ends = new EndHandlers();
 
   /** Begins on a function that no driver uses yet. The transport is this object's from now on, until it has moved away from it. */
   constructor(first: VirtioTransport) {
@@ -285,16 +286,13 @@ export class MovableTransport implements VirtioTransport {
     } finally {
       this.#closeEventFds();
       this.dma.close();
-      for (const handler of [...this.#ends]) handler();
-      this.#ends.clear();
+      this.#ends.tell();
     }
   }
 
   /** See `VirtioTransport`. @internal */
   onClose(handler: () => void): () => void {
-    requireType(handler, "function", "onClose: handler");
-    this.#ends.add(handler);
-    return () => void this.#ends.delete(handler);
+    return this.#ends.add(handler, "onClose: handler");
   }
 
   /** As `close`. */
@@ -335,7 +333,7 @@ class MovableDoorbell implements Doorbell {
 /** Of the function that is the current one. */
 class MovableLifeline implements Lifeline {
   readonly #current: () => Lifeline;
-  readonly #ends = new Set<() => void>();
+  readonly #ends = new EndHandlers();
   readonly #moves = new Set<() => () => void>();
   #forget: (() => void) | null = null;
 
@@ -360,10 +358,9 @@ class MovableLifeline implements Lifeline {
   }
 
   onEnd(handler: () => void): () => void {
-    requireType(handler, "function", "Lifeline.onEnd: handler");
-    this.#ends.add(handler);
+    const forget = this.#ends.add(handler, "Lifeline.onEnd: handler");
     if (this.#forget === null) this.#listen();
-    return () => void this.#ends.delete(handler);
+    return forget;
   }
 
   onMove(handler: () => () => void): () => void {
@@ -383,9 +380,7 @@ class MovableLifeline implements Lifeline {
   }
 
   #listen(): void {
-    this.#forget = this.#current().onEnd(() => {
-      for (const handler of [...this.#ends]) handler();
-    });
+    this.#forget = this.#current().onEnd(() => this.#ends.tell());
   }
 }
 

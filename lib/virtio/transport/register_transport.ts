@@ -5,12 +5,13 @@
  * @module
  */
 import { type EventFd, sleepBlocking } from "../../../ffi/mod.ts";
-import { requireType, typedErrors } from "../../errors/doors.ts";
+import { typedErrors } from "../../errors/doors.ts";
 import { ClosedError, DeviceError, TimeoutError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import type { AccessWidth, RegisterDeclaration, RegisterTable } from "../../registers/declaration.ts";
 import type { Registers, RegisterSpace } from "../../registers/registers.ts";
+import { EndHandlers } from "../../wait/end_handlers.ts";
 import type { InterruptVector } from "../../wait/interrupt_vector.ts";
 import type { Lifeline } from "../../wait/lifeline.ts";
 import type { VfioDevice } from "../../vfio/device.ts";
@@ -68,7 +69,7 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
   protected readonly eagerReads: number = 100;
   readonly #device: RegisterTransportParts<T>["device"];
   #driverFeatures = 0n;
-  readonly #ends = new Set<() => void>();
+  readonly #ends = new EndHandlers();
   #queueCount: number | undefined;
   #closed = false;
 
@@ -227,15 +228,13 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
       this.release(stopped);
     } finally {
       // Whoever waits hears of it, whatever a caller's window says to being closed.
-      for (const handler of [...this.#ends]) handler();
+      this.#ends.tell();
     }
   }
 
   /** See `VirtioTransport`. @internal */
   onClose(handler: () => void): () => void {
-    requireType(handler, "function", "onClose: handler");
-    this.#ends.add(handler);
-    return () => void this.#ends.delete(handler);
+    return this.#ends.add(handler, "onClose: handler");
   }
 
   /** As `close`. */
