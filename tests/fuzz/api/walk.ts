@@ -348,6 +348,10 @@ async function finish(): Promise<void> {
     // What was being opened is there by now.
     closeAll();
   }
+  // Whatever sleeps on another thread is closed when it is out; what leaks stays.
+  for (let i = 0; i < 500 && openFdCount() > before.fds; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
   const unrestored: string[] = [];
   {
     using last = EmulatedHost.connect(hostDirectory);
