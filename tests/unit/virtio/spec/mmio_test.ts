@@ -124,6 +124,14 @@ Deno.test("7.2, 7.3 commands, and fields of the drafts (A-7.9: both places of Ms
   assertEquals([msi_enabled.bits, msi_sharing.bits, MSI_V2_STATE_LINUX.offset], [31, 30, 0xc4]);
 });
 
+Deno.test("A-7.13 MsiCtrlStat and MsoAddrHigh are stale names: no table has them, MsiState and the high half of MsiAddr stand there", () => {
+  const names = Object.values(MMIO_TABLES).flatMap((table) => Object.values(table).map(({ name }) => name));
+  assertEquals(names.filter((name) => /CtrlStat|^Mso/.test(name!)), []);
+  const { msi_state, msi_addr } = MMIO_TABLES["msi-v2"];
+  assertEquals([msi_state!.name, msi_state!.offset, msi_state!.width], ["MsiState", 0x0c4, 4]);
+  assertEquals([msi_addr!.name, msi_addr!.offset + msi_addr!.width - 4], ["MsiAddr", 0x0d8]);
+});
+
 Deno.test("A-7.10, A-7.16 where the mapping is fixed, vector 0 is the config space's and i + 1 queue i's", () => {
   assertEquals(["config" as const, 0, 1, 2046].map(fixedMsiVector), [0, 1, 2, 2047]);
 });

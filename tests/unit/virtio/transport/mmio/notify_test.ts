@@ -67,6 +67,10 @@ Deno.test("A-7.15 a doorbell past the window, on a register or in the config spa
   using t = opened({ deviceId: 1, notify: { base: 0x3ff8, multiplier: 4 } });
   assertEquals([t.rings(0), t.rings(1)], ["4@3ff8=0", "4@3ffc=1"]);
   assertThrows(() => t.transport.doorbell(2), DeviceError, "past the window's 16384 bytes (A-7.15)");
+  for (const [base, sizeBytes] of [[0x200, 0x203], [0x202, 0x203]] as const) {
+    using cut = opened({ notify: { base, multiplier: 0 }, sizeBytes });
+    assertThrows(() => cut.transport.doorbell(0), DeviceError, "past the window's 515 bytes (A-7.15)");
+  }
   using far = opened({ notify: { base: 0xffff, multiplier: 0xffff } });
   for (const queue of [0, 1, 19]) assertThrows(() => far.transport.doorbell(queue), DeviceError);
   assertThrows(() => far.transport.doorbell(0x1_0000), UsageError);

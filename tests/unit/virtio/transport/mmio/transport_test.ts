@@ -41,7 +41,8 @@ Deno.test("A-7.1, A-7.2, N-7.8 the profile says which Version is driven; any oth
       }
       const error = assertThrows(() => openMmio(mmio, { profile }), UnsupportedError, "Version is");
       assertStringIncludes(error.message, profile);
-      assert(error.hint !== "" && error.message.includes(mmio.name));
+      assert(error.message.includes(mmio.name));
+      assertStringIncludes(error.hint, `profile "${form === "v3" ? "mmio-v3" : "spec"}"`);
       assertEquals(mmio.closed, false, "a window that was refused stays its maker's");
     }
   }
@@ -66,6 +67,12 @@ Deno.test("7.1 wrong magic, version 4, DeviceID 0, a window too small, another p
     assertThrows(() => openMmio(mmio, options), kind, text);
     assertEquals(mmio.log.filter((one) => one.startsWith("w")), []);
   }
+});
+
+Deno.test("A-7.3 version 2: bits of PCI alone are not shown, NOTIF_CONFIG_DATA (39) among them; RING_RESET (40) is", () => {
+  using mmio = new FakeMmio({ features: [32, 37, 38, 39, 40, 41].reduce((all, n) => all | bit(n), 0n) });
+  using transport = openMmio(mmio);
+  assertEquals(transport.readDeviceFeatures(), bit(32) | bit(38) | bit(40));
 });
 
 Deno.test("7.1 bring-up of version 2: order, offsets and widths of every write", () => {
@@ -125,6 +132,14 @@ Deno.test("7.1 a queue is notified by its index at 0x050, 32 bits; with NOTIFICA
   assertThrows(() => transport.doorbell(0), ClosedError);
 });
 
+Deno.test("7.1 Status is 32 bits wide and has a byte of bits; the others mean nothing", () => {
+  using mmio = new FakeMmio();
+  using transport = openMmio(mmio);
+  mmio.status = 0x4f;
+  mmio.lie = (offset, _, value) => offset === 0x70 ? value | 0xffff_ff00 : value;
+  assertEquals(transport.readStatus(), 0x4f);
+});
+
 Deno.test("7.1 QueueReady 0 stops a queue and is read back; QueueReset resets one (bit 40)", () => {
   using mmio = new FakeMmio();
   using transport = openMmio(mmio);
@@ -134,6 +149,8 @@ Deno.test("7.1 QueueReady 0 stops a queue and is read back; QueueReset resets on
   mmio.taken();
   transport.disableQueue!(1);
   assertEquals(mmio.taken(0x044), ["w4@30=1", "w4@44=0", "r4@44=0"]);
+  const { size, descriptorArea, deviceArea } = transport.queueView(1);
+  assertEquals([size, descriptorArea, deviceArea], [128, "0x0", "0x0"], "nothing is known of it any more");
   transport.enableQueue(1, areas);
   assertThrows(() => transport.enableQueue(1, areas), DeviceError, "in use already");
   mmio.taken();
@@ -144,6 +161,7 @@ Deno.test("7.1 QueueReady 0 stops a queue and is read back; QueueReset resets on
     ...["r4@c0=1", "r4@c0=1", "r4@c0=1", "r4@c0=0"],
     "r4@44=0",
   ]);
+  assertEquals(transport.queueView(1).descriptorArea, "0x0");
   transport.writeDriverFeatures(bit(32));
   assertThrows(() => transport.resetQueue!(1), UnsupportedError, "RING_RESET was not negotiated");
 });

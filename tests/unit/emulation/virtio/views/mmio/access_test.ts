@@ -1,5 +1,5 @@
 /** Which accesses a virtio-mmio device takes (virtio 1.2 §4.2.2.2, A-7.4), and what it says of the others. */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertNotEquals } from "@std/assert";
 import { NetModel } from "../../../../../../lib/emulation/virtio/net/model.ts";
 import { NetSwitch } from "../../../../../../lib/emulation/virtio/net/switch.ts";
 import type { MmioViewOptions } from "../../../../../../lib/emulation/virtio/views/mmio/options.ts";
@@ -99,6 +99,20 @@ Deno.test("7.1: QueueReset is there only where RING_RESET is offered", () => {
   assertEquals(device.port.take(), ["1.5: queue_reset was written, RING_RESET is not negotiated"]);
 });
 
+Deno.test("7.1: ConfigGeneration changes when the configuration changed after it was read, and only then; InterruptStatus says so", () => {
+  const model = new NetModel(new NetSwitch("s0"), { mac: "52:54:00:12:34:56" });
+  using device = new FakeMmio(new MmioView(model, { mmio: { form: "modern" } }));
+  // VIRTIO_NET_F_STATUS
+  device.bringUp(RULES | 1n << 16n, []);
+  const before = device.read(REG.generation);
+  assertEquals([device.read(REG.config + 6, 2), device.read(REG.generation)], [1, before]);
+  model.setLink(false);
+  const after = device.read(REG.generation);
+  assertNotEquals(after, before);
+  assertEquals([device.read(REG.config + 6, 2), device.read(REG.generation)], [0, after]);
+  assertEquals([device.read(REG.interruptStatus), device.port.line, device.port.take()], [2, true, []]);
+});
+
 Deno.test("7.1: the configuration takes accesses of its fields' widths, inside its bytes", () => {
   using device = mmioNet({ form: "modern" });
   assertEquals([0, 1, 2, 3, 4, 5].map((i) => device.read(REG.config + i, 1)), [
@@ -148,6 +162,10 @@ Deno.test("A-7.4: version 3 has two registers of 16 bits, accessed so; a read of
   ]);
   device.read(0x0c0, 1);
   assertEquals(device.port.take().length, 1);
+  assertEquals(device.read(0x0c2, 4), 0);
+  assertEquals(device.port.take(), [
+    "A-7.4: read of 4 bytes at 0xc2: MsiCmd is accessed by 16 bits, aligned",
+  ]);
 });
 
 Deno.test("7.3: all registers of the other draft have 32 bits", () => {

@@ -4,7 +4,7 @@ import { UsageError } from "../../../../../../lib/errors/mod.ts";
 import type { MmioTopology } from "../../../../../../lib/emulation/mod.ts";
 import { MmioView } from "../../../../../../lib/emulation/virtio/views/mmio/view.ts";
 import { Random } from "../../../../../random.ts";
-import { FakeMmio, REG, RULES, StillModel } from "./rig.ts";
+import { FakeMmio, mmioRng, REG, RULES, StillModel } from "./rig.ts";
 
 const MMIO_NOTIFICATION = 1n << 39n;
 const QUEUES = 4;
@@ -77,6 +77,9 @@ Deno.test("N-7.6: without MMIO_NOTIFICATION the other draft is notified as the s
     "7.1: notification of 2 bytes: it must be 4",
     "7.1: write of 4 bytes at 0x200: there is no register",
   ]);
+  using without = mmioRng({ form: "msi-v2" }, { featuresOff: 1n << 39n });
+  assertEquals(without.read(REG.queueNotify), 0);
+  assertEquals(without.port.take(), ["7.1: QueueNotify is write-only"], "not offered");
 });
 
 Deno.test("N-7.7: a doorbell that is rung before QueueNotify was read is reported once, till another user comes", () => {
@@ -91,6 +94,10 @@ Deno.test("N-7.7: a doorbell that is rung before QueueNotify was read is reporte
   run(mmio);
   mmio.write(0x200, 0);
   assertEquals(mmio.port.take(), [], "a reset by the driver moves no doorbell");
+  mmio.view.reset("device");
+  run(mmio);
+  mmio.write(0x200, 0);
+  assertEquals(mmio.port.take(), [said], "another user");
   mmio.view.reset("device");
   mmio.read(REG.queueNotify);
   run(mmio);
@@ -114,6 +121,9 @@ Deno.test("A-7.14: NOTIFICATION_DATA is a word of 32 bits, at multiples of 4 onl
     "A-7.14: notification of 2 bytes: it must be 4",
     "N-7.6: the doorbell of queue 1 was rung for queue 2",
   ]);
+  // The high half is the position, and no part of the queue's number.
+  mmio.write(0x208, 1 | 1 << 16);
+  assertEquals(mmio.port.take(), ["1.6: the notification says that avail.idx is 1, it is 0"]);
   for (const notify of [{ base: 0x202, multiplier: 4 }, { base: 0x200, multiplier: 6 }]) {
     assertThrows(
       () => device({ form: "v3", notify }, { notificationData: true }),

@@ -70,6 +70,21 @@ Deno.test("virtio 1.2 §4.2.4: a legacy driver by hand: its size, its alignment,
   }
 });
 
+Deno.test("virtio 1.2 §4.2.4: QueueNum and QueueAlign do not outlive a reset by the driver", () => {
+  using device = mmioRng({ form: "legacy" });
+  begin(device);
+  device.status = 0;
+  device.status = 1;
+  device.write(REG.queueSel, 0);
+  device.write(REG.queuePfn, 0x100);
+  device.write(REG.queueSize, 8);
+  device.write(REG.queuePfn, 0x100);
+  assertEquals(device.port.take(), [
+    `${RULE}: QueuePFN was written before QueueNum`,
+    `${RULE}: QueuePFN was written before QueueAlign`,
+  ]);
+});
+
 Deno.test("virtio 1.2 §4.2.4: GuestPageSize outlives a reset by the driver, and no reset of the device", () => {
   using device = mmioRng({ form: "legacy" });
   begin(device);

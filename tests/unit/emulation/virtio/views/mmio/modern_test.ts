@@ -38,6 +38,8 @@ Deno.test("7.1: a driver by hand: negotiation, a queue, a notification, the line
   assertEquals([device.port.line, device.read(REG.interruptStatus)], [true, 1]);
   device.write(REG.interruptAck, 2);
   assertEquals(device.port.line, true, "another event was acknowledged");
+  device.write(REG.interruptAck, 4);
+  assertEquals(device.port.take(), ["7.1: InterruptACK: bits 0x4 have no meaning"]);
   device.write(REG.interruptAck, 1);
   assertEquals([device.port.line, device.read(REG.interruptStatus)], [false, 0]);
   device.status = 0;
