@@ -6,7 +6,7 @@ import { TopologyHost } from "../drivers/topology_host.ts";
 import { ownership } from "../host/served_host.ts";
 import { ADDRESSES, type Drivers, frameOf, FUNCTIONS, openAll } from "./killed_devices.ts";
 
-const ROUNDS = rounds(40);
+const ROUNDS = rounds(20);
 const SCRIPT = new URL("./drive_devices.ts", import.meta.url).pathname;
 /** What is ours: descriptors of the runtime come and go. */
 const OURS = /memfd|eventfd|vfio|dma/;
