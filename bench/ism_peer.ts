@@ -12,6 +12,7 @@ import {
   ChannelMedium,
   decodeTask,
   type Medium,
+  pause,
   PipeMedium,
   RECEIVE_BYTES,
   receiveAll,
@@ -25,6 +26,7 @@ function carryOut(medium: Medium, { work, bytes, count }: ReturnType<typeof deco
   const message = new Uint8Array(bytes);
   for (let i = 0; i < count; i++) {
     receiveAll(medium, message, bytes);
+    pause();
     medium.send(message);
   }
 }
