@@ -10,7 +10,7 @@ import type { EmulatedFunction } from "../lib/emulation/emulated_function.ts";
 import { ClosedError, UnsupportedError } from "../lib/errors/mod.ts";
 import { type DmaAccess, type DmaMapper, DmaSpace } from "../lib/memory/mod.ts";
 import type { IrqInfo, RegionInfo, VfioDevice, VfioDeviceInfo } from "../lib/vfio/mod.ts";
-import { DmaRegion, DmaTable } from "../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaRegion, DmaTable } from "../lib/sockets/dma_table.ts";
 
 /** See the module. */
 export class InProcessFunction implements VfioDevice, DmaMapper {

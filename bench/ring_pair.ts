@@ -9,7 +9,7 @@ import { PackedDeviceQueue } from "../lib/emulation/virtio/queue/packed.ts";
 import { SplitDeviceQueue } from "../lib/emulation/virtio/queue/split.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import { type DmaMapper, DmaSpace } from "../lib/memory/mod.ts";
-import { DmaRegion, DmaTable } from "../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaRegion, DmaTable } from "../lib/sockets/dma_table.ts";
 import { PackedQueue } from "../lib/virtio/queue/packed.ts";
 import { packedLayout, splitLayout } from "../lib/virtio/queue/layout.ts";
 import { SplitQueue } from "../lib/virtio/queue/split.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { OwnedFd } from "../../ffi/mod.ts";
-import type { DmaTable } from "../sockets/vfio_user/server/dma_table.ts";
+import type { DmaTable } from "../sockets/dma_table.ts";
 import type { RegionArea } from "../vfio/device.ts";
 import type { ServedMapping } from "../sockets/vfio_user/server/served_device.ts";
 import type { DevicePart } from "../virtio/spec/device_parts.ts";

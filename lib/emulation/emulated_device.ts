@@ -7,7 +7,7 @@
 import { typedErrors } from "../errors/doors.ts";
 import type { EventFd, OwnedFd } from "../../ffi/mod.ts";
 import type { IrqInfo, VfioDeviceInfo } from "../vfio/device.ts";
-import type { DmaTable } from "../sockets/vfio_user/server/dma_table.ts";
+import type { DmaTable } from "../sockets/dma_table.ts";
 import type {
   ServedDevice,
   ServedDoorbell,

@@ -17,9 +17,9 @@ export { AnswerBudget } from "../answer_budget.ts";
 export { VfioUserDevice, type VfioUserOptions } from "./client/device.ts";
 export type { FeatureAction } from "./client/features.ts";
 export type { RegionWrite } from "./client/regions.ts";
-export type { FarMemory, FarRange } from "./server/far_memory.ts";
+export type { FarMemory, FarRange } from "../far_memory.ts";
 export type { PeerCapabilities } from "./capabilities.ts";
-export { type DmaBytes, DmaFault, type DmaFile, type DmaRegion, type DmaTable } from "./server/dma_table.ts";
+export { type DmaBytes, DmaFault, type DmaFile, type DmaRegion, type DmaTable } from "../dma_table.ts";
 export { RequestRefused } from "./server/refusal.ts";
 export type {
   ServedDevice,

@@ -11,7 +11,7 @@ import {
 } from "../../../ffi/mod.ts";
 import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
 import { EmulatedFunction } from "../../../lib/emulation/emulated_function.ts";
-import { DmaTable } from "../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaTable } from "../../../lib/sockets/dma_table.ts";
 
 const BAR = 4;
 const QUEUES = 3;

@@ -3,7 +3,7 @@ import { SyscallError } from "../../../ffi/mod.ts";
 import type { EmulatedFunction } from "../../../lib/emulation/emulated_function.ts";
 import { ConfigSpace, findCapability, walkCapabilities } from "../../../lib/pci/mod.ts";
 import { REGION } from "../../../lib/vfio/device.ts";
-import { DmaTable } from "../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaTable } from "../../../lib/sockets/dma_table.ts";
 import { DOORBELL_OFFSET, scratchMachine, WINDOW_CAPABILITY } from "./machine_scratch.ts";
 
 const PF = "0000:01:00.0";

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { SyscallError } from "../../../ffi/mod.ts";
-import { DmaTable } from "../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaTable } from "../../../lib/sockets/dma_table.ts";
 import type { EmulatedMachine } from "../../../lib/emulation/machine.ts";
 import { scratchMachine } from "./machine_scratch.ts";
 

@@ -5,7 +5,7 @@ import { NotFoundError, UsageError } from "../../../lib/errors/mod.ts";
 import { readTopology } from "../../../lib/emulation/mod.ts";
 import { EmulatedMachine } from "../../../lib/emulation/machine.ts";
 import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
-import { DmaTable } from "../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaTable } from "../../../lib/sockets/dma_table.ts";
 
 import type { EmulatedPlatformDevice } from "../../../lib/emulation/platform_device.ts";
 import { FakeClient, FakeRing } from "./virtio/fake_client.ts";

@@ -13,7 +13,7 @@ import {
 } from "../../../virtio/spec/queue_state.ts";
 import { QUEUE_SIZE_MAX } from "../../../virtio/spec/ring.ts";
 import { STATUS } from "../../../virtio/spec/status.ts";
-import type { DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
+import type { DmaTable } from "../../../sockets/dma_table.ts";
 import type { DeviceQueue, DeviceQueueSetup, QueueDevice } from "../queue/device_queue.ts";
 import { honestQueue, queueSetup, type QueueSetupProblem, type RingPlace } from "../queue/setup.ts";
 import type { CoreOptions } from "./options.ts";

@@ -13,7 +13,7 @@ import {
   type RingImage,
   type RingShape,
 } from "../../../virtio/view/ring_image.ts";
-import type { DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
+import type { DmaTable } from "../../../sockets/dma_table.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import type { CoreQueue } from "./queue.ts";
 import type { DeviceState } from "./state.ts";

@@ -6,7 +6,7 @@
 import { DRAFT_FEATURE, FEATURE, featureNames, type Profile } from "../../../virtio/spec/features.ts";
 import { NO_VECTOR } from "../../../virtio/spec/pci.ts";
 import { STATUS } from "../../../virtio/spec/status.ts";
-import type { DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
+import type { DmaTable } from "../../../sockets/dma_table.ts";
 import type { DeviceModel } from "../../device_model.ts";
 import type { AdminEngine } from "../admin/engine.ts";
 import { type CoreOptions, offeredFeatures } from "./options.ts";

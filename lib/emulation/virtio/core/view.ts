@@ -4,7 +4,7 @@
  * @module
  */
 import type { OwnedFd } from "../../../../ffi/mod.ts";
-import type { DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
+import type { DmaTable } from "../../../sockets/dma_table.ts";
 import type { Violation } from "../../device_model.ts";
 
 /** What a driver selected, by the standard's names; a view without selectors leaves the zeros. */

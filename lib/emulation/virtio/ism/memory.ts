@@ -13,7 +13,7 @@ import {
   reopenReadOnly,
 } from "../../../../ffi/mod.ts";
 import { UsageError } from "../../../errors/mod.ts";
-import type { DmaRegion } from "../../../sockets/vfio_user/server/dma_table.ts";
+import type { DmaRegion } from "../../../sockets/dma_table.ts";
 
 /**
  * Memory that lives until `close`, whatever becomes of the driver that gave it. The same pages are in every process that maps the file, and a

@@ -4,7 +4,7 @@
  * @module
  */
 import type { OwnedFd } from "../../../../ffi/mod.ts";
-import type { DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
+import type { DmaTable } from "../../../sockets/dma_table.ts";
 import type { DeviceModel, Violation } from "../../device_model.ts";
 import { VirtioCore } from "../core/core.ts";
 import type { CoreOptions } from "../core/options.ts";

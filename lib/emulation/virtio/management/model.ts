@@ -6,7 +6,7 @@
  */
 import type { OwnedFd } from "../../../../ffi/mod.ts";
 import { RingsideError, UsageError } from "../../../errors/mod.ts";
-import { DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
+import { DmaTable } from "../../../sockets/dma_table.ts";
 import { DRAFT_FEATURE_BIT, FEATURE } from "../../../virtio/spec/features.ts";
 import { deviceTypeName } from "../../../virtio/spec/device_types.ts";
 import {

@@ -4,7 +4,7 @@
  * @module
  */
 import { VECTOR_MESSAGE_ADDRESS } from "../../../vfio/msi_addresses.ts";
-import { DmaFault, type DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
+import { DmaFault, type DmaTable } from "../../../sockets/dma_table.ts";
 import type { MsiMessage } from "./entry.ts";
 
 /** What a message can reach. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { NET_HDR } from "../../../virtio/spec/net.ts";
-import type { DmaRegion } from "../../../sockets/vfio_user/server/dma_table.ts";
+import type { DmaRegion } from "../../../sockets/dma_table.ts";
 import { Chain } from "../queue/chain.ts";
 import { copyChain } from "../queue/chain_copy.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { DmaRegion, DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
+import type { DmaRegion, DmaTable } from "../../../sockets/dma_table.ts";
 
 /** Most segments of a chain: buffers of a client that maps page by page (QEMU, behind a virtual IOMMU) have many. */
 const SEGMENTS_MAX = 65536;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { DmaRegion } from "../../../sockets/vfio_user/server/dma_table.ts";
+import type { DmaRegion } from "../../../sockets/dma_table.ts";
 import type { Chain } from "./chain.ts";
 
 /** From here on one view object per copy costs less than going word by word. */

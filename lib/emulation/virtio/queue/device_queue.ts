@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
+import type { DmaTable } from "../../../sockets/dma_table.ts";
 import type { QueueState } from "../../../virtio/spec/queue_state.ts";
 import type { Chain } from "./chain.ts";
 

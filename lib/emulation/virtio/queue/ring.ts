@@ -4,7 +4,7 @@
  * @module
  */
 import { UsageError } from "../../../errors/mod.ts";
-import type { DmaRegion, DmaTable } from "../../../sockets/vfio_user/server/dma_table.ts";
+import type { DmaRegion, DmaTable } from "../../../sockets/dma_table.ts";
 import type { QueueState } from "../../../virtio/spec/queue_state.ts";
 import { DESC_FLAG } from "../../../virtio/spec/ring.ts";
 import type { Chain } from "./chain.ts";

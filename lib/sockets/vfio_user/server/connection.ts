@@ -9,7 +9,7 @@ import { DEVICE_FLAG, REGION_FLAG } from "../../../vfio/device.ts";
 import type { AnswerBudget } from "../../answer_budget.ts";
 import { decodeVersion, encodeVersion } from "../capabilities.ts";
 import { UserMessage, UserMessages } from "../messages.ts";
-import type { DmaTable } from "./dma_table.ts";
+import type { DmaTable } from "../../dma_table.ts";
 import {
   addressSpaceTail,
   COMMAND,
@@ -29,7 +29,7 @@ import { type Answer, QUERIES, regionOf } from "./queries.ts";
 import type { ServedDevice } from "./served_device.ts";
 import { serveMapArea } from "./map_area.ts";
 import { type DmaLimits, mapDma, unmapDma } from "./dma.ts";
-import type { DmaMessages } from "./far_memory.ts";
+import type { DmaMessages } from "../../far_memory.ts";
 import { ServerMessages } from "./dma_messages.ts";
 import { ServerMigration } from "./migration.ts";
 import { setIrqs } from "./irqs.ts";

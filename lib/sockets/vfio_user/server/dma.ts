@@ -4,8 +4,8 @@
  * @module
  */
 import { isSealedAgainstShrinking, MappedMemory, type OwnedFd, pageSizeBytes } from "../../../../ffi/mod.ts";
-import { DmaRegion, type DmaTable } from "./dma_table.ts";
-import { CopiedFile, type DmaMessages, type FarRange, MessageMemory } from "./far_memory.ts";
+import { DmaRegion, type DmaTable } from "../../dma_table.ts";
+import { CopiedFile, type DmaMessages, type FarRange, MessageMemory } from "../../far_memory.ts";
 import { checkPassedFile } from "../../passed_fd.ts";
 import { DMA_MAP_FLAG, DMA_UNMAP_FLAG, dmaMap, dmaUnmap } from "../protocol.ts";
 import { decodeRequest, invalid, RequestRefused } from "./refusal.ts";

@@ -7,7 +7,7 @@ import { PeerGoneError, TimeoutError } from "../../../errors/mod.ts";
 import { type UnixSocket, waitReady } from "../../../../ffi/mod.ts";
 import type { AnswerBudget } from "../../answer_budget.ts";
 import { UserMessage, type UserMessages } from "../messages.ts";
-import type { DmaMessages } from "./far_memory.ts";
+import type { DmaMessages } from "../../far_memory.ts";
 import { COMMAND, commandName, dmaAccess, HEADER_BYTES, MESSAGE_FLAG } from "../protocol.ts";
 
 /** See the module. */

@@ -5,7 +5,7 @@
  */
 import type { EventFd, OwnedFd } from "../../../../ffi/mod.ts";
 import type { IrqInfo, RegionArea, RegionInfo, VfioDeviceInfo } from "../../../vfio/device.ts";
-import type { DmaTable } from "./dma_table.ts";
+import type { DmaTable } from "../../dma_table.ts";
 
 /** A region as served: what the client is told, and the file behind the parts that it may map. */
 export interface ServedRegion extends RegionInfo {

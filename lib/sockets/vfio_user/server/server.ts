@@ -10,7 +10,7 @@ import { requireType, typedErrors } from "../../../errors/doors.ts";
 import { ClosedError, UsageError } from "../../../errors/mod.ts";
 import { errnoNumber, isErrno, type OwnedFd, UnixListener, type UnixSocket } from "../../../../ffi/mod.ts";
 import { AnswerBudget } from "../../answer_budget.ts";
-import { DmaTable } from "./dma_table.ts";
+import { DmaTable } from "../../dma_table.ts";
 import { COMMAND, HEADER_BYTES, LIMIT, MESSAGE_FLAG, messageHeader } from "../protocol.ts";
 import type { ServedDevice } from "./served_device.ts";
 import { type ConnectionLimits, ServerConnection } from "./connection.ts";

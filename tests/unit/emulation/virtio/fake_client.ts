@@ -4,7 +4,7 @@
  * @module
  */
 import { MappedMemory, type OwnedFd } from "../../../../ffi/mod.ts";
-import { DmaRegion, DmaTable } from "../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaRegion, DmaTable } from "../../../../lib/sockets/dma_table.ts";
 import type { DeviceQueueSetup, QueueDevice } from "../../../../lib/emulation/virtio/queue/device_queue.ts";
 
 /** IOVA of the first byte: above 4 GiB, so that both halves of addresses matter. */

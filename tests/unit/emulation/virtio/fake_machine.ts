@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { DmaTable } from "../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import type { DmaTable } from "../../../../lib/sockets/dma_table.ts";
 import type { Violation } from "../../../../lib/emulation/device_model.ts";
 import type { PciFunctionBehaviour, PciFunctionPort } from "../../../../lib/emulation/pci_function.ts";
 import { FakeClient, FakeRing } from "./fake_client.ts";

@@ -14,7 +14,7 @@ import {
   type ServedMigration,
   type ServedRegion,
 } from "../../../../lib/sockets/vfio_user/mod.ts";
-import { DmaTable } from "../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaTable } from "../../../../lib/sockets/dma_table.ts";
 
 export const BAR0_BYTES = 0x4000;
 export const BAR2_BYTES = 0x10000;

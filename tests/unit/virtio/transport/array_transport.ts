@@ -10,7 +10,7 @@ import { UnsupportedError } from "../../../../lib/errors/mod.ts";
 import { type DmaAccess, type DmaMapper, DmaSpace } from "../../../../lib/memory/mod.ts";
 import { type AccessWidth, Registers, type RegisterSpace } from "../../../../lib/registers/mod.ts";
 import { partOf } from "../../../../lib/registers/registers.ts";
-import { DmaRegion, DmaTable } from "../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaRegion, DmaTable } from "../../../../lib/sockets/dma_table.ts";
 import { RegisterTransport } from "../../../../lib/virtio/transport/register_transport.ts";
 import type { Doorbell, QueueAddresses } from "../../../../lib/virtio/transport/transport.ts";
 

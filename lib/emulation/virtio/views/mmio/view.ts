@@ -9,7 +9,7 @@
  */
 import type { OwnedFd } from "../../../../../ffi/mod.ts";
 import { UsageError } from "../../../../errors/mod.ts";
-import type { DmaTable } from "../../../../sockets/vfio_user/server/dma_table.ts";
+import type { DmaTable } from "../../../../sockets/dma_table.ts";
 import type { ServedDoorbell, ServedMapping } from "../../../../sockets/vfio_user/server/served_device.ts";
 import { deviceType } from "../../../../virtio/spec/device_types.ts";
 import type { DeviceType } from "../../../../virtio/spec/device_type.ts";

@@ -11,7 +11,7 @@ import { VIRTIO_MODERN_BASE, VIRTIO_VENDOR_ID } from "../../../../pci/virtio_ids
 import { FEATURE } from "../../../../virtio/spec/features.ts";
 import type { FunctionQueues } from "../../../../virtio/view/queue_view.ts";
 import { STATUS } from "../../../../virtio/spec/status.ts";
-import type { DmaTable } from "../../../../sockets/vfio_user/server/dma_table.ts";
+import type { DmaTable } from "../../../../sockets/dma_table.ts";
 import type {
   ServedDoorbell,
   ServedMapping,

@@ -5,7 +5,7 @@ import { NetModel } from "../../../../../lib/emulation/virtio/net/model.ts";
 import { NetSwitch } from "../../../../../lib/emulation/virtio/net/switch.ts";
 import { RngModel } from "../../../../../lib/emulation/virtio/rng/model.ts";
 import { mac } from "../fake_nic.ts";
-import type { DmaRegion } from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import type { DmaRegion } from "../../../../../lib/sockets/dma_table.ts";
 import { campaign, Random, rounds } from "../../../../random.ts";
 import { FakeLegacy } from "../fake_legacy.ts";
 import { AdminRig, type Answer, OK, outcome } from "./rig.ts";

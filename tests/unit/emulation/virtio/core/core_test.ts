@@ -1,6 +1,6 @@
 /** The device core behind a view that is no bus at all: no register, no offset, no vector table. */
 import { assert, assertEquals } from "@std/assert";
-import type { DmaTable } from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import type { DmaTable } from "../../../../../lib/sockets/dma_table.ts";
 import type { Violation } from "../../../../../lib/emulation/device_model.ts";
 import { VirtioCore } from "../../../../../lib/emulation/virtio/core/core.ts";
 import { LegacyDriver } from "../../../../../lib/emulation/virtio/core/legacy_driver.ts";

@@ -12,7 +12,7 @@ import {
 } from "../../../../../ffi/mod.ts";
 import { IsmDomains } from "../../../../../lib/emulation/virtio/ism/domain.ts";
 import { ISM_FEATURE } from "../../../../../lib/virtio/spec/ism.ts";
-import { DmaRegion, DmaTable } from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaRegion, DmaTable } from "../../../../../lib/sockets/dma_table.ts";
 import { mapDma } from "../../../../../lib/sockets/vfio_user/server/dma.ts";
 import { DMA_MAP_FLAG, dmaMap } from "../../../../../lib/sockets/vfio_user/protocol.ts";
 import { CHUNK, ENOMEM, ENOSPC, ERR, IsmRig, OK, READ, type Rigs, rigs, words, WRITE } from "./rig.ts";

@@ -8,7 +8,7 @@ import { IsmDomains } from "../../../../../lib/emulation/virtio/ism/domain.ts";
 import { IsmModel, type IsmModelOptions } from "../../../../../lib/emulation/virtio/ism/model.ts";
 import { PciView } from "../../../../../lib/emulation/virtio/views/pci/view.ts";
 import { FEATURE, ISM_FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
-import { DmaRegion } from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaRegion } from "../../../../../lib/sockets/dma_table.ts";
 import { FakeFunction } from "../fake_machine.ts";
 
 export const CHUNK = 4096;

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { DmaRegion } from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaRegion } from "../../../../../lib/sockets/dma_table.ts";
 import { FakeClient, FakeRing } from "../fake_client.ts";
 import { FakePackedRing } from "../fake_packed_ring.ts";
 import { BAR_ADDRESS } from "../fake_machine.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { createMemfd, MappedMemory } from "../../../../../ffi/mod.ts";
 import { Chain } from "../../../../../lib/emulation/virtio/queue/chain.ts";
 import { copyChain } from "../../../../../lib/emulation/virtio/queue/chain_copy.ts";
-import { DmaRegion, DmaTable } from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaRegion, DmaTable } from "../../../../../lib/sockets/dma_table.ts";
 import { Random } from "../../../../random.ts";
 
 const BYTES = 32768;

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { MappedMemory } from "../../../../../ffi/mod.ts";
 import { Chain } from "../../../../../lib/emulation/virtio/queue/chain.ts";
 import { PackedDeviceQueue } from "../../../../../lib/emulation/virtio/queue/packed.ts";
-import { DmaRegion } from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaRegion } from "../../../../../lib/sockets/dma_table.ts";
 import { FakeClient, FakeOwner } from "../fake_client.ts";
 import { campaign, Random, rounds } from "../../../../random.ts";
 import { FakePackedRing } from "../fake_packed_ring.ts";

@@ -12,8 +12,8 @@ import type {
 import { PackedDeviceQueue } from "../../../../../lib/emulation/virtio/queue/packed.ts";
 import { SplitDeviceQueue } from "../../../../../lib/emulation/virtio/queue/split.ts";
 import type { DmaAccess } from "../../../../../lib/memory/mod.ts";
-import { DmaRegion, DmaTable } from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
-import { CopiedFile } from "../../../../../lib/sockets/vfio_user/server/far_memory.ts";
+import { DmaRegion, DmaTable } from "../../../../../lib/sockets/dma_table.ts";
+import { CopiedFile } from "../../../../../lib/sockets/far_memory.ts";
 import { FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { createVirtqueue } from "../../../../../lib/virtio/queue/create.ts";
 import { usedBurst } from "../../../../../lib/virtio/queue/used_burst.ts";

@@ -4,8 +4,8 @@ import { Chain } from "../../../../../lib/emulation/virtio/queue/chain.ts";
 import type { DeviceQueue } from "../../../../../lib/emulation/virtio/queue/device_queue.ts";
 import { PackedDeviceQueue } from "../../../../../lib/emulation/virtio/queue/packed.ts";
 import { SplitDeviceQueue } from "../../../../../lib/emulation/virtio/queue/split.ts";
-import { DmaRegion, DmaTable } from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
-import type { FarMemory } from "../../../../../lib/sockets/vfio_user/server/far_memory.ts";
+import { DmaRegion, DmaTable } from "../../../../../lib/sockets/dma_table.ts";
+import type { FarMemory } from "../../../../../lib/sockets/far_memory.ts";
 import { BASE, FakeClient, FakeOwner, FakeRing } from "../fake_client.ts";
 import { FakePackedRing } from "../fake_packed_ring.ts";
 

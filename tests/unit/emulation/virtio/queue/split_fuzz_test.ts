@@ -5,7 +5,7 @@ import { SplitDeviceQueue } from "../../../../../lib/emulation/virtio/queue/spli
 import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
 import { netKind } from "../../../../../lib/emulation/virtio/net/kind.ts";
 import { RNG_KIND } from "../../../../../lib/emulation/virtio/rng/kind.ts";
-import { DmaRegion } from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import { DmaRegion } from "../../../../../lib/sockets/dma_table.ts";
 import { FEATURE, NET_FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { FakeClient, FakeOwner, FakeRing } from "../fake_client.ts";
 import { campaign, Random, rounds } from "../../../../random.ts";

@@ -5,7 +5,7 @@
  */
 import type { DeviceModel, Violation } from "../../../../../../lib/emulation/device_model.ts";
 import type { PlatformBehaviour, PlatformPort } from "../../../../../../lib/emulation/platform_behaviour.ts";
-import type { DmaTable } from "../../../../../../lib/sockets/vfio_user/server/dma_table.ts";
+import type { DmaTable } from "../../../../../../lib/sockets/dma_table.ts";
 import { RngModel } from "../../../../../../lib/emulation/virtio/rng/model.ts";
 import type { MmioViewOptions } from "../../../../../../lib/emulation/virtio/views/mmio/options.ts";
 import { MmioView } from "../../../../../../lib/emulation/virtio/views/mmio/view.ts";

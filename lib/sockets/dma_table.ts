@@ -1,10 +1,10 @@
 /**
- * The client's memory as its server sees it: IOVA ranges, each a mapping of a file that the client passed.
+ * A client's memory as its server sees it, whatever the protocol: ranges of addresses, each a mapping of a file that the client passed.
  *
  * @module
  */
-import { ClosedError, RingsideError, UsageError } from "../../../errors/mod.ts";
-import type { OwnedFd } from "../../../../ffi/mod.ts";
+import { ClosedError, RingsideError, UsageError } from "../errors/mod.ts";
+import type { OwnedFd } from "../../ffi/mod.ts";
 import type { FarMemory } from "./far_memory.ts";
 
 /** An access by a device to an IOVA that its driver did not map, or not for this direction. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type MappedMemory, readGuarded, writeGuarded } from "../../../../ffi/mod.ts";
+import { type MappedMemory, readGuarded, writeGuarded } from "../../ffi/mod.ts";
 
 /** Which range, and what the device may do. */
 export interface FarRange {

@@ -1,14 +1,9 @@
 /** The server's table of a client's memory. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { MappedMemory, mappingCount, pageSizeBytes } from "../../../../../ffi/mod.ts";
-import { UsageError } from "../../../../../lib/errors/mod.ts";
-import {
-  DmaFault,
-  DmaRegion,
-  DmaTable,
-  FAR_WINDOW_BYTES,
-} from "../../../../../lib/sockets/vfio_user/server/dma_table.ts";
-import type { FarMemory } from "../../../../../lib/sockets/vfio_user/mod.ts";
+import { MappedMemory, mappingCount, pageSizeBytes } from "../../../ffi/mod.ts";
+import { UsageError } from "../../../lib/errors/mod.ts";
+import { DmaFault, DmaRegion, DmaTable, FAR_WINDOW_BYTES } from "../../../lib/sockets/dma_table.ts";
+import type { FarMemory } from "../../../lib/sockets/vfio_user/mod.ts";
 
 const PAGE = pageSizeBytes;
 const both = { deviceReads: true, deviceWrites: true };
