@@ -200,3 +200,22 @@ export function readTextIfAny(path: string): string | undefined {
     throw error;
   }
 }
+
+/**
+ * Whether somebody has a block device, or a part of it, to himself: a file system, an array, swap, or a program that opened it with O_EXCL. Another
+ * opens it in vain so, and that is how this finds out; a device that is not there, or that this user may not open, counts as free.
+ * @throws SyscallError for what has nothing to do with the device
+ */
+export function blockDeviceClaimed(path: string): boolean {
+  try {
+    // Without waiting for a medium.
+    OwnedFd.open(path, O.RDONLY | O.EXCL | O.NONBLOCK).close();
+    return false;
+  } catch (error) {
+    if (isErrno(error, "EBUSY")) return true;
+    if (isErrno(error, "ENOENT", "ENXIO", "ENODEV", "ENOMEDIUM", "EACCES", "EPERM", "EIO", "EROFS")) {
+      return false;
+    }
+    throw error;
+  }
+}

@@ -119,6 +119,7 @@ import "./host/functions/lock_test.ts";
 import "./host/functions/names_test.ts";
 import "./host/functions/platform_test.ts";
 import "./host/functions/reader_test.ts";
+import "./host/functions/stacks_test.ts";
 import "./host/journal/journal_test.ts";
 import "./host/open_test.ts";
 import "./host/plan/restore_property_test.ts";

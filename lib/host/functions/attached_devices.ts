@@ -16,6 +16,9 @@ export interface AttachedDevices {
 
 const NONE: AttachedDevices = { netInterfaces: [], blockDevices: [] };
 
+/** Which functions a device counts for: the one that it hangs on (and a platform device above, which takes it along), or all up to the root. */
+export type Reach = "nearest" | "all above";
+
 /**
  * What hangs on functions, by full address; functions that nothing hangs on are left out.
  * @param of only these functions; default all
@@ -23,6 +26,7 @@ const NONE: AttachedDevices = { netInterfaces: [], blockDevices: [] };
 export function attachedDevices(
   attributes: FunctionAttributes,
   of?: readonly string[],
+  reach: Reach = "nearest",
 ): Map<string, AttachedDevices> {
   const found = new Map<string, { netInterfaces: string[]; blockDevices: string[] }>();
   const wanted = of === undefined ? undefined : new Set(of);
@@ -34,7 +38,9 @@ export function attachedDevices(
     return known.has(owner);
   };
   const ownersOf = (target: string): string[] =>
-    functionsAbove(target).filter((owner) => (wanted === undefined || wanted.has(owner)) && isThere(owner));
+    functionsAbove(target, reach).filter((owner) =>
+      (wanted === undefined || wanted.has(owner)) && isThere(owner)
+    );
   const add = (address: string, kind: "netInterfaces" | "blockDevices", name: string): void => {
     const devices = found.get(address) ?? { netInterfaces: [], blockDevices: [] };
     if (!devices[kind].includes(name)) devices[kind].push(name);
@@ -64,10 +70,12 @@ export function attachedTo(attributes: FunctionAttributes, address: string): Att
 
 /**
  * The functions that a class device hangs on, from its place in the tree, such as `../../devices/pci0000:00/0000:00:01.0/0000:01:00.0/virtio3/net/eth0`;
- * none for a virtual one. The nearest, and each platform device above it: a PCI bridge is never given away, while a platform device that is one
- * (`4010000000.pcie`) takes all below it along.
+ * none for a virtual one. `nearest`: and each platform device above it, which may be a bridge (`4010000000.pcie`) that takes all below it along. `all
+ * above`: a controller with PCI domains of its own (`0000:e0:05.5` above `10000:01:00.0`) takes them along, too.
  */
-function functionsAbove(target: string): string[] {
+function functionsAbove(target: string, reach: Reach): string[] {
   const above = target.split("/").slice(0, -1).filter(isAddress);
-  return above.filter((one, i) => i === above.length - 1 || busOf(one) === PLATFORM);
+  return reach === "all above"
+    ? above
+    : above.filter((one, i) => i === above.length - 1 || busOf(one) === PLATFORM);
 }

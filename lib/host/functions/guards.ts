@@ -36,7 +36,7 @@ export class Guards {
 
   /** How the host uses functions, such as `network interface eth0 carries the default route`. */
   usesOf(addresses: readonly string[]): string[] {
-    const attached = attachedDevices(this.#attributes, addresses);
+    const attached = attachedDevices(this.#attributes, addresses, "all above");
     return addresses.flatMap((address) => {
       const devices = attached.get(address);
       if (devices === undefined) return [];

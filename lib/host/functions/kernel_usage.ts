@@ -6,9 +6,9 @@
  * @module
  */
 import { requireType, typedErrors } from "../../errors/doors.ts";
-import { interfaceIpv4Address, readTextIfAny } from "../../../ffi/mod.ts";
+import { blockDeviceClaimed, interfaceIpv4Address, readTextIfAny } from "../../../ffi/mod.ts";
 import type { FunctionAttributes } from "../sysfs/attributes.ts";
-import { baseName } from "../sysfs/attributes.ts";
+import { DiskUsage } from "./disk_usage.ts";
 import type { HostUsage } from "./host_usage.ts";
 
 /** Where the facts come from; the defaults read the running kernel. */
@@ -17,6 +17,8 @@ export interface UsageSources {
   readonly readProc?: (path: string) => string | undefined;
   /** Primary IPv4 address of a network interface. */
   readonly ipv4Address?: (name: string) => string | undefined;
+  /** Whether the kernel, or a program that asked for it, has a block device to itself. */
+  readonly claimed?: (name: string) => boolean;
 }
 
 // linux/route.h: RTF_REJECT, on routes that lead nowhere.
@@ -33,6 +35,7 @@ export class KernelUsage implements HostUsage {
   readonly #attributes: FunctionAttributes;
   readonly #read: (path: string) => string;
   readonly #ipv4Address: (name: string) => string | undefined;
+  readonly #disks: DiskUsage;
 
   /** Reads sysfs through `attributes`, the rest from `sources`. */
   constructor(attributes: FunctionAttributes, sources: UsageSources = {}) {
@@ -41,6 +44,10 @@ export class KernelUsage implements HostUsage {
     const read = sources.readProc ?? readTextIfAny;
     this.#read = (path) => read(path) ?? "";
     this.#ipv4Address = sources.ipv4Address ?? interfaceIpv4Address;
+    this.#disks = new DiskUsage(attributes, {
+      read: this.#read,
+      claimed: sources.claimed ?? ((disk) => blockDeviceClaimed(`/dev/${disk.replaceAll("!", "/")}`)),
+    });
   }
 
   /** Default route, addresses (not link-local IPv6 ones), routes; of the interface and of what is stacked on it. */
@@ -59,7 +66,8 @@ export class KernelUsage implements HostUsage {
     if (address !== undefined) uses.push(`has the address ${address}`);
     for (const ipv6Address of this.#ipv6Addresses(name)) uses.push(`has the address ${ipv6Address}`);
     if (uses.length === 0 && ipv4.any) uses.push("carries a route");
-    // A port of a bridge, bond or VRF carries the host's traffic without an address of its own.
+    // A port of a bridge, bond, team, OVS bridge or VRF carries traffic without an address of its own; so does what a VLAN, macvlan, macvtap or ipvlan
+    // stands on, also when that is a virtual machine's or a container's alone. Nobody sets one up without a use for it.
     const master = this.#attributes.linkName(`/sys/class/net/${name}/master`);
     if (master !== undefined) {
       const more = this.#interfaceUses(master, seen);
@@ -71,7 +79,8 @@ export class KernelUsage implements HostUsage {
       if (!entry.startsWith("upper_")) continue;
       const upper = entry.slice("upper_".length);
       const more = this.#interfaceUses(upper, seen);
-      if (more.length > 0) uses.push(`is below ${upper}, which ${more.join(" and ")}`);
+      if (upper === master) continue;
+      uses.push(more.length === 0 ? `is below ${upper}` : `is below ${upper}, which ${more.join(" and ")}`);
     }
     return uses;
   }
@@ -109,72 +118,8 @@ export class KernelUsage implements HostUsage {
     });
   }
 
-  /** Mounts and swap areas on the disk, its partitions, and what device mapper or md stack on them. */
+  /** Mounts, swap areas and members of file systems on the disk, its partitions, and what is stacked on them; else whether somebody claims it. */
   blockDevice(name: string): string[] {
-    const uses: string[] = [];
-    for (const layer of this.#layersOn(name)) {
-      const where = layer === name ? "" : `${this.#label(layer)} on it `;
-      for (const point of this.#mountPoints(layer)) uses.push(`${where}is mounted on ${point}`);
-      if (this.#isSwap(layer)) uses.push(`${where}is swapped on`);
-    }
-    return uses;
+    return this.#disks.uses(name);
   }
-
-  /** A disk, its partitions, and what device mapper or md stack on them. */
-  #layersOn(name: string): string[] {
-    const layers: string[] = [];
-    const visit = (layer: string): void => {
-      if (layers.includes(layer)) return;
-      layers.push(layer);
-      const directory = `/sys/class/block/${layer}`;
-      for (const entry of this.#attributes.optionalList(directory)) {
-        if (this.#attributes.sysfs.exists(`${directory}/${entry}/partition`)) visit(entry);
-      }
-      for (const holder of this.#attributes.optionalList(`${directory}/holders`)) visit(holder);
-    };
-    visit(name);
-    return layers;
-  }
-
-  #label(name: string): string {
-    const mapped = this.#mapperName(name);
-    return mapped === undefined ? name : `${name} (${mapped})`;
-  }
-
-  #mapperName(name: string): string | undefined {
-    return this.#attributes.optional(`/sys/class/block/${name}/dm/name`);
-  }
-
-  /** `/proc/self/mountinfo`: id, parent, major:minor, root, mount point, options, optional fields, `-`, type, source, options. */
-  #mountPoints(name: string): string[] {
-    const number = this.#attributes.optional(`/sys/class/block/${name}/dev`);
-    const points = new Set<string>();
-    for (const line of this.#read("/proc/self/mountinfo").split("\n")) {
-      const [before = "", after = ""] = line.split(" - ");
-      const fields = before.split(" ");
-      const source = unescape(after.split(" ")[1] ?? "");
-      // btrfs and others mount under a number of their own, so the source counts too.
-      if (fields[2] === number || this.#isNode(source, name)) points.add(unescape(fields[4] ?? ""));
-    }
-    return [...points];
-  }
-
-  #isSwap(name: string): boolean {
-    return this.#read("/proc/swaps").split("\n").slice(1).some((line) =>
-      this.#isNode(unescape(line.split(/\s/)[0] ?? ""), name)
-    );
-  }
-
-  /** Whether a path of `/dev` names the block device. */
-  #isNode(path: string, name: string): boolean {
-    if (!path.startsWith("/dev/")) return false;
-    // In sysfs a slash in a device's name is written as an exclamation mark.
-    if (path.slice("/dev/".length).replaceAll("/", "!") === name) return true;
-    return path.startsWith("/dev/mapper/") && baseName(path) === this.#mapperName(name);
-  }
-}
-
-/** `\040` and the like in tables of `/proc`. */
-function unescape(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));
 }

@@ -50,6 +50,8 @@ export interface FakeFunction {
   /** Path below the function and name of a disk, such as `ata1/host0/target0:0:0/0:0:0:0/block` and `sda`. */
   readonly block?: { readonly below: string; readonly name: string; readonly partitions?: readonly string[] };
   readonly headerType?: number;
+  /** Where it is in the tree of devices; default `pci0000:00`. */
+  readonly under?: string;
 }
 
 interface Live {
@@ -349,8 +351,8 @@ export class MemorySysfs implements Sysfs {
       put(`/sys/bus/${bus}/drivers/${name}/unbind`, { text: "" });
     }
     for (const live of this.#functions.values()) this.#putFunction(live, put);
-    for (const [path, text] of this.extra) put(path, { text });
-    for (const [path, link] of this.extraLinks) put(path, { link });
+    for (const [path, text] of this.extra) put(behindLinks(tree, path), { text });
+    for (const [path, link] of this.extraLinks) put(behindLinks(tree, path), { link });
     return this.#tree = tree;
   }
 
@@ -376,7 +378,7 @@ export class MemorySysfs implements Sysfs {
   #putFunction(live: Live, put: (path: string, node: Node) => void): void {
     const { spec } = live;
     const bus: BusName = spec.bus ?? "pci";
-    const place = `devices/${bus === "pci" ? "pci0000:00" : "platform"}/${spec.address}`;
+    const place = `devices/${spec.under ?? (bus === "pci" ? "pci0000:00" : "platform")}/${spec.address}`;
     const at = `/sys/${place}`;
     put(`/sys/bus/${bus}/devices/${spec.address}`, { link: `../../../${place}` });
     const text = (name: string, value: string): void => put(`${at}/${name}`, { text: `${value}\n` });
@@ -414,6 +416,14 @@ export class MemorySysfs implements Sysfs {
       put(`/sys/class/block/${name}`, { link: `${below}/${disk}/${name}` });
     });
   }
+}
+
+/** Where a path of a class leads: what is put below `/sys/class/block/sda1` is put where that link points. */
+function behindLinks(tree: ReadonlyMap<string, Node>, path: string): string {
+  const [, entry, rest] = /^(\/sys\/class\/\w+\/[^/]+)(\/.*)$/.exec(path) ?? [];
+  const node = entry === undefined ? undefined : tree.get(entry);
+  if (node === undefined || node === "directory" || !("link" in node)) return path;
+  return new URL(node.link, `file://${entry}`).pathname + rest;
 }
 
 /** Lines of `resource`: BAR 0 of 128 KiB, BAR 2 of 32 bytes of I/O ports, BAR 4 of 16 KiB, ROM of 256 KiB, then the first window of VFs. */
