@@ -86,7 +86,7 @@ export async function dependencyOf(
   return found;
 }
 
-/** Downloads packages (those already there are kept) and returns the files. */
+/** Downloads packages (those already there are kept) and returns the files. @param packages a text is `name`, `name:architecture` or `name/suite` */
 export async function download(packages: readonly (PackageVersion | string)[]): Promise<string[]> {
   await Deno.mkdir(PATHS.debs, { recursive: true });
   const specs = packages.map((entry) => typeof entry === "string" ? entry : `${entry.name}=${entry.version}`);
@@ -103,7 +103,7 @@ export async function download(packages: readonly (PackageVersion | string)[]): 
     files.filter((file) => exists(file.path) && Deno.statSync(file.path).size === file.sizeBytes)
       .map((file) => file.path.slice(PATHS.debs.length + 1).split("_")[0]),
   );
-  const missing = specs.filter((spec) => !present.has(spec.split(/[:=]/)[0]));
+  const missing = specs.filter((spec) => !present.has(spec.split(/[:=/]/)[0]));
   if (missing.length > 0) {
     await apt("apt-get", ["-q", "download", ...missing], PATHS.debs);
   }

@@ -18,6 +18,8 @@ export const PATHS = {
   debs: `${RIG_DIR}/debs`,
   /** Tree of unpacked packages: QEMU, busybox, lspci and the libraries they need. */
   sysroot: `${RIG_DIR}/sysroot`,
+  /** Tree of unpacked packages of third-party peers: DPDK, QEMU's storage daemon, passt. */
+  peers: `${RIG_DIR}/peers`,
   /** Tree of unpacked AArch64 packages: what Deno needs, and Deno. */
   aarch64: `${RIG_DIR}/aarch64`,
   /** One folder per prepared kernel, each with `bzImage` and `modules/`. */

@@ -7,18 +7,17 @@
  */
 import { parseArgs } from "node:util";
 import { hasAarch64Root, prepareAarch64Root } from "./aarch64.ts";
-import { download, prepareApt, resolveClosure, unpack } from "./apt.ts";
+import { prepareApt } from "./apt.ts";
 import { runCommand } from "./command.ts";
 import { RigError, SetupError } from "./errors.ts";
 import { prepareDebianKernel, prepareReadyKernel, readyKernelFolder } from "./kernel.ts";
 import { exists, PATHS, sysrootCommand } from "./paths.ts";
+import { fillSysroot } from "./sysroot.ts";
 import { writeToolScripts } from "./tools.ts";
 
 const PACKAGES = ["qemu-system-x86", "busybox-static", "pciutils", "iproute2"];
 /** For guests of the other architecture. */
 const AARCH64_PACKAGES = ["qemu-system-arm"];
-/** Says which packages the sysroot was unpacked for; written when all are there. */
-const STAMP = `${PATHS.sysroot}.json`;
 const MINIMUM_QEMU = 11;
 
 /** Which kernels to prepare. */
@@ -39,17 +38,8 @@ export async function setup(choice: KernelChoice, log: (line: string) => void): 
     aptReady = true;
   };
 
-  if (exists(STAMP) && Deno.readTextFileSync(STAMP) === JSON.stringify(packages)) {
+  if (!(await fillSysroot({ folder: PATHS.sysroot, packages }, needApt, log))) {
     log("QEMU and tools: already unpacked");
-  } else {
-    await needApt();
-    const closure = await resolveClosure(packages);
-    log(`downloading ${closure.length} packages (about 40 MB)`);
-    const files = await download(closure);
-    log("unpacking them");
-    if (exists(PATHS.sysroot)) await Deno.remove(PATHS.sysroot, { recursive: true });
-    await unpack(files, PATHS.sysroot);
-    await Deno.writeTextFile(STAMP, JSON.stringify(packages));
   }
   await writeToolScripts();
   log(`QEMU ${await qemuVersion()} works`);
