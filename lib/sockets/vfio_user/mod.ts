@@ -30,4 +30,5 @@ export type {
   ServedRegion,
 } from "./server/served_device.ts";
 export type { UnsealedFiles } from "./server/dma.ts";
-export { type ServerWatcher, VfioUserServer, type VfioUserServerOptions } from "./server/server.ts";
+export { OneClientServer, type ServerWatcher } from "../one_client_server.ts";
+export { VfioUserServer, type VfioUserServerOptions } from "./server/server.ts";

@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { PeerGoneError, ProtocolError, TimeoutError } from "../../../errors/mod.ts";
+import { ProtocolError } from "../../../errors/mod.ts";
 import { errnoNumber, type OwnedFd, type UnixSocket } from "../../../../ffi/mod.ts";
 import { DEVICE_FLAG, REGION_FLAG } from "../../../vfio/device.ts";
 import type { AnswerBudget } from "../../answer_budget.ts";
+import { ClientConnection, type ClientPatience, type Served } from "../../client_connection.ts";
 import { decodeVersion, encodeVersion } from "../capabilities.ts";
 import { UserMessage, UserMessages } from "../messages.ts";
 import type { DmaTable } from "../../dma_table.ts";
@@ -35,7 +36,7 @@ import { ServerMigration } from "./migration.ts";
 import { setIrqs } from "./irqs.ts";
 
 /** Limits of a server. */
-export interface ConnectionLimits extends DmaLimits {
+export interface ConnectionLimits extends DmaLimits, ClientPatience {
   /** Told when memory of a client is refused. */
   readonly refused: (reason: Error) => void;
   /** How long answers to DMA_READ and DMA_WRITE may take. */
@@ -44,22 +45,8 @@ export interface ConnectionLimits extends DmaLimits {
   readonly maxDataTransferBytes: number;
   /** Descriptors in one message. */
   readonly maxMessageFds: number;
-  /** How long the client may take to read the next byte of a reply. */
-  readonly sendTimeoutMs: number;
-  /** How long the client may take for its VERSION, and for a message from its first byte to its last. */
-  readonly messageTimeoutMs: number;
 }
 
-/** How `ServerConnection.serve` left the connection. */
-export type Served =
-  /** All that was there is done; more may come. */
-  | "open"
-  /** The client is gone, or had to be let go: see `reason`. */
-  | "ended";
-
-// So that one client's stream of messages does not keep the host from its other devices; what is left in the socket wakes it again.
-const FILLS_A_CALL = 16;
-const MESSAGES_A_CALL = 256;
 /** QEMU refuses an answer above its own 16, and a client that named fewer may still send so many. */
 const LEAST_MESSAGE_FDS = 16;
 const SMALL_ACCESS_BYTES = 8;
@@ -68,23 +55,12 @@ const EINVAL = "EINVAL";
 const MAPS: readonly number[] = [COMMAND.dmaMap, OWN_COMMAND.spaceMap];
 
 /** A client. */
-export class ServerConnection {
-  readonly #socket: UnixSocket;
+export class ServerConnection extends ClientConnection<UserMessages, UserMessage> {
   readonly #device: ServedDevice;
   readonly #table: DmaTable;
   readonly #limits: ConnectionLimits;
-  readonly #in: UserMessages;
-  readonly #out: UserMessage;
   readonly #messages: ServerMessages;
   readonly #migration: ServerMigration;
-  /** Messages that were carried out. */
-  #handled = 0;
-  /** More were there than one call carries out. */
-  #interrupted = false;
-  /** What the client owes, since which message, and until when. */
-  #owes: "nothing" | "version" | "message" | "reading" = "nothing";
-  #owesSince = -1;
-  #dueAt = Infinity;
   /** Descriptors that the client takes in one message. */
   #clientFds = 0;
   /** A file of the client was refused, which is said once. */
@@ -94,8 +70,6 @@ export class ServerConnection {
   /** Address spaces that were negotiated. */
   #spaces: readonly DmaTable[] = [];
   #attached = false;
-  /** Why the connection ended; null when the client closed it between two messages. */
-  reason: Error | null = null;
   // Views for small accesses, made once: of the reply's data by length, and of a copy of a request's data.
   #replyViews: Uint8Array<ArrayBuffer>[] = [];
   #replyBuffer: ArrayBuffer | null = null;
@@ -104,17 +78,17 @@ export class ServerConnection {
 
   /** Made for an accepted socket, which is this object's from now on. */
   constructor(socket: UnixSocket, device: ServedDevice, table: DmaTable, limits: ConnectionLimits) {
-    this.#socket = socket;
-    this.#device = device;
-    this.#table = table;
-    this.#limits = limits;
-    this.#in = new UserMessages(socket, `client of ${device.name}`, {
+    const what = `client of ${device.name}`;
+    const incoming = new UserMessages(socket, what, {
       messageBytes: maxMessageBytes(limits.maxDataTransferBytes),
       messageFds: limits.maxMessageFds,
     });
-    this.#out = new UserMessage(socket);
+    super(socket, incoming, new UserMessage(socket), what, limits);
+    this.#device = device;
+    this.#table = table;
+    this.#limits = limits;
     this.#migration = new ServerMigration(device.migration);
-    this.#messages = new ServerMessages(socket, this.#in, this.#out, limits.answers);
+    this.#messages = new ServerMessages(socket, this.in, this.out, limits.answers);
     const scratch = new ArrayBuffer(SMALL_ACCESS_BYTES);
     this.#writeViews = Array.from(
       { length: SMALL_ACCESS_BYTES + 1 },
@@ -122,143 +96,41 @@ export class ServerConnection {
     );
   }
 
-  /** The descriptor to wait on for more. */
-  get fd(): OwnedFd {
-    return this.#socket.fd;
-  }
+  protected override readonly greeting = "its VERSION";
 
-  /** True between a successful VERSION and the end. */
-  get attached(): boolean {
+  override get greeted(): boolean {
     return this.#attached;
   }
 
-  /** Messages have been received that were not carried out, and no descriptor tells of them any more: `serve` is to be called. */
-  get hasArrivals(): boolean {
-    return this.#messages.readAhead || this.#interrupted;
+  protected override get failure(): Error | null {
+    return this.#messages.failure;
   }
 
-  /** A reply waits until the client reads: the descriptor is to be watched for writing, and no more is read from it. */
-  get blocked(): boolean {
-    return this.#out.waiting;
+  override get hasArrivals(): boolean {
+    return this.#messages.readAhead || super.hasArrivals;
   }
 
-  /** When the client is to be let go unless it does something, in milliseconds of `performance.now`; `Infinity`: never. */
-  get dueAt(): number {
-    return this.#messages.failure === null ? this.#dueAt : 0;
-  }
-
-  /** Ends the connection when its client is overdue. */
-  expire(nowMs: number): Served {
-    if (this.#messages.failure !== null) return this.#end(this.#messages.failure);
-    return nowMs < this.#dueAt ? "open" : this.#end(new TimeoutError(this.#overdue()));
-  }
-
-  #overdue(): string {
-    const what = `client of ${this.#device.name}`;
-    const { sendTimeoutMs, messageTimeoutMs } = this.#limits;
-    if (this.blocked) return `${what}: it has read nothing of a reply for ${sendTimeoutMs} ms`;
-    if (!this.#attached) return `${what}: it has not sent its VERSION within ${messageTimeoutMs} ms`;
-    return `${what}: the message that it began ${messageTimeoutMs} ms ago is not complete`;
-  }
-
-  get exhausted(): boolean {
+  override get exhausted(): boolean {
     return this.#messages.exhausted;
   }
 
-  /**
-   * Does what has arrived, without waiting for more or for the client to read its replies. While one reply waits nothing more is read, so that
-   * a client which sends without reading costs one message of memory.
-   * @throws what the device throws by mistake (no error of this library); the connection has ended then.
-   */
-  serve(): Served {
-    if (this.#messages.failure !== null) return this.#end(this.#messages.failure);
-    this.#interrupted = false;
-    const served = this.#serve();
+  override serve(): Served {
+    const served = super.serve();
     this.#messages.readAhead = false;
-    if (served === "open") this.#setDeadline();
     return served;
   }
 
-  #serve(): Served {
-    if (this.#out.waiting) {
-      try {
-        // Whatever the client takes shows that it is alive.
-        if (this.#out.flush() > 0) this.#dueAt = Infinity;
-      } catch (error) {
-        return this.#end(error as Error);
-      }
-      if (this.#out.waiting) return "open";
-    }
-    const most = this.#handled + MESSAGES_A_CALL;
-    for (let i = 0;; i++) {
-      while (this.#nextMessage()) {
-        this.#handled++;
-        const goesOn = this.#handle();
-        if (this.#messages.failure !== null) return this.#end(this.#messages.failure);
-        if (!goesOn) return "ended";
-        if (this.#out.waiting) return "open";
-        if (this.#handled === most) {
-          this.#interrupted = true;
-          return "open";
-        }
-      }
-      if (this.reason !== null) return "ended";
-      if (i === FILLS_A_CALL) return "open";
-      try {
-        const filled = this.#in.fill(false);
-        if (filled === "nothing") return "open";
-        if (filled === "end") return this.#end(this.#in.pendingBytes > 0 ? this.#in.endOfStream() : null);
-      } catch (error) {
-        return this.#end(
-          error instanceof PeerGoneError && this.#in.pendingBytes === 0 ? null : error as Error,
-        );
-      }
-    }
+  protected override refuseMalformed(): void {
+    const tooLarge = this.in.messageBytes > this.in.limits.messageBytes;
+    if (!this.in.isReply) this.#replyErrorQuietly(errnoNumber[tooLarge ? "EMSGSIZE" : EINVAL]!);
   }
 
-  /** What the client owes now, and until when. */
-  #setDeadline(): void {
-    const owes = this.#out.waiting
-      ? "reading"
-      : !this.#attached
-      ? "version"
-      : this.#in.pendingBytes > 0
-      ? "message"
-      : "nothing";
-    const since = owes === "message" ? this.#handled : -1;
-    if (owes === this.#owes && since === this.#owesSince && this.#dueAt !== Infinity) return;
-    this.#owes = owes;
-    this.#owesSince = since;
-    if (owes === "nothing") this.#dueAt = Infinity;
-    else {
-      this.#dueAt = performance.now() +
-        (owes === "reading" ? this.#limits.sendTimeoutMs : this.#limits.messageTimeoutMs);
-    }
-  }
-
-  #end(reason: Error | null): Served {
-    this.reason = reason;
-    return "ended";
-  }
-
-  #nextMessage(): boolean {
-    try {
-      return this.#in.next();
-    } catch (error) {
-      this.reason = error as Error;
-      const tooLarge = this.#in.messageBytes > this.#in.limits.messageBytes;
-      if (!this.#in.isReply) this.#replyErrorQuietly(errnoNumber[tooLarge ? "EMSGSIZE" : EINVAL]!);
-      return false;
-    }
-  }
-
-  /** @returns false when the connection has ended. */
-  #handle(): boolean {
-    const { command, flags, messageId, isReply } = this.#in;
+  protected override handle(): boolean {
+    const { command, flags, messageId, isReply } = this.in;
     if (isReply) {
-      if (this.#messages.isLate(this.#in.messageId, command)) return true;
+      if (this.#messages.isLate(this.in.messageId, command)) return true;
       this.reason = new ProtocolError(
-        `client of ${this.#device.name}: a reply to ${commandName(command)}, which was not sent`,
+        `${this.what}: a reply to ${commandName(command)}, which was not sent`,
       );
       return false;
     }
@@ -281,8 +153,8 @@ export class ServerConnection {
     }
     if (silent) return true;
     try {
-      this.#out.header(messageId, command, MESSAGE_FLAG.typeReply, replyBytes);
-      this.#out.transmitNow(replyBytes, this.#replyFds);
+      this.out.header(messageId, command, MESSAGE_FLAG.typeReply, replyBytes);
+      this.out.transmitNow(replyBytes, this.#replyFds);
     } catch (error) {
       this.reason = error as Error;
       return false;
@@ -291,10 +163,10 @@ export class ServerConnection {
   }
 
   #replyErrorQuietly(error: number): void {
-    const { command, messageId } = this.#in;
+    const { command, messageId } = this.in;
     try {
-      this.#out.header(messageId, command, MESSAGE_FLAG.typeReply | MESSAGE_FLAG.error, 0, error);
-      this.#out.transmitNow(0);
+      this.out.header(messageId, command, MESSAGE_FLAG.typeReply | MESSAGE_FLAG.error, 0, error);
+      this.out.transmitNow(0);
     } catch (failure) {
       this.reason ??= failure as Error;
     }
@@ -319,10 +191,10 @@ export class ServerConnection {
       case COMMAND.version:
         return this.#version();
       case COMMAND.dmaMap:
-        return this.#map(this.#table, this.#in.payload, this.#messages);
+        return this.#map(this.#table, this.in.payload, this.#messages);
       case COMMAND.dmaUnmap:
-        unmapDma(this.#table, this.#device, this.#in.payload, this.#spaces);
-        return this.#put(this.#in.payload);
+        unmapDma(this.#table, this.#device, this.in.payload, this.#spaces);
+        return this.#put(this.in.payload);
       case OWN_COMMAND.spaceMap: {
         const { table, request } = this.#ofSpace();
         // DMA_READ and DMA_WRITE name no address space.
@@ -331,35 +203,35 @@ export class ServerConnection {
       case OWN_COMMAND.spaceUnmap: {
         const { table, request } = this.#ofSpace();
         unmapDma(table, null, request);
-        return this.#put(this.#in.payload);
+        return this.#put(this.in.payload);
       }
       case COMMAND.deviceSetIrqs:
-        setIrqs(this.#device, this.#in.payload, this.#in.fds.length, () => this.#in.takeFds());
+        setIrqs(this.#device, this.in.payload, this.in.fds.length, () => this.in.takeFds());
         return 0;
       case COMMAND.deviceReset:
         return this.#reset();
       case OWN_COMMAND.mapArea:
         if (!this.#mapsAreas) throw this.#refuse("ENOTSUP", "the capability was not negotiated");
-        return this.#answer(serveMapArea(this.#device, this.#in.payload));
+        return this.#answer(serveMapArea(this.#device, this.in.payload));
       case COMMAND.deviceFeature:
-        return this.#put(this.#migration.feature(this.#in.payload));
+        return this.#put(this.#migration.feature(this.in.payload));
       case COMMAND.migDataRead:
-        return this.#put(this.#migration.read(this.#in.payload, this.#limits.maxDataTransferBytes));
+        return this.#put(this.#migration.read(this.in.payload, this.#limits.maxDataTransferBytes));
       case COMMAND.migDataWrite:
-        this.#migration.write(this.#in.payload);
+        this.#migration.write(this.in.payload);
         return 0;
       default: {
         const query = QUERIES.get(command);
         if (query === undefined) throw this.#refuse("ENOTSUP", "no such command of a client");
-        return this.#answer(query(this.#device, this.#in.payload, this.#clientFds));
+        return this.#answer(query(this.#device, this.in.payload, this.#clientFds));
       }
     }
   }
 
   #map(table: DmaTable, request: Uint8Array, messages: DmaMessages | null): number {
-    mapDma(table, request, this.#in.fds, {
+    mapDma(table, request, this.in.fds, {
       limits: this.#limits,
-      what: `client of ${this.#device.name}`,
+      what: this.what,
       mappings: this.#spaces.reduce((sum, { count }) => sum + count, this.#table.count),
       keepFiles: this.#device.keepsDmaFiles ?? false,
       messages,
@@ -371,7 +243,7 @@ export class ServerConnection {
   #ofSpace(): { table: DmaTable; request: Uint8Array } {
     if (this.#spaces.length === 0) throw this.#refuse("ENOTSUP", "the capability was not negotiated");
     this.#requireBytes(addressSpaceTail.sizeBytes);
-    const { payload } = this.#in;
+    const { payload } = this.in;
     const at = payload.byteLength - addressSpaceTail.sizeBytes;
     const { id, reserved } = addressSpaceTail.decode(payload, at);
     const table = this.#spaces[id - 1];
@@ -391,25 +263,25 @@ export class ServerConnection {
   }
 
   #put(payload: Uint8Array): number {
-    this.#out.put(payload);
+    this.out.put(payload);
     return payload.byteLength;
   }
 
   #refuse(code: string, text: string): RequestRefused {
     return new RequestRefused(
       code,
-      `client of ${this.#device.name}: ${commandName(this.#in.command)}: ${text}`,
+      `${this.what}: ${commandName(this.in.command)}: ${text}`,
     );
   }
 
   #requireBytes(bytes: number): void {
-    if (this.#in.payloadBytes < bytes) {
-      throw this.#refuse(EINVAL, `${this.#in.payloadBytes} of ${bytes} bytes`);
+    if (this.in.payloadBytes < bytes) {
+      throw this.#refuse(EINVAL, `${this.in.payloadBytes} of ${bytes} bytes`);
     }
   }
 
   #version(): number {
-    const offer = decodeVersion(this.#in.payload, `client of ${this.#device.name}`);
+    const offer = decodeVersion(this.in.payload, this.what);
     if (offer.major !== PROTOCOL_VERSION.major) {
       throw this.#refuse(EINVAL, `version ${offer.major}.${offer.minor}`);
     }
@@ -442,7 +314,7 @@ export class ServerConnection {
   }
 
   #reset(): number {
-    if (this.#in.payloadBytes !== 0) throw this.#refuse(EINVAL, `${this.#in.payloadBytes} bytes of payload`);
+    if (this.in.payloadBytes !== 0) throw this.#refuse(EINVAL, `${this.in.payloadBytes} bytes of payload`);
     if ((this.#device.info.flags & DEVICE_FLAG.reset) === 0) throw this.#refuse("ENOTSUP", "no reset");
     this.#device.reset();
     this.#clearSpaces();
@@ -452,9 +324,9 @@ export class ServerConnection {
 
   /** Checks one access. @returns its offset in the region */
   #checkAccess(at: number, count: number, flag: number): number {
-    const { view } = this.#in;
+    const { view } = this.in;
     const index = view.getUint32(at + regionAccess.fields.region.offset, true);
-    const region = regionOf(this.#device, index, commandName(this.#in.command));
+    const region = regionOf(this.#device, index, commandName(this.in.command));
     // Exact below 2^53, and above it still larger than any region.
     const offset = view.getUint32(at + 4, true) * 4294967296 + view.getUint32(at, true);
     if (offset + count > region.sizeBytes) {
@@ -474,7 +346,7 @@ export class ServerConnection {
 
   #accessCount(): number {
     this.#requireBytes(regionAccess.sizeBytes);
-    const { view, payloadOffset } = this.#in;
+    const { view, payloadOffset } = this.in;
     const count = view.getUint32(payloadOffset + regionAccess.fields.count.offset, true);
     if (count > this.#limits.maxDataTransferBytes) throw this.#refuse(EINVAL, `count ${count}`);
     return count;
@@ -482,20 +354,20 @@ export class ServerConnection {
 
   /** Starts a reply with the request's offset, region and count. */
   #echoAccess(): void {
-    const { bytes, payloadOffset } = this.#in;
-    const out = this.#out.bytes;
+    const { bytes, payloadOffset } = this.in;
+    const out = this.out.bytes;
     for (let i = 0; i < regionAccess.sizeBytes; i++) out[HEADER_BYTES + i] = bytes[payloadOffset + i]!;
   }
 
   #regionRead(): number {
     const count = this.#accessCount();
-    const { view, payloadOffset, payloadBytes } = this.#in;
+    const { view, payloadOffset, payloadBytes } = this.in;
     if (payloadBytes !== regionAccess.sizeBytes) {
       throw this.#refuse(EINVAL, `${payloadBytes} bytes of payload`);
     }
     const offset = this.#checkAccess(payloadOffset, count, REGION_FLAG.read);
     const index = view.getUint32(payloadOffset + regionAccess.fields.region.offset, true);
-    this.#out.reserve(regionAccess.sizeBytes + count);
+    this.out.reserve(regionAccess.sizeBytes + count);
     this.#echoAccess();
     const into = this.#replyData(count);
     // A device that fills less than it was asked for must not send what an earlier reply held.
@@ -505,7 +377,7 @@ export class ServerConnection {
   }
 
   #replyData(count: number): Uint8Array<ArrayBuffer> {
-    const out = this.#out.bytes;
+    const out = this.out.bytes;
     if (count > SMALL_ACCESS_BYTES) return out.subarray(DATA_OFFSET, DATA_OFFSET + count);
     if (this.#replyBuffer !== out.buffer) {
       this.#replyBuffer = out.buffer;
@@ -516,7 +388,7 @@ export class ServerConnection {
 
   #regionWrite(): number {
     const count = this.#accessCount();
-    const { payloadOffset, payloadBytes } = this.#in;
+    const { payloadOffset, payloadBytes } = this.in;
     if (payloadBytes !== regionAccess.sizeBytes + count) {
       throw this.#refuse(EINVAL, `${payloadBytes} bytes of payload with count ${count}`);
     }
@@ -528,7 +400,7 @@ export class ServerConnection {
 
   #write(at: number, offset: number, count: number): void {
     if (count === 0) return;
-    const { view, bytes } = this.#in;
+    const { view, bytes } = this.in;
     const index = view.getUint32(at + regionAccess.fields.region.offset, true);
     const data = at + regionAccess.sizeBytes;
     if (count > SMALL_ACCESS_BYTES) {
@@ -542,18 +414,18 @@ export class ServerConnection {
 
   #regionWriteMulti(): number {
     this.#requireBytes(writeMulti.sizeBytes);
-    const { payloadBytes } = this.#in;
-    const { writeCount } = writeMulti.decode(this.#in.payload);
+    const { payloadBytes } = this.in;
+    const { writeCount } = writeMulti.decode(this.in.payload);
     if (writeCount > BigInt(LIMIT.multiWrites)) throw this.#refuse(EINVAL, `wr_cnt ${writeCount}`);
     const writes = Number(writeCount);
     if (payloadBytes !== writeMulti.sizeBytes + writes * writeMultiEntry.sizeBytes) {
       throw this.#refuse(EINVAL, `${payloadBytes} bytes of payload with wr_cnt ${writes}`);
     }
     const countAt = (at: number): number =>
-      this.#in.view.getUint32(at + writeMultiEntry.fields.count.offset, true);
+      this.in.view.getUint32(at + writeMultiEntry.fields.count.offset, true);
     // Asked for each time: a device that reads its client's memory meanwhile may move the message.
     const entryAt = (i: number): number =>
-      this.#in.payloadOffset + writeMulti.sizeBytes + i * writeMultiEntry.sizeBytes;
+      this.in.payloadOffset + writeMulti.sizeBytes + i * writeMultiEntry.sizeBytes;
     // All are checked before the first is done.
     for (let i = 0; i < writes; i++) {
       const count = countAt(entryAt(i));
@@ -569,7 +441,7 @@ export class ServerConnection {
   }
 
   /** Tells the device, lets go of the client's memory, and closes. The device is told once, also when it throws. */
-  close(): void {
+  override close(): void {
     const attached = this.#attached;
     this.#attached = false;
     try {
@@ -577,10 +449,8 @@ export class ServerConnection {
     } finally {
       this.#table.clear();
       this.#clearSpaces();
-      this.#out.close();
       this.#messages.close();
-      this.#in.close();
-      this.#socket.close();
+      super.close();
     }
   }
 }
