@@ -123,6 +123,10 @@ const commands = or(
       command: constant("restore"),
       function: optional(textArgument("FUNCTION", message`Only this function and its VFs; default all.`)),
       force,
+      forget: option("--forget", {
+        description:
+          message`Change nothing, and drop what is noted of FUNCTION and its VFs: for a device that is gone for good.`,
+      }),
     }),
     { description: message`Put back drivers, overrides, autoprobe and VF counts as they were before.` },
   ),

@@ -10,12 +10,12 @@ import type { Of } from "./parser.ts";
 
 /** Puts the host back. @returns the exit status. */
 export function restore(host: Host, options: Of<"restore">): number {
-  const report = host.restore(options.function, { force: options.force });
+  const report = host.restore(options.function, options);
   const failed = report.failed.map(({ entry, error }) => ({ ...entry, ...failureJson(error, host.name) }));
   if (options.json) printJson({ done: report.done, failed });
   else {
     if (report.done.length === 0 && failed.length === 0) print("nothing to put back");
-    for (const entry of report.done) print(describeEntry(entry));
+    for (const entry of report.done) print(`${options.forget ? "dropped: " : ""}${describeEntry(entry)}`);
   }
   for (const { entry, error } of report.failed) {
     const why = failureText(error, host.name).replace(/^ringside: /, "");

@@ -130,6 +130,8 @@ export interface OpenOptions {
 export interface RestoreOptions {
   /** Go on although the host uses a function that would lose its driver, or a VF that would go. */
   readonly force?: boolean;
+  /** Drop the entries of a function and its VFs, and change nothing: for a device that is gone for good. Only with an address. Default false. */
+  readonly forget?: boolean;
 }
 
 /** One change that the journal would undo. */
@@ -146,11 +148,16 @@ export interface JournalEntry {
   readonly pid: number;
   /** ISO 8601. */
   readonly time: string;
+  /**
+   * The device that it is about: vendor, device, subsystem, class, and its serial number where it has one. Nothing else that is found at the address
+   * later is changed. Absent in entries that were written before there was one.
+   */
+  readonly identity?: string | undefined;
 }
 
 /** What `restore` did, in order. */
 export interface RestoreReport {
-  /** Entries whose values are back. */
+  /** Entries whose values are back, or that were dropped. */
   readonly done: readonly JournalEntry[];
   /** Entries that could not be undone now; they stay in the journal. */
   readonly failed: readonly { readonly entry: JournalEntry; readonly error: Error }[];

@@ -9,6 +9,7 @@ import { busOf, parseAddress } from "../vfio/bus.ts";
 import type { VfioDevice } from "../vfio/device.ts";
 import { FunctionAttributes, type StepHook } from "./sysfs/attributes.ts";
 import { checkBindable, isVfioDriver, notTakenBack, rebind } from "./changes/driver_binding.ts";
+import { identityOf } from "./functions/identity.ts";
 import { FunctionReader } from "./functions/reader.ts";
 import { Guards } from "./functions/guards.ts";
 import type {
@@ -29,7 +30,7 @@ import { FileJournalStore, type JournalStore } from "./journal/store.ts";
 import { FunctionLocks } from "./functions/lock.ts";
 import { type NameSource, PciIdsNames } from "./functions/names.ts";
 import { putBack } from "./plan/put_back.ts";
-import { pending, restore } from "./plan/restore.ts";
+import { entryOf, pending, restore } from "./plan/restore.ts";
 import type { Sysfs } from "./sysfs/sysfs.ts";
 import { checkVfCount, vfStates, writeVfCount } from "./changes/vf_count.ts";
 
@@ -177,6 +178,9 @@ export class SysfsHost implements Host {
     this.#use();
     // The function may be gone, and its entries are still to be reported.
     const address = text === undefined ? undefined : parseAddress(text);
+    if (options.forget && address === undefined) {
+      throw new UsageError("restore with forget, and no function", { hint: "say whose entries to drop" });
+    }
     const known = this.#journal.entries();
     const concerned = known.filter((one) =>
       address === undefined || one.function === address || one.physicalFunction === address
@@ -186,6 +190,10 @@ export class SysfsHost implements Host {
       return { done: [], failed: [] };
     }
     this.#parts.checkMayChange?.();
+    if (options.forget) {
+      this.#journal.forget(concerned);
+      return { done: concerned.map(entryOf), failed: [] };
+    }
     const parts = {
       attributes: this.#attributes,
       journal: this.#journal,
@@ -197,9 +205,7 @@ export class SysfsHost implements Host {
 
   journal(): JournalEntry[] {
     this.#use();
-    return pending(this.#attributes, this.#journal.entries()).map(({ physicalFunction: _, ...entry }) =>
-      entry
-    );
+    return pending(this.#attributes, this.#journal.entries()).map(entryOf);
   }
 
   open(text: string, options: OpenOptions = {}): VfioDevice {
@@ -263,6 +269,7 @@ export class SysfsHost implements Host {
       before,
       after,
       physicalFunction,
+      identity: identityOf(this.#attributes, address),
     };
   }
 

@@ -115,6 +115,7 @@ import "./host/changes/driver_binding_test.ts";
 import "./host/changes/vf_count_test.ts";
 import "./host/doctor_test.ts";
 import "./host/functions/guards_test.ts";
+import "./host/functions/identity_test.ts";
 import "./host/functions/lock_test.ts";
 import "./host/functions/names_test.ts";
 import "./host/functions/platform_test.ts";

@@ -100,7 +100,7 @@ function explain(error: unknown, attributes: FunctionAttributes, address: string
   return error;
 }
 
-/** Driver and `driver_override` of VFs that are about to be removed with the count, so that they can come back as they were. */
+/** Driver and `driver_override` of VFs that are about to be removed with the count, so that they can come back as they were. Which device a VF is, its PF says. */
 export function vfStates(attributes: FunctionAttributes, address: string): Change[] {
   return attributes.vfs(address).flatMap((vf) =>
     (["driver", "driver_override"] as const).map((attribute) => ({

@@ -11,6 +11,7 @@ import { processId } from "../../../ffi/mod.ts";
 import { ProtocolError } from "../../errors/mod.ts";
 import { isAddress } from "../../vfio/bus.ts";
 import type { Attribute, StepHook } from "../sysfs/attributes.ts";
+import { sameIdentity } from "../functions/identity.ts";
 import type { JournalEntry } from "../host.ts";
 import type { JournalStore } from "./store.ts";
 
@@ -82,7 +83,7 @@ export class Journal {
       for (const change of changes) {
         const known = entries.get(keyOf(change));
         if (known !== undefined) earlier.set(keyOf(change), known);
-        if (known?.after === change.after) continue;
+        if (known?.after === change.after && sameDevice(known, change)) continue;
         lines.push({ ...change, pid: processId(), time: new Date().toISOString() });
       }
       // A new line must not be joined to a torn one.
@@ -143,7 +144,9 @@ export class Journal {
       const record = parseRecord(line);
       if (record === undefined) this.#damaged(bytes, text.split("\n").length - fresh.length + index);
       const first = entries.get(keyOf(record));
-      entries.set(keyOf(record), first === undefined ? record : { ...record, before: first.before });
+      // A device that came after another at the same address has nothing of what was before with that one; its changes went with it.
+      const goesOn = first !== undefined && sameDevice(first, record);
+      entries.set(keyOf(record), goesOn ? { ...record, before: first.before } : record);
     });
     this.#known = { text, entries: new Map(entries) };
     return { entries, torn: end < bytes.length, whole };
@@ -157,6 +160,12 @@ export class Journal {
         `nothing was changed; mend or delete line ${line} of ${this.path}, and the other lines count again`,
     });
   }
+}
+
+/** Whether two entries can be about the same device. */
+function sameDevice(one: Pick<JournalEntry, "identity">, other: Pick<JournalEntry, "identity">): boolean {
+  return one.identity === undefined || other.identity === undefined ||
+    sameIdentity(one.identity, other.identity);
 }
 
 /** Text that two entries about the same attribute share. */
@@ -178,14 +187,24 @@ function parseRecord(line: string): JournalRecord | undefined {
   }
   if (typeof value !== "object" || value === null) return undefined;
   const fields = value as Readonly<Record<string, unknown>>;
-  const { before, after, pid, time, attribute, physicalFunction } = fields;
+  const { before, after, pid, time, attribute, physicalFunction, identity } = fields;
   if (!isFunction(fields["function"]) || !isAttribute(attribute)) return undefined;
   if (typeof before !== "string" || typeof after !== "string" || typeof time !== "string") return undefined;
   if (typeof pid !== "number" || !Number.isInteger(pid)) return undefined;
   if (!isValueOf(attribute, before)) return undefined;
-  const record = { function: fields["function"], attribute, before, after, pid, time };
-  if (physicalFunction === undefined) return record;
-  return isFunction(physicalFunction) ? { ...record, physicalFunction } : undefined;
+  if (identity !== undefined && typeof identity !== "string") return undefined;
+  if (physicalFunction !== undefined && !isFunction(physicalFunction)) return undefined;
+  // In the order in which they were written.
+  return {
+    function: fields["function"],
+    attribute,
+    before,
+    after,
+    ...(physicalFunction !== undefined && { physicalFunction }),
+    ...(identity !== undefined && { identity }),
+    pid,
+    time,
+  };
 }
 
 function isFunction(value: unknown): value is string {

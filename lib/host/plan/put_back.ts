@@ -150,7 +150,7 @@ function valuesOf(originals: readonly Original[]): Values {
 
 function gone(address: string): NotFoundError {
   return new NotFoundError(`${address} is not there any more`, {
-    hint: "when it will not come back, delete its lines from the journal",
+    hint: `when it will not come back: ringside restore --forget ${address}`,
   });
 }
 

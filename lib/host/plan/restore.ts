@@ -3,7 +3,9 @@
  *
  * @module
  */
+import { RefusedError } from "../../errors/mod.ts";
 import type { FunctionAttributes } from "../sysfs/attributes.ts";
+import { identityOf, sameIdentity } from "../functions/identity.ts";
 import type { Guards } from "../functions/guards.ts";
 import type { RestoreReport } from "../host.ts";
 import type { Journal, JournalRecord } from "../journal/journal.ts";
@@ -56,8 +58,23 @@ export function pending(attributes: FunctionAttributes, records: readonly Journa
         one.function === pf && one.attribute === "sriov_numvfs" && one.before === "0"
       );
     }
-    return attributes.read(record.function, record.attribute) !== record.before;
+    return stranger(attributes, record) !== undefined ||
+      attributes.read(record.function, record.attribute) !== record.before;
   });
+}
+
+/** What is at the address of an entry, where it is another device than that of the entry. */
+function stranger(attributes: FunctionAttributes, record: JournalRecord): string | undefined {
+  if (record.identity === undefined) return undefined;
+  const found = identityOf(attributes, record.function);
+  return found === undefined || sameIdentity(found, record.identity) ? undefined : found;
+}
+
+function replaced(record: JournalRecord, found: string): RefusedError {
+  return new RefusedError(
+    `${record.function} is another device now: ${found}; the journal is about ${record.identity}`,
+    { hint: `drop the entries of the one that is gone: ringside restore --forget ${record.function}` },
+  );
 }
 
 function ownerOf(record: JournalRecord): string {
@@ -97,7 +114,12 @@ function restoreUnit(
     const current = unit.functions.includes(unit.owner) ? attributes.vfs(unit.owner) : [];
     using _held = parts.locks.acquireAll([...new Set([...unit.functions, ...current])]);
     // Read again: another process may have been at work until it let go of the locks.
-    const result = putBack(attributes, unit.owner, select(), {
+    const records = select();
+    for (const record of records) {
+      const found = stranger(attributes, record);
+      if (found !== undefined) throw replaced(record, found);
+    }
+    const result = putBack(attributes, unit.owner, records, {
       record: (changes) => journal.record(changes),
       guard: (addresses) => {
         if (force) return;
@@ -130,7 +152,8 @@ function keptForPf(journal: Journal, unit: Unit): (record: JournalRecord) => boo
   return () => kept;
 }
 
-function entryOf(record: JournalRecord): JournalRecord {
+/** An entry as users see it. */
+export function entryOf(record: JournalRecord): JournalRecord {
   const { physicalFunction: _, ...entry } = record;
   return entry;
 }

@@ -82,7 +82,7 @@ export class MemorySysfs implements Sysfs {
   /** While set, every write fails as in a process that is gone. */
   frozen = false;
   /** Further files: path and text. */
-  readonly extra: Map<string, string> = new Map();
+  readonly extra: Map<string, string | Uint8Array<ArrayBuffer>> = new Map();
   readonly extraLinks: Map<string, string> = new Map();
   readonly #drivers: Map<string, FakeDriver>;
   readonly #functions = new Map<string, Live>();
@@ -126,6 +126,11 @@ export class MemorySysfs implements Sysfs {
     for (const vf of this.#functions.get(address)?.vfs ?? []) this.#functions.delete(vf);
     this.#functions.delete(address);
     this.#tree = undefined;
+  }
+
+  /** Puts one in, which nothing has probed yet. */
+  plug(spec: FakeFunction): void {
+    this.#add(spec, undefined);
   }
 
   /** Unloads a driver that has no functions. */
