@@ -9,6 +9,7 @@ import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
 import { TimeoutError, UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { openNet } from "./driving.ts";
+import { exitStatus, failureJson, failureText } from "./failure.ts";
 import { interruption } from "./interruption.ts";
 import { countText, print, printJson, progress, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
@@ -25,7 +26,7 @@ export async function netSend(host: Host, options: Of<"net send">): Promise<numb
     throw new UsageError("--repeat needs a file: standard input can be read once");
   }
   // Opened before the function is touched, so that a file that is no capture changes nothing.
-  using first = CaptureReader.open(options.capture);
+  using first = CaptureReader.open(options.capture, options);
   // Reading a pipe blocks this thread, and a signal could not be told: it ends the process instead.
   using stop = piped ? undefined : interruption();
   await using stack = new AsyncDisposableStack();
@@ -33,19 +34,32 @@ export async function netSend(host: Host, options: Of<"net send">): Promise<numb
   const sender = new Sender(net, options.rate, piped);
   const total = options.count;
   const start = performance.now();
+  let otherLinkTypes = 0;
+  let broken: unknown;
   {
     using bar = progress("sending", total ?? 0, "frames", options.json || total === undefined);
     const turns = new EventLoopTurns();
     const done = () => stop?.signal.aborted || (total !== undefined && sender.sent >= total);
     for (let round = 0; round < options.repeat && !done(); round++) {
-      using again = round === 0 ? undefined : CaptureReader.open(options.capture);
-      for (const frame of again ?? first) {
+      using again = round === 0 ? undefined : CaptureReader.open(options.capture, options);
+      const capture = again ?? first;
+      for (;;) {
+        let frame: CapturedFrame | undefined;
+        try {
+          frame = capture.next();
+        } catch (error) {
+          // What came before is sent, and told of, first.
+          broken = error;
+        }
+        if (frame === undefined) break;
         await sender.send(frame, stop?.signal);
         if (done()) break;
         if (!turns.due()) continue;
         bar.update(sender.sent);
         await turns.take();
       }
+      otherLinkTypes += capture.otherLinkTypes;
+      if (broken !== undefined) break;
     }
     await sender.drain();
   }
@@ -55,16 +69,38 @@ export async function netSend(host: Host, options: Of<"net send">): Promise<numb
   const status = stop?.exitStatus ?? 0;
   if (options.json) {
     const statistics = net.statistics();
-    printJson({ function: name, sent, bytes, skipped, seconds, interrupted: status !== 0, statistics });
-    return status;
+    const interrupted = status !== 0;
+    const failure = broken === undefined ? {} : failureJson(broken, host.name);
+    printJson({
+      function: name,
+      sent,
+      bytes,
+      skipped,
+      otherLinkTypes,
+      seconds,
+      interrupted,
+      statistics,
+      ...failure,
+    });
+    if (broken === undefined) return status;
+    remark(failureText(broken, host.name));
+    return exitStatus(broken);
   }
   if (skipped > 0) {
     const left = countText(skipped, "frame");
     remark(`${left} left out: cut in the capture, or not of 14 to ${net.maxFrameBytes} bytes`);
   }
+  if (otherLinkTypes > 0) {
+    remark(`${countText(otherLinkTypes, "packet")} left out: not of link type Ethernet`);
+  }
   const what = `${countText(sent, "frame")}, ${countText(bytes, "byte")}`;
-  const end = status === 0 ? "" : ", then interrupted";
+  const end = broken !== undefined
+    ? ", then the capture broke off"
+    : status === 0
+    ? ""
+    : ", then interrupted";
   print(`${name}: ${what} sent in ${seconds.toFixed(2)} s${end}`);
+  if (broken !== undefined) throw broken;
   return status;
 }
 

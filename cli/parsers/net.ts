@@ -30,6 +30,9 @@ const commands = or(
       count,
       repeat: withDefault(numberOption("--repeat", { min: 1 }, message`Send the file N times.`), 1),
       rate: optional(numberOption("--rate", { min: 1, metavar: "FPS" }, message`Frames a second at most.`)),
+      strict: option("--strict", {
+        description: message`Stop at a packet that is not of link type Ethernet, instead of leaving it out.`,
+      }),
     }),
     { description: message`Send the frames of a capture file.` },
   ),

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
-import { readFile, removeFile } from "../../../ffi/mod.ts";
+import { readFile, removeFile, replaceFile } from "../../../ffi/mod.ts";
 import { CaptureReader, CaptureWriter } from "../../../lib/capture/mod.ts";
 import { cli, type CliResult, startCli } from "./run_cli.ts";
 
@@ -90,6 +90,22 @@ Deno.test("the commands on the embedded host, in the order of a bring-up, as tex
         removeFile(got);
       });
     }
+    await t.step(
+      "net send of a capture that breaks off: what comes before is sent and told of, then the error",
+      async () => {
+        const path = `${scratch}-cut.pcap`;
+        {
+          using writer = new CaptureWriter(path);
+          for (let i = 0; i < 3; i++) writer.write(new Uint8Array(64).fill(i));
+        }
+        replaceFile(path, readFile(path).slice(0, -20));
+        const cut = await run("net", "send", VFS[0], path, "--json");
+        const { sent, error } = JSON.parse(cut.out);
+        assertEquals([cut.code, sent, error.type], [1, 2, "ProtocolError"]);
+        assertMatch(cut.err, /broken pcap file: ends within a frame \(at byte 228, after 2 frames\)/);
+        removeFile(path);
+      },
+    );
     await t.step("net loop, by interrupt and polled, and with a capture", async () => {
       const loop = json(await run("net", "loop", VFS[0], VFS[1], "--count", "500", "--json"));
       assertEquals(loop.frames, 500);

@@ -106,3 +106,119 @@ Deno.test("other files are refused: text, empty, other link types", () => {
   assertThrows(() => CaptureReader.open(path), UnsupportedError, "link type 105");
   removeFile(path);
 });
+
+// ---- files as other programs write them
+
+const u16 = (value: number) => [value & 0xff, value >> 8];
+const u32 = (value: number) => [...u16(value & 0xffff), ...u16(value >>> 16)];
+const FRAME = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0x88, 0xb5, 0x78, 0x78];
+
+function block(type: number, ...body: readonly number[]): number[] {
+  const padded = [...body, ...new Array<number>(-body.length & 3).fill(0)];
+  return [...u32(type), ...u32(padded.length + 12), ...padded, ...u32(padded.length + 12)];
+}
+const SECTION = block(
+  0x0a0d0d0a,
+  ...u32(0x1a2b3c4d),
+  ...u16(1),
+  ...u16(0),
+  ...new Array<number>(8).fill(0xff),
+);
+const port = (linkType: number, ...options: readonly number[]) =>
+  block(1, ...u16(linkType), 0, 0, ...u32(0), ...options);
+const packet = (index: number, ticks: number, bytes: readonly number[] = FRAME) =>
+  block(6, ...u32(index), ...u32(0), ...u32(ticks), ...u32(bytes.length), ...u32(bytes.length), ...bytes);
+
+function written(...parts: readonly (readonly number[])[]): string {
+  const path = scratch("made");
+  put(path, new Uint8Array(parts.flat()));
+  return path;
+}
+
+Deno.test("pcapng: packets of other link types are left out and counted; strict, they are an error after what came before", () => {
+  const path = written(
+    SECTION,
+    port(1),
+    port(113),
+    packet(0, 1),
+    packet(1, 2, new Array<number>(56).fill(0x79)),
+    packet(0, 3),
+    block(3, ...u32(FRAME.length), ...FRAME),
+  );
+  using reader = CaptureReader.open(path);
+  assertEquals([...reader].map((one) => one.timeNs), [1000n, 3000n, 0n]);
+  assertEquals([reader.frames, reader.otherLinkTypes], [3, 1]);
+  using strict = CaptureReader.open(path, { strict: true });
+  assertEquals(strict.next()?.timeNs, 1000n);
+  assertThrows(
+    () => strict.next(),
+    UnsupportedError,
+    "link type 113, only Ethernet (1) can be sent (at byte",
+  );
+  removeFile(path);
+});
+
+Deno.test("pcapng: a file whose first interface is another's: its simple packets are left out", () => {
+  const path = written(SECTION, port(113), block(3, ...u32(FRAME.length), ...FRAME), port(1), packet(1, 5));
+  using reader = CaptureReader.open(path);
+  assertEquals([...reader].length, 1);
+  assertEquals(reader.otherLinkTypes, 1);
+  removeFile(path);
+});
+
+Deno.test("pcapng: if_tsoffset is added, in seconds, also before 1970, beside if_tsresol", () => {
+  const offset = (value: bigint) => [...new Uint8Array(BigInt64Array.of(value).buffer)];
+  const nanoseconds = [...u16(9), ...u16(1), 9, 0, 0, 0];
+  const end = [...u16(0), ...u16(0)];
+  const path = written(
+    SECTION,
+    port(1, ...nanoseconds, ...u16(14), ...u16(8), ...offset(1_700_000_000n), ...end),
+    port(1, ...u16(14), ...u16(8), ...offset(-1n), ...end),
+    port(1, ...end, ...u16(14), ...u16(8), ...offset(7n)),
+    packet(0, 5000),
+    packet(1, 1),
+    packet(2, 2),
+  );
+  using reader = CaptureReader.open(path);
+  assertEquals([...reader].map((one) => one.timeNs), [1_700_000_000_000_005_000n, -999_999_000n, 2000n]);
+  removeFile(path);
+});
+
+Deno.test("pcap of magic 0xa1b2cd34: its record headers have eight bytes more", () => {
+  const record = (seconds: number) => [
+    ...u32(seconds),
+    ...u32(9),
+    ...u32(FRAME.length),
+    ...u32(60),
+    ...u32(2),
+    ...u16(0x0800),
+    4,
+    0,
+    ...FRAME,
+  ];
+  const header = [...u32(0xa1b2cd34), ...u16(2), ...u16(4), ...u32(0), ...u32(0), ...u32(65535), ...u32(1)];
+  const path = written(header, record(3), record(4));
+  using reader = CaptureReader.open(path);
+  assertEquals(
+    [...reader],
+    [3n, 4n].map((seconds) => ({
+      bytes: new Uint8Array(FRAME),
+      originalLength: 60,
+      timeNs: seconds * 1_000_000_000n + 9000n,
+    })),
+  );
+  put(path, new Uint8Array([...header, ...record(3).slice(0, 20)]));
+  using cut = CaptureReader.open(path);
+  assertThrows(() => cut.next(), ProtocolError, "ends within a record header (at byte 44, after 0 frames)");
+  removeFile(path);
+});
+
+Deno.test("an error says where a file breaks, and how many frames came before", () => {
+  const header = [...u32(0xa1b2c3d4), ...u16(2), ...u16(4), ...u32(0), ...u32(0), ...u32(65535), ...u32(1)];
+  const record = [...u32(1), ...u32(2), ...u32(FRAME.length), ...u32(FRAME.length), ...FRAME];
+  const path = written(header, record, record.slice(0, -10));
+  using reader = CaptureReader.open(path);
+  assertEquals(reader.next()?.bytes, new Uint8Array(FRAME));
+  assertThrows(() => reader.next(), ProtocolError, "ends within a frame (at byte 78, after 1 frame)");
+  removeFile(path);
+});
