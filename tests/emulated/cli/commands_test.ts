@@ -102,7 +102,7 @@ Deno.test("the commands on the embedded host, in the order of a bring-up, as tex
         const cut = await run("net", "send", VFS[0], path, "--json");
         const { sent, error } = JSON.parse(cut.out);
         assertEquals([cut.code, sent, error.type], [1, 2, "ProtocolError"]);
-        assertMatch(cut.err, /broken pcap file: ends within a frame \(at byte 228, after 2 frames\)/);
+        assertMatch(cut.err, /broken pcap file: ends within a frame \(at byte 244, after 2 frames\)/);
         removeFile(path);
       },
     );
