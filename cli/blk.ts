@@ -8,8 +8,9 @@ import { O, OwnedFd, read } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { interruption } from "./interruption.ts";
-import { bytesText, countText, print, printJson, progress, remark } from "./output.ts";
+import { bytesText, countText, print, printJson, remark } from "./output.ts";
 import type { Invocation, Of } from "./parser.ts";
+import { progress } from "./progress.ts";
 import { RawOutput, readerLeft } from "./raw_output.ts";
 import { reach } from "./reaching.ts";
 

@@ -10,8 +10,9 @@ import { virtioTypeOf } from "../lib/pci/virtio_ids.ts";
 import { DEVICE_ID, openTransport } from "../lib/virtio/mod.ts";
 import { type EmulatedProcess, startEmulatedHost } from "./emulated_process.ts";
 import { interruption } from "./interruption.ts";
-import { hexText, print, printJson, progress } from "./output.ts";
+import { hexText, print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { progress } from "./progress.ts";
 import { vfToVf } from "./vf_to_vf.ts";
 
 const RANDOM_BYTES = 32;

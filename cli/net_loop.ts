@@ -11,8 +11,9 @@ import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { openNets } from "./driving.ts";
 import { interruption } from "./interruption.ts";
-import { countText, print, printJson, progress } from "./output.ts";
+import { countText, print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { progress } from "./progress.ts";
 import { isManaged } from "./reaching.ts";
 
 const DEFAULT_COUNT = 10_000;

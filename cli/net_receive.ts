@@ -9,8 +9,9 @@ import { CaptureWriter } from "../lib/capture/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { openNet } from "./driving.ts";
 import { interruption } from "./interruption.ts";
-import { countText, jsonText, print, progress, remark } from "./output.ts";
+import { countText, jsonText, print, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { progress } from "./progress.ts";
 import { readerLeft } from "./raw_output.ts";
 
 /** How long a wait may last before Ctrl-C is looked at. */

@@ -11,8 +11,9 @@ import type { Host } from "../lib/host/mod.ts";
 import { openNet } from "./driving.ts";
 import { exitStatus, failureJson, failureText } from "./failure.ts";
 import { interruption } from "./interruption.ts";
-import { countText, print, printJson, progress, remark } from "./output.ts";
+import { countText, print, printJson, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { progress } from "./progress.ts";
 
 const PATIENCE_MS = 5000;
 const BURST = 32;

@@ -1,12 +1,10 @@
 /**
- * Output: tables, JSON, progress. Results go to standard output, everything else to standard error.
+ * Output: tables, JSON. Results go to standard output, everything else to standard error.
  *
  * @module
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import Table from "cli-table3";
-// @ts-types="@types/cli-progress"
-import { Presets, SingleBar } from "cli-progress";
 import { RingsideError } from "../lib/errors/mod.ts";
 
 /** The reader of standard output has gone (`| head -1`): no failure, but nothing is left to be said. */
@@ -134,20 +132,9 @@ export function fitColumns(
   return fitted;
 }
 
-/** Progress of long work. */
-export interface Progress extends Disposable {
-  update(done: number): void;
-}
-
-/** A bar on a terminal; nothing where standard error is not one, or with `--json`. */
-export function progress(label: string, total: number, unit: string, quiet: boolean): Progress {
-  if (quiet || handed.getStore() !== undefined || !Deno.stderr.isTerminal()) {
-    return { update: () => {}, [Symbol.dispose]: () => {} };
-  }
-  const format = `${label} [{bar}] {percentage}% {value}/{total} ${unit} {duration_formatted}`;
-  const bar = new SingleBar({ format, clearOnComplete: true, hideCursor: true }, Presets.legacy);
-  bar.start(total, 0);
-  return { update: (done) => bar.update(done), [Symbol.dispose]: () => bar.stop() };
+/** Whether standard error is a terminal, where a line may be written over and over. */
+export function saysProgress(): boolean {
+  return handed.getStore() === undefined && Deno.stderr.isTerminal();
 }
 
 /** `1.5 MiB`, exact when it is whole. */

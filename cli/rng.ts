@@ -7,8 +7,9 @@ import { VirtioRng } from "../drivers/rng/virtio_rng.ts";
 import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { interruption } from "./interruption.ts";
-import { countText, progress } from "./output.ts";
+import { countText } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { progress } from "./progress.ts";
 import { RawOutput, readerLeft } from "./raw_output.ts";
 import { reach } from "./reaching.ts";
 

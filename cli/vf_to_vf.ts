@@ -11,7 +11,7 @@ import { DEVICE_FEATURE, isPciDevice, type VfioDevice } from "../lib/vfio/mod.ts
 import { openTransport } from "../lib/virtio/mod.ts";
 import { exchangeByInterrupt, exchangePolled, type ExchangeResult } from "../drivers/net/virtio/exchange.ts";
 import { TestFrames } from "../drivers/net/virtio/test_frames.ts";
-import type { Progress } from "./output.ts";
+import type { Progress } from "./progress.ts";
 
 /** Who watches. */
 export interface Observer {

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { O, OwnedFd, writeAll } from "../../ffi/mod.ts";
 import type { IsmDomainState } from "../../lib/emulation/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
 import { bytesText, countText, print, printJson, printTable, remark } from "../output.ts";
@@ -11,6 +10,7 @@ import type { Of } from "../parser.ts";
 import { domainOfFunction, domainOfHost, type Standing, standingOf } from "./domain_view.ts";
 import { domainSvg } from "./figure_svg.ts";
 import { openIsm } from "./opening.ts";
+import { writePicture } from "../svg.ts";
 
 const ONLY_ITSELF =
   "this host does not tell of other functions and their regions: the function alone is shown";
@@ -23,11 +23,8 @@ export async function ismFigure(host: Host, options: Of<"ism figure">): Promise<
   const source = ofHost === undefined ? "function" : "host";
   const { output } = options;
   if (output !== undefined) {
-    using file = output === "-"
-      ? OwnedFd.standard("output")
-      : OwnedFd.open(output, O.WRONLY | O.CREAT | O.TRUNC, 0o644);
     const note = source === "function" ? ONLY_ITSELF : "";
-    writeAll(file, new TextEncoder().encode(domainSvg(domain, note)) as Uint8Array<ArrayBuffer>);
+    writePicture(output, domainSvg(domain, note));
   }
   if (options.json) {
     if (output !== "-") printJson({ function: address, source, ...domain, output });

@@ -5,6 +5,7 @@
  */
 import type { IsmDomainState } from "../../lib/emulation/mod.ts";
 import { bytesText, countText } from "../output.ts";
+import { svgPicture, svgText, svgTitle, tenths } from "../svg.ts";
 import { standingOf } from "./domain_view.ts";
 
 type FunctionState = IsmDomainState["functions"][number];
@@ -54,27 +55,22 @@ export function domainSvg(domain: IsmDomainState, note: string): string {
   const height = HEAD + rows + LEGEND_HEIGHT + MARGIN;
   const from = placesOf(FUNCTIONS, functions.length, rows);
   const to = placesOf(regionColumn, regions.length, rows);
-  const parts = [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif" font-size="13">`,
-    `<title>${escape(titleOf(domain))}</title>`,
-    `<rect width="${WIDTH}" height="${height}" fill="#ffffff"/>`,
-    text(MARGIN, 28, titleOf(domain), 'font-size="16" font-weight="bold"'),
-    text(MARGIN, 47, note === "" ? subtitleOf(domain) : note, 'fill="#555555"'),
+  return svgPicture(WIDTH, height, titleOf(domain), [
+    svgText(MARGIN, 28, titleOf(domain), 'font-size="16" font-weight="bold"'),
+    svgText(MARGIN, 47, note === "" ? subtitleOf(domain) : note, 'fill="#555555"'),
     ...regions.flatMap((region, r) =>
       functions.map((one, f) => {
         // Ends are spread over the sides of the boxes, so that lines stay apart.
         const y1 = from[f]! + FUNCTIONS.height * (r + 1) / (regions.length + 1);
         const y2 = to[r]! + regionColumn.height * (f + 1) / (functions.length + 1);
-        return line(region, one, round(y1), round(y2));
+        return line(region, one, tenths(y1), tenths(y2));
       })
     ),
     ...functions.map((one, i) => functionBox(one, from[i]!)),
     ...regions.map((region, i) => regionBox(region, to[i]!, regionColumn.height)),
-    regions.length === 0 ? text(REGIONS.x, HEAD + rows / 2, "no regions", 'fill="#555555"') : "",
+    regions.length === 0 ? svgText(REGIONS.x, HEAD + rows / 2, "no regions", 'fill="#555555"') : "",
     legend(HEAD + rows + 30),
-    "</svg>",
-  ];
-  return `${parts.filter((part) => part !== "").join("\n")}\n`;
+  ]);
 }
 
 function titleOf({ domain, cdid }: IsmDomainState): string {
@@ -101,8 +97,8 @@ function functionBox({ function: name, devid, chunks, chunksUsed }: FunctionStat
   const used = chunks === 0 ? 0 : chunksUsed === 0 ? 0 : Math.max(2, Math.round(bar * chunksUsed / chunks));
   return [
     `<rect x="${x}" y="${y}" width="${width}" height="${height}" rx="6" fill="#eceff1" stroke="#37474f"/>`,
-    text(x + 12, y + 20, name, 'font-weight="bold"'),
-    text(x + 12, y + 37, `device ${devid}; ${chunksUsed} of ${countText(chunks, "chunk")}`),
+    svgText(x + 12, y + 20, name, 'font-weight="bold"'),
+    svgText(x + 12, y + 37, `device ${devid}; ${chunksUsed} of ${countText(chunks, "chunk")}`),
     `<rect x="${x + 12}" y="${y + 45}" width="${bar}" height="5" fill="#cfd8dc"/>`,
     `<rect x="${x + 12}" y="${y + 45}" width="${used}" height="5" fill="#37474f"/>`,
   ].join("\n");
@@ -115,14 +111,14 @@ function regionBox(region: RegionState, y: number, height: number): string {
     .map((one) => `device ${one.devid}: ${one.permissions || "nothing"}`);
   return [
     `<rect x="${x}" y="${y}" width="${width}" height="${height}" fill="#fff8e1" stroke="#ff8f00"/>`,
-    text(x + 12, y + 20, `${token}  ${bytesText(Number(size))}`, 'font-weight="bold"'),
-    text(
+    svgText(x + 12, y + 20, `${token}  ${bytesText(Number(size))}`, 'font-weight="bold"'),
+    svgText(
       x + 12,
       y + 38,
       `${countText(chunks, "chunk")}, allocated by device ${allocator}${driverMemory ? ", its memory" : ""}`,
     ),
-    text(x + 12, y + 55, `others may: ${defaultPermissions || "nothing"}`),
-    text(x + 12, y + 71, cut(own.join(", "), 40), 'fill="#555555" font-size="12"'),
+    svgText(x + 12, y + 55, `others may: ${defaultPermissions || "nothing"}`),
+    svgText(x + 12, y + 71, cut(own.join(", "), 40), 'fill="#555555" font-size="12"'),
   ].join("\n");
 }
 
@@ -138,8 +134,8 @@ function line(region: RegionState, one: FunctionState, y1: number, y2: number): 
   const middle = (x1 + x2) / 2;
   return [
     `<path d="M ${x1} ${y1} C ${middle} ${y1} ${middle} ${y2} ${x2} ${y2}" fill="none" stroke="${colour}" ${look}>`,
-    `<title>${escape(`${one.function}: ${does}, may ${permissions || "nothing"}`)}</title></path>`,
-    text(
+    `${svgTitle(`${one.function}: ${does}, may ${permissions || "nothing"}`)}</path>`,
+    svgText(
       x2 - 8,
       y2 - 4,
       attached === undefined ? `(${may})` : attached || "-",
@@ -153,9 +149,9 @@ function legend(y: number): string {
     ...LEGEND.map(([at, rights, look, says]) => {
       const x = MARGIN + at;
       const stroke = `<path d="M ${x} ${y} h 30" stroke="${COLOURS[rights]}" ${LOOKS[look]}/>`;
-      return `${stroke}${text(x + 38, y + 4, says)}`;
+      return `${stroke}${svgText(x + 38, y + 4, says)}`;
     }),
-    text(
+    svgText(
       MARGIN,
       y + 26,
       "r read, w write, a attach, m manage; in brackets: might, but has not attached. Of tokens the first digits only.",
@@ -164,20 +160,6 @@ function legend(y: number): string {
   ].join("\n");
 }
 
-function text(x: number, y: number, content: string, attributes = ""): string {
-  return `<text x="${x}" y="${round(y)}"${attributes === "" ? "" : ` ${attributes}`}>${
-    escape(content)
-  }</text>`;
-}
-
 function cut(content: string, most: number): string {
   return content.length <= most ? content : `${content.slice(0, most - 1)}…`;
-}
-
-function round(value: number): number {
-  return Math.round(value * 10) / 10;
-}
-
-function escape(content: string): string {
-  return content.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }

@@ -12,7 +12,7 @@ import { EXIT, exitStatus, failureJson, failureText } from "../failure.ts";
 import { interruption } from "../interruption.ts";
 import { bytesText, jsonText, print, remark } from "../output.ts";
 import type { Of } from "../parser.ts";
-import { meter } from "./meter.ts";
+import { meter } from "../progress.ts";
 import { openIsm } from "./opening.ts";
 import { type Passed, receiveOutput, sendInput } from "./pump.ts";
 import { tokenText } from "./token.ts";

@@ -8,13 +8,13 @@ import type { IsmChannel } from "../../drivers/ism/ism_channel.ts";
 import { OwnedFd, read, waitReady } from "../../ffi/mod.ts";
 import { EventLoopTurns } from "../../lib/wait/event_loop_turns.ts";
 import { PeerGoneError, UsageError } from "../../lib/errors/mod.ts";
-import type { Meter } from "./meter.ts";
+import type { Progress } from "../progress.ts";
 import { PatientOutput } from "./patient_output.ts";
 
 /** What a pump is given. */
 export interface PumpOptions {
   readonly channel: IsmChannel;
-  readonly meter: Meter;
+  readonly meter: Progress;
   /** Ends it, with the signal's reason. */
   readonly signal: AbortSignal;
   readonly sha256: boolean;

@@ -9,7 +9,7 @@ import type { IsmRegion, VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
 import { UsageError } from "../../lib/errors/mod.ts";
 import { failureJson, failureText } from "../failure.ts";
 import { hexText, jsonText, OutputClosedError, print, remark } from "../output.ts";
-import { parseSize } from "./byte_size.ts";
+import { parseSize } from "../byte_size.ts";
 import { grantedText } from "./grant.ts";
 import { parsePermissions, permissionNames, permissionsText } from "./permissions.ts";
 import { parseToken, tokenText } from "./token.ts";

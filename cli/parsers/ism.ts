@@ -4,29 +4,22 @@
  * @module
  */
 import { merge, object, or } from "@optique/core/constructs";
-import { type Message, message } from "@optique/core/message";
+import { message } from "@optique/core/message";
 import { multiple, optional } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
-import { choice, integer, string, type ValueParser, type ValueParserResult } from "@optique/core/valueparser";
-import { parseSize } from "../ism/byte_size.ts";
+import { choice, integer, string } from "@optique/core/valueparser";
 import { parsePermissions, permissionsText } from "../ism/permissions.ts";
 import { parseToken, tokenText } from "../ism/token.ts";
-import { functionArgument, interrupts, noCommand, opening, seconds, textOption } from "./shared.ts";
-
-/** Values of a kind of this command's own. @param read undefined for what is none */
-function valueParser<T>(
-  metavar: ValueParser<"sync", T>["metavar"],
-  placeholder: T,
-  read: (input: string) => T | undefined,
-  wrong: (input: string) => Message,
-  format: (value: T) => string = String,
-): ValueParser<"sync", T> {
-  const parse = (input: string): ValueParserResult<T> => {
-    const value = read(input);
-    return value === undefined ? { success: false, error: wrong(input) } : { success: true, value };
-  };
-  return { mode: "sync", metavar, placeholder, parse, format };
-}
+import {
+  functionArgument,
+  interrupts,
+  noCommand,
+  opening,
+  seconds,
+  sizeValue,
+  textOption,
+  valueParser,
+} from "./shared.ts";
 
 const tokenValue = valueParser(
   "TOKEN",
@@ -42,13 +35,6 @@ const permissionsValue = valueParser(
   parsePermissions,
   (input) => message`${input} are no permissions: some of read,write,attach,manage, or none.`,
   permissionsText,
-);
-
-const sizeValue = valueParser(
-  "BYTES",
-  1,
-  (input) => parseSize(input) || undefined,
-  (input) => message`${input} is no size: a number of bytes, or of K, M or G.`,
 );
 
 const devidValue = valueParser(

@@ -9,7 +9,8 @@ import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, option } from "@optique/core/primitives";
 import type { NonEmptyString } from "@optique/core/nonempty";
 import type { OptionName, Usage } from "@optique/core/usage";
-import { choice, integer, string } from "@optique/core/valueparser";
+import { choice, integer, string, type ValueParser, type ValueParserResult } from "@optique/core/valueparser";
+import { parseSize } from "../byte_size.ts";
 
 interface Range {
   readonly min?: number;
@@ -34,6 +35,29 @@ export const numberOption = (
   { metavar = "N", ...range }: Range & { readonly metavar?: NonEmptyString },
   description: Message,
 ) => option(name, integer({ ...range, metavar }), { description });
+
+/** Values of a kind of a command's own. @param read undefined for what is none */
+export function valueParser<T>(
+  metavar: ValueParser<"sync", T>["metavar"],
+  placeholder: T,
+  read: (input: string) => T | undefined,
+  wrong: (input: string) => Message,
+  format: (value: T) => string = String,
+): ValueParser<"sync", T> {
+  const parse = (input: string): ValueParserResult<T> => {
+    const value = read(input);
+    return value === undefined ? { success: false, error: wrong(input) } : { success: true, value };
+  };
+  return { mode: "sync", metavar, placeholder, parse, format };
+}
+
+/** A size. */
+export const sizeValue = valueParser(
+  "BYTES",
+  1,
+  (input) => parseSize(input) || undefined,
+  (input) => message`${input} is no size: a number of bytes, or of K, M or G.`,
+);
 
 /** Options that every command has. */
 export const globals = object("Everywhere", {

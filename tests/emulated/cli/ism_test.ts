@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { parseSize } from "../../../cli/ism/byte_size.ts";
+import { parseSize } from "../../../cli/byte_size.ts";
 import { domainSvg } from "../../../cli/ism/figure_svg.ts";
 import { parsePermissions, permissionsText } from "../../../cli/ism/permissions.ts";
 import { parseToken, tokenText } from "../../../cli/ism/token.ts";
