@@ -33,6 +33,7 @@ import { byName, counters } from "../counters.ts";
 import { VirtioDriver } from "../driver.ts";
 import { type DriverKind, DriverLife } from "../driver_life.ts";
 import { Listeners } from "../listeners.ts";
+import { oneOrAll } from "../wait_targets.ts";
 import type { BlkConfig, RangeLimits } from "./config.ts";
 import type { VirtioBlkOptions } from "./options.ts";
 import { type BlockQueue, checkSectors, checkWritable } from "./queue.ts";
@@ -211,14 +212,17 @@ export class VirtioBlk extends VirtioDriver {
     device.writeConfig(BLK_CONFIG.fields.writeback.offset, 1, on ? 1 : 0);
   }
 
-  /** Waits until `complete` of a queue has something. @returns false after `timeoutMs` @throws DeviceError when the device stopped */
-  async waitComplete(timeoutMs: number, queue = 0): Promise<boolean> {
-    return await this.#life.wait(this.#ofQueue(this.#life.live.queues, queue), timeoutMs);
+  /** Waits until `complete` of a queue has something (all queues, or one). @returns false after `timeoutMs` @throws DeviceError when the device stopped */
+  async waitComplete(timeoutMs: number, queue?: number): Promise<boolean> {
+    return await this.#life.wait(oneOrAll(this.#life.live.queues, queue, "request queue"), timeoutMs);
   }
 
   /** As `waitComplete`, blocking this thread. */
-  waitCompleteBlocking(timeoutMs: number, queue = 0): boolean {
-    return this.#life.waiter.waitBlocking(this.#ofQueue(this.#life.live.queues, queue), timeoutMs);
+  waitCompleteBlocking(timeoutMs: number, queue?: number): boolean {
+    return this.#life.waiter.waitBlocking(
+      oneOrAll(this.#life.live.queues, queue, "request queue"),
+      timeoutMs,
+    );
   }
 
   /** Calls `listener` with the new capacity in sectors when it changes. @returns what takes it off again */
@@ -241,12 +245,8 @@ export class VirtioBlk extends VirtioDriver {
 
   #runner({ queue }: QueueChoice): RequestRunner {
     const { runners } = this.#life.live;
-    if (queue !== undefined) return this.#ofQueue(runners, queue);
-    return runners.reduce((least, one) => one.load < least.load ? one : least);
-  }
-
-  #ofQueue<T>(all: readonly T[], queue: number): T {
-    const found = all[queue];
+    if (queue === undefined) return runners.reduce((least, one) => one.load < least.load ? one : least);
+    const found = runners[queue];
     if (found !== undefined) return found;
     throw new UsageError(`${this.transport.name}: there is no request queue ${queue}`);
   }

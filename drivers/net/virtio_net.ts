@@ -15,16 +15,16 @@
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
-import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
+import { UnsupportedError } from "../../lib/errors/mod.ts";
 import { GroupOwner } from "../../lib/virtio/admin/owner.ts";
 import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
 import { formatMac } from "../../lib/virtio/spec/net.ts";
 import type { VirtioTransport } from "../../lib/virtio/transport/transport.ts";
-import type { WaitTarget } from "../../lib/wait/waiter.ts";
 import { byName, counters } from "../counters.ts";
 import { VirtioDriver } from "../driver.ts";
 import { type DriverKind, DriverLife } from "../driver_life.ts";
 import { Listeners } from "../listeners.ts";
+import { oneOrAll } from "../wait_targets.ts";
 import type { ReceiveFilter } from "./virtio/saved.ts";
 import { FrameBurst } from "./virtio/frame_burst.ts";
 import type { ResumeNetOptions, VirtioNetOptions } from "./virtio/options.ts";
@@ -249,17 +249,25 @@ export class VirtioNet extends VirtioDriver {
 
   /** Waits until a pair has frames (all pairs, or one). @returns false after `timeoutMs` @throws DeviceError when the device stopped */
   async waitReceive(timeoutMs: number, pair?: number): Promise<boolean> {
-    return await this.#life.wait(target(this.#life.live.receive, pair), timeoutMs);
+    return await this.#life.wait(oneOrAll(this.#life.live.receive, pair, "queue pair"), timeoutMs);
   }
 
   /** As `waitReceive`, blocking this thread. */
   waitReceiveBlocking(timeoutMs: number, pair?: number): boolean {
-    return this.#life.waiter.waitBlocking(target(this.#life.live.receive, pair), timeoutMs);
+    return this.#life.waiter.waitBlocking(oneOrAll(this.#life.live.receive, pair, "queue pair"), timeoutMs);
   }
 
   /** Waits until the device has given a transmit slot back. @returns false after `timeoutMs` */
   waitTransmit(timeoutMs: number, pair = 0): Promise<boolean> {
-    return this.#life.waiter.wait(target(this.#life.live.transmit, pair), timeoutMs);
+    return this.#life.waiter.wait(oneOrAll(this.#life.live.transmit, pair, "queue pair"), timeoutMs);
+  }
+
+  /** As `waitTransmit`, blocking this thread. */
+  waitTransmitBlocking(timeoutMs: number, pair = 0): boolean {
+    return this.#life.waiter.waitBlocking(
+      oneOrAll(this.#life.live.transmit, pair, "queue pair"),
+      timeoutMs,
+    );
   }
 
   /** Sets a receive filter: `promisc`, `allmulti`, and with CTRL_RX_EXTRA `alluni`, `nomulti`, `nouni`, `nobcast`. */
@@ -353,21 +361,4 @@ export class VirtioNet extends VirtioDriver {
     }
     return undefined;
   }
-}
-
-/** All queues as one thing to wait for, or one of them. @throws UsageError */
-function target(queues: readonly WaitTarget[], pair: number | undefined): WaitTarget {
-  if (pair !== undefined || queues.length === 1) {
-    const one = queues[pair ?? 0];
-    if (one === undefined) {
-      throw new UsageError(`there is no queue pair ${pair}; ${queues.length} are set up`);
-    }
-    return one;
-  }
-  return {
-    hasUsed: () => queues.some((queue) => queue.hasUsed()),
-    suppressInterrupts: () => queues.forEach((queue) => queue.suppressInterrupts()),
-    // Every queue is asked, also when the first says yes.
-    enableInterrupts: () => queues.map((queue) => queue.enableInterrupts()).includes(true),
-  };
 }
