@@ -177,6 +177,8 @@ const COMMANDS: Commands = {
   "net send": async (host, how) => (await import("./net_send.ts")).netSend(host, how),
   "net receive": async (host, how) => (await import("./net_receive.ts")).netReceive(host, how),
   "net loop": async (host, how) => (await import("./net_loop.ts")).netLoop(host, how),
+  "bench net": async (host, how) => (await import("./bench/net.ts")).benchNet(host, how),
+  "bench blk": async (host, how) => (await import("./bench/blk.ts")).benchBlk(host, how),
 };
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -10,6 +10,7 @@ import type { InferValue } from "@optique/core/parser";
 import { command, constant, option } from "@optique/core/primitives";
 import { choice, integer, string } from "@optique/core/valueparser";
 import { admin } from "./parsers/admin.ts";
+import { bench } from "./parsers/bench.ts";
 import { blk } from "./parsers/blk.ts";
 import { ism } from "./parsers/ism.ts";
 import { mmio } from "./parsers/mmio.ts";
@@ -67,6 +68,10 @@ const groups = or(
   }),
   command("blk", blk, {
     description: message`Sectors of virtio-blk: info, id, read, write, flush, discard, zero.`,
+    usageLine: COMMAND_USAGE,
+  }),
+  command("bench", bench, {
+    description: message`How fast a function is, polled and by interrupt: net, blk.`,
     usageLine: COMMAND_USAGE,
   }),
   { errors: noCommand },

@@ -16,6 +16,7 @@ import "./drivers/ism/ism_driver_life_test.ts";
 import "./drivers/ism/ism_driver_memory_test.ts";
 import "./drivers/ism/ism_driver_test.ts";
 import "./drivers/ism/ism_region_test.ts";
+import "./drivers/latencies_test.ts";
 import "./drivers/legacy_drivers_test.ts";
 import "./drivers/mmio_drivers_test.ts";
 import "./drivers/net/net_resume_test.ts";

@@ -1,5 +1,6 @@
 import "./admin_test.ts";
 import "./bad_input_test.ts";
+import "./bench_test.ts";
 import "./blk_console_test.ts";
 import "./commands_test.ts";
 import "./interruption_test.ts";

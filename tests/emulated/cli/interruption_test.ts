@@ -101,6 +101,13 @@ Deno.test("SIGINT and SIGTERM end what drives a function in order", async (t) =>
         }
       });
     }
+    await t.step("SIGINT: bench tells what it has", async () => {
+      const args = ["bench", "net", ...VFS, "--seconds", "3600"];
+      const { code, out, err } = await interrupted("SIGINT", opened(VFS[1]), [...at, ...args]);
+      assertEquals([code, err], [STATUS.SIGINT, "interrupted: what was measured until then\n"]);
+      assertMatch(out, /^WAY +BURST /m);
+      assertEquals(VFS.map((address) => host.describe(address).heldBy), [undefined, undefined]);
+    });
     assertEquals(served.violations(), []);
   } finally {
     removeTree(scratch);

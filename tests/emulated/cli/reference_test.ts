@@ -107,12 +107,13 @@ Deno.test("docs/cli.md has the JSON of each command", async () => {
       ["net", "send", "01:00.1", `${scratch}/one.pcap`],
       ["net", "receive", "01:00.1", `${scratch}/two.pcap`, "--seconds", "1"],
       ["net", "loop", "01:00.1", "01:00.2", "--count", "10"],
+      ["bench", "net", "01:00.1", "01:00.2", "--seconds", "0.01", "--burst", "1"],
       ["rng", "02:00.0"],
       ["queue", "02:00.0"],
       ["doctor"],
     ];
     for (const args of whole) {
-      const command = args.slice(0, args[0] === "net" ? 2 : 1);
+      const command = args.slice(0, args[0] === "net" || args[0] === "bench" ? 2 : 1);
       assertEquals(keys(await shape(...args)), documentedKeys(command), command.join(" "));
     }
     await shape("bind", "a003e00.virtio_mmio");
