@@ -218,6 +218,12 @@ export class DmaTable {
    * bytes: those that the device reads have been loaded, those that it writes are zero, and go to the client with `store`.
    */
   find(lo: number, hi: number, length: number, deviceWrites: boolean): boolean {
+    return this.findMapped(lo, hi, length, deviceWrites) ||
+      (this.#far.length > 0 && this.#findFar(BigInt(hi) << 32n | BigInt(lo), length, deviceWrites));
+  }
+
+  /** As `find`, of memory that this process maps. */
+  findMapped(lo: number, hi: number, length: number, deviceWrites: boolean): boolean {
     const last = this.#last;
     if (last !== null && this.#hit(last, lo, hi, length, deviceWrites)) return true;
     // The range that may hold the address is the last that starts at or below it.
@@ -236,7 +242,7 @@ export class DmaTable {
         return true;
       }
     }
-    return this.#far.length > 0 && this.#findFar(BigInt(hi) << 32n | BigInt(lo), length, deviceWrites);
+    return false;
   }
 
   #findFar(iova: bigint, length: number, deviceWrites: boolean): boolean {

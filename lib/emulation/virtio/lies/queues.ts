@@ -69,6 +69,11 @@ class LyingSplitQueue extends SplitDeviceQueue {
     return id;
   }
 
+  /** Chain by chain: each is an occasion. */
+  override popBurst(): number {
+    return 0;
+  }
+
   protected override writeUsed(id: number, lengthBytes: number, chains = 1): void {
     const { lie } = this.#occasions;
     if ((PACKED_LIES as readonly string[]).includes(lie) || !this.#occasions.take()) {
@@ -114,6 +119,11 @@ class LyingPackedQueue extends PackedDeviceQueue {
     const id = super.pop(into);
     if (id >= 0) this.#writable[id] = into.writableBytes;
     return id;
+  }
+
+  /** Chain by chain: each is an occasion. */
+  override popBurst(): number {
+    return 0;
   }
 
   protected override writeUsed(id: number, lengthBytes: number, slots: number): void {

@@ -24,26 +24,26 @@ import {
 } from "../../../virtio/spec/net.ts";
 import type { ModelOptions } from "../../device_kind.ts";
 import type { DeviceCore, DeviceModel, ModelParts, NetInterface } from "../../device_model.ts";
+import { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import { LegacyFraming } from "../queue/legacy_framing.ts";
 import { formatMac, parseMac } from "./mac_address.ts";
 import { carryOut } from "./control.ts";
 import { ReceiveFilter } from "./filter.ts";
-import { NetFrame } from "./frame.ts";
+import { FlowTable } from "./flow.ts";
+import type { NetFrame } from "./frame.ts";
+import type { FrameBurst } from "./frame_burst.ts";
 import { NetParts } from "./parts.ts";
 import { NetReceiver } from "./receiver.ts";
 import { NetSettings } from "./settings.ts";
+import { NetTransmitter, VLAN_TAG_BYTES } from "./transmitter.ts";
 import { COUNTER, type CounterName, COUNTERS, DELIVERY, type NetSwitch, type SwitchPort } from "./switch.ts";
 
 /** Fields up to `mtu`: the later ones belong to features that are not offered. */
 const CONFIG_BYTES = 12;
-const VLAN_TAG_BYTES = 4;
-/** Flows whose queue pair is remembered; a power of two. */
-const FLOWS = 1024;
 const OFFERED = NET_FEATURE.MAC | NET_FEATURE.MTU | NET_FEATURE.STATUS | NET_FEATURE.MRG_RXBUF |
   NET_FEATURE.CTRL_VQ | NET_FEATURE.CTRL_RX | NET_FEATURE.CTRL_RX_EXTRA | NET_FEATURE.CTRL_MAC_ADDR |
   NET_FEATURE.MQ;
-const TRANSMIT_RULE = "virtio 1.2 §5.1.6.2";
 const CONTROL_RULE = "virtio 1.2 §5.1.6.5";
 const RECEIVE_RULE = "virtio 1.2 §5.1.6.3";
 
@@ -88,16 +88,17 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   // Of the running driver; set by `start`.
   #mergeable = false;
-  #mtuAgreed = false;
+  /** Bytes of the longest frame that goes either way, VLAN tag apart. */
+  #longestBytes = Infinity;
   #headerBytes = NET_HDR_BYTES;
   readonly #framing = new LegacyFraming();
   #controlQueue = -1;
 
   // Of the hot path; all made once.
-  readonly #frame: NetFrame;
+  readonly #commands: Chain;
+  readonly #transmitter: NetTransmitter;
   readonly #receiver: NetReceiver;
-  /** Queue pair + 1 that the driver sent a flow on last. */
-  readonly #flows = new Uint16Array(FLOWS);
+  readonly #flows = new FlowTable();
   /** Receive queues with elements that are not published. */
   readonly #unpublished: Uint8Array;
   /** Buffers that a receive queue had when they were too few; −1: it was not short since. */
@@ -115,7 +116,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     const hasControl = (this.features & NET_FEATURE.CTRL_VQ) !== 0n;
     this.queueSizes = new Array<number>(2 * queuePairs + (hasControl ? 1 : 0)).fill(queueSize);
     this.netInterface = { mac: options.mac, mtu, ...(options.hostUse && { hostUse: options.hostUse }) };
-    this.#frame = new NetFrame(queueSize);
+    this.#commands = new Chain(queueSize);
     this.#receiver = new NetReceiver(queueSize);
     this.#unpublished = new Uint8Array(queuePairs);
     this.#short = new Int32Array(queuePairs).fill(-1);
@@ -124,6 +125,7 @@ export class NetModel implements DeviceModel, SwitchPort {
       () => this.#core?.negotiatedFeatures ?? 0n,
       () => this.#core?.configChanged(),
     );
+    this.#transmitter = new NetTransmitter(this, net, this.#settings, this.#flows, this.#framing, queueSize);
     this.parts = new NetParts(this.#settings, this.features, {
       restored: () => {
         this.#suspended = false;
@@ -162,7 +164,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   /** Plugs the cable in or out. */
   setLink(up: boolean): void {
     if (this.#linkUp === up) return;
-    this.#linkUp = up;
+    this.#linkUp = this.#transmitter.linkUp = up;
     this.#core?.configChanged();
   }
 
@@ -232,7 +234,11 @@ export class NetModel implements DeviceModel, SwitchPort {
     if (this.#core !== null) this.#framing.start(this.#core);
     this.#mergeable = (features & NET_FEATURE.MRG_RXBUF) !== 0n;
     this.#headerBytes = this.#core?.legacy && !this.#mergeable ? NET_HDR_LEGACY_BYTES : NET_HDR_BYTES;
-    this.#mtuAgreed = (features & NET_FEATURE.MTU) !== 0n;
+    const mtuAgreed = (features & NET_FEATURE.MTU) !== 0n;
+    this.#longestBytes = mtuAgreed ? this.#mtu + ETHERNET_HEADER_BYTES : Infinity;
+    if (this.#core !== null) {
+      this.#transmitter.start(this.#core, this.#headerBytes, mtuAgreed ? this.#mtu : undefined);
+    }
     const multiqueue = (features & NET_FEATURE.MQ) !== 0n;
     this.#controlQueue = (features & NET_FEATURE.CTRL_VQ) === 0n
       ? -1
@@ -249,11 +255,11 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   #forget(): void {
     this.#mergeable = false;
-    this.#mtuAgreed = false;
+    this.#longestBytes = Infinity;
     this.#headerBytes = NET_HDR_BYTES;
     this.#framing.stop();
     this.#controlQueue = -1;
-    this.#flows.fill(0);
+    this.#flows.clear();
     this.#unpublished.fill(0);
     this.#short.fill(-1);
     this.#settings.reset(this.#mac);
@@ -315,61 +321,9 @@ export class NetModel implements DeviceModel, SwitchPort {
     let moved = 0;
     for (let pair = 0; pair < this.#settings.usedPairs && moved < budget; pair++) {
       const queue = core.queue(2 * pair + 1);
-      if (queue !== undefined) moved += this.#transmitQueue(queue, pair, budget - moved);
+      if (queue !== undefined) moved += this.#transmitter.transmit(queue, pair, budget - moved);
     }
     return moved;
-  }
-
-  #transmitQueue(queue: DeviceQueue, pair: number, budget: number): number {
-    const frame = this.#frame;
-    let moved = 0;
-    while (moved < budget) {
-      const id = queue.pop(frame.chain);
-      if (id < 0) break;
-      if (moved === 0) queue.suppress();
-      frame.load(this.#headerBytes);
-      if (!this.#checkTransmit(frame, queue.index)) break;
-      this.#framing.transmit(frame.chain, queue.index, this.#headerBytes);
-      if (frame.lengthBytes < ETHERNET_HEADER_BYTES) this.#count(COUNTER.runt);
-      else if (!this.#linkUp) this.#count(COUNTER.linkDown);
-      else {
-        if (this.#settings.activePairs > 1) this.#flows[frame.flow & (FLOWS - 1)] = pair + 1;
-        if (!this.net.forward(this, pair, frame)) {
-          queue.unpop();
-          break;
-        }
-      }
-      queue.pushUsed(id, 0);
-      moved++;
-    }
-    if (moved > 0) {
-      // A sender must not learn that a frame was sent before its receiver can find it: what is seen of the rings at any instant, a frame
-      // is with the sender, with the receiver, or with both.
-      this.net.flush();
-      queue.publish();
-    }
-    return moved;
-  }
-
-  /** What a driver must not send. @returns false when the device was stopped for it */
-  #checkTransmit(frame: NetFrame, queue: number): boolean {
-    const { chain, head } = frame;
-    let problem: string | undefined;
-    if (chain.writableBytes > 0) problem = "a transmit buffer is device-writable";
-    else if (frame.lengthBytes < 0) problem = `${chain.readableBytes} bytes hold no virtio_net_hdr`;
-    else if (head[0] !== 0) problem = `flags 0x${head[0]!.toString(16)} without CSUM`;
-    else if (head[1] !== 0) problem = `gso_type 0x${head[1]!.toString(16)} without segmentation offload`;
-    else if (this.#mtuAgreed) {
-      const most = this.#mtu + ETHERNET_HEADER_BYTES + (frame.tagged ? VLAN_TAG_BYTES : 0);
-      if (frame.lengthBytes > most) problem = `a frame of ${frame.lengthBytes} bytes, the MTU allows ${most}`;
-    }
-    if (problem === undefined) return true;
-    this.#core?.violation(TRANSMIT_RULE, problem, queue);
-    return false;
-  }
-
-  #count(counter: number): void {
-    this.counters[counter] = this.counters[counter]! + 1;
   }
 
   // ---- receive ----
@@ -429,16 +383,9 @@ export class NetModel implements DeviceModel, SwitchPort {
     if (core === null) return DELIVERY.notReceiving;
     // The standard leaves out a VLAN tag, which is part of the low-level header.
     const tag = frame.tagged ? VLAN_TAG_BYTES : 0;
-    if (this.#mtuAgreed && frame.lengthBytes > this.#mtu + ETHERNET_HEADER_BYTES + tag) {
-      return DELIVERY.tooLong;
-    }
+    if (frame.lengthBytes > this.#longestBytes + tag) return DELIVERY.tooLong;
     const pairs = this.#settings.activePairs;
-    let pair = 0;
-    if (pairs > 1) {
-      const flow = frame.flow;
-      const remembered = this.#flows[flow & (FLOWS - 1)]!;
-      pair = remembered > 0 && remembered <= pairs ? remembered - 1 : flow % pairs;
-    }
+    let pair = pairs > 1 ? this.#flows.pairOf(frame.flow, pairs) : 0;
     let paused = false;
     for (let tries = 0; tries < pairs; tries++) {
       const queue = core.queue(2 * pair);
@@ -455,16 +402,38 @@ export class NetModel implements DeviceModel, SwitchPort {
   #deliverTo(queue: DeviceQueue, pair: number, frame: NetFrame): number {
     const receiver = this.#receiver;
     const outcome = receiver.deliver(queue, frame, this.#mergeable, this.#headerBytes, this.#framing);
-    if (outcome === DELIVERY.delivered) {
-      this.#unpublished[pair] = 1;
-      this.#short[pair] = -1;
-      // New buffers are looked for when a frame comes; only a sender that waits needs to be told of them.
-      queue.suppress();
-    } else if (outcome === DELIVERY.noRoom) this.#short[pair] = receiver.buffersFound;
+    if (outcome === DELIVERY.delivered) this.#received(queue, pair);
+    else if (outcome === DELIVERY.noRoom) this.#short[pair] = receiver.buffersFound;
     else if (receiver.problem !== undefined) {
       this.#core?.violation(RECEIVE_RULE, receiver.problem, queue.index);
     }
     return outcome;
+  }
+
+  /** Puts frames into one receive queue that go together. @returns how many */
+  deliverBurst(frames: FrameBurst, from: number, count: number): number {
+    const core = this.#core;
+    if (core === null || frames.headerBytes !== this.#headerBytes || this.#framing.watches) return 0;
+    if (frames.longestBytes > this.#longestBytes) return 0;
+    const pairs = this.#settings.activePairs;
+    let pair = 0, together = count;
+    if (pairs > 1) {
+      pair = this.#flows.pairOf(frames.flow(from), pairs);
+      together = 1;
+      while (together < count && this.#flows.pairOf(frames.flow(from + together), pairs) === pair) together++;
+    }
+    const queue = core.queue(2 * pair);
+    if (queue === undefined) return 0;
+    const filled = this.#receiver.deliverBurst(queue, frames, from, together);
+    if (filled > 0) this.#received(queue, pair);
+    return filled;
+  }
+
+  #received(queue: DeviceQueue, pair: number): void {
+    this.#unpublished[pair] = 1;
+    this.#short[pair] = -1;
+    // New buffers are looked for when a frame comes; only a sender that waits needs to be told of them.
+    queue.suppress();
   }
 
   wake(): void {
@@ -487,7 +456,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     if (core === null || this.#controlQueue < 0) return 0;
     const queue = core.queue(this.#controlQueue);
     if (queue === undefined) return 0;
-    const chain = this.#frame.chain;
+    const chain = this.#commands;
     let moved = 0;
     while (moved < budget) {
       const id = queue.pop(chain);

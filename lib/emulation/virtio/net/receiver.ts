@@ -3,16 +3,24 @@
  *
  * @module
  */
-import { NET_HDR } from "../../../virtio/spec/net.ts";
+import { NET_HDR, NET_HDR_BYTES } from "../../../virtio/spec/net.ts";
 import type { DmaRegion } from "../../../sockets/dma_table.ts";
 import { Chain } from "../queue/chain.ts";
-import { copyChain } from "../queue/chain_copy.ts";
+import { Burst } from "../queue/burst.ts";
+import { copyBytes, copyChain } from "../queue/chain_copy.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import type { LegacyFraming } from "../queue/legacy_framing.ts";
 import type { NetFrame } from "./frame.ts";
+import type { FrameBurst } from "./frame_burst.ts";
 import { DELIVERY } from "./switch.ts";
 
 const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset;
+/** A virtio header up to `num_buffers`. */
+const NO_OFFLOADS = new Uint8Array(NUM_BUFFERS_AT);
+/** Last word of a virtio header that says: one buffer. */
+const ONE_BUFFER = 1 << 16;
+/** Frames that go into a queue together. */
+export const FRAMES_TOGETHER = 64;
 
 /** What one device needs to fill receive buffers, made once. */
 export class NetReceiver {
@@ -21,6 +29,7 @@ export class NetReceiver {
   /** After `notReceiving`: what was wrong with a buffer; undefined when the queue itself is broken. */
   problem: string | undefined = undefined;
   readonly #buffer: Chain;
+  readonly #buffers = new Burst(FRAMES_TOGETHER);
   readonly #heads: Uint16Array;
   readonly #lengths: Uint32Array;
 
@@ -71,7 +80,7 @@ export class NetReceiver {
       const part = room < total - copied ? room : total - copied;
       if (count === 0) {
         framing.receive(buffer, queue.index, headerBytes);
-        for (let i = 0; i < NUM_BUFFERS_AT; i++) buffer.writeByte(i, 0);
+        buffer.write(NO_OFFLOADS);
       }
       if (count === 0 && counted) {
         // num_buffers is known at the end only, when the chain holds another buffer: remember where its two bytes are.
@@ -95,6 +104,38 @@ export class NetReceiver {
     }
     for (let i = 0; i < count; i++) queue.pushUsed(this.#heads[i]!, this.#lengths[i]!);
     return DELIVERY.delivered;
+  }
+
+  /**
+   * The same for frames that go together, as far as each finds a buffer that holds it whole: with the next one `deliver` says what is the matter.
+   * @param queue of a receiver that has the sender's virtio header @returns how many
+   */
+  deliverBurst(queue: DeviceQueue, frames: FrameBurst, from: number, count: number): number {
+    const buffers = this.#buffers, source = frames.burst;
+    const found = queue.popBurst(buffers, count, true);
+    const { headerBytes } = frames;
+    let filled = 0;
+    for (; filled < found; filled++) {
+      const total = source.lengths[from + filled]!;
+      if (buffers.lengths[filled]! < total) break;
+      const region = buffers.regions[filled]!, at = buffers.offsets[filled]!;
+      if (at % 4 === 0 && headerBytes === NET_HDR_BYTES) {
+        const { words32 } = region;
+        const word = at / 4;
+        words32[word] = 0;
+        words32[word + 1] = 0;
+        words32[word + 2] = ONE_BUFFER;
+      } else {
+        const { bytes } = region;
+        for (let i = 0; i < headerBytes; i++) bytes[at + i] = i === NUM_BUFFERS_AT ? 1 : 0;
+      }
+      const first = source.offsets[from + filled]! + headerBytes;
+      copyBytes(source.regions[from + filled]!, first, region, at + headerBytes, total - headerBytes);
+      buffers.written[filled] = total;
+    }
+    for (let left = found; left > filled; left--) queue.unpop();
+    if (filled > 0) queue.pushBurst(buffers, filled);
+    return filled;
   }
 
   #check(buffer: Chain, headerBytes: number): boolean {

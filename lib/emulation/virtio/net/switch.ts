@@ -17,6 +17,7 @@
  */
 import { AddressOwners } from "./address_owners.ts";
 import type { NetFrame } from "./frame.ts";
+import type { FrameBurst } from "./frame_burst.ts";
 import type { ReceiveFilter } from "./filter.ts";
 
 /** What became of a frame at a port. */
@@ -75,6 +76,11 @@ export interface SwitchPort {
   readonly hasRoom: boolean;
   /** Puts a frame into its receive queue, unpublished. @returns one of `DELIVERY` */
   deliver(frame: NetFrame): number;
+  /**
+   * The same for `count` frames of one destination that go together, from `from` on, as far as each goes its plain way: what becomes of the next one
+   * `deliver` says. @returns how many it got
+   */
+  deliverBurst(frames: FrameBurst, from: number, count: number): number;
   /** Publishes what was delivered. */
   flush(): void;
   /** Goes on with its transmit queues. @returns frames taken */
@@ -232,12 +238,33 @@ export class NetSwitch {
       if (to === from || !to.port.receiving || !to.port.filter.accepts(high, low)) continue;
       taken++;
       const outcome = to.port.deliver(frame);
-      if (outcome === DELIVERY.delivered) this.#delivered(to, frame);
+      if (outcome === DELIVERY.delivered) this.#delivered(to, 1, frame.lengthBytes);
       else this.#dropped(to, outcome);
     }
-    this.#entered(from, frame);
+    this.#entered(from, 1, frame.lengthBytes);
     if (taken === 0) this.#count(from, COUNTER.noPort);
     return true;
+  }
+
+  /**
+   * Takes frames of one destination in that go together, from `from` on, as far as one port gets them all.
+   * @returns how many; the next one is for `forward`
+   */
+  forwardBurst(source: SwitchPort, lane: number, frames: FrameBurst, from: number, count: number): number {
+    const sender = this.#state(source);
+    const { destinationHigh: high, destinationLow: low } = frames;
+    if (sender === undefined || (high & 0x100) !== 0) return 0;
+    const to = this.#remembered(sender, high, low) ?? this.#holder(sender, high, low);
+    if (to === null || !to.port.receiving || !to.port.filter.accepts(high, low)) return 0;
+    const taken = to.port.deliverBurst(frames, from, count);
+    if (taken === 0) return 0;
+    this.#wait(sender, lane, null);
+    to.waitedSince = -1;
+    to.stalled = false;
+    const bytes = frames.bytes(from, taken);
+    this.#delivered(to, taken, bytes);
+    this.#entered(sender, taken, bytes);
+    return taken;
   }
 
   /** The port that a unicast address belongs to: one that receives, else one that is suspended, else any; the first of each. */
@@ -291,9 +318,9 @@ export class NetSwitch {
     if (outcome === DELIVERY.delivered) {
       to.waitedSince = -1;
       to.stalled = false;
-      this.#delivered(to, frame);
+      this.#delivered(to, 1, frame.lengthBytes);
     } else this.#dropped(to, outcome);
-    this.#entered(from, frame);
+    this.#entered(from, 1, frame.lengthBytes);
     return true;
   }
 
@@ -310,16 +337,16 @@ export class NetSwitch {
     return true;
   }
 
-  #entered(from: PortState, frame: NetFrame): void {
+  #entered(from: PortState, frames: number, bytes: number): void {
     const { counters } = from.port;
-    counters[COUNTER.framesIn] = counters[COUNTER.framesIn]! + 1;
-    counters[COUNTER.bytesIn] = counters[COUNTER.bytesIn]! + frame.lengthBytes;
+    counters[COUNTER.framesIn] = counters[COUNTER.framesIn]! + frames;
+    counters[COUNTER.bytesIn] = counters[COUNTER.bytesIn]! + bytes;
   }
 
-  #delivered(to: PortState, frame: NetFrame): void {
+  #delivered(to: PortState, frames: number, bytes: number): void {
     const { counters } = to.port;
-    counters[COUNTER.framesOut] = counters[COUNTER.framesOut]! + 1;
-    counters[COUNTER.bytesOut] = counters[COUNTER.bytesOut]! + frame.lengthBytes;
+    counters[COUNTER.framesOut] = counters[COUNTER.framesOut]! + frames;
+    counters[COUNTER.bytesOut] = counters[COUNTER.bytesOut]! + bytes;
     if (to.dirty) return;
     to.dirty = true;
     this.#dirty.push(to);

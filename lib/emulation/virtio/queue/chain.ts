@@ -78,6 +78,12 @@ export class Chain {
     return true;
   }
 
+  /** Makes it a chain of one buffer. */
+  single(id: number, region: DmaRegion, offset: number, lengthBytes: number, deviceWrites: boolean): void {
+    this.begin(id);
+    this.#append(region, offset, lengthBytes, deviceWrites);
+  }
+
   #append(region: DmaRegion, offset: number, lengthBytes: number, deviceWrites: boolean): boolean {
     const at = this.count;
     if (at === this.lengths.length && !this.#grow()) return false;

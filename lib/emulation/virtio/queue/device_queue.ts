@@ -5,6 +5,7 @@
  */
 import type { DmaTable } from "../../../sockets/dma_table.ts";
 import type { QueueState } from "../../../virtio/spec/queue_state.ts";
+import type { Burst } from "./burst.ts";
 import type { Chain } from "./chain.ts";
 
 /** What a queue needs of the device that it belongs to. */
@@ -39,6 +40,11 @@ export interface DeviceQueueSetup {
   readonly eventIndex: boolean;
   /** IN_ORDER was negotiated: chains are returned in the order in which they were popped. */
   readonly inOrder?: boolean;
+  /**
+   * Packed: each descriptor's flags are loaded with acquire semantics. Where loads are not ordered one load for a burst is not enough.
+   * Default: what this processor needs.
+   */
+  readonly acquiresEach?: boolean;
   /** With `inOrder`: what is returned in one burst goes into as few used elements as the standard lets it. */
   readonly usedBatches?: boolean;
   /**
@@ -53,7 +59,8 @@ export interface DeviceQueueSetup {
  * The device's side of one queue. No call allocates or throws on what the driver did: a violation is told to the device, the queue is
  * broken from then on, and a broken queue is empty and takes nothing.
  *
- * A burst is: `pop` … `pushUsed` …, then one `publish`. Before sleeping: `arm`. While busy: `suppress`.
+ * A burst is: `pop` … `pushUsed` …, then one `publish`; `popBurst` and `pushBurst` do the same for many chains of one buffer in one call, and may be mixed
+ * with the others. Before sleeping: `arm`. While busy: `suppress`.
  */
 export interface DeviceQueue {
   /** Number of the queue. */
@@ -82,6 +89,12 @@ export interface DeviceQueue {
   available(atMost?: number): number;
   /** Takes the next chain. @returns its id (split: below `size`; packed: any 16 bits), or −1 when there is none */
   pop(into: Chain): number;
+  /**
+   * Takes the next chains, up to `most` and what `into` holds, as long as each is one buffer in memory that this process maps, all device-readable or
+   * all device-writable. Of any other chain, one that breaks a rule too, it takes none, and says nothing: the next is for `pop`.
+   * @returns how many; 0: there are none, or the next is for `pop`
+   */
+  popBurst(into: Burst, most: number, deviceWrites: boolean): number;
   /** Gives the chain that was popped last back, as if it had not been popped. It may be repeated, last first. */
   unpop(): void;
   /**
@@ -89,6 +102,11 @@ export interface DeviceQueue {
    * @throws UsageError when the device does not hold this chain, or with `inOrder` holds an older one: a mistake of the device
    */
   pushUsed(id: number, lengthBytes: number): void;
+  /**
+   * Returns the first `count` chains of a burst, each with as many bytes as `written` says. Invisible until `publish`.
+   * @throws UsageError as `pushUsed`
+   */
+  pushBurst(from: Burst, count: number): void;
   /** Makes what was pushed visible, and notifies the driver when it wants to be. @returns whether it was notified */
   publish(): boolean;
   /** Publishes everything, and leaves the device's place in the ring's memory for `DeviceQueueSetup.left`. */

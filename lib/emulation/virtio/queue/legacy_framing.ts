@@ -31,6 +31,11 @@ export class LegacyFraming {
     this.#core = null;
   }
 
+  /** It watches a driver. */
+  get watches(): boolean {
+    return this.#core !== null;
+  }
+
   /** The device-readable part begins with a header in a descriptor of its own. */
   transmit(chain: Chain, queue: number, headerBytes: number): void {
     if (this.#core === null || ownSegment(chain, 0, headerBytes)) return;

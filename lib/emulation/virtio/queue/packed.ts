@@ -6,6 +6,7 @@
 import { UsageError } from "../../../errors/mod.ts";
 import type { QueueState } from "../../../virtio/spec/queue_state.ts";
 import { DESC_FLAG, EVENT_SUPPRESS, PACKED_ALIGN, QUEUE_SIZE_MAX } from "../../../virtio/spec/ring.ts";
+import type { Burst } from "./burst.ts";
 import type { Chain } from "./chain.ts";
 import type { DeviceQueueSetup, QueueDevice } from "./device_queue.ts";
 import { DeviceRing, misaligned } from "./ring.ts";
@@ -16,6 +17,10 @@ const NONE64 = new Float64Array(0);
 /** Buffer ids are any 16 bits that the driver likes. */
 const IDS = 65536;
 const AVAIL_USED = DESC_FLAG.avail | DESC_FLAG.used;
+/** Flags that say what a chain is made of. */
+const SHAPE = DESC_FLAG.next | DESC_FLAG.indirect | DESC_FLAG.write;
+/** Loads are ordered on this processor: the acquire of a descriptor's flags is one of those behind it that were seen available, too. */
+const LOADS_IN_ORDER = Deno.build.arch === "x86_64";
 const DRIVER_RULE = "1.4";
 const DESCRIPTOR_AREA = "descriptor area";
 const DRIVER_AREA = "driver area";
@@ -101,6 +106,7 @@ export class PackedDeviceQueue extends DeviceRing {
   /** The position must be taken from the device area, where `leave` left it. */
   #left = false;
   #reservedFlagsSeen = false;
+  readonly #acquiresEach: boolean;
 
   /** A queue that was just enabled. @throws UsageError for a setup that `checkPackedSetup` finds fault with */
   constructor(setup: DeviceQueueSetup, device: QueueDevice) {
@@ -119,6 +125,7 @@ export class PackedDeviceQueue extends DeviceRing {
     this.#startSlot = this.#next;
     this.#startWrap = this.#wrap;
     this.#left = setup.left ?? false;
+    this.#acquiresEach = setup.acquiresEach ?? !LOADS_IN_ORDER;
   }
 
   /** Where the device stands. */
@@ -316,6 +323,66 @@ export class PackedDeviceQueue extends DeviceRing {
     return true;
   }
 
+  /** Takes the next chains while they are of one buffer. @returns how many */
+  popBurst(into: Burst, most: number, deviceWrites: boolean): number {
+    if (this.dma.rests() || !this.ready() || this.far) return 0;
+    const desc32 = this.#desc32, desc16 = this.#desc16;
+    let slot = this.#next, available = availFlags(this.#wrap);
+    if ((Atomics.load(desc16, 8 * slot + 7) & AVAIL_USED) !== available) return 0;
+    const { size } = this;
+    const room = size - this.#outstanding;
+    if (most > into.capacity) most = into.capacity;
+    if (most > room) most = room;
+
+    const acquiresEach = this.#acquiresEach, batches = this.batches;
+    const slots = this.#slots, order = this.#order;
+    const { ids, regions, offsets, lengths } = into;
+    const shape = deviceWrites ? DESC_FLAG.write : 0;
+    let { kept } = this;
+    if (kept !== null && !(deviceWrites ? kept.deviceWrites : kept.deviceReads)) kept = null;
+    let startLo = 0, startHi = 0, end = -1;
+    if (kept !== null) ({ startLo, startHi, sizeBytes: end } = kept);
+    let at = this.#orderNext;
+    let taken = 0;
+    for (; taken < most; taken++) {
+      const word = slot << 2;
+      const last = desc32[word + 3]!;
+      const flags = acquiresEach ? Atomics.load(desc16, 2 * word + 7) : last >>> 16;
+      if ((flags & AVAIL_USED) !== available || (flags & SHAPE) !== shape) break;
+      const lo = desc32[word]!, hi = desc32[word + 1]!, length = desc32[word + 2]!;
+      const id = acquiresEach ? desc16[2 * word + 6]! : last & 0xffff;
+      if (length === 0 || id >= slots.length || slots[id] !== 0) break;
+      let offset = (hi - startHi) * 4294967296 + (lo - startLo);
+      if (offset < 0 || offset + length > end) {
+        if (!this.dma.findMapped(lo, hi, length, deviceWrites)) break;
+        kept = this.dma.region!;
+        offset = this.dma.offset;
+        ({ startLo, startHi, sizeBytes: end } = kept);
+      }
+      slots[id] = 1;
+      order[at] = id;
+      if (batches) this.#writable[at] = deviceWrites ? length : 0;
+      if (++at === size) at = 0;
+      ids[taken] = id;
+      if (regions[taken] !== kept) regions[taken] = kept!;
+      offsets[taken] = offset;
+      lengths[taken] = length;
+      if (++slot === size) {
+        slot = 0;
+        available ^= AVAIL_USED;
+      }
+    }
+    if (taken === 0) return 0;
+    this.kept = kept;
+    this.heldCount += taken;
+    this.#orderNext = at;
+    this.#outstanding += taken;
+    this.#life[TAKEN]! += taken;
+    if (slot <= this.#next) this.#wrap ^= 1;
+    this.#next = slot;
+    return taken;
+  }
+
   /** Gives the chain that was popped last back. @throws UsageError when the device holds none */
   unpop(): void {
     const at = this.#orderNext === 0 ? this.size - 1 : this.#orderNext - 1;
@@ -341,9 +408,7 @@ export class PackedDeviceQueue extends DeviceRing {
   pushUsed(id: number, lengthBytes: number): void {
     if (!this.ready()) return;
     const slots = this.#slots[id];
-    if (slots === undefined || slots === 0) {
-      throw new UsageError(`queue ${this.index}: the device does not hold chain ${id}`);
-    }
+    if (slots === undefined || slots === 0) this.#notHeld(id);
     const at = this.#returnNext;
     if (this.inOrder) {
       if (this.#order[at] !== id) {
@@ -357,6 +422,44 @@ export class PackedDeviceQueue extends DeviceRing {
     this.heldCount--;
     this.#pushed += slots;
     this.returnChain(id, lengthBytes, slots, this.batches ? this.#writable[at]! : 0);
+  }
+
+  /** Returns the first chains of a burst, invisible until `publish`. @throws UsageError as `pushUsed` */
+  pushBurst(from: Burst, count: number): void {
+    const { ids, written } = from;
+    if (this.singly || this.inOrder || !this.ready()) {
+      for (let i = 0; i < count; i++) this.pushUsed(ids[i]!, written[i]!);
+      return;
+    }
+    const desc32 = this.#desc32, slots = this.#slots, size = this.size;
+    let slot = this.#usedNext, used = this.#usedWrap === 0 ? 0 : AVAIL_USED;
+    for (let i = 0; i < count; i++) {
+      const id = ids[i]!, lengthBytes = written[i]!;
+      const took = slots[id];
+      if (took === undefined || took === 0) this.#notHeld(id);
+      slots[id] = 0;
+      const word = slot << 2;
+      desc32[word + 2] = lengthBytes;
+      const flags = lengthBytes > 0 ? used | DESC_FLAG.write : used;
+      if (this.#firstSlot < 0) {
+        this.#firstSlot = slot;
+        this.#firstFlags = flags;
+        this.#desc16[2 * word + 6] = id;
+      } else desc32[word + 3] = (id | flags << 16) >>> 0;
+      this.heldCount--;
+      this.#pushed += took;
+      slot += took;
+      if (slot >= size) {
+        slot -= size;
+        used ^= AVAIL_USED;
+        this.#usedWrap ^= 1;
+      }
+      this.#usedNext = slot;
+    }
+  }
+
+  #notHeld(id: number): never {
+    throw new UsageError(`queue ${this.index}: the device does not hold chain ${id}`);
   }
 
   /**

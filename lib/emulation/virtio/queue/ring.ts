@@ -7,6 +7,7 @@ import { UsageError } from "../../../errors/mod.ts";
 import type { DmaRegion, DmaTable } from "../../../sockets/dma_table.ts";
 import type { QueueState } from "../../../virtio/spec/queue_state.ts";
 import { DESC_FLAG } from "../../../virtio/spec/ring.ts";
+import type { Burst } from "./burst.ts";
 import type { Chain } from "./chain.ts";
 import type { DeviceQueue, DeviceQueueSetup, QueueDevice } from "./device_queue.ts";
 
@@ -81,6 +82,8 @@ export abstract class DeviceRing implements DeviceQueue {
   #batchLength = 0;
   #batchComplete = false;
 
+  /** Mapping of the buffer that a burst took last: mostly the next one lies there too. */
+  protected kept: DmaRegion | null = null;
   /** Some area of the ring is a copy. */
   protected far = false;
   /** Areas of the ring that are copies, by their names; the layout loads and stores them. */
@@ -121,10 +124,14 @@ export abstract class DeviceRing implements DeviceQueue {
   abstract available(atMost?: number): number;
   /** As `DeviceQueue.pop`. */
   abstract pop(into: Chain): number;
+  /** As `DeviceQueue.popBurst`. */
+  abstract popBurst(into: Burst, most: number, deviceWrites: boolean): number;
   /** As `DeviceQueue.unpop`. */
   abstract unpop(): void;
   /** As `DeviceQueue.pushUsed`. */
   abstract pushUsed(id: number, lengthBytes: number): void;
+  /** As `DeviceQueue.pushBurst`. */
+  abstract pushBurst(from: Burst, count: number): void;
   /** As `DeviceQueue.publish`. */
   abstract publish(): boolean;
   /** As `DeviceQueue.leave`. */
@@ -173,6 +180,11 @@ export abstract class DeviceRing implements DeviceQueue {
     this.#batchId = id;
     this.#batchLength = lengthBytes;
     this.#batchComplete = lengthBytes === writableBytes;
+  }
+
+  /** Chains must be returned one by one: some make a batch, or have memory that is to be stored. */
+  protected get singly(): boolean {
+    return this.batches || this.far || this.#lent.size > 0;
   }
 
   /** Remembers which memory of a chain that was just popped is to be stored when it is returned. */
@@ -323,6 +335,7 @@ export abstract class DeviceRing implements DeviceQueue {
   protected ready(): boolean {
     if (this.#broken) return false;
     if (this.#generation === this.dma.generation) return !this.#away;
+    this.kept = null;
     this.#mayRest = this.#generation >= 0 && this.heldCount === 0;
     this.#away = !this.map();
     this.#generation = this.dma.generation;

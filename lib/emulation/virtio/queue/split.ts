@@ -12,6 +12,7 @@ import {
   SPLIT_ALIGN,
   USED_NO_NOTIFY,
 } from "../../../virtio/spec/ring.ts";
+import type { Burst } from "./burst.ts";
 import type { Chain } from "./chain.ts";
 import type { DeviceQueueSetup, QueueDevice } from "./device_queue.ts";
 import { DeviceRing, misaligned } from "./ring.ts";
@@ -19,6 +20,8 @@ import { DeviceRing, misaligned } from "./ring.ts";
 const NONE16 = new Uint16Array(0);
 const NONE32 = new Uint32Array(0);
 const NONE64 = new Float64Array(0);
+/** Flags that say what a chain is made of. */
+const SHAPE = DESC_FLAG.next | DESC_FLAG.indirect | DESC_FLAG.write;
 const DESCRIPTOR_AREA = "descriptor area";
 const DRIVER_AREA = "driver area";
 const DEVICE_AREA = "device area";
@@ -148,6 +151,59 @@ export class SplitDeviceQueue extends DeviceRing {
     return head;
   }
 
+  /** Takes the next chains while they are of one buffer. @returns how many */
+  popBurst(into: Burst, most: number, deviceWrites: boolean): number {
+    if (this.dma.rests() || !this.ready() || this.far) return 0;
+    if (most > into.capacity) most = into.capacity;
+    let count = (this.#seen - this.#next) & 0xffff;
+    if (count < most) {
+      if (!this.#look()) return 0;
+      count = (this.#seen - this.#next) & 0xffff;
+    }
+    if (count > most) count = most;
+
+    const avail = this.#avail, desc32 = this.#desc32, held = this.#held, popped = this.#popped;
+    const mask = this.#mask, inOrder = this.inOrder, batches = this.batches;
+    const { ids, regions, offsets, lengths } = into;
+    const shape = deviceWrites ? DESC_FLAG.write : 0;
+    let { kept } = this;
+    if (kept !== null && !(deviceWrites ? kept.deviceWrites : kept.deviceReads)) kept = null;
+    let startLo = 0, startHi = 0, end = -1;
+    if (kept !== null) ({ startLo, startHi, sizeBytes: end } = kept);
+    let next = this.#next, expected = inOrder ? this.#headNext : -1;
+    let taken = 0;
+    for (; taken < count; taken++) {
+      const slot = next & mask;
+      const head = avail[2 + slot]!;
+      if (head > mask || held[head] !== 0 || (expected >= 0 && head !== expected)) break;
+      const word = head << 2;
+      const lo = desc32[word]!, hi = desc32[word + 1]!, length = desc32[word + 2]!;
+      if ((desc32[word + 3]! & SHAPE) !== shape || length === 0) break;
+      let offset = (hi - startHi) * 4294967296 + (lo - startLo);
+      if (offset < 0 || offset + length > end) {
+        if (!this.dma.findMapped(lo, hi, length, deviceWrites)) break;
+        kept = this.dma.region!;
+        offset = this.dma.offset;
+        ({ startLo, startHi, sizeBytes: end } = kept);
+      }
+      held[head] = 1;
+      popped[slot] = head;
+      if (batches) this.#writable[slot] = deviceWrites ? length : 0;
+      if (inOrder) expected = (head + 1) & mask;
+      ids[taken] = head;
+      if (regions[taken] !== kept) regions[taken] = kept!;
+      offsets[taken] = offset;
+      lengths[taken] = length;
+      next++;
+    }
+    if (taken === 0) return 0;
+    this.kept = kept;
+    this.#headNext = expected;
+    this.heldCount += taken;
+    this.#next = next & 0xffff;
+    return taken;
+  }
+
   /** Gives the chain that was popped last back. @throws UsageError when the device holds none */
   unpop(): void {
     const before = (this.#next - 1) & 0xffff;
@@ -165,9 +221,7 @@ export class SplitDeviceQueue extends DeviceRing {
   /** Returns a chain, invisible until `publish`. @throws UsageError when the device does not hold it, or an older one */
   pushUsed(id: number, lengthBytes: number): void {
     if (!this.ready()) return;
-    if (this.#held[id] !== 1) {
-      throw new UsageError(`queue ${this.index}: the device does not hold chain ${id}`);
-    }
+    if (this.#held[id] !== 1) this.#notHeld(id);
     const slot = this.#returnNext & this.#mask;
     if (this.inOrder) {
       if (this.#popped[slot] !== id) {
@@ -183,6 +237,31 @@ export class SplitDeviceQueue extends DeviceRing {
     this.#held[id] = 0;
     this.heldCount--;
     this.returnChain(id, lengthBytes, 1, this.batches ? this.#writable[slot]! : 0);
+  }
+
+  /** Returns the first chains of a burst, invisible until `publish`. @throws UsageError as `pushUsed` */
+  pushBurst(from: Burst, count: number): void {
+    const { ids, written } = from;
+    if (this.singly || this.inOrder || !this.ready()) {
+      for (let i = 0; i < count; i++) this.pushUsed(ids[i]!, written[i]!);
+      return;
+    }
+    const used32 = this.#used32, held = this.#held, mask = this.#mask;
+    let next = this.#usedNext;
+    for (let i = 0; i < count; i++) {
+      const id = ids[i]!;
+      if (held[id] !== 1) this.#notHeld(id);
+      held[id] = 0;
+      const at = 1 + 2 * (next & mask);
+      used32[at] = id;
+      used32[at + 1] = written[i]!;
+      this.#usedNext = next = (next + 1) & 0xffff;
+      this.heldCount--;
+    }
+  }
+
+  #notHeld(id: number): never {
+    throw new UsageError(`queue ${this.index}: the device does not hold chain ${id}`);
   }
 
   /** Puts an element into the used ring, unchecked: devices that lie call it too. */

@@ -2,6 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { ReceiveFilter } from "../../../../../lib/emulation/virtio/net/filter.ts";
 import type { NetFrame } from "../../../../../lib/emulation/virtio/net/frame.ts";
+import type { FrameBurst } from "../../../../../lib/emulation/virtio/net/frame_burst.ts";
 import {
   COUNTERS,
   DELIVERY,
@@ -16,6 +17,8 @@ class Port implements SwitchPort {
   receiving = true;
   hasRoom = true;
   outcome: number = DELIVERY.delivered;
+  /** Frames that it takes together. */
+  together = 64;
   delivered = 0;
   flushed = 0;
   woken = 0;
@@ -30,6 +33,12 @@ class Port implements SwitchPort {
   deliver(_frame: NetFrame): number {
     if (this.outcome === DELIVERY.delivered) this.delivered++;
     return this.outcome;
+  }
+
+  deliverBurst(_frames: FrameBurst, _from: number, count: number): number {
+    const taken = Math.min(count, this.together);
+    this.delivered += taken;
+    return taken;
   }
 
   flush(): void {
