@@ -154,13 +154,10 @@ export class SplitDeviceQueue extends DeviceRing {
   /** Takes the next chains while they are of one buffer. @returns how many */
   popBurst(into: Burst, most: number, deviceWrites: boolean): number {
     if (this.dma.rests() || !this.ready() || this.far) return 0;
-    if (most > into.capacity) most = into.capacity;
+    if (this.#next === this.#seen && !this.#look()) return 0;
     let count = (this.#seen - this.#next) & 0xffff;
-    if (count < most) {
-      if (!this.#look()) return 0;
-      count = (this.#seen - this.#next) & 0xffff;
-    }
     if (count > most) count = most;
+    if (count > into.capacity) count = into.capacity;
 
     const avail = this.#avail, desc32 = this.#desc32, held = this.#held, popped = this.#popped;
     const mask = this.#mask, inOrder = this.inOrder, batches = this.batches;

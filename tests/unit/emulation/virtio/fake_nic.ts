@@ -6,7 +6,7 @@
 import { assertEquals } from "@std/assert";
 import { NetModel, type NetModelOptions } from "../../../../lib/emulation/virtio/net/model.ts";
 import type { NetSwitch } from "../../../../lib/emulation/virtio/net/switch.ts";
-import { PciView } from "../../../../lib/emulation/virtio/views/pci/view.ts";
+import { PciView, type PciViewOptions } from "../../../../lib/emulation/virtio/views/pci/view.ts";
 import { FEATURE, NET_FEATURE, netControlQueue } from "../../../../lib/virtio/spec/mod.ts";
 import type { FakeRing } from "./fake_client.ts";
 import { FakeFunction } from "./fake_machine.ts";
@@ -76,9 +76,10 @@ export class FakeNic implements Disposable {
     last: number,
     options: Partial<NetModelOptions> = {},
     name = `0000:01:00.${last}`,
+    view: PciViewOptions = {},
   ) {
     this.model = new NetModel(net, { mac: mac(last), queueSize: 64, queuePairs: 2, ...options });
-    this.front = new PciView(this.model);
+    this.front = new PciView(this.model, view);
     this.fn = new FakeFunction(this.front, name, 8 << 20);
   }
 

@@ -1,18 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
-import { MappedMemory } from "../../../../../ffi/mod.ts";
 import { Chain } from "../../../../../lib/emulation/virtio/queue/chain.ts";
 import { PackedDeviceQueue } from "../../../../../lib/emulation/virtio/queue/packed.ts";
-import { DmaRegion } from "../../../../../lib/sockets/dma_table.ts";
+import { mapOneWay, packedNoise } from "./ring_noise.ts";
 import { FakeClient, FakeOwner } from "../fake_client.ts";
 import { campaign, Random, rounds } from "../../../../random.ts";
 import { FakePackedRing } from "../fake_packed_ring.ts";
 
 const CASES = rounds(320_000);
 const SIZES = [1, 2, 3, 5, 8];
-/** Mapped for reading only: the device must never change it. */
-const READ_ONLY = 0x7000_0000n;
-/** Mapped for writing only. */
-const WRITE_ONLY = 0x7000_1000n;
 
 type Segment = [iova: bigint, length: number, write: boolean];
 
@@ -95,83 +90,12 @@ class Reader {
   }
 }
 
-/** Random descriptors, mostly nearly right: pure noise would be refused at the first word. */
-function scramble(
-  random: Random,
-  client: FakeClient,
-  ring: FakePackedRing,
-  tables: number,
-  next: number,
-) {
-  const pick = <T>(...from: T[]): T => from[random.below(from.length)]!;
-  const address = () => {
-    switch (random.below(12)) {
-      case 0:
-        return READ_ONLY + BigInt(random.below(5000));
-      case 1:
-        return WRITE_ONLY + BigInt(random.below(5000));
-      case 2:
-        return BigInt(random.next()) << 32n | BigInt(random.next());
-      case 3:
-        return client.at(client.bytes.length - random.below(64));
-      default:
-        return client.at(32768 + random.below(16384));
-    }
-  };
-  const length = () =>
-    pick(
-      1,
-      16,
-      32,
-      64,
-      100,
-      1500,
-      16 * (random.below(12)),
-      random.below(70),
-      pick(0, 1, 0xffff_ffff, random.next()),
-    );
-  const { size } = ring;
-  for (let n = 0; n < size; n++) {
-    const position = next + n;
-    const wrap = Math.floor(position / size) % 2 === 0;
-    const bits = random.below(10) === 0 ? pick(0, 0x80, 0x8000, 0x8080) : wrap ? 0x80 : 0x8000;
-    let flags = pick(0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 4, 5, 6, random.next() & 0x7f7f);
-    flags |= bits;
-    const isTable = (flags & 4) !== 0 && random.below(8) !== 0;
-    const iova = isTable
-      ? client.at(tables + 16 * (random.below(16)) + (random.below(4) === 0 ? random.below(16) : 0))
-      : address();
-    ring.writeDesc(
-      position % size,
-      iova,
-      isTable && random.below(8) !== 0 ? 16 * (1 + random.below(size + 1)) : length(),
-      random.below(64) === 0 ? random.next() & 0xffff : random.below(size),
-      flags,
-    );
-  }
-  for (let i = 0; i < 32; i++) {
-    ring.writeDesc(
-      i,
-      address(),
-      length(),
-      random.next() & 0xffff,
-      random.below(8) === 0 ? random.next() & 0xffff : random.below(4),
-      tables,
-    );
-  }
-}
-
 Deno.test(
   campaign(
     `1.4 fuzz: ${CASES} random packed rings are read as a second, independent reader reads them`,
     () => {
       using client = new FakeClient(65536);
-      client.dma.add(
-        new DmaRegion(READ_ONLY, MappedMemory.anonymous(4096), { deviceReads: true, deviceWrites: false }),
-      );
-      client.dma.add(
-        new DmaRegion(WRITE_ONLY, MappedMemory.anonymous(4096), { deviceReads: false, deviceWrites: true }),
-      );
+      mapOneWay(client);
       const rings = SIZES.map((size) => new FakePackedRing(client, size));
       const tables = client.allocate(32 * 16 + 16);
       const owner = new FakeOwner(client.dma);
@@ -203,7 +127,7 @@ Deno.test(
         // Event suppression that never is a violation here: that has tests of its own.
         ring.setEvent(random.below(2));
         for (let life = 0; life < 6 && !queue.broken; life++, n++) {
-          scramble(random, client, ring, tables, reader.next);
+          packedNoise(random, client, ring, tables, reader.next);
           const popped: number[] = [];
           for (;;) {
             const before = owner.violations.length;

@@ -1,12 +1,11 @@
 import { assert, assertEquals } from "@std/assert";
-import { MappedMemory } from "../../../../../ffi/mod.ts";
 import { Chain } from "../../../../../lib/emulation/virtio/queue/chain.ts";
 import { SplitDeviceQueue } from "../../../../../lib/emulation/virtio/queue/split.ts";
 import { createVirtioModels } from "../../../../../lib/emulation/virtio/models.ts";
 import { netKind } from "../../../../../lib/emulation/virtio/net/kind.ts";
 import { RNG_KIND } from "../../../../../lib/emulation/virtio/rng/kind.ts";
-import { DmaRegion } from "../../../../../lib/sockets/dma_table.ts";
 import { FEATURE, NET_FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
+import { mapOneWay, READ_ONLY, splitNoise } from "./ring_noise.ts";
 import { FakeClient, FakeOwner, FakeRing } from "../fake_client.ts";
 import { campaign, Random, rounds } from "../../../../random.ts";
 import { FakeFunction } from "../fake_machine.ts";
@@ -14,10 +13,6 @@ import { mac } from "../fake_nic.ts";
 
 const SIZE = 8;
 const CASES = rounds(200_000);
-/** Mapped for reading only: the device must never change it. */
-const READ_ONLY = 0x7000_0000n;
-/** Mapped for writing only. */
-const WRITE_ONLY = 0x7000_1000n;
 
 type Segment = [iova: bigint, length: number, write: boolean];
 /** What a driver offered, as the standard reads it: chains, then undefined when it broke a rule. */
@@ -92,86 +87,9 @@ class Reader {
   }
 }
 
-/** Random rings, mostly nearly right: pure noise would be refused at the first word. */
-function scramble(random: Random, client: FakeClient, ring: FakeRing, tables: number): void {
-  const pick = <T>(...from: T[]): T => from[random.below(from.length)]!;
-  const address = () => {
-    switch (random.below(12)) {
-      case 0:
-        return READ_ONLY + BigInt(random.below(5000));
-      case 1:
-        return WRITE_ONLY + BigInt(random.below(5000));
-      case 2:
-        return BigInt(random.next()) << 32n | BigInt(random.next());
-      case 3:
-        return client.at(client.bytes.length - random.below(64));
-      default:
-        return client.at(32768 + random.below(16384));
-    }
-  };
-  const flags = () => pick(0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 4, 5, 6, random.next() & 0xffff);
-  const length = () =>
-    pick(
-      1,
-      16,
-      32,
-      64,
-      100,
-      1500,
-      16 * (random.below(12)),
-      random.below(70),
-      pick(0, 1, 0xffff_ffff, random.next()),
-    );
-  const next = () =>
-    pick(
-      random.below(SIZE),
-      random.below(SIZE),
-      random.below(SIZE),
-      random.below(12),
-      random.next() & 0xffff,
-    );
-  for (let i = 0; i < SIZE; i++) {
-    const f = flags();
-    const isTable = (f & 4) !== 0 && random.below(8) !== 0;
-    const iova = isTable
-      ? client.at(tables + 16 * (random.below(16)) + (random.below(4) === 0 ? random.below(16) : 0))
-      : address();
-    ring.writeDesc(
-      i,
-      iova,
-      isTable && random.below(8) !== 0 ? 16 * (1 + random.below(8)) : length(),
-      f,
-      next(),
-    );
-  }
-  for (let i = 0; i < 32; i++) {
-    ring.writeDesc(
-      i,
-      address(),
-      length(),
-      random.below(16) === 0 ? flags() : random.below(4),
-      random.below(10),
-      tables,
-    );
-  }
-  for (let i = 0; i < SIZE; i++) {
-    client.view.setUint16(
-      ring.avail + 4 + 2 * i,
-      random.below(40) === 0 ? random.next() & 0xffff : random.below(SIZE),
-      true,
-    );
-  }
-  ring.setIdx(random.below(50) === 0 ? random.next() & 0xffff : random.below(SIZE + 1));
-}
-
 Deno.test(campaign(`fuzz: ${CASES} random rings are read as a second, independent reader reads them`, () => {
   using client = new FakeClient(65536);
-  client.dma.add(
-    new DmaRegion(READ_ONLY, MappedMemory.anonymous(4096), { deviceReads: true, deviceWrites: false }),
-  );
-  client.dma.add(
-    new DmaRegion(WRITE_ONLY, MappedMemory.anonymous(4096), { deviceReads: false, deviceWrites: true }),
-  );
+  mapOneWay(client);
   const ring = new FakeRing(client, SIZE);
   const tables = client.allocate(32 * 16 + 16);
   const owner = new FakeOwner(client.dma);
@@ -179,7 +97,7 @@ Deno.test(campaign(`fuzz: ${CASES} random rings are read as a second, independen
   const random = new Random(0x5eed);
   let legal = 0, refused = 0, indirect = 0;
   for (let n = 0; n < CASES; n++) {
-    scramble(random, client, ring, tables);
+    splitNoise(random, client, ring, tables);
     const useIndirect = random.below(8) !== 0;
     const queue = new SplitDeviceQueue(ring.setup(0, { indirect: useIndirect }), owner);
     const reader = new Reader(client, ring, useIndirect);
@@ -312,7 +230,7 @@ Deno.test(campaign(
           }
           const rings = [...fn.rings.values()];
           const ring = rings[random.below(rings.length)]!;
-          scramble(random, fn.client, ring, tables[which]!);
+          splitNoise(random, fn.client, ring, tables[which]!);
         }
       }
       moved += fn.behaviour.poll(16);
