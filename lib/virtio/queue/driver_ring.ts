@@ -1,31 +1,20 @@
 /**
- * What the two ring layouts have in common on the driver's side: who holds which chain, and of what parts it is made.
+ * What the two ring layouts have in common beside their book: being closed or broken, the doorbell, and going on elsewhere.
  *
- * All of it is kept in arrays that the device cannot reach. The parts of a chain are kept, too, since a packed ring's descriptors are
- * overwritten by the device, and a chain that was never returned must be offered again after a reset (A-6.7).
- *
- * Book-keeping is by records, one for each descriptor. A chain takes a record for each of its ring descriptors, and the number of
- * its first record is its id. Free records form a list, last in first out; with IN_ORDER they are used as a ring (SPEC: "driver uses
- * descriptors in ring order"). In a split ring, record and descriptor table entry are the same number.
+ * Nothing here is called for a packet, and nothing for a burst but `check`.
  *
  * @module
  */
 import { ClosedError, DeviceError, ExhaustedError, UsageError } from "../../errors/mod.ts";
 import type { DmaMemory } from "../../memory/mod.ts";
-import { DESC_FLAG } from "../spec/ring.ts";
+import { checkQueueState, type QueueState } from "../spec/queue_state.ts";
 import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
 import { decodeRing, type RingAreas, ringAreas, ringEvents, type RingImage } from "../view/ring_image.ts";
-import { checkQueueState, type QueueState } from "../spec/queue_state.ts";
-import {
-  placeChains,
-  SAVED_QUEUE_VERSION,
-  type SavedChain,
-  type SavedPart,
-  type SavedQueue,
-} from "./saved_queue.ts";
+import { ChainBook } from "./chain_book.ts";
 import type { QueuePlace } from "./faults.ts";
 import { DESCRIPTOR_BYTES, type RingLayout } from "./layout.ts";
-import type { QueueSnapshot, UsedBurst, Virtqueue } from "./virtqueue.ts";
+import { placeChains, SAVED_QUEUE_VERSION, type SavedChain, type SavedQueue } from "./saved_queue.ts";
+import type { QueueSlots, QueueSnapshot, UsedBurst, Virtqueue } from "./virtqueue.ts";
 
 /** What a queue asks of its device. */
 export interface NotifyGate {
@@ -57,12 +46,7 @@ export interface DriverRingParts {
   readonly start?: QueueState;
 }
 
-const MAX_CHAIN_BYTES = 2 ** 32;
 const TWO_32 = 4294967296;
-// `counts`: chains committed so far, and those of them that were published.
-const COMMITTED = 0;
-const PUBLISHED = 1;
-const NO_BATCH = -1;
 /** Looks that find nothing, for each look whether there is still somebody to return something: that one is a system call. */
 const EMPTY_LOOKS = 4096;
 
@@ -75,57 +59,19 @@ export abstract class DriverRing implements Virtqueue {
   readonly inOrder: boolean;
   readonly addresses: QueueAddresses;
 
+  /** Who holds which chain. */
+  protected readonly book: ChainBook;
   /** Function and queue, for errors. */
   protected readonly place: QueuePlace;
   /** Rings and tables. */
   protected readonly memory: DmaMemory;
   /** The indirect tables in shared memory. */
   protected readonly tables: Uint32Array<ArrayBuffer>;
-  /** Descriptors in each indirect table. */
-  protected readonly tableSegments: number;
-
-  /** By record: low half, high half, length, DESC_FLAG.write or 0, of one part. */
-  protected readonly parts: Uint32Array<ArrayBuffer>;
-  /** The same for the parts of indirect tables. */
-  protected readonly tableParts: Uint32Array<ArrayBuffer>;
-  /** By id: parts in its indirect table; 0 for a chain of ring descriptors. */
-  protected readonly tableCount: Uint16Array<ArrayBuffer>;
-  /** By record: the next one, of the same chain or of the free list. */
-  protected readonly link: Uint16Array<ArrayBuffer>;
-  /** By id: ring descriptors that it takes. */
-  protected readonly taken: Uint16Array<ArrayBuffer>;
-  /** By id: device-writable bytes. */
-  protected readonly writable: Uint32Array<ArrayBuffer>;
-  /** By id: its number in the order of commits, from 1; 0 for an id that is not in flight. */
-  protected readonly serial: Float64Array<ArrayBuffer>;
-  /** By id: last record. */
-  readonly #tail: Uint16Array<ArrayBuffer>;
-  /** In an array, since a field that outgrows a small integer may be allocated anew at each store. */
-  readonly #counts = new Float64Array(2);
   readonly #offsets: RingLayout;
   readonly #tablesLo: number;
   readonly #tablesHi: number;
   #doorbell: Doorbell;
   readonly #gate: NotifyGate | null;
-  #freeHead = 0;
-  #free: number;
-  #inFlight = 0;
-
-  /** IN_ORDER: the oldest chain in flight, and the batch that is being given out: its last id (−1: none) and that one's length. */
-  #oldest = 0;
-  #batchEnd = NO_BATCH;
-  #batchLength = 0;
-
-  // The chain between `begin` and `commit`; `#chainParts` is 0 when there is none.
-  #chainParts = 0;
-  #readableParts = 0;
-  #part = 0;
-  #cursor = 0;
-  #lastRecord = 0;
-  #chainBytes = 0;
-  #chainWritable = 0;
-  #intoTable = false;
-
   #fault: Error | null = null;
   #closed = false;
   #emptyLooks = 0;
@@ -140,6 +86,7 @@ export abstract class DriverRing implements Virtqueue {
     this.eventIndex = parts.eventIndex;
     this.inOrder = parts.inOrder ?? false;
     this.place = { function: parts.function, queue: parts.index };
+    this.book = new ChainBook(this.place, size, tableSegments, this.inOrder);
     this.memory = memory;
     this.#doorbell = parts.doorbell;
     this.#gate = parts.gate ?? null;
@@ -149,166 +96,53 @@ export abstract class DriverRing implements Virtqueue {
       driverArea: memory.iova + BigInt(layout.driverOffset),
       deviceArea: memory.iova + BigInt(layout.deviceOffset),
     };
-    this.tableSegments = tableSegments;
     this.tables = new Uint32Array(memory.buffer, layout.tablesOffset, size * tableSegments * 4);
     const tables = memory.iova + BigInt(layout.tablesOffset);
     this.#tablesLo = Number(tables & 0xffff_ffffn);
     this.#tablesHi = Number(tables >> 32n);
-
-    this.parts = new Uint32Array(size * 4);
-    this.tableParts = new Uint32Array(size * tableSegments * 4);
-    this.tableCount = new Uint16Array(size);
-    this.link = Uint16Array.from({ length: size }, (_, i) => (i + 1) % size);
-    this.#tail = new Uint16Array(size);
-    this.taken = new Uint16Array(size);
-    this.writable = new Uint32Array(size);
-    this.serial = new Float64Array(size);
-    this.#free = size;
   }
 
   get freeDescriptors(): number {
     this.check();
-    return this.#free;
+    return this.book.freeCount;
   }
 
   get inFlight(): number {
     this.check();
-    return this.#inFlight;
+    return this.book.inFlight;
   }
 
   get closed(): boolean {
     return this.#closed || this.memory.closed;
   }
 
-  /** Chains that were published and not taken back. */
-  protected get held(): number {
-    return this.#inFlight - (this.#counts[COMMITTED]! - this.#counts[PUBLISHED]!);
-  }
-
-  /** Chains that were committed and not published. */
-  protected get unpublished(): number {
-    return this.#counts[COMMITTED]! - this.#counts[PUBLISHED]!;
-  }
-
-  /**
-   * As `Virtqueue.begin`. A chain of two parts or more that fits into an indirect table takes one descriptor, every other chain one for
-   * each part. A `UsageError` out of `begin`, `segment` or `commit` drops the chain that was being added.
-   */
   begin(readableParts: number, writableParts: number): boolean {
     this.check();
-    if (this.#chainParts !== 0) this.#drop("begin: the chain before was not committed");
-    const parts = readableParts + writableParts;
-    if ((readableParts >>> 0) !== readableParts || (writableParts >>> 0) !== writableParts || parts === 0) {
-      this.#drop(`a chain of ${readableParts} device-readable and ${writableParts} device-writable parts`);
-    }
-    if (parts > this.size) {
-      this.#drop(`a chain of ${parts} parts can never fit into a queue of ${this.size}`);
-    }
-    const intoTable = parts > 1 && parts <= this.tableSegments;
-    if ((intoTable ? 1 : parts) > this.#free) return false;
-    this.#chainParts = parts;
-    this.#readableParts = readableParts;
-    this.#part = 0;
-    this.#chainBytes = 0;
-    this.#chainWritable = 0;
-    this.#intoTable = intoTable;
-    this.#cursor = this.#freeHead;
-    return true;
+    return this.book.begin(readableParts, writableParts);
   }
 
-  /** As `Virtqueue.segment`. */
   segment(iovaLo: number, iovaHi: number, lengthBytes: number): void {
     this.check();
-    const part = this.#part;
-    if (part >= this.#chainParts) this.#drop("segment: the chain has no part left; begin says how many");
-    this.#checkPart(iovaLo, iovaHi, lengthBytes);
-    const bytes = this.#chainBytes + lengthBytes;
-    if (bytes > MAX_CHAIN_BYTES) this.#drop(`a chain of ${bytes} bytes; the standard allows 2^32`);
-    this.#chainBytes = bytes;
-
-    let flags = 0;
-    if (part >= this.#readableParts) {
-      flags = DESC_FLAG.write;
-      this.#chainWritable += lengthBytes;
-    }
-    this.#part = part + 1;
-    let store = this.parts;
-    let word = 0;
-    if (this.#intoTable) {
-      store = this.tableParts;
-      word = (this.#freeHead * this.tableSegments + part) * 4;
-    } else {
-      const record = this.#cursor;
-      word = record * 4;
-      this.#lastRecord = record;
-      this.#cursor = this.link[record]!;
-    }
-    store[word] = iovaLo;
-    store[word + 1] = iovaHi;
-    store[word + 2] = lengthBytes;
-    store[word + 3] = flags;
+    this.book.segment(iovaLo, iovaHi, lengthBytes);
   }
 
-  commit(): number {
+  bindSlots(slots: QueueSlots): void {
     this.check();
-    if (this.#chainParts === 0 || this.#part !== this.#chainParts) {
-      this.#drop(`commit: ${this.#part} of ${this.#chainParts} parts were given`);
-    }
-    const id = this.#freeHead;
-    let taken = this.#chainParts;
-    if (this.#intoTable) {
-      this.tableCount[id] = taken;
-      this.#lastRecord = id;
-      this.#cursor = this.link[id]!;
-      taken = 1;
-    } else {
-      this.tableCount[id] = 0;
-    }
-    this.#chainParts = 0;
-    this.#part = 0;
-    this.#hold(id, taken, this.#chainWritable);
-    return id;
+    this.book.bind(slots);
+    this.describeSlots();
   }
 
-  addSingle(iovaLo: number, iovaHi: number, lengthBytes: number, deviceWrites: boolean): number {
-    this.check();
-    if (this.#chainParts !== 0) this.#drop("addSingle: the chain before was not committed");
-    this.#checkPart(iovaLo, iovaHi, lengthBytes);
-    if (this.#free === 0) return -1;
-    const id = this.#freeHead;
-    const { parts } = this;
-    const word = id * 4;
-    parts[word] = iovaLo;
-    parts[word + 1] = iovaHi;
-    parts[word + 2] = lengthBytes;
-    parts[word + 3] = deviceWrites ? DESC_FLAG.write : 0;
-    this.tableCount[id] = 0;
-    this.#lastRecord = id;
-    this.#cursor = this.link[id]!;
-    this.#hold(id, 1, deviceWrites ? lengthBytes : 0);
-    return id;
-  }
-
-  /** Takes the chain's records off the free list and writes its descriptors, not yet visible to the device. */
-  #hold(id: number, taken: number, writableBytes: number): void {
-    this.#freeHead = this.#cursor;
-    this.#free -= taken;
-    this.#tail[id] = this.#lastRecord;
-    this.taken[id] = taken;
-    // 2^32 itself does not fit, but no 32-bit length is above 2^32 − 1 either.
-    this.writable[id] = writableBytes > 0xffff_ffff ? 0xffff_ffff : writableBytes;
-    this.serial[id] = ++this.#counts[COMMITTED]!;
-    this.#inFlight++;
-    this.offer(id);
-  }
-
-  /** Writes the descriptors of a chain, so that `publish` has only to make it visible. */
-  protected abstract offer(id: number): void;
-  /** Empties the shared memory and puts both sides' positions to a place of this layout. */
-  protected abstract rewind(state: QueueState): void;
-  /** Throws when a state that the device reports cannot be. */
-  protected abstract checkDevice(state: QueueState): void;
-
+  abstract commit(): number;
+  abstract addSingle(iovaLo: number, iovaHi: number, lengthBytes: number, deviceWrites: boolean): number;
+  abstract addSingles(
+    iovaLo: Uint32Array,
+    iovaHi: Uint32Array,
+    lengths: Uint32Array,
+    count: number,
+    deviceWrites: boolean,
+    ids: Uint16Array,
+  ): number;
+  abstract addSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number): number;
   abstract readonly position: QueueState;
   abstract publish(): boolean;
   abstract notify(): void;
@@ -318,6 +152,14 @@ export abstract class DriverRing implements Virtqueue {
   abstract enableInterrupts(): boolean;
   /** Where the device finds the next chain, and where this side looks for the next return. */
   protected abstract readonly places: Pick<QueueSnapshot, "available" | "used">;
+  /** Writes the descriptors of a chain of the book, so that `publish` has only to make it visible. */
+  protected abstract offer(id: number): void;
+  /** Writes what can be written once of the slots' descriptors. */
+  protected abstract describeSlots(): void;
+  /** Empties the shared memory and puts both sides' positions to a place of this layout. */
+  protected abstract rewind(state: QueueState): void;
+  /** Throws when a state that the device reports cannot be. */
+  protected abstract checkDevice(state: QueueState): void;
 
   flush(): boolean {
     if (!this.publish()) return false;
@@ -325,70 +167,14 @@ export abstract class DriverRing implements Virtqueue {
     return true;
   }
 
-  /** Counts all committed chains as published. @returns how many were not */
-  protected markPublished(): number {
-    const fresh = this.#counts[COMMITTED]! - this.#counts[PUBLISHED]!;
-    this.#counts[PUBLISHED] = this.#counts[COMMITTED]!;
-    return fresh;
-  }
-
-  /** 0: the id is not in flight; 1: committed only; 2: published. Any 32-bit number may be asked for. */
-  protected holder(id: number): 0 | 1 | 2 {
-    if (id >= this.size) return 0;
-    const serial = this.serial[id]!;
-    return serial === 0 ? 0 : serial > this.#counts[PUBLISHED]! ? 1 : 2;
-  }
-
-  /** Gives the records of a returned chain back. Not with IN_ORDER. */
-  protected release(id: number): void {
-    this.serial[id] = 0;
-    this.link[this.#tail[id]!] = this.#freeHead;
-    this.#freeHead = id;
-    this.#free += this.taken[id]!;
-    this.#inFlight--;
-  }
-
-  /** IN_ORDER: chains from the oldest in flight up to `id`, which is published. */
-  protected batchSize(id: number): number {
-    return this.serial[id]! - this.serial[this.#oldest]! + 1;
-  }
-
-  /** IN_ORDER: the device returned everything up to `id`. */
-  protected startBatch(id: number, length: number): void {
-    this.#batchEnd = id;
-    this.#batchLength = length;
-  }
-
-  /** IN_ORDER: part of a batch is left to give out. */
-  protected get inBatch(): boolean {
-    return this.#batchEnd !== NO_BATCH;
-  }
-
-  /** IN_ORDER: gives the next chain of the batch out, into element `at`. @returns its id */
-  protected nextOfBatch(into: UsedBurst, at: number): number {
-    const id = this.#oldest;
-    let length = this.writable[id]!;
-    if (id === this.#batchEnd) {
-      length = this.#batchLength;
-      this.#batchEnd = NO_BATCH;
-    }
-    into.ids[at] = id;
-    into.lengths[at] = length;
-    this.serial[id] = 0;
-    this.#oldest = this.link[this.#tail[id]!]!;
-    this.#free += this.taken[id]!;
-    this.#inFlight--;
-    return id;
-  }
-
   /** Low half of the address of a chain's table. */
   protected tableLo(id: number): number {
-    return (this.#tablesLo + id * this.tableSegments * DESCRIPTOR_BYTES) >>> 0;
+    return (this.#tablesLo + id * this.book.tableSegments * DESCRIPTOR_BYTES) >>> 0;
   }
 
   /** High half. The sum of the low halves is exact, and carries at most once. */
   protected tableHi(id: number): number {
-    return this.#tablesLo + id * this.tableSegments * DESCRIPTOR_BYTES >= TWO_32
+    return this.#tablesLo + id * this.book.tableSegments * DESCRIPTOR_BYTES >= TWO_32
       ? this.#tablesHi + 1
       : this.#tablesHi;
   }
@@ -412,15 +198,12 @@ export abstract class DriverRing implements Virtqueue {
   /** As `Virtqueue.inFlightIds`; works on a broken queue too. @throws ClosedError */
   inFlightIds(): number[] {
     if (this.closed) throw this.#closedError();
-    const ids: number[] = [];
-    this.serial.forEach((serial, id) => {
-      if (serial !== 0) ids.push(id);
-    });
-    return ids;
+    return this.book.idsInOrder().map((id) => this.book.slotOf[id]!).sort((a, b) => a - b);
   }
 
   saveInFlight(): SavedChain[] {
-    return this.#idsInOrder().map((id) => this.#saveChain(id));
+    if (this.closed) throw this.#closedError();
+    return this.book.idsInOrder().map((id) => this.book.saveChain(id));
   }
 
   save(device?: QueueState): SavedQueue {
@@ -440,17 +223,18 @@ export abstract class DriverRing implements Virtqueue {
     translate: (iova: bigint, lengthBytes: number) => bigint = (iova) => iova,
   ): number[] {
     this.check();
-    if (this.#chainParts !== 0) this.#drop("reoffer: the chain before was not committed");
+    this.book.settled("reoffer");
     // Everything that can be refused is refused before the first chain is added.
     const checked = placeChains(chains, this.size, translate);
+    const { tableSegments, freeCount } = this.book;
     let need = 0;
     for (const { readable, writable } of checked) {
       const parts = readable.length + writable.length;
-      need += parts > 1 && parts <= this.tableSegments ? 1 : parts;
+      need += parts > 1 && parts <= tableSegments ? 1 : parts;
     }
-    if (need > this.#free) {
+    if (need > freeCount) {
       throw new ExhaustedError(
-        `${this.place.function}, queue ${this.index}: ${checked.length} chains need ${need} descriptors, ${this.#free} are free`,
+        `${this.place.function}, queue ${this.index}: ${checked.length} chains need ${need} descriptors, ${freeCount} are free`,
         { hint: "offer them to a queue of the same size and indirect tables that is empty" },
       );
     }
@@ -466,10 +250,10 @@ export abstract class DriverRing implements Virtqueue {
     this.#settled("restart");
     const start = checkQueueState(state ?? this.position, this.size);
     this.checkStart(start);
-    const ids = this.#idsInOrder();
+    const ids = this.book.idsInOrder();
     this.rewind(start);
     for (const id of ids) {
-      this.serial[id] = ++this.#counts[COMMITTED]!;
+      this.book.commitAgain(id);
       this.offer(id);
     }
     this.publish();
@@ -479,13 +263,15 @@ export abstract class DriverRing implements Virtqueue {
   /** A state from which this ring can start with nothing in flight. @throws UsageError */
   protected checkStart(state: QueueState): void {
     if (state.layout !== this.layout) {
-      this.#drop(`a state of a ${state.layout} queue for a ${this.layout} one`);
+      this.book.drop(`a state of a ${state.layout} queue for a ${this.layout} one`);
     }
     if (
       state.layout === "packed" &&
       (state.usedSlot !== state.availableSlot || state.usedWrap !== state.availableWrap)
     ) {
-      this.#drop("usedSlot and usedWrap of the state differ from availableSlot and availableWrap (A-6.7)");
+      this.book.drop(
+        "usedSlot and usedWrap of the state differ from availableSlot and availableWrap (A-6.7)",
+      );
     }
   }
 
@@ -499,16 +285,17 @@ export abstract class DriverRing implements Virtqueue {
 
   snapshot(): QueueSnapshot {
     if (this.closed) throw this.#closedError();
+    const { freeCount, inFlight, unpublished, tableSegments } = this.book;
     return {
       queue: this.index,
       layout: this.layout,
       size: this.size,
-      freeDescriptors: this.#free,
-      inFlight: this.#inFlight,
-      unpublished: this.unpublished,
+      freeDescriptors: freeCount,
+      inFlight,
+      unpublished,
       eventIndex: this.eventIndex,
       inOrder: this.inOrder,
-      tableSegments: this.tableSegments,
+      tableSegments,
       ...(this.#fault === null ? {} : { fault: this.#fault.message }),
       ...this.places,
       ...ringEvents(this, this.#areas),
@@ -530,6 +317,16 @@ export abstract class DriverRing implements Virtqueue {
   /** Throws when the queue is closed or broken. */
   protected check(): void {
     if (this.#fault !== null || this.#closed || this.memory.closed) this.#refuse();
+  }
+
+  /** How many chains `takeUsed` may give out at most. @throws UsageError for arrays that are none */
+  protected roomIn(into: UsedBurst, max: number): number {
+    const ids = into?.ids, lengths = into?.lengths;
+    if (!(ids instanceof Uint16Array && lengths instanceof Uint32Array)) {
+      throw new UsageError("takeUsed: no arrays for what is used");
+    }
+    const room = ids.length < lengths.length ? ids.length : lengths.length;
+    return max < room ? max : room;
   }
 
   /**
@@ -571,34 +368,8 @@ export abstract class DriverRing implements Virtqueue {
 
   #settled(call: string): void {
     this.check();
-    if (this.#chainParts !== 0) this.#drop(`${call}: the chain before was not committed`);
-    if (this.hasUsed()) this.#drop(`${call}: the device has returned chains; take them first`);
-  }
-
-  #idsInOrder(): number[] {
-    return this.inFlightIds().sort((a, b) => this.serial[a]! - this.serial[b]!);
-  }
-
-  #saveChain(id: number): SavedChain {
-    const readable: SavedPart[] = [];
-    const writable: SavedPart[] = [];
-    const put = (from: Uint32Array<ArrayBuffer>, word: number) => {
-      const iova = (BigInt(from[word + 1]!) << 32n) | BigInt(from[word]!);
-      (from[word + 3] === 0 ? readable : writable).push({
-        iova: `0x${iova.toString(16)}`,
-        lengthBytes: from[word + 2]!,
-      });
-    };
-    const inTable = this.tableCount[id]!;
-    for (let part = 0; part < inTable; part++) put(this.tableParts, (id * this.tableSegments + part) * 4);
-    if (inTable === 0) {
-      let record = id;
-      for (let n = this.taken[id]!; n > 0; n--) {
-        put(this.parts, record * 4);
-        record = this.link[record]!;
-      }
-    }
-    return { id, readable, writable };
+    this.book.settled(call);
+    if (this.hasUsed()) this.book.drop(`${call}: the device has returned chains; take them first`);
   }
 
   #refuse(): never {
@@ -608,21 +379,5 @@ export abstract class DriverRing implements Virtqueue {
 
   #closedError(): ClosedError {
     return new ClosedError(`queue ${this.index} of ${this.place.function}`);
-  }
-
-  #checkPart(iovaLo: number, iovaHi: number, lengthBytes: number): void {
-    if ((iovaLo >>> 0) !== iovaLo || (iovaHi >>> 0) !== iovaHi) {
-      this.#drop(`IOVA halves ${iovaLo} and ${iovaHi} are not unsigned 32-bit numbers`);
-    }
-    if ((lengthBytes >>> 0) !== lengthBytes || lengthBytes === 0) {
-      this.#drop(`a part of ${lengthBytes} bytes`);
-    }
-  }
-
-  /** Forgets the chain that was being added: nothing of it was taken off the free list yet. */
-  #drop(message: string): never {
-    this.#chainParts = 0;
-    this.#part = 0;
-    throw new UsageError(`${this.place.function}, queue ${this.index}: ${message}`);
   }
 }

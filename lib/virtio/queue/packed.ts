@@ -2,17 +2,21 @@
  * The packed virtqueue, driver's side (SPEC packed virtqueues; reference 1.4).
  *
  * Both sides write the descriptor ring. Of what the device wrote, the driver reads the flags, id and length of the one descriptor that is
- * used next, each once; how far to skip after it, and what its id stands for, are the driver's own (see `DriverRing`).
+ * used next, each once; how far to skip after it, and what its id stands for, are the driver's own (see `ChainBook`).
  *
  * A burst is made visible by one store: of all descriptors but the first head the flags are written at once, since a device looks at
  * descriptors in ring order and stops at the first that is not available. The head's flags follow with `Atomics.store` (after
  * everything before them, the standard's barrier), and the device's event suppression is loaded with `Atomics.load` behind it: the two are
  * sequentially consistent, which is the barrier that the standard demands between them.
  *
+ * A burst is taken by looking at flags first, as far as descriptors are used, then at what came with them. On x86-64 a processor makes
+ * loads in their order, so one atomic load at the start of a run is enough to have the engine keep it, too. Elsewhere (AArch64) each
+ * descriptor's flags are loaded atomically, since a plain load of its id may otherwise be made before that of its flags.
+ *
  * @module
  */
-import { UsageError } from "../../errors/mod.ts";
 import { DESC_FLAG, EVENT_SUPPRESS, QUEUE_SIZE_MAX } from "../spec/ring.ts";
+import { COMMITTED, PUBLISHED } from "./chain_book.ts";
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import { usedIdWrong, usedLengthWrong, usedWithoutChain } from "./faults.ts";
 import { DESCRIPTOR_BYTES } from "./layout.ts";
@@ -26,6 +30,12 @@ const ID_AT = 6;
 const FLAGS_AT = 7;
 const HALF_WORDS = 8;
 const NO_HEAD = -1;
+
+/** Parts that a `PackedQueue` is made of; `createVirtqueue` puts them together. */
+export interface PackedQueueParts extends DriverRingParts {
+  /** The flags of each used descriptor are loaded atomically, not only those of the first of a run. Default: what the architecture needs. */
+  readonly acquireEach?: boolean;
+}
 
 /** A packed ring with indirect descriptors, event suppression and in-order use. See `Virtqueue` for what its calls do. */
 export class PackedQueue extends DriverRing {
@@ -50,11 +60,13 @@ export class PackedQueue extends DriverRing {
   /** Next slot to look for a used descriptor in, and the device's wrap counter there. */
   #nextUsed = 0;
   #usedWrap: 0 | 1 = 1;
+  readonly #acquireEach: boolean;
 
   /** Takes over `parts.memory`, which must be zeroed. @throws UsageError for a start with a used part of its own, or of another layout */
-  constructor(parts: DriverRingParts) {
+  constructor(parts: PackedQueueParts) {
     const { layout, memory } = parts;
     super(parts);
+    this.#acquireEach = parts.acquireEach ?? Deno.build.arch !== "x86_64";
     const { buffer } = memory;
     this.#ring = new Uint32Array(buffer, layout.descriptorOffset, layout.size * 4);
     this.#halves = new Uint16Array(buffer, layout.descriptorOffset, layout.size * HALF_WORDS);
@@ -78,13 +90,139 @@ export class PackedQueue extends DriverRing {
     };
   }
 
+  commit(): number {
+    this.check();
+    const id = this.book.commit();
+    this.offer(id);
+    return id;
+  }
+
+  addSingle(iovaLo: number, iovaHi: number, lengthBytes: number, deviceWrites: boolean): number {
+    this.check();
+    const id = this.book.single(iovaLo, iovaHi, lengthBytes, deviceWrites);
+    if (id >= 0) this.offer(id);
+    return id;
+  }
+
+  addSingles(
+    iovaLo: Uint32Array,
+    iovaHi: Uint32Array,
+    lengths: Uint32Array,
+    count: number,
+    deviceWrites: boolean,
+    ids: Uint16Array,
+  ): number {
+    this.check();
+    const { book } = this;
+    const room = book.checkSingles(iovaLo, iovaHi, lengths, count, ids);
+    const { parts, writable, serial, free, counts, size, inOrder } = book;
+    const ring = this.#ring;
+    const write = deviceWrites ? DESC_FLAG.write : 0;
+    let flags = this.#availableFlags | write;
+    let head = this.#headSlot;
+    let place = this.#next, record = book.nextRecord, top = book.freeCount, committed = counts[COMMITTED]!;
+    let done = 0;
+    for (; done < room; done++) {
+      const lengthBytes = lengths[done]!;
+      if (lengthBytes === 0) break;
+      top--;
+      let id = record;
+      if (!inOrder) id = free[top]!;
+      else if (++record === size) record = 0;
+      const lo = iovaLo[done]!, hi = iovaHi[done]!;
+      const from = id * 4;
+      parts[from] = lo;
+      parts[from + 1] = hi;
+      parts[from + 2] = lengthBytes;
+      parts[from + 3] = write;
+      const word = place * 4;
+      ring[word] = lo;
+      ring[word + 1] = hi;
+      ring[word + 2] = lengthBytes;
+      if (head !== NO_HEAD) {
+        ring[word + 3] = id | (flags << 16);
+      } else {
+        this.#writeHead(place, id, flags);
+        head = place;
+      }
+      writable[id] = deviceWrites ? lengthBytes : 0;
+      serial[id] = ++committed;
+      ids[done] = id;
+      if (++place === size) {
+        place = 0;
+        flags ^= BOTH;
+      }
+    }
+    this.#advance(done);
+    book.added(done, top, record, committed);
+    if (done < room) book.drop("addSingles: a part of 0 bytes");
+    return done;
+  }
+
+  addSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number): number {
+    this.check();
+    const { book } = this;
+    const room = book.checkSlots(slots, lengths, count);
+    const { parts, writable, serial, counts, size, inOrder } = book;
+    const { iovaLo: { length: bound }, lengthBytes: most, deviceWrites } = book.slots!;
+    const ring = this.#ring;
+    let flags = this.#availableFlags | (deviceWrites ? DESC_FLAG.write : 0);
+    let head = this.#headSlot;
+    let place = this.#next, record = book.nextRecord, committed = counts[COMMITTED]!;
+    let lengthBytes = most;
+    let done = 0;
+    for (; done < room; done++) {
+      const slot = slots[done]!;
+      if (lengths !== null) lengthBytes = lengths[done]!;
+      if (slot >= bound || lengthBytes === 0 || lengthBytes > most) break;
+      let id = slot;
+      if (inOrder) {
+        if (book.slotInFlight(slot)) break;
+        id = record;
+        if (++record === size) record = 0;
+        book.nameSlot(id, slot);
+      } else if (serial[id] !== 0) {
+        break;
+      }
+      const from = id * 4;
+      const word = place * 4;
+      ring[word] = parts[from]!;
+      ring[word + 1] = parts[from + 1]!;
+      ring[word + 2] = lengthBytes;
+      if (head !== NO_HEAD) {
+        ring[word + 3] = id | (flags << 16);
+      } else {
+        this.#writeHead(place, id, flags);
+        head = place;
+      }
+      parts[from + 2] = lengthBytes;
+      if (deviceWrites) writable[id] = lengthBytes;
+      serial[id] = ++committed;
+      if (++place === size) {
+        place = 0;
+        flags ^= BOTH;
+      }
+    }
+    this.#advance(done);
+    book.added(done, book.freeCount - done, record, committed);
+    if (done < room) book.slotWrong(slots[done]!, lengthBytes);
+    return done;
+  }
+
+  /** A packed ring's descriptors are overwritten by the device: nothing of them stays. */
+  protected override describeSlots(): void {}
+
+  /** AVAIL is the wrap counter, USED its inverse. */
+  get #availableFlags(): number {
+    return this.#wrap === 1 ? AVAIL : USED;
+  }
+
   /** As `DriverRing.offer`. */
   protected override offer(id: number): void {
     const ring = this.#ring;
     const first = this.#next;
-    // AVAIL is the wrap counter, USED its inverse.
-    let flags = this.#wrap === 1 ? AVAIL : USED;
-    const inTable = this.tableCount[id]!;
+    let flags = this.#availableFlags;
+    const inTable = this.book.inTable(id);
     if (inTable !== 0) {
       this.#writeTable(id, inTable);
       const word = first * 4;
@@ -95,8 +233,8 @@ export class PackedQueue extends DriverRing {
       this.#advance(1);
       return;
     }
-    const { parts, link } = this;
-    const count = this.taken[id]!;
+    const { parts, link } = this.book;
+    const count = this.book.taken(id);
     const headFlags = flags | parts[id * 4 + 3]! | (count > 1 ? DESC_FLAG.next : 0);
     let record = id;
     let slot = first;
@@ -143,8 +281,9 @@ export class PackedQueue extends DriverRing {
 
   /** Entries follow one another; WRITE is the only flag that means something, id is reserved. */
   #writeTable(id: number, count: number): void {
-    const { tables, tableParts } = this;
-    let word = id * this.tableSegments * 4;
+    const { tables } = this;
+    const { tableParts, tableSegments } = this.book;
+    let word = id * tableSegments * 4;
     for (let part = 0; part < count; part++, word += 4) {
       tables[word] = tableParts[word]!;
       tables[word + 1] = tableParts[word + 1]!;
@@ -156,7 +295,7 @@ export class PackedQueue extends DriverRing {
   /** As `Virtqueue.publish`. */
   publish(): boolean {
     this.check();
-    if (this.markPublished() === 0) return false;
+    if (this.book.markPublished() === 0) return false;
     const { size } = this;
     // A burst fills the ring at most, so equal places mean all of it.
     const filled = this.#next > this.#published
@@ -188,16 +327,30 @@ export class PackedQueue extends DriverRing {
   /** As `Virtqueue.hasUsed`. */
   hasUsed(): boolean {
     this.check();
-    return this.inBatch || this.#isUsed(this.#flags()) || this.empty();
-  }
-
-  #flags(): number {
-    return Atomics.load(this.#halves, this.#nextUsed * HALF_WORDS + FLAGS_AT);
+    return this.book.inBatch || this.#run(1) !== 0 || this.empty();
   }
 
   /** Used: both bits are the device's wrap counter. */
-  #isUsed(flags: number): boolean {
-    return (flags & BOTH) === (this.#usedWrap === 1 ? BOTH : 0);
+  get #usedFlags(): number {
+    return this.#usedWrap === 1 ? BOTH : 0;
+  }
+
+  /**
+   * Used descriptors that follow one another from the next one on, as far as each is a chain of its own, up to `limit` and the ring's end. What the
+   * device wrote into them before it made them used is visible afterwards (see the module's text).
+   */
+  #run(limit: number): number {
+    const halves = this.#halves, used = this.#usedFlags;
+    let at = this.#nextUsed * HALF_WORDS + FLAGS_AT;
+    if ((Atomics.load(halves, at) & BOTH) !== used) return 0;
+    let run = 1;
+    at += HALF_WORDS;
+    if (this.#acquireEach) {
+      for (; run < limit && (Atomics.load(halves, at) & BOTH) === used; run++) at += HALF_WORDS;
+    } else {
+      for (; run < limit && (halves[at]! & BOTH) === used; run++) at += HALF_WORDS;
+    }
+    return run;
   }
 
   /**
@@ -209,62 +362,105 @@ export class PackedQueue extends DriverRing {
    */
   takeUsed(into: UsedBurst, max: number = QUEUE_SIZE_MAX): number {
     this.check();
-    const ids = into?.ids;
-    const lengths = into?.lengths;
-    if (ids === undefined || lengths === undefined) {
-      throw new UsageError("takeUsed: no arrays for what is used");
-    }
-    let count = max;
-    if (count > ids.length) count = ids.length;
-    if (count > lengths.length) count = lengths.length;
+    const count = this.roomIn(into, max);
+    if (this.inOrder) return this.#takeBatches(into, count);
+    const { book } = this;
+    const { ids, lengths } = into;
+    const { serial, writable, chained, free, counts, size } = book;
+    const ring = this.#ring, published = counts[PUBLISHED]!;
+    let top = book.freeCount, held = book.held;
     let done = 0;
-    for (; done < count; done++) {
-      if (this.inBatch) {
-        this.#skip(this.nextOfBatch(into, done));
-        continue;
-      }
-      const flags = this.#flags();
-      if (!this.#isUsed(flags)) {
-        if (done === 0) this.empty();
-        break;
-      }
-      const slot = this.#nextUsed;
-      if (this.held === 0) {
-        this.break(usedWithoutChain(this.place, slot, flags));
-        break;
-      }
-      // Each is read once: the device could change it between a check and a second read.
-      const id = this.#halves[slot * HALF_WORDS + ID_AT]!;
-      let length = this.#ring[slot * 4 + 2]!;
-      const holder = this.holder(id);
-      if (holder !== 2) {
-        this.break(usedIdWrong(this.place, id, this.size, holder === 1, slot));
-        break;
-      }
-      const writable = this.writable[id]!;
-      if (length > writable) {
-        if ((flags & DESC_FLAG.write) !== 0) {
-          this.break(usedLengthWrong(this.place, id, length, writable, slot));
+    for (let more = true; more && done < count;) {
+      let slot = this.#nextUsed;
+      const limit = count - done < size - slot ? count - done : size - slot;
+      const run = this.#run(limit);
+      if (run === 0 && done === 0) this.empty();
+      // A shorter one ends at a descriptor that was not used yet.
+      more = run === limit;
+      const end = slot + run;
+      const first = slot;
+      while (slot < end) {
+        // Each is read once: the device could change it between a check and a second read.
+        const id = ring[slot * 4 + 3]! & 0xffff;
+        let length = ring[slot * 4 + 2]!;
+        const number = id < size && held > 0 ? serial[id]! : 0;
+        if (number === 0 || number > published || length > writable[id]!) {
+          length = this.#judge(id, length, slot, held);
+          if (length < 0) {
+            more = false;
+            break;
+          }
+        }
+        serial[id] = 0;
+        held--;
+        ids[done] = id;
+        lengths[done++] = length;
+        if (chained[id] === 0) {
+          free[top++] = id;
+          slot++;
+          continue;
+        }
+        const taken = book.taken(id);
+        top = book.releaseChain(id, top);
+        slot += taken;
+        if (taken > 1) {
+          // The device writes next behind all descriptors of the chain, where nobody has looked yet.
+          more = true;
           break;
         }
-        length = 0;
       }
-      if (this.inOrder) {
-        this.startBatch(id, length);
-        this.#skip(this.nextOfBatch(into, done));
-        continue;
+      this.#skipUsed(slot - first);
+    }
+    book.freeCount = top;
+    book.inFlight -= done;
+    return this.give(done);
+  }
+
+  /** IN_ORDER: a used descriptor stands for the batch that its id ends. */
+  #takeBatches(into: UsedBurst, count: number): number {
+    const { book } = this;
+    const ring = this.#ring;
+    let done = 0;
+    for (; done < count; done++) {
+      if (!book.inBatch) {
+        if (this.#run(1) === 0) {
+          if (done === 0) this.empty();
+          break;
+        }
+        const slot = this.#nextUsed;
+        const id = ring[slot * 4 + 3]! & 0xffff;
+        const length = this.#judge(id, ring[slot * 4 + 2]!, slot, book.held);
+        if (length < 0) break;
+        book.startBatch(id, length);
       }
-      this.release(id);
-      ids[done] = id;
-      lengths[done] = length;
-      this.#skip(id);
+      this.#skipUsed(book.nextOfBatch(into, done));
     }
     return this.give(done);
   }
 
-  /** On to where the device writes next: behind all descriptors of the chain. */
-  #skip(id: number): void {
-    const next = this.#nextUsed + this.taken[id]!;
+  /** @returns the length that counts; −1 after it broke the queue */
+  #judge(id: number, length: number, slot: number, held: number): number {
+    const { book } = this;
+    const flags = this.#halves[slot * HALF_WORDS + FLAGS_AT]!;
+    if (held === 0) {
+      this.break(usedWithoutChain(this.place, slot, flags));
+      return -1;
+    }
+    const holder = book.holder(id);
+    if (holder !== 2) {
+      this.break(usedIdWrong(this.place, id, this.size, holder === 1, slot));
+      return -1;
+    }
+    const writable = book.writable[id]!;
+    if (length <= writable) return length;
+    if ((flags & DESC_FLAG.write) === 0) return 0;
+    this.break(usedLengthWrong(this.place, id, length, writable, slot));
+    return -1;
+  }
+
+  /** On to where the device writes next. */
+  #skipUsed(count: number): void {
+    const next = this.#nextUsed + count;
     if (next >= this.size) {
       this.#nextUsed = next - this.size;
       this.#usedWrap = this.#usedWrap === 1 ? 0 : 1;

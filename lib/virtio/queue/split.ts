@@ -2,7 +2,7 @@
  * The split virtqueue, driver's side (SPEC split virtqueues; reference 1.3).
  *
  * Of the shared memory, only the used ring, its flags and the available event are ever read; everything that decides what happens
- * next is the driver's own (see `DriverRing`).
+ * next is the driver's own (see `ChainBook`).
  *
  * Order of memory accesses: `publish` stores the index with `Atomics.store` and then loads the other side's flags or event
  * with `Atomics.load`. JavaScript's atomics are sequentially consistent, so the index is visible before the event is read, and the
@@ -11,8 +11,8 @@
  *
  * @module
  */
-import { UsageError } from "../../errors/mod.ts";
 import { AVAIL_NO_INTERRUPT, DESC_FLAG, QUEUE_SIZE_MAX, USED_NO_NOTIFY } from "../spec/ring.ts";
+import { COMMITTED, PUBLISHED } from "./chain_book.ts";
 import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import type { QueueState, SplitQueueState } from "../spec/queue_state.ts";
 import { usedBatchWrong, usedIdWrong, usedIndexJump, usedLengthWrong } from "./faults.ts";
@@ -79,11 +79,106 @@ export class SplitQueue extends DriverRing {
     return { layout: "split", availableIndex: this.#nextUsed };
   }
 
+  commit(): number {
+    this.check();
+    const id = this.book.commit();
+    this.offer(id);
+    return id;
+  }
+
+  addSingle(iovaLo: number, iovaHi: number, lengthBytes: number, deviceWrites: boolean): number {
+    this.check();
+    const id = this.book.single(iovaLo, iovaHi, lengthBytes, deviceWrites);
+    if (id >= 0) this.offer(id);
+    return id;
+  }
+
+  addSingles(
+    iovaLo: Uint32Array,
+    iovaHi: Uint32Array,
+    lengths: Uint32Array,
+    count: number,
+    deviceWrites: boolean,
+    ids: Uint16Array,
+  ): number {
+    this.check();
+    const { book } = this;
+    const room = book.checkSingles(iovaLo, iovaHi, lengths, count, ids);
+    const { parts, writable, serial, free, counts, size, inOrder } = book;
+    const descriptors = this.#descriptors, available = this.#available, mask = this.#mask;
+    const flags = deviceWrites ? DESC_FLAG.write : 0;
+    let next = this.#next, record = book.nextRecord, top = book.freeCount, committed = counts[COMMITTED]!;
+    let done = 0;
+    for (; done < room; done++) {
+      const lengthBytes = lengths[done]!;
+      if (lengthBytes === 0) break;
+      top--;
+      let id = record;
+      if (!inOrder) id = free[top]!;
+      else if (++record === size) record = 0;
+      const word = id * 4;
+      const lo = iovaLo[done]!, hi = iovaHi[done]!;
+      parts[word] = lo;
+      parts[word + 1] = hi;
+      parts[word + 2] = lengthBytes;
+      parts[word + 3] = flags;
+      descriptors[word] = lo;
+      descriptors[word + 1] = hi;
+      descriptors[word + 2] = lengthBytes;
+      descriptors[word + 3] = flags;
+      writable[id] = deviceWrites ? lengthBytes : 0;
+      serial[id] = ++committed;
+      available[2 + (next++ & mask)] = id;
+      ids[done] = id;
+    }
+    this.#next = next & INDEX_MASK;
+    book.added(done, top, record, committed);
+    if (done < room) book.drop("addSingles: a part of 0 bytes");
+    return done;
+  }
+
+  addSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number): number {
+    this.check();
+    const { book } = this;
+    const room = book.checkSlots(slots, lengths, count);
+    const { parts, writable, serial, counts, size, inOrder } = book;
+    const { iovaLo: { length: bound }, lengthBytes: most, deviceWrites } = book.slots!;
+    const descriptors = this.#descriptors, available = this.#available, mask = this.#mask;
+    let next = this.#next, record = book.nextRecord, committed = counts[COMMITTED]!;
+    let lengthBytes = most;
+    let done = 0;
+    for (; done < room; done++) {
+      const slot = slots[done]!;
+      if (lengths !== null) lengthBytes = lengths[done]!;
+      if (slot >= bound || lengthBytes === 0 || lengthBytes > most) break;
+      let id = slot;
+      if (inOrder) {
+        if (book.slotInFlight(slot)) break;
+        id = record;
+        if (++record === size) record = 0;
+        book.nameSlot(id, slot);
+        this.#describe(id);
+      } else if (serial[id] !== 0) {
+        break;
+      }
+      const word = id * 4;
+      parts[word + 2] = lengthBytes;
+      descriptors[word + 2] = lengthBytes;
+      if (deviceWrites) writable[id] = lengthBytes;
+      serial[id] = ++committed;
+      available[2 + (next++ & mask)] = id;
+    }
+    this.#next = next & INDEX_MASK;
+    book.added(done, book.freeCount - done, record, committed);
+    if (done < room) book.slotWrong(slots[done]!, lengthBytes);
+    return done;
+  }
+
   /** As `DriverRing.offer`. */
   protected override offer(id: number): void {
+    const { parts, link } = this.book;
     const descriptors = this.#descriptors;
-    const { parts, link } = this;
-    const inTable = this.tableCount[id]!;
+    const inTable = this.book.inTable(id);
     if (inTable !== 0) {
       this.#writeTable(id, inTable);
       const word = id * 4;
@@ -93,15 +188,11 @@ export class SplitQueue extends DriverRing {
       descriptors[word + 3] = DESC_FLAG.indirect;
     } else {
       let record = id;
-      for (let left = this.taken[id]!; left > 0; left--) {
-        const word = record * 4;
+      for (let left = this.book.taken(id); left > 0; left--) {
+        this.#describe(record);
+        if (left === 1) break;
         const next = link[record]!;
-        descriptors[word] = parts[word]!;
-        descriptors[word + 1] = parts[word + 1]!;
-        descriptors[word + 2] = parts[word + 2]!;
-        descriptors[word + 3] = left === 1
-          ? parts[word + 3]!
-          : parts[word + 3]! | DESC_FLAG.next | (next << 16);
+        descriptors[record * 4 + 3] = parts[record * 4 + 3]! | DESC_FLAG.next | (next << 16);
         record = next;
       }
     }
@@ -109,10 +200,27 @@ export class SplitQueue extends DriverRing {
     this.#next = (this.#next + 1) & INDEX_MASK;
   }
 
+  /** Writes the part of a record into the descriptor table, as the last one of a chain. */
+  #describe(record: number): void {
+    const descriptors = this.#descriptors;
+    const { parts } = this.book;
+    const word = record * 4;
+    descriptors[word] = parts[word]!;
+    descriptors[word + 1] = parts[word + 1]!;
+    descriptors[word + 2] = parts[word + 2]!;
+    descriptors[word + 3] = parts[word + 3]!;
+  }
+
+  /** As `DriverRing.describeSlots`. */
+  protected override describeSlots(): void {
+    for (let slot = this.book.slots!.iovaLo.length; slot-- > 0;) this.#describe(slot);
+  }
+
   /** Entries follow one another, each linked to the next, as IN_ORDER demands and the standard otherwise allows. */
   #writeTable(id: number, count: number): void {
-    const { tables, tableParts } = this;
-    let word = id * this.tableSegments * 4;
+    const { tables } = this;
+    const { tableParts, tableSegments } = this.book;
+    let word = id * tableSegments * 4;
     for (let part = 1; part <= count; part++, word += 4) {
       tables[word] = tableParts[word]!;
       tables[word + 1] = tableParts[word + 1]!;
@@ -126,7 +234,7 @@ export class SplitQueue extends DriverRing {
   /** As `Virtqueue.publish`. */
   publish(): boolean {
     this.check();
-    const count = this.markPublished();
+    const count = this.book.markPublished();
     if (count === 0) return false;
     const next = this.#next;
     this.#published = next;
@@ -154,75 +262,83 @@ export class SplitQueue extends DriverRing {
    */
   takeUsed(into: UsedBurst, max: number = QUEUE_SIZE_MAX): number {
     this.check();
-    const ids = into?.ids;
-    const lengths = into?.lengths;
-    if (ids === undefined || lengths === undefined) {
-      throw new UsageError("takeUsed: no arrays for what is used");
-    }
+    let count = this.roomIn(into, max);
+    const { book } = this;
     let from = this.#nextUsed;
     const to = Atomics.load(this.#used, 1);
-    let count = (to - from) & INDEX_MASK;
-    if (count === 0) {
+    const returned = (to - from) & INDEX_MASK;
+    if (returned === 0) {
       this.empty();
       return 0;
     }
-    const held = this.held;
-    if (count > held) throw this.break(usedIndexJump(this.place, from, to, held));
-    const returned = count;
-    if (count > max) count = max;
-    if (count > ids.length) count = ids.length;
-    if (count > lengths.length) count = lengths.length;
+    const held = book.held;
+    if (returned > held) throw this.break(usedIndexJump(this.place, from, to, held));
+    if (count > returned) count = returned;
     if (this.inOrder) return this.#takeBatches(into, count, returned);
 
-    const elements = this.#usedElements;
-    const mask = this.#mask;
+    const { ids, lengths } = into;
+    const { serial, writable, chained, free, counts } = book;
+    const elements = this.#usedElements, mask = this.#mask, published = counts[PUBLISHED]!;
+    let top = book.freeCount;
     let done = 0;
     for (; done < count; done++) {
       const word = (from & mask) * 2;
       // Each is read once: the device could change it between a check and a second read.
       const id = elements[word]!;
-      const length = this.#accept(id, elements[word + 1]!);
-      if (length < 0) break;
-      this.release(id);
+      let length = elements[word + 1]!;
+      const number = id <= mask ? serial[id]! : 0;
+      if (number === 0 || number > published || length > writable[id]!) {
+        length = this.#judge(id, length);
+        if (length < 0) break;
+      }
+      serial[id] = 0;
+      if (chained[id] === 0) free[top++] = id;
+      else top = book.releaseChain(id, top);
       ids[done] = id;
       lengths[done] = length;
-      from = (from + 1) & INDEX_MASK;
+      from++;
     }
-    this.#nextUsed = from;
+    this.#nextUsed = from & INDEX_MASK;
+    book.freeCount = top;
+    book.inFlight -= done;
     return this.give(done);
   }
 
   /** IN_ORDER: an element stands for the batch that its id ends, and the next element is as far behind as the batch is long. */
   #takeBatches(into: UsedBurst, count: number, returned: number): number {
-    const elements = this.#usedElements;
+    const { book } = this;
+    const elements = this.#usedElements, mask = this.#mask;
+    let from = this.#nextUsed;
     let done = 0;
     for (; done < count; done++) {
-      if (!this.inBatch) {
-        const word = (this.#nextUsed & this.#mask) * 2;
+      if (!book.inBatch) {
+        const word = (from & mask) * 2;
         const id = elements[word]!;
-        const length = this.#accept(id, elements[word + 1]!);
+        const length = this.#judge(id, elements[word + 1]!);
         if (length < 0) break;
-        const batch = this.batchSize(id);
+        const batch = book.batchSize(id);
         if (batch > returned - done) {
           this.break(usedBatchWrong(this.place, id, batch, returned - done));
           break;
         }
-        this.startBatch(id, length);
+        book.startBatch(id, length);
       }
-      this.nextOfBatch(into, done);
-      this.#nextUsed = (this.#nextUsed + 1) & INDEX_MASK;
+      book.nextOfBatch(into, done);
+      from++;
     }
+    this.#nextUsed = from & INDEX_MASK;
     return this.give(done);
   }
 
   /** @returns the length that counts; −1 after it broke the queue */
-  #accept(id: number, length: number): number {
-    const holder = this.holder(id);
+  #judge(id: number, length: number): number {
+    const { book } = this;
+    const holder = book.holder(id);
     if (holder !== 2) {
       this.break(usedIdWrong(this.place, id, this.size, holder === 1));
       return -1;
     }
-    const writable = this.writable[id]!;
+    const writable = book.writable[id]!;
     if (length <= writable) return length;
     if (this.#looseLengths) return writable;
     this.break(usedLengthWrong(this.place, id, length, writable));
@@ -261,6 +377,8 @@ export class SplitQueue extends DriverRing {
     // A zeroed event asks for index 0; a ring that starts elsewhere asks for its own first one, on both sides.
     this.#available[this.#usedEventAt] = index;
     this.#used[this.#availableEventAt] = index;
+    // Nothing that the device may have written over them goes on.
+    if (this.book.slots !== null && !this.inOrder) this.describeSlots();
   }
 
   /** As `DriverRing.checkDevice`. */
@@ -269,7 +387,7 @@ export class SplitQueue extends DriverRing {
       throw this.stateError("queue_avail_state", "the state is that of a packed queue");
     }
     const ahead = (state.availableIndex - this.#nextUsed) & INDEX_MASK;
-    if (ahead <= this.held) return;
+    if (ahead <= this.book.held) return;
     throw this.stateError(
       "queue_avail_state",
       `${state.availableIndex} is not among ${this.#nextUsed} to ${this.#published}, where the device may be (A-6.7)`,

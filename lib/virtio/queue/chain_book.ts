@@ -1,0 +1,432 @@
+/**
+ * Who holds which chain of a queue, and of what parts it is made: what the two ring layouts have in common on the driver's side.
+ *
+ * All of it is kept in arrays that the device cannot reach. The parts of a chain are kept, too, since a packed ring's descriptors are
+ * overwritten by the device, and a chain that was never returned must be offered again after a reset (A-6.7).
+ *
+ * Book-keeping is by records, one for each descriptor. A chain takes a record for each of its ring descriptors, and the number of
+ * its first record is its id. Free records are a stack; with IN_ORDER they are used as a ring (SPEC: "driver uses
+ * descriptors in ring order"). In a split ring, record and descriptor table entry are the same number.
+ *
+ * The fields are for the rings, whose loops over a burst hold the arrays in variables of their own.
+ *
+ * @module
+ */
+import { UsageError } from "../../errors/mod.ts";
+import { shown } from "../../errors/shown.ts";
+import { DESC_FLAG } from "../spec/ring.ts";
+import type { QueuePlace } from "./faults.ts";
+import type { SavedChain, SavedPart } from "./saved_queue.ts";
+import type { QueueSlots, UsedBurst } from "./virtqueue.ts";
+
+const MAX_CHAIN_BYTES = 2 ** 32;
+const NO_BATCH = -1;
+/** Places in `ChainBook.counts`: chains committed so far, and those of them that were published. */
+export const COMMITTED = 0;
+/** See `COMMITTED`. */
+export const PUBLISHED = 1;
+
+/** See the module's text. */
+export class ChainBook {
+  /** Number of descriptors, and of records. */
+  readonly size: number;
+  /** IN_ORDER is in force. */
+  readonly inOrder: boolean;
+  /** Descriptors in each indirect table: a chain of two parts or more, up to so many, goes into one. */
+  readonly tableSegments: number;
+  /** Function and queue, for errors. */
+  readonly place: QueuePlace;
+
+  /** By record: low half, high half, length, DESC_FLAG.write or 0, of one part. */
+  readonly parts: Uint32Array<ArrayBuffer>;
+  /** The same for the parts of indirect tables. */
+  readonly tableParts: Uint32Array<ArrayBuffer>;
+  /** By id: parts of a chain of two or more; 0 for one of one, and at rest. */
+  readonly chained: Uint16Array<ArrayBuffer>;
+  /** By record: the next one of the same chain. */
+  readonly link: Uint16Array<ArrayBuffer>;
+  /** By id: device-writable bytes. */
+  readonly writable: Uint32Array<ArrayBuffer>;
+  /** By id: its number in the order of commits, from 1; 0 for an id that is not in flight. */
+  readonly serial: Float64Array<ArrayBuffer>;
+  /** In an array, since a field that outgrows a small integer may be allocated anew at each store. */
+  readonly counts: Float64Array<ArrayBuffer> = new Float64Array(2);
+  /** Records that are free: the first `freeCount` of the stack, or, with IN_ORDER, so many from `nextRecord` on. */
+  readonly free: Uint16Array<ArrayBuffer>;
+  /** See `free`. */
+  freeCount: number;
+  /** IN_ORDER: next record to use. */
+  nextRecord = 0;
+  /** IN_ORDER: the oldest chain in flight, and the batch that is being given out: its last id, and that one's length. */
+  oldest = 0;
+  #batchEnd = NO_BATCH;
+  #batchLength = 0;
+  /** Chains that were committed and have not come back. */
+  inFlight = 0;
+
+  /** All that the queue's chains are, when they are slots: then nothing else is added. */
+  slots: QueueSlots | null = null;
+  /** By id: its slot. But with IN_ORDER, the same number. */
+  readonly slotOf: Uint16Array<ArrayBuffer>;
+  /** IN_ORDER: by slot, the id that it had last. */
+  readonly #idOf: Uint16Array<ArrayBuffer>;
+
+  // The chain between `begin` and `commit`; `#chainParts` is 0 when there is none.
+  #chainParts = 0;
+  #readableParts = 0;
+  #part = 0;
+  #head = 0;
+  #record = 0;
+  #chainBytes = 0;
+  #chainWritable = 0;
+  #intoTable = false;
+
+  /** All records are free. */
+  constructor(place: QueuePlace, size: number, tableSegments: number, inOrder: boolean) {
+    this.place = place;
+    this.size = size;
+    this.tableSegments = tableSegments;
+    this.inOrder = inOrder;
+    this.parts = new Uint32Array(size * 4);
+    this.tableParts = new Uint32Array(size * tableSegments * 4);
+    this.chained = new Uint16Array(size);
+    this.link = new Uint16Array(size);
+    this.writable = new Uint32Array(size);
+    this.serial = new Float64Array(size);
+    this.free = Uint16Array.from({ length: size }, (_, at) => size - 1 - at);
+    this.freeCount = size;
+    this.slotOf = Uint16Array.from({ length: size }, (_, id) => id);
+    this.#idOf = new Uint16Array(size);
+  }
+
+  /** Chains that were committed and not published. */
+  get unpublished(): number {
+    return this.counts[COMMITTED]! - this.counts[PUBLISHED]!;
+  }
+
+  /** Chains that were published and not taken back. */
+  get held(): number {
+    return this.inFlight - this.unpublished;
+  }
+
+  /** Parts in the indirect table of a chain; 0 for a chain of ring descriptors. */
+  inTable(id: number): number {
+    const parts = this.chained[id]!;
+    return parts <= this.tableSegments ? parts : 0;
+  }
+
+  /** Ring descriptors that a chain takes. */
+  taken(id: number): number {
+    const parts = this.chained[id]!;
+    return parts <= this.tableSegments || parts === 0 ? 1 : parts;
+  }
+
+  /**
+   * As `Virtqueue.begin`. A chain of two parts or more that fits into an indirect table takes one descriptor, every other chain one for
+   * each part. A `UsageError` out of `begin`, `segment` or `commit` drops the chain that was being added.
+   */
+  begin(readableParts: number, writableParts: number): boolean {
+    this.settled("begin");
+    if (this.slots !== null) this.drop("begin: the queue's chains are slots");
+    const parts = readableParts + writableParts;
+    if ((readableParts >>> 0) !== readableParts || (writableParts >>> 0) !== writableParts || parts === 0) {
+      this.drop(`a chain of ${readableParts} device-readable and ${writableParts} device-writable parts`);
+    }
+    if (parts > this.size) {
+      this.drop(`a chain of ${parts} parts can never fit into a queue of ${this.size}`);
+    }
+    const intoTable = parts > 1 && parts <= this.tableSegments;
+    if ((intoTable ? 1 : parts) > this.freeCount) return false;
+    this.#chainParts = parts;
+    this.#readableParts = readableParts;
+    this.#part = 0;
+    this.#chainBytes = 0;
+    this.#chainWritable = 0;
+    this.#intoTable = intoTable;
+    this.#head = this.#freeRecord(0);
+    return true;
+  }
+
+  /** As `Virtqueue.segment`. */
+  segment(iovaLo: number, iovaHi: number, lengthBytes: number): void {
+    const part = this.#part;
+    if (part >= this.#chainParts) this.drop("segment: the chain has no part left; begin says how many");
+    this.#checkPart(iovaLo, iovaHi, lengthBytes);
+    const bytes = this.#chainBytes + lengthBytes;
+    if (bytes > MAX_CHAIN_BYTES) this.drop(`a chain of ${bytes} bytes; the standard allows 2^32`);
+    this.#chainBytes = bytes;
+
+    let flags = 0;
+    if (part >= this.#readableParts) {
+      flags = DESC_FLAG.write;
+      this.#chainWritable += lengthBytes;
+    }
+    this.#part = part + 1;
+    let store = this.parts;
+    let word = 0;
+    if (this.#intoTable) {
+      store = this.tableParts;
+      word = (this.#head * this.tableSegments + part) * 4;
+    } else {
+      const record = this.#freeRecord(part);
+      if (part > 0) this.link[this.#record] = record;
+      this.#record = record;
+      word = record * 4;
+    }
+    store[word] = iovaLo;
+    store[word + 1] = iovaHi;
+    store[word + 2] = lengthBytes;
+    store[word + 3] = flags;
+  }
+
+  /** Ends the chain. @returns its id */
+  commit(): number {
+    const parts = this.#chainParts;
+    if (parts === 0 || this.#part !== parts) {
+      this.drop(`commit: ${this.#part} of ${parts} parts were given`);
+    }
+    this.#chainParts = 0;
+    this.#part = 0;
+    if (parts > 1) this.chained[this.#head] = parts;
+    // 2^32 itself does not fit, but no 32-bit length is above 2^32 − 1 either.
+    this.#hold(this.#head, this.#intoTable ? 1 : parts, Math.min(this.#chainWritable, 0xffff_ffff));
+    return this.#head;
+  }
+
+  /** As `Virtqueue.addSingle`. */
+  single(iovaLo: number, iovaHi: number, lengthBytes: number, deviceWrites: boolean): number {
+    this.settled("addSingle");
+    if (this.slots !== null) this.drop("addSingle: the queue's chains are slots");
+    this.#checkPart(iovaLo, iovaHi, lengthBytes);
+    if (this.freeCount === 0) return -1;
+    const id = this.#freeRecord(0);
+    const { parts } = this;
+    const word = id * 4;
+    parts[word] = iovaLo;
+    parts[word + 1] = iovaHi;
+    parts[word + 2] = lengthBytes;
+    parts[word + 3] = deviceWrites ? DESC_FLAG.write : 0;
+    this.#hold(id, 1, deviceWrites ? lengthBytes : 0);
+    return id;
+  }
+
+  /** What a chain that is added next would take as its record `at`. */
+  #freeRecord(at: number): number {
+    return this.inOrder ? (this.nextRecord + at) % this.size : this.free[this.freeCount - 1 - at]!;
+  }
+
+  #hold(id: number, taken: number, writableBytes: number): void {
+    this.freeCount -= taken;
+    if (this.inOrder) this.nextRecord = (this.nextRecord + taken) % this.size;
+    this.writable[id] = writableBytes;
+    this.serial[id] = ++this.counts[COMMITTED]!;
+    this.inFlight++;
+  }
+
+  /** As `Virtqueue.bindSlots`: every slot's descriptor is written down, once. */
+  bind(slots: QueueSlots): void {
+    this.settled("bindSlots");
+    const { iovaLo, iovaHi, lengthBytes, deviceWrites } = slots;
+    const count = iovaLo.length;
+    if (this.slots !== null || this.inFlight !== 0) this.drop("bindSlots: once, before anything is added");
+    if (count === 0 || count > this.size || iovaHi.length !== count) {
+      this.drop(`bindSlots: ${count} slots in a queue of ${this.size}`);
+    }
+    this.#checkPart(iovaLo[0]!, iovaHi[0]!, lengthBytes);
+    this.slots = slots;
+    for (let slot = 0; slot < count; slot++) {
+      const flags = deviceWrites ? DESC_FLAG.write : 0;
+      this.parts.set([iovaLo[slot]!, iovaHi[slot]!, lengthBytes, flags], slot * 4);
+    }
+  }
+
+  /** Looks at the arguments of `Virtqueue.addSingles`. @returns how many chains there is room for @throws UsageError */
+  checkSingles(
+    iovaLo: Uint32Array,
+    iovaHi: Uint32Array,
+    lengths: Uint32Array,
+    count: number,
+    ids: Uint16Array,
+  ): number {
+    this.settled("addSingles");
+    if (this.slots !== null) this.drop("addSingles: the queue's chains are slots");
+    if (
+      !(iovaLo instanceof Uint32Array && iovaHi instanceof Uint32Array && lengths instanceof Uint32Array &&
+        ids instanceof Uint16Array && (count >>> 0) === count && count <= iovaLo.length &&
+        count <= iovaHi.length && count <= lengths.length && count <= ids.length)
+    ) {
+      this.drop(`addSingles: ${shown(count)} parts of ${shown([iovaLo, iovaHi, lengths, ids])}`);
+    }
+    return count < this.freeCount ? count : this.freeCount;
+  }
+
+  /**
+   * Looks at the arguments of `Virtqueue.addSlots`. @returns how many slots there is room for
+   * @throws UsageError
+   */
+  checkSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number): number {
+    if (this.slots === null) this.drop("addSlots: bindSlots says first what they are");
+    if (
+      !(slots instanceof Uint16Array && (count >>> 0) === count && count <= slots.length &&
+        (lengths === null || (lengths instanceof Uint32Array && count <= lengths.length)))
+    ) {
+      this.drop(`addSlots: ${shown(count)} of ${shown(slots)}, lengths ${shown(lengths)}`);
+    }
+    return count < this.freeCount ? count : this.freeCount;
+  }
+
+  /** A slot cannot be offered. */
+  slotWrong(slot: number, lengthBytes: number): never {
+    const bound = this.slots!;
+    this.drop(
+      slot >= bound.iovaLo.length
+        ? `slot ${slot} of ${bound.iovaLo.length}`
+        : this.slotInFlight(slot)
+        ? `slot ${slot} is in flight already`
+        : `${lengthBytes} bytes of slot ${slot}, which has ${bound.lengthBytes}`,
+    );
+  }
+
+  /** The device has it, or will. */
+  slotInFlight(slot: number): boolean {
+    const id = this.inOrder ? this.#idOf[slot]! : slot;
+    return this.slotOf[id] === slot && this.serial[id] !== 0;
+  }
+
+  /** IN_ORDER: writes down that a slot is the chain `id` now. */
+  nameSlot(id: number, slot: number): void {
+    const { iovaLo, iovaHi } = this.slots!;
+    this.slotOf[id] = slot;
+    this.#idOf[slot] = id;
+    this.parts[id * 4] = iovaLo[slot]!;
+    this.parts[id * 4 + 1] = iovaHi[slot]!;
+    this.parts[id * 4 + 3] = this.slots!.deviceWrites ? DESC_FLAG.write : 0;
+  }
+
+  /** A returned chain of several parts gives its records back. Not with IN_ORDER. @param top free records before @returns and after */
+  releaseChain(id: number, top: number): number {
+    const { free, link } = this;
+    const taken = this.taken(id);
+    this.chained[id] = 0;
+    // Its first record comes to lie on top.
+    for (let record = id, at = top + taken; at > top; record = link[record]!) free[--at] = record;
+    return top + taken;
+  }
+
+  /** Ends a burst that added `count` chains: what it has counted on its own. */
+  added(count: number, freeCount: number, nextRecord: number, committed: number): void {
+    this.freeCount = freeCount;
+    this.nextRecord = nextRecord;
+    this.counts[COMMITTED] = committed;
+    this.inFlight += count;
+  }
+
+  /** 0: the id is not in flight; 1: committed only; 2: published. Any 32-bit number may be asked for. */
+  holder(id: number): 0 | 1 | 2 {
+    if (id >= this.size) return 0;
+    const serial = this.serial[id]!;
+    return serial === 0 ? 0 : serial > this.counts[PUBLISHED]! ? 1 : 2;
+  }
+
+  /** IN_ORDER: chains from the oldest in flight up to `id`, which is published. */
+  batchSize(id: number): number {
+    return this.serial[id]! - this.serial[this.oldest]! + 1;
+  }
+
+  /** IN_ORDER: the device returned everything up to `id`. */
+  startBatch(id: number, length: number): void {
+    this.#batchEnd = id;
+    this.#batchLength = length;
+  }
+
+  /** IN_ORDER: part of a batch is left to give out. */
+  get inBatch(): boolean {
+    return this.#batchEnd !== NO_BATCH;
+  }
+
+  /** IN_ORDER: gives the next chain of the batch out, into element `at`. @returns ring descriptors that it had */
+  nextOfBatch(into: UsedBurst, at: number): number {
+    const id = this.oldest;
+    let length = this.writable[id]!;
+    if (id === this.#batchEnd) {
+      length = this.#batchLength;
+      this.#batchEnd = NO_BATCH;
+    }
+    into.ids[at] = this.slotOf[id]!;
+    into.lengths[at] = length;
+    const taken = this.taken(id);
+    this.serial[id] = 0;
+    this.chained[id] = 0;
+    const next = id + taken;
+    this.oldest = next < this.size ? next : next - this.size;
+    this.freeCount += taken;
+    this.inFlight--;
+    return taken;
+  }
+
+  /** Counts all committed chains as published. @returns how many were not */
+  markPublished(): number {
+    const { counts } = this;
+    const fresh = counts[COMMITTED]! - counts[PUBLISHED]!;
+    counts[PUBLISHED] = counts[COMMITTED]!;
+    return fresh;
+  }
+
+  /** Counts a chain that is in flight as committed now, behind all others. */
+  commitAgain(id: number): void {
+    this.serial[id] = ++this.counts[COMMITTED]!;
+  }
+
+  /** Ids in flight, in the order of commits. */
+  idsInOrder(): number[] {
+    const ids: number[] = [];
+    this.serial.forEach((serial, id) => {
+      if (serial !== 0) ids.push(id);
+    });
+    return ids.sort((a, b) => this.serial[a]! - this.serial[b]!);
+  }
+
+  /** A chain as plain data. */
+  saveChain(id: number): SavedChain {
+    const readable: SavedPart[] = [];
+    const writable: SavedPart[] = [];
+    const put = (from: Uint32Array<ArrayBuffer>, word: number) => {
+      const iova = (BigInt(from[word + 1]!) << 32n) | BigInt(from[word]!);
+      (from[word + 3] === 0 ? readable : writable).push({
+        iova: `0x${iova.toString(16)}`,
+        lengthBytes: from[word + 2]!,
+      });
+    };
+    const inTable = this.inTable(id);
+    for (let part = 0; part < inTable; part++) put(this.tableParts, (id * this.tableSegments + part) * 4);
+    if (inTable === 0) {
+      let record = id;
+      for (let n = this.taken(id); n > 0; n--) {
+        put(this.parts, record * 4);
+        record = this.link[record]!;
+      }
+    }
+    return { id: this.slotOf[id]!, readable, writable };
+  }
+
+  /** @throws UsageError when a chain was begun and not committed; it is dropped */
+  settled(call: string): void {
+    if (this.#chainParts !== 0) this.drop(`${call}: the chain before was not committed`);
+  }
+
+  /** Forgets the chain that was being added: nothing of it was taken off the free records yet. */
+  drop(message: string): never {
+    this.#chainParts = 0;
+    this.#part = 0;
+    throw new UsageError(`${this.place.function}, queue ${this.place.queue}: ${message}`);
+  }
+
+  #checkPart(iovaLo: number, iovaHi: number, lengthBytes: number): void {
+    if ((iovaLo >>> 0) !== iovaLo || (iovaHi >>> 0) !== iovaHi) {
+      this.drop(`IOVA halves ${iovaLo} and ${iovaHi} are not unsigned 32-bit numbers`);
+    }
+    if ((lengthBytes >>> 0) !== lengthBytes || lengthBytes === 0) {
+      this.drop(`a part of ${lengthBytes} bytes`);
+    }
+  }
+}
