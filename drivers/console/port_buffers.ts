@@ -33,7 +33,8 @@ export class PortBuffers implements Disposable {
     using memory = new DisposableStack();
     const make = (queue: Virtqueue, label: string, deviceWrites: boolean) => {
       const access = { deviceReads: !deviceWrites, deviceWrites };
-      return memory.use(new BufferPool(queue, dma, { label, slotBytes: bufferBytes, access }));
+      const chains = deviceWrites ? "writable" : "readable";
+      return memory.use(new BufferPool(queue, dma, { label, slotBytes: bufferBytes, access, chains }));
     };
     this.#incoming = make(receive, "receive buffers", true);
     this.#outgoing = make(transmit, "transmit buffers", false);
@@ -103,7 +104,7 @@ export class PortBuffers implements Disposable {
       const count = Math.min(pool.slotBytes, from.length - taken);
       const slot = pool.take();
       pool.views[slot]!.set(from.subarray(taken, taken + count));
-      pool.add(slot, count, false);
+      pool.add(slot, count);
       taken += count;
     }
     if (taken > 0) this.transmitQueue.flush();
@@ -167,6 +168,6 @@ export class PortBuffers implements Disposable {
   }
 
   #post(slot: number): void {
-    this.#incoming.add(slot, this.#incoming.slotBytes, true);
+    this.#incoming.add(slot, this.#incoming.slotBytes);
   }
 }

@@ -22,6 +22,7 @@ export class EventQueue implements Disposable {
       label: "events",
       slotBytes: bufferBytes,
       access: { deviceReads: false, deviceWrites: true },
+      chains: "writable",
     });
     this.#used = usedBurst(queue.size);
     this.#interrupts = interrupts;
@@ -57,6 +58,6 @@ export class EventQueue implements Disposable {
   }
 
   #post(slot: number): void {
-    this.#slots.add(slot, this.#slots.slotBytes, true);
+    this.#slots.add(slot, this.#slots.slotBytes);
   }
 }

@@ -112,7 +112,7 @@ export class VirtioRng extends VirtioDriver {
         // After a timeout the device still has the buffer; two requests in it would mix their bytes.
         throw new DeviceError("the request before was never answered", where, { hint: "reset the device" });
       }
-      buffer.add(0, ask, true);
+      buffer.add(0, ask);
       queue.flush();
       if (!await waiter.wait(queue, timeoutMs)) {
         throw new TimeoutError(
@@ -148,6 +148,7 @@ function build(session: Session, options: VirtioRngOptions): RngParts {
       count: 1,
       slotBytes: options.bufferBytes ?? 4096,
       access: { deviceReads: false, deviceWrites: true },
+      chains: "writable",
     }),
   );
   device.driverOk();

@@ -45,7 +45,7 @@ export function addSlot(
   lengthBytes: number,
   deviceWrites: boolean,
 ): void {
-  if (!headerApart) return pool.add(slot, lengthBytes, deviceWrites);
+  if (!headerApart) return pool.add(slot, lengthBytes);
   pool.queue.begin(deviceWrites ? 0 : 2, deviceWrites ? 2 : 0);
   pool.addPart(slot, 0, headerBytes);
   pool.addPart(slot, headerBytes, lengthBytes - headerBytes);

@@ -136,6 +136,7 @@ export class NetSession implements DriverParts {
           label: "receive buffers",
           count: receiveSlots + loadedSlots(saved?.receive, headerBytes, bufferBytes),
           slotBytes: bufferBytes,
+          chains: framing.headerApart ? undefined : "writable",
         }),
       );
       receive.push(new ReceiveQueue(name, buffers, receiveSlots, framing, context.receiveCounts));
@@ -147,6 +148,7 @@ export class NetSession implements DriverParts {
           count: slotCount(outgoing, size, framing),
           slotBytes: headerBytes + maxFrameBytes,
           access: { deviceReads: true, deviceWrites: false },
+          chains: framing.headerApart ? undefined : "readable",
         }),
       );
       transmit.push(new TransmitQueue(name, frames, maxFrameBytes, framing, context.transmitCounts));

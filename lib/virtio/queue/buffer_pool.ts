@@ -23,6 +23,11 @@ export interface BufferPoolOptions {
   readonly alignBytes?: number;
   /** Default: the device reads and writes. */
   readonly access?: DmaAccess;
+  /**
+   * Every chain of the queue is one of these slots (the first of them, when there are more than descriptors), which the device reads or writes: then
+   * `add` and `addBurst` are for them. Default: chains are put together with `addPart`, of this pool's slots and others.
+   */
+  readonly chains?: "readable" | "writable" | undefined;
 }
 
 /** Slots that are taken, added to the queue, returned by the device under their own numbers, and given back. Calls but the constructor allocate nothing. */
@@ -42,10 +47,13 @@ export class BufferPool implements Disposable {
   readonly #slotOf: Uint16Array<ArrayBuffer>;
   readonly #free: Uint16Array<ArrayBuffer>;
   #freeCount: number;
+  readonly #bound: boolean;
+  readonly #one = new Uint16Array(1);
+  readonly #oneLength = new Uint32Array(1);
 
   /** All slots are free. @throws ExhaustedError, SyscallError, UsageError */
   constructor(queue: Virtqueue, dma: DmaSpace, options: BufferPoolOptions) {
-    const { slotBytes, count = queue.size, alignBytes = LINE_BYTES, access } = options;
+    const { slotBytes, count = queue.size, alignBytes = LINE_BYTES, access, chains } = options;
     const stride = Math.ceil(slotBytes / alignBytes) * alignBytes;
     const label = `queue ${queue.index} ${options.label}`;
     if (!Number.isSafeInteger(slotBytes) || slotBytes <= 0) {
@@ -59,9 +67,17 @@ export class BufferPool implements Disposable {
     const iovas = this.views.map((_, slot) => this.#memory.iova + BigInt(slot * stride));
     this.#iovaLo = Uint32Array.from(iovas, (iova) => Number(iova & 0xffff_ffffn));
     this.#iovaHi = Uint32Array.from(iovas, (iova) => Number(iova >> 32n));
-    this.#slotOf = new Uint16Array(queue.size);
+    this.#slotOf = Uint16Array.from({ length: queue.size }, (_, id) => id);
     this.#free = Uint16Array.from({ length: count }, (_, at) => count - 1 - at);
     this.#freeCount = count;
+    this.#bound = chains !== undefined;
+    if (chains === undefined) return;
+    queue.bindSlots({
+      iovaLo: this.#iovaLo.subarray(0, queue.size),
+      iovaHi: this.#iovaHi.subarray(0, queue.size),
+      lengthBytes: slotBytes,
+      deviceWrites: chains === "writable",
+    });
   }
 
   /** Slots that `take` has left. */
@@ -84,10 +100,16 @@ export class BufferPool implements Disposable {
     this.#free[this.#freeCount++] = slot;
   }
 
-  /** Adds the first bytes of a slot as a chain of one part, which the queue has room for. */
-  add(slot: number, lengthBytes: number, deviceWrites: boolean): void {
-    const { queue } = this;
-    this.#slotOf[queue.addSingle(this.#iovaLo[slot]!, this.#iovaHi[slot]!, lengthBytes, deviceWrites)] = slot;
+  /** Adds the first bytes of a slot as a chain, which the queue has room for. */
+  add(slot: number, lengthBytes: number): void {
+    this.#one[0] = slot;
+    this.#oneLength[0] = lengthBytes;
+    this.queue.addSlots(this.#one, this.#oneLength, 1);
+  }
+
+  /** As `Virtqueue.addSlots`. */
+  addBurst(slots: Uint16Array, lengths: Uint32Array | null, count: number): number {
+    return this.queue.addSlots(slots, lengths, count);
   }
 
   /** Adds bytes of a slot to the chain that was begun in the queue. */
@@ -110,10 +132,11 @@ export class BufferPool implements Disposable {
   }
 
   /**
-   * As `Virtqueue.takeUsed`, with slots in place of ids: an id is free for another slot from here on, before anybody has looked at what came back.
+   * As `Virtqueue.takeUsed`, with slots in place of ids: of other chains than slots, an id is free for another slot from here on, before anybody has looked at what came back.
    */
   takeUsed(into: UsedBurst): number {
     const count = this.queue.takeUsed(into);
+    if (this.#bound) return count;
     const { ids } = into;
     for (let i = 0; i < count; i++) ids[i] = this.#slotOf[ids[i]!]!;
     return count;

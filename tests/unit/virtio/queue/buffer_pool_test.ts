@@ -20,14 +20,14 @@ function queued() {
 
 Deno.test("slots are taken, added, returned under their own numbers and given back, whatever ids the ring gave them", () => {
   const { transport, queue, ring } = queued();
-  using pool = new BufferPool(queue, transport.dma, { label: "buffers", slotBytes: 100 });
+  using pool = new BufferPool(queue, transport.dma, { label: "buffers", slotBytes: 100, chains: "readable" });
   assertEquals([pool.count, pool.free], [8, 8]);
   assertEquals(transport.dma.usage.labels.at(-1), "queue 0 buffers");
   const slots = Array.from({ length: 8 }, () => pool.take());
   assertEquals([slots, pool.take()], [[0, 1, 2, 3, 4, 5, 6, 7], -1]);
   for (const slot of slots) {
     pool.views[slot]![0] = slot;
-    pool.add(slot, 100, false);
+    pool.add(slot, 100);
   }
   queue.flush();
   const heads = slots.map(() => ring.pop()!);
@@ -37,7 +37,7 @@ Deno.test("slots are taken, added, returned under their own numbers and given ba
   // Two come back and are added again at once: their ids now stand for each other's slots.
   for (const slot of [5, 2]) ring.push(heads[slot]!.head, 0);
   assertEquals([pool.takeUsed(used), ...used.ids.subarray(0, 2)], [2, 5, 2]);
-  for (const slot of [5, 2]) pool.add(slot, 100, false);
+  for (const slot of [5, 2]) pool.add(slot, 100);
   queue.flush();
   const [first, second] = [ring.pop()!, ring.pop()!];
   for (const { head } of [second, first]) ring.push(head, 0);

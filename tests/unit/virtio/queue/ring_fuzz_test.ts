@@ -1,8 +1,7 @@
 import { assert } from "@std/assert";
 import { DeviceError } from "../../../../lib/errors/mod.ts";
 import type { DmaMemory } from "../../../../lib/memory/mod.ts";
-import type { DriverRingParts } from "../../../../lib/virtio/queue/driver_ring.ts";
-import { PackedQueue } from "../../../../lib/virtio/queue/packed.ts";
+import { PackedQueue, type PackedQueueParts } from "../../../../lib/virtio/queue/packed.ts";
 import { packedLayout, type RingLayout, splitLayout } from "../../../../lib/virtio/queue/layout.ts";
 import { SplitQueue } from "../../../../lib/virtio/queue/split.ts";
 import { usedBurst } from "../../../../lib/virtio/queue/used_burst.ts";
@@ -15,16 +14,26 @@ interface Target {
   readonly size: number;
   readonly inOrder: boolean;
   readonly eventIndex: boolean;
+  /** Every chain is one of the queue's slots, added by the burst; else chains of all kinds are added one by one and by the burst. */
+  readonly slots: boolean;
+  /** Of a packed ring: the form for processors that reorder loads. */
+  readonly acquireEach: boolean;
 }
 
 interface Chain {
   readonly room: number;
   readonly need: number;
   readonly serial: number;
+  /** Its number in the ring. */
+  readonly ringId: number;
 }
 
 const FIELDS = ["used.idx", "used.id", "used.len", "used.flags"];
 const SEGMENTS = 2;
+/** Bytes of a slot. */
+const SLOT_BYTES = 3;
+/** Chains that are added or returned at once, at most. */
+const BURST = 5;
 
 /** The driver, a device that writes anything anywhere, and the list of what is in flight that judges the driver. */
 class Fuzz {
@@ -40,6 +49,8 @@ class Fuzz {
   chains = new Map<number, Chain>();
   unpublished: number[] = [];
   serial = 0;
+  /** With slots in order, next number in the ring. */
+  cursor = 0;
   taken = 0;
   notifications = 0;
   lives = 0;
@@ -63,9 +74,9 @@ class Fuzz {
 
   /** A new queue in the same memory; the one before is let go of without closing it. */
   restart(): void {
-    const { layout, inOrder, eventIndex } = this.target;
+    const { layout, size, inOrder, eventIndex, slots, acquireEach } = this.target;
     new Uint8Array(this.memory.buffer, 0, this.map.totalBytes).fill(0);
-    const parts: DriverRingParts = {
+    const parts: PackedQueueParts = {
       function: "fuzzed",
       index: 5,
       memory: this.memory,
@@ -73,10 +84,21 @@ class Fuzz {
       eventIndex,
       inOrder,
       layout: this.map,
+      acquireEach,
     };
     this.queue = layout === "split" ? new SplitQueue(parts) : new PackedQueue(parts);
+    if (slots) {
+      const words = () => Uint32Array.from({ length: size }, () => this.random.next());
+      this.queue.bindSlots({
+        iovaLo: words(),
+        iovaHi: words(),
+        lengthBytes: SLOT_BYTES,
+        deviceWrites: this.random.below(2) === 0,
+      });
+    }
     this.chains = new Map();
     this.unpublished = [];
+    this.cursor = 0;
     this.lives++;
   }
 
@@ -134,24 +156,33 @@ class Fuzz {
     }
   }
 
-  /** A return as it should be, of a chain that is published: else the fuzzer would hardly ever get past the first check. */
+  /** Returns as they should be, of chains that are published: else the fuzzer would hardly ever get past the first check. */
   honest(): void {
+    const { random, view, map } = this;
+    const { layout, size, inOrder } = this.target;
     const published = [...this.chains].filter(([id]) => !this.unpublished.includes(id))
-      .sort(([, a], [, b]) => a.serial - b.serial);
-    if (published.length === 0) return;
-    const [id, { room }] = published[this.target.inOrder ? 0 : this.random.below(published.length)]!;
-    const length = room === 0 ? 0 : this.random.below(room + 1);
-    const { used } = this.queue.snapshot();
-    if (this.target.layout === "split") {
-      const at = this.map.deviceOffset + 4 + 8 * (used.index % this.target.size);
-      this.view.setUint32(at, id, true);
-      this.view.setUint32(at + 4, length, true);
-      this.view.setUint16(this.map.deviceOffset + 2, (used.index + 1) & 0xffff, true);
-    } else {
-      const at = this.map.descriptorOffset + 16 * used.index;
-      this.view.setUint32(at + 8, length, true);
-      this.view.setUint16(at + 12, id, true);
-      this.view.setUint16(at + 14, used.wrap === 1 ? 0x8082 : 0x0002, true);
+      .sort(([, a], [, b]) => a.serial - b.serial).map(([, chain]) => chain);
+    let { index, wrap } = this.queue.snapshot().used;
+    for (let count = 1 + random.below(BURST); count > 0 && published.length > 0; count--) {
+      const at = inOrder ? 0 : random.below(published.length);
+      const [{ ringId, room, need }] = published.splice(at, 1) as [Chain];
+      const length = room === 0 ? 0 : random.below(room + 1);
+      if (layout === "split") {
+        const element = map.deviceOffset + 4 + 8 * (index % size);
+        view.setUint32(element, ringId, true);
+        view.setUint32(element + 4, length, true);
+        index = (index + 1) & 0xffff;
+        view.setUint16(map.deviceOffset + 2, index, true);
+        continue;
+      }
+      const slot = map.descriptorOffset + 16 * index;
+      view.setUint32(slot + 8, length, true);
+      view.setUint16(slot + 12, ringId, true);
+      view.setUint16(slot + 14, wrap === 1 ? 0x8082 : 0x0002, true);
+      index += need;
+      if (index < size) continue;
+      index -= size;
+      wrap = wrap === 1 ? 0 : 1;
     }
   }
 
@@ -181,19 +212,57 @@ class Fuzz {
 
   add(): void {
     const { queue, random } = this;
+    if (this.target.slots) return this.addSlots();
+    if (random.below(3) === 0) return this.addSingles();
     const total = 1 + random.below(Math.min(3, this.target.size));
     const readable = random.below(total + 1);
     const need = total > 1 && total <= SEGMENTS ? 1 : total;
-    const free = this.target.size - [...this.chains.values()].reduce((sum, chain) => sum + chain.need, 0);
+    const free = this.free();
     if (queue.begin(readable, total - readable) !== need <= free) this.fail(`begin with ${free} free`);
     if (need > free) return;
     for (let part = 0; part < total; part++) queue.segment(random.next(), random.next(), 1 + part);
-    const id = queue.commit();
-    if (!(id >= 0 && id < this.target.size) || this.chains.has(id)) this.fail(`id ${id} given out`);
     let room = 0;
     for (let part = readable; part < total; part++) room += 1 + part;
-    this.chains.set(id, { room, need, serial: this.serial++ });
+    this.added(queue.commit(), room, need);
+  }
+
+  free(): number {
+    return this.target.size - [...this.chains.values()].reduce((sum, chain) => sum + chain.need, 0);
+  }
+
+  added(id: number, room: number, need: number, ringId = id): void {
+    if (!(id >= 0 && id < this.target.size) || this.chains.has(id)) this.fail(`id ${id} given out`);
+    this.chains.set(id, { room, need, serial: this.serial++, ringId });
     this.unpublished.push(id);
+  }
+
+  addSingles(): void {
+    const { queue, random } = this;
+    const count = 1 + random.below(BURST);
+    const words = () => Uint32Array.from({ length: count }, () => random.next());
+    const lengths = Uint32Array.from({ length: count }, () => 1 + random.below(9));
+    const writes = random.below(2) === 0;
+    const ids = new Uint16Array(count);
+    const room = Math.min(count, this.free());
+    if (queue.addSingles(words(), words(), lengths, count, writes, ids) !== room) this.fail("addSingles");
+    for (let at = 0; at < room; at++) this.added(ids[at]!, writes ? lengths[at]! : 0, 1);
+  }
+
+  addSlots(): void {
+    const { queue, random } = this;
+    const { size, inOrder } = this.target;
+    const from = random.below(size);
+    const idle = Array.from({ length: size }, (_, at) => (from + at) % size)
+      .filter((slot) => !this.chains.has(slot)).slice(0, 1 + random.below(BURST));
+    const lengths = Uint32Array.from(idle, () => 1 + random.below(SLOT_BYTES));
+    const slots = Uint16Array.from(idle);
+    if (queue.addSlots(slots, lengths, idle.length) !== idle.length) this.fail("addSlots");
+    const saved = this.queue.saveInFlight();
+    idle.forEach((slot, at) => {
+      const { writable } = saved.find(({ id }) => id === slot)!;
+      this.added(slot, writable.length > 0 ? lengths[at]! : 0, 1, inOrder ? this.cursor : slot);
+      this.cursor = (this.cursor + 1) % size;
+    });
   }
 
   take(): void {
@@ -256,7 +325,7 @@ class Fuzz {
 
 for (const layout of ["split", "packed"] as const) {
   Deno.test(campaign(
-    `hostile device, ${layout}: 1,600,000 cases of lies into rings and events end in typed errors or nothing`,
+    `hostile device, ${layout}: 3,200,000 cases of lies into rings and events, half of them of slots, end in typed errors or nothing`,
     () => {
       const iommu = new FakeIommu();
       const memory = iommu.space.allocate(8192);
@@ -266,14 +335,14 @@ for (const layout of ["split", "packed"] as const) {
       let seed = 77;
       const sizes = layout === "split" ? [1, 2, 8, 16] : [1, 3, 7, 16];
       for (const size of sizes) {
-        for (const inOrder of [false, true]) {
-          for (const eventIndex of [false, true]) {
-            const fuzz = new Fuzz({ layout, size, inOrder, eventIndex }, seed++, memory);
-            for (let n = 0; n < rounds(1_600_000) / 16; n++) fuzz.step();
-            for (const [field, count] of fuzz.faults) faults.set(field, (faults.get(field) ?? 0) + count);
-            taken += fuzz.taken;
-            lives += fuzz.lives;
-          }
+        for (let features = 0; features < 16; features++) {
+          const [inOrder, eventIndex, slots, acquireEach] = [1, 2, 4, 8].map((bit) => (features & bit) !== 0);
+          const target = { layout, size, inOrder, eventIndex, slots, acquireEach } as Target;
+          const fuzz = new Fuzz(target, seed++, memory);
+          for (let n = 0; n < rounds(3_200_000) / 64; n++) fuzz.step();
+          for (const [field, count] of fuzz.faults) faults.set(field, (faults.get(field) ?? 0) + count);
+          taken += fuzz.taken;
+          lives += fuzz.lives;
         }
       }
       // It is worth something only when it got everywhere, and mostly past the first check.
