@@ -129,7 +129,6 @@ export abstract class DriverRing implements Virtqueue {
   bindSlots(slots: QueueSlots): void {
     this.check();
     this.book.bind(slots);
-    this.describeSlots();
   }
 
   abstract commit(): number;
@@ -154,8 +153,6 @@ export abstract class DriverRing implements Virtqueue {
   protected abstract readonly places: Pick<QueueSnapshot, "available" | "used">;
   /** Writes the descriptors of a chain of the book, so that `publish` has only to make it visible. */
   protected abstract offer(id: number): void;
-  /** Writes what can be written once of the slots' descriptors. */
-  protected abstract describeSlots(): void;
   /** Empties the shared memory and puts both sides' positions to a place of this layout. */
   protected abstract rewind(state: QueueState): void;
   /** Throws when a state that the device reports cannot be. */

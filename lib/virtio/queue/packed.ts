@@ -209,9 +209,6 @@ export class PackedQueue extends DriverRing {
     return done;
   }
 
-  /** A packed ring's descriptors are overwritten by the device: nothing of them stays. */
-  protected override describeSlots(): void {}
-
   /** AVAIL is the wrap counter, USED its inverse. */
   get #availableFlags(): number {
     return this.#wrap === 1 ? AVAIL : USED;

@@ -17,7 +17,7 @@ import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
 import type { QueueState, SplitQueueState } from "../spec/queue_state.ts";
 import { usedBatchWrong, usedIdWrong, usedIndexJump, usedLengthWrong } from "./faults.ts";
 import { DESCRIPTOR_BYTES } from "./layout.ts";
-import type { QueueSnapshot, UsedBurst } from "./virtqueue.ts";
+import type { QueueSlots, QueueSnapshot, UsedBurst } from "./virtqueue.ts";
 
 export type { NotifyGate } from "./driver_ring.ts";
 
@@ -211,8 +211,13 @@ export class SplitQueue extends DriverRing {
     descriptors[word + 3] = parts[word + 3]!;
   }
 
-  /** As `DriverRing.describeSlots`. */
-  protected override describeSlots(): void {
+  /** As `Virtqueue.bindSlots`: what stays of their descriptors is written once. */
+  override bindSlots(slots: QueueSlots): void {
+    super.bindSlots(slots);
+    this.#describeSlots();
+  }
+
+  #describeSlots(): void {
     for (let slot = this.book.slots!.iovaLo.length; slot-- > 0;) this.#describe(slot);
   }
 
@@ -378,7 +383,7 @@ export class SplitQueue extends DriverRing {
     this.#available[this.#usedEventAt] = index;
     this.#used[this.#availableEventAt] = index;
     // Nothing that the device may have written over them goes on.
-    if (this.book.slots !== null && !this.inOrder) this.describeSlots();
+    if (this.book.slots !== null && !this.inOrder) this.#describeSlots();
   }
 
   /** As `DriverRing.checkDevice`. */
