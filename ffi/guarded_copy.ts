@@ -11,7 +11,7 @@ import { libc } from "./libc.ts";
 import type { MappedMemory } from "./memory.ts";
 import { check } from "./syscall_error.ts";
 
-const pid = libc.getpid();
+let pid = 0;
 /** What one call moves at most, and its result can say. */
 const CALL_BYTES = 1 << 30;
 // struct iovec, over ArrayBuffers of their own, which stay where they are.
@@ -40,6 +40,7 @@ function copy(memory: MappedMemory, offset: number, bytes: Uint8Array<ArrayBuffe
     throw new UsageError(`${memory.target}: [${offset}, +${total}) is outside its ${memory.sizeBytes} bytes`);
   }
   const call = write ? libc.process_vm_writev : libc.process_vm_readv;
+  pid ||= libc.getpid();
   const mapping = memory.address + BigInt(offset);
   for (let done = 0; done < total;) {
     const length = BigInt(Math.min(total - done, CALL_BYTES));

@@ -79,11 +79,30 @@ const declared = {
   uname: { parameters: ["buffer"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-const symbols = Deno.dlopen("libc.so.6", declared).symbols;
+type Declared = typeof declared;
+type Name = keyof Declared;
+/** A call as Deno makes it of its declaration. */
+type Call<N extends Name> = Deno.StaticForeignLibraryInterface<Pick<Declared, N>>[N];
+
+/**
+ * Binds one symbol. It takes a third of a millisecond, most of it for code that Deno makes for the call, so each is bound when it is first called.
+ * The library is closed again, which takes nothing away: the call keeps its code and its address, and no process lets go of its C library.
+ */
+function bind<N extends Name>(name: N): Call<N> {
+  const library = Deno.dlopen("libc.so.6", { [name]: declared[name] });
+  library.close();
+  return library.symbols[name] as Call<N>;
+}
+
+// A call on another thread asks for its library by number each time, so this one stays open.
+const { epoll_wait_async, __errno_location } = Deno.dlopen("libc.so.6", {
+  epoll_wait_async: declared.epoll_wait_async,
+  __errno_location: declared.__errno_location,
+}).symbols;
 
 // errno has one address for the life of a thread, and an isolate one thread: this module is loaded once in each.
 const errno = new Int32Array(
-  Deno.UnsafePointerView.getArrayBuffer(symbols.__errno_location()!, Int32Array.BYTES_PER_ELEMENT),
+  Deno.UnsafePointerView.getArrayBuffer(__errno_location()!, Int32Array.BYTES_PER_ELEMENT),
 );
 const EIO = 5;
 
@@ -100,32 +119,43 @@ function failingWithErrno(name: Numbered): (...args: never[]) => number {
       const result = call(${parameters});
       return result < 0 ? -errno[0] || ${-EIO} : result;
     }`,
-  )(symbols[name], errno);
+  )(bind(name), errno);
 }
 
-type Declared = typeof declared;
 /** Symbols with an `i32` result, waited for in this thread. */
 type Numbered = {
-  [Name in keyof Declared]: Declared[Name] extends { nonblocking: true } ? never
-    : Declared[Name]["result"] extends "i32" ? Name
+  [N in Name]: Declared[N] extends { nonblocking: true } ? never
+    : Declared[N]["result"] extends "i32" ? N
     : never;
-}[keyof Declared];
+}[Name];
 
-const wrapped = {} as Pick<typeof symbols, Numbered>;
-for (const [name, { result, ...rest }] of Object.entries(declared)) {
+const numbered = {} as Pick<Deno.StaticForeignLibraryInterface<Declared>, Numbered>;
+for (const [key, { result, ...rest }] of Object.entries(declared)) {
   if (result !== "i32" || "nonblocking" in rest) continue;
-  Object.assign(wrapped, { [name]: failingWithErrno(name as Numbered) });
+  const name = key as Numbered;
+  const unbound = (...args: never[]): number => {
+    const calls = libc as Record<Numbered, (...args: never[]) => number>;
+    if (calls[name] === unbound) calls[name] = failingWithErrno(name);
+    return calls[name](...args);
+  };
+  Object.assign(numbered, { [name]: unbound });
 }
+
+let geteuid: Call<"geteuid"> | undefined;
+let strerror: Call<"strerror"> | undefined;
+let mmap: Call<"mmap"> | undefined;
+let lseek64: Call<"lseek64"> | undefined;
 
 /** The C library's calls; each returns `-errno` when it fails. Only files of `ffi/` use them. */
 export const libc = {
-  ...wrapped,
+  ...numbered,
   /** Fails never. */
-  geteuid: (): number => symbols.geteuid(),
+  geteuid: (): number => (geteuid ??= bind("geteuid"))(),
   /** The work is done by another thread, whose errno is lost: for waiting only, -1 says that it ended early. */
-  epoll_wait_async: symbols.epoll_wait_async,
+  epoll_wait_async,
   /** What it says of an error number, in English: nobody here sets a locale. */
-  strerror: (number: number): string => Deno.UnsafePointerView.getCString(symbols.strerror(number)!),
+  strerror: (number: number): string =>
+    Deno.UnsafePointerView.getCString((strerror ??= bind("strerror"))(number)!),
   /** A mapping's address. */
   mmap(
     sizeBytes: bigint,
@@ -134,13 +164,13 @@ export const libc = {
     fd: number,
     offset: bigint,
   ): Deno.PointerObject | number {
-    const address = symbols.mmap(null, sizeBytes, protection, flags, fd, offset);
+    const address = (mmap ??= bind("mmap"))(null, sizeBytes, protection, flags, fd, offset);
     const number = errno[0]!;
     return address === null || Deno.UnsafePointer.value(address) === MAP_FAILED ? -number || -EIO : address;
   },
   /** A file's size or position. */
   lseek64(fd: number, offset: bigint, whence: number): number {
-    const position = symbols.lseek64(fd, offset, whence);
+    const position = (lseek64 ??= bind("lseek64"))(fd, offset, whence);
     const number = errno[0]!;
     return position < 0 ? -number || -EIO : Number(position);
   },

@@ -37,11 +37,31 @@ function guardMembers(target: object, name: string, only: readonly string[] | un
     const found = Object.getOwnPropertyDescriptor(target, key)!;
     if (key === "constructor" || key === "prototype" || !found.configurable) continue;
     const label = `${name}.${typeof key === "symbol" ? `[${key.description}]` : key}`;
-    if (typeof found.value === "function") found.value = guarded(found.value, label);
-    if (found.get !== undefined) found.get = guarded(found.get, label) as () => unknown;
-    if (found.set !== undefined) found.set = guarded(found.set, label);
+    for (const part of ["value", "get", "set"] as const) {
+      if (typeof found[part] === "function") found[part] = guardedWhenCalled(target, key, part, label);
+    }
     Object.defineProperty(target, key, found);
   }
+}
+
+/** A member that gets its guard when it is first called: most members of most classes are not called by one command, and each guard is compiled. */
+function guardedWhenCalled(
+  target: object,
+  key: string | symbol,
+  part: "value" | "get" | "set",
+  label: string,
+): Method {
+  const method = Object.getOwnPropertyDescriptor(target, key)![part] as Method;
+  let guard: Method | undefined;
+  function first(this: unknown, ...values: unknown[]): unknown {
+    if (guard === undefined) {
+      guard = guarded(method, label);
+      const now = Object.getOwnPropertyDescriptor(target, key);
+      if (now?.[part] === first) Object.defineProperty(target, key, { ...now, [part]: guard });
+    }
+    return guard.apply(this, values);
+  }
+  return Object.defineProperties(first, Object.getOwnPropertyDescriptors(method)) as Method;
 }
 
 /** So many parameters a method has at most, but for one that takes any number. */
