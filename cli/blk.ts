@@ -83,7 +83,7 @@ export function blkRead(host: Host, options: Of<"blk read">): Promise<void> {
   const shown = new RawOutput(options, count * SECTOR_BYTES, countText(count, "sector"));
   return withBlk(host, options, async (blk, signal) => {
     using output = shown;
-    using bar = progress("reading", count, "sectors", output.quiet);
+    using bar = await progress("reading", count, "sectors", output.quiet);
     try {
       for (let done = 0; done < count; done += PIECE_SECTORS) {
         signal.throwIfAborted();

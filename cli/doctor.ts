@@ -4,7 +4,8 @@
  * @module
  */
 import type { Host } from "../lib/host/mod.ts";
-import { EXIT, forHost } from "./failure.ts";
+import { EXIT } from "./exit.ts";
+import { forHost } from "./failure.ts";
 import { countText, print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
 

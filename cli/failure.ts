@@ -4,11 +4,9 @@
  * @module
  */
 import { DeviceError, NotFoundError, RingsideError, UsageError } from "../lib/errors/mod.ts";
-import { SyscallError } from "../ffi/mod.ts";
+import { SyscallError } from "../ffi/syscall_error.ts";
+import { EXIT } from "./exit.ts";
 import { InterruptedError } from "./interruption.ts";
-
-/** Exit statuses: 1 the operation failed or was refused, 2 the request itself was wrong. 128 and more: ended by a signal. */
-export const EXIT = { ok: 0, failed: 1, usage: 2 } as const;
 
 /** The line for an error; programming errors keep their stack. */
 export function failureText(error: unknown, host?: string): string {

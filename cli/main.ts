@@ -3,22 +3,12 @@
  *
  * @module
  */
-import { runParser } from "@optique/core/facade";
-import { formatMessage, type Message } from "@optique/core/message";
 import { UsageError } from "../lib/errors/mod.ts";
-import { type Host, openHost } from "../lib/host/mod.ts";
-import { EXIT, exitStatus, failureJson, failureText } from "./failure.ts";
-import {
-  type Output,
-  OutputClosedError,
-  print,
-  printingTo,
-  printJson,
-  remark,
-  terminalColumns,
-} from "./output.ts";
-import { COMMAND_USAGE, type Invocation, type Of, parser } from "./parser.ts";
-import manifest from "../deno.json" with { type: "json" };
+import type { Host } from "../lib/host/mod.ts";
+import { EXIT } from "./exit.ts";
+import { type Output, OutputClosedError, printJson, remark } from "./output.ts";
+import { parse } from "./parse.ts";
+import type { Invocation, Of } from "./parser.ts";
 
 export type { Output };
 
@@ -29,7 +19,9 @@ export type { Output };
  * @returns the exit status; errors are told on standard error, and with `--json` on standard output too.
  */
 export async function main(args: readonly string[], output?: Output): Promise<number> {
-  return await (output === undefined ? run(args) : printingTo(output, () => run(args)));
+  if (output === undefined) return await run(args);
+  const { printingTo } = await import("./printing_to.ts");
+  return await printingTo(output, () => run(args));
 }
 
 async function run(args: readonly string[]): Promise<number> {
@@ -37,60 +29,20 @@ async function run(args: readonly string[]): Promise<number> {
   let json = args.includes("--json");
   let host: string | undefined;
   try {
-    const invocation = parse(args);
+    const invocation = await parse(args);
     if (typeof invocation === "number") return invocation;
     ({ json, host } = invocation);
     return await dispatch(invocation) ?? EXIT.ok;
   } catch (error) {
     if (error instanceof OutputClosedError) return EXIT.ok;
+    const { exitStatus, failureJson, failureText } = await import("./failure.ts");
     remark(failureText(error, host));
-    if (json) tryPrintJson(failureJson(error, host));
+    try {
+      if (json) printJson(failureJson(error, host));
+    } catch (second) {
+      if (!(second instanceof OutputClosedError)) remark(failureText(second));
+    }
     return exitStatus(error);
-  }
-}
-
-/** An invocation, or the exit status when help was asked for. @throws UsageError */
-function parse(args: readonly string[]): Invocation | number {
-  let message: Message = [];
-  const columns = terminalColumns();
-  const parsed: Invocation | number | undefined = runParser<typeof parser, number, undefined>(
-    parser,
-    "ringside",
-    args,
-    {
-      help: { command: true, option: true, onShow: () => EXIT.ok },
-      version: { option: true, value: manifest.version, onShow: () => EXIT.ok },
-      completion: { command: true, onShow: () => EXIT.ok },
-      commandList: "top-level",
-      usageLine: COMMAND_USAGE,
-      termWidth: "auto",
-      maxWidth: columns,
-      aboveError: "none",
-      onError: (_, error): undefined => {
-        message = error;
-      },
-      stdout: (text) => print(ownerFirst(text)),
-      stderr: () => {},
-    },
-  );
-  if (parsed !== undefined) return parsed;
-  // A suggestion is a paragraph of its own.
-  throw new UsageError(formatMessage(message, { quotes: true }).replace(/\n+/g, " "));
-}
-
-/** The parser allows an argument of a group of commands anywhere, and lists it last; where it belongs is before the group's command. */
-function ownerFirst(help: string): string {
-  return help.replace(
-    /^(Usage: ringside (?:admin|ism|mmio|tvq) )(?!PF |FUNCTION |DEVICE )(.*) (PF|FUNCTION|DEVICE)$/m,
-    "$1$3 $2",
-  );
-}
-
-function tryPrintJson(value: unknown): void {
-  try {
-    printJson(value);
-  } catch (error) {
-    if (!(error instanceof OutputClosedError)) remark(failureText(error));
   }
 }
 
@@ -101,6 +53,9 @@ async function dispatch(invocation: Invocation): Promise<number | void> {
       ? await (await import("./emulate.ts")).emulate(invocation)
       : await (await import("./demo.ts")).demo(invocation);
   }
+  const { openHost } = await import("../lib/host/mod.ts");
+  // A failure is told by what is loaded already: there may be no descriptor left to load it by.
+  await import("./failure.ts");
   using host = openHost(invocation.host ?? "linux");
   const command: (host: Host, how: never) => Promise<number | void> = COMMANDS[invocation.command];
   return await command(host, invocation as never);

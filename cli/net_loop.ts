@@ -40,7 +40,7 @@ export async function netLoop(host: Host, options: Of<"net loop">): Promise<void
   const polled = options.interrupts === "none";
   const exchange = polled ? exchangePolled : exchangeByInterrupt;
   const result = await (async () => {
-    using bar = progress("looping", count, "frames", options.json);
+    using bar = await progress("looping", count, "frames", options.json);
     return await exchange(from, to, frames, count, {
       signal: stop.signal,
       onProgress: (done) => bar.update(done),

@@ -60,7 +60,7 @@ async function receive(
   counted: { bytes: number },
 ): Promise<void> {
   const quiet = options.json || options.count === undefined;
-  using bar = progress("receiving", options.count ?? 0, "frames", quiet);
+  using bar = await progress("receiving", options.count ?? 0, "frames", quiet);
   const rx = net.rx[0]!;
   const burst = new FrameBurst(BURST);
   const frame = new Uint8Array(65536);

@@ -38,7 +38,7 @@ export async function netSend(host: Host, options: Of<"net send">): Promise<numb
   let otherLinkTypes = 0;
   let broken: unknown;
   {
-    using bar = progress("sending", total ?? 0, "frames", options.json || total === undefined);
+    using bar = await progress("sending", total ?? 0, "frames", options.json || total === undefined);
     const turns = new EventLoopTurns();
     const done = () => stop?.signal.aborted || (total !== undefined && sender.sent >= total);
     for (let round = 0; round < options.repeat && !done(); round++) {

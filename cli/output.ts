@@ -3,8 +3,6 @@
  *
  * @module
  */
-import { AsyncLocalStorage } from "node:async_hooks";
-import Table from "cli-table3";
 import { RingsideError } from "../lib/errors/mod.ts";
 
 /** The reader of standard output has gone (`| head -1`): no failure, but nothing is left to be said. */
@@ -20,19 +18,18 @@ export interface Output {
   readonly err: (text: string) => void;
 }
 
-// Commands may run side by side in one process.
-const handed = new AsyncLocalStorage<Output>();
+let handed: () => Output | undefined = () => undefined;
 
-/** Does `work` with all that it prints going to `output`, which is no terminal. */
-export function printingTo<T>(output: Output, work: () => T): T {
-  return handed.run(output, work);
+/** Has each print ask `whose` output it belongs to: `printing_to.ts`, which most processes do without. */
+export function outputIsHandedBy(whose: () => Output | undefined): void {
+  handed = whose;
 }
 
 const encoder = new TextEncoder();
 
 /** Prints a line on standard output. @throws OutputClosedError, RingsideError (a full disk, for one) */
 export function print(line = ""): void {
-  const output = handed.getStore();
+  const output = handed();
   if (output !== undefined) return output.out(`${line}\n`);
   let rest = encoder.encode(`${line}\n`);
   try {
@@ -45,9 +42,14 @@ export function print(line = ""): void {
 
 /** Prints a line on standard error: progress and remarks, which scripts do not read. */
 export function remark(line: string): void {
-  const output = handed.getStore();
+  const output = handed();
   if (output !== undefined) output.err(`${line}\n`);
   else console.error(line);
+}
+
+/** Whether standard error is a terminal, where a line may be written over and over. */
+export function saysProgress(): boolean {
+  return handed() === undefined && Deno.stderr.isTerminal();
 }
 
 /** JSON with bigints as numbers where they fit, else as strings. `indent` 0: on one line. */
@@ -66,7 +68,7 @@ function plain(value: bigint): number | string {
 
 /** Width of the terminal that standard output is, in columns; undefined for a file or a pipe. */
 export function terminalColumns(): number | undefined {
-  if (handed.getStore() !== undefined || !Deno.stdout.isTerminal()) return undefined;
+  if (handed() !== undefined || !Deno.stdout.isTerminal()) return undefined;
   try {
     return Deno.consoleSize().columns;
   } catch {
@@ -93,15 +95,14 @@ export function printTable(
 ): void {
   const all = [head, ...rows];
   const fitted = fitColumns(all, givesWay, terminalColumns());
-  const none = { top: "", "top-mid": "", "top-left": "", "top-right": "", bottom: "", "bottom-mid": "" };
-  const rest = { "bottom-left": "", "bottom-right": "", left: "", "left-mid": "", mid: "", "mid-mid": "" };
-  const table = new Table({
-    colWidths: fitted.map(({ width }) => width),
-    chars: { ...none, ...rest, right: "", "right-mid": "", middle: " ".repeat(GAP) },
-    style: { "padding-left": 0, "padding-right": 0, head: [], border: [] },
-  });
-  for (const row of all) table.push(fitted.map(({ column }) => row[column] ?? ""));
-  for (const line of table.toString().split("\n")) print(line.trimEnd());
+  for (const row of all) {
+    const cells = fitted.map(({ column, width }) => cell(row[column] ?? "", width));
+    print(cells.join(" ".repeat(GAP)).trimEnd());
+  }
+}
+
+function cell(text: string, width: number): string {
+  return text.length > width ? `${text.slice(0, width - 1)}…` : text.padEnd(width);
 }
 
 /** The columns that stay, and their widths, so that they fit a terminal as far as that can be. */
@@ -130,11 +131,6 @@ export function fitColumns(
     widest.width--;
   }
   return fitted;
-}
-
-/** Whether standard error is a terminal, where a line may be written over and over. */
-export function saysProgress(): boolean {
-  return handed.getStore() === undefined && Deno.stderr.isTerminal();
 }
 
 /** `1.5 MiB`, exact when it is whole. */

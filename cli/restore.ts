@@ -4,7 +4,8 @@
  * @module
  */
 import type { Host, JournalEntry } from "../lib/host/mod.ts";
-import { EXIT, failureJson, failureText } from "./failure.ts";
+import { EXIT } from "./exit.ts";
+import { failureJson, failureText } from "./failure.ts";
 import { print, printJson, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 

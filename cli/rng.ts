@@ -23,7 +23,7 @@ export async function rng(host: Host, options: Of<"rng">): Promise<void> {
   const { interrupts } = options;
   const entropy = stack.use(VirtioRng.open(await reach(host, options, stack), { interrupts }));
   try {
-    using bar = progress("reading", options.bytes, "bytes", output.quiet);
+    using bar = await progress("reading", options.bytes, "bytes", output.quiet);
     const turns = new EventLoopTurns();
     const piece = new Uint8Array(PIECE_BYTES);
     for (let done = 0; done < options.bytes;) {

@@ -18,7 +18,7 @@ export interface Observer {
   /** A step is done; `found` says what it showed. */
   step(what: string, found: string): void;
   /** Frames begin to be exchanged; disposed of when they have been. */
-  frames(label: string, total: number): Progress;
+  frames(label: string, total: number): Progress | Promise<Progress>;
 }
 
 /** What to do. */
@@ -119,7 +119,7 @@ async function drive(
   observer.step("features", receiver.featureNames.join(" "));
   const frames = new TestFrames(receiver.mac, sender.mac, 64, Math.min(sender.maxFrameBytes, 1514));
   const exchanged = async (label: string, exchange: typeof exchangePolled, count: number) => {
-    using bar = observer.frames(label, count);
+    using bar = await observer.frames(label, count);
     return await exchange(sender, receiver, frames, count, {
       onProgress: (done) => bar.update(done),
       signal,

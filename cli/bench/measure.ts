@@ -42,7 +42,7 @@ export async function measure<L extends Load>(options: MeasureOptions<L>): Promi
   const points: Point[] = [];
   const eachMs = seconds * 1000;
   const total = Math.ceil(ways.length * each.length * seconds * 10) / 10;
-  using bar = progress("measuring", total, "s", options.quiet);
+  using bar = await progress("measuring", total, "s", options.quiet);
   for (const way of ways) {
     for (const one of each) {
       if (signal.aborted) return points;

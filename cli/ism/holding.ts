@@ -5,7 +5,8 @@
  */
 import type { IsmRegion, VirtioIsm } from "../../drivers/ism/virtio_ism.ts";
 import type { Interruption } from "../interruption.ts";
-import { EXIT, exitStatus, failureJson, failureText } from "../failure.ts";
+import { EXIT } from "../exit.ts";
+import { exitStatus, failureJson, failureText } from "../failure.ts";
 import { jsonText, OutputClosedError, print, remark } from "../output.ts";
 import { printEvent } from "./event_report.ts";
 import { runShell } from "./shell.ts";

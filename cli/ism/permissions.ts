@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ISM_PERM } from "../../drivers/ism/virtio_ism.ts";
+import { ISM_PERM } from "../../lib/virtio/spec/ism.ts";
 
 const NAMED = [
   ["read", ISM_PERM.READ],

@@ -8,7 +8,8 @@ import { IsmChannel } from "../../drivers/ism/ism_channel.ts";
 import { removeFile, replaceFile, SyscallError } from "../../ffi/mod.ts";
 import { UsageError } from "../../lib/errors/mod.ts";
 import type { Host } from "../../lib/host/mod.ts";
-import { EXIT, exitStatus, failureJson, failureText } from "../failure.ts";
+import { EXIT } from "../exit.ts";
+import { exitStatus, failureJson, failureText } from "../failure.ts";
 import { interruption } from "../interruption.ts";
 import { bytesText, jsonText, print, remark } from "../output.ts";
 import type { Of } from "../parser.ts";
@@ -102,7 +103,7 @@ async function pump(
 ): Promise<Passed> {
   // Bytes and a meter on one terminal would be a mess.
   const quiet = options.json || (!sends && Deno.stdout.isTerminal());
-  using shown = meter(sends ? "sending" : "receiving", quiet);
+  using shown = await meter(sends ? "sending" : "receiving", quiet);
   const how = { channel, meter: shown, signal, sha256: options.sha256 };
   return await (sends ? sendInput(how) : receiveOutput(how));
 }

@@ -8,7 +8,9 @@ import { message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
 import { choice, integer } from "@optique/core/valueparser";
-import { COMMAND_USAGE, interrupts, noCommand, numberArgument, opening, textArgument } from "./shared.ts";
+import { ABOUT } from "./about.ts";
+import { COMMAND_USAGE } from "./usage.ts";
+import { interrupts, noCommand, numberArgument, opening, textArgument } from "./shared.ts";
 
 const pf = textArgument("PF", message`Physical function that offers VIRTIO_F_ADMIN_VQ, on vfio-pci.`);
 
@@ -121,4 +123,8 @@ const commands = or(
 );
 
 /** `admin PF …` */
-export const admin = merge(object({ function: pf, interrupts }), commands, opening);
+export const admin = command(
+  "admin",
+  merge(object({ function: pf, interrupts }), commands, opening),
+  ABOUT.admin,
+);

@@ -8,6 +8,7 @@ import { type Message, message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { command, constant, option } from "@optique/core/primitives";
 import { float } from "@optique/core/valueparser";
+import { ABOUT } from "./about.ts";
 import {
   driving,
   noCommand,
@@ -105,4 +106,4 @@ const commands = or(
 );
 
 /** `bench …` */
-export const bench = merge(commands, measuring, driving, opening);
+export const bench = command("bench", merge(commands, measuring, driving, opening), ABOUT.bench);

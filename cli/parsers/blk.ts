@@ -6,6 +6,7 @@
 import { merge, object, or } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
 import { command, constant, option } from "@optique/core/primitives";
+import { ABOUT } from "./about.ts";
 import {
   drivenArgument,
   driving,
@@ -81,4 +82,4 @@ const commands = or(
 );
 
 /** `blk …` */
-export const blk = merge(commands, driving, opening);
+export const blk = command("blk", merge(commands, driving, opening), ABOUT.blk);

@@ -10,6 +10,7 @@ import { argument, command, constant, option } from "@optique/core/primitives";
 import { choice, integer, string } from "@optique/core/valueparser";
 import { parsePermissions, permissionsText } from "../ism/permissions.ts";
 import { parseToken, tokenText } from "../ism/token.ts";
+import { ABOUT } from "./about.ts";
 import {
   functionArgument,
   interrupts,
@@ -174,4 +175,8 @@ const commands = or(
 );
 
 /** `ism FUNCTION …` */
-export const ism = merge(object({ function: functionArgument, interrupts }), commands, opening);
+export const ism = command(
+  "ism",
+  merge(object({ function: functionArgument, interrupts }), commands, opening),
+  ABOUT.ism,
+);

@@ -6,6 +6,7 @@
 import { merge, object, or } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
 import { command, constant } from "@optique/core/primitives";
+import { ABOUT } from "./about.ts";
 import { noCommand, opening, textArgument } from "./shared.ts";
 
 const device = textArgument("DEVICE", message`Platform device on vfio-platform, as a003e00.virtio_mmio.`);
@@ -19,4 +20,4 @@ const commands = or(
 );
 
 /** `mmio DEVICE …` */
-export const mmio = merge(object({ function: device }), commands, opening);
+export const mmio = command("mmio", merge(object({ function: device }), commands, opening), ABOUT.mmio);

@@ -8,6 +8,7 @@ import { message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
 import { integer, string } from "@optique/core/valueparser";
+import { ABOUT } from "./about.ts";
 import {
   count,
   drivenArgument,
@@ -73,4 +74,4 @@ const commands = or(
 );
 
 /** `net …` */
-export const net = merge(commands, driving, opening);
+export const net = command("net", merge(commands, driving, opening), ABOUT.net);

@@ -8,7 +8,7 @@ import { type Message, message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, option } from "@optique/core/primitives";
 import type { NonEmptyString } from "@optique/core/nonempty";
-import type { OptionName, Usage } from "@optique/core/usage";
+import type { OptionName } from "@optique/core/usage";
 import { choice, integer, string, type ValueParser, type ValueParserResult } from "@optique/core/valueparser";
 import { parseSize } from "../byte_size.ts";
 
@@ -154,14 +154,3 @@ export const seconds = optional(option("-t", "--seconds", integer({ min: 1, meta
 
 /** Said when a group of commands is given none. */
 export const noCommand = { noMatch: message`No command; --help lists them.` };
-
-/** Usage of what has commands below it, behind what they are `about`: their own help has the rest. */
-export const commandUsage = (...about: NonEmptyString[]): Usage => [{
-  type: "sequence",
-  terms: [...about, "COMMAND" as const]
-    .map((metavar): Usage[number] => ({ type: "argument", metavar }))
-    .concat({ type: "ellipsis" }),
-}];
-
-/** The same of what stands alone. */
-export const COMMAND_USAGE: Usage = commandUsage();

@@ -7,6 +7,7 @@ import { merge, object, or } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
 import { multiple } from "@optique/core/modifiers";
 import { command, constant, option } from "@optique/core/primitives";
+import { ABOUT } from "./about.ts";
 import { interrupts, noCommand, opening, textArgument } from "./shared.ts";
 
 const management = textArgument("FUNCTION", message`Management function, on vfio-pci.`);
@@ -70,4 +71,8 @@ const commands = or(
 );
 
 /** `tvq FUNCTION …` */
-export const tvq = merge(object({ function: management, interrupts }), commands, opening);
+export const tvq = command(
+  "tvq",
+  merge(object({ function: management, interrupts }), commands, opening),
+  ABOUT.tvq,
+);

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { setImmediate } from "node:timers";
 import type { EventDispatcher } from "./event_dispatcher.ts";
 import { FunctionTurns, type Polled } from "./function_turns.ts";
 import type { ViolationLog } from "./violation_log.ts";

@@ -1,6 +1,6 @@
 /**
- * Names of vendors, devices, subsystems and classes: a parser for the text of the public `pci.ids` file, and
- * lookups on its outcome. Reading the file is the caller's business.
+ * Names of vendors, devices, subsystems and classes: out of the text of the public `pci.ids` file, and lookups among
+ * them. Reading the file is the caller's business.
  *
  * @module
  */
@@ -11,16 +11,16 @@ import type { ClassCode, SubsystemId } from "./config_space.ts";
 export interface IdNames {
   /** The name. */
   readonly name: string;
-  /** Devices of a vendor, subsystems of a device (by 2^16 × vendor + device), subclasses of a class, or interfaces of a subclass. */
-  readonly below: ReadonlyMap<number, IdNames>;
+  /** A device of a vendor, a subsystem of a device (by 2^16 × vendor + device), a subclass of a class, or an interface of a subclass. */
+  below(id: number): IdNames | undefined;
 }
 
-/** All names of one source. */
+/** All names of one source. Undefined for what it has no name for. */
 export interface PciNames {
-  /** Vendors by vendor ID. */
-  readonly vendors: ReadonlyMap<number, IdNames>;
-  /** Base classes by number. */
-  readonly classes: ReadonlyMap<number, IdNames>;
+  /** Names of a vendor, by vendor ID. */
+  vendor(id: number): IdNames | undefined;
+  /** Names of a base class, by number. */
+  baseClass(base: number): IdNames | undefined;
 }
 
 /** Outcome of {@linkcode lookup}: a name is undefined when the source has none. */
@@ -31,54 +31,52 @@ export interface FunctionNames {
   readonly device: string | undefined;
 }
 
-/** Lines of each block by their tabs; the numbers come before the name. */
-const LINES = {
-  vendors: [
-    /^([0-9a-f]{4})\s+(.+)$/i,
-    /^\t([0-9a-f]{4})\s+(.+)$/i,
-    /^\t\t([0-9a-f]{4}\s+[0-9a-f]{4})\s+(.+)$/i,
-  ],
-  classes: [/^C\s+([0-9a-f]{2})\s+(.+)$/i, /^\t([0-9a-f]{2})\s+(.+)$/i, /^\t\t([0-9a-f]{2})\s+(.+)$/i],
-} as const;
-const BLOCKS = ["classes", "vendors"] as const;
-/** Below the last of three names. */
-const NOTHING: Map<number, IdNames> = new Map();
-
 /**
- * Reads the text of a `pci.ids` file. Lines that fit neither a vendor nor a class block are skipped, because the
- * file also holds other lists and gains new ones.
+ * Names out of the text of a `pci.ids` file. Lines that fit neither a vendor nor a class block are skipped, because the file also holds other
+ * lists and gains new ones. The text is a megabyte and a half, of which a host needs a few lines: they are looked for when they are asked for.
  */
 export function parsePciIds(text: string): PciNames {
-  const names = { vendors: new Map<number, IdNames>(), classes: new Map<number, IdNames>() };
-  let block: keyof typeof names | undefined;
-  /** What a line of each depth goes into. */
-  let open: Map<number, IdNames>[] = [];
-  for (const line of text.split(/\r?\n/)) {
-    if (line === "" || line.startsWith("#")) continue;
-    const depth = line.startsWith("\t\t") ? 2 : line.startsWith("\t") ? 1 : 0;
-    if (depth === 0) {
-      block = BLOCKS.find((one) => LINES[one][0].test(line));
-      open = block === undefined ? [] : [names[block]];
-    }
-    const match = block === undefined ? null : LINES[block][depth].exec(line);
-    if (match === null) continue;
-    const below = depth === 2 ? NOTHING : new Map<number, IdNames>();
-    open[depth]?.set(numberOf(match[1]!), { name: match[2]!, below });
-    open[depth + 1] = below;
-  }
-  return names;
+  const lines = `\n${text}`;
+  return {
+    vendor: (id) => namesOf(lines, [(id) => hexDigits(id, 4), (id) => hexDigits(id, 4), subsystemDigits], id),
+    baseClass: (base) => namesOf(lines, [(id) => `C ${hexDigits(id, 2)}`, twoDigits, twoDigits], base),
+  };
 }
 
-/** Of one number, or of a subsystem's two. */
-function numberOf(digits: string): number {
-  const second = digits.length <= 4 ? "" : digits.slice(-4);
-  return parseInt(digits.slice(0, 4) + second, 16);
+/** How the numbers of lines are written, by depth: as many tabs as a line has before it. */
+type Digits = readonly ((id: number) => string)[];
+
+const twoDigits = (id: number): string => hexDigits(id, 2);
+const subsystemDigits = (id: number): string =>
+  `${hexDigits(Math.floor(id / 0x10000), 4)} ${hexDigits(id % 0x10000, 4)}`;
+
+function hexDigits(id: number, digits: number): string {
+  return id.toString(16).padStart(digits, "0");
 }
+
+/** The name of a number among `lines`, each of which has a line feed before it, and what is below it: as far as the next line with no more tabs. */
+function namesOf(lines: string, digits: Digits, id: number, depth = 0): IdNames | undefined {
+  const begin = `\n${"\t".repeat(depth)}${digits[depth]?.(id)} `;
+  // Searching for a string is ten times as fast as for a pattern.
+  const at = lines.indexOf(begin);
+  if (at < 0) return undefined;
+  const line = / *(\S.*?)\r?$/my;
+  line.lastIndex = at + begin.length;
+  const name = line.exec(lines)?.[1];
+  if (name === undefined) return undefined;
+  const rest = lines.slice(line.lastIndex);
+  const end = rest.search(END_OF[depth]!);
+  const block = end < 0 ? rest : rest.slice(0, end);
+  return { name, below: (id) => namesOf(block, digits, id, depth + 1) };
+}
+
+/** Where what is below a line ends. */
+const END_OF = [/\n[^\t#\r\n]/, /\n(?!\t\t)[^#\r\n]/, /^/];
 
 /** Names of a vendor and one of its devices. */
 export function lookup(names: PciNames, vendorId: number, deviceId: number): FunctionNames {
-  const vendor = names.vendors.get(vendorId);
-  return { vendor: vendor?.name, device: vendor?.below.get(deviceId)?.name };
+  const vendor = names.vendor(vendorId);
+  return { vendor: vendor?.name, device: vendor?.below(deviceId)?.name };
 }
 
 /**
@@ -91,11 +89,11 @@ export function lookupSubsystem(
   deviceId: number,
   subsystem: SubsystemId,
 ): FunctionNames {
-  const chip = names.vendors.get(vendorId)?.below.get(deviceId);
+  const chip = names.vendor(vendorId)?.below(deviceId);
   const isChip = subsystem.vendorId === vendorId && subsystem.deviceId === deviceId;
   return {
-    vendor: names.vendors.get(subsystem.vendorId)?.name,
-    device: chip?.below.get(subsystem.vendorId * 0x10000 + subsystem.deviceId)?.name ??
+    vendor: names.vendor(subsystem.vendorId)?.name,
+    device: chip?.below(subsystem.vendorId * 0x10000 + subsystem.deviceId)?.name ??
       (isChip ? chip?.name : undefined),
   };
 }
@@ -112,10 +110,10 @@ export interface ClassNames {
 
 /** Names of a class code. */
 export function lookupClass(names: PciNames, classCode: ClassCode): ClassNames {
-  const base = names.classes.get(classCode.base), sub = base?.below.get(classCode.sub);
+  const base = names.baseClass(classCode.base), sub = base?.below(classCode.sub);
   return {
     name: sub?.name ?? base?.name,
     isBaseOnly: sub === undefined,
-    programmingInterface: sub?.below.get(classCode.programmingInterface)?.name,
+    programmingInterface: sub?.below(classCode.programmingInterface)?.name,
   };
 }

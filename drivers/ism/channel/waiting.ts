@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { setImmediate } from "node:timers";
 import { yieldProcessor } from "../../../ffi/mod.ts";
 
 /** What a wait looks at. */

@@ -10,6 +10,7 @@ import "./managed_example_test.ts";
 import "./mmio_example_test.ts";
 import "./mmio_test.ts";
 import "./opening_test.ts";
+import "./parse_test.ts";
 import "./pipes_test.ts";
 import "./platform_test.ts";
 import "./queue_test.ts";

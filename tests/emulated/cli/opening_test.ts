@@ -7,7 +7,7 @@ import { consoleBridge } from "../../../cli/console.ts";
 import { ismInfo } from "../../../cli/ism/info.ts";
 import { netReceive } from "../../../cli/net_receive.ts";
 import { type Invocation, type Of, parser } from "../../../cli/parser.ts";
-import { printingTo } from "../../../cli/output.ts";
+import { printingTo } from "../../../cli/printing_to.ts";
 import { rng } from "../../../cli/rng.ts";
 import type { Host } from "../../../lib/host/mod.ts";
 import { FakeFunction, USUAL } from "../../unit/virtio/fake_function.ts";

@@ -84,7 +84,11 @@ Deno.test("pci.ids: an unknown list does not spill into the one before it", () =
 
 Deno.test("pci.ids: carriage returns and hostile text do no harm", () => {
   assertEquals(lookup(parsePciIds("1af4  Red Hat, Inc.\r\n\t1041  Net\r\n"), 0x1af4, 0x1041).device, "Net");
-  assertEquals(parsePciIds("\t1000  no vendor\n\t\t00 00  no device\nC\n\0\n").vendors.size, 0);
+  const none = parsePciIds(
+    "\t1000  no vendor\n\t\t00 00  no device\nC\n\0\n1af4\n1af5 \n\t1041  Net\nC 02\n",
+  );
+  for (const id of [0, 0x1000, 0x1af4, 0x1af5]) assertEquals(none.vendor(id), undefined);
+  for (const base of [0, 2, 0x10]) assertEquals(none.baseClass(base), undefined);
 });
 
 Deno.test("built-in names cover what this project meets", () => {

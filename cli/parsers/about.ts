@@ -1,0 +1,69 @@
+/**
+ * What each first word of the command line is for, in the order of help.
+ *
+ * @module
+ */
+import { type Message, message } from "@optique/core/message";
+import type { Usage } from "@optique/core/usage";
+import { COMMAND_USAGE, commandUsage } from "./usage.ts";
+
+interface About {
+  readonly description: Message;
+  /** Of those that have commands below them. */
+  readonly usageLine?: Usage;
+}
+
+/** By word. */
+export const ABOUT = {
+  list: {
+    description:
+      message`List PCI functions and platform devices: names, driver, IOMMU group, SR-IOV, who uses them.`,
+  },
+  show: { description: message`Decode a function: capabilities, regions, vectors, virtio features.` },
+  bind: { description: message`Give a function to VFIO (or another driver), after noting what to put back.` },
+  restore: {
+    description: message`Put back drivers, overrides, autoprobe and VF counts as they were before.`,
+  },
+  sriov: { description: message`Set the number of VFs of a PF.` },
+  status: { description: message`What restore would put back, and who holds what.` },
+  admin: {
+    description:
+      message`Group administration by a PF's admin queues: list, legacy, notify-info, caps, parts, mode.`,
+    usageLine: commandUsage("PF"),
+  },
+  tvq: {
+    description:
+      message`Managed devices of a management function: resources, create, destroy, list, show, features, config, queues, notify-area.`,
+    usageLine: commandUsage("FUNCTION"),
+  },
+  ism: {
+    description:
+      message`Shared memory regions of virtio-ism: info, alloc, query, attach, detach, grant, watch, pipe, figure.`,
+    usageLine: commandUsage("FUNCTION"),
+  },
+  mmio: {
+    description: message`Registers of a virtio-mmio device: show.`,
+    usageLine: commandUsage("DEVICE"),
+  },
+  queue: {
+    description:
+      message`Show a function's queues: layout, indices, chains, events, vectors. On an emulated host also while another process drives it.`,
+  },
+  net: {
+    description: message`Frames over virtio-net: send, receive, loop.`,
+    usageLine: COMMAND_USAGE,
+  },
+  blk: {
+    description: message`Sectors of virtio-blk: info, id, read, write, flush, discard, zero.`,
+    usageLine: COMMAND_USAGE,
+  },
+  bench: {
+    description: message`How fast a function is, polled and by interrupt: net, blk.`,
+    usageLine: COMMAND_USAGE,
+  },
+  console: { description: message`Connect standard input and output to a port of virtio-console.` },
+  rng: { description: message`Read random bytes from a virtio-rng function.` },
+  emulate: { description: message`Serve an embedded host until it is interrupted.` },
+  demo: { description: message`The main job on an embedded host of its own, which is put back afterwards.` },
+  doctor: { description: message`Is this host ready? Each finding with the command that mends it.` },
+} as const satisfies Record<string, About>;
