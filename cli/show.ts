@@ -52,8 +52,14 @@ export async function show(host: Host, options: Of<"show">): Promise<void> {
       numaNode: about.numaNode < 0 ? undefined : about.numaNode,
     },
   });
+  // A function that is gone says no name either, but the kernel remembers its ids.
+  if (!space.isPresent) {
+    lines[0] = `${lines[0]!.split(" ")[0]} ${about.className}: ${about.vendorName} ${about.deviceName}`;
+  }
   for (const line of lines) print(line);
-  if (config.length < 256) print("\t(only the first 64 bytes can be read: run as root for the capabilities)");
+  if (config.length === 64) {
+    print("\t(only the first 64 bytes can be read: run as root for the capabilities)");
+  }
   if ("facts" in opened) printFacts(opened.facts, [REGION_NAMES, IRQ_NAMES]);
   else print(`\tVFIO: ${opened.why}`);
   if (options.hex) printHex(config);

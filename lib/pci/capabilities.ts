@@ -12,9 +12,14 @@ import { DeviceError } from "../errors/mod.ts";
 import { CAPABILITIES, type Capability, type CapabilityOf } from "./capability/all.ts";
 import { type CapabilityDeclaration, decodeCapability } from "./capability/declaration.ts";
 import { type CapabilityListName, capabilityName } from "./capability/names.ts";
-import { type CapabilityHeader, CapabilityWindow, WindowOverrun } from "./capability/window.ts";
+import { EXPRESS } from "./capability/express.ts";
+import { type CapabilityHeader, CapabilityWindow, WindowCut, WindowOverrun } from "./capability/window.ts";
 import type { ConfigSpace } from "./config_space.ts";
-import { CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER_BYTES } from "./header.ts";
+import { CONVENTIONAL_BYTES, HEADER_BYTES } from "./header.ts";
+
+const PCIX_ID = 0x07;
+/** PCI-X Status: 266 and 533 MHz Capable (PCI-X 2.0 §7.2.4), at the same place for functions and bridges. */
+const PCIX_2_SPEEDS = 0xc0000000;
 
 /** Something wrong with a list. */
 export interface CapabilityFinding {
@@ -26,9 +31,9 @@ export interface CapabilityFinding {
    * `cycle`: the list comes back to an offset already visited. `out-of-range`: a pointer leads into the header or
    * out of configuration space. `unaligned`: the two low bits of a pointer are set (they are ignored). `overlap`:
    * two capabilities share bytes. `malformed`: a capability's contents contradict its ID. `unavailable`: the list
-   * goes on where the snapshot has no bytes.
+   * goes on where the snapshot has no bytes. `cut`: a capability does.
    */
-  readonly problem: "cycle" | "out-of-range" | "unaligned" | "overlap" | "malformed" | "unavailable";
+  readonly problem: "cycle" | "out-of-range" | "unaligned" | "overlap" | "malformed" | "unavailable" | "cut";
   /** A sentence for people. */
   readonly message: string;
 }
@@ -43,7 +48,7 @@ export interface CapabilityList {
 
 /** How to walk. */
 export interface WalkOptions {
-  /** Throw at the first finding other than `unavailable`. Default `false`: report it and carry on as far as is safe. */
+  /** Throw at the first finding other than `unavailable` and `cut`. Default `false`: report it and carry on as far as is safe. */
   readonly strict?: boolean;
 }
 
@@ -60,7 +65,7 @@ export function walkCapabilities(config: ConfigSpace, options: WalkOptions = {})
     // A function that is gone reads as all ones: every pointer would be 0xff.
     if (config.isPresent) {
       walk.standard();
-      walk.extended();
+      if (walk.hasExtendedList()) walk.extended();
     }
     return { capabilities: walk.capabilities, findings: walk.findings };
   });
@@ -115,10 +120,7 @@ class Walk {
         return this.#note("standard", from, "cycle", `the list comes back to ${hex(offset)}`);
       }
       visited.add(offset);
-      if (offset + 2 > this.#config.sizeBytes) {
-        const bytes = this.#config.sizeBytes;
-        return this.#note("standard", offset, "unavailable", `only the first ${bytes} bytes are readable`);
-      }
+      if (!this.#isAtHand("standard", offset, 2)) return;
       const id = this.#config.read8(offset), next = this.#config.read8(offset + 1);
       this.#add({ list: "standard", id, version: 0, offset, next });
       from = offset + 1;
@@ -126,8 +128,30 @@ class Walk {
     }
   }
 
+  /**
+   * Express functions have an extended list, and those of PCI-X 2, which say that they can do 266 or 533 MHz. Another function may show anything
+   * from 0x100 on: nothing, or the first 256 bytes again, as does what is behind a conventional bridge.
+   */
+  hasExtendedList(): boolean {
+    const config = this.#config, { capabilities } = this;
+    if (config.sizeBytes <= CONVENTIONAL_BYTES) return false;
+    const isPcix2 = ({ list, id, offset }: Capability): boolean =>
+      list === "standard" && id === PCIX_ID && offset + 8 <= config.sizeBytes &&
+      (config.read32(offset + 4) & PCIX_2_SPEEDS) !== 0;
+    return capabilities.some((one) => (one.list === "standard" && one.id === EXPRESS.id) || isPcix2(one)) &&
+      !this.#isMirrored();
+  }
+
+  /** Every 256 bytes begin as the first ones do. */
+  #isMirrored(): boolean {
+    const { sizeBytes } = this.#config, ids = this.#config.read32(0);
+    for (let at = CONVENTIONAL_BYTES; at + 4 <= sizeBytes; at += CONVENTIONAL_BYTES) {
+      if (this.#config.read32(at) !== ids) return false;
+    }
+    return sizeBytes >= CONVENTIONAL_BYTES + 4;
+  }
+
   extended(): void {
-    if (this.#config.sizeBytes < EXTENDED_BYTES) return;
     const visited = new Set<number>();
     let offset = CONVENTIONAL_BYTES;
     while (offset !== 0) {
@@ -135,9 +159,10 @@ class Walk {
         return this.#note("extended", offset, "cycle", `the list comes back to ${hex(offset)}`);
       }
       visited.add(offset);
+      if (!this.#isAtHand("extended", offset, 4)) return;
       const raw = this.#config.read32(offset);
-      // All zeros or all ones at 0x100 is how a function without extended capabilities reads.
-      if (offset === CONVENTIONAL_BYTES && (raw === 0 || raw === 0xffffffff)) return;
+      // All zeros or all ones is how a function reads where it has no more capabilities: at 0x100 none at all, and some link on to it.
+      if (raw === 0 || raw === 0xffffffff) return;
       const id = raw & 0xffff, version = (raw >>> 16) & 0xf, pointer = raw >>> 20;
       this.#add({ list: "extended", id, version, offset, next: pointer });
       const next = pointer & ~3;
@@ -148,6 +173,14 @@ class Walk {
       }
       offset = next;
     }
+  }
+
+  /** Whether a list goes on within the bytes at hand; it is noted when not. */
+  #isAtHand(list: CapabilityListName, offset: number, bytes: number): boolean {
+    const { sizeBytes } = this.#config;
+    if (offset + bytes <= sizeBytes) return true;
+    this.#note(list, offset, "unavailable", `only the first ${sizeBytes} bytes are readable`);
+    return false;
   }
 
   #add(found: Omit<CapabilityHeader, "name">): void {
@@ -166,10 +199,17 @@ class Walk {
       return { ...header, kind: "null" };
     }
     if (declaration === undefined) return { ...header, kind: "other" };
+    const express = findCapability(this.capabilities, "express");
+    const hasPrefixes = express?.device2?.capabilities.endToEndTlpPrefix ?? false;
+    const window = new CapabilityWindow(this.#config, header, hasPrefixes);
     try {
-      return decodeCapability(declaration, new CapabilityWindow(this.#config, header));
+      return decodeCapability(declaration, window);
     } catch (error) {
       if (!(error instanceof WindowOverrun)) throw error;
+      if (error instanceof WindowCut) {
+        this.#note(header.list, header.offset, "cut", `${header.name}: ${error.message}`);
+        return { ...header, kind: "cut", neededBytes: error.needed, data: window.copy(0, error.available) };
+      }
       this.#note(header.list, header.offset, "malformed", `${header.name}: ${error.message}`);
       return { ...header, kind: "malformed", reason: error.message };
     }
@@ -201,7 +241,7 @@ class Walk {
     message: string,
   ): void {
     const finding: CapabilityFinding = { list, offset, problem, message };
-    if (this.#strict && problem !== "unavailable") {
+    if (this.#strict && problem !== "unavailable" && problem !== "cut") {
       throw new DeviceError(
         `${list} capability list, offset ${hex(offset)}: ${problem}: ${message}`,
         { field: "capabilities" },

@@ -219,7 +219,7 @@ export function express(structureVersion: 1 | 2 = 2): CapabilityLayout {
   }, structureVersion === 1 ? EXPRESS_V1_BYTES : EXPRESS_V2_BYTES);
 }
 
-/** Advanced Error Reporting, version 2. */
+/** Advanced Error Reporting, version 2, of a function without End-End TLP prefixes. */
 export function advancedErrorReporting(): CapabilityLayout {
   return layOut(
     ADVANCED_ERROR_REPORTING,
@@ -243,7 +243,7 @@ export function advancedErrorReporting(): CapabilityLayout {
       });
       writer.set("control", {}, ["ecrcGenerationEnable", "ecrcCheckEnable", "multipleHeaderRecordingEnable"]);
     },
-    0x48,
+    0x38,
     2,
   );
 }

@@ -12,7 +12,7 @@ import {
   decodeExpansionRom,
   type ExpansionRom,
 } from "./base_address.ts";
-import { BRIDGE, CARD_BUS, CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER, HEADER_BYTES } from "./header.ts";
+import { BRIDGE, CARD_BUS, EXTENDED_BYTES, HEADER, HEADER_BYTES } from "./header.ts";
 import {
   type AccessWidth,
   decodeRegister,
@@ -51,6 +51,8 @@ export interface BridgeWindow {
   readonly limit: bigint;
   /** Width of the window's address registers in bits. */
   readonly addressBits: 16 | 32 | 64;
+  /** The two registers as they read, where the type bits in them are reserved or contradict each other: both ends are a guess then. */
+  readonly badTypes?: readonly [base: number, limit: number];
 }
 
 /** Fields of header type 1: its registers, and the windows that several of them make. */
@@ -63,14 +65,30 @@ export interface BridgeHeader extends RegisterValues<typeof BRIDGE> {
   readonly prefetchable: BridgeWindow;
 }
 
-/** Bus numbers of header type 2, a CardBus bridge. */
-export type CardBusHeader = RegisterValues<typeof CARD_BUS>;
+/** A memory window of a CardBus bridge. */
+export interface CardBusMemoryWindow extends BridgeWindow {
+  /** Reads from it may be prefetched. */
+  readonly prefetchable: boolean;
+}
 
+/** Fields of header type 2, a CardBus bridge: its registers, and the windows that several of them make. */
+export interface CardBusHeader extends RegisterValues<typeof CARD_BUS> {
+  /** Memory windows 0 and 1. */
+  readonly memoryWindows: readonly CardBusMemoryWindow[];
+  /** I/O windows 0 and 1. */
+  readonly ioWindows: readonly BridgeWindow[];
+  /** I/O base of the 16-bit PC Card interface, 0 for none. It is behind the first 64 bytes, which may be all that there is. */
+  readonly legacyBase?: number;
+}
+
+/** Offset of the legacy base of a CardBus bridge. */
+const LEGACY_BASE = 0x44;
 const BARS_BY_HEADER_TYPE: Readonly<Record<number, number>> = { 0: 6, 1: 2, 2: 1 };
 
 /**
  * One function's configuration space over caller-owned bytes: 64 (what Linux shows an unprivileged reader), 256
- * (conventional PCI) or 4096 (PCI Express). The bytes are not copied, so a later write shows.
+ * (conventional PCI), 4096 (PCI Express), or any length between: some functions end earlier than their kind, and some
+ * readers show no more. The bytes are not copied, so a later write shows.
  *
  * All reads are little-endian, and offsets count bytes.
  */
@@ -86,13 +104,14 @@ export class ConfigSpace {
   /**
    * Looks at `bytes` as a configuration space.
    *
-   * @throws {UsageError} when the length is none of 64, 256 and 4096 bytes
+   * @throws {UsageError} when there are fewer than 64 or more than 4096
    */
   constructor(bytes: Uint8Array) {
     requireType(bytes, "bytes", "new ConfigSpace: bytes");
-    if (![HEADER_BYTES, CONVENTIONAL_BYTES, EXTENDED_BYTES].includes(bytes.length)) {
+    if (bytes.length < HEADER_BYTES || bytes.length > EXTENDED_BYTES) {
       throw new UsageError(`a configuration space cannot be ${bytes.length} bytes long`, {
-        hint: "give 64 bytes (header only), 256 (conventional) or 4096 (PCI Express)",
+        hint:
+          "give 64 bytes (header only), 256 (conventional), up to 4096 (PCI Express), or what there is between",
       });
     }
     this.bytes = bytes;
@@ -161,10 +180,14 @@ export class ConfigSpace {
     return this.register(HEADER.deviceId);
   }
 
-  /** Whether anything answered: a read of an absent or powered-down function gives all ones. */
+  /**
+   * Whether anything answered: a read of an absent or powered-down function gives all ones. The first three dwords say it: IDs (which are ones
+   * in a VF too), command and status, class code.
+   */
   get isPresent(): boolean {
-    return this.read32(HEADER.vendorId.offset) !== 0xffffffff ||
-      this.read32(HEADER.command.offset) !== 0xffffffff;
+    return [HEADER.vendorId, HEADER.command, HEADER.revisionId].some(({ offset }) =>
+      this.read32(offset) !== 0xffffffff
+    );
   }
 
   /** Command register. */
@@ -277,15 +300,37 @@ export class ConfigSpace {
 
   /** Fields that only a CardBus bridge has; `undefined` for other header types. */
   get cardBus(): CardBusHeader | undefined {
-    return this.headerType === 2 ? this.registers(CARD_BUS) : undefined;
+    if (this.headerType !== 2) return undefined;
+    const header = this.registers(CARD_BUS), { control } = header;
+    return {
+      ...header,
+      memoryWindows: [control.prefetchMemory0, control.prefetchMemory1].map((prefetchable, i) => ({
+        base: BigInt(this.read32(0x1c + 8 * i)),
+        limit: BigInt(this.read32(0x20 + 8 * i)) + 0xfffn & 0xffffffffn,
+        addressBits: 32,
+        prefetchable,
+      })),
+      ioWindows: [0x2c, 0x34].map((at) => {
+        // The upper halves count where bit 0 of the base says so.
+        const addressBits = this.read32(at) & 1 ? 32 : 16, mask = addressBits === 32 ? ~3 : 0xfffc;
+        return {
+          base: BigInt((this.read32(at) & mask) >>> 0),
+          limit: BigInt((this.read32(at + 4) & mask) >>> 0) + 3n,
+          addressBits,
+        };
+      }),
+      ...(this.sizeBytes < LEGACY_BASE + 2 ? {} : { legacyBase: this.read16(LEGACY_BASE) }),
+    };
   }
 
   /**
-   * Base and limit of a window, registers of one byte for I/O ports and of two for memory. The lowest four bits of the base say whether the upper
+   * Base and limit of a window, registers of one byte for I/O ports and of two for memory. The lowest four bits of both say whether the upper
    * halves, which are twice as wide, exist.
    */
   #window(at: number, width: 1 | 2, upperAt?: number): BridgeWindow {
-    const wide = upperAt !== undefined && (this.read(at, width) & 0xf) === 1;
+    const raw = [this.read(at, width), this.read(at + width, width)] as const;
+    const type = raw[0] & 0xf, wide = upperAt !== undefined && type === 1;
+    const isSound = type === (raw[1] & 0xf) && (wide || type === 0);
     const upperWidth = width === 1 ? 2 : 4;
     const address = (index: 0 | 1): bigint => {
       const lower = this.read(at + index * width, width) & ~0xf;
@@ -297,6 +342,7 @@ export class ConfigSpace {
       base: address(0),
       limit: address(1) | (granularity - 1n),
       addressBits: width === 1 ? (wide ? 32 : 16) : wide ? 64 : 32,
+      ...(isSound ? {} : { badTypes: raw }),
     };
   }
 

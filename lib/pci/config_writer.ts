@@ -66,7 +66,7 @@ export class ConfigSpaceImage {
   /**
    * Makes an image in which everything reads 0 and nothing is writable.
    *
-   * @throws {UsageError} when `sizeBytes` is none of 64, 256 and 4096
+   * @throws {UsageError} when `sizeBytes` is below 64 or above 4096
    */
   constructor(sizeBytes: number = EXTENDED_BYTES) {
     this.bytes = new Uint8Array(sizeBytes);

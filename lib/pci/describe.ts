@@ -30,6 +30,8 @@ export interface DescribeOptions {
 export interface FunctionDescription {
   /** Address, when it was given. */
   readonly address?: string;
+  /** It reads as all ones: the function was removed, has no power, or the link to it is down. What else is here means nothing then. */
+  readonly gone?: true;
   /** Vendor ID. */
   readonly vendorId: string;
   /** Device ID. */
@@ -60,6 +62,8 @@ export interface FunctionDescription {
   readonly bars: JsonValue[];
   /** What a bridge has besides. */
   readonly bridge?: JsonValue;
+  /** What a CardBus bridge has besides. */
+  readonly cardBus?: JsonValue;
   /** Capabilities, each with its `kind`. */
   readonly capabilities: JsonValue[];
   /** What is wrong with the capability lists. */
@@ -72,6 +76,7 @@ export function describeFunction(config: ConfigSpace, options: DescribeOptions =
     const names = options.names ?? BUILTIN_NAMES;
     return toJson({
       address: options.address?.toString(),
+      gone: config.isPresent ? undefined : true,
       vendorId: `0x${hex(config.vendorId, 4)}`,
       deviceId: `0x${hex(config.deviceId, 4)}`,
       ...lookup(names, config.vendorId, config.deviceId),
@@ -86,6 +91,7 @@ export function describeFunction(config: ConfigSpace, options: DescribeOptions =
       interruptPin: config.interruptPin,
       bars: config.bars(options.barSizes),
       bridge: config.bridge,
+      cardBus: config.cardBus,
       ...walkCapabilities(config),
     });
   });
@@ -95,8 +101,8 @@ export function describeFunction(config: ConfigSpace, options: DescribeOptions =
 /** Fields whose numbers are written in hexadecimal; every `bigint` is, too. */
 const HEX_FIELDS: ReadonlySet<string> = new Set(
   (
-    "address correctableSource data deviceId dataVendorId dvsecId dvsecVendorId headerLog id " +
-    "laneErrorStatus mask next notifyOffMultiplier offset pending raw regionLength regionOffset " +
+    "address badTypes correctableSource data deviceId dataVendorId dvsecId dvsecVendorId headerLog id " +
+    "laneErrorStatus legacyBase mask next notifyOffMultiplier offset pending raw regionLength regionOffset " +
     "source supportedPageSizes systemPageSize uncorrectableSource vendorId vfDeviceId vsecId"
   ).split(" "),
 );

@@ -12,8 +12,9 @@ import { type CapabilityFinding, findCapability, walkCapabilities } from "./capa
 import type { Capability, OtherCapability } from "./capability/all.ts";
 import { capabilityName } from "./capability/names.ts";
 import type { ConfigSpace } from "./config_space.ts";
+import type { PciNames } from "./ids.ts";
 import { EXTENDED_FORMATS } from "./format/extended.ts";
-import { formatHeaderRegisters, formatRegions, formatTitle } from "./format/header.ts";
+import { formatHeaderRegisters, formatHeaderType, formatRegions, formatTitle } from "./format/header.ts";
 import type { CapabilityFormats, FormatContext, FormatOptions } from "./format/options.ts";
 import { STANDARD_FORMATS } from "./format/standard.ts";
 import { declaredLines } from "./format/declared.ts";
@@ -26,22 +27,26 @@ export function formatFunction(config: ConfigSpace, options: FormatOptions = {})
 
 function functionLines(config: ConfigSpace, options: FormatOptions): string[] {
   const names = options.names ?? BUILTIN_NAMES;
-  const title = formatTitle(config, names, options.address);
-  if (config.headerType > 2) return [title, `\t!!! Unknown header type ${hex(config.headerType, 2)}`];
+  const driver = options.host?.driver;
+  return [
+    formatTitle(config, names, options.address),
+    ...(config.isPresent ? contentLines(config, names, options) : [GONE]),
+    ...(driver === undefined ? [] : [`\tKernel driver in use: ${driver}`]),
+  ];
+}
+
+const GONE = "\t!!! Gone: it reads as all ones. It was removed, has no power, or the link to it is down";
+
+function contentLines(config: ConfigSpace, names: PciNames, options: FormatOptions): string[] {
+  if (config.headerType > 2) return formatHeaderType(config);
   const { capabilities, findings } = walkCapabilities(config);
   const context = { config, capabilities, names, options };
+  const subsystem = findCapability(capabilities, "subsystem-id")?.subsystem;
   return [
-    title,
-    ...formatHeaderRegisters(
-      config,
-      names,
-      options.host ?? {},
-      findCapability(capabilities, "subsystem-id")?.subsystem,
-    ),
+    ...formatHeaderRegisters(config, names, options.host ?? {}, subsystem),
     ...formatRegions(config, options.barSizes ?? [], options.romBytes),
     ...capabilities.flatMap((cap) => formatCapability(cap, context)),
     ...findings.flatMap(formatFinding),
-    ...(options.host?.driver === undefined ? [] : [`\tKernel driver in use: ${options.host.driver}`]),
   ];
 }
 
@@ -57,6 +62,9 @@ const FORMATS: CapabilityFormats = {
   ...STANDARD_FORMATS,
   ...EXTENDED_FORMATS,
   null: () => ["Null"],
+  cut: ({ name, neededBytes, data }) => [
+    `${name} <cut: ${data.length} of its ${neededBytes} bytes are readable>`,
+  ],
   malformed: ({ name, reason }) => [`${name} <malformed: ${reason}>`],
   other: (cap, { config }) => [otherTitle(cap, config)],
 };
@@ -68,9 +76,9 @@ function otherTitle(cap: OtherCapability, config: ConfigSpace): string {
   return `#${hex(cap.id, 2)} [${flags}]`;
 }
 
-/** Findings in the words of `lspci`, with the place added. Malformed capabilities already have a line. */
+/** Findings in the words of `lspci`, with the place added. Capabilities that are malformed or cut already have a line. */
 function formatFinding(finding: CapabilityFinding): string[] {
-  if (finding.problem === "malformed") return [];
+  if (finding.problem === "malformed" || finding.problem === "cut") return [];
   const words = finding.problem === "cycle"
     ? "<chain looped>"
     : finding.problem === "out-of-range"

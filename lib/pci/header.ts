@@ -90,8 +90,23 @@ export const HEADER = {
   maxLatency: { offset: 0x3f, width: 1 },
 } as const satisfies RegisterTable;
 
-/** Bus numbers of header type 2, a CardBus bridge. */
+/** The bits of a bridge's secondary status. */
+const SECONDARY_STATUS = {
+  capable66MHz: { bits: 5, access: "RO", label: "66MHz" },
+  fastBackToBack: { bits: 7, access: "RO", label: "FastB2B" },
+  masterDataParityError: { bits: 8, access: "RW1C", label: "ParErr" },
+  deviceSelectTiming: { bits: [10, 9], access: "RO", label: "DEVSEL" },
+  signaledTargetAbort: { bits: 11, access: "RW1C", label: ">TAbort" },
+  receivedTargetAbort: { bits: 12, access: "RW1C", label: "<TAbort" },
+  receivedMasterAbort: { bits: 13, access: "RW1C", label: "<MAbort" },
+  receivedSystemError: { bits: 14, access: "RW1C", label: "<SERR" },
+  detectedParityError: { bits: 15, access: "RW1C", label: "<PERR" },
+} as const;
+
+/** Registers of header type 2, a CardBus bridge, but for its windows (PC Card Standard 8.0, vol. 2; kernel header `linux/pci_regs.h`). */
 export const CARD_BUS = {
+  /** Secondary Status. */
+  secondaryStatus: { offset: 0x16, width: 2, fields: SECONDARY_STATUS },
   /** Bus number of the bridge's upstream side. */
   primaryBus: { offset: 0x18, width: 1 },
   /** Bus number of the CardBus. */
@@ -100,6 +115,23 @@ export const CARD_BUS = {
   subordinateBus: { offset: 0x1a, width: 1 },
   /** CardBus latency timer. */
   latencyTimer: { offset: 0x1b, width: 1 },
+  /** Bridge Control. */
+  control: {
+    offset: 0x3e,
+    width: 2,
+    fields: {
+      parityErrorResponse: { bits: 0, access: "RW", label: "Parity" },
+      serrEnable: { bits: 1, access: "RW", label: "SERR" },
+      isaEnable: { bits: 2, access: "RW", label: "ISA" },
+      vgaEnable: { bits: 3, access: "RW", label: "VGA" },
+      masterAbortMode: { bits: 5, access: "RW", label: "MAbort" },
+      cardBusReset: { bits: 6, access: "RW", label: ">Reset" },
+      interrupts16Bit: { bits: 7, access: "RW", label: "16bInt" },
+      prefetchMemory0: { bits: 8, access: "RW" },
+      prefetchMemory1: { bits: 9, access: "RW" },
+      postedWrites: { bits: 10, access: "RW", label: "PostWrite" },
+    },
+  },
 } as const satisfies RegisterTable;
 
 /** Registers of header type 1, a PCI-to-PCI bridge or PCIe port, after its BARs (PCIe 6.0 §7.5.1.3). */
@@ -116,17 +148,7 @@ export const BRIDGE = {
   secondaryStatus: {
     offset: 0x1e,
     width: 2,
-    fields: {
-      capable66MHz: { bits: 5, access: "RO", label: "66MHz" },
-      fastBackToBack: { bits: 7, access: "RO", label: "FastB2B" },
-      masterDataParityError: { bits: 8, access: "RW1C", label: "ParErr" },
-      deviceSelectTiming: { bits: [10, 9], access: "RO", label: "DEVSEL" },
-      signaledTargetAbort: { bits: 11, access: "RW1C", label: ">TAbort" },
-      receivedTargetAbort: { bits: 12, access: "RW1C", label: "<TAbort" },
-      receivedMasterAbort: { bits: 13, access: "RW1C", label: "<MAbort" },
-      receivedSystemError: { bits: 14, access: "RW1C", label: "<SERR" },
-      detectedParityError: { bits: 15, access: "RW1C", label: "<PERR" },
-    },
+    fields: SECONDARY_STATUS,
   },
   /** Bridge Control. */
   control: {

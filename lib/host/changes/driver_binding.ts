@@ -12,6 +12,8 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../errors/mod.ts";
+import { ConfigSpace } from "../../pci/config_space.ts";
+import { HEADER_BYTES } from "../../pci/header.ts";
 import { busOf, PCI, sysfsDirectory } from "../../vfio/bus.ts";
 import type { FunctionAttributes } from "../sysfs/attributes.ts";
 
@@ -19,9 +21,6 @@ import type { FunctionAttributes } from "../sysfs/attributes.ts";
 export const VFIO_USER = "vfio-user";
 /** What a kernel without an IOMMU says yes to when a function shall be opened without one. */
 export const NO_IOMMU_PARAMETER = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
-
-const HEADER_TYPE_AT = 0x0e;
-const HEADER_TYPE_MASK = 0x7f;
 
 /**
  * Whether a driver is one of those that hand functions to userspace: `vfio-pci` and its variants (`virtio_vfio_pci`, …), `vfio-platform`, or
@@ -34,7 +33,7 @@ export function isVfioDriver(driver: string): boolean {
 
 /**
  * Looks before anything is changed whether a function can be given to a driver.
- * @throws UsageError, NotFoundError (driver not loaded), UnsupportedError (bridge, no IOMMU)
+ * @throws UsageError, NotFoundError (driver not loaded, function gone), UnsupportedError (bridge, no IOMMU)
  */
 export function checkBindable(attributes: FunctionAttributes, address: string, driver: string): void {
   if (!/^[\w.-]+$/.test(driver)) {
@@ -43,10 +42,7 @@ export function checkBindable(attributes: FunctionAttributes, address: string, d
   if (!attributes.driverExists(address, driver)) throw driverMissing(attributes, address, driver);
   if (!isVfioDriver(driver)) return;
   const directory = sysfsDirectory(address);
-  const config = busOf(address) === PCI ? attributes.sysfs.readBytes(`${directory}/config`) : [];
-  if (((config[HEADER_TYPE_AT] ?? 0) & HEADER_TYPE_MASK) !== 0) {
-    throw new UnsupportedError(`${address} is a bridge, and ${driver} takes only endpoints`);
-  }
+  if (busOf(address) === PCI) checkEndpoint(attributes, address, driver);
   const group = attributes.optionalLink(`${directory}/iommu_group`);
   if (group === undefined && attributes.optional(NO_IOMMU_PARAMETER) !== "Y") {
     throw new UnsupportedError(`${address} has no IOMMU group, so ${driver} cannot take it`, {
@@ -56,6 +52,25 @@ export function checkBindable(attributes: FunctionAttributes, address: string, d
           `echo Y > ${NO_IOMMU_PARAMETER}`,
     });
   }
+}
+
+/** @throws NotFoundError (it is gone), UnsupportedError (bridge) */
+function checkEndpoint(attributes: FunctionAttributes, address: string, driver: string): void {
+  const directory = sysfsDirectory(address), config = attributes.sysfs.readBytes(`${directory}/config`);
+  // So short a file says nothing: the kernel's own answer will.
+  if (config.length < HEADER_BYTES) return;
+  const space = new ConfigSpace(config), current = attributes.driver(address);
+  if (!space.isPresent) {
+    const holder = current === "" ? "no driver has it" : `${current} still has it`;
+    throw new NotFoundError(`${address} is gone: its configuration space reads as all ones; ${holder}`, {
+      hint:
+        "it was removed, has no power, or the link to it is down; the kernel forgets it and looks again by: " +
+        `echo 1 > ${directory}/remove; echo 1 > /sys/bus/pci/rescan`,
+    });
+  }
+  if (space.headerType === 0) return;
+  const what = space.headerType <= 2 ? "is a bridge" : `has the reserved header type ${space.headerType}`;
+  throw new UnsupportedError(`${address} ${what}, and ${driver} takes only endpoints`);
 }
 
 /**

@@ -97,7 +97,10 @@ export interface ErrorDetails {
   readonly root?: RegisterValues<typeof ROOT_ERROR_REGISTERS>;
 }
 
-/** Bytes with the root registers, and with the TLP prefix log as well, which version 2 adds. */
+/**
+ * Bytes with the root registers, and with the TLP prefix log as well, which version 2 adds to functions that handle End-End TLP prefixes
+ * (§7.8.4.12): others place the next capability where it would be.
+ */
 const BYTES = { withRoot: 0x38, withPrefixLog: 0x48 } as const;
 
 /** Advanced Error Reporting. */
@@ -108,7 +111,8 @@ export const ADVANCED_ERROR_REPORTING = {
   title: "Advanced Error Reporting",
   lengthBytes: (window: CapabilityWindow): number => {
     window.require(0x2c);
-    return Math.min(window.header.version >= 2 ? BYTES.withPrefixLog : BYTES.withRoot, window.availableBytes);
+    const hasLog = window.header.version >= 2 && window.hasEndToEndTlpPrefixes;
+    return Math.min(hasLog ? BYTES.withPrefixLog : BYTES.withRoot, window.availableBytes);
   },
   registers: {
     /** Errors seen. */

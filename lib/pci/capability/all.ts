@@ -88,8 +88,19 @@ export interface MalformedCapability extends CapabilityHeader {
   readonly reason: string;
 }
 
+/** A capability that goes on where the snapshot has no bytes. */
+export interface CutCapability extends CapabilityHeader {
+  /** Discriminator. */
+  readonly kind: "cut";
+  /** Bytes that it needs, as far as those at hand tell. */
+  readonly neededBytes: number;
+  /** Those at hand, its header included. */
+  readonly data: Uint8Array;
+}
+
 /** Any decoded capability; `kind` tells which. */
 export type Capability =
+  | CutCapability
   | Decoded<typeof CAPABILITIES[number]>
   | MalformedCapability
   | NullCapability

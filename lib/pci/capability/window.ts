@@ -6,7 +6,7 @@
  */
 
 import type { ConfigSpace } from "../config_space.ts";
-import { CONVENTIONAL_BYTES } from "../header.ts";
+import { CONVENTIONAL_BYTES, EXTENDED_BYTES } from "../header.ts";
 import type {
   AccessWidth,
   RegisterDeclaration,
@@ -32,7 +32,7 @@ export interface CapabilityHeader {
   readonly next: number;
 }
 
-/** Raised by a decoder that would read past the end; the walker turns it into a finding. */
+/** Raised by a decoder that would read past the end of its list's area; the walker turns it into a finding. */
 export class WindowOverrun extends Error {
   /** Name of the error class. */
   override name = "WindowOverrun";
@@ -43,6 +43,12 @@ export class WindowOverrun extends Error {
   }
 }
 
+/** Raised by a decoder that would read what its list's area has room for, but the bytes at hand do not hold. */
+export class WindowCut extends WindowOverrun {
+  /** Name of the error class. */
+  override name = "WindowCut";
+}
+
 /** One capability's bytes, from its header up to the end of its list's part of configuration space. */
 export class CapabilityWindow {
   /** The capability's header, already decoded. */
@@ -51,25 +57,30 @@ export class CapabilityWindow {
   readonly vendorId: number;
   /** Header type of the function (0 endpoint, 1 bridge, 2 CardBus bridge). */
   readonly headerType: number;
-  /** Bytes from the capability's offset to the end of what it may occupy. */
+  /** The function says that it handles End-End TLP prefixes, of which some capabilities keep more. */
+  readonly hasEndToEndTlpPrefixes: boolean;
+  /** Bytes from the capability's offset to the end of what is at hand of the area that it may occupy. */
   readonly availableBytes: number;
+  /** Bytes from the capability's offset to the end of that area. */
+  readonly #areaBytes: number;
   readonly #config: ConfigSpace;
 
   /** Opens a window on a capability of `config`. */
-  constructor(config: ConfigSpace, header: CapabilityHeader) {
+  constructor(config: ConfigSpace, header: CapabilityHeader, hasEndToEndTlpPrefixes: boolean = false) {
     this.#config = config;
     this.header = header;
     this.vendorId = config.vendorId;
     this.headerType = config.headerType;
-    const end = header.list === "standard"
-      ? Math.min(CONVENTIONAL_BYTES, config.sizeBytes)
-      : config.sizeBytes;
-    this.availableBytes = end - header.offset;
+    this.hasEndToEndTlpPrefixes = hasEndToEndTlpPrefixes;
+    const end = header.list === "standard" ? CONVENTIONAL_BYTES : EXTENDED_BYTES;
+    this.#areaBytes = end - header.offset;
+    this.availableBytes = Math.min(end, config.sizeBytes) - header.offset;
   }
 
-  /** Makes sure that the capability has room for `bytes`. @throws {WindowOverrun} when it has not */
+  /** Makes sure that the capability has room for `bytes`. @throws {WindowOverrun} when it has not, {WindowCut} when they are not at hand */
   require(bytes: number): void {
-    if (bytes > this.availableBytes) throw new WindowOverrun(bytes, this.availableBytes);
+    if (bytes > this.#areaBytes) throw new WindowOverrun(bytes, this.#areaBytes);
+    if (bytes > this.availableBytes) throw new WindowCut(bytes, this.availableBytes);
   }
 
   /** Reads at an offset into the capability. @throws {WindowOverrun} past the end */

@@ -5,13 +5,13 @@
  */
 
 import type { PciAddress } from "../address.ts";
-import type { BridgeWindow, ConfigSpace, SubsystemId } from "../config_space.ts";
-import { BRIDGE, DEVICE_SELECT_TIMINGS, HEADER } from "../header.ts";
+import type { BridgeWindow, CardBusHeader, ConfigSpace, SubsystemId } from "../config_space.ts";
+import { BRIDGE, CARD_BUS, DEVICE_SELECT_TIMINGS, HEADER } from "../header.ts";
 import { lookup, lookupClass, lookupSubsystem, type PciNames } from "../ids.ts";
 import { formatBaseAddress } from "./base_address.ts";
 import type { HostFacts } from "./options.ts";
 import { hex } from "../hex.ts";
-import { fill, sizeText } from "./text.ts";
+import { fill, sizeText, when } from "./text.ts";
 
 /** The line that names a function: address, class, vendor, device, revision and programming interface. */
 export function formatTitle(config: ConfigSpace, names: PciNames, address?: PciAddress): string {
@@ -60,6 +60,20 @@ export function subsystemText(
   return namedOrNumbers(vendor, device, vendorId, deviceId);
 }
 
+/** What the header type and the class say against each other. */
+export function formatHeaderType({ headerType, classCode }: ConfigSpace): string[] {
+  if (headerType > 2) return [`\t!!! Unknown header type ${hex(headerType, 2)}`];
+  const { base, sub } = classCode;
+  // A bridge of another kind (to the host, to ISA) may well have a header of type 0.
+  const agree = headerType === 0 ? base !== BRIDGE_CLASS || sub !== PCI_TO_PCI : base === BRIDGE_CLASS;
+  return agree
+    ? []
+    : [`\t!!! Invalid class ${hex(classCode.value >>> 8, 4)} for header type ${hex(headerType, 2)}`];
+}
+
+const BRIDGE_CLASS = 0x06;
+const PCI_TO_PCI = 0x04;
+
 /** Lines from `Subsystem` down to `Interrupt` and what the host adds there. A bridge's subsystem is in a capability. */
 export function formatHeaderRegisters(
   config: ConfigSpace,
@@ -72,6 +86,7 @@ export function formatHeaderRegisters(
   if (subsystem !== undefined && subsystem.vendorId !== 0 && subsystem.vendorId !== 0xffff) {
     lines.push(`\tSubsystem: ${subsystemText(config, names, subsystem.vendorId, subsystem.deviceId)}`);
   }
+  lines.push(...formatHeaderType(config));
   const control =
     "I/O± Mem± BusMaster± SpecCycle± MemWINV± VGASnoop± ParErr± Stepping± SERR± FastB2B± DisINTx±";
   lines.push(`\tControl: ${fill(control, config, HEADER.command, config.command)}`);
@@ -134,10 +149,7 @@ function romLines(config: ConfigSpace, romBytes: number | undefined): string[] {
 
 function bridgeLines(config: ConfigSpace): string[] {
   const cardBus = config.cardBus;
-  if (cardBus !== undefined) {
-    const { primaryBus, cardBus: secondary, subordinateBus, latencyTimer } = cardBus;
-    return [busLine(primaryBus, secondary, subordinateBus, latencyTimer)];
-  }
+  if (cardBus !== undefined) return cardBusLines(config, cardBus);
   const bridge = config.bridge;
   if (bridge === undefined) return [];
   const timing = DEVICE_SELECT_TIMINGS[bridge.secondaryStatus.deviceSelectTiming];
@@ -151,12 +163,36 @@ function bridgeLines(config: ConfigSpace): string[] {
   ];
 }
 
+function cardBusLines(config: ConfigSpace, header: CardBusHeader): string[] {
+  const { primaryBus, cardBus: secondary, subordinateBus, latencyTimer, legacyBase } = header;
+  const { memorySpace, ioSpace } = config.command;
+  const range = ({ base, limit }: BridgeWindow): string => `${hex(base, 8)}-${hex(limit, 8)}`;
+  const disabled = (enabled: boolean): string => when(!enabled, " [disabled]");
+  const flags = "Parity± SERR± ISA± VGA± MAbort± >Reset± 16bInt± PostWrite±";
+  return [
+    busLine(primaryBus, secondary, subordinateBus, latencyTimer),
+    ...header.memoryWindows.map((window, i) =>
+      `\tMemory window ${i}: ${range(window)}${disabled(memorySpace)}${
+        when(window.prefetchable, " (prefetchable)")
+      }`
+    ),
+    ...header.ioWindows.map((window, i) => `\tI/O window ${i}: ${range(window)}${disabled(ioSpace)}`),
+    ...(header.secondaryStatus.receivedSystemError ? ["\tSecondary status: SERR"] : []),
+    `\tBridgeCtl: ${fill(flags, header, CARD_BUS.control, header.control)}`,
+    ...(legacyBase ? [`\t16-bit legacy interface ports at ${hex(legacyBase, 4)}`] : []),
+  ];
+}
+
 function busLine(primary: number, secondary: number, subordinate: number, latency: number): string {
   return `\tBus: primary=${hex(primary, 2)}, secondary=${hex(secondary, 2)}, ` +
     `subordinate=${hex(subordinate, 2)}, sec-latency=${latency}`;
 }
 
 function windowLine(what: string, window: BridgeWindow): string {
+  if (window.badTypes !== undefined) {
+    const kind = what === "I/O" ? what : what.toLowerCase();
+    return `\t!!! Unknown ${kind} range types ${window.badTypes.map((one) => hex(one)).join("/")}`;
+  }
   const digits = window.addressBits / 4;
   const state = window.base > window.limit
     ? "[disabled]"

@@ -41,9 +41,9 @@ Deno.test("a PF decodes as a PCIe endpoint with FLR, PM, MSI-X, vendor, AER, ARI
     [0x10, EXPRESS],
     [0x09, WINDOW_CAPABILITY],
     [0x0001, 0x100],
-    [0x000e, 0x148],
-    [0x000f, 0x150],
-    [0x0010, 0x158],
+    [0x000e, 0x138],
+    [0x000f, 0x140],
+    [0x0010, 0x148],
   ]);
   assertEquals(list.findings, []);
   assert(findCapability(list, "express")!.functionLevelReset);

@@ -3,9 +3,11 @@ import { UsageError } from "../../../lib/errors/mod.ts";
 import { ConfigSpace } from "../../../lib/pci/mod.ts";
 import { configFrom, IGB } from "./fixtures.ts";
 
-Deno.test("a configuration space has 64, 256 or 4096 bytes", () => {
-  for (const size of [64, 256, 4096]) assertEquals(new ConfigSpace(new Uint8Array(size)).sizeBytes, size);
-  for (const size of [0, 63, 128, 255, 257, 4095, 8192]) {
+Deno.test("a configuration space has 64 to 4096 bytes", () => {
+  for (const size of [64, 65, 128, 0xa0, 256, 0x600, 4096]) {
+    assertEquals(new ConfigSpace(new Uint8Array(size)).sizeBytes, size);
+  }
+  for (const size of [0, 63, 4097, 8192]) {
     assertThrows(() => new ConfigSpace(new Uint8Array(size)), UsageError, `${size} bytes`);
   }
 });
@@ -139,10 +141,48 @@ Deno.test("header type 2: CardBus buses, capability pointer and subsystem are el
     0x34: "50",
     0x40: "cf10 1614",
   });
-  assertEquals(config.cardBus, { primaryBus: 5, cardBus: 6, subordinateBus: 9, latencyTimer: 0xb0 });
+  const { primaryBus, cardBus, subordinateBus, latencyTimer } = config.cardBus!;
+  assertEquals([primaryBus, cardBus, subordinateBus, latencyTimer], [5, 6, 9, 0xb0]);
   assertEquals(config.capabilitiesPointer, 0xa0);
   assertEquals(config.subsystem, { vendorId: 0x10cf, deviceId: 0x1416 });
   assertEquals(configFrom(64, { 0x0e: "02" }).subsystem, undefined, "0x40 is not in a 64-byte snapshot");
+});
+
+Deno.test("header type 2: windows, bridge control, the 16-bit interface's ports", () => {
+  const cardBus = configFrom(128, {
+    0x0e: "02",
+    0x16: "0040",
+    0x1c: "00000020 00f0ff21 00000022 00f0ff23",
+    0x2c: "01400000 fc400000 00500100 ff500100",
+    0x3e: "4301",
+    0x44: "0104",
+  }).cardBus!;
+  assertEquals(cardBus.memoryWindows, [
+    { base: 0x20000000n, limit: 0x21ffffffn, addressBits: 32, prefetchable: true },
+    { base: 0x22000000n, limit: 0x23ffffffn, addressBits: 32, prefetchable: false },
+  ]);
+  // The second has 16 bits: its upper halves mean nothing.
+  assertEquals(cardBus.ioWindows, [
+    { base: 0x4000n, limit: 0x40ffn, addressBits: 32 },
+    { base: 0x5000n, limit: 0x50ffn, addressBits: 16 },
+  ]);
+  assertEquals([cardBus.control.parityErrorResponse, cardBus.control.cardBusReset], [true, true]);
+  assertEquals([cardBus.control.serrEnable, cardBus.control.vgaEnable], [true, false]);
+  assertEquals([cardBus.secondaryStatus.receivedSystemError, cardBus.legacyBase], [true, 0x401]);
+  assertEquals(configFrom(64, { 0x0e: "02" }).cardBus!.legacyBase, undefined);
+});
+
+Deno.test("header type 1: type bits of a window that contradict each other are told as they read", () => {
+  const { io, memory, prefetchable } = configFrom(64, {
+    0x0e: "01",
+    0x1c: "e1 f0",
+    0x20: "01fd f1fd 0300 f300",
+  }).bridge!;
+  assertEquals([io.badTypes, memory.badTypes, prefetchable.badTypes], [
+    [0xe1, 0xf0],
+    [0xfd01, 0xfdf1],
+    [3, 0xf3],
+  ]);
 });
 
 Deno.test("a function that is gone reads as all ones; a VF's own IDs do not mean that it is gone", () => {

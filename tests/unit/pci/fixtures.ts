@@ -12,6 +12,16 @@ export function configFrom(sizeBytes: number, at: Readonly<Record<number, string
   return new ConfigSpace(bytes);
 }
 
+/** The first bytes of a configuration space. */
+export function firstBytes({ bytes }: ConfigSpace, sizeBytes: number): ConfigSpace {
+  return new ConfigSpace(bytes.subarray(0, sizeBytes));
+}
+
+/** An Express function with these bytes besides: it has an extended list. Its Express capability is that of an integrated endpoint, at 0xc4. */
+export function expressFrom(at: Readonly<Record<number, string>>): ConfigSpace {
+  return configFrom(4096, { 0x00: "8680 3412 0000 1000", 0x34: "c4", 0xc4: "1000 9200", ...at });
+}
+
 /** A PF laid out as Intel's 82576 (igb): PM, MSI, MSI-X, Express v2, AER, DSN, ARI, SR-IOV. */
 export const IGB: Readonly<Record<number, string>> = {
   0x000: "8680 c910 0604 1000 01 00 00 02 10 00 80 00",

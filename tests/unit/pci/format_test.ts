@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { sriov, vendorCapability } from "../../../lib/pci/capability_builder.ts";
+import { express, sriov, vendorCapability } from "../../../lib/pci/capability_builder.ts";
 import { buildConfigSpace } from "../../../lib/pci/config_builder.ts";
 import { fill } from "../../../lib/pci/format/text.ts";
 import { describeFunction, formatFunction, HEADER, PciAddress } from "../../../lib/pci/mod.ts";
@@ -112,6 +112,7 @@ Deno.test("a VF BAR without an address prints its zeros, a BAR says <unassigned>
     deviceId: 0x10c9,
     classCode: 0x020000,
     bars: [bar],
+    capabilities: [express()],
     extendedCapabilities: [
       sriov({ totalVfs: 8, firstVfOffset: 128, vfStride: 2, vfDeviceId: 0x10ca, vfBars: [bar] }),
     ],
@@ -188,6 +189,65 @@ Deno.test("faults in a list are printed in lspci's words, with their place", () 
     last({ 0x34: "fc", 0xfc: "11000000" }),
     "\tCapabilities: [fc] MSI-X <malformed: its 12 bytes do not fit: 4 are left>",
   );
+});
+
+Deno.test("a function that is gone says so, and names its driver", () => {
+  const gone = configFrom(256, { 0: "ff".repeat(256) });
+  assertEquals(formatFunction(gone, { address: PciAddress.parse("01:00.0"), host: { driver: "igb" } }), [
+    "01:00.0 Unassigned class [ffff]: Device ffff:ffff (rev ff) (prog-if ff)",
+    "\t!!! Gone: it reads as all ones. It was removed, has no power, or the link to it is down",
+    "\tKernel driver in use: igb",
+  ]);
+  assertEquals(describeFunction(gone).gone, true);
+  assertEquals("gone" in describeFunction(configFrom(4096, IGB)), false);
+});
+
+Deno.test("a header type that is reserved, and a class that does not go with it", () => {
+  const second = (header: string, classCode: string, host = {}) =>
+    formatFunction(configFrom(64, { 0: "8680 3412", 8: `00 ${classCode}`, 0x0e: header }), { host }).slice(1);
+  assertEquals(second("05", "000002", { driver: "x" }), [
+    "\t!!! Unknown header type 05",
+    "\tKernel driver in use: x",
+  ]);
+  assertEquals(second("01", "000002")[0], "\t!!! Invalid class 0200 for header type 01");
+  assertEquals(second("00", "000406")[0], "\t!!! Invalid class 0604 for header type 00");
+  assert(second("00", "000006").every((line) => !line.includes("!!!")), "a host bridge has type 0");
+});
+
+Deno.test("a CardBus bridge of 128 bytes prints its windows, control and the ports of the 16-bit interface", () => {
+  const lines = formatFunction(configFrom(128, {
+    0x00: "4c10 31ac 0300 1002 00 00 07 06 00 00 02 00",
+    0x14: "a0 00 0040 00 05 08 b0",
+    0x1c: "00000020 00f0ff21 00000000 00000000",
+    0x2c: "01400000 fc400000 00500000 fc500000",
+    0x3e: "4301",
+    0x40: "cf10 1614 0104",
+  }));
+  assertEquals(lines.slice(4), [
+    "\tBus: primary=00, secondary=05, subordinate=08, sec-latency=176",
+    "\tMemory window 0: 20000000-21ffffff (prefetchable)",
+    "\tMemory window 1: 00000000-00000fff",
+    "\tI/O window 0: 00004000-000040ff",
+    "\tI/O window 1: 00005000-000050ff",
+    "\tSecondary status: SERR",
+    "\tBridgeCtl: Parity+ SERR+ ISA- VGA- MAbort- >Reset+ 16bInt- PostWrite-",
+    "\t16-bit legacy interface ports at 0401",
+    "\tCapabilities: <access denied> at a0: only the first 128 bytes are readable",
+  ]);
+});
+
+Deno.test("what a short space cuts says how much there is of it", () => {
+  const config = configFrom(0xa0, {
+    0: "8680 3412 0000 1000",
+    0x34: "40",
+    0x40: "0198 0300",
+    0x98: "1100 0300",
+  });
+  const lines = formatFunction(config).slice(-4);
+  assertEquals(lines[0], "\tCapabilities: [40] Power Management version 3");
+  assertEquals(lines.at(-1), "\tCapabilities: [98] MSI-X <cut: 8 of its 12 bytes are readable>");
+  const [, cut] = describeFunction(config).capabilities as Record<string, unknown>[];
+  assertEquals([cut!.kind, cut!.neededBytes, cut!.data], ["cut", 12, "1100030000000000"]);
 });
 
 Deno.test("a bridge prints its buses, windows and subsystem", () => {

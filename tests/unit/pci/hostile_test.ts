@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { DeviceError } from "../../../lib/errors/mod.ts";
 import { ConfigSpace, describeFunction, formatFunction, walkCapabilities } from "../../../lib/pci/mod.ts";
-import { configFrom } from "./fixtures.ts";
+import { configFrom, expressFrom, firstBytes } from "./fixtures.ts";
 import { campaign, Random, rounds } from "../../random.ts";
 
 /** Walks leniently and strictly, and gives the findings with the strict error's text. */
@@ -80,34 +80,34 @@ Deno.test("capabilities that share bytes are noted, and both decoded", () => {
 });
 
 Deno.test("an extended list that loops, points low or is unaligned", () => {
-  assertEquals(faults(configFrom(4096, { 0x100: "0e000110" })).problems, [["cycle", 0x100]]);
-  assertEquals(faults(configFrom(4096, { 0x100: "0e00010c" })).problems, [["out-of-range", 0x100]]);
-  const unaligned = faults(configFrom(4096, { 0x100: "0e001114", 0x140: "03000100" }));
+  assertEquals(faults(expressFrom({ 0x100: "0e000110" })).problems, [["cycle", 0x100]]);
+  assertEquals(faults(expressFrom({ 0x100: "0e00010c" })).problems, [["out-of-range", 0x100]]);
+  const unaligned = faults(expressFrom({ 0x100: "0e001114", 0x140: "03000100" }));
   assertEquals(unaligned.problems, [["unaligned", 0x100]]);
-  assertEquals(unaligned.kinds, ["alternative-routing-id", "device-serial-number"]);
+  assertEquals(unaligned.kinds.slice(1), ["alternative-routing-id", "device-serial-number"]);
 });
 
 Deno.test("an extended capability at the very end that does not fit is malformed", () => {
-  const { problems } = faults(configFrom(4096, { 0x100: "0e00c1ff", 0xffc: "10000100" }));
+  const { problems } = faults(expressFrom({ 0x100: "0e00c1ff", 0xffc: "10000100" }));
   assertEquals(problems, [["malformed", 0xffc]]);
 });
 
 Deno.test("VSEC and DVSEC lengths that are too short or too long are malformed", () => {
   for (const hex of ["0b000100 00000000", "0b000100 00007000", "23000100 00009000", "0b000100"]) {
-    assertEquals(faults(configFrom(4096, { 0x100: hex })).problems, [["malformed", 0x100]], hex);
+    assertEquals(faults(expressFrom({ 0x100: hex })).problems, [["malformed", 0x100]], hex);
   }
-  assertEquals(faults(configFrom(4096, { 0x100: "0e0001f0", 0xf00: "0b000100 0000f0ff" })).problems, [[
+  assertEquals(faults(expressFrom({ 0x100: "0e0001f0", 0xf00: "0b000100 0000f0ff" })).problems, [[
     "malformed",
     0xf00,
   ]]);
 });
 
 Deno.test("a Resizable BAR count that cannot be is malformed", () => {
-  assertEquals(faults(configFrom(4096, { 0x100: "15000100 00000000 00000000" })).problems, [[
+  assertEquals(faults(expressFrom({ 0x100: "15000100 00000000 00000000" })).problems, [[
     "malformed",
     0x100,
   ]]);
-  assertEquals(faults(configFrom(4096, { 0x100: "15000100 00000000 e0000000" })).problems, [[
+  assertEquals(faults(expressFrom({ 0x100: "15000100 00000000 e0000000" })).problems, [[
     "malformed",
     0x100,
   ]]);
@@ -118,6 +118,84 @@ Deno.test("a snapshot that ends before its list says so, and the strict mode doe
   const list = walkCapabilities(config, { strict: true });
   assertEquals(list.capabilities, []);
   assertEquals(list.findings.map((finding) => finding.problem), ["unavailable"]);
+});
+
+Deno.test("a capability that the snapshot cuts is no fault of the device, one beyond its area is", () => {
+  const cut = configFrom(0xa0, {
+    0x00: "8680 3412 0000 1000",
+    0x34: "98",
+    0x98: "1140 0300",
+    0x40: "0100 0300",
+  });
+  const list = walkCapabilities(cut, { strict: true });
+  assertEquals(list.capabilities.map((cap) => cap.kind), ["cut", "power-management"], "the list goes on");
+  assertEquals(list.findings.map(({ problem, offset }) => [problem, offset]), [["cut", 0x98]]);
+  const beyond = configFrom(0xa0, { 0x00: "8680 3412 0000 1000", 0x34: "40", 0x40: "0900 ff" });
+  assertEquals(faults(beyond).problems, [["malformed", 0x40]]);
+});
+
+Deno.test("an extended list is walked as far as the bytes go", () => {
+  const whole = expressFrom({ 0x100: "0e000160", 0x600: "03000100" });
+  const short = walkCapabilities(firstBytes(whole, 0x600), { strict: true });
+  assertEquals(short.capabilities.map((cap) => cap.kind), ["express", "alternative-routing-id"]);
+  assertEquals(short.findings.map(({ problem, offset }) => [problem, offset]), [["unavailable", 0x600]]);
+  const cut = walkCapabilities(firstBytes(whole, 0x608), { strict: true });
+  assertEquals(cut.capabilities.map((cap) => cap.kind).at(-1), "cut");
+  assertEquals(walkCapabilities(firstBytes(whole, 0x60c), { strict: true }).findings, []);
+});
+
+Deno.test("a conventional function has no extended list, whatever stands there: its first 256 bytes again, for one", () => {
+  const first = configFrom(256, { 0x00: "8680 3412 0000 1000", 0x34: "40", 0x40: "0100 0300" }).bytes;
+  const mirrored = new Uint8Array(4096);
+  for (let at = 0; at < 4096; at += 256) mirrored.set(first, at);
+  const list = walkCapabilities(new ConfigSpace(mirrored), { strict: true });
+  assertEquals([list.capabilities.map((cap) => cap.kind), list.findings], [["power-management"], []]);
+  const stray = configFrom(4096, { 0x00: "8680 3412 0000 1000", 0x100: "0e000100" });
+  assertEquals(walkCapabilities(stray), { capabilities: [], findings: [] });
+});
+
+Deno.test("an Express function behind a conventional bridge shows its first 256 bytes again, too", () => {
+  const { bytes } = expressFrom({});
+  for (let at = 256; at < 4096; at += 256) bytes.copyWithin(at, 0, 256);
+  const list = walkCapabilities(new ConfigSpace(bytes), { strict: true });
+  assertEquals([list.capabilities.map((cap) => cap.kind), list.findings], [["express"], []]);
+});
+
+Deno.test("a PCI-X function has an extended list when it can do 266 or 533 MHz", () => {
+  const kinds = (status: string) =>
+    walkCapabilities(
+      configFrom(4096, {
+        0x00: "8680 3412 0000 1000",
+        0x34: "40",
+        0x40: `0700 0000 ${status}`,
+        0x100: "0e000100",
+      }),
+      { strict: true },
+    ).capabilities.map((cap) => cap.kind);
+  assertEquals(kinds("00000340"), ["other", "alternative-routing-id"]);
+  assertEquals(kinds("00000380"), ["other", "alternative-routing-id"]);
+  assertEquals(kinds("00000300"), ["other"]);
+});
+
+Deno.test("AER version 2 without End-End TLP prefixes has no prefix log, where the next capability may be", () => {
+  const list = walkCapabilities(expressFrom({ 0x100: "01000214", 0x140: "03000100" }), { strict: true });
+  assertEquals(list.findings, []);
+  assertEquals(list.capabilities.slice(1).map((cap) => [cap.kind, "lengthBytes" in cap && cap.lengthBytes]), [
+    ["advanced-error-reporting", 0x38],
+    ["device-serial-number", 12],
+  ]);
+  // With them it is there, and what lies in it overlaps.
+  const { problems } = faults(expressFrom({ 0xe8: "00002000", 0x100: "01000214", 0x140: "03000100" }));
+  assertEquals(problems, [["overlap", 0x140]]);
+});
+
+Deno.test("an extended list that links on to a header of zeros or ones ends there", () => {
+  for (const header of ["00000000", "ffffffff"]) {
+    const config = expressFrom({ 0x100: "0e000114", 0x140: header });
+    const list = walkCapabilities(config, { strict: true });
+    assertEquals(list.capabilities.map((cap) => cap.kind), ["express", "alternative-routing-id"], header);
+    assertEquals(formatFunction(config).filter((line) => line.includes("[140")), []);
+  }
 });
 
 Deno.test("without the Capabilities List bit the pointer means nothing", () => {
@@ -140,7 +218,10 @@ function randomConfig(random: Random, virtio: boolean): ConfigSpace {
   if (virtio) view.setUint16(0, 0x1af4, true);
   bytes[6]! |= 0x10;
   bytes[0x0e] = random.below(4);
-  for (let at = 0x40; at < 0x100; at += 4) {
+  // Only an Express function has an extended list.
+  bytes[random.below(2) === 0 ? 0x34 : 0x14] = 0x40;
+  bytes[0x40] = 0x10;
+  for (let at = 0x44; at < 0x100; at += 4) {
     if (random.fraction() < 0.8) bytes[at] = [1, 3, 5, 9, 0x0d, 0x10, 0x11, 0x13, 0x14][random.below(9)]!;
   }
   for (let at = 0x100; at < 0x1000; at += 4) {

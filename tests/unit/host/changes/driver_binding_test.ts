@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { errnoNumber, SyscallError } from "../../../../ffi/mod.ts";
 import {
   NotFoundError,
@@ -118,6 +118,28 @@ Deno.test("1.8 bind: a bridge, and a function without an IOMMU group", () => {
   refused(made, () => made.host.bind(BRIDGE), UnsupportedError, "is a bridge");
   const error = refused(made, () => made.host.bind("05:00.0"), UnsupportedError, "has no IOMMU group");
   assert(error.hint.includes("intel_iommu=on"));
+});
+
+Deno.test("1.8 bind: a function that reads as all ones is gone, and no bridge; the error names its driver", () => {
+  const gone = { device: 0x9999, isGone: true };
+  using made = fixture({
+    functions: [
+      ...FUNCTIONS,
+      { address: "0000:05:00.0", driver: "igb", ...gone },
+      { address: "0000:06:00.0", ...gone },
+      { address: "0000:07:00.0", device: 1, headerType: 0x7e },
+      { address: "0000:08:00.0", device: 1, headerType: 2 },
+    ],
+  });
+  const error = refused(made, () => made.host.bind("05:00.0"), NotFoundError, "is gone");
+  assertMatch(error.message, /reads as all ones; igb still has it/);
+  assertMatch(error.hint, /echo 1 > .*0000:05:00\.0\/remove; echo 1 > \/sys\/bus\/pci\/rescan/);
+  assertMatch(
+    refused(made, () => made.host.bind("06:00.0"), NotFoundError, "is gone").message,
+    /no driver has it/,
+  );
+  refused(made, () => made.host.bind("07:00.0"), UnsupportedError, "has the reserved header type 126");
+  refused(made, () => made.host.bind("08:00.0"), UnsupportedError, "is a bridge");
 });
 
 Deno.test("1.8 bind: a driver that does not take the function; the former one has it again", () => {

@@ -50,6 +50,8 @@ export interface FakeFunction {
   /** Path below the function and name of a disk, such as `ata1/host0/target0:0:0/0:0:0:0/block` and `sda`. */
   readonly block?: { readonly below: string; readonly name: string; readonly partitions?: readonly string[] };
   readonly headerType?: number;
+  /** Its configuration space reads as all ones. */
+  readonly isGone?: boolean;
   /** Where it is in the tree of devices; default `pci0000:00`. */
   readonly under?: string;
 }
@@ -375,8 +377,8 @@ export class MemorySysfs implements Sysfs {
     text("class", `0x${(spec.classCode ?? 0x020000).toString(16).padStart(6, "0")}`);
     text("numa_node", `${spec.numaNode ?? -1}`);
     text("resource", RESOURCE);
-    const config = new Uint8Array(256);
-    config[0x0e] = spec.headerType ?? 0;
+    const config = new Uint8Array(256).fill(spec.isGone ? 0xff : 0);
+    if (!spec.isGone) config[0x0e] = spec.headerType ?? 0;
     put(`${at}/config`, { text: config });
   }
 
