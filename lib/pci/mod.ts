@@ -91,6 +91,7 @@ export {
   type BridgeHeader,
   type BridgeWindow,
   type CardBusHeader,
+  type CardBusMemoryWindow,
   type ClassCode,
   ConfigSpace,
   type SubsystemId,
