@@ -3,10 +3,11 @@
  *
  * @module
  */
+import { readTextIfAny } from "../ffi/mod.ts";
 import { RingsideError } from "../lib/errors/mod.ts";
 
 /** Signals that end a command in order, by number. */
-const SIGNALS = { SIGINT: 2, SIGTERM: 15 } as const;
+const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 
 /** A signal ended the command before its work was done. */
 export class InterruptedError extends RingsideError {
@@ -48,7 +49,8 @@ export async function interrupted({ signal }: Interruption, look: () => unknown)
 /** Listens for signals. The second one ends the process at once: something does not come to an end. */
 export function interruption(): Interruption {
   const controller = new AbortController();
-  const listeners = (Object.keys(SIGNALS) as (keyof typeof SIGNALS)[]).map((name) => {
+  const names = Object.keys(SIGNALS) as (keyof typeof SIGNALS)[];
+  const listeners = names.filter((name) => name !== "SIGHUP" || !hangupIgnored()).map((name) => {
     const listener = () => {
       if (controller.signal.aborted) Deno.exit(128 + SIGNALS[name]);
       controller.abort(new InterruptedError(name));
@@ -66,4 +68,10 @@ export function interruption(): Interruption {
       for (const remove of listeners) remove();
     },
   };
+}
+
+/** Whoever started this wants it to outlive its terminal (`nohup`). */
+function hangupIgnored(): boolean {
+  const ignored = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readTextIfAny("/proc/self/status") ?? "")?.[1] ?? "0";
+  return (BigInt(`0x${ignored}`) & 1n) !== 0n;
 }

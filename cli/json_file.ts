@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { O, OwnedFd, readText, writeAll } from "../ffi/mod.ts";
+import { readText, replaceFile } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 
 /** What a file holds, not looked at. @throws UsageError (no JSON), SyscallError */
@@ -16,8 +16,7 @@ export function readJsonFile(path: string): unknown {
   }
 }
 
-/** For this user alone. @throws SyscallError */
+/** For this user alone; whole or not at all. @throws SyscallError */
 export function writeJsonFile(path: string, value: unknown): void {
-  using file = OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC, 0o600);
-  writeAll(file, new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`));
+  replaceFile(path, new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`), 0o600);
 }

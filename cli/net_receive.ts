@@ -33,6 +33,8 @@ export async function netReceive(host: Host, options: Of<"net receive">): Promis
     await receive(net, writer, options, stop.signal, counted);
     writer.close();
   } catch (error) {
+    // What was received is not lost with what went wrong afterwards.
+    if (writer.frames === 0) writer.discard();
     if (!readerLeft(error, options.capture)) throw error;
   }
   const seconds = (performance.now() - start) / 1000;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { O, OwnedFd, SyscallError, writeAll } from "../ffi/mod.ts";
+import { NewFile, SyscallError, writeAll } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import { hexText, jsonText, print, remark } from "./output.ts";
 
@@ -26,7 +26,7 @@ export function readerLeft(error: unknown, path: string | undefined): boolean {
 export class RawOutput implements Disposable {
   readonly #options: RawOptions;
   /** Opened when there is something to put into it. */
-  #file: OwnedFd | undefined;
+  #file: NewFile | undefined;
   #hex = "";
 
   /** @param what of it there is so much, for messages @throws UsageError */
@@ -48,7 +48,7 @@ export class RawOutput implements Disposable {
   /** Puts them where they go. @param offset of the first byte, printed before each line; undefined: none is */
   write(bytes: Uint8Array<ArrayBuffer>, offset?: number): void {
     const { json, output } = this.#options;
-    if (output !== undefined) writeAll(this.#file ??= opened(output), bytes);
+    if (output !== undefined) writeAll((this.#file ??= new NewFile(output, 0o600)).fd, bytes);
     else if (json) this.#hex += hexText(bytes);
     else {
       for (let at = 0; at < bytes.length; at += LINE_BYTES) {
@@ -58,20 +58,17 @@ export class RawOutput implements Disposable {
     }
   }
 
-  /** What there is to be said. Bytes on standard output leave standard error for it. */
+  /** All is written: keeps the file. What there is to be said. Bytes on standard output leave standard error for it. */
   tell(facts: Readonly<Record<string, unknown>>, count: string): void {
     const { json, output } = this.#options;
+    this.#file?.keep();
     if (json) {
       const result = jsonText({ ...facts, ...(output === undefined ? { hex: this.#hex } : { output }) });
       (output === "-" ? remark : print)(result);
-    } else if (this.#file !== undefined) remark(`${count} in ${this.#file.target}`);
+    } else if (this.#file !== undefined) remark(`${count} in ${this.#file.path}`);
   }
 
   [Symbol.dispose](): void {
-    this.#file?.close();
+    this.#file?.[Symbol.dispose]();
   }
-}
-
-function opened(path: string): OwnedFd {
-  return path === "-" ? OwnedFd.standard("output") : OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC, 0o600);
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { O, OwnedFd, writeAll } from "../ffi/mod.ts";
+import { NewFile, writeAll } from "../ffi/mod.ts";
 
 /** A whole picture on white. Parts that are empty are left out. */
 export function svgPicture(width: number, height: number, title: string, parts: readonly string[]): string {
@@ -35,10 +35,9 @@ export function tenths(value: number): number {
 
 /** Writes a picture to a file; `-` is standard output. @throws SyscallError */
 export function writePicture(path: string, picture: string): void {
-  using file = path === "-"
-    ? OwnedFd.standard("output")
-    : OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC, 0o644);
-  writeAll(file, new TextEncoder().encode(picture) as Uint8Array<ArrayBuffer>);
+  using file = new NewFile(path);
+  writeAll(file.fd, new TextEncoder().encode(picture) as Uint8Array<ArrayBuffer>);
+  file.keep();
 }
 
 function escaped(content: string): string {

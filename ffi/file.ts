@@ -65,6 +65,18 @@ export function writeAll(fd: OwnedFd, from: Uint8Array<ArrayBuffer>): void {
   while (rest.byteLength > 0) rest = rest.subarray(write(fd, rest));
 }
 
+/** Size of an open file in bytes; undefined for a device, a pipe or anything else that has none. @throws SyscallError */
+export function regularFileBytes(fd: OwnedFd): number | undefined {
+  const AT_EMPTY_PATH = 0x1000;
+  const STATX_TYPE_AND_SIZE = 0x201;
+  const [FORMAT, REGULAR] = [0o170000, 0o100000];
+  const answer = new DataView(new ArrayBuffer(256));
+  const bytes = new Uint8Array(answer.buffer);
+  check(libc.statx(fd.number, cString(""), AT_EMPTY_PATH, STATX_TYPE_AND_SIZE, bytes), "statx", fd.target);
+  if ((answer.getUint16(28, true) & FORMAT) !== REGULAR) return undefined;
+  return Number(answer.getBigUint64(40, true));
+}
+
 /** Reads a whole file, of `maxBytes` at most. @throws SyscallError, UsageError when it is larger. */
 export function readFile(path: string, maxBytes = 64 << 20): Uint8Array<ArrayBuffer> {
   using fd = OwnedFd.open(path, O.RDONLY);
@@ -104,17 +116,6 @@ export function writeAttribute(path: string, text: string): void {
   if (written < bytes.byteLength) {
     throw new UsageError(`${path} took ${written} of ${bytes.byteLength} bytes`);
   }
-}
-
-/** Replaces a file's content so that a reader sees the old or the new one, also after a crash. @throws SyscallError */
-export function replaceFile(path: string, bytes: Uint8Array<ArrayBuffer>, mode = 0o644): void {
-  const temporary = `${path}.new`;
-  {
-    using fd = OwnedFd.open(temporary, O.WRONLY | O.CREAT | O.TRUNC, mode);
-    writeAll(fd, bytes);
-    check(libc.fsync(fd.number), "fsync", temporary);
-  }
-  check(libc.rename(cString(temporary), cString(path)), "rename", `${temporary} to ${path}`);
 }
 
 /** Appends and does not return before the bytes are on the disk. @throws SyscallError */

@@ -6,7 +6,7 @@
 import { typedErrors } from "../lib/errors/doors.ts";
 import { ClosedError, ExhaustedError, UsageError } from "../lib/errors/mod.ts";
 import { OwnedFd } from "./fd.ts";
-import { readTextIfAny } from "./file.ts";
+import { readTextIfAny, regularFileBytes } from "./file.ts";
 import { cString, libc } from "./libc.ts";
 import { check, SyscallError } from "./syscall_error.ts";
 
@@ -239,14 +239,7 @@ export function fileSizeBytes(fd: OwnedFd): number {
 
 /** End of a file's last page; a device has no end. @throws SyscallError */
 function endOfFile(fd: OwnedFd): number {
-  const AT_EMPTY_PATH = 0x1000;
-  const STATX_TYPE_AND_SIZE = 0x201;
-  const [FORMAT, REGULAR] = [0o170000, 0o100000];
-  const answer = new DataView(new ArrayBuffer(256));
-  const bytes = new Uint8Array(answer.buffer);
-  check(libc.statx(fd.number, cString(""), AT_EMPTY_PATH, STATX_TYPE_AND_SIZE, bytes), "statx", fd.target);
-  if ((answer.getUint16(28, true) & FORMAT) !== REGULAR) return Infinity;
-  return Math.ceil(Number(answer.getBigUint64(40, true)) / pageSizeBytes) * pageSizeBytes;
+  return Math.ceil((regularFileBytes(fd) ?? Infinity) / pageSizeBytes) * pageSizeBytes;
 }
 
 /** Seals on an open memfd (F_SEAL_* bits), or 0 when the file has none or knows no seals. */

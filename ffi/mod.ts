@@ -15,6 +15,7 @@ export * from "./ioctl.ts";
 export * from "./lock.ts";
 export * from "./memory.ts";
 export * from "./net_interface.ts";
+export * from "./new_file.ts";
 export * from "./poll.ts";
 export * from "./shared_file.ts";
 export * from "./syscall_error.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { O, OwnedFd, writeAll } from "../../ffi/mod.ts";
+import { NewFile, writeAll } from "../../ffi/mod.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
 import { LINKTYPE_ETHERNET, MAX_FRAME_BYTES } from "./frame.ts";
 
@@ -11,31 +11,31 @@ const BUFFER_BYTES = 1 << 20;
 const PCAP_HEADER_BYTES = 24;
 const NANOSECONDS = 9;
 
-/** A capture file that is open for writing. Frames are buffered; `close` writes what is left. */
+/** A capture file that is being written. Frames are buffered; `close` writes what is left, and puts the file into its place. */
 export class CaptureWriter implements Disposable {
   /** The file. */
   readonly path: string;
   /** What is written. */
   readonly format: "pcap" | "pcapng";
-  readonly #fd: OwnedFd;
+  readonly #file: NewFile;
   readonly #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(BUFFER_BYTES);
   readonly #view: DataView = new DataView(this.#buffer.buffer);
   #used = 0;
   /** Frames written. */
   frames = 0;
 
-  /** Creates or replaces the file (`-`: goes on with standard output) and writes its header. @throws SyscallError */
+  /** Begins a file, which will replace one of that name (`-`: goes on with standard output), with its header. @throws SyscallError */
   constructor(path: string, format: "pcap" | "pcapng" = path.endsWith("ng") ? "pcapng" : "pcap") {
     this.format = format;
-    this.#fd = path === "-" ? OwnedFd.standard("output") : OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC);
-    this.path = this.#fd.target;
+    this.#file = new NewFile(path);
+    this.path = this.#file.path;
     if (format === "pcap") this.#pcapHeader();
     else this.#sectionAndInterface();
   }
 
   /** Appends a frame. `timeNs`: nanoseconds since 1970, default now. @throws UsageError, SyscallError, ClosedError */
   write(bytes: Uint8Array, timeNs: bigint = BigInt(Date.now()) * 1_000_000n): void {
-    if (this.#fd.closed) throw new ClosedError(this.path);
+    if (this.#file.fd.closed) throw new ClosedError(this.path);
     if (bytes.byteLength > MAX_FRAME_BYTES) throw new UsageError(`a frame of ${bytes.byteLength} bytes`);
     if (this.#used + bytes.byteLength + 64 > BUFFER_BYTES) this.flush();
     if (this.format === "pcap") this.#record(bytes, timeNs);
@@ -106,17 +106,20 @@ export class CaptureWriter implements Disposable {
     if (this.#used === 0) return;
     const used = this.#used;
     this.#used = 0;
-    writeAll(this.#fd, this.#buffer.subarray(0, used));
+    writeAll(this.#file.fd, this.#buffer.subarray(0, used));
   }
 
-  /** Releases what it holds. May be called again. */
+  /** Writes what is left, and puts the file into its place. May be called again. @throws SyscallError, and nothing is left of it */
   close(): void {
-    if (this.#fd.closed) return;
-    try {
-      this.flush();
-    } finally {
-      this.#fd.close();
-    }
+    using file = this.#file;
+    if (file.fd.closed) return;
+    this.flush();
+    file.keep();
+  }
+
+  /** Gives the file up: what was there before stays. */
+  discard(): void {
+    this.#file[Symbol.dispose]();
   }
 
   /** As `close`. */

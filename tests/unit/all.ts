@@ -114,6 +114,7 @@ import "./ffi/descriptors_test.ts";
 import "./ffi/errno_test.ts";
 import "./ffi/guarded_copy_test.ts";
 import "./ffi/memory_test.ts";
+import "./ffi/new_file_test.ts";
 import "./ffi/number_library_test.ts";
 import "./host/changes/driver_binding_test.ts";
 import "./host/changes/vf_count_test.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
-import { accessible, readDirectory, readFile } from "../../../ffi/mod.ts";
+import { accessible, readDirectory, readFile, replaceFile } from "../../../ffi/mod.ts";
 import { CaptureReader, CaptureWriter } from "../../../lib/capture/mod.ts";
 import { openHost } from "../../../lib/host/mod.ts";
 import { cliWith, startCli } from "./run_cli.ts";
@@ -10,7 +10,7 @@ const PF = "0000:01:00.0";
 const VFS = ["0000:01:00.1", "0000:01:00.2"] as const;
 const RNG = "0000:02:00.0";
 const MAC_OF_SECOND_VF = [0x52, 0x54, 0, 1, 0, 2];
-const STATUS = { SIGINT: 130, SIGTERM: 143, SIGKILL: 137 } as const;
+const STATUS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143, SIGKILL: 137 } as const;
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, 20));
 
@@ -41,7 +41,7 @@ async function interrupted(
   return { code, out: decoder.decode(stdout), err: decoder.decode(stderr) };
 }
 
-Deno.test("SIGINT and SIGTERM end what drives a function in order", async (t) => {
+Deno.test("SIGINT, SIGTERM and SIGHUP end what drives a function in order", async (t) => {
   const served = await startEmulatedHost();
   const scratch = makeTemporaryDirectory();
   try {
@@ -70,10 +70,10 @@ Deno.test("SIGINT and SIGTERM end what drives a function in order", async (t) =>
       [VFS[1], ["net", "loop", ...VFS, ...endless, "--interrupts", "none"], /interrupted by SIG/],
       [RNG, ["rng", RNG, "1000000000", "--output", `${scratch}/random`], /interrupted by SIG/],
     ];
-    // One place listens for both signals: each command hears one of them.
-    const signals = ["SIGINT", "SIGTERM"] as const;
+    // One place listens for all signals: each command hears one of them.
+    const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
     for (const [turn, signal] of signals.entries()) {
-      for (const [address, args, says] of cases.filter((_, i) => i % 2 === turn)) {
+      for (const [address, args, says] of cases.filter((_, i) => i % 3 === turn)) {
         await t.step(`${signal}: ${args.join(" ").replace(scratch, "")}`, async () => {
           const { code, out, err } = await interrupted(signal, opened(address), [...at, ...args]);
           assertEquals(code, STATUS[signal], err);
@@ -82,13 +82,18 @@ Deno.test("SIGINT and SIGTERM end what drives a function in order", async (t) =>
           assertEquals(host.describe(address).heldBy, undefined);
         });
       }
+      if (signal === "SIGINT") continue;
       await t.step(`${signal}: net receive keeps what came, although more comes all the time`, async () => {
         const got = `${scratch}/got-${signal}.pcap`;
         const sending = startCli({}, ...at, "net", "send", VFS[0], capture, "--repeat", "1000000000");
         const sent = sending.output();
         try {
           await until(opened(VFS[0]));
-          const some = () => accessible(got) && readFile(got).length > 1 << 20;
+          // It is written beside its place.
+          const some = () => {
+            const part = readDirectory(scratch).find(({ name }) => name.startsWith(`got-${signal}.pcap.`));
+            return part !== undefined && readFile(`${scratch}/${part.name}`).length > 1 << 20;
+          };
           const { code, out } = await interrupted(signal, some, [...at, "net", "receive", VFS[1], got]);
           assertEquals(code, 0);
           using reader = CaptureReader.open(got);
@@ -109,6 +114,12 @@ Deno.test("SIGINT and SIGTERM end what drives a function in order", async (t) =>
       assertEquals(VFS.map((address) => host.describe(address).heldBy), [undefined, undefined]);
     });
     assertEquals(served.violations(), []);
+    const left = readDirectory(scratch).map(({ name }) => name);
+    assertEquals(
+      left,
+      ["frames.pcap", "got-SIGHUP.pcap", "got-SIGTERM.pcap"],
+      "nothing of what was cut short",
+    );
   } finally {
     removeTree(scratch);
     await served.stop();
@@ -166,7 +177,7 @@ Deno.test("emulate --temporary ends with standard input; it takes no directory t
     assertEquals(lines.map((one) => [one.ready, one.ended]), [[true, undefined], [undefined, true]]);
     assertEquals(accessible(directory), false);
 
-    using _ = new CaptureWriter(`${parent}/something.pcap`);
+    replaceFile(`${parent}/something.pcap`, new Uint8Array(1));
     const refused = await cliWith({}, "emulate", parent, "--temporary");
     assertEquals(refused.code, 1);
     assertMatch(refused.err, /is not empty/);
