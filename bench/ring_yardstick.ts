@@ -5,13 +5,9 @@
  */
 import { type NumberLibrary, openNumberLibrary } from "../ffi/number_library.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
+import { compileC } from "./c_compiler.ts";
 import type { RingVariant } from "./ring_pair.ts";
 import { useDirectory } from "./processes.ts";
-
-const COMPILERS = ["cc", "gcc", "clang"];
-/** As a distribution builds what it ships. */
-const FLAGS = ["-O2", "-shared", "-fPIC"];
-const SOURCE = new URL("./ring_yardstick.c", import.meta.url).pathname;
 
 /** See the module. */
 export class RingYardstick {
@@ -24,19 +20,9 @@ export class RingYardstick {
   /** Compiles it. @returns where it cannot be, the reason */
   static async compile(stack: AsyncDisposableStack): Promise<RingYardstick | string> {
     const path = `${useDirectory(stack)}/ring_yardstick.so`;
-    for (const compiler of COMPILERS) {
-      const args = [...FLAGS, "-o", path, SOURCE];
-      try {
-        const { success, stderr } = await new Deno.Command(compiler, { args, stdin: "null", stdout: "null" })
-          .output();
-        if (!success) return `${compiler} failed: ${new TextDecoder().decode(stderr).trim()}`;
-      } catch (error) {
-        if (error instanceof Deno.errors.NotFound) continue;
-        throw error;
-      }
-      return new RingYardstick(stack.use(openNumberLibrary(path, { ring_reset: 2, ring_turn: 4 })));
-    }
-    return `no C compiler here: none of ${COMPILERS.join(", ")}`;
+    const failure = await compileC("./ring_yardstick.c", path, ["-shared", "-fPIC"]);
+    if (failure !== undefined) return failure;
+    return new RingYardstick(stack.use(openNumberLibrary(path, { ring_reset: 2, ring_turn: 4 })));
   }
 
   /** True when it has rings of that kind. */

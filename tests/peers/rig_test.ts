@@ -67,7 +67,7 @@ peerTest(["dpdk-testpmd"], "a process lives as long as its owner", async (folder
 });
 
 peerTest(
-  ["qemu-storage-daemon", "qemu-img", "libblkio"],
+  ["qemu-storage-daemon", "qemu-img", "libblkio of qemu-img"],
   "what one writes is in the file that the other serves",
   async (folder) => {
     const socket = `${folder}/blk.sock`, sizeBytes = 1 << 20;

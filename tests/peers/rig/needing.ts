@@ -4,10 +4,14 @@
  * @module
  */
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
+import { userNamespaces } from "./passt.ts";
 import { findProgram, hasBlkio, type ProgramName } from "./programs.ts";
 
-/** What a test needs: a program, or libblkio beside qemu-img. */
-export type Needed = ProgramName | "libblkio";
+/** What a test needs besides programs, and whether it is here. */
+const CONDITIONS = { "libblkio of qemu-img": hasBlkio, "user namespaces": userNamespaces } as const;
+
+/** What a test needs. */
+export type Needed = ProgramName | keyof typeof CONDITIONS;
 
 /** A test that is skipped, and says why, where what it needs is neither unpacked nor installed. @param test gets a folder that goes with it */
 export function peerTest(
@@ -15,10 +19,12 @@ export function peerTest(
   name: string,
   test: (folder: string) => Promise<void> | void,
 ): void {
-  const missing = needs.filter((need) => need === "libblkio" ? !hasBlkio() : findProgram(need) === undefined);
+  const missing = needs.filter((need) =>
+    !(need in CONDITIONS ? CONDITIONS[need as keyof typeof CONDITIONS]() : findProgram(need as ProgramName))
+  );
   const why = missing.length === 0
     ? ""
-    : ` (skipped: no ${missing.join(", no ")}; run: deno task peers:setup)`;
+    : ` (skipped: no ${missing.join(", no ")}; deno task peers:setup fetches programs)`;
   Deno.test({
     name: `${needs.join(", ")}: ${name}${why}`,
     ignore: missing.length > 0,

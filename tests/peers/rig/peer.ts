@@ -5,7 +5,6 @@
  */
 import { accessible, readText } from "../../../ffi/mod.ts";
 import { RingsideError, UsageError } from "../../../lib/errors/mod.ts";
-import type { Program } from "./programs.ts";
 
 /** Of what a process printed, this many characters are kept. */
 const KEPT = 1 << 20;
@@ -19,6 +18,16 @@ const LOOK_MS = 5;
 export class PeerError extends RingsideError {
   /** Name of the error type. */
   override name = "PeerError";
+}
+
+/** What is started. */
+export interface Command {
+  /** For messages. */
+  readonly name: string;
+  /** What the command line begins with. */
+  readonly argv: readonly string[];
+  /** Added to the environment. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** How a process is started. */
@@ -43,7 +52,7 @@ export class Peer implements AsyncDisposable {
   #woken = Promise.withResolvers<void>();
 
   /** Starts it. It is killed when this thread ends, however that happens. */
-  constructor(program: Program, args: readonly string[], { cpu, env = {} }: PeerOptions = {}) {
+  constructor(program: Command, args: readonly string[], { cpu, env = {} }: PeerOptions = {}) {
     this.name = program.name;
     const [command, ...rest] = [...dying(), ...pinned(cpu), ...program.argv, ...args];
     this.#child = new Deno.Command(command!, {

@@ -80,3 +80,18 @@ export function hasBlkio(): boolean {
   const root = program.origin === "rig" ? PATHS.peers : "";
   return accessible(`${root}${LIBRARIES}/qemu/block-blkio.so`);
 }
+
+/** What a C compiler needs for a program that uses libblkio, and what starts that program; undefined where there is no libblkio to compile for. */
+export function libblkio():
+  | { readonly compile: readonly string[]; readonly run: readonly string[] }
+  | undefined {
+  const [header, libraries] = ["/usr/include/blkio.h", `${PATHS.peers}${LIBRARIES}`];
+  if (accessible(`${PATHS.peers}.json`) && accessible(`${PATHS.peers}${header}`)) {
+    return {
+      // What libblkio needs itself is found when the program is started.
+      compile: [`-I${PATHS.peers}/usr/include`, `${libraries}/libblkio.so.1`, "-Wl,--allow-shlib-undefined"],
+      run: [`${libraries}/ld-linux-x86-64.so.2`, "--library-path", libraries],
+    };
+  }
+  return accessible(header) ? { compile: ["-lblkio"], run: [] } : undefined;
+}

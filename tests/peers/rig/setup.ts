@@ -33,8 +33,8 @@ const DPDK = [
 ].map((name) => `librte-${name}`);
 
 const PACKAGES = [...DPDK, "qemu-utils", "libblkio1", "passt"];
-/** testpmd; the line buffering of `stdbuf`; QEMU's module for libblkio, whose package depends on a module's libraries each. */
-const ALONE = ["dpdk-dev", "coreutils", "qemu-block-extra/trixie-backports"];
+/** testpmd; the line buffering of `stdbuf`; QEMU's module for libblkio, whose package depends on the libraries of all modules; libblkio's header. */
+const ALONE = ["dpdk-dev", "coreutils", "qemu-block-extra/trixie-backports", "libblkio-dev"];
 
 if (import.meta.main) {
   const log = (line: string) => console.log(`peers: ${line}`);
