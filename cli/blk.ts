@@ -4,7 +4,7 @@
  * @module
  */
 import { type RangeLimits, VirtioBlk } from "../drivers/blk/virtio_blk.ts";
-import { O, OwnedFd, read } from "../ffi/mod.ts";
+import { O, OwnedFd, read, regularFileBytes } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { interruption } from "./interruption.ts";
@@ -99,26 +99,50 @@ export function blkRead(host: Host, options: Of<"blk read">): Promise<void> {
   });
 }
 
-/** Writes a file's bytes to sectors, and flushes. */
+/** Writes a file's bytes to sectors, and flushes. What can be known of the file before the first byte is written is looked at before. */
 export function blkWrite(host: Host, options: Of<"blk write">): Promise<void> {
   return withBlk(host, options, async (blk, signal) => {
     using file = options.file === "-" ? OwnedFd.standard("input") : OwnedFd.open(options.file, O.RDONLY);
-    let sector = options.sector;
-    for (;;) {
-      signal.throwIfAborted();
-      const bytes = readPiece(file, PIECE_SECTORS * SECTOR_BYTES);
-      if (bytes.length === 0) break;
-      if (bytes.length % SECTOR_BYTES !== 0) {
-        throw new UsageError(`${file.target} does not end with a whole sector of ${SECTOR_BYTES} bytes`, {
-          hint: `what came before is written: ${countText(sector - options.sector, "sector")}`,
-        });
+    const first = options.sector;
+    checkFits(blk, first, file);
+    let sector = first;
+    try {
+      for (;;) {
+        signal.throwIfAborted();
+        const bytes = readPiece(file, PIECE_SECTORS * SECTOR_BYTES);
+        if (bytes.length === 0) break;
+        if (bytes.length % SECTOR_BYTES !== 0) throw notWhole(file.target);
+        await blk.write(sector, bytes);
+        sector += bytes.length / SECTOR_BYTES;
       }
-      await blk.write(sector, bytes);
-      sector += bytes.length / SECTOR_BYTES;
+      await blk.flush();
+    } catch (error) {
+      const range = `${countText(sector - first, "sector")} from ${first} on`;
+      if (sector > first) {
+        remark(`${range} are written; what comes after them is as it was, or partly written`);
+      }
+      throw error;
     }
-    await blk.flush();
-    done(options, blk, options.sector, sector - options.sector, "written");
+    done(options, blk, first, sector - first, "written");
   });
+}
+
+/** @throws UsageError for a file that ends within a sector, or beyond the device; how long a pipe is nobody knows */
+function checkFits(blk: VirtioBlk, first: number, file: OwnedFd): void {
+  const bytes = regularFileBytes(file);
+  if (bytes === undefined) return;
+  if (bytes % SECTOR_BYTES !== 0) throw notWhole(file.target);
+  const sectors = bytes / SECTOR_BYTES, room = Math.max(0, blk.capacitySectors - first);
+  if (sectors <= room) return;
+  throw new UsageError(
+    `${file.target} has ${
+      countText(sectors, "sector")
+    }, and from ${first} on there are ${room}; nothing was written`,
+  );
+}
+
+function notWhole(name: string): UsageError {
+  return new UsageError(`${name} does not end with a whole sector of ${SECTOR_BYTES} bytes`);
 }
 
 /** Empties the device's write cache. */

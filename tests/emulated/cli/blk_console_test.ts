@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
-import { O, OwnedFd, readFile, UnixSocket, writeAll } from "../../../ffi/mod.ts";
+import { O, OwnedFd, readFile, replaceFile, UnixSocket, writeAll } from "../../../ffi/mod.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
 import { cli, shell, startCli } from "./run_cli.ts";
 
@@ -73,6 +73,28 @@ Deno.test("blk: info, id, write, read, zero, discard, flush; the image outside h
     );
     assertEquals(half.code, 2);
     assertStringIncludes(half.err, "whole sector");
+
+    // Sector 0 holds what was written before, whatever is wrong with a file.
+    const before = await cli("--host", served.directory, "blk", "read", "03:00.0", "0", "2");
+    for (
+      const [bytes, says] of [[700, "whole sector"], [
+        10001 * 512,
+        "has 10001 sectors, and from 0 on there are 10000",
+      ]] as const
+    ) {
+      replaceFile(`${scratch}/wrong`, new Uint8Array(bytes).fill(7));
+      const wrong = await cli("--host", served.directory, "blk", "write", "03:00.0", "0", `${scratch}/wrong`);
+      assertEquals(wrong.code, 2);
+      assertStringIncludes(wrong.err, says);
+    }
+    assertEquals((await cli("--host", served.directory, "blk", "read", "03:00.0", "0", "2")).out, before.out);
+    const far = await shell(
+      `head -c ${3000 * 512} /dev/zero | ringside --host ${served.directory} blk write 03:00.0 ${
+        10000 - 2900
+      } -`,
+    );
+    assertEquals(far.code, 2);
+    assertStringIncludes(far.err, "3000 sectors at 7100; there are 10000");
     assertEquals(await served.stop(), []);
   } finally {
     removeTree(scratch);
