@@ -4,13 +4,20 @@
  * @module
  */
 import { accessible, readDirectory, readText } from "../ffi/mod.ts";
-import { defaultTopology, parseTopology, serveEmulatedHost, type Topology } from "../lib/emulation/mod.ts";
-import { createVirtioModels } from "../lib/emulation/virtio/models.ts";
+import {
+  addVhostUser,
+  defaultTopology,
+  parseTopology,
+  serveEmulatedHost,
+  type Topology,
+} from "../lib/emulation/mod.ts";
+import { createVirtioModels, type VirtioModels } from "../lib/emulation/virtio/models.ts";
 import { RefusedError, UsageError } from "../lib/errors/mod.ts";
 import { interruption } from "./interruption.ts";
 import { countText, jsonText, OutputClosedError, print, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { removeTree } from "./temporary_directory.ts";
+import { vhostUserFields } from "./vhost_user_option.ts";
 
 /** Serves an embedded host until it is interrupted. */
 export async function emulate(options: Of<"emulate">): Promise<void> {
@@ -21,9 +28,7 @@ export async function emulate(options: Of<"emulate">): Promise<void> {
   }
   const { directory } = options;
   const models = createVirtioModels();
-  const topology = options.topology === undefined
-    ? defaultTopology(options.totalVfs)
-    : parseTopology(readText(options.topology), models.kinds);
+  const topology = topologyOf(options, models.kinds);
   if (options.temporary && accessible(directory) && readDirectory(directory).length > 0) {
     throw new RefusedError(`${directory} is not empty: it would be removed at the end`, {
       hint: "leave --temporary out, or name a directory that is not there",
@@ -55,17 +60,29 @@ export async function emulate(options: Of<"emulate">): Promise<void> {
   else if (violations > 0) remark(`${countText(violations, "violation")} of the standard by drivers`);
 }
 
+function topologyOf(options: Of<"emulate">, kinds: VirtioModels["kinds"]): Topology {
+  const { topology, totalVfs, vhostUser } = options;
+  const given = topology === undefined ? undefined : parseTopology(readText(topology), kinds);
+  if (vhostUser.length === 0) return given ?? defaultTopology(totalVfs);
+  // Who names such devices and nothing else wants nothing else.
+  const others = given ?? (totalVfs === undefined ? { functions: [] } : defaultTopology(totalVfs));
+  return addVhostUser(others, vhostUser.map(vhostUserFields), kinds, "--vhost-user");
+}
+
 function tell(options: Of<"emulate">, topology: Topology): void {
   const { directory } = options;
   if (options.json) {
-    print(jsonText({ ready: true, directory, functions: topology.functions }, 0));
+    print(jsonText({ ready: true, directory, ...topology }, 0));
     return;
   }
-  print(`serving ${countText(topology.functions.length, "function")} in ${directory}`);
-  for (const one of topology.functions) {
+  const { functions, vhostUser = [] } = topology;
+  const others = vhostUser.length === 0 ? "" : `, and ${countText(vhostUser.length, "vhost-user device")}`;
+  print(`serving ${countText(functions.length, "function")} in ${directory}${others}`);
+  for (const one of functions) {
     const vfs = one.totalVfs > 0 ? `, up to ${countText(one.totalVfs, "VF")}` : "";
     print(`  ${one.address}  ${one.kind}${vfs}  (on ${one.driver ?? "no driver"})`);
   }
+  for (const { address, kind, socket } of vhostUser) print(`  ${address}  ${kind}  (at ${socket})`);
   print(`use it with --host ${directory}; stop it with Ctrl-C`);
 }
 

@@ -5,7 +5,7 @@
  */
 import { object } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
-import { optional, withDefault } from "@optique/core/modifiers";
+import { multiple, optional, withDefault } from "@optique/core/modifiers";
 import { command, constant, option } from "@optique/core/primitives";
 import { choice, integer, string } from "@optique/core/valueparser";
 import { ABOUT } from "./about.ts";
@@ -23,6 +23,10 @@ export const emulate = command(
     })),
     totalVfs: optional(option("--total-vfs", integer({ min: 0, max: 4096, metavar: "N" }), {
       description: message`TotalVFs of the default topology's PF; default 4.`,
+    })),
+    vhostUser: multiple(option("--vhost-user", string({ metavar: "SOCKET,KIND[,KEY=VALUE…]" }), {
+      description:
+        message`A net, blk, rng or console device behind a vhost-user socket, with fields as in a topology; may be repeated. Without --topology and --total-vfs: nothing else.`,
     })),
     clientMemory: optional(
       option("--client-memory", choice(["copy", "map", "refuse"], { metavar: "HOW" }), {

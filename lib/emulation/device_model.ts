@@ -57,6 +57,11 @@ export interface DeviceCore {
   readonly stopped?: boolean;
   /** Where `DeviceModel.notifyArea` begins on the platform; undefined or absent where that is not known. */
   readonly notifyAddress?: bigint | undefined;
+  /**
+   * A front end stands between the driver and this device: it says which queues are in use, and answers control commands itself where it does not
+   * negotiate their queue. Absent: none does.
+   */
+  readonly behindFrontEnd?: boolean;
   /** The enabled queue; undefined when there is none or the device is not live. */
   queue(index: number): DeviceQueue | undefined;
   /** The driver of a live device disabled the queue, and may go on with it, here or on another device. Absent: no transport can do that. */

@@ -19,21 +19,12 @@ import type {
 import type { DeviceBehaviour, DevicePort } from "./device_behaviour.ts";
 import type { Violation } from "./device_model.ts";
 import type { LineInterrupt } from "./line_interrupt.ts";
+import type { SocketSurroundings } from "./machine_socket.ts";
 
 /** What a function needs of the machine around it. */
-export interface DeviceSurroundings {
-  /** A violation to be listed. */
-  violation(violation: Violation): void;
+export interface DeviceSurroundings extends SocketSurroundings {
   /** Another eventfd unmasks the interrupt line: stop watching one, watch the other and call `interrupts.line.resampled`. */
   resampleChanged(before: EventFd | null, now: EventFd | null): void;
-  /** Descriptors that the behaviour wants watched; see `DevicePort`. */
-  readonly watch: (fd: OwnedFd, handler: () => void) => void;
-  /** Ends the watching of a descriptor. */
-  readonly unwatch: (fd: OwnedFd) => void;
-  /** A user came, or is gone. */
-  userChanged(there: boolean): void;
-  /** The function may have work, or something else to wait for; see `DevicePort.wake`. */
-  touched(): void;
 }
 
 /** Interrupts of a function, by VFIO's indices. */

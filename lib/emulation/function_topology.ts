@@ -90,8 +90,30 @@ export interface FunctionTopology {
   readonly [field: string]: unknown;
 }
 
-/** An emulated host's functions, in order of their addresses. */
+/** A device behind a vhost-user socket, on no bus, with every default filled in. */
+export interface VhostUserTopology {
+  /** What the machine calls it: `vhost-user:net0`. */
+  readonly address: string;
+  /** Path of its socket. */
+  readonly socket: string;
+  /** Kind of device, as the models name it: `virtio-net`. */
+  readonly kind: string;
+  /** Largest size of each queue: the front end says how large they are. Default 1024. */
+  readonly queueSize: number;
+  /** With IN_ORDER, what is returned in one burst goes into as few used elements as the standard lets it; default false. */
+  readonly usedBatches?: boolean;
+  /** Features that it must not offer, by the standard's names. */
+  readonly featuresOff: readonly string[];
+  /** Lie that its kind tells, for tests of drivers. */
+  readonly lie?: string;
+  /** Fields of its kind. */
+  readonly [field: string]: unknown;
+}
+
+/** An emulated host's functions, in order of their addresses, and devices on no bus. */
 export interface Topology {
   /** The PFs and plain functions; VFs come out of their PFs. */
   readonly functions: readonly FunctionTopology[];
+  /** Devices behind vhost-user sockets. Default: none. */
+  readonly vhostUser?: readonly VhostUserTopology[];
 }

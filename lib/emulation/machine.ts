@@ -13,8 +13,9 @@ import { EventDispatcher } from "./event_dispatcher.ts";
 import type { SriovShape } from "../pci/capability_builder.ts";
 import type { AssignedBar } from "./function_config.ts";
 import { AnswerBudget } from "../sockets/answer_budget.ts";
-import type { UnsealedFiles } from "../sockets/vfio_user/server/dma.ts";
-import type { MachineDevice, MachineDeviceOptions } from "./machine_device.ts";
+import type { UnsealedFiles } from "../sockets/passed_memory.ts";
+import type { DeviceBehaviour } from "./device_behaviour.ts";
+import type { MachineDeviceOptions } from "./machine_device.ts";
 import {
   MachineFunction,
   type MachineFunctionOptions,
@@ -22,11 +23,14 @@ import {
 } from "./machine_function.ts";
 import { MachineLoop } from "./machine_loop.ts";
 import { MachinePlatformDevice } from "./machine_platform_device.ts";
+import type { MachineSocket } from "./machine_socket.ts";
+import { MachineVhostUserDevice } from "./machine_vhost_user_device.ts";
+import type { VhostUserBehaviour } from "./vhost_user_behaviour.ts";
 import type { EmulatedPlatformDevice } from "./platform_device.ts";
 import type { BehaviourOptions, FunctionModels, PciFunctionBehaviour } from "./pci_function.ts";
 import { SysfsServer } from "./sysfs_server.ts";
 import { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "../host/sysfs/control.ts";
-import type { FunctionTopology, Topology } from "./function_topology.ts";
+import type { FunctionTopology, Topology, VhostUserTopology } from "./function_topology.ts";
 import { vfAddress } from "./topology.ts";
 import { ViolationLog } from "./violation_log.ts";
 import type { Violation } from "./device_model.ts";
@@ -76,6 +80,7 @@ export class EmulatedMachine implements Disposable {
   readonly #slots = new Map<string, Slot>();
   readonly #functions = new Map<string, MachineFunction>();
   readonly #platform = new Map<string, MachinePlatformDevice>();
+  readonly #vhostUser = new Map<string, MachineVhostUserDevice>();
   readonly #loop: MachineLoop;
   readonly #around: MachineSurroundings;
   #control: SysfsServer | null = null;
@@ -115,6 +120,7 @@ export class EmulatedMachine implements Disposable {
       for (const { address, driver } of options.topology.functions) {
         this.kernel.addFunction(this.#slots.get(address)?.fn ?? this.#platform.get(address)!, driver);
       }
+      for (const one of options.topology.vhostUser ?? []) this.#addVhostUserDevice(one);
       if (options.directory !== undefined) {
         this.#control = new SysfsServer(
           `${options.directory}/${CONTROL_SOCKET}`,
@@ -143,6 +149,13 @@ export class EmulatedMachine implements Disposable {
     const found = this.#platform.get(name);
     if (found === undefined) throw new NotFoundError(`the emulated machine has no platform device ${name}`);
     return found.device;
+  }
+
+  /** A vhost-user device's behaviour, by what the machine calls it: `vhost-user:net0`. @throws NotFoundError */
+  vhostUserDevice(address: string): VhostUserBehaviour {
+    const found = this.#vhostUser.get(address);
+    if (found === undefined) throw new NotFoundError(`the emulated machine has no device ${address}`);
+    return found.device.behaviour;
   }
 
   /** Whether a user could open the function now, on whatever bus it is. @throws NotFoundError */
@@ -179,6 +192,7 @@ export class EmulatedMachine implements Disposable {
     for (const fn of this.#all.reverse()) fn.close();
     this.#functions.clear();
     this.#platform.clear();
+    this.#vhostUser.clear();
     this.#slots.clear();
     this.#events.close();
   }
@@ -188,8 +202,8 @@ export class EmulatedMachine implements Disposable {
     this.close();
   }
 
-  get #all(): MachineDevice[] {
-    return [...this.#functions.values(), ...this.#platform.values()];
+  get #all(): MachineSocket[] {
+    return [...this.#functions.values(), ...this.#platform.values(), ...this.#vhostUser.values()];
   }
 
   #function(address: string): MachineFunction {
@@ -233,6 +247,23 @@ export class EmulatedMachine implements Disposable {
     this.#platform.set(address, fn);
     this.#addQueues(fn);
     opened.move();
+  }
+
+  #addVhostUserDevice({ address, kind, socket, ...own }: VhostUserTopology): void {
+    const { models, directory, clientMemory: unsealed } = this.#options;
+    if (models.createVhostUserBehaviour === undefined) {
+      throw new UsageError(`${address}: the models of this machine make no vhost-user devices`);
+    }
+    const behaviour = models.createVhostUserBehaviour(kind, { ...own, address, directory });
+    using opened = new DisposableStack();
+    opened.defer(() => behaviour.close());
+    // A machine without a directory is driven through its objects.
+    const socketPath = directory === undefined ? undefined : socket;
+    const device = new MachineVhostUserDevice({ address, socketPath, behaviour, unsealed }, this.#around);
+    this.#vhostUser.set(address, device);
+    opened.move();
+    this.#addQueues(device);
+    device.offer();
   }
 
   /** A function with its behaviour, which is closed when there is none. */
@@ -293,7 +324,12 @@ export class EmulatedMachine implements Disposable {
     this.kernel.addFunction(this.#make(options, shape));
   }
 
-  #addQueues({ address, device: { behaviour } }: MachineDevice): void {
+  #addQueues(
+    { address, device: { behaviour } }: {
+      readonly address: string;
+      readonly device: { readonly behaviour: Pick<DeviceBehaviour, "queueReport"> };
+    },
+  ): void {
     if (behaviour.queueReport === undefined) return;
     this.kernel.tree.attribute(`${QUEUES}/${address}`, {
       read: () => `${JSON.stringify(behaviour.queueReport!())}\n`,

@@ -10,7 +10,8 @@ import {
   type EmulatedFunctionOptions,
   type FunctionSurroundings,
 } from "./emulated_function.ts";
-import { type DeviceMachine, MachineDevice, type MachineDeviceOptions } from "./machine_device.ts";
+import { MachineDevice, type MachineDeviceOptions } from "./machine_device.ts";
+import type { DeviceMachine } from "./machine_socket.ts";
 import type { PciIdentity } from "./pci_function.ts";
 
 /** What `MachineFunction` is made from, beside the function's own options. */
@@ -41,7 +42,7 @@ export class MachineFunction extends MachineDevice {
     const { vfsAppear, vfsDisappear, vfsReset } = around;
     this.options = options;
     this.device = new EmulatedFunction(options, {
-      ...this.surroundings(around),
+      ...this.surroundings(),
       vfsAppear,
       vfsDisappear,
       vfsReset,

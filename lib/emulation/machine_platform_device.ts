@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { type DeviceMachine, MachineDevice, type MachineDeviceOptions } from "./machine_device.ts";
+import { MachineDevice, type MachineDeviceOptions } from "./machine_device.ts";
+import type { DeviceMachine } from "./machine_socket.ts";
 import { EmulatedPlatformDevice, type PlatformDeviceOptions } from "./platform_device.ts";
 
 /** What it is made from. */
@@ -21,6 +22,6 @@ export class MachinePlatformDevice extends MachineDevice {
   constructor(options: MachinePlatformDeviceOptions, around: DeviceMachine) {
     super(options.address, around);
     this.options = options;
-    this.device = new EmulatedPlatformDevice(options, this.surroundings(around));
+    this.device = new EmulatedPlatformDevice(options, this.surroundings());
   }
 }

@@ -28,8 +28,10 @@ export {
   type Topology,
   TOPOLOGY_PROFILES,
   type TopologyProfile,
+  type VhostUserTopology,
 } from "./function_topology.ts";
 export { parseTopology, readTopology } from "./topology.ts";
+export { addVhostUser } from "./topology_vhost_user.ts";
 export { TopologyError } from "./topology_fields.ts";
 export type { FunctionPlace, Schema, TopologyKind } from "./topology_kind.ts";
 export { defaultTopology } from "./virtio/default_topology.ts";
@@ -52,6 +54,7 @@ export type {
   VendorCapability,
 } from "./pci_function.ts";
 export type { PlatformBehaviour, PlatformPort } from "./platform_behaviour.ts";
+export type { VhostUserBehaviour, VhostUserPort } from "./vhost_user_behaviour.ts";
 export type { BarShape } from "../pci/bar_builder.ts";
 export type { MsixShape, VendorSpecificDeclaration, VirtioDeclaration } from "../pci/capability_builder.ts";
 export type {

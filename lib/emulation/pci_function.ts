@@ -12,6 +12,7 @@ import type { OwnedFd } from "../../ffi/mod.ts";
 import type { RegionArea } from "../vfio/device.ts";
 import type { DeviceBehaviour, DevicePort } from "./device_behaviour.ts";
 import type { PlatformBehaviour } from "./platform_behaviour.ts";
+import type { VhostUserBehaviour } from "./vhost_user_behaviour.ts";
 import type { FunctionTopology } from "./function_topology.ts";
 
 /** What the function's header says. Numbers as the registers hold them. */
@@ -124,4 +125,6 @@ export interface FunctionModels {
   createBehaviour(kind: string, options: BehaviourOptions): PciFunctionBehaviour;
   /** The same for a platform device. Absent: there are none. */
   createPlatformBehaviour?(kind: string, options: BehaviourOptions): PlatformBehaviour;
+  /** The same for a device behind a vhost-user socket. Absent: there are none. */
+  createVhostUserBehaviour?(kind: string, options: BehaviourOptions): VhostUserBehaviour;
 }

@@ -19,7 +19,7 @@ import type { Violation } from "./device_model.ts";
 import { EmulatedMachine } from "./machine.ts";
 import type { FunctionModels } from "./pci_function.ts";
 import { CONTROL_SOCKET } from "../host/sysfs/control.ts";
-import type { UnsealedFiles } from "../sockets/vfio_user/server/dma.ts";
+import type { UnsealedFiles } from "../sockets/passed_memory.ts";
 import type { Topology } from "./function_topology.ts";
 import { defaultTopology } from "./virtio/default_topology.ts";
 import { createVirtioModels } from "./virtio/models.ts";

@@ -14,6 +14,7 @@ import {
   TOPOLOGY_PROFILES,
 } from "./function_topology.ts";
 import { ADMIN_FIELDS, type AdminFields, adminOf } from "./topology_admin.ts";
+import { addVhostUser } from "./topology_vhost_user.ts";
 import { checkMmio, isPlatformName, MMIO_FIELDS } from "./topology_mmio.ts";
 import {
   anyRecord,
@@ -67,8 +68,11 @@ const PCI_FIELDS: FieldSchemas = {
 };
 
 const TOPOLOGY = record(
-  { functions: listOf(v.unknown(), "must be a list of functions") },
-  'is not a field of a topology\nthere is only "functions"',
+  {
+    functions: v.optional(listOf(v.unknown(), "must be a list of functions"), []),
+    vhostUser: v.optional(listOf(v.unknown(), "must be a list of devices"), []),
+  },
+  "is not a field of a topology\nthere are functions, vhostUser",
 );
 
 /**
@@ -88,19 +92,20 @@ export function parseTopology(text: string, kinds?: readonly TopologyKind[]): To
 
 /** As `parseTopology`, from plain data. @throws TopologyError */
 export function readTopology(value: unknown, kinds?: readonly TopologyKind[]): Topology {
-  const list = read(TOPOLOGY, value, "").functions as unknown[];
-  if (list.length === 0) {
+  const { functions: list, vhostUser } = read(TOPOLOGY, value, "") as Record<string, unknown[]>;
+  if (list!.length === 0 && vhostUser!.length === 0) {
     throw new TopologyError("functions", "is empty: a host without functions serves nothing");
   }
   const reader = new FunctionReader(kinds);
-  const functions = list.map((one, i) => reader.read(one, `functions[${i}]`));
+  const functions = list!.map((one, i) => reader.read(one, `functions[${i}]`));
   checkAddresses(functions);
   for (const kind of kinds ?? VIRTIO_KINDS) {
     kind.together?.(
       functions.map((own, i) => ({ own, at: `functions[${i}]` })).filter(({ own }) => own.kind === kind.name),
     );
   }
-  return { functions: functions.sort(inOrder) };
+  const topology: Topology = { functions: functions.sort(inOrder) };
+  return vhostUser!.length === 0 ? topology : addVhostUser(topology, vhostUser!, kinds ?? VIRTIO_KINDS);
 }
 
 /** PCI functions by their addresses, then platform devices by their names. */

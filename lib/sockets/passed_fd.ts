@@ -21,18 +21,30 @@ import {
  * @throws ProtocolError when it is no eventfd, SyscallError
  */
 export function passedEventFd(fd: OwnedFd, what: string): EventFd {
-  let target = "anon_inode:[eventfd]";
-  try {
-    target = readLink(`/proc/self/fd/${fd.number}`);
-  } catch (error) {
-    // Without /proc the kind stays unknown.
-    if (!isErrno(error, "ENOENT", "EACCES")) throw error;
-  }
+  const target = kindOf(fd, "anon_inode:[eventfd]");
   if (target !== "anon_inode:[eventfd]") {
     throw new ProtocolError(`${what}: the descriptor passed is no eventfd but ${target}`);
   }
   fd.setNonBlocking();
   return new EventFd(fd);
+}
+
+/** Checks that a descriptor that a peer passed is a socket. @throws ProtocolError, SyscallError */
+export function requirePassedSocket(fd: OwnedFd, what: string): void {
+  const target = kindOf(fd, "socket:");
+  if (!target.startsWith("socket:")) {
+    throw new ProtocolError(`${what}: the descriptor passed is no socket but ${target}`);
+  }
+}
+
+/** What a descriptor is, as the kernel names it. @param unknown without /proc, where it stays unknown */
+function kindOf(fd: OwnedFd, unknown: string): string {
+  try {
+    return readLink(`/proc/self/fd/${fd.number}`);
+  } catch (error) {
+    if (!isErrno(error, "ENOENT", "EACCES")) throw error;
+    return unknown;
+  }
 }
 
 /**

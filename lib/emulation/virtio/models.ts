@@ -11,6 +11,7 @@ import type { DeviceKind, KindDevices, MachineModels, ManagedWish, ModelPlace } 
 import type { DeviceModel } from "../device_model.ts";
 import type { BehaviourOptions, FunctionModels, PciFunctionBehaviour } from "../pci_function.ts";
 import type { PlatformBehaviour } from "../platform_behaviour.ts";
+import type { VhostUserBehaviour } from "../vhost_user_behaviour.ts";
 import { modelFields } from "../topology.ts";
 import { type FieldSchemas, read, record } from "../topology_fields.ts";
 import { AdminController } from "./admin/controller.ts";
@@ -22,6 +23,7 @@ import { lyingMmioView, MMIO_FAMILY } from "./lies/mmio.ts";
 import { MMIO_PROFILES, type MmioViewOptions } from "./views/mmio/options.ts";
 import { MmioView } from "./views/mmio/view.ts";
 import { PciView, type PciViewOptions } from "./views/pci/view.ts";
+import { VhostUserView } from "./views/vhost_user/view.ts";
 
 /** The virtio models of one machine. */
 export interface VirtioModels extends FunctionModels {
@@ -102,6 +104,22 @@ class Models implements VirtioModels, MachineModels {
         : liar === DEVICE_FAMILY
         ? lyingMmioView(model, view, parseLie(lie!, DEVICE_FAMILY))
         : new MmioView(model, view);
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      throw new UsageError(`${address}: ${error.message}`, { hint: error.hint, cause: error });
+    }
+  }
+
+  createVhostUserBehaviour(name: string, options: BehaviourOptions): VhostUserBehaviour {
+    const kind = this.#kind(name);
+    const { address, lie, usedBatches } = options;
+    if (kind.pciOnly !== undefined) {
+      throw new UsageError(`${address}: a ${name} cannot be behind a vhost-user socket: ${kind.pciOnly}`);
+    }
+    const { featuresOff } = readOffers(options, kind, undefined);
+    liarOf(lie, [kind.lies]);
+    try {
+      return new VhostUserView(this.#model(kind, options, featuresOff, lie), { featuresOff, usedBatches });
     } catch (error) {
       if (!(error instanceof UsageError)) throw error;
       throw new UsageError(`${address}: ${error.message}`, { hint: error.hint, cause: error });

@@ -29,6 +29,6 @@ export type {
   ServedMigration,
   ServedRegion,
 } from "./server/served_device.ts";
-export type { UnsealedFiles } from "./server/dma.ts";
+export type { UnsealedFiles } from "../passed_memory.ts";
 export { OneClientServer, type ServerWatcher } from "../one_client_server.ts";
 export { VfioUserServer, type VfioUserServerOptions } from "./server/server.ts";

@@ -85,6 +85,10 @@ export class VirtioCore extends DeviceState implements DeviceCore {
     return this.view.notifyAddress;
   }
 
+  get behindFrontEnd(): boolean {
+    return this.view.behindFrontEnd ?? false;
+  }
+
   get watch(): ((fd: OwnedFd, handler: () => void) => void) | undefined {
     return this.view.watch;
   }

@@ -35,6 +35,8 @@ export interface VirtioView {
   readonly vectorCount?: number | undefined;
   /** Section of the reference that has its registers, for reports of wrong values. Absent: 2.2, those of PCI. */
   readonly registerRule?: string;
+  /** See `DeviceCore`. */
+  readonly behindFrontEnd?: boolean;
   /** A used buffer notification. @param vector what the driver bound to the queue */
   interruptQueue(queue: number, vector: number): void;
   /** A configuration change notification. @param vector what the driver bound to it */

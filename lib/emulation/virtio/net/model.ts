@@ -191,6 +191,7 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   /** What is wrong with a set of features; undefined when nothing is. */
   checkFeatures(accepted: bigint): string | undefined {
+    if (this.#core?.behindFrontEnd) accepted |= NET_FEATURE.CTRL_VQ;
     for (const { feature, requires } of NET_FEATURE_REQUIRES) {
       if ((accepted & NET_FEATURE[feature]) === 0n || satisfied(accepted, requires)) continue;
       const wanted = requires.map((set) => set.join(" and ")).join(", or ");
@@ -243,6 +244,8 @@ export class NetModel implements DeviceModel, SwitchPort {
     this.#controlQueue = (features & NET_FEATURE.CTRL_VQ) === 0n
       ? -1
       : netControlQueue(this.maxPairs, multiqueue);
+    // Nobody commands how many pairs there are: those that have queues.
+    if (multiqueue && this.#controlQueue < 0) this.#settings.setPairs(this.maxPairs);
   }
 
   /** Forgets everything of the driver; while it is suspended, the port stands for the addresses of before. */

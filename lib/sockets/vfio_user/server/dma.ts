@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { isSealedAgainstShrinking, MappedMemory, type OwnedFd, pageSizeBytes } from "../../../../ffi/mod.ts";
-import { DmaRegion, type DmaTable } from "../../dma_table.ts";
-import { CopiedFile, type DmaMessages, type FarRange, MessageMemory } from "../../far_memory.ts";
-import { checkPassedFile } from "../../passed_fd.ts";
+import { type OwnedFd, pageSizeBytes } from "../../../../ffi/mod.ts";
+import type { DmaTable } from "../../dma_table.ts";
+import { type DmaMessages, type FarRange, MessageMemory } from "../../far_memory.ts";
+import { addPassed, passedMemory, type UnsealedFiles } from "../../passed_memory.ts";
 import { DMA_MAP_FLAG, DMA_UNMAP_FLAG, dmaMap, dmaUnmap } from "../protocol.ts";
 import { decodeRequest, invalid, RequestRefused } from "./refusal.ts";
 import type { ServedDevice } from "./served_device.ts";
@@ -18,12 +18,6 @@ export interface DmaLimits {
   /** What becomes of a file that its owner can shrink. */
   readonly unsealed: UnsealedFiles;
 }
-
-/**
- * What a server does with a client's file that is not sealed against shrinking (F_SEAL_SHRINK), and so could be cut under a mapping, which
- * would end the server's process: `copy` it (only the kernel touches it; slower), `map` it all the same, or `refuse` it.
- */
-export type UnsealedFiles = "copy" | "map" | "refuse";
 
 /** Whose memory is mapped, and how. */
 export interface DmaMapContext {
@@ -98,18 +92,10 @@ export function mapDma(
     return;
   }
   if (offset > BigInt(Number.MAX_SAFE_INTEGER)) throw refuse(`offset ${offset}`);
-  checkPassedFile(file, offset, sizeBytes, limits.unsealed === "refuse", what);
-  const memory = MappedMemory.map(file, sizeBytes, { offset });
-  if (limits.unsealed === "copy" && !isSealedAgainstShrinking(file)) {
-    table.addFar(new CopiedFile(range, memory));
-    return;
-  }
-  using opened = new DisposableStack();
-  opened.use(memory);
-  // A mapping needs its file no longer.
-  const backing = keepFiles ? { fd: opened.use(file.duplicate()), offset: Number(offset) } : undefined;
-  table.add(new DmaRegion(address, memory, range, backing));
-  opened.move();
+  addPassed(
+    table,
+    passedMemory(range, file, offset, { unsealed: limits.unsealed, keepFile: keepFiles, what }),
+  );
 }
 
 /**

@@ -11,7 +11,7 @@ import { DmaTable } from "../../dma_table.ts";
 import { COMMAND, HEADER_BYTES, LIMIT, MESSAGE_FLAG, messageHeader } from "../protocol.ts";
 import type { ServedDevice } from "./served_device.ts";
 import { type ConnectionLimits, ServerConnection } from "./connection.ts";
-import type { UnsealedFiles } from "./dma.ts";
+import type { UnsealedFiles } from "../../passed_memory.ts";
 
 const LONGEST_MS = 3_600_000;
 /** Default, least and most of each setting that is a number. */
