@@ -246,6 +246,8 @@ export class NetModel implements DeviceModel, SwitchPort {
       : netControlQueue(this.maxPairs, multiqueue);
     // Nobody commands how many pairs there are: those that have queues.
     if (multiqueue && this.#controlQueue < 0) this.#settings.setPairs(this.maxPairs);
+    // The front end has the driver's address and filters, and leaves out what they leave out.
+    if (this.#core?.behindFrontEnd && this.#controlQueue < 0) this.#settings.filter.promiscuous = true;
   }
 
   /** Forgets everything of the driver; while it is suspended, the port stands for the addresses of before. */

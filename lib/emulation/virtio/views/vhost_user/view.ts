@@ -311,23 +311,26 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
         if (ring.started && (ring.enabled || this.#enabledAtStart)) ring.run();
         else ring.rest();
       }
-      if (!core.running) core.writeStatus(BEGUN | STATUS.featuresOk | STATUS.driverOk);
+      const dead = (core.status & STATUS.deviceNeedsReset) !== 0;
+      if (!core.running && !dead) core.writeStatus(BEGUN | STATUS.featuresOk | STATUS.driverOk);
     });
   }
 
   /** What goes wrong with a ring that was to run stops the device: no message is there to be refused for it. */
   #carefully(action: () => void): void {
+    const { core } = this;
+    const before = core.status;
     this.#settling = true;
     try {
       action();
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
-      this.core.violation(VHOST_USER_RULE, error.message);
-      // A device that runs has told of it already.
-      if (!this.core.running) this.#fail();
+      core.violation(VHOST_USER_RULE, error.message);
     } finally {
       this.#settling = false;
     }
+    // The core tells of it only once the device runs.
+    if ((core.status & ~before & STATUS.deviceNeedsReset) !== 0) this.#fail();
   }
 
   #fail(): void {

@@ -194,7 +194,9 @@ export class Vring implements ServedVring {
   /** Where it goes on. */
   #state(size: number): QueueState {
     const layout = this.#packed ? "packed" : "split";
-    const [available, used] = [this.#base & 0xffff, Math.floor(this.#base / 2 ** PACKED_BASE.usedIndexShift)];
+    const [available, said] = [this.#base & 0xffff, Math.floor(this.#base / 2 ** PACKED_BASE.usedIndexShift)];
+    // DPDK says the available half alone. Nothing is in flight when a ring stops, so the halves are alike.
+    const used = layout === "packed" && said === 0 ? available : said;
     if (layout === "split" && used !== 0) throw this.#wrong(`a base of ${this.#base} is no index of 16 bits`);
     try {
       return queueStateFromWords(layout, size, { available, used });
