@@ -55,6 +55,13 @@ export type {
 } from "./pci_function.ts";
 export type { PlatformBehaviour, PlatformPort } from "./platform_behaviour.ts";
 export type { VhostUserBehaviour, VhostUserPort } from "./vhost_user_behaviour.ts";
+export type {
+  FrontEnd,
+  ServedVhostDevice,
+  ServedVring,
+  VringAddresses,
+} from "../sockets/vhost_user/server/served_device.ts";
+export type { FrontEndMemory, MemoryRegion } from "../sockets/vhost_user/server/memory.ts";
 export type { BarShape } from "../pci/bar_builder.ts";
 export type { MsixShape, VendorSpecificDeclaration, VirtioDeclaration } from "../pci/capability_builder.ts";
 export type {

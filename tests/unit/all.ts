@@ -173,6 +173,7 @@ import "./sockets/vfio_user/server/regions_test.ts";
 import "./sockets/vfio_user/server/server_test.ts";
 import "./sockets/vfio_user/third_party_test.ts";
 import "./sockets/vhost_user/protocol_test.ts";
+import "./sockets/vhost_user/server/fuzz_test.ts";
 import "./sockets/vhost_user/server/messages_test.ts";
 import "./sockets/vhost_user/server/rings_test.ts";
 import "./vfio/bar_test.ts";

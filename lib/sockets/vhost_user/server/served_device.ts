@@ -76,7 +76,7 @@ export interface ServedVhostDevice {
   setFeatures(features: bigint, enabled: boolean): void;
   /** The device status, as far as it is the device's to say. */
   readonly status: number;
-  /** @throws ProtocolError */
+  /** The front end says the status; 0 is a reset. */
   setStatus(status: number): void;
   /** To the state of a front end that has just come. */
   reset(): void;

@@ -22,7 +22,6 @@ import {
 } from "../../../../../lib/sockets/vhost_user/protocol.ts";
 import { createVirtqueue } from "../../../../../lib/virtio/queue/create.ts";
 import type { VirtioTransport } from "../../../../../lib/virtio/transport/transport.ts";
-import type { QueueAddresses } from "../../../../../lib/virtio/transport/transport.ts";
 import type { Virtqueue } from "../../../../../lib/virtio/queue/virtqueue.ts";
 
 /** A machine with these devices, each behind `<name>.sock` of a directory of its own. */
@@ -225,7 +224,6 @@ export class RawDriver implements Disposable {
 
   /** A queue in this driver's memory. */
   queue(index: number, size: number): Virtqueue {
-    let addresses: QueueAddresses | undefined;
     const kick = new EventFd();
     const transport = {
       name: "raw front end",
@@ -235,7 +233,7 @@ export class RawDriver implements Disposable {
       legacy: false,
       fixedQueueSizes: false,
       queueMaxSize: () => 32768,
-      enableQueue: (_index: number, said: QueueAddresses) => addresses = said,
+      enableQueue: () => {},
       doorbell: () => ({ ring: () => kick.signal() }),
     };
     const queue = createVirtqueue(transport as unknown as VirtioTransport, index, { size, maxSegments: 4 });
