@@ -59,8 +59,8 @@ export function readBlkConfig(device: VirtioDevice): BlkConfig {
     if (!power) throw bad(device, "blk_size", `${blockBytes} is not a power of two from 512 on`);
     const queues = device.has(MQ) ? read("num_queues") : 1;
     if (queues === 0) throw bad(device, "num_queues", "0: there is always one");
-    const sizeMax = device.has(SIZE_MAX) ? read("size_max") : Infinity;
-    if (sizeMax === 0) throw bad(device, "size_max", "0: no segment would be allowed");
+    // The QEMU storage daemon offers SIZE_MAX and leaves 0 there.
+    const sizeMax = (device.has(SIZE_MAX) ? read("size_max") : 0) || Infinity;
     const unit = blockBytes;
     return {
       capacitySectors: readCapacity(device),
