@@ -20,4 +20,5 @@ export * from "./poll.ts";
 export * from "./shared_file.ts";
 export * from "./syscall_error.ts";
 export * from "./system.ts";
+export * from "./timer_fd.ts";
 export * from "./unix_socket.ts";

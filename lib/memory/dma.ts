@@ -61,7 +61,8 @@ export interface DmaOptions {
   readonly huge?: "try" | "never" | "must";
 }
 
-const HUGE_PAGE_BYTES = 2 << 20;
+/** Bytes of a huge page as it is asked for. */
+export const HUGE_PAGE_BYTES: number = 2 << 20;
 
 /** DMA memory: an owned mapping and its IOVA. */
 export class DmaMemory implements Disposable {
@@ -125,6 +126,25 @@ export interface DmaBacking {
   readonly file: OwnedFd | null;
   /** What the device may do with it. */
   readonly access: DmaAccess;
+}
+
+/** What is asked of `DmaSpace.obtain`: `DmaOptions` with nothing left out. */
+export interface DmaRequest
+  extends Required<Omit<DmaOptions, "addressBits">>, Pick<DmaOptions, "addressBits"> {
+  /** At least so many. */
+  readonly sizeBytes: number;
+  /** What the device may do. */
+  readonly access: DmaAccess;
+}
+
+/** Pages that the device can reach. */
+export interface ObtainedMemory {
+  /** The pages. */
+  readonly memory: MappedMemory;
+  /** The file behind these pages alone. */
+  readonly file: OwnedFd | null;
+  /** Where the device finds them. */
+  readonly iova: bigint;
 }
 
 /** All DMA memory of one opened function (or of those that share its IOMMU context). */
@@ -244,7 +264,24 @@ export class DmaSpace implements Disposable {
     const label = options.label ?? "DMA memory";
     const access = options.access ?? { deviceReads: true, deviceWrites: true };
     const { addressBits, huge } = options;
-    const { memory, file } = this.#pages(sizeBytes, huge ?? "try", label);
+    const { memory, file, iova } = this.obtain({
+      sizeBytes,
+      label,
+      access,
+      addressBits,
+      huge: huge ?? "try",
+    });
+    const owned = new DmaMemory(this, memory, iova, label);
+    this.#live.set(owned, { file, access });
+    return owned;
+  }
+
+  /**
+   * Gets zeroed pages, and makes them reachable for the device. @throws as `allocate`
+   * @internal
+   */
+  protected obtain({ sizeBytes, label, access, addressBits, huge }: DmaRequest): ObtainedMemory {
+    const { memory, file } = this.#pages(sizeBytes, huge, label);
     using opened = new DisposableStack();
     opened.use(file);
     opened.use(memory);
@@ -253,24 +290,20 @@ export class DmaSpace implements Disposable {
     opened.defer(() => this.giveIova(iova));
     this.#mapper.mapDma(memory, file, iova, memory.sizeBytes, access);
     opened.move();
-    const owned = new DmaMemory(this, memory, iova, label);
-    this.#live.set(owned, { file, access });
-    return owned;
+    return { memory, file, iova };
   }
 
-  #pages(sizeBytes: number, huge: "try" | "never" | "must", label: string): {
+  /** Takes memory away from the device that `obtain` got. @throws SyscallError */
+  protected discard({ iova, sizeBytes }: DmaMemory): void {
+    this.#mapper.unmapDma(iova, sizeBytes);
+    this.giveIova(iova);
+  }
+
+  #pages(sizeBytes: number, huge: DmaRequest["huge"], label: string): {
     memory: MappedMemory;
     file: OwnedFd | null;
   } {
-    const wantsHuge = huge === "must" || (huge === "try" && sizeBytes >= HUGE_PAGE_BYTES / 2);
-    if (wantsHuge) {
-      try {
-        return this.#map(roundUp(sizeBytes, HUGE_PAGE_BYTES), true, label);
-      } catch (error) {
-        if (huge === "must" || !isErrno(error, "ENOMEM", "EINVAL", "EPERM", "ENOSYS")) throw error;
-      }
-    }
-    return this.#map(roundUp(sizeBytes, pageSizeBytes), false, label);
+    return hugeOrNot(sizeBytes, huge, (isHuge) => this.#map(wholePages(sizeBytes, isHuge), isHuge, label));
   }
 
   #map(sizeBytes: number, huge: boolean, label: string): { memory: MappedMemory; file: OwnedFd | null } {
@@ -289,8 +322,7 @@ export class DmaSpace implements Disposable {
     if (backing === undefined) return;
     this.#live.delete(memory);
     try {
-      this.#mapper.unmapDma(memory.iova, memory.sizeBytes);
-      this.giveIova(memory.iova);
+      this.discard(memory);
     } finally {
       memory.memory.close();
       backing.file?.close();
@@ -323,6 +355,24 @@ export class DmaSpace implements Disposable {
   }
 }
 
-function roundUp(value: number, multiple: number): number {
-  return Math.ceil(value / multiple) * multiple;
+/** Gets huge pages where they are worth it and there are any, else others. @throws what `get` throws */
+export function hugeOrNot<T>(
+  sizeBytes: number,
+  huge: "try" | "never" | "must",
+  get: (isHuge: boolean) => T,
+): T {
+  if (huge === "must" || (huge === "try" && sizeBytes >= HUGE_PAGE_BYTES / 2)) {
+    try {
+      return get(true);
+    } catch (error) {
+      if (huge === "must" || !isErrno(error, "ENOMEM", "EINVAL", "EPERM", "ENOSYS")) throw error;
+    }
+  }
+  return get(false);
+}
+
+/** Rounds up. */
+export function wholePages(sizeBytes: number, isHuge: boolean): number {
+  const page = isHuge ? HUGE_PAGE_BYTES : pageSizeBytes;
+  return Math.ceil(sizeBytes / page) * page;
 }

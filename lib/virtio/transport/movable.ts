@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { EventFd, type OwnedFd } from "../../../ffi/mod.ts";
+import { EventFd } from "../../../ffi/mod.ts";
 import { requireType, typedErrors } from "../../errors/doors.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { SharedDmaSpace } from "../../memory/mod.ts";
@@ -12,6 +12,7 @@ import { FEATURE, featureNames } from "../spec/features.ts";
 import { EndHandlers } from "../../wait/end_handlers.ts";
 import type { InterruptVector } from "../../wait/interrupt_vector.ts";
 import type { Lifeline } from "../../wait/lifeline.ts";
+import { MovableLifeline } from "../../wait/movable_lifeline.ts";
 import type { Doorbell, InterruptKind, SharedMemory, VirtioTransport } from "./transport.ts";
 
 /** What is asked of the function that is the current one, and is for it to answer or to refuse: whatever this class does not do itself. */
@@ -327,60 +328,6 @@ class MovableDoorbell implements Doorbell {
   /** Once more what was said last. */
   repeat(): void {
     this.target.ring(this.#nextOffset, this.#nextWrap);
-  }
-}
-
-/** Of the function that is the current one. */
-class MovableLifeline implements Lifeline {
-  readonly #current: () => Lifeline;
-  readonly #ends = new EndHandlers();
-  readonly #moves = new Set<() => () => void>();
-  #forget: (() => void) | null = null;
-
-  constructor(current: () => Lifeline) {
-    this.#current = current;
-  }
-
-  get fd(): OwnedFd {
-    return this.#current().fd;
-  }
-
-  reason(): Error {
-    return this.#current().reason();
-  }
-
-  answer(): void {
-    this.#current().answer();
-  }
-
-  check(): void {
-    this.#current().check();
-  }
-
-  onEnd(handler: () => void): () => void {
-    const forget = this.#ends.add(handler, "Lifeline.onEnd: handler");
-    if (this.#forget === null) this.#listen();
-    return forget;
-  }
-
-  onMove(handler: () => () => void): () => void {
-    requireType(handler, "function", "Lifeline.onMove: handler");
-    this.#moves.add(handler);
-    return () => void this.#moves.delete(handler);
-  }
-
-  /** Whoever watches lets go of the old one before `act`, and takes hold of the new one after it. */
-  move(act: () => void): void {
-    requireType(act, "function", "Lifeline.move: act");
-    const after = [...this.#moves].map((before) => before());
-    this.#forget?.();
-    act();
-    if (this.#forget !== null) this.#listen();
-    for (const one of after) one();
-  }
-
-  #listen(): void {
-    this.#forget = this.#current().onEnd(() => this.#ends.tell());
   }
 }
 
