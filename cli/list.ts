@@ -36,8 +36,9 @@ export function list(host: Host, options: Of<"list">): void {
   );
 }
 
-/** ID and class: what a PCI function says of itself, and what firmware says of a platform device. */
+/** ID and class: what a PCI function says of itself, what firmware says of a platform device, and the caller of what is behind a socket. */
 function kind(one: FunctionInfo): [id: string, className: string] {
+  if (one.bus === "vhost-user") return [`virtio ${one.virtioType}`, "vhost-user"];
   return one.bus === "pci"
     ? [`${hex(one.vendorId, 4)}:${hex(one.deviceId, 4)}`, one.className]
     : [one.compatible[0] ?? "-", "platform device"];

@@ -14,9 +14,14 @@ import type { Of } from "./parser.ts";
 export function mmioShow(host: Host, options: Of<"mmio show">): void {
   const { address, bus } = host.describe(options.function);
   if (bus !== "platform") {
-    throw new UnsupportedError(`${address} is a PCI function, which has no register window of virtio-mmio`, {
-      hint: `ringside show ${address} decodes it`,
-    });
+    throw new UnsupportedError(
+      `${address} is a ${
+        bus === "pci" ? "PCI function" : `${bus} device`
+      }, which has no register window of virtio-mmio`,
+      {
+        hint: `ringside show ${address} decodes it`,
+      },
+    );
   }
   using device = host.open(address, openOptions(options));
   const window = platformWindow(device);

@@ -46,7 +46,8 @@ export async function reachAll(
   const reached: VirtioTransport[] = [];
   for (const { function: name, device } of wanted) {
     if (device === undefined) {
-      const opened = stack.use(host.open(name, openOptions(options)));
+      const how = openOptions(options);
+      const opened = stack.use(host.openVhostUser?.(name, how) ?? host.open(name, how));
       reached.push(stack.use(openTransport(opened, transportOptions(opened, options))));
       continue;
     }

@@ -3,19 +3,26 @@
  *
  * @module
  */
-import type { FunctionInfo, Host, PciFunctionInfo, PlatformDeviceInfo } from "../lib/host/mod.ts";
+import type {
+  FunctionInfo,
+  Host,
+  PciFunctionInfo,
+  PlatformDeviceInfo,
+  VhostUserInfo,
+} from "../lib/host/mod.ts";
 import { isVfioDriver } from "../lib/host/changes/driver_binding.ts";
 import { readPciNames } from "../lib/host/functions/names.ts";
 import { RingsideError } from "../lib/errors/mod.ts";
 import { ConfigSpace, describeFunction, formatFunction, PciAddress } from "../lib/pci/mod.ts";
 import { busOf } from "../lib/vfio/bus.ts";
 import { REGION_FLAG, type RegionInfo } from "../lib/vfio/mod.ts";
+import { virtioFacts } from "../lib/virtio/inspect.ts";
 import { type FunctionFacts, inspect } from "../lib/virtio/mod.ts";
 import { forHost } from "./failure.ts";
 import { bytesText, hex, hexText, print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { openOptions, transportOptions } from "./opening.ts";
-import { isManaged } from "./reaching.ts";
+import { isManaged, reach } from "./reaching.ts";
 import { showManaged } from "./tvq/show.ts";
 import { printVirtioFacts } from "./virtio_facts.ts";
 
@@ -27,6 +34,7 @@ export async function show(host: Host, options: Of<"show">): Promise<void> {
   if (isManaged(options.function)) return await showManaged(host, options);
   const about = host.describe(options.function);
   if (about.bus === "platform") return showPlatform(host, options, about);
+  if (about.bus === "vhost-user") return await showVhostUser(host, options, about);
   const config = host.readConfig(about.address);
   const sizes = host.barSizes(about.address);
   const names = readPciNames();
@@ -89,6 +97,16 @@ function showPlatform(host: Host, options: Of<"show">, about: PlatformDeviceInfo
   if (children.length > 0) print(`\tUsed as: ${children.join(", ")}`);
   if ("facts" in opened) printFacts(opened.facts, []);
   else print(`\tVFIO: ${opened.why}`);
+}
+
+/** As `show`, of what has neither configuration space nor registers. @throws UnsupportedError when the bytes are asked for */
+async function showVhostUser(host: Host, options: Of<"show">, about: VhostUserInfo): Promise<void> {
+  if (options.hex) host.readConfig(about.address);
+  await using stack = new AsyncDisposableStack();
+  const virtio = virtioFacts(await reach(host, options, stack));
+  if (options.json) return printJson({ ...about, virtio });
+  print(`${about.address} vhost-user: ${about.deviceName}`);
+  printVirtioFacts(virtio);
 }
 
 /** A VF's own configuration space says ffff:ffff (SR-IOV §3.4.1); the kernel knows its ids from the PF. */

@@ -18,7 +18,7 @@ export async function openOwner(
 ): Promise<{ readonly owner: VirtioAdmin; readonly info: FunctionInfo }> {
   const info = host.describe(options.function);
   if (info.bus !== "pci") {
-    throw new UnsupportedError(`${info.address} is a platform device, which has no VFs to administer`, {
+    throw new UnsupportedError(`${info.address} is a ${info.bus} device, which has no VFs to administer`, {
       hint: "a PCI function with SR-IOV administers its VFs: ringside list --sriov",
     });
   }

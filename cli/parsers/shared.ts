@@ -64,7 +64,7 @@ export const globals = object("Everywhere", {
   json: option("--json", { description: message`Print the result, or the error, as JSON.` }),
   host: optional(option("--host", string({ metavar: "HOST" }), {
     description:
-      message`linux (default), the directory of an emulated host, or vfio-user:SOCKET. Not for demo and emulate.`,
+      message`linux (default), the directory of an emulated host, vfio-user:SOCKET, or vhost-user:SOCKET,type=net (blk, console, rng). Not for demo and emulate.`,
   })),
 });
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { VhostUserDevice } from "../sockets/vhost_user/client/device.ts";
 import type { VfioDevice } from "../vfio/device.ts";
 
 /** What `Host.list` says of a function on any bus, read from sysfs. */
@@ -86,8 +87,20 @@ export interface PlatformDeviceInfo extends AnyFunctionInfo {
   readonly physicalFunction?: undefined;
 }
 
-/** What `Host.list` says of a function, read from sysfs. `bus` tells which it is. */
-export type FunctionInfo = PciFunctionInfo | PlatformDeviceInfo;
+/** A virtio device behind a vhost-user socket. */
+export interface VhostUserInfo extends AnyFunctionInfo {
+  /** Always. */
+  readonly bus: "vhost-user";
+  /** Its type, as the caller said: 1 is a network device. */
+  readonly virtioType: number;
+  /** PCI's alone. */
+  readonly sriov?: undefined;
+  /** PCI's alone. */
+  readonly physicalFunction?: undefined;
+}
+
+/** What `Host.list` says of a function. `bus` tells which it is. */
+export type FunctionInfo = PciFunctionInfo | PlatformDeviceInfo | VhostUserInfo;
 
 /** What to list. */
 export interface ListOptions {
@@ -194,6 +207,11 @@ export interface Host extends Disposable {
    * which has more.
    */
   open(address: string, options?: OpenOptions): VfioDevice;
+  /**
+   * Of a host whose devices are virtio devices without registers, which `openTransport` of the door `virtio` takes as well as what `open` gives; `open` is an
+   * `UnsupportedError` there. Absent elsewhere.
+   */
+  openVhostUser?(address: string, options?: OpenOptions): VhostUserDevice;
   /** Problems and mends, for `doctor`. */
   examine(): Finding[];
 }

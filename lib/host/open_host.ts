@@ -8,19 +8,21 @@ import { EmulatedHost } from "./emulated_host.ts";
 import type { Host } from "./host.ts";
 import { LinuxHost } from "./linux_host.ts";
 import { VfioUserHost } from "./vfio_user_host.ts";
+import { VhostUserHost } from "./vhost_user_host.ts";
 
-const SOCKET = "vfio-user:";
+const VFIO_SOCKET = "vfio-user:";
+const VHOST_SOCKET = "vhost-user:";
 
 /**
  * Opens a host.
- * @param name `linux` for this machine; `vfio-user:` and the path of a socket for the one function behind it; else the directory of an emulated
- * host (`./linux` for a directory of that name).
- * @throws NotFoundError, PeerGoneError when nothing is served there; what `VfioUserHost.connect` throws
+ * @param name `linux` for this machine; `vfio-user:` and the path of a socket for the one function behind it; `vhost-user:`, such a path and `,type=net`
+ * (or another) for the one virtio device behind it; else the directory of an emulated host (`./linux` for a directory of that name).
+ * @throws NotFoundError, PeerGoneError when nothing is served there; what `VfioUserHost.connect` and `VhostUserHost.connect` throw
  */
 export function openHost(name: string): Host {
   requireType(name, "string", "openHost: name");
   if (name === "linux") return new LinuxHost();
-  return name.startsWith(SOCKET)
-    ? VfioUserHost.connect(name.slice(SOCKET.length))
-    : EmulatedHost.connect(name);
+  if (name.startsWith(VFIO_SOCKET)) return VfioUserHost.connect(name.slice(VFIO_SOCKET.length));
+  if (name.startsWith(VHOST_SOCKET)) return VhostUserHost.connect(name.slice(VHOST_SOCKET.length));
+  return EmulatedHost.connect(name);
 }

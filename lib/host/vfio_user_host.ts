@@ -3,23 +3,14 @@
  *
  * @module
  */
-import { isErrno, O, OwnedFd } from "../../ffi/mod.ts";
-import {
-  ClosedError,
-  NotFoundError,
-  PeerGoneError,
-  ProtocolError,
-  RefusedError,
-  TimeoutError,
-  UnsupportedError,
-  UsageError,
-} from "../errors/mod.ts";
+import { ClosedError, NotFoundError, ProtocolError, RefusedError, UnsupportedError } from "../errors/mod.ts";
 import { PciAddress } from "../pci/address.ts";
 import { DEVICE_FLAG, REGION, type VfioDevice } from "../vfio/device.ts";
 import { VfioUserDevice } from "../sockets/vfio_user/client/device.ts";
 import { VFIO_USER } from "./changes/driver_binding.ts";
 import type { Finding, FunctionInfo, Host, OpenOptions, PciFunctionInfo } from "./host.ts";
 import { PciIdsNames } from "./functions/names.ts";
+import { connectSocket } from "./socket.ts";
 
 /** The protocol has no address; this is the function's. */
 const ADDRESS = "0000:00:00.0";
@@ -175,38 +166,5 @@ export class VfioUserHost implements Host {
 }
 
 function connect(path: string, timeoutMs?: number): VfioUserDevice {
-  if (path === "") {
-    throw new UsageError("a vfio-user host is named by its socket", { hint: "vfio-user:/path/of/socket" });
-  }
-  try {
-    return VfioUserDevice.connect(path, { name: ADDRESS, timeoutMs });
-  } catch (error) {
-    const cause = { cause: error };
-    if (isErrno(error, "ENOENT", "ENOTDIR")) throw new NotFoundError(`there is no socket ${path}`, cause);
-    if (isErrno(error, "ECONNREFUSED")) {
-      if (isSocket(path)) throw new PeerGoneError(`nobody listens on ${path}`, cause);
-      throw new NotFoundError(`${path} is no socket`, {
-        hint: "the directory of an emulated host is named without vfio-user:",
-        ...cause,
-      });
-    }
-    if (error instanceof TimeoutError || (error instanceof ProtocolError && error.hint === "")) {
-      const OfItsKind = error.constructor as typeof ProtocolError;
-      throw new OfItsKind(`${path}: ${error.message}`, {
-        hint: "is this the socket of a vfio-user server, which is not busy?",
-        ...cause,
-      });
-    }
-    throw error;
-  }
-}
-
-/** The kernel opens everything but sockets. */
-function isSocket(path: string): boolean {
-  try {
-    OwnedFd.open(path, O.RDONLY | O.NONBLOCK).close();
-    return false;
-  } catch (error) {
-    return isErrno(error, "ENXIO");
-  }
+  return connectSocket("vfio-user", path, () => VfioUserDevice.connect(path, { name: ADDRESS, timeoutMs }));
 }

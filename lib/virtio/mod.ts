@@ -36,6 +36,7 @@ export type {
   Profile,
   QueueAddresses,
   QueueStateAccess,
+  QueueTakeover,
   SharedMemory,
   VirtioTransport,
 } from "./transport/transport.ts";

@@ -30,6 +30,13 @@ export interface QueueAddresses {
   readonly deviceArea: bigint;
 }
 
+/**
+ * Readies the driver's side of a queue for another device that takes its rings over. Called while no device uses them.
+ * @param offersAgain all that was not returned; else the device knows what was in its predecessor's hands @returns where the device begins
+ * @throws ClosedError, or why the queue is broken
+ */
+export type QueueTakeover = (offersAgain: boolean) => QueueState;
+
 /** Notifies the device of one queue (reference 1.6, 2.2). */
 export interface Doorbell {
   /** Tells the device that buffers are available. `nextOffset`/`nextWrap` matter with NOTIFICATION_DATA only. */
@@ -83,7 +90,7 @@ export interface VirtioTransport extends Disposable {
   /** Function or path, for messages. */
   readonly name: string;
   /** What carries the registers. */
-  readonly kind: "pci-modern" | "pci-legacy-admin" | "mmio" | "transport-vq";
+  readonly kind: "pci-modern" | "pci-legacy-admin" | "mmio" | "transport-vq" | "vhost-user";
   /** Meaning of bits 39–42. */
   readonly profile: Profile;
   /**
@@ -147,8 +154,11 @@ export interface VirtioTransport extends Disposable {
 
   /** Largest size that the device takes; 0 when there is no such queue. */
   queueMaxSize(queue: number): number;
-  /** Programs size and addresses, then enables. @throws DeviceError when the device does not keep what was written. */
-  enableQueue(queue: number, addresses: QueueAddresses): void;
+  /**
+   * Programs size and addresses, then enables.
+   * @param takeover for a transport whose device can be lost and come back @throws DeviceError when the device does not keep what was written.
+   */
+  enableQueue(queue: number, addresses: QueueAddresses, takeover?: QueueTakeover): void;
   /** Whether the queue is set up. */
   queueEnabled(queue: number): boolean;
   /** Stops a queue, which keeps where it stands until the device is reset. Absent where only a reset stops one. */

@@ -1,0 +1,488 @@
+/**
+ * vhost-user: the device's status, features and queues as messages to the process that serves it.
+ *
+ * @module
+ */
+import { EventFd } from "../../../../ffi/mod.ts";
+import { typedErrors } from "../../../errors/doors.ts";
+import {
+  ClosedError,
+  DeviceError,
+  ProtocolError,
+  UnsupportedError,
+  UsageError,
+} from "../../../errors/mod.ts";
+import { shown } from "../../../errors/shown.ts";
+import type { VhostUserDevice } from "../../../sockets/vhost_user/client/device.ts";
+import type { FrontEndChannel } from "../../../sockets/vhost_user/client/channel.ts";
+import { LIMIT, PROTOCOL_FEATURE, REQUEST, VHOST_FEATURE } from "../../../sockets/vhost_user/protocol.ts";
+import type { InterruptVector } from "../../../wait/interrupt_vector.ts";
+import { DEVICE_ID } from "../../spec/device_id.ts";
+import { deviceType, deviceTypeName } from "../../spec/device_types.ts";
+import { FEATURE } from "../../spec/features.ts";
+import { NET_FEATURE, NET_FEATURE_REQUIRES, netControlQueue } from "../../spec/net.ts";
+import { initialQueueState, type QueueState } from "../../spec/queue_state.ts";
+import { STATUS } from "../../spec/status.ts";
+import { BaseTransport } from "../base_transport.ts";
+import { quietly } from "../letting_go.ts";
+import type {
+  Doorbell,
+  InterruptKind,
+  QueueAddresses,
+  QueueTakeover,
+  VirtioTransport,
+} from "../transport.ts";
+import { VhostUserConfig } from "./config.ts";
+import { InflightFile } from "./inflight.ts";
+import { answerNetControl, OWN_NET_CONTROL_FEATURES } from "./net_control.ts";
+import { OwnQueue } from "./own_queue.ts";
+import { VhostUserRing } from "./ring.ts";
+import { VhostUserVectors } from "./vectors.ts";
+
+/** Nothing says how long a queue may be; back ends take more than this. */
+const QUEUE_SIZE = 1024;
+/** Queues of a device whose back end does not say how many it has. */
+const QUEUES: ReadonlyMap<number, number> = new Map([[DEVICE_ID.console, 2]]);
+
+/**
+ * What the protocol has no way for: data with a notification, addresses that are another IOMMU's, functions of a group, and what happens to a device by registers
+ * alone.
+ */
+const NOT_CARRIED = FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA | FEATURE.ACCESS_PLATFORM |
+  FEATURE.SR_IOV | FEATURE.ADMIN_VQ | FEATURE.SUSPEND | VHOST_FEATURE.PROTOCOL_FEATURES |
+  VHOST_FEATURE.LOG_ALL;
+
+/** Of a network device: the control queue is the front end's, by custom. */
+const CONTROL_FEATURES = NET_FEATURE_REQUIRES
+  .filter(({ requires }) => requires.every((set) => set.includes("CTRL_VQ")))
+  .reduce((bits, { feature }) => bits | NET_FEATURE[feature], NET_FEATURE.CTRL_VQ);
+
+const NO_ADDRESSES: QueueAddresses = { size: 0, descriptorArea: 0n, driverArea: 0n, deviceArea: 0n };
+
+/** See the module. Queues are started with DRIVER_OK, and stopped by a reset. */
+export class VhostUserTransport extends BaseTransport implements VirtioTransport {
+  static {
+    typedErrors(this);
+  }
+
+  /** See `VirtioTransport`. */
+  readonly kind = "vhost-user";
+  /** See `VirtioTransport`. */
+  readonly legacy = false;
+  /** Queues: the most that the back end takes, and the control queue of a network device. */
+  readonly queueCount: number;
+  /** Queue pairs of a network device. */
+  readonly #pairs: number;
+  /** The control queue is this object's. */
+  readonly #ownControl: boolean;
+  readonly #device: VhostUserDevice;
+  readonly #config: VhostUserConfig;
+  readonly #rings = new Map<number, VhostUserRing>();
+  readonly #vectors: VhostUserVectors;
+  /** Signalled by the back end for a ring that it cannot go on with. */
+  readonly #error: EventFd;
+  #failed = false;
+  #status = 0;
+  #inflight: InflightFile | undefined;
+
+  /** Asks how many queues there are, and for the config space. The device stays its owner's. @throws as `VhostUserDevice.use` */
+  constructor(device: VhostUserDevice) {
+    super(device, device.deviceId);
+    this.#device = device;
+    const told = queuesTold(device);
+    this.#config = new VhostUserConfig(device, told);
+    const isNet = device.deviceId === DEVICE_ID.net;
+    // QEMU and DPDK take the number of a network device for one of pairs; this library's back end counts queues, the control queue among them.
+    const countsAll = isNet && this.#config.queuePairs * 2 + 1 === told;
+    const rings = Math.min(isNet && !countsAll ? told * 2 : told, LIMIT.vrings);
+    this.#pairs = rings >> 1;
+    const control = NET_FEATURE.CTRL_VQ | NET_FEATURE.MQ;
+    this.#ownControl = isNet && !countsAll && (device.features & control) !== 0n;
+    this.queueCount = rings + (this.#ownControl ? 1 : 0);
+    this.#vectors = new VhostUserVectors(this.name, 1 + this.queueCount);
+    // Last: nobody would close it if one of those had failed.
+    this.#error = new EventFd();
+    device.attach(() => this.#vectors.signalConfig(), () => this.#return());
+  }
+
+  /** See `VirtioTransport`. Without fields that are not known; and with MAC when the caller gave one. */
+  readDeviceFeatures(): bigint {
+    this.requireOpen();
+    return (this.#device.features | this.#ownFeatures) & this.carried;
+  }
+
+  /** What the front end adds. */
+  get #ownFeatures(): bigint {
+    if (this.deviceId !== DEVICE_ID.net) return 0n;
+    const control = this.#ownControl ? OWN_NET_CONTROL_FEATURES : 0n;
+    return control | (this.#device.mac === undefined ? 0n : NET_FEATURE.MAC);
+  }
+
+  protected override get carried(): bigint {
+    let missing = NOT_CARRIED;
+    const { featureBits = {}, optionalConfig = [] } = deviceType(this.deviceId) ?? {};
+    for (const [name, , end] of optionalConfig) {
+      if (end > this.configSizeBytes) missing |= 1n << BigInt(featureBits[name]!);
+    }
+    if (this.deviceId === DEVICE_ID.net) {
+      if (this.#ownControl) missing |= CONTROL_FEATURES & ~OWN_NET_CONTROL_FEATURES;
+      if ((this.#device.features & NET_FEATURE.MQ) === 0n) missing |= NET_FEATURE.MQ;
+      if (!this.#device.has(PROTOCOL_FEATURE.CONFIG) && this.#device.mac === undefined) {
+        missing |= NET_FEATURE.MAC;
+      }
+    }
+    return ~missing;
+  }
+
+  protected override putDriverFeatures(bits: bigint): void {
+    const known = bits & this.#device.features;
+    const value = known | (this.#device.features & VHOST_FEATURE.PROTOCOL_FEATURES);
+    this.#device.use((channel) => channel.tellNumber(REQUEST.setFeatures, value));
+  }
+
+  /** `device_status`: the back end's with STATUS, else as written. A ring that failed asks for a reset. */
+  readStatus(): number {
+    this.requireOpen();
+    this.#failed ||= this.#error.take() > 0;
+    let status = this.#status;
+    if (this.#device.has(PROTOCOL_FEATURE.STATUS)) {
+      const told = this.#device.use((channel) => channel.askNumber(REQUEST.getStatus));
+      if (told > 0xffn) {
+        throw new DeviceError(`0x${told.toString(16)} is no status`, this.#where("device_status"));
+      }
+      status = Number(told);
+    }
+    return this.#failed ? status | STATUS.deviceNeedsReset : status;
+  }
+
+  /** Starts the queues with DRIVER_OK, then tells the back end, with STATUS. */
+  writeStatus(status: number): void {
+    this.requireOpen();
+    if ((status & STATUS.driverOk) !== 0) this.#start();
+    this.#device.use((channel) => this.#putStatus(channel, status));
+    this.#status = status;
+  }
+
+  #putStatus(channel: FrontEndChannel, status: number): void {
+    if (this.#device.has(PROTOCOL_FEATURE.STATUS)) channel.tellNumber(REQUEST.setStatus, BigInt(status));
+  }
+
+  /** Stops all queues and waits for that; then RESET_DEVICE and status 0, where the back end has them. */
+  reset(): void {
+    this.requireOpen();
+    this.#stop();
+    this.rememberDriverFeatures(0n);
+  }
+
+  /** What a back end that is lost had is gone with it. */
+  #stop(): void {
+    const started = this.#served.filter((ring) => ring.started);
+    for (const ring of this.#rings.values()) ring.kick.close();
+    this.#rings.clear();
+    this.#vectors.unbind();
+    this.#status = 0;
+    this.#config.forget();
+    this.#inflight?.[Symbol.dispose]();
+    this.#inflight = undefined;
+    this.#error.take();
+    this.#failed = false;
+    if (this.#device.lost) return;
+    const before = this.#device.returns;
+    this.#device.use((channel) => {
+      // One that is back has nothing to stop.
+      if (this.#device.returns !== before) return;
+      // Each has an answer.
+      for (const ring of started) ring.stop(channel);
+      const resets = this.#device.has(PROTOCOL_FEATURE.RESET_DEVICE);
+      if (resets) channel.tell(REQUEST.resetDevice, new Uint8Array(0));
+      this.#putStatus(channel, 0);
+      if (resets || this.#device.has(PROTOCOL_FEATURE.STATUS)) channel.settle();
+    });
+  }
+
+  /** 0 where nothing is known of it. */
+  get configSizeBytes(): number {
+    return this.#config.sizeBytes;
+  }
+
+  /** Reads the config space anew: what `readConfig` then gives belongs together. */
+  configGeneration(): number {
+    this.requireOpen();
+    return this.#config.generation();
+  }
+
+  /** See `VirtioTransport`; as of the last `configGeneration`. @throws UnsupportedError when the back end has none at all */
+  readConfig(offset: number, width: 1 | 2 | 4): number {
+    this.#requireField(offset, width);
+    return this.#config.read(offset, width);
+  }
+
+  /** See `VirtioTransport`. */
+  writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
+    this.#requireField(offset, width);
+    if (!Number.isInteger(value) || value < 0 || value >= 2 ** (8 * width)) {
+      throw new UsageError(`${this.name}: ${shown(value)} does not fit ${8 * width} bits`);
+    }
+    this.#config.write(offset, width, value);
+  }
+
+  #requireField(offset: number, width: 1 | 2 | 4): void {
+    if (this.configSizeBytes === 0) {
+      throw new UnsupportedError(
+        `${this.name}: the back end tells no configuration (CONFIG), which a ${
+          deviceTypeName(this.deviceId)
+        } needs`,
+        { hint: "is `type` that of the device behind this socket?" },
+      );
+    }
+    this.requireConfig(offset, width);
+  }
+
+  /** See `VirtioTransport`. The protocol has no limit of its own. */
+  queueMaxSize(queue: number): number {
+    this.requireQueue(queue);
+    return queue < this.queueCount ? QUEUE_SIZE : 0;
+  }
+
+  /** Remembers it until DRIVER_OK; a queue that was reset alone is started at once. */
+  enableQueue(queue: number, addresses: QueueAddresses, takeover?: QueueTakeover): void {
+    this.requireQueue(queue);
+    if (this.#rings.has(queue)) {
+      throw new DeviceError(
+        "the queue is set up already; it takes a reset to set it up again",
+        this.#where("queue_enable", queue),
+      );
+    }
+    const ring = new VhostUserRing(queue, addresses, takeover);
+    if (this.#ownControl && queue === this.#controlQueue) ring.own = this.#serveControl(ring);
+    else if (this.#ownControl && (this.driverFeatures & NET_FEATURE.MQ) !== 0n) ring.on = queue < 2;
+    this.#rings.set(queue, ring);
+    if ((this.#status & STATUS.driverOk) !== 0) this.#start();
+  }
+
+  /** Those that the back end serves. */
+  get #served(): VhostUserRing[] {
+    return [...this.#rings.values()].filter(({ own }) => own === undefined);
+  }
+
+  get #controlQueue(): number {
+    return netControlQueue(this.#pairs, (this.driverFeatures & NET_FEATURE.MQ) !== 0n);
+  }
+
+  get #layout(): QueueState["layout"] {
+    return (this.driverFeatures & FEATURE.RING_PACKED) !== 0n ? "packed" : "split";
+  }
+
+  #serveControl({ index, addresses }: VhostUserRing): OwnQueue {
+    const eventIndex = (this.driverFeatures & FEATURE.EVENT_IDX) !== 0n;
+    return new OwnQueue({ layout: this.#layout, size: addresses.size, eventIndex }, addresses, {
+      function: this.name,
+      queue: index,
+      memory: (iova, lengthBytes) => this.#device.bytesAt(iova, lengthBytes),
+      answer: (command) => answerNetControl(command, this.#pairs, (pairs) => this.#setPairs(pairs)),
+    });
+  }
+
+  /** Rings that the driver has not set up stay off. */
+  #setPairs(pairs: number): void {
+    const rings = this.#served;
+    for (const ring of rings) ring.on = ring.index < 2 * pairs;
+    if (!this.#enables) return;
+    this.#device.use((channel) => {
+      for (const ring of rings) if (ring.started) ring.enable(channel);
+      channel.settle();
+    });
+  }
+
+  /** Rings begin disabled, and are enabled by message. */
+  get #enables(): boolean {
+    return (this.#device.features & VHOST_FEATURE.PROTOCOL_FEATURES) !== 0n;
+  }
+
+  /** See `VirtioTransport`. */
+  queueEnabled(queue: number): boolean {
+    this.requireQueue(queue);
+    return this.#rings.has(queue);
+  }
+
+  protected override queueAreas(queue: number): QueueAddresses {
+    return this.#rings.get(queue)?.addresses ?? NO_ADDRESSES;
+  }
+
+  protected override queueVector(queue: number): number | null {
+    return this.#vectors.ofQueue(queue);
+  }
+
+  /** GET_VRING_BASE (RING_RESET). */
+  resetQueue(queue: number): void {
+    this.requireRingReset();
+    this.requireQueue(queue);
+    const ring = this.#rings.get(queue);
+    if (ring === undefined) return;
+    const before = this.#device.returns;
+    this.#rings.delete(queue);
+    this.#vectors.bind(queue, null);
+    this.#device.use((channel) => {
+      if (ring.started && ring.own === undefined && this.#device.returns === before) ring.stop(channel);
+    });
+    ring.kick.close();
+  }
+
+  /** Starts what is set up and not started. */
+  #start(): void {
+    const rings = this.#served.filter((ring) => !ring.started);
+    this.#device.use((channel) => {
+      this.#putInflight(channel);
+      for (const ring of rings) this.#startRing(channel, ring, initialQueueState(this.#layout));
+      channel.settle();
+    });
+    for (const ring of rings) ring.started = true;
+  }
+
+  #startRing(channel: FrontEndChannel, ring: VhostUserRing, base: QueueState): void {
+    ring.start(channel, base, this.#vectors.call(ring.index), this.#error, this.#enables);
+  }
+
+  /** That of packed rings is left alone: they are offered again. */
+  #putInflight(channel: FrontEndChannel): void {
+    const rings = this.#served;
+    if (!this.#device.has(PROTOCOL_FEATURE.INFLIGHT_SHMFD) || this.#layout === "packed") return;
+    if (rings.length === 0) return;
+    const count = Math.max(...rings.map(({ index }) => index)) + 1;
+    this.#inflight ??= InflightFile.ask(
+      channel,
+      count,
+      Math.max(...rings.map(({ addresses }) => addresses.size)),
+    );
+    this.#inflight?.put(channel);
+  }
+
+  /** A back end is back: it is told what the one before was told, and goes on where that stopped. */
+  #return(): void {
+    if (this.closed || this.#status === 0) return;
+    const kept = this.#inflight !== undefined;
+    if (this.driverFeatures !== 0n) this.putDriverFeatures(this.driverFeatures);
+    this.#config.repeat();
+    const started = this.#served.filter((ring) => ring.started);
+    this.#device.use((channel) => {
+      this.#putInflight(channel);
+      for (const ring of started) {
+        const base = takeOver(this.name, ring, !kept);
+        if (base !== undefined) this.#startRing(channel, ring, base);
+      }
+      this.#putStatus(channel, this.#status);
+      channel.settle();
+    });
+    // What one was told and could not do, and another did and could not tell.
+    for (const ring of started) ring.kick.signal();
+    this.#vectors.signalAll();
+  }
+
+  /** One system call a notification. */
+  doorbell(queue: number): Doorbell {
+    this.requireQueue(queue);
+    const ring = this.#rings.get(queue);
+    if (ring === undefined) throw new UsageError(`${this.name}: queue ${queue} is not set up`);
+    const { kick, own } = ring;
+    return {
+      ring: () => {
+        if (this.closed) throw new ClosedError(this.name);
+        if (own === undefined) kick.signal();
+        else if (own.serve()) this.#vectors.call(queue)?.signal();
+      },
+    };
+  }
+
+  /** See `VirtioTransport`. */
+  interruptCount(kind: InterruptKind): number {
+    this.requireOpen();
+    return this.#vectors.count(kind);
+  }
+
+  /** See `VirtioTransport`. */
+  enableInterrupts(kind: InterruptKind, count: number, given?: readonly EventFd[]): InterruptVector[] {
+    if (this.closed) { for (const one of given ?? []) one.close(); }
+    this.requireOpen();
+    return this.#vectors.enable(kind, count, given);
+  }
+
+  /** See `VirtioTransport`. */
+  disableInterrupts(): void {
+    this.requireOpen();
+    this.#dropInterrupts();
+  }
+
+  #dropInterrupts(): void {
+    try {
+      for (const queue of this.#vectors.unbind()) this.#putCall(queue);
+    } finally {
+      this.#vectors.close();
+    }
+  }
+
+  /** See `VirtioTransport`: raised when the back end tells that the config space has changed. */
+  setConfigVector(vector: number | null): void {
+    this.requireOpen();
+    this.#vectors.config = this.#vectors.check(vector);
+  }
+
+  /** See `VirtioTransport`. */
+  setQueueVector(queue: number, vector: number | null): void {
+    this.requireQueue(queue);
+    this.#vectors.bind(queue, vector);
+    this.#putCall(queue);
+  }
+
+  /** Of a queue that runs. */
+  #putCall(queue: number): void {
+    const ring = this.#rings.get(queue);
+    if (!ring?.started || this.#device.lost) return;
+    this.#device.use((channel) => ring.setCall(channel, this.#vectors.call(queue)));
+  }
+
+  /** There is no line. */
+  readInterruptStatus(): number {
+    this.requireOpen();
+    return 0;
+  }
+
+  #where(field: string, queue?: number) {
+    return { function: this.name, queue, field };
+  }
+
+  protected override end(gone: boolean): void {
+    // Nobody is waited for that is closed, or lost.
+    if (!gone) quietly(() => this.#stop());
+    quietly(() => this.#dropInterrupts());
+    for (const ring of this.#rings.values()) ring.kick.close();
+    this.#inflight?.[Symbol.dispose]();
+    this.#error.close();
+  }
+}
+
+/** @returns where the back end begins; undefined for a queue that is closed or broken, which stays stopped @throws UnsupportedError */
+function takeOver(name: string, ring: VhostUserRing, offersAgain: boolean): QueueState | undefined {
+  const { index, takeover } = ring;
+  if (takeover === undefined) {
+    throw new UnsupportedError(
+      `${name}, queue ${index}: its driver cannot go on with a back end that came back`,
+    );
+  }
+  try {
+    return takeover(offersAgain);
+  } catch (error) {
+    if (error instanceof DeviceError || error instanceof ClosedError) return undefined;
+    throw error;
+  }
+}
+
+/** As the back end says it, else as many as the type has at least: of a network device pairs. @throws ProtocolError for 0 */
+function queuesTold(device: VhostUserDevice): number {
+  const least = QUEUES.get(device.deviceId) ?? 1;
+  if (!device.has(PROTOCOL_FEATURE.MQ)) return least;
+  const told = Number(device.use((channel) => channel.askNumber(REQUEST.getQueueNum)));
+  if (told >= least) return told;
+  throw new ProtocolError(
+    `${device.name}: reply to GET_QUEUE_NUM: ${told} queues of a ${deviceTypeName(device.deviceId)}`,
+  );
+}

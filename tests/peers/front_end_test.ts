@@ -1,0 +1,153 @@
+/** Drivers of this library over vhost-user, with DPDK's network device and QEMU's block device as back ends. */
+import { assertEquals } from "@std/assert";
+import { VirtioBlk } from "../../drivers/blk/virtio_blk.ts";
+import { VirtioNet, type VirtioNetOptions } from "../../drivers/net/virtio_net.ts";
+import { readFile, replaceFile } from "../../ffi/mod.ts";
+import { openHost } from "../../lib/host/mod.ts";
+import type { VhostUserDevice } from "../../lib/sockets/vhost_user/mod.ts";
+import { openTransport, type VirtioTransport } from "../../lib/virtio/mod.ts";
+import { Random } from "../random.ts";
+import { peerTest } from "./rig/needing.ts";
+import { startStorageDaemon } from "./rig/qemu.ts";
+import { Testpmd } from "./rig/testpmd.ts";
+
+/** A device behind a socket, opened by the host of that name. */
+function reach(socket: string, type: string, settings = ""): {
+  device: VhostUserDevice;
+  transport: VirtioTransport;
+} & Disposable {
+  using host = openHost(`vhost-user:${socket},type=${type}${settings}`);
+  const device = host.openVhostUser!(type);
+  const transport = openTransport(device);
+  const close = () => {
+    transport.close();
+    device.close();
+  };
+  return { device, transport, [Symbol.dispose]: close };
+}
+
+/** A frame whose bytes follow from its number. */
+function frame(number: number, bytes: number): Uint8Array {
+  const made = new Uint8Array(bytes);
+  for (let at = 14; at < bytes; at++) made[at] = number * 31 + at * 7 + (number >> 8);
+  made.set([2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 5, 0x88, 0xb5, number & 0xff, number >> 8 & 0xff, number >> 16]);
+  return made;
+}
+
+const MIXES: readonly (readonly [string, VirtioNetOptions])[] = [
+  ["split", { packed: false }],
+  ["split, not mergeable, no event index", { packed: false, mergeable: false, eventIndex: false }],
+  ["split, not in order, no indirect tables", { packed: false, inOrder: false, indirect: false }],
+  ["packed", {}],
+  ["packed, not in order, not mergeable", { inOrder: false, mergeable: false }],
+  ["packed, polled", { interrupts: "none" }],
+  ["split, polled", { packed: false, interrupts: "none" }],
+];
+
+peerTest(
+  ["dpdk-testpmd"],
+  "frames go out and come back byte for byte, in every mix of rings",
+  async (folder) => {
+    const socket = `${folder}/vhost.sock`;
+    await using peer = await Testpmd.device({ socket, queues: 1 });
+    await peer.forward("io");
+    let sent = 0;
+    for (const [what, options] of MIXES) {
+      using reached = reach(socket, "net", ",mac=02:00:00:00:00:05");
+      await using net = await VirtioNet.open(reached.transport, options);
+      assertEquals(net.macText, "02:00:00:00:00:05");
+      for (let number = 0; number < 600; number++) {
+        const out = frame(number, 60 + number * 37 % 1455);
+        while (!net.send(out)) await net.waitTransmit(1000);
+        sent++;
+        const back = await net.receive(5000);
+        assertEquals(back, out, `${what}, frame ${number}`);
+      }
+    }
+    const counters = await peer.counters();
+    assertEquals([counters.rxPackets, counters.txPackets, counters.rxErrors], [sent, sent, 0]);
+  },
+);
+
+peerTest(
+  ["dpdk-testpmd"],
+  "two queue pairs and the control queue, which is the front end's",
+  async (folder) => {
+    const socket = `${folder}/vhost.sock`;
+    await using peer = await Testpmd.device({ socket, queues: 2 });
+    await peer.forward("io");
+    for (const packed of [false, true]) {
+      using reached = reach(socket, "net");
+      await using net = await VirtioNet.open(reached.transport, { packed, queuePairs: 2 });
+      assertEquals(net.featureNames.includes("VIRTIO_NET_F_MQ"), true);
+      const exchange = async (pairs: number) => {
+        for (let number = 0; number < 200; number++) {
+          const out = frame(number, 100);
+          const tx = net.tx[number % pairs]!;
+          const slot = tx.reserve();
+          tx.frame(slot).set(out);
+          tx.send(slot, out.length);
+          tx.flush();
+          assertEquals(await net.receive(5000), out);
+        }
+      };
+      await exchange(2);
+      await net.setQueuePairs(1);
+      await exchange(1);
+      await net.setQueuePairs(2);
+      await net.setPromiscuous(true);
+      await exchange(2);
+    }
+  },
+);
+
+async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+const SECTOR = 512;
+
+peerTest(
+  ["qemu-storage-daemon"],
+  "a disk read and written at depth 1 and 64 is the file that is served, hash by hash",
+  async (folder) => {
+    const socket = `${folder}/blk.sock`, disk = `${folder}/disk.img`, sectors = 8192;
+    const random = new Random(5);
+    const image = Uint8Array.from({ length: sectors * SECTOR }, () => random.below(256));
+    replaceFile(disk, image);
+    await using _daemon = await startStorageDaemon({ socket, disk: { file: disk }, queues: 2 });
+    for (const [depth, queues] of [[1, 1], [64, 1], [64, 2]] as const) {
+      for (const interrupts of ["auto", "none"] as const) {
+        using reached = reach(socket, "blk");
+        await using blk = await VirtioBlk.open(reached.transport, { queues, interrupts });
+        assertEquals(blk.capacitySectors, sectors);
+        const read = new Uint8Array(image.length);
+        await workers(depth, sectors / 8, async (piece) => {
+          read.set(await blk.read(piece * 8, 8), piece * 8 * SECTOR);
+        });
+        assertEquals(await sha256(read), await sha256(image));
+        await workers(depth, 200, async () => {
+          const piece = random.below(sectors / 8);
+          const bytes = Uint8Array.from({ length: 8 * SECTOR }, () => random.below(256));
+          image.set(bytes, piece * 8 * SECTOR);
+          await blk.write(piece * 8, bytes);
+        });
+        await blk.flush();
+        assertEquals(
+          await sha256(readFile(disk)),
+          await sha256(image),
+          `depth ${depth}, ${queues} queues, ${interrupts}`,
+        );
+      }
+    }
+  },
+);
+
+/** Runs so many at a time. Two of them never have the same piece, since each is awaited before its worker goes on. */
+async function workers(depth: number, count: number, act: (number: number) => Promise<void>): Promise<void> {
+  let next = 0;
+  await Promise.all(Array.from({ length: depth }, async () => {
+    while (next < count) await act(next++);
+  }));
+}

@@ -1,0 +1,361 @@
+/** A virtio device by vhost-user messages: which are sent when, and what of the answers is believed. */
+import { assertEquals, assertThrows } from "@std/assert";
+import { createMemfd, EventFd, type OwnedFd } from "../../../../../ffi/mod.ts";
+import {
+  ClosedError,
+  DeviceError,
+  ProtocolError,
+  UnsupportedError,
+  UsageError,
+} from "../../../../../lib/errors/mod.ts";
+import { PROTOCOL_FEATURE } from "../../../../../lib/sockets/vhost_user/protocol.ts";
+import { FEATURE, openTransport, VirtioDevice, type VirtioTransport } from "../../../../../lib/virtio/mod.ts";
+import { BLK_FEATURE } from "../../../../../lib/virtio/spec/blk.ts";
+import { NET_FEATURE } from "../../../../../lib/virtio/spec/net.ts";
+import { STATUS } from "../../../../../lib/virtio/spec/status.ts";
+import {
+  able,
+  ack,
+  type Connection,
+  plain,
+  type Reply,
+  reply,
+  type Scripted,
+  scripted,
+  u32,
+  u64,
+} from "../../../sockets/vhost_user/client/scripted.ts";
+
+const { REPLY_ACK, CONFIG, MQ, INFLIGHT_SHMFD, RESET_DEVICE } = PROTOCOL_FEATURE;
+const READY = STATUS.acknowledge | STATUS.driver | STATUS.featuresOk;
+
+/** Of an eventfd that was passed. */
+function readCount(fd: OwnedFd): number {
+  return new EventFd(fd).take();
+}
+
+interface Opened extends Disposable {
+  readonly transport: VirtioTransport;
+  readonly back: Connection;
+  readonly s: Scripted;
+}
+
+function opened(replies: readonly Reply[], options: Parameters<typeof scripted>[1] = {}): Opened {
+  const s = scripted(replies, options);
+  const transport = openTransport(s.device);
+  const [back] = s.connections;
+  const dispose = () => {
+    transport.close();
+    s[Symbol.dispose]();
+  };
+  return { transport, back: back!, s, [Symbol.dispose]: dispose };
+}
+
+const RING = { size: 256, descriptorArea: 0x1000n, driverArea: 0x2000n, deviceArea: 0x3000n };
+
+Deno.test("a queue is told of at DRIVER_OK: size, base, addresses, descriptors; then it is enabled; a reset asks for its base", () => {
+  const features = 1n << 32n | NET_FEATURE.MRG_RXBUF;
+  const asked = reply("getFeatures", u64(features));
+  using o = opened([...able(0n, features), asked, reply("getVringBase", u32(1, 7))]);
+  const { transport, back } = o;
+  back.requests();
+  transport.writeStatus(STATUS.acknowledge | STATUS.driver);
+  transport.writeDriverFeatures(features);
+  transport.writeStatus(READY);
+  transport.enableInterrupts("msix", 2);
+  transport.setQueueVector(1, 1);
+  transport.enableQueue(1, RING);
+  assertEquals([transport.queueEnabled(1), transport.queueView(1).vector], [true, 1]);
+  // Bit 30 goes with them: rings begin disabled then.
+  assertEquals(back.requests(), ["SET_FEATURES 0080004001000000"]);
+  transport.writeStatus(READY | STATUS.driverOk);
+  const started = [
+    "SET_VRING_NUM 0100000000010000",
+    "SET_VRING_BASE 0100000000000000",
+    // Index and flags; descriptor table, used ring, available ring, log.
+    "SET_VRING_ADDR 0100000000000000" + "0010000000000000" + "0030000000000000" + "0020000000000000" +
+    "0".repeat(16),
+    "SET_VRING_ERR +1 0100000000000000",
+    "SET_VRING_CALL +1 0100000000000000",
+    "SET_VRING_KICK +1 0100000000000000",
+    "SET_VRING_ENABLE 0100000001000000",
+    "GET_FEATURES",
+  ];
+  assertEquals(back.requests(), started);
+  assertEquals(transport.readStatus(), READY | STATUS.driverOk);
+  transport.setQueueVector(1, null);
+  // Bit 8: no descriptor comes along.
+  assertEquals(back.requests(), ["SET_VRING_CALL 0101000000000000"]);
+  transport.reset();
+  assertEquals(back.requests(), ["GET_VRING_BASE 0100000000000000"]);
+  assertEquals([transport.readStatus(), transport.queueEnabled(1), transport.driverFeatures], [0, false, 0n]);
+});
+
+Deno.test("without protocol features there is nothing to enable; a packed ring's base has both wrap counters set", () => {
+  const features = 1n << 32n | FEATURE.RING_PACKED;
+  using o = opened([...plain(features), reply("getFeatures", u64(features))]);
+  const { transport, back } = o;
+  back.requests();
+  transport.writeDriverFeatures(features);
+  transport.enableQueue(0, RING);
+  transport.writeStatus(READY | STATUS.driverOk);
+  const sent = back.requests();
+  assertEquals(sent[0], "SET_FEATURES 0000000005000000");
+  assertEquals(sent[2], "SET_VRING_BASE 0000000000800080");
+  assertEquals(sent.at(-2), "SET_VRING_KICK +1 0000000000000000");
+  back.put(reply("getVringBase", u32(0, 0)));
+});
+
+Deno.test("the notification is the kick descriptor that was passed", () => {
+  const features = 1n << 32n;
+  using o = opened([...plain(features), reply("getFeatures", u64(features))]);
+  const { transport, back } = o;
+  transport.writeDriverFeatures(features);
+  transport.enableQueue(0, RING);
+  transport.writeStatus(READY | STATUS.driverOk);
+  back.requests();
+  const kick = back.fds.at(-1)!;
+  const bell = transport.doorbell(0);
+  bell.ring(0, 0);
+  bell.ring(5, 1);
+  assertEquals(readCount(kick), 2);
+  back.put(reply("getVringBase", u32(0, 0)));
+  transport.close();
+  assertThrows(() => bell.ring(0, 0), ClosedError);
+});
+
+Deno.test("an answer to GET_VRING_BASE about another queue breaks the connection", () => {
+  using o = opened([...plain(1n << 32n), reply("getFeatures", u64(0n)), reply("getVringBase", u32(1, 0))]);
+  const { transport } = o;
+  transport.writeDriverFeatures(1n << 32n);
+  transport.enableQueue(0, RING);
+  transport.writeStatus(READY | STATUS.driverOk);
+  assertThrows(() => transport.reset(), ProtocolError, "GET_VRING_BASE of queue 0: it is about queue 1");
+});
+
+Deno.test("status by SET_STATUS and GET_STATUS; RESET_DEVICE and status 0 for a reset", () => {
+  const protocol = PROTOCOL_FEATURE.STATUS | RESET_DEVICE | REPLY_ACK;
+  using o = opened([
+    ...able(protocol, 1n << 32n),
+    ack("setStatus"),
+    reply("getStatus", u64(3n)),
+    reply("getStatus", u64(0x100n)),
+    ack("resetDevice"),
+    ack("setStatus"),
+  ]);
+  const { transport, back } = o;
+  back.requests();
+  transport.writeStatus(3);
+  assertEquals(transport.readStatus(), 3);
+  const error = assertThrows(() => transport.readStatus(), DeviceError, "0x100 is no status");
+  assertEquals(error.location.field, "device_status");
+  transport.reset();
+  assertEquals(back.requests(), [
+    "SET_STATUS! 0300000000000000",
+    "GET_STATUS",
+    "GET_STATUS",
+    "RESET_DEVICE!",
+    "SET_STATUS! 0000000000000000",
+  ]);
+  back.put(ack("resetDevice"), ack("setStatus"));
+});
+
+Deno.test("a ring that the back end cannot go on with asks for a reset", () => {
+  using o = opened([...plain(1n << 32n), reply("getFeatures", u64(0n))]);
+  const { transport, back } = o;
+  transport.writeDriverFeatures(1n << 32n);
+  transport.enableQueue(0, RING);
+  transport.writeStatus(READY | STATUS.driverOk);
+  back.requests();
+  const [error] = back.fds;
+  new EventFd(error!).signal();
+  assertEquals(transport.readStatus() & STATUS.deviceNeedsReset, STATUS.deviceNeedsReset);
+  back.put(reply("getVringBase", u32(0, 0)));
+  transport.reset();
+  assertEquals(transport.readStatus(), 0);
+});
+
+/** A configuration in an answer. */
+function config(bytes: Uint8Array, head = u32(0, bytes.length, 0)): Reply {
+  return reply("getConfig", Uint8Array.of(...head, ...bytes));
+}
+
+Deno.test("the config space is as long as the back end says that it is, and read as a whole", () => {
+  const bytes = Uint8Array.from({ length: 57 }, (_, at) => at);
+  const refused = [reply("getConfig", new Uint8Array(0)), reply("getConfig", u32(0, 0, 0))];
+  // Where fields end, from the last one down to those that this one has.
+  const features = 1n << 32n | BLK_FEATURE.SECURE_ERASE | BLK_FEATURE.DISCARD;
+  const tries = [93, 92, 88, 84, 80, 76, 72, 68, 64];
+  using o = opened([
+    ...able(CONFIG | REPLY_ACK, features),
+    ...tries.map((_, at) => refused[at % 2]!),
+    config(bytes),
+    config(bytes),
+    config(bytes.map((byte, at) => at === 8 ? 99 : byte)),
+    ack("setConfig"),
+  ], { deviceId: 2 });
+  const { transport, back } = o;
+  const sizes = back.requests().slice(4).map((text) => parseInt(text.slice(19, 21), 16));
+  assertEquals(sizes, [...tries, 57]);
+  assertEquals([transport.configSizeBytes, transport.readConfig(8, 4)], [57, 0x0b0a0908]);
+  assertEquals([transport.configGeneration(), transport.configGeneration()], [0, 1]);
+  assertEquals(transport.readConfig(8, 1), 99);
+  back.requests();
+  transport.writeConfig(32, 1, 0);
+  assertEquals(back.requests(), ["SET_CONFIG! 200000000100000000000000" + "00"]);
+  assertEquals(transport.readConfig(32, 1), 0);
+  // A field that it has not takes its feature along.
+  assertEquals(transport.readDeviceFeatures(), 1n << 32n | BLK_FEATURE.DISCARD);
+  for (const [offset, width] of [[57, 1], [56, 2], [1, 2], [-1, 1]] as const) {
+    assertThrows(() => transport.readConfig(offset, width), UsageError);
+  }
+  assertThrows(() => transport.writeConfig(0, 1, 256), UsageError, "does not fit");
+});
+
+Deno.test("an answer about another part of the config space breaks the connection", () => {
+  const s = scripted([...able(CONFIG), config(new Uint8Array(12), u32(4, 12, 0))], { deviceId: 3 });
+  assertThrows(() => openTransport(s.device), ProtocolError, "about 12 bytes from 4 on");
+  s[Symbol.dispose]();
+});
+
+Deno.test("a network device without CONFIG has the address of the caller, if one is given, and no field else but queue pairs", () => {
+  const mac = Uint8Array.of(2, 0, 0, 0, 0, 7);
+  const features = 1n << 32n | NET_FEATURE.MTU | NET_FEATURE.MAC;
+  {
+    using o = opened(plain(features), { mac });
+    assertEquals(o.transport.readDeviceFeatures(), 1n << 32n | NET_FEATURE.MAC);
+    assertEquals([0, 5, 6].map((at) => o.transport.readConfig(at, 1)), [2, 7, 1]);
+    o.back.requests();
+    o.transport.writeDriverFeatures(1n << 32n | NET_FEATURE.MAC);
+    // What is the front end's own, the back end does not hear of, unless it has it, too.
+    assertEquals(o.back.requests(), ["SET_FEATURES 2000000001000000"]);
+  }
+  {
+    using o = opened(plain(1n << 32n), { mac });
+    o.back.requests();
+    o.transport.writeDriverFeatures(1n << 32n | NET_FEATURE.MAC);
+    assertEquals(o.back.requests(), ["SET_FEATURES 0000000001000000"]);
+  }
+  {
+    using o = opened(plain(features));
+    assertEquals(o.transport.readDeviceFeatures(), 1n << 32n);
+  }
+});
+
+Deno.test("another device without CONFIG says so when a field is read", () => {
+  using o = opened(plain(1n << 32n), { deviceId: 2 });
+  assertEquals(o.transport.configSizeBytes, 0);
+  assertThrows(
+    () => o.transport.readConfig(0, 4),
+    UnsupportedError,
+    "tells no configuration (CONFIG), which a block device needs",
+  );
+});
+
+Deno.test("queues: by GET_QUEUE_NUM, in pairs of a network device; else as many as the type has at least", () => {
+  for (
+    const [deviceId, told, count] of [[1, 4n, 8], [2, 4n, 4], [1, 200n, 256], [4, undefined, 1], [
+      1,
+      undefined,
+      2,
+    ], [3, undefined, 2]] as const
+  ) {
+    const replies = told === undefined ? plain() : [...able(MQ), reply("getQueueNum", u64(told))];
+    using o = opened(replies, { deviceId });
+    assertEquals(o.transport.queueCount, count);
+    assertEquals([o.transport.queueMaxSize(count - 1), o.transport.queueMaxSize(count)], [1024, 0]);
+    assertEquals(o.transport.interruptCount("msix"), count + 1);
+    assertEquals(o.transport.interruptCount("intx"), 0);
+  }
+  const s = scripted([...able(MQ), reply("getQueueNum", u64(0n))]);
+  assertThrows(() => openTransport(s.device), ProtocolError, "GET_QUEUE_NUM: 0 queues of a network device");
+  s[Symbol.dispose]();
+});
+
+Deno.test("what the protocol cannot carry is neither offered nor to be accepted", () => {
+  const { ACCESS_PLATFORM, NOTIFICATION_DATA, SR_IOV, ADMIN_VQ, VERSION_1, RING_RESET } = FEATURE;
+  const bad = ACCESS_PLATFORM | NOTIFICATION_DATA | SR_IOV | ADMIN_VQ;
+  using o = opened(able(0n, VERSION_1 | RING_RESET | bad | 1n << 26n), { deviceId: 4 });
+  assertEquals(o.transport.readDeviceFeatures(), VERSION_1 | RING_RESET);
+  for (const bit of [ACCESS_PLATFORM, NOTIFICATION_DATA, 1n << 26n, 1n << 30n, 1n << 64n]) {
+    assertThrows(() => o.transport.writeDriverFeatures(VERSION_1 | bit), UsageError);
+  }
+});
+
+Deno.test("split queues: the file of GET_INFLIGHT_FD is given back before the queues are told of", () => {
+  using file = createMemfd("inflight", 8192);
+  const features = 1n << 32n;
+  const answer = new Uint8Array(24);
+  new DataView(answer.buffer).setBigUint64(0, 8192n, true);
+  new DataView(answer.buffer).setBigUint64(8, 64n, true);
+  using o = opened([
+    ...able(INFLIGHT_SHMFD, features),
+    reply("getInflightFd", answer, [file]),
+    reply("getFeatures", u64(features)),
+  ]);
+  const { transport, back } = o;
+  transport.writeDriverFeatures(features);
+  transport.enableQueue(0, RING);
+  transport.enableQueue(1, { ...RING, size: 128 });
+  back.requests();
+  transport.writeStatus(READY | STATUS.driverOk);
+  assertEquals(back.requests().slice(0, 3), [
+    "GET_INFLIGHT_FD " + "0".repeat(32) + "0200000100000000",
+    "SET_INFLIGHT_FD +1 " + "0020000000000000" + "4000000000000000" + "0200000100000000",
+    "SET_VRING_NUM 0000000000010000",
+  ]);
+  back.put(...[0, 1].map((queue) => reply("getVringBase", u32(queue, 0))));
+});
+
+Deno.test("GET_INFLIGHT_FD without a file breaks the connection; with a size of 0 there is none", () => {
+  for (const size of [4096n, 0n]) {
+    const answer = new Uint8Array(24);
+    new DataView(answer.buffer).setBigUint64(0, size, true);
+    using o = opened([
+      ...able(INFLIGHT_SHMFD, 1n << 32n),
+      reply("getInflightFd", answer),
+      reply("getFeatures", u64(0n)),
+    ]);
+    o.transport.writeDriverFeatures(1n << 32n);
+    o.transport.enableQueue(0, RING);
+    const start = () => o.transport.writeStatus(READY | STATUS.driverOk);
+    if (size > 0n) {
+      assertThrows(start, ProtocolError, "GET_INFLIGHT_FD: no file came along");
+      continue;
+    }
+    start();
+    o.back.put(reply("getVringBase", u32(0, 0)));
+  }
+});
+
+Deno.test("another profile, the legacy interface, a second queue of a number: UsageError or DeviceError, and nothing is sent", () => {
+  using s = scripted(plain(1n << 32n));
+  assertThrows(
+    () => openTransport(s.device, { profile: "mmio-v3" }),
+    UsageError,
+    "is of devices with registers",
+  );
+  assertThrows(() => openTransport(s.device, { legacy: {} as never }), UsageError, "a legacy interface");
+  using transport = openTransport(s.device);
+  transport.enableQueue(0, RING);
+  assertThrows(() => transport.enableQueue(0, RING), DeviceError, "set up already");
+  assertThrows(() => transport.doorbell(1), UsageError, "queue 1 is not set up");
+  assertThrows(() => transport.setQueueVector(0, 0), UsageError, "there is no vector 0");
+  assertThrows(() => transport.enableInterrupts("msix", 9), UnsupportedError, "3 msix vectors, 9 are wanted");
+  assertThrows(() => transport.enableInterrupts("intx", 1), UnsupportedError);
+});
+
+Deno.test("the order of the standard holds: VirtioDevice from reset to DRIVER_OK and closed", () => {
+  const features = 1n << 32n;
+  const asked = reply("getFeatures", u64(features));
+  using o = opened([...plain(features), asked, reply("getVringBase", u32(0, 0)), asked]);
+  using device = new VirtioDevice(o.transport);
+  assertEquals(device.negotiate(), features);
+  const queue = device.createQueue(0, { size: 64 });
+  device.driverOk();
+  assertEquals([device.live, queue.size], [true, 64]);
+  device.close();
+  const sent = o.back.requests().map((text) => text.split(" ")[0]);
+  assertEquals(sent.slice(0, 4), ["SET_OWNER", "GET_FEATURES", "SET_FEATURES", "SET_MEM_TABLE"]);
+  assertEquals(sent.at(-1), "GET_VRING_BASE");
+});
