@@ -6,8 +6,12 @@
 import type { DmaRegion } from "../../../sockets/dma_table.ts";
 import type { Chain } from "./chain.ts";
 
-/** From here on one view object per copy costs less than going word by word: measured with memory that another process wrote. */
-const BULK_BYTES = 96;
+/** Up to here going word by word costs less than a view of the source: measured with memory that another processor had written. */
+const WORDS_BYTES = 96;
+/** The same of going byte by byte. */
+const SINGLE_BYTES = 16;
+/** Up to here the number of a word is an unsigned 32-bit integer, which costs less to count with. */
+const INTEGER_BYTES = 2 ** 34;
 
 /**
  * Copies `count` bytes from position `fromPosition` of the device-readable part of `from` to position `toPosition` of the
@@ -63,34 +67,18 @@ export function copyBytes(
   count: number,
 ): void {
   const source = from.bytes, target = to.bytes;
-  if (count >= BULK_BYTES) {
-    target.set(source.subarray(fromOffset, fromOffset + count), toOffset);
+  const wide = fromOffset >= INTEGER_BYTES || toOffset >= INTEGER_BYTES;
+  if (count > WORDS_BYTES || wide || fromOffset % 4 !== 0 || toOffset % 4 !== 0) {
+    if (count > SINGLE_BYTES) {
+      target.set(source.subarray(fromOffset, fromOffset + count), toOffset);
+      return;
+    }
+    for (let at = 0; at < count; at++) target[toOffset + at] = source[fromOffset + at]!;
     return;
   }
-  const end = fromOffset + count;
-  const skew = toOffset - fromOffset;
-  let at = fromOffset;
-  // Word by word where both sides are aligned alike; a byte at a time up to and after that.
-  if (skew % 4 === 0 && count >= 8) {
-    while (at % 4 !== 0) {
-      target[at + skew] = source[at]!;
-      at++;
-    }
-    const words = from.words32, into = to.words32;
-    const first = at / 4, shift = skew / 4;
-    const last = Math.floor(end / 4);
-    for (let word = first; word < last; word++) into[word + shift] = words[word]!;
-    at = 4 * last;
-  } else if (skew % 2 === 0 && count >= 4) {
-    if (at % 2 !== 0) {
-      target[at + skew] = source[at]!;
-      at++;
-    }
-    const words = from.words16, into = to.words16;
-    const first = at / 2, shift = skew / 2;
-    const last = Math.floor(end / 2);
-    for (let word = first; word < last; word++) into[word + shift] = words[word]!;
-    at = 2 * last;
-  }
-  for (; at < end; at++) target[at + skew] = source[at]!;
+  const words = from.words32, into = to.words32;
+  const first = (fromOffset / 4) >>> 0, place = (toOffset / 4) >>> 0;
+  const whole = count >>> 2;
+  for (let word = 0; word < whole; word++) into[place + word] = words[first + word]!;
+  for (let at = 4 * whole; at < count; at++) target[toOffset + at] = source[fromOffset + at]!;
 }

@@ -408,16 +408,9 @@ export class PackedDeviceQueue extends DeviceRing {
   pushUsed(id: number, lengthBytes: number): void {
     if (!this.ready()) return;
     const slots = this.#slots[id];
-    if (slots === undefined || slots === 0) this.#notHeld(id);
+    if (slots === undefined || slots === 0) this.notHeld(id);
     const at = this.#returnNext;
-    if (this.inOrder) {
-      if (this.#order[at] !== id) {
-        throw new UsageError(`queue ${this.index}: chain ${id} is returned before chain ${this.#order[at]}`, {
-          hint: "with IN_ORDER a device uses buffers in the order in which they were made available",
-        });
-      }
-      this.#returnNext = at + 1 === this.size ? 0 : at + 1;
-    }
+    if (this.inOrder) this.#isNext(id);
     this.#slots[id] = 0;
     this.heldCount--;
     this.#pushed += slots;
@@ -427,16 +420,18 @@ export class PackedDeviceQueue extends DeviceRing {
   /** Returns the first chains of a burst, invisible until `publish`. @throws UsageError as `pushUsed` */
   pushBurst(from: Burst, count: number): void {
     const { ids, written } = from;
-    if (this.singly || this.inOrder || !this.ready()) {
+    if (this.singly || !this.ready()) {
       for (let i = 0; i < count; i++) this.pushUsed(ids[i]!, written[i]!);
       return;
     }
+    const { inOrder } = this;
     const desc32 = this.#desc32, slots = this.#slots, size = this.size;
     let slot = this.#usedNext, used = this.#usedWrap === 0 ? 0 : AVAIL_USED;
     for (let i = 0; i < count; i++) {
       const id = ids[i]!, lengthBytes = written[i]!;
       const took = slots[id];
-      if (took === undefined || took === 0) this.#notHeld(id);
+      if (took === undefined || took === 0) this.notHeld(id);
+      if (inOrder) this.#isNext(id);
       slots[id] = 0;
       const word = slot << 2;
       desc32[word + 2] = lengthBytes;
@@ -458,8 +453,11 @@ export class PackedDeviceQueue extends DeviceRing {
     }
   }
 
-  #notHeld(id: number): never {
-    throw new UsageError(`queue ${this.index}: the device does not hold chain ${id}`);
+  /** Goes on to the chain to be returned after this one. @throws UsageError when it is not this one's turn */
+  #isNext(id: number): void {
+    const at = this.#returnNext, oldest = this.#order[at]!;
+    if (oldest !== id) throw this.outOfOrder(id, oldest);
+    this.#returnNext = at + 1 === this.size ? 0 : at + 1;
   }
 
   /**

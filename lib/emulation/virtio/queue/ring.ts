@@ -241,6 +241,18 @@ export abstract class DeviceRing implements DeviceQueue {
     this.writeUsed(this.#batchId, this.#batchLength, slots);
   }
 
+  /** The device returns a chain that it does not hold: a mistake of the device. */
+  protected notHeld(id: number): never {
+    throw new UsageError(`queue ${this.index}: the device does not hold chain ${id}`);
+  }
+
+  /** With IN_ORDER the device returns a chain before an older one: a mistake of the device. */
+  protected outOfOrder(id: number, oldest: number): UsageError {
+    return new UsageError(`queue ${this.index}: chain ${id} is returned before chain ${oldest}`, {
+      hint: "with IN_ORDER a device uses buffers in the order in which they were made available",
+    });
+  }
+
   /** Breaks the queue. */
   protected fail(rule: string, message: string): -1 {
     this.#broken = true;

@@ -218,19 +218,9 @@ export class SplitDeviceQueue extends DeviceRing {
   /** Returns a chain, invisible until `publish`. @throws UsageError when the device does not hold it, or an older one */
   pushUsed(id: number, lengthBytes: number): void {
     if (!this.ready()) return;
-    if (this.#held[id] !== 1) this.#notHeld(id);
+    if (this.#held[id] !== 1) this.notHeld(id);
     const slot = this.#returnNext & this.#mask;
-    if (this.inOrder) {
-      if (this.#popped[slot] !== id) {
-        throw new UsageError(
-          `queue ${this.index}: chain ${id} is returned before chain ${this.#popped[slot]}`,
-          {
-            hint: "with IN_ORDER a device uses buffers in the order in which they were made available",
-          },
-        );
-      }
-      this.#returnNext = (this.#returnNext + 1) & 0xffff;
-    }
+    if (this.inOrder) this.#isNext(id);
     this.#held[id] = 0;
     this.heldCount--;
     this.returnChain(id, lengthBytes, 1, this.batches ? this.#writable[slot]! : 0);
@@ -239,15 +229,17 @@ export class SplitDeviceQueue extends DeviceRing {
   /** Returns the first chains of a burst, invisible until `publish`. @throws UsageError as `pushUsed` */
   pushBurst(from: Burst, count: number): void {
     const { ids, written } = from;
-    if (this.singly || this.inOrder || !this.ready()) {
+    if (this.singly || !this.ready()) {
       for (let i = 0; i < count; i++) this.pushUsed(ids[i]!, written[i]!);
       return;
     }
+    const { inOrder } = this;
     const used32 = this.#used32, held = this.#held, mask = this.#mask;
     let next = this.#usedNext;
     for (let i = 0; i < count; i++) {
       const id = ids[i]!;
-      if (held[id] !== 1) this.#notHeld(id);
+      if (held[id] !== 1) this.notHeld(id);
+      if (inOrder) this.#isNext(id);
       held[id] = 0;
       const at = 1 + 2 * (next & mask);
       used32[at] = id;
@@ -257,8 +249,11 @@ export class SplitDeviceQueue extends DeviceRing {
     }
   }
 
-  #notHeld(id: number): never {
-    throw new UsageError(`queue ${this.index}: the device does not hold chain ${id}`);
+  /** Goes on to the chain to be returned after this one. @throws UsageError when it is not this one's turn */
+  #isNext(id: number): void {
+    const oldest = this.#popped[this.#returnNext & this.#mask]!;
+    if (oldest !== id) throw this.outOfOrder(id, oldest);
+    this.#returnNext = (this.#returnNext + 1) & 0xffff;
   }
 
   /** Puts an element into the used ring, unchecked: devices that lie call it too. */
