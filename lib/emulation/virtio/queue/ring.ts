@@ -6,13 +6,10 @@
 import { UsageError } from "../../../errors/mod.ts";
 import type { DmaRegion, DmaTable } from "../../../sockets/dma_table.ts";
 import type { QueueState } from "../../../virtio/spec/queue_state.ts";
-import { DESC_FLAG } from "../../../virtio/spec/ring.ts";
 import type { Burst } from "./burst.ts";
 import type { Chain } from "./chain.ts";
+import type { ReadRing } from "./chain_reader.ts";
 import type { DeviceQueue, DeviceQueueSetup, QueueDevice } from "./device_queue.ts";
-
-/** Longest chain in bytes (§2.7.4.2: a driver must not add more than 2^32). */
-const CHAIN_BYTES_MAX = 2 ** 32;
 
 /** An area of a ring in the memory of this process. */
 export interface RingArea {
@@ -42,38 +39,27 @@ export function misaligned(
   return undefined;
 }
 
-/** A ring without its layout. */
-export abstract class DeviceRing implements DeviceQueue {
+/** A ring without its layout. What a layout does for every chain it does by itself: no call here is one that both override and that a burst makes. */
+export abstract class DeviceRing implements DeviceQueue, ReadRing {
   readonly index: number;
   abstract readonly layout: "split" | "packed";
   readonly size: number;
   /** What the driver set up. */
   protected readonly setup: DeviceQueueSetup;
   /** The client's memory. */
-  protected readonly dma: DmaTable;
+  readonly dma: DmaTable;
   /** INDIRECT_DESC. */
-  protected readonly indirect: boolean;
+  readonly indirect: boolean;
   /** EVENT_IDX. */
   protected readonly eventIndex: boolean;
   /** IN_ORDER. */
-  protected readonly inOrder: boolean;
+  readonly inOrder: boolean;
   /** Returns in batches. */
   protected readonly batches: boolean;
   /** Chains that the device holds. */
   protected heldCount = 0;
   /** Notifications are asked for: true at first, since a zeroed ring asks for them. */
   protected armed = true;
-
-  /** Of the entry that `readEntry` found: low half of its address. */
-  protected entryLo = 0;
-  /** High half of its address. */
-  protected entryHi = 0;
-  /** Bytes. */
-  protected entryLength = 0;
-  /** Flags. */
-  protected entryFlags = 0;
-  /** `next` (split), or the id (packed). */
-  protected entryNext = 0;
 
   // The batch that is open (IN_ORDER): chains in it, the last of them, and whether that was used to its last byte.
   #batchChains = 0;
@@ -261,83 +247,14 @@ export abstract class DeviceRing implements DeviceQueue {
   }
 
   /** Breaks the queue for what is wrong with a chain. */
-  protected bad(chain: number, message: string, rule: string = this.#rule): false {
+  bad(chain: number, message: string, rule: string = this.#rule): false {
     this.fail(rule, `${this.nameOf(chain)}: ${message}`);
     return false;
   }
 
   /** Notes what does no harm. */
-  protected report(chain: number, message: string): void {
+  report(chain: number, message: string): void {
     this.#device.report?.(this.#rule, `${this.nameOf(chain)}: ${message}`, this.index);
-  }
-
-  /** The chain has more descriptors than the queue. */
-  protected tooLong(chain: number): false {
-    return this.bad(chain, `longer than the queue's ${this.size} descriptors, or a loop`);
-  }
-
-  /** Whether an indirect table of `length` bytes can be one. */
-  protected checkTable(chain: number, length: number): boolean {
-    if (length !== 0 && length % 16 === 0) return true;
-    return this.bad(chain, `an indirect table of ${length} bytes holds no whole descriptors`);
-  }
-
-  /** Reads entry `index` of the indirect table at `hi:lo` into `entry…`. Tables need no alignment, so it is put together from bytes. */
-  protected readEntry(chain: number, lo: number, hi: number, index: number): boolean {
-    const dma = this.dma;
-    const low = lo + 16 * index;
-    if (!dma.find(low >>> 0, hi + Math.floor(low / 4294967296), 16, false)) {
-      return this.bad(
-        chain,
-        `entry ${index} of the indirect table at IOVA 0x${
-          hex64(lo, hi)
-        } lies in no mapping that the device may read`,
-        "DMA",
-      );
-    }
-    const bytes = dma.region!.bytes;
-    const at = dma.offset;
-    this.entryLo = (bytes[at]! | bytes[at + 1]! << 8 | bytes[at + 2]! << 16 | bytes[at + 3]! << 24) >>> 0;
-    this.entryHi = (bytes[at + 4]! | bytes[at + 5]! << 8 | bytes[at + 6]! << 16 | bytes[at + 7]! << 24) >>> 0;
-    this.entryLength =
-      (bytes[at + 8]! | bytes[at + 9]! << 8 | bytes[at + 10]! << 16 | bytes[at + 11]! << 24) >>> 0;
-    const low16 = bytes[at + 12]! | bytes[at + 13]! << 8;
-    const high16 = bytes[at + 14]! | bytes[at + 15]! << 8;
-    // A packed descriptor has its id where a split one has its flags.
-    const packed = this.layout === "packed";
-    this.entryFlags = packed ? high16 : low16;
-    this.entryNext = packed ? low16 : high16;
-    return true;
-  }
-
-  /** Appends one element to a chain, when the rules allow it. */
-  protected take(
-    chain: number,
-    descriptor: number,
-    flags: number,
-    lo: number,
-    hi: number,
-    length: number,
-    into: Chain,
-  ): boolean {
-    const deviceWrites = (flags & DESC_FLAG.write) !== 0;
-    if (length === 0) return this.bad(chain, `descriptor ${descriptor} has a length of 0`);
-    if (!deviceWrites && into.writableBytes > 0) {
-      return this.bad(chain, `device-readable descriptor ${descriptor} comes after a device-writable one`);
-    }
-    if (into.readableBytes + into.writableBytes + length > CHAIN_BYTES_MAX) {
-      return this.bad(chain, "the chain is longer than 2^32 bytes");
-    }
-    if (!into.add(this.dma, lo, hi, length, deviceWrites)) {
-      return this.bad(
-        chain,
-        `descriptor ${descriptor}: ${length} bytes at IOVA 0x${
-          hex64(lo, hi)
-        } are not mapped for the device to ${deviceWrites ? "write" : "read"}`,
-        "DMA",
-      );
-    }
-    return true;
   }
 
   /**
@@ -396,8 +313,4 @@ export abstract class DeviceRing implements DeviceQueue {
     this.#windows.set(what, region);
     if (loads) this.load(what);
   }
-}
-
-function hex64(lo: number, hi: number): string {
-  return hi === 0 ? lo.toString(16) : `${hi.toString(16)}${lo.toString(16).padStart(8, "0")}`;
 }

@@ -10,7 +10,8 @@ import {
   type QueueStateWords,
 } from "../../../virtio/spec/queue_state.ts";
 import type { DeviceQueue, DeviceQueueSetup, QueueDevice } from "./device_queue.ts";
-import { checkPackedSetup, checkPackedState, PackedDeviceQueue } from "./packed.ts";
+import { PackedDeviceQueue } from "./packed.ts";
+import { checkPackedSetup, checkPackedState } from "./packed_setup.ts";
 import { checkSplitSetup, SplitDeviceQueue } from "./split.ts";
 
 /** Size and place of a ring. */

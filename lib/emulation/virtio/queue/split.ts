@@ -16,6 +16,7 @@ import type { Burst } from "./burst.ts";
 import type { Chain } from "./chain.ts";
 import type { DeviceQueueSetup, QueueDevice } from "./device_queue.ts";
 import { DeviceRing, misaligned } from "./ring.ts";
+import { SplitReader } from "./split_reader.ts";
 
 const NONE16 = new Uint16Array(0);
 const NONE32 = new Uint32Array(0);
@@ -52,9 +53,9 @@ export class SplitDeviceQueue extends DeviceRing {
   /** Device-writable bytes of what was popped at each ring position; only where batches are made. */
   readonly #writable: Float64Array;
 
-  // Views of the three areas; made again whenever the client's mappings change.
-  #desc32: Uint32Array = NONE32;
-  #desc16: Uint16Array = NONE16;
+  readonly #reader = new SplitReader(this);
+
+  // Views of the areas; made again whenever the client's mappings change, as those of the reader.
   /** flags, idx, ring, used_event. */
   #avail: Uint16Array = NONE16;
   /** flags, idx, …, avail_event. */
@@ -139,7 +140,7 @@ export class SplitDeviceQueue extends DeviceRing {
       );
     }
     into.begin(head);
-    const last = this.#walk(head, into);
+    const last = this.#reader.walk(head, into);
     if (last < 0) return -1;
     this.#headNext = (last + 1) & this.#mask;
     if (into.far) this.lend(into);
@@ -159,7 +160,7 @@ export class SplitDeviceQueue extends DeviceRing {
     if (count > most) count = most;
     if (count > into.capacity) count = into.capacity;
 
-    const avail = this.#avail, desc32 = this.#desc32, held = this.#held, popped = this.#popped;
+    const avail = this.#avail, { desc32 } = this.#reader, held = this.#held, popped = this.#popped;
     const mask = this.#mask, inOrder = this.inOrder, batches = this.batches;
     const { ids, regions, offsets, lengths } = into;
     const shape = deviceWrites ? DESC_FLAG.write : 0;
@@ -366,68 +367,6 @@ export class SplitDeviceQueue extends DeviceRing {
     return this.store(DEVICE_AREA, 0, 8);
   }
 
-  /** @returns the last descriptor of the chain in the table, or −1 when the queue broke over it */
-  #walk(head: number, into: Chain): number {
-    let index = head;
-    for (let steps = 1;; steps++) {
-      if (steps > this.size) return this.tooLong(head) ? head : -1;
-      const word = 4 * index;
-      const flags = this.#desc16[2 * word + 6]!;
-      const lo = this.#desc32[word]!, hi = this.#desc32[word + 1]!, length = this.#desc32[word + 2]!;
-      if ((flags & DESC_FLAG.indirect) !== 0) {
-        if (!this.indirect) {
-          this.bad(head, `desc[${index}] is indirect, INDIRECT_DESC was not negotiated`);
-          return -1;
-        }
-        if ((flags & DESC_FLAG.next) !== 0) {
-          this.bad(head, `desc[${index}] is both INDIRECT and NEXT`);
-          return -1;
-        }
-        return this.#walkTable(head, lo, hi, length, steps - 1, into) ? index : -1;
-      }
-      if (!this.take(head, index, flags, lo, hi, length, into)) return -1;
-      if ((flags & DESC_FLAG.next) === 0) return index;
-      const next = this.#desc16[2 * word + 7]!;
-      if (next >= this.size) {
-        this.bad(head, `next = ${next} is not a descriptor of ${this.size}`);
-        return -1;
-      }
-      if (this.inOrder && next !== ((index + 1) & this.#mask)) {
-        this.bad(head, `desc[${index}].next = ${next}: with IN_ORDER it is the descriptor that follows`);
-        return -1;
-      }
-      index = next;
-    }
-  }
-
-  /** Walks an indirect table. Its WRITE flag is ignored, as §2.7.5.3.2 demands. */
-  #walkTable(head: number, lo: number, hi: number, length: number, steps: number, into: Chain): boolean {
-    if (!this.checkTable(head, length)) return false;
-    const entries = length / 16;
-    let index = 0;
-    for (;;) {
-      if (++steps > this.size) return this.tooLong(head);
-      if (!this.readEntry(head, lo, hi, index)) return false;
-      const flags = this.entryFlags;
-      if ((flags & DESC_FLAG.indirect) !== 0) {
-        return this.bad(head, `entry ${index} of the indirect table is indirect itself`);
-      }
-      if (!this.take(head, index, flags, this.entryLo, this.entryHi, this.entryLength, into)) return false;
-      if ((flags & DESC_FLAG.next) === 0) return true;
-      const next = this.entryNext;
-      if (next >= entries) {
-        return this.bad(head, `next = ${next} is not an entry of the indirect table of ${entries}`);
-      }
-      if (this.inOrder && next !== index + 1) {
-        return this.bad(
-          head,
-          `entry ${index} of the indirect table has next = ${next}: with IN_ORDER it is the one that follows`,
-        );
-      }
-      index = next;
-    }
-  }
-
   /** A chain by its head. */
   protected override nameOf(chain: number): string {
     return `chain ${chain}`;
@@ -440,8 +379,7 @@ export class SplitDeviceQueue extends DeviceRing {
     const event = this.eventIndex ? 2 : 0;
     const desc = this.area(DESCRIPTOR_AREA, descriptorArea, 16 * size, 16, "read");
     if (desc === undefined) return false;
-    this.#desc32 = new Uint32Array(desc.buffer, desc.offset, 4 * size);
-    this.#desc16 = new Uint16Array(desc.buffer, desc.offset, 8 * size);
+    this.#reader.map(desc);
     const avail = this.area(DRIVER_AREA, driverArea, 4 + 2 * size + event, 2, "read");
     if (avail === undefined) return false;
     this.#avail = new Uint16Array(avail.buffer, avail.offset, 2 + size + event / 2);

@@ -2,7 +2,8 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { UsageError } from "../../../../../lib/errors/mod.ts";
 import { Chain } from "../../../../../lib/emulation/virtio/queue/chain.ts";
 import type { DeviceQueueSetup } from "../../../../../lib/emulation/virtio/queue/device_queue.ts";
-import { checkPackedSetup, PackedDeviceQueue } from "../../../../../lib/emulation/virtio/queue/packed.ts";
+import { PackedDeviceQueue } from "../../../../../lib/emulation/virtio/queue/packed.ts";
+import { checkPackedSetup } from "../../../../../lib/emulation/virtio/queue/packed_setup.ts";
 import { BASE, FakeClient, FakeOwner } from "../fake_client.ts";
 import { Random } from "../../../../random.ts";
 import { FakePackedRing } from "../fake_packed_ring.ts";

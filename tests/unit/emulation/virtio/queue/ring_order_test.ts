@@ -2,7 +2,8 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { UsageError } from "../../../../../lib/errors/mod.ts";
 import { Chain } from "../../../../../lib/emulation/virtio/queue/chain.ts";
 import type { DeviceQueueSetup } from "../../../../../lib/emulation/virtio/queue/device_queue.ts";
-import { checkPackedSetup, PackedDeviceQueue } from "../../../../../lib/emulation/virtio/queue/packed.ts";
+import { PackedDeviceQueue } from "../../../../../lib/emulation/virtio/queue/packed.ts";
+import { checkPackedSetup } from "../../../../../lib/emulation/virtio/queue/packed_setup.ts";
 import { checkSplitSetup, SplitDeviceQueue } from "../../../../../lib/emulation/virtio/queue/split.ts";
 import { FakeClient, FakeOwner, FakeRing } from "../fake_client.ts";
 import { Random } from "../../../../random.ts";
