@@ -21,6 +21,7 @@ import "./drivers/legacy_drivers_test.ts";
 import "./drivers/mmio_drivers_test.ts";
 import "./drivers/net/net_resume_test.ts";
 import "./drivers/net/saved_net_test.ts";
+import "./drivers/net/test_frames_test.ts";
 import "./drivers/net/virtio_net_test.ts";
 import "./drivers/rng/virtio_rng_test.ts";
 import "./drivers/turns_test.ts";

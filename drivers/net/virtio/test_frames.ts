@@ -9,6 +9,8 @@ import { UsageError } from "../../../lib/errors/mod.ts";
 
 /** IEEE 802 local experimental EtherType 1. */
 const ETHERTYPE = 0x88b5;
+/** Where the frame's number is: behind the Ethernet header. */
+const NUMBER_AT = 14;
 /** Ethernet header and the frame's number. */
 const MIN_TEST_FRAME_BYTES = 18;
 const MAX_TEST_FRAME_BYTES = 65535;
@@ -89,6 +91,41 @@ export class TestFrames implements FrameStream {
     for (let i = MIN_TEST_FRAME_BYTES; i < length; i++) {
       state = Math.imul(state, 1664525) + 1013904223 | 0;
       if (bytes[offset + i] !== state >>> 24) return i;
+    }
+    return -1;
+  }
+}
+
+/** Frames of one length that are written whole, and of which only length, kind and number are looked at: what is measured is the way between. */
+export class MarkedFrames implements FrameStream {
+  readonly #frame: Uint8Array<ArrayBuffer>;
+  readonly #kind: TestFrames;
+
+  /** As `TestFrames` of one length. @throws UsageError */
+  constructor(to: Uint8Array, from: Uint8Array, lengthBytes: number) {
+    this.#kind = new TestFrames(to, from, lengthBytes, lengthBytes);
+    this.#frame = new Uint8Array(this.#kind.lengthOf(0));
+    this.#kind.fill(0, this.#frame);
+  }
+
+  lengthOf(): number {
+    return this.#frame.length;
+  }
+
+  fill(number: number, into: Uint8Array): number {
+    into.set(this.#frame);
+    for (let i = 0; i < 4; i++) into[NUMBER_AT + i] = number >>> 8 * i;
+    return this.#frame.length;
+  }
+
+  isOurs(bytes: Uint8Array, offset: number, length: number): boolean {
+    return this.#kind.isOurs(bytes, offset, length);
+  }
+
+  mismatch(number: number, bytes: Uint8Array, offset: number, length: number): number {
+    if (length !== this.#frame.length) return length;
+    for (let i = 0; i < 4; i++) {
+      if (bytes[offset + NUMBER_AT + i] !== (number >>> 8 * i & 0xff)) return NUMBER_AT + i;
     }
     return -1;
   }

@@ -184,6 +184,10 @@ Deno.test("demo as JSON: counts as asked for, host put back", async () => {
   const found = (step: string) =>
     told.steps.filter((one) => one.step === step).map((one) => one.found).join("\n");
   assertMatch(found("polling"), /^3000 frames, \d+ bytes, all as sent/);
+  assertMatch(
+    found("speed"),
+    /^64 bytes [\d.]+ million frames\/s, [\d.]+ Gbit\/s; 1514 bytes [\d.]+ million frames\/s, [\d.]+ Gbit\/s$/,
+  );
   assertMatch(found("interrupts"), /^100 frames, .* interrupts by msix$/);
   assertMatch(found("VFs"), /0000:01:00\.1, 0000:01:00\.2, 0000:01:00\.3/);
   assertMatch(found("host"), /as it was/);

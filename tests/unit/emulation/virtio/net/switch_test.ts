@@ -1,4 +1,9 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import type {
+  DeviceQueueSetup,
+  QueueDevice,
+} from "../../../../../lib/emulation/virtio/queue/device_queue.ts";
+import { SplitDeviceQueue } from "../../../../../lib/emulation/virtio/queue/split.ts";
 import { NetSwitch } from "../../../../../lib/emulation/virtio/net/switch.ts";
 import { FEATURE, NET_FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { Random } from "../../../../random.ts";
@@ -479,4 +484,31 @@ Deno.test("switch: frames published by one poll cost one interrupt", () => {
   for (let i = 0; i < 4; i++) a.send(frame(mac(2), mac(1), 60));
   assertEquals(a.front.poll(64), 4);
   assertEquals(b.fn.port.vectors, [1]);
+});
+
+Deno.test("switch: at any instant a frame is with its sender, with its receiver, or with both, also when many go together", () => {
+  const net = new NetSwitch("s0");
+  const order: string[] = [];
+  /** Tells when what it returned becomes visible. */
+  class Told extends SplitDeviceQueue {
+    readonly #name: string;
+    constructor(setup: DeviceQueueSetup, device: QueueDevice, name: string) {
+      super(setup, device);
+      this.#name = name;
+    }
+    override publish(): boolean {
+      order.push(`${this.#name}.${this.index}: ${this.inFlight}`);
+      return super.publish();
+    }
+  }
+  const nic = (last: number, name: string) =>
+    new FakeNic(net, last, {}, undefined, { makeQueue: (setup, device) => new Told(setup, device, name) });
+  using a = nic(1, "sender");
+  using b = nic(2, "receiver");
+  a.start();
+  b.start().post(20);
+  for (let i = 0; i < 20; i++) a.send(frame(mac(2), mac(1), 60 + i), 1, []);
+  assertEquals(a.front.poll(64), 20);
+  assertEquals(order, ["receiver.0: 0", "sender.1: 0"]);
+  assertEquals([b.received().length, a.ring(1).takeUsed().length], [20, 20]);
 });
