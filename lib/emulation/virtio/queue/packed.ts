@@ -14,6 +14,7 @@ import { HeldChains } from "./packed_held.ts";
 import { NotifiedPositions } from "./packed_notifications.ts";
 import { AVAIL_USED, availFlags, PackedReader } from "./packed_reader.ts";
 import { checkPackedSetup, outstanding } from "./packed_setup.ts";
+import { UsedDescriptors } from "./packed_used.ts";
 import { DeviceRing } from "./ring.ts";
 
 const NONE32 = new Uint32Array(0);
@@ -41,15 +42,7 @@ export class PackedDeviceQueue extends DeviceRing {
   /** Slot of the next descriptor to read, and the driver's wrap counter there. */
   #next = 0;
   #wrap = 1;
-  /** Slot of the next used descriptor, and the device's wrap counter there. */
-  #usedNext = 0;
-  #usedWrap = 1;
-  /** The same as far as the driver has been told. */
-  #usedPublished = 0;
-  #usedPublishedWrap = 1;
-  /** The used descriptor that hides what was pushed until its flags are written; −1: nothing is hidden. */
-  #firstSlot = -1;
-  #firstFlags = 0;
+  readonly #used: UsedDescriptors;
   /** Descriptors that were pushed since the last `publish`. */
   #pushed = 0;
   /** Descriptors between the published used position and `#next`: the driver must not touch them. */
@@ -64,12 +57,12 @@ export class PackedDeviceQueue extends DeviceRing {
   constructor(setup: DeviceQueueSetup, device: QueueDevice) {
     super(setup, device, DRIVER_RULE, checkPackedSetup(setup));
     this.#held = new HeldChains(setup.size, this.batches);
+    this.#used = new UsedDescriptors(setup.size);
     if (setup.state?.layout === "packed") {
       const { state } = setup;
       this.#next = state.availableSlot;
       this.#wrap = state.availableWrap;
-      this.#usedNext = this.#usedPublished = state.usedSlot;
-      this.#usedWrap = this.#usedPublishedWrap = state.usedWrap;
+      this.#used.begin(state.usedSlot, state.usedWrap);
       this.#outstanding = outstanding(state, setup.size);
     }
     this.#notified = new NotifiedPositions(setup.size);
@@ -84,8 +77,8 @@ export class PackedDeviceQueue extends DeviceRing {
       layout: "packed",
       availableSlot: this.#next,
       availableWrap: this.#wrap as 0 | 1,
-      usedSlot: this.#usedPublished,
-      usedWrap: this.#usedPublishedWrap as 0 | 1,
+      usedSlot: this.#used.shownSlot,
+      usedWrap: this.#used.shownWrap as 0 | 1,
     };
   }
 
@@ -250,81 +243,45 @@ export class PackedDeviceQueue extends DeviceRing {
       return;
     }
     const { inOrder } = this;
-    const { desc32 } = this.#reader, held = this.#held, slots = held.slots, size = this.size;
-    let slot = this.#usedNext, used = this.#usedWrap === 0 ? 0 : AVAIL_USED;
+    const reader = this.#reader, used = this.#used, held = this.#held, slots = held.slots;
     for (let i = 0; i < count; i++) {
-      const id = ids[i]!, lengthBytes = written[i]!;
+      const id = ids[i]!;
       const took = slots[id];
       if (took === undefined || took === 0) this.notHeld(id);
       if (inOrder && !held.passOldest(id)) throw this.outOfOrder(id, held.oldest);
       slots[id] = 0;
-      const word = slot << 2;
-      desc32[word + 2] = lengthBytes;
-      const flags = lengthBytes > 0 ? used | DESC_FLAG.write : used;
-      if (this.#firstSlot < 0) {
-        this.#firstSlot = slot;
-        this.#firstFlags = flags;
-        this.#reader.desc16[2 * word + 6] = id;
-      } else desc32[word + 3] = (id | flags << 16) >>> 0;
       this.heldCount--;
       this.#pushed += took;
-      slot += took;
-      if (slot >= size) {
-        slot -= size;
-        used ^= AVAIL_USED;
-        this.#usedWrap ^= 1;
-      }
-      this.#usedNext = slot;
+      used.write(reader, id, written[i]!);
+      used.skip(took);
     }
   }
 
   /**
-   * Writes one used descriptor, unchecked: devices that lie call it too. The first since `publish` keeps its old flags, and the driver, which
-   * looks at that one alone, sees none of those behind it.
+   * Writes one used descriptor, unchecked: devices that lie call it too.
    * @param flip bits of the flags to write wrong: only devices that lie have any
    */
   protected override writeUsed(id: number, lengthBytes: number, slots: number, flip = 0): void {
-    const slot = this.#usedNext;
-    const { desc32, desc16 } = this.#reader;
-    desc32[4 * slot + 2] = lengthBytes;
-    desc16[8 * slot + 6] = id;
-    const flags = ((this.#usedWrap === 0 ? 0 : AVAIL_USED) | (lengthBytes > 0 ? DESC_FLAG.write : 0)) ^ flip;
-    const first = this.#firstSlot < 0;
-    if (first) {
-      this.#firstSlot = slot;
-      this.#firstFlags = flags;
-    } else desc16[8 * slot + 7] = flags;
-    if (this.far) this.store(DESCRIPTOR_AREA, 16 * slot + 8, first ? 6 : 8);
-    this.skipUsed(slots);
+    const { slot, hiding } = this.#used;
+    this.#used.write(this.#reader, id, lengthBytes, flip);
+    if (this.far) this.store(DESCRIPTOR_AREA, 16 * slot + 8, hiding < 0 ? 6 : 8);
+    this.#used.skip(slots);
   }
 
-  /** Moves the used position on without writing: beside `writeUsed` only devices that lie call it. Up to a round, forward or back. */
+  /** Moves the used position on without writing: only devices that lie call it. Up to a round, forward or back. */
   protected skipUsed(slots: number): void {
-    let next = this.#usedNext + slots;
-    if (next >= this.size) {
-      next -= this.size;
-      this.#usedWrap ^= 1;
-    } else if (next < 0) {
-      next += this.size;
-      this.#usedWrap ^= 1;
-    }
-    this.#usedNext = next;
+    this.#used.skip(slots);
   }
 
   /** Makes the returned chains visible. @returns whether the driver was notified */
   publish(): boolean {
     if (this.#pushed === 0 || !this.ready()) return false;
     this.closeBatch();
-    const first = this.#firstSlot;
-    this.#firstSlot = -1;
-    // Sequentially consistent: the release of the descriptors, and the fence before the driver's wish is read.
-    if (first >= 0) Atomics.store(this.#reader.desc16, 8 * first + 7, this.#firstFlags);
+    const first = this.#used.show(this.#reader);
     if (first >= 0 && this.far && !this.store(DESCRIPTOR_AREA, 16 * first + 8, 8)) return false;
     const pushed = this.#pushed;
     this.#pushed = 0;
     this.#outstanding -= pushed;
-    this.#usedPublished = this.#usedNext;
-    this.#usedPublishedWrap = this.#usedWrap;
     if (!this.#wanted(pushed)) return false;
     this.interrupt();
     return true;
@@ -339,7 +296,7 @@ export class PackedDeviceQueue extends DeviceRing {
       this.fail(DRIVER_RULE, `the driver's event suppression has ${problem}`);
       return false;
     }
-    return wantsEvent(event, this.size, this.#usedNext, this.#usedWrap, pushed);
+    return wantsEvent(event, this.size, this.#used.slot, this.#used.wrap, pushed);
   }
 
   /**
@@ -351,7 +308,7 @@ export class PackedDeviceQueue extends DeviceRing {
     if (!this.ready()) return;
     this.armed = true;
     const flags = this.eventIndex ? EVENT_SUPPRESS.descriptor : EVENT_SUPPRESS.enable;
-    this.#setDeviceEvent(this.#usedPublished | this.#usedPublishedWrap << 15 | flags << 16);
+    this.#setDeviceEvent(this.#used.shownSlot | this.#used.shownWrap << 15 | flags << 16);
   }
 
   /** Goes on at the position that `leave` left. @returns false when the queue broke over it */
@@ -366,8 +323,9 @@ export class PackedDeviceQueue extends DeviceRing {
       );
       return false;
     }
-    this.#next = this.#usedNext = this.#usedPublished = slot;
-    this.#wrap = this.#usedWrap = this.#usedPublishedWrap = wrap;
+    this.#next = slot;
+    this.#wrap = wrap;
+    this.#used.begin(slot, wrap);
     this.#notified.begin(slot, wrap);
     return true;
   }

@@ -12,7 +12,8 @@ import {
 import type { DeviceQueue, DeviceQueueSetup, QueueDevice } from "./device_queue.ts";
 import { PackedDeviceQueue } from "./packed.ts";
 import { checkPackedSetup, checkPackedState } from "./packed_setup.ts";
-import { checkSplitSetup, SplitDeviceQueue } from "./split.ts";
+import { SplitDeviceQueue } from "./split.ts";
+import { checkSplitSetup } from "./split_setup.ts";
 
 /** Size and place of a ring. */
 export type RingPlace = Pick<DeviceQueueSetup, "size" | "descriptorArea" | "driverArea" | "deviceArea">;

@@ -5,18 +5,13 @@
  */
 import { UsageError } from "../../../errors/mod.ts";
 import type { QueueState } from "../../../virtio/spec/queue_state.ts";
-import {
-  AVAIL_NO_INTERRUPT,
-  DESC_FLAG,
-  QUEUE_SIZE_MAX,
-  SPLIT_ALIGN,
-  USED_NO_NOTIFY,
-} from "../../../virtio/spec/ring.ts";
+import { AVAIL_NO_INTERRUPT, DESC_FLAG, USED_NO_NOTIFY } from "../../../virtio/spec/ring.ts";
 import type { Burst } from "./burst.ts";
 import type { Chain } from "./chain.ts";
 import type { DeviceQueueSetup, QueueDevice } from "./device_queue.ts";
-import { DeviceRing, misaligned } from "./ring.ts";
+import { DeviceRing } from "./ring.ts";
 import { SplitReader } from "./split_reader.ts";
+import { checkSplitSetup } from "./split_setup.ts";
 
 const NONE16 = new Uint16Array(0);
 const NONE32 = new Uint32Array(0);
@@ -26,19 +21,6 @@ const SHAPE = DESC_FLAG.next | DESC_FLAG.indirect | DESC_FLAG.write;
 const DESCRIPTOR_AREA = "descriptor area";
 const DRIVER_AREA = "driver area";
 const DEVICE_AREA = "device area";
-
-/**
- * What is wrong with the registers of a split ring; undefined when nothing is.
- * Whether its areas are mapped is found out at first use, when the device may touch memory.
- */
-export function checkSplitSetup(setup: DeviceQueueSetup): string | undefined {
-  const { size, state } = setup;
-  if (size < 1 || size > QUEUE_SIZE_MAX || (size & (size - 1)) !== 0) {
-    return `queue_size ${size} is not a power of two from 1 to ${QUEUE_SIZE_MAX}`;
-  }
-  if (state !== undefined && state.layout !== "split") return `the state is one of a ${state.layout} ring`;
-  return misaligned(setup, SPLIT_ALIGN);
-}
 
 /** A split ring, read as strictly as the standard lets a device be. */
 export class SplitDeviceQueue extends DeviceRing {

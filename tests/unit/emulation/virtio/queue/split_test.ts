@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { UsageError } from "../../../../../lib/errors/mod.ts";
 import { Chain } from "../../../../../lib/emulation/virtio/queue/chain.ts";
-import { checkSplitSetup, SplitDeviceQueue } from "../../../../../lib/emulation/virtio/queue/split.ts";
+import { SplitDeviceQueue } from "../../../../../lib/emulation/virtio/queue/split.ts";
+import { checkSplitSetup } from "../../../../../lib/emulation/virtio/queue/split_setup.ts";
 import { FakeClient, FakeOwner, FakeRing, type Part } from "../fake_client.ts";
 
 interface Bench extends Disposable {
