@@ -5,7 +5,7 @@
  */
 import { EventFd } from "../../../../ffi/mod.ts";
 import type { FrontEndChannel } from "../../../sockets/vhost_user/client/channel.ts";
-import { REQUEST, VRING_FD, vringAddr, vringState } from "../../../sockets/vhost_user/protocol.ts";
+import { REQUEST, vringAddr, vringState } from "../../../sockets/vhost_user/protocol.ts";
 import { type QueueState, queueStateToWords } from "../../spec/queue_state.ts";
 import type { QueueAddresses, QueueTakeover } from "../transport.ts";
 import type { OwnQueue } from "./own_queue.ts";
@@ -39,7 +39,7 @@ export class VhostUserRing {
   start(
     channel: FrontEndChannel,
     base: QueueState,
-    call: EventFd | undefined,
+    call: EventFd,
     error: EventFd,
     enables: boolean,
   ): void {
@@ -56,8 +56,8 @@ export class VhostUserRing {
     if (enables) this.enable(channel);
   }
 
-  /** SET_VRING_CALL: another vector, or none. */
-  setCall(channel: FrontEndChannel, call: EventFd | undefined): void {
+  /** SET_VRING_CALL: another vector. */
+  setCall(channel: FrontEndChannel, call: EventFd): void {
     this.#put(channel, REQUEST.setVringCall, call);
   }
 
@@ -76,9 +76,7 @@ export class VhostUserRing {
     }
   }
 
-  #put(channel: FrontEndChannel, request: number, eventFd: EventFd | undefined): void {
-    const none = eventFd === undefined ? VRING_FD.none : 0n;
-    const fds = eventFd === undefined ? [] : [eventFd.fd];
-    channel.tellNumber(request, BigInt(this.index) | none, { fds, queue: this.index });
+  #put(channel: FrontEndChannel, request: number, eventFd: EventFd): void {
+    channel.tellNumber(request, BigInt(this.index), { fds: [eventFd.fd], queue: this.index });
   }
 }

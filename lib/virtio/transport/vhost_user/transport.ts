@@ -81,6 +81,11 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
   readonly #vectors: VhostUserVectors;
   /** Signalled by the back end for a ring that it cannot go on with. */
   readonly #error: EventFd;
+  /**
+   * Called for queues without a vector; nobody looks. A back end may be told that there is nobody to call (SET_VRING_CALL without a descriptor), but
+   * libvhost-user calls all the same when the ring asks for it, and takes the failure for the end.
+   */
+  readonly #unheard: EventFd;
   #failed = false;
   #status = 0;
   #inflight: InflightFile | undefined;
@@ -102,6 +107,7 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
     this.#vectors = new VhostUserVectors(this.name, 1 + this.queueCount);
     // Last: nobody would close it if one of those had failed.
     this.#error = new EventFd();
+    this.#unheard = new EventFd();
     device.attach(() => this.#vectors.signalConfig(), () => this.#return());
   }
 
@@ -340,7 +346,8 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
   }
 
   #startRing(channel: FrontEndChannel, ring: VhostUserRing, base: QueueState): void {
-    ring.start(channel, base, this.#vectors.call(ring.index), this.#error, this.#enables);
+    const call = this.#vectors.call(ring.index) ?? this.#unheard;
+    ring.start(channel, base, call, this.#error, this.#enables);
   }
 
   /** That of packed rings is left alone: they are offered again. */
@@ -437,7 +444,7 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
   #putCall(queue: number): void {
     const ring = this.#rings.get(queue);
     if (!ring?.started || this.#device.lost) return;
-    this.#device.use((channel) => ring.setCall(channel, this.#vectors.call(queue)));
+    this.#device.use((channel) => ring.setCall(channel, this.#vectors.call(queue) ?? this.#unheard));
   }
 
   /** There is no line. */
@@ -457,6 +464,7 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
     for (const ring of this.#rings.values()) ring.kick.close();
     this.#inflight?.[Symbol.dispose]();
     this.#error.close();
+    this.#unheard.close();
   }
 }
 
