@@ -3,12 +3,19 @@
  *
  * @module
  */
+import { accessible } from "../../../ffi/mod.ts";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
 import { userNamespaces } from "./passt.ts";
-import { findProgram, hasBlkio, type ProgramName } from "./programs.ts";
+import { findProgram, hasBlkio, libblkio, type ProgramName } from "./programs.ts";
 
 /** What a test needs besides programs, and whether it is here. */
-const CONDITIONS = { "libblkio of qemu-img": hasBlkio, "user namespaces": userNamespaces } as const;
+const CONDITIONS = {
+  "libblkio of qemu-img": hasBlkio,
+  "libblkio to compile for": () => libblkio() !== undefined,
+  "user namespaces": userNamespaces,
+  "second processor": () => navigator.hardwareConcurrency >= 2,
+  "C compiler": () => ["cc", "gcc", "clang"].some((name) => accessible(`/usr/bin/${name}`)),
+} as const;
 
 /** What a test needs. */
 export type Needed = ProgramName | keyof typeof CONDITIONS;
