@@ -98,7 +98,8 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
     this.#config = new VhostUserConfig(device, told);
     const isNet = device.deviceId === DEVICE_ID.net;
     // QEMU and DPDK take the number of a network device for one of pairs; this library's back end counts queues, the control queue among them.
-    const countsAll = isNet && this.#config.queuePairs * 2 + 1 === told;
+    const { queuePairs } = this.#config;
+    const countsAll = isNet && queuePairs > 0 && queuePairs * 2 + 1 === told;
     const rings = Math.min(isNet && !countsAll ? told * 2 : told, LIMIT.vrings);
     this.#pairs = rings >> 1;
     const control = NET_FEATURE.CTRL_VQ | NET_FEATURE.MQ;
