@@ -22,12 +22,9 @@ async function serve(
 }
 
 const PATHS: readonly (readonly [string, Partial<VirtioUserOptions>])[] = [
-  ["split", { mergeable: false, inOrder: false }],
   ["split, mergeable", { inOrder: false }],
   ["split, vectorised", { mergeable: false, inOrder: false, vectorized: true }],
-  ["split, in order", { mergeable: false }],
   ["split, in order, mergeable", {}],
-  ["packed", { packed: true, mergeable: false, inOrder: false }],
   ["packed, mergeable", { packed: true, inOrder: false }],
   ["packed, in order, mergeable", { packed: true }],
   ["packed, vectorised", { packed: true, mergeable: false, vectorized: true }],

@@ -47,6 +47,8 @@ export class Peer implements AsyncDisposable {
   readonly #over: Promise<unknown>;
   #status: Deno.CommandStatus | undefined;
   #output = "";
+  /** What it printed as an error in the middle of another line, which waits for that line's end. */
+  #errors = "";
   /** Characters that are no longer kept. */
   #forgotten = 0;
   #woken = Promise.withResolvers<void>();
@@ -66,9 +68,9 @@ export class Peer implements AsyncDisposable {
     const { stdout, stderr, status } = this.#child;
     const ended = status.then((status) => {
       this.#status = status;
-      this.#wake();
+      this.#print("", true);
     });
-    this.#over = Promise.all([this.#listen(stdout), this.#listen(stderr), ended]);
+    this.#over = Promise.all([this.#listen(stdout, false), this.#listen(stderr, true), ended]);
   }
 
   /** Process id. `setpriv` and `taskset` become the program, so it is the program's. */
@@ -169,16 +171,26 @@ export class Peer implements AsyncDisposable {
     await this.#input.close().catch(() => {});
   }
 
-  async #listen(stream: ReadableStream<Uint8Array>): Promise<void> {
+  async #listen(stream: ReadableStream<Uint8Array>, errors: boolean): Promise<void> {
     for await (const text of stream.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string>)) {
-      this.#output += text;
-      const excess = this.#output.length - KEPT;
-      if (excess > 0) {
-        this.#output = this.#output.slice(excess);
-        this.#forgotten += excess;
-      }
-      this.#wake();
+      if (errors) this.#errors += text;
+      this.#print(errors ? "" : text, this.ended);
     }
+  }
+
+  /** @param all also errors in the middle of a line: a prompt that an error cuts in two would not be found */
+  #print(text: string, all: boolean): void {
+    this.#output += text;
+    if (this.#errors !== "" && (all || this.#output === "" || this.#output.endsWith("\n"))) {
+      this.#output += this.#errors;
+      this.#errors = "";
+    }
+    const excess = this.#output.length - KEPT;
+    if (excess > 0) {
+      this.#output = this.#output.slice(excess);
+      this.#forgotten += excess;
+    }
+    this.#wake();
   }
 
   #wake(): void {
@@ -195,7 +207,9 @@ export class Peer implements AsyncDisposable {
   }
 
   #fail(what: string): never {
-    throw new PeerError(`${this.name} ${what}; it printed last:\n${this.#output.slice(-SHOWN)}`);
+    throw new PeerError(
+      `${this.name} ${what}; it printed last:\n${(this.#output + this.#errors).slice(-SHOWN)}`,
+    );
   }
 }
 

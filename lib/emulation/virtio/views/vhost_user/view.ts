@@ -2,9 +2,10 @@
  * A virtio device behind vhost-user messages (`docs/interop/vhost-user.rst` in QEMU): the front end has the registers, and tells of them what a
  * back end needs.
  *
- * What is here: when the device runs, and which of its rings. A ring runs from the moment when it was started and is enabled, the device is
- * ready, and there are features. Ready is a device by its status, where the front end tells of it, else when the first ring is started; without
- * a status it is reset when the last ring has stopped. The front end need not take the steps of the status in a driver's order (QEMU does not).
+ * What is here: when the device runs, and which of its rings. A ring runs from the moment when it was started and is enabled, and there are
+ * features. So does the device, or from DRIVER_OK on. It is reset by a status of 0, and where there was no DRIVER_OK when the last ring has
+ * stopped: some front ends have no status, and others never say DRIVER_OK in theirs (QEMU's vhost-user-base). The steps of a status need not come in
+ * a driver's order (QEMU says FEATURES_OK first).
  *
  * A front end that says what cannot be after that moment, when no message can be refused any more, has a device that needs a reset.
  *
@@ -293,14 +294,16 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
   /** Starts or stops the device and its rings, as far as the front end has come. */
   #settle(): void {
     const { core } = this;
-    const started = this.vrings.some((ring) => ring.started);
-    const ready = this.#features !== undefined &&
-      (this.#tellsStatus ? (this.#status & STATUS.driverOk) !== 0 : started);
+    const driverOk = this.#tellsStatus && (this.#status & STATUS.driverOk) !== 0;
+    const allowed = this.vrings.some(({ started, enabled }) =>
+      started && (enabled || (this.#enabledAtStart && !this.#tellsStatus))
+    );
+    const ready = this.#features !== undefined && (driverOk || allowed);
     this.#carefully(() => {
       if (!ready) {
         for (const ring of this.vrings) ring.rest();
         // Nothing else says that a driver is gone.
-        if (!this.#tellsStatus && (core.status & (STATUS.driverOk | STATUS.deviceNeedsReset)) !== 0) {
+        if ((core.status & (STATUS.driverOk | STATUS.deviceNeedsReset)) !== 0) {
           core.reset(true);
         }
         return;
