@@ -250,6 +250,16 @@ export class BlkModel implements DeviceModel {
     return this.#writeback && !(this.#has(BLK_FEATURE.CONFIG_WCE) && !this.#has(BLK_FEATURE.FLUSH));
   }
 
+  /** Limits that a driver did not negotiate are none of its own: QEMU's vhost-user-blk passes SEG_MAX on, and not SIZE_MAX. */
+  get #limitsInForce(): BlkLimits {
+    const { sizeMax, segMax, ...others } = this.#limits;
+    return {
+      ...others,
+      sizeMax: this.#has(BLK_FEATURE.SIZE_MAX) ? sizeMax : Infinity,
+      segMax: this.#has(BLK_FEATURE.SEG_MAX) ? segMax : Infinity,
+    };
+  }
+
   #makeContext(): void {
     const core = this.#core;
     const storage = this.#storage;
@@ -263,7 +273,7 @@ export class BlkModel implements DeviceModel {
       legacy,
       readOnly: (this.features & BLK_FEATURE.RO) !== 0n,
       storage,
-      limits: this.#limits,
+      limits: this.#limitsInForce,
       id,
       // §5.2.6.2: stable at once in writethrough mode, and for a driver that cannot flush a device that could be.
       writeThrough: wce ? !this.#cached : (legacy && !this.#writeback) ||

@@ -11,7 +11,7 @@ import { FakeFunction } from "../fake_machine.ts";
 const RULES = FEATURE.VERSION_1 | FEATURE.ACCESS_PLATFORM;
 const ALL = RULES | FEATURE.INDIRECT_DESC | BLK_FEATURE.FLUSH | BLK_FEATURE.DISCARD |
   BLK_FEATURE.WRITE_ZEROES |
-  BLK_FEATURE.CONFIG_WCE;
+  BLK_FEATURE.CONFIG_WCE | BLK_FEATURE.SIZE_MAX | BLK_FEATURE.SEG_MAX;
 const SECTOR = 512;
 const DEVICE_CONFIG = 0x2000;
 
@@ -192,6 +192,14 @@ Deno.test("5.2.6 get id: 20 bytes, NUL-padded; 20 characters without NUL", () =>
     new TextEncoder().encodeInto(serial, expected);
     assertEquals(bytes.slice(0, 20), expected);
     assertEquals(t.take(), []);
+  }
+});
+
+Deno.test("5.2.6 limits of segments bind a driver that negotiated them, and no other", () => {
+  const { SIZE_MAX, SEG_MAX } = BLK_FEATURE;
+  for (const [off, status] of [[0n, 1], [SIZE_MAX, 0], [SIZE_MAX | SEG_MAX, 0]] as const) {
+    using t = new Blk({ sizeMax: 4096, segMax: 2 }, ALL & ~off);
+    assertEquals(t.request(Blk.header(0, 0), 9 * SECTOR + 1).status, status);
   }
 });
 
