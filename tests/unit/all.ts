@@ -45,6 +45,7 @@ import "./emulation/topology_devices_test.ts";
 import "./emulation/topology_ism_test.ts";
 import "./emulation/topology_management_test.ts";
 import "./emulation/topology_mmio_test.ts";
+import "./emulation/topology_vhost_user_test.ts";
 import "./emulation/virtio/admin/command_fuzz_test.ts";
 import "./emulation/virtio/admin/command_rules_test.ts";
 import "./emulation/virtio/admin/group_linking_test.ts";
