@@ -19,7 +19,7 @@ export interface EmulatedProcess {
 }
 
 const PATIENCE_MS = 30_000;
-const LOOK_MS = 20;
+const LOOK_MS = 5;
 
 /** What to serve. */
 export interface EmulatedProcessOptions {

@@ -18,7 +18,7 @@ import type { LegacyRegisterAccess } from "../../../lib/virtio/mod.ts";
 import { LegacyAdminTransport } from "../../../lib/virtio/transport/pci_legacy_admin.ts";
 import { GroupHost, PF, vfAddress } from "./group_host.ts";
 
-const SRIOV_CONTROL = 0x158 + 8;
+const SRIOV_CONTROL = 0x148 + 8;
 const VFS = 16;
 
 /** Keeps commands under way until told to end, whatever becomes of them. */

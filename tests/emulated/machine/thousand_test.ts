@@ -16,7 +16,7 @@ const COUNT = 1000;
 const PF_ID = PciAddress.parse(PF).routingId;
 const VFS = Array.from({ length: COUNT }, (_, i) => PciAddress.fromRoutingId(PF_ID + 1 + i).toString());
 const NUM_VFS = `/sys/bus/pci/devices/${PF}/sriov_numvfs`;
-const SRIOV_CONTROL = 0x158 + 8;
+const SRIOV_CONTROL = 0x148 + 8;
 const DEVICES = "/sys/bus/pci/devices";
 const HOLD = new URL("./hold_rng.ts", import.meta.url).pathname;
 /** First, last of a bus, first and second of the next, last. */

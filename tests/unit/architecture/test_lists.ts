@@ -5,7 +5,13 @@
 import { fromFileUrl, walk } from "./source_files.ts";
 
 /** Folders that have a list; what lies below one of them has a line in its list alone. */
-const LISTED = ["tests/unit", "tests/emulated", "tests/emulated/cli"] as const;
+const LISTED = [
+  "tests/unit",
+  "tests/emulated",
+  "tests/emulated/cli",
+  "tests/emulated/management",
+  "tests/emulated/mmio",
+] as const;
 
 const root = fromFileUrl(new URL("../../../", import.meta.url));
 

@@ -7,7 +7,7 @@ import { scratchMachine } from "./machine_scratch.ts";
 const PF = "0000:01:00.0";
 const RNG = "0000:02:00.0";
 const VFS = ["0000:01:00.1", "0000:01:00.2", "0000:01:00.3", "0000:01:00.4"];
-const SRIOV = 0x158;
+const SRIOV = 0x148;
 const CONTROL = SRIOV + 8;
 const NUM_VFS = SRIOV + 0x10;
 const DEVICE_CONTROL = 0x54 + 8;

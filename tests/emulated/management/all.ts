@@ -1,0 +1,11 @@
+import "./address_spaces_test.ts";
+import "./drivers_test.ts";
+import "./interrupts_test.ts";
+import "./killed_test.ts";
+import "./lies_test.ts";
+import "./life_test.ts";
+import "./moves_test.ts";
+import "./queue_state_test.ts";
+import "./scale_test.ts";
+import "./strictness_test.ts";
+import "./traffic_test.ts";
