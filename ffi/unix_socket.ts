@@ -45,6 +45,7 @@ class MessageHeader {
   readonly #view = new DataView(this.header.buffer);
   // Over an ArrayBuffer of its own: its address is kept in the header, and V8 may move a small array that has none.
   readonly #iov = new BigUint64Array(new ArrayBuffer(16));
+  readonly #controlAddress = addressOf(this.control);
 
   constructor() {
     this.#view.setBigUint64(16, addressOf(this.#iov), true);
@@ -54,14 +55,16 @@ class MessageHeader {
   prepare(bytes: Uint8Array<ArrayBuffer>, controlLength: number): Uint8Array<ArrayBuffer> {
     this.#iov[0] = addressOf(bytes);
     this.#iov[1] = callLength(bytes);
-    this.#view.setBigUint64(32, controlLength === 0 ? 0n : addressOf(this.control), true);
-    this.#view.setBigUint64(40, BigInt(controlLength), true);
+    this.#view.setBigUint64(32, controlLength === 0 ? 0n : this.#controlAddress, true);
+    // A length of 64 bits, far below 2^32.
+    this.#view.setUint32(40, controlLength, true);
+    this.#view.setUint32(44, 0, true);
     this.#view.setInt32(48, 0, true);
     return this.header;
   }
 
   get controlLength(): number {
-    return Number(this.#view.getBigUint64(40, true));
+    return this.#view.getUint32(40, true);
   }
 
   get flags(): number {

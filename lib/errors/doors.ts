@@ -175,7 +175,9 @@ export function requireType(value: unknown, type: ArgumentType, what: string, ..
 export function isOfType(value: unknown, type: ArgumentType, members: readonly string[] = []): boolean {
   try {
     // A detached array, and one whose buffer was shrunk away, cannot even be read as empty.
-    if (type === "bytes") return value instanceof Uint8Array && value.values() !== undefined;
+    if (type === "bytes") {
+      return value instanceof Uint8Array && (value.length > 0 || value.values() !== undefined);
+    }
     if (type === "array") return Array.isArray(value);
     const found = typeof value;
     if (found !== type || value === null) return false;

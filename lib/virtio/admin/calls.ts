@@ -105,15 +105,18 @@ export function legacyReadCall(
   offset: number,
   width: LegacyWidth,
 ): AdminCall<number> {
-  const detail = checkLegacy(space, offset, width);
-  return {
-    command: ofMember(LEGACY_READ[space], memberId, LEGACY_READ_DATA.encode({ offset }), width, detail),
-    read: ({ result }) => {
-      let value = 0;
-      for (let at = width - 1; at >= 0; at--) value = value * 256 + result[at]!;
-      return value;
-    },
-  };
+  checkLegacy(space, offset, width);
+  const data = READ_DATA[offset] ??= LEGACY_READ_DATA.encode({ offset });
+  return { command: ofMember(LEGACY_READ[space], memberId, data, width), read: readRegister };
+}
+
+/** Data of legacy reads by offset: there are 256, and nobody changes them. */
+const READ_DATA: Uint8Array[] = [];
+
+function readRegister({ result }: AdminReply): number {
+  let value = 0;
+  for (let at = result.length - 1; at >= 0; at--) value = value * 256 + result[at]!;
+  return value;
 }
 
 /** LEGACY_COMMON_CFG_WRITE or LEGACY_DEV_CFG_WRITE. @throws UsageError */
@@ -124,16 +127,16 @@ export function legacyWriteCall(
   width: LegacyWidth,
   value: number,
 ): AdminCall<void> {
-  const detail = checkLegacy(space, offset, width);
+  checkLegacy(space, offset, width);
   if (!Number.isInteger(value) || value < 0 || value >= 2 ** (8 * width)) {
     throw new UsageError(`${value} as a legacy register of ${width} ${width === 1 ? "byte" : "bytes"}`);
   }
   const data = LEGACY_WRITE_DATA.encode({ offset }, width);
   for (let at = 0; at < width; at++) data[LEGACY_WRITE_DATA.sizeBytes + at] = value / 256 ** at;
-  return { command: ofMember(LEGACY_WRITE[space], memberId, data, 0, detail), read: NOTHING };
+  return { command: ofMember(LEGACY_WRITE[space], memberId, data, 0), read: NOTHING };
 }
 
-function checkLegacy(space: LegacySpace, offset: number, width: number): string {
+function checkLegacy(space: LegacySpace, offset: number, width: number): void {
   if (width !== 1 && width !== 2 && width !== 4) {
     throw new UsageError(`a legacy register access of ${width} bytes`, { hint: "1, 2 or 4" });
   }
@@ -142,7 +145,6 @@ function checkLegacy(space: LegacySpace, offset: number, width: number): string 
       hint: "the command has one byte for the offset",
     });
   }
-  return `offset ${offset}, ${width} ${width === 1 ? "byte" : "bytes"}`;
 }
 
 /** LEGACY_NOTIFY_INFO. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { DeviceError, UsageError } from "../../errors/mod.ts";
-import { ADMIN_CMD, ADMIN_CMD_STATUS, ADMIN_OPCODE } from "../spec/admin.ts";
+import { ADMIN_CMD, ADMIN_CMD_STATUS, ADMIN_OPCODE, LEGACY_WRITE_DATA } from "../spec/admin.ts";
 import type { AdminCommandPlace } from "./error.ts";
 import { describeAdminCommand } from "./error.ts";
 
@@ -39,6 +39,9 @@ export interface AdminReply {
 /** A reserved status, and what the device finds in place of one: an unwritten status cannot pass for OK. */
 const NOT_WRITTEN = 0xffff;
 const MAX_PART_BYTES = 64 << 20;
+/** Up to here a loop costs less than the view that `set` takes. */
+const SMALL_BYTES = 64;
+const TWO_64 = 1n << 64n;
 
 /** Opcodes whose data or result is as long as the register access is wide (A-3.1). */
 function isLegacyAccess(opcode: number): boolean {
@@ -67,7 +70,7 @@ export function adminFrameSize(
   if (!Number.isInteger(groupType) || groupType < 0 || groupType > 0xffff) {
     throw new UsageError(`group type ${groupType}`, { hint: "16 bits; 0 is self, 1 is SR-IOV" });
   }
-  if (typeof memberId !== "bigint" || memberId < 0n || memberId >= 1n << 64n) {
+  if (typeof memberId !== "bigint" || memberId < 0n || memberId >= TWO_64) {
     throw new UsageError(`group member ${memberId}`, { hint: "a bigint of 64 bits" });
   }
   const dataBytes = command.data?.length ?? 0;
@@ -86,22 +89,44 @@ export function adminFrameSize(
   };
 }
 
+/** What a legacy register access is about, for messages; undefined for another command. */
+export function legacyDetail({ opcode, data, resultBytes = 0 }: AdminCommand): string | undefined {
+  if (!isLegacyAccess(opcode) || data === undefined || data.length === 0) return undefined;
+  const width = isLegacyRead(opcode) ? resultBytes : data.length - LEGACY_WRITE_DATA.sizeBytes;
+  return `offset ${data[0]}, ${width} ${width === 1 ? "byte" : "bytes"}`;
+}
+
 /** Writes the device-readable part; `into` has its size. */
 export function encodeAdminCommand(command: AdminCommand, into: Uint8Array): void {
   const data = command.data;
   into.fill(0);
-  ADMIN_CMD.encodeInto(into, 0, {
-    opcode: command.opcode,
-    group_type: command.groupType,
-    group_member_id: command.memberId ?? 0n,
-  });
+  // By hand: the codec of structures makes three objects for each, and commands come by the thousand.
+  const { opcode, group_type, group_member_id } = ADMIN_CMD.fields;
+  put16(into, opcode.offset, command.opcode);
+  put16(into, group_type.offset, command.groupType);
+  let member = command.memberId ?? 0n;
+  for (let at = group_member_id.offset; member > 0n; member >>= 8n) into[at++] = Number(member & 0xffn);
   if (data !== undefined) into.set(data, ADMIN_CMD.sizeBytes);
+}
+
+function put16(into: Uint8Array, at: number, value: number): void {
+  into[at] = value & 0xff;
+  into[at + 1] = value >>> 8;
+}
+
+function get16(from: Uint8Array, at: number): number {
+  return from[at]! | from[at + 1]! << 8;
 }
 
 /** Prepares the device-writable part: a status that is no success, and zero for what the device may leave out (N-3.4). */
 export function prepareAdminReply(into: Uint8Array): void {
   into.fill(0);
-  ADMIN_CMD_STATUS.encodeInto(into, 0, { status: NOT_WRITTEN });
+  put16(into, ADMIN_CMD_STATUS.fields.status.offset, NOT_WRITTEN);
+}
+
+/** Whether `usedBytes` of a device-writable part of `partBytes` can be an answer. */
+export function isAdminReply(partBytes: number, usedBytes: number): boolean {
+  return Number.isInteger(usedBytes) && usedBytes >= ADMIN_CMD_STATUS.sizeBytes && usedBytes <= partBytes;
 }
 
 /**
@@ -116,7 +141,7 @@ export function decodeAdminReply(
   resultBytes: number,
   place: AdminCommandPlace,
 ): AdminReply {
-  if (!Number.isInteger(usedBytes) || usedBytes < ADMIN_CMD_STATUS.sizeBytes || usedBytes > bytes.length) {
+  if (!isAdminReply(bytes.length, usedBytes)) {
     throw new DeviceError(
       `${describeAdminCommand(place)}: the device wrote ${usedBytes} bytes; ` +
         `a status has ${ADMIN_CMD_STATUS.sizeBytes}, the buffer ${bytes.length}`,
@@ -128,12 +153,22 @@ export function decodeAdminReply(
       { hint: "whether the command had an effect is not known; reset the device" },
     );
   }
-  const { status, status_qualifier } = ADMIN_CMD_STATUS.decode(bytes);
-  const head = ADMIN_CMD_STATUS.sizeBytes;
+  return readAdminReply(bytes, usedBytes, resultBytes);
+}
+
+/** As `decodeAdminReply`, of what is an answer. */
+export function readAdminReply(bytes: Uint8Array, usedBytes: number, resultBytes: number): AdminReply {
+  const { sizeBytes: head, fields } = ADMIN_CMD_STATUS;
   const writtenBytes = Math.min(usedBytes - head, resultBytes);
   const result = new Uint8Array(resultBytes);
-  result.set(bytes.subarray(head, head + writtenBytes));
-  return { status, qualifier: status_qualifier, result, writtenBytes };
+  if (writtenBytes > SMALL_BYTES) result.set(bytes.subarray(head, head + writtenBytes));
+  else for (let at = 0; at < writtenBytes; at++) result[at] = bytes[head + at]!;
+  return {
+    status: get16(bytes, fields.status.offset),
+    qualifier: get16(bytes, fields.status_qualifier.offset),
+    result,
+    writtenBytes,
+  };
 }
 
 function pad(bytes: number): number {

@@ -9,6 +9,7 @@ import { ADMIN_GROUP, ADMIN_OPCODE, adminOpcodeName } from "../spec/admin.ts";
 import { type AdminCall, listQueryCall, listUseCall } from "./calls.ts";
 import { AdminCommandError, adminGroupName } from "./error.ts";
 import type { AdminCommand, AdminReply } from "./frame.ts";
+import { copyOf } from "./queued_command.ts";
 import type { AdminQueues } from "./queues.ts";
 
 /** Name of a group type. */
@@ -176,30 +177,44 @@ export class AdminGroup {
    * Sends a call. @throws UsageError (N-3.1), UnsupportedError (not among the commands of this device), and as `AdminQueues`
    * @internal
    */
-  async run<T>(call: AdminCall<T>, options: AdminCallOptions = {}): Promise<T> {
-    if (this.#used === null && this.#parts.lists === "auto") await this.start();
+  run<T>(call: AdminCall<T>, options?: AdminCallOptions): Promise<T> {
+    if (this.#used === null && this.#parts.lists === "auto") return this.#runStarted(call, options);
+    try {
+      this.check(call.command.opcode);
+      return this.#queues.call(call, this.name, options?.timeoutMs);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  async #runStarted<T>(call: AdminCall<T>, options: AdminCallOptions | undefined): Promise<T> {
+    await this.start();
     this.check(call.command.opcode);
-    return call.read(await this.#queues.execute(call.command, options), this.name);
+    return await this.#queues.call(call, this.name, options?.timeoutMs);
   }
 
   /**
    * As `run`, in this thread.
    * @internal
    */
-  runNow<T>(call: AdminCall<T>, options: AdminNowOptions = {}): T {
+  runNow<T>(call: AdminCall<T>, options?: AdminNowOptions): T {
     if (this.#used === null && this.#parts.lists === "auto") this.readyNow(options);
     this.check(call.command.opcode);
-    return call.read(this.#queues.executeNow(call.command, options), this.name);
+    return this.#queues.callNow(call, this.name, options?.timeoutMs, options?.pump);
   }
 
   /** A command made by hand, to this group; opcodes that are in use only. */
-  raw(command: Omit<AdminCommand, "groupType">, options: AdminCallOptions = {}): Promise<AdminReply> {
-    return this.run({ command: { ...command, groupType: this.type }, read: (reply) => reply }, options);
+  async raw(command: Omit<AdminCommand, "groupType">, options: AdminCallOptions = {}): Promise<AdminReply> {
+    return await this.run(this.#rawCall(command), options);
   }
 
   /** As `raw`, in this thread. */
   rawNow(command: Omit<AdminCommand, "groupType">, options: AdminNowOptions = {}): AdminReply {
-    return this.runNow({ command: { ...command, groupType: this.type }, read: (reply) => reply }, options);
+    return this.runNow(this.#rawCall(command), options);
+  }
+
+  #rawCall(command: Omit<AdminCommand, "groupType">): AdminCall<AdminReply> {
+    return { command: copyOf({ ...command, groupType: this.type }), read: (reply) => reply };
   }
 
   /** True when an opcode is in use. */

@@ -12,13 +12,14 @@ import {
   adminFrameSize,
   type AdminReply,
   encodeAdminCommand,
+  legacyDetail,
   prepareAdminReply,
 } from "./frame.ts";
 
 const NOTHING = { readable: 0, writable: 0 };
 
-/** Read once: the caller's object and bytes may change before it is sent. */
-function copyOf(given: AdminCommand): AdminCommand {
+/** A caller's command, read once: the caller's object and bytes may change before it is sent. */
+export function copyOf(given: AdminCommand): AdminCommand {
   const { ...command } = given;
   if (command.data === undefined) return command;
   requireType(command.data, "bytes", "execute: command.data");
@@ -31,15 +32,28 @@ export class QueuedCommand extends Command {
   readonly command: AdminCommand | undefined;
   /** After success. */
   reply: AdminReply | undefined;
+  readonly #read: ((reply: AdminReply) => unknown) | undefined;
 
-  /** @param padReads as `AdminQueueOptions` @throws UsageError for what is no command */
-  constructor(given: AdminCommand | undefined, timeoutMs: number, padReads: boolean) {
-    const command = given && copyOf(given);
+  /**
+   * @param command undefined: it only wants quiet; else nobody changes it any more @param padReads as `AdminQueueOptions`
+   * @param read what is made of the reply for whoever awaits it. Default: the reply @throws UsageError for what is no command
+   */
+  constructor(
+    command: AdminCommand | undefined,
+    timeoutMs: number,
+    padReads: boolean,
+    read?: (reply: AdminReply) => unknown,
+  ) {
     const { readable, writable } = command === undefined ? NOTHING : adminFrameSize(command, padReads);
     const member = command === undefined ? "" : `${command.groupType}:${command.memberId ?? 0n}`;
     const alone = command === undefined || command.opcode === ADMIN_OPCODE.LIST_USE;
     super(member, alone, timeoutMs, readable, writable);
     this.command = command;
+    this.#read = read;
+  }
+
+  override outcome(): unknown {
+    return this.#read === undefined ? this.reply : this.#read(this.reply!);
   }
 
   override encode(readable: Uint8Array, writable: Uint8Array): void {
@@ -50,6 +64,7 @@ export class QueuedCommand extends Command {
   /** For messages. */
   where(name: string): AdminCommandPlace {
     const { opcode = 0, groupType = 0, memberId = 0n, detail } = this.command ?? {};
-    return { function: name, opcode, groupType, memberId, queue: this.queue, detail };
+    const said = detail ?? (this.command && legacyDetail(this.command));
+    return { function: name, opcode, groupType, memberId, queue: this.queue, detail: said };
   }
 }

@@ -16,9 +16,16 @@ import {
   type CommandSite,
 } from "../control/engine.ts";
 import { AdminCommandError, AdminTimeoutError, describeAdminCommand } from "./error.ts";
-import { type AdminCommand, type AdminReply, decodeAdminReply } from "./frame.ts";
+import type { AdminCall } from "./calls.ts";
+import {
+  type AdminCommand,
+  type AdminReply,
+  decodeAdminReply,
+  isAdminReply,
+  readAdminReply,
+} from "./frame.ts";
 import { type AdminQueueOptions, type AdminSettings, adminSettings } from "./options.ts";
-import { QueuedCommand } from "./queued_command.ts";
+import { copyOf, QueuedCommand } from "./queued_command.ts";
 
 /** What administration queues stand on. */
 export interface AdminQueueParts extends CommandSite {
@@ -95,9 +102,24 @@ export class AdminQueues implements Disposable {
    * @param options `timeoutMs`: from now until the answer is here, turns and retries included
    */
   async execute(command: AdminCommand, options: { timeoutMs?: number } = {}): Promise<AdminReply> {
-    const queued = this.#queued(command, options.timeoutMs);
-    await this.#engine.execute(queued);
-    return queued.reply!;
+    return await this.#engine.execute(this.#queued(copyOf(command), options.timeoutMs)) as AdminReply;
+  }
+
+  /**
+   * As `execute`, of a command that nobody changes any more; what its answer means is read where it comes in.
+   * @throws also at once
+   * @internal
+   */
+  call<T>({ command, read }: AdminCall<T>, name: string, timeoutMs?: number): Promise<T> {
+    const queued = this.#queued(command, timeoutMs, (reply) => read(reply, name));
+    return this.#engine.execute(queued) as Promise<T>;
+  }
+
+  /** As `call`, in this thread. @internal */
+  callNow<T>({ command, read }: AdminCall<T>, name: string, timeoutMs?: number, pump?: () => void): T {
+    const queued = this.#queued(command, timeoutMs);
+    this.#engine.executeNow(queued, pump ?? this.#settings.pump);
+    return read(queued.reply!, name);
   }
 
   /**
@@ -106,7 +128,7 @@ export class AdminQueues implements Disposable {
    * @throws UsageError also while somebody has the queues quiet or waits for that: it would hold this thread up, and wait for itself
    */
   executeNow(command: AdminCommand, options: { timeoutMs?: number; pump?: () => void } = {}): AdminReply {
-    const queued = this.#queued(command, options.timeoutMs);
+    const queued = this.#queued(copyOf(command), options.timeoutMs);
     this.#engine.executeNow(queued, options.pump ?? this.#settings.pump);
     return queued.reply!;
   }
@@ -131,9 +153,13 @@ export class AdminQueues implements Disposable {
     this.close();
   }
 
-  #queued(command: AdminCommand | undefined, timeoutMs = this.#settings.timeoutMs): QueuedCommand {
+  #queued(
+    command: AdminCommand | undefined,
+    timeoutMs = this.#settings.timeoutMs,
+    read?: (reply: AdminReply) => unknown,
+  ): QueuedCommand {
     this.#engine.check();
-    return new QueuedCommand(command, checkTimeout(timeoutMs), this.#settings.padReads);
+    return new QueuedCommand(command, checkTimeout(timeoutMs), this.#settings.padReads, read);
   }
 }
 
@@ -180,14 +206,16 @@ class AdminPolicy implements CommandPolicy<QueuedCommand> {
   }
 
   answered(queued: QueuedCommand, bytes: Uint8Array<ArrayBuffer>, usedBytes: number): boolean {
-    const place = queued.where(this.#name);
-    const reply = decodeAdminReply(bytes, usedBytes, queued.command!.resultBytes ?? 0, place);
+    const resultBytes = queued.command!.resultBytes ?? 0;
+    const reply = isAdminReply(bytes.length, usedBytes)
+      ? readAdminReply(bytes, usedBytes, resultBytes)
+      : decodeAdminReply(bytes, usedBytes, resultBytes, queued.where(this.#name));
     if (reply.status === ADMIN_STATUS.OK) {
       queued.reply = reply;
       return true;
     }
     if (reply.status === ADMIN_STATUS.EAGAIN && this.#retry(queued)) return false;
-    throw new AdminCommandError(place, reply.status, reply.qualifier, queued.attempts);
+    throw new AdminCommandError(queued.where(this.#name), reply.status, reply.qualifier, queued.attempts);
   }
 
   timedOut(queued: QueuedCommand, sent: boolean, others: number): AdminTimeoutError {

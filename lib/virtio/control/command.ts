@@ -44,6 +44,8 @@ export abstract class Command {
   writableAt = 0;
   /** Number of its place; one with memory of its own holds one, too. */
   place = 0;
+  /** The device has it. */
+  sent = false;
   /** It waits in its line. */
   lined = false;
   /** Behind it in whatever it waits in. */
@@ -53,7 +55,7 @@ export abstract class Command {
   /** After failure. */
   error: unknown;
   /** Set when somebody awaits it. */
-  resolve: (() => void) | undefined;
+  resolve: ((outcome: unknown) => void) | undefined;
   reject: ((error: unknown) => void) | undefined;
 
   /** Not asked for yet. @param readableBytes 0: it only wants quiet */
@@ -78,6 +80,11 @@ export abstract class Command {
 
   /** Fills both parts in before it is sent, each time. */
   abstract encode(readable: Uint8Array, writable: Uint8Array): void;
+
+  /** What whoever awaits it gets, after success. @throws what it comes to instead */
+  outcome(): unknown {
+    return undefined;
+  }
 }
 
 /** @throws UsageError for what is no time in milliseconds; Infinity is one */

@@ -21,7 +21,7 @@ export interface CommandPolicy<C extends Command> {
   check?(command: C): void;
   /**
    * Reads an answer into its command.
-   * @param bytes the device-writable part, a copy @param usedBytes how much of it the device says it wrote
+   * @param bytes the device-writable part: a copy, which is another command's after the call @param usedBytes how much of it the device says it wrote
    * @returns false to have it sent again at `notBefore` @throws what it comes to
    */
   answered(command: C, bytes: Uint8Array<ArrayBuffer>, usedBytes: number): boolean;
@@ -102,7 +102,6 @@ export class CommandEngine<C extends Command> {
   readonly #target: WaitTarget;
   /** Not with the device. */
   readonly #order: TurnOrder<C, CommandLane<C>>;
-  readonly #sent = new Set<C>();
   /** Those who want quiet, or have it. */
   #quiets = 0;
   #sequence = 0;
@@ -172,8 +171,8 @@ export class CommandEngine<C extends Command> {
     if (this.#broken !== undefined) throw this.#broken;
   }
 
-  /** Sends a command as soon as order allows, and resolves when it is answered. @throws its error, as `check` */
-  execute(command: C): Promise<void> {
+  /** Sends a command as soon as order allows, and resolves to its outcome when it is answered. @throws its error; at once, as `check` */
+  execute(command: C): Promise<unknown> {
     this.#enqueue(command);
     return this.#settled(command);
   }
@@ -251,7 +250,7 @@ export class CommandEngine<C extends Command> {
     this.#expireAt = Math.min(this.#expireAt, command.deadline);
   }
 
-  #settled(command: C): Promise<void> {
+  #settled(command: C): Promise<unknown> {
     return new Promise((resolve, reject) => {
       command.resolve = resolve;
       command.reject = reject;
@@ -265,7 +264,8 @@ export class CommandEngine<C extends Command> {
   /** Takes, gives up, sends. What goes wrong with the queues themselves ends everything. */
   #turnOrBreak(takes = true): void {
     try {
-      if (takes) { for (const lane of this.#lanes) lane.take(this.#returned); }
+      // By number, here and below: an iterator would be an object each time.
+      if (takes) { for (let at = 0; at < this.#lanes.length; at++) this.#lanes[at]!.take(this.#returned); }
       const now = performance.now();
       if (now >= this.#expireAt) this.#expire(now);
       this.#dispatch(now);
@@ -281,7 +281,7 @@ export class CommandEngine<C extends Command> {
 
   /** The device has given a command back. */
   readonly #returned = (command: C, bytes: Uint8Array<ArrayBuffer>, usedBytes: number): void => {
-    this.#sent.delete(command);
+    command.sent = false;
     this.#order.returned(command);
     if (command.done) {
       this.counts.late++;
@@ -305,13 +305,13 @@ export class CommandEngine<C extends Command> {
   #expire(now: number): void {
     let stopped: unknown;
     let earliest = Infinity;
-    for (const command of [...this.#order.waiting(), ...this.#sent]) {
+    for (const command of this.#all()) {
       if (command.done) continue;
       if (command.deadline > now) {
         earliest = Math.min(earliest, command.deadline);
         continue;
       }
-      const sent = this.#sent.has(command);
+      const { sent } = command;
       if (sent && stopped === undefined) stopped = this.#whyStopped();
       this.counts.timedOut++;
       const error = stopped ?? this.#policy.timedOut(command, sent, this.outstanding);
@@ -338,7 +338,13 @@ export class CommandEngine<C extends Command> {
       if (command.quiet) this.#finish(command, undefined);
       else this.#send(command, this.#order.laneFor(command), now);
     }
-    for (const lane of this.#lanes) lane.notify();
+    for (let at = 0; at < this.#lanes.length; at++) this.#lanes[at]!.notify();
+  }
+
+  /** All that are not over, and those given up that the device has. */
+  #all(): C[] {
+    const held = this.#lanes.flatMap((lane) => lane.held());
+    return [...this.#order.waiting(), ...held.sort((one, other) => one.sequence - other.sequence)];
   }
 
   #send(command: C, lane: CommandLane<C>, now: number): void {
@@ -351,7 +357,7 @@ export class CommandEngine<C extends Command> {
     }
     command.attempts++;
     this.counts.sent++;
-    this.#sent.add(command);
+    command.sent = true;
     this.#order.sent(command, lane);
     if (this.#fromSending) this.#limit(command, now);
   }
@@ -364,24 +370,24 @@ export class CommandEngine<C extends Command> {
     if (error !== undefined) this.counts.failed++;
     else if (!command.quiet) this.counts.succeeded++;
     // One that only wants quiet begins now, and ends in `quiet`; one that went alone and was given up holds the others back until the device is done with it.
-    const goesOn = command.quiet ? error === undefined : this.#sent.has(command);
+    const goesOn = command.quiet ? error === undefined : command.sent;
     if (!goesOn) this.#order.release(command);
     if (command.resolve !== undefined) {
       this.#awaited--;
-      if (error === undefined) command.resolve();
+      if (error === undefined) settle(command);
       else command.reject!(error);
     }
   }
 
   #failAll(error: unknown): void {
-    for (const command of [...this.#order.waiting(), ...this.#sent]) this.#finish(command, error);
+    for (const command of this.#all()) this.#finish(command, error);
     this.#order.clear();
     this.#expireAt = Infinity;
     this.#nudgeIfNeeded();
   }
 
   #hasUsed(): boolean {
-    for (const lane of this.#lanes) if (lane.queue.hasUsed()) return true;
+    for (let at = 0; at < this.#lanes.length; at++) if (this.#lanes[at]!.queue.hasUsed()) return true;
     return false;
   }
 
@@ -433,5 +439,13 @@ export class CommandEngine<C extends Command> {
 
   #gone(): ClosedError {
     return new ClosedError(this.#what);
+  }
+}
+
+function settle(command: Command): void {
+  try {
+    command.resolve!(command.outcome());
+  } catch (error) {
+    command.reject!(error);
   }
 }

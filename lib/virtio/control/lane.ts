@@ -14,6 +14,8 @@ import type { Command } from "./command.ts";
 /** Parts of a chain as a rule: one to read, one to write. */
 export const COMMAND_PARTS = 2;
 const CACHE_LINE_BYTES = 64;
+/** Parts up to this size go through arrays that are kept, byte by byte: a view of each would be an object, and a copy two. */
+const SMALL_BYTES = 64;
 
 /** Room of a fixed place. */
 export interface CommandRoom {
@@ -38,6 +40,9 @@ export class CommandLane<C extends Command> implements Disposable {
   readonly #large = new Set<BufferPool>();
   readonly #held: (C | undefined)[];
   readonly #used = usedBurst(32);
+  /** By length. */
+  readonly #readable: Uint8Array<ArrayBuffer>[] = [];
+  readonly #writable: Uint8Array<ArrayBuffer>[] = [];
   #unpublished = false;
   #outstanding = 0;
 
@@ -59,6 +64,11 @@ export class CommandLane<C extends Command> implements Disposable {
     return this.#outstanding;
   }
 
+  /** Commands that the device has. */
+  held(): C[] {
+    return this.#held.filter((one) => one !== undefined);
+  }
+
   /** Commands that can be sent now, whatever their size. */
   get room(): number {
     return this.#places.free;
@@ -76,10 +86,18 @@ export class CommandLane<C extends Command> implements Disposable {
     try {
       // Before the chain is begun: what a caller's own codec throws must not leave one that is never committed.
       const bytes = pool!.views[slot]!;
-      command.encode(
-        bytes.subarray(0, readableBytes),
-        bytes.subarray(writableAt, writableAt + writableBytes),
-      );
+      if (readableBytes <= SMALL_BYTES && writableBytes <= SMALL_BYTES) {
+        const readable = kept(this.#readable, readableBytes);
+        const writable = kept(this.#writable, writableBytes);
+        command.encode(readable, writable);
+        for (let at = 0; at < readableBytes; at++) bytes[at] = readable[at]!;
+        for (let at = 0; at < writableBytes; at++) bytes[writableAt + at] = writable[at]!;
+      } else {
+        command.encode(
+          bytes.subarray(0, readableBytes),
+          bytes.subarray(writableAt, writableAt + writableBytes),
+        );
+      }
       begun = this.queue.begin(readableCuts.length / 2 + 1, writableCuts.length / 2 + 1);
     } finally {
       if (!begun) this.#takeBack(command);
@@ -105,7 +123,7 @@ export class CommandLane<C extends Command> implements Disposable {
   }
 
   /**
-   * Takes what the device has returned. `taken` gets a copy of the device-writable part, and how much of it was written.
+   * Takes what the device has returned. `taken` gets a copy of the device-writable part, for as long as it is called, and how much of it was written.
    * @throws DeviceError when the device broke the ring
    */
   take(taken: (command: C, bytes: Uint8Array<ArrayBuffer>, usedBytes: number) => void): void {
@@ -115,12 +133,19 @@ export class CommandLane<C extends Command> implements Disposable {
         const command = this.#held[id]!;
         this.#held[id] = undefined;
         this.#outstanding--;
-        const { writableAt, writableBytes } = command;
-        const bytes = command.pool!.views[command.slot]!.slice(writableAt, writableAt + writableBytes);
+        const bytes = this.#answerOf(command);
         this.#takeBack(command);
         taken(command, bytes, this.#used.lengths[at]!);
       }
     }
+  }
+
+  #answerOf({ pool, slot, writableAt, writableBytes }: C): Uint8Array<ArrayBuffer> {
+    const bytes = pool!.views[slot]!;
+    if (writableBytes > SMALL_BYTES) return bytes.slice(writableAt, writableAt + writableBytes);
+    const answer = kept(this.#writable, writableBytes);
+    for (let at = 0; at < writableBytes; at++) answer[at] = bytes[writableAt + at]!;
+    return answer;
   }
 
   /** Takes all memory away. The queue is its device's, which must have been reset. May be called again. */
@@ -165,6 +190,11 @@ export class CommandLane<C extends Command> implements Disposable {
     this.#large.delete(pool);
     pool[Symbol.dispose]();
   }
+}
+
+/** The array of that length; what it holds is of no interest. */
+function kept(arrays: Uint8Array<ArrayBuffer>[], length: number): Uint8Array<ArrayBuffer> {
+  return arrays[length] ??= new Uint8Array(length);
 }
 
 function addParts(

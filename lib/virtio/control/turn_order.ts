@@ -66,16 +66,25 @@ interface Line<C extends Command, L> {
   lane: L | null;
   /** How many the device has, given up ones included. */
   atDevice: number;
+  /** It may send, and is among the lines that may. */
+  ready: boolean;
+  /** The ones before and after it there. */
+  before: Line<C, L> | null;
+  after: Line<C, L> | null;
 }
+
+/** So many lines stay when they are empty: making one for each command of a member would cost more than the command. */
+const KEPT_LINES = 1024;
 
 /** See the module's text. */
 export class TurnOrder<C extends Command, L extends LaneRoom> {
   readonly #lanes: readonly L[];
   readonly #pipelined: boolean;
-  /** Of lines that have commands, here or at the device. */
+  /** Of lines that have commands, here or at the device, and some that had. */
   readonly #lines = new Map<string, Line<C, L>>();
-  /** Lines that may send, in the order in which they came to it. Whether they really may is found out when their turn comes. */
-  readonly #ready = new Set<Line<C, L>>();
+  /** Lines that may send, in the order in which they came to it, linked by themselves. Whether they really may is found out when their turn comes. */
+  #firstReady: Line<C, L> | null = null;
+  #lastReady: Line<C, L> | null = null;
   /** Lines whose first command is to be repeated later. */
   readonly #delayed = new Set<Line<C, L>>();
   /** First one that must go alone, and what was asked for after it. */
@@ -131,10 +140,11 @@ export class TurnOrder<C extends Command, L extends LaneRoom> {
     if (now >= this.#retryAt) this.#endDelays(now);
     const quiet = this.#admit();
     if (quiet !== undefined) return quiet;
-    for (const line of this.#ready) {
+    for (let line = this.#firstReady, after; line !== null; line = after) {
+      after = line.after;
       const command = line.waiting.first;
       if (command === null) {
-        this.#ready.delete(line);
+        this.#unready(line);
         this.#tidy(line);
       } else if (command.notBefore > now) {
         this.#delay(line, command.notBefore);
@@ -142,7 +152,7 @@ export class TurnOrder<C extends Command, L extends LaneRoom> {
         line.waiting.shift();
         this.#left(command);
         return command;
-      } else if (!this.#lanes.some((lane) => lane.room > 0)) return undefined;
+      } else if (!this.#hasRoom()) return undefined;
     }
     return undefined;
   }
@@ -155,10 +165,37 @@ export class TurnOrder<C extends Command, L extends LaneRoom> {
   #laneOf(line: Line<C, L>): L | undefined {
     if (line.lane !== null) return this.#pipelined && line.lane.room > 0 ? line.lane : undefined;
     let best: L | undefined;
-    for (const lane of this.#lanes) {
+    for (let at = 0; at < this.#lanes.length; at++) {
+      const lane = this.#lanes[at]!;
       if (lane.room > 0 && (best === undefined || lane.outstanding < best.outstanding)) best = lane;
     }
     return best;
+  }
+
+  #hasRoom(): boolean {
+    for (let at = 0; at < this.#lanes.length; at++) if (this.#lanes[at]!.room > 0) return true;
+    return false;
+  }
+
+  /** Last among those that may send, unless it is among them. */
+  #makeReady(line: Line<C, L>): void {
+    if (line.ready) return;
+    line.ready = true;
+    line.before = this.#lastReady;
+    if (this.#lastReady === null) this.#firstReady = line;
+    else this.#lastReady.after = line;
+    this.#lastReady = line;
+  }
+
+  #unready(line: Line<C, L>): void {
+    if (!line.ready) return;
+    const { before, after } = line;
+    if (before === null) this.#firstReady = after;
+    else before.after = after;
+    if (after === null) this.#lastReady = before;
+    else after.before = before;
+    line.ready = false;
+    line.before = line.after = null;
   }
 
   /** What `next` gave is with the device. */
@@ -166,8 +203,8 @@ export class TurnOrder<C extends Command, L extends LaneRoom> {
     const line = this.#line(command.line);
     line.lane = lane;
     line.atDevice++;
-    this.#ready.delete(line);
-    if (this.#pipelined) this.#ready.add(line);
+    this.#unready(line);
+    if (this.#pipelined) this.#makeReady(line);
   }
 
   /** The device has given a command back. */
@@ -176,7 +213,7 @@ export class TurnOrder<C extends Command, L extends LaneRoom> {
     if (--line.atDevice > 0) return;
     line.lane = null;
     if (line.waiting.first === null) this.#tidy(line);
-    else this.#ready.add(line);
+    else this.#makeReady(line);
   }
 
   /** A command has its result, and `done` is set. */
@@ -191,7 +228,7 @@ export class TurnOrder<C extends Command, L extends LaneRoom> {
 
   /** All that waited have ended. Lines keep their places at the device. */
   clear(): void {
-    this.#ready.clear();
+    while (this.#firstReady !== null) this.#unready(this.#firstReady);
     this.#delayed.clear();
     this.#retryAt = Infinity;
     for (const line of this.#lines.values()) if (line.waiting.first === null) this.#tidy(line);
@@ -200,7 +237,15 @@ export class TurnOrder<C extends Command, L extends LaneRoom> {
   #line(name: string): Line<C, L> {
     let line = this.#lines.get(name);
     if (line === undefined) {
-      line = { name, waiting: new CommandList<C>(), lane: null, atDevice: 0 };
+      line = {
+        name,
+        waiting: new CommandList<C>(),
+        lane: null,
+        atDevice: 0,
+        ready: false,
+        before: null,
+        after: null,
+      };
       this.#lines.set(name, line);
     }
     return line;
@@ -211,7 +256,7 @@ export class TurnOrder<C extends Command, L extends LaneRoom> {
     line.waiting.push(command);
     command.lined = true;
     this.#lined++;
-    if (this.#pipelined || line.atDevice === 0) this.#ready.add(line);
+    if (this.#pipelined || line.atDevice === 0) this.#makeReady(line);
   }
 
   #left(command: C): void {
@@ -222,13 +267,13 @@ export class TurnOrder<C extends Command, L extends LaneRoom> {
 
   #tidy(line: Line<C, L>): void {
     if (line.atDevice > 0) return;
-    this.#ready.delete(line);
+    this.#unready(line);
     this.#delayed.delete(line);
-    this.#lines.delete(line.name);
+    if (this.#lines.size > KEPT_LINES) this.#lines.delete(line.name);
   }
 
   #delay(line: Line<C, L>, notBefore: number): void {
-    this.#ready.delete(line);
+    this.#unready(line);
     this.#delayed.add(line);
     this.#retryAt = Math.min(this.#retryAt, notBefore);
   }
@@ -242,7 +287,7 @@ export class TurnOrder<C extends Command, L extends LaneRoom> {
         continue;
       }
       this.#delayed.delete(line);
-      this.#ready.add(line);
+      this.#makeReady(line);
     }
   }
 
