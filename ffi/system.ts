@@ -58,13 +58,15 @@ export function raiseOpenFileLimit(): number {
   return hard;
 }
 
-/** Sleeps in this thread. */
+/** struct timespec, little-endian as both architectures are, for naps by the thousand. */
+const timespec = new Uint8Array(16);
+const timespecView = new DataView(timespec.buffer);
+
+/** Sleeps in this thread, for 2^32 seconds at most. */
 export function sleepBlocking(milliseconds: number): void {
-  const spec = new BigInt64Array([
-    BigInt(Math.trunc(milliseconds / 1000)),
-    BigInt(Math.trunc((milliseconds % 1000) * 1e6)),
-  ]);
-  libc.nanosleep(new Uint8Array(spec.buffer), null);
+  timespecView.setUint32(0, Math.min(Math.trunc(milliseconds / 1000), 0xffff_ffff), true);
+  timespecView.setUint32(8, Math.trunc((milliseconds % 1000) * 1e6), true);
+  libc.nanosleep(timespec, null);
 }
 
 /** Kernel release, such as `6.12.4`. @throws SyscallError */

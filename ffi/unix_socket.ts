@@ -26,6 +26,9 @@ const CMSG_HEADER = 16;
 /** A month. */
 const LONGEST_TIMEOUT_MS = 2 ** 31;
 
+/** V8 keeps the bytes of arrays up to this size where it moves them about. */
+const SMALL_BYTES = 64;
+
 /** How many descriptors one message may carry (SCM_MAX_FD). */
 export const MAX_FDS_A_MESSAGE = 253;
 
@@ -46,6 +49,9 @@ class MessageHeader {
   // Over an ArrayBuffer of its own: its address is kept in the header, and V8 may move a small array that has none.
   readonly #iov = new BigUint64Array(new ArrayBuffer(16));
   readonly #controlAddress = addressOf(this.control);
+  /** What the header has now. */
+  #bytes: Uint8Array<ArrayBuffer> | null = null;
+  #length = 0;
 
   constructor() {
     this.#view.setBigUint64(16, addressOf(this.#iov), true);
@@ -53,8 +59,13 @@ class MessageHeader {
   }
 
   prepare(bytes: Uint8Array<ArrayBuffer>, controlLength: number): Uint8Array<ArrayBuffer> {
-    this.#iov[0] = addressOf(bytes);
-    this.#iov[1] = callLength(bytes);
+    // A socket is read into one array, thousands of times while its device is waited for. Small arrays may move.
+    if (bytes !== this.#bytes || bytes.byteLength !== this.#length || this.#length <= SMALL_BYTES) {
+      this.#bytes = bytes;
+      this.#length = bytes.byteLength;
+      this.#iov[0] = addressOf(bytes);
+      this.#iov[1] = callLength(bytes);
+    }
     this.#view.setBigUint64(32, controlLength === 0 ? 0n : this.#controlAddress, true);
     // A length of 64 bits, far below 2^32.
     this.#view.setUint32(40, controlLength, true);

@@ -106,7 +106,9 @@ export function encodeAdminCommand(command: AdminCommand, into: Uint8Array): voi
   put16(into, group_type.offset, command.groupType);
   let member = command.memberId ?? 0n;
   for (let at = group_member_id.offset; member > 0n; member >>= 8n) into[at++] = Number(member & 0xffn);
-  if (data !== undefined) into.set(data, ADMIN_CMD.sizeBytes);
+  if (data === undefined) return;
+  if (data.length > SMALL_BYTES) into.set(data, ADMIN_CMD.sizeBytes);
+  else for (let at = 0; at < data.length; at++) into[ADMIN_CMD.sizeBytes + at] = data[at]!;
 }
 
 function put16(into: Uint8Array, at: number, value: number): void {

@@ -225,13 +225,14 @@ export class AdminGroup {
   /** Whether an opcode may be sent now. @throws UsageError, UnsupportedError when not (N-3.1) */
   check(opcode: number): void {
     if (opcode === ADMIN_OPCODE.LIST_QUERY && this.#used === null) return;
+    if (opcode !== ADMIN_OPCODE.LIST_USE && this.#used?.has(opcode)) return;
     const what = `${this.name}: ${adminOpcodeName(opcode)} to the ${this.groupName} group`;
     if (opcode === ADMIN_OPCODE.LIST_USE) {
       throw new UsageError(`${what} as any other command`, {
         hint: "call listUse(), which remembers what is in use",
       });
     }
-    if (this.#checkStarted(adminOpcodeName(opcode)).has(opcode)) return;
+    this.#checkStarted(adminOpcodeName(opcode));
     if (this.#supported?.has(opcode)) {
       throw new UsageError(`${what}, but LIST_USE did not include it (N-3.1)`, {
         hint: "call listUse() again, with it",

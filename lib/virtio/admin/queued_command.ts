@@ -26,6 +26,16 @@ export function copyOf(given: AdminCommand): AdminCommand {
   return { ...command, data: command.data.slice() };
 }
 
+/** Lines of members of the groups that there are, by number. */
+const LINES: readonly string[][] = [[], []];
+
+function lineOf({ groupType, memberId = 0n }: AdminCommand): string {
+  const known = LINES[groupType];
+  const member = Number(memberId);
+  if (known === undefined || member > 0xffff) return `${groupType}:${memberId}`;
+  return known[member] ??= `${groupType}:${memberId}`;
+}
+
 /** See the module's text. Its line is its member: commands of one member keep their order (N-3.6). LIST_USE goes alone (N-3.2, N-3.7). */
 export class QueuedCommand extends Command {
   /** Undefined for one that only wants the queues to be quiet. */
@@ -45,7 +55,7 @@ export class QueuedCommand extends Command {
     read?: (reply: AdminReply) => unknown,
   ) {
     const { readable, writable } = command === undefined ? NOTHING : adminFrameSize(command, padReads);
-    const member = command === undefined ? "" : `${command.groupType}:${command.memberId ?? 0n}`;
+    const member = command === undefined ? "" : lineOf(command);
     const alone = command === undefined || command.opcode === ADMIN_OPCODE.LIST_USE;
     super(member, alone, timeoutMs, readable, writable);
     this.command = command;
