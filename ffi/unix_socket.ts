@@ -58,10 +58,15 @@ class MessageHeader {
     this.#view.setBigUint64(24, 1n, true);
   }
 
-  prepare(bytes: Uint8Array<ArrayBuffer>, controlLength: number): Uint8Array<ArrayBuffer> {
-    // A socket is read into one array, thousands of times while its device is waited for. Small arrays may move.
+  /** @param again the same array comes again and again: a socket is looked at thousands of times while its device is waited for */
+  prepare(
+    bytes: Uint8Array<ArrayBuffer>,
+    controlLength: number,
+    again = false,
+  ): Uint8Array<ArrayBuffer> {
+    // Small arrays may move.
     if (bytes !== this.#bytes || bytes.byteLength !== this.#length || this.#length <= SMALL_BYTES) {
-      this.#bytes = bytes;
+      this.#bytes = again ? bytes : null;
       this.#length = bytes.byteLength;
       this.#iov[0] = addressOf(bytes);
       this.#iov[1] = callLength(bytes);
@@ -201,7 +206,7 @@ export class UnixSocket implements Disposable {
    */
   receive(into: Uint8Array<ArrayBuffer>, options: { wait?: boolean } = {}): Received | undefined {
     const flags = MSG_CMSG_CLOEXEC | (options.wait === false ? MSG_DONTWAIT : 0);
-    const header = this.#in.prepare(into, this.#in.control.byteLength);
+    const header = this.#in.prepare(into, this.#in.control.byteLength, true);
     const length = libc.recvmsg(this.fd.number, header, flags);
     if (length === -errnoNumber.EAGAIN! && options.wait === false) return undefined;
     if (length === -errnoNumber.EINTR!) return this.receive(into, options);
