@@ -22,6 +22,7 @@ import { benchMmio } from "./mmio.ts";
 import { benchRegisters } from "./registers.ts";
 import { benchRing } from "./ring.ts";
 import { benchRingsMatrix } from "./rings_matrix.ts";
+import { benchStart } from "./start.ts";
 import { benchWake } from "./wake.ts";
 
 const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> = {
@@ -35,6 +36,7 @@ const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> 
   management: benchManagement,
   mmio: benchMmio,
   ism: benchIsm,
+  start: benchStart,
   "bring-up": benchBringUp,
   memory: benchMemory,
 };

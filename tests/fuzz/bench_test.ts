@@ -34,6 +34,7 @@ const TITLES = [
   "Bytes per second one way between two processes",
   "Round trip of 64 bytes between two processes",
   "Memory of a channel",
+  "Start-up time of commands",
   "Bring-up time",
   "Many VFs on one PF",
   "Memory after",

@@ -115,7 +115,10 @@ export class AdminQueues implements Disposable {
     return this.#engine.execute(queued) as Promise<T>;
   }
 
-  /** As `call`, in this thread. @internal */
+  /**
+   * As `call`, in this thread.
+   * @internal
+   */
   callNow<T>({ command, read }: AdminCall<T>, name: string, timeoutMs?: number, pump?: () => void): T {
     const queued = this.#queued(command, timeoutMs);
     this.#engine.executeNow(queued, pump ?? this.#settings.pump);
