@@ -6,7 +6,8 @@
 import { UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
 import type { DmaAccess, DmaMemory, DmaSpace } from "../../memory/mod.ts";
-import type { UsedBurst, Virtqueue } from "./virtqueue.ts";
+import type { SavedPart } from "./saved_queue.ts";
+import type { SlotTables, UsedBurst, Virtqueue } from "./virtqueue.ts";
 
 const LINE_BYTES = 64;
 const TWO_32 = 4294967296;
@@ -25,9 +26,10 @@ export interface BufferPoolOptions {
   readonly access?: DmaAccess;
   /**
    * Every chain of the queue is one of these slots (the first of them, when there are more than descriptors), which the device reads or writes: then
-   * `add` and `addBurst` are for them. Default: chains are put together with `addPart`, of this pool's slots and others.
+   * `add` and `addBurst` are for them. Or each begins with an indirect table, of which the owner knows what it says. Default: chains are put together
+   * with `addPart`, of this pool's slots and others.
    */
-  readonly chains?: "readable" | "writable" | undefined;
+  readonly chains?: "readable" | "writable" | SlotTables | undefined;
 }
 
 /** Slots that are taken, added to the queue, returned by the device under their own numbers, and given back. Calls but the constructor allocate nothing. */
@@ -40,9 +42,11 @@ export class BufferPool implements Disposable {
   readonly slotBytes: number;
   /** The slots, by number. When the memory is gone each has length 0. */
   readonly views: readonly Uint8Array<ArrayBuffer>[];
+  /** By slot: the halves of its IOVA. */
+  readonly iovaLo: Uint32Array<ArrayBuffer>;
+  readonly iovaHi: Uint32Array<ArrayBuffer>;
   readonly #memory: DmaMemory;
-  readonly #iovaLo: Uint32Array<ArrayBuffer>;
-  readonly #iovaHi: Uint32Array<ArrayBuffer>;
+  readonly #stride: number;
   /** By id of a chain. */
   readonly #slotOf: Uint16Array<ArrayBuffer>;
   readonly #free: Uint16Array<ArrayBuffer>;
@@ -59,24 +63,26 @@ export class BufferPool implements Disposable {
     if (!Number.isSafeInteger(slotBytes) || slotBytes <= 0) {
       throw new UsageError(`${label} of ${shown(slotBytes)} bytes`);
     }
+    this.#stride = stride;
     this.#memory = dma.allocate(count * stride, { label, access });
     this.queue = queue;
     this.count = count;
     this.slotBytes = slotBytes;
     this.views = Array.from({ length: count }, (_, slot) => this.#memory.bytes(slot * stride, slotBytes));
     const iovas = this.views.map((_, slot) => this.#memory.iova + BigInt(slot * stride));
-    this.#iovaLo = Uint32Array.from(iovas, (iova) => Number(iova & 0xffff_ffffn));
-    this.#iovaHi = Uint32Array.from(iovas, (iova) => Number(iova >> 32n));
+    this.iovaLo = Uint32Array.from(iovas, (iova) => Number(iova & 0xffff_ffffn));
+    this.iovaHi = Uint32Array.from(iovas, (iova) => Number(iova >> 32n));
     this.#slotOf = Uint16Array.from({ length: queue.size }, (_, id) => id);
     this.#free = Uint16Array.from({ length: count }, (_, at) => count - 1 - at);
     this.#freeCount = count;
     this.#bound = chains !== undefined;
     if (chains === undefined) return;
     queue.bindSlots({
-      iovaLo: this.#iovaLo.subarray(0, queue.size),
-      iovaHi: this.#iovaHi.subarray(0, queue.size),
+      iovaLo: this.iovaLo.subarray(0, queue.size),
+      iovaHi: this.iovaHi.subarray(0, queue.size),
       lengthBytes: slotBytes,
       deviceWrites: chains === "writable",
+      tables: typeof chains === "string" ? undefined : chains,
     });
   }
 
@@ -114,9 +120,9 @@ export class BufferPool implements Disposable {
 
   /** Adds bytes of a slot to the chain that was begun in the queue. */
   addPart(slot: number, offset: number, lengthBytes: number): void {
-    const lo = this.#iovaLo[slot]! + offset;
+    const lo = this.iovaLo[slot]! + offset;
     const carry = lo >= TWO_32 ? 1 : 0;
-    this.queue.segment(lo - TWO_32 * carry, this.#iovaHi[slot]! + carry, lengthBytes);
+    this.queue.segment(lo - TWO_32 * carry, this.iovaHi[slot]! + carry, lengthBytes);
   }
 
   /** Ends the chain that was begun in the queue, which comes back as this slot. @returns its id */
@@ -124,6 +130,12 @@ export class BufferPool implements Disposable {
     const id = this.queue.commit();
     this.#slotOf[id] = slot;
     return id;
+  }
+
+  /** Bytes of a slot, as a saved chain has them. */
+  partOf(slot: number, offset: number, lengthBytes: number): SavedPart {
+    const iova = this.#memory.iova + BigInt(this.#stride * slot + offset);
+    return { iova: `0x${iova.toString(16)}`, lengthBytes };
   }
 
   /** Slot of a chain in flight. */
@@ -134,8 +146,8 @@ export class BufferPool implements Disposable {
   /**
    * As `Virtqueue.takeUsed`, with slots in place of ids: of other chains than slots, an id is free for another slot from here on, before anybody has looked at what came back.
    */
-  takeUsed(into: UsedBurst): number {
-    const count = this.queue.takeUsed(into);
+  takeUsed(into: UsedBurst, max?: number): number {
+    const count = this.queue.takeUsed(into, max);
     if (this.#bound) return count;
     const { ids } = into;
     for (let i = 0; i < count; i++) ids[i] = this.#slotOf[ids[i]!]!;

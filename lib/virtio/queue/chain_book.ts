@@ -66,6 +66,8 @@ export class ChainBook {
 
   /** All that the queue's chains are, when they are slots: then nothing else is added. */
   slots: QueueSlots | null = null;
+  /** Flags of a slot's descriptor. */
+  slotFlags = 0;
   /** By id: its slot. But with IN_ORDER, the same number. */
   readonly slotOf: Uint16Array<ArrayBuffer>;
   /** IN_ORDER: by slot, the id that it had last. */
@@ -226,7 +228,7 @@ export class ChainBook {
   /** As `Virtqueue.bindSlots`: every slot's descriptor is written down, once. */
   bind(slots: QueueSlots): void {
     this.settled("bindSlots");
-    const { iovaLo, iovaHi, lengthBytes, deviceWrites } = slots;
+    const { iovaLo, iovaHi, lengthBytes, deviceWrites, tables } = slots;
     const count = iovaLo.length;
     if (this.slots !== null || this.inFlight !== 0) this.drop("bindSlots: once, before anything is added");
     if (count === 0 || count > this.size || iovaHi.length !== count) {
@@ -234,9 +236,9 @@ export class ChainBook {
     }
     this.#checkPart(iovaLo[0]!, iovaHi[0]!, lengthBytes);
     this.slots = slots;
+    this.slotFlags = tables !== undefined ? DESC_FLAG.indirect : deviceWrites ? DESC_FLAG.write : 0;
     for (let slot = 0; slot < count; slot++) {
-      const flags = deviceWrites ? DESC_FLAG.write : 0;
-      this.parts.set([iovaLo[slot]!, iovaHi[slot]!, lengthBytes, flags], slot * 4);
+      this.parts.set([iovaLo[slot]!, iovaHi[slot]!, lengthBytes, this.slotFlags], slot * 4);
     }
   }
 
@@ -300,7 +302,7 @@ export class ChainBook {
     this.#idOf[slot] = id;
     this.parts[id * 4] = iovaLo[slot]!;
     this.parts[id * 4 + 1] = iovaHi[slot]!;
-    this.parts[id * 4 + 3] = this.slots!.deviceWrites ? DESC_FLAG.write : 0;
+    this.parts[id * 4 + 3] = this.slotFlags;
   }
 
   /** A returned chain of several parts gives its records back. Not with IN_ORDER. @param top free records before @returns and after */
@@ -388,6 +390,11 @@ export class ChainBook {
 
   /** A chain as plain data. */
   saveChain(id: number): SavedChain {
+    const slot = this.slotOf[id]!;
+    if (this.slots?.tables !== undefined) {
+      const { readable, writable } = this.slots.tables.partsOf(slot);
+      return { id: slot, readable: [...readable], writable: [...writable] };
+    }
     const readable: SavedPart[] = [];
     const writable: SavedPart[] = [];
     const put = (from: Uint32Array<ArrayBuffer>, word: number) => {
@@ -406,7 +413,7 @@ export class ChainBook {
         record = this.link[record]!;
       }
     }
-    return { id: this.slotOf[id]!, readable, writable };
+    return { id: slot, readable, writable };
   }
 
   /** @throws UsageError when a chain was begun and not committed; it is dropped */

@@ -164,9 +164,10 @@ export class PackedQueue extends DriverRing {
     const { book } = this;
     const room = book.checkSlots(slots, lengths, count);
     const { parts, writable, serial, counts, size, inOrder } = book;
-    const { iovaLo: { length: bound }, lengthBytes: most, deviceWrites } = book.slots!;
+    const { iovaLo: { length: bound }, lengthBytes: most, deviceWrites, tables } = book.slots!;
+    const tableWritable = tables === undefined ? null : tables.writable;
     const ring = this.#ring;
-    let flags = this.#availableFlags | (deviceWrites ? DESC_FLAG.write : 0);
+    let flags = this.#availableFlags | book.slotFlags;
     let head = this.#headSlot;
     let place = this.#next, record = book.nextRecord, committed = counts[COMMITTED]!;
     let lengthBytes = most;
@@ -197,6 +198,7 @@ export class PackedQueue extends DriverRing {
       }
       parts[from + 2] = lengthBytes;
       if (deviceWrites) writable[id] = lengthBytes;
+      else if (tableWritable !== null) writable[id] = tableWritable[slot]!;
       serial[id] = ++committed;
       if (++place === size) {
         place = 0;

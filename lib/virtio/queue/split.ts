@@ -142,7 +142,8 @@ export class SplitQueue extends DriverRing {
     const { book } = this;
     const room = book.checkSlots(slots, lengths, count);
     const { parts, writable, serial, counts, size, inOrder } = book;
-    const { iovaLo: { length: bound }, lengthBytes: most, deviceWrites } = book.slots!;
+    const { iovaLo: { length: bound }, lengthBytes: most, deviceWrites, tables } = book.slots!;
+    const tableWritable = tables === undefined ? null : tables.writable;
     const descriptors = this.#descriptors, available = this.#available, mask = this.#mask;
     let next = this.#next, record = book.nextRecord, committed = counts[COMMITTED]!;
     let lengthBytes = most;
@@ -165,6 +166,7 @@ export class SplitQueue extends DriverRing {
       parts[word + 2] = lengthBytes;
       descriptors[word + 2] = lengthBytes;
       if (deviceWrites) writable[id] = lengthBytes;
+      else if (tableWritable !== null) writable[id] = tableWritable[slot]!;
       serial[id] = ++committed;
       available[2 + (next++ & mask)] = id;
     }

@@ -6,7 +6,7 @@
 import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
 import type { RingEvent, RingImage, RingPlace } from "../view/ring_image.ts";
 import type { QueueState } from "../spec/queue_state.ts";
-import type { SavedChain, SavedQueue } from "./saved_queue.ts";
+import type { SavedChain, SavedPart, SavedQueue } from "./saved_queue.ts";
 
 /** Something a burst call fills: ids of used buffers and the bytes that the device wrote into each. */
 export interface UsedBurst {
@@ -26,6 +26,16 @@ export interface QueueSlots {
   readonly lengthBytes: number;
   /** The device writes them; else it reads them. */
   readonly deviceWrites: boolean;
+  /** They are indirect tables, which are written by their owner (INDIRECT_DESC was negotiated). Default: they are buffers. */
+  readonly tables?: SlotTables | undefined;
+}
+
+/** What the owner of slots that are indirect tables says of the chains in them. The owner is asked, since what lies in the memory could be anything. */
+export interface SlotTables {
+  /** By slot: bytes that the device may write into its chain. Read when the slot is added. */
+  readonly writable: Uint32Array;
+  /** The parts of a slot's chain. */
+  partsOf(slot: number): { readonly readable: readonly SavedPart[]; readonly writable: readonly SavedPart[] };
 }
 
 /** A queue at one moment, for people who look at it. */
