@@ -8,7 +8,6 @@ import { ClosedError, DeviceError, UsageError } from "../../lib/errors/mod.ts";
 import { shown } from "../../lib/errors/shown.ts";
 import type { DmaSpace } from "../../lib/memory/mod.ts";
 import {
-  BLK_HEADER_BYTES,
   BLK_ID_BYTES,
   BLK_RANGE_BYTES,
   BLK_RANGE_UNMAP,
@@ -17,11 +16,11 @@ import {
   BLK_TYPE,
   blkTypeName,
 } from "../../lib/virtio/spec/blk.ts";
-import { BufferPool, type BufferPoolOptions } from "../../lib/virtio/queue/buffer_pool.ts";
 import { usedBurst } from "../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../lib/wait/waiter.ts";
 import type { RequestBurst } from "./request_burst.ts";
+import { NOT_WRITTEN, RequestChains } from "./request_chains.ts";
 import { COUNT } from "./statistics.ts";
 
 const FREE = 0;
@@ -31,9 +30,7 @@ const SUBMITTED = 2;
 /** Answered, and not taken by `complete` yet. */
 const ANSWERED = 3;
 
-const NOT_WRITTEN = 0xff;
-/** Of data: devices copy whole pages the fastest. */
-const ALIGN_BYTES = 4096;
+const LIE = -1;
 
 /** What the device takes; the owner keeps `capacitySectors` up to date. */
 export interface BlockLimits {
@@ -63,6 +60,8 @@ export interface BlockQueueParts {
   readonly slots: number;
   /** Bytes of data in each slot. */
   readonly requestBytes: number;
+  /** INDIRECT_DESC was negotiated. Default false. */
+  readonly indirect?: boolean;
   /** Shared by all queues. */
   readonly limits: BlockLimits;
   /** Shared by all queues. */
@@ -76,7 +75,8 @@ export interface BlockQueueParts {
 
 /**
  * `reserve` a slot, fill `data(slot)` when there is something to write, `submit` it, and `notify` once for all. `complete` takes what the
- * device answered; then the slot is the caller's again, to read `data(slot)`, to submit once more or to `release`.
+ * device answered; then the slot is the caller's again, to read `data(slot)`, to submit once more or to `release`. By bursts, over arrays of the
+ * caller's: `submitBurst` and `complete`, which do the same with one call each.
  *
  * Calls copy and allocate nothing. Errors: `UsageError`, `ClosedError`, `DeviceError` when the device lies: the queue is then broken
  * until the device is reset.
@@ -102,22 +102,15 @@ export class BlockQueue implements WaitTarget, Disposable {
   readonly #queue: Virtqueue;
   readonly #limits: BlockLimits;
   readonly #counts: Float64Array;
-  readonly #segmentBytes: number;
   readonly #looseLengths: boolean;
-
-  readonly #memory: DisposableStack;
-  readonly #data: BufferPool;
-  /** By slot, a cache line each, as are the statuses: answers of different requests do not share one. */
-  readonly #header: BufferPool;
-  readonly #status: BufferPool;
-  readonly #headers: readonly Uint32Array<ArrayBuffer>[];
+  readonly #chains: RequestChains;
+  /** By slot, for segments of a discard or write zeroes request. */
   readonly #words: readonly DataView<ArrayBuffer>[];
 
   readonly #state: Uint8Array<ArrayBuffer>;
   readonly #listened: Uint8Array<ArrayBuffer>;
   readonly #type: Uint8Array<ArrayBuffer>;
-  /** Bytes that the device writes when all goes well, the status included. */
-  readonly #expected: Uint32Array<ArrayBuffer>;
+  readonly #sectors: Float64Array<ArrayBuffer>;
   readonly #used: UsedBurst;
   /** Answered slots, oldest first: a ring. */
   readonly #answered: Uint16Array<ArrayBuffer>;
@@ -125,6 +118,8 @@ export class BlockQueue implements WaitTarget, Disposable {
   #answeredAt = 0;
   #answeredCount = 0;
   #submitted = 0;
+  /** Requests in flight that were submitted with `listened`. */
+  #listeners = 0;
   #fault: DeviceError | null = null;
 
   /** Allocates the slots. @throws ExhaustedError, SyscallError */
@@ -139,33 +134,16 @@ export class BlockQueue implements WaitTarget, Disposable {
     this.#limits = limits;
     this.#counts = parts.counts;
     this.#looseLengths = parts.looseLengths ?? false;
-    this.#segmentBytes = Math.min(limits.segmentBytes, requestBytes);
-
-    using memory = new DisposableStack();
-    const pool = (options: BufferPoolOptions) =>
-      memory.use(new BufferPool(queue, dma, { ...options, count: slots }));
-    this.#header = pool({
-      label: "request headers",
-      slotBytes: BLK_HEADER_BYTES,
-      access: { deviceReads: true, deviceWrites: false },
-    });
-    this.#status = pool({
-      label: "request status",
-      slotBytes: 1,
-      access: { deviceReads: false, deviceWrites: true },
-    });
-    this.#data = pool({ label: "request data", slotBytes: requestBytes, alignBytes: ALIGN_BYTES });
-    this.#headers = this.#header.views.map(({ buffer, byteOffset }) =>
-      new Uint32Array(buffer, byteOffset, BLK_HEADER_BYTES / 4)
-    );
-    this.#words = this.#data.views.map(({ buffer, byteOffset }) =>
+    const { indirect = false } = parts;
+    const { segmentBytes } = limits;
+    this.#chains = new RequestChains(queue, dma, { slots, requestBytes, segmentBytes, indirect });
+    this.#words = this.#chains.data.views.map(({ buffer, byteOffset }) =>
       new DataView(buffer, byteOffset, requestBytes)
     );
-    this.#memory = memory.move();
     this.#state = new Uint8Array(slots);
     this.#listened = new Uint8Array(slots);
     this.#type = new Uint8Array(slots);
-    this.#expected = new Uint32Array(slots);
+    this.#sectors = new Float64Array(slots);
     this.#used = usedBurst(Math.min(queue.size, 256));
     this.#answered = new Uint16Array(slots);
     this.#answeredStatus = new Uint8Array(slots);
@@ -173,7 +151,7 @@ export class BlockQueue implements WaitTarget, Disposable {
 
   /** Slots that `reserve` has left. */
   get freeSlots(): number {
-    return this.#data.free;
+    return this.#chains.data.free;
   }
 
   /** Requests that the device has. */
@@ -188,13 +166,13 @@ export class BlockQueue implements WaitTarget, Disposable {
 
   /** True after `close`, here or of the function. */
   get closed(): boolean {
-    return this.#data.closed;
+    return this.#chains.data.closed;
   }
 
   /** A slot, the caller's until `release`; −1 when there is none. */
   reserve(): number {
     this.#check();
-    const slot = this.#data.take();
+    const slot = this.#chains.data.take();
     if (slot >= 0) this.#state[slot] = RESERVED;
     return slot;
   }
@@ -202,14 +180,14 @@ export class BlockQueue implements WaitTarget, Disposable {
   /** The slot's `requestBytes` of data, made once. @throws UsageError when the slot is not the caller's */
   data(slot: number): Uint8Array<ArrayBuffer> {
     this.#own(slot);
-    return this.#data.views[slot]!;
+    return this.#chains.data.views[slot]!;
   }
 
   /** Gives a slot back. @throws UsageError when it is not the caller's */
   release(slot: number): void {
     this.#own(slot);
     this.#state[slot] = FREE;
-    this.#data.give(slot);
+    this.#chains.data.give(slot);
     if (this.onFree !== null) this.onFree();
   }
 
@@ -239,38 +217,13 @@ export class BlockQueue implements WaitTarget, Disposable {
    */
   submit(slot: number, type: number, sector: number, lengthBytes: number, listened = false): void {
     this.#own(slot);
-    this.#checkRequest(type, sector, lengthBytes);
-    const header = this.#headers[slot]!;
-    header[0] = type;
-    header[1] = 0;
-    header[2] = sector % 4294967296;
-    header[3] = Math.floor(sector / 4294967296);
-    this.#status.views[slot]![0] = NOT_WRITTEN;
-
-    const answers = type === BLK_TYPE.in || type === BLK_TYPE.getId;
-    const segmentBytes = this.#segmentBytes;
-    const segments = Math.ceil(lengthBytes / segmentBytes);
-    if (!this.#queue.begin(answers ? 1 : 1 + segments, answers ? 1 + segments : 1)) {
-      // As many slots were made as the queue has room for.
-      throw new UsageError(`${this.#name}, queue ${this.index}: no descriptors left for slot ${slot}`);
-    }
-    this.#header.addPart(slot, 0, BLK_HEADER_BYTES);
-    for (let at = 0; at < lengthBytes; at += segmentBytes) {
-      const left = lengthBytes - at;
-      this.#data.addPart(slot, at, left < segmentBytes ? left : segmentBytes);
-    }
-    this.#status.addPart(slot, 0, 1);
-    this.#data.commit(slot);
-    this.#state[slot] = SUBMITTED;
-    this.#listened[slot] = listened ? 1 : 0;
-    this.#type[slot] = type;
-    this.#expected[slot] = answers ? lengthBytes + 1 : 1;
-    this.#submitted++;
-    this.#count(type, lengthBytes);
+    this.#put(slot, type, sector, lengthBytes, listened);
+    this.#chains.addAll();
   }
 
   /**
-   * Submits `count` requests of reserved slots, and notifies. @throws as `submit`; what was queued before is submitted all the same
+   * Submits `count` requests of reserved slots, from elements 0 on of the arrays, and notifies.
+   * @throws as `submit`; what came before is submitted all the same
    */
   submitBurst(
     slots: Uint16Array,
@@ -279,15 +232,43 @@ export class BlockQueue implements WaitTarget, Disposable {
     lengths: Uint32Array,
     count: number,
   ): void {
-    const room = Math.min(slots.length, types.length, sectors.length, lengths.length);
-    if (!(count >= 0 && count <= room)) {
-      throw new UsageError(`a burst of ${count} requests in arrays of ${room}`);
+    if (
+      !(slots instanceof Uint16Array && types instanceof Uint8Array && sectors instanceof Float64Array &&
+        lengths instanceof Uint32Array)
+    ) {
+      throw new UsageError(`submitBurst: no arrays of slots, types, sectors and lengths`);
     }
+    const room = Math.min(slots.length, types.length, sectors.length, lengths.length);
+    if (!((count >>> 0) === count && count <= room)) {
+      throw new UsageError(`a burst of ${shown(count)} requests in arrays of ${room}`);
+    }
+    this.#check();
     try {
-      for (let i = 0; i < count; i++) this.submit(slots[i]!, types[i]!, sectors[i]!, lengths[i]!);
+      for (let i = 0; i < count; i++) {
+        const slot = slots[i]!;
+        if (this.#state[slot] !== RESERVED) this.#notReserved(slot);
+        this.#put(slot, types[i]!, sectors[i]!, lengths[i]!, false);
+      }
     } finally {
+      this.#chains.addAll();
       this.notify();
     }
+  }
+
+  #put(slot: number, type: number, sector: number, lengthBytes: number, listened: boolean): void {
+    this.#checkRequest(type, sector, lengthBytes);
+    const answers = type === BLK_TYPE.in || type === BLK_TYPE.getId;
+    if (!this.#chains.put(slot, type, sector, lengthBytes, answers)) {
+      // As many slots were made as the queue has room for.
+      throw new UsageError(`${this.#name}, queue ${this.index}: no descriptors left for slot ${slot}`);
+    }
+    this.#state[slot] = SUBMITTED;
+    this.#listened[slot] = listened ? 1 : 0;
+    if (listened) this.#listeners++;
+    this.#type[slot] = type;
+    this.#sectors[slot] = sector;
+    this.#submitted++;
+    this.#count(type, lengthBytes);
   }
 
   /** Makes submitted requests visible to the device, and notifies it when it asks for that. */
@@ -301,21 +282,44 @@ export class BlockQueue implements WaitTarget, Disposable {
    */
   complete(burst: RequestBurst): number {
     burst.count = 0;
+    this.#check();
+    if (this.#listeners === 0 && this.#answeredCount === 0) return this.#take(burst);
     if (this.#answeredCount === 0) this.reap();
-    else this.#check();
-    const { slots, statuses } = burst;
     let count = this.#answeredCount;
-    if (count > slots.length) count = slots.length;
+    if (count > burst.slots.length) count = burst.slots.length;
     for (let i = 0; i < count; i++) {
-      const slot = this.#answered[this.#answeredAt]!;
-      slots[i] = slot;
-      statuses[i] = this.#answeredStatus[this.#answeredAt]!;
-      this.#state[slot] = RESERVED;
-      this.#answeredAt = this.#answeredAt + 1 === this.slotCount ? 0 : this.#answeredAt + 1;
+      const at = this.#answeredAt;
+      this.#give(burst, i, this.#answered[at]!, this.#answeredStatus[at]!);
+      this.#answeredAt = at + 1 === this.slotCount ? 0 : at + 1;
     }
     this.#answeredCount -= count;
     burst.count = count;
     return count;
+  }
+
+  /** From the device into the caller's arrays: nobody listens. */
+  #take(burst: RequestBurst): number {
+    if (this.#fault !== null) throw this.#fault;
+    const used = this.#used;
+    const taken = this.#chains.takeUsed(used, burst.slots.length);
+    let count = 0;
+    for (; count < taken; count++) {
+      const slot = used.ids[count]!;
+      const status = this.#judge(slot, used.lengths[count]!);
+      if (status === LIE) break;
+      this.#give(burst, count, slot, status);
+    }
+    this.#submitted -= count;
+    burst.count = count;
+    if (count === 0 && this.#fault !== null) throw this.#fault;
+    return count;
+  }
+
+  #give({ slots, statuses, lengths }: RequestBurst, at: number, slot: number, status: number): void {
+    slots[at] = slot;
+    statuses[at] = status;
+    lengths[at] = status === BLK_STATUS.ok ? this.#chains.lengthBytes(slot) : 0;
+    this.#state[slot] = RESERVED;
   }
 
   /** Looks at what the device returned: tells `onAnswer`, or keeps it for `complete`. @returns how many @throws as `complete` */
@@ -323,22 +327,18 @@ export class BlockQueue implements WaitTarget, Disposable {
     this.#check();
     if (this.#fault !== null) throw this.#fault;
     const used = this.#used;
-    const count = this.#data.takeUsed(used);
+    const count = this.#chains.takeUsed(used);
     for (let i = 0; i < count; i++) {
       const slot = used.ids[i]!;
-      const status = this.#status.views[slot]![0]!;
-      if (
-        status > BLK_STATUS.unsupp ||
-        (status === BLK_STATUS.ok && used.lengths[i] !== this.#expected[slot] && !this.#looseLengths)
-      ) {
-        this.#fault = this.#lie(slot, status, used.lengths[i]!);
-        if (i === 0) throw this.#fault;
+      const status = this.#judge(slot, used.lengths[i]!);
+      if (status === LIE) {
+        if (i === 0) throw this.#fault!;
         return i;
       }
-      if (status !== BLK_STATUS.ok) this.#counts[COUNT.failures]!++;
       this.#submitted--;
       if (this.#listened[slot] === 1) {
         this.#state[slot] = RESERVED;
+        this.#listeners--;
         this.onAnswer!(slot, status);
         // The listener may have closed it all.
         if (this.closed) return i + 1;
@@ -352,6 +352,20 @@ export class BlockQueue implements WaitTarget, Disposable {
       this.#answeredCount++;
     }
     return count;
+  }
+
+  /** @returns the status of a returned request; LIE after it broke the queue */
+  #judge(slot: number, length: number): number {
+    // Read once: the device could change it.
+    const status = this.#chains.status(slot);
+    if (status === BLK_STATUS.ok) {
+      if (length === this.#chains.writable[slot] || this.#looseLengths) return status;
+    } else if (status <= BLK_STATUS.unsupp) {
+      this.#counts[COUNT.failures]!++;
+      return status;
+    }
+    this.#fault = this.#lie(slot, status, length);
+    return LIE;
   }
 
   /** True when `complete` has something to look at. */
@@ -369,7 +383,7 @@ export class BlockQueue implements WaitTarget, Disposable {
 
   /** Unmaps the slots. The virtqueue is its device's. */
   close(): void {
-    this.#memory.dispose();
+    this.#chains[Symbol.dispose]();
   }
 
   /** As `close`. */
@@ -428,7 +442,7 @@ export class BlockQueue implements WaitTarget, Disposable {
 
   #lie(slot: number, status: number, length: number): DeviceError {
     const where = { function: this.#name, queue: this.index };
-    const what = `${blkTypeName(this.#type[slot]!)} of sector ${this.#sector(slot)}`;
+    const what = `${blkTypeName(this.#type[slot]!)} of sector ${this.#sectors[slot]}`;
     const options = { hint: "reset the device" };
     if (status === NOT_WRITTEN) {
       return new DeviceError(`${what} was returned without a status`, { ...where, field: "status" }, options);
@@ -436,24 +450,21 @@ export class BlockQueue implements WaitTarget, Disposable {
     if (status !== BLK_STATUS.ok) {
       return new DeviceError(`${what}: ${status} is no status`, { ...where, field: "status" }, options);
     }
-    const message = `${what}: OK with ${length} bytes written, it must be ${this.#expected[slot]}`;
+    const message = `${what}: OK with ${length} bytes written, it must be ${this.#chains.writable[slot]}`;
     return new DeviceError(message, { ...where, field: "used.len" }, options);
   }
 
-  #sector(slot: number): number {
-    const header = this.#headers[slot]!;
-    return header[2]! + 4294967296 * header[3]!;
+  #own(slot: number): void {
+    if (this.#chains.data.closed) this.#gone();
+    if (typeof slot !== "number" || this.#state[slot] !== RESERVED) this.#notReserved(slot);
   }
 
-  #own(slot: number): void {
-    if (this.#data.closed) this.#gone();
-    if (typeof slot !== "number" || this.#state[slot] !== RESERVED) {
-      throw new UsageError(`${this.#name}, queue ${this.index}: slot ${shown(slot)} is not reserved`);
-    }
+  #notReserved(slot: number): never {
+    throw new UsageError(`${this.#name}, queue ${this.index}: slot ${shown(slot)} is not reserved`);
   }
 
   #check(): void {
-    if (this.#data.closed) this.#gone();
+    if (this.#chains.data.closed) this.#gone();
   }
 
   #gone(): never {

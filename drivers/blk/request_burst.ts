@@ -12,6 +12,8 @@ export class RequestBurst {
   readonly slots: Uint16Array<ArrayBuffer>;
   /** Beside `slots`: 0 OK, 1 IOERR, 2 UNSUPP (`BLK_STATUS`). */
   readonly statuses: Uint8Array<ArrayBuffer>;
+  /** Beside `slots`: bytes of data that were read or written (of a discard or write zeroes request, its segments); 0 of a request that failed. */
+  readonly lengths: Uint32Array<ArrayBuffer>;
   /** How many entries are valid. */
   count = 0;
 
@@ -22,5 +24,6 @@ export class RequestBurst {
     }
     this.slots = new Uint16Array(capacity);
     this.statuses = new Uint8Array(capacity);
+    this.lengths = new Uint32Array(capacity);
   }
 }

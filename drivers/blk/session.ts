@@ -67,14 +67,15 @@ export function buildSession(
   const queues: BlockQueue[] = [];
   const runners: RequestRunner[] = [];
   for (const index of indices) {
-    const queue = session.queue(index, options.queueSize ?? DEFAULT_QUEUE_SIZE, chain);
+    const queue = session.queue(index, options.queueSize ?? DEFAULT_QUEUE_SIZE);
     if (chain > queue.size) {
       throw new UsageError(
         `${name}: a request of ${requestBytes} bytes takes ${chain} descriptors, queue ${index} has ${queue.size}`,
         { hint: "use a smaller requestBytes" },
       );
     }
-    const room = device.has(FEATURE.INDIRECT_DESC) ? queue.size : Math.floor(queue.size / chain);
+    const indirect = device.has(FEATURE.INDIRECT_DESC);
+    const room = indirect ? queue.size : Math.floor(queue.size / chain);
     const depth = options.depth ?? Math.min(DEFAULT_DEPTH, room);
     checkCount(name, "requests in flight", depth, 1, room);
     const blocks = session.own(
@@ -84,6 +85,7 @@ export function buildSession(
         dma: transport.dma,
         slots: depth,
         requestBytes,
+        indirect,
         limits,
         counts,
         looseLengths: transport.legacy,
