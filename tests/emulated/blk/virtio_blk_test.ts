@@ -259,6 +259,84 @@ for (
   );
 }
 
+/** Writes the whole device by bursts and reads it back by bursts, in another order. @returns what was read */
+function throughAndBack(
+  blk: VirtioBlk,
+  bytes: Uint8Array<ArrayBuffer>,
+  depth: number,
+  wait: () => void,
+): Uint8Array<ArrayBuffer> {
+  const [queue] = blk.queues as [BlockQueue];
+  const { requestBytes } = queue;
+  const back = new Uint8Array(bytes.length);
+  const slots = new Uint16Array(depth), types = new Uint8Array(depth);
+  const sectors = new Float64Array(depth), lengths = new Uint32Array(depth);
+  const answered = new RequestBurst(depth);
+  for (const type of [BLK_TYPE.out, BLK_TYPE.in]) {
+    const total = bytes.length / requestBytes;
+    const place = new Float64Array(queue.slotCount);
+    const free = Array.from({ length: depth }, () => queue.reserve());
+    let begun = 0, done = 0;
+    while (done < total) {
+      let count = 0;
+      for (; free.length > 0 && begun < total; count++, begun++) {
+        const slot = free.pop()!;
+        const at = ((begun * 7) % total) * requestBytes;
+        slots[count] = slot;
+        types[count] = type;
+        sectors[count] = at / SECTOR;
+        lengths[count] = requestBytes;
+        place[slot] = at;
+        if (type === BLK_TYPE.out) queue.data(slot).set(bytes.subarray(at, at + requestBytes));
+      }
+      queue.submitBurst(slots, types, sectors, lengths, count);
+      while (queue.complete(answered) === 0) wait();
+      for (let i = 0; i < answered.count; i++) {
+        const slot = answered.slots[i]!;
+        assertEquals([answered.statuses[i], answered.lengths[i]], [0, requestBytes]);
+        if (type === BLK_TYPE.in) back.set(queue.data(slot), place[slot]!);
+        free.push(slot);
+        done++;
+      }
+    }
+    for (const slot of free) queue.release(slot);
+  }
+  return back;
+}
+
+for (
+  const [title, options] of [
+    ["split", { packed: false }],
+    ["packed, in order", { inOrder: true }],
+    ["split, descriptors of the ring", { packed: false, indirect: false }],
+    ["packed, descriptors of the ring", { indirect: false }],
+  ] as const
+) {
+  Deno.test(`bursts over the caller's arrays, ${title}: depth 1 and 64, polled and by interrupt, have the hash of what was written`, async () => {
+    const bytes = pattern(4096, 3);
+    await withBlk(4096, { queueSize: 256 }, async (transport, image) => {
+      for (const interrupts of ["none", "msix"] as const) {
+        for (const depth of [1, 64]) {
+          bytes.fill(depth, 0, SECTOR);
+          await using blk = await VirtioBlk.open(transport, {
+            ...options,
+            interrupts,
+            wait: interrupts === "none" ? "poll" : "eventfd",
+            depth,
+            requestBytes: 8 * SECTOR,
+          });
+          const wait = interrupts === "none" ? () => {} : () => void blk.waitCompleteBlocking(1000);
+          assertEquals(await hash(throughAndBack(blk, bytes, depth, wait)), await hash(bytes));
+          await blk.flush();
+          assertEquals(await hash(readFile(image)), await hash(bytes));
+          const { reads, writes, readBytes, failures } = blk.statistics();
+          assertEquals([reads, writes, readBytes, failures], [512, 512, bytes.length, 0]);
+        }
+      }
+    });
+  });
+}
+
 Deno.test("promises: 400 overlapping calls of up to 300 KiB over 4 queues, each split as limits demand", async () => {
   const sectors = 20_000;
   const model = new Uint8Array(sectors * SECTOR);
