@@ -10,6 +10,7 @@ import { RingsideError, UsageError } from "../lib/errors/mod.ts";
 import { benchAdmin } from "./admin.ts";
 import { benchAllocation } from "./allocation.ts";
 import { BenchRun, Interrupted } from "./bench_run.ts";
+import { benchBlk } from "./blk.ts";
 import { benchBringUp } from "./bring_up.ts";
 import { benchFrames } from "./frames.ts";
 import { benchIsm } from "./ism.ts";
@@ -31,6 +32,7 @@ const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> 
   registers: benchRegisters,
   allocation: benchAllocation,
   frames: benchFrames,
+  blk: benchBlk,
   wake: benchWake,
   admin: benchAdmin,
   management: benchManagement,

@@ -19,6 +19,8 @@ export interface BlockLoadOptions {
   readonly sizeBytes: number;
   /** Write, which destroys what is there. Default: read. */
   readonly write?: boolean;
+  /** Takes the latencies, with those of other loads. Default: of its own. */
+  readonly latencies?: Latencies;
 }
 
 /** One queue with its arrays. */
@@ -33,7 +35,7 @@ interface Lane {
 
 /** Keeps `depth` requests in flight on each queue of a device that nobody else uses meanwhile. */
 export class BlockLoad implements Load {
-  readonly latencies: Latencies = new Latencies();
+  readonly latencies: Latencies;
   readonly #blk: VirtioBlk;
   readonly #lanes: readonly Lane[];
   readonly #name: string;
@@ -58,6 +60,7 @@ export class BlockLoad implements Load {
         hint: `a multiple of ${BLK_SECTOR_BYTES}, up to ${first.requestBytes}`,
       });
     }
+    this.latencies = options.latencies ?? new Latencies();
     this.#blk = blk;
     this.#name = name;
     this.#depth = depth;

@@ -110,7 +110,6 @@ export class BlockQueue implements WaitTarget, Disposable {
   readonly #state: Uint8Array<ArrayBuffer>;
   readonly #listened: Uint8Array<ArrayBuffer>;
   readonly #type: Uint8Array<ArrayBuffer>;
-  readonly #sectors: Float64Array<ArrayBuffer>;
   readonly #used: UsedBurst;
   /** Answered slots, oldest first: a ring. */
   readonly #answered: Uint16Array<ArrayBuffer>;
@@ -143,7 +142,6 @@ export class BlockQueue implements WaitTarget, Disposable {
     this.#state = new Uint8Array(slots);
     this.#listened = new Uint8Array(slots);
     this.#type = new Uint8Array(slots);
-    this.#sectors = new Float64Array(slots);
     this.#used = usedBurst(Math.min(queue.size, 256));
     this.#answered = new Uint16Array(slots);
     this.#answeredStatus = new Uint8Array(slots);
@@ -217,7 +215,9 @@ export class BlockQueue implements WaitTarget, Disposable {
    */
   submit(slot: number, type: number, sector: number, lengthBytes: number, listened = false): void {
     this.#own(slot);
-    this.#put(slot, type, sector, lengthBytes, listened);
+    this.#checkRequest(type, sector, lengthBytes);
+    this.#chains.sectors[slot] = sector;
+    this.#put(slot, type, lengthBytes, listened);
     this.#chains.addAll();
   }
 
@@ -243,11 +243,18 @@ export class BlockQueue implements WaitTarget, Disposable {
       throw new UsageError(`a burst of ${shown(count)} requests in arrays of ${room}`);
     }
     this.#check();
+    const state = this.#state, { requestBytes } = this, { capacitySectors, readOnly } = this.#limits;
+    const into = this.#chains.sectors;
     try {
       for (let i = 0; i < count; i++) {
-        const slot = slots[i]!;
-        if (this.#state[slot] !== RESERVED) this.#notReserved(slot);
-        this.#put(slot, types[i]!, sectors[i]!, lengths[i]!, false);
+        const slot = slots[i]!, type = types[i]!, sector = sectors[i]!, lengthBytes = lengths[i]!;
+        if (state[slot] !== RESERVED) this.#notReserved(slot);
+        const plain = (type === BLK_TYPE.in || (type === BLK_TYPE.out && !readOnly)) && lengthBytes > 0 &&
+          lengthBytes <= requestBytes && lengthBytes % BLK_SECTOR_BYTES === 0 && sector >= 0 &&
+          sector === Math.floor(sector) && sector + lengthBytes / BLK_SECTOR_BYTES <= capacitySectors;
+        if (!plain) this.#checkRequest(type, sector, lengthBytes);
+        into[slot] = sector;
+        this.#put(slot, type, lengthBytes, false);
       }
     } finally {
       this.#chains.addAll();
@@ -255,10 +262,10 @@ export class BlockQueue implements WaitTarget, Disposable {
     }
   }
 
-  #put(slot: number, type: number, sector: number, lengthBytes: number, listened: boolean): void {
-    this.#checkRequest(type, sector, lengthBytes);
+  /** Of a request that was checked, whose sector is noted. */
+  #put(slot: number, type: number, lengthBytes: number, listened: boolean): void {
     const answers = type === BLK_TYPE.in || type === BLK_TYPE.getId;
-    if (!this.#chains.put(slot, type, sector, lengthBytes, answers)) {
+    if (!this.#chains.put(slot, type, lengthBytes, answers)) {
       // As many slots were made as the queue has room for.
       throw new UsageError(`${this.#name}, queue ${this.index}: no descriptors left for slot ${slot}`);
     }
@@ -266,7 +273,6 @@ export class BlockQueue implements WaitTarget, Disposable {
     this.#listened[slot] = listened ? 1 : 0;
     if (listened) this.#listeners++;
     this.#type[slot] = type;
-    this.#sectors[slot] = sector;
     this.#submitted++;
     this.#count(type, lengthBytes);
   }
@@ -442,7 +448,7 @@ export class BlockQueue implements WaitTarget, Disposable {
 
   #lie(slot: number, status: number, length: number): DeviceError {
     const where = { function: this.#name, queue: this.index };
-    const what = `${blkTypeName(this.#type[slot]!)} of sector ${this.#sectors[slot]}`;
+    const what = `${blkTypeName(this.#type[slot]!)} of sector ${this.#chains.sectors[slot]}`;
     const options = { hint: "reset the device" };
     if (status === NOT_WRITTEN) {
       return new DeviceError(`${what} was returned without a status`, { ...where, field: "status" }, options);

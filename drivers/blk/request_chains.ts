@@ -39,6 +39,8 @@ export interface RequestLayout {
 export class RequestChains implements SlotTables, Disposable {
   /** The data of each slot, and which slots are free. */
   readonly data: BufferPool;
+  /** By slot: sector of the next request, or of the last one. An argument of that many bits would be allocated. */
+  readonly sectors: Float64Array<ArrayBuffer>;
   /** By slot: bytes that the device writes when all goes well, the status included. */
   readonly writable: Uint32Array<ArrayBuffer>;
   readonly #queue: Virtqueue;
@@ -56,7 +58,7 @@ export class RequestChains implements SlotTables, Disposable {
   readonly #status: BufferPool;
   readonly #statusBytes: Uint8Array<ArrayBuffer>;
   /** By slot: bytes of data of the last request; −1 before the first. */
-  readonly #lengths: Float64Array<ArrayBuffer>;
+  readonly #lengths: Int32Array<ArrayBuffer>;
   /** By slot: 1 when the device writes its data. */
   readonly #answers: Uint8Array<ArrayBuffer>;
   /** By slot: bytes of its table. */
@@ -73,7 +75,8 @@ export class RequestChains implements SlotTables, Disposable {
     this.#indirect = indirect;
     this.#linked = queue.layout === "split";
     this.writable = new Uint32Array(slots);
-    this.#lengths = new Float64Array(slots).fill(-1);
+    this.#lengths = new Int32Array(slots).fill(-1);
+    this.sectors = new Float64Array(slots);
     this.#answers = new Uint8Array(slots);
     this.#tableBytes = new Uint32Array(slots);
     this.#batch = new Uint16Array(slots);
@@ -106,14 +109,15 @@ export class RequestChains implements SlotTables, Disposable {
   }
 
   /**
-   * Makes a request ready in a slot that is not in flight. @param answers the device writes its data
+   * Makes a request ready in a slot that is not in flight, of the sector in `sectors`. @param answers the device writes its data
    * @returns false when the queue has no room for it
    */
-  put(slot: number, type: number, sector: number, lengthBytes: number, answers: boolean): boolean {
+  put(slot: number, type: number, lengthBytes: number, answers: boolean): boolean {
     // Also what has broken the queue is thrown before anything is changed.
     if (this.#queue.freeDescriptors <= this.#batched) return false;
     const words = this.#requestWords;
     const header = slot * this.#stride + this.#headerAt;
+    const sector = this.sectors[slot]!;
     const high = Math.floor(sector / TWO_32);
     words[header] = type;
     words[header + 2] = sector - high * TWO_32;

@@ -18,6 +18,10 @@ const TITLES = [
   "Heap bytes allocated for a million packets",
   "Frames per second, driver and device in one process",
   "Frames per second, VF to VF by polling, over two processes",
+  "Block requests per second, the driver alone",
+  "Heap bytes allocated for a million block requests",
+  "Block requests per second of 4096 bytes, over two processes",
+  "Latency of block requests of 4096 bytes, over two processes",
   "Interrupt wake latency, round trip, device asleep",
   "Interrupt wake latency, round trip, back to back",
   "Administration commands per second",
@@ -40,7 +44,11 @@ const TITLES = [
   "Memory after",
 ];
 /** Of these, nothing is allocated for each. */
-const PACKETS = ["Heap bytes allocated for a million chains", "Heap bytes allocated for a million packets"];
+const PACKETS = [
+  "Heap bytes allocated for a million block requests",
+  "Heap bytes allocated for a million chains",
+  "Heap bytes allocated for a million packets",
+];
 
 function numbers(statistic: Statistic): number[] {
   if (statistic.kind === "rounds") return [statistic.min, statistic.median, statistic.max];
