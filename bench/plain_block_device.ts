@@ -49,6 +49,7 @@ export class PlainBlockDevice implements Disposable {
   readonly #used: Uint16Array<ArrayBuffer>;
   readonly #elements: Uint32Array<ArrayBuffer>;
   readonly #halves: Uint16Array<ArrayBuffer>;
+  readonly #random = Uint32Array.of(1);
   #next = 0;
   #wrap = 1;
 
@@ -117,11 +118,11 @@ export class PlainBlockDevice implements Disposable {
     const answered = this.#answered;
     const sectors = this.#sectors;
     const most = SECTORS - this.#lengths[0]! / 512;
-    let state = 12345;
+    const random = this.#random;
     for (let done = 0; done < count; done += burst) {
       for (let i = 0; i < burst; i++) {
-        state = Math.imul(state, 1664525) + 1013904223 | 0;
-        sectors[i] = (state >>> 0) % most;
+        random[0] = Math.imul(random[0]!, 1664525) + 1013904223;
+        sectors[i] = random[0]! % most;
       }
       queue.submitBurst(answered.slots, this.#types, sectors, this.#lengths, burst);
       if (this.#split) this.#serveSplit();
