@@ -105,10 +105,10 @@ export class FrontEndMemory {
     const text = `region of ${sizeBytes} bytes at guest address ${hex(guestAddress)}, user address ${
       hex(userAddress)
     }, file offset ${mmapOffset}`;
-    if (
-      sizeBytes === 0n || [guestAddress, sizeBytes, userAddress, mmapOffset].some((one) => one % page !== 0n)
-    ) {
-      throw this.#wrong(`${text}: not whole pages of ${page} bytes`);
+    // Its size need not be whole pages: libblkio's regions end where their contents do.
+    if (sizeBytes === 0n) throw this.#wrong(`${text}: it is empty`);
+    if ([guestAddress, userAddress, mmapOffset].some((one) => one % page !== 0n)) {
+      throw this.#wrong(`${text}: it does not begin at a page of ${page} bytes`);
     }
     if (
       guestAddress + sizeBytes > 1n << 64n || userAddress + sizeBytes > 1n << 64n ||

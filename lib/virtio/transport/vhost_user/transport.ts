@@ -97,7 +97,7 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
     const told = queuesTold(device);
     this.#config = new VhostUserConfig(device, told);
     const isNet = device.deviceId === DEVICE_ID.net;
-    // QEMU and DPDK take the number of a network device for one of pairs; this library's back end counts queues, the control queue among them.
+    // QEMU and DPDK take the number of a network device for one of pairs, and so does this library's back end; others count queues, the control queue among them.
     const { queuePairs } = this.#config;
     const countsAll = isNet && queuePairs > 0 && queuePairs * 2 + 1 === told;
     const rings = Math.min(isNet && !countsAll ? told * 2 : told, LIMIT.vrings);
