@@ -248,7 +248,7 @@ Deno.test("a burst that holds something wrong: what came before is submitted, th
 });
 
 const FIELDS = ["status", "used.len", "used.id", "used.idx", "used.flags"];
-const LIVES = rounds(12_000);
+const LIVES = rounds(8000);
 
 Deno.test(
   campaign(
@@ -281,7 +281,7 @@ Deno.test(
             queue.submitBurst(slots, types, sectors, lengths, count);
             for (let seen = rig.pop(); seen !== undefined; seen = rig.pop()) {
               const right = seen.writes ? seen.data + 1 : 1;
-              const kind = random.below(64);
+              const kind = random.below(512);
               if (kind === 0) seen.give(random.next() & 0xff, right);
               else if (kind === 1) {
                 seen.give(BLK_STATUS.ok, random.below(2) === 0 ? random.next() : right + 1 - random.below(3));
@@ -313,7 +313,7 @@ Deno.test(
           for (const slot of mine) queue.release(slot);
         }
       }
-      assert(answered > LIVES, `${answered} answers`);
+      assert(answered > 50 * LIVES, `${answered} answers`);
       for (const field of ["status", "used.len", "used.id"]) assert((found.get(field) ?? 0) > 0, field);
     },
   ),
