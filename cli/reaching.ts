@@ -11,7 +11,7 @@ import { parseDevice } from "./tvq/device_text.ts";
 import { type Management, type OpeningManagement, openManagement } from "./tvq/management.ts";
 
 /** Options of every command that reaches a virtio device. */
-export type Reaching = OpeningManagement & Pick<Of<"show">, "function">;
+export type Reaching = OpeningManagement & Pick<Of<"rng">, "function">;
 
 /** Whether a name is that of a managed device: `05:00.0/net`. */
 export function isManaged(name: string): boolean {

@@ -12,7 +12,7 @@ import type {
 } from "../lib/host/mod.ts";
 import { isVfioDriver } from "../lib/host/changes/driver_binding.ts";
 import { readPciNames } from "../lib/host/functions/names.ts";
-import { RingsideError } from "../lib/errors/mod.ts";
+import { RingsideError, UsageError } from "../lib/errors/mod.ts";
 import { ConfigSpace, describeFunction, formatFunction, PciAddress } from "../lib/pci/mod.ts";
 import { busOf } from "../lib/vfio/bus.ts";
 import { REGION_FLAG, type RegionInfo } from "../lib/vfio/mod.ts";
@@ -23,18 +23,33 @@ import { bytesText, hex, hexText, print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { openOptions, transportOptions } from "./opening.ts";
 import { isManaged, reach } from "./reaching.ts";
+import { printHex, showDump } from "./show_dump.ts";
 import { showManaged } from "./tvq/show.ts";
 import { printVirtioFacts } from "./virtio_facts.ts";
 
 const REGION_NAMES = ["BAR0", "BAR1", "BAR2", "BAR3", "BAR4", "BAR5", "ROM", "config", "VGA"];
 const IRQ_NAMES = ["INTx", "MSI", "MSI-X", "error", "request"];
 
-/** Decodes a function, or a managed device that is made for it. */
+/** Decodes a function, a managed device that is made for it, or the functions of a dump. @throws UsageError */
 export async function show(host: Host, options: Of<"show">): Promise<void> {
-  if (isManaged(options.function)) return await showManaged(host, options);
-  const about = host.describe(options.function);
+  const { function: name, dump } = options;
+  if (dump !== undefined) {
+    if (name !== undefined || options.host !== undefined) {
+      throw new UsageError(
+        `--dump takes no ${name === undefined ? "--host" : "FUNCTION"}: it shows what is in the file`,
+      );
+    }
+    return showDump(dump, options);
+  }
+  if (name === undefined) {
+    throw new UsageError("show needs a FUNCTION, or --dump FILE", {
+      hint: "ringside list shows the functions of this host",
+    });
+  }
+  if (isManaged(name)) return await showManaged(host, { ...options, function: name });
+  const about = host.describe(name);
   if (about.bus === "platform") return showPlatform(host, options, about);
-  if (about.bus === "vhost-user") return await showVhostUser(host, options, about);
+  if (about.bus === "vhost-user") return await showVhostUser(host, { ...options, function: name }, about);
   const config = host.readConfig(about.address);
   const sizes = host.barSizes(about.address);
   const names = readPciNames();
@@ -100,7 +115,11 @@ function showPlatform(host: Host, options: Of<"show">, about: PlatformDeviceInfo
 }
 
 /** As `show`, of what has neither configuration space nor registers. @throws UnsupportedError when the bytes are asked for */
-async function showVhostUser(host: Host, options: Of<"show">, about: VhostUserInfo): Promise<void> {
+async function showVhostUser(
+  host: Host,
+  options: Of<"show"> & { function: string },
+  about: VhostUserInfo,
+): Promise<void> {
   if (options.hex) host.readConfig(about.address);
   await using stack = new AsyncDisposableStack();
   const virtio = virtioFacts(await reach(host, options, stack));
@@ -162,11 +181,4 @@ function regionText(region: RegionInfo, names: readonly string[]): string {
   const areas = region.mmapAreas
     .map((area) => `0x${area.offset.toString(16)}+${bytesText(area.sizeBytes)}`).join(", ");
   return `${name}: ${bytesText(region.sizeBytes)}, ${access}${areas === "" ? "" : `, mappable ${areas}`}`;
-}
-
-function printHex(config: Uint8Array): void {
-  for (let at = 0; at < config.length; at += 16) {
-    const bytes = [...config.subarray(at, at + 16)].map((byte) => hex(byte, 2)).join(" ");
-    print(`${hex(at, config.length > 256 ? 3 : 2)}: ${bytes}`);
-  }
 }

@@ -77,9 +77,17 @@ export function regularFileBytes(fd: OwnedFd): number | undefined {
   return Number(answer.getBigUint64(40, true));
 }
 
+/** More than any file that is read whole. */
+const MOST_BYTES = 64 << 20;
+
 /** Reads a whole file, of `maxBytes` at most. @throws SyscallError, UsageError when it is larger. */
-export function readFile(path: string, maxBytes = 64 << 20): Uint8Array<ArrayBuffer> {
+export function readFile(path: string, maxBytes: number = MOST_BYTES): Uint8Array<ArrayBuffer> {
   using fd = OwnedFd.open(path, O.RDONLY);
+  return readToEnd(fd, maxBytes);
+}
+
+/** Reads from the file position up to the end, `maxBytes` at most. @throws SyscallError, UsageError when there is more. */
+export function readToEnd(fd: OwnedFd, maxBytes: number = MOST_BYTES): Uint8Array<ArrayBuffer> {
   const chunks: Uint8Array<ArrayBuffer>[] = [];
   let total = 0;
   while (true) {
@@ -87,7 +95,7 @@ export function readFile(path: string, maxBytes = 64 << 20): Uint8Array<ArrayBuf
     const n = read(fd, chunk);
     if (n === 0) break;
     total += n;
-    if (total > maxBytes) throw new UsageError(`${path} is larger than ${maxBytes} bytes`);
+    if (total > maxBytes) throw new UsageError(`${fd.target} is larger than ${maxBytes} bytes`);
     chunks.push(chunk.subarray(0, n));
   }
   if (chunks.length === 1) return chunks[0]!;

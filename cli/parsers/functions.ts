@@ -41,7 +41,14 @@ export const show = command(
   merge(
     object({
       command: constant("show"),
-      function: drivenArgument,
+      function: optional(drivenArgument),
+      dump: optional(
+        textOption(
+          "--dump",
+          "FILE",
+          message`Instead of FUNCTION: the functions in what lspci -x, -xxx or -xxxx printed, or the raw bytes of one; - is standard input.`,
+        ),
+      ),
       hex: option("-x", "--hex", { description: message`Add the configuration space in hexadecimal.` }),
     }),
     opening,

@@ -38,7 +38,10 @@ export async function tvqShow(
 }
 
 /** The same of a function and a device in one name. */
-export async function showManaged(host: Host, options: Of<"show">): Promise<void> {
+export async function showManaged(
+  host: Host,
+  options: Of<"show"> & { readonly function: string },
+): Promise<void> {
   const slash = options.function.indexOf("/");
   await tvqShow(host, {
     ...options,

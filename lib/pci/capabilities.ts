@@ -28,8 +28,8 @@ export interface CapabilityFinding {
   /** Byte offset of the capability, or of the pointer, that is wrong. */
   readonly offset: number;
   /**
-   * `cycle`: the list comes back to an offset already visited. `out-of-range`: a pointer leads into the header or
-   * out of configuration space. `unaligned`: the two low bits of a pointer are set (they are ignored). `overlap`:
+   * `cycle`: the list comes back to an offset already visited. `out-of-range`: a pointer leads into the header,
+   * out of configuration space, or to where nothing answers. `unaligned`: the two low bits of a pointer are set (they are ignored). `overlap`:
    * two capabilities share bytes. `malformed`: a capability's contents contradict its ID. `unavailable`: the list
    * goes on where the snapshot has no bytes. `cut`: a capability does.
    */
@@ -122,6 +122,14 @@ class Walk {
       visited.add(offset);
       if (!this.#isAtHand("standard", offset, 2)) return;
       const id = this.#config.read8(offset), next = this.#config.read8(offset + 1);
+      if (id === 0xff) {
+        return this.#note(
+          "standard",
+          from,
+          "out-of-range",
+          `nothing answers at ${hex(offset)}: its ID is 0xff`,
+        );
+      }
       this.#add({ list: "standard", id, version: 0, offset, next });
       from = offset + 1;
       pointer = next;

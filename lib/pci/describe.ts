@@ -102,7 +102,7 @@ export function describeFunction(config: ConfigSpace, options: DescribeOptions =
 const HEX_FIELDS: ReadonlySet<string> = new Set(
   (
     "address badTypes correctableSource data deviceId dataVendorId dvsecId dvsecVendorId headerLog id " +
-    "laneErrorStatus legacyBase mask next notifyOffMultiplier offset pending raw regionLength regionOffset " +
+    "endpointBitmap laneErrorStatus legacyBase mask next notifyOffMultiplier offset pending raw regionLength regionOffset " +
     "source supportedPageSizes systemPageSize uncorrectableSource vendorId vfDeviceId vsecId"
   ).split(" "),
 );

@@ -70,11 +70,15 @@ const FORMATS: CapabilityFormats = {
 };
 
 function otherTitle(cap: OtherCapability, config: ConfigSpace): string {
+  if (cap.list === "standard" && cap.id === HOT_PLUG_ID) return cap.name;
   if (capabilityName(cap.list, cap.id) !== undefined) return `${cap.name} <?>`;
-  if (cap.list === "extended") return `Extended Capability ID ${cap.id === 0 ? "0" : `0x${hex(cap.id, 2)}`}`;
+  if (cap.list === "extended") return `Extended ${cap.name}`;
   const flags = cap.offset + 4 <= config.sizeBytes ? hex(config.read16(cap.offset + 2), 4) : "????";
-  return `#${hex(cap.id, 2)} [${flags}]`;
+  return `${cap.name} [${flags}]`;
 }
+
+/** All that it says is that it is there. */
+const HOT_PLUG_ID = 0x0c;
 
 /** Findings in the words of `lspci`, with the place added. Capabilities that are malformed or cut already have a line. */
 function formatFinding(finding: CapabilityFinding): string[] {

@@ -48,6 +48,18 @@ export { ADDRESS_TRANSLATION } from "./capability/address_translation.ts";
 export { ADVANCED_ERROR_REPORTING, ROOT_ERROR_REGISTERS } from "./capability/advanced_error_reporting.ts";
 export { ADVANCED_FEATURES } from "./capability/advanced_features.ts";
 export { ALTERNATIVE_ROUTING_ID } from "./capability/alternative_routing_id.ts";
+export { DEBUG_PORT } from "./capability/debug_port.ts";
+export { SATA } from "./capability/sata.ts";
+export { MULTICAST } from "./capability/multicast.ts";
+export { ROOT_COMPLEX_LINK, ROOT_COMPLEX_LINK_ENTRY } from "./capability/root_complex_link.ts";
+export { EVENT_COLLECTOR } from "./capability/event_collector.ts";
+export { DEVICE_3 } from "./capability/device_3.ts";
+export { PHYSICAL_LAYER_32, PHYSICAL_LAYER_64 } from "./capability/physical_layer.ts";
+export {
+  INTEGRITY_AND_DATA_ENCRYPTION,
+  LINK_IDE_STREAM,
+  SELECTIVE_IDE_STREAM,
+} from "./capability/integrity_and_data_encryption.ts";
 export { DOWNSTREAM_PORT_CONTAINMENT } from "./capability/downstream_port_containment.ts";
 export { ENHANCED_ALLOCATION } from "./capability/enhanced_allocation.ts";
 export { EXPRESS } from "./capability/express.ts";
@@ -102,6 +114,7 @@ export {
   type FunctionDescription,
   type JsonValue,
 } from "./describe.ts";
+export { type DumpedFunction, parseDump } from "./dump.ts";
 export { formatFunction } from "./format.ts";
 export type { FormatOptions, HostFacts } from "./format/options.ts";
 export { BRIDGE, CARD_BUS, CONVENTIONAL_BYTES, EXTENDED_BYTES, HEADER } from "./header.ts";

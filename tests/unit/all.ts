@@ -147,6 +147,7 @@ import "./pci/capabilities_test.ts";
 import "./pci/config_builder_test.ts";
 import "./pci/config_space_test.ts";
 import "./pci/config_writer_test.ts";
+import "./pci/dump_test.ts";
 import "./pci/format_test.ts";
 import "./pci/hostile_test.ts";
 import "./pci/ids_test.ts";

@@ -10,6 +10,14 @@ import { ADVANCED_ERROR_REPORTING } from "./advanced_error_reporting.ts";
 import { ADVANCED_FEATURES } from "./advanced_features.ts";
 import { ALTERNATIVE_ROUTING_ID } from "./alternative_routing_id.ts";
 import type { Decoded } from "./declaration.ts";
+import { DEBUG_PORT } from "./debug_port.ts";
+import { SATA } from "./sata.ts";
+import { MULTICAST } from "./multicast.ts";
+import { ROOT_COMPLEX_LINK } from "./root_complex_link.ts";
+import { EVENT_COLLECTOR } from "./event_collector.ts";
+import { DEVICE_3 } from "./device_3.ts";
+import { PHYSICAL_LAYER_32, PHYSICAL_LAYER_64 } from "./physical_layer.ts";
+import { INTEGRITY_AND_DATA_ENCRYPTION } from "./integrity_and_data_encryption.ts";
 import { DOWNSTREAM_PORT_CONTAINMENT } from "./downstream_port_containment.ts";
 import { ENHANCED_ALLOCATION } from "./enhanced_allocation.ts";
 import { EXPRESS } from "./express.ts";
@@ -46,6 +54,8 @@ export const CAPABILITIES = [
   MSIX,
   ADVANCED_FEATURES,
   ENHANCED_ALLOCATION,
+  DEBUG_PORT,
+  SATA,
   ADVANCED_ERROR_REPORTING,
   VIRTUAL_CHANNEL,
   VIRTUAL_CHANNEL_WITH_MFVC,
@@ -66,6 +76,13 @@ export const CAPABILITIES = [
   L1_SUBSTATES,
   PRECISION_TIME_MEASUREMENT,
   DESIGNATED_VENDOR_SPECIFIC,
+  ROOT_COMPLEX_LINK,
+  EVENT_COLLECTOR,
+  MULTICAST,
+  PHYSICAL_LAYER_32,
+  DEVICE_3,
+  INTEGRITY_AND_DATA_ENCRYPTION,
+  PHYSICAL_LAYER_64,
 ] as const;
 
 /** A capability that this library knows by name at most. */

@@ -26,6 +26,10 @@ export interface EnhancedAllocationEntry {
   readonly base: bigint;
   /** Last byte of the resource, relative to `base`. */
   readonly maxOffset: bigint;
+  /** Bits of the base's field. */
+  readonly baseBits: 32 | 64;
+  /** Bits of the maximum offset's field. */
+  readonly maxOffsetBits: 32 | 64;
 }
 
 /** What an Enhanced Allocation capability holds. */
@@ -82,6 +86,7 @@ function decodeEntry(window: CapabilityWindow, at: number): EnhancedAllocationEn
   let base = window.read(at + 4, 4), maxOffset = window.read(at + 8, 4);
   // Bit 1 of each field says that its upper half follows, the base's before the offset's.
   let upper = at + 12;
+  const baseBits = base & 2 ? 64 : 32, maxOffsetBits = maxOffset & 2 ? 64 : 32;
   const baseHigh = base & 2 ? window.read((upper += 4) - 4, 4) : 0;
   const maxOffsetHigh = maxOffset & 2 ? window.read((upper += 4) - 4, 4) : 0;
   if (upper - at > lengthBytes) throw new WindowOverrun(upper - at, lengthBytes);
@@ -96,5 +101,7 @@ function decodeEntry(window: CapabilityWindow, at: number): EnhancedAllocationEn
     enabled: first >>> 31 === 1,
     base: (BigInt(baseHigh) << 32n) | BigInt(base),
     maxOffset: (BigInt(maxOffsetHigh) << 32n) | BigInt(maxOffset),
+    baseBits,
+    maxOffsetBits,
   };
 }

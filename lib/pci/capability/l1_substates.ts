@@ -13,8 +13,8 @@ export interface L1SubstatesTimes {
   readonly portPowerOnUs: number | undefined;
   /** Power-on time that is in effect, in microseconds; `undefined` for the reserved scale. */
   readonly powerOnUs: number | undefined;
-  /** Latency tolerance below which L1.2 is not entered, in nanoseconds. */
-  readonly ltrThresholdNs: number;
+  /** Latency tolerance below which L1.2 is not entered, in nanoseconds; `undefined` for a reserved scale. */
+  readonly ltrThresholdNs: number | undefined;
 }
 
 /** What the port can do, and what is enabled of it. */
@@ -25,6 +25,8 @@ const FLAGS = {
   aspmL11: { bits: 3, access: "HwInit", label: "ASPM_L1.1" },
 } as const;
 const ENABLED: Repeated<typeof FLAGS, "RW"> = repeated(FLAGS, "RW");
+
+const MOST_LTR_SCALE = 5;
 
 /** L1 PM Substates. */
 export const L1_SUBSTATES = {
@@ -73,7 +75,9 @@ export const L1_SUBSTATES = {
     return {
       portPowerOnUs: powerOnUs(capabilities),
       powerOnUs: powerOnUs(control2),
-      ltrThresholdNs: control1.ltrThresholdValue * 32 ** control1.ltrThresholdScale,
+      ltrThresholdNs: control1.ltrThresholdScale > MOST_LTR_SCALE
+        ? undefined
+        : control1.ltrThresholdValue * 32 ** control1.ltrThresholdScale,
     };
   },
 } as const satisfies CapabilityDeclaration;

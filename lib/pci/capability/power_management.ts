@@ -25,7 +25,7 @@ export const POWER_MANAGEMENT = {
   title: "Power Management",
   heading: "Power Management version {capabilities.version}",
   lengthBytes: 8,
-  /** What the function can do; control and status. */
+  /** What the function can do; control and status; what a bridge does to its bus. */
   registers: {
     /** Power Management Capabilities. */
     capabilities: {
@@ -60,6 +60,17 @@ export const POWER_MANAGEMENT = {
         dataSelect: { bits: [12, 9], access: "RW", label: "DSel" },
         dataScale: { bits: [14, 13], access: "RO", label: "DScale" },
         pmeStatus: { bits: 15, access: "RW1CS", label: "PME" },
+      },
+    },
+    /** Bridge Support Extensions, which PCI-to-PCI bridges have. */
+    bridge: {
+      offset: 6,
+      width: 1,
+      fields: {
+        /** In D3hot the secondary bus goes to B2; else to B3. */
+        b2: { bits: 6, access: "RO" },
+        /** The bridge controls power and clock of its secondary bus. */
+        busPowerControl: { bits: 7, access: "RO", label: "PM" },
       },
     },
   },

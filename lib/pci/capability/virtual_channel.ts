@@ -57,16 +57,30 @@ export const VIRTUAL_CHANNEL_RESOURCE = {
   },
 } as const satisfies RegisterTable;
 
+/** A channel. */
+export interface VirtualChannel extends RegisterValues<typeof VIRTUAL_CHANNEL_RESOURCE> {
+  /** Its port arbitration table, where it has one: for each phase the number of the port whose turn it is. */
+  readonly portArbitration?: readonly number[];
+}
+
 /** The channels of a port. */
 export interface VirtualChannels {
-  /** VC 0 first. The arbitration tables are not decoded. */
-  readonly channels: readonly RegisterValues<typeof VIRTUAL_CHANNEL_RESOURCE>[];
+  /** VC 0 first. */
+  readonly channels: readonly VirtualChannel[];
+  /** The VC arbitration table, where there is one: for each phase the number of the channel whose turn it is. */
+  readonly vcArbitration?: readonly number[];
 }
+
+/** Phases of a table by the arbitration that is selected: none where it is fixed. */
+const PHASES: readonly number[] = [0, 32, 64, 128, 128, 256];
+/** Bits of a phase of the VC arbitration table; the upper one is reserved. */
+const VC_PHASE_BITS = 4;
+const TABLE_UNIT_BYTES = 16;
 
 const RESOURCES_OFFSET = 0x10;
 const RESOURCE_BYTES = 12;
 
-/** Virtual Channel. The length is that without arbitration tables. */
+/** Virtual Channel. The length is that without arbitration tables, which may lie elsewhere. */
 export const VIRTUAL_CHANNEL = {
   list: "extended",
   id: 0x0002,
@@ -114,12 +128,19 @@ export const VIRTUAL_CHANNEL = {
       fields: { arbitrationTableStatus: { bits: 0, access: "RO", label: "InProgress" } },
     },
   },
-  derive: (window: CapabilityWindow): VirtualChannels => ({
-    channels: Array.from(
-      { length: channelCount(window) },
-      (_, i) => window.registers(VIRTUAL_CHANNEL_RESOURCE, RESOURCES_OFFSET + RESOURCE_BYTES * i),
-    ),
-  }),
+  derive: (window: CapabilityWindow): VirtualChannels => {
+    const { capabilities1, capabilities2, control } = window.registers(VIRTUAL_CHANNEL.registers);
+    const vcArbitration = table(window, capabilities2, control, VC_PHASE_BITS);
+    return {
+      channels: Array.from({ length: channelCount(window) }, (_, i): VirtualChannel => {
+        const channel = window.registers(VIRTUAL_CHANNEL_RESOURCE, RESOURCES_OFFSET + RESOURCE_BYTES * i);
+        const phaseBits = 1 << capabilities1.arbitrationEntrySize;
+        const portArbitration = table(window, channel.capabilities, channel.control, phaseBits);
+        return { ...channel, ...(portArbitration === undefined ? {} : { portArbitration }) };
+      }),
+      ...(vcArbitration === undefined ? {} : { vcArbitration }),
+    };
+  },
 } as const satisfies CapabilityDeclaration;
 
 /** The same under the ID that it has beside a Multi-Function Virtual Channel capability. */
@@ -130,4 +151,21 @@ export const VIRTUAL_CHANNEL_WITH_MFVC = {
 
 function channelCount(window: CapabilityWindow): number {
   return window.register(VIRTUAL_CHANNEL.registers.capabilities1).extendedVcCount + 1;
+}
+
+/** The phases of an arbitration table; `undefined` where there is none, or not all of it is at hand. */
+function table(
+  window: CapabilityWindow,
+  { arbitrationTableOffset }: { readonly arbitrationTableOffset: number },
+  { arbitrationSelect }: { readonly arbitrationSelect: number },
+  phaseBits: number,
+): number[] | undefined {
+  const at = arbitrationTableOffset * TABLE_UNIT_BYTES, phases = PHASES[arbitrationSelect];
+  if (at === 0 || phases === undefined || at + phases * phaseBits / 8 > window.availableBytes) {
+    return undefined;
+  }
+  return Array.from({ length: phases }, (_, phase) => {
+    const bit = phase * phaseBits;
+    return (window.read(at + (bit >>> 3), 1) >>> (bit & 7)) & ((1 << phaseBits) - 1);
+  });
 }

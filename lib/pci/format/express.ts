@@ -71,6 +71,13 @@ const PRESETS = [
   "-3.5dB de-emphasis, 3.5dB preshoot",
   "0dB de-emphasis, 3.5dB preshoot",
 ];
+const DOWNSTREAM_COMPONENTS: Readonly<Record<number, string>> = {
+  0: "Link Down - Not Determined",
+  1: "Link Down - Not Present",
+  2: "Link Down - Present",
+  4: "Link Up - Present",
+  5: "Link Up - Present and DRS Received",
+};
 const CROSSLINKS = ["unsupported", "Upstream Port", "Downstream Port", "incomplete"];
 
 const MARGINS = ["Normal Operating Range", "800-1200mV(full-swing)/400-700mV(half-swing)"];
@@ -233,6 +240,7 @@ function supportedSpeedsText(vector: number): string {
   // Every port supports 2.5 GT/s and may not leave out a rate below its best one.
   const best = Math.floor(Math.log2(vector)) + 1;
   if (vector === 0) return "Unknown";
+  if (speedText(best) === "unknown") return "RsvdP";
   return best === 1 ? "2.5GT/s" : `2.5-${speedText(best)}`;
 }
 
@@ -246,6 +254,9 @@ function link2Lines(cap: ExpressCapability, repeatsTheFirst: boolean): string[] 
     `, Selectable De-emphasis: ${deEmphasisText(control.selectableDeEmphasis)}`,
   );
   const supported = supportedSpeedsText(c.supportedSpeeds);
+  // What DRS says is there only where the port supports it, and this is not a repetition.
+  const hasDrs = is(cap, "rootPort", "downstreamPort", "pciToExpressBridge") && c.drs;
+  const drs = `, DRS±\n\t DownstreamComp: ${DOWNSTREAM_COMPONENTS[status.downstreamComponent] ?? "Reserved"}`;
   return registerLines(LINK_2, cap.link2, {
     capabilities: repeatsTheFirst || c.raw === 0
       ? undefined
@@ -258,7 +269,7 @@ function link2Lines(cap: ExpressCapability, repeatsTheFirst: boolean): string[] 
     status: `LnkSta2: Current De-emphasis Level: ${deEmphasisText(status.currentDeEmphasis)}, ` +
       "EqualizationComplete± EqualizationPhase1±\n" +
       "\t EqualizationPhase2± EqualizationPhase3± LinkEqualizationRequest±\n" +
-      `\t Retimer± 2Retimers± CrosslinkRes: ${CROSSLINKS[status.crosslinkResolution]}`,
+      `\t Retimer± 2Retimers± CrosslinkRes: ${CROSSLINKS[status.crosslinkResolution]}${when(hasDrs, drs)}`,
   });
 }
 

@@ -22,6 +22,20 @@ export const STANDARD_FORMATS: CapabilityFormats = {
       ? []
       : [`\t\tMasking: ${hex(cap.mask, 8)}  Pending: ${hex(cap.pending, 8)}`]),
   ],
+  "power-management": (cap) => [
+    ...declaredLines(cap),
+    ...(cap.bridge.raw === 0
+      ? []
+      : [`\t\tBridge: PM${flag(cap.bridge.busPowerControl)} B3${flag(!cap.bridge.b2)}`]),
+  ],
+  sata: ({ name, revision, place, location }) => {
+    const where = location === undefined
+      ? `BAR??${place.bar}`
+      : location === "configuration"
+      ? "InCfgSpace"
+      : `BAR${location} Offset=${hex(place.offset, 8)}`;
+    return [`${name} v${revision.major}.${revision.minor} ${where}`];
+  },
   virtio: virtioLines,
   "subsystem-id": ({ subsystem }, { config, names }) => [
     `Subsystem: ${subsystemText(config, names, subsystem.vendorId, subsystem.deviceId)}`,
@@ -77,11 +91,18 @@ function allocationLines(entry: EnhancedAllocationEntry, index: number): string[
     `\t\tEntry ${index}: Enable${flag(entry.enabled)} Writable${flag(entry.writable)} ` +
     `EntrySize=${entry.lengthBytes / 4 - 1}`,
     `\t\t\t BAR Equivalent Indicator: ${barEquivalentText(entry.barEquivalent)}`,
-    `\t\t\t PrimaryProperties: ${EA_PROPERTIES[entry.primaryProperties] ?? "[reserved]"}`,
-    `\t\t\t SecondaryProperties: ${EA_PROPERTIES[entry.secondaryProperties] ?? "[reserved]"}`,
-    `\t\t\t Base: ${hex(entry.base, 8)}`,
-    `\t\t\t MaxOffset: ${hex(entry.maxOffset, 9)}`,
+    `\t\t\t PrimaryProperties: ${
+      entry.primaryProperties === 0xff ? "entry unavailable for use" : propertyText(entry.primaryProperties)
+    }`,
+    `\t\t\t SecondaryProperties: ${propertyText(entry.secondaryProperties)}`,
+    // An upper half is printed where there is one, be it 0.
+    `\t\t\t Base: ${hex(entry.base, entry.baseBits === 64 ? 9 : 8)}`,
+    `\t\t\t MaxOffset: ${hex(entry.maxOffset, entry.maxOffsetBits === 64 ? 9 : 8)}`,
   ];
+}
+
+function propertyText(code: number): string {
+  return EA_PROPERTIES[code] ?? `[${hex(code, 2)}]`;
 }
 
 function barEquivalentText(code: number): string {

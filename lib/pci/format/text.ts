@@ -42,6 +42,11 @@ function valueAt(values: unknown, path: string): unknown {
   return path.split(".").reduce((value, name) => (value as Readonly<Record<string, unknown>>)[name], values);
 }
 
+/** The name of a code, or the code as `lspci` prints one that it has no name for. */
+export function nameOf(names: readonly string[], code: number): string {
+  return names[code] ?? `??${code}`;
+}
+
 /** Texts by register. */
 export type Texts<T extends RegisterTable> = { readonly [N in keyof T]?: string | undefined };
 

@@ -3,6 +3,7 @@ import "./bad_input_test.ts";
 import "./bench_test.ts";
 import "./blk_console_test.ts";
 import "./commands_test.ts";
+import "./dump_test.ts";
 import "./emulate_vhost_user_test.ts";
 import "./interruption_test.ts";
 import "./ism_pipe_test.ts";

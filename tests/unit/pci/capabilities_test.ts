@@ -312,6 +312,115 @@ Deno.test("TPH and VC: lengths follow from counts", () => {
   ]);
 });
 
+Deno.test("PM of a bridge, debug port, SATA: what they say of buses and BARs", () => {
+  const { bridge } = as(standard("0100 0300 0000 c0 00"), "power-management");
+  assertEquals([bridge.b2, bridge.busPowerControl], [true, true]);
+  const { place } = as(standard("0a00 a020"), "debug-port");
+  assertEquals([place.bar, place.offset], [1, 0xa0]);
+  const inBar = as(standard("1200 1300 48000000"), "sata");
+  assertEquals([inBar.revision.major, inBar.revision.minor, inBar.location, inBar.lengthBytes], [1, 3, 4, 8]);
+  const inConfig = as(standard("1200 1000 0f000000"), "sata");
+  assertEquals([inConfig.location, inConfig.lengthBytes], ["configuration", 16]);
+  assertEquals(as(standard("1200 1000 02000000"), "sata").location, undefined);
+});
+
+Deno.test("multicast: addresses of 64 bits without what is in their low bits", () => {
+  const cast = as(
+    extended(
+      "12000100 0a14 0580 0c000030 01000000 0f000000 00000080 01000000 00000000 02000000 00000000 14000040 02000000",
+    ),
+    "multicast",
+  );
+  assertEquals([cast.capabilities.maxGroup, cast.control.numGroup, cast.control.enable], [10, 5, true]);
+  assertEquals([cast.indexPosition, cast.baseAddress], [12, 0x130000000n]);
+  assertEquals([cast.receive, cast.overlaySize, cast.overlayAddress], [
+    0x800000000000000fn,
+    20,
+    0x240000000n,
+  ]);
+});
+
+Deno.test("root complex: links to memory and to functions; what an event collector collects", () => {
+  const { links, lengthBytes } = as(
+    extended(
+      "05000100 00020201 00000000 00000000 01000501 00000000 00a0d1fe 00000000 07000703 00000000 02c01400 00000000",
+    ),
+    "root-complex-link",
+  );
+  assertEquals([links.length, lengthBytes, links[0]!.function, links[0]!.address], [
+    2,
+    0x30,
+    undefined,
+    0xfed1a000n,
+  ]);
+  // Two bits of bus number: bits 21:20.
+  assertEquals(links[1]!.function, { bus: 1, device: 9, function: 4 });
+  const collector = as(extended("07000200 2f010000 00020700"), "event-collector");
+  assertEquals([collector.devices, collector.buses], [[0, 1, 2, 3, 5, 8], { first: 2, last: 7 }]);
+  const old = as(extended("07000100 00000080"), "event-collector");
+  assertEquals([old.devices, old.buses, old.lengthBytes], [[31], undefined, 8]);
+});
+
+Deno.test("arbitration tables: a phase has as many bits as the registers say, and there is no table behind the end", () => {
+  const vc = (table: number) =>
+    as(
+      extended(
+        `02000100 00080000 0f0000${
+          table.toString(16).padStart(2, "0")
+        } 0200 0000 02000002 01000280 0000 0000`,
+        { 0x110: "", 0x120: "10325476 98badcfe 10325476 98badcfe e4e4e4e4 e4e4e4e4" },
+      ),
+      "virtual-channel",
+    );
+  const { vcArbitration, channels } = vc(2);
+  assertEquals(vcArbitration!.length, 32);
+  assertEquals(vcArbitration!.slice(0, 16), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+  // WRR of 32 phases of 4 bits, from the same place.
+  assertEquals(channels[0]!.portArbitration, vcArbitration);
+  assertEquals([vc(0xff).vcArbitration, vc(0).vcArbitration], [undefined, undefined]);
+});
+
+Deno.test("Device 3, physical layers, IDE: flags, codes, streams and their addresses", () => {
+  const dev3 = as(extended("2f000100 fb0f0000 3f010000 1b000000"), "device-3");
+  assertEquals([dev3.capabilities.l0p, dev3.capabilities.tag14BitRequester, dev3.control.targetLinkWidth], [
+    true,
+    false,
+    3,
+  ]);
+  assertEquals([dev3.status.initialLinkWidth, dev3.status.remoteL0p], [3, true]);
+  const phy32 = as(extended("2a000100 01040000 02020000 8a020000"), "physical-layer-32");
+  assertEquals([phy32.capabilities.equalizationBypass, phy32.capabilities.modifiedTsMode2], [true, true]);
+  assertEquals([phy32.control.modifiedTsMode, phy32.status.phase1, phy32.status.phase3], [2, true, true]);
+  assertEquals([phy32.status.enhancedLinkBehavior, phy32.status.transmitterPrecodingRequest], [2, true]);
+  assertEquals(as(extended("31000100 00000000 00000000 41000000"), "physical-layer-64").status, {
+    raw: 0x41,
+    complete: true,
+    phase1: false,
+    phase2: false,
+    phase3: false,
+    request: false,
+    transmitterPrecodingOn: false,
+    transmitterPrecodingRequest: true,
+    noEqualizationNeededReceived: false,
+  });
+  const ide = as(
+    extended(
+      "30000100 03000000 00000000 01000007 02000000" +
+        "01000000 01020009 02000080 00ffee00 01aabb02 01345612 07000000 05000000",
+    ),
+    "integrity-and-data-encryption",
+  );
+  assertEquals([ide.linkStreams.length, ide.linkStreams[0]!.control.streamId, ide.lengthBytes], [1, 7, 0x34]);
+  const [stream] = ide.selectiveStreams;
+  assertEquals([stream!.control.configurationRequests, stream!.control.streamId], [true, 9]);
+  assertEquals([stream!.status.integrityCheckFailed, stream!.ridBase.base, stream!.ridLimit.limit], [
+    true,
+    0xbbaa,
+    0xeeff,
+  ]);
+  assertEquals(stream!.addresses, [{ valid: true, base: 0x563400000n, limit: 0x7125fffffn }]);
+});
+
 Deno.test("IDs without a decoder are kept by name, unknown ones by number", () => {
   const other = as(standard("0c00"), "other");
   assertEquals([other.name, other.offset], ["Hot-plug capable", 0x40]);
