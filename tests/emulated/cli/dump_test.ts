@@ -16,7 +16,7 @@ Deno.test("show --dump: many functions as text and JSON, raw bytes, standard inp
   const texts = DUMPS.map(({ config }, index) => dumpText(config, addressOf(index)));
   const put = (path: string, text: string) => replaceFile(path, new TextEncoder().encode(text));
   put(file, texts.join("\n"));
-  replaceFile(raw, DUMPS[0]!.config.bytes);
+  replaceFile(raw, DUMPS[0]!.config.bytes.slice());
   try {
     await t.step("text: one block a function", async () => {
       const { code, out, err } = await cli("show", "--dump", file);
