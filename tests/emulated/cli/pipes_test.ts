@@ -2,12 +2,14 @@ import { assertEquals, assertMatch } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { fitColumns } from "../../../cli/output.ts";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
-import { readFile } from "../../../ffi/mod.ts";
+import { readFile, removeFile } from "../../../ffi/mod.ts";
 import { CaptureReader, CaptureWriter } from "../../../lib/capture/mod.ts";
-import { openHost } from "../../../lib/host/mod.ts";
+import { type Host, openHost } from "../../../lib/host/mod.ts";
+import { save, until } from "./ism_rig.ts";
 import { shell } from "./run_cli.ts";
 
 const PF = "0000:01:00.0";
+const VF = "0000:01:00.2";
 const RNG = "0000:02:00.0";
 
 Deno.test("pipes and full disks", async (t) => {
@@ -15,6 +17,19 @@ Deno.test("pipes and full disks", async (t) => {
   const scratch = makeTemporaryDirectory();
   const at = (script: string) =>
     shell(script.replaceAll("ringside ", `ringside --host ${served.directory} `), { SCRATCH: scratch });
+  /** Runs a script which waits, by `driven`, until the second VF's driver is up. */
+  const once = async (host: Host, script: string) => {
+    const mark = `${scratch}/driven`;
+    // A pipe that says nothing is waited for: a sleep would be a process each time, and so would a question to the host.
+    const waiting = "exec 8<> <(:); driven() { until [ -e $SCRATCH/driven ]; do read -t 0.02 -u 8; done; }";
+    const [result] = await Promise.all([
+      at(`${waiting}\n${script}`),
+      until(() => host.describe(VF).heldBy !== undefined && (host.readConfig(VF)[4]! & 4) !== 0)
+        .then(() => save(mark, "")),
+    ]);
+    removeFile(mark);
+    return result;
+  };
   try {
     using host = openHost(served.directory);
     host.bind(PF);
@@ -56,11 +71,14 @@ Deno.test("pipes and full disks", async (t) => {
       assertMatch(err, /^ringside: standard output: No space left[^\n]*\n$/);
     });
     await t.step("net send - and net receive -: frames by pipe, messages apart", async () => {
-      const { code, out, err } = await at(`
+      const { code, out, err } = await once(
+        host,
+        `
         ringside net receive 01:00.2 - --count 300 --seconds 20 > $SCRATCH/out.pcap &
-        until ringside status | grep -q '01:00.2 .*held'; do :; done
+        driven
         cat $SCRATCH/in.pcap | ringside net send 01:00.1 -
-        wait $!`);
+        wait $!`,
+      );
       assertEquals(code, 0, err);
       assertMatch(out, /^0000:01:00\.1: 300 frames, \d+ bytes sent in /);
       assertMatch(err, /^0000:01:00\.2: 300 frames, \d+ bytes in standard output after /);
@@ -74,14 +92,17 @@ Deno.test("pipes and full disks", async (t) => {
       assertEquals(readFile(`${scratch}/out.pcap`).length, 24);
     });
     await t.step("a frame from a pipe is not kept back until more come", async () => {
-      const { code, out, err } = await at(`
+      const { code, out, err } = await once(
+        host,
+        `
         ringside net receive 01:00.2 $SCRATCH/one.pcap --count 1 --seconds 20 & receiver=$!
-        until ringside status | grep -q '01:00.2 .*held'; do :; done
+        driven
         mkfifo $SCRATCH/fifo; exec 9<>$SCRATCH/fifo
         head -c 100 $SCRATCH/in.pcap >&9
         ringside net send 01:00.1 - <$SCRATCH/fifo 9>&- &
         wait $receiver; status=$?
-        exec 9>&-; wait; exit $status`);
+        exec 9>&-; wait; exit $status`,
+      );
       assertEquals(code, 0, err);
       assertMatch(out, /: 1 frame, 60 bytes in /);
     });
