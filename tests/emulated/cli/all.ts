@@ -5,6 +5,7 @@ import "./blk_console_test.ts";
 import "./commands_test.ts";
 import "./dump_test.ts";
 import "./emulate_vhost_user_test.ts";
+import "./gone_test.ts";
 import "./interruption_test.ts";
 import "./ism_pipe_test.ts";
 import "./ism_test.ts";
