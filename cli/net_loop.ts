@@ -24,15 +24,18 @@ export async function netLoop(host: Host, options: Of<"net loop">): Promise<void
   const count = options.count ?? recorded?.count ?? DEFAULT_COUNT;
   const { function: sender, receiver } = options;
   const same = (one: string, other: string) => host.describe(one).address === host.describe(other).address;
+  // Behind a vhost-user socket there is one device, whose other end may send back what it gets.
+  const oneDevice = host.openVhostUser !== undefined;
   // Managed devices are two, each made for this.
-  if (!isManaged(sender) && !isManaged(receiver) && same(sender, receiver)) {
+  if (!oneDevice && !isManaged(sender) && !isManaged(receiver) && same(sender, receiver)) {
     throw new UsageError(`${receiver} cannot receive what it sends itself`, {
       hint: "name two functions of one switch, such as two VFs of a PF",
     });
   }
   using stop = interruption();
   await using stack = new AsyncDisposableStack();
-  const [from, to] = await openNets(host, options, stack, [sender, receiver]) as [VirtioNet, VirtioNet];
+  const names = oneDevice && same(sender, receiver) ? [sender] : [sender, receiver];
+  const [from, to = from] = await openNets(host, options, stack, names) as [VirtioNet, VirtioNet?];
   // Recorded frames carry addresses of their own.
   if (recorded !== undefined) await to.setPromiscuous(true);
   const bytes = options.frameBytes;
