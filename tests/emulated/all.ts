@@ -33,5 +33,6 @@ import "./registers/reads_test.ts";
 import "./transports/matrix_test.ts";
 import "./vfio_user/client_and_server_test.ts";
 import "./vfio_user/shared_memory_test.ts";
+import "./vhost_user/front_end_test.ts";
 import "./vhost_user/front_to_back_test.ts";
 import "./virtio_device/wire_test.ts";

@@ -1,8 +1,8 @@
 /** Drivers of this library over vhost-user, with DPDK's network device and QEMU's block device as back ends. */
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { VirtioBlk } from "../../drivers/blk/virtio_blk.ts";
 import { VirtioNet, type VirtioNetOptions } from "../../drivers/net/virtio_net.ts";
-import { readFile, replaceFile } from "../../ffi/mod.ts";
+import { readFile, removeFile, replaceFile } from "../../ffi/mod.ts";
 import { openHost } from "../../lib/host/mod.ts";
 import type { VhostUserDevice } from "../../lib/sockets/vhost_user/mod.ts";
 import { openTransport, type VirtioTransport } from "../../lib/virtio/mod.ts";
@@ -10,6 +10,9 @@ import { Random } from "../random.ts";
 import { peerTest } from "./rig/needing.ts";
 import { startStorageDaemon } from "./rig/qemu.ts";
 import { Testpmd } from "./rig/testpmd.ts";
+
+/** Rounds of being killed; `-- --full` has a hundred. */
+const ROUNDS = Deno.args.includes("--full") ? 100 : 3;
 
 /** A device behind a socket, opened by the host of that name. */
 function reach(socket: string, type: string, settings = ""): {
@@ -32,6 +35,10 @@ function frame(number: number, bytes: number): Uint8Array {
   for (let at = 14; at < bytes; at++) made[at] = number * 31 + at * 7 + (number >> 8);
   made.set([2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 5, 0x88, 0xb5, number & 0xff, number >> 8 & 0xff, number >> 16]);
   return made;
+}
+
+function numberOf(bytes: Uint8Array): number {
+  return bytes[14]! | bytes[15]! << 8 | bytes[16]! << 16;
 }
 
 const MIXES: readonly (readonly [string, VirtioNetOptions])[] = [
@@ -101,6 +108,65 @@ peerTest(
   },
 );
 
+peerTest(
+  ["dpdk-testpmd"],
+  "a network device killed under load and started again, round by round, split and packed",
+  async (folder) => {
+    for (const packed of [false, true]) {
+      const socket = `${folder}/vhost.sock`;
+      let peer = await Testpmd.device({ socket });
+      try {
+        await peer.forward("io");
+        using reached = reach(socket, "net", ",reconnect=60000");
+        await using net = await VirtioNet.open(reached.transport, { packed });
+        let sent = 0, received = 0, going = true;
+        // Bursts without a pause; the promise that waits for frames outlives every back end.
+        const load = (async () => {
+          while (going) {
+            for (let burst = 0; burst < 64 && net.send(frame(sent, 300)); burst++) sent = sent + 1 & 0xffff;
+            await net.waitTransmit(20);
+          }
+        })();
+        const reader = (async () => {
+          for await (const one of net.frames()) {
+            assertEquals(
+              one,
+              frame(numberOf(one), 300),
+              "a frame came back as another than any that was sent",
+            );
+            received++;
+            if (!going) break;
+          }
+        })();
+        for (let round = 0; round < ROUNDS; round++) {
+          const before = received;
+          while (received < before + 100) await new Promise((resolve) => setTimeout(resolve, 5));
+          await peer.kill();
+          removeFile(socket);
+          peer = await Testpmd.device({ socket });
+          await peer.forward("io");
+          while (reached.device.returns <= round) await new Promise((resolve) => setTimeout(resolve, 5));
+        }
+        const before = received;
+        while (received < before + 1000) await new Promise((resolve) => setTimeout(resolve, 5));
+        going = false;
+        await load;
+        // Every slot comes back: nothing was lost on the way.
+        const [tx] = net.tx;
+        while (tx!.freeSlots < tx!.slotCount) {
+          assert(await net.waitTransmit(5000));
+          tx!.reclaim();
+        }
+        net.send(frame(0, 300));
+        await reader;
+        assertEquals(reached.device.returns, ROUNDS);
+      } finally {
+        await peer.stop();
+      }
+    }
+  },
+);
+
 async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -151,4 +217,59 @@ async function workers(depth: number, count: number, act: (number: number) => Pr
   await Promise.all(Array.from({ length: depth }, async () => {
     while (next < count) await act(next++);
   }));
+}
+
+peerTest(
+  ["qemu-storage-daemon"],
+  "a block device killed under load and started again: no request is lost, and the data are what was written",
+  async (folder) => {
+    const socket = `${folder}/blk.sock`, disk = `${folder}/disk.img`, sectors = 8192, DEPTH = 32;
+    const image = new Uint8Array(sectors * SECTOR);
+    replaceFile(disk, image);
+    let daemon = await startStorageDaemon({ socket, disk: { file: disk }, queues: 2 });
+    try {
+      using reached = reach(socket, "blk", ",reconnect=60000");
+      await using blk = await VirtioBlk.open(reached.transport, { queues: 2 });
+      let going = true, done = 0;
+      const random = new Random(11);
+      // Each worker has a part of the disk of its own: what it reads there is what it wrote.
+      const load = Promise.all(Array.from({ length: DEPTH }, async (_, worker) => {
+        const part = sectors / DEPTH;
+        while (going) {
+          const sector = worker * part + random.below(part - 8), count = 1 + random.below(8);
+          const range = image.subarray(sector * SECTOR, (sector + count) * SECTOR);
+          if (random.below(3) === 0) {
+            assertEquals(await blk.read(sector, count), range.slice());
+          } else {
+            crypto.getRandomValues(range);
+            await blk.write(sector, range.slice());
+          }
+          done++;
+        }
+      }));
+      for (let round = 0; round < ROUNDS; round++) {
+        const before = done;
+        while (done < before + 200) await new Promise((resolve) => setTimeout(resolve, 1));
+        await daemon.kill();
+        daemon = await startStorageDaemon({ socket, disk: { file: disk }, queues: 2 });
+        while (reached.device.returns <= round) await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      const before = done;
+      while (done < before + 200) await new Promise((resolve) => setTimeout(resolve, 1));
+      going = false;
+      await load;
+      await blk.flush();
+      assertEquals(await sha256(await readAll(blk, sectors)), await sha256(image));
+      assertEquals(await sha256(readFile(disk)), await sha256(image));
+      assertEquals(reached.device.returns, ROUNDS);
+    } finally {
+      await daemon.stop();
+    }
+  },
+);
+
+async function readAll(blk: VirtioBlk, sectors: number): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(sectors * SECTOR);
+  for (let at = 0; at < sectors; at += 64) bytes.set(await blk.read(at, 64), at * SECTOR);
+  return bytes;
 }

@@ -226,6 +226,7 @@ import "./virtio/queue/slot_tables_test.ts";
 import "./virtio/queue/split_lies_test.ts";
 import "./virtio/queue/split_random_test.ts";
 import "./virtio/queue/split_rules_test.ts";
+import "./virtio/queue/take_over_test.ts";
 import "./virtio/spec/blk_console_test.ts";
 import "./virtio/spec/device_parts_test.ts";
 import "./virtio/spec/legacy_layout_test.ts";

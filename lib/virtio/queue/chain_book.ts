@@ -346,6 +346,11 @@ export class ChainBook {
     return this.#batchEnd !== NO_BATCH;
   }
 
+  /** IN_ORDER: the last chain of that batch. */
+  get batchEnd(): number {
+    return this.#batchEnd;
+  }
+
   /** IN_ORDER: gives the next chain of the batch out, into element `at`. @returns ring descriptors that it had */
   nextOfBatch(into: UsedBurst, at: number): number {
     const id = this.oldest;

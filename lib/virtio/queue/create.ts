@@ -108,7 +108,7 @@ export function enableVirtqueue(
   if (hasQueueState(transport, transport.driverFeatures)) {
     requireQueueState(transport).write(index, state, size);
   }
-  transport.enableQueue(index, addresses);
+  transport.enableQueue(index, addresses, (offersAgain) => queue.takeOver(offersAgain));
   queue.rebind(transport.doorbell(index));
 }
 

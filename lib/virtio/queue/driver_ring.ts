@@ -46,6 +46,14 @@ export interface DriverRingParts {
   readonly start?: QueueState;
 }
 
+/** Of a device that is gone. */
+export interface Standing {
+  /** Where another one begins. */
+  readonly state: QueueState;
+  /** Chains by id. */
+  readonly returned: ReadonlySet<number>;
+}
+
 const TWO_32 = 4294967296;
 /** Looks that find nothing, for each look whether there is still somebody to return something: that one is a system call. */
 const EMPTY_LOOKS = 4096;
@@ -155,6 +163,12 @@ export abstract class DriverRing implements Virtqueue {
   protected abstract offer(id: number): void;
   /** Empties the shared memory and puts both sides' positions to a place of this layout. */
   protected abstract rewind(state: QueueState): void;
+  /** Where the device stood last, by the ring alone, and what it has returned and nobody taken. @throws DeviceError when that cannot be */
+  protected abstract standing(): Standing;
+  /** Both sides go on at a place: what was returned stays, and is all that looks used; nothing looks available. */
+  protected abstract goOn(standing: Standing): void;
+  /** The device's wishes for notifications are void: it is to be told of everything. */
+  protected abstract dropWishes(): void;
   /** Throws when a state that the device reports cannot be. */
   protected abstract checkDevice(state: QueueState): void;
 
@@ -255,6 +269,22 @@ export abstract class DriverRing implements Virtqueue {
     }
     this.publish();
     return start;
+  }
+
+  takeOver(offersAgain: boolean): QueueState {
+    this.check();
+    this.book.settled("takeOver");
+    const standing = this.standing();
+    this.dropWishes();
+    if (!offersAgain) return standing.state;
+    this.goOn(standing);
+    for (const id of this.book.idsInOrder()) {
+      if (standing.returned.has(id)) continue;
+      this.book.commitAgain(id);
+      this.offer(id);
+    }
+    this.publish();
+    return standing.state;
   }
 
   /** A state from which this ring can start with nothing in flight. @throws UsageError */

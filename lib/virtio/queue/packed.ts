@@ -17,7 +17,7 @@
  */
 import { DESC_FLAG, EVENT_SUPPRESS, QUEUE_SIZE_MAX } from "../spec/ring.ts";
 import { COMMITTED, PUBLISHED } from "./chain_book.ts";
-import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
+import { DriverRing, type DriverRingParts, type Standing } from "./driver_ring.ts";
 import { usedIdWrong, usedLengthWrong, usedWithoutChain } from "./faults.ts";
 import { DESCRIPTOR_BYTES } from "./layout.ts";
 import type { PackedQueueState, QueueState } from "../spec/queue_state.ts";
@@ -499,6 +499,67 @@ export class PackedQueue extends DriverRing {
       this.#halves[at * HALF_WORDS + FLAGS_AT] = at < slot ? before : before ^ BOTH;
     }
     this.#driverEvent[0] = 0;
+    this.#deviceEvent[0] = 0;
+  }
+
+  /** As `DriverRing.standing`. */
+  protected override standing(): Standing {
+    const { book, size } = this;
+    const { held } = book;
+    const returned = new Set<number>();
+    let slot = this.#nextUsed, wrap = this.#usedWrap;
+    const pass = (id: number) => {
+      returned.add(id);
+      slot += book.taken(id);
+      if (slot < size) return;
+      slot -= size;
+      wrap = wrap === 1 ? 0 : 1;
+    };
+    // IN_ORDER: a used descriptor stands for all chains up to its own.
+    const inOrder = this.inOrder ? book.idsInOrder() : [];
+    const passUpTo = (id: number) => {
+      for (let one = -1; one !== id;) pass(one = inOrder[returned.size]!);
+    };
+    if (book.inBatch) passUpTo(book.batchEnd);
+    while (returned.size < held) {
+      const flags = Atomics.load(this.#halves, slot * HALF_WORDS + FLAGS_AT);
+      if ((flags & BOTH) !== (wrap === 1 ? BOTH : 0)) break;
+      const id = this.#halves[slot * HALF_WORDS + ID_AT]!;
+      // `takeUsed` says what is wrong with it.
+      if (book.holder(id) !== 2 || returned.has(id)) break;
+      if (this.inOrder) passUpTo(id);
+      else pass(id);
+    }
+    const state = {
+      layout: "packed",
+      availableSlot: slot,
+      availableWrap: wrap,
+      usedSlot: slot,
+      usedWrap: wrap,
+    } as const;
+    return { state, returned };
+  }
+
+  /** As `DriverRing.goOn`. */
+  protected override goOn({ state, returned }: Standing): void {
+    if (state.layout !== "packed") return;
+    const { size } = this;
+    let left = size;
+    for (const id of returned) left -= this.book.taken(id);
+    let slot = this.#next = this.#published = state.availableSlot;
+    let wrap = this.#wrap = this.#publishedWrap = state.availableWrap;
+    this.#headSlot = NO_HEAD;
+    // Every slot that is free looks as used in the lap before it is reached in.
+    for (; left > 0; left--) {
+      this.#halves[slot * HALF_WORDS + FLAGS_AT] = wrap === 1 ? 0 : BOTH;
+      if (++slot < size) continue;
+      slot = 0;
+      wrap = wrap === 1 ? 0 : 1;
+    }
+  }
+
+  /** As `DriverRing.dropWishes`. */
+  protected override dropWishes(): void {
     this.#deviceEvent[0] = 0;
   }
 

@@ -13,7 +13,7 @@
  */
 import { AVAIL_NO_INTERRUPT, DESC_FLAG, QUEUE_SIZE_MAX, USED_NO_NOTIFY } from "../spec/ring.ts";
 import { COMMITTED, PUBLISHED } from "./chain_book.ts";
-import { DriverRing, type DriverRingParts } from "./driver_ring.ts";
+import { DriverRing, type DriverRingParts, type Standing } from "./driver_ring.ts";
 import type { QueueState, SplitQueueState } from "../spec/queue_state.ts";
 import { usedBatchWrong, usedIdWrong, usedIndexJump, usedLengthWrong } from "./faults.ts";
 import { DESCRIPTOR_BYTES } from "./layout.ts";
@@ -386,6 +386,34 @@ export class SplitQueue extends DriverRing {
     this.#used[this.#availableEventAt] = index;
     // Nothing that the device may have written over them goes on.
     if (this.book.slots !== null && !this.inOrder) this.#describeSlots();
+  }
+
+  /** As `DriverRing.standing`. */
+  protected override standing(): Standing {
+    const { book } = this;
+    const from = this.#nextUsed, to = Atomics.load(this.#used, 1);
+    const count = (to - from) & INDEX_MASK;
+    if (count > book.held) throw this.break(usedIndexJump(this.place, from, to, book.held));
+    // IN_ORDER: elements within a batch are not written.
+    const returned = this.inOrder
+      ? book.idsInOrder().slice(0, count)
+      : Array.from({ length: count }, (_, at) => this.#usedElements[((from + at) & this.#mask) * 2]!);
+    return { state: { layout: "split", availableIndex: to }, returned: new Set(returned) };
+  }
+
+  /** As `DriverRing.goOn`. */
+  protected override goOn({ state }: Standing): void {
+    if (state.layout !== "split") return;
+    this.#next = this.#published = state.availableIndex;
+    Atomics.store(this.#available, 1, state.availableIndex);
+    this.#used[this.#availableEventAt] = state.availableIndex;
+    if (this.book.slots !== null && !this.inOrder) this.#describeSlots();
+  }
+
+  /** As `DriverRing.dropWishes`. */
+  protected override dropWishes(): void {
+    this.#used[0] = 0;
+    this.#used[this.#availableEventAt] = this.#published;
   }
 
   /** As `DriverRing.checkDevice`. */

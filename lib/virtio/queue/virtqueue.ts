@@ -185,6 +185,15 @@ export interface Virtqueue extends Disposable {
    * @throws UsageError (returns not taken, a chain half added, `state` of another layout or with a used part of its own), ClosedError
    */
   restart(state?: QueueState): QueueState;
+  /**
+   * The device is gone without a reset, and another goes on with the ring as it stands: what was returned stays to be taken. Only while no device
+   * uses the queue. Interrupts stay as they were asked for; the device's own wishes are void.
+   * @param offersAgain also makes everything else in flight available again, in its old order and under its old ids, committed only or published; else the
+   * ring is left alone, for a device that knows what its predecessor had taken
+   * @returns where the device begins
+   * @throws UsageError (a chain half added), ClosedError, or why the queue is broken
+   */
+  takeOver(offersAgain: boolean): QueueState;
   /** Notifies through another doorbell from now on: after the device was set up again. */
   rebind(doorbell: Doorbell): void;
   /** The queue as it is now, for display. */

@@ -43,8 +43,16 @@ export interface Reached<T extends VirtioTransport = PciModernTransport> extends
 export interface TopologyHostOptions {
   /** In a process that serves no other host: it may be killed, or what it holds be counted. */
   readonly alone?: boolean;
+  /** Devices behind vhost-user sockets, as a topology has them. */
+  readonly vhostUser?: readonly Record<string, unknown>[];
   /** Hard limit on the descriptors of the process, which is one of its own then. */
   readonly openFiles?: number;
+}
+
+/** What a host has, as a topology says it. */
+interface Served {
+  readonly functions: readonly Record<string, unknown>[];
+  readonly vhostUser: readonly Record<string, unknown>[];
 }
 
 /** A process that serves one host after another, which costs a start each file instead of a start each test. */
@@ -69,11 +77,8 @@ class ServingProcess {
   }
 
   /** Tells it to serve, or without functions to stop serving. */
-  async tell(directory: string, functions?: readonly Record<string, unknown>[]): Promise<void> {
-    const line = JSON.stringify({
-      directory,
-      ...(functions === undefined ? {} : { topology: { functions } }),
-    });
+  async tell(directory: string, topology?: Served): Promise<void> {
+    const line = JSON.stringify({ directory, ...(topology === undefined ? {} : { topology }) });
     await this.#input.write(new TextEncoder().encode(`${line}\n`));
   }
 
@@ -101,17 +106,17 @@ addEventListener("unload", () => shared.child.kill("SIGKILL"));
 export class TopologyHost implements AsyncDisposable {
   host: EmulatedHost;
   readonly directory: string;
-  readonly #functions: readonly Record<string, unknown>[];
+  readonly #served: Served;
   #process: ServingProcess;
   #ended: ReportedViolation[] | undefined;
 
   private constructor(
     directory: string,
-    functions: readonly Record<string, unknown>[],
+    served: Served,
     process: ServingProcess,
   ) {
     this.directory = directory;
-    this.#functions = functions;
+    this.#served = served;
     this.#process = process;
     this.host = EmulatedHost.connect(directory);
   }
@@ -119,15 +124,16 @@ export class TopologyHost implements AsyncDisposable {
   /** Serves these functions. */
   static async start(
     functions: readonly Record<string, unknown>[],
-    { alone, openFiles }: TopologyHostOptions = {},
+    { alone, openFiles, vhostUser = [] }: TopologyHostOptions = {},
   ): Promise<TopologyHost> {
     const directory = `/tmp/ringside-drivers-${Deno.pid}-${made++}`;
     makeDirectory(directory, 0o700);
     const process = alone || openFiles !== undefined ? new ServingProcess(openFiles) : shared;
     try {
-      await process.tell(directory, functions);
+      const served = { functions, vhostUser };
+      await process.tell(directory, served);
       await process.file(`${directory}/ready`);
-      return new TopologyHost(directory, functions, process);
+      return new TopologyHost(directory, served, process);
     } catch (error) {
       if (process !== shared) await process.end();
       removeAll(directory);
@@ -184,7 +190,7 @@ export class TopologyHost implements AsyncDisposable {
     this.#process = new ServingProcess();
     // The other one's, if it came so far.
     removeFile(`${this.directory}/ready`);
-    await this.#process.tell(this.directory, this.#functions);
+    await this.#process.tell(this.directory, this.#served);
     await this.#process.file(`${this.directory}/ready`);
     this.host = EmulatedHost.connect(this.directory);
   }

@@ -39,13 +39,6 @@ export class VhostUserConfig {
     return this.#bytes.length;
   }
 
-  /** Of a network device, as the back end's own configuration has it; 0 where it does not say. */
-  get queuePairs(): number {
-    const { offset } = max_virtqueue_pairs;
-    const said = this.#device.deviceId === DEVICE_ID.net && this.#served && offset + 2 <= this.sizeBytes;
-    return said ? this.read(offset, 2) : 0;
-  }
-
   /** The back end's own, by messages. */
   get #served(): boolean {
     return this.#device.has(PROTOCOL_FEATURE.CONFIG);

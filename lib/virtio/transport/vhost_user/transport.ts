@@ -52,10 +52,13 @@ const NOT_CARRIED = FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA | FEAT
   FEATURE.SR_IOV | FEATURE.ADMIN_VQ | FEATURE.SUSPEND | VHOST_FEATURE.PROTOCOL_FEATURES |
   VHOST_FEATURE.LOG_ALL;
 
-/** Of a network device: the control queue is the front end's, by custom. */
+/** Of a network device: what goes by the control queue, which is the front end's, by custom. */
 const CONTROL_FEATURES = NET_FEATURE_REQUIRES
   .filter(({ requires }) => requires.every((set) => set.includes("CTRL_VQ")))
   .reduce((bits, { feature }) => bits | NET_FEATURE[feature], NET_FEATURE.CTRL_VQ);
+
+/** Who offers these serves the control queue itself: no front end could do them for him. */
+const BACK_END_COMMANDS = NET_FEATURE.CTRL_RX_EXTRA | NET_FEATURE.CTRL_VLAN | NET_FEATURE.CTRL_MAC_ADDR;
 
 const NO_ADDRESSES: QueueAddresses = { size: 0, descriptorArea: 0n, driverArea: 0n, deviceArea: 0n };
 
@@ -97,14 +100,13 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
     const told = queuesTold(device);
     this.#config = new VhostUserConfig(device, told);
     const isNet = device.deviceId === DEVICE_ID.net;
-    // QEMU and DPDK take the number of a network device for one of pairs, and so does this library's back end; others count queues, the control queue among them.
-    const { queuePairs } = this.#config;
-    const countsAll = isNet && queuePairs > 0 && queuePairs * 2 + 1 === told;
-    const rings = Math.min(isNet && !countsAll ? told * 2 : told, LIMIT.vrings);
+    const offers = (bits: bigint) => isNet && (device.features & bits) !== 0n;
+    // QEMU and DPDK take the number of a network device for one of pairs, and so does this library's back end.
+    const rings = Math.min(isNet ? told * 2 : told, LIMIT.vrings);
     this.#pairs = rings >> 1;
-    const control = NET_FEATURE.CTRL_VQ | NET_FEATURE.MQ;
-    this.#ownControl = isNet && !countsAll && (device.features & control) !== 0n;
-    this.queueCount = rings + (this.#ownControl ? 1 : 0);
+    const hasControl = offers(NET_FEATURE.CTRL_VQ | NET_FEATURE.MQ);
+    this.#ownControl = hasControl && !offers(BACK_END_COMMANDS);
+    this.queueCount = rings + (hasControl ? 1 : 0);
     this.#vectors = new VhostUserVectors(this.name, 1 + this.queueCount);
     // Last: nobody would close it if one of those had failed.
     this.#error = new EventFd();

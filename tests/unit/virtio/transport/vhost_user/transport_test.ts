@@ -8,7 +8,7 @@ import {
   UnsupportedError,
   UsageError,
 } from "../../../../../lib/errors/mod.ts";
-import { PROTOCOL_FEATURE } from "../../../../../lib/sockets/vhost_user/protocol.ts";
+import { PROTOCOL_FEATURE, REQUEST } from "../../../../../lib/sockets/vhost_user/protocol.ts";
 import { FEATURE, openTransport, VirtioDevice, type VirtioTransport } from "../../../../../lib/virtio/mod.ts";
 import { BLK_FEATURE } from "../../../../../lib/virtio/spec/blk.ts";
 import { NET_FEATURE } from "../../../../../lib/virtio/spec/net.ts";
@@ -272,6 +272,78 @@ Deno.test("queues: by GET_QUEUE_NUM, in pairs of a network device; else as many 
   s[Symbol.dispose]();
 });
 
+Deno.test("the control queue of a network device is the front end's, unless the back end has commands that it alone can carry out", () => {
+  const own = NET_FEATURE.CTRL_VQ | NET_FEATURE.CTRL_RX | NET_FEATURE.MQ;
+  const base = 1n << 32n;
+  for (
+    const [offered, features, count] of [
+      [0n, 0n, 4],
+      // As DPDK has it.
+      [own | NET_FEATURE.GUEST_ANNOUNCE, own, 5],
+      [NET_FEATURE.CTRL_VQ, NET_FEATURE.CTRL_VQ | NET_FEATURE.CTRL_RX, 5],
+      [own | NET_FEATURE.CTRL_RX_EXTRA, own | NET_FEATURE.CTRL_RX_EXTRA, 5],
+    ] as const
+  ) {
+    using o = opened([...able(MQ, base | offered), reply("getQueueNum", u64(2n))]);
+    assertEquals([o.transport.readDeviceFeatures(), o.transport.queueCount], [base | features, count]);
+  }
+});
+
+Deno.test("pairs are turned on and off by the front end's own control queue", () => {
+  const features = 1n << 32n | NET_FEATURE.CTRL_VQ | NET_FEATURE.MQ;
+  using o = opened([...able(MQ | REPLY_ACK, features), reply("getQueueNum", u64(2n))]);
+  const { transport, back, s } = o;
+  const acks = (...requests: Parameters<typeof ack>[0][]) => back.put(...requests.map((one) => ack(one)));
+  acks("setMemTable", "setFeatures");
+  using memory = transport.dma.allocate(16384, { huge: "never" });
+  transport.writeDriverFeatures(features);
+  const at = (page: number) => memory.iova + BigInt(page * 1024);
+  for (const queue of [0, 1, 2, 3]) transport.enableQueue(queue, RING);
+  // One command: class mq, vqPairsSet, two pairs.
+  transport.enableQueue(4, { size: 4, descriptorArea: at(0), driverArea: at(1), deviceArea: at(2) });
+  for (let n = 0; n < 4; n++) {
+    acks(
+      "setVringNum",
+      "setVringBase",
+      "setVringAddr",
+      "setVringErr",
+      "setVringCall",
+      "setVringKick",
+      "setVringEnable",
+    );
+  }
+  transport.writeStatus(READY | STATUS.driverOk);
+  const enables = () => back.requests().filter((text) => text.startsWith("SET_VRING_ENABLE"));
+  assertEquals(enables().map((text) => text.slice(-16)), [
+    "0000000001000000",
+    "0100000001000000",
+    "0200000000000000",
+    "0300000000000000",
+  ]);
+  const bytes = memory.bytes();
+  bytes.set([4, 0, 2, 0, 0xff], 3072);
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  for (const [slot, offset, length, flags, next] of [[0, 0, 4, 1, 1], [1, 4, 1, 2, 0]] as const) {
+    view.setBigUint64(16 * slot, at(3) + BigInt(offset), true);
+    view.setUint32(16 * slot + 8, length, true);
+    view.setUint16(16 * slot + 12, flags, true);
+    view.setUint16(16 * slot + 14, next, true);
+  }
+  view.setUint16(1024 + 2, 1, true);
+  acks("setVringEnable", "setVringEnable", "setVringEnable", "setVringEnable");
+  transport.doorbell(4).ring(0, 0);
+  assertEquals([bytes[3076], view.getUint16(2048 + 2, true)], [0, 1]);
+  assertEquals(enables().map((text) => text.slice(-16)), [
+    "0000000001000000",
+    "0100000001000000",
+    "0200000001000000",
+    "0300000001000000",
+  ]);
+  back.put(...[0, 1, 2, 3].map((queue) => reply("getVringBase", u32(queue, 0))));
+  transport.close();
+  s.device.close();
+});
+
 Deno.test("what the protocol cannot carry is neither offered nor to be accepted", () => {
   const { ACCESS_PLATFORM, NOTIFICATION_DATA, SR_IOV, ADMIN_VQ, VERSION_1, RING_RESET } = FEATURE;
   const bad = ACCESS_PLATFORM | NOTIFICATION_DATA | SR_IOV | ADMIN_VQ;
@@ -358,4 +430,45 @@ Deno.test("the order of the standard holds: VirtioDevice from reset to DRIVER_OK
   const sent = o.back.requests().map((text) => text.split(" ")[0]);
   assertEquals(sent.slice(0, 4), ["SET_OWNER", "GET_FEATURES", "SET_FEATURES", "SET_MEM_TABLE"]);
   assertEquals(sent.at(-1), "GET_VRING_BASE");
+});
+
+Deno.test("a back end that is back hears of features and queues where their drivers stand; then it and they are signalled", () => {
+  const features = 1n << 32n;
+  const script = [...plain(features), reply("getFeatures", u64(features))];
+  const asked = reply("getFeatures", u64(features));
+  using s = scripted(script, { reconnectMs: 5000 }, [[...script, asked, reply("getVringBase", u32(0, 0))]]);
+  using transport = openTransport(s.device);
+  transport.writeStatus(STATUS.acknowledge | STATUS.driver);
+  transport.writeDriverFeatures(features);
+  const [, vector] = transport.enableInterrupts("msix", 2);
+  transport.setQueueVector(0, 1);
+  const calls: boolean[] = [];
+  transport.enableQueue(0, RING, (offersAgain) => {
+    calls.push(offersAgain);
+    return { layout: "split", availableIndex: 0x1234 };
+  });
+  transport.writeStatus(READY | STATUS.driverOk);
+  const before = s.connections[0]!.requests();
+  s.connections[0]!.peer.close();
+  s.device.use((channel) => channel.askNumber(REQUEST.getFeatures));
+  const told = s.connections[1]!.requests();
+  assertEquals(told.slice(0, 5), [...before.slice(0, 4), "SET_VRING_BASE 0000000034120000"]);
+  assertEquals(told.slice(5, -1), before.slice(5));
+  assertEquals(calls, [true]);
+  assertEquals([readCount(s.connections[1]!.fds.at(-1)!), vector!.eventFd.take()], [1, 1]);
+});
+
+Deno.test("a queue whose driver cannot go on ends the device when its back end comes back", () => {
+  const script = [...plain(1n << 32n), reply("getFeatures", u64(0n))];
+  using s = scripted(script, { reconnectMs: 5000 }, [script]);
+  using transport = openTransport(s.device);
+  transport.writeDriverFeatures(1n << 32n);
+  transport.enableQueue(0, RING);
+  transport.writeStatus(READY | STATUS.driverOk);
+  s.connections[0]!.peer.close();
+  assertThrows(
+    () => s.device.use((channel) => channel.askNumber(REQUEST.getFeatures)),
+    UnsupportedError,
+    "fake, queue 0: its driver cannot go on with a back end that came back",
+  );
 });
