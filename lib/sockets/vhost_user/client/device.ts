@@ -165,6 +165,8 @@ export class VhostUserDevice implements Disposable {
    * @internal
    */
   attach(onConfigChange: () => void, onReturn: () => void): void {
+    requireType(onConfigChange, "function", "VhostUserDevice.attach: onConfigChange");
+    requireType(onReturn, "function", "VhostUserDevice.attach: onReturn");
     this.#onConfigChange = onConfigChange;
     this.#onReturn = onReturn;
   }

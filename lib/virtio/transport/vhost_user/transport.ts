@@ -4,7 +4,7 @@
  * @module
  */
 import { EventFd } from "../../../../ffi/mod.ts";
-import { typedErrors } from "../../../errors/doors.ts";
+import { requireType, typedErrors } from "../../../errors/doors.ts";
 import {
   ClosedError,
   DeviceError,
@@ -262,6 +262,8 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
         this.#where("queue_enable", queue),
       );
     }
+    requireType(addresses, "object", "enableQueue: addresses", "size", "descriptorArea");
+    if (takeover !== undefined) requireType(takeover, "function", "enableQueue: takeover");
     const ring = new VhostUserRing(queue, addresses, takeover);
     if (this.#ownControl && queue === this.#controlQueue) ring.own = this.#serveControl(ring);
     else if (this.#ownControl && (this.driverFeatures & NET_FEATURE.MQ) !== 0n) ring.on = queue < 2;
