@@ -8,7 +8,6 @@
  */
 import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
 import {
-  ETHERNET_HEADER_BYTES,
   MAC_BYTES,
   NET_CONFIG,
   NET_CTRL_ACK,
@@ -20,12 +19,10 @@ import {
   NET_STATUS,
   netControlQueue,
   type NetFeatureName,
-  netQueues,
 } from "../../../virtio/spec/net.ts";
 import type { ModelOptions } from "../../device_kind.ts";
 import type { DeviceCore, DeviceModel, ModelParts, NetInterface } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";
-import type { DeviceQueue } from "../queue/device_queue.ts";
 import { LegacyFraming } from "../queue/legacy_framing.ts";
 import { formatMac, parseMac } from "./mac_address.ts";
 import { carryOut } from "./control.ts";
@@ -34,10 +31,10 @@ import { FlowTable } from "./flow.ts";
 import type { NetFrame } from "./frame.ts";
 import type { FrameBurst } from "./frame_burst.ts";
 import { NetParts } from "./parts.ts";
-import { NetReceiver } from "./receiver.ts";
+import { ReceiveQueues } from "./receive_queues.ts";
 import { NetSettings } from "./settings.ts";
-import { NetTransmitter, VLAN_TAG_BYTES } from "./transmitter.ts";
-import { COUNTER, type CounterName, COUNTERS, DELIVERY, type NetSwitch, type SwitchPort } from "./switch.ts";
+import { NetTransmitter } from "./transmitter.ts";
+import { COUNTER, type CounterName, COUNTERS, type NetSwitch, type SwitchPort } from "./switch.ts";
 
 /** Fields up to `mtu`: the later ones belong to features that are not offered. */
 const CONFIG_BYTES = 12;
@@ -45,7 +42,6 @@ const OFFERED = NET_FEATURE.MAC | NET_FEATURE.MTU | NET_FEATURE.STATUS | NET_FEA
   NET_FEATURE.CTRL_VQ | NET_FEATURE.CTRL_RX | NET_FEATURE.CTRL_RX_EXTRA | NET_FEATURE.CTRL_MAC_ADDR |
   NET_FEATURE.MQ;
 const CONTROL_RULE = "virtio 1.2 §5.1.6.5";
-const RECEIVE_RULE = "virtio 1.2 §5.1.6.3";
 
 /** Own fields of a virtio-net function. */
 export interface NetFields {
@@ -87,22 +83,14 @@ export class NetModel implements DeviceModel, SwitchPort {
   #linkUp = true;
 
   // Of the running driver; set by `start`.
-  #mergeable = false;
-  /** Bytes of the longest frame that goes either way, VLAN tag apart. */
-  #longestBytes = Infinity;
-  #headerBytes = NET_HDR_BYTES;
   readonly #framing = new LegacyFraming();
   #controlQueue = -1;
 
   // Of the hot path; all made once.
   readonly #commands: Chain;
   readonly #transmitter: NetTransmitter;
-  readonly #receiver: NetReceiver;
+  readonly #receiveQueues: ReceiveQueues;
   readonly #flows = new FlowTable();
-  /** Receive queues with elements that are not published. */
-  readonly #unpublished: Uint8Array;
-  /** Buffers that a receive queue had when they were too few; −1: it was not short since. */
-  readonly #short: Int32Array;
   readonly parts: ModelParts;
 
   /** A device that is on no switch before `connect`. @throws UsageError for options that cannot be */
@@ -117,19 +105,17 @@ export class NetModel implements DeviceModel, SwitchPort {
     this.queueSizes = new Array<number>(2 * queuePairs + (hasControl ? 1 : 0)).fill(queueSize);
     this.netInterface = { mac: options.mac, mtu, ...(options.hostUse && { hostUse: options.hostUse }) };
     this.#commands = new Chain(queueSize);
-    this.#receiver = new NetReceiver(queueSize);
-    this.#unpublished = new Uint8Array(queuePairs);
-    this.#short = new Int32Array(queuePairs).fill(-1);
     this.#settings = new NetSettings(
       queuePairs,
       () => this.#core?.negotiatedFeatures ?? 0n,
       () => this.#core?.configChanged(),
     );
     this.#transmitter = new NetTransmitter(this, net, this.#settings, this.#flows, this.#framing, queueSize);
+    this.#receiveQueues = new ReceiveQueues(this.#settings, this.#flows, this.#framing, queueSize);
     this.parts = new NetParts(this.#settings, this.features, {
       restored: () => {
         this.#suspended = false;
-        this.#short.fill(-1);
+        this.#receiveQueues.forget();
         // Which pairs were in use before is not in the parts; what is queued on any is still sent.
         this.#settings.usedPairs = this.#settings.has(NET_FEATURE.MQ) ? this.maxPairs : 1;
       },
@@ -180,6 +166,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   /** Takes its place; called once. */
   connect(core: DeviceCore): void {
     this.#core = core;
+    this.#receiveQueues.connect(core);
     this.net.add(this, this.maxPairs);
   }
 
@@ -187,6 +174,7 @@ export class NetModel implements DeviceModel, SwitchPort {
   close(): void {
     this.net.remove(this);
     this.#core = null;
+    this.#receiveQueues.close();
   }
 
   /** What is wrong with a set of features; undefined when nothing is. */
@@ -232,13 +220,14 @@ export class NetModel implements DeviceModel, SwitchPort {
   /** The driver is ready. */
   start(): void {
     const features = this.#core?.negotiatedFeatures ?? 0n;
-    if (this.#core !== null) this.#framing.start(this.#core);
-    this.#mergeable = (features & NET_FEATURE.MRG_RXBUF) !== 0n;
-    this.#headerBytes = this.#core?.legacy && !this.#mergeable ? NET_HDR_LEGACY_BYTES : NET_HDR_BYTES;
-    const mtuAgreed = (features & NET_FEATURE.MTU) !== 0n;
-    this.#longestBytes = mtuAgreed ? this.#mtu + ETHERNET_HEADER_BYTES : Infinity;
-    if (this.#core !== null) {
-      this.#transmitter.start(this.#core, this.#headerBytes, mtuAgreed ? this.#mtu : undefined);
+    const core = this.#core;
+    if (core !== null) {
+      this.#framing.start(core);
+      const mergeable = (features & NET_FEATURE.MRG_RXBUF) !== 0n;
+      const headerBytes = core.legacy && !mergeable ? NET_HDR_LEGACY_BYTES : NET_HDR_BYTES;
+      const mtu = (features & NET_FEATURE.MTU) !== 0n ? this.#mtu : undefined;
+      this.#transmitter.start(core, headerBytes, mtu);
+      this.#receiveQueues.start(headerBytes, mtu, mergeable);
     }
     const multiqueue = (features & NET_FEATURE.MQ) !== 0n;
     this.#controlQueue = (features & NET_FEATURE.CTRL_VQ) === 0n
@@ -259,14 +248,10 @@ export class NetModel implements DeviceModel, SwitchPort {
   }
 
   #forget(): void {
-    this.#mergeable = false;
-    this.#longestBytes = Infinity;
-    this.#headerBytes = NET_HDR_BYTES;
     this.#framing.stop();
     this.#controlQueue = -1;
     this.#flows.clear();
-    this.#unpublished.fill(0);
-    this.#short.fill(-1);
+    this.#receiveQueues.forget();
     this.#settings.reset(this.#mac);
   }
 
@@ -283,7 +268,7 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   /** Works, at most `budget` buffers. @returns how many were moved */
   poll(budget: number): number {
-    if (this.#suspended && this.#hasBuffers()) this.#suspended = false;
+    if (this.#suspended && this.#receiveQueues.haveBuffers) this.#suspended = false;
     let moved = this.net.resume(this, budget);
     moved += this.transmit(budget - moved);
     moved += this.#controlCommands(budget - moved);
@@ -303,12 +288,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     }
     const control = core.queue(this.#controlQueue);
     if (control !== undefined && control.arm()) work = true;
-    if (this.net.awaited(this)) {
-      for (let pair = 0; pair < this.maxPairs; pair++) {
-        const short = this.#short[pair]!;
-        if (short >= 0 && core.queue(2 * pair)?.arm(short)) work = true;
-      }
-    }
+    if (this.net.awaited(this) && this.#receiveQueues.arm()) work = true;
     return work;
   }
 
@@ -356,102 +336,28 @@ export class NetModel implements DeviceModel, SwitchPort {
     return (this.#suspended || (this.#core?.stopped ?? false)) && this.#linkUp;
   }
 
-  #hasBuffers(): boolean {
-    for (let pair = 0; pair < this.maxPairs; pair++) {
-      if ((this.#core?.queue(netQueues(pair).receive)?.available(1) ?? 0) > 0) return true;
-    }
-    return false;
-  }
-
   /** There are more receive buffers than when they last were too few. */
   get hasRoom(): boolean {
-    const core = this.#core;
-    if (core === null) return false;
-    let short = false;
-    for (let pair = 0; pair < this.maxPairs; pair++) {
-      const had = this.#short[pair]!;
-      if (had < 0) continue;
-      short = true;
-      const queue = core.queue(2 * pair);
-      if (queue === undefined ? !core.paused?.(2 * pair) : queue.available(had + 1) > had) return true;
-    }
-    return !short;
+    return this.#receiveQueues.hasRoom;
   }
 
-  /**
-   * Puts a frame into a receive queue. @returns one of `DELIVERY`
-   * Steering: the pair that the driver last sent the same flow on; a flow that it never sent on goes to pair `flow mod pairs`. A pair whose
-   * receive queue is being reset or disabled gives way to the next one that is not. With all of them disabled the device is one without buffers.
-   */
+  /** Puts a frame into a receive queue. @returns one of `DELIVERY` */
   deliver(frame: NetFrame): number {
-    const core = this.#core;
-    if (core === null) return DELIVERY.notReceiving;
-    // The standard leaves out a VLAN tag, which is part of the low-level header.
-    const tag = frame.tagged ? VLAN_TAG_BYTES : 0;
-    if (frame.lengthBytes > this.#longestBytes + tag) return DELIVERY.tooLong;
-    const pairs = this.#settings.activePairs;
-    let pair = pairs > 1 ? this.#flows.pairOf(frame.flow, pairs) : 0;
-    let paused = false;
-    for (let tries = 0; tries < pairs; tries++) {
-      const queue = core.queue(2 * pair);
-      if (queue !== undefined) return this.#deliverTo(queue, pair, frame);
-      if (core.paused?.(2 * pair)) {
-        paused = true;
-        this.#short[pair] = 0;
-      }
-      pair = (pair + 1) % pairs;
-    }
-    return paused ? DELIVERY.noRoom : DELIVERY.notReceiving;
-  }
-
-  #deliverTo(queue: DeviceQueue, pair: number, frame: NetFrame): number {
-    const receiver = this.#receiver;
-    const outcome = receiver.deliver(queue, frame, this.#mergeable, this.#headerBytes, this.#framing);
-    if (outcome === DELIVERY.delivered) this.#received(queue, pair);
-    else if (outcome === DELIVERY.noRoom) this.#short[pair] = receiver.buffersFound;
-    else if (receiver.problem !== undefined) {
-      this.#core?.violation(RECEIVE_RULE, receiver.problem, queue.index);
-    }
-    return outcome;
+    return this.#receiveQueues.deliver(frame);
   }
 
   /** Puts frames into one receive queue that go together. @returns how many */
   deliverBurst(frames: FrameBurst, from: number, count: number): number {
-    const core = this.#core;
-    if (core === null || frames.headerBytes !== this.#headerBytes || this.#framing.watches) return 0;
-    if (frames.longestBytes > this.#longestBytes) return 0;
-    const pairs = this.#settings.activePairs;
-    let pair = 0, together = count;
-    if (pairs > 1) {
-      pair = this.#flows.pairOf(frames.flow(from), pairs);
-      together = 1;
-      while (together < count && this.#flows.pairOf(frames.flow(from + together), pairs) === pair) together++;
-    }
-    const queue = core.queue(2 * pair);
-    if (queue === undefined) return 0;
-    const filled = this.#receiver.deliverBurst(queue, frames, from, together);
-    if (filled > 0) this.#received(queue, pair);
-    return filled;
-  }
-
-  #received(queue: DeviceQueue, pair: number): void {
-    this.#unpublished[pair] = 1;
-    this.#short[pair] = -1;
-    // New buffers are looked for when a frame comes; only a sender that waits needs to be told of them.
-    queue.suppress();
-  }
-
-  wake(): void {
-    this.#core?.wake?.();
+    return this.#receiveQueues.deliverBurst(frames, from, count);
   }
 
   /** Publishes what was delivered. */
   flush(): void {
-    for (let pair = 0; pair < this.maxPairs; pair++) {
-      if (this.#unpublished[pair] === 0) continue;
-      this.#unpublished[pair] = 0;
-      this.#core?.queue(netQueues(pair).receive)?.publish();
-    }
+    this.#receiveQueues.flush();
+  }
+
+  wake(): void {
+    this.#core?.wake?.();
   }
 
   // ---- control ----
