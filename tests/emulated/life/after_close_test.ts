@@ -73,7 +73,7 @@ const ARGUMENTS: Record<string, unknown[]> = {
 const REMEMBERED = ["close", "closed", "settled", "onLinkChange", "statistics", "features", "featureNames"]
   .concat(["interrupts", "resets"]);
 /** What transports put behind the checks of their base class's public calls. */
-const TRANSPORT_INTERNALS = ["release", "carried", "hasVectors", "queueVector", "queueAreas", "error"];
+const TRANSPORT_INTERNALS = ["end", "release", "carried", "hasVectors", "queueVector", "queueAreas", "error"];
 /** What a ring's base class and its layouts call of each other: `protected`, and behind the checks of the public calls. */
 const RING_INTERNALS = [
   "held",
