@@ -29,6 +29,9 @@ export const USUAL: readonly FakeCapability[] = [
   { type: 2, bar: 4, offset: 0x3000, length: 0x1000, multiplier: 4 },
 ];
 
+/** Where an Express function has the capability that says so. */
+const EXPRESS_AT = 0xc0;
+
 /** The usual capabilities with one of them changed. */
 export function changed(type: number, change: Partial<FakeCapability>): FakeCapability[] {
   return USUAL.map((one) => one.type === type ? { ...one, ...change } : one);
@@ -125,12 +128,15 @@ export class FakeFunction implements VfioDevice {
     });
   }
 
-  /** Extended configuration space with an SR-IOV capability. @param capabilities its register of that name */
+  /** An Express function: extended configuration space with an SR-IOV capability. @param capabilities its register of that name */
   addSriov(capabilities: number): void {
     const config = new Uint8Array(4096);
     config.set(this.config);
     this.config = config;
     const view = new DataView(config.buffer);
+    view.setUint8(EXPRESS_AT, 0x10);
+    view.setUint8(EXPRESS_AT + 1, view.getUint8(0x34));
+    view.setUint8(0x34, EXPRESS_AT);
     view.setUint32(0x100, 0x0001_0010, true);
     view.setUint32(0x104, capabilities, true);
   }
