@@ -5,6 +5,7 @@ import {
   createSharedFile,
   EventFd,
   fileSizeBytes,
+  MappedMemory,
   mappingCount,
   openFdCount,
   type OwnedFd,
@@ -445,6 +446,19 @@ Deno.test("vhost-user back end: memory for chains in flight: its size, its heade
   }
   assertEquals(set({}, []), 1n);
   assertMatch(machine.takeViolations().join(), /0 descriptors/);
+  {
+    using memory = MappedMemory.map(file!, Number(mmapBytes));
+    const second = 64 * Math.ceil((16 + 64 * 16) / 64);
+    assertEquals([...memory.bytes(second + 8, 4)], [1, 0, 64, 0], "version 1, 64 descriptors");
+    // Another back end took chain 5 of the second queue, and gave back one that came after it.
+    memory.bytes()[second + 16 + 5 * 16] = 1;
+    assertEquals(set({}, [file!]), 1n);
+    assertMatch(machine.takeViolations().join(), /queue 1: another back end left chain 5, out of order/);
+    memory.bytes()[second + 16 + 5 * 16] = 0;
+    memory.bytes()[second + 8] = 2;
+    assertEquals(set({}, [file!]), 1n);
+    assertMatch(machine.takeViolations().join(), /region 1 has version 2/);
+  }
   using foreign = createSharedFile("another version", Number(mmapBytes));
   assertEquals(set({}, [foreign]), 0n);
   for (
