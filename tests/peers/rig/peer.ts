@@ -13,6 +13,7 @@ const SHOWN = 3000;
 const PATIENCE_MS = 30_000;
 const GOODBYE_MS = 5_000;
 const LOOK_MS = 5;
+const LAST_WORDS_MS = 300;
 
 /** A process ended too early, said something unexpected, or nothing; the message has the last it printed. */
 export class PeerError extends RingsideError {
@@ -46,12 +47,15 @@ export class Peer implements AsyncDisposable {
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
   readonly #over: Promise<unknown>;
   #status: Deno.CommandStatus | undefined;
+  /** Both of its outputs, as they came, for messages. */
+  #printed = "";
+  /** Its standard output: the other one's lines may come in the midst of a word of it. */
   #output = "";
-  /** What it printed as an error in the middle of another line, which waits for that line's end. */
-  #errors = "";
-  /** Characters that are no longer kept. */
+  #complaints = "";
+  /** Characters of the output that are no longer kept. */
   #forgotten = 0;
   #woken = Promise.withResolvers<void>();
+  readonly #readers: ReadableStreamDefaultReader<string>[] = [];
 
   /** Starts it. It is killed when this thread ends, however that happens. */
   constructor(program: Command, args: readonly string[], { cpu, env = {} }: PeerOptions = {}) {
@@ -68,9 +72,20 @@ export class Peer implements AsyncDisposable {
     const { stdout, stderr, status } = this.#child;
     const ended = status.then((status) => {
       this.#status = status;
-      this.#print("", true);
+      this.#wake();
     });
-    this.#over = Promise.all([this.#listen(stdout, false), this.#listen(stderr, true), ended]);
+    this.#over = Promise.all([
+      this.#listen(stdout, (text) => {
+        this.#output += text;
+        const excess = Math.max(0, this.#output.length - KEPT);
+        this.#output = this.#output.slice(excess);
+        this.#forgotten += excess;
+      }),
+      this.#listen(stderr, (text) => {
+        this.#complaints = (this.#complaints + text).slice(-KEPT);
+      }),
+      ended,
+    ]);
   }
 
   /** Process id. `setpriv` and `taskset` become the program, so it is the program's. */
@@ -83,17 +98,22 @@ export class Peer implements AsyncDisposable {
     return this.#status !== undefined;
   }
 
-  /** Where its output ends, for `waitFor`. */
+  /** What it printed on its error output, and is kept. */
+  get complaints(): string {
+    return this.#complaints;
+  }
+
+  /** Where its standard output ends, for `waitFor`. */
   get mark(): number {
     return this.#forgotten + this.#output.length;
   }
 
-  /** What it printed since a mark. */
+  /** What it printed on its standard output since a mark. */
   since(mark: number): string {
     return this.#output.slice(Math.max(0, mark - this.#forgotten));
   }
 
-  /** Waits until what it printed since a mark has the pattern. @throws PeerError when it ends, or after `timeoutMs` */
+  /** Waits until what it printed on its standard output since a mark has the pattern. @throws PeerError when it ends, or after `timeoutMs` */
   async waitFor(pattern: RegExp, mark = 0, timeoutMs = PATIENCE_MS): Promise<RegExpMatchArray> {
     let found: RegExpMatchArray | null = null;
     await this.until(() => (found = this.since(mark).match(pattern)) !== null, `print ${pattern}`, timeoutMs);
@@ -118,7 +138,7 @@ export class Peer implements AsyncDisposable {
     return this.until(() => listens(path), `listen on ${path}`, timeoutMs);
   }
 
-  /** Waits for its end. @returns all that it printed and that is kept @throws PeerError when it failed, or after `timeoutMs` */
+  /** Waits for its end. @returns its standard output, of which the end is kept @throws PeerError when it failed, or after `timeoutMs` */
   async finished(timeoutMs = PATIENCE_MS): Promise<string> {
     await this.until(() => this.ended, "end", timeoutMs);
     await this.#over;
@@ -167,30 +187,24 @@ export class Peer implements AsyncDisposable {
   }
 
   async #leave(): Promise<void> {
+    await this.#child.status;
+    // A process that it started itself may have its outputs still.
+    const timer = setTimeout(() => {
+      for (const reader of this.#readers) reader.cancel().catch(() => {});
+    }, LAST_WORDS_MS);
     await this.#over;
+    clearTimeout(timer);
     await this.#input.close().catch(() => {});
   }
 
-  async #listen(stream: ReadableStream<Uint8Array>, errors: boolean): Promise<void> {
-    for await (const text of stream.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string>)) {
-      if (errors) this.#errors += text;
-      this.#print(errors ? "" : text, this.ended);
+  async #listen(stream: ReadableStream<Uint8Array>, keep: (text: string) => void): Promise<void> {
+    const reader = stream.pipeThrough(new TextDecoderStream() as ReadableWritablePair<string>).getReader();
+    this.#readers.push(reader);
+    for (let read = await reader.read(); !read.done; read = await reader.read()) {
+      this.#printed = (this.#printed + read.value).slice(-KEPT);
+      keep(read.value);
+      this.#wake();
     }
-  }
-
-  /** @param all also errors in the middle of a line: a prompt that an error cuts in two would not be found */
-  #print(text: string, all: boolean): void {
-    this.#output += text;
-    if (this.#errors !== "" && (all || this.#output === "" || this.#output.endsWith("\n"))) {
-      this.#output += this.#errors;
-      this.#errors = "";
-    }
-    const excess = this.#output.length - KEPT;
-    if (excess > 0) {
-      this.#output = this.#output.slice(excess);
-      this.#forgotten += excess;
-    }
-    this.#wake();
   }
 
   #wake(): void {
@@ -207,9 +221,7 @@ export class Peer implements AsyncDisposable {
   }
 
   #fail(what: string): never {
-    throw new PeerError(
-      `${this.name} ${what}; it printed last:\n${(this.#output + this.#errors).slice(-SHOWN)}`,
-    );
+    throw new PeerError(`${this.name} ${what}; it printed last:\n${this.#printed.slice(-SHOWN)}`);
   }
 }
 

@@ -120,7 +120,9 @@ export class Testpmd implements AsyncDisposable {
       ...[`--vdev=${device}`, "--", "-i", "--nb-cores=1", `--rxq=${queues}`, `--txq=${queues}`],
       ...[`--rxd=${descriptors}`, `--txd=${descriptors}`, `--total-num-mbufs=${packets}`],
       // A link that is down is waited for, nine seconds.
-      ...["--disable-link-check", ...args],
+      ...["--disable-link-check"],
+      // Another thread would print them, in the midst of a prompt.
+      ...["--mask-event=all", ...args],
     ];
     // Where it keeps files of its own.
     const env = { RUNTIME_DIRECTORY: socket.slice(0, socket.lastIndexOf("/")) };
