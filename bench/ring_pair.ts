@@ -37,6 +37,8 @@ export class RingPair implements Disposable {
   readonly #space: DmaSpace;
   readonly #bufferLo: number;
   readonly #bufferHi: number;
+  /** The buffer, as each chain of a burst. */
+  readonly #parts;
   readonly #chain = new Chain(RING_SIZE);
   readonly #used: UsedBurst = usedBurst(RING_SIZE);
 
@@ -64,8 +66,13 @@ export class RingPair implements Disposable {
       : splitLayout(RING_SIZE, segments);
     const memory = this.#space.allocate(layout.totalBytes + BUFFER_BYTES, { label: "ring", huge: "never" });
     const buffer = memory.iova + BigInt(layout.totalBytes);
-    this.#bufferLo = Number(buffer & 0xffff_ffffn);
-    this.#bufferHi = Number(buffer >> 32n);
+    const bufferLo = this.#bufferLo = Number(buffer & 0xffff_ffffn);
+    const bufferHi = this.#bufferHi = Number(buffer >> 32n);
+    this.#parts = {
+      lo: new Uint32Array(RING_SIZE).fill(bufferLo),
+      hi: new Uint32Array(RING_SIZE).fill(bufferHi),
+      lengths: new Uint32Array(RING_SIZE).fill(BUFFER_BYTES),
+    };
     const parts = { function: "bench", index: 0, memory, doorbell: { ring: () => {} }, eventIndex, inOrder };
     const setup = {
       index: 0,
@@ -108,8 +115,8 @@ export class RingPair implements Disposable {
   }
 
   #addSingles(burst: number): void {
-    const queue = this.#queue;
-    for (let i = 0; i < burst; i++) queue.addSingle(this.#bufferLo, this.#bufferHi, BUFFER_BYTES, false);
+    const { lo, hi, lengths } = this.#parts;
+    this.#queue.addSingles(lo, hi, lengths, burst, false, this.#used.ids);
   }
 
   #addTables(burst: number): void {

@@ -26,6 +26,8 @@ export class FrameBurst {
   readonly first: Uint16Array<ArrayBuffer>;
   /** Receive slot of each part. */
   readonly slots: Uint16Array<ArrayBuffer>;
+  /** The same array, under the name by which a queue fills it. @internal */
+  readonly ids: Uint16Array<ArrayBuffer>;
   /** Bytes from the start of the slot. */
   readonly offsets: Uint16Array<ArrayBuffer>;
   /** Bytes. */
@@ -43,7 +45,7 @@ export class FrameBurst {
     this.capacity = capacity;
     this.partCapacity = partCapacity;
     this.first = new Uint16Array(capacity + 1);
-    this.slots = new Uint16Array(partCapacity);
+    this.slots = this.ids = new Uint16Array(partCapacity);
     this.offsets = new Uint16Array(partCapacity);
     this.lengths = new Uint32Array(partCapacity);
   }

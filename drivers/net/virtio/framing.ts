@@ -37,17 +37,23 @@ export function netFraming(device: VirtioDevice): NetFraming {
   };
 }
 
-/** Adds the first `lengthBytes` of a slot, header included, as a chain that the queue has room for. */
-export function addSlot(
+/** Adds slots as chains that the queue has room for. @param lengths of the frames, which follow the header; null: all of each slot */
+export function addSlots(
   pool: BufferPool,
   { headerApart, headerBytes }: NetFraming,
-  slot: number,
-  lengthBytes: number,
-  deviceWrites: boolean,
+  slots: Uint16Array,
+  lengths: Uint32Array | null,
+  count: number,
 ): void {
-  if (!headerApart) return pool.add(slot, lengthBytes);
-  pool.queue.begin(deviceWrites ? 0 : 2, deviceWrites ? 2 : 0);
-  pool.addPart(slot, 0, headerBytes);
-  pool.addPart(slot, headerBytes, lengthBytes - headerBytes);
-  pool.commit(slot);
+  if (!headerApart) {
+    pool.addBurst(slots, lengths, count, headerBytes);
+    return;
+  }
+  for (let at = 0; at < count; at++) {
+    // A device that writes a slot gets all of it.
+    pool.queue.begin(lengths === null ? 0 : 2, lengths === null ? 2 : 0);
+    pool.addPart(slots[at]!, 0, headerBytes);
+    pool.addPart(slots[at]!, headerBytes, lengths?.[at] ?? pool.slotBytes - headerBytes);
+    pool.commit(slots[at]!);
+  }
 }

@@ -13,11 +13,12 @@ import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../../lib/wait/waiter.ts";
 import { FrameBurst } from "./frame_burst.ts";
-import { addSlot, type NetFraming } from "./framing.ts";
+import { addSlots, type NetFraming } from "./framing.ts";
 import { decodeFrame, type SavedReceive } from "./saved.ts";
 import { COUNT } from "./statistics.ts";
 
-const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset;
+/** In half-words. */
+const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset / 2;
 
 /**
  * Hands out frames where the device wrote them. Each slot belongs to the device, or to the caller from `receiveBurst` until it is
@@ -44,10 +45,15 @@ export class ReceiveQueue implements WaitTarget {
   readonly #counts: Float64Array;
   /** 1: with the caller. */
   readonly #held: Uint8Array<ArrayBuffer>;
+  /** Slots that were given back and are not in the ring yet. */
+  readonly #pending: Uint16Array<ArrayBuffer>;
+  #pendingCount = 0;
   /** What was taken last; `ids` holds slots. */
   readonly #used: UsedBurst;
   #usedCount = 0;
   #usedAt = 0;
+  /** There are slots past those of the device. */
+  readonly #loaded: boolean;
   /** The device is stopped for good: what it has is not given back. */
   #stopped = false;
   /** What ends this queue's life; thrown by every receive from then on. */
@@ -71,7 +77,9 @@ export class ReceiveQueue implements WaitTarget {
     this.#headerBytes = framing.headerBytes;
     this.#counts = counts;
     this.#held = new Uint8Array(pool.count).fill(1);
+    this.#pending = new Uint16Array(pool.count);
     this.#used = usedBurst(pool.count);
+    this.#loaded = slots < pool.count;
   }
 
   /** Gives its slots to the device and notifies it: once, after DRIVER_OK. */
@@ -99,10 +107,7 @@ export class ReceiveQueue implements WaitTarget {
       }
       const first = this.views[slot]!;
       first.fill(0, 0, headerBytes);
-      if (this.#mergeable) {
-        first[NUM_BUFFERS_AT] = buffers;
-        first[NUM_BUFFERS_AT + 1] = buffers >> 8;
-      }
+      if (this.#mergeable) this.#pool.halves[slot * this.#pool.strideBytes / 2 + NUM_BUFFERS_AT] = buffers;
       let done = 0;
       for (let part = 0; part < buffers; part++, slot++) {
         const offset = part === 0 ? headerBytes : 0;
@@ -152,62 +157,102 @@ export class ReceiveQueue implements WaitTarget {
     }
     if (this.#pool.closed || this.#queue.closed) this.#gone();
     if (this.#usedAt === this.#usedCount && this.#fault === null) {
+      if (!this.#mergeable) return this.#receiveWhole(burst);
       this.#usedAt = this.#usedCount = 0;
       // A chain's id is free for another slot from here on, though its frame may be given out only by a later burst.
       this.#usedCount = this.#pool.takeUsed(this.#used);
     }
     const { ids, lengths } = this.#used;
-    const headerBytes = this.#headerBytes;
+    const { first, slots, offsets, lengths: partLengths, capacity, partCapacity } = burst;
+    const { halves } = this.#pool;
+    const held = this.#held, mergeable = this.#mergeable, headerBytes = this.#headerBytes;
+    const stride = this.#pool.strideBytes >> 1, usedCount = this.#usedCount;
+    let at = this.#usedAt;
     let frames = 0;
     let part = 0;
     let bytes = 0;
     let dropped = 0;
-    burst.first[0] = 0;
-    while (frames < burst.capacity && this.#usedAt < this.#usedCount && this.#fault === null) {
-      const from = this.#usedAt;
-      const slot = ids[from]!;
-      const length = lengths[from]!;
-      if (length < headerBytes) {
-        this.#lie("used.len", `${length} bytes are too few for the header`);
+    first[0] = 0;
+    while (frames < capacity && at < usedCount && this.#fault === null) {
+      const slot = ids[at]!;
+      const length = lengths[at]!;
+      // Read once, since the device can still change it.
+      const buffers = mergeable ? halves[slot * stride + NUM_BUFFERS_AT]! : 1;
+      if (length <= headerBytes || buffers !== 1 || part === partCapacity) {
+        if (length < headerBytes) {
+          this.#lie("used.len", `${length} bytes are too few for the header`);
+          break;
+        }
+        if (buffers === 0 || buffers > usedCount - at) {
+          this.#incomplete(buffers, usedCount - at);
+          break;
+        }
+        if (part + buffers > partCapacity) {
+          if (frames > 0) break;
+          throw new UsageError(
+            `a frame of ${buffers} parts does not fit into a burst of ${partCapacity}`,
+          );
+        }
+        if (length === headerBytes && buffers === 1) {
+          dropped++;
+          at++;
+          held[slot] = 1;
+          if (!this.#stopped) this.recycleSlot(slot);
+          continue;
+        }
+      }
+      let offset = headerBytes;
+      for (const end = at + buffers; at < end; at++) {
+        const piece = ids[at]!;
+        const pieceBytes = lengths[at]! - offset;
+        held[piece] = 1;
+        slots[part] = piece;
+        offsets[part] = offset;
+        partLengths[part++] = pieceBytes;
+        bytes += pieceBytes;
+        offset = 0;
+      }
+      first[++frames] = part;
+    }
+    this.#usedAt = at;
+    return this.#give(burst, frames, part, bytes, dropped);
+  }
+
+  /** As `receiveBurst` where each buffer is a frame, and nothing is left from before: the queue fills the caller's arrays. */
+  #receiveWhole(burst: FrameBurst): number {
+    const count = this.#pool.takeUsed(burst, burst.capacity);
+    const { first, slots, offsets, lengths } = burst;
+    const held = this.#held, headerBytes = this.#headerBytes;
+    let frames = 0;
+    let bytes = 0;
+    let dropped = 0;
+    first[0] = 0;
+    for (let at = 0; at < count; at++) {
+      const slot = slots[at]!;
+      const frameBytes = lengths[at]! - headerBytes;
+      if (frameBytes < 0) {
+        this.#lie("used.len", `${lengths[at]} bytes are too few for the header`);
         break;
       }
-      const buffers = this.#mergeable ? this.#numBuffers(slot) : 1;
-      if (buffers === 0 || buffers > this.#usedCount - from) {
-        this.#incomplete(buffers, this.#usedCount - from);
-        break;
-      }
-      if (part + buffers > burst.partCapacity) {
-        if (frames > 0) break;
-        throw new UsageError(
-          `a frame of ${buffers} parts does not fit into a burst of ${burst.partCapacity}`,
-        );
-      }
-      this.#usedAt = from + buffers;
-      if (length === headerBytes && buffers === 1) {
+      held[slot] = 1;
+      if (frameBytes === 0) {
         dropped++;
-        this.#drop(slot);
+        if (!this.#stopped) this.recycleSlot(slot);
         continue;
       }
-      for (let i = 0; i < buffers; i++) {
-        const piece = ids[from + i]!;
-        const offset = i === 0 ? headerBytes : 0;
-        const pieceBytes = lengths[from + i]! - offset;
-        this.#held[piece] = 1;
-        burst.slots[part] = piece;
-        burst.offsets[part] = offset;
-        burst.lengths[part] = pieceBytes;
-        bytes += pieceBytes;
-        part++;
-      }
-      frames++;
-      burst.first[frames] = part;
+      slots[frames] = slot;
+      offsets[frames] = headerBytes;
+      lengths[frames] = frameBytes;
+      bytes += frameBytes;
+      first[++frames] = frames;
     }
+    return this.#give(burst, frames, frames, bytes, dropped);
+  }
+
+  #give(burst: FrameBurst, frames: number, parts: number, bytes: number, dropped: number): number {
     burst.frames = frames;
-    burst.parts = part;
-    if (dropped > 0) {
-      this.#counts[COUNT.dropped]! += dropped;
-      if (this.#fault === null && !this.#stopped) this.flush();
-    }
+    burst.parts = parts;
+    if (dropped > 0) this.#countDropped(dropped);
     if (frames === 0 && this.#fault !== null) throw this.#fault;
     this.#counts[COUNT.frames]! += frames;
     this.#counts[COUNT.bytes]! += bytes;
@@ -237,7 +282,18 @@ export class ReceiveQueue implements WaitTarget {
 
   /** Gives all slots of a burst back to the device and notifies it when it asks for that. The burst is empty afterwards. */
   recycle(burst: FrameBurst): void {
-    for (let part = 0; part < burst.parts; part++) this.recycleSlot(burst.slots[part]!);
+    if (this.#pool.closed) this.#gone();
+    const { slots, parts } = burst;
+    const held = this.#held;
+    let part = 0;
+    for (; part < parts; part++) {
+      const slot = slots[part]!;
+      if (held[slot] !== 1) break;
+      held[slot] = 0;
+    }
+    this.#offer(slots, this.#loaded ? this.#keepOwn(slots, part) : part);
+    // What is wrong with the next one, its call says.
+    if (part < parts) this.recycleSlot(slots[part]!);
     burst.clear();
     this.flush();
   }
@@ -250,18 +306,30 @@ export class ReceiveQueue implements WaitTarget {
         `${this.#name}, queue ${this.index}: receive slot ${shown(slot)} is not held by the caller`,
       );
     }
-    if (slot >= this.#slots) {
-      // A loaded frame's: beyond what the queue has room for, and used once.
-      this.#held[slot] = 0;
-      return;
-    }
-    addSlot(this.#pool, this.#framing, slot, this.#pool.slotBytes, true);
     this.#held[slot] = 0;
+    // A loaded frame's is beyond what the queue has room for, and used once.
+    if (slot < this.#slots) this.#pending[this.#pendingCount++] = slot;
   }
 
   /** Makes recycled slots visible to the device, and notifies it when it asks for that. */
   flush(): void {
+    const count = this.#pendingCount;
+    this.#pendingCount = 0;
+    this.#offer(this.#pending, count);
     if (this.#queue.flush()) this.#counts[COUNT.notifications]!++;
+  }
+
+  #offer(slots: Uint16Array, count: number): void {
+    if (count > 0) addSlots(this.#pool, this.#framing, slots, null, count);
+  }
+
+  /** Moves slots that are the device's to the front. @returns how many of the first `count` */
+  #keepOwn(slots: Uint16Array, count: number): number {
+    let kept = 0;
+    for (let at = 0; at < count; at++) {
+      if (slots[at]! < this.#slots) slots[kept++] = slots[at]!;
+    }
+    return kept;
   }
 
   /** True when `receiveBurst` has something to look at. */
@@ -278,18 +346,14 @@ export class ReceiveQueue implements WaitTarget {
     return this.#queue.enableInterrupts() || this.hasUsed();
   }
 
-  /** `num_buffers` of the header in a slot: read once, since the device can still change it. */
-  #numBuffers(slot: number): number {
-    const view = this.views[slot]!;
-    return view[NUM_BUFFERS_AT]! | (view[NUM_BUFFERS_AT + 1]! << 8);
-  }
-
-  #drop(slot: number): void {
-    this.#held[slot] = 1;
-    if (this.#stopped) return;
+  /** Frames of no length: their buffers go back. */
+  #countDropped(dropped: number): void {
+    this.#counts[COUNT.dropped]! += dropped;
+    if (this.#fault !== null || this.#stopped) return;
     try {
-      this.recycleSlot(slot);
+      this.flush();
     } catch (error) {
+      // What came before is given out first.
       this.#fault = error;
     }
   }

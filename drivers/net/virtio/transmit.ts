@@ -12,13 +12,9 @@ import type { QueueState } from "../../../lib/virtio/spec/queue_state.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../../lib/wait/waiter.ts";
-import { addSlot, type NetFraming } from "./framing.ts";
+import { addSlots, type NetFraming } from "./framing.ts";
 import { decodeFrame, type SavedTransmit } from "./saved.ts";
 import { COUNT } from "./statistics.ts";
-
-const FREE = 0;
-const RESERVED = 1;
-const SENT = 2;
 
 /**
  * `reserve` a slot, write the frame through `frame(slot)`, `send` it, and `flush` once for all. Sent slots come back by `reclaim`, which `reserve`
@@ -26,7 +22,7 @@ const SENT = 2;
  */
 export class TransmitQueue implements WaitTarget {
   static {
-    typedErrors(this, ["reoffer", "save", "transmitBurst"]);
+    typedErrors(this, ["reoffer", "reserveBurst", "save", "transmitBurst"]);
   }
 
   /** Virtqueue number. */
@@ -40,7 +36,12 @@ export class TransmitQueue implements WaitTarget {
   readonly #frames: readonly Uint8Array<ArrayBuffer>[];
   readonly #framing: NetFraming;
   readonly #counts: Float64Array;
-  readonly #state: Uint8Array<ArrayBuffer>;
+  /** By slot: 1 from `reserve` to `send` or `cancel`. */
+  readonly #reserved: Uint8Array<ArrayBuffer>;
+  /** Slots that were sent one by one and are not in the ring yet, and the lengths of their frames. */
+  readonly #pending: Uint16Array<ArrayBuffer>;
+  readonly #pendingLengths: Uint32Array<ArrayBuffer>;
+  #pendingCount = 0;
   readonly #used: UsedBurst;
 
   /** Takes over a queue that is set up, and the slots for it. @param pool slots with a zeroed header before the frame; the device only reads them @param counts shared by all queues */
@@ -59,7 +60,9 @@ export class TransmitQueue implements WaitTarget {
     this.#pool = pool;
     this.#framing = framing;
     this.#counts = counts;
-    this.#state = new Uint8Array(pool.count);
+    this.#reserved = new Uint8Array(pool.count);
+    this.#pending = new Uint16Array(pool.count);
+    this.#pendingLengths = new Uint32Array(pool.count);
     this.#frames = pool.views.map((view) => view.subarray(framing.headerBytes));
     this.#used = usedBurst(queue.size);
   }
@@ -79,29 +82,42 @@ export class TransmitQueue implements WaitTarget {
     if (this.#pool.closed) this.#gone();
     if (this.#pool.free === 0 && this.reclaim() === 0) return -1;
     const slot = this.#pool.take();
-    this.#state[slot] = RESERVED;
+    this.#reserved[slot] = 1;
     return slot;
+  }
+
+  /** As many slots to fill as there are, up to the array's elements 0 to `count` − 1. @returns how many */
+  reserveBurst(slots: Uint16Array, count: number = slots.length): number {
+    if (!(slots instanceof Uint16Array && count >= 0 && count <= slots.length)) {
+      this.#badBurst(count, slots.length);
+    }
+    const pool = this.#pool, reserved = this.#reserved;
+    if (pool.closed) this.#gone();
+    if (pool.free < count) this.reclaim();
+    const taken = pool.takeBurst(slots, count);
+    for (let at = 0; at < taken; at++) reserved[slots[at]!] = 1;
+    return taken;
   }
 
   /** Where the slot's frame goes: `maxFrameBytes`, made once. @throws UsageError when the slot is not reserved */
   frame(slot: number): Uint8Array<ArrayBuffer> {
     if (this.#pool.closed) this.#gone();
-    if (typeof slot !== "number" || this.#state[slot] !== RESERVED) this.#notReserved(slot);
+    if (typeof slot !== "number" || this.#reserved[slot] !== 1) this.#notReserved(slot);
     return this.#frames[slot]!;
   }
 
   /** Gives an unused slot back. */
   cancel(slot: number): void {
     if (this.#pool.closed) this.#gone();
-    if (typeof slot !== "number" || this.#state[slot] !== RESERVED) this.#notReserved(slot);
-    this.#state[slot] = FREE;
+    if (typeof slot !== "number" || this.#reserved[slot] !== 1) this.#notReserved(slot);
+    this.#reserved[slot] = 0;
     this.#pool.give(slot);
   }
 
   /** Queues the first `lengthBytes` of the slot's frame; `flush` makes it visible. @throws UsageError too short, too long, not reserved */
   send(slot: number, lengthBytes: number): void {
     if (this.#pool.closed) this.#gone();
-    if (typeof slot !== "number" || this.#state[slot] !== RESERVED) this.#notReserved(slot);
+    if (typeof slot !== "number" || this.#reserved[slot] !== 1) this.#notReserved(slot);
     this.checkLength(lengthBytes);
     this.#add(slot, lengthBytes);
     this.#counts[COUNT.frames]!++;
@@ -109,37 +125,55 @@ export class TransmitQueue implements WaitTarget {
   }
 
   #add(slot: number, lengthBytes: number): void {
-    addSlot(this.#pool, this.#framing, slot, this.#framing.headerBytes + lengthBytes, false);
-    this.#state[slot] = SENT;
+    this.#reserved[slot] = 0;
+    this.#pending[this.#pendingCount] = slot;
+    this.#pendingLengths[this.#pendingCount++] = lengthBytes;
   }
 
   /** Sends `count` reserved slots and flushes. @returns `count` @throws UsageError; what was queued before is sent all the same */
   transmitBurst(slots: Uint16Array, lengths: Uint32Array, count: number): number {
     if (!(count >= 0 && count <= slots.length && count <= lengths.length)) {
-      throw new UsageError(`a burst of ${count} frames in arrays of ${slots.length} and ${lengths.length}`);
+      this.#badBurst(count, Math.min(slots.length, lengths.length));
     }
-    try {
-      for (let i = 0; i < count; i++) this.send(slots[i]!, lengths[i]!);
-    } finally {
-      this.flush();
+    if (this.#pool.closed) this.#gone();
+    this.#offer();
+    const reserved = this.#reserved, most = this.maxFrameBytes;
+    let bytes = 0;
+    let done = 0;
+    for (; done < count; done++) {
+      const slot = slots[done]!, lengthBytes = lengths[done]!;
+      if (reserved[slot] !== 1 || lengthBytes < ETHERNET_HEADER_BYTES || lengthBytes > most) break;
+      reserved[slot] = 0;
+      bytes += lengthBytes;
     }
-    return count;
+    addSlots(this.#pool, this.#framing, slots, lengths, done);
+    this.#counts[COUNT.frames]! += done;
+    this.#counts[COUNT.bytes]! += bytes;
+    this.flush();
+    // What is wrong with the next one, its call says.
+    if (done < count) this.send(slots[done]!, lengths[done]!);
+    return done;
   }
 
   /** Makes sent frames visible to the device, and notifies it when it asks for that. */
   flush(): void {
+    this.#offer();
     if (this.#queue.flush()) this.#counts[COUNT.notifications]!++;
+  }
+
+  /** Puts what is pending into the ring: there are no more slots than it has room for. */
+  #offer(): void {
+    const count = this.#pendingCount;
+    if (count === 0) return;
+    this.#pendingCount = 0;
+    addSlots(this.#pool, this.#framing, this.#pending, this.#pendingLengths, count);
   }
 
   /** Takes slots back that the device is done with. @returns how many */
   reclaim(): number {
     const used = this.#used;
     const count = this.#pool.takeUsed(used);
-    for (let i = 0; i < count; i++) {
-      const slot = used.ids[i]!;
-      this.#state[slot] = FREE;
-      this.#pool.give(slot);
-    }
+    this.#pool.giveBurst(used.ids, count);
     return count;
   }
 
@@ -150,6 +184,7 @@ export class TransmitQueue implements WaitTarget {
    * @internal
    */
   save(device: QueueState | null): SavedTransmit {
+    this.#offer();
     while (this.reclaim() > 0);
     const ring = this.#queue.save(device ?? undefined);
     const frames = ring.inFlight.map(({ id, readable }) => {
@@ -208,6 +243,12 @@ export class TransmitQueue implements WaitTarget {
 
   enableInterrupts(): boolean {
     return this.#queue.enableInterrupts();
+  }
+
+  #badBurst(count: number, room: number): never {
+    throw new UsageError(
+      `${this.#name}, queue ${this.index}: a burst of ${shown(count)} frames in arrays of ${room}`,
+    );
   }
 
   #notReserved(slot: number): never {

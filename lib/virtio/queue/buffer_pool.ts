@@ -45,8 +45,11 @@ export class BufferPool implements Disposable {
   /** By slot: the halves of its IOVA. */
   readonly iovaLo: Uint32Array<ArrayBuffer>;
   readonly iovaHi: Uint32Array<ArrayBuffer>;
+  /** All of them in half-words: slot n is at `n * strideBytes / 2`. */
+  readonly halves: Uint16Array<ArrayBuffer>;
+  /** Bytes from one slot to the next. */
+  readonly strideBytes: number;
   readonly #memory: DmaMemory;
-  readonly #stride: number;
   /** By id of a chain. */
   readonly #slotOf: Uint16Array<ArrayBuffer>;
   readonly #free: Uint16Array<ArrayBuffer>;
@@ -63,11 +66,12 @@ export class BufferPool implements Disposable {
     if (!Number.isSafeInteger(slotBytes) || slotBytes <= 0) {
       throw new UsageError(`${label} of ${shown(slotBytes)} bytes`);
     }
-    this.#stride = stride;
     this.#memory = dma.allocate(count * stride, { label, access });
     this.queue = queue;
     this.count = count;
     this.slotBytes = slotBytes;
+    this.strideBytes = stride;
+    this.halves = new Uint16Array(this.#memory.buffer, 0, (count * stride) >>> 1);
     this.views = Array.from({ length: count }, (_, slot) => this.#memory.bytes(slot * stride, slotBytes));
     const iovas = this.views.map((_, slot) => this.#memory.iova + BigInt(slot * stride));
     this.iovaLo = Uint32Array.from(iovas, (iova) => Number(iova & 0xffff_ffffn));
@@ -106,7 +110,25 @@ export class BufferPool implements Disposable {
     this.#free[this.#freeCount++] = slot;
   }
 
-  /** Adds the first bytes of a slot as a chain, which the queue has room for. */
+  /** As many slots as there are, up to the array's elements 0 to `count` − 1. @returns how many */
+  takeBurst(slots: Uint16Array, count: number): number {
+    const free = this.#free;
+    let top = this.#freeCount;
+    const taken = count < top ? count : top;
+    for (let at = 0; at < taken; at++) slots[at] = free[--top]!;
+    this.#freeCount = top;
+    return taken;
+  }
+
+  /** Slots that were taken are free again. */
+  giveBurst(slots: Uint16Array, count: number): void {
+    const free = this.#free;
+    const top = this.#freeCount;
+    for (let at = 0; at < count; at++) free[top + at] = slots[at]!;
+    this.#freeCount = top + count;
+  }
+
+  /** Adds the first bytes of a slot as a chain. @throws UsageError as `Virtqueue.addSlots` */
   add(slot: number, lengthBytes: number): void {
     this.#one[0] = slot;
     this.#oneLength[0] = lengthBytes;
@@ -114,8 +136,8 @@ export class BufferPool implements Disposable {
   }
 
   /** As `Virtqueue.addSlots`. */
-  addBurst(slots: Uint16Array, lengths: Uint32Array | null, count: number): number {
-    return this.queue.addSlots(slots, lengths, count);
+  addBurst(slots: Uint16Array, lengths: Uint32Array | null, count: number, headBytes = 0): number {
+    return this.queue.addSlots(slots, lengths, count, headBytes);
   }
 
   /** Adds bytes of a slot to the chain that was begun in the queue. */
@@ -134,7 +156,7 @@ export class BufferPool implements Disposable {
 
   /** Bytes of a slot, as a saved chain has them. */
   partOf(slot: number, offset: number, lengthBytes: number): SavedPart {
-    const iova = this.#memory.iova + BigInt(this.#stride * slot + offset);
+    const iova = this.#memory.iova + BigInt(this.strideBytes * slot + offset);
     return { iova: `0x${iova.toString(16)}`, lengthBytes };
   }
 

@@ -21,6 +21,8 @@ import type { QueueSlots, UsedBurst } from "./virtqueue.ts";
 
 const MAX_CHAIN_BYTES = 2 ** 32;
 const NO_BATCH = -1;
+/** No queue has so many. */
+const NO_RECORD = 0xffff;
 /** Places in `ChainBook.counts`: chains committed so far, and those of them that were published. */
 export const COMMITTED = 0;
 /** See `COMMITTED`. */
@@ -68,10 +70,14 @@ export class ChainBook {
   slots: QueueSlots | null = null;
   /** Flags of a slot's descriptor. */
   slotFlags = 0;
+  /** Ids below this are slots', when the chains are slots: with IN_ORDER all are, else those of their numbers. */
+  slotIds = 0;
   /** By id: its slot. But with IN_ORDER, the same number. */
   readonly slotOf: Uint16Array<ArrayBuffer>;
   /** IN_ORDER: by slot, the id that it had last. */
   readonly #idOf: Uint16Array<ArrayBuffer>;
+  /** IN_ORDER: result of `nameSlots`. */
+  readonly #ids: Uint16Array<ArrayBuffer>;
 
   // The chain between `begin` and `commit`; `#chainParts` is 0 when there is none.
   #chainParts = 0;
@@ -99,6 +105,7 @@ export class ChainBook {
     this.freeCount = size;
     this.slotOf = Uint16Array.from({ length: size }, (_, id) => id);
     this.#idOf = new Uint16Array(size);
+    this.#ids = new Uint16Array(size);
   }
 
   /** Chains that were committed and not published. */
@@ -228,6 +235,9 @@ export class ChainBook {
   /** As `Virtqueue.bindSlots`: every slot's descriptor is written down, once. */
   bind(slots: QueueSlots): void {
     this.settled("bindSlots");
+    if (!(slots?.iovaLo instanceof Uint32Array && slots.iovaHi instanceof Uint32Array)) {
+      this.drop(`bindSlots: ${shown(slots)} has no arrays of addresses`);
+    }
     const { iovaLo, iovaHi, lengthBytes, deviceWrites, tables } = slots;
     const count = iovaLo.length;
     if (this.slots !== null || this.inFlight !== 0) this.drop("bindSlots: once, before anything is added");
@@ -237,6 +247,7 @@ export class ChainBook {
     this.#checkPart(iovaLo[0]!, iovaHi[0]!, lengthBytes);
     this.slots = slots;
     this.slotFlags = tables !== undefined ? DESC_FLAG.indirect : deviceWrites ? DESC_FLAG.write : 0;
+    this.slotIds = this.inOrder ? this.size : count;
     for (let slot = 0; slot < count; slot++) {
       this.parts.set([iovaLo[slot]!, iovaHi[slot]!, lengthBytes, this.slotFlags], slot * 4);
     }
@@ -263,18 +274,22 @@ export class ChainBook {
   }
 
   /**
-   * Looks at the arguments of `Virtqueue.addSlots`. @returns how many slots there is room for
+   * Looks at the arguments of `Virtqueue.addSlots`. There is room for every slot that is not in flight, since there are no more than descriptors.
    * @throws UsageError
    */
-  checkSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number): number {
+  checkSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number, headBytes: number): void {
     if (this.slots === null) this.drop("addSlots: bindSlots says first what they are");
     if (
       !(slots instanceof Uint16Array && (count >>> 0) === count && count <= slots.length &&
+        headBytes >= 0 && headBytes <= 0xffff &&
         (lengths === null || (lengths instanceof Uint32Array && count <= lengths.length)))
     ) {
-      this.drop(`addSlots: ${shown(count)} of ${shown(slots)}, lengths ${shown(lengths)}`);
+      this.drop(
+        `addSlots: ${shown(count)} of ${shown(slots)}, lengths ${shown(lengths)} behind ${
+          shown(headBytes)
+        } bytes`,
+      );
     }
-    return count < this.freeCount ? count : this.freeCount;
   }
 
   /** A slot cannot be offered. */
@@ -295,14 +310,35 @@ export class ChainBook {
     return this.slotOf[id] === slot && this.serial[id] !== 0;
   }
 
-  /** IN_ORDER: writes down that a slot is the chain `id` now. */
-  nameSlot(id: number, slot: number): void {
+  /**
+   * IN_ORDER, where a slot's number cannot be its chain's id: the ids that slots get, up to the first that cannot be offered, with what they are written
+   * down. @returns ids, in an array that is used again; those past the last good one are of no record
+   */
+  nameSlots(slots: Uint16Array, count: number): Uint16Array {
+    const { parts, serial, slotOf, size, nextRecord } = this;
     const { iovaLo, iovaHi } = this.slots!;
-    this.slotOf[id] = slot;
-    this.#idOf[slot] = id;
-    this.parts[id * 4] = iovaLo[slot]!;
-    this.parts[id * 4 + 1] = iovaHi[slot]!;
-    this.parts[id * 4 + 3] = this.slotFlags;
+    const idOf = this.#idOf, ids = this.#ids;
+    const bound = iovaLo.length, flags = this.slotFlags;
+    let id = nextRecord;
+    for (let at = 0; at < count; at++) {
+      const slot = slots[at]!;
+      ids[at] = NO_RECORD;
+      if (slot >= bound) break;
+      const before = idOf[slot]!;
+      if (slotOf[before] === slot) {
+        const behind = before - nextRecord;
+        if (serial[before] !== 0 || (behind < 0 ? behind + size : behind) < at) break;
+      }
+      ids[at] = id;
+      slotOf[id] = slot;
+      idOf[slot] = id;
+      const word = id * 4;
+      parts[word] = iovaLo[slot]!;
+      parts[word + 1] = iovaHi[slot]!;
+      parts[word + 3] = flags;
+      if (++id === size) id = 0;
+    }
+    return ids;
   }
 
   /** A returned chain of several parts gives its records back. Not with IN_ORDER. @param top free records before @returns and after */
@@ -316,9 +352,9 @@ export class ChainBook {
   }
 
   /** Ends a burst that added `count` chains: what it has counted on its own. */
-  added(count: number, freeCount: number, nextRecord: number, committed: number): void {
-    this.freeCount = freeCount;
-    this.nextRecord = nextRecord;
+  added(count: number, committed: number): void {
+    this.freeCount -= count;
+    if (this.inOrder) this.nextRecord = (this.nextRecord + count) % this.size;
     this.counts[COMMITTED] = committed;
     this.inFlight += count;
   }

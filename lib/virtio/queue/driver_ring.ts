@@ -149,7 +149,12 @@ export abstract class DriverRing implements Virtqueue {
     deviceWrites: boolean,
     ids: Uint16Array,
   ): number;
-  abstract addSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number): number;
+  abstract addSlots(
+    slots: Uint16Array,
+    lengths: Uint32Array | null,
+    count: number,
+    headBytes?: number,
+  ): number;
   abstract readonly position: QueueState;
   abstract publish(): boolean;
   abstract notify(): void;

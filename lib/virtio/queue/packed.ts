@@ -154,37 +154,31 @@ export class PackedQueue extends DriverRing {
       }
     }
     this.#advance(done);
-    book.added(done, top, record, committed);
+    book.added(done, committed);
     if (done < room) book.drop("addSingles: a part of 0 bytes");
     return done;
   }
 
-  addSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number): number {
+  addSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number, headBytes = 0): number {
     this.check();
     const { book } = this;
-    const room = book.checkSlots(slots, lengths, count);
-    const { parts, writable, serial, counts, size, inOrder } = book;
-    const { iovaLo: { length: bound }, lengthBytes: most, deviceWrites, tables } = book.slots!;
+    book.checkSlots(slots, lengths, count, headBytes);
+    const { parts, writable, serial, counts, size } = book;
+    const { deviceWrites, tables } = book.slots!;
     const tableWritable = tables === undefined ? null : tables.writable;
+    // Unsigned, as the lengths are: the engine then has one kind of number here.
+    const bound = book.slotIds, most = book.slots!.lengthBytes >>> 0;
+    const ids = this.inOrder ? book.nameSlots(slots, count) : slots;
     const ring = this.#ring;
     let flags = this.#availableFlags | book.slotFlags;
     let head = this.#headSlot;
-    let place = this.#next, record = book.nextRecord, committed = counts[COMMITTED]!;
+    let place = this.#next, committed = counts[COMMITTED]!;
     let lengthBytes = most;
     let done = 0;
-    for (; done < room; done++) {
-      const slot = slots[done]!;
-      if (lengths !== null) lengthBytes = lengths[done]!;
-      if (slot >= bound || lengthBytes === 0 || lengthBytes > most) break;
-      let id = slot;
-      if (inOrder) {
-        if (book.slotInFlight(slot)) break;
-        id = record;
-        if (++record === size) record = 0;
-        book.nameSlot(id, slot);
-      } else if (serial[id] !== 0) {
-        break;
-      }
+    for (; done < count; done++) {
+      const id = ids[done]!;
+      lengthBytes = lengths === null ? most : (lengths[done]! + headBytes) >>> 0;
+      if (id >= bound || serial[id] !== 0 || lengthBytes === 0 || lengthBytes > most) break;
       const from = id * 4;
       const word = place * 4;
       ring[word] = parts[from]!;
@@ -198,7 +192,7 @@ export class PackedQueue extends DriverRing {
       }
       parts[from + 2] = lengthBytes;
       if (deviceWrites) writable[id] = lengthBytes;
-      else if (tableWritable !== null) writable[id] = tableWritable[slot]!;
+      else if (tableWritable !== null) writable[id] = tableWritable[slots[done]!]!;
       serial[id] = ++committed;
       if (++place === size) {
         place = 0;
@@ -206,8 +200,8 @@ export class PackedQueue extends DriverRing {
       }
     }
     this.#advance(done);
-    book.added(done, book.freeCount - done, record, committed);
-    if (done < room) book.slotWrong(slots[done]!, lengthBytes);
+    book.added(done, committed);
+    if (done < count) book.slotWrong(slots[done]!, lengthBytes);
     return done;
   }
 
@@ -219,12 +213,12 @@ export class PackedQueue extends DriverRing {
   /** As `DriverRing.offer`. */
   protected override offer(id: number): void {
     const ring = this.#ring;
-    const first = this.#next;
-    let flags = this.#availableFlags;
+    const { parts, link, chained } = this.book;
+    const first = this.#next, word = first * 4, from = id * 4;
+    const flags = this.#availableFlags;
     const inTable = this.book.inTable(id);
     if (inTable !== 0) {
       this.#writeTable(id, inTable);
-      const word = first * 4;
       ring[word] = this.tableLo(id);
       ring[word + 1] = this.tableHi(id);
       ring[word + 2] = inTable * DESCRIPTOR_BYTES;
@@ -232,28 +226,23 @@ export class PackedQueue extends DriverRing {
       this.#advance(1);
       return;
     }
-    const { parts, link } = this.book;
-    const count = this.book.taken(id);
-    const headFlags = flags | parts[id * 4 + 3]! | (count > 1 ? DESC_FLAG.next : 0);
+    ring[word] = parts[from]!;
+    ring[word + 1] = parts[from + 1]!;
+    ring[word + 2] = parts[from + 2]!;
+    const count = chained[id]!;
+    this.#writeHead(first, id, flags | parts[from + 3]! | (count > 1 ? DESC_FLAG.next : 0));
+    this.#advance(1);
     let record = id;
-    let slot = first;
-    for (let left = count; left > 0; left--) {
-      const from = record * 4;
-      const word = slot * 4;
-      ring[word] = parts[from]!;
-      ring[word + 1] = parts[from + 1]!;
-      ring[word + 2] = parts[from + 2]!;
-      if (left !== count) {
-        ring[word + 3] = id | (flags | parts[from + 3]! | (left > 1 ? DESC_FLAG.next : 0)) << 16;
-      }
+    for (let left = count - 1; left > 0; left--) {
       record = link[record]!;
-      if (++slot === this.size) {
-        slot = 0;
-        flags ^= BOTH;
-      }
+      const word = this.#next * 4;
+      ring[word] = parts[record * 4]!;
+      ring[word + 1] = parts[record * 4 + 1]!;
+      ring[word + 2] = parts[record * 4 + 2]!;
+      const more = left > 1 ? DESC_FLAG.next : 0;
+      ring[word + 3] = id | (this.#availableFlags | parts[record * 4 + 3]! | more) << 16;
+      this.#advance(1);
     }
-    this.#writeHead(first, id, headFlags);
-    this.#advance(count);
   }
 
   /** The flags of a burst's first head wait for `publish`: they make all of it visible. */
@@ -418,21 +407,34 @@ export class PackedQueue extends DriverRing {
   /** IN_ORDER: a used descriptor stands for the batch that its id ends. */
   #takeBatches(into: UsedBurst, count: number): number {
     const { book } = this;
-    const ring = this.#ring;
+    const { writable, size } = book;
+    const ring = this.#ring, held = book.held;
+    let run = 0;
     let done = 0;
     for (; done < count; done++) {
       if (!book.inBatch) {
-        if (this.#run(1) === 0) {
-          if (done === 0) this.empty();
-          break;
-        }
         const slot = this.#nextUsed;
+        if (run === 0) {
+          run = this.#run(count - done < size - slot ? count - done : size - slot);
+          if (run === 0) {
+            if (done === 0) this.empty();
+            break;
+          }
+        }
+        run--;
         const id = ring[slot * 4 + 3]! & 0xffff;
-        const length = this.#judge(id, ring[slot * 4 + 2]!, slot, book.held);
-        if (length < 0) break;
+        let length = ring[slot * 4 + 2]!;
+        if (id !== book.oldest || done === held || length > writable[id]!) {
+          length = this.#judge(id, length, slot, held - done);
+          if (length < 0) break;
+          // The device writes next behind the whole batch, where nobody has looked yet.
+          if (id !== book.oldest) run = 0;
+        }
         book.startBatch(id, length);
       }
-      this.#skipUsed(book.nextOfBatch(into, done));
+      const taken = book.nextOfBatch(into, done);
+      if (taken > 1) run = 0;
+      this.#skipUsed(taken);
     }
     return this.give(done);
   }

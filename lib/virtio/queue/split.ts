@@ -132,47 +132,41 @@ export class SplitQueue extends DriverRing {
       ids[done] = id;
     }
     this.#next = next & INDEX_MASK;
-    book.added(done, top, record, committed);
+    book.added(done, committed);
     if (done < room) book.drop("addSingles: a part of 0 bytes");
     return done;
   }
 
-  addSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number): number {
+  addSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number, headBytes = 0): number {
     this.check();
     const { book } = this;
-    const room = book.checkSlots(slots, lengths, count);
-    const { parts, writable, serial, counts, size, inOrder } = book;
-    const { iovaLo: { length: bound }, lengthBytes: most, deviceWrites, tables } = book.slots!;
+    book.checkSlots(slots, lengths, count, headBytes);
+    const { parts, writable, serial, counts } = book;
+    const { deviceWrites, tables } = book.slots!;
     const tableWritable = tables === undefined ? null : tables.writable;
     const descriptors = this.#descriptors, available = this.#available, mask = this.#mask;
-    let next = this.#next, record = book.nextRecord, committed = counts[COMMITTED]!;
+    // Unsigned, as the lengths are: the engine then has one kind of number here.
+    const bound = book.slotIds, most = book.slots!.lengthBytes >>> 0;
+    const ids = this.inOrder ? book.nameSlots(slots, count) : slots;
+    let next = this.#next, committed = counts[COMMITTED]!;
     let lengthBytes = most;
     let done = 0;
-    for (; done < room; done++) {
-      const slot = slots[done]!;
-      if (lengths !== null) lengthBytes = lengths[done]!;
-      if (slot >= bound || lengthBytes === 0 || lengthBytes > most) break;
-      let id = slot;
-      if (inOrder) {
-        if (book.slotInFlight(slot)) break;
-        id = record;
-        if (++record === size) record = 0;
-        book.nameSlot(id, slot);
-        this.#describe(id);
-      } else if (serial[id] !== 0) {
-        break;
-      }
+    for (; done < count; done++) {
+      const id = ids[done]!;
+      lengthBytes = lengths === null ? most : (lengths[done]! + headBytes) >>> 0;
+      if (id >= bound || serial[id] !== 0 || lengthBytes === 0 || lengthBytes > most) break;
+      if (ids !== slots) this.#describe(id);
       const word = id * 4;
       parts[word + 2] = lengthBytes;
       descriptors[word + 2] = lengthBytes;
       if (deviceWrites) writable[id] = lengthBytes;
-      else if (tableWritable !== null) writable[id] = tableWritable[slot]!;
+      else if (tableWritable !== null) writable[id] = tableWritable[slots[done]!]!;
       serial[id] = ++committed;
       available[2 + (next++ & mask)] = id;
     }
     this.#next = next & INDEX_MASK;
-    book.added(done, book.freeCount - done, record, committed);
-    if (done < room) book.slotWrong(slots[done]!, lengthBytes);
+    book.added(done, committed);
+    if (done < count) book.slotWrong(slots[done]!, lengthBytes);
     return done;
   }
 
@@ -189,12 +183,12 @@ export class SplitQueue extends DriverRing {
       descriptors[word + 2] = inTable * DESCRIPTOR_BYTES;
       descriptors[word + 3] = DESC_FLAG.indirect;
     } else {
+      this.#describe(id);
       let record = id;
-      for (let left = this.book.taken(id); left > 0; left--) {
-        this.#describe(record);
-        if (left === 1) break;
+      for (let left = this.book.chained[id]! - 1; left > 0; left--) {
         const next = link[record]!;
         descriptors[record * 4 + 3] = parts[record * 4 + 3]! | DESC_FLAG.next | (next << 16);
+        this.#describe(next);
         record = next;
       }
     }
@@ -314,6 +308,7 @@ export class SplitQueue extends DriverRing {
   /** IN_ORDER: an element stands for the batch that its id ends, and the next element is as far behind as the batch is long. */
   #takeBatches(into: UsedBurst, count: number, returned: number): number {
     const { book } = this;
+    const { writable } = book;
     const elements = this.#usedElements, mask = this.#mask;
     let from = this.#nextUsed;
     let done = 0;
@@ -321,12 +316,16 @@ export class SplitQueue extends DriverRing {
       if (!book.inBatch) {
         const word = (from & mask) * 2;
         const id = elements[word]!;
-        const length = this.#judge(id, elements[word + 1]!);
-        if (length < 0) break;
-        const batch = book.batchSize(id);
-        if (batch > returned - done) {
-          this.break(usedBatchWrong(this.place, id, batch, returned - done));
-          break;
+        let length = elements[word + 1]!;
+        // The oldest is published: no more was returned than the device holds.
+        if (id !== book.oldest || length > writable[id]!) {
+          length = this.#judge(id, length);
+          if (length < 0) break;
+          const batch = book.batchSize(id);
+          if (batch > returned - done) {
+            this.break(usedBatchWrong(this.place, id, batch, returned - done));
+            break;
+          }
         }
         book.startBatch(id, length);
       }

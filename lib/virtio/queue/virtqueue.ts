@@ -129,10 +129,11 @@ export interface Virtqueue extends Disposable {
    */
   bindSlots(slots: QueueSlots): void;
   /**
-   * Adds slots, elements 0 to `count` − 1, as many as there is room for. @param lengths bytes of each, from its start on; null: all of it
-   * @returns how many @throws UsageError (no such slot, in flight already, a length that it does not have: those before it are added)
+   * Adds slots, elements 0 to `count` − 1; there is room for all. @param lengths bytes of each, from its start on; null: all of it
+   * @param headBytes the lengths count what follows so many bytes, at most 65535; default 0
+   * @returns `count` @throws UsageError (no such slot, in flight already, a length that it does not have: those before it are added)
    */
-  addSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number): number;
+  addSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number, headBytes?: number): number;
 
   /** Makes all committed chains visible to the device. @returns whether it must be notified (event index and flags considered). */
   publish(): boolean;

@@ -107,6 +107,36 @@ Deno.test("transmit slots: reserved, sent, back after the device is done; wrong 
   assertEquals(net.send(testFrame(64)), true);
 });
 
+Deno.test("slots are reserved by the burst, as many as there are; what is wrong in a burst ends it, and what came before is sent", async () => {
+  using model = new ModelNet({ queueSize: 8 });
+  await using net = await VirtioNet.open(model.transport);
+  const queue = net.tx[0]!;
+  const slots = new Uint16Array(12);
+  assertEquals([queue.reserveBurst(slots, 3), queue.freeSlots], [3, 5]);
+  const one = queue.reserve();
+  queue.frame(one).set(testFrame(60, 9));
+  slots.subarray(0, 3).forEach((slot, at) => queue.frame(slot).set(testFrame(64, at)));
+  // One by one and by the burst: in the order of the calls.
+  queue.send(one, 60);
+  const lengths = Uint32Array.of(64, 64, 13);
+  assertThrows(() => queue.transmitBurst(slots, lengths, 3), UsageError, "13 bytes");
+  assertEquals(model.sent.map(({ bytes }) => bytes.subarray(12)), [
+    testFrame(60, 9),
+    testFrame(64, 0),
+    testFrame(64, 1),
+  ]);
+  const { frames, bytes } = net.statistics().transmitted;
+  assertEquals([frames, bytes], [3, 60 + 2 * 64]);
+  lengths[2] = 64;
+  assertThrows(() => queue.transmitBurst(slots, lengths, 3), UsageError, `slot ${slots[0]} is not reserved`);
+  queue.cancel(slots[2]!);
+  // The device is done with all: they are taken back when there are too few.
+  assertEquals([queue.reserveBurst(slots), queue.reserveBurst(slots)], [8, 0]);
+  assertEquals(new Set(slots.subarray(0, 8)).size, 8);
+  for (const count of [13, -1, NaN]) assertThrows(() => queue.reserveBurst(slots, count), UsageError);
+  assertThrows(() => queue.reserveBurst([0] as never), UsageError);
+});
+
 Deno.test("reserve takes slots back by itself when it runs dry", async () => {
   using model = new ModelNet({ queueSize: 8 });
   await using net = await VirtioNet.open(model.transport);

@@ -18,7 +18,7 @@ function queued() {
   return { transport, device, queue, ring: transport.ring(0) };
 }
 
-Deno.test("slots are taken, added, returned under their own numbers and given back, whatever ids the ring gave them", () => {
+Deno.test("slots are taken, added, returned under their own numbers and given back, one by one and by the burst", () => {
   const { transport, queue, ring } = queued();
   using pool = new BufferPool(queue, transport.dma, { label: "buffers", slotBytes: 100, chains: "readable" });
   assertEquals([pool.count, pool.free], [8, 8]);
@@ -34,7 +34,6 @@ Deno.test("slots are taken, added, returned under their own numbers and given ba
   const seen = heads.map(({ parts: [one] }) => transport.iommu.at(one!.iova, 100, false).getUint8(0));
   assertEquals(seen, slots);
   const used = usedBurst(8);
-  // Two come back and are added again at once: their ids now stand for each other's slots.
   for (const slot of [5, 2]) ring.push(heads[slot]!.head, 0);
   assertEquals([pool.takeUsed(used), ...used.ids.subarray(0, 2)], [2, 5, 2]);
   for (const slot of [5, 2]) pool.add(slot, 100);
@@ -44,8 +43,34 @@ Deno.test("slots are taken, added, returned under their own numbers and given ba
   assertEquals([pool.takeUsed(used), ...used.ids.subarray(0, 2)], [2, 2, 5]);
   pool.give(5);
   assertEquals([pool.free, pool.take()], [1, 5]);
+  pool.giveBurst(Uint16Array.of(2, 5, 77), 2);
+  const taken = new Uint16Array(8);
+  assertEquals([pool.free, pool.takeBurst(taken, 8), pool.free], [2, 2, 0]);
+  assertEquals([...taken.subarray(0, 3)], [5, 2, 0]);
+  assertEquals(pool.addBurst(taken, Uint32Array.of(40, 100), 2), 2);
+  queue.flush();
+  assertEquals([ring.pop()!.parts[0]!.length, ring.pop()!.parts[0]!.length], [40, 100]);
+  assertThrows(() => pool.add(5, 100), UsageError, "slot 5 is in flight already");
   pool[Symbol.dispose]();
   assertEquals([pool.closed, pool.views[0]!.length], [true, 0]);
+  transport.close();
+});
+
+Deno.test("chains that are put together come back as the slots that they were committed as", () => {
+  const { transport, queue, ring } = queued();
+  using heads = new BufferPool(queue, transport.dma, { label: "heads", slotBytes: 16 });
+  using bodies = new BufferPool(queue, transport.dma, { label: "bodies", slotBytes: 100 });
+  for (const slot of [6, 3]) {
+    queue.begin(2, 0);
+    heads.addPart(slot, 0, 16);
+    bodies.addPart(slot, 0, 100);
+    assertEquals(bodies.slotOf(bodies.commit(slot)), slot);
+  }
+  queue.flush();
+  const used = usedBurst(8);
+  for (const { head } of [ring.pop()!, ring.pop()!].reverse()) ring.push(head, 0);
+  assertEquals([bodies.takeUsed(used), ...used.ids.subarray(0, 2)], [2, 3, 6]);
+  assertThrows(() => bodies.add(0, 1), UsageError, "bindSlots");
   transport.close();
 });
 

@@ -84,8 +84,13 @@ abstract class Lane {
     chains.forEach((chain, at) => this.#added(ids[at]!, chain));
   }
 
-  addSlots(slots: Uint16Array, lengths: Uint32Array | null, chains: readonly ReferenceChain[]): void {
-    const added = this.queue.addSlots(slots, lengths, slots.length);
+  addSlots(
+    slots: Uint16Array,
+    lengths: Uint32Array | null,
+    headBytes: number,
+    chains: readonly ReferenceChain[],
+  ): void {
+    const added = this.queue.addSlots(slots, lengths, slots.length, headBytes);
     if (added !== chains.length) this.fail(`added ${added}, not ${chains.length}`);
     chains.forEach((chain, at) => this.#added(slots[at]!, chain));
   }
@@ -283,7 +288,7 @@ function run(seed: number, operations: number, variant: Variant, counts: Counts)
     ? {
       lo: words(),
       hi: words(),
-      lengths: Uint32Array.of(1 + random.below(9000)),
+      lengths: Uint32Array.of(5 + random.below(9000)),
       writes: random.below(2) === 0,
     }
     : undefined;
@@ -338,13 +343,21 @@ function run(seed: number, operations: number, variant: Variant, counts: Counts)
     const chosen = Uint16Array.from({ length: count }, () => idle.splice(random.below(idle.length), 1)[0]!);
     const lengths = random.below(2) === 0
       ? null
-      : Uint32Array.from({ length: count }, () => 1 + random.below(most!));
+      : Uint32Array.from({ length: count }, () => 1 + random.below(most! - 4));
+    const headBytes = random.below(5);
     const chains = offered(
       count,
-      (at) => [lo[chosen[at]!]!, hi[chosen[at]!]!, lengths?.[at] ?? most!, writes ? 1 : 0],
+      (
+        at,
+      ) => [
+        lo[chosen[at]!]!,
+        hi[chosen[at]!]!,
+        lengths === null ? most! : headBytes + lengths[at]!,
+        writes ? 1 : 0,
+      ],
     );
     chains.forEach((chain, at) => slotOf.set(chain, chosen[at]!));
-    for (const lane of lanes) lane.addSlots(chosen, lengths, chains);
+    for (const lane of lanes) lane.addSlots(chosen, lengths, headBytes, chains);
   };
 
   const offered = (count: number, part: (at: number) => ReferenceChain["parts"][number]) => {
