@@ -44,6 +44,11 @@ export abstract class ClientConnection<
   #handled = 0;
   /** More were there than one call carries out. */
   #interrupted = false;
+  // Of the current call of `serve`: whether it goes on, what it came to, how often it has read, and at how many messages it ends.
+  #going = false;
+  #served: Served = "open";
+  #fills = 0;
+  #most = 0;
   /** What the client owes, since which message, and until when. */
   #owes: "nothing" | "greeting" | "message" | "reading" = "nothing";
   #owesSince = -1;
@@ -70,9 +75,6 @@ export abstract class ClientConnection<
   protected abstract readonly greeting: string;
   /** It has sent that. */
   abstract readonly greeted: boolean;
-  /** Carries out and answers the current message. @returns false when the connection has ended: see `reason` */
-  protected abstract handle(): boolean;
-
   /** The current message cannot be, which `reason` says: an answer may still be sent. */
   protected refuseMalformed(): void {}
 
@@ -120,52 +122,77 @@ export abstract class ClientConnection<
   }
 
   /**
-   * Does what has arrived, without waiting for more or for the client to read its replies. While one reply waits nothing more is read, so that
-   * a client which sends without reading costs one message of memory.
+   * Does what has arrived, without waiting for more or for the client to read its replies: `begin`, then `handle` for each message that `arrives`
+   * and `carriedOut`, then `finish`. While one reply waits nothing more is read, so that a client which sends without reading costs one message of
+   * memory.
    * @throws what the device throws by mistake (no error of this library); the connection has ended then.
    */
-  serve(): Served {
-    if (this.failure !== null) return this.#end(this.failure);
+  abstract serve(): Served;
+
+  /** Before the first message. */
+  protected begin(): void {
+    this.#served = "open";
+    this.#fills = 0;
+    if (this.failure !== null) return this.#stop(this.#end(this.failure));
+    this.#going = true;
     this.#interrupted = false;
-    const served = this.#serve();
-    if (served === "open") this.#setDeadline();
-    return served;
+    this.#most = this.#handled + MESSAGES_A_CALL;
+    if (!this.out.waiting) return;
+    try {
+      // Whatever the client takes shows that it is alive.
+      if (this.out.flush() > 0) this.#dueAt = Infinity;
+    } catch (error) {
+      return this.#stop(this.#end(error as Error));
+    }
+    if (this.out.waiting) this.#stop("open");
   }
 
-  #serve(): Served {
-    if (this.out.waiting) {
-      try {
-        // Whatever the client takes shows that it is alive.
-        if (this.out.flush() > 0) this.#dueAt = Infinity;
-      } catch (error) {
-        return this.#end(error as Error);
-      }
-      if (this.out.waiting) return "open";
-    }
-    const most = this.#handled + MESSAGES_A_CALL;
-    for (let i = 0;; i++) {
-      while (this.#nextMessage()) {
+  /** @returns whether a message is current; false: this call of `serve` is over */
+  protected arrives(): boolean {
+    while (this.#going) {
+      if (this.#nextMessage()) {
         this.#handled++;
-        const goesOn = this.handle();
-        if (this.failure !== null) return this.#end(this.failure);
-        if (!goesOn) return "ended";
-        if (this.out.waiting) return "open";
-        if (this.#handled === most) {
-          this.#interrupted = true;
-          return "open";
-        }
+        return true;
       }
-      if (this.reason !== null) return "ended";
-      if (i === FILLS_A_CALL) return "open";
-      try {
-        const filled = this.in.fill(false);
-        if (filled === "nothing") return "open";
-        if (filled === "end") return this.#end(this.in.pendingBytes > 0 ? this.in.endOfStream() : null);
-      } catch (error) {
-        return this.#end(
-          error instanceof PeerGoneError && this.in.pendingBytes === 0 ? null : error as Error,
-        );
+      if (this.reason !== null) this.#stop("ended");
+      else if (this.#fills++ === FILLS_A_CALL) this.#stop("open");
+      else this.#fill();
+    }
+    return false;
+  }
+
+  /** What `handle` said of the current message. */
+  protected carriedOut(goesOn: boolean): void {
+    if (this.failure !== null) this.#stop(this.#end(this.failure));
+    else if (!goesOn) this.#stop("ended");
+    else if (this.out.waiting) this.#stop("open");
+    else if (this.#handled === this.#most) {
+      this.#interrupted = true;
+      this.#stop("open");
+    }
+  }
+
+  /** After the last message. */
+  protected finish(): Served {
+    if (this.#served === "open") this.#setDeadline();
+    return this.#served;
+  }
+
+  #stop(served: Served): void {
+    this.#going = false;
+    this.#served = served;
+  }
+
+  #fill(): void {
+    try {
+      const filled = this.in.fill(false);
+      if (filled === "nothing") this.#stop("open");
+      else if (filled === "end") {
+        this.#stop(this.#end(this.in.pendingBytes > 0 ? this.in.endOfStream() : null));
       }
+    } catch (error) {
+      const between = error instanceof PeerGoneError && this.in.pendingBytes === 0;
+      this.#stop(this.#end(between ? null : error as Error));
     }
   }
 

@@ -75,7 +75,7 @@ Deno.test("bind goes from arguments to sysfs through at most 9 files", async () 
   assertDocumented("`bind`, from arguments to sysfs", 9, [...files, "lib/host/sysfs/socket_sysfs.ts"]);
 });
 
-Deno.test("a register write over vfio-user goes from the socket to the model through at most 7 files", async () => {
+Deno.test("a register write over vfio-user goes from the socket to the model through at most 6 files", async () => {
   const directory = `/tmp/ringside-paths-${crypto.randomUUID().slice(0, 8)}`;
   makeDirectory(directory, 0o700);
   const topology = readTopology({ functions: [{ address: PF, kind: "virtio-net", driver: "vfio-pci" }] });
@@ -86,7 +86,7 @@ Deno.test("a register write over vfio-user goes from the socket to the model thr
     const files = await filesTo(NetModel.prototype, "reset", () => f.set(20, 1, 0));
     // Before it: who waits for what, and finds the socket readable.
     const socket = files.findIndex((path) => path.endsWith("server/connection.ts"));
-    assertDocumented("a register write, from the socket to the model", 7, [
+    assertDocumented("a register write, from the socket to the model", 6, [
       ...files.slice(socket),
       "lib/emulation/virtio/net/model.ts",
     ]);

@@ -115,9 +115,10 @@ export class ServerConnection extends ClientConnection<UserMessages, UserMessage
   }
 
   override serve(): Served {
-    const served = super.serve();
+    this.begin();
+    while (this.arrives()) this.carriedOut(this.#handle());
     this.#messages.readAhead = false;
-    return served;
+    return this.finish();
   }
 
   protected override refuseMalformed(): void {
@@ -125,7 +126,8 @@ export class ServerConnection extends ClientConnection<UserMessages, UserMessage
     if (!this.in.isReply) this.#replyErrorQuietly(errnoNumber[tooLarge ? "EMSGSIZE" : EINVAL]!);
   }
 
-  protected override handle(): boolean {
+  /** Carries out and answers the current message. @returns false when the connection has ended: see `reason` */
+  #handle(): boolean {
     const { command, flags, messageId, isReply } = this.in;
     if (isReply) {
       if (this.#messages.isLate(this.in.messageId, command)) return true;

@@ -8,7 +8,7 @@
  */
 import { ProtocolError, RingsideError } from "../../../errors/mod.ts";
 import type { OwnedFd, UnixSocket } from "../../../../ffi/mod.ts";
-import { ClientConnection, type ClientPatience } from "../../client_connection.ts";
+import { ClientConnection, type ClientPatience, type Served } from "../../client_connection.ts";
 import type { UnsealedFiles } from "../../passed_memory.ts";
 import { VhostUserMessage, VhostUserMessages } from "../messages.ts";
 import { MESSAGE_FLAG, PROTOCOL_FEATURE, REQUEST, requestName, u64Message } from "../protocol.ts";
@@ -104,7 +104,14 @@ export class FrontEndConnection extends ClientConnection<VhostUserMessages, Vhos
 
   // ---- messages ----
 
-  protected override handle(): boolean {
+  override serve(): Served {
+    this.begin();
+    while (this.arrives()) this.carriedOut(this.#handle());
+    return this.finish();
+  }
+
+  /** Carries out and answers the current message. @returns false when the connection has ended: see `reason` */
+  #handle(): boolean {
     this.#greeted = true;
     const { request, isReply, payload } = this.in;
     if (isReply) return this.#end(this.wrong("a reply, and nothing was asked"));
