@@ -57,15 +57,11 @@ const TURN_OF: Readonly<Record<Direction, (net: VirtioNet, frameBytes: number) =
   transmit: (net, frameBytes) => {
     const [tx] = net.tx;
     const frame = templateFrame(new Uint8Array([0x52, 0x54, 0, 1, 2, 3]), net.mac, frameBytes);
+    const slots = new Uint16Array(BURST), lengths = new Uint32Array(BURST).fill(frameBytes);
     return () => {
-      let sent = 0;
-      for (; sent < BURST; sent++) {
-        const slot = tx!.reserve();
-        if (slot < 0) break;
-        tx!.frame(slot).set(frame);
-        tx!.send(slot, frameBytes);
-      }
-      if (sent > 0) tx!.flush();
+      const count = tx!.reserveBurst(slots);
+      for (let i = 0; i < count; i++) tx!.frame(slots[i]!).set(frame);
+      if (count > 0) tx!.transmitBurst(slots, lengths, count);
     };
   },
   receive: (net) => {
@@ -78,15 +74,14 @@ const TURN_OF: Readonly<Record<Direction, (net: VirtioNet, frameBytes: number) =
   "out and back": (net) => {
     const [rx] = net.rx, [tx] = net.tx;
     const burst = new FrameBurst(BURST);
+    const slots = new Uint16Array(BURST), lengths = new Uint32Array(BURST);
     return () => {
       const count = rx!.receiveBurst(burst);
       if (count === 0) return;
-      for (let i = 0; i < count; i++) {
-        // Fewer frames are on their way than there are slots.
-        const slot = tx!.reserve();
-        tx!.send(slot, rx!.copyFrame(burst, i, tx!.frame(slot)));
-      }
-      tx!.flush();
+      // Fewer frames are on their way than there are slots.
+      tx!.reserveBurst(slots, count);
+      for (let i = 0; i < count; i++) lengths[i] = rx!.copyFrame(burst, i, tx!.frame(slots[i]!));
+      tx!.transmitBurst(slots, lengths, count);
       rx!.recycle(burst);
     };
   },
