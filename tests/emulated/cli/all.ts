@@ -6,8 +6,6 @@ import "./commands_test.ts";
 import "./dump_test.ts";
 import "./emulate_vhost_user_test.ts";
 import "./gone_test.ts";
-import "./interruption_test.ts";
-import "./ism_pipe_test.ts";
 import "./ism_test.ts";
 import "./managed_example_test.ts";
 import "./mmio_example_test.ts";

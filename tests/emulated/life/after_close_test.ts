@@ -83,6 +83,9 @@ const RING_INTERNALS = [
   "checkDevice",
   "checkStart",
   "markPublished",
+  "standing",
+  "goOn",
+  "dropWishes",
 ]
   .concat(["holder", "release", "batchSize", "startBatch", "inBatch", "nextOfBatch", "tableLo", "tableHi"])
   .concat(["break", "give", "stateError", "empty", "places"]);

@@ -4,7 +4,7 @@ import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_direc
 import { accessible, readDirectory, readFile, replaceFile } from "../../../ffi/mod.ts";
 import { CaptureReader, CaptureWriter } from "../../../lib/capture/mod.ts";
 import { openHost } from "../../../lib/host/mod.ts";
-import { cliWith, startCli } from "./run_cli.ts";
+import { cliWith, startCli } from "../../emulated/cli/run_cli.ts";
 
 const PF = "0000:01:00.0";
 const VFS = ["0000:01:00.1", "0000:01:00.2"] as const;

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { createHash } from "node:crypto";
 import { accessible, readText, removeFile } from "../../../ffi/mod.ts";
-import { domain, ONE, Rig, save, THREE, TWO, until } from "./ism_rig.ts";
-import { startCli } from "./run_cli.ts";
+import { domain, ONE, Rig, save, THREE, TWO, until } from "../../emulated/cli/ism_rig.ts";
+import { startCli } from "../../emulated/cli/run_cli.ts";
 import { Random } from "../../random.ts";
 
 Deno.test("ism pipe", async (t) => {
