@@ -5,7 +5,9 @@
 const FLAGS = ["--no-check", "--sanitize-ops", "--sanitize-resources", "--allow-ffi"];
 const PROCESSES = ["--allow-run", "--allow-env", "--allow-sys"];
 const CAMPAIGNS = "--filter=/^campaign:/";
-const EMULATED = ["", "cli/", "management/", "mmio/"].map((folder) => `tests/emulated/${folder}all.ts`);
+const EMULATED = ["", "admin/", "cli/", "host/", "ism/", "life/", "management/", "mmio/"].map((folder) =>
+  `tests/emulated/${folder}all.ts`
+);
 
 /** Two cores have two to do, and a third where one of them waits. */
 const RUNS: readonly (readonly string[])[] = [

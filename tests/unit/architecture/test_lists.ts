@@ -8,7 +8,11 @@ import { fromFileUrl, walk } from "./source_files.ts";
 const LISTED = [
   "tests/unit",
   "tests/emulated",
+  "tests/emulated/admin",
   "tests/emulated/cli",
+  "tests/emulated/host",
+  "tests/emulated/ism",
+  "tests/emulated/life",
   "tests/emulated/management",
   "tests/emulated/mmio",
 ] as const;

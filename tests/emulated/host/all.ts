@@ -1,0 +1,3 @@
+import "./kill_test.ts";
+import "./platform_host_test.ts";
+import "./vfio_user_host_test.ts";

@@ -1,0 +1,3 @@
+import "./ism_large_test.ts";
+import "./ism_leftovers_test.ts";
+import "./ism_test.ts";
