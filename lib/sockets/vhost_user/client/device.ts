@@ -193,6 +193,25 @@ export class VhostUserDevice implements Disposable {
   }
 
   /**
+   * As `use`, for what has another answer while the back end is lost: whoever only looks must not hold its thread up until the back end is back.
+   * @returns undefined while it is lost @throws as `use`
+   * @internal
+   */
+  useIfThere<T>(act: (channel: FrontEndChannel) => T): T | undefined {
+    if (this.#closed) throw new ClosedError(this.name);
+    this.#notice();
+    if (this.#lost !== null && !this.#returning) return undefined;
+    if (this.#end !== null) throw this.#end;
+    try {
+      return act(this.#channel);
+    } catch (error) {
+      this.#notice();
+      if (this.#returning || this.#channel.broken === null || this.#lost === null) throw error;
+      return undefined;
+    }
+  }
+
+  /**
    * What the back end finds at an address, in this process. @throws UsageError when there is nothing
    * @internal
    */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { FrontEndChannel } from "../../../sockets/vhost_user/client/channel.ts";
 import type { VhostUserDevice } from "../../../sockets/vhost_user/client/device.ts";
 import {
   CONFIG_FLAG,
@@ -44,10 +45,10 @@ export class VhostUserConfig {
     return this.#device.has(PROTOCOL_FEATURE.CONFIG);
   }
 
-  /** Reads it anew. @returns a number that is another one when something has changed @throws as `VhostUserDevice.use` */
+  /** Reads it anew, unless the back end is lost. @returns a number that is another one when something has changed @throws as `VhostUserDevice.use` */
   generation(): number {
     if (this.#served && this.sizeBytes > 0) {
-      const now = this.#get(this.sizeBytes);
+      const now = this.#get(this.sizeBytes, false);
       if (now !== undefined && now.some((byte, at) => byte !== this.#bytes[at])) {
         this.#bytes = now;
         this.#generation = (this.#generation + 1) & 0xff;
@@ -118,10 +119,10 @@ export class VhostUserConfig {
     return bytes;
   }
 
-  /** @returns undefined when the back end refuses, or gives less */
-  #get(sizeBytes: number): Uint8Array<ArrayBuffer> | undefined {
+  /** @param waits for a back end that is lost @returns undefined when it refuses, or gives less, or is not waited for */
+  #get(sizeBytes: number, waits = true): Uint8Array<ArrayBuffer> | undefined {
     const request = configMessage.encode({ offset: 0, sizeBytes, flags: CONFIG_FLAG.writable }, sizeBytes);
-    return this.#device.use((channel) => {
+    const ask = (channel: FrontEndChannel): Uint8Array<ArrayBuffer> | undefined => {
       const reply = channel.ask(REQUEST.getConfig, request);
       // Refusals have a head of zeroes, or nothing at all.
       if (reply.length !== configMessage.sizeBytes + sizeBytes) return undefined;
@@ -133,6 +134,7 @@ export class VhostUserConfig {
         );
       }
       return reply.slice(configMessage.sizeBytes);
-    });
+    };
+    return waits ? this.#device.use(ask) : this.#device.useIfThere(ask);
   }
 }

@@ -149,17 +149,17 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
     this.#device.use((channel) => channel.tellNumber(REQUEST.setFeatures, value));
   }
 
-  /** `device_status`: the back end's with STATUS, else as written. A ring that failed asks for a reset. */
+  /** `device_status`: the back end's with STATUS, else, and while it is lost, as written. A ring that failed asks for a reset. */
   readStatus(): number {
     this.requireOpen();
     this.#failed ||= this.#error.take() > 0;
     let status = this.#status;
     if (this.#device.has(PROTOCOL_FEATURE.STATUS)) {
-      const told = this.#device.use((channel) => channel.askNumber(REQUEST.getStatus));
-      if (told > 0xffn) {
+      const told = this.#device.useIfThere((channel) => channel.askNumber(REQUEST.getStatus));
+      if (told !== undefined && told > 0xffn) {
         throw new DeviceError(`0x${told.toString(16)} is no status`, this.#where("device_status"));
       }
-      status = Number(told);
+      if (told !== undefined) status = Number(told);
     }
     return this.#failed ? status | STATUS.deviceNeedsReset : status;
   }

@@ -458,6 +458,33 @@ Deno.test("a back end that is back hears of features and queues where their driv
   assertEquals([readCount(s.connections[1]!.fds.at(-1)!), vector!.eventFd.take()], [1, 1]);
 });
 
+Deno.test("while a back end is lost its status and configuration are as they were last, and nobody waits to see them", () => {
+  const bytes = Uint8Array.from({ length: 93 }, (_, at) => at);
+  const protocol = PROTOCOL_FEATURE.STATUS | CONFIG | REPLY_ACK;
+  using s = scripted(
+    [
+      ...able(protocol, 1n << 32n),
+      config(bytes),
+      ack("setStatus"),
+      reply("getStatus", u64(3n)),
+      config(bytes),
+    ],
+    { deviceId: 2, reconnectMs: 3_600_000 },
+  );
+  using transport = openTransport(s.device);
+  transport.writeStatus(STATUS.acknowledge | STATUS.driver);
+  const before = [transport.readStatus(), transport.configGeneration()];
+  s.connections[0]!.peer.close();
+  // The first of each finds the loss, the others know of it.
+  for (let i = 0; i < 3; i++) {
+    assertEquals([transport.readStatus(), transport.configGeneration(), transport.readConfig(4, 1)], [
+      ...before,
+      4,
+    ]);
+  }
+  assertEquals(s.device.lost, true);
+});
+
 Deno.test("a queue whose driver cannot go on ends the device when its back end comes back", () => {
   const script = [...plain(1n << 32n), reply("getFeatures", u64(0n))];
   using s = scripted(script, { reconnectMs: 5000 }, [script]);
