@@ -135,10 +135,13 @@ const numbered = {} as Pick<Deno.StaticForeignLibraryInterface<Declared>, Number
 for (const [key, { result, ...rest }] of Object.entries(declared)) {
   if (result !== "i32" || "nonblocking" in rest) continue;
   const name = key as Numbered;
+  let bound: ((...args: never[]) => number) | undefined;
   const unbound = (...args: never[]): number => {
     const calls = libc as Record<Numbered, (...args: never[]) => number>;
-    if (calls[name] === unbound) calls[name] = failingWithErrno(name);
-    return calls[name](...args);
+    bound ??= failingWithErrno(name);
+    // Somebody may have put another call in its place, which comes here in the end.
+    if (calls[name] === unbound) calls[name] = bound;
+    return bound(...args);
   };
   Object.assign(numbered, { [name]: unbound });
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import * as v from "valibot";
+import { typedCall } from "../errors/doors.ts";
 import type { Topology, VhostUserTopology } from "./function_topology.ts";
 import {
   anyRecord,
@@ -42,6 +43,15 @@ export function addVhostUser(
   list: readonly unknown[],
   kinds: readonly TopologyKind[],
   at = "vhostUser",
+): Topology {
+  return typedCall("addVhostUser", [topology, list, kinds, at], () => withDevices(topology, list, kinds, at));
+}
+
+function withDevices(
+  topology: Topology,
+  list: readonly unknown[],
+  kinds: readonly TopologyKind[],
+  at: string,
 ): Topology {
   const devices = [
     ...topology.vhostUser ?? [],

@@ -40,6 +40,7 @@ export interface VfioPciDevice extends VfioDevice {
 /** Whether an opened function is one of PCI: it says so itself (VFIO_DEVICE_FLAGS_PCI). */
 export function isPciDevice(device: VfioDevice): device is VfioPciDevice {
   requireType(device, "object", "isPciDevice: device", "info");
+  requireType(device.info, "object", "isPciDevice: device.info", "flags");
   return (device.info.flags & DEVICE_FLAG.pci) !== 0;
 }
 
