@@ -469,7 +469,7 @@ Deno.test("while a back end is lost its status and configuration are as they wer
       reply("getStatus", u64(3n)),
       config(bytes),
     ],
-    { deviceId: 2, reconnectMs: 3_600_000 },
+    { deviceId: 2, reconnectMs: 20_000 },
   );
   using transport = openTransport(s.device);
   transport.writeStatus(STATUS.acknowledge | STATUS.driver);
