@@ -1,6 +1,6 @@
 /**
  * The long tests, side by side: what is in `tests/fuzz`, and the campaigns of the other tests in full. Arguments go to all of them: `--seed 7`.
- * What each says comes out when it has ended.
+ * What each says comes out when all have ended, and what failed last.
  */
 const FLAGS = ["--no-check", "--sanitize-ops", "--sanitize-resources", "--allow-ffi"];
 const PROCESSES = ["--allow-run", "--allow-env", "--allow-sys"];
@@ -16,20 +16,31 @@ const RUNS: readonly (readonly string[])[] = [
   [...PROCESSES, "--allow-read", "tests/fuzz/", "--"],
 ];
 
-async function run(args: readonly string[]): Promise<boolean> {
+async function run(
+  args: readonly string[],
+): Promise<{ args: readonly string[]; output: Deno.CommandOutput }> {
   const start = performance.now();
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+  const output = await new Deno.Command(Deno.execPath(), {
     args: ["test", ...FLAGS, ...args, ...Deno.args],
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
   }).output();
-  console.log(`== deno test ${args.join(" ")}: ${((performance.now() - start) / 1000).toFixed(0)} s`);
-  for (const [from, to] of [[stdout, Deno.stdout], [stderr, Deno.stderr]] as const) {
-    for (let rest = from; rest.length > 0;) rest = rest.subarray(to.writeSync(rest));
-  }
-  return success;
+  const seconds = ((performance.now() - start) / 1000).toFixed(0);
+  console.log(`== deno test ${args.join(" ")}: ${output.success ? "passed" : "FAILED"} in ${seconds} s`);
+  return { args, output };
 }
 
-const succeeded = await Promise.all(RUNS.map(run));
-if (succeeded.includes(false)) Deno.exit(1);
+function show({ args, output }: Awaited<ReturnType<typeof run>>): void {
+  console.log(`== deno test ${args.join(" ")}`);
+  for (const [from, to] of [[output.stdout, Deno.stdout], [output.stderr, Deno.stderr]] as const) {
+    for (let rest = from; rest.length > 0;) rest = rest.subarray(to.writeSync(rest));
+  }
+}
+
+const runs = await Promise.all(RUNS.map(run));
+// What failed comes last: the end of a long log is what is read, and kept.
+runs.filter(({ output }) => output.success).forEach(show);
+const failed = runs.filter(({ output }) => !output.success);
+failed.forEach(show);
+if (failed.length > 0) Deno.exit(1);
