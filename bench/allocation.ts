@@ -14,7 +14,7 @@ import { openTransport } from "../lib/virtio/mod.ts";
 import { type BenchRun, rate } from "./bench_run.ts";
 import { BURST, FramePair } from "./frame_pair.ts";
 import { InProcessFunction } from "./in_process_function.ts";
-import { allocatedBytes, objectBytes } from "./heap.ts";
+import { bytesPerMillion, HEAP_ROUNDS, objectBytes } from "./heap.ts";
 import { beside } from "./in_turn.ts";
 import { compare, type Figure, type Section, single } from "./report.ts";
 import { RingPair } from "./ring_pair.ts";
@@ -27,14 +27,13 @@ const BUDGET = 256;
 export async function benchAllocation(run: BenchRun): Promise<Section[]> {
   const warmUp = run.pick(MILLION, 500_000);
   const packets = run.pick(MILLION, 200_000);
-  const perMillion = (bytes: number) => single("bytes", Math.round(bytes * MILLION / packets));
-  const objects = perMillion(await objectBytes(run, packets));
+  const objects = single("bytes", Math.round(await objectBytes(run, packets) * MILLION / packets));
   const name = "a small object a packet";
   const figures: Figure[] = [];
   for (const layout of ["split", "packed"] as const) {
     using pair = new RingPair({ layout, eventIndex: true, indirect: false, inOrder: false });
     pair.turn(warmUp, BURST);
-    const value = perMillion(await allocatedBytes(run, () => pair.turn(packets, BURST)));
+    const value = await bytesPerMillion(run, packets, () => pair.turn(packets, BURST));
     figures.push({ name: `${layout} ring, burst ${BURST}`, value, beside: [compare(value, name, objects)] });
   }
   const rates: Figure[] = [];
@@ -43,7 +42,7 @@ export async function benchAllocation(run: BenchRun): Promise<Section[]> {
   for (const lengthBytes of [64, 1514]) {
     const template = pair.template(lengthBytes);
     pair.oneWay(template, warmUp);
-    const value = perMillion(await allocatedBytes(run, () => pair.oneWay(template, packets)));
+    const value = await bytesPerMillion(run, packets, () => pair.oneWay(template, packets));
     figures.push({
       name: `VirtioNet to VirtioNet, ${lengthBytes} bytes`,
       value,
@@ -63,7 +62,9 @@ export async function benchAllocation(run: BenchRun): Promise<Section[]> {
   return [{
     title: "Heap bytes allocated for a million packets, driver and device in one process",
     figures,
-    notes: [`measured over ${packets} packets after ${warmUp} to warm up; no collection in between`],
+    notes: [
+      `measured over ${packets} packets, ${HEAP_ROUNDS} times, after ${warmUp} to warm up; no collection in between`,
+    ],
   }, {
     title: "Frames per second, driver and device in one process and one thread",
     figures: rates,

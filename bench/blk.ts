@@ -11,21 +11,20 @@ import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";
 import { openHost } from "../lib/host/mod.ts";
 import { openTransport } from "../lib/virtio/mod.ts";
 import { type BenchRun, rate } from "./bench_run.ts";
-import { allocatedBytes, objectBytes } from "./heap.ts";
+import { bytesPerMillion, HEAP_ROUNDS, objectBytes } from "./heap.ts";
 import { beside, withNanoseconds, type Works } from "./in_turn.ts";
 import { PlainBlockDevice, type PlainBlockVariant } from "./plain_block_device.ts";
 import { PlainRing } from "./plain_ring.ts";
 import { useDirectory, useEmulatedHost } from "./processes.ts";
-import { compare, type Figure, rounds, type Section, single, type Statistic } from "./report.ts";
+import { compare, type Figure, type Section, single, type Statistic } from "./report.ts";
 
 const MILLION = 1_000_000;
 const BURST = 32;
-const REPEATS = 5;
 const BLK = "0000:03:00.0";
 const REQUEST_BYTES = 4096;
 const IMAGE_BYTES = 64 << 20;
 const DEPTHS = [1, 64];
-const PATIENCE_MS = 5000;
+const PATIENCE_MS = 15_000;
 const LOOKS = 64;
 
 const VARIANTS: readonly PlainBlockVariant[] = (["split", "packed"] as const).flatMap((layout) =>
@@ -69,17 +68,12 @@ async function driverAlone(run: BenchRun): Promise<Section> {
 
 async function heap(run: BenchRun): Promise<Section> {
   const requests = run.pick(MILLION, 200_000);
-  const perMillion = (bytes: number) => Math.round(bytes * MILLION / requests);
-  const objects = single("bytes", perMillion(await objectBytes(run, requests)));
+  const objects = single("bytes", Math.round(await objectBytes(run, requests) * MILLION / requests));
   const figures: Figure[] = [];
   for (const variant of VARIANTS) {
     using device = new PlainBlockDevice(variant);
     device.turn(2 * MILLION, BURST);
-    const measured: number[] = [];
-    for (let round = 0; round < REPEATS; round++) {
-      measured.push(perMillion(await allocatedBytes(run, () => device.turn(requests, BURST))));
-    }
-    const value = rounds("bytes", measured);
+    const value = await bytesPerMillion(run, requests, () => device.turn(requests, BURST));
     const name = nameOf(variant);
     figures.push({ name, value, beside: [compare(value, "a small object a request", objects)] });
   }
@@ -87,7 +81,7 @@ async function heap(run: BenchRun): Promise<Section> {
     title: "Heap bytes allocated for a million block requests",
     figures,
     notes: [
-      `the synchronous burst form, burst ${BURST}, ${REPEATS} times; no collection in between`,
+      `the synchronous burst form, burst ${BURST}, ${HEAP_ROUNDS} times; no collection in between`,
       "nothing is allocated for a request: what a round shows is the engine's own, as when it compiles anew",
     ],
   };

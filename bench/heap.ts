@@ -6,6 +6,11 @@
 import { readText } from "../ffi/mod.ts";
 import { DeviceError } from "../lib/errors/mod.ts";
 import type { BenchRun } from "./bench_run.ts";
+import { rounds, type Statistic } from "./report.ts";
+
+const MILLION = 1_000_000;
+/** The first rounds may still meet the compiler, which works beside them: what goes on being allocated is in all. */
+export const HEAP_ROUNDS = 5;
 
 /** Kept outside, so that the compiler cannot remove what is stored. */
 let sink: { id: number; length: number } | undefined;
@@ -22,6 +27,19 @@ export async function allocatedBytes(run: BenchRun, work: () => void | Promise<v
   const result = work();
   if (result !== undefined) await result;
   return Deno.memoryUsage().heapUsed - before;
+}
+
+/** Heap bytes for a million of what `work` does `count` times. */
+export async function bytesPerMillion(
+  run: BenchRun,
+  count: number,
+  work: () => void | Promise<void>,
+): Promise<Statistic> {
+  const measured: number[] = [];
+  while (measured.length < HEAP_ROUNDS) {
+    measured.push(Math.round(await allocatedBytes(run, work) * MILLION / count));
+  }
+  return rounds("bytes", measured);
 }
 
 /** What a small object each costs: what allocations are measured beside. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { type BenchRun, rate } from "./bench_run.ts";
-import { allocatedBytes, objectBytes } from "./heap.ts";
+import { bytesPerMillion, HEAP_ROUNDS, objectBytes } from "./heap.ts";
 import { beside } from "./in_turn.ts";
 import { compare, type Figure, type Section, single } from "./report.ts";
 import { RING_SIZE, RingPair } from "./ring_pair.ts";
@@ -26,8 +26,7 @@ export async function benchRingsMatrix(run: BenchRun): Promise<Section[]> {
   const chains = run.pick(MILLION, 200_000);
   const figures: Figure[] = [];
   const heap: Figure[] = [];
-  const perMillion = (bytes: number) => single("bytes", Math.round(bytes * MILLION / chains));
-  const objects = perMillion(await objectBytes(run, chains));
+  const objects = single("bytes", Math.round(await objectBytes(run, chains) * MILLION / chains));
   for (const { name, ...use } of KINDS) {
     using split = new RingPair({ layout: "split", inOrder: false, ...use });
     using packed = new RingPair({ layout: "packed", inOrder: false, ...use });
@@ -41,7 +40,7 @@ export async function benchRingsMatrix(run: BenchRun): Promise<Section[]> {
     }
     for (const [layout, pair] of [["split", split], ["packed", packed]] as const) {
       pair.turn(chains, HEAP_BURST);
-      const value = perMillion(await allocatedBytes(run, () => pair.turn(chains, HEAP_BURST)));
+      const value = await bytesPerMillion(run, chains, () => pair.turn(chains, HEAP_BURST));
       heap.push({
         name: `${layout}, ${name}`,
         value,
@@ -60,7 +59,7 @@ export async function benchRingsMatrix(run: BenchRun): Promise<Section[]> {
     title: "Heap bytes allocated for a million chains, both sides together",
     figures: heap,
     notes: [
-      `measured over ${chains} chains in bursts of ${HEAP_BURST}, after as many to warm up; no collection in between`,
+      `measured over ${chains} chains in bursts of ${HEAP_BURST}, ${HEAP_ROUNDS} times, after as many to warm up; no collection in between`,
       "a few hundred bytes to a few KiB are what reading the figure costs: 0.003 bytes a chain and less",
     ],
   }];

@@ -17,7 +17,7 @@ import { useVfs } from "./opened_functions.ts";
 import { useEmulatedHost, usePeer } from "./processes.ts";
 import { compare, type Figure, samples, type Section } from "./report.ts";
 
-const PATIENCE_MS = 2000;
+const PATIENCE_MS = 15_000;
 const FRAME_BYTES = 64;
 /** Long enough for the device to have gone to sleep. */
 const PAUSE_MS = 1;
