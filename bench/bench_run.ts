@@ -51,6 +51,9 @@ export class BenchRun implements Disposable {
 
 const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 
+/** What stands still for so long, while others may have the processors, will not move any more. */
+export const PATIENCE_MS = 60_000;
+
 /** Operations per second of `count` operations. */
 export function rate(count: number, work: () => void): number {
   const start = performance.now();

@@ -5,12 +5,12 @@
  */
 import { FrameBurst, type VirtioNet } from "../drivers/net/virtio_net.ts";
 import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";
+import { PATIENCE_MS } from "./bench_run.ts";
 
 /** Frames a burst. */
 export const BURST = 32;
 /** Frames on their way at once: below what any receive queue holds, so that no device has a reason to drop one. */
 export const WINDOW = 128;
-const PATIENCE_MS = 15_000;
 const ETHERTYPE_AT = 12;
 /** Where the frame's number is. */
 const NUMBER_AT = 14;

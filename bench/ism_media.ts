@@ -6,6 +6,7 @@
 import type { IsmChannel } from "../drivers/ism/ism_channel.ts";
 import { type OwnedFd, read, type UnixSocket, writeAll } from "../ffi/mod.ts";
 import { PeerGoneError, TimeoutError } from "../lib/errors/mod.ts";
+import { PATIENCE_MS } from "./bench_run.ts";
 
 /** One of them. */
 export interface Medium {
@@ -19,7 +20,6 @@ export interface Medium {
 export const RECEIVE_BYTES = 256 * 1024;
 
 /** The peer that waits for its next task does so on its control connection, not here. */
-const PATIENCE_MS = 20_000;
 
 /** Waits as the channel was told to. */
 export class ChannelMedium implements Medium {

@@ -20,6 +20,7 @@ import { benchBlkRace } from "./peers/blk_race.ts";
 import { benchNetRace } from "./peers/net_race.ts";
 import { type Section, sectionText } from "./report.ts";
 import { benchMmio } from "./mmio.ts";
+import { benchPacket } from "./packet.ts";
 import { benchRegisters } from "./registers.ts";
 import { benchRing } from "./ring.ts";
 import { benchRingsMatrix } from "./rings_matrix.ts";
@@ -29,6 +30,7 @@ import { benchWake } from "./wake.ts";
 const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> = {
   ring: benchRing,
   rings: benchRingsMatrix,
+  packet: benchPacket,
   registers: benchRegisters,
   allocation: benchAllocation,
   frames: benchFrames,

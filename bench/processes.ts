@@ -10,12 +10,8 @@ import {
   startEmulatedHost,
 } from "../cli/emulated_process.ts";
 import { makeTemporaryDirectory, removeTree } from "../cli/temporary_directory.ts";
-import type { BenchRun } from "./bench_run.ts";
+import { type BenchRun, PATIENCE_MS } from "./bench_run.ts";
 import { TimeoutError } from "../lib/errors/mod.ts";
-
-const PATIENCE_MS = 30_000;
-/** A call on a peer's socket that takes longer has lost its peer. */
-const CALL_MS = 20_000;
 
 /** A process that was started from a script of this folder. */
 export function startScript(script: string, options: {
@@ -97,7 +93,7 @@ export async function accept(
   while (sockets.length < connections) {
     const socket = listener.accept();
     if (socket !== undefined) {
-      socket.setTimeoutMs(CALL_MS);
+      socket.setTimeoutMs(PATIENCE_MS);
       sockets.push(stack.use(socket));
     } else if (performance.now() > deadline) {
       throw new TimeoutError(`the other process did not connect within ${PATIENCE_MS / 1000} s`);

@@ -56,6 +56,8 @@ export interface Section {
   readonly figures: readonly Figure[];
   /** How to read it. */
   readonly notes: readonly string[];
+  /** How it is drawn where not as ratios or quantiles: a line over bursts (`…, burst N`), or shares of a whole. */
+  readonly chart?: "bursts" | "shares";
 }
 
 /** The median of rounds, with the lowest and the highest. */
@@ -90,7 +92,7 @@ export function single(unit: Unit, value: number): Statistic {
 }
 
 /** The number that stands for a statistic in a ratio. */
-function centre(statistic: Statistic): number {
+export function centre(statistic: Statistic): number {
   if (statistic.kind === "rounds") return statistic.median;
   return statistic.kind === "samples" ? statistic.p50 : statistic.value;
 }
@@ -124,7 +126,8 @@ function figureRows(figure: Figure): string[][] {
   ]);
 }
 
-function statisticText(statistic: Statistic): string {
+/** A statistic with its spread. */
+export function statisticText(statistic: Statistic): string {
   const { unit } = statistic;
   if (statistic.kind === "value") return quantity(unit, statistic.value);
   if (statistic.kind === "rounds") {
@@ -147,7 +150,8 @@ const SCALES: Readonly<Record<Unit, readonly (readonly [from: number, suffix: st
   "commands": [[1, "commands"]],
 };
 
-function quantity(unit: Unit, value: number): string {
+/** A number with its unit. */
+export function quantity(unit: Unit, value: number): string {
   const scales = SCALES[unit];
   const [from, suffix] = scales.find(([least]) => Math.abs(value) >= least) ?? scales.at(-1)!;
   const whole = suffix === "B" || suffix === "%";
@@ -160,7 +164,8 @@ function significant(value: number): string {
   return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
 }
 
-function ratioText(ratio: number): string {
+/** How many times as large, with three digits that matter. */
+export function ratioText(ratio: number): string {
   if (!Number.isFinite(ratio)) return "-";
   return ratio >= 0.01 ? significant(ratio) : ratio.toFixed(4);
 }

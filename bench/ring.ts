@@ -67,6 +67,7 @@ export async function benchRing(run: BenchRun): Promise<Section[]> {
   return [{
     title: `Ring operations, driver and device in one process (${RING_SIZE} descriptors)`,
     figures,
+    chart: "bursts",
     notes: [
       "before: every mix of event index, indirect and in order, in both layouts, in this process",
       typeof compiled === "string"

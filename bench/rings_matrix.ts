@@ -51,6 +51,7 @@ export async function benchRingsMatrix(run: BenchRun): Promise<Section[]> {
   return [{
     title: `Nanoseconds a descriptor, both sides together (${RING_SIZE} descriptors)`,
     figures,
+    chart: "bursts",
     notes: [
       "a descriptor's whole way: added, published, read by the device, returned, taken by the driver; in turns, in one thread",
       "indirect: a descriptor is a table of two parts",

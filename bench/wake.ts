@@ -11,13 +11,12 @@ import { FrameBurst, type VirtioNet, type VirtioNetOptions } from "../drivers/ne
 import { Epoll, EventFd, sleepBlocking } from "../ffi/mod.ts";
 import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";
 import type { WaitMode } from "../lib/wait/waiter.ts";
-import type { BenchRun } from "./bench_run.ts";
+import { type BenchRun, PATIENCE_MS } from "./bench_run.ts";
 import { templateFrame } from "./frame_pair.ts";
 import { useVfs } from "./opened_functions.ts";
 import { useEmulatedHost, usePeer } from "./processes.ts";
 import { compare, type Figure, samples, type Section } from "./report.ts";
 
-const PATIENCE_MS = 15_000;
 const FRAME_BYTES = 64;
 /** Long enough for the device to have gone to sleep. */
 const PAUSE_MS = 1;

@@ -13,6 +13,8 @@ const TASK_FLAGS = [
 const TITLES = [
   "Ring operations",
   "Nanoseconds a descriptor",
+  "Where the nanoseconds of a frame of 64 bytes go",
+  "Where the nanoseconds of a frame of 1514 bytes go",
   "Register reads, mapped",
   "Heap bytes allocated for a million chains",
   "Heap bytes allocated for a million packets",

@@ -2,6 +2,7 @@ import "./architecture/layers_test.ts";
 import "./architecture/public_doors_test.ts";
 import "./architecture/test_lists_test.ts";
 import "./architecture/wide_numbers_test.ts";
+import "./bench/page_test.ts";
 import "./capture/capture_test.ts";
 import "./drivers/blk/burst_test.ts";
 import "./drivers/blk/virtio_blk_test.ts";
