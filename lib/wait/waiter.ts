@@ -20,19 +20,24 @@ export interface WaitTarget {
   enableInterrupts(): boolean;
 }
 
-/** `poll` never sleeps, `eventfd` never spins, `adaptive` spins first and then sleeps. */
+/**
+ * `poll` never sleeps, `eventfd` never spins, `adaptive` spins first and then sleeps, and spins only where that has been worth it: a wait that took longer
+ * than the longest spin halves the next one, down to none; one that took less, however it ended, doubles it again.
+ */
 export type WaitMode = "poll" | "eventfd" | "adaptive";
 
 /** How to wait. */
 export interface WaiterOptions {
   /** Default `adaptive`. */
   readonly mode?: WaitMode;
-  /** How long `adaptive` spins before it sleeps, in microseconds. Default 50. */
+  /** How long `adaptive` spins at most before it sleeps, in microseconds. Default 50. */
   readonly spinMicroseconds?: number | undefined;
 }
 
 interface Sleeper {
   readonly target: WaitTarget;
+  /** When the wait began. */
+  readonly since: number;
   readonly deadline: number;
   readonly resolve: (ready: boolean) => void;
   readonly reject: (error: unknown) => void;
@@ -43,6 +48,8 @@ interface Source {
   readonly onSignal: ((isr: number) => void) | undefined;
 }
 
+/** The shortest spin, as a part of the longest. */
+const LEAST_SPIN = 1 / 8;
 /** Looks between two readings of the clock while spinning. */
 const LOOKS = 64;
 /** A polling wait lets the event loop run this often, so that timers and other waits go on. */
@@ -69,7 +76,10 @@ export class Waiter implements Disposable {
 
   /** How it waits. */
   readonly mode: WaitMode;
+  /** The longest spin. */
   readonly #spinMs: number;
+  /** The next one. In an array, since a field of a number may be allocated anew at each store. */
+  readonly #nextSpinMs = new Float64Array(1);
   readonly #epoll: Epoll;
   readonly #sources: Source[] = [];
   readonly #sleepers = new Set<Sleeper>();
@@ -92,7 +102,7 @@ export class Waiter implements Disposable {
     const spin = options.spinMicroseconds ?? 50;
     requireType(spin, "number", "new Waiter: spinMicroseconds");
     if (!(spin >= 0 && spin <= 1e9)) throw new UsageError(`a spin of ${shown(spin)} µs`);
-    this.#spinMs = this.mode === "eventfd" ? 0 : spin / 1000;
+    this.#spinMs = this.#nextSpinMs[0] = this.mode === "eventfd" ? 0 : spin / 1000;
     // Last: nobody would close it if the options were refused.
     this.#epoll = new Epoll();
   }
@@ -148,9 +158,9 @@ export class Waiter implements Disposable {
    */
   async wait(target: WaitTarget, timeoutMs: number): Promise<boolean> {
     this.#check(timeoutMs);
-    const deadline = performance.now() + timeoutMs;
+    const since = performance.now(), deadline = since + timeoutMs;
     // A turn only where something is there. Any other wait is armed before this call returns: an interrupt tells of what comes from then on.
-    while (this.#atOnce(target, deadline)) {
+    while (this.#atOnce(target, since, deadline)) {
       const turn = this.turnIfDue();
       if (turn === null) return true;
       await turn;
@@ -158,7 +168,7 @@ export class Waiter implements Disposable {
     }
     if (this.mode === "poll") return await this.#poll(target, deadline);
     return await new Promise<boolean>((resolve, reject) => {
-      this.#sleepers.add({ target, deadline, resolve, reject });
+      this.#sleepers.add({ target, since, deadline, resolve, reject });
       if (this.#pumping === null) this.#pumping = this.#pump();
       // The pump sleeps until the deadline of those before.
       else this.#epoll.wake();
@@ -166,19 +176,31 @@ export class Waiter implements Disposable {
   }
 
   /** Looks, and spins where that is asked for; what has nothing then is armed, unless it is polled. */
-  #atOnce(target: WaitTarget, deadline: number): boolean {
+  #atOnce(target: WaitTarget, since: number, deadline: number): boolean {
     if (target.hasUsed()) return true;
     if (this.#lost !== null) throw this.#lost;
     if (this.mode === "poll") return false;
-    if (this.#spinMs > 0) {
+    const spinMs = this.#nextSpinMs[0]!;
+    if (spinMs > 0) {
       target.suppressInterrupts();
-      if (spin(target, Math.min(deadline, performance.now() + this.#spinMs))) {
+      if (spin(target, Math.min(deadline, performance.now() + spinMs))) {
+        this.#learn(since, true);
         // Somebody may sleep for the same interrupt, which is off now.
         this.wake();
         return true;
       }
     }
     return target.enableInterrupts();
+  }
+
+  /** A wait is over: whether the next one begins with a spin, and how long a one. */
+  #learn(since: number, came: boolean): void {
+    const most = this.#spinMs;
+    if (most === 0) return;
+    const next = this.#nextSpinMs, spun = next[0]!, least = most * LEAST_SPIN;
+    if (performance.now() - since > most) next[0] = spun > least ? spun / 2 : 0;
+    // What was given up early says nothing.
+    else if (came) next[0] = Math.min(most, Math.max(least, 2 * spun));
   }
 
   /** As `wait`, blocking this thread. @throws UsageError also while an asynchronous wait is under way */
@@ -189,21 +211,32 @@ export class Waiter implements Disposable {
         hint: "use a waiter of its own for the thread that blocks",
       });
     }
-    const deadline = performance.now() + timeoutMs;
+    const since = performance.now(), deadline = since + timeoutMs;
     if (target.hasUsed()) return true;
     if (this.#lost !== null) throw this.#lost;
-    if (this.mode !== "eventfd") {
+    if (this.mode === "poll") {
       target.suppressInterrupts();
-      if (this.mode === "poll") return this.#pollBlocking(target, deadline);
-      if (spin(target, Math.min(deadline, performance.now() + this.#spinMs))) return true;
+      return this.#pollBlocking(target, deadline);
+    }
+    const spinMs = this.#nextSpinMs[0]!;
+    if (spinMs > 0) {
+      target.suppressInterrupts();
+      if (spin(target, Math.min(deadline, since + spinMs))) {
+        this.#learn(since, true);
+        return true;
+      }
     }
     for (;;) {
       if (target.enableInterrupts()) return true;
       const leftMs = deadline - performance.now();
-      if (leftMs <= 0) return false;
+      if (leftMs <= 0) {
+        this.#learn(since, false);
+        return false;
+      }
       this.#take(this.#epoll.waitBlocking(sleepMs(leftMs)));
       if (target.hasUsed()) {
         target.suppressInterrupts();
+        this.#learn(since, true);
         return true;
       }
       if (this.#lost !== null) throw this.#lost;
@@ -329,10 +362,13 @@ export class Waiter implements Disposable {
         if (sleeper.target.hasUsed()) {
           sleeper.target.suppressInterrupts();
           this.#sleepers.delete(sleeper);
+          this.#learn(sleeper.since, true);
           sleeper.resolve(true);
         } else if (sleeper.target.enableInterrupts() || sleeper.deadline <= now) {
           this.#sleepers.delete(sleeper);
-          sleeper.resolve(sleeper.target.hasUsed());
+          const came = sleeper.target.hasUsed();
+          this.#learn(sleeper.since, came);
+          sleeper.resolve(came);
         }
       } catch (error) {
         this.#sleepers.delete(sleeper);

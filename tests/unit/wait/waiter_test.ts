@@ -367,3 +367,47 @@ Deno.test("waits that end at once, one after the other, leave timers and signals
     await closing;
   }
 });
+
+Deno.test("adaptive: waits that take longer than the longest spin are slept for at once; when they are short again, it spins again", async () => {
+  using waiter = new Waiter({ mode: "adaptive", spinMicroseconds: 2000 });
+  using eventFd = new EventFd();
+  waiter.watch({ eventFd, acknowledge: () => 1 });
+  const spins = async (how: "blocking" | "asynchronous") => {
+    const target = new Target();
+    const wait = how === "blocking" ? waiter.waitBlocking(target, 6) : await waiter.wait(target, 6);
+    assertEquals(wait, false);
+    return target.suppressed > 0;
+  };
+  for (const how of ["blocking", "asynchronous"] as const) {
+    assertEquals(await spins(how), true);
+    // 2000, 1000, 500 and 250 microseconds, and then none.
+    for (let i = 0; i < 4; i++) await spins(how);
+    assertEquals(await spins(how), false, how);
+    // A wait that is given up early says nothing.
+    for (let i = 0; i < 4; i++) assertEquals(waiter.waitBlocking(new Target(), 0), false);
+    assertEquals(await spins(how), false, how);
+    for (let tries = 0; !await spins(how); tries++) {
+      assert(tries < 1000, "waits that were over at once did not bring the spin back");
+      for (let i = 0; i < 4; i++) {
+        const target = new Target();
+        target.onArm = () => {
+          target.ready = true;
+          target.onArm = () => {};
+        };
+        // Ready just before the sleep: as a wait that took no time.
+        assertEquals(waiter.waitBlocking(target, 1000), true);
+        const sleeping = new Target();
+        eventFd.signal();
+        sleeping.onLook = () => void (sleeping.looks > 1 && (sleeping.ready = true));
+        assertEquals(waiter.waitBlocking(sleeping, 1000), true);
+      }
+    }
+    for (let i = 0; i < 4; i++) {
+      const target = new Target();
+      target.onLook = () => void (target.looks > 1 && (target.ready = true));
+      assertEquals(waiter.waitBlocking(target, 1000), true);
+    }
+  }
+  waiter.close();
+  await waiter.settled;
+});
