@@ -119,6 +119,11 @@ export class DriverLife<P extends DriverParts> {
     return this.#parts!;
   }
 
+  /** What the driver made; null while there is no session. */
+  get parts(): P | null {
+    return this.#parts;
+  }
+
   /** True while `parts` are those of the session that lives. */
   isLive(parts: P): boolean {
     return this.#parts === parts;

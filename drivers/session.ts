@@ -11,6 +11,7 @@ import { bindInterrupts, type BoundInterrupts } from "../lib/virtio/interrupts.t
 import type { QueueState } from "../lib/virtio/spec/queue_state.ts";
 import type { Virtqueue } from "../lib/virtio/queue/virtqueue.ts";
 import type { InterruptKind } from "../lib/virtio/transport/transport.ts";
+import type { InterruptVector } from "../lib/wait/interrupt_vector.ts";
 import { Waiter } from "../lib/wait/waiter.ts";
 import type { DriverOptions } from "./driver_options.ts";
 
@@ -55,9 +56,10 @@ export class Session {
   /**
    * Turns interrupts on for the config space and these queues, and makes the waiter.
    * @param spare MSI-X vectors for what the device type binds to vectors itself
+   * @param lent queues that other threads use: what is theirs alone is not waited for here
    * @throws UnsupportedError, DeviceError, UsageError, SyscallError
    */
-  listen(queues: readonly number[], spare?: SpareVectors): void {
+  listen(queues: readonly number[], spare?: SpareVectors, lent: readonly number[] = []): void {
     const { transport } = this.device;
     const options = this.#options;
     const interrupts = bindInterrupts(transport, options.interrupts ?? "auto", queues, spare?.count ?? 0);
@@ -76,7 +78,9 @@ export class Session {
     );
     if (forget !== undefined) this.own({ [Symbol.dispose]: forget });
     this.#waiter = waiter;
+    const others = lent.map((queue) => interrupts.ownVector(queue));
     interrupts.vectors.forEach((vector, at) => {
+      if (others.includes(vector)) return;
       if (interrupts.carriesConfig(at)) {
         waiter.watch(vector, (isr) => void ((isr & 2) !== 0 && this.#onConfig()));
       } else if (interrupts.spareVectors.includes(at)) waiter.watch(vector, () => spare?.onSignal(at));
@@ -89,10 +93,15 @@ export class Session {
     return this.#interrupts?.spareVectors ?? [];
   }
 
-  /** Sets a queue up, with the vector that `listen` chose for it. @param start as `VirtqueueOptions.start` @throws as `VirtioDevice.createQueue` */
-  queue(index: number, size: number, maxSegments = 0, start?: QueueState): Virtqueue {
+  /** Sets a queue up, with the vector that `listen` chose for it. @param start, lendable as in `VirtqueueOptions` @throws as `VirtioDevice.createQueue` */
+  queue(index: number, size: number, maxSegments = 0, start?: QueueState, lendable = false): Virtqueue {
     const vector = this.#interrupts?.queueVector(index);
-    return this.device.createQueue(index, { size, maxSegments, start, vector });
+    return this.device.createQueue(index, { size, maxSegments, start, vector, lendable });
+  }
+
+  /** The vector of a queue where nothing else raises it; else undefined. */
+  ownVector(queue: number): InterruptVector | undefined {
+    return this.#interrupts?.ownVector(queue);
   }
 
   /** After `listen`. */

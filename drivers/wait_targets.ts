@@ -4,6 +4,7 @@
  * @module
  */
 import { UsageError } from "../lib/errors/mod.ts";
+import { anyOf } from "../lib/wait/any_of.ts";
 import type { WaitTarget } from "../lib/wait/waiter.ts";
 
 /** One of several queues, or without a number all of them as one. @param what what the number counts, for messages @throws UsageError */
@@ -17,10 +18,5 @@ export function oneOrAll(
     if (one !== undefined) return one;
     throw new UsageError(`there is no ${what} ${number}; ${queues.length} are set up`);
   }
-  return {
-    hasUsed: () => queues.some((queue) => queue.hasUsed()),
-    suppressInterrupts: () => queues.forEach((queue) => queue.suppressInterrupts()),
-    // Every queue is asked, also when the first says yes.
-    enableInterrupts: () => queues.map((queue) => queue.enableInterrupts()).includes(true),
-  };
+  return anyOf(queues);
 }

@@ -55,6 +55,16 @@ export interface MapOptions {
   populate?: boolean;
 }
 
+/** A mapping that has no owner at the moment: plain data, which another thread of this process can be given. */
+export interface MappedArea {
+  /** Where it begins in this process. */
+  readonly address: bigint;
+  /** Size in bytes. */
+  readonly sizeBytes: number;
+  /** Where it comes from, for messages. */
+  readonly target: string;
+}
+
 /**
  * A region of memory mapped into this process.
  *
@@ -100,6 +110,14 @@ export class MappedMemory implements Disposable {
   static anonymous(sizeBytes: number, options: { huge?: boolean } = {}): MappedMemory {
     const flags = MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE | (options.huge ? MAP_HUGETLB | MAP_HUGE_2MB : 0);
     return MappedMemory.#map(null, sizeBytes, PROT_READ | PROT_WRITE, flags, 0n, "anonymous memory");
+  }
+
+  /**
+   * Takes over what `handOver` gave. The caller knows that it is mapped, for writing, and nobody else's.
+   * @internal
+   */
+  static takeOver({ address, sizeBytes, target }: MappedArea): MappedMemory {
+    return new MappedMemory(Deno.UnsafePointer.create(address)!, sizeBytes, true, target);
   }
 
   static #map(
@@ -188,14 +206,30 @@ export class MappedMemory implements Disposable {
     }
   }
 
-  /** Detaches every view, then unmaps. May be called again. */
-  close(): void {
-    if (this.#buffer === null) return;
+  /**
+   * Closes this object and leaves the pages mapped, for another to take over. Every view is detached.
+   * @throws ClosedError, UsageError for a read-only mapping
+   * @internal
+   */
+  handOver(): MappedArea {
+    const { address, sizeBytes, target } = this;
+    if (!this.writable) throw new UsageError(`${target} is mapped read-only, and cannot be handed over`);
+    this.#detach();
+    return { address, sizeBytes, target };
+  }
+
+  #detach(): void {
     // A detached buffer reads as length 0 through every view that was made of it.
-    structuredClone(this.#buffer, { transfer: [this.#buffer] });
+    structuredClone(this.#buffer, { transfer: [this.#buffer!] });
     this.#buffer = null;
     mappings--;
     mappedBytes -= this.sizeBytes;
+  }
+
+  /** Detaches every view, then unmaps. May be called again. */
+  close(): void {
+    if (this.#buffer === null) return;
+    this.#detach();
     check(libc.munmap(this.#pointer, BigInt(this.sizeBytes)), "munmap", this.target);
   }
 

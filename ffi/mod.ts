@@ -16,6 +16,7 @@ export * from "./lock.ts";
 export * from "./memory.ts";
 export * from "./net_interface.ts";
 export * from "./new_file.ts";
+export * from "./parcel.ts";
 export * from "./poll.ts";
 export * from "./shared_file.ts";
 export * from "./syscall_error.ts";

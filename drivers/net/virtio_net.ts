@@ -15,7 +15,8 @@
  * @module
  */
 import { typedErrors } from "../../lib/errors/doors.ts";
-import { UnsupportedError } from "../../lib/errors/mod.ts";
+import { UnsupportedError, UsageError } from "../../lib/errors/mod.ts";
+import { shown } from "../../lib/errors/shown.ts";
 import { GroupOwner } from "../../lib/virtio/admin/owner.ts";
 import { DEVICE_ID } from "../../lib/virtio/spec/device_id.ts";
 import { formatMac } from "../../lib/virtio/spec/net.ts";
@@ -27,11 +28,12 @@ import { Listeners } from "../listeners.ts";
 import { oneOrAll } from "../wait_targets.ts";
 import type { ReceiveFilter } from "./virtio/saved.ts";
 import { FrameBurst } from "./virtio/frame_burst.ts";
+import type { LentNetPair } from "./virtio/lent_pair.ts";
 import type { ResumeNetOptions, VirtioNetOptions } from "./virtio/options.ts";
 import type { ReceiveQueue } from "./virtio/receive.ts";
 import { checkSavedNet, SAVED_NET_VERSION, type SavedNet } from "./virtio/saved.ts";
 import { type NetContext, NetSession, type ResumePlan } from "./virtio/session.ts";
-import { COUNT, type NetStatistics } from "./virtio/statistics.ts";
+import { COUNT, type NetStatistics, type QueueStatistics } from "./virtio/statistics.ts";
 import type { TransmitQueue } from "./virtio/transmit.ts";
 
 export type { GroupOwner, GroupOwnerOptions } from "../../lib/virtio/admin/owner.ts";
@@ -44,6 +46,7 @@ export type { DriverOptions } from "../driver_options.ts";
 export { FrameBurst } from "./virtio/frame_burst.ts";
 export { formatMac } from "../../lib/virtio/spec/net.ts";
 export { type LegacyVfIdentity, readLegacyVfIdentity } from "./virtio/legacy_vf_identity.ts";
+export { type LentNetPair, NetPair, type NetPairOptions } from "./virtio/lent_pair.ts";
 export type { ReceiveFilter } from "./virtio/saved.ts";
 export type { ResumeNetOptions, VirtioNetOptions } from "./virtio/options.ts";
 export type { ReceiveQueue } from "./virtio/receive.ts";
@@ -181,6 +184,20 @@ export class VirtioNet extends VirtioDriver {
     return this.#life.live.transmit;
   }
 
+  /**
+   * Hands a pair of `lentPairs` out, once between two resets: plain data, for `postMessage` to a Worker of this process, where `NetPair.open` takes it. What
+   * is never opened is let go of with the device.
+   * @throws UsageError (no such pair, or lent before), UnsupportedError (the device is notified by messages of this thread), SyscallError
+   */
+  lend(pair: number): LentNetPair {
+    const { receive, lendable } = this.#life.live;
+    const found = lendable[pair - receive.length];
+    if (found !== undefined) return found.lend(this.#context.mac);
+    throw new UsageError(`${this.transport.name}: queue pair ${shown(pair)} is not for another thread`, {
+      hint: `open it with lentPairs: the last pairs of queuePairs; ${lendable.length} are so now`,
+    });
+  }
+
   /** Whether a resumed device's rings went on at their places (QUEUE_STATE), or started afresh, as those of any other. */
   get rings(): "continued" | "fresh" {
     return this.#life.live.rings;
@@ -188,17 +205,17 @@ export class VirtioNet extends VirtioDriver {
 
   /** Takes frames from the first pair; see `ReceiveQueue.receiveBurst`. */
   receiveBurst(burst: FrameBurst): number {
-    return this.#life.live.receive[0]!.receiveBurst(burst);
+    return this.#firstReceive.receiveBurst(burst);
   }
 
   /** Gives a burst of the first pair back; see `ReceiveQueue.recycle`. */
   recycle(burst: FrameBurst): void {
-    this.#life.live.receive[0]!.recycle(burst);
+    this.#firstReceive.recycle(burst);
   }
 
   /** Sends reserved slots of the first pair; see `TransmitQueue.transmitBurst`. */
   transmitBurst(slots: Uint16Array, lengths: Uint32Array, count: number): number {
-    return this.#life.live.transmit[0]!.transmitBurst(slots, lengths, count);
+    return this.#firstTransmit.transmitBurst(slots, lengths, count);
   }
 
   /**
@@ -206,7 +223,7 @@ export class VirtioNet extends VirtioDriver {
    * @returns false when the device has all slots: wait with `waitTransmit`. @throws UsageError for a frame that is too short or too long
    */
   send(frame: Uint8Array): boolean {
-    const queue = this.#life.live.transmit[0]!;
+    const queue = this.#firstTransmit;
     queue.checkLength(frame.length);
     const slot = queue.reserve();
     if (slot < 0) {
@@ -316,8 +333,8 @@ export class VirtioNet extends VirtioDriver {
   /** Counters since `open`. */
   statistics(): NetStatistics {
     return {
-      received: byName(COUNT, this.#context.receiveCounts),
-      transmitted: byName(COUNT, this.#context.transmitCounts),
+      received: this.#count("receiveCounts"),
+      transmitted: this.#count("transmitCounts"),
       interrupts: this.interrupts,
       resets: this.resets,
     };
@@ -333,6 +350,9 @@ export class VirtioNet extends VirtioDriver {
    */
   async suspend(): Promise<SavedNet> {
     const session = this.#life.live;
+    if (session.lendable.length > 0) {
+      throw new UsageError(`${this.transport.name}: suspend with queue pairs that are lent`);
+    }
     await session.settings.idle();
     if (!this.#life.isLive(session)) throw this.#life.gone();
     const { features } = this;
@@ -343,6 +363,28 @@ export class VirtioNet extends VirtioDriver {
       features: `0x${features.toString(16)}`,
       ...parts.save(states),
     }));
+  }
+
+  /** @throws UsageError when all pairs are lent */
+  get #firstReceive(): ReceiveQueue {
+    return this.#life.live.receive[0] ?? this.#allLent();
+  }
+
+  get #firstTransmit(): TransmitQueue {
+    return this.#life.live.transmit[0] ?? this.#allLent();
+  }
+
+  #allLent(): never {
+    throw new UsageError(`${this.transport.name}: all its queue pairs are for other threads`);
+  }
+
+  /** Those of lent pairs, too. */
+  #count(which: "receiveCounts" | "transmitCounts"): QueueStatistics {
+    const sums = this.#context[which].slice();
+    for (const pair of this.#life.parts?.lendable ?? []) {
+      pair[which].forEach((count, at) => sums[at]! += count);
+    }
+    return byName(COUNT, sums);
   }
 
   #takeOne(): Uint8Array<ArrayBuffer> | undefined {

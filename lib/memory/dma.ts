@@ -3,7 +3,16 @@
  *
  * @module
  */
-import { createMemfd, isErrno, MappedMemory, type OwnedFd, pageSizeBytes } from "../../ffi/mod.ts";
+import {
+  createMemfd,
+  isErrno,
+  type MappedArea,
+  MappedMemory,
+  type OwnedFd,
+  pageSizeBytes,
+  type Parcel,
+  takeMapping,
+} from "../../ffi/mod.ts";
 import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../errors/mod.ts";
 import { IovaAllocator, type IovaRange, type IovaRequest } from "./iova.ts";
@@ -59,6 +68,18 @@ export interface DmaOptions {
   readonly addressBits?: number | undefined;
   /** Huge pages: `try` (default, for 1 MiB and more), `never`, or `must`. */
   readonly huge?: "try" | "never" | "must";
+  /** It can be lent to another thread of this process. Default: false. */
+  readonly lendable?: boolean;
+}
+
+/** DMA memory as another thread of this process gets it: plain data. */
+export interface LentDmaMemory {
+  /** A mapping of the same pages, of the borrower's own. */
+  readonly area: MappedArea;
+  /** Address that the device uses. */
+  readonly iova: bigint;
+  /** What it is for. */
+  readonly label: string;
 }
 
 /** Bytes of a huge page as it is asked for. */
@@ -78,10 +99,15 @@ export class DmaMemory implements Disposable {
   readonly sizeBytes: number;
   /** What it is for, as given. */
   readonly label: string;
-  #space: DmaSpace | null;
+  #space: Pick<DmaSpace, "release" | "mapAgain"> | null;
 
-  /** Made by `DmaSpace.allocate`. */
-  constructor(space: DmaSpace, memory: MappedMemory, iova: bigint, label: string) {
+  /** Made by `DmaSpace.allocate`. @param space what lets go of it */
+  constructor(
+    space: Pick<DmaSpace, "release" | "mapAgain">,
+    memory: MappedMemory,
+    iova: bigint,
+    label: string,
+  ) {
     this.#space = space;
     this.memory = memory;
     this.iova = iova;
@@ -99,6 +125,36 @@ export class DmaMemory implements Disposable {
   /** The whole memory. @throws ClosedError */
   get buffer(): ArrayBuffer {
     return this.memory.buffer;
+  }
+
+  /**
+   * Maps the same pages once more, for another thread: nobody's mapping goes with anybody else's. The device has them for as long as they are here.
+   * @throws UnsupportedError when it was not allocated so, SyscallError, ClosedError
+   * @internal
+   */
+  lend(parcel: Parcel): LentDmaMemory {
+    if (this.#space === null) throw new ClosedError(this.memory.target);
+    return {
+      area: parcel.addMapping(this.#space.mapAgain(this)),
+      iova: this.iova,
+      label: this.label,
+    };
+  }
+
+  /**
+   * In the other thread. Closing it takes nothing away from the device.
+   * @throws UsageError for what is no such memory
+   * @internal
+   */
+  static borrow({ area, iova, label }: LentDmaMemory): DmaMemory {
+    const memory = takeMapping(area);
+    const space = {
+      release: () => memory.close(),
+      mapAgain: (): never => {
+        throw new UnsupportedError(`${label} is borrowed, and cannot be lent again`);
+      },
+    };
+    return new DmaMemory(space, memory, iova, label);
   }
 
   /** True after `close`. */
@@ -263,14 +319,8 @@ export class DmaSpace implements Disposable {
     // All of the caller's fields are read before there is anything to be let go of: reading one may throw.
     const label = options.label ?? "DMA memory";
     const access = options.access ?? { deviceReads: true, deviceWrites: true };
-    const { addressBits, huge } = options;
-    const { memory, file, iova } = this.obtain({
-      sizeBytes,
-      label,
-      access,
-      addressBits,
-      huge: huge ?? "try",
-    });
+    const { addressBits, huge = "try", lendable = false } = options;
+    const { memory, file, iova } = this.obtain({ sizeBytes, label, access, addressBits, huge, lendable });
     const owned = new DmaMemory(this, memory, iova, label);
     this.#live.set(owned, { file, access });
     return owned;
@@ -280,8 +330,14 @@ export class DmaSpace implements Disposable {
    * Gets zeroed pages, and makes them reachable for the device. @throws as `allocate`
    * @internal
    */
-  protected obtain({ sizeBytes, label, access, addressBits, huge }: DmaRequest): ObtainedMemory {
-    const { memory, file } = this.#pages(sizeBytes, huge, label);
+  protected obtain(
+    { sizeBytes, label, access, addressBits, huge, lendable }: DmaRequest,
+  ): ObtainedMemory {
+    const { memory, file } = hugeOrNot(
+      sizeBytes,
+      huge,
+      (isHuge) => this.#map(wholePages(sizeBytes, isHuge), isHuge, lendable, label),
+    );
     using opened = new DisposableStack();
     opened.use(file);
     opened.use(memory);
@@ -299,21 +355,31 @@ export class DmaSpace implements Disposable {
     this.giveIova(iova);
   }
 
-  #pages(sizeBytes: number, huge: DmaRequest["huge"], label: string): {
-    memory: MappedMemory;
-    file: OwnedFd | null;
-  } {
-    return hugeOrNot(sizeBytes, huge, (isHuge) => this.#map(wholePages(sizeBytes, isHuge), isHuge, label));
-  }
-
-  #map(sizeBytes: number, huge: boolean, label: string): { memory: MappedMemory; file: OwnedFd | null } {
-    // Kernel VFIO pins what it maps, so pages need no mlock of their own; a vfio-user server maps the memfd itself.
-    if (!this.#mapper.needsFile) return { memory: MappedMemory.anonymous(sizeBytes, { huge }), file: null };
+  #map(
+    sizeBytes: number,
+    huge: boolean,
+    lendable: boolean,
+    label: string,
+  ): { memory: MappedMemory; file: OwnedFd | null } {
+    // Kernel VFIO pins what it maps, so pages need no mlock of their own; a vfio-user server maps the memfd itself, and so does who borrows it.
+    if (!this.#mapper.needsFile && !lendable) {
+      return { memory: MappedMemory.anonymous(sizeBytes, { huge }), file: null };
+    }
     using opened = new DisposableStack();
     const file = opened.use(createMemfd(`ringside ${label}`, sizeBytes, { huge }));
     const memory = MappedMemory.map(file, sizeBytes, { populate: true });
     opened.move();
     return { memory, file };
+  }
+
+  /**
+   * Called by `DmaMemory.lend`. @throws UnsupportedError, SyscallError
+   * @internal
+   */
+  mapAgain(memory: DmaMemory): MappedMemory {
+    const file = this.#live.get(memory)?.file;
+    if (file != null) return MappedMemory.map(file, memory.sizeBytes, { populate: true });
+    throw new UnsupportedError(`${this.#mapper.name}: ${memory.label} was not allocated to be lent`);
   }
 
   /** Called by `DmaMemory.close`. */

@@ -5,7 +5,7 @@
  */
 import { createMemfd, MappedMemory, type OwnedFd, pageSizeBytes } from "../../ffi/mod.ts";
 import { typedErrors } from "../errors/doors.ts";
-import { ExhaustedError, UsageError } from "../errors/mod.ts";
+import { ExhaustedError, UnsupportedError, UsageError } from "../errors/mod.ts";
 import {
   type DmaMapper,
   type DmaMemory,
@@ -69,7 +69,15 @@ export class PooledDmaSpace extends DmaSpace {
    * As `DmaSpace.obtain`.
    * @internal
    */
-  protected override obtain({ sizeBytes, label, addressBits, huge }: DmaRequest): ObtainedMemory {
+  protected override obtain(
+    { sizeBytes, label, addressBits, huge, lendable }: DmaRequest,
+  ): ObtainedMemory {
+    // Pages of a pool are used again, also while a borrower still writes into them.
+    if (lendable) {
+      throw new UnsupportedError(`${this.mapper.name}: ${label} cannot be lent to another thread`, {
+        hint: "its memory is parts of few files, which the peer maps as a whole: use it in this thread",
+      });
+    }
     return hugeOrNot(sizeBytes, huge, (isHuge) => {
       const bytes = wholePages(sizeBytes, isHuge);
       for (const pool of this.#pools) {

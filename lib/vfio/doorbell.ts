@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { EventFd } from "../../ffi/mod.ts";
+import type { EventFd, MappedArea, MappedMemory, Parcel, PassedFd } from "../../ffi/mod.ts";
 import { typedErrors } from "../errors/doors.ts";
 import { ClosedError } from "../errors/mod.ts";
 import type { VfioDevice } from "./device.ts";
@@ -11,12 +11,30 @@ import type { VfioDevice } from "./device.ts";
 /** Bytes of a register access. */
 export type DoorbellWidth = 1 | 2 | 4;
 
+/** A doorbell as another thread of this process gets it: plain data. */
+export type LentRegister =
+  /** A signal that stands for each write. */
+  | { readonly kind: "eventfd"; readonly fd: PassedFd }
+  /** A register in a mapping of the borrower's own. @param at in units of `width` */
+  | {
+    readonly kind: "mapped";
+    readonly area: MappedArea;
+    readonly width: DoorbellWidth;
+    readonly at: number;
+  };
+
 /** A register of one place and width. */
 export interface BarDoorbell {
   /** How a write travels: `mapped` (a store), `eventfd` (a signal), `access` (a call to the server). */
   readonly kind: "mapped" | "eventfd" | "access";
   /** Writes; bits above the width are dropped. Allocates nothing. @throws ClosedError, SyscallError, ProtocolError */
   write(value: number): void;
+  /**
+   * The same for another thread of this process. Absent, or undefined, where a write needs this one.
+   * @param value the only one that will be written; undefined: others, too @throws SyscallError
+   * @internal
+   */
+  lend?(parcel: Parcel, value: number | undefined): LentRegister | undefined;
 }
 
 /** A store into mapped memory. */
@@ -25,12 +43,29 @@ export class MappedDoorbell implements BarDoorbell {
   readonly #view: Uint8Array | Uint16Array | Uint32Array;
   readonly #at: number;
   readonly #what: string;
+  readonly #mapAgain: (() => { readonly memory: MappedMemory; readonly offset: number }) | undefined;
 
-  /** Takes the place. @param view of the register's width. @param at index in it. @param what for messages */
-  constructor(view: Uint8Array | Uint16Array | Uint32Array, at: number, what: string) {
+  /**
+   * Takes the place. @param view of the register's width. @param at index in it. @param what for messages
+   * @param mapAgain maps what the register is in once more, and says where in it; undefined: there is no second mapping
+   */
+  constructor(
+    view: Uint8Array | Uint16Array | Uint32Array,
+    at: number,
+    what: string,
+    mapAgain?: () => { readonly memory: MappedMemory; readonly offset: number },
+  ) {
     this.#view = view;
     this.#at = at;
     this.#what = what;
+    this.#mapAgain = mapAgain;
+  }
+
+  lend(parcel: Parcel): LentRegister | undefined {
+    if (this.#mapAgain === undefined) return undefined;
+    const { memory, offset } = this.#mapAgain();
+    const width = this.#view.BYTES_PER_ELEMENT as DoorbellWidth;
+    return { kind: "mapped", area: parcel.addMapping(memory), width, at: offset / width };
   }
 
   write(value: number): void {
@@ -67,6 +102,11 @@ export class AccessDoorbell implements BarDoorbell {
     this.#view[0] = value;
     this.#device.writeRegion(this.#index, this.#offset, this.#bytes);
   }
+
+  /** The connection is this thread's. */
+  lend(): undefined {
+    return undefined;
+  }
 }
 
 /** A signal that stands for a write of any value. */
@@ -81,6 +121,10 @@ export class EventFdDoorbell implements BarDoorbell {
 
   write(_value: number): void {
     this.#fd.signal();
+  }
+
+  lend(parcel: Parcel): LentRegister {
+    return { kind: "eventfd", fd: parcel.addFd(this.#fd.fd) };
   }
 }
 
@@ -101,5 +145,9 @@ export class MatchingDoorbell implements BarDoorbell {
   write(value: number): void {
     if (value === this.#value) this.#fd.signal();
     else this.#otherwise.write(value);
+  }
+
+  lend(parcel: Parcel, value: number | undefined): LentRegister | undefined {
+    return value === this.#value ? { kind: "eventfd", fd: parcel.addFd(this.#fd.fd) } : undefined;
   }
 }

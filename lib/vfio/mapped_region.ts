@@ -89,7 +89,13 @@ export class MappedRegion extends RegionRegisters implements Disposable {
     const window = this.find(offset, width);
     if (window !== null) {
       const view = width === 1 ? window.u8 : width === 2 ? window.u16 : window.u32;
-      return new MappedDoorbell(view, (offset - window.start) / width, what);
+      // The page that it is in.
+      const page = offset - offset % pageSizeBytes;
+      const mapAgain = () => ({
+        memory: this.device.mapRegion(this.index, { offset: page, sizeBytes: pageSizeBytes }),
+        offset: offset - page,
+      });
+      return new MappedDoorbell(view, (offset - window.start) / width, what, mapAgain);
     }
     const access = new AccessDoorbell(this.device, this.index, offset, width);
     const offered = this.device.doorbellFd(this.index, offset, width, options.value);

@@ -22,6 +22,8 @@ export interface BoundInterrupts {
   readonly vectors: readonly InterruptVector[];
   /** To be programmed by `createQueue({vector})`; undefined leaves the queue's vector alone (the line, or none). */
   queueVector(queue: number): number | undefined;
+  /** That of a queue where nothing else raises it; else undefined. */
+  ownVector(queue: number): InterruptVector | undefined;
   /** True for the vector that config changes raise. */
   carriesConfig(vector: number): boolean;
   /** Vectors that were turned on beyond those of config and queues, ascending. */
@@ -47,7 +49,7 @@ export function bindInterrupts(
   requireType(queues, "array", "bindInterrupts: queues");
   const kind = choice === "auto" ? best(transport) : choice;
   // Without vectors, nothing is bound to one.
-  const unbound = { queueVector: () => undefined, spareVectors: [] };
+  const unbound = { queueVector: () => undefined, ownVector: () => undefined, spareVectors: [] };
   if (kind === "none") return { ...unbound, kind, vectors: [], carriesConfig: () => false };
   const available = transport.interruptCount(kind);
   if (available === 0) {
@@ -84,6 +86,7 @@ export function bindInterrupts(
     },
     vectors,
     queueVector: place,
+    ownVector: (queue) => count === wanted ? vectors[place(queue)] : undefined,
     carriesConfig: (vector) => vector === 0,
     spareVectors,
   };

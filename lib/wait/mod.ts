@@ -11,6 +11,7 @@
  *
  * @module
  */
+export * from "./any_of.ts";
 export type * from "./interrupt_vector.ts";
 export type * from "./lifeline.ts";
 export * from "./waiter.ts";

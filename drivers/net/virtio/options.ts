@@ -10,6 +10,11 @@ import type { DriverOptions } from "../../driver_options.ts";
 export interface VirtioNetOptions extends DriverOptions {
   /** Pairs of receive and transmit queues to set up and use. Default 1; more need MQ. */
   readonly queuePairs?: number;
+  /**
+   * So many of the pairs, the last ones, are for Workers: `VirtioNet.lend` hands each out, and `rx` and `tx` do not have them. Default 0. The device gives
+   * frames to all pairs alike: those of one that nobody has opened wait, or are dropped.
+   */
+  readonly lentPairs?: number;
   /** Descriptors, and so buffers, of each receive and transmit queue. Default 256; the device may have fewer. */
   readonly queueSize?: number;
   /**
@@ -26,7 +31,7 @@ export interface VirtioNetOptions extends DriverOptions {
 }
 
 /** Options of `VirtioNet.resume`. Queue size, buffer size and layout are those of before unless given; the number of pairs always is. */
-export interface ResumeNetOptions extends Omit<VirtioNetOptions, "queuePairs"> {
+export interface ResumeNetOptions extends Omit<VirtioNetOptions, "queuePairs" | "lentPairs"> {
   /** `continue`: fail unless the rings go on at their places (QUEUE_STATE). `fresh`: start new ones. Default: continue where possible. */
   readonly rings?: "continue" | "fresh";
 }

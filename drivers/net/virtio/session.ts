@@ -4,6 +4,7 @@
  * @module
  */
 import { UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { shown } from "../../../lib/errors/shown.ts";
 import { adminQueueNumbers, type GroupOwner } from "../../../lib/virtio/admin/owner.ts";
 import { FEATURE } from "../../../lib/virtio/spec/features.ts";
 import {
@@ -25,6 +26,7 @@ import { buildAdminQueues } from "../../admin/session.ts";
 import { type NetConfig, readLinkUp, readNetConfig } from "./config.ts";
 import { netWishes } from "./features.ts";
 import { type NetFraming, netFraming } from "./framing.ts";
+import { LendablePair } from "./lent_pair.ts";
 import type { VirtioNetOptions } from "./options.ts";
 import { ReceiveQueue, slotsFor } from "./receive.ts";
 import { decodeFrame, type SavedNet, type SavedReceive } from "./saved.ts";
@@ -73,6 +75,8 @@ export class NetSession implements DriverParts {
   readonly receive: readonly ReceiveQueue[];
   /** By pair. */
   readonly transmit: readonly TransmitQueue[];
+  /** Pairs after those, for other threads. */
+  readonly lendable: readonly LendablePair[];
   readonly settings: NetSettings;
   /** Of a session that goes on with a saved one: whether its rings do, or start at the beginning. */
   readonly rings: "continued" | "fresh";
@@ -81,6 +85,7 @@ export class NetSession implements DriverParts {
   readonly #device: VirtioDevice;
   readonly #context: NetContext;
   readonly #resume: ResumePlan | undefined;
+  readonly #pairs: number;
   #generation: number;
 
   /**
@@ -102,6 +107,8 @@ export class NetSession implements DriverParts {
     const config = this.config = readNetConfig(device);
     const pairs = options.queuePairs ?? 1;
     checkPairs(name, pairs, config.maxQueuePairs);
+    const own = pairs - checkLent(name, options.lentPairs ?? 0, pairs, transport.legacy);
+    this.#pairs = pairs;
     const framing = netFraming(device);
     const { headerBytes, tableSegments } = framing;
     const bufferBytes = receiveBufferBytes(name, options.bufferBytes, config.mtu, framing);
@@ -115,7 +122,8 @@ export class NetSession implements DriverParts {
     const indices = numbers.flatMap(({ receive, transmit }) => [receive, transmit]);
     if (controlIndex !== undefined) indices.push(controlIndex);
     if (adminNumbers !== undefined) indices.push(...adminNumbers);
-    session.listen(indices);
+    const lent = numbers.slice(own).flatMap(({ receive, transmit }) => [receive, transmit]);
+    session.listen(indices, undefined, lent);
 
     if (resume !== undefined && config.mtu < resume.saved.mtu) {
       throw new UnsupportedError(
@@ -127,9 +135,13 @@ export class NetSession implements DriverParts {
     const maxFrameBytes = this.maxFrameBytes = config.mtu + ETHERNET_HEADER_BYTES;
     const receive: ReceiveQueue[] = [];
     const transmit: TransmitQueue[] = [];
-    for (const number of numbers) {
-      const saved = resume?.saved.pairs[receive.length];
-      const incoming = session.queue(number.receive, size, tableSegments, start(saved?.receive.ring.state));
+    const lendable: LendablePair[] = [];
+    for (const [pair, number] of numbers.entries()) {
+      const isLent = pair >= own;
+      const saved = resume?.saved.pairs[pair];
+      const queue = (index: number, state: QueueState | undefined) =>
+        session.queue(index, size, tableSegments, start(state), isLent);
+      const incoming = queue(number.receive, saved?.receive.ring.state);
       const receiveSlots = slotCount(incoming, size, framing);
       const buffers = session.own(
         new BufferPool(incoming, transport.dma, {
@@ -137,11 +149,11 @@ export class NetSession implements DriverParts {
           count: receiveSlots + loadedSlots(saved?.receive, headerBytes, bufferBytes),
           slotBytes: bufferBytes,
           chains: framing.headerApart ? undefined : "writable",
+          lendable: isLent,
         }),
       );
-      receive.push(new ReceiveQueue(name, buffers, receiveSlots, framing, context.receiveCounts));
 
-      const outgoing = session.queue(number.transmit, size, tableSegments, start(saved?.transmit.ring.state));
+      const outgoing = queue(number.transmit, saved?.transmit.ring.state);
       const frames = session.own(
         new BufferPool(outgoing, transport.dma, {
           label: "transmit buffers",
@@ -149,8 +161,16 @@ export class NetSession implements DriverParts {
           slotBytes: headerBytes + maxFrameBytes,
           access: { deviceReads: true, deviceWrites: false },
           chains: framing.headerApart ? undefined : "readable",
+          lendable: isLent,
         }),
       );
+      if (isLent) {
+        const vector = (index: number) => session.ownVector(index);
+        const parts = { name, pair, framing, receiveSlots, maxFrameBytes, vector };
+        lendable.push(new LendablePair({ ...parts, receive: buffers, transmit: frames }));
+        continue;
+      }
+      receive.push(new ReceiveQueue(name, buffers, receiveSlots, framing, context.receiveCounts));
       transmit.push(new TransmitQueue(name, frames, maxFrameBytes, framing, context.transmitCounts));
       if (saved !== undefined) {
         receive.at(-1)!.load(saved.receive);
@@ -159,6 +179,18 @@ export class NetSession implements DriverParts {
     }
     this.receive = receive;
     this.transmit = transmit;
+    this.lendable = lendable;
+    if (lendable.length > 0) {
+      // Who waits in another thread does not see that the device's process is gone, or that the transport is closed.
+      for (
+        const forget of [
+          transport.lifeline?.onEnd(() => this.end()),
+          transport.onClose?.(() => this.end()),
+        ]
+      ) {
+        if (forget !== undefined) session.own({ [Symbol.dispose]: forget });
+      }
+    }
     let control: ControlQueue | undefined;
     if (controlIndex !== undefined) {
       const state = start(resume?.saved.control?.ring.state);
@@ -183,12 +215,22 @@ export class NetSession implements DriverParts {
   async begin(): Promise<void> {
     const saved = this.#resume?.saved;
     await this.#context.admin?.begin();
-    const pairs = this.receive.length;
+    const pairs = this.#pairs;
     if (pairs > 1) await this.settings.setQueuePairs(saved?.activePairs ?? pairs);
     if (saved === undefined) return;
     await this.settings.putBack(saved);
     for (const queue of this.receive) queue.start();
     for (const queue of this.transmit) queue.flush();
+  }
+
+  /** What is lent is taken back, and its counts are kept. */
+  end(): void {
+    const { receiveCounts, transmitCounts } = this.#context;
+    for (const pair of this.lendable) {
+      pair[Symbol.dispose]();
+      moveCounts(pair.receiveCounts, receiveCounts);
+      moveCounts(pair.transmitCounts, transmitCounts);
+    }
   }
 
   /** Looks at status and config; tells the listeners. */
@@ -222,6 +264,21 @@ export class NetSession implements DriverParts {
       })),
     };
   }
+}
+
+function moveCounts(from: Float64Array, to: Float64Array): void {
+  for (let at = 0; at < to.length; at++) to[at]! += from[at]!;
+  from.fill(0);
+}
+
+function checkLent(name: string, lent: number, pairs: number, legacy: boolean): number {
+  if (!Number.isInteger(lent) || lent < 0 || lent > pairs) {
+    throw new UsageError(`${name}: ${shown(lent)} of ${pairs} queue pairs are to be lent`);
+  }
+  if (lent === 0 || !legacy) return lent;
+  throw new UnsupportedError(`${name}: queue pairs of a legacy device cannot be lent`, {
+    hint: "use the modern interface of the function",
+  });
 }
 
 /** Rings can go on in place when the device takes their state, and they are what they were: layout, sizes, numbers. */

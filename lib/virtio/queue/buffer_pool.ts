@@ -5,12 +5,21 @@
  */
 import { UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
-import type { DmaAccess, DmaMemory, DmaSpace } from "../../memory/mod.ts";
+import type { Parcel } from "../../../ffi/mod.ts";
+import { type DmaAccess, DmaMemory, type DmaSpace, type LentDmaMemory } from "../../memory/mod.ts";
 import type { SavedPart } from "./saved_queue.ts";
 import type { SlotTables, UsedBurst, Virtqueue } from "./virtqueue.ts";
 
 const LINE_BYTES = 64;
 const TWO_32 = 4294967296;
+
+/** Slots as another thread of this process gets them, with their queue: plain data. */
+export interface LentPool {
+  /** What they are cut out of. */
+  readonly memory: LentDmaMemory;
+  /** How. */
+  readonly slots: Omit<BufferPoolOptions, "access" | "lendable">;
+}
 
 /** How to cut slots. */
 export interface BufferPoolOptions {
@@ -30,6 +39,8 @@ export interface BufferPoolOptions {
    * with `addPart`, of this pool's slots and others.
    */
   readonly chains?: "readable" | "writable" | SlotTables | undefined;
+  /** They can be lent to another thread of this process. Default: false. */
+  readonly lendable?: boolean | undefined;
 }
 
 /** Slots that are taken, added to the queue, returned by the device under their own numbers, and given back. Calls but the constructor allocate nothing. */
@@ -50,6 +61,7 @@ export class BufferPool implements Disposable {
   /** Bytes from one slot to the next. */
   readonly strideBytes: number;
   readonly #memory: DmaMemory;
+  readonly #slots: LentPool["slots"];
   /** By id of a chain. */
   readonly #slotOf: Uint16Array<ArrayBuffer>;
   readonly #free: Uint16Array<ArrayBuffer>;
@@ -59,14 +71,16 @@ export class BufferPool implements Disposable {
   readonly #oneLength = new Uint32Array(1);
 
   /** All slots are free. @throws ExhaustedError, SyscallError, UsageError */
-  constructor(queue: Virtqueue, dma: DmaSpace, options: BufferPoolOptions) {
-    const { slotBytes, count = queue.size, alignBytes = LINE_BYTES, access, chains } = options;
+  constructor(queue: Virtqueue, dma: Pick<DmaSpace, "allocate">, options: BufferPoolOptions) {
+    const { slotBytes, count = queue.size, alignBytes = LINE_BYTES, access, chains, lendable = false } =
+      options;
     const stride = Math.ceil(slotBytes / alignBytes) * alignBytes;
     const label = `queue ${queue.index} ${options.label}`;
     if (!Number.isSafeInteger(slotBytes) || slotBytes <= 0) {
       throw new UsageError(`${label} of ${shown(slotBytes)} bytes`);
     }
-    this.#memory = dma.allocate(count * stride, { label, access });
+    this.#memory = dma.allocate(count * stride, { label, access, lendable });
+    this.#slots = { label: options.label, slotBytes, count, alignBytes, chains };
     this.queue = queue;
     this.count = count;
     this.slotBytes = slotBytes;
@@ -174,6 +188,22 @@ export class BufferPool implements Disposable {
     const { ids } = into;
     for (let i = 0; i < count; i++) ids[i] = this.#slotOf[ids[i]!]!;
     return count;
+  }
+
+  /** The slots for another thread, which gets the queue, too: their use here is over. @throws UnsupportedError, SyscallError @internal */
+  lend(parcel: Parcel): LentPool {
+    return { memory: this.#memory.lend(parcel), slots: this.#slots };
+  }
+
+  /** In the other thread. @throws UsageError for what is no such pool @internal */
+  static borrow(queue: Virtqueue, { memory, slots }: LentPool): BufferPool {
+    const borrowed = DmaMemory.borrow(memory);
+    try {
+      return new BufferPool(queue, { allocate: () => borrowed }, slots);
+    } catch (error) {
+      borrowed.close();
+      throw error;
+    }
   }
 
   /** Unmaps the memory. The queue is its device's. May be called again. */

@@ -34,6 +34,8 @@ export interface VirtqueueOptions {
   readonly gate?: NotifyGate;
   /** Address bits that the device has: only IOVAs below 2 to this power will do. Default 64. */
   readonly addressBits?: number;
+  /** It can be lent to another thread of this process. Default: false. */
+  readonly lendable?: boolean | undefined;
   /**
    * Where the ring starts, with nothing in flight: `SavedQueue.state` of a queue that goes on here. Other than at the beginning only with QUEUE_STATE
    * negotiated. Default: the beginning.
@@ -68,6 +70,7 @@ export function createVirtqueue(
   const memory = transport.dma.allocate(layout.totalBytes, {
     label: `queue ${index} rings`,
     addressBits: options.addressBits,
+    lendable: options.lendable ?? false,
   });
   try {
     const parts = {

@@ -5,16 +5,17 @@
  *
  * @module
  */
-import { ClosedError, DeviceError, ExhaustedError, UsageError } from "../../errors/mod.ts";
+import type { Parcel } from "../../../ffi/mod.ts";
+import { ClosedError, DeviceError, ExhaustedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { DmaMemory } from "../../memory/mod.ts";
-import { checkQueueState, type QueueState } from "../spec/queue_state.ts";
+import { checkQueueState, initialQueueState, type QueueState } from "../spec/queue_state.ts";
 import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
 import { decodeRing, type RingAreas, ringAreas, ringEvents, type RingImage } from "../view/ring_image.ts";
 import { ChainBook } from "./chain_book.ts";
 import type { QueuePlace } from "./faults.ts";
 import { DESCRIPTOR_BYTES, type RingLayout } from "./layout.ts";
 import { placeChains, SAVED_QUEUE_VERSION, type SavedChain, type SavedQueue } from "./saved_queue.ts";
-import type { QueueSlots, QueueSnapshot, UsedBurst, Virtqueue } from "./virtqueue.ts";
+import type { LentQueue, QueueSlots, QueueSnapshot, UsedBurst, Virtqueue } from "./virtqueue.ts";
 
 /** What a queue asks of its device. */
 export interface NotifyGate {
@@ -307,6 +308,23 @@ export abstract class DriverRing implements Virtqueue {
     }
   }
 
+  lend(parcel: Parcel): LentQueue {
+    this.check();
+    const { layout, index, eventIndex, inOrder, place: { function: name } } = this;
+    if (this.book.inFlight > 0 || !sameState(this.position, initialQueueState(layout))) {
+      throw new UsageError(`${name}, queue ${index} has been used, and cannot be lent`);
+    }
+    const doorbell = this.#doorbell.lend?.(parcel);
+    if (doorbell === undefined) {
+      throw new UnsupportedError(`${name}, queue ${index} cannot be notified by another thread`, {
+        hint: "its doorbell is a message on a connection of this one",
+      });
+    }
+    const memory = this.memory.lend(parcel);
+    this.#fault = new UsageError(`${name}, queue ${index} is lent to another thread`);
+    return { function: name, index, layout, places: this.#offsets, memory, doorbell, eventIndex, inOrder };
+  }
+
   image(atMost: number = 32): RingImage {
     return decodeRing(this, this.#areas, this.position, atMost);
   }
@@ -412,4 +430,8 @@ export abstract class DriverRing implements Virtqueue {
   #closedError(): ClosedError {
     return new ClosedError(`queue ${this.index} of ${this.place.function}`);
   }
+}
+
+function sameState(one: QueueState, other: QueueState): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
 }

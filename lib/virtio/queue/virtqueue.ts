@@ -3,9 +3,12 @@
  *
  * @module
  */
-import type { Doorbell, QueueAddresses } from "../transport/transport.ts";
+import type { Parcel } from "../../../ffi/mod.ts";
+import type { LentDmaMemory } from "../../memory/mod.ts";
+import type { Doorbell, LentDoorbell, QueueAddresses } from "../transport/transport.ts";
 import type { RingEvent, RingImage, RingPlace } from "../view/ring_image.ts";
 import type { QueueState } from "../spec/queue_state.ts";
+import type { RingLayout } from "./layout.ts";
 import type { SavedChain, SavedPart, SavedQueue } from "./saved_queue.ts";
 
 /** Something a burst call fills: ids of used buffers and the bytes that the device wrote into each. */
@@ -36,6 +39,26 @@ export interface SlotTables {
   readonly writable: Uint32Array;
   /** The parts of a slot's chain. */
   partsOf(slot: number): { readonly readable: readonly SavedPart[]; readonly writable: readonly SavedPart[] };
+}
+
+/** A queue that nobody has used as another thread of this process gets it: plain data. */
+export interface LentQueue {
+  /** PCI address or path of the function, for messages. */
+  readonly function: string;
+  /** Number of the virtqueue. */
+  readonly index: number;
+  /** Ring layout. */
+  readonly layout: "split" | "packed";
+  /** Where in the memory what lies. */
+  readonly places: RingLayout;
+  /** The rings. */
+  readonly memory: LentDmaMemory;
+  /** The queue's doorbell. */
+  readonly doorbell: LentDoorbell;
+  /** EVENT_IDX is in force. */
+  readonly eventIndex: boolean;
+  /** IN_ORDER is in force. */
+  readonly inOrder: boolean;
 }
 
 /** A queue at one moment, for people who look at it. */
@@ -197,6 +220,12 @@ export interface Virtqueue extends Disposable {
   takeOver(offersAgain: boolean): QueueState;
   /** Notifies through another doorbell from now on: after the device was set up again. */
   rebind(doorbell: Doorbell): void;
+  /**
+   * The queue for another thread of this process; its memory was allocated to be lent. Every call but `close` and `snapshot` throws here from then on.
+   * @throws UsageError (it has been used), UnsupportedError (the device is notified by what only this thread can do), SyscallError
+   * @internal
+   */
+  lend(parcel: Parcel): LentQueue;
   /** The queue as it is now, for display. */
   snapshot(): QueueSnapshot;
   /**

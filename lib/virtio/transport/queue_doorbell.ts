@@ -3,20 +3,24 @@
  *
  * @module
  */
+import type { Parcel } from "../../../ffi/mod.ts";
 import { ClosedError } from "../../errors/mod.ts";
 import type { BarDoorbell } from "../../vfio/doorbell.ts";
-import type { Doorbell } from "./transport.ts";
+import type { Doorbell, LentDoorbell } from "./transport.ts";
+
+/** Where a notification is written to; one that can be lent where it can be written to by another thread. */
+export type DoorbellRegister = Pick<BarDoorbell, "write" | "lend">;
 
 /** What a queue's doorbell is given: its identifier, or with NOTIFICATION_DATA 32 bits (reference 1.6). */
 export class QueueDoorbell implements Doorbell {
-  readonly #register: Pick<BarDoorbell, "write">;
+  readonly #register: DoorbellRegister;
   readonly #identifier: number;
   readonly #withData: boolean;
   readonly #holder: { readonly closed: boolean; readonly name: string };
 
   /** @param identifier queue index, or what the device gave with NOTIF_CONFIG_DATA */
   constructor(
-    register: Pick<BarDoorbell, "write">,
+    register: DoorbellRegister,
     identifier: number,
     withData: boolean,
     holder: { readonly closed: boolean; readonly name: string },
@@ -35,5 +39,11 @@ export class QueueDoorbell implements Doorbell {
         ? (this.#identifier | ((nextOffset & 0x7fff) << 16) | (nextWrap << 31)) >>> 0
         : this.#identifier,
     );
+  }
+
+  lend(parcel: Parcel): LentDoorbell | undefined {
+    const [identifier, withData] = [this.#identifier, this.#withData];
+    const register = this.#register.lend?.(parcel, withData ? undefined : identifier);
+    return register && { identifier, withData, register };
   }
 }

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import type { EventFd, MappedMemory } from "../../../ffi/mod.ts";
+import type { EventFd, MappedMemory, Parcel } from "../../../ffi/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import type { RegionArea } from "../../vfio/device.ts";
+import type { LentRegister } from "../../vfio/doorbell.ts";
 import type { InterruptVector } from "../../wait/interrupt_vector.ts";
 import type { Lifeline } from "../../wait/lifeline.ts";
 import type { LegacyNotifyArea } from "../admin/legacy_access.ts";
@@ -41,6 +42,21 @@ export type QueueTakeover = (offersAgain: boolean) => QueueState;
 export interface Doorbell {
   /** Tells the device that buffers are available. `nextOffset`/`nextWrap` matter with NOTIFICATION_DATA only. */
   ring(nextOffset: number, nextWrap: number): void;
+  /**
+   * The same for another thread of this process; undefined, or absent, where a notification needs this thread. @throws SyscallError
+   * @internal
+   */
+  lend?(parcel: Parcel): LentDoorbell | undefined;
+}
+
+/** A queue's doorbell as another thread gets it: plain data. */
+export interface LentDoorbell {
+  /** What is written. */
+  readonly identifier: number;
+  /** With the next place to be filled in the upper bits (NOTIFICATION_DATA). */
+  readonly withData: boolean;
+  /** Where. */
+  readonly register: LentRegister;
 }
 
 /** A shared memory region (reference 1.7), or what a device has in its place. */

@@ -1,0 +1,16 @@
+/**
+ * Several things as one to wait for.
+ *
+ * @module
+ */
+import type { WaitTarget } from "./waiter.ts";
+
+/** A wait for it ends when any of them has something. */
+export function anyOf(targets: readonly WaitTarget[]): WaitTarget {
+  return {
+    hasUsed: () => targets.some((target) => target.hasUsed()),
+    suppressInterrupts: () => targets.forEach((target) => target.suppressInterrupts()),
+    // Every one is asked, also when the first says yes.
+    enableInterrupts: () => targets.map((target) => target.enableInterrupts()).includes(true),
+  };
+}
