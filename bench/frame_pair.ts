@@ -45,16 +45,21 @@ export function numberOf(bytes: Uint8Array, at: number): number {
     bytes[at + NUMBER_AT + 3]! << 24) >>> 0;
 }
 
-/** Two opened functions on one switch. `idle` is called when nothing arrived: where driver and device share a thread it drives the device. */
+/** One end: an opened function, or a queue pair of one. */
+export type FrameEnd = Pick<VirtioNet, "mac" | "rx" | "tx"> & {
+  readonly transport: { readonly name: string };
+};
+
+/** Two ends on one switch. `idle` is called when nothing arrived: where driver and device share a thread it drives the device. */
 export class FramePair {
-  readonly #first: VirtioNet;
-  readonly #second: VirtioNet;
+  readonly #first: FrameEnd;
+  readonly #second: FrameEnd;
   readonly #idle: () => void;
   readonly #there = new FrameBurst(BURST);
   readonly #back = new FrameBurst(BURST);
 
   /** Sends and receives by polling: interrupts are turned off. */
-  constructor(first: VirtioNet, second: VirtioNet, idle: () => void = () => {}) {
+  constructor(first: FrameEnd, second: FrameEnd, idle: () => void = () => {}) {
     this.#first = first;
     this.#second = second;
     this.#idle = idle;
@@ -140,7 +145,7 @@ export class FramePair {
     tx.flush();
   }
 
-  #check(net: VirtioNet, burst: FrameBurst, expected: number, lengthBytes: number): number {
+  #check(net: FrameEnd, burst: FrameBurst, expected: number, lengthBytes: number): number {
     const { views } = net.rx[0]!;
     for (let i = 0; i < burst.frames; i++) {
       const part = burst.first[i]!;

@@ -26,6 +26,7 @@ import { benchRing } from "./ring.ts";
 import { benchRingsMatrix } from "./rings_matrix.ts";
 import { benchStart } from "./start.ts";
 import { benchWake } from "./wake.ts";
+import { benchWorkers } from "./workers.ts";
 
 const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> = {
   ring: benchRing,
@@ -34,6 +35,7 @@ const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> 
   registers: benchRegisters,
   allocation: benchAllocation,
   frames: benchFrames,
+  workers: benchWorkers,
   blk: benchBlk,
   wake: benchWake,
   admin: benchAdmin,
@@ -46,7 +48,10 @@ const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> 
 };
 
 /** Races with third-party programs, which take long and want a quiet machine: measured when they are named. */
-const RACES: typeof SECTIONS = { "peers-net": benchNetRace, "peers-blk": benchBlkRace };
+const RACES: typeof SECTIONS = {
+  "peers-net": benchNetRace,
+  "peers-blk": benchBlkRace,
+};
 
 const USAGE = `usage: bench [--short] [--json] [--only SECTION]...
   --short  few rounds: to see that everything works
