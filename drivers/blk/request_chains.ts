@@ -15,7 +15,6 @@ import { BLK_HEADER_BYTES } from "../../lib/virtio/spec/blk.ts";
 import { DESC_FLAG, VIRTQ_DESC } from "../../lib/virtio/spec/ring.ts";
 
 const LINE_BYTES = 64;
-const LINE_WORDS = LINE_BYTES / 4;
 const TWO_32 = 4294967296;
 /** Of data: devices copy whole pages the fastest. */
 const DATA_ALIGN_BYTES = 4096;
@@ -101,7 +100,7 @@ export class RequestChains implements SlotTables, Disposable {
       ...(indirect ? { chains: this } : {}),
     });
     const requests = this.#requests.views[0]!, status = this.#status.views[0]!;
-    this.#stride = Math.ceil((tableBytes + BLK_HEADER_BYTES) / LINE_BYTES) * LINE_WORDS;
+    this.#stride = this.#requests.strideBytes / 4;
     this.#headerAt = tableBytes / 4;
     this.#requestWords = new Uint32Array(requests.buffer, requests.byteOffset, slots * this.#stride);
     this.#statusBytes = new Uint8Array(status.buffer, status.byteOffset, slots * LINE_BYTES);

@@ -29,8 +29,13 @@ export interface BufferPoolOptions {
   readonly slotBytes: number;
   /** Number of slots, numbered from 0. Default: as many as the queue has descriptors. */
   readonly count?: number;
-  /** Each slot begins at a multiple of so many bytes. Default 64, a cache line. */
+  /** Each slot begins at a multiple of so many bytes, or what is behind its head does. Default 64, a cache line. */
   readonly alignBytes?: number;
+  /**
+   * Bytes at the start of each slot, an even number, that lie before such a multiple: a header, so that what follows it fills whole cache lines, and the
+   * header's own line stays as it is where the header does. Default 0.
+   */
+  readonly headBytes?: number;
   /** Default: the device reads and writes. */
   readonly access?: DmaAccess;
   /**
@@ -58,10 +63,14 @@ export class BufferPool implements Disposable {
   readonly iovaHi: Uint32Array<ArrayBuffer>;
   /** All of them in half-words: slot n is at `n * strideBytes / 2`. */
   readonly halves: Uint16Array<ArrayBuffer>;
+  /** The same in words, without the head of the first: what is behind the head of slot n is at `n * strideBytes / 4`. */
+  readonly words: Uint32Array<ArrayBuffer>;
   /** Bytes from one slot to the next. */
   readonly strideBytes: number;
   readonly #memory: DmaMemory;
   readonly #slots: LentPool["slots"];
+  /** Bytes before the first slot. */
+  readonly #lead: number;
   /** By id of a chain. */
   readonly #slotOf: Uint16Array<ArrayBuffer>;
   readonly #free: Uint16Array<ArrayBuffer>;
@@ -72,22 +81,29 @@ export class BufferPool implements Disposable {
 
   /** All slots are free. @throws ExhaustedError, SyscallError, UsageError */
   constructor(queue: Virtqueue, dma: Pick<DmaSpace, "allocate">, options: BufferPoolOptions) {
-    const { slotBytes, count = queue.size, alignBytes = LINE_BYTES, access, chains, lendable = false } =
-      options;
-    const stride = Math.ceil(slotBytes / alignBytes) * alignBytes;
+    const { slotBytes, count = queue.size, alignBytes = LINE_BYTES, headBytes = 0, access, chains } = options;
+    const { lendable = false } = options;
+    const lead = this.#lead = (alignBytes - headBytes % alignBytes) % alignBytes;
+    const stride = strideOf(lead + slotBytes, alignBytes);
     const label = `queue ${queue.index} ${options.label}`;
     if (!Number.isSafeInteger(slotBytes) || slotBytes <= 0) {
       throw new UsageError(`${label} of ${shown(slotBytes)} bytes`);
     }
     this.#memory = dma.allocate(count * stride, { label, access, lendable });
-    this.#slots = { label: options.label, slotBytes, count, alignBytes, chains };
+    this.#slots = { label: options.label, slotBytes, count, alignBytes, headBytes, chains };
     this.queue = queue;
     this.count = count;
     this.slotBytes = slotBytes;
     this.strideBytes = stride;
-    this.halves = new Uint16Array(this.#memory.buffer, 0, (count * stride) >>> 1);
-    this.views = Array.from({ length: count }, (_, slot) => this.#memory.bytes(slot * stride, slotBytes));
-    const iovas = this.views.map((_, slot) => this.#memory.iova + BigInt(slot * stride));
+    const { buffer, iova: start } = this.#memory;
+    const bodies = lead + headBytes;
+    this.halves = new Uint16Array(buffer, lead, Math.floor((count * stride - lead) / 2));
+    this.words = new Uint32Array(buffer, bodies, Math.floor((count * stride - bodies) / 4));
+    this.views = Array.from(
+      { length: count },
+      (_, slot) => this.#memory.bytes(lead + slot * stride, slotBytes),
+    );
+    const iovas = this.views.map((_, slot) => start + BigInt(lead + slot * stride));
     this.iovaLo = Uint32Array.from(iovas, (iova) => Number(iova & 0xffff_ffffn));
     this.iovaHi = Uint32Array.from(iovas, (iova) => Number(iova >> 32n));
     this.#slotOf = Uint16Array.from({ length: queue.size }, (_, id) => id);
@@ -127,9 +143,10 @@ export class BufferPool implements Disposable {
   /** As many slots as there are, up to the array's elements 0 to `count` − 1. @returns how many */
   takeBurst(slots: Uint16Array, count: number): number {
     const free = this.#free;
-    let top = this.#freeCount;
-    const taken = count < top ? count : top;
-    for (let at = 0; at < taken; at++) slots[at] = free[--top]!;
+    const taken = count < this.#freeCount ? count : this.#freeCount;
+    const top = this.#freeCount - taken;
+    // In the order in which they came back: what lies in the ring then stays as it is, lap by lap.
+    for (let at = 0; at < taken; at++) slots[at] = free[top + at]!;
     this.#freeCount = top;
     return taken;
   }
@@ -170,7 +187,7 @@ export class BufferPool implements Disposable {
 
   /** Bytes of a slot, as a saved chain has them. */
   partOf(slot: number, offset: number, lengthBytes: number): SavedPart {
-    const iova = this.#memory.iova + BigInt(this.strideBytes * slot + offset);
+    const iova = this.#memory.iova + BigInt(this.#lead + this.strideBytes * slot + offset);
     return { iova: `0x${iova.toString(16)}`, lengthBytes };
   }
 
@@ -210,4 +227,10 @@ export class BufferPool implements Disposable {
   [Symbol.dispose](): void {
     this.#memory.close();
   }
+}
+
+/** Bytes from one slot to the next: an odd number of cache lines where there are several, since the starts of slots are otherwise in few sets of the cache. */
+function strideOf(bytes: number, alignBytes: number): number {
+  const units = Math.ceil(bytes / alignBytes);
+  return (alignBytes === LINE_BYTES && units > 1 ? units | 1 : units) * alignBytes;
 }

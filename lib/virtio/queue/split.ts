@@ -157,12 +157,16 @@ export class SplitQueue extends DriverRing {
       if (id >= bound || serial[id] !== 0 || lengthBytes === 0 || lengthBytes > most) break;
       if (ids !== slots) this.#describe(id);
       const word = id * 4;
-      parts[word + 2] = lengthBytes;
-      descriptors[word + 2] = lengthBytes;
+      // What is in shared memory already is not written again, so that it stays in the device's cache.
+      if (parts[word + 2] !== lengthBytes) {
+        parts[word + 2] = lengthBytes;
+        descriptors[word + 2] = lengthBytes;
+      }
       if (deviceWrites) writable[id] = lengthBytes;
       else if (tableWritable !== null) writable[id] = tableWritable[slots[done]!]!;
       serial[id] = ++committed;
-      available[2 + (next++ & mask)] = id;
+      const place = 2 + (next++ & mask);
+      if (available[place] !== id) available[place] = id;
     }
     this.#next = next & INDEX_MASK;
     book.added(done, committed);

@@ -46,7 +46,7 @@ Deno.test("slots are taken, added, returned under their own numbers and given ba
   pool.giveBurst(Uint16Array.of(2, 5, 77), 2);
   const taken = new Uint16Array(8);
   assertEquals([pool.free, pool.takeBurst(taken, 8), pool.free], [2, 2, 0]);
-  assertEquals([...taken.subarray(0, 3)], [5, 2, 0]);
+  assertEquals([...taken.subarray(0, 3)], [2, 5, 0]);
   assertEquals(pool.addBurst(taken, Uint32Array.of(40, 100), 2), 2);
   queue.flush();
   assertEquals([ring.pop()!.parts[0]!.length, ring.pop()!.parts[0]!.length], [40, 100]);
@@ -93,6 +93,37 @@ Deno.test("a slot across 4 GiB: the low half carries into the high one", () => {
     0x1_0000_0000n,
     0x1_0000_1008n,
   ]);
+  transport.close();
+});
+
+Deno.test("what is behind a slot's head begins on a cache line, and slots are an odd number of lines apart", () => {
+  const { transport, queue } = queued();
+  for (
+    const [headBytes, slotBytes, stride] of [[12, 2048, 33 * 64], [10, 1524, 25 * 64], [12, 76, 3 * 64], [
+      0,
+      64,
+      64,
+    ]]
+  ) {
+    const options = { label: "buffers", count: 4, slotBytes: slotBytes!, headBytes };
+    using pool = new BufferPool(queue, transport.dma, options);
+    assertEquals(pool.strideBytes, stride);
+    pool.views.forEach((view, slot) => {
+      assertEquals((view.byteOffset + headBytes!) % 64, 0);
+      view[headBytes!] = 0x50 + slot;
+      view[0] = 0x60 + slot;
+      assertEquals(pool.words[slot * stride! / 4]! & 0xff, view[headBytes!]);
+      assertEquals(pool.halves[slot * stride! / 2]! & 0xff, view[0]);
+      assertEquals(
+        BigInt(pool.partOf(slot, 0, 1).iova),
+        BigInt(pool.iovaLo[slot]!) + (BigInt(pool.iovaHi[slot]!) << 32n),
+      );
+      assertEquals(
+        transport.iommu.at(BigInt(pool.partOf(slot, 0, 1).iova), slotBytes!, false).getUint8(0),
+        0x60 + slot,
+      );
+    });
+  }
   transport.close();
 });
 
