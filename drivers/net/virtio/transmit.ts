@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { typedErrors } from "../../../lib/errors/doors.ts";
+import { isInstance, typedErrors } from "../../../lib/errors/doors.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { shown } from "../../../lib/errors/shown.ts";
 import { ETHERNET_HEADER_BYTES } from "../../../lib/virtio/spec/net.ts";
@@ -12,7 +12,9 @@ import type { QueueState } from "../../../lib/virtio/spec/queue_state.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../../lib/wait/waiter.ts";
+import { FrameBurst } from "./frame_burst.ts";
 import { addSlots, type NetFraming } from "./framing.ts";
+import { ReceiveQueue } from "./receive.ts";
 import { decodeFrame, type SavedTransmit } from "./saved.ts";
 import { COUNT } from "./statistics.ts";
 
@@ -22,13 +24,20 @@ import { COUNT } from "./statistics.ts";
  */
 export class TransmitQueue implements WaitTarget {
   static {
-    typedErrors(this, ["reoffer", "reserveBurst", "save", "transmitBurst"]);
+    typedErrors(this, ["forward", "reoffer", "reserveBurst", "save", "transmitBurst"]);
   }
 
   /** Virtqueue number. */
   readonly index: number;
   /** Longest frame, Ethernet header included. */
   readonly maxFrameBytes: number;
+  /**
+   * All slots as 32-bit words, in the processor's order of bytes: the frame of slot n begins at `n * wordStride`. Short frames are written fastest this way;
+   * only what lies in slots that are reserved is the caller's to write.
+   */
+  readonly words: Uint32Array<ArrayBuffer>;
+  /** Words from one slot to the next. */
+  readonly wordStride: number;
   readonly #name: string;
   readonly #queue: Virtqueue;
   readonly #pool: BufferPool;
@@ -43,6 +52,9 @@ export class TransmitQueue implements WaitTarget {
   readonly #pendingLengths: Uint32Array<ArrayBuffer>;
   #pendingCount = 0;
   readonly #used: UsedBurst;
+  /** What `forward` sends. */
+  readonly #slots: Uint16Array<ArrayBuffer>;
+  readonly #lengths: Uint32Array<ArrayBuffer>;
 
   /** Takes over a queue that is set up, and the slots for it. @param pool slots with a zeroed header before the frame; the device only reads them @param counts shared by all queues */
   constructor(
@@ -55,6 +67,8 @@ export class TransmitQueue implements WaitTarget {
     const { queue } = pool;
     this.index = queue.index;
     this.maxFrameBytes = maxFrameBytes;
+    this.words = pool.words;
+    this.wordStride = pool.strideBytes / 4;
     this.#name = name;
     this.#queue = queue;
     this.#pool = pool;
@@ -65,6 +79,8 @@ export class TransmitQueue implements WaitTarget {
     this.#pendingLengths = new Uint32Array(pool.count);
     this.#frames = pool.views.map((view) => view.subarray(framing.headerBytes));
     this.#used = usedBurst(queue.size);
+    this.#slots = new Uint16Array(pool.count);
+    this.#lengths = new Uint32Array(pool.count);
   }
 
   /** Slots in the pool. */
@@ -152,6 +168,25 @@ export class TransmitQueue implements WaitTarget {
     this.flush();
     // What is wrong with the next one, its call says.
     if (done < count) this.send(slots[done]!, lengths[done]!);
+    return done;
+  }
+
+  /**
+   * Copies the frames of a burst into slots and sends them, in their order and as they are: as many as there are slots. The burst stays the caller's.
+   * @returns how many @throws UsageError when one cannot be sent; those before it were
+   */
+  forward(from: ReceiveQueue, burst: FrameBurst): number {
+    if (!(isInstance(from, ReceiveQueue) && isInstance(burst, FrameBurst))) {
+      throw new UsageError(`${this.#name}, queue ${this.index}: forward(${shown(from)}, ${shown(burst)})`);
+    }
+    const slots = this.#slots, lengths = this.#lengths;
+    from.checkOpen();
+    const { frames } = burst;
+    const count = this.reserveBurst(slots, frames < slots.length ? frames : slots.length);
+    const done = from.copyToSlots(burst, count, this.#pool, this.#frames, slots, lengths);
+    for (let at = done; at < count; at++) this.cancel(slots[at]!);
+    this.transmitBurst(slots, lengths, done);
+    if (done < count) this.checkLength(burst.frameBytes(done));
     return done;
   }
 

@@ -223,6 +223,77 @@ Deno.test("MRG_RXBUF: a frame over several buffers comes in parts, and in one pi
   assertEquals(await net.receive(0), testFrame(lengths[4]!, 4));
 });
 
+Deno.test("a burst is forwarded: frames of any length, from one buffer or several, in their order, as many as there are slots", async () => {
+  for (const bufferBytes of [undefined, 128]) {
+    using model = new ModelNet({ queueSize: 64 });
+    await using net = await VirtioNet.open(model.transport, { bufferBytes });
+    const rx = net.rx[0]!, tx = net.tx[0]!;
+    const burst = new FrameBurst(8);
+    const frames = [14, 60, 61, 62, 63, 64, 115, 116, 117, 128, 129, 500, 1514].map((bytes, at) =>
+      testFrame(bytes, at)
+    );
+    for (const part of [frames.slice(0, 7), frames.slice(7)]) {
+      for (const frame of part) model.deliver(frame);
+      assertEquals(rx.receiveBurst(burst), part.length);
+      assertEquals(tx.forward(rx, burst), part.length);
+      assertEquals(burst.frames, part.length, "the burst is the caller's");
+      rx.recycle(burst);
+    }
+    const zeroes = new Uint8Array(12);
+    assertEquals(
+      model.sent.map(({ bytes }) => bytes),
+      frames.map((frame) => Uint8Array.of(...zeroes, ...frame)),
+    );
+    const { transmitted } = net.statistics();
+    assertEquals([transmitted.frames, transmitted.bytes], [
+      13,
+      frames.reduce((sum, one) => sum + one.length, 0),
+    ]);
+    // The device keeps all but three slots.
+    model.takeSent = false;
+    tx.reclaim();
+    while (tx.freeSlots > 3) net.send(testFrame(60));
+    for (let at = 0; at < 5; at++) model.deliver(testFrame(70, at));
+    assertEquals([rx.receiveBurst(burst), tx.forward(rx, burst), tx.freeSlots], [5, 3, 0]);
+    assertEquals(
+      model.sent.slice(-3).map(({ bytes }) => bytes.subarray(12)),
+      [0, 1, 2].map((at) => testFrame(70, at)),
+    );
+    assertEquals(tx.forward(rx, burst), 0);
+  }
+});
+
+Deno.test("forwarding ends at a frame that cannot be sent: those before it were, no slot is lost, and nothing is read after close", async () => {
+  using from = new ModelNet({ queueSize: 8 });
+  using model = new ModelNet({ queueSize: 8, mtu: 100 });
+  await using near = await VirtioNet.open(from.transport);
+  await using net = await VirtioNet.open(model.transport);
+  const rx = near.rx[0]!, tx = net.tx[0]!;
+  const burst = new FrameBurst(4);
+  for (const bytes of [64, 114, 115, 64]) from.deliver(testFrame(bytes, bytes));
+  assertEquals(rx.receiveBurst(burst), 4);
+  assertThrows(() => tx.forward(rx, burst), UsageError, "115 bytes");
+  assertEquals(model.sent.map(({ bytes }) => bytes.subarray(12)), [testFrame(64, 64), testFrame(114, 114)]);
+  tx.reclaim();
+  assertEquals(tx.freeSlots, 8);
+  rx.recycle(burst);
+  from.deliver(testFrame(13));
+  assertEquals(rx.receiveBurst(burst), 1);
+  assertThrows(() => tx.forward(rx, burst), UsageError, "13 bytes");
+  assertEquals(tx.freeSlots, 8);
+  for (
+    const wrong of [[undefined, burst], [rx, undefined], [{}, burst], [rx, { frames: 1 }], [rx, {
+      frames: NaN,
+    }]]
+  ) {
+    assertThrows(() => tx.forward(...wrong as [never, never]), UsageError);
+    assertEquals(tx.freeSlots, 8);
+  }
+  await near.close();
+  assertThrows(() => tx.forward(rx, burst), ClosedError);
+  assertEquals(tx.freeSlots, 8);
+});
+
 Deno.test("a burst too small for the next frame leaves it; one too small for any is a UsageError", async () => {
   using model = new ModelNet({ queueSize: 16 });
   await using net = await VirtioNet.open(model.transport, { bufferBytes: 128 });
