@@ -291,7 +291,10 @@ export class ReceiveQueue implements WaitTarget {
     return bytes;
   }
 
-  /** @throws ClosedError @internal */
+  /**
+   * Looks whether its slots are still there. @throws ClosedError
+   * @internal
+   */
   checkOpen(): void {
     if (this.#pool.closed) this.#gone();
   }
