@@ -26,11 +26,13 @@ import { benchRing } from "./ring.ts";
 import { benchRingsMatrix } from "./rings_matrix.ts";
 import { benchStart } from "./start.ts";
 import { benchWake } from "./wake.ts";
+import { benchWasm } from "./wasm.ts";
 import { benchWorkers } from "./workers.ts";
 
 const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> = {
   ring: benchRing,
   rings: benchRingsMatrix,
+  wasm: benchWasm,
   packet: benchPacket,
   registers: benchRegisters,
   allocation: benchAllocation,

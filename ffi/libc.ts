@@ -161,15 +161,16 @@ export const libc = {
   /** What it says of an error number, in English: nobody here sets a locale. */
   strerror: (number: number): string =>
     Deno.UnsafePointerView.getCString((strerror ??= bind("strerror"))(number)!),
-  /** A mapping's address. */
+  /** A mapping's address. @param at where it is to be, with MAP_FIXED */
   mmap(
     sizeBytes: bigint,
     protection: number,
     flags: number,
     fd: number,
     offset: bigint,
+    at: Deno.PointerObject | null = null,
   ): Deno.PointerObject | number {
-    const address = (mmap ??= bind("mmap"))(null, sizeBytes, protection, flags, fd, offset);
+    const address = (mmap ??= bind("mmap"))(at, sizeBytes, protection, flags, fd, offset);
     const number = errno[0]!;
     return address === null || Deno.UnsafePointer.value(address) === MAP_FAILED ? -number || -EIO : address;
   },

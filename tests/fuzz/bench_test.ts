@@ -13,6 +13,7 @@ const TASK_FLAGS = [
 const TITLES = [
   "Ring operations",
   "Nanoseconds a descriptor",
+  "Slots per second, driver's side of a ring alone",
   "Where the nanoseconds of a frame of 64 bytes go",
   "Where the nanoseconds of a frame of 1514 bytes go",
   "Register reads, mapped",
