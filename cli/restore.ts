@@ -13,9 +13,11 @@ import type { Of } from "./parser.ts";
 export function restore(host: Host, options: Of<"restore">): number {
   const report = host.restore(options.function, options);
   const failed = report.failed.map(({ entry, error }) => ({ ...entry, ...failureJson(error, host.name) }));
-  if (options.json) printJson({ done: report.done, failed });
+  const { unchanged } = report;
+  if (options.json) printJson({ done: report.done, unchanged, failed });
   else {
-    if (report.done.length === 0 && failed.length === 0) print("nothing to put back");
+    if (report.done.length + unchanged.length + failed.length === 0) print("nothing to put back");
+    for (const entry of unchanged) print(`${entry.function} ${entry.attribute}: nothing to put back`);
     for (const entry of report.done) print(`${options.forget ? "dropped: " : ""}${describeEntry(entry)}`);
   }
   for (const { entry, error } of report.failed) {

@@ -170,8 +170,10 @@ export interface JournalEntry {
 
 /** What `restore` did, in order. */
 export interface RestoreReport {
-  /** Entries whose values are back, or that were dropped. */
+  /** Entries whose values were put back, or that were dropped. */
   readonly done: readonly JournalEntry[];
+  /** Entries that needed nothing: the value was back already, or the VF is gone with its PF's others. They are out of the journal, too. */
+  readonly unchanged: readonly JournalEntry[];
   /** Entries that could not be undone now; they stay in the journal. */
   readonly failed: readonly { readonly entry: JournalEntry; readonly error: Error }[];
 }

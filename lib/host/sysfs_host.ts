@@ -187,12 +187,12 @@ export class SysfsHost implements Host {
     );
     if (concerned.length === 0) {
       if (address !== undefined) this.#reader.locate(address);
-      return { done: [], failed: [] };
+      return { done: [], unchanged: [], failed: [] };
     }
     this.#parts.checkMayChange?.();
     if (options.forget) {
       this.#journal.forget(concerned);
-      return { done: concerned.map(entryOf), failed: [] };
+      return { done: concerned.map(entryOf), unchanged: [], failed: [] };
     }
     const parts = {
       attributes: this.#attributes,

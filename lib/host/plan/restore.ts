@@ -8,7 +8,7 @@ import type { FunctionAttributes } from "../sysfs/attributes.ts";
 import { identityOf, sameIdentity } from "../functions/identity.ts";
 import type { Guards } from "../functions/guards.ts";
 import type { RestoreReport } from "../host.ts";
-import type { Journal, JournalRecord } from "../journal/journal.ts";
+import { type Journal, type JournalRecord, keyOf } from "../journal/journal.ts";
 import type { FunctionLocks } from "../functions/lock.ts";
 import { putBack } from "./put_back.ts";
 
@@ -37,14 +37,17 @@ interface Unit {
  */
 export function restore(parts: RestoreParts, address?: string, force = false): RestoreReport {
   const done: JournalRecord[] = [];
+  const unchanged: JournalRecord[] = [];
   const failed: { entry: JournalRecord; error: Error }[] = [];
   for (const unit of unitsOf(parts.journal.entries(), address)) {
     const result = restoreUnit(parts, unit, force);
     done.push(...result.done);
+    unchanged.push(...result.unchanged);
     failed.push(...result.failed);
   }
   return {
     done: done.map(entryOf),
+    unchanged: unchanged.map(entryOf),
     failed: failed.map(({ entry, error }) => ({ entry: entryOf(entry), error })),
   };
 }
@@ -105,6 +108,7 @@ function restoreUnit(
   force: boolean,
 ): {
   done: readonly JournalRecord[];
+  unchanged: readonly JournalRecord[];
   failed: readonly { readonly entry: JournalRecord; readonly error: Error }[];
 } {
   const { attributes, journal, guards } = parts;
@@ -119,6 +123,7 @@ function restoreUnit(
       const found = stranger(attributes, record);
       if (found !== undefined) throw replaced(record, found);
     }
+    const found = new Map(records.map((one) => [keyOf(one), valueNow(attributes, one)]));
     const result = putBack(attributes, unit.owner, records, {
       record: (changes) => journal.record(changes),
       guard: (addresses) => {
@@ -133,11 +138,26 @@ function restoreUnit(
     for (const mark of result.marks) journal.rollBack(mark);
     const kept = keptForPf(journal, unit);
     journal.forget(result.done.filter((one) => !kept(one)));
-    return result;
+    const changed = (one: JournalRecord) => {
+      const now = valueNow(attributes, one);
+      return now !== undefined && now !== found.get(keyOf(one));
+    };
+    return {
+      done: result.done.filter(changed),
+      unchanged: result.done.filter((one) => !changed(one)),
+      failed: result.failed,
+    };
   } catch (error) {
     const cause = error instanceof Error ? error : new Error(String(error));
-    return { done: [], failed: select().map((entry) => ({ entry, error: cause })) };
+    return { done: [], unchanged: [], failed: select().map((entry) => ({ entry, error: cause })) };
   }
+}
+
+/** Undefined when the function is not there. */
+function valueNow(attributes: FunctionAttributes, record: JournalRecord): string | undefined {
+  return attributes.exists(record.function)
+    ? attributes.read(record.function, record.attribute) ?? ""
+    : undefined;
 }
 
 /**

@@ -132,5 +132,5 @@ Deno.test("restore with forget needs a function", () => {
   using made = fixture();
   made.host.bind(NET);
   assertThrows(() => made.host.restore(undefined, { forget: true }), UsageError, "forget, and no function");
-  assertEquals(made.host.restore(BARE, { forget: true }), { done: [], failed: [] });
+  assertEquals(made.host.restore(BARE, { forget: true }), { done: [], unchanged: [], failed: [] });
 });

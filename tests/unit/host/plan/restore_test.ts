@@ -16,13 +16,10 @@ Deno.test("restore: everything, then nothing", () => {
   const journal = made.host.journal();
   const report = made.host.restore();
   assertEquals(report.failed, []);
-  assertEquals(
-    new Set(report.done.map((one) => `${one.function} ${one.attribute}`)).size,
-    report.done.length,
-  );
-  assert(journal.every((entry) => report.done.some((one) => one.function === entry.function)));
+  const told = [...report.done, ...report.unchanged].map((one) => `${one.function} ${one.attribute}`);
+  assertEquals(told.sort(), journal.map((one) => `${one.function} ${one.attribute}`).sort());
   assertEquals(made.sysfs.snapshot(), before);
-  assertEquals([made.host.journal(), made.host.restore()], [[], { done: [], failed: [] }]);
+  assertEquals([made.host.journal(), made.host.restore()], [[], { done: [], unchanged: [], failed: [] }]);
 });
 
 Deno.test("restore: from another process, one function at a time", () => {
@@ -78,6 +75,17 @@ Deno.test("restore: VFs are removed before the PF changes driver", () => {
   assertEquals(made.sysfs.violations, []);
 });
 
+Deno.test("restore: reports no change that it did not make", () => {
+  using made = fixture();
+  made.host.bind(NET);
+  // Somebody has put it back by hand, all but the override.
+  made.sysfs.set(NET, { driver: "virtio-pci" });
+  const report = made.host.restore();
+  assertEquals(report.unchanged.map((one) => `${one.function} ${one.attribute}`), [`${NET} driver`]);
+  assertEquals(report.done.map((one) => `${one.function} ${one.attribute}`), [`${NET} driver_override`]);
+  assertEquals([made.host.journal(), made.sysfs.driverOf(NET)], [[], "virtio-pci"]);
+});
+
 Deno.test("restore: what fails stays, with its error; the rest is done", () => {
   using made = fixture();
   made.host.bind(NET);
@@ -106,7 +114,8 @@ Deno.test("restore: entries of VFs that go with the count are done, those of a f
   const report = made.host.restore();
   assertEquals(report.failed.map(({ entry }) => entry.function), [NET, NET]);
   assert(report.failed.every(({ error }) => error instanceof NotFoundError));
-  assert(report.done.some((one) => one.function === VF0) && report.done.some((one) => one.function === VF1));
+  assertEquals([...new Set(report.unchanged.map((one) => one.function))], [VF0, VF1]);
+  assertEquals([...new Set(report.done.map((one) => one.function))], [PF]);
   assertEquals(made.host.restore().failed.length, 2);
 });
 
