@@ -14,6 +14,7 @@ import type { MmioOptions } from "./mmio/transport.ts";
 import { platformWindow } from "./mmio/window.ts";
 import { type LegacyAdminOptions, LegacyAdminTransport } from "./pci_legacy_admin.ts";
 import { type PciModernOptions, PciModernTransport } from "./pci_modern.ts";
+import { reachedOnce } from "./reached_once.ts";
 import type { VirtioTransport } from "./transport.ts";
 import { VhostUserTransport } from "./vhost_user/transport.ts";
 
@@ -27,7 +28,7 @@ export interface TransportOptions extends PciModernOptions, LegacyAdminOptions, 
  * Reaches the virtio device of an opened function: of PCI by its modern interface, unless `legacy` is given, of a platform device by its register
  * window, and of a vhost-user socket by messages. The function stays its owner's; closing the transport resets the device.
  * @throws UnsupportedError (no virtio function, one with the legacy interface only, a register window of another Version than the profile's),
- * NotFoundError (a register window without a device), UsageError (a profile of another kind of function), DeviceError (registers that cannot be),
+ * NotFoundError (a register window without a device), RefusedError (another transport reaches it already), UsageError (a profile of another kind of function), DeviceError (registers that cannot be),
  * ClosedError, and what the device throws
  */
 export function openTransport(
@@ -50,17 +51,21 @@ export function openTransport(
 
 /** @throws UsageError for a profile that is of registers */
 function openVhostUser(device: VhostUserDevice, { profile, legacy }: TransportOptions): VirtioTransport {
-  if (legacy === undefined && (profile ?? "spec") === "spec") return new VhostUserTransport(device);
+  if (legacy === undefined && (profile ?? "spec") === "spec") {
+    return reachedOnce(device, () => new VhostUserTransport(device));
+  }
   const what = legacy === undefined ? `profile "${profile}"` : "a legacy interface";
   throw new UsageError(`${device.name} is a vhost-user socket; ${what} is of devices with registers`);
 }
 
 function openPlatform(device: VfioDevice, options: MmioOptions): VirtioTransport {
-  const window = platformWindow(device);
-  try {
-    return openMmio(window, options);
-  } catch (error) {
-    window.close();
-    throw error;
-  }
+  return reachedOnce(device, () => {
+    const window = platformWindow(device);
+    try {
+      return openMmio(window, options);
+    } catch (error) {
+      window.close();
+      throw error;
+    }
+  });
 }

@@ -25,6 +25,7 @@ import { legacyConfigBytes } from "./legacy_config.ts";
 import { LegacyNotify } from "./legacy_notify.ts";
 import { legacyAreas, legacyPageOf } from "./legacy_rings.ts";
 import { quietly, restoreCommand } from "./letting_go.ts";
+import { reachedOnce } from "./reached_once.ts";
 import { MsixTransport } from "./msix_transport.ts";
 import { virtioDeviceId } from "./pci_layout.ts";
 import { PATIENT_RESET_MS } from "./register_transport.ts";
@@ -111,9 +112,11 @@ export class LegacyAdminTransport extends MsixTransport<typeof LEGACY_CFG> {
     registers: LegacyRegisterAccess,
     options: LegacyAdminOptions = {},
   ): LegacyAdminTransport {
-    const config = new ConfigAccess(device);
-    const deviceId = virtioDeviceId(device.name, new ConfigSpace(config.readAll()));
-    return new LegacyAdminTransport(device, registers, options, config, deviceId);
+    return reachedOnce(device, () => {
+      const config = new ConfigAccess(device);
+      const deviceId = virtioDeviceId(device.name, new ConfigSpace(config.readAll()));
+      return new LegacyAdminTransport(device, registers, options, config, deviceId);
+    });
   }
 
   /** There is no register for their number: see `countQueues`. Two commands a queue. */

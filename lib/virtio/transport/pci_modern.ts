@@ -19,6 +19,7 @@ import { DRAFT_FEATURE, FEATURE } from "../spec/features.ts";
 import type { CommonRegisterName } from "../spec/pci.ts";
 import { meansStandard } from "../features.ts";
 import { quietly, restoreCommand } from "./letting_go.ts";
+import { reachedOnce } from "./reached_once.ts";
 import { MsixTransport } from "./msix_transport.ts";
 import { findVirtioLayout, type VirtioPciLayout } from "./pci_layout.ts";
 import { PciQueueState } from "./pci_queue_state.ts";
@@ -115,6 +116,10 @@ export class PciModernTransport extends MsixTransport<typeof COMMON_REGISTERS> {
    * @throws UnsupportedError (no virtio function, or legacy only), DeviceError (capabilities that cannot be), ClosedError, and what the device throws
    */
   static open(device: VfioDevice, options: PciModernOptions = {}): PciModernTransport {
+    return reachedOnce(device, () => PciModernTransport.#open(device, options));
+  }
+
+  static #open(device: VfioDevice, options: PciModernOptions): PciModernTransport {
     const config = new ConfigAccess(device);
     const layout = findVirtioLayout(
       device.name,
