@@ -22,7 +22,7 @@ export function sriov(host: Host, options: Of<"sriov">): void {
     try {
       // The kernel keeps the token after the PF is closed, until the PF leaves vfio-pci.
       using pf = host.open(address, { vfToken: token });
-      if (pf.path !== "vfio-user") requirePciDevice(pf, "VF token").setVfToken(token);
+      requirePciDevice(pf, "VF token").setVfToken(token);
     } catch (error) {
       try {
         host.setVfCount(address, before?.numVfs ?? 0, { force: options.force });

@@ -144,9 +144,7 @@ async function drive(
 
 /** How to open the VFs of an opened PF: with a token, made up if need be, where the kernel wants one. */
 function withToken(pf: VfioDevice, open: OpenOptions, observer: Observer): OpenOptions {
-  if (!isPciDevice(pf) || pf.path === "vfio-user" || !pf.probeFeature(DEVICE_FEATURE.pciVfToken, "set")) {
-    return open;
-  }
+  if (!isPciDevice(pf) || !pf.probeFeature(DEVICE_FEATURE.pciVfToken, "set")) return open;
   const vfToken = open.vfToken ?? crypto.randomUUID();
   pf.setVfToken(vfToken);
   observer.step("VF token", vfToken);

@@ -49,6 +49,14 @@ export abstract class VirtioDriver implements Disposable, AsyncDisposable {
     return this.#life.resets;
   }
 
+  /**
+   * Why nothing comes of the device any more, as every call throws it: its process is gone, the function is wanted back, broken or closed. Null while
+   * something may come.
+   */
+  get lost(): Error | null {
+    return this.#life.lost;
+  }
+
   /** True after `close`. */
   get closed(): boolean {
     return this.#life.closed;

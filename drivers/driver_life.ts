@@ -149,6 +149,11 @@ export class DriverLife<P extends DriverParts> {
     this.live.configChanged();
   }
 
+  /** Why nothing comes of the device any more; null while something may. */
+  get lost(): Error | null {
+    return this.#session?.waiter.lost ?? null;
+  }
+
   /** Kind of interrupt in use. @throws as `live` */
   get interruptKind(): InterruptKind {
     this.#check();
@@ -239,6 +244,7 @@ export class DriverLife<P extends DriverParts> {
 
   #check(): void {
     if (this.#session === null || this.#closed || this.transport.closed) this.#refuse();
+    if (this.lost !== null) throw this.lost;
   }
 
   #refuse(): never {

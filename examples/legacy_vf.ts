@@ -84,11 +84,7 @@ async function onPf(host: Host, pf: string, options: LegacyVfOptions): Promise<L
   host.bind(pf);
   const owner = stack.use(host.open(pf));
   const vfToken = crypto.randomUUID();
-  if (
-    isPciDevice(owner) && owner.path !== "vfio-user" && owner.probeFeature(DEVICE_FEATURE.pciVfToken, "set")
-  ) {
-    owner.setVfToken(vfToken);
-  }
+  if (isPciDevice(owner) && owner.probeFeature(DEVICE_FEATURE.pciVfToken, "set")) owner.setVfToken(vfToken);
   const transport = stack.use(openTransport(owner));
   if (transport.deviceId !== DEVICE_ID.net) {
     throw new UnsupportedError(`${pf} is a ${deviceTypeName(transport.deviceId)}, not a network device`);

@@ -26,10 +26,7 @@ try {
   // The PF stays open while its VFs are used: it holds their token, and closing it resets it.
   using device = host.open(pf);
   const vfToken = crypto.randomUUID();
-  if (
-    isPciDevice(device) && device.path !== "vfio-user" &&
-    device.probeFeature(DEVICE_FEATURE.pciVfToken, "set")
-  ) {
+  if (isPciDevice(device) && device.probeFeature(DEVICE_FEATURE.pciVfToken, "set")) {
     device.setVfToken(vfToken);
   }
   const vfs = host.setVfCount(pf, 2);

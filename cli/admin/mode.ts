@@ -24,7 +24,10 @@ export async function adminMode(
   if (!stopped) return;
   if (options.command === "admin mode stop" && options.hold) {
     remark(`${pf} is held; an interrupt lets ${address} go on`);
-    await interrupted(stop, () => owner.transport.readStatus());
+    await interrupted(stop, () => {
+      owner.transport.lifeline?.check();
+      owner.transport.readStatus();
+    });
     await member.setMode(false);
   } else remark(`where closing ${pf} resets its VFs, ${address} goes on: --hold keeps it stopped`);
 }

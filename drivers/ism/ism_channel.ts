@@ -237,7 +237,7 @@ export class IsmChannel implements AsyncDisposable {
     const last = endOf(bytes, start, end);
     if (this.#writeClosed) throw new UsageError(`${this.#name}: closed for writing`);
     if (this.#producer.peerSays !== 0) throw this.#unread();
-    if (++this.#writes >= WRITES) {
+    if (++this.#writes >= WRITES || this.#ism.lost !== null) {
       // Not counted anew when it throws: so does every write from then on.
       this.#ism.transport.lifeline?.check();
       this.#writes = 0;

@@ -14,7 +14,11 @@ import {
   type RegionInfo,
   type VfioDeviceInfo,
 } from "../vfio/device.ts";
-import type { ServedIrqRequest, ServedRegion } from "../sockets/vfio_user/server/served_device.ts";
+import type {
+  ServedIrqRequest,
+  ServedRegion,
+  ServedTokens,
+} from "../sockets/vfio_user/server/served_device.ts";
 import type { SriovShape } from "../pci/capability_builder.ts";
 import { type DeviceSurroundings, EmulatedDevice } from "./emulated_device.ts";
 import { type AssignedBar, type ConfigEvents, FunctionConfig } from "./function_config.ts";
@@ -32,6 +36,8 @@ export interface FunctionSurroundings extends DeviceSurroundings {
   vfsDisappear(pf: string): void;
   /** The PF was reset and its VFs with it, but they stay. @param pf address */
   vfsReset(pf: string): void;
+  /** What the host's kernel keeps of VF tokens. Absent: nothing, and whoever shows one is refused by nobody. */
+  readonly vfTokens?: ServedTokens | undefined;
   /** On a VF: whether its PF lets VFs answer to memory accesses (VF MSE). */
   vfMemorySpace(): boolean;
 }
@@ -75,6 +81,7 @@ export class EmulatedFunction extends EmulatedDevice<PciFunctionBehaviour> imple
     numRegions: NUM_REGIONS,
     numIrqs: NUM_IRQS,
   };
+  readonly vfTokens: ServedTokens | undefined;
   readonly #bars: readonly (BarDeclaration | undefined)[];
   readonly #isVf: boolean;
   readonly #totalVfs: number;
@@ -85,6 +92,7 @@ export class EmulatedFunction extends EmulatedDevice<PciFunctionBehaviour> imple
   constructor(options: EmulatedFunctionOptions, around: FunctionSurroundings) {
     super(options.address, options.behaviour, around);
     this.#around = around;
+    this.vfTokens = around.vfTokens;
     this.#isVf = options.isVf ?? false;
     this.#totalVfs = options.sriov?.totalVfs ?? 0;
     const bars: (BarDeclaration | undefined)[] = new Array(6).fill(undefined);
@@ -200,6 +208,11 @@ export class EmulatedFunction extends EmulatedDevice<PciFunctionBehaviour> imple
 
   requestRelease(): void {
     this.interrupts.requestRelease();
+  }
+
+  /** Tells the user of an uncorrectable error, as the kernel does when AER reports one. */
+  reportError(): void {
+    this.interrupts.reportError();
   }
 
   #configEvents(): ConfigEvents {

@@ -131,6 +131,11 @@ export class FunctionInterrupts {
     this.#single[1]?.signal();
   }
 
+  /** Tells the user of an uncorrectable error, as the kernel does when AER reports one. */
+  reportError(): void {
+    this.#single[0]?.signal();
+  }
+
   /** Reads the MSI-X table. */
   readTable(offset: number, into: Uint8Array): void {
     into.set(this.#table.subarray(offset, offset + into.byteLength));

@@ -105,6 +105,7 @@ export class EmulatedMachine implements Disposable {
       violation: (violation) => this.violations.add(violation),
       vfsAppear: (pf, count) => this.#addVfs(pf, count),
       vfsDisappear: (pf) => this.#removeVfs(pf),
+      vfTokens: (address) => this.kernel.vfTokens(address),
       vfsReset: (pf) => {
         for (const vf of this.#function(pf).vfs) this.#function(vf).device.resetByHost();
       },
@@ -371,6 +372,13 @@ export class EmulatedMachine implements Disposable {
         read: () => report().map((one) => `${JSON.stringify(one)}\n`).join(""),
       });
     }
+    tree.attribute("/ringside/error", {
+      write: (text, fail) => {
+        const fn = this.#functions.get(text.trim());
+        if (fn === undefined) return fail("ENODEV", "write the address of a PCI function");
+        fn.device.reportError();
+      },
+    });
     tree.attribute("/ringside/stop", { write: () => this.stop() });
   }
 }

@@ -13,6 +13,7 @@ import {
 import { MachineDevice, type MachineDeviceOptions } from "./machine_device.ts";
 import type { DeviceMachine } from "./machine_socket.ts";
 import type { PciIdentity } from "./pci_function.ts";
+import type { ServedTokens } from "../sockets/vfio_user/server/served_device.ts";
 
 /** What `MachineFunction` is made from, beside the function's own options. */
 export interface MachineFunctionOptions extends EmulatedFunctionOptions, MachineDeviceOptions {
@@ -26,7 +27,10 @@ export interface MachineFunctionOptions extends EmulatedFunctionOptions, Machine
 
 /** What a PCI function asks of its machine. */
 export interface MachineSurroundings
-  extends DeviceMachine, Pick<FunctionSurroundings, "vfsAppear" | "vfsDisappear" | "vfsReset"> {}
+  extends DeviceMachine, Pick<FunctionSurroundings, "vfsAppear" | "vfsDisappear" | "vfsReset"> {
+  /** What its kernel keeps of VF tokens. @param address of the function that is served */
+  vfTokens?(address: string): ServedTokens;
+}
 
 /** See the module. */
 export class MachineFunction extends MachineDevice {
@@ -46,6 +50,7 @@ export class MachineFunction extends MachineDevice {
       vfsAppear,
       vfsDisappear,
       vfsReset,
+      vfTokens: around.vfTokens?.(options.address),
       vfMemorySpace: () => pf?.device.config.vfMemorySpace ?? true,
     });
   }

@@ -14,7 +14,9 @@ import type { FunctionState, KernelPlatformDevice } from "./kernel_function.ts";
 import type { MachineFunction } from "./machine_function.ts";
 import { addPlatformAttributes, removeDeviceTreeNode } from "./platform_attributes.ts";
 import { type Fail, sysfsError, SysfsTree } from "./sysfs_tree.ts";
+import { admitWithoutToken, VfToken } from "./vf_token.ts";
 import { VirtioChildren } from "./virtio_children.ts";
+import type { ServedTokens } from "../sockets/vfio_user/server/served_device.ts";
 import type { KernelDriverName } from "./function_topology.ts";
 
 const GROUPS = "/sys/kernel/iommu_groups";
@@ -26,6 +28,8 @@ interface Bound extends FunctionState {
   readonly bus: Bus;
   readonly path: string;
   offered: boolean;
+  /** Of a PF that vfio-pci has. */
+  token: VfToken | null;
 }
 
 /**
@@ -90,6 +94,7 @@ export class VirtualKernel {
       autoprobe: true,
       enables: 0,
       offered: false,
+      token: null,
     };
     this.#functions.set(address, one);
     this.#groupNumbers.hold(iommuGroup);
@@ -139,6 +144,24 @@ export class VirtualKernel {
       this.#groups.delete(group);
       this.tree.remove(`${GROUPS}/${group}`);
     } else this.#updateGroup(group);
+  }
+
+  /** What a PCI function's server asks of VF tokens. @param address full */
+  vfTokens(address: string): ServedTokens {
+    const find = () => this.#functions.get(address);
+    return {
+      admit: (shown) => {
+        const one = find();
+        const pf = this.#pfOf(one?.pci)?.token;
+        if (pf !== undefined && pf !== null) return pf.admitToVf(address, shown);
+        if (one === undefined || one.token === null) return admitWithoutToken(address, shown);
+        one.token.admitToPf(shown, one.pci!.vfs.some((vf) => this.#functions.get(vf)?.fn.device.inUse));
+      },
+      get settable() {
+        return (find()?.token ?? null) !== null;
+      },
+      set: (token) => find()?.token?.set(token),
+    };
   }
 
   #addBus(bus: Bus): void {
@@ -250,10 +273,12 @@ export class VirtualKernel {
       refuse("EBUSY", `a user holds a function of IOMMU group ${iommuGroup}`);
     }
     one.driver = driver;
+    if (driver === "vfio-pci" && one.pci?.options.sriov !== undefined) one.token = new VfToken(fn.address);
     try {
       this.#updateGroup(iommuGroup);
     } catch (error) {
       one.driver = null;
+      one.token = null;
       this.#updateGroup(iommuGroup);
       throw error;
     }
@@ -282,6 +307,7 @@ export class VirtualKernel {
     if (one.driver === null) return;
     const driver = one.driver;
     one.driver = null;
+    one.token = null;
     this.tree.remove(`${one.path}/driver`);
     this.tree.remove(`${one.bus.drivers}/${driver}/${one.fn.address}`);
     this.#children.remove(one.fn, one.path);

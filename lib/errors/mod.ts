@@ -70,6 +70,12 @@ export class ClosedError extends RingsideError {
   }
 }
 
+/** Whoever the function belongs to wants it back: it is being removed, or taken from its driver, which waits until the function is closed. */
+export class RemovalRequestedError extends RingsideError {
+  /** Name of the class. */
+  override name = "RemovalRequestedError";
+}
+
 /** A peer on a socket, or a file, broke its format: truncated, oversized, out of order, unknown. */
 export class ProtocolError extends RingsideError {
   /** Name of the class. */

@@ -34,8 +34,14 @@ export class EmulatedHost extends SysfsHost {
       sysfs,
       stateDirectory: `${directory}/state`,
       lockDirectory: `${directory}/state/locks`,
-      opener: ({ address, options, onClosed }) =>
-        VfioUserDevice.connect(`${directory}/${address}.sock`, { ...options, name: address, onClosed }),
+      opener: ({ address, info, options, onClosed }) => {
+        // As to the kernel: a function that has nothing to do with SR-IOV would be refused with it.
+        const isSriov = info.sriov !== undefined || info.physicalFunction !== undefined;
+        const { vfToken, ...others } = options;
+        const shown = isSriov && vfToken !== undefined ? { vfToken } : {};
+        const how = { ...others, ...shown, name: address, onClosed };
+        return VfioUserDevice.connect(`${directory}/${address}.sock`, how);
+      },
       usage: (attributes) => new TreeUsage(attributes),
       examine: examineEmulated,
       onStep: options.onStep,

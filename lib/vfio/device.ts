@@ -142,7 +142,7 @@ export interface VfioDevice extends Disposable, Partial<AddressSpaces> {
   readonly closed: boolean;
   /** DMA memory for this function. */
   readonly dma: DmaSpace;
-  /** Of a function that another process serves (vfio-user); the kernel does not go. */
+  /** Ends when the function is wanted back, broken or closed, or the process that serves it (vfio-user) is gone. Absent: nobody tells. */
   readonly lifeline?: Lifeline | undefined;
 
   /** What the server says of a region. @param index a `REGION` number, or one beyond for device-specific regions */

@@ -35,6 +35,21 @@ export interface VfioPciDevice extends VfioDevice {
   hotReset(): void;
   /** Sets the VF token of a PF, as the text of a UUID; VFs then open with this token only. */
   setVfToken(token: string): void;
+  /**
+   * Calls `handler` once when the function is to be given back: it is being removed, or unbound from its driver, by somebody who waits until it is closed
+   * (VFIO_PCI_REQ_IRQ_INDEX). From then on its lifeline has ended with a `RemovalRequestedError`: waits end with it, and drivers throw it.
+   *
+   * A program whose event loop turns is told within 50 ms, and so is one that comes when it has been asked for already. One that never lets it turn asks
+   * `lifeline.check()` now and then, as queues do that are found empty again and again.
+   * @returns forgets it
+   */
+  onRemovalRequested(handler: () => void): () => void;
+  /**
+   * Calls `handler` each time that an uncorrectable error of the function is reported (AER; VFIO_PCI_ERR_IRQ_INDEX). From then on its lifeline has ended
+   * with a `DeviceError`, until `reset` or `hotReset`.
+   * @returns forgets it
+   */
+  onDeviceError(handler: () => void): () => void;
 }
 
 /** Whether an opened function is one of PCI: it says so itself (VFIO_DEVICE_FLAGS_PCI). */

@@ -11,6 +11,11 @@ import { UsageError } from "../errors/mod.ts";
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const TOKEN_BYTES = 16;
 
+/** Whether a text is that of a UUID. */
+export function isVfToken(text: string): boolean {
+  return UUID.test(text);
+}
+
 /**
  * Text of a UUID to its 16 bytes.
  * @throws UsageError when it is none. The message does not repeat the text: a token is a secret between processes.

@@ -4,7 +4,13 @@
  * @module
  */
 import { requireType, typedErrors } from "../errors/doors.ts";
-import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../errors/mod.ts";
+import {
+  ClosedError,
+  DeviceError,
+  RemovalRequestedError,
+  UnsupportedError,
+  UsageError,
+} from "../errors/mod.ts";
 import { FEATURE, featureNames } from "./spec/features.ts";
 import { describeStatus, STATUS } from "./spec/status.ts";
 import { chooseFeatures, type FeatureWishes, hasQueueState } from "./features.ts";
@@ -54,6 +60,9 @@ export class VirtioDevice implements NotifyGate, Disposable {
   readonly #vectors = new Map<number, number | null>();
   /** Queues that were reset alone and may be set up again. */
   readonly #resetQueues = new Set<number>();
+  /** See `NotifyGate`. A field, since each look at an empty queue reads it. @internal */
+  lost = false;
+  #forgetLifeline: (() => void) | null = null;
   #state: DeviceState = "idle";
   #resetFailed = false;
   #features = 0n;
@@ -77,7 +86,10 @@ export class VirtioDevice implements NotifyGate, Disposable {
     return this.#state === "live" && !this.transport.closed;
   }
 
-  /** Throws when the process that serves the device is gone; nothing happens where there is none. One system call. @throws PeerGoneError, ClosedError */
+  /**
+   * Throws when nothing comes of the device any more: its process is gone, or it is wanted back; nothing happens where nobody tells. One system call.
+   * @throws PeerGoneError, RemovalRequestedError, DeviceError, ClosedError
+   */
   checkServed(): void {
     this.transport.lifeline?.check();
   }
@@ -105,11 +117,14 @@ export class VirtioDevice implements NotifyGate, Disposable {
    * Initialization"). On any failure FAILED is set, as the standard asks.
    * @returns the features in force
    * @throws UnsupportedError (what is required is not offered), DeviceError (the device refuses FEATURES_OK, or is gone), TimeoutError (reset), UsageError
-   * (another `VirtioDevice` drives it, which is not disturbed), ClosedError
+   * (another `VirtioDevice` drives it, which is not disturbed), RemovalRequestedError, ClosedError
    */
   negotiate(wishes: FeatureWishes = {}): bigint {
     this.reset();
+    const { lifeline } = this.transport;
+    if (lifeline?.ended) throw lifeline.reason();
     DRIVEN_BY.set(this.transport, this);
+    this.#listen();
     return this.#orFail(() => {
       this.#addStatus(STATUS.acknowledge);
       this.#addStatus(STATUS.driver);
@@ -117,6 +132,19 @@ export class VirtioDevice implements NotifyGate, Disposable {
       this.#accept(chooseFeatures(this.transport, this.transport.readDeviceFeatures(), wishes));
       return this.#features;
     });
+  }
+
+  /** Queues hear of the end of the lifeline: of the process, when they are found empty; of what is wanted back or broken at once. */
+  #listen(): void {
+    this.#forgetLifeline?.();
+    this.lost = false;
+    const { lifeline } = this.transport;
+    this.#forgetLifeline = lifeline?.onEnd(() => {
+      this.lost = true;
+      const reason = lifeline.reason();
+      if (!(reason instanceof RemovalRequestedError || reason instanceof DeviceError)) return;
+      for (const queue of this.#queues.values()) queue.abandon?.(reason);
+    }) ?? null;
   }
 
   /** Writes the features, sets FEATURES_OK and reads it back. A legacy device has no such bit: it takes what it is given. */
@@ -354,7 +382,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
       const value = read();
       if (this.transport.configGeneration() === before) return value;
     }
-    throw this.#error("config_generation", `config_generation never settled in ${GENERATION_TRIES} reads`);
+    throw this.#error("config_generation", `it never settled in ${GENERATION_TRIES} reads`);
   }
 
   #readUntilAlike<T>(read: () => T): T {
@@ -427,6 +455,8 @@ export class VirtioDevice implements NotifyGate, Disposable {
   }
 
   #closeQueues(): void {
+    this.#forgetLifeline?.();
+    this.#forgetLifeline = null;
     const queues = [...this.#queues.values()];
     this.#queues.clear();
     this.#vectors.clear();
@@ -452,7 +482,10 @@ export class VirtioDevice implements NotifyGate, Disposable {
 
   #checkPresent(status: number): void {
     if (status !== GONE) return;
-    throw this.#error("device_status", "all ones: the function is gone, or its memory decoding is off");
+    const off = this.transport.kind === "mmio"
+      ? "nothing is behind its window"
+      : "its memory decoding is off";
+    throw this.#error("device_status", `all ones: the function is gone, or ${off}`);
   }
 
   #orFail<T>(act: () => T): T {
@@ -468,7 +501,8 @@ export class VirtioDevice implements NotifyGate, Disposable {
     }
   }
 
-  #error(field: string, message: string): DeviceError {
+  #error(register: string, message: string): DeviceError {
+    const field = this.transport.registerName?.(register) ?? register;
     return new DeviceError(message, { function: this.transport.name, field }, { hint: "reset the device" });
   }
 

@@ -5,7 +5,7 @@
  */
 import { requireType } from "../errors/doors.ts";
 
-/** Handlers that are called once. */
+/** Handlers that are called once, or as often as it happens. */
 export class EndHandlers {
   readonly #handlers = new Set<() => void>();
 
@@ -20,6 +20,20 @@ export class EndHandlers {
   tell(): void {
     const handlers = [...this.#handlers];
     this.#handlers.clear();
+    this.#call(handlers);
+  }
+
+  /** As `tell`, and they stay: it can happen again. */
+  tellAgain(): void {
+    this.#call([...this.#handlers]);
+  }
+
+  /** Forgets them. */
+  clear(): void {
+    this.#handlers.clear();
+  }
+
+  #call(handlers: readonly (() => void)[]): void {
     for (const handler of handlers) {
       try {
         handler();

@@ -13,6 +13,8 @@ export interface Lifeline {
   answer(): void;
   /** As `answer`, for polling: throws `reason` when nothing comes any more. */
   check(): void;
+  /** It has ended, as far as is known without asking. Absent: not known. */
+  readonly ended?: boolean;
   /** Why nothing comes any more, as later calls throw it; before the connection has ended, that the other end is gone. */
   reason(): Error;
   /** Calls `handler` once when the connection ends: by the peer, by a failure, or by `close`. @returns forgets it */

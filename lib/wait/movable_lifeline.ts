@@ -26,6 +26,11 @@ export class MovableLifeline implements Lifeline {
   }
 
   /** See `Lifeline`. */
+  get ended(): boolean {
+    return this.#current().ended ?? false;
+  }
+
+  /** See `Lifeline`. */
   reason(): Error {
     return this.#current().reason();
   }

@@ -112,6 +112,11 @@ export class Waiter implements Disposable {
     return this.#interrupts;
   }
 
+  /** Why nothing will come any more (`watchLifeline`); null while something may. */
+  get lost(): Error | null {
+    return this.#lost;
+  }
+
   /** True after `close`. */
   get closed(): boolean {
     return this.#closed;

@@ -107,6 +107,8 @@ export async function exchangeByInterrupt(
     }
     queueFrame(tx, slot, frames, number);
     let arrival = to.waitReceive(PATIENCE_MS);
+    // Where sending fails nobody waits for it any more.
+    arrival.catch(() => {});
     tx.flush();
     for (;;) {
       if (!(await arrival)) throw stalled(from, to, number + 1, check.frames, count);

@@ -4,6 +4,7 @@
  * @module
  */
 import { ProtocolError } from "../../errors/mod.ts";
+import { isVfToken } from "../../vfio/uuid.ts";
 import { LIMIT, PROTOCOL_VERSION, versionMessage } from "./protocol.ts";
 
 /** What a peer takes. Members that it left out have the specification's default. */
@@ -22,6 +23,8 @@ export interface PeerCapabilities {
   readonly mapArea?: boolean;
   /** Address spaces beside 0, an extension of this library: as many as both sides take, 1 and up; absent: none. */
   readonly addressSpaces?: number;
+  /** In an offer, an extension of this library: the VF token that the client shows, as the text of a UUID. Absent: none. */
+  readonly vfToken?: string;
   /**
    * In an offer: the client takes the server's commands on a second socket. In a reply: that socket comes beside it, at this index among the
    * descriptors. Absent: they come on the connection.
@@ -52,6 +55,7 @@ const NAME = {
   writeMultiple: "write_multiple",
   mapArea: "ringside_map_area",
   addressSpaces: "ringside_address_spaces",
+  vfToken: "ringside_vf_token",
 } as const;
 const TWIN_SOCKET = "twin_socket";
 
@@ -115,9 +119,17 @@ export function decodeVersion(bytes: Uint8Array, what: string): VersionOffer {
     writeMultiple: flag(NAME.writeMultiple),
     ...(flag(NAME.mapArea) ? { mapArea: true } : {}),
     ...(addressSpaces > 0 ? { addressSpaces } : {}),
+    ...vfToken(members[NAME.vfToken], what),
     ...twinSocket(members[TWIN_SOCKET], what),
   };
   return { major, minor, capabilities, named: new Set(Object.keys(members)) };
+}
+
+/** What is none is not repeated: a token is a secret between processes. */
+function vfToken(value: unknown, what: string): Pick<PeerCapabilities, "vfToken"> {
+  if (value === undefined) return {};
+  if (typeof value === "string" && isVfToken(value)) return { vfToken: value };
+  throw new ProtocolError(`${what}: VERSION ${NAME.vfToken} is no UUID`);
 }
 
 /** `{ "supported": true }`, and `"fd_index"` in a reply. */

@@ -17,6 +17,7 @@ import {
   type VfioDevice,
   type VfioDeviceInfo,
 } from "../device.ts";
+import { DeviceLifeline } from "../device_lifeline.ts";
 import { decodeRegionInfo, type RegionAnswer } from "../region_answer.ts";
 import { DEVICE_IOCTL, deviceFeature, deviceInfo, FEATURE_FLAG, irqInfo, regionInfo } from "./abi.ts";
 import type { IommuBinding } from "./binding.ts";
@@ -52,6 +53,7 @@ export class KernelDevice implements VfioDevice {
   readonly #irqInfos = new Map<number, IrqInfo>();
   readonly #mappings = new Set<MappedMemory>();
   readonly #onClosed: (() => void) | undefined;
+  #lifeline: DeviceLifeline | null = null;
   #closed = false;
 
   /**
@@ -87,6 +89,11 @@ export class KernelDevice implements VfioDevice {
   /** True after `close`. */
   get closed(): boolean {
     return this.#closed;
+  }
+
+  /** Wired when it is first asked for: what only looks at a function has no need of it. */
+  get lifeline(): DeviceLifeline {
+    return this.#lifeline ??= new DeviceLifeline(this);
   }
 
   /** Shared by the functions of an IOMMU group that this process has open. @throws ClosedError */
@@ -192,6 +199,7 @@ export class KernelDevice implements VfioDevice {
       throw new UnsupportedError(`${this.name} cannot be reset alone`, { hint: this.noResetHint });
     }
     explaining(RESET_HINTS, () => this.kernel.ioctlValue(this.binding.fd, DEVICE_IOCTL.reset));
+    this.wasReset();
   }
 
   probeFeature(feature: number, direction?: "get" | "set"): boolean {
@@ -220,6 +228,8 @@ export class KernelDevice implements VfioDevice {
       try {
         this.binding.close();
       } finally {
+        // Whoever waits for it hears of it, whatever a caller's `onClosed` does.
+        this.#lifeline?.close();
         this.#onClosed?.();
       }
     }
@@ -228,6 +238,11 @@ export class KernelDevice implements VfioDevice {
   /** Same as `close`. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** What was broken is not any more. */
+  protected wasReset(): void {
+    this.#lifeline?.wasReset();
   }
 
   /** A region was written to. */

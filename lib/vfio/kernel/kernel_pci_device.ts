@@ -46,6 +46,17 @@ export class KernelPciDevice extends KernelDevice implements VfioPciDevice {
     this.requireOpen();
     const { fd } = this.binding;
     explaining(HOT_RESET_HINTS, () => performHotReset(this.kernel, fd, this.binding, this.name));
+    this.wasReset();
+  }
+
+  /** As `VfioPciDevice.onRemovalRequested`. */
+  onRemovalRequested(handler: () => void): () => void {
+    return this.lifeline.onRemovalRequested(handler);
+  }
+
+  /** As `VfioPciDevice.onDeviceError`. */
+  onDeviceError(handler: () => void): () => void {
+    return this.lifeline.onDeviceError(handler);
   }
 
   setVfToken(token: string): void {

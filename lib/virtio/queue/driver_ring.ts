@@ -23,6 +23,8 @@ export interface NotifyGate {
   readonly live: boolean;
   /** Throws when nobody is there any more who could return anything. Called by a queue that is found empty again and again. */
   checkServed?(): void;
+  /** The same as far as it is known without asking: then a queue that is found empty asks at once. */
+  readonly lost?: boolean;
 }
 
 /** Parts that a ring of either layout is made of. */
@@ -84,6 +86,7 @@ export abstract class DriverRing implements Virtqueue {
   #fault: Error | null = null;
   #closed = false;
   #emptyLooks = 0;
+  #asking = false;
 
   /** Takes over `parts.memory`, which must be zeroed. */
   constructor(parts: DriverRingParts) {
@@ -384,8 +387,15 @@ export abstract class DriverRing implements Virtqueue {
    * @returns true when something has come meanwhile
    */
   protected empty(): boolean {
-    if (++this.#emptyLooks < EMPTY_LOOKS) return false;
+    if (++this.#emptyLooks < EMPTY_LOOKS && !this.#gate?.lost) return false;
+    return this.#ask();
+  }
+
+  #ask(): boolean {
+    // The look below finds nothing, too, and asks in turn.
+    if (this.#asking) return false;
     this.#emptyLooks = 0;
+    this.#asking = true;
     try {
       this.#gate?.checkServed?.();
       return false;
@@ -394,7 +404,13 @@ export abstract class DriverRing implements Virtqueue {
       if (this.hasUsed()) return true;
       this.#fault = error as Error;
       throw error;
+    } finally {
+      this.#asking = false;
     }
+  }
+
+  abandon(reason: Error): void {
+    this.#fault ??= reason;
   }
 
   /** Breaks the queue: every later call throws `fault`. */

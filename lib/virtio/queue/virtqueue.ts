@@ -234,6 +234,8 @@ export interface Virtqueue extends Disposable {
    */
   image(atMost?: number): RingImage;
 
+  /** The device is not to be used any more: as from a broken queue, every later call throws `reason`. @internal */
+  abandon?(reason: Error): void;
   /** Releases what it holds. May be called again. */
   close(): void;
 }

@@ -326,6 +326,10 @@ class ManagedLifeline implements Lifeline {
     this.#management.check();
   }
 
+  get ended(): boolean {
+    return this.#device.destroyed || (this.#management.ended ?? false);
+  }
+
   reason(): Error {
     return this.#device.destroyed ? this.#device.gone() : this.#management.reason();
   }

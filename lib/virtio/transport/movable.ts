@@ -23,6 +23,7 @@ const FORWARDED: Readonly<Record<Exclude<keyof VirtioTransport, Own>, true>> = {
   profile: true,
   deviceId: true,
   ownFeatures: true,
+  registerName: true,
   name: true,
   closed: true,
   queueCount: true,

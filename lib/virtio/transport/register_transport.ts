@@ -198,8 +198,13 @@ export abstract class RegisterTransport<T extends RegisterTable & Record<CoreReg
     return new DeviceError(message, {
       function: this.name,
       queue,
-      field: this.registers.table[field]!.name ?? field,
+      field: this.registerName(field),
     });
+  }
+
+  /** See `VirtioTransport`. */
+  registerName(register: string): string {
+    return this.registers.table[register]?.name ?? register;
   }
 
   /** Reading the ISR lowers the line; then it may fire again. */

@@ -152,6 +152,9 @@ export interface VirtioTransport extends Disposable {
    */
   adoptDriverFeatures?(bits: bigint): void;
 
+  /** What this transport's text calls a register that has a name of its own on PCI: `Status` for `device_status`. Default: as on PCI. */
+  registerName?(register: string): string;
+
   /** `device_status`. */
   readStatus(): number;
   /** Writes the byte as it is; `VirtioDevice` keeps the order of N-1.1. */

@@ -70,12 +70,31 @@ const ARGUMENTS: Record<string, unknown[]> = {
   send: [new Uint8Array(64)],
 };
 /** Facts that are remembered, and members whose point is to work on a closed object. */
-const REMEMBERED = ["close", "closed", "settled", "onLinkChange", "statistics", "features", "featureNames"]
+const REMEMBERED = [
+  "close",
+  "lost",
+  "closed",
+  "settled",
+  "onLinkChange",
+  "statistics",
+  "features",
+  "featureNames",
+]
   .concat(["interrupts", "resets"]);
 /** What transports put behind the checks of their base class's public calls. */
-const TRANSPORT_INTERNALS = ["end", "release", "carried", "hasVectors", "queueVector", "queueAreas", "error"];
+const TRANSPORT_INTERNALS = [
+  "end",
+  "release",
+  "carried",
+  "hasVectors",
+  "queueVector",
+  "queueAreas",
+  "error",
+  "registerName",
+];
 /** What a ring's base class and its layouts call of each other: `protected`, and behind the checks of the public calls. */
 const RING_INTERNALS = [
+  "abandon",
   "held",
   "unpublished",
   "offer",

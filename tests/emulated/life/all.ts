@@ -2,4 +2,5 @@ import "./after_close_test.ts";
 import "./host_gone_test.ts";
 import "./leaks_test.ts";
 import "./polls_test.ts";
+import "./removal_test.ts";
 import "./unreadable_options_test.ts";

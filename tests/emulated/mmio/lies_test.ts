@@ -76,9 +76,9 @@ for (
 
 for (
   const [lie, forms, type, text] of [
-    ["features-ok-refused:0:1", MODERN, DeviceError, "FEATURES_OK"],
+    ["features-ok-refused:0:1", MODERN, DeviceError, "Status: the device refuses FEATURES_OK"],
     ["version-1-missing:0:1", MODERN, UnsupportedError, "VIRTIO_F_VERSION_1"],
-    ["generation-never-settles:0:230", MODERN, DeviceError, "config_generation"],
+    ["generation-never-settles:0:230", MODERN, DeviceError, "ConfigGeneration: it never settled"],
     ["queue-enable-ignored:1:1", MODERN, DeviceError, "QueueReady: 1 was written, 0 reads back"],
     ["mmio-notify-outside:0:12", DRAFTS, DeviceError, "QueueNotify"],
   ] as const

@@ -4,7 +4,6 @@
  * @module
  */
 import { typedErrors } from "../../../errors/doors.ts";
-import type { Lifeline } from "../../../wait/lifeline.ts";
 import { ClosedError, UnsupportedError, UsageError } from "../../../errors/mod.ts";
 import { type EventFd, isErrno, type MappedMemory, UnixSocket } from "../../../../ffi/mod.ts";
 import { DmaSpace } from "../../../memory/mod.ts";
@@ -17,6 +16,7 @@ import {
   type RegionInfo,
   type VfioDeviceInfo,
 } from "../../../vfio/device.ts";
+import { DeviceLifeline } from "../../../vfio/device_lifeline.ts";
 import { type HotResetInfo, requirePciDevice, type VfioPciDevice } from "../../../vfio/pci_device.ts";
 import { parseVfToken } from "../../../vfio/uuid.ts";
 import type { PeerCapabilities } from "../capabilities.ts";
@@ -38,6 +38,8 @@ export interface VfioUserOptions {
   readonly timeoutMs?: number;
   /** Map only files that are sealed against shrinking (F_SEAL_SHRINK); default false. A server that truncates a mapped file ends this process. */
   readonly requireSealed?: boolean;
+  /** The VF token to be shown, as the text of a UUID, for a server of this library: of a VF whose PF has one, or to be set on a PF. */
+  readonly vfToken?: string;
   /** Called once, when the device has been closed. */
   readonly onClosed?: () => void;
 }
@@ -70,13 +72,14 @@ export class VfioUserDevice implements VfioPciDevice {
   readonly #regions: ClientRegions;
   readonly #irqs: (IrqInfo | undefined)[] = [];
   readonly #onClosed: (() => void) | undefined;
+  #lifeline: DeviceLifeline | null = null;
   #closed = false;
 
   private constructor(channel: ClientChannel, memory: ClientMemory, options: VfioUserOptions) {
     this.#onClosed = options.onClosed;
     this.#channel = channel;
     this.name = channel.name;
-    this.serverCapabilities = negotiate(channel);
+    this.serverCapabilities = negotiate(channel, options.vfToken);
     this.#mapping = { ...this.serverCapabilities, count: 0 };
     this.#mapper = new UserMapper(channel, this.#mapping, 0, memory);
     this.info = this.#deviceInfo();
@@ -106,6 +109,7 @@ export class VfioUserDevice implements VfioPciDevice {
     using opened = new DisposableStack();
     opened.use(socket);
     const timeoutMs = timeoutOf(options);
+    if (options.vfToken !== undefined) parseVfToken(options.vfToken);
     socket.setTimeoutMs(timeoutMs);
     const name = options.name ?? socket.fd.target;
     const channel = opened.use(new ClientChannel(socket, name, timeoutMs, memory));
@@ -118,9 +122,22 @@ export class VfioUserDevice implements VfioPciDevice {
     return this.#closed;
   }
 
-  /** Ends with the server. Whoever blocks this thread for long by other means than a call of the device calls its `check` now and then. */
-  get lifeline(): Lifeline {
-    return this.#channel.lifeline;
+  /**
+   * Ends with the server, too. Whoever blocks this thread for long by other means than a call of the device calls its `check` now and then. Wired when it
+   * is first asked for: what only looks at a function has no need of it.
+   */
+  get lifeline(): DeviceLifeline {
+    return this.#lifeline ??= new DeviceLifeline(this, this.#channel.lifeline);
+  }
+
+  onRemovalRequested(handler: () => void): () => void {
+    requirePciDevice(this, "interrupt that asks for it back");
+    return this.lifeline.onRemovalRequested(handler);
+  }
+
+  onDeviceError(handler: () => void): () => void {
+    requirePciDevice(this, "error interrupt");
+    return this.lifeline.onDeviceError(handler);
   }
 
   /** Why the connection is unusable, or null while it is fine. */
@@ -215,6 +232,7 @@ export class VfioUserDevice implements VfioPciDevice {
       throw new UnsupportedError(`${this.name}: the served function has no reset`);
     }
     channel.request(COMMAND.deviceReset, 0);
+    this.#lifeline?.wasReset();
     this.#endSpaces();
   }
 
@@ -329,6 +347,7 @@ export class VfioUserDevice implements VfioPciDevice {
       this.#endSpaces();
       this.#regions.close();
     } finally {
+      this.#lifeline?.close();
       this.#onClosed?.();
     }
   }

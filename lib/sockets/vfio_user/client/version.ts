@@ -14,9 +14,10 @@ const WIDEST_ACCESS_BYTES = 8;
 
 /**
  * Agrees with the server on version and capabilities, and takes the twin socket when it has one.
- * @returns what the server takes @throws RefusedError (it has another client), UnsupportedError, ProtocolError, PeerGoneError, TimeoutError
+ * @param vfToken shown to the server; text of a UUID
+ * @returns what the server takes @throws RefusedError (it has another client, or wants another VF token), UnsupportedError, ProtocolError, PeerGoneError, TimeoutError
  */
-export function negotiate(channel: ClientChannel): PeerCapabilities {
+export function negotiate(channel: ClientChannel, vfToken?: string): PeerCapabilities {
   const offer = encodeVersion(PROTOCOL_VERSION.minor, {
     maxMessageFds: LIMIT.messageFds,
     maxDataTransferBytes: LIMIT.dataTransferBytes,
@@ -25,6 +26,7 @@ export function negotiate(channel: ClientChannel): PeerCapabilities {
     writeMultiple: true,
     mapArea: true,
     addressSpaces: LIMIT.addressSpaces,
+    ...(vfToken === undefined ? {} : { vfToken }),
     twinSocket: "offered",
   });
   channel.out.put(offer);
@@ -34,6 +36,13 @@ export function negotiate(channel: ClientChannel): PeerCapabilities {
     if (isErrno(error, "EBUSY")) {
       throw new RefusedError(`${channel.name}: the server has another client`, {
         hint: "close the process that uses the function",
+        cause: error,
+      });
+    }
+    if (isErrno(error, "EACCES")) throw tokenRefused(channel.name, vfToken !== undefined, error);
+    if (vfToken !== undefined && isErrno(error, "EINVAL")) {
+      throw new RefusedError(`${channel.name} was not opened: its server takes no VF token for it`, {
+        hint: "open it without a token: it is no PF on vfio-pci with SR-IOV, nor a VF of one",
         cause: error,
       });
     }
@@ -77,4 +86,15 @@ export function negotiate(channel: ClientChannel): PeerCapabilities {
   } finally {
     for (const fd of fds) fd.close();
   }
+}
+
+function tokenRefused(name: string, sent: boolean, cause: unknown): RefusedError {
+  const what = sent
+    ? "the VF token is not the one"
+    : "a VF token is needed and none was given: it is the one";
+  return new RefusedError(`${name} was not opened: ${what} that its PF was opened with`, {
+    hint:
+      "pass the UUID that the PF was opened with or set to (option vfToken, or --vf-token on the command line)",
+    cause,
+  });
 }

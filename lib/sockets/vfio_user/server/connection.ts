@@ -6,6 +6,7 @@
 import { ProtocolError } from "../../../errors/mod.ts";
 import { errnoNumber, type OwnedFd, type UnixSocket } from "../../../../ffi/mod.ts";
 import { DEVICE_FLAG, REGION_FLAG } from "../../../vfio/device.ts";
+import { parseVfToken } from "../../../vfio/uuid.ts";
 import type { AnswerBudget } from "../../answer_budget.ts";
 import { ClientConnection, type ClientPatience, type Served } from "../../client_connection.ts";
 import { decodeVersion, encodeVersion } from "../capabilities.ts";
@@ -32,6 +33,7 @@ import { serveMapArea } from "./map_area.ts";
 import { type DmaLimits, mapDma, unmapDma } from "./dma.ts";
 import type { DmaMessages } from "../../far_memory.ts";
 import { ServerMessages } from "./dma_messages.ts";
+import { serveFeature } from "./features.ts";
 import { ServerMigration } from "./migration.ts";
 import { setIrqs } from "./irqs.ts";
 
@@ -216,7 +218,7 @@ export class ServerConnection extends ClientConnection<UserMessages, UserMessage
         if (!this.#mapsAreas) throw this.#refuse("ENOTSUP", "the capability was not negotiated");
         return this.#answer(serveMapArea(this.#device, this.in.payload));
       case COMMAND.deviceFeature:
-        return this.#put(this.#migration.feature(this.in.payload));
+        return this.#put(serveFeature(this.#device, this.#migration, this.in.payload));
       case COMMAND.migDataRead:
         return this.#put(this.#migration.read(this.in.payload, this.#limits.maxDataTransferBytes));
       case COMMAND.migDataWrite:
@@ -287,7 +289,8 @@ export class ServerConnection extends ClientConnection<UserMessages, UserMessage
     if (offer.major !== PROTOCOL_VERSION.major) {
       throw this.#refuse(EINVAL, `version ${offer.major}.${offer.minor}`);
     }
-    const { maxMessageFds } = offer.capabilities;
+    const { maxMessageFds, vfToken } = offer.capabilities;
+    this.#device.vfTokens?.admit(vfToken === undefined ? undefined : parseVfToken(vfToken));
     this.#mapsAreas = (offer.capabilities.mapArea ?? false) && this.#device.mapArea !== undefined &&
       maxMessageFds > 0;
     const { addressSpaces = 0 } = offer.capabilities;

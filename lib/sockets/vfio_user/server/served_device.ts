@@ -50,6 +50,16 @@ export interface ServedMigration {
   load(state: Uint8Array): void;
 }
 
+/** VF tokens of a function, as vfio-pci keeps them. */
+export interface ServedTokens {
+  /** A client is about to get the function. @param shown the token that it shows, if it does @throws SyscallError EACCES, EINVAL */
+  admit(shown: Uint8Array | undefined): void;
+  /** It is a PF whose token can be set. */
+  readonly settable: boolean;
+  /** Sets it. */
+  set(token: Uint8Array): void;
+}
+
 /**
  * The device side of a connection. Accesses arrive already checked against the regions' sizes and access flags.
  * A `RingsideError` thrown by a call becomes an error reply (EINVAL), an `UnsupportedError` ENOTSUP, a `SyscallError` its own errno; the
@@ -81,6 +91,9 @@ export interface ServedDevice {
    * goes away there is not announced by `dmaWillUnmap`, but changes the `generation` of the table. Absent: there are none.
    */
   readonly addressSpaces?: readonly DmaTable[] | undefined;
+
+  /** Absent: it has nothing to do with SR-IOV. */
+  readonly vfTokens?: ServedTokens | undefined;
 
   /** Absent: it cannot be moved. */
   readonly migration?: ServedMigration | undefined;

@@ -8,6 +8,8 @@ import {
   messageHeader,
   versionMessage,
 } from "../../../../../lib/sockets/vfio_user/protocol.ts";
+import { IRQ } from "../../../../../lib/vfio/device.ts";
+import { irqInfo } from "../../../../../lib/vfio/kernel/abi.ts";
 import type { VfioUserDevice } from "../../../../../lib/sockets/vfio_user/mod.ts";
 import { Waiter } from "../../../../../lib/wait/waiter.ts";
 import { message } from "../raw_client.ts";
@@ -29,6 +31,13 @@ function version(capabilities: Record<string, unknown>, ...fds: OwnedFd[]): Fixe
 }
 
 const ANNOUNCED = { supported: true, fd_index: 0 };
+
+/** Answers to what a lifeline asks of its function: there is no error interrupt, nor one that asks for the function back. */
+function noSignals(firstId: number): Fixed[] {
+  return [IRQ.error, IRQ.request].map((index, at) =>
+    reply(COMMAND.deviceGetIrqInfo, firstId + at, irqInfo.encode({ argsz: irqInfo.sizeBytes, index }))
+  );
+}
 
 /** The next answer on a socket, waiting for it. */
 async function answer(socket: UnixSocket): Promise<number[]> {
@@ -66,13 +75,13 @@ Deno.test("an idle client answers, in its event loop", async () => {
 Deno.test("a client that sleeps, polls or blocks answers: what it waits for may hang on it", async () => {
   for (const mode of ["eventfd", "poll"] as const) {
     for (const blocking of [true, false]) {
-      using s = session([reply(COMMAND.dmaMap, 2)]);
+      using s = session([reply(COMMAND.dmaMap, 2), ...noSignals(3)]);
       const memory = s.device.dma.allocate(4096);
-      s.requests();
       using eventFd = new EventFd();
       const waiter = new Waiter({ mode });
       if (mode === "eventfd") waiter.watch({ eventFd, acknowledge: () => 1 });
       waiter.watchLifeline(s.device.lifeline);
+      s.requests();
       const used = () => memory.bytes()[0] === 9;
       const target = { hasUsed: used, enableInterrupts: used, suppressInterrupts: () => {} };
       s.put(dma(100, 0x1000n, 1, [9]));
