@@ -59,13 +59,17 @@ Deno.test("a device type of one record, served: list, show, and a driver of its 
   ) => [one.address, one.deviceId, virtioTypeOf(one)]);
   assertEquals(listed, [[ECHO, 0x107c, ECHO_DEVICE.id]]);
   {
-    using reached = served.reach(ECHO);
-    const { deviceType, featureNames, queueSizes, configSizeBytes } = inspect(reached.device).virtio!;
+    served.host.bind(ECHO);
+    using device = served.host.open(ECHO);
+    const { deviceType, featureNames, queueSizes, configSizeBytes } = inspect(device).virtio!;
     assertEquals([deviceType, queueSizes, configSizeBytes], ["echo device", [64], 4]);
     assertEquals([featureNames[0], featureNames.includes("VIRTIO_F_IN_ORDER")], [
       "VIRTIO_ECHO_F_LOUD",
       false,
     ]);
+  }
+  {
+    using reached = served.reach(ECHO);
     assertEquals(reached.transport.readConfig(0, 4), 5);
     await using echo = await VirtioEcho.open(reached.transport);
     for (let n = 0; n < 10; n++) {
