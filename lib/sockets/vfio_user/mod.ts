@@ -28,6 +28,7 @@ export type {
   ServedMapping,
   ServedMigration,
   ServedRegion,
+  ServedTokens,
 } from "./server/served_device.ts";
 export type { UnsealedFiles } from "../passed_memory.ts";
 export { OneClientServer, type ServerWatcher } from "../one_client_server.ts";

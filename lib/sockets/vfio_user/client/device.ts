@@ -19,6 +19,7 @@ import {
 import { DeviceLifeline } from "../../../vfio/device_lifeline.ts";
 import { type HotResetInfo, requirePciDevice, type VfioPciDevice } from "../../../vfio/pci_device.ts";
 import { parseVfToken } from "../../../vfio/uuid.ts";
+import type { Lifeline } from "../../../wait/lifeline.ts";
 import type { PeerCapabilities } from "../capabilities.ts";
 import { ClientChannel } from "./channel.ts";
 import { sendIrqRequest } from "./irqs.ts";
@@ -126,18 +127,22 @@ export class VfioUserDevice implements VfioPciDevice {
    * Ends with the server, too. Whoever blocks this thread for long by other means than a call of the device calls its `check` now and then. Wired when it
    * is first asked for: what only looks at a function has no need of it.
    */
-  get lifeline(): DeviceLifeline {
+  get lifeline(): Lifeline {
+    return this.#wired();
+  }
+
+  #wired(): DeviceLifeline {
     return this.#lifeline ??= new DeviceLifeline(this, this.#channel.lifeline);
   }
 
   onRemovalRequested(handler: () => void): () => void {
     requirePciDevice(this, "interrupt that asks for it back");
-    return this.lifeline.onRemovalRequested(handler);
+    return this.#wired().onRemovalRequested(handler);
   }
 
   onDeviceError(handler: () => void): () => void {
     requirePciDevice(this, "error interrupt");
-    return this.lifeline.onDeviceError(handler);
+    return this.#wired().onDeviceError(handler);
   }
 
   /** Why the connection is unusable, or null while it is fine. */
