@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { MappedMemory, type OwnedFd } from "../../../../ffi/mod.ts";
+import { createMemfd, MappedMemory, type OwnedFd } from "../../../../ffi/mod.ts";
 import { DmaRegion, DmaTable } from "../../../../lib/sockets/dma_table.ts";
 import type { DeviceQueueSetup, QueueDevice } from "../../../../lib/emulation/virtio/queue/device_queue.ts";
 
@@ -26,7 +26,7 @@ export class FakeClient implements Disposable {
   #top = 0;
 
   constructor(sizeBytes = 1 << 20, iova = BASE, file?: OwnedFd) {
-    this.memory = file === undefined ? MappedMemory.anonymous(sizeBytes) : MappedMemory.map(file, sizeBytes);
+    this.memory = file === undefined ? zeroes(sizeBytes) : MappedMemory.map(file, sizeBytes);
     this.dma.add(new DmaRegion(iova, this.memory, { deviceReads: true, deviceWrites: true }));
     this.view = new DataView(this.memory.buffer);
     this.bytes = new Uint8Array(this.memory.buffer);
@@ -50,7 +50,7 @@ export class FakeClient implements Disposable {
 
   /** Adds a mapping of its own. */
   map(iova: bigint, sizeBytes: number, access = { deviceReads: true, deviceWrites: true }): DmaRegion {
-    const region = new DmaRegion(iova, MappedMemory.anonymous(sizeBytes), access);
+    const region = new DmaRegion(iova, zeroes(sizeBytes), access);
     this.dma.add(region);
     return region;
   }
@@ -58,6 +58,12 @@ export class FakeClient implements Disposable {
   [Symbol.dispose](): void {
     this.dma.clear();
   }
+}
+
+/** Pages that come when they are touched: most never are, and to have them all takes longer than most tests. */
+function zeroes(sizeBytes: number): MappedMemory {
+  using file = createMemfd("a fake client's memory", sizeBytes);
+  return MappedMemory.map(file, sizeBytes);
 }
 
 /** The driver's side of one ring: what the standard says, byte by byte. */

@@ -80,7 +80,7 @@ export class FakeNic implements Disposable {
   ) {
     this.model = new NetModel(net, { mac: mac(last), queueSize: 64, queuePairs: 2, ...options });
     this.front = new PciView(this.model, view);
-    this.fn = new FakeFunction(this.front, name, 8 << 20);
+    this.fn = new FakeFunction(this.front, name, 2 << 20);
   }
 
   /** DRIVER_OK with all queues. */
