@@ -16,9 +16,10 @@ export async function denoForGuest(architecture: Architecture = "x86_64"): Promi
   const copy = `${PATHS.bin}/deno-${Deno.version.deno}`;
   if (!exists(copy)) {
     await Deno.mkdir(PATHS.bin, { recursive: true });
-    await Deno.copyFile(running, `${copy}.part`);
-    await Deno.chmod(`${copy}.part`, 0o755);
-    await Deno.rename(`${copy}.part`, copy);
+    const part = await Deno.makeTempFile({ dir: PATHS.bin });
+    await Deno.copyFile(running, part);
+    await Deno.chmod(part, 0o755);
+    await Deno.rename(part, copy);
   }
   return copy;
 }
@@ -31,8 +32,9 @@ export async function denoForGuest(architecture: Architecture = "x86_64"): Promi
 export async function cacheForGuest(
   entryPoints: readonly string[],
   architecture: Architecture = "x86_64",
+  lane: number = ownLane(),
 ): Promise<void> {
-  const folder = denoDir(architecture);
+  const folder = denoDir(architecture, lane);
   await Deno.mkdir(folder, { recursive: true });
   if (entryPoints.length === 0) return;
   await runCommand([Deno.execPath(), "cache", "--quiet", ...entryPoints], {
@@ -41,14 +43,26 @@ export async function cacheForGuest(
   });
 }
 
-function denoDir(architecture: Architecture): string {
-  return architecture === "x86_64" ? PATHS.denoDir : `${PATHS.denoDir}-${architecture}`;
+/** Says to a process in which lane it is. */
+export const LANE_VARIABLE = "RINGSIDE_GUEST_LANE";
+
+function ownLane(): number {
+  return Number(Deno.env.get(LANE_VARIABLE) ?? 0);
+}
+
+/** A guest writes compiled code there, and does not hear of what another writes: each lane has its own. */
+function denoDir(architecture: Architecture, lane: number): string {
+  const ofArchitecture = architecture === "x86_64" ? PATHS.denoDir : `${PATHS.denoDir}-${architecture}`;
+  return lane === 0 ? ofArchitecture : `${ofArchitecture}-lane-${lane}`;
 }
 
 /** Variables that make Deno use the prepared cache and nothing else. */
-export function denoEnvironment(architecture: Architecture = "x86_64"): Record<string, string> {
+export function denoEnvironment(
+  architecture: Architecture = "x86_64",
+  lane: number = ownLane(),
+): Record<string, string> {
   return {
-    DENO_DIR: denoDir(architecture),
+    DENO_DIR: denoDir(architecture, lane),
     DENO_NO_UPDATE_CHECK: "1",
     ...(Deno.stdout.isTerminal() ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }),
   };

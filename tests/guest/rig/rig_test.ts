@@ -1,5 +1,5 @@
 /** The parts of the rig that need no guest. */
-import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { debianMirrors, parseDeb822, parseOneLine } from "./apt_sources.ts";
 import { ConsoleStream } from "./console_stream.ts";
 import { deviceArguments } from "./devices.ts";
@@ -11,6 +11,7 @@ import type { ModuleIndex } from "./modules.ts";
 import { writeNewc } from "./newc.ts";
 import { guestRoot } from "./paths.ts";
 import { qemuCommand } from "./qemu.ts";
+import { inLanes } from "./lanes.ts";
 import { TestSummary } from "./test_summary.ts";
 
 Deno.test("apt sources: both styles are read, and Debian's own archive wins over others with its suite", () => {
@@ -214,4 +215,25 @@ Deno.test("summary: runs are added up, and reasons for skipping counted, whateve
     "  2 skipped: no /dev/iommu (here)",
     "  1 skipped: no reason given",
   ]);
+});
+
+Deno.test("lanes: jobs begin in their order, never more at once than there are lanes, and results keep the order", async () => {
+  const begun: number[] = [], running = new Set<number>();
+  const ends: (() => void)[] = [];
+  const jobs = [0, 1, 2, 3].map((job) => async (lane: number) => {
+    begun.push(job);
+    assert(!running.has(lane), `lane ${lane} has two jobs`);
+    running.add(lane);
+    await new Promise<void>((resolve) => ends[job] = resolve);
+    running.delete(lane);
+    return `${job}`;
+  });
+  const all = inLanes(2, jobs);
+  for (const next of [1, 0, 3, 2]) {
+    while (ends[next] === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
+    ends[next]!();
+  }
+  assertEquals(await all, ["0", "1", "2", "3"]);
+  assertEquals(begun, [0, 1, 2, 3]);
+  assertEquals(await inLanes(3, []), []);
 });

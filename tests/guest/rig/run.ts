@@ -2,17 +2,19 @@
  * Runs tests inside a guest: `deno task test:guest [options] [file or folder …] [-- deno test arguments]`,
  * or, to look around in it, any one program: `deno task test:guest --exec [options] -- lspci -vvv`.
  *
- * Tests below `tests/guest/host_side/` boot guests of their own: they run on the host, after those in the guest.
+ * Tests below `tests/guest/host_side/` boot guests of their own: they run on the host. Two guests run at a time where there are two processors, since
+ * one keeps little more than one of them busy; what each has to say comes when it is over.
  *
  * The exit status is that of `deno test`. On a machine where the rig is not set up the run counts as
  * skipped, with status 0, so that the other test suites of a pipeline can be asked for together with this one.
  */
 import { parseArgs } from "node:util";
-import { cacheForGuest, denoEnvironment, denoForGuest, testFiles } from "./deno_in_guest.ts";
+import { cacheForGuest, denoEnvironment, denoForGuest, LANE_VARIABLE, testFiles } from "./deno_in_guest.ts";
 import { GuestOptionsError, NotSetUpError, RigError } from "./errors.ts";
 import { bootGuest } from "./guest.ts";
 import type { GuestOptions } from "./guest.ts";
 import { preparedKernel } from "./kernel.ts";
+import { inLanes, type Job } from "./lanes.ts";
 import type { GuestKernel, KernelFlavour } from "./kernel.ts";
 import { MACHINES } from "./machines.ts";
 import type { Architecture, MachineKind } from "./machines.ts";
@@ -26,10 +28,14 @@ export interface TestRun {
   /** Further arguments for `deno test`, e.g. `--filter`. */
   readonly denoArgs: readonly string[];
   readonly guest: Omit<GuestOptions, "command" | "script">;
+  /** Guests at a time. */
+  readonly lanes: number;
 }
 
 /** Tests that boot guests themselves, on the host's side. */
 const HOST_SIDE = `${PROJECT_ROOT}/tests/guest/host_side/`;
+/** Tests that start the command line again and again: they take as long as all the others in the guest. */
+const COMMANDS = /\/(?:cli|readme)_test\.ts$/;
 
 /** Runs the selected test files, in a guest and on the host's side. @returns the exit status */
 export async function runTests(run: TestRun): Promise<number> {
@@ -43,58 +49,101 @@ export async function runTests(run: TestRun): Promise<number> {
   const hostSide = files.filter((file) => file.startsWith(HOST_SIDE));
   const inside = files.filter((file) => !file.startsWith(HOST_SIDE));
   const summary = new TestSummary();
-  const codes: number[] = [];
-  if (inside.length > 0) codes.push(await runInGuest(run, kernel, inside, summary));
-  if (hostSide.length > 0) codes.push(await runOnHost(run, hostSide, summary));
+  const isCommand = (file: string) => COMMANDS.test(file);
+  // The largest file is what takes longest, as a rule: it must not be the last to begin.
+  const sizeOf = (file: string) => Deno.statSync(file).size;
+  const [inGuests, onHost] = run.lanes === 1 ? [[inside], [hostSide]] : [
+    [inside.filter(isCommand), inside.filter((file) => !isCommand(file))],
+    hostSide.toSorted((a, b) => sizeOf(b) - sizeOf(a)).map((file) => [file]),
+  ];
+  const some = (group: readonly string[]) => group.length > 0;
+  const guests = inGuests.filter(some), others = onHost.filter(some);
+  const live = run.lanes === 1 || guests.length + others.length === 1;
+  const jobs: Job<number>[] = [
+    ...guests.map((group): Job<number> => (lane) =>
+      runInGuest(run, kernel, group, outputInto(summary, live), lane)
+    ),
+    ...others.map((group): Job<number> => (lane) => runOnHost(run, group, outputInto(summary, live), lane)),
+  ];
+  const codes = await inLanes(run.lanes, jobs);
   for (const line of summary.lines()) console.log(line);
   return codes.find((code) => code !== 0) ?? 0;
+}
+
+/** What a run prints; disposed of when it is over. */
+interface RunOutput extends Disposable {
+  pass(text: string): void;
+}
+
+/** @param live as it comes, else when it is over: what two say at once cannot be read */
+function outputInto(summary: TestSummary, live: boolean): RunOutput {
+  let held = "";
+  return {
+    pass: (text) => {
+      if (live) summary.pass(text);
+      else held += text;
+    },
+    [Symbol.dispose]: () => {
+      summary.pass(held);
+      summary.end();
+    },
+  };
 }
 
 async function runInGuest(
   run: TestRun,
   kernel: GuestKernel,
   files: readonly string[],
-  summary: TestSummary,
+  into: RunOutput,
+  lane: number,
 ): Promise<number> {
+  using output = into;
   // Tests start the command line as a process.
   const architecture = architectureOf(run);
-  await cacheForGuest([...files, `${PROJECT_ROOT}/cli/main.ts`], architecture);
+  await cacheForGuest([...files, `${PROJECT_ROOT}/cli/main.ts`], architecture, lane);
   const deno = await denoForGuest(architecture);
   const started = performance.now();
   const result = await bootGuest({
     ...run.guest,
     command: [deno, "test", "--no-check", "--cached-only", "-A", ...run.denoArgs, ...files],
     env: {
-      ...denoEnvironment(architecture),
+      ...denoEnvironment(architecture, lane),
       RINGSIDE_GUEST_CDEV: kernel.builtin.includes("iommufd") ? "1" : "0",
       ...run.guest.env,
     },
-    onConsole: (text) => summary.pass(text),
+    onConsole: (text) => output.pass(text),
   });
-  summary.end();
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const { phases } = result.timings;
-  console.log(
+  output.pass(
     `guest: Linux ${result.kernel.release}, ${seconds} s in all, kernel up after ${phases.kernel} s, ` +
       `tests started after ${phases.shares} s and took ${
         ((phases.task ?? 0) - (phases.shares ?? 0)).toFixed(1)
-      } s`,
+      } s\n`,
   );
-  if (result.runFolder !== undefined) console.log(`guest: its console log is in ${result.runFolder}`);
+  if (result.runFolder !== undefined) output.pass(`guest: its console log is in ${result.runFolder}\n`);
   return result.exitCode;
 }
 
-async function runOnHost(run: TestRun, files: readonly string[], summary: TestSummary): Promise<number> {
+async function runOnHost(
+  run: TestRun,
+  files: readonly string[],
+  into: RunOutput,
+  lane: number,
+): Promise<number> {
+  using output = into;
   const child = new Deno.Command(Deno.execPath(), {
     args: ["test", "--no-check", "-A", ...run.denoArgs, ...files],
     cwd: PROJECT_ROOT,
-    env: Deno.stdout.isTerminal() ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" },
+    env: {
+      ...(Deno.stdout.isTerminal() ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }),
+      [LANE_VARIABLE]: String(lane),
+    },
     stdin: "null",
     stdout: "piped",
     stderr: "inherit",
   }).spawn();
-  for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) summary.pass(text);
-  summary.end();
+  for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) output.pass(text);
   return (await child.status).code;
 }
 
@@ -154,6 +203,7 @@ function parseWords(args: readonly string[]) {
         "qemu-arg": { type: "string", multiple: true, default: [] },
         keep: { type: "boolean", default: false },
         exec: { type: "boolean", default: false },
+        guests: { type: "string", default: String(Math.min(2, navigator.hardwareConcurrency)) },
       },
     });
   } catch (error) {
@@ -184,6 +234,7 @@ function parseCommandLine(args: readonly string[]): Invocation {
   }));
   return {
     exec: values.exec,
+    lanes: positive("guests", values.guests),
     selection: positionals.length > 0 ? positionals : [`${PROJECT_ROOT}/tests/guest`],
     denoArgs: separator < 0 ? [] : args.slice(separator + 1),
     guest: {
