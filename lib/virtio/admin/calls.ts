@@ -45,6 +45,8 @@ export interface AdminCall<T> {
   readonly command: AdminCommand;
   /** Reads an answer whose status is OK. @param name function, for messages @throws DeviceError for an answer that cannot be */
   readonly read: (reply: AdminReply, name: string) => T;
+  /** `read` keeps nothing of the reply: its bytes may be another command's afterwards. */
+  readonly passing?: boolean;
 }
 
 /** What a DEV_PARTS object is for. */
@@ -107,7 +109,7 @@ export function legacyReadCall(
 ): AdminCall<number> {
   checkLegacy(space, offset, width);
   const data = READ_DATA[offset] ??= LEGACY_READ_DATA.encode({ offset });
-  return { command: ofMember(LEGACY_READ[space], memberId, data, width), read: readRegister };
+  return { command: ofMember(LEGACY_READ[space], memberId, data, width), read: readRegister, passing: true };
 }
 
 /** Data of legacy reads by offset: there are 256, and nobody changes them. */
@@ -133,7 +135,7 @@ export function legacyWriteCall(
   }
   const data = LEGACY_WRITE_DATA.encode({ offset }, width);
   for (let at = 0; at < width; at++) data[LEGACY_WRITE_DATA.sizeBytes + at] = value / 256 ** at;
-  return { command: ofMember(LEGACY_WRITE[space], memberId, data, 0), read: NOTHING };
+  return { command: ofMember(LEGACY_WRITE[space], memberId, data, 0), read: NOTHING, passing: true };
 }
 
 function checkLegacy(space: LegacySpace, offset: number, width: number): void {

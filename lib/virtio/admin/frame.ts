@@ -158,11 +158,15 @@ export function decodeAdminReply(
   return readAdminReply(bytes, usedBytes, resultBytes);
 }
 
-/** As `decodeAdminReply`, of what is an answer. */
-export function readAdminReply(bytes: Uint8Array, usedBytes: number, resultBytes: number): AdminReply {
+/** As `decodeAdminReply`, of what is an answer. @param result becomes the reply's; zeroes, `resultBytes` long */
+export function readAdminReply(
+  bytes: Uint8Array,
+  usedBytes: number,
+  resultBytes: number,
+  result: Uint8Array<ArrayBuffer> = new Uint8Array(resultBytes),
+): AdminReply {
   const { sizeBytes: head, fields } = ADMIN_CMD_STATUS;
   const writtenBytes = Math.min(usedBytes - head, resultBytes);
-  const result = new Uint8Array(resultBytes);
   if (writtenBytes > SMALL_BYTES) result.set(bytes.subarray(head, head + writtenBytes));
   else for (let at = 0; at < writtenBytes; at++) result[at] = bytes[head + at]!;
   return {

@@ -6,6 +6,7 @@
 import { requireType } from "../../errors/doors.ts";
 import { ADMIN_OPCODE } from "../spec/admin.ts";
 import { Command } from "../control/command.ts";
+import type { AdminCall } from "./calls.ts";
 import type { AdminCommandPlace } from "./error.ts";
 import {
   type AdminCommand,
@@ -40,30 +41,41 @@ function lineOf({ groupType, memberId = 0n }: AdminCommand): string {
 export class QueuedCommand extends Command {
   /** Undefined for one that only wants the queues to be quiet. */
   readonly command: AdminCommand | undefined;
-  /** After success. */
-  reply: AdminReply | undefined;
-  readonly #read: ((reply: AdminReply) => unknown) | undefined;
+  /** What is made of the reply keeps nothing of it. */
+  readonly passing: boolean;
+  readonly #call: AdminCall<unknown> | undefined;
+  readonly #name: string;
+  #outcome: unknown;
 
   /**
    * @param command undefined: it only wants quiet; else nobody changes it any more @param padReads as `AdminQueueOptions`
-   * @param read what is made of the reply for whoever awaits it. Default: the reply @throws UsageError for what is no command
+   * @param call whose command it is, which says what is made of the reply. Default: the reply @param name function, for messages
+   * @throws UsageError for what is no command
    */
   constructor(
     command: AdminCommand | undefined,
     timeoutMs: number,
     padReads: boolean,
-    read?: (reply: AdminReply) => unknown,
+    call?: AdminCall<unknown>,
+    name = "",
   ) {
     const { readable, writable } = command === undefined ? NOTHING : adminFrameSize(command, padReads);
     const member = command === undefined ? "" : lineOf(command);
     const alone = command === undefined || command.opcode === ADMIN_OPCODE.LIST_USE;
     super(member, alone, timeoutMs, readable, writable);
     this.command = command;
-    this.#read = read;
+    this.passing = call?.passing ?? false;
+    this.#call = call;
+    this.#name = name;
+  }
+
+  /** After success. @throws what the reply comes to instead, which is no answer then */
+  answered(reply: AdminReply): void {
+    this.#outcome = this.#call === undefined ? reply : this.#call.read(reply, this.#name);
   }
 
   override outcome(): unknown {
-    return this.#read === undefined ? this.reply : this.#read(this.reply!);
+    return this.#outcome;
   }
 
   override encode(readable: Uint8Array, writable: Uint8Array): void {

@@ -110,19 +110,18 @@ export class AdminQueues implements Disposable {
    * @throws also at once
    * @internal
    */
-  call<T>({ command, read }: AdminCall<T>, name: string, timeoutMs?: number): Promise<T> {
-    const queued = this.#queued(command, timeoutMs, (reply) => read(reply, name));
-    return this.#engine.execute(queued) as Promise<T>;
+  call<T>(call: AdminCall<T>, name: string, timeoutMs?: number): Promise<T> {
+    return this.#engine.execute(this.#queued(call.command, timeoutMs, call, name)) as Promise<T>;
   }
 
   /**
    * As `call`, in this thread.
    * @internal
    */
-  callNow<T>({ command, read }: AdminCall<T>, name: string, timeoutMs?: number, pump?: () => void): T {
-    const queued = this.#queued(command, timeoutMs);
+  callNow<T>(call: AdminCall<T>, name: string, timeoutMs?: number, pump?: () => void): T {
+    const queued = this.#queued(call.command, timeoutMs, call, name);
     this.#engine.executeNow(queued, pump ?? this.#settings.pump);
-    return read(queued.reply!, name);
+    return queued.outcome() as T;
   }
 
   /**
@@ -133,7 +132,7 @@ export class AdminQueues implements Disposable {
   executeNow(command: AdminCommand, options: { timeoutMs?: number; pump?: () => void } = {}): AdminReply {
     const queued = this.#queued(copyOf(command), options.timeoutMs);
     this.#engine.executeNow(queued, options.pump ?? this.#settings.pump);
-    return queued.reply!;
+    return queued.outcome() as AdminReply;
   }
 
   /**
@@ -159,10 +158,11 @@ export class AdminQueues implements Disposable {
   #queued(
     command: AdminCommand | undefined,
     timeoutMs = this.#settings.timeoutMs,
-    read?: (reply: AdminReply) => unknown,
+    call?: AdminCall<unknown>,
+    name?: string,
   ): QueuedCommand {
     this.#engine.check();
-    return new QueuedCommand(command, checkTimeout(timeoutMs), this.#settings.padReads, read);
+    return new QueuedCommand(command, checkTimeout(timeoutMs), this.#settings.padReads, call, name);
   }
 }
 
@@ -171,6 +171,8 @@ class AdminPolicy implements CommandPolicy<QueuedCommand> {
   readonly #name: string;
   readonly #vfMigrationCapable: boolean;
   readonly #settings: AdminSettings;
+  /** By length. */
+  readonly #results: Uint8Array<ArrayBuffer>[] = [];
   /** `vfCount` of this go; undefined before it was asked. */
   #vfs: number | undefined;
 
@@ -211,14 +213,19 @@ class AdminPolicy implements CommandPolicy<QueuedCommand> {
   answered(queued: QueuedCommand, bytes: Uint8Array<ArrayBuffer>, usedBytes: number): boolean {
     const resultBytes = queued.command!.resultBytes ?? 0;
     const reply = isAdminReply(bytes.length, usedBytes)
-      ? readAdminReply(bytes, usedBytes, resultBytes)
+      ? readAdminReply(bytes, usedBytes, resultBytes, queued.passing ? this.#passing(resultBytes) : undefined)
       : decodeAdminReply(bytes, usedBytes, resultBytes, queued.where(this.#name));
     if (reply.status === ADMIN_STATUS.OK) {
-      queued.reply = reply;
+      queued.answered(reply);
       return true;
     }
     if (reply.status === ADMIN_STATUS.EAGAIN && this.#retry(queued)) return false;
     throw new AdminCommandError(queued.where(this.#name), reply.status, reply.qualifier, queued.attempts);
+  }
+
+  /** An array that is kept: one each command would be half of what a register access leaves on the heap. */
+  #passing(lengthBytes: number): Uint8Array<ArrayBuffer> {
+    return (this.#results[lengthBytes] ??= new Uint8Array(lengthBytes)).fill(0);
   }
 
   timedOut(queued: QueuedCommand, sent: boolean, others: number): AdminTimeoutError {
