@@ -14,6 +14,7 @@ import { benchBlk } from "./blk.ts";
 import { benchBringUp } from "./bring_up.ts";
 import { benchFrames } from "./frames.ts";
 import { benchIsm } from "./ism.ts";
+import { benchLatency } from "./latency.ts";
 import { benchManagement } from "./management.ts";
 import { benchMemory } from "./memory.ts";
 import { benchBlkRace } from "./peers/blk_race.ts";
@@ -49,17 +50,18 @@ const SECTIONS: Readonly<Record<string, (run: BenchRun) => Promise<Section[]>>> 
   memory: benchMemory,
 };
 
-/** Races with third-party programs, which take long and want a quiet machine: measured when they are named. */
+/** What takes minutes and wants a quiet machine, most of it races with third-party programs: measured when it is named. */
 const RACES: typeof SECTIONS = {
   "peers-net": benchNetRace,
   "peers-blk": benchBlkRace,
+  latency: benchLatency,
 };
 
 const USAGE = `usage: bench [--short] [--json] [--only SECTION]...
   --short  few rounds: to see that everything works
   --json   one JSON object instead of tables
   --only   this section; may be given more than once: ${Object.keys(SECTIONS).join(", ")};
-           races with third-party drivers, which are left out otherwise: ${Object.keys(RACES).join(", ")}`;
+           races and what takes minutes, which are left out otherwise: ${Object.keys(RACES).join(", ")}`;
 
 interface Arguments {
   readonly short: boolean;
