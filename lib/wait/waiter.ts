@@ -21,8 +21,9 @@ export interface WaitTarget {
 }
 
 /**
- * `poll` never sleeps, `eventfd` never spins, `adaptive` spins first and then sleeps, and spins only where that has been worth it: a wait that took longer
- * than the longest spin halves the next one, down to none; one that took less, however it ended, doubles it again.
+ * `poll` never sleeps, `eventfd` never spins, `adaptive` spins first and then sleeps, and spins only where that has been worth it. After a spin in which
+ * nothing came it sleeps at once, until some waits were shorter than a spin: two, and twice as many each time that the next spin is in vain, too. So where
+ * the other side needs the processor that would spin, it behaves as `eventfd`.
  */
 export type WaitMode = "poll" | "eventfd" | "adaptive";
 
@@ -38,6 +39,8 @@ interface Sleeper {
   readonly target: WaitTarget;
   /** When the wait began. */
   readonly since: number;
+  /** It began with a spin. */
+  readonly spun: boolean;
   readonly deadline: number;
   readonly resolve: (ready: boolean) => void;
   readonly reject: (error: unknown) => void;
@@ -48,8 +51,8 @@ interface Source {
   readonly onSignal: ((isr: number) => void) | undefined;
 }
 
-/** The shortest spin, as a part of the longest. */
-const LEAST_SPIN = 1 / 8;
+/** Most short waits that are slept for between two spins in vain. */
+const MOST_SHORT_WAITS = 256;
 /** Looks between two readings of the clock while spinning. */
 const LOOKS = 64;
 /** A polling wait lets the event loop run this often, so that timers and other waits go on. */
@@ -76,10 +79,11 @@ export class Waiter implements Disposable {
 
   /** How it waits. */
   readonly mode: WaitMode;
-  /** The longest spin. */
   readonly #spinMs: number;
-  /** The next one. In an array, since a field of a number may be allocated anew at each store. */
-  readonly #nextSpinMs = new Float64Array(1);
+  /** Short waits until it spins again; 0: it does. */
+  #shortWaits = 0;
+  /** The same after the next spin in vain. */
+  #shortWaitsNext = 2;
   readonly #epoll: Epoll;
   readonly #sources: Source[] = [];
   readonly #sleepers = new Set<Sleeper>();
@@ -102,7 +106,7 @@ export class Waiter implements Disposable {
     const spin = options.spinMicroseconds ?? 50;
     requireType(spin, "number", "new Waiter: spinMicroseconds");
     if (!(spin >= 0 && spin <= 1e9)) throw new UsageError(`a spin of ${shown(spin)} µs`);
-    this.#spinMs = this.#nextSpinMs[0] = this.mode === "eventfd" ? 0 : spin / 1000;
+    this.#spinMs = this.mode === "eventfd" ? 0 : spin / 1000;
     // Last: nobody would close it if the options were refused.
     this.#epoll = new Epoll();
   }
@@ -165,15 +169,17 @@ export class Waiter implements Disposable {
     this.#check(timeoutMs);
     const since = performance.now(), deadline = since + timeoutMs;
     // A turn only where something is there. Any other wait is armed before this call returns: an interrupt tells of what comes from then on.
-    while (this.#atOnce(target, since, deadline)) {
+    let spun = this.#spins;
+    while (this.#atOnce(target, deadline)) {
       const turn = this.turnIfDue();
       if (turn === null) return true;
       await turn;
       if (target.hasUsed()) return true;
+      spun = this.#spins;
     }
     if (this.mode === "poll") return await this.#poll(target, deadline);
     return await new Promise<boolean>((resolve, reject) => {
-      this.#sleepers.add({ target, since, deadline, resolve, reject });
+      this.#sleepers.add({ target, since, spun, deadline, resolve, reject });
       if (this.#pumping === null) this.#pumping = this.#pump();
       // The pump sleeps until the deadline of those before.
       else this.#epoll.wake();
@@ -181,15 +187,13 @@ export class Waiter implements Disposable {
   }
 
   /** Looks, and spins where that is asked for; what has nothing then is armed, unless it is polled. */
-  #atOnce(target: WaitTarget, since: number, deadline: number): boolean {
+  #atOnce(target: WaitTarget, deadline: number): boolean {
     if (target.hasUsed()) return true;
     if (this.#lost !== null) throw this.#lost;
     if (this.mode === "poll") return false;
-    const spinMs = this.#nextSpinMs[0]!;
-    if (spinMs > 0) {
+    if (this.#spins) {
       target.suppressInterrupts();
-      if (spin(target, Math.min(deadline, performance.now() + spinMs))) {
-        this.#learn(since, true);
+      if (this.#spin(target, deadline)) {
         // Somebody may sleep for the same interrupt, which is off now.
         this.wake();
         return true;
@@ -198,14 +202,29 @@ export class Waiter implements Disposable {
     return target.enableInterrupts();
   }
 
-  /** A wait is over: whether the next one begins with a spin, and how long a one. */
-  #learn(since: number, came: boolean): void {
-    const most = this.#spinMs;
-    if (most === 0) return;
-    const next = this.#nextSpinMs, spun = next[0]!, least = most * LEAST_SPIN;
-    if (performance.now() - since > most) next[0] = spun > least ? spun / 2 : 0;
+  /** The next wait begins with a spin. */
+  get #spins(): boolean {
+    return this.#spinMs > 0 && this.#shortWaits === 0;
+  }
+
+  /** @returns whether something came */
+  #spin(target: WaitTarget, deadline: number): boolean {
+    const until = performance.now() + this.#spinMs;
+    if (spin(target, Math.min(deadline, until))) {
+      this.#shortWaitsNext = 2;
+      return true;
+    }
     // What was given up early says nothing.
-    else if (came) next[0] = Math.min(most, Math.max(least, 2 * spun));
+    if (until <= deadline) {
+      this.#shortWaits = this.#shortWaitsNext;
+      this.#shortWaitsNext = Math.min(2 * this.#shortWaits, MOST_SHORT_WAITS);
+    }
+    return false;
+  }
+
+  /** Something came to a sleeper. @param spun it had spun before, in vain */
+  #came(since: number, spun: boolean): void {
+    if (!spun && this.#shortWaits > 0 && performance.now() - since <= this.#spinMs) this.#shortWaits--;
   }
 
   /** As `wait`, blocking this thread. @throws UsageError also while an asynchronous wait is under way */
@@ -223,25 +242,19 @@ export class Waiter implements Disposable {
       target.suppressInterrupts();
       return this.#pollBlocking(target, deadline);
     }
-    const spinMs = this.#nextSpinMs[0]!;
-    if (spinMs > 0) {
+    const spins = this.#spins;
+    if (spins) {
       target.suppressInterrupts();
-      if (spin(target, Math.min(deadline, since + spinMs))) {
-        this.#learn(since, true);
-        return true;
-      }
+      if (this.#spin(target, deadline)) return true;
     }
     for (;;) {
       if (target.enableInterrupts()) return true;
       const leftMs = deadline - performance.now();
-      if (leftMs <= 0) {
-        this.#learn(since, false);
-        return false;
-      }
+      if (leftMs <= 0) return false;
       this.#take(this.#epoll.waitBlocking(sleepMs(leftMs)));
       if (target.hasUsed()) {
         target.suppressInterrupts();
-        this.#learn(since, true);
+        this.#came(since, spins);
         return true;
       }
       if (this.#lost !== null) throw this.#lost;
@@ -367,13 +380,11 @@ export class Waiter implements Disposable {
         if (sleeper.target.hasUsed()) {
           sleeper.target.suppressInterrupts();
           this.#sleepers.delete(sleeper);
-          this.#learn(sleeper.since, true);
+          this.#came(sleeper.since, sleeper.spun);
           sleeper.resolve(true);
         } else if (sleeper.target.enableInterrupts() || sleeper.deadline <= now) {
           this.#sleepers.delete(sleeper);
-          const came = sleeper.target.hasUsed();
-          this.#learn(sleeper.since, came);
-          sleeper.resolve(came);
+          sleeper.resolve(sleeper.target.hasUsed());
         }
       } catch (error) {
         this.#sleepers.delete(sleeper);

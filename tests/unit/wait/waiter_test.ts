@@ -28,8 +28,8 @@ class Target implements WaitTarget {
 }
 
 /** A waiter on one eventfd. */
-function watched(mode: "eventfd" | "adaptive", onSignal?: (isr: number) => void) {
-  const waiter = new Waiter({ mode, spinMicroseconds: 20 });
+function watched(mode: "eventfd" | "adaptive", onSignal?: (isr: number) => void, spinMicroseconds = 20) {
+  const waiter = new Waiter({ mode, spinMicroseconds });
   const eventFd = new EventFd();
   let acknowledged = 0;
   waiter.watch({ eventFd, acknowledge: () => (acknowledged++, 1) }, onSignal);
@@ -330,11 +330,21 @@ Deno.test("a device that is closed beneath a sleeper wakes it", async () => {
 });
 
 Deno.test("who looks and finds leaves the interrupt of a sleeper for the same queue armed", async () => {
-  await using fixture = watched("adaptive");
+  // Long: whatever else the machine does, a wait that is over at once is shorter than that.
+  await using fixture = watched("adaptive", undefined, 100_000);
   const { waiter } = fixture;
   const target = new Target();
   const sleeping = waiter.wait(target, Infinity);
   await new Promise((resolve) => setTimeout(resolve, 5));
+  // It has spun in vain. After two short waits the next one spins again.
+  for (let i = 0; i < 2; i++) {
+    const other = new Target();
+    other.onArm = () => {
+      other.onLook = () => void (other.ready = true);
+      fixture.eventFd.signal();
+    };
+    assertEquals(await waiter.wait(other, 1000), true);
+  }
   // The second one suppresses, sees something while it looks, and takes it: the first is left with nothing, and no interrupt unless armed again.
   const looks = target.looks;
   target.onLook = () => void (target.ready = target.looks > looks + 1);
@@ -368,46 +378,46 @@ Deno.test("waits that end at once, one after the other, leave timers and signals
   }
 });
 
-Deno.test("adaptive: waits that take longer than the longest spin are slept for at once; when they are short again, it spins again", async () => {
-  using waiter = new Waiter({ mode: "adaptive", spinMicroseconds: 2000 });
+const SPIN_MS = 200;
+
+Deno.test("adaptive: after a spin in vain it sleeps at once, until some waits were short; the more spins in vain, the more", async () => {
   using eventFd = new EventFd();
-  waiter.watch({ eventFd, acknowledge: () => 1 });
-  const spins = async (how: "blocking" | "asynchronous") => {
-    const target = new Target();
-    const wait = how === "blocking" ? waiter.waitBlocking(target, 6) : await waiter.wait(target, 6);
-    assertEquals(wait, false);
-    return target.suppressed > 0;
-  };
   for (const how of ["blocking", "asynchronous"] as const) {
-    assertEquals(await spins(how), true);
-    // 2000, 1000, 500 and 250 microseconds, and then none.
-    for (let i = 0; i < 4; i++) await spins(how);
-    assertEquals(await spins(how), false, how);
-    // A wait that is given up early says nothing.
-    for (let i = 0; i < 4; i++) assertEquals(waiter.waitBlocking(new Target(), 0), false);
-    assertEquals(await spins(how), false, how);
-    for (let tries = 0; !await spins(how); tries++) {
-      assert(tries < 1000, "waits that were over at once did not bring the spin back");
-      for (let i = 0; i < 4; i++) {
-        const target = new Target();
-        target.onArm = () => {
-          target.ready = true;
-          target.onArm = () => {};
-        };
-        // Ready just before the sleep: as a wait that took no time.
-        assertEquals(waiter.waitBlocking(target, 1000), true);
-        const sleeping = new Target();
-        eventFd.signal();
-        sleeping.onLook = () => void (sleeping.looks > 1 && (sleeping.ready = true));
-        assertEquals(waiter.waitBlocking(sleeping, 1000), true);
-      }
-    }
-    for (let i = 0; i < 4; i++) {
+    // Long: whatever else the machine does, a wait that is over at once is shorter than that.
+    using waiter = new Waiter({ mode: "adaptive", spinMicroseconds: SPIN_MS * 1000 });
+    waiter.watch({ eventFd, acknowledge: () => 1 });
+    const wait = async (target: Target, timeoutMs: number) =>
+      how === "blocking" ? waiter.waitBlocking(target, timeoutMs) : await waiter.wait(target, timeoutMs);
+    const inVain = async () => {
       const target = new Target();
-      target.onLook = () => void (target.looks > 1 && (target.ready = true));
-      assertEquals(waiter.waitBlocking(target, 1000), true);
+      assertEquals(await wait(target, 2 * SPIN_MS), false);
+      return target.suppressed > 0;
+    };
+    /** Slept for, and over at once. @returns looks: a spin has many */
+    const short = async () => {
+      const target = new Target();
+      target.onArm = () => {
+        target.onLook = () => void (target.ready = true);
+        eventFd.signal();
+      };
+      assertEquals(await wait(target, 10_000), true);
+      return target.looks;
+    };
+    for (const waits of [2, 4, 8]) {
+      assertEquals(await inVain(), true, "it spins");
+      assertEquals(await inVain(), false, "it does not");
+      // Given up early, or longer than a spin: neither says that spinning is worth it.
+      assertEquals(await wait(new Target(), 0), false);
+      for (let i = 0; i < waits; i++) assert(await short() <= 3, "it spins already");
     }
+    // One that is worth it makes it begin afresh.
+    const target = new Target();
+    target.onLook = () => void (target.looks > 100 && (target.ready = true));
+    assertEquals([await wait(target, 10_000), target.armed], [true, 0]);
+    assertEquals([await inVain(), await inVain()], [true, false]);
+    for (let i = 0; i < 2; i++) await short();
+    assertEquals(await inVain(), true);
+    waiter.close();
+    await waiter.settled;
   }
-  waiter.close();
-  await waiter.settled;
 });
