@@ -96,6 +96,8 @@ export interface VhostUserTopology {
   readonly address: string;
   /** Path of its socket. */
   readonly socket: string;
+  /** It connects to a front end that listens there, and again when that is gone. Default: it listens. */
+  readonly connect?: boolean;
   /** Kind of device, as the models name it: `virtio-net`. */
   readonly kind: string;
   /** Largest size of each queue: the front end says how large they are. Default 1024. */

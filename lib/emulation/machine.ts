@@ -250,7 +250,7 @@ export class EmulatedMachine implements Disposable {
     opened.move();
   }
 
-  #addVhostUserDevice({ address, kind, socket, ...own }: VhostUserTopology): void {
+  #addVhostUserDevice({ address, kind, socket, connect, ...own }: VhostUserTopology): void {
     const { models, directory, clientMemory: unsealed } = this.#options;
     if (models.createVhostUserBehaviour === undefined) {
       throw new UsageError(`${address}: the models of this machine make no vhost-user devices`);
@@ -260,7 +260,8 @@ export class EmulatedMachine implements Disposable {
     opened.defer(() => behaviour.close());
     // A machine without a directory is driven through its objects.
     const socketPath = directory === undefined ? undefined : socket;
-    const device = new MachineVhostUserDevice({ address, socketPath, behaviour, unsealed }, this.#around);
+    const place = { address, socketPath, connects: connect };
+    const device = new MachineVhostUserDevice({ ...place, behaviour, unsealed }, this.#around);
     this.#vhostUser.set(address, device);
     opened.move();
     this.#addQueues(device);

@@ -14,6 +14,8 @@ export interface MachineVhostUserDeviceOptions {
   readonly address: string;
   /** Path of its socket; undefined: it has none, as in tests without processes. */
   readonly socketPath?: string | undefined;
+  /** It connects to front ends that listen there. Default: it listens. */
+  readonly connects?: boolean | undefined;
   /** What stands behind it. Owned from now on. */
   readonly behaviour: VhostUserBehaviour;
   /** What becomes of memory of front ends that they could truncate. */
@@ -40,10 +42,12 @@ export class MachineVhostUserDevice extends MachineSocket {
   }
 
   protected override listen(watcher: ServerWatcher): VhostUserServer | null {
-    const { socketPath, unsealed } = this.#options;
-    return socketPath === undefined
-      ? null
-      : VhostUserServer.listen(socketPath, this.device.behaviour, { unsealed, watcher });
+    const { socketPath, connects = false, unsealed } = this.#options;
+    if (socketPath === undefined) return null;
+    const options = { unsealed, watcher };
+    return connects
+      ? VhostUserServer.connect(socketPath, this.device.behaviour, options)
+      : VhostUserServer.listen(socketPath, this.device.behaviour, options);
   }
 
   protected override closeDevice(): void {

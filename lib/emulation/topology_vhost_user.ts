@@ -30,6 +30,7 @@ const NAME_TEXT = "1 to 64 letters, digits, _ . + or -";
 
 const FIELDS: FieldSchemas = {
   socket: text(/^[^\0]+$/, "the path of a socket"),
+  connect: v.optional(flag),
   name: v.optional(text(NAME, "a name", NAME_TEXT)),
   kind: v.string(),
   usedBatches: v.optional(flag),

@@ -28,9 +28,19 @@ export function connectSocket<T>(protocol: "vfio-user" | "vhost-user", path: str
         ...cause,
       });
     }
+    if (error instanceof PeerGoneError) {
+      throw new PeerGoneError(
+        `${path}: who listens there ended the connection before anything was agreed on`,
+        {
+          hint: `is this the socket of a ${protocol} server, and is no other client using it?`,
+          ...cause,
+        },
+      );
+    }
     if (error instanceof TimeoutError || (error instanceof ProtocolError && error.hint === "")) {
       const OfItsKind = error.constructor as typeof ProtocolError;
-      throw new OfItsKind(`${path}: ${error.message}`, {
+      const named = error.message.startsWith(`${path}: `);
+      throw new OfItsKind(named ? error.message : `${path}: ${error.message}`, {
         hint: `is this the socket of a ${protocol} server, which is not busy?`,
         ...cause,
       });

@@ -28,23 +28,32 @@ export class VhostUserHost implements Host {
   readonly #path: string;
   readonly #address: string;
   readonly #options: VhostUserOptions;
+  /** It listens, and back ends connect. */
+  readonly #serves: boolean;
   /** The connection while nobody has it. */
   #idle: VhostUserDevice | null;
   #open: VhostUserDevice | null = null;
   #closed = false;
 
-  private constructor(name: string, path: string, address: string, options: VhostUserOptions) {
+  private constructor(
+    name: string,
+    path: string,
+    address: string,
+    options: VhostUserOptions,
+    serves: boolean,
+  ) {
     this.name = name;
     this.#path = path;
     this.#address = address;
     this.#options = options;
-    this.#idle = connect(path, options);
+    this.#serves = serves;
+    this.#idle = this.#connect(options);
   }
 
   /**
    * Connects to a socket.
    * @param text the socket's path, then after commas `type=` (net, blk, console, rng or a virtio device id; needed), and if wanted `reconnect=` and
-   * `timeout=` (milliseconds), and `mac=` of a network device
+   * `timeout=` (milliseconds), `mac=` of a network device, and `server=on` for back ends that connect themselves: then it listens
    * @throws UsageError, NotFoundError (no such path, or no socket), PeerGoneError (nobody listens), ProtocolError (another protocol), TimeoutError, SyscallError
    */
   static connect(text: string): VhostUserHost {
@@ -65,18 +74,21 @@ export class VhostUserHost implements Host {
     const reconnectMs = milliseconds(given, "reconnect");
     const timeoutMs = milliseconds(given, "timeout");
     const mac = take(given, "mac");
+    const server = take(given, "server") ?? "off";
+    if (server !== "on" && server !== "off") throw new UsageError(`server=${server} is neither on nor off`);
     for (const [name] of given) {
       throw new UsageError(`vhost-user sockets have no setting ${name}`, {
-        hint: "type, reconnect, timeout, mac",
+        hint: "type, reconnect, timeout, mac, server",
       });
     }
-    return new VhostUserHost(`vhost-user:${text}`, path, type, {
+    const options = {
       deviceId,
       name: path,
       ...(reconnectMs === undefined ? {} : { reconnectMs }),
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
       ...(mac === undefined ? {} : { mac: parseMac(mac) }),
-    });
+    };
+    return new VhostUserHost(`vhost-user:${text}`, path, type, options, server === "on");
   }
 
   list(): VhostUserInfo[] {
@@ -110,7 +122,7 @@ export class VhostUserHost implements Host {
     }
     if (timeoutMs !== undefined) this.#closeIdle();
     this.#open = this.#idle ??
-      connect(this.#path, { ...this.#options, ...(timeoutMs === undefined ? {} : { timeoutMs }) });
+      this.#connect({ ...this.#options, ...(timeoutMs === undefined ? {} : { timeoutMs }) });
     this.#idle = null;
     return this.#open;
   }
@@ -162,6 +174,12 @@ export class VhostUserHost implements Host {
     this.#closeIdle();
   }
 
+  #connect(options: VhostUserOptions): VhostUserDevice {
+    const path = this.#path;
+    if (this.#serves && path !== "") return VhostUserDevice.listen(path, options);
+    return connectSocket("vhost-user", path, () => VhostUserDevice.connect(path, options));
+  }
+
   #closeIdle(): void {
     this.#idle?.close();
     this.#idle = null;
@@ -178,10 +196,6 @@ export class VhostUserHost implements Host {
   #lacks(what: string): UnsupportedError {
     return new UnsupportedError(`${this.name}: a vhost-user socket has ${what}`);
   }
-}
-
-function connect(path: string, options: VhostUserOptions): VhostUserDevice {
-  return connectSocket("vhost-user", path, () => VhostUserDevice.connect(path, options));
 }
 
 function splitSetting(text: string): [string, string] {

@@ -103,30 +103,56 @@ export abstract class RequestChannel<W extends Way> implements Disposable {
    * @param deadline of `performance.now` @throws PeerGoneError, TimeoutError, ProtocolError, SyscallError
    */
   protected awaitReply(what: string, deadline: number): void {
+    const late = () =>
+      new TimeoutError(`${this.name}: no reply to ${what} within ${this.timeoutMs} ms`, {
+        hint: "is the serving process stopped or busy?",
+      });
     while (true) {
       // A peer that sends a byte now and then never lets the socket's own limit expire.
-      if (performance.now() > deadline) {
-        throw new TimeoutError(`${this.name}: no reply to ${what} within ${this.timeoutMs} ms`, {
-          hint: "is the serving process stopped or busy?",
-        });
-      }
-      if (!this.way.in.next()) this.#fill(deadline);
-      else if (this.way.isReply) return;
+      if (performance.now() > deadline) throw late();
+      if (!this.way.in.next()) {
+        if (!this.#fill(deadline)) throw late();
+      } else if (this.way.isReply) return;
       else this.way.answer();
     }
   }
 
-  /** Waits for more of the reply, and answers what comes on the twin. */
-  #fill(deadline: number): void {
+  /**
+   * As `awaitReply`, of what is there already. Nobody is waited for.
+   * @returns whether the reply is current @throws PeerGoneError, ProtocolError, SyscallError
+   */
+  protected replyIsThere(): boolean {
+    for (;;) {
+      while (this.way.in.next()) {
+        if (this.way.isReply) return true;
+        this.way.answer();
+      }
+      const filled = this.way.in.fill(false);
+      if (filled === "nothing") return false;
+      if (filled === "end") throw this.way.in.endOfStream();
+    }
+  }
+
+  /** Waits for more of the reply, and answers what comes on the twin. @returns false: nothing came for as long as the socket waits */
+  #fill(deadline: number): boolean {
     const twin = this.#twin;
     if (twin !== null) {
       const leftMs = Math.ceil(deadline - performance.now());
       const ready = twin.epoll.waitBlocking(Math.min(Math.max(1, leftMs), LONGEST_WAIT_MS));
-      if (ready === 0) return;
+      if (ready === 0) return true;
       // The reply goes first: with it comes the end of the server, too.
-      if (!twin.epoll.tags.subarray(0, ready).includes(0)) return void this.#answerOn(twin.way);
+      if (!twin.epoll.tags.subarray(0, ready).includes(0)) {
+        this.#answerOn(twin.way);
+        return true;
+      }
     }
-    if (this.way.in.fill(true) === "end") throw this.way.in.endOfStream();
+    try {
+      if (this.way.in.fill(true) === "end") throw this.way.in.endOfStream();
+      return true;
+    } catch (error) {
+      if (error instanceof TimeoutError) return false;
+      throw error;
+    }
   }
 
   /** Answers the commands that are there. @returns whether there were any. @throws PeerGoneError, ProtocolError, TimeoutError, SyscallError */

@@ -8,7 +8,7 @@
  */
 import { typedErrors } from "../errors/doors.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
-import { isErrno, type OwnedFd, type UnixListener, type UnixSocket } from "../../ffi/mod.ts";
+import { isErrno, type OwnedFd, type UnixSocket } from "../../ffi/mod.ts";
 import type { ClientConnection } from "./client_connection.ts";
 
 const CLIENTS_A_CALL = 8;
@@ -31,6 +31,18 @@ export interface ServerWatcher {
   blocked?(fd: OwnedFd, blocked: boolean): void;
 }
 
+/** Where clients come from: a listening socket, or one that connects to them. */
+export interface ClientSource extends Disposable {
+  /** Path of the socket. */
+  readonly path: string;
+  /** Readable when there may be one. */
+  readonly fd: OwnedFd;
+  /** The next; undefined: there is none. @throws SyscallError */
+  accept(): UnixSocket | undefined;
+  /** Takes no more. */
+  close(): void;
+}
+
 /** What a protocol does with those who connect. */
 export interface ClientHandling {
   /** Takes a client's socket over. @throws what keeps it from being served */
@@ -47,7 +59,7 @@ export abstract class OneClientServer implements Disposable {
 
   /** What is served, for messages. */
   readonly #what: string;
-  readonly #listener: UnixListener;
+  readonly #listener: ClientSource;
   readonly #handling: ClientHandling;
   readonly #watcher: ServerWatcher;
   #connection: ClientConnection | null = null;
@@ -57,7 +69,7 @@ export abstract class OneClientServer implements Disposable {
 
   /** Takes the listener over. @param what is served, for messages @param watcher told of clients */
   protected constructor(
-    listener: UnixListener,
+    listener: ClientSource,
     what: string,
     handling: ClientHandling,
     watcher: ServerWatcher = {},

@@ -1,7 +1,7 @@
 /** A vhost-user socket as a host: how it is named, and what it has not. */
 import { assertEquals, assertThrows } from "@std/assert";
-import { removeFile, replaceFile, UnixListener } from "../../../ffi/mod.ts";
-import { NotFoundError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
+import { accessible, removeFile, replaceFile, UnixListener } from "../../../ffi/mod.ts";
+import { NotFoundError, RingsideError, TimeoutError, UsageError } from "../../../lib/errors/mod.ts";
 import { openHost } from "../../../lib/host/mod.ts";
 import { testSocketPath } from "../sockets/vfio_user/raw_client.ts";
 
@@ -17,6 +17,8 @@ Deno.test("settings that cannot be are refused before anything is connected", ()
       ["/s,type=net,mac=01:00:00:00:00:00", "MAC address"],
       ["/s,type", '"type" is no setting'],
       [",type=net", "is named by its socket"],
+      [",type=net,server=on", "is named by its socket"],
+      ["/s,type=net,server=yes", "server=yes is neither on nor off"],
     ] as const
   ) assertThrows(() => openHost(`vhost-user:${text}`), UsageError, why);
 });
@@ -38,4 +40,17 @@ Deno.test("who listens and does not answer", () => {
   using _listener = UnixListener.listen(path);
   const error = assertThrows(() => openHost(`vhost-user:${path},type=net,timeout=20`), TimeoutError);
   assertEquals(error.hint, "is this the socket of a vhost-user server, which is not busy?");
+});
+
+Deno.test("with server=on it listens; nobody connects, or somebody listens there already", () => {
+  const path = testSocketPath();
+  const error = assertThrows(
+    () => openHost(`vhost-user:${path},type=net,server=on,timeout=20`),
+    TimeoutError,
+  );
+  assertEquals(error.message, `${path}: no back end connected within 20 ms`);
+  assertEquals(error.hint, "is one started that connects to this socket?");
+  assertEquals(accessible(path), false, "the socket is removed");
+  using _listener = UnixListener.listen(path);
+  assertThrows(() => openHost(`vhost-user:${path},type=net,server=on`), RingsideError, "EADDRINUSE");
 });

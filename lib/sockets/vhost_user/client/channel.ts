@@ -135,13 +135,17 @@ export class FrontEndChannel extends RequestChannel<MessageWay> {
     reply: Struct<F>,
     beside: Beside = {},
   ): Values<F> {
-    const bytes = this.ask(request, payload, beside);
-    if (bytes.length !== reply.sizeBytes) {
-      throw this.malformed(
-        `reply to ${requestName(request)}: ${bytes.length} bytes instead of ${reply.sizeBytes}`,
-      );
-    }
-    return reply.decode(bytes);
+    this.ask(request, payload, beside);
+    return this.#decoded(request, reply);
+  }
+
+  /** All of the current reply. */
+  #decoded<F extends Fields>(request: number, reply: Struct<F>): Values<F> {
+    const bytes = this.way.in.payload;
+    if (bytes.length === reply.sizeBytes) return reply.decode(bytes);
+    throw this.malformed(
+      `reply to ${requestName(request)}: ${bytes.length} bytes instead of ${reply.sizeBytes}`,
+    );
   }
 
   /** As `ask`, of one 64-bit number. */
@@ -186,38 +190,84 @@ export class FrontEndChannel extends RequestChannel<MessageWay> {
     if (!this.replyAck) this.askNumber(REQUEST.getFeatures);
   }
 
-  #send(request: number, payload: Uint8Array, flags: number, beside: Beside, waits: boolean): void {
-    const { data = NOTHING, fds = NO_FDS, replyFds = 0 } = beside;
-    this.requireUsable(fds);
-    const { in: incoming, out } = this.way;
-    const bytes = payload.byteLength + data.byteLength;
+  /**
+   * Sends a request that has a reply of one 64-bit number, for `heard`: nobody is waited for. Nothing else may be asked until then.
+   * @throws as `ask`
+   */
+  post(request: number): void {
+    this.requireUsable(NO_FDS);
     try {
-      const deadline = performance.now() + this.timeoutMs;
-      if (data.byteLength === 0) out.put(payload);
-      else {
-        const both = new Uint8Array(bytes);
-        both.set(payload);
-        both.set(data, payload.byteLength);
-        out.put(both);
-      }
-      out.header(request, flags, bytes);
-      out.transmit(bytes, fds);
-      if (!waits) return;
-      this.awaitReply(requestName(request), deadline);
-      if (incoming.request !== request) {
-        throw new ProtocolError(
-          `${this.name}: reply to ${requestName(request)}: it is one to ${incoming.title}`,
-        );
-      }
-      if (incoming.fds.length > replyFds) {
-        throw new ProtocolError(
-          `${this.name}: reply to ${
-            requestName(request)
-          }: ${incoming.fds.length} descriptors instead of at most ${replyFds}`,
-        );
-      }
+      this.#put(request, NOTHING, 0, {});
     } catch (error) {
       throw this.fail(error as Error);
+    }
+  }
+
+  /** The reply to what was posted; undefined while it has not come. @throws as `ask` */
+  heard(request: number): bigint | undefined {
+    this.requireUsable(NO_FDS);
+    try {
+      if (!this.replyIsThere()) return undefined;
+      this.#check(request, 0);
+    } catch (error) {
+      throw this.fail(error as Error);
+    }
+    return this.#decoded(request, u64Message).value;
+  }
+
+  /** As `heard`, and waits for it. */
+  awaitHeard(request: number): bigint {
+    this.requireUsable(NO_FDS);
+    this.#await(request, performance.now() + this.timeoutMs, 0);
+    return this.#decoded(request, u64Message).value;
+  }
+
+  #send(request: number, payload: Uint8Array, flags: number, beside: Beside, waits: boolean): void {
+    const { fds = NO_FDS, replyFds = 0 } = beside;
+    this.requireUsable(fds);
+    const deadline = performance.now() + this.timeoutMs;
+    try {
+      this.#put(request, payload, flags, beside);
+    } catch (error) {
+      throw this.fail(error as Error);
+    }
+    if (waits) this.#await(request, deadline, replyFds);
+  }
+
+  #await(request: number, deadline: number, replyFds: number): void {
+    try {
+      this.awaitReply(requestName(request), deadline);
+      this.#check(request, replyFds);
+    } catch (error) {
+      throw this.fail(error as Error);
+    }
+  }
+
+  #put(request: number, payload: Uint8Array, flags: number, { data = NOTHING, fds = NO_FDS }: Beside): void {
+    const { out } = this.way;
+    const bytes = payload.byteLength + data.byteLength;
+    if (data.byteLength === 0) out.put(payload);
+    else {
+      const both = new Uint8Array(bytes);
+      both.set(payload);
+      both.set(data, payload.byteLength);
+      out.put(both);
+    }
+    out.header(request, flags, bytes);
+    out.transmit(bytes, fds);
+  }
+
+  /** The current reply is one to this, with no more descriptors than may be. @throws ProtocolError */
+  #check(request: number, replyFds: number): void {
+    const { in: incoming } = this.way;
+    const reply = `${this.name}: reply to ${requestName(request)}`;
+    if (incoming.request !== request) {
+      throw new ProtocolError(`${reply}: it is one to ${incoming.title}`);
+    }
+    if (incoming.fds.length > replyFds) {
+      throw new ProtocolError(
+        `${reply}: ${incoming.fds.length} descriptors instead of at most ${replyFds}`,
+      );
     }
   }
 }

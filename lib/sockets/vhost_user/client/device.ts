@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isErrno, type OwnedFd, sleepBlocking, TimerFd, UnixSocket } from "../../../../ffi/mod.ts";
+import { type OwnedFd, sleepBlocking, UnixListener, UnixSocket } from "../../../../ffi/mod.ts";
 import { requireType, typedErrors } from "../../../errors/doors.ts";
 import {
   ClosedError,
@@ -18,7 +18,8 @@ import { EndHandlers } from "../../../wait/end_handlers.ts";
 import type { Lifeline } from "../../../wait/lifeline.ts";
 import { MovableLifeline } from "../../../wait/movable_lifeline.ts";
 import { PROTOCOL_FEATURE, protocolFeatureNames, REQUEST, VHOST_FEATURE } from "../protocol.ts";
-import { FrontEndChannel } from "./channel.ts";
+import { Absence, type Connect, type Greeted, knock, type Patience, RETRY_MS } from "./absence.ts";
+import type { FrontEndChannel } from "./channel.ts";
 import { RegionTable } from "./regions.ts";
 
 /** How to connect. */
@@ -27,7 +28,10 @@ export interface VhostUserOptions {
   readonly deviceId: number;
   /** For messages. Default: the socket's path. */
   readonly name?: string;
-  /** How long a request may wait for the back end, in milliseconds; default 5000. A request that waits longer breaks the connection. */
+  /**
+   * How long a request may wait for the back end, in milliseconds; default 5000. A request that waits longer breaks the connection: with `reconnectMs` the back
+   * end then counts as lost, else the device is gone.
+   */
   readonly timeoutMs?: number;
   /**
    * How long to wait for a back end that was lost to listen again, in milliseconds. Queues then go on where they were: what was in flight is done again,
@@ -43,11 +47,17 @@ const WANTED = PROTOCOL_FEATURE.MQ | PROTOCOL_FEATURE.REPLY_ACK | PROTOCOL_FEATU
   PROTOCOL_FEATURE.CONFIG | PROTOCOL_FEATURE.INFLIGHT_SHMFD | PROTOCOL_FEATURE.RESET_DEVICE |
   PROTOCOL_FEATURE.CONFIGURE_MEM_SLOTS | PROTOCOL_FEATURE.STATUS;
 const DEFAULT_TIMEOUT_MS = 5000;
-/** Between two looks whether a back end is back. */
-const RETRY_MS = 10;
 /** How often whoever does nothing looks after the connection. */
 const LOOK_MS = 10;
+/** Between two looks whether somebody connects. */
+const ACCEPT_MS = 1;
 const MAC_BYTES = 6;
+
+/** What there is of a back end, without what is not used. */
+interface Agreed {
+  readonly features: bigint;
+  readonly protocolFeatures: bigint;
+}
 
 /**
  * The connection and the memory of a front end; what a device does with them is the transport's. Calls block this thread until the back end has answered.
@@ -74,9 +84,8 @@ export class VhostUserDevice implements Disposable {
   /** Those in force. */
   readonly protocolFeatures: bigint;
 
-  readonly #connect: () => UnixSocket;
-  readonly #timeoutMs: number;
-  readonly #reconnectMs: number;
+  readonly #connect: Connect;
+  readonly #patience: Patience;
   readonly #regions: RegionTable;
   readonly #pools: PooledDmaSpace;
   readonly #movable: MovableLifeline;
@@ -84,7 +93,7 @@ export class VhostUserDevice implements Disposable {
   readonly #look: ReturnType<typeof setInterval>;
   #channel: FrontEndChannel;
   /** While the back end is lost. */
-  #lost: { readonly timer: TimerFd; readonly until: number; readonly why: PeerGoneError } | null = null;
+  #lost: Absence | null = null;
   /** Why it is gone for good. */
   #end: Error | null = null;
   #returning = false;
@@ -93,17 +102,19 @@ export class VhostUserDevice implements Disposable {
   #onConfigChange: () => void = () => {};
   #onReturn: () => void = () => {};
   #closed = false;
+  /** Where back ends connect; closed with this. */
+  #listener: UnixListener | null = null;
 
-  private constructor(connect: () => UnixSocket, options: VhostUserOptions, name: string) {
+  private constructor(connect: Connect, options: VhostUserOptions, name: string) {
     this.#connect = connect;
     this.name = name;
     this.deviceId = options.deviceId;
     this.mac = options.mac?.slice();
-    this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-    this.#reconnectMs = options.reconnectMs ?? 0;
+    const { timeoutMs = DEFAULT_TIMEOUT_MS, reconnectMs = 0 } = options;
+    this.#patience = { timeoutMs, reconnectMs };
     this.#regions = new RegionTable(name, (act) => this.#closed || this.#end !== null || this.use(act));
-    const { channel, features, protocolFeatures } = this.#open();
-    this.#channel = channel;
+    const channel = this.#channel = knock(connect, name, timeoutMs);
+    const { features, protocolFeatures } = this.#greet(channel);
     this.features = features;
     this.protocolFeatures = protocolFeatures;
     this.dma = this.#pools = new PooledDmaSpace(this.#regions);
@@ -121,18 +132,34 @@ export class VhostUserDevice implements Disposable {
   static connect(socketPath: string, options: VhostUserOptions): VhostUserDevice {
     requireType(socketPath, "string", "VhostUserDevice.connect: socketPath");
     const checked = checkOptions(options);
-    const timeoutMs = checked.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-    return VhostUserDevice.over(() => UnixSocket.connect(socketPath, timeoutMs), {
+    return VhostUserDevice.over((timeoutMs) => UnixSocket.connect(socketPath, timeoutMs), {
       name: socketPath,
       ...checked,
     });
   }
 
   /**
-   * As `connect`, on sockets that the caller connects.
-   * @param connect gives the first, and then one each time when a lost back end is looked for. They are taken over
+   * Listens on a socket, and waits for a back end to connect, no longer than `timeoutMs`; for a lost one that connects again, no longer than `reconnectMs`. A
+   * stale socket file is replaced.
+   * @throws UsageError, SyscallError (somebody listens there), PeerGoneError, TimeoutError (nobody connects), ProtocolError
    */
-  static over(connect: () => UnixSocket, options: VhostUserOptions): VhostUserDevice {
+  static listen(socketPath: string, options: VhostUserOptions): VhostUserDevice {
+    requireType(socketPath, "string", "VhostUserDevice.listen: socketPath");
+    const checked = checkOptions(options);
+    using opened = new DisposableStack();
+    const listener = opened.use(UnixListener.listen(socketPath));
+    const connect = (timeoutMs: number) => acceptWithin(listener, timeoutMs);
+    const device = new VhostUserDevice(connect, checked, checked.name ?? socketPath);
+    device.#listener = listener;
+    opened.move();
+    return device;
+  }
+
+  /**
+   * As `connect`, on sockets that the caller connects.
+   * @param connect gives the first, and then one each time when a lost back end is looked for. They are taken over. It may wait so many milliseconds
+   */
+  static over(connect: (timeoutMs: number) => UnixSocket, options: VhostUserOptions): VhostUserDevice {
     requireType(connect, "function", "VhostUserDevice.over: connect");
     const checked = checkOptions(options);
     return new VhostUserDevice(connect, checked, checked.name ?? "vhost-user");
@@ -212,6 +239,16 @@ export class VhostUserDevice implements Disposable {
   }
 
   /**
+   * A back end that is back cannot be brought to where the lost one was: the device is gone.
+   * @internal
+   */
+  giveUp(why: Error): void {
+    if (this.#closed || this.#end !== null) return;
+    this.#finish(why);
+    this.#channel.close();
+  }
+
+  /**
    * What the back end finds at an address, in this process. @throws UsageError when there is nothing
    * @internal
    */
@@ -219,31 +256,31 @@ export class VhostUserDevice implements Disposable {
     return this.#pools.bytesAt(iova, lengthBytes);
   }
 
-  /** Connects, and agrees with the back end on protocol features. */
-  #open(): { channel: FrontEndChannel; features: bigint; protocolFeatures: bigint } {
-    const socket = this.#connect();
-    socket.setTimeoutMs(this.#timeoutMs);
-    const channel = new FrontEndChannel(socket, this.name, this.#timeoutMs);
+  /** Waits for the answer of one that was knocked at, and agrees with it. */
+  #greet(channel: FrontEndChannel): Agreed {
     try {
-      channel.tell(REQUEST.setOwner, new Uint8Array(0));
-      const features = channel.askNumber(REQUEST.getFeatures);
-      let protocolFeatures = 0n;
-      if ((features & VHOST_FEATURE.PROTOCOL_FEATURES) !== 0n) {
-        protocolFeatures = channel.askNumber(REQUEST.getProtocolFeatures) & WANTED;
-        channel.tellNumber(REQUEST.setProtocolFeatures, protocolFeatures);
-        channel.replyAck = (protocolFeatures & PROTOCOL_FEATURE.REPLY_ACK) !== 0n;
-      }
-      if ((protocolFeatures & PROTOCOL_FEATURE.BACKEND_REQ) !== 0n) {
-        channel.listen(() => {
-          this.#configChanged = true;
-        });
-      }
-      this.#regions.begin(channel, protocolFeatures);
-      return { channel, features: features & ~VHOST_FEATURE.LOG_ALL, protocolFeatures };
+      return this.#agree({ channel, features: channel.awaitHeard(REQUEST.getFeatures) });
     } catch (error) {
       channel.close();
       throw error;
     }
+  }
+
+  /** Agrees with a back end on protocol features, and tells it of the memory. */
+  #agree({ channel, features }: Greeted): Agreed {
+    let protocolFeatures = 0n;
+    if ((features & VHOST_FEATURE.PROTOCOL_FEATURES) !== 0n) {
+      protocolFeatures = channel.askNumber(REQUEST.getProtocolFeatures) & WANTED;
+      channel.tellNumber(REQUEST.setProtocolFeatures, protocolFeatures);
+      channel.replyAck = (protocolFeatures & PROTOCOL_FEATURE.REPLY_ACK) !== 0n;
+    }
+    if ((protocolFeatures & PROTOCOL_FEATURE.BACKEND_REQ) !== 0n) {
+      channel.listen(() => {
+        this.#configChanged = true;
+      });
+    }
+    this.#regions.begin(channel, protocolFeatures);
+    return { features: features & ~VHOST_FEATURE.LOG_ALL, protocolFeatures };
   }
 
   /** Sees whether the channel has broken. */
@@ -251,17 +288,19 @@ export class VhostUserDevice implements Disposable {
     const { broken } = this.#channel;
     if (broken === null || this.#lost !== null || this.#end !== null || this.#returning) return;
     if (this.#closed) return;
-    if (!(broken instanceof PeerGoneError) || this.#reconnectMs === 0) return this.#finish(broken);
-    const timer = new TimerFd(RETRY_MS);
+    const patience = this.#patience;
+    const lost = broken instanceof PeerGoneError || broken instanceof TimeoutError;
+    if (!lost || patience.reconnectMs === 0) return this.#finish(broken);
+    const absence = new Absence(this.#connect, this.name, patience, broken);
     this.#movable.move(() => {
-      this.#lost = { timer, until: performance.now() + this.#reconnectMs, why: broken };
+      this.#lost = absence;
     });
   }
 
   /** Gone for good. */
   #finish(error: Error): void {
     this.#end = error;
-    this.#lost?.timer.close();
+    this.#lost?.[Symbol.dispose]();
     this.#lost = null;
     clearInterval(this.#look);
     this.#ends.tell();
@@ -273,43 +312,46 @@ export class VhostUserDevice implements Disposable {
     if (lost === null || this.#returning) return;
     this.#returning = true;
     try {
-      const { channel, features, protocolFeatures } = this.#open();
-      try {
-        const lacks = this.protocolFeatures & ~protocolFeatures;
-        if ((this.features & ~features) !== 0n || lacks !== 0n) {
-          const which = lacks === 0n
-            ? `features 0x${(this.features & ~features).toString(16)}`
-            : protocolFeatureNames(lacks).join(", ");
-          throw new UnsupportedError(`${this.name}: the back end came back without ${which}`, {
-            hint: "start it as it was before",
-          });
-        }
-        this.#channel = channel;
-        this.#onReturn();
-      } catch (error) {
-        channel.close();
-        throw error;
+      const greeted = lost.look();
+      if (greeted === undefined || !this.#begin(lost, greeted)) {
+        const { over } = lost;
+        if (over !== undefined) this.#finish(over);
+        return;
       }
     } catch (error) {
+      return this.#finish(error as Error);
+    } finally {
       this.#returning = false;
-      const now = performance.now();
-      if (!isAbsence(error)) this.#finish(error as Error);
-      else if (now >= lost.until) {
-        this.#finish(
-          new PeerGoneError(`${lost.why.message}, and was not back within ${this.#reconnectMs} ms`, {
-            hint: "start the back end, and open the device again",
-            cause: error,
-          }),
-        );
-      }
-      return;
     }
-    this.#returning = false;
     this.#movable.move(() => {
       this.#lost = null;
     });
-    lost.timer.close();
+    lost[Symbol.dispose]();
     this.#returns++;
+  }
+
+  /** Brings a back end that has answered to where the lost one was. @returns false when it is gone again @throws what it is not as it was before */
+  #begin(lost: Absence, greeted: Greeted): boolean {
+    const { channel } = greeted;
+    try {
+      const { features, protocolFeatures } = this.#agree(greeted);
+      const lacks = this.protocolFeatures & ~protocolFeatures;
+      if ((this.features & ~features) !== 0n || lacks !== 0n) {
+        const which = lacks === 0n
+          ? `features 0x${(this.features & ~features).toString(16)}`
+          : protocolFeatureNames(lacks).join(", ");
+        throw new UnsupportedError(`${this.name}: the back end came back without ${which}`, {
+          hint: "start it as it was before",
+        });
+      }
+      this.#channel = channel;
+      this.#onReturn();
+      return true;
+    } catch (error) {
+      channel.close();
+      lost.failed(error);
+      return false;
+    }
   }
 
   /** Blocks until the back end is back, or given up. */
@@ -324,7 +366,7 @@ export class VhostUserDevice implements Disposable {
   #attend(): void {
     if (this.#closed || this.#end !== null || this.#returning) return;
     if (this.#lost !== null) {
-      if (this.#lost.timer.take()) this.#tryReturn();
+      if (this.#lost.due()) this.#tryReturn();
     } else {
       this.#channel.answer();
       this.#notice();
@@ -338,7 +380,7 @@ export class VhostUserDevice implements Disposable {
   readonly #link: Lifeline = this.#makeLink();
 
   #makeLink(): Lifeline {
-    const fd = () => this.#lost?.timer.fd ?? this.#channel.lifeline.fd;
+    const fd = () => this.#lost?.fd ?? this.#channel.lifeline.fd;
     return {
       get fd(): OwnedFd {
         return fd();
@@ -362,9 +404,10 @@ export class VhostUserDevice implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#look);
-    this.#lost?.timer.close();
+    this.#lost?.[Symbol.dispose]();
     this.#lost = null;
     this.#channel.close();
+    this.#listener?.close();
     this.dma.close();
     this.#ends.tell();
   }
@@ -375,10 +418,19 @@ export class VhostUserDevice implements Disposable {
   }
 }
 
-/** Nobody listens, or who listened is gone again, or does not answer yet. */
-function isAbsence(error: unknown): boolean {
-  return error instanceof PeerGoneError || error instanceof TimeoutError ||
-    isErrno(error, "ENOENT", "ECONNREFUSED", "ECONNRESET", "EPIPE");
+/** @throws TimeoutError */
+function acceptWithin(listener: UnixListener, timeoutMs: number): UnixSocket {
+  const until = performance.now() + timeoutMs;
+  for (;;) {
+    const socket = listener.accept();
+    if (socket !== undefined) return socket;
+    if (performance.now() >= until) {
+      throw new TimeoutError(`${listener.path}: no back end connected within ${timeoutMs} ms`, {
+        hint: "is one started that connects to this socket?",
+      });
+    }
+    sleepBlocking(ACCEPT_MS);
+  }
 }
 
 /** The caller's fields, each read once. @throws UsageError */

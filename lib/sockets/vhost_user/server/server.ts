@@ -5,7 +5,14 @@
  */
 import { typedErrors } from "../../../errors/doors.ts";
 import { UnixListener } from "../../../../ffi/mod.ts";
-import { OneClientServer, PATIENCE, type ServerWatcher, settingOf } from "../../one_client_server.ts";
+import { SocketConnector } from "../../connector.ts";
+import {
+  type ClientSource,
+  OneClientServer,
+  PATIENCE,
+  type ServerWatcher,
+  settingOf,
+} from "../../one_client_server.ts";
 import type { UnsealedFiles } from "../../passed_memory.ts";
 import { type ConnectionLimits, FrontEndConnection } from "./connection.ts";
 import type { ServedVhostDevice } from "./served_device.ts";
@@ -29,7 +36,7 @@ export class VhostUserServer extends OneClientServer {
   }
 
   /** Takes the listener over. @throws UsageError for options that cannot be */
-  constructor(device: ServedVhostDevice, listener: UnixListener, options: VhostUserServerOptions = {}) {
+  constructor(device: ServedVhostDevice, listener: ClientSource, options: VhostUserServerOptions = {}) {
     const { unsealed = "copy", watcher } = options;
     const limits: ConnectionLimits = {
       unsealed,
@@ -51,8 +58,25 @@ export class VhostUserServer extends OneClientServer {
     device: ServedVhostDevice,
     options: VhostUserServerOptions = {},
   ): VhostUserServer {
+    return VhostUserServer.#on(UnixListener.listen(path), device, options);
+  }
+
+  /** Connects to front ends that listen on `path`, now or later: to the next when one is gone. @throws SyscallError, UsageError */
+  static connect(
+    path: string,
+    device: ServedVhostDevice,
+    options: VhostUserServerOptions = {},
+  ): VhostUserServer {
+    return VhostUserServer.#on(new SocketConnector(path), device, options);
+  }
+
+  static #on(
+    source: ClientSource,
+    device: ServedVhostDevice,
+    options: VhostUserServerOptions,
+  ): VhostUserServer {
     using opened = new DisposableStack();
-    const server = new VhostUserServer(device, opened.use(UnixListener.listen(path)), options);
+    const server = new VhostUserServer(device, opened.use(source), options);
     opened.move();
     return server;
   }

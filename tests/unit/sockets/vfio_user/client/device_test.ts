@@ -101,12 +101,12 @@ Deno.test("client: refusals of the server are told apart", () => {
 });
 
 Deno.test("client: a server that is silent, or goes at any byte of its answer", () => {
-  connectFails([], TimeoutError, "did not answer in time");
-  connectFails([goodVersion], TimeoutError, "did not answer in time");
+  connectFails([], TimeoutError, "no reply to ");
+  connectFails([goodVersion], TimeoutError, "no reply to ");
   for (const cut of [0, 1, 15, 16, 17, goodVersion.bytes.byteLength - 1]) {
     const part = cut === 0 ? [] : [{ bytes: goodVersion.bytes.slice(0, cut) }];
     connectFails(part, PeerGoneError, cut === 0 ? "closed" : `${cut} bytes into a message`, true);
-    if (cut > 0) connectFails(part, TimeoutError, "in time");
+    if (cut > 0) connectFails(part, TimeoutError, "no reply to");
   }
 });
 

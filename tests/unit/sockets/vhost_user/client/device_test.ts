@@ -192,7 +192,11 @@ function scriptedAndGone(replies: readonly Reply[]): void {
 
 Deno.test("a back end that says nothing is waited for no longer than was said", () => {
   const begin = performance.now();
-  assertThrows(() => scripted([], { timeoutMs: 30 }), TimeoutError, "did not answer in time");
+  assertThrows(
+    () => scripted([], { timeoutMs: 30 }),
+    TimeoutError,
+    "fake: no reply to GET_FEATURES within 30 ms",
+  );
   assert(performance.now() - begin < 2000);
 });
 
@@ -329,6 +333,66 @@ Deno.test("a back end that does not come back in time, or comes back as another,
     });
     s.connections[0]!.peer.close();
     assertThrows(() => s.device.use(ask), UsageError, "the transport's own");
+  }
+});
+
+Deno.test("who listens and says nothing holds nobody up who only looks, and is left for another that answers", () => {
+  using s = scripted(plain(), { reconnectMs: 60_000, timeoutMs: 20 }, [[], [], plain()]);
+  s.connections[0]!.peer.close();
+  // A look is over at once, whatever `timeoutMs` says: so many would take a minute.
+  let looks = 0;
+  while (s.device.returns === 0) {
+    s.device.lifeline.answer();
+    looks++;
+  }
+  assert(looks > 3);
+  assertEquals(s.connections.length, 4);
+  for (const silent of s.connections.slice(1, 3)) {
+    assertEquals(silent.requests(), ["SET_OWNER", "GET_FEATURES"]);
+    assertEquals(silent.peer.receive(new Uint8Array(1), { wait: false })?.length, 0, "it was left");
+  }
+  assertEquals(s.device.lost, false);
+});
+
+Deno.test("a look at a silent back end waits for nobody, however long a request may", () => {
+  using s = scripted(plain(), { reconnectMs: 60_000, timeoutMs: 3_600_000 }, [[]]);
+  s.connections[0]!.peer.close();
+  // Each would take an hour.
+  while (s.connections.length < 2) s.device.lifeline.answer();
+  for (let look = 0; look < 5; look++) s.device.lifeline.answer();
+  assertEquals([s.device.lost, s.device.returns], [true, 0]);
+  s.connections[1]!.put(...plain());
+  while (s.device.lost) s.device.lifeline.answer();
+  assertEquals(s.device.returns, 1);
+});
+
+Deno.test("a silent back end that is waited for ends the device when its time is over, and that is said", () => {
+  using s = scripted(plain(), { reconnectMs: 50, timeoutMs: 60_000 }, [[]]);
+  s.connections[0]!.peer.close();
+  assertThrows(
+    () => s.device.use((channel) => channel.askNumber(REQUEST.getFeatures)),
+    PeerGoneError,
+    "was not back within 50 ms; somebody listens, and says nothing",
+  );
+});
+
+Deno.test("a request that is not answered in time: the back end counts as lost where it may come back, else the device is gone", () => {
+  const ask = (channel: FrontEndChannel) => channel.askNumber(REQUEST.getQueueNum);
+  {
+    using s = scripted(able(MQ), { reconnectMs: 60_000, timeoutMs: 20 }, [[
+      ...able(MQ),
+      reply("getQueueNum", u64(3n)),
+    ]]);
+    assertEquals([s.device.use(ask), s.device.returns], [3n, 1]);
+  }
+  {
+    using s = scripted(able(MQ), { timeoutMs: 20 });
+    for (let tries = 0; tries < 2; tries++) {
+      const error = assertThrows(() => s.device.use(ask), TimeoutError, "fake");
+      assertEquals(error.hint, "is the serving process stopped or busy?");
+    }
+    assertThrows(() => s.device.lifeline.check(), TimeoutError);
+    assertEquals(s.device.lost, true);
   }
 });
 
