@@ -112,8 +112,8 @@ export class Session {
   /** Where commands of this device go. */
   get site(): CommandSite {
     const { device, waiter } = this;
-    const { name, dma } = device.transport;
-    return { name, dma, waiter, alive: () => device.checkAlive() };
+    const { name, dma, absence } = device.transport;
+    return { name, dma, waiter, absence, alive: () => device.checkAlive() };
   }
 
   /** Kind of interrupt in use. */

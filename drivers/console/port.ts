@@ -239,6 +239,22 @@ export class ConsolePort {
     }
   }
 
+  /**
+   * The device is one that has come back, and has not said yet whether the other end is open. For the holder.
+   * @internal
+   */
+  forget(): void {
+    this.#peerOpen = false;
+  }
+
+  /**
+   * The device that has come back has added it: it is open there, too, when it is here. For the holder.
+   * @internal
+   */
+  resume(): void {
+    if (this.#opened) this.#holder.control?.send(this.index, CONSOLE_EVENT.portOpen, 1);
+  }
+
   /** The config space says how large it is. For the holder. */
   setSize(size: ConsoleSize | undefined): void {
     this.#size = size;

@@ -45,6 +45,8 @@ export class ConsoleSession implements DriverParts, PortHolder {
   readonly #bufferBytes: number;
   readonly #listeners: PortListeners;
   #handled = 0;
+  /** The device was lost and came back. */
+  #returned = false;
   #fault: DeviceError | null = null;
 
   /** Brings the device up to DRIVER_OK; with MULTIPORT says that the driver is ready. */
@@ -83,6 +85,8 @@ export class ConsoleSession implements DriverParts, PortHolder {
     if (this.control !== undefined) {
       this.control.start();
       this.control.send(0, CONSOLE_EVENT.deviceReady, 1);
+      const { absence } = transport;
+      if (absence !== undefined) session.own({ [Symbol.dispose]: absence.onReturn(() => this.#return()) });
     } else {
       this.#add(0).setSize(readSize(device));
     }
@@ -147,6 +151,13 @@ export class ConsoleSession implements DriverParts, PortHolder {
     this.#listeners.tell("resized", port);
   }
 
+  /** The device is one that has come back: it adds its ports once more. */
+  async #return(): Promise<void> {
+    this.#returned = true;
+    for (const port of this.ports) port.forget();
+    await Promise.resolve(this.control!.send(0, CONSOLE_EVENT.deviceReady, 1));
+  }
+
   #handle(message: ControlMessage): void {
     const { port: index, event, more } = message;
     if (event === CONSOLE_EVENT.deviceAdd) return this.#added(index);
@@ -170,7 +181,12 @@ export class ConsoleSession implements DriverParts, PortHolder {
 
   #added(index: number): void {
     if (index >= this.maxPorts) throw this.#lie(`port ${index} was added, max_nr_ports is ${this.maxPorts}`);
-    if (this.#ports[index] !== undefined) throw this.#lie(`port ${index} was added twice`);
+    const known = this.#ports[index];
+    if (known !== undefined) {
+      if (!this.#returned) throw this.#lie(`port ${index} was added twice`);
+      this.control!.send(index, CONSOLE_EVENT.portReady, 1);
+      return known.resume();
+    }
     if (index >= this.#queues.length) return this.control!.send(index, CONSOLE_EVENT.portReady, 0);
     let port: ConsolePort;
     try {

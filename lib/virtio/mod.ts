@@ -31,6 +31,7 @@ export type { MmioOptions } from "./transport/mmio/transport.ts";
 export type { MmioForm } from "./spec/mmio.ts";
 export { type MmioWindow, platformWindow } from "./transport/mmio/window.ts";
 export type {
+  DeviceAbsence,
   Doorbell,
   InterruptKind,
   Profile,

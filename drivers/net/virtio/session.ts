@@ -201,6 +201,10 @@ export class NetSession implements DriverParts {
       control = session.own(new ControlQueue(session.site, queue, timeoutMs, framing.headerApart));
     }
     this.settings = new NetSettings(device, control, pairs, context);
+    const { absence } = transport;
+    if (control !== undefined && absence !== undefined) {
+      session.own({ [Symbol.dispose]: absence.onReturn(() => this.settings.repeat()) });
+    }
     if (adminNumbers !== undefined) {
       context.admin!.attach(buildAdminQueues(session, adminNumbers, adminOptions!));
     }

@@ -40,6 +40,10 @@ export class NetSettings {
   readonly #filters = new Map<ReceiveFilter, boolean>();
   #macTable: SavedNet["macTable"] = null;
   #activePairs = 1;
+  /** The device's own address was set by a command. */
+  #macSet = false;
+  /** Commands set one thing after the other, so that what is kept here is what the device has whenever none is under way. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   /** @param control undefined without CTRL_VQ @param own where the device's own address is kept */
   constructor(device: VirtioDevice, control: ControlQueue | undefined, pairs: number, own: OwnAddress) {
@@ -50,27 +54,34 @@ export class NetSettings {
   }
 
   /** Turns a receive filter on or off (class 0). */
-  async setFilter(filter: ReceiveFilter, on: boolean): Promise<void> {
-    const extra = filter !== "promisc" && filter !== "allmulti";
-    const feature = extra ? NET_FEATURE.CTRL_RX_EXTRA : NET_FEATURE.CTRL_RX;
-    await this.#command(feature, NET_CTRL_CLASS.rx, NET_CTRL_RX[filter], Uint8Array.of(on ? 1 : 0));
-    this.#filters.set(filter, on);
+  setFilter(filter: ReceiveFilter, on: boolean): Promise<void> {
+    return this.#inTurn(async () => {
+      await this.#putFilter(filter, on);
+      this.#filters.set(filter, on);
+    });
   }
 
   /** Sets the filter table: unicast and multicast addresses of 6 bytes each. */
   async setMacTable(unicast: readonly Uint8Array[], multicast: readonly Uint8Array[]): Promise<void> {
     const table = { unicast: unicast.map(formatMac), multicast: multicast.map(formatMac) };
     const data = [macTable(unicast), macTable(multicast)];
-    await this.#command(NET_FEATURE.CTRL_RX, NET_CTRL_CLASS.mac, NET_CTRL_MAC.tableSet, ...data);
-    this.#macTable = table;
+    await this.#inTurn(async () => {
+      await this.#putMacTable(data);
+      this.#macTable = table;
+    });
   }
 
   /** Sets the device's own address. */
   async setMac(mac: Uint8Array): Promise<void> {
     const copy = checkMac(mac).slice();
-    if (canWriteMac(this.#device)) writeMac(this.#device, copy);
-    else await this.#command(NET_FEATURE.CTRL_MAC_ADDR, NET_CTRL_CLASS.mac, NET_CTRL_MAC.addrSet, copy);
-    this.#own.mac = copy;
+    await this.#inTurn(async () => {
+      if (canWriteMac(this.#device)) writeMac(this.#device, copy);
+      else {
+        await this.#putMac(copy);
+        this.#macSet = true;
+      }
+      this.#own.mac = copy;
+    });
   }
 
   /** Sets how many queue pairs the device uses. */
@@ -81,13 +92,54 @@ export class NetSettings {
         { hint: "open with queuePairs" },
       );
     }
+    await this.#inTurn(async () => {
+      await this.#putPairs(pairs);
+      this.#activePairs = pairs;
+    });
+  }
+
+  /** The device is one that has come back, as DRIVER_OK found it: says again what was said to the one before. @throws as those calls do */
+  repeat(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#activePairs > 1) await this.#putPairs(this.#activePairs);
+      // What was written into the config space is written again by who carries it.
+      if (this.#macSet) await this.#putMac(this.#own.mac);
+      if (this.#macTable !== null) {
+        const { unicast, multicast } = this.#macTable;
+        await this.#putMacTable([macTable(unicast.map(decodeMac)), macTable(multicast.map(decodeMac))]);
+      }
+      for (const [filter, on] of this.#filters) await this.#putFilter(filter, on);
+    });
+  }
+
+  #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(act);
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  async #putFilter(filter: ReceiveFilter, on: boolean): Promise<void> {
+    const extra = filter !== "promisc" && filter !== "allmulti";
+    const feature = extra ? NET_FEATURE.CTRL_RX_EXTRA : NET_FEATURE.CTRL_RX;
+    await this.#command(feature, NET_CTRL_CLASS.rx, NET_CTRL_RX[filter], Uint8Array.of(on ? 1 : 0));
+  }
+
+  async #putMacTable(data: readonly Uint8Array[]): Promise<void> {
+    await this.#command(NET_FEATURE.CTRL_RX, NET_CTRL_CLASS.mac, NET_CTRL_MAC.tableSet, ...data);
+  }
+
+  async #putMac(mac: Uint8Array): Promise<void> {
+    await this.#command(NET_FEATURE.CTRL_MAC_ADDR, NET_CTRL_CLASS.mac, NET_CTRL_MAC.addrSet, mac);
+  }
+
+  async #putPairs(pairs: number): Promise<void> {
     const data = Uint8Array.of(pairs, pairs >> 8);
     await this.#command(NET_FEATURE.MQ, NET_CTRL_CLASS.mq, NET_CTRL_MQ.vqPairsSet, data);
-    this.#activePairs = pairs;
   }
 
   /** Resolves when no command is under way or waits for its turn. */
   async idle(): Promise<void> {
+    await this.#turn;
     await this.#control?.idle();
   }
 

@@ -32,6 +32,8 @@ export abstract class Command {
   sequence = 0;
   /** As of `performance.now()`. */
   deadline = Infinity;
+  /** How often the device had come back when its time began (`DeviceAbsence.returns`). */
+  returns = 0;
   /** Times it was sent. */
   attempts = 0;
   /** Not to be sent again before this time. */

@@ -8,6 +8,7 @@ import { sleepBlocking } from "../../../ffi/mod.ts";
 import { ClosedError, UsageError } from "../../errors/mod.ts";
 import type { DmaSpace } from "../../memory/mod.ts";
 import type { Virtqueue } from "../queue/virtqueue.ts";
+import type { DeviceAbsence } from "../transport/transport.ts";
 import type { Waiter, WaitTarget } from "../../wait/waiter.ts";
 import type { Command } from "./command.ts";
 import { CommandLane, type CommandRoom } from "./lane.ts";
@@ -39,6 +40,8 @@ export interface CommandSite {
   readonly waiter: Pick<Waiter, "wait" | "wake">;
   /** Throws why the device stopped; asked when a command is not answered. */
   readonly alive?: () => void;
+  /** Of a device that can be lost and come back: what it has then has all its time once more. */
+  readonly absence?: Pick<DeviceAbsence, "away" | "returns"> | undefined;
 }
 
 /** How they go. */
@@ -247,6 +250,7 @@ export class CommandEngine<C extends Command> {
 
   #limit(command: C, now: number): void {
     command.deadline = now + command.timeoutMs;
+    command.returns = this.#site.absence?.returns ?? 0;
     this.#expireAt = Math.min(this.#expireAt, command.deadline);
   }
 
@@ -307,11 +311,12 @@ export class CommandEngine<C extends Command> {
     let earliest = Infinity;
     for (const command of this.#all()) {
       if (command.done) continue;
+      const { sent } = command;
+      if (sent && command.deadline <= now && this.#wasAway(command)) this.#limit(command, now);
       if (command.deadline > now) {
         earliest = Math.min(earliest, command.deadline);
         continue;
       }
-      const { sent } = command;
       if (sent && stopped === undefined) stopped = this.#whyStopped();
       this.counts.timedOut++;
       const error = stopped ?? this.#policy.timedOut(command, sent, this.outstanding);
@@ -320,6 +325,12 @@ export class CommandEngine<C extends Command> {
     }
     // Many that end one after the other must not each have all of them looked through.
     this.#expireAt = Math.max(earliest, now + EXPIRY_MS);
+  }
+
+  /** Nobody could answer it for some of its time. */
+  #wasAway({ returns }: C): boolean {
+    const { absence } = this.#site;
+    return absence !== undefined && (absence.away || absence.returns !== returns);
   }
 
   #whyStopped(): unknown {

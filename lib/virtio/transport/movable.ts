@@ -54,6 +54,7 @@ const FORWARDED: Readonly<Record<Exclude<keyof VirtioTransport, Own>, true>> = {
   setConfigVector: true,
   setQueueVector: true,
   readInterruptStatus: true,
+  absence: true,
 };
 type Own =
   | "dma"

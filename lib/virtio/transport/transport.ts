@@ -101,6 +101,19 @@ export interface QueueStateAccess {
   write(queue: number, state: QueueState, size: number): void;
 }
 
+/** Of a device whose other side can be lost and come back. */
+export interface DeviceAbsence {
+  /** It is lost now: nothing is answered until it is back. */
+  readonly away: boolean;
+  /** How often it came back. */
+  readonly returns: number;
+  /**
+   * Calls `handler` when it is back and its queues run again. The device is as its driver brought it to DRIVER_OK; what went to the one before by way of
+   * a queue (commands) the handler says again. What it rejects with is why the device is gone. @returns forgets the handler
+   */
+  onReturn(handler: () => Promise<void>): () => void;
+}
+
 /** A virtio device, before anything is negotiated. Every call is synchronous; after `close()` it is a `ClosedError`. */
 export interface VirtioTransport extends Disposable {
   /** Function or path, for messages. */
@@ -212,6 +225,9 @@ export interface VirtioTransport extends Disposable {
   setQueueVector(queue: number, vector: number | null): void;
   /** Reads and clears what the line was raised for: 1 queue, 2 config. */
   readInterruptStatus(): number;
+
+  /** Absent where nobody serves the device who could come back. */
+  readonly absence?: DeviceAbsence;
 
   /** Shared memory region by id (reference 1.7); undefined when there is none. Absent where there can be none. */
   sharedMemory?(id: number): SharedMemory | undefined;

@@ -21,6 +21,8 @@ export class VhostUserRing {
   readonly kick: EventFd = new EventFd();
   /** The back end was told to use it. */
   started = false;
+  /** Nobody is to notify it now. */
+  held = false;
   /** By the front end's own lights: a network device's pairs are turned on and off. */
   on = true;
   /** Of a queue that no back end hears of. */

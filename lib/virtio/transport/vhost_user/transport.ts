@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { EventFd } from "../../../../ffi/mod.ts";
+import type { EventFd } from "../../../../ffi/mod.ts";
 import { requireType, typedErrors } from "../../../errors/doors.ts";
 import {
   ClosedError,
@@ -21,11 +21,12 @@ import { DEVICE_ID } from "../../spec/device_id.ts";
 import { deviceType, deviceTypeName } from "../../spec/device_types.ts";
 import { FEATURE } from "../../spec/features.ts";
 import { NET_FEATURE, NET_FEATURE_REQUIRES, netControlQueue } from "../../spec/net.ts";
-import { initialQueueState, type QueueState } from "../../spec/queue_state.ts";
+import type { QueueState } from "../../spec/queue_state.ts";
 import { STATUS } from "../../spec/status.ts";
 import { BaseTransport } from "../base_transport.ts";
 import { quietly } from "../letting_go.ts";
 import type {
+  DeviceAbsence,
   Doorbell,
   InterruptKind,
   QueueAddresses,
@@ -33,10 +34,10 @@ import type {
   VirtioTransport,
 } from "../transport.ts";
 import { VhostUserConfig } from "./config.ts";
-import { InflightFile } from "./inflight.ts";
 import { answerNetControl, OWN_NET_CONTROL_FEATURES } from "./net_control.ts";
 import { OwnQueue } from "./own_queue.ts";
 import { VhostUserRing } from "./ring.ts";
+import { VhostUserRings } from "./rings.ts";
 import { VhostUserVectors } from "./vectors.ts";
 
 /** Nothing says how long a queue may be; back ends take more than this. */
@@ -80,18 +81,12 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
   readonly #ownControl: boolean;
   readonly #device: VhostUserDevice;
   readonly #config: VhostUserConfig;
-  readonly #rings = new Map<number, VhostUserRing>();
   readonly #vectors: VhostUserVectors;
-  /** Signalled by the back end for a ring that it cannot go on with. */
-  readonly #error: EventFd;
-  /**
-   * Called for queues without a vector; nobody looks. A back end may be told that there is nobody to call (SET_VRING_CALL without a descriptor), but
-   * libvhost-user calls all the same when the ring asks for it, and takes the failure for the end.
-   */
-  readonly #unheard: EventFd;
-  #failed = false;
+  readonly #rings: VhostUserRings;
   #status = 0;
-  #inflight: InflightFile | undefined;
+  readonly #returned = new Set<() => Promise<void>>();
+  /** See `VirtioTransport`. */
+  readonly absence: DeviceAbsence;
 
   /** Asks how many queues there are, and for the config space. The device stays its owner's. @throws as `VhostUserDevice.use` */
   constructor(device: VhostUserDevice) {
@@ -109,8 +104,20 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
     this.queueCount = rings + (hasControl ? 1 : 0);
     this.#vectors = new VhostUserVectors(this.name, 1 + this.queueCount);
     // Last: nobody would close it if one of those had failed.
-    this.#error = new EventFd();
-    this.#unheard = new EventFd();
+    this.#rings = new VhostUserRings(device, this.#vectors);
+    this.absence = {
+      get away() {
+        return device.lost;
+      },
+      get returns() {
+        return device.returns;
+      },
+      onReturn: (handler) => {
+        requireType(handler, "function", "onReturn: handler");
+        this.#returned.add(handler);
+        return () => void this.#returned.delete(handler);
+      },
+    };
     device.attach(() => this.#vectors.signalConfig(), () => this.#return());
   }
 
@@ -152,7 +159,7 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
   /** `device_status`: the back end's with STATUS, else, and while it is lost, as written. A ring that failed asks for a reset. */
   readStatus(): number {
     this.requireOpen();
-    this.#failed ||= this.#error.take() > 0;
+    const { failed } = this.#rings;
     let status = this.#status;
     if (this.#device.has(PROTOCOL_FEATURE.STATUS)) {
       const told = this.#device.useIfThere((channel) => channel.askNumber(REQUEST.getStatus));
@@ -161,13 +168,13 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
       }
       if (told !== undefined) status = Number(told);
     }
-    return this.#failed ? status | STATUS.deviceNeedsReset : status;
+    return failed ? status | STATUS.deviceNeedsReset : status;
   }
 
   /** Starts the queues with DRIVER_OK, then tells the back end, with STATUS. */
   writeStatus(status: number): void {
     this.requireOpen();
-    if ((status & STATUS.driverOk) !== 0) this.#start();
+    if ((status & STATUS.driverOk) !== 0) this.#rings.start(this.#layout);
     this.#device.use((channel) => this.#putStatus(channel, status));
     this.#status = status;
   }
@@ -185,23 +192,16 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
 
   /** What a back end that is lost had is gone with it. */
   #stop(): void {
-    const started = this.#served.filter((ring) => ring.started);
-    for (const ring of this.#rings.values()) ring.kick.close();
-    this.#rings.clear();
+    const stop = this.#rings.forget();
     this.#vectors.unbind();
     this.#status = 0;
     this.#config.forget();
-    this.#inflight?.[Symbol.dispose]();
-    this.#inflight = undefined;
-    this.#error.take();
-    this.#failed = false;
     if (this.#device.lost) return;
     const before = this.#device.returns;
     this.#device.use((channel) => {
       // One that is back has nothing to stop.
       if (this.#device.returns !== before) return;
-      // Each has an answer.
-      for (const ring of started) ring.stop(channel);
+      stop(channel);
       const resets = this.#device.has(PROTOCOL_FEATURE.RESET_DEVICE);
       if (resets) channel.tell(REQUEST.resetDevice, new Uint8Array(0));
       this.#putStatus(channel, 0);
@@ -256,7 +256,7 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
   /** Remembers it until DRIVER_OK; a queue that was reset alone is started at once. */
   enableQueue(queue: number, addresses: QueueAddresses, takeover?: QueueTakeover): void {
     this.requireQueue(queue);
-    if (this.#rings.has(queue)) {
+    if (this.#rings.get(queue) !== undefined) {
       throw new DeviceError(
         "the queue is set up already; it takes a reset to set it up again",
         this.#where("queue_enable", queue),
@@ -267,13 +267,8 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
     const ring = new VhostUserRing(queue, addresses, takeover);
     if (this.#ownControl && queue === this.#controlQueue) ring.own = this.#serveControl(ring);
     else if (this.#ownControl && (this.driverFeatures & NET_FEATURE.MQ) !== 0n) ring.on = queue < 2;
-    this.#rings.set(queue, ring);
-    if ((this.#status & STATUS.driverOk) !== 0) this.#start();
-  }
-
-  /** Those that the back end serves. */
-  get #served(): VhostUserRing[] {
-    return [...this.#rings.values()].filter(({ own }) => own === undefined);
+    this.#rings.add(ring);
+    if ((this.#status & STATUS.driverOk) !== 0) this.#rings.start(this.#layout);
   }
 
   get #controlQueue(): number {
@@ -290,30 +285,14 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
       function: this.name,
       queue: index,
       memory: (iova, lengthBytes) => this.#device.bytesAt(iova, lengthBytes),
-      answer: (command) => answerNetControl(command, this.#pairs, (pairs) => this.#setPairs(pairs)),
+      answer: (command) => answerNetControl(command, this.#pairs, (pairs) => this.#rings.setPairs(pairs)),
     });
-  }
-
-  /** Rings that the driver has not set up stay off. */
-  #setPairs(pairs: number): void {
-    const rings = this.#served;
-    for (const ring of rings) ring.on = ring.index < 2 * pairs;
-    if (!this.#enables) return;
-    this.#device.use((channel) => {
-      for (const ring of rings) if (ring.started) ring.enable(channel);
-      channel.settle();
-    });
-  }
-
-  /** Rings begin disabled, and are enabled by message. */
-  get #enables(): boolean {
-    return (this.#device.features & VHOST_FEATURE.PROTOCOL_FEATURES) !== 0n;
   }
 
   /** See `VirtioTransport`. */
   queueEnabled(queue: number): boolean {
     this.requireQueue(queue);
-    return this.#rings.has(queue);
+    return this.#rings.get(queue) !== undefined;
   }
 
   protected override queueAreas(queue: number): QueueAddresses {
@@ -329,65 +308,35 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
     this.requireRingReset();
     this.requireQueue(queue);
     const ring = this.#rings.get(queue);
-    if (ring === undefined) return;
-    const before = this.#device.returns;
-    this.#rings.delete(queue);
-    this.#vectors.bind(queue, null);
-    this.#device.use((channel) => {
-      if (ring.started && ring.own === undefined && this.#device.returns === before) ring.stop(channel);
-    });
-    ring.kick.close();
-  }
-
-  /** Starts what is set up and not started. */
-  #start(): void {
-    const rings = this.#served.filter((ring) => !ring.started);
-    this.#device.use((channel) => {
-      this.#putInflight(channel);
-      for (const ring of rings) this.#startRing(channel, ring, initialQueueState(this.#layout));
-      channel.settle();
-    });
-    for (const ring of rings) ring.started = true;
-  }
-
-  #startRing(channel: FrontEndChannel, ring: VhostUserRing, base: QueueState): void {
-    const call = this.#vectors.call(ring.index) ?? this.#unheard;
-    ring.start(channel, base, call, this.#error, this.#enables);
-  }
-
-  /** That of packed rings is left alone: they are offered again. */
-  #putInflight(channel: FrontEndChannel): void {
-    const rings = this.#served;
-    if (!this.#device.has(PROTOCOL_FEATURE.INFLIGHT_SHMFD) || this.#layout === "packed") return;
-    if (rings.length === 0) return;
-    const count = Math.max(...rings.map(({ index }) => index)) + 1;
-    this.#inflight ??= InflightFile.ask(
-      channel,
-      count,
-      Math.max(...rings.map(({ addresses }) => addresses.size)),
-    );
-    this.#inflight?.put(channel);
+    if (ring !== undefined) this.#rings.remove(ring);
   }
 
   /** A back end is back: it is told what the one before was told, and goes on where that stopped. */
   #return(): void {
     if (this.closed || this.#status === 0) return;
-    const kept = this.#inflight !== undefined;
     if (this.driverFeatures !== 0n) this.putDriverFeatures(this.driverFeatures);
     this.#config.repeat();
-    const started = this.#served.filter((ring) => ring.started);
+    this.#rings.startAgain();
     this.#device.use((channel) => {
-      this.#putInflight(channel);
-      for (const ring of started) {
-        const base = takeOver(this.name, ring, !kept);
-        if (base !== undefined) this.#startRing(channel, ring, base);
-      }
       this.#putStatus(channel, this.#status);
       channel.settle();
     });
-    // What one was told and could not do, and another did and could not tell.
-    for (const ring of started) ring.kick.signal();
+    const said = this.#ownControl ? [] : [...this.#returned].map((one) => this.#sayAgain(one));
+    // Until a command says that there are more, there is one pair of queues.
+    const { deviceId } = this;
+    const beyond = (queue: number) => queue >= 2 && queue !== this.#controlQueue;
+    const later = (queue: number) => said.length > 0 && deviceId === DEVICE_ID.net && beyond(queue);
+    this.#rings.kickAll(later, Promise.all(said));
     this.#vectors.signalAll();
+  }
+
+  /** Of the front end's own control queue all is as it was, and of another the driver says it. */
+  async #sayAgain(handler: () => Promise<void>): Promise<void> {
+    try {
+      await handler();
+    } catch (error) {
+      if (!this.closed && !(error instanceof ClosedError)) this.#device.giveUp(error as Error);
+    }
   }
 
   /** One system call a notification. */
@@ -399,6 +348,7 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
     return {
       ring: () => {
         if (this.closed) throw new ClosedError(this.name);
+        if (ring.held) return;
         if (own === undefined) kick.signal();
         else if (own.serve()) this.#vectors.call(queue)?.signal();
       },
@@ -426,7 +376,7 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
 
   #dropInterrupts(): void {
     try {
-      for (const queue of this.#vectors.unbind()) this.#putCall(queue);
+      for (const queue of this.#vectors.unbind()) this.#rings.putCall(queue);
     } finally {
       this.#vectors.close();
     }
@@ -442,14 +392,7 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
   setQueueVector(queue: number, vector: number | null): void {
     this.requireQueue(queue);
     this.#vectors.bind(queue, vector);
-    this.#putCall(queue);
-  }
-
-  /** Of a queue that runs. */
-  #putCall(queue: number): void {
-    const ring = this.#rings.get(queue);
-    if (!ring?.started || this.#device.lost) return;
-    this.#device.use((channel) => ring.setCall(channel, this.#vectors.call(queue) ?? this.#unheard));
+    this.#rings.putCall(queue);
   }
 
   /** There is no line. */
@@ -466,26 +409,7 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
     // Nobody is waited for that is closed, or lost.
     if (!gone) quietly(() => this.#stop());
     quietly(() => this.#dropInterrupts());
-    for (const ring of this.#rings.values()) ring.kick.close();
-    this.#inflight?.[Symbol.dispose]();
-    this.#error.close();
-    this.#unheard.close();
-  }
-}
-
-/** @returns where the back end begins; undefined for a queue that is closed or broken, which stays stopped @throws UnsupportedError */
-function takeOver(name: string, ring: VhostUserRing, offersAgain: boolean): QueueState | undefined {
-  const { index, takeover } = ring;
-  if (takeover === undefined) {
-    throw new UnsupportedError(
-      `${name}, queue ${index}: its driver cannot go on with a back end that came back`,
-    );
-  }
-  try {
-    return takeover(offersAgain);
-  } catch (error) {
-    if (error instanceof DeviceError || error instanceof ClosedError) return undefined;
-    throw error;
+    this.#rings.close();
   }
 }
 

@@ -8,14 +8,19 @@ import { FakeTransport } from "../transport/fake_transport.ts";
 const HEAD = Uint8Array.of(7, 9);
 
 /** A device that notes what it reads, part by part, and writes what `answer` says (undefined: nothing comes back). */
-function controlled(partsApart: boolean, timeoutMs = 1000) {
+function controlled(
+  partsApart: boolean,
+  timeoutMs = 1000,
+  absence?: { away: boolean; returns: number },
+) {
   const transport = new FakeTransport({ features: 1n << 32n, queueSizes: [16] });
   const device = new VirtioDevice(transport);
   device.negotiate();
   const queue = device.createQueue(0, { size: 16 });
   device.driverOk();
   const waiter = new Waiter({ mode: "poll" });
-  const site = { name: transport.name, dma: transport.dma, waiter, alive: () => device.checkAlive() };
+  const { name, dma } = transport;
+  const site = { name, dma, waiter, absence, alive: () => device.checkAlive() };
   const control = new ControlQueue(site, queue, timeoutMs, partsApart);
   const seen: number[][][] = [];
   const writable: number[][] = [];
@@ -161,5 +166,36 @@ Deno.test("a device that stopped, a ring that broke, an end in between", async (
     rig.control[Symbol.dispose]();
     await assertRejects(() => sent, ClosedError, "control queue of fake 0");
     await assertRejects(() => rig.control.send("b", HEAD, []), ClosedError);
+  }
+});
+
+Deno.test("a command that the device had when it was lost has all its time again once the device is back, and then no more", async () => {
+  const LIMIT_MS = 60_000;
+  const absence = { away: false, returns: 0 };
+  await using rig = controlled(false, LIMIT_MS, absence);
+  const { now } = performance;
+  let limits = 0;
+  performance.now = () => now.call(performance) + limits * LIMIT_MS;
+  const turn = () => new Promise((resolve) => setTimeout(resolve, 5));
+  try {
+    rig.state.answer = () => undefined;
+    let over = false;
+    const sent = rig.control.send("it", HEAD, []).then(() => {}, (error) => error);
+    sent.then(() => over = true);
+    await turn();
+    absence.away = true;
+    for (limits = 1; limits < 5; limits++) await turn();
+    assertEquals(over, false, "lost for many times its time");
+    absence.away = false;
+    absence.returns++;
+    limits++;
+    await turn();
+    assertEquals(over, false, "it is back");
+    limits += 2;
+    const error = await sent;
+    assert(error instanceof TimeoutError);
+    assertEquals(rig.control.stuck, true);
+  } finally {
+    performance.now = now;
   }
 });

@@ -458,6 +458,43 @@ Deno.test("a back end that is back hears of features and queues where their driv
   assertEquals([readCount(s.connections[1]!.fds.at(-1)!), vector!.eventFd.take()], [1, 1]);
 });
 
+Deno.test("who has to say something again is called when the back end is back and runs; what goes wrong then ends the device", async () => {
+  const features = 1n << 32n;
+  const asked = reply("getFeatures", u64(features));
+  const script = [...plain(features), asked];
+  using s = scripted(script, { reconnectMs: 5000 }, [script, script, script]);
+  using transport = openTransport(s.device);
+  const { absence } = transport;
+  assertEquals([absence!.away, absence!.returns], [false, 0]);
+  let calls = 0;
+  const forget = absence!.onReturn(() => {
+    calls++;
+    assertEquals(s.connections.at(-1)!.requests().at(-2), "SET_VRING_KICK +1 0000000000000000");
+    return Promise.resolve();
+  });
+  transport.writeDriverFeatures(features);
+  transport.enableQueue(0, RING, () => ({ layout: "split", availableIndex: 0 }));
+  transport.writeStatus(READY | STATUS.driverOk);
+  const lose = () => {
+    s.connections.at(-1)!.peer.close();
+    while (!absence!.away) s.device.lifeline.answer();
+    while (absence!.away) s.device.lifeline.answer();
+  };
+  lose();
+  assertEquals([calls, absence!.returns], [1, 1]);
+  forget();
+  // A driver that is closed meanwhile is no fault of the back end.
+  absence!.onReturn(() => Promise.reject(new ClosedError("the driver")));
+  lose();
+  await Promise.resolve();
+  s.device.lifeline.check();
+  absence!.onReturn(() => Promise.reject(new DeviceError("refused", { function: "fake" })));
+  lose();
+  for (let i = 0; i < 5; i++) await Promise.resolve();
+  assertThrows(() => s.device.lifeline.check(), DeviceError, "refused");
+  assertThrows(() => absence!.onReturn("no" as never), UsageError);
+});
+
 Deno.test("while a back end is lost its status and configuration are as they were last, and nobody waits to see them", () => {
   const bytes = Uint8Array.from({ length: 93 }, (_, at) => at);
   const protocol = PROTOCOL_FEATURE.STATUS | CONFIG | REPLY_ACK;
