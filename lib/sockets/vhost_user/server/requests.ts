@@ -288,9 +288,11 @@ export const REQUESTS: ReadonlyMap<number, FrontEndRequest> = new Map<number, Fr
     answers: true,
     carryOut: (by, payload) => {
       const { queueCount, queueSize } = inflightOf(by, payload);
-      const { file, sizeBytes } = by.device.makeInflight(queueCount, queueSize);
-      const answer = { mmapBytes: BigInt(sizeBytes), mmapOffset: 0n, queueCount, queueSize };
-      return { bytes: inflightMessage.encode(answer).subarray(0, payload.byteLength), file };
+      const made = by.device.makeInflight(queueCount, queueSize);
+      const mmapBytes = BigInt(made?.sizeBytes ?? 0);
+      const answer = { mmapBytes, mmapOffset: 0n, queueCount, queueSize };
+      const bytes = inflightMessage.encode(answer).subarray(0, payload.byteLength);
+      return made === undefined ? { bytes } : { bytes, file: made.file };
     },
   }],
   [REQUEST.setInflightFd, {

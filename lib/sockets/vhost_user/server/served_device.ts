@@ -84,8 +84,11 @@ export interface ServedVhostDevice {
   readConfig(offset: number, into: Uint8Array): void;
   /** Takes `from`, which is only valid during the call. */
   writeConfig(offset: number, from: Uint8Array): void;
-  /** A file for chains in flight. @returns owned by the caller */
-  makeInflight(queues: number, queueSize: number): { readonly file: OwnedFd; readonly sizeBytes: number };
+  /** A file for chains in flight. @returns owned by the caller; undefined: this device keeps none */
+  makeInflight(
+    queues: number,
+    queueSize: number,
+  ): { readonly file: OwnedFd; readonly sizeBytes: number } | undefined;
   /** Takes the file that a device made. @param file stays the caller's @throws ProtocolError */
   setInflight(file: OwnedFd, offset: bigint, sizeBytes: bigint, queues: number, queueSize: number): void;
 }

@@ -11,8 +11,6 @@ import { ProtocolError } from "../../../../errors/mod.ts";
 import { checkPassedFile } from "../../../../sockets/passed_fd.ts";
 import {
   INFLIGHT_VERSION,
-  inflightPackedDescriptor,
-  inflightPackedQueue,
   inflightSplitDescriptor,
   inflightSplitQueue,
 } from "../../../../sockets/vhost_user/protocol.ts";
@@ -21,20 +19,17 @@ import {
 const ALIGNMENT = 64;
 
 /** Bytes of the region of one queue. */
-function regionBytes(queueSize: number, packed: boolean): number {
-  const [queue, descriptor] = packed
-    ? [inflightPackedQueue, inflightPackedDescriptor]
-    : [inflightSplitQueue, inflightSplitDescriptor];
-  return Math.ceil((queue.sizeBytes + queueSize * descriptor.sizeBytes) / ALIGNMENT) * ALIGNMENT;
+function regionBytes(queueSize: number): number {
+  const bytes = inflightSplitQueue.sizeBytes + queueSize * inflightSplitDescriptor.sizeBytes;
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 }
 
 /** Memory for so many queues, of zeroes. @throws SyscallError */
 export function makeInflight(
   queues: number,
   queueSize: number,
-  packed: boolean,
 ): { readonly file: OwnedFd; readonly sizeBytes: number } {
-  const bytes = queues * regionBytes(queueSize, packed);
+  const bytes = queues * regionBytes(queueSize);
   const sizeBytes = Math.ceil(bytes / pageSizeBytes) * pageSizeBytes;
   return { file: createSharedFile("vhost-user-inflight", sizeBytes), sizeBytes };
 }
@@ -49,9 +44,8 @@ export function takeInflight(
   sizeBytes: bigint,
   queues: number,
   queueSize: number,
-  packed: boolean,
 ): void {
-  const bytes = queues * regionBytes(queueSize, packed);
+  const bytes = queues * regionBytes(queueSize);
   if (
     sizeBytes < BigInt(bytes) || offset % BigInt(pageSizeBytes) !== 0n ||
     offset > BigInt(Number.MAX_SAFE_INTEGER)
@@ -62,11 +56,10 @@ export function takeInflight(
   }
   // Its own file may be cut by the front end, and is looked at this once: it must be one that cannot.
   checkPassedFile(file, offset, bytes, true, "memory for chains in flight");
-  if (packed) return;
   using memory = MappedMemory.map(file, bytes, { offset });
   const view = new DataView(memory.buffer);
   for (let queue = 0; queue < queues; queue++) {
-    const at = queue * regionBytes(queueSize, false);
+    const at = queue * regionBytes(queueSize);
     const { version, descriptorCount } = inflightSplitQueue.fields;
     const known = view.getUint16(at + version.offset, true);
     if (known === 0) {

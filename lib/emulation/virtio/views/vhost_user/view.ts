@@ -7,6 +7,10 @@
  * stopped: some front ends have no status, and others never say DRIVER_OK in theirs (QEMU's vhost-user-base). The steps of a status need not come in
  * a driver's order (QEMU says FEATURES_OK first).
  *
+ * What a ring carries that was turned off (SET_VRING_ENABLE 0) while the device runs: frames to be sent are dropped, and nothing is received. Of a device
+ * that is no network there is no such thing as a request without an effect, and what must not be done is not answered either: the ring is left alone, as
+ * QEMU and DPDK leave it. So is a ring that was not turned on yet: its front end is about to, and what lies there is not lost.
+ *
  * A front end that says what cannot be after that moment, when no message can be refused any more, has a device that needs a reset.
  *
  * @module
@@ -164,7 +168,9 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
 
   watchKick(kick: EventFd, queue: number): void {
     this.#port?.watch?.(kick.fd, () => {
-      if (!kick.closed && kick.take() > 0) this.core.rang(queue);
+      if (kick.closed || kick.take() === 0) return;
+      if (this.vrings[queue]!.drops) this.wake();
+      else this.core.rang(queue);
     });
   }
 
@@ -222,6 +228,7 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
     if (this.core.queues.some(({ ring }) => ring !== undefined)) {
       throw new ProtocolError(`${this.name}: features were changed while rings run`);
     }
+    for (const ring of this.vrings) ring.rest();
     this.core.reset(true);
     this.#features = features;
     this.#enabledAtStart = enabled;
@@ -261,12 +268,14 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
     this.core.writeConfig(offset, from);
   }
 
-  makeInflight(queues: number, queueSize: number): { readonly file: OwnedFd; readonly sizeBytes: number } {
-    return makeInflight(queues, queueSize, this.#packed);
+  /** None of packed rings: where such a ring stands is not in its memory, and would have to be kept there chain by chain. */
+  makeInflight(queues: number, queueSize: number): ReturnType<typeof makeInflight> | undefined {
+    return this.#packed ? undefined : makeInflight(queues, queueSize);
   }
 
   setInflight(file: OwnedFd, offset: bigint, sizeBytes: bigint, queues: number, queueSize: number): void {
-    takeInflight(file, offset, sizeBytes, queues, queueSize, this.#packed);
+    if (this.#packed) throw new ProtocolError(`${this.name}: none is kept for packed rings`);
+    takeInflight(file, offset, sizeBytes, queues, queueSize);
     this.#keepsInflight = true;
   }
 
@@ -298,7 +307,9 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
     const allowed = this.vrings.some(({ started, enabled }) =>
       started && (enabled || (this.#enabledAtStart && !this.#tellsStatus))
     );
-    const ready = this.#features !== undefined && (driverOk || allowed);
+    // It runs until the last of its rings has stopped, also while all of them are turned off.
+    const begun = core.running && this.vrings.some(({ started }) => started);
+    const ready = this.#features !== undefined && (driverOk || allowed || begun);
     this.#carefully(() => {
       if (!ready) {
         for (const ring of this.vrings) ring.rest();
@@ -310,8 +321,10 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
       }
       if (core.status === 0) this.#accept();
       if ((core.status & (STATUS.featuresOk | STATUS.deviceNeedsReset)) !== STATUS.featuresOk) return;
-      for (const ring of this.vrings) {
-        if (ring.started && (ring.enabled || this.#enabledAtStart)) ring.run();
+      for (const [index, ring] of this.vrings.entries()) {
+        if (!ring.started) ring.rest();
+        else if (ring.enabled || (this.#enabledAtStart && !ring.disabled)) ring.run();
+        else if (ring.disabled && this.#sends(index)) ring.drop();
         else ring.rest();
       }
       const dead = (core.status & STATUS.deviceNeedsReset) !== 0;
@@ -342,14 +355,23 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
 
   // ---- work ----
 
+  /** A queue of frames to be sent: not one of receive buffers, and not that of commands, which is the last. */
+  #sends(queue: number): boolean {
+    return this.core.model.netInterface !== undefined && queue % 2 === 1;
+  }
+
   /** Works, at most `budget` buffers. @returns how many were moved */
   poll(budget: number): number {
-    return this.core.poll(budget);
+    let moved = this.core.poll(budget);
+    if (this.core.live) { for (const ring of this.vrings) moved += ring.dropSome(budget); }
+    return moved;
   }
 
   /** Asks for notifications. @returns true when work is there already, and always while a ring has nothing that could be rung */
   arm(): boolean {
-    return this.core.arm() || this.vrings.some((ring) => ring.polled);
+    let work = this.core.arm();
+    for (const ring of this.vrings) work = ring.armDropping() || ring.polled || work;
+    return work;
   }
 
   /** How long to sleep at most; undefined: until something rings. */

@@ -16,6 +16,8 @@ import { QUEUE_SIZE_MAX } from "../../../../virtio/spec/ring.ts";
 import { ringBytes } from "../../../../virtio/view/ring_image.ts";
 import { FEATURE } from "../../../../virtio/spec/features.ts";
 import type { CoreQueue } from "../../core/queue.ts";
+import type { DeviceQueue } from "../../queue/device_queue.ts";
+import { Dropping } from "./dropping.ts";
 
 /** Rule of what a front end must not do. */
 export const VHOST_USER_RULE = "vhost-user";
@@ -50,6 +52,10 @@ export class Vring implements ServedVring {
   started = false;
   /** It may run. */
   enabled = false;
+  /** Its front end has turned it off, and not only not turned it on yet. */
+  disabled = false;
+  /** It is the view's, which drops what comes, and not the device's. */
+  #dropping: Dropping | null = null;
 
   /** As a front end finds it. */
   constructor(queue: CoreQueue, device: VringDevice) {
@@ -59,7 +65,12 @@ export class Vring implements ServedVring {
 
   /** Nobody will say when there are chains: they have to be looked for. */
   get polled(): boolean {
-    return this.#kick === null && this.#queue.ring !== undefined;
+    return this.#kick === null && this.#ring !== undefined;
+  }
+
+  /** That of the queue while it is in use, by the device or by this object. */
+  get #ring(): DeviceQueue | undefined {
+    return this.#dropping?.ring ?? this.#queue.ring;
   }
 
   // ---- ServedVring ----
@@ -102,6 +113,7 @@ export class Vring implements ServedVring {
 
   setEnabled(enabled: boolean): void {
     this.enabled = enabled;
+    this.disabled = !enabled;
     this.#device.changed();
   }
 
@@ -118,6 +130,7 @@ export class Vring implements ServedVring {
   /** Makes the queue run, unless it does. @throws ProtocolError when what the front end said describes no ring */
   run(): void {
     const queue = this.#queue;
+    if (this.#dropping !== null) this.rest();
     if (queue.ring !== undefined) return;
     const size = this.#size;
     const problem = queue.sizeProblem(size);
@@ -131,10 +144,37 @@ export class Vring implements ServedVring {
     queue.makeRing(this.#device.negotiatedFeatures, left);
   }
 
-  /** Makes the queue rest, which keeps its place. */
-  rest(): void {
+  /** Takes the running queue away from the device: what comes is dropped from now on. @throws as `run` */
+  drop(): void {
+    if (this.#dropping !== null) return;
+    this.run();
     const { ring } = this.#queue;
     if (ring === undefined) return;
+    this.#dropping = new Dropping(ring);
+    this.#queue.ring = undefined;
+  }
+
+  /** Drops at most `budget` chains. @returns how many */
+  dropSome(budget: number): number {
+    return this.#dropping?.drop(budget) ?? 0;
+  }
+
+  /** Asks for notifications of what is to be dropped. @returns true when there is something already */
+  armDropping(): boolean {
+    return this.#dropping?.ring.arm() ?? false;
+  }
+
+  /** What comes is dropped. */
+  get drops(): boolean {
+    return this.#dropping !== null;
+  }
+
+  /** Makes the queue rest, which keeps its place. */
+  rest(): void {
+    const ring = this.#ring;
+    if (ring === undefined) return;
+    this.#queue.ring = ring;
+    this.#dropping = null;
     const { available, used } = queueStateToWords(ring.state());
     this.#base = ring.layout === "split" ? available : available + used * 2 ** PACKED_BASE.usedIndexShift;
     this.#queue.disable();
@@ -143,7 +183,7 @@ export class Vring implements ServedVring {
   /** Its areas may be elsewhere now: it goes on there. @throws ProtocolError when they are nowhere; then it rests */
   moved(): void {
     const queue = this.#queue;
-    if (queue.ring === undefined) return;
+    if (this.#ring === undefined) return;
     const before = [queue.descriptorArea, queue.driverArea, queue.deviceArea];
     try {
       if (this.#places(queue.size).every((address, area) => address === before[area])) return;
@@ -151,8 +191,10 @@ export class Vring implements ServedVring {
       this.rest();
       throw error;
     }
+    const { drops } = this;
     this.rest();
-    this.run();
+    if (drops) this.drop();
+    else this.run();
   }
 
   /** Signals used buffers. */
@@ -168,7 +210,8 @@ export class Vring implements ServedVring {
   /** To the state of a device that was reset: what its front end listens to stays. */
   reset(): void {
     this.#dropKick();
-    this.started = this.enabled = false;
+    this.started = this.enabled = this.disabled = false;
+    this.#dropping = null;
     this.#size = this.#base = 0;
     this.#addresses = null;
   }
@@ -188,7 +231,7 @@ export class Vring implements ServedVring {
   }
 
   #mustRest(what: string): void {
-    if (this.#queue.ring !== undefined) throw this.#wrong(`${what} was set while it runs`);
+    if (this.#ring !== undefined) throw this.#wrong(`${what} was set while it runs`);
   }
 
   /** Where it goes on. */

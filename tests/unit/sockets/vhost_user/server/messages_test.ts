@@ -476,6 +476,22 @@ Deno.test("vhost-user back end: memory for chains in flight: its size, its heade
   file!.close();
 });
 
+Deno.test("vhost-user back end: of packed rings there is no memory for chains in flight, and none is taken", () => {
+  using machine = new TestMachine(BLK);
+  using front = new RawFrontEnd(machine, "blk");
+  const { INFLIGHT_SHMFD, REPLY_ACK } = PROTOCOL_FEATURE;
+  front.tellNumber(REQUEST.setProtocolFeatures, INFLIGHT_SHMFD | REPLY_ACK);
+  front.tellNumber(REQUEST.setFeatures, FEATURE.VERSION_1 | FEATURE.RING_PACKED | 1n << 30n);
+  const about = { queueCount: 1, queueSize: 64 };
+  front.send(message(REQUEST.getInflightFd, inflightMessage.encode(about)));
+  const { payload, fds } = front.receive()!;
+  assertEquals([inflightMessage.decode(payload).mmapBytes, fds.length], [0n, 0]);
+  using file = createSharedFile("of another", 8192);
+  const set = inflightMessage.encode({ ...about, mmapBytes: 8192n });
+  assertEquals(front.acknowledged(REQUEST.setInflightFd, set, [file]), 1n);
+  assertMatch(machine.takeViolations().join(), /none is kept for packed rings/);
+});
+
 Deno.test("vhost-user back end: a second front end is turned away while one is there", () => {
   using machine = new TestMachine(RNG);
   using _first = new RawFrontEnd(machine, "rng");

@@ -181,6 +181,95 @@ Deno.test("vhost-user rings: with STATUS and without DRIVER_OK, as QEMU's vhost-
   assertEquals(machine.takeViolations(), []);
 });
 
+for (const [name, mix] of MIXES.filter(([name]) => !name.includes("order"))) {
+  Deno.test(`vhost-user rings, ${name}: of a network device that runs, frames for a ring that was turned off are dropped, and nothing is received`, () => {
+    const net = (name: string) => ({ name, kind: "virtio-net", queuePairs: 2 });
+    using machine = new TestMachine(net("a"), net("b"));
+    const features = FEATURE.VERSION_1 | mix;
+    const connect = (name: string) => {
+      const front = new RawFrontEnd(machine, name);
+      front.tellNumber(REQUEST.setProtocolFeatures, ALL);
+      front.tellNumber(REQUEST.setFeatures, features | VHOST_FEATURE.PROTOCOL_FEATURES);
+      const driver = front.driver(features);
+      for (const queue of [0, 1]) driver.queue(queue, 8);
+      const { iovaLo, iovaHi } = driver.space.allocate(4096);
+      driver.sendMemory();
+      for (const queue of [0, 1]) driver.start(queue);
+      const add = (queue: number, bytes: number) => {
+        driver.queues[queue]!.addSingle(iovaLo, iovaHi, bytes, queue === 0);
+        driver.queues[queue]!.flush();
+        machine.run();
+      };
+      const back = (queue: number) => driver.queues[queue]!.takeUsed(usedBurst(8));
+      const leave = () => front[Symbol.dispose]();
+      return { front, driver, add, back, [Symbol.dispose]: leave };
+    };
+    using a = connect("a");
+    using b = connect("b");
+    for (const one of [a, b]) for (const queue of [0, 1]) one.driver.enable(queue);
+    b.add(0, 2048);
+    // Addresses of zeroes are nobody's: the frame goes to all.
+    a.add(1, 100);
+    assertEquals([a.back(1), b.back(0)], [1, 1]);
+
+    a.driver.enable(1, 0);
+    b.add(0, 2048);
+    for (let sent = 0; sent < 20; sent++) {
+      a.add(1, 100);
+      assertEquals([a.back(1), b.back(0)], [1, 0], "dropped");
+    }
+    // Its notification wakes whoever sleeps.
+    assertEquals(machine.machine.vhostUserDevice("vhost-user:a").arm(), false);
+    a.add(1, 100);
+    assertEquals(a.back(1), 1);
+    // Of one that is turned off and stopped nothing is taken, and it goes on behind what was dropped.
+    const base = a.driver.stop(1);
+    a.add(1, 100);
+    assertEquals(a.back(1), 0);
+    a.driver.start(1, base);
+    assertEquals(a.back(1), 1, "started, and still off");
+    a.driver.enable(1);
+    a.add(1, 100);
+    assertEquals([a.back(1), b.back(0)], [1, 1]);
+
+    b.driver.enable(0, 0);
+    b.add(0, 2048);
+    a.add(1, 100);
+    assertEquals([b.back(0)], [0], "it receives nothing");
+    b.driver.enable(0);
+    a.add(1, 100);
+    assert(b.back(0) > 0);
+    assertEquals(a.back(1), 2);
+
+    // All of them off: what was sent is dropped all the same, and the device is no new one.
+    for (const queue of [0, 1]) a.driver.enable(queue, 0);
+    b.add(0, 2048);
+    a.add(1, 100);
+    assertEquals([a.back(1), b.back(0)], [1, 0]);
+    assertEquals(machine.takeViolations(), []);
+  });
+}
+
+Deno.test("vhost-user rings: of a network device that is not turned on yet, nothing is dropped", () => {
+  using machine = new TestMachine({ name: "a", kind: "virtio-net", queuePairs: 2 });
+  using front = new RawFrontEnd(machine, "a");
+  front.tellNumber(REQUEST.setProtocolFeatures, ALL);
+  front.tellNumber(REQUEST.setFeatures, FEATURE.VERSION_1 | VHOST_FEATURE.PROTOCOL_FEATURES);
+  const { driver, buffer } = begin(front, FEATURE.VERSION_1);
+  const queue = driver.queue(1, 8);
+  driver.sendMemory();
+  for (const index of [0, 1]) driver.start(index);
+  queue.addSingle(buffer.iovaLo, buffer.iovaHi, 100, false);
+  queue.flush();
+  driver.enable(0);
+  machine.run();
+  assertEquals(queue.takeUsed(usedBurst(8)), 0, "the first runs, this one waits for its turn");
+  driver.enable(1);
+  machine.run();
+  assertEquals(queue.takeUsed(usedBurst(8)), 1);
+  assertEquals(machine.takeViolations(), []);
+});
+
 Deno.test("vhost-user rings: one whose kick is none is polled, one whose call is none calls nobody", () => {
   using machine = new TestMachine(RNG);
   using front = new RawFrontEnd(machine, "rng");
