@@ -76,14 +76,22 @@ function tell(options: Of<"emulate">, topology: Topology): void {
     return;
   }
   const { functions, vhostUser = [] } = topology;
-  const others = vhostUser.length === 0 ? "" : `, and ${countText(vhostUser.length, "vhost-user device")}`;
-  print(`serving ${countText(functions.length, "function")} in ${directory}${others}`);
+  const what = [
+    ...(functions.length > 0 || vhostUser.length === 0 ? [countText(functions.length, "function")] : []),
+    ...(vhostUser.length > 0 ? [countText(vhostUser.length, "vhost-user device")] : []),
+  ];
+  print(`serving ${what.join(" and ")} in ${directory}`);
   for (const one of functions) {
     const vfs = one.totalVfs > 0 ? `, up to ${countText(one.totalVfs, "VF")}` : "";
     print(`  ${one.address}  ${one.kind}${vfs}  (on ${one.driver ?? "no driver"})`);
   }
-  for (const { address, kind, socket } of vhostUser) print(`  ${address}  ${kind}  (at ${socket})`);
-  print(`use it with --host ${directory}; stop it with Ctrl-C`);
+  for (const { address, kind, socket, connect = false } of vhostUser) {
+    const type = `type=${kind.replace("virtio-", "")}${connect ? ",server=on" : ""}`;
+    print(`  ${address}  ${kind}  (use it with --host vhost-user:${socket},${type})`);
+  }
+  // A host without functions has nothing to list.
+  if (functions.length > 0) print(`use it with --host ${directory}; stop it with Ctrl-C`);
+  else print("stop it with Ctrl-C");
 }
 
 /** Who reads no more (`emulate … | head -1`) still uses the host. */
