@@ -70,16 +70,22 @@ export interface ImageBenchOptions {
 
 /** Drives a disk by `qemu-img bench`. @returns seconds that its requests took @throws NotFoundError; PeerError */
 export async function imageBench(options: ImageBenchOptions): Promise<number> {
+  await using peer = startImageBench(options);
+  const text = await peer.finished(60_000);
+  const seconds = text.match(/Run completed in ([\d.]+) seconds/);
+  if (seconds === null) throw new PeerError(`qemu-img bench says no time:\n${text}`);
+  return Number(seconds[1]);
+}
+
+/** As `imageBench`, and does not wait for its end. */
+export function startImageBench(options: ImageBenchOptions): Peer {
   const { socket, requests, depth = 64, requestBytes = 4096, write, offset = 0, cpu } = options;
-  const text = await runImage([
+  return startImage([
     "bench",
     ...["-c", String(requests), "-d", String(depth), "-s", String(requestBytes), "-o", String(offset)],
     ...(write === undefined ? [] : ["-w", "--pattern", String(write)]),
     ...["--image-opts", imageOptions(socket)],
   ], cpu);
-  const seconds = text.match(/Run completed in ([\d.]+) seconds/);
-  if (seconds === null) throw new PeerError(`qemu-img bench says no time:\n${text}`);
-  return Number(seconds[1]);
 }
 
 /** Copies a disk behind a socket to a raw file, or a raw file to the disk. @throws NotFoundError; PeerError */
@@ -90,12 +96,14 @@ export async function copyImage(
   const image = (end: { readonly socket: string } | { readonly file: string }): string =>
     "socket" in end ? imageOptions(end.socket) : `driver=raw,file.driver=file,file.filename=${end.file}`;
   // A disk cannot be made, only written; and a file is written as one that is there.
-  await runImage(["convert", "-n", "--image-opts", "--target-image-opts", image(from), image(to)]);
+  await using peer = startImage([
+    ...["convert", "-n", "--image-opts", "--target-image-opts", image(from), image(to)],
+  ]);
+  await peer.finished(60_000);
 }
 
-async function runImage(args: readonly string[], cpu?: number): Promise<string> {
-  await using peer = new Peer(program("qemu-img"), args, cpu === undefined ? {} : { cpu });
-  return await peer.finished(60_000);
+function startImage(args: readonly string[], cpu?: number): Peer {
+  return new Peer(program("qemu-img"), args, cpu === undefined ? {} : { cpu });
 }
 
 function imageOptions(socket: string): string {
