@@ -6,7 +6,8 @@
 import { typedErrors } from "../errors/doors.ts";
 import { ClosedError, NotFoundError, RefusedError, UnsupportedError, UsageError } from "../errors/mod.ts";
 import { VIRTIO_TYPE_NAMES } from "../pci/virtio_ids.ts";
-import { VhostUserDevice, type VhostUserOptions } from "../sockets/vhost_user/client/device.ts";
+import { VhostUserDevice } from "../sockets/vhost_user/client/device.ts";
+import type { VhostUserOptions } from "../sockets/vhost_user/client/options.ts";
 import type { Finding, Host, OpenOptions, VhostUserInfo } from "./host.ts";
 import { connectSocket } from "./socket.ts";
 

@@ -15,4 +15,5 @@
  *
  * @module
  */
-export { VhostUserDevice, type VhostUserOptions } from "./client/device.ts";
+export { VhostUserDevice } from "./client/device.ts";
+export type { VhostUserOptions } from "./client/options.ts";

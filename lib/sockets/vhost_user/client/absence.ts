@@ -6,7 +6,14 @@
  *
  * @module
  */
-import { isErrno, type OwnedFd, TimerFd, type UnixSocket } from "../../../../ffi/mod.ts";
+import {
+  isErrno,
+  type OwnedFd,
+  sleepBlocking,
+  TimerFd,
+  type UnixListener,
+  type UnixSocket,
+} from "../../../../ffi/mod.ts";
 import { PeerGoneError, TimeoutError } from "../../../errors/mod.ts";
 import { REQUEST } from "../protocol.ts";
 import { FrontEndChannel } from "./channel.ts";
@@ -15,6 +22,8 @@ import { FrontEndChannel } from "./channel.ts";
 export const RETRY_MS = 10;
 /** For a place in the queue of who listens. */
 const PLACE_MS = 1;
+/** Between two looks whether somebody connects. */
+const ACCEPT_MS = 1;
 
 /** How to connect. @param timeoutMs for a place in the queue of who listens */
 export type Connect = (timeoutMs: number) => UnixSocket;
@@ -52,6 +61,21 @@ export function knock(
   } catch (error) {
     channel.close();
     throw error;
+  }
+}
+
+/** Takes the next who connects. @throws TimeoutError when nobody does, SyscallError */
+export function acceptWithin(listener: UnixListener, timeoutMs: number): UnixSocket {
+  const until = performance.now() + timeoutMs;
+  for (;;) {
+    const socket = listener.accept();
+    if (socket !== undefined) return socket;
+    if (performance.now() >= until) {
+      throw new TimeoutError(`${listener.path}: no back end connected within ${timeoutMs} ms`, {
+        hint: "is one started that connects to this socket?",
+      });
+    }
+    sleepBlocking(ACCEPT_MS);
   }
 }
 

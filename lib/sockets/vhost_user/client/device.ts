@@ -5,53 +5,31 @@
  */
 import { type OwnedFd, sleepBlocking, UnixListener, UnixSocket } from "../../../../ffi/mod.ts";
 import { requireType, typedErrors } from "../../../errors/doors.ts";
-import {
-  ClosedError,
-  PeerGoneError,
-  TimeoutError,
-  UnsupportedError,
-  UsageError,
-} from "../../../errors/mod.ts";
-import { shown } from "../../../errors/shown.ts";
+import { ClosedError, PeerGoneError, TimeoutError, UnsupportedError } from "../../../errors/mod.ts";
 import { type DmaSpace, PooledDmaSpace } from "../../../memory/mod.ts";
 import { EndHandlers } from "../../../wait/end_handlers.ts";
 import type { Lifeline } from "../../../wait/lifeline.ts";
 import { MovableLifeline } from "../../../wait/movable_lifeline.ts";
 import { PROTOCOL_FEATURE, protocolFeatureNames, REQUEST, VHOST_FEATURE } from "../protocol.ts";
-import { Absence, type Connect, type Greeted, knock, type Patience, RETRY_MS } from "./absence.ts";
+import {
+  Absence,
+  acceptWithin,
+  type Connect,
+  type Greeted,
+  knock,
+  type Patience,
+  RETRY_MS,
+} from "./absence.ts";
 import type { FrontEndChannel } from "./channel.ts";
+import { checkOptions, DEFAULT_TIMEOUT_MS, type VhostUserOptions } from "./options.ts";
 import { RegionTable } from "./regions.ts";
-
-/** How to connect. */
-export interface VhostUserOptions {
-  /** Virtio device id, which the protocol does not say: 1 net, 2 block, 4 entropy, … */
-  readonly deviceId: number;
-  /** For messages. Default: the socket's path. */
-  readonly name?: string;
-  /**
-   * How long a request may wait for the back end, in milliseconds; default 5000. A request that waits longer breaks the connection: with `reconnectMs` the back
-   * end then counts as lost, else the device is gone.
-   */
-  readonly timeoutMs?: number;
-  /**
-   * How long to wait for a back end that was lost to listen again, in milliseconds. Queues then go on where they were: what was in flight is done again,
-   * perhaps for the second time. Default 0: the device is gone with its back end.
-   */
-  readonly reconnectMs?: number;
-  /** Address of a network device whose back end does not know one: six bytes. */
-  readonly mac?: Uint8Array;
-}
 
 /** Protocol features that are accepted. */
 const WANTED = PROTOCOL_FEATURE.MQ | PROTOCOL_FEATURE.REPLY_ACK | PROTOCOL_FEATURE.BACKEND_REQ |
   PROTOCOL_FEATURE.CONFIG | PROTOCOL_FEATURE.INFLIGHT_SHMFD | PROTOCOL_FEATURE.RESET_DEVICE |
   PROTOCOL_FEATURE.CONFIGURE_MEM_SLOTS | PROTOCOL_FEATURE.STATUS;
-const DEFAULT_TIMEOUT_MS = 5000;
 /** How often whoever does nothing looks after the connection. */
 const LOOK_MS = 10;
-/** Between two looks whether somebody connects. */
-const ACCEPT_MS = 1;
-const MAC_BYTES = 6;
 
 /** What there is of a back end, without what is not used. */
 interface Agreed {
@@ -416,50 +394,4 @@ export class VhostUserDevice implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-/** @throws TimeoutError */
-function acceptWithin(listener: UnixListener, timeoutMs: number): UnixSocket {
-  const until = performance.now() + timeoutMs;
-  for (;;) {
-    const socket = listener.accept();
-    if (socket !== undefined) return socket;
-    if (performance.now() >= until) {
-      throw new TimeoutError(`${listener.path}: no back end connected within ${timeoutMs} ms`, {
-        hint: "is one started that connects to this socket?",
-      });
-    }
-    sleepBlocking(ACCEPT_MS);
-  }
-}
-
-/** The caller's fields, each read once. @throws UsageError */
-function checkOptions(options: VhostUserOptions): VhostUserOptions {
-  requireType(options, "object", "VhostUserDevice.connect: options");
-  const { deviceId, name, timeoutMs, reconnectMs, mac } = options;
-  if (!Number.isInteger(deviceId) || deviceId < 1 || deviceId > 63) {
-    throw new UsageError(`vhost-user: virtio device id ${shown(deviceId)}`, {
-      hint: "1 net, 2 block, 4 entropy, …",
-    });
-  }
-  for (const [what, value] of [["timeoutMs", timeoutMs], ["reconnectMs", reconnectMs]] as const) {
-    if (value !== undefined && !(typeof value === "number" && value >= 0 && value < 2 ** 31)) {
-      throw new UsageError(`vhost-user: ${what} ${shown(value)}`);
-    }
-  }
-  if (timeoutMs === 0) throw new UsageError("vhost-user: timeoutMs 0: nothing is answered at once");
-  if (name !== undefined) requireType(name, "string", "VhostUserDevice.connect: name");
-  if (mac !== undefined) {
-    requireType(mac, "bytes", "VhostUserDevice.connect: mac");
-    if (mac.byteLength !== MAC_BYTES || (mac[0]! & 1) !== 0) {
-      throw new UsageError(`vhost-user: a MAC address of ${mac.byteLength} bytes, or one of a group`);
-    }
-  }
-  return {
-    deviceId,
-    ...(name === undefined ? {} : { name }),
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
-    ...(reconnectMs === undefined ? {} : { reconnectMs }),
-    ...(mac === undefined ? {} : { mac }),
-  };
 }

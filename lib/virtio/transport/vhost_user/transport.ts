@@ -18,9 +18,9 @@ import type { FrontEndChannel } from "../../../sockets/vhost_user/client/channel
 import { LIMIT, PROTOCOL_FEATURE, REQUEST, VHOST_FEATURE } from "../../../sockets/vhost_user/protocol.ts";
 import type { InterruptVector } from "../../../wait/interrupt_vector.ts";
 import { DEVICE_ID } from "../../spec/device_id.ts";
-import { deviceType, deviceTypeName } from "../../spec/device_types.ts";
+import { deviceTypeName } from "../../spec/device_types.ts";
 import { FEATURE } from "../../spec/features.ts";
-import { NET_FEATURE, NET_FEATURE_REQUIRES, netControlQueue } from "../../spec/net.ts";
+import { NET_FEATURE, netControlQueue } from "../../spec/net.ts";
 import type { QueueState } from "../../spec/queue_state.ts";
 import { STATUS } from "../../spec/status.ts";
 import { BaseTransport } from "../base_transport.ts";
@@ -33,6 +33,7 @@ import type {
   QueueTakeover,
   VirtioTransport,
 } from "../transport.ts";
+import { BACK_END_COMMANDS, carriedFeatures } from "./carried.ts";
 import { VhostUserConfig } from "./config.ts";
 import { answerNetControl, OWN_NET_CONTROL_FEATURES } from "./net_control.ts";
 import { OwnQueue } from "./own_queue.ts";
@@ -44,22 +45,6 @@ import { VhostUserVectors } from "./vectors.ts";
 const QUEUE_SIZE = 1024;
 /** Queues of a device whose back end does not say how many it has. */
 const QUEUES: ReadonlyMap<number, number> = new Map([[DEVICE_ID.console, 2]]);
-
-/**
- * What the protocol has no way for: data with a notification, addresses that are another IOMMU's, functions of a group, and what happens to a device by registers
- * alone.
- */
-const NOT_CARRIED = FEATURE.NOTIFICATION_DATA | FEATURE.NOTIF_CONFIG_DATA | FEATURE.ACCESS_PLATFORM |
-  FEATURE.SR_IOV | FEATURE.ADMIN_VQ | FEATURE.SUSPEND | VHOST_FEATURE.PROTOCOL_FEATURES |
-  VHOST_FEATURE.LOG_ALL;
-
-/** Of a network device: what goes by the control queue, which is the front end's, by custom. */
-const CONTROL_FEATURES = NET_FEATURE_REQUIRES
-  .filter(({ requires }) => requires.every((set) => set.includes("CTRL_VQ")))
-  .reduce((bits, { feature }) => bits | NET_FEATURE[feature], NET_FEATURE.CTRL_VQ);
-
-/** Who offers these serves the control queue itself: no front end could do them for him. */
-const BACK_END_COMMANDS = NET_FEATURE.CTRL_RX_EXTRA | NET_FEATURE.CTRL_VLAN | NET_FEATURE.CTRL_MAC_ADDR;
 
 const NO_ADDRESSES: QueueAddresses = { size: 0, descriptorArea: 0n, driverArea: 0n, deviceArea: 0n };
 
@@ -135,19 +120,7 @@ export class VhostUserTransport extends BaseTransport implements VirtioTransport
   }
 
   protected override get carried(): bigint {
-    let missing = NOT_CARRIED;
-    const { featureBits = {}, optionalConfig = [] } = deviceType(this.deviceId) ?? {};
-    for (const [name, , end] of optionalConfig) {
-      if (end > this.configSizeBytes) missing |= 1n << BigInt(featureBits[name]!);
-    }
-    if (this.deviceId === DEVICE_ID.net) {
-      if (this.#ownControl) missing |= CONTROL_FEATURES & ~OWN_NET_CONTROL_FEATURES;
-      if ((this.#device.features & NET_FEATURE.MQ) === 0n) missing |= NET_FEATURE.MQ;
-      if (!this.#device.has(PROTOCOL_FEATURE.CONFIG) && this.#device.mac === undefined) {
-        missing |= NET_FEATURE.MAC;
-      }
-    }
-    return ~missing;
+    return carriedFeatures(this.#device, this.configSizeBytes, this.#ownControl);
   }
 
   protected override putDriverFeatures(bits: bigint): void {

@@ -1,10 +1,8 @@
 /** A front end whose back end answers what a test has written down, and what it then asked. */
 import { assertEquals } from "@std/assert";
 import { mappingCount, openFdCount, type OwnedFd, UnixSocket } from "../../../../../ffi/mod.ts";
-import {
-  VhostUserDevice,
-  type VhostUserOptions,
-} from "../../../../../lib/sockets/vhost_user/client/device.ts";
+import { VhostUserDevice } from "../../../../../lib/sockets/vhost_user/client/device.ts";
+import type { VhostUserOptions } from "../../../../../lib/sockets/vhost_user/client/options.ts";
 import { messageHeader, REQUEST, requestName } from "../../../../../lib/sockets/vhost_user/protocol.ts";
 
 export interface Reply {
