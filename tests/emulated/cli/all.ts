@@ -17,3 +17,4 @@ import "./platform_test.ts";
 import "./queue_test.ts";
 import "./reference_test.ts";
 import "./tvq_test.ts";
+import "./vhost_user_host_test.ts";
