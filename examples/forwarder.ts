@@ -71,17 +71,20 @@ async function forward(names: readonly [string, string], pairs: number): Promise
     const worker = new Worker(new URL("./forwarder_worker.ts", import.meta.url), { type: "module" });
     stack.defer(() => worker.terminate());
     worker.postMessage({ stop, one: one.lend(pair), other: other.lend(pair) });
-    return new Promise<void>((resolve) => {
-      worker.onmessage = () => resolve();
-      worker.onerror = (event) => {
-        event.preventDefault();
-        fail(`the Worker of pair ${pair}: ${event.message}`);
-        resolve();
-      };
-    });
+    const [begun, ended] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    worker.onmessage = ({ data }) => (data === "begun" ? begun : ended).resolve();
+    worker.onerror = (event) => {
+      event.preventDefault();
+      fail(`the Worker of pair ${pair}: ${event.message}`);
+      begun.resolve();
+      ended.resolve();
+    };
+    return { begun: begun.promise, ended: ended.promise };
   });
+  // Before, a pair has no buffers, and what comes for it may be dropped.
+  await Promise.all(workers.map(({ begun }) => begun));
   console.log(`${pairs} queue pairs, between ${one.macText} and ${other.macText}`);
-  await Promise.all(workers);
+  await Promise.all(workers.map(({ ended }) => ended));
   for (const net of nets) {
     const { received, transmitted } = net.statistics();
     console.log(`${net.transport.name}: ${received.frames} frames in, ${transmitted.frames} out`);

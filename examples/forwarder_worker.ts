@@ -84,6 +84,7 @@ function forward({ stop, one: lentOne, other: lentOther }: Task): void {
   using one = NetPair.open(lentOne, { waiter });
   using other = NetPair.open(lentOther, { waiter });
   const [there, back] = [new Direction(one, other), new Direction(other, one)];
+  self.postMessage("begun");
   while (Atomics.load(stop, 0) === 0) {
     if (there.turn() + back.turn() > 0) continue;
     waiter.waitBlocking(anyOf([there.target, back.target]), LOOK_MS);

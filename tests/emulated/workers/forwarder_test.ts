@@ -179,5 +179,6 @@ Deno.test("the host's process is killed: the forwarder ends, status 1", async ()
   await served.kill();
   const { code, errors } = await forwarder.ended();
   assertEquals(code, 1);
-  assertMatch(errors, /PeerGoneError/);
+  // Who hears of it first: whoever looks after the device, or a Worker whose pair was taken back at that.
+  assertMatch(errors, /PeerGoneError|it was taken back by its owner/);
 });
