@@ -50,13 +50,17 @@ export function rounds(all: number): number {
   return full ? all : Math.ceil(all / 20);
 }
 
+/** What a campaign does; it may say how far it got, which is printed when it ran in full. */
+type Campaign = () => string | void | Promise<string | void>;
+
 /** A test of many rounds, for `Deno.test`; `test:fuzz` finds it by its name. A failure says how to run it again. */
-export function campaign(name: string, test: () => void | Promise<void>): Deno.TestDefinition {
+export function campaign(name: string, test: Campaign): Deno.TestDefinition {
   return {
     name: `campaign: ${name}`,
     fn: async () => {
       try {
-        await test();
+        const reached = await test();
+        if (full && reached !== undefined) console.log(reached);
       } catch (error) {
         const again = `again: -- ${full ? "--full " : ""}--seed ${runSeed}`;
         throw new Error(`${error instanceof Error ? error.message : error} (${again})`, { cause: error });
@@ -66,7 +70,7 @@ export function campaign(name: string, test: () => void | Promise<void>): Deno.T
 }
 
 /** A campaign that is long and has no smaller size: `test:fuzz` runs it, ordinary tests say that they left it out. */
-export function onlyInFull(name: string, test: () => void | Promise<void>): Deno.TestDefinition {
+export function onlyInFull(name: string, test: Campaign): Deno.TestDefinition {
   const whole = campaign(name, test);
   return full ? whole : { ...whole, name: `${whole.name} (skipped: test:fuzz runs it)`, ignore: true };
 }

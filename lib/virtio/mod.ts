@@ -57,7 +57,14 @@ export type { NotifyGate } from "./queue/driver_ring.ts";
 export type { CompletedChain, QueueRemains } from "./queue/remains.ts";
 export { checkSavedQueue, type SavedChain, type SavedPart, type SavedQueue } from "./queue/saved_queue.ts";
 export { usedBurst } from "./queue/used_burst.ts";
-export type { QueueSlots, QueueSnapshot, SlotTables, UsedBurst, Virtqueue } from "./queue/virtqueue.ts";
+export type {
+  ChainParts,
+  QueueSlots,
+  QueueSnapshot,
+  SlotTables,
+  UsedBurst,
+  Virtqueue,
+} from "./queue/virtqueue.ts";
 // Looking at it.
 export { type FunctionFacts, inspect, type VirtioFacts } from "./inspect.ts";
 export { inspectMmio, type MmioFacts, type MmioRegister } from "./inspect_mmio.ts";

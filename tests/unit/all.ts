@@ -219,6 +219,7 @@ import "./virtio/management/fuzz_test.ts";
 import "./virtio/management/queue_test.ts";
 import "./virtio/queue/buffer_pool_test.ts";
 import "./virtio/queue/bursts_test.ts";
+import "./virtio/queue/chain_bursts_test.ts";
 import "./virtio/queue/empty_polls_test.ts";
 import "./virtio/queue/in_order_test.ts";
 import "./virtio/queue/packed_lies_test.ts";

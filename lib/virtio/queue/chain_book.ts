@@ -15,14 +15,14 @@
 import { UsageError } from "../../errors/mod.ts";
 import { shown } from "../../errors/shown.ts";
 import { DESC_FLAG } from "../spec/ring.ts";
+import { BoundSlots, slotsProblem } from "./bound_slots.ts";
 import type { QueuePlace } from "./faults.ts";
+import { OpenChain } from "./open_chain.ts";
 import type { SavedChain, SavedPart } from "./saved_queue.ts";
-import type { QueueSlots, UsedBurst } from "./virtqueue.ts";
+import type { ChainParts, QueueSlots, UsedBurst } from "./virtqueue.ts";
 
 const MAX_CHAIN_BYTES = 2 ** 32;
 const NO_BATCH = -1;
-/** No queue has so many. */
-const NO_RECORD = 0xffff;
 /** Places in `ChainBook.counts`: chains committed so far, and those of them that were published. */
 export const COMMITTED = 0;
 /** See `COMMITTED`. */
@@ -67,27 +67,15 @@ export class ChainBook {
   inFlight = 0;
 
   /** All that the queue's chains are, when they are slots: then nothing else is added. */
-  slots: QueueSlots | null = null;
-  /** Flags of a slot's descriptor. */
-  slotFlags = 0;
-  /** Ids below this are slots', when the chains are slots: with IN_ORDER all are, else those of their numbers. */
-  slotIds = 0;
-  /** By id: its slot. But with IN_ORDER, the same number. */
+  slots: BoundSlots | null = null;
+  /** By id: what its chain is called. But for slots with IN_ORDER, the same number. */
   readonly slotOf: Uint16Array<ArrayBuffer>;
-  /** IN_ORDER: by slot, the id that it had last. */
-  readonly #idOf: Uint16Array<ArrayBuffer>;
-  /** IN_ORDER: result of `nameSlots`. */
-  readonly #ids: Uint16Array<ArrayBuffer>;
 
-  // The chain between `begin` and `commit`; `#chainParts` is 0 when there is none.
-  #chainParts = 0;
-  #readableParts = 0;
-  #part = 0;
-  #head = 0;
-  #record = 0;
-  #chainBytes = 0;
-  #chainWritable = 0;
-  #intoTable = false;
+  /** Records that chains of one part get next: element `nextFree`, then those behind each other by `step`. */
+  readonly records: Uint16Array<ArrayBuffer>;
+  readonly step: 1 | -1;
+  /** Between `begin` and `commit`. */
+  readonly #open: OpenChain;
 
   /** All records are free. */
   constructor(place: QueuePlace, size: number, tableSegments: number, inOrder: boolean) {
@@ -104,8 +92,10 @@ export class ChainBook {
     this.free = Uint16Array.from({ length: size }, (_, at) => size - 1 - at);
     this.freeCount = size;
     this.slotOf = Uint16Array.from({ length: size }, (_, id) => id);
-    this.#idOf = new Uint16Array(size);
-    this.#ids = new Uint16Array(size);
+    // IN_ORDER: all in their order, twice, so that nobody has to go round.
+    this.records = inOrder ? Uint16Array.from({ length: 2 * size }, (_, at) => at % size) : this.free;
+    this.step = inOrder ? 1 : -1;
+    this.#open = new OpenChain(size);
   }
 
   /** Chains that were committed and not published. */
@@ -141,65 +131,105 @@ export class ChainBook {
     if ((readableParts >>> 0) !== readableParts || (writableParts >>> 0) !== writableParts || parts === 0) {
       this.drop(`a chain of ${readableParts} device-readable and ${writableParts} device-writable parts`);
     }
-    if (parts > this.size) {
-      this.drop(`a chain of ${parts} parts can never fit into a queue of ${this.size}`);
-    }
-    const intoTable = parts > 1 && parts <= this.tableSegments;
-    if ((intoTable ? 1 : parts) > this.freeCount) return false;
-    this.#chainParts = parts;
-    this.#readableParts = readableParts;
-    this.#part = 0;
-    this.#chainBytes = 0;
-    this.#chainWritable = 0;
-    this.#intoTable = intoTable;
-    this.#head = this.#freeRecord(0);
+    if (parts > this.size) this.#tooLong(parts);
+    if (!this.#hasRoom(parts)) return false;
+    this.#open.begin(parts, readableParts);
     return true;
+  }
+
+  /** A chain was begun and not committed. */
+  get adding(): boolean {
+    return this.#open.parts !== 0;
   }
 
   /** As `Virtqueue.segment`. */
   segment(iovaLo: number, iovaHi: number, lengthBytes: number): void {
-    const part = this.#part;
-    if (part >= this.#chainParts) this.drop("segment: the chain has no part left; begin says how many");
+    const open = this.#open;
+    if (open.given >= open.parts) this.drop("segment: the chain has no part left; begin says how many");
     this.#checkPart(iovaLo, iovaHi, lengthBytes);
-    const bytes = this.#chainBytes + lengthBytes;
-    if (bytes > MAX_CHAIN_BYTES) this.drop(`a chain of ${bytes} bytes; the standard allows 2^32`);
-    this.#chainBytes = bytes;
-
-    let flags = 0;
-    if (part >= this.#readableParts) {
-      flags = DESC_FLAG.write;
-      this.#chainWritable += lengthBytes;
-    }
-    this.#part = part + 1;
-    let store = this.parts;
-    let word = 0;
-    if (this.#intoTable) {
-      store = this.tableParts;
-      word = (this.#head * this.tableSegments + part) * 4;
-    } else {
-      const record = this.#freeRecord(part);
-      if (part > 0) this.link[this.#record] = record;
-      this.#record = record;
-      word = record * 4;
-    }
-    store[word] = iovaLo;
-    store[word + 1] = iovaHi;
-    store[word + 2] = lengthBytes;
-    store[word + 3] = flags;
+    if (open.bytes + lengthBytes > MAX_CHAIN_BYTES) this.#tooManyBytes(open.bytes + lengthBytes);
+    open.add(iovaLo, iovaHi, lengthBytes);
   }
 
   /** Ends the chain. @returns its id */
   commit(): number {
-    const parts = this.#chainParts;
-    if (parts === 0 || this.#part !== parts) {
-      this.drop(`commit: ${this.#part} of ${parts} parts were given`);
+    const open = this.#open;
+    const { parts, readable } = open;
+    if (parts === 0 || open.given !== parts) this.drop(`commit: ${open.given} of ${parts} parts were given`);
+    open.end();
+    return this.#take(open, 0, readable, parts);
+  }
+
+  /** Looks at the arguments of `Virtqueue.addChains`. @throws UsageError */
+  checkChains(
+    parts: ChainParts,
+    readable: Uint16Array,
+    writable: Uint16Array,
+    count: number,
+    ids: Uint16Array,
+  ): void {
+    this.settled("addChains");
+    if (this.slots !== null) this.drop("addChains: the queue's chains are slots");
+    if (
+      !(parts?.iovaLo instanceof Uint32Array && parts.iovaHi instanceof Uint32Array &&
+        parts.lengths instanceof Uint32Array && parts.lengths.length <= parts.iovaLo.length &&
+        parts.lengths.length <= parts.iovaHi.length && readable instanceof Uint16Array &&
+        writable instanceof Uint16Array && ids instanceof Uint16Array && (count >>> 0) === count &&
+        count <= readable.length && count <= writable.length && count <= ids.length)
+    ) {
+      this.drop(`addChains: ${shown(count)} chains of ${shown([parts, readable, writable, ids])}`);
     }
-    this.#chainParts = 0;
-    this.#part = 0;
-    if (parts > 1) this.chained[this.#head] = parts;
+  }
+
+  /**
+   * Adds a chain of parts from element `from` on. @returns its id; −1: it does not fit now
+   * @throws UsageError (it has no part, or one of no byte, more than the arrays, the queue or a chain can have)
+   */
+  chain(of: ChainParts, from: number, readableParts: number, writableParts: number): number {
+    const parts = readableParts + writableParts;
+    if (parts === 0 || from + parts > of.lengths.length) {
+      this.drop(`addChains: a chain of ${parts} parts, ${of.lengths.length - from} are there`);
+    }
+    if (parts > this.size) this.#tooLong(parts);
+    if (!this.#hasRoom(parts)) return -1;
+    return this.#take(of, from, readableParts, parts);
+  }
+
+  #hasRoom(parts: number): boolean {
+    return (parts <= this.tableSegments ? 1 : parts) <= this.freeCount;
+  }
+
+  #take(of: ChainParts, from: number, readableParts: number, count: number): number {
+    const { iovaLo, iovaHi, lengths } = of;
+    const { link, inOrder, tableSegments } = this;
+    const intoTable = count > 1 && count <= tableSegments;
+    const store = intoTable ? this.tableParts : this.parts;
+    const id = this.#freeRecord(0);
+    let record = id, word = intoTable ? id * tableSegments * 4 : id * 4;
+    let bytes = 0, readableBytes = 0;
+    for (let part = 0;;) {
+      const lengthBytes = lengths[from + part]!;
+      if (lengthBytes === 0) this.#checkPart(0, 0, lengthBytes);
+      bytes += lengthBytes;
+      if (part < readableParts) readableBytes = bytes;
+      store[word] = iovaLo[from + part]!;
+      store[word + 1] = iovaHi[from + part]!;
+      store[word + 2] = lengthBytes;
+      store[word + 3] = part < readableParts ? 0 : DESC_FLAG.write;
+      if (++part === count) break;
+      word += 4;
+      if (intoTable) continue;
+      const next = inOrder ? this.#around(record + 1) : this.free[this.freeCount - 1 - part]!;
+      link[record] = next;
+      record = next;
+      word = next * 4;
+    }
+    if (bytes > MAX_CHAIN_BYTES) this.#tooManyBytes(bytes);
+    if (count > 1) this.chained[id] = count;
+    const writable = bytes - readableBytes;
     // 2^32 itself does not fit, but no 32-bit length is above 2^32 − 1 either.
-    this.#hold(this.#head, this.#intoTable ? 1 : parts, Math.min(this.#chainWritable, 0xffff_ffff));
-    return this.#head;
+    this.#hold(id, intoTable ? 1 : count, writable > 0xffff_ffff ? 0xffff_ffff : writable);
+    return id;
   }
 
   /** As `Virtqueue.addSingle`. */
@@ -219,38 +249,37 @@ export class ChainBook {
     return id;
   }
 
+  /** Where `records` has the next one. */
+  get nextFree(): number {
+    return this.inOrder ? this.nextRecord : this.freeCount - 1;
+  }
+
   /** What a chain that is added next would take as its record `at`. */
   #freeRecord(at: number): number {
-    return this.inOrder ? (this.nextRecord + at) % this.size : this.free[this.freeCount - 1 - at]!;
+    return this.inOrder ? this.#around(this.nextRecord + at) : this.free[this.freeCount - 1 - at]!;
+  }
+
+  /** A record, counted on past the last one. */
+  #around(record: number): number {
+    return record < this.size ? record : record - this.size;
   }
 
   #hold(id: number, taken: number, writableBytes: number): void {
     this.freeCount -= taken;
-    if (this.inOrder) this.nextRecord = (this.nextRecord + taken) % this.size;
+    if (this.inOrder) this.nextRecord = this.#around(this.nextRecord + taken);
     this.writable[id] = writableBytes;
     this.serial[id] = ++this.counts[COMMITTED]!;
     this.inFlight++;
   }
 
-  /** As `Virtqueue.bindSlots`: every slot's descriptor is written down, once. */
+  /** As `Virtqueue.bindSlots`. */
   bind(slots: QueueSlots): void {
     this.settled("bindSlots");
-    if (!(slots?.iovaLo instanceof Uint32Array && slots.iovaHi instanceof Uint32Array)) {
-      this.drop(`bindSlots: ${shown(slots)} has no arrays of addresses`);
-    }
-    const { iovaLo, iovaHi, lengthBytes, deviceWrites, tables } = slots;
-    const count = iovaLo.length;
+    const problem = slotsProblem(slots, this.size);
+    if (problem !== undefined) this.drop(`bindSlots: ${problem}`);
     if (this.slots !== null || this.inFlight !== 0) this.drop("bindSlots: once, before anything is added");
-    if (count === 0 || count > this.size || iovaHi.length !== count) {
-      this.drop(`bindSlots: ${count} slots in a queue of ${this.size}`);
-    }
-    this.#checkPart(iovaLo[0]!, iovaHi[0]!, lengthBytes);
-    this.slots = slots;
-    this.slotFlags = tables !== undefined ? DESC_FLAG.indirect : deviceWrites ? DESC_FLAG.write : 0;
-    this.slotIds = this.inOrder ? this.size : count;
-    for (let slot = 0; slot < count; slot++) {
-      this.parts.set([iovaLo[slot]!, iovaHi[slot]!, lengthBytes, this.slotFlags], slot * 4);
-    }
+    this.#checkPart(slots.iovaLo[0]!, slots.iovaHi[0]!, slots.lengthBytes);
+    this.slots = new BoundSlots(slots, this);
   }
 
   /** Looks at the arguments of `Virtqueue.addSingles`. @returns how many chains there is room for @throws UsageError */
@@ -292,55 +321,6 @@ export class ChainBook {
     }
   }
 
-  /** A slot cannot be offered. */
-  slotWrong(slot: number, lengthBytes: number): never {
-    const bound = this.slots!;
-    this.drop(
-      slot >= bound.iovaLo.length
-        ? `slot ${slot} of ${bound.iovaLo.length}`
-        : this.slotInFlight(slot)
-        ? `slot ${slot} is in flight already`
-        : `${lengthBytes} bytes of slot ${slot}, which has ${bound.lengthBytes}`,
-    );
-  }
-
-  /** The device has it, or will. */
-  slotInFlight(slot: number): boolean {
-    const id = this.inOrder ? this.#idOf[slot]! : slot;
-    return this.slotOf[id] === slot && this.serial[id] !== 0;
-  }
-
-  /**
-   * IN_ORDER, where a slot's number cannot be its chain's id: the ids that slots get, up to the first that cannot be offered, with what they are written
-   * down. @returns ids, in an array that is used again; those past the last good one are of no record
-   */
-  nameSlots(slots: Uint16Array, count: number): Uint16Array {
-    const { parts, serial, slotOf, size, nextRecord } = this;
-    const { iovaLo, iovaHi } = this.slots!;
-    const idOf = this.#idOf, ids = this.#ids;
-    const bound = iovaLo.length, flags = this.slotFlags;
-    let id = nextRecord;
-    for (let at = 0; at < count; at++) {
-      const slot = slots[at]!;
-      ids[at] = NO_RECORD;
-      if (slot >= bound) break;
-      const before = idOf[slot]!;
-      if (slotOf[before] === slot) {
-        const behind = before - nextRecord;
-        if (serial[before] !== 0 || (behind < 0 ? behind + size : behind) < at) break;
-      }
-      ids[at] = id;
-      slotOf[id] = slot;
-      idOf[slot] = id;
-      const word = id * 4;
-      parts[word] = iovaLo[slot]!;
-      parts[word + 1] = iovaHi[slot]!;
-      parts[word + 3] = flags;
-      if (++id === size) id = 0;
-    }
-    return ids;
-  }
-
   /** A returned chain of several parts gives its records back. Not with IN_ORDER. @param top free records before @returns and after */
   releaseChain(id: number, top: number): number {
     const { free, link } = this;
@@ -354,7 +334,7 @@ export class ChainBook {
   /** Ends a burst that added `count` chains: what it has counted on its own. */
   added(count: number, committed: number): void {
     this.freeCount -= count;
-    if (this.inOrder) this.nextRecord = (this.nextRecord + count) % this.size;
+    if (this.inOrder) this.nextRecord = this.#around(this.nextRecord + count);
     this.counts[COMMITTED] = committed;
     this.inFlight += count;
   }
@@ -400,8 +380,7 @@ export class ChainBook {
     const taken = this.taken(id);
     this.serial[id] = 0;
     this.chained[id] = 0;
-    const next = id + taken;
-    this.oldest = next < this.size ? next : next - this.size;
+    this.oldest = this.#around(id + taken);
     this.freeCount += taken;
     this.inFlight--;
     return taken;
@@ -432,8 +411,9 @@ export class ChainBook {
   /** A chain as plain data. */
   saveChain(id: number): SavedChain {
     const slot = this.slotOf[id]!;
-    if (this.slots?.tables !== undefined) {
-      const { readable, writable } = this.slots.tables.partsOf(slot);
+    const tables = this.slots?.are.tables;
+    if (tables !== undefined) {
+      const { readable, writable } = tables.partsOf(slot);
       return { id: slot, readable: [...readable], writable: [...writable] };
     }
     const readable: SavedPart[] = [];
@@ -459,14 +439,21 @@ export class ChainBook {
 
   /** @throws UsageError when a chain was begun and not committed; it is dropped */
   settled(call: string): void {
-    if (this.#chainParts !== 0) this.drop(`${call}: the chain before was not committed`);
+    if (this.adding) this.drop(`${call}: the chain before was not committed`);
   }
 
   /** Forgets the chain that was being added: nothing of it was taken off the free records yet. */
   drop(message: string): never {
-    this.#chainParts = 0;
-    this.#part = 0;
+    this.#open.end();
     throw new UsageError(`${this.place.function}, queue ${this.place.queue}: ${message}`);
+  }
+
+  #tooLong(parts: number): never {
+    this.drop(`a chain of ${parts} parts can never fit into a queue of ${this.size}`);
+  }
+
+  #tooManyBytes(bytes: number): never {
+    this.drop(`a chain of ${bytes} bytes; the standard allows 2^32`);
   }
 
   #checkPart(iovaLo: number, iovaHi: number, lengthBytes: number): void {

@@ -15,7 +15,7 @@ import { ChainBook } from "./chain_book.ts";
 import type { QueuePlace } from "./faults.ts";
 import { DESCRIPTOR_BYTES, type RingLayout } from "./layout.ts";
 import { placeChains, SAVED_QUEUE_VERSION, type SavedChain, type SavedQueue } from "./saved_queue.ts";
-import type { LentQueue, QueueSlots, QueueSnapshot, UsedBurst, Virtqueue } from "./virtqueue.ts";
+import type { ChainParts, LentQueue, QueueSlots, QueueSnapshot, UsedBurst, Virtqueue } from "./virtqueue.ts";
 
 /** What a queue asks of its device. */
 export interface NotifyGate {
@@ -134,8 +134,30 @@ export abstract class DriverRing implements Virtqueue {
   }
 
   segment(iovaLo: number, iovaHi: number, lengthBytes: number): void {
-    this.check();
+    // What ends the queue meanwhile is thrown by `commit`.
+    if (!this.book.adding) this.check();
     this.book.segment(iovaLo, iovaHi, lengthBytes);
+  }
+
+  addChains(
+    parts: ChainParts,
+    readable: Uint16Array,
+    writable: Uint16Array,
+    count: number,
+    ids: Uint16Array,
+  ): number {
+    this.check();
+    const { book } = this;
+    book.checkChains(parts, readable, writable, count, ids);
+    let from = 0, done = 0;
+    for (; done < count; done++) {
+      const id = book.chain(parts, from, readable[done]!, writable[done]!);
+      if (id < 0) break;
+      this.offer(id);
+      ids[done] = id;
+      from += readable[done]! + writable[done]!;
+    }
+    return done;
   }
 
   bindSlots(slots: QueueSlots): void {

@@ -89,7 +89,9 @@ export class SplitQueue extends DriverRing {
   addSingle(iovaLo: number, iovaHi: number, lengthBytes: number, deviceWrites: boolean): number {
     this.check();
     const id = this.book.single(iovaLo, iovaHi, lengthBytes, deviceWrites);
-    if (id >= 0) this.offer(id);
+    if (id < 0) return -1;
+    this.#describe(id);
+    this.#makeAvailable(id);
     return id;
   }
 
@@ -104,18 +106,16 @@ export class SplitQueue extends DriverRing {
     this.check();
     const { book } = this;
     const room = book.checkSingles(iovaLo, iovaHi, lengths, count, ids);
-    const { parts, writable, serial, free, counts, size, inOrder } = book;
+    const { parts, writable, serial, counts } = book;
     const descriptors = this.#descriptors, available = this.#available, mask = this.#mask;
     const flags = deviceWrites ? DESC_FLAG.write : 0;
-    let next = this.#next, record = book.nextRecord, top = book.freeCount, committed = counts[COMMITTED]!;
+    const { records, step } = book;
+    let next = this.#next, record = book.nextFree, committed = counts[COMMITTED]!;
     let done = 0;
-    for (; done < room; done++) {
+    for (; done < room; done++, record += step) {
       const lengthBytes = lengths[done]!;
       if (lengthBytes === 0) break;
-      top--;
-      let id = record;
-      if (!inOrder) id = free[top]!;
-      else if (++record === size) record = 0;
+      const id = records[record]!;
       const word = id * 4;
       const lo = iovaLo[done]!, hi = iovaHi[done]!;
       parts[word] = lo;
@@ -142,19 +142,20 @@ export class SplitQueue extends DriverRing {
     const { book } = this;
     book.checkSlots(slots, lengths, count, headBytes);
     const { parts, writable, serial, counts } = book;
-    const { deviceWrites, tables } = book.slots!;
+    const bound = book.slots!;
+    const { deviceWrites, tables } = bound.are;
     const tableWritable = tables === undefined ? null : tables.writable;
     const descriptors = this.#descriptors, available = this.#available, mask = this.#mask;
     // Unsigned, as the lengths are: the engine then has one kind of number here.
-    const bound = book.slotIds, most = book.slots!.lengthBytes >>> 0;
-    const ids = this.inOrder ? book.nameSlots(slots, count) : slots;
+    const last = bound.ids, most = bound.are.lengthBytes >>> 0;
+    const ids = this.inOrder ? bound.name(slots, count, book.nextRecord) : slots;
     let next = this.#next, committed = counts[COMMITTED]!;
     let lengthBytes = most;
     let done = 0;
     for (; done < count; done++) {
       const id = ids[done]!;
       lengthBytes = lengths === null ? most : (lengths[done]! + headBytes) >>> 0;
-      if (id >= bound || serial[id] !== 0 || lengthBytes === 0 || lengthBytes > most) break;
+      if (id >= last || serial[id] !== 0 || lengthBytes === 0 || lengthBytes > most) break;
       if (ids !== slots) this.#describe(id);
       const word = id * 4;
       // What is in shared memory already is not written again, so that it stays in the device's cache.
@@ -170,7 +171,7 @@ export class SplitQueue extends DriverRing {
     }
     this.#next = next & INDEX_MASK;
     book.added(done, committed);
-    if (done < count) book.slotWrong(slots[done]!, lengthBytes);
+    if (done < count) book.drop(bound.problem(slots[done]!, lengthBytes));
     return done;
   }
 
@@ -187,15 +188,24 @@ export class SplitQueue extends DriverRing {
       descriptors[word + 2] = inTable * DESCRIPTOR_BYTES;
       descriptors[word + 3] = DESC_FLAG.indirect;
     } else {
-      this.#describe(id);
       let record = id;
-      for (let left = this.book.chained[id]! - 1; left > 0; left--) {
+      for (let left = this.book.taken(id); left > 0; left--) {
+        const word = record * 4;
+        descriptors[word] = parts[word]!;
+        descriptors[word + 1] = parts[word + 1]!;
+        descriptors[word + 2] = parts[word + 2]!;
         const next = link[record]!;
-        descriptors[record * 4 + 3] = parts[record * 4 + 3]! | DESC_FLAG.next | (next << 16);
-        this.#describe(next);
+        descriptors[word + 3] = left === 1
+          ? parts[word + 3]!
+          : parts[word + 3]! | DESC_FLAG.next | (next << 16);
         record = next;
       }
     }
+    this.#makeAvailable(id);
+  }
+
+  /** Puts a chain into the available ring, not yet visible. */
+  #makeAvailable(id: number): void {
     this.#available[2 + (this.#next & this.#mask)] = id;
     this.#next = (this.#next + 1) & INDEX_MASK;
   }
@@ -218,7 +228,7 @@ export class SplitQueue extends DriverRing {
   }
 
   #describeSlots(): void {
-    for (let slot = this.book.slots!.iovaLo.length; slot-- > 0;) this.#describe(slot);
+    for (let slot = this.book.slots!.are.iovaLo.length; slot-- > 0;) this.#describe(slot);
   }
 
   /** Entries follow one another, each linked to the next, as IN_ORDER demands and the standard otherwise allows. */
@@ -286,21 +296,29 @@ export class SplitQueue extends DriverRing {
     const elements = this.#usedElements, mask = this.#mask, published = counts[PUBLISHED]!;
     let top = book.freeCount;
     let done = 0;
-    for (; done < count; done++) {
-      const word = (from & mask) * 2;
-      // Each is read once: the device could change it between a check and a second read.
-      const id = elements[word]!;
-      let length = elements[word + 1]!;
-      const number = id <= mask ? serial[id]! : 0;
-      if (number === 0 || number > published || length > writable[id]!) {
-        length = this.#judge(id, length);
-        if (length < 0) break;
+    while (done < count) {
+      let id = 0, length = 0;
+      for (; done < count; done++) {
+        const word = (from & mask) * 2;
+        // Each is read once: the device could change it between a check and a second read.
+        id = elements[word]!;
+        length = elements[word + 1]!;
+        const number = id <= mask ? serial[id]! : 0;
+        if (number === 0 || number > published || length > writable[id]! || chained[id] !== 0) break;
+        serial[id] = 0;
+        free[top++] = id;
+        ids[done] = id;
+        lengths[done] = length;
+        from++;
       }
+      if (done === count) break;
+      // A chain of several parts, or a lie. Apart, so that the engine has the loop above in registers.
+      length = this.#judge(id, length);
+      if (length < 0) break;
       serial[id] = 0;
-      if (chained[id] === 0) free[top++] = id;
-      else top = book.releaseChain(id, top);
+      top = book.releaseChain(id, top);
       ids[done] = id;
-      lengths[done] = length;
+      lengths[done++] = length;
       from++;
     }
     this.#nextUsed = from & INDEX_MASK;

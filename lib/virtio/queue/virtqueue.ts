@@ -19,6 +19,16 @@ export interface UsedBurst {
   readonly lengths: Uint32Array;
 }
 
+/** Parts of chains, those of one after those of the other. The device-readable parts of a chain come first. */
+export interface ChainParts {
+  /** Low half of each part's IOVA. */
+  readonly iovaLo: Uint32Array;
+  /** High half. */
+  readonly iovaHi: Uint32Array;
+  /** Bytes of each. */
+  readonly lengths: Uint32Array;
+}
+
 /** Buffers of which each is a chain of a queue, described once: the slot's number is the chain's id. */
 export interface QueueSlots {
   /** By slot: low half of its IOVA. The arrays are read when slots are added, and must not change. */
@@ -99,7 +109,7 @@ export interface QueueSnapshot {
  * A chain is added as a whole: `begin(readable, writable)` reserves it, `segment` is called once a part, device-readable parts first,
  * then `commit()` gives its id. `addSingle` is the short form for one part. Nothing is visible to the device before `publish`.
  *
- * By bursts: `addSingles` adds chains of one part each; of a queue whose chains are the slots of one pool (`bindSlots`) `addSlots` adds those, which is
+ * By bursts: `addSingles` adds chains of one part each, `addChains` chains of any; of a queue whose chains are the slots of one pool (`bindSlots`) `addSlots` adds those, which is
  * the fastest. Each call costs the queue's checks once, and `publish` and `takeUsed` one atomic access to an index.
  *
  * Errors: `UsageError` for wrong use, `DeviceError` (naming queue and field) when the device broke the ring: after that the queue is
@@ -144,6 +154,17 @@ export interface Virtqueue extends Disposable {
     lengths: Uint32Array,
     count: number,
     deviceWrites: boolean,
+    ids: Uint16Array,
+  ): number;
+  /**
+   * As many chains as there is room for, up to `count`: the next `readable[n] + writable[n]` parts are chain n. @param ids gets their ids
+   * @returns how many @throws UsageError (arrays too short, a chain that can never fit or of no part, a part of no byte: those before it are added)
+   */
+  addChains(
+    parts: ChainParts,
+    readable: Uint16Array,
+    writable: Uint16Array,
+    count: number,
     ids: Uint16Array,
   ): number;
   /**

@@ -52,6 +52,11 @@ class Fuzz {
   /** With slots in order, next number in the ring. */
   cursor = 0;
   taken = 0;
+  /** Cases whose call was one for bursts, and those of them that moved more than one chain or ended the queue. */
+  burstCalls = 0;
+  bursts = 0;
+  /** Chains that the call of this case moved by a burst; −1: it was another call. */
+  moved = -1;
   notifications = 0;
   lives = 0;
 
@@ -196,24 +201,32 @@ class Fuzz {
         return this.take();
       case 3:
       case 4:
-        return this.add();
       case 5:
+        return this.add();
+      case 6:
         queue.flush();
         this.unpublished = [];
         return;
-      case 6:
-        if (typeof queue.enableInterrupts() !== "boolean") this.fail("enableInterrupts");
-        return;
       default:
-        if (random.below(2) === 0) queue.suppressInterrupts();
-        else if (typeof queue.hasUsed() !== "boolean") this.fail("hasUsed");
+        this.event();
     }
+  }
+
+  event(): void {
+    const { queue, random } = this;
+    const kind = random.below(4);
+    if (kind < 2) {
+      if (typeof queue.enableInterrupts() !== "boolean") this.fail("enableInterrupts");
+    } else if (kind === 2) queue.suppressInterrupts();
+    else if (typeof queue.hasUsed() !== "boolean") this.fail("hasUsed");
   }
 
   add(): void {
     const { queue, random } = this;
     if (this.target.slots) return this.addSlots();
-    if (random.below(3) === 0) return this.addSingles();
+    const how = random.below(4);
+    if (how === 0) return this.addSingles();
+    if (how === 1) return this.addChains();
     const total = 1 + random.below(Math.min(3, this.target.size));
     const readable = random.below(total + 1);
     const need = total > 1 && total <= SEGMENTS ? 1 : total;
@@ -243,9 +256,46 @@ class Fuzz {
     const lengths = Uint32Array.from({ length: count }, () => 1 + random.below(9));
     const writes = random.below(2) === 0;
     const ids = new Uint16Array(count);
-    const room = Math.min(count, this.free());
+    const room = this.moved = Math.min(count, this.free());
     if (queue.addSingles(words(), words(), lengths, count, writes, ids) !== room) this.fail("addSingles");
     for (let at = 0; at < room; at++) this.added(ids[at]!, writes ? lengths[at]! : 0, 1);
+  }
+
+  addChains(): void {
+    const { queue, random } = this;
+    const count = 1 + random.below(BURST);
+    const readable = new Uint16Array(count), writable = new Uint16Array(count);
+    let parts = 0;
+    for (let at = 0; at < count; at++) {
+      const total = 1 + random.below(Math.min(3, this.target.size));
+      readable[at] = random.below(total + 1);
+      writable[at] = total - readable[at]!;
+      parts += total;
+    }
+    const words = () => Uint32Array.from({ length: parts }, () => random.next());
+    const lengths = Uint32Array.from({ length: parts }, () => 1 + random.below(9));
+    const ids = new Uint16Array(count);
+    const free = this.free();
+    this.moved = 0;
+    const done = this.moved = queue.addChains(
+      { iovaLo: words(), iovaHi: words(), lengths },
+      readable,
+      writable,
+      count,
+      ids,
+    );
+    let need = 0;
+    for (let at = 0, from = 0; at < count; at++) {
+      const total = readable[at]! + writable[at]!;
+      const takes = total > 1 && total <= SEGMENTS ? 1 : total;
+      if (at === done) {
+        if (need + takes <= free) this.fail(`addChains stopped with ${free - need} free`);
+        return;
+      }
+      const room = lengths.subarray(from + readable[at]!, from += total).reduce((sum, one) => sum + one, 0);
+      this.added(ids[at]!, room, takes);
+      need += takes;
+    }
   }
 
   addSlots(): void {
@@ -256,6 +306,7 @@ class Fuzz {
       .filter((slot) => !this.chains.has(slot)).slice(0, 1 + random.below(BURST));
     const lengths = Uint32Array.from(idle, () => 1 + random.below(SLOT_BYTES));
     const slots = Uint16Array.from(idle);
+    this.moved = idle.length;
     if (queue.addSlots(slots, lengths, idle.length) !== idle.length) this.fail("addSlots");
     const saved = this.queue.saveInFlight();
     idle.forEach((slot, at) => {
@@ -268,7 +319,8 @@ class Fuzz {
   take(): void {
     const { ids, lengths } = this.into;
     const max = 1 + this.random.below(16);
-    const n = this.queue.takeUsed(this.into, max);
+    this.moved = 0;
+    const n = this.moved = this.queue.takeUsed(this.into, max);
     if (!(n >= 0 && n <= max && n <= this.chains.size)) this.fail(`took ${n}`);
     for (let at = 0; at < n; at++) {
       const chain = this.chains.get(ids[at]!);
@@ -287,17 +339,21 @@ class Fuzz {
   step(): void {
     if (this.random.below(5) < 2) this.lie();
     else this.honest();
+    this.moved = -1;
     try {
       this.call();
+      if (this.moved > 1) this.bursts++;
       if (this.queue.inFlight !== this.chains.size) this.fail(`in flight: ${this.queue.inFlight}`);
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error;
       const { function: name, queue, field } = error.location;
       if (name !== "fuzzed" || queue !== 5 || !FIELDS.includes(field!)) this.fail(`says ${error.message}`);
       this.faults.set(field!, (this.faults.get(field!) ?? 0) + 1);
+      if (this.moved >= 0) this.bursts++;
       this.buried(error);
       this.restart();
     }
+    if (this.moved >= 0) this.burstCalls++;
   }
 
   /** A broken queue stays broken, and still knows what it had. */
@@ -325,13 +381,14 @@ class Fuzz {
 
 for (const layout of ["split", "packed"] as const) {
   Deno.test(campaign(
-    `hostile device, ${layout}: 3,200,000 cases of lies into rings and events, half of them of slots, end in typed errors or nothing`,
+    `hostile device, ${layout}: 4,000,000 cases of lies into rings and events, a million and more on the bursts of chains and of slots each, end in typed errors or nothing`,
     () => {
       const iommu = new FakeIommu();
       const memory = iommu.space.allocate(8192);
       const faults = new Map<string, number>();
       let taken = 0;
       let lives = 0;
+      const reached = { chains: { calls: 0, bursts: 0 }, slots: { calls: 0, bursts: 0 } };
       let seed = 77;
       const sizes = layout === "split" ? [1, 2, 8, 16] : [1, 3, 7, 16];
       for (const size of sizes) {
@@ -339,8 +396,11 @@ for (const layout of ["split", "packed"] as const) {
           const [inOrder, eventIndex, slots, acquireEach] = [1, 2, 4, 8].map((bit) => (features & bit) !== 0);
           const target = { layout, size, inOrder, eventIndex, slots, acquireEach } as Target;
           const fuzz = new Fuzz(target, seed++, memory);
-          for (let n = 0; n < rounds(3_200_000) / 64; n++) fuzz.step();
+          for (let n = 0; n < rounds(4_000_000) / 64; n++) fuzz.step();
           for (const [field, count] of fuzz.faults) faults.set(field, (faults.get(field) ?? 0) + count);
+          const kind = slots ? reached.slots : reached.chains;
+          kind.calls += fuzz.burstCalls;
+          kind.bursts += fuzz.bursts;
           taken += fuzz.taken;
           lives += fuzz.lives;
         }
@@ -355,6 +415,14 @@ for (const layout of ["split", "packed"] as const) {
       assert(taken > rounds(100_000), `taken ${taken}`);
       assert(lives > rounds(20_000), `lives ${lives}`);
       iommu.space.close();
+      const said = Object.entries(reached).map(([kind, { calls, bursts }]) => {
+        assert(
+          calls >= rounds(1_000_000) && bursts > calls / 10,
+          `${kind}: ${calls} calls, ${bursts} bursts`,
+        );
+        return `${calls} cases of ${kind} by bursts, ${bursts} of them of more than one or ended by a lie`;
+      });
+      return `hostile device, ${layout}: ${said.join("; ")}`;
     },
   ));
 }
