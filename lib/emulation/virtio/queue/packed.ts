@@ -160,44 +160,49 @@ export class PackedDeviceQueue extends DeviceRing {
     const { slots, order, writable } = this.#held;
     const { ids, regions, offsets, lengths } = into;
     const shape = deviceWrites ? DESC_FLAG.write : 0;
-    let { kept } = this;
-    if (kept !== null && !(deviceWrites ? kept.deviceWrites : kept.deviceReads)) kept = null;
-    let startLo = 0, startHi = 0, end = -1;
-    if (kept !== null) ({ startLo, startHi, sizeBytes: end } = kept);
-    let at = this.#held.next;
-    let taken = 0;
-    for (; taken < most; taken++) {
-      const word = slot << 2;
-      const last = desc32[word + 3]!;
-      const flags = acquiresEach ? Atomics.load(desc16, 2 * word + 7) : last >>> 16;
-      if ((flags & AVAIL_USED) !== available || (flags & SHAPE) !== shape) break;
-      const lo = desc32[word]!, hi = desc32[word + 1]!, length = desc32[word + 2]!;
-      const id = acquiresEach ? desc16[2 * word + 6]! : last & 0xffff;
-      if (length === 0 || id >= slots.length || slots[id] !== 0) break;
-      let offset = (hi - startHi) * 4294967296 + (lo - startLo);
-      if (offset < 0 || offset + length > end) {
-        if (!this.dma.findMapped(lo, hi, length, deviceWrites)) break;
-        kept = this.dma.region!;
-        offset = this.dma.offset;
-        ({ startLo, startHi, sizeBytes: end } = kept);
+    const window = this.window;
+    window.turn(deviceWrites);
+    let place = this.#held.next;
+    let taken = 0, lo = 0, hi = 0, length = 0;
+    // Each turn is for buffers in one window, so that the engine has the loop within it in registers. A driver that changes a descriptor meanwhile gets one more.
+    for (let more = true, moved = false; more && taken < most;) {
+      const { region, startLo, startHi, end, offset } = window;
+      const before = taken;
+      more = false;
+      for (; taken < most; taken++) {
+        const word = slot << 2;
+        const last = desc32[word + 3]!;
+        const flags = acquiresEach ? Atomics.load(desc16, 2 * word + 7) : last >>> 16;
+        if ((flags & AVAIL_USED) !== available || (flags & SHAPE) !== shape) break;
+        lo = desc32[word]!;
+        hi = desc32[word + 1]!;
+        length = desc32[word + 2]!;
+        const id = acquiresEach ? desc16[2 * word + 6]! : last & 0xffff;
+        if (length === 0 || id >= slots.length || slots[id] !== 0) break;
+        const at = lo - startLo;
+        if (hi !== startHi || at < 0 || at + length > end) {
+          more = true;
+          break;
+        }
+        slots[id] = 1;
+        order[place] = id;
+        if (writable !== null) writable[place] = deviceWrites ? length : 0;
+        if (++place === size) place = 0;
+        ids[taken] = id;
+        offsets[taken] = offset + at;
+        lengths[taken] = length;
+        if (++slot === size) {
+          slot = 0;
+          available ^= AVAIL_USED;
+        }
       }
-      slots[id] = 1;
-      order[at] = id;
-      if (writable !== null) writable[at] = deviceWrites ? length : 0;
-      if (++at === size) at = 0;
-      ids[taken] = id;
-      if (regions[taken] !== kept) regions[taken] = kept!;
-      offsets[taken] = offset;
-      lengths[taken] = length;
-      if (++slot === size) {
-        slot = 0;
-        available ^= AVAIL_USED;
-      }
+      if (taken > before) regions.fill(region!, before, taken);
+      if (more) more = (taken > before || !moved) && window.move(this.dma, lo, hi, length, deviceWrites);
+      moved = true;
     }
     if (taken === 0) return 0;
-    this.kept = kept;
     this.heldCount += taken;
-    this.#held.next = at;
+    this.#held.next = place;
     this.#outstanding += taken;
     this.#notified.took(taken);
     if (slot <= this.#next) this.#wrap ^= 1;
@@ -243,18 +248,32 @@ export class PackedDeviceQueue extends DeviceRing {
       return;
     }
     const { inOrder } = this;
-    const reader = this.#reader, used = this.#used, held = this.#held, slots = held.slots;
-    for (let i = 0; i < count; i++) {
-      const id = ids[i]!;
+    const held = this.#held, slots = held.slots;
+    const used = this.#used, { desc32 } = this.#reader, { size } = this;
+    let { slot, flags } = used;
+    let pushed = 0, done = 0;
+    for (; done < count; done++) {
+      const id = ids[done]!;
       const took = slots[id];
-      if (took === undefined || took === 0) this.notHeld(id);
-      if (inOrder && !held.passOldest(id)) throw this.outOfOrder(id, held.oldest);
+      if (took === undefined || took === 0 || (inOrder && !held.passOldest(id))) break;
       slots[id] = 0;
-      this.heldCount--;
-      this.#pushed += took;
-      used.write(reader, id, written[i]!);
-      used.skip(took);
+      pushed += took;
+      const lengthBytes = written[done]!;
+      if (used.hiding < 0) used.write(this.#reader, id, lengthBytes);
+      else {
+        desc32[(slot << 2) + 2] = lengthBytes;
+        desc32[(slot << 2) + 3] = id | (lengthBytes > 0 ? flags | DESC_FLAG.write : flags) << 16;
+      }
+      slot += took;
+      if (slot >= size) {
+        slot -= size;
+        flags ^= AVAIL_USED;
+      }
     }
+    used.skip(pushed);
+    this.#pushed += pushed;
+    this.heldCount -= done;
+    if (done < count) this.pushUsed(ids[done]!, written[done]!);
   }
 
   /**

@@ -33,12 +33,17 @@ export class UsedDescriptors {
     this.wrap = this.shownWrap = wrap;
   }
 
+  /** AVAIL and USED of what is used there: both are the device's wrap counter. */
+  get flags(): number {
+    return this.wrap === 0 ? 0 : AVAIL_USED;
+  }
+
   /** Writes one into the next slot, unchecked. @param flip bits of its flags to write wrong */
   write({ desc32, desc16 }: PackedReader, id: number, lengthBytes: number, flip = 0): void {
     const { slot } = this;
     const word = slot << 2;
     desc32[word + 2] = lengthBytes;
-    const flags = ((this.wrap === 0 ? 0 : AVAIL_USED) | (lengthBytes > 0 ? DESC_FLAG.write : 0)) ^ flip;
+    const flags = (this.flags | (lengthBytes > 0 ? DESC_FLAG.write : 0)) ^ flip;
     if (this.hiding < 0) {
       this.hiding = slot;
       this.#hiddenFlags = flags;

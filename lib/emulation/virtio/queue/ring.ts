@@ -6,6 +6,7 @@
 import { UsageError } from "../../../errors/mod.ts";
 import type { DmaRegion, DmaTable } from "../../../sockets/dma_table.ts";
 import type { QueueState } from "../../../virtio/spec/queue_state.ts";
+import { BufferWindow } from "./buffer_window.ts";
 import type { Burst } from "./burst.ts";
 import type { Chain } from "./chain.ts";
 import type { ReadRing } from "./chain_reader.ts";
@@ -68,8 +69,8 @@ export abstract class DeviceRing implements DeviceQueue, ReadRing {
   #batchLength = 0;
   #batchComplete = false;
 
-  /** Mapping of the buffer that a burst took last: mostly the next one lies there too. */
-  protected kept: DmaRegion | null = null;
+  /** Where the buffer lay that a burst took last: mostly the next one lies there too. */
+  protected readonly window: BufferWindow = new BufferWindow();
   /** Some area of the ring is a copy. */
   protected far = false;
   /** Areas of the ring that are copies, by their names; the layout loads and stores them. */
@@ -264,7 +265,7 @@ export abstract class DeviceRing implements DeviceQueue, ReadRing {
   protected ready(): boolean {
     if (this.#broken) return false;
     if (this.#generation === this.dma.generation) return !this.#away;
-    this.kept = null;
+    this.window.close();
     this.#mayRest = this.#generation >= 0 && this.heldCount === 0;
     this.#away = !this.map();
     this.#generation = this.dma.generation;

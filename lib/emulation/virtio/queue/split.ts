@@ -146,38 +146,43 @@ export class SplitDeviceQueue extends DeviceRing {
     const mask = this.#mask, inOrder = this.inOrder, batches = this.batches;
     const { ids, regions, offsets, lengths } = into;
     const shape = deviceWrites ? DESC_FLAG.write : 0;
-    let { kept } = this;
-    if (kept !== null && !(deviceWrites ? kept.deviceWrites : kept.deviceReads)) kept = null;
-    let startLo = 0, startHi = 0, end = -1;
-    if (kept !== null) ({ startLo, startHi, sizeBytes: end } = kept);
+    const window = this.window;
+    window.turn(deviceWrites);
     let next = this.#next, expected = inOrder ? this.#headNext : -1;
-    let taken = 0;
-    for (; taken < count; taken++) {
-      const slot = next & mask;
-      const head = avail[2 + slot]!;
-      if (head > mask || held[head] !== 0 || (expected >= 0 && head !== expected)) break;
-      const word = head << 2;
-      const lo = desc32[word]!, hi = desc32[word + 1]!, length = desc32[word + 2]!;
-      if ((desc32[word + 3]! & SHAPE) !== shape || length === 0) break;
-      let offset = (hi - startHi) * 4294967296 + (lo - startLo);
-      if (offset < 0 || offset + length > end) {
-        if (!this.dma.findMapped(lo, hi, length, deviceWrites)) break;
-        kept = this.dma.region!;
-        offset = this.dma.offset;
-        ({ startLo, startHi, sizeBytes: end } = kept);
+    let taken = 0, lo = 0, hi = 0, length = 0;
+    // Each turn is for buffers in one window, so that the engine has the loop within it in registers. A driver that changes a descriptor meanwhile gets one more.
+    for (let more = true, moved = false; more && taken < count;) {
+      const { region, startLo, startHi, end, offset } = window;
+      const before = taken;
+      more = false;
+      for (; taken < count; taken++) {
+        const slot = next & mask;
+        const head = avail[2 + slot]!;
+        if (head > mask || held[head] !== 0 || (expected >= 0 && head !== expected)) break;
+        const word = head << 2;
+        lo = desc32[word]!;
+        hi = desc32[word + 1]!;
+        length = desc32[word + 2]!;
+        if ((desc32[word + 3]! & SHAPE) !== shape || length === 0) break;
+        const at = lo - startLo;
+        if (hi !== startHi || at < 0 || at + length > end) {
+          more = true;
+          break;
+        }
+        held[head] = 1;
+        popped[slot] = head;
+        if (batches) this.#writable[slot] = deviceWrites ? length : 0;
+        if (inOrder) expected = (head + 1) & mask;
+        ids[taken] = head;
+        offsets[taken] = offset + at;
+        lengths[taken] = length;
+        next++;
       }
-      held[head] = 1;
-      popped[slot] = head;
-      if (batches) this.#writable[slot] = deviceWrites ? length : 0;
-      if (inOrder) expected = (head + 1) & mask;
-      ids[taken] = head;
-      if (regions[taken] !== kept) regions[taken] = kept!;
-      offsets[taken] = offset;
-      lengths[taken] = length;
-      next++;
+      if (taken > before) regions.fill(region!, before, taken);
+      if (more) more = (taken > before || !moved) && window.move(this.dma, lo, hi, length, deviceWrites);
+      moved = true;
     }
     if (taken === 0) return 0;
-    this.kept = kept;
     this.#headNext = expected;
     this.heldCount += taken;
     this.#next = next & 0xffff;
@@ -217,19 +222,23 @@ export class SplitDeviceQueue extends DeviceRing {
       return;
     }
     const { inOrder } = this;
-    const used32 = this.#used32, held = this.#held, mask = this.#mask;
-    let next = this.#usedNext;
-    for (let i = 0; i < count; i++) {
-      const id = ids[i]!;
-      if (held[id] !== 1) this.notHeld(id);
-      if (inOrder) this.#isNext(id);
+    const used32 = this.#used32, held = this.#held, popped = this.#popped, mask = this.#mask;
+    let next = this.#usedNext, oldest = this.#returnNext;
+    let done = 0;
+    for (; done < count; done++) {
+      const id = ids[done]!;
+      if (held[id] !== 1 || (inOrder && popped[oldest & mask] !== id)) break;
       held[id] = 0;
+      oldest++;
       const at = 1 + 2 * (next & mask);
       used32[at] = id;
-      used32[at + 1] = written[i]!;
-      this.#usedNext = next = (next + 1) & 0xffff;
-      this.heldCount--;
+      used32[at + 1] = written[done]!;
+      next++;
     }
+    if (inOrder) this.#returnNext = oldest & 0xffff;
+    this.#usedNext = next & 0xffff;
+    this.heldCount -= done;
+    if (done < count) this.pushUsed(ids[done]!, written[done]!);
   }
 
   /** Goes on to the chain to be returned after this one. @throws UsageError when it is not this one's turn */
