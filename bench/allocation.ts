@@ -11,7 +11,7 @@ import { bytesPerMillion, HEAP_ROUNDS, objectBytes } from "./heap.ts";
 import { beside } from "./in_turn.ts";
 import { compare, type Figure, type Section, single } from "./report.ts";
 import { pairInProcess } from "./pair_in_process.ts";
-import { RingPair } from "./ring_pair.ts";
+import { PLAIN, RingPair } from "./ring_pair.ts";
 
 const MILLION = 1_000_000;
 
@@ -23,7 +23,7 @@ export async function benchAllocation(run: BenchRun): Promise<Section[]> {
   const name = "a small object a packet";
   const figures: Figure[] = [];
   for (const layout of ["split", "packed"] as const) {
-    using pair = new RingPair({ layout, eventIndex: true, indirect: false, inOrder: false });
+    using pair = new RingPair({ ...PLAIN, layout, eventIndex: true });
     pair.turn(warmUp, BURST);
     const value = await bytesPerMillion(run, packets, () => pair.turn(packets, BURST));
     figures.push({ name: `${layout} ring, burst ${BURST}`, value, beside: [compare(value, name, objects)] });

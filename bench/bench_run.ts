@@ -3,6 +3,7 @@
  *
  * @module
  */
+import process from "node:process";
 import { RingsideError } from "../lib/errors/mod.ts";
 
 /** Ctrl-C or termination: thrown between two pieces of work, so that everything that is open is closed on the way out. */
@@ -59,6 +60,17 @@ export function rate(count: number, work: () => void): number {
   const start = performance.now();
   work();
   return count / ((performance.now() - start) / 1000);
+}
+
+/**
+ * Nanoseconds of processor time for each of `count` operations: what else the machine does counts for little. For work of this process alone, of
+ * milliseconds at least.
+ */
+export function processorNanoseconds(count: number, work: () => void): number {
+  const before = process.cpuUsage();
+  work();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) * 1000 / count;
 }
 
 /** As `rate`, of work that is waited for. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { Burst } from "../lib/emulation/virtio/queue/burst.ts";
 import { Chain } from "../lib/emulation/virtio/queue/chain.ts";
 import type { DeviceQueue } from "../lib/emulation/virtio/queue/device_queue.ts";
 import { PackedDeviceQueue } from "../lib/emulation/virtio/queue/packed.ts";
@@ -19,15 +20,36 @@ import type { UsedBurst, Virtqueue } from "../lib/virtio/queue/virtqueue.ts";
 /** Descriptors of the rings that are measured. */
 export const RING_SIZE = 256;
 const BUFFER_BYTES = 64;
+/** Of each part of a chain that has several. */
+const PART_BYTES = 16;
+/** Most parts of a chain in a table. */
+const TABLE_PARTS = 2;
 
-/** How a ring is used. */
-export interface RingVariant {
+/** What is negotiated for a ring. */
+export interface RingMix {
   readonly layout: "split" | "packed";
   readonly inOrder: boolean;
   readonly eventIndex: boolean;
-  /** Chains of two parts in an indirect table, instead of one part in one descriptor. */
+  /** INDIRECT_DESC: chains of two parts go into a table. */
   readonly indirect: boolean;
+  /** NOTIFICATION_DATA; the device then asks for a notification before each burst, and judges it. */
+  readonly notificationData: boolean;
 }
+
+/** How a ring is used. */
+export interface RingVariant extends RingMix {
+  /** Parts of each chain; a slot is a chain of one that the ring knows already. */
+  readonly parts: "slot" | 1 | 2 | 3;
+}
+
+/** No feature at all, chains of one part. */
+export const PLAIN: Omit<RingVariant, "layout"> = {
+  inOrder: false,
+  eventIndex: false,
+  indirect: false,
+  notificationData: false,
+  parts: 1,
+};
 
 /** See the module. */
 export class RingPair implements Disposable {
@@ -39,7 +61,11 @@ export class RingPair implements Disposable {
   readonly #bufferHi: number;
   /** The buffer, as each chain of a burst. */
   readonly #parts;
+  readonly #slots = Uint16Array.from({ length: RING_SIZE }, (_, slot) => slot);
+  /** What the doorbell was rung with last. */
+  readonly #notified = { offset: 0, wrap: 0 };
   readonly #chain = new Chain(RING_SIZE);
+  readonly #popped = new Burst(RING_SIZE);
   readonly #used: UsedBurst = usedBurst(RING_SIZE);
 
   /** Makes the ring; the "IOMMU" is a table over the same mapping. */
@@ -60,7 +86,7 @@ export class RingPair implements Disposable {
     };
     this.#space = new DmaSpace(mapper);
     const { eventIndex, indirect, inOrder } = variant;
-    const segments = indirect ? 2 : 0;
+    const segments = indirect ? TABLE_PARTS : 0;
     const layout = variant.layout === "packed"
       ? packedLayout(RING_SIZE, segments)
       : splitLayout(RING_SIZE, segments);
@@ -73,7 +99,14 @@ export class RingPair implements Disposable {
       hi: new Uint32Array(RING_SIZE).fill(bufferHi),
       lengths: new Uint32Array(RING_SIZE).fill(BUFFER_BYTES),
     };
-    const parts = { function: "bench", index: 0, memory, doorbell: { ring: () => {} }, eventIndex, inOrder };
+    const notified = this.#notified;
+    const doorbell = {
+      ring(offset: number, wrap: number) {
+        notified.offset = offset;
+        notified.wrap = wrap;
+      },
+    };
+    const parts = { function: "bench", index: 0, memory, doorbell, eventIndex, inOrder };
     const setup = {
       index: 0,
       layout: variant.layout,
@@ -99,18 +132,30 @@ export class RingPair implements Disposable {
       this.#queue = new SplitQueue({ ...parts, layout });
       this.#device = new SplitDeviceQueue(setup, device);
     }
+    if (variant.parts === "slot") {
+      const { lo: iovaLo, hi: iovaHi } = this.#parts;
+      this.#queue.bindSlots({ iovaLo, iovaHi, lengthBytes: BUFFER_BYTES, deviceWrites: false });
+    }
     this.#queue.suppressInterrupts();
     this.#device.suppress();
   }
 
   /** Moves at least `count` chains around, `burst` at a time. @throws DeviceError when one is lost */
   turn(count: number, burst: number): void {
+    const { notificationData, parts } = this.#variant;
+    const queue = this.#queue;
     for (let done = 0; done < count; done += burst) {
-      if (this.#variant.indirect) this.#addTables(burst);
-      else this.#addSingles(burst);
-      this.#queue.publish();
-      this.#serve(burst);
-      if (this.#queue.takeUsed(this.#used) !== burst) throw new DeviceError("a chain did not come back");
+      if (notificationData) this.#device.arm();
+      if (parts === "slot") queue.addSlots(this.#slots, null, burst);
+      else if (parts === 1) this.#addSingles(burst);
+      else this.#addChains(burst, parts);
+      // Without asking for it a device with an event index is notified once in 65,536 chains.
+      const notified = queue.flush();
+      if (notificationData) this.#judgeNotification(notified);
+      if (parts === "slot" || parts === 1) this.#serveBurst(burst);
+      else this.#serveChains(burst);
+      this.#device.publish();
+      if (queue.takeUsed(this.#used) !== burst) throw new DeviceError("a chain did not come back");
     }
   }
 
@@ -119,28 +164,44 @@ export class RingPair implements Disposable {
     this.#queue.addSingles(lo, hi, lengths, burst, false, this.#used.ids);
   }
 
-  #addTables(burst: number): void {
+  /** The device reads the first part of each, and writes the others. */
+  #addChains(burst: number, parts: number): void {
     const queue = this.#queue;
     for (let i = 0; i < burst; i++) {
-      queue.begin(1, 1);
-      queue.segment(this.#bufferLo, this.#bufferHi, BUFFER_BYTES / 2);
-      queue.segment(this.#bufferLo, this.#bufferHi, BUFFER_BYTES / 2);
+      queue.begin(1, parts - 1);
+      for (let part = 0; part < parts; part++) queue.segment(this.#bufferLo, this.#bufferHi, PART_BYTES);
       queue.commit();
     }
   }
 
-  #serve(burst: number): void {
+  #judgeNotification(notified: boolean): void {
+    if (!notified) throw new DeviceError("the device asked for a notification, and got none");
+    const { offset, wrap } = this.#notified;
+    const problem = this.#device.checkNotification(offset, wrap);
+    if (problem !== undefined) throw new DeviceError(problem);
+  }
+
+  #serveBurst(burst: number): void {
+    const device = this.#device, popped = this.#popped;
+    if (device.popBurst(popped, burst, false) !== burst) lost();
+    device.pushBurst(popped, burst);
+  }
+
+  #serveChains(burst: number): void {
     const device = this.#device;
     for (let i = 0; i < burst; i++) {
       const id = device.pop(this.#chain);
-      if (id < 0) throw new DeviceError("the device saw fewer chains than were published");
+      if (id < 0) lost();
       device.pushUsed(id, 0);
     }
-    device.publish();
   }
 
   /** Frees the memory. */
   [Symbol.dispose](): void {
     this.#space.close();
   }
+}
+
+function lost(): never {
+  throw new DeviceError("the device saw fewer chains than were published");
 }

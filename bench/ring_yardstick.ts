@@ -22,23 +22,24 @@ export class RingYardstick {
     const path = `${useDirectory(stack)}/ring_yardstick.so`;
     const failure = await compileC("./ring_yardstick.c", path, ["-shared", "-fPIC"]);
     if (failure !== undefined) return failure;
-    return new RingYardstick(stack.use(openNumberLibrary(path, { ring_reset: 2, ring_turn: 4 })));
-  }
-
-  /** True when it has rings of that kind. */
-  has({ inOrder, indirect }: RingVariant): boolean {
-    return !inOrder && !indirect;
+    return new RingYardstick(stack.use(openNumberLibrary(path, { ring_reset: 1, ring_turn: 4 })));
   }
 
   /** As `RingPair.turn`. @throws DeviceError when a chain is lost */
-  turn({ layout, eventIndex }: RingVariant, count: number, burst: number): void {
-    const { ring_turn } = this.#library.functions;
-    const code = ring_turn(Number(layout === "packed"), Number(eventIndex), count, burst);
+  turn(variant: RingVariant, count: number, burst: number): void {
+    const parts = variant.parts === "slot" ? 1 : variant.parts;
+    const code = this.#library.functions.ring_turn(kindOf(variant), parts, count, burst);
     if (code !== 0) throw new DeviceError(`the ring in C stopped with ${code}`);
   }
 
   /** Makes a ring new. */
-  reset({ layout, eventIndex }: RingVariant): void {
-    this.#library.functions.ring_reset(Number(layout === "packed"), Number(eventIndex));
+  reset(variant: RingVariant): void {
+    this.#library.functions.ring_reset(kindOf(variant));
   }
+}
+
+/** Its rings know no slots, and put chains of two parts into tables. */
+function kindOf({ layout, eventIndex, inOrder, notificationData }: RingVariant): number {
+  return Number(layout === "packed") + 2 * Number(eventIndex) + 4 * Number(inOrder) +
+    8 * Number(notificationData);
 }

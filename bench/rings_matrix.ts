@@ -7,17 +7,17 @@ import { type BenchRun, rate } from "./bench_run.ts";
 import { bytesPerMillion, HEAP_ROUNDS, objectBytes } from "./heap.ts";
 import { beside } from "./in_turn.ts";
 import { compare, type Figure, type Section, single } from "./report.ts";
-import { RING_SIZE, RingPair } from "./ring_pair.ts";
+import { PLAIN, RING_SIZE, RingPair } from "./ring_pair.ts";
 
 const BURSTS = [1, 8, 32, 128];
 const MILLION = 1_000_000;
 /** For the heap figures. */
 const HEAP_BURST = 32;
 const KINDS = [
-  { name: "plain", eventIndex: false, indirect: false },
-  { name: "event index", eventIndex: true, indirect: false },
-  { name: "indirect", eventIndex: false, indirect: true },
-  { name: "event index, indirect", eventIndex: true, indirect: true },
+  { name: "plain", use: PLAIN },
+  { name: "event index", use: { ...PLAIN, eventIndex: true } },
+  { name: "indirect", use: { ...PLAIN, indirect: true, parts: 2 } },
+  { name: "event index, indirect", use: { ...PLAIN, eventIndex: true, indirect: true, parts: 2 } },
 ] as const;
 
 /** Measures both layouts in turns, so that both see the same machine. */
@@ -27,9 +27,9 @@ export async function benchRingsMatrix(run: BenchRun): Promise<Section[]> {
   const figures: Figure[] = [];
   const heap: Figure[] = [];
   const objects = single("bytes", Math.round(await objectBytes(run, chains) * MILLION / chains));
-  for (const { name, ...use } of KINDS) {
-    using split = new RingPair({ layout: "split", inOrder: false, ...use });
-    using packed = new RingPair({ layout: "packed", inOrder: false, ...use });
+  for (const { name, use } of KINDS) {
+    using split = new RingPair({ ...use, layout: "split" });
+    using packed = new RingPair({ ...use, layout: "packed" });
     for (const burst of BURSTS) {
       const works = {
         packed: () => 1e9 / rate(count, () => packed.turn(count, burst)),
