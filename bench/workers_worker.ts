@@ -7,7 +7,7 @@
  */
 import { FrameBurst, type LentNetPair, NetPair } from "../drivers/net/virtio_net.ts";
 import { FramePair } from "./frame_pair.ts";
-import { RingPair } from "./ring_pair.ts";
+import { PLAIN, RingPair } from "./ring_pair.ts";
 
 /** What a Worker is to do. */
 export interface WorkersTask {
@@ -56,7 +56,7 @@ function timed(task: WorkersTask, warmUp: number, turn: (count: number) => void)
 }
 
 function rings(task: WorkersTask): WorkersResult {
-  using pair = new RingPair({ layout: "packed", eventIndex: true, indirect: false, inOrder: false });
+  using pair = new RingPair({ ...PLAIN, layout: "packed", eventIndex: true });
   return timed(task, 1 << 18, (count) => pair.turn(count, BURST));
 }
 
