@@ -57,6 +57,8 @@ export class FramePair {
   readonly #idle: () => void;
   readonly #there = new FrameBurst(BURST);
   readonly #back = new FrameBurst(BURST);
+  readonly #slots = new Uint16Array(BURST);
+  readonly #lengths = new Uint32Array(BURST);
 
   /** Sends and receives by polling: interrupts are turned off. */
   constructor(first: FrameEnd, second: FrameEnd, idle: () => void = () => {}) {
@@ -112,37 +114,33 @@ export class FramePair {
   }
 
   #send(template: Uint8Array, from: number, limit: number): number {
-    const tx = this.#first.tx[0]!;
-    const end = Math.min(limit, from + BURST);
-    let number = from;
-    for (; number < end; number++) {
-      const slot = tx.reserve();
-      if (slot < 0) break;
-      const frame = tx.frame(slot);
+    const tx = this.#first.tx[0]!, slots = this.#slots;
+    const count = tx.reserveBurst(slots, Math.min(limit - from, BURST));
+    for (let at = 0; at < count; at++) {
+      const frame = tx.frame(slots[at]!);
       frame.set(template);
-      putNumber(frame, 0, number);
-      tx.send(slot, template.length);
+      putNumber(frame, 0, from + at);
+      this.#lengths[at] = template.length;
     }
-    if (number > from) tx.flush();
-    return number;
+    return count === 0 ? from : from + tx.transmitBurst(slots, this.#lengths, count);
   }
 
   /** The copy is changed to go back: the addresses change places. */
   #return(burst: FrameBurst): void {
-    const rx = this.#second.rx[0]!, tx = this.#second.tx[0]!;
+    const rx = this.#second.rx[0]!, tx = this.#second.tx[0]!, slots = this.#slots;
+    if (tx.reserveBurst(slots, burst.frames) < burst.frames) {
+      throw new DeviceError("no transmit slot for a frame that came in");
+    }
     for (let i = 0; i < burst.frames; i++) {
-      const slot = tx.reserve();
-      if (slot < 0) throw new DeviceError("no transmit slot for a frame that came in");
-      const frame = tx.frame(slot);
-      const length = rx.copyFrame(burst, i, frame);
+      const frame = tx.frame(slots[i]!);
+      this.#lengths[i] = rx.copyFrame(burst, i, frame);
       for (let at = 0; at < 6; at++) {
         const byte = frame[at]!;
         frame[at] = frame[at + 6]!;
         frame[at + 6] = byte;
       }
-      tx.send(slot, length);
     }
-    tx.flush();
+    tx.transmitBurst(slots, this.#lengths, burst.frames);
   }
 
   #check(net: FrameEnd, burst: FrameBurst, expected: number, lengthBytes: number): number {

@@ -161,12 +161,12 @@ async function speedText(
   const texts: string[] = [];
   const aRound = Math.min(frames, SPEED_FRAMES);
   for (const lengthBytes of [64, Math.min(sender.maxFrameBytes, 1514)]) {
-    const marked = new MarkedFrames(receiver.mac, sender.mac, lengthBytes);
+    const stream = new MarkedFrames(receiver.mac, sender.mac, lengthBytes);
     const rates: number[] = [];
     const start = performance.now();
     // The first rounds are for the compiler.
     while (rates.length < 5 || (rates.length < 25 && performance.now() - start < SPEED_MS)) {
-      const { framesPerSecond } = await exchangePolled(sender, receiver, marked, aRound, { signal });
+      const { framesPerSecond } = await exchangePolled(sender, receiver, stream, aRound, { signal });
       rates.push(framesPerSecond);
     }
     const counted = rates.slice(2).sort((a, b) => a - b);

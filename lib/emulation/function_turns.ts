@@ -12,6 +12,14 @@ import type { DeviceBehaviour } from "./device_behaviour.ts";
 const BUDGET = 256;
 /** Polls without work before notifications are asked for: a driver that answers at once need not ring. */
 const IDLE_POLLS = 64;
+/**
+ * The same of a function that slept for less than `SHORT_SLEEP_MS`. Sleeping and being woken takes some 50 µs of both sides, which is as long as some
+ * thousand polls: a driver that goes on at once is better waited for. It stays so until it was waited for in vain.
+ */
+const PATIENT_POLLS = 2048;
+const SHORT_SLEEP_MS = 0.2;
+/** Most short sleeps that go by, after patience was in vain again and again, before it is tried once more: the driver may need this processor. */
+const MOST_PASSED = 1023;
 
 /** A function that is polled. */
 export interface Polled {
@@ -30,6 +38,13 @@ interface Turn {
   readonly fn: Polled;
   /** Polls since it moved something. */
   idle: number;
+  /** So many without work are made. */
+  patience: number;
+  /** Short sleeps that are to go by before it is patient again, and that went by the last time. */
+  passing: number;
+  passed: number;
+  /** When it fell asleep, in milliseconds of `performance.now`. */
+  sleptAt: number;
   awake: boolean;
   /** It has a user. */
   there: boolean;
@@ -46,9 +61,15 @@ export class FunctionTurns {
   readonly #timed = new Set<Turn>();
   readonly #broke: (fn: Polled, error: unknown) => void;
 
-  /** Without functions. @param broke told of what a function throws; it has to let its user go */
-  constructor(broke: (fn: Polled, error: unknown) => void) {
+  readonly #now: () => number;
+
+  /**
+   * Without functions.
+   * @param broke told of what a function throws; it has to let its user go @param now milliseconds of a steady clock; default `performance.now`
+   */
+  constructor(broke: (fn: Polled, error: unknown) => void, now: () => number = () => performance.now()) {
     this.#broke = broke;
+    this.#now = now;
   }
 
   /** A function may have work. */
@@ -59,7 +80,17 @@ export class FunctionTurns {
   /** A function got a user. */
   came(fn: Polled): void {
     if (this.#turns.has(fn)) return;
-    const turn: Turn = { fn, idle: 0, awake: true, there: true, dueAt: Infinity };
+    const turn: Turn = {
+      fn,
+      idle: 0,
+      patience: IDLE_POLLS,
+      passing: 0,
+      passed: 0,
+      sleptAt: 0,
+      awake: true,
+      there: true,
+      dueAt: Infinity,
+    };
     this.#turns.set(fn, turn);
     this.#awake.push(turn);
   }
@@ -83,7 +114,7 @@ export class FunctionTurns {
   /** Wakes the sleepers whose time has come. The clock is read only when there are any. */
   wakeDue(nowMs?: number): void {
     if (this.#timed.size === 0) return;
-    nowMs ??= performance.now();
+    nowMs ??= this.#now();
     for (const turn of this.#timed) if (turn.dueAt <= nowMs) this.#wake(turn);
   }
 
@@ -105,8 +136,8 @@ export class FunctionTurns {
       }
       const done = turn.there ? this.#pollOne(turn) : 0;
       moved += done;
-      if (turn.there && (done > 0 || ++turn.idle < IDLE_POLLS || !this.#sleeps(turn))) {
-        if (done > 0) turn.idle = 0;
+      if (turn.there && (done > 0 || ++turn.idle < turn.patience || !this.#sleeps(turn))) {
+        if (done > 0) worked(turn);
         i++;
         continue;
       }
@@ -159,8 +190,10 @@ export class FunctionTurns {
       this.#broke(turn.fn, error);
       return true;
     }
+    turn.sleptAt = this.#now();
+    if (turn.patience > IDLE_POLLS) inVain(turn);
     if (dueInMs !== undefined) {
-      turn.dueAt = performance.now() + dueInMs;
+      turn.dueAt = turn.sleptAt + dueInMs;
       this.#timed.add(turn);
     }
     return true;
@@ -170,8 +203,27 @@ export class FunctionTurns {
     turn.idle = 0;
     if (turn.awake || !turn.there) return;
     turn.awake = true;
+    if (this.#now() - turn.sleptAt < SHORT_SLEEP_MS) sleptShortly(turn);
     turn.dueAt = Infinity;
     this.#timed.delete(turn);
     this.#awake.push(turn);
   }
+}
+
+/** It moved something. */
+function worked(turn: Turn): void {
+  if (turn.idle > IDLE_POLLS) turn.passed = 0;
+  turn.idle = 0;
+}
+
+/** It is patient from now on, unless that was in vain lately. */
+function sleptShortly(turn: Turn): void {
+  if (turn.passing > 0) turn.passing--;
+  else turn.patience = PATIENT_POLLS;
+}
+
+/** It was patient, and nothing came. */
+function inVain(turn: Turn): void {
+  turn.patience = IDLE_POLLS;
+  turn.passing = turn.passed = Math.min(2 * turn.passed + 1, MOST_PASSED);
 }

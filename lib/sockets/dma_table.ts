@@ -5,6 +5,7 @@
  */
 import { ClosedError, RingsideError, UsageError } from "../errors/mod.ts";
 import type { OwnedFd } from "../../ffi/mod.ts";
+import { KeptParts } from "../memory/kept_parts.ts";
 import type { FarMemory } from "./far_memory.ts";
 
 /** An access by a device to an IOVA that its driver did not map, or not for this direction. */
@@ -64,6 +65,9 @@ export class DmaRegion {
   /** The same as 32-bit words. */
   readonly words32: Uint32Array<ArrayBuffer>;
 
+  /** Views of parts of it: for copies from the buffers that its owner uses again and again. */
+  readonly parts: KeptParts;
+
   /** The file behind it, for a device that asked for it (`ServedDevice.keepsDmaFiles`). */
   readonly file?: DmaFile;
 
@@ -88,6 +92,7 @@ export class DmaRegion {
     // A shift would count in 32 bits; views of 4 GiB and more are fine.
     this.words16 = new Uint16Array(memory.buffer, 0, Math.floor(memory.sizeBytes / 2));
     this.words32 = new Uint32Array(memory.buffer, 0, Math.floor(memory.sizeBytes / 4));
+    this.parts = new KeptParts(this.bytes);
   }
 
   /** Fetches a part of a window from the client. @returns false when it cannot be had */

@@ -14,14 +14,19 @@ import { FrameBurst, type VirtioNet } from "../virtio_net.ts";
 import { requireType, typedErrors } from "../../../lib/errors/doors.ts";
 import { DeviceError, TimeoutError } from "../../../lib/errors/mod.ts";
 import { EventLoopTurns } from "../../../lib/wait/event_loop_turns.ts";
-import type { FrameStream } from "./test_frames.ts";
+import { NET_HDR_BYTES } from "../../../lib/virtio/spec/net.ts";
+import type { ReceiveQueue } from "./receive.ts";
+import { FrameMemory, type FrameStream } from "./test_frames.ts";
+import type { TransmitQueue } from "./transmit.ts";
 
-export { type FrameStream, TestFrames } from "./test_frames.ts";
+export { FrameMemory, type FrameStream, TestFrames } from "./test_frames.ts";
 
 const BURST = 32;
 /** Frames on their way at once, below what any receive queue holds: no device has a reason to drop one. */
-const WINDOW = 96;
+const WINDOW = 128;
 const PATIENCE_MS = 15_000;
+/** Where a frame that is put together begins: behind as many bytes as one with a virtio header does. */
+const SCRATCH_AT = NET_HDR_BYTES;
 
 /** What an exchange found. */
 export interface ExchangeResult {
@@ -55,24 +60,19 @@ export async function exchangePolled(
 ): Promise<ExchangeResult> {
   const tx = from.tx[0]!;
   const rx = to.rx[0]!;
+  const sender = new FrameSender(frames, tx);
   const check = new FrameCheck(frames);
   const turns = new EventLoopTurns();
-  const window = Math.min(WINDOW, to.rx[0]!.views.length >> 1 || 1);
+  const window = Math.min(WINDOW, rx.views.length >> 1 || 1);
   const start = performance.now();
   let sent = 0;
   let quietSince = start;
   rx.suppressInterrupts();
   tx.suppressInterrupts();
   while (check.frames < count) {
-    let queued = 0;
-    while (queued < BURST && sent < count && sent - check.frames < window) {
-      const slot = tx.reserve();
-      if (slot < 0) break;
-      queueFrame(tx, slot, frames, sent);
-      sent++;
-      queued++;
-    }
-    if (queued > 0) tx.flush();
+    // Whole bursts: what a few frames cost at once, most of it is for the burst.
+    const room = window - (sent - check.frames), burst = Math.min(BURST, window, count - sent);
+    if (burst > 0 && room >= burst) sent += sender.send(sent, burst);
     if (check.take(to) > 0) {
       quietSince = performance.now();
       options.onProgress?.(check.frames);
@@ -95,21 +95,18 @@ export async function exchangeByInterrupt(
   count: number,
   options: ExchangeOptions = {},
 ): Promise<ExchangeResult> {
-  const tx = from.tx[0]!;
+  const sender = new FrameSender(frames, from.tx[0]!);
   const check = new FrameCheck(frames);
   const turns = new EventLoopTurns();
   const start = performance.now();
   for (let number = 0; number < count; number++) {
-    let slot = tx.reserve();
-    while (slot < 0) {
+    while (!sender.ready()) {
       if (!(await from.waitTransmit(PATIENCE_MS))) throw stalled(from, to, number, check.frames, count);
-      slot = tx.reserve();
     }
-    queueFrame(tx, slot, frames, number);
     let arrival = to.waitReceive(PATIENCE_MS);
     // Where sending fails nobody waits for it any more.
     arrival.catch(() => {});
-    tx.flush();
+    sender.send(number, 1);
     for (;;) {
       if (!(await arrival)) throw stalled(from, to, number + 1, check.frames, count);
       check.take(to);
@@ -122,13 +119,43 @@ export async function exchangeByInterrupt(
   return check.result(start);
 }
 
-/** A frame that cannot be made or sent leaves its slot free. */
-function queueFrame(tx: VirtioNet["tx"][number], slot: number, frames: FrameStream, number: number): void {
-  try {
-    tx.send(slot, frames.fill(number, tx.frame(slot)));
-  } catch (error) {
-    tx.cancel(slot);
-    throw error;
+/** The sending end: bursts of frames that follow each other. */
+class FrameSender {
+  readonly #frames: FrameStream;
+  readonly #tx: TransmitQueue;
+  readonly #slots = new Uint16Array(BURST);
+  readonly #lengths = new Uint32Array(BURST);
+  /** By slot. */
+  readonly #memories: FrameMemory[] = [];
+
+  constructor(frames: FrameStream, tx: TransmitQueue) {
+    this.#frames = frames;
+    this.#tx = tx;
+  }
+
+  /** Whether there is a slot now. */
+  ready(): boolean {
+    return this.#tx.freeSlots > 0 || this.#tx.reclaim() > 0;
+  }
+
+  /** Sends frames from `first` on, up to `count` and as many as there are slots for. One that cannot be made or sent leaves all slots free. @returns how many */
+  send(first: number, count: number): number {
+    const frames = this.#frames, tx = this.#tx, slots = this.#slots, lengths = this.#lengths;
+    const memories = this.#memories;
+    const taken = tx.reserveBurst(slots, count);
+    try {
+      for (let at = 0; at < taken; at++) {
+        const slot = slots[at]!;
+        const into = tx.frame(slot);
+        const length = frames.fill(first + at, into, memories[slot] ??= new FrameMemory(into));
+        tx.checkLength(length);
+        lengths[at] = length;
+      }
+    } catch (error) {
+      for (let at = 0; at < taken; at++) tx.cancel(slots[at]!);
+      throw error;
+    }
+    return taken === 0 ? 0 : tx.transmitBurst(slots, lengths, taken);
   }
 }
 
@@ -146,7 +173,13 @@ export class FrameCheck {
   foreign = 0;
   readonly #expected: FrameStream;
   readonly #burst: FrameBurst = new FrameBurst(BURST);
-  readonly #scratch = new Uint8Array(65536);
+  /** For frames in several buffers. */
+  readonly #scratch = new FrameMemory(new Uint8Array(SCRATCH_AT + 65536));
+  readonly #scratchFrame: Uint8Array<ArrayBuffer> = this.#scratch.bytes.subarray(SCRATCH_AT);
+  /** Of the queue that was looked at last: the memory of all its slots, and where in it each begins. */
+  #memory: FrameMemory | null = null;
+  #places: readonly number[] = [];
+  #memoryOf: ReceiveQueue | null = null;
 
   /** Of a stream from its first frame on. */
   constructor(expected: FrameStream) {
@@ -162,34 +195,48 @@ export class FrameCheck {
     const rx = net.rx[0]!, burst = this.#burst;
     const got = rx.receiveBurst(burst);
     if (got === 0) return 0;
+    const memory = this.#memoryOf === rx ? this.#memory! : this.#look(rx);
+    const { first, slots, offsets, lengths } = burst;
+    const places = this.#places;
     for (let frame = 0; frame < got; frame++) {
-      const first = burst.first[frame]!;
-      if (burst.first[frame + 1]! - first === 1) {
-        this.#one(net, rx.views[burst.slots[first]!]!, burst.offsets[first]!, burst.lengths[first]!);
+      const part = first[frame]!;
+      if (first[frame + 1]! - part === 1) {
+        this.#one(net, memory, places[slots[part]!]! + offsets[part]!, lengths[part]!);
       } else {
-        this.#one(net, this.#scratch, 0, rx.copyFrame(burst, frame, this.#scratch));
+        const length = rx.copyFrame(burst, frame, this.#scratchFrame);
+        this.#one(net, this.#scratch, SCRATCH_AT, length);
       }
     }
     rx.recycle(burst);
     return got;
   }
 
-  #one(net: VirtioNet, bytes: Uint8Array, offset: number, length: number): void {
+  #look(rx: ReceiveQueue): FrameMemory {
+    const memory = new FrameMemory(new Uint8Array(rx.views[0]!.buffer));
+    this.#places = rx.views.map(({ byteOffset }) => byteOffset);
+    this.#memoryOf = rx;
+    return this.#memory = memory;
+  }
+
+  #one(net: VirtioNet, memory: FrameMemory, offset: number, length: number): void {
+    const { bytes } = memory;
     if (!this.#expected.isOurs(bytes, offset, length)) {
       this.foreign++;
       return;
     }
-    const wrong = this.#expected.mismatch(this.frames, bytes, offset, length);
-    if (wrong >= 0) {
-      throw new DeviceError(
-        `frame ${this.frames} is wrong from byte ${wrong} on (${length} bytes arrived, ${
-          this.#expected.lengthOf(this.frames)
-        } were sent)`,
-        { function: net.transport.name, queue: net.rx[0]!.index },
-      );
-    }
+    const wrong = this.#expected.mismatch(this.frames, bytes, offset, length, memory);
+    if (wrong >= 0) this.#differs(net, wrong, length);
     this.frames++;
     this.bytes += length;
+  }
+
+  #differs(net: VirtioNet, at: number, length: number): never {
+    throw new DeviceError(
+      `frame ${this.frames} is wrong from byte ${at} on (${length} bytes arrived, ${
+        this.#expected.lengthOf(this.frames)
+      } were sent)`,
+      { function: net.transport.name, queue: net.rx[0]!.index },
+    );
   }
 
   /** What came of it since `start`, by `performance.now()`. */

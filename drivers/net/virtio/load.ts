@@ -161,14 +161,16 @@ export class EchoLoad implements Load {
       if (rx.receiveBurst(burst) === 0) continue;
       const back = this.#back[number]!;
       const frames = this.#farFrames[number]!;
+      back.begin(burst.frames);
       for (let i = 0; i < burst.frames; i++) {
         const part = burst.first[i]!;
         const at = burst.offsets[part]!;
         const view = frames[burst.slots[part]!]!;
-        if (!isOurs(view, at, burst.lengths[part]!)) continue;
-        if (back.answer(view.getUint32(at + TIME_AT), view.getUint8(at + PAIR_AT))) this.#returning++;
+        if (isOurs(view, at, burst.lengths[part]!)) {
+          back.answer(view.getUint32(at + TIME_AT), view.getUint8(at + PAIR_AT));
+        }
       }
-      back.flush();
+      this.#returning += back.end();
       rx.recycle(burst);
     }
   }
@@ -204,7 +206,6 @@ export class EchoLoad implements Load {
 class Sender {
   readonly burst: number;
   readonly #tx: TransmitQueue;
-  readonly #frameBytes: number;
   /** By slot. */
   readonly #frames: readonly DataView[];
   readonly #slots: Uint16Array<ArrayBuffer>;
@@ -213,6 +214,11 @@ class Sender {
   readonly #sentMs = new Float64Array(WAYS);
   readonly #left = new Uint32Array(WAYS);
   #oldest = 0;
+  // Answers: slots that are reserved for them, how many those are, and how many of them are used.
+  readonly #answers = new Uint16Array(AT_ONCE);
+  readonly #answerLengths: Uint32Array<ArrayBuffer>;
+  #ready = 0;
+  #answered = 0;
 
   constructor(net: VirtioNet, tx: TransmitQueue, to: Uint8Array, { burst, frameBytes }: NetLoadOptions) {
     const { name } = net.transport;
@@ -227,9 +233,9 @@ class Sender {
     }
     this.burst = burst;
     this.#tx = tx;
-    this.#frameBytes = frameBytes;
     this.#slots = new Uint16Array(burst);
     this.#lengths = new Uint32Array(burst).fill(frameBytes);
+    this.#answerLengths = new Uint32Array(AT_ONCE).fill(frameBytes);
     const frames: DataView[] = [];
     const reserved: number[] = [];
     for (let slot = tx.reserve(); slot >= 0; slot = tx.reserve()) {
@@ -255,16 +261,9 @@ class Sender {
   sendBurst(pair = 0): number {
     const slots = this.#slots;
     const stamp = stampNow();
-    let count = 0;
-    while (count < this.burst) {
-      const slot = this.#tx.reserve();
-      if (slot < 0) break;
-      const frame = this.#frames[slot]!;
-      frame.setUint32(TIME_AT, stamp);
-      frame.setUint8(PAIR_AT, pair);
-      slots[count++] = slot;
-    }
+    const count = this.#tx.reserveBurst(slots, this.burst);
     if (count === 0) return 0;
+    for (let at = 0; at < count; at++) this.#stamp(slots[at]!, stamp, pair);
     this.#tx.transmitBurst(slots, this.#lengths, count);
     const at = this.#left[this.#oldest] === 0 ? this.#oldest : 1 - this.#oldest;
     this.#left[at] = count;
@@ -289,19 +288,28 @@ class Sender {
     return count;
   }
 
-  /** Queues one frame with a stamp of another's; `flush` makes it visible. @returns false when there is no buffer */
-  answer(stamp: number, pair: number): boolean {
-    const slot = this.#tx.reserve();
-    if (slot < 0) return false;
+  #stamp(slot: number, stamp: number, pair: number): void {
     const frame = this.#frames[slot]!;
     frame.setUint32(TIME_AT, stamp);
     frame.setUint8(PAIR_AT, pair);
-    this.#tx.send(slot, this.#frameBytes);
-    return true;
   }
 
-  flush(): void {
-    this.#tx.flush();
+  /** Up to `count` answers follow, as far as there are buffers. */
+  begin(count: number): void {
+    this.#ready = this.#tx.reserveBurst(this.#answers, count);
+    this.#answered = 0;
+  }
+
+  /** One frame with a stamp of another's. */
+  answer(stamp: number, pair: number): void {
+    if (this.#answered < this.#ready) this.#stamp(this.#answers[this.#answered++]!, stamp, pair);
+  }
+
+  /** Sends the answers. @returns how many */
+  end(): number {
+    const tx = this.#tx, slots = this.#answers, count = this.#answered;
+    for (let at = count; at < this.#ready; at++) tx.cancel(slots[at]!);
+    return count === 0 ? 0 : tx.transmitBurst(slots, this.#answerLengths, count);
   }
 }
 

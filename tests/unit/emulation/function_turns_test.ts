@@ -159,3 +159,62 @@ Deno.test("turns: a function that must rest is neither polled nor asked to arm, 
   rests = false;
   assertEquals([untilAsleep(turns), resting.address, a.arms], [3, "a", 1]);
 });
+
+/** Polls of one function before it sleeps. */
+function pollsUntilAsleep(turns: FunctionTurns, one: Worker): number {
+  one.polls = 0;
+  untilAsleep(turns);
+  return one.polls;
+}
+
+/** One function on a clock, asleep. */
+function onClock() {
+  const clock = { ms: 0 };
+  const one = new Worker("f");
+  const turns = new FunctionTurns(() => {}, () => clock.ms);
+  turns.came(one);
+  untilAsleep(turns);
+  const sleep = (ms: number) => {
+    clock.ms += ms;
+    turns.touched(one);
+  };
+  return { one, turns, sleep };
+}
+
+Deno.test("turns: a function that sleeps for long is never patient; one whose sleep was short is, until that was in vain", () => {
+  const { one, turns, sleep } = onClock();
+  for (let i = 0; i < 5; i++) {
+    sleep(1);
+    assertEquals(pollsUntilAsleep(turns, one), 64);
+  }
+  sleep(0.1);
+  const patient = pollsUntilAsleep(turns, one);
+  assertEquals(patient > 1000, true);
+  sleep(1);
+  assertEquals(pollsUntilAsleep(turns, one), 64);
+});
+
+Deno.test("turns: patience that is in vain again and again is tried less and less often, and as often as before once it was not", () => {
+  const { one, turns, sleep } = onClock();
+  const sleeps: number[] = [];
+  const passed = (): number => {
+    for (let short = 1;; short++) {
+      sleep(0.05);
+      if (pollsUntilAsleep(turns, one) > 64) return short - 1;
+    }
+  };
+  for (let i = 0; i < 12; i++) sleeps.push(passed());
+  assertEquals(sleeps, [0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 1023, 1023]);
+  for (let i = 0; i < 1023; i++) {
+    sleep(0.05);
+    untilAsleep(turns);
+  }
+  sleep(0.05);
+  // Awake, and patient: what comes late is found.
+  for (let i = 0; i < 200; i++) turns.poll();
+  assertEquals(turns.anyAwake, true);
+  one.work = 1;
+  assertEquals(turns.poll(), 1);
+  assertEquals(pollsUntilAsleep(turns, one) > 1000, true);
+  assertEquals([passed(), passed()], [1, 3]);
+});

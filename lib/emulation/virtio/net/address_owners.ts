@@ -12,12 +12,14 @@ const NOBODY: readonly never[] = [];
  * under another of the port's filters: whoever asks looks at the one that counts now.
  */
 export class AddressOwners<P extends { readonly order: number }> {
-  readonly #owners = new Map<number, P[]>();
+  /** By the last four bytes, then by the first two: a number of 48 bits would be made anew for each look. */
+  readonly #owners = new Map<number, Map<number, P[]>>();
+  /** Addresses of 48 bits. */
   readonly #addresses = new Map<P, ReadonlySet<number>>();
 
   /** Ports that have the address, in their order. */
   of(high: number, low: number): readonly P[] {
-    return this.#owners.get(key(high, low)) ?? NOBODY;
+    return this.#owners.get(low | 0)?.get(high & 0xffff) ?? NOBODY;
   }
 
   /** A port has the addresses of these filters from now on, and no others. */
@@ -37,8 +39,11 @@ export class AddressOwners<P extends { readonly order: number }> {
   }
 
   #enter(port: P, address: number): void {
-    const owners = this.#owners.get(address);
-    if (owners === undefined) this.#owners.set(address, [port]);
+    const low = address | 0, high = highOf(address);
+    let byHigh = this.#owners.get(low);
+    if (byHigh === undefined) this.#owners.set(low, byHigh = new Map());
+    const owners = byHigh.get(high);
+    if (owners === undefined) byHigh.set(high, [port]);
     else {
       const after = owners.findIndex(({ order }) => order > port.order);
       owners.splice(after < 0 ? owners.length : after, 0, port);
@@ -46,10 +51,21 @@ export class AddressOwners<P extends { readonly order: number }> {
   }
 
   #leave(port: P, address: number): void {
-    const owners = this.#owners.get(address)!;
-    if (owners.length === 1) this.#owners.delete(address);
-    else owners.splice(owners.indexOf(port), 1);
+    const low = address | 0, high = highOf(address);
+    const byHigh = this.#owners.get(low)!;
+    const owners = byHigh.get(high)!;
+    if (owners.length > 1) {
+      owners.splice(owners.indexOf(port), 1);
+      return;
+    }
+    byHigh.delete(high);
+    if (byHigh.size === 0) this.#owners.delete(low);
   }
+}
+
+/** First two bytes of an address. */
+function highOf(address: number): number {
+  return Math.floor(address / 0x1_0000_0000);
 }
 
 /** 48 bits. */

@@ -19,10 +19,19 @@ export class FrameBurst {
   destinationLow = 0;
   /** Bytes of the longest frame, without virtio header. */
   longestBytes = 0;
+  /** By frame, as far as they are known. */
+  readonly #flows: Uint32Array<ArrayBuffer>;
+  #flowsKnown = 0;
 
   /** None yet. */
   constructor(capacity: number) {
     this.burst = new Burst(capacity);
+    this.#flows = new Uint32Array(capacity);
+  }
+
+  /** The buffers are others. */
+  loaded(): void {
+    this.#flowsKnown = 0;
   }
 
   /**
@@ -78,8 +87,13 @@ export class FrameBurst {
     return i - from;
   }
 
-  /** Flow of a frame; see `flowOf`. */
+  /** Flow of a frame; see `flowOf`. Both ports ask for it. */
   flow(i: number): number {
+    while (this.#flowsKnown <= i) this.#flows[this.#flowsKnown] = this.#find(this.#flowsKnown++);
+    return this.#flows[i]!;
+  }
+
+  #find(i: number): number {
     const { regions, offsets, lengths } = this.burst;
     const at = offsets[i]! + this.headerBytes;
     const length = lengths[i]! - this.headerBytes;

@@ -13,7 +13,8 @@ import type { DeviceKind, KindDevices, ModelPlace } from "../../device_kind.ts";
 import { listOf, text, which, whole } from "../../topology_fields.ts";
 import { formatMac, macHigh, macLow, vfMac } from "./mac_address.ts";
 import { type NetFields, NetModel } from "./model.ts";
-import { COUNTER, type CounterName, NetSwitch, type SwitchOptions } from "./switch.ts";
+import { NetSwitch, type SwitchOptions } from "./switch.ts";
+import { COUNTER, type CounterName } from "./switch_port.ts";
 
 const DEFAULT_SWITCH = "s0";
 

@@ -10,7 +10,6 @@ import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
 import {
   MAC_BYTES,
   NET_CONFIG,
-  NET_CTRL_ACK,
   NET_FEATURE,
   NET_FEATURE_BIT,
   NET_FEATURE_REQUIRES,
@@ -22,10 +21,9 @@ import {
 } from "../../../virtio/spec/net.ts";
 import type { ModelOptions } from "../../device_kind.ts";
 import type { DeviceCore, DeviceModel, ModelParts, NetInterface } from "../../device_model.ts";
-import { Chain } from "../queue/chain.ts";
 import { LegacyFraming } from "../queue/legacy_framing.ts";
 import { formatMac, parseMac } from "./mac_address.ts";
-import { carryOut } from "./control.ts";
+import { NetControlQueue } from "./control_queue.ts";
 import { ReceiveFilter } from "./filter.ts";
 import { FlowTable } from "./flow.ts";
 import type { NetFrame } from "./frame.ts";
@@ -34,14 +32,14 @@ import { NetParts } from "./parts.ts";
 import { ReceiveQueues } from "./receive_queues.ts";
 import { NetSettings } from "./settings.ts";
 import { NetTransmitter } from "./transmitter.ts";
-import { COUNTER, type CounterName, COUNTERS, type NetSwitch, type SwitchPort } from "./switch.ts";
+import type { NetSwitch } from "./switch.ts";
+import { COUNTER, type CounterName, COUNTERS, type SwitchPort } from "./switch_port.ts";
 
 /** Fields up to `mtu`: the later ones belong to features that are not offered. */
 const CONFIG_BYTES = 12;
 const OFFERED = NET_FEATURE.MAC | NET_FEATURE.MTU | NET_FEATURE.STATUS | NET_FEATURE.MRG_RXBUF |
   NET_FEATURE.CTRL_VQ | NET_FEATURE.CTRL_RX | NET_FEATURE.CTRL_RX_EXTRA | NET_FEATURE.CTRL_MAC_ADDR |
   NET_FEATURE.MQ;
-const CONTROL_RULE = "virtio 1.2 §5.1.6.5";
 
 /** Own fields of a virtio-net function. */
 export interface NetFields {
@@ -84,10 +82,9 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   // Of the running driver; set by `start`.
   readonly #framing = new LegacyFraming();
-  #controlQueue = -1;
 
   // Of the hot path; all made once.
-  readonly #commands: Chain;
+  readonly #control: NetControlQueue;
   readonly #transmitter: NetTransmitter;
   readonly #receiveQueues: ReceiveQueues;
   readonly #flows = new FlowTable();
@@ -104,12 +101,12 @@ export class NetModel implements DeviceModel, SwitchPort {
     const hasControl = (this.features & NET_FEATURE.CTRL_VQ) !== 0n;
     this.queueSizes = new Array<number>(2 * queuePairs + (hasControl ? 1 : 0)).fill(queueSize);
     this.netInterface = { mac: options.mac, mtu, ...(options.hostUse && { hostUse: options.hostUse }) };
-    this.#commands = new Chain(queueSize);
     this.#settings = new NetSettings(
       queuePairs,
       () => this.#core?.negotiatedFeatures ?? 0n,
       () => this.#core?.configChanged(),
     );
+    this.#control = new NetControlQueue(this.#settings, this.#framing, queueSize);
     this.#transmitter = new NetTransmitter(this, net, this.#settings, this.#flows, this.#framing, queueSize);
     this.#receiveQueues = new ReceiveQueues(this.#settings, this.#flows, this.#framing, queueSize);
     this.parts = new NetParts(this.#settings, this.features, {
@@ -230,13 +227,12 @@ export class NetModel implements DeviceModel, SwitchPort {
       this.#receiveQueues.start(headerBytes, mtu, mergeable);
     }
     const multiqueue = (features & NET_FEATURE.MQ) !== 0n;
-    this.#controlQueue = (features & NET_FEATURE.CTRL_VQ) === 0n
-      ? -1
-      : netControlQueue(this.maxPairs, multiqueue);
+    const hasControl = (features & NET_FEATURE.CTRL_VQ) !== 0n;
+    if (core !== null && hasControl) this.#control.start(core, netControlQueue(this.maxPairs, multiqueue));
     // Nobody commands how many pairs there are: those that have queues.
-    if (multiqueue && this.#controlQueue < 0) this.#settings.setPairs(this.maxPairs);
+    if (multiqueue && !hasControl) this.#settings.setPairs(this.maxPairs);
     // The front end has the driver's address and filters, and leaves out what they leave out.
-    if (this.#core?.behindFrontEnd && this.#controlQueue < 0) this.#settings.filter.promiscuous = true;
+    if (core?.behindFrontEnd && !hasControl) this.#settings.filter.promiscuous = true;
   }
 
   /** Forgets everything of the driver; while it is suspended, the port stands for the addresses of before. */
@@ -249,7 +245,7 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   #forget(): void {
     this.#framing.stop();
-    this.#controlQueue = -1;
+    this.#control.stop();
     this.#flows.clear();
     this.#receiveQueues.forget();
     this.#settings.reset(this.#mac);
@@ -257,7 +253,7 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   /** Reports notifications of queues that are not in use; the work is done in `poll`. */
   notified(queue: number): void {
-    if (queue % 2 === 1 && queue > 2 * this.#settings.usedPairs && queue !== this.#controlQueue) {
+    if (queue % 2 === 1 && queue > 2 * this.#settings.usedPairs && queue !== this.#control.index) {
       this.#core?.report(
         "virtio 1.2 §5.1.6.5.5",
         `transmit queue ${queue} was notified, ${this.#settings.activePairs} queue pairs are in use`,
@@ -271,7 +267,7 @@ export class NetModel implements DeviceModel, SwitchPort {
     if (this.#suspended && this.#receiveQueues.haveBuffers) this.#suspended = false;
     let moved = this.net.resume(this, budget);
     moved += this.transmit(budget - moved);
-    moved += this.#controlCommands(budget - moved);
+    moved += this.#control.poll(budget - moved);
     this.net.flush();
     return moved;
   }
@@ -286,8 +282,7 @@ export class NetModel implements DeviceModel, SwitchPort {
       // What a full receiver holds up goes on with the receiver's doorbell, not with this one.
       if (queue !== undefined && !this.net.waiting(this, pair) && queue.arm()) work = true;
     }
-    const control = core.queue(this.#controlQueue);
-    if (control !== undefined && control.arm()) work = true;
+    if (this.#control.arm()) work = true;
     if (this.net.awaited(this) && this.#receiveQueues.arm()) work = true;
     return work;
   }
@@ -358,40 +353,6 @@ export class NetModel implements DeviceModel, SwitchPort {
 
   wake(): void {
     this.#core?.wake?.();
-  }
-
-  // ---- control ----
-
-  #controlCommands(budget: number): number {
-    const core = this.#core;
-    if (core === null || this.#controlQueue < 0) return 0;
-    const queue = core.queue(this.#controlQueue);
-    if (queue === undefined) return 0;
-    const chain = this.#commands;
-    let moved = 0;
-    while (moved < budget) {
-      const id = queue.pop(chain);
-      if (id < 0) break;
-      if (chain.readableBytes < 2 || chain.writableBytes < 1) {
-        core.violation(
-          CONTROL_RULE,
-          `a control command of ${chain.readableBytes} readable and ${chain.writableBytes} writable bytes`,
-          queue.index,
-        );
-        break;
-      }
-      this.#framing.control(chain, queue.index);
-      const problem = carryOut(chain, this.#settings);
-      if (problem) {
-        const command = `${chain.readByte(0)}.${chain.readByte(1)}`;
-        core.report(CONTROL_RULE, `control command ${command}: ${problem}`, queue.index);
-      }
-      chain.writeByte(0, problem === undefined ? NET_CTRL_ACK.ok : NET_CTRL_ACK.err);
-      queue.pushUsed(id, 1);
-      moved++;
-    }
-    if (moved > 0) queue.publish();
-    return moved;
   }
 }
 

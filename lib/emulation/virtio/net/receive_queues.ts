@@ -10,9 +10,9 @@ import type { LegacyFraming } from "../queue/legacy_framing.ts";
 import type { FlowTable } from "./flow.ts";
 import type { NetFrame } from "./frame.ts";
 import type { FrameBurst } from "./frame_burst.ts";
-import { NetReceiver } from "./receiver.ts";
+import { FRAMES_TOGETHER, NetReceiver } from "./receiver.ts";
 import type { NetSettings } from "./settings.ts";
-import { DELIVERY } from "./switch.ts";
+import { DELIVERY } from "./switch_port.ts";
 import { VLAN_TAG_BYTES } from "./transmitter.ts";
 
 const RULE = "virtio 1.2 §5.1.6.3";
@@ -27,6 +27,11 @@ export class ReceiveQueues {
   readonly #unpublished: Uint8Array;
   /** Buffers that a receive queue had when they were too few; −1: it was not short since. */
   readonly #short: Int32Array;
+  // Of a burst: the pair of each frame; by pair, frames for it, buffers taken for them, and buffers filled.
+  readonly #pairOf = new Uint16Array(FRAMES_TOGETHER);
+  readonly #wanted: Uint16Array;
+  readonly #taken: Uint16Array;
+  readonly #filled: Uint16Array;
   #core: DeviceCore | null = null;
 
   // Of the running driver.
@@ -42,6 +47,9 @@ export class ReceiveQueues {
     this.#framing = framing;
     this.#receiver = new NetReceiver(queueSize);
     this.#unpublished = new Uint8Array(settings.maxPairs);
+    this.#wanted = new Uint16Array(settings.maxPairs);
+    this.#taken = new Uint16Array(settings.maxPairs);
+    this.#filled = new Uint16Array(settings.maxPairs);
     this.#short = new Int32Array(settings.maxPairs).fill(-1);
   }
 
@@ -138,23 +146,58 @@ export class ReceiveQueues {
     return outcome;
   }
 
-  /** Puts frames into one receive queue that go together. @returns how many */
+  /** Puts frames that go together into receive queues, as far as each goes its plain way. @returns how many */
   deliverBurst(frames: FrameBurst, from: number, count: number): number {
     const core = this.#core;
     if (core === null || frames.headerBytes !== this.#headerBytes || this.#framing.watches) return 0;
     if (frames.longestBytes > this.#longestBytes) return 0;
     const pairs = this.#settings.activePairs;
-    let pair = 0, together = count;
-    if (pairs > 1) {
-      pair = this.#flows.pairOf(frames.flow(from), pairs);
-      together = 1;
-      while (together < count && this.#flows.pairOf(frames.flow(from + together), pairs) === pair) together++;
-    }
-    const queue = core.queue(2 * pair);
+    if (pairs > 1) return this.#deliverByPair(core, frames, from, count, pairs);
+    const queue = core.queue(0);
     if (queue === undefined) return 0;
-    const filled = this.#receiver.deliverBurst(queue, frames, from, together);
-    if (filled > 0) this.#received(queue, pair);
+    const taken = this.#receiver.take(queue, 0, count);
+    const filled = this.#receiver.fill(0, 0, frames, from, taken);
+    this.#receiver.give(queue, 0, taken, filled);
+    if (filled > 0) this.#received(queue, 0);
     return filled;
+  }
+
+  /** The same with several pairs: flows that alternate are still one burst for each queue. */
+  #deliverByPair(core: DeviceCore, frames: FrameBurst, from: number, count: number, pairs: number): number {
+    const receiver = this.#receiver, wanted = this.#wanted, taken = this.#taken, filled = this.#filled;
+    const pairOf = this.#pairOf;
+    wanted.fill(0, 0, pairs);
+    for (let i = 0; i < count; i++) {
+      const pair = this.#flows.pairOf(frames.flow(from + i), pairs);
+      pairOf[i] = pair;
+      wanted[pair]!++;
+    }
+    for (let pair = 0; pair < pairs; pair++) {
+      filled[pair] = taken[pair] = 0;
+      const queue = wanted[pair] === 0 ? undefined : core.queue(2 * pair);
+      if (queue !== undefined) taken[pair] = receiver.take(queue, pair, wanted[pair]!);
+    }
+    // One of the queues was found broken, and the device was stopped for it.
+    if (!core.live) return 0;
+    let done = 0;
+    while (done < count) {
+      const pair = pairOf[done]!;
+      let together = 1;
+      while (done + together < count && pairOf[done + together] === pair) together++;
+      const most = Math.min(together, taken[pair]! - filled[pair]!);
+      const went = receiver.fill(pair, filled[pair]!, frames, from + done, most);
+      filled[pair]! += went;
+      done += went;
+      // Of those behind none may go first: they stay in their queue, in their order.
+      if (went < together) break;
+    }
+    for (let pair = 0; pair < pairs; pair++) {
+      const queue = taken[pair] === 0 ? undefined : core.queue(2 * pair);
+      if (queue === undefined) continue;
+      receiver.give(queue, pair, taken[pair]!, filled[pair]!);
+      if (filled[pair]! > 0) this.#received(queue, pair);
+    }
+    return done;
   }
 
   #received(queue: DeviceQueue, pair: number): void {

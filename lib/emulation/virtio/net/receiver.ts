@@ -12,7 +12,7 @@ import type { DeviceQueue } from "../queue/device_queue.ts";
 import type { LegacyFraming } from "../queue/legacy_framing.ts";
 import type { NetFrame } from "./frame.ts";
 import type { FrameBurst } from "./frame_burst.ts";
-import { DELIVERY } from "./switch.ts";
+import { DELIVERY } from "./switch_port.ts";
 
 const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset;
 /** A virtio header up to `num_buffers`. */
@@ -29,7 +29,8 @@ export class NetReceiver {
   /** After `notReceiving`: what was wrong with a buffer; undefined when the queue itself is broken. */
   problem: string | undefined = undefined;
   readonly #buffer: Chain;
-  readonly #buffers = new Burst(FRAMES_TOGETHER);
+  /** By lane: a queue that takes part in a burst. */
+  readonly #lanes: Burst[] = [];
   readonly #heads: Uint16Array;
   readonly #lengths: Uint32Array;
 
@@ -106,36 +107,43 @@ export class NetReceiver {
     return DELIVERY.delivered;
   }
 
+  /** Takes up to `count` buffers of a queue, for `fill`: those of each lane from the first on. @returns how many */
+  take(queue: DeviceQueue, lane: number, count: number): number {
+    return queue.popBurst(this.#lanes[lane] ??= new Burst(FRAMES_TOGETHER), count, true);
+  }
+
   /**
-   * The same for frames that go together, as far as each finds a buffer that holds it whole: with the next one `deliver` says what is the matter.
-   * @param queue of a receiver that has the sender's virtio header @returns how many
+   * Copies frames into buffers of a lane, from `at` on, as far as each holds its frame whole.
+   * @param frames of a sender that has this receiver's virtio header @returns how many
    */
-  deliverBurst(queue: DeviceQueue, frames: FrameBurst, from: number, count: number): number {
-    const buffers = this.#buffers, source = frames.burst;
-    const found = queue.popBurst(buffers, count, true);
+  fill(lane: number, at: number, frames: FrameBurst, from: number, count: number): number {
+    const buffers = this.#lanes[lane]!, source = frames.burst;
     const { headerBytes } = frames;
-    let filled = 0;
-    for (; filled < found; filled++) {
-      const total = source.lengths[from + filled]!;
-      if (buffers.lengths[filled]! < total) break;
-      const region = buffers.regions[filled]!, at = buffers.offsets[filled]!;
-      if (at % 4 === 0 && headerBytes === NET_HDR_BYTES) {
+    for (let done = 0; done < count; done++) {
+      const total = source.lengths[from + done]!, place = at + done;
+      if (buffers.lengths[place]! < total) return done;
+      const region = buffers.regions[place]!, offset = buffers.offsets[place]!;
+      if (offset % 4 === 0 && headerBytes === NET_HDR_BYTES) {
         const { words32 } = region;
-        const word = at / 4;
+        const word = offset / 4;
         words32[word] = 0;
         words32[word + 1] = 0;
         words32[word + 2] = ONE_BUFFER;
       } else {
         const { bytes } = region;
-        for (let i = 0; i < headerBytes; i++) bytes[at + i] = i === NUM_BUFFERS_AT ? 1 : 0;
+        for (let i = 0; i < headerBytes; i++) bytes[offset + i] = i === NUM_BUFFERS_AT ? 1 : 0;
       }
-      const first = source.offsets[from + filled]! + headerBytes;
-      copyBytes(source.regions[from + filled]!, first, region, at + headerBytes, total - headerBytes);
-      buffers.written[filled] = total;
+      const first = source.offsets[from + done]! + headerBytes;
+      copyBytes(source.regions[from + done]!, first, region, offset + headerBytes, total - headerBytes);
+      buffers.written[place] = total;
     }
-    for (let left = found; left > filled; left--) queue.unpop();
-    if (filled > 0) queue.pushBurst(buffers, filled);
-    return filled;
+    return count;
+  }
+
+  /** Pushes the first `filled` buffers that a lane took, and gives the others back: with the next frame `deliver` says what is the matter. */
+  give(queue: DeviceQueue, lane: number, taken: number, filled: number): void {
+    for (let left = taken; left > filled; left--) queue.unpop();
+    if (filled > 0) queue.pushBurst(this.#lanes[lane]!, filled);
   }
 
   #check(buffer: Chain, headerBytes: number): boolean {

@@ -12,11 +12,14 @@ import { NetFrame } from "./frame.ts";
 import { FrameBurst } from "./frame_burst.ts";
 import { FRAMES_TOGETHER } from "./receiver.ts";
 import type { NetSettings } from "./settings.ts";
-import { COUNTER, type NetSwitch, type SwitchPort } from "./switch.ts";
+import type { NetSwitch } from "./switch.ts";
+import { COUNTER, type SwitchPort } from "./switch_port.ts";
 
 /** The standard leaves it out of the MTU: it is part of the low-level header. */
 export const VLAN_TAG_BYTES = 4;
 const RULE = "virtio 1.2 §5.1.6.2";
+/** Frames after which both drivers see what has been sent, while there is more: they go on with these while the next are copied. */
+const SHOWN_TOGETHER = 32;
 
 /** What one device needs to send, made once. */
 export class NetTransmitter {
@@ -62,27 +65,31 @@ export class NetTransmitter {
   /** Goes on with the transmit queue of a pair. @returns frames taken */
   transmit(queue: DeviceQueue, pair: number, budget: number): number {
     const { burst } = this.#frames;
-    let moved = 0;
+    let moved = 0, unpublished = 0;
     while (moved < budget) {
-      const count = queue.popBurst(burst, budget - moved, false);
-      if (count === 0) {
-        if (!this.#sendChain(queue, pair)) break;
-        moved++;
-        continue;
-      }
-      if (moved === 0) queue.suppress();
-      const sent = this.#sendBurst(queue, pair, count);
-      if (sent > 0) queue.pushBurst(burst, sent);
+      const count = queue.popBurst(burst, Math.min(budget - moved, SHOWN_TOGETHER - unpublished), false);
+      let sent = 1;
+      if (count > 0) {
+        this.#frames.loaded();
+        if (moved === 0) queue.suppress();
+        sent = this.#sendBurst(queue, pair, count);
+        if (sent > 0) queue.pushBurst(burst, sent);
+      } else if (!this.#sendChain(queue, pair)) break;
       moved += sent;
+      unpublished += sent;
       if (sent < count) break;
+      if (unpublished < SHOWN_TOGETHER) continue;
+      this.#publish(queue);
+      unpublished = 0;
     }
-    if (moved > 0) {
-      // A sender must not learn that a frame was sent before its receiver can find it: what is seen of the rings at any instant, a frame
-      // is with the sender, with the receiver, or with both.
-      this.#net.flush();
-      queue.publish();
-    }
+    if (unpublished > 0) this.#publish(queue);
     return moved;
+  }
+
+  /** A sender must not learn that a frame was sent before its receiver can find it: what is seen of the rings at any instant, a frame is with the sender, with the receiver, or with both. */
+  #publish(queue: DeviceQueue): void {
+    this.#net.flush();
+    queue.publish();
   }
 
   /** The next chain, whatever it is made of. @returns false when there is none, or it must stay, or the device was stopped for it */

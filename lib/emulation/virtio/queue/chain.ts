@@ -164,7 +164,8 @@ export class Chain {
         continue;
       }
       const part = Math.min(length - position, bytes.length - done);
-      this.regions[i]!.bytes.set(bytes.subarray(done, done + part), this.offsets[i]! + position);
+      const whole = part === bytes.length ? bytes : bytes.subarray(done, done + part);
+      this.regions[i]!.bytes.set(whole, this.offsets[i]! + position);
       done += part;
       position = 0;
     }

@@ -1,17 +1,11 @@
 /**
- * Copies between the memories of two clients without making an object.
+ * Copies between the memories of two clients.
  *
  * @module
  */
+import { copyMemory } from "../../../memory/copy.ts";
 import type { DmaRegion } from "../../../sockets/dma_table.ts";
 import type { Chain } from "./chain.ts";
-
-/** Up to here going word by word costs less than a view of the source: measured with memory that another processor had written. */
-const WORDS_BYTES = 96;
-/** The same of going byte by byte. */
-const SINGLE_BYTES = 16;
-/** Up to here the number of a word is an unsigned 32-bit integer, which costs less to count with. */
-const INTEGER_BYTES = 2 ** 34;
 
 /**
  * Copies `count` bytes from position `fromPosition` of the device-readable part of `from` to position `toPosition` of the
@@ -66,19 +60,7 @@ export function copyBytes(
   toOffset: number,
   count: number,
 ): void {
-  const source = from.bytes, target = to.bytes;
-  const wide = fromOffset >= INTEGER_BYTES || toOffset >= INTEGER_BYTES;
-  if (count > WORDS_BYTES || wide || fromOffset % 4 !== 0 || toOffset % 4 !== 0) {
-    if (count > SINGLE_BYTES) {
-      target.set(source.subarray(fromOffset, fromOffset + count), toOffset);
-      return;
-    }
-    for (let at = 0; at < count; at++) target[toOffset + at] = source[fromOffset + at]!;
-    return;
-  }
-  const words = from.words32, into = to.words32;
-  const first = (fromOffset / 4) >>> 0, place = (toOffset / 4) >>> 0;
-  const whole = count >>> 2;
-  for (let word = 0; word < whole; word++) into[place + word] = words[first + word]!;
-  for (let at = 4 * whole; at < count; at++) target[toOffset + at] = source[fromOffset + at]!;
+  if (from.far === null) copyMemory(from, fromOffset, to, toOffset, count);
+  // A window was made for this chain alone.
+  else to.bytes.set(from.bytes.subarray(fromOffset, fromOffset + count), toOffset);
 }

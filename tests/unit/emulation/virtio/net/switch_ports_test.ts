@@ -3,12 +3,8 @@ import { assertEquals } from "@std/assert";
 import { ReceiveFilter } from "../../../../../lib/emulation/virtio/net/filter.ts";
 import type { NetFrame } from "../../../../../lib/emulation/virtio/net/frame.ts";
 import type { FrameBurst } from "../../../../../lib/emulation/virtio/net/frame_burst.ts";
-import {
-  COUNTERS,
-  DELIVERY,
-  NetSwitch,
-  type SwitchPort,
-} from "../../../../../lib/emulation/virtio/net/switch.ts";
+import { NetSwitch } from "../../../../../lib/emulation/virtio/net/switch.ts";
+import { COUNTERS, DELIVERY, type SwitchPort } from "../../../../../lib/emulation/virtio/net/switch_port.ts";
 
 class Port implements SwitchPort {
   readonly name: string;
