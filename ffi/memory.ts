@@ -265,7 +265,7 @@ export function addSeals(fd: OwnedFd, seals: number): void {
   check(libc.fcntlValue(fd.number, F_ADD_SEALS, BigInt(seals)), "fcntl F_ADD_SEALS", fd.target);
 }
 
-/** Size of an open file, in bytes. @throws SyscallError */
+/** Size of an open file, in bytes; its position is at the end then. @throws SyscallError */
 export function fileSizeBytes(fd: OwnedFd): number {
   const SEEK_END = 2;
   return check(libc.lseek64(fd.number, 0n, SEEK_END), "lseek", fd.target);

@@ -18,6 +18,8 @@ import { TreeUsage } from "./functions/tree_usage.ts";
 
 /** How to connect. */
 export interface EmulatedHostOptions {
+  /** How this process is called where it holds a function. Default: its command line. */
+  readonly holder?: string | undefined;
   /** For tests: see `StepHook`. */
   readonly onStep?: StepHook;
 }
@@ -44,6 +46,7 @@ export class EmulatedHost extends SysfsHost {
       },
       usage: (attributes) => new TreeUsage(attributes),
       examine: examineEmulated,
+      holder: options.holder,
       onStep: options.onStep,
     });
   }

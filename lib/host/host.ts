@@ -117,6 +117,18 @@ export interface BindOptions {
   readonly driver?: string;
   /** Go on although the host uses the function. */
   readonly force?: boolean;
+  /** Look at all that could keep it from being done, and change nothing. */
+  readonly dryRun?: boolean;
+}
+
+/** What `Host.bind` did to a function, or would do. */
+export interface Binding {
+  /** Full address. */
+  readonly function: string;
+  /** Driver that had it; empty for none. */
+  readonly before: string;
+  /** Driver that has it now. */
+  readonly driver: string;
 }
 
 /** How to change the VF count. */
@@ -125,6 +137,8 @@ export interface SriovOptions {
   readonly force?: boolean;
   /** Whether the kernel may bind new VFs to drivers; default: off when the PF is on vfio-pci, else as it is. */
   readonly driversAutoprobe?: boolean;
+  /** Look at all that could keep it from being done, and change nothing. */
+  readonly dryRun?: boolean;
 }
 
 /** How to open. */
@@ -145,6 +159,8 @@ export interface RestoreOptions {
   readonly force?: boolean;
   /** Drop the entries of a function and its VFs, and change nothing: for a device that is gone for good. Only with an address. Default false. */
   readonly forget?: boolean;
+  /** Say what would be put back, and what would not, as far as that can be known; change nothing. */
+  readonly dryRun?: boolean;
 }
 
 /** One change that the journal would undo. */
@@ -166,6 +182,8 @@ export interface JournalEntry {
    * later is changed. Absent in entries that were written before there was one.
    */
   readonly identity?: string | undefined;
+  /** Interfaces and disks that hung on it, before its driver was taken: `restore` takes these names, too. */
+  readonly names?: readonly string[] | undefined;
 }
 
 /** What `restore` did, in order. */
@@ -180,7 +198,8 @@ export interface RestoreReport {
 
 /**
  * A host. Calls are synchronous. Functions are named by address: a PCI address, or the name of a platform device (`a003e00.virtio_mmio`), which
- * can be bound and restored; what only PCI has is an `UnsupportedError` there. Errors: `NotFoundError` (no such function), `RefusedError` (guard or lock),
+ * can be bound and restored; what only PCI has is an `UnsupportedError` there. The name of an interface or a disk (`eth3`, `nvme0n1`) stands for the
+ * function that it hangs on. Errors: `NotFoundError` (no such function), `RefusedError` (guard or lock),
  * `UnsupportedError` (no SR-IOV, no VFIO), `UsageError`, `SyscallError`.
  */
 export interface Host extends Disposable {
@@ -195,12 +214,15 @@ export interface Host extends Disposable {
   /** Sizes of BAR 0–5 and ROM of a PCI function in bytes, 0 for none. */
   barSizes(address: string): number[];
 
-  /** Gives the function to a driver (default vfio-pci or vfio-platform), recording first what was there. */
-  bind(address: string, options?: BindOptions): void;
-  /** Sets NumVFs of a PF, recording first what was there. @returns addresses of the VFs. */
-  setVfCount(address: string, count: number, options?: SriovOptions): string[];
-  /** Puts back what the journal holds, for one function (and its VFs) or for all. */
-  restore(address?: string, options?: RestoreOptions): RestoreReport;
+  /**
+   * Gives functions to a driver (default vfio-pci or vfio-platform), recording first what was there: all of them, or none.
+   * @returns what became of each, in the order in which they were named
+   */
+  bind(functions: string | readonly string[], options?: BindOptions): Binding[];
+  /** Sets NumVFs of PFs, recording first what was there: of all of them, or of none. @returns addresses of the VFs, PF by PF. */
+  setVfCount(functions: string | readonly string[], count: number, options?: SriovOptions): string[];
+  /** Puts back what the journal holds, for some functions (and their VFs) or for all. What cannot be put back does not keep the rest from it. */
+  restore(functions?: string | readonly string[], options?: RestoreOptions): RestoreReport;
   /** What `restore` would put back. */
   journal(): JournalEntry[];
 

@@ -16,6 +16,7 @@ import { RefusedError } from "../errors/mod.ts";
 import { openKernelDevice } from "../vfio/kernel/open.ts";
 import type { StepHook } from "./sysfs/attributes.ts";
 import { examineLinux, type Machine } from "./doctor.ts";
+import { listenToKernelLog } from "./functions/kernel_log.ts";
 import { KernelSysfs } from "./sysfs/kernel_sysfs.ts";
 import { KernelUsage } from "./functions/kernel_usage.ts";
 import { SysfsHost } from "./sysfs_host.ts";
@@ -29,6 +30,8 @@ export interface LinuxHostOptions {
   readonly stateDirectory?: string;
   /** Directory of the functions' locks. Default `/run/ringside/locks`; for others than root `/run/user/<user id>/ringside/locks`. */
   readonly lockDirectory?: string;
+  /** How this process is called where it holds a function. Default: its command line. */
+  readonly holder?: string | undefined;
   /** For tests: see `StepHook`. */
   readonly onStep?: StepHook;
 }
@@ -56,6 +59,8 @@ export class LinuxHost extends SysfsHost {
       usage: (attributes) => new KernelUsage(attributes),
       examine: (host, attributes) => examineLinux(host, attributes, THIS_MACHINE),
       checkMayChange,
+      kernelLog: () => listenToKernelLog(),
+      holder: options.holder,
       onStep: options.onStep,
     });
   }

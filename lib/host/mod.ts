@@ -14,4 +14,5 @@
  * @module
  */
 export type * from "./host.ts";
-export { openHost } from "./open_host.ts";
+export { type FunctionPattern, type IdsPattern, selectFunctions } from "./selection.ts";
+export { openHost, type OpenHostOptions } from "./open_host.ts";

@@ -13,6 +13,7 @@ import { identityOf } from "./functions/identity.ts";
 import { FunctionReader } from "./functions/reader.ts";
 import { Guards } from "./functions/guards.ts";
 import type {
+  Binding,
   BindOptions,
   Finding,
   FunctionInfo,
@@ -25,14 +26,16 @@ import type {
   SriovOptions,
 } from "./host.ts";
 import type { HostUsage } from "./functions/host_usage.ts";
-import { type Change, Journal } from "./journal/journal.ts";
+import { type Change, Journal, type JournalRecord } from "./journal/journal.ts";
 import { FileJournalStore, type JournalStore } from "./journal/store.ts";
 import { FunctionLocks } from "./functions/lock.ts";
 import { type NameSource, PciIdsNames } from "./functions/names.ts";
 import { putBack } from "./plan/put_back.ts";
 import { entryOf, pending, restore } from "./plan/restore.ts";
 import type { Sysfs } from "./sysfs/sysfs.ts";
-import { checkVfCount, vfStates, writeVfCount } from "./changes/vf_count.ts";
+import { checkVfCount, expectedVfs, vfStates, writeVfCount } from "./changes/vf_count.ts";
+import type { KernelLog } from "./functions/kernel_log.ts";
+import { attachedTo } from "./functions/attached_devices.ts";
 
 /** What an opener is told. */
 export interface OpenRequest {
@@ -65,6 +68,10 @@ export interface SysfsHostParts {
   readonly examine: (host: Host, attributes: FunctionAttributes) => Finding[];
   /** Throws a `RefusedError` when this user may not change the host. */
   readonly checkMayChange?: () => void;
+  /** What the kernel logs meanwhile; absent where there is no kernel of its own, or this user may not read it. */
+  readonly kernelLog?: () => KernelLog | undefined;
+  /** How this process is called where it holds a function; default its command line. */
+  readonly holder?: string | undefined;
   /** Default: `pci.ids` of this machine, and the built-in table. */
   readonly names?: NameSource;
   /** Default: a file in `stateDirectory`. */
@@ -97,7 +104,7 @@ export class SysfsHost implements Host {
     this.name = parts.name;
     this.#parts = parts;
     this.#attributes = new FunctionAttributes(parts.sysfs, parts.onStep);
-    this.#locks = new FunctionLocks(parts.lockDirectory, parts.otherLockDirectories);
+    this.#locks = new FunctionLocks(parts.lockDirectory, parts.otherLockDirectories, parts.holder);
     this.#reader = new FunctionReader(this.#attributes, parts.names ?? new PciIdsNames(), this.#locks);
     this.#guards = new Guards(this.#attributes, parts.usage(this.#attributes));
     this.#journal = new Journal(
@@ -123,75 +130,105 @@ export class SysfsHost implements Host {
     return this.#reader.barSizes(this.#locate(address));
   }
 
-  bind(text: string, options: BindOptions = {}): void {
-    const address = this.#locate(text);
-    const driver = options.driver ?? busOf(address).vfioDriver;
-    checkBindable(this.#attributes, address, driver);
-    if (this.#attributes.driver(address) === driver) return;
-    this.#parts.checkMayChange?.();
-    const vfs = this.#attributes.vfs(address);
-    using _held = this.#locks.acquireAll([address, ...vfs]);
-    if (!options.force) this.#guards.refuseIfUsed([address, ...vfs], `bind ${address} to ${driver}`);
-    const removal = vfs.length === 0
-      ? []
-      : [...vfStates(this.#attributes, address), this.#countChange(address, 0)];
-    this.#change(address, [
-      ...removal,
-      this.#changeTo(address, "driver", driver),
-      this.#changeTo(address, "driver_override", driver),
-    ], () => {
-      // A PF keeps its VFs only as long as its driver, and vfio-pci takes no PF that has VFs.
-      if (vfs.length > 0) writeVfCount(this.#attributes, address, 0);
-      rebind(this.#attributes, address, driver, driver);
+  bind(functions: string | readonly string[], options: BindOptions = {}): Binding[] {
+    const addresses = this.#locateAll(functions);
+    const bindings = addresses.map((address): Binding => {
+      const driver = options.driver ?? busOf(address).vfioDriver;
+      checkBindable(this.#attributes, address, driver);
+      return { function: address, before: this.#attributes.driver(address), driver };
     });
+    const moves = bindings.filter(({ before, driver }) => before !== driver);
+    if (moves.length === 0) return bindings;
+    const vfs = new Map(moves.map((one) => [one.function, this.#attributes.vfs(one.function)]));
+    refuseVfsOfMoved(vfs, addresses);
+    const concerned = moves.flatMap((one) => [one.function, ...vfs.get(one.function)!]);
+    using _held = this.#hold(concerned, options.dryRun);
+    if (!options.force) {
+      const what = moves.map((one) => `${one.function} to ${one.driver}`).join(", ");
+      this.#guards.refuseIfUsed(concerned, `bind ${what}`);
+    }
+    if (options.dryRun) return bindings;
+    this.#change(moves.map(({ function: address, driver }) => {
+      const removal = vfs.get(address)!.length === 0
+        ? []
+        : [...vfStates(this.#attributes, address), this.#countChange(address, 0)];
+      return {
+        owner: address,
+        changes: [
+          ...removal,
+          { ...this.#changeTo(address, "driver", driver), ...this.#namesOf(address) },
+          this.#changeTo(address, "driver_override", driver),
+        ],
+        make: () => {
+          // A PF keeps its VFs only as long as its driver, and vfio-pci takes no PF that has VFs.
+          if (removal.length > 0) writeVfCount(this.#attributes, address, 0);
+          rebind(this.#attributes, address, driver, driver);
+        },
+      };
+    }));
+    return bindings;
   }
 
-  setVfCount(text: string, count: number, options: SriovOptions = {}): string[] {
-    const address = this.#locate(text);
-    checkVfCount(this.#attributes, address, count);
+  setVfCount(functions: string | readonly string[], count: number, options: SriovOptions = {}): string[] {
+    const addresses = this.#locateAll(functions);
+    for (const address of addresses) checkVfCount(this.#attributes, address, count);
+    const plans = addresses.map((address) => this.#planVfCount(address, count, options));
+    const needed = plans.filter((one) => one.changes.length > 0);
+    if (needed.length > 0) {
+      const leaving = needed.flatMap((one) => one.leaving);
+      // The process that has the PF open may give it VFs: only it knows the VF token.
+      const own = needed.map((one) => one.owner).filter((address) => !this.#open.has(address));
+      using _held = this.#hold([...own, ...leaving], options.dryRun);
+      if (!options.force) {
+        const of = needed.filter((one) => one.leaving.length > 0).map((one) => one.owner);
+        this.#guards.refuseIfUsed(leaving, `remove the VFs of ${of.join(", ")}`);
+      }
+      if (!options.dryRun) this.#change(needed);
+    }
+    return addresses.flatMap((address) =>
+      options.dryRun ? expectedVfs(this.#attributes, address, count) : this.#attributes.vfs(address)
+    );
+  }
+
+  /** What it takes for a PF to have so many VFs; no changes where it has them already. */
+  #planVfCount(address: string, count: number, options: SriovOptions): Work & { leaving: string[] } {
     const current = this.#attributes.numVfs(address);
     const autoprobeBefore = this.#attributes.read(address, "sriov_drivers_autoprobe");
     const autoprobe = this.#autoprobeFor(address, count, options) ?? autoprobeBefore;
     if (current === count && (options.driversAutoprobe === undefined || autoprobe === autoprobeBefore)) {
-      return this.#attributes.vfs(address);
+      return { owner: address, leaving: [], changes: [], make: () => {} };
     }
-    this.#parts.checkMayChange?.();
     const leaving = current === count ? [] : this.#attributes.vfs(address);
-    // The process that has the PF open may give it VFs: only it knows the VF token.
-    const own = this.#open.has(address) ? [] : [address];
-    using _held = this.#locks.acquireAll([...own, ...leaving]);
-    if (!options.force) this.#guards.refuseIfUsed(leaving, `remove the VFs of ${address}`);
     const changes = leaving.length === 0 ? [] : vfStates(this.#attributes, address);
-    if (autoprobe !== autoprobeBefore && autoprobe !== undefined) {
-      changes.push(this.#changeTo(address, "sriov_drivers_autoprobe", autoprobe));
-    }
+    const probing = autoprobe !== autoprobeBefore && autoprobe !== undefined;
+    if (probing) changes.push(this.#changeTo(address, "sriov_drivers_autoprobe", autoprobe));
     if (current !== count) changes.push(this.#countChange(address, count));
-    return this.#change(address, changes, () => {
-      if (autoprobe !== autoprobeBefore && autoprobe !== undefined) {
-        this.#attributes.setAutoprobe(address, autoprobe);
-      }
-      return writeVfCount(this.#attributes, address, count);
-    });
+    const make = (): void => {
+      if (probing) this.#attributes.setAutoprobe(address, autoprobe);
+      writeVfCount(this.#attributes, address, count, this.#parts.kernelLog);
+    };
+    return { owner: address, leaving, changes, make };
   }
 
-  restore(text?: string, options: RestoreOptions = {}): RestoreReport {
+  restore(functions?: string | readonly string[], options: RestoreOptions = {}): RestoreReport {
     this.#use();
-    // The function may be gone, and its entries are still to be reported.
-    const address = text === undefined ? undefined : parseAddress(text);
-    if (options.forget && address === undefined) {
+    const names = functions === undefined ? [] : typeof functions === "string" ? [functions] : functions;
+    if (options.forget && names.length === 0) {
       throw new UsageError("restore with forget, and no function", { hint: "say whose entries to drop" });
     }
     const known = this.#journal.entries();
+    // A function may be gone, and its entries are still to be reported.
+    const addresses = new Set(names.map((name) => noted(known, name) ?? this.#reader.addressOf(name)));
+    const isAbout = (address: string) => (one: JournalRecord) =>
+      one.function === address || one.physicalFunction === address;
+    for (const address of addresses) if (!known.some(isAbout(address))) this.#reader.locate(address);
     const concerned = known.filter((one) =>
-      address === undefined || one.function === address || one.physicalFunction === address
+      names.length === 0 || addresses.has(one.function) || addresses.has(one.physicalFunction ?? "")
     );
-    if (concerned.length === 0) {
-      if (address !== undefined) this.#reader.locate(address);
-      return { done: [], unchanged: [], failed: [] };
-    }
-    this.#parts.checkMayChange?.();
+    if (concerned.length === 0) return { done: [], unchanged: [], failed: [] };
+    if (!options.dryRun) this.#parts.checkMayChange?.();
     if (options.forget) {
-      this.#journal.forget(concerned);
+      if (!options.dryRun) this.#journal.forget(concerned);
       return { done: concerned.map(entryOf), unchanged: [], failed: [] };
     }
     const parts = {
@@ -200,7 +237,7 @@ export class SysfsHost implements Host {
       locks: this.#locks,
       guards: this.#guards,
     };
-    return restore(parts, address, options.force ?? false);
+    return restore(parts, names.length === 0 ? undefined : addresses, options);
   }
 
   journal(): JournalEntry[] {
@@ -255,6 +292,30 @@ export class SysfsHost implements Host {
     return this.#reader.locate(text);
   }
 
+  #locateAll(functions: string | readonly string[]): string[] {
+    const names = typeof functions === "string" ? [functions] : functions;
+    requireType(names, "array", "functions");
+    if (names.length === 0) throw new UsageError("no function is named");
+    return [...new Set(names.map((name) => this.#locate(name)))];
+  }
+
+  /** Locks functions that are about to be changed; a dry run only looks whether it could. @throws RefusedError */
+  #hold(addresses: readonly string[], dryRun: boolean | undefined): Disposable {
+    if (!dryRun) {
+      this.#parts.checkMayChange?.();
+      return this.#locks.acquireAll(addresses);
+    }
+    this.#locks.refuseIfHeld(addresses);
+    return { [Symbol.dispose]: () => {} };
+  }
+
+  /** What hangs on a function: its names while it has none of its own. */
+  #namesOf(address: string): Pick<Change, "names"> {
+    const { netInterfaces, blockDevices } = attachedTo(this.#attributes, address);
+    const names = [...netInterfaces, ...blockDevices];
+    return names.length === 0 ? {} : { names };
+  }
+
   #autoprobeFor(address: string, count: number, options: SriovOptions): string | undefined {
     if (options.driversAutoprobe !== undefined) return options.driversAutoprobe ? "1" : "0";
     return count > 0 && isVfioDriver(this.#attributes.driver(address)) ? "0" : undefined;
@@ -277,36 +338,61 @@ export class SysfsHost implements Host {
     return this.#changeTo(address, "sriov_numvfs", `${count}`);
   }
 
-  /** Records changes, makes them, and takes them back when that fails. */
-  #change<T>(owner: string, changes: readonly Change[], make: () => T): T {
+  /** Records all changes at once, makes them function by function, and takes all of them back when one fails. */
+  #change(works: readonly Work[]): void {
     // VFs that came after the PF's first recorded count are not what a restore goes back to.
-    const recounted = this.#journal.entries().some((one) =>
-      one.function === owner && one.attribute === "sriov_numvfs"
-    );
-    const mark = this.#journal.record(changes.filter((one) => !(recounted && one.function !== owner)));
+    const known = this.#journal.entries();
+    const recorded = works.flatMap(({ owner, changes }) => {
+      const recounted = known.some((one) => one.function === owner && one.attribute === "sriov_numvfs");
+      return changes.filter((one) => !(recounted && one.function !== owner));
+    });
+    const mark = this.#journal.record(recorded);
+    const begun: Work[] = [];
     try {
-      return make();
+      for (const work of works) {
+        begun.unshift(work);
+        work.make();
+      }
     } catch (error) {
-      this.#takeBack(owner, changes, mark, error);
+      this.#takeBack(begun, mark, error);
       throw error;
     }
   }
 
-  #takeBack(
-    owner: string,
-    changes: readonly Change[],
-    mark: ReturnType<Journal["record"]>,
-    error: unknown,
-  ): void {
+  #takeBack(works: readonly Work[], mark: ReturnType<Journal["record"]>, error: unknown): void {
     try {
       const help = { record: (more: readonly Change[]) => this.#journal.record(more), guard: () => {} };
-      const result = putBack(this.#attributes, owner, changes, help);
-      if (result.failed.length > 0) throw notTakenBack(error, result.failed.map((one) => one.error));
-      for (const extra of result.marks) this.#journal.rollBack(extra);
+      const results = works.map(({ owner, changes }) => putBack(this.#attributes, owner, changes, help));
+      const failed = results.flatMap((one) => one.failed);
+      if (failed.length > 0) throw notTakenBack(error, failed.map((one) => one.error));
+      for (const extra of results.flatMap((one) => one.marks)) this.#journal.rollBack(extra);
       this.#journal.rollBack(mark);
     } catch (second) {
       throw second === error || !(second instanceof Error) ? error : notTakenBackOnce(error, second);
     }
+  }
+}
+
+/** Changes to a function, or to a PF and its VFs, and what makes them. */
+interface Work {
+  readonly owner: string;
+  readonly changes: readonly Change[];
+  readonly make: () => void;
+}
+
+/** The function that a name stood for when its driver was taken. */
+function noted(known: readonly JournalRecord[], name: string): string | undefined {
+  return known.find((one) => one.names?.includes(name))?.function;
+}
+
+/** @throws UsageError when a PF would take VFs along that are to be bound themselves */
+function refuseVfsOfMoved(vfs: ReadonlyMap<string, readonly string[]>, addresses: readonly string[]): void {
+  for (const [pf, own] of vfs) {
+    const named = own.find((vf) => addresses.includes(vf));
+    if (named === undefined) continue;
+    throw new UsageError(`${named} goes with its PF ${pf}, which gives up its VFs to change its driver`, {
+      hint: "bind the PF, then ringside sriov, then bind the new VFs",
+    });
   }
 }
 

@@ -39,7 +39,7 @@ export function checkBindable(attributes: FunctionAttributes, address: string, d
   if (!/^[\w.-]+$/.test(driver)) {
     throw new UsageError(`${JSON.stringify(driver)} is not the name of a driver`);
   }
-  if (!attributes.driverExists(address, driver)) throw driverMissing(attributes, address, driver);
+  requireDriver(attributes, address, driver);
   if (!isVfioDriver(driver)) return;
   const directory = sysfsDirectory(address);
   if (busOf(address) === PCI) checkEndpoint(attributes, address, driver);
@@ -86,9 +86,7 @@ export function rebind(
 ): void {
   const current = attributes.driver(address);
   if (current !== target) {
-    if (target !== "" && !attributes.driverExists(address, target)) {
-      throw driverMissing(attributes, address, target);
-    }
+    if (target !== "") requireDriver(attributes, address, target);
     if (current !== "") attributes.unbind(address, current);
     if (target !== "") bindUnbound(attributes, address, target);
   }
@@ -131,6 +129,11 @@ function usualReasons(address: string, driver: string): string {
   if (!isVfioDriver(driver)) return "a driver of another kind of device, or a place where no device is";
   return "no IOMMU, or a device that the kernel has no reset function for, which vfio-platform takes only when it is loaded so: " +
     "modprobe -r vfio-platform && modprobe vfio-platform reset_required=0";
+}
+
+/** @throws NotFoundError when a function's bus has no such driver */
+export function requireDriver(attributes: FunctionAttributes, address: string, driver: string): void {
+  if (!attributes.driverExists(address, driver)) throw driverMissing(attributes, address, driver);
 }
 
 /** A driver's name is not always its module's: `modprobe` takes both signs, the driver core only the right one. */

@@ -3,12 +3,14 @@
  *
  * @module
  */
-import { isErrno } from "../../../ffi/mod.ts";
-import { ExhaustedError, RingsideError, UnsupportedError, UsageError } from "../../errors/mod.ts";
-import { busOf, PCI } from "../../vfio/bus.ts";
+import { SyscallError } from "../../../ffi/mod.ts";
+import { UnsupportedError, UsageError } from "../../errors/mod.ts";
+import { PciAddress } from "../../pci/address.ts";
+import { busOf, PCI, sysfsDirectory } from "../../vfio/bus.ts";
+import type { KernelLog } from "../functions/kernel_log.ts";
 import type { Change } from "../journal/journal.ts";
 import type { FunctionAttributes } from "../sysfs/attributes.ts";
-import { isVfioDriver } from "./driver_binding.ts";
+import { logText, sriovRefusal } from "./sriov_refusal.ts";
 
 /**
  * Looks before anything is changed whether a PF can have so many VFs.
@@ -43,61 +45,48 @@ export function checkVfCount(attributes: FunctionAttributes, address: string, co
 /**
  * Sets the VF count and waits till the VFs are there. The kernel takes a new count only when there are no VFs (else EBUSY), so
  * existing ones are removed first.
+ * @param listen opens the kernel's log, which says more than an errno
  * @returns addresses of the VFs.
- * @throws UnsupportedError, ExhaustedError, TimeoutError, SyscallError
+ * @throws UnsupportedError, ExhaustedError, TimeoutError, RingsideError, SyscallError
  */
-export function writeVfCount(attributes: FunctionAttributes, address: string, count: number): string[] {
+export function writeVfCount(
+  attributes: FunctionAttributes,
+  address: string,
+  count: number,
+  listen: () => KernelLog | undefined = () => undefined,
+): string[] {
   const current = attributes.numVfs(address);
+  using log = current === count ? undefined : listen();
   if (current !== count) {
+    let asked = 0;
     try {
       if (current > 0) attributes.setNumVfs(address, 0);
+      asked = count;
       if (count > 0) attributes.setNumVfs(address, count);
     } catch (error) {
-      throw explain(error, attributes, address, count);
+      if (!(error instanceof SyscallError)) throw error;
+      const refused = { address, driver: attributes.driver(address), count: asked };
+      throw sriovRefusal(error, { ...refused, log: log?.linesAbout(address) });
     }
   }
   // A driver may enable fewer than it was asked for, and the write succeeds.
   const got = attributes.numVfs(address);
   if (got !== count) {
     throw new UnsupportedError(`${address}: the driver enabled ${got} of ${count} VFs`, {
-      hint: "the kernel's log (dmesg) says why",
+      hint: logText({ address, log: log?.linesAbout(address) }),
     });
   }
   return attributes.awaitVfs(address, count);
 }
 
-function explain(error: unknown, attributes: FunctionAttributes, address: string, count: number): unknown {
-  if (isErrno(error, "ENOENT")) {
-    const driver = attributes.driver(address);
-    return new UnsupportedError(`${address}: its driver ${driver} does not let the VF count be set`, {
-      hint: isVfioDriver(driver)
-        ? "allow it: echo 1 > /sys/module/vfio_pci/parameters/enable_sriov"
-        : "bind it to its own driver or to vfio-pci first",
-      cause: error,
-    });
-  }
-  if (isErrno(error, "ENOMEM", "ENOSPC")) {
-    return new UnsupportedError(
-      `${address}: no room for ${count} VFs in the bus numbers or memory windows above it`,
-      {
-        hint: "boot with pci=realloc,assign-busses, or turn SR-IOV on in the firmware",
-        cause: error,
-      },
-    );
-  }
-  if (isErrno(error, "EMFILE", "ENFILE")) {
-    return new ExhaustedError(`${address}: ${count} VFs are more than the emulated host can serve`, {
-      hint: error.hint,
-      cause: error,
-    });
-  }
-  if (isErrno(error, "EPERM", "EBUSY")) {
-    return new RingsideError(`${address}: the kernel refuses the VF count: ${error.message}`, {
-      hint: "a VF is in use: by a virtual machine, a container or another process",
-      cause: error,
-    });
-  }
-  return error;
+/** Addresses that the VFs of a PF would have (SR-IOV 3.3.9, 3.3.10: First VF Offset and VF Stride); none where the kernel does not say. */
+export function expectedVfs(attributes: FunctionAttributes, address: string, count: number): string[] {
+  const directory = sysfsDirectory(address);
+  const number = (name: string) => Number(attributes.optional(`${directory}/${name}`) ?? NaN);
+  const firstVfOffset = number("sriov_offset"), vfStride = number("sriov_stride");
+  if (!(firstVfOffset > 0) || !(vfStride >= 0)) return [];
+  const pf = PciAddress.parse(address);
+  return Array.from({ length: count }, (_, index) => pf.vf(index, { firstVfOffset, vfStride }).toString());
 }
 
 /** Driver and `driver_override` of VFs that are about to be removed with the count, so that they can come back as they were. Which device a VF is, its PF says. */

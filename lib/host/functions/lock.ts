@@ -28,11 +28,12 @@ export class FunctionLocks {
    * Makes nothing yet.
    * @param directory where the lock files are; made when first needed.
    * @param alsoLookIn further directories that `holder` looks in.
+   * @param name what this process is called; default its command line
    */
-  constructor(directory: string, alsoLookIn: readonly string[] = []) {
+  constructor(directory: string, alsoLookIn: readonly string[] = [], name: string = commandLine()) {
     this.#directory = directory;
     this.#alsoLookIn = alsoLookIn;
-    this.#holder = `pid ${processId()} ${commandLine()}`.trimEnd();
+    this.#holder = `pid ${processId()} ${shortened(name)}`.trimEnd();
   }
 
   /** Takes a function's lock. @throws RefusedError naming the holder, SyscallError */
@@ -49,11 +50,15 @@ export class FunctionLocks {
         sleepBlocking(RETRY_MS);
         continue;
       }
-      throw new RefusedError(`${address} is in use by ${lock.heldBy || "another process"}`, {
-        hint: isOwn(lock.heldBy)
-          ? "close the opened device first"
-          : "one process at a time drives a function; end that one",
-      });
+      throw inUse(address, lock.heldBy);
+    }
+  }
+
+  /** Looks whether each of them could be taken now. @throws RefusedError naming the first holder */
+  refuseIfHeld(addresses: readonly string[]): void {
+    for (const address of addresses) {
+      const heldBy = this.holder(address);
+      if (heldBy !== undefined) throw inUse(address, heldBy);
     }
   }
 
@@ -97,6 +102,14 @@ export class FunctionLocks {
   }
 }
 
+function inUse(address: string, heldBy: string): RefusedError {
+  return new RefusedError(`${address} is in use by ${heldBy || "another process"}`, {
+    hint: isOwn(heldBy)
+      ? "close the opened device first"
+      : "one process at a time drives a function; end that one",
+  });
+}
+
 function isOwn(holder: string): boolean {
   return new RegExp(`^pid ${processId()}\\b`).test(holder);
 }
@@ -131,6 +144,11 @@ function commandLine(): string {
   const script = words.findIndex((word) => /\.[cm]?[jt]s$/.test(word));
   const own = script < 0 ? words : words.slice(script);
   if (own[0] !== undefined) own[0] = own[0].slice(own[0].lastIndexOf("/") + 1);
-  const line = own.join(" ").replace(/\s+/g, " ");
+  return own.join(" ");
+}
+
+/** On one line, and not longer than a line. */
+function shortened(name: string): string {
+  const line = name.replace(/\s+/g, " ");
   return line.length > COMMAND_LENGTH ? `${line.slice(0, COMMAND_LENGTH)}…` : line;
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { NotFoundError, UnsupportedError } from "../../errors/mod.ts";
+import { NotFoundError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { PciAddress } from "../../pci/address.ts";
 import { busOf, isAddress, parseAddress, PCI, PLATFORM, sysfsDirectory } from "../../vfio/bus.ts";
 import { type AttachedDevices, attachedDevices, attachedTo } from "./attached_devices.ts";
@@ -31,12 +31,36 @@ export class FunctionReader {
   }
 
   /**
+   * The full address that a text stands for, whether or not the function is there.
+   * @param text full or short address, or the name of an interface or a disk
+   * @throws UsageError when it is none
+   */
+  addressOf(text: string): string {
+    try {
+      return parseAddress(text);
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      const owners = [...attachedDevices(this.#attributes)]
+        .filter(([, { netInterfaces, blockDevices }]) => [...netInterfaces, ...blockDevices].includes(text))
+        .map(([address]) => address);
+      if (owners.length === 1) return owners[0]!;
+      if (owners.length > 1) {
+        throw new UsageError(`${text} hangs on ${owners.join(" and ")}`, { hint: "name one of them" });
+      }
+      throw new UsageError(`${error.message}, and no interface or disk of this host is called so`, {
+        hint: error.hint,
+        cause: error,
+      });
+    }
+  }
+
+  /**
    * The full address of a function that is there.
-   * @param text full or short address.
+   * @param text as `addressOf` takes it
    * @throws UsageError when it is no address, NotFoundError when no function has it.
    */
   locate(text: string): string {
-    const address = parseAddress(text);
+    const address = this.addressOf(text);
     if (!this.#attributes.exists(address)) {
       throw new NotFoundError(`there is no ${busOf(address).kind} ${address}`, {
         hint: "ringside list shows the functions of this host",

@@ -146,7 +146,7 @@ export class Journal {
       const first = entries.get(keyOf(record));
       // A device that came after another at the same address has nothing of what was before with that one; its changes went with it.
       const goesOn = first !== undefined && sameDevice(first, record);
-      entries.set(keyOf(record), goesOn ? { ...record, before: first.before } : record);
+      entries.set(keyOf(record), goesOn ? { ...record, ...firstOf(first) } : record);
     });
     this.#known = { text, entries: new Map(entries) };
     return { entries, torn: end < bytes.length, whole };
@@ -160,6 +160,11 @@ export class Journal {
         `nothing was changed; mend or delete line ${line} of ${this.path}, and the other lines count again`,
     });
   }
+}
+
+/** What stays as the first of several lines has it. */
+function firstOf({ before, names }: JournalRecord): Partial<JournalRecord> {
+  return { before, ...(names !== undefined && { names }) };
 }
 
 /** Whether two entries can be about the same device. */
@@ -187,13 +192,14 @@ function parseRecord(line: string): JournalRecord | undefined {
   }
   if (typeof value !== "object" || value === null) return undefined;
   const fields = value as Readonly<Record<string, unknown>>;
-  const { before, after, pid, time, attribute, physicalFunction, identity } = fields;
+  const { before, after, pid, time, attribute, physicalFunction, identity, names } = fields;
   if (!isFunction(fields["function"]) || !isAttribute(attribute)) return undefined;
   if (typeof before !== "string" || typeof after !== "string" || typeof time !== "string") return undefined;
   if (typeof pid !== "number" || !Number.isInteger(pid)) return undefined;
   if (!isValueOf(attribute, before)) return undefined;
   if (identity !== undefined && typeof identity !== "string") return undefined;
   if (physicalFunction !== undefined && !isFunction(physicalFunction)) return undefined;
+  if (names !== undefined && !isNames(names)) return undefined;
   // In the order in which they were written.
   return {
     function: fields["function"],
@@ -202,6 +208,7 @@ function parseRecord(line: string): JournalRecord | undefined {
     after,
     ...(physicalFunction !== undefined && { physicalFunction }),
     ...(identity !== undefined && { identity }),
+    ...(names !== undefined && { names }),
     pid,
     time,
   };
@@ -209,6 +216,10 @@ function parseRecord(line: string): JournalRecord | undefined {
 
 function isFunction(value: unknown): value is string {
   return typeof value === "string" && isAddress(value);
+}
+
+function isNames(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((one) => typeof one === "string");
 }
 
 function isAttribute(value: unknown): value is Attribute {

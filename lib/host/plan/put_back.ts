@@ -10,7 +10,7 @@
  */
 import { NotFoundError } from "../../errors/mod.ts";
 import type { Attribute, FunctionAttributes } from "../sysfs/attributes.ts";
-import { isVfioDriver, rebind } from "../changes/driver_binding.ts";
+import { isVfioDriver, rebind, requireDriver } from "../changes/driver_binding.ts";
 import type { Change, JournalMark } from "../journal/journal.ts";
 import { writeVfCount } from "../changes/vf_count.ts";
 
@@ -95,6 +95,62 @@ export function putBack<T extends Original>(
   }
 }
 
+/** What `putBack` would come to, as far as that can be known without a change. */
+export function foresee<T extends Original>(
+  attributes: FunctionAttributes,
+  owner: string,
+  originals: readonly T[],
+  { guard }: Pick<PutBackHelp, "guard">,
+): Pick<PutBackResult<T>, "done" | "failed"> {
+  const own = originals.filter((one) => one.function === owner);
+  const ofVfs = originals.filter((one) => one.function !== owner);
+  const values = valuesOf(own);
+  try {
+    if (own.length > 0) {
+      if (!attributes.exists(owner)) throw gone(owner);
+      if (givesUpVfs(attributes, owner, values)) guard(attributes.vfs(owner));
+      foreseeDriver(attributes, owner, values, guard);
+    }
+  } catch (error) {
+    const cause = asError(error);
+    return { done: [], failed: originals.map((entry) => ({ entry, error: cause })) };
+  }
+  const done = [...own];
+  const failed: { entry: T; error: Error }[] = [];
+  for (const vf of new Set(ofVfs.map((one) => one.function))) {
+    const entries = ofVfs.filter((one) => one.function === vf);
+    try {
+      if (attributes.exists(vf)) foreseeDriver(attributes, vf, valuesOf(entries), guard);
+      else if (values.sriov_numvfs === undefined && values.driver === undefined) throw gone(vf);
+      done.push(...entries);
+    } catch (error) {
+      const cause = asError(error);
+      failed.push(...entries.map((entry) => ({ entry, error: cause })));
+    }
+  }
+  return { done, failed };
+}
+
+function foreseeDriver(
+  attributes: FunctionAttributes,
+  address: string,
+  values: Values,
+  guard: PutBackHelp["guard"],
+): void {
+  const current = attributes.driver(address), driver = values.driver ?? current;
+  if (driver === current) return;
+  if (current !== "" && !isVfioDriver(current)) guard([address]);
+  if (driver !== "") requireDriver(attributes, address, driver);
+}
+
+/** VFs go when the count or the driver of their PF changes. */
+function givesUpVfs(attributes: FunctionAttributes, owner: string, values: Values): boolean {
+  const current = attributes.numVfs(owner);
+  const otherDriver = values.driver !== undefined && values.driver !== attributes.driver(owner);
+  const otherCount = values.sriov_numvfs !== undefined && Number(values.sriov_numvfs) !== current;
+  return current > 0 && (otherDriver || otherCount);
+}
+
 /** @returns true when VFs were made anew, with autoprobe off. */
 function putBackOwner(
   attributes: FunctionAttributes,
@@ -104,10 +160,7 @@ function putBackOwner(
   marks: JournalMark[],
 ): boolean {
   const wanted = values.sriov_numvfs === undefined ? undefined : Number(values.sriov_numvfs);
-  const current = attributes.numVfs(owner);
-  const otherDriver = values.driver !== undefined && values.driver !== attributes.driver(owner);
-  const otherCount = wanted !== undefined && wanted !== current;
-  if (current > 0 && (otherDriver || otherCount)) {
+  if (givesUpVfs(attributes, owner, values)) {
     help.guard(attributes.vfs(owner));
     writeVfCount(attributes, owner, 0);
   }

@@ -7,10 +7,11 @@ import { RefusedError } from "../../errors/mod.ts";
 import type { FunctionAttributes } from "../sysfs/attributes.ts";
 import { identityOf, sameIdentity } from "../functions/identity.ts";
 import type { Guards } from "../functions/guards.ts";
-import type { RestoreReport } from "../host.ts";
-import { type Journal, type JournalRecord, keyOf } from "../journal/journal.ts";
+import type { RestoreOptions, RestoreReport } from "../host.ts";
+import { type Change, type Journal, type JournalRecord, keyOf } from "../journal/journal.ts";
 import type { FunctionLocks } from "../functions/lock.ts";
-import { putBack } from "./put_back.ts";
+import { expectedVfs } from "../changes/vf_count.ts";
+import { foresee, putBack } from "./put_back.ts";
 
 /** What a restore works on. */
 export interface RestoreParts {
@@ -35,12 +36,16 @@ interface Unit {
  * in the journal. A second run has nothing to do, or goes on where the first one ended.
  * @throws ProtocolError when the journal is damaged; every other failure is in the report.
  */
-export function restore(parts: RestoreParts, address?: string, force = false): RestoreReport {
+export function restore(
+  parts: RestoreParts,
+  addresses: ReadonlySet<string> | undefined,
+  options: Pick<RestoreOptions, "force" | "dryRun"> = {},
+): RestoreReport {
   const done: JournalRecord[] = [];
   const unchanged: JournalRecord[] = [];
   const failed: { entry: JournalRecord; error: Error }[] = [];
-  for (const unit of unitsOf(parts.journal.entries(), address)) {
-    const result = restoreUnit(parts, unit, force);
+  for (const unit of unitsOf(parts.journal.entries(), addresses)) {
+    const result = restoreUnit(parts, unit, options);
     done.push(...result.done);
     unchanged.push(...result.unchanged);
     failed.push(...result.failed);
@@ -84,18 +89,18 @@ function ownerOf(record: JournalRecord): string {
   return record.physicalFunction ?? record.function;
 }
 
-function unitsOf(records: readonly JournalRecord[], address: string | undefined): Unit[] {
+function unitsOf(records: readonly JournalRecord[], addresses: ReadonlySet<string> | undefined): Unit[] {
   const units: Unit[] = [];
   for (const owner of new Set(records.map(ownerOf))) {
     const functions = [
       ...new Set(records.filter((one) => ownerOf(one) === owner).map((one) => one.function)),
     ];
     const vfs = functions.filter((name) => name !== owner);
-    if (address === owner || (address === undefined && functions.includes(owner))) {
+    if (addresses?.has(owner) ?? functions.includes(owner)) {
       units.push({ owner, functions: [owner, ...vfs] });
     } else {
       for (const vf of vfs) {
-        if (address === undefined || address === vf) units.push({ owner, functions: [vf] });
+        if (addresses?.has(vf) ?? true) units.push({ owner, functions: [vf] });
       }
     }
   }
@@ -105,7 +110,7 @@ function unitsOf(records: readonly JournalRecord[], address: string | undefined)
 function restoreUnit(
   parts: RestoreParts,
   unit: Unit,
-  force: boolean,
+  { force, dryRun }: Pick<RestoreOptions, "force" | "dryRun">,
 ): {
   done: readonly JournalRecord[];
   unchanged: readonly JournalRecord[];
@@ -116,7 +121,9 @@ function restoreUnit(
     journal.entries().filter((one) => unit.functions.includes(one.function));
   try {
     const current = unit.functions.includes(unit.owner) ? attributes.vfs(unit.owner) : [];
-    using _held = parts.locks.acquireAll([...new Set([...unit.functions, ...current])]);
+    const concerned = [...new Set([...unit.functions, ...current])];
+    if (dryRun) parts.locks.refuseIfHeld(concerned);
+    using _held = dryRun ? undefined : parts.locks.acquireAll(concerned);
     // Read again: another process may have been at work until it let go of the locks.
     const records = select();
     for (const record of records) {
@@ -124,9 +131,9 @@ function restoreUnit(
       if (found !== undefined) throw replaced(record, found);
     }
     const found = new Map(records.map((one) => [keyOf(one), valueNow(attributes, one)]));
-    const result = putBack(attributes, unit.owner, records, {
-      record: (changes) => journal.record(changes),
-      guard: (addresses) => {
+    const help = {
+      record: (changes: readonly Change[]) => journal.record(changes),
+      guard: (addresses: readonly string[]) => {
         if (force) return;
         guards.refuseIfUsed(
           addresses,
@@ -134,7 +141,14 @@ function restoreUnit(
           "take the device out of use, or restore with --force",
         );
       },
-    });
+    };
+    if (dryRun) {
+      const { done, failed } = foresee(attributes, unit.owner, records, help);
+      const changes = (one: JournalRecord) =>
+        willBeThere(attributes, unit, records, one) && one.before !== found.get(keyOf(one));
+      return { done: done.filter(changes), unchanged: done.filter((one) => !changes(one)), failed };
+    }
+    const result = putBack(attributes, unit.owner, records, help);
     for (const mark of result.marks) journal.rollBack(mark);
     const kept = keptForPf(journal, unit);
     journal.forget(result.done.filter((one) => !kept(one)));
@@ -151,6 +165,21 @@ function restoreUnit(
     const cause = error instanceof Error ? error : new Error(String(error));
     return { done: [], unchanged: [], failed: select().map((entry) => ({ entry, error: cause })) };
   }
+}
+
+/** Whether the function of an entry is there when all is put back: VFs go with their PF's count. */
+function willBeThere(
+  attributes: FunctionAttributes,
+  { owner, functions }: Unit,
+  records: readonly JournalRecord[],
+  { function: address }: JournalRecord,
+): boolean {
+  if (address === owner || !functions.includes(owner)) return attributes.exists(address);
+  const of = (attribute: string) =>
+    records.find((one) => one.function === owner && one.attribute === attribute)?.before;
+  const count = of("sriov_numvfs"), driver = of("driver");
+  if (count !== undefined) return expectedVfs(attributes, owner, Number(count)).includes(address);
+  return (driver === undefined || driver === attributes.driver(owner)) && attributes.exists(address);
 }
 
 /** Undefined when the function is not there. */

@@ -96,7 +96,7 @@ Deno.test("1.8 VF count: vfio-pci without enable_sriov, with the line that allow
   const error = assertThrows(
     () => made.host.setVfCount(PF, 1),
     UnsupportedError,
-    "does not let the VF count be set",
+    "vfio-pci did not make 1 VF (ENOENT): it does so only when it is told to",
   );
   assert(error.hint.includes("/sys/module/vfio_pci/parameters/enable_sriov"));
   assertEquals([made.sysfs.snapshot(), made.store.text], before);

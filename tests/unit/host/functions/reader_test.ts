@@ -88,7 +88,7 @@ Deno.test("config space and BAR sizes", () => {
 
 Deno.test("1.8 an address that is none, or is nobody's, is one clear error", () => {
   using made = fixture();
-  assertThrows(() => made.host.describe("eth0"), UsageError, '"eth0" is not a PCI address');
+  assertThrows(() => made.host.describe("eth9"), UsageError, '"eth9" is not a PCI address');
   const error = assertThrows(
     () => made.host.describe("07:00.0"),
     NotFoundError,

@@ -229,6 +229,12 @@ export class MemorySysfs implements Sysfs {
 
   [Symbol.dispose](): void {}
 
+  /** The device is unplugged. */
+  remove(address: string): void {
+    this.#functions.delete(address);
+    this.#tree = undefined;
+  }
+
   // ---- the kernel
 
   #add(spec: FakeFunction, pf: string | undefined): Live {
@@ -404,6 +410,8 @@ export class MemorySysfs implements Sysfs {
     if (spec.sriov !== undefined) {
       text("sriov_totalvfs", `${spec.sriov.totalVfs}`);
       text("sriov_numvfs", `${live.vfs.length}`);
+      text("sriov_offset", `${spec.sriov.offset ?? 0x80}`);
+      text("sriov_stride", `${spec.sriov.stride ?? 1}`);
       text("sriov_drivers_autoprobe", live.autoprobe ? "1" : "0");
       live.vfs.forEach((vf, i) => put(`${at}/virtfn${i}`, { link: `../${vf}` }));
     }
