@@ -10,7 +10,7 @@ import type {
   ServedMapping,
   ServedMigration,
 } from "../sockets/vfio_user/server/served_device.ts";
-import type { FunctionQueues } from "../virtio/view/queue_view.ts";
+import type { FunctionQueues, QueueCounters } from "../virtio/view/queue_view.ts";
 import type { NetInterface, Violation } from "./device_model.ts";
 
 /**
@@ -90,4 +90,6 @@ export interface DeviceBehaviour {
   readonly wakeAfterMs?: number | undefined;
   /** Its queues, for `/ringside/queues`. Nothing changes by it, whoever drives the function. */
   queueReport?(): FunctionQueues;
+  /** What its queues have done, for `/ringside/counters`. */
+  queueCounters?(): readonly QueueCounters[];
 }

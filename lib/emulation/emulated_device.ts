@@ -31,6 +31,8 @@ export interface DeviceSurroundings extends SocketSurroundings {
 export interface DeviceInterrupts {
   /** Its line; what is not wired is never told. */
   readonly line: LineInterrupt;
+  /** How often each vector or message was signalled. */
+  readonly signals: ArrayLike<number>;
   /** `vfio_irq_info`. */
   info(index: number): IrqInfo;
   /** SET_IRQS; takes ownership of the eventfds, also when it fails. @throws UsageError */

@@ -58,6 +58,11 @@ export class FunctionInterrupts {
     return this.#vectors.enabled || this.#msixEnableBit;
   }
 
+  /** How often each vector was signalled. */
+  get signals(): ArrayLike<number> {
+    return this.#vectors.signals;
+  }
+
   /** The vectors were set up by SET_IRQS: the Enable bit then reads 1, as the kernel sets it. */
   get msixTriggersSet(): boolean {
     return this.#vectors.enabled;

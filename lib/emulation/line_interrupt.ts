@@ -9,6 +9,8 @@ import type { ServedIrqRequest } from "../sockets/vfio_user/server/served_device
 
 /** Who hears of the line, and whether it is told again. */
 export class LineInterrupt {
+  /** How often somebody was told. */
+  signals = 0;
   #eventFd: EventFd | null = null;
   #enabled = false;
   #asserted = false;
@@ -63,7 +65,7 @@ export class LineInterrupt {
       case "disable":
         return this.#disable();
       case "fire":
-        this.#eventFd?.signal();
+        if (this.#eventFd !== null) this.#signal(this.#eventFd);
         return;
       case "mask":
         this.#masked = true;
@@ -120,6 +122,11 @@ export class LineInterrupt {
     if (!this.#asserted || this.#masked || this.#held || this.#eventFd === null) return;
     // Masked until the user says that it looked: a level that stays up must not signal without end.
     this.#masked = true;
-    this.#eventFd.signal();
+    this.#signal(this.#eventFd);
+  }
+
+  #signal(eventFd: EventFd): void {
+    this.signals++;
+    eventFd.signal();
   }
 }

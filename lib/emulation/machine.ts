@@ -30,6 +30,7 @@ import type { EmulatedPlatformDevice } from "./platform_device.ts";
 import type { BehaviourOptions, FunctionModels, PciFunctionBehaviour } from "./pci_function.ts";
 import { SysfsServer } from "./sysfs_server.ts";
 import { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "../host/sysfs/control.ts";
+import type { FunctionCounters } from "../virtio/view/queue_view.ts";
 import type { FunctionTopology, Topology, VhostUserTopology } from "./function_topology.ts";
 import { vfAddress } from "./topology.ts";
 import { ViolationLog } from "./violation_log.ts";
@@ -326,6 +327,23 @@ export class EmulatedMachine implements Disposable {
     this.kernel.addFunction(this.#make(options, shape));
   }
 
+  #counters(): FunctionCounters[] {
+    const devices = [...this.#functions.values(), ...this.#platform.values()].map((one) => one.device);
+    const served = devices.map(({ name, behaviour, interrupts }) => ({
+      function: name,
+      queues: behaviour.queueCounters?.() ?? [],
+      vectors: Object.fromEntries(Array.from(interrupts.signals).entries().filter(([, count]) => count > 0)),
+      line: interrupts.line.signals,
+    }));
+    const others = [...this.#vhostUser.values()].map(({ address, device: { behaviour } }) => ({
+      function: address,
+      queues: behaviour.queueCounters?.() ?? [],
+      vectors: {},
+      line: 0,
+    }));
+    return [...served, ...others];
+  }
+
   #addQueues(
     { address, device: { behaviour } }: {
       readonly address: string;
@@ -379,6 +397,9 @@ export class EmulatedMachine implements Disposable {
         if (fn === undefined) return fail("ENODEV", "write the address of a PCI function");
         fn.device.reportError();
       },
+    });
+    tree.attribute("/ringside/counters", {
+      read: () => this.#counters().map((one) => `${JSON.stringify(one)}\n`).join(""),
     });
     tree.attribute("/ringside/stop", { write: () => this.stop() });
   }

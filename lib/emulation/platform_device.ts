@@ -36,6 +36,10 @@ export class PlatformInterrupts implements DeviceInterrupts {
     this.#messages = new VectorEventFds(messages, "messages");
   }
 
+  get signals(): ArrayLike<number> {
+    return this.#messages.signals;
+  }
+
   info(index: number): IrqInfo {
     if (index === PLATFORM_IRQ.line) return this.line.info(index);
     const { count } = this.#messages;

@@ -13,12 +13,15 @@ export class VectorEventFds {
   readonly count: number;
   readonly #what: string;
   readonly #list: (EventFd | null)[];
+  /** How often each was signalled. */
+  readonly signals: Float64Array;
   #set = false;
 
   /** Nobody listens. @param what they are, for messages: `MSI-X vectors` */
   constructor(count: number, what: string) {
     this.count = count;
     this.#what = what;
+    this.signals = new Float64Array(count);
     this.#list = new Array<EventFd | null>(count).fill(null);
   }
 
@@ -34,7 +37,10 @@ export class VectorEventFds {
 
   /** Signals a vector, if somebody listens. */
   signal(vector: number): void {
-    this.#list[vector]?.signal();
+    const eventFd = this.#list[vector] ?? null;
+    if (eventFd === null) return;
+    this.signals[vector]!++;
+    eventFd.signal();
   }
 
   /** SET_IRQS of the index, inside its vectors; takes ownership of the eventfds. @throws UsageError for masking */

@@ -39,6 +39,32 @@ export interface RingView {
   readonly image: RingImage | null;
 }
 
+/** What a queue has done since it was enabled. */
+export interface QueueCounters {
+  /** Number of the virtqueue. */
+  readonly queue: number;
+  /** Entries. */
+  readonly size: number;
+  /** Ring layout. */
+  readonly layout: "split" | "packed";
+  /** Chains that the device has taken. */
+  readonly taken: number;
+  /** Of those, chains that it has not returned. */
+  readonly held: number;
+}
+
+/** What a function of an emulated machine has done: a line of `/ringside/counters`. */
+export interface FunctionCounters {
+  /** Full address. */
+  readonly function: string;
+  /** Queues that are enabled. */
+  readonly queues: readonly QueueCounters[];
+  /** How often each vector that was ever signalled was, by its number. */
+  readonly vectors: Readonly<Record<string, number>>;
+  /** How often the interrupt line was. */
+  readonly line: number;
+}
+
 /** A function's queues. */
 export interface FunctionQueues {
   /** PCI address. */

@@ -23,7 +23,7 @@
 import type { OwnedFd } from "../../../../ffi/mod.ts";
 import { UnsupportedError } from "../../../errors/mod.ts";
 import { decodeParts, encodeParts } from "../../../virtio/spec/device_parts.ts";
-import type { FunctionQueues } from "../../../virtio/view/queue_view.ts";
+import type { FunctionQueues, QueueCounters } from "../../../virtio/view/queue_view.ts";
 import { describeStatus, STATUS } from "../../../virtio/spec/status.ts";
 import { NO_VECTOR } from "../../../virtio/spec/pci.ts";
 import type { ServedMigration } from "../../../sockets/vfio_user/server/served_device.ts";
@@ -156,6 +156,15 @@ export class VirtioCore extends DeviceState implements DeviceCore {
   /** Its queues, as they look from outside. */
   queueReport(): FunctionQueues {
     return reportQueues(this, this.queues);
+  }
+
+  /** What those that are enabled have done. */
+  queueCounters(): QueueCounters[] {
+    return this.queues.flatMap(({ index: queue, ring }) =>
+      ring === undefined
+        ? []
+        : [{ queue, size: ring.size, layout: ring.layout, taken: ring.taken, held: ring.inFlight }]
+    );
   }
 
   // ---- what a driver writes ----

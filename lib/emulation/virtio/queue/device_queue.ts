@@ -73,6 +73,8 @@ export interface DeviceQueue {
   readonly broken: boolean;
   /** Chains that were popped and not pushed back. */
   readonly inFlight: number;
+  /** Chains that were popped since the queue was enabled. */
+  readonly taken: number;
 
   /**
    * Where the device stands, as what was published says (reference 6.1). A chain that was popped counts as taken, whether it was pushed back

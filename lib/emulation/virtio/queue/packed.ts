@@ -134,6 +134,7 @@ export class PackedDeviceQueue extends DeviceRing {
     if (into.far) this.lend(into);
     held.hold(id, slots, into.writableBytes);
     this.heldCount++;
+    this.takenCount[0]!++;
     this.#outstanding += slots;
     this.#notified.took(slots);
     const next = head + slots;
@@ -202,6 +203,7 @@ export class PackedDeviceQueue extends DeviceRing {
     }
     if (taken === 0) return 0;
     this.heldCount += taken;
+    this.takenCount[0]! += taken;
     this.#held.next = place;
     this.#outstanding += taken;
     this.#notified.took(taken);
@@ -216,6 +218,7 @@ export class PackedDeviceQueue extends DeviceRing {
     const slots = this.heldCount === 0 ? 0 : this.#held.drop();
     if (slots === 0) throw new UsageError(`queue ${this.index}: no chain to give back`);
     this.heldCount--;
+    this.takenCount[0]!--;
     this.takeBack(id);
     this.#outstanding -= slots;
     this.#notified.took(-slots);

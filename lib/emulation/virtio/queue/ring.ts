@@ -59,6 +59,8 @@ export abstract class DeviceRing implements DeviceQueue, ReadRing {
   protected readonly batches: boolean;
   /** Chains that the device holds. */
   protected heldCount = 0;
+  /** Chains that it took, in all: a number that grows beyond 2^31 in place. */
+  protected readonly takenCount: Float64Array = new Float64Array(1);
   /** Notifications are asked for: true at first, since a zeroed ring asks for them. */
   protected armed = true;
 
@@ -143,6 +145,11 @@ export abstract class DeviceRing implements DeviceQueue, ReadRing {
   /** Chains that the device holds. */
   get inFlight(): number {
     return this.heldCount;
+  }
+
+  /** Chains that were popped since the queue was enabled. */
+  get taken(): number {
+    return this.takenCount[0]!;
   }
 
   /** Sends a used buffer notification. */

@@ -130,6 +130,7 @@ export class SplitDeviceQueue extends DeviceRing {
     if (this.batches) this.#writable[slot] = into.writableBytes;
     this.#held[head] = 1;
     this.heldCount++;
+    this.takenCount[0]!++;
     this.#next = (this.#next + 1) & 0xffff;
     return head;
   }
@@ -185,6 +186,7 @@ export class SplitDeviceQueue extends DeviceRing {
     if (taken === 0) return 0;
     this.#headNext = expected;
     this.heldCount += taken;
+    this.takenCount[0]! += taken;
     this.#next = next & 0xffff;
     return taken;
   }
@@ -198,6 +200,7 @@ export class SplitDeviceQueue extends DeviceRing {
     }
     this.#held[head] = 0;
     this.heldCount--;
+    this.takenCount[0]!--;
     this.takeBack(head);
     this.#next = before;
     this.#headNext = head;

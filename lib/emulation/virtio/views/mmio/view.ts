@@ -15,7 +15,7 @@ import { deviceType } from "../../../../virtio/spec/device_types.ts";
 import type { DeviceType } from "../../../../virtio/spec/device_type.ts";
 import { FEATURE } from "../../../../virtio/spec/features.ts";
 import { MMIO_CONFIG_OFFSET } from "../../../../virtio/spec/mmio.ts";
-import type { FunctionQueues } from "../../../../virtio/view/queue_view.ts";
+import type { FunctionQueues, QueueCounters } from "../../../../virtio/view/queue_view.ts";
 import type { ResetKind } from "../../../device_behaviour.ts";
 import type { DeviceModel, Violation } from "../../../device_model.ts";
 import type { PlatformBehaviour, PlatformPort } from "../../../platform_behaviour.ts";
@@ -213,6 +213,11 @@ export class MmioView implements PlatformBehaviour, VirtioView {
 
   queueReport(): FunctionQueues {
     return this.core.queueReport();
+  }
+
+  /** What they have done, for `/ringside/counters`. */
+  queueCounters(): QueueCounters[] {
+    return this.core.queueCounters();
   }
 
   get keepsDmaFiles(): boolean {

@@ -9,7 +9,7 @@ import { UsageError } from "../../../../errors/mod.ts";
 import type { MsixShape } from "../../../../pci/capability_builder.ts";
 import { VIRTIO_MODERN_BASE, VIRTIO_VENDOR_ID } from "../../../../pci/virtio_ids.ts";
 import { FEATURE } from "../../../../virtio/spec/features.ts";
-import type { FunctionQueues } from "../../../../virtio/view/queue_view.ts";
+import type { FunctionQueues, QueueCounters } from "../../../../virtio/view/queue_view.ts";
 import { STATUS } from "../../../../virtio/spec/status.ts";
 import type { DmaTable } from "../../../../sockets/dma_table.ts";
 import type {
@@ -257,6 +257,11 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
 
   queueReport(): FunctionQueues {
     return this.core.queueReport();
+  }
+
+  /** What they have done, for `/ringside/counters`. */
+  queueCounters(): QueueCounters[] {
+    return this.core.queueCounters();
   }
 
   /** Lets the virtio driver of the PF know that it enabled VFs without leave. */

@@ -21,7 +21,7 @@ import type { DmaTable } from "../../../../sockets/dma_table.ts";
 import type { FrontEnd } from "../../../../sockets/vhost_user/server/served_device.ts";
 import { FEATURE } from "../../../../virtio/spec/features.ts";
 import { STATUS } from "../../../../virtio/spec/status.ts";
-import type { FunctionQueues } from "../../../../virtio/view/queue_view.ts";
+import type { FunctionQueues, QueueCounters } from "../../../../virtio/view/queue_view.ts";
 import type { DeviceModel, Violation } from "../../../device_model.ts";
 import type { VhostUserBehaviour, VhostUserPort } from "../../../vhost_user_behaviour.ts";
 import { VirtioCore } from "../../core/core.ts";
@@ -382,5 +382,10 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
   /** Its queues, for `/ringside/queues`. */
   queueReport(): FunctionQueues {
     return this.core.queueReport();
+  }
+
+  /** What they have done, for `/ringside/counters`. */
+  queueCounters(): QueueCounters[] {
+    return this.core.queueCounters();
   }
 }
