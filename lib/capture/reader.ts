@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ProtocolError, UnsupportedError } from "../errors/mod.ts";
+import { InputError, UnsupportedError } from "../errors/mod.ts";
 import { ByteSource } from "./byte_source.ts";
 import { type CapturedFrame, LINKTYPE_ETHERNET, MAX_FRAME_BYTES } from "./frame.ts";
 
@@ -60,7 +60,7 @@ export class CaptureReader implements Disposable, Iterable<CapturedFrame> {
     this.format = format;
   }
 
-  /** Opens a file (`-`: standard input) and reads its header. @throws SyscallError, ProtocolError (no capture file), UnsupportedError (not Ethernet) */
+  /** Opens a file (`-`: standard input) and reads its header. @throws SyscallError, InputError (no capture file), UnsupportedError (not Ethernet) */
   static open(path: string, options: CaptureOptions = {}): CaptureReader {
     using opened = new DisposableStack();
     const reader = CaptureReader.#begin(opened.use(new ByteSource(path)), options.strict ?? false);
@@ -91,7 +91,7 @@ export class CaptureReader implements Disposable, Iterable<CapturedFrame> {
     throw notACapture(source.path);
   }
 
-  /** The next frame; undefined at the end. @throws ProtocolError when the file is cut or broken, UnsupportedError */
+  /** The next frame; undefined at the end. @throws InputError when the file is cut or broken, UnsupportedError */
   next(): CapturedFrame | undefined {
     const frame = this.format === "pcap" ? this.#nextRecord() : this.#nextBlock();
     if (frame !== undefined) this.frames++;
@@ -243,8 +243,8 @@ export class CaptureReader implements Disposable, Iterable<CapturedFrame> {
     return new DataView(bytes.buffer, bytes.byteOffset, length);
   }
 
-  #broken(what: string): ProtocolError {
-    return new ProtocolError(
+  #broken(what: string): InputError {
+    return new InputError(
       `${this.path}: broken ${this.format} file: ${what} (at byte ${this.#source.position}, after ${this.#count})`,
     );
   }
@@ -259,8 +259,8 @@ function slice(body: DataView<ArrayBuffer>, offset: number, length: number): Uin
   return new Uint8Array(body.buffer, body.byteOffset + offset, length);
 }
 
-function notACapture(path: string): ProtocolError {
-  return new ProtocolError(`${path} is not a pcap or pcapng file`, {
+function notACapture(path: string): InputError {
+  return new InputError(`${path} is not a pcap or pcapng file`, {
     hint: "pass a capture as written by tcpdump or Wireshark",
   });
 }

@@ -82,6 +82,12 @@ export class ProtocolError extends RingsideError {
   override name = "ProtocolError";
 }
 
+/** A file that was given as input breaks its format: it is corrupt, cut, or of another kind. */
+export class InputError extends ProtocolError {
+  /** Name of the class. */
+  override name = "InputError";
+}
+
 /** The other end of a socket is gone. */
 export class PeerGoneError extends ProtocolError {
   /** Name of the class. */

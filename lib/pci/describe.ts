@@ -107,10 +107,21 @@ const HEX_FIELDS: ReadonlySet<string> = new Set(
   ).split(" "),
 );
 
+/** Of those the ids of 16 bits, which have four digits everywhere. */
+const ID_FIELDS: ReadonlySet<string> = new Set([
+  "dataVendorId",
+  "deviceId",
+  "dvsecVendorId",
+  "vendorId",
+  "vfDeviceId",
+]);
+
 /** Turns decoded data into JSON values: see {@linkcode HEX_FIELDS}; bytes become a string of hex digits. */
 function toJson(value: unknown, field: string = ""): JsonValue {
   if (typeof value === "bigint") return `0x${hex(value, 1)}`;
-  if (typeof value === "number") return HEX_FIELDS.has(field) ? `0x${hex(value, 1)}` : value;
+  if (typeof value === "number") {
+    return HEX_FIELDS.has(field) ? `0x${hex(value, ID_FIELDS.has(field) ? 4 : 1)}` : value;
+  }
   if (typeof value === "boolean" || typeof value === "string") return value;
   if (value instanceof Uint8Array) return value.toHex();
   if (Array.isArray(value)) return value.map((item) => toJson(item, field));
