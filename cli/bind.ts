@@ -3,22 +3,24 @@
  *
  * @module
  */
-import type { Host } from "../lib/host/mod.ts";
+import type { Binding, Host } from "../lib/host/mod.ts";
 import { print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { meansOne, selected } from "./selecting.ts";
 
-/** Gives a function to a driver. */
+/** Gives functions to a driver, all or none of them. */
 export function bind(host: Host, options: Of<"bind">): void {
-  const before = host.describe(options.function);
-  host.bind(before.address, { driver: options.driver, force: options.force });
-  const after = host.describe(before.address);
+  const functions = selected(host, "bind", options.functions, options).map((one) => one.address);
+  const { driver, force, dryRun } = options;
+  const bindings = host.bind(functions, { driver, force, dryRun });
   if (options.json) {
-    return printJson({
-      function: after.address,
-      before: before.driver ?? null,
-      driver: after.driver ?? null,
-    });
+    const shown = bindings.map((one) => ({ ...one, before: one.before === "" ? null : one.before }));
+    return printJson(meansOne(options.functions, options) ? shown[0] : shown);
   }
-  if (before.driver === after.driver) print(`${after.address} is on ${after.driver} already`);
-  else print(`${after.address}: ${before.driver ?? "no driver"} -> ${after.driver ?? "no driver"}`);
+  for (const one of bindings) print(bindingText(one));
+}
+
+function bindingText({ function: address, before, driver }: Binding): string {
+  if (before === driver) return `${address} is on ${driver} already`;
+  return `${address}: ${before === "" ? "no driver" : before} -> ${driver}`;
 }

@@ -5,7 +5,7 @@
  */
 import { type RangeLimits, VirtioBlk } from "../drivers/blk/virtio_blk.ts";
 import { O, OwnedFd, read, regularFileBytes } from "../ffi/mod.ts";
-import { UsageError } from "../lib/errors/mod.ts";
+import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { interruption } from "./interruption.ts";
 import { bytesText, countText, print, printJson, remark } from "./output.ts";
@@ -83,13 +83,13 @@ export function blkRead(host: Host, options: Of<"blk read">): Promise<void> {
   const shown = new RawOutput(options, count * SECTOR_BYTES, countText(count, "sector"));
   return withBlk(host, options, async (blk, signal) => {
     using output = shown;
-    using bar = await progress("reading", count, "sectors", output.quiet);
+    using bar = await progress("reading", count * SECTOR_BYTES, "bytes", output.quiet);
     try {
       for (let done = 0; done < count; done += PIECE_SECTORS) {
         signal.throwIfAborted();
         const bytes = await blk.read(sector + done, Math.min(PIECE_SECTORS, count - done));
         output.write(bytes, (sector + done) * SECTOR_BYTES);
-        bar.update(done);
+        bar.update(done * SECTOR_BYTES);
       }
     } catch (error) {
       if (readerLeft(error, options.output)) return;
@@ -106,19 +106,23 @@ export function blkWrite(host: Host, options: Of<"blk write">): Promise<void> {
     const first = options.sector;
     checkFits(blk, first, file);
     let sector = first;
+    const total = regularFileBytes(file);
+    using bar = await progress("writing", total, "bytes", options.json);
     try {
       for (;;) {
         signal.throwIfAborted();
         const bytes = readPiece(file, PIECE_SECTORS * SECTOR_BYTES);
         if (bytes.length === 0) break;
         if (bytes.length % SECTOR_BYTES !== 0) throw notWhole(file.target);
-        await blk.write(sector, bytes);
+        if (options.dryRun) checkRange(blk, sector, bytes.length / SECTOR_BYTES);
+        else await blk.write(sector, bytes);
         sector += bytes.length / SECTOR_BYTES;
+        bar.update((sector - first) * SECTOR_BYTES);
       }
-      await blk.flush();
+      if (!options.dryRun) await blk.flush();
     } catch (error) {
       const range = `${countText(sector - first, "sector")} from ${first} on`;
-      if (sector > first) {
+      if (sector > first && !options.dryRun) {
         remark(`${range} are written; what comes after them is as it was, or partly written`);
       }
       throw error;
@@ -141,6 +145,19 @@ function checkFits(blk: VirtioBlk, first: number, file: OwnedFd): void {
   );
 }
 
+/** What a dry run can know of a request. @throws UsageError, UnsupportedError */
+function checkRange(blk: VirtioBlk, first: number, count: number, what?: "discard" | "writeZeroes"): void {
+  const { name } = blk.transport;
+  if (blk.readOnly) throw new UsageError(`${name} is read-only`);
+  if (what !== undefined && blk.config[what] === undefined) {
+    throw new UnsupportedError(`${name} has no ${what === "discard" ? "DISCARD" : "WRITE_ZEROES"}`);
+  }
+  if (first + count <= blk.capacitySectors) return;
+  throw new UsageError(
+    `${name} has ${countText(blk.capacitySectors, "sector")}: ${first} and ${count} more are beyond its end`,
+  );
+}
+
 function notWhole(name: string): UsageError {
   return new UsageError(`${name} does not end with a whole sector of ${SECTOR_BYTES} bytes`);
 }
@@ -157,7 +174,8 @@ export function blkFlush(host: Host, options: Of<"blk flush">): Promise<void> {
 /** Gives sectors back. */
 export function blkDiscard(host: Host, options: Of<"blk discard">): Promise<void> {
   return withBlk(host, options, async (blk) => {
-    await blk.discard(options.sector, options.count);
+    if (options.dryRun) checkRange(blk, options.sector, options.count, "discard");
+    else await blk.discard(options.sector, options.count);
     done(options, blk, options.sector, options.count, "discarded");
   });
 }
@@ -165,8 +183,11 @@ export function blkDiscard(host: Host, options: Of<"blk discard">): Promise<void
 /** Makes sectors read as zero. */
 export function blkZero(host: Host, options: Of<"blk zero">): Promise<void> {
   return withBlk(host, options, async (blk) => {
-    await blk.writeZeroes(options.sector, options.count, { unmap: options.unmap });
-    await blk.flush();
+    if (options.dryRun) checkRange(blk, options.sector, options.count, "writeZeroes");
+    else {
+      await blk.writeZeroes(options.sector, options.count, { unmap: options.unmap });
+      await blk.flush();
+    }
     done(options, blk, options.sector, options.count, "zeroed");
   });
 }

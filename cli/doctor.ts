@@ -6,9 +6,10 @@
 import type { Host } from "../lib/host/mod.ts";
 import { EXIT } from "./exit.ts";
 import { forHost } from "./failure.ts";
-import { countText, print, printJson } from "./output.ts";
+import { countText, painted, print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
 
+const STYLES = { problem: "red", warning: "yellow", ok: "green" } as const;
 const HEADINGS = { problem: "problems:", warning: "warnings:", ok: "in order:" } as const;
 
 /** Examines the host. @returns the exit status: 1 when there is a problem. */
@@ -24,7 +25,7 @@ export function doctor(host: Host, options: Of<"doctor">): number {
   }
   for (const state of ["problem", "warning", "ok"] as const) {
     const found = findings.filter((one) => one.state === state);
-    if (found.length > 0) print(HEADINGS[state]);
+    if (found.length > 0) print(painted(HEADINGS[state], STYLES[state]));
     for (const { what, detail, mend } of found) {
       print(`  ${what}: ${detail}`);
       if (mend !== undefined && state !== "ok") print(`    mend: ${mend}`);

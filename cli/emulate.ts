@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { accessible, readDirectory, readText } from "../ffi/mod.ts";
+import { accessible, O, OwnedFd, readDirectory, readText, writeAll } from "../ffi/mod.ts";
 import {
   addVhostUser,
   defaultTopology,
@@ -13,14 +13,16 @@ import {
 } from "../lib/emulation/mod.ts";
 import { createVirtioModels, type VirtioModels } from "../lib/emulation/virtio/models.ts";
 import { RefusedError, UsageError } from "../lib/errors/mod.ts";
+import { type ReadyLine, startInBackground, stopServing } from "./background.ts";
 import { interruption } from "./interruption.ts";
 import { countText, jsonText, OutputClosedError, print, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { removeTree } from "./temporary_directory.ts";
 import { vhostUserFields } from "./vhost_user_option.ts";
 
-/** Serves an embedded host until it is interrupted. */
-export async function emulate(options: Of<"emulate">): Promise<void> {
+/** Serves an embedded host until it is interrupted, or in a process of its own. @returns the exit status */
+export async function emulate(options: Of<"emulate">): Promise<number | void> {
+  if (options.stop) return await stopServing(options);
   if (options.topology !== undefined && options.totalVfs !== undefined) {
     throw new UsageError("--topology and --total-vfs exclude each other", {
       hint: "write totalVfs into the topology file",
@@ -34,6 +36,13 @@ export async function emulate(options: Of<"emulate">): Promise<void> {
       hint: "leave --temporary out, or name a directory that is not there",
     });
   }
+  if (options.background) {
+    if (options.temporary) throw new UsageError("--background and --temporary exclude each other");
+    const ready = await startInBackground(options);
+    if (typeof ready === "number") return ready;
+    return tell(options, ready, `stop it with ringside emulate ${directory} --stop`);
+  }
+  using note = new Notes(options.log);
   using stop = interruption();
   const parent = new AbortController();
   if (options.temporary) whenInputEnds(() => parent.abort());
@@ -49,15 +58,17 @@ export async function emulate(options: Of<"emulate">): Promise<void> {
         violations++;
         if (!options.verbose) return;
         const { function: where, queue, rule, message } = violation;
-        remark(`violation: ${where}${queue === undefined ? "" : `, queue ${queue}`}: ${message} (${rule})`);
+        note.write(
+          `violation: ${where}${queue === undefined ? "" : `, queue ${queue}`}: ${message} (${rule})`,
+        );
       },
-      onReady: () => say(() => tell(options, topology)),
+      onReady: () => say(() => tell(options, { directory, ...topology }, "stop it with Ctrl-C")),
     });
   } finally {
     if (options.temporary) removeTree(directory);
   }
   if (options.json) say(() => print(jsonText({ ended: true, violations }, 0)));
-  else if (violations > 0) remark(`${countText(violations, "violation")} of the standard by drivers`);
+  else if (violations > 0) note.write(`${countText(violations, "violation")} of the standard by drivers`);
 }
 
 function topologyOf(options: Of<"emulate">, kinds: VirtioModels["kinds"]): Topology {
@@ -69,13 +80,9 @@ function topologyOf(options: Of<"emulate">, kinds: VirtioModels["kinds"]): Topol
   return addVhostUser(others, vhostUser.map(vhostUserFields), kinds, "--vhost-user");
 }
 
-function tell(options: Of<"emulate">, topology: Topology): void {
-  const { directory } = options;
-  if (options.json) {
-    print(jsonText({ ready: true, directory, ...topology }, 0));
-    return;
-  }
-  const { functions, vhostUser = [] } = topology;
+function tell(options: Of<"emulate">, ready: ReadyLine & { readonly pid?: number }, end: string): void {
+  const { directory, functions, vhostUser = [] } = ready;
+  if (options.json) return print(jsonText({ ready: true, ...ready }, 0));
   const what = [
     ...(functions.length > 0 || vhostUser.length === 0 ? [countText(functions.length, "function")] : []),
     ...(vhostUser.length > 0 ? [countText(vhostUser.length, "vhost-user device")] : []),
@@ -90,8 +97,28 @@ function tell(options: Of<"emulate">, topology: Topology): void {
     print(`  ${address}  ${kind}  (use it with --host vhost-user:${socket},${type})`);
   }
   // A host without functions has nothing to list.
-  if (functions.length > 0) print(`use it with --host ${directory}; stop it with Ctrl-C`);
-  else print("stop it with Ctrl-C");
+  print(functions.length > 0 ? `use it with --host ${directory}; ${end}` : end);
+}
+
+/** What is said besides, on standard error or in a file. */
+class Notes implements Disposable {
+  readonly #path: string | undefined;
+  #file: OwnedFd | undefined;
+
+  constructor(path: string | undefined) {
+    this.#path = path;
+  }
+
+  write(line: string): void {
+    if (this.#path === undefined) return remark(line);
+    // Made when there is something to say.
+    this.#file ??= OwnedFd.open(this.#path, O.WRONLY | O.CREAT | O.APPEND, 0o600);
+    writeAll(this.#file, new TextEncoder().encode(`${line}\n`) as Uint8Array<ArrayBuffer>);
+  }
+
+  [Symbol.dispose](): void {
+    this.#file?.close();
+  }
 }
 
 /** Who reads no more (`emulate … | head -1`) still uses the host. */

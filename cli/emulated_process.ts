@@ -6,6 +6,7 @@
 import { accessible } from "../ffi/mod.ts";
 import { RingsideError, TimeoutError } from "../lib/errors/mod.ts";
 import { SocketSysfs } from "../lib/host/sysfs/socket_sysfs.ts";
+import { ownCommand } from "./own_process.ts";
 import { makeTemporaryDirectory, removeTree } from "./temporary_directory.ts";
 
 /** A running embedded host. */
@@ -88,22 +89,16 @@ export async function startEmulatedHost(options: EmulatedProcessOptions = {}): P
 }
 
 function spawn(directory: string, options: EmulatedProcessOptions): Deno.ChildProcess {
-  const main = new URL("./main.ts", import.meta.url).href;
-  return new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "--quiet",
-      "--no-check",
-      "--allow-ffi",
-      "--allow-env",
-      main,
-      "emulate",
-      directory,
-      "--temporary",
-      ...(options.totalVfs === undefined ? [] : ["--total-vfs", String(options.totalVfs)]),
-      ...(options.topology === undefined ? [] : ["--topology", options.topology]),
-      ...(options.clientMemory === undefined ? [] : ["--client-memory", options.clientMemory]),
-    ],
+  const { program, args } = ownCommand([
+    "emulate",
+    directory,
+    "--temporary",
+    ...(options.totalVfs === undefined ? [] : ["--total-vfs", String(options.totalVfs)]),
+    ...(options.topology === undefined ? [] : ["--topology", options.topology]),
+    ...(options.clientMemory === undefined ? [] : ["--client-memory", options.clientMemory]),
+  ]);
+  return new Deno.Command(program, {
+    args,
     // Its end tells the child that this process has gone.
     stdin: "piped",
     stdout: "null",

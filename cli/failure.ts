@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { DeviceError, NotFoundError, RingsideError, UsageError } from "../lib/errors/mod.ts";
+import { DeviceError, InputError, NotFoundError, RingsideError, UsageError } from "../lib/errors/mod.ts";
 import { SyscallError } from "../ffi/syscall_error.ts";
 import { EXIT } from "./exit.ts";
 import { InterruptedError } from "./interruption.ts";
@@ -45,7 +45,9 @@ export function forHost(hint: string, host: string | undefined): string {
 /** The exit status for an error. */
 export function exitStatus(error: unknown): number {
   if (error instanceof InterruptedError) return error.exitStatus;
-  if (error instanceof UsageError || error instanceof NotFoundError) return EXIT.usage;
+  const isRequest = error instanceof UsageError || error instanceof NotFoundError ||
+    error instanceof InputError;
+  if (isRequest) return EXIT.usage;
   if (error instanceof SyscallError && error.code === "ENOENT") return EXIT.usage;
   return EXIT.failed;
 }

@@ -6,7 +6,8 @@
 import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { EXIT } from "./exit.ts";
-import { type Output, OutputClosedError, printJson, remark } from "./output.ts";
+import { environment } from "./environment.ts";
+import { inStyle, type Output, OutputClosedError, printJson, remark, remarksInColour } from "./output.ts";
 import { parse } from "./parse.ts";
 import type { Invocation, Of } from "./parser.ts";
 
@@ -32,21 +33,29 @@ async function run(args: readonly string[]): Promise<number> {
     const invocation = await parse(args);
     if (typeof invocation === "number") return invocation;
     ({ json, host } = invocation);
-    return await dispatch(invocation) ?? EXIT.ok;
+    return await dispatch(invocation, args) ?? EXIT.ok;
   } catch (error) {
     if (error instanceof OutputClosedError) return EXIT.ok;
     const { exitStatus, failureJson, failureText } = await import("./failure.ts");
-    remark(failureText(error, host));
+    tell(failureText(error, host));
     try {
       if (json) printJson(failureJson(error, host));
     } catch (second) {
-      if (!(second instanceof OutputClosedError)) remark(failureText(second));
+      if (!(second instanceof OutputClosedError)) tell(failureText(second));
     }
     return exitStatus(error);
   }
 }
 
-async function dispatch(invocation: Invocation): Promise<number | void> {
+function tell(failure: string): void {
+  remark(remarksInColour() ? failure.replace(/^ringside:/, (name) => inStyle(name, "red")) : failure);
+}
+
+async function dispatch(invocation: Invocation, args: readonly string[]): Promise<number | void> {
+  if (invocation.command === "show" && invocation.dump !== undefined) {
+    return (await import("./show_dump.ts")).showDump({ ...invocation, dump: invocation.dump });
+  }
+  if (invocation.command === "man") return (await import("./man.ts")).man(invocation);
   if (invocation.command === "emulate" || invocation.command === "demo") {
     if (invocation.host !== undefined) throw ownHost(invocation.command);
     return invocation.command === "emulate"
@@ -56,9 +65,10 @@ async function dispatch(invocation: Invocation): Promise<number | void> {
   const { openHost } = await import("../lib/host/mod.ts");
   // A failure is told by what is loaded already: there may be no descriptor left to load it by.
   await import("./failure.ts");
-  using host = openHost(invocation.host ?? "linux");
+  const name = invocation.host ?? environment("RINGSIDE_HOST");
+  using host = openHost(name ?? "linux", { holder: `ringside ${args.join(" ")}` });
   const command: (host: Host, how: never) => Promise<number | void> = COMMANDS[invocation.command];
-  return await command(host, invocation as never);
+  return await command(host, { ...invocation, host: name } as never);
 }
 
 function ownHost(command: "demo" | "emulate"): UsageError {
@@ -71,7 +81,7 @@ function ownHost(command: "demo" | "emulate"): UsageError {
 
 /** What a command does: it gets the host that it is about. */
 type Commands = {
-  readonly [C in Exclude<Invocation["command"], "emulate" | "demo">]: (
+  readonly [C in Exclude<Invocation["command"], "emulate" | "demo" | "man">]: (
     host: Host,
     how: Of<C>,
   ) => Promise<number | void>;
@@ -85,6 +95,7 @@ const COMMANDS: Commands = {
   restore: async (host, how) => (await import("./restore.ts")).restore(host, how),
   sriov: async (host, how) => (await import("./sriov.ts")).sriov(host, how),
   status: async (host, how) => (await import("./status.ts")).status(host, how),
+  top: async (host, how) => (await import("./top/top.ts")).top(host, how),
   doctor: async (host, how) => (await import("./doctor.ts")).doctor(host, how),
   "admin list": async (host, how) => (await import("./admin/list.ts")).adminList(host, how),
   "admin legacy dump": async (host, how) => (await import("./admin/legacy.ts")).adminLegacyDump(host, how),

@@ -9,7 +9,7 @@ import { CaptureWriter } from "../lib/capture/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { openNet } from "./driving.ts";
 import { interruption } from "./interruption.ts";
-import { countText, jsonText, print, remark } from "./output.ts";
+import { countText, jsonText, print, rateText, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { progress } from "./progress.ts";
 import { readerLeft } from "./raw_output.ts";
@@ -46,12 +46,17 @@ export async function netReceive(host: Host, options: Of<"net receive">): Promis
       capture: options.capture,
       format: writer.format,
       seconds,
+      framesPerSecond: Math.round(writer.frames / seconds),
       statistics: net.statistics(),
     }));
     return;
   }
   const what = `${countText(writer.frames, "frame")}, ${countText(counted.bytes, "byte")}`;
-  say(`${net.transport.name}: ${what} in ${writer.path} after ${seconds.toFixed(2)} s`);
+  say(
+    `${net.transport.name}: ${what} in ${writer.path} after ${seconds.toFixed(2)} s${
+      rateText(writer.frames, seconds)
+    }`,
+  );
 }
 
 async function receive(
@@ -61,8 +66,7 @@ async function receive(
   signal: AbortSignal,
   counted: { bytes: number },
 ): Promise<void> {
-  const quiet = options.json || options.count === undefined;
-  using bar = await progress("receiving", options.count ?? 0, "frames", quiet);
+  using bar = await progress("receiving", options.count, "frames", options.json);
   const rx = net.rx[0]!;
   const burst = new FrameBurst(BURST);
   const frame = new Uint8Array(65536);
@@ -74,6 +78,7 @@ async function receive(
     if (turns.due()) await turns.take();
     if (!(await net.waitReceive(Math.min(SLICE_MS, Math.max(1, deadline - performance.now()))))) {
       writer.flush();
+      bar.update(writer.frames);
       continue;
     }
     rx.receiveBurst(burst);

@@ -11,7 +11,7 @@ import type { Host } from "../lib/host/mod.ts";
 import { openNet } from "./driving.ts";
 import { exitStatus, failureJson, failureText } from "./failure.ts";
 import { interruption } from "./interruption.ts";
-import { countText, print, printJson, remark } from "./output.ts";
+import { countText, print, printJson, rateText, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { progress } from "./progress.ts";
 
@@ -38,7 +38,7 @@ export async function netSend(host: Host, options: Of<"net send">): Promise<numb
   let otherLinkTypes = 0;
   let broken: unknown;
   {
-    using bar = await progress("sending", total ?? 0, "frames", options.json || total === undefined);
+    using bar = await progress("sending", total, "frames", options.json);
     const turns = new EventLoopTurns();
     const done = () => stop?.signal.aborted || (total !== undefined && sender.sent >= total);
     for (let round = 0; round < options.repeat && !done(); round++) {
@@ -79,6 +79,7 @@ export async function netSend(host: Host, options: Of<"net send">): Promise<numb
       skipped,
       otherLinkTypes,
       seconds,
+      framesPerSecond: Math.round(sent / seconds),
       interrupted,
       statistics,
       ...failure,
@@ -100,7 +101,7 @@ export async function netSend(host: Host, options: Of<"net send">): Promise<numb
     : status === 0
     ? ""
     : ", then interrupted";
-  print(`${name}: ${what} sent in ${seconds.toFixed(2)} s${end}`);
+  print(`${name}: ${what} sent in ${seconds.toFixed(2)} s${rateText(sent, seconds)}${end}`);
   if (broken !== undefined) throw broken;
   return status;
 }

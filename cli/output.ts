@@ -4,6 +4,7 @@
  * @module
  */
 import { RingsideError } from "../lib/errors/mod.ts";
+import { environment } from "./environment.ts";
 
 /** The reader of standard output has gone (`| head -1`): no failure, but nothing is left to be said. */
 export class OutputClosedError extends RingsideError {
@@ -16,6 +17,10 @@ export interface Output {
   readonly out: (text: string) => void;
   /** Instead of standard error. */
   readonly err: (text: string) => void;
+  /** It is a terminal of so many columns. Default: no terminal. */
+  readonly columns?: number;
+  /** It shows colour. Default false. */
+  readonly colour?: boolean;
 }
 
 let handed: () => Output | undefined = () => undefined;
@@ -47,9 +52,51 @@ export function remark(line: string): void {
   else console.error(line);
 }
 
-/** Whether standard error is a terminal, where a line may be written over and over. */
-export function saysProgress(): boolean {
+/** Whether standard error is a terminal. */
+export function remarksOnTerminal(): boolean {
   return handed() === undefined && Deno.stderr.isTerminal();
+}
+
+/** Whether it is one on which a line may be written over and over: a dumb one cannot. */
+export function saysProgress(): boolean {
+  return remarksOnTerminal() && !isDumb();
+}
+
+/** Whether standard output is a terminal that shows colour, and nobody has asked for none. */
+export function usesColour(): boolean {
+  const output = handed();
+  if (output !== undefined) return output.colour ?? false;
+  return Deno.stdout.isTerminal() && colourWanted();
+}
+
+/** As `usesColour`, of standard error. */
+export function remarksInColour(): boolean {
+  return remarksOnTerminal() && colourWanted();
+}
+
+/** https://no-color.org: any value but the empty one counts. */
+function colourWanted(): boolean {
+  return environment("NO_COLOR") === undefined && !isDumb();
+}
+
+/** It can do no more than print one line after the other. */
+function isDumb(): boolean {
+  return (environment("TERM") ?? "dumb") === "dumb";
+}
+
+const STYLES = { bold: "1", red: "31", green: "32", yellow: "33", cyan: "36" } as const;
+
+/** A style of text on a terminal that shows it. */
+export type Style = keyof typeof STYLES;
+
+/** Text for standard output in a style, where that shows colour. */
+export function painted(text: string, style: Style | undefined): string {
+  return style === undefined || text === "" || !usesColour() ? text : inStyle(text, style);
+}
+
+/** Text with the marks of a style around it. */
+export function inStyle(text: string, style: Style): string {
+  return `\x1b[${STYLES[style]}m${text}\x1b[0m`;
 }
 
 /** JSON with bigints as numbers where they fit, else as strings. `indent` 0: on one line. */
@@ -66,13 +113,31 @@ function plain(value: bigint): number | string {
   return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value.toString();
 }
 
-/** Width of the terminal that standard output is, in columns; undefined for a file or a pipe. */
+/** Width of the terminal that standard output is, in columns (`COLUMNS`, else what the terminal says); undefined for a file or a pipe. */
 export function terminalColumns(): number | undefined {
-  if (handed() !== undefined || !Deno.stdout.isTerminal()) return undefined;
+  const output = handed();
+  if (output !== undefined) return output.columns;
+  if (!Deno.stdout.isTerminal()) return undefined;
+  const asked = environment("COLUMNS") ?? "";
+  if (/^[1-9]\d{0,4}$/.test(asked)) return Number(asked);
   try {
     return Deno.consoleSize().columns;
   } catch {
     return undefined;
+  }
+}
+
+/** Whether standard output is a terminal on which a page may be drawn over the one before. */
+export function redrawable(): boolean {
+  return handed() === undefined && Deno.stdout.isTerminal() && !isDumb();
+}
+
+/** Height of the terminal that standard output is, in lines; 24 where it does not say. */
+export function terminalRows(): number {
+  try {
+    return Deno.consoleSize().rows;
+  } catch {
+    return 24;
   }
 }
 
@@ -81,24 +146,54 @@ const NARROWEST = 12;
 
 /** What gives way where a table is wider than the terminal, by column number. */
 export interface GivesWay {
-  /** Left out, one after the other, before anything is narrower than 12 columns. */
+  /** Left out, one after the other, before anything is narrower than it may be. */
   readonly drop: readonly number[];
   /** Cut, the widest first. */
   readonly shrink: readonly number[];
+  /** How narrow a column may become, by number. Default 12. */
+  readonly least?: Readonly<Record<number, number>>;
 }
 
-/** A borderless table, columns two spaces apart, as system tools print them. Only on a terminal does anything give way. */
+/** A cell's style, by row (the head is none) and column. */
+export type CellStyle = (row: number, column: number) => Style | undefined;
+
+/**
+ * A borderless table, columns two spaces apart, as system tools print them. Only on a terminal does anything give way, and what is left out is said.
+ * @param more how the rest is to be had
+ */
 export function printTable(
   head: readonly string[],
   rows: readonly (readonly string[])[],
   givesWay: GivesWay,
+  style: CellStyle = () => undefined,
+  more: string = "a pipe gets all",
 ): void {
   const all = [head, ...rows];
-  const fitted = fitColumns(all, givesWay, terminalColumns());
-  for (const row of all) {
+  const terminal = terminalColumns();
+  const fitted = fitColumns(all, givesWay, terminal);
+  all.forEach((row, at) => {
     const cells = fitted.map(({ column, width }) => cell(row[column] ?? "", width));
-    print(cells.join(" ".repeat(GAP)).trimEnd());
+    // A style's marks must not be counted among the spaces at the end.
+    cells[cells.length - 1] = cells.at(-1)!.trimEnd();
+    const shown = cells.map((text, i) => painted(text, at === 0 ? "bold" : style(at - 1, fitted[i]!.column)));
+    print(shown.join(" ".repeat(GAP)).trimEnd());
+  });
+  const out = head.filter((_, column) => !fitted.some((one) => one.column === column));
+  if (out.length > 0) {
+    remark(folded(`(left out to fit ${terminal} columns: ${out.join(", ")}; ${more})`, terminal!));
   }
+}
+
+/** A sentence on lines of no more than so many columns, where its words let it. */
+function folded(sentence: string, columns: number): string {
+  const lines = [""];
+  for (const word of sentence.split(" ")) {
+    const last = lines.at(-1)!;
+    if (last === "") lines[lines.length - 1] = word;
+    else if (last.length + 1 + word.length <= columns) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
+  }
+  return lines.join("\n");
 }
 
 function cell(text: string, width: number): string {
@@ -108,24 +203,25 @@ function cell(text: string, width: number): string {
 /** The columns that stay, and their widths, so that they fit a terminal as far as that can be. */
 export function fitColumns(
   rows: readonly (readonly string[])[],
-  { drop, shrink }: GivesWay,
+  { drop, shrink, least = {} }: GivesWay,
   terminal: number = Infinity,
 ): { readonly column: number; readonly width: number }[] {
+  const narrowest = (column: number) => least[column] ?? NARROWEST;
   let fitted = (rows[0] ?? []).map((_, column) => ({
     column,
     width: Math.max(...rows.map((row) => row[column]?.length ?? 0)),
   }));
-  const total = (least: boolean) =>
+  const total = (atLeast: boolean) =>
     fitted.reduce((sum, { column, width }) => {
-      const narrowest = least && shrink.includes(column) ? Math.min(width, NARROWEST) : width;
-      return sum + narrowest + GAP;
+      const counted = atLeast && shrink.includes(column) ? Math.min(width, narrowest(column)) : width;
+      return sum + counted + GAP;
     }, -GAP);
   for (const out of drop) {
     if (total(true) <= terminal) break;
     fitted = fitted.filter(({ column }) => column !== out);
   }
   while (total(false) > terminal) {
-    const widest = fitted.filter(({ column, width }) => shrink.includes(column) && width > NARROWEST)
+    const widest = fitted.filter(({ column, width }) => shrink.includes(column) && width > narrowest(column))
       .sort((one, other) => other.width - one.width)[0];
     if (widest === undefined) break;
     widest.width--;
@@ -148,6 +244,11 @@ export function bytesText(bytes: number): string {
 /** `1 frame`, `2 frames`. */
 export function countText(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? "" : "s"}`;
+}
+
+/** `, 5000 frames/s`; nothing where there was nothing. */
+export function rateText(frames: number, seconds: number): string {
+  return frames === 0 || seconds <= 0 ? "" : `, ${Math.round(frames / seconds)} frames/s`;
 }
 
 /** Fixed-width hexadecimal without prefix, as PCI ids are written. */

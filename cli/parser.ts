@@ -9,8 +9,8 @@ import { admin } from "./parsers/admin.ts";
 import { bench } from "./parsers/bench.ts";
 import { blk } from "./parsers/blk.ts";
 import { consoleCommand } from "./parsers/console.ts";
-import { demo, emulate } from "./parsers/embedded.ts";
-import { bind, doctor, list, restore, show, sriov, status } from "./parsers/functions.ts";
+import { demo, emulate, man } from "./parsers/embedded.ts";
+import { bind, doctor, list, restore, show, sriov, status, top } from "./parsers/functions.ts";
 import { ism } from "./parsers/ism.ts";
 import { mmio } from "./parsers/mmio.ts";
 import { net } from "./parsers/net.ts";
@@ -29,12 +29,14 @@ const commands = or(
   restore,
   sriov,
   status,
+  top,
   groups,
   consoleCommand,
   rng,
   emulate,
   demo,
   doctor,
+  man,
   { errors: noCommand },
 );
 

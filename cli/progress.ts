@@ -1,11 +1,12 @@
 /**
- * How far long work has come: a line on standard error, where that is a terminal. What draws it is loaded there.
+ * How far long work has come, and how fast: a line on standard error that is written over, where that is a terminal; on a dumb one a line now and then.
+ * What draws it is loaded there.
  *
  * @module
  */
 // @ts-types="@types/cli-progress"
-import type { SingleBar } from "cli-progress";
-import { bytesText, saysProgress } from "./output.ts";
+import type {} from "cli-progress";
+import { bytesText, remark, remarksOnTerminal, saysProgress } from "./output.ts";
 
 /** Work that says how much is done. */
 export interface Progress extends Disposable {
@@ -13,43 +14,79 @@ export interface Progress extends Disposable {
 }
 
 const EVERY_MS = 250;
+const EVERY_LINE_MS = 5000;
+const NOTHING: Progress = { update: () => {}, [Symbol.dispose]: () => {} };
 
-/** A bar for work whose size is known; nothing where standard error is no terminal, or when it is to be quiet. */
+/**
+ * A bar for work of a known size, a count for other work; nothing where standard error is no terminal, or when it is to be quiet.
+ * @param total undefined when nobody knows @param unit frames, sectors, …; `bytes` are written as KiB, MiB, …
+ */
 export async function progress(
   label: string,
-  total: number,
+  total: number | undefined,
   unit: string,
   quiet: boolean,
 ): Promise<Progress> {
-  const format = `${label} [{bar}] {percentage}% {value}/{total} ${unit} {duration_formatted}`;
-  return await shown(format, quiet, total, {}, (line) => (done) => line.update(done));
-}
-
-/** Bytes and bytes a second, for a stream of unknown length. */
-export async function meter(label: string, quiet: boolean): Promise<Progress> {
-  const none = { passed: bytesText(0), rate: bytesText(0) };
-  return await shown(`${label} {passed}  {rate}/s  {duration_formatted}`, quiet, 1, none, (line) => {
-    let [lastMs, lastBytes] = [performance.now(), 0];
-    return (bytes) => {
-      const elapsedMs = performance.now() - lastMs;
-      if (elapsedMs < EVERY_MS) return;
-      const rate = (bytes - lastBytes) * 1000 / elapsedMs;
-      [lastMs, lastBytes] = [performance.now(), bytes];
-      line.update(0, { passed: bytesText(bytes), rate: bytesText(Math.round(rate)) });
-    };
-  });
-}
-
-async function shown(
-  format: string,
-  quiet: boolean,
-  total: number,
-  first: Record<string, string>,
-  updater: (line: SingleBar) => Progress["update"],
-): Promise<Progress> {
-  if (quiet || !saysProgress()) return { update: () => {}, [Symbol.dispose]: () => {} };
+  if (quiet || !remarksOnTerminal()) return NOTHING;
+  if (!saysProgress()) return lines(label, total, unit);
   const { Presets, SingleBar } = await import("cli-progress");
-  const line = new SingleBar({ format, clearOnComplete: true, hideCursor: true }, Presets.legacy);
-  line.start(total, 0, first);
-  return { update: updater(line), [Symbol.dispose]: () => line.stop() };
+  const bar = total === undefined ? "" : "[{bar}] {percentage}% ";
+  const line = new SingleBar({
+    format: `${label} ${bar}{done}  {rate}/s  {duration_formatted}`,
+    clearOnComplete: true,
+    hideCursor: true,
+  }, Presets.legacy);
+  const rate = new Rate();
+  line.start(total ?? 1, 0, texts(0, 0, total, unit));
+  return {
+    update: (done) => {
+      const perSecond = rate.at(done, EVERY_MS);
+      if (perSecond === undefined) return;
+      line.update(total === undefined ? 0 : Math.min(done, total), texts(done, perSecond, total, unit));
+    },
+    [Symbol.dispose]: () => line.stop(),
+  };
+}
+
+/** A line every few seconds, for a terminal that can do no more. */
+function lines(label: string, total: number | undefined, unit: string): Progress {
+  const rate = new Rate();
+  return {
+    update: (done) => {
+      const perSecond = rate.at(done, EVERY_LINE_MS);
+      if (perSecond === undefined) return;
+      const said = texts(done, perSecond, total, unit);
+      remark(`${label} ${said.done}, ${said.rate}/s`);
+    },
+    [Symbol.dispose]: () => {},
+  };
+}
+
+function texts(
+  done: number,
+  perSecond: number,
+  total: number | undefined,
+  unit: string,
+): { done: string; rate: string } {
+  if (unit === "bytes") {
+    const of = total === undefined ? "" : ` of ${bytesText(total)}`;
+    return { done: `${bytesText(done)}${of}`, rate: bytesText(Math.round(perSecond)) };
+  }
+  const of = total === undefined ? "" : ` of ${total}`;
+  return { done: `${done}${of} ${unit}`, rate: String(Math.round(perSecond)) };
+}
+
+/** How fast work goes since it was last asked. */
+class Rate {
+  #ms = performance.now();
+  #done = 0;
+
+  /** @returns undefined when the last look is less than `everyMs` ago */
+  at(done: number, everyMs: number): number | undefined {
+    const now = performance.now(), elapsedMs = now - this.#ms;
+    if (elapsedMs < everyMs) return undefined;
+    const perSecond = (done - this.#done) * 1000 / elapsedMs;
+    [this.#ms, this.#done] = [now, done];
+    return perSecond;
+  }
 }

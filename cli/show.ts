@@ -23,33 +23,57 @@ import { bytesText, hex, hexText, print, printJson } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { openOptions, transportOptions } from "./opening.ts";
 import { isManaged, reach } from "./reaching.ts";
-import { printHex, showDump } from "./show_dump.ts";
+import { functionJson } from "./function_json.ts";
+import { meansAll, meansOne, selected } from "./selecting.ts";
+import { printDecoded, printHex } from "./show_dump.ts";
 import { showManaged } from "./tvq/show.ts";
 import { printVirtioFacts } from "./virtio_facts.ts";
 
 const REGION_NAMES = ["BAR0", "BAR1", "BAR2", "BAR3", "BAR4", "BAR5", "ROM", "config", "VGA"];
 const IRQ_NAMES = ["INTx", "MSI", "MSI-X", "error", "request"];
 
-/** Decodes a function, a managed device that is made for it, or the functions of a dump. @throws UsageError */
+/** Decodes functions, and managed devices that are made for it. @throws UsageError */
 export async function show(host: Host, options: Of<"show">): Promise<void> {
-  const { function: name, dump } = options;
-  if (dump !== undefined) {
-    if (name !== undefined || options.host !== undefined) {
-      throw new UsageError(
-        `--dump takes no ${name === undefined ? "--host" : "FUNCTION"}: it shows what is in the file`,
-      );
-    }
-    return showDump(dump, options);
+  const one = meansOne(options.functions, options);
+  const names = namesOf(host, options);
+  const shown: unknown[] = [];
+  for (const [index, name] of names.entries()) {
+    if (index > 0 && !options.json) print();
+    shown.push(await showFunction(host, { ...options, function: name }));
   }
-  if (name === undefined) {
-    throw new UsageError("show needs a FUNCTION, or --dump FILE", {
+  if (options.json) printJson(one ? shown[0] : shown);
+}
+
+/** Managed devices by the names that were given, since they are not there yet; everything else by address. */
+function namesOf(host: Host, options: Of<"show">): string[] {
+  if (meansAll(options.functions, options)) {
+    throw new UsageError("show needs a FUNCTION, an option that chooses some, or --dump FILE", {
       hint: "ringside list shows the functions of this host",
     });
   }
-  if (isManaged(name)) return await showManaged(host, { ...options, function: name });
+  const managed = options.functions.filter(isManaged);
+  const named = options.functions.filter((name) => !isManaged(name));
+  if (meansAll([], options)) {
+    // Nothing is shown when one of several is not there.
+    if (options.functions.length > 1) { for (const name of named) host.describe(name); }
+    return [...options.functions];
+  }
+  return [...selected(host, "show", named, options).map((one) => one.address), ...managed];
+}
+
+type Shown = Of<"show"> & { readonly function: string };
+
+/** Prints what there is to be said of a function. @returns it, instead, where it is to be JSON */
+async function showFunction(host: Host, options: Shown): Promise<unknown> {
+  const { function: name } = options;
+  if (isManaged(name)) return await showManaged(host, options);
   const about = host.describe(name);
   if (about.bus === "platform") return showPlatform(host, options, about);
-  if (about.bus === "vhost-user") return await showVhostUser(host, { ...options, function: name }, about);
+  if (about.bus === "vhost-user") return await showVhostUser(host, options, about);
+  return showPci(host, options, about);
+}
+
+function showPci(host: Host, options: Shown, about: PciFunctionInfo): unknown {
   const config = host.readConfig(about.address);
   const sizes = host.barSizes(about.address);
   const names = readPciNames();
@@ -57,12 +81,12 @@ export async function show(host: Host, options: Of<"show">): Promise<void> {
   const address = PciAddress.parse(about.address);
   const opened = openedFacts(host, options, about);
   if (options.json) {
-    return printJson({
-      ...about,
+    return {
+      ...functionJson(about),
       config: describeFunction(space, { address, names, barSizes: sizes.slice(0, 6) }),
       ...(options.hex ? { bytes: hexText(config) } : {}),
       ...("facts" in opened ? { vfio: opened.facts } : { vfioClosed: opened.why }),
-    });
+    };
   }
   const lines = formatFunction(space, {
     address,
@@ -79,26 +103,27 @@ export async function show(host: Host, options: Of<"show">): Promise<void> {
   if (!space.isPresent) {
     lines[0] = `${lines[0]!.split(" ")[0]} ${about.className}: ${about.vendorName} ${about.deviceName}`;
   }
-  for (const line of lines) print(line);
+  printDecoded(lines);
   if (config.length === 64) {
     print("\t(only the first 64 bytes can be read: run as root for the capabilities)");
   }
   if ("facts" in opened) printFacts(opened.facts, [REGION_NAMES, IRQ_NAMES]);
   else print(`\tVFIO: ${opened.why}`);
   if (options.hex) printHex(config);
+  return undefined;
 }
 
 /** As `show`, of what has no configuration space. @throws UnsupportedError when its bytes are asked for */
-function showPlatform(host: Host, options: Of<"show">, about: PlatformDeviceInfo): void {
+function showPlatform(host: Host, options: Shown, about: PlatformDeviceInfo): unknown {
   if (options.hex) host.readConfig(about.address);
   const opened = openedFacts(host, options, about);
   if (options.json) {
-    return printJson({
-      ...about,
+    return {
+      ...functionJson(about),
       ...("facts" in opened ? { vfio: opened.facts } : { vfioClosed: opened.why }),
-    });
+    };
   }
-  print(`${about.address} platform device: ${about.deviceName}`);
+  printDecoded([`${about.address} platform device: ${about.deviceName}`]);
   if (about.compatible.length > 0) print(`\tCompatible: ${about.compatible.join(", ")}`);
   else if (about.modalias !== undefined) print(`\tModule alias: ${about.modalias}`);
   if (about.registers !== undefined) {
@@ -112,20 +137,22 @@ function showPlatform(host: Host, options: Of<"show">, about: PlatformDeviceInfo
   if (children.length > 0) print(`\tUsed as: ${children.join(", ")}`);
   if ("facts" in opened) printFacts(opened.facts, []);
   else print(`\tVFIO: ${opened.why}`);
+  return undefined;
 }
 
 /** As `show`, of what has neither configuration space nor registers. @throws UnsupportedError when the bytes are asked for */
 async function showVhostUser(
   host: Host,
-  options: Of<"show"> & { function: string },
+  options: Shown,
   about: VhostUserInfo,
-): Promise<void> {
+): Promise<unknown> {
   if (options.hex) host.readConfig(about.address);
   await using stack = new AsyncDisposableStack();
   const virtio = virtioFacts(await reach(host, options, stack));
-  if (options.json) return printJson({ ...about, virtio });
-  print(`${about.address} vhost-user: ${about.deviceName}`);
+  if (options.json) return { ...functionJson(about), virtio };
+  printDecoded([`${about.address} vhost-user: ${about.deviceName}`]);
   printVirtioFacts(virtio);
+  return undefined;
 }
 
 /** A VF's own configuration space says ffff:ffff (SR-IOV §3.4.1); the kernel knows its ids from the PF. */

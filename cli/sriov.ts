@@ -3,51 +3,76 @@
  *
  * @module
  */
+import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { requirePciDevice } from "../lib/vfio/mod.ts";
 import { formatVfToken, parseVfToken } from "../lib/vfio/uuid.ts";
 import { failureText } from "./failure.ts";
 import { countText, print, printJson, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { meansOne, selected } from "./selecting.ts";
 
-/** Sets the number of VFs of a PF. */
+const MOST = 65535;
+
+/** Sets the number of VFs of PFs, of all or of none. @throws UsageError */
 export function sriov(host: Host, options: Of<"sriov">): void {
-  const { address, sriov: before } = host.describe(options.function);
+  const names = options.words.slice(0, -1);
+  const count = countOf(options.words.at(-1));
+  const pfs = selected(host, "sriov", names, options);
+  const addresses = pfs.map((one) => one.address);
+  const { force, dryRun } = options;
   const token = options.vfToken === undefined ? undefined : formatVfToken(parseVfToken(options.vfToken));
-  const vfs = host.setVfCount(address, options.count, {
-    force: options.force,
+  const vfs = host.setVfCount(addresses, count, {
+    force,
+    dryRun,
     driversAutoprobe: options.autoprobe === undefined ? undefined : options.autoprobe === "on",
   });
-  if (token !== undefined) {
+  if (token !== undefined && !dryRun) {
     try {
-      // The kernel keeps the token after the PF is closed, until the PF leaves vfio-pci.
-      using pf = host.open(address, { vfToken: token });
-      requirePciDevice(pf, "VF token").setVfToken(token);
+      for (const address of addresses) setToken(host, address, token);
     } catch (error) {
-      try {
-        host.setVfCount(address, before?.numVfs ?? 0, { force: options.force });
-      } catch (second) {
-        remark(failureText(second, host.name));
+      for (const { address, sriov: before } of pfs) {
+        try {
+          host.setVfCount(address, before?.numVfs ?? 0, { force });
+        } catch (second) {
+          remark(failureText(second, host.name));
+        }
       }
       throw error;
     }
   }
   // One look at the whole host: a thousand VFs, each asked for alone, take minutes.
   const wanted = new Set(vfs);
-  const found = vfs.length === 0 ? [] : host.list().filter((one) => wanted.has(one.address));
-  if (options.json) {
-    return printJson({
-      function: address,
-      numVfs: found.length,
-      vfs: found.map((vf) => ({
-        function: vf.address,
-        driver: vf.driver ?? null,
-        iommuGroup: vf.iommuGroup ?? null,
-      })),
-    });
+  const found = dryRun || vfs.length === 0 ? [] : host.list().filter((one) => wanted.has(one.address));
+  const results = addresses.map((address, i) => ({
+    function: address,
+    numVfs: count,
+    vfs: vfs.slice(i * count, (i + 1) * count).map((vf) => {
+      const about = found.find((one) => one.address === vf);
+      return { function: vf, driver: about?.driver ?? null, iommuGroup: about?.iommuGroup ?? null };
+    }),
+  }));
+  if (options.json) return printJson(meansOne(names, options) ? results[0] : results);
+  for (const one of results) {
+    print(`${one.function}: ${countText(one.numVfs, "VF")}`);
+    for (const vf of one.vfs) print(`  ${vf.function}`);
   }
-  print(`${address}: ${countText(found.length, "VF")}`);
-  for (const vf of found) {
-    print(`  ${vf.address}  driver ${vf.driver ?? "-"}  IOMMU group ${vf.iommuGroup ?? "-"}`);
-  }
+}
+
+/** @throws UsageError */
+function countOf(word: string | undefined): number {
+  const count = /^\d{1,5}$/.test(word ?? "") ? Number(word) : NaN;
+  if (count <= MOST) return count;
+  throw new UsageError(
+    word === undefined
+      ? "sriov: PF and N are missing"
+      : `sriov: N: ${JSON.stringify(word)} is no whole number from 0 to ${MOST}`,
+    { hint: "the number of VFs stands behind the PFs: ringside sriov 01:00.0 2" },
+  );
+}
+
+/** The kernel keeps the token after the PF is closed, until the PF leaves vfio-pci. */
+function setToken(host: Host, address: string, token: string): void {
+  using pf = host.open(address, { vfToken: token });
+  requirePciDevice(pf, "VF token").setVfToken(token);
 }

@@ -73,8 +73,10 @@ export async function adminLegacyWrite(host: Host, options: Of<"admin legacy wri
   await using stack = new AsyncDisposableStack();
   const { member: { legacy }, address, about } = await openMember(host, options, stack);
   const { offset, part } = options;
-  if (part === "common") legacy.writeCommon(offset, width, value);
-  else legacy.writeDevice(offset, width, value);
+  if (!options.dryRun) {
+    if (part === "common") legacy.writeCommon(offset, width, value);
+    else legacy.writeDevice(offset, width, value);
+  }
   if (options.json) printJson({ ...about, part, offset, width, value });
   else remark(`wrote 0x${hex(value, 2 * width)} to offset ${offset} of the ${part} part of ${address}`);
 }

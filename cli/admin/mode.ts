@@ -18,10 +18,10 @@ export async function adminMode(
   await using stack = new AsyncDisposableStack();
   const { member, address, pf, about, owner } = await openMember(host, options, stack);
   const stopped = options.command === "admin mode stop";
-  await member.setMode(stopped);
+  if (!options.dryRun) await member.setMode(stopped);
   if (options.json) printJson({ ...about, stopped });
   else print(`${address} ${stopped ? "is stopped" : "goes on"}`);
-  if (!stopped) return;
+  if (!stopped || options.dryRun) return;
   if (options.command === "admin mode stop" && options.hold) {
     remark(`${pf} is held; an interrupt lets ${address} go on`);
     await interrupted(stop, () => {

@@ -52,13 +52,15 @@ export async function adminPartsLoad(host: Host, options: Of<"admin parts load">
   await using stack = new AsyncDisposableStack();
   const { member, address, deviceId, about } = await openMember(host, options, stack);
   const { parts } = loadParts(saved, deviceId);
-  if (options.keepStopped) await member.loadParts(parts);
-  else await stopped(member, () => member.loadParts(parts));
+  if (!options.dryRun) {
+    if (options.keepStopped) await member.loadParts(parts);
+    else await stopped(member, () => member.loadParts(parts));
+  }
   if (options.json) {
     printJson({ ...about, file: options.file, parts: parts.length, stopped: options.keepStopped });
   } else {
     print(`${countText(parts.length, "part")} of ${options.file} in ${address}`);
-    if (options.keepStopped) remark(`${address} is stopped`);
+    if (options.keepStopped && !options.dryRun) remark(`${address} is stopped`);
   }
 }
 

@@ -13,7 +13,7 @@ import { exitStatus, failureJson, failureText } from "../failure.ts";
 import { interruption } from "../interruption.ts";
 import { bytesText, jsonText, print, remark } from "../output.ts";
 import type { Of } from "../parser.ts";
-import { meter } from "../progress.ts";
+import { progress } from "../progress.ts";
 import { openIsm } from "./opening.ts";
 import { type Passed, receiveOutput, sendInput } from "./pump.ts";
 import { tokenText } from "./token.ts";
@@ -103,7 +103,7 @@ async function pump(
 ): Promise<Passed> {
   // Bytes and a meter on one terminal would be a mess.
   const quiet = options.json || (!sends && Deno.stdout.isTerminal());
-  using shown = await meter(sends ? "sending" : "receiving", quiet);
+  using shown = await progress(sends ? "sending" : "receiving", undefined, "bytes", quiet);
   const how = { channel, meter: shown, signal, sha256: options.sha256 };
   return await (sends ? sendInput(how) : receiveOutput(how));
 }

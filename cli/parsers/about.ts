@@ -19,13 +19,24 @@ export const ABOUT = {
     description:
       message`List PCI functions and platform devices: names, driver, IOMMU group, SR-IOV, who uses them.`,
   },
-  show: { description: message`Decode a function: capabilities, regions, vectors, virtio features.` },
-  bind: { description: message`Give a function to VFIO (or another driver), after noting what to put back.` },
+  show: { description: message`Decode functions: capabilities, regions, vectors, virtio features.` },
+  bind: {
+    description:
+      message`Give functions to VFIO (or another driver), all or none, after noting what to put back.`,
+  },
   restore: {
     description: message`Put back drivers, overrides, autoprobe and VF counts as they were before.`,
   },
-  sriov: { description: message`Set the number of VFs of a PF.` },
+  sriov: {
+    description: message`Set the number of VFs of PFs, of all or of none.`,
+    usageLine: [
+      { type: "multiple", terms: [{ type: "argument", metavar: "OPTION" }], min: 0 },
+      { type: "multiple", terms: [{ type: "argument", metavar: "PF" }], min: 0 },
+      { type: "argument", metavar: "N" },
+    ],
+  },
   status: { description: message`What restore would put back, and who holds what.` },
+  top: { description: message`Live counters: functions, queues, interrupts, and who holds what.` },
   admin: {
     description:
       message`Group administration by a PF's admin queues: list, legacy, notify-info, caps, parts, mode.`,
@@ -66,4 +77,5 @@ export const ABOUT = {
   emulate: { description: message`Serve an embedded host until it is interrupted.` },
   demo: { description: message`The main job on an embedded host of its own, which is put back afterwards.` },
   doctor: { description: message`Is this host ready? Each finding with the command that mends it.` },
+  man: { description: message`Print the manual page, for man -l -.` },
 } as const satisfies Record<string, About>;

@@ -7,14 +7,22 @@ import { merge, object, or } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
-import { choice, integer } from "@optique/core/valueparser";
+import { choice } from "@optique/core/valueparser";
 import { ABOUT } from "./about.ts";
 import { COMMAND_USAGE } from "./usage.ts";
-import { interrupts, noCommand, numberArgument, opening, textArgument } from "./shared.ts";
+import {
+  dryRun,
+  interrupts,
+  noCommand,
+  numberArgument,
+  opening,
+  textArgument,
+  wholeNumber,
+} from "./shared.ts";
 
 const pf = textArgument("PF", message`Physical function that offers VIRTIO_F_ADMIN_VQ, on vfio-pci.`);
 
-const vf = option("--vf", integer({ min: 0, max: 65534, metavar: "N" }), {
+const vf = option("--vf", wholeNumber({ min: 0, max: 65534, metavar: "N" }), {
   description: message`VF by its index, from 0; member N + 1 of the group.`,
 });
 
@@ -49,6 +57,7 @@ const legacy = or(
       offset,
       width,
       value: textArgument("VALUE", message`Decimal, or hexadecimal as 0x….`),
+      dryRun,
     }),
     { description: message`Write one register.` },
   ),
@@ -68,6 +77,7 @@ const parts = or(
       command: constant("admin parts load"),
       file,
       vf,
+      dryRun,
       keepStopped: option("--keep-stopped", { description: message`Do not let the VF go on.` }),
     }),
     { description: message`Stop a VF, set its state from a file, and let it go on.` },
@@ -81,10 +91,10 @@ const hold = option("--hold", {
 });
 
 const mode = or(
-  command("stop", object({ command: constant("admin mode stop"), vf, hold }), {
+  command("stop", object({ command: constant("admin mode stop"), vf, hold, dryRun }), {
     description: message`Stop a VF: it touches no memory and sends no interrupt.`,
   }),
-  command("resume", object({ command: constant("admin mode resume"), vf }), {
+  command("resume", object({ command: constant("admin mode resume"), vf, dryRun }), {
     description: message`Let a stopped VF go on.`,
   }),
   { errors: noCommand },

@@ -1,5 +1,5 @@
 /**
- * What the commands accept that serve an embedded host.
+ * What the commands accept that are about no host but one of their own, or about none.
  *
  * @module
  */
@@ -7,9 +7,9 @@ import { object } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
 import { multiple, optional, withDefault } from "@optique/core/modifiers";
 import { command, constant, option } from "@optique/core/primitives";
-import { choice, integer, string } from "@optique/core/valueparser";
+import { choice } from "@optique/core/valueparser";
 import { ABOUT } from "./about.ts";
-import { numberOption, textArgument } from "./shared.ts";
+import { numberOption, textArgument, textOption, textValue, wholeNumber } from "./shared.ts";
 
 /** `emulate DIRECTORY` */
 export const emulate = command(
@@ -17,14 +17,14 @@ export const emulate = command(
   object({
     command: constant("emulate"),
     directory: textArgument("DIRECTORY", message`Where the sockets go; --host takes it.`),
-    topology: optional(option("--topology", string({ metavar: "FILE" }), {
+    topology: optional(option("--topology", textValue("FILE"), {
       description:
         message`JSON file with the functions; default a virtio-net PF, virtio-rng, a management function, and virtio-rng by virtio-mmio.`,
     })),
-    totalVfs: optional(option("--total-vfs", integer({ min: 0, max: 4096, metavar: "N" }), {
+    totalVfs: optional(option("--total-vfs", wholeNumber({ min: 0, max: 4096, metavar: "N" }), {
       description: message`TotalVFs of the default topology's PF; default 4.`,
     })),
-    vhostUser: multiple(option("--vhost-user", string({ metavar: "SOCKET,KIND[,KEY=VALUE…]" }), {
+    vhostUser: multiple(option("--vhost-user", textValue("SOCKET,KIND[,KEY=VALUE…]"), {
       description:
         message`A net, blk, rng or console device behind a vhost-user socket, with fields as in a topology; may be repeated. Without --topology and --total-vfs: nothing else.`,
     })),
@@ -35,6 +35,13 @@ export const emulate = command(
       }),
     ),
     verbose: option("-v", "--verbose", { description: message`Print violations as they happen.` }),
+    background: option("--background", {
+      description: message`Return when it serves, and leave it running; --stop ends it.`,
+    }),
+    stop: option("--stop", { description: message`End the host that is served in DIRECTORY.` }),
+    log: optional(
+      textOption("--log", "FILE", message`Where remarks and violations go, instead of standard error.`),
+    ),
     temporary: option("--temporary", {
       description: message`For a parent process: end when standard input does, and remove DIRECTORY.`,
     }),
@@ -59,3 +66,6 @@ export const demo = command(
   }),
   ABOUT.demo,
 );
+
+/** `man` */
+export const man = command("man", object({ command: constant("man") }), ABOUT.man);

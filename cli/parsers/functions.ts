@@ -5,43 +5,46 @@
  */
 import { merge, object } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
-import { optional } from "@optique/core/modifiers";
+import { optional, withDefault } from "@optique/core/modifiers";
 import { command, constant, option } from "@optique/core/primitives";
-import { choice } from "@optique/core/valueparser";
+import { choice, float } from "@optique/core/valueparser";
 import { ABOUT } from "./about.ts";
-import {
-  drivenArgument,
-  force,
-  functionArgument,
-  numberArgument,
-  opening,
-  textArgument,
-  textOption,
-  vfTokenOfPf,
-} from "./shared.ts";
+import { selection } from "./selection.ts";
+import { dryRun, force, manyArguments, opening, textOption, vfTokenOfPf } from "./shared.ts";
 
 /** `list` */
 export const list = command(
   "list",
-  object({
-    command: constant("list"),
-    sriov: option("--sriov", { description: message`Only functions with an SR-IOV capability.` }),
-    driver: optional(textOption("--driver", "DRIVER", message`Only functions on this driver.`)),
-    all: option("--all", {
-      description:
-        message`Also the platform devices that are neither virtio-mmio's, nor in an IOMMU group, nor on VFIO.`,
+  merge(
+    object({
+      command: constant("list"),
+      sriov: option("--sriov", { description: message`Only functions with an SR-IOV capability.` }),
+      all: option("--all", {
+        description:
+          message`Also the platform devices that are neither virtio-mmio's, nor in an IOMMU group, nor on VFIO.`,
+      }),
+      wide: option("--wide", {
+        description: message`All columns, uncut, also where they are wider than the terminal.`,
+      }),
+      columns: optional(
+        textOption("--columns", "LIST", message`These columns only, as FUNCTION,DRIVER,GROUP.`),
+      ),
     }),
-  }),
+    selection("--driver"),
+  ),
   ABOUT.list,
 );
 
-/** `show FUNCTION` */
+/** `show FUNCTION…` */
 export const show = command(
   "show",
   merge(
     object({
       command: constant("show"),
-      function: optional(drivenArgument),
+      functions: manyArguments(
+        "FUNCTION",
+        message`PCI addresses, as 0000:01:00.0 or 01:00.0; platform devices, as a003e00.virtio_mmio; interfaces or disks, as eth3; or 03:00.0/net: a managed device that is made for the command.`,
+      ),
       dump: optional(
         textOption(
           "--dump",
@@ -51,66 +54,109 @@ export const show = command(
       ),
       hex: option("-x", "--hex", { description: message`Add the configuration space in hexadecimal.` }),
     }),
+    selection("--driver"),
     opening,
   ),
   ABOUT.show,
 );
 
-/** `bind FUNCTION` */
+/** `bind FUNCTION…` */
 export const bind = command(
   "bind",
-  object({
-    command: constant("bind"),
-    function: functionArgument,
-    driver: optional(
-      textOption(
-        "--driver",
-        "DRIVER",
-        message`Driver to give it to; default vfio-pci, for a platform device vfio-platform.`,
+  merge(
+    object({
+      command: constant("bind"),
+      functions: manyArguments(
+        "FUNCTION",
+        message`PCI addresses, as 0000:01:00.0 or 01:00.0; platform devices, as a003e00.virtio_mmio; interfaces or disks, as eth3.`,
       ),
-    ),
-    force,
-  }),
+      driver: optional(
+        textOption(
+          "--driver",
+          "DRIVER",
+          message`Driver to give them to; default vfio-pci, for a platform device vfio-platform.`,
+        ),
+      ),
+      force,
+      dryRun,
+    }),
+    selection("--from"),
+  ),
   ABOUT.bind,
 );
 
-/** `restore [FUNCTION]` */
+/** `restore [FUNCTION…]` */
 export const restore = command(
   "restore",
-  object({
-    command: constant("restore"),
-    function: optional(textArgument("FUNCTION", message`Only this function and its VFs; default all.`)),
-    force,
-    forget: option("--forget", {
-      description:
-        message`Change nothing, and drop what is noted of FUNCTION and its VFs: for a device that is gone for good.`,
+  merge(
+    object({
+      command: constant("restore"),
+      functions: manyArguments(
+        "FUNCTION",
+        message`Only these functions and their VFs, also by interfaces or disks that they had; default all.`,
+      ),
+      force,
+      forget: option("--forget", {
+        description:
+          message`Change nothing, and drop what is noted of FUNCTION and its VFs: for a device that is gone for good.`,
+      }),
+      dryRun,
     }),
-  }),
+    selection("--driver"),
+  ),
   ABOUT.restore,
 );
 
-/** `sriov PF N` */
+/** `sriov PF… N` */
 export const sriov = command(
   "sriov",
-  object({
-    command: constant("sriov"),
-    function: textArgument("PF", message`Physical function.`),
-    count: numberArgument("N", { min: 0, max: 65535 }, message`Number of VFs.`),
-    vfToken: vfTokenOfPf,
-    autoprobe: optional(option("--autoprobe", choice(["on", "off"], { metavar: "WHEN" }), {
-      description:
-        message`on or off: whether the kernel binds new VFs to drivers; default off for a PF on vfio-pci.`,
-    })),
-    force,
-  }),
+  merge(
+    object({
+      command: constant("sriov"),
+      words: manyArguments(
+        "PF",
+        message`Physical functions, by address or interface; and behind them N, the number of VFs of each.`,
+      ),
+      vfToken: vfTokenOfPf,
+      autoprobe: optional(option("--autoprobe", choice(["on", "off"], { metavar: "WHEN" }), {
+        description:
+          message`on or off: whether the kernel binds new VFs to drivers; default off for a PF on vfio-pci.`,
+      })),
+      force,
+      dryRun,
+    }),
+    selection("--driver"),
+  ),
   ABOUT.sriov,
 );
 
-/** `status` */
+/** `status [FUNCTION…]` */
 export const status = command(
   "status",
-  object({ command: constant("status") }),
+  merge(
+    object({
+      command: constant("status"),
+      functions: manyArguments("FUNCTION", message`Only these functions; default all.`),
+    }),
+    selection("--driver"),
+  ),
   ABOUT.status,
+);
+
+/** `top` */
+export const top = command(
+  "top",
+  object({
+    command: constant("top"),
+    once: option("--once", { description: message`Print what there is now, and end.` }),
+    seconds: withDefault(
+      option("-t", "--seconds", float({ min: 0.1, max: 3600, metavar: "S" }), {
+        description: message`Time between two looks; default 1.`,
+      }),
+      1,
+    ),
+  }),
+  ABOUT.top,
 );
 
 /** `doctor` */

@@ -7,7 +7,7 @@ import { merge, object, or } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
 import { multiple, optional } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
-import { choice, integer, string } from "@optique/core/valueparser";
+import { choice } from "@optique/core/valueparser";
 import { parsePermissions, permissionsText } from "../ism/permissions.ts";
 import { parseToken, tokenText } from "../ism/token.ts";
 import { ABOUT } from "./about.ts";
@@ -19,7 +19,9 @@ import {
   seconds,
   sizeValue,
   textOption,
+  textValue,
   valueParser,
+  wholeNumber,
 } from "./shared.ts";
 
 const tokenValue = valueParser(
@@ -118,7 +120,7 @@ const commands = or(
     object({
       command: constant("ism watch"),
       tokens: multiple(argument(tokenValue, { description: message`Regions to attach and watch.` })),
-      count: optional(option("-n", "--count", integer({ min: 1, metavar: "N" }), {
+      count: optional(option("-n", "--count", wholeNumber({ min: 1, metavar: "N" }), {
         description: message`Stop after N events.`,
       })),
       seconds,
@@ -140,7 +142,7 @@ const commands = or(
       receive: option("--receive", {
         description: message`Write to standard output what comes: the default of the side that listens.`,
       }),
-      tokenFile: optional(option("--token-file", string({ metavar: "FILE" }), {
+      tokenFile: optional(option("--token-file", textValue("FILE"), {
         description: message`With --listen: write the token to this file, which goes at the end.`,
       })),
       bytes: optional(option("--bytes", sizeValue, {
@@ -162,7 +164,7 @@ const commands = or(
     "figure",
     object({
       command: constant("ism figure"),
-      output: optional(option("-o", "--output", string({ metavar: "FILE" }), {
+      output: optional(option("-o", "--output", textValue("FILE"), {
         description: message`Draw it as SVG into a file (- is standard output).`,
       })),
     }),

@@ -7,7 +7,6 @@ import { merge, object, or } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { argument, command, constant, option } from "@optique/core/primitives";
-import { integer, string } from "@optique/core/valueparser";
 import { ABOUT } from "./about.ts";
 import {
   count,
@@ -19,6 +18,8 @@ import {
   seconds,
   textArgument,
   textOption,
+  textValue,
+  wholeNumber,
 } from "./shared.ts";
 
 const commands = or(
@@ -42,7 +43,7 @@ const commands = or(
     object({
       command: constant("net receive"),
       function: drivenArgument,
-      capture: argument(string({ metavar: "CAPTURE" }), {
+      capture: argument(textValue("CAPTURE"), {
         description: message`File to write: pcapng when its name ends so, else pcap; - is standard output.`,
       }),
       count,
@@ -62,7 +63,7 @@ const commands = or(
       ),
       count,
       frameBytes: withDefault(
-        option("--frame-bytes", integer({ min: 64, max: 9000, metavar: "N" }), {
+        option("--frame-bytes", wholeNumber({ min: 64, max: 9000, metavar: "N" }), {
           description: message`Length of the frames made up; default 64.`,
         }),
         64,

@@ -4,37 +4,65 @@
  * @module
  */
 import { object } from "@optique/core/constructs";
-import { type Message, message } from "@optique/core/message";
-import { optional, withDefault } from "@optique/core/modifiers";
+import { type Message, message, text } from "@optique/core/message";
+import { multiple, optional, withDefault } from "@optique/core/modifiers";
 import { argument, option } from "@optique/core/primitives";
 import type { NonEmptyString } from "@optique/core/nonempty";
 import type { OptionName } from "@optique/core/usage";
-import { choice, integer, string, type ValueParser, type ValueParserResult } from "@optique/core/valueparser";
+import { choice, string, type ValueParser, type ValueParserResult } from "@optique/core/valueparser";
 import { parseSize } from "../byte_size.ts";
+import { completionsOf } from "../completions.ts";
 
 interface Range {
   readonly min?: number;
   readonly max?: number;
 }
 
+/** Any text. What it stands for says what a shell completes it with. */
+export const textValue = (metavar: NonEmptyString): ValueParser<"sync", string> => ({
+  ...string({ metavar }),
+  suggest: (prefix) => completionsOf(metavar, prefix),
+});
+
 /** An argument of any text. */
 export const textArgument = (metavar: NonEmptyString, description: Message) =>
-  argument(string({ metavar }), { description });
+  argument(textValue(metavar), { description });
+
+/** Arguments of any text, as many as there are; also none. */
+export const manyArguments = (metavar: NonEmptyString, description: Message) =>
+  multiple(textArgument(metavar, description));
 
 /** An option with any text. */
 export const textOption = (name: OptionName, metavar: NonEmptyString, description: Message) =>
-  option(name, string({ metavar }), { description });
+  option(name, textValue(metavar), { description });
+
+/** A whole number in decimal. */
+export function wholeNumber(
+  { min, max, metavar }: Range & { readonly metavar: NonEmptyString },
+): ValueParser<"sync", number> {
+  const least = min ?? 0, most = max ?? Number.MAX_SAFE_INTEGER;
+  const range = max === undefined ? `of at least ${least}` : `from ${least} to ${max}`;
+  return valueParser(
+    metavar,
+    least,
+    (input) => {
+      const value = /^\d{1,16}$/.test(input) ? Number(input) : NaN;
+      return value >= least && value <= most ? value : undefined;
+    },
+    (input) => message`${input} is no whole number ${text(range)}`,
+  );
+}
 
 /** An argument that is a whole number. */
 export const numberArgument = (metavar: NonEmptyString, range: Range, description: Message) =>
-  argument(integer({ ...range, metavar }), { description });
+  argument(wholeNumber({ ...range, metavar }), { description });
 
 /** An option with a whole number, which help calls N if nothing else is said. */
 export const numberOption = (
   name: OptionName,
   { metavar = "N", ...range }: Range & { readonly metavar?: NonEmptyString },
   description: Message,
-) => option(name, integer({ ...range, metavar }), { description });
+) => option(name, wholeNumber({ ...range, metavar }), { description });
 
 /** Values of a kind of a command's own. @param read undefined for what is none */
 export function valueParser<T>(
@@ -56,15 +84,15 @@ export const sizeValue = valueParser(
   "BYTES",
   1,
   (input) => parseSize(input) || undefined,
-  (input) => message`${input} is no size: a number of bytes, or of K, M or G.`,
+  (input) => message`${input} is no size: a number of bytes, or of K, M or G`,
 );
 
 /** Options that every command has. */
 export const globals = object("Everywhere", {
   json: option("--json", { description: message`Print the result, or the error, as JSON.` }),
-  host: optional(option("--host", string({ metavar: "HOST" }), {
+  host: optional(option("--host", textValue("HOST"), {
     description:
-      message`linux (default), the directory of an emulated host, vfio-user:SOCKET, or vhost-user:SOCKET,type=net (blk, console, rng). Not for demo and emulate.`,
+      message`linux (this machine), the directory of an emulated host, vfio-user:SOCKET, or vhost-user:SOCKET,type=net (blk, console, rng); default RINGSIDE_HOST, else linux. Not for demo and emulate.`,
   })),
 });
 
@@ -84,6 +112,12 @@ export const drivenArgument = textArgument(
 export const force = option("--force", {
   description:
     message`Go on although the host uses the function (an address, a default route, a mount, swap).`,
+});
+
+/** Change nothing. */
+export const dryRun = option("--dry-run", {
+  description:
+    message`Look at all that could keep it from being done, print what would be, and change nothing.`,
 });
 
 /** How to open a function. */
@@ -118,7 +152,7 @@ export const opening = object("Opening a function", {
 });
 
 /** Token that a PF gets. */
-export const vfTokenOfPf = optional(option("--vf-token", string({ metavar: "UUID" }), {
+export const vfTokenOfPf = optional(option("--vf-token", textValue("UUID"), {
   description: message`Token to set on a PF that is on vfio-pci: its VFs then open with it only.`,
 }));
 
@@ -139,16 +173,16 @@ export const driving = object("Driving", {
 });
 
 /** Raw bytes into a file. */
-export const rawOutput = optional(option("-o", "--output", string({ metavar: "FILE" }), {
+export const rawOutput = optional(option("-o", "--output", textValue("FILE"), {
   description: message`Write raw bytes to a file (- is standard output) instead of hexadecimal.`,
 }));
 
 /** Stop after a number of frames. */
-export const count = optional(option("-n", "--count", integer({ min: 1, metavar: "N" }), {
+export const count = optional(option("-n", "--count", wholeNumber({ min: 1, metavar: "N" }), {
   description: message`Stop after N frames.`,
 }));
 /** Stop after a time. */
-export const seconds = optional(option("-t", "--seconds", integer({ min: 1, metavar: "S" }), {
+export const seconds = optional(option("-t", "--seconds", wholeNumber({ min: 1, metavar: "S" }), {
   description: message`Stop after S seconds.`,
 }));
 

@@ -16,3 +16,16 @@ export const commandUsage = (...about: NonEmptyString[]): Usage => [{
 
 /** The same of what stands alone. */
 export const COMMAND_USAGE: Usage = commandUsage();
+
+/** What stands between a group of commands and its command: `admin PF list`. */
+const OWNERS: Readonly<Record<string, NonEmptyString>> = {
+  admin: "PF",
+  tvq: "FUNCTION",
+  ism: "FUNCTION",
+  mmio: "DEVICE",
+};
+
+/** See `OWNERS`; undefined for every other first word. */
+export function ownerOf(word: string | undefined): NonEmptyString | undefined {
+  return word !== undefined && Object.hasOwn(OWNERS, word) ? OWNERS[word] : undefined;
+}

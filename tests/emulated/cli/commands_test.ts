@@ -23,7 +23,7 @@ Deno.test("the commands on the embedded host, in the order of a bring-up, as tex
     await t.step("list", async () => {
       const result = await run("list");
       assertEquals(result.code, 0);
-      assertMatch(result.out, /^FUNCTION +ID +CLASS +NAME +DRIVER +GROUP +NUMA +VFS +IN USE BY\n/);
+      assertMatch(result.out, /^FUNCTION +ID +CLASS +NAME +DRIVER +GROUP +NUMA +VFS +USED BY\n/);
       assertMatch(result.out, /0000:01:00\.0 +1af4:1041 .*virtio-pci .*0\/4/);
       const listed = JSON.parse((await run("list", "--json")).out) as { address: string }[];
       assertEquals(listed.map((one) => one.address), [PF, RNG, MANAGEMENT, PLATFORM]);
@@ -101,7 +101,7 @@ Deno.test("the commands on the embedded host, in the order of a bring-up, as tex
         replaceFile(path, readFile(path).slice(0, -20));
         const cut = await run("net", "send", VFS[0], path, "--json");
         const { sent, error } = JSON.parse(cut.out);
-        assertEquals([cut.code, sent, error.type], [1, 2, "ProtocolError"]);
+        assertEquals([cut.code, sent, error.type], [2, 2, "InputError"]);
         assertMatch(cut.err, /broken pcap file: ends within a frame \(at byte 244, after 2 frames\)/);
         removeFile(path);
       },

@@ -63,7 +63,7 @@ Deno.test("show --dump: many functions as text and JSON, raw bytes, standard inp
         /^ringside: \S+\/dump: line 16: 0000:07:00\.0: "0x" is not a byte in two hexadecimal digits\n$/,
       );
       const wrong: [string[], RegExp][] = [
-        [["show"], /show needs a FUNCTION, or --dump FILE/],
+        [["show"], /show needs a FUNCTION, an option that chooses some, or --dump FILE/],
         [["show", "01:00.0", "--dump", file], /--dump takes no FUNCTION/],
         [["show", "--dump", `${folder}/none`], /none: ENOENT/],
       ];

@@ -13,7 +13,14 @@ Deno.test("show: a function that is gone is named by what the kernel remembers, 
   });
   const run = async (json: boolean): Promise<string> => {
     let out = "";
-    const options = { command: "show", function: GONE, json, hex: false } as Of<"show">;
+    const options = {
+      command: "show",
+      functions: [GONE],
+      ids: [],
+      json,
+      hex: false,
+      host: undefined,
+    } as unknown as Of<"show">;
     await printingTo({ out: (text) => out += text, err: () => {} }, () => show(made.host, options));
     return out;
   };
@@ -25,5 +32,5 @@ Deno.test("show: a function that is gone is named by what the kernel remembers, 
     "\tKernel driver in use: igb",
   ]);
   const { driver, deviceId, config } = JSON.parse(await run(true));
-  assertEquals([driver, deviceId, config.gone], ["igb", 0x10c9, true]);
+  assertEquals([driver, deviceId, config.gone], ["igb", "0x10c9", true]);
 });

@@ -65,7 +65,7 @@ Deno.test("tvq on the embedded host, command by command", async (t) => {
       /^ringside: 0000:03:00\.0 is bound to virtio-pci; .*bind 0000:03:00\.0\)/,
     );
     for (const address of [PF, RNG, MANAGEMENT, SMALL, OTHER]) host.bind(address);
-    failed(await run(), 2, /No command/);
+    failed(await run(), 2, /tvq: no command; it needs one of resources, create,/);
     failed(await run("create"), 2, /DEVICE/);
     failed(await run("show", "tea"), 2, /"tea" is no type of managed device \(net, blk, rng, with /);
     failed(
