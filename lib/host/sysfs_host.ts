@@ -5,7 +5,7 @@
  */
 import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
-import { busOf, parseAddress } from "../vfio/bus.ts";
+import { busOf } from "../vfio/bus.ts";
 import type { VfioDevice } from "../vfio/device.ts";
 import { FunctionAttributes, type StepHook } from "./sysfs/attributes.ts";
 import { checkBindable, isVfioDriver, notTakenBack, rebind } from "./changes/driver_binding.ts";

@@ -71,7 +71,7 @@ export { inspectMmio, type MmioFacts, type MmioRegister } from "./inspect_mmio.t
 export { inspectQueues } from "./inspect_queues.ts";
 export { inspectQueue, type QueueInspection } from "./queue/inspect.ts";
 export type { ImageChain, ImagePart, RingEvent, RingImage, RingPlace } from "./view/ring_image.ts";
-export type { FunctionQueues, QueueView, RingView } from "./view/queue_view.ts";
+export type { FunctionQueues, QueueCounters, QueueView, RingView } from "./view/queue_view.ts";
 // Numbers of the standard, and their names.
 export { DEVICE_ID } from "./spec/device_id.ts";
 export { deviceTypeName } from "./spec/device_types.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { SyscallError } from "../../../ffi/mod.ts";
+import type { SyscallError } from "../../../ffi/mod.ts";
 import { ExhaustedError, RingsideError, UnsupportedError } from "../../errors/mod.ts";
 import { isVfioDriver } from "./driver_binding.ts";
 

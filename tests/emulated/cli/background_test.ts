@@ -12,7 +12,7 @@ Deno.test("emulate --background returns when the host serves, and --stop ends it
       assertEquals([code, err], [0, ""]);
       assertMatch(
         out,
-        /^serving 4 functions in [^]*  0000:01:00\.0  virtio-net, up to 7 VFs  \(on virtio-pci\)\n/,
+        /^serving 4 functions in [^]* {2}0000:01:00\.0 {2}virtio-net, up to 7 VFs {2}\(on virtio-pci\)\n/,
       );
       assertMatch(
         out,

@@ -63,8 +63,8 @@ Deno.test("top counts what an embedded host's devices do, and who holds them", a
         );
         assertEquals(shown!.queues.map(({ queue }) => queue).slice(0, 2), [0, 1]);
         const text = (await cli("--host", served.directory, "top", "--once")).out;
-        assertMatch(text, /0000:01:00\.2  Virtio 1\.0 network device  held by pid \d+ ringside /);
-        assertMatch(text, /\n  queue 0 +\d/);
+        assertMatch(text, /0000:01:00\.2 {2}Virtio 1\.0 network device {2}held by pid \d+ ringside /);
+        assertMatch(text, /\n {2}queue 0 +\d/);
       } finally {
         receiver.kill("SIGINT");
         await ended;
