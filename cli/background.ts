@@ -26,6 +26,7 @@ export interface ReadyLine {
     readonly address: string;
     readonly kind: string;
     readonly socket: string;
+    readonly connect?: boolean;
   }[];
 }
 
