@@ -7,7 +7,7 @@ import { merge, object, or } from "@optique/core/constructs";
 import { command, constant } from "@optique/core/primitives";
 import { ABOUT } from "./parsers/about.ts";
 import { globals } from "./parsers/shared.ts";
-import type { CommandLine } from "./run_parser.ts";
+import type { CommandLine } from "./command_parsers.ts";
 
 const words = Object.entries(ABOUT).map(([word, about]) =>
   command(word, object({ command: constant(word) }), about)

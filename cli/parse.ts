@@ -4,11 +4,9 @@
  *
  * @module
  */
-import { merge } from "@optique/core/constructs";
 import { parse as parseWith } from "@optique/core/parser";
+import { type CommandLine, commandWord, PARSERS } from "./command_parsers.ts";
 import type { Invocation } from "./parser.ts";
-import { globals } from "./parsers/shared.ts";
-import type { CommandLine } from "./run_parser.ts";
 
 /** Words that ask for something else than that a command is run. */
 const ASKS = ["--help", "-h", "--version", "-V"];
@@ -45,38 +43,3 @@ export async function parseAlone(args: readonly string[]): Promise<Invocation | 
   const parsed = parseWith(await PARSERS[word]!(), args);
   return parsed.success ? parsed.value : undefined;
 }
-
-/** The first argument that is none of the options that every command has. */
-export function commandWord(args: readonly string[]): string | undefined {
-  let at = 0;
-  while (at < args.length && /^--(json$|host$|host=)/.test(args[at]!)) at += args[at] === "--host" ? 2 : 1;
-  return args[at];
-}
-
-const functions = () => import("./parsers/functions.ts");
-const embedded = () => import("./parsers/embedded.ts");
-
-/** By the command's first word: what `parser.ts` has, and nothing else. */
-export const PARSERS: Readonly<Record<string, () => Promise<CommandLine>>> = {
-  list: async () => merge(globals, (await functions()).list),
-  show: async () => merge(globals, (await functions()).show),
-  bind: async () => merge(globals, (await functions()).bind),
-  restore: async () => merge(globals, (await functions()).restore),
-  sriov: async () => merge(globals, (await functions()).sriov),
-  status: async () => merge(globals, (await functions()).status),
-  top: async () => merge(globals, (await functions()).top),
-  doctor: async () => merge(globals, (await functions()).doctor),
-  emulate: async () => merge(globals, (await embedded()).emulate),
-  demo: async () => merge(globals, (await embedded()).demo),
-  man: async () => merge(globals, (await embedded()).man),
-  admin: async () => merge(globals, (await import("./parsers/admin.ts")).admin),
-  tvq: async () => merge(globals, (await import("./parsers/tvq.ts")).tvq),
-  ism: async () => merge(globals, (await import("./parsers/ism.ts")).ism),
-  mmio: async () => merge(globals, (await import("./parsers/mmio.ts")).mmio),
-  queue: async () => merge(globals, (await import("./parsers/queue.ts")).queue),
-  net: async () => merge(globals, (await import("./parsers/net.ts")).net),
-  blk: async () => merge(globals, (await import("./parsers/blk.ts")).blk),
-  bench: async () => merge(globals, (await import("./parsers/bench.ts")).bench),
-  console: async () => merge(globals, (await import("./parsers/console.ts")).consoleCommand),
-  rng: async () => merge(globals, (await import("./parsers/rng.ts")).rng),
-};

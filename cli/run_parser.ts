@@ -6,17 +6,14 @@
 import type { DocPage } from "@optique/core/doc";
 import { runParser } from "@optique/core/facade";
 import type { Message } from "@optique/core/message";
-import { getDocPageSync, type Parser } from "@optique/core/parser";
+import { getDocPageSync } from "@optique/core/parser";
 import manifest from "../deno.json" with { type: "json" };
+import { type CommandLine, commandWord, PARSERS } from "./command_parsers.ts";
 import { EXIT } from "./exit.ts";
 import { helpText } from "./help.ts";
 import { print } from "./output.ts";
-import { commandWord, PARSERS } from "./parse.ts";
 import { noSuchCommand, noSuchShell, parseFailure } from "./parse_failure.ts";
 import type { Invocation } from "./parser.ts";
-
-/** A parser of the command line, or of a part of it. */
-export type CommandLine = Parser<"sync", Invocation, unknown>;
 
 const SHELLS = ["bash", "fish", "nu", "pwsh", "zsh"];
 /** Words that are commands beside those of the parser. */

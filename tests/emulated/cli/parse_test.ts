@@ -2,7 +2,8 @@
 import { getDocPageSync, parse } from "@optique/core/parser";
 import { assert, assertEquals } from "@std/assert";
 import { overview } from "../../../cli/overview.ts";
-import { parseAlone, PARSERS } from "../../../cli/parse.ts";
+import { PARSERS } from "../../../cli/command_parsers.ts";
+import { parseAlone } from "../../../cli/parse.ts";
 import { parser } from "../../../cli/parser.ts";
 import { printingTo } from "../../../cli/printing_to.ts";
 import { runParserOn } from "../../../cli/run_parser.ts";
