@@ -122,7 +122,7 @@ export class TestFrames implements FrameStream {
     const seed = seedOf(number);
     let right = 0;
     if (memory !== undefined && memory.words32.length > 0 && offset % 4 === 0 && length >= BODY_AT) {
-      if (this.#differ(number, seed, memory.words32, offset >>> 2, length >>> 2) === 0) right = length & ~3;
+      if (this.#differ(number, seed, memory.words32, offset / 4, length >>> 2) === 0) right = length & ~3;
     }
     for (let i = right; i < length; i++) if (bytes[offset + i] !== this.#byte(number, seed, i)) return i;
     return -1;

@@ -20,6 +20,7 @@ export type { RegionWrite } from "./client/regions.ts";
 export type { FarMemory, FarRange } from "../far_memory.ts";
 export type { PeerCapabilities } from "./capabilities.ts";
 export { type DmaBytes, DmaFault, type DmaFile, type DmaRegion, type DmaTable } from "../dma_table.ts";
+export type { KeptParts } from "../../memory/kept_parts.ts";
 export { RequestRefused } from "./server/refusal.ts";
 export type {
   ServedDevice,

@@ -39,7 +39,7 @@ export class AddressOwners<P extends { readonly order: number }> {
   }
 
   #enter(port: P, address: number): void {
-    const low = address | 0, high = highOf(address);
+    const low = lowOf(address), high = highOf(address);
     let byHigh = this.#owners.get(low);
     if (byHigh === undefined) this.#owners.set(low, byHigh = new Map());
     const owners = byHigh.get(high);
@@ -51,7 +51,7 @@ export class AddressOwners<P extends { readonly order: number }> {
   }
 
   #leave(port: P, address: number): void {
-    const low = address | 0, high = highOf(address);
+    const low = lowOf(address), high = highOf(address);
     const byHigh = this.#owners.get(low)!;
     const owners = byHigh.get(high)!;
     if (owners.length > 1) {
@@ -64,6 +64,11 @@ export class AddressOwners<P extends { readonly order: number }> {
 }
 
 /** First two bytes of an address. */
+/** As a small integer of the engine's. */
+function lowOf(mac: number): number {
+  return mac | 0;
+}
+
 function highOf(address: number): number {
   return Math.floor(address / 0x1_0000_0000);
 }
