@@ -109,7 +109,7 @@ Deno.test("a thousand devices that nothing happens to leave the function idle, a
   assertEquals(rig.resources, [0, 1, 16, 0]);
   assertEquals(rig.ack("create", 0, aligned.attribute(ENTROPY, RULES)), ACK.resources);
   // Those that nothing happens to fall asleep: then the function has nothing to do.
-  for (let i = 0; i < 200 && rig.fn.behaviour.arm(); i++) rig.fn.behaviour.poll(64);
+  for (let i = 0; i < 10_000 && rig.fn.behaviour.arm(); i++) rig.fn.behaviour.poll(64);
   assertEquals(rig.fn.behaviour.arm(), false);
   for (const id of devices) rig.ok("destroy", id);
   assertEquals(rig.resources, [1000, 1, 16, 1000]);

@@ -18,12 +18,12 @@ Deno.test("managed devices touch memory and send messages while the management d
   assertEquals(rig.draw(ring), 0);
   assertEquals(rig.fn.port.vectors.includes(7), false);
   rig.fn.port.busMaster = true;
-  for (let i = 0; i < 1000 && rig.fn.behaviour.arm(); i++) rig.fn.behaviour.poll(64);
+  for (let i = 0; i < 10_000 && rig.fn.behaviour.arm(); i++) rig.fn.behaviour.poll(64);
   assertEquals(ring.takeUsed().length, 1, "it was awake still");
 
   rig.fn.port.busMaster = false;
   assertEquals(rig.draw(ring), 0);
-  for (let i = 0; i < 1000; i++) rig.fn.behaviour.poll(64);
+  for (let i = 0; i < 10_000; i++) rig.fn.behaviour.poll(64);
   rig.fn.port.busMaster = true;
   rig.fn.behaviour.busMasterChanged!(true);
   rig.fn.run();
@@ -88,7 +88,7 @@ Deno.test("A-4.26: a managed device that waits has the function woken in time; n
     return { id, rings };
   }) as [{ id: bigint; rings: FakeRing[] }, { id: bigint; rings: FakeRing[] }];
   const idle = () => {
-    for (let i = 0; i < 1000 && rig.fn.behaviour.arm(); i++) rig.fn.behaviour.poll(64);
+    for (let i = 0; i < 10_000 && rig.fn.behaviour.arm(); i++) rig.fn.behaviour.poll(64);
   };
   idle();
   assertEquals(rig.fn.behaviour.wakeAfterMs, undefined, "until something rings");
