@@ -58,7 +58,6 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
   #features: bigint | undefined;
   /** Rings are enabled from their start. */
   #enabledAtStart = true;
-  #keepsInflight = false;
   /** Rings change by this object's own doing. */
   #settling = false;
 
@@ -144,10 +143,6 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
 
   get negotiatedFeatures(): bigint {
     return this.core.negotiatedFeatures;
-  }
-
-  get keepsInflight(): boolean {
-    return this.#keepsInflight;
   }
 
   guestAddress(userAddress: bigint, length: number): bigint | undefined {
@@ -276,7 +271,6 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
   setInflight(file: OwnedFd, offset: bigint, sizeBytes: bigint, queues: number, queueSize: number): void {
     if (this.#packed) throw new ProtocolError(`${this.name}: none is kept for packed rings`);
     takeInflight(file, offset, sizeBytes, queues, queueSize);
-    this.#keepsInflight = true;
   }
 
   // ---- when it runs ----
@@ -288,7 +282,6 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
   #forget(): void {
     this.#status = 0;
     this.#features = undefined;
-    this.#keepsInflight = false;
   }
 
   /** The device takes the features, as far as it can. */

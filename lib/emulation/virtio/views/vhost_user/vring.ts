@@ -28,8 +28,6 @@ export interface VringDevice {
   readonly negotiatedFeatures: bigint;
   /** Guest address of a user address; undefined where the front end has no such memory. */
   guestAddress(userAddress: bigint, length: number): bigint | undefined;
-  /** What is there to be known of chains in flight tells where a split ring goes on, and not its base. */
-  readonly keepsInflight: boolean;
   /** It was started, stopped, enabled or disabled: whether it runs is the device's to say. */
   changed(): void;
   /** Watches a kick. */
@@ -138,7 +136,9 @@ export class Vring implements ServedVring {
     const state = this.#state(size);
     this.#places(size).forEach((address, area) => queue.place(area as 0 | 1 | 2, address));
     queue.size = size;
-    const left = state.layout === "split" && this.#device.keepsInflight;
+    // A split ring goes on where its used index says: devices here hold no chain between two turns. The base says the same, but for front ends that
+    // say 0 to a back end that takes the place of one that is gone (DPDK's, which listens); DPDK's and QEMU's back ends go by the used index, too.
+    const left = state.layout === "split";
     if (left) queue.forgetState();
     else queue.restoreState(state);
     queue.makeRing(this.#device.negotiatedFeatures, left);
