@@ -144,7 +144,8 @@ peerTest(
     const [socket, disk, copy] = [`${folder}/blk.sock`, `${folder}/disk.img`, `${folder}/copy.img`];
     const sizeBytes = 4 << 20;
     for (const file of [disk, copy]) replaceFile(file, new Uint8Array(sizeBytes));
-    const served = await serve(folder, [{ socket, kind: "virtio-blk", file: disk }]);
+    // It copies 2 MiB at once, whatever size_max says.
+    const served = await serve(folder, [{ socket, kind: "virtio-blk", file: disk, sizeMax: sizeBytes }]);
     try {
       const idle = await settledHoldings(served.pid);
       for (let round = 1; round <= ROUNDS; round++) {
