@@ -1,5 +1,5 @@
 /**
- * The long tests, side by side: what is in `tests/fuzz`, and the campaigns of the other tests in full. Arguments go to all of them: `--seed 7`.
+ * The long tests, side by side: what is in `tests/fuzz` and `tests/readme`, and the campaigns of the other tests in full. Arguments go to all of them: `--seed 7`.
  * What each says comes out when all have ended, and what failed last.
  */
 const FLAGS = ["--no-check", "--sanitize-ops", "--sanitize-resources", "--allow-ffi"];
@@ -13,7 +13,7 @@ const EMULATED = ["", "admin/", "cli/", "host/", "ism/", "life/", "management/",
 const RUNS: readonly (readonly string[])[] = [
   [...PROCESSES, CAMPAIGNS, ...EMULATED, "--", "--full"],
   [CAMPAIGNS, "tests/unit/all.ts", "--", "--full"],
-  [...PROCESSES, "--allow-read", "tests/fuzz/", "--"],
+  [...PROCESSES, "--allow-read", "tests/fuzz/", "tests/readme/", "--"],
 ];
 
 async function run(

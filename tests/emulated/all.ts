@@ -18,5 +18,3 @@ import "./vfio_user/shared_memory_test.ts";
 import "./vhost_user/front_end_test.ts";
 import "./vhost_user/front_to_back_test.ts";
 import "./virtio_device/wire_test.ts";
-import "./workers/forwarder_test.ts";
-import "./workers/lent_pair_test.ts";

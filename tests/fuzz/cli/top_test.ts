@@ -3,7 +3,7 @@ import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { interruptsOf, kernelInterrupts, type Sample } from "../../../cli/top/sample.ts";
 import { topLines } from "../../../cli/top/table.ts";
 import { openHost } from "../../../lib/host/mod.ts";
-import { cli, startCli } from "./run_cli.ts";
+import { cli, startCli } from "../../emulated/cli/run_cli.ts";
 
 const PF = "0000:01:00.0";
 const [VF0, VF1] = ["0000:01:00.1", "0000:01:00.2"];

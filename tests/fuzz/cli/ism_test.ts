@@ -17,8 +17,8 @@ import {
   THREE,
   TWO,
   until,
-} from "./ism_rig.ts";
-import { startCli } from "./run_cli.ts";
+} from "../../emulated/cli/ism_rig.ts";
+import { startCli } from "../../emulated/cli/run_cli.ts";
 
 Deno.test("ism: regions between processes", async (t) => {
   await using rig = await Rig.start();

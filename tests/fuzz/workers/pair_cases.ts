@@ -6,7 +6,7 @@ import { UsageError } from "../../../lib/errors/mod.ts";
 import { reclaimLeases } from "../../../lib/wait/lease.ts";
 import { testFrame } from "../../unit/virtio/model_net.ts";
 import type { PairReport, PairTask } from "./pair_worker.ts";
-import { type Reached, TopologyHost } from "../drivers/topology_host.ts";
+import { type Reached, TopologyHost } from "../../emulated/drivers/topology_host.ts";
 
 const [SENDER, LENT] = ["0000:01:00.0", "0000:02:00.0"] as const;
 

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { FrameBurst, VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { testFrame } from "../../unit/virtio/model_net.ts";
-import { TopologyHost } from "../drivers/topology_host.ts";
+import { TopologyHost } from "../../emulated/drivers/topology_host.ts";
 
 const PAIRS = 2;
 /** One on each side of the forwarder, and the forwarder's two. */

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
 import { accessible, processExists, readDirectory, readText } from "../../../ffi/mod.ts";
-import { cli, cliWith } from "./run_cli.ts";
+import { cli, cliWith } from "../../emulated/cli/run_cli.ts";
 
 Deno.test("emulate --background returns when the host serves, and --stop ends it", async (t) => {
   const scratch = makeTemporaryDirectory();

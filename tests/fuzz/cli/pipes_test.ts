@@ -5,8 +5,8 @@ import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_direc
 import { readFile, removeFile } from "../../../ffi/mod.ts";
 import { CaptureReader, CaptureWriter } from "../../../lib/capture/mod.ts";
 import { type Host, openHost } from "../../../lib/host/mod.ts";
-import { save, until } from "./ism_rig.ts";
-import { shell } from "./run_cli.ts";
+import { save, until } from "../../emulated/cli/ism_rig.ts";
+import { shell } from "../../emulated/cli/run_cli.ts";
 
 const PF = "0000:01:00.0";
 const VF = "0000:01:00.2";

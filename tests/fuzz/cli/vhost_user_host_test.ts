@@ -4,8 +4,8 @@ import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_direc
 import { makeDirectory, replaceFile, UnixListener, type UnixSocket } from "../../../ffi/mod.ts";
 import { u64Message } from "../../../lib/sockets/vhost_user/protocol.ts";
 import { message, REPLY } from "../../unit/sockets/vhost_user/client/scripted.ts";
-import { TopologyHost } from "../drivers/topology_host.ts";
-import { cliWith } from "./run_cli.ts";
+import { TopologyHost } from "../../emulated/drivers/topology_host.ts";
+import { cliWith } from "../../emulated/cli/run_cli.ts";
 
 /** Takes whoever connects, as a process that knows the protocol only so far. */
 function listening(path: string, act: (socket: UnixSocket) => void): Disposable {
