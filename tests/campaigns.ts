@@ -9,11 +9,12 @@ const EMULATED = ["", "admin/", "cli/", "host/", "ism/", "life/", "management/",
   `tests/emulated/${folder}all.ts`
 );
 
-/** Two cores have two to do, and a third where one of them waits. */
+/** Two cores have two to do, and two more where one of them waits. */
 const RUNS: readonly (readonly string[])[] = [
   [...PROCESSES, CAMPAIGNS, ...EMULATED, "--", "--full"],
   [CAMPAIGNS, "tests/unit/all.ts", "--", "--full"],
-  [...PROCESSES, "--allow-read", "tests/fuzz/", "tests/readme/", "--"],
+  [...PROCESSES, "--allow-read", "--ignore=tests/fuzz/cli,tests/fuzz/workers", "tests/fuzz/", "--"],
+  [...PROCESSES, "--allow-read", "tests/fuzz/cli/", "tests/fuzz/workers/", "tests/readme/", "--"],
 ];
 
 async function run(
