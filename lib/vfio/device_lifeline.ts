@@ -40,8 +40,12 @@ export class DeviceLifeline implements Lifeline {
     this.#device = device;
     this.#link = link;
     if (link !== undefined && !link.fd.closed) {
+      using opened = new DisposableStack();
+      // Nobody would close it.
+      opened.use(this.#epoll);
       this.#epoll.add(link.fd, TAG.link);
       link.onEnd(() => this.#finish(link.reason()));
+      opened.move();
     }
     this.#error = this.#wire(IRQ.error, TAG.error);
     this.#request = this.#wire(IRQ.request, TAG.request);

@@ -32,7 +32,7 @@ const DRIVERS: Readonly<Record<string, (transport: VirtioTransport) => Promise<u
   },
   "virtio-console": async (transport) => {
     await using console = await VirtioConsole.open(transport);
-    return await console.waitPort(0, 60_000);
+    return await console.waitPort(0, 5000);
   },
   "virtio-ism": async (transport) => {
     await using ism = await VirtioIsm.open(transport);
