@@ -7,13 +7,14 @@ import { O, OwnedFd, writeAll } from "../../../ffi/mod.ts";
 import { parseTopology, serveEmulatedHost } from "../../../lib/emulation/mod.ts";
 import { VIRTIO_KINDS } from "../../../lib/emulation/virtio/kinds.ts";
 import { createVirtioModels } from "../../../lib/emulation/virtio/models.ts";
+import { NET_KIND, netKind } from "../../../lib/emulation/virtio/net/kind.ts";
 import { ECHO_KIND } from "./echo_kind.ts";
 
 const KINDS = [...VIRTIO_KINDS, ECHO_KIND];
 
 interface Line {
   readonly directory: string;
-  readonly topology?: unknown;
+  readonly topology?: { readonly holdMs?: number };
 }
 
 const serving = new Map<string, { readonly stop: AbortController; readonly served: Promise<void> }>();
@@ -23,12 +24,19 @@ function append(path: string, text: string): void {
   writeAll(file, new TextEncoder().encode(text));
 }
 
-async function serve(directory: string, topology: unknown, signal: AbortSignal): Promise<void> {
+async function serve(
+  directory: string,
+  { holdMs, ...topology }: { readonly holdMs?: number },
+  signal: AbortSignal,
+): Promise<void> {
+  const kinds = holdMs === undefined
+    ? KINDS
+    : KINDS.map((kind) => kind === NET_KIND ? netKind({ holdMs }) : kind);
   try {
     await serveEmulatedHost({
       directory,
-      models: createVirtioModels(KINDS),
-      topology: parseTopology(JSON.stringify(topology), KINDS),
+      models: createVirtioModels(kinds),
+      topology: parseTopology(JSON.stringify(topology), kinds),
       onViolation: (violation) => append(`${directory}/violations`, `${JSON.stringify(violation)}\n`),
       signal,
     });

@@ -45,6 +45,8 @@ export interface TopologyHostOptions {
   readonly alone?: boolean;
   /** Devices behind vhost-user sockets, as a topology has them. */
   readonly vhostUser?: readonly Record<string, unknown>[];
+  /** How long switches hold frames for a device that has no buffers, in milliseconds; default that of the embedded host. */
+  readonly holdMs?: number;
   /** Hard limit on the descriptors of the process, which is one of its own then. */
   readonly openFiles?: number;
 }
@@ -53,6 +55,7 @@ export interface TopologyHostOptions {
 interface Served {
   readonly functions: readonly Record<string, unknown>[];
   readonly vhostUser: readonly Record<string, unknown>[];
+  readonly holdMs?: number;
 }
 
 /** A process that serves one host after another, which costs a start each file instead of a start each test. */
@@ -124,13 +127,13 @@ export class TopologyHost implements AsyncDisposable {
   /** Serves these functions. */
   static async start(
     functions: readonly Record<string, unknown>[],
-    { alone, openFiles, vhostUser = [] }: TopologyHostOptions = {},
+    { alone, openFiles, vhostUser = [], holdMs }: TopologyHostOptions = {},
   ): Promise<TopologyHost> {
     const directory = `/tmp/ringside-drivers-${Deno.pid}-${made++}`;
     makeDirectory(directory, 0o700);
     const process = alone || openFiles !== undefined ? new ServingProcess(openFiles) : shared;
     try {
-      const served = { functions, vhostUser };
+      const served = { functions, vhostUser, holdMs };
       await process.tell(directory, served);
       await process.file(`${directory}/ready`);
       return new TopologyHost(directory, served, process);

@@ -23,7 +23,8 @@ async function twoFunctions(layouts: readonly [TvqLayout, TvqLayout]) {
   const [here, there] = layouts;
   const host = await ManagementHost.start({ layout: here }, { layout: here }, [
     { address: OTHER, kind: "virtio-management", switch: "s0", layout: there },
-  ]);
+    // A receiver that moves on a busy machine is without buffers for long.
+  ], { holdMs: 60_000 });
   const { transport, device } = host.use(host.served.reach(OTHER, { profile: "transport-vq" }));
   const other = host.use(await VirtioManagement.open(transport, { function: device, layout: there }));
   return {
