@@ -4,7 +4,7 @@
  * @module
  */
 import type { EventFd, MappedArea, MappedMemory, Parcel, PassedFd } from "../../ffi/mod.ts";
-import { typedErrors } from "../errors/doors.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { ClosedError } from "../errors/mod.ts";
 import type { VfioDevice } from "./device.ts";
 
@@ -124,6 +124,7 @@ export class EventFdDoorbell implements BarDoorbell {
   }
 
   lend(parcel: Parcel): LentRegister {
+    requireType(parcel, "object", "lend: parcel", "addFd");
     return { kind: "eventfd", fd: parcel.addFd(this.#fd.fd) };
   }
 }

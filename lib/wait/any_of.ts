@@ -3,10 +3,12 @@
  *
  * @module
  */
+import { requireType } from "../errors/doors.ts";
 import type { WaitTarget } from "./waiter.ts";
 
 /** A wait for it ends when any of them has something. */
 export function anyOf(targets: readonly WaitTarget[]): WaitTarget {
+  requireType(targets, "object", "anyOf: targets", "some", "forEach", "map");
   return {
     hasUsed: () => targets.some((target) => target.hasUsed()),
     suppressInterrupts: () => targets.forEach((target) => target.suppressInterrupts()),

@@ -11,7 +11,7 @@ const TASK_FLAGS = [
   "--v8-flags=--expose-gc,--min-semi-space-size=256,--max-semi-space-size=256",
 ];
 const TITLES = [
-  "Ring operations",
+  "Nanoseconds of processor time a chain",
   "Nanoseconds a descriptor",
   "Slots per second, driver's side of a ring alone",
   "Where the nanoseconds of a frame of 64 bytes go",

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isInstance, typedErrors } from "../../../lib/errors/doors.ts";
+import { isInstance, requireType, typedErrors } from "../../../lib/errors/doors.ts";
 import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { shown } from "../../../lib/errors/shown.ts";
 import { ETHERNET_HEADER_BYTES, NET_HDR } from "../../../lib/virtio/spec/net.ts";
@@ -312,6 +312,7 @@ export class ReceiveQueue implements WaitTarget {
     slots: Uint16Array,
     lengths: Uint32Array,
   ): number {
+    requireType(frames[0], "object", "copyToSlots: frames", "subarray");
     const { first, slots: from, offsets, lengths: partBytes } = burst;
     const { words, wordStride } = this;
     const into = pool.words, strideInto = pool.strideBytes >> 2;

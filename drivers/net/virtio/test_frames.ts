@@ -30,6 +30,7 @@ export class FrameMemory {
 
   /** Of all of these bytes. */
   constructor(bytes: Uint8Array<ArrayBuffer>) {
+    requireType(bytes, "object", "new FrameMemory: bytes", "subarray");
     const { buffer, byteOffset, length } = bytes;
     this.bytes = bytes;
     this.words32 = byteOffset % 4 === 0 ? new Uint32Array(buffer, byteOffset, length >>> 2) : NO_WORDS;
