@@ -312,7 +312,12 @@ export class ReceiveQueue implements WaitTarget {
     slots: Uint16Array,
     lengths: Uint32Array,
   ): number {
+    requireType(burst, "object", "copyToSlots: burst", "first", "lengths");
+    requireType(pool, "object", "copyToSlots: pool", "words");
+    requireType(frames, "object", "copyToSlots: frames", "some");
     requireType(frames[0], "object", "copyToSlots: frames", "subarray");
+    requireType(slots, "object", "copyToSlots: slots", "subarray");
+    requireType(lengths, "object", "copyToSlots: lengths", "subarray");
     const { first, slots: from, offsets, lengths: partBytes } = burst;
     const { words, wordStride } = this;
     const into = pool.words, strideInto = pool.strideBytes >> 2;

@@ -33,7 +33,9 @@ export class FrameMemory {
     requireType(bytes, "object", "new FrameMemory: bytes", "subarray");
     const { buffer, byteOffset, length } = bytes;
     this.bytes = bytes;
-    this.words32 = byteOffset % 4 === 0 ? new Uint32Array(buffer, byteOffset, length >>> 2) : NO_WORDS;
+    this.words32 = length > 0 && byteOffset % 4 === 0
+      ? new Uint32Array(buffer, byteOffset, length >>> 2)
+      : NO_WORDS;
   }
 }
 
