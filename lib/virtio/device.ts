@@ -482,9 +482,7 @@ export class VirtioDevice implements NotifyGate, Disposable {
 
   #checkPresent(status: number): void {
     if (status !== GONE) return;
-    const off = this.transport.kind === "mmio"
-      ? "nothing is behind its window"
-      : "its memory decoding is off";
+    const off = this.transport.allOnesReason ?? "its memory decoding is off";
     throw this.#error("device_status", `all ones: the function is gone, or ${off}`);
   }
 

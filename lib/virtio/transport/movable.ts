@@ -24,6 +24,7 @@ const FORWARDED: Readonly<Record<Exclude<keyof VirtioTransport, Own>, true>> = {
   deviceId: true,
   ownFeatures: true,
   registerName: true,
+  allOnesReason: true,
   name: true,
   closed: true,
   queueCount: true,

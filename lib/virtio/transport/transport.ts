@@ -167,6 +167,8 @@ export interface VirtioTransport extends Disposable {
 
   /** What this transport's text calls a register that has a name of its own on PCI: `Status` for `device_status`. Default: as on PCI. */
   registerName?(register: string): string;
+  /** Why `device_status` may read as all ones, besides that the function is gone. Default: as on PCI, whose memory decoding may be off. */
+  readonly allOnesReason?: string;
 
   /** `device_status`. */
   readStatus(): number;

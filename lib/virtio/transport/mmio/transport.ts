@@ -60,6 +60,8 @@ export abstract class MmioTransport<T extends RegisterTable & Record<MmioRegiste
 
   /** Discriminator. */
   readonly kind = "mmio";
+  /** See `VirtioTransport`. */
+  readonly allOnesReason = "nothing is behind its window";
   /** Of kernel VFIO with an IOMMU, as on PCI. */
   readonly needsAccessPlatform: boolean;
   /** What the registers lie in. */
