@@ -1,4 +1,6 @@
 import "./architecture/paths_test.ts";
+import "./blk/differential_test.ts";
+import "./blk/failures_test.ts";
 import "./blk/virtio_blk_test.ts";
 import "./console/virtio_console_test.ts";
 import "./drivers/echo_test.ts";
