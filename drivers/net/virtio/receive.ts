@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { isInstance, requireType, typedErrors } from "../../../lib/errors/doors.ts";
+import { isInstance, typedErrors } from "../../../lib/errors/doors.ts";
 import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { shown } from "../../../lib/errors/shown.ts";
-import { ETHERNET_HEADER_BYTES, NET_HDR } from "../../../lib/virtio/spec/net.ts";
+import { NET_HDR } from "../../../lib/virtio/spec/net.ts";
 import type { BufferPool } from "../../../lib/virtio/queue/buffer_pool.ts";
 import type { QueueState } from "../../../lib/virtio/spec/queue_state.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
@@ -19,8 +19,6 @@ import { COUNT } from "./statistics.ts";
 
 /** In half-words. */
 const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset / 2;
-/** Up to here going word by word costs less than a view. */
-const WORDS_BYTES = 128;
 
 /**
  * Hands out frames where the device wrote them. Each slot belongs to the device, or to the caller from `receiveBurst` until it is
@@ -42,13 +40,13 @@ export class ReceiveQueue implements WaitTarget {
   readonly words: Uint32Array<ArrayBuffer>;
   /** Words from one slot to the next. */
   readonly wordStride: number;
+  /** Bytes of `virtio_net_hdr` before each frame: a part that begins behind them begins at its slot's place in `words`. */
+  readonly headerBytes: number;
   readonly #name: string;
   readonly #queue: Virtqueue;
   readonly #pool: BufferPool;
   readonly #framing: NetFraming;
   readonly #mergeable: boolean;
-  /** Bytes of `virtio_net_hdr` before each frame. */
-  readonly #headerBytes: number;
   /** Slots that go to the device; those past them hold frames of `load`. */
   readonly #slots: number;
   readonly #counts: Float64Array;
@@ -85,7 +83,7 @@ export class ReceiveQueue implements WaitTarget {
     this.#slots = slots;
     this.#framing = framing;
     this.#mergeable = framing.mergeable;
-    this.#headerBytes = framing.headerBytes;
+    this.headerBytes = framing.headerBytes;
     this.#counts = counts;
     this.#held = new Uint8Array(pool.count).fill(1);
     this.#pending = new Uint16Array(pool.count);
@@ -105,7 +103,7 @@ export class ReceiveQueue implements WaitTarget {
    */
   load(saved: SavedReceive): void {
     const { ids, lengths } = this.#used;
-    const headerBytes = this.#headerBytes;
+    const headerBytes = this.headerBytes;
     let slot = this.#slots;
     for (const frame of saved.frames) {
       const bytes = decodeFrame(frame);
@@ -176,7 +174,7 @@ export class ReceiveQueue implements WaitTarget {
     const { ids, lengths } = this.#used;
     const { first, slots, offsets, lengths: partLengths, capacity, partCapacity } = burst;
     const { halves } = this.#pool;
-    const held = this.#held, mergeable = this.#mergeable, headerBytes = this.#headerBytes;
+    const held = this.#held, mergeable = this.#mergeable, headerBytes = this.headerBytes;
     const stride = this.#pool.strideBytes >> 1, usedCount = this.#usedCount;
     let at = this.#usedAt;
     let frames = 0;
@@ -233,7 +231,7 @@ export class ReceiveQueue implements WaitTarget {
   #receiveWhole(burst: FrameBurst): number {
     const count = this.#pool.takeUsed(burst, burst.capacity);
     const { first, slots, offsets, lengths } = burst;
-    const held = this.#held, headerBytes = this.#headerBytes;
+    const held = this.#held, headerBytes = this.headerBytes;
     let frames = 0;
     let bytes = 0;
     let dropped = 0;
@@ -297,47 +295,6 @@ export class ReceiveQueue implements WaitTarget {
    */
   checkOpen(): void {
     if (this.#pool.closed) this.#gone();
-  }
-
-  /**
-   * Copies the first `count` frames of a burst, each into a slot of a transmit queue, and says how long each is.
-   * @param frames of those slots, what follows the header @returns how many: up to one that cannot be sent from there
-   * @internal
-   */
-  copyToSlots(
-    burst: FrameBurst,
-    count: number,
-    pool: BufferPool,
-    frames: readonly Uint8Array[],
-    slots: Uint16Array,
-    lengths: Uint32Array,
-  ): number {
-    requireType(burst, "object", "copyToSlots: burst", "first", "lengths");
-    requireType(pool, "object", "copyToSlots: pool", "words");
-    requireType(frames, "object", "copyToSlots: frames", "some");
-    requireType(frames[0], "object", "copyToSlots: frames", "subarray");
-    requireType(slots, "object", "copyToSlots: slots", "subarray");
-    requireType(lengths, "object", "copyToSlots: lengths", "subarray");
-    const { first, slots: from, offsets, lengths: partBytes } = burst;
-    const { words, wordStride } = this;
-    const into = pool.words, strideInto = pool.strideBytes >> 2;
-    const headerBytes = this.#headerBytes, most = frames[0]!.length;
-    let done = 0;
-    for (; done < count; done++) {
-      const part = first[done]!;
-      const isOne = first[done + 1]! - part === 1;
-      const bytes = isOne ? partBytes[part]! : burst.frameBytes(done);
-      if (bytes < ETHERNET_HEADER_BYTES || bytes > most) break;
-      lengths[done] = bytes;
-      if (!isOne || bytes > WORDS_BYTES || offsets[part] !== headerBytes) {
-        this.copyFrame(burst, done, frames[slots[done]!]!);
-        continue;
-      }
-      // Behind a frame there is room up to the next word.
-      let at = from[part]! * wordStride, to = slots[done]! * strideInto;
-      for (const end = to + ((bytes + 3) >> 2); to < end;) into[to++] = words[at++]!;
-    }
-    return done;
   }
 
   /** Gives all slots of a burst back to the device and notifies it when it asks for that. The burst is empty afterwards. */
