@@ -133,6 +133,7 @@ export class DmaMemory implements Disposable {
    * @internal
    */
   lend(parcel: Parcel): LentDmaMemory {
+    requireType(parcel, "object", "lend: parcel", "addMapping");
     if (this.#space === null) throw new ClosedError(this.memory.target);
     return {
       area: parcel.addMapping(this.#space.mapAgain(this)),

@@ -8,7 +8,10 @@ import type { WaitTarget } from "./waiter.ts";
 
 /** A wait for it ends when any of them has something. */
 export function anyOf(targets: readonly WaitTarget[]): WaitTarget {
-  requireType(targets, "object", "anyOf: targets", "some", "forEach", "map");
+  requireType(targets, "array", "anyOf: targets");
+  for (const target of targets) {
+    requireType(target, "object", "anyOf: a target", "hasUsed", "suppressInterrupts", "enableInterrupts");
+  }
   return {
     hasUsed: () => targets.some((target) => target.hasUsed()),
     suppressInterrupts: () => targets.forEach((target) => target.suppressInterrupts()),

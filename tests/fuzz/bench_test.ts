@@ -11,7 +11,8 @@ const TASK_FLAGS = [
   "--v8-flags=--expose-gc,--min-semi-space-size=256,--max-semi-space-size=256",
 ];
 const TITLES = [
-  "Nanoseconds of processor time a chain",
+  "Nanoseconds of processor time a chain, driver and device",
+  "Nanoseconds of processor time a chain of one part",
   "Nanoseconds a descriptor",
   "Slots per second, driver's side of a ring alone",
   "Where the nanoseconds of a frame of 64 bytes go",
@@ -20,6 +21,7 @@ const TITLES = [
   "Heap bytes allocated for a million chains",
   "Heap bytes allocated for a million packets",
   "Frames per second, driver and device in one process",
+  "Two queue pairs with a Worker each, beside one",
   "Frames per second, VF to VF by polling, over two processes",
   "Block requests per second, the driver alone",
   "Heap bytes allocated for a million block requests",
