@@ -29,6 +29,7 @@ export class Epoll implements Disposable {
   readonly #control: Uint8Array<ArrayBuffer> = new Uint8Array(STRIDE);
   readonly #controlView: DataView = new DataView(this.#control.buffer);
   #pending: Promise<number> | null = null;
+  #closed = false;
   static readonly #WAKE_TAG = 0xffff_ffff;
 
   /** Tags of the last wait's ready descriptors; valid for the count that the wait returned. */
@@ -131,21 +132,18 @@ export class Epoll implements Disposable {
 
   /** Ends a wait under way and closes. Await `settled` before the process counts descriptors or ops. */
   close(): void {
-    if (this.#fd.closed) return;
-    if (this.#pending !== null) {
-      // The other thread still sits in epoll_wait on this descriptor: wake it first, close when it is out.
-      const pending = this.#pending;
-      this.#wake.signal();
-      const [fd, wake] = [this.#fd.release(), this.#wake];
-      const late = new OwnedFd(fd, "epoll");
-      this.settled = pending.then(() => {
-        late.close();
-        wake.close();
-      });
-      return;
-    }
-    this.#fd.close();
-    this.#wake.close();
+    if (this.#closed) return;
+    this.#closed = true;
+    // Whoever was given `fd` may have closed it; the other descriptor goes all the same.
+    const fd = this.#fd.closed ? null : new OwnedFd(this.#fd.release(), "epoll");
+    const letGo = (): void => {
+      fd?.close();
+      this.#wake.close();
+    };
+    if (this.#pending === null) return letGo();
+    // The other thread still sits in epoll_wait on this descriptor: wake it first, close when it is out.
+    this.#wake.signal();
+    this.settled = this.#pending.then(letGo);
   }
 
   /** Resolves when a wait that `close` interrupted has returned. */

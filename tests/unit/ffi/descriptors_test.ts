@@ -211,3 +211,18 @@ Deno.test("without descriptors a client is turned away at once, one error each, 
   }
   assertEquals(openFdCount(), before);
 });
+
+Deno.test("an epoll set whose descriptor somebody else has closed lets go of its other one", async () => {
+  const before = openFdCount();
+  const set = new Epoll();
+  set.fd.close();
+  set.close();
+  assertEquals(openFdCount(), before);
+  const waiting = new Epoll();
+  const wait = waiting.wait(60_000);
+  waiting.fd.close();
+  waiting.close();
+  await assertRejects(() => wait, ClosedError);
+  await waiting.settled;
+  assertEquals(openFdCount(), before);
+});
