@@ -429,7 +429,9 @@ export class BlockQueue implements WaitTarget, Disposable {
       default:
     }
     throw new UsageError(
-      `${this.#name}: ${blkTypeName(type)} with sector ${sector} and ${lengthBytes} bytes of data`,
+      `${this.#name}: ${blkTypeName(type)} with sector ${shown(sector)} and ${
+        shown(lengthBytes)
+      } bytes of data`,
       { hint: "a feature was not negotiated, or this is not what such a request consists of" },
     );
   }

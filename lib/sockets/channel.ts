@@ -221,8 +221,7 @@ export abstract class RequestChannel<W extends Way> implements Disposable {
 
   get lifeline(): Lifeline {
     return this.#lifeline ??= {
-      // Readable when one of its sockets is.
-      fd: this.#twin === null ? this.way.socket.fd : this.#twin.epoll.fd,
+      fds: this.#twin === null ? [this.way.socket.fd] : [this.way.socket.fd, this.#twin.way.socket.fd],
       answer: () => this.answer(),
       check: () => {
         this.answer();

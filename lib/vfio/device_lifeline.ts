@@ -39,18 +39,18 @@ export class DeviceLifeline implements Lifeline {
   constructor(device: SignallingDevice, link?: Lifeline) {
     this.#device = device;
     this.#link = link;
-    if (link !== undefined && !link.fd.closed) {
+    if (link !== undefined && !isClosed(link)) {
       using opened = new DisposableStack();
       // Nobody would close it.
       opened.use(this.#epoll);
-      this.#epoll.add(link.fd, TAG.link);
+      for (const fd of link.fds) this.#epoll.add(fd, TAG.link);
       link.onEnd(() => this.#finish(link.reason()));
       opened.move();
     }
     this.#error = this.#wire(IRQ.error, TAG.error);
     this.#request = this.#wire(IRQ.request, TAG.request);
     if (device.closed) this.close();
-    else if (link?.fd.closed) this.#finish(link.reason());
+    else if (link !== undefined && isClosed(link)) this.#finish(link.reason());
   }
 
   #wire(index: number, tag: number): EventFd | null {
@@ -73,9 +73,11 @@ export class DeviceLifeline implements Lifeline {
     }
   }
 
-  /** Readable when there is something to `answer`. */
-  get fd(): OwnedFd {
-    return this.#epoll.fd;
+  /** See `Lifeline`. Of a function that is closed, one that is closed. */
+  get fds(): readonly OwnedFd[] {
+    if (this.#epoll.fd.closed) return [this.#epoll.fd];
+    const own = [this.#error?.fd, this.#request?.fd].filter((fd) => fd !== undefined);
+    return [...this.#link?.fds ?? [], ...own];
   }
 
   /** See `Lifeline`. */
@@ -198,4 +200,8 @@ export class DeviceLifeline implements Lifeline {
   get #what(): string {
     return this.#device.path === "vfio-user" ? this.#device.name : `function ${this.#device.name}`;
   }
+}
+
+function isClosed({ fds }: Lifeline): boolean {
+  return fds.some((fd) => fd.closed);
 }

@@ -7,8 +7,11 @@ import type { OwnedFd } from "../../ffi/mod.ts";
 
 /** How whoever waits for a function, or polls it, keeps up with the process that serves it, and learns that nothing will come any more. */
 export interface Lifeline {
-  /** Readable when that process asks for something, or is gone: then call `answer`. The device's. */
-  readonly fd: OwnedFd;
+  /**
+   * One of them is readable when that process asks for something, or is gone: then call `answer`. The device's. Each is watched by itself: Linux lets only
+   * 500 sets of descriptors watch one set, and a function may have more users.
+   */
+  readonly fds: readonly OwnedFd[];
   /** Does what the process asks (it reads and writes DMA memory by message), without waiting. When it is gone, the connection ends with this. */
   answer(): void;
   /** As `answer`, for polling: throws `reason` when nothing comes any more. */

@@ -21,8 +21,8 @@ export class MovableLifeline implements Lifeline {
   }
 
   /** See `Lifeline`. */
-  get fd(): OwnedFd {
-    return this.#current().fd;
+  get fds(): readonly OwnedFd[] {
+    return this.#current().fds;
   }
 
   /** See `Lifeline`. */

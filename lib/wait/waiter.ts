@@ -145,13 +145,13 @@ export class Waiter implements Disposable {
   watchLifeline(lifeline: Lifeline): void {
     this.#requireOpen();
     const watch = () => {
-      if (!this.#closed) this.#epoll.add(lifeline.fd, LIFELINE_TAG);
+      if (!this.#closed) { for (const fd of lifeline.fds) this.#epoll.add(fd, LIFELINE_TAG); }
     };
     watch();
     this.#lifeline = lifeline;
     const end = lifeline.onEnd(() => this.lose(lifeline.reason()));
     const move = lifeline.onMove?.(() => {
-      if (!this.#closed && !lifeline.fd.closed) this.#epoll.remove(lifeline.fd);
+      if (!this.#closed) { for (const fd of lifeline.fds) if (!fd.closed) this.#epoll.remove(fd); }
       return watch;
     });
     this.#forgetLifeline = () => {

@@ -313,8 +313,8 @@ class ManagedLifeline implements Lifeline {
     this.#management = management;
   }
 
-  get fd(): OwnedFd {
-    return this.#management.fd;
+  get fds(): readonly OwnedFd[] {
+    return this.#management.fds;
   }
 
   answer(): void {

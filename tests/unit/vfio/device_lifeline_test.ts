@@ -111,6 +111,24 @@ Deno.test("a request ends waits of every mode, and the close of a kernel device 
   }
 });
 
+Deno.test("a function has more users than Linux lets sets of descriptors watch one set (500), and all hear its request", async () => {
+  await opened("cdev", ALL, async ({ device, raise }) => {
+    using vector = new EventFd();
+    const waiters = Array.from({ length: 600 }, () => new Waiter({ mode: "eventfd" }));
+    try {
+      waiters[0]!.watch({ eventFd: vector, acknowledge: () => 1 });
+      for (const waiter of waiters) waiter.watchLifeline(device.lifeline!);
+      const first = waiters[0]!.wait(NEVER, 60_000);
+      raise(IRQ.request);
+      await assertRejects(() => first, RemovalRequestedError);
+      for (const { lost } of waiters) assertInstanceOf(lost, RemovalRequestedError);
+    } finally {
+      for (const waiter of waiters) waiter.close();
+      await Promise.all(waiters.map(({ settled }) => settled));
+    }
+  });
+});
+
 Deno.test("VFIO_PCI_ERR_IRQ_INDEX: told each time; a reset of the function mends it, and listeners of before the end are told once", async () => {
   await opened("cdev", ALL, ({ device, raise }) => {
     let [errors, ends] = [0, 0];

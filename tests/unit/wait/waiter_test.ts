@@ -238,7 +238,7 @@ function lifeline() {
     handlers,
     line,
     lifeline: {
-      fd: near.fd,
+      fds: [near.fd],
       answer: () => {
         const bytes = new Uint8Array(8);
         const { length } = near.receive(bytes)!;

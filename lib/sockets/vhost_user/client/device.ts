@@ -358,10 +358,10 @@ export class VhostUserDevice implements Disposable {
   readonly #link: Lifeline = this.#makeLink();
 
   #makeLink(): Lifeline {
-    const fd = () => this.#lost?.fd ?? this.#channel.lifeline.fd;
+    const fds = () => this.#lost === null ? this.#channel.lifeline.fds : [this.#lost.fd];
     return {
-      get fd(): OwnedFd {
-        return fd();
+      get fds(): readonly OwnedFd[] {
+        return fds();
       },
       answer: () => this.#attend(),
       check: () => {

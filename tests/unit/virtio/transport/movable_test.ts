@@ -69,7 +69,7 @@ class ServedFunction extends FakeFunction {
       for (const handler of [...this.handlers]) handler();
     };
     this.lifeline = {
-      fd: near.fd,
+      fds: [near.fd],
       reason,
       answer,
       check: () => {
@@ -85,7 +85,7 @@ class ServedFunction extends FakeFunction {
 
   override [Symbol.dispose](): void {
     this.close();
-    this.lifeline.fd.close();
+    this.lifeline.fds[0]!.close();
     this.far.close();
   }
 }
