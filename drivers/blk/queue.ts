@@ -405,7 +405,7 @@ export class BlockQueue implements WaitTarget, Disposable {
         if (
           !(lengthBytes > 0 && lengthBytes <= this.requestBytes && lengthBytes % BLK_SECTOR_BYTES === 0)
         ) {
-          throw new UsageError(`${this.#name}: a ${blkTypeName(type)} of ${lengthBytes} bytes`, {
+          throw new UsageError(`${this.#name}: a ${blkTypeName(type)} of ${shown(lengthBytes)} bytes`, {
             hint: `a multiple of ${BLK_SECTOR_BYTES}, up to ${this.requestBytes} in one request`,
           });
         }
@@ -493,7 +493,9 @@ export function checkSectors(
     sector + sectors <= capacitySectors
   ) return;
   throw new UsageError(
-    `${name}: ${blkTypeName(type)} of ${sectors} sectors at ${sector}; there are ${capacitySectors}`,
+    `${name}: ${blkTypeName(type)} of ${shown(sectors)} sectors at ${
+      shown(sector)
+    }; there are ${capacitySectors}`,
   );
 }
 
