@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { LOADS_IN_ORDER } from "../../memory/load_order.ts";
 import type { Parcel } from "../../../ffi/mod.ts";
 import { ClosedError, DeviceError, ExhaustedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
 import type { DmaMemory } from "../../memory/mod.ts";
@@ -45,6 +46,11 @@ export interface DriverRingParts {
   readonly gate?: NotifyGate | undefined;
   /** Where in the memory what lies. */
   readonly layout: RingLayout;
+  /**
+   * Loads may overtake one another: each flags of a packed ring, and what is read behind a store, is loaded atomically. Default: what this processor
+   * needs.
+   */
+  readonly acquireEach?: boolean;
   /** Where the ring starts; the used part of a packed one is the same place. Default: the beginning. */
   readonly start?: QueueState;
 }
@@ -78,6 +84,8 @@ export abstract class DriverRing implements Virtqueue {
   protected readonly memory: DmaMemory;
   /** The indirect tables in shared memory. */
   protected readonly tables: Uint32Array<ArrayBuffer>;
+  /** See `DriverRingParts`. */
+  protected readonly acquireEach: boolean;
   readonly #offsets: RingLayout;
   readonly #tablesLo: number;
   readonly #tablesHi: number;
@@ -92,6 +100,7 @@ export abstract class DriverRing implements Virtqueue {
   constructor(parts: DriverRingParts) {
     const { memory, layout } = parts;
     const { size, tableSegments } = layout;
+    this.acquireEach = parts.acquireEach ?? !LOADS_IN_ORDER;
     this.#offsets = layout;
     this.index = parts.index;
     this.size = size;

@@ -6,11 +6,12 @@
  *
  * A burst is made visible by one store: of all descriptors but the first head the flags are written at once, since a device looks at
  * descriptors in ring order and stops at the first that is not available. The head's flags follow with `Atomics.store` (after
- * everything before them, the standard's barrier), and the device's event suppression is loaded with `Atomics.load` behind it: the two are
- * sequentially consistent, which is the barrier that the standard demands between them.
+ * everything before them, the standard's barrier), and the device's event suppression is loaded behind it, with `Atomics.load` where the store is no
+ * full fence: that is the barrier that the standard demands between them.
  *
  * @module
  */
+import { loadBehindStore } from "../../memory/load_order.ts";
 import { DESC_FLAG, EVENT_SUPPRESS, QUEUE_SIZE_MAX } from "../spec/ring.ts";
 import { COMMITTED, PUBLISHED } from "./chain_book.ts";
 import { DriverRing, type DriverRingParts, type Standing } from "./driver_ring.ts";
@@ -21,12 +22,6 @@ import { ReturnedDescriptors } from "./packed_returned.ts";
 import { packedPlace, packedStanding } from "./packed_standing.ts";
 import type { PackedQueueState, QueueState } from "../spec/queue_state.ts";
 import type { QueueSnapshot, UsedBurst } from "./virtqueue.ts";
-
-/** Parts that a `PackedQueue` is made of; `createVirtqueue` puts them together. */
-export interface PackedQueueParts extends DriverRingParts {
-  /** The flags of each used descriptor are loaded atomically, not only those of the first of a run. Default: what the architecture needs. */
-  readonly acquireEach?: boolean;
-}
 
 /** A packed ring with indirect descriptors, event suppression and in-order use. See `Virtqueue` for what its calls do. */
 export class PackedQueue extends DriverRing {
@@ -41,12 +36,11 @@ export class PackedQueue extends DriverRing {
   readonly #deviceEvent: Uint32Array<ArrayBuffer>;
 
   /** Takes over `parts.memory`, which must be zeroed. @throws UsageError for a start with a used part of its own, or of another layout */
-  constructor(parts: PackedQueueParts) {
+  constructor(parts: DriverRingParts) {
     const { layout, memory: { buffer } } = parts;
     super(parts);
     this.#available = new AvailableDescriptors(buffer, layout);
-    const acquireEach = parts.acquireEach ?? Deno.build.arch !== "x86_64";
-    this.#returned = new ReturnedDescriptors(this.#available, acquireEach);
+    this.#returned = new ReturnedDescriptors(this.#available, this.acquireEach);
     this.#driverEvent = new Uint32Array(buffer, layout.driverOffset, 1);
     this.#deviceEvent = new Uint32Array(buffer, layout.deviceOffset, 1);
     if (parts.start !== undefined) {
@@ -235,7 +229,7 @@ export class PackedQueue extends DriverRing {
     this.check();
     if (this.book.markPublished() === 0) return false;
     const filled = this.#available.show();
-    const event = Atomics.load(this.#deviceEvent, 0);
+    const event = loadBehindStore(this.#deviceEvent, 0, this.acquireEach);
     const wish = (event >>> 16) & 3;
     if (wish === EVENT_SUPPRESS.disable) return false;
     // A reserved value, DESC without EVENT_IDX or a place outside the ring say nothing sensible: one notification too many does no harm.

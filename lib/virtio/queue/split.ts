@@ -4,13 +4,13 @@
  * Of the shared memory, only the used ring, its flags and the available event are ever read; everything that decides what happens
  * next is the driver's own (see `ChainBook`).
  *
- * Order of memory accesses: `publish` stores the index with `Atomics.store` and then loads the other side's flags or event
- * with `Atomics.load`. JavaScript's atomics are sequentially consistent, so the index is visible before the event is read, and the
- * descriptors are visible before the index (x86-64: a locked exchange; AArch64: store-release before load-acquire). The load also
- * stands between the index and the doorbell that the caller writes afterwards.
+ * Order of memory accesses: `publish` stores the index with `Atomics.store` and then loads the other side's flags or event, with
+ * `Atomics.load` where the store is no full fence. So the index is visible before the event is read, and the descriptors are visible before the
+ * index (x86-64: a locked exchange; AArch64: store-release before load-acquire). Both also stand before the doorbell that the caller writes afterwards.
  *
  * @module
  */
+import { loadBehindStore } from "../../memory/load_order.ts";
 import { AVAIL_NO_INTERRUPT, DESC_FLAG, QUEUE_SIZE_MAX, USED_NO_NOTIFY } from "../spec/ring.ts";
 import { COMMITTED, PUBLISHED } from "./chain_book.ts";
 import { DriverRing, type DriverRingParts, type Standing } from "./driver_ring.ts";
@@ -254,9 +254,9 @@ export class SplitQueue extends DriverRing {
     const next = this.#next;
     this.#published = next;
     Atomics.store(this.#available, 1, next);
-    if (!this.eventIndex) return (Atomics.load(this.#used, 0) & USED_NO_NOTIFY) === 0;
+    if (!this.eventIndex) return (loadBehindStore(this.#used, 0, this.acquireEach) & USED_NO_NOTIFY) === 0;
     // Notify when the event lies among the `count` positions just filled (batch form of 1.3).
-    const event = Atomics.load(this.#used, this.#availableEventAt);
+    const event = loadBehindStore(this.#used, this.#availableEventAt, this.acquireEach);
     return ((next - event - 1) & INDEX_MASK) < count;
   }
 

@@ -41,8 +41,8 @@ export interface DeviceQueueSetup {
   /** IN_ORDER was negotiated: chains are returned in the order in which they were popped. */
   readonly inOrder?: boolean;
   /**
-   * Packed: each descriptor's flags are loaded with acquire semantics. Where loads are not ordered one load for a burst is not enough.
-   * Default: what this processor needs.
+   * Loads may overtake one another: each flags of a packed ring, and what is read behind a store, is loaded atomically. Default: what this processor
+   * needs.
    */
   readonly acquiresEach?: boolean;
   /** With `inOrder`: what is returned in one burst goes into as few used elements as the standard lets it. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { loadBehindStore } from "../../../memory/load_order.ts";
 import { UsageError } from "../../../errors/mod.ts";
 import type { QueueState } from "../../../virtio/spec/queue_state.ts";
 import { DESC_FLAG, EVENT_SUPPRESS } from "../../../virtio/spec/ring.ts";
@@ -20,8 +21,6 @@ import { DeviceRing } from "./ring.ts";
 const NONE32 = new Uint32Array(0);
 /** Flags that say what a chain is made of. */
 const SHAPE = DESC_FLAG.next | DESC_FLAG.indirect | DESC_FLAG.write;
-/** Loads are ordered on this processor: the acquire of a descriptor's flags is one of those behind it that were seen available, too. */
-const LOADS_IN_ORDER = Deno.build.arch === "x86_64";
 const DRIVER_RULE = "1.4";
 const DESCRIPTOR_AREA = "descriptor area";
 const DRIVER_AREA = "driver area";
@@ -51,7 +50,6 @@ export class PackedDeviceQueue extends DeviceRing {
   readonly #notified: NotifiedPositions;
   /** The position must be taken from the device area, where `leave` left it. */
   #left = false;
-  readonly #acquiresEach: boolean;
 
   /** A queue that was just enabled. @throws UsageError for a setup that `checkPackedSetup` finds fault with */
   constructor(setup: DeviceQueueSetup, device: QueueDevice) {
@@ -68,7 +66,6 @@ export class PackedDeviceQueue extends DeviceRing {
     this.#notified = new NotifiedPositions(setup.size);
     this.#notified.begin(this.#next, this.#wrap);
     this.#left = setup.left ?? false;
-    this.#acquiresEach = setup.acquiresEach ?? !LOADS_IN_ORDER;
   }
 
   /** Where the device stands. */
@@ -157,7 +154,7 @@ export class PackedDeviceQueue extends DeviceRing {
     if (most > into.capacity) most = into.capacity;
     if (most > room) most = room;
 
-    const acquiresEach = this.#acquiresEach;
+    const { acquiresEach } = this;
     const { slots, order, writable } = this.#held;
     const { ids, regions, offsets, lengths } = into;
     const shape = deviceWrites ? DESC_FLAG.write : 0;
@@ -197,7 +194,8 @@ export class PackedDeviceQueue extends DeviceRing {
           available ^= AVAIL_USED;
         }
       }
-      if (taken > before) regions.fill(region!, before, taken);
+      // Mostly the last burst's. A loop, since `fill` costs as much as two chains do.
+      for (let at = before; at < taken; at++) if (regions[at] !== region) regions[at] = region!;
       if (more) more = (taken > before || !moved) && window.move(this.dma, lo, hi, length, deviceWrites);
       moved = true;
     }
@@ -312,7 +310,7 @@ export class PackedDeviceQueue extends DeviceRing {
   /** Whether the driver wants to hear of `pushed` descriptors up to the used position. One load gets the whole structure. */
   #wanted(pushed: number): boolean {
     if (this.far && !this.load(DRIVER_AREA)) return false;
-    const event = Atomics.load(this.#driverEvent, 0);
+    const event = loadBehindStore(this.#driverEvent, 0, this.acquiresEach);
     const problem = eventProblem(event, this.size, this.eventIndex);
     if (problem !== undefined) {
       this.fail(DRIVER_RULE, `the driver's event suppression has ${problem}`);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { LOADS_IN_ORDER } from "../../../memory/load_order.ts";
 import { UsageError } from "../../../errors/mod.ts";
 import type { DmaRegion, DmaTable } from "../../../sockets/dma_table.ts";
 import type { QueueState } from "../../../virtio/spec/queue_state.ts";
@@ -57,6 +58,8 @@ export abstract class DeviceRing implements DeviceQueue, ReadRing {
   readonly inOrder: boolean;
   /** Returns in batches. */
   protected readonly batches: boolean;
+  /** See `DeviceQueueSetup`. */
+  protected readonly acquiresEach: boolean;
   /** Chains that the device holds. */
   protected heldCount = 0;
   /** Chains that it took, in all: a number that grows beyond 2^31 in place. */
@@ -103,6 +106,7 @@ export abstract class DeviceRing implements DeviceQueue, ReadRing {
     this.eventIndex = setup.eventIndex;
     this.inOrder = setup.inOrder ?? false;
     this.batches = this.inOrder && (setup.usedBatches ?? false);
+    this.acquiresEach = setup.acquiresEach ?? !LOADS_IN_ORDER;
   }
 
   /** As `DeviceQueue.state`. */

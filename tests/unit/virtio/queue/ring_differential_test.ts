@@ -43,12 +43,12 @@ function run(seed: number, operations: number, variant: Variant, counts: Counts)
       }),
     }, variant.notificationData));
     lanes.push(new PackedLane(packed.queue, packed.ring, variant, packed.transport.doorbellWrites));
-  }
-  using split = (size & (size - 1)) !== 0 ? undefined : ringFixture({
-    ...options,
-    ...(start === undefined ? {} : { start: { layout: "split", availableIndex: start.index } }),
-  }, variant.notificationData);
-  if (split !== undefined) {
+    if ((size & (size - 1)) !== 0) continue;
+    const split = fixtures.use(ringFixture({
+      ...options,
+      acquireEach,
+      ...(start === undefined ? {} : { start: { layout: "split", availableIndex: start.index } }),
+    }, variant.notificationData));
     lanes.push(new SplitLane(split.queue, split.ring, variant, split.transport.doorbellWrites));
   }
 

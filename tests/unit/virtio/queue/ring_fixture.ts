@@ -8,8 +8,9 @@ import {
   enableVirtqueue,
   type VirtqueueOptions,
 } from "../../../../lib/virtio/queue/create.ts";
-import { packedLayout } from "../../../../lib/virtio/queue/layout.ts";
+import { packedLayout, splitLayout } from "../../../../lib/virtio/queue/layout.ts";
 import { PackedQueue } from "../../../../lib/virtio/queue/packed.ts";
+import { SplitQueue } from "../../../../lib/virtio/queue/split.ts";
 import { initialQueueState } from "../../../../lib/virtio/spec/queue_state.ts";
 import type { Virtqueue } from "../../../../lib/virtio/queue/virtqueue.ts";
 import { FakeTransport } from "../transport/fake_transport.ts";
@@ -29,7 +30,7 @@ export interface FixtureOptions extends VirtqueueOptions {
   readonly eventIndex?: boolean;
   readonly indirect?: boolean;
   readonly inOrder?: boolean;
-  /** Of a packed ring: as on processors that reorder loads. Default: as here. */
+  /** As on processors that reorder loads. Default: as here. */
   readonly acquireEach?: boolean;
 }
 
@@ -76,8 +77,9 @@ function common(options: FixtureOptions, features: bigint): Common {
 /** As `createVirtqueue` makes it elsewhere than on x86-64. */
 function acquiringQueue(transport: FakeTransport, options: FixtureOptions): Virtqueue {
   const { size = 256, eventIndex = false, indirect, maxSegments = 0, inOrder = false, gate } = options;
-  const start = options.start ?? initialQueueState("packed");
-  const layout = packedLayout(size, indirect ? Math.min(maxSegments, size) : 0);
+  const packed = (transport.driverFeatures & RING_PACKED) !== 0n;
+  const start = options.start ?? initialQueueState(packed ? "packed" : "split");
+  const layout = (packed ? packedLayout : splitLayout)(size, indirect ? Math.min(maxSegments, size) : 0);
   const memory = transport.dma.allocate(layout.totalBytes);
   const doorbell = { ring: () => {} };
   const parts = {
@@ -90,8 +92,9 @@ function acquiringQueue(transport: FakeTransport, options: FixtureOptions): Virt
     eventIndex,
     inOrder,
     gate,
+    acquireEach: true,
   };
-  const queue = new PackedQueue({ ...parts, acquireEach: true });
+  const queue = packed ? new PackedQueue(parts) : new SplitQueue(parts);
   enableVirtqueue(transport, queue, start);
   return queue;
 }

@@ -1,7 +1,8 @@
 import { assert } from "@std/assert";
 import { DeviceError } from "../../../../lib/errors/mod.ts";
 import type { DmaMemory } from "../../../../lib/memory/mod.ts";
-import { PackedQueue, type PackedQueueParts } from "../../../../lib/virtio/queue/packed.ts";
+import type { DriverRingParts } from "../../../../lib/virtio/queue/driver_ring.ts";
+import { PackedQueue } from "../../../../lib/virtio/queue/packed.ts";
 import { packedLayout, type RingLayout, splitLayout } from "../../../../lib/virtio/queue/layout.ts";
 import { SplitQueue } from "../../../../lib/virtio/queue/split.ts";
 import { usedBurst } from "../../../../lib/virtio/queue/used_burst.ts";
@@ -81,7 +82,7 @@ class Fuzz {
   restart(): void {
     const { layout, size, inOrder, eventIndex, slots, acquireEach } = this.target;
     new Uint8Array(this.memory.buffer, 0, this.map.totalBytes).fill(0);
-    const parts: PackedQueueParts = {
+    const parts: DriverRingParts = {
       function: "fuzzed",
       index: 5,
       memory: this.memory,
