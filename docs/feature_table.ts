@@ -1,5 +1,5 @@
 /**
- * The README's table of feature bits, out of the code: `deno task docs:features` writes it between its marks, a test fails when it is stale.
+ * The table of feature bits in `features.md`, out of the code: `deno task docs:features` writes it between its marks, a test fails when it is stale.
  *
  * @module
  */
@@ -204,7 +204,7 @@ export function withFeatureTable(page: string): string {
 }
 
 if (import.meta.main) {
-  const path = new URL("../README.md", import.meta.url).pathname;
+  const path = new URL("./features.md", import.meta.url).pathname;
   const page = withFeatureTable(readText(path));
   using file = OwnedFd.open(path, O.WRONLY | O.TRUNC);
   writeAll(file, new TextEncoder().encode(page));

@@ -8,6 +8,7 @@ import { typedErrors } from "../errors/doors.ts";
 import { NotFoundError, PeerGoneError } from "../errors/mod.ts";
 import { PCI, PLATFORM } from "../vfio/bus.ts";
 import { VfioUserDevice } from "../sockets/vfio_user/client/device.ts";
+import { PciIdsNames } from "./functions/names.ts";
 import type { FunctionAttributes, StepHook } from "./sysfs/attributes.ts";
 import { commonFindings } from "./doctor.ts";
 import type { Finding, Host } from "./host.ts";
@@ -47,6 +48,8 @@ export class EmulatedHost extends SysfsHost {
       usage: (attributes) => new TreeUsage(attributes),
       examine: examineEmulated,
       holder: options.holder,
+      // All its functions are known here: they are called the same on every machine.
+      names: new PciIdsNames([]),
       onStep: options.onStep,
     });
   }

@@ -1,5 +1,5 @@
 import { assertEquals, assertMatch } from "@std/assert";
-import { readmeBlocks, root, runnable } from "../readme/readme_commands.ts";
+import { blocksOf, root, runnable } from "../readme/readme_commands.ts";
 
 const inGuest = Deno.env.get("RINGSIDE_GUEST") === "1";
 const paths = Deno.env.get("RINGSIDE_GUEST_CDEV") === "1" ? ["cdev", "group"] : ["group"];
@@ -19,12 +19,12 @@ const PRINTS: readonly [RegExp, RegExp][] = [
 const OPENS = / (show|net loop) /;
 
 Deno.test({
-  name: `the README's commands for real hardware, by ${paths.join(" and ")}${
+  name: `the tour's commands for real hardware, by ${paths.join(" and ")}${
     inGuest ? "" : " (skipped: needs the guest rig)"
   }`,
   ignore: !inGuest,
   fn: async (t) => {
-    const block = readmeBlocks().find((one) => one.info === "sh hardware")!;
+    const block = blocksOf("docs/tour.md").find((one) => one.info === "sh hardware")!;
     assertEquals(block.lines.length, PRINTS.length);
     for (const line of block.lines) {
       const expected = PRINTS.find(([command]) => command.test(line));

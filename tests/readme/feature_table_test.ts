@@ -15,8 +15,8 @@ function of(feature: string): string[] {
   return found[0]!.slice(2);
 }
 
-Deno.test("the README's feature table is what the code says; deno task docs:features writes it", () => {
-  const page = readText(`${root}README.md`);
+Deno.test("the page's feature table is what the code says; deno task docs:features writes it", () => {
+  const page = readText(`${root}docs/features.md`);
   assertEquals(page, withFeatureTable(page));
   assertThrows(() => withFeatureTable("no marks"), UsageError);
   assert(withFeatureTable(page.replace("VIRTIO_F_RING_PACKED", "OTHER")) === page);

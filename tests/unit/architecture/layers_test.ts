@@ -1,37 +1,12 @@
 import { assertEquals } from "@std/assert";
+import { countImports, importsOf as imports, LAYERS, layersPicture } from "../../../docs/layers.ts";
+import { readText } from "../../../ffi/mod.ts";
 import { fromFileUrl, walk } from "./source_files.ts";
-
-/** Lowest first: a file may import from its own layer and from those before it. */
-const LAYERS: readonly (readonly string[])[] = [
-  ["lib/errors"],
-  ["lib/wire"],
-  ["ffi"],
-  ["lib/memory", "lib/wait", "lib/capture"],
-  ["lib/registers"],
-  ["lib/pci"],
-  ["lib/vfio"],
-  // Above it, since the vfio-user client is a `VfioDevice`.
-  ["lib/sockets"],
-  ["lib/host"],
-  ["lib/virtio"],
-  ["lib/emulation"],
-  ["drivers"],
-  ["cli"],
-];
 
 const root = fromFileUrl(new URL("../../../", import.meta.url));
 
 function layerOf(path: string): number {
   return LAYERS.findIndex((folders) => folders.some((folder) => path.startsWith(`${folder}/`)));
-}
-
-function imports(path: string, text: string): string[] {
-  const found: string[] = [];
-  for (const match of text.matchAll(/(?:from|import)\s*\(?\s*"(\.[^"]+)"/g)) {
-    const url = new URL(match[1]!, `file:///${path}`);
-    found.push(url.pathname.slice(1));
-  }
-  return found;
 }
 
 const files = walk(root).filter(({ path }) => layerOf(path) >= 0);
@@ -129,4 +104,10 @@ Deno.test("nothing but tests goes by examples", () => {
   const edges = walk(root).filter(({ path }) => !path.startsWith("tests/"))
     .flatMap(({ path, text }) => imports(path, text).map((target) => `${path} -> ${target}`));
   assertEquals(edges.filter((edge) => edge.includes("-> examples/")), []);
+});
+
+Deno.test("the picture of the layers is what the files say; deno task docs:layers draws it", () => {
+  const counted = countImports(root);
+  assertEquals(counted.get("drivers")!.has("lib/emulation"), false);
+  assertEquals(readText(`${root}docs/figures/layers.svg`), layersPicture(counted));
 });
