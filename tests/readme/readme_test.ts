@@ -222,6 +222,19 @@ Deno.test("links between the pages lead somewhere", () => {
   assertEquals(broken, []);
 });
 
+Deno.test("files and folders that the threat model names are there", () => {
+  const named = [...readText(`${root}docs/threat_model.md`).matchAll(/`((?:lib|drivers|tests)\/[^`\s]+)`/g)]
+    .flatMap(([, path]) => alternatives(path!));
+  assert(named.length >= 40);
+  assertEquals(named.filter((path) => !accessible(root + path)), []);
+});
+
+/** `a/{b,c}.ts` are two. */
+function alternatives(path: string): string[] {
+  const [, before, list, after] = /^(.*)\{(.*)\}(.*)$/.exec(path) ?? [];
+  return list === undefined ? [path] : list.split(",").map((one) => `${before}${one}${after}`);
+}
+
 function slug(heading: string): string {
   return heading.toLowerCase().replace(/[^\w\- ]/g, "").replaceAll(" ", "-");
 }
