@@ -165,31 +165,27 @@ export class DeviceLifeline implements Lifeline {
   #wantedBack(): void {
     if (this.#request!.take() === 0) return;
     this.#wanted = true;
-    this.#removals.tell();
-    if (this.#epoll.fd.closed) return;
     const { name, path } = this.#device;
     const who = path === "vfio-user" ? "the host that serves it asks" : "the kernel asks";
     // Whatever ended it before, this is what its user has to do something about.
-    this.#end = null;
-    this.#finish(
-      new RemovalRequestedError(
-        `${name}: ${who} for the function back: it is being removed, or unbound from its driver`,
-        { hint: "close it; whoever asks waits until then" },
-      ),
+    this.#end = new RemovalRequestedError(
+      `${name}: ${who} for the function back: it is being removed, or unbound from its driver`,
+      { hint: "close it; whoever asks waits until then" },
     );
+    this.#removals.tell();
+    if (!this.#epoll.fd.closed) this.#ends.tell();
   }
 
   #failed(): void {
     if (this.#error!.take() === 0) return;
-    this.#errors.tellAgain();
-    if (this.#epoll.fd.closed) return;
     const { name, path } = this.#device;
     const where = path === "vfio-user" ? "by its server" : "by the kernel, whose log has its status (AER)";
-    this.#finish(
-      new DeviceError(`an uncorrectable error is reported ${where}`, { function: name }, {
-        hint: "reset the function (VfioDevice.reset), then the driver; or close it",
-      }),
-    );
+    this.#end ??= new DeviceError(`an uncorrectable error is reported ${where}`, { function: name }, {
+      hint: "reset the function (VfioDevice.reset), then the driver; or close it",
+    });
+    this.#errors.tellAgain();
+    // A handler may have reset the function, which mends it, or closed it.
+    if (this.#end !== null && !this.#epoll.fd.closed) this.#ends.tell();
   }
 
   #finish(reason: Error): void {

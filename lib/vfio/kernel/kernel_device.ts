@@ -53,7 +53,8 @@ export class KernelDevice implements VfioDevice {
   readonly #irqInfos = new Map<number, IrqInfo>();
   readonly #mappings = new Set<MappedMemory>();
   readonly #onClosed: (() => void) | undefined;
-  #lifeline: DeviceLifeline | null = null;
+  /** Wired from the start: who unbinds a function that is open and tells of nothing waits ten seconds for the kernel to ask again. */
+  readonly lifeline: DeviceLifeline;
   #closed = false;
 
   /**
@@ -80,20 +81,16 @@ export class KernelDevice implements VfioDevice {
       throw new UnsupportedError(`${name} is not a ${kind} to VFIO (flags ${flags})`);
     }
     this.info = { flags, numRegions, numIrqs };
-    opened.move();
     this.#irqs = new IrqControl(this, (index) => this.irqInfo(index), (argument) => {
       kernel.ioctlBuffer(binding.fd, DEVICE_IOCTL.setIrqs, argument);
     });
+    this.lifeline = new DeviceLifeline(this);
+    opened.move();
   }
 
   /** True after `close`. */
   get closed(): boolean {
     return this.#closed;
-  }
-
-  /** Wired when it is first asked for: what only looks at a function has no need of it. */
-  get lifeline(): DeviceLifeline {
-    return this.#lifeline ??= new DeviceLifeline(this);
   }
 
   /** Shared by the functions of an IOMMU group that this process has open. @throws ClosedError */
@@ -229,7 +226,7 @@ export class KernelDevice implements VfioDevice {
         this.binding.close();
       } finally {
         // Whoever waits for it hears of it, whatever a caller's `onClosed` does.
-        this.#lifeline?.close();
+        this.lifeline.close();
         this.#onClosed?.();
       }
     }
@@ -242,7 +239,7 @@ export class KernelDevice implements VfioDevice {
 
   /** What was broken is not any more. */
   protected wasReset(): void {
-    this.#lifeline?.wasReset();
+    this.lifeline.wasReset();
   }
 
   /** A region was written to. */

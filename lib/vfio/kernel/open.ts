@@ -4,8 +4,8 @@
  * @module
  */
 import { isErrno } from "../../../ffi/mod.ts";
-import { RefusedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
-import { busOf, PCI } from "../bus.ts";
+import { RefusedError, RemovalRequestedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
+import { busOf, PCI, sysfsDirectory } from "../bus.ts";
 import type { VfioDevice } from "../device.ts";
 import { formatVfToken, parseVfToken } from "../uuid.ts";
 import { bindByCdev, bindByGroup, CDEV_NODES, type IommuBinding } from "./binding.ts";
@@ -34,7 +34,7 @@ export interface KernelOpenOptions {
  *
  * @param address `0000:01:00.0` or `01:00.0`, which give a `VfioPciDevice`; `a003e00.virtio_mmio`.
  * @throws NotFoundError (no such function), UsageError (not on a VFIO driver, malformed token), RefusedError (group not viable,
- * VF token missing or wrong), UnsupportedError (no IOMMU, no VFIO, no such path), SyscallError
+ * VF token missing or wrong), RemovalRequestedError (it is being taken away), UnsupportedError (no IOMMU, no VFIO, no such path), SyscallError
  */
 export function openKernelDevice(address: string, options: KernelOpenOptions = {}): VfioDevice {
   return openOn(runningKernel, address, options);
@@ -56,9 +56,18 @@ export function openOn(kernel: KernelCalls, address: string, options: KernelOpen
       : byGroup(kernel, facts, facts.group!, sent, options.enableUnsafeNoIommuMode ?? false);
   });
   const { address: name } = facts;
-  return busOf(name) === PCI
+  const device = busOf(name) === PCI
     ? new KernelPciDevice(kernel, name, binding, onClosed)
     : new KernelDevice(kernel, name, binding, "platform", onClosed);
+  // The kernel takes this away before it asks for the function for the first time. So either it is gone by now, or the device hears of the first request.
+  if (facts.cdev !== undefined && !kernel.exists(`${sysfsDirectory(name)}/vfio-dev/${facts.cdev}`)) {
+    device.close();
+    throw new RemovalRequestedError(
+      `${name}: the kernel asks for the function back: it is being removed, or unbound from its driver`,
+      { hint: "it was opened just now, and closed at once; bind it again to use it" },
+    );
+  }
+  return device;
 }
 
 function requireVfio(kernel: KernelCalls, facts: FunctionFacts): void {

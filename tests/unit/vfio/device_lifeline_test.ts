@@ -32,10 +32,12 @@ async function opened(
   path: "group" | "cdev",
   irqs: readonly { count: number; flags: number }[],
   body: (opened: Opened) => void | Promise<void>,
+  prepare: (kernel: FakeKernel) => void = () => {},
 ): Promise<void> {
   const before = openFdCount();
   const kernel = new FakeKernel();
   kernel.add({ address: NAME, group: 12, driver: "vfio-pci", cdev: "vfio3", irqs });
+  prepare(kernel);
   {
     using device = requirePciDevice(openOn(kernel, NAME, { path }), "interrupts");
     const raise = (index: number) => {
@@ -59,10 +61,10 @@ const ALL = [NONE, NONE, NONE, SINGLE, SINGLE];
 for (const path of ["group", "cdev"] as const) {
   Deno.test(`VFIO_PCI_REQ_IRQ_INDEX by ${path}: who listens is told once, and the lifeline has ended`, async () => {
     await opened(path, ALL, async ({ device, kernel, raise }) => {
-      assertEquals(kernel.irqSets.length, 0, "what only looks at a function wires nothing");
+      // From the start: what comes before is a request that nobody hears, and the next one comes ten seconds later.
+      assertEquals(kernel.irqSets.map(indexOf), [IRQ.error, IRQ.request]);
       let told = 0;
       device.onRemovalRequested(() => told++);
-      assertEquals(kernel.irqSets.map(indexOf), [IRQ.error, IRQ.request]);
       const forget = device.onRemovalRequested(() => told += 100);
       forget();
       device.lifeline!.check();
@@ -85,6 +87,22 @@ for (const path of ["group", "cdev"] as const) {
     });
   });
 }
+
+Deno.test("a function that is asked for while it is opened, before anybody listens, is closed at once", async () => {
+  for (const path of ["group", "cdev"] as const) {
+    let closed = 0;
+    await opened(path, ALL, ({ kernel, device }) => {
+      device.close();
+      kernel.unregistered.add(NAME);
+      const open = () => openOn(kernel, NAME, { path, onClosed: () => closed++ });
+      assertThrows(open, RemovalRequestedError, `${NAME}: the kernel asks`);
+      assertEquals(closed, 1);
+      kernel.unregistered.clear();
+      open().close();
+      assertEquals(closed, 2);
+    });
+  }
+});
 
 Deno.test("a request ends waits of every mode, and the close of a kernel device does, too", async () => {
   for (const mode of ["poll", "eventfd", "adaptive"] as const) {
@@ -169,10 +187,9 @@ Deno.test("a function that lacks the interrupts, or whose kernel refuses them, h
     lifeline.answer();
   });
   await opened("group", ALL, ({ device, kernel }) => {
-    kernel.failOnce.set("VFIO_DEVICE_SET_IRQS", "EINVAL");
     device.lifeline!.check();
     assertEquals(kernel.irqSets.map(indexOf), [IRQ.request]);
-  });
+  }, (kernel) => kernel.failOnce.set("VFIO_DEVICE_SET_IRQS", "EINVAL"));
   await opened("group", ALL, ({ device }) => {
     device.close();
     assertThrows(() => device.lifeline!.check(), ClosedError, NAME);
@@ -192,6 +209,7 @@ Deno.test("a handler may close the function; what one throws keeps no other from
       const lifeline = device.lifeline!;
       const wrong = new Error("mine");
       device.onRemovalRequested(() => {
+        assertInstanceOf(lifeline.reason(), RemovalRequestedError, "who is told can ask why");
         throw wrong;
       });
       device.onRemovalRequested(() => device.close());

@@ -78,6 +78,8 @@ export class FakeKernel implements KernelCalls {
   readonly functions: FakeFunction[] = [];
   readonly nodes = new Set<string>(["/dev/vfio", "/dev/vfio/vfio"]);
   readonly notViable = new Set<number>();
+  /** Functions that the kernel asked for back while they were opened. */
+  readonly unregistered = new Set<string>();
   /** Errno for a request by name, once each. */
   readonly failOnce = new Map<string, string>();
   /** Every SET_IRQS argument. */
@@ -145,8 +147,10 @@ export class FakeKernel implements KernelCalls {
     const fn = this.functions.find((one) =>
       one.address === match?.[1] && (one.windows === undefined) === (match?.[0] === "pci")
     );
-    return fn !== undefined &&
-      (match?.[2] === undefined || (match[2] === "sriov_totalvfs" && fn.isPf === true));
+    if (fn === undefined) return false;
+    const below = match?.[2];
+    return below === undefined || (below === "sriov_totalvfs" && fn.isPf === true) ||
+      (below === `vfio-dev/${fn.cdev}` && !this.unregistered.has(fn.address));
   }
 
   readLink(path: string): string {

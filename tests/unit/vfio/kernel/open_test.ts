@@ -60,6 +60,9 @@ Deno.test("8.3 group path: the order of requests, and Type1v2", () => {
       "/dev/vfio/vfio VFIO_IOMMU_GET_INFO",
       "/dev/vfio/12 VFIO_GROUP_GET_DEVICE_FD",
       `device ${PF} VFIO_DEVICE_GET_INFO`,
+      // Whether there are an error and a request interrupt.
+      `device ${PF} VFIO_DEVICE_GET_IRQ_INFO`,
+      `device ${PF} VFIO_DEVICE_GET_IRQ_INFO`,
     ]);
     assertEquals(kernel.deviceNames, [PF]);
   });
@@ -86,6 +89,8 @@ Deno.test("8.4 cdev path: the order of requests, original sizes, EMSGSIZE, teard
       "/dev/iommu IOMMU_IOAS_IOVA_RANGES",
       "/dev/iommu IOMMU_IOAS_IOVA_RANGES",
       "/dev/vfio/devices/vfio3 VFIO_DEVICE_GET_INFO",
+      "/dev/vfio/devices/vfio3 VFIO_DEVICE_GET_IRQ_INFO",
+      "/dev/vfio/devices/vfio3 VFIO_DEVICE_GET_IRQ_INFO",
       "/dev/iommu IOMMU_DESTROY",
       "destroyed 1",
     ]);
