@@ -18,7 +18,7 @@ export interface GuestKernel extends ModuleIndex {
   readonly flavour: KernelFlavour;
   /** What `uname -r` says in the guest. */
   readonly release: string;
-  /** Tells whether the source has changed since this was prepared. */
+  /** Tells whether the source, or what is wanted of it, has changed since this was prepared. */
   readonly signature: string;
   readonly image: string;
   readonly moduleFolder: string;
@@ -49,6 +49,15 @@ export function readyKernelFolder(architecture: Architecture = "x86_64"): string
     return named;
   }
   return folders.find((folder) => exists(`${folder}/${image}`));
+}
+
+/** A set-up of before may have left modules out that are wanted now. */
+const WANTED = `with ${GUEST_MODULES.join(" ")}`;
+
+/** Whether the distribution's kernel is there, of whatever version, with all that is wanted of it. */
+export function hasDebianKernel(): boolean {
+  const path = `${kernelFolder("debian", "x86_64")}/kernel.json`;
+  return exists(path) && (JSON.parse(Deno.readTextFileSync(path)) as GuestKernel).signature.endsWith(WANTED);
 }
 
 /** Loads a kernel the set-up has prepared; without a flavour the ready one is preferred. */
@@ -87,7 +96,7 @@ export async function prepareReadyKernel(
     const info = Deno.statSync(file);
     return `${file}:${info.size}:${info.mtime?.getTime()}`;
   });
-  const signature = stamps.join(" ");
+  const signature = `${stamps.join(" ")} ${WANTED}`;
   if (isPrepared(target, signature)) return false;
   const tree = `${target}.unpack`;
   await startAfresh(tree);
@@ -101,7 +110,8 @@ export async function prepareReadyKernel(
 export async function prepareDebianKernel(log: (line: string) => void): Promise<boolean> {
   const name = await dependencyOf("linux-image-amd64", /^linux-image-\d/, GUEST_SUITE);
   const target = kernelFolder("debian", "x86_64");
-  if (isPrepared(target, name)) return false;
+  const signature = `${name} ${WANTED}`;
+  if (isPrepared(target, signature)) return false;
   const image = (await resolveClosure([name], GUEST_SUITE)).filter((entry) => entry.name === name);
   log(`downloading ${name} (about 100 MB)`);
   const files = await download(image.length > 0 ? image : [name]);
@@ -111,7 +121,7 @@ export async function prepareDebianKernel(log: (line: string) => void): Promise<
   const boot = [...Deno.readDirSync(`${tree}/boot`)].find((entry) => entry.name.startsWith("vmlinuz-"));
   if (boot === undefined) throw new SetupError(`${name} holds no boot/vmlinuz-*`);
   log("preparing its modules");
-  await prepare("debian", target, name, `${tree}/boot/${boot.name}`, tree);
+  await prepare("debian", target, signature, `${tree}/boot/${boot.name}`, tree);
   return true;
 }
 

@@ -10,12 +10,14 @@ import { hasAarch64Root, prepareAarch64Root } from "./aarch64.ts";
 import { prepareApt } from "./apt.ts";
 import { runCommand } from "./command.ts";
 import { RigError, SetupError } from "./errors.ts";
-import { prepareDebianKernel, prepareReadyKernel, readyKernelFolder } from "./kernel.ts";
-import { exists, PATHS, sysrootCommand } from "./paths.ts";
+import { hasDebianKernel, prepareDebianKernel, prepareReadyKernel, readyKernelFolder } from "./kernel.ts";
+import { PATHS, sysrootCommand } from "./paths.ts";
 import { fillSysroot } from "./sysroot.ts";
 import { writeToolScripts } from "./tools.ts";
 
-const PACKAGES = ["qemu-system-x86", "busybox-static", "pciutils", "iproute2"];
+const PACKAGES = ["qemu-system-x86", "busybox-static", "pciutils", "iproute2", "lvm2", "btrfs-progs"];
+/** It wants udev and systemd, which a guest has no use for. */
+const ALONE = ["mdadm"];
 /** For guests of the other architecture. */
 const AARCH64_PACKAGES = ["qemu-system-arm"];
 const MINIMUM_QEMU = 11;
@@ -38,7 +40,7 @@ export async function setup(choice: KernelChoice, log: (line: string) => void): 
     aptReady = true;
   };
 
-  if (!(await fillSysroot({ folder: PATHS.sysroot, packages }, needApt, log))) {
+  if (!(await fillSysroot({ folder: PATHS.sysroot, packages, alone: ALONE }, needApt, log))) {
     log("QEMU and tools: already unpacked");
   }
   await writeToolScripts();
@@ -56,7 +58,7 @@ export async function setup(choice: KernelChoice, log: (line: string) => void): 
     log(`kernel "ready" (with VFIO character devices): ${done ? "prepared" : "already prepared"}`);
   }
   if (choice === "debian" || choice === "both" || ready === undefined) {
-    if (!exists(`${PATHS.kernels}/debian/kernel.json`)) {
+    if (!hasDebianKernel()) {
       await needApt();
       await prepareDebianKernel(log);
     }

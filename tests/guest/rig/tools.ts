@@ -6,6 +6,9 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   setpci: "usr/bin/setpci",
   ip: "usr/sbin/ip",
   bridge: "usr/sbin/bridge",
+  mdadm: "usr/sbin/mdadm",
+  lvm: "usr/sbin/lvm",
+  "mkfs.btrfs": "usr/sbin/mkfs.btrfs",
 };
 
 /** Busybox commands put there too: those a host reached by chroot often lacks. */
