@@ -14,8 +14,17 @@ import {
   takeMapping,
 } from "../../ffi/mod.ts";
 import { requireType, typedErrors } from "../errors/doors.ts";
-import { ClosedError, UnsupportedError, UsageError } from "../errors/mod.ts";
-import { IovaAllocator, type IovaRange, type IovaRequest } from "./iova.ts";
+import { ClosedError, ExhaustedError, UnsupportedError, UsageError } from "../errors/mod.ts";
+import { shown } from "../errors/shown.ts";
+import {
+  HUGE_PAGE_BYTES,
+  hugeAligned,
+  IovaAllocator,
+  type IovaPlacement,
+  type IovaRange,
+  type IovaRequest,
+  placementRequest,
+} from "./iova.ts";
 
 /** The IOMMU behind a device, as far as mapping goes: kernel container, iommufd address space or vfio-user server. */
 export interface DmaMapper {
@@ -59,13 +68,11 @@ export interface AddressSpaces {
 }
 
 /** How to allocate DMA memory. */
-export interface DmaOptions {
+export interface DmaOptions extends IovaPlacement {
   /** For messages and accounting, such as `queue 0 rings`. */
   readonly label?: string;
   /** Default: the device reads and writes. */
   readonly access?: DmaAccess | undefined;
-  /** Address bits of the device, its DMA mask: only IOVAs below 2 to this power will do. Default 64. */
-  readonly addressBits?: number | undefined;
   /** Huge pages: `try` (default, for 1 MiB and more), `never`, or `must`. */
   readonly huge?: "try" | "never" | "must";
   /** It can be lent to another thread of this process. Default: false. */
@@ -81,9 +88,6 @@ export interface LentDmaMemory {
   /** What it is for. */
   readonly label: string;
 }
-
-/** Bytes of a huge page as it is asked for. */
-export const HUGE_PAGE_BYTES: number = 2 << 20;
 
 /** DMA memory: an owned mapping and its IOVA. */
 export class DmaMemory implements Disposable {
@@ -186,12 +190,13 @@ export interface DmaBacking {
 }
 
 /** What is asked of `DmaSpace.obtain`: `DmaOptions` with nothing left out. */
-export interface DmaRequest
-  extends Required<Omit<DmaOptions, "addressBits">>, Pick<DmaOptions, "addressBits"> {
+export interface DmaRequest extends Required<Pick<DmaOptions, "label" | "huge" | "lendable">> {
   /** At least so many. */
   readonly sizeBytes: number;
   /** What the device may do. */
   readonly access: DmaAccess;
+  /** Where. */
+  readonly place: IovaRequest;
 }
 
 /** Pages that the device can reach. */
@@ -215,6 +220,7 @@ export class DmaSpace implements Disposable {
   readonly #live = new Map<DmaMemory, DmaBacking>();
   /** IOVAs that memory of other spaces is mapped at. */
   readonly #borrowed = new Map<bigint, number>();
+  #addressBits = 64;
   #closed = false;
 
   /** Takes usable IOVAs and page sizes from the IOMMU behind `mapper`. */
@@ -233,6 +239,38 @@ export class DmaSpace implements Disposable {
   /** True after `close`. */
   get closed(): boolean {
     return this.#closed;
+  }
+
+  /** Address bits of the device: nothing is allocated from 2 to this power on. 64 until `setAddressBits`. */
+  get addressBits(): number {
+    return this.#addressBits;
+  }
+
+  /**
+   * Says how many address bits the device has, before it sees an address: what does not fit below is an `ExhaustedError` of `allocate`. Functions of one IOMMU
+   * group have one space, and the fewest bits count. @param bits 12 to 64 @throws UsageError when memory lies beyond already
+   */
+  setAddressBits(bits: number): void {
+    this.#requireOpen();
+    const { name } = this.#mapper;
+    if (!(Number.isInteger(bits) && bits >= 12 && bits <= 64)) {
+      throw new UsageError(`${name}: ${shown(bits)} address bits`, { hint: "12 to 64" });
+    }
+    const limit = 1n << BigInt(bits);
+    const beyond = [...this.#live.keys()].find((one) => one.iova + BigInt(one.sizeBytes) > limit);
+    if (beyond !== undefined) {
+      throw new UsageError(
+        `${name}: ${bits} address bits do not reach "${beyond.label}" at IOVA 0x${beyond.iova.toString(16)}`,
+        { hint: "say it before anything is allocated" },
+      );
+    }
+    this.#addressBits = bits;
+  }
+
+  /** What is asked for, within the device's reach. */
+  #within({ alignment, addressBits }: IovaRequest): IovaRequest {
+    const most = this.#addressBits;
+    return { alignment, addressBits: addressBits === undefined || addressBits > most ? most : addressBits };
   }
 
   /**
@@ -256,12 +294,19 @@ export class DmaSpace implements Disposable {
   /** Finds an IOVA that is free here, and keeps it. It ends with `releaseIova`. @throws ExhaustedError, ClosedError */
   reserveAnyIova(sizeBytes: number, request: IovaRequest = {}): bigint {
     this.#requireOpen();
-    return this.#iova.allocate(sizeBytes, request);
+    return this.#iova.allocate(sizeBytes, this.#within(request));
   }
 
-  /** Keeps exactly this IOVA. @throws ExhaustedError when it is not free here; UsageError, ClosedError */
+  /** Keeps exactly this IOVA. @throws ExhaustedError when it is not free here, or beyond the device's reach; UsageError, ClosedError */
   reserveIova(iova: bigint, sizeBytes: number): void {
     this.#requireOpen();
+    if (iova + BigInt(sizeBytes) > 1n << BigInt(this.#addressBits)) {
+      throw new ExhaustedError(
+        `${this.#mapper.name} reaches no IOVA 0x${
+          iova.toString(16)
+        }: it has ${this.#addressBits} address bits`,
+      );
+    }
     this.#iova.reserve(iova, sizeBytes);
   }
 
@@ -320,8 +365,9 @@ export class DmaSpace implements Disposable {
     // All of the caller's fields are read before there is anything to be let go of: reading one may throw.
     const label = options.label ?? "DMA memory";
     const access = options.access ?? { deviceReads: true, deviceWrites: true };
-    const { addressBits, huge = "try", lendable = false } = options;
-    const { memory, file, iova } = this.obtain({ sizeBytes, label, access, addressBits, huge, lendable });
+    const { huge = "try", lendable = false } = options;
+    const place = this.#within(placementRequest(sizeBytes, options));
+    const { memory, file, iova } = this.obtain({ sizeBytes, label, access, huge, lendable, place });
     const owned = new DmaMemory(this, memory, iova, label);
     this.#live.set(owned, { file, access });
     return owned;
@@ -331,9 +377,7 @@ export class DmaSpace implements Disposable {
    * Gets zeroed pages, and makes them reachable for the device. @throws as `allocate`
    * @internal
    */
-  protected obtain(
-    { sizeBytes, label, access, addressBits, huge, lendable }: DmaRequest,
-  ): ObtainedMemory {
+  protected obtain({ sizeBytes, label, access, huge, lendable, place }: DmaRequest): ObtainedMemory {
     const { memory, file } = hugeOrNot(
       sizeBytes,
       huge,
@@ -342,8 +386,10 @@ export class DmaSpace implements Disposable {
     using opened = new DisposableStack();
     opened.use(file);
     opened.use(memory);
-    const alignment = memory.sizeBytes % HUGE_PAGE_BYTES === 0 ? BigInt(HUGE_PAGE_BYTES) : undefined;
-    const iova = this.takeIova(memory.sizeBytes, { alignment, addressBits });
+    const iova = this.takeIova(
+      memory.sizeBytes,
+      memory.sizeBytes % HUGE_PAGE_BYTES === 0 ? hugeAligned(place) : place,
+    );
     opened.defer(() => this.giveIova(iova));
     this.#mapper.mapDma(memory, file, iova, memory.sizeBytes, access);
     opened.move();

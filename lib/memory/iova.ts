@@ -23,6 +23,19 @@ export interface IovaRequest {
   readonly addressBits?: number | undefined;
 }
 
+/** Bytes of a huge page as it is asked for. */
+export const HUGE_PAGE_BYTES: number = 2 << 20;
+
+/** Where DMA memory may lie, as a device needs it. */
+export interface IovaPlacement {
+  /** Address bits of the device, its DMA mask: only IOVAs below 2 to this power will do. Default, and at most, those of the space (`DmaSpace.setAddressBits`). */
+  readonly addressBits?: number | undefined;
+  /** Its IOVA is a multiple of this power of two. Default: a page. */
+  readonly alignBytes?: number | undefined;
+  /** It crosses no multiple of this power of two, as DMA engines with short counters demand. Default: it may. */
+  readonly boundaryBytes?: number | undefined;
+}
+
 /**
  * Hands out IOVA ranges within what the IOMMU can translate.
  *
@@ -149,4 +162,35 @@ export class IovaAllocator {
 
 function roundUp(value: bigint, alignment: bigint): bigint {
   return (value + alignment - 1n) & ~(alignment - 1n);
+}
+
+/** An IOVA that huge pages can be mapped at. */
+export function hugeAligned({ alignment = 1n, addressBits }: IovaRequest): IovaRequest {
+  const least = BigInt(HUGE_PAGE_BYTES);
+  return { alignment: alignment > least ? alignment : least, addressBits };
+}
+
+/** Memory of `sizeBytes` that is to lie so. @throws UsageError for what no place fits */
+export function placementRequest(
+  sizeBytes: number,
+  { alignBytes = 1, boundaryBytes, addressBits }: IovaPlacement,
+): IovaRequest {
+  for (
+    const [name, value] of [["alignBytes", alignBytes], [
+      "boundaryBytes",
+      boundaryBytes === undefined ? 1 : boundaryBytes,
+    ]] as const
+  ) {
+    if (Number.isSafeInteger(value) && value > 0 && Number.isInteger(Math.log2(value))) continue;
+    throw new UsageError(`DMA memory with ${name} ${shown(value)}`, { hint: "a power of two" });
+  }
+  let alignment = alignBytes;
+  if (boundaryBytes !== undefined) {
+    if (sizeBytes > boundaryBytes) {
+      throw new UsageError(`DMA memory of ${sizeBytes} bytes that crosses no multiple of ${boundaryBytes}`);
+    }
+    // What begins at a multiple of a power of two, and is no longer than that, crosses no multiple of a larger one.
+    while (alignment < sizeBytes) alignment *= 2;
+  }
+  return { alignment: BigInt(alignment), addressBits };
 }

@@ -11,12 +11,11 @@ import {
   type DmaMemory,
   type DmaRequest,
   DmaSpace,
-  HUGE_PAGE_BYTES,
   hugeOrNot,
   type ObtainedMemory,
   wholePages,
 } from "./dma.ts";
-import { IovaAllocator } from "./iova.ts";
+import { HUGE_PAGE_BYTES, hugeAligned, IovaAllocator, type IovaRequest } from "./iova.ts";
 
 /** The first pool. Its pages are there when they are used. */
 const FIRST_POOL_BYTES = 8 << 20;
@@ -70,7 +69,7 @@ export class PooledDmaSpace extends DmaSpace {
    * @internal
    */
   protected override obtain(
-    { sizeBytes, label, addressBits, huge, lendable }: DmaRequest,
+    { sizeBytes, label, huge, lendable, place }: DmaRequest,
   ): ObtainedMemory {
     // Pages of a pool are used again, also while a borrower still writes into them.
     if (lendable) {
@@ -82,11 +81,11 @@ export class PooledDmaSpace extends DmaSpace {
       const bytes = wholePages(sizeBytes, isHuge);
       for (const pool of this.#pools) {
         if (pool.isHuge !== isHuge) continue;
-        const iova = tryAllocate(pool, bytes, addressBits);
+        const iova = tryAllocate(pool, bytes, place);
         if (iova !== undefined) return part(pool, iova, bytes);
       }
-      const pool = this.#grow(bytes, isHuge, label, addressBits);
-      return part(pool, pool.addresses.allocate(bytes, { addressBits }), bytes);
+      const pool = this.#grow(bytes, isHuge, label, place);
+      return part(pool, pool.addresses.allocate(bytes, place), bytes);
     });
   }
 
@@ -106,13 +105,13 @@ export class PooledDmaSpace extends DmaSpace {
     }
   }
 
-  #grow(bytes: number, isHuge: boolean, label: string, addressBits: number | undefined): Pool {
+  #grow(bytes: number, isHuge: boolean, label: string, place: IovaRequest): Pool {
     const all = this.#pools.reduce((sum, { memory }) => sum + memory.sizeBytes, 0);
     const sizeBytes = wholePages(Math.max(bytes, all, FIRST_POOL_BYTES), isHuge);
     using opened = new DisposableStack();
     const file = opened.use(createMemfd(`ringside ${label} and more`, sizeBytes, { huge: isHuge }));
     const memory = opened.use(MappedMemory.map(file, sizeBytes));
-    const iova = this.takeIova(sizeBytes, { alignment: BigInt(HUGE_PAGE_BYTES), addressBits });
+    const iova = this.takeIova(sizeBytes, hugeAligned(place));
     opened.defer(() => this.giveIova(iova));
     this.mapper.mapDma(memory, file, iova, sizeBytes, ALL);
     opened.move();
@@ -138,9 +137,9 @@ export class PooledDmaSpace extends DmaSpace {
   }
 }
 
-function tryAllocate(pool: Pool, bytes: number, addressBits: number | undefined): bigint | undefined {
+function tryAllocate(pool: Pool, bytes: number, place: IovaRequest): bigint | undefined {
   try {
-    return pool.addresses.allocate(bytes, { addressBits });
+    return pool.addresses.allocate(bytes, place);
   } catch (error) {
     if (error instanceof ExhaustedError) return undefined;
     throw error;

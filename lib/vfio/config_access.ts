@@ -59,6 +59,11 @@ export class ConfigAccess extends RegionRegisters {
     return bytes;
   }
 
+  /** Bus Master Enable: the function may start DMA, and send MSI and MSI-X. */
+  get busMaster(): boolean {
+    return (this.read16(HEADER.command.offset) & COMMAND_BIT.busMaster) !== 0;
+  }
+
   /** Changes bits of the Command register. @returns the register's value before. */
   setCommand(change: CommandChange): number {
     const before = this.read16(HEADER.command.offset);

@@ -5,7 +5,9 @@
  */
 import { EventFd } from "../../ffi/mod.ts";
 import { typedErrors } from "../errors/doors.ts";
-import { UnsupportedError, UsageError } from "../errors/mod.ts";
+import { ClosedError, UnsupportedError, UsageError } from "../errors/mod.ts";
+import { Signals } from "../wait/signals.ts";
+import { ConfigAccess } from "./config_access.ts";
 import { IRQ, IRQ_FLAG, PLATFORM_IRQ, type VfioDevice } from "./device.ts";
 import { isPciDevice } from "./pci_device.ts";
 
@@ -19,6 +21,15 @@ export type VectorKind = "msix" | "msi" | "intx" | "error" | "request";
  * One kind of interrupt of an opened function: makes an eventfd a vector, owns them, and closes them when it is disabled.
  *
  * A line that is not by edges (INTx, or a platform device's) is masked by the kernel when it fires: handle it, then `rearm()`.
+ *
+ * Wait by `wait`, `waitBlocking` or `each`, or take the eventfds to a waiter of one's own; not both, since each takes from the other.
+ *
+ * ```ts
+ * using interrupts = new InterruptSet(device);
+ * interrupts.enable("msix", 2);
+ * const count = await interrupts.wait(1, 1000); // 0: none came in a second
+ * for await (const count of interrupts.each(0)) console.log(count, interrupts.counts);
+ * ```
  */
 export class InterruptSet implements Disposable {
   static {
@@ -31,6 +42,8 @@ export class InterruptSet implements Disposable {
   #index = 0;
   #eventFds: readonly EventFd[] = [];
   #automasked = false;
+  /** Made by the first wait. */
+  #signals: Signals | null = null;
 
   /** Nothing is on yet. @param device an open function; stays the caller's */
   constructor(device: VfioDevice) {
@@ -45,6 +58,53 @@ export class InterruptSet implements Disposable {
   /** The eventfds by vector; empty when nothing is on. */
   get eventFds(): readonly EventFd[] {
     return this.#eventFds;
+  }
+
+  /** By vector: how many interrupts have come, as far as waits have looked; empty before the first. */
+  get counts(): readonly number[] {
+    return this.#signals?.counts ?? [];
+  }
+
+  /**
+   * Resolves to how many interrupts of a vector have come since the last wait for it, at least one; to 0 after `timeoutMs` (default: no limit).
+   * @throws UsageError when nothing is on, or when it is messages and the function may not write to memory (Bus Master Enable is 0): then none can come.
+   * What ends the function ends the wait: `ClosedError` (closed, interrupts turned off), `RemovalRequestedError`, `DeviceError`, `PeerGoneError`
+   */
+  async wait(vector = 0, timeoutMs = Infinity): Promise<number> {
+    const signals = this.#waiting();
+    const count = await signals.wait(vector, timeoutMs);
+    if (count === 0) this.#checkCanCome();
+    return count;
+  }
+
+  /** As `wait`, blocking this thread: for a Worker. @throws as `wait`; UsageError also while an asynchronous wait is under way */
+  waitBlocking(vector = 0, timeoutMs = Infinity): number {
+    const count = this.#waiting().waitBlocking(vector, timeoutMs);
+    if (count === 0) this.#checkCanCome();
+    return count;
+  }
+
+  /** `for await`: as `wait` without a limit, again and again. @throws as `wait` */
+  async *each(vector = 0): AsyncGenerator<number, never, void> {
+    for (;;) yield await this.wait(vector);
+  }
+
+  #waiting(): Signals {
+    this.#enabledIndex();
+    if (this.#signals !== null) return this.#signals;
+    this.#checkCanCome();
+    const { name, lifeline } = this.#device;
+    return this.#signals = new Signals(this.#eventFds, { name: `${name}, ${this.#kind}`, lifeline });
+  }
+
+  /** A message is a write of the function to memory, which it may not do without Bus Master Enable. */
+  #checkCanCome(): void {
+    const device = this.#device;
+    if ((this.#kind !== "msi" && this.#kind !== "msix") || !isPciDevice(device)) return;
+    if (new ConfigAccess(device).busMaster) return;
+    throw new UsageError(`${device.name}: no ${this.#kind} interrupt can come, Bus Master Enable is 0`, {
+      hint: "new ConfigAccess(device).setCommand({ busMaster: true })",
+    });
   }
 
   /** How many vectors of a kind the function has. @throws ClosedError, SyscallError */
@@ -106,6 +166,10 @@ export class InterruptSet implements Disposable {
     const eventFds = this.#eventFds;
     this.#kind = null;
     this.#eventFds = [];
+    const signals = this.#signals;
+    this.#signals = null;
+    signals?.end(new ClosedError(`${kind} interrupts of ${this.#device.name}`));
+    signals?.close();
     try {
       // Closing the device has turned them off already.
       if (!this.#device.closed) this.#device.setIrqs({ index: this.#index, action: "disable" });

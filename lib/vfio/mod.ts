@@ -25,7 +25,7 @@ export {
   type DmaOptions,
   DmaSpace,
 } from "../memory/dma.ts";
-export type { IovaRange, IovaRequest } from "../memory/iova.ts";
+export type { IovaPlacement, IovaRange, IovaRequest } from "../memory/iova.ts";
 export type { SharedDmaSpace } from "../memory/shared_dma.ts";
 export type { Lifeline } from "../wait/lifeline.ts";
 export { Bar } from "./bar.ts";

@@ -14,6 +14,7 @@
 export * from "./any_of.ts";
 export type * from "./interrupt_vector.ts";
 export type * from "./lifeline.ts";
+export * from "./signals.ts";
 export * from "./waiter.ts";
 // What the types above are made of.
 export type { EventFd, OwnedFd } from "../../ffi/mod.ts";

@@ -48,7 +48,7 @@ interface Sleeper {
 
 interface Source {
   readonly vector: InterruptVector;
-  readonly onSignal: ((isr: number) => void) | undefined;
+  readonly onSignal: ((isr: number, count: number) => void) | undefined;
 }
 
 /** Most short waits that are slept for between two spins in vain. */
@@ -128,9 +128,9 @@ export class Waiter implements Disposable {
 
   /**
    * Adds an interrupt vector to those that end a sleep. `onSignal` is called with the ISR bits (1 queue, 2 config, 3 unknown) after the
-   * vector was acknowledged; what it throws ends all waits with that error.
+   * vector was acknowledged, and with how often it was signalled; what it throws ends all waits with that error.
    */
-  watch(vector: InterruptVector, onSignal?: (isr: number) => void): void {
+  watch(vector: InterruptVector, onSignal?: (isr: number, count: number) => void): void {
     this.#requireOpen();
     requireType(vector, "object", "watch: vector", "eventFd", "acknowledge");
     if (onSignal !== undefined) requireType(onSignal, "function", "watch: onSignal");
@@ -407,7 +407,7 @@ export class Waiter implements Disposable {
       if (count === 0) continue;
       this.#interrupts += count;
       const isr = source.vector.acknowledge();
-      source.onSignal?.(isr);
+      source.onSignal?.(isr, count);
     }
     return ready;
   }

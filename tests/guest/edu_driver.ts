@@ -2,7 +2,6 @@
 import { DeviceError, TimeoutError } from "@ringside/ringside/errors";
 import { Registers, type RegisterTable } from "@ringside/ringside/registers";
 import { Bar, ConfigAccess, InterruptSet, type VfioDevice } from "@ringside/ringside/vfio";
-import { Waiter, type WaitTarget } from "@ringside/ringside/wait";
 
 const EDU = {
   identification: { offset: 0x00, width: 4, access: "R", fields: { magic: { bits: [7, 0], access: "RO" } } },
@@ -34,7 +33,6 @@ export class EduDriver implements Disposable {
   readonly #bar: Bar;
   readonly #registers: Registers<typeof EDU>;
   readonly #interrupts: InterruptSet;
-  readonly #waiter = new Waiter({ mode: "eventfd" });
   readonly #memory;
 
   constructor(device: VfioDevice) {
@@ -43,23 +41,17 @@ export class EduDriver implements Disposable {
     this.#registers = new Registers(EDU, this.#bar);
     const { magic } = this.#registers.fields("identification");
     if (magic !== 0xed) throw new DeviceError(`it is no edu device: ${magic}`, { function: device.name });
-    this.#memory = device.dma.allocate(BUFFER_BYTES, { label: "edu", addressBits: 28, huge: "never" });
+    device.dma.setAddressBits(28);
+    this.#memory = device.dma.allocate(BUFFER_BYTES, { label: "edu", huge: "never" });
     this.#interrupts = new InterruptSet(device);
-    const [eventFd] = this.#interrupts.enable("msi", 1);
-    // Reading and acknowledging lowers the line; of MSI it lets the next one through.
-    const acknowledge = () => {
-      const causes = this.#registers.read("interrupt_status");
-      this.#registers.write("interrupt_acknowledge", causes);
-      return causes;
-    };
-    this.#waiter.watch({ eventFd: eventFd!, acknowledge });
+    this.#interrupts.enable("msi");
   }
 
   /** n!, modulo 2^32. */
   async factorial(n: number): Promise<number> {
     this.#registers.change("status", { interrupt: true });
     this.#registers.write("factorial", n);
-    await this.#done("factorial", () => !this.#registers.fields("status").computing);
+    await this.#done("factorial", () => this.#registers.fields("status").computing);
     return this.#registers.read("factorial");
   }
 
@@ -78,16 +70,18 @@ export class EduDriver implements Disposable {
     this.#registers.write("dma_destination", to);
     this.#registers.write("dma_count", count);
     this.#registers.change("dma_command", { start: true, toMemory, interrupt: true });
-    await this.#done("DMA", () => !this.#registers.fields("dma_command").start);
+    await this.#done("DMA", () => this.#registers.fields("dma_command").start);
   }
 
-  async #done(what: string, hasUsed: () => boolean): Promise<void> {
-    const target: WaitTarget = { hasUsed, suppressInterrupts: () => {}, enableInterrupts: hasUsed };
-    if (!await this.#waiter.wait(target, WAIT_MS)) throw new TimeoutError(`edu: ${what} did not end`);
+  async #done(what: string, goesOn: () => boolean): Promise<void> {
+    do {
+      if (await this.#interrupts.wait(0, WAIT_MS) === 0) throw new TimeoutError(`edu: ${what} did not end`);
+      // Reading and acknowledging lowers the line; of MSI it lets the next one through.
+      this.#registers.write("interrupt_acknowledge", this.#registers.read("interrupt_status"));
+    } while (goesOn());
   }
 
   [Symbol.dispose](): void {
-    this.#waiter.close();
     this.#interrupts.disable();
     this.#memory.close();
     this.#bar.close();

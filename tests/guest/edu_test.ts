@@ -3,7 +3,7 @@ import { assertEquals } from "@std/assert";
 import { EduDriver } from "./edu_driver.ts";
 import { functions, pathTest } from "./guest_host.ts";
 
-pathTest("edu: registers by name, MSI through a waiter, DMA below 2^28", async (host, path) => {
+pathTest("edu: registers by name, MSI waited for, DMA below 2^28", async (host, path) => {
   const [address] = functions("1234:11e8");
   host.bind(address!);
   using device = host.open(address!, { path });

@@ -267,5 +267,6 @@ import "./virtio/transport/vhost_user/transport_test.ts";
 import "./virtio/view/ring_image_test.ts";
 import "./wait/end_handlers_test.ts";
 import "./wait/lease_test.ts";
+import "./wait/signals_test.ts";
 import "./wait/waiter_test.ts";
 import "./wire/struct_test.ts";

@@ -5,6 +5,7 @@ import { FrameBurst, VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { isErrno, removeFile } from "../../../ffi/mod.ts";
 import { DeviceError, RemovalRequestedError } from "../../../lib/errors/mod.ts";
 import { SocketSysfs } from "../../../lib/host/sysfs/socket_sysfs.ts";
+import { ConfigAccess, InterruptSet } from "../../../lib/vfio/mod.ts";
 import { requirePciDevice, type VfioPciDevice } from "../../../lib/vfio/pci_device.ts";
 import { cli } from "../cli/run_cli.ts";
 import { TopologyHost } from "../drivers/topology_host.ts";
@@ -87,6 +88,32 @@ Deno.test("who polls hears of it by a turn of the event loop, and who gives it n
     assertStringIncludes(error.message, NET);
     assert(turns ? polls < 4000 : polls < 10_000, `${polls} polls`);
   }
+});
+
+Deno.test("who waits for interrupts without a virtio driver: they come by their vectors, and the wait ends with who asks", async () => {
+  await using served = await TopologyHost.start(FUNCTIONS);
+  using _image = image();
+  using reached = served.reach(NET);
+  new ConfigAccess(reached.device).setCommand({ busMaster: true });
+  using interrupts = new InterruptSet(reached.device);
+  interrupts.enable("msix", 2);
+  interrupts.fire(1);
+  assertEquals([await interrupts.wait(1), interrupts.counts], [1, [0, 1]]);
+  const seen: number[] = [];
+  const each = assertRejects(
+    async () => {
+      for await (const count of interrupts.each(0)) {
+        seen.push(count);
+        unbind(served, NET);
+      }
+    },
+    RemovalRequestedError,
+    NET,
+  );
+  interrupts.fire(0);
+  await each;
+  assertEquals(seen, [1]);
+  assertThrows(() => interrupts.waitBlocking(0, 0), RemovalRequestedError);
 });
 
 Deno.test("requests under way end with it", async () => {

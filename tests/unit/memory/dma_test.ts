@@ -83,3 +83,55 @@ Deno.test("out of IOVA space and nonsense sizes are typed errors", () => {
   assertThrows(() => space.allocate(0x200_0000, { huge: "never" }), ExhaustedError);
   for (const size of [0, -5, 0.5, NaN]) assertThrows(() => space.allocate(size), UsageError);
 });
+
+Deno.test("a device's address bits hold for all of its memory: what does not fit is refused before it is mapped", () => {
+  const { one, live } = mapper(false);
+  using space = new DmaSpace({ ...one, iovaRanges: [{ start: 0xf000n, last: 0xff_ffffn }] });
+  const low = space.allocate(4096, { label: "low" });
+  const high = space.allocate(8192, { label: "rings" });
+  assertThrows(
+    () => space.setAddressBits(16),
+    UsageError,
+    `16 address bits do not reach "rings" at IOVA 0x10000`,
+  );
+  high.close();
+  space.setAddressBits(16);
+  assertEquals(space.addressBits, 16);
+  for (const addressBits of [undefined, 64, 17, 16]) {
+    assertThrows(() => space.allocate(4096, { addressBits }), ExhaustedError, "below 2^16");
+  }
+  assertThrows(() => space.reserveAnyIova(4096), ExhaustedError, "below 2^16");
+  assertThrows(() => space.reserveIova(0x1_0000n, 4096), ExhaustedError, "it has 16 address bits");
+  assertEquals([...live.keys()], [low.iova]);
+  low.close();
+  assertEquals(space.allocate(4096).iova, 0xf000n);
+  for (const bits of [0, 11, 65, 20.5, NaN, "28", undefined]) {
+    assertThrows(() => space.setAddressBits(bits as number), UsageError, "address bits");
+  }
+});
+
+Deno.test("memory lies at multiples of what is asked for, and crosses none of its boundary", () => {
+  const { one } = mapper(false);
+  using space = new DmaSpace(one);
+  space.allocate(4096);
+  for (const alignBytes of [1, 4096, 8192, 1 << 16, 1 << 20]) {
+    assertEquals(space.allocate(4096, { alignBytes }).iova % BigInt(alignBytes), 0n);
+  }
+  for (const sizeBytes of [1, 4096, 12288, 40_000, 65536]) {
+    // Takes a page first, so that the next free one is not aligned by itself.
+    space.allocate(4096);
+    const { iova } = space.allocate(sizeBytes, { boundaryBytes: 65536 });
+    assertEquals(iova / 65536n, (iova + BigInt(sizeBytes) - 1n) / 65536n, `${sizeBytes} at ${iova}`);
+  }
+  const both = space.allocate(8192, { alignBytes: 1 << 15, boundaryBytes: 1 << 16 });
+  assertEquals(both.iova % (1n << 15n), 0n);
+  assertThrows(
+    () => space.allocate(65537, { boundaryBytes: 65536 }),
+    UsageError,
+    "crosses no multiple of 65536",
+  );
+  for (const wrong of [0, -4096, 3000, 1.5, NaN, 2 ** 60, "4096", null]) {
+    assertThrows(() => space.allocate(4096, { alignBytes: wrong as number }), UsageError, "alignBytes");
+    assertThrows(() => space.allocate(4096, { boundaryBytes: wrong as number }), UsageError, "boundaryBytes");
+  }
+});

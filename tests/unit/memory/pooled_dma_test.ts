@@ -96,3 +96,15 @@ Deno.test("pooled DMA memory: address limits hold", () => {
   const memory = space.allocate(1, { addressBits: 32, huge: "never" });
   assertEquals(memory.iova < 1n << 32n, true);
 });
+
+Deno.test("pooled DMA memory: parts lie where they are asked for, in a pool that is there or in a new one", () => {
+  const { mapper } = peer();
+  using space = new PooledDmaSpace(mapper);
+  space.setAddressBits(30);
+  for (const alignBytes of [4096, 1 << 16, 1 << 21, 1 << 24]) {
+    const { iova } = space.allocate(4096, { alignBytes });
+    assertEquals([iova % BigInt(alignBytes), iova < 1n << 30n], [0n, true]);
+    const crossing = space.allocate(3 * pageSizeBytes, { boundaryBytes: 1 << 16 }).iova;
+    assertEquals(crossing >> 16n, (crossing + BigInt(3 * pageSizeBytes) - 1n) >> 16n);
+  }
+});
