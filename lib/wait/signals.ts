@@ -38,7 +38,7 @@ export class Signals implements Disposable {
   readonly #pending: number[];
   readonly #targets: readonly WaitTarget[];
 
-  /** @throws UsageError, SyscallError, ClosedError */
+  /** Takes an epoll set of its own. @throws UsageError, SyscallError, ClosedError */
   constructor(eventFds: readonly EventFd[], options: SignalsOptions = {}) {
     requireType(eventFds, "array", "new Signals: eventFds");
     requireType(options, "object", "new Signals: options");
