@@ -4,9 +4,13 @@
  *
  * @module
  */
+// Before the first of Optique.
+import { segmentersAtOnce } from "./later_segmenter.ts";
 import { parse as parseWith } from "@optique/core/parser";
 import { type CommandLine, commandWord, PARSERS } from "./command_parsers.ts";
 import type { Invocation } from "./parser.ts";
+
+segmentersAtOnce();
 
 /** Words that ask for something else than that a command is run. */
 const ASKS = ["--help", "-h", "--version", "-V"];

@@ -3,7 +3,9 @@
  *
  * @module
  */
-import { findCapability, walkCapabilities } from "../../pci/capabilities.ts";
+import { EXPRESS } from "../../pci/capability/express.ts";
+import { SERIAL_NUMBER } from "../../pci/capability/serial_number.ts";
+import { findCapability, walk } from "../../pci/capability_walk.ts";
 import { ConfigSpace } from "../../pci/config_space.ts";
 import { busOf, PCI, sysfsDirectory } from "../../vfio/bus.ts";
 import type { FunctionAttributes } from "../sysfs/attributes.ts";
@@ -37,7 +39,10 @@ export function sameIdentity(one: string, other: string): boolean {
 function serialNumber(bytes: Uint8Array<ArrayBuffer> | undefined): string | undefined {
   if (bytes === undefined || bytes.length <= 256) return undefined;
   try {
-    return findCapability(walkCapabilities(new ConfigSpace(bytes)), "device-serial-number")?.text;
+    return findCapability(
+      walk(new ConfigSpace(bytes), false, [EXPRESS, SERIAL_NUMBER]),
+      "device-serial-number",
+    )?.text;
   } catch {
     // A config space that cannot be decoded has no serial number.
     return undefined;
