@@ -36,7 +36,8 @@ export interface FunctionNames {
  * lists and gains new ones. The text is a megabyte and a half, of which a host needs a few lines: they are looked for when they are asked for.
  */
 export function parsePciIds(text: string): PciNames {
-  const lines = `\n${text}`;
+  // The file begins with a comment, and so is searched as it is: a longer text would be copied as a whole.
+  const lines = text.startsWith("#") ? text : `\n${text}`;
   return {
     vendor: (id) => namesOf(lines, [(id) => hexDigits(id, 4), (id) => hexDigits(id, 4), subsystemDigits], id),
     baseClass: (base) => namesOf(lines, [(id) => `C ${hexDigits(id, 2)}`, twoDigits, twoDigits], base),
