@@ -16,7 +16,7 @@ const PERMISSIONS = ["--allow-ffi", "--allow-env", "--allow-run"];
 const MAIN = `${ROOT}cli/main.ts`;
 
 const RUNTIME =
-  `deno compile puts a program behind a runtime that Deno fetches from dl.deno.land: denort-${Deno.build.target}.zip of release ${Deno.version.deno}. ` +
+  `deno compile puts a program behind a runtime that Deno fetches from its own download site: denort-${Deno.build.target}.zip of release ${Deno.version.deno}. ` +
   "Where that cannot be reached, bring the file, unpack it, and say DENORT_BIN=/path/of/denort";
 
 async function output(
