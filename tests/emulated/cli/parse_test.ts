@@ -102,3 +102,19 @@ Deno.test("the list of commands is the same whether their parsers are loaded or 
     assert(short!.includes("  doctor "), short);
   }
 });
+
+Deno.test("parsing makes no segmenter of text, and leaves Intl as it was; help makes one", async () => {
+  const code = `
+    let made = 0;
+    Intl.Segmenter = class extends Intl.Segmenter { constructor(...options) { super(...options); made++; } };
+    const before = Intl.Segmenter;
+    const { main } = await import(${JSON.stringify(new URL("../../../cli/main.ts", import.meta.url).href)});
+    const { parse } = await import(${JSON.stringify(new URL("../../../cli/parse.ts", import.meta.url).href)});
+    const { command } = await parse(["list"]);
+    const parsed = made;
+    await main(["list", "--help"], { out: () => {}, err: () => {} });
+    console.log(command, parsed, made > 0, Intl.Segmenter === before);`;
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), { args: ["eval", code] }).output();
+  const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  assertEquals([out, err], ["list 0 true true\n", ""]);
+});
