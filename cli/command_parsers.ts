@@ -19,6 +19,7 @@ export function commandWord(args: readonly string[]): string | undefined {
 }
 
 const functions = () => import("./parsers/functions.ts");
+const registers = () => import("./parsers/registers.ts");
 const embedded = () => import("./parsers/embedded.ts");
 
 /** By the command's first word: what `parser.ts` has, and nothing else. */
@@ -31,6 +32,9 @@ export const PARSERS: Readonly<Record<string, () => Promise<CommandLine>>> = {
   status: async () => merge(globals, (await functions()).status),
   top: async () => merge(globals, (await functions()).top),
   doctor: async () => merge(globals, (await functions()).doctor),
+  peek: async () => merge(globals, (await registers()).peek),
+  poke: async () => merge(globals, (await registers()).poke),
+  regs: async () => merge(globals, (await registers()).regs),
   emulate: async () => merge(globals, (await embedded()).emulate),
   demo: async () => merge(globals, (await embedded()).demo),
   man: async () => merge(globals, (await embedded()).man),

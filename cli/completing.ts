@@ -6,6 +6,7 @@
 import { readDirectory } from "../ffi/mod.ts";
 import { openHost } from "../lib/host/mod.ts";
 import { PCI, PLATFORM } from "../lib/vfio/bus.ts";
+import { commonNames } from "../lib/virtio/function_registers.ts";
 import { offerNames } from "./completions.ts";
 import { hostName } from "./environment.ts";
 
@@ -25,6 +26,7 @@ export function offerNamesOf(args: readonly string[]): void {
           ...(name === "linux" ? [PCI, PLATFORM].flatMap(({ drivers }) => namesIn(drivers)) : []),
         ]),
       ],
+      registers: commonNames(),
     });
   } catch {
     // Completion says nothing of what is wrong.

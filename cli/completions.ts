@@ -10,9 +10,11 @@ export interface HostNames {
   /** Addresses, and interfaces and disks that hang on them. */
   readonly functions: readonly string[];
   readonly drivers: readonly string[];
+  /** Registers that most functions have. */
+  readonly registers: readonly string[];
 }
 
-let names: HostNames = { functions: [], drivers: [] };
+let names: HostNames = { functions: [], drivers: [], registers: [] };
 
 /** Names that are offered from now on. */
 export function offerNames(ofHost: HostNames): void {
@@ -21,6 +23,7 @@ export function offerNames(ofHost: HostNames): void {
 
 const NAMES: Readonly<Record<string, () => readonly string[]>> = {
   FUNCTION: () => names.functions,
+  WHERE: () => names.registers,
   PF: () => names.functions,
   RECEIVER: () => names.functions,
   DEVICE: () => names.functions,

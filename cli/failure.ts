@@ -37,7 +37,7 @@ export function failureJson(error: unknown, host?: string): { error: Record<stri
 export function forHost(hint: string, host: string | undefined): string {
   if (host === undefined || host === "linux") return hint;
   return hint.replace(
-    /\bringside (?=(bind|restore|sriov|show|status|list|queue|ism)\b)/g,
+    /\bringside (?=(bind|restore|sriov|show|status|list|queue|ism|mmio)\b)/g,
     `ringside --host ${host} `,
   );
 }

@@ -27,6 +27,7 @@ import { functionJson } from "./function_json.ts";
 import { meansAll, meansOne, selected } from "./selecting.ts";
 import { printDecoded, printHex } from "./show_dump.ts";
 import { showManaged } from "./tvq/show.ts";
+import { withIds } from "./vf_config.ts";
 import { printVirtioFacts } from "./virtio_facts.ts";
 
 const REGION_NAMES = ["BAR0", "BAR1", "BAR2", "BAR3", "BAR4", "BAR5", "ROM", "config", "VGA"];
@@ -153,16 +154,6 @@ async function showVhostUser(
   printDecoded([`${about.address} vhost-user: ${about.deviceName}`]);
   printVirtioFacts(virtio);
   return undefined;
-}
-
-/** A VF's own configuration space says ffff:ffff (SR-IOV §3.4.1); the kernel knows its ids from the PF. */
-function withIds(config: Uint8Array<ArrayBuffer>, about: PciFunctionInfo): Uint8Array<ArrayBuffer> {
-  if (about.physicalFunction === undefined) return config;
-  const copy = config.slice();
-  const view = new DataView(copy.buffer);
-  view.setUint16(0, about.vendorId, true);
-  view.setUint16(2, about.deviceId, true);
-  return copy;
 }
 
 function openedFacts(

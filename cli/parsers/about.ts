@@ -37,6 +37,9 @@ export const ABOUT = {
   },
   status: { description: message`What restore would put back, and who holds what.` },
   top: { description: message`Live counters: functions, queues, interrupts, and who holds what.` },
+  peek: { description: message`Read registers, by place or by name.` },
+  poke: { description: message`Write one register, and say what it was and is.` },
+  regs: { description: message`Decode all registers that are known by name, or what differs from before.` },
   admin: {
     description:
       message`Group administration by a PF's admin queues: list, legacy, notify-info, caps, parts, mode.`,

@@ -51,6 +51,19 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   ],
   demo: ["ringside demo", "ringside demo --vfs 8 --frames 1000000"],
   man: ["ringside man | man -l -", "ringside man > ringside.1"],
+  peek: [
+    "ringside peek 01:00.0 0:0x14.8",
+    "ringside peek 01:00.0 COMMAND CAP_EXP+8.w common:num_queues",
+  ],
+  poke: [
+    "ringside poke 01:00.0 common:queue_select 1 --peek common:queue_size",
+    "ringside poke 01:00.0 command busMaster=1 --dry-run",
+  ],
+  regs: [
+    "ringside regs 01:00.0",
+    "ringside regs 01:00.0 common:*",
+    "ringside regs 01:00.0 --table igb.regs --bar 0 --diff before.json",
+  ],
   admin: ["ringside admin 01:00.0 list", "ringside admin 01:00.0 legacy dump --vf 0"],
   "admin list": ["ringside admin 01:00.0 list --group sriov"],
   "admin legacy": ["ringside admin 01:00.0 legacy dump --vf 0"],

@@ -178,13 +178,13 @@ export class FunctionConfig {
 
   /** Sets or clears bits of Command from the host's side. */
   setCommand(bits: { memorySpace?: boolean; ioSpace?: boolean; busMaster?: boolean }): void {
-    this.#image.registers(HEADER).change("command", bits);
+    this.#image.registers(HEADER).update("command", bits);
     this.#events.controlsChanged();
   }
 
   /** Brings the function from D3hot to D0; it keeps its state (No_Soft_Reset). */
   wake(): void {
-    this.#image.registers(POWER_MANAGEMENT.registers, this.#power).change("control", { powerState: 0 });
+    this.#image.registers(POWER_MANAGEMENT.registers, this.#power).update("control", { powerState: 0 });
   }
 
   /** Everything as at power-on but SR-IOV, which outlives the user of a PF. */
@@ -254,7 +254,7 @@ export class FunctionConfig {
   }
 
   #clearVfEnable(): void {
-    this.#image.registers(SRIOV.registers, this.#sriov).change("control", { vfEnable: false });
+    this.#image.registers(SRIOV.registers, this.#sriov).update("control", { vfEnable: false });
   }
 
   /** A read of pci_cfg_data reads the BAR first (virtio 1.2 §4.1.4.9.1). */

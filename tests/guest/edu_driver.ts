@@ -49,7 +49,7 @@ export class EduDriver implements Disposable {
 
   /** n!, modulo 2^32. */
   async factorial(n: number): Promise<number> {
-    this.#registers.change("status", { interrupt: true });
+    this.#registers.update("status", { interrupt: true });
     this.#registers.write("factorial", n);
     await this.#done("factorial", () => this.#registers.fields("status").computing);
     return this.#registers.read("factorial");
@@ -69,7 +69,7 @@ export class EduDriver implements Disposable {
     this.#registers.write("dma_source", from);
     this.#registers.write("dma_destination", to);
     this.#registers.write("dma_count", count);
-    this.#registers.change("dma_command", { start: true, toMemory, interrupt: true });
+    this.#registers.update("dma_command", { start: true, toMemory, interrupt: true });
     await this.#done("DMA", () => this.#registers.fields("dma_command").start);
   }
 

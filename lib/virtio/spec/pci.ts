@@ -53,3 +53,13 @@ export const NO_VECTOR = 0xffff;
 
 /** Bits of the ISR byte; reading it clears it and the INTx line. */
 export const ISR = { queue: 1, config: 2 } as const;
+
+/** The ISR structure (§4.1.4.5). */
+export const ISR_CFG = {
+  isr_status: {
+    offset: 0,
+    width: 1,
+    access: "RC",
+    fields: { queue: { bits: 0, access: "RC" }, config: { bits: 1, access: "RC" } },
+  },
+} as const satisfies RegisterTable;

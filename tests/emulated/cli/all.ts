@@ -18,4 +18,5 @@ import "./parse_test.ts";
 import "./platform_test.ts";
 import "./queue_test.ts";
 import "./reference_test.ts";
+import "./registers_test.ts";
 import "./tvq_test.ts";

@@ -1,5 +1,5 @@
 /**
- * What an operator sees: `list`, `show`, `top` and `doctor` on terminals of several widths, on a dumb one, in a pipe, and in colour. It was looked at, and
+ * What an operator sees: `list`, `show`, `regs`, `top` and `doctor` on terminals of several widths, on a dumb one, in a pipe, and in colour. It was looked at, and
  * is kept in `golden/`; `deno test … golden_test.ts -- --golden` writes it anew, to be looked at again.
  */
 import { assert, assertEquals } from "@std/assert";
@@ -26,6 +26,7 @@ const TERMINALS: Readonly<Record<string, Omit<Output, "out" | "err">>> = {
 const COMMANDS: Readonly<Record<string, readonly string[]>> = {
   list: ["list"],
   show: ["show", "01:00.1"],
+  regs: ["regs", "01:00.1", "co*:*"],
   top: ["top", "--once"],
   doctor: ["doctor"],
 };
@@ -45,7 +46,7 @@ async function seen(args: readonly string[], terminal: Omit<Output, "out" | "err
 /** Escapes stand as they are read in an editor. */
 const visible = (text: string) => text.replaceAll("\x1b", "␛");
 
-Deno.test("list, show, top and doctor look as they were looked at", async (t) => {
+Deno.test("list, show, regs, top and doctor look as they were looked at", async (t) => {
   const directory = `/tmp/rsg-${crypto.randomUUID().slice(0, 8)}`;
   const host = ["--host", directory];
   const ok = async (...args: string[]) => {

@@ -116,6 +116,16 @@ Deno.test("docs/cli.md has the JSON of each command", async () => {
       const command = args.slice(0, args[0] === "net" || args[0] === "bench" ? 2 : 1);
       assertEquals(keys(await shape(...args)), documentedKeys(command), command.join(" "));
     }
+    const peeked = await shape("peek", "02:00.0", "common:num_queues");
+    assertEquals(keys(peeked), documentedKeys(["peek"]));
+    assertEquals(keys(peeked.values[0]), documentedKeys(["peek"], 1));
+    assertEquals(
+      keys(await shape("poke", "02:00.0", "common:queue_select", "0")),
+      documentedKeys(["poke"]),
+    );
+    const dumped = await shape("regs", "02:00.0", "config:command");
+    assertEquals(keys(dumped), documentedKeys(["regs"]));
+    assertEquals(keys(dumped.registers[0]), documentedKeys(["regs"], 1));
     await shape("bind", "a003e00.virtio_mmio");
     const window = await shape("mmio", "a003e00.virtio_mmio", "show");
     assertEquals(keys(window), documentedKeys(["mmio", "show"]));

@@ -472,7 +472,7 @@ Deno.test("a table of registers serves whatever reads and writes: NumVFs of a li
   const { offset } = findCapability(walkCapabilities(config), "sr-iov")!;
   const sriov = new Registers(SRIOV.registers, space, { offset });
   assertEquals([sriov.read("numVfs"), sriov.fields("control").vfEnable], [2, true]);
-  sriov.change("control", { vfEnable: false });
+  sriov.update("control", { vfEnable: false });
   sriov.write("numVfs", 0);
   assertEquals(writes, [[0x168, 2, 0x0008], [0x170, 2, 0]]);
 });

@@ -6,7 +6,9 @@ import {
   encodeRegister,
   fieldMask,
   type RegisterDeclaration,
+  type RegisterTable,
 } from "../../../lib/registers/declaration.ts";
+import { requireSound } from "../../../lib/registers/table.ts";
 
 const SAMPLE = {
   name: "Sample",
@@ -65,6 +67,13 @@ Deno.test("every declared register table is sound: fields fit its width and do n
   let registers = 0;
   for (const [table, value] of Object.entries(pci)) {
     const holder = typeof value === "object" && "registers" in value ? value.registers : value;
+    const declared = Object.values(holder);
+    if (
+      declared.length > 0 &&
+      declared.every((one) => typeof one === "object" && one !== null && "width" in one)
+    ) {
+      requireSound(holder as RegisterTable);
+    }
     for (const [name, register] of Object.entries(holder)) {
       if (typeof register !== "object" || register === null || !("fields" in register)) continue;
       registers++;

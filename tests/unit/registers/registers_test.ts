@@ -3,11 +3,10 @@ import { UsageError } from "../../../lib/errors/mod.ts";
 import {
   type RegisterAccess,
   Registers,
-  type RegisterSpace,
   type RegisterTable,
   TracedSpace,
 } from "../../../lib/registers/mod.ts";
-import { requireFit } from "../../../lib/registers/registers.ts";
+import { memory } from "./memory_space.ts";
 
 const TABLE = {
   id: { offset: 0, width: 4, access: "R", fields: { major: { bits: [31, 24], access: "RO" } } },
@@ -25,30 +24,6 @@ const TABLE = {
   ring: { offset: 8, width: 8, access: "RW" },
   vector: { offset: 16, width: 2, access: "RW", strideBytes: 8 },
 } as const satisfies RegisterTable;
-
-/** Little-endian bytes that tell which accesses came. */
-function memory(sizeBytes = 80): { space: RegisterSpace; view: DataView; seen: string[] } {
-  const view = new DataView(new ArrayBuffer(sizeBytes));
-  const seen: string[] = [];
-  const space: RegisterSpace = {
-    read: (offset, width) => {
-      seen.push(`r${width}@${offset}`);
-      return width === 1
-        ? view.getUint8(offset)
-        : width === 2
-        ? view.getUint16(offset, true)
-        : view.getUint32(offset, true);
-    },
-    write: (offset, width, value) => {
-      requireFit(value, width);
-      seen.push(`w${width}@${offset}`);
-      if (width === 1) view.setUint8(offset, value);
-      else if (width === 2) view.setUint16(offset, value, true);
-      else view.setUint32(offset, value, true);
-    },
-  };
-  return { space, view, seen };
-}
 
 Deno.test("each access is one of the register's width, at the table's place; 64 bits are two of 32, low half first", () => {
   const { space, view, seen } = memory();
@@ -74,7 +49,7 @@ Deno.test("fields: read apart, changed alone", () => {
   view.setUint32(0, 0x8200_0001, true);
   assertEquals(registers.fields("id"), { raw: 0x8200_0001, major: 0x82 });
   view.setUint16(4, 0x8001, true);
-  registers.change("control", { enable: false, mode: 5 });
+  registers.update("control", { enable: false, mode: 5 });
   assertEquals(view.getUint16(4, true), 0x8050);
   assertEquals(seen, ["r4@0", "r2@4", "w2@4"]);
 });
@@ -93,8 +68,8 @@ Deno.test("what cannot be written or named is a UsageError, and nothing is acces
   assertThrows(() => registers.read("ring"), UsageError, "ring has 64 bits");
   assertEquals(seen, []);
   assertThrows(() => registers.read("absent" as "id"), UsageError, 'there is no register "absent"');
-  assertThrows(() => registers.change("control", { absent: 1 } as object), UsageError, 'no field "absent"');
-  assertEquals(seen, ["r2@4"], "read for the change, and not written");
+  assertThrows(() => registers.update("control", { absent: 1 } as object), UsageError, 'no field "absent"');
+  assertEquals(seen, [], "it is not read for a change that cannot be");
 });
 
 Deno.test("TracedSpace: each access is told by the register's name after it was made; what is no register goes through", () => {
