@@ -144,16 +144,19 @@ export function matcher(pattern: string | undefined): (name: string) => boolean 
 }
 
 /** A dump as text: a line a register, and where a register is not as after a reset, what it was then. */
-export function formatDump({ registers }: RegisterDump): string {
-  const offset = Math.max(3, ...registers.map((one) => one.offset.toString(16).length));
-  const name = Math.max(0, ...registers.map((one) => one.name.length));
-  return registers.map((one) => {
-    const { value, lack, reset, fields } = one;
-    const changed = value !== null && reset !== undefined && reset !== value ? `(reset ${reset})` : "";
-    const place = `0x${one.offset.toString(16).padStart(offset, "0")}`;
-    const parts = [place, one.name.padEnd(name), value ?? `(${lack})`, fieldText(fields), changed];
-    return `${parts.filter((part) => part !== "").join("  ")}\n`;
-  }).join("");
+export function formatDump(dump: RegisterDump): string {
+  return typedCall("formatDump", [dump], () => {
+    const { registers } = checkDump(dump);
+    const offset = Math.max(3, ...registers.map((one) => one.offset.toString(16).length));
+    const name = Math.max(0, ...registers.map((one) => one.name.length));
+    return registers.map((one) => {
+      const { value, lack, reset, fields } = one;
+      const changed = value !== null && reset !== undefined && reset !== value ? `(reset ${reset})` : "";
+      const place = `0x${one.offset.toString(16).padStart(offset, "0")}`;
+      const parts = [place, one.name.padEnd(name), value ?? `(${lack})`, fieldText(fields), changed];
+      return `${parts.filter((part) => part !== "").join("  ")}\n`;
+    }).join("");
+  });
 }
 
 /** A register that is not the same in two dumps. */
@@ -188,14 +191,16 @@ export function diffDumps(before: RegisterDump, after: RegisterDump): RegisterCh
 
 /** Differences as text, a line a register: `status  0x00 -> 0x81  interrupt 0 -> 1`. */
 export function formatDiff(changes: readonly RegisterChange[]): string {
-  const width = Math.max(0, ...changes.map((one) => one.name.length));
-  return changes.map(({ name, before, after, fields }) => {
-    const changed = Object.entries(fields).map(([field, one]) =>
-      `${field} ${plain(one.before)} -> ${plain(one.after)}`
-    );
-    const values = `${before ?? "(not read)"} -> ${after ?? "(not read)"}`;
-    return `${[name.padEnd(width), values, changed.join(", ")].filter((part) => part !== "").join("  ")}\n`;
-  }).join("");
+  return typedCall("formatDiff", [changes], () => {
+    const width = Math.max(0, ...changes.map((one) => one.name.length));
+    return changes.map(({ name, before, after, fields }) => {
+      const changed = Object.entries(fields).map(([field, one]) =>
+        `${field} ${plain(one.before)} -> ${plain(one.after)}`
+      );
+      const values = `${before ?? "(not read)"} -> ${after ?? "(not read)"}`;
+      return `${[name.padEnd(width), values, changed.join(", ")].filter((part) => part !== "").join("  ")}\n`;
+    }).join("");
+  });
 }
 
 /** A dump that came from elsewhere, such as a file of JSON. @throws InputError where it is none */
