@@ -152,7 +152,11 @@ export class Waiter implements Disposable {
     const end = lifeline.onEnd(() => this.lose(lifeline.reason()));
     const move = lifeline.onMove?.(() => {
       if (!this.#closed) { for (const fd of lifeline.fds) if (!fd.closed) this.#epoll.remove(fd); }
-      return watch;
+      return () => {
+        watch();
+        // Who sleeps may wait for what came with the move, and the set tells it nothing of that.
+        this.wake();
+      };
     });
     this.#forgetLifeline = () => {
       end();

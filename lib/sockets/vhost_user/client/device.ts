@@ -303,9 +303,9 @@ export class VhostUserDevice implements Disposable {
     }
     this.#movable.move(() => {
       this.#lost = null;
+      this.#returns++;
     });
     lost[Symbol.dispose]();
-    this.#returns++;
   }
 
   /** Brings a back end that has answered to where the lost one was. @returns false when it is gone again @throws what it is not as it was before */

@@ -284,6 +284,30 @@ Deno.test("a lost back end that comes back is told of the memory again, and of w
   await waiter.settled;
 });
 
+Deno.test("whoever sleeps while a call of somebody else brings a lost back end back, looks again", async () => {
+  using s = scripted(plain(), { reconnectMs: 5000 }, [plain()]);
+  using waiter = new Waiter({ mode: "eventfd" });
+  using eventFd = new EventFd();
+  waiter.watch({ eventFd, acknowledge: () => 3 });
+  waiter.watchLifeline(s.device.lifeline);
+  s.connections[0]!.peer.close();
+  s.device.lifeline.answer();
+  assertEquals(s.device.lost, true);
+  const target = {
+    hasUsed: () => s.device.returns === 1,
+    suppressInterrupts() {},
+    enableInterrupts: () => false,
+  };
+  const waits = waiter.wait(target, Infinity);
+  s.device.use(() => {});
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const asleep = new Promise<string>((done) => timer = setTimeout(() => done("asleep"), 20_000));
+  assertEquals(await Promise.race([waits, asleep]), true);
+  clearTimeout(timer);
+  waiter.close();
+  await waiter.settled;
+});
+
 Deno.test("whoever asks a lost back end waits until it is back, and is answered by the new one", () => {
   using s = scripted(able(MQ), { reconnectMs: 5000 }, [[...able(MQ), reply("getQueueNum", u64(4n))]]);
   s.connections[0]!.peer.close();
