@@ -11,7 +11,7 @@ import { campaign, Random, rounds } from "../../random.ts";
 import { type Reached, TopologyHost } from "../drivers/topology_host.ts";
 import { BLK, MANAGEMENT, NET, RINGS } from "./managed_types.ts";
 
-const ROUNDS = rounds(50);
+const ROUNDS = rounds(50, 2);
 const SCRIPT = new URL("./drive_managed.ts", import.meta.url).pathname;
 const FUNCTIONS = [{ address: MANAGEMENT, kind: "virtio-management", switch: "s0" }];
 /** What is ours: descriptors of the runtime come and go. */

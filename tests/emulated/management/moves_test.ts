@@ -15,7 +15,7 @@ import { Traffic } from "../migration/traffic.ts";
 import { ManagementHost, NET } from "./management_host.ts";
 
 const OTHER = "0000:06:00.0";
-const MOVES = rounds(100);
+const MOVES = rounds(100, 4);
 const LAYOUTS: readonly [TvqLayout, TvqLayout][] = [["aligned", "packed"], ["packed", "aligned"]];
 
 /** Two management functions on one switch, whose payloads lie differently. */

@@ -12,7 +12,7 @@ import { TopologyHost } from "../drivers/topology_host.ts";
 import { Traffic } from "./traffic.ts";
 
 const PF = "0000:01:00.0";
-const MOVES = rounds(100);
+const MOVES = rounds(100, 4);
 
 /** A PF whose driver administers it, and its VFs, opened. */
 class Group implements AsyncDisposable {

@@ -11,7 +11,7 @@ import { FakeLegacy } from "../fake_legacy.ts";
 import { AdminRig, type Answer, OK, outcome } from "./rig.ts";
 
 const COMMON_WRITE = 2, COMMON_READ = 3, DEVICE_WRITE = 4, DEVICE_READ = 5, MODE = 0x11;
-const EVENTS = rounds(10_000);
+const EVENTS = rounds(10_000, 500);
 /** Above 4 GiB. */
 const IOVA = 0x3_0000_0000n;
 const SIZE = 0x20000;

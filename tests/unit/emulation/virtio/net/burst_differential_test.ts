@@ -11,7 +11,7 @@ import { FEATURE, NET_FEATURE } from "../../../../../lib/virtio/spec/mod.ts";
 import { BROADCAST, FakeNic, FEATURES, frame, mac, udp } from "../fake_nic.ts";
 import { campaign, Random, rounds } from "../../../../random.ts";
 
-const STEPS = rounds(120_000);
+const STEPS = rounds(120_000, 4800);
 const STEPS_OF_A_LIFE = 120;
 const PORTS = 3;
 const RING = 64;

@@ -535,7 +535,7 @@ Deno.test(campaign("2.3 100,000 random accesses: nothing throws, and the device 
     const random = new Random(seed);
     const client = t.fn.client;
     let live = 0;
-    for (let i = 0; i < rounds(34_000); i++) {
+    for (let i = 0; i < rounds(34_000, 1700); i++) {
       const kind = random.below(16);
       // Mostly plausible: fields of the block, small values, and addresses that are mapped.
       const offset = random.below(4) === 0 ? random.below(256) : random.below(24);
