@@ -128,18 +128,14 @@ C 40  Coprocessor
 C ff  Unassigned class
 `;
 
-/** What `pci.ids` calls otherwise than the standard does: a function has one name, whether this machine has that file or not. */
-const OTHERWISE: ReadonlyMap<number, string> = new Map([[4, "RNG"]]);
-
 function virtioLines(): string {
-  const nameOf = (id: number) => OTHERWISE.get(id) ?? VIRTIO_TYPE_NAMES.get(id);
   const transitional = Array.from(
     VIRTIO_TRANSITIONAL_IDS,
-    ([id, device]) => [device, `Virtio ${nameOf(id)}`],
+    ([id, device]) => [device, `Virtio ${VIRTIO_TYPE_NAMES.get(id)}`],
   );
   const modern = Array.from(
-    VIRTIO_TYPE_NAMES.keys(),
-    (id) => [VIRTIO_MODERN_BASE + id, `Virtio 1.0 ${nameOf(id)}`],
+    VIRTIO_TYPE_NAMES,
+    ([id, name]) => [VIRTIO_MODERN_BASE + id, `Virtio 1.0 ${name}`],
   );
   const lines = [...transitional, ...modern].map(([device, name]) => `\t${device!.toString(16)}  ${name}`);
   return ["1af4  Red Hat, Inc.", ...lines, ""].join("\n");
