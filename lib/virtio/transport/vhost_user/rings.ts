@@ -95,6 +95,8 @@ export class VhostUserRings {
     this.#device.use((channel) => {
       this.#putInflight(channel);
       for (const ring of started) {
+        // The one before left it untaken: a queue that is to be quiet yet would be served for it. `kickAll` notifies all that may be.
+        ring.kick.take();
         const base = takeOver(this.#device.name, ring, !kept);
         if (base !== undefined) this.#tell(channel, ring, base);
       }

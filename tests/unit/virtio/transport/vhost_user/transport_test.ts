@@ -450,6 +450,8 @@ Deno.test("a back end that is back hears of features and queues where their driv
   transport.writeStatus(READY | STATUS.driverOk);
   const before = s.connections[0]!.requests();
   s.connections[0]!.peer.close();
+  // Nobody takes it: the next back end must not take it for one of its own.
+  transport.doorbell(0).ring(0, 0);
   s.device.use((channel) => channel.askNumber(REQUEST.getFeatures));
   const told = s.connections[1]!.requests();
   assertEquals(told.slice(0, 5), [...before.slice(0, 4), "SET_VRING_BASE 0000000034120000"]);
