@@ -29,9 +29,11 @@ export async function ismGrant(host: Host, options: Of<"ism grant">): Promise<vo
       { hint: "whoever holds it can: ringside ism FUNCTION alloc BYTES --shell, and there the line grant" },
     );
   }
-  const region = await ism.attach(token, rightsOf(own));
-  if (devid === undefined) await ism.grantDefault(region, permissions);
-  else await ism.grantFor(region, devid, permissions, { cleanDefault });
+  if (!options.dryRun) {
+    const region = await ism.attach(token, rightsOf(own));
+    if (devid === undefined) await ism.grantDefault(region, permissions);
+    else await ism.grantFor(region, devid, permissions, { cleanDefault });
+  }
   if (options.json) {
     printJson({
       function: ism.transport.name,

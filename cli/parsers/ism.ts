@@ -12,6 +12,7 @@ import { parsePermissions, permissionsText } from "../ism/permissions.ts";
 import { parseToken, tokenText } from "../ism/token.ts";
 import { ABOUT } from "./about.ts";
 import {
+  dryRun,
   functionArgument,
   interrupts,
   noCommand,
@@ -109,6 +110,7 @@ const commands = or(
       cleanDefault: option("--clean-default", {
         description: message`With --devid: take everything from devices without permissions of their own.`,
       }),
+      dryRun,
     }),
     {
       description:

@@ -130,13 +130,11 @@ Deno.test("ism: regions between processes", async (t) => {
     assertEquals((await holder.ask("grant attach,write 3 clean-default")).cleanDefault, true);
     assertEquals((await rig.json(THREE, "query", token)).permissions, ["write", "attach"]);
     // Who may manage a region can grant, too.
-    assertEquals(await rig.json(TWO, "grant", token, "--permissions", "read,attach", "--devid", "3"), {
-      function: TWO,
-      token,
-      devid: 3,
-      permissions: ["read", "attach"],
-      cleanDefault: false,
-    });
+    const toThree = [TWO, "grant", token, "--permissions", "read,attach", "--devid", "3"];
+    const granted = { function: TWO, token, devid: 3, permissions: ["read", "attach"], cleanDefault: false };
+    assertEquals(await rig.json(...toThree, "--dry-run"), granted);
+    assertEquals((await rig.json(THREE, "query", token)).permissions, ["write", "attach"]);
+    assertEquals(await rig.json(...toThree), granted);
     assertEquals((await rig.json(THREE, "query", token)).permissions, ["read", "attach"]);
 
     assertEquals(await holder.ask("write 0 two  words "), { command: "write", offset: 0, bytes: 11 });
