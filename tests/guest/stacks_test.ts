@@ -145,12 +145,12 @@ function whyNot({ modules, needs = "" }: Stack): string | undefined {
     !optional && !builtin.includes(name) && prepared[name] === undefined
   );
   if (missing !== undefined) {
-    return `the kernel ${release} has no ${missing.name}; Debian's has: --kernel debian`;
+    return `the kernel ${release} has no ${missing.name}; Debian's has: guest:setup --kernel both`;
   }
   if (needs.startsWith("/")) {
     return isThere(needs)
       ? undefined
-      : `the kernel ${release} has no ${needs}; Debian's has: --kernel debian`;
+      : `the kernel ${release} has no ${needs}; Debian's has: guest:setup --kernel both`;
   }
   return needs === "" || isThere(`${PATHS.bin}/${needs}`) ? undefined : `no ${needs}: deno task guest:setup`;
 }

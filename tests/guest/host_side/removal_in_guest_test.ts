@@ -9,8 +9,8 @@ import { QmpClient } from "./qmp.ts";
 import type { InUseReport, RemovalTask, RoundReport } from "./removal_job.ts";
 
 const JOB = new URL("./removal_job.ts", import.meta.url).pathname;
-/** A disk that nobody has read to its end. */
-const DISK_BYTES = 2 ** 34;
+/** Nobody has read it to its end. */
+const DISK_BYTES = 2 ** 40;
 const SETS = 2;
 const DEVICES = Array.from({ length: SETS }, (_, hub): GuestDevice[] => [
   { kind: "virtio-net", hub },
@@ -45,7 +45,7 @@ Deno.test({
     try {
       const { exitCode, console } = await bootJob({
         job: JOB,
-        task: { rounds } satisfies RemovalTask,
+        task: { rounds, sectors: DISK_BYTES / 512 } satisfies RemovalTask,
         guest: {
           devices: DEVICES,
           memoryMiB: 2048,

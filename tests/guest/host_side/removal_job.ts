@@ -12,6 +12,8 @@ import { report } from "./job_guest.ts";
 
 /** What to do. */
 export interface RemovalTask {
+  /** Of each disk. */
+  readonly sectors: number;
   readonly rounds: readonly RemovalRound[];
 }
 
@@ -62,6 +64,7 @@ const LOOK_MS = 20;
 interface FunctionSet {
   readonly nets: readonly string[];
   readonly blk: string;
+  readonly sectors: number;
   readonly rng: string;
   readonly pf: string;
 }
@@ -133,12 +136,12 @@ function holdPf(host: LinuxHost, pf: string, path: KernelPath): User[] {
 }
 
 async function use(host: LinuxHost, set: FunctionSet, path: KernelPath, index: number): Promise<User[]> {
-  const { nets: [from = "", to = ""], blk, rng, pf } = set;
+  const { nets: [from = "", to = ""], blk, sectors, rng, pf } = set;
   host.bind([from, to, blk, rng, pf]);
   const commands = await Promise.all([
     // The one that sends, and the one that receives.
     command("net loop", index === 0 ? from : to, path, ["net", "loop", from, to, "--count", "1000000000"]),
-    command("blk", blk, path, ["blk", "read", blk, "0", "33554432", "-o", "/dev/null"]),
+    command("blk", blk, path, ["blk", "read", blk, "0", String(sectors), "-o", "/dev/null"]),
     command("rng", rng, path, ["rng", rng, "1000000000", "-o", "/dev/null"]),
   ]);
   return [...commands, ...holdPf(host, pf, path)];
@@ -199,13 +202,14 @@ async function round(
 }
 
 if (import.meta.main) {
-  const { rounds } = JSON.parse(Deno.args[0]!) as RemovalTask;
+  const { rounds, sectors } = JSON.parse(Deno.args[0]!) as RemovalTask;
   using host = new LinuxHost();
   const nets = functions(ID.net), blks = functions(ID.blk), rngs = functions(ID.rng), pfs = functions(ID.igb);
   const sets = pfs.map((pf, i): FunctionSet => ({
     pf,
     nets: nets.slice(2 * i, 2 * i + 2),
     blk: blks[i]!,
+    sectors,
     rng: rngs[i]!,
   }));
   for (const task of rounds) report(await round(host, sets, task));

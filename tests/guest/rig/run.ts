@@ -13,7 +13,7 @@ import { cacheForGuest, denoEnvironment, denoForGuest, LANE_VARIABLE, testFiles 
 import { GuestOptionsError, NotSetUpError, RigError } from "./errors.ts";
 import { bootGuest } from "./guest.ts";
 import type { GuestOptions } from "./guest.ts";
-import { preparedKernel } from "./kernel.ts";
+import { hasDebianKernel, preparedKernel } from "./kernel.ts";
 import { inLanes, type Job } from "./lanes.ts";
 import type { GuestKernel, KernelFlavour } from "./kernel.ts";
 import { MACHINES } from "./machines.ts";
@@ -36,6 +36,8 @@ export interface TestRun {
 const HOST_SIDE = `${PROJECT_ROOT}/tests/guest/host_side/`;
 /** Tests that start the command line again and again: they take as long as all the others in the guest. */
 const COMMANDS = /\/(?:cli|readme)_test\.ts$/;
+/** Tests that want all that a distribution's kernel has, and not what the ready one alone has. */
+const OF_DISTRIBUTION = /\/stacks_test\.ts$/;
 
 /** Runs the selected test files, in a guest and on the host's side. @returns the exit status */
 export async function runTests(run: TestRun): Promise<number> {
@@ -47,7 +49,10 @@ export async function runTests(run: TestRun): Promise<number> {
     throw new GuestOptionsError(`no test files in ${run.selection.join(" ")} (looked for *_test.ts)`);
   }
   const hostSide = files.filter((file) => file.startsWith(HOST_SIDE));
-  const inside = files.filter((file) => !file.startsWith(HOST_SIDE));
+  const chosen = run.guest.kernel !== undefined || architectureOf(run) !== "x86_64" || !hasDebianKernel();
+  const isOfDistribution = (file: string) => !chosen && OF_DISTRIBUTION.test(file);
+  const ofDistribution = files.filter(isOfDistribution);
+  const inside = files.filter((file) => !file.startsWith(HOST_SIDE) && !isOfDistribution(file));
   const summary = new TestSummary();
   const isCommand = (file: string) => COMMANDS.test(file);
   // The largest file is what takes longest, as a rule: it must not be the last to begin.
@@ -58,11 +63,16 @@ export async function runTests(run: TestRun): Promise<number> {
   ];
   const some = (group: readonly string[]) => group.length > 0;
   const guests = inGuests.filter(some), others = onHost.filter(some);
-  const live = run.lanes === 1 || guests.length + others.length === 1;
+  const distributions = [ofDistribution].filter(some);
+  const live = run.lanes === 1 || guests.length + others.length + distributions.length === 1;
   const jobs: Job<number>[] = [
     ...guests.map((group): Job<number> => (lane) =>
       runInGuest(run, kernel, group, outputInto(summary, live), lane)
     ),
+    ...distributions.map((group): Job<number> => (lane) => {
+      const there: TestRun = { ...run, guest: { ...run.guest, kernel: "debian" } };
+      return runInGuest(there, preparedKernel("debian"), group, outputInto(summary, live), lane);
+    }),
     ...others.map((group): Job<number> => (lane) => runOnHost(run, group, outputInto(summary, live), lane)),
   ];
   const codes = await inLanes(run.lanes, jobs);
