@@ -4,6 +4,7 @@ import { Chain } from "../../../../../lib/emulation/virtio/queue/chain.ts";
 import type { DeviceQueueSetup } from "../../../../../lib/emulation/virtio/queue/device_queue.ts";
 import { PackedDeviceQueue } from "../../../../../lib/emulation/virtio/queue/packed.ts";
 import { checkPackedSetup } from "../../../../../lib/emulation/virtio/queue/packed_setup.ts";
+import { UsedDescriptors } from "../../../../../lib/emulation/virtio/queue/packed_used.ts";
 import { BASE, FakeClient, FakeOwner } from "../fake_client.ts";
 import { Random } from "../../../../random.ts";
 import { FakePackedRing } from "../fake_packed_ring.ts";
@@ -73,6 +74,18 @@ Deno.test("1.4 a chain: parts in order, id of its last descriptor, used descript
   assertEquals(r.ring.flags(3), 0x8080, "nothing was written: no WRITE");
   assertEquals(r.ring.takeUsed(), [{ id: 7, length: 0, write: false }]);
   assertEquals(r.owner.violations, []);
+});
+
+Deno.test("1.4 the used position goes forward and back, and each crossing of the ring's end turns the wrap counter", () => {
+  const used = new UsedDescriptors(4);
+  const after = (slots: number) => {
+    used.skip(slots);
+    return [used.slot, used.wrap];
+  };
+  assertEquals([3, -3, 4, -1, 1, -4, -1].map(after), [[3, 1], [0, 1], [0, 0], [3, 1], [0, 0], [0, 1], [
+    3,
+    0,
+  ]]);
 });
 
 Deno.test("1.4 flags of the first used descriptor of a burst are written last", () => {
