@@ -205,13 +205,15 @@ export function formatDiff(changes: readonly RegisterChange[]): string {
 
 /** A dump that came from elsewhere, such as a file of JSON. @throws InputError where it is none */
 export function checkDump(value: unknown): RegisterDump {
-  const registers = (value as RegisterDump | null | undefined)?.registers;
-  const sound = Array.isArray(registers) &&
-    registers.every((one: Partial<DumpedRegister> | null) =>
-      typeof one === "object" && one !== null && typeof one.name === "string" &&
-      (one.value === null || typeof one.value === "string") &&
-      (one.fields === undefined || (typeof one.fields === "object" && one.fields !== null))
-    );
+  const sound = typedCall("checkDump", [value], () => {
+    const registers = (value as RegisterDump | null | undefined)?.registers;
+    return Array.isArray(registers) &&
+      registers.every((one: Partial<DumpedRegister> | null) =>
+        typeof one === "object" && one !== null && typeof one.name === "string" &&
+        (one.value === null || typeof one.value === "string") &&
+        (one.fields === undefined || (typeof one.fields === "object" && one.fields !== null))
+      );
+  });
   if (sound) return value as RegisterDump;
   throw new InputError("it is no dump of registers: it has no list `registers` of `name` and `value`");
 }

@@ -191,8 +191,7 @@ export abstract class ClientConnection<
         this.#stop(this.#end(this.in.pendingBytes > 0 ? this.in.endOfStream() : null));
       }
     } catch (error) {
-      const between = error instanceof PeerGoneError && this.in.pendingBytes === 0;
-      this.#stop(this.#end(between ? null : error as Error));
+      this.#stop(this.#end(error as Error));
     }
   }
 
@@ -216,8 +215,9 @@ export abstract class ClientConnection<
     }
   }
 
+  /** Who is gone between two messages has left, also when it was being asked for something. */
   #end(reason: Error | null): Served {
-    this.reason = reason;
+    this.reason = reason instanceof PeerGoneError && this.in.pendingBytes === 0 ? null : reason;
     return "ended";
   }
 

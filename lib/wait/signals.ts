@@ -32,7 +32,7 @@ export class Signals implements Disposable {
   }
 
   readonly #name: string;
-  readonly #waiter = new Waiter({ mode: "eventfd" });
+  readonly #waiter: Waiter;
   /** By eventfd: what has come in all, and what of it no wait has given out. */
   readonly #counts: number[];
   readonly #pending: number[];
@@ -50,7 +50,8 @@ export class Signals implements Disposable {
       return { hasUsed: has, suppressInterrupts: () => {}, enableInterrupts: has };
     });
     using opened = new DisposableStack();
-    const waiter = opened.use(this.#waiter);
+    // After what may throw, since nobody would close it.
+    const waiter = this.#waiter = opened.use(new Waiter({ mode: "eventfd" }));
     eventFds.forEach((eventFd, at) => {
       requireType(eventFd, "object", `new Signals: eventfd ${at}`, "take");
       const came = (_isr: number, count: number) => {

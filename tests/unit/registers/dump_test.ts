@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { InputError } from "../../../lib/errors/mod.ts";
+import { InputError, UsageError } from "../../../lib/errors/mod.ts";
 import { checkDump, diffDumps, formatDiff, formatDump, Registers } from "../../../lib/registers/mod.ts";
 import { NIC } from "./datasheet.ts";
 import { memory } from "./memory_space.ts";
@@ -86,4 +86,7 @@ Deno.test("what is no dump is an InputError", () => {
   for (const wrong of [null, 1, [], {}, { registers: [null] }, { registers: [{ name: "a", value: 1 }] }]) {
     assertThrows(() => checkDump(wrong), InputError, "it is no dump of registers");
   }
+  const { proxy, revoke } = Proxy.revocable([], {});
+  revoke();
+  assertThrows(() => checkDump({ registers: proxy }), UsageError, "checkDump");
 });

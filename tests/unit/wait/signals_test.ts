@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { EventFd } from "../../../ffi/mod.ts";
+import { EventFd, openFdCount } from "../../../ffi/mod.ts";
 import { ClosedError, DeviceError, UsageError } from "../../../lib/errors/mod.ts";
 import { Signals } from "../../../lib/wait/mod.ts";
 
@@ -30,9 +30,13 @@ Deno.test("after its end every wait says why, but what came before is given out"
 });
 
 Deno.test("what is no eventfd is a UsageError, and nothing stays open", () => {
+  const before = openFdCount();
   for (const wrong of [undefined, 1, [1], [{}], ["fd"], [null]]) {
     assertThrows(() => new Signals(wrong as never), UsageError);
   }
-  using eventFd = new EventFd();
-  assertThrows(() => new Signals([eventFd], 1 as never), UsageError);
+  {
+    using eventFd = new EventFd();
+    assertThrows(() => new Signals([eventFd], 1 as never), UsageError);
+  }
+  assertEquals(openFdCount(), before);
 });

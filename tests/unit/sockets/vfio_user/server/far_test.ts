@@ -1,7 +1,7 @@
 /** The vfio-user server and memory that it does not map: files that could shrink, and memory that came without a file. */
 import { assert, assertEquals } from "@std/assert";
 import { MappedMemory, resizeFile } from "../../../../../ffi/mod.ts";
-import { PeerGoneError, ProtocolError } from "../../../../../lib/errors/mod.ts";
+import { ProtocolError } from "../../../../../lib/errors/mod.ts";
 import { COMMAND, dmaAccess, dmaUnmap } from "../../../../../lib/sockets/vfio_user/protocol.ts";
 import { REGISTER } from "../fake_device.ts";
 import { message, versionPayload } from "../raw_client.ts";
@@ -148,7 +148,8 @@ Deno.test("server: a client that goes while it is asked is gone; what it sent be
   assert(!b.server.dma.find(IOVA, 0, 2, false));
   b.server.expire();
   assertEquals([b.server.connectionFd, b.device.log.at(-1)], [null, "detached"]);
-  assert(b.server.lastReason instanceof PeerGoneError);
+  // It broke no rule: a process may end at any time.
+  assertEquals(b.server.lastReason, null);
 });
 
 Deno.test("server: a client that floods instead of answering is let go", () => {
