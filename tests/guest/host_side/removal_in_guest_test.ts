@@ -86,7 +86,7 @@ function checkRound(
     if (code === undefined) assertStringIncludes(said, "RemovalRequestedError", what);
     else assertEquals([code, said.trimEnd().split("\n").length], [1, 1], `${what}: ${said}`);
   }
-  // Nobody's process has ended by now. So the kernel went on since all had let go, and at its first request, since it found someone to ask each time.
+  // Nobody's process has ended by now. So the kernel went on since all had let go, and it found someone to ask each time.
   assertEquals(silent, [], "the kernel asked while nobody could hear it");
   // What was unbound comes back; what was unplugged is named, until it is told to be forgotten. Of each pair of network functions one is left.
   const gone = way === "unbind"
