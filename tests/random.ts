@@ -46,12 +46,12 @@ export class Random {
 }
 
 /**
- * How many of a campaign's rounds this run makes: a fiftieth, or all of them with `-- --full`, as `test:fuzz` says.
+ * How many of a campaign's rounds this run makes: a twentieth, or all of them with `-- --full`, as `test:fuzz` says.
  *
- * @param least where a fiftieth says nothing yet
+ * @param least where a twentieth says nothing yet
  */
 export function rounds(all: number, least = 1): number {
-  return full ? all : Math.max(least, Math.ceil(all / 50));
+  return full ? all : Math.max(least, Math.ceil(all / 20));
 }
 
 /** What a campaign does; it may say how far it got, which is printed when it ran in full. */

@@ -11,7 +11,7 @@ import { campaign, Random, rounds } from "../../random.ts";
 import { type Reached, TopologyHost } from "../drivers/topology_host.ts";
 import { BLK, MANAGEMENT, NET, RINGS } from "./managed_types.ts";
 
-const ROUNDS = rounds(50, 2);
+const ROUNDS = rounds(50);
 const SCRIPT = new URL("./drive_managed.ts", import.meta.url).pathname;
 const FUNCTIONS = [{ address: MANAGEMENT, kind: "virtio-management", switch: "s0" }];
 /** What is ours: descriptors of the runtime come and go. */
@@ -79,7 +79,8 @@ Deno.test(
       }
       assertNothingLeft(await settledHoldings(pid), holds, "is left behind in the host");
       // Every other round begins with devices that run, unless it comes between two lives; the others may be too early on a busy machine.
-      assert(alive >= ROUNDS / 4, `devices were alive at ${alive} of ${ROUNDS} kills`);
+      // A few rounds say nothing of that.
+      assert(ROUNDS < 20 || alive >= ROUNDS / 4, `devices were alive at ${alive} of ${ROUNDS} kills`);
       assertEquals(await served.stop(), []);
     },
   ),
