@@ -134,14 +134,13 @@ Deno.test("the tour's way through virtio-ism: what is sent arrives", async () =>
   const line = (text: string) =>
     runnable(text).replaceAll("; deno ", `; ${Deno.execPath()} `).replaceAll("/tmp/ringside-ism", host)
       .replaceAll(/\/tmp\/ringside-(token|copy)/g, `${host}-$1`);
-  // The shell has the commands as they stand; only the host must be there before it is used, and is waited for in the end.
-  const script = block.lines.map((text, i) =>
-    i === 0 ? `${line(text)}\nhost=$!; until [ -e ${host}/ready ]; do sleep 0.05; done` : line(text)
-  );
+  // The shell has the commands as they stand; only the receiver is waited for, before its host is stopped.
+  const script = block.lines.map(line);
   const pipe = script.findIndex((text) => text.includes("--listen"));
   script[pipe] += "\nreceiver=$!";
-  const end = ["wait $receiver", `kill $(cat ${host}/ready); wait $host`];
-  const result = await shell(["set -e", ...script, ...end].join("\n"));
+  const stop = script.pop()!;
+  assertMatch(stop, /emulate \S+ --stop$/);
+  const result = await shell(["set -e", `trap '${stop}' EXIT`, ...script, "wait $receiver"].join("\n"));
   try {
     assertEquals(result.code, 0, result.err);
     assertMatch(result.out, /0000:02:00\.0: virtio-pci -> vfio-pci[\s\S]*domain d0[\s\S]*0000:02:00\.0 +2 /);
