@@ -60,6 +60,11 @@ const POLL_SLICE_MS = 1;
 /** Waits that end at once, between two looks at the clock: the event loop gets a turn when it had none for so long. */
 const QUICK_WAITS = 64;
 const TURN_MS = 10;
+/**
+ * One turn of so long a time sleeps. Deno looks at sockets, pipes and signals before it sleeps, and else with every 61st turn only; to sleep costs one or
+ * two milliseconds.
+ */
+const SLEEPING_TURN_MS = 50;
 const LONGEST_SLEEP_MS = 2 ** 31 - 1;
 /** A thread that polls looks this often whether its device is still there. */
 const BLOCKING_SLICE_MS = 10;
@@ -91,6 +96,7 @@ export class Waiter implements Disposable {
   #pumping: Promise<void> | null = null;
   #quickWaits = 0;
   #turnedAt = 0;
+  #sleptAt = 0;
   /** What lets the event loop run. */
   readonly #naps = new Set<Promise<void>>();
   #lifeline: Lifeline | null = null;
@@ -274,7 +280,9 @@ export class Waiter implements Disposable {
     const now = performance.now();
     if (now - this.#turnedAt < TURN_MS) return null;
     this.#turnedAt = now;
-    return this.#nap((done) => void setImmediate(done));
+    if (now - this.#sleptAt < SLEEPING_TURN_MS) return this.#nap((done) => void setImmediate(done));
+    this.#sleptAt = now;
+    return this.#nap((done) => setTimeout(done, 0));
   }
 
   /** Takes the interrupts that are pending now, without waiting: config changes are seen by this, too. @returns how many vectors had fired */

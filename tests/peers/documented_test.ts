@@ -35,12 +35,13 @@ function start(line: string, folder: string): Peer {
   return new Peer(program, [...more, ...args], isDpdk ? { env: { RUNTIME_DIRECTORY: folder } } : {});
 }
 
-async function ringside(line: string, folder: string): Promise<void> {
+/** @param says what the other program printed, for a failure */
+async function ringside(line: string, folder: string, says: () => string): Promise<void> {
   const prints = PRINTS.find(([command]) => command.test(line))?.[1];
   assertEquals(prints === undefined, false, `nothing says what this prints: ${line}`);
   const args = line.replaceAll("/tmp/", `${folder}/`).split(" ").slice(1);
   const { code, out, err } = await cliWith({}, ...args);
-  assertEquals(code, 0, `${line}\n${out}${err}`);
+  assertEquals(code, 0, `${line}\n${out}${err}${says()}`);
   assertMatch(out, prints!, line);
 }
 
@@ -54,7 +55,9 @@ fencedBlocks(`${docs}vhost_user.md`).filter(({ info }) => info.startsWith("sh ")
       await using peer = start(serve, folder);
       const [, socket = ""] = serve.match(/(\/tmp\/\w+\.sock)/) ?? [];
       if (!serve.includes("client=1")) await peer.untilListening(socket.replace("/tmp/", `${folder}/`));
-      for (const line of uses) await ringside(line, folder);
+      for (const line of uses) {
+        await ringside(line, folder, () => `${serve}\n${peer.since(0)}${peer.complaints}`);
+      }
     },
   );
 });
@@ -76,7 +79,7 @@ peerTest(
       }
       for (const line of lines) {
         if (line.startsWith("ringside ")) {
-          await ringside(line, folder);
+          await ringside(line, folder, () => "");
           continue;
         }
         await using peer = start(line, folder);
