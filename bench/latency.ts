@@ -37,9 +37,15 @@ export async function benchLatency(run: BenchRun): Promise<Section[]> {
   stack.defer(() => endProcess(child));
   const output = await new Response(child.stdout).text();
   await run.turn();
-  const line = output.split("\n").find((one) => one.startsWith("{"));
-  if (!(await child.status).success || line === undefined) throw new DeviceError("the driver process failed");
-  const report = JSON.parse(line) as LatencyReport;
+  const { code } = await child.status;
+  // V8 prints by blocks: the report may stand in the midst of a line of it.
+  const [found, line] = output.match(/\n(\{"ours":.*\})\n/) ?? [];
+  if (code !== 0 || found === undefined) {
+    throw new DeviceError(
+      `the driver process ended with status ${code}, ${found ? "after" : "without"} its report`,
+    );
+  }
+  const report = JSON.parse(line!) as LatencyReport;
   const names = { p50: "p50", p99: "p99", p9999: "p99.99", max: "longest" } as const;
   const figures = Object.entries(names).map(([key, name]): Figure => {
     const value = single("microseconds", report.ours[key as keyof LatencyTimes]);
@@ -51,7 +57,7 @@ export async function benchLatency(run: BenchRun): Promise<Section[]> {
     figures,
     notes: [
       `${report.ours.samples} frames each, in turns of ${task.seconds} s; from when a frame was due until it was seen`,
-      collectorText(output, report),
+      collectorText(output.replace(found, () => ""), report),
       ...(failure === undefined ? [] : [`without the loop in C: ${failure}`]),
     ],
   }];

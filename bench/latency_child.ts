@@ -2,7 +2,7 @@
  * A driver process of its own, with the garbage collector as everybody has it: frames at a fixed rate from one function to another, polled, in turn by this
  * library's driver and by a loop in C on other functions of the same host.
  *
- * Its argument is a `LatencyTask` as JSON; what is printed last is a `LatencyReport`.
+ * Its argument is a `LatencyTask` as JSON; it prints a `LatencyReport` on a line of its own.
  *
  * @module
  */
@@ -213,4 +213,6 @@ async function measure(
   return { ours: ours.times, ...(c === undefined ? {} : { c: c.times }), ourTurns };
 }
 
-if (import.meta.main) console.log(JSON.stringify(await measure(JSON.parse(Deno.args[0]!) as LatencyTask)));
+if (import.meta.main) {
+  console.log(`\n${JSON.stringify(await measure(JSON.parse(Deno.args[0]!) as LatencyTask))}`);
+}
