@@ -68,7 +68,11 @@ async function dispatch(invocation: Invocation, args: readonly string[]): Promis
   const name = invocation.host ?? environment("RINGSIDE_HOST");
   using host = openHost(name ?? "linux", { holder: `ringside ${args.join(" ")}` });
   const command: (host: Host, how: never) => Promise<number | void> = COMMANDS[invocation.command];
-  return await command(host, { ...invocation, host: name } as never);
+  const how = { ...invocation, host: name } as never;
+  const trace = "trace" in invocation ? invocation.trace : undefined;
+  if (trace === undefined || trace === "-") return await command(host, how);
+  using stack = new DisposableStack();
+  return await command((await import("./tracing.ts")).tracedHost(host, trace, stack), how);
 }
 
 function ownHost(command: "demo" | "emulate"): UsageError {

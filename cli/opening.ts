@@ -23,7 +23,7 @@ export function transportOptions(
   { assumeAccessPlatform, profile, trace }: Pick<Of<"show">, "assumeAccessPlatform" | "profile" | "trace">,
 ): Pick<TransportOptions, "assumeAccessPlatform" | "profile" | "trace"> {
   const given = { assumeAccessPlatform, ...(profile === undefined ? {} : { profile }) };
-  if (!trace) return given;
+  if (trace !== "-") return given;
   return {
     ...given,
     trace: ({ kind, register, width, value }) =>

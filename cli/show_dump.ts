@@ -41,7 +41,7 @@ function refuseBesideDump(options: Of<"show">): void {
     ["--enable-unsafe-noiommu-mode", unsafe],
     ["--assume-access-platform", assumeAccessPlatform],
     ["--profile", profile !== undefined],
-    ["--trace", trace],
+    ["--trace", trace !== undefined],
     ["--tvq", tvq !== undefined],
   ];
   const first = given.find(([, isGiven]) => isGiven);

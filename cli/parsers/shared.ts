@@ -139,9 +139,13 @@ export const opening = object("Opening a function", {
     description:
       message`Text that the registers of a virtio-mmio device follow: spec (default), or the draft mmio-v3 or mmio-msi-v2.`,
   })),
-  trace: option("--trace", {
-    description: message`Each access to a virtio register, by name, on standard error.`,
-  }),
+  trace: optional(
+    textOption(
+      "--trace",
+      "FILE",
+      message`Record register accesses, interrupts and DMA mappings in a file, for ringside trace; -: each access to a virtio register, by name, on standard error.`,
+    ),
+  ),
   tvq: optional(
     textOption(
       "--tvq",

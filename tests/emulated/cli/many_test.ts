@@ -109,7 +109,7 @@ Deno.test("show --dump refuses what is about a function of a host, and list --js
     [["show", "--dump", "x", "--host", "linux"], /--dump takes no --host/],
     [["show", "--dump", "x", "--path", "cdev"], /--dump takes no --path/],
     [["show", "--dump", "x", "--vf-token", "y"], /--dump takes no --vf-token/],
-    [["show", "--dump", "x", "--trace"], /--dump takes no --trace/],
+    [["show", "--dump", "x", "--trace", "-"], /--dump takes no --trace/],
     [["show", "--dump", "x", "--profile", "mmio-v3"], /--dump takes no --profile/],
     [["show", "--dump", "x", "--tvq", "bit=44"], /--dump takes no --tvq/],
     [["show", "--dump", "x", "--assume-access-platform"], /--dump takes no --assume-access-platform/],

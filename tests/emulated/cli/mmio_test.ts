@@ -109,8 +109,8 @@ Deno.test("virtio-mmio devices by the command line, on the embedded host", async
     assertMatch((await run("mmio", ISM, "show")).out, /SHMLen +SHMSel 1 +0x/);
   });
 
-  await t.step("mmio show: --trace tells each access by name", async () => {
-    const { err } = await run("mmio", RNG, "show", "--trace");
+  await t.step("mmio show: --trace - tells each access by name", async () => {
+    const { err } = await run("mmio", RNG, "show", "--trace", "-");
     assertMatch(err, /a003e00\.virtio_mmio read +magic_value 0x74726976\n/);
     assertMatch(err, /write device_features_select 0x00000001\n/);
   });

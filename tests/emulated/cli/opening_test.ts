@@ -55,7 +55,7 @@ for (const [deviceId, words, run] of COMMANDS) {
   });
 }
 
-Deno.test("--trace: each access to a virtio register, by name, on standard error, and nothing of it without", async () => {
+Deno.test("--trace -: each access to a virtio register, by name, on standard error, and nothing of it without", async () => {
   for (const trace of [false, true]) {
     const device = new FakeFunction(USUAL, 0x1044);
     device.features = VERSION_1;
@@ -64,7 +64,7 @@ Deno.test("--trace: each access to a virtio register, by name, on standard error
       open: () => device,
       describe: () => ({ address: FUNCTION, bus: "pci", sriov: { numVfs: 0, vfs: [] } }),
     } as unknown as Host;
-    const parsed = parse(parser, trace ? ["rng", FUNCTION, "--trace"] : ["rng", FUNCTION]);
+    const parsed = parse(parser, trace ? ["rng", FUNCTION, "--trace", "-"] : ["rng", FUNCTION]);
     if (!parsed.success) throw new Error("rng is not understood");
     const lines: string[] = [];
     const output = { out: () => {}, err: (text: string) => void lines.push(text) };

@@ -386,7 +386,7 @@ Deno.test("commands that drive functions drive managed devices", async (t) => {
     const { deviceId, profile, source, queues: list } = json<Record<string, unknown>>(queues);
     assertEquals([deviceId, profile, source], [1, "transport-vq", "registers"]);
     assertEquals((list as { size: number }[]).map(({ size }) => size), [256, 256, 256]);
-    const traced = await run("rng", "03:00.0/rng", "1", "--trace");
+    const traced = await run("rng", "03:00.0/rng", "1", "--trace", "-");
     assertMatch(traced.err, /\n0000:03:00\.0\/\d+ write device_status 0x0f\n/);
   });
 
