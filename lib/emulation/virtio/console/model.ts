@@ -301,6 +301,15 @@ export class ConsoleModel implements DeviceModel {
       return;
     }
     const port = this.#ports[id];
+    if (event === CONSOLE_EVENT.portReady && port?.announced === false) {
+      // Linux's driver after a freeze (hibernation) and a restore: its ports are those that it had before the reset.
+      core.report(
+        CONTROL_RULE,
+        `PORT_READY for port ${id} without DEVICE_READY: taken, as if it had been said`,
+      );
+      this.#driverReady = true;
+      port.announced = true;
+    }
     if (port === undefined || !port.announced) {
       // One that was pulled out meanwhile is no mistake of the driver's.
       if (id >= this.maxPorts) core.report(CONTROL_RULE, `event ${event} for port ${id}`);

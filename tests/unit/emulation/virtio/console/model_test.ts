@@ -116,6 +116,34 @@ Deno.test("ports come and go while the driver runs; what is said of one that wen
   assertEquals(t.fn.port.take(), []);
 });
 
+Deno.test("5.3.6.2 PORT_READY alone, as Linux sends it after a restore: the ports work as before the reset, and it is reported", () => {
+  using t = new Driver({ ports: 3, portNames: ["tty", "agent"] });
+  t.post(2, 16);
+  t.control(0, 3, 1);
+  t.control(1, 3, 1);
+  assertEquals(t.received(2).map(([port, , , , event]) => [port, event]), [
+    [0, 4],
+    [0, 5],
+    [0, 7],
+    [0, 6],
+    [1, 7],
+    [1, 6],
+  ]);
+  const reports = t.fn.port.take();
+  assertEquals(reports.length, 2, reports.join("\n"));
+  assertStringIncludes(reports[0]!, "PORT_READY for port 0 without DEVICE_READY");
+  t.control(1, 6, 1);
+  t.post(4, 1);
+  t.send(5, text("hello"));
+  assertEquals(t.received(4), [text("hello")]);
+  // One that the driver does not speak of is not there for it; one that is plugged in now is told of.
+  t.model.removePort(2);
+  assertEquals(t.received(2), []);
+  t.model.addPort(2);
+  assertEquals(t.received(2), [[2, 0, 0, 0, 1, 0, 0, 0]]);
+  assertEquals(t.fn.port.take(), []);
+});
+
 Deno.test("nothing is delivered to a port that the driver has not opened; the data waits", () => {
   using t = new Driver({ ports: 2 });
   t.post(2, 16);
