@@ -35,6 +35,7 @@ export const PARSERS: Readonly<Record<string, () => Promise<CommandLine>>> = {
   peek: async () => merge(globals, (await registers()).peek),
   poke: async () => merge(globals, (await registers()).poke),
   regs: async () => merge(globals, (await registers()).regs),
+  repl: async () => merge(globals, (await registers()).repl),
   emulate: async () => merge(globals, (await embedded()).emulate),
   demo: async () => merge(globals, (await embedded()).demo),
   man: async () => merge(globals, (await embedded()).man),

@@ -104,6 +104,7 @@ const COMMANDS: Commands = {
   peek: async (host, how) => (await import("./registers.ts")).peek(host, how),
   poke: async (host, how) => (await import("./registers.ts")).poke(host, how),
   regs: async (host, how) => (await import("./registers.ts")).regs(host, how),
+  repl: async (host, how) => (await import("./repl/repl.ts")).repl(host, how),
   "admin list": async (host, how) => (await import("./admin/list.ts")).adminList(host, how),
   "admin legacy dump": async (host, how) => (await import("./admin/legacy.ts")).adminLegacyDump(host, how),
   "admin legacy read": async (host, how) => (await import("./admin/legacy.ts")).adminLegacyRead(host, how),

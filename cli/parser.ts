@@ -15,13 +15,15 @@ import { ism } from "./parsers/ism.ts";
 import { mmio } from "./parsers/mmio.ts";
 import { net } from "./parsers/net.ts";
 import { queue } from "./parsers/queue.ts";
-import { peek, poke, regs } from "./parsers/registers.ts";
+import { peek, poke, regs, repl } from "./parsers/registers.ts";
 import { rng } from "./parsers/rng.ts";
 import { globals, noCommand } from "./parsers/shared.ts";
 import { tvq } from "./parsers/tvq.ts";
 
 /** Registers, and commands that have commands below them; `or` takes no more than 15. */
-const groups = or(peek, poke, regs, admin, tvq, ism, mmio, queue, net, blk, bench, { errors: noCommand });
+const groups = or(peek, poke, regs, repl, admin, tvq, ism, mmio, queue, net, blk, bench, {
+  errors: noCommand,
+});
 
 const commands = or(
   list,

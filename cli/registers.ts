@@ -3,136 +3,25 @@
  *
  * @module
  */
-import { readText } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import { isVfioDriver } from "../lib/host/changes/driver_binding.ts";
-import type { FunctionInfo, Host } from "../lib/host/mod.ts";
-import { ConfigSpace } from "../lib/pci/mod.ts";
-import { isClearedByReading, isReadable, type RegisterTable } from "../lib/registers/declaration.ts";
+import type { Host } from "../lib/host/mod.ts";
+import { isClearedByReading, isReadable } from "../lib/registers/declaration.ts";
 import {
   checkDump,
   diffDumps,
   type DumpedRegister,
   formatDiff,
-  parseRegisters,
   type RegisterDump,
   Registers,
-  type RegisterSpace,
 } from "../lib/registers/mod.ts";
 import { describeValue, matcher } from "../lib/registers/dump.ts";
-import { Bar, ConfigAccess, type VfioDevice } from "../lib/vfio/mod.ts";
-import { knownRegisters, type RegisterSet } from "../lib/virtio/function_registers.ts";
 import { readJsonFile } from "./json_file.ts";
-import { openOptions } from "./opening.ts";
 import { print, printJson, printTable, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
-import { type MeantRegister, meantRegister } from "./register_place.ts";
-import { withIds } from "./vf_config.ts";
-import { requireThere, valueFor } from "./register_value.ts";
-
-type Reading = Pick<Of<"peek">, "function" | "table" | "bar" | "path" | "vfToken" | "unsafe">;
-
-/** A function whose registers are looked at. It is opened when the first register in a BAR is. */
-class Looked implements Disposable {
-  readonly about: FunctionInfo;
-  readonly sets: readonly RegisterSet[];
-  readonly #host: Host;
-  readonly #options: Reading;
-  readonly #config: Uint8Array<ArrayBuffer>;
-  readonly #sizes: readonly number[];
-  readonly #bars = new Map<number, Bar>();
-  readonly #stack = new DisposableStack();
-  #device: VfioDevice | undefined;
-
-  constructor(host: Host, options: Reading) {
-    this.#host = host;
-    this.#options = options;
-    this.about = host.describe(options.function);
-    const { address, bus } = this.about;
-    const pci = bus === "pci";
-    this.#config = pci ? host.readConfig(address) : new Uint8Array(0);
-    this.#sizes = pci ? host.barSizes(address) : [];
-    const given: RegisterSet[] = options.table === undefined ? [] : [{
-      name: "table",
-      region: options.bar,
-      offset: 0,
-      lengthBytes: pci ? this.#sizes[options.bar] ?? 0 : Infinity,
-      table: parseRegisters(readText(options.table)),
-    }];
-    this.sets = this.about.bus === "pci"
-      ? [...given, ...knownRegisters(address, withIds(this.#config, this.about), this.#sizes)]
-      : given;
-  }
-
-  get opened(): boolean {
-    return this.#device !== undefined;
-  }
-
-  /** The register that is meant. @throws UsageError where there is none */
-  meant(text: string): MeantRegister {
-    const meant = meantRegister(text, this.sets);
-    const { region } = meant;
-    const size = region === "config"
-      ? this.#config.length
-      : this.about.bus === "pci"
-      ? this.#sizes[region] ?? 0
-      : Infinity;
-    requireThere(meant, this.about.address, size);
-    return meant;
-  }
-
-  /** @throws what opening throws, such as UsageError for a function that is not on VFIO */
-  open(): VfioDevice {
-    if (this.#device !== undefined) return this.#device;
-    return this.#device = this.#stack.use(this.#host.open(this.about.address, openOptions(this.#options)));
-  }
-
-  /** Configuration space is read as the host shows it, which needs no driver; all else through VFIO. @param written also configuration space is then */
-  space(region: "config" | number, written = false): RegisterSpace {
-    if (region === "config") {
-      if (written || this.#device !== undefined) return new ConfigAccess(this.open());
-      const config = new ConfigSpace(this.#config);
-      return {
-        read: (offset, width) => config.read(offset, width),
-        write: () => {
-          throw new UsageError("configuration space is open for reading only");
-        },
-      };
-    }
-    let bar = this.#bars.get(region);
-    if (bar === undefined) {
-      const device = this.open();
-      this.#decodeMemory(device);
-      this.#bars.set(region, bar = this.#stack.use(new Bar(device, region)));
-    }
-    return bar;
-  }
-
-  /** A BAR answers while the function decodes memory; what was off before is off again afterwards. */
-  #decodeMemory(device: VfioDevice): void {
-    if (this.about.bus !== "pci" || this.#bars.size > 0) return;
-    const config = new ConfigAccess(device);
-    const before = config.setCommand({ memory: true });
-    if ((before & 2) === 0) this.#stack.defer(() => void config.setCommand({ memory: false }));
-  }
-
-  registers(set: RegisterSet): Registers<RegisterTable> {
-    return new Registers(set.table, this.space(set.region), set);
-  }
-
-  /** Reads one: with its set's declaration where it has one. */
-  read({ known, region, offset, width }: MeantRegister): number | bigint {
-    if (known !== undefined) return this.registers(known.set).get(known.register, known.index);
-    const space = this.space(region);
-    if (width !== 8) return space.read(offset, width);
-    if (space.read64 !== undefined) return space.read64(offset);
-    return BigInt(space.read(offset, 4)) | BigInt(space.read(offset + 4, 4)) << 32n;
-  }
-
-  [Symbol.dispose](): void {
-    this.#stack.dispose();
-  }
-}
+import { LookedFunction } from "./looked_function.ts";
+import type { MeantRegister } from "./register_place.ts";
+import { valueFor } from "./register_value.ts";
 
 /** Reads registers. */
 export function peek(host: Host, options: Of<"peek">): void {
@@ -141,7 +30,7 @@ export function peek(host: Host, options: Of<"peek">): void {
       hint: "such as 0:0x14.8, config:0x04.16 or common:queue_size",
     });
   }
-  using looked = new Looked(host, options);
+  using looked = new LookedFunction(host, options);
   const meant = options.places.map((text) => looked.meant(text));
   for (const one of meant) requireReadable(one);
   const values = meant.map((one) => shownValue(one, looked.read(one)));
@@ -154,7 +43,7 @@ export function peek(host: Host, options: Of<"peek">): void {
 
 /** Writes one register, and says what it did. */
 export function poke(host: Host, options: Of<"poke">): void {
-  using looked = new Looked(host, options);
+  using looked = new LookedFunction(host, options);
   const { address, driver } = looked.about;
   const meant = looked.meant(options.place);
   const after = options.peek.map((text) => looked.meant(text));
@@ -206,7 +95,7 @@ export function poke(host: Host, options: Of<"poke">): void {
 /** Reads and decodes all registers that are known by name. */
 export function regs(host: Host, options: Of<"regs">): void {
   const before = options.diff === undefined ? undefined : checkDump(readJsonFile(options.diff));
-  using looked = new Looked(host, options);
+  using looked = new LookedFunction(host, options);
   const { address, bus, driver } = looked.about;
   if (looked.sets.length === 0) {
     throw new UsageError(`no registers of ${address} are known by name`, {

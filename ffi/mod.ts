@@ -21,5 +21,6 @@ export * from "./poll.ts";
 export * from "./shared_file.ts";
 export * from "./syscall_error.ts";
 export * from "./system.ts";
+export * from "./terminal.ts";
 export * from "./timer_fd.ts";
 export * from "./unix_socket.ts";

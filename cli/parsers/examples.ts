@@ -55,6 +55,11 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     "ringside peek 01:00.0 0:0x14.8",
     "ringside peek 01:00.0 COMMAND CAP_EXP+8.w common:num_queues",
   ],
+  repl: [
+    "ringside repl 02:00.0",
+    "ringside repl 01:00.0 --bind",
+    "ringside repl 04:00.0 --table edu.txt",
+  ],
   poke: [
     "ringside poke 01:00.0 common:queue_select 1 --peek common:queue_size",
     "ringside poke 01:00.0 command busMaster=1 --dry-run",

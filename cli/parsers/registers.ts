@@ -91,3 +91,20 @@ export const regs = command(
   ),
   ABOUT.regs,
 );
+
+/** `repl [FUNCTION]` */
+export const repl = command(
+  "repl",
+  merge(
+    object({
+      command: constant("repl"),
+      function: optional(functionArgument),
+      bind: option("--bind", {
+        description: message`Give the function to VFIO first, and put it back afterwards.`,
+      }),
+    }),
+    named,
+    opening,
+  ),
+  ABOUT.repl,
+);

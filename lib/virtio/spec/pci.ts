@@ -14,7 +14,20 @@ export const COMMON_CFG = {
   config_msix_vector: { offset: 16, width: 2, access: "RW" },
   /** Administration queues are not counted. */
   num_queues: { offset: 18, width: 2, access: "R" },
-  device_status: { offset: 20, width: 1, access: "RW" },
+  device_status: {
+    offset: 20,
+    width: 1,
+    access: "RW",
+    fields: {
+      acknowledge: { bits: 0, access: "RW" },
+      driver: { bits: 1, access: "RW" },
+      driver_ok: { bits: 2, access: "RW" },
+      features_ok: { bits: 3, access: "RW" },
+      suspend: { bits: 4, access: "RW" },
+      device_needs_reset: { bits: 6, access: "RO" },
+      failed: { bits: 7, access: "RW" },
+    },
+  },
   config_generation: { offset: 21, width: 1, access: "R" },
   queue_select: { offset: 22, width: 2, access: "RW" },
   queue_size: { offset: 24, width: 2, access: "RW" },

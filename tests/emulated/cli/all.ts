@@ -19,5 +19,6 @@ import "./platform_test.ts";
 import "./queue_test.ts";
 import "./reference_test.ts";
 import "./registers_test.ts";
+import "./repl_test.ts";
 import "./trace_test.ts";
 import "./tvq_test.ts";
