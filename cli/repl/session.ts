@@ -10,6 +10,7 @@ import { MappedRegion } from "../../lib/vfio/mapped_region.ts";
 import { exitStatus, failureText } from "../failure.ts";
 import { LookedFunction } from "../looked_function.ts";
 import type { Of } from "../parser.ts";
+import { tracedHost } from "../tracing.ts";
 import { namedRegisters, PRINTED } from "./named_registers.ts";
 
 /** What the command line said; the function by its full address. */
@@ -38,8 +39,10 @@ export function startSession(options: SessionOptions): void {
 
 function open(options: SessionOptions): Names {
   const words = ["ringside repl", ...(options.function === undefined ? [] : [options.function])];
-  const host = ringside.openHost(options.host ?? "linux", { holder: words.join(" ") });
-  printsAs(Object.getPrototypeOf(host), ({ name }: typeof host) => `host ${name}`);
+  const plain = ringside.openHost(options.host ?? "linux", { holder: words.join(" ") });
+  printsAs(Object.getPrototypeOf(plain), ({ name }: typeof plain) => `host ${name}`);
+  const { trace } = options;
+  const host = trace === undefined || trace === "-" ? plain : tracedHost(plain, trace, new DisposableStack());
   const names: Names = { ...ringside, host };
   if (options.function !== undefined) {
     Object.assign(names, openFunction(host, { ...options, function: options.function }));

@@ -1,8 +1,8 @@
 /** The REPL as its user has it: names, registers, and a host that is as before however it ends. */
-import { assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
-import { replaceFile } from "../../../ffi/mod.ts";
+import { readText, replaceFile } from "../../../ffi/mod.ts";
 import { fromFileUrl } from "../../unit/architecture/source_files.ts";
 import { cli, startCli } from "./run_cli.ts";
 
@@ -67,7 +67,7 @@ Deno.test("the REPL by a pipe: registers by name, misspelt ones, a throw, and th
     ],
     RNG,
     "--bind",
-    ...["--table", table, "--bar", "4"],
+    ...["--table", table, "--bar", "4", "--trace", `${scratch}/trace`],
   );
   assertEquals(code, 0, err);
   const [size, select, driver, written, status, ...rest] = out.split("\n");
@@ -87,6 +87,7 @@ Deno.test("the REPL by a pipe: registers by name, misspelt ones, a throw, and th
   assertMatch(err, /0000:02:00\.0 driver: vfio-pci -> virtio-pci/);
   assertEquals(await seen(host.directory), before);
   assertEquals(host.violations(), []);
+  assert(readText(`${scratch}/trace`).split("\n").length > 20);
 });
 
 Deno.test("the REPL: what was bound before stays bound, and what cannot be opened is told", async () => {
