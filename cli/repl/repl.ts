@@ -46,8 +46,8 @@ export async function repl(host: Host, options: Of<"repl">): Promise<number> {
 
 /** The REPL, from its start to its end. Ctrl-C is for what runs in it. @returns its exit status */
 async function session(options: SessionOptions): Promise<number> {
-  const folder = new URL("../../", import.meta.url);
-  const start = JSON.stringify(new URL("./session.ts", import.meta.url).href);
+  const file = (path: string) => new URL(path, import.meta.url);
+  const [start, door] = ["./session.ts", "../../mod.ts"].map((path) => JSON.stringify(file(path).href));
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       ...[
@@ -55,10 +55,13 @@ async function session(options: SessionOptions): Promise<number> {
         "--quiet",
         "--no-check",
         "--config",
-        decodeURIComponent(new URL("deno.json", folder).pathname),
+        decodeURIComponent(file("../../deno.json").pathname),
       ],
       ...["--allow-ffi", "--allow-env", "--allow-run", "--allow-read"],
-      ...["--eval", `await (await import(${start})).startSession(${JSON.stringify(options)})`],
+      ...[
+        "--eval",
+        `(await import(${start})).startSession(${JSON.stringify(options)}, await import(${door}))`,
+      ],
     ],
   }).spawn();
   let killing: ReturnType<typeof setTimeout> | undefined;

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import * as ringside from "../../mod.ts";
+import { type Host, openHost } from "../../lib/host/mod.ts";
 import { DmaMemory, DmaSpace } from "../../lib/memory/dma.ts";
-import { InterruptSet } from "../../lib/vfio/mod.ts";
+import { InterruptSet, type VfioDevice } from "../../lib/vfio/mod.ts";
 import { MappedRegion } from "../../lib/vfio/mapped_region.ts";
 import { exitStatus, failureText } from "../failure.ts";
 import { LookedFunction } from "../looked_function.ts";
@@ -18,10 +18,10 @@ export type SessionOptions = Of<"repl">;
 
 type Names = Record<string, unknown>;
 
-/** Called once, by `repl.ts`. What fails is told, and ends the process. */
-export function startSession(options: SessionOptions): void {
+/** Called once, by `repl.ts`. What fails is told, and ends the process. @param door what the package's main door exports */
+export function startSession(options: SessionOptions, door: Names): void {
   try {
-    const names = open(options);
+    const names = open(options, door);
     for (const [name, value] of Object.entries(names)) {
       Object.defineProperty(globalThis, name, {
         value,
@@ -37,21 +37,21 @@ export function startSession(options: SessionOptions): void {
   }
 }
 
-function open(options: SessionOptions): Names {
+function open(options: SessionOptions, door: Names): Names {
   const words = ["ringside repl", ...(options.function === undefined ? [] : [options.function])];
-  const plain = ringside.openHost(options.host ?? "linux", { holder: words.join(" ") });
+  const plain = openHost(options.host ?? "linux", { holder: words.join(" ") });
   printsAs(Object.getPrototypeOf(plain), ({ name }: typeof plain) => `host ${name}`);
   const { trace } = options;
   const host = trace === undefined || trace === "-" ? plain : tracedHost(plain, trace, new DisposableStack());
-  const names: Names = { ...ringside, host };
+  const names: Names = { ...door, host };
   if (options.function !== undefined) {
     Object.assign(names, openFunction(host, { ...options, function: options.function }));
   }
-  return Object.assign(names, { help: helpFor(names) });
+  return Object.assign(names, { help: helpFor(names, door) });
 }
 
 function openFunction(
-  host: ringside.Host,
+  host: Host,
   options: SessionOptions & { readonly function: string },
 ): Names {
   const looked = new LookedFunction(host, options);
@@ -106,8 +106,8 @@ function barsOf(looked: LookedFunction): object {
 }
 
 /** How objects that have no properties to be seen print themselves. */
-function printStack(device: ringside.VfioDevice): void {
-  printsAs(Object.getPrototypeOf(device), ({ name }: ringside.VfioDevice) => `function ${name}, open`);
+function printStack(device: VfioDevice): void {
+  printsAs(Object.getPrototypeOf(device), ({ name }: VfioDevice) => `function ${name}, open`);
   printsAs(
     MappedRegion.prototype,
     ({ index, sizeBytes }) => `BAR ${index}, ${sizeBytes} bytes`,
@@ -137,12 +137,12 @@ function printsAs<T>(prototype: T, text: (one: T) => string): void {
   });
 }
 
-function helpFor(names: Names): object {
-  const own = Object.keys(names).filter((name) => !(name in ringside));
+function helpFor(names: Names, door: Names): object {
+  const own = Object.keys(names).filter((name) => !(name in door));
   const text = [
     "pci" in names ? Deno.inspect(names.pci) : Deno.inspect(names.host),
     `In reach: ${own.join(", ")}; and ${
-      Object.keys(ringside).filter((name) => /^(open|Virtio)/.test(name)).join(", ")
+      Object.keys(door).filter((name) => /^(open|Virtio)/.test(name)).join(", ")
     }`,
     "Tab completes; Ctrl-D leaves, and all is put back",
   ].join("\n");

@@ -81,7 +81,7 @@ Deno.test("the REPL by a pipe: registers by name, misspelt ones, a throw, and th
     out,
     /vendorId 0x1af4\n"11"\n0000:02:00\.0 1af4:1044 Virtio 1\.0 entropy source, driver vfio-pci/,
   );
-  assertMatch(out, /\n2\n0\n$/);
+  assertMatch(out, /\n2\n3\n$/);
   assertMatch(out, /Uncaught Error: mine/);
   assertMatch(err, /0000:01:00\.0 sriov_numvfs: 2 -> 0/);
   assertMatch(err, /0000:02:00\.0 driver: vfio-pci -> virtio-pci/);
