@@ -57,9 +57,10 @@ const MOST_SHORT_WAITS = 256;
 const LOOKS = 64;
 /** A polling wait lets the event loop run this often, so that timers and other waits go on. */
 const POLL_SLICE_MS = 1;
-/** Waits that end at once, between two looks at the clock: the event loop gets a turn when it had none for so long. */
-const QUICK_WAITS = 64;
+/** The event loop gets a turn when it had none for so long. */
 const TURN_MS = 10;
+/** Most waits that end at once between two looks at the clock, which cost more than such a wait. Work between waits may be long: then each one looks. */
+const MOST_QUICK_WAITS = 16;
 /**
  * One turn of so long a time sleeps. Deno looks at sockets, pipes and signals before it sleeps, and else with every 61st turn only; to sleep costs one or
  * two milliseconds.
@@ -95,6 +96,9 @@ export class Waiter implements Disposable {
   #interrupts = 0;
   #pumping: Promise<void> | null = null;
   #quickWaits = 0;
+  /** As many of them until the next look at the clock. One that stands alone needs none. */
+  #looksAfter = 2;
+  #lookedAt = 0;
   #turnedAt = 0;
   #sleptAt = 0;
   /** What lets the event loop run. */
@@ -275,9 +279,12 @@ export class Waiter implements Disposable {
    * For loops that have no need to wait: once in a while, a turn of the event loop to be awaited; else null. @throws ClosedError when closed meanwhile
    */
   turnIfDue(): Promise<void> | null {
-    if (++this.#quickWaits < QUICK_WAITS) return null;
+    if (++this.#quickWaits < this.#looksAfter) return null;
     this.#quickWaits = 0;
     const now = performance.now();
+    const isQuick = now - this.#lookedAt < TURN_MS / 4;
+    this.#looksAfter = isQuick ? Math.min(2 * this.#looksAfter, MOST_QUICK_WAITS) : 1;
+    this.#lookedAt = now;
     if (now - this.#turnedAt < TURN_MS) return null;
     this.#turnedAt = now;
     if (now - this.#sleptAt < SLEEPING_TURN_MS) return this.#nap((done) => void setImmediate(done));
