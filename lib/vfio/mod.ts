@@ -25,6 +25,8 @@ export {
   type DmaOptions,
   DmaSpace,
 } from "../memory/dma.ts";
+export { dmaReadBarrier, dmaWriteBarrier } from "../memory/barriers.ts";
+export { type DmaPart, type DmaPiece, scatterList } from "../memory/scatter.ts";
 export type { IovaPlacement, IovaRange, IovaRequest } from "../memory/iova.ts";
 export type { SharedDmaSpace } from "../memory/shared_dma.ts";
 export type { Lifeline } from "../wait/lifeline.ts";

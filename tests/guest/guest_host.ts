@@ -18,6 +18,7 @@ export const ID = {
   rng: "1af4:1044",
   igb: "8086:10c9",
   ism: "1af4:106c",
+  nvme: "1b36:0010",
 } as const;
 
 function names(folder: string): string[] {

@@ -151,6 +151,7 @@ import "./memory/dma_test.ts";
 import "./memory/iova_test.ts";
 import "./memory/kept_parts_test.ts";
 import "./memory/pooled_dma_test.ts";
+import "./memory/scatter_test.ts";
 import "./memory/shared_dma_test.ts";
 import "./pci/address_test.ts";
 import "./pci/capabilities_test.ts";

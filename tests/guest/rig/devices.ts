@@ -66,6 +66,8 @@ export type GuestDevice =
   }
   /** QEMU's teaching device (1234:11e8): one BAR, MSI but no MSI-X, and DMA both ways on command. */
   | { readonly kind: "edu" }
+  /** A disk by NVMe, with one namespace of `nvmeBlocks()`. */
+  | { readonly kind: "nvme" }
   /** A function served over the vfio-user protocol by a process on the host, which must be listening already. */
   | { readonly kind: "vfio-user"; readonly socket: string };
 
@@ -98,7 +100,17 @@ export const STANDARD_DEVICES: readonly GuestDevice[] = [
   { kind: "virtio-net", hub: 2, transitional: true },
   { kind: "virtio-net", hub: 2, transitional: true },
   { kind: "virtio-blk", serial: "ringside-legacy", transitional: true },
+  { kind: "nvme" },
 ];
+
+const NVME_BYTES = 1 << 20;
+
+/** What is on an NVMe disk: each 32-bit word is another. */
+export function nvmeBlocks(): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(
+    Uint32Array.from({ length: NVME_BYTES / 4 }, (_, at) => Math.imul(at + 1, 0x9e37_79b1)).buffer,
+  );
+}
 
 /** A virtio function without the I/O-port interface and behind the IOMMU, as hardware would be. */
 const VIRTIO = "iommu_platform=on,disable-legacy=on,ats=on";
@@ -208,6 +220,14 @@ export function deviceArguments(devices: readonly GuestDevice[], runFolder: stri
         // Its DMA mask has 28 bits: a driver that forgets it reaches other memory.
         args.push("-device", `edu,id=${id},bus=${bus}`);
         break;
+      case "nvme": {
+        const path = `${runFolder}/${id}.img`;
+        Deno.writeFileSync(path, nvmeBlocks());
+        const file = { driver: "file", "node-name": `${id}-file`, filename: path };
+        args.push("-blockdev", JSON.stringify(file));
+        args.push("-device", `nvme,id=${id},bus=${bus},drive=${id}-file,serial=ringside-nvme`);
+        break;
+      }
       case "vfio-user":
         sharedMemory = true;
         args.push(
