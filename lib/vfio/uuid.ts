@@ -8,12 +8,20 @@
 import { requireType } from "../errors/doors.ts";
 import { UsageError } from "../errors/mod.ts";
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+const DIGITS = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
+const UUID = new RegExp(`^${DIGITS}$`, "i");
+/** A UUID anywhere, and whatever stands where a command line has one, well written or not. */
+const TOKENS = new RegExp(`(?<=--vf-token[ =]+)[^\\s=-]\\S*|${DIGITS}`, "gi");
 const TOKEN_BYTES = 16;
 
 /** Whether a text is that of a UUID. */
 export function isVfToken(text: string): boolean {
   return UUID.test(text);
+}
+
+/** A command line, or another text that others may read, with its VF tokens hidden. */
+export function withoutVfTokens(text: string): string {
+  return text.replace(TOKENS, "…");
 }
 
 /**

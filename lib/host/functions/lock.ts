@@ -13,6 +13,7 @@ import {
   sleepBlocking,
 } from "../../../ffi/mod.ts";
 import { RefusedError } from "../../errors/mod.ts";
+import { withoutVfTokens } from "../../vfio/uuid.ts";
 
 const COMMAND_LENGTH = 160;
 const RETRIES = 20;
@@ -147,8 +148,8 @@ function commandLine(): string {
   return own.join(" ");
 }
 
-/** On one line, and not longer than a line. */
+/** On one line, not longer than a line, and without what only its process and its PF's shall know: whoever finds the function in use reads it. */
 function shortened(name: string): string {
-  const line = name.replace(/\s+/g, " ");
+  const line = withoutVfTokens(name.replace(/\s+/g, " "));
   return line.length > COMMAND_LENGTH ? `${line.slice(0, COMMAND_LENGTH)}…` : line;
 }

@@ -4,7 +4,13 @@
  * @module
  */
 import { isErrno } from "../../../ffi/mod.ts";
-import { RefusedError, RemovalRequestedError, UnsupportedError, UsageError } from "../../errors/mod.ts";
+import {
+  NotFoundError,
+  RefusedError,
+  RemovalRequestedError,
+  UnsupportedError,
+  UsageError,
+} from "../../errors/mod.ts";
 import { busOf, PCI, sysfsDirectory } from "../bus.ts";
 import type { VfioDevice } from "../device.ts";
 import { formatVfToken, parseVfToken } from "../uuid.ts";
@@ -47,6 +53,20 @@ export function openOn(kernel: KernelCalls, address: string, options: KernelOpen
   const { onClosed } = options;
   const token = options.vfToken === undefined ? undefined : parseVfToken(options.vfToken);
   requireVfio(kernel, facts);
+  try {
+    return openVfio(kernel, facts, options, token, onClosed);
+  } catch (error) {
+    throw leftMeanwhile(kernel, facts, error);
+  }
+}
+
+function openVfio(
+  kernel: KernelCalls,
+  facts: FunctionFacts,
+  options: KernelOpenOptions,
+  token: Uint8Array<ArrayBuffer> | undefined,
+  onClosed: (() => void) | undefined,
+): VfioDevice {
   if (facts.group === undefined) throw noIommu(facts);
   const sent = options.isSriov ?? facts.isSriov ? token : undefined;
   const path = choosePath(kernel, facts, options);
@@ -68,6 +88,28 @@ export function openOn(kernel: KernelCalls, address: string, options: KernelOpen
     );
   }
   return device;
+}
+
+/** What the kernel said of a function that was taken away under whoever opened it says nothing of that: nodes are missing, names unknown. */
+function leftMeanwhile(kernel: KernelCalls, facts: FunctionFacts, error: unknown): unknown {
+  const { address, group, cdev } = facts;
+  if (error instanceof RemovalRequestedError) return error;
+  let now: FunctionFacts | undefined;
+  try {
+    now = readFunctionFacts(kernel, address);
+  } catch (second) {
+    if (!(second instanceof NotFoundError)) return error;
+  }
+  // VFIO forgets it, and gives it to nobody any more, before it waits for whoever has it, and before the driver's link goes.
+  const forgotten = isErrno(error, "ENODEV") && TOKEN_CALLS.includes(error.call);
+  if (now?.onVfio && now.group === group && now.cdev === cdev && !forgotten) return error;
+  const what = now === undefined ? "removed" : "unbound from its VFIO driver";
+  return new RemovalRequestedError(`${address} was not opened: it was ${what} meanwhile`, {
+    hint: now === undefined
+      ? "bind it again when it is back"
+      : `to use it, bind it again: ringside bind ${address}`,
+    cause: error,
+  });
 }
 
 function requireVfio(kernel: KernelCalls, facts: FunctionFacts): void {

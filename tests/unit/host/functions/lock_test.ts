@@ -22,6 +22,28 @@ Deno.test("lock: names its holder until it is let go", () => {
   locks.acquire(F).release();
 });
 
+Deno.test("lock: a holder's VF tokens are hidden, however they are written and wherever its line is cut", () => {
+  const token = "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
+  const lines: [string, string][] = [
+    [`ringside net loop ${F} --vf-token ${token}`, `ringside net loop ${F} --vf-token …`],
+    [`ringside --vf-token=${token.toUpperCase()} --json`, "ringside --vf-token=… --json"],
+    ["ringside show --vf-token secret --json", "ringside show --vf-token … --json"],
+    ["ringside show --vf-token --json", "ringside show --vf-token --json"],
+    [
+      `script.ts {"vfToken":"${token}"} vfio-user:/run/${token}`,
+      'script.ts {"vfToken":"…"} vfio-user:/run/…',
+    ],
+    [`${"x".repeat(140)} ${token}`, `${"x".repeat(140)} …`],
+  ];
+  for (const [name, shown] of lines) {
+    using directory = new TemporaryDirectory();
+    const locks = new FunctionLocks(directory.path, [], name);
+    using lock = locks.acquire(F);
+    assertEquals([locks.holder(F), readText(lock.path)], Array(2).fill(`pid ${processId()} ${shown}`));
+    assertThrows(() => locks.acquire(F), RefusedError, shown);
+  }
+});
+
 Deno.test("lock: somebody else's is named, with another hint", () => {
   using directory = new TemporaryDirectory();
   const locks = new FunctionLocks(directory.path);

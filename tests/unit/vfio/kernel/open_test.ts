@@ -1,11 +1,19 @@
 /** Opening by both paths against a model of the kernel: orders, sharing, refusals, and that failures leave nothing behind. */
-import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
-import { accessible, mappingCount, openFdCount, readDirectory, SyscallError } from "../../../../ffi/mod.ts";
+import { assert, assertEquals, assertStrictEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import {
+  accessible,
+  mappingCount,
+  openFdCount,
+  type OwnedFd,
+  readDirectory,
+  SyscallError,
+} from "../../../../ffi/mod.ts";
 import {
   ClosedError,
   NotFoundError,
   ProtocolError,
   RefusedError,
+  RemovalRequestedError,
   RingsideError,
   UnsupportedError,
   UsageError,
@@ -210,7 +218,7 @@ Deno.test("a failed second open of a group leaves the first as it is", () => {
   balanced(() => {
     const kernel = kernelWith(plain, { ...plain, address: VF });
     using one = openOn(kernel, PF, { path: "group" });
-    kernel.failOnce.set("VFIO_GROUP_GET_DEVICE_FD", "ENODEV");
+    kernel.failOnce.set("VFIO_GROUP_GET_DEVICE_FD", "EIO");
     assertThrows(() => openOn(kernel, VF, { path: "group" }), SyscallError);
     one.dma.allocate(4096);
     assertEquals(one.closed, false);
@@ -398,6 +406,76 @@ Deno.test("no-IOMMU mode: only by its full name, its own node and type; no DMA m
       UnsupportedError,
     ) as UnsupportedError;
     assert(withIommu.hint.includes("behind an IOMMU"), withIommu.hint);
+  });
+});
+
+/** A kernel from which a function goes before one of the requests. */
+class LeavingKernel extends FakeKernel {
+  #requests = 0;
+
+  constructor(readonly fn: FakeFunction, readonly request: number, readonly way: "unbound" | "removed") {
+    super();
+    this.add(fn);
+  }
+
+  #leave(): void {
+    if (++this.#requests !== this.request) return;
+    const { address, group, driver: _driver, cdev, ...rest } = this.fn;
+    this.functions.splice(0);
+    if (this.way === "unbound") this.functions.push({ address, group, ...rest });
+    this.nodes.delete(`/dev/vfio/${group}`);
+    this.nodes.delete(`/dev/vfio/devices/${cdev}`);
+  }
+
+  override openNode(path: string): OwnedFd {
+    this.#leave();
+    return super.openNode(path);
+  }
+
+  override ioctlBuffer(...args: Parameters<FakeKernel["ioctlBuffer"]>): number {
+    this.#leave();
+    return super.ioctlBuffer(...args);
+  }
+
+  override ioctlPointing(...args: Parameters<FakeKernel["ioctlPointing"]>): number {
+    this.#leave();
+    return super.ioctlPointing(...args);
+  }
+}
+
+for (const path of ["group", "cdev", undefined] as const) {
+  Deno.test(`a function that is unbound or removed while it is opened (${path ?? "either path"}) was taken away, whatever the kernel says`, () => {
+    balanced(() => {
+      for (const way of ["unbound", "removed"] as const) {
+        for (const vfToken of [undefined, TOKEN]) {
+          let refused = 0, request = 1;
+          for (; request < 30; request++) {
+            const kernel = new LeavingKernel(plain, request, way);
+            try {
+              openOn(kernel, PF, { path, vfToken }).close();
+              if (kernel.functions[0] === plain) break;
+            } catch (error) {
+              if (!(error instanceof RemovalRequestedError)) {
+                throw new Error(`request ${request}`, { cause: error });
+              }
+              assertStringIncludes(error.message, PF);
+              if (error.message.includes("was not opened")) assertStringIncludes(error.message, way);
+              refused++;
+            }
+          }
+          assert(refused >= 3 && request < 30, `${refused} times until request ${request}`);
+        }
+      }
+    });
+  });
+}
+
+Deno.test("a function that VFIO gives to nobody any more, though it still has its driver, is being taken away", () => {
+  balanced(() => {
+    const kernel = kernelWith(plain);
+    kernel.failOnce.set("VFIO_GROUP_GET_DEVICE_FD", "ENODEV");
+    assertThrows(() => openOn(kernel, PF, { path: "group" }), RemovalRequestedError, "meanwhile");
+    openOn(kernel, PF, { path: "group" }).close();
   });
 });
 
