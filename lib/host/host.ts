@@ -111,8 +111,14 @@ export interface ListOptions {
   readonly all?: boolean;
 }
 
+/** What a change of many functions tells while it is made. */
+export interface ChangeProgress {
+  /** Told how many functions are done, each time that one is, and of how many: calls of `Host` let nothing else happen meanwhile. */
+  readonly onProgress?: ((done: number, total: number) => void) | undefined;
+}
+
 /** How to bind. */
-export interface BindOptions {
+export interface BindOptions extends ChangeProgress {
   /** Default: the one of the bus that hands functions to userspace, `vfio-pci` or `vfio-platform`. */
   readonly driver?: string;
   /** Go on although the host uses the function. */
@@ -132,7 +138,7 @@ export interface Binding {
 }
 
 /** How to change the VF count. */
-export interface SriovOptions {
+export interface SriovOptions extends ChangeProgress {
   /** Go on although the host uses a VF that would go. */
   readonly force?: boolean;
   /** Whether the kernel may bind new VFs to drivers; default: off when the PF is on vfio-pci, else as it is. */
@@ -154,7 +160,7 @@ export interface OpenOptions {
 }
 
 /** How to put back. */
-export interface RestoreOptions {
+export interface RestoreOptions extends ChangeProgress {
   /** Go on although the host uses a function that would lose its driver, or a VF that would go. */
   readonly force?: boolean;
   /** Drop the entries of a function and its VFs, and change nothing: for a device that is gone for good. Only with an address. Default false. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { requireType, typedErrors } from "../errors/doors.ts";
-import { ClosedError, UsageError } from "../errors/mod.ts";
+import { ClosedError, RemovalRequestedError, UsageError } from "../errors/mod.ts";
 import { busOf } from "../vfio/bus.ts";
 import type { VfioDevice } from "../vfio/device.ts";
 import { FunctionAttributes, type StepHook } from "./sysfs/attributes.ts";
@@ -265,10 +265,33 @@ export class SysfsHost implements Host {
     using opened = new DisposableStack();
     opened.defer(onClosed);
     this.#guards.refuseIfGroupShared(address);
-    const device = this.#parts.opener({ address, info, options, onClosed });
+    let device: VfioDevice;
+    try {
+      device = this.#parts.opener({ address, info, options, onClosed });
+    } catch (error) {
+      throw this.#leftMeanwhile(address, info.driver, error);
+    }
     this.#open.add(address);
     opened.move();
     return device;
+  }
+
+  /** Nobody's lock keeps the host's user from unbinding or unplugging what is being opened, and what is found missing then says nothing of that. */
+  #leftMeanwhile(address: string, driver: string, error: unknown): unknown {
+    if (error instanceof RemovalRequestedError) return error;
+    let what: string;
+    try {
+      const now = this.#attributes.exists(address) ? this.#attributes.driver(address) : undefined;
+      if (now === driver) return error;
+      what = now === undefined ? "removed" : `unbound from ${driver}`;
+    } catch {
+      // The host is gone itself: what was said first is nearer to it.
+      return error;
+    }
+    return new RemovalRequestedError(`${address} was not opened: it was ${what} meanwhile`, {
+      hint: `ringside bind ${address}, when it is there`,
+      cause: error,
+    });
   }
 
   examine(): Finding[] {

@@ -1,6 +1,12 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
-import { processId } from "../../../ffi/mod.ts";
-import { RefusedError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { errnoNumber, processId, SyscallError } from "../../../ffi/mod.ts";
+import {
+  RefusedError,
+  RemovalRequestedError,
+  RingsideError,
+  UnsupportedError,
+  UsageError,
+} from "../../../lib/errors/mod.ts";
 import type { OpenRequest } from "../../../lib/host/sysfs_host.ts";
 import { fakeDevice } from "./fake_device.ts";
 import { fixture, FUNCTIONS, NET, PF, VF0 } from "./fixture.ts";
@@ -35,6 +41,36 @@ Deno.test("open: the opener gets the full address, the facts and the options", (
     path: "group",
     vfToken: "t",
   }]);
+});
+
+Deno.test("open: what is unbound or unplugged meanwhile is said to be, and what is not keeps the kernel's word", () => {
+  type Case = [string, (made: ReturnType<typeof fixture>) => void, string, string];
+  const cases: Case[] = [
+    [
+      "unbound",
+      (made) => made.sysfs.set(NET, { driver: "" }),
+      RemovalRequestedError,
+      "unbound from vfio-pci",
+    ],
+    ["rebound", (made) => made.sysfs.set(NET, { driver: "virtio-pci" }), "RemovalRequestedError", "unbound"],
+    ["unplugged", (made) => made.sysfs.unplug(NET), "RemovalRequestedError", "removed meanwhile"],
+    ["there", () => {}, "SyscallError", "open /dev/vfio/1"],
+  ];
+  for (const [what, happens, type, message] of cases) {
+    using made = fixture();
+    made.host.bind(NET);
+    using host = made.another({
+      opener: () => {
+        happens(made);
+        throw new SyscallError("open", "/dev/vfio/1", errnoNumber.ENOENT!);
+      },
+    });
+    const error = assertThrows(() => host.open(NET), RingsideError);
+    assertEquals(error.name, type, what);
+    assertStringIncludes(error.message, message);
+    // It is locked by nobody.
+    if (what === "there") made.host.bind(NET, { driver: "pci-stub" });
+  }
 });
 
 Deno.test("open: the lock is held until the device is closed, and names this process", () => {
