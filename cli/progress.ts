@@ -15,6 +15,8 @@ export interface Progress extends Disposable {
 
 const EVERY_MS = 250;
 const EVERY_LINE_MS = 5000;
+/** Work that is over sooner needs no word. */
+const SLOW_MS = 2000;
 const NOTHING: Progress = { update: () => {}, [Symbol.dispose]: () => {} };
 
 /**
@@ -74,6 +76,31 @@ function texts(
   }
   const of = total === undefined ? "" : ` of ${total}`;
   return { done: `${done}${of} ${unit}`, rate: String(Math.round(perSecond)) };
+}
+
+/**
+ * For changes of the host, which let nothing else happen meanwhile: a line every two seconds.
+ * @returns undefined where standard error is no terminal, or when it is to be quiet
+ */
+export function changeProgress(
+  label: string,
+  quiet: boolean,
+): ((done: number, total: number) => void) | undefined {
+  return quiet || !remarksOnTerminal() ? undefined : slowly(label, remark, () => performance.now());
+}
+
+/** Says how much of `label` is done when it takes long. @param now the clock, in milliseconds */
+export function slowly(
+  label: string,
+  say: (line: string) => void,
+  now: () => number,
+): (done: number, total: number) => void {
+  let saidAt = now();
+  return (done, total) => {
+    if (done === total || now() - saidAt < SLOW_MS) return;
+    saidAt = now();
+    say(`${label} ${done} of ${total} functions`);
+  };
 }
 
 /** How fast work goes since it was last asked. */

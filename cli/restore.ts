@@ -10,12 +10,18 @@ import { EXIT } from "./exit.ts";
 import { failureJson, failureText } from "./failure.ts";
 import { print, printJson, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { changeProgress } from "./progress.ts";
 import { meansAll, patternOf } from "./selecting.ts";
 
 /** Puts the host back. @returns the exit status. */
 export function restore(host: Host, options: Of<"restore">): number {
   const { force, forget, dryRun } = options;
-  const report = host.restore(concerned(host, options), { force, forget, dryRun });
+  const report = host.restore(concerned(host, options), {
+    force,
+    forget,
+    dryRun,
+    onProgress: changeProgress("putting back", options.json),
+  });
   const failed = report.failed.map(({ entry, error }) => ({ ...entry, ...failureJson(error, host.name) }));
   const { unchanged } = report;
   if (options.json) printJson({ done: report.done, unchanged, failed });

@@ -10,9 +10,12 @@ import { formatVfToken, parseVfToken } from "../lib/vfio/uuid.ts";
 import { failureText } from "./failure.ts";
 import { countText, print, printJson, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
+import { changeProgress } from "./progress.ts";
 import { meansOne, selected } from "./selecting.ts";
 
 const MOST = 65535;
+/** The kernel makes those of a PF in one call, during which nobody can say how far it is. */
+const MANY = 32;
 
 /** Sets the number of VFs of PFs, of all or of none. @throws UsageError */
 export function sriov(host: Host, options: Of<"sriov">): void {
@@ -22,9 +25,14 @@ export function sriov(host: Host, options: Of<"sriov">): void {
   const addresses = pfs.map((one) => one.address);
   const { force, dryRun } = options;
   const token = options.vfToken === undefined ? undefined : formatVfToken(parseVfToken(options.vfToken));
+  const onProgress = changeProgress("making VFs of", options.json || dryRun);
+  if (onProgress !== undefined && count >= MANY) {
+    remark(`making ${countText(count, "VF")} of ${addresses.join(", ")}`);
+  }
   const vfs = host.setVfCount(addresses, count, {
     force,
     dryRun,
+    onProgress,
     driversAutoprobe: options.autoprobe === undefined ? undefined : options.autoprobe === "on",
   });
   if (token !== undefined && !dryRun) {

@@ -15,6 +15,7 @@ import { Guards } from "./functions/guards.ts";
 import type {
   Binding,
   BindOptions,
+  ChangeProgress,
   Finding,
   FunctionInfo,
   Host,
@@ -148,24 +149,27 @@ export class SysfsHost implements Host {
       this.#guards.refuseIfUsed(concerned, `bind ${what}`);
     }
     if (options.dryRun) return bindings;
-    this.#change(moves.map(({ function: address, driver }) => {
-      const removal = vfs.get(address)!.length === 0
-        ? []
-        : [...vfStates(this.#attributes, address), this.#countChange(address, 0)];
-      return {
-        owner: address,
-        changes: [
-          ...removal,
-          { ...this.#changeTo(address, "driver", driver), ...this.#namesOf(address) },
-          this.#changeTo(address, "driver_override", driver),
-        ],
-        make: () => {
-          // A PF keeps its VFs only as long as its driver, and vfio-pci takes no PF that has VFs.
-          if (removal.length > 0) writeVfCount(this.#attributes, address, 0);
-          rebind(this.#attributes, address, driver, driver);
-        },
-      };
-    }));
+    this.#change(
+      moves.map(({ function: address, driver }) => {
+        const removal = vfs.get(address)!.length === 0
+          ? []
+          : [...vfStates(this.#attributes, address), this.#countChange(address, 0)];
+        return {
+          owner: address,
+          changes: [
+            ...removal,
+            { ...this.#changeTo(address, "driver", driver), ...this.#namesOf(address) },
+            this.#changeTo(address, "driver_override", driver),
+          ],
+          make: () => {
+            // A PF keeps its VFs only as long as its driver, and vfio-pci takes no PF that has VFs.
+            if (removal.length > 0) writeVfCount(this.#attributes, address, 0);
+            rebind(this.#attributes, address, driver, driver);
+          },
+        };
+      }),
+      options.onProgress,
+    );
     return bindings;
   }
 
@@ -183,7 +187,7 @@ export class SysfsHost implements Host {
         const of = needed.filter((one) => one.leaving.length > 0).map((one) => one.owner);
         this.#guards.refuseIfUsed(leaving, `remove the VFs of ${of.join(", ")}`);
       }
-      if (!options.dryRun) this.#change(needed);
+      if (!options.dryRun) this.#change(needed, options.onProgress);
     }
     return addresses.flatMap((address) =>
       options.dryRun ? expectedVfs(this.#attributes, address, count) : this.#attributes.vfs(address)
@@ -362,7 +366,7 @@ export class SysfsHost implements Host {
   }
 
   /** Records all changes at once, makes them function by function, and takes all of them back when one fails. */
-  #change(works: readonly Work[]): void {
+  #change(works: readonly Work[], onProgress: ChangeProgress["onProgress"]): void {
     // VFs that came after the PF's first recorded count are not what a restore goes back to.
     const known = this.#journal.entries();
     const recorded = works.flatMap(({ owner, changes }) => {
@@ -375,6 +379,7 @@ export class SysfsHost implements Host {
       for (const work of works) {
         begun.unshift(work);
         work.make();
+        onProgress?.(begun.length, works.length);
       }
     } catch (error) {
       this.#takeBack(begun, mark, error);

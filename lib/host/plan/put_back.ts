@@ -23,6 +23,8 @@ export interface PutBackHelp {
   record(changes: readonly Change[]): JournalMark;
   /** Throws when the host uses one of these functions, which are about to lose their drivers. */
   guard(addresses: readonly string[]): void;
+  /** Told that a function is over, whatever came of it. */
+  over?(): void;
 }
 
 /** What came of it. */
@@ -60,6 +62,7 @@ export function putBack<T extends Original>(
       const cause = asError(error);
       return { done, failed: originals.map((entry) => ({ entry, error: cause })), marks: [] };
     }
+    help.over?.();
   }
 
   for (const vf of new Set(ofVfs.map((one) => one.function))) {
@@ -73,6 +76,7 @@ export function putBack<T extends Original>(
       const cause = asError(error);
       failed.push(...entries.map((entry) => ({ entry, error: cause })));
     }
+    help.over?.();
   }
 
   try {

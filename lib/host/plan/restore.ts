@@ -39,13 +39,20 @@ interface Unit {
 export function restore(
   parts: RestoreParts,
   addresses: ReadonlySet<string> | undefined,
-  options: Pick<RestoreOptions, "force" | "dryRun"> = {},
+  options: Pick<RestoreOptions, "force" | "dryRun" | "onProgress"> = {},
 ): RestoreReport {
   const done: JournalRecord[] = [];
   const unchanged: JournalRecord[] = [];
   const failed: { entry: JournalRecord; error: Error }[] = [];
-  for (const unit of unitsOf(parts.journal.entries(), addresses)) {
-    const result = restoreUnit(parts, unit, options);
+  const units = unitsOf(parts.journal.entries(), addresses);
+  const total = units.reduce((sum, unit) => sum + unit.functions.length, 0);
+  let over = 0, before = 0;
+  for (const unit of units) {
+    const told = { ...options, over: () => options.onProgress?.(++over, total) };
+    const result = restoreUnit(parts, unit, told);
+    // Those of a unit that could not be begun, too.
+    before += unit.functions.length;
+    over = before;
     done.push(...result.done);
     unchanged.push(...result.unchanged);
     failed.push(...result.failed);
@@ -110,7 +117,7 @@ function unitsOf(records: readonly JournalRecord[], addresses: ReadonlySet<strin
 function restoreUnit(
   parts: RestoreParts,
   unit: Unit,
-  { force, dryRun }: Pick<RestoreOptions, "force" | "dryRun">,
+  { force, dryRun, over }: Pick<RestoreOptions, "force" | "dryRun"> & { readonly over: () => void },
 ): {
   done: readonly JournalRecord[];
   unchanged: readonly JournalRecord[];
@@ -133,6 +140,7 @@ function restoreUnit(
     const found = new Map(records.map((one) => [keyOf(one), valueNow(attributes, one)]));
     const help = {
       record: (changes: readonly Change[]) => journal.record(changes),
+      over,
       guard: (addresses: readonly string[]) => {
         if (force) return;
         guards.refuseIfUsed(

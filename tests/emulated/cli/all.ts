@@ -16,6 +16,7 @@ import "./mmio_test.ts";
 import "./opening_test.ts";
 import "./parse_test.ts";
 import "./platform_test.ts";
+import "./progress_test.ts";
 import "./queue_test.ts";
 import "./reference_test.ts";
 import "./registers_test.ts";

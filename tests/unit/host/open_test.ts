@@ -49,7 +49,7 @@ Deno.test("open: what is unbound or unplugged meanwhile is said to be, and what 
     [
       "unbound",
       (made) => made.sysfs.set(NET, { driver: "" }),
-      RemovalRequestedError,
+      "RemovalRequestedError",
       "unbound from vfio-pci",
     ],
     ["rebound", (made) => made.sysfs.set(NET, { driver: "virtio-pci" }), "RemovalRequestedError", "unbound"],
