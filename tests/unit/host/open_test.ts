@@ -1,12 +1,6 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { errnoNumber, processId, SyscallError } from "../../../ffi/mod.ts";
-import {
-  RefusedError,
-  RemovalRequestedError,
-  RingsideError,
-  UnsupportedError,
-  UsageError,
-} from "../../../lib/errors/mod.ts";
+import { RefusedError, RingsideError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import type { OpenRequest } from "../../../lib/host/sysfs_host.ts";
 import { fakeDevice } from "./fake_device.ts";
 import { fixture, FUNCTIONS, NET, PF, VF0 } from "./fixture.ts";
