@@ -73,11 +73,21 @@ export async function emulate(options: Of<"emulate">): Promise<number | void> {
 
 function topologyOf(options: Of<"emulate">, kinds: VirtioModels["kinds"]): Topology {
   const { topology, totalVfs, vhostUser } = options;
-  const given = topology === undefined ? undefined : parseTopology(readText(topology), kinds);
+  const given = topology === undefined ? undefined : topologyIn(topology, kinds);
   if (vhostUser.length === 0) return given ?? defaultTopology(totalVfs);
   // Who names such devices and nothing else wants nothing else.
   const others = given ?? (totalVfs === undefined ? { functions: [] } : defaultTopology(totalVfs));
   return addVhostUser(others, vhostUser.map(vhostUserFields), kinds, "--vhost-user");
+}
+
+/** @throws TopologyError, which names the file; SyscallError */
+function topologyIn(file: string, kinds: VirtioModels["kinds"]): Topology {
+  try {
+    return parseTopology(readText(file), kinds);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    throw new UsageError(`${file}: ${error.message}`, { hint: error.hint, cause: error });
+  }
 }
 
 function tell(options: Of<"emulate">, ready: ReadyLine & { readonly pid?: number }, end: string): void {

@@ -8,6 +8,8 @@ import { SyscallError } from "../ffi/syscall_error.ts";
 import { EXIT } from "./exit.ts";
 import { InterruptedError } from "./interruption.ts";
 
+const NAMED_WRONG = ["ENOENT", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "ELOOP"];
+
 /** The line for an error; programming errors keep their stack. */
 export function failureText(error: unknown, host?: string): string {
   if (error instanceof RingsideError) {
@@ -48,6 +50,7 @@ export function exitStatus(error: unknown): number {
   const isRequest = error instanceof UsageError || error instanceof NotFoundError ||
     error instanceof InputError;
   if (isRequest) return EXIT.usage;
-  if (error instanceof SyscallError && error.code === "ENOENT") return EXIT.usage;
+  // What was named is not there, or is of another kind.
+  if (error instanceof SyscallError && NAMED_WRONG.includes(error.code)) return EXIT.usage;
   return EXIT.failed;
 }

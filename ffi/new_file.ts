@@ -10,6 +10,14 @@ import { errnoNumber } from "./errno.ts";
 import { check, isErrno, SyscallError } from "./syscall_error.ts";
 import { processId } from "./system.ts";
 
+const UNWRITABLE = "it is written beside its place and renamed, so its directory has to be writable";
+const HINTS: Readonly<Record<string, string>> = {
+  EACCES: UNWRITABLE,
+  EPERM: UNWRITABLE,
+  EROFS: UNWRITABLE,
+  ENOENT: "its directory is not there: make that first",
+};
+
 /**
  * A file that is being written. Until `keep` its place holds what it held before, and when it is disposed of without, nothing is left of it.
  *
@@ -45,9 +53,10 @@ export class NewFile implements Disposable {
     try {
       this.fd = OwnedFd.open(this.#beside, O.WRONLY | O.CREAT | O.TRUNC, mode);
     } catch (error) {
-      if (!isErrno(error, "EACCES", "EPERM", "EROFS")) throw error;
+      if (!(error instanceof SyscallError)) throw error;
+      // The name beside it is none of the caller's.
       throw new SyscallError("open", path, error.errno, {
-        hint: "it is written beside its place and renamed, so its directory has to be writable",
+        hint: HINTS[error.code] ?? error.hint,
         cause: error,
       });
     }

@@ -33,6 +33,8 @@ const CASES: readonly { args: readonly string[]; says: RegExp; code: 1 | 2 }[] =
   { args: ["rng", PF], says: /0000:01:00\.0.*virtio-pci.*bind/, code: 2 },
   { args: ["rng", RNG, "0"], says: /BYTES: "0" is no whole number from 1 to/, code: 2 },
   { args: ["net", "send", PF, "/nonexistent.pcap"], says: /\/nonexistent\.pcap.*ENOENT/, code: 2 },
+  { args: ["net", "send", PF, "/tmp"], says: /\/tmp: EISDIR/, code: 2 },
+  { args: ["net", "send", PF, "/dev/null/x"], says: /\/dev\/null\/x: ENOTDIR/, code: 2 },
   { args: ["net", "send", PF, text], says: /is not a pcap or pcapng file/, code: 2 },
   { args: ["net", "send", RNG, text], says: /is not a pcap or pcapng file/, code: 2 },
   {
@@ -116,7 +118,10 @@ Deno.test("a host that is not there, a directory that is taken, a broken topolog
   const directory = `${text}.d`;
   const broken = await cli("emulate", directory, "--topology", text);
   assertEquals(broken.code, 2);
-  assertMatch(broken.err, /functions\[0\]\.kind.*toaster/);
+  assertMatch(
+    broken.err,
+    /^ringside: \/tmp\/ringside-cli-[^ ]+\.txt: topology, functions\[0\]\.kind.*toaster/,
+  );
   const both = await cli("emulate", directory, "--topology", text, "--total-vfs", "2");
   assertEquals(both.code, 2);
   removeFile(text);

@@ -56,7 +56,10 @@ Deno.test("a directory, or a place in none, is refused, and nothing is left", ()
   makeDirectory(`${place}/there`);
   const fds = openFdCount();
   assertEquals(assertThrows(() => replaceFile(`${place}/there`, encode("x")), SyscallError).code, "EISDIR");
-  assertEquals(assertThrows(() => new NewFile(`${place}/no/such`), SyscallError).code, "ENOENT");
+  const nowhere = assertThrows(() => new NewFile(`${place}/no/such`), SyscallError);
+  // Its own name, and not that of the file beside it.
+  assertEquals([nowhere.code, nowhere.target], ["ENOENT", `${place}/no/such`]);
+  assertEquals(nowhere.hint, "its directory is not there: make that first");
   assertEquals([names(place), openFdCount()], [["there"], fds]);
 });
 
