@@ -8,7 +8,7 @@
  */
 import type { VirtioNet } from "../drivers/net/virtio_net.ts";
 import type { LentDirection, LentNetPairParts } from "../drivers/net/virtio/lent_pair.ts";
-import { FrameBurst } from "../drivers/net/virtio/frame_burst.ts";
+import { FrameBurst } from "../drivers/net/api/frame_burst.ts";
 import { Latencies } from "../drivers/latencies.ts";
 import { openNumberLibrary } from "../ffi/number_library.ts";
 import { DeviceError, TimeoutError } from "../lib/errors/mod.ts";

@@ -26,14 +26,15 @@ import { VirtioDriver } from "../driver.ts";
 import { type DriverKind, DriverLife } from "../driver_life.ts";
 import { Listeners } from "../listeners.ts";
 import { oneOrAll } from "../wait_targets.ts";
+import { FrameBurst } from "./api/frame_burst.ts";
+import type { NetDevice } from "./api/net_device.ts";
+import { COUNT, type NetStatistics, type QueueStatistics } from "./api/statistics.ts";
 import type { ReceiveFilter } from "./virtio/saved.ts";
-import { FrameBurst } from "./virtio/frame_burst.ts";
 import type { LentNetPair } from "./virtio/lent_pair.ts";
 import type { ResumeNetOptions, VirtioNetOptions } from "./virtio/options.ts";
 import type { ReceiveQueue } from "./virtio/receive.ts";
 import { checkSavedNet, SAVED_NET_VERSION, type SavedNet } from "./virtio/saved.ts";
 import { type NetContext, NetSession, type ResumePlan } from "./virtio/session.ts";
-import { COUNT, type NetStatistics, type QueueStatistics } from "./virtio/statistics.ts";
 import type { TransmitQueue } from "./virtio/transmit.ts";
 
 export type { GroupOwner, GroupOwnerOptions } from "../../lib/virtio/admin/owner.ts";
@@ -43,7 +44,8 @@ export type { InterruptKind, VirtioTransport } from "../../lib/virtio/transport/
 export type { WaitMode, WaitTarget } from "../../lib/wait/waiter.ts";
 export type { VirtioDriver } from "../driver.ts";
 export type { DriverOptions } from "../driver_options.ts";
-export { FrameBurst } from "./virtio/frame_burst.ts";
+export { FrameBurst } from "./api/frame_burst.ts";
+export type { NetDevice, NetReceiveQueue, NetTransmitQueue } from "./api/net_device.ts";
 export { formatMac } from "../../lib/virtio/spec/net.ts";
 export { type LegacyVfIdentity, readLegacyVfIdentity } from "./virtio/legacy_vf_identity.ts";
 export { type LentNetPair, NetPair, type NetPairOptions } from "./virtio/lent_pair.ts";
@@ -53,7 +55,7 @@ export type { ReceiveQueue } from "./virtio/receive.ts";
 export { checkSavedNet } from "./virtio/saved.ts";
 export type { SavedNet, SavedPair, SavedReceive, SavedRing, SavedTransmit } from "./virtio/saved.ts";
 export type { TransmitQueue } from "./virtio/transmit.ts";
-export type { NetStatistics, QueueStatistics } from "./virtio/statistics.ts";
+export type { NetStatistics, QueueStatistics } from "./api/statistics.ts";
 
 const KIND: DriverKind = { what: "network device", deviceId: DEVICE_ID.net };
 
@@ -63,7 +65,7 @@ const KIND: DriverKind = { what: "network device", deviceId: DEVICE_ID.net };
  * Errors: `DeviceError` (the device lies or refuses; `location` names queue and field; `await reset()` brings it back), `TimeoutError`, `UsageError`,
  * `UnsupportedError` (a feature that was not negotiated), `ClosedError` after `close()`.
  */
-export class VirtioNet extends VirtioDriver {
+export class VirtioNet extends VirtioDriver implements NetDevice {
   static {
     typedErrors(this);
   }
@@ -129,6 +131,11 @@ export class VirtioNet extends VirtioDriver {
     };
     const life = new DriverLife(transport, KIND, options, (session) => new NetSession(session, context));
     return await life.open(new VirtioNet(life, context));
+  }
+
+  /** The function, for messages. */
+  get name(): string {
+    return this.transport.name;
   }
 
   /** Six bytes, a copy. Without MAC the driver made one up (locally administered). */

@@ -4,21 +4,21 @@
  * ```ts
  * import { exchangePolled, TestFrames } from "@ringside/ringside/drivers/virtio-net-exchange";
  *
- * const frames = new TestFrames(receiver.mac, sender.mac, 64, 1514); // two opened `VirtioNet`
+ * const frames = new TestFrames(receiver.mac, sender.mac, 64, 1514); // two opened devices
  * const { milliseconds } = await exchangePolled(sender, receiver, frames, 100_000);
  * ```
  *
  * @module
  */
-import { FrameBurst, type VirtioNet } from "../virtio_net.ts";
+import { FrameBurst } from "../api/frame_burst.ts";
+import type { NetDevice, NetReceiveQueue, NetTransmitQueue } from "../api/net_device.ts";
 import { requireType, typedErrors } from "../../../lib/errors/doors.ts";
 import { DeviceError, TimeoutError } from "../../../lib/errors/mod.ts";
 import { EventLoopTurns } from "../../../lib/wait/event_loop_turns.ts";
 import { NET_HDR_BYTES } from "../../../lib/virtio/spec/net.ts";
-import type { ReceiveQueue } from "./receive.ts";
 import { FrameMemory, type FrameStream } from "./test_frames.ts";
-import type { TransmitQueue } from "./transmit.ts";
 
+export type { NetDevice, NetReceiveQueue, NetTransmitQueue } from "../api/net_device.ts";
 export { FrameMemory, type FrameStream, TestFrames } from "./test_frames.ts";
 
 const BURST = 32;
@@ -52,8 +52,8 @@ export interface ExchangeOptions {
 
 /** By polling: this thread sends, receives and checks in turn. @throws DeviceError for a wrong byte or order, TimeoutError */
 export async function exchangePolled(
-  from: VirtioNet,
-  to: VirtioNet,
+  from: NetDevice,
+  to: NetDevice,
   frames: FrameStream,
   count: number,
   options: ExchangeOptions = {},
@@ -89,8 +89,8 @@ export async function exchangePolled(
  * interrupt to arrive. @throws DeviceError, TimeoutError
  */
 export async function exchangeByInterrupt(
-  from: VirtioNet,
-  to: VirtioNet,
+  from: NetDevice,
+  to: NetDevice,
   frames: FrameStream,
   count: number,
   options: ExchangeOptions = {},
@@ -122,13 +122,13 @@ export async function exchangeByInterrupt(
 /** The sending end: bursts of frames that follow each other. */
 class FrameSender {
   readonly #frames: FrameStream;
-  readonly #tx: TransmitQueue;
+  readonly #tx: NetTransmitQueue;
   readonly #slots = new Uint16Array(BURST);
   readonly #lengths = new Uint32Array(BURST);
   /** By slot. */
   readonly #memories: FrameMemory[] = [];
 
-  constructor(frames: FrameStream, tx: TransmitQueue) {
+  constructor(frames: FrameStream, tx: NetTransmitQueue) {
     this.#frames = frames;
     this.#tx = tx;
   }
@@ -179,7 +179,7 @@ export class FrameCheck {
   /** Of the queue that was looked at last: the memory of all its slots, and where in it each begins. */
   #memory: FrameMemory | null = null;
   #places: readonly number[] = [];
-  #memoryOf: ReceiveQueue | null = null;
+  #memoryOf: NetReceiveQueue | null = null;
 
   /** Of a stream from its first frame on. */
   constructor(expected: FrameStream) {
@@ -191,7 +191,7 @@ export class FrameCheck {
    * Takes a burst from the first receive queue, looks at all of it, and gives its buffers back.
    * @returns how many frames there were @throws DeviceError for a frame that is lost, doubled, changed or out of order
    */
-  take(net: VirtioNet): number {
+  take(net: NetDevice): number {
     const rx = net.rx[0]!, burst = this.#burst;
     const got = rx.receiveBurst(burst);
     if (got === 0) return 0;
@@ -211,14 +211,14 @@ export class FrameCheck {
     return got;
   }
 
-  #look(rx: ReceiveQueue): FrameMemory {
+  #look(rx: NetReceiveQueue): FrameMemory {
     const memory = new FrameMemory(new Uint8Array(rx.views[0]!.buffer));
     this.#places = rx.views.map(({ byteOffset }) => byteOffset);
     this.#memoryOf = rx;
     return this.#memory = memory;
   }
 
-  #one(net: VirtioNet, memory: FrameMemory, offset: number, length: number): void {
+  #one(net: NetDevice, memory: FrameMemory, offset: number, length: number): void {
     const { bytes } = memory;
     if (!this.#expected.isOurs(bytes, offset, length)) {
       this.foreign++;
@@ -230,12 +230,12 @@ export class FrameCheck {
     this.bytes += length;
   }
 
-  #differs(net: VirtioNet, at: number, length: number): never {
+  #differs(net: NetDevice, at: number, length: number): never {
     throw new DeviceError(
       `frame ${this.frames} is wrong from byte ${at} on (${length} bytes arrived, ${
         this.#expected.lengthOf(this.frames)
       } were sent)`,
-      { function: net.transport.name, queue: net.rx[0]!.index },
+      { function: net.name, queue: net.rx[0]!.index },
     );
   }
 
@@ -254,14 +254,14 @@ export class FrameCheck {
 }
 
 function stalled(
-  from: VirtioNet,
-  to: VirtioNet,
+  from: NetDevice,
+  to: NetDevice,
   sent: number,
   received: number,
   count: number,
 ): TimeoutError {
   return new TimeoutError(
-    `${from.transport.name} to ${to.transport.name}: nothing arrived for ${
+    `${from.name} to ${to.name}: nothing arrived for ${
       PATIENCE_MS / 1000
     } s, with ${sent} of ${count} frames sent and ${received} received`,
     { hint: "is there a path between the two (same switch, link up, MAC filters)?" },

@@ -16,7 +16,7 @@ import { Waiter, type WaiterOptions } from "../../../lib/wait/waiter.ts";
 import { byName, counters } from "../../counters.ts";
 import type { NetFraming } from "./framing.ts";
 import { ReceiveQueue } from "./receive.ts";
-import { COUNT, type QueueStatistics } from "./statistics.ts";
+import { COUNT, type QueueStatistics } from "../api/statistics.ts";
 import { TransmitQueue } from "./transmit.ts";
 
 /** One direction of a pair. */

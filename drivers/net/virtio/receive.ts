@@ -12,10 +12,10 @@ import type { QueueState } from "../../../lib/virtio/spec/queue_state.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../../lib/wait/waiter.ts";
-import { FrameBurst } from "./frame_burst.ts";
+import { FrameBurst } from "../api/frame_burst.ts";
 import { addSlots, type NetFraming } from "./framing.ts";
 import { decodeFrame, type SavedReceive } from "./saved.ts";
-import { COUNT } from "./statistics.ts";
+import { COUNT } from "../api/statistics.ts";
 
 /** In half-words. */
 const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset / 2;

@@ -12,11 +12,11 @@ import type { QueueState } from "../../../lib/virtio/spec/queue_state.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
 import type { UsedBurst, Virtqueue } from "../../../lib/virtio/queue/virtqueue.ts";
 import type { WaitTarget } from "../../../lib/wait/waiter.ts";
-import { FrameBurst } from "./frame_burst.ts";
+import { FrameBurst } from "../api/frame_burst.ts";
 import { addSlots, type NetFraming } from "./framing.ts";
 import { ReceiveQueue } from "./receive.ts";
 import { decodeFrame, type SavedTransmit } from "./saved.ts";
-import { COUNT } from "./statistics.ts";
+import { COUNT } from "../api/statistics.ts";
 
 /** Up to here going word by word costs less than a view. */
 const WORDS_BYTES = 128;

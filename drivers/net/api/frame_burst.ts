@@ -9,7 +9,7 @@ import { shown } from "../../../lib/errors/shown.ts";
 /**
  * Up to `capacity` received frames. A frame is one part or, with mergeable buffers, several; parts are in order:
  * frame `f` is parts `first[f]` to `first[f + 1] − 1`, and part `p` is the `lengths[p]` bytes from `offsets[p]` on of receive slot
- * `slots[p]`, to be read through `ReceiveQueue.views[slots[p]]`.
+ * `slots[p]`, to be read through `views[slots[p]]` of the receive queue.
  *
  * The slots are the caller's until `recycle`. Make one burst and use it again and again.
  */
