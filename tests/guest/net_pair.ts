@@ -1,6 +1,6 @@
 /** Two network functions, and frames between them: for the tests that drive them by kernel VFIO. */
 import { assertEquals, assertGreaterOrEqual } from "@std/assert";
-import { VirtioNet, type VirtioNetOptions } from "../../drivers/net/virtio_net.ts";
+import { type NetDevice, VirtioNet, type VirtioNetOptions } from "../../drivers/net/virtio_net.ts";
 import { exchangeByInterrupt, exchangePolled } from "../../drivers/net/virtio/exchange.ts";
 import { TestFrames } from "../../drivers/net/virtio/test_frames.ts";
 import type { VirtioTransport } from "../../lib/virtio/mod.ts";
@@ -20,8 +20,8 @@ export async function drive(
 
 /** Sends in both directions, polled and by interrupt. Every byte is checked on the way. */
 export async function bothWays(
-  a: VirtioNet,
-  b: VirtioNet,
+  a: NetDevice,
+  b: NetDevice,
   polled: number,
   byInterrupt: number,
   maxFrameBytes: number = a.maxFrameBytes,

@@ -47,7 +47,7 @@ export interface NetTransmitQueue extends WaitTarget {
   flush(): void;
   /** Takes slots back that the device is done with. @returns how many */
   reclaim(): number;
-  /** @throws UsageError for a frame that is too short or too long */
+  /** Checks a frame's length. @throws UsageError for one that is too short or too long */
   checkLength(lengthBytes: number): void;
 }
 
