@@ -20,12 +20,6 @@ import type { IGBVF_REGISTERS } from "./vf_registers.ts";
 /** Registers of a VF. */
 export type IgbVfRegisters = Registers<typeof IGBVF_REGISTERS>;
 
-/** What reading the mailbox's register clears, kept until somebody asks for it. */
-interface Seen {
-  message: boolean;
-  acknowledged: boolean;
-}
-
 /** Looks in a row before the event loop gets a turn. */
 const LOOKS_AT_ONCE = 16;
 
@@ -36,7 +30,8 @@ export class VfMailbox {
   readonly #name: string;
   readonly #registers: IgbVfRegisters;
   readonly #timeoutMs: number;
-  readonly #seen: Seen = { message: false, acknowledged: false };
+  /** PFSTS was set: reading clears it. */
+  #message = false;
   #last: Promise<unknown> = Promise.resolve();
   #busy = false;
   #ended: Error | null = null;
@@ -74,7 +69,7 @@ export class VfMailbox {
         await this.#until(
           () => {
             this.#look();
-            return this.#seen.message;
+            return this.#message;
           },
           `the PF does not answer (message ${type})`,
           { hint: "a driver of the PF must serve this VF" },
@@ -83,8 +78,8 @@ export class VfMailbox {
         const word = answer[0]!;
         if (messageType(word) === MESSAGE.control) {
           this.clearToSend = says(word, CLEAR_TO_SEND);
-          // It came between. The PF acknowledges what it has read; else this has overwritten our request.
-          if (!this.#seen.acknowledged) await this.#send(words);
+          // It came between, and has overwritten our request or the answer.
+          await this.#send(words);
           continue;
         }
         this.clearToSend = says(word, CLEAR_TO_SEND) || (type === MESSAGE.reset && says(word, DONE));
@@ -107,7 +102,7 @@ export class VfMailbox {
   async #send(words: readonly number[]): Promise<void> {
     await this.#until(() => this.#lock(), "the PF does not let go of the mailbox");
     // What came before is overwritten.
-    this.#seen.message = this.#seen.acknowledged = false;
+    this.#message = false;
     words.forEach((word, at) => this.#registers.write("VMBMEM", word, at));
     this.#registers.set("V2PMAILBOX", { REQ: true });
   }
@@ -116,8 +111,8 @@ export class VfMailbox {
   service(): boolean {
     const { RSTI } = this.#look();
     if (RSTI) this.clearToSend = false;
-    if (!this.#busy && this.#seen.message && this.#lock()) {
-      this.#seen.message = false;
+    if (!this.#busy && this.#message && this.#lock()) {
+      this.#message = false;
       const word = this.#registers.read("VMBMEM", 0);
       this.#registers.set("V2PMAILBOX", { ACK: true });
       if (messageType(word) === MESSAGE.control) this.clearToSend = says(word, CLEAR_TO_SEND);
@@ -132,7 +127,7 @@ export class VfMailbox {
 
   async #take(): Promise<number[]> {
     await this.#until(() => this.#lock(), "the PF does not let go of the mailbox");
-    this.#seen.message = false;
+    this.#message = false;
     const words = Array.from({ length: MAILBOX_WORDS }, (_, at) => this.#registers.read("VMBMEM", at));
     this.#registers.set("V2PMAILBOX", { ACK: true });
     return words;
@@ -145,9 +140,7 @@ export class VfMailbox {
 
   #look(): { readonly VFU: boolean; readonly RSTI: boolean } {
     const found = this.#registers.fields("V2PMAILBOX");
-    const seen = this.#seen;
-    if (found.PFSTS) seen.message = true;
-    if (found.PFACK) seen.acknowledged = true;
+    if (found.PFSTS) this.#message = true;
     return found;
   }
 

@@ -48,6 +48,10 @@ export interface VfServiceOptions {
 
 interface Vf {
   clearToSend: boolean;
+  /** What was said last has not been acknowledged. */
+  unread: boolean;
+  /** It is to be told of a change when it has been. */
+  owed: boolean;
   mac: Uint8Array<ArrayBuffer>;
   hashes: number[];
   messages: number;
@@ -73,6 +77,8 @@ export class VfService {
     this.#options = options;
     this.#vfs = Array.from({ length: options.vfs }, () => ({
       clearToSend: false,
+      unread: false,
+      owed: false,
       mac: madeUp(),
       hashes: [],
       messages: 0,
@@ -93,14 +99,17 @@ export class VfService {
 
   /** Tells all VFs that something changed: the link, or that the PF is there again. */
   announce(): void {
-    const registers = this.#registers;
-    this.#vfs.forEach(({ clearToSend }, vf) => {
-      if (!this.#lock(vf)) return;
-      // It has just asked something, which lies in the mailbox: the answer has it look at the link, too.
-      const asks = (registers.fields("MBVFICR").VFREQ & (1 << vf)) !== 0;
-      if (asks) registers.set("P2VMAILBOX", {}, vf);
-      else this.#write(vf, [firstWord(MESSAGE.control, 0, clearToSend ? CLEAR_TO_SEND : 0)]);
-    });
+    this.#vfs.forEach((_, vf) => this.#announce(vf));
+  }
+
+  #announce(vf: number): void {
+    const registers = this.#registers, state = this.#vfs[vf]!;
+    // What it has not read yet is not overwritten; nor what it has just asked, and then the answer has it look at the link, too.
+    state.owed = state.unread;
+    if (state.unread || !this.#lock(vf)) return;
+    const asks = (registers.fields("MBVFICR").VFREQ & (1 << vf)) !== 0;
+    if (asks) registers.set("P2VMAILBOX", {}, vf);
+    else this.#write(vf, [firstWord(MESSAGE.control, 0, state.clearToSend ? CLEAR_TO_SEND : 0)]);
   }
 
   /** Answers what there is, once a VF: one that asks without end does not keep the others waiting. */
@@ -110,10 +119,12 @@ export class VfService {
     if (gone !== 0) registers.write("VFLRE", gone);
     const causes = registers.fields("MBVFICR");
     if (causes.raw !== 0) registers.write("MBVFICR", causes.raw);
-    this.#vfs.forEach((_, vf) => {
+    this.#vfs.forEach((state, vf) => {
       const bit = 1 << vf;
       if ((gone & bit) !== 0) this.#forget(vf);
+      if ((causes.VFACK & bit) !== 0) state.unread = false;
       if ((causes.VFREQ & bit) !== 0) this.#answer(vf);
+      else if (state.owed && !state.unread) this.#announce(vf);
     });
   }
 
@@ -208,7 +219,7 @@ export class VfService {
   #forget(vf: number): void {
     const registers = this.#registers, bit = 1 << vf;
     const state = this.#vfs[vf]!;
-    state.clearToSend = false;
+    state.clearToSend = state.unread = state.owed = false;
     registers.write("VFRE", registers.read("VFRE") & ~bit);
     registers.write("VFTE", registers.read("VFTE") & ~bit);
     registers.set("RAH", { AV: false }, 1 + vf);
@@ -275,6 +286,7 @@ export class VfService {
   #write(vf: number, words: readonly number[]): void {
     const registers = this.#registers;
     words.forEach((word, at) => registers.write("VMBMEM", word, vf * MAILBOX_WORDS + at));
+    this.#vfs[vf]!.unread = true;
     registers.set("P2VMAILBOX", { STS: true }, vf);
   }
 
