@@ -79,7 +79,6 @@ export interface IgbHardwareStatistics {
 const ALL = 0xffff_ffff;
 /** The vectors: link and mailboxes, then two for each pair. */
 const OTHER_VECTOR = 0;
-const OTHER_CAUSES = CAUSE.LSC | CAUSE.VMMB;
 const VALID = 0x80;
 const MOST_VFS = 7;
 const MOST_PAIRS = 4;
@@ -218,7 +217,7 @@ export class Igb extends IgbNet {
       registers.write("IVAR", queue < 8 ? entries : entries * 2 ** 16, queue % 8);
     }
     registers.write("IVAR_MISC", (VALID | OTHER_VECTOR) << 8);
-    registers.write("IMS", OTHER_CAUSES);
+    registers.write("IMS", CAUSE.LSC | CAUSE.VMMB);
     registers.write("EIMS", 1 << OTHER_VECTOR);
   }
 
@@ -274,8 +273,6 @@ export class Igb extends IgbNet {
     const { registers } = this;
     // What it says is looked up below; reading clears it.
     registers.read("ICR");
-    // Reading masks the causes, too.
-    if (this.live.byInterrupt) registers.write("IMS", OTHER_CAUSES);
     const before = this.linkUp;
     const changed = this.updateLink() !== before;
     const { NUM_VFS } = registers.fields("STATUS");

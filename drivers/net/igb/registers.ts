@@ -67,10 +67,10 @@ export const IGB_REGISTERS = {
     width: 4,
     fields: { SW_PHY: { bits: [2, 1], access: "RW" }, FW_PHY: { bits: [18, 17], access: "RO" } },
   },
-  // 8.8: interrupts.
-  ICR: { offset: 0x1500, width: 4, access: "RC/W1C" },
-  IMS: { offset: 0x1508, width: 4 },
-  IMC: { offset: 0x150c, width: 4, access: "W" },
+  // 8.8: interrupts. The first three are at 0x1500, too, where QEMU has nothing.
+  ICR: { offset: 0x00c0, width: 4, access: "RC/W1C" },
+  IMS: { offset: 0x00d0, width: 4 },
+  IMC: { offset: 0x00d8, width: 4, access: "W" },
   GPIE: {
     offset: 0x1514,
     width: 4,
