@@ -36,6 +36,7 @@ export const PARSERS: Readonly<Record<string, () => Promise<CommandLine>>> = {
   poke: async () => merge(globals, (await registers()).poke),
   regs: async () => merge(globals, (await registers()).regs),
   repl: async () => merge(globals, (await registers()).repl),
+  trace: async () => merge(globals, (await import("./parsers/trace.ts")).trace),
   emulate: async () => merge(globals, (await embedded()).emulate),
   demo: async () => merge(globals, (await embedded()).demo),
   man: async () => merge(globals, (await embedded()).man),

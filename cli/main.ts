@@ -55,6 +55,11 @@ async function dispatch(invocation: Invocation, args: readonly string[]): Promis
   if (invocation.command === "show" && invocation.dump !== undefined) {
     return (await import("./show_dump.ts")).showDump({ ...invocation, dump: invocation.dump });
   }
+  if (invocation.command === "trace show") return (await import("./trace/show.ts")).traceShow(invocation);
+  if (invocation.command === "trace diff") return (await import("./trace/diff.ts")).traceDiff(invocation);
+  if (invocation.command === "trace replay") {
+    return await (await import("./trace/replay.ts")).traceReplay(invocation);
+  }
   if (invocation.command === "man") return (await import("./man.ts")).man(invocation);
   if (invocation.command === "emulate" || invocation.command === "demo") {
     if (invocation.host !== undefined) throw ownHost(invocation.command);
@@ -85,7 +90,7 @@ function ownHost(command: "demo" | "emulate"): UsageError {
 
 /** What a command does: it gets the host that it is about. */
 type Commands = {
-  readonly [C in Exclude<Invocation["command"], "emulate" | "demo" | "man">]: (
+  readonly [C in Exclude<Invocation["command"], "emulate" | "demo" | "man" | `trace ${string}`>]: (
     host: Host,
     how: Of<C>,
   ) => Promise<number | void>;

@@ -18,10 +18,11 @@ import { queue } from "./parsers/queue.ts";
 import { peek, poke, regs, repl } from "./parsers/registers.ts";
 import { rng } from "./parsers/rng.ts";
 import { globals, noCommand } from "./parsers/shared.ts";
+import { trace } from "./parsers/trace.ts";
 import { tvq } from "./parsers/tvq.ts";
 
 /** Registers, and commands that have commands below them; `or` takes no more than 15. */
-const groups = or(peek, poke, regs, repl, admin, tvq, ism, mmio, queue, net, blk, bench, {
+const groups = or(peek, poke, regs, repl, trace, admin, tvq, ism, mmio, queue, net, blk, bench, {
   errors: noCommand,
 });
 

@@ -41,6 +41,10 @@ export const ABOUT = {
   poke: { description: message`Write one register, and say what it was and is.` },
   regs: { description: message`Decode all registers that are known by name, or what differs from before.` },
   repl: { description: message`Deno's REPL with a function open: registers by name, BARs, drivers.` },
+  trace: {
+    description: message`What --trace recorded: show, diff, replay.`,
+    usageLine: COMMAND_USAGE,
+  },
   admin: {
     description:
       message`Group administration by a PF's admin queues: list, legacy, notify-info, caps, parts, mode.`,

@@ -30,6 +30,14 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     "ringside bind -d 8086:10c9 --from igb",
     "ringside bind 01:00.0 --driver igb",
   ],
+  trace: ["ringside trace show net.jsonl"],
+  "trace show": [
+    "ringside trace show net.jsonl",
+    "ringside trace show net.jsonl --only common:",
+    "ringside trace show net.jsonl --svg net.svg",
+  ],
+  "trace diff": ["ringside trace diff good.jsonl bad.jsonl"],
+  "trace replay": ["ringside trace replay net.jsonl /tmp/replayed.sock"],
   restore: [
     "ringside restore",
     "ringside restore 01:00.0 --dry-run",

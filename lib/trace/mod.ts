@@ -1,5 +1,6 @@
 /**
- * What a driver does to a function, recorded: `traced` stands before a device, and tells a sink of each register access, interrupt and DMA mapping.
+ * What a driver does to a function: recorded (`traced` stands before a device, and tells a sink of each register access, interrupt and DMA mapping),
+ * read (`readTrace`; also what Linux's mmiotrace wrote), compared (`compareTraces`) and served again (`Replay`).
  *
  * ```ts
  * import { openHost } from "@ringside/ringside/host";
@@ -12,5 +13,17 @@
  *
  * @module
  */
+import { isMmiotrace, parseMmiotrace } from "./mmiotrace.ts";
+import { type NumberedRecord, parseTrace } from "./records.ts";
+
+export { compareTraces, type Step, type TraceComparison } from "./compare.ts";
+export { type DecodedRecord, TraceDecoder } from "./decode.ts";
 export * from "./records.ts";
+export { Replay, ReplayError, type ReplayReport, serveReplay, type StepText } from "./replay.ts";
 export { traced } from "./traced.ts";
+export type { RegisterSet } from "../virtio/function_registers.ts";
+
+/** Reads the text of a trace, of this library or of mmiotrace. @throws InputError */
+export function readTrace(text: string): NumberedRecord[] {
+  return isMmiotrace(text) ? parseMmiotrace(text) : parseTrace(text);
+}

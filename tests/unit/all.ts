@@ -200,6 +200,7 @@ import "./sockets/vhost_user/protocol_test.ts";
 import "./sockets/vhost_user/server/fuzz_test.ts";
 import "./sockets/vhost_user/server/messages_test.ts";
 import "./sockets/vhost_user/server/rings_test.ts";
+import "./trace/trace_test.ts";
 import "./vfio/bar_test.ts";
 import "./vfio/bus_test.ts";
 import "./vfio/config_access_test.ts";

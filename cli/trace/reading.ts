@@ -1,0 +1,62 @@
+/**
+ * What the `trace` commands share: files read, records decoded.
+ *
+ * @module
+ */
+import { readText } from "../../ffi/mod.ts";
+import { RingsideError, UsageError } from "../../lib/errors/mod.ts";
+import { parseRegisters } from "../../lib/registers/mod.ts";
+import { type NumberedRecord, readTrace, type RegisterSet, TraceDecoder } from "../../lib/trace/mod.ts";
+import type { Of } from "../parser.ts";
+
+type Tables = Pick<Of<"trace show">, "table" | "bar">;
+
+/** Reads a file. @throws UsageError for one that is no trace, SyscallError */
+export function readTraceFile(path: string): NumberedRecord[] {
+  try {
+    return readTrace(readText(path));
+  } catch (error) {
+    if (!(error instanceof RingsideError) || error.name !== "InputError") throw error;
+    throw new UsageError(`${path}: ${error.message}`, { hint: error.hint, cause: error });
+  }
+}
+
+/** What `--table` gives. @throws UsageError, SyscallError */
+export function givenSets({ table, bar }: Tables): RegisterSet[] {
+  if (table === undefined) return [];
+  return [{
+    name: "table",
+    region: bar,
+    offset: 0,
+    lengthBytes: Infinity,
+    table: parseRegisters(readText(table)),
+  }];
+}
+
+/** A record and what is said of it. */
+export interface ShownRecord {
+  readonly record: NumberedRecord;
+  readonly where: string;
+  readonly what: string;
+}
+
+/** All records of a trace, decoded. @param other whose functions are known, in the same order, for a trace that does not say what its own are */
+export function decoded(
+  records: readonly NumberedRecord[],
+  tables: Tables,
+  other: readonly NumberedRecord[] = [],
+): ShownRecord[] {
+  const decoder = new TraceDecoder(givenSets(tables));
+  return records.map((record) => {
+    const known = record.kind === "open" && record.config === ""
+      ? other.find((one) => one.kind === "open" && one.device === record.device)
+      : undefined;
+    if (known?.kind === "open") decoder.decode(known);
+    const shown = known === undefined ? decoder.decode(record) : { where: nameOf(record), what: "" };
+    return { record, ...shown };
+  });
+}
+
+function nameOf(record: NumberedRecord): string {
+  return record.kind === "open" ? record.name : "";
+}
