@@ -1,15 +1,14 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
-import { accessible, readText, replaceFile } from "../../../ffi/mod.ts";
+import { readText } from "../../../ffi/mod.ts";
 import { openHost } from "../../../lib/host/mod.ts";
-import { parseTrace, traced, traceHeader, traceLine, type TraceRecord } from "../../../lib/trace/mod.ts";
-import { ConfigAccess, InterruptSet, IRQ, REGION, type VfioDevice } from "../../../lib/vfio/mod.ts";
+import { parseTrace, traced, type TraceRecord } from "../../../lib/trace/mod.ts";
+import { ConfigAccess, InterruptSet, IRQ, REGION } from "../../../lib/vfio/mod.ts";
 import { openTransport } from "../../../lib/virtio/mod.ts";
-import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
-import { instead } from "../../../lib/trace/traced.ts";
 import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
-import { cli, startCli } from "./run_cli.ts";
+import { cli } from "./run_cli.ts";
+import { type Mistake, recordBringUp, replayBringUp, wrongVector } from "./trace_rig.ts";
 
 const NET = "0000:01:00.0";
 const RNG = "0000:02:00.0";
@@ -94,28 +93,10 @@ Deno.test("traces on the embedded host", async (t) => {
       assertEquals(came, { kind: "interrupt", index: IRQ.msix, vector: 1, count: 1 });
       assertEquals(records.filter(({ kind }) => kind === "close").length, 2);
     });
-    /** A bring-up of virtio-net, recorded; a driver with a mistake ends as it may. */
-    const bringUp = async (device: VfioDevice) => {
-      using opened = device;
-      using transport = openTransport(opened);
-      await using net = await VirtioNet.open(transport, { interrupts: "msix" });
-      return net.mac;
-    };
-    const recorded = async (name: string, mistake?: (traced: VfioDevice) => VfioDevice) => {
+    const recorded = async (name: string, mistake?: Mistake) => {
       using there = openHost(host.directory);
-      let text = traceHeader();
-      const device = traced(there.open(NET), (record) => void (text += traceLine(record)));
-      await bringUp(mistake?.(device) ?? device).catch((error) => {
-        if (mistake === undefined) throw error;
-      });
-      replaceFile(file(name), new TextEncoder().encode(text) as Uint8Array<ArrayBuffer>);
+      await recordBringUp(there.open(NET), file(name), mistake);
     };
-    /** The common configuration is at the start of BAR 4; register 26 is the vector of a queue. */
-    const wrongVector = (device: VfioDevice) =>
-      instead(device, {
-        writeRegion: (region, offset, from) =>
-          device.writeRegion(region, offset, region === 4 && offset === 26 ? Uint8Array.of(0, 0) : from),
-      });
     await t.step("two bring-ups are the same; one with a mistake parts where it is made", async () => {
       await ok("bind", NET);
       await recorded("good");
@@ -160,32 +141,16 @@ Deno.test("traces on the embedded host", async (t) => {
     await t.step(
       "replay: the same driver with no device, and one with a mistake, which is named",
       async () => {
-        for (const mistake of [false, true]) {
-          const socket = file(`replay-${mistake}`);
-          const child = startCli({}, "trace", "replay", file("good"), socket);
-          const ended = child.output();
-          while (!accessible(socket)) await new Promise((resolve) => setTimeout(resolve, 10));
-          using there = openHost(`vfio-user:${socket}`);
-          const device = there.open("00:00.0");
-          let failure = "";
-          const mac = await bringUp(mistake ? wrongVector(device) : device).catch((error) =>
-            void (failure = error.message)
-          );
-          there[Symbol.dispose]();
-          const { code, stdout, stderr } = await ended;
-          const out = new TextDecoder().decode(stdout);
-          assertEquals(code, mistake ? 1 : 0, out + new TextDecoder().decode(stderr));
-          if (mistake) {
-            assertMatch(failure, /EINVAL/);
-            assertMatch(
-              out,
-              /record \d+ is write common:queue_msix_vector 0x0001; the driver did write common:queue_msix_vector 0x0000/,
-            );
-          } else {
-            assertEquals([...mac ?? []], [0x52, 0x54, 0, 1, 0, 0]);
-            assertMatch(out, /^(\d+) of \1 accesses as recorded, to record \d+\n$/);
-          }
-        }
+        const good = await replayBringUp(file("good"), file("replayed"));
+        assertMatch(good.out, /^(\d+) of \1 accesses as recorded, to record \d+\n/);
+        assertEquals([good.code, good.mac, good.failure], [0, "82,84,0,1,0,0", ""]);
+        const refused = await replayBringUp(file("good"), file("refused"), wrongVector);
+        assertEquals([refused.code, refused.mac], [1, undefined]);
+        assertMatch(refused.failure, /EINVAL/);
+        assertMatch(
+          refused.out,
+          /record \d+ is write common:queue_msix_vector 0x0001; the driver did write common:queue_msix_vector 0x0000/,
+        );
       },
     );
   } finally {

@@ -1,0 +1,62 @@
+/** Bring-ups of virtio-net, recorded and replayed: for tests of traces on the embedded host and in the guest. */
+import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
+import { accessible, replaceFile } from "../../../ffi/mod.ts";
+import { openHost } from "../../../lib/host/mod.ts";
+import { traced, traceHeader, traceLine } from "../../../lib/trace/mod.ts";
+import { instead } from "../../../lib/trace/traced.ts";
+import { REGION, type VfioDevice } from "../../../lib/vfio/mod.ts";
+import { openTransport } from "../../../lib/virtio/mod.ts";
+import { startCli } from "./run_cli.ts";
+
+/** A mistake of a driver: the same device, reached with it. */
+export type Mistake = (device: VfioDevice) => VfioDevice;
+
+/** Up and down again; closes the device. @returns its MAC address */
+export async function bringUp(device: VfioDevice): Promise<string> {
+  using opened = device;
+  using transport = openTransport(opened);
+  await using net = await VirtioNet.open(transport, { interrupts: "msix" });
+  return net.mac.toString();
+}
+
+/** Records a bring-up in a file. A driver with a mistake ends as it may. */
+export async function recordBringUp(device: VfioDevice, path: string, mistake?: Mistake): Promise<void> {
+  let text = traceHeader();
+  const recorded = traced(device, (record) => void (text += traceLine(record)));
+  await bringUp(mistake?.(recorded) ?? recorded).catch((error) => {
+    if (mistake === undefined) throw error;
+  });
+  replaceFile(path, new TextEncoder().encode(text) as Uint8Array<ArrayBuffer>);
+}
+
+/** Queues get the vector of configuration changes. The common configuration is at the start of BAR 4; its register 26 is the vector of a queue. */
+export const wrongVector: Mistake = (device) =>
+  instead(device, {
+    writeRegion: (region, offset, from) => {
+      const wrong = region === REGION.bar4 && offset === 26;
+      device.writeRegion(region, offset, wrong ? Uint8Array.of(0, 0) : from);
+    },
+  });
+
+/** What a replay says, and what the driver got. */
+export interface Replayed {
+  readonly code: number;
+  readonly out: string;
+  readonly mac: string | undefined;
+  readonly failure: string;
+}
+
+/** Runs a bring-up on a recorded device. @param socket a path that is made */
+export async function replayBringUp(path: string, socket: string, mistake?: Mistake): Promise<Replayed> {
+  const ended = startCli({}, "trace", "replay", path, socket).output();
+  while (!accessible(socket)) await new Promise((resolve) => setTimeout(resolve, 10));
+  let failure = "", mac: string | undefined;
+  {
+    using there = openHost(`vfio-user:${socket}`);
+    const device = there.open("00:00.0");
+    mac = await bringUp(mistake?.(device) ?? device).catch((error) => void (failure = error.message));
+  }
+  const { code, stdout, stderr } = await ended;
+  const decoder = new TextDecoder();
+  return { code, out: decoder.decode(stdout) + decoder.decode(stderr), mac, failure };
+}
