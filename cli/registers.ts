@@ -3,15 +3,18 @@
  *
  * @module
  */
+import { readText } from "../ffi/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
 import { isVfioDriver } from "../lib/host/changes/driver_binding.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { isClearedByReading, isReadable } from "../lib/registers/declaration.ts";
 import {
+  cHeader,
   checkDump,
   diffDumps,
   type DumpedRegister,
   formatDiff,
+  parseRegisters,
   type RegisterDump,
   Registers,
 } from "../lib/registers/mod.ts";
@@ -94,6 +97,15 @@ export function poke(host: Host, options: Of<"poke">): void {
 
 /** Reads and decodes all registers that are known by name. */
 export function regs(host: Host, options: Of<"regs">): void {
+  if (options.cHeader !== undefined) {
+    if (options.table === undefined) {
+      throw new UsageError("--c-header is of a table, which --table FILE says");
+    }
+    const header = cHeader(parseRegisters(readText(options.table)), options.cHeader);
+    if (options.json) printJson({ header });
+    else print(header.trimEnd());
+    return;
+  }
   const before = options.diff === undefined ? undefined : checkDump(readJsonFile(options.diff));
   using looked = new LookedFunction(host, options);
   const { address, bus, driver } = looked.about;

@@ -13,7 +13,16 @@ const STYLE = "site.css";
 const THEME = "api/darkmode_toggle.js";
 
 /** Pages of the navigation that come first; the others follow by name. */
-const FIRST = ["README.md", "tour.md", "features.md", "cli.md", "errors.md", "architecture.md", "drivers.md"];
+const FIRST = [
+  "README.md",
+  "tour.md",
+  "features.md",
+  "cli.md",
+  "errors.md",
+  "architecture.md",
+  "drivers.md",
+  "driver_guide.md",
+];
 
 interface Page {
   /** Below the project. */

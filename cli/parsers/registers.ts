@@ -82,6 +82,13 @@ export const regs = command(
       diff: optional(
         textOption("--diff", "FILE", message`Only what differs from an earlier regs --json, in FILE.`),
       ),
+      cHeader: optional(
+        textOption(
+          "--c-header",
+          "PREFIX",
+          message`Print the table of --table as a header of C, whose names begin with PREFIX; read nothing.`,
+        ),
+      ),
       readToClear: option("--read-to-clear", {
         description: message`Read registers that are cleared by it, too.`,
       }),

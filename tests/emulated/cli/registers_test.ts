@@ -148,6 +148,17 @@ Deno.test("peek, poke and regs on the embedded host", async (t) => {
       await refused(2, /registers A and B overlap/, "regs", NET, "--table", wrong);
       await refused(2, /line 1 of the table/, "regs", NET, "--table", write("line.regs", "A 0 33 RW\n"));
     });
+    await t.step("regs --c-header: the table for a driver in C", async () => {
+      const table = write("c.txt", "CTRL 0x10 32 RW\n  SPEED 9:8 RW\n");
+      const { out } = await ok("regs", RNG, "--table", table, "--c-header", "NIC");
+      assertMatch(out, /^#define NIC_CTRL +0x0010 .*\n#define NIC_CTRL_SPEED +GENMASK\(9, 8\)/m);
+      const { header } = JSON.parse(
+        (await ok("regs", RNG, "--table", table, "--c-header", "NIC", "--json")).out,
+      );
+      assertEquals(`${header.trimEnd()}\n`, out);
+      await refused(2, /which --table FILE says/, "regs", RNG, "--c-header", "NIC");
+      await refused(2, /cannot begin a name of C/, "regs", RNG, "--table", table, "--c-header", "9");
+    });
     await t.step("what cannot be is refused before anything is written", async () => {
       await refused(2, /has no BAR 5/, "peek", NET, "5:0");
       await refused(2, /has no 32-bit register at 4:0x2 .*multiples of 4/, "peek", NET, "4:2");

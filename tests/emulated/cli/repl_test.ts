@@ -21,7 +21,8 @@ async function typed(
   lines: readonly string[],
   ...args: string[]
 ): Promise<{ code: number; out: string; err: string }> {
-  const child = startCli({ stdin: "piped" }, "--host", directory, "repl", ...args);
+  // On a terminal of no known kind the REPL prints its prompt also for a pipe.
+  const child = startCli({ stdin: "piped", env: { TERM: "xterm" } }, "--host", directory, "repl", ...args);
   const writer = child.stdin.getWriter();
   await writer.write(new TextEncoder().encode(lines.map((line) => `${line}\n`).join("")));
   await writer.close();
