@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { requireType } from "../errors/doors.ts";
+import { requireType, typedCall } from "../errors/doors.ts";
 import { IRQ, REGION } from "../vfio/device.ts";
 import {
   type AccessRecord,
@@ -159,12 +159,21 @@ export function compareTraces(
 ): TraceComparison {
   requireType(one, "array", "compareTraces: one");
   requireType(other, "array", "compareTraces: other");
+  requireType(functions, "array", "compareTraces: functions");
+  return typedCall("compareTraces", [one, other, functions], () => compared(one, other, functions));
+}
+
+function compared(
+  one: readonly NumberedRecord[],
+  other: readonly NumberedRecord[],
+  functions: readonly [number, number],
+): TraceComparison {
   const onlyBars = [one, other].some((records) =>
     records.some((record) => record.kind === "open" && record.path === "mmiotrace")
   );
-  const compared = (step: Step) => !onlyBars || ("region" in step && step.region <= REGION.bar5);
-  const ours = stepsOf(one, functions[0]).filter(compared),
-    theirs = stepsOf(other, functions[1]).filter(compared);
+  const isCompared = (step: Step) => !onlyBars || ("region" in step && step.region <= REGION.bar5);
+  const ours = stepsOf(one, functions[0]).filter(isCompared),
+    theirs = stepsOf(other, functions[1]).filter(isCompared);
   const maps = [new MappingsAt(one, functions[0]), new MappingsAt(other, functions[1])] as const;
   const pairs = new MappingPairs();
   for (let at = 0; at < Math.max(ours.length, theirs.length); at++) {

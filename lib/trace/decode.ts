@@ -4,6 +4,7 @@
  * @module
  */
 import { MSIX_ENTRY_BYTES } from "../pci/capability/msix.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { RingsideError } from "../errors/mod.ts";
 import { ConfigSpace, findCapability, walkCapabilities } from "../pci/mod.ts";
 import type { RegisterDeclaration, RegisterTable } from "../registers/declaration.ts";
@@ -43,12 +44,17 @@ interface Mapping {
 
 /** Decodes the records of one trace, which it is given in order. */
 export class TraceDecoder {
+  static {
+    typedErrors(this);
+  }
+
   readonly #given: readonly RegisterSet[];
   readonly #sets: (readonly RegisterSet[])[] = [];
   readonly #mappings = new Map<string, Mapping>();
 
   /** Knows nothing yet. @param given tables for what no other is known for; they come first */
   constructor(given: readonly RegisterSet[] = []) {
+    requireType(given, "array", "new TraceDecoder: given");
     this.#given = given;
   }
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { requireType } from "../errors/doors.ts";
+import { requireType, typedCall } from "../errors/doors.ts";
 import { InputError } from "../errors/mod.ts";
 import { shown } from "../errors/shown.ts";
 import type { VfioPath } from "../vfio/device.ts";
@@ -128,12 +128,16 @@ export type TraceSink = (record: TraceRecord) => void;
 
 /** The line that a file begins with. */
 export function traceHeader(start: Date = new Date()): string {
-  return `${JSON.stringify({ ...HEADER, start: start.toISOString() })}\n`;
+  return typedCall(
+    "traceHeader",
+    [start],
+    () => `${JSON.stringify({ ...HEADER, start: start.toISOString() })}\n`,
+  );
 }
 
 /** A record as a line. */
 export function traceLine(record: TraceRecord): string {
-  return `${JSON.stringify(record)}\n`;
+  return typedCall("traceLine", [record], () => `${JSON.stringify(record)}\n`);
 }
 
 /** A value as records have it. */
@@ -180,11 +184,6 @@ const KINDS: Readonly<Record<TraceRecord["kind"], Readonly<Record<string, string
   close: {},
   mark: { text: "string" },
 };
-
-/** Whether a text begins as a trace of this library does. */
-export function isTrace(text: string): boolean {
-  return text.startsWith('{"ringsideTrace":');
-}
 
 /**
  * Reads a file's text. A last line that is cut, as a process that was killed may leave it, is left out.

@@ -7,7 +7,7 @@
  * @module
  */
 import { type EventFd, waitReady } from "../../ffi/mod.ts";
-import { requireType } from "../errors/doors.ts";
+import { requireType, typedErrors } from "../errors/doors.ts";
 import { RingsideError, UsageError } from "../errors/mod.ts";
 import type { DmaTable } from "../sockets/dma_table.ts";
 import {
@@ -60,6 +60,10 @@ export interface ReplayReport {
 
 /** See the module. A driver that comes anew begins at the first record again. */
 export class Replay implements ServedDevice {
+  static {
+    typedErrors(this);
+  }
+
   /** The recorded function's. */
   readonly name: string;
   /** The same. */
@@ -83,6 +87,8 @@ export class Replay implements ServedDevice {
   /** Stands at the first record. @param records of a whole trace @param device which function of it @throws UsageError when it has no such, or it was none of VFIO's */
   constructor(records: readonly NumberedRecord[], device: number, text: StepText) {
     requireType(records, "array", "new Replay: records");
+    requireType(device, "number", "new Replay: device");
+    requireType(text, "function", "new Replay: text");
     const open = records.find((one) => one.kind === "open" && one.device === device);
     if (open?.kind !== "open") throw new UsageError(`the trace has no function ${device}`);
     if (open.path === "mmiotrace") {
@@ -270,6 +276,8 @@ export async function serveReplay(
   signal?: AbortSignal,
   onReady?: () => void,
 ): Promise<ReplayReport> {
+  requireType(replay, "object", "serveReplay: replay", "name", "readRegion", "report");
+  requireType(path, "string", "serveReplay: path");
   let gone = false;
   using server = VfioUserServer.listen(path, replay, {
     watcher: { disconnecting: () => void (gone = replay.report.done > 0) },

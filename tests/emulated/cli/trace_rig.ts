@@ -1,12 +1,15 @@
 /** Bring-ups of virtio-net, recorded and replayed: for tests of traces on the embedded host and in the guest. */
 import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
-import { accessible, replaceFile } from "../../../ffi/mod.ts";
+import { replaceFile } from "../../../ffi/mod.ts";
 import { openHost } from "../../../lib/host/mod.ts";
 import { traced, traceHeader, traceLine } from "../../../lib/trace/mod.ts";
 import { instead } from "../../../lib/trace/traced.ts";
 import { REGION, type VfioDevice } from "../../../lib/vfio/mod.ts";
 import { openTransport } from "../../../lib/virtio/mod.ts";
 import { startCli } from "./run_cli.ts";
+
+/** A guest reaches no registry. */
+const PERMISSIONS = ["--cached-only", "--allow-ffi", "--allow-env", "--allow-sys"];
 
 /** A mistake of a driver: the same device, reached with it. */
 export type Mistake = (device: VfioDevice) => VfioDevice;
@@ -48,15 +51,20 @@ export interface Replayed {
 
 /** Runs a bring-up on a recorded device. @param socket a path that is made */
 export async function replayBringUp(path: string, socket: string, mistake?: Mistake): Promise<Replayed> {
-  const ended = startCli({}, "trace", "replay", path, socket).output();
-  while (!accessible(socket)) await new Promise((resolve) => setTimeout(resolve, 10));
+  const child = startCli({ permissions: PERMISSIONS }, "trace", "replay", path, socket);
+  const said = child.stderr.getReader();
+  // It says when it serves, and nothing else there; or why it does not.
+  const { value } = await said.read();
+  said.releaseLock();
+  const first = new TextDecoder().decode(value);
+  if (!first.includes("as recorded")) throw new Error(`trace replay does not serve: ${first}`);
   let failure = "", mac: string | undefined;
   {
     using there = openHost(`vfio-user:${socket}`);
     const device = there.open("00:00.0");
     mac = await bringUp(mistake?.(device) ?? device).catch((error) => void (failure = error.message));
   }
-  const { code, stdout, stderr } = await ended;
+  const { code, stdout, stderr } = await child.output();
   const decoder = new TextDecoder();
   return { code, out: decoder.decode(stdout) + decoder.decode(stderr), mac, failure };
 }

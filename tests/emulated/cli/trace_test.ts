@@ -7,9 +7,11 @@ import { parseTrace, traced, type TraceRecord } from "../../../lib/trace/mod.ts"
 import { ConfigAccess, InterruptSet, IRQ, REGION } from "../../../lib/vfio/mod.ts";
 import { openTransport } from "../../../lib/virtio/mod.ts";
 import { VirtioRng } from "../../../drivers/rng/virtio_rng.ts";
+import { fromFileUrl } from "../../unit/architecture/source_files.ts";
 import { cli } from "./run_cli.ts";
 import { type Mistake, recordBringUp, replayBringUp, wrongVector } from "./trace_rig.ts";
 
+const root = fromFileUrl(new URL("../../../", import.meta.url));
 const NET = "0000:01:00.0";
 const RNG = "0000:02:00.0";
 
@@ -97,6 +99,23 @@ Deno.test("traces on the embedded host", async (t) => {
       using there = openHost(host.directory);
       await recordBringUp(there.open(NET), file(name), mistake);
     };
+    await t.step("docs/trace.md: its script prints a trace", async () => {
+      const [, script] = /```ts\n([\s\S]*?)```/.exec(readText(`${root}docs/trace.md`))!;
+      const child = new Deno.Command(Deno.execPath(), {
+        args: ["run", "--quiet", "--no-check", "--allow-ffi", "-", host.directory, RNG],
+        cwd: root,
+        stdin: "piped",
+        stdout: "piped",
+        stderr: "piped",
+      }).spawn();
+      const writer = child.stdin.getWriter();
+      await writer.write(new TextEncoder().encode(script));
+      await writer.close();
+      const { code, stdout, stderr } = await child.output();
+      assertEquals(code, 0, new TextDecoder().decode(stderr));
+      const kinds = parseTrace(new TextDecoder().decode(stdout)).map(({ kind }) => kind);
+      assertEquals(kinds, ["open", "read", "read", "close"]);
+    });
     await t.step("two bring-ups are the same; one with a mistake parts where it is made", async () => {
       await ok("bind", NET);
       await recorded("good");
