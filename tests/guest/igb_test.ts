@@ -1,11 +1,20 @@
 /** The 82576, its PF and its VFs, by our drivers and by Linux's, on kernel VFIO. */
-import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
+import { assert, assertEquals, assertGreaterOrEqual, assertRejects } from "@std/assert";
 import { Igb } from "../../drivers/net/igb/igb.ts";
 import { IgbVf } from "../../drivers/net/igb/igbvf.ts";
 import { VirtioNet } from "../../drivers/net/virtio_net.ts";
+import { RefusedError } from "../../lib/errors/mod.ts";
 import type { LinuxHost } from "../../lib/host/linux_host.ts";
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
-import { anyPathTest, ID, type KernelPath, pathTest, physicalFunction } from "./guest_host.ts";
+import {
+  anyPathTest,
+  groupTest,
+  ID,
+  type KernelPath,
+  netInterface,
+  pathTest,
+  physicalFunction,
+} from "./guest_host.ts";
 import { bothWays } from "./net_pair.ts";
 
 const TOKEN = "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
@@ -77,3 +86,36 @@ pathTest("igb: PF and VF by these drivers, to each other and to virtio-net", asy
   await bothWays(pf, a, FRAMES, FRAMES / 10);
   await bothWays(b, net, FRAMES, FRAMES / 10);
 });
+
+pathTest(
+  "igb: a PF by Linux's igb, VFs by these drivers, to each other and to virtio-net",
+  async (host, path) => {
+    await using stack = new AsyncDisposableStack();
+    const address = physicalFunction(ID.igb);
+    const link = netInterface(address);
+    await run("ip", "link", "set", link, "up");
+    stack.defer(() => run("ip", "link", "set", link, "down"));
+    const vfs = host.setVfCount(address, 2);
+    const nets: IgbVf[] = [];
+    for (const vf of vfs) {
+      host.bind(vf);
+      nets.push(stack.use(await IgbVf.open(stack.use(host.open(vf, { path })), { wait: "eventfd" })));
+    }
+    const [a, b] = nets as [IgbVf, IgbVf];
+    const net = await partner(host, path, stack);
+    for (const one of nets) assert(await one.waitLink(LINK_MS));
+    await bothWays(a, b, FRAMES, FRAMES / 10);
+    await bothWays(b, net, FRAMES, FRAMES / 10);
+    await a.setMac(Uint8Array.of(2, 0, 0, 0, 0x82, 0x57));
+    await bothWays(a, b, 50, 0);
+    // The PF does as it is asked: what it refuses is an error, and the VF goes on.
+    await assertRejects(() => a.ask([0x77]), RefusedError);
+    await bothWays(a, b, 50, 0);
+  },
+);
+
+/** @throws Error with what it says, when it fails */
+async function run(command: string, ...args: string[]): Promise<void> {
+  const { success, stderr } = await new Deno.Command(command, { args, stdout: "null" }).output();
+  if (!success) throw new Error(`${command} ${args.join(" ")}: ${new TextDecoder().decode(stderr)}`);
+}

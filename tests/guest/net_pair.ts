@@ -32,7 +32,8 @@ export async function bothWays(
     if (byInterrupt === 0) continue;
     const before = to.statistics().interrupts;
     assertEquals((await exchangeByInterrupt(from, to, frames, byInterrupt)).frames, byInterrupt);
-    // Who waits before the frame is sent is woken by an interrupt for each.
-    assertGreaterOrEqual(to.statistics().interrupts - before, byInterrupt);
+    // Who waits before the frame is sent is woken by an interrupt for each. A device that is not virtio's may be late with one, and have it stand for two.
+    const least = to instanceof VirtioNet ? byInterrupt : byInterrupt / 2;
+    assertGreaterOrEqual(to.statistics().interrupts - before, least);
   }
 }

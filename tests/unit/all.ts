@@ -23,6 +23,7 @@ import "./drivers/legacy_drivers_test.ts";
 import "./drivers/mmio_drivers_test.ts";
 import "./drivers/net/failures_test.ts";
 import "./drivers/net/frames_test.ts";
+import "./drivers/net/igb/layout_test.ts";
 import "./drivers/net/net_resume_test.ts";
 import "./drivers/net/saved_net_test.ts";
 import "./drivers/net/test_frames_test.ts";

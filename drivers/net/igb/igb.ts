@@ -210,6 +210,8 @@ export class Igb extends IgbNet {
     // MSI-X, each vector for itself; a cause is cleared when its message is sent, and ICR when it is read.
     registers.set("GPIE", { NSICR: true, MULTIPLE_MSIX: true, PBA_SUPPORT: true });
     registers.write("EIAC", 2 ** vectors - 1);
+    // A driver of before may have had interrupts held back, and a reset does not change that.
+    for (let vector = 0; vector < vectors; vector++) registers.write("EITR", 0, vector);
     for (let pair = 0; pair < this.#pairs; pair++) {
       const queue = this.#pool + pair;
       const entries = (VALID | (1 + 2 * pair)) | ((VALID | (2 + 2 * pair)) << 8);

@@ -14,12 +14,12 @@
  * @module
  */
 import { requireType, typedErrors } from "../../../lib/errors/doors.ts";
-import { ClosedError, DeviceError, UsageError } from "../../../lib/errors/mod.ts";
+import { ClosedError, DeviceError, RefusedError, UsageError } from "../../../lib/errors/mod.ts";
 import { shown } from "../../../lib/errors/shown.ts";
 import { Registers } from "../../../lib/registers/registers.ts";
 import type { VfioDevice } from "../../../lib/vfio/device.ts";
 import { IgbNet } from "./igb_net.ts";
-import { isUnicast, macOf, macWords, MESSAGE, MOST_HASHES, multicastMessage } from "./mailbox.ts";
+import { isUnicast, macOf, macWords, madeUpMac, MESSAGE, MOST_HASHES, multicastMessage } from "./mailbox.ts";
 import type { IgbNetOptions } from "./options.ts";
 import type { QueueInterrupt } from "./ring.ts";
 import type { IgbSession } from "./session.ts";
@@ -111,13 +111,7 @@ export class IgbVf extends IgbNet {
     registers.write("EIMC", ALL_VECTORS);
     registers.set("CTRL", { RST: true });
     await mailbox.waitPf();
-    const [, low, high] = await mailbox.request(requestWords(MESSAGE.reset, 0));
-    const given = macOf(low!, high!);
-    if (!isUnicast(given)) {
-      throw new DeviceError("the PF gives no address", { function: this.name, field: "VMBMEM" }, {
-        hint: "set one with the driver of the PF",
-      });
-    }
+    const given = await askForReset(mailbox, this.name);
     this.address.set(given);
     session.startDma();
     this.#setUpInterrupts(session, registers);
@@ -144,6 +138,8 @@ export class IgbVf extends IgbNet {
     if (!session.byInterrupt) return;
     session.listen(Object.keys(VECTOR).length, VECTOR.mailbox, () => this.service());
     registers.write("EIAC", ALL_VECTORS);
+    // A driver of before may have had interrupts held back, and a reset does not change that.
+    for (const vector of Object.values(VECTOR)) registers.write("EITR", 0, vector);
     registers.write("IVAR", VALID | VECTOR.receive | ((VALID | VECTOR.transmit) << 8));
     registers.write("IVAR_MISC", VALID | VECTOR.mailbox);
     registers.write("EIMS", 1 << VECTOR.mailbox);
@@ -250,6 +246,23 @@ export class IgbVf extends IgbNet {
       transmittedBytes: registers.read("VFGOTC"),
     };
   }
+}
+
+/** @returns the address that the PF has for this function, or one that is made up where it has none */
+async function askForReset(mailbox: VfMailbox, name: string): Promise<Uint8Array<ArrayBuffer>> {
+  let answer: readonly number[];
+  try {
+    answer = await mailbox.request(requestWords(MESSAGE.reset, 0));
+  } catch (error) {
+    // Linux's igb answers so, although it has done it.
+    if (error instanceof RefusedError) return madeUpMac();
+    throw error;
+  }
+  const given = macOf(answer[1]!, answer[2]!);
+  if (isUnicast(given)) return given;
+  throw new DeviceError("the PF gives an address that is none", { function: name, field: "VMBMEM" }, {
+    hint: "set one with the driver of the PF",
+  });
 }
 
 function vectorOf(registers: IgbVfRegisters, vector: number): QueueInterrupt {

@@ -87,3 +87,10 @@ export function multicastHashes(words: readonly number[]): number[] {
 export function isUnicast(mac: Uint8Array): boolean {
   return mac.length === 6 && (mac[0]! & 1) === 0 && mac.some((byte) => byte !== 0);
 }
+
+/** A MAC address of nobody's: locally administered. */
+export function madeUpMac(): Uint8Array<ArrayBuffer> {
+  const mac = crypto.getRandomValues(new Uint8Array(6));
+  mac[0] = (mac[0]! & 0xfc) | 2;
+  return mac;
+}

@@ -10,6 +10,7 @@ import {
   isUnicast,
   macOf,
   macWords,
+  madeUpMac,
   MAILBOX_WORDS,
   MESSAGE,
   messageInfo,
@@ -79,7 +80,7 @@ export class VfService {
       clearToSend: false,
       unread: false,
       owed: false,
-      mac: madeUp(),
+      mac: madeUpMac(),
       hashes: [],
       messages: 0,
       refused: 0,
@@ -300,13 +301,6 @@ export class VfService {
     registers.set("P2VMAILBOX", { RVFU: true }, vf);
     return false;
   }
-}
-
-/** Locally administered. */
-function madeUp(): Uint8Array<ArrayBuffer> {
-  const mac = crypto.getRandomValues(new Uint8Array(6));
-  mac[0] = (mac[0]! & 0xfc) | 2;
-  return mac;
 }
 
 function same(a: Uint8Array, b: Uint8Array): boolean {
