@@ -6,15 +6,7 @@ import { VirtioNet } from "../../drivers/net/virtio_net.ts";
 import { RefusedError } from "../../lib/errors/mod.ts";
 import type { LinuxHost } from "../../lib/host/linux_host.ts";
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
-import {
-  anyPathTest,
-  groupTest,
-  ID,
-  type KernelPath,
-  netInterface,
-  pathTest,
-  physicalFunction,
-} from "./guest_host.ts";
+import { anyPathTest, ID, type KernelPath, netInterface, pathTest, physicalFunction } from "./guest_host.ts";
 import { bothWays } from "./net_pair.ts";
 
 const TOKEN = "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
