@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { requireType } from "../errors/doors.ts";
+import { requireType, typedCall } from "../errors/doors.ts";
 import { ClosedError, UsageError } from "../errors/mod.ts";
 import { shown } from "../errors/shown.ts";
 import { DmaMemory } from "./dma.ts";
@@ -32,6 +32,10 @@ export interface DmaPiece {
  * @throws UsageError for a part that is not in its memory, ClosedError for memory that is closed
  */
 export function scatterList(parts: readonly DmaPart[], boundaryBytes?: number): DmaPiece[] {
+  return typedCall("scatterList", [parts, boundaryBytes], () => piecesOf(parts, boundaryBytes));
+}
+
+function piecesOf(parts: readonly DmaPart[], boundaryBytes: number | undefined): DmaPiece[] {
   requireType(parts, "array", "scatterList: parts");
   if (
     boundaryBytes !== undefined &&
