@@ -14,15 +14,21 @@ import { instead } from "../lib/trace/traced.ts";
  * whatever becomes of the process. @throws SyscallError for a file that cannot be written
  */
 export function tracedHost(host: Host, path: string, stack: DisposableStack): Host {
-  const file = stack.use(OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC));
+  let file: OwnedFd | undefined;
   const encoder = new TextEncoder();
-  const append = (line: string) => writeAll(file, encoder.encode(line));
-  append(traceHeader());
+  const append = (line: string) => writeAll(file!, encoder.encode(line));
+  const begin = () => {
+    if (file !== undefined) return;
+    file = stack.use(OwnedFd.open(path, O.WRONLY | O.CREAT | O.TRUNC));
+    append(traceHeader());
+  };
   const sink = (record: Parameters<typeof traceLine>[0]) => append(traceLine(record));
   return instead(host, {
     open: (address, options) => {
       const device = host.open(address, options);
       try {
+        // A command that opens nothing has nothing to be traced, and leaves what was there.
+        begin();
         return traced(device, sink);
       } catch (error) {
         device.close();

@@ -188,7 +188,8 @@ export abstract class ClientConnection<
       const filled = this.in.fill(false);
       if (filled === "nothing") this.#stop("open");
       else if (filled === "end") {
-        this.#stop(this.#end(this.in.pendingBytes > 0 ? this.in.endOfStream() : null));
+        if (this.in.pendingBytes > 0) this.reason = this.in.endOfStream();
+        this.#stop("ended");
       }
     } catch (error) {
       this.#stop(this.#end(error as Error));
@@ -215,9 +216,9 @@ export abstract class ClientConnection<
     }
   }
 
-  /** Who is gone between two messages has left, also when it was being asked for something. */
+  /** Whom no reply or question reaches has left, as a process may at any time, whatever it sent before. */
   #end(reason: Error | null): Served {
-    this.reason = reason instanceof PeerGoneError && this.in.pendingBytes === 0 ? null : reason;
+    this.reason = reason instanceof PeerGoneError ? null : reason;
     return "ended";
   }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ProtocolError } from "../../../errors/mod.ts";
+import { PeerGoneError, ProtocolError } from "../../../errors/mod.ts";
 import { errnoNumber, type OwnedFd, type UnixSocket } from "../../../../ffi/mod.ts";
 import { DEVICE_FLAG, REGION_FLAG } from "../../../vfio/device.ts";
 import { parseVfToken } from "../../../vfio/uuid.ts";
@@ -160,7 +160,8 @@ export class ServerConnection extends ClientConnection<UserMessages, UserMessage
       this.out.header(messageId, command, MESSAGE_FLAG.typeReply, replyBytes);
       this.out.transmitNow(replyBytes, this.#replyFds);
     } catch (error) {
-      this.reason = error as Error;
+      // Whom a reply does not reach has left, as a process may at any time.
+      if (!(error instanceof PeerGoneError)) this.reason = error as Error;
       return false;
     }
     return true;
@@ -172,7 +173,7 @@ export class ServerConnection extends ClientConnection<UserMessages, UserMessage
       this.out.header(messageId, command, MESSAGE_FLAG.typeReply | MESSAGE_FLAG.error, 0, error);
       this.out.transmitNow(0);
     } catch (failure) {
-      this.reason ??= failure as Error;
+      if (!(failure instanceof PeerGoneError)) this.reason ??= failure as Error;
     }
   }
 

@@ -152,6 +152,22 @@ Deno.test("server: a client that goes while it is asked is gone; what it sent be
   assertEquals(b.server.lastReason, null);
 });
 
+Deno.test("server: a client that goes with requests on the way has left, and broke no rule; one that goes within a request has", () => {
+  const begun = message(COMMAND.regionRead, access(BigInt(REGISTER.sum), 0, 4), { id: 79 }).subarray(0, 20);
+  for (const [sent, within] of [[[sum, sum, sum], false], [[begun], true]] as const) {
+    using b = bench();
+    b.client.socket.send(join(...sent));
+    b.client.socket.close();
+    for (let calls = 0; b.server.connectionFd !== null && calls < 10; calls++) {
+      b.server.handleReadable();
+      b.server.expire();
+    }
+    assertEquals([b.server.connectionFd, b.device.log.at(-1)], [null, "detached"]);
+    assertEquals(b.server.lastReason?.message.includes("bytes into a message") ?? false, within);
+    if (!within) assertEquals(b.server.lastReason, null);
+  }
+});
+
 Deno.test("server: a client that floods instead of answering is let go", () => {
   using b = bench({ maxDataTransferBytes: 8 });
   assertEquals(b.client.call(COMMAND.dmaMap, map({})).error, 0);
