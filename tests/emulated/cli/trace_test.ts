@@ -52,7 +52,7 @@ Deno.test("traces on the embedded host", async (t) => {
       assert(busMaster > 0 && busMaster < records.findIndex((one) => one.kind === "doorbell"));
     });
     await t.step("a command that fails leaves a whole trace; a file that cannot be is said", async () => {
-      const { code } = await run("net", "send", RNG, "/nowhere", "--trace", file("failed"));
+      const { code } = await run("blk", "info", RNG, "--trace", file("failed"));
       assert(code !== 0);
       const lines = readText(file("failed"));
       assert(lines.endsWith("\n"));

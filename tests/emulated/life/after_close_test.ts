@@ -138,7 +138,7 @@ Deno.test("after close every use of device, BAR, config, interrupts, transport, 
     assertThrows(() => tx.frame(slot), ClosedError);
     assertThrows(() => tx.send(slot, 64), RingsideError);
     assertThrows(() => rx.receiveBurst(new FrameBurst(4)), ClosedError);
-    everyMember(net, [...REMEMBERED, "mac", "macText", "rx", "tx", "frames"]);
+    everyMember(net, [...REMEMBERED, "name", "mac", "macText", "rx", "tx", "frames"]);
     await assertRejects(() => net.frames().next(), ClosedError);
     await assertRejects(() => net.receive(1), ClosedError);
     await assertRejects(() => net.setPromiscuous(true), ClosedError);
