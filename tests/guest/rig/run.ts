@@ -35,7 +35,7 @@ export interface TestRun {
 /** Tests that boot guests themselves, on the host's side. */
 const HOST_SIDE = `${PROJECT_ROOT}/tests/guest/host_side/`;
 /** Tests that start the command line again and again: they take as long as all the others in the guest. */
-const COMMANDS = /\/(?:cli|readme)_test\.ts$/;
+const COMMANDS = /\/(?:cli|guide|readme)_test\.ts$/;
 /** Tests that want all that a distribution's kernel has, and not what the ready one alone has. */
 const OF_DISTRIBUTION = /\/stacks_test\.ts$/;
 
