@@ -108,7 +108,12 @@ const { epoll_wait_async, __errno_location } = Deno.dlopen("libc.so.6", {
 const errno = new Int32Array(
   Deno.UnsafePointerView.getArrayBuffer(__errno_location()!, Int32Array.BYTES_PER_ELEMENT),
 );
-const EIO = 5;
+const EIO = 5, EAGAIN = 11;
+/**
+ * A call whose result is an object is made again, so often at most, when it failed with EAGAIN: making the object may have left that (see above), and a
+ * failure of these calls changes nothing.
+ */
+const TRIES = 3;
 
 /**
  * A symbol that returns `-errno` where it returned -1. The text is compiled anew for each symbol, so that the call in it has one target only:
@@ -172,15 +177,21 @@ export const libc = {
     offset: bigint,
     at: Deno.PointerObject | null = null,
   ): Deno.PointerObject | number {
-    const address = (mmap ??= bind("mmap"))(at, sizeBytes, protection, flags, fd, offset);
-    const number = errno[0]!;
-    return address === null || Deno.UnsafePointer.value(address) === MAP_FAILED ? -number || -EIO : address;
+    for (let tries = 1;; tries++) {
+      const address = (mmap ??= bind("mmap"))(at, sizeBytes, protection, flags, fd, offset);
+      const number = errno[0]!;
+      if (address !== null && Deno.UnsafePointer.value(address) !== MAP_FAILED) return address;
+      if (number !== EAGAIN || tries === TRIES) return -number || -EIO;
+    }
   },
   /** A file's size or position. */
   lseek64(fd: number, offset: bigint, whence: number): number {
-    const position = (lseek64 ??= bind("lseek64"))(fd, offset, whence);
-    const number = errno[0]!;
-    return position < 0 ? -number || -EIO : Number(position);
+    for (let tries = 1;; tries++) {
+      const position = (lseek64 ??= bind("lseek64"))(fd, offset, whence);
+      const number = errno[0]!;
+      if (position >= 0) return Number(position);
+      if (number !== EAGAIN || tries === TRIES) return -number || -EIO;
+    }
   },
 };
 

@@ -18,6 +18,7 @@ const TITLES = [
   "Where the nanoseconds of a frame of 64 bytes go",
   "Where the nanoseconds of a frame of 1514 bytes go",
   "Register reads, mapped",
+  "Register reads, traced",
   "Heap bytes allocated for a million chains",
   "Heap bytes allocated for a million packets",
   "Frames per second, driver and device in one process",

@@ -18,6 +18,10 @@ const failing: (() => number)[] = [
   () => checkUnless(libc.readlink(nowhere, bytes, 64n), ENOENT!, "readlink", ""),
   () => checkUnless(libc.open(nowhere, 0, 0), ENOENT!, "open", ""),
   () => checkUnless(libc.lseek64(-1, 0n, 2), EBADF!, "lseek64", ""),
+  () => {
+    const address = libc.mmap(0n, 0, 0, -1, 0n);
+    return typeof address === "number" ? checkUnless(address, EBADF!, "mmap", "") : 0;
+  },
   () => checkUnless(libc.sysconf(-1), EINVAL!, "sysconf", ""),
 ];
 
