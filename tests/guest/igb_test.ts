@@ -1,9 +1,9 @@
 /** The 82576, its PF and its VFs, by our drivers and by Linux's, on kernel VFIO. */
-import { assert, assertEquals, assertGreaterOrEqual, assertRejects } from "@std/assert";
-import { Igb } from "../../drivers/net/igb/igb.ts";
+import { assert, assertEquals, assertGreaterOrEqual, assertRejects, assertThrows } from "@std/assert";
+import { FrameBurst, Igb } from "../../drivers/net/igb/igb.ts";
 import { IgbVf } from "../../drivers/net/igb/igbvf.ts";
 import { VirtioNet } from "../../drivers/net/virtio_net.ts";
-import { RefusedError } from "../../lib/errors/mod.ts";
+import { RefusedError, UsageError } from "../../lib/errors/mod.ts";
 import type { LinuxHost } from "../../lib/host/linux_host.ts";
 import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
 import { anyPathTest, ID, type KernelPath, netInterface, pathTest, physicalFunction } from "./guest_host.ts";
@@ -103,6 +103,153 @@ pathTest(
     // The PF does as it is asked: what it refuses is an error, and the VF goes on.
     await assertRejects(() => a.ask([0x77]), RefusedError);
     await bothWays(a, b, 50, 0);
+  },
+);
+
+/** A frame of its own number, to `to`, with what is wanted behind the addresses. */
+function frameTo(to: Uint8Array, behind: readonly number[], number: number): Uint8Array {
+  const frame = new Uint8Array(100);
+  frame.set(to);
+  frame.set([2, 0, 0, 0, 0, 0x77, ...behind], 6);
+  frame[99] = number;
+  return frame;
+}
+
+const EXPERIMENTAL = [0x88, 0xb5];
+const inVlan = (vlan: number) => [0x81, 0, vlan >> 8, vlan & 0xff, ...EXPERIMENTAL];
+/** IPv4 and UDP, from a port. */
+const fromPort = (port: number) => [
+  ...[8, 0, 0x45, 0, 0, 86, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2],
+  ...[port >> 8, port & 0xff, 0, 9, 0, 66, 0, 0],
+];
+
+/** Sends frames, then one that is known to arrive. @returns numbers of those that came before it */
+async function arrivals(from: VirtioNet, to: Igb, frames: readonly Uint8Array[]): Promise<number[]> {
+  const LAST = 255;
+  for (const frame of [...frames, frameTo(to.mac, EXPERIMENTAL, LAST)]) assert(from.send(frame));
+  const numbers: number[] = [];
+  for (;;) {
+    const frame = await to.receive(LINK_MS);
+    if (frame === undefined) throw new Error(`the last frame did not come, after ${numbers}`);
+    if (frame[99] === LAST) return numbers;
+    numbers.push(frame[99]!);
+  }
+}
+
+anyPathTest(
+  "igb: polled without interrupts, two pairs by RSS, VLANs, promiscuous, and the same after a reset",
+  async (host, path) => {
+    await using stack = new AsyncDisposableStack();
+    const address = physicalFunction(ID.igb);
+    host.bind(address);
+    const device = stack.use(host.open(address, { path }));
+    const net = await partner(host, path, stack);
+    {
+      await using igb = await Igb.open(device, { interrupts: "none", queuePairs: 2 });
+      assert(await igb.waitLink(LINK_MS));
+      const { mac } = igb;
+      for (let round = 0; round < 2; round++) {
+        const ports = Array.from({ length: 64 }, (_, port) => frameTo(mac, fromPort(1000 + port), port));
+        const byPair = [0, 0];
+        for (const frame of ports) assert(net.send(frame));
+        const seen = new Set<number>();
+        for (const deadline = performance.now() + LINK_MS; seen.size < 64 && performance.now() < deadline;) {
+          igb.rx.forEach((queue, pair) => {
+            const burst = new FrameBurst(32);
+            const copy = new Uint8Array(igb.maxFrameBytes);
+            for (let got = queue.receiveBurst(burst); got > 0; got = queue.receiveBurst(burst)) {
+              for (let at = 0; at < got; at++) {
+                const length = queue.copyFrame(burst, at, copy), number = copy[99]!;
+                assertEquals(copy.subarray(0, length), ports[number]);
+                seen.add(number);
+                byPair[pair]!++;
+              }
+              queue.recycle(burst);
+            }
+          });
+        }
+        assertEquals([seen.size, byPair[0]! + byPair[1]!], [64, 64]);
+        // By a hash: so many in one only would be a wonder.
+        assert(byPair[0]! > 8 && byPair[1]! > 8, `${byPair}`);
+
+        const foreign = frameTo(Uint8Array.of(2, 0, 0, 0, 0, 0x99), EXPERIMENTAL, 1);
+        assertEquals(await arrivals(net, igb, [foreign]), []);
+        await igb.setPromiscuous(true);
+        assertEquals(await arrivals(net, igb, [foreign]), [1]);
+        if (round === 0) await igb.reset();
+        assertEquals(await arrivals(net, igb, [foreign]), [1], "after a reset, too");
+        await igb.setPromiscuous(false);
+        assertEquals(await arrivals(net, igb, [foreign]), []);
+      }
+      assertEquals(igb.statistics().resets, 1);
+    }
+    await using igb = await Igb.open(device, { wait: "eventfd" });
+    assert(await igb.waitLink(LINK_MS));
+    const tagged = [5, 6, 0x123].map((vlan, at) => frameTo(igb.mac, inVlan(vlan), at));
+    assertEquals(await arrivals(net, igb, tagged), [0, 1, 2]);
+    igb.setVlan(5, true);
+    igb.setVlan(0x123, true);
+    assertEquals(await arrivals(net, igb, tagged), [0, 2]);
+    await igb.reset();
+    assertEquals(await arrivals(net, igb, tagged), [0, 2]);
+    igb.setVlan(5, false);
+    assertEquals(await arrivals(net, igb, tagged), [2]);
+    assertThrows(() => igb.setVlan(4096, true), UsageError);
+    await igb.restartLink();
+    assert(await igb.waitLink(LINK_MS));
+    assertEquals(await arrivals(net, igb, tagged), [2]);
+  },
+);
+
+anyPathTest(
+  "igb: long frames in several buffers, a VF that hears of its PF's reset and begins anew, VLANs and groups of a VF",
+  async (host, path) => {
+    await using stack = new AsyncDisposableStack();
+    const address = physicalFunction(ID.igb);
+    host.bind(address);
+    const options = { path, vfToken: TOKEN };
+    const pf = stack.use(
+      await Igb.open(stack.use(host.open(address, options)), { vfs: 1, wait: "eventfd", mtu: 9000 }),
+    );
+    const serving = pf.serveVfs();
+    stack.defer(async () => {
+      pf.close();
+      await serving;
+    });
+    const [child] = host.setVfCount(address, 1);
+    host.bind(child!);
+    const device = stack.use(host.open(child!, options));
+    const vf = stack.use(await IgbVf.open(device, { wait: "eventfd", mtu: 9000 }));
+    for (const one of [pf, vf]) assert(await one.waitLink(LINK_MS));
+    await bothWays(pf, vf, 100, 10, 9014);
+    await pf.reset();
+    assertEquals(vf.pfReady, false);
+    await vf.reset();
+    for (const one of [pf, vf]) assert(await one.waitLink(LINK_MS));
+    await bothWays(pf, vf, 100, 10, 9014);
+    assertEquals([pf.statistics().resets, vf.statistics().resets], [1, 1]);
+
+    const last = frameTo(vf.mac, EXPERIMENTAL, 255);
+    const comes = async (frame: Uint8Array) => {
+      for (const one of [frame, last]) assert(pf.send(one));
+      const numbers: number[] = [];
+      for (let got = await vf.receive(LINK_MS); got !== undefined; got = await vf.receive(LINK_MS)) {
+        if (got[99] === 255) return numbers.length === 1;
+        numbers.push(got[99]!);
+      }
+      throw new Error("the last frame did not come");
+    };
+    const tagged = frameTo(vf.mac, inVlan(7), 1);
+    assertEquals(await comes(tagged), false);
+    await vf.setVlan(7, true);
+    assertEquals(await comes(tagged), true);
+    await vf.setVlan(7, false);
+    assertEquals(await comes(tagged), false);
+    const group = Uint8Array.of(1, 0, 0x5e, 1, 2, 3);
+    assertEquals(await comes(frameTo(group, EXPERIMENTAL, 2)), false);
+    await vf.setMulticast([group]);
+    assertEquals(await comes(frameTo(group, EXPERIMENTAL, 2)), true);
+    await vf.setMulticast([]);
   },
 );
 

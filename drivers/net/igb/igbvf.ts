@@ -161,9 +161,11 @@ export class IgbVf extends IgbNet {
     return this.registers.fields("STATUS").LU && this.#mailbox!.clearToSend;
   }
 
-  /** False when the PF has been reset since: then `await reset()`. */
+  /** False when the PF has been reset since: then `await reset()`. Looks into the mailbox: the VF's interrupts do not outlive a reset of its PF. */
   get pfReady(): boolean {
-    return this.#mailbox?.clearToSend ?? false;
+    const mailbox = this.#mailbox;
+    mailbox?.service();
+    return mailbox?.clearToSend ?? false;
   }
 
   /** Takes what the PF says, and looks at the link. What waits does so by interrupt; while polling, call it now and then. */
