@@ -4,6 +4,7 @@
  * @module
  */
 import type { RegisterTable } from "../../../lib/registers/declaration.ts";
+import { DCTL_FIELDS, SRRCTL_FIELDS } from "./queue_fields.ts";
 
 /** What this driver uses of them. */
 export const IGB_REGISTERS = {
@@ -111,12 +112,7 @@ export const IGB_REGISTERS = {
     width: 4,
     strideBytes: 0x40,
     count: 16,
-    fields: {
-      BSIZEPACKET: { bits: [6, 0], access: "RW" },
-      BSIZEHEADER: { bits: [11, 8], access: "RW" },
-      DESCTYPE: { bits: [27, 25], access: "RW", values: { legacy: 0, one_buffer: 1, header_split: 2 } },
-      DROP_EN: { bits: 31, access: "RW" },
-    },
+    fields: SRRCTL_FIELDS,
   },
   RDH: { offset: 0xc010, width: 4, strideBytes: 0x40, count: 16 },
   RDT: { offset: 0xc018, width: 4, strideBytes: 0x40, count: 16 },
@@ -125,13 +121,7 @@ export const IGB_REGISTERS = {
     width: 4,
     strideBytes: 0x40,
     count: 16,
-    fields: {
-      PTHRESH: { bits: [4, 0], access: "RW" },
-      HTHRESH: { bits: [12, 8], access: "RW" },
-      WTHRESH: { bits: [20, 16], access: "RW" },
-      ENABLE: { bits: 25, access: "RW" },
-      SWFLSH: { bits: 26, access: "RW" },
-    },
+    fields: DCTL_FIELDS,
   },
   RXCSUM: { offset: 0x5000, width: 4, fields: { PCSD: { bits: 13, access: "RW" } } },
   RLPML: { offset: 0x5004, width: 4, fields: { LENGTH: { bits: [13, 0], access: "RW" } } },
@@ -178,13 +168,7 @@ export const IGB_REGISTERS = {
     width: 4,
     strideBytes: 0x40,
     count: 16,
-    fields: {
-      PTHRESH: { bits: [4, 0], access: "RW" },
-      HTHRESH: { bits: [12, 8], access: "RW" },
-      WTHRESH: { bits: [20, 16], access: "RW" },
-      ENABLE: { bits: 25, access: "RW" },
-      SWFLSH: { bits: 26, access: "RW" },
-    },
+    fields: DCTL_FIELDS,
   },
   // 8.14: VFs, their mailboxes and the switch between them.
   VMBMEM: { offset: 0x0800, width: 4, strideBytes: 4, count: 128 },

@@ -4,6 +4,7 @@
  * @module
  */
 import type { RegisterTable } from "../../../lib/registers/declaration.ts";
+import { DCTL_FIELDS, SRRCTL_FIELDS } from "./queue_fields.ts";
 
 /** What this driver uses of them. */
 export const IGBVF_REGISTERS = {
@@ -58,12 +59,7 @@ export const IGBVF_REGISTERS = {
     width: 4,
     strideBytes: 0x100,
     count: 2,
-    fields: {
-      BSIZEPACKET: { bits: [6, 0], access: "RW" },
-      BSIZEHEADER: { bits: [11, 8], access: "RW" },
-      DESCTYPE: { bits: [27, 25], access: "RW", values: { legacy: 0, one_buffer: 1, header_split: 2 } },
-      DROP_EN: { bits: 31, access: "RW" },
-    },
+    fields: SRRCTL_FIELDS,
   },
   RDH: { offset: 0x2810, width: 4, strideBytes: 0x100, count: 2 },
   RDT: { offset: 0x2818, width: 4, strideBytes: 0x100, count: 2 },
@@ -72,13 +68,7 @@ export const IGBVF_REGISTERS = {
     width: 4,
     strideBytes: 0x100,
     count: 2,
-    fields: {
-      PTHRESH: { bits: [4, 0], access: "RW" },
-      HTHRESH: { bits: [12, 8], access: "RW" },
-      WTHRESH: { bits: [20, 16], access: "RW" },
-      ENABLE: { bits: 25, access: "RW" },
-      SWFLSH: { bits: 26, access: "RW" },
-    },
+    fields: DCTL_FIELDS,
   },
   TDBAL: { offset: 0x3800, width: 4, strideBytes: 0x100, count: 2 },
   TDBAH: { offset: 0x3804, width: 4, strideBytes: 0x100, count: 2 },
@@ -90,12 +80,6 @@ export const IGBVF_REGISTERS = {
     width: 4,
     strideBytes: 0x100,
     count: 2,
-    fields: {
-      PTHRESH: { bits: [4, 0], access: "RW" },
-      HTHRESH: { bits: [12, 8], access: "RW" },
-      WTHRESH: { bits: [20, 16], access: "RW" },
-      ENABLE: { bits: 25, access: "RW" },
-      SWFLSH: { bits: 26, access: "RW" },
-    },
+    fields: DCTL_FIELDS,
   },
 } as const satisfies RegisterTable;
