@@ -18,6 +18,7 @@ import {
   netControlQueue,
   netQueues,
   splitRingBytes,
+  STATUS,
   statusNames,
   USED_OFFSET,
   VIRTQ_DESC,
@@ -110,7 +111,18 @@ Deno.test("2.2 the common configuration: fields follow each other without gaps, 
     end = offset + width;
   }
   assertEquals(end, 64);
-  assertEquals(COMMON_CFG.device_status, { offset: 20, width: 1, access: "RW" });
+  const { fields, ...status } = COMMON_CFG.device_status;
+  assertEquals(status, { offset: 20, width: 1, access: "RW" });
+  // 1.1: its bits are those that drivers write and read.
+  assertEquals(Object.fromEntries(Object.entries(fields).map(([name, { bits }]) => [name, 1 << bits])), {
+    acknowledge: STATUS.acknowledge,
+    driver: STATUS.driver,
+    driver_ok: STATUS.driverOk,
+    features_ok: STATUS.featuresOk,
+    suspend: STATUS.suspend,
+    device_needs_reset: STATUS.deviceNeedsReset,
+    failed: STATUS.failed,
+  });
   assertEquals(COMMON_CFG.queue_reset.offset, 58);
 });
 
