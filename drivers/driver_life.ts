@@ -135,10 +135,14 @@ export class DriverLife<P extends DriverParts> {
     return this.#session!.waiter;
   }
 
-  /** As `Waiter.wait`. Silence may mean that the device stopped; a mere look (0 ms) is not worth a register access. @throws DeviceError when it did */
-  async wait(target: WaitTarget, timeoutMs: number): Promise<boolean> {
+  /**
+   * As `Waiter.wait`. Silence may mean that the device stopped; a mere look (0 ms) is not worth a register access.
+   * @param timeoutMs what the caller asked for @param leftMs of it: other work may have taken all
+   * @throws DeviceError when it did
+   */
+  async wait(target: WaitTarget, timeoutMs: number, leftMs: number = timeoutMs): Promise<boolean> {
     const parts = this.live;
-    if (await this.waiter.wait(target, timeoutMs)) return true;
+    if (await this.waiter.wait(target, leftMs)) return true;
     if (timeoutMs > 0 && this.isLive(parts)) this.device.checkAlive();
     return false;
   }

@@ -188,7 +188,7 @@ export class ConsolePort {
       this.#check();
       this.#buffers.reclaim();
       if (this.#buffers.outstanding === 0) return;
-      if (!await this.#wait(this.#outgoing, deadline)) {
+      if (!await this.#wait(this.#outgoing, deadline, timeoutMs)) {
         throw new TimeoutError(`${this.#where}: not everything was taken in ${timeoutMs} ms`);
       }
     }
@@ -201,7 +201,9 @@ export class ConsolePort {
       this.#check();
       this.#holder.service();
       if (this.#peerOpen) return true;
-      if (!await this.#wait(this.#holder.control ?? this.#incoming, deadline)) return this.#peerOpen;
+      if (!await this.#wait(this.#holder.control ?? this.#incoming, deadline, timeoutMs)) {
+        return this.#peerOpen;
+      }
     }
   }
 
@@ -276,7 +278,7 @@ export class ConsolePort {
       this.#checkOpen();
       const count = this.#buffers.read(into);
       if (count > 0) return count === maxBytes ? into : into.slice(0, count);
-      if (hungUp || !await this.#wait(this.#incoming, deadline)) return undefined;
+      if (hungUp || !await this.#wait(this.#incoming, deadline, timeoutMs)) return undefined;
     }
   }
 
@@ -295,7 +297,7 @@ export class ConsolePort {
       // What the device has returned meanwhile is room to go on with: nothing more might come to end a wait for it. Without a peer it must not
       // end the wait for one.
       if (this.#buffers.reclaim() > 0 && this.#peerOpen) continue;
-      if (await this.#wait(this.#outgoing, deadline)) continue;
+      if (await this.#wait(this.#outgoing, deadline, timeoutMs)) continue;
       const why = this.#peerOpen ? "does not read" : "is not there";
       throw new TimeoutError(
         `${this.#where}: ${at} of ${lengthBytes} bytes, the peer ${why} for ${timeoutMs} ms`,
@@ -303,11 +305,11 @@ export class ConsolePort {
     }
   }
 
-  /** @returns false at the deadline */
-  async #wait(target: WaitTarget, deadline: number): Promise<boolean> {
+  /** As `DriverLife.wait`. @returns false at the deadline */
+  async #wait(target: WaitTarget, deadline: number, timeoutMs: number): Promise<boolean> {
     const leftMs = Math.max(deadline - performance.now(), 0);
     if (await this.#holder.waiter.wait(orHandled(this.#holder, target), leftMs)) return true;
-    if (leftMs > 0 && !this.closed) this.#holder.checkAlive();
+    if (timeoutMs > 0 && !this.closed) this.#holder.checkAlive();
     return false;
   }
 

@@ -253,7 +253,12 @@ export class VirtioNet extends VirtioDriver implements NetDevice {
       const frame = this.#takeOne();
       if (frame !== undefined) return frame;
       // What was there may have been of no length, or taken by another receive.
-      if (!await this.waitReceive(Math.max(deadline - performance.now(), 0))) return undefined;
+      const leftMs = Math.max(deadline - performance.now(), 0);
+      if (
+        !await this.#life.wait(oneOrAll(this.#life.live.receive, undefined, "queue pair"), timeoutMs, leftMs)
+      ) {
+        return undefined;
+      }
     }
   }
 

@@ -253,6 +253,22 @@ Deno.test("what came before a lie is read; the lie is thrown after it", async ()
   model.transport.close();
 });
 
+Deno.test("silence of a device that stopped is an error, also where other work has used up the time before the wait begins", async () => {
+  const model = new ModelConsole();
+  await using console = await VirtioConsole.open(model.transport);
+  model.control(1, ADD);
+  const port = await console.waitPort(1, 1000);
+  port.open();
+  model.transport.status |= 64;
+  for (const timeoutMs of [5, 1e-9]) {
+    await assertRejects(() => port.read(timeoutMs), DeviceError, "DEVICE_NEEDS_RESET");
+    await assertRejects(() => port.write(Uint8Array.of(1), timeoutMs), DeviceError, "DEVICE_NEEDS_RESET");
+  }
+  // A mere look costs no register access.
+  assertEquals(await port.read(0), undefined);
+  model.transport.close();
+});
+
 Deno.test("no console, no emergency write, ports that cannot be; after close everything is a ClosedError, nothing leaks", async () => {
   const before = [openFdCount(), mappingCount().mappings];
   {

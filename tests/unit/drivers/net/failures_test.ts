@@ -21,6 +21,8 @@ Deno.test("a device that stops (DEVICE_NEEDS_RESET) ends waits with a DeviceErro
   assertThrows(() => net.service(), DeviceError);
   // Without an interrupt, a wait that ends empty looks.
   await assertRejects(() => net.receive(5), DeviceError, "DEVICE_NEEDS_RESET");
+  // Also where other work has used up the time before the wait begins.
+  await assertRejects(() => net.receive(1e-9), DeviceError, "DEVICE_NEEDS_RESET");
   await net.reset();
   model.deliver(testFrame(60));
   assertEquals(await net.receive(1000), testFrame(60));
