@@ -106,6 +106,7 @@ const COMMANDS: Commands = {
   status: async (host, how) => (await import("./status.ts")).status(host, how),
   top: async (host, how) => (await import("./top/top.ts")).top(host, how),
   doctor: async (host, how) => (await import("./doctor.ts")).doctor(host, how),
+  control: async (host, how) => (await import("./control.ts")).control(host, how),
   peek: async (host, how) => (await import("./registers.ts")).peek(host, how),
   poke: async (host, how) => (await import("./registers.ts")).poke(host, how),
   regs: async (host, how) => (await import("./registers.ts")).regs(host, how),
