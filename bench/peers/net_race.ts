@@ -59,7 +59,7 @@ export async function benchNetRace(run: BenchRun): Promise<Section[]> {
       `counted by the device, testpmd with net_vhost on processor ${DEVICE_CPU}; drivers on processor ${DRIVER_CPU}; queues of 256, bursts of 32`,
       `out and back: ${
         32 * CIRCLING
-      } frames go around; the driver here copies each, DPDK's passes its buffer on`,
+      } frames go around; both drivers send each from the buffer that it came in`,
       "ours checks all that the device writes, counts frames and bytes, and has the event index where the device has it",
     ],
   }];

@@ -10,7 +10,7 @@ import { command, constant, option } from "@optique/core/primitives";
 import { choice, float } from "@optique/core/valueparser";
 import { ABOUT } from "./about.ts";
 import { selection } from "./selection.ts";
-import { dryRun, force, manyArguments, opening, textArgument, textOption, vfTokenOfPf } from "./shared.ts";
+import { dryRun, force, manyArguments, opening, textOption, vfTokenOfPf } from "./shared.ts";
 
 /** `list` */
 export const list = command(
@@ -164,19 +164,4 @@ export const doctor = command(
   "doctor",
   object({ command: constant("doctor") }),
   ABOUT.doctor,
-);
-
-/** `control FUNCTION [NAME] [VALUE…]` */
-export const control = command(
-  "control",
-  object({
-    command: constant("control"),
-    function: textArgument(
-      "FUNCTION",
-      message`A device of an emulated host, also one that was pulled out: 01:00.0, a003e00.virtio_mmio or vhost-user:net0.`,
-    ),
-    name: optional(textArgument("NAME", message`What to look at or change; default: show all that can be.`)),
-    values: manyArguments("VALUE", message`What it shall be; default: show how it is.`),
-  }),
-  ABOUT.control,
 );

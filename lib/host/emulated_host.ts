@@ -67,8 +67,7 @@ export class EmulatedHost extends SysfsHost {
   }
 }
 
-/** The tree of the host that is served in a directory. @throws NotFoundError, PeerGoneError */
-export function connectSysfs(directory: string): Sysfs {
+function connectSysfs(directory: string): Sysfs {
   try {
     return new SocketSysfs(`${directory}/host.sock`);
   } catch (error) {

@@ -141,8 +141,7 @@ export class DeviceLifeline implements Lifeline {
     this.#epoll.close();
     this.#error?.close();
     this.#request?.close();
-    // Whoever closes it because it is wanted back has others who want to know why.
-    if (!this.#wanted) this.#end = new ClosedError(this.#what);
+    this.#end = new ClosedError(this.#what);
     this.#ends.tell();
   }
 

@@ -60,6 +60,20 @@ export class FrameBurst {
     return bytes;
   }
 
+  /** Forgets the first frames; the others move up. @internal */
+  drop(frames: number): void {
+    if (frames >= this.frames) {
+      this.clear();
+      return;
+    }
+    const { first, slots, offsets, lengths, parts } = this;
+    const gone = first[frames]!;
+    for (const array of [slots, offsets, lengths]) array.copyWithin(0, gone, parts);
+    this.frames -= frames;
+    this.parts -= gone;
+    for (let frame = 0; frame <= this.frames; frame++) first[frame] = first[frame + frames]! - gone;
+  }
+
   /** Forgets the frames. Their slots stay the caller's: give each back with `recycleSlot`. */
   clear(): void {
     this.frames = 0;

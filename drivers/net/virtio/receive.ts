@@ -6,7 +6,7 @@
 import { isInstance, typedErrors } from "../../../lib/errors/doors.ts";
 import { ClosedError, DeviceError, UnsupportedError, UsageError } from "../../../lib/errors/mod.ts";
 import { shown } from "../../../lib/errors/shown.ts";
-import { NET_HDR } from "../../../lib/virtio/spec/net.ts";
+import { ETHERNET_HEADER_BYTES, NET_HDR } from "../../../lib/virtio/spec/net.ts";
 import type { BufferPool } from "../../../lib/virtio/queue/buffer_pool.ts";
 import type { QueueState } from "../../../lib/virtio/spec/queue_state.ts";
 import { usedBurst } from "../../../lib/virtio/queue/used_burst.ts";
@@ -17,6 +17,8 @@ import { addSlots, type NetFraming } from "./framing.ts";
 import { decodeFrame, type SavedReceive } from "./saved.ts";
 import { COUNT } from "../api/statistics.ts";
 
+/** Who has a slot. */
+const WITH_CALLER = 1, LENT = 2;
 /** In half-words. */
 const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset / 2;
 
@@ -50,7 +52,7 @@ export class ReceiveQueue implements WaitTarget {
   /** Slots that go to the device; those past them hold frames of `load`. */
   readonly #slots: number;
   readonly #counts: Float64Array;
-  /** 1: with the caller. */
+  /** `WITH_CALLER`, `LENT`; 0: the device's. */
   readonly #held: Uint8Array<ArrayBuffer>;
   /** Slots that were given back and are not in the ring yet. */
   readonly #pending: Uint16Array<ArrayBuffer>;
@@ -63,6 +65,8 @@ export class ReceiveQueue implements WaitTarget {
   readonly #loaded: boolean;
   /** The device is stopped for good: what it has is not given back. */
   #stopped = false;
+  /** Slots that are lent. */
+  #lentCount = 0;
   /** What ends this queue's life; thrown by every receive from then on. */
   #fault: unknown = null;
 
@@ -85,7 +89,7 @@ export class ReceiveQueue implements WaitTarget {
     this.#mergeable = framing.mergeable;
     this.headerBytes = framing.headerBytes;
     this.#counts = counts;
-    this.#held = new Uint8Array(pool.count).fill(1);
+    this.#held = new Uint8Array(pool.count).fill(WITH_CALLER);
     this.#pending = new Uint16Array(pool.count);
     this.#used = usedBurst(pool.count);
     this.#loaded = slots < pool.count;
@@ -205,7 +209,7 @@ export class ReceiveQueue implements WaitTarget {
         if (length === headerBytes && buffers === 1) {
           dropped++;
           at++;
-          held[slot] = 1;
+          held[slot] = WITH_CALLER;
           if (!this.#stopped) this.recycleSlot(slot);
           continue;
         }
@@ -214,7 +218,7 @@ export class ReceiveQueue implements WaitTarget {
       for (const end = at + buffers; at < end; at++) {
         const piece = ids[at]!;
         const pieceBytes = lengths[at]! - offset;
-        held[piece] = 1;
+        held[piece] = WITH_CALLER;
         slots[part] = piece;
         offsets[part] = offset;
         partLengths[part++] = pieceBytes;
@@ -243,7 +247,7 @@ export class ReceiveQueue implements WaitTarget {
         this.#lie("used.len", `${lengths[at]} bytes are too few for the header`);
         break;
       }
-      held[slot] = 1;
+      held[slot] = WITH_CALLER;
       if (frameBytes === 0) {
         dropped++;
         if (!this.#stopped) this.recycleSlot(slot);
@@ -305,7 +309,7 @@ export class ReceiveQueue implements WaitTarget {
     let part = 0;
     for (; part < parts; part++) {
       const slot = slots[part]!;
-      if (held[slot] !== 1) break;
+      if (held[slot] !== WITH_CALLER) break;
       held[slot] = 0;
     }
     this.#offer(slots, this.#loaded ? this.#keepOwn(slots, part) : part);
@@ -315,10 +319,73 @@ export class ReceiveQueue implements WaitTarget {
     this.flush();
   }
 
+  /**
+   * Lends the first frames of a burst to a transmit queue of the same device, which sends them from where they lie: as many as are one part each, up to
+   * one that is longer than `mostBytes` or too short. No more than half of the slots are ever lent, so that the device has some, or the caller.
+   * @param slots gets the slots @param lengths and the frames' bytes @returns how many
+   * @internal
+   */
+  lend(
+    burst: FrameBurst,
+    framing: NetFraming,
+    most: number,
+    mostBytes: number,
+    slots: Uint16Array,
+    lengths: Uint32Array,
+  ): number {
+    if (framing !== this.#framing || framing.headerApart) return 0;
+    const { frames, first, slots: parts, offsets, lengths: bytes } = burst;
+    const held = this.#held, headerBytes = this.headerBytes, own = this.#slots;
+    const { halves, strideBytes } = this.#pool;
+    const stride = strideBytes >> 1, header = headerBytes >> 1;
+    const count = Math.min(frames, most, (own >> 1) - this.#lentCount);
+    let done = 0;
+    for (; done < count; done++) {
+      const part = first[done]!, slot = parts[part]!, length = bytes[part]!;
+      if (
+        first[done + 1]! - part !== 1 || slot >= own || held[slot] !== WITH_CALLER || length > mostBytes ||
+        length < ETHERNET_HEADER_BYTES || offsets[part] !== headerBytes
+      ) break;
+      held[slot] = LENT;
+      slots[done] = slot;
+      lengths[done] = length;
+      // What the device wrote there is its own (§5.1.6.2.1: num_buffers is 0, and nothing is asked for).
+      for (let at = slot * stride, end = at + header; at < end; at++) halves[at] = 0;
+    }
+    this.#lentCount += done;
+    return done;
+  }
+
+  /** Lent slots come back; `flush` gives them to the device. @internal */
+  takeBack(slots: Uint16Array, count: number): void {
+    const held = this.#held, pending = this.#pending;
+    for (let at = 0; at < count; at++) {
+      const slot = slots[at]!;
+      held[slot] = 0;
+      pending[this.#pendingCount++] = slot;
+    }
+    this.#lentCount -= count;
+  }
+
+  /** The first frames of a burst were sent, some of them from where they lie: they leave it, and the slots of the others go to the device. @internal */
+  sent(burst: FrameBurst, frames: number): void {
+    const { first, slots } = burst;
+    for (let part = 0; part < first[frames]!; part++) {
+      if (this.#held[slots[part]!] === WITH_CALLER) this.recycleSlot(slots[part]!);
+    }
+    burst.drop(frames);
+    this.flush();
+  }
+
+  /** Where its slots lie. @internal */
+  get places(): { readonly iovaLo: Uint32Array; readonly iovaHi: Uint32Array } {
+    return this.#pool;
+  }
+
   /** Gives one slot back; `flush` makes it visible. @throws UsageError when the caller does not hold it */
   recycleSlot(slot: number): void {
     if (this.#pool.closed) this.#gone();
-    if (typeof slot !== "number" || this.#held[slot] !== 1) {
+    if (typeof slot !== "number" || this.#held[slot] !== WITH_CALLER) {
       throw new UsageError(
         `${this.#name}, queue ${this.index}: receive slot ${shown(slot)} is not held by the caller`,
       );

@@ -14,6 +14,7 @@ import type { UsedBurst, Virtqueue } from "../../../lib/virtio/queue/virtqueue.t
 import type { WaitTarget } from "../../../lib/wait/waiter.ts";
 import { FrameBurst } from "../api/frame_burst.ts";
 import { addSlots, type NetFraming } from "./framing.ts";
+import { LentFrames } from "./lent_frames.ts";
 import { ReceiveQueue } from "./receive.ts";
 import { decodeFrame, type SavedTransmit } from "./saved.ts";
 import { COUNT } from "../api/statistics.ts";
@@ -58,6 +59,8 @@ export class TransmitQueue implements WaitTarget {
   /** What `forward` sends. */
   readonly #slots: Uint16Array<ArrayBuffer>;
   readonly #lengths: Uint32Array<ArrayBuffer>;
+  /** Frames that are sent from where a receive queue has them. */
+  readonly #lent: LentFrames;
 
   /** Takes over a queue that is set up, and the slots for it. @param pool slots with a zeroed header before the frame; the device only reads them @param counts shared by all queues */
   constructor(
@@ -84,6 +87,7 @@ export class TransmitQueue implements WaitTarget {
     this.#used = usedBurst(queue.size);
     this.#slots = new Uint16Array(pool.count);
     this.#lengths = new Uint32Array(pool.count);
+    this.#lent = new LentFrames(pool, framing, maxFrameBytes);
   }
 
   /** Slots in the pool. */
@@ -102,6 +106,10 @@ export class TransmitQueue implements WaitTarget {
     if (this.#pool.free === 0 && this.reclaim() === 0) return -1;
     const slot = this.#pool.take();
     this.#reserved[slot] = 1;
+    if (this.#lent.moved > 0) {
+      this.#slots[0] = slot;
+      this.#lent.moveBack(this.#slots, 1);
+    }
     return slot;
   }
 
@@ -115,6 +123,7 @@ export class TransmitQueue implements WaitTarget {
     if (pool.free < count) this.reclaim();
     const taken = pool.takeBurst(slots, count);
     for (let at = 0; at < taken; at++) reserved[slots[at]!] = 1;
+    if (this.#lent.moved > 0) this.#lent.moveBack(slots, taken);
     return taken;
   }
 
@@ -175,7 +184,9 @@ export class TransmitQueue implements WaitTarget {
   }
 
   /**
-   * Copies the frames of a burst into slots and sends them, in their order and as they are: as many as there are slots. The burst stays the caller's.
+   * Sends the frames of a burst, in their order and as they are: as many as there are slots. What was sent leaves the burst; the rest stays in it, to be
+   * forwarded again, or recycled. Frames that a queue of the same device received are sent from where they lie, up to half of its slots at a time, and
+   * those of one buffer each; all others are copied.
    * @returns how many @throws UsageError when one cannot be sent; those before it were
    */
   forward(from: ReceiveQueue, burst: FrameBurst): number {
@@ -184,17 +195,25 @@ export class TransmitQueue implements WaitTarget {
     }
     const slots = this.#slots, lengths = this.#lengths;
     from.checkOpen();
-    const { frames } = burst;
-    const count = this.reserveBurst(slots, frames < slots.length ? frames : slots.length);
-    const done = this.#copy(from, burst, count);
+    if (this.#pool.closed) this.#gone();
+    // So that what was lent goes back, too.
+    this.reclaim();
+    this.#offer();
+    const lent = this.#lent.add(from, burst, slots, lengths);
+    this.#counts[COUNT.frames]! += lent;
+    for (let at = 0; at < lent; at++) this.#counts[COUNT.bytes]! += lengths[at]!;
+    const left = burst.frames - lent;
+    const count = left === 0 ? 0 : this.reserveBurst(slots, left < slots.length ? left : slots.length);
+    const done = count === 0 ? 0 : this.#copy(from, burst, lent, count);
     for (let at = done; at < count; at++) this.cancel(slots[at]!);
     this.transmitBurst(slots, lengths, done);
-    if (done < count) this.checkLength(burst.frameBytes(done));
-    return done;
+    from.sent(burst, lent + done);
+    if (done < count) this.checkLength(burst.frameBytes(0));
+    return lent + done;
   }
 
-  /** Copies the first `count` frames of a burst into `#slots`. @returns how many: up to one that cannot be sent from there */
-  #copy(from: ReceiveQueue, burst: FrameBurst, count: number): number {
+  /** Copies `count` frames of a burst, from frame `at` on, into `#slots`. @returns how many: up to one that cannot be sent from there */
+  #copy(from: ReceiveQueue, burst: FrameBurst, at: number, count: number): number {
     const slots = this.#slots, lengths = this.#lengths, frames = this.#frames;
     const { first, slots: parts, offsets, lengths: partBytes } = burst;
     const { words, wordStride, headerBytes } = from;
@@ -202,18 +221,18 @@ export class TransmitQueue implements WaitTarget {
     const most = frames[0]!.length;
     let done = 0;
     for (; done < count; done++) {
-      const part = first[done]!;
-      const isOne = first[done + 1]! - part === 1;
-      const bytes = isOne ? partBytes[part]! : burst.frameBytes(done);
+      const frame = at + done, part = first[frame]!;
+      const isOne = first[frame + 1]! - part === 1;
+      const bytes = isOne ? partBytes[part]! : burst.frameBytes(frame);
       if (bytes < ETHERNET_HEADER_BYTES || bytes > most) break;
       lengths[done] = bytes;
       if (!isOne || bytes > WORDS_BYTES || offsets[part] !== headerBytes) {
-        from.copyFrame(burst, done, frames[slots[done]!]!);
+        from.copyFrame(burst, frame, frames[slots[done]!]!);
         continue;
       }
       // Behind a frame there is room up to the next word.
-      let at = parts[part]! * wordStride, to = slots[done]! * strideInto;
-      for (const end = to + ((bytes + 3) >> 2); to < end;) into[to++] = words[at++]!;
+      let word = parts[part]! * wordStride, to = slots[done]! * strideInto;
+      for (const end = to + ((bytes + 3) >> 2); to < end;) into[to++] = words[word++]!;
     }
     return done;
   }
@@ -236,6 +255,7 @@ export class TransmitQueue implements WaitTarget {
   reclaim(): number {
     const used = this.#used;
     const count = this.#pool.takeUsed(used);
+    if (this.#lent.count > 0) this.#lent.giveBack(used.ids, count);
     this.#pool.giveBurst(used.ids, count);
     return count;
   }
@@ -252,7 +272,8 @@ export class TransmitQueue implements WaitTarget {
     const ring = this.#queue.save(device ?? undefined);
     const frames = ring.inFlight.map(({ id, readable }) => {
       const lengthBytes = readable.reduce((sum, part) => sum + part.lengthBytes, -this.#framing.headerBytes);
-      return this.#frames[this.#pool.slotOf(id)]!.subarray(0, lengthBytes).toBase64();
+      const slot = this.#pool.slotOf(id);
+      return (this.#lent.frameOf(slot) ?? this.#frames[slot]!).subarray(0, lengthBytes).toBase64();
     });
     return { ring, device, frames, undecided: device === null ? 0 : distance(ring.state, device, ring.size) };
   }

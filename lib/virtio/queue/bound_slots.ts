@@ -45,7 +45,8 @@ export class BoundSlots {
   ) {
     const { iovaLo, iovaHi, lengthBytes, deviceWrites, tables } = are;
     const { size, inOrder, parts } = book;
-    this.are = are;
+    // Places of its own: they may change.
+    this.are = { ...are, iovaLo: iovaLo.slice(), iovaHi: iovaHi.slice() };
     this.flags = tables !== undefined ? DESC_FLAG.indirect : deviceWrites ? DESC_FLAG.write : 0;
     this.ids = inOrder ? size : iovaLo.length;
     this.#size = size;
@@ -68,6 +69,42 @@ export class BoundSlots {
     return this.of[id] === slot && this.#serial[id] !== 0
       ? `slot ${slot} is in flight already`
       : `${lengthBytes} bytes of slot ${slot}, which has ${most}`;
+  }
+
+  /**
+   * As `Virtqueue.placeSlots`. @param table of a split ring, where a slot's descriptor is; null: there is none
+   * @returns how many, up to one that cannot be
+   */
+  place(
+    slots: Uint16Array,
+    iovaLo: Uint32Array,
+    iovaHi: Uint32Array,
+    at: Uint16Array,
+    count: number,
+    table: Uint32Array | null,
+  ): number {
+    const parts = this.#parts, serial = this.#serial, idOf = this.#idOf, inOrder = this.#inOrder;
+    const { iovaLo: placeLo, iovaHi: placeHi } = this.are;
+    let done = 0;
+    for (; done < count; done++) {
+      const slot = slots[done]!;
+      const id = inOrder ? idOf[slot]! : slot;
+      if (slot >= placeLo.length || serial[id] !== 0 && this.of[id] === slot) break;
+      const from = at[done]!;
+      const lo = iovaLo[from]!, hi = iovaHi[from]!;
+      // With the ids that they get next, `name` writes them down.
+      if (placeLo[slot] === lo && placeHi[slot] === hi) continue;
+      placeLo[slot] = lo;
+      placeHi[slot] = hi;
+      if (inOrder) continue;
+      const word = slot * 4;
+      parts[word] = lo;
+      parts[word + 1] = hi;
+      if (table === null) continue;
+      table[word] = lo;
+      table[word + 1] = hi;
+    }
+    return done;
   }
 
   /**

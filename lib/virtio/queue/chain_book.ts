@@ -63,6 +63,8 @@ export class ChainBook {
   oldest = 0;
   #batchEnd = NO_BATCH;
   #batchLength = 0;
+  /** IN_ORDER: descriptors that the last call of `tookOldest` or `restOfBatch` gave back. */
+  descriptorsBack = 0;
   /** Chains that were committed and have not come back. */
   inFlight = 0;
 
@@ -321,6 +323,29 @@ export class ChainBook {
     }
   }
 
+  /** Looks at the arguments of `Virtqueue.placeSlots`. @returns the slots @throws UsageError */
+  placeable(
+    slots: Uint16Array,
+    iovaLo: Uint32Array,
+    iovaHi: Uint32Array,
+    at: Uint16Array,
+    count: number,
+  ): BoundSlots {
+    if (this.slots === null) this.drop("placeSlots: bindSlots says first what they are");
+    if (this.slots.are.tables !== undefined) this.drop("placeSlots: the slots begin with tables");
+    if (
+      !(slots instanceof Uint16Array && at instanceof Uint16Array && iovaLo instanceof Uint32Array &&
+        iovaHi instanceof Uint32Array && (count >>> 0) === count && count <= slots.length &&
+        count <= at.length && iovaLo.length === iovaHi.length)
+    ) {
+      this.drop(`placeSlots: ${shown(count)} of ${shown(slots)} at ${shown(at)} of ${shown(iovaLo)}`);
+    }
+    for (let i = 0; i < count; i++) {
+      if (at[i]! >= iovaLo.length) this.drop(`placeSlots: address ${at[i]} of ${iovaLo.length}`);
+    }
+    return this.slots;
+  }
+
   /** A returned chain of several parts gives its records back. Not with IN_ORDER. @param top free records before @returns and after */
   releaseChain(id: number, top: number): number {
     const { free, link } = this;
@@ -367,23 +392,33 @@ export class ChainBook {
     return this.#batchEnd;
   }
 
-  /** IN_ORDER: gives the next chain of the batch out, into element `at`. @returns ring descriptors that it had */
-  nextOfBatch(into: UsedBurst, at: number): number {
-    const id = this.oldest;
-    let length = this.writable[id]!;
-    if (id === this.#batchEnd) {
-      length = this.#batchLength;
-      this.#batchEnd = NO_BATCH;
+  /** IN_ORDER: gives out what is left of the batch, into elements `at` to `end` − 1. @returns where it ended; `descriptorsBack` says how many descriptors those were */
+  restOfBatch(into: UsedBurst, at: number, end: number): number {
+    const { ids, lengths } = into;
+    const { slotOf, writable, serial, chained } = this;
+    const last = this.#batchEnd;
+    let id = this.oldest, back = 0, done = at;
+    for (let more = true; more && done < end; done++) {
+      more = id !== last;
+      ids[done] = slotOf[id]!;
+      lengths[done] = more ? writable[id]! : this.#batchLength;
+      const taken = chained[id] === 0 ? 1 : this.taken(id);
+      serial[id] = 0;
+      chained[id] = 0;
+      back += taken;
+      id = this.#around(id + taken);
+      if (!more) this.#batchEnd = NO_BATCH;
     }
-    into.ids[at] = this.slotOf[id]!;
-    into.lengths[at] = length;
-    const taken = this.taken(id);
-    this.serial[id] = 0;
-    this.chained[id] = 0;
-    this.oldest = this.#around(id + taken);
-    this.freeCount += taken;
-    this.inFlight--;
-    return taken;
+    this.tookOldest(done - at, back, id);
+    return done;
+  }
+
+  /** IN_ORDER: so many chains came back, with so many descriptors. @param next the oldest in flight now */
+  tookOldest(chains: number, descriptors: number, next: number): void {
+    this.oldest = next;
+    this.freeCount += descriptors;
+    this.inFlight -= chains;
+    this.descriptorsBack = descriptors;
   }
 
   /** Counts all committed chains as published. @returns how many were not */

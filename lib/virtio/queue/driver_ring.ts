@@ -174,6 +174,19 @@ export abstract class DriverRing implements Virtqueue {
     this.book.bind(slots);
   }
 
+  placeSlots(
+    slots: Uint16Array,
+    iovaLo: Uint32Array,
+    iovaHi: Uint32Array,
+    at: Uint16Array,
+    count: number,
+  ): void {
+    this.check();
+    const bound = this.book.placeable(slots, iovaLo, iovaHi, at, count);
+    const done = bound.place(slots, iovaLo, iovaHi, at, count, this.slotTable);
+    if (done < count) this.book.drop(bound.problem(slots[done]!, bound.are.lengthBytes));
+  }
+
   abstract commit(): number;
   abstract addSingle(iovaLo: number, iovaHi: number, lengthBytes: number, deviceWrites: boolean): number;
   abstract addSingles(
@@ -199,6 +212,8 @@ export abstract class DriverRing implements Virtqueue {
   abstract enableInterrupts(): boolean;
   /** Where the device finds the next chain, and where this side looks for the next return. */
   protected abstract readonly places: Pick<QueueSnapshot, "available" | "used">;
+  /** Where the descriptor of a slot stays; null in a ring that has none of its own. */
+  protected abstract readonly slotTable: Uint32Array | null;
   /** Writes the descriptors of a chain of the book, so that `publish` has only to make it visible. */
   protected abstract offer(id: number): void;
   /** Empties the shared memory and puts both sides' positions to a place of this layout. */

@@ -49,6 +49,9 @@ export class PackedQueue extends DriverRing {
     }
   }
 
+  /** As `DriverRing.slotTable`. */
+  protected override readonly slotTable: null = null;
+
   /** As `Virtqueue.position`. */
   get position(): PackedQueueState {
     this.check();
@@ -322,27 +325,50 @@ export class PackedQueue extends DriverRing {
 
   /** IN_ORDER: a used descriptor stands for the batch that its id ends. */
   #takeBatches(into: UsedBurst, count: number): number {
-    const { book } = this;
-    const { writable } = book;
-    const returned = this.#returned, held = book.held;
+    const { book, size } = this;
+    const { ids, lengths } = into;
+    const { serial, writable, chained, slotOf } = book;
+    const returned = this.#returned, { words, halves, acquireEach } = returned;
+    const held = book.held;
+    if (!book.inBatch && !returned.looksUsed()) return this.#none();
     let done = 0;
-    for (; done < count; done++) {
+    while (done < count) {
       if (!book.inBatch) {
-        const { slot } = returned;
-        if (done === 0 && !returned.looksUsed()) break;
-        const word = slot * 4;
-        const last = returned.words[word + 3]!;
-        const flags = returned.acquireEach ? Atomics.load(returned.halves, 2 * word + FLAGS_AT) : last >>> 16;
-        if ((flags & AVAIL_USED) !== returned.flags) break;
-        const id = returned.acquireEach ? returned.halves[2 * word + ID_AT]! : last & 0xffff;
-        let length = returned.words[word + 2]!;
-        if (id !== book.oldest || done === held || length > writable[id]!) {
+        // Batches of one chain, of one part: the loop is for these.
+        const begin = done;
+        let { slot, flags: used } = returned, { oldest } = book;
+        let id = 0, length = 0, flags = 0;
+        for (; done < count; done++) {
+          const word = slot * 4;
+          // Each is read once: the device could change it between a check and a second read.
+          const last = words[word + 3]!;
+          flags = acquireEach ? Atomics.load(halves, 2 * word + FLAGS_AT) : last >>> 16;
+          id = acquireEach ? halves[2 * word + ID_AT]! : last & 0xffff;
+          length = words[word + 2]!;
+          if (
+            (flags & AVAIL_USED) !== used || id !== oldest || done === held || length > writable[id]! ||
+            chained[id] !== 0
+          ) break;
+          serial[id] = 0;
+          ids[done] = slotOf[id]!;
+          lengths[done] = length;
+          if (++oldest === size) oldest = 0;
+          if (++slot === size) {
+            slot = 0;
+            used ^= AVAIL_USED;
+          }
+        }
+        book.tookOldest(done - begin, done - begin, oldest);
+        returned.begin(slot, used === 0 ? 0 : 1);
+        if (done === count || (flags & AVAIL_USED) !== used) break;
+        if (id !== oldest || done === held || length > writable[id]!) {
           length = this.#judge(id, length, slot, flags, held - done);
           if (length < 0) break;
         }
         book.startBatch(id, length);
       }
-      returned.skip(book.nextOfBatch(into, done));
+      done = book.restOfBatch(into, done, count);
+      returned.skip(book.descriptorsBack);
     }
     return done === 0 ? this.#none() : done;
   }

@@ -73,6 +73,11 @@ export class SplitQueue extends DriverRing {
     }
   }
 
+  /** As `DriverRing.slotTable`. With IN_ORDER a descriptor is written when its slot is added. */
+  protected override get slotTable(): Uint32Array | null {
+    return this.inOrder ? null : this.#descriptors;
+  }
+
   /** As `Virtqueue.position`. */
   get position(): SplitQueueState {
     this.check();
@@ -329,18 +334,32 @@ export class SplitQueue extends DriverRing {
 
   /** IN_ORDER: an element stands for the batch that its id ends, and the next element is as far behind as the batch is long. */
   #takeBatches(into: UsedBurst, count: number, returned: number): number {
-    const { book } = this;
-    const { writable } = book;
+    const { book, size } = this;
+    const { ids, lengths } = into;
+    const { serial, writable, chained, slotOf } = book;
     const elements = this.#usedElements, mask = this.#mask;
     let from = this.#nextUsed;
     let done = 0;
-    for (; done < count; done++) {
+    while (done < count) {
       if (!book.inBatch) {
-        const word = (from & mask) * 2;
-        const id = elements[word]!;
-        let length = elements[word + 1]!;
-        // The oldest is published: no more was returned than the device holds.
-        if (id !== book.oldest || length > writable[id]!) {
+        // Batches of one chain, of one part: the loop is for these. The oldest is published: no more was returned than the device holds.
+        const begin = done;
+        let { oldest } = book;
+        let id = 0, length = 0;
+        for (; done < count; done++, from++) {
+          const word = (from & mask) * 2;
+          // Each is read once: the device could change it between a check and a second read.
+          id = elements[word]!;
+          length = elements[word + 1]!;
+          if (id !== oldest || length > writable[id]! || chained[id] !== 0) break;
+          serial[id] = 0;
+          ids[done] = slotOf[id]!;
+          lengths[done] = length;
+          if (++oldest === size) oldest = 0;
+        }
+        book.tookOldest(done - begin, done - begin, oldest);
+        if (done === count) break;
+        if (id !== oldest || length > writable[id]!) {
           length = this.#judge(id, length);
           if (length < 0) break;
           const batch = book.batchSize(id);
@@ -351,8 +370,9 @@ export class SplitQueue extends DriverRing {
         }
         book.startBatch(id, length);
       }
-      book.nextOfBatch(into, done);
-      from++;
+      const begin = done;
+      done = book.restOfBatch(into, done, count);
+      from += done - begin;
     }
     this.#nextUsed = from & INDEX_MASK;
     return this.give(done);

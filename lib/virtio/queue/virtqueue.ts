@@ -179,6 +179,18 @@ export interface Virtqueue extends Disposable {
    */
   addSlots(slots: Uint16Array, lengths: Uint32Array | null, count: number, headBytes?: number): number;
 
+  /**
+   * Says where slots lie from now on, elements 0 to `count` − 1: slot `slots[i]` at the address that element `at[i]` has. For memory of the same length
+   * at least, which the device may use as it may use the slots. @throws UsageError (no such slot, or one in flight: those before it are placed)
+   */
+  placeSlots(
+    slots: Uint16Array,
+    iovaLo: Uint32Array,
+    iovaHi: Uint32Array,
+    at: Uint16Array,
+    count: number,
+  ): void;
+
   /** Makes all committed chains visible to the device. @returns whether it must be notified (event index and flags considered). */
   publish(): boolean;
   /** Rings the doorbell. */

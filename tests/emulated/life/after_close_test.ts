@@ -106,7 +106,17 @@ const RING_INTERNALS = [
   "goOn",
   "dropWishes",
 ]
-  .concat(["holder", "release", "batchSize", "startBatch", "inBatch", "nextOfBatch", "tableLo", "tableHi"])
+  .concat([
+    "holder",
+    "release",
+    "batchSize",
+    "startBatch",
+    "inBatch",
+    "restOfBatch",
+    "tookOldest",
+    "tableLo",
+    "tableHi",
+  ])
   .concat(["break", "give", "stateError", "empty", "places"]);
 
 Deno.test("after close every use of device, BAR, config, interrupts, transport, queue and driver is an error", async () => {

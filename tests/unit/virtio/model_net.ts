@@ -47,7 +47,9 @@ export interface ModelNetOptions {
 export class ModelNet implements Disposable {
   readonly transport: FakeTransport;
   /** Frames that the driver sent, by transmit queue, with the header before them. */
-  readonly sent: { queue: number; bytes: Uint8Array }[] = [];
+  readonly sent: { queue: number; bytes: Uint8Array; iova: bigint }[] = [];
+  /** Where the buffers lay that frames were put into. */
+  readonly filled: bigint[] = [];
   /** Control commands: class, command, data. */
   readonly commands: number[][] = [];
   /** Answer to control commands; undefined: none at all. */
@@ -114,6 +116,7 @@ export class ModelNet implements Disposable {
       const view = this.transport.iommu.at(part!.iova, part!.length, true);
       for (let i = 0; i < length; i++) view.setUint8(i, data[at + i]!);
       pieces.push([chain.head, length, view]);
+      this.filled.push(part!.iova);
       at += length;
     }
     pieces[0]![2].setUint16(10, options.numBuffers ?? pieces.length, true);
@@ -141,7 +144,7 @@ export class ModelNet implements Disposable {
     const ring = this.transport.ring(queue);
     for (let chain = ring.pop(); chain !== undefined; chain = ring.pop()) {
       const bytes = this.#read(chain);
-      this.sent.push({ queue, bytes });
+      this.sent.push({ queue, bytes, iova: chain.parts[0]!.iova });
       if (this.takeSent) ring.push(chain.head, 0);
       else this.#stash.set(queue, [...this.#stash.get(queue) ?? [], chain]);
       if (this.echo) this.deliver(bytes.subarray(12), queue - 1);

@@ -19,6 +19,9 @@ const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset;
 const NO_OFFLOADS = new Uint8Array(NUM_BUFFERS_AT);
 /** Last word of a virtio header that says: one buffer. */
 const ONE_BUFFER = 1 << 16;
+const HEADER_WORDS = NET_HDR_BYTES / 4;
+/** Frames up to here, with their header, are copied word by word: see `copyMemory`. */
+const SHORT_BYTES = 96 + NET_HDR_BYTES;
 /** Frames that go into a queue together. */
 export const FRAMES_TOGETHER = 64;
 
@@ -123,7 +126,9 @@ export class NetReceiver {
       const total = source.lengths[from + done]!, place = at + done;
       if (buffers.lengths[place]! < total) return done;
       const region = buffers.regions[place]!, offset = buffers.offsets[place]!;
-      if (offset % 4 === 0 && headerBytes === NET_HDR_BYTES) {
+      const origin = source.regions[from + done]!, start = source.offsets[from + done]!;
+      const byWords = (offset | start) % 4 === 0 && headerBytes === NET_HDR_BYTES;
+      if (byWords) {
         const { words32 } = region;
         const word = offset / 4;
         words32[word] = 0;
@@ -133,8 +138,14 @@ export class NetReceiver {
         const { bytes } = region;
         for (let i = 0; i < headerBytes; i++) bytes[offset + i] = i === NUM_BUFFERS_AT ? 1 : 0;
       }
-      const first = source.offsets[from + done]! + headerBytes;
-      copyBytes(source.regions[from + done]!, first, region, offset + headerBytes, total - headerBytes);
+      if (byWords && total <= SHORT_BYTES && origin.far === null) {
+        // Here, since the engine does not put `copyBytes` into this loop: a tenth of a short frame's whole way.
+        const words = origin.words32, into = region.words32;
+        let word = start / 4 + HEADER_WORDS, to = offset / 4 + HEADER_WORDS;
+        for (const end = (start + total) >> 2; word < end;) into[to++] = words[word++]!;
+        const { bytes } = region;
+        for (let at = total & ~3; at < total; at++) bytes[offset + at] = origin.bytes[start + at]!;
+      } else copyBytes(origin, start + headerBytes, region, offset + headerBytes, total - headerBytes);
       buffers.written[place] = total;
     }
     return count;

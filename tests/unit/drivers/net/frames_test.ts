@@ -202,8 +202,7 @@ Deno.test("a burst is forwarded: frames of any length, from one buffer or severa
       for (const frame of part) model.deliver(frame);
       assertEquals(rx.receiveBurst(burst), part.length);
       assertEquals(tx.forward(rx, burst), part.length);
-      assertEquals(burst.frames, part.length, "the burst is the caller's");
-      rx.recycle(burst);
+      assertEquals([burst.frames, burst.parts], [0, 0], "what was sent has left the burst");
     }
     const zeroes = new Uint8Array(12);
     assertEquals(
@@ -226,7 +225,85 @@ Deno.test("a burst is forwarded: frames of any length, from one buffer or severa
       [0, 1, 2].map((at) => testFrame(70, at)),
     );
     assertEquals(tx.forward(rx, burst), 0);
+    // The other two are still the caller's, and can be sent later.
+    const rest = new Uint8Array(70);
+    assertEquals([burst.frames, rx.copyFrame(burst, 0, rest)], [2, 70]);
+    assertEquals(rest, testFrame(70, 3));
+    model.release();
+    assertEquals([tx.forward(rx, burst), burst.frames], [2, 0]);
+    assertEquals(
+      model.sent.slice(-2).map(({ bytes }) => bytes.subarray(12)),
+      [3, 4].map((at) => testFrame(70, at)),
+    );
   }
+});
+
+for (const [what, more] of Object.entries({ "": 0n, ", IN_ORDER": 1n << 35n })) {
+  Deno.test(`frames of the same device are forwarded from where they lie${what}, with a header of zeroes; their slots go back when they are sent, and no more than half are away`, async () => {
+    using model = new ModelNet({ queueSize: 8, more });
+    await using net = await VirtioNet.open(model.transport, { inOrder: more !== 0n });
+    const rx = net.rx[0]!, tx = net.tx[0]!;
+    const burst = new FrameBurst(8);
+    model.takeSent = false;
+    const zeroes = new Uint8Array(12);
+    for (let lap = 0; lap < 9; lap++) {
+      model.sent.length = model.filled.length = 0;
+      const frames = [0, 1, 2, 3, 4].map((at) => testFrame(60 + at + lap, at));
+      for (const frame of frames) model.deliver(frame);
+      assertEquals(rx.receiveBurst(burst), 5);
+      // What the device says of offloads goes no further.
+      for (let part = 0; part < 5; part++) rx.views[burst.slots[part]!]!.fill(0xee, 0, 10);
+      assertEquals([tx.forward(rx, burst), burst.frames], [5, 0]);
+      assertEquals(
+        model.sent.map(({ bytes }) => bytes),
+        frames.map((frame) => Uint8Array.of(...zeroes, ...frame)),
+      );
+      assertEquals(
+        model.sent.map(({ iova }, at) => iova === model.filled[at]),
+        [true, true, true, true, false],
+        "four of eight slots are lent, and the fifth frame is copied",
+      );
+      // The four are with the device as what is to be sent: the other four are for frames to come.
+      model.filled.length = 0;
+      for (let at = 0; at < 4; at++) model.deliver(testFrame(64, at));
+      assertThrows(() => model.deliver(testFrame(64)), Error, "no receive buffer");
+      const lent = model.sent.slice(0, 4).map(({ iova }) => iova);
+      assertEquals(model.filled.filter((iova) => lent.includes(iova)), []);
+      assertEquals(rx.receiveBurst(burst), 4);
+      rx.recycle(burst);
+      model.release();
+      // A transmit slot that was used so is a slot as before.
+      const before = model.sent.length;
+      for (let at = 0; at < 8; at++) assertEquals(net.send(testFrame(70, at)), true);
+      assertEquals(net.send(testFrame(70)), false);
+      const own = model.sent.slice(before);
+      assertEquals(own.map(({ bytes }) => bytes.subarray(12)), own.map((_, at) => testFrame(70, at)));
+      assertEquals([new Set(own.map(({ iova }) => iova)).size, own.some(({ iova }) => lent.includes(iova))], [
+        8,
+        false,
+      ]);
+      model.release();
+      tx.reclaim();
+      rx.flush();
+      assertEquals(tx.freeSlots, 8);
+    }
+  });
+}
+
+Deno.test("frames that were lent are in what is saved, byte for byte", async () => {
+  const model = new ModelNet({ queueSize: 8, profile: "queue-state", more: 1n << 44n });
+  await using net = await VirtioNet.open(model.transport);
+  const burst = new FrameBurst(8);
+  model.takeSent = false;
+  for (const at of [0, 1, 2]) model.deliver(testFrame(80, at));
+  net.rx[0]!.receiveBurst(burst);
+  assertEquals(net.tx[0]!.forward(net.rx[0]!, burst), 3);
+  net.send(testFrame(90));
+  const { frames } = net.tx[0]!.save(null);
+  assertEquals(
+    frames.map((frame) => Uint8Array.fromBase64(frame)),
+    [testFrame(80, 0), testFrame(80, 1), testFrame(80, 2), testFrame(90)],
+  );
 });
 
 Deno.test("forwarding ends at a frame that cannot be sent: those before it were, no slot is lost, and nothing is read after close", async () => {
@@ -238,6 +315,8 @@ Deno.test("forwarding ends at a frame that cannot be sent: those before it were,
   const burst = new FrameBurst(4);
   for (const bytes of [64, 114, 115, 64]) from.deliver(testFrame(bytes, bytes));
   assertEquals(rx.receiveBurst(burst), 4);
+  assertThrows(() => tx.forward(rx, burst), UsageError, "115 bytes");
+  assertEquals(burst.frames, 2);
   assertThrows(() => tx.forward(rx, burst), UsageError, "115 bytes");
   assertEquals(model.sent.map(({ bytes }) => bytes.subarray(12)), [testFrame(64, 64), testFrame(114, 114)]);
   tx.reclaim();

@@ -126,6 +126,54 @@ for (const [layout, fixtureOf] of Object.entries(layouts)) {
       }
     });
 
+    Deno.test(`${name}: slots that lie elsewhere are described by their new places, those in flight stay where they are`, () => {
+      using fixture = fixtureOf({ size: 8, inOrder });
+      const { queue, ring } = fixture;
+      queue.bindSlots({ ...SLOTS, deviceWrites: false });
+      const otherLo = Uint32Array.of(0x10_0000, 0x20_0000, 0xffff_f000),
+        otherHi = Uint32Array.of(0, 7, 0xffff_ffff);
+      const whereNow = (slots: number[]) => {
+        queue.addSlots(Uint16Array.from(slots), null, slots.length);
+        queue.publish();
+        return slots.map(() => {
+          const chain = ring.pop()!;
+          giveBack(ring, "head" in chain ? chain.head : chain.id, 0);
+          queue.takeUsed(into);
+          return chain.parts[0]!.iova;
+        });
+      };
+      const at = (los: Uint32Array, his: Uint32Array, slot: number) =>
+        BigInt(his[slot]!) << 32n | BigInt(los[slot]!);
+      const home = (slot: number) => at(lo, hi, slot), away = (slot: number) => at(otherLo, otherHi, slot);
+      for (let round = 0; round < 9; round++) {
+        queue.placeSlots(Uint16Array.of(2, 0), otherLo, otherHi, Uint16Array.of(1, 2), 2);
+        assertEquals(whereNow([0, 1, 2, 3]), [away(2), home(1), away(1), home(3)]);
+        queue.placeSlots(Uint16Array.of(0), lo, hi, Uint16Array.of(0), 1);
+        assertEquals(whereNow([2, 0]), [away(1), home(0)]);
+        queue.placeSlots(Uint16Array.of(2), lo, hi, Uint16Array.of(2), 1);
+        assertEquals(whereNow([0, 1, 2]), [home(0), home(1), home(2)]);
+      }
+      queue.addSlots(Uint16Array.of(1), null, 1);
+      const wrong: [slots: unknown, los: unknown, at: unknown, count: number, message: string][] = [
+        [Uint16Array.of(0, 1), otherLo, Uint16Array.of(0, 0), 2, "slot 1 is in flight already"],
+        [Uint16Array.of(4), otherLo, Uint16Array.of(0), 1, "slot 4 of 4"],
+        [Uint16Array.of(3), otherLo, Uint16Array.of(3), 1, "address 3 of 3"],
+        [Uint16Array.of(3), otherLo, Uint16Array.of(0), 2, "placeSlots: 2 of"],
+        [[3], otherLo, Uint16Array.of(0), 1, "placeSlots: 1 of"],
+        [Uint16Array.of(3), otherLo.subarray(1), Uint16Array.of(0), 1, "placeSlots: 1 of"],
+      ];
+      for (const [slots, los, places, count, message] of wrong) {
+        assertThrows(
+          () =>
+            queue.placeSlots(slots as Uint16Array, los as Uint32Array, otherHi, places as Uint16Array, count),
+          UsageError,
+          message,
+        );
+      }
+      queue.publish();
+      assertEquals(ring.pop()!.parts[0]!.iova, home(1));
+    });
+
     Deno.test(`${name}: slots go on after a restart, in their order, also where the device wrote over their descriptors`, () => {
       using fixture = fixtureOf({ size: 8, inOrder });
       const { queue, ring, transport } = fixture;
