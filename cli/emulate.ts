@@ -15,6 +15,7 @@ import { createVirtioModels, type VirtioModels } from "../lib/emulation/virtio/m
 import { RefusedError, UsageError } from "../lib/errors/mod.ts";
 import { type ReadyLine, startInBackground, stopServing } from "./background.ts";
 import { interruption } from "./interruption.ts";
+import { ofFile } from "./json_file.ts";
 import { countText, jsonText, OutputClosedError, print, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { removeTree } from "./temporary_directory.ts";
@@ -82,12 +83,7 @@ function topologyOf(options: Of<"emulate">, kinds: VirtioModels["kinds"]): Topol
 
 /** @throws TopologyError, which names the file; SyscallError */
 function topologyIn(file: string, kinds: VirtioModels["kinds"]): Topology {
-  try {
-    return parseTopology(readText(file), kinds);
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    throw new UsageError(`${file}: ${error.message}`, { hint: error.hint, cause: error });
-  }
+  return ofFile(file, () => parseTopology(readText(file), kinds));
 }
 
 function tell(options: Of<"emulate">, ready: ReadyLine & { readonly pid?: number }, end: string): void {

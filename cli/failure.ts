@@ -13,12 +13,23 @@ const NAMED_WRONG = ["ENOENT", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "ELOOP"];
 /** The line for an error; programming errors keep their stack. */
 export function failureText(error: unknown, host?: string): string {
   if (error instanceof RingsideError) {
-    return `ringside: ${error.message}${error.hint === "" ? "" : ` (${forHost(error.hint, host)})`}`;
+    return visible(
+      `ringside: ${error.message}${error.hint === "" ? "" : ` (${forHost(error.hint, host)})`}`,
+    );
   }
   if (error instanceof Deno.errors.NotCapable) {
     return `ringside: ${error.message} (the commands of the README grant what is needed)`;
   }
   return `ringside: internal error: ${error instanceof Error ? error.stack : String(error)}`;
+}
+
+/** Control characters of what was given, as JSON writes them: they would break the line, or do something to the terminal. */
+function visible(line: string): string {
+  // deno-lint-ignore no-control-regex
+  return line.replace(/[\x00-\x1f\x7f-\x9f]/g, (one) => {
+    const short = JSON.stringify(one).slice(1, -1);
+    return short === one ? `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}` : short;
+  });
 }
 
 /** The object for an error. */

@@ -11,6 +11,7 @@ import type { RegisterTable } from "../lib/registers/declaration.ts";
 import { parseRegisters, Registers, type RegisterSpace } from "../lib/registers/mod.ts";
 import { Bar, ConfigAccess, type VfioDevice } from "../lib/vfio/mod.ts";
 import { knownRegisters, type RegisterSet } from "../lib/virtio/function_registers.ts";
+import { ofFile } from "./json_file.ts";
 import { openOptions } from "./opening.ts";
 import type { Of } from "./parser.ts";
 import { type MeantRegister, meantRegister } from "./register_place.ts";
@@ -46,7 +47,7 @@ export class LookedFunction implements Disposable {
       region: options.bar,
       offset: 0,
       lengthBytes: pci ? this.barSizes[options.bar] ?? 0 : Infinity,
-      table: parseRegisters(readText(options.table)),
+      table: ofFile(options.table, () => parseRegisters(readText(options.table!))),
     }];
     this.sets = this.about.bus === "pci"
       ? [...given, ...knownRegisters(address, withIds(this.#config, this.about), this.barSizes)]

@@ -9,6 +9,13 @@ import { UsageError } from "../lib/errors/mod.ts";
 import { ABOUT } from "./parsers/about.ts";
 
 const UNEXPECTED = "Unexpected option or argument: ";
+/** What the parser's library says, as we say it. */
+const REWORDED: readonly (readonly [RegExp, string])[] = [
+  [/Expected one of (.*), but got (".*")$/, "$2 is none of $1"],
+  [/Missing option (\S+)$/, "$1 is missing"],
+  [/Option (\S+) is a Boolean flag, but got a value: .*$/, "$1 takes no value"],
+  [/cannot be used multiple times$/, "is given more than once"],
+];
 const NO_COMMAND = /^No (command|matching command)/;
 
 /** A first word that is no command. */
@@ -63,7 +70,8 @@ export function parseFailure(
   if (missing !== undefined) {
     return new UsageError(`${about}${missing.replaceAll("`", "")} is missing`, { hint: help });
   }
-  return new UsageError(`${about}${text.replaceAll("`", "")}`, { hint: help });
+  const ours = REWORDED.reduce((sentence, [theirs, words]) => sentence.replace(theirs, words), text);
+  return new UsageError(`${about}${ours.replaceAll("`", "")}`, { hint: help });
 }
 
 function unexpected(given: string, below: readonly string[]): string {

@@ -91,7 +91,7 @@ export function queueSave(host: Host, options: Of<"queue save">): void {
 /** Tries whether a function takes the states of a file. */
 export function queueLoad(host: Host, options: Of<"queue load">): void {
   const { address } = host.describe(requireFunction(options.function));
-  const states = checkQueueStates(readJsonFile(options.file));
+  const states = readJsonFile(options.file, checkQueueStates);
   using device = host.open(address, openOptions(options));
   const taken = tryQueueStates(device, states, transportOptions(device, options));
   if (options.json) printJson({ function: address, file: options.file, taken, ...states });

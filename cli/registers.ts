@@ -19,7 +19,7 @@ import {
   Registers,
 } from "../lib/registers/mod.ts";
 import { describeValue, matcher } from "../lib/registers/dump.ts";
-import { readJsonFile } from "./json_file.ts";
+import { ofFile, readJsonFile } from "./json_file.ts";
 import { print, printJson, printTable, remark } from "./output.ts";
 import type { Of } from "./parser.ts";
 import { LookedFunction } from "./looked_function.ts";
@@ -101,12 +101,13 @@ export function regs(host: Host, options: Of<"regs">): void {
     if (options.table === undefined) {
       throw new UsageError("--c-header is of a table, which --table FILE says");
     }
-    const header = cHeader(parseRegisters(readText(options.table)), options.cHeader);
+    const { table, cHeader: prefix } = options;
+    const header = ofFile(table, () => cHeader(parseRegisters(readText(table)), prefix));
     if (options.json) printJson({ header });
     else print(header.trimEnd());
     return;
   }
-  const before = options.diff === undefined ? undefined : checkDump(readJsonFile(options.diff));
+  const before = options.diff === undefined ? undefined : readJsonFile(options.diff, checkDump);
   using looked = new LookedFunction(host, options);
   const { address, bus, driver } = looked.about;
   if (looked.sets.length === 0) {

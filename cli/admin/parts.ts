@@ -12,7 +12,7 @@ import {
   loadParts,
   saveParts,
 } from "../../lib/virtio/admin/device_part_text.ts";
-import { readJsonFile, writeJsonFile } from "../json_file.ts";
+import { ofFile, readJsonFile, writeJsonFile } from "../json_file.ts";
 import { countText, print, printJson, printTable, remark } from "../output.ts";
 import type { Of } from "../parser.ts";
 import { openMember } from "./owner.ts";
@@ -48,10 +48,10 @@ export async function adminPartsSave(host: Host, options: Of<"admin parts save">
 
 /** Loads parts into a VF. */
 export async function adminPartsLoad(host: Host, options: Of<"admin parts load">): Promise<void> {
-  const saved = readJsonFile(options.file);
+  const saved = readJsonFile(options.file, (value) => value);
   await using stack = new AsyncDisposableStack();
   const { member, address, deviceId, about } = await openMember(host, options, stack);
-  const { parts } = loadParts(saved, deviceId);
+  const { parts } = ofFile(options.file, () => loadParts(saved, deviceId));
   if (!options.dryRun) {
     if (options.keepStopped) await member.loadParts(parts);
     else await stopped(member, () => member.loadParts(parts));

@@ -7,13 +7,13 @@ import { merge, object, or } from "@optique/core/constructs";
 import { type Message, message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { command, constant, option } from "@optique/core/primitives";
-import { float } from "@optique/core/valueparser";
 import { ABOUT } from "./about.ts";
 import {
   driving,
   noCommand,
   numberOption,
   opening,
+  secondsValue,
   sizeValue,
   textArgument,
   textOption,
@@ -58,7 +58,7 @@ const sized = (standard: number, description: Message) =>
 
 const measuring = object("Measuring", {
   seconds: withDefault(
-    option("-t", "--seconds", float({ min: 0.01, max: 3600, metavar: "S" }), {
+    option("-t", "--seconds", secondsValue(0.01, 3600), {
       description: message`How long each is measured; default 1.`,
     }),
     1,

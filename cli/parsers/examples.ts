@@ -55,7 +55,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
     "ringside emulate /tmp/host --background",
     "ringside emulate /tmp/host --stop",
     "ringside emulate /tmp/host --topology host.json --verbose",
-    "ringside emulate /tmp/host --vhost-user /tmp/disk.sock,blk,sectors=4096",
+    "ringside emulate /tmp/host --vhost-user /tmp/disk.sock,blk,sizeBytes=2097152",
   ],
   demo: ["ringside demo", "ringside demo --vfs 8 --frames 1000000"],
   man: ["ringside man | man -l -", "ringside man > ringside.1"],

@@ -7,10 +7,10 @@ import { merge, object } from "@optique/core/constructs";
 import { message } from "@optique/core/message";
 import { optional, withDefault } from "@optique/core/modifiers";
 import { command, constant, option } from "@optique/core/primitives";
-import { choice, float } from "@optique/core/valueparser";
+import { choice } from "@optique/core/valueparser";
 import { ABOUT } from "./about.ts";
 import { selection } from "./selection.ts";
-import { dryRun, force, manyArguments, opening, textOption, vfTokenOfPf } from "./shared.ts";
+import { dryRun, force, manyArguments, opening, secondsValue, textOption, vfTokenOfPf } from "./shared.ts";
 
 /** `list` */
 export const list = command(
@@ -150,7 +150,7 @@ export const top = command(
     command: constant("top"),
     once: option("--once", { description: message`Print what there is now, and end.` }),
     seconds: withDefault(
-      option("-t", "--seconds", float({ min: 0.1, max: 3600, metavar: "S" }), {
+      option("-t", "--seconds", secondsValue(0.1, 3600), {
         description: message`Time between two looks; default 1.`,
       }),
       1,

@@ -79,6 +79,18 @@ export function valueParser<T>(
   return { mode: "sync", metavar, placeholder, parse, format };
 }
 
+/** A time, which may have a fraction. */
+export const secondsValue = (min: number, max: number): ValueParser<"sync", number> =>
+  valueParser(
+    "S",
+    1,
+    (input) => {
+      const value = /^\d+(\.\d+)?$/.test(input) ? Number(input) : NaN;
+      return value >= min && value <= max ? value : undefined;
+    },
+    (input) => message`${input} is no number of seconds from ${text(`${min} to ${max}`)}`,
+  );
+
 /** A size. */
 export const sizeValue = valueParser(
   "BYTES",

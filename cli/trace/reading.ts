@@ -4,21 +4,16 @@
  * @module
  */
 import { readText } from "../../ffi/mod.ts";
-import { RingsideError, UsageError } from "../../lib/errors/mod.ts";
 import { parseRegisters } from "../../lib/registers/mod.ts";
 import { type NumberedRecord, readTrace, type RegisterSet, TraceDecoder } from "../../lib/trace/mod.ts";
+import { ofFile } from "../json_file.ts";
 import type { Of } from "../parser.ts";
 
 type Tables = Pick<Of<"trace show">, "table" | "bar">;
 
-/** Reads a file. @throws UsageError for one that is no trace, SyscallError */
+/** Reads a file. @throws InputError for one that is no trace, SyscallError */
 export function readTraceFile(path: string): NumberedRecord[] {
-  try {
-    return readTrace(readText(path));
-  } catch (error) {
-    if (!(error instanceof RingsideError) || error.name !== "InputError") throw error;
-    throw new UsageError(`${path}: ${error.message}`, { hint: error.hint, cause: error });
-  }
+  return ofFile(path, () => readTrace(readText(path)));
 }
 
 /** What `--table` gives. @throws UsageError, SyscallError */
@@ -29,7 +24,7 @@ export function givenSets({ table, bar }: Tables): RegisterSet[] {
     region: bar,
     offset: 0,
     lengthBytes: Infinity,
-    table: parseRegisters(readText(table)),
+    table: ofFile(table, () => parseRegisters(readText(table))),
   }];
 }
 

@@ -297,7 +297,9 @@ function leftOver(host: Host): Finding {
       what,
       entries.length === 0,
       "warning",
-      entries.length === 0 ? "none" : `${entries.length} on ${functions} functions`,
+      entries.length === 0
+        ? "none"
+        : `${entries.length} on ${functions} function${functions === 1 ? "" : "s"}`,
       {
         mend: "ringside restore",
       },

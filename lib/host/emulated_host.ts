@@ -96,7 +96,11 @@ function examineEmulated(host: Host, attributes: FunctionAttributes): Finding[] 
     };
   });
   return [
-    { what: "emulated host", state: "ok", detail: `answers, ${functions.length} functions` },
+    {
+      what: "emulated host",
+      state: "ok",
+      detail: `answers, ${functions.length} function${functions.length === 1 ? "" : "s"}`,
+    },
     ...drivers,
     ...commonFindings(host, functions),
   ];

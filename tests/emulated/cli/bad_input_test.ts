@@ -46,6 +46,19 @@ const CASES: readonly { args: readonly string[]; says: RegExp; code: 1 | 2 }[] =
   { args: ["net", "loop", PF, "01:00.0"], says: /cannot receive what it sends itself/, code: 2 },
   { args: ["net", "send", PF, "-", "--repeat", "2"], says: /standard input can be read once/, code: 2 },
   { args: ["net", "send", PF, "-"], says: /standard input is not a pcap or pcapng file/, code: 2 },
+  ...[
+    ["regs", PF, "--diff"],
+    ["regs", PF, "--table"],
+    ["peek", PF, "0:0", "--table"],
+    ["queue", "load", PF],
+    ["trace", "show"],
+    ["net", "send", PF],
+  ].map((args) => ({
+    args: [...args, text],
+    // Also what a file says with its first line's end is told in one line, with the file.
+    says: new RegExp(`^ringside: ${text}(:| is not)`),
+    code: 2 as const,
+  })),
   { args: ["demo"], says: /takes no --host.*vf_to_vf/, code: 2 },
   { args: ["emulate", "/tmp/never-made"], says: /takes no --host/, code: 2 },
   { args: ["restore", "0000:55:00.0"], says: /there is no PCI function 0000:55:00\.0/, code: 2 },
@@ -116,6 +129,17 @@ Deno.test("a host that is not there, a directory that is taken, a broken topolog
     writeAll(fd, new TextEncoder().encode('{"functions":[{"address":"01:00.0","kind":"toaster"}]}'));
   }
   const directory = `${text}.d`;
+  const nameless = await cli("--host", "", "list");
+  assertEquals([nameless.code, /the name of a host is empty/.test(nameless.err)], [2, true], nameless.err);
+  {
+    using fd = OwnedFd.open(`${text}.cut`, O.WRONLY | O.CREAT);
+    writeAll(fd, new TextEncoder().encode('{"functions":[\n\x00\x1b[2J'));
+  }
+  const cut = await cli("emulate", directory, "--topology", `${text}.cut`);
+  removeFile(`${text}.cut`);
+  assertEquals(cut.code, 2);
+  // deno-lint-ignore no-control-regex
+  assertMatch(cut.err, /^ringside: [^\x00-\x1f\x7f]+\n$/);
   const broken = await cli("emulate", directory, "--topology", text);
   assertEquals(broken.code, 2);
   assertMatch(

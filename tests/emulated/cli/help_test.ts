@@ -6,6 +6,9 @@ import { parse, parseAlone } from "../../../cli/parse.ts";
 import { parser } from "../../../cli/parser.ts";
 import { EXAMPLES, examplesOf } from "../../../cli/parsers/examples.ts";
 import { ownerOf } from "../../../cli/parsers/usage.ts";
+import { parseDevice } from "../../../cli/tvq/device_text.ts";
+import { vhostUserFields } from "../../../cli/vhost_user_option.ts";
+import { readTopology } from "../../../lib/emulation/topology.ts";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import manifest from "../../../deno.json" with { type: "json" };
 import { cli, cliWith, shell } from "./run_cli.ts";
@@ -28,6 +31,15 @@ Deno.test("help of every command has an example, and each example is understood 
       assertEquals(line[0], "ringside");
       const invocation = await parse(line.slice(1));
       if (typeof invocation === "number") throw new Error(example);
+      // Devices are a language of their own, which is read when the command runs.
+      const vhostUser = invocation.command === "emulate" ? invocation.vhostUser : [];
+      if (vhostUser.length > 0) readTopology({ functions: [], vhostUser: vhostUser.map(vhostUserFields) });
+      const devices = "devices" in invocation
+        ? invocation.devices
+        : invocation.command.startsWith("tvq") && "device" in invocation
+        ? [invocation.device]
+        : [];
+      for (const device of devices) parseDevice(device);
       if (path.length > 0) assert(invocation.command.startsWith(path.join(" ")), example);
     }
   }
@@ -99,6 +111,24 @@ const LINES: readonly (readonly [args: string, line: string])[] = [
   ],
   ["blk read 01:00.0 1", "blk read: COUNT is missing (ringside blk read --help says what it takes)"],
   ["mmio a b c", 'mmio: there is no command "b" (ringside mmio --help says what it takes)'],
+  [
+    "show 01:00.0 --path foo",
+    'show: --path: "foo" is none of "group" and "cdev" (ringside show --help says what it takes)',
+  ],
+  [
+    "top -t 0",
+    'top: -t/--seconds: "0" is no number of seconds from 0.1 to 3600 (ringside top --help says what it takes)',
+  ],
+  [
+    "bench net -t x",
+    'bench net: -t/--seconds: "x" is no number of seconds from 0.01 to 3600 (ringside bench net --help says what it takes)',
+  ],
+  ["ism a grant 0x1", "ism grant: --permissions is missing (ringside ism grant --help says what it takes)"],
+  ["list --sriov=1", "list: --sriov takes no value (ringside list --help says what it takes)"],
+  [
+    "list --group 1 --group 2",
+    "list: --group is given more than once (ringside list --help says what it takes)",
+  ],
   ["rng a 1 2", 'rng: "2" is one argument too many (ringside rng --help says what it takes)'],
 ];
 
