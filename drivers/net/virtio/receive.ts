@@ -350,7 +350,7 @@ export class ReceiveQueue implements WaitTarget {
       slots[done] = slot;
       lengths[done] = length;
       // What the device wrote there is its own (§5.1.6.2.1: num_buffers is 0, and nothing is asked for).
-      for (let at = slot * stride, end = at + header; at < end; at++) halves[at] = 0;
+      for (let at = slot * stride, end = at + header; at < end; at++) if (halves[at] !== 0) halves[at] = 0;
     }
     this.#lentCount += done;
     return done;
