@@ -95,6 +95,17 @@ Deno.test("blk: info, id, write, read, zero, discard, flush; the image outside h
     );
     assertEquals(far.code, 2);
     assertStringIncludes(far.err, "3000 sectors at 7100; there are 10000");
+    // How long a pipe is nobody knows: what was written before it turned out to be too long is told.
+    const cut = await shell(
+      `head -c ${5000 * 512} ${scratch}/in | ringside --host ${served.directory} blk write 03:00.0 5500 -`,
+    );
+    assertEquals(cut.code, 2);
+    assertEquals(cut.err.split("\n").slice(0, 2), [
+      "4096 sectors from 5500 on are written; what comes after them is as it was, or partly written",
+      "ringside: 0000:03:00.0: write of 904 sectors at 9596; there are 10000",
+    ]);
+    await blk("blk", "read", "03:00.0", "5500", "4096", "--output", `${scratch}/half`);
+    assert(readFile(`${scratch}/half`).every((byte, i) => byte === bytes[i]));
     assertEquals(await served.stop(), []);
   } finally {
     removeTree(scratch);
