@@ -31,6 +31,7 @@ export const PARSERS: Readonly<Record<string, () => Promise<CommandLine>>> = {
   sriov: async () => merge(globals, (await functions()).sriov),
   status: async () => merge(globals, (await functions()).status),
   top: async () => merge(globals, (await functions()).top),
+  control: async () => merge(globals, (await functions()).control),
   doctor: async () => merge(globals, (await functions()).doctor),
   peek: async () => merge(globals, (await registers()).peek),
   poke: async () => merge(globals, (await registers()).poke),

@@ -7,6 +7,7 @@ import { UsageError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { EXIT } from "./exit.ts";
 import { environment } from "./environment.ts";
+import { lettingGo } from "./letting_go.ts";
 import { inStyle, type Output, OutputClosedError, printJson, remark, remarksInColour } from "./output.ts";
 import { parse } from "./parse.ts";
 import type { Invocation, Of } from "./parser.ts";
@@ -71,13 +72,22 @@ async function dispatch(invocation: Invocation, args: readonly string[]): Promis
   // A failure is told by what is loaded already: there may be no descriptor left to load it by.
   await import("./failure.ts");
   const name = invocation.host ?? environment("RINGSIDE_HOST");
-  using host = openHost(name ?? "linux", { holder: `ringside ${args.join(" ")}` });
+  using opened = openHost(name ?? "linux", { holder: `ringside ${args.join(" ")}` });
   const command: (host: Host, how: never) => Promise<number | void> = COMMANDS[invocation.command];
   const how = { ...invocation, host: name } as never;
   const trace = "trace" in invocation ? invocation.trace : undefined;
-  if (trace === undefined || trace === "-") return await command(host, how);
   using stack = new DisposableStack();
-  return await command((await import("./tracing.ts")).tracedHost(host, trace, stack), how);
+  const held = lettingGo(
+    trace === undefined || trace === "-"
+      ? opened
+      : (await import("./tracing.ts")).tracedHost(opened, trace, stack),
+  );
+  try {
+    return await command(held.host, how);
+  } catch (error) {
+    // What was closed under a command fails in as many ways as there are calls.
+    throw held.reason ?? error;
+  }
 }
 
 function ownHost(command: "demo" | "emulate"): UsageError {
@@ -106,6 +116,7 @@ const COMMANDS: Commands = {
   status: async (host, how) => (await import("./status.ts")).status(host, how),
   top: async (host, how) => (await import("./top/top.ts")).top(host, how),
   doctor: async (host, how) => (await import("./doctor.ts")).doctor(host, how),
+  control: async (host, how) => (await import("./control.ts")).control(host, how),
   peek: async (host, how) => (await import("./registers.ts")).peek(host, how),
   poke: async (host, how) => (await import("./registers.ts")).poke(host, how),
   regs: async (host, how) => (await import("./registers.ts")).regs(host, how),

@@ -10,7 +10,7 @@ import { bench } from "./parsers/bench.ts";
 import { blk } from "./parsers/blk.ts";
 import { consoleCommand } from "./parsers/console.ts";
 import { demo, emulate, man } from "./parsers/embedded.ts";
-import { bind, doctor, list, restore, show, sriov, status, top } from "./parsers/functions.ts";
+import { bind, control, doctor, list, restore, show, sriov, status, top } from "./parsers/functions.ts";
 import { ism } from "./parsers/ism.ts";
 import { mmio } from "./parsers/mmio.ts";
 import { net } from "./parsers/net.ts";
@@ -22,7 +22,7 @@ import { trace } from "./parsers/trace.ts";
 import { tvq } from "./parsers/tvq.ts";
 
 /** Registers, and commands that have commands below them; `or` takes no more than 15. */
-const groups = or(peek, poke, regs, repl, trace, admin, tvq, ism, mmio, queue, net, blk, bench, {
+const groups = or(peek, poke, regs, repl, trace, admin, tvq, ism, mmio, queue, net, blk, bench, control, {
   errors: noCommand,
 });
 

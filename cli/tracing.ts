@@ -7,7 +7,7 @@ import { O, OwnedFd, writeAll } from "../ffi/mod.ts";
 import { UnsupportedError } from "../lib/errors/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
 import { traced, traceHeader, traceLine } from "../lib/trace/mod.ts";
-import { instead } from "../lib/trace/traced.ts";
+import { instead } from "../lib/trace/instead.ts";
 
 /**
  * The same host; what is opened on it is traced. Each record is in the file before the driver goes on, so that a trace is whole to its last access

@@ -80,6 +80,10 @@ export const ABOUT = {
     description: message`How fast a function is, polled and by interrupt: net, blk.`,
     usageLine: COMMAND_USAGE,
   },
+  control: {
+    description:
+      message`What is done to hardware by hand, to a device of an emulated host: link, ports, capacity, presence, errors.`,
+  },
   console: { description: message`Connect standard input and output to a port of virtio-console.` },
   rng: { description: message`Read random bytes from a virtio-rng function.` },
   emulate: { description: message`Serve an embedded host until it is interrupted.` },

@@ -50,6 +50,12 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   ],
   status: ["ringside status", "ringside status 01:00.0 --json"],
   top: ["ringside top", "ringside --host /tmp/host top --once --json"],
+  control: [
+    "ringside --host /tmp/host control 01:00.0",
+    "ringside --host /tmp/host control 01:00.0 link down",
+    "ringside --host /tmp/host control 02:00.0 present no",
+    "ringside --host /tmp/host control 05:00.0 plug virtio-rng",
+  ],
   doctor: ["ringside doctor", "ringside doctor --json"],
   emulate: [
     "ringside emulate /tmp/host --background",

@@ -10,7 +10,16 @@ import { command, constant, option } from "@optique/core/primitives";
 import { choice } from "@optique/core/valueparser";
 import { ABOUT } from "./about.ts";
 import { selection } from "./selection.ts";
-import { dryRun, force, manyArguments, opening, secondsValue, textOption, vfTokenOfPf } from "./shared.ts";
+import {
+  dryRun,
+  force,
+  manyArguments,
+  opening,
+  secondsValue,
+  textArgument,
+  textOption,
+  vfTokenOfPf,
+} from "./shared.ts";
 
 /** `list` */
 export const list = command(
@@ -164,4 +173,19 @@ export const doctor = command(
   "doctor",
   object({ command: constant("doctor") }),
   ABOUT.doctor,
+);
+
+/** `control FUNCTION [NAME] [VALUE…]` */
+export const control = command(
+  "control",
+  object({
+    command: constant("control"),
+    function: textArgument(
+      "FUNCTION",
+      message`A device of an emulated host, also one that was pulled out: 01:00.0, a003e00.virtio_mmio or vhost-user:net0.`,
+    ),
+    name: optional(textArgument("NAME", message`What to look at or change; default: show all that can be.`)),
+    values: manyArguments("VALUE", message`What it shall be; default: show how it is.`),
+  }),
+  ABOUT.control,
 );

@@ -11,6 +11,7 @@ import type {
   ServedMigration,
 } from "../sockets/vfio_user/server/served_device.ts";
 import type { FunctionQueues, QueueCounters } from "../virtio/view/queue_view.ts";
+import type { DeviceControls } from "./device_control.ts";
 import type { NetInterface, Violation } from "./device_model.ts";
 
 /**
@@ -92,4 +93,6 @@ export interface DeviceBehaviour {
   queueReport?(): FunctionQueues;
   /** What its queues have done, for `/ringside/counters`. */
   queueCounters?(): readonly QueueCounters[];
+  /** What may be done to it from outside, for `/ringside/functions`; always the same. */
+  readonly controls?: DeviceControls | undefined;
 }

@@ -6,7 +6,7 @@
 import type { DeviceType } from "../virtio/spec/device_type.ts";
 import type { DeviceModel } from "./device_model.ts";
 import type { TopologyKind } from "./topology_kind.ts";
-import type { LieFamily } from "./virtio/lies/lie.ts";
+import type { LieFamily, LieSwitch } from "./virtio/lies/lie.ts";
 
 /** What any model can be made with. */
 export interface ModelOptions {
@@ -16,6 +16,8 @@ export interface ModelOptions {
   readonly featuresOff?: bigint;
   /** One of the kind's own lies, with its numbers. */
   readonly lie?: string | undefined;
+  /** Whether that lie is told; absent: always. */
+  readonly told?: LieSwitch | undefined;
   /** Directory of the machine's sockets. */
   readonly directory?: string | undefined;
 }

@@ -7,6 +7,7 @@ import type { OwnedFd } from "../../ffi/mod.ts";
 import type { DmaTable } from "../sockets/dma_table.ts";
 import type { RegionArea } from "../vfio/device.ts";
 import type { ServedMapping } from "../sockets/vfio_user/server/served_device.ts";
+import type { DeviceControls } from "./device_control.ts";
 import type { DevicePart } from "../virtio/spec/device_parts.ts";
 import type { DeviceQueue } from "./virtio/queue/device_queue.ts";
 
@@ -169,6 +170,9 @@ export interface DeviceModel {
   readonly keepsDmaFiles?: boolean;
   /** Address spaces of its driver beside `DeviceCore.dma`, by id from 1 on: filled by that driver. Absent: none. */
   readonly addressSpaces?: readonly DmaTable[];
+
+  /** What may be done to it from outside. Absent: nothing that is its own. */
+  readonly controls?: DeviceControls;
 
   /** Called once, before anything else. */
   connect(core: DeviceCore): void;

@@ -7,38 +7,27 @@ import { processId } from "../../ffi/mod.ts";
 import { requireType, typedErrors } from "../errors/doors.ts";
 import { NotFoundError, UsageError } from "../errors/mod.ts";
 import { busOf, PLATFORM, unitAddress } from "../vfio/bus.ts";
-import { BusAddresses } from "./bus_addresses.ts";
 import type { EmulatedFunction } from "./emulated_function.ts";
 import { EventDispatcher } from "./event_dispatcher.ts";
-import type { SriovShape } from "../pci/capability_builder.ts";
-import type { AssignedBar } from "./function_config.ts";
 import { AnswerBudget } from "../sockets/answer_budget.ts";
 import type { UnsealedFiles } from "../sockets/passed_memory.ts";
-import type { DeviceBehaviour } from "./device_behaviour.ts";
 import type { MachineDeviceOptions } from "./machine_device.ts";
-import {
-  MachineFunction,
-  type MachineFunctionOptions,
-  type MachineSurroundings,
-} from "./machine_function.ts";
+import { addReports, refusing } from "./machine_controls.ts";
+import { MachineFunctions } from "./machine_functions.ts";
 import { MachineLoop } from "./machine_loop.ts";
 import { MachinePlatformDevice } from "./machine_platform_device.ts";
-import type { MachineSocket } from "./machine_socket.ts";
+import type { DeviceMachine, MachineSocket } from "./machine_socket.ts";
 import { MachineVhostUserDevice } from "./machine_vhost_user_device.ts";
 import type { VhostUserBehaviour } from "./vhost_user_behaviour.ts";
 import type { EmulatedPlatformDevice } from "./platform_device.ts";
-import type { BehaviourOptions, FunctionModels, PciFunctionBehaviour } from "./pci_function.ts";
+import type { FunctionModels } from "./pci_function.ts";
 import { SysfsServer } from "./sysfs_server.ts";
 import { CONTROL_PROTOCOL_VERSION, CONTROL_SOCKET } from "../host/sysfs/control.ts";
 import type { FunctionCounters } from "../virtio/view/queue_view.ts";
 import type { FunctionTopology, Topology, VhostUserTopology } from "./function_topology.ts";
-import { vfAddress } from "./topology.ts";
 import { ViolationLog } from "./violation_log.ts";
 import type { Violation } from "./device_model.ts";
 import { VirtualKernel } from "./virtual_kernel.ts";
-
-/** Directory of the attributes that show each function's queues. */
-const QUEUES = "/ringside/queues";
 
 /** What a machine is made from. */
 export interface MachineOptions {
@@ -56,14 +45,6 @@ export interface MachineOptions {
   readonly onViolation?: (violation: Violation) => void;
 }
 
-/** A PCI function as the topology describes it, with what its VFs need. */
-interface Slot {
-  readonly topology: FunctionTopology;
-  readonly fn: MachineFunction;
-  /** VF BARs of VF 0; those of the others follow. */
-  readonly vfBars: readonly AssignedBar[];
-}
-
 /** The machine. `run` serves until `stop`; `step` does one round, for tests in one process. */
 export class EmulatedMachine implements Disposable {
   static {
@@ -77,13 +58,11 @@ export class EmulatedMachine implements Disposable {
   readonly #options: MachineOptions;
   readonly #events: EventDispatcher;
   readonly #answers: AnswerBudget;
-  readonly #addresses = new BusAddresses();
-  readonly #slots = new Map<string, Slot>();
-  readonly #functions = new Map<string, MachineFunction>();
+  readonly #functions: MachineFunctions;
   readonly #platform = new Map<string, MachinePlatformDevice>();
   readonly #vhostUser = new Map<string, MachineVhostUserDevice>();
   readonly #loop: MachineLoop;
-  readonly #around: MachineSurroundings;
+  readonly #around: DeviceMachine;
   #control: SysfsServer | null = null;
   #closed = false;
 
@@ -104,23 +83,24 @@ export class EmulatedMachine implements Disposable {
       events: this.#events,
       turns: this.#loop.turns,
       violation: (violation) => this.violations.add(violation),
-      vfsAppear: (pf, count) => this.#addVfs(pf, count),
-      vfsDisappear: (pf) => this.#removeVfs(pf),
-      vfTokens: (address) => this.kernel.vfTokens(address),
-      vfsReset: (pf) => {
-        for (const vf of this.#function(pf).vfs) this.#function(vf).device.resetByHost();
-      },
     };
+    this.#functions = new MachineFunctions({
+      models: options.models,
+      directory: options.directory,
+      kernel: this.kernel,
+      machine: this.#around,
+      serving: (address) => this.#serving(address),
+    });
     try {
       this.#addMachineAttributes();
       const groups = assignGroups(options.topology);
       for (const one of options.topology.functions) {
         const group = groups.get(one.address)!;
         if (busOf(one.address) === PLATFORM) this.#addPlatformDevice(one, group);
-        else this.#addFunction(one, group);
+        else this.#functions.add(one, group);
       }
       for (const { address, driver } of options.topology.functions) {
-        this.kernel.addFunction(this.#slots.get(address)?.fn ?? this.#platform.get(address)!, driver);
+        this.kernel.addFunction(this.#platform.get(address) ?? this.#functions.get(address), driver);
       }
       for (const one of options.topology.vhostUser ?? []) this.#addVhostUserDevice(one);
       if (options.directory !== undefined) {
@@ -143,7 +123,7 @@ export class EmulatedMachine implements Disposable {
 
   /** A PCI function's registers and interrupts, by full address. @throws NotFoundError */
   device(address: string): EmulatedFunction {
-    return this.#function(address).device;
+    return this.#functions.get(address).device;
   }
 
   /** A platform device's registers and interrupts, by its name. @throws NotFoundError */
@@ -160,9 +140,19 @@ export class EmulatedMachine implements Disposable {
     return found.device.behaviour;
   }
 
+  /** A PCI function is gone at once, whoever drives it, and its VFs with it: a user's connection ends. @throws NotFoundError */
+  unplug(address: string): void {
+    this.#functions.unplug(address);
+  }
+
+  /** A PCI function that was pulled out is there again, as at the start, and is probed by the kernel. @throws NotFoundError, UsageError */
+  plug(address: string): void {
+    this.#functions.plug(address);
+  }
+
   /** Whether a user could open the function now, on whatever bus it is. @throws NotFoundError */
   offered(address: string): boolean {
-    return (this.#platform.get(address) ?? this.#function(address)).offered;
+    return (this.#platform.get(address) ?? this.#functions.get(address)).offered;
   }
 
   /** One round without waiting: what is ready is served, what is pending is done. @returns how much that was; 0: idle */
@@ -195,7 +185,6 @@ export class EmulatedMachine implements Disposable {
     this.#functions.clear();
     this.#platform.clear();
     this.#vhostUser.clear();
-    this.#slots.clear();
     this.#events.close();
   }
 
@@ -205,25 +194,7 @@ export class EmulatedMachine implements Disposable {
   }
 
   get #all(): MachineSocket[] {
-    return [...this.#functions.values(), ...this.#platform.values(), ...this.#vhostUser.values()];
-  }
-
-  #function(address: string): MachineFunction {
-    const fn = this.#functions.get(address);
-    if (fn === undefined) throw new NotFoundError(`the emulated machine has no function ${address}`);
-    return fn;
-  }
-
-  #addFunction(topology: FunctionTopology, iommuGroup: number): void {
-    const { totalVfs } = topology;
-    const sriov = totalVfs === 0 ? undefined : this.#sriovShape(topology);
-    let vfBars: readonly AssignedBar[] = [];
-    const fn = this.#make(topology, (behaviour) => {
-      const bars = this.#addresses.assign(behaviour.bars);
-      if (sriov !== undefined) vfBars = this.#addresses.assign(sriov.vfBars, sriov.totalVfs);
-      return { bars, vfBars, iommuGroup, sriov };
-    });
-    this.#slots.set(topology.address, { topology, fn, vfBars });
+    return [...this.#functions.all, ...this.#platform.values(), ...this.#vhostUser.values()];
   }
 
   #addPlatformDevice(topology: FunctionTopology, iommuGroup: number): void {
@@ -247,7 +218,7 @@ export class EmulatedMachine implements Disposable {
     const place = { address, behaviour, iommuGroup, numaNode, windowAddress };
     const fn = new MachinePlatformDevice({ ...place, ...this.#serving(address) }, this.#around);
     this.#platform.set(address, fn);
-    this.#addQueues(fn);
+    addReports(this.kernel.tree, fn);
     opened.move();
   }
 
@@ -265,70 +236,12 @@ export class EmulatedMachine implements Disposable {
     const device = new MachineVhostUserDevice({ ...place, behaviour, unsealed }, this.#around);
     this.#vhostUser.set(address, device);
     opened.move();
-    this.#addQueues(device);
+    addReports(this.kernel.tree, device);
     device.offer();
   }
 
-  /** A function with its behaviour, which is closed when there is none. */
-  #make(
-    options: BehaviourOptions & FunctionTopology,
-    shape: (
-      behaviour: PciFunctionBehaviour,
-    ) => Omit<MachineFunctionOptions, "address" | "behaviour" | "numaNode">,
-  ): MachineFunction {
-    const { kind, address, numaNode } = options;
-    const behaviour = this.#options.models.createBehaviour(kind, {
-      ...options,
-      directory: this.#options.directory,
-    });
-    using opened = new DisposableStack();
-    opened.defer(() => behaviour.close());
-    const place = { address, behaviour, numaNode, ...this.#serving(address) };
-    const fn = new MachineFunction({ ...place, ...shape(behaviour) }, this.#around);
-    this.#functions.set(address, fn);
-    this.#addQueues(fn);
-    opened.move();
-    return fn;
-  }
-
-  /** All VFs of a PF are alike, so one that is never connected shows what they will be. */
-  #sriovShape(topology: FunctionTopology): SriovShape {
-    const sample = this.#options.models.createBehaviour(topology.kind, {
-      ...vfOptions(topology, 0),
-      directory: this.#options.directory,
-    });
-    try {
-      const { totalVfs, firstVfOffset, vfStride } = topology;
-      return { totalVfs, firstVfOffset, vfStride, vfDeviceId: sample.identity.deviceId, vfBars: sample.bars };
-    } finally {
-      sample.close();
-    }
-  }
-
-  #addVfs(address: string, count: number): void {
-    const slot = this.#slots.get(address)!;
-    // Removal on failure goes by this list, so it is filled first: a VF that was not reached yet is not there to be removed.
-    for (let index = 0; index < count; index++) slot.fn.vfs.push(vfAddress(slot.topology, index));
-    try {
-      for (let index = 0; index < count; index++) this.#addVf(slot, index);
-    } catch (error) {
-      this.#removeVfs(address);
-      throw error;
-    }
-  }
-
-  #addVf({ topology, fn: pf, vfBars }: Slot, vfIndex: number): void {
-    const bars = vfBars.map(({ bar, address: first }) => ({
-      bar,
-      address: first + BigInt(vfIndex * bar.sizeBytes),
-    }));
-    const options = { ...vfOptions(topology, vfIndex), physicalFunction: pf.device.behaviour };
-    const shape = () => ({ bars, isVf: true, pf, vfIndex, iommuGroup: this.kernel.freeGroup() });
-    this.kernel.addFunction(this.#make(options, shape));
-  }
-
   #counters(): FunctionCounters[] {
-    const devices = [...this.#functions.values(), ...this.#platform.values()].map((one) => one.device);
+    const devices = [...this.#functions.all, ...this.#platform.values()].map((one) => one.device);
     const served = devices.map(({ name, behaviour, interrupts }) => ({
       function: name,
       queues: behaviour.queueCounters?.() ?? [],
@@ -342,30 +255,6 @@ export class EmulatedMachine implements Disposable {
       line: 0,
     }));
     return [...served, ...others];
-  }
-
-  #addQueues(
-    { address, device: { behaviour } }: {
-      readonly address: string;
-      readonly device: { readonly behaviour: Pick<DeviceBehaviour, "queueReport"> };
-    },
-  ): void {
-    if (behaviour.queueReport === undefined) return;
-    this.kernel.tree.attribute(`${QUEUES}/${address}`, {
-      read: () => `${JSON.stringify(behaviour.queueReport!())}\n`,
-    });
-  }
-
-  #removeVfs(address: string): void {
-    const { vfs } = this.#function(address);
-    for (let index = vfs.length - 1; index >= 0; index--) {
-      const vf = vfs[index]!;
-      this.kernel.removeFunction(vf);
-      this.kernel.tree.remove(`${QUEUES}/${vf}`);
-      this.#functions.get(vf)?.close();
-      this.#functions.delete(vf);
-    }
-    vfs.length = 0;
   }
 
   #serving(address: string): Pick<MachineDeviceOptions, "socketPath" | "serving"> {
@@ -391,11 +280,15 @@ export class EmulatedMachine implements Disposable {
         read: () => report().map((one) => `${JSON.stringify(one)}\n`).join(""),
       });
     }
-    tree.attribute("/ringside/error", {
+    tree.attribute("/ringside/plug", {
       write: (text, fail) => {
-        const fn = this.#functions.get(text.trim());
-        if (fn === undefined) return fail("ENODEV", "write the address of a PCI function");
-        fn.device.reportError();
+        let value: unknown;
+        try {
+          value = JSON.parse(text);
+        } catch {
+          return fail("EINVAL", "write a function as JSON, as a topology has it");
+        }
+        refusing(fail, () => this.#functions.plugNew(value));
       },
     });
     tree.attribute("/ringside/counters", {
@@ -420,8 +313,4 @@ function assignGroups(topology: Topology): Map<string, number> {
     groups.set(one.address, group);
   }
   return groups;
-}
-
-function vfOptions(topology: FunctionTopology, index: number): BehaviourOptions & FunctionTopology {
-  return { ...topology, address: vfAddress(topology, index), vfIndex: index, totalVfs: 0 };
 }

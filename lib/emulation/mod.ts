@@ -42,6 +42,7 @@ export type { IsmFields } from "./virtio/ism/model.ts";
 export type { ManagedDeviceState, ManagementFields } from "./virtio/management/kind.ts";
 export type { NetFields } from "./virtio/net/model.ts";
 export type { SwitchPortState } from "./virtio/net/kind.ts";
+export type { DeviceControl, DeviceControls } from "./device_control.ts";
 export type { NetInterface, Violation } from "./device_model.ts";
 export type { DeviceBehaviour, DevicePort, ResetKind } from "./device_behaviour.ts";
 export type {

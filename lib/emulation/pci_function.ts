@@ -14,6 +14,7 @@ import type { DeviceBehaviour, DevicePort } from "./device_behaviour.ts";
 import type { PlatformBehaviour } from "./platform_behaviour.ts";
 import type { VhostUserBehaviour } from "./vhost_user_behaviour.ts";
 import type { FunctionTopology } from "./function_topology.ts";
+import type { TopologyKind } from "./topology_kind.ts";
 
 /** What the function's header says. Numbers as the registers hold them. */
 export interface PciIdentity {
@@ -121,6 +122,8 @@ export interface BehaviourOptions extends Partial<FunctionTopology> {
 export interface FunctionModels {
   /** What `/ringside/<name>` says beside what the machine itself does: objects, of which each becomes a line of JSON. */
   readonly reports: Readonly<Record<string, () => readonly object[]>>;
+  /** Kinds of function that it makes, for those that are plugged in later. Default: those of this library, and others without fields of their own. */
+  readonly kinds?: readonly TopologyKind[];
   /** Makes one that touches nothing shared before `connect`. @throws UsageError for an unknown kind or an option that cannot be */
   createBehaviour(kind: string, options: BehaviourOptions): PciFunctionBehaviour;
   /** The same for a platform device. Absent: there are none. */

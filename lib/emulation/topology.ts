@@ -98,14 +98,34 @@ export function readTopology(value: unknown, kinds?: readonly TopologyKind[]): T
   }
   const reader = new FunctionReader(kinds);
   const functions = list!.map((one, i) => reader.read(one, `functions[${i}]`));
-  checkAddresses(functions);
-  for (const kind of kinds ?? VIRTIO_KINDS) {
-    kind.together?.(
-      functions.map((own, i) => ({ own, at: `functions[${i}]` })).filter(({ own }) => own.kind === kind.name),
-    );
-  }
+  checkTogether(functions, (i) => `functions[${i}]`, kinds);
   const topology: Topology = { functions: functions.sort(inOrder) };
   return vhostUser!.length === 0 ? topology : addVhostUser(topology, vhostUser!, kinds ?? VIRTIO_KINDS);
+}
+
+/** One function, for a host that has these others already. @throws TopologyError */
+export function readFunction(
+  value: unknown,
+  others: readonly FunctionTopology[],
+  kinds?: readonly TopologyKind[],
+): FunctionTopology {
+  const added = new FunctionReader(kinds).read(value, "function");
+  const at = (i: number) => i < others.length ? `the function ${others[i]!.address}` : "function";
+  checkTogether([...others, added], at, kinds);
+  return added;
+}
+
+function checkTogether(
+  functions: readonly FunctionTopology[],
+  at: (index: number) => string,
+  kinds: readonly TopologyKind[] = VIRTIO_KINDS,
+): void {
+  checkAddresses(functions, at);
+  for (const kind of kinds) {
+    kind.together?.(
+      functions.map((own, i) => ({ own, at: at(i) })).filter(({ own }) => own.kind === kind.name),
+    );
+  }
 }
 
 /** PCI functions by their addresses, then platform devices by their names. */
@@ -202,14 +222,14 @@ export function modelFields(kind: TopologyKind | undefined): FieldSchemas {
 }
 
 /** Functions and all VFs that could be enabled must have addresses of their own, since VF Enable cannot say no later. */
-function checkAddresses(functions: readonly FunctionTopology[]): void {
+function checkAddresses(functions: readonly FunctionTopology[], at: (index: number) => string): void {
   const taken = new Map<string, string>();
   functions.forEach((one, i) => {
     const other = taken.get(one.address);
     if (other !== undefined) {
-      throw new TopologyError(`functions[${i}].address`, `${one.address} is ${other} already`);
+      throw new TopologyError(`${at(i)}.address`, `${one.address} is ${other} already`);
     }
-    taken.set(one.address, `functions[${i}]`);
+    taken.set(one.address, at(i));
   });
   functions.forEach((pf, i) => {
     for (let index = 0; index < pf.totalVfs; index++) {
@@ -218,19 +238,19 @@ function checkAddresses(functions: readonly FunctionTopology[]): void {
         address = vfAddress(pf, index);
       } catch (error) {
         throw new TopologyError(
-          `functions[${i}].totalVfs`,
+          `${at(i)}.totalVfs`,
           error instanceof Error ? error.message : String(error),
         );
       }
       const other = taken.get(address);
       if (other !== undefined) {
         throw new TopologyError(
-          `functions[${i}].totalVfs`,
+          `${at(i)}.totalVfs`,
           `VF ${index} would be ${address}, which is ${other} already`,
           "move one of them, or set firstVfOffset and vfStride",
         );
       }
-      taken.set(address, `VF ${index} of functions[${i}]`);
+      taken.set(address, `VF ${index} of ${at(i)}`);
     }
   });
 }

@@ -13,10 +13,12 @@ export interface VhostUserPort extends Omit<DevicePort, "dma"> {
 }
 
 /** What stands behind the messages. */
-export interface VhostUserBehaviour
-  extends
-    ServedVhostDevice,
-    Pick<DeviceBehaviour, "close" | "poll" | "arm" | "wakeAfterMs" | "queueReport" | "queueCounters"> {
+export interface VhostUserBehaviour extends
+  ServedVhostDevice,
+  Pick<
+    DeviceBehaviour,
+    "close" | "poll" | "arm" | "wakeAfterMs" | "queueReport" | "queueCounters" | "controls"
+  > {
   /** Called once. From now on it may own descriptors and take its place in a switch. */
   connect(port: VhostUserPort): void;
 }

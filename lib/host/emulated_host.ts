@@ -67,7 +67,8 @@ export class EmulatedHost extends SysfsHost {
   }
 }
 
-function connectSysfs(directory: string): Sysfs {
+/** The tree of the host that is served in a directory. @throws NotFoundError, PeerGoneError */
+export function connectSysfs(directory: string): Sysfs {
   try {
     return new SocketSysfs(`${directory}/host.sock`);
   } catch (error) {

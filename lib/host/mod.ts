@@ -15,4 +15,5 @@
  */
 export type * from "./host.ts";
 export { type FunctionPattern, type IdsPattern, selectFunctions } from "./selection.ts";
+export { EmulatedControl } from "./emulated_control.ts";
 export { openHost, type OpenHostOptions } from "./open_host.ts";

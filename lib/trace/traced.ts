@@ -10,6 +10,7 @@ import { UnsupportedError } from "../errors/mod.ts";
 import type { DmaMemory, DmaSpace } from "../memory/mod.ts";
 import { type IrqRequest, REGION, REGION_FLAG, type VfioDevice } from "../vfio/device.ts";
 import type { VfioPciDevice } from "../vfio/pci_device.ts";
+import { instead } from "./instead.ts";
 import { type TraceRecord, type TraceSink, valueText } from "./records.ts";
 
 /** Of each sink: when its trace began, and how many functions it has been given. */
@@ -39,17 +40,6 @@ export function traced<D extends VfioDevice>(device: D, sink: TraceSink): D {
     };
     note(opening(device));
     return instead(device, members(device, note) as Partial<D>);
-  });
-}
-
-/** An object with some members of its own, and all others those of another: also its class's private parts, which a subclass could not reach. */
-export function instead<T extends object>(target: T, own: Partial<T>): T {
-  return new Proxy(target, {
-    get(_, key) {
-      if (Object.hasOwn(own, key)) return Reflect.get(own, key, own);
-      const value: unknown = Reflect.get(target, key, target);
-      return typeof value === "function" ? value.bind(target) : value;
-    },
   });
 }
 

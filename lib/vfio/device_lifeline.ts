@@ -141,7 +141,8 @@ export class DeviceLifeline implements Lifeline {
     this.#epoll.close();
     this.#error?.close();
     this.#request?.close();
-    this.#end = new ClosedError(this.#what);
+    // Whoever closes it because it is wanted back has others who want to know why.
+    if (!this.#wanted) this.#end = new ClosedError(this.#what);
     this.#ends.tell();
   }
 

@@ -95,7 +95,7 @@ export function snapshot(): Record<string, unknown> {
 export function guestTest(
   name: string,
   body: () => void | Promise<void>,
-  options: { readonly cdev?: boolean; readonly unless?: string } = {},
+  options: { readonly cdev?: boolean; readonly unless?: string | undefined } = {},
 ): void {
   const why = !inGuest()
     ? "needs the guest rig"
@@ -119,7 +119,12 @@ function hasCdev(): boolean {
  * A test on the guest's own host, by a path. Whatever happens the host is put back; then sysfs must be as before, and no descriptor
  * and no mapping may stay.
  */
-function hostTest(name: string, path: KernelPath, body: HostTestBody): void {
+function hostTest(
+  name: string,
+  path: KernelPath,
+  body: HostTestBody,
+  options: { readonly unless?: string | undefined } = {},
+): void {
   guestTest(`by ${path}: ${name}`, async () => {
     const sysfs = snapshot();
     const before = { fds: openFdCount(), ...mappingCount() };
@@ -134,7 +139,7 @@ function hostTest(name: string, path: KernelPath, body: HostTestBody): void {
     }
     assertEquals(snapshot(), sysfs, "sysfs is not as it was");
     assertEquals({ fds: openFdCount(), ...mappingCount() }, before, "something stayed open");
-  }, { cdev: path === "cdev" });
+  }, { cdev: path === "cdev", ...options });
 }
 
 type HostTestBody = (host: LinuxHost, path: KernelPath) => void | Promise<void>;
@@ -150,6 +155,10 @@ export function groupTest(name: string, body: HostTestBody): void {
 }
 
 /** One test for what the path makes no difference to: by cdev where the kernel has it. */
-export function anyPathTest(name: string, body: HostTestBody): void {
-  hostTest(name, inGuest() && hasCdev() ? "cdev" : "group", body);
+export function anyPathTest(
+  name: string,
+  body: HostTestBody,
+  options: { readonly unless?: string | undefined } = {},
+): void {
+  hostTest(name, inGuest() && hasCdev() ? "cdev" : "group", body, options);
 }

@@ -2,42 +2,11 @@
 import { assert, assertEquals, assertGreaterOrEqual, assertRejects, assertThrows } from "@std/assert";
 import { FrameBurst, Igb } from "../../drivers/net/igb/igb.ts";
 import { IgbVf } from "../../drivers/net/igb/igbvf.ts";
-import { VirtioNet } from "../../drivers/net/virtio_net.ts";
+import type { VirtioNet } from "../../drivers/net/virtio_net.ts";
 import { RefusedError, UsageError } from "../../lib/errors/mod.ts";
-import type { LinuxHost } from "../../lib/host/linux_host.ts";
-import { PciModernTransport } from "../../lib/virtio/transport/pci_modern.ts";
-import { anyPathTest, ID, type KernelPath, netInterface, pathTest, physicalFunction } from "./guest_host.ts";
+import { anyPathTest, ID, netInterface, pathTest, physicalFunction } from "./guest_host.ts";
+import { FRAMES, LINK_MS, partner, pfAndVfs, run } from "./igb_rig.ts";
 import { bothWays } from "./net_pair.ts";
-
-const TOKEN = "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
-/** `RINGSIDE_IGB_FRAMES=100000` is the whole campaign. */
-const FRAMES = Number(Deno.env.get("RINGSIDE_IGB_FRAMES") ?? 500);
-const LINK_MS = 10_000;
-
-/** The virtio-net function on the same hub. */
-async function partner(host: LinuxHost, path: KernelPath, stack: AsyncDisposableStack): Promise<VirtioNet> {
-  const address = physicalFunction(ID.net);
-  host.bind(address);
-  const transport = stack.use(PciModernTransport.open(stack.use(host.open(address, { path }))));
-  return stack.use(await VirtioNet.open(transport, { wait: "eventfd" }));
-}
-
-/** Our PF with VFs, served, and these opened by VFIO. */
-async function pfAndVfs(host: LinuxHost, path: KernelPath, vfs: number, stack: AsyncDisposableStack) {
-  const address = physicalFunction(ID.igb);
-  host.bind(address);
-  const options = { path, vfToken: TOKEN };
-  const owner = stack.use(host.open(address, options));
-  const pf = stack.use(await Igb.open(owner, { vfs, wait: "eventfd" }));
-  const serving = pf.serveVfs();
-  stack.defer(async () => {
-    pf.close();
-    await serving;
-  });
-  const addresses = host.setVfCount(address, vfs);
-  for (const vf of addresses) host.bind(vf);
-  return { pf, addresses, devices: addresses.map((vf) => stack.use(host.open(vf, options))) };
-}
 
 anyPathTest(
   "igb: the PF and a virtio-net function, frames both ways, polled and by MSI-X",
@@ -77,6 +46,18 @@ pathTest("igb: PF and VF by these drivers, to each other and to virtio-net", asy
   await bothWays(a, b, FRAMES, FRAMES / 10);
   await bothWays(pf, a, FRAMES, FRAMES / 10);
   await bothWays(b, net, FRAMES, FRAMES / 10);
+  // VFs see the PF's link go down and up.
+  const changes = [a, b].map((vf) => {
+    const seen: boolean[] = [];
+    vf.onLinkChange((up) => seen.push(up));
+    return seen;
+  });
+  await pf.restartLink();
+  for (const vf of [a, b]) vf.service();
+  assertEquals([pf.linkUp, ...changes], [false, [false], [false]]);
+  for (const one of [pf, a, b]) assert(await one.waitLink(LINK_MS));
+  assertEquals(changes, [[false, true], [false, true]]);
+  await bothWays(a, b, 50, 0);
 });
 
 pathTest(
@@ -205,21 +186,9 @@ anyPathTest(
   "igb: long frames in several buffers, a VF that hears of its PF's reset and begins anew, VLANs and groups of a VF",
   async (host, path) => {
     await using stack = new AsyncDisposableStack();
-    const address = physicalFunction(ID.igb);
-    host.bind(address);
-    const options = { path, vfToken: TOKEN };
-    const pf = stack.use(
-      await Igb.open(stack.use(host.open(address, options)), { vfs: 1, wait: "eventfd", mtu: 9000 }),
-    );
-    const serving = pf.serveVfs();
-    stack.defer(async () => {
-      pf.close();
-      await serving;
-    });
-    const [child] = host.setVfCount(address, 1);
-    host.bind(child!);
-    const device = stack.use(host.open(child!, options));
-    const vf = stack.use(await IgbVf.open(device, { wait: "eventfd", mtu: 9000 }));
+    const { pf, devices } = await pfAndVfs(host, path, 1, stack, { mtu: 9000 });
+    const [device] = devices;
+    const vf = stack.use(await IgbVf.open(device!, { wait: "eventfd", mtu: 9000 }));
     for (const one of [pf, vf]) assert(await one.waitLink(LINK_MS));
     await bothWays(pf, vf, 100, 10, 9014);
     await pf.reset();
@@ -252,9 +221,3 @@ anyPathTest(
     await vf.setMulticast([]);
   },
 );
-
-/** @throws Error with what it says, when it fails */
-async function run(command: string, ...args: string[]): Promise<void> {
-  const { success, stderr } = await new Deno.Command(command, { args, stdout: "null" }).output();
-  if (!success) throw new Error(`${command} ${args.join(" ")}: ${new TextDecoder().decode(stderr)}`);
-}

@@ -138,6 +138,8 @@ export class VfService {
     const state = this.#vfs[vf]!;
     state.messages++;
     if (type === MESSAGE.reset) {
+      // It was reset before it said so. Looked at later, that would take back what it is given now.
+      this.#registers.write("VFLRE", 1 << vf);
       this.#forget(vf);
       this.#enable(vf);
       state.clearToSend = true;

@@ -7,6 +7,7 @@ import { typedErrors } from "../../errors/doors.ts";
 import { NotFoundError, UsageError } from "../../errors/mod.ts";
 import { registerDeviceType } from "../../virtio/spec/device_types.ts";
 import { FEATURE, featureBit, type Profile } from "../../virtio/spec/features.ts";
+import { type DeviceControls, either } from "../device_control.ts";
 import type { DeviceKind, KindDevices, MachineModels, ManagedWish, ModelPlace } from "../device_kind.ts";
 import type { DeviceModel } from "../device_model.ts";
 import type { BehaviourOptions, FunctionModels, PciFunctionBehaviour } from "../pci_function.ts";
@@ -18,7 +19,7 @@ import { AdminController } from "./admin/controller.ts";
 import { VIRTIO_KINDS } from "./kinds.ts";
 import { ADMIN_FAMILY, LyingAdminController } from "./lies/admin.ts";
 import { DEVICE_FAMILY, lyingView } from "./lies/device.ts";
-import { type LieFamily, parseLie } from "./lies/lie.ts";
+import { type LieFamily, LieSwitch, parseLie } from "./lies/lie.ts";
 import { lyingMmioView, MMIO_FAMILY } from "./lies/mmio.ts";
 import { MMIO_PROFILES, type MmioViewOptions } from "./views/mmio/options.ts";
 import { MmioView } from "./views/mmio/view.ts";
@@ -68,9 +69,11 @@ class Models implements VirtioModels, MachineModels {
     const profile = options.profile ?? kind.profile;
     const offers = readOffers(options, kind, profile);
     const liar = liarOf(lie, [kind.lies, ADMIN_FAMILY, DEVICE_FAMILY]);
-    const admin = this.#controller(options, liar === ADMIN_FAMILY ? lie : undefined);
+    const told = switchOf(lie, liar);
+    const admin = this.#controller(options, liar === ADMIN_FAMILY ? lie : undefined, told);
     const view: PciViewOptions = {
       ...offers,
+      controls: lieControls(told),
       profile,
       usedBatches: options.usedBatches,
       sriov: (options.totalVfs ?? 0) > 0 && vfIndex === undefined,
@@ -80,9 +83,9 @@ class Models implements VirtioModels, MachineModels {
         : this.#controllers.get(pf)?.place(vfIndex),
       legacy: vfIndex !== undefined && (options.admin?.legacyVfs ?? false),
     };
-    const model = this.#model(kind, options, offers.featuresOff, liar === kind.lies ? lie : undefined);
+    const model = this.#model(kind, options, { ...offers, lie: liar === kind.lies ? lie : undefined, told });
     const behaviour = liar === DEVICE_FAMILY
-      ? lyingView(model, view, parseLie(lie!, DEVICE_FAMILY))
+      ? lyingView(model, view, parseLie(lie!, DEVICE_FAMILY, told))
       : new PciView(model, view);
     if (admin !== undefined) this.#controllers.set(behaviour, admin);
     return behaviour;
@@ -96,13 +99,14 @@ class Models implements VirtioModels, MachineModels {
     }
     const offers = readOffers(options, kind, MMIO_PROFILES[mmio.form]);
     const liar = liarOf(lie, [kind.lies, MMIO_FAMILY, DEVICE_FAMILY]);
-    const model = this.#model(kind, options, offers.featuresOff, liar === kind.lies ? lie : undefined);
-    const view: MmioViewOptions = { ...offers, mmio, usedBatches };
+    const told = switchOf(lie, liar);
+    const model = this.#model(kind, options, { ...offers, lie: liar === kind.lies ? lie : undefined, told });
+    const view: MmioViewOptions = { ...offers, mmio, usedBatches, controls: lieControls(told) };
     try {
       return liar === MMIO_FAMILY
-        ? lyingMmioView(model, view, parseLie(lie!, MMIO_FAMILY))
+        ? lyingMmioView(model, view, parseLie(lie!, MMIO_FAMILY, told))
         : liar === DEVICE_FAMILY
-        ? lyingMmioView(model, view, parseLie(lie!, DEVICE_FAMILY))
+        ? lyingMmioView(model, view, parseLie(lie!, DEVICE_FAMILY, told))
         : new MmioView(model, view);
     } catch (error) {
       if (!(error instanceof UsageError)) throw error;
@@ -117,9 +121,10 @@ class Models implements VirtioModels, MachineModels {
       throw new UsageError(`${address}: a ${name} cannot be behind a vhost-user socket: ${kind.pciOnly}`);
     }
     const { featuresOff } = readOffers(options, kind, undefined);
-    liarOf(lie, [kind.lies]);
+    const told = switchOf(lie, liarOf(lie, [kind.lies]));
     try {
-      return new VhostUserView(this.#model(kind, options, featuresOff, lie), { featuresOff, usedBatches });
+      const model = this.#model(kind, options, { featuresOff, lie, told });
+      return new VhostUserView(model, { featuresOff, usedBatches, controls: lieControls(told) });
     } catch (error) {
       if (!(error instanceof UsageError)) throw error;
       throw new UsageError(`${address}: ${error.message}`, { hint: error.hint, cause: error });
@@ -137,13 +142,12 @@ class Models implements VirtioModels, MachineModels {
   #model(
     kind: DeviceKind,
     options: BehaviourOptions,
-    featuresOff: bigint,
-    lie: string | undefined,
+    { featuresOff, lie, told }: Pick<ModelPlace, "featuresOff" | "lie" | "told">,
   ): DeviceModel {
     const { address, vfIndex, directory } = options;
     const { queueSize, ...own } = readOwn(kind, options);
     kind.check?.(own, { at: address, address, totalVfs: options.totalVfs ?? 0 });
-    const place = { address, vfIndex, directory, queueSize, featuresOff, lie };
+    const place = { address, vfIndex, directory, queueSize, featuresOff, lie, told };
     return this.#devices.get(kind.name)!.model(own, place);
   }
 
@@ -159,9 +163,10 @@ class Models implements VirtioModels, MachineModels {
   #controller(
     { address, admin, totalVfs = 0, vfIndex }: BehaviourOptions,
     lie: string | undefined,
+    told: LieSwitch | undefined,
   ): AdminController | undefined {
     if (vfIndex !== undefined) return undefined;
-    const plan = lie === undefined ? undefined : parseLie(lie, ADMIN_FAMILY);
+    const plan = lie === undefined ? undefined : parseLie(lie, ADMIN_FAMILY, told);
     if (admin === undefined || admin.queues === 0) {
       if (plan === undefined) return undefined;
       throw new UsageError(`${address}: ${plan.lie} is a lie of administration queues, it has none`, {
@@ -186,6 +191,16 @@ function liarOf<Family extends LieFamily<string>>(
   families: readonly (Family | undefined)[],
 ): Family | undefined {
   return families.find((one) => lie?.startsWith(one?.prefix ?? "?"));
+}
+
+/** By which its lie is turned off and on; undefined when there is nothing to turn. */
+function switchOf(lie: string | undefined, liar: LieFamily<string> | undefined): LieSwitch | undefined {
+  const name = lie?.split(/[:@]/)[0];
+  return name === undefined || liar?.fixed?.includes(name) ? undefined : new LieSwitch();
+}
+
+function lieControls(told: LieSwitch | undefined): DeviceControls | undefined {
+  return told && { lie: either(["on", "off"], () => told.on, (on) => told.turn(on)) };
 }
 
 /** What a device offers otherwise than by default. @throws UsageError */

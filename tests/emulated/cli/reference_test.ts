@@ -100,6 +100,7 @@ Deno.test("docs/cli.md has the JSON of each command", async () => {
       writer.write(new Uint8Array(60));
     }
     const whole: readonly string[][] = [
+      ["control", "01:00.0"],
       ["bind", "01:00.0"],
       ["sriov", "01:00.0", "2"],
       ["bind", "02:00.0"],

@@ -3,7 +3,7 @@ import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { replaceFile } from "../../../ffi/mod.ts";
 import { openHost } from "../../../lib/host/mod.ts";
 import { traced, traceHeader, traceLine } from "../../../lib/trace/mod.ts";
-import { instead } from "../../../lib/trace/traced.ts";
+import { instead } from "../../../lib/trace/instead.ts";
 import { REGION, type VfioDevice } from "../../../lib/vfio/mod.ts";
 import { openTransport } from "../../../lib/virtio/mod.ts";
 import { startCli } from "./run_cli.ts";

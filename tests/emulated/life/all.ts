@@ -1,4 +1,5 @@
 import "./after_close_test.ts";
+import "./control_test.ts";
 import "./host_gone_test.ts";
 import "./leaks_test.ts";
 import "./polls_test.ts";

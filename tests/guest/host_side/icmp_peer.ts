@@ -1,5 +1,5 @@
 /** The least of an IPv4 host on a function that Ringside drives: it answers ARP and echo requests, and makes its own. */
-import type { VirtioNet } from "../../../drivers/net/virtio_net.ts";
+import type { NetDevice } from "../../../drivers/net/virtio_net.ts";
 
 const ETHERTYPE = { ipv4: 0x0800, arp: 0x0806 } as const;
 const ICMP = 1;
@@ -33,12 +33,12 @@ interface Progress {
 export class IcmpPeer {
   /** ARP requests and echo requests that were answered. */
   readonly answered = { arp: 0, echo: 0 };
-  readonly #net: VirtioNet;
+  readonly #net: NetDevice;
   readonly #progress: readonly Progress[];
   readonly #askAfter: number;
 
   /** @param askAfter how many echo requests are answered before the first is made */
-  constructor(net: VirtioNet, tasks: readonly EchoTask[], askAfter: number) {
+  constructor(net: NetDevice, tasks: readonly EchoTask[], askAfter: number) {
     this.#net = net;
     this.#askAfter = askAfter;
     this.#progress = tasks.map((task) => ({ task, mac: undefined, answered: 0, askedAt: -Infinity }));
@@ -135,12 +135,13 @@ export function echoExchange(
   ends: { readonly from: string; readonly to: string },
   sequence: number,
   payload: Uint8Array,
+  id = 0x5253,
 ): { readonly frame: Uint8Array; readonly answer: Uint8Array } {
-  const icmp = echo(ECHO_REQUEST, 0x5253, sequence, payload);
+  const icmp = echo(ECHO_REQUEST, id, sequence, payload);
   const packet = ipv4(address(ends.from), address(ends.to), icmp);
   return {
     frame: ethernet(macs.to, macs.from, ETHERTYPE.ipv4, packet),
-    answer: echo(ECHO_REPLY, 0x5253, sequence, payload),
+    answer: echo(ECHO_REPLY, id, sequence, payload),
   };
 }
 

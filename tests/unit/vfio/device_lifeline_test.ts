@@ -217,7 +217,12 @@ Deno.test("a handler may close the function; what one throws keeps no other from
       raise(IRQ.request);
       lifeline.answer();
       assertEquals([device.closed, reported], [true, [wrong]]);
-      assertThrows(() => lifeline.check(), ClosedError);
+      assertThrows(
+        () => lifeline.check(),
+        RemovalRequestedError,
+        "the kernel asks",
+        "also when it is closed",
+      );
     });
   } finally {
     globalThis.removeEventListener("error", listen);

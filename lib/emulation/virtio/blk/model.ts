@@ -13,6 +13,7 @@ import {
 } from "../../../virtio/spec/blk.ts";
 import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
 import type { ModelOptions } from "../../device_kind.ts";
+import type { DeviceControls } from "../../device_control.ts";
 import type { DeviceCore, DeviceModel, ModelParts } from "../../device_model.ts";
 import { BLK_FAMILY, type BlkLie } from "../lies/blk.ts";
 import { Occasions, parseLie } from "../lies/lie.ts";
@@ -65,6 +66,7 @@ export class BlkModel implements DeviceModel {
         ? undefined
         : "no part holds the cache mode that a driver sets with VIRTIO_BLK_F_CONFIG_WCE",
   };
+  readonly controls: DeviceControls;
   readonly #options: BlkModelOptions;
   readonly #chain: Chain;
   readonly #requests = new BlkRequests();
@@ -88,8 +90,19 @@ export class BlkModel implements DeviceModel {
     this.#limits = { sizeMax, segMax, rangeSectors, ranges };
     this.queueSizes = new Array<number>(queues).fill(queueSize);
     this.features = offered(options, queues);
-    this.#lie = options.lie === undefined ? null : new Occasions(parseLie(options.lie, BLK_FAMILY));
+    this.#lie = options.lie === undefined
+      ? null
+      : new Occasions(parseLie(options.lie, BLK_FAMILY, options.told));
     this.#chain = new Chain(queueSize);
+    this.controls = options.readOnly ? {} : {
+      capacity: {
+        read: () => `${this.#storage?.sizeBytes ?? 0}`,
+        write: (value) => {
+          this.#storage?.resize(/^[0-9]{1,16}$/.test(value) ? Number(value) : NaN);
+          this.#core?.configChanged();
+        },
+      },
+    };
   }
 
   /** Takes its place and opens the storage; called once. @throws SyscallError, UsageError */

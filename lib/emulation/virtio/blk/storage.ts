@@ -6,6 +6,7 @@
 import {
   createMemfd,
   fileSizeBytes,
+  isErrno,
   O,
   OwnedFd,
   pread,
@@ -37,13 +38,31 @@ class ShortFileError extends RingsideError {
 
 /** An open image. Offsets and lengths are bytes, and lie within `sizeBytes`: the caller has checked them. */
 export class BlkStorage implements Disposable {
-  /** Size, whole sectors. */
-  readonly sizeBytes: number;
   readonly #fd: OwnedFd;
+  #sizeBytes: number;
 
   private constructor(fd: OwnedFd, sizeBytes: number) {
     this.#fd = fd;
-    this.sizeBytes = sizeBytes;
+    this.#sizeBytes = sizeBytes;
+  }
+
+  /** Size, whole sectors. */
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** Makes it larger, with zeros, or a file shorter. @throws SyscallError, UsageError for a size that cannot be */
+  resize(sizeBytes: number): void {
+    checkSize(this.#fd.target, sizeBytes);
+    try {
+      resizeFile(this.#fd, sizeBytes);
+    } catch (cause) {
+      if (!isErrno(cause, "EPERM")) throw cause;
+      throw new UsageError(`${sizeBytes} bytes are less than ${this.#sizeBytes}: memory can only grow`, {
+        cause,
+      });
+    }
+    this.#sizeBytes = sizeBytes;
   }
 
   /** Opens or makes it. @throws SyscallError, UsageError for a size that cannot be, or that is not the file's */

@@ -16,6 +16,7 @@ import {
 } from "../../../virtio/spec/console.ts";
 import { DEVICE_ID } from "../../../virtio/spec/device_id.ts";
 import type { ModelOptions } from "../../device_kind.ts";
+import type { DeviceControls } from "../../device_control.ts";
 import type { DeviceCore, DeviceModel } from "../../device_model.ts";
 import { Chain } from "../queue/chain.ts";
 import { type ConsolePeer, LoopbackPeer, SocketPeer } from "./peer.ts";
@@ -51,6 +52,7 @@ export class ConsoleModel implements DeviceModel {
   readonly configWritableAlways = true;
   readonly features: bigint;
   readonly queueSizes: readonly number[];
+  readonly controls: DeviceControls;
   /** Ports that the device has room for. */
   readonly maxPorts: number;
   readonly #options: ConsoleModelOptions;
@@ -84,6 +86,12 @@ export class ConsoleModel implements DeviceModel {
     const multiport = (this.features & CONSOLE_FEATURE.MULTIPORT) !== 0n;
     this.queueSizes = new Array<number>(multiport ? 2 * ports + 2 : 2).fill(queueSize);
     this.#chain = new Chain(queueSize);
+    this.controls = {
+      ...(multiport && { ports: { read: () => this.#portList, write: (value) => this.#changePorts(value) } }),
+      ...((this.features & CONSOLE_FEATURE.SIZE) !== 0n && {
+        size: { read: () => `${this.#cols} ${this.#rows}`, write: (value) => this.#changeSize(value) },
+      }),
+    };
   }
 
   /** The ports, by number; undefined: removed. */
@@ -108,7 +116,9 @@ export class ConsoleModel implements DeviceModel {
   addPort(index: number): void {
     const core = this.#core;
     if (core === null || index >= this.maxPorts || this.#ports[index] !== undefined) {
-      throw new UsageError(`there is no room for port ${index}`);
+      throw new UsageError(`there is no room for port ${index}`, {
+        hint: `it has ports 0 to ${this.maxPorts - 1}, and ${this.#portList || "none"} plugged in`,
+      });
     }
     const port = new ConsoleModelPort(index, this.#options.portNames?.[index] ?? "", this.#makePeer(index));
     this.#ports[index] = port;
@@ -121,7 +131,11 @@ export class ConsoleModel implements DeviceModel {
   /** Pulls a port out. @throws UsageError when it is not there */
   removePort(index: number): void {
     const port = this.#ports[index];
-    if (port === undefined) throw new UsageError(`there is no port ${index}`);
+    if (port === undefined) {
+      throw new UsageError(`there is no port ${index}`, {
+        hint: `plugged in are ${this.#portList || "none"}`,
+      });
+    }
     this.#ports[index] = undefined;
     port.peer.close();
     if (port.announced) this.#send(index, CONSOLE_EVENT.deviceRemove, 0);
@@ -216,6 +230,27 @@ export class ConsoleModel implements DeviceModel {
       if (port?.peer.blocked) return 1;
     }
     return undefined;
+  }
+
+  /** Numbers of those that are plugged in. */
+  get #portList(): string {
+    return this.#ports.flatMap((port) => port?.index ?? []).join(" ");
+  }
+
+  #changePorts(value: string): void {
+    const [, verb, index] = /^(add|remove) ([0-9]{1,4})$/.exec(value) ?? [];
+    if (verb === undefined) throw new UsageError(`${JSON.stringify(value)} is neither add N nor remove N`);
+    if (verb === "add") this.addPort(Number(index));
+    else this.removePort(Number(index));
+    this.#core?.wake?.();
+  }
+
+  #changeSize(value: string): void {
+    const [, cols, rows] = /^([0-9]{1,5})[ x]([0-9]{1,5})$/.exec(value) ?? [];
+    if (Number(cols) < 0x1_0000 && Number(rows) < 0x1_0000) {
+      this.resize(Number(cols), Number(rows));
+      this.#core?.wake?.();
+    } else throw new UsageError(`${JSON.stringify(value)} is no size`, { hint: "COLUMNS ROWS, as 132 43" });
   }
 
   #makePeer(index: number): ConsolePeer {

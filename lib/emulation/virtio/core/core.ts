@@ -27,9 +27,11 @@ import type { FunctionQueues, QueueCounters } from "../../../virtio/view/queue_v
 import { describeStatus, STATUS } from "../../../virtio/spec/status.ts";
 import { NO_VECTOR } from "../../../virtio/spec/pci.ts";
 import type { ServedMigration } from "../../../sockets/vfio_user/server/served_device.ts";
+import type { DeviceControls } from "../../device_control.ts";
 import type { DeviceCore, DeviceModel } from "../../device_model.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import type { CoreOptions } from "./options.ts";
+import { commonControls } from "./controls.ts";
 import { DeviceParts } from "./parts.ts";
 import { CoreQueue } from "./queue.ts";
 import { reportQueues } from "./queue_report.ts";
@@ -46,6 +48,8 @@ export class VirtioCore extends DeviceState implements DeviceCore {
   readonly queues: readonly CoreQueue[];
   /** Its state as device parts. */
   readonly parts: DeviceParts;
+  /** What may be done to it from outside. */
+  readonly controls: DeviceControls;
   /** Every feature that was ever in force, whatever was reset since. */
   everNegotiated = 0n;
 
@@ -56,6 +60,7 @@ export class VirtioCore extends DeviceState implements DeviceCore {
       new CoreQueue(this, options, index, size)
     );
     this.parts = new DeviceParts(this, this.queues);
+    this.controls = { ...model.controls, ...options.controls, ...commonControls(this) };
   }
 
   // ---- DeviceCore ----

@@ -5,6 +5,7 @@
  */
 import { UsageError } from "../../../errors/mod.ts";
 import { DRAFT_FEATURE, FEATURE, type Profile } from "../../../virtio/spec/features.ts";
+import type { DeviceControls } from "../../device_control.ts";
 import type { AdminEngine } from "../admin/engine.ts";
 import type { DeviceQueue, DeviceQueueSetup, QueueDevice } from "../queue/device_queue.ts";
 
@@ -41,6 +42,8 @@ export interface CoreOptions {
   readonly admin?: AdminEngine | undefined;
   /** Makes the queues; default: honest ones. */
   readonly makeQueue?: ((setup: DeviceQueueSetup, device: QueueDevice) => DeviceQueue) | undefined;
+  /** What may be done to it from outside, beside what can be done to every device and to its model. */
+  readonly controls?: DeviceControls | undefined;
 }
 
 /** What a device offers with a model of these features. @throws UsageError when VERSION_1 shall not be offered */

@@ -149,7 +149,17 @@ export class DeviceState {
   /** Notes, sets DEVICE_NEEDS_RESET, stops. */
   violation(rule: string, message: string, queue?: number): void {
     this.report(rule, message, queue);
-    if ((this.status & STATUS.deviceNeedsReset) !== 0) return;
+    this.fail();
+  }
+
+  /** DEVICE_NEEDS_RESET is set. */
+  get needsReset(): boolean {
+    return (this.status & STATUS.deviceNeedsReset) !== 0;
+  }
+
+  /** Sets DEVICE_NEEDS_RESET, and stops until it is reset. */
+  fail(): void {
+    if (this.needsReset) return;
     this.status |= STATUS.deviceNeedsReset;
     if (this.running) this.#interruptConfig();
   }

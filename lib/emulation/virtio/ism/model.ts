@@ -74,7 +74,9 @@ export class IsmModel implements DeviceModel {
     const { queueSize = 64, featuresOff = 0n } = options;
     const { domain, chunkSize, chunks, notifySize, memory } = { ...ISM_DEFAULTS, ...options };
     this.#options = { domain, chunkSize, chunks, notifySize, memory };
-    this.#lies = options.lie === undefined ? undefined : new Occasions(parseLie(options.lie, ISM_FAMILY));
+    this.#lies = options.lie === undefined
+      ? undefined
+      : new Occasions(parseLie(options.lie, ISM_FAMILY, options.told));
     this.features = ISM_FEATURE.DEV_MEM & ~featuresOff;
     this.queueSizes = [queueSize, queueSize];
     this.#chain = new Chain(queueSize);

@@ -13,7 +13,7 @@ import {
 import type { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
 import { type AdminCommand, encodeOutcome } from "../admin/command_chain.ts";
-import { type LieFamily, type LiePlan, xorshift } from "./lie.ts";
+import { type LieFamily, type LiePlan, LieSwitch, xorshift } from "./lie.ts";
 import { AdminController, type AdminControllerOptions } from "../admin/controller.ts";
 
 /** Names, what their number means, and its default. The second number is the qualifier of `admin-status`. */
@@ -54,7 +54,8 @@ export class LyingAdminController extends AdminController {
   readonly #plan: LiePlan<AdminLieName>;
   readonly #random: () => number;
   /** Commands that are still to be lied about, or to be answered honestly. */
-  #left: number;
+  #left = 0;
+  readonly #told: LieSwitch;
   /** Rounds that the commands of each queue have waited. */
   readonly #waited: Uint32Array;
 
@@ -62,14 +63,15 @@ export class LyingAdminController extends AdminController {
   constructor(options: AdminControllerOptions, plan: LiePlan<AdminLieName>) {
     super(options);
     this.#plan = plan;
-    this.#left = plan.numbers[0];
+    this.#told = plan.told ?? new LieSwitch();
+    this.#told.whenOn(() => this.#left = plan.numbers[0]);
     this.#random = xorshift(plan.numbers[0]);
     this.#waited = new Uint32Array(options.queues);
   }
 
   /** As of an honest controller; `admin-late` lets commands wait. */
   protected override serve(index: number, budget: number): number {
-    if (this.#plan.lie === "admin-late" && this.waiting(index, 1) > 0) {
+    if (this.#told.on && this.#plan.lie === "admin-late" && this.waiting(index, 1) > 0) {
       // A round in which a command waits counts as work: the device shall not fall asleep over it.
       if (this.#waited[index]! < this.#plan.numbers[0] * (this.queueSizes.length - index)) {
         this.#waited[index] = this.#waited[index]! + 1;
@@ -84,7 +86,7 @@ export class LyingAdminController extends AdminController {
   /** As of an honest controller, unless this command is lied about. */
   protected override answer(queue: DeviceQueue, id: number, chain: Chain, command: AdminCommand): void {
     const { lie, numbers: [number, second], opcode } = this.#plan;
-    if (opcode !== undefined && opcode !== command.opcode) {
+    if (!this.#told.on || (opcode !== undefined && opcode !== command.opcode)) {
       super.answer(queue, id, chain, command);
       return;
     }

@@ -17,6 +17,7 @@ export const DEVICE_FAMILY: LieFamily<DeviceLie> = {
   who: "a device",
   prefix: "",
   names: [...QUEUE_LIES, ...PACKED_LIES, ...REGISTER_LIES],
+  fixed: ["doorbell-out-of-bar"],
   numbers: (lie) => isRegisterLie(lie) && lie !== "reset-never-finishes" ? [0, Infinity] : ONCE,
 };
 

@@ -37,4 +37,5 @@ export const ISM_FAMILY: LieFamily<IsmLie> = {
   who: "a virtio-ism device",
   prefix: "ism-",
   names: ISM_LIES,
+  fixed: ["ism-chunk-size", "ism-no-shm"],
 };

@@ -22,6 +22,31 @@ export interface LieFamily<Name extends string> {
   readonly then?: string;
   /** Opcodes by name, of lies that may be told about one alone. */
   readonly opcodes?: Readonly<Record<string, number>>;
+  /** Lies that are part of what the function is: they cannot be turned off. */
+  readonly fixed?: readonly Name[];
+}
+
+/** Whether a function tells its lie: it does, until it is told not to. */
+export class LieSwitch {
+  readonly #again: (() => void)[] = [];
+  #on = true;
+
+  /** It tells it. */
+  get on(): boolean {
+    return this.#on;
+  }
+
+  /** Tells it from its first occasion on, or no more. */
+  turn(on: boolean): void {
+    this.#on = on;
+    if (on) { for (const begin of this.#again) begin(); }
+  }
+
+  /** Calls `begin` now, and whenever it is turned on. */
+  whenOn(begin: () => void): void {
+    this.#again.push(begin);
+    begin();
+  }
 }
 
 /** A lie, and its numbers. */
@@ -31,6 +56,8 @@ export interface LiePlan<Name extends string> {
   readonly numbers: readonly [number, number];
   /** Only about commands with this opcode; absent: all. */
   readonly opcode?: number;
+  /** Whether it is told; absent: always. */
+  readonly told?: LieSwitch;
 }
 
 /** Of a lie that is told once, at the first occasion. */
@@ -39,12 +66,17 @@ export const ONCE: readonly [number, number] = [0, 1];
 /**
  * Reads `name`, `name:number` or `name:number:number`, such as `used-twice:100`, where the family has opcodes optionally followed by `@` and the
  * name of one: `admin-status:12:6@DEV_PARTS_GET`.
+ * @param told whether it is told
  * @throws UsageError for an unknown name, opcode or number
  */
-export function parseLie<Name extends string>(text: string, family: LieFamily<Name>): LiePlan<Name> {
+export function parseLie<Name extends string>(
+  text: string,
+  family: LieFamily<Name>,
+  told?: LieSwitch,
+): LiePlan<Name> {
   const { who, names, then = ":after:times", opcodes = {} } = family;
-  const [told, of, ...more] = text.split("@");
-  const [name, ...numbers] = told!.split(":");
+  const [said, of, ...more] = text.split("@");
+  const [name, ...numbers] = said!.split(":");
   const lie = names.find((one) => one === name);
   const opcode = of === undefined ? undefined : Object.entries(opcodes).find(([one]) => one === of)?.[1];
   const known = more.length === 0 && (of === undefined) === (opcode === undefined);
@@ -60,6 +92,7 @@ export function parseLie<Name extends string>(text: string, family: LieFamily<Na
     lie,
     numbers: [Number(numbers[0] ?? first), Number(numbers[1] ?? second)],
     ...(opcode === undefined ? {} : { opcode }),
+    ...(told === undefined ? {} : { told }),
   };
 }
 
@@ -67,18 +100,20 @@ export function parseLie<Name extends string>(text: string, family: LieFamily<Na
 export class Occasions<Name extends string> {
   /** Which lie. */
   readonly lie: Name;
-  #before: number;
-  #left: number;
+  readonly #told: LieSwitch;
+  #before = 0;
+  #left = 0;
 
   /** None has passed. */
-  constructor({ lie, numbers }: LiePlan<Name>) {
+  constructor({ lie, numbers, told = new LieSwitch() }: LiePlan<Name>) {
     this.lie = lie;
-    [this.#before, this.#left] = numbers;
+    this.#told = told;
+    told.whenOn(() => [this.#before, this.#left] = numbers);
   }
 
   /** Counts one occasion for this lie. @returns whether to tell it now */
   take(lie: Name = this.lie): boolean {
-    if (lie !== this.lie) return false;
+    if (lie !== this.lie || !this.#told.on) return false;
     if (this.#before > 0) {
       this.#before--;
       return false;

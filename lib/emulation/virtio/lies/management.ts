@@ -8,7 +8,7 @@ import { TVQ_ACK } from "../../../virtio/spec/transport_vq_header.ts";
 import { type CommandFormat, type CommandOwner, CommandServer } from "../management/command_server.ts";
 import type { Chain } from "../queue/chain.ts";
 import type { DeviceQueue } from "../queue/device_queue.ts";
-import { type LieFamily, type LiePlan, xorshift } from "./lie.ts";
+import { type LieFamily, type LiePlan, LieSwitch, xorshift } from "./lie.ts";
 
 /** Names, what their number means, and its default. */
 export const MANAGEMENT_LIES = {
@@ -52,14 +52,16 @@ export class LyingCommandServer extends CommandServer {
   readonly #plan: LiePlan<ManagementLie>;
   readonly #random: () => number;
   /** Commands that are still to be answered; they are counted through resets. */
-  #left: number;
-  #drift: number;
+  #left = 0;
+  #drift = 0;
+  readonly #told: LieSwitch;
 
   /** A server that tells this lie. */
   constructor(format: CommandFormat, queueSize: number, owner: CommandOwner, plan: LiePlan<ManagementLie>) {
     super(format, queueSize, owner);
     this.#plan = plan;
-    this.#left = this.#drift = plan.numbers[0];
+    this.#told = plan.told ?? new LieSwitch();
+    this.#told.whenOn(() => this.#left = this.#drift = plan.numbers[0]);
     this.#random = xorshift(plan.numbers[0]);
   }
 
@@ -67,7 +69,8 @@ export class LyingCommandServer extends CommandServer {
   protected override answer(queue: DeviceQueue, id: number, chain: Chain): void {
     const { lie, numbers: [number], opcode: about } = this.#plan;
     const header = this.header(chain);
-    if (about !== undefined && (header === undefined || opcode(header) !== about)) {
+    const other = about !== undefined && (header === undefined || opcode(header) !== about);
+    if (other || !this.#told.on) {
       super.answer(queue, id, chain);
       return;
     }

@@ -13,7 +13,7 @@ import type { MmioViewOptions } from "../views/mmio/options.ts";
 import type { MmioRegisterFile, MmioRegisterName } from "../views/mmio/registers.ts";
 import { MmioView } from "../views/mmio/view.ts";
 import type { DeviceLie } from "./device.ts";
-import { type LieFamily, type LiePlan, Occasions, xorshift } from "./lie.ts";
+import { type LieFamily, type LiePlan, LieSwitch, Occasions, xorshift } from "./lie.ts";
 import { lyingQueues, PACKED_LIES, QUEUE_LIES, type QueueLie } from "./queues.ts";
 
 /** What only such a device can be told to do wrong, always unless told otherwise. The number of `mmio-garbage` is a seed. */
@@ -67,6 +67,7 @@ class LyingRegisters implements MmioRegisterFile {
   readonly table: RegisterTable;
   readonly #honest: MmioRegisterFile;
   readonly #occasions: Occasions<DeviceLie | MmioLie>;
+  readonly #told: LieSwitch;
   readonly #random: () => number;
   /** Status that a reset which never finishes shows. */
   #stuck = 0;
@@ -75,6 +76,7 @@ class LyingRegisters implements MmioRegisterFile {
   constructor(honest: MmioRegisterFile, plan: LiePlan<DeviceLie | MmioLie>) {
     this.table = honest.table;
     this.#honest = honest;
+    this.#told = plan.told ?? new LieSwitch();
     this.#occasions = new Occasions(plan);
     this.#random = xorshift(plan.numbers[0]);
   }
@@ -84,7 +86,7 @@ class LyingRegisters implements MmioRegisterFile {
   }
 
   get(name: MmioRegisterName, high: boolean): number {
-    if (this.#occasions.lie === "mmio-garbage") return this.#random();
+    if (this.#told.on && this.#occasions.lie === "mmio-garbage") return this.#random();
     const honest = this.#honest.get(name, high);
     if (name === "device_status" && this.#stuck !== 0) return this.#stuck;
     return this.#occasion(name, honest) && this.#occasions.take() ? this.#lie(name, honest) : honest;

@@ -86,7 +86,7 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
   constructor(
     options: ManagementOptions,
     models: MachineModels,
-    { queueSize = QUEUE_SIZE, lie }: Partial<ModelPlace> = {},
+    { queueSize = QUEUE_SIZE, lie, told }: Partial<ModelPlace> = {},
   ) {
     const { TRANSPT_VQ, TRANSPT_VQ_MDEV } = DRAFT_FEATURE_BIT;
     this.#options = options;
@@ -102,7 +102,7 @@ export class ManagementModel implements DeviceModel, Management, CommandOwner {
     this.#notify = new NotifyArea(options.virtqueues, (message) => this.#core?.report("N-4.17", message));
     this.#commands = lie === undefined
       ? new CommandServer(options, queueSize, this)
-      : new LyingCommandServer(options, queueSize, this, parseLie(lie, MANAGEMENT_FAMILY));
+      : new LyingCommandServer(options, queueSize, this, parseLie(lie, MANAGEMENT_FAMILY, told));
   }
 
   /** N-4.1. */

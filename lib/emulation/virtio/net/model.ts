@@ -20,6 +20,7 @@ import {
   type NetFeatureName,
 } from "../../../virtio/spec/net.ts";
 import type { ModelOptions } from "../../device_kind.ts";
+import { type DeviceControls, either } from "../../device_control.ts";
 import type { DeviceCore, DeviceModel, ModelParts, NetInterface } from "../../device_model.ts";
 import { LegacyFraming } from "../queue/legacy_framing.ts";
 import { formatMac, parseMac } from "./mac_address.ts";
@@ -79,6 +80,10 @@ export class NetModel implements DeviceModel, SwitchPort {
   readonly #mtu: number;
   #core: DeviceCore | null = null;
   #linkUp = true;
+
+  readonly controls: DeviceControls = {
+    link: either(["up", "down"], () => this.#linkUp, (up) => this.setLink(up)),
+  };
 
   // Of the running driver; set by `start`.
   readonly #framing = new LegacyFraming();

@@ -16,6 +16,7 @@ import type { DeviceType } from "../../../../virtio/spec/device_type.ts";
 import { FEATURE } from "../../../../virtio/spec/features.ts";
 import { MMIO_CONFIG_OFFSET } from "../../../../virtio/spec/mmio.ts";
 import type { FunctionQueues, QueueCounters } from "../../../../virtio/view/queue_view.ts";
+import type { DeviceControls } from "../../../device_control.ts";
 import type { ResetKind } from "../../../device_behaviour.ts";
 import type { DeviceModel, Violation } from "../../../device_model.ts";
 import type { PlatformBehaviour, PlatformPort } from "../../../platform_behaviour.ts";
@@ -209,6 +210,10 @@ export class MmioView implements PlatformBehaviour, VirtioView {
   detached(): void {
     this.#powerOn();
     this.#fds.close();
+  }
+
+  get controls(): DeviceControls {
+    return this.core.controls;
   }
 
   queueReport(): FunctionQueues {

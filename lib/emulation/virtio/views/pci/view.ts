@@ -17,6 +17,7 @@ import type {
   ServedMapping,
   ServedMigration,
 } from "../../../../sockets/vfio_user/server/served_device.ts";
+import type { DeviceControls } from "../../../device_control.ts";
 import type { ResetKind } from "../../../device_behaviour.ts";
 import type { DeviceModel, Violation } from "../../../device_model.ts";
 import type {
@@ -253,6 +254,10 @@ export class PciView implements PciFunctionBehaviour, VirtioView {
 
   get migration(): ServedMigration | undefined {
     return this.core.migration;
+  }
+
+  get controls(): DeviceControls {
+    return this.core.controls;
   }
 
   queueReport(): FunctionQueues {

@@ -22,6 +22,7 @@ import type { FrontEnd } from "../../../../sockets/vhost_user/server/served_devi
 import { FEATURE } from "../../../../virtio/spec/features.ts";
 import { STATUS } from "../../../../virtio/spec/status.ts";
 import type { FunctionQueues, QueueCounters } from "../../../../virtio/view/queue_view.ts";
+import type { DeviceControls } from "../../../device_control.ts";
 import type { DeviceModel, Violation } from "../../../device_model.ts";
 import type { VhostUserBehaviour, VhostUserPort } from "../../../vhost_user_behaviour.ts";
 import { VirtioCore } from "../../core/core.ts";
@@ -370,6 +371,10 @@ export class VhostUserView implements VirtioView, VhostUserBehaviour, VringDevic
   /** How long to sleep at most; undefined: until something rings. */
   get wakeAfterMs(): number | undefined {
     return this.core.wakeAfterMs;
+  }
+
+  get controls(): DeviceControls {
+    return this.core.controls;
   }
 
   /** Its queues, for `/ringside/queues`. */
