@@ -49,7 +49,7 @@ export const GUEST_MODULES: readonly string[] = [
   "tun",
   "veth",
   ...["bridge", "8021q", "bonding", "macvtap"],
-  ...["raid1", "dm_mod", "crc32c_generic", "btrfs"],
+  ...["raid1", "dm_mod", "crc32c_generic", "btrfs", "ext4"],
   "pci_stub",
   "pci_pf_stub",
   "uio_pci_generic",

@@ -15,7 +15,10 @@ import { PATHS, sysrootCommand } from "./paths.ts";
 import { fillSysroot } from "./sysroot.ts";
 import { writeToolScripts } from "./tools.ts";
 
-const PACKAGES = ["qemu-system-x86", "busybox-static", "pciutils", "iproute2", "lvm2", "btrfs-progs"];
+const PACKAGES = [
+  ...["qemu-system-x86", "busybox-static", "pciutils", "iproute2"],
+  ...["lvm2", "btrfs-progs", "e2fsprogs", "ethtool"],
+];
 /** It wants udev and systemd, which a guest has no use for. */
 const ALONE = ["mdadm"];
 /** For guests of the other architecture. */

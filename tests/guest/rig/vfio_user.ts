@@ -52,29 +52,37 @@ export async function vfioUserGuest(guest: VfioUserGuest): Promise<GuestOptions>
 
 /** `lspci` and `setpci` with the libraries they need, for an initramfs. */
 export async function pciTools(): Promise<ArchiveEntry[]> {
-  const list = await runCommand(sysrootCommand("/usr/bin/lspci", []).toSpliced(1, 0, "--list"));
-  const libraries = [...list.matchAll(/=> (\/\S+)/g)].map((match) => match[1] ?? "");
-  const file = (path: string, source: string): ArchiveEntry => ({
-    path,
-    content: { kind: "file", data: Deno.readFileSync(source), executable: true },
-  });
-  const start = (program: string, fixed: string): ArchiveEntry => ({
-    path: `tools/${program}`,
-    content: {
-      kind: "file",
-      data: new TextEncoder().encode(
-        `#!/bin/sh\nexec /tools/lib/ld.so --library-path /tools/lib /tools/lib/${program} ${fixed} "$@"\n`,
-      ),
-      executable: true,
-    },
-  });
   return [
-    start("lspci", "-i /tools/lib/pci.ids"),
-    start("setpci", ""),
-    file("tools/lib/lspci", `${PATHS.sysroot}/usr/bin/lspci`),
-    file("tools/lib/setpci", `${PATHS.sysroot}/usr/bin/setpci`),
-    file("tools/lib/ld.so", SYSROOT_LOADER),
-    file("tools/lib/pci.ids", `${PATHS.sysroot}/usr/share/misc/pci.ids`),
-    ...libraries.map((path) => file(`tools/lib/${path.split("/").at(-1)}`, path)),
+    ...await packedTools({ lspci: "usr/bin/lspci -i /tools/lib/pci.ids", setpci: "usr/bin/setpci" }),
+    { path: "tools/lib/pci.ids", content: fileContent(`${PATHS.sysroot}/usr/share/misc/pci.ids`) },
   ];
+}
+
+/** Programs of the sysroot with the libraries they need, for an initramfs. @param programs by name: their paths there, and fixed leading arguments */
+export async function packedTools(programs: Readonly<Record<string, string>>): Promise<ArchiveEntry[]> {
+  const libraries = new Set<string>();
+  const entries: ArchiveEntry[] = [];
+  for (const [name, start] of Object.entries(programs)) {
+    const [program = "", ...fixed] = start.split(" ");
+    const list = await runCommand(sysrootCommand(`/${program}`, []).toSpliced(1, 0, "--list"));
+    for (const [, path] of list.matchAll(/=> (\/\S+)/g)) libraries.add(path!);
+    const words = ["/tools/lib/ld.so", "--library-path /tools/lib", `/tools/lib/${name}`, ...fixed];
+    const text = new TextEncoder().encode(`#!/bin/sh\nexec ${words.join(" ")} "$@"\n`);
+    entries.push(
+      { path: `tools/${name}`, content: { kind: "file", data: text, executable: true } },
+      { path: `tools/lib/${name}`, content: fileContent(`${PATHS.sysroot}/${program}`) },
+    );
+  }
+  return [
+    ...entries,
+    { path: "tools/lib/ld.so", content: fileContent(SYSROOT_LOADER) },
+    ...[...libraries].map((path) => ({
+      path: `tools/lib/${path.split("/").at(-1)}`,
+      content: fileContent(path),
+    })),
+  ];
+}
+
+function fileContent(source: string): ArchiveEntry["content"] {
+  return { kind: "file", data: Deno.readFileSync(source), executable: true };
 }
