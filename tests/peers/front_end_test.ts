@@ -1,7 +1,7 @@
 /** Drivers of this library over vhost-user, with DPDK's network device and QEMU's block device as back ends. */
 import { assert, assertEquals } from "@std/assert";
 import { VirtioBlk } from "../../drivers/blk/virtio_blk.ts";
-import { VirtioNet, type VirtioNetOptions } from "../../drivers/net/virtio_net.ts";
+import { FrameBurst, VirtioNet, type VirtioNetOptions } from "../../drivers/net/virtio_net.ts";
 import { readFile, removeFile, replaceFile } from "../../ffi/mod.ts";
 import { openHost } from "../../lib/host/mod.ts";
 import type { VhostUserDevice } from "../../lib/sockets/vhost_user/mod.ts";
@@ -73,6 +73,76 @@ peerTest(
     }
     const counters = await peer.counters();
     assertEquals([counters.rxPackets, counters.txPackets, counters.rxErrors], [sent, sent, 0]);
+  },
+);
+
+/** Frames that are forwarded again and again, `count` of them with `laps` laps each, until a lap without them all is over. */
+async function circle(net: VirtioNet, count: number, laps: number): Promise<Uint8Array[]> {
+  const rx = net.rx[0]!, tx = net.tx[0]!;
+  const burst = new FrameBurst(32);
+  const arrived: Uint8Array[] = [];
+  for (let number = 0; number < count; number++) net.send(frame(number, 60 + number * 37 % 1455));
+  let left = count * laps;
+  while (arrived.length < count) {
+    assert(await net.waitReceive(5000), `${left} frames are still to go round`);
+    while (rx.receiveBurst(burst) > 0) {
+      // Each is looked at on its last lap.
+      while (left > count && burst.frames > 0) {
+        const sent = tx.forward(rx, burst);
+        if (sent === 0) assert(await net.waitTransmit(5000));
+        left -= sent;
+      }
+      for (let one = 0; one < burst.frames; one++) {
+        const bytes = new Uint8Array(burst.frameBytes(one));
+        rx.copyFrame(burst, one, bytes);
+        arrived.push(bytes);
+        left--;
+      }
+      rx.recycle(burst);
+    }
+  }
+  return arrived;
+}
+
+peerTest(
+  ["dpdk-testpmd"],
+  "frames that are forwarded go round byte for byte, in every mix of rings, also when the device is killed meanwhile; no slot is lost",
+  async (folder) => {
+    const socket = `${folder}/vhost.sock`;
+    let peer = await Testpmd.device({ socket });
+    try {
+      await peer.forward("io");
+      for (const [what, options] of MIXES) {
+        using reached = reach(socket, "net", ",reconnect=60000");
+        await using net = await VirtioNet.open(reached.transport, options);
+        const tx = net.tx[0]!;
+        for (const count of [1, 32, 100]) {
+          const arrived = await circle(net, count, 40);
+          const numbers = arrived.map(numberOf).sort((a, b) => a - b);
+          assertEquals(numbers, Array.from({ length: count }, (_, number) => number), what);
+          for (const one of arrived) {
+            assertEquals(one, frame(numberOf(one), 60 + numberOf(one) * 37 % 1455), what);
+          }
+        }
+        if (options.interrupts === "none") continue;
+        // While frames go round their device goes; what it had is gone with it.
+        const returns = reached.device.returns;
+        const round = circle(net, 100, 1e9).catch((error: unknown) => error);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        await peer.kill();
+        removeFile(socket);
+        peer = await Testpmd.device({ socket });
+        await peer.forward("io");
+        while (reached.device.returns === returns) await new Promise((resolve) => setTimeout(resolve, 5));
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        await net.reset();
+        await round;
+        assertEquals(tx.slotCount, net.tx[0]!.freeSlots);
+        assertEquals((await circle(net, 100, 3)).length, 100);
+      }
+    } finally {
+      await peer.stop();
+    }
   },
 );
 

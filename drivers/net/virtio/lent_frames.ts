@@ -6,7 +6,7 @@
 import type { BufferPool } from "../../../lib/virtio/queue/buffer_pool.ts";
 import type { FrameBurst } from "../api/frame_burst.ts";
 import { addSlots, type NetFraming } from "./framing.ts";
-import type { ReceiveQueue } from "./receive.ts";
+import type { Borrower, ReceiveQueue } from "./receive.ts";
 
 /** A slot that sends what lies in it. */
 const NONE = 0xffff;
@@ -42,13 +42,19 @@ export class LentFrames {
   }
 
   /** Queues the first frames of a burst: as many as their queue lends, and there are free slots for. @param slots gets the slots @param lengths and bytes of the frames @returns how many */
-  add(from: ReceiveQueue, burst: FrameBurst, slots: Uint16Array, lengths: Uint32Array): number {
+  add(
+    borrower: Borrower,
+    from: ReceiveQueue,
+    burst: FrameBurst,
+    slots: Uint16Array,
+    lengths: Uint32Array,
+  ): number {
     if (this.#lender !== from) {
       if (this.count > 0) return 0;
       this.#lender = from;
     }
     const pool = this.#pool, lent = this.#slots;
-    const count = from.lend(burst, this.#framing, pool.free, this.#maxFrameBytes, lent, lengths);
+    const count = from.lend(borrower, burst, this.#framing, pool.free, this.#maxFrameBytes, lent, lengths);
     if (count === 0) return 0;
     pool.takeBurst(slots, count);
     const { iovaLo, iovaHi } = from.places;

@@ -17,6 +17,12 @@ import { addSlots, type NetFraming } from "./framing.ts";
 import { decodeFrame, type SavedReceive } from "./saved.ts";
 import { COUNT } from "../api/statistics.ts";
 
+/** A transmit queue that sends from slots of this one. */
+export interface Borrower {
+  /** Gives back those that are sent. */
+  reclaim(): number;
+}
+
 /** Who has a slot. */
 const WITH_CALLER = 1, LENT = 2;
 /** In half-words. */
@@ -65,8 +71,9 @@ export class ReceiveQueue implements WaitTarget {
   readonly #loaded: boolean;
   /** The device is stopped for good: what it has is not given back. */
   #stopped = false;
-  /** Slots that are lent. */
+  /** Slots that are lent, and who has them. */
   #lentCount = 0;
+  #borrower: Borrower | null = null;
   /** What ends this queue's life; thrown by every receive from then on. */
   #fault: unknown = null;
 
@@ -306,6 +313,7 @@ export class ReceiveQueue implements WaitTarget {
     if (this.#pool.closed) this.#gone();
     const { slots, parts } = burst;
     const held = this.#held;
+    if (parts > 0 && this.#lentCount > 0) this.#askBack();
     let part = 0;
     for (; part < parts; part++) {
       const slot = slots[part]!;
@@ -326,6 +334,7 @@ export class ReceiveQueue implements WaitTarget {
    * @internal
    */
   lend(
+    borrower: Borrower,
     burst: FrameBurst,
     framing: NetFraming,
     most: number,
@@ -353,6 +362,7 @@ export class ReceiveQueue implements WaitTarget {
       for (let at = slot * stride, end = at + header; at < end; at++) if (halves[at] !== 0) halves[at] = 0;
     }
     this.#lentCount += done;
+    this.#borrower = borrower;
     return done;
   }
 
@@ -365,6 +375,15 @@ export class ReceiveQueue implements WaitTarget {
       pending[this.#pendingCount++] = slot;
     }
     this.#lentCount -= count;
+  }
+
+  /** Who has slots of this queue may have forgotten that they are free. */
+  #askBack(): void {
+    try {
+      this.#borrower!.reclaim();
+    } catch {
+      // What is wrong with the other queue, its own calls say.
+    }
   }
 
   /** The first frames of a burst were sent, some of them from where they lie: they leave it, and the slots of the others go to the device. @internal */

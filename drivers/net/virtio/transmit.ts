@@ -199,7 +199,7 @@ export class TransmitQueue implements WaitTarget {
     // So that what was lent goes back, too.
     this.reclaim();
     this.#offer();
-    const lent = this.#lent.add(from, burst, slots, lengths);
+    const lent = this.#lent.add(this, from, burst, slots, lengths);
     this.#counts[COUNT.frames]! += lent;
     for (let at = 0; at < lent; at++) this.#counts[COUNT.bytes]! += lengths[at]!;
     const left = burst.frames - lent;

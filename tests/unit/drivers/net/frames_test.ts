@@ -290,6 +290,21 @@ for (const [what, more] of Object.entries({ "": 0n, ", IN_ORDER": 1n << 35n })) 
   });
 }
 
+Deno.test("slots that were lent and sent go back when others are recycled, also when nothing is forwarded any more", async () => {
+  using model = new ModelNet({ queueSize: 8 });
+  await using net = await VirtioNet.open(model.transport);
+  const rx = net.rx[0]!;
+  const burst = new FrameBurst(8);
+  for (let at = 0; at < 4; at++) model.deliver(testFrame(60, at));
+  rx.receiveBurst(burst);
+  assertEquals(net.tx[0]!.forward(rx, burst), 4);
+  model.deliver(testFrame(60));
+  assertEquals(rx.receiveBurst(burst), 1);
+  rx.recycle(burst);
+  for (let at = 0; at < 8; at++) model.deliver(testFrame(60, at));
+  assertEquals(rx.receiveBurst(burst), 8);
+});
+
 Deno.test("frames that were lent are in what is saved, byte for byte", async () => {
   const model = new ModelNet({ queueSize: 8, profile: "queue-state", more: 1n << 44n });
   await using net = await VirtioNet.open(model.transport);
