@@ -141,6 +141,10 @@ export function regs(host: Host, options: Of<"regs">): void {
     return;
   }
   if (options.json) return printJson({ function: address, ...dump });
+  if (registers.length === 0) {
+    print("no registers match");
+    return;
+  }
   printTable(
     ["REGISTER", "OFFSET", "VALUE", "FIELDS"],
     registers.map(({ name, offset, value, lack, fields }) => [

@@ -9,7 +9,7 @@ import { busOf } from "../vfio/bus.ts";
 import type { VfioDevice } from "../vfio/device.ts";
 import { FunctionAttributes, type StepHook } from "./sysfs/attributes.ts";
 import { checkBindable, isVfioDriver, notTakenBack, rebind } from "./changes/driver_binding.ts";
-import { identityOf } from "./functions/identity.ts";
+import { identityOf, sameIdentity } from "./functions/identity.ts";
 import { FunctionReader } from "./functions/reader.ts";
 import { Guards } from "./functions/guards.ts";
 import type {
@@ -314,9 +314,34 @@ export class SysfsHost implements Host {
     if (this.#closed) throw new ClosedError(`host ${this.name}`);
   }
 
+  /** An interface or a disk goes with its driver, and its function is called by its name until it is put back. */
   #locate(text: string): string {
     this.#use();
-    return this.#reader.locate(text);
+    try {
+      return this.#reader.locate(text);
+    } catch (error) {
+      const was = error instanceof UsageError ? this.#notedThere(text) : undefined;
+      if (was === undefined) throw error;
+      return was;
+    }
+  }
+
+  /** The function that a name is noted of, where that is still the same device. */
+  #notedThere(name: string): string | undefined {
+    let records: readonly JournalRecord[];
+    try {
+      records = this.#journal.entries();
+    } catch {
+      // Whoever needs the journal hears what is wrong with it.
+      return undefined;
+    }
+    const record = records.find((one) => one.names?.includes(name));
+    if (record === undefined) return undefined;
+    const found = identityOf(this.#attributes, record.function);
+    if (found === undefined) return undefined;
+    return record.identity === undefined || sameIdentity(record.identity, found)
+      ? record.function
+      : undefined;
   }
 
   #locateAll(functions: string | readonly string[]): string[] {

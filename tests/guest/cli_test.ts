@@ -1,6 +1,9 @@
 /** The commands as a user of the guest runs them: exit statuses, what they print, and that refusals change nothing. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { guestTest, ID, netInterface, physicalFunction, rng, snapshot } from "./guest_host.ts";
+import { main } from "../../cli/main.ts";
+import { LinuxHost } from "../../lib/host/linux_host.ts";
+import { readTrace } from "../../lib/trace/mod.ts";
+import { guestTest, ID, netInterface, physicalFunction, rng, snapshot, withAllRings } from "./guest_host.ts";
 
 const NOBODY = 65534;
 const MAIN = new URL("../../cli/main.ts", import.meta.url).pathname;
@@ -94,6 +97,53 @@ cliTest("refusals: one line, status 1 or 2, nothing changed", async () => {
   } finally {
     await run("ip", "addr", "flush", "dev", link);
   }
+});
+
+/** Programs that do nothing, as fast as they can. */
+function busyPrograms(count: number): AsyncDisposable {
+  const programs = Array.from(
+    { length: count },
+    () => new Deno.Command("sh", { args: ["-c", "while :; do :; done"], stdin: "null" }).spawn(),
+  );
+  return {
+    [Symbol.asyncDispose]: async () => {
+      for (const one of programs) one.kill("SIGKILL");
+      await Promise.all(programs.map((one) => one.status));
+    },
+  };
+}
+
+// With twice as many busy programs as processors each step takes its time, so that it matters which comes first.
+cliTest("a function that is unbound beside busy programs is closed before all else", async () => {
+  const [from = "", to = ""] = withAllRings("net");
+  using host = new LinuxHost();
+  host.bind([from, to]);
+  const trace = "/tmp/unbound.jsonl";
+  const text = () => Deno.readTextFile(trace).catch(() => "");
+  let said = "", ended = false;
+  // In this process, which does not end with it: what the kernel waits for is that the function is closed.
+  const running = main(["net", "loop", from, to, "--count", "1000000000", "--trace", trace], {
+    out: (line) => said += line,
+    err: (line) => said += line,
+  }).finally(() => ended = true);
+  while (!ended && !(await text()).includes('"doorbell"')) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  {
+    await using _busy = busyPrograms(4);
+    await run("sh", "-c", `echo ${from} > /sys/bus/pci/devices/${from}/driver/unbind`);
+    assertEquals([await running, said.split("\n").length], [1, 2], said);
+  }
+  assertStringIncludes(said, `${from}: the kernel asks for the function back`);
+  const records = readTrace(await text());
+  const [asked, other] = [from, to].map((name) =>
+    records.find((one) => one.kind === "open" && one.name === name)?.device
+  );
+  assertEquals(records.flatMap(({ kind, device }) => (kind === "close" ? [device] : [])), [asked, other]);
+  // Its driver's own stop would be a write to it.
+  const since = records.slice(1 + records.findLastIndex(({ kind }) => kind === "doorbell"));
+  assertEquals(since.filter(({ kind, device }) => kind === "write" && device === asked), []);
+  assertEquals(host.restore().failed, []);
 });
 
 cliTest("as an ordinary user: changes and opens nothing", async () => {

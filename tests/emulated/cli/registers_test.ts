@@ -124,6 +124,9 @@ Deno.test("peek, poke and regs on the embedded host", async (t) => {
       assertEquals([asked.clearingReads, asked.registers[0].fields], [1, { config: false, queue: false }]);
       assertEquals(JSON.parse((await ok("regs", RNG, "--json")).out).clearingReads, 0);
     });
+    await t.step("regs: a pattern that no register has is told", async () => {
+      assertEquals((await ok("regs", RNG, "nothing-of-the-kind")).out, "no registers match\n");
+    });
     await t.step("regs --diff: against an earlier dump", async () => {
       const kept = write("before.json", (await ok("regs", RNG, "config:*", "--json")).out);
       assertEquals((await ok("regs", RNG, "config:*", "--diff", kept)).out, "no difference\n");

@@ -70,6 +70,18 @@ Deno.test("restore leaves another device alone that came to the same address, an
   assertEquals([made.sysfs.snapshot(), made.host.journal().length], [before, 2], "and all stays noted");
 });
 
+Deno.test("a name that is noted does not stand for another device that came to the same address", () => {
+  using made = fixture();
+  made.host.bind("eth0");
+  assertEquals(made.host.describe("eth0").address, NET);
+  swap(made, NET, 0x9999);
+  assertThrows(
+    () => made.host.describe("eth0"),
+    UsageError,
+    "no interface or disk of this host is called so",
+  );
+});
+
 Deno.test("restore does nothing to another device, even where its driver happens to be the one before", () => {
   using made = fixture();
   made.host.bind(NET);
