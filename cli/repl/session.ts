@@ -8,6 +8,7 @@ import { DmaMemory, DmaSpace } from "../../lib/memory/dma.ts";
 import { InterruptSet, type VfioDevice } from "../../lib/vfio/mod.ts";
 import { MappedRegion } from "../../lib/vfio/mapped_region.ts";
 import { exitStatus, failureText } from "../failure.ts";
+import { lettingGo } from "../letting_go.ts";
 import { LookedFunction } from "../looked_function.ts";
 import type { Of } from "../parser.ts";
 import { tracedHost } from "../tracing.ts";
@@ -42,7 +43,8 @@ function open(options: SessionOptions, door: Names): Names {
   const plain = openHost(options.host ?? "linux", { holder: words.join(" ") });
   printsAs(Object.getPrototypeOf(plain), ({ name }: typeof plain) => `host ${name}`);
   const { trace } = options;
-  const host = trace === undefined || trace === "-" ? plain : tracedHost(plain, trace, new DisposableStack());
+  const seen = trace === undefined || trace === "-" ? plain : tracedHost(plain, trace, new DisposableStack());
+  const { host } = lettingGo(seen, (why) => console.error(failureText(why, options.host ?? "linux")));
   const names: Names = { ...door, host };
   if (options.function !== undefined) {
     Object.assign(names, openFunction(host, { ...options, function: options.function }));

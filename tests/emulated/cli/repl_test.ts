@@ -2,7 +2,9 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { startEmulatedHost } from "../../../cli/emulated_process.ts";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
-import { readText, replaceFile } from "../../../ffi/mod.ts";
+import { isErrno, readText, replaceFile } from "../../../ffi/mod.ts";
+import { openHost } from "../../../lib/host/mod.ts";
+import { SocketSysfs } from "../../../lib/host/sysfs/socket_sysfs.ts";
 import { fromFileUrl } from "../../unit/architecture/source_files.ts";
 import { cli, startCli } from "./run_cli.ts";
 
@@ -89,6 +91,43 @@ Deno.test("the REPL by a pipe: registers by name, misspelt ones, a throw, and th
   assertEquals(await seen(host.directory), before);
   assertEquals(host.violations(), []);
   assert(readText(`${scratch}/trace`).split("\n").length > 20);
+});
+
+Deno.test("the REPL gives a function back that is asked for, says who asks, and goes on without it", async () => {
+  await using disposer = new AsyncDisposableStack();
+  const served = await startEmulatedHost();
+  disposer.defer(() => served.stop());
+  using host = openHost(served.directory);
+  const address = host.bind(RNG)[0]!.function;
+  const until = async (come: () => boolean) => {
+    while (!come()) await new Promise((resolve) => setTimeout(resolve, 20));
+  };
+  const child = startCli({ stdin: "piped", env: { TERM: "xterm" } }, "--host", served.directory, "repl", RNG);
+  const output = child.output();
+  await until(() => host.describe(RNG).heldBy !== undefined);
+  const unbind = () => {
+    using sysfs = new SocketSysfs(`${served.directory}/host.sock`);
+    try {
+      sysfs.writeText("/sys/bus/pci/drivers/vfio-pci/unbind", address);
+    } catch (error) {
+      assert(isErrno(error, "EBUSY"), `${error}`);
+    }
+  };
+  // It stands at its prompt. The emulated kernel asks, and does not wait.
+  await until(() => {
+    if (host.describe(RNG).heldBy !== undefined) unbind();
+    return host.describe(RNG).heldBy === undefined;
+  });
+  const writer = child.stdin.getWriter();
+  await writer.write(new TextEncoder().encode("[device.closed, 6 * 7]\n"));
+  await writer.close();
+  const { stdout, stderr } = await output;
+  const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  assertMatch(out!, /\[ true, 42 \]/);
+  assertMatch(
+    err!,
+    /^ringside: 0000:02:00\.0: the host that serves it asks for the function back.* \(it was closed at once\)\r?$/m,
+  );
 });
 
 Deno.test("the REPL: what was bound before stays bound, and what cannot be opened is told", async () => {
