@@ -14,7 +14,8 @@ import { type PortCounters, Testpmd, type VirtioUserOptions } from "../../tests/
 import type { Direction, NetFront } from "./net_front.ts";
 import { startFront } from "./front.ts";
 
-const FRAME_BYTES = 64;
+/** What is moved: the shortest frames, and, out and back, long ones, too. */
+const SHORT_BYTES = 64, LONG_BYTES = 1500;
 const DEVICE_CPU = 0;
 const DRIVER_CPU = 1;
 /** Bursts of 32 that go around, out and back: fewer frames than a queue holds, so that none is dropped. */
@@ -29,6 +30,7 @@ interface Course {
   readonly packed: boolean;
   readonly mergeable: boolean;
   readonly direction: Direction;
+  readonly frameBytes: number;
 }
 
 /** What DPDK's driver can do besides: the same work in other loops. */
@@ -42,7 +44,7 @@ const DPDK_MODES: Readonly<Record<string, (course: Course) => Partial<VirtioUser
 
 /** Races on every course; in a short run on two. */
 export async function benchNetRace(run: BenchRun): Promise<Section[]> {
-  const title = `Frames of ${FRAME_BYTES} bytes per second: drivers in turn on one vhost-user device, DPDK's`;
+  const title = `Frames of ${SHORT_BYTES} bytes per second: drivers in turn on one vhost-user device, DPDK's`;
   const why = whyNot();
   if (why !== undefined) return [{ title, figures: [], notes: [`skipped: ${why}`] }];
   const figures: Figure[] = [];
@@ -67,7 +69,12 @@ export async function benchNetRace(run: BenchRun): Promise<Section[]> {
 
 const COURSES: readonly Course[] = [false, true].flatMap((mergeable) =>
   [false, true].flatMap((packed) =>
-    (["transmit", "receive", "out and back"] as const).map((direction) => ({ packed, mergeable, direction }))
+    ([
+      ["transmit", SHORT_BYTES],
+      ["receive", SHORT_BYTES],
+      ["out and back", SHORT_BYTES],
+      ["out and back", LONG_BYTES],
+    ] as const).map(([direction, frameBytes]) => ({ packed, mergeable, direction, frameBytes }))
   )
 );
 
@@ -82,14 +89,14 @@ function whyNot(): string | undefined {
 }
 
 async function race(run: BenchRun, device: Testpmd, socket: string, course: Course): Promise<Figure> {
-  const { packed, mergeable, direction } = course;
+  const { packed, mergeable, direction, frameBytes } = course;
   const dpdk = Object.entries(DPDK_MODES).flatMap(([name, mode]) => {
     const options = mode(course);
     if (options === undefined) return [];
     const drive = () => dpdkRate(run, device, course, { socket, packed, mergeable, ...options });
     return [[name, drive] as const];
   });
-  const front = { socket, frameBytes: FRAME_BYTES, ...course };
+  const front = { socket, ...course };
   const works = {
     ours: () => ourRate(run, device, { ...front, inOrder: false }),
     "ours, in order": () => ourRate(run, device, { ...front, inOrder: true }),
@@ -99,7 +106,9 @@ async function race(run: BenchRun, device: Testpmd, socket: string, course: Cour
     .map(([name, values]) => ({ name, value: rounds("per second", values) }));
   const [mine, ...others] = measured;
   return {
-    name: `${packed ? "packed" : "split"}, ${mergeable ? "" : "not "}mergeable, ${direction}`,
+    name: `${packed ? "packed" : "split"}, ${mergeable ? "" : "not "}mergeable, ${direction}${
+      frameBytes === SHORT_BYTES ? "" : `, ${frameBytes} bytes`
+    }`,
     value: mine!.value,
     beside: others.map(({ name, value }) => compare(mine!.value, name, value)),
   };
@@ -108,39 +117,39 @@ async function race(run: BenchRun, device: Testpmd, socket: string, course: Cour
 async function dpdkRate(
   run: BenchRun,
   device: Testpmd,
-  { direction }: Course,
+  { direction, frameBytes }: Course,
   options: VirtioUserOptions,
 ): Promise<number> {
-  await prepare(device, direction);
+  await prepare(device, direction, frameBytes);
   await using driver = await Testpmd.driver({ ...options, cpu: DRIVER_CPU });
   const mode = ({ transmit: "txonly", receive: "rxonly", "out and back": "io" } as const)[direction];
-  await driver.forward(mode, { frameBytes: FRAME_BYTES });
-  return await deviceRate(run, device, direction, WARM_UP_MS.dpdk);
+  await driver.forward(mode, { frameBytes });
+  return await deviceRate(run, device, { direction, frameBytes }, WARM_UP_MS.dpdk);
 }
 
 async function ourRate(run: BenchRun, device: Testpmd, front: NetFront): Promise<number> {
-  await prepare(device, front.direction);
+  await prepare(device, front.direction, front.frameBytes);
   await using _driver = await startFront("./net_front.ts", front, DRIVER_CPU);
-  return await deviceRate(run, device, front.direction, WARM_UP_MS.ours);
+  return await deviceRate(run, device, front, WARM_UP_MS.ours);
 }
 
 /** The device drops what comes, or sends for all it is worth; what goes around is sent when the driver is there. */
-async function prepare(device: Testpmd, direction: Direction): Promise<void> {
+async function prepare(device: Testpmd, direction: Direction, frameBytes: number): Promise<void> {
   await device.halt();
   if (direction !== "out and back") {
-    await device.forward(direction === "transmit" ? "rxonly" : "txonly", { frameBytes: FRAME_BYTES });
+    await device.forward(direction === "transmit" ? "rxonly" : "txonly", { frameBytes });
   }
 }
 
 async function deviceRate(
   run: BenchRun,
   device: Testpmd,
-  direction: Direction,
+  { direction, frameBytes }: Pick<Course, "direction" | "frameBytes">,
   warmUpMs: number,
 ): Promise<number> {
   const count: keyof PortCounters = direction === "receive" ? "txPackets" : "rxPackets";
   if (direction === "out and back") {
-    await device.forward("io", { frameBytes: FRAME_BYTES, burst32: CIRCLING });
+    await device.forward("io", { frameBytes, burst32: CIRCLING });
   }
   await pause(run.pick(warmUpMs, warmUpMs / 2));
   const before = (await device.counters())[count], start = performance.now();
