@@ -4,11 +4,13 @@
  * @module
  */
 import {
+  accessible,
   FileLock,
   makeDirectory,
   processId,
   raiseOpenFileLimit,
   readDirectory,
+  removeDirectory,
   removeFile,
   replaceFile,
 } from "../../ffi/mod.ts";
@@ -83,6 +85,7 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
     });
   }
   raiseOpenFileLimit();
+  const isNew = !accessible(directory);
   makeDirectory(directory, 0o700);
   const lock = FileLock.tryAcquire(`${directory}/${LOCK_FILE}`, `process ${processId()}`);
   if (!(lock instanceof FileLock)) {
@@ -92,13 +95,14 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
   }
   using _held = lock;
   removeRemains(directory);
-  const machine = new EmulatedMachine({
-    topology,
-    models,
-    directory,
-    clientMemory: options.clientMemory,
-    onViolation: options.onViolation,
-  });
+  const machine = comesUp(isNew ? directory : undefined, () =>
+    new EmulatedMachine({
+      topology,
+      models,
+      directory,
+      clientMemory: options.clientMemory,
+      onViolation: options.onViolation,
+    }));
   const stop = () => machine.stop();
   try {
     signal?.addEventListener("abort", stop);
@@ -113,6 +117,19 @@ export async function serveEmulatedHost(options: ServeOptions): Promise<void> {
     signal?.removeEventListener("abort", stop);
     machine.close();
     removeFile(`${directory}/${READY_FILE}`);
+  }
+}
+
+/** A host that does not come up leaves nothing. @param made the directory, where it was made for it */
+function comesUp<T>(made: string | undefined, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (made !== undefined) {
+      removeFile(`${made}/${LOCK_FILE}`);
+      if (readDirectory(made).length === 0) removeDirectory(made);
+    }
+    throw error;
   }
 }
 

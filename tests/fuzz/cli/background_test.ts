@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { makeTemporaryDirectory, removeTree } from "../../../cli/temporary_directory.ts";
-import { accessible, processExists, readDirectory, readText } from "../../../ffi/mod.ts";
+import { accessible, processExists, readDirectory, readText, replaceFile } from "../../../ffi/mod.ts";
 import { cli, cliWith } from "../../emulated/cli/run_cli.ts";
 
 Deno.test("emulate --background returns when the host serves, and --stop ends it", async (t) => {
@@ -60,9 +60,14 @@ Deno.test("emulate --background returns when the host serves, and --stop ends it
     });
     await t.step("what cannot be is said before anything is left", async () => {
       const broken = `${scratch}/broken`;
+      const topology = `${scratch}/no-disk.json`;
+      const disk = { address: "01:00.0", kind: "virtio-blk", file: `${scratch}/no/disk` };
+      replaceFile(topology, new TextEncoder().encode(JSON.stringify({ functions: [disk] })));
       for (
         const args of [
           [broken, "--background", "--topology", "/nonexistent.json"],
+          [broken, "--background", "--topology", topology],
+          [broken, "--topology", topology],
           [broken, "--background", "--temporary"],
           [broken, "--stop"],
           [broken, "--stop", "--verbose"],
