@@ -10,7 +10,8 @@ import { ConfigSpace } from "../lib/pci/mod.ts";
 import type { RegisterTable } from "../lib/registers/declaration.ts";
 import { parseRegisters, Registers, type RegisterSpace } from "../lib/registers/mod.ts";
 import { Bar, ConfigAccess, type VfioDevice } from "../lib/vfio/mod.ts";
-import { knownRegisters, type RegisterSet } from "../lib/virtio/function_registers.ts";
+import { knownRegisters, mmioRegisters, type RegisterSet } from "../lib/virtio/function_registers.ts";
+import { driverSets } from "./driver_tables.ts";
 import { ofFile } from "./json_file.ts";
 import { openOptions } from "./opening.ts";
 import type { Of } from "./parser.ts";
@@ -19,7 +20,19 @@ import { requireThere } from "./register_value.ts";
 import { withIds } from "./vf_config.ts";
 
 /** What it takes of a command line. */
-export type Reading = Pick<Of<"peek">, "function" | "table" | "bar" | "path" | "vfToken" | "unsafe">;
+export type Reading = Pick<
+  Of<"peek">,
+  "function" | "table" | "bar" | "path" | "vfToken" | "unsafe" | "profile"
+>;
+
+/** What the window of a virtio-mmio device has. */
+const FORMS = { "spec": "modern", "mmio-v3": "v3", "mmio-msi-v2": "msi-v2" } as const;
+
+/** By the device tree, or by ACPI. */
+function isVirtioMmio(about: FunctionInfo): boolean {
+  return about.bus === "platform" &&
+    (about.compatible.includes("virtio,mmio") || about.modalias?.includes("LNRO0005") === true);
+}
 
 /** A function whose registers are looked at. It is opened when the first register in a BAR is. */
 export class LookedFunction implements Disposable {
@@ -49,8 +62,15 @@ export class LookedFunction implements Disposable {
       lengthBytes: pci ? this.barSizes[options.bar] ?? 0 : Infinity,
       table: ofFile(options.table, () => parseRegisters(readText(options.table!))),
     }];
-    this.sets = this.about.bus === "pci"
-      ? [...given, ...knownRegisters(address, withIds(this.#config, this.about), this.barSizes)]
+    const { about } = this;
+    this.sets = about.bus === "pci"
+      ? [
+        ...given,
+        ...knownRegisters(address, withIds(this.#config, about), this.barSizes),
+        ...driverSets(about, this.barSizes[0]),
+      ]
+      : isVirtioMmio(about)
+      ? [...given, mmioRegisters(FORMS[options.profile ?? "spec"])]
       : given;
   }
 

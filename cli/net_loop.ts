@@ -4,7 +4,7 @@
  * @module
  */
 import { exchangeByInterrupt, exchangePolled } from "../drivers/net/virtio/exchange.ts";
-import type { VirtioNet } from "../drivers/net/virtio_net.ts";
+import type { NetDevice } from "../drivers/net/api/net_device.ts";
 import { type FrameStream, RecordedFrames, TestFrames } from "../drivers/net/virtio/test_frames.ts";
 import { CaptureReader } from "../lib/capture/mod.ts";
 import { UsageError } from "../lib/errors/mod.ts";
@@ -35,7 +35,7 @@ export async function netLoop(host: Host, options: Of<"net loop">): Promise<void
   using stop = interruption();
   await using stack = new AsyncDisposableStack();
   const names = oneDevice && same(sender, receiver) ? [sender] : [sender, receiver];
-  const [from, to = from] = await openNets(host, options, stack, names) as [VirtioNet, VirtioNet?];
+  const [from, to = from] = await openNets(host, options, stack, names) as [NetDevice, NetDevice?];
   // Recorded frames carry addresses of their own.
   if (recorded !== undefined) await to.setPromiscuous(true);
   const bytes = options.frameBytes;
@@ -51,8 +51,8 @@ export async function netLoop(host: Host, options: Of<"net loop">): Promise<void
   })();
   if (options.json) {
     return printJson({
-      from: from.transport.name,
-      to: to.transport.name,
+      from: from.name,
+      to: to.name,
       ...result,
       interruptKind: to.interruptKind,
       interrupts: to.statistics().interrupts,
@@ -60,7 +60,7 @@ export async function netLoop(host: Host, options: Of<"net loop">): Promise<void
   }
   const how = polled ? "polled" : `each awaited by ${to.interruptKind}`;
   const what = `${countText(result.frames, "frame")}, ${countText(result.bytes, "byte")}, every byte as sent`;
-  const way = `${from.transport.name} -> ${to.transport.name}`;
+  const way = `${from.name} -> ${to.name}`;
   print(`${way}: ${what}; ${result.framesPerSecond} frames/s, ${how}`);
 }
 

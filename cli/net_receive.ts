@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { FrameBurst, type VirtioNet } from "../drivers/net/virtio_net.ts";
+import { FrameBurst } from "../drivers/net/api/frame_burst.ts";
+import type { NetDevice } from "../drivers/net/api/net_device.ts";
 import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
 import { CaptureWriter } from "../lib/capture/mod.ts";
 import type { Host } from "../lib/host/mod.ts";
@@ -40,7 +41,7 @@ export async function netReceive(host: Host, options: Of<"net receive">): Promis
   const seconds = (performance.now() - start) / 1000;
   if (options.json) {
     say(jsonText({
-      function: net.transport.name,
+      function: net.name,
       received: writer.frames,
       bytes: counted.bytes,
       capture: options.capture,
@@ -53,14 +54,12 @@ export async function netReceive(host: Host, options: Of<"net receive">): Promis
   }
   const what = `${countText(writer.frames, "frame")}, ${countText(counted.bytes, "byte")}`;
   say(
-    `${net.transport.name}: ${what} in ${writer.path} after ${seconds.toFixed(2)} s${
-      rateText(writer.frames, seconds)
-    }`,
+    `${net.name}: ${what} in ${writer.path} after ${seconds.toFixed(2)} s${rateText(writer.frames, seconds)}`,
   );
 }
 
 async function receive(
-  net: VirtioNet,
+  net: NetDevice,
   writer: CaptureWriter,
   options: Of<"net receive">,
   signal: AbortSignal,

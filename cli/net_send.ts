@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { VirtioNet } from "../drivers/net/virtio_net.ts";
+import type { NetDevice } from "../drivers/net/api/net_device.ts";
 import { type CapturedFrame, CaptureReader } from "../lib/capture/mod.ts";
 import { EventLoopTurns } from "../lib/wait/event_loop_turns.ts";
 import { TimeoutError, UsageError } from "../lib/errors/mod.ts";
@@ -66,7 +66,7 @@ export async function netSend(host: Host, options: Of<"net send">): Promise<numb
   }
   const seconds = (performance.now() - start) / 1000;
   const { sent, bytes, skipped } = sender;
-  const name = net.transport.name;
+  const name = net.name;
   const status = stop?.exitStatus ?? 0;
   if (options.json) {
     const statistics = net.statistics();
@@ -110,13 +110,13 @@ class Sender {
   sent = 0;
   bytes = 0;
   skipped = 0;
-  readonly #net: VirtioNet;
+  readonly #net: NetDevice;
   readonly #interval: number;
   readonly #atOnce: boolean;
   #next = performance.now();
 
   /** @param rate frames a second at most @param atOnce a frame does not wait for others: nobody knows when the next one comes */
-  constructor(net: VirtioNet, rate: number | undefined, atOnce: boolean) {
+  constructor(net: NetDevice, rate: number | undefined, atOnce: boolean) {
     this.#net = net;
     this.#interval = rate === undefined ? 0 : 1000 / rate;
     this.#atOnce = atOnce || rate !== undefined;
@@ -166,7 +166,7 @@ class Sender {
   }
 
   #stuck(): TimeoutError {
-    const { name } = this.#net.transport;
+    const { name } = this.#net;
     return new TimeoutError(
       `${name}: the device took no frame for ${PATIENCE_MS / 1000} s (${this.sent} queued)`,
       { hint: "is its link up, and does somebody receive?" },

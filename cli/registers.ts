@@ -113,7 +113,7 @@ export function regs(host: Host, options: Of<"regs">): void {
   if (looked.sets.length === 0) {
     throw new UsageError(`no registers of ${address} are known by name`, {
       hint: bus === "platform"
-        ? `--table FILE says them; ringside mmio ${address} show has those of virtio-mmio`
+        ? "it is no virtio-mmio device: --table FILE says them"
         : "--table FILE says them",
     });
   }

@@ -69,7 +69,7 @@ export const ABOUT = {
       message`Show a function's queues: layout, indices, chains, events, vectors. On an emulated host also while another process drives it.`,
   },
   net: {
-    description: message`Frames over virtio-net: send, receive, loop.`,
+    description: message`Frames over virtio-net and the 82576 (igb, igbvf): send, receive, loop.`,
     usageLine: COMMAND_USAGE,
   },
   blk: {

@@ -6,6 +6,7 @@
 import { readText } from "../../ffi/mod.ts";
 import { parseRegisters } from "../../lib/registers/mod.ts";
 import { type NumberedRecord, readTrace, type RegisterSet, TraceDecoder } from "../../lib/trace/mod.ts";
+import { driverSets } from "../driver_tables.ts";
 import { ofFile } from "../json_file.ts";
 import type { Of } from "../parser.ts";
 
@@ -16,16 +17,21 @@ export function readTraceFile(path: string): NumberedRecord[] {
   return ofFile(path, () => readTrace(readText(path)));
 }
 
-/** What `--table` gives. @throws UsageError, SyscallError */
-export function givenSets({ table, bar }: Tables): RegisterSet[] {
-  if (table === undefined) return [];
-  return [{
+/** A decoder that knows what `--table` gives, and the tables of drivers. @throws UsageError, SyscallError */
+export function decoderWith({ table, bar }: Tables): TraceDecoder {
+  const given: RegisterSet[] = table === undefined ? [] : [{
     name: "table",
     region: bar,
     offset: 0,
     lengthBytes: Infinity,
     table: ofFile(table, () => parseRegisters(readText(table))),
   }];
+  return new TraceDecoder(({ config }) => {
+    // A trace of mmiotrace has no configuration space.
+    const ids = Uint8Array.from(config.slice(0, 8).match(/../g) ?? [], (pair) => parseInt(pair, 16));
+    const [vendorId = 0, deviceId = 0] = new Uint16Array(ids.buffer, 0, ids.length >> 1);
+    return [...given, ...driverSets({ vendorId, deviceId })];
+  });
 }
 
 /** A record and what is said of it. */
@@ -41,7 +47,7 @@ export function decoded(
   tables: Tables,
   other: readonly NumberedRecord[] = [],
 ): ShownRecord[] {
-  const decoder = new TraceDecoder(givenSets(tables));
+  const decoder = decoderWith(tables);
   return records.map((record) => {
     const known = record.kind === "open" && record.config === ""
       ? other.find((one) => one.kind === "open" && one.device === record.device)

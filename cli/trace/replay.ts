@@ -3,18 +3,18 @@
  *
  * @module
  */
-import { Replay, serveReplay, type Step, TraceDecoder } from "../../lib/trace/mod.ts";
+import { Replay, serveReplay, type Step } from "../../lib/trace/mod.ts";
 import { EXIT } from "../exit.ts";
 import { interruption } from "../interruption.ts";
 import { print, printJson, remark } from "../output.ts";
 import type { Of } from "../parser.ts";
-import { givenSets, readTraceFile } from "./reading.ts";
+import { decoderWith, readTraceFile } from "./reading.ts";
 
 /** Serves a recorded function to one driver. @returns 1 when that did something else than was recorded */
 export async function traceReplay(options: Of<"trace replay">): Promise<number> {
   const { file, socket } = options;
   const records = readTraceFile(file);
-  const decoder = new TraceDecoder(givenSets(options));
+  const decoder = decoderWith(options);
   for (const one of records) if (one.kind === "open") decoder.decode(one);
   const text = (step: Step) => {
     const { where, what } = decoder.decode({ ...step, device: options.function });

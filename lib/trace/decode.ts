@@ -11,10 +11,8 @@ import type { RegisterDeclaration, RegisterTable } from "../registers/declaratio
 import { describeValue, elementName } from "../registers/dump.ts";
 import { REGION } from "../vfio/device.ts";
 import { knownRegisters, type RegisterSet } from "../virtio/function_registers.ts";
-import { deviceType } from "../virtio/spec/device_types.ts";
 import { statusNames } from "../virtio/spec/status.ts";
 import { findVirtioLayout } from "../virtio/transport/pci_layout.ts";
-import { FIELD_BYTES } from "../wire/mod.ts";
 import { isWord, type NumberedRecord, type OpenRecord } from "./records.ts";
 
 const MSIX_TABLE = {
@@ -48,13 +46,13 @@ export class TraceDecoder {
     typedErrors(this);
   }
 
-  readonly #given: readonly RegisterSet[];
+  readonly #given: (opened: OpenRecord) => readonly RegisterSet[];
   readonly #sets: (readonly RegisterSet[])[] = [];
   readonly #mappings = new Map<string, Mapping>();
 
-  /** Knows nothing yet. @param given tables for what no other is known for; they come first */
-  constructor(given: readonly RegisterSet[] = []) {
-    requireType(given, "array", "new TraceDecoder: given");
+  /** Knows nothing yet. @param given tables of a function for what no other is known for; they come first */
+  constructor(given: (opened: OpenRecord) => readonly RegisterSet[] = () => []) {
+    requireType(given, "function", "new TraceDecoder: given");
     this.#given = given;
   }
 
@@ -62,7 +60,7 @@ export class TraceDecoder {
   decode(record: NumberedRecord): DecodedRecord {
     switch (record.kind) {
       case "open":
-        this.#sets[record.device] = [...this.#given, ...setsOf(record)];
+        this.#sets[record.device] = [...this.#given(record), ...setsOf(record)];
         return { where: record.name, what: `by ${record.path}` };
       case "read":
       case "write":
@@ -104,7 +102,7 @@ export class TraceDecoder {
     const place = `${of}:0x${offset.toString(16).padStart(2, "0")}`;
     if (!isWord(width)) return { where: place, what: `${width} bytes` };
     const plain = { where: `${place}.${8 * width}`, what: value };
-    const found = this.#find(this.#sets[device] ?? this.#given, region, offset);
+    const found = this.#find(this.#sets[device] ?? [], region, offset);
     if (found === undefined) return plain;
     const { set, name, register, index, within } = found;
     const title = `${set.name}:${elementName(name, register, index)}`;
@@ -176,27 +174,18 @@ function setsOf({ name, config, regions }: OpenRecord): RegisterSet[] {
     sets.push({ name: "msix-table", region: bar, offset, lengthBytes, table: MSIX_TABLE });
   }
   try {
-    const { deviceId, device, notify, notifyOffMultiplier } = findVirtioLayout(
+    const { notify, notifyOffMultiplier } = findVirtioLayout(
       name,
       bytes,
       (bar) => sizes[bar] ?? 0,
     );
-    const place = ({ bar, offset, lengthBytes }: typeof notify) => ({ region: bar, offset, lengthBytes });
     const queue = {
       offset: 0,
       width: 2,
       ...(notifyOffMultiplier > 0 ? { strideBytes: notifyOffMultiplier } : {}),
     } as const;
-    sets.push({ name: "notify", ...place(notify), table: { queue } });
-    if (device !== undefined) {
-      const fields = Object.entries(deviceType(deviceId)?.config ?? {});
-      const table: RegisterTable = Object.fromEntries(
-        fields.map((
-          [field, { offset, type }],
-        ) => [field, { offset, width: FIELD_BYTES[type] as 1 | 2 | 4 | 8 }]),
-      );
-      sets.push({ name: "device", ...place(device), table });
-    }
+    const { bar, offset, lengthBytes } = notify;
+    sets.push({ name: "notify", region: bar, offset, lengthBytes, table: { queue } });
   } catch (error) {
     if (!(error instanceof RingsideError)) throw error;
   }

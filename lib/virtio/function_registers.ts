@@ -7,12 +7,15 @@ import { RingsideError } from "../errors/mod.ts";
 import { CAPABILITIES } from "../pci/capability/all.ts";
 import { BRIDGE, CARD_BUS, ConfigSpace, HEADER, walkCapabilities } from "../pci/mod.ts";
 import type { RegisterTable } from "../registers/declaration.ts";
+import { FIELD_BYTES } from "../wire/mod.ts";
+import { deviceType } from "./spec/device_types.ts";
+import { MMIO_CONFIG_OFFSET, MMIO_TABLES, type MmioForm } from "./spec/mmio.ts";
 import { COMMON_CFG, ISR_CFG } from "./spec/pci.ts";
 import { findVirtioLayout, type StructurePlace } from "./transport/pci_layout.ts";
 
 /** Registers that lie together. */
 export interface RegisterSet {
-  /** `config`, the kind of a capability (`sr-iov`; the second of a kind `virtio-2`), `common`, `isr`. */
+  /** `config`, the kind of a capability (`sr-iov`; the second of a kind `virtio-2`), `common`, `isr`, `device`; `mmio`. */
   readonly name: string;
   /** What they lie in: configuration space, or a BAR by its number. */
   readonly region: "config" | number;
@@ -70,6 +73,11 @@ export function knownRegisters(
   return [...sets, ...virtioSets(name, config, barBytes)];
 }
 
+/** The window of a virtio-mmio device. */
+export function mmioRegisters(form: MmioForm): RegisterSet {
+  return { name: "mmio", region: 0, offset: 0, lengthBytes: MMIO_CONFIG_OFFSET, table: MMIO_TABLES[form] };
+}
+
 function virtioSets(name: string, config: Uint8Array, barBytes: readonly number[]): RegisterSet[] {
   const set = (
     title: string,
@@ -83,12 +91,21 @@ function virtioSets(name: string, config: Uint8Array, barBytes: readonly number[
     table,
   });
   try {
-    const { common, isr } = findVirtioLayout(name, config, (bar) => barBytes[bar] ?? 0);
-    return [set("common", common, COMMON_CFG), set("isr", isr, ISR_CFG)];
+    const { common, isr, deviceId, device } = findVirtioLayout(name, config, (bar) => barBytes[bar] ?? 0);
+    const known = [set("common", common, COMMON_CFG), set("isr", isr, ISR_CFG)];
+    return device === undefined ? known : [...known, set("device", device, configTable(deviceId))];
   } catch (error) {
     if (error instanceof RingsideError) return [];
     throw error;
   }
+}
+
+/** A device's own configuration. */
+function configTable(deviceId: number): RegisterTable {
+  const fields = Object.entries(deviceType(deviceId)?.config ?? {});
+  return Object.fromEntries(
+    fields.map(([name, { offset, type }]) => [name, { offset, width: FIELD_BYTES[type] as 1 | 2 | 4 | 8 }]),
+  );
 }
 
 /** Names as they are completed, of registers that most functions have. */

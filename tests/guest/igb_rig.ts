@@ -35,6 +35,8 @@ export async function partner(
 /** Our PF, its VFs made and served. */
 export interface OpenedPf {
   readonly pf: Igb;
+  /** The function that it is on. */
+  readonly owner: VfioDevice;
   /** Of the PF. */
   readonly address: string;
   /** Of its VFs. */
@@ -58,7 +60,7 @@ export async function servedPf(
     pf.close();
     await serving;
   });
-  return { pf, address, addresses: host.setVfCount(address, vfs) };
+  return { pf, owner, address, addresses: host.setVfCount(address, vfs) };
 }
 
 /** The same, and the VFs opened by VFIO. */

@@ -61,6 +61,8 @@ export interface NetDevice extends AsyncDisposable {
   readonly mtu: number;
   /** Longest frame that can be sent, Ethernet header included, checksum at the end not. */
   readonly maxFrameBytes: number;
+  /** Kind of interrupt in use. */
+  readonly interruptKind: "msix" | "msi" | "intx" | "none";
   /** As of the last interrupt or `service`. */
   readonly linkUp: boolean;
   /** Receive queues, by pair. A reset makes new ones. */

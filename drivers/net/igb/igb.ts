@@ -148,15 +148,7 @@ export class Igb extends IgbNet {
   static async open(device: VfioDevice, options: IgbOptions = {}): Promise<Igb> {
     requireType(device, "object", "Igb.open: device", "name", "regionInfo", "readRegion", "writeRegion");
     requireType(options, "object", "Igb.open: options");
-    const net = new Igb(device, options);
-    try {
-      await net.begin();
-    } catch (error) {
-      net.close();
-      await net.settled;
-      throw error;
-    }
-    return net;
+    return await new Igb(device, options).opened();
   }
 
   /** The registers, by name. @throws ClosedError */

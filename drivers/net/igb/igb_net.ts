@@ -43,6 +43,8 @@ export abstract class IgbNet implements NetDevice, Disposable {
   #interrupts = 0;
   #resets = 0;
   #linkUp = false;
+  /** Its queues are there. */
+  #started = false;
   #closed = false;
 
   /** Made by `open` of the drivers. */
@@ -66,14 +68,26 @@ export abstract class IgbNet implements NetDevice, Disposable {
   /** Receives frames for all addresses. */
   abstract setPromiscuous(on: boolean): Promise<void>;
 
-  /** A session's beginning. @throws what `start` throws; the function is stopped then */
-  protected async begin(): Promise<void> {
+  /** The first session's beginning. @throws what `start` throws; nothing of it is left then */
+  protected async opened(): Promise<this> {
+    try {
+      await this.#begin();
+    } catch (error) {
+      this.close();
+      await this.settled;
+      throw error;
+    }
+    return this;
+  }
+
+  async #begin(): Promise<void> {
     const session = new IgbSession(this.device, this.options);
     this.#session = session;
     try {
       await this.start(session);
       // Somebody may have closed it meanwhile.
       if (this.#session !== session) throw new ClosedError(this.name);
+      this.#started = true;
     } catch (error) {
       if (this.#session === session) this.#end();
       throw error;
@@ -83,15 +97,26 @@ export abstract class IgbNet implements NetDevice, Disposable {
   /** The session. @throws ClosedError */
   protected get live(): IgbSession {
     if (this.#session === null) {
-      throw new ClosedError(this.#closed ? this.name : `${this.name}, whose reset failed,`);
+      throw new ClosedError(
+        this.#closed ? this.name : `${this.name}, which is being reset, or whose reset failed,`,
+      );
     }
     return this.#session;
+  }
+
+  /** The session, when it has begun. @throws ClosedError */
+  get #running(): IgbSession {
+    if (this.#session !== null && !this.#started) {
+      throw new ClosedError(`${this.name}, which is being reset,`);
+    }
+    return this.live;
   }
 
   #end(): void {
     const session = this.#session;
     if (session === null) return;
     this.#session = null;
+    this.#started = false;
     this.#interrupts += session.waiter.interrupts;
     this.#linkUp = false;
     const { waiter } = session;
@@ -158,17 +183,17 @@ export abstract class IgbNet implements NetDevice, Disposable {
 
   /** Receive queues, by pair. A reset makes new ones. */
   get rx(): readonly IgbReceiveQueue[] {
-    return this.live.rx;
+    return this.#running.rx;
   }
 
   /** Transmit queues, by pair. A reset makes new ones. */
   get tx(): readonly IgbTransmitQueue[] {
-    return this.live.tx;
+    return this.#running.tx;
   }
 
   /** Copies one frame into a slot of the first pair, and sends it. @returns false when the device has all slots: wait with `waitTransmit` */
   send(frame: Uint8Array): boolean {
-    const queue = this.live.tx[0]!;
+    const queue = this.#running.tx[0]!;
     queue.checkLength(frame.length);
     const slot = queue.reserve();
     if (slot < 0) {
@@ -185,9 +210,9 @@ export abstract class IgbNet implements NetDevice, Disposable {
   async receive(timeoutMs: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
-      const turn = this.live.waiter.turnIfDue();
+      const turn = this.#running.waiter.turnIfDue();
       if (turn !== null) await turn;
-      for (const queue of this.live.rx) {
+      for (const queue of this.#running.rx) {
         const burst = this.#one;
         if (queue.receiveBurst(burst) === 0) continue;
         const frame = new Uint8Array(burst.frameBytes(0));
@@ -201,13 +226,13 @@ export abstract class IgbNet implements NetDevice, Disposable {
 
   /** Waits until a pair has frames (all pairs, or one). @returns false after `timeoutMs` */
   waitReceive(timeoutMs: number, pair?: number): Promise<boolean> {
-    const { waiter, rx } = this.live;
+    const { waiter, rx } = this.#running;
     return waiter.wait(oneOrAll(rx, pair, "queue pair"), timeoutMs);
   }
 
   /** Waits until the device has given a transmit slot back. @returns false after `timeoutMs` */
   waitTransmit(timeoutMs: number, pair = 0): Promise<boolean> {
-    const { waiter, tx } = this.live;
+    const { waiter, tx } = this.#running;
     return waiter.wait(oneOrAll(tx, pair, "queue pair"), timeoutMs);
   }
 
@@ -254,7 +279,7 @@ export abstract class IgbNet implements NetDevice, Disposable {
     await this.#settling;
     if (this.#closed) throw new ClosedError(this.name);
     if (this.#session !== null) throw new UsageError(`${this.name}: two resets at once`);
-    await this.begin();
+    await this.#begin();
     this.#resets++;
   }
 

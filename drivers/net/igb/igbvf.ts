@@ -85,15 +85,7 @@ export class IgbVf extends IgbNet {
   static async open(device: VfioDevice, options: IgbNetOptions = {}): Promise<IgbVf> {
     requireType(device, "object", "IgbVf.open: device", "name", "regionInfo", "readRegion", "writeRegion");
     requireType(options, "object", "IgbVf.open: options");
-    const net = new IgbVf(device, options);
-    try {
-      await net.begin();
-    } catch (error) {
-      net.close();
-      await net.settled;
-      throw error;
-    }
-    return net;
+    return await new IgbVf(device, options).opened();
   }
 
   /** The registers, by name. @throws ClosedError */

@@ -61,6 +61,8 @@ export const IGB_REGISTERS = {
   SWSM: {
     offset: 0x5b50,
     width: 4,
+    // Reading sets SMBI, and so takes the semaphore: no dump may.
+    access: "RC/W1C",
     fields: { SMBI: { bits: 0, access: "RW" }, SWESMBI: { bits: 1, access: "RW" } },
   },
   SW_FW_SYNC: {

@@ -133,7 +133,7 @@ Deno.test("mmiotrace is read as a trace: accesses by BAR, marks, times from the 
     ["read", 8, 250],
   ]);
   const table = parseRegisters("ID  0x00  32  R\nLIVE  0x04  32  RW\n");
-  const decoder = new TraceDecoder([{ name: "edu", region: 0, offset: 0, lengthBytes: 4096, table }]);
+  const decoder = new TraceDecoder(() => [{ name: "edu", region: 0, offset: 0, lengthBytes: 4096, table }]);
   assertEquals(records.map((one) => decoder.decode(one)).map(({ where, what }) => `${where} ${what}`), [
     "0000:00:03.0 by mmiotrace",
     " insmod",
