@@ -9,7 +9,14 @@ import {
   type Step,
   TraceDecoder,
 } from "../../lib/trace/mod.ts";
-import { recordBringUp, replayBringUp, wrongVector } from "../emulated/cli/trace_rig.ts";
+import { driverSets } from "../../cli/driver_tables.ts";
+import {
+  bringUpIgb,
+  noBufferLength,
+  recordBringUp,
+  replayBringUp,
+  wrongVector,
+} from "../emulated/cli/trace_rig.ts";
 import { anyPathTest, ID, physicalFunction } from "./guest_host.ts";
 
 anyPathTest("trace: a virtio-net bring-up recorded, shown, compared and replayed", async (host, path) => {
@@ -46,6 +53,55 @@ anyPathTest("trace: a virtio-net bring-up recorded, shown, compared and replayed
     const replayed = await replayBringUp(good, `${scratch}/replayed`);
     assertMatch(replayed.out, /^(\d+) of \1 accesses as recorded, to record \d+\n/);
     assertEquals([replayed.code, replayed.failure], [0, ""]);
+  } finally {
+    removeTree(scratch);
+  }
+});
+
+/** Where the recorded bring-up is to be put, for the tests that replay it with no guest. */
+const KEPT = Deno.env.get("RINGSIDE_IGB_TRACE");
+const IGB = { vendorId: 0x8086, deviceId: 0x10c9 };
+
+anyPathTest("trace: an igb bring-up recorded, shown, compared and replayed", async (host, path) => {
+  const igb = physicalFunction(ID.igb);
+  host.bind(igb);
+  const scratch = makeTemporaryDirectory();
+  const file = (name: string) => `${scratch}/${name}`;
+  const record = async (name: string, mistake?: typeof noBufferLength) => {
+    await recordBringUp(host.open(igb, { path }), file(name), mistake, bringUpIgb);
+    return readTrace(readText(file(name)));
+  };
+  try {
+    const good = await record("good");
+    const decoder = new TraceDecoder(() => driverSets(IGB));
+    const lines = good.map((one) => {
+      const { where, what } = decoder.decode(one);
+      return `${one.kind} ${where} ${what}`;
+    });
+    assertStringIncludes(lines[0]!, `by ${path}`);
+    for (const wanted of ["write igb:CTRL 0x", "write igb:SRRCTL[0] 0x82000002", "read igb:STATUS 0x"]) {
+      assert(lines.some((line) => line.startsWith(wanted)), `no ${wanted} in\n${lines.join("\n")}`);
+    }
+    // When the link comes, and how often is looked until then, is not the driver's.
+    const parted = async (name: string, mistake?: typeof noBufferLength) => {
+      for (let tries = 0;; tries++) {
+        const { difference } = compareTraces(good, await record(name, mistake));
+        const { where } = decoder.decode(difference?.one ?? good[0]!);
+        if (where !== "igb:STATUS" || tries === 5) return difference;
+      }
+    };
+    assertEquals(await parted("again"), undefined);
+    const difference = await parted("bad", noBufferLength);
+    assertEquals(
+      lines[difference!.one!.line - 2],
+      "write igb:SRRCTL[0] 0x82000002 DROP_EN 1, DESCTYPE one_buffer, BSIZEPACKET 2",
+    );
+    const { other } = difference!;
+    assertEquals(other !== undefined && "value" in other ? other.value : "", "0x00000000");
+    const replayed = await replayBringUp(file("good"), file("replayed"), undefined, bringUpIgb);
+    assertMatch(replayed.out, /^(\d+) of \1 accesses as recorded, to record \d+\n/);
+    assertEquals([replayed.code, replayed.failure], [0, ""]);
+    if (KEPT !== undefined) Deno.writeTextFileSync(KEPT, readText(file("good")));
   } finally {
     removeTree(scratch);
   }

@@ -9,6 +9,7 @@ import "./emulate_vhost_user_test.ts";
 import "./golden_test.ts";
 import "./gone_test.ts";
 import "./help_test.ts";
+import "./igb_trace_test.ts";
 import "./managed_example_test.ts";
 import "./many_test.ts";
 import "./mmio_example_test.ts";

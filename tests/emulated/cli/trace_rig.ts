@@ -1,4 +1,6 @@
-/** Bring-ups of virtio-net, recorded and replayed: for tests of traces on the embedded host and in the guest. */
+/** Bring-ups of virtio-net and of the 82576, recorded and replayed: for tests of traces on the embedded host and in the guest. */
+import { Igb } from "../../../drivers/net/igb/igb.ts";
+import { IGB_REGISTERS } from "../../../drivers/net/igb/registers.ts";
 import { VirtioNet } from "../../../drivers/net/virtio_net.ts";
 import { replaceFile } from "../../../ffi/mod.ts";
 import { openHost } from "../../../lib/host/mod.ts";
@@ -15,6 +17,9 @@ const PERMISSIONS = ["--cached-only", "--allow-ffi", "--allow-env", "--allow-sys
 export type Mistake = (device: VfioDevice) => VfioDevice;
 
 /** Up and down again; closes the device. @returns its MAC address */
+export type BringUp = (device: VfioDevice) => Promise<string>;
+
+/** Of virtio-net. */
 export async function bringUp(device: VfioDevice): Promise<string> {
   using opened = device;
   using transport = openTransport(opened);
@@ -22,11 +27,23 @@ export async function bringUp(device: VfioDevice): Promise<string> {
   return net.mac.toString();
 }
 
+/** Of the 82576's PF; polled, since nobody knows when an interrupt comes. */
+export async function bringUpIgb(device: VfioDevice): Promise<string> {
+  using opened = device;
+  await using net = await Igb.open(opened, { interrupts: "none" });
+  return net.mac.toString();
+}
+
 /** Records a bring-up in a file. A driver with a mistake ends as it may. */
-export async function recordBringUp(device: VfioDevice, path: string, mistake?: Mistake): Promise<void> {
+export async function recordBringUp(
+  device: VfioDevice,
+  path: string,
+  mistake?: Mistake,
+  up: BringUp = bringUp,
+): Promise<void> {
   let text = traceHeader();
   const recorded = traced(device, (record) => void (text += traceLine(record)));
-  await bringUp(mistake?.(recorded) ?? recorded).catch((error) => {
+  await up(mistake?.(recorded) ?? recorded).catch((error) => {
     if (mistake === undefined) throw error;
   });
   replaceFile(path, new TextEncoder().encode(text) as Uint8Array<ArrayBuffer>);
@@ -41,6 +58,15 @@ export const wrongVector: Mistake = (device) =>
     },
   });
 
+/** The 82576 is not told how long a receive buffer is. */
+export const noBufferLength: Mistake = (device) =>
+  instead(device, {
+    writeRegion: (region, offset, from) => {
+      const wrong = region === REGION.bar0 && offset === IGB_REGISTERS.SRRCTL.offset;
+      device.writeRegion(region, offset, wrong ? new Uint8Array(4) : from);
+    },
+  });
+
 /** What a replay says, and what the driver got. */
 export interface Replayed {
   readonly code: number;
@@ -50,7 +76,12 @@ export interface Replayed {
 }
 
 /** Runs a bring-up on a recorded device. @param socket a path that is made */
-export async function replayBringUp(path: string, socket: string, mistake?: Mistake): Promise<Replayed> {
+export async function replayBringUp(
+  path: string,
+  socket: string,
+  mistake?: Mistake,
+  up: BringUp = bringUp,
+): Promise<Replayed> {
   const child = startCli({ permissions: PERMISSIONS }, "trace", "replay", path, socket);
   const said = child.stderr.getReader();
   // It says when it serves, and nothing else there; or why it does not.
@@ -62,7 +93,7 @@ export async function replayBringUp(path: string, socket: string, mistake?: Mist
   {
     using there = openHost(`vfio-user:${socket}`);
     const device = there.open("00:00.0");
-    mac = await bringUp(mistake?.(device) ?? device).catch((error) => void (failure = error.message));
+    mac = await up(mistake?.(device) ?? device).catch((error) => void (failure = error.message));
   }
   const { code, stdout, stderr } = await child.output();
   const decoder = new TextDecoder();
