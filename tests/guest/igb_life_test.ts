@@ -7,7 +7,7 @@ import { ClosedError } from "../../lib/errors/mod.ts";
 import { anyPathTest, ID, physicalFunction, snapshot } from "./guest_host.ts";
 import { LINK_MS, pfAndVfs, TOKEN } from "./igb_rig.ts";
 
-/** `--env RINGSIDE_IGB_RESETS=50` is the whole campaign. */
+/** `--env RINGSIDE_IGB_RESETS=20` is the whole campaign. */
 const RESETS = Number(Deno.env.get("RINGSIDE_IGB_RESETS") ?? 2);
 const BURST = 16;
 

@@ -12,7 +12,7 @@ import { echoExchange, icmpOf } from "./host_side/icmp_peer.ts";
 export const TOKEN = "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
 /** A link that is being negotiated. */
 export const LINK_MS = 10_000;
-/** `--env RINGSIDE_IGB_FRAMES=100000` is the whole campaign. */
+/** Each way, of each pair. `--env RINGSIDE_IGB_FRAMES=50000` is the whole campaign. */
 export const FRAMES = Number(Deno.env.get("RINGSIDE_IGB_FRAMES") ?? 500);
 /** Echoes on their way at once. */
 const WINDOW = 16;

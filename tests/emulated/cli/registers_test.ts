@@ -6,7 +6,7 @@ import { fromFileUrl } from "../../unit/architecture/source_files.ts";
 import { cli } from "./run_cli.ts";
 
 const root = fromFileUrl(new URL("../../../", import.meta.url));
-const NET = "01:00.0", RNG = "02:00.0";
+const NET = "01:00.0", RNG = "02:00.0", MMIO = "a003e00.virtio_mmio";
 
 Deno.test("peek, poke and regs on the embedded host", async (t) => {
   const host = await startEmulatedHost();
@@ -123,6 +123,24 @@ Deno.test("peek, poke and regs on the embedded host", async (t) => {
       const asked = JSON.parse((await ok("regs", RNG, "isr*", "--read-to-clear", "--json")).out);
       assertEquals([asked.clearingReads, asked.registers[0].fields], [1, { config: false, queue: false }]);
       assertEquals(JSON.parse((await ok("regs", RNG, "--json")).out).clearingReads, 0);
+    });
+    await t.step("a device's own configuration, and the window of a virtio-mmio device", async () => {
+      assertMatch(
+        (await ok("regs", NET, "device:*")).out,
+        /device:mac0 +0x0 +0x52\n[^]*device:mtu +0xa +0x05dc/,
+      );
+      assertEquals((await ok("peek", NET, "device:mtu")).out, "0x05dc\n");
+      await ok("bind", MMIO);
+      const { out } = await ok("regs", MMIO);
+      assertMatch(out, /mmio:magic_value +0x0 +0x74726976\n[^]*mmio:queue_notify +0x50 +\(write-only\)/);
+      assertEquals(
+        (await ok("peek", MMIO, "version", "0:0x8.32")).out,
+        "mmio:version  0x00000002\n0:0x8  0x00000004\n",
+      );
+      assertMatch(
+        (await ok("poke", MMIO, "mmio:device_status", "1")).out,
+        /mmio:device_status: .*0x00000001/,
+      );
     });
     await t.step("regs: a pattern that no register has is told", async () => {
       assertEquals((await ok("regs", RNG, "nothing-of-the-kind")).out, "no registers match\n");
