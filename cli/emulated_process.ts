@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { accessible } from "../ffi/mod.ts";
+import { accessible, readTextIfAny } from "../ffi/mod.ts";
 import { RingsideError, TimeoutError } from "../lib/errors/mod.ts";
 import { SocketSysfs } from "../lib/host/sysfs/socket_sysfs.ts";
 import { ownCommand } from "./own_process.ts";
+import { Patience } from "./patience.ts";
 import { makeTemporaryDirectory, removeTree } from "./temporary_directory.ts";
 
 /** A running embedded host. */
@@ -19,8 +20,11 @@ export interface EmulatedProcess {
   stop(): Promise<void>;
 }
 
+/** How long it may do nothing before it is up: on a slow machine it may compute for minutes. */
 const PATIENCE_MS = 30_000;
 const LOOK_MS = 5;
+/** Linux's USER_HZ, which is the same for all that userspace is told. */
+const TICKS_A_SECOND = 100;
 
 /** What to serve. */
 export interface EmulatedProcessOptions {
@@ -62,14 +66,16 @@ export async function startEmulatedHost(options: EmulatedProcessOptions = {}): P
     removeTree(directory);
   };
   try {
-    const deadline = performance.now() + PATIENCE_MS;
+    const patience = new Patience(() => processorTime(child.pid), PATIENCE_MS);
     while (!accessible(`${directory}/ready`)) {
       options.signal?.throwIfAborted();
       if (ended) {
         throw new RingsideError(`the embedded host ended at once, with status ${(await status).code}`);
       }
-      if (performance.now() > deadline) {
-        throw new TimeoutError(`the embedded host did not come up within ${PATIENCE_MS / 1000} s`);
+      if (patience.isOver(performance.now())) {
+        throw new TimeoutError(
+          `the embedded host did not come up, and has done nothing for ${PATIENCE_MS / 1000} s`,
+        );
       }
       await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
     }
@@ -86,6 +92,13 @@ export async function startEmulatedHost(options: EmulatedProcessOptions = {}): P
     },
     stop,
   };
+}
+
+/** Seconds that a process has computed for, whole ones since one that waits computes a little, too; 0 when it is gone. */
+function processorTime(pid: number): number {
+  // The name, which comes second, may have spaces in it (proc(5), /proc/pid/stat: utime and stime are the 14th and 15th).
+  const fields = (readTextIfAny(`/proc/${pid}/stat`) ?? "").split(") ").at(-1)!.split(" ");
+  return Math.floor((Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / TICKS_A_SECOND);
 }
 
 function spawn(directory: string, options: EmulatedProcessOptions): Deno.ChildProcess {

@@ -10,6 +10,7 @@ import type { MachineFunction } from "./machine_function.ts";
 import type { FunctionState } from "./kernel_function.ts";
 import type { Fail, SysfsTree } from "./sysfs_tree.ts";
 
+/** Longest text that an attribute takes: a page of the kernel that is emulated, which is one of x86. */
 const PAGE_BYTES = 4096;
 
 /** Adds the attributes of a function under its directory. @param disableVfs removes the VFs of a PF */

@@ -217,6 +217,7 @@ export class DmaSpace implements Disposable {
 
   readonly #mapper: DmaMapper;
   readonly #iova: IovaAllocator;
+  readonly #pageBytes: number;
   readonly #live = new Map<DmaMemory, DmaBacking>();
   /** IOVAs that memory of other spaces is mapped at. */
   readonly #borrowed = new Map<bigint, number>();
@@ -227,8 +228,9 @@ export class DmaSpace implements Disposable {
   constructor(mapper: DmaMapper) {
     requireType(mapper, "object", "new DmaSpace: mapper", "iovaRanges", "pageSizes", "mapDma", "unmapDma");
     this.#mapper = mapper;
-    const smallest = mapper.pageSizes & -mapper.pageSizes;
-    this.#iova = new IovaAllocator(mapper.iovaRanges, smallest === 0n ? BigInt(pageSizeBytes) : smallest);
+    // A peer may say less than the processor's page; what is mapped are whole pages of both.
+    this.#pageBytes = Math.max(Number(mapper.pageSizes & -mapper.pageSizes), pageSizeBytes);
+    this.#iova = new IovaAllocator(mapper.iovaRanges, BigInt(this.#pageBytes));
   }
 
   /** The IOMMU behind it. */
@@ -381,7 +383,7 @@ export class DmaSpace implements Disposable {
     const { memory, file } = hugeOrNot(
       sizeBytes,
       huge,
-      (isHuge) => this.#map(wholePages(sizeBytes, isHuge), isHuge, lendable, label),
+      (isHuge) => this.#map(wholePages(sizeBytes, isHuge, this.#pageBytes), isHuge, lendable, label),
     );
     using opened = new DisposableStack();
     opened.use(file);
@@ -484,8 +486,8 @@ export function hugeOrNot<T>(
   return get(false);
 }
 
-/** Rounds up. */
-export function wholePages(sizeBytes: number, isHuge: boolean): number {
-  const page = isHuge ? HUGE_PAGE_BYTES : pageSizeBytes;
+/** Rounds up. @param pageBytes of pages that are not huge */
+export function wholePages(sizeBytes: number, isHuge: boolean, pageBytes: number = pageSizeBytes): number {
+  const page = isHuge ? HUGE_PAGE_BYTES : pageBytes;
   return Math.ceil(sizeBytes / page) * page;
 }

@@ -44,14 +44,25 @@ export function checkBindable(attributes: FunctionAttributes, address: string, d
   const directory = sysfsDirectory(address);
   if (busOf(address) === PCI) checkEndpoint(attributes, address, driver);
   const group = attributes.optionalLink(`${directory}/iommu_group`);
-  if (group === undefined && attributes.optional(NO_IOMMU_PARAMETER) !== "Y") {
+  if (
+    group === undefined && attributes.optional(NO_IOMMU_PARAMETER) !== "Y" &&
+    !mayGetGroup(attributes, address)
+  ) {
     throw new UnsupportedError(`${address} has no IOMMU group, so ${driver} cannot take it`, {
       hint: busOf(address) === PCI
-        ? "turn the IOMMU on in the firmware and boot with intel_iommu=on (Intel) or amd_iommu=on (AMD)"
+        ? "turn the IOMMU on in the firmware (VT-d, AMD-Vi, SMMU); on x86 boot with intel_iommu=on (Intel) or amd_iommu=on (AMD)"
         : "firmware describes no IOMMU in front of it; in no-IOMMU mode its registers and interrupts can be used, without DMA: " +
           `echo Y > ${NO_IOMMU_PARAMETER}`,
     });
   }
+}
+
+/**
+ * Where a device tree says which IOMMU is in front of a function (Arm), Linux makes the group not before a driver probes it: one that no driver has
+ * had yet is in no group, and the probe will tell.
+ */
+function mayGetGroup(attributes: FunctionAttributes, address: string): boolean {
+  return attributes.driver(address) === "" && attributes.optionalList("/sys/class/iommu").length > 0;
 }
 
 /** @throws NotFoundError (it is gone), UnsupportedError (bridge) */

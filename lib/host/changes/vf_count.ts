@@ -3,27 +3,40 @@
  *
  * @module
  */
-import { SyscallError } from "../../../ffi/mod.ts";
+import { pageSizeBytes, SyscallError } from "../../../ffi/mod.ts";
 import { UnsupportedError, UsageError } from "../../errors/mod.ts";
 import { PciAddress } from "../../pci/address.ts";
+import { walkCapabilities } from "../../pci/capabilities.ts";
+import { findCapability } from "../../pci/capability_walk.ts";
+import { ConfigSpace } from "../../pci/config_space.ts";
+import { HEADER_BYTES } from "../../pci/header.ts";
 import { busOf, PCI, sysfsDirectory } from "../../vfio/bus.ts";
 import type { KernelLog } from "../functions/kernel_log.ts";
 import type { Change } from "../journal/journal.ts";
 import type { FunctionAttributes } from "../sysfs/attributes.ts";
 import { logText, sriovRefusal } from "./sriov_refusal.ts";
 
+/** Pages for which VF BARs of any device are large enough: a VF BAR has no less (SR-IOV 3.3.14). */
+const LEAST_PAGE_BYTES = 4096;
+
 /**
  * Looks before anything is changed whether a PF can have so many VFs.
+ * @param pageBytes of the kernel
  * @throws UnsupportedError (not a PF, not on PCI, no driver that can), UsageError (no count, or more than TotalVFs)
  */
-export function checkVfCount(attributes: FunctionAttributes, address: string, count: number): void {
+export function checkVfCount(
+  attributes: FunctionAttributes,
+  address: string,
+  count: number,
+  pageBytes: number = pageSizeBytes,
+): void {
   const bus = busOf(address);
   if (bus !== PCI) throw new UnsupportedError(`${address} is a ${bus.kind}, which has no VFs`);
   const total = attributes.totalVfs(address);
   if (total === undefined) {
     const pf = attributes.physicalFunction(address);
     throw new UnsupportedError(`${address} is not an SR-IOV physical function`, {
-      hint: pf === undefined ? "ringside list shows which functions have VFs" : `it is a VF; its PF is ${pf}`,
+      hint: pf === undefined ? whyNoVfs(attributes, address, pageBytes) : `it is a VF; its PF is ${pf}`,
     });
   }
   if (!Number.isInteger(count) || count < 0) throw new UsageError(`${count} is not a number of VFs`);
@@ -40,6 +53,20 @@ export function checkVfCount(attributes: FunctionAttributes, address: string, co
       },
     );
   }
+}
+
+/** A kernel that cannot make VFs of a function says so at boot alone, and then shows it like one without SR-IOV (drivers/pci/iov.c, sriov_init). */
+function whyNoVfs(attributes: FunctionAttributes, address: string, pageBytes: number): string {
+  const config = attributes.sysfs.readBytes(`${sysfsDirectory(address)}/config`);
+  const has = config.length > HEADER_BYTES &&
+    findCapability(walkCapabilities(new ConfigSpace(config)), "sr-iov") !== undefined;
+  if (!has) return "ringside list shows which functions have VFs";
+  return pageBytes > LEAST_PAGE_BYTES
+    ? `it has SR-IOV, and this kernel does not take it: one with pages of ${
+      pageBytes >> 10
+    } KiB makes no VFs whose BARs are smaller than a page; ` +
+      "boot a kernel with pages of 4 KiB"
+    : "it has SR-IOV, and this kernel does not take it: the kernel's log says why (dmesg), and CONFIG_PCI_IOV has to be on";
 }
 
 /**

@@ -237,7 +237,7 @@ export const LIMIT = {
   dmaMaps: 65535,
   /** Address spaces beside 0 that are taken. */
   addressSpaces: 1024,
-  /** Page sizes when the peer does not say. */
+  /** Page sizes when the peer does not say: the protocol's, whatever pages this machine has. */
   pageSizes: 4096,
   /** JSON of a VERSION message. */
   versionDataBytes: 4096,

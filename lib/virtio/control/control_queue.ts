@@ -14,8 +14,9 @@ export const ACK_NOT_WRITTEN = 0xff;
 const ACK_BYTES = 1;
 /** Where parts begin that are apart, since there are 64-bit members in them. */
 const ALIGN_BYTES = 8;
-const PAGE_BYTES = 4096;
-const ROOM = { label: "control commands", readableBytes: PAGE_BYTES, writableBytes: PAGE_BYTES, spares: 0 };
+/** For each direction of a command, unless one needs more. */
+const ROOM_BYTES = 4096;
+const ROOM = { label: "control commands", readableBytes: ROOM_BYTES, writableBytes: ROOM_BYTES, spares: 0 };
 
 /** See the module's text. */
 class ControlCommand extends Command {

@@ -16,6 +16,7 @@ import "./mmio_example_test.ts";
 import "./mmio_test.ts";
 import "./opening_test.ts";
 import "./parse_test.ts";
+import "./patience_test.ts";
 import "./platform_test.ts";
 import "./progress_test.ts";
 import "./queue_test.ts";

@@ -8,10 +8,10 @@ import type { ModuleFile, ModuleIndex } from "./modules.ts";
 import { exists, PATHS, PROJECT_ROOT, RIG_DIR } from "./paths.ts";
 
 /**
- * Where a kernel comes from: `ready` was built for tests and has IOMMUFD with VFIO character devices;
- * `debian` is the distribution's own, which has the group path only.
+ * Where a kernel comes from: `ready` was built for tests and has IOMMUFD with VFIO character devices; `ready-64k` is the same with pages of
+ * 64 KiB, for AArch64; `debian` is the distribution's own, which has the group path only.
  */
-export type KernelFlavour = "ready" | "debian";
+export type KernelFlavour = "ready" | "ready-64k" | "debian";
 
 /** A kernel the rig can boot. */
 export interface GuestKernel extends ModuleIndex {
@@ -36,11 +36,19 @@ const READY = {
     folders: [`${PROJECT_ROOT}/../shared/guest/arm64-4k`],
     image: "Image.gz",
   },
+  "aarch64-64k": {
+    variable: "RINGSIDE_GUEST_KERNEL_AARCH64_64K",
+    folders: [`${PROJECT_ROOT}/../shared/guest/arm64-64k`],
+    image: "Image.gz",
+  },
 } as const;
 
+/** Which of the ready kernels: one an architecture, and one with large pages. */
+export type ReadyKernel = keyof typeof READY;
+
 /** Folder with a ready kernel (its image and `modules.tar.zst`), or undefined when this machine has none. */
-export function readyKernelFolder(architecture: Architecture = "x86_64"): string | undefined {
-  const { variable, folders, image } = READY[architecture];
+export function readyKernelFolder(which: ReadyKernel = "x86_64"): string | undefined {
+  const { variable, folders, image } = READY[which];
   const named = Deno.env.get(variable);
   if (named !== undefined && named !== "") {
     if (!exists(`${named}/${image}`)) {
@@ -74,10 +82,11 @@ export function preparedKernel(
 }
 
 /** Whether a kernel of the architecture was prepared. */
-export function hasKernel(architecture: Architecture): boolean {
-  return (["ready", "debian"] as const).some((flavour) =>
-    exists(`${kernelFolder(flavour, architecture)}/kernel.json`)
-  );
+export function hasKernel(
+  architecture: Architecture,
+  flavours: readonly KernelFlavour[] = ["ready", "debian"],
+): boolean {
+  return flavours.some((flavour) => exists(`${kernelFolder(flavour, architecture)}/kernel.json`));
 }
 
 function kernelFolder(flavour: KernelFlavour, architecture: Architecture): string {
@@ -85,12 +94,11 @@ function kernelFolder(flavour: KernelFlavour, architecture: Architecture): strin
 }
 
 /** Prepares the ready kernel of a folder. Returns false when that was already done. */
-export async function prepareReadyKernel(
-  folder: string,
-  architecture: Architecture = "x86_64",
-): Promise<boolean> {
-  const image = `${folder}/${READY[architecture].image}`;
-  const target = kernelFolder("ready", architecture);
+export async function prepareReadyKernel(folder: string, which: ReadyKernel = "x86_64"): Promise<boolean> {
+  const image = `${folder}/${READY[which].image}`;
+  const target = which === "aarch64-64k"
+    ? kernelFolder("ready-64k", "aarch64")
+    : kernelFolder("ready", which);
   const archive = `${folder}/modules.tar.zst`;
   const stamps = [image, archive].map((file) => {
     const info = Deno.statSync(file);

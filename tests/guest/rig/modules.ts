@@ -65,7 +65,7 @@ export const DEFAULT_MODULES: readonly ModuleLoad[] = [
   { name: "virtio_net" },
   { name: "virtio_rng" },
   { name: "virtio_blk" },
-  { name: "igb" },
+  { name: "igb", optional: true },
   { name: "e1000e", optional: true },
 ];
 

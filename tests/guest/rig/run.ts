@@ -3,17 +3,19 @@
  * or, to look around in it, any one program: `deno task test:guest --exec [options] -- lspci -vvv`.
  *
  * Tests below `tests/guest/host_side/` boot guests of their own: they run on the host. Two guests run at a time where there are two processors, since
- * one keeps little more than one of them busy; what each has to say comes when it is over.
+ * one keeps little more than one of them busy; what each has to say comes when it is over. Without a selection the tests for AArch64 run too,
+ * in guests of that architecture, where there are kernels for them.
  *
  * The exit status is that of `deno test`. On a machine where the rig is not set up the run counts as
  * skipped, with status 0, so that the other test suites of a pipeline can be asked for together with this one.
  */
 import { parseArgs } from "node:util";
+import { hasAarch64Root } from "./aarch64.ts";
 import { cacheForGuest, denoEnvironment, denoForGuest, LANE_VARIABLE, testFiles } from "./deno_in_guest.ts";
 import { GuestOptionsError, NotSetUpError, RigError } from "./errors.ts";
 import { bootGuest } from "./guest.ts";
 import type { GuestOptions } from "./guest.ts";
-import { hasDebianKernel, preparedKernel } from "./kernel.ts";
+import { hasDebianKernel, hasKernel, preparedKernel } from "./kernel.ts";
 import { inLanes, type Job } from "./lanes.ts";
 import type { GuestKernel, KernelFlavour } from "./kernel.ts";
 import { MACHINES } from "./machines.ts";
@@ -25,12 +27,23 @@ import { TestSummary } from "./test_summary.ts";
 export interface TestRun {
   /** Files and folders, absolute or relative to the project. */
   readonly selection: readonly string[];
+  /** Nothing was selected, neither tests nor a guest: then the selection is for x86-64, and guests for AArch64 come beside it. */
+  readonly everything: boolean;
   /** Further arguments for `deno test`, e.g. `--filter`. */
   readonly denoArgs: readonly string[];
   readonly guest: Omit<GuestOptions, "command" | "script">;
   /** Guests at a time. */
   readonly lanes: number;
 }
+
+/** What guests of the other architecture run: most of the tests owe nothing to it, and each takes three times as long there. */
+const AARCH64_SETS: readonly { readonly kernel: KernelFlavour; readonly selection: string }[] = [
+  { kernel: "ready", selection: `${PROJECT_ROOT}/tests/guest/arm64.ts` },
+  { kernel: "ready-64k", selection: `${PROJECT_ROOT}/tests/guest/large_pages.ts` },
+];
+
+/** Invalidation of translations is told to all processors, and each is waited for: under TCG one processor is the faster. */
+const AARCH64_CPUS = 1;
 
 /** Tests that boot guests themselves, on the host's side. */
 const HOST_SIDE = `${PROJECT_ROOT}/tests/guest/host_side/`;
@@ -64,11 +77,18 @@ export async function runTests(run: TestRun): Promise<number> {
   const some = (group: readonly string[]) => group.length > 0;
   const guests = inGuests.filter(some), others = onHost.filter(some);
   const distributions = [ofDistribution].filter(some);
-  const live = run.lanes === 1 || guests.length + others.length + distributions.length === 1;
+  const foreign = run.everything ? aarch64Runs(run) : [];
+  const live = run.lanes === 1 ||
+    guests.length + others.length + distributions.length + foreign.length === 1;
   const jobs: Job<number>[] = [
     ...guests.map((group): Job<number> => (lane) =>
       runInGuest(run, kernel, group, outputInto(summary, live), lane)
     ),
+    ...foreign.map((there): Job<number> => (lane) => {
+      const { selection, guest } = there;
+      const booted = preparedKernel(guest.kernel, "aarch64");
+      return runInGuest(there, booted, selection, outputInto(summary, live), lane);
+    }),
     ...distributions.map((group): Job<number> => (lane) => {
       const there: TestRun = { ...run, guest: { ...run.guest, kernel: "debian" } };
       return runInGuest(there, preparedKernel("debian"), group, outputInto(summary, live), lane);
@@ -78,6 +98,17 @@ export async function runTests(run: TestRun): Promise<number> {
   const codes = await inLanes(run.lanes, jobs);
   for (const line of summary.lines()) console.log(line);
   return codes.find((code) => code !== 0) ?? 0;
+}
+
+/** The same run in guests of the other architecture, as far as there are kernels. */
+function aarch64Runs(run: TestRun): TestRun[] {
+  return AARCH64_SETS.filter(({ kernel }) => hasAarch64Root() && hasKernel("aarch64", [kernel])).map((
+    { kernel, selection },
+  ) => ({
+    ...run,
+    selection: [selection],
+    guest: { ...run.guest, machine: "virt", kernel, cpus: AARCH64_CPUS },
+  }));
 }
 
 /** What a run prints; disposed of when it is over. */
@@ -181,9 +212,26 @@ function parseMachine(value: string | undefined): MachineKind | undefined {
   throw new GuestOptionsError(`--machine is "${value}"; it can be ${Object.keys(MACHINES).join(", ")}`);
 }
 
+const ARCHITECTURES = { x86_64: "q35", arm64: "virt" } as const;
+
+/** The machine of an architecture, where none is named. */
+function parseArchitecture(
+  value: string | undefined,
+  named: MachineKind | undefined,
+): MachineKind | undefined {
+  if (value === undefined) return named;
+  if (!Object.hasOwn(ARCHITECTURES, value)) {
+    throw new GuestOptionsError(`--arch is "${value}"; it can be ${Object.keys(ARCHITECTURES).join(" or ")}`);
+  }
+  const machine = ARCHITECTURES[value as keyof typeof ARCHITECTURES];
+  if (named === undefined) return machine;
+  if (MACHINES[named].architecture === MACHINES[machine].architecture) return named;
+  throw new GuestOptionsError(`--machine ${named} is not --arch ${value}`);
+}
+
 function parseFlavour(value: string | undefined): KernelFlavour | undefined {
-  if (value === undefined || value === "ready" || value === "debian") return value;
-  throw new GuestOptionsError(`--kernel is "${value}"; it can be ready or debian`);
+  if (value === undefined || value === "ready" || value === "ready-64k" || value === "debian") return value;
+  throw new GuestOptionsError(`--kernel is "${value}"; it can be ready, ready-64k or debian`);
 }
 
 function positive(name: string, value: string): number {
@@ -201,12 +249,13 @@ function parseWords(args: readonly string[]) {
       args: [...args],
       allowPositionals: true,
       options: {
+        arch: { type: "string" },
         machine: { type: "string" },
         accel: { type: "string", default: "tcg" },
         kernel: { type: "string" },
         timeout: { type: "string", default: "1200" },
         memory: { type: "string", default: "1024" },
-        cpus: { type: "string", default: "2" },
+        cpus: { type: "string" },
         hugepages: { type: "string", default: "16" },
         env: { type: "string", multiple: true, default: [] },
         "kernel-arg": { type: "string", multiple: true, default: [] },
@@ -235,17 +284,22 @@ function parseCommandLine(args: readonly string[]): Invocation {
   if (values.accel !== "tcg" && values.accel !== "kvm") {
     throw new GuestOptionsError(`--accel is "${values.accel}"; it can be tcg or kvm`);
   }
-  const machine = parseMachine(values.machine);
+  const machine = parseArchitecture(values.arch, parseMachine(values.machine));
   const kernel = parseFlavour(values.kernel);
   const env = Object.fromEntries(values.env.map((pair): [string, string] => {
     const equals = pair.indexOf("=");
     if (equals < 1) throw new GuestOptionsError(`--env is "${pair}"; it must be NAME=value`);
     return [pair.slice(0, equals), pair.slice(equals + 1)];
   }));
+  const ofAarch64 = machine !== undefined && MACHINES[machine].architecture === "aarch64";
+  const all = ofAarch64
+    ? AARCH64_SETS.filter((set) => set.kernel === (kernel ?? "ready")).map(({ selection }) => selection)
+    : [`${PROJECT_ROOT}/tests/guest`];
   return {
     exec: values.exec,
     lanes: positive("guests", values.guests),
-    selection: positionals.length > 0 ? positionals : [`${PROJECT_ROOT}/tests/guest`],
+    selection: positionals.length > 0 ? positionals : all,
+    everything: positionals.length === 0 && machine === undefined && kernel === undefined,
     denoArgs: separator < 0 ? [] : args.slice(separator + 1),
     guest: {
       ...(machine === undefined ? {} : { machine }),
@@ -253,7 +307,7 @@ function parseCommandLine(args: readonly string[]): Invocation {
       ...(kernel === undefined ? {} : { kernel }),
       timeoutMs: positive("timeout", values.timeout) * 1000,
       memoryMiB: positive("memory", values.memory),
-      cpus: positive("cpus", values.cpus),
+      cpus: positive("cpus", values.cpus ?? String(ofAarch64 ? AARCH64_CPUS : 2)),
       hugepages: positive("hugepages", values.hugepages),
       env,
       kernelArgs: values["kernel-arg"],

@@ -71,6 +71,8 @@ export async function setup(choice: KernelChoice, log: (line: string) => void): 
     log("AArch64: no ready kernel for it, so no guests");
   } else {
     await prepareReadyKernel(aarch64, "aarch64");
+    const largePages = readyKernelFolder("aarch64-64k");
+    if (largePages !== undefined) await prepareReadyKernel(largePages, "aarch64-64k");
     if (!hasAarch64Root()) {
       await needApt();
       await prepareAarch64Root(log);

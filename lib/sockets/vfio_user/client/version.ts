@@ -4,7 +4,7 @@
  * @module
  */
 import { ProtocolError, RefusedError, UnsupportedError } from "../../../errors/mod.ts";
-import { isErrno, SyscallError } from "../../../../ffi/mod.ts";
+import { isErrno, pageSizeBytes, SyscallError } from "../../../../ffi/mod.ts";
 import { decodeVersion, encodeVersion, type PeerCapabilities } from "../capabilities.ts";
 import type { ClientChannel } from "./channel.ts";
 import { COMMAND, LIMIT, PROTOCOL_VERSION } from "../protocol.ts";
@@ -22,7 +22,7 @@ export function negotiate(channel: ClientChannel, vfToken?: string): PeerCapabil
     maxMessageFds: LIMIT.messageFds,
     maxDataTransferBytes: LIMIT.dataTransferBytes,
     maxDmaMaps: LIMIT.dmaMaps,
-    pageSizes: LIMIT.pageSizes,
+    pageSizes: pageSizeBytes,
     writeMultiple: true,
     mapArea: true,
     addressSpaces: LIMIT.addressSpaces,

@@ -217,7 +217,7 @@ export class ServerConnection extends ClientConnection<UserMessages, UserMessage
         return this.#reset();
       case OWN_COMMAND.mapArea:
         if (!this.#mapsAreas) throw this.#refuse("ENOTSUP", "the capability was not negotiated");
-        return this.#answer(serveMapArea(this.#device, this.in.payload));
+        return this.#answer(serveMapArea(this.#device, this.in.payload, this.#limits.pageBytes));
       case COMMAND.deviceFeature:
         return this.#put(serveFeature(this.#device, this.#migration, this.in.payload));
       case COMMAND.migDataRead:
@@ -302,7 +302,7 @@ export class ServerConnection extends ClientConnection<UserMessages, UserMessage
         maxMessageFds: Math.min(this.#limits.maxMessageFds, Math.max(maxMessageFds, LEAST_MESSAGE_FDS)),
         maxDataTransferBytes: this.#limits.maxDataTransferBytes,
         maxDmaMaps: this.#limits.maxDmaMaps,
-        pageSizes: LIMIT.pageSizes,
+        pageSizes: this.#limits.pageBytes,
         writeMultiple: true,
         ...(this.#mapsAreas ? { mapArea: true } : {}),
         ...(this.#spaces.length > 0 ? { addressSpaces: this.#spaces.length } : {}),

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type OwnedFd, pageSizeBytes } from "../../../../ffi/mod.ts";
+import type { OwnedFd } from "../../../../ffi/mod.ts";
 import type { DmaTable } from "../../dma_table.ts";
 import { type DmaMessages, type FarRange, MessageMemory } from "../../far_memory.ts";
 import { addPassed, passedMemory, type UnsealedFiles } from "../../passed_memory.ts";
@@ -15,6 +15,8 @@ import type { ServedDevice } from "./served_device.ts";
 export interface DmaLimits {
   /** Mappings at a time. */
   readonly maxDmaMaps: number;
+  /** Ranges, and places in files, are whole pages of so many bytes: those of this processor, since files are mapped. */
+  readonly pageBytes: number;
   /** What becomes of a file that its owner can shrink. */
   readonly unsealed: UnsealedFiles;
 }
@@ -56,7 +58,7 @@ export function mapDma(
     throw refuse(`flags 0x${flags.toString(16)}`);
   }
   if (fds.length > 1) throw refuse(`${fds.length} descriptors`);
-  const page = BigInt(pageSizeBytes);
+  const page = BigInt(limits.pageBytes);
   if (size === 0n || address % page !== 0n || size % page !== 0n || offset % page !== 0n) {
     throw refuse(`IOVA 0x${address.toString(16)}, size ${size}, offset ${offset} are not whole pages`);
   }

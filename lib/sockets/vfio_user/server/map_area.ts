@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { pageSizeBytes } from "../../../../ffi/mod.ts";
 import { MAP_AREA_FLAG, mapArea } from "../protocol.ts";
 import { type Answer, regionOf } from "./queries.ts";
 import { decodeRequest, invalid, RequestRefused } from "./refusal.ts";
@@ -13,11 +12,13 @@ import type { ServedDevice } from "./served_device.ts";
  * Asks the device for the file behind a part of a region.
  *
  * @param payload of the MAP_AREA message.
+ * @param pageBytes of this processor
  * @throws RequestRefused, and what the device throws
  */
 export function serveMapArea(
   device: ServedDevice,
   payload: Uint8Array,
+  pageBytes: number,
 ): Answer {
   const refuse = (text: string): RequestRefused => invalid("MAP_AREA", text);
   const { flags, index, reserved, offset, size, fileOffset } = decodeRequest(mapArea, payload, "MAP_AREA");
@@ -25,7 +26,7 @@ export function serveMapArea(
   if ((flags & ~MAP_AREA_FLAG.write) !== 0) throw refuse(`flags 0x${flags.toString(16)}`);
   if (reserved !== 0 || fileOffset !== 0n) throw refuse(`reserved ${reserved}, file offset ${fileOffset}`);
   const { sizeBytes } = regionOf(device, index, "MAP_AREA");
-  const page = BigInt(pageSizeBytes);
+  const page = BigInt(pageBytes);
   if (size === 0n || size % page !== 0n || offset % page !== 0n) {
     throw refuse(`[${offset}, +${size}) is not made of whole pages`);
   }

@@ -4,7 +4,7 @@
  * @module
  */
 import { requireType, typedErrors } from "../../../errors/doors.ts";
-import { errnoNumber, UnixListener, type UnixSocket } from "../../../../ffi/mod.ts";
+import { errnoNumber, pageSizeBytes, UnixListener, type UnixSocket } from "../../../../ffi/mod.ts";
 import { AnswerBudget } from "../../answer_budget.ts";
 import { OneClientServer, PATIENCE, type ServerWatcher, settingOf } from "../../one_client_server.ts";
 import { DmaTable } from "../../dma_table.ts";
@@ -82,6 +82,7 @@ export class VfioUserServer extends OneClientServer {
       maxDataTransferBytes: settingOf(SETTINGS, options, "maxDataTransferBytes"),
       maxMessageFds: settingOf(SETTINGS, options, "maxMessageFds"),
       maxDmaMaps: settingOf(SETTINGS, options, "maxDmaMaps"),
+      pageBytes: pageSizeBytes,
       unsealed: options.unsealed ?? "copy",
       refused: (reason) => watcher?.refused?.(reason),
       answers: options.answers ?? new AnswerBudget(settingOf(SETTINGS, options, "dmaTimeoutMs")),

@@ -120,6 +120,24 @@ Deno.test("1.8 bind: a bridge, and a function without an IOMMU group", () => {
   assert(error.hint.includes("intel_iommu=on"));
 });
 
+Deno.test("1.8 bind: a function whose IOMMU group is made by the first probe is taken, and put back", () => {
+  const late = { address: "0000:05:00.0", device: 1, lateGroup: true };
+  const functions = [...FUNCTIONS, late, { ...late, address: "0000:06:00.0", group: null }];
+  using without = fixture({ functions });
+  refused(without, () => without.host.bind(late.address), UnsupportedError, "has no IOMMU group");
+  using made = fixture({ functions });
+  made.sysfs.extra.set("/sys/class/iommu/smmu3.0x0000000009050000/x", "");
+  made.host.bind(late.address);
+  assertEquals(made.sysfs.driverOf(late.address), "vfio-pci");
+  assertEquals(made.host.describe(late.address).iommuGroup, 0x500);
+  made.host.restore();
+  assertEquals(made.sysfs.driverOf(late.address), "");
+  // One that no unit is in front of: the probe says so, and nothing stays changed.
+  const before = made.sysfs.snapshot();
+  assertThrows(() => made.host.bind("06:00.0"), UnsupportedError, "vfio-pci did not take the function");
+  assertEquals([made.sysfs.snapshot(), made.host.journal()], [before, []]);
+});
+
 Deno.test("1.8 bind: a function that reads as all ones is gone, and no bridge; the error names its driver", () => {
   const gone = { device: 0x9999, isGone: true };
   using made = fixture({

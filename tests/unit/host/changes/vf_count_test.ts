@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ClosedError, TimeoutError, UnsupportedError, UsageError } from "../../../../lib/errors/mod.ts";
 import { FunctionAttributes } from "../../../../lib/host/sysfs/attributes.ts";
-import { writeVfCount } from "../../../../lib/host/changes/vf_count.ts";
+import { checkVfCount, writeVfCount } from "../../../../lib/host/changes/vf_count.ts";
 import { BARE, DRIVERS, fixture, FUNCTIONS, NET, PF, VF0, VF1 } from "../fixture.ts";
 
 const SRIOV = { totalVfs: 7, vfDevice: 0x10ca } as const;
@@ -126,4 +126,29 @@ Deno.test("VF count: VFs that were there before the first change are recorded, t
   assert(recorded().every((line) => line.includes(VF0) && line.includes(`"physicalFunction":"${PF}"`)));
   made.host.setVfCount(PF, 3);
   assertEquals(recorded().length, 2);
+});
+
+Deno.test("VF count: a kernel that shows no VFs of a function with SR-IOV is asked why, its pages first", () => {
+  using made = fixture();
+  const config = new Uint8Array(4096);
+  // An endpoint of PCI Express, which has extended capabilities.
+  config[0x06] = 0x10;
+  config[0x34] = 0x40;
+  config.set([0x10, 0, 2, 0], 0x40);
+  // The first extended capability is SR-IOV, version 1, and the last.
+  config.set([0x10, 0, 1, 0], 0x100);
+  made.sysfs.extra.set(`/sys/devices/pci0000:00/${BARE}/config`, config);
+  const attributes = new FunctionAttributes(made.sysfs);
+  const hint = (address: string, pageBytes: number): string =>
+    (assertThrows(
+      () => checkVfCount(attributes, address, 1, pageBytes),
+      UnsupportedError,
+      "not an SR-IOV physical function",
+    ) as UnsupportedError).hint;
+  assert(
+    hint(BARE, 65536).includes("pages of 64 KiB makes no VFs whose BARs are smaller"),
+    hint(BARE, 65536),
+  );
+  assert(hint(BARE, 4096).includes("CONFIG_PCI_IOV"), hint(BARE, 4096));
+  for (const pageBytes of [4096, 65536]) assert(hint(NET, pageBytes).includes("ringside list"));
 });

@@ -44,6 +44,8 @@ export interface FakeFunction {
   readonly override?: string;
   /** Default: one of its own; null: none. */
   readonly group?: number | null;
+  /** The group is made when a driver probes the function, as where a device tree describes the IOMMU. */
+  readonly lateGroup?: boolean;
   readonly numaNode?: number;
   readonly sriov?: FakeSriov;
   readonly net?: string;
@@ -61,6 +63,7 @@ interface Live {
   driver: string;
   override: string;
   autoprobe: boolean;
+  probed: boolean;
   vfs: string[];
   readonly pf: string | undefined;
 }
@@ -238,7 +241,7 @@ export class MemorySysfs implements Sysfs {
   // ---- the kernel
 
   #add(spec: FakeFunction, pf: string | undefined): Live {
-    const live: Live = { spec, driver: "", override: "", autoprobe: true, vfs: [], pf };
+    const live: Live = { spec, driver: "", override: "", autoprobe: true, probed: false, vfs: [], pf };
     this.#functions.set(spec.address, live);
     this.#tree = undefined;
     return live;
@@ -251,6 +254,7 @@ export class MemorySysfs implements Sysfs {
   /** drivers_probe: what comes of it is not an error. */
   #probe(live: Live): void {
     if (live.driver !== "") return;
+    live.probed = true;
     const pf = live.pf === undefined ? undefined : this.#functions.get(live.pf);
     // pci_device_can_probe
     if (pf !== undefined && !pf.autoprobe && live.override === "") return;
@@ -398,7 +402,7 @@ export class MemorySysfs implements Sysfs {
     text("driver_override", live.override === "" ? "(null)" : live.override);
     if (bus === "pci") this.#putPci(spec, at, text, put);
     const group = spec.group ?? (bus === "pci" ? PciAddress.parse(spec.address).routingId : undefined);
-    if (group !== undefined && spec.group !== null) {
+    if (group !== undefined && spec.group !== null && (live.probed || !spec.lateGroup)) {
       put(`${at}/iommu_group`, { link: `../../../kernel/iommu_groups/${group}` });
       put(`/sys/kernel/iommu_groups/${group}/devices/${spec.address}`, { link: `../../../../${place}` });
     }

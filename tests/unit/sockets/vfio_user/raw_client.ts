@@ -61,6 +61,8 @@ export interface Reply {
 /** A connection to a server in this process, which runs when a message has been sent. */
 export class RawClient implements Disposable {
   readonly socket: UnixSocket;
+  /** Payload of the server's VERSION; empty when nothing was negotiated. */
+  readonly version: Uint8Array<ArrayBuffer> = new Uint8Array();
   readonly #server: VfioUserServer;
   readonly #bytes = new Uint8Array(1 << 17);
   #have = 0;
@@ -77,6 +79,7 @@ export class RawClient implements Disposable {
     const { maxMessageFds, addressSpaces } = options;
     const reply = this.call(COMMAND.version, versionPayload(1, maxMessageFds, addressSpaces));
     if (reply.error !== 0) throw new Error(`VERSION failed with ${reply.error}`);
+    this.version = reply.payload;
   }
 
   /** Sends bytes, lets the server run, and returns its reply, if there is one. */

@@ -38,7 +38,8 @@ import { MMIO_RULE, type MmioRegisterFile, type MmioRegisterName, MmioRegisters 
 
 /** Smallest window: what the kernels' device trees say of such a device. */
 const WINDOW_BYTES = 0x200;
-const PAGE_BYTES = 4096;
+/** A window that is larger ends where the least page of any processor does. */
+const LEAST_PAGE_BYTES = 4096;
 const NOTHING: readonly ServedDoorbell[] = [];
 
 /** A virtio-mmio device. */
@@ -79,7 +80,7 @@ export class MmioView implements PlatformBehaviour, VirtioView {
     this.#shared = model.sharedMemory === undefined ? null : new PlacedSharedMemory(model.sharedMemory, end);
     this.windowBytes = this.#shared === null
       ? Math.ceil(end / WINDOW_BYTES) * WINDOW_BYTES
-      : Math.ceil(this.#shared.endBytes / PAGE_BYTES) * PAGE_BYTES;
+      : Math.ceil(this.#shared.endBytes / LEAST_PAGE_BYTES) * LEAST_PAGE_BYTES;
     this.#fds = new DoorbellFds([...this.#doorbells.places(), ...this.#shared?.places ?? []]);
     if (model.netInterface !== undefined) this.netInterface = model.netInterface;
   }

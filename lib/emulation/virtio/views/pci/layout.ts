@@ -11,7 +11,7 @@ import type { BarDeclaration, VendorCapability } from "../../../pci_function.ts"
 export const STRUCTURES_BAR = 4;
 /** BAR of MSI-X table and PBA. */
 export const MSIX_BAR = 1;
-/** Each structure starts on a page of its own, so that a hypervisor can treat them apart. */
+/** Each structure starts on a page of its own, so that a hypervisor can treat them apart: pages of x86, whatever this processor's are, since nothing of them is mapped. */
 export const PAGE = 0x1000;
 /** `notify_off_multiplier`: one doorbell of 4 bytes a queue, wide enough for NOTIFICATION_DATA. */
 export const NOTIFY_MULTIPLIER = 4;

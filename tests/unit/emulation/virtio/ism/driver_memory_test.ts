@@ -7,6 +7,7 @@ import {
   O,
   openFdCount,
   OwnedFd,
+  pageSizeBytes,
   removeFile,
   resizeFile,
 } from "../../../../../ffi/mod.ts";
@@ -233,7 +234,7 @@ Deno.test("functions with and without DEV_MEM share a domain: each supplies what
 Deno.test("DMA_MAP: a server keeps a descriptor of each file when its device asks for it, and closes it with the range", () => {
   const before = [openFdCount(), mappingCount().mappings];
   const file = createMemfd("dma", 4 * CHUNK);
-  const limits = { maxDmaMaps: 8, unsealed: "map" as const };
+  const limits = { maxDmaMaps: 8, pageBytes: pageSizeBytes, unsealed: "map" as const };
   const payload = (address: bigint) =>
     dmaMap.encode({
       argsz: 32,
