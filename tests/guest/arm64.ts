@@ -4,12 +4,9 @@
  */
 import "../unit/ffi/descriptors_test.ts";
 import "../unit/ffi/errno_test.ts";
-import "../unit/ffi/guarded_copy_test.ts";
 import "../unit/ffi/memory_test.ts";
 import "../unit/ffi/timer_fd_test.ts";
 import "../unit/memory/dma_test.ts";
-import "../unit/memory/iova_test.ts";
-import "../unit/memory/pooled_dma_test.ts";
 import "../unit/vfio/bar_test.ts";
 import "../unit/vfio/kernel/abi_test.ts";
 import "../unit/vfio/kernel/kernel_device_test.ts";

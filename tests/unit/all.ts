@@ -184,6 +184,7 @@ import "./sockets/vfio_user/doorbell_values_test.ts";
 import "./sockets/vfio_user/fuzz_test.ts";
 import "./sockets/vfio_user/map_area_test.ts";
 import "./sockets/vfio_user/messages_test.ts";
+import "./sockets/vfio_user/page_sizes_test.ts";
 import "./sockets/vfio_user/peer_sequences_test.ts";
 import "./sockets/vfio_user/protocol_test.ts";
 import "./sockets/vfio_user/server/dma_test.ts";

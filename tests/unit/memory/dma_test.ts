@@ -1,14 +1,16 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
+import { mappingCount, openFdCount, pageSizeBytes } from "../../../ffi/mod.ts";
 import { type DmaMapper, DmaSpace } from "../../../lib/memory/mod.ts";
 import { ClosedError, DeviceError, ExhaustedError, UsageError } from "../../../lib/errors/mod.ts";
+
+const PAGE = pageSizeBytes;
 
 function mapper(needsFile: boolean, fail = { now: false }) {
   const live = new Map<bigint, number>();
   const one: DmaMapper = {
     name: "0000:00:00.0",
     iovaRanges: [{ start: 0n, last: 0xff_ffffn }],
-    pageSizes: 0x1000n,
+    pageSizes: BigInt(PAGE),
     needsFile,
     mapDma(memory, file, iova, sizeBytes) {
       if (fail.now) throw new DeviceError("no");
@@ -29,11 +31,11 @@ for (const needsFile of [false, true]) {
     const [fds, maps] = [openFdCount(), mappingCount()];
     const { one, live } = mapper(needsFile);
     const space = new DmaSpace(one);
-    const memory = space.allocate(5000, { label: "rings" });
-    assertEquals(memory.sizeBytes, 8192);
+    const memory = space.allocate(PAGE + 1, { label: "rings" });
+    assertEquals(memory.sizeBytes, 2 * PAGE);
     assertEquals(BigInt(memory.iovaHi) * 2n ** 32n + BigInt(memory.iovaLo), memory.iova);
-    assertEquals([...live], [[memory.iova, 8192]]);
-    assertEquals(space.usage, { allocations: 1, bytes: 8192, labels: ["rings"] });
+    assertEquals([...live], [[memory.iova, 2 * PAGE]]);
+    assertEquals(space.usage, { allocations: 1, bytes: 2 * PAGE, labels: ["rings"] });
     const view = memory.bytes(16, 4);
     view[0] = 1;
     memory.close();
@@ -86,25 +88,27 @@ Deno.test("out of IOVA space and nonsense sizes are typed errors", () => {
 
 Deno.test("a device's address bits hold for all of its memory: what does not fit is refused before it is mapped", () => {
   const { one, live } = mapper(false);
-  using space = new DmaSpace({ ...one, iovaRanges: [{ start: 0xf000n, last: 0xff_ffffn }] });
-  const low = space.allocate(4096, { label: "low" });
-  const high = space.allocate(8192, { label: "rings" });
+  // A page below the 20 bits.
+  const last = (1n << 20n) - BigInt(PAGE);
+  using space = new DmaSpace({ ...one, iovaRanges: [{ start: last, last: 0xff_ffffn }] });
+  const low = space.allocate(PAGE, { label: "low" });
+  const high = space.allocate(2 * PAGE, { label: "rings" });
   assertThrows(
-    () => space.setAddressBits(16),
+    () => space.setAddressBits(20),
     UsageError,
-    `16 address bits do not reach "rings" at IOVA 0x10000`,
+    `20 address bits do not reach "rings" at IOVA 0x100000`,
   );
   high.close();
-  space.setAddressBits(16);
-  assertEquals(space.addressBits, 16);
-  for (const addressBits of [undefined, 64, 17, 16]) {
-    assertThrows(() => space.allocate(4096, { addressBits }), ExhaustedError, "below 2^16");
+  space.setAddressBits(20);
+  assertEquals(space.addressBits, 20);
+  for (const addressBits of [undefined, 64, 21, 20]) {
+    assertThrows(() => space.allocate(PAGE, { addressBits }), ExhaustedError, "below 2^20");
   }
-  assertThrows(() => space.reserveAnyIova(4096), ExhaustedError, "below 2^16");
-  assertThrows(() => space.reserveIova(0x1_0000n, 4096), ExhaustedError, "it has 16 address bits");
+  assertThrows(() => space.reserveAnyIova(PAGE), ExhaustedError, "below 2^20");
+  assertThrows(() => space.reserveIova(1n << 20n, PAGE), ExhaustedError, "it has 20 address bits");
   assertEquals([...live.keys()], [low.iova]);
   low.close();
-  assertEquals(space.allocate(4096).iova, 0xf000n);
+  assertEquals(space.allocate(PAGE).iova, last);
   for (const bits of [0, 11, 65, 20.5, NaN, "28", undefined]) {
     assertThrows(() => space.setAddressBits(bits as number), UsageError, "address bits");
   }
@@ -133,5 +137,19 @@ Deno.test("memory lies at multiples of what is asked for, and crosses none of it
   for (const wrong of [0, -4096, 3000, 1.5, NaN, 2 ** 60, "4096", null]) {
     assertThrows(() => space.allocate(4096, { alignBytes: wrong as number }), UsageError, "alignBytes");
     assertThrows(() => space.allocate(4096, { boundaryBytes: wrong as number }), UsageError, "boundaryBytes");
+  }
+});
+
+Deno.test("an IOMMU whose pages are larger than the processor's is given whole ones, and one with smaller ones, too", () => {
+  for (
+    const pageSizes of [0n, 1n, 1n << 9n, BigInt(PAGE), BigInt(4 * PAGE) | (1n << 30n), BigInt(16 * PAGE)]
+  ) {
+    const { one, live } = mapper(false);
+    const least = Math.max(Number(pageSizes & -pageSizes), PAGE);
+    using space = new DmaSpace({ ...one, pageSizes });
+    const all = [1, PAGE, least + 1].map((sizeBytes) => space.allocate(sizeBytes, { huge: "never" }));
+    assertEquals(all.map(({ sizeBytes }) => sizeBytes), [least, least, 2 * least]);
+    for (const { iova } of all) assertEquals(iova % BigInt(least), 0n);
+    assertEquals(live.size, 3);
   }
 });

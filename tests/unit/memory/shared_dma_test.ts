@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { mappingCount, openFdCount } from "../../../ffi/mod.ts";
+import { mappingCount, openFdCount, pageSizeBytes } from "../../../ffi/mod.ts";
 import { type DmaMapper, DmaSpace, IovaAllocator, SharedDmaSpace } from "../../../lib/memory/mod.ts";
 import {
   ClosedError,
@@ -9,6 +9,10 @@ import {
   UsageError,
 } from "../../../lib/errors/mod.ts";
 import { Random } from "../../random.ts";
+
+const PAGE = pageSizeBytes;
+/** An IOVA in pages. */
+const at = (page: number): bigint => BigInt(page * PAGE);
 
 /** An IOMMU that notes what is mapped, and fails when it shall. */
 class Iommu implements DmaMapper {
@@ -20,7 +24,7 @@ class Iommu implements DmaMapper {
   /** Mappings until the next one fails. */
   left = Infinity;
 
-  constructor(name: string, needsFile = false, pageSizes = 0x1000n) {
+  constructor(name: string, needsFile = false, pageSizes = BigInt(PAGE)) {
     this.name = name;
     this.needsFile = needsFile;
     this.pageSizes = pageSizes;
@@ -50,17 +54,17 @@ Deno.test("shared DMA memory: at the same addresses for all that are attached, a
   const [fds, maps] = [openFdCount(), mappingCount()];
   const { a, b, spaceA, spaceB, shared } = two();
   const first = shared.allocate(5000, { label: "rings" });
-  assertEquals([...a.live], [[first.iova, 8192]]);
+  assertEquals([...a.live], [[first.iova, 2 * PAGE]]);
   first.bytes(0, 1)[0] = 7;
   shared.attach(spaceB);
   assertEquals([...b.live], [...a.live]);
-  const second = shared.allocate(4096);
+  const second = shared.allocate(PAGE);
   assertEquals([...b.live], [...a.live]);
   assertEquals(b.live.size, 2);
   shared.detach(spaceA);
   assertEquals([a.live.size, b.live.size], [0, 2]);
   assertEquals(shared.attached, [spaceB]);
-  const third = shared.allocate(4096);
+  const third = shared.allocate(PAGE);
   assertEquals([a.live.size, b.live.size], [0, 3]);
   assertEquals(first.bytes(0, 1)[0], 7);
   second.close();
@@ -68,8 +72,8 @@ Deno.test("shared DMA memory: at the same addresses for all that are attached, a
   // What is shared is counted once, and where it was allocated.
   assertEquals([shared.usage.allocations, spaceA.usage.allocations, spaceB.usage.allocations], [2, 0, 0]);
   // The functions' own memory has other addresses.
-  const own = spaceB.allocate(4096);
-  assert(![first.iova, first.iova + 4096n, third.iova].includes(own.iova));
+  const own = spaceB.allocate(PAGE);
+  assert(![first.iova, first.iova + BigInt(PAGE), third.iova].includes(own.iova));
   // The first function may go: nothing of this is its any more.
   spaceA.close();
   assertEquals(first.bytes(0, 1)[0], 7);
@@ -78,14 +82,14 @@ Deno.test("shared DMA memory: at the same addresses for all that are attached, a
   assertThrows(() => first.bytes(), ClosedError);
   assertThrows(() => shared.allocate(1), ClosedError);
   // Addresses came back.
-  assertEquals(spaceB.allocate(4096).iova, 0x1000n === own.iova ? 0x2000n : 0x1000n);
+  assertEquals(spaceB.allocate(PAGE).iova, at(1) === own.iova ? at(2) : at(1));
   spaceB.close();
   assertEquals([openFdCount(), mappingCount()], [fds, maps]);
 });
 
 Deno.test("shared DMA memory: an attach that fails at any place leaves nothing attached", () => {
   const { a, b, spaceB, shared } = two();
-  for (let i = 0; i < 5; i++) shared.allocate(4096 * (i + 1));
+  for (let i = 0; i < 5; i++) shared.allocate(PAGE * (i + 1));
   for (let good = 0; good < 5; good++) {
     b.left = good;
     assertThrows(() => shared.attach(spaceB), DeviceError, "no more");
@@ -93,7 +97,7 @@ Deno.test("shared DMA memory: an attach that fails at any place leaves nothing a
   }
   b.left = Infinity;
   // An address in use there.
-  const own = spaceB.allocate(4096);
+  const own = spaceB.allocate(PAGE);
   assertThrows(() => shared.attach(spaceB), ExhaustedError);
   assertEquals([...b.live.keys()], [own.iova]);
   own.close();
@@ -110,15 +114,15 @@ Deno.test("shared DMA memory: an allocation that one of two refuses is nobody's"
   const [fds, maps] = [openFdCount(), mappingCount()];
   for (const one of [a, b]) {
     one.left = 0;
-    assertThrows(() => shared.allocate(4096), DeviceError);
+    assertThrows(() => shared.allocate(PAGE), DeviceError);
     one.left = Infinity;
     assertEquals([a.live.size, b.live.size, shared.usage.allocations], [0, 0, 0]);
   }
   assertEquals([openFdCount(), mappingCount()], [fds, maps]);
   // Each has an address that the other is without: a third is found.
-  const inA = spaceA.allocate(4096), inB = [spaceB.allocate(4096), spaceB.allocate(4096)];
-  const both = shared.allocate(4096);
-  assertEquals([inA.iova, ...inB.map((one) => one.iova), both.iova], [0x1000n, 0x1000n, 0x2000n, 0x3000n]);
+  const inA = spaceA.allocate(PAGE), inB = [spaceB.allocate(PAGE), spaceB.allocate(PAGE)];
+  const both = shared.allocate(PAGE);
+  assertEquals([inA.iova, ...inB.map((one) => one.iova), both.iova], [at(1), at(1), at(2), at(3)]);
   shared.close();
   spaceA.close();
   spaceB.close();
@@ -128,18 +132,18 @@ Deno.test("shared DMA memory: an address is given back when another function was
   const { spaceA, spaceB, shared } = two();
   shared.attach(spaceB);
   spaceB.close();
-  assertThrows(() => shared.allocate(4096), ClosedError);
+  assertThrows(() => shared.allocate(PAGE), ClosedError);
   shared.detach(spaceB);
-  assertEquals(shared.allocate(4096).iova, 0x1000n);
+  assertEquals(shared.allocate(PAGE).iova, at(1));
   shared.close();
   spaceA.close();
 });
 
 Deno.test("shared DMA memory: who cannot be attached, and who must stay", () => {
   const { spaceA, spaceB, shared } = two();
-  shared.allocate(4096);
+  shared.allocate(PAGE);
   const needy = new DmaSpace(new Iommu("socket", true)),
-    coarse = new DmaSpace(new Iommu("coarse", false, 0x4000n));
+    coarse = new DmaSpace(new Iommu("coarse", false, at(4)));
   assertThrows(() => shared.attach(needy), UnsupportedError, "file behind it");
   assertThrows(() => shared.attach(coarse), UsageError, "pages have 16384 bytes");
   assertThrows(() => shared.detach(spaceA), UsageError, "the last function");
@@ -149,7 +153,7 @@ Deno.test("shared DMA memory: who cannot be attached, and who must stay", () => 
   assertEquals(shared.attached, [spaceA]);
   // With nothing allocated there is nothing that could not be taken over; what comes later has a file for those who need it.
   const files = new SharedDmaSpace(needy);
-  files.allocate(4096);
+  files.allocate(PAGE);
   const [plain, iommu] = [new Iommu("plain"), needy.mapper as Iommu];
   files.attach(new DmaSpace(plain));
   assertEquals([...plain.live], [...iommu.live]);

@@ -22,7 +22,6 @@ import { encodeVersion } from "../../../../../lib/sockets/vfio_user/capabilities
 import {
   COMMAND,
   dmaAccess,
-  dmaMap,
   messageHeader,
   userDeviceInfo,
   versionMessage,
@@ -62,23 +61,6 @@ Deno.test("client: what it sends at first is VERSION 0.1 with its limits, then D
   const { needsFile, pageSizes } = s.device.dma.mapper;
   assertEquals([s.device.path, needsFile, pageSizes], ["vfio-user", true, 4096n]);
   assert(!s.device.dma.mapper.iommu, "the peer knows the memory by these addresses");
-});
-
-Deno.test("client: what it maps are whole pages of the server's and of its own", () => {
-  const large = Math.max(0x10000, pageSizeBytes);
-  for (
-    const [pageSizes, page] of [[0x1000, pageSizeBytes], [large, large], [large | 0x200_0000, large]] as const
-  ) {
-    const version = reply(COMMAND.version, 0, encodeVersion(1, { ...capabilities, pageSizes }));
-    using s = session([reply(COMMAND.dmaMap, 2)], {}, version);
-    const memory = s.device.dma.allocate(100, { huge: "never" });
-    assertEquals([memory.sizeBytes, memory.iova % BigInt(page)], [page, 0n]);
-    const [offer, , map] = s.requests();
-    const { capabilities: offered } = JSON.parse(new TextDecoder().decode(offer!.subarray(20, -1)));
-    assertEquals(offered.pgsizes, pageSizeBytes);
-    const { address, size } = dmaMap.decode(map!, 16);
-    assertEquals([address, size], [memory.iova, BigInt(page)]);
-  }
 });
 
 Deno.test("client: a server that cannot be talked to is a ProtocolError, and nothing stays open", () => {

@@ -8,17 +8,12 @@ import {
   O,
   openFdCount,
   OwnedFd,
-  pageSizeBytes,
   removeFile,
   UnixSocket,
   writeAll,
 } from "../../../../../ffi/mod.ts";
 import { UsageError } from "../../../../../lib/errors/mod.ts";
 import { DmaFault } from "../../../../../lib/sockets/vfio_user/mod.ts";
-import { decodeVersion } from "../../../../../lib/sockets/vfio_user/capabilities.ts";
-import { DmaTable } from "../../../../../lib/sockets/dma_table.ts";
-import { mapDma } from "../../../../../lib/sockets/vfio_user/server/dma.ts";
-import { RequestRefused } from "../../../../../lib/sockets/vfio_user/server/refusal.ts";
 import { COMMAND, dmaUnmap } from "../../../../../lib/sockets/vfio_user/protocol.ts";
 import { testSocketPath } from "../raw_client.ts";
 import { bench, EEXIST, EINVAL, ENOENT, ENOSPC, ENOTSUP, map } from "./bench.ts";
@@ -64,31 +59,6 @@ Deno.test("server DMA_MAP: memory of 2, 4, 6 and 64 GiB, above 4 GiB and 128 TiB
       const unmap = dmaUnmap.encode({ argsz: 24, address, size });
       assertEquals(b.client.call(COMMAND.dmaUnmap, unmap).error, 0);
     }
-  }
-});
-
-Deno.test("server DMA_MAP: ranges are whole pages of the processor, of whatever size, and VERSION says so", () => {
-  using b = bench();
-  assertEquals(decodeVersion(b.client.version, "server").capabilities.pageSizes, pageSizeBytes);
-  using file = createMemfd("memory", 0x40000);
-  for (const pageBytes of [4096, 16384, 65536].filter((bytes) => bytes >= pageSizeBytes)) {
-    const table = new DmaTable();
-    const page = BigInt(pageBytes);
-    const limits = { maxDmaMaps: 8, pageBytes, unsealed: "map" as const };
-    const context = { limits, what: "client", mappings: 0, keepFiles: false, messages: null };
-    const ask = (fields: { address?: bigint; size?: bigint; offset?: bigint }) => () =>
-      mapDma(table, map({ address: 2n * page, size: page, offset: page, ...fields }), [file], context);
-    for (
-      const wrong of [{ address: page / 2n }, { size: page / 2n }, { size: 3n * page / 2n }, {
-        offset: page / 2n,
-      }]
-    ) {
-      assertThrows(ask(wrong), RequestRefused, "are not whole pages");
-    }
-    assertEquals(table.count, 0);
-    ask({})();
-    assertEquals([table.count, table.regions[0]!.sizeBytes], [1, pageBytes]);
-    table.clear();
   }
 });
 
