@@ -1,13 +1,6 @@
 /** The client against servers that lie, their replies ready in the socket before it asks: connecting, memory, what it says after its end. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import {
-  errnoNumber,
-  EventFd,
-  pageSizeBytes,
-  SyscallError,
-  UnixListener,
-  UnixSocket,
-} from "../../../../../ffi/mod.ts";
+import { errnoNumber, EventFd, SyscallError, UnixListener, UnixSocket } from "../../../../../ffi/mod.ts";
 import {
   ClosedError,
   ExhaustedError,
