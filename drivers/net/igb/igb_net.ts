@@ -89,7 +89,11 @@ export abstract class IgbNet implements NetDevice, Disposable {
       if (this.#session !== session) throw new ClosedError(this.name);
       this.#started = true;
     } catch (error) {
-      if (this.#session === session) this.#end();
+      try {
+        if (this.#session === session) this.#end();
+      } catch {
+        // What went wrong first is what is told.
+      }
       throw error;
     }
   }

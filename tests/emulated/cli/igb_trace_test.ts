@@ -20,6 +20,7 @@ Deno.test("igb: a recorded bring-up is shown, and runs again with no device; a m
     assertEquals([good.code, good.mac, good.failure], [0, "82,84,0,0,1,0", ""]);
     const bad = await replayBringUp(TRACE, `${scratch}/bad`, noBufferLength, bringUpIgb);
     assertEquals([bad.code, bad.mac], [1, undefined]);
+    assertMatch(bad.failure, /^vfio-user REGION_WRITE 0000:00:00\.0, region 0 at 0xc00c: EINVAL/);
     assertMatch(
       bad.out,
       /record \d+ is write igb:SRRCTL\[0\] 0x82000002 .*; the driver did write igb:SRRCTL\[0\] 0x00000000/,

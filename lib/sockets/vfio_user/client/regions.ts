@@ -4,8 +4,15 @@
  * @module
  */
 import { UnsupportedError, UsageError } from "../../../errors/mod.ts";
-import { type EventFd, isErrno, MappedMemory, type OwnedFd, pageSizeBytes } from "../../../../ffi/mod.ts";
-import { REGION_FLAG, type RegionArea, type RegionInfo } from "../../../vfio/device.ts";
+import {
+  type EventFd,
+  isErrno,
+  MappedMemory,
+  type OwnedFd,
+  pageSizeBytes,
+  SyscallError,
+} from "../../../../ffi/mod.ts";
+import { REGION, REGION_FLAG, type RegionArea, type RegionInfo } from "../../../vfio/device.ts";
 import { regionInfo } from "../../../vfio/kernel/abi.ts";
 import { decodeRegionInfo, type RegionAnswer } from "../../../vfio/region_answer.ts";
 import type { ClientChannel } from "./channel.ts";
@@ -126,7 +133,7 @@ export class ClientRegions {
     for (let done = 0; done < into.byteLength;) {
       const count = Math.min(into.byteLength - done, this.#options.chunkBytes);
       this.#putAccess(index, offset + done, count);
-      channel.request(COMMAND.regionRead, regionAccess.sizeBytes);
+      this.#request(COMMAND.regionRead, regionAccess.sizeBytes, index, offset + done);
       this.#checkAccessReply("REGION_READ", index, offset + done, count, count);
       const reply = channel.in;
       const data = reply.payloadOffset + regionAccess.sizeBytes;
@@ -156,9 +163,22 @@ export class ClientRegions {
       } else {
         channel.out.bytes.set(from.subarray(done, done + count), data);
       }
-      channel.request(COMMAND.regionWrite, regionAccess.sizeBytes + count);
+      this.#request(COMMAND.regionWrite, regionAccess.sizeBytes + count, index, offset + done);
       this.#checkAccessReply("REGION_WRITE", index, offset + done, count, 0);
       done += count;
+    }
+  }
+
+  /** As `ClientChannel.request`. A server that refuses says no more than an errno: which access it was is said here. */
+  #request(command: number, payloadBytes: number, index: number, offset: number): void {
+    try {
+      this.#channel.request(command, payloadBytes);
+    } catch (error) {
+      if (!(error instanceof SyscallError) || !error.call.startsWith("vfio-user ")) throw error;
+      const place = index === REGION.config ? "configuration space" : `region ${index}`;
+      throw new SyscallError(error.call, `${this.#name}, ${place} at 0x${offset.toString(16)}`, error.errno, {
+        cause: error,
+      });
     }
   }
 
