@@ -16,8 +16,8 @@ import type { NetInterface, Violation } from "./device_model.ts";
 
 /**
  * Why a function is reset.
- * `flr`: Function Level Reset (a config write, or the host's kernel); `device`: a client's device reset; `detached`: the client is gone,
- * orderly or not. Leaving D3hot is no reset: the machine's functions say No_Soft_Reset.
+ * `flr`: Function Level Reset (a config write, or the host's kernel), or leaving D3hot, since No_Soft_Reset is clear; `device`: a client's device
+ * reset; `detached`: the client is gone, orderly or not.
  */
 export type ResetKind = "flr" | "device" | "detached";
 

@@ -64,6 +64,7 @@ export interface EmulatedFunctionOptions {
  * - Memory Space Enable is set when a user comes, as the kernel enables a function that it opens.
  * - A reset that a user asks for keeps what the kernel saves and restores around it: Command, BARs, MSI-X, PCIe controls, SR-IOV. A Function Level
  *   Reset written into Device Control is such a reset: vfio-pci does not pass the bit on but resets the function itself.
+ * - So is what happens on the way from D3hot to D0: the function is reset (No_Soft_Reset is clear), and vfio-pci restores config space.
  * - BAR accesses while memory decoding is off, or in D3hot, fail with EIO.
  */
 export class EmulatedFunction extends EmulatedDevice<PciFunctionBehaviour> implements PciFunctionPort {
@@ -219,6 +220,7 @@ export class EmulatedFunction extends EmulatedDevice<PciFunctionBehaviour> imple
     return {
       controlsChanged: () => this.#controlsChanged(),
       functionLevelReset: () => this.#reset("flr"),
+      softReset: () => this.#reset("flr"),
       enableVfs: (count) => this.#enableVfs(count),
       disableVfs: () => this.#disableVfs(),
       // Aimed at nothing, or at a function that does not decode: hardware drops the access.

@@ -28,6 +28,8 @@ export interface ConfigEvents {
   controlsChanged(): void;
   /** Initiate Function Level Reset was written. */
   functionLevelReset(): void;
+  /** D0 was written in D3hot. */
+  softReset(): void;
   /** VF Enable went from 0 to 1. @returns false when it cannot be: the bit then reads 0 again */
   enableVfs(count: number): boolean;
   /** VF Enable went from 1 to 0. */
@@ -182,7 +184,7 @@ export class FunctionConfig {
     this.#events.controlsChanged();
   }
 
-  /** Brings the function from D3hot to D0; it keeps its state (No_Soft_Reset). */
+  /** Brings the function from D3hot to D0, as a reset does. */
   wake(): void {
     this.#image.registers(POWER_MANAGEMENT.registers, this.#power).update("control", { powerState: 0 });
   }
@@ -235,12 +237,14 @@ export class FunctionConfig {
 
   #writeDword(offset: number, from: Uint8Array): void {
     const wasEnabled = this.vfEnable;
+    const wasAsleep = this.asleep;
     const triggered = this.#image.write(offset, from);
     const reset = this.#express + DEVICE_CONTROL.offset + 1;
     if (triggered.some((bits) => bits.offset === reset)) {
       this.#events.functionLevelReset();
       return;
     }
+    if (wasAsleep && !this.asleep) this.#events.softReset();
     if (this.#window !== undefined) this.#writeWindow(this.#window, offset, from.byteLength);
     if (!wasEnabled && this.vfEnable) {
       let enabled = false;

@@ -25,6 +25,12 @@ export const LEGACY_NOTIFY_PLACES = ["member", "owner", "both", "none"] as const
 /** `member`: in the VF's BAR, `owner`: in the PF's, `both`: the VF's is preferred, `none`: by command only. */
 export type LegacyNotifyPlace = typeof LEGACY_NOTIFY_PLACES[number];
 
+/** What devices let drivers do against the standard where a topology says so. */
+export const QUIRKS = ["any-head"] as const;
+
+/** `any-head`: with IN_ORDER, chains of a split ring may begin at any descriptor, not at the one behind the last (DPDK's control queue). */
+export type QuirkName = typeof QUIRKS[number];
+
 /** Administration of a PF and its VFs. A VF has the fields of its PF. */
 export interface AdminTopology {
   /** Administration queues of the PF; 0: it does not offer ADMIN_VQ. */
@@ -76,6 +82,8 @@ export interface FunctionTopology {
   readonly profile?: TopologyProfile;
   /** With IN_ORDER, what is returned in one burst goes into as few used elements as the standard lets it; default false. */
   readonly usedBatches?: boolean;
+  /** What it lets drivers do against the standard; default: nothing. */
+  readonly quirks?: readonly QuirkName[] | undefined;
   /** Features that it must not offer, by the standard's names. */
   readonly featuresOff: readonly string[];
   /** Features that it offers only on demand. */

@@ -25,6 +25,8 @@ export {
   MMIO_FORMS,
   type MmioTopology,
   PLATFORM_KERNEL_DRIVERS,
+  type QuirkName,
+  QUIRKS,
   type Topology,
   TOPOLOGY_PROFILES,
   type TopologyProfile,

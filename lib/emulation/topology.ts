@@ -10,6 +10,7 @@ import type { TopologyKind } from "./topology_kind.ts";
 import {
   type FunctionTopology,
   KERNEL_DRIVERS,
+  QUIRKS,
   type Topology,
   TOPOLOGY_PROFILES,
 } from "./function_topology.ts";
@@ -42,6 +43,7 @@ const COMMON: FieldSchemas = {
   numaNode: v.optional(whole(-1, 1023), -1),
   iommuGroup: v.optional(whole(0, 0xffff)),
   usedBatches: v.optional(flag),
+  quirks: v.optional(listOf(oneOf(QUIRKS, "a quirk"))),
   featuresOff: FEATURES,
   featuresOn: FEATURES,
   lie: v.optional(text(/./, "the name of a lie")),

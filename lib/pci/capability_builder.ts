@@ -103,12 +103,15 @@ function layOut<const C extends CapabilityDeclaration>(
   };
 }
 
-/** Power Management, version 3: D0 and D3hot, between which the function keeps its state. */
+/**
+ * Power Management, version 3: D0 and D3hot. No_Soft_Reset is clear: the function is reset on its way from D3hot to D0. Where it is set, Linux's
+ * virtio driver leaves the device as it is over suspend to memory, from which functions come back reset all the same.
+ */
 export function powerManagement(): CapabilityLayout {
   return layOut(POWER_MANAGEMENT, (writer) => {
     writer.set("capabilities", { version: 3 });
     // PME and the data register are optional and left out, which hardwires their control fields to 0.
-    writer.set("control", { noSoftReset: true }, ["pmeEnable", "dataSelect", "pmeStatus"]);
+    writer.set("control", {}, ["pmeEnable", "dataSelect", "pmeStatus"]);
     // A write of an unsupported power state is discarded (PCIe 6.0 §7.5.2.2): this function knows D0 and D3hot.
     writer.restrict("control", 3, [0, 3]);
   });

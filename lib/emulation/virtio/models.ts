@@ -76,6 +76,7 @@ class Models implements VirtioModels, MachineModels {
       controls: lieControls(told),
       profile,
       usedBatches: options.usedBatches,
+      quirks: options.quirks,
       sriov: (options.totalVfs ?? 0) > 0 && vfIndex === undefined,
       admin,
       group: pf === undefined || vfIndex === undefined
@@ -93,7 +94,7 @@ class Models implements VirtioModels, MachineModels {
 
   createPlatformBehaviour(name: string, options: BehaviourOptions): PlatformBehaviour {
     const kind = this.#kind(name);
-    const { address, lie, usedBatches, mmio = { form: "modern" } } = options;
+    const { address, lie, usedBatches, quirks, mmio = { form: "modern" } } = options;
     if (kind.pciOnly !== undefined) {
       throw new UsageError(`${address}: a ${name} cannot be a platform device: ${kind.pciOnly}`);
     }
@@ -101,7 +102,7 @@ class Models implements VirtioModels, MachineModels {
     const liar = liarOf(lie, [kind.lies, MMIO_FAMILY, DEVICE_FAMILY]);
     const told = switchOf(lie, liar);
     const model = this.#model(kind, options, { ...offers, lie: liar === kind.lies ? lie : undefined, told });
-    const view: MmioViewOptions = { ...offers, mmio, usedBatches, controls: lieControls(told) };
+    const view: MmioViewOptions = { ...offers, mmio, usedBatches, quirks, controls: lieControls(told) };
     try {
       return liar === MMIO_FAMILY
         ? lyingMmioView(model, view, parseLie(lie!, MMIO_FAMILY, told))

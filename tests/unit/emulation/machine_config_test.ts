@@ -113,6 +113,23 @@ Deno.test("Bus Master Enable reaches the behaviour once a change, and D3hot take
   ]);
 });
 
+Deno.test("No_Soft_Reset is clear: the function is reset on its way from D3hot to D0, once, and keeps what the kernel restores", () => {
+  const { machine, models } = scratchMachine([{ address: PF, kind: "virtio-net", driver: "vfio-pci" }]);
+  using _ = machine;
+  const device = machine.device(PF);
+  const { log } = models.made.get(PF)!;
+  const resets = () => log.filter((line) => line.startsWith("reset")).length;
+  assertEquals(read(device, POWER + 4, 2) & 8, 0);
+  write(device, COMMAND, 6, 2);
+  const before = resets();
+  write(device, POWER + 4, 0, 2);
+  write(device, POWER + 4, 3, 2);
+  assertEquals(resets(), before);
+  write(device, POWER + 4, 0, 2);
+  write(device, POWER + 4, 0, 2);
+  assertEquals([resets(), read(device, COMMAND, 2) & 6], [before + 1, 6]);
+});
+
 Deno.test("BARs answer while Memory Space Enable is set and the function is in D0, else EIO", () => {
   const { machine } = scratchMachine([{ address: PF, kind: "virtio-net", driver: "vfio-pci" }]);
   using _ = machine;

@@ -26,6 +26,7 @@ Deno.test("a topology that cannot be names the field", () => {
     [{ functions: [{ ...net, queueSize: 0 }] }, "functions[0].queueSize"],
     [{ functions: [{ ...net, queueSize: 32769 }] }, "functions[0].queueSize"],
     [{ functions: [{ ...net, profile: "mmio-v3" }] }, "functions[0].profile"],
+    [{ functions: [{ ...net, quirks: ["any"] }] }, "functions[0].quirks[0]"],
     [{ functions: [{ ...net, usedBatches: 1 }] }, "functions[0].usedBatches"],
     [{ functions: [{ ...net, switch: "a b" }] }, "functions[0].switch"],
     [{ functions: [{ ...net, driver: "e1000" }] }, "functions[0].driver"],

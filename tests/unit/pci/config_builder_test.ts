@@ -89,7 +89,7 @@ Deno.test("writing all ones everywhere changes exactly the writable bits; reserv
     [0x00, "8680c910 4705 1000 01 000002 ff 00 00 00"],
     [0x10, "0000feff 00000000 e1ffffff 00000000 0cc0ffff ffffffff"],
     [0x30, "00000000 40000000 00000000 ff010000"],
-    [0x40, "0148 0300 0b00 0000"],
+    [0x40, "0148 0300 0300 0000"],
     [0x48, "1154 09c0 04000000 04200000"],
     // Device Control keeps its FLR bit at 0; Link Control lacks link disable, retrain and clock power management.
     [0x54, "1090 0200 21800010 ff79 0000 13004000 cb00 1310"],

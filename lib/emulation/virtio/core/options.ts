@@ -6,6 +6,7 @@
 import { UsageError } from "../../../errors/mod.ts";
 import { DRAFT_FEATURE, FEATURE, type Profile } from "../../../virtio/spec/features.ts";
 import type { DeviceControls } from "../../device_control.ts";
+import type { QuirkName } from "../../function_topology.ts";
 import type { AdminEngine } from "../admin/engine.ts";
 import type { DeviceQueue, DeviceQueueSetup, QueueDevice } from "../queue/device_queue.ts";
 
@@ -29,6 +30,8 @@ export interface CoreOptions {
   readonly profile?: Profile | undefined;
   /** With IN_ORDER, what is returned in one burst goes into as few used elements as the standard lets it. Default false. */
   readonly usedBatches?: boolean | undefined;
+  /** What it lets drivers do against the standard. Default: nothing. */
+  readonly quirks?: readonly QuirkName[] | undefined;
   /** Bits not to offer. VERSION_1 cannot be switched off. */
   readonly featuresOff?: bigint;
   /**

@@ -326,7 +326,7 @@ export class DeviceParts implements MemberParts {
     if ((after.status & STATUS.featuresOk) === 0) return "it is enabled before FEATURES_OK";
     if (queue.ofAdmin && (after.features & FEATURE.ADMIN_VQ) === 0n) return "it is enabled without ADMIN_VQ";
     if (this.#device.dma === null) return "it is enabled, and no driver has opened the function";
-    const setup = queueSetup(queue.index, cfg, after.features, undefined, false);
+    const setup = queueSetup(queue.index, cfg, after.features, undefined, {});
     return "rule" in setup ? setup.problem : undefined;
   }
 

@@ -256,7 +256,11 @@ export class CoreQueue implements QueueDevice, RingPlace {
       return { rule: "DMA", problem: "a queue was enabled without a client's memory" };
     }
     const state = this.#availableState >= 0 || this.#usedState >= 0 ? this.state() : undefined;
-    return queueSetup(this.index, this, features, state, this.#options.usedBatches ?? false);
+    const { usedBatches = false, quirks = [] } = this.#options;
+    return queueSetup(this.index, this, features, state, {
+      usedBatches,
+      anyHead: quirks.includes("any-head"),
+    });
   }
 
   /** To the values after a queue reset. The ring is not touched any more. */

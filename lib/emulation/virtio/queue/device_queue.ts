@@ -47,6 +47,8 @@ export interface DeviceQueueSetup {
   readonly acquiresEach?: boolean;
   /** With `inOrder`: what is returned in one burst goes into as few used elements as the standard lets it. */
   readonly usedBatches?: boolean;
+  /** With `inOrder` and a split ring: chains may begin at any descriptor, as some drivers have it. */
+  readonly anyHead?: boolean | undefined;
   /**
    * Go on where the ring's memory says that a device left it with all chains returned (`DeviceQueue.leave`). Not together with `state`.
    */

@@ -35,7 +35,7 @@ export function queueSetup(
   { size, descriptorArea, driverArea, deviceArea }: RingPlace,
   features: bigint,
   state: QueueStateWords | undefined,
-  usedBatches: boolean,
+  { usedBatches, anyHead }: Pick<DeviceQueueSetup, "usedBatches" | "anyHead">,
 ): DeviceQueueSetup | QueueSetupProblem {
   const layout = (features & FEATURE.RING_PACKED) === 0n ? "split" : "packed";
   let known: QueueState | undefined;
@@ -57,7 +57,8 @@ export function queueSetup(
     indirect: (features & FEATURE.INDIRECT_DESC) !== 0n,
     eventIndex: (features & FEATURE.EVENT_IDX) !== 0n,
     inOrder: (features & FEATURE.IN_ORDER) !== 0n,
-    usedBatches,
+    usedBatches: usedBatches ?? false,
+    anyHead,
     state: known,
   };
   const problem = layout === "split" ? checkSplitSetup(setup) : checkPackedSetup(setup);

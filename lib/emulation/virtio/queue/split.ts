@@ -22,6 +22,8 @@ const SHAPE = DESC_FLAG.next | DESC_FLAG.indirect | DESC_FLAG.write;
 const DESCRIPTOR_AREA = "descriptor area";
 const DRIVER_AREA = "driver area";
 const DEVICE_AREA = "device area";
+/** What helps whoever has such a driver, and no other. */
+const ANY_HEAD = ' (a topology\'s "quirks": ["any-head"] lets a driver do otherwise)';
 
 /** A split ring, read as strictly as the standard lets a device be. */
 export class SplitDeviceQueue extends DeviceRing {
@@ -61,11 +63,14 @@ export class SplitDeviceQueue extends DeviceRing {
   // With IN_ORDER: position of the next chain to return, and the descriptor that the next chain must start with (−1: any).
   #returnNext = 0;
   #headNext = 0;
+  /** What a chain must start with is looked at. */
+  readonly #ringOrder: boolean;
 
   /** A queue that was just enabled. @throws UsageError for a setup that `checkSplitSetup` finds fault with */
   constructor(setup: DeviceQueueSetup, device: QueueDevice) {
     super(setup, device, "1.3", checkSplitSetup(setup));
     this.#mask = setup.size - 1;
+    this.#ringOrder = this.inOrder && !setup.anyHead;
     this.#held = new Uint8Array(setup.size);
     this.#popped = new Uint16Array(setup.size);
     this.#writable = this.batches ? new Float64Array(setup.size) : NONE64;
@@ -116,10 +121,10 @@ export class SplitDeviceQueue extends DeviceRing {
         `avail.ring[${slot}]: chain ${head} was made available while the device has it`,
       );
     }
-    if (this.inOrder && this.#headNext >= 0 && head !== this.#headNext) {
+    if (this.#ringOrder && this.#headNext >= 0 && head !== this.#headNext) {
       return this.fail(
         "1.3",
-        `avail.ring[${slot}] = ${head}: with IN_ORDER descriptors are used in ring order, ${this.#headNext} is next`,
+        `avail.ring[${slot}] = ${head}: with IN_ORDER descriptors are used in ring order, ${this.#headNext} is next${ANY_HEAD}`,
       );
     }
     into.begin(head);
@@ -145,7 +150,7 @@ export class SplitDeviceQueue extends DeviceRing {
     if (count > into.capacity) count = into.capacity;
 
     const avail = this.#avail, { desc32 } = this.#reader, held = this.#held, popped = this.#popped;
-    const mask = this.#mask, inOrder = this.inOrder, batches = this.batches;
+    const mask = this.#mask, inOrder = this.#ringOrder, batches = this.batches;
     const { ids, regions, offsets, lengths } = into;
     const shape = deviceWrites ? DESC_FLAG.write : 0;
     const window = this.window;

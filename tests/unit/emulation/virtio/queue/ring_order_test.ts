@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { UsageError } from "../../../../../lib/errors/mod.ts";
+import { Burst } from "../../../../../lib/emulation/virtio/queue/burst.ts";
 import { Chain } from "../../../../../lib/emulation/virtio/queue/chain.ts";
 import type { DeviceQueueSetup } from "../../../../../lib/emulation/virtio/queue/device_queue.ts";
 import { PackedDeviceQueue } from "../../../../../lib/emulation/virtio/queue/packed.ts";
@@ -79,6 +80,31 @@ Deno.test("1.2 IN_ORDER, both layouts: a device that returns chains out of order
     other.publish();
     assertEquals(free.ring.takeUsed().map((one) => one.id), two);
   }
+});
+
+Deno.test("1.3 IN_ORDER with the quirk any-head: chains begin where they like, one by one and in bursts, and come back in order", () => {
+  for (const inBursts of [false, true]) {
+    using r = split(8, { inOrder: true, anyHead: true });
+    const queue = r.make();
+    const burst = new Burst(8);
+    for (const head of [0, 0, 5, 3, 0]) {
+      r.ring.free = head;
+      r.ring.add([readable(1)]);
+      r.ring.publish();
+      if (inBursts) assertEquals([queue.popBurst(burst, 8, false), burst.ids[0]], [1, head]);
+      else assertEquals(queue.pop(r.chain), head);
+      queue.pushUsed(head, 0);
+      queue.publish();
+    }
+    assertEquals(r.owner.violations, []);
+  }
+  using r = split(8, { inOrder: true });
+  const queue = r.make();
+  r.ring.free = 3;
+  r.ring.add([readable(1)]);
+  r.ring.publish();
+  assertEquals(queue.pop(r.chain), -1);
+  assertStringIncludes(r.owner.violations[0]!.message, '"quirks": ["any-head"]');
 });
 
 Deno.test("1.3 IN_ORDER: chains that do not use the table in ring order are violations", () => {
