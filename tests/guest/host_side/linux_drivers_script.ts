@@ -15,6 +15,10 @@ export interface ScriptSize {
   readonly resetUnderIo: boolean;
   /** A kernel with VLANs. */
   readonly vlan: boolean;
+  /** A kernel that can be suspended to memory. */
+  readonly suspend: boolean;
+  /** Processors of the machine. */
+  readonly cpus: number;
 }
 
 /** Where the functions are on the embedded host, for the controls. */
@@ -43,7 +47,7 @@ hash() { sha256sum "$@" | cut -d' ' -f1; }
 mkdir -p /mnt
 `;
 
-const DISKS = `
+const DISKS = (cpus: number) => `
 # A file system: $1 the disk, $2 where it goes.
 filesystem() {
   disk=$1 at=$2
@@ -63,7 +67,7 @@ filesystem() {
   check "$disk: fsck after fstrim" /tools/e2fsck -fn $at
 }
 q() { cat /sys/block/$1/queue/$2; }
-same "vda: request queues" $(ls /sys/block/vda/mq | wc -l) 2
+same "vda: request queues" $(ls /sys/block/vda/mq | wc -l) ${cpus}
 same "vda: block size" $(q vda logical_block_size) 512
 same "vdb: block size" $(q vdb logical_block_size) 4096
 for d in vda vdb; do
@@ -176,7 +180,6 @@ transfer "over a VLAN" 198.51.100.1 198.51.100.2
 }
 errors=$(cat /sys/class/net/eth0/statistics/rx_errors /sys/class/net/eth0/statistics/tx_errors | tr '\\n' ' ')
 same "net: errors" "$errors" "0 0 "
-kill $ns
 `;
 
 const CONSOLE = ({ console }: ScriptFunctions, { plugs }: ScriptSize) => `
@@ -201,7 +204,24 @@ same "console: ${plugs} times a port pulled out and plugged in" $bad 0
 const REST = `
 check "rng: current" sh -c 'grep -q virtio_rng /sys/class/misc/hw_random/rng_current'
 check "rng: 16 KiB" dd if=/dev/hwrng of=/tmp/random bs=1024 count=16
+echo "plug in"
+plugged() { for i in $(seq 600); do grep -q virtio_rng.1 /sys/class/misc/hw_random/rng_available && return 0; usleep 20000; done; return 1; }
+check "hot-plug: a second source of random numbers" plugged
 [ $(wc -c < /tmp/random) -ge 8192 ] && ok "rng: bytes" || no "rng: bytes"
+`;
+
+/** Suspend to memory: functions lose all, and come back reset. The host's side wakes the machine once it sleeps. */
+const SUSPEND = `
+before=$(hash /dev/vdc)
+echo "going to sleep"
+check "suspend: to memory and back" sh -c "echo mem > /sys/power/state"
+echo 3 > /proc/sys/vm/drop_caches
+same "suspend: disk afterwards" $(hash /dev/vdc) $before
+check "suspend: ping afterwards" ping -c 3 -W 10 192.0.2.2
+check "suspend: random numbers afterwards" dd if=/dev/hwrng of=/dev/null bs=64 count=4
+echo "port again"
+same "suspend: console afterwards" "$(timeout 60 head -c 6 $data)" hello!
+transfer "after suspend" 192.0.2.1 192.0.2.2
 `;
 
 /** The script. @param readOnlyHash of the disk that cannot be written */
@@ -209,12 +229,14 @@ export function linuxScript(functions: ScriptFunctions, size: ScriptSize, readOn
   return [
     TOOLS,
     `READ_ONLY_HASH=${readOnlyHash}`,
-    DISKS,
+    DISKS(size.cpus),
     ...(size.resetUnderIo ? [RESET] : []),
     GROWTH(functions.disk),
     NET(functions, size),
     CONSOLE(functions, size),
     REST,
+    ...(size.suspend ? [SUSPEND] : []),
+    "kill $ns",
     "dmesg | sed 's/^/kernel: /'",
     'echo "the end"',
   ].join("\n");

@@ -13,6 +13,7 @@ import { hasDebianKernel, type KernelFlavour } from "../rig/kernel.ts";
 import { exists, PATHS } from "../rig/paths.ts";
 import { packedTools, vfioUserGuest } from "../rig/vfio_user.ts";
 import { whyNoGuest } from "./job_guest.ts";
+import { QmpClient } from "./qmp.ts";
 import { linuxScript, PORT_BYTES } from "./linux_drivers_script.ts";
 
 /** In the order of the buses that QEMU puts them on. */
@@ -23,6 +24,8 @@ const LARGE_BLOCKS = "0000:04:00.0";
 const READ_ONLY = "0000:05:00.0";
 const CONSOLE = "0000:06:00.0";
 const RNG = "0000:07:00.0";
+/** Plugged in later. */
+const PLUGGED = "0000:08:00.0";
 const FUNCTIONS = [NET, OTHER, DISK, LARGE_BLOCKS, READ_ONLY, CONSOLE, RNG];
 const MIB = 1 << 20;
 /** Larger numbers take minutes. */
@@ -37,6 +40,15 @@ const COMPLAINT =
 /** Lines of that kind that are as they should be, with the reason. */
 const KNOWN_LINES: readonly [RegExp, string][] = [
   [/I\/O error, dev vda/, "who reads when the driver is unbound"],
+];
+
+/** What these drivers do against the standard, and when. */
+const KNOWN_VIOLATIONS: readonly [RegExp, string][] = [
+  [/PORT_READY for port [012] without DEVICE_READY/, "after suspend, of the ports that were there before"],
+  [
+    /transmit queue \d was notified, 1 queue pairs are in use/,
+    "after suspend, before the number of pairs is set again",
+  ],
 ];
 
 const why = whyNoGuest() ??
@@ -99,10 +111,12 @@ async function drive(flavour: KernelFlavour | undefined): Promise<void> {
     }
     const vlan = flavour === "debian";
     const counts = vlan && !FULL ? { toggles: 4, upDowns: 5, plugs: 2 } : COUNTS;
-    const size = { ...counts, vlan, resetUnderIo: flavour !== "debian" };
+    // A second processor that was away over a suspend can be waited for without an end when the machine is powered off, under TCG.
+    const cpus = vlan ? 1 : 2;
+    const size = { ...counts, cpus, vlan, suspend: vlan, resetUnderIo: flavour !== "debian" };
     const hash = await sha256(unwritable);
     const script = linuxScript({ net: NET, disk: LARGE_BLOCKS, console: CONSOLE }, size, hash);
-    const said = await boot(served, flavour, script, vlan);
+    const said = await boot(served, flavour, script, cpus);
     const lines = said.split("\n");
     assertEquals(lines.filter((line) => line.startsWith("!! ")), [], said);
     assertStringIncludes(said, "\nthe end\n");
@@ -112,7 +126,10 @@ async function drive(flavour: KernelFlavour | undefined): Promise<void> {
       .filter((line) => BROKEN.test(line) || (OF_DEVICES.test(line) && COMPLAINT.test(line)))
       .filter((line) => !KNOWN_LINES.some(([known]) => known.test(line)));
     assertEquals(bad, [], "the guest's kernel complains");
-    assertEquals(served.violations(), []);
+    const violations = served.violations().filter((one) =>
+      !KNOWN_VIOLATIONS.some(([known]) => known.test(one))
+    );
+    assertEquals(violations, []);
     assertEquals(await sha256(await Deno.readFile(readOnly)), hash, "the disk that cannot be written");
     assertEquals((await Deno.stat(large)).size, 48 * MIB);
   } finally {
@@ -125,10 +142,16 @@ async function boot(
   served: EmulatedProcess,
   flavour: KernelFlavour | undefined,
   script: string,
-  vlan: boolean,
+  cpus: number,
 ): Promise<string> {
   using control = EmulatedControl.connect(served.directory);
-  const port = portJudge(`${served.directory}/${CONSOLE}.port1`);
+  using connection = await Deno.connect({ transport: "unix", path: `${served.directory}/${CONSOLE}.port1` });
+  const port = portJudge(connection);
+  const folder = await Deno.makeTempDir();
+  const monitor = `${folder}/qmp`;
+  let waking: Promise<void> | undefined,
+    plugging: Promise<void> | undefined,
+    ending: Promise<void> | undefined;
   let said = "";
   let seen = 0;
   const guest = await vfioUserGuest({
@@ -139,7 +162,9 @@ async function boot(
         name,
         optional: true,
       })),
-      ...["virtio_net", "virtio_blk", "virtio_rng", ...(vlan ? ["8021q"] : [])].map((name) => ({ name })),
+      ...["virtio_net", "virtio_blk", "virtio_rng", ...(flavour === "debian" ? ["8021q"] : [])].map((
+        name,
+      ) => ({ name })),
     ],
   });
   const { exitCode } = await bootGuest({
@@ -156,7 +181,11 @@ async function boot(
         content: { kind: "file", data: Deno.readFileSync(`${PATHS.sysroot}/etc/mke2fs.conf`) },
       },
     ],
-    cpus: 2,
+    cpus,
+    qemuArgs: [
+      ...["-qmp", `unix:${monitor},server=on,wait=off`],
+      ...["-device", "pcie-root-port,id=hot,chassis=90,slot=90"],
+    ],
     timeoutMs: 600_000,
     onConsole: (text) => {
       said += text;
@@ -164,10 +193,17 @@ async function boot(
       for (const line of said.slice(seen, end).split("\n")) {
         const [, address, name, value] = /^>> (\S+) (\S+) (.*)$/.exec(line) ?? [];
         if (address !== undefined) control.set(address, name!, value!);
+        if (line === "going to sleep") waking = wakeUp(monitor);
+        if (line === "plug in") plugging = plugIn(monitor, served, control);
+        // The guest has said how it ended. A machine that its monitor woke does not always go by itself.
+        if (waking !== undefined && line.endsWith("reboot: Power down")) ending = quit(monitor);
+        if (line === "port again") connection.write(new TextEncoder().encode("hello!"));
       }
       seen = end;
     },
   });
+  await Promise.all([waking, plugging, ending]);
+  await Deno.remove(folder, { recursive: true });
   assertEquals(exitCode, 0, said);
   const { sent, back } = await port;
   assertStringIncludes(said, `port ${sent}\n`, "what came in at the console's port");
@@ -175,9 +211,41 @@ async function boot(
   return said;
 }
 
+/** Waits until the machine sleeps, and wakes it. */
+async function wakeUp(monitor: string): Promise<void> {
+  using qmp = await QmpClient.connect(monitor);
+  for (;;) {
+    const { status } = await qmp.execute("query-status") as { status: string };
+    if (status === "suspended") break;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  await qmp.execute("system_wakeup");
+}
+
+/** Plugs a function into the host, and then into the machine. */
+async function plugIn(monitor: string, served: EmulatedProcess, control: EmulatedControl): Promise<void> {
+  control.plug({ address: PLUGGED, kind: "virtio-rng" });
+  {
+    using host = EmulatedHost.connect(served.directory);
+    host.bind(PLUGGED);
+  }
+  using qmp = await QmpClient.connect(monitor);
+  const socket = { type: "unix", path: `${served.directory}/${PLUGGED}.sock` };
+  await qmp.execute("device_add", { driver: "vfio-user-pci", id: "plugged", bus: "hot", socket });
+}
+
+/** Ends the machine, if it is there still. */
+async function quit(monitor: string): Promise<void> {
+  try {
+    using qmp = await QmpClient.connect(monitor);
+    await qmp.execute("quit");
+  } catch {
+    // It has ended.
+  }
+}
+
 /** Sends random bytes into a port, and takes as many out of it. @returns the hashes of both */
-async function portJudge(path: string): Promise<{ sent: string; back: string }> {
-  using connection = await Deno.connect({ transport: "unix", path });
+async function portJudge(connection: Deno.UnixConn): Promise<{ sent: string; back: string }> {
   const bytes = new Random(77).bytes(PORT_BYTES);
   const sending = (async () => {
     for (let at = 0; at < bytes.length;) at += await connection.write(bytes.subarray(at));

@@ -62,6 +62,9 @@ const PINGS = 200;
 const GUEST_PINGS = { small: 100, large: 50 } as const;
 const GUEST_PINGS_IN_ALL = LINKS.length * (GUEST_PINGS.small + GUEST_PINGS.large);
 
+/** Times that QEMU is killed with its functions in use. */
+const KILLS = Deno.env.get("RINGSIDE_GUEST_FULL") === "1" ? 100 : 2;
+
 /** What the guest does; each part ends with a line of its own that the test looks for. */
 const SCRIPT = `
 part() { echo "=== $1"; }
@@ -315,10 +318,15 @@ hostTest(
         "Linux lists, drives and uses them, two queue pairs each; its shutdown leaves nothing",
         async () => void await run({ cpus: 2 }),
       );
-      await t.step("QEMU is killed while frames are under way", async () => {
-        await killed(served);
-        await fine();
-      });
+      await t.step(
+        `QEMU is killed ${KILLS} times while frames are under way, and started again`,
+        async () => {
+          for (let round = 0; round < KILLS; round++) {
+            await killed(served);
+            await fine();
+          }
+        },
+      );
       await t.step("attached again, behind a virtual IOMMU", async () => {
         const console = await run({ iommu: true });
         assert(console.includes("iommu: Default domain type: Translated"), console);
