@@ -26,7 +26,7 @@ const JOB = new URL("./ism_job.ts", import.meta.url).pathname;
 const { READ, WRITE, ATTACH, MANAGE } = ISM_PERM;
 const BOTH = { read: true, write: true } as const;
 /** A guest takes its time, and a machine under load, too. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 180_000;
 /** Of a channel. The guest reads its BAR by messages, 8 bytes each and one after the other; what it writes is not waited for. */
 const CHANNEL_BYTES = { toGuest: 100_000, toHost: 300_000 } as const;
 
