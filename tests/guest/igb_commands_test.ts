@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { main } from "../../cli/main.ts";
 import { makeTemporaryDirectory, removeTree } from "../../cli/temporary_directory.ts";
+import { IGB_REGISTERS } from "../../drivers/net/igb/registers.ts";
 import { TestFrames } from "../../drivers/net/virtio/test_frames.ts";
 import { readText } from "../../ffi/mod.ts";
 import { CaptureReader, CaptureWriter } from "../../lib/capture/mod.ts";
@@ -127,12 +128,17 @@ function nameOf(peeked: { readonly values: readonly { readonly name: string }[] 
   return peeked.values.map(({ name }) => name);
 }
 
-/** Whether who is traced has given its buffers to the device, and waits. */
+/** Whether who is traced has given its buffers to the device, with its link up, and waits: what comes before that can come in another order. */
 function listens(trace: string): boolean {
+  const { offset } = IGB_REGISTERS.EIMS, RECEIVE_VECTOR = 1 << 1;
   try {
-    const kinds = parseTrace(readText(trace));
-    return kinds.filter(({ kind }) => kind === "map").length > 2 && kinds.length > 100;
+    return parseTrace(readText(trace)).some((record) =>
+      record.kind === "doorbell" ||
+      (record.kind === "write" && record.region === 0 && record.offset === offset &&
+        Number(record.value) === RECEIVE_VECTOR)
+    );
   } catch {
+    // It is not there, or half a line is.
     return false;
   }
 }
