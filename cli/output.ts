@@ -121,7 +121,8 @@ export function terminalColumns(): number | undefined {
   const asked = environment("COLUMNS") ?? "";
   if (/^[1-9]\d{0,4}$/.test(asked)) return Number(asked);
   try {
-    return Deno.consoleSize().columns;
+    // A serial console has 0: how wide the other end is, nobody has said.
+    return Deno.consoleSize().columns || undefined;
   } catch {
     return undefined;
   }

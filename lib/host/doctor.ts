@@ -80,14 +80,14 @@ function iommu(attributes: FunctionAttributes, machine: Machine): Finding[] {
   const groups = attributes.optionalList("/sys/kernel/iommu_groups").length;
   const units = attributes.optionalList("/sys/class/iommu");
   const commandLine = machine.readText("/proc/cmdline") ?? "";
-  const vendor = machine.readText("/proc/cpuinfo") ?? "";
-  const argument = vendor.includes("GenuineIntel") ? "intel_iommu=on" : "amd_iommu=on";
-  // What /proc/cpuinfo of ARM processors has for a vendor.
-  const isArm = vendor.includes("CPU implementer");
+  const processor = machine.readText("/proc/cpuinfo") ?? "";
+  const argument = processor.includes("GenuineIntel") ? "intel_iommu=on" : "amd_iommu=on";
   const asked = /\b(intel_iommu|amd_iommu|iommu)=(?!off)\S+/.test(commandLine);
   const off = `no IOMMU groups; the kernel was ${asked ? "" : "not "}asked for an IOMMU on its command line`;
-  const mend = asked || isArm
-    ? "turn VT-d, AMD-Vi or the SMMU on in the firmware, then reboot"
+  const mend = isArm(machine)
+    ? "have the firmware describe the SMMU (device tree, or ACPI's IORT), with a kernel that has CONFIG_ARM_SMMU_V3 or CONFIG_ARM_SMMU, then reboot"
+    : asked
+    ? "turn VT-d or AMD-Vi on in the firmware, then reboot"
     : `turn the IOMMU on in the firmware, add ${argument} to the kernel's command line, then reboot`;
   const found = [
     finding(
@@ -100,6 +100,11 @@ function iommu(attributes: FunctionAttributes, machine: Machine): Finding[] {
   ];
   if (groups > 0) found.push(interruptRemapping(attributes, machine));
   return found;
+}
+
+/** By what /proc/cpuinfo of Arm's processors has for a vendor. */
+function isArm(machine: Machine): boolean {
+  return machine.readText("/proc/cpuinfo")?.includes("CPU implementer") ?? false;
 }
 
 /** The kernel says it per IRQ domain in debugfs, and the Type 1 driver refuses to work without it unless told otherwise. */
@@ -125,8 +130,9 @@ function interruptRemapping(attributes: FunctionAttributes, machine: Machine): F
     what,
     state: "warning",
     detail: "cannot be seen to be on; without it the kernel lets no function be opened",
-    mend:
-      "turn x2APIC and interrupt remapping on in the firmware; remove intremap=off from the kernel's command line",
+    mend: isArm(machine)
+      ? "only a GICv3 with an ITS tells devices apart; have the firmware describe it"
+      : "turn x2APIC and interrupt remapping on in the firmware; remove intremap=off from the kernel's command line",
   };
 }
 

@@ -83,6 +83,19 @@ Deno.test("1.8 doctor: no IOMMU, told apart by what the kernel was asked for", (
   );
 });
 
+Deno.test("doctor: on Arm it is the ITS that remaps interrupts", () => {
+  const readText = (path: string) =>
+    path === "/proc/cpuinfo" ? "processor\t: 0\nCPU implementer\t: 0x41\n" : undefined;
+  const files = { "/sys/kernel/debug/irq/domains/DMAR-MSI": "absent" };
+  const remapping = find(examine({ files, machine: { readText } }), "interrupt remapping");
+  assert(remapping.mend?.includes("ITS") && !remapping.mend.includes("x2APIC"), remapping.mend);
+  const its = find(
+    examine({ files: { ...files, "/sys/kernel/debug/irq/domains/ITS-MSI-0": "" }, machine: { readText } }),
+    "interrupt remapping",
+  );
+  assertEquals(its.state, "ok");
+});
+
 Deno.test("doctor: each thing that is missing, with the command that mends it", () => {
   const cases: { given: Given; what: string; state: Finding["state"]; mend: string }[] = [
     { given: { hasVfio: false }, what: "vfio-pci", state: "problem", mend: "modprobe vfio-pci" },
