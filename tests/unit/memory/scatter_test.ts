@@ -1,14 +1,17 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { pageSizeBytes } from "../../../ffi/mod.ts";
 import { ClosedError, UsageError } from "../../../lib/errors/mod.ts";
 import { dmaReadBarrier, dmaWriteBarrier, makeFence } from "../../../lib/memory/barriers.ts";
 import { DmaSpace } from "../../../lib/memory/mod.ts";
 import { scatterList } from "../../../lib/memory/scatter.ts";
 
+const PAGE = pageSizeBytes;
+
 function space(): DmaSpace {
   return new DmaSpace({
     name: "0000:00:00.0",
     iovaRanges: [{ start: 0n, last: 0xff_ffffn }],
-    pageSizes: 0x1000n,
+    pageSizes: BigInt(PAGE),
     needsFile: false,
     mapDma: () => {},
     unmapDma: () => {},
@@ -17,13 +20,13 @@ function space(): DmaSpace {
 
 Deno.test("a scatter list: parts in order, joined where they touch, cut where they may not cross", () => {
   using dma = space();
-  const [one, two] = [dma.allocate(3 * 4096, { label: "one" }), dma.allocate(4096, { label: "two" })];
-  assertEquals(two.iova, one.iova + 0x3000n, "the lowest free address");
+  const [one, two] = [dma.allocate(3 * PAGE, { label: "one" }), dma.allocate(PAGE, { label: "two" })];
+  assertEquals(two.iova, one.iova + BigInt(3 * PAGE), "the lowest free address");
   const at = (offset: number) => one.iova + BigInt(offset);
-  assertEquals(scatterList([{ memory: one }, { memory: two }]), [{ iova: at(0), lengthBytes: 4 * 4096 }]);
+  assertEquals(scatterList([{ memory: one }, { memory: two }]), [{ iova: at(0), lengthBytes: 4 * PAGE }]);
   assertEquals(scatterList([{ memory: two }, { memory: one, offset: 8 }]), [
-    { iova: at(0x3000), lengthBytes: 4096 },
-    { iova: at(8), lengthBytes: 3 * 4096 - 8 },
+    { iova: at(3 * PAGE), lengthBytes: PAGE },
+    { iova: at(8), lengthBytes: 3 * PAGE - 8 },
   ]);
   assertEquals(
     scatterList([{ memory: one, offset: 4000, lengthBytes: 100 }, {
@@ -39,16 +42,16 @@ Deno.test("a scatter list: parts in order, joined where they touch, cut where th
 
 Deno.test("a scatter list of what is not there is refused", () => {
   using dma = space();
-  const memory = dma.allocate(4096, { label: "rings" });
+  const memory = dma.allocate(PAGE, { label: "rings" });
   const wrong = (offset: number, lengthBytes?: number) =>
     assertThrows(
       () => scatterList([{ memory, offset, ...(lengthBytes === undefined ? {} : { lengthBytes }) }]),
       UsageError,
       "rings has no",
     );
-  wrong(4097);
+  wrong(PAGE + 1);
   wrong(-1, 2);
-  wrong(1, 4096);
+  wrong(1, PAGE);
   wrong(0.5);
   wrong(0, NaN);
   for (const boundary of [0, 3, -4096, 1.5, NaN, Infinity]) {

@@ -53,7 +53,7 @@ function two(): { a: Iommu; b: Iommu; spaceA: DmaSpace; spaceB: DmaSpace; shared
 Deno.test("shared DMA memory: at the same addresses for all that are attached, and for nobody else", () => {
   const [fds, maps] = [openFdCount(), mappingCount()];
   const { a, b, spaceA, spaceB, shared } = two();
-  const first = shared.allocate(5000, { label: "rings" });
+  const first = shared.allocate(PAGE + 1, { label: "rings" });
   assertEquals([...a.live], [[first.iova, 2 * PAGE]]);
   first.bytes(0, 1)[0] = 7;
   shared.attach(spaceB);
@@ -145,7 +145,7 @@ Deno.test("shared DMA memory: who cannot be attached, and who must stay", () => 
   const needy = new DmaSpace(new Iommu("socket", true)),
     coarse = new DmaSpace(new Iommu("coarse", false, at(4)));
   assertThrows(() => shared.attach(needy), UnsupportedError, "file behind it");
-  assertThrows(() => shared.attach(coarse), UsageError, "pages have 16384 bytes");
+  assertThrows(() => shared.attach(coarse), UsageError, `pages have ${4 * PAGE} bytes`);
   assertThrows(() => shared.detach(spaceA), UsageError, "the last function");
   assertThrows(() => shared.detach(spaceB), UsageError, "not attached");
   spaceB.close();

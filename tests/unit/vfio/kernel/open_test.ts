@@ -5,6 +5,7 @@ import {
   mappingCount,
   openFdCount,
   type OwnedFd,
+  pageSizeBytes,
   readDirectory,
   SyscallError,
 } from "../../../../ffi/mod.ts";
@@ -22,6 +23,7 @@ import { openOn } from "../../../../lib/vfio/kernel/open.ts";
 import { openKernelDevice } from "../../../../lib/vfio/mod.ts";
 import { type FakeFunction, FakeKernel } from "./fake_kernel.ts";
 
+const PAGE = pageSizeBytes;
 const PF = "0000:01:00.0";
 const VF = "0000:01:00.1";
 const TOKEN = "bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3";
@@ -82,9 +84,9 @@ Deno.test("8.4 cdev path: the order of requests, original sizes, EMSGSIZE, teard
     {
       using device = openOn(kernel, PF, { path: "cdev" });
       assertEquals([device.path, device.dma.mapper.iommu], ["cdev", true]);
-      using memory = device.dma.allocate(4096);
-      assertEquals(kernel.dma.get("1")?.get(memory.iova), { size: 4096n, flags: 1 | 2 | 4 });
-      using readOnly = device.dma.allocate(4096, { access: { deviceReads: true, deviceWrites: false } });
+      using memory = device.dma.allocate(PAGE);
+      assertEquals(kernel.dma.get("1")?.get(memory.iova), { size: BigInt(PAGE), flags: 1 | 2 | 4 });
+      using readOnly = device.dma.allocate(PAGE, { access: { deviceReads: true, deviceWrites: false } });
       assertEquals(kernel.dma.get("1")?.get(readOnly.iova)?.flags, 1 | 4);
     }
     assertEquals(kernel.dma.get("1")?.size, 0);
@@ -113,20 +115,20 @@ Deno.test("type1 mappings: flags by access, IOVAs within the kernel's ranges, un
     const kernel = kernelWith(plain);
     // One range of three pages, the first of which is address 0.
     kernel.iommuCaps = new Uint8Array(
-      new Uint32Array([0x1_0001, 0, 1, 0, 0, 0, 0x2fff, 0]).buffer,
+      new Uint32Array([0x1_0001, 0, 1, 0, 0, 0, 3 * PAGE - 1, 0]).buffer,
     );
     using device = openOn(kernel, PF, { path: "group" });
-    const read = device.dma.allocate(4096, { access: { deviceReads: true, deviceWrites: false } });
-    const write = device.dma.allocate(4096, { access: { deviceReads: false, deviceWrites: true } });
+    const read = device.dma.allocate(PAGE, { access: { deviceReads: true, deviceWrites: false } });
+    const write = device.dma.allocate(PAGE, { access: { deviceReads: false, deviceWrites: true } });
     assertEquals([...kernel.dma.get("type1")!], [
-      [0x1000n, { size: 4096n, flags: 1 }],
-      [0x2000n, { size: 4096n, flags: 2 }],
+      [BigInt(PAGE), { size: BigInt(PAGE), flags: 1 }],
+      [BigInt(2 * PAGE), { size: BigInt(PAGE), flags: 2 }],
     ]);
-    assertThrows(() => device.dma.allocate(4096), RingsideError, "IOVA space");
+    assertThrows(() => device.dma.allocate(PAGE), RingsideError, "IOVA space");
     read.close();
-    assertEquals([...kernel.dma.get("type1")!.keys()], [0x2000n]);
+    assertEquals([...kernel.dma.get("type1")!.keys()], [BigInt(2 * PAGE)]);
     kernel.dma.get("type1")!.clear();
-    assertThrows(() => write.close(), RingsideError, "unmapped 0 of 4096");
+    assertThrows(() => write.close(), RingsideError, `unmapped 0 of ${PAGE}`);
   });
 });
 
@@ -135,10 +137,10 @@ Deno.test("a mapping that the kernel refuses is undone, and says what to do", ()
     const kernel = kernelWith(plain);
     using device = openOn(kernel, PF, { path: "group" });
     kernel.failOnce.set("VFIO_IOMMU_MAP_DMA", "ENOMEM");
-    const error = assertThrows(() => device.dma.allocate(4096), SyscallError, "ENOMEM") as SyscallError;
+    const error = assertThrows(() => device.dma.allocate(PAGE), SyscallError, "ENOMEM") as SyscallError;
     assert(error.hint.includes("ulimit -l"), error.hint);
     assertEquals(device.dma.usage.allocations, 0);
-    device.dma.allocate(4096);
+    device.dma.allocate(PAGE);
   });
 });
 
@@ -152,11 +154,11 @@ for (const path of ["group", "cdev"] as const) {
       assertEquals(opens("/dev/vfio/12"), path === "group" ? 1 : 0);
       assertEquals(opens("/dev/iommu"), path === "cdev" ? 1 : 0);
       assertStrictEquals(one.dma, two.dma);
-      const memory = one.dma.allocate(4096);
+      const memory = one.dma.allocate(PAGE);
       one.close();
       assertThrows(() => one.dma, ClosedError);
       assertEquals(two.dma.usage.allocations, 1);
-      two.dma.allocate(4096);
+      two.dma.allocate(PAGE);
       two.close();
       assertEquals(memory.closed, true);
       assertEquals([...kernel.dma.values()].map((space) => space.size), [0]);
@@ -220,7 +222,7 @@ Deno.test("a failed second open of a group leaves the first as it is", () => {
     using one = openOn(kernel, PF, { path: "group" });
     kernel.failOnce.set("VFIO_GROUP_GET_DEVICE_FD", "EIO");
     assertThrows(() => openOn(kernel, VF, { path: "group" }), SyscallError);
-    one.dma.allocate(4096);
+    one.dma.allocate(PAGE);
     assertEquals(one.closed, false);
   });
 });
@@ -392,7 +394,7 @@ Deno.test("no-IOMMU mode: only by its full name, its own node and type; no DMA m
       using device = openOn(kernel, PF, { enableUnsafeNoIommuMode: true });
       assertEquals(device.path, "group");
       assertEquals(kernel.log.includes("open /dev/vfio/noiommu-12"), true);
-      assertThrows(() => device.dma.allocate(4096), UnsupportedError, "no DMA memory in no-IOMMU mode");
+      assertThrows(() => device.dma.allocate(PAGE), UnsupportedError, "no DMA memory in no-IOMMU mode");
       assert(!device.dma.mapper.iommu);
       assertEquals(device.dma.usage.allocations, 0);
     }
