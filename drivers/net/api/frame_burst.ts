@@ -62,6 +62,9 @@ export class FrameBurst {
 
   /** Forgets the first frames; the others move up. @internal */
   drop(frames: number): void {
+    if (!Number.isInteger(frames) || frames < 0) {
+      throw new UsageError(`${shown(frames)} frames of a burst of ${shown(this.frames)} are to go`);
+    }
     if (frames >= this.frames) {
       this.clear();
       return;

@@ -34,7 +34,7 @@ const NUM_BUFFERS_AT = NET_HDR.fields.num_buffers.offset / 2;
  */
 export class ReceiveQueue implements WaitTarget {
   static {
-    typedErrors(this, ["receiveBurst", "recycle", "load", "save"]);
+    typedErrors(this, ["receiveBurst", "recycle", "load", "save", "lend", "takeBack", "sent"]);
   }
 
   /** Virtqueue number. */
@@ -342,7 +342,7 @@ export class ReceiveQueue implements WaitTarget {
     slots: Uint16Array,
     lengths: Uint32Array,
   ): number {
-    if (framing !== this.#framing || framing.headerApart) return 0;
+    if (framing !== this.#framing || framing.headerApart || !isInstance(burst, FrameBurst)) return 0;
     const { frames, first, slots: parts, offsets, lengths: bytes } = burst;
     const held = this.#held, headerBytes = this.headerBytes, own = this.#slots;
     const { halves, strideBytes } = this.#pool;
@@ -368,6 +368,13 @@ export class ReceiveQueue implements WaitTarget {
 
   /** Lent slots come back; `flush` gives them to the device. @internal */
   takeBack(slots: Uint16Array, count: number): void {
+    if (
+      !(isInstance(slots, Uint16Array) && count >= 0 && count <= slots.length && count <= this.#lentCount)
+    ) {
+      throw new UsageError(
+        `${this.#name}, queue ${this.index}: ${shown(count)} slots come back, ${this.#lentCount} are lent`,
+      );
+    }
     const held = this.#held, pending = this.#pending;
     for (let at = 0; at < count; at++) {
       const slot = slots[at]!;
@@ -388,6 +395,11 @@ export class ReceiveQueue implements WaitTarget {
 
   /** The first frames of a burst were sent, some of them from where they lie: they leave it, and the slots of the others go to the device. @internal */
   sent(burst: FrameBurst, frames: number): void {
+    if (!(isInstance(burst, FrameBurst) && frames >= 0 && frames <= burst.frames)) {
+      throw new UsageError(
+        `${this.#name}, queue ${this.index}: ${shown(frames)} frames of ${shown(burst)} were sent`,
+      );
+    }
     const { first, slots } = burst;
     for (let part = 0; part < first[frames]!; part++) {
       if (this.#held[slots[part]!] === WITH_CALLER) this.recycleSlot(slots[part]!);
