@@ -50,6 +50,8 @@ export class ReceiveQueue implements WaitTarget {
   readonly wordStride: number;
   /** Bytes of `virtio_net_hdr` before each frame: a part that begins behind them begins at its slot's place in `words`. */
   readonly headerBytes: number;
+  /** Where its slots lie. @internal */
+  readonly places: { readonly iovaLo: Uint32Array; readonly iovaHi: Uint32Array };
   readonly #name: string;
   readonly #queue: Virtqueue;
   readonly #pool: BufferPool;
@@ -88,6 +90,7 @@ export class ReceiveQueue implements WaitTarget {
     this.views = pool.views;
     this.words = pool.words;
     this.wordStride = pool.strideBytes / 4;
+    this.places = { iovaLo: pool.iovaLo, iovaHi: pool.iovaHi };
     this.#name = name;
     this.#queue = queue;
     this.#pool = pool;
@@ -406,11 +409,6 @@ export class ReceiveQueue implements WaitTarget {
     }
     burst.drop(frames);
     this.flush();
-  }
-
-  /** Where its slots lie. @internal */
-  get places(): { readonly iovaLo: Uint32Array; readonly iovaHi: Uint32Array } {
-    return this.#pool;
   }
 
   /** Gives one slot back; `flush` makes it visible. @throws UsageError when the caller does not hold it */
