@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { NotFoundError, UnsupportedError, UsageError } from "../lib/errors/mod.ts";
+import { UnsupportedError, UsageError } from "../lib/errors/mod.ts";
 import { EmulatedHost } from "../lib/host/emulated_host.ts";
 import { EmulatedControl, type Host } from "../lib/host/mod.ts";
 import { PciAddress } from "../lib/pci/address.ts";
@@ -45,16 +45,16 @@ export function control(host: Host, options: Of<"control">): void {
 
 function plug(controls: EmulatedControl, address: string, values: readonly string[], json: boolean): void {
   const text = values.join(" ");
+  if (text === "") {
+    throw new UsageError(`control ${address} plug: nothing says what is plugged in`, {
+      hint: "a kind, as virtio-rng, or fields of a topology as JSON",
+    });
+  }
   let fields: unknown;
   try {
     fields = text.startsWith("{") ? JSON.parse(text) : { kind: text };
   } catch (cause) {
-    throw new UsageError(`${text} is not JSON`, { cause });
-  }
-  if (text === "") {
-    throw new NotFoundError("plug: what?", {
-      hint: "a kind, as virtio-rng, or fields of a topology as JSON",
-    });
+    throw new UsageError(`control ${address} plug: ${text} is not JSON`, { cause });
   }
   controls.plug({ ...fields as Record<string, unknown>, address });
   if (json) printJson({ function: address, controls: { present: "yes" } });

@@ -25,7 +25,7 @@ export function failureText(error: unknown, host?: string): string {
 
 /** Control characters of what was given, as JSON writes them: they would break the line, or do something to the terminal. */
 function visible(line: string): string {
-  // deno-lint-ignore no-control-regex
+  // deno-lint-ignore no-control-regex -- control characters are what is looked for
   return line.replace(/[\x00-\x1f\x7f-\x9f]/g, (one) => {
     const short = JSON.stringify(one).slice(1, -1);
     return short === one ? `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}` : short;

@@ -4,6 +4,7 @@ import { REGION, type VfioDevice } from "../../lib/vfio/mod.ts";
 import { anyPathTest, netInterface } from "./guest_host.ts";
 import { echoes, FRAMES, LINK_MS, run, servedPf } from "./igb_rig.ts";
 import { inGuest } from "./rig/in_guest.ts";
+import { exists } from "./rig/paths.ts";
 
 const MODULE = `${Deno.env.get("RINGSIDE_GUEST_MODULES")}/igbvf.ko`;
 const ENDS = { from: "10.82.57.2", to: "10.82.57.1" };
@@ -95,14 +96,4 @@ async function patiently(what: () => void | Promise<void>): Promise<void> {
 function wakeMailbox(pf: VfioDevice): void {
   const EICS = 0x1520, VF0_VECTOR2 = 1 << 24;
   pf.writeRegion(REGION.bar0, EICS, new Uint8Array(Uint32Array.of(VF0_VECTOR2).buffer));
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }

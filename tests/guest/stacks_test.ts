@@ -5,7 +5,7 @@ import { LinuxHost } from "../../lib/host/linux_host.ts";
 import { functions, guestTest, ID, netInterface, snapshot } from "./guest_host.ts";
 import { inGuest } from "./rig/in_guest.ts";
 import { loadOrder, type ModuleIndex, type ModuleLoad } from "./rig/modules.ts";
-import { PATHS } from "./rig/paths.ts";
+import { exists, PATHS } from "./rig/paths.ts";
 
 /** Words of shell commands; `$1` and `$2` are the two disks, or the two interfaces. */
 interface Stack {
@@ -127,16 +127,6 @@ function kernel(): ModuleIndex & { readonly release: string } {
   return JSON.parse(Deno.readTextFileSync(`${Deno.env.get("RINGSIDE_GUEST_MODULES")}/../kernel.json`));
 }
 
-function isThere(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
 /** Why a stack cannot be built in this guest. */
 function whyNot({ modules, needs = "" }: Stack): string | undefined {
   if (!inGuest()) return undefined;
@@ -148,11 +138,11 @@ function whyNot({ modules, needs = "" }: Stack): string | undefined {
     return `the kernel ${release} has no ${missing.name}; Debian's has: guest:setup --kernel both`;
   }
   if (needs.startsWith("/")) {
-    return isThere(needs)
+    return exists(needs)
       ? undefined
       : `the kernel ${release} has no ${needs}; Debian's has: guest:setup --kernel both`;
   }
-  return needs === "" || isThere(`${PATHS.bin}/${needs}`) ? undefined : `no ${needs}: deno task guest:setup`;
+  return needs === "" || exists(`${PATHS.bin}/${needs}`) ? undefined : `no ${needs}: deno task guest:setup`;
 }
 
 async function shell(text: string, ...args: readonly string[]): Promise<void> {

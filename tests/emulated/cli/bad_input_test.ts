@@ -138,7 +138,7 @@ Deno.test("a host that is not there, a directory that is taken, a broken topolog
   const cut = await cli("emulate", directory, "--topology", `${text}.cut`);
   removeFile(`${text}.cut`);
   assertEquals(cut.code, 2);
-  // deno-lint-ignore no-control-regex
+  // deno-lint-ignore no-control-regex -- that there is no control character is what is asked
   assertMatch(cut.err, /^ringside: [^\x00-\x1f\x7f]+\n$/);
   const broken = await cli("emulate", directory, "--topology", text);
   assertEquals(broken.code, 2);
