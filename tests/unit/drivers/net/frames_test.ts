@@ -305,6 +305,21 @@ Deno.test("slots that were lent and sent go back when others are recycled, also 
   assertEquals(rx.receiveBurst(burst), 8);
 });
 
+Deno.test("a frame of which the caller cut off the beginning is sent from there", async () => {
+  using model = new ModelNet({ queueSize: 8 });
+  await using net = await VirtioNet.open(model.transport);
+  const burst = new FrameBurst(8);
+  for (const at of [0, 1]) model.deliver(testFrame(80, at));
+  net.rx[0]!.receiveBurst(burst);
+  burst.offsets[0]! += 4;
+  burst.lengths[0]! -= 4;
+  assertEquals(net.tx[0]!.forward(net.rx[0]!, burst), 2);
+  assertEquals(
+    model.sent.map(({ bytes }) => bytes.subarray(12)),
+    [testFrame(80, 0).subarray(4), testFrame(80, 1)],
+  );
+});
+
 Deno.test("frames that were lent are in what is saved, byte for byte", async () => {
   const model = new ModelNet({ queueSize: 8, profile: "queue-state", more: 1n << 44n });
   await using net = await VirtioNet.open(model.transport);
